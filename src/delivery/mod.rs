@@ -1,0 +1,182 @@
+//! One event on its way to one subscription: its states, and what each attempt's outcome means.
+
+mod lane;
+mod outcome;
+mod retry;
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, de};
+use uuid::Uuid;
+
+pub use lane::Lane;
+pub use outcome::{Failure, FailureClass, Judgement, MAX_KEPT_BYTES, Outcome, Reason, Response};
+pub use retry::{Jitter, RetryPolicy};
+
+use crate::event::{EventKind, IdempotencyKey, SpecId};
+
+/// The `X-SpecKit-Id`: a UUID v4, the same on every attempt and every replay of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DeliveryId(Uuid);
+
+impl DeliveryId {
+    /// A new id.
+    pub fn random() -> Self {
+        Self(Uuid::new_v4())
+    }
+}
+
+impl fmt::Display for DeliveryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+impl FromStr for DeliveryId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, uuid::Error> {
+        text.parse().map(Self)
+    }
+}
+
+/// The name of a subscription: 1 to 64 of letters, digits, `.`, `_` and `-`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct SubscriptionId(Arc<str>);
+
+/// A text that is no subscription id.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a subscription id has 1 to 64 of letters, digits, `.`, `_` and `-`")]
+pub struct InvalidSubscriptionId;
+
+impl SubscriptionId {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for SubscriptionId {
+    type Err = InvalidSubscriptionId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSubscriptionId> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidSubscriptionId)
+        }
+    }
+}
+
+impl fmt::Display for SubscriptionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for SubscriptionId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// What is delivered, to whom: fixed when the event is accepted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Delivery {
+    /// The `X-SpecKit-Id`.
+    pub id: DeliveryId,
+    /// To which subscription.
+    pub subscription: SubscriptionId,
+    /// Of which SPEC.
+    pub spec: SpecId,
+    /// Which event, for the evidence.
+    pub key: IdempotencyKey,
+    /// Its type, for the `X-SpecKit-Event` header.
+    pub kind: EventKind,
+    /// The body, byte-identical on every attempt; shared by the deliveries of one event.
+    pub body: Bytes,
+    /// When the event was accepted.
+    pub accepted_at: Timestamp,
+}
+
+/// A delivery that waits for its next attempt.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    delivery: Arc<Delivery>,
+    attempts_made: u32,
+}
+
+impl Pending {
+    /// A delivery of which `attempts_made` attempts have ended without success; 0 for a new one.
+    pub fn new(delivery: Arc<Delivery>, attempts_made: u32) -> Self {
+        Self { delivery, attempts_made }
+    }
+
+    /// What is delivered.
+    pub fn delivery(&self) -> &Arc<Delivery> {
+        &self.delivery
+    }
+
+    /// Begins the next attempt.
+    pub fn start(self) -> InFlight {
+        InFlight { attempt: self.attempts_made.saturating_add(1), delivery: self.delivery }
+    }
+}
+
+/// A delivery with an attempt under way. Never written down: after a crash it is [`Pending`] again.
+#[derive(Debug)]
+pub struct InFlight {
+    delivery: Arc<Delivery>,
+    attempt: u32,
+}
+
+/// What follows from one attempt.
+#[derive(Debug)]
+pub enum Verdict {
+    /// The endpoint has it.
+    Delivered,
+    /// Try again after `wait`.
+    Retry {
+        /// The delivery, with the attempt counted.
+        pending: Pending,
+        /// From now.
+        wait: Duration,
+    },
+    /// Given up.
+    DeadLetter(Reason),
+}
+
+impl InFlight {
+    /// What is delivered.
+    pub fn delivery(&self) -> &Arc<Delivery> {
+        &self.delivery
+    }
+
+    /// Which attempt this is, from 1.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Ends the attempt: the outcome's judgement, and the policy's word on whether another is allowed.
+    pub fn finish(self, outcome: &Outcome, policy: &RetryPolicy, jitter: Jitter) -> Verdict {
+        match outcome.judge() {
+            Judgement::Delivered => Verdict::Delivered,
+            Judgement::Terminal(reason) => Verdict::DeadLetter(reason),
+            Judgement::Retry if self.attempt >= policy.max_attempts => {
+                Verdict::DeadLetter(Reason::Exhausted { attempts: self.attempt })
+            }
+            Judgement::Retry => Verdict::Retry {
+                wait: policy.wait_before_retry(self.attempt, jitter),
+                pending: Pending::new(self.delivery, self.attempt),
+            },
+        }
+    }
+}

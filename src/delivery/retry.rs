@@ -1,0 +1,90 @@
+//! The retry law: how long to wait before each retry. The one place that knows the `backoff` crate.
+
+use std::time::Duration;
+
+use backoff::ExponentialBackoff;
+use backoff::backoff::Backoff as _;
+
+/// How often, and how long apart, a delivery is tried.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RetryPolicy {
+    /// Attempts in all, the first included; at least 1.
+    pub max_attempts: u32,
+    /// Before the first retry.
+    pub initial: Duration,
+    /// Each wait is the one before times this; at least 1.
+    pub factor: f64,
+    /// Cap of one wait, jitter not counted.
+    pub max: Duration,
+    /// Largest jitter.
+    pub jitter: Duration,
+}
+
+/// A random part of a wait, drawn by the caller from `0..=policy.jitter`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Jitter(pub Duration);
+
+impl RetryPolicy {
+    /// `min(max, initial * factor^(retry-1)) + jitter`, with `retry` from 1 (contract section 5).
+    pub fn wait_before_retry(&self, retry: u32, jitter: Jitter) -> Duration {
+        let mut schedule = ExponentialBackoff {
+            current_interval: self.initial,
+            initial_interval: self.initial,
+            randomization_factor: 0.0,
+            multiplier: self.factor,
+            max_interval: self.max,
+            max_elapsed_time: None,
+            ..ExponentialBackoff::default()
+        };
+        let mut wait = self.initial;
+        for _ in 0..retry {
+            match schedule.next_backoff() {
+                Some(next) => wait = next,
+                None => break,
+            }
+            if wait >= self.max {
+                break;
+            }
+        }
+        wait.min(self.max) + jitter.0.min(self.jitter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn policy() -> RetryPolicy {
+        RetryPolicy {
+            max_attempts: 10,
+            initial: Duration::from_millis(1000),
+            factor: 2.0,
+            max: Duration::from_secs(300),
+            jitter: Duration::from_millis(250),
+        }
+    }
+
+    #[test]
+    fn the_default_schedule() {
+        let waits: Vec<u64> =
+            (1..=10).map(|n| policy().wait_before_retry(n, Jitter(Duration::ZERO)).as_secs()).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300]);
+    }
+
+    proptest! {
+        #[test]
+        fn the_law(initial in 1u64..100_000, factor in 1.0f64..10.0, max in 1u64..1_000_000, retry in 1u32..40, jitter in 0u64..500) {
+            let policy = RetryPolicy {
+                max_attempts: 40,
+                initial: Duration::from_millis(initial),
+                factor,
+                max: Duration::from_millis(max),
+                jitter: Duration::from_millis(500),
+            };
+            let expected = (initial as f64 * factor.powi(retry as i32 - 1)).min(max as f64) + jitter as f64;
+            let wait = policy.wait_before_retry(retry, Jitter(Duration::from_millis(jitter))).as_secs_f64() * 1000.0;
+            prop_assert!((wait - expected).abs() <= 1.0 + expected * 1e-6, "{wait} {expected}");
+        }
+    }
+}

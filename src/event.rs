@@ -1,0 +1,594 @@
+//! What happened in a pipeline: the event, and the values it is made of, each with its one parser.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+/// Version of the payload's shape; changes within 1.x only add.
+pub const SCHEMA_VERSION: &str = "1.0";
+
+/// Largest event, in bytes of JSON, that is accepted. Keeps an event well within one line (1 MiB) of the
+/// control port.
+pub const MAX_EVENT_BYTES: usize = 512 * 1024;
+
+/// A word that is none of the words allowed in its place.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown {what} `{given}`{}; known are: {}", nearest_hint(.given, .known), .known.join(", "))]
+pub struct UnknownName {
+    what: &'static str,
+    given: String,
+    known: Vec<&'static str>,
+}
+
+fn nearest_hint(given: &str, known: &[&'static str]) -> String {
+    nearest(given, known.iter().copied()).map_or(String::new(), |name| format!(" (did you mean `{name}`?)"))
+}
+
+/// The known word closest to `given`, when it is close enough to be a slip of the keyboard.
+pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let given = given.to_lowercase();
+    known
+        .into_iter()
+        .map(|name| (strsim::jaro_winkler(&given, &name.to_lowercase()), name))
+        .filter(|(score, _)| *score > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}
+
+/// An enum whose every variant has one name on the wire: `ALL`, `as_str`, `Display`, `FromStr` (case does
+/// not count) and serde, all from the one list.
+macro_rules! named {
+    ($(#[$doc:meta])* $name:ident, $what:literal { $($(#[$variant_doc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $name { $($(#[$variant_doc])* $variant),+ }
+
+        impl $name {
+            /// Every value, in the order a person would list them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The name used in config files, payloads and messages.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),+ }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = UnknownName;
+
+            fn from_str(text: &str) -> Result<Self, UnknownName> {
+                Self::ALL.iter().copied().find(|value| value.as_str().eq_ignore_ascii_case(text)).ok_or_else(|| UnknownName {
+                    what: $what,
+                    given: text.to_owned(),
+                    known: Self::ALL.iter().map(|value| value.as_str()).collect(),
+                })
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+            }
+        }
+    };
+}
+pub(crate) use named;
+
+named! {
+    /// What kind of thing happened; the name is the `X-SpecKit-Event` header.
+    EventKind, "event type" {
+        /// One stage of a run ended.
+        StageCompleted = "spec-auto.stage.completed",
+        /// A whole run ended.
+        PipelineCompleted = "spec-auto.pipeline.completed",
+        /// A tracked task became Done.
+        TaskCompleted = "spec-kit.task.completed",
+        /// The agents of a stage disagree.
+        ConsensusConflict = "spec-auto.anomaly.consensus_conflict",
+        /// A run cost more than its threshold.
+        CostThreshold = "spec-auto.anomaly.cost_threshold",
+        /// A sample, sent on request to try a subscription out.
+        Test = "spec-kit.webhook.test",
+    }
+}
+
+impl EventKind {
+    /// Anomalies go only to subscriptions whose `include_events` names them.
+    pub fn is_anomaly(self) -> bool {
+        matches!(self, Self::ConsensusConflict | Self::CostThreshold)
+    }
+}
+
+named! {
+    /// A stage of the pipeline, in the order they run.
+    Stage, "stage" {
+        /// Plan.
+        Plan = "Plan",
+        /// Tasks.
+        Tasks = "Tasks",
+        /// Implement.
+        Implement = "Implement",
+        /// Validate.
+        Validate = "Validate",
+        /// Audit.
+        Audit = "Audit",
+        /// Unlock.
+        Unlock = "Unlock",
+    }
+}
+
+impl Stage {
+    /// The lower-case name, as file names and idempotency keys have it.
+    pub fn slug(self) -> String {
+        self.as_str().to_ascii_lowercase()
+    }
+}
+
+named! {
+    /// How a stage or a pipeline ended.
+    Status, "status" {
+        /// The guardrail counts it as passed.
+        Success = "success",
+        /// The guardrail counts it as failed.
+        Failure = "failure",
+        /// It could not be judged, or a conflict stopped it.
+        Halt = "halt",
+    }
+}
+
+/// The id of a SPEC. It names folders, so only `[A-Za-z0-9][A-Za-z0-9._-]{0,127}` is one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct SpecId(String);
+
+/// A text that is no SPEC id.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{}` is not a SPEC id: it must start with a letter or digit and have at most 128 of letters, digits, `.`, `_` and `-` (it becomes a folder name)",
+    printable(.0, 140)
+)]
+pub struct InvalidSpecId(String);
+
+impl SpecId {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The id up to its number: `SPEC-KIT-065` of `SPEC-KIT-065-add-webhooks`; the whole id where it has none.
+    pub fn short(&self) -> &str {
+        let mut end = 0;
+        for segment in self.0.split('-') {
+            end += segment.len();
+            if !segment.is_empty() && segment.bytes().all(|b| b.is_ascii_digit()) {
+                return &self.0[..end];
+            }
+            end += 1;
+        }
+        &self.0
+    }
+}
+
+impl FromStr for SpecId {
+    type Err = InvalidSpecId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSpecId> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        let starts_well = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+        if starts_well && text.len() <= 128 && text.bytes().all(allowed) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidSpecId(text.to_owned()))
+        }
+    }
+}
+
+impl fmt::Display for SpecId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for SpecId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// Says which event this is, so that the same one seen twice is delivered once: 1 to 512 printable characters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct IdempotencyKey(String);
+
+/// A text that is no idempotency key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{}` is not an idempotency key: it must have 1 to 512 printable characters", printable(.0, 80))]
+pub struct InvalidKey(String);
+
+impl IdempotencyKey {
+    /// The key of a stage or pipeline event: `<SPEC>:<step>:attempt-<n>`, and `:<session>` where there is one.
+    ///
+    /// With a session the SPEC is its short id, without one the full id, because short ids are shared.
+    pub fn of_step(spec: &SpecId, step: &str, attempt: u32, session: Option<&str>) -> Self {
+        let session = session.map(|text| printable(text, 200)).filter(|text| !text.is_empty());
+        Self(match session {
+            Some(session) => format!("{}:{step}:attempt-{attempt}:{session}", spec.short()),
+            None => format!("{spec}:{step}:attempt-{attempt}"),
+        })
+    }
+
+    /// A key no other event has: for events that have no natural identity, such as a test.
+    pub fn unique(spec: &SpecId, what: &str) -> Self {
+        Self(format!("{spec}:{}:{}", printable(what, 200), Uuid::new_v4()))
+    }
+
+    /// The key as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for IdempotencyKey {
+    type Err = InvalidKey;
+
+    fn from_str(text: &str) -> Result<Self, InvalidKey> {
+        let length = text.chars().count();
+        if (1..=512).contains(&length) && !text.chars().any(char::is_control) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidKey(text.to_owned()))
+        }
+    }
+}
+
+impl fmt::Display for IdempotencyKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for IdempotencyKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// `text` for a message or a log line: control characters replaced, at most `limit` characters, a mark where cut.
+pub(crate) fn printable(text: &str, limit: usize) -> String {
+    let mut shown: String =
+        text.chars().take(limit).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if text.chars().nth(limit).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// One event, in the shape of the `spec-kit` payload (`docs/payload.schema.json`).
+///
+/// Fields this version does not know are carried through unchanged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Always [`SCHEMA_VERSION`] on the way out.
+    #[serde(rename = "schemaVersion")]
+    schema_version: String,
+    /// What happened.
+    pub event: Envelope,
+    /// To which SPEC.
+    pub spec: Spec,
+    /// In which run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pipeline: Option<Pipeline>,
+    /// The guardrail's telemetry, field by field as it was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub telemetry: Option<Map<String, Value>>,
+    /// What the stage's agents agreed on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consensus: Option<Consensus>,
+    /// The task, for a task event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<Task>,
+    /// Where to read more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<EvidencePaths>,
+    /// Everything else that was given.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// The `event` part of the payload.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// What kind of event.
+    #[serde(rename = "type")]
+    pub kind: EventKind,
+    /// How it ended, where it can end in more than one way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
+    /// Which stage, for a stage event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<Stage>,
+    /// Which event this is.
+    pub idempotency_key: IdempotencyKey,
+    /// Why the status is not `success`, one sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
+    /// Everything else that was given.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// The `spec` part of the payload.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Spec {
+    /// The SPEC's full id.
+    pub id: SpecId,
+    /// The repo's current branch; `HEAD` where it is detached, absent outside a repo.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// Everything else that was given.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// The `pipeline` part of the payload: the run this belongs to. Times are RFC 3339.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pipeline {
+    /// Which try of the stage or run this was, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// How many tries the host allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_attempts: Option<u32>,
+    /// When it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<String>,
+    /// Everything else that was given.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// The `consensus` part of the payload.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Consensus {
+    /// The verdict, in the host's word: `ok`, `degraded`, `hold`, `conflict`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// Who took part: objects with `agent`, `model`, `model_release`, `reasoning_mode`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agents: Vec<Map<String, Value>>,
+    /// Everything else that was given.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// The `task` part of the payload.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// The task's id in its table.
+    pub id: String,
+    /// Its title.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// Its status as a word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// Everything else that was given.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// The `evidence` part of the payload.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EvidencePaths {
+    /// Paths relative to the repo.
+    #[serde(default)]
+    pub paths: Vec<String>,
+    /// Everything else that was given.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// Why a text is not taken as an event.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EventError {
+    /// More than [`MAX_EVENT_BYTES`].
+    #[error(
+        "the event has {0} bytes; at most {MAX_EVENT_BYTES} are accepted: shorten `telemetry` or link to a file"
+    )]
+    TooLarge(usize),
+    /// Not JSON, or a field is missing or of the wrong type.
+    #[error("not an event: {0}")]
+    Malformed(String),
+    /// Made for another major version of the payload.
+    #[error("schemaVersion `{0}` is not supported: this version reads 1.x")]
+    Version(String),
+}
+
+impl Event {
+    /// An event with nothing but its identity; the rest is filled in by whoever knows more.
+    pub fn new(kind: EventKind, spec: SpecId, idempotency_key: IdempotencyKey) -> Self {
+        Self {
+            schema_version: SCHEMA_VERSION.to_owned(),
+            event: Envelope {
+                kind,
+                status: None,
+                stage: None,
+                idempotency_key,
+                reasons: Vec::new(),
+                extra: Map::new(),
+            },
+            spec: Spec { id: spec, branch: None, extra: Map::new() },
+            pipeline: None,
+            telemetry: None,
+            consensus: None,
+            task: None,
+            evidence: None,
+            extra: Map::new(),
+        }
+    }
+
+    /// Reads one JSON object in the payload's shape. `event.type` and `spec.id` are required; a missing
+    /// `event.idempotency_key` is made from what is there.
+    ///
+    /// # Errors
+    /// [`EventError`] says which part is wrong.
+    pub fn from_json(text: &str) -> Result<Self, EventError> {
+        if text.len() > MAX_EVENT_BYTES {
+            return Err(EventError::TooLarge(text.len()));
+        }
+        let malformed = |error: serde_json::Error| EventError::Malformed(error.to_string());
+        let mut document: Map<String, Value> = serde_json::from_str(text).map_err(malformed)?;
+        match document.get("schemaVersion") {
+            None | Some(Value::Null) => {}
+            Some(Value::String(version)) if version == "1" || version.starts_with("1.") => {}
+            Some(Value::String(other)) => return Err(EventError::Version(printable(other, 40))),
+            Some(other) => return Err(EventError::Version(printable(&other.to_string(), 40))),
+        }
+        document.insert("schemaVersion".into(), SCHEMA_VERSION.into());
+        for (part, field) in [("event", "type"), ("spec", "id")] {
+            match document.get(part) {
+                Some(Value::Object(object)) if object.get(field).is_some_and(Value::is_string) => {}
+                _ => return Err(EventError::Malformed(format!("`{part}.{field}` is required, as a string"))),
+            }
+        }
+        let key = derived_key(&document)?;
+        if let Some(Value::Object(envelope)) = document.get_mut("event")
+            && envelope.get("idempotency_key").is_none_or(Value::is_null)
+        {
+            envelope.insert("idempotency_key".into(), key.as_str().into());
+        }
+        serde_json::from_value(Value::Object(document)).map_err(malformed)
+    }
+}
+
+/// The key of an event that came without one: from its step, attempt and session where it has a step, else unique.
+fn derived_key(document: &Map<String, Value>) -> Result<IdempotencyKey, EventError> {
+    let text_at =
+        |part: &str, field: &str| document.get(part).and_then(|part| part.get(field)).and_then(Value::as_str);
+    let malformed = |error: &dyn fmt::Display| EventError::Malformed(error.to_string());
+    let spec: SpecId = text_at("spec", "id").unwrap_or_default().parse().map_err(|e| malformed(&e))?;
+    let kind: EventKind = text_at("event", "type").unwrap_or_default().parse().map_err(|e| malformed(&e))?;
+    let step = match (kind, text_at("event", "stage")) {
+        (EventKind::StageCompleted, Some(stage)) => {
+            Some(stage.parse::<Stage>().map_err(|e| malformed(&e))?.slug())
+        }
+        (EventKind::PipelineCompleted, _) => Some("pipeline".to_owned()),
+        _ => None,
+    };
+    let attempt =
+        document.get("pipeline").and_then(|p| p.get("attempt")).and_then(Value::as_u64).unwrap_or(1);
+    let attempt = u32::try_from(attempt).unwrap_or(u32::MAX);
+    Ok(match step {
+        Some(step) => IdempotencyKey::of_step(&spec, &step, attempt, text_at("telemetry", "sessionId")),
+        None => IdempotencyKey::unique(&spec, text_at("task", "id").unwrap_or(kind.as_str())),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spec_ids_become_folder_names() {
+        for good in ["SPEC-KIT-065", "a", "A.b_c-1", &"x".repeat(128)] {
+            assert!(good.parse::<SpecId>().is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "../x", "a/b", "-a", ".a", "a b", "é", "a\n", &"x".repeat(129)] {
+            assert!(bad.parse::<SpecId>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn short_id_ends_with_the_first_number() {
+        for (full, short) in [
+            ("SPEC-KIT-065-add-webhook-for-9", "SPEC-KIT-065"),
+            ("SPEC-KIT-045-mini", "SPEC-KIT-045"),
+            ("SPEC-KIT-DEMO", "SPEC-KIT-DEMO"),
+            ("065", "065"),
+        ] {
+            assert_eq!(full.parse::<SpecId>().unwrap().short(), short);
+        }
+    }
+
+    #[test]
+    fn keys_follow_the_seed() {
+        let spec: SpecId = "SPEC-KIT-065-add-webhook".parse().unwrap();
+        assert_eq!(
+            IdempotencyKey::of_step(&spec, "plan", 1, Some("abcd-1234")).as_str(),
+            "SPEC-KIT-065:plan:attempt-1:abcd-1234"
+        );
+        assert_eq!(
+            IdempotencyKey::of_step(&spec, "plan", 2, None).as_str(),
+            "SPEC-KIT-065-add-webhook:plan:attempt-2"
+        );
+    }
+
+    #[test]
+    fn a_given_key_is_kept_and_unknown_fields_are_carried() {
+        let text = r#"{"event":{"type":"spec-auto.stage.completed","stage":"Plan","idempotency_key":"mine","x":1},
+            "spec":{"id":"SPEC-1"},"future":{"a":[1,2]}}"#;
+        let event = Event::from_json(text).unwrap();
+        assert_eq!(event.event.idempotency_key.as_str(), "mine");
+        let out = serde_json::to_value(&event).unwrap();
+        assert_eq!(out["future"]["a"][1], 2);
+        assert_eq!(out["event"]["x"], 1);
+        assert_eq!(out["schemaVersion"], "1.0");
+    }
+
+    #[test]
+    fn what_is_no_event_is_refused_with_a_reason() {
+        for (text, reason) in [
+            ("[]", "invalid type"),
+            ("{", "EOF"),
+            ("{}", "`event.type` is required"),
+            (r#"{"event":{"type":"spec-auto.stage.completed"}}"#, "`spec.id` is required"),
+            (
+                r#"{"event":{"type":"spec-auto.stage.complete"},"spec":{"id":"A"}}"#,
+                "did you mean `spec-auto.stage.completed`?",
+            ),
+            (
+                r#"{"event":{"type":"spec-auto.stage.completed","stage":"Deploy"},"spec":{"id":"A"}}"#,
+                "unknown stage `Deploy`",
+            ),
+            (
+                r#"{"event":{"type":"spec-auto.stage.completed","status":"okay"},"spec":{"id":"A"}}"#,
+                "unknown status `okay`",
+            ),
+            (r#"{"event":{"type":"spec-auto.stage.completed"},"spec":{"id":"../A"}}"#, "is not a SPEC id"),
+            (
+                r#"{"event":{"type":"spec-auto.stage.completed","idempotency_key":""},"spec":{"id":"A"}}"#,
+                "idempotency key",
+            ),
+            (
+                r#"{"schemaVersion":"2.0","event":{"type":"spec-auto.stage.completed"},"spec":{"id":"A"}}"#,
+                "schemaVersion `2.0`",
+            ),
+            (
+                r#"{"event":{"type":"spec-auto.stage.completed"},"spec":{"id":"A"},"pipeline":"x"}"#,
+                "invalid type",
+            ),
+        ] {
+            let error = Event::from_json(text).unwrap_err().to_string();
+            assert!(error.contains(reason), "{text}: {error}");
+        }
+    }
+}

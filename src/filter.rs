@@ -1,0 +1,183 @@
+//! Which events a subscription wants: one decision, with the reason where the answer is no.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use globset::{GlobBuilder, GlobMatcher};
+
+use crate::event::{Event, EventKind, Stage, Status, UnknownName};
+
+/// One event pattern of `include_events`: a glob over event types.
+#[derive(Clone, Debug)]
+pub struct EventPattern {
+    text: String,
+    matcher: GlobMatcher,
+}
+
+/// Why a text is no event pattern.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidPattern {
+    /// Not a glob.
+    #[error("malformed pattern: {0}")]
+    Glob(String),
+    /// A plain name that is no event type.
+    #[error(transparent)]
+    Unknown(#[from] UnknownName),
+    /// A glob that no event type fits.
+    #[error("no event type fits `{pattern}`; known are: {}", EventKind::ALL.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(", "))]
+    MatchesNothing {
+        /// The glob as given.
+        pattern: String,
+    },
+}
+
+impl EventPattern {
+    /// Reads an event type or a glob that fits at least one.
+    ///
+    /// # Errors
+    /// [`InvalidPattern`]: a pattern that can match nothing is a mistake.
+    pub fn parse(text: &str) -> Result<Self, InvalidPattern> {
+        if !text.contains(['*', '?', '[', '{']) {
+            text.parse::<EventKind>()?;
+        }
+        let matcher = GlobBuilder::new(text)
+            .build()
+            .map_err(|error| InvalidPattern::Glob(error.kind().to_string()))?
+            .compile_matcher();
+        if !EventKind::ALL.iter().any(|kind| matcher.is_match(kind.as_str())) {
+            return Err(InvalidPattern::MatchesNothing { pattern: text.to_owned() });
+        }
+        Ok(Self { text: text.to_owned(), matcher })
+    }
+}
+
+/// The filters of one subscription; an omitted one (`None`) lets everything through but anomalies.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// `include_events`.
+    pub events: Option<Vec<EventPattern>>,
+    /// `include_stages`; says nothing about events that have no stage.
+    pub stages: Option<BTreeSet<Stage>>,
+    /// `include_status`; says nothing about events that have no status.
+    pub statuses: Option<BTreeSet<Status>>,
+}
+
+/// Which filter refused an event, and what it would need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// `include_events` does not have this type.
+    Event { kind: EventKind, wanted: Vec<String> },
+    /// There is no `include_events`, and anomalies go only where it names them.
+    Anomaly(EventKind),
+    /// `include_stages` does not have this stage.
+    Stage { stage: Stage, wanted: Vec<Stage> },
+    /// `include_status` does not have this status.
+    Status { status: Status, wanted: Vec<Status> },
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fn list<T: fmt::Display>(items: &[T]) -> String {
+            items.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+        }
+        match self {
+            Self::Event { kind, wanted } => write!(f, "include_events has no {kind}, only {}", list(wanted)),
+            Self::Anomaly(kind) => {
+                write!(f, "anomalies are sent only where include_events names them: add \"{kind}\"")
+            }
+            Self::Stage { stage, wanted } => {
+                write!(f, "include_stages has no {stage}, only {}", list(wanted))
+            }
+            Self::Status { status, wanted } => {
+                write!(f, "include_status has no {status}, only {}", list(wanted))
+            }
+        }
+    }
+}
+
+impl Filter {
+    /// Whether the subscription wants this event.
+    ///
+    /// # Errors
+    /// The first filter that refuses it.
+    pub fn admits(&self, event: &Event) -> Result<(), Refusal> {
+        let envelope = &event.event;
+        match &self.events {
+            None if envelope.kind.is_anomaly() => return Err(Refusal::Anomaly(envelope.kind)),
+            Some(patterns) if !patterns.iter().any(|p| p.matcher.is_match(envelope.kind.as_str())) => {
+                let wanted = patterns.iter().map(|p| p.text.clone()).collect();
+                return Err(Refusal::Event { kind: envelope.kind, wanted });
+            }
+            _ => {}
+        }
+        if let (Some(wanted), Some(stage)) = (&self.stages, envelope.stage)
+            && !wanted.contains(&stage)
+        {
+            return Err(Refusal::Stage { stage, wanted: wanted.iter().copied().collect() });
+        }
+        if let (Some(wanted), Some(status)) = (&self.statuses, envelope.status)
+            && !wanted.contains(&status)
+        {
+            return Err(Refusal::Status { status, wanted: wanted.iter().copied().collect() });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::IdempotencyKey;
+
+    fn event(kind: EventKind, stage: Option<Stage>, status: Option<Status>) -> Event {
+        let spec: crate::event::SpecId = "SPEC-1".parse().unwrap();
+        let mut event = Event::new(kind, spec.clone(), IdempotencyKey::unique(&spec, "x"));
+        event.event.stage = stage;
+        event.event.status = status;
+        event
+    }
+
+    #[test]
+    fn an_omitted_filter_admits_all_but_anomalies() {
+        for kind in EventKind::ALL {
+            assert_eq!(
+                Filter::default().admits(&event(*kind, None, None)).is_ok(),
+                !kind.is_anomaly(),
+                "{kind}"
+            );
+        }
+    }
+
+    #[test]
+    fn each_filter_refuses_with_its_reason() {
+        let filter = Filter {
+            events: Some(vec![EventPattern::parse("spec-auto.*").unwrap()]),
+            stages: Some([Stage::Plan].into()),
+            statuses: Some([Status::Failure].into()),
+        };
+        let stage = EventKind::StageCompleted;
+        assert_eq!(filter.admits(&event(stage, Some(Stage::Plan), Some(Status::Failure))), Ok(()));
+        assert_eq!(filter.admits(&event(EventKind::PipelineCompleted, None, Some(Status::Failure))), Ok(()));
+        assert_eq!(filter.admits(&event(EventKind::CostThreshold, None, None)), Ok(()));
+        for (refused, words) in [
+            (event(EventKind::TaskCompleted, None, None), "include_events has no spec-kit.task.completed"),
+            (event(stage, Some(Stage::Audit), None), "include_stages has no Audit, only Plan"),
+            (event(stage, Some(Stage::Plan), Some(Status::Halt)), "include_status has no halt, only failure"),
+        ] {
+            let refusal = filter.admits(&refused).unwrap_err().to_string();
+            assert!(refusal.contains(words), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_that_fits_nothing_is_a_mistake() {
+        for (pattern, words) in [
+            ("spec-auto.stage.complete", "did you mean `spec-auto.stage.completed`?"),
+            ("task.*", "no event type fits `task.*`"),
+            ("spec-{", "malformed pattern"),
+        ] {
+            let error = EventPattern::parse(pattern).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}
