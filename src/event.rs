@@ -18,9 +18,9 @@ pub const MAX_EVENT_BYTES: usize = 512 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown {what} `{given}`{}; known are: {}", nearest_hint(.given, .known), .known.join(", "))]
 pub struct UnknownName {
-    what: &'static str,
-    given: String,
-    known: Vec<&'static str>,
+    pub(crate) what: &'static str,
+    pub(crate) given: String,
+    pub(crate) known: Vec<&'static str>,
 }
 
 fn nearest_hint(given: &str, known: &[&'static str]) -> String {
