@@ -1,1 +1,8 @@
-fn main() {}
+//! The `spec-notify` program.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    spec_notify::cli::run(std::env::args_os()).into()
+}

@@ -8,7 +8,50 @@ use openssl::memcmp;
 use openssl::pkey::PKey;
 use openssl::sign::Signer;
 
+use crate::delivery::Delivery;
 use crate::secret::Secret;
+
+/// The value of `User-Agent`.
+const USER_AGENT: &str = concat!("spec-notify/", env!("CARGO_PKG_VERSION"));
+
+/// The secrets of one attempt.
+#[derive(Clone, Debug)]
+pub struct Secrets {
+    /// Signs everything.
+    pub current: Secret,
+    /// During a rotation: signs `webhook-signature` too, after the current one.
+    pub previous: Option<Secret>,
+}
+
+/// The headers of one attempt (contract section 5); names in lower case. `timestamp` is in seconds since the epoch.
+///
+/// # Errors
+/// As [`spec_kit`].
+pub fn headers(
+    delivery: &Delivery,
+    attempt: u32,
+    timestamp: i64,
+    secrets: &Secrets,
+) -> Result<Vec<(&'static str, String)>, ErrorStack> {
+    let (id, body) = (delivery.id.to_string(), &delivery.body);
+    let mut signatures = standard(&secrets.current, &id, timestamp, body)?;
+    if let Some(previous) = &secrets.previous {
+        signatures = format!("{signatures} {}", standard(previous, &id, timestamp, body)?);
+    }
+    Ok(vec![
+        ("content-type", "application/json".to_owned()),
+        ("user-agent", USER_AGENT.to_owned()),
+        ("accept-encoding", "identity".to_owned()),
+        ("x-speckit-event", delivery.kind.to_string()),
+        ("x-speckit-id", id.clone()),
+        ("x-speckit-request-timestamp", timestamp.to_string()),
+        ("x-speckit-attempt", attempt.to_string()),
+        ("x-speckit-signature", spec_kit(&secrets.current, body)?),
+        ("webhook-id", id),
+        ("webhook-timestamp", timestamp.to_string()),
+        ("webhook-signature", signatures),
+    ])
+}
 
 /// `sha256=<hex hmac-sha256(secret, body)>`, the `X-SpecKit-Signature` header.
 ///

@@ -1,7 +1,16 @@
 //! What the operator configured, checked and ready to use.
 
+mod check;
+mod file;
+mod table;
+
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use serde::Serialize;
+
+pub use file::{LoadOptions, Loaded, load};
 
 use crate::delivery::{RetryPolicy, SubscriptionId};
 use crate::filter::Filter;
@@ -29,8 +38,9 @@ pub struct Config {
 pub struct SubscriptionConfig {
     /// `id`.
     pub id: SubscriptionId,
-    /// `url`, or what `url_env` named.
-    pub endpoint: Endpoint,
+    /// `url`, or what `url_env` named. Always there for an active subscription of an enabled config whose secrets
+    /// were checked.
+    pub endpoint: Option<Endpoint>,
     /// The environment variables that hold the secrets.
     pub secrets: SecretNames,
     /// `active`: an inactive one gets nothing.
@@ -52,4 +62,33 @@ pub struct SecretNames {
     pub current: String,
     /// `previous_secret_env`.
     pub previous: Option<String>,
+}
+
+/// One thing that is wrong with the config, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// In which file; none for the environment.
+    pub file: Option<PathBuf>,
+    /// From 1.
+    pub line: Option<usize>,
+    /// In characters, from 1.
+    pub column: Option<usize>,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub help: String,
+}
+
+/// `file:line:column: message`, and the help on a line of its own.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(file) = &self.file {
+            write!(f, "{}:", file.display())?;
+            if let (Some(line), Some(column)) = (self.line, self.column) {
+                write!(f, "{line}:{column}:")?;
+            }
+            f.write_str(" ")?;
+        }
+        write!(f, "{}\n  help: {}", self.message, self.help)
+    }
 }

@@ -80,8 +80,13 @@ impl Lane {
     /// Ends an attempt that [`start_next`](Self::start_next) began and makes room for another. A retry waits
     /// with the caller until its record is written, and comes back through [`enqueue`](Self::enqueue).
     pub fn finished(&mut self, in_flight: InFlight, outcome: &Outcome, jitter: Jitter) -> Verdict {
-        self.in_flight = self.in_flight.saturating_sub(1);
+        self.release();
         in_flight.finish(outcome, &self.policy, jitter)
+    }
+
+    /// Makes room again after an attempt that came to nothing: a dry run.
+    pub fn release(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
     }
 
     /// Starts nothing more: what waits stays on disk for the next start.
@@ -99,8 +104,100 @@ impl Lane {
         self.in_flight
     }
 
-    /// How many wait and are due.
-    pub fn due(&self, now: Instant) -> usize {
-        self.waiting.iter().filter(|Reverse(waiting)| waiting.due <= now).count()
+    /// Whether something is under way, or would start as soon as there is room.
+    pub fn is_busy(&self, now: Instant) -> bool {
+        let due = self.waiting.peek().is_some_and(|Reverse(first)| first.due <= now);
+        self.in_flight > 0 || (self.open && due)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::{Delivery, DeliveryId, Failure, FailureClass, Response};
+    use crate::event::EventKind;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    fn pending() -> Pending {
+        let delivery = Delivery {
+            id: DeliveryId::random(),
+            subscription: "s".parse().unwrap(),
+            spec: "SPEC-1".parse().unwrap(),
+            key: "k".parse().unwrap(),
+            kind: EventKind::StageCompleted,
+            body: "{}".into(),
+            accepted_at: "2025-10-14T10:00:00Z".parse().unwrap(),
+        };
+        Pending::new(Arc::new(delivery), 0)
+    }
+
+    fn outcome(status: Option<u16>) -> Outcome {
+        let failure = Failure { class: FailureClass::Timeout, message: String::new() };
+        let answer = |status| Response { status, headers: vec![], body: String::new(), location_host: None };
+        Outcome { result: status.map(answer).ok_or(failure), latency: Duration::ZERO, resent: false }
+    }
+
+    fn policy(max_attempts: u32) -> RetryPolicy {
+        let second = Duration::from_secs(1);
+        RetryPolicy { max_attempts, initial: second, factor: 2.0, max: second * 60, jitter: second }
+    }
+
+    proptest! {
+        /// Whatever the endpoint answers and whenever the clock is read: each delivery ends exactly once, is tried
+        /// at most `max_attempts` times and never before it is due, and no more than allowed are in flight.
+        #[test]
+        fn nothing_is_lost_and_nothing_ends_twice(
+            count in 1usize..20,
+            max_in_flight in 1usize..5,
+            max_attempts in 1u32..5,
+            answers in proptest::collection::vec(prop_oneof![Just(None), Just(Some(200)), Just(Some(500)), Just(Some(404))], 1..50),
+            steps in proptest::collection::vec((0u64..3_000, any::<bool>()), 1..400),
+        ) {
+            let start = Instant::now();
+            let mut lane = Lane::new(policy(max_attempts), max_in_flight);
+            let mut ended = BTreeSet::new();
+            let mut running: Vec<InFlight> = Vec::new();
+            let mut answers = answers.iter().cycle();
+            for _ in 0..count {
+                lane.enqueue(pending(), start);
+            }
+            let mut now = start;
+            for (advance, finish_first) in steps.iter().copied().chain(std::iter::repeat_n((120_000, true), 200)) {
+                now += Duration::from_millis(advance);
+                while let Some(in_flight) = lane.start_next(now) {
+                    prop_assert!(in_flight.attempt() <= max_attempts);
+                    running.push(in_flight);
+                }
+                prop_assert!(running.len() <= max_in_flight);
+                prop_assert_eq!(running.len(), lane.in_flight());
+                if finish_first && !running.is_empty() {
+                    let in_flight = running.remove(0);
+                    let id = in_flight.delivery().id;
+                    let answer = outcome(*answers.next().unwrap());
+                    match lane.finished(in_flight, &answer, Jitter(Duration::ZERO)) {
+                        Verdict::Retry { pending, wait } => {
+                            prop_assert!(wait >= Duration::from_secs(1));
+                            lane.enqueue(pending, now + wait);
+                        }
+                        Verdict::Delivered | Verdict::DeadLetter(_) => prop_assert!(ended.insert(id)),
+                    }
+                }
+                prop_assert_eq!(ended.len() + running.len() + lane.waiting(), count);
+            }
+            prop_assert_eq!(ended.len(), count);
+        }
+    }
+
+    #[test]
+    fn a_closed_lane_starts_nothing_and_keeps_what_waits() {
+        let now = Instant::now();
+        let mut lane = Lane::new(policy(3), 1);
+        lane.enqueue(pending(), now);
+        assert!(lane.is_busy(now));
+        lane.close();
+        assert!(lane.start_next(now).is_none());
+        assert_eq!((lane.waiting(), lane.is_busy(now), lane.next_due_in(now)), (1, false, None));
     }
 }

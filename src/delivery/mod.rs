@@ -1,5 +1,6 @@
 //! One event on its way to one subscription: its states, and what each attempt's outcome means.
 
+mod dedupe;
 mod lane;
 mod outcome;
 mod retry;
@@ -14,6 +15,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use uuid::Uuid;
 
+pub use dedupe::Dedupe;
 pub use lane::Lane;
 pub use outcome::{Failure, FailureClass, Judgement, MAX_KEPT_BYTES, Outcome, Reason, Response};
 pub use retry::{Jitter, RetryPolicy};

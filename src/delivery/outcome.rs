@@ -19,6 +19,8 @@ pub struct Outcome {
     pub result: Result<Response, Failure>,
     /// From the start of the attempt to the last byte read.
     pub latency: Duration,
+    /// Whether it was sent a second time at once, because a kept-alive connection had gone stale.
+    pub resent: bool,
 }
 
 /// What the endpoint answered.
@@ -41,6 +43,12 @@ pub struct Failure {
     pub class: FailureClass,
     /// For the reader; never contains the URL's path or a secret.
     pub message: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.class, self.message)
+    }
 }
 
 named! {
@@ -159,7 +167,7 @@ impl Outcome {
     pub fn summary(&self) -> String {
         match &self.result {
             Ok(response) => format!("status {}", response.status),
-            Err(failure) => format!("{}: {}", failure.class, failure.message),
+            Err(failure) => failure.to_string(),
         }
     }
 }
@@ -172,7 +180,7 @@ mod tests {
     fn every_status_has_one_meaning() {
         let judge = |status| {
             let response = Response { status, headers: vec![], body: String::new(), location_host: None };
-            Outcome { result: Ok(response), latency: Duration::ZERO }.judge()
+            Outcome { result: Ok(response), latency: Duration::ZERO, resent: false }.judge()
         };
         for status in 100..=999 {
             let expected = match status {

@@ -1,0 +1,61 @@
+//! `spec-notify check`: everything that is wrong with the config, at once.
+
+use serde::Serialize;
+
+use super::render::{Screen, Tone};
+use super::{Exit, Failure, Global, load};
+use crate::config::Problem;
+
+/// What `check --json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    ok: bool,
+    errors: &'a [Problem],
+    warnings: &'a [Problem],
+}
+
+pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure> {
+    let loaded = load(global, true)?;
+    let ok = loaded.errors.is_empty();
+    if screen.is_json() {
+        screen.value(&Report { ok, errors: &loaded.errors, warnings: &loaded.warnings });
+    } else {
+        for error in &loaded.errors {
+            screen.error(error);
+        }
+        for warning in &loaded.warnings {
+            screen.warning(warning);
+        }
+        let file =
+            loaded.file.as_ref().map_or("no config file found".to_owned(), |file| file.display().to_string());
+        match &loaded.config {
+            Some(config) if ok => {
+                screen.line(Tone::Good, format_args!("ok: {file}"));
+                let state = if config.enabled { "on" } else { "off" };
+                let active = config.subscriptions.iter().filter(|subscription| subscription.active).count();
+                screen.line(
+                    Tone::Plain,
+                    format_args!(
+                        "webhooks are {state}; {} subscriptions, {active} active",
+                        config.subscriptions.len()
+                    ),
+                );
+                for subscription in &config.subscriptions {
+                    let endpoint = subscription.endpoint.as_ref().map_or("-".to_owned(), ToString::to_string);
+                    let state = match (subscription.active, subscription.dry_run) {
+                        (false, _) => "inactive",
+                        (true, true) => "dry run",
+                        (true, false) => "active",
+                    };
+                    screen.line(Tone::Plain, format_args!("  {} {state} {endpoint}", subscription.id));
+                }
+            }
+            _ => {
+                let count = loaded.errors.len();
+                let plural = if count == 1 { "" } else { "s" };
+                screen.line(Tone::Bad, format_args!("{count} error{plural} in {file}"));
+            }
+        }
+    }
+    Ok(if ok { Exit::Done } else { Exit::Usage })
+}

@@ -1,0 +1,358 @@
+//! `spec-notify demo`: the whole story on this machine, told as it happens, and every claim checked.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::Receiver as Events;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::receive::{self, Received, Receiver};
+use super::render::{Screen, Tone};
+use super::{Exit, Failure};
+use crate::actors::Receipt;
+use crate::config::{self, Config, LoadOptions};
+use crate::delivery::DeliveryId;
+use crate::env::Environment;
+use crate::event::{SpecId, Stage};
+use crate::intake::telemetry::{self, RepoPaths};
+use crate::runtime::{Handle, Runtime};
+use crate::secret::Secret;
+
+/// The SPEC whose run is told.
+const SPEC: &str = "SPEC-DEMO-001-first-webhook";
+
+/// Where telemetry stands in a repo.
+const EVIDENCE: &str = "docs/SPEC-OPS-004-integrated-coder-hooks/evidence";
+
+/// Longest the whole story may take.
+const LIMIT: Duration = Duration::from_secs(15);
+
+/// Longest one emit may take.
+const EMIT: Duration = Duration::from_secs(2);
+
+pub(super) fn run(screen: &mut Screen) -> Result<Exit, Failure> {
+    let started = Instant::now();
+    let dir = tempfile::tempdir().map_err(Failure::failed)?;
+    let told = Story::begin(dir.path(), screen).and_then(|story| story.tell(started, screen));
+    told.map_err(|error| Failure::failed(format!("the demo did not go as told: {error}")))?;
+    Ok(Exit::Done)
+}
+
+/// What the demo needs on stage.
+struct Story {
+    repo: PathBuf,
+    config: Config,
+    spec: SpecId,
+    chatops: Receiver,
+    chatops_got: Events<Received>,
+    tracker_port: u16,
+    tracker_secret: Secret,
+    runtime: Runtime,
+    deadline: Instant,
+}
+
+type Told<T = ()> = Result<T, String>;
+
+impl Story {
+    fn begin(repo: &Path, screen: &mut Screen) -> Told<Self> {
+        let deadline = Instant::now() + LIMIT;
+        // A path that canonical names agree on: some systems reach their temporary folder through a link.
+        let repo = repo.canonicalize().map_err(text)?;
+        let (chatops_text, tracker_text) = (random_secret(), random_secret());
+        let chatops_secret = Secret::parse(&chatops_text).map_err(text)?;
+        let tracker_secret = Secret::parse(&tracker_text).map_err(text)?;
+        screen.line(
+            Tone::Heading,
+            "1. A repo, two subscriptions, one endpoint that is flaky and one that is down",
+        );
+        let (chatops, chatops_got) = Receiver::start(receive::Options {
+            port: 0,
+            secret: Some(chatops_secret),
+            answers: vec![500, 500, 200],
+        })
+        .map_err(text)?;
+        let tracker_port = free_port().map_err(text)?;
+        fs::create_dir_all(repo.join(".spec-kit")).map_err(text)?;
+        let file = repo.join(".spec-kit/config.toml");
+        fs::write(&file, config_text(chatops.address().port(), tracker_port)).map_err(text)?;
+        let environment = Environment::fixed([
+            ("DEMO_SECRET_CHATOPS", chatops_text.as_str()),
+            ("DEMO_SECRET_TRACKER", tracker_text.as_str()),
+        ]);
+        let options =
+            LoadOptions { config: None, repo: Some(repo.clone()), working_dir: repo.clone(), secrets: true };
+        let loaded = config::load(&options, &environment);
+        let config =
+            loaded.config.ok_or_else(|| loaded.errors.iter().map(ToString::to_string).collect::<String>())?;
+        for subscription in &config.subscriptions {
+            let endpoint = subscription.endpoint.as_ref().map_or(String::new(), ToString::to_string);
+            screen.line(Tone::Plain, format_args!("   {:<8} → {endpoint}", subscription.id));
+        }
+        let runtime = Runtime::start(config.clone(), environment).map_err(text)?;
+        let spec = SPEC.parse().map_err(text)?;
+        Ok(Self { repo, config, spec, chatops, chatops_got, tracker_port, tracker_secret, runtime, deadline })
+    }
+
+    fn tell(self, started: Instant, screen: &mut Screen) -> Told {
+        screen.line(
+            Tone::Heading,
+            "\n2. A six-stage run writes telemetry; each file is emitted, accepted on disk, then sent",
+        );
+        let handle = self.runtime.handle();
+        for (at, stage) in Stage::ALL.iter().enumerate() {
+            self.emit_stage(*stage, at, &handle, screen)?;
+        }
+        let arrived = self.watch_chatops(screen)?;
+        screen.line(
+            Tone::Heading,
+            "\n3. The tracker stayed down: its delivery is given up and kept as a dead letter",
+        );
+        let (letter_path, letter) = self.dead_letter()?;
+        let id: DeliveryId = letter["id"].as_str().unwrap_or_default().parse().map_err(text)?;
+        screen.line(Tone::Bad, format_args!("   {}", letter["message"].as_str().unwrap_or_default()));
+        for attempt in letter["attempts"].as_array().into_iter().flatten() {
+            screen.line(
+                Tone::Faint,
+                format_args!("   attempt {}: {}", attempt["attempt"], words(&attempt["error"])),
+            );
+        }
+        screen.line(Tone::Plain, format_args!("   to do:  {}", words(&letter["hint"])));
+        screen.line(Tone::Plain, format_args!("   again:  {}", words(&letter["replay"])));
+        screen.line(
+            Tone::Heading,
+            "\n4. The tracker is repaired, and the dead letter is replayed under the same id",
+        );
+        let tracker_options = receive::Options {
+            port: self.tracker_port,
+            secret: Some(self.tracker_secret.clone()),
+            answers: vec![200],
+        };
+        let (tracker, tracker_got) = Receiver::start(tracker_options).map_err(text)?;
+        let (asked, spec) = (handle.clone(), self.spec.clone());
+        let sent = handle
+            .block(self.left(), async move { asked.replay(spec, id).await })
+            .ok_or("the replay did not end in time")?
+            .map_err(text)?;
+        let got = self.next(&tracker_got, "the replayed request")?;
+        screen.line(Tone::Good, format_args!("   {got}"));
+        expect(sent.succeeded, "the replay arrives")?;
+        expect(got.id.as_deref() == Some(&id.to_string()), "the replay has the id of the dead letter")?;
+        expect(got.is_verified(), "the replay's signatures verify")?;
+        expect(!letter_path.exists(), "the dead letter is gone")?;
+        tracker.stop();
+        self.chatops.stop();
+        screen.line(Tone::Heading, "\n5. What the evidence says");
+        let evidence = self.repo.join(EVIDENCE).join("commands").join(SPEC).join("webhooks/deliveries.jsonl");
+        let drained = self.runtime.drain(Duration::from_secs(1));
+        expect(drained.pending == 0, "nothing is left pending")?;
+        let rows = summarise(&fs::read_to_string(&evidence).map_err(text)?)?;
+        expect(rows.len() == arrived.len() + 1, "the evidence has every delivery")?;
+        expect(rows.iter().all(|row| row.state == "delivered"), "every delivery ended as delivered")?;
+        expect(
+            rows.iter().any(|row| row.attempts == 4),
+            "the tracker's delivery took three attempts and a replay",
+        )?;
+        screen.table(
+            &["event", "subscription", "attempts", "answers", "ended as"],
+            rows.into_iter()
+                .map(|row| vec![row.key, row.subscription, row.attempts.to_string(), row.answers, row.state]),
+        );
+        expect(started.elapsed() < LIMIT, "it takes less than 15 seconds")?;
+        screen.line(
+            Tone::Good,
+            format_args!(
+                "7 deliveries, 7 delivered, every signature verified, nothing lost: {:.1} s.",
+                started.elapsed().as_secs_f64()
+            ),
+        );
+        screen.line(Tone::Plain, "Now with your own endpoint: see \"Five minutes\" in README.md.");
+        Ok(())
+    }
+
+    /// Writes one stage's telemetry and emits it, as `emit --telemetry` does.
+    fn emit_stage(&self, stage: Stage, at: usize, handle: &Handle, screen: &mut Screen) -> Told {
+        let path = self.write_telemetry(stage, at)?;
+        let bytes = fs::read(&path).map_err(text)?;
+        let paths = RepoPaths { root: &self.config.repo, evidence_dir: &self.config.evidence_dir };
+        let event = telemetry::read(&path, &bytes, &paths).map_err(text)?;
+        let status = event.event.status.map_or(String::new(), |status| status.to_string());
+        let receipt = handle.emit_blocking(event, EMIT).map_err(text)?;
+        let Receipt::Accepted(deliveries) = receipt else {
+            return Err(format!("the {stage} event was not accepted but {receipt:?}"));
+        };
+        let names: Vec<_> = deliveries.iter().map(|(_, subscription)| subscription.as_str()).collect();
+        screen.line(Tone::Plain, format_args!("   accepted {stage} {status}: for {}", names.join(", ")));
+        Ok(())
+    }
+
+    fn write_telemetry(&self, stage: Stage, at: usize) -> Told<PathBuf> {
+        let session = format!("2025-10-14T10:0{at}:00Z-{}", 1000 + at);
+        let mut telemetry = json!({
+            "schemaVersion": 1,
+            "command": format!("spec-ops-{}", stage.slug()),
+            "specId": SPEC,
+            "sessionId": session,
+            "timestamp": format!("2025-10-14T10:0{at}:00Z"),
+            "artifacts": [{"path": format!("{EVIDENCE}/commands/{SPEC}/spec-{}_{session}.log", stage.slug())}],
+        });
+        let scenarios = json!([{"name": "unit tests", "status": "passed"}]);
+        match stage {
+            Stage::Plan => {
+                telemetry["baseline"] =
+                    json!({"mode": "full", "artifact": "baseline.md", "status": "passed"});
+                telemetry["hooks"] = json!({"session.start": "ok"});
+            }
+            Stage::Tasks => telemetry["tool"] = json!({"status": "ready"}),
+            Stage::Implement => {
+                telemetry["lock_status"] = "locked".into();
+                telemetry["hook_status"] = "ok".into();
+            }
+            Stage::Validate | Stage::Audit => telemetry["scenarios"] = scenarios,
+            Stage::Unlock => telemetry["unlock_status"] = "unlocked".into(),
+        }
+        let dir = self.repo.join(EVIDENCE).join("commands").join(SPEC);
+        fs::create_dir_all(&dir).map_err(text)?;
+        let path = dir.join(format!("spec-{}_{session}.json", stage.slug()));
+        fs::write(&path, telemetry.to_string()).map_err(text)?;
+        Ok(path)
+    }
+
+    /// Shows what the flaky endpoint gets until all six stages have arrived; returns the ids that did.
+    fn watch_chatops(&self, screen: &mut Screen) -> Told<Vec<String>> {
+        let mut arrived = Vec::new();
+        let mut refused = BTreeMap::new();
+        while arrived.len() < Stage::ALL.len() {
+            let got = self.next(&self.chatops_got, "the next request")?;
+            expect(got.is_verified(), "both signatures verify")?;
+            let id = got.id.clone().ok_or("a request had no X-SpecKit-Id")?;
+            let is_good = got.status == 200;
+            screen.line(if is_good { Tone::Good } else { Tone::Bad }, format_args!("   {got}"));
+            if is_good {
+                expect(!arrived.contains(&id), "nothing arrives twice")?;
+                refused.remove(&id);
+                arrived.push(id);
+            } else {
+                refused.insert(id, got.status);
+            }
+        }
+        expect(refused.is_empty(), "what was answered with 500 arrives at a retry, under the same id")?;
+        Ok(arrived)
+    }
+
+    fn dead_letter(&self) -> Told<(PathBuf, Value)> {
+        let dir = self.config.spool_dir.join(SPEC).join("dead-letter");
+        loop {
+            let found = fs::read_dir(&dir).ok().and_then(|mut entries| {
+                entries.find_map(|entry| {
+                    Some(entry.ok()?.path()).filter(|path| path.extension().is_some_and(|e| e == "json"))
+                })
+            });
+            if let Some(path) = found {
+                let letter = serde_json::from_slice(&fs::read(&path).map_err(text)?).map_err(text)?;
+                return Ok((path, letter));
+            }
+            expect(!self.left().is_zero(), "the dead endpoint's delivery becomes a dead letter")?;
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+    }
+
+    fn next(&self, events: &Events<Received>, what: &str) -> Told<Received> {
+        events.recv_timeout(self.left()).map_err(|_| format!("{what} did not come in time"))
+    }
+
+    fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+}
+
+/// One delivery, as the evidence tells it.
+struct Row {
+    key: String,
+    subscription: String,
+    attempts: u64,
+    answers: String,
+    state: String,
+}
+
+/// What the evidence's lines add up to, delivery by delivery, in the order they were first tried.
+fn summarise(evidence: &str) -> Told<Vec<Row>> {
+    let mut rows: Vec<(String, Row)> = Vec::new();
+    for line in evidence.lines() {
+        let line: Value = serde_json::from_str(line).map_err(text)?;
+        let id = words(&line["delivery"]);
+        let at = rows.iter().position(|(known, _)| *known == id).unwrap_or_else(|| {
+            let row = Row {
+                key: words(&line["idempotency_key"]),
+                subscription: words(&line["subscription"]),
+                attempts: 0,
+                answers: String::new(),
+                state: String::new(),
+            };
+            rows.push((id, row));
+            rows.len() - 1
+        });
+        let row = &mut rows[at].1;
+        if line["record"] == "final" {
+            row.attempts = line["attempts"].as_u64().unwrap_or_default();
+            row.state = words(&line["state"]);
+        } else {
+            let answer = if line["error"].is_null() {
+                line["response"]["status"].to_string()
+            } else {
+                words(&line["error"]["class"])
+            };
+            let separator = if row.answers.is_empty() { "" } else { ", " };
+            row.answers = format!("{}{separator}{answer}", row.answers);
+        }
+    }
+    Ok(rows.into_iter().map(|(_, row)| row).collect())
+}
+
+fn config_text(chatops_port: u16, tracker_port: u16) -> String {
+    format!(
+        r#"[spec_ops.webhooks]
+enabled = true
+
+[[spec_ops.webhooks.subscriptions]]
+id = "chatops"
+url = "http://127.0.0.1:{chatops_port}/hooks/chatops"
+secret_env = "DEMO_SECRET_CHATOPS"
+initial_backoff_ms = 300
+jitter_ms = 50
+
+[[spec_ops.webhooks.subscriptions]]
+id = "tracker"
+url = "http://127.0.0.1:{tracker_port}/hooks/tracker"
+secret_env = "DEMO_SECRET_TRACKER"
+include_stages = ["Unlock"]
+max_attempts = 3
+initial_backoff_ms = 200
+jitter_ms = 50
+"#
+    )
+}
+
+fn random_secret() -> String {
+    format!("{}{}", DeliveryId::random(), DeliveryId::random())
+}
+
+/// A port where nobody listens.
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+fn expect(holds: bool, claim: &str) -> Told {
+    if holds { Ok(()) } else { Err(format!("it is not so that {claim}")) }
+}
+
+fn words(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}

@@ -1,0 +1,305 @@
+//! `spec-notify emit`: reads events, hands them to the runtime, and says what became of each.
+
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use super::render::{Screen, Tone};
+use super::{Exit, Failure, Global, OFF, load_config};
+use crate::config::Config;
+use crate::control::{Client, ClientError, Emitted, EmittedEvent, Outcome, Request};
+use crate::env::Environment;
+use crate::event::{Event, EventKind, MAX_EVENT_BYTES, SpecId, Stage, Status};
+use crate::intake::telemetry::{self, RepoPaths};
+use crate::runtime::{Runtime, StartError};
+use crate::store::OpenError;
+
+/// How long to wait before asking again whether the spool is free.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spec-notify emit --telemetry docs/…/evidence/commands/SPEC-KIT-065/spec-plan_….json
+  some-program | spec-notify emit --event -
+  spec-notify emit --type spec-auto.stage.completed --spec SPEC-KIT-065 --stage Plan --status success")]
+pub(super) struct Options {
+    /// A telemetry file as the guardrail scripts write it; may be given several times
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["event", "kind"])]
+    telemetry: Vec<PathBuf>,
+    /// A file of one JSON object, or of JSON Lines, in the payload's shape; `-` is standard input
+    #[arg(long, value_name = "FILE|-", conflicts_with = "kind")]
+    event: Option<PathBuf>,
+    /// The event's type, such as spec-auto.stage.completed
+    #[arg(long = "type", value_name = "TYPE", requires = "spec")]
+    kind: Option<EventKind>,
+    /// The SPEC's id
+    #[arg(long, value_name = "SPEC", requires = "kind")]
+    spec: Option<SpecId>,
+    /// Plan, Tasks, Implement, Validate, Audit or Unlock
+    #[arg(long, requires = "kind")]
+    stage: Option<Stage>,
+    /// success, failure or halt
+    #[arg(long, requires = "kind")]
+    status: Option<Status>,
+    /// Why the status is what it is; may be given several times
+    #[arg(long, value_name = "TEXT", requires = "kind")]
+    reason: Vec<String>,
+    /// Which try of the stage this was, from 1
+    #[arg(long, value_name = "N", requires = "kind", value_parser = clap::value_parser!(u32).range(1..))]
+    attempt: Option<u32>,
+    /// The session of the run: part of the idempotency key
+    #[arg(long, requires = "kind")]
+    session: Option<String>,
+    /// The task's id
+    #[arg(long, requires = "kind")]
+    task_id: Option<String>,
+    /// The task's title
+    #[arg(long, requires = "task_id")]
+    task_title: Option<String>,
+    /// The idempotency key, instead of one made from the above
+    #[arg(long, requires = "kind")]
+    key: Option<String>,
+    /// Longest this command may take, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    deadline: u64,
+}
+
+/// One event as it was given: ready, or why it is none.
+type Given = Result<Event, String>;
+
+pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
+    let deadline = Instant::now() + Duration::from_millis(options.deadline);
+    // The secrets are the runtime's affair: the script that emits may well not have them.
+    let config = load_config(global, false, screen)?;
+    if !config.enabled {
+        screen.note(format_args!("nothing emitted: {OFF}"));
+        if screen.is_json() {
+            screen.value(&json!({"outcome": Outcome::Disabled, "deliveries": []}));
+        }
+        return Ok(Exit::Done);
+    }
+    let given = read(options, &config)?;
+    let emitted = hand_over(global, &config, given, deadline, screen)?;
+    let mut exit = Exit::Done;
+    for (emitted, refused_as_event) in &emitted {
+        if emitted.outcome == Outcome::Refused {
+            exit = exit.max(if *refused_as_event { Exit::Usage } else { Exit::Failed });
+        }
+        if screen.is_json() {
+            screen.value(emitted);
+        } else {
+            show(emitted, screen);
+        }
+    }
+    Ok(exit)
+}
+
+/// Gathers the events, in the order given.
+fn read(options: &Options, config: &Config) -> Result<Vec<Given>, Failure> {
+    if let Some(kind) = options.kind {
+        return Ok(vec![from_flags(options, kind)]);
+    }
+    if let Some(path) = &options.event {
+        return read_events(path);
+    }
+    if options.telemetry.is_empty() {
+        return Err(Failure::usage(
+            "nothing to emit: give --telemetry FILE, --event FILE|-, or --type TYPE --spec SPEC",
+        ));
+    }
+    Ok(options.telemetry.iter().map(|path| read_telemetry(path, config)).collect())
+}
+
+fn read_telemetry(path: &Path, config: &Config) -> Given {
+    let absolute = std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let bytes = read_bounded(&absolute, MAX_EVENT_BYTES as u64 + 1)
+        .map_err(|error| format!("cannot read {}: {error}; nothing was emitted for it", path.display()))?;
+    let paths = RepoPaths { root: &config.repo, evidence_dir: &config.evidence_dir };
+    telemetry::read(&absolute, &bytes, &paths).map_err(|error| error.to_string())
+}
+
+/// Reads at most `limit` bytes: a guardrail is not slowed by a file of gigabytes.
+fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// One JSON object, over several lines or not; else JSON Lines.
+fn read_events(path: &Path) -> Result<Vec<Given>, Failure> {
+    let failed = |error: io::Error| Failure::usage(format!("cannot read {}: {error}", path.display()));
+    let bytes = match path.to_str() {
+        Some("-") => {
+            let mut bytes = Vec::new();
+            io::stdin().read_to_end(&mut bytes).map_err(failed)?;
+            bytes
+        }
+        _ => std::fs::read(path).map_err(failed)?,
+    };
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Failure::usage(format!("{} is not UTF-8 text: it should hold JSON", path.display())))?;
+    let lines: Vec<(usize, &str)> =
+        text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).collect();
+    if lines.is_empty() {
+        return Err(Failure::usage(format!("{} is empty: it should hold a JSON object", path.display())));
+    }
+    let is_one =
+        serde_json::from_str::<Value>(&text).is_ok() || !lines.iter().all(|(_, l)| l.starts_with('{'));
+    if is_one || lines.len() == 1 {
+        return Ok(vec![Event::from_json(&text).map_err(|error| format!("{}: {error}", path.display()))]);
+    }
+    let event = |(at, line): (usize, &str)| {
+        Event::from_json(line).map_err(|error| format!("{} line {}: {error}", path.display(), at + 1))
+    };
+    Ok(lines.into_iter().map(event).collect())
+}
+
+fn from_flags(options: &Options, kind: EventKind) -> Given {
+    let mut document = json!({
+        "event": {"type": kind, "status": options.status, "stage": options.stage, "reasons": options.reason},
+        "spec": {"id": options.spec},
+    });
+    if let Some(key) = &options.key {
+        document["event"]["idempotency_key"] = key.as_str().into();
+    }
+    if let Some(attempt) = options.attempt {
+        document["pipeline"] = json!({"attempt": attempt});
+    }
+    if let Some(session) = &options.session {
+        document["telemetry"] = json!({"sessionId": session});
+    }
+    if let Some(id) = &options.task_id {
+        document["task"] = json!({"id": id, "title": options.task_title, "status": "Done"});
+    }
+    Event::from_json(&document.to_string()).map_err(|error| error.to_string())
+}
+
+/// Emits what is an event, through the running runtime or as the owner for the moment. Each result comes with
+/// whether it was refused for what it is.
+fn hand_over(
+    global: &Global,
+    config: &Config,
+    given: Vec<Given>,
+    deadline: Instant,
+    screen: &mut Screen,
+) -> Result<Vec<(Emitted, bool)>, Failure> {
+    let mut way = None;
+    let mut emitted = Vec::with_capacity(given.len());
+    for event in given {
+        emitted.push(match event {
+            Err(error) => (Emitted::refused(error), true),
+            Ok(event) => {
+                let way = match &mut way {
+                    Some(way) => way,
+                    None => way.insert(Way::find(global, config, deadline, screen)?),
+                };
+                (way.emit(event, deadline), false)
+            }
+        });
+    }
+    if let Some(Way::Owner(runtime)) = way {
+        // Deliver what can be delivered in the time that is left; the rest is pending on disk.
+        let handle = runtime.handle();
+        let idle = handle.clone();
+        handle.block(left(deadline), async move { idle.idle().await });
+        runtime.drain(Duration::ZERO);
+    }
+    Ok(emitted)
+}
+
+/// How events reach the spool.
+enum Way {
+    /// Through the runtime that owns it.
+    Port(Client),
+    /// By owning it for the moment.
+    Owner(Runtime),
+}
+
+impl Way {
+    /// The running runtime if there is one, else the spool itself; while another process is its owner for the
+    /// moment, waits for its turn.
+    fn find(
+        global: &Global,
+        config: &Config,
+        deadline: Instant,
+        screen: &mut Screen,
+    ) -> Result<Self, Failure> {
+        let mut full_config = None;
+        loop {
+            match Client::connect(&config.spool_dir, left(deadline)) {
+                Ok(client) => return Ok(Self::Port(client)),
+                Err(ClientError::Refused(error)) => return Err(Failure::failed(error)),
+                Err(ClientError::Unreachable(reason)) => log::debug!("{reason}"),
+            }
+            let config = match &full_config {
+                Some(config) => config,
+                None => &*full_config.insert(load_config(global, true, screen)?),
+            };
+            match Runtime::start(config.clone(), Environment::process()) {
+                Ok(runtime) => return Ok(Self::Owner(runtime)),
+                Err(StartError::Store(OpenError::Locked(_))) if !left(deadline).is_zero() => {
+                    thread::sleep(RETRY_PAUSE.min(left(deadline)));
+                }
+                Err(error) => return Err(Failure::failed(format!("nothing was accepted: {error}"))),
+            }
+        }
+    }
+
+    fn emit(&mut self, event: Event, deadline: Instant) -> Emitted {
+        let shown =
+            EmittedEvent { kind: event.event.kind, idempotency_key: event.event.idempotency_key.clone() };
+        match self {
+            Self::Owner(runtime) => {
+                Emitted::new(shown, runtime.handle().emit_blocking(event, left(deadline)))
+            }
+            Self::Port(client) => {
+                let event: Map<String, Value> = match serde_json::to_value(&event) {
+                    Ok(Value::Object(event)) => event,
+                    _ => Map::new(),
+                };
+                let answered = client.request(&Request::Emit { event });
+                answered.unwrap_or_else(|error| Emitted {
+                    event: Some(shown),
+                    ..Emitted::refused(format!(
+                        "the runtime did not confirm it ({error}): emit it again, it is delivered once either way"
+                    ))
+                })
+            }
+        }
+    }
+}
+
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
+fn show(emitted: &Emitted, screen: &mut Screen) {
+    let key = emitted.event.as_ref().map_or("", |event| event.idempotency_key.as_str());
+    let kind = emitted.event.as_ref().map_or("", |event| event.kind.as_str());
+    match emitted.outcome {
+        Outcome::Accepted => {
+            let names: Vec<_> =
+                emitted.deliveries.iter().map(|delivery| delivery.subscription.as_str()).collect();
+            let count = names.len();
+            let to = match count {
+                0 => "no active subscription wants it".to_owned(),
+                _ => names.join(", "),
+            };
+            let plural = if count == 1 { "y" } else { "ies" };
+            screen.line(Tone::Plain, format_args!("accepted {count} deliver{plural}: {kind} {key} ({to})"));
+        }
+        Outcome::Duplicate => {
+            screen.line(
+                Tone::Faint,
+                format_args!("duplicate: {kind} {key} was accepted before and is not sent again"),
+            );
+        }
+        Outcome::Disabled => screen.note(OFF),
+        Outcome::Refused => screen.error(emitted.error.as_deref().unwrap_or("refused")),
+    }
+}

@@ -1,0 +1,47 @@
+//! The log of the program: our own words at the level asked for, other crates' only from `warn` up.
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+
+/// At `debug` and `trace` the HTTP crates print requests with their paths and headers, which are credentials here:
+/// no setting lets them through.
+struct Capped(env_logger::Logger);
+
+impl Capped {
+    fn lets_through(metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("spec_notify") || metadata.level() <= Level::Warn
+    }
+}
+
+impl Log for Capped {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        Self::lets_through(metadata) && self.0.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if Self::lets_through(record.metadata()) {
+            self.0.log(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
+}
+
+/// Starts the log on stderr. `RUST_LOG` wins over the flags; `serve` tells more by default.
+pub(super) fn start(quiet: bool, verbose: u8, serving: bool) {
+    let level = match (quiet, verbose) {
+        (true, _) => LevelFilter::Error,
+        (false, 0) if serving => LevelFilter::Info,
+        (false, 0) => LevelFilter::Warn,
+        (false, 1) => LevelFilter::Debug,
+        (false, _) => LevelFilter::Trace,
+    };
+    let mut builder = env_logger::Builder::new();
+    builder.filter_level(level).parse_default_env();
+    let logger = builder.build();
+    log::set_max_level(logger.filter());
+    if log::set_boxed_logger(Box::new(Capped(logger))).is_err() {
+        log::debug!("a logger was set already; it stays");
+    }
+}

@@ -1,0 +1,242 @@
+//! The command line: what was typed becomes what was meant, which is run and ends in an exit code.
+
+mod check;
+mod demo;
+mod emit;
+mod logging;
+pub mod receive;
+mod render;
+mod send;
+mod serve;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{self, Config, LoadOptions};
+use crate::delivery::{DeliveryId, SubscriptionId};
+use crate::env::Environment;
+use crate::event::SpecId;
+use render::Screen;
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// The thing asked for failed.
+    Failed = 1,
+    /// Wrong usage, or a wrong config.
+    Usage = 2,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Signed, retried, evidenced webhooks for Spec-Kit pipelines, from inside the repo.
+#[derive(Debug, Parser)]
+#[command(name = "spec-notify", version, max_term_width = 100, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Start here:
+  spec-notify demo                       the whole story on this machine, no config needed
+  spec-notify check                      is the config right?
+  spec-notify test SPEC --subscription ID    send one signed sample now
+
+Also as flags: --test SPEC --subscription ID, --replay SPEC --delivery-id UUID
+Exit codes: 0 done; 1 the thing asked for failed; 2 usage or config";
+
+#[derive(Debug, Args)]
+struct Global {
+    /// The config file [default: $SPECKIT_WEBHOOKS_CONFIG, then .spec-kit/config.toml in the repo, then the home's]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The repo's root [default: the git top level above the working directory]
+    #[arg(long, global = true, value_name = "DIR")]
+    repo: Option<PathBuf>,
+    /// How to print results
+    #[arg(long, global = true, value_enum, default_value_t = Format::Human)]
+    format: Format,
+    /// Short for --format json
+    #[arg(long, global = true)]
+    json: bool,
+    /// Only errors in the log
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// More in the log; twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Human,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the runtime in the foreground: control port and deliveries
+    Serve(serve::Options),
+    /// Hand events to the runtime: telemetry files, JSON, or flags
+    Emit(Box<emit::Options>),
+    /// Send one signed sample to a subscription now
+    Test {
+        /// The SPEC to speak of
+        spec: SpecId,
+        /// To whom
+        #[arg(long, value_name = "ID")]
+        subscription: SubscriptionId,
+    },
+    /// Send a dead letter again now
+    Replay {
+        /// The SPEC it belongs to
+        spec: SpecId,
+        /// Which
+        #[arg(long, value_name = "UUID")]
+        delivery_id: DeliveryId,
+    },
+    /// Validate the config and say everything that is wrong with it
+    Check,
+    /// A local endpoint that verifies signatures and prints what it gets
+    Receive(receive::CommandOptions),
+    /// The whole story on this machine in seconds: a run, a flaky endpoint, a dead one, a replay
+    Demo,
+}
+
+/// Runs the program with these arguments, the first of which is its own name.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let cli = match Cli::try_parse_from(flags_as_commands(arguments)) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers, not errors: clap tells them apart by where they are printed.
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            return error.print().map_or(Exit::Failed, |()| exit);
+        }
+    };
+    let json = cli.global.json || cli.global.format == Format::Json;
+    let serving = matches!(cli.command, Command::Serve(_));
+    logging::start(cli.global.quiet, cli.global.verbose, serving);
+    let mut screen = Screen::new(json);
+    let outcome = match cli.command {
+        Command::Receive(options) => receive::run(&options, &mut screen),
+        Command::Demo => demo::run(&mut screen),
+        Command::Check => check::run(&cli.global, &mut screen),
+        Command::Serve(options) => serve::run(&cli.global, &options, &mut screen),
+        Command::Emit(options) => emit::run(&cli.global, &options, &mut screen),
+        Command::Test { spec, subscription } => {
+            send::run(&cli.global, &send::What::Sample { spec, subscription }, &mut screen)
+        }
+        Command::Replay { spec, delivery_id } => {
+            send::run(&cli.global, &send::What::Replay { spec, delivery_id }, &mut screen)
+        }
+    };
+    outcome.unwrap_or_else(|failure| {
+        screen.error(&failure.message);
+        failure.exit
+    })
+}
+
+/// The flag forms `--test SPEC …` and `--replay SPEC …` are commands in disguise.
+fn flags_as_commands(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    const COMMANDS: [&str; 7] = ["serve", "emit", "test", "replay", "check", "receive", "demo"];
+    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    for argument in arguments.iter_mut().skip(1) {
+        match argument.to_str() {
+            Some("--test") => *argument = "test".into(),
+            Some("--replay") => *argument = "replay".into(),
+            Some(text) if COMMANDS.contains(&text) => {}
+            _ => continue,
+        }
+        break;
+    }
+    arguments
+}
+
+/// A command that could not do what was asked.
+struct Failure {
+    message: String,
+    exit: Exit,
+}
+
+impl Failure {
+    fn new(exit: Exit, message: impl std::fmt::Display) -> Self {
+        Self { message: message.to_string(), exit }
+    }
+
+    /// A failure at run time.
+    fn failed(message: impl std::fmt::Display) -> Self {
+        Self::new(Exit::Failed, message)
+    }
+
+    /// Wrong usage or config.
+    fn usage(message: impl std::fmt::Display) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+}
+
+/// Reads and checks the config. With `secrets` false, what only a runtime needs from the environment may be missing.
+fn load(global: &Global, secrets: bool) -> Result<config::Loaded, Failure> {
+    let working_dir = std::env::current_dir()
+        .map_err(|error| Failure::usage(format!("the working directory cannot be read: {error}")))?;
+    let options =
+        LoadOptions { config: global.config.clone(), repo: global.repo.clone(), working_dir, secrets };
+    Ok(config::load(&options, &Environment::process()))
+}
+
+/// The config, or all its errors on stderr.
+fn load_config(global: &Global, secrets: bool, screen: &mut Screen) -> Result<Config, Failure> {
+    let loaded = load(global, secrets)?;
+    match loaded.config {
+        Some(config) => {
+            for warning in &loaded.warnings {
+                log::warn!("{warning}");
+            }
+            Ok(config)
+        }
+        None => {
+            for problem in &loaded.errors {
+                screen.error(problem);
+            }
+            let count = loaded.errors.len();
+            Err(Failure::usage(format!("the config has {count} error{}", if count == 1 { "" } else { "s" })))
+        }
+    }
+}
+
+/// What a command says when webhooks are off.
+const OFF: &str =
+    "webhooks are off: set enabled = true under [spec_ops.webhooks], or SPECKIT_WEBHOOKS_ENABLED=1";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_become_commands_but_only_before_one() {
+        let turned = |line: &str| {
+            let turned = flags_as_commands(line.split(' ').map(OsString::from));
+            turned.into_iter().map(|word| word.into_string().unwrap()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(turned("x --json --test S --subscription a"), "x --json test S --subscription a");
+        assert_eq!(turned("x --replay S --delivery-id u"), "x replay S --delivery-id u");
+        assert_eq!(turned("x emit --test"), "x emit --test");
+    }
+}

@@ -1,0 +1,337 @@
+//! A local endpoint that verifies signatures and hands out what it gets: the `receive` command, and the demo's two ends.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, SyncSender};
+use std::thread::{self, JoinHandle};
+
+use actix_http::header::HeaderMap;
+use actix_http::{HttpMessage as _, HttpService, Method, Request, Response, StatusCode};
+use actix_rt::System;
+use actix_server::{Server, ServerHandle};
+use clap::Args;
+use futures_util::StreamExt as _;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::render::{Screen, Tone};
+use super::{Exit, Failure};
+use crate::clock;
+use crate::env::Environment;
+use crate::secret::Secret;
+use crate::sign;
+
+/// Largest request body taken.
+const MAX_BODY: usize = 2 * 1024 * 1024;
+
+/// Requests that wait to be looked at; a sender waits beyond it.
+const BACKLOG: usize = 1024;
+
+/// Signatures older or younger than this are refused, as Standard Webhooks verifiers do.
+const TOLERANCE_SECONDS: i64 = 300;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example, in two terminals:
+  MY_SECRET=$(openssl rand -hex 24) spec-notify receive --port 9000 --secret-env MY_SECRET
+  spec-notify test SPEC-KIT-065 --subscription my-endpoint    # url = \"http://127.0.0.1:9000/\"")]
+pub(super) struct CommandOptions {
+    /// Port on 127.0.0.1; 0 is any that is free
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+    /// The environment variable that holds the secret; without it nothing is verified
+    #[arg(long, value_name = "NAME")]
+    secret_env: Option<String>,
+    /// Statuses to answer with, one after the other; the last one repeats
+    #[arg(long, value_name = "STATUS,…", value_delimiter = ',', default_value = "200",
+          value_parser = clap::value_parser!(u16).range(200..=599))]
+    answer: Vec<u16>,
+    /// Stop after this many requests
+    #[arg(long, value_name = "N")]
+    count: Option<usize>,
+}
+
+/// What to listen on and how to answer.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// On 127.0.0.1; 0 is any that is free.
+    pub port: u16,
+    /// To verify with; without it nothing is.
+    pub secret: Option<Secret>,
+    /// Statuses of successive answers; the last one repeats; none is 200.
+    pub answers: Vec<u16>,
+}
+
+/// What the signatures of a request are worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verified {
+    /// Both are right and recent.
+    Ok,
+    /// One is wrong, missing or old.
+    Bad,
+    /// There are none, or no secret to verify them with.
+    Unsigned,
+}
+
+/// One request that came.
+#[derive(Clone, Debug, Serialize)]
+pub struct Received {
+    /// When.
+    pub at: String,
+    /// Path and query.
+    pub path: String,
+    /// `X-SpecKit-Id`.
+    pub id: Option<String>,
+    /// `X-SpecKit-Event`.
+    pub event: Option<String>,
+    /// `X-SpecKit-Attempt`.
+    pub attempt: Option<u32>,
+    /// What its signatures are worth.
+    pub verified: Verified,
+    /// Why they are bad.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<&'static str>,
+    /// What it was answered.
+    pub status: u16,
+    /// JSON as JSON, anything else as a text.
+    pub body: Value,
+}
+
+impl Received {
+    /// Whether both signatures are right.
+    pub fn is_verified(&self) -> bool {
+        self.verified == Verified::Ok
+    }
+}
+
+/// One line for a person.
+impl fmt::Display for Received {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = self.at.get(11..23).unwrap_or(&self.at);
+        let word = |part: &str, field: &str| {
+            self.body[part][field].as_str().map(|text| crate::event::printable(text, 120))
+        };
+        write!(f, "{time} answered {}", self.status)?;
+        match self.verified {
+            Verified::Ok => f.write_str(", signatures ok")?,
+            Verified::Bad => write!(f, ", SIGNATURE BAD ({})", self.why.unwrap_or("wrong"))?,
+            Verified::Unsigned => f.write_str(", not verified")?,
+        }
+        write!(f, ": {}", self.event.as_deref().unwrap_or("no event"))?;
+        for text in
+            [word("spec", "id"), word("event", "stage"), word("event", "status")].into_iter().flatten()
+        {
+            write!(f, " {text}")?;
+        }
+        match self.attempt {
+            Some(attempt) if attempt > 1 => write!(f, " (attempt {attempt})"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A running endpoint, on a thread of its own.
+#[derive(Debug)]
+pub struct Receiver {
+    address: SocketAddr,
+    server: ServerHandle,
+    thread: JoinHandle<()>,
+}
+
+impl Receiver {
+    /// Starts to listen. What comes is handed out through the returned channel, in order; while that is full, senders
+    /// wait for their answer.
+    ///
+    /// # Errors
+    /// The port is in use.
+    pub fn start(options: Options) -> io::Result<(Self, mpsc::Receiver<Received>)> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port))?;
+        let address = listener.local_addr()?;
+        let (received, events) = mpsc::sync_channel(BACKLOG);
+        let shared = Arc::new(Shared { options, answered: AtomicUsize::new(0), received });
+        let (ready, started) = mpsc::sync_channel(1);
+        let thread = thread::Builder::new().name("receiver".to_owned()).spawn(move || {
+            System::new().block_on(async move {
+                let server = listen(listener, shared);
+                let handle = server
+                    .as_ref()
+                    .map(Server::handle)
+                    .map_err(|error| io::Error::new(error.kind(), error.to_string()));
+                let is_wanted = ready.send(handle).is_ok();
+                if let Ok(server) = server
+                    && is_wanted
+                    && let Err(error) = server.await
+                {
+                    log::error!("the receiver ended: {error}");
+                }
+            });
+        })?;
+        let server = started.recv().map_err(io::Error::other)??;
+        Ok((Self { address, server, thread }, events))
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops at once.
+    pub fn stop(self) {
+        // Queued as soon as it is called; the future only waits for the end, and joining the thread does too.
+        drop(self.server.stop(false));
+        if self.thread.join().is_err() {
+            log::error!("the receiver's thread panicked");
+        }
+    }
+}
+
+struct Shared {
+    options: Options,
+    answered: AtomicUsize,
+    received: SyncSender<Received>,
+}
+
+fn listen(listener: TcpListener, shared: Arc<Shared>) -> io::Result<Server> {
+    let server = Server::build().workers(1).disable_signals().shutdown_timeout(1);
+    let server = server.listen("receiver", listener, move || {
+        let shared = shared.clone();
+        HttpService::build()
+            .finish(move |request| {
+                let shared = shared.clone();
+                async move { Ok::<_, actix_http::Error>(answer(request, &shared).await) }
+            })
+            .tcp()
+    })?;
+    Ok(server.run())
+}
+
+async fn answer(mut request: Request, shared: &Shared) -> Response<actix_http::body::BoxBody> {
+    if request.method() != Method::POST {
+        return Response::build(StatusCode::METHOD_NOT_ALLOWED)
+            .body("only POST is taken\n")
+            .map_into_boxed_body();
+    }
+    let mut body = Vec::new();
+    let mut payload = request.take_payload();
+    while let Some(chunk) = payload.next().await {
+        match chunk {
+            Ok(chunk) => body.extend_from_slice(&chunk),
+            Err(_) => {
+                return Response::build(StatusCode::BAD_REQUEST)
+                    .body("the body broke off\n")
+                    .map_into_boxed_body();
+            }
+        }
+        if body.len() > MAX_BODY {
+            return Response::build(StatusCode::PAYLOAD_TOO_LARGE)
+                .body("the body is too large\n")
+                .map_into_boxed_body();
+        }
+    }
+    let at = shared.answered.fetch_add(1, Ordering::Relaxed);
+    let answers = &shared.options.answers;
+    let status = answers.get(at).or(answers.last()).copied().unwrap_or(200);
+    let now = clock::now();
+    let (verified, why) = verify(request.headers(), &body, shared.options.secret.as_ref(), now);
+    let header =
+        |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let received = Received {
+        at: clock::rfc3339(now),
+        path: request.uri().to_string(),
+        id: header("x-speckit-id"),
+        event: header("x-speckit-event"),
+        attempt: header("x-speckit-attempt").and_then(|attempt| attempt.parse().ok()),
+        verified,
+        why,
+        status,
+        body: serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8_lossy(&body).into()),
+    };
+    if shared.received.send(received).is_err() {
+        log::debug!("nobody looks at requests any more");
+    }
+    Response::build(StatusCode::from_u16(status).unwrap_or(StatusCode::OK)).finish().map_into_boxed_body()
+}
+
+/// Both signatures, in constant time, and the timestamp they bind.
+fn verify(
+    headers: &HeaderMap,
+    body: &[u8],
+    secret: Option<&Secret>,
+    now: Timestamp,
+) -> (Verified, Option<&'static str>) {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let (ours, theirs) = (header("x-speckit-signature"), header("webhook-signature"));
+    let Some(secret) = secret else { return (Verified::Unsigned, None) };
+    if ours.is_none() && theirs.is_none() {
+        return (Verified::Unsigned, None);
+    }
+    let bad = |why| (Verified::Bad, Some(why));
+    let (Some(ours), Some(theirs), Some(id), Some(timestamp)) = (
+        ours,
+        theirs,
+        header("webhook-id"),
+        header("webhook-timestamp").and_then(|text| text.parse::<i64>().ok()),
+    ) else {
+        return bad("a signature header is missing");
+    };
+    let (Ok(spec_kit), Ok(standard)) =
+        (sign::spec_kit(secret, body), sign::standard(secret, id, timestamp, body))
+    else {
+        return bad("OpenSSL could not compute a signature");
+    };
+    if !sign::equal(&spec_kit, ours) {
+        return bad("X-SpecKit-Signature does not match: another secret or another body");
+    }
+    if !theirs.split(' ').any(|token| sign::equal(&standard, token)) {
+        return bad("webhook-signature does not match: another secret, id or time");
+    }
+    if (now.as_second() - timestamp).abs() > TOLERANCE_SECONDS {
+        return bad("webhook-timestamp is more than five minutes off");
+    }
+    (Verified::Ok, None)
+}
+
+pub(super) fn run(options: &CommandOptions, screen: &mut Screen) -> Result<Exit, Failure> {
+    let secret = match &options.secret_env {
+        None => None,
+        Some(name) => {
+            let text = Environment::process().get(name);
+            let text = text.ok_or_else(|| {
+                Failure::usage(format!("the environment variable {name} is not set: export it first"))
+            })?;
+            Some(
+                Secret::parse(&text)
+                    .map_err(|error| Failure::usage(format!("the secret in {name}: {error}")))?,
+            )
+        }
+    };
+    let verifies = secret.is_some();
+    let options_of_receiver = Options { port: options.port, secret, answers: options.answer.clone() };
+    let (receiver, events) = Receiver::start(options_of_receiver).map_err(|error| {
+        Failure::failed(format!(
+            "cannot listen on 127.0.0.1:{}: {error}; choose another --port",
+            options.port
+        ))
+    })?;
+    let how = if verifies { "verifying signatures" } else { "not verifying: give --secret-env NAME" };
+    screen.note(format_args!("listening on http://{}/ ({how})", receiver.address()));
+    let mut exit = Exit::Done;
+    for received in events.iter().take(options.count.unwrap_or(usize::MAX)) {
+        if received.verified == Verified::Bad {
+            exit = Exit::Failed;
+        }
+        if screen.is_json() {
+            screen.value(&received);
+        } else {
+            let is_good = received.verified != Verified::Bad && (200..300).contains(&received.status);
+            screen.line(if is_good { Tone::Good } else { Tone::Bad }, &received);
+        }
+    }
+    receiver.stop();
+    Ok(exit)
+}

@@ -1,0 +1,127 @@
+//! `spec-notify test` and `replay`: one request now, and all there is to know about it.
+
+use std::time::Duration;
+
+use super::render::{Screen, Tone};
+use super::{Exit, Failure, Global, OFF, load_config};
+use crate::config::Config;
+use crate::control::{Client, ClientError, Request, SentReport};
+use crate::delivery::{DeliveryId, SubscriptionId};
+use crate::env::Environment;
+use crate::event::SpecId;
+use crate::runtime::Runtime;
+
+/// How long to wait for the runtime to take the request.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// Longest time any subscription's deadline allows an attempt, and its turn in the queue.
+const PATIENCE: Duration = Duration::from_secs(660);
+
+#[derive(Clone)]
+pub(super) enum What {
+    Sample { spec: SpecId, subscription: SubscriptionId },
+    Replay { spec: SpecId, delivery_id: DeliveryId },
+}
+
+pub(super) fn run(global: &Global, what: &What, screen: &mut Screen) -> Result<Exit, Failure> {
+    let config = load_config(global, true, screen)?;
+    if !config.enabled {
+        return Err(Failure::usage(OFF));
+    }
+    if let What::Sample { subscription, .. } = what {
+        check_subscription(&config, subscription)?;
+    }
+    let report = send(config, what)?;
+    let succeeded = report.outcome != "failed";
+    if screen.is_json() {
+        screen.value(&[&report]);
+    } else {
+        show(&report, screen);
+    }
+    Ok(if succeeded { Exit::Done } else { Exit::Failed })
+}
+
+fn check_subscription(config: &Config, id: &SubscriptionId) -> Result<(), Failure> {
+    match config.subscriptions.iter().find(|subscription| subscription.id == *id) {
+        Some(subscription) if subscription.active => Ok(()),
+        Some(_) => {
+            Err(Failure::usage(format!("subscription `{id}` is inactive: set active = true to test it")))
+        }
+        None => {
+            let known: Vec<_> =
+                config.subscriptions.iter().map(|subscription| subscription.id.as_str()).collect();
+            Err(Failure::usage(format!(
+                "no subscription `{id}` in the config; there are: {}",
+                known.join(", ")
+            )))
+        }
+    }
+}
+
+/// Through the running runtime, else by owning the spool for the moment.
+fn send(config: Config, what: &What) -> Result<SentReport, Failure> {
+    match Client::connect(&config.spool_dir, CONNECT) {
+        Ok(client) => {
+            let request = match what.clone() {
+                What::Sample { spec, subscription } => Request::Test { spec, subscription },
+                What::Replay { spec, delivery_id } => Request::Replay { spec, delivery_id },
+            };
+            client.patient(PATIENCE).request(&request).map_err(Failure::failed)
+        }
+        Err(ClientError::Refused(error)) => Err(Failure::failed(error)),
+        Err(ClientError::Unreachable(reason)) => {
+            log::debug!("{reason}");
+            let runtime = Runtime::start(config, Environment::process()).map_err(Failure::failed)?;
+            let handle = runtime.handle();
+            let asked = handle.clone();
+            let what = what.clone();
+            let sent = handle.block(PATIENCE, async move {
+                match what {
+                    What::Sample { spec, subscription } => asked.test(spec, subscription).await,
+                    What::Replay { spec, delivery_id } => asked.replay(spec, delivery_id).await,
+                }
+            });
+            runtime.drain(Duration::ZERO);
+            let sent = sent
+                .ok_or_else(|| Failure::failed("no answer from the runtime"))?
+                .map_err(Failure::failed)?;
+            Ok(SentReport::from(&sent))
+        }
+    }
+}
+
+fn show(report: &SentReport, screen: &mut Screen) {
+    screen.line(Tone::Heading, format_args!("POST {}", report.request.url));
+    for (name, value) in &report.request.headers {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        screen.line(Tone::Faint, format_args!("  {name}: {value}"));
+    }
+    let body = serde_json::to_string_pretty(&report.request.body).unwrap_or_default();
+    for line in body.lines() {
+        screen.line(Tone::Plain, format_args!("  {line}"));
+    }
+    let subscription = &report.subscription;
+    match (report.outcome.as_str(), report.status) {
+        ("dry_run", _) => {
+            screen.line(
+                Tone::Good,
+                format_args!("dry run: {subscription} has dry_run = true, nothing was sent"),
+            );
+        }
+        ("delivered", Some(status)) => screen.line(
+            Tone::Good,
+            format_args!("delivered: {subscription} answered {status} in {} ms", report.latency_ms),
+        ),
+        (_, status) => {
+            let status = status.map_or(String::new(), |status| format!(" (status {status})"));
+            let error = report.error.as_deref().unwrap_or("unknown");
+            screen.line(
+                Tone::Bad,
+                format_args!("failed: {subscription}{status} after {} ms: {error}", report.latency_ms),
+            );
+        }
+    }
+    if let Some(response) = &report.response {
+        screen.line(Tone::Faint, format_args!("response: {response}"));
+    }
+}

@@ -1,0 +1,102 @@
+//! `spec-notify serve`: the runtime in the foreground, until a signal ends it.
+
+use std::pin::pin;
+use std::thread;
+use std::time::Duration;
+
+use actix_rt::System;
+use actix_rt::signal::unix::{Signal, SignalKind, signal};
+use clap::Args;
+use futures_util::future::{Either, select};
+use tokio::sync::oneshot;
+
+use super::render::{Screen, Tone};
+use super::{Exit, Failure, Global, OFF, load_config};
+use crate::config::Config;
+use crate::control::Server;
+use crate::env::Environment;
+use crate::runtime::Runtime;
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// Port of the control port on 127.0.0.1; 0 is any that is free
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+    /// How long requests under way may take after SIGTERM, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 10_000)]
+    drain_deadline: u64,
+}
+
+pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
+    let config = load_config(global, true, screen)?;
+    if !config.enabled {
+        return Err(Failure::usage(OFF));
+    }
+    System::new().block_on(serve(config, options, screen))
+}
+
+async fn serve(config: Config, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
+    let listen =
+        |kind| signal(kind).map_err(|error| Failure::failed(format!("cannot wait for signals: {error}")));
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let mut hangup = listen(SignalKind::hangup())?;
+    let spool_dir = config.spool_dir.clone();
+    let subscriptions: Vec<_> =
+        config.subscriptions.iter().filter(|s| s.active).map(|s| s.id.to_string()).collect();
+    let runtime = Runtime::start(config, Environment::process()).map_err(Failure::failed)?;
+    let server = Server::bind(&spool_dir, options.port).await.map_err(|error| {
+        Failure::failed(format!(
+            "cannot listen on 127.0.0.1:{}: {error}; choose another --port",
+            options.port
+        ))
+    })?;
+    screen.line(
+        Tone::Plain,
+        format_args!(
+            "serving {} (control port {}); subscriptions: {}",
+            spool_dir.display(),
+            server.address(),
+            if subscriptions.is_empty() { "none active".to_owned() } else { subscriptions.join(", ") }
+        ),
+    );
+    let ended = async {
+        loop {
+            match next(&mut terminate, &mut interrupt, &mut hangup).await {
+                Got::End => return,
+                Got::Hangup => {
+                    log::warn!("SIGHUP: the config is read at start only; restart to take a new one over")
+                }
+            }
+        }
+    };
+    let handle = runtime.handle();
+    select(pin!(server.serve(handle)), pin!(ended)).await;
+    drop(server);
+    screen
+        .note("stopping: requests under way may end, the rest stays on disk; a second signal stops at once");
+    let (done, drained) = oneshot::channel();
+    let deadline = Duration::from_millis(options.drain_deadline);
+    // Not joined: a second signal must end the process whatever the drain is doing.
+    thread::spawn(move || done.send(runtime.drain(deadline)));
+    let again = pin!(next(&mut terminate, &mut interrupt, &mut hangup));
+    match select(drained, again).await {
+        Either::Left((Ok(drained), _)) => {
+            screen.note(format_args!("stopped; {} deliveries pending on disk", drained.pending));
+            Ok(Exit::Done)
+        }
+        _ => Err(Failure::failed("stopped at once; what was under way is pending on disk")),
+    }
+}
+
+enum Got {
+    End,
+    Hangup,
+}
+
+async fn next(terminate: &mut Signal, interrupt: &mut Signal, hangup: &mut Signal) -> Got {
+    let (terminate, interrupt) = (pin!(terminate.recv()), pin!(interrupt.recv()));
+    match select(select(terminate, interrupt), pin!(hangup.recv())).await {
+        Either::Left(_) => Got::End,
+        Either::Right(_) => Got::Hangup,
+    }
+}

@@ -1,0 +1,377 @@
+//! From the file's text to a config that is good to run, or everything that is wrong with it at once.
+
+use std::collections::HashSet;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use toml::de::DeTable;
+
+use super::file::Loaded;
+use super::table::{At, Findings, Table};
+use super::{Config, SecretNames, SubscriptionConfig};
+use crate::delivery::{RetryPolicy, SubscriptionId};
+use crate::env::Environment;
+use crate::filter::{EventPattern, Filter};
+use crate::secret::{Endpoint, Secret};
+
+/// Keys of `[spec_ops.webhooks]`.
+const SETTINGS: [&str; 6] =
+    ["enabled", "max_concurrency", "spool_dir", "evidence_dir", "allow_insecure_http", "subscriptions"];
+
+/// Keys of `[[spec_ops.webhooks.subscriptions]]`.
+const SUBSCRIPTION: [&str; 16] = [
+    "id",
+    "url",
+    "url_env",
+    "secret_env",
+    "previous_secret_env",
+    "active",
+    "dry_run",
+    "include_events",
+    "include_stages",
+    "include_status",
+    "max_attempts",
+    "initial_backoff_ms",
+    "backoff_factor",
+    "max_backoff_ms",
+    "jitter_ms",
+    "per_request_timeout_ms",
+];
+
+/// Keys of the contract that this version does not have: refused with a word of their own, never ignored.
+const LATER_SETTINGS: [&str; 6] =
+    ["max_evidence_bytes", "max_dead_letter_bytes", "max_pending", "dedupe_window_s", "env_file", "alerts"];
+const LATER_SUBSCRIPTION: [&str; 10] = [
+    "include_specs",
+    "include_tasks",
+    "format",
+    "headers",
+    "max_in_flight",
+    "rate_limit_per_s",
+    "proxy",
+    "client_cert_file",
+    "client_key_file",
+    "ca_file",
+];
+
+const EVIDENCE_DIR: &str = "docs/SPEC-OPS-004-integrated-coder-hooks/evidence";
+
+/// Secrets shorter than this, in bytes, are worth a warning.
+const SHORT_SECRET: usize = 16;
+
+/// Checks the text of `file`. With `secrets` false, what is missing in the environment is no error.
+pub(super) fn check(
+    file: Option<PathBuf>,
+    text: &str,
+    repo: &Path,
+    environment: &Environment,
+    secrets: bool,
+) -> Loaded {
+    let mut findings = Findings { file: file.clone(), text, errors: Vec::new(), warnings: Vec::new() };
+    let (document, syntax) = DeTable::parse_recoverable(text);
+    for error in syntax {
+        findings.error(error.span(), error.message().trim().replace('\n', ", "), "mend the TOML there");
+    }
+    let root = Table::new(document.get_ref(), document.span());
+    let webhooks =
+        root.table("spec_ops", &mut findings).and_then(|table| table.table("webhooks", &mut findings));
+    let empty = DeTable::new();
+    let webhooks = webhooks.unwrap_or_else(|| Table::new(&empty, 0..0));
+    let config = Checker { repo, environment, secrets, findings: &mut findings }.settings(&webhooks);
+    let Findings { mut errors, warnings, .. } = findings;
+    errors.sort_by_key(|problem| (problem.line, problem.column));
+    Loaded { file, config: errors.is_empty().then_some(config), errors, warnings }
+}
+
+struct Checker<'a, 'f> {
+    repo: &'a Path,
+    environment: &'a Environment,
+    secrets: bool,
+    findings: &'a mut Findings<'f>,
+}
+
+impl Checker<'_, '_> {
+    fn settings(&mut self, table: &Table<'_, '_>) -> Config {
+        table.refuse_unknown(&SETTINGS, &LATER_SETTINGS, self.findings);
+        let enabled = self.enabled(table);
+        let max_concurrency = table.integer("max_concurrency", 4, 1..=1024, self.findings);
+        let allow_insecure_http = table.boolean("allow_insecure_http", self.findings).unwrap_or(false);
+        let evidence_dir = self.dir(table, "evidence_dir", EVIDENCE_DIR);
+        let spool_dir = self.dir(table, "spool_dir", &format!("{EVIDENCE_DIR}/webhooks"));
+        let mut subscriptions = Vec::new();
+        let mut ids = HashSet::new();
+        for entry in table.tables("subscriptions", self.findings) {
+            let Some(subscription) = self.subscription(&entry, enabled, allow_insecure_http) else {
+                continue;
+            };
+            if !ids.insert(subscription.id.clone()) {
+                self.findings.error(
+                    Some(entry.span.clone()),
+                    format_args!("two subscriptions have the id `{}`", subscription.id),
+                    "give each its own: deliveries and evidence are kept by it",
+                );
+            }
+            subscriptions.push(subscription);
+        }
+        if enabled && !subscriptions.iter().any(|subscription| subscription.active) {
+            self.findings.warn(
+                None,
+                "webhooks are on, but no subscription is active: nothing will be sent",
+                "add a [[spec_ops.webhooks.subscriptions]] entry",
+            );
+        }
+        Config {
+            repo: self.repo.to_owned(),
+            enabled,
+            max_concurrency: usize::try_from(max_concurrency).unwrap_or(usize::MAX),
+            spool_dir,
+            evidence_dir,
+            subscriptions,
+        }
+    }
+
+    /// `enabled`, unless the environment has the last word.
+    fn enabled(&mut self, table: &Table<'_, '_>) -> bool {
+        const OVERRIDE: &str = "SPECKIT_WEBHOOKS_ENABLED";
+        let in_file = table.boolean("enabled", self.findings).unwrap_or(false);
+        let Some(word) = self.environment.get(OVERRIDE) else { return in_file };
+        match word.to_ascii_lowercase().as_str() {
+            "1" | "true" => true,
+            "0" | "false" => false,
+            _ => {
+                let message = format!(
+                    "the environment variable {OVERRIDE} is `{}`",
+                    crate::event::printable(&word, 40)
+                );
+                self.findings.errors.push(super::Problem {
+                    file: None,
+                    line: None,
+                    column: None,
+                    message,
+                    help: "set it to 1 or 0, or unset it".to_owned(),
+                });
+                in_file
+            }
+        }
+    }
+
+    fn dir(&mut self, table: &Table<'_, '_>, key: &str, default: &str) -> PathBuf {
+        match table.string(key, self.findings) {
+            Some(At { value, span }) if value.is_empty() => {
+                self.findings.error(
+                    Some(span),
+                    format_args!("`{key}` is empty"),
+                    "name a directory, or remove the key",
+                );
+                self.repo.join(default)
+            }
+            Some(At { value, .. }) => self.repo.join(value),
+            None => self.repo.join(default),
+        }
+    }
+
+    /// One subscription; `None` where it has no usable id or secret name, which is an error by then.
+    fn subscription(
+        &mut self,
+        table: &Table<'_, '_>,
+        enabled: bool,
+        insecure: bool,
+    ) -> Option<SubscriptionConfig> {
+        table.refuse_unknown(&SUBSCRIPTION, &LATER_SUBSCRIPTION, self.findings);
+        let active = table.boolean("active", self.findings).unwrap_or(true);
+        let dry_run = table.boolean("dry_run", self.findings).unwrap_or(false);
+        let id = self.required(table, "id", "it names the subscription in messages and files");
+        let id = id.and_then(|id| self.parsed::<SubscriptionId>("id", &id, "for example \"chatops-slack\""));
+        let needed = enabled && active && self.secrets;
+        let endpoint = self.endpoint(table, needed, insecure);
+        let current = self.required(
+            table,
+            "secret_env",
+            "it names the environment variable that holds the signing secret",
+        );
+        if let Some(current) = &current {
+            self.secret("secret_env", current, needed);
+        }
+        let previous = table.string("previous_secret_env", self.findings);
+        if let Some(previous) = &previous {
+            self.secret("previous_secret_env", previous, needed);
+        }
+        let filter = self.filter(table);
+        let retry = self.retry(table);
+        let timeout = table.integer("per_request_timeout_ms", 5000, 1..=600_000, self.findings);
+        Some(SubscriptionConfig {
+            id: id?,
+            endpoint,
+            secrets: SecretNames { current: current?.value, previous: previous.map(|name| name.value) },
+            active,
+            dry_run,
+            filter,
+            retry,
+            timeout: Duration::from_millis(timeout),
+        })
+    }
+
+    fn required(&mut self, table: &Table<'_, '_>, key: &str, why: &str) -> Option<At<String>> {
+        let errors = self.findings.errors.len();
+        let value = table.string(key, self.findings);
+        if value.is_none() && errors == self.findings.errors.len() {
+            self.findings.error(
+                Some(table.span.clone()),
+                format_args!("a subscription has no `{key}`"),
+                format_args!("add {key} = \"…\": {why}"),
+            );
+        }
+        value
+    }
+
+    fn parsed<T: FromStr<Err: Display>>(&mut self, key: &str, text: &At<String>, help: &str) -> Option<T> {
+        let parsed = text.value.parse::<T>();
+        parsed
+            .map_err(|error| {
+                self.findings.error(Some(text.span.clone()), format_args!("`{key}`: {error}"), help)
+            })
+            .ok()
+    }
+
+    /// `url` or the value of `url_env`; neither is ever repeated in a message.
+    fn endpoint(&mut self, table: &Table<'_, '_>, needed: bool, insecure: bool) -> Option<Endpoint> {
+        let url = table.string("url", self.findings);
+        let url_env = table.string("url_env", self.findings);
+        let (key, text, span) = match (url, url_env) {
+            (Some(url), None) => ("url".to_owned(), url.value, url.span),
+            (None, Some(name)) => match self.environment.get(&name.value) {
+                Some(value) => (format!("url_env ({})", name.value), value, name.span),
+                None => {
+                    if needed {
+                        self.not_set("url_env", &name);
+                    }
+                    return None;
+                }
+            },
+            (both, _) => {
+                let (message, help) = match both {
+                    Some(_) => ("a subscription has both `url` and `url_env`", "keep one of them"),
+                    None => (
+                        "a subscription has neither `url` nor `url_env`",
+                        "add url = \"https://…\", or url_env = \"NAME\" where the URL is a secret",
+                    ),
+                };
+                self.findings.error(Some(table.span.clone()), message, help);
+                return None;
+            }
+        };
+        match Endpoint::parse(&text, insecure) {
+            Ok(endpoint) => {
+                if endpoint.host() == "hooks.slack.com" {
+                    self.findings.warn(
+                        Some(span),
+                        "hooks.slack.com refuses bodies without `text` or `blocks`, and this version sends none of its own format",
+                        "send to a receiver of your own for now",
+                    );
+                }
+                Some(endpoint)
+            }
+            Err(error) => {
+                self.findings.error(
+                    Some(span),
+                    format_args!("`{key}`: {error}"),
+                    "correct the URL (it is not shown here: it may be a credential)",
+                );
+                None
+            }
+        }
+    }
+
+    fn not_set(&mut self, key: &str, name: &At<String>) {
+        self.findings.error(
+            Some(name.span.clone()),
+            format_args!("`{key}`: the environment variable {} is not set", name.value),
+            format_args!("export {}=…, or set active = false", name.value),
+        );
+    }
+
+    fn secret(&mut self, key: &str, name: &At<String>, needed: bool) {
+        let Some(value) = self.environment.get(&name.value) else {
+            if needed {
+                self.not_set(key, name);
+            }
+            return;
+        };
+        match Secret::parse(&value) {
+            Err(error) => self.findings.error(
+                Some(name.span.clone()),
+                format_args!("`{key}`: the secret in {}: {error}", name.value),
+                "a whsec_ secret is whsec_ and the base64 of 24 to 64 random bytes; any other text is taken as it is",
+            ),
+            Ok(secret) if secret.key().len() < SHORT_SECRET => self.findings.warn(
+                Some(name.span.clone()),
+                format_args!("`{key}`: the secret in {} is shorter than {SHORT_SECRET} bytes", name.value),
+                "use a random one of 32 bytes",
+            ),
+            Ok(_) => {}
+        }
+    }
+
+    fn filter(&mut self, table: &Table<'_, '_>) -> Filter {
+        let events = table.strings("include_events", self.findings).map(|patterns| {
+            let parse = |pattern: &At<String>| {
+                EventPattern::parse(&pattern.value)
+                    .map_err(|error| {
+                        self.findings.error(
+                            Some(pattern.span.clone()),
+                            format_args!("`include_events`: {error}"),
+                            "correct the pattern: as it is, it can match nothing",
+                        )
+                    })
+                    .ok()
+            };
+            patterns.iter().filter_map(parse).collect()
+        });
+        Filter {
+            events,
+            stages: self.words(table, "include_stages"),
+            statuses: self.words(table, "include_status"),
+        }
+    }
+
+    fn words<T, C>(&mut self, table: &Table<'_, '_>, key: &str) -> Option<C>
+    where
+        T: FromStr<Err: Display>,
+        C: FromIterator<T>,
+    {
+        let words = table.strings(key, self.findings)?;
+        Some(
+            words
+                .iter()
+                .filter_map(|word| self.parsed::<T>(key, word, "correct it: as it is, it can match nothing"))
+                .collect(),
+        )
+    }
+
+    fn retry(&mut self, table: &Table<'_, '_>) -> RetryPolicy {
+        const HOUR: u64 = 3_600_000;
+        let max_attempts = table.integer("max_attempts", 10, 1..=1000, self.findings);
+        let initial = table.integer("initial_backoff_ms", 1000, 1..=HOUR, self.findings);
+        let factor = table.float("backoff_factor", 2.0, 1.0..=100.0, self.findings);
+        let max = table.integer("max_backoff_ms", 300_000, 1..=24 * HOUR, self.findings);
+        let jitter = table.integer("jitter_ms", 250, 0..=HOUR, self.findings);
+        if initial > max {
+            self.findings.warn(
+                Some(table.span.clone()),
+                format_args!(
+                    "initial_backoff_ms ({initial}) is above max_backoff_ms ({max}): every wait is {max} ms"
+                ),
+                "raise max_backoff_ms",
+            );
+        }
+        RetryPolicy {
+            max_attempts: u32::try_from(max_attempts).unwrap_or(u32::MAX),
+            initial: Duration::from_millis(initial),
+            factor,
+            max: Duration::from_millis(max),
+            jitter: Duration::from_millis(jitter),
+        }
+    }
+}

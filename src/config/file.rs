@@ -1,0 +1,166 @@
+//! Where the config is: the order of look-up, the repo's root, and the environment's overrides.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::check::check;
+use super::{Config, Problem};
+use crate::env::Environment;
+
+/// What the caller knows of where to look.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// The file to read, whatever else there is.
+    pub config: Option<PathBuf>,
+    /// The repo's root, whatever git says.
+    pub repo: Option<PathBuf>,
+    /// Where the search for the repo begins.
+    pub working_dir: PathBuf,
+    /// Whether secrets and URLs must be in the environment; only a runtime needs them.
+    pub secrets: bool,
+}
+
+/// What was found and what is wrong with it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The file that was read; `None` where there is none, which means: off.
+    pub file: Option<PathBuf>,
+    /// Present when there are no errors.
+    pub config: Option<Config>,
+    /// Everything that must be mended.
+    pub errors: Vec<Problem>,
+    /// What may not be what was meant.
+    pub warnings: Vec<Problem>,
+}
+
+/// Finds, reads and checks the config.
+pub fn load(options: &LoadOptions, environment: &Environment) -> Loaded {
+    let repo = options
+        .repo
+        .as_ref()
+        .map_or_else(|| repo_root(&options.working_dir), |repo| options.working_dir.join(repo));
+    let read = match named(options, environment) {
+        Some(file) => {
+            fs::read_to_string(&file).map(|text| Some((file.clone(), text))).map_err(|error| (file, error))
+        }
+        None => first_readable(&candidates(&repo, environment)),
+    };
+    match read {
+        Ok(None) => check(None, "", &repo, environment, options.secrets),
+        Ok(Some((file, text))) => check(Some(file), &text, &repo, environment, options.secrets),
+        Err((file, error)) => Loaded {
+            errors: vec![Problem {
+                file: Some(file.clone()),
+                line: None,
+                column: None,
+                message: format!("cannot be read: {error}"),
+                help: "check the path given with --config or SPECKIT_WEBHOOKS_CONFIG, and the file's permissions".to_owned(),
+            }],
+            file: Some(file),
+            config: None,
+            warnings: Vec::new(),
+        },
+    }
+}
+
+/// A file that was named: it must exist.
+fn named(options: &LoadOptions, environment: &Environment) -> Option<PathBuf> {
+    let from_environment = || environment.get("SPECKIT_WEBHOOKS_CONFIG").map(PathBuf::from);
+    options.config.clone().or_else(from_environment).map(|file| options.working_dir.join(file))
+}
+
+/// Files that may exist, the first of which counts.
+fn candidates(repo: &Path, environment: &Environment) -> Vec<PathBuf> {
+    let home = environment.get("HOME").map(PathBuf::from);
+    let of_host = |variable: &str, default: &str| {
+        let dir =
+            environment.get(variable).map(PathBuf::from).or_else(|| Some(home.as_ref()?.join(default)))?;
+        Some(dir.join("config.toml"))
+    };
+    let in_repo = repo.join(".spec-kit").join("config.toml");
+    [Some(in_repo), of_host("CODE_HOME", ".code"), of_host("CODEX_HOME", ".codex")]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+type Read = Result<Option<(PathBuf, String)>, (PathBuf, io::Error)>;
+
+fn first_readable(files: &[PathBuf]) -> Read {
+    for file in files {
+        match fs::read_to_string(file) {
+            Ok(text) => return Ok(Some((file.clone(), text))),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+            Err(error) => return Err((file.clone(), error)),
+        }
+    }
+    Ok(None)
+}
+
+/// The git top level above `from`, else `from` itself.
+fn repo_root(from: &Path) -> PathBuf {
+    from.ancestors().find(|dir| dir.join(".git").exists()).unwrap_or(from).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(working_dir: &Path) -> LoadOptions {
+        LoadOptions { config: None, repo: None, working_dir: working_dir.to_owned(), secrets: true }
+    }
+
+    fn put(file: &Path) {
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, "").unwrap();
+    }
+
+    #[test]
+    fn the_first_file_in_the_order_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |path: &str| dir.path().join(path);
+        let text = |path: &str| at(path).to_str().unwrap().to_owned();
+        fs::create_dir_all(at("repo/.git")).unwrap();
+        fs::create_dir_all(at("repo/deep/down")).unwrap();
+        let (home, code, given) = (text("home"), text("code"), text("given.toml"));
+        let plain = Environment::fixed([("HOME", home.as_str())]);
+        let with_code = Environment::fixed([("HOME", home.as_str()), ("CODE_HOME", code.as_str())]);
+        let with_file = Environment::fixed([("SPECKIT_WEBHOOKS_CONFIG", given.as_str())]);
+        let found = |environment| load(&options(&at("repo/deep/down")), environment).file;
+        assert_eq!(found(&plain), None);
+        for (file, environment) in [
+            ("home/.codex/config.toml", &plain),
+            ("home/.code/config.toml", &plain),
+            ("code/config.toml", &with_code),
+            ("repo/.spec-kit/config.toml", &with_code),
+            ("given.toml", &with_file),
+        ] {
+            put(&at(file));
+            assert_eq!(found(environment), Some(at(file)));
+        }
+        put(&at("repo/deep/down/own.toml"));
+        let own = LoadOptions { config: Some("own.toml".into()), ..options(&at("repo/deep/down")) };
+        assert_eq!(load(&own, &with_file).file, Some(at("repo/deep/down/own.toml")));
+    }
+
+    #[test]
+    fn the_repo_is_the_git_top_level() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("repo/deep");
+        fs::create_dir_all(&deep).unwrap();
+        let none = Environment::fixed([]);
+        assert_eq!(load(&options(&deep), &none).config.unwrap().repo, deep);
+        fs::write(dir.path().join("repo/.git"), "gitdir: elsewhere").unwrap();
+        assert_eq!(load(&options(&deep), &none).config.unwrap().repo, dir.path().join("repo"));
+    }
+
+    #[test]
+    fn a_named_file_must_exist() {
+        let dir = tempfile::tempdir().unwrap();
+        let named = LoadOptions { config: Some("none.toml".into()), ..options(dir.path()) };
+        let loaded = load(&named, &Environment::fixed([]));
+        assert!(loaded.config.is_none());
+        assert!(loaded.errors[0].to_string().contains("none.toml: cannot be read"), "{}", loaded.errors[0]);
+    }
+}

@@ -1,0 +1,252 @@
+//! Reading the keys of one TOML table: each value checked where it stands, each problem noted with its place.
+
+use std::fmt::Display;
+use std::ops::{Range, RangeInclusive};
+use std::path::PathBuf;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::Problem;
+use crate::event::nearest;
+
+/// What is wrong with one file, as it is found.
+pub(super) struct Findings<'a> {
+    pub(super) file: Option<PathBuf>,
+    pub(super) text: &'a str,
+    pub(super) errors: Vec<Problem>,
+    pub(super) warnings: Vec<Problem>,
+}
+
+impl Findings<'_> {
+    pub(super) fn error(&mut self, span: Option<Range<usize>>, message: impl Display, help: impl Display) {
+        let problem = self.problem(span, message, help);
+        self.errors.push(problem);
+    }
+
+    pub(super) fn warn(&mut self, span: Option<Range<usize>>, message: impl Display, help: impl Display) {
+        let problem = self.problem(span, message, help);
+        self.warnings.push(problem);
+    }
+
+    fn problem(&self, span: Option<Range<usize>>, message: impl Display, help: impl Display) -> Problem {
+        let place = span.map(|span| place(self.text, span.start));
+        Problem {
+            file: self.file.clone(),
+            line: place.map(|(line, _)| line),
+            column: place.map(|(_, column)| column),
+            message: message.to_string(),
+            help: help.to_string(),
+        }
+    }
+}
+
+/// Line and column, both from 1, the column in characters.
+fn place(text: &str, at: usize) -> (usize, usize) {
+    let before = text.get(..at).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
+/// A value and where it stands.
+#[derive(Clone, Debug)]
+pub(super) struct At<T> {
+    pub(super) value: T,
+    pub(super) span: Range<usize>,
+}
+
+/// One table, and what to call it in messages.
+pub(super) struct Table<'t, 'i> {
+    table: &'t DeTable<'i>,
+    /// Where it begins.
+    pub(super) span: Range<usize>,
+}
+
+impl<'t, 'i> Table<'t, 'i> {
+    pub(super) fn new(table: &'t DeTable<'i>, span: Range<usize>) -> Self {
+        Self { table, span }
+    }
+
+    fn get(&self, key: &str) -> Option<&'t Spanned<DeValue<'i>>> {
+        self.table.iter().find(|(name, _)| name.get_ref() == key).map(|(_, value)| value)
+    }
+
+    /// Refuses keys that are neither known nor, as `later` has it, known to other versions.
+    pub(super) fn refuse_unknown(&self, known: &[&str], later: &[&str], findings: &mut Findings<'_>) {
+        for name in self.table.keys() {
+            let key: &str = name.get_ref();
+            let span = Some(name.span());
+            if known.contains(&key) {
+                continue;
+            }
+            let all = format!("known keys are: {}", known.join(", "));
+            if later.contains(&key) {
+                findings.error(
+                    span,
+                    format_args!("this version does not support `{key}` yet"),
+                    format_args!("remove it; {all}"),
+                );
+            } else {
+                let help =
+                    nearest(key, known.iter().copied()).map_or(all, |near| format!("did you mean `{near}`?"));
+                findings.error(span, format_args!("unknown key `{key}`"), help);
+            }
+        }
+    }
+
+    pub(super) fn boolean(&self, key: &str, findings: &mut Findings<'_>) -> Option<bool> {
+        let value = self.get(key)?;
+        let boolean = value.get_ref().as_bool();
+        if boolean.is_none() {
+            wrong_type(key, value, "true or false", findings);
+        }
+        boolean
+    }
+
+    pub(super) fn string(&self, key: &str, findings: &mut Findings<'_>) -> Option<At<String>> {
+        let value = self.get(key)?;
+        match value.get_ref().as_str() {
+            Some(text) => Some(At { value: text.to_owned(), span: value.span() }),
+            None => {
+                wrong_type(key, value, "a string", findings);
+                None
+            }
+        }
+    }
+
+    /// A list of strings with at least one in it: an empty filter would match nothing.
+    pub(super) fn strings(&self, key: &str, findings: &mut Findings<'_>) -> Option<Vec<At<String>>> {
+        let value = self.get(key)?;
+        let Some(list) = value.get_ref().as_array() else {
+            wrong_type(key, value, "a list of strings", findings);
+            return None;
+        };
+        if list.is_empty() {
+            findings.error(
+                Some(value.span()),
+                format_args!("`{key}` is empty: it matches nothing"),
+                "name what is wanted, or remove the key to match everything",
+            );
+        }
+        let mut strings = Vec::new();
+        for item in list {
+            match item.get_ref().as_str() {
+                Some(text) => strings.push(At { value: text.to_owned(), span: item.span() }),
+                None => wrong_type(key, item, "a list of strings", findings),
+            }
+        }
+        Some(strings)
+    }
+
+    /// A whole number within `range`; the default where it is absent or wrong.
+    pub(super) fn integer(
+        &self,
+        key: &str,
+        default: u64,
+        range: RangeInclusive<u64>,
+        findings: &mut Findings<'_>,
+    ) -> u64 {
+        let Some(value) = self.get(key) else { return default };
+        let number =
+            value.get_ref().as_integer().map(|number| i128::from_str_radix(number.as_str(), number.radix()));
+        match number {
+            None => wrong_type(key, value, "a whole number", findings),
+            Some(number) => match number.ok().and_then(|number| u64::try_from(number).ok()) {
+                Some(number) if range.contains(&number) => return number,
+                _ => out_of_range(key, value, range.start(), range.end(), findings),
+            },
+        }
+        default
+    }
+
+    /// A number within `range`; the default where it is absent or wrong.
+    pub(super) fn float(
+        &self,
+        key: &str,
+        default: f64,
+        range: RangeInclusive<f64>,
+        findings: &mut Findings<'_>,
+    ) -> f64 {
+        let Some(value) = self.get(key) else { return default };
+        let text = match value.get_ref() {
+            DeValue::Float(number) => number.as_str(),
+            DeValue::Integer(number) if number.radix() == 10 => number.as_str(),
+            _ => {
+                wrong_type(key, value, "a number", findings);
+                return default;
+            }
+        };
+        match text.replace('_', "").parse::<f64>() {
+            Ok(number) if range.contains(&number) => number,
+            _ => {
+                out_of_range(key, value, range.start(), range.end(), findings);
+                default
+            }
+        }
+    }
+
+    /// A table within this one.
+    pub(super) fn table(&self, key: &str, findings: &mut Findings<'_>) -> Option<Table<'t, 'i>> {
+        let value = self.get(key)?;
+        match value.get_ref().as_table() {
+            Some(table) => Some(Table::new(table, value.span())),
+            None => {
+                wrong_type(key, value, "a table", findings);
+                None
+            }
+        }
+    }
+
+    /// A list of tables within this one.
+    pub(super) fn tables(&self, key: &str, findings: &mut Findings<'_>) -> Vec<Table<'t, 'i>> {
+        let Some(value) = self.get(key) else { return Vec::new() };
+        let list = value.get_ref().as_array();
+        if list.is_none() {
+            wrong_type(key, value, "a list of tables: write [[…]] with two brackets", findings);
+        }
+        let mut tables = Vec::new();
+        for item in list.into_iter().flatten() {
+            match item.get_ref().as_table() {
+                Some(table) => tables.push(Table::new(table, item.span())),
+                None => wrong_type(key, item, "a table", findings),
+            }
+        }
+        tables
+    }
+}
+
+fn wrong_type(key: &str, value: &Spanned<DeValue<'_>>, wanted: &str, findings: &mut Findings<'_>) {
+    let given = value.get_ref().type_str();
+    findings.error(
+        Some(value.span()),
+        format_args!("`{key}` is of type {given}"),
+        format_args!("it must be {wanted}"),
+    );
+}
+
+fn out_of_range(
+    key: &str,
+    value: &Spanned<DeValue<'_>>,
+    least: impl Display,
+    most: impl Display,
+    findings: &mut Findings<'_>,
+) {
+    let given = findings.text.get(value.span()).unwrap_or_default().to_owned();
+    findings.error(
+        Some(value.span()),
+        format_args!("`{key}` is {given}"),
+        format_args!("it must be from {least} to {most}"),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::place;
+
+    #[test]
+    fn columns_count_characters() {
+        assert_eq!(place("a\nüb", 0), (1, 1));
+        assert_eq!(place("a\nüb", 2), (2, 1));
+        assert_eq!(place("a\nüb", 4), (2, 2));
+    }
+}

@@ -1,0 +1,117 @@
+//! A client of the control port: plain blocking sockets, every step under one deadline.
+
+use std::fs;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::protocol::{Hello, MAX_LINE, Reply, Request, RuntimeFile, VERSION};
+use crate::runtime::runtime_file;
+
+/// Why a runtime could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// None runs on this spool, or it does not answer.
+    #[error("no runtime is reachable: {0}")]
+    Unreachable(String),
+    /// It answered, and the answer is no.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl From<io::Error> for ClientError {
+    fn from(error: io::Error) -> Self {
+        Self::Unreachable(error.to_string())
+    }
+}
+
+/// A connection to a running runtime.
+#[derive(Debug)]
+pub struct Client {
+    stream: BufReader<TcpStream>,
+    deadline: Instant,
+}
+
+impl Client {
+    /// Connects to the runtime that `runtime.json` in `spool_dir` names, and says the token.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`] where there is none; [`ClientError::Refused`] where it does not take us.
+    pub fn connect(spool_dir: &Path, within: Duration) -> Result<Self, ClientError> {
+        let deadline = Instant::now() + within;
+        let path = runtime_file(spool_dir);
+        let text = fs::read(&path)
+            .map_err(|error| ClientError::Unreachable(format!("{}: {error}", path.display())))?;
+        let malformed =
+            |error: &dyn std::fmt::Display| ClientError::Unreachable(format!("{}: {error}", path.display()));
+        let file: RuntimeFile = serde_json::from_slice(&text).map_err(|error| malformed(&error))?;
+        let address: SocketAddr = file.address.parse().map_err(|error| malformed(&error))?;
+        if !address.ip().is_loopback() {
+            return Err(malformed(&"the address is not on this machine"));
+        }
+        let stream = TcpStream::connect_timeout(&address, left(deadline)?)?;
+        stream.set_nodelay(true)?;
+        let mut client = Self { stream: BufReader::new(stream), deadline };
+        client.ask::<serde_json::Value>(&Hello { version: VERSION, token: file.token })?;
+        Ok(client)
+    }
+
+    /// The same connection with a new deadline, for a request that waits for an endpoint.
+    pub fn patient(mut self, within: Duration) -> Self {
+        self.deadline = Instant::now() + within;
+        self
+    }
+
+    /// Asks one thing.
+    ///
+    /// # Errors
+    /// The runtime's own error, or none came within the deadline.
+    pub fn request<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T, ClientError> {
+        self.ask(request)
+    }
+
+    fn ask<T: DeserializeOwned>(&mut self, line: &impl Serialize) -> Result<T, ClientError> {
+        let mut json = serde_json::to_vec(line).map_err(io::Error::from)?;
+        json.push(b'\n');
+        if json.len() > MAX_LINE {
+            return Err(ClientError::Refused(format!(
+                "{} bytes are more than the control port takes",
+                json.len()
+            )));
+        }
+        self.stream.get_ref().set_write_timeout(Some(left(self.deadline)?))?;
+        self.stream.get_mut().write_all(&json)?;
+        let answer = self.read_line()?;
+        match serde_json::from_slice(&answer).map_err(io::Error::from)? {
+            Reply::Ok(value) => Ok(value),
+            Reply::Error(error) => Err(ClientError::Refused(error)),
+        }
+    }
+
+    /// One line, within the deadline however slowly its bytes come.
+    fn read_line(&mut self) -> Result<Vec<u8>, ClientError> {
+        let mut line = Vec::new();
+        while line.last() != Some(&b'\n') {
+            self.stream.get_ref().set_read_timeout(Some(left(self.deadline)?))?;
+            let room = (MAX_LINE - line.len()) as u64;
+            let available = self.stream.fill_buf()?.len().min(MAX_LINE - line.len());
+            if available == 0 || room == 0 {
+                return Err(ClientError::Unreachable("the connection closed before the answer".to_owned()));
+            }
+            (&mut self.stream).take(available as u64).read_until(b'\n', &mut line)?;
+        }
+        Ok(line)
+    }
+}
+
+fn left(deadline: Instant) -> Result<Duration, ClientError> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(ClientError::Unreachable("no answer within the deadline".to_owned()));
+    }
+    Ok(left)
+}

@@ -1,0 +1,12 @@
+//! The control port: how other processes of this machine reach a running `serve`.
+
+mod client;
+mod protocol;
+mod server;
+
+pub use client::{Client, ClientError};
+pub use protocol::{
+    Emitted, EmittedDelivery, EmittedEvent, Hello, Outcome, Reply, Request, RuntimeFile, SentReport,
+    SentRequest, VERSION,
+};
+pub use server::Server;

@@ -1,0 +1,212 @@
+//! What is said on the control port: one JSON object a line, the token first.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::actors::{EmitError, Receipt, Sent};
+use crate::delivery::{DeliveryId, SubscriptionId};
+use crate::event::{EventKind, IdempotencyKey, SpecId};
+use crate::event::{UnknownName, named};
+use serde::{Deserializer, Serializer, de};
+use std::fmt;
+use std::str::FromStr;
+
+/// The protocol's version.
+pub const VERSION: u32 = 1;
+
+/// Longest line, in bytes, its newline included.
+pub(super) const MAX_LINE: usize = 1024 * 1024;
+
+/// `<spool_dir>/runtime.json`: where the runtime is, and the token to reach it. Readable by its owner alone.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct RuntimeFile {
+    /// The runtime's process.
+    pub pid: u32,
+    /// `127.0.0.1:<port>`.
+    pub address: String,
+    /// Said first on every connection.
+    pub token: String,
+    /// The program's version.
+    pub version: String,
+}
+
+impl fmt::Debug for RuntimeFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RuntimeFile({}, {})", self.pid, self.address)
+    }
+}
+
+/// The first line of a connection.
+#[derive(Serialize, Deserialize)]
+pub struct Hello {
+    /// The protocol's version.
+    pub version: u32,
+    /// The token of `runtime.json`.
+    pub token: String,
+}
+
+/// Every later line.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// Accept an event. Answered with [`Emitted`].
+    Emit {
+        /// In the payload's shape.
+        event: Map<String, Value>,
+    },
+    /// Send a sample now. Answered with [`SentReport`].
+    Test {
+        /// Of which SPEC.
+        spec: SpecId,
+        /// To whom.
+        subscription: SubscriptionId,
+    },
+    /// Send a dead letter again now. Answered with [`SentReport`].
+    Replay {
+        /// Of which SPEC.
+        spec: SpecId,
+        /// Which.
+        delivery_id: DeliveryId,
+    },
+}
+
+/// Every answer.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply<T> {
+    /// What was asked for.
+    Ok(T),
+    /// Why it was not done.
+    Error(String),
+}
+
+named! {
+    /// What became of an emitted event.
+    Outcome, "outcome" {
+        /// On disk, to be delivered.
+        Accepted = "accepted",
+        /// Known already.
+        Duplicate = "duplicate",
+        /// Webhooks are off.
+        Disabled = "disabled",
+        /// Not taken: it is no event, or could not be kept.
+        Refused = "refused",
+    }
+}
+
+/// The outcome of one `emit`, as `--json` prints it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Emitted {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Which event; absent for what is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<EmittedEvent>,
+    /// One for each subscription that wants it.
+    pub deliveries: Vec<EmittedDelivery>,
+    /// Why it was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// Which event was emitted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EmittedEvent {
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: EventKind,
+    /// Its key.
+    pub idempotency_key: IdempotencyKey,
+}
+
+/// One delivery of an accepted event.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EmittedDelivery {
+    /// The `X-SpecKit-Id`.
+    pub id: DeliveryId,
+    /// To whom.
+    pub subscription: SubscriptionId,
+}
+
+impl Emitted {
+    /// Of an event that a runtime was given.
+    pub fn new(event: EmittedEvent, result: Result<Receipt, EmitError>) -> Self {
+        let (outcome, deliveries, error) = match result {
+            Ok(Receipt::Accepted(deliveries)) => (Outcome::Accepted, deliveries, None),
+            Ok(Receipt::Duplicate) => (Outcome::Duplicate, Vec::new(), None),
+            Ok(Receipt::Off) => (Outcome::Disabled, Vec::new(), None),
+            Err(error) => (Outcome::Refused, Vec::new(), Some(error.to_string())),
+        };
+        let deliveries =
+            deliveries.into_iter().map(|(id, subscription)| EmittedDelivery { id, subscription }).collect();
+        Self { outcome, event: Some(event), deliveries, error }
+    }
+
+    /// Of a text that is no event.
+    pub fn refused(error: String) -> Self {
+        Self { outcome: Outcome::Refused, event: None, deliveries: Vec::new(), error: Some(error) }
+    }
+}
+
+/// The outcome of one `test` or `replay`, as `--json` prints it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SentReport {
+    /// The `X-SpecKit-Id`.
+    pub id: DeliveryId,
+    /// To whom.
+    pub subscription: SubscriptionId,
+    /// `delivered`, `failed` or `dry_run`.
+    pub outcome: String,
+    /// HTTP status, where there was an answer.
+    pub status: Option<u16>,
+    /// How long it took.
+    pub latency_ms: f64,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// The start of the response's body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response: Option<String>,
+    /// What was sent.
+    pub request: SentRequest,
+}
+
+/// What was sent: nothing in it is a secret.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SentRequest {
+    /// Scheme, host, port and a short hash.
+    pub url: String,
+    /// Names and values.
+    pub headers: Map<String, Value>,
+    /// The body.
+    pub body: Value,
+}
+
+impl From<&Sent> for SentReport {
+    fn from(sent: &Sent) -> Self {
+        let outcome = sent.attempt.outcome.as_ref();
+        let response = outcome.and_then(|outcome| outcome.result.as_ref().ok());
+        let error = outcome.filter(|_| !sent.succeeded).map(|outcome| match outcome.judge() {
+            crate::delivery::Judgement::Terminal(reason) => format!("{reason}: {}", reason.hint()),
+            _ => outcome.summary(),
+        });
+        Self {
+            id: sent.delivery.id,
+            subscription: sent.delivery.subscription.clone(),
+            outcome: match (outcome, sent.succeeded) {
+                (None, _) => "dry_run",
+                (Some(_), true) => "delivered",
+                (Some(_), false) => "failed",
+            }
+            .to_owned(),
+            status: response.map(|response| response.status),
+            latency_ms: sent.attempt.latency_ms(),
+            error,
+            response: response.map(|response| response.body.clone()).filter(|body| !body.is_empty()),
+            request: SentRequest {
+                url: sent.attempt.request.url.clone(),
+                headers: sent.attempt.request.headers.clone(),
+                body: serde_json::from_slice(&sent.delivery.body).unwrap_or_default(),
+            },
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The control port's server: a bounded number of connections, each of which must say the token first.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_rt::net::{TcpListener, TcpStream};
+use actix_rt::time::timeout;
+use openssl::memcmp;
+use openssl::rand::rand_bytes;
+use serde::Serialize;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::sync::Semaphore;
+
+use super::protocol::{
+    Emitted, EmittedEvent, Hello, MAX_LINE, Reply, Request, RuntimeFile, SentReport, VERSION,
+};
+use crate::event::Event;
+use crate::runtime::{Handle, runtime_file};
+use crate::store::write_atomic;
+
+/// Connections at a time; more wait to be taken.
+const MAX_CONNECTIONS: usize = 64;
+
+/// How long a connection may be silent, or slow to take an answer.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// How long the token may take to come.
+const GREETING: Duration = Duration::from_secs(2);
+
+/// A listening control port. Dropping it removes `runtime.json`.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    token: String,
+    file: PathBuf,
+}
+
+impl Server {
+    /// Listens on loopback (port 0: any that is free) and writes `runtime.json`, readable by this user alone.
+    ///
+    /// # Errors
+    /// The port is in use, or the spool directory cannot be written.
+    pub async fn bind(spool_dir: &Path, port: u16) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        let address = listener.local_addr()?;
+        let mut token = [0; 32];
+        rand_bytes(&mut token).map_err(io::Error::other)?;
+        let token = hex::encode(token);
+        let file = runtime_file(spool_dir);
+        let content = RuntimeFile {
+            pid: process::id(),
+            address: address.to_string(),
+            token: token.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        write_atomic(&file, &serde_json::to_vec(&content)?)?;
+        Ok(Self { listener, address, token, file })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until it is dropped.
+    pub async fn serve(&self, handle: Handle) {
+        let token: Rc<str> = self.token.as_str().into();
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        loop {
+            let Ok(place) = places.clone().acquire_owned().await else { return };
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    let (handle, token) = (handle.clone(), token.clone());
+                    actix_rt::spawn(async move {
+                        if let Err(error) = converse(stream, &token, &handle).await {
+                            log::debug!("control connection ended: {error}");
+                        }
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    // Out of file descriptors, for example: let some be closed before trying again.
+                    log::error!("control port cannot take a connection: {error}");
+                    actix_rt::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.file) {
+            log::debug!("{} was gone already: {error}", self.file.display());
+        }
+    }
+}
+
+async fn converse(mut stream: TcpStream, token: &str, handle: &Handle) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let (reader, mut writer) = stream.split();
+    let mut reader = BufReader::new(reader);
+    let Some(line) = read_line(&mut reader, GREETING).await? else { return Ok(()) };
+    match greet(&line, token) {
+        Greeting::Welcome => {
+            let hello = serde_json::json!({"version": VERSION, "program": env!("CARGO_PKG_VERSION")});
+            answer(&mut writer, &Reply::Ok(hello)).await?;
+        }
+        Greeting::Say(error) => return answer(&mut writer, &Reply::<()>::Error(error)).await,
+        Greeting::Nothing => return Ok(()),
+    }
+    while let Some(line) = read_line(&mut reader, IDLE).await? {
+        match serde_json::from_slice::<Request>(&line) {
+            Err(error) => answer(&mut writer, &Reply::<()>::Error(format!("not a request: {error}"))).await?,
+            Ok(Request::Emit { event }) => {
+                answer(&mut writer, &Reply::Ok(emit(handle, &event).await)).await?
+            }
+            Ok(Request::Test { spec, subscription }) => {
+                answer(&mut writer, &sent(handle.test(spec, subscription).await)).await?;
+            }
+            Ok(Request::Replay { spec, delivery_id }) => {
+                answer(&mut writer, &sent(handle.replay(spec, delivery_id).await)).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How a first line is answered.
+enum Greeting {
+    Welcome,
+    Say(String),
+    /// Who does not speak the protocol, such as a browser, hears nothing.
+    Nothing,
+}
+
+fn greet(line: &[u8], token: &str) -> Greeting {
+    let Ok(hello) = serde_json::from_slice::<Hello>(line) else { return Greeting::Nothing };
+    let same = hello.token.len() == token.len() && memcmp::eq(hello.token.as_bytes(), token.as_bytes());
+    if !same {
+        return Greeting::Say(
+            "wrong token: read runtime.json again, the runtime may have been restarted".to_owned(),
+        );
+    }
+    if hello.version != VERSION {
+        return Greeting::Say(format!("version {} is not spoken here, only {VERSION}", hello.version));
+    }
+    Greeting::Welcome
+}
+
+async fn emit(handle: &Handle, event: &serde_json::Map<String, serde_json::Value>) -> Emitted {
+    let text = serde_json::to_string(event).unwrap_or_default();
+    match Event::from_json(&text) {
+        Err(error) => Emitted::refused(error.to_string()),
+        Ok(event) => {
+            let shown =
+                EmittedEvent { kind: event.event.kind, idempotency_key: event.event.idempotency_key.clone() };
+            Emitted::new(shown, handle.emit(event).await)
+        }
+    }
+}
+
+fn sent(result: Result<crate::actors::Sent, crate::actors::SendError>) -> Reply<SentReport> {
+    match result {
+        Ok(sent) => Reply::Ok(SentReport::from(&sent)),
+        Err(error) => Reply::Error(error.to_string()),
+    }
+}
+
+/// One line without its newline; `None` at the end of the stream.
+async fn read_line<R: tokio::io::AsyncBufRead + Unpin>(
+    reader: &mut R,
+    within: Duration,
+) -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    let limited = &mut reader.take(MAX_LINE as u64);
+    timeout(within, limited.read_until(b'\n', &mut line)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+    match line.pop() {
+        Some(b'\n') => Ok(Some(line)),
+        None => Ok(None),
+        Some(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "a line is too long or was cut off")),
+    }
+}
+
+async fn answer<W: tokio::io::AsyncWrite + Unpin, T: Serialize>(
+    writer: &mut W,
+    reply: &Reply<T>,
+) -> io::Result<()> {
+    let mut line = serde_json::to_vec(reply)?;
+    line.push(b'\n');
+    timeout(IDLE, writer.write_all(&line)).await.map_err(|_| io::ErrorKind::TimedOut)?
+}

@@ -1,0 +1,64 @@
+//! Which events are known already, so that the same one seen twice is delivered once.
+
+use std::collections::{HashMap, VecDeque};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::event::IdempotencyKey;
+
+/// How long an event is remembered.
+const WINDOW: SignedDuration = SignedDuration::from_hours(24);
+
+/// Most events remembered; beyond it the oldest is forgotten first.
+const MAX_KNOWN: usize = 100_000;
+
+/// The idempotency keys of the last 24 hours.
+#[derive(Debug, Default)]
+pub struct Dedupe {
+    known: HashMap<IdempotencyKey, Timestamp>,
+    order: VecDeque<(Timestamp, IdempotencyKey)>,
+}
+
+impl Dedupe {
+    /// Whether an event with this key was accepted within the window.
+    pub fn knows(&self, key: &IdempotencyKey, now: Timestamp) -> bool {
+        self.known.get(key).is_some_and(|at| now.duration_since(*at) < WINDOW)
+    }
+
+    /// Remembers an accepted event. Call in the order of acceptance.
+    pub fn remember(&mut self, key: IdempotencyKey, at: Timestamp) {
+        self.known.insert(key.clone(), at);
+        self.order.push_back((at, key));
+        while self.order.len() > MAX_KNOWN
+            || self.order.front().is_some_and(|(oldest, _)| at.duration_since(*oldest) >= WINDOW)
+        {
+            let Some((oldest, key)) = self.order.pop_front() else { break };
+            if self.known.get(&key) == Some(&oldest) {
+                self.known.remove(&key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_known_for_a_day_and_never_more_than_the_bound() {
+        let start: Timestamp = "2025-10-14T10:00:00Z".parse().unwrap();
+        let key = |n: usize| -> IdempotencyKey { format!("k{n}").parse().unwrap() };
+        let mut dedupe = Dedupe::default();
+        dedupe.remember(key(0), start);
+        assert!(dedupe.knows(&key(0), start + SignedDuration::from_hours(23)));
+        assert!(!dedupe.knows(&key(0), start + SignedDuration::from_hours(24)));
+        assert!(!dedupe.knows(&key(1), start));
+        for n in 1..=MAX_KNOWN + 10 {
+            dedupe.remember(key(n), start);
+        }
+        assert_eq!(dedupe.known.len(), MAX_KNOWN);
+        assert!(!dedupe.knows(&key(0), start));
+        dedupe.remember(key(0), start + SignedDuration::from_hours(24));
+        assert_eq!(dedupe.known.len(), 1);
+    }
+}

@@ -1,0 +1,339 @@
+//! Guardrail telemetry: what a stage's file says happened. Given bytes and a path, opens nothing.
+
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use crate::event::{
+    Consensus, Event, EventKind, EvidencePaths, IdempotencyKey, Pipeline, SpecId, Stage, Status, printable,
+};
+
+/// Largest telemetry file that is embedded; a larger one cannot be judged and is a `halt`.
+pub const MAX_TELEMETRY_BYTES: usize = 256 * 1024;
+
+/// Where the repo is, to write paths relative to it.
+#[derive(Clone, Copy, Debug)]
+pub struct RepoPaths<'a> {
+    /// The repo's root, absolute.
+    pub root: &'a Path,
+    /// The evidence tree's root, absolute.
+    pub evidence_dir: &'a Path,
+}
+
+/// Why a file is not taken as telemetry. Nothing is emitted for it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{file} is not guardrail telemetry: {reason}")]
+pub struct NotTelemetry {
+    file: String,
+    reason: String,
+}
+
+/// What a file's name and folder say.
+struct Named {
+    stage: Option<Stage>,
+    /// What follows the stage: the session, or an agent and a session.
+    rest: Option<String>,
+    spec: Option<SpecId>,
+}
+
+/// What could be had of a file's content.
+struct Content {
+    fields: Map<String, Value>,
+    /// Why it cannot be judged.
+    defect: Option<String>,
+}
+
+/// Reads one telemetry file as an event. A file that is broken, or lacks what every telemetry file must have, is an
+/// event too: status `halt`, and `telemetry.error` says what is wrong.
+///
+/// # Errors
+/// The file is no telemetry (an agent's output, say), or neither it nor its path says which SPEC and stage it is of.
+pub fn read(path: &Path, bytes: &[u8], repo: &RepoPaths<'_>) -> Result<Event, NotTelemetry> {
+    let not = |reason: String| NotTelemetry { file: path.display().to_string(), reason };
+    let named = Named::of(path);
+    let Content { mut fields, mut defect } = content(bytes);
+    let command_stage = text(&fields, "command").and_then(stage_of_command);
+    let is_agent_output = named.rest.as_deref().is_some_and(|rest| rest.contains('_'))
+        && !(command_stage.is_some() && text(&fields, "sessionId") == named.rest.as_deref());
+    if is_agent_output {
+        return Err(not("by its name it is an agent's output (spec-<stage>_<agent>_<session>.json); emit spec-<stage>_<session>.json".to_owned()));
+    }
+    let stage = named.stage.or(command_stage).ok_or_else(|| {
+        not("neither its name (spec-<stage>_<session>.json) nor its `command` says which stage it is of"
+            .to_owned())
+    })?;
+    let given_spec = text(&fields, "specId").map(str::parse::<SpecId>);
+    let spec = match (&given_spec, named.spec) {
+        (Some(Ok(spec)), _) => spec.clone(),
+        (_, Some(spec)) => spec,
+        (Some(Err(error)), None) => return Err(not(error.to_string())),
+        (None, None) => {
+            return Err(not(
+                "neither `specId` nor its folder (commands/<SPEC-ID>/) says which SPEC it is of".to_owned()
+            ));
+        }
+    };
+    if defect.is_none() {
+        defect = envelope_defect(&fields, stage, command_stage, given_spec);
+    }
+    let session = text(&fields, "sessionId").map(str::to_owned).or(named.rest);
+    let attempt =
+        fields.get("attempt").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
+    let attempt = attempt.unwrap_or(1);
+    let key = IdempotencyKey::of_step(&spec, &stage.slug(), attempt, session.as_deref());
+    let mut event = Event::new(EventKind::StageCompleted, spec, key);
+    event.event.stage = Some(stage);
+    event.pipeline = Some(Pipeline {
+        attempt: Some(attempt),
+        completed_at: text(&fields, "timestamp")
+            .filter(|at| at.parse::<Timestamp>().is_ok())
+            .map(str::to_owned),
+        ..Pipeline::default()
+    });
+    event.evidence = Some(EvidencePaths { paths: evidence_paths(path, &fields, repo), extra: Map::new() });
+    event.consensus = fields.get("consensus").and_then(Value::as_object).map(consensus);
+    let reasons = match defect {
+        Some(defect) => {
+            fields.insert("error".to_owned(), defect.as_str().into());
+            event.event.status = Some(Status::Halt);
+            vec![defect]
+        }
+        None => {
+            let reasons = failures(stage, &fields);
+            event.event.status = Some(if reasons.is_empty() { Status::Success } else { Status::Failure });
+            reasons
+        }
+    };
+    event.event.reasons = reasons;
+    event.telemetry = Some(fields);
+    Ok(event)
+}
+
+impl Named {
+    fn of(path: &Path) -> Self {
+        let parts = path.file_name().and_then(|name| name.to_str()).and_then(|name| {
+            let (stage, rest) = name.strip_suffix(".json")?.strip_prefix("spec-")?.split_once('_')?;
+            Some((stage.parse::<Stage>().ok()?, rest.to_owned()))
+        });
+        let folders: Vec<&str> = path.components().filter_map(|part| part.as_os_str().to_str()).collect();
+        let spec = match folders.as_slice() {
+            [.., "commands", spec, _] => spec.parse().ok(),
+            _ => None,
+        };
+        let (stage, rest) = parts.unzip();
+        Self { stage, rest, spec }
+    }
+}
+
+/// The fields of a JSON object; of anything else, what can be read and why that is not all.
+fn content(bytes: &[u8]) -> Content {
+    if bytes.len() > MAX_TELEMETRY_BYTES {
+        let fields = salvage(&String::from_utf8_lossy(&bytes[..MAX_TELEMETRY_BYTES]));
+        return Content {
+            fields,
+            defect: Some(format!("the file is larger than {MAX_TELEMETRY_BYTES} bytes")),
+        };
+    }
+    match serde_json::from_slice::<Value>(bytes) {
+        Ok(Value::Object(fields)) => Content { fields, defect: None },
+        Ok(_) => {
+            Content { fields: Map::new(), defect: Some("the file holds JSON, but not an object".to_owned()) }
+        }
+        Err(_) if bytes.iter().all(u8::is_ascii_whitespace) => {
+            Content { fields: Map::new(), defect: Some("the file is empty".to_owned()) }
+        }
+        Err(error) => Content {
+            fields: salvage(&String::from_utf8_lossy(bytes)),
+            defect: Some(format!("the file is not valid JSON: {error}")),
+        },
+    }
+}
+
+/// The identifying fields of a text that is not JSON as a whole: each `"name": "value"` that still stands in it.
+fn salvage(text: &str) -> Map<String, Value> {
+    let mut fields = Map::new();
+    for name in ["command", "specId", "sessionId", "timestamp"] {
+        let value = text.split_once(&format!("\"{name}\"")).and_then(|(_, after)| {
+            let after = after.trim_start().strip_prefix(':')?.trim_start().strip_prefix('"')?;
+            let (value, _) = after.split_once('"')?;
+            (value.len() <= 256 && !value.contains(['\\', '\n'])).then_some(value)
+        });
+        if let Some(value) = value {
+            fields.insert(name.to_owned(), value.into());
+        }
+    }
+    fields
+}
+
+/// A field that is a text with something in it; a placeholder that a template left unexpanded is nothing.
+fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    filled(fields.get(name)?)
+}
+
+fn filled(value: &Value) -> Option<&str> {
+    value.as_str().filter(|text| !text.trim().is_empty() && !(text.contains("${") && text.contains('}')))
+}
+
+fn stage_of_command(command: &str) -> Option<Stage> {
+    ["spec-ops-", "spec-", "speckit.", "guardrail."]
+        .iter()
+        .find_map(|prefix| command.strip_prefix(prefix)?.parse().ok())
+}
+
+/// What every telemetry file must have, whatever its stage.
+fn envelope_defect(
+    fields: &Map<String, Value>,
+    stage: Stage,
+    command_stage: Option<Stage>,
+    spec: Option<Result<SpecId, crate::event::InvalidSpecId>>,
+) -> Option<String> {
+    let missing: Vec<&str> = ["command", "specId", "sessionId", "timestamp"]
+        .into_iter()
+        .filter(|name| text(fields, name).is_none())
+        .collect();
+    if !missing.is_empty() {
+        return Some(format!("required fields are missing or empty: {}", missing.join(", ")));
+    }
+    if let Some(Err(error)) = spec {
+        return Some(format!("specId: {error}"));
+    }
+    let command = printable(text(fields, "command").unwrap_or_default(), 80);
+    match command_stage {
+        None => Some(format!(
+            "command `{command}` is not a guardrail's (spec-ops-<stage>, spec-<stage>, speckit.<stage>, guardrail.<stage>)"
+        )),
+        Some(of_command) if of_command != stage => {
+            Some(format!("the file's name says {stage}, its command `{command}` says {of_command}"))
+        }
+        Some(_) => None,
+    }
+}
+
+/// Why the guardrail does not count the stage as passed (contract section 4); empty where it does.
+fn failures(stage: Stage, fields: &Map<String, Value>) -> Vec<String> {
+    let mut reasons = Vec::new();
+    let mut require = |name: &str, value: Option<&Value>, allowed: &[&str]| {
+        let word = value.and_then(filled);
+        if !word.is_some_and(|word| allowed.contains(&word)) {
+            let is = match (word, value) {
+                (Some(word), _) => format!("is {}", printable(word, 80)),
+                (None, None) => "is missing".to_owned(),
+                (None, Some(_)) => "is empty or not a text".to_owned(),
+            };
+            reasons.push(format!("{name} {is}, not {}", allowed.join(" or ")));
+        }
+    };
+    let within = |outer: &str, inner: &str| fields.get(outer).and_then(|outer| outer.get(inner));
+    match stage {
+        Stage::Plan => {
+            require("baseline.status", within("baseline", "status"), &["passed", "skipped"]);
+            if let Some(hook) = within("hooks", "session.start") {
+                require("hooks[\"session.start\"]", Some(hook), &["ok"]);
+            }
+        }
+        Stage::Tasks => require("tool.status", within("tool", "status"), &["ok", "ready", "skipped"]),
+        Stage::Implement => {
+            require("lock_status", fields.get("lock_status"), &["locked"]);
+            require("hook_status", fields.get("hook_status"), &["ok"]);
+        }
+        Stage::Unlock => require("unlock_status", fields.get("unlock_status"), &["unlocked"]),
+        Stage::Validate | Stage::Audit => {
+            let scenarios = fields.get("scenarios").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            for (at, scenario) in scenarios.iter().enumerate() {
+                let name = scenario
+                    .get("name")
+                    .and_then(filled)
+                    .map_or(format!("#{}", at + 1), |name| printable(name, 120));
+                require(&format!("scenario `{name}`"), scenario.get("status"), &["passed", "skipped"]);
+            }
+            if scenarios.is_empty() {
+                reasons.push("there is no scenario".to_owned());
+            }
+            let summary = within("hal", "summary");
+            if summary.and_then(|summary| summary.get("status")).and_then(filled) == Some("failed") {
+                let checks =
+                    summary.and_then(|summary| summary.get("failed_checks")).and_then(Value::as_array);
+                let checks: Vec<_> = checks
+                    .into_iter()
+                    .flatten()
+                    .filter_map(filled)
+                    .map(|check| printable(check, 80))
+                    .collect();
+                let which =
+                    if checks.is_empty() { String::new() } else { format!(": {}", checks.join(", ")) };
+                reasons.push(format!("hal.summary.status is failed{which}"));
+            }
+        }
+    }
+    reasons
+}
+
+/// The file itself and its artifacts, relative to the repo, each once.
+fn evidence_paths(path: &Path, fields: &Map<String, Value>, repo: &RepoPaths<'_>) -> Vec<String> {
+    let artifacts = fields.get("artifacts").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let named = artifacts.iter().filter_map(|artifact| filled(artifact.get("path").unwrap_or(artifact)));
+    let own = path.to_str();
+    let mut seen = BTreeSet::new();
+    own.into_iter()
+        .chain(named)
+        .filter_map(|path| relative(path, repo))
+        .filter(|path| seen.insert(path.clone()))
+        .collect()
+}
+
+/// A path relative to the repo. One from another machine is known by the evidence tree's place in it; of any other
+/// absolute path, and of one that climbs, nothing is said.
+fn relative(path: &str, repo: &RepoPaths<'_>) -> Option<String> {
+    let plain = |path: &Path| {
+        let stays = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        path.to_str().filter(|path| stays && !path.is_empty()).map(str::to_owned)
+    };
+    let given = Path::new(path);
+    if given.is_relative() {
+        return plain(given);
+    }
+    if let Ok(inside) = given.strip_prefix(repo.root) {
+        return plain(inside);
+    }
+    let tree = repo.evidence_dir.strip_prefix(repo.root).ok()?;
+    let parts: Vec<_> = given.components().collect();
+    let tree_parts: Vec<_> = tree.components().collect();
+    let at = parts.windows(tree_parts.len().max(1)).rposition(|window| window == tree_parts)?;
+    plain(&parts[at..].iter().collect::<PathBuf>())
+}
+
+/// The verdict and the agents of an embedded consensus, in the payload's words.
+fn consensus(given: &Map<String, Value>) -> Consensus {
+    let agents = given.get("agents").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let agent = |agent: &Map<String, Value>| {
+        let mut kept = Map::new();
+        for (name, other) in [
+            ("agent", "agent"),
+            ("model", "model_id"),
+            ("model_release", "model_release"),
+            ("reasoning_mode", "reasoning_mode"),
+        ] {
+            if let Some(value) = text(agent, name).or_else(|| text(agent, other)) {
+                kept.insert(name.to_owned(), value.into());
+            }
+        }
+        kept
+    };
+    let extra = ["agreements", "conflicts"]
+        .into_iter()
+        .filter_map(|name| Some((name.to_owned(), given.get(name)?.clone())))
+        .filter(|(_, list)| list.as_array().is_some_and(|list| !list.is_empty()))
+        .collect();
+    Consensus {
+        status: text(given, "status").map(str::to_owned),
+        agents: agents
+            .iter()
+            .filter_map(Value::as_object)
+            .map(agent)
+            .filter(|agent| !agent.is_empty())
+            .collect(),
+        extra,
+    }
+}

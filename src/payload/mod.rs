@@ -1,0 +1,23 @@
+//! The `spec-kit` body of an event, made once when it is accepted.
+
+use bytes::Bytes;
+use serde_json::json;
+
+use crate::event::{Event, EventKind, IdempotencyKey, SpecId};
+
+/// The body of `event`: compact JSON, as `docs/payload.schema.json` describes it.
+///
+/// # Errors
+/// None that a parsed event can cause; serde's signature has one.
+pub fn body(event: &Event) -> serde_json::Result<Bytes> {
+    serde_json::to_vec(event).map(Bytes::from)
+}
+
+/// A sample event of a SPEC, to try a subscription out.
+pub fn sample(spec: SpecId, branch: Option<String>) -> Event {
+    let key = IdempotencyKey::unique(&spec, EventKind::Test.as_str());
+    let mut event = Event::new(EventKind::Test, spec, key);
+    event.spec.branch = branch;
+    event.extra.insert("message".to_owned(), json!("A sample from spec-notify: no stage ran."));
+    event
+}

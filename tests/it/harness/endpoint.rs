@@ -1,0 +1,186 @@
+//! An endpoint on loopback that answers as it is told and remembers what it got.
+
+use std::collections::HashMap;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use super::PATIENCE;
+use serde_json::Value;
+
+/// How one request is answered.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// With this status and an empty body.
+    Status(u16),
+    /// With these bytes, as they are; the connection is closed.
+    Raw(Vec<u8>),
+    /// Never; the connection stays open.
+    Hang,
+    /// One byte a while, without end.
+    Drip,
+    /// Closed without an answer.
+    Close,
+}
+
+/// One request that came.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub line: String,
+    pub headers: HashMap<String, String>,
+    pub body: Vec<u8>,
+}
+
+impl Request {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+}
+
+#[derive(Default)]
+struct State {
+    requests: Vec<Request>,
+    in_flight: usize,
+    most_in_flight: usize,
+    released: bool,
+}
+
+pub struct Endpoint {
+    port: u16,
+    state: Arc<(Mutex<State>, Condvar)>,
+}
+
+impl Endpoint {
+    /// Answers successive requests with these statuses; the last one repeats.
+    pub fn replying(statuses: &[u16]) -> Self {
+        Self::answering(statuses.iter().map(|status| Answer::Status(*status)).collect())
+    }
+
+    pub fn answering(answers: Vec<Answer>) -> Self {
+        Self::listening(TcpListener::bind("127.0.0.1:0").unwrap(), answers)
+    }
+
+    /// On a port that was free a moment ago.
+    pub fn on_port(port: u16, statuses: &[u16]) -> Self {
+        let listener = super::wait_for("the port to be free", || TcpListener::bind(("127.0.0.1", port)).ok());
+        Self::listening(listener, statuses.iter().map(|status| Answer::Status(*status)).collect())
+    }
+
+    fn listening(listener: TcpListener, answers: Vec<Answer>) -> Self {
+        let port = listener.local_addr().unwrap().port();
+        let state = Arc::new((Mutex::new(State::default()), Condvar::new()));
+        let shared = state.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (state, answers) = (shared.clone(), answers.clone());
+                thread::spawn(move || converse(stream, &state, &answers));
+            }
+        });
+        Self { port, state }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/hook", self.port)
+    }
+
+    /// What came so far.
+    pub fn requests(&self) -> Vec<Request> {
+        self.state.0.lock().unwrap().requests.clone()
+    }
+
+    /// The most requests that were under way at one time.
+    pub fn most_in_flight(&self) -> usize {
+        self.state.0.lock().unwrap().most_in_flight
+    }
+
+    /// Lets every request that hangs be answered with 200.
+    pub fn release(&self) {
+        self.state.0.lock().unwrap().released = true;
+        self.state.1.notify_all();
+    }
+
+    /// Waits until `count` requests have come.
+    pub fn wait_for(&self, count: usize) -> Vec<Request> {
+        let (lock, changed) = &*self.state;
+        let (state, timeout) =
+            changed.wait_timeout_while(lock.lock().unwrap(), PATIENCE, |state| state.requests.len() < count).unwrap();
+        assert!(!timeout.timed_out(), "{count} requests: only {} came", state.requests.len());
+        state.requests.clone()
+    }
+}
+
+/// A port where nobody listens.
+pub fn closed_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn converse(mut stream: TcpStream, state: &(Mutex<State>, Condvar), answers: &[Answer]) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    while let Ok(Some(request)) = read_request(&mut reader) {
+        let (lock, changed) = state;
+        let answer = {
+            let mut state = lock.lock().unwrap();
+            let at = state.requests.len().min(answers.len() - 1);
+            state.requests.push(request);
+            state.in_flight += 1;
+            state.most_in_flight = state.most_in_flight.max(state.in_flight);
+            changed.notify_all();
+            answers[at].clone()
+        };
+        let answer = match answer {
+            Answer::Hang => {
+                let state = changed.wait_while(lock.lock().unwrap(), |state| !state.released).unwrap();
+                drop(state);
+                Answer::Status(200)
+            }
+            other => other,
+        };
+        lock.lock().unwrap().in_flight -= 1;
+        let goes_on = match answer {
+            Answer::Status(status) => {
+                write!(stream, "HTTP/1.1 {status} Whatever\r\ncontent-length: 0\r\n\r\n").is_ok()
+            }
+            Answer::Raw(bytes) => {
+                let _ = stream.write_all(&bytes);
+                false
+            }
+            Answer::Drip => {
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n");
+                while stream.write_all(b"x").is_ok() {
+                    thread::park_timeout(Duration::from_millis(20));
+                }
+                false
+            }
+            Answer::Close | Answer::Hang => false,
+        };
+        if !goes_on {
+            return;
+        }
+    }
+}
+
+fn read_request(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Request>> {
+    let mut line = String::new();
+    if reader.read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    let mut headers = HashMap::new();
+    loop {
+        let mut header = String::new();
+        reader.read_line(&mut header)?;
+        match header.trim_end().split_once(':') {
+            Some((name, value)) => headers.insert(name.to_owned(), value.trim().to_owned()),
+            None => break,
+        };
+    }
+    let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    Ok(Some(Request { line: line.trim_end().to_owned(), headers, body }))
+}
