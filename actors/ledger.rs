@@ -26,7 +26,7 @@ const MAILBOX: usize = 16 * 1024;
 /// Why something was not written.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct NotWritten(pub(crate) String);
+pub(crate) struct NotWritten(pub(crate) String);
 
 /// Where the Ledger answers.
 pub(crate) type Reply = oneshot::Sender<Result<(), NotWritten>>;

@@ -170,6 +170,8 @@ impl Subscription {
     }
 
     fn launch(&mut self, in_flight: InFlight, context: &mut Context<Self>) {
+        let config = &self.sender.config;
+        log::debug!("attempt {} of {} to {} begins", in_flight.attempt(), in_flight.delivery().id, config.id);
         let sending = self.sender.clone().send(in_flight.delivery().clone(), in_flight.attempt());
         context.spawn(sending.into_actor(self).map(|attempt, subscription, context| {
             subscription.finished(in_flight, attempt, context);
@@ -183,6 +185,7 @@ impl Subscription {
         let jitter = Jitter(config.retry.jitter.mul_f64(fastrand::f64()));
         let (effect, again) = match &attempt.outcome {
             None => {
+                log::info!("dry run: {} to {} is recorded and not sent", delivery.id, config.id);
                 self.lane.release();
                 (Effect::DryRun, None)
             }

@@ -3,12 +3,12 @@
 use jiff::Timestamp;
 
 /// Now.
-pub fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     Timestamp::now()
 }
 
 /// `2025-10-14T10:00:00.123Z`.
-pub fn rfc3339(at: Timestamp) -> String {
+pub(crate) fn rfc3339(at: Timestamp) -> String {
     format!("{at:.3}")
 }
 

@@ -66,13 +66,28 @@ pub struct Filter {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// `include_events` does not have this type.
-    Event { kind: EventKind, wanted: Vec<String> },
+    Event {
+        /// The event's.
+        kind: EventKind,
+        /// The filter's.
+        wanted: Vec<String>,
+    },
     /// There is no `include_events`, and anomalies go only where it names them.
     Anomaly(EventKind),
     /// `include_stages` does not have this stage.
-    Stage { stage: Stage, wanted: Vec<Stage> },
+    Stage {
+        /// The event's.
+        stage: Stage,
+        /// The filter's.
+        wanted: Vec<Stage>,
+    },
     /// `include_status` does not have this status.
-    Status { status: Status, wanted: Vec<Status> },
+    Status {
+        /// The event's.
+        status: Status,
+        /// The filter's.
+        wanted: Vec<Status>,
+    },
 }
 
 impl fmt::Display for Refusal {

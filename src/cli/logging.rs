@@ -28,12 +28,11 @@ impl Log for Capped {
     }
 }
 
-/// Starts the log on stderr. `RUST_LOG` wins over the flags; `serve` tells more by default.
-pub(super) fn start(quiet: bool, verbose: u8, serving: bool) {
+/// Starts the log on stderr, at the command's own level unless flags say otherwise. `RUST_LOG` wins over all.
+pub(super) fn start(quiet: bool, verbose: u8, own: LevelFilter) {
     let level = match (quiet, verbose) {
-        (true, _) => LevelFilter::Error,
-        (false, 0) if serving => LevelFilter::Info,
-        (false, 0) => LevelFilter::Warn,
+        (true, _) => own.min(LevelFilter::Error),
+        (false, 0) => own,
         (false, 1) => LevelFilter::Debug,
         (false, _) => LevelFilter::Trace,
     };

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use log::LevelFilter;
 
 use crate::config::{self, Config, LoadOptions};
 use crate::delivery::{DeliveryId, SubscriptionId};
@@ -126,8 +127,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         }
     };
     let json = cli.global.json || cli.global.format == Format::Json;
-    let serving = matches!(cli.command, Command::Serve(_));
-    logging::start(cli.global.quiet, cli.global.verbose, serving);
+    let level = match cli.command {
+        Command::Serve(_) => LevelFilter::Info,
+        // Tells itself what happens.
+        Command::Demo => LevelFilter::Off,
+        _ => LevelFilter::Warn,
+    };
+    logging::start(cli.global.quiet, cli.global.verbose, level);
     let mut screen = Screen::new(json);
     let outcome = match cli.command {
         Command::Receive(options) => receive::run(&options, &mut screen),

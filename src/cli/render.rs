@@ -79,7 +79,7 @@ impl Screen {
     /// A table that fits the terminal.
     pub(super) fn table(&mut self, heading: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
         let mut table = Table::new();
-        table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
         table.set_header(heading.iter().copied());
         for row in rows {
             table.add_row(row);

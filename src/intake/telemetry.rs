@@ -71,7 +71,7 @@ pub fn read(path: &Path, bytes: &[u8], repo: &RepoPaths<'_>) -> Result<Event, No
         (Some(Err(error)), None) => return Err(not(error.to_string())),
         (None, None) => {
             return Err(not(
-                "neither `specId` nor its folder (commands/<SPEC-ID>/) says which SPEC it is of".to_owned()
+                "neither `specId` nor its folder (commands/<SPEC-ID>/) says which SPEC it is of".to_owned(),
             ));
         }
     };

@@ -14,13 +14,10 @@ use crate::clock;
 use crate::delivery::{DeliveryId, FailureClass, Reason, SubscriptionId};
 use crate::event::{EventKind, IdempotencyKey};
 
-/// The lines' format; grows by additions only.
-pub(super) const VERSION: u32 = 1;
-
 /// One attempt.
 #[derive(Debug, Serialize)]
 pub struct AttemptLine<'a> {
-    /// Format version.
+    /// Format version: 1; grows by additions only.
     pub v: u32,
     /// Always `attempt`.
     pub record: &'static str,

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 /// How one request is answered.
 #[derive(Clone, Debug)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// With this status and an empty body.
     Status(u16),
     /// With these bytes, as they are; the connection is closed.
@@ -27,18 +27,18 @@ pub enum Answer {
 
 /// One request that came.
 #[derive(Clone, Debug)]
-pub struct Request {
-    pub line: String,
-    pub headers: HashMap<String, String>,
-    pub body: Vec<u8>,
+pub(crate) struct Request {
+    pub(crate) line: String,
+    pub(crate) headers: HashMap<String, String>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Request {
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 }
@@ -51,23 +51,23 @@ struct State {
     released: bool,
 }
 
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     port: u16,
     state: Arc<(Mutex<State>, Condvar)>,
 }
 
 impl Endpoint {
     /// Answers successive requests with these statuses; the last one repeats.
-    pub fn replying(statuses: &[u16]) -> Self {
+    pub(crate) fn replying(statuses: &[u16]) -> Self {
         Self::answering(statuses.iter().map(|status| Answer::Status(*status)).collect())
     }
 
-    pub fn answering(answers: Vec<Answer>) -> Self {
+    pub(crate) fn answering(answers: Vec<Answer>) -> Self {
         Self::listening(TcpListener::bind("127.0.0.1:0").unwrap(), answers)
     }
 
     /// On a port that was free a moment ago.
-    pub fn on_port(port: u16, statuses: &[u16]) -> Self {
+    pub(crate) fn on_port(port: u16, statuses: &[u16]) -> Self {
         let listener = super::wait_for("the port to be free", || TcpListener::bind(("127.0.0.1", port)).ok());
         Self::listening(listener, statuses.iter().map(|status| Answer::Status(*status)).collect())
     }
@@ -85,38 +85,39 @@ impl Endpoint {
         Self { port, state }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}/hook", self.port)
     }
 
     /// What came so far.
-    pub fn requests(&self) -> Vec<Request> {
+    pub(crate) fn requests(&self) -> Vec<Request> {
         self.state.0.lock().unwrap().requests.clone()
     }
 
     /// The most requests that were under way at one time.
-    pub fn most_in_flight(&self) -> usize {
+    pub(crate) fn most_in_flight(&self) -> usize {
         self.state.0.lock().unwrap().most_in_flight
     }
 
     /// Lets every request that hangs be answered with 200.
-    pub fn release(&self) {
+    pub(crate) fn release(&self) {
         self.state.0.lock().unwrap().released = true;
         self.state.1.notify_all();
     }
 
     /// Waits until `count` requests have come.
-    pub fn wait_for(&self, count: usize) -> Vec<Request> {
+    pub(crate) fn wait_for(&self, count: usize) -> Vec<Request> {
         let (lock, changed) = &*self.state;
-        let (state, timeout) =
-            changed.wait_timeout_while(lock.lock().unwrap(), PATIENCE, |state| state.requests.len() < count).unwrap();
+        let (state, timeout) = changed
+            .wait_timeout_while(lock.lock().unwrap(), PATIENCE, |state| state.requests.len() < count)
+            .unwrap();
         assert!(!timeout.timed_out(), "{count} requests: only {} came", state.requests.len());
         state.requests.clone()
     }
 }
 
 /// A port where nobody listens.
-pub fn closed_port() -> u16 {
+pub(crate) fn closed_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

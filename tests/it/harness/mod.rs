@@ -2,7 +2,7 @@
 
 mod endpoint;
 
-pub use endpoint::{Answer, Endpoint, closed_port};
+pub(crate) use endpoint::{Answer, Endpoint, Request, closed_port};
 
 use std::fs;
 use std::io::Read as _;
@@ -13,16 +13,16 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 /// Longest any condition is waited for. Far above what is needed: a test that gets here has failed.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The evidence tree, in a repo.
-pub const EVIDENCE: &str = "docs/SPEC-OPS-004-integrated-coder-hooks/evidence";
+pub(crate) const EVIDENCE: &str = "docs/SPEC-OPS-004-integrated-coder-hooks/evidence";
 
 /// The secret every test subscription signs with, unless it says otherwise.
-pub const SECRET: &str = "a-secret-of-the-tests";
+pub(crate) const SECRET: &str = "a-secret-of-the-tests";
 
 /// Waits until `condition` gives something.
-pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = condition() {
@@ -34,19 +34,22 @@ pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
 }
 
 /// A repo with a config, and what the processes in it find in their environment.
-pub struct Sandbox {
+pub(crate) struct Sandbox {
     dir: tempfile::TempDir,
     environment: Vec<(String, String)>,
 }
 
 impl Sandbox {
     /// A repo whose config has these subscriptions: `(id, url, further lines)`.
-    pub fn new(subscriptions: &[(&str, &str, &str)]) -> Self {
+    pub(crate) fn new(subscriptions: &[(&str, &str, &str)]) -> Self {
         Self::with_settings("", subscriptions)
     }
 
-    pub fn with_settings(settings: &str, subscriptions: &[(&str, &str, &str)]) -> Self {
-        let sandbox = Self { dir: tempfile::tempdir().unwrap(), environment: vec![("TEST_SECRET".into(), SECRET.into())] };
+    pub(crate) fn with_settings(settings: &str, subscriptions: &[(&str, &str, &str)]) -> Self {
+        let sandbox = Self {
+            dir: tempfile::tempdir().unwrap(),
+            environment: vec![("TEST_SECRET".into(), SECRET.into())],
+        };
         let mut text = format!("[spec_ops.webhooks]\nenabled = true\n{settings}\n");
         for (id, url, lines) in subscriptions {
             text += &format!("[[spec_ops.webhooks.subscriptions]]\nid = \"{id}\"\nurl = \"{url}\"\n");
@@ -59,28 +62,28 @@ impl Sandbox {
         sandbox
     }
 
-    pub fn env(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.into(), value.into()));
         self
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
 
-    pub fn write(&self, path: &str, text: &str) -> PathBuf {
+    pub(crate) fn write(&self, path: &str, text: &str) -> PathBuf {
         let path = self.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, text).unwrap();
         path
     }
 
-    pub fn spool(&self) -> PathBuf {
+    pub(crate) fn spool(&self) -> PathBuf {
         self.path().join(EVIDENCE).join("webhooks")
     }
 
     /// A command of the program, in this repo, with nothing of the tester's own environment that it would read.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_spec-notify"));
         command.args(arguments).current_dir(self.path()).env_clear().env("HOME", self.path().join("home"));
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("RUST_BACKTRACE", "1");
@@ -89,16 +92,16 @@ impl Sandbox {
         command
     }
 
-    pub fn run(&self, arguments: &[&str]) -> Ran {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
         Ran::from(self.command(arguments).output().unwrap())
     }
 
     /// Starts `serve` and waits until its control port is announced.
-    pub fn serve(&self) -> Serve {
+    pub(crate) fn serve(&self) -> Serve {
         self.serve_with(&[])
     }
 
-    pub fn serve_with(&self, arguments: &[&str]) -> Serve {
+    pub(crate) fn serve_with(&self, arguments: &[&str]) -> Serve {
         let all: Vec<&str> = ["serve"].into_iter().chain(arguments.iter().copied()).collect();
         let log = self.path().join("serve.log");
         let open = || fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
@@ -116,26 +119,37 @@ impl Sandbox {
     }
 
     /// Emits one stage event as flags and returns what `--json` said.
-    pub fn emit(&self, spec: &str, stage: &str, key: &str) -> Value {
+    pub(crate) fn emit(&self, spec: &str, stage: &str, key: &str) -> Value {
         let ran = self.run(&[
-            "--json", "emit", "--type", "spec-auto.stage.completed", "--spec", spec, "--stage", stage, "--status",
-            "success", "--key", key,
+            "--json",
+            "emit",
+            "--type",
+            "spec-auto.stage.completed",
+            "--spec",
+            spec,
+            "--stage",
+            stage,
+            "--status",
+            "success",
+            "--key",
+            key,
         ]);
         assert_eq!(ran.code, 0, "{ran:?}");
         serde_json::from_str(&ran.stdout).unwrap()
     }
 
     /// The evidence of a SPEC, line by line.
-    pub fn evidence(&self, spec: &str) -> Vec<Value> {
+    pub(crate) fn evidence(&self, spec: &str) -> Vec<Value> {
         let path = self.path().join(EVIDENCE).join("commands").join(spec).join("webhooks/deliveries.jsonl");
         let text = fs::read_to_string(path).unwrap_or_default();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// Waits until the evidence says that `count` deliveries of a SPEC have ended, and returns these lines.
-    pub fn wait_for_finals(&self, spec: &str, count: usize) -> Vec<Value> {
+    pub(crate) fn wait_for_finals(&self, spec: &str, count: usize) -> Vec<Value> {
         wait_for("deliveries to end", || {
-            let path = self.path().join(EVIDENCE).join("commands").join(spec).join("webhooks/deliveries.jsonl");
+            let path =
+                self.path().join(EVIDENCE).join("commands").join(spec).join("webhooks/deliveries.jsonl");
             let text = fs::read_to_string(path).unwrap_or_default();
             // A line that is being written now is not whole yet.
             let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
@@ -149,19 +163,23 @@ impl Sandbox {
     }
 
     /// The dead letters of a SPEC.
-    pub fn dead_letters(&self, spec: &str) -> Vec<Value> {
-        let Ok(entries) = fs::read_dir(self.spool().join(spec).join("dead-letter")) else { return Vec::new() };
-        let paths = entries.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "json"));
+    pub(crate) fn dead_letters(&self, spec: &str) -> Vec<Value> {
+        let Ok(entries) = fs::read_dir(self.spool().join(spec).join("dead-letter")) else {
+            return Vec::new();
+        };
+        let paths = entries
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|e| e == "json"));
         paths.map(|path| serde_json::from_slice(&fs::read(path).unwrap()).unwrap()).collect()
     }
 }
 
 /// A command that ended.
 #[derive(Debug)]
-pub struct Ran {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl From<Output> for Ran {
@@ -178,26 +196,26 @@ impl From<Output> for Ran {
 }
 
 /// A running `serve`; killed when dropped.
-pub struct Serve {
+pub(crate) struct Serve {
     child: Child,
     log: PathBuf,
 }
 
 impl Serve {
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// SIGTERM, and what came of it: the exit code and the log.
-    pub fn terminate(mut self) -> (i32, String) {
+    pub(crate) fn terminate(mut self) -> (i32, String) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
         let status = self.child.wait().unwrap();
         (status.code().unwrap_or(-1), self.log())
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         let mut text = String::new();
         fs::File::open(&self.log).unwrap().read_to_string(&mut text).unwrap();
         text
@@ -212,7 +230,7 @@ impl Drop for Serve {
 }
 
 /// A Plan stage's telemetry, good unless changed.
-pub fn plan_telemetry(spec: &str, session: &str) -> Value {
+pub(crate) fn plan_telemetry(spec: &str, session: &str) -> Value {
     json!({
         "schemaVersion": 1, "command": "spec-ops-plan", "specId": spec, "sessionId": session,
         "timestamp": "2025-10-14T10:00:00Z",

@@ -1,0 +1,92 @@
+//! `kill -9`, and what a new start makes of it.
+
+use std::collections::HashSet;
+
+use crate::harness::{Endpoint, Sandbox, closed_port};
+
+#[test]
+fn what_waits_for_a_retry_at_a_kill_arrives_after_the_next_start() {
+    let port = closed_port();
+    let sandbox = Sandbox::new(&[(
+        "later",
+        &format!("http://127.0.0.1:{port}/hook"),
+        "initial_backoff_ms = 200\nmax_attempts = 1000\nbackoff_factor = 1.0",
+    )]);
+    let serve = sandbox.serve();
+    let ids: HashSet<String> = (0..5)
+        .map(|n| {
+            let emitted = sandbox.emit("SPEC-1", "Plan", &format!("k{n}"));
+            emitted["deliveries"][0]["id"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    crate::harness::wait_for("a first attempt of each", || {
+        let tried: HashSet<String> =
+            sandbox.evidence("SPEC-1").iter().map(|line| line["delivery"].to_string()).collect();
+        (tried.len() == 5).then_some(())
+    });
+    serve.kill();
+
+    let endpoint = Endpoint::on_port(port, &[200]);
+    let _serve = sandbox.serve();
+    sandbox.wait_for_finals("SPEC-1", 5);
+    let arrived: HashSet<String> =
+        endpoint.requests().iter().map(|request| request.header("x-speckit-id").to_owned()).collect();
+    assert_eq!(arrived, ids);
+    assert_eq!(endpoint.requests().len(), 5, "each arrives once");
+    assert!(
+        endpoint.requests().iter().all(|request| request.header("x-speckit-attempt") != "1"),
+        "attempts go on being counted"
+    );
+    assert_eq!(sandbox.emit("SPEC-1", "Plan", "k0")["outcome"], "duplicate", "known events stay known");
+}
+
+#[test]
+fn an_accepted_event_outlives_a_kill_right_after_the_answer() {
+    let endpoint = Endpoint::answering(vec![crate::harness::Answer::Hang]);
+    let sandbox = Sandbox::new(&[("hanging", &endpoint.url(), "")]);
+    let serve = sandbox.serve();
+    let ids: HashSet<String> = (0..20)
+        .map(|n| {
+            sandbox.emit("SPEC-1", "Plan", &format!("k{n}"))["deliveries"][0]["id"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
+    serve.kill();
+    endpoint.release();
+    let _serve = sandbox.serve();
+    sandbox.wait_for_finals("SPEC-1", 20);
+    let finals: HashSet<String> = sandbox
+        .wait_for_finals("SPEC-1", 20)
+        .iter()
+        .map(|line| line["delivery"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(finals, ids);
+}
+
+#[test]
+fn one_spool_has_one_owner() {
+    let endpoint = Endpoint::replying(&[200]);
+    let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
+    let _serve = sandbox.serve();
+    let second = sandbox.run(&["serve"]);
+    assert_eq!(second.code, 1);
+    assert!(second.stderr.contains("another runtime owns the spool"), "{second:?}");
+}
+
+#[test]
+fn a_deadline_at_shutdown_leaves_the_rest_on_disk() {
+    let endpoint = Endpoint::answering(vec![crate::harness::Answer::Hang]);
+    let sandbox = Sandbox::new(&[("hanging", &endpoint.url(), "per_request_timeout_ms = 60000")]);
+    let serve = sandbox.serve_with(&["--drain-deadline", "50"]);
+    sandbox.emit("SPEC-1", "Plan", "k1");
+    endpoint.wait_for(1);
+    let (code, log) = serve.terminate();
+    assert_eq!(code, 0, "{log}");
+    assert!(log.contains("stopped; 1 deliveries pending"), "{log}");
+    assert!(!sandbox.spool().join("runtime.json").exists());
+    endpoint.release();
+    let _serve = sandbox.serve();
+    sandbox.wait_for_finals("SPEC-1", 1);
+}

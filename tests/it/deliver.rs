@@ -1,0 +1,180 @@
+//! From an event to a signed request: telemetry files, headers, signatures, bodies, filters, evidence.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use spec_notify::secret::Secret;
+use spec_notify::sign;
+
+use crate::harness::{EVIDENCE, Endpoint, SECRET, Sandbox, plan_telemetry};
+
+/// Every payload that a test sees goes through the published schema.
+pub(crate) fn assert_valid(payload: &Value) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/payload.schema.json");
+    let schema: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let errors: Vec<String> =
+        validator.iter_errors(payload).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    assert!(errors.is_empty(), "{errors:?} in {payload:#}");
+}
+
+#[test]
+fn the_schema_refuses_what_is_no_payload() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/payload.schema.json");
+    let schema: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let good = json!({"schemaVersion": "1.0", "event": {"type": "spec-auto.stage.completed", "stage": "Plan",
+        "status": "success", "idempotency_key": "k"}, "spec": {"id": "SPEC-1"}});
+    assert!(validator.is_valid(&good));
+    for (pointer, wrong) in [
+        ("/schemaVersion", json!("2.0")),
+        ("/event/type", json!("other")),
+        ("/event/stage", json!("plan")),
+        ("/event/status", json!("ok")),
+        ("/event/idempotency_key", Value::Null),
+        ("/spec/id", json!("../x")),
+    ] {
+        let mut bad = good.clone();
+        *bad.pointer_mut(pointer).unwrap() = wrong;
+        assert!(!validator.is_valid(&bad), "{pointer}");
+    }
+}
+
+#[test]
+fn a_telemetry_file_becomes_a_signed_request_with_evidence() {
+    let endpoint = Endpoint::replying(&[204]);
+    let sandbox = Sandbox::new(&[("chatops", &endpoint.url(), "")]);
+    sandbox.write(".git/HEAD", "ref: refs/heads/feat/x\n");
+    let spec = "SPEC-KIT-901-first";
+    let path = format!("{EVIDENCE}/commands/{spec}/spec-plan_s-1.json");
+    let telemetry = plan_telemetry(spec, "s-1");
+    sandbox.write(&path, &telemetry.to_string());
+    let serve = sandbox.serve();
+
+    let ran = sandbox.run(&["emit", "--telemetry", &path]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.stdout.starts_with("accepted 1 delivery: spec-auto.stage.completed"), "{ran:?}");
+    let request = endpoint.wait_for(1).remove(0);
+
+    assert_eq!(request.line, "POST /hook HTTP/1.1");
+    let secret = Secret::parse(SECRET).unwrap();
+    let id = request.header("x-speckit-id").to_owned();
+    let timestamp: i64 = request.header("webhook-timestamp").parse().unwrap();
+    for (name, value) in [
+        ("content-type", "application/json".to_owned()),
+        ("accept-encoding", "identity".to_owned()),
+        ("user-agent", format!("spec-notify/{}", env!("CARGO_PKG_VERSION"))),
+        ("x-speckit-event", "spec-auto.stage.completed".to_owned()),
+        ("x-speckit-attempt", "1".to_owned()),
+        ("x-speckit-request-timestamp", timestamp.to_string()),
+        ("webhook-id", id.clone()),
+        ("x-speckit-signature", sign::spec_kit(&secret, &request.body).unwrap()),
+        ("webhook-signature", sign::standard(&secret, &id, timestamp, &request.body).unwrap()),
+    ] {
+        assert_eq!(request.header(name), value, "{name}");
+    }
+    let payload = request.json();
+    assert_valid(&payload);
+    assert_eq!(payload["event"]["idempotency_key"], "SPEC-KIT-901:plan:attempt-1:s-1");
+    assert_eq!(payload["event"]["status"], "success");
+    assert_eq!(payload["spec"], json!({"id": spec, "branch": "feat/x"}));
+    assert_eq!(payload["telemetry"], telemetry);
+    assert_eq!(payload["evidence"]["paths"], json!([path, path.replace(".json", ".log")]));
+
+    let finals = sandbox.wait_for_finals(spec, 1);
+    assert_eq!(
+        (finals[0]["state"].as_str(), finals[0]["delivery"].as_str()),
+        (Some("delivered"), Some(id.as_str()))
+    );
+    let attempt = &sandbox.evidence(spec)[0];
+    assert_eq!(attempt["response"]["status"], 204);
+    assert_eq!(attempt["request"]["body_bytes"], request.body.len());
+    assert_eq!(attempt["outcome"], "delivered");
+
+    let again = sandbox.run(&["emit", "--telemetry", &path]);
+    assert!(again.stdout.starts_with("duplicate"), "{again:?}");
+    let (code, log) = serve.terminate();
+    assert_eq!((code, endpoint.requests().len()), (0, 1), "{log}");
+    assert!(log.contains("stopped; 0 deliveries pending"), "{log}");
+}
+
+#[test]
+fn each_subscription_gets_what_its_filters_admit() {
+    let (all, failures, tasks) =
+        (Endpoint::replying(&[200]), Endpoint::replying(&[200]), Endpoint::replying(&[200]));
+    let sandbox = Sandbox::new(&[
+        ("all", &all.url(), ""),
+        ("failures", &failures.url(), "include_status = [\"failure\", \"halt\"]"),
+        ("tasks", &tasks.url(), "include_events = [\"spec-kit.task.*\"]"),
+        ("off", &tasks.url(), "active = false"),
+    ]);
+    let events = [
+        json!({"event": {"type": "spec-auto.stage.completed", "stage": "Plan", "status": "success"}, "spec": {"id": "SPEC-1"}}),
+        json!({"event": {"type": "spec-auto.stage.completed", "stage": "Tasks", "status": "failure"}, "spec": {"id": "SPEC-1"}}),
+        json!({"event": {"type": "spec-kit.task.completed"}, "spec": {"id": "SPEC-1"}, "task": {"id": "T1"}, "mine": [1]}),
+        json!({"event": {"type": "spec-auto.anomaly.cost_threshold"}, "spec": {"id": "SPEC-1"}}),
+    ];
+    let lines: Vec<String> = events.iter().map(Value::to_string).collect();
+    let file = sandbox.write("events.jsonl", &lines.join("\n"));
+    let _serve = sandbox.serve();
+    let ran = sandbox.run(&["--json", "emit", "--event", file.to_str().unwrap()]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let who: Vec<Vec<String>> = ran
+        .stdout
+        .lines()
+        .map(|line| {
+            let emitted: Value = serde_json::from_str(line).unwrap();
+            let deliveries = emitted["deliveries"].as_array().unwrap();
+            deliveries.iter().map(|delivery| delivery["subscription"].as_str().unwrap().to_owned()).collect()
+        })
+        .collect();
+    assert_eq!(who, [vec!["all"], vec!["all", "failures"], vec!["all", "failures", "tasks"], vec![]]);
+    let finals = sandbox.wait_for_finals("SPEC-1", 6);
+    let ids: HashSet<_> = finals.iter().map(|line| line["delivery"].to_string()).collect();
+    assert_eq!(ids.len(), 6);
+    for request in [all.wait_for(3), failures.wait_for(2), tasks.wait_for(1)].concat() {
+        assert_valid(&request.json());
+    }
+    assert_eq!(tasks.requests()[0].json()["mine"], json!([1]));
+}
+
+#[test]
+fn a_dry_run_is_recorded_and_not_sent() {
+    let endpoint = Endpoint::replying(&[200]);
+    let sandbox = Sandbox::new(&[("quiet", &endpoint.url(), "dry_run = true")]);
+    let _serve = sandbox.serve();
+    sandbox.emit("SPEC-1", "Plan", "k1");
+    assert_eq!(sandbox.wait_for_finals("SPEC-1", 1)[0]["state"], "dry_run");
+    assert_eq!(endpoint.requests().len(), 0);
+}
+
+#[test]
+fn with_no_runtime_emit_owns_the_spool_for_the_moment() {
+    let endpoint = Endpoint::replying(&[200]);
+    let sandbox = Sandbox::new(&[("direct", &endpoint.url(), "")]);
+    let emitted = sandbox.emit("SPEC-1", "Plan", "k1");
+    assert_eq!(emitted["outcome"], "accepted");
+    assert_eq!(endpoint.requests().len(), 1, "delivered before emit returned");
+    assert_eq!(sandbox.emit("SPEC-1", "Plan", "k1")["outcome"], "duplicate");
+}
+
+#[test]
+fn max_concurrency_holds_over_all_subscriptions() {
+    let endpoint = Endpoint::answering(vec![crate::harness::Answer::Hang]);
+    let names: Vec<String> = (0..4).map(|n| format!("s{n}")).collect();
+    let url = endpoint.url();
+    let entries: Vec<(&str, &str, &str)> =
+        names.iter().map(|name| (name.as_str(), url.as_str(), "per_request_timeout_ms = 60000")).collect();
+    let sandbox = Sandbox::with_settings("max_concurrency = 3", &entries);
+    let _serve = sandbox.serve();
+    for n in 0..3 {
+        sandbox.emit("SPEC-1", "Plan", &format!("k{n}"));
+    }
+    endpoint.wait_for(3);
+    endpoint.release();
+    sandbox.wait_for_finals("SPEC-1", 12);
+    assert_eq!(endpoint.most_in_flight(), 3);
+}

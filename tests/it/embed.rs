@@ -1,0 +1,112 @@
+//! The runtime inside a host: on tokio, on actix, and on plain threads.
+
+use std::path::Path;
+use std::time::Duration;
+
+use spec_notify::config::{Config, LoadOptions, load};
+use spec_notify::event::{Event, EventKind, IdempotencyKey, SpecId};
+use spec_notify::{Environment, Receipt, Runtime};
+
+use crate::harness::{Endpoint, SECRET, Sandbox};
+
+fn setting(repo: &Path) -> (Config, Environment) {
+    let environment = Environment::fixed([("TEST_SECRET", SECRET)]);
+    let options =
+        LoadOptions { config: None, repo: Some(repo.into()), working_dir: repo.into(), secrets: true };
+    let loaded = load(&options, &environment);
+    (loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.errors)), environment)
+}
+
+fn event(key: &str) -> Event {
+    let spec: SpecId = "SPEC-1".parse().unwrap();
+    Event::new(EventKind::PipelineCompleted, spec, key.parse::<IdempotencyKey>().unwrap())
+}
+
+fn start() -> (Endpoint, Sandbox, Runtime) {
+    let endpoint = Endpoint::replying(&[200]);
+    let sandbox = Sandbox::new(&[("host", &endpoint.url(), "")]);
+    let (config, environment) = setting(sandbox.path());
+    let runtime = Runtime::start(config, environment).unwrap();
+    (endpoint, sandbox, runtime)
+}
+
+fn assert_accepted(receipt: &Receipt) {
+    assert!(matches!(receipt, Receipt::Accepted(deliveries) if deliveries.len() == 1), "{receipt:?}");
+}
+
+#[test]
+fn in_a_tokio_host() {
+    let (endpoint, _sandbox, runtime) = start();
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    tokio.block_on(async {
+        let tasks: Vec<_> = (0..50)
+            .map(|n| {
+                let handle = runtime.handle();
+                tokio::spawn(async move { handle.emit(event(&format!("k{n}"))).await.unwrap() })
+            })
+            .collect();
+        for task in tasks {
+            assert_accepted(&task.await.unwrap());
+        }
+        assert_eq!(runtime.handle().emit(event("k0")).await.unwrap(), Receipt::Duplicate);
+        runtime.handle().idle().await;
+    });
+    assert_eq!(endpoint.requests().len(), 50);
+    assert_eq!(runtime.drain(Duration::from_secs(5)).pending, 0);
+}
+
+#[test]
+fn in_an_actix_host() {
+    let (endpoint, _sandbox, runtime) = start();
+    actix_rt::System::new().block_on(async {
+        assert_accepted(&runtime.handle().emit(event("k1")).await.unwrap());
+        runtime.handle().idle().await;
+    });
+    assert_eq!(endpoint.requests().len(), 1);
+    assert_eq!(runtime.drain(Duration::from_secs(5)).pending, 0);
+}
+
+#[test]
+fn on_plain_threads() {
+    let (endpoint, _sandbox, runtime) = start();
+    std::thread::scope(|scope| {
+        for n in 0..8 {
+            let handle = runtime.handle();
+            scope.spawn(move || {
+                assert_accepted(
+                    &handle.emit_blocking(event(&format!("k{n}")), Duration::from_secs(10)).unwrap(),
+                );
+            });
+        }
+    });
+    endpoint.wait_for(8);
+    assert_eq!(runtime.drain(Duration::from_secs(5)).pending, 0);
+}
+
+#[test]
+fn several_runtimes_live_side_by_side() {
+    let (first, second) = (start(), start());
+    for (endpoint, _sandbox, runtime) in [first, second] {
+        runtime.handle().emit_blocking(event("same"), Duration::from_secs(10)).unwrap();
+        assert_eq!(endpoint.wait_for(1).len(), 1);
+        runtime.drain(Duration::from_secs(5));
+    }
+}
+
+#[test]
+fn switched_off_there_is_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, environment) = setting(dir.path());
+    let runtime = Runtime::start(config, environment).unwrap();
+    assert_eq!(runtime.handle().emit_blocking(event("k"), Duration::from_secs(1)).unwrap(), Receipt::Off);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn after_the_end_an_emit_is_an_error_and_not_a_hang() {
+    let (_endpoint, _sandbox, runtime) = start();
+    let handle = runtime.handle();
+    runtime.drain(Duration::from_secs(5));
+    let error = handle.emit_blocking(event("late"), Duration::from_secs(5)).unwrap_err();
+    assert!(error.to_string().contains("not accepted"), "{error}");
+}

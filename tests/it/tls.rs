@@ -1,0 +1,109 @@
+//! TLS: trusted certificates are accepted, others are not, and nothing older than 1.2 is spoken.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::thread;
+
+use openssl::asn1::Asn1Time;
+use openssl::bn::BigNum;
+use openssl::ec::{EcGroup, EcKey};
+use openssl::hash::MessageDigest;
+use openssl::nid::Nid;
+use openssl::pkey::{PKey, Private};
+use openssl::ssl::{SslAcceptor, SslMethod, SslVersion};
+use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
+use openssl::x509::{X509, X509NameBuilder};
+use serde_json::Value;
+
+use crate::harness::{Ran, Sandbox};
+
+/// A certificate for a name, signed by itself.
+fn certificate(name: &str) -> (X509, PKey<Private>) {
+    let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+    let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
+    let mut subject = X509NameBuilder::new().unwrap();
+    subject.append_entry_by_text("CN", "spec-notify tests").unwrap();
+    let subject = subject.build();
+    let mut builder = X509::builder().unwrap();
+    builder.set_version(2).unwrap();
+    builder.set_serial_number(&BigNum::from_u32(1).unwrap().to_asn1_integer().unwrap()).unwrap();
+    builder.set_subject_name(&subject).unwrap();
+    builder.set_issuer_name(&subject).unwrap();
+    builder.set_pubkey(&key).unwrap();
+    builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+    builder.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
+    builder.append_extension(BasicConstraints::new().ca().build().unwrap()).unwrap();
+    let mut names = SubjectAlternativeName::new();
+    let names = if name.parse::<std::net::IpAddr>().is_ok() { names.ip(name) } else { names.dns(name) };
+    let names = names.build(&builder.x509v3_context(None, None)).unwrap();
+    builder.append_extension(names).unwrap();
+    builder.sign(&key, MessageDigest::sha256()).unwrap();
+    (builder.build(), key)
+}
+
+/// An HTTPS endpoint that answers 200 to everyone who agrees on TLS with it.
+fn serve_tls(certificate: &X509, key: &PKey<Private>, versions: Option<SslVersion>) -> u16 {
+    let mut acceptor = SslAcceptor::mozilla_intermediate(SslMethod::tls()).unwrap();
+    if versions.is_some() {
+        acceptor.set_security_level(0);
+        acceptor.set_cipher_list("ALL:@SECLEVEL=0").unwrap();
+        acceptor.clear_options(openssl::ssl::SslOptions::NO_TLSV1 | openssl::ssl::SslOptions::NO_TLSV1_1);
+        acceptor.set_min_proto_version(versions).unwrap();
+        acceptor.set_max_proto_version(versions).unwrap();
+    }
+    acceptor.set_private_key(key).unwrap();
+    acceptor.set_certificate(certificate).unwrap();
+    let acceptor = acceptor.build();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let Ok(mut stream) = acceptor.accept(stream) else { continue };
+            let mut seen = Vec::new();
+            let mut buffer = [0; 4096];
+            while !seen.windows(4).any(|window| window == b"\r\n\r\n") {
+                match stream.read(&mut buffer) {
+                    Ok(0) | Err(_) => break,
+                    Ok(read) => seen.extend_from_slice(&buffer[..read]),
+                }
+            }
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            let _ = stream.shutdown();
+        }
+    });
+    port
+}
+
+fn try_out(name: &str, trusted: bool, versions: Option<SslVersion>) -> (i32, Value) {
+    let (certificate, key) = certificate(name);
+    let port = serve_tls(&certificate, &key, versions);
+    let sandbox = Sandbox::new(&[("tls", &format!("https://127.0.0.1:{port}/x"), "")]);
+    let roots = sandbox.write("roots.pem", &String::from_utf8(certificate.to_pem().unwrap()).unwrap());
+    let mut command = sandbox.command(&["--json", "test", "SPEC-1", "--subscription", "tls"]);
+    if trusted {
+        command.env("SSL_CERT_FILE", roots).env("SSL_CERT_DIR", sandbox.path());
+    }
+    let ran = Ran::from(command.output().unwrap());
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{ran:?}"));
+    (ran.code, report[0].clone())
+}
+
+#[test]
+fn a_trusted_certificate_is_accepted() {
+    let (code, report) = try_out("127.0.0.1", true, None);
+    assert_eq!((code, &report["status"]), (0, &200.into()), "{report}");
+}
+
+#[test]
+fn an_unknown_issuer_a_wrong_name_and_an_old_protocol_are_refused() {
+    for (name, trusted, versions) in [
+        ("127.0.0.1", false, None),
+        ("elsewhere.example", true, None),
+        ("127.0.0.1", true, Some(SslVersion::TLS1_1)),
+    ] {
+        let (code, report) = try_out(name, trusted, versions);
+        assert_eq!(code, 1, "{name} {trusted} {versions:?}: {report}");
+        let error = report["error"].as_str().unwrap();
+        assert!(error.starts_with("tls: TLS handshake failed"), "{error}");
+    }
+}
