@@ -251,18 +251,19 @@ fn log_verdict(
     outcome: &crate::delivery::Outcome,
     verdict: &Verdict,
 ) {
-    let (id, subscription, summary) = (delivery.id, &config.id, outcome.summary());
+    let (subscription, summary) = (&config.id, outcome.summary());
+    let what = format!("{} ({})", delivery.key, delivery.id);
     match verdict {
-        Verdict::Delivered => log::info!("delivered {id} to {subscription} at attempt {number}: {summary}"),
+        Verdict::Delivered => log::info!("delivered {what} to {subscription} at attempt {number}: {summary}"),
         Verdict::Retry { wait, .. } => {
             let seconds = wait.as_secs_f64();
             log::warn!(
-                "attempt {number} of {id} to {subscription} failed, next in {seconds:.1} s: {summary}"
+                "attempt {number} of {what} to {subscription} failed, next in {seconds:.1} s: {summary}"
             );
         }
         Verdict::DeadLetter(reason) => {
             log::error!(
-                "gave {id} to {subscription} up after attempt {number}, {reason}: {summary}; {}",
+                "gave {what} to {subscription} up after attempt {number}, {reason}: {summary}; {}",
                 reason.hint()
             );
         }

@@ -257,7 +257,7 @@ fn run(
     System::new().block_on(async move {
         let ledger_thread = Arbiter::new();
         let ledger = Ledger::start_in_arbiter(&ledger_thread.handle(), move |_| Ledger::new(store));
-        let drained = match start_actors(config, environment, &ledger, recovered) {
+        let drained = match start_actors(config, &environment, &ledger, recovered) {
             Err(error) => report(ready, Err(error), nothing),
             Ok(door) => {
                 let router = door.router.clone();
@@ -291,7 +291,7 @@ fn report(
 
 fn start_actors(
     config: Config,
-    environment: Environment,
+    environment: &Environment,
     ledger: &Addr<Ledger>,
     recovered: Recovered,
 ) -> Result<Door, StartError> {

@@ -1,1 +1,166 @@
+//! Keeps the house in order: imports run downwards only, and the docs name everything a user can meet.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn text(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            rust_files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn sources() -> Vec<(String, String)> {
+    let mut files = Vec::new();
+    rust_files(&root().join("src"), &mut files);
+    rust_files(&root().join("actors"), &mut files);
+    let name = |path: &Path| path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+    files.iter().map(|path| (name(path), fs::read_to_string(path).unwrap())).collect()
+}
+
+/// The floor of a module: see `docs/ARCHITECTURE.md`.
+fn floor(module: &str) -> Option<usize> {
+    const FLOORS: [&[&str]; 6] = [
+        &["event", "filter", "sign", "secret", "delivery", "payload"],
+        &["clock", "env", "http", "config", "store", "intake"],
+        &["actors"],
+        &["runtime"],
+        &["control"],
+        &["cli"],
+    ];
+    FLOORS.iter().position(|modules| modules.contains(&module))
+}
+
+#[test]
+fn imports_run_downwards_only() {
+    for (file, text) in sources() {
+        let module = match file.strip_prefix("src/") {
+            None => "actors",
+            Some(rest) => rest.split(['/', '.']).next().unwrap(),
+        };
+        let Some(own) = floor(module) else { continue };
+        for used in text.split("crate::").skip(1) {
+            let used = used.split(|c: char| !c.is_ascii_lowercase() && c != '_').next().unwrap();
+            if let Some(other) = floor(used) {
+                assert!(other <= own, "{file} (floor {own}) uses crate::{used} (floor {other})");
+            }
+        }
+    }
+}
+
+#[test]
+fn only_the_actors_and_the_runtime_name_actix() {
+    for (file, text) in sources() {
+        let may = file.starts_with("actors/") || file == "src/runtime.rs";
+        let names = text.lines().any(|line| !line.trim_start().starts_with("//") && line.contains("actix::"));
+        assert!(may || !names, "{file} names actix");
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is_about() {
+    for (file, text) in sources() {
+        assert!(text.starts_with("//! "), "{file}");
+    }
+}
+
+/// The words in double quotes between two markers of a source file.
+fn quoted(file: &str, from: &str, to: &str) -> BTreeSet<String> {
+    let text = text(file);
+    let part =
+        text.split_once(from).unwrap_or_else(|| panic!("{from} in {file}")).1.split_once(to).unwrap().0;
+    part.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_docs_name_every_config_key() {
+    let docs = text("docs/config.md");
+    let settings = quoted("src/config/check.rs", "const SETTINGS", "];");
+    let keys = quoted("src/config/check.rs", "const SUBSCRIPTION", "];");
+    assert!(settings.len() > 5 && keys.len() > 15);
+    for key in settings.union(&keys) {
+        assert!(docs.contains(&format!("`{key}`")), "docs/config.md does not have `{key}`");
+    }
+}
+
+#[test]
+fn the_readme_names_every_command() {
+    let readme = text("README.md");
+    let commands = quoted("src/cli/mod.rs", "const COMMANDS", "];");
+    assert!(commands.len() > 5);
+    for command in commands {
+        assert!(readme.contains(&format!("`{command}`")), "README.md does not have `{command}`");
+    }
+}
+
+/// The names of the fields of the structs in a file, as serde writes them.
+fn fields(file: &str) -> BTreeSet<String> {
+    let text = text(file);
+    let code = text.split("#[cfg(test)]").next().unwrap();
+    let field = |line: &str| {
+        let (name, _) = line.strip_prefix("    pub ")?.split_once(':')?;
+        Some(name.to_owned())
+    };
+    code.lines().filter_map(field).collect()
+}
+
+#[test]
+fn the_docs_name_every_field_of_the_files() {
+    let docs = text("docs/files.md");
+    for file in ["src/store/evidence.rs", "src/store/dead_letter.rs", "src/store/spool.rs"] {
+        let fields = fields(file);
+        assert!(!fields.is_empty(), "{file}");
+        for field in fields {
+            let known =
+                docs.contains(&format!("`{field}`")) || matches!(field.as_str(), "known" | "unfinished");
+            assert!(known, "docs/files.md does not have `{field}` of {file}");
+        }
+    }
+}
+
+#[test]
+fn the_schema_names_every_field_of_the_payload() {
+    let schema = text("docs/payload.schema.json");
+    let camel = |name: &str| {
+        let mut parts = name.split('_');
+        let first = parts.next().unwrap_or_default().to_owned();
+        parts.fold(first, |name, part| name + &part[..1].to_uppercase() + &part[1..])
+    };
+    for field in fields("src/event.rs") {
+        let names = match field.as_str() {
+            "extra" => continue,
+            "kind" => vec!["type".to_owned()],
+            name => vec![name.to_owned(), camel(name)],
+        };
+        assert!(
+            names.iter().any(|name| schema.contains(&format!("\"{name}\":"))),
+            "the schema does not have {names:?}"
+        );
+    }
+}
+
+#[test]
+fn every_dependency_has_its_reason() {
+    let manifest = text("Cargo.toml");
+    let docs = text("docs/dependencies.md");
+    let tables = ["[dependencies]", "[dev-dependencies]"];
+    for table in tables {
+        let part = manifest.split_once(table).unwrap().1.split("\n[").next().unwrap();
+        for name in part.lines().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name) {
+            assert!(docs.contains(&format!("| {name} |")), "docs/dependencies.md does not have {name}");
+        }
+    }
+}

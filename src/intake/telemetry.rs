@@ -173,7 +173,7 @@ fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
 }
 
 fn filled(value: &Value) -> Option<&str> {
-    value.as_str().filter(|text| !text.trim().is_empty() && !(text.contains("${") && text.contains('}')))
+    value.as_str().filter(|text| !(text.trim().is_empty() || (text.contains("${") && text.contains('}'))))
 }
 
 fn stage_of_command(command: &str) -> Option<Stage> {
@@ -337,3 +337,6 @@ fn consensus(given: &Map<String, Value>) -> Consensus {
         extra,
     }
 }
+
+#[cfg(test)]
+mod tests;
