@@ -1,0 +1,40 @@
+//! A host that embeds the runtime: `cargo run --example embed`, in a repo with a config (see `docs/config.md`).
+
+use std::error::Error;
+use std::time::Duration;
+
+use spec_notify::config::{LoadOptions, load};
+use spec_notify::{Environment, Event, Receipt, Runtime};
+
+/// What the host knows of a stage that has just ended.
+const EVENT: &str = r#"{
+    "event": {"type": "spec-auto.stage.completed", "stage": "Plan", "status": "success"},
+    "spec": {"id": "SPEC-KIT-065-add-webhooks"},
+    "pipeline": {"attempt": 1, "maxAttempts": 3},
+    "telemetry": {"sessionId": "host-session-7"}
+}"#;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let environment = Environment::process();
+    let options =
+        LoadOptions { config: None, repo: None, working_dir: std::env::current_dir()?, secrets: true };
+    let loaded = load(&options, &environment);
+    let Some(config) = loaded.config else {
+        let problems: Vec<String> = loaded.errors.iter().map(ToString::to_string).collect();
+        return Err(problems.join("\n").into());
+    };
+
+    // One runtime for the life of the host; a handle wherever events happen.
+    let runtime = Runtime::start(config, environment)?;
+    let handle = runtime.handle();
+    match handle.emit_blocking(Event::from_json(EVENT)?, Duration::from_secs(2))? {
+        Receipt::Accepted(deliveries) => println!("accepted: {} deliveries are on their way", deliveries.len()),
+        Receipt::Duplicate => println!("this event was accepted before"),
+        Receipt::Off => println!("webhooks are off"),
+    }
+
+    // At the end of the host: what is under way may finish, the rest waits on disk for the next start.
+    let drained = runtime.drain(Duration::from_secs(5));
+    println!("{} deliveries pending", drained.pending);
+    Ok(())
+}
