@@ -28,7 +28,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let runtime = Runtime::start(config, environment)?;
     let handle = runtime.handle();
     match handle.emit_blocking(Event::from_json(EVENT)?, Duration::from_secs(2))? {
-        Receipt::Accepted(deliveries) => println!("accepted: {} deliveries are on their way", deliveries.len()),
+        Receipt::Accepted(deliveries) => {
+            println!("accepted: {} deliveries are on their way", deliveries.len())
+        }
         Receipt::Duplicate => println!("this event was accepted before"),
         Receipt::Off => println!("webhooks are off"),
     }

@@ -1,4 +1,9 @@
 //! Keeps the house in order: imports run downwards only, and the docs name everything a user can meet.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests; clippy exempts only the test functions themselves"
+)]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -112,7 +117,8 @@ fn fields(file: &str) -> BTreeSet<String> {
     let code = text.split("#[cfg(test)]").next().unwrap();
     let field = |line: &str| {
         let (name, _) = line.strip_prefix("    pub ")?.split_once(':')?;
-        Some(name.to_owned())
+        // A method has a space in what stands before its first colon.
+        (!name.contains(' ')).then(|| name.to_owned())
     };
     code.lines().filter_map(field).collect()
 }

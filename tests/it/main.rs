@@ -1,4 +1,9 @@
 //! The whole program, tested from outside: real processes, real sockets, real files.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests; clippy exempts only the test functions themselves"
+)]
 
 mod cli;
 mod crash;

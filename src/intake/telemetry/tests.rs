@@ -30,7 +30,7 @@ fn base(stage: &str) -> Value {
         "timestamp": "2025-11-01T08:00:00Z", "artifacts": []})
 }
 
-fn judge(stage: &str, fields: Value) -> (Status, Vec<String>) {
+fn judge(stage: &str, fields: &Value) -> (Status, Vec<String>) {
     let mut telemetry = base(stage);
     telemetry.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     let event = read_named(&format!("spec-{stage}_s1.json"), telemetry.to_string().as_bytes()).unwrap();
@@ -78,7 +78,7 @@ fn each_status_rule_holds_both_ways() {
         ("unlock", json!({"unlock_status": "unlocked"}), ""),
         ("unlock", json!({"unlock_status": "locked"}), "unlock_status is locked"),
     ] {
-        let (status, reasons) = judge(stage, fields.clone());
+        let (status, reasons) = judge(stage, &fields);
         if failed_because.is_empty() {
             assert_eq!((status, reasons), (Status::Success, vec![]), "{stage} {fields}");
         } else {
