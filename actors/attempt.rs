@@ -17,15 +17,15 @@ use crate::store::{AttemptSummary, RequestLine};
 
 /// An attempt that ended, or would have been made but for `dry_run`.
 #[derive(Clone, Debug)]
-pub struct Attempt {
+pub(crate) struct Attempt {
     /// From 1.
-    pub number: u32,
+    pub(crate) number: u32,
     /// When it began.
-    pub at: Timestamp,
+    pub(crate) at: Timestamp,
     /// What was sent, without secrets.
-    pub request: RequestLine,
+    pub(crate) request: RequestLine,
     /// What came of it; `None` for a dry run.
-    pub outcome: Option<Outcome>,
+    pub(crate) outcome: Option<Outcome>,
 }
 
 impl Attempt {
@@ -59,28 +59,26 @@ pub(super) async fn make(
     config: &SubscriptionConfig,
     endpoint: &Endpoint,
     delivery: &Delivery,
+    body: Bytes,
     number: u32,
 ) -> Attempt {
     let at = clock::now();
     let started = Instant::now();
     let secrets = read_secrets(environment, &config.secrets);
     let headers = secrets.and_then(|secrets| {
-        sign::headers(delivery, number, at.as_second(), &secrets).map_err(|error| Failure {
+        sign::headers(delivery, &body, number, at.as_second(), &secrets).map_err(|error| Failure {
             class: FailureClass::Secret,
             message: format!("OpenSSL could not sign: {error}"),
         })
     });
     let shown = headers.as_deref().unwrap_or_default();
-    let request = request_line(endpoint, shown, &delivery.body);
+    let request = request_line(endpoint, shown, &body);
     let outcome = match headers {
         _ if config.dry_run => None,
         Err(failure) => Some(Outcome { result: Err(failure), latency: started.elapsed(), resent: false }),
-        Ok(headers) => {
-            let body = delivery.body.clone();
-            Some(
-                client.attempt(&Request { endpoint, headers: &headers, body, timeout: config.timeout }).await,
-            )
-        }
+        Ok(headers) => Some(
+            client.attempt(&Request { endpoint, headers: &headers, body, timeout: config.timeout }).await,
+        ),
     };
     Attempt { number, at, request, outcome }
 }

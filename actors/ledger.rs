@@ -6,15 +6,17 @@
 use std::sync::Arc;
 
 use actix::prelude::*;
-use serde_json::Map;
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use super::alarm::Alarm;
 use super::attempt::Attempt;
 use crate::clock;
 use crate::delivery::{Delivery, DeliveryId, Reason};
 use crate::event::SpecId;
 use crate::store::{
-    Accepted, AttemptLine, DeadLetter, ErrorLine, FinalLine, FinalState, Record, ResponseLine, Store,
+    Accepted, AttemptLine, DeadLetter, ErrorLine, FinalLine, FinalState, InboxName, Record, ResponseLine,
+    Store, Taken, add_evidence_line,
 };
 
 /// Records after which a batch is flushed even though more wait: bounds a batch, and so an emitter's wait.
@@ -25,8 +27,19 @@ const MAILBOX: usize = 16 * 1024;
 
 /// Why something was not written.
 #[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum NotWritten {
+    /// The disk said no: it may say yes later.
+    #[error("{0}")]
+    Failed(String),
+    /// There is no Ledger any more.
+    #[error("the ledger has stopped")]
+    Stopped,
+}
+
+/// Why something was not read.
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct NotWritten(pub(crate) String);
+pub(crate) struct NotRead(pub(super) String);
 
 /// Where the Ledger answers.
 pub(crate) type Reply = oneshot::Sender<Result<(), NotWritten>>;
@@ -49,6 +62,37 @@ pub(crate) struct RecordAttempt {
     pub(crate) attempt: Attempt,
     pub(crate) effect: Effect,
     pub(crate) reply: Reply,
+}
+
+/// From a Subscription, for each delivery that newer ones pushed out. Answered and bounded as [`RecordAttempt`].
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct RecordDrop {
+    pub(crate) delivery: Arc<Delivery>,
+    pub(crate) reply: Reply,
+}
+
+/// From a Subscription, for an attempt of a delivery that waited without its body. Bounded by the attempts in flight.
+#[derive(Message)]
+#[rtype(result = "Result<Bytes, NotRead>")]
+pub(crate) struct ReadBody {
+    pub(crate) spec: SpecId,
+    pub(crate) id: DeliveryId,
+}
+
+/// From the task that takes the inbox in: its oldest events. One at a time.
+#[derive(Message)]
+#[rtype(result = "Vec<Taken>")]
+pub(crate) struct ReadInbox {
+    pub(crate) count: usize,
+}
+
+/// From the task that takes the inbox in: this file's event was known already, or is none for the reason given.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct SettleInbox {
+    pub(crate) name: InboxName,
+    pub(crate) rejected: Option<String>,
 }
 
 /// What an attempt leads to on disk.
@@ -84,7 +128,7 @@ impl Effect {
 
 /// From the Router, for a replay. Bounded by the admission permits.
 #[derive(Message)]
-#[rtype(result = "Result<DeadLetter, NotWritten>")]
+#[rtype(result = "Result<DeadLetter, NotRead>")]
 pub(crate) struct ReadDeadLetter {
     pub(crate) spec: SpecId,
     pub(crate) id: DeliveryId,
@@ -95,11 +139,19 @@ pub(crate) struct ReadDeadLetter {
 #[rtype(result = "()")]
 pub(crate) struct Close;
 
+/// Who waits for a batch, and the evidence that is written once the batch is.
+struct Waiting {
+    spec: SpecId,
+    evidence: Vec<u8>,
+    reply: Reply,
+}
+
 /// See the module's first lines.
 pub(crate) struct Ledger {
     store: Store,
-    waiting: Vec<(SpecId, Reply)>,
+    waiting: Vec<Waiting>,
     flush_scheduled: bool,
+    _alarm: Alarm,
     #[cfg(test)]
     flushes: usize,
 }
@@ -113,26 +165,27 @@ impl Actor for Ledger {
 }
 
 impl Ledger {
-    pub(crate) fn new(store: Store) -> Self {
+    pub(crate) fn new(store: Store, alarm: Alarm) -> Self {
         Self {
             store,
             waiting: Vec::new(),
             flush_scheduled: false,
+            _alarm: alarm,
             #[cfg(test)]
             flushes: 0,
         }
     }
 
     /// Adds a record to the batch and sees to it that the batch is flushed.
-    fn append(&mut self, spec: &SpecId, record: &Record, reply: Reply, context: &mut Context<Self>) {
-        match self.store.append(spec, record) {
-            Err(error) => answer(reply, Err(NotWritten(error.to_string()))),
-            Ok(()) => self.answer_after_flush(spec, reply, context),
+    fn append(&mut self, record: &Record, waiting: Waiting, context: &mut Context<Self>) {
+        match self.store.append(&waiting.spec, record) {
+            Err(error) => answer(waiting.reply, Err(NotWritten::Failed(error.to_string()))),
+            Ok(()) => self.answer_after_flush(waiting, context),
         }
     }
 
-    fn answer_after_flush(&mut self, spec: &SpecId, reply: Reply, context: &mut Context<Self>) {
-        self.waiting.push((spec.clone(), reply));
+    fn answer_after_flush(&mut self, waiting: Waiting, context: &mut Context<Self>) {
+        self.waiting.push(waiting);
         if self.waiting.len() >= MAX_BATCH {
             self.flush();
         } else if !self.flush_scheduled {
@@ -141,6 +194,7 @@ impl Ledger {
         }
     }
 
+    /// Writes the batch, then its evidence: what has to be written again leaves no line twice.
     fn flush(&mut self) {
         self.flush_scheduled = false;
         #[cfg(test)]
@@ -151,85 +205,111 @@ impl Ledger {
         for error in failed.values() {
             log::error!("{error}; nothing of this batch is acknowledged");
         }
-        for (spec, reply) in self.waiting.drain(..) {
-            let written = failed.get(&spec).map_or(Ok(()), |error| Err(NotWritten(error.to_string())));
+        let waiting = std::mem::take(&mut self.waiting);
+        for Waiting { spec, evidence, .. } in &waiting {
+            if !evidence.is_empty() && !failed.contains_key(spec) {
+                self.store.add_evidence(spec, evidence);
+            }
+        }
+        self.store.flush_evidence();
+        for Waiting { spec, reply, .. } in waiting {
+            let written =
+                failed.get(&spec).map_or(Ok(()), |error| Err(NotWritten::Failed(error.to_string())));
             answer(reply, written);
         }
-    }
-
-    fn add_attempt_evidence(&mut self, delivery: &Delivery, attempt: &Attempt, effect: &Effect) {
-        let result = attempt.outcome.as_ref().map(|outcome| outcome.result.as_ref());
-        let next_attempt_at = match effect {
-            Effect::Retry { next_attempt_at } => Some(clock::rfc3339(*next_attempt_at)),
-            _ => None,
-        };
-        let line = AttemptLine {
-            v: 1,
-            record: "attempt",
-            time: attempt.at,
-            delivery: delivery.id,
-            idempotency_key: &delivery.key,
-            event: delivery.kind,
-            subscription: &delivery.subscription,
-            attempt: attempt.number,
-            request: &attempt.request,
-            response: result.and_then(Result::ok).map(|response| ResponseLine {
-                status: response.status,
-                headers: response
-                    .headers
-                    .iter()
-                    .map(|(k, v)| (k.clone(), v.clone().into()))
-                    .collect::<Map<_, _>>(),
-                body: &response.body,
-            }),
-            error: result
-                .and_then(Result::err)
-                .map(|failure| ErrorLine { class: failure.class, message: &failure.message }),
-            latency_ms: attempt.latency_ms(),
-            resent: attempt.outcome.as_ref().is_some_and(|outcome| outcome.resent),
-            outcome: effect.outcome(),
-            next_attempt_at,
-        };
-        self.store.add_evidence(&delivery.spec, &line);
-    }
-
-    fn add_final_evidence(
-        &mut self,
-        delivery: &Delivery,
-        attempts: u32,
-        state: FinalState,
-        reason: Option<&Reason>,
-    ) {
-        let line = FinalLine {
-            v: 1,
-            record: "final",
-            time: clock::now(),
-            delivery: delivery.id,
-            idempotency_key: &delivery.key,
-            event: delivery.kind,
-            subscription: &delivery.subscription,
-            attempts,
-            state,
-            reason,
-        };
-        self.store.add_evidence(&delivery.spec, &line);
+        self.store.compact_some();
     }
 
     /// Writes the dead letter of a delivery that is given up. Where that fails the delivery stays pending.
-    fn bury(&mut self, delivery: &Delivery, attempt: &Attempt, reason: &Reason) -> Result<(), NotWritten> {
-        let mut attempts = self.store.take_attempts(delivery.id);
-        attempts.push(attempt.summary());
-        let written = DeadLetter::new(delivery, reason.clone(), attempts.clone(), clock::now())
-            .map_err(|error| error.to_string())
-            .and_then(|letter| self.store.write_dead_letter(&letter).map_err(|error| error.to_string()));
-        written.map_err(|error| {
-            log::error!("no dead letter for {}: {error}; it stays pending", delivery.id);
-            for summary in attempts {
-                self.store.remember_attempt(delivery.id, summary);
-            }
-            NotWritten(error)
-        })
+    fn bury(
+        &mut self,
+        delivery: &Delivery,
+        last: Option<&Attempt>,
+        reason: Reason,
+    ) -> Result<DeadLetter, NotWritten> {
+        let failed = |error: &dyn std::fmt::Display| NotWritten::Failed(error.to_string());
+        let mut attempts =
+            self.store.attempts(&delivery.spec, delivery.id).map_err(|error| failed(&error))?;
+        attempts.extend(last.map(Attempt::summary));
+        let body = self.store.body(&delivery.spec, delivery.id).map_err(|error| failed(&error))?;
+        let letter = DeadLetter::new(delivery, &body, reason, attempts, clock::now());
+        let letter = letter.map_err(|error| failed(&error))?;
+        self.store.write_dead_letter(&letter).map_err(|error| failed(&error))?;
+        Ok(letter)
     }
+
+    /// Writes the dead letter, then the record that it ends the delivery.
+    fn give_up(
+        &mut self,
+        delivery: &Delivery,
+        last: Option<&Attempt>,
+        reason: Reason,
+        mut waiting: Waiting,
+        context: &mut Context<Self>,
+    ) {
+        match self.bury(delivery, last, reason) {
+            Err(error) => {
+                log::error!("no dead letter for {}: {error}; it stays pending", delivery.id);
+                answer(waiting.reply, Err(error));
+            }
+            Ok(letter) => {
+                add_evidence_line(&FinalLine::of_dead_letter(&letter), &mut waiting.evidence);
+                let state = (&letter.reason).into();
+                let record = Record::Finished { id: delivery.id, state, at: letter.dead_at };
+                self.append(&record, waiting, context);
+            }
+        }
+    }
+}
+
+fn attempt_evidence(delivery: &Delivery, attempt: &Attempt, effect: &Effect) -> Vec<u8> {
+    let result = attempt.outcome.as_ref().map(|outcome| outcome.result.as_ref());
+    let next_attempt_at = match effect {
+        Effect::Retry { next_attempt_at } => Some(clock::rfc3339(*next_attempt_at)),
+        _ => None,
+    };
+    let line = AttemptLine {
+        v: 1,
+        record: "attempt",
+        time: attempt.at,
+        delivery: delivery.id,
+        idempotency_key: &delivery.key,
+        event: delivery.kind,
+        subscription: &delivery.subscription,
+        attempt: attempt.number,
+        request: &attempt.request,
+        response: result.and_then(Result::ok).map(|response| ResponseLine {
+            status: response.status,
+            headers: response.headers.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect(),
+            body: &response.body,
+        }),
+        error: result
+            .and_then(Result::err)
+            .map(|failure| ErrorLine { class: failure.class, message: &failure.message }),
+        latency_ms: attempt.latency_ms(),
+        resent: attempt.outcome.as_ref().is_some_and(|outcome| outcome.resent),
+        outcome: effect.outcome(),
+        next_attempt_at,
+    };
+    let mut lines = Vec::new();
+    add_evidence_line(&line, &mut lines);
+    lines
+}
+
+fn add_final_evidence(delivery: &Delivery, attempts: u32, state: FinalState, lines: &mut Vec<u8>) {
+    let line = FinalLine {
+        v: 1,
+        record: "final",
+        time: clock::now(),
+        delivery: delivery.id,
+        idempotency_key: &delivery.key,
+        event: delivery.kind,
+        subscription: &delivery.subscription,
+        attempts,
+        state,
+        reason: None,
+    };
+    add_evidence_line(&line, lines);
 }
 
 /// Answers; nobody listens any more where the emitter gave up waiting, which is no fault of the record.
@@ -242,8 +322,9 @@ fn answer(reply: Reply, result: Result<(), NotWritten>) {
 impl Handler<Accept> for Ledger {
     type Result = ();
 
-    fn handle(&mut self, accept: Accept, context: &mut Self::Context) {
-        self.append(&accept.spec, &Record::Accepted(accept.record), accept.reply, context);
+    fn handle(&mut self, Accept { spec, record, reply }: Accept, context: &mut Self::Context) {
+        let waiting = Waiting { spec, evidence: Vec::new(), reply };
+        self.append(&Record::Accepted(record), waiting, context);
     }
 }
 
@@ -253,56 +334,83 @@ impl Handler<RecordAttempt> for Ledger {
     fn handle(&mut self, message: RecordAttempt, context: &mut Self::Context) {
         let RecordAttempt { delivery, attempt, effect, reply } = message;
         let (id, number) = (delivery.id, attempt.number);
-        self.add_attempt_evidence(&delivery, &attempt, &effect);
-        let finished = |state| Record::Finished { id, state, at: clock::now() };
-        let record = match effect {
+        let evidence = attempt_evidence(&delivery, &attempt, &effect);
+        let mut waiting = Waiting { spec: delivery.spec.clone(), evidence, reply };
+        let state = match effect {
             Effect::Retry { next_attempt_at } => {
-                self.store.remember_attempt(id, attempt.summary());
-                Record::Attempted { id, attempt: attempt.summary(), next_attempt_at }
-            }
-            Effect::Delivered => {
-                self.store.take_attempts(id);
-                self.add_final_evidence(&delivery, number, FinalState::Delivered, None);
-                finished(FinalState::Delivered)
-            }
-            Effect::DryRun => {
-                self.add_final_evidence(&delivery, 0, FinalState::DryRun, None);
-                finished(FinalState::DryRun)
+                let record = Record::Attempted { id, attempt: attempt.summary(), next_attempt_at };
+                return self.append(&record, waiting, context);
             }
             Effect::DeadLetter(reason) => {
-                if let Err(error) = self.bury(&delivery, &attempt, &reason) {
-                    return answer(reply, Err(error));
-                }
-                self.add_final_evidence(&delivery, number, FinalState::DeadLetter, Some(&reason));
-                finished(FinalState::DeadLetter)
+                return self.give_up(&delivery, Some(&attempt), reason, waiting, context);
             }
-            Effect::Sample => return self.answer_after_flush(&delivery.spec, reply, context),
+            Effect::Sample => return self.answer_after_flush(waiting, context),
             Effect::Replayed => {
-                self.add_final_evidence(&delivery, number, FinalState::Delivered, None);
                 if let Err(error) = self.store.remove_dead_letter(&delivery.spec, id) {
-                    return answer(reply, Err(NotWritten(error.to_string())));
+                    return answer(waiting.reply, Err(NotWritten::Failed(error.to_string())));
                 }
-                finished(FinalState::Delivered)
+                add_final_evidence(&delivery, number, FinalState::Delivered, &mut waiting.evidence);
+                return self.answer_after_flush(waiting, context);
             }
             Effect::ReplayFailed(mut letter) => {
                 letter.attempts.push(attempt.summary());
                 if let Err(error) = self.store.write_dead_letter(&letter) {
-                    return answer(reply, Err(NotWritten(error.to_string())));
+                    return answer(waiting.reply, Err(NotWritten::Failed(error.to_string())));
                 }
-                return self.answer_after_flush(&delivery.spec, reply, context);
+                return self.answer_after_flush(waiting, context);
             }
+            Effect::Delivered => FinalState::Delivered,
+            Effect::DryRun => FinalState::DryRun,
         };
-        self.append(&delivery.spec, &record, reply, context);
+        let attempts = if state == FinalState::DryRun { 0 } else { number };
+        add_final_evidence(&delivery, attempts, state, &mut waiting.evidence);
+        self.append(&Record::Finished { id, state, at: clock::now() }, waiting, context);
+    }
+}
+
+impl Handler<RecordDrop> for Ledger {
+    type Result = ();
+
+    fn handle(&mut self, RecordDrop { delivery, reply }: RecordDrop, context: &mut Self::Context) {
+        let waiting = Waiting { spec: delivery.spec.clone(), evidence: Vec::new(), reply };
+        self.give_up(&delivery, None, Reason::SpoolSaturated, waiting, context);
+    }
+}
+
+impl Handler<ReadBody> for Ledger {
+    type Result = Result<Bytes, NotRead>;
+
+    fn handle(&mut self, ReadBody { spec, id }: ReadBody, _: &mut Self::Context) -> Self::Result {
+        self.store.body(&spec, id).map_err(|error| NotRead(error.to_string()))
     }
 }
 
 impl Handler<ReadDeadLetter> for Ledger {
-    type Result = Result<DeadLetter, NotWritten>;
+    type Result = Result<DeadLetter, NotRead>;
 
     fn handle(&mut self, message: ReadDeadLetter, _: &mut Self::Context) -> Self::Result {
-        self.store.read_dead_letter(&message.spec, message.id).map_err(|error| {
-            NotWritten(format!("no dead letter {} of {}: {error}", message.id, message.spec))
-        })
+        self.store
+            .read_dead_letter(&message.spec, message.id)
+            .map_err(|error| NotRead(format!("no dead letter {} of {}: {error}", message.id, message.spec)))
+    }
+}
+
+impl Handler<ReadInbox> for Ledger {
+    type Result = Vec<Taken>;
+
+    fn handle(&mut self, ReadInbox { count }: ReadInbox, _: &mut Self::Context) -> Self::Result {
+        self.store.read_inbox(count)
+    }
+}
+
+impl Handler<SettleInbox> for Ledger {
+    type Result = ();
+
+    fn handle(&mut self, SettleInbox { name, rejected }: SettleInbox, _: &mut Self::Context) {
+        match rejected {
+            None => self.store.remove_from_inbox(&name),
+            Some(why) => self.store.reject_from_inbox(&name, &why),
+        }
     }
 }
 
@@ -320,6 +428,7 @@ impl Handler<Close> for Ledger {
 mod tests {
     use super::*;
     use crate::event::EventKind;
+    use crate::store::StoreOptions;
 
     #[derive(Message)]
     #[rtype(result = "usize")]
@@ -337,9 +446,9 @@ mod tests {
     #[test]
     fn what_waits_in_the_mailbox_is_one_batch() {
         let dir = tempfile::tempdir().unwrap();
-        let (store, _) = Store::open(dir.path(), dir.path()).unwrap();
+        let (store, _) = Store::open(StoreOptions::in_dir(dir.path())).unwrap();
         actix::System::new().block_on(async move {
-            let ledger = Ledger::new(store).start();
+            let ledger = Ledger::new(store, Alarm::new().0).start();
             // The first message also starts the actor, which sets the mailbox's capacity.
             assert_eq!(ledger.send(Flushes).await.unwrap(), 0);
             let mut replies = Vec::new();

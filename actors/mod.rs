@@ -1,13 +1,21 @@
-//! The three actors: Router, Subscription and Ledger. With `runtime`, the only code that names actix.
+//! The three actors: Router, Subscription and Ledger, and the door to them. With `runtime`, the only code that names
+//! actix.
 
+mod alarm;
 mod attempt;
+mod door;
 mod ledger;
+#[cfg(test)]
+mod panics;
 mod router;
 mod subscription;
 
-pub use attempt::Attempt;
+pub(crate) use alarm::{Alarm, AlarmBell};
+pub(crate) use door::{Door, take_inbox_in};
 pub(crate) use ledger::{Close as CloseLedger, Ledger};
-pub(crate) use router::{Close, Emit, Replay, Router, Sample, Target, WaitIdle};
+#[cfg(test)]
+pub(crate) use panics::Panic;
+pub(crate) use router::{Close, Router, Target};
 pub use router::{EmitError, Receipt};
-pub(crate) use subscription::{Lanes, Sender, Subscription};
-pub use subscription::{SendError, Sent};
+pub use subscription::NotSent;
+pub(crate) use subscription::{Lanes, Limits, Sender, Sent, Subscription};

@@ -1,29 +1,39 @@
 //! The Router: takes events in, tells new from known, and fans out to the subscriptions that want them.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::prelude::*;
+use actix_rt::time::timeout;
 use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::alarm::Alarm;
 use super::ledger::{Accept, Ledger, ReadDeadLetter};
-use super::subscription::{Count, Enqueue, Lanes, Purpose, SendError, SendNow, Sent, Settle, Subscription};
+use super::subscription::{Count, Enqueue, Lanes, NotSent, Purpose, SendNow, Sent, Settle, Subscription};
 use crate::clock;
-use crate::delivery::{Dedupe, Delivery, DeliveryId, SubscriptionId};
+use crate::delivery::{BodyBudget, Dedupe, Delivery, DeliveryId, Pending, SubscriptionId};
 use crate::event::{Event, IdempotencyKey, SpecId};
 use crate::filter::Filter;
 use crate::payload;
-use crate::store::{Accepted, AcceptedDelivery};
+use crate::store::{Accepted, AcceptedDelivery, InboxName};
+
+/// Bodies of waiting deliveries held in memory, over all subscriptions; beyond it they are read back when their turn
+/// comes.
+const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
 
 /// What became of an event that was emitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Receipt {
     /// It is on disk and will be delivered; possibly to nobody.
     Accepted(Vec<(DeliveryId, SubscriptionId)>),
-    /// An event with the same idempotency key was accepted within the last 24 hours.
+    /// An event with the same idempotency key was accepted within `dedupe_window_s`.
     Duplicate,
+    /// It is on disk, in the inbox: the runtime takes it in as soon as it can.
+    Queued,
     /// Webhooks are switched off: nothing was kept.
     Off,
 }
@@ -39,12 +49,20 @@ pub enum EmitError {
     Unavailable(String),
 }
 
-/// From a `Handle`, for each event. Bounded by the admission permit it carries.
+/// Answers an [`Emit`].
+pub(crate) type EmitReply = oneshot::Sender<Result<Receipt, EmitError>>;
+
+/// From a `Handle` or the task that takes the inbox in, for each event. Bounded by the admission permit it carries.
 #[derive(Message)]
-#[rtype(result = "Result<Receipt, EmitError>")]
+#[rtype(result = "()")]
 pub(crate) struct Emit {
     pub(crate) event: Event,
+    /// The inbox file it comes from.
+    pub(crate) inbox: Option<InboxName>,
+    /// After this long the emitter hears that it is not accepted yet; it may be all the same.
+    pub(crate) within: Duration,
     pub(crate) admission: OwnedSemaphorePermit,
+    pub(crate) reply: EmitReply,
 }
 
 /// From the Router's own task to itself: an acceptance ended. Bounded as [`Emit`].
@@ -58,7 +76,7 @@ struct Ended {
 
 /// From a `Handle`: send a sample to one subscription now. Bounded by the admission permit.
 #[derive(Message)]
-#[rtype(result = "Result<Sent, SendError>")]
+#[rtype(result = "Result<Sent, NotSent>")]
 pub(crate) struct Sample {
     pub(crate) event: Event,
     pub(crate) subscription: SubscriptionId,
@@ -67,7 +85,7 @@ pub(crate) struct Sample {
 
 /// From a `Handle`: send a dead letter again now. Bounded by the admission permit.
 #[derive(Message)]
-#[rtype(result = "Result<Sent, SendError>")]
+#[rtype(result = "Result<Sent, NotSent>")]
 pub(crate) struct Replay {
     pub(crate) spec: SpecId,
     pub(crate) id: DeliveryId,
@@ -100,9 +118,11 @@ pub(crate) struct Router {
     targets: Vec<Target>,
     ledger: Addr<Ledger>,
     known: Dedupe,
+    bodies: BodyBudget,
     /// Events whose acceptance is under way, and who else emitted them meanwhile.
     accepting: HashMap<IdempotencyKey, Vec<oneshot::Sender<Result<(), EmitError>>>>,
     open: bool,
+    alarm: Alarm,
 }
 
 impl Actor for Router {
@@ -110,15 +130,22 @@ impl Actor for Router {
 }
 
 impl Router {
-    pub(crate) fn new(targets: Vec<Target>, ledger: Addr<Ledger>, known: Dedupe) -> Self {
-        Self { targets, ledger, known, accepting: HashMap::new(), open: true }
+    pub(crate) fn new(targets: Vec<Target>, ledger: Addr<Ledger>, known: Dedupe, alarm: Alarm) -> Self {
+        let bodies = BodyBudget::new(MAX_BODY_BYTES);
+        Self { targets, ledger, known, bodies, accepting: HashMap::new(), open: true, alarm }
     }
 
     /// The body, once, and a delivery for each subscription that wants the event.
-    fn prepare(&self, event: &Event, at: Timestamp) -> Result<(Accepted, Vec<Outgoing>), EmitError> {
+    fn prepare(
+        &self,
+        event: &Event,
+        inbox: Option<&InboxName>,
+        at: Timestamp,
+    ) -> Result<(Accepted, Vec<Outgoing>), EmitError> {
         let refused = |error: &dyn std::fmt::Display| EmitError::Refused(error.to_string());
         let body: Bytes = payload::body(event).map_err(|error| refused(&error))?;
         let envelope = &event.event;
+        let held = self.bodies.hold(&body);
         let outgoing: Vec<Outgoing> = self
             .targets
             .iter()
@@ -130,29 +157,39 @@ impl Router {
                     spec: event.spec.id.clone(),
                     key: envelope.idempotency_key.clone(),
                     kind: envelope.kind,
-                    body: body.clone(),
                     accepted_at: at,
                 };
-                Outgoing { address: target.address.clone(), delivery: Arc::new(delivery) }
+                let pending = Pending::new(Arc::new(delivery), held.clone());
+                Outgoing { address: target.address.clone(), pending }
             })
             .collect();
         let deliveries = outgoing
             .iter()
-            .map(|Outgoing { delivery, .. }| AcceptedDelivery {
-                id: delivery.id,
-                subscription: delivery.subscription.clone(),
-            })
+            .map(|Outgoing { pending, .. }| pending.delivery())
+            .map(|delivery| AcceptedDelivery::new(delivery.id, delivery.subscription.clone()))
             .collect();
-        let accepted = Accepted::new(at, envelope.idempotency_key.clone(), envelope.kind, deliveries, &body)
-            .map_err(|error| refused(&error))?;
+        let mut accepted =
+            Accepted::new(at, envelope.idempotency_key.clone(), envelope.kind, deliveries, &body)
+                .map_err(|error| refused(&error))?;
+        accepted.inbox = inbox.map(ToString::to_string);
         Ok((accepted, outgoing))
     }
 
-    fn target(&self, id: &SubscriptionId) -> Result<Addr<Subscription>, SendError> {
+    #[cfg(test)]
+    pub(super) fn first_target(&self) -> &Addr<Subscription> {
+        &self.targets[0].address
+    }
+
+    #[cfg(test)]
+    pub(super) fn ledger(&self) -> &Addr<Ledger> {
+        &self.ledger
+    }
+
+    fn target(&self, id: &SubscriptionId) -> Result<Addr<Subscription>, NotSent> {
         self.targets.iter().find(|target| target.id == *id).map(|target| target.address.clone()).ok_or_else(
             || {
                 let known: Vec<_> = self.targets.iter().map(|target| target.id.as_str()).collect();
-                SendError(format!("no active subscription `{id}`; active are: {}", known.join(", ")))
+                NotSent(format!("no active subscription `{id}`; active are: {}", known.join(", ")))
             },
         )
     }
@@ -161,43 +198,41 @@ impl Router {
 /// A delivery and the subscription it goes to.
 struct Outgoing {
     address: Addr<Subscription>,
-    delivery: Arc<Delivery>,
+    pending: Pending,
 }
 
 impl Handler<Emit> for Router {
-    type Result = ResponseFuture<Result<Receipt, EmitError>>;
+    type Result = ();
 
-    fn handle(&mut self, Emit { event, admission }: Emit, context: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, emit: Emit, context: &mut Self::Context) {
+        let Emit { event, inbox, within, admission, reply } = emit;
         let at = clock::now();
         let key = event.event.idempotency_key.clone();
         if !self.open {
-            let error = EmitError::Unavailable("the runtime is shutting down".to_owned());
-            return Box::pin(async { Err(error) });
+            return answer(reply, Err(EmitError::Unavailable("the runtime is shutting down".to_owned())));
         }
         if self.known.knows(&key, at) {
-            return Box::pin(async { Ok(Receipt::Duplicate) });
+            return answer(reply, Ok(Receipt::Duplicate));
         }
         if let Some(others) = self.accepting.get_mut(&key) {
-            let (reply, answer) = oneshot::channel();
-            others.push(reply);
-            return Box::pin(async move {
-                let _admission = admission;
-                answer.await.unwrap_or_else(|_| Err(stopped()))?;
-                Ok(Receipt::Duplicate)
-            });
+            let (ended, end) = oneshot::channel();
+            others.push(ended);
+            let duplicate =
+                async { end.await.unwrap_or_else(|_| Err(stopped())).map(|()| Receipt::Duplicate) };
+            actix_rt::spawn(reply_within(within, reply, duplicate, admission, self.alarm.clone()));
+            return;
         }
-        let (accepted, outgoing) = match self.prepare(&event, at) {
+        let (accepted, outgoing) = match self.prepare(&event, inbox.as_ref(), at) {
             Ok(prepared) => prepared,
-            Err(error) => return Box::pin(async { Err(error) }),
+            Err(error) => return answer(reply, Err(error)),
         };
         self.accepting.insert(key.clone(), Vec::new());
-        let (reply, answer) = oneshot::channel();
-        let sent = self.ledger.try_send(Accept { spec: event.spec.id, record: accepted, reply });
+        let (written, answered) = oneshot::channel();
+        let sent = self.ledger.try_send(Accept { spec: event.spec.id, record: accepted, reply: written });
         let router = context.address();
-        Box::pin(async move {
-            let _admission = admission;
+        let accepting = async move {
             let written = match sent {
-                Ok(()) => match answer.await {
+                Ok(()) => match answered.await {
                     Ok(written) => written.map_err(|error| EmitError::Unavailable(error.to_string())),
                     Err(_) => Err(stopped()),
                 },
@@ -210,14 +245,43 @@ impl Handler<Emit> for Router {
             }
             written?;
             let mut deliveries = Vec::with_capacity(outgoing.len());
-            for Outgoing { address, delivery } in outgoing {
+            for Outgoing { address, pending } in outgoing {
+                let delivery = pending.delivery();
                 deliveries.push((delivery.id, delivery.subscription.clone()));
-                if address.send(Enqueue(delivery)).await.is_err() {
+                if address.send(Enqueue(pending)).await.is_err() {
                     log::error!("a subscription has stopped: its deliveries wait on disk for the next start");
                 }
             }
             Ok(Receipt::Accepted(deliveries))
-        })
+        };
+        actix_rt::spawn(reply_within(within, reply, accepting, admission, self.alarm.clone()));
+    }
+}
+
+/// Answers with what `work` comes to; after `within` with an error, and `work` goes on.
+async fn reply_within(
+    within: Duration,
+    reply: EmitReply,
+    work: impl Future<Output = Result<Receipt, EmitError>>,
+    _admission: OwnedSemaphorePermit,
+    _alarm: Alarm,
+) {
+    let mut work = pin!(work);
+    match timeout(within, &mut work).await {
+        Ok(result) => answer(reply, result),
+        Err(_) => {
+            let waited = format!("no answer from the disk within {} ms", within.as_millis());
+            answer(reply, Err(EmitError::Unavailable(waited)));
+            if let Err(error) = work.await {
+                log::debug!("an event that nobody waits for any more was not accepted: {error}");
+            }
+        }
+    }
+}
+
+fn answer(reply: EmitReply, result: Result<Receipt, EmitError>) {
+    if reply.send(result).is_err() {
+        log::debug!("an emitter no longer waits for its answer");
     }
 }
 
@@ -241,12 +305,12 @@ impl Handler<Ended> for Router {
 }
 
 impl Handler<Sample> for Router {
-    type Result = ResponseFuture<Result<Sent, SendError>>;
+    type Result = ResponseFuture<Result<Sent, NotSent>>;
 
     fn handle(&mut self, message: Sample, _: &mut Self::Context) -> Self::Result {
         let Sample { event, subscription, admission } = message;
         let prepared = self.target(&subscription).and_then(|address| {
-            let body = payload::body(&event).map_err(|error| SendError(error.to_string()))?;
+            let body = payload::body(&event).map_err(|error| NotSent(error.to_string()))?;
             Ok((address, body))
         });
         Box::pin(async move {
@@ -258,30 +322,29 @@ impl Handler<Sample> for Router {
                 spec: event.spec.id,
                 key: event.event.idempotency_key,
                 kind: event.event.kind,
-                body,
                 accepted_at: clock::now(),
             });
-            send_now(&address, delivery, Purpose::Sample).await
+            send_now(&address, delivery, body, Purpose::Sample).await
         })
     }
 }
 
 impl Handler<Replay> for Router {
-    type Result = ResponseActFuture<Self, Result<Sent, SendError>>;
+    type Result = ResponseActFuture<Self, Result<Sent, NotSent>>;
 
     fn handle(&mut self, Replay { spec, id, admission }: Replay, _: &mut Self::Context) -> Self::Result {
         let reading = self.ledger.send(ReadDeadLetter { spec, id });
         Box::pin(reading.into_actor(self).then(|read, router, _| {
             let prepared = match read {
                 Ok(Ok(letter)) => router.target(&letter.subscription).map(|address| (address, letter)),
-                Ok(Err(error)) => Err(SendError(error.to_string())),
-                Err(_) => Err(SendError("the ledger has stopped".to_owned())),
+                Ok(Err(error)) => Err(NotSent(error.to_string())),
+                Err(_) => Err(NotSent("the ledger has stopped".to_owned())),
             };
             async move {
                 let _admission = admission;
                 let (address, letter) = prepared?;
-                let delivery = Arc::new(letter.delivery());
-                send_now(&address, delivery, Purpose::Replay(Box::new(letter))).await
+                let (delivery, body) = (Arc::new(letter.delivery()), letter.payload());
+                send_now(&address, delivery, body, Purpose::Replay(Box::new(letter))).await
             }
             .into_actor(router)
         }))
@@ -291,10 +354,11 @@ impl Handler<Replay> for Router {
 async fn send_now(
     address: &Addr<Subscription>,
     delivery: Arc<Delivery>,
+    body: Bytes,
     purpose: Purpose,
-) -> Result<Sent, SendError> {
-    let sent = address.send(SendNow { delivery, purpose }).await;
-    sent.unwrap_or_else(|_| Err(SendError("the subscription has stopped".to_owned())))
+) -> Result<Sent, NotSent> {
+    let sent = address.send(SendNow { delivery, body, purpose }).await;
+    sent.unwrap_or_else(|_| Err(NotSent("the subscription has stopped".to_owned())))
 }
 
 impl Router {

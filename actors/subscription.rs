@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use jiff::SignedDuration;
+use bytes::Bytes;
 use tokio::sync::{Semaphore, oneshot};
 
+use super::alarm::Alarm;
 use super::attempt::{self, Attempt};
-use super::ledger::{Effect, Ledger, NotWritten, RecordAttempt};
+use super::ledger::{Effect, Ledger, NotRead, NotWritten, ReadBody, RecordAttempt, RecordDrop, Reply};
 use crate::clock;
 use crate::config::SubscriptionConfig;
-use crate::delivery::{Delivery, InFlight, Jitter, Judgement, Lane, Pending, Verdict};
+use crate::delivery::{Body, Delivery, DeliveryId, InFlight, Jitter, Judgement, Lane, Pending, Verdict};
 use crate::env::Environment;
 use crate::http::Client;
 use crate::secret::Endpoint;
@@ -20,20 +21,25 @@ use crate::store::{DeadLetter, Unfinished};
 /// Requests of one subscription at a time, where `max_concurrency` allows as many.
 const MAX_IN_FLIGHT: usize = 8;
 
-/// Finished attempts whose record the Ledger has not written yet; no new attempt starts beyond it.
+/// Finished attempts whose record the Ledger has not written yet; no new attempt starts beyond it, and so a full
+/// disk pauses the subscription.
 const MAX_UNRECORDED: usize = 64;
+
+/// How long to wait before something is recorded again that could not be written.
+const RECORD_AGAIN: Duration = Duration::from_secs(1);
 
 /// From the Router, for each accepted event. What is lost on the way is found in the spool by the next start.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Enqueue(pub(crate) Arc<Delivery>);
+pub(crate) struct Enqueue(pub(crate) Pending);
 
 /// From the Router, on an operator's request: one attempt now, outside the lane but under the same permits.
 /// Bounded by the admission permits.
 #[derive(Message)]
-#[rtype(result = "Result<Sent, SendError>")]
+#[rtype(result = "Result<Sent, NotSent>")]
 pub(crate) struct SendNow {
     pub(crate) delivery: Arc<Delivery>,
+    pub(crate) body: Bytes,
     pub(crate) purpose: Purpose,
 }
 
@@ -47,19 +53,21 @@ pub(crate) enum Purpose {
 
 /// One attempt made on request, and whether the endpoint took it.
 #[derive(Clone, Debug)]
-pub struct Sent {
+pub(crate) struct Sent {
     /// What was sent.
-    pub delivery: Arc<Delivery>,
+    pub(crate) delivery: Arc<Delivery>,
+    /// Its payload.
+    pub(crate) body: Bytes,
     /// What came of it.
-    pub attempt: Attempt,
+    pub(crate) attempt: Attempt,
     /// Whether it arrived (or, for a dry run, would have been sent).
-    pub succeeded: bool,
+    pub(crate) succeeded: bool,
 }
 
 /// Why nothing was sent on request.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct SendError(pub(crate) String);
+pub struct NotSent(pub(crate) String);
 
 /// From the Router: answered when nothing is under way and nothing is due. With `close`, nothing starts any more.
 #[derive(Message)]
@@ -81,6 +89,13 @@ pub(crate) struct Lanes {
     pub(crate) in_flight: usize,
 }
 
+/// What bounds one subscription's lane.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) max_concurrency: usize,
+    pub(crate) max_pending: usize,
+}
+
 /// What an attempt needs; cheap to clone into the future that makes it.
 #[derive(Clone)]
 pub(crate) struct Sender {
@@ -93,11 +108,10 @@ pub(crate) struct Sender {
 
 impl Sender {
     /// Waits for a permit and makes the attempt; the permit is free as soon as the request has ended.
-    async fn send(self, delivery: Arc<Delivery>, number: u32) -> Attempt {
+    async fn send(self, delivery: Arc<Delivery>, body: Bytes, number: u32) -> Attempt {
         let permit = if self.config.dry_run { None } else { self.permits.acquire().await.ok() };
-        let attempt =
-            attempt::make(&self.client, &self.environment, &self.config, &self.endpoint, &delivery, number)
-                .await;
+        let Self { client, environment, config, endpoint, .. } = &self;
+        let attempt = attempt::make(client, environment, config, endpoint, &delivery, body, number).await;
         drop(permit);
         attempt
     }
@@ -111,6 +125,7 @@ pub(crate) struct Subscription {
     unrecorded: usize,
     timer: Option<SpawnHandle>,
     settling: Vec<oneshot::Sender<()>>,
+    _alarm: Alarm,
 }
 
 impl Actor for Subscription {
@@ -126,28 +141,34 @@ impl Subscription {
     pub(crate) fn new(
         sender: Sender,
         ledger: Addr<Ledger>,
-        max_concurrency: usize,
+        limits: Limits,
         unfinished: impl IntoIterator<Item = Unfinished>,
+        alarm: Alarm,
     ) -> Self {
         let policy = sender.config.retry.clone();
         let (now, wall) = (Instant::now(), clock::now());
-        let longest = policy.max + policy.jitter;
-        let mut lane = Lane::new(policy, max_concurrency.min(MAX_IN_FLIGHT));
+        let max_in_flight = limits.max_concurrency.min(MAX_IN_FLIGHT);
+        let mut lane = Lane::new(policy.clone(), max_in_flight, limits.max_pending);
         for Unfinished { delivery, attempts, next_attempt_at } in unfinished {
-            let wait =
-                next_attempt_at.map_or(Duration::ZERO, |at| remaining(at.duration_since(wall), longest));
-            lane.enqueue(Pending::new(delivery, attempts), now + wait);
+            let wait = next_attempt_at
+                .map_or(Duration::ZERO, |at| policy.remaining_wait(attempts, at.duration_since(wall)));
+            lane.enqueue(Pending::recovered(delivery, attempts), now + wait);
         }
-        Self { sender, ledger, lane, unrecorded: 0, timer: None, settling: Vec::new() }
+        Self { sender, ledger, lane, unrecorded: 0, timer: None, settling: Vec::new(), _alarm: alarm }
     }
 
     /// Starts what may start, arms the timer for the rest, and answers who waits for quiet.
     fn pump(&mut self, context: &mut Context<Self>) {
         let now = Instant::now();
         while self.unrecorded < MAX_UNRECORDED
-            && let Some(in_flight) = self.lane.start_next(now)
+            && let Some(dropped) = self.lane.shed()
         {
-            self.launch(in_flight, context);
+            self.drop_oldest(&dropped, context);
+        }
+        while self.unrecorded < MAX_UNRECORDED
+            && let Some((in_flight, body)) = self.lane.start_next(now)
+        {
+            self.launch(in_flight, body, context);
         }
         if let Some(timer) = self.timer.take() {
             context.cancel_future(timer);
@@ -169,12 +190,28 @@ impl Subscription {
         }
     }
 
-    fn launch(&mut self, in_flight: InFlight, context: &mut Context<Self>) {
+    fn launch(&mut self, in_flight: InFlight, body: Option<Body>, context: &mut Context<Self>) {
         let config = &self.sender.config;
-        log::debug!("attempt {} of {} to {} begins", in_flight.attempt(), in_flight.delivery().id, config.id);
-        let sending = self.sender.clone().send(in_flight.delivery().clone(), in_flight.attempt());
-        context.spawn(sending.into_actor(self).map(|attempt, subscription, context| {
-            subscription.finished(in_flight, attempt, context);
+        let (delivery, number) = (in_flight.delivery().clone(), in_flight.attempt());
+        log::debug!("attempt {number} of {} to {} begins", delivery.id, config.id);
+        let (sender, ledger) = (self.sender.clone(), self.ledger.clone());
+        let sending = async move {
+            let bytes = match &body {
+                Some(body) => Bytes::clone(body),
+                None => read_body(&ledger, &delivery).await?,
+            };
+            let attempt = sender.send(delivery, bytes, number).await;
+            drop(body);
+            Ok(attempt)
+        };
+        context.spawn(sending.into_actor(self).map(|sent, subscription, context| match sent {
+            Ok(attempt) => subscription.finished(in_flight, attempt, context),
+            Err(NotRead(error)) => {
+                let id = in_flight.delivery().id;
+                log::error!("{id} cannot be sent: {error}; it stays in the spool for the next start");
+                subscription.lane.release();
+                subscription.pump(context);
+            }
         }));
     }
 
@@ -202,46 +239,74 @@ impl Subscription {
                 }
             }
         };
-        let buried = matches!(effect, Effect::DeadLetter(_));
-        let written = self.record(delivery.clone(), attempt, effect);
+        let ledger = self.ledger.clone();
+        let written = until_written(delivery.id, async move || {
+            let message = |reply| RecordAttempt {
+                delivery: delivery.clone(),
+                attempt: attempt.clone(),
+                effect: effect.clone(),
+                reply,
+            };
+            record(&ledger, message).await
+        });
         self.unrecorded += 1;
-        context.spawn(written.into_actor(self).map(move |written, subscription, context| {
+        context.spawn(written.into_actor(self).map(move |(), subscription, context| {
             subscription.unrecorded -= 1;
             if let Some((pending, due)) = again {
                 subscription.lane.enqueue(pending, due);
-            }
-            if let Err(error) = written {
-                log::error!("attempt {number} of {} not recorded: {error}", delivery.id);
-                if buried {
-                    // Its dead letter could not be written: the spool still has it, so the lane keeps it too.
-                    let wait = subscription.sender.config.retry.max;
-                    subscription.lane.enqueue(Pending::new(delivery, number - 1), Instant::now() + wait);
-                }
             }
             subscription.pump(context);
         }));
         self.pump(context);
     }
 
-    /// Hands an attempt to the Ledger; resolves when it is written.
-    fn record(
-        &self,
-        delivery: Arc<Delivery>,
-        attempt: Attempt,
-        effect: Effect,
-    ) -> impl Future<Output = Result<(), NotWritten>> + use<> {
-        let (reply, answer) = oneshot::channel();
-        let sent = self.ledger.try_send(RecordAttempt { delivery, attempt, effect, reply });
-        async move {
-            sent.map_err(|error| NotWritten(format!("the ledger does not take records: {error}")))?;
-            answer.await.unwrap_or_else(|_| Err(NotWritten("the ledger has stopped".to_owned())))
-        }
+    /// Gives the oldest delivery up because too many wait.
+    fn drop_oldest(&mut self, dropped: &Pending, context: &mut Context<Self>) {
+        let delivery = dropped.delivery().clone();
+        log::warn!(
+            "more than max_pending deliveries of {} wait: gave the oldest up, {} ({})",
+            self.sender.config.id,
+            delivery.key,
+            delivery.id
+        );
+        let ledger = self.ledger.clone();
+        let written = until_written(delivery.id, async move || {
+            record(&ledger, |reply| RecordDrop { delivery: delivery.clone(), reply }).await
+        });
+        self.unrecorded += 1;
+        context.spawn(written.into_actor(self).map(|(), subscription, context| {
+            subscription.unrecorded -= 1;
+            subscription.pump(context);
+        }));
     }
 }
 
-/// How much of a wait is left, whatever the wall clock did meanwhile: never negative, never above the longest.
-fn remaining(left: SignedDuration, longest: Duration) -> Duration {
-    Duration::try_from(left).unwrap_or(Duration::ZERO).min(longest)
+async fn read_body(ledger: &Addr<Ledger>, delivery: &Delivery) -> Result<Bytes, NotRead> {
+    let read = ledger.send(ReadBody { spec: delivery.spec.clone(), id: delivery.id }).await;
+    read.unwrap_or_else(|_| Err(NotRead("the ledger has stopped".to_owned())))
+}
+
+/// Hands something to the Ledger; resolves when it is written.
+async fn record<M>(ledger: &Addr<Ledger>, message: impl FnOnce(Reply) -> M) -> Result<(), NotWritten>
+where
+    M: Message<Result = ()> + Send + 'static,
+    Ledger: Handler<M>,
+{
+    let (reply, answer) = oneshot::channel();
+    ledger.try_send(message(reply)).map_err(|error| match error {
+        SendError::Full(_) => NotWritten::Failed("the ledger is busy".to_owned()),
+        SendError::Closed(_) => NotWritten::Stopped,
+    })?;
+    answer.await.unwrap_or(Err(NotWritten::Stopped))
+}
+
+/// Tries again while the disk says no: what happened to a delivery is known here alone until it is written. Ends
+/// when there is no Ledger any more; then the delivery is pending at the next start.
+async fn until_written(id: DeliveryId, write: impl AsyncFn() -> Result<(), NotWritten>) {
+    while let Err(NotWritten::Failed(error)) = write().await {
+        log::error!("what happened to {id} is not recorded yet: {error}");
+        actix_rt::time::sleep(RECORD_AGAIN).await;
+    }
 }
 
 fn log_verdict(
@@ -273,24 +338,24 @@ fn log_verdict(
 impl Handler<Enqueue> for Subscription {
     type Result = ();
 
-    fn handle(&mut self, Enqueue(delivery): Enqueue, context: &mut Self::Context) {
-        self.lane.enqueue(Pending::new(delivery, 0), Instant::now());
+    fn handle(&mut self, Enqueue(pending): Enqueue, context: &mut Self::Context) {
+        self.lane.enqueue(pending, Instant::now());
         self.pump(context);
     }
 }
 
 impl Handler<SendNow> for Subscription {
-    type Result = ResponseActFuture<Self, Result<Sent, SendError>>;
+    type Result = ResponseActFuture<Self, Result<Sent, NotSent>>;
 
     fn handle(&mut self, message: SendNow, _: &mut Self::Context) -> Self::Result {
-        let SendNow { delivery, purpose } = message;
+        let SendNow { delivery, body, purpose } = message;
         let number = match &purpose {
             Purpose::Sample => 1,
             Purpose::Replay(letter) => {
                 u32::try_from(letter.attempts.len()).unwrap_or(u32::MAX).saturating_add(1)
             }
         };
-        let sending = self.sender.clone().send(delivery.clone(), number);
+        let sending = self.sender.clone().send(delivery.clone(), body.clone(), number);
         Box::pin(sending.into_actor(self).then(move |attempt, subscription, _| {
             let arrived =
                 attempt.outcome.as_ref().is_some_and(|outcome| outcome.judge() == Judgement::Delivered);
@@ -300,10 +365,18 @@ impl Handler<SendNow> for Subscription {
                 Purpose::Replay(letter) => Effect::ReplayFailed(letter),
             };
             let succeeded = arrived || attempt.outcome.is_none();
-            let written = subscription.record(delivery.clone(), attempt.clone(), effect);
+            let ledger = subscription.ledger.clone();
             async move {
-                written.await.map_err(|error| SendError(format!("sent, but not recorded: {error}")))?;
-                Ok(Sent { delivery, attempt, succeeded })
+                let (delivery, attempt) = (&delivery, &attempt);
+                let message = |reply| RecordAttempt {
+                    delivery: delivery.clone(),
+                    attempt: attempt.clone(),
+                    effect,
+                    reply,
+                };
+                let written = record(&ledger, message).await;
+                written.map_err(|error| NotSent(format!("sent, but not recorded: {error}")))?;
+                Ok(Sent { delivery: delivery.clone(), body, attempt: attempt.clone(), succeeded })
             }
             .into_actor(subscription)
         }))
@@ -327,18 +400,5 @@ impl Handler<Count> for Subscription {
 
     fn handle(&mut self, _: Count, _: &mut Self::Context) -> Lanes {
         Lanes { waiting: self.lane.waiting(), in_flight: self.lane.in_flight() + self.unrecorded }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_wait_survives_the_wall_clock() {
-        let longest = Duration::from_secs(300);
-        for (left, expected) in [(-3600, 0), (0, 0), (10, 10), (3600, 300)] {
-            assert_eq!(remaining(SignedDuration::from_secs(left), longest), Duration::from_secs(expected));
-        }
     }
 }

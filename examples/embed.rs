@@ -32,6 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             println!("accepted: {} deliveries are on their way", deliveries.len())
         }
         Receipt::Duplicate => println!("this event was accepted before"),
+        Receipt::Queued => println!("queued on disk: the runtime takes it in as soon as it can"),
         Receipt::Off => println!("webhooks are off"),
     }
 

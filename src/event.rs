@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
@@ -154,7 +155,7 @@ named! {
 /// The id of a SPEC. It names folders, so only `[A-Za-z0-9][A-Za-z0-9._-]{0,127}` is one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
-pub struct SpecId(String);
+pub struct SpecId(Arc<str>);
 
 /// A text that is no SPEC id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -191,7 +192,7 @@ impl FromStr for SpecId {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
         let starts_well = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
         if starts_well && text.len() <= 128 && text.bytes().all(allowed) {
-            Ok(Self(text.to_owned()))
+            Ok(Self(text.into()))
         } else {
             Err(InvalidSpecId(text.to_owned()))
         }
@@ -213,7 +214,7 @@ impl<'de> Deserialize<'de> for SpecId {
 /// Says which event this is, so that the same one seen twice is delivered once: 1 to 512 printable characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
-pub struct IdempotencyKey(String);
+pub struct IdempotencyKey(Arc<str>);
 
 /// A text that is no idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -226,15 +227,16 @@ impl IdempotencyKey {
     /// With a session the SPEC is its short id, without one the full id, because short ids are shared.
     pub fn of_step(spec: &SpecId, step: &str, attempt: u32, session: Option<&str>) -> Self {
         let session = session.map(|text| printable(text, 200)).filter(|text| !text.is_empty());
-        Self(match session {
+        let key = match session {
             Some(session) => format!("{}:{step}:attempt-{attempt}:{session}", spec.short()),
             None => format!("{spec}:{step}:attempt-{attempt}"),
-        })
+        };
+        Self(key.into())
     }
 
     /// A key no other event has: for events that have no natural identity, such as a test.
     pub fn unique(spec: &SpecId, what: &str) -> Self {
-        Self(format!("{spec}:{}:{}", printable(what, 200), Uuid::new_v4()))
+        Self(format!("{spec}:{}:{}", printable(what, 200), Uuid::new_v4()).into())
     }
 
     /// The key as text.
@@ -249,7 +251,7 @@ impl FromStr for IdempotencyKey {
     fn from_str(text: &str) -> Result<Self, InvalidKey> {
         let length = text.chars().count();
         if (1..=512).contains(&length) && !text.chars().any(char::is_control) {
-            Ok(Self(text.to_owned()))
+            Ok(Self(text.into()))
         } else {
             Err(InvalidKey(text.to_owned()))
         }

@@ -29,11 +29,12 @@ pub struct Secrets {
 /// As [`spec_kit`].
 pub fn headers(
     delivery: &Delivery,
+    body: &[u8],
     attempt: u32,
     timestamp: i64,
     secrets: &Secrets,
 ) -> Result<Vec<(&'static str, String)>, ErrorStack> {
-    let (id, body) = (delivery.id.to_string(), &delivery.body);
+    let id = delivery.id.to_string();
     let mut signatures = standard(&secrets.current, &id, timestamp, body)?;
     if let Some(previous) = &secrets.previous {
         signatures = format!("{signatures} {}", standard(previous, &id, timestamp, body)?);

@@ -92,7 +92,8 @@ fn durable_accept() {
 /// An accepted event as it stands in the spool.
 fn accepted_line(repo: &Path) -> Vec<u8> {
     let spool = fs::read_dir(repo.join("spool")).unwrap().map(|entry| entry.unwrap().path());
-    let journal = spool.map(|dir| dir.join("spool.jsonl")).find(|path| path.exists()).expect("a journal");
+    let journal =
+        spool.map(|dir| dir.join("spool-00000001.jsonl")).find(|path| path.exists()).expect("a journal");
     let journal = fs::read(journal).unwrap();
     let is_accepted = |line: &&[u8]| line.windows(11).any(|word| word == b"\"accepted\":");
     journal.split_inclusive(|byte| *byte == b'\n').find(is_accepted).expect("an accepted event").to_vec()
@@ -157,11 +158,10 @@ fn through_awc(receiver: &Receiver, concurrency: usize) -> f64 {
                     spec: SPEC.parse().unwrap(),
                     key: "key".parse().unwrap(),
                     kind: EventKind::StageCompleted,
-                    body: body.clone(),
                     accepted_at: "2026-01-01T00:00:00Z".parse().unwrap(),
                 };
                 let mut request = client.post(&url);
-                for header in sign::headers(&delivery, 1, 1_767_225_600, &secrets).unwrap() {
+                for header in sign::headers(&delivery, &body, 1, 1_767_225_600, &secrets).unwrap() {
                     request = request.insert_header(header);
                 }
                 let mut answer = request.send_body(body.clone()).await.unwrap();

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,16 +11,13 @@ use serde_json::{Map, Value, json};
 
 use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global, OFF, load_config};
+use crate::actors::Receipt;
 use crate::config::Config;
 use crate::control::{Client, ClientError, Emitted, EmittedEvent, Outcome, Request};
-use crate::env::Environment;
 use crate::event::{Event, EventKind, MAX_EVENT_BYTES, SpecId, Stage, Status};
+use crate::intake::repo;
 use crate::intake::telemetry::{self, RepoPaths};
-use crate::runtime::{Runtime, StartError};
-use crate::store::OpenError;
-
-/// How long to wait before asking again whether the spool is free.
-const RETRY_PAUSE: Duration = Duration::from_millis(20);
+use crate::store::put_in_inbox;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -84,7 +82,7 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
         return Ok(Exit::Done);
     }
     let given = read(options, &config)?;
-    let emitted = hand_over(global, &config, given, deadline, screen)?;
+    let emitted = hand_over(&config, given, deadline);
     let mut exit = Exit::Done;
     for (emitted, refused_as_event) in &emitted {
         if emitted.outcome == Outcome::Refused {
@@ -179,97 +177,87 @@ fn from_flags(options: &Options, kind: EventKind) -> Given {
     Event::from_json(&document.to_string()).map_err(|error| error.to_string())
 }
 
-/// Emits what is an event, through the running runtime or as the owner for the moment. Each result comes with
-/// whether it was refused for what it is.
-fn hand_over(
-    global: &Global,
-    config: &Config,
-    given: Vec<Given>,
-    deadline: Instant,
-    screen: &mut Screen,
-) -> Result<Vec<(Emitted, bool)>, Failure> {
-    let mut way = None;
-    let mut emitted = Vec::with_capacity(given.len());
-    for event in given {
-        emitted.push(match event {
-            Err(error) => (Emitted::refused(error), true),
-            Ok(event) => {
-                let way = match &mut way {
-                    Some(way) => way,
-                    None => way.insert(Way::find(global, config, deadline, screen)?),
-                };
-                (way.emit(event, deadline), false)
+/// One result of `emit`, and whether it was refused for what it is.
+type Handed = (Emitted, bool);
+
+/// Emits what is an event: through the running runtime, else into the inbox. A thread of its own does the work, so that
+/// no runtime that hangs and no disk that stalls keeps us beyond the deadline.
+fn hand_over(config: &Config, given: Vec<Given>, deadline: Instant) -> Vec<Handed> {
+    let (results, done) = mpsc::sync_channel(given.len());
+    let names: Vec<_> = given.iter().map(|event| event.as_ref().ok().map(EmittedEvent::of)).collect();
+    let (spool_dir, repo) = (config.spool_dir.clone(), config.repo.clone());
+    let worker = thread::spawn(move || {
+        let mut way = Way::find(&spool_dir, deadline);
+        for event in given {
+            let emitted = match event {
+                Err(error) => (Emitted::refused(error), true),
+                Ok(event) => (way.emit(event, &spool_dir, &repo), false),
+            };
+            if results.send(emitted).is_err() {
+                return;
             }
-        });
+        }
+    });
+    let mut emitted = Vec::with_capacity(names.len());
+    for event in names {
+        emitted.push(done.recv_timeout(left(deadline)).unwrap_or_else(|_| {
+            let late = "neither the runtime nor the disk confirmed it within the deadline: emit it again, it is \
+                        delivered once either way";
+            (Emitted { event, ..Emitted::refused(late.to_owned()) }, false)
+        }));
     }
-    if let Some(Way::Owner(runtime)) = way {
-        // Deliver what can be delivered in the time that is left; the rest is pending on disk.
-        let handle = runtime.handle();
-        let idle = handle.clone();
-        handle.block(left(deadline), async move { idle.idle().await });
-        runtime.drain(Duration::ZERO);
-    }
-    Ok(emitted)
+    // Not joined: it may hang, which is why it is a thread.
+    drop(worker);
+    emitted
 }
 
 /// How events reach the spool.
-enum Way {
-    /// Through the runtime that owns it.
-    Port(Client),
-    /// By owning it for the moment.
-    Owner(Runtime),
+struct Way {
+    /// The runtime that owns it, while it answers.
+    port: Option<Client>,
+    /// Why not, else.
+    why: String,
+    /// How long it may take to answer: then there is still time for the inbox.
+    patience: Instant,
 }
 
 impl Way {
-    /// The running runtime if there is one, else the spool itself; while another process is its owner for the
-    /// moment, waits for its turn.
-    fn find(
-        global: &Global,
-        config: &Config,
-        deadline: Instant,
-        screen: &mut Screen,
-    ) -> Result<Self, Failure> {
-        let mut full_config = None;
-        loop {
-            match Client::connect(&config.spool_dir, left(deadline)) {
-                Ok(client) => return Ok(Self::Port(client)),
-                Err(ClientError::Refused(error)) => return Err(Failure::failed(error)),
-                Err(ClientError::Unreachable(reason)) => log::debug!("{reason}"),
-            }
-            let config = match &full_config {
-                Some(config) => config,
-                None => &*full_config.insert(load_config(global, true, screen)?),
-            };
-            match Runtime::start(config.clone(), Environment::process()) {
-                Ok(runtime) => return Ok(Self::Owner(runtime)),
-                Err(StartError::Store(OpenError::Locked(_))) if !left(deadline).is_zero() => {
-                    thread::sleep(RETRY_PAUSE.min(left(deadline)));
-                }
-                Err(error) => return Err(Failure::failed(format!("nothing was accepted: {error}"))),
-            }
+    fn find(spool_dir: &Path, deadline: Instant) -> Self {
+        let now = Instant::now();
+        let patience = now + deadline.saturating_duration_since(now).mul_f64(0.75);
+        match Client::connect(spool_dir, left(patience)) {
+            Ok(client) => Self { port: Some(client), why: String::new(), patience },
+            Err(error) => Self { port: None, why: error.to_string(), patience },
         }
     }
 
-    fn emit(&mut self, event: Event, deadline: Instant) -> Emitted {
-        let shown =
-            EmittedEvent { kind: event.event.kind, idempotency_key: event.event.idempotency_key.clone() };
-        match self {
-            Self::Owner(runtime) => {
-                Emitted::new(shown, runtime.handle().emit_blocking(event, left(deadline)))
+    fn emit(&mut self, mut event: Event, spool_dir: &Path, repo: &Path) -> Emitted {
+        let shown = EmittedEvent::of(&event);
+        if let Some(client) = &mut self.port {
+            let event: Map<String, Value> = match serde_json::to_value(&event) {
+                Ok(Value::Object(event)) => event,
+                _ => Map::new(),
+            };
+            match client.request_within(&Request::Emit { event }, left(self.patience)) {
+                Ok(emitted) => return emitted,
+                Err(ClientError::Refused(why)) => self.why = why,
+                // Whatever it may answer later answers another question.
+                Err(ClientError::Unreachable(why)) => {
+                    self.why = why;
+                    self.port = None;
+                }
             }
-            Self::Port(client) => {
-                let event: Map<String, Value> = match serde_json::to_value(&event) {
-                    Ok(Value::Object(event)) => event,
-                    _ => Map::new(),
-                };
-                let answered = client.request(&Request::Emit { event });
-                answered.unwrap_or_else(|error| Emitted {
-                    event: Some(shown),
-                    ..Emitted::refused(format!(
-                        "the runtime did not confirm it ({error}): emit it again, it is delivered once either way"
-                    ))
-                })
-            }
+        }
+        if event.spec.branch.is_none() {
+            event.spec.branch = repo::current_branch(repo);
+        }
+        log::info!("into the inbox: {}", self.why);
+        match put_in_inbox(spool_dir, &event) {
+            Ok(()) => Emitted::new(shown, Ok(Receipt::Queued)),
+            Err(error) => Emitted {
+                event: Some(shown),
+                ..Emitted::refused(format!("nothing was kept: {}; and {error}", self.why))
+            },
         }
     }
 }
@@ -293,6 +281,12 @@ fn show(emitted: &Emitted, screen: &mut Screen) {
             let plural = if count == 1 { "y" } else { "ies" };
             screen.line(Tone::Plain, format_args!("accepted {count} deliver{plural}: {kind} {key} ({to})"));
         }
+        Outcome::Queued => screen.line(
+            Tone::Plain,
+            format_args!(
+                "queued: {kind} {key} (no runtime took it now; the next one does: spec-notify serve)"
+            ),
+        ),
         Outcome::Duplicate => {
             screen.line(
                 Tone::Faint,

@@ -5,14 +5,14 @@ use std::time::Duration;
 use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global, OFF, load_config};
 use crate::config::Config;
-use crate::control::{Client, ClientError, Request, SentReport};
+use crate::control::SentReport;
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::env::Environment;
 use crate::event::SpecId;
 use crate::runtime::Runtime;
 
-/// How long to wait for the runtime to take the request.
-const CONNECT: Duration = Duration::from_secs(2);
+/// How long other deliveries that we began as the owner for the moment may take to end.
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// Longest time any subscription's deadline allows an attempt, and its turn in the queue.
 const PATIENCE: Duration = Duration::from_secs(660);
@@ -58,36 +58,18 @@ fn check_subscription(config: &Config, id: &SubscriptionId) -> Result<(), Failur
     }
 }
 
-/// Through the running runtime, else by owning the spool for the moment.
+/// Through the runtime that owns the spool, else by owning it for the moment: to the `Runtime` it is the same.
 fn send(config: Config, what: &What) -> Result<SentReport, Failure> {
-    match Client::connect(&config.spool_dir, CONNECT) {
-        Ok(client) => {
-            let request = match what.clone() {
-                What::Sample { spec, subscription } => Request::Test { spec, subscription },
-                What::Replay { spec, delivery_id } => Request::Replay { spec, delivery_id },
-            };
-            client.patient(PATIENCE).request(&request).map_err(Failure::failed)
+    let runtime = Runtime::start(config, Environment::process()).map_err(Failure::failed)?;
+    let handle = runtime.handle();
+    let sent = handle.block(PATIENCE, async {
+        match what.clone() {
+            What::Sample { spec, subscription } => handle.test(spec, subscription).await,
+            What::Replay { spec, delivery_id } => handle.replay(spec, delivery_id).await,
         }
-        Err(ClientError::Refused(error)) => Err(Failure::failed(error)),
-        Err(ClientError::Unreachable(reason)) => {
-            log::debug!("{reason}");
-            let runtime = Runtime::start(config, Environment::process()).map_err(Failure::failed)?;
-            let handle = runtime.handle();
-            let asked = handle.clone();
-            let what = what.clone();
-            let sent = handle.block(PATIENCE, async move {
-                match what {
-                    What::Sample { spec, subscription } => asked.test(spec, subscription).await,
-                    What::Replay { spec, delivery_id } => asked.replay(spec, delivery_id).await,
-                }
-            });
-            runtime.drain(Duration::ZERO);
-            let sent = sent
-                .ok_or_else(|| Failure::failed("no answer from the runtime"))?
-                .map_err(Failure::failed)?;
-            Ok(SentReport::from(&sent))
-        }
-    }
+    });
+    runtime.drain(DRAIN);
+    sent.ok_or_else(|| Failure::failed("no answer from the runtime"))?.map_err(Failure::failed)
 }
 
 fn show(report: &SentReport, screen: &mut Screen) {

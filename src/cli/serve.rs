@@ -1,6 +1,8 @@
 //! `spec-notify serve`: the runtime in the foreground, until a signal ends it.
 
+use std::path::Path;
 use std::pin::pin;
+use std::process;
 use std::thread;
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use tokio::sync::oneshot;
 use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global, OFF, load_config};
 use crate::config::Config;
-use crate::control::Server;
+use crate::control::RuntimeFile;
 use crate::env::Environment;
 use crate::runtime::Runtime;
 
@@ -43,22 +45,9 @@ async fn serve(config: Config, options: &Options, screen: &mut Screen) -> Result
     let spool_dir = config.spool_dir.clone();
     let subscriptions: Vec<_> =
         config.subscriptions.iter().filter(|s| s.active).map(|s| s.id.to_string()).collect();
+    let config = Config { control_port: options.port, ..config };
     let runtime = Runtime::start(config, Environment::process()).map_err(Failure::failed)?;
-    let server = Server::bind(&spool_dir, options.port).await.map_err(|error| {
-        Failure::failed(format!(
-            "cannot listen on 127.0.0.1:{}: {error}; choose another --port",
-            options.port
-        ))
-    })?;
-    screen.line(
-        Tone::Plain,
-        format_args!(
-            "serving {} (control port {}); subscriptions: {}",
-            spool_dir.display(),
-            server.address(),
-            if subscriptions.is_empty() { "none active".to_owned() } else { subscriptions.join(", ") }
-        ),
-    );
+    announce(&spool_dir, &subscriptions, screen);
     let ended = async {
         loop {
             match next(&mut terminate, &mut interrupt, &mut hangup).await {
@@ -70,8 +59,9 @@ async fn serve(config: Config, options: &Options, screen: &mut Screen) -> Result
         }
     };
     let handle = runtime.handle();
-    select(pin!(server.serve(handle)), pin!(ended)).await;
-    drop(server);
+    if let Either::Left((reason, _)) = select(pin!(handle.failed()), pin!(ended)).await {
+        return Err(Failure::failed(reason));
+    }
     screen
         .note("stopping: requests under way may end, the rest stays on disk; a second signal stops at once");
     let (done, drained) = oneshot::channel();
@@ -85,6 +75,24 @@ async fn serve(config: Config, options: &Options, screen: &mut Screen) -> Result
             Ok(Exit::Done)
         }
         _ => Err(Failure::failed("stopped at once; what was under way is pending on disk")),
+    }
+}
+
+/// Says what runs where, or which process we wait for.
+fn announce(spool_dir: &Path, subscriptions: &[String], screen: &mut Screen) {
+    let owner = RuntimeFile::read(spool_dir).ok();
+    let names = if subscriptions.is_empty() { "none active".to_owned() } else { subscriptions.join(", ") };
+    let dir = spool_dir.display();
+    match owner {
+        Some(owner) if owner.pid == process::id() => screen.line(
+            Tone::Plain,
+            format_args!("serving {dir} (control port {}); subscriptions: {names}", owner.address),
+        ),
+        owner => {
+            let pid = owner.map_or("another process".to_owned(), |owner| format!("process {}", owner.pid));
+            let what = format_args!("standing by: {pid} serves {dir}; this one takes over when it ends");
+            screen.line(Tone::Plain, what);
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use toml::de::DeTable;
 
 use super::file::Loaded;
@@ -17,8 +18,18 @@ use crate::filter::{EventPattern, Filter};
 use crate::secret::{Endpoint, Secret};
 
 /// Keys of `[spec_ops.webhooks]`.
-const SETTINGS: [&str; 6] =
-    ["enabled", "max_concurrency", "spool_dir", "evidence_dir", "allow_insecure_http", "subscriptions"];
+const SETTINGS: [&str; 10] = [
+    "enabled",
+    "max_concurrency",
+    "spool_dir",
+    "evidence_dir",
+    "max_evidence_bytes",
+    "max_dead_letter_bytes",
+    "max_pending",
+    "dedupe_window_s",
+    "allow_insecure_http",
+    "subscriptions",
+];
 
 /// Keys of `[[spec_ops.webhooks.subscriptions]]`.
 const SUBSCRIPTION: [&str; 16] = [
@@ -41,8 +52,7 @@ const SUBSCRIPTION: [&str; 16] = [
 ];
 
 /// Keys of the contract that this version does not have: refused with a word of their own, never ignored.
-const LATER_SETTINGS: [&str; 6] =
-    ["max_evidence_bytes", "max_dead_letter_bytes", "max_pending", "dedupe_window_s", "env_file", "alerts"];
+const LATER_SETTINGS: [&str; 2] = ["env_file", "alerts"];
 const LATER_SUBSCRIPTION: [&str; 10] = [
     "include_specs",
     "include_tasks",
@@ -55,6 +65,9 @@ const LATER_SUBSCRIPTION: [&str; 10] = [
     "client_key_file",
     "ca_file",
 ];
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
 
 const EVIDENCE_DIR: &str = "docs/SPEC-OPS-004-integrated-coder-hooks/evidence";
 
@@ -100,6 +113,12 @@ impl Checker<'_, '_> {
         let allow_insecure_http = table.boolean("allow_insecure_http", self.findings).unwrap_or(false);
         let evidence_dir = self.dir(table, "evidence_dir", EVIDENCE_DIR);
         let spool_dir = self.dir(table, "spool_dir", &format!("{EVIDENCE_DIR}/webhooks"));
+        let bytes = 64 * 1024..=64 * GIB;
+        let max_evidence_bytes = table.integer("max_evidence_bytes", 5 * MIB, bytes.clone(), self.findings);
+        let max_dead_letter_bytes = table.integer("max_dead_letter_bytes", 5 * MIB, bytes, self.findings);
+        let max_pending = table.integer("max_pending", 10_000, 1..=10_000_000, self.findings);
+        let max_pending = usize::try_from(max_pending).unwrap_or(usize::MAX);
+        let dedupe_window_s = table.integer("dedupe_window_s", 86_400, 1..=30 * 86_400, self.findings);
         let mut subscriptions = Vec::new();
         let mut ids = HashSet::new();
         for entry in table.tables("subscriptions", self.findings) {
@@ -128,6 +147,11 @@ impl Checker<'_, '_> {
             max_concurrency: usize::try_from(max_concurrency).unwrap_or(usize::MAX),
             spool_dir,
             evidence_dir,
+            max_evidence_bytes,
+            max_dead_letter_bytes,
+            max_pending,
+            dedupe_window: SignedDuration::from_secs(i64::try_from(dedupe_window_s).unwrap_or(i64::MAX)),
+            control_port: 0,
             subscriptions,
         }
     }

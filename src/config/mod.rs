@@ -8,6 +8,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use serde::Serialize;
 
 pub use file::{LoadOptions, Loaded, load};
@@ -29,6 +30,16 @@ pub struct Config {
     pub spool_dir: PathBuf,
     /// Absolute path of the evidence tree's root.
     pub evidence_dir: PathBuf,
+    /// `max_evidence_bytes`, per SPEC.
+    pub max_evidence_bytes: u64,
+    /// `max_dead_letter_bytes`, per SPEC.
+    pub max_dead_letter_bytes: u64,
+    /// `max_pending`, per subscription.
+    pub max_pending: usize,
+    /// `dedupe_window_s`.
+    pub dedupe_window: SignedDuration,
+    /// The control port on 127.0.0.1; 0 is any that is free. Not in the file: `serve --port` sets it.
+    pub control_port: u16,
     /// In the file's order; inactive ones too.
     pub subscriptions: Vec<SubscriptionConfig>,
 }

@@ -1,6 +1,5 @@
 //! A client of the control port: plain blocking sockets, every step under one deadline.
 
-use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -9,8 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::protocol::{Hello, MAX_LINE, Reply, Request, RuntimeFile, VERSION};
-use crate::runtime::runtime_file;
+use super::protocol::{Hello, MAX_LINE, Reply, Request, RuntimeFile, VERSION, runtime_file};
 
 /// Why a runtime could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -44,11 +42,9 @@ impl Client {
     pub fn connect(spool_dir: &Path, within: Duration) -> Result<Self, ClientError> {
         let deadline = Instant::now() + within;
         let path = runtime_file(spool_dir);
-        let text = fs::read(&path)
-            .map_err(|error| ClientError::Unreachable(format!("{}: {error}", path.display())))?;
         let malformed =
             |error: &dyn std::fmt::Display| ClientError::Unreachable(format!("{}: {error}", path.display()));
-        let file: RuntimeFile = serde_json::from_slice(&text).map_err(|error| malformed(&error))?;
+        let file = RuntimeFile::read(spool_dir).map_err(|error| malformed(&error))?;
         let address: SocketAddr = file.address.parse().map_err(|error| malformed(&error))?;
         if !address.ip().is_loopback() {
             return Err(malformed(&"the address is not on this machine"));
@@ -60,13 +56,20 @@ impl Client {
         Ok(client)
     }
 
-    /// The same connection with a new deadline, for a request that waits for an endpoint.
-    pub fn patient(mut self, within: Duration) -> Self {
+    /// Asks one thing, and waits at most `within` for the answer.
+    ///
+    /// # Errors
+    /// As [`request`](Self::request).
+    pub fn request_within<T: DeserializeOwned>(
+        &mut self,
+        request: &Request,
+        within: Duration,
+    ) -> Result<T, ClientError> {
         self.deadline = Instant::now() + within;
-        self
+        self.ask(request)
     }
 
-    /// Asks one thing.
+    /// Asks one thing, within what is left of the time to connect.
     ///
     /// # Errors
     /// The runtime's own error, or none came within the deadline.

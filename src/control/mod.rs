@@ -7,6 +7,6 @@ mod server;
 pub use client::{Client, ClientError};
 pub use protocol::{
     Emitted, EmittedDelivery, EmittedEvent, Hello, Outcome, Reply, Request, RuntimeFile, SentReport,
-    SentRequest, VERSION,
+    SentRequest, VERSION, runtime_file,
 };
-pub use server::Server;
+pub(crate) use server::Server;

@@ -5,10 +5,14 @@ use serde_json::{Map, Value};
 
 use crate::actors::{EmitError, Receipt, Sent};
 use crate::delivery::{DeliveryId, SubscriptionId};
+use crate::event::Event;
 use crate::event::{EventKind, IdempotencyKey, SpecId};
 use crate::event::{UnknownName, named};
 use serde::{Deserializer, Serializer, de};
 use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// The protocol's version.
@@ -33,6 +37,21 @@ pub struct RuntimeFile {
 impl fmt::Debug for RuntimeFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RuntimeFile({}, {})", self.pid, self.address)
+    }
+}
+
+/// Where a spool's `runtime.json` is.
+pub fn runtime_file(spool_dir: &Path) -> PathBuf {
+    spool_dir.join("runtime.json")
+}
+
+impl RuntimeFile {
+    /// Reads the `runtime.json` of a spool.
+    ///
+    /// # Errors
+    /// There is none, or it is not one.
+    pub fn read(spool_dir: &Path) -> io::Result<Self> {
+        Ok(serde_json::from_slice(&fs::read(runtime_file(spool_dir))?)?)
     }
 }
 
@@ -87,6 +106,8 @@ named! {
         Accepted = "accepted",
         /// Known already.
         Duplicate = "duplicate",
+        /// On disk, in the inbox: the next runtime takes it in.
+        Queued = "queued",
         /// Webhooks are off.
         Disabled = "disabled",
         /// Not taken: it is no event, or could not be kept.
@@ -128,18 +149,43 @@ pub struct EmittedDelivery {
     pub subscription: SubscriptionId,
 }
 
+impl EmittedEvent {
+    /// Which event this is.
+    pub fn of(event: &Event) -> Self {
+        Self { kind: event.event.kind, idempotency_key: event.event.idempotency_key.clone() }
+    }
+}
+
 impl Emitted {
     /// Of an event that a runtime was given.
     pub fn new(event: EmittedEvent, result: Result<Receipt, EmitError>) -> Self {
         let (outcome, deliveries, error) = match result {
             Ok(Receipt::Accepted(deliveries)) => (Outcome::Accepted, deliveries, None),
             Ok(Receipt::Duplicate) => (Outcome::Duplicate, Vec::new(), None),
+            Ok(Receipt::Queued) => (Outcome::Queued, Vec::new(), None),
             Ok(Receipt::Off) => (Outcome::Disabled, Vec::new(), None),
             Err(error) => (Outcome::Refused, Vec::new(), Some(error.to_string())),
         };
         let deliveries =
             deliveries.into_iter().map(|(id, subscription)| EmittedDelivery { id, subscription }).collect();
         Self { outcome, event: Some(event), deliveries, error }
+    }
+
+    /// What the one who emitted it hears.
+    pub(crate) fn into_receipt(self) -> Result<Receipt, EmitError> {
+        match self.outcome {
+            Outcome::Accepted => {
+                let deliveries =
+                    self.deliveries.into_iter().map(|delivery| (delivery.id, delivery.subscription));
+                Ok(Receipt::Accepted(deliveries.collect()))
+            }
+            Outcome::Duplicate => Ok(Receipt::Duplicate),
+            Outcome::Queued => Ok(Receipt::Queued),
+            Outcome::Disabled => Ok(Receipt::Off),
+            Outcome::Refused => {
+                Err(EmitError::Refused(self.error.unwrap_or_else(|| "it is no event".to_owned())))
+            }
+        }
     }
 
     /// Of a text that is no event.
@@ -205,7 +251,7 @@ impl From<&Sent> for SentReport {
             request: SentRequest {
                 url: sent.attempt.request.url.clone(),
                 headers: sent.attempt.request.headers.clone(),
-                body: serde_json::from_slice(&sent.delivery.body).unwrap_or_default(),
+                body: serde_json::from_slice(&sent.body).unwrap_or_default(),
             },
         }
     }

@@ -17,10 +17,10 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::sync::Semaphore;
 
 use super::protocol::{
-    Emitted, EmittedEvent, Hello, MAX_LINE, Reply, Request, RuntimeFile, SentReport, VERSION,
+    Emitted, EmittedEvent, Hello, MAX_LINE, Reply, Request, RuntimeFile, SentReport, VERSION, runtime_file,
 };
+use crate::actors::{Door, EmitError, NotSent, Sent};
 use crate::event::Event;
-use crate::runtime::{Handle, runtime_file};
 use crate::store::write_atomic;
 
 /// Connections at a time; more wait to be taken.
@@ -29,12 +29,15 @@ const MAX_CONNECTIONS: usize = 64;
 /// How long a connection may be silent, or slow to take an answer.
 const IDLE: Duration = Duration::from_secs(30);
 
+/// How long an event may take to be accepted; the client has put it into the inbox long before.
+const EMIT_WITHIN: Duration = Duration::from_secs(10);
+
 /// How long the token may take to come.
 const GREETING: Duration = Duration::from_secs(2);
 
 /// A listening control port. Dropping it removes `runtime.json`.
 #[derive(Debug)]
-pub struct Server {
+pub(crate) struct Server {
     listener: TcpListener,
     address: SocketAddr,
     token: String,
@@ -46,7 +49,7 @@ impl Server {
     ///
     /// # Errors
     /// The port is in use, or the spool directory cannot be written.
-    pub async fn bind(spool_dir: &Path, port: u16) -> io::Result<Self> {
+    pub(crate) async fn bind(spool_dir: &Path, port: u16) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         let address = listener.local_addr()?;
         let mut token = [0; 32];
@@ -64,21 +67,21 @@ impl Server {
     }
 
     /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Serves until it is dropped.
-    pub async fn serve(&self, handle: Handle) {
+    pub(crate) async fn serve(&self, door: Door) {
         let token: Rc<str> = self.token.as_str().into();
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
             let Ok(place) = places.clone().acquire_owned().await else { return };
             match self.listener.accept().await {
                 Ok((stream, _)) => {
-                    let (handle, token) = (handle.clone(), token.clone());
+                    let (door, token) = (door.clone(), token.clone());
                     actix_rt::spawn(async move {
-                        if let Err(error) = converse(stream, &token, &handle).await {
+                        if let Err(error) = converse(stream, &token, &door).await {
                             log::debug!("control connection ended: {error}");
                         }
                         drop(place);
@@ -102,7 +105,7 @@ impl Drop for Server {
     }
 }
 
-async fn converse(mut stream: TcpStream, token: &str, handle: &Handle) -> io::Result<()> {
+async fn converse(mut stream: TcpStream, token: &str, door: &Door) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let (reader, mut writer) = stream.split();
     let mut reader = BufReader::new(reader);
@@ -118,14 +121,12 @@ async fn converse(mut stream: TcpStream, token: &str, handle: &Handle) -> io::Re
     while let Some(line) = read_line(&mut reader, IDLE).await? {
         match serde_json::from_slice::<Request>(&line) {
             Err(error) => answer(&mut writer, &Reply::<()>::Error(format!("not a request: {error}"))).await?,
-            Ok(Request::Emit { event }) => {
-                answer(&mut writer, &Reply::Ok(emit(handle, &event).await)).await?
-            }
+            Ok(Request::Emit { event }) => answer(&mut writer, &emit(door, &event).await).await?,
             Ok(Request::Test { spec, subscription }) => {
-                answer(&mut writer, &sent(handle.test(spec, subscription).await)).await?;
+                answer(&mut writer, &sent(door.test(spec, subscription).await)).await?;
             }
             Ok(Request::Replay { spec, delivery_id }) => {
-                answer(&mut writer, &sent(handle.replay(spec, delivery_id).await)).await?;
+                answer(&mut writer, &sent(door.replay(spec, delivery_id).await)).await?;
             }
         }
     }
@@ -154,19 +155,22 @@ fn greet(line: &[u8], token: &str) -> Greeting {
     Greeting::Welcome
 }
 
-async fn emit(handle: &Handle, event: &serde_json::Map<String, serde_json::Value>) -> Emitted {
+/// An error here says that the event was not taken now; one that is none is an answer.
+async fn emit(door: &Door, event: &serde_json::Map<String, serde_json::Value>) -> Reply<Emitted> {
     let text = serde_json::to_string(event).unwrap_or_default();
     match Event::from_json(&text) {
-        Err(error) => Emitted::refused(error.to_string()),
+        Err(error) => Reply::Ok(Emitted::refused(error.to_string())),
         Ok(event) => {
-            let shown =
-                EmittedEvent { kind: event.event.kind, idempotency_key: event.event.idempotency_key.clone() };
-            Emitted::new(shown, handle.emit(event).await)
+            let shown = EmittedEvent::of(&event);
+            match door.emit(event, None, EMIT_WITHIN).await {
+                Err(EmitError::Unavailable(error)) => Reply::Error(error),
+                result => Reply::Ok(Emitted::new(shown, result)),
+            }
         }
     }
 }
 
-fn sent(result: Result<crate::actors::Sent, crate::actors::SendError>) -> Reply<SentReport> {
+fn sent(result: Result<Sent, NotSent>) -> Reply<SentReport> {
     match result {
         Ok(sent) => Reply::Ok(SentReport::from(&sent)),
         Err(error) => Reply::Error(error.to_string()),

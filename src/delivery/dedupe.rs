@@ -6,23 +6,26 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::event::IdempotencyKey;
 
-/// How long an event is remembered.
-const WINDOW: SignedDuration = SignedDuration::from_hours(24);
-
 /// Most events remembered; beyond it the oldest is forgotten first.
 const MAX_KNOWN: usize = 100_000;
 
-/// The idempotency keys of the last 24 hours.
-#[derive(Debug, Default)]
+/// The idempotency keys of the last while.
+#[derive(Debug)]
 pub struct Dedupe {
+    window: SignedDuration,
     known: HashMap<IdempotencyKey, Timestamp>,
     order: VecDeque<(Timestamp, IdempotencyKey)>,
 }
 
 impl Dedupe {
+    /// Knows nothing yet, and remembers an event for `window`.
+    pub fn new(window: SignedDuration) -> Self {
+        Self { window, known: HashMap::new(), order: VecDeque::new() }
+    }
+
     /// Whether an event with this key was accepted within the window.
     pub fn knows(&self, key: &IdempotencyKey, now: Timestamp) -> bool {
-        self.known.get(key).is_some_and(|at| now.duration_since(*at) < WINDOW)
+        self.known.get(key).is_some_and(|at| now.duration_since(*at) < self.window)
     }
 
     /// Remembers an accepted event. Call in the order of acceptance.
@@ -30,7 +33,7 @@ impl Dedupe {
         self.known.insert(key.clone(), at);
         self.order.push_back((at, key));
         while self.order.len() > MAX_KNOWN
-            || self.order.front().is_some_and(|(oldest, _)| at.duration_since(*oldest) >= WINDOW)
+            || self.order.front().is_some_and(|(oldest, _)| at.duration_since(*oldest) >= self.window)
         {
             let Some((oldest, key)) = self.order.pop_front() else { break };
             if self.known.get(&key) == Some(&oldest) {
@@ -48,7 +51,7 @@ mod tests {
     fn keys_are_known_for_a_day_and_never_more_than_the_bound() {
         let start: Timestamp = "2025-10-14T10:00:00Z".parse().unwrap();
         let key = |n: usize| -> IdempotencyKey { format!("k{n}").parse().unwrap() };
-        let mut dedupe = Dedupe::default();
+        let mut dedupe = Dedupe::new(SignedDuration::from_hours(24));
         dedupe.remember(key(0), start);
         assert!(dedupe.knows(&key(0), start + SignedDuration::from_hours(23)));
         assert!(!dedupe.knows(&key(0), start + SignedDuration::from_hours(24)));

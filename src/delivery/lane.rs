@@ -1,71 +1,74 @@
 //! All that one subscription decides: what may start now, when to look again, and what an outcome leads to.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::{InFlight, Jitter, Outcome, Pending, RetryPolicy, Verdict};
+use super::{Body, InFlight, Jitter, Outcome, Pending, RetryPolicy, Verdict};
 
 /// The waiting and running deliveries of one subscription. Holds no clock: every question brings `now`.
 #[derive(Debug)]
 pub struct Lane {
     policy: RetryPolicy,
     max_in_flight: usize,
-    waiting: BinaryHeap<Reverse<Waiting>>,
+    max_pending: usize,
+    /// By their place in line, which a retry keeps.
+    waiting: BTreeMap<u64, (Instant, Pending)>,
+    /// When each of `waiting` is due.
+    due: BTreeSet<(Instant, u64)>,
     in_flight: usize,
     arrivals: u64,
     open: bool,
 }
 
-/// Ordered by due time, then by arrival.
-#[derive(Debug)]
-struct Waiting {
-    due: Instant,
-    arrival: u64,
-    pending: Pending,
-}
-
-impl Ord for Waiting {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.due, self.arrival).cmp(&(other.due, other.arrival))
-    }
-}
-
-impl PartialOrd for Waiting {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Waiting {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Waiting {}
-
 impl Lane {
-    /// An empty lane that runs at most `max_in_flight` deliveries at a time.
-    pub fn new(policy: RetryPolicy, max_in_flight: usize) -> Self {
-        Self { policy, max_in_flight, waiting: BinaryHeap::new(), in_flight: 0, arrivals: 0, open: true }
+    /// An empty lane that runs at most `max_in_flight` deliveries at a time and holds about `max_pending`.
+    pub fn new(policy: RetryPolicy, max_in_flight: usize, max_pending: usize) -> Self {
+        Self {
+            policy,
+            max_in_flight,
+            max_pending,
+            waiting: BTreeMap::new(),
+            due: BTreeSet::new(),
+            in_flight: 0,
+            arrivals: 0,
+            open: true,
+        }
     }
 
-    /// Takes a delivery that is to start at `due` or later.
-    pub fn enqueue(&mut self, pending: Pending, due: Instant) {
-        self.arrivals += 1;
-        self.waiting.push(Reverse(Waiting { due, arrival: self.arrivals, pending }));
+    /// Takes a delivery that is to start at `due` or later. Call [`shed`](Self::shed) afterwards.
+    pub fn enqueue(&mut self, mut pending: Pending, due: Instant) {
+        let arrival = pending.arrival.unwrap_or_else(|| {
+            self.arrivals += 1;
+            self.arrivals
+        });
+        pending.arrival = Some(arrival);
+        self.due.insert((due, arrival));
+        self.waiting.insert(arrival, (due, pending));
+    }
+
+    /// While more than `max_pending` are pending: the oldest that is not under way, which is to be dropped.
+    pub fn shed(&mut self) -> Option<Pending> {
+        if self.waiting.len() + self.in_flight <= self.max_pending {
+            return None;
+        }
+        let (arrival, (due, pending)) = self.waiting.pop_first()?;
+        self.due.remove(&(due, arrival));
+        Some(pending)
     }
 
     /// The delivery to start now, if one is due and there is room for it. Call until `None`.
-    pub fn start_next(&mut self, now: Instant) -> Option<InFlight> {
-        let due = self.waiting.peek().is_some_and(|Reverse(first)| first.due <= now);
-        if !self.open || !due || self.in_flight >= self.max_in_flight {
+    pub fn start_next(&mut self, now: Instant) -> Option<(InFlight, Option<Body>)> {
+        if !self.open || !self.is_due(now) || self.in_flight >= self.max_in_flight {
             return None;
         }
-        let Reverse(first) = self.waiting.pop()?;
+        let (_, arrival) = self.due.pop_first()?;
+        let (_, pending) = self.waiting.remove(&arrival)?;
         self.in_flight += 1;
-        Some(first.pending.start())
+        Some(pending.start())
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.due.first().is_some_and(|(first, _)| *first <= now)
     }
 
     /// How long until something is due; `None` while nothing waits or there is no room: then the next
@@ -74,7 +77,7 @@ impl Lane {
         if !self.open || self.in_flight >= self.max_in_flight {
             return None;
         }
-        self.waiting.peek().map(|Reverse(first)| first.due.saturating_duration_since(now))
+        self.due.first().map(|(first, _)| first.saturating_duration_since(now))
     }
 
     /// Ends an attempt that [`start_next`](Self::start_next) began and makes room for another. A retry waits
@@ -106,8 +109,7 @@ impl Lane {
 
     /// Whether something is under way, or would start as soon as there is room.
     pub fn is_busy(&self, now: Instant) -> bool {
-        let due = self.waiting.peek().is_some_and(|Reverse(first)| first.due <= now);
-        self.in_flight > 0 || (self.open && due)
+        self.in_flight > 0 || (self.open && self.is_due(now))
     }
 }
 
@@ -127,10 +129,9 @@ mod tests {
             spec: "SPEC-1".parse().unwrap(),
             key: "k".parse().unwrap(),
             kind: EventKind::StageCompleted,
-            body: "{}".into(),
             accepted_at: "2025-10-14T10:00:00Z".parse().unwrap(),
         };
-        Pending::new(Arc::new(delivery), 0)
+        Pending::new(Arc::new(delivery), None)
     }
 
     fn outcome(status: Option<u16>) -> Outcome {
@@ -146,27 +147,34 @@ mod tests {
 
     proptest! {
         /// Whatever the endpoint answers and whenever the clock is read: each delivery ends exactly once, is tried
-        /// at most `max_attempts` times and never before it is due, and no more than allowed are in flight.
+        /// at most `max_attempts` times and never before it is due, no more than allowed are in flight or pending, and
+        /// what is dropped is the oldest that waits.
         #[test]
         fn nothing_is_lost_and_nothing_ends_twice(
             count in 1usize..20,
             max_in_flight in 1usize..5,
             max_attempts in 1u32..5,
+            max_pending in 1usize..25,
             answers in proptest::collection::vec(prop_oneof![Just(None), Just(Some(200)), Just(Some(500)), Just(Some(404))], 1..50),
             steps in proptest::collection::vec((0u64..3_000, any::<bool>()), 1..400),
         ) {
             let start = Instant::now();
-            let mut lane = Lane::new(policy(max_attempts), max_in_flight);
+            let mut lane = Lane::new(policy(max_attempts), max_in_flight, max_pending);
             let mut ended = BTreeSet::new();
             let mut running: Vec<InFlight> = Vec::new();
             let mut answers = answers.iter().cycle();
             for _ in 0..count {
                 lane.enqueue(pending(), start);
+                while let Some(dropped) = lane.shed() {
+                    prop_assert!(lane.waiting.keys().all(|waiting| *waiting > dropped.arrival.unwrap()));
+                    prop_assert!(ended.insert(dropped.delivery().id));
+                }
+                prop_assert!(lane.waiting() <= max_pending);
             }
             let mut now = start;
             for (advance, finish_first) in steps.iter().copied().chain(std::iter::repeat_n((120_000, true), 200)) {
                 now += Duration::from_millis(advance);
-                while let Some(in_flight) = lane.start_next(now) {
+                while let Some((in_flight, _)) = lane.start_next(now) {
                     prop_assert!(in_flight.attempt() <= max_attempts);
                     running.push(in_flight);
                 }
@@ -180,11 +188,13 @@ mod tests {
                         Verdict::Retry { pending, wait } => {
                             prop_assert!(wait >= Duration::from_secs(1));
                             lane.enqueue(pending, now + wait);
+                            prop_assert!(lane.shed().is_none(), "a retry pushes nobody out");
                         }
                         Verdict::Delivered | Verdict::DeadLetter(_) => prop_assert!(ended.insert(id)),
                     }
                 }
                 prop_assert_eq!(ended.len() + running.len() + lane.waiting(), count);
+                prop_assert_eq!(lane.due.len(), lane.waiting.len());
             }
             prop_assert_eq!(ended.len(), count);
         }
@@ -193,7 +203,7 @@ mod tests {
     #[test]
     fn a_closed_lane_starts_nothing_and_keeps_what_waits() {
         let now = Instant::now();
-        let mut lane = Lane::new(policy(3), 1);
+        let mut lane = Lane::new(policy(3), 1, 10);
         lane.enqueue(pending(), now);
         assert!(lane.is_busy(now));
         lane.close();

@@ -1,5 +1,6 @@
 //! One event on its way to one subscription: its states, and what each attempt's outcome means.
 
+mod body;
 mod dedupe;
 mod lane;
 mod outcome;
@@ -10,11 +11,11 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use uuid::Uuid;
 
+pub use body::{Body, BodyBudget};
 pub use dedupe::Dedupe;
 pub use lane::Lane;
 pub use outcome::{Failure, FailureClass, Judgement, MAX_KEPT_BYTES, Outcome, Reason, Response};
@@ -103,8 +104,6 @@ pub struct Delivery {
     pub key: IdempotencyKey,
     /// Its type, for the `X-SpecKit-Event` header.
     pub kind: EventKind,
-    /// The body, byte-identical on every attempt; shared by the deliveries of one event.
-    pub body: Bytes,
     /// When the event was accepted.
     pub accepted_at: Timestamp,
 }
@@ -114,12 +113,20 @@ pub struct Delivery {
 pub struct Pending {
     delivery: Arc<Delivery>,
     attempts_made: u32,
+    /// Its place in line, once a lane has taken it.
+    arrival: Option<u64>,
+    body: Option<Body>,
 }
 
 impl Pending {
-    /// A delivery of which `attempts_made` attempts have ended without success; 0 for a new one.
-    pub fn new(delivery: Arc<Delivery>, attempts_made: u32) -> Self {
-        Self { delivery, attempts_made }
+    /// A new delivery, with its body where there is room for it in memory; else the first attempt reads it back.
+    pub fn new(delivery: Arc<Delivery>, body: Option<Body>) -> Self {
+        Self { delivery, attempts_made: 0, arrival: None, body }
+    }
+
+    /// A delivery of which `attempts_made` attempts have ended without success.
+    pub fn recovered(delivery: Arc<Delivery>, attempts_made: u32) -> Self {
+        Self { delivery, attempts_made, arrival: None, body: None }
     }
 
     /// What is delivered.
@@ -127,9 +134,15 @@ impl Pending {
         &self.delivery
     }
 
-    /// Begins the next attempt.
-    pub fn start(self) -> InFlight {
-        InFlight { attempt: self.attempts_made.saturating_add(1), delivery: self.delivery }
+    /// How many attempts have ended without success.
+    pub fn attempts_made(&self) -> u32 {
+        self.attempts_made
+    }
+
+    /// Begins the next attempt. The body goes with it.
+    pub fn start(self) -> (InFlight, Option<Body>) {
+        let attempt = self.attempts_made.saturating_add(1);
+        (InFlight { attempt, delivery: self.delivery, arrival: self.arrival }, self.body)
     }
 }
 
@@ -138,6 +151,7 @@ impl Pending {
 pub struct InFlight {
     delivery: Arc<Delivery>,
     attempt: u32,
+    arrival: Option<u64>,
 }
 
 /// What follows from one attempt.
@@ -177,7 +191,13 @@ impl InFlight {
             }
             Judgement::Retry => Verdict::Retry {
                 wait: policy.wait_before_retry(self.attempt, jitter),
-                pending: Pending::new(self.delivery, self.attempt),
+                // The next attempt reads the body back: what waits keeps no bodies in memory.
+                pending: Pending {
+                    delivery: self.delivery,
+                    attempts_made: self.attempt,
+                    arrival: self.arrival,
+                    body: None,
+                },
             },
         }
     }

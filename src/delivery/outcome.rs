@@ -101,6 +101,8 @@ pub enum Reason {
         /// Where it pointed, without path.
         host: Option<String>,
     },
+    /// Newer deliveries pushed it out: more than `max_pending` of its subscription were pending.
+    SpoolSaturated,
 }
 
 impl fmt::Display for Reason {
@@ -112,6 +114,9 @@ impl fmt::Display for Reason {
                 write!(f, "the endpoint redirects to {host} (status {status})")
             }
             Self::Redirected { status, host: None } => write!(f, "the endpoint redirects (status {status})"),
+            Self::SpoolSaturated => f.write_str(
+                "dropped: more deliveries of its subscription were pending than max_pending allows",
+            ),
         }
     }
 }
@@ -137,6 +142,9 @@ impl Reason {
             }
             Self::Redirected { .. } => {
                 "redirects are not followed: set the subscription's url to the final address, then replay"
+            }
+            Self::SpoolSaturated => {
+                "the endpoint is down or too slow for what happens: mend it or raise max_pending, then replay"
             }
         }
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff as _;
+use jiff::SignedDuration;
 
 /// How often, and how long apart, a delivery is tried.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +49,13 @@ impl RetryPolicy {
         }
         wait.min(self.max) + jitter.0.min(self.jitter)
     }
+
+    /// What is left of the wait after `attempts_made` attempts, by a wall clock that says `left` and may have jumped
+    /// since: never negative, never more than that wait can be.
+    pub fn remaining_wait(&self, attempts_made: u32, left: SignedDuration) -> Duration {
+        let longest = self.wait_before_retry(attempts_made.max(1), Jitter(self.jitter));
+        Duration::try_from(left).unwrap_or(Duration::ZERO).min(longest)
+    }
 }
 
 #[cfg(test)]
@@ -73,6 +81,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_clock_that_jumps_neither_parks_a_delivery_nor_shortens_what_is_left(attempts in 0u32..40, left_ms in -100_000i64..400_000, jump_s in -7200i64..7200) {
+            let policy = policy();
+            let longest = policy.wait_before_retry(attempts.max(1), Jitter(policy.jitter));
+            let left = SignedDuration::from_millis(left_ms);
+            let jumped = policy.remaining_wait(attempts, left + SignedDuration::from_secs(jump_s));
+            prop_assert!(jumped <= longest);
+            if left >= SignedDuration::ZERO && jump_s >= 0 {
+                prop_assert!(jumped >= policy.remaining_wait(attempts, left));
+            }
+        }
+
         #[test]
         fn the_law(initial in 1u64..100_000, factor in 1.0f64..10.0, max in 1u64..1_000_000, retry in 1u32..40, jitter in 0u64..500) {
             let policy = RetryPolicy {

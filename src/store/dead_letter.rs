@@ -1,8 +1,13 @@
 //! A delivery given up: one file that holds all it takes to understand it and to send it again.
 
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -57,6 +62,7 @@ impl DeadLetter {
     /// The body is not JSON, which no accepted event's is.
     pub fn new(
         delivery: &Delivery,
+        body: &Bytes,
         reason: Reason,
         attempts: Vec<AttemptSummary>,
         dead_at: Timestamp,
@@ -75,7 +81,7 @@ impl DeadLetter {
             replay: format!("spec-notify replay {} --delivery-id {}", delivery.spec, delivery.id),
             reason,
             attempts,
-            body: RawValue::from_string(String::from_utf8_lossy(&delivery.body).into_owned())?,
+            body: RawValue::from_string(String::from_utf8_lossy(body).into_owned())?,
         })
     }
 
@@ -87,47 +93,167 @@ impl DeadLetter {
             spec: self.spec.clone(),
             key: self.idempotency_key.clone(),
             kind: self.event,
-            body: self.body.get().to_owned().into(),
             accepted_at: self.accepted_at,
         }
     }
 
-    pub(super) fn write(&self, path: &Path) -> Result<(), StoreError> {
-        // Not pretty-printed: that would touch the body's bytes.
-        let json = serde_json::to_vec(self).map_err(|error| StoreError::on("write", path)(error.into()))?;
-        files::write_atomic(path, &json).map_err(StoreError::on("write", path))
+    /// Its payload.
+    pub fn payload(&self) -> Bytes {
+        self.body.get().to_owned().into()
+    }
+}
+
+/// The dead letters of one SPEC: at most so many bytes, the oldest make room.
+#[derive(Debug)]
+pub(super) struct DeadLetters {
+    dir: PathBuf,
+    max_bytes: u64,
+    /// By when they were last written.
+    sizes: BTreeMap<(SystemTime, DeliveryId), u64>,
+}
+
+impl DeadLetters {
+    /// Opens or creates `dir`.
+    pub(super) fn open(dir: PathBuf, max_bytes: u64) -> Result<Self, StoreError> {
+        files::create_dir_durably(&dir)?;
+        let mut letters = Self { dir, max_bytes, sizes: BTreeMap::new() };
+        letters.list().map_err(StoreError::on("list", &letters.dir))?;
+        Ok(letters)
     }
 
-    pub(super) fn read(path: &Path) -> Result<Self, StoreError> {
-        let json = fs::read(path).map_err(StoreError::on("read", path))?;
-        serde_json::from_slice(&json).map_err(|error| StoreError::on("read", path)(error.into()))
+    fn list(&mut self) -> io::Result<()> {
+        self.sizes.clear();
+        for entry in fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            if let Some(id) = id_of(&entry.file_name()) {
+                let found = entry.metadata()?;
+                self.sizes.insert((found.modified()?, id), found.len());
+            }
+        }
+        Ok(())
     }
+
+    /// Writes a letter, whole and synced, in place of an older one of the same delivery; then removes the oldest
+    /// others while there are too many bytes.
+    pub(super) fn write(&mut self, letter: &DeadLetter) -> Result<(), StoreError> {
+        let path = path(&self.dir, letter.id);
+        // Not pretty-printed: that would touch the body's bytes.
+        let json =
+            serde_json::to_vec(letter).map_err(|error| StoreError::on("write", &path)(error.into()))?;
+        files::write_atomic(&path, &json).map_err(StoreError::on("write", &path))?;
+        self.sizes.retain(|(_, id), _| *id != letter.id);
+        // Not the file's own time, which is too coarse to tell two letters apart.
+        self.sizes.insert((SystemTime::now(), letter.id), json.len() as u64);
+        self.make_room(letter.id);
+        Ok(())
+    }
+
+    fn make_room(&mut self, newest: DeliveryId) {
+        let mut total: u64 = self.sizes.values().sum();
+        while total > self.max_bytes
+            && let Some((oldest, size)) =
+                self.sizes.iter().find(|((_, id), _)| *id != newest).map(|(k, v)| (*k, *v))
+        {
+            self.sizes.remove(&oldest);
+            total -= size;
+            let path = path(&self.dir, oldest.1);
+            match files::remove(&path) {
+                Ok(()) => log::warn!(
+                    "removed the dead letter {}, the oldest: together they are above max_dead_letter_bytes ({}); \
+                     it can no longer be replayed",
+                    path.display(),
+                    self.max_bytes
+                ),
+                Err(error) => log::error!("cannot remove the dead letter {}: {error}", path.display()),
+            }
+        }
+    }
+
+    /// Removes a letter, if there is one.
+    pub(super) fn remove(&mut self, id: DeliveryId) -> Result<(), StoreError> {
+        self.sizes.retain(|(_, other), _| *other != id);
+        let path = path(&self.dir, id);
+        match files::remove(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::on("remove", &path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The file of a delivery's dead letter.
+pub(super) fn path(dir: &Path, id: DeliveryId) -> PathBuf {
+    dir.join(format!("{id}.json"))
+}
+
+/// The deliveries that have a dead letter in `dir`.
+pub(super) fn ids(dir: &Path) -> HashSet<DeliveryId> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter_map(|entry| id_of(&entry.file_name())).collect()
+}
+
+fn id_of(name: &OsStr) -> Option<DeliveryId> {
+    name.to_str()?.strip_suffix(".json")?.parse().ok()
+}
+
+/// Reads the dead letter of a delivery.
+pub(super) fn read(dir: &Path, id: DeliveryId) -> Result<DeadLetter, StoreError> {
+    let path = path(dir, id);
+    let json = fs::read(&path).map_err(StoreError::on("read", &path))?;
+    serde_json::from_slice(&json).map_err(|error| StoreError::on("read", &path)(error.into()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_dead_letter_keeps_the_body_byte_for_byte() {
-        let dir = tempfile::tempdir().unwrap();
-        let body = r#"{"n":1.10,"u":"\u00fc"}"#;
+    fn letter(body: &str) -> DeadLetter {
         let delivery = Delivery {
             id: DeliveryId::random(),
             subscription: "s".parse().unwrap(),
             spec: "SPEC-1".parse().unwrap(),
             key: "k".parse().unwrap(),
             kind: EventKind::StageCompleted,
-            body: body.into(),
             accepted_at: "2025-10-14T10:00:00.123Z".parse().unwrap(),
         };
-        let letter =
-            DeadLetter::new(&delivery, Reason::Exhausted { attempts: 3 }, vec![], delivery.accepted_at)
-                .unwrap();
-        let path = dir.path().join("x.json");
-        letter.write(&path).unwrap();
-        let read = DeadLetter::read(&path).unwrap();
-        assert_eq!(read.delivery(), delivery);
-        assert_eq!(read.replay, format!("spec-notify replay SPEC-1 --delivery-id {}", delivery.id));
+        let reason = Reason::Exhausted { attempts: 3 };
+        let body = Bytes::from(body.to_owned());
+        let letter = DeadLetter::new(&delivery, &body, reason, vec![], delivery.accepted_at).unwrap();
+        assert_eq!(letter.delivery(), delivery);
+        letter
+    }
+
+    #[test]
+    fn a_dead_letter_keeps_the_body_byte_for_byte() {
+        let dir = tempfile::tempdir().unwrap();
+        let body = r#"{"n":1.10,"u":"\u00fc"}"#;
+        let letter = letter(body);
+        DeadLetters::open(dir.path().to_owned(), 10_000).unwrap().write(&letter).unwrap();
+        let read = read(dir.path(), letter.id).unwrap();
+        assert_eq!(read.payload(), body.as_bytes());
+        assert_eq!(read.replay, format!("spec-notify replay SPEC-1 --delivery-id {}", letter.id));
+    }
+
+    #[test]
+    fn the_oldest_make_room_and_the_newest_always_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let size = serde_json::to_vec(&letter("{}")).unwrap().len() as u64;
+        let mut letters = DeadLetters::open(dir.path().to_owned(), 3 * size + 10).unwrap();
+        let written: Vec<DeadLetter> = (0..5).map(|_| letter("{}")).collect();
+        for letter in &written {
+            letters.write(letter).unwrap();
+        }
+        let left = |n: usize| read(dir.path(), written[n].id).is_ok();
+        assert_eq!([0, 1, 2, 3, 4].map(left), [false, false, true, true, true]);
+        // Known again after a restart.
+        let mut letters = DeadLetters::open(dir.path().to_owned(), 1).unwrap();
+        let large = letter("{}");
+        letters.write(&large).unwrap();
+        assert_eq!([2, 3, 4].map(left), [false; 3]);
+        assert!(read(dir.path(), large.id).is_ok());
+        letters.remove(large.id).unwrap();
+        letters.remove(large.id).unwrap();
+        assert!(letters.sizes.is_empty());
     }
 }

@@ -1,18 +1,24 @@
 //! The audit log of one SPEC: JSON Lines, one line an attempt and one a final state.
 
 use std::fs::File;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::spool::FinalState;
+use super::dead_letter::DeadLetter;
+use super::record::FinalState;
 use super::{StoreError, files};
 use crate::clock;
 use crate::delivery::{DeliveryId, FailureClass, Reason, SubscriptionId};
 use crate::event::{EventKind, IdempotencyKey};
+
+/// What is appended to.
+const CURRENT: &str = "deliveries.jsonl";
+
+/// What was, until it was half the bound.
+const PREVIOUS: &str = "deliveries.1.jsonl";
 
 /// One attempt.
 #[derive(Debug, Serialize)]
@@ -115,6 +121,24 @@ pub struct FinalLine<'a> {
     pub reason: Option<&'a Reason>,
 }
 
+impl<'a> FinalLine<'a> {
+    /// The end of a delivery whose dead letter is written.
+    pub fn of_dead_letter(letter: &'a DeadLetter) -> Self {
+        Self {
+            v: 1,
+            record: "final",
+            time: letter.dead_at,
+            delivery: letter.id,
+            idempotency_key: &letter.idempotency_key,
+            event: letter.event,
+            subscription: &letter.subscription,
+            attempts: u32::try_from(letter.attempts.len()).unwrap_or(u32::MAX),
+            state: (&letter.reason).into(),
+            reason: Some(&letter.reason),
+        }
+    }
+}
+
 /// One attempt in few bytes: what a dead letter lists, and what the spool remembers between attempts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AttemptSummary {
@@ -136,44 +160,99 @@ pub struct AttemptSummary {
     pub latency_ms: f64,
 }
 
-/// A SPEC's evidence file, open for appending.
+/// Adds a line of evidence to others.
+pub fn add_line(line: &impl Serialize, lines: &mut Vec<u8>) {
+    match serde_json::to_vec(line) {
+        Ok(json) => {
+            lines.extend_from_slice(&json);
+            lines.push(b'\n');
+        }
+        Err(error) => log::error!("an evidence line cannot be written: {error}"),
+    }
+}
+
+/// A SPEC's evidence, open for appending: `deliveries.jsonl`, and `deliveries.1.jsonl` with what came before.
 #[derive(Debug)]
 pub(super) struct EvidenceFile {
-    path: PathBuf,
+    dir: PathBuf,
     file: File,
+    length: u64,
+    max_bytes: u64,
     batch: Vec<u8>,
 }
 
 impl EvidenceFile {
-    /// Opens or creates `deliveries.jsonl` in `dir`; cuts a torn last line.
-    pub(super) fn open(dir: &Path) -> Result<Self, StoreError> {
+    /// Opens or creates the file in `dir`; cuts a torn last line. Both files together stay within `max_bytes`, give
+    /// or take one batch.
+    pub(super) fn open(dir: &Path, max_bytes: u64) -> Result<Self, StoreError> {
         files::create_dir_durably(dir)?;
-        let path = dir.join("deliveries.jsonl");
+        let path = dir.join(CURRENT);
         let mut file = files::private_file(&path).map_err(StoreError::on("open", &path))?;
         files::cut_torn_line(&mut file).map_err(StoreError::on("repair", &path))?;
-        Ok(Self { path, file, batch: Vec::new() })
+        let length = file.metadata().map_err(StoreError::on("read", &path))?.len();
+        Ok(Self { dir: dir.to_owned(), file, length, max_bytes, batch: Vec::new() })
     }
 
-    pub(super) fn append(&mut self, line: &impl Serialize) {
-        match serde_json::to_vec(line) {
-            Ok(json) => {
-                self.batch.extend_from_slice(&json);
-                self.batch.push(b'\n');
-            }
-            Err(error) => log::error!("evidence line for {} not written: {error}", self.path.display()),
-        }
+    /// Adds whole lines to the batch.
+    pub(super) fn append(&mut self, lines: &[u8]) {
+        self.batch.extend_from_slice(lines);
     }
 
+    /// Writes the batch. What cannot be written is lost, and the file ends with a whole line all the same.
     pub(super) fn flush(&mut self) -> Result<(), StoreError> {
         if self.batch.is_empty() {
             return Ok(());
         }
-        let written = self.file.write_all(&self.batch).map_err(StoreError::on("write", &self.path));
-        self.batch.clear();
-        written
+        let path = self.dir.join(CURRENT);
+        let batch = std::mem::take(&mut self.batch);
+        if self.length > 0 && self.length + batch.len() as u64 > self.max_bytes / 2 {
+            let moved =
+                files::rename(&path, &self.dir.join(PREVIOUS)).and_then(|()| files::private_file(&path));
+            self.file = moved.map_err(StoreError::on("rotate", &path))?;
+            self.length = 0;
+        }
+        match files::append(&mut self.file, &batch) {
+            Ok(()) => {
+                self.length += batch.len() as u64;
+                Ok(())
+            }
+            Err(error) => {
+                if let Err(error) = files::cut(&self.file, self.length) {
+                    log::error!("{} may end with a part of a line: {error}", path.display());
+                }
+                Err(StoreError::on("write", &path)(error))
+            }
+        }
     }
 
     pub(super) fn sync(&mut self) -> Result<(), StoreError> {
-        self.file.sync_data().map_err(StoreError::on("sync", &self.path))
+        files::sync(&self.file).map_err(StoreError::on("sync", &self.dir.join(CURRENT)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_files_stay_within_the_bound_and_hold_the_newest_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut evidence = EvidenceFile::open(dir.path(), 1000).unwrap();
+        for n in 0..300 {
+            let mut line = Vec::new();
+            add_line(&serde_json::json!({"n": n}), &mut line);
+            evidence.append(&line);
+            evidence.flush().unwrap();
+        }
+        let read = |name| std::fs::read_to_string(dir.path().join(name)).unwrap();
+        let (previous, current) = (read(PREVIOUS), read(CURRENT));
+        assert!(previous.len() + current.len() <= 1000);
+        assert!(previous.len() + current.len() >= 490);
+        let numbers: Vec<i64> = (previous + &current)
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap()["n"].as_i64().unwrap())
+            .collect();
+        let first = numbers[0];
+        assert_eq!(numbers, (first..300).collect::<Vec<_>>());
     }
 }

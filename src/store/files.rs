@@ -1,4 +1,5 @@
-//! The few file operations that must be right for durability: new directories, whole-file replacement, repair.
+//! The few file operations that must be right for durability. Every change on disk goes through here, so that the
+//! tests can stop the program, or make the disk fail, between any two of them.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -7,51 +8,76 @@ use std::path::Path;
 
 use super::StoreError;
 
-/// Creates a directory and its missing parents; each new entry is synced in the directory above it.
+/// Creates a directory and its missing parents; each new entry is synced in the directory above it. The directory
+/// itself must not be a symbolic link: what is ours is not written elsewhere.
 pub(super) fn create_dir_durably(dir: &Path) -> Result<(), StoreError> {
-    if dir.is_dir() {
-        return Ok(());
+    match fs::symlink_metadata(dir) {
+        Ok(found) if found.is_dir() => return Ok(()),
+        Ok(found) => {
+            let what = if found.is_symlink() { "a symbolic link" } else { "a file" };
+            let error = io::Error::other(format!("{what} is in its place; move it away"));
+            return Err(StoreError::on("use the directory", dir)(error));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(StoreError::on("use the directory", dir)(error)),
     }
     let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
-    if let Some(parent) = parent {
+    if let Some(parent) = parent
+        && !parent.is_dir()
+    {
         create_dir_durably(parent)?;
     }
-    match fs::create_dir(dir) {
+    match step().and_then(|()| fs::create_dir(dir)) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
-        Err(error) => return Err(StoreError::on("create directory", dir)(error)),
+        Err(error) => return Err(StoreError::on("create the directory", dir)(error)),
     }
-    sync_dir(parent.unwrap_or(Path::new(".")))
+    let parent = parent.unwrap_or(Path::new("."));
+    sync_dir(parent).map_err(StoreError::on("sync the directory", parent))
 }
 
 /// Syncs a directory's entries.
-pub(super) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(StoreError::on("sync directory", dir))
-}
-
-/// Opens a file for reading and appending, made 0600 where it is new.
-///
-/// # Errors
-/// As `open`.
-pub fn private_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
-}
-
-/// Replaces a file's content: readers see the old one or the new one, whole. The file is 0600.
-///
-/// # Errors
-/// The directory is not writable or the disk is full; the old content stands.
-pub fn write_atomic(path: &Path, content: &[u8]) -> io::Result<()> {
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut temporary = tempfile::NamedTempFile::new_in(dir)?;
-    temporary.write_all(content)?;
-    temporary.as_file().sync_all()?;
-    temporary.persist(path)?;
+pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+    step()?;
     File::open(dir)?.sync_all()
 }
 
-/// Cuts a last line that has no newline, which a crash left. Returns the length kept and the bytes cut.
-pub(super) fn cut_torn_line(file: &mut File) -> io::Result<(u64, u64)> {
+/// Opens a file for reading and appending, made 0600 where it is new; never through a symbolic link.
+pub(super) fn private_file(path: &Path) -> io::Result<File> {
+    step()?;
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    options.open(path).map_err(|error| match error.raw_os_error() {
+        Some(libc::ELOOP) => io::Error::other("a symbolic link is in its place; move it away"),
+        _ => error,
+    })
+}
+
+/// Appends to a file.
+pub(super) fn append(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    if let Err(error) = step() {
+        // A disk that fills up takes a part.
+        file.write_all(&bytes[..bytes.len() / 2])?;
+        return Err(error);
+    }
+    file.write_all(bytes)
+}
+
+/// Syncs a file's content.
+pub(super) fn sync(file: &File) -> io::Result<()> {
+    step()?;
+    file.sync_data()
+}
+
+/// Cuts a file to `length`.
+pub(super) fn cut(file: &File, length: u64) -> io::Result<()> {
+    step()?;
+    file.set_len(length)?;
+    file.sync_all()
+}
+
+/// Cuts a last line that has no newline, which a crash left.
+pub(super) fn cut_torn_line(file: &mut File) -> io::Result<()> {
     const BLOCK: u64 = 64 * 1024;
     let length = file.seek(SeekFrom::End(0))?;
     let mut end = length;
@@ -62,15 +88,108 @@ pub(super) fn cut_torn_line(file: &mut File) -> io::Result<(u64, u64)> {
         file.take(end - start).read_to_end(&mut block)?;
         if let Some(newline) = block.iter().rposition(|byte| *byte == b'\n') {
             let kept = start + newline as u64 + 1;
-            if kept < length {
-                file.set_len(kept)?;
-            }
-            return Ok((kept, length - kept));
+            return if kept < length { cut(file, kept) } else { Ok(()) };
         }
         end = start;
     }
-    if length > 0 {
-        file.set_len(0)?;
+    if length > 0 { cut(file, 0) } else { Ok(()) }
+}
+
+/// Removes a file.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    step()?;
+    fs::remove_file(path)
+}
+
+/// Moves a file over another one.
+pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    step()?;
+    fs::rename(from, to)
+}
+
+/// Replaces a file's content: readers see the old one or the new one, whole. The file is 0600.
+///
+/// # Errors
+/// The directory is not writable or the disk is full; the old content stands.
+pub fn write_atomic(path: &Path, content: &[u8]) -> io::Result<()> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut temporary = tempfile::NamedTempFile::new_in(dir)?;
+    append(temporary.as_file_mut(), content)?;
+    step()?;
+    temporary.as_file().sync_all()?;
+    step()?;
+    temporary.persist(path)?;
+    sync_dir(dir)
+}
+
+#[cfg(not(test))]
+#[inline]
+fn step() -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+use fault::step;
+
+/// What the tests put between two file operations.
+#[cfg(test)]
+pub(super) mod fault {
+    use std::cell::Cell;
+    use std::io;
+
+    #[derive(Clone, Copy)]
+    enum Armed {
+        No,
+        /// The process stops after so many operations, for good.
+        Crash(usize),
+        /// After so many operations, so many fail.
+        Full(usize, usize),
     }
-    Ok((0, length))
+
+    thread_local! {
+        static ARMED: Cell<Armed> = const { Cell::new(Armed::No) };
+    }
+
+    /// What a simulated crash unwinds with.
+    pub(in crate::store) struct Crashed;
+
+    /// Runs `work`, stopping it after `operations`; whether it got to its end.
+    pub(in crate::store) fn crash_after(operations: usize, work: impl FnOnce()) -> bool {
+        ARMED.set(Armed::Crash(operations));
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        ARMED.set(Armed::No);
+        match ended {
+            Ok(()) => true,
+            Err(reason) if reason.is::<Crashed>() => false,
+            Err(reason) => std::panic::resume_unwind(reason),
+        }
+    }
+
+    /// Runs `work` on a disk of which `failures` operations fail after `operations`; whether any did.
+    pub(in crate::store) fn full_after(operations: usize, failures: usize, work: impl FnOnce()) -> bool {
+        ARMED.set(Armed::Full(operations, failures));
+        work();
+        let left = ARMED.replace(Armed::No);
+        matches!(left, Armed::Full(0, left) if left < failures)
+    }
+
+    pub(super) fn step() -> io::Result<()> {
+        match ARMED.get() {
+            Armed::No => Ok(()),
+            Armed::Crash(0) => std::panic::resume_unwind(Box::new(Crashed)),
+            Armed::Crash(left) => {
+                ARMED.set(Armed::Crash(left - 1));
+                Ok(())
+            }
+            Armed::Full(0, 0) => Ok(()),
+            Armed::Full(0, failures) => {
+                ARMED.set(Armed::Full(0, failures - 1));
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            Armed::Full(left, failures) => {
+                ARMED.set(Armed::Full(left - 1, failures));
+                Ok(())
+            }
+        }
+    }
 }

@@ -1,9 +1,13 @@
-//! Everything on disk: the spool, the evidence and the dead letters. One owner at a time, the Ledger.
+//! Everything on disk: the spool, the inbox, the evidence and the dead letters. One owner at a time, the Ledger.
 
+#[cfg(test)]
+mod crash_tests;
 mod dead_letter;
 mod evidence;
 mod files;
-mod spool;
+mod inbox;
+mod journal;
+mod record;
 
 use std::collections::HashMap;
 use std::fs::{self, File, TryLockError};
@@ -11,15 +15,27 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+
 pub use dead_letter::DeadLetter;
-pub use evidence::{AttemptLine, AttemptSummary, ErrorLine, FinalLine, RequestLine, ResponseLine};
-pub use files::{private_file, write_atomic};
-pub use spool::{Accepted, AcceptedDelivery, FinalState, Record, Recovered};
+pub use evidence::{
+    AttemptLine, AttemptSummary, ErrorLine, FinalLine, RequestLine, ResponseLine,
+    add_line as add_evidence_line,
+};
+pub use files::write_atomic;
+pub use inbox::{InboxName, Taken, put as put_in_inbox};
+pub use record::{Accepted, AcceptedDelivery, FinalState, Record};
 
+use crate::clock;
 use crate::delivery::{Delivery, DeliveryId};
-use crate::event::SpecId;
+use crate::event::{IdempotencyKey, SpecId};
+use dead_letter::DeadLetters;
+use evidence::EvidenceFile;
+use inbox::Inbox;
+use journal::{Broken, Journal};
 
-/// Open spool and evidence files kept at a time; beyond it all are closed and reopened as needed.
+/// Open spool and evidence files kept at a time, each; beyond it all are closed and reopened as needed.
 const MAX_OPEN_FILES: usize = 64;
 
 /// A file operation that failed, and on which path.
@@ -56,192 +72,42 @@ pub enum OpenError {
     Io(#[from] StoreError),
 }
 
-/// The owner's view of the disk. Dropping it gives the spool up.
-#[derive(Debug)]
-pub struct Store {
-    spool_dir: PathBuf,
-    evidence_dir: PathBuf,
-    spools: HashMap<SpecId, spool::SpoolFile>,
-    evidence: HashMap<SpecId, evidence::EvidenceFile>,
-    attempts: HashMap<DeliveryId, Vec<AttemptSummary>>,
-    _lock: File,
+/// Where everything is, and how much of it there may be.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// Absolute path of the spool.
+    pub spool_dir: PathBuf,
+    /// Absolute path of the evidence tree's root.
+    pub evidence_dir: PathBuf,
+    /// Evidence of one SPEC, in bytes.
+    pub max_evidence_bytes: u64,
+    /// Dead letters of one SPEC, in bytes.
+    pub max_dead_letter_bytes: u64,
+    /// How long an event is known after it was accepted.
+    pub dedupe_window: SignedDuration,
 }
 
-impl Store {
-    /// Takes the spool's lock and reads what is pending.
-    ///
-    /// # Errors
-    /// Owned by another process, written by a later version, or not writable.
-    pub fn open(spool_dir: &Path, evidence_dir: &Path) -> Result<(Self, Recovered), OpenError> {
-        files::create_dir_durably(spool_dir)?;
-        let lock_path = spool_dir.join("lock");
-        let lock = private_file(&lock_path).map_err(StoreError::on("open", &lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(OpenError::Locked(spool_dir.to_owned())),
-            Err(TryLockError::Error(source)) => return Err(StoreError::on("lock", &lock_path)(source).into()),
-        }
-        let mut store = Self {
-            spool_dir: spool_dir.to_owned(),
-            evidence_dir: evidence_dir.to_owned(),
-            spools: HashMap::new(),
-            evidence: HashMap::new(),
-            attempts: HashMap::new(),
-            _lock: lock,
-        };
-        let mut recovered = Recovered::default();
-        for spec in store.specs()? {
-            let path = store.spool_path(&spec);
-            let (file, found) = spool::SpoolFile::open(&path, &spec)?;
-            recovered.absorb(found);
-            store.keep_spool(spec, file);
-        }
-        store.attempts = recovered.take_attempts();
-        Ok((store, recovered))
-    }
-
-    fn specs(&self) -> Result<Vec<SpecId>, StoreError> {
-        let failed = |source| StoreError::on("list", &self.spool_dir)(source);
-        let mut specs = Vec::new();
-        for entry in fs::read_dir(&self.spool_dir).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
-            if let Some(spec) = name.to_str().and_then(|name| name.parse::<SpecId>().ok())
-                && self.spool_path(&spec).is_file()
-            {
-                specs.push(spec);
-            }
-        }
-        specs.sort();
-        Ok(specs)
-    }
-
-    fn spool_path(&self, spec: &SpecId) -> PathBuf {
-        self.spool_dir.join(spec.as_str()).join("spool.jsonl")
-    }
-
-    fn dead_letter_path(&self, spec: &SpecId, id: DeliveryId) -> PathBuf {
-        self.spool_dir.join(spec.as_str()).join("dead-letter").join(format!("{id}.json"))
-    }
-
-    fn keep_spool(&mut self, spec: SpecId, file: spool::SpoolFile) {
-        if self.spools.len() >= MAX_OPEN_FILES {
-            self.spools.retain(|_, file| file.has_unwritten());
-        }
-        self.spools.insert(spec, file);
-    }
-
-    fn spool(&mut self, spec: &SpecId) -> Result<&mut spool::SpoolFile, OpenError> {
-        if !self.spools.contains_key(spec) {
-            let path = self.spool_path(spec);
-            if let Some(dir) = path.parent() {
-                files::create_dir_durably(dir)?;
-            }
-            let (file, _) = spool::SpoolFile::open(&path, spec)?;
-            self.keep_spool(spec.clone(), file);
-        }
-        self.spools.get_mut(spec).ok_or_else(|| {
-            StoreError::on("open", &self.spool_dir)(io::Error::from(io::ErrorKind::NotFound)).into()
-        })
-    }
-
-    /// Adds a record to its SPEC's batch; on disk after [`flush`](Self::flush).
-    ///
-    /// # Errors
-    /// The SPEC's spool cannot be opened.
-    pub fn append(&mut self, spec: &SpecId, record: &Record) -> Result<(), OpenError> {
-        self.spool(spec)?.append(record);
-        Ok(())
-    }
-
-    /// Writes every batch, and syncs those to which an accepted event was added. Returns what failed: of those
-    /// SPECs nothing of the batch is on disk.
-    pub fn flush(&mut self) -> HashMap<SpecId, StoreError> {
-        let mut failed = HashMap::new();
-        for (spec, file) in &mut self.spools {
-            if let Err(error) = file.flush() {
-                failed.insert(spec.clone(), error);
-            }
-        }
-        self.spools.retain(|spec, _| !failed.contains_key(spec));
-        for file in self.evidence.values_mut() {
-            if let Err(error) = file.flush() {
-                log::error!("evidence not written: {error}; deliveries go on");
-            }
-        }
-        failed
-    }
-
-    /// Syncs everything written so far; for the end of a run.
-    pub fn sync(&mut self) {
-        for error in self.flush().into_values() {
-            log::error!("{error}");
-        }
-        let spools = self.spools.values_mut().filter_map(|file| file.sync().err());
-        let evidence = self.evidence.values_mut().filter_map(|file| file.sync().err());
-        for error in spools.chain(evidence) {
-            log::error!("{error}");
+#[cfg(test)]
+impl StoreOptions {
+    /// Everything in one directory, with the default bounds.
+    pub(crate) fn in_dir(dir: &Path) -> Self {
+        Self {
+            spool_dir: dir.join("spool"),
+            evidence_dir: dir.join("evidence"),
+            max_evidence_bytes: 5 << 20,
+            max_dead_letter_bytes: 5 << 20,
+            dedupe_window: SignedDuration::from_hours(24),
         }
     }
+}
 
-    fn evidence_file(&mut self, spec: &SpecId) -> Result<&mut evidence::EvidenceFile, StoreError> {
-        if !self.evidence.contains_key(spec) {
-            if self.evidence.len() >= MAX_OPEN_FILES {
-                self.evidence.retain(|_, file| file.flush().is_err());
-            }
-            let dir = self.evidence_dir.join("commands").join(spec.as_str()).join("webhooks");
-            self.evidence.insert(spec.clone(), evidence::EvidenceFile::open(&dir)?);
-        }
-        self.evidence
-            .get_mut(spec)
-            .ok_or_else(|| StoreError::on("open", &self.evidence_dir)(io::ErrorKind::NotFound.into()))
-    }
-
-    /// Adds a line to the SPEC's evidence. A failure is logged and changes no delivery's fate.
-    pub fn add_evidence(&mut self, spec: &SpecId, line: &impl serde::Serialize) {
-        let added = self.evidence_file(spec).map(|file| file.append(line));
-        if let Err(error) = added {
-            log::error!("evidence not written: {error}; deliveries go on");
-        }
-    }
-
-    /// Remembers an attempt of a delivery that goes on.
-    pub fn remember_attempt(&mut self, id: DeliveryId, summary: AttemptSummary) {
-        self.attempts.entry(id).or_default().push(summary);
-    }
-
-    /// Forgets and returns the attempts of a delivery that ended.
-    pub fn take_attempts(&mut self, id: DeliveryId) -> Vec<AttemptSummary> {
-        self.attempts.remove(&id).unwrap_or_default()
-    }
-
-    /// Writes a dead letter, whole and synced, in place of an older one of the same delivery.
-    ///
-    /// # Errors
-    /// It could not be written: the delivery must stay pending.
-    pub fn write_dead_letter(&self, letter: &DeadLetter) -> Result<(), StoreError> {
-        let path = self.dead_letter_path(&letter.spec, letter.id);
-        if let Some(dir) = path.parent() {
-            files::create_dir_durably(dir)?;
-        }
-        letter.write(&path)
-    }
-
-    /// Reads a dead letter.
-    ///
-    /// # Errors
-    /// There is none, or it cannot be read.
-    pub fn read_dead_letter(&self, spec: &SpecId, id: DeliveryId) -> Result<DeadLetter, StoreError> {
-        DeadLetter::read(&self.dead_letter_path(spec, id))
-    }
-
-    /// Removes a dead letter whose replay arrived.
-    ///
-    /// # Errors
-    /// It could not be removed.
-    pub fn remove_dead_letter(&self, spec: &SpecId, id: DeliveryId) -> Result<(), StoreError> {
-        let path = self.dead_letter_path(spec, id);
-        fs::remove_file(&path).map_err(StoreError::on("remove", &path))
-    }
+/// What the disk says is not finished, and which events are known.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    /// In the order they were accepted.
+    pub unfinished: Vec<Unfinished>,
+    /// Every event that is still known and when it was accepted, oldest first.
+    pub known: Vec<(IdempotencyKey, Timestamp)>,
 }
 
 /// What recovery found of one unfinished delivery.
@@ -252,5 +118,343 @@ pub struct Unfinished {
     /// Attempts that ended without success.
     pub attempts: u32,
     /// When the next one was to be; `None` for at once.
-    pub next_attempt_at: Option<jiff::Timestamp>,
+    pub next_attempt_at: Option<Timestamp>,
+}
+
+/// The owner's view of the disk. Dropping it gives the spool up.
+#[derive(Debug)]
+pub struct Store {
+    options: StoreOptions,
+    journals: HashMap<SpecId, Journal>,
+    /// Journals whose last write failed, until they could be read anew.
+    broken: HashMap<SpecId, Broken>,
+    evidence: HashMap<SpecId, EvidenceFile>,
+    dead_letters: HashMap<SpecId, DeadLetters>,
+    inbox: Inbox,
+    /// Inbox files whose events are in the batch.
+    taken: Vec<(SpecId, InboxName)>,
+    _lock: File,
+}
+
+impl Store {
+    /// Takes the spool's lock and reads what is pending.
+    ///
+    /// # Errors
+    /// Owned by another process, written by a later version, or not writable.
+    pub fn open(options: StoreOptions) -> Result<(Self, Recovered), OpenError> {
+        let dir = &options.spool_dir;
+        if !dir.is_dir() {
+            files::create_dir_durably(dir)?;
+        }
+        let lock = lock(dir)?;
+        let specs = specs(dir)?;
+        for spec in &specs {
+            journal::check_version(&dir.join(spec.as_str()))?;
+        }
+        let mut store = Self {
+            inbox: Inbox::new(dir),
+            options,
+            journals: HashMap::new(),
+            broken: HashMap::new(),
+            evidence: HashMap::new(),
+            dead_letters: HashMap::new(),
+            taken: Vec::new(),
+            _lock: lock,
+        };
+        let recovered = store.recover(specs)?;
+        Ok((store, recovered))
+    }
+
+    /// Whether nobody owns the spool; asks by taking its lock for a moment.
+    pub fn is_free(spool_dir: &Path) -> bool {
+        !matches!(lock(spool_dir), Err(OpenError::Locked(_)))
+    }
+
+    fn recover(&mut self, specs: Vec<SpecId>) -> Result<Recovered, StoreError> {
+        let mut recovered = Recovered::default();
+        for spec in specs {
+            let (mut journal, found) = Journal::open(&self.spec_dir(&spec), &spec)?;
+            for name in found.inbox.iter().filter_map(|name| name.parse().ok()) {
+                self.inbox.remove(&name);
+            }
+            let dead = dead_letter::ids(&self.dead_letter_dir(&spec));
+            let mut buried = Vec::new();
+            for unfinished in found.unfinished {
+                let id = unfinished.delivery.id;
+                let letter = dead.contains(&id).then(|| self.read_dead_letter(&spec, id));
+                match letter {
+                    // A crash came between the dead letter and the record that it ends the delivery.
+                    Some(Ok(letter)) => buried.push(letter),
+                    Some(Err(_)) | None => recovered.unfinished.push(unfinished),
+                }
+            }
+            recovered.known.extend(found.known);
+            for letter in &buried {
+                journal.append(&Record::Finished {
+                    id: letter.id,
+                    state: (&letter.reason).into(),
+                    at: clock::now(),
+                })?;
+                let mut line = Vec::new();
+                add_evidence_line(&FinalLine::of_dead_letter(letter), &mut line);
+                self.add_evidence(&spec, &line);
+            }
+            self.keep_journal(spec, journal);
+        }
+        for error in self.flush().into_values() {
+            log::error!("{error}");
+        }
+        self.flush_evidence();
+        self.compact_all();
+        let since = self.known_since();
+        recovered.known.retain(|(_, at)| *at >= since);
+        recovered.known.sort_by_key(|(_, at)| *at);
+        recovered.unfinished.sort_by_key(|unfinished| unfinished.delivery.accepted_at);
+        Ok(recovered)
+    }
+
+    fn compact_all(&mut self) {
+        let specs: Vec<SpecId> = self.journals.keys().cloned().collect();
+        for spec in specs {
+            while self.journals.get(&spec).is_some_and(Journal::is_wasteful) {
+                self.compact(&spec);
+            }
+        }
+    }
+
+    fn spec_dir(&self, spec: &SpecId) -> PathBuf {
+        self.options.spool_dir.join(spec.as_str())
+    }
+
+    fn dead_letter_dir(&self, spec: &SpecId) -> PathBuf {
+        self.spec_dir(spec).join("dead-letter")
+    }
+
+    fn known_since(&self) -> Timestamp {
+        clock::now().checked_sub(self.options.dedupe_window).unwrap_or(Timestamp::MIN)
+    }
+
+    fn keep_journal(&mut self, spec: SpecId, journal: Journal) {
+        self.journals.insert(spec, journal);
+        if self.journals.values().filter(|journal| journal.is_open()).count() > MAX_OPEN_FILES {
+            self.journals.values_mut().for_each(Journal::close_file);
+        }
+    }
+
+    /// The SPEC's journal; one whose last write failed is read anew first.
+    fn journal(&mut self, spec: &SpecId) -> Result<&mut Journal, StoreError> {
+        if let Some(broken) = self.broken.get(spec) {
+            let journal = broken.repair()?;
+            self.broken.remove(spec);
+            log::info!("the spool of {spec} could be read anew and takes events again");
+            self.keep_journal(spec.clone(), journal);
+        }
+        if !self.journals.contains_key(spec) {
+            let (journal, _) = Journal::open(&self.spec_dir(spec), spec)?;
+            self.keep_journal(spec.clone(), journal);
+        }
+        self.journals.get_mut(spec).ok_or_else(|| {
+            StoreError::on("open", &self.options.spool_dir)(io::Error::from(io::ErrorKind::NotFound))
+        })
+    }
+
+    fn break_journal(&mut self, spec: &SpecId) {
+        if let Some(journal) = self.journals.remove(spec) {
+            self.broken.insert(spec.clone(), journal.into_broken());
+        }
+    }
+
+    /// Adds a record to its SPEC's batch; on disk after [`flush`](Self::flush). An inbox file it came from is removed
+    /// then.
+    ///
+    /// # Errors
+    /// The SPEC's spool cannot be opened.
+    pub fn append(&mut self, spec: &SpecId, record: &Record) -> Result<(), StoreError> {
+        self.journal(spec)?.append(record)?;
+        if let Record::Accepted(Accepted { inbox: Some(name), .. }) = record
+            && let Ok(name) = name.parse()
+        {
+            self.taken.push((spec.clone(), name));
+        }
+        Ok(())
+    }
+
+    /// Writes every batch of records, and syncs those to which an accepted event was added. Returns what failed: of those
+    /// SPECs nothing of the batch is accepted.
+    pub fn flush(&mut self) -> HashMap<SpecId, StoreError> {
+        let mut failed = HashMap::new();
+        for (spec, journal) in &mut self.journals {
+            if let Err(error) = journal.flush() {
+                failed.insert(spec.clone(), error);
+            }
+        }
+        for spec in failed.keys() {
+            self.break_journal(spec);
+        }
+        for (spec, name) in std::mem::take(&mut self.taken) {
+            if !failed.contains_key(&spec) {
+                self.inbox.remove(&name);
+            }
+        }
+        failed
+    }
+
+    /// Writes what was added to the evidence. A failure is logged and changes no delivery's fate.
+    pub fn flush_evidence(&mut self) {
+        self.evidence.retain(|_, file| {
+            let written = file.flush();
+            if let Err(error) = &written {
+                log::error!("evidence not written: {error}; deliveries go on");
+            }
+            written.is_ok()
+        });
+    }
+
+    /// One bounded step of compaction, where one is due. Call after [`flush`](Self::flush).
+    pub fn compact_some(&mut self) {
+        let due =
+            self.journals.iter().find(|(_, journal)| journal.is_wasteful()).map(|(spec, _)| spec.clone());
+        if let Some(spec) = due {
+            self.compact(&spec);
+        }
+    }
+
+    fn compact(&mut self, spec: &SpecId) {
+        let since = self.known_since();
+        let Some(journal) = self.journals.get_mut(spec) else { return };
+        if let Err(error) = journal.compact_oldest(since) {
+            log::error!("the spool of {spec} could not be compacted: {error}; nothing of it is lost");
+            self.break_journal(spec);
+        }
+    }
+
+    /// Syncs everything written so far; for the end of a run.
+    pub fn sync(&mut self) {
+        for error in self.flush().into_values() {
+            log::error!("{error}");
+        }
+        self.flush_evidence();
+        let spools = self.journals.values_mut().filter_map(|journal| journal.sync().err());
+        let evidence = self.evidence.values_mut().filter_map(|file| file.sync().err());
+        for error in spools.chain(evidence) {
+            log::error!("{error}");
+        }
+    }
+
+    /// The payload of an unfinished delivery.
+    ///
+    /// # Errors
+    /// It is not pending, or cannot be read.
+    pub fn body(&mut self, spec: &SpecId, id: DeliveryId) -> Result<Bytes, StoreError> {
+        self.journal(spec)?.body(id)
+    }
+
+    /// The recorded attempts of an unfinished delivery, oldest first.
+    ///
+    /// # Errors
+    /// It is not pending, or cannot be read.
+    pub fn attempts(&mut self, spec: &SpecId, id: DeliveryId) -> Result<Vec<AttemptSummary>, StoreError> {
+        self.journal(spec)?.attempts(id)
+    }
+
+    fn evidence_file(&mut self, spec: &SpecId) -> Result<&mut EvidenceFile, StoreError> {
+        if !self.evidence.contains_key(spec) {
+            if self.evidence.len() >= MAX_OPEN_FILES {
+                self.evidence.retain(|_, file| file.flush().is_err());
+            }
+            let dir = self.options.evidence_dir.join("commands").join(spec.as_str()).join("webhooks");
+            self.evidence.insert(spec.clone(), EvidenceFile::open(&dir, self.options.max_evidence_bytes)?);
+        }
+        self.evidence
+            .get_mut(spec)
+            .ok_or_else(|| StoreError::on("open", &self.options.evidence_dir)(io::ErrorKind::NotFound.into()))
+    }
+
+    /// Adds lines to the SPEC's evidence; on disk after [`flush_evidence`](Self::flush_evidence). A failure is logged
+    /// and changes no delivery's fate.
+    pub fn add_evidence(&mut self, spec: &SpecId, lines: &[u8]) {
+        let added = self.evidence_file(spec).map(|file| file.append(lines));
+        if let Err(error) = added {
+            log::error!("evidence not written: {error}; deliveries go on");
+        }
+    }
+
+    fn dead_letters(&mut self, spec: &SpecId) -> Result<&mut DeadLetters, StoreError> {
+        if !self.dead_letters.contains_key(spec) {
+            let dir = self.dead_letter_dir(spec);
+            files::create_dir_durably(&self.spec_dir(spec))?;
+            let letters = DeadLetters::open(dir, self.options.max_dead_letter_bytes)?;
+            self.dead_letters.insert(spec.clone(), letters);
+        }
+        self.dead_letters.get_mut(spec).ok_or_else(|| {
+            StoreError::on("open", &self.options.spool_dir)(io::Error::from(io::ErrorKind::NotFound))
+        })
+    }
+
+    /// Writes a dead letter, whole and synced, in place of an older one of the same delivery. The oldest ones of its
+    /// SPEC make room.
+    ///
+    /// # Errors
+    /// It could not be written: the delivery must stay pending.
+    pub fn write_dead_letter(&mut self, letter: &DeadLetter) -> Result<(), StoreError> {
+        self.dead_letters(&letter.spec)?.write(letter)
+    }
+
+    /// Reads a dead letter.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be read.
+    pub fn read_dead_letter(&self, spec: &SpecId, id: DeliveryId) -> Result<DeadLetter, StoreError> {
+        dead_letter::read(&self.dead_letter_dir(spec), id)
+    }
+
+    /// Removes a dead letter whose replay arrived.
+    ///
+    /// # Errors
+    /// It could not be removed.
+    pub fn remove_dead_letter(&mut self, spec: &SpecId, id: DeliveryId) -> Result<(), StoreError> {
+        self.dead_letters(spec)?.remove(id)
+    }
+
+    /// The oldest events in the inbox, at most `count`.
+    pub fn read_inbox(&self, count: usize) -> Vec<Taken> {
+        self.inbox.read(count)
+    }
+
+    /// Removes an inbox file whose event was known already.
+    pub fn remove_from_inbox(&self, name: &InboxName) {
+        self.inbox.remove(name);
+    }
+
+    /// Moves an inbox file that holds no event out of the way.
+    pub fn reject_from_inbox(&self, name: &InboxName, why: &str) {
+        self.inbox.reject(name, why);
+    }
+}
+
+/// Takes the lock that makes this process the owner. The system gives it up when the process ends.
+fn lock(spool_dir: &Path) -> Result<File, OpenError> {
+    let path = spool_dir.join(".lock");
+    let lock = files::private_file(&path).map_err(StoreError::on("open", &path))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked(spool_dir.to_owned())),
+        Err(TryLockError::Error(source)) => Err(StoreError::on("lock", &path)(source).into()),
+    }
+}
+
+/// The SPECs that have a journal, in order. Files of others are left alone.
+fn specs(spool_dir: &Path) -> Result<Vec<SpecId>, StoreError> {
+    let failed = |source| StoreError::on("list", spool_dir)(source);
+    let mut specs = Vec::new();
+    for entry in fs::read_dir(spool_dir).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        if let Some(spec) = name.to_str().and_then(|name| name.parse::<SpecId>().ok())
+            && journal::is_in(&spool_dir.join(spec.as_str()))
+        {
+            specs.push(spec);
+        }
+    }
+    specs.sort();
+    Ok(specs)
 }

@@ -66,13 +66,34 @@ fn an_accepted_event_outlives_a_kill_right_after_the_answer() {
 }
 
 #[test]
-fn one_spool_has_one_owner() {
+fn a_second_serve_stands_by_and_takes_over_when_the_first_is_killed() {
     let endpoint = Endpoint::replying(&[200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
-    let _serve = sandbox.serve();
-    let second = sandbox.run(&["serve"]);
-    assert_eq!(second.code, 1);
-    assert!(second.stderr.contains("another runtime owns the spool"), "{second:?}");
+    let first = sandbox.serve();
+    let second = sandbox.standby();
+    assert_eq!(sandbox.emit("SPEC-1", "Plan", "k1")["outcome"], "accepted");
+    first.kill();
+    sandbox.wait_for_owner(&second);
+    assert_eq!(sandbox.emit("SPEC-1", "Plan", "k1")["outcome"], "duplicate");
+    assert_eq!(sandbox.emit("SPEC-1", "Plan", "k2")["outcome"], "accepted");
+    sandbox.wait_for_finals("SPEC-1", 2);
+    let (code, log) = second.terminate();
+    assert_eq!(code, 0, "{log}");
+}
+
+#[test]
+fn a_runtime_that_is_stopped_holds_nobody_up_and_loses_nothing() {
+    let endpoint = Endpoint::replying(&[200]);
+    let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
+    let serve = sandbox.serve();
+    serve.signal("STOP");
+    let arguments = ["--json", "emit", "--type", "spec-auto.stage.completed", "--spec", "SPEC-1"];
+    let ran = sandbox.run(&[&arguments[..], &["--key", "k1", "--deadline", "400"]].concat());
+    assert!(ran.code == 0 && ran.stdout.contains("\"queued\""), "{ran:?}");
+    serve.signal("CONT");
+    sandbox.wait_for_finals("SPEC-1", 1);
+    crate::harness::wait_for("the inbox to be empty", || sandbox.inbox().is_empty().then_some(()));
+    assert_eq!(endpoint.requests().len(), 1, "it came twice and is delivered once");
 }
 
 #[test]

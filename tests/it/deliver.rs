@@ -152,13 +152,23 @@ fn a_dry_run_is_recorded_and_not_sent() {
 }
 
 #[test]
-fn with_no_runtime_emit_owns_the_spool_for_the_moment() {
+fn with_no_runtime_emit_queues_and_the_next_runtime_delivers_once_and_in_order() {
     let endpoint = Endpoint::replying(&[200]);
-    let sandbox = Sandbox::new(&[("direct", &endpoint.url(), "")]);
-    let emitted = sandbox.emit("SPEC-1", "Plan", "k1");
-    assert_eq!(emitted["outcome"], "accepted");
-    assert_eq!(endpoint.requests().len(), 1, "delivered before emit returned");
-    assert_eq!(sandbox.emit("SPEC-1", "Plan", "k1")["outcome"], "duplicate");
+    let sandbox = Sandbox::with_settings("max_concurrency = 1", &[("direct", &endpoint.url(), "")]);
+    for n in 0..5 {
+        assert_eq!(sandbox.emit("SPEC-1", "Plan", &format!("k{n}"))["outcome"], "queued");
+    }
+    assert_eq!(sandbox.emit("SPEC-1", "Plan", "k1")["outcome"], "queued", "the same once more");
+    assert_eq!(sandbox.inbox().len(), 6);
+    let _serve = sandbox.serve();
+    sandbox.wait_for_finals("SPEC-1", 5);
+    crate::harness::wait_for("the inbox to be empty", || sandbox.inbox().is_empty().then_some(()));
+    let keys: Vec<String> = endpoint
+        .requests()
+        .iter()
+        .map(|request| request.json()["event"]["idempotency_key"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(keys, ["k0", "k1", "k2", "k3", "k4"]);
 }
 
 #[test]

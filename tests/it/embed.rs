@@ -103,10 +103,32 @@ fn switched_off_there_is_nothing() {
 }
 
 #[test]
-fn after_the_end_an_emit_is_an_error_and_not_a_hang() {
-    let (_endpoint, _sandbox, runtime) = start();
+fn after_the_end_an_emit_goes_to_the_inbox() {
+    let (_endpoint, sandbox, runtime) = start();
     let handle = runtime.handle();
     runtime.drain(Duration::from_secs(5));
-    let error = handle.emit_blocking(event("late"), Duration::from_secs(5)).unwrap_err();
-    assert!(error.to_string().contains("not accepted"), "{error}");
+    assert_eq!(handle.emit_blocking(event("late"), Duration::from_secs(5)).unwrap(), Receipt::Queued);
+    assert_eq!(sandbox.inbox().len(), 1);
+}
+
+#[test]
+fn a_second_runtime_goes_through_the_first_and_takes_over_when_it_ends() {
+    let (endpoint, sandbox, first) = start();
+    let (config, environment) = setting(sandbox.path());
+    let second = Runtime::start(config, environment).unwrap();
+    let handle = second.handle();
+    let emit = |key: &str| handle.emit_blocking(event(key), Duration::from_secs(10)).unwrap();
+    assert_accepted(&emit("k1"));
+    assert_eq!(emit("k1"), Receipt::Duplicate);
+    endpoint.wait_for(1);
+    let spec: SpecId = "SPEC-1".parse().unwrap();
+    let sent = handle.block(Duration::from_secs(10), handle.test(spec, "host".parse().unwrap()));
+    assert_eq!(sent.unwrap().unwrap().outcome, "delivered");
+    first.drain(Duration::from_secs(5));
+    crate::harness::wait_for("the second to own the spool", || {
+        let key = format!("k{:?}", std::time::Instant::now());
+        matches!(emit(&key), Receipt::Accepted(_)).then_some(())
+    });
+    assert_eq!(emit("k1"), Receipt::Duplicate, "what the first accepted stays known");
+    second.drain(Duration::from_secs(5));
 }

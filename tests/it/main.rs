@@ -12,4 +12,5 @@ mod embed;
 mod harness;
 mod retry;
 mod secrecy;
+mod storm;
 mod tls;

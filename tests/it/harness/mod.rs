@@ -82,6 +82,49 @@ impl Sandbox {
         self.path().join(EVIDENCE).join("webhooks")
     }
 
+    /// Waits until the inbox is empty and the spool says that every delivery has ended.
+    pub(crate) fn wait_until_nothing_is_pending(&self) {
+        let mut unfinished = usize::MAX;
+        wait_for("deliveries to go on ending", || {
+            let now = self.inbox().len() + self.unfinished().len();
+            // As long as it goes on, it may take its time.
+            let goes_on = now < std::mem::replace(&mut unfinished, now);
+            (now == 0 || goes_on).then_some(now)
+        });
+        if unfinished > 0 {
+            self.wait_until_nothing_is_pending();
+        }
+    }
+
+    /// The ids of the deliveries that the spool says are not finished.
+    fn unfinished(&self) -> std::collections::BTreeSet<String> {
+        let mut unfinished = std::collections::BTreeSet::new();
+        for dir in fs::read_dir(self.spool()).unwrap().map(|entry| entry.unwrap().path()) {
+            let files = fs::read_dir(&dir).into_iter().flatten().map(|entry| entry.unwrap().path());
+            let mut files: Vec<PathBuf> = files
+                .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("spool-"))
+                .collect();
+            files.sort();
+            for line in files.iter().flat_map(|path| lines(path)) {
+                let Ok(record) = serde_json::from_str::<Value>(line.get(18..).unwrap_or_default()) else {
+                    continue;
+                };
+                for delivery in record["accepted"]["deliveries"].as_array().into_iter().flatten() {
+                    unfinished.insert(delivery["id"].to_string());
+                }
+                unfinished.remove(&record["finished"]["id"].to_string());
+            }
+        }
+        unfinished
+    }
+
+    /// The names of the events in the inbox.
+    pub(crate) fn inbox(&self) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.spool().join("inbox")) else { return Vec::new() };
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with(".event.json")).collect()
+    }
+
     /// A command of the program, in this repo, with nothing of the tester's own environment that it would read.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_spec-notify"));
@@ -116,6 +159,25 @@ impl Sandbox {
             (file["pid"] == child.id()).then_some(())
         });
         Serve { child, log }
+    }
+
+    /// Starts a second `serve`, which says that it stands by.
+    pub(crate) fn standby(&self) -> Serve {
+        let log = self.path().join("standby.log");
+        let open = || fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        let child = self.command(&["serve"]).stdout(open()).stderr(open()).spawn().unwrap();
+        let serve = Serve { child, log };
+        wait_for("the second to stand by", || serve.log().contains("standing by: process").then_some(()));
+        serve
+    }
+
+    /// Waits until this `serve` owns the spool.
+    pub(crate) fn wait_for_owner(&self, serve: &Serve) {
+        wait_for("the owner to change", || {
+            let text = fs::read(self.spool().join("runtime.json")).ok()?;
+            let file: Value = serde_json::from_slice(&text).ok()?;
+            (file["pid"] == serve.child.id()).then_some(())
+        });
     }
 
     /// Emits one stage event as flags and returns what `--json` said.
@@ -174,6 +236,10 @@ impl Sandbox {
     }
 }
 
+fn lines(path: &Path) -> Vec<String> {
+    fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
 /// A command that ended.
 #[derive(Debug)]
 pub(crate) struct Ran {
@@ -207,10 +273,14 @@ impl Serve {
         self.child.wait().unwrap();
     }
 
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+    }
+
     /// SIGTERM, and what came of it: the exit code and the log.
     pub(crate) fn terminate(mut self) -> (i32, String) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        self.signal("TERM");
         let status = self.child.wait().unwrap();
         (status.code().unwrap_or(-1), self.log())
     }

@@ -1,0 +1,44 @@
+//! For the tests: makes an actor panic.
+
+use actix::prelude::*;
+
+use super::ledger::Ledger;
+use super::router::Router;
+use super::subscription::Subscription;
+
+/// Which actor is to panic.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) enum Panic {
+    Router,
+    Subscription,
+    Ledger,
+}
+
+impl Handler<Panic> for Router {
+    type Result = ();
+
+    fn handle(&mut self, who: Panic, _: &mut Self::Context) {
+        match who {
+            Panic::Router => panic!("a test of the Router"),
+            Panic::Subscription => self.first_target().try_send(who).unwrap(),
+            Panic::Ledger => self.ledger().try_send(who).unwrap(),
+        }
+    }
+}
+
+impl Handler<Panic> for Subscription {
+    type Result = ();
+
+    fn handle(&mut self, _: Panic, _: &mut Self::Context) {
+        panic!("a test of a Subscription")
+    }
+}
+
+impl Handler<Panic> for Ledger {
+    type Result = ();
+
+    fn handle(&mut self, _: Panic, _: &mut Self::Context) {
+        panic!("a test of the Ledger")
+    }
+}

@@ -1,0 +1,67 @@
+//! Bodies in memory, within a budget: beyond it a delivery waits without its body, which the spool has.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+
+/// How many bytes of bodies may be held in memory at a time. Clones share it.
+#[derive(Clone, Debug)]
+pub struct BodyBudget(Arc<AtomicUsize>);
+
+/// A body in memory, shared by the deliveries of one event. Its bytes are free again when the last clone is dropped.
+#[derive(Clone, Debug)]
+pub struct Body(Arc<Held>);
+
+#[derive(Debug)]
+struct Held {
+    bytes: Bytes,
+    budget: BodyBudget,
+}
+
+impl BodyBudget {
+    /// A budget of so many bytes.
+    pub fn new(bytes: usize) -> Self {
+        Self(Arc::new(AtomicUsize::new(bytes)))
+    }
+
+    /// Holds a body, if there is room for it.
+    pub fn hold(&self, bytes: &Bytes) -> Option<Body> {
+        let take = |left: usize| left.checked_sub(bytes.len());
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
+        Some(Body(Arc::new(Held { bytes: bytes.clone(), budget: self.clone() })))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.budget.0.fetch_add(self.bytes.len(), Ordering::Relaxed);
+    }
+}
+
+impl Deref for Body {
+    type Target = Bytes;
+
+    fn deref(&self) -> &Bytes {
+        &self.0.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_budget_is_never_exceeded_and_comes_back() {
+        let budget = BodyBudget::new(10);
+        let six = Bytes::from_static(b"123456");
+        let held = budget.hold(&six).unwrap();
+        assert!(budget.hold(&six).is_none());
+        let shared = held.clone();
+        drop(held);
+        assert!(budget.hold(&six).is_none(), "a clone still holds it");
+        drop(shared);
+        assert_eq!(**budget.hold(&six).unwrap(), *six);
+    }
+}

@@ -1,0 +1,179 @@
+//! Sends events and requests to a runtime, from any thread or executor.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{oneshot, watch};
+
+use super::Mode;
+use super::block::block_on;
+use crate::actors::{EmitError, NotSent, Receipt};
+use crate::config::Config;
+use crate::control::{Request, SentReport};
+use crate::delivery::{DeliveryId, SubscriptionId};
+use crate::event::{Event, SpecId};
+use crate::intake::repo;
+use crate::store::put_in_inbox;
+
+/// How long [`Handle::emit`] waits for the spool before the event goes to the inbox.
+const EMIT_WITHIN: Duration = Duration::from_secs(2);
+
+/// Sends events and requests to a runtime, from any thread or executor. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle(Option<Arc<On>>);
+
+#[derive(Debug)]
+struct On {
+    mode: watch::Receiver<Mode>,
+    spool_dir: PathBuf,
+    repo: PathBuf,
+}
+
+impl Handle {
+    pub(super) fn off() -> Self {
+        Self(None)
+    }
+
+    pub(super) fn on(mode: watch::Receiver<Mode>, config: &Config) -> Self {
+        let (spool_dir, repo) = (config.spool_dir.clone(), config.repo.clone());
+        Self(Some(Arc::new(On { mode, spool_dir, repo })))
+    }
+
+    /// Whether webhooks are switched on.
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Accepts an event: when this returns `Accepted` or `Queued`, it is synced to disk. Waits for one write, never for
+    /// the network, and at most two seconds for the spool: then the event goes to the inbox. Works on any executor.
+    ///
+    /// # Errors
+    /// [`EmitError`]: nothing of the event was kept.
+    pub async fn emit(&self, event: Event) -> Result<Receipt, EmitError> {
+        let Some(on) = &self.0 else { return Ok(Receipt::Off) };
+        match on.emit(event.clone(), EMIT_WITHIN).await {
+            Err(EmitError::Unavailable(reason)) => {
+                // Writing blocks, and the caller's executor must not: this is rare enough for a thread.
+                let (done, queued) = oneshot::channel();
+                let on = on.clone();
+                thread::spawn(move || {
+                    if done.send(on.queue(event, &reason)).is_err() {
+                        log::debug!("an emitter no longer waits for the inbox");
+                    }
+                });
+                let no_thread = || EmitError::Unavailable("no thread for the inbox".to_owned());
+                queued.await.unwrap_or_else(|_| Err(no_thread()))
+            }
+            result => result,
+        }
+    }
+
+    /// As [`emit`](Self::emit), for plain threads; waits at most `deadline`, the disk's own slowness in writing an inbox
+    /// file aside. Not from within an actor.
+    ///
+    /// # Errors
+    /// As `emit`.
+    pub fn emit_blocking(&self, event: Event, deadline: Duration) -> Result<Receipt, EmitError> {
+        let Some(on) = &self.0 else { return Ok(Receipt::Off) };
+        let within = deadline.mul_f64(0.75);
+        let emitted = block_on(on.emit(event.clone(), within), within).unwrap_or_else(|| {
+            Err(EmitError::Unavailable(format!("no answer within {} ms", within.as_millis())))
+        });
+        match emitted {
+            Err(EmitError::Unavailable(reason)) => on.queue(event, &reason),
+            result => result,
+        }
+    }
+
+    /// Sends one signed sample of `spec` to an active subscription now and says what came of it.
+    ///
+    /// # Errors
+    /// No such subscription, webhooks are off, or the runtime has stopped.
+    pub async fn test(&self, spec: SpecId, subscription: SubscriptionId) -> Result<SentReport, NotSent> {
+        match self.mode()? {
+            Mode::Owner(door) => door.test(spec, subscription).await.map(|sent| SentReport::from(&sent)),
+            Mode::Standby(link) => link.send(Request::Test { spec, subscription }).await,
+            Mode::Starting | Mode::Stopped | Mode::Failed(_) => Err(stopped()),
+        }
+    }
+
+    /// Sends a dead letter again now, under its own id, signed anew. Success removes it; failure adds to it.
+    ///
+    /// # Errors
+    /// No such dead letter, its subscription is gone, webhooks are off, or the runtime has stopped.
+    pub async fn replay(&self, spec: SpecId, id: DeliveryId) -> Result<SentReport, NotSent> {
+        match self.mode()? {
+            Mode::Owner(door) => door.replay(spec, id).await.map(|sent| SentReport::from(&sent)),
+            Mode::Standby(link) => link.send(Request::Replay { spec, delivery_id: id }).await,
+            Mode::Starting | Mode::Stopped | Mode::Failed(_) => Err(stopped()),
+        }
+    }
+
+    /// Waits until nothing of ours is under way and nothing is due; what waits for a later retry does not count. On
+    /// standby there is nothing to wait for.
+    pub async fn idle(&self) {
+        if let Ok(Mode::Owner(door)) = self.mode() {
+            door.idle().await;
+        }
+    }
+
+    /// Waits until the runtime has given up after too many panics, and says so.
+    pub async fn failed(&self) -> String {
+        if let Some(on) = &self.0 {
+            let mut mode = on.mode.clone();
+            if let Ok(mode) = mode.wait_for(|mode| matches!(mode, Mode::Failed(_))).await
+                && let Mode::Failed(reason) = &*mode
+            {
+                return reason.to_string();
+            }
+        }
+        std::future::pending().await
+    }
+
+    #[cfg(test)]
+    pub(super) fn modes(&self) -> watch::Receiver<Mode> {
+        self.0.as_ref().unwrap().mode.clone()
+    }
+
+    /// Runs one of the calls above on a plain thread, for at most `deadline`; `None` after it.
+    pub fn block<T>(&self, deadline: Duration, call: impl Future<Output = T>) -> Option<T> {
+        block_on(call, deadline)
+    }
+
+    pub(super) fn mode(&self) -> Result<Mode, NotSent> {
+        let off = "webhooks are off: set enabled = true, or SPECKIT_WEBHOOKS_ENABLED=1";
+        let on = self.0.as_ref().ok_or_else(|| NotSent(off.to_owned()))?;
+        Ok(on.mode.borrow().clone())
+    }
+}
+
+fn stopped() -> NotSent {
+    NotSent("the runtime has stopped, or is starting again".to_owned())
+}
+
+impl On {
+    async fn emit(&self, event: Event, within: Duration) -> Result<Receipt, EmitError> {
+        let mode = self.mode.borrow().clone();
+        match mode {
+            Mode::Owner(door) => door.emit(event, None, within).await,
+            Mode::Standby(link) => link.emit(event, within).await,
+            Mode::Starting => Err(EmitError::Unavailable("the runtime is starting again".to_owned())),
+            Mode::Stopped => Err(EmitError::Unavailable("the runtime has stopped".to_owned())),
+            Mode::Failed(reason) => Err(EmitError::Unavailable(reason.to_string())),
+        }
+    }
+
+    /// Puts an event that the runtime could not take into the inbox. If the runtime has it all the same, the key tells.
+    fn queue(&self, mut event: Event, reason: &str) -> Result<Receipt, EmitError> {
+        let started = Instant::now();
+        if event.spec.branch.is_none() {
+            event.spec.branch = repo::current_branch(&self.repo);
+        }
+        put_in_inbox(&self.spool_dir, &event)
+            .map_err(|error| EmitError::Unavailable(format!("{reason}; nor could it be queued: {error}")))?;
+        log::debug!("queued in the inbox after {:?}: {reason}", started.elapsed());
+        Ok(Receipt::Queued)
+    }
+}

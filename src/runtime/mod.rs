@@ -1,0 +1,259 @@
+//! The door to the actors: a runtime on threads of its own, and handles to it for any thread and any executor.
+//!
+//! One process owns a spool at a time. A runtime that finds its spool owned is on standby: it hands its events to the
+//! owner, and takes over when the owner ends. After a panic in an actor everything starts again from disk.
+
+mod block;
+mod handle;
+mod owner;
+mod standby;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{self, SyncSender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+pub use handle::Handle;
+
+use crate::actors::Door;
+use crate::config::Config;
+use crate::delivery::SubscriptionId;
+use crate::env::Environment;
+use crate::http::TlsError;
+use crate::store::{OpenError, Store, StoreOptions};
+use owner::Ended;
+use standby::Link;
+
+/// Restarts after a panic within [`RESTART_WINDOW`]; one more is the end.
+const MAX_RESTARTS: usize = 5;
+
+/// See [`MAX_RESTARTS`].
+const RESTART_WINDOW: Duration = Duration::from_secs(60);
+
+/// How long to wait before a disk that could not be opened is tried again, and how often waiting threads look whether
+/// they are to stop.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Why a runtime did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The spool could not be opened.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// TLS could not be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// An active subscription has no endpoint; a checked config has one.
+    #[error("subscription `{0}` has no endpoint: check the config")]
+    NoEndpoint(SubscriptionId),
+    /// The control port could not be opened.
+    #[error("cannot listen on 127.0.0.1:{port}: {source}; choose another port")]
+    ControlPort {
+        /// The configured port; 0 is any.
+        port: u16,
+        /// Why.
+        source: io::Error,
+    },
+    /// No thread could be had.
+    #[error("cannot start the runtime's thread: {0}")]
+    Thread(#[from] io::Error),
+    /// The thread ended before it was ready.
+    #[error("the runtime's thread ended while starting; its panic is on stderr")]
+    Died,
+}
+
+/// What a runtime left undone when it ended. All of it is on disk, for the next start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// Deliveries not finished.
+    pub pending: usize,
+}
+
+/// The actors, running or on standby. Dropping it stops at once; what is pending is on disk.
+#[derive(Debug)]
+pub struct Runtime {
+    handle: Handle,
+    running: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    stop: watch::Sender<Option<Duration>>,
+    thread: JoinHandle<Drained>,
+}
+
+/// How events reach the spool now.
+#[derive(Clone, Debug)]
+enum Mode {
+    /// Not at the moment: starting, or starting again.
+    Starting,
+    /// Through our own actors.
+    Owner(Door),
+    /// Through the process that owns the spool.
+    Standby(Link),
+    /// Not any more.
+    Stopped,
+    /// Not any more, because of this.
+    Failed(Arc<str>),
+}
+
+/// What a run needs, again for each run.
+struct Setting {
+    config: Config,
+    environment: Environment,
+    mode: watch::Sender<Mode>,
+    stop: watch::Receiver<Option<Duration>>,
+    ready: SyncSender<Result<(), StartError>>,
+}
+
+impl Runtime {
+    /// Starts the actors on threads of their own and goes on with what the spool says is pending; where another process
+    /// owns the spool, stands by. With `enabled = false` nothing is started: no thread, no file, no socket.
+    ///
+    /// Secrets are read from `environment` for each attempt.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running.
+    pub fn start(config: Config, environment: Environment) -> Result<Self, StartError> {
+        if !config.enabled {
+            return Ok(Self { handle: Handle::off(), running: None });
+        }
+        let (ready, started) = mpsc::sync_channel(1);
+        let (stop, stopped) = watch::channel(None);
+        let (mode, current) = watch::channel(Mode::Starting);
+        let handle = Handle::on(current, &config);
+        let setting = Setting { config, environment, mode, stop: stopped, ready };
+        let thread = thread::Builder::new()
+            .name("spec-notify".to_owned())
+            .spawn(move || supervise(&Arc::new(setting)))?;
+        started.recv().map_err(|_| StartError::Died)??;
+        Ok(Self { handle, running: Some(Running { stop, thread }) })
+    }
+
+    /// A handle to this runtime.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Stops: no event is taken any more, no attempt starts, those under way may end until `deadline`.
+    pub fn drain(mut self, deadline: Duration) -> Drained {
+        self.stop(deadline)
+    }
+
+    fn stop(&mut self, deadline: Duration) -> Drained {
+        let Some(Running { stop, thread }) = self.running.take() else { return Drained::default() };
+        stop.send_replace(Some(deadline));
+        thread.join().unwrap_or_else(|_| {
+            log::error!("the runtime's thread panicked; what is pending is on disk");
+            Drained::default()
+        })
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.stop(Duration::ZERO);
+    }
+}
+
+impl Setting {
+    /// Whether the runtime is to stop. A dropped sender is a dropped runtime.
+    fn is_stopped(&self) -> bool {
+        self.stop.borrow().is_some() || self.stop.has_changed().is_err()
+    }
+
+    /// Says that events can be taken, now and, for the one who started us, for the first time.
+    fn is_ready(&self, mode: Mode) {
+        self.mode.send_replace(mode);
+        // Nobody waits after the first time.
+        drop(self.ready.try_send(Ok(())));
+    }
+
+    fn store_options(&self) -> StoreOptions {
+        StoreOptions {
+            spool_dir: self.config.spool_dir.clone(),
+            evidence_dir: self.config.evidence_dir.clone(),
+            max_evidence_bytes: self.config.max_evidence_bytes,
+            max_dead_letter_bytes: self.config.max_dead_letter_bytes,
+            dedupe_window: self.config.dedupe_window,
+        }
+    }
+}
+
+/// The runtime's thread, from start to end: run after run, on standby in between.
+fn supervise(setting: &Arc<Setting>) -> Drained {
+    let mut has_run = false;
+    let mut restarts = Restarts::default();
+    while !setting.is_stopped() {
+        let error = match Store::open(setting.store_options()) {
+            Ok(opened) => {
+                let run = setting.clone();
+                let thread = thread::Builder::new().name("spec-notify-actors".to_owned());
+                let ended = thread.spawn(move || owner::run(&run, opened)).map(JoinHandle::join);
+                setting.mode.send_replace(Mode::Starting);
+                match ended {
+                    Ok(Ok(Ended::Stopped(drained))) => {
+                        setting.mode.send_replace(Mode::Stopped);
+                        return drained;
+                    }
+                    Ok(Ok(Ended::NotStarted(error))) => error,
+                    Ok(Ok(Ended::Panicked) | Err(_)) => {
+                        has_run = true;
+                        if restarts.may_restart(Instant::now()) {
+                            log::error!("a part of the runtime panicked: starting again from disk");
+                            continue;
+                        }
+                        let reason = format!(
+                            "the runtime panicked more than {MAX_RESTARTS} times within a minute and has stopped; \
+                             what was accepted is on disk, and events go to the inbox: restart it, and report the \
+                             panic above"
+                        );
+                        log::error!("{reason}");
+                        setting.mode.send_replace(Mode::Failed(reason.into()));
+                        return Drained::default();
+                    }
+                    Err(error) => error.into(),
+                }
+            }
+            Err(OpenError::Locked(_)) => {
+                has_run = true;
+                standby::run(setting);
+                continue;
+            }
+            Err(error) => error.into(),
+        };
+        if !has_run {
+            drop(setting.ready.try_send(Err(error)));
+            return Drained::default();
+        }
+        log::error!("cannot take over the spool: {error}; trying again");
+        let end = Instant::now() + 10 * PAUSE;
+        while !setting.is_stopped() && Instant::now() < end {
+            thread::park_timeout(PAUSE);
+        }
+    }
+    setting.mode.send_replace(Mode::Stopped);
+    Drained::default()
+}
+
+/// When the last restarts were.
+#[derive(Debug, Default)]
+struct Restarts(VecDeque<Instant>);
+
+impl Restarts {
+    /// Whether another restart is within the bounds; counts it if so.
+    fn may_restart(&mut self, now: Instant) -> bool {
+        self.0.retain(|at| now.duration_since(*at) < RESTART_WINDOW);
+        if self.0.len() >= MAX_RESTARTS {
+            return false;
+        }
+        self.0.push_back(now);
+        true
+    }
+}

@@ -1,0 +1,121 @@
+//! A runtime whose spool another process owns: its events go through that process, and when that ends it takes over.
+
+use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value};
+use tokio::sync::oneshot;
+
+use super::{Mode, PAUSE, Setting};
+use crate::actors::{EmitError, NotSent, Receipt};
+use crate::control::{Client, Emitted, Request, SentReport};
+use crate::event::Event;
+use crate::store::Store;
+
+/// Events that wait to be handed over; beyond it they go to the inbox.
+const MAX_WAITING: usize = 1024;
+
+/// How long a request of an operator may take: the longest deadline of an attempt, and its turn in the queue.
+const PATIENCE: Duration = Duration::from_secs(660);
+
+/// How long the owner may take to answer at all.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// The way to the owner. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Link {
+    jobs: SyncSender<Job>,
+    spool_dir: std::path::PathBuf,
+}
+
+/// An event to be handed over.
+struct Job {
+    event: Event,
+    deadline: Instant,
+    reply: oneshot::Sender<Result<Receipt, EmitError>>,
+}
+
+impl Link {
+    /// Hands an event to the owner.
+    pub(super) async fn emit(&self, event: Event, within: Duration) -> Result<Receipt, EmitError> {
+        let unavailable = |reason: &str| EmitError::Unavailable(reason.to_owned());
+        let (reply, answer) = oneshot::channel();
+        let job = Job { event, deadline: Instant::now() + within, reply };
+        self.jobs.try_send(job).map_err(|_| unavailable("too many events wait for the spool's owner"))?;
+        answer.await.unwrap_or_else(|_| Err(unavailable("the spool changes its owner")))
+    }
+
+    /// Asks the owner to send something now, on a thread of its own: an operator asks seldom, and waits for an endpoint.
+    pub(super) async fn send(&self, request: Request) -> Result<SentReport, NotSent> {
+        let (reply, answer) = oneshot::channel();
+        let spool_dir = self.spool_dir.clone();
+        thread::spawn(move || {
+            let sent = Client::connect(&spool_dir, CONNECT)
+                .and_then(|mut client| client.request_within(&request, PATIENCE))
+                .map_err(|error| NotSent(error.to_string()));
+            if reply.send(sent).is_err() {
+                log::debug!("nobody waits any more for what was sent");
+            }
+        });
+        answer.await.unwrap_or_else(|_| Err(NotSent("no thread could be had to ask the owner".to_owned())))
+    }
+}
+
+/// Hands events over until the spool is free, or the runtime is to stop.
+pub(super) fn run(setting: &Setting) {
+    let spool_dir = &setting.config.spool_dir;
+    let (jobs, waiting) = mpsc::sync_channel::<Job>(MAX_WAITING);
+    log::info!("another process owns the spool {}: standing by", spool_dir.display());
+    setting.is_ready(Mode::Standby(Link { jobs, spool_dir: spool_dir.clone() }));
+    let mut client = None;
+    let mut looked = Instant::now();
+    while !setting.is_stopped() {
+        match waiting.recv_timeout(PAUSE) {
+            Ok(Job { event, deadline, reply }) => {
+                let result = hand_over(&mut client, setting, &event, deadline);
+                if reply.send(result).is_err() {
+                    log::debug!("an emitter no longer waits for its answer");
+                }
+            }
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+        }
+        if looked.elapsed() >= PAUSE {
+            looked = Instant::now();
+            if Store::is_free(spool_dir) {
+                log::info!("the spool {} is free: taking over", spool_dir.display());
+                break;
+            }
+        }
+    }
+    setting.mode.send_replace(Mode::Starting);
+}
+
+/// One exchange with the owner; on a connection that has ended meanwhile, once more on a new one: the owner knows an
+/// event that comes twice.
+fn hand_over(
+    client: &mut Option<Client>,
+    setting: &Setting,
+    event: &Event,
+    deadline: Instant,
+) -> Result<Receipt, EmitError> {
+    let unavailable = |reason: String| EmitError::Unavailable(reason);
+    let event: Map<String, Value> = match serde_json::to_value(event) {
+        Ok(Value::Object(event)) => event,
+        _ => return Err(EmitError::Refused("the event is not JSON".to_owned())),
+    };
+    let request = Request::Emit { event };
+    let left = || deadline.saturating_duration_since(Instant::now());
+    if let Some(open) = client
+        && let Ok(emitted) = open.request_within::<Emitted>(&request, left())
+    {
+        return emitted.into_receipt();
+    }
+    *client = None;
+    let mut fresh = Client::connect(&setting.config.spool_dir, left().min(CONNECT))
+        .map_err(|error| unavailable(error.to_string()))?;
+    let emitted: Emitted =
+        fresh.request_within(&request, left()).map_err(|error| unavailable(error.to_string()))?;
+    *client = Some(fresh);
+    emitted.into_receipt()
+}

@@ -1,0 +1,358 @@
+//! The store stopped, or out of space, between any two of its file operations; and its files cut and flipped.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::files::fault;
+use super::*;
+use crate::delivery::{Reason, SubscriptionId};
+use crate::event::{Event, EventKind};
+
+fn spec() -> SpecId {
+    "SPEC-1".parse().unwrap()
+}
+
+/// What the one who runs the workload was told, step by step.
+#[derive(Default)]
+struct Told {
+    /// Deliveries of events that were acknowledged.
+    accepted: BTreeSet<DeliveryId>,
+    known: BTreeSet<String>,
+    /// Deliveries whose end was begun, and of those the ones whose end was confirmed.
+    ending: BTreeSet<DeliveryId>,
+    ended: BTreeSet<DeliveryId>,
+    /// Dead letters that were confirmed and not resolved.
+    dead: BTreeSet<DeliveryId>,
+    /// Dead letters whose removal was begun.
+    resolving: BTreeSet<DeliveryId>,
+    queued: BTreeSet<String>,
+}
+
+/// Tries until the disk says yes.
+fn insist<T, E: std::fmt::Debug>(mut step: impl FnMut() -> Result<T, E>) -> T {
+    for _ in 0..10 {
+        if let Ok(done) = step() {
+            return done;
+        }
+    }
+    step().unwrap()
+}
+
+fn confirm(store: &mut Store, record: &Record) {
+    insist(|| {
+        store.append(&spec(), record)?;
+        store.flush().into_values().next().map_or(Ok(()), Err)
+    });
+}
+
+/// Accepts an event for two subscriptions. After a refusal the event is new, as an emitter's would be.
+fn accept(store: &mut Store, told: &RefCell<Told>, key: &str, inbox: Option<&InboxName>) -> [DeliveryId; 2] {
+    let ids = insist(|| {
+        let ids = [DeliveryId::random(), DeliveryId::random()];
+        let to = |(id, name): (DeliveryId, &str)| AcceptedDelivery::new(id, name.parse().unwrap());
+        let deliveries = ids.into_iter().zip(["a", "b"]).map(to).collect();
+        let body = Bytes::from(format!(r#"{{"key":"{key}"}}"#));
+        let at = clock::now();
+        let mut accepted =
+            Accepted::new(at, key.parse().unwrap(), EventKind::StageCompleted, deliveries, &body).unwrap();
+        accepted.inbox = inbox.map(ToString::to_string);
+        store.append(&spec(), &Record::Accepted(accepted))?;
+        store.flush().into_values().next().map_or(Ok(ids), Err)
+    });
+    told.borrow_mut().accepted.extend(ids);
+    told.borrow_mut().known.insert(key.to_owned());
+    ids
+}
+
+fn finish(store: &mut Store, told: &RefCell<Told>, id: DeliveryId, state: FinalState) {
+    told.borrow_mut().ending.insert(id);
+    confirm(store, &Record::Finished { id, state, at: clock::now() });
+    told.borrow_mut().ended.insert(id);
+}
+
+fn attempt(store: &mut Store, id: DeliveryId, attempt: u32) {
+    let at = clock::now();
+    let summary =
+        AttemptSummary { attempt, at, status: Some(500), error: None, response: None, latency_ms: 1.0 };
+    confirm(store, &Record::Attempted { id, attempt: summary, next_attempt_at: at });
+}
+
+fn bury(store: &mut Store, told: &RefCell<Told>, id: DeliveryId, key: &str) {
+    told.borrow_mut().ending.insert(id);
+    let letter = insist(|| {
+        let delivery = Delivery {
+            id,
+            subscription: "a".parse::<SubscriptionId>().unwrap(),
+            spec: spec(),
+            key: key.parse().unwrap(),
+            kind: EventKind::StageCompleted,
+            accepted_at: clock::now(),
+        };
+        let attempts = store.attempts(&spec(), id)?;
+        let body = store.body(&spec(), id)?;
+        assert_eq!(attempts.len(), 2, "both attempts are in the dead letter");
+        let letter =
+            DeadLetter::new(&delivery, &body, Reason::Exhausted { attempts: 2 }, attempts, clock::now());
+        let letter = letter.unwrap();
+        store.write_dead_letter(&letter).map(|()| letter)
+    });
+    told.borrow_mut().dead.insert(letter.id);
+    finish(store, told, id, FinalState::DeadLetter);
+}
+
+/// Accept, attempt, deliver, bury, replay, take the inbox in, compact, in that and other orders.
+fn workload(dir: &Path, told: &RefCell<Told>) {
+    let options = StoreOptions::in_dir(dir);
+    let (mut store, _) = insist(|| Store::open(options.clone()));
+    let store = &mut store;
+    let [a, b] = accept(store, told, "k0", None);
+    let [c, _] = accept(store, told, "k1", None);
+    attempt(store, a, 1);
+    attempt(store, c, 1);
+    attempt(store, c, 2);
+    finish(store, told, b, FinalState::Delivered);
+    store.compact(&spec());
+    attempt(store, a, 2);
+    bury(store, told, a, "k0");
+    bury(store, told, c, "k1");
+    let event = Event::new(EventKind::Test, spec(), "from the inbox".parse().unwrap());
+    insist(|| put_in_inbox(&options.spool_dir, &event));
+    told.borrow_mut().queued.insert("from the inbox".to_owned());
+    let taken = store.read_inbox(10);
+    accept(store, told, "from the inbox", Some(&taken[0].name));
+    // A put that failed late may have left its file: the key tells the Router, which has it removed.
+    taken[1..].iter().for_each(|again| store.remove_from_inbox(&again.name));
+    store.compact(&spec());
+    told.borrow_mut().resolving.insert(a);
+    insist(|| store.remove_dead_letter(&spec(), a));
+    store.add_evidence(&spec(), b"{}\n");
+    store.flush_evidence();
+    store.compact(&spec());
+    let [d, _] = accept(store, told, "k2", None);
+    finish(store, told, d, FinalState::Delivered);
+    store.sync();
+}
+
+/// What is on disk now fits what was told.
+fn check(dir: &Path, told: &Told, refused_may_be_there: bool) {
+    let (mut store, recovered) = Store::open(StoreOptions::in_dir(dir)).unwrap();
+    let mut unfinished = BTreeMap::new();
+    for found in &recovered.unfinished {
+        let id = found.delivery.id;
+        assert!(unfinished.insert(id, found.attempts).is_none(), "{id} twice");
+        let body = store.body(&spec(), id).unwrap();
+        assert_eq!(body, format!(r#"{{"key":"{}"}}"#, found.delivery.key).as_bytes());
+        assert_eq!(store.attempts(&spec(), id).unwrap().len(), found.attempts as usize);
+    }
+    for id in &told.accepted {
+        match unfinished.contains_key(id) {
+            true => assert!(!told.ended.contains(id), "{id} ended and came back"),
+            false => assert!(told.ending.contains(id), "{id} is lost"),
+        }
+    }
+    if !refused_may_be_there {
+        assert!(unfinished.keys().all(|id| told.accepted.contains(id)), "a refused event came back");
+    }
+    let known: BTreeSet<String> = recovered.known.iter().map(|(key, _)| key.to_string()).collect();
+    assert!(told.known.is_subset(&known));
+    for id in told.dead.difference(&told.resolving) {
+        store.read_dead_letter(&spec(), *id).unwrap();
+        assert!(!unfinished.contains_key(id), "a dead letter's delivery is not pending too");
+    }
+    for key in &told.queued {
+        let waiting = store.read_inbox(10).len();
+        let (waits, taken) = (waiting > 0, known.contains(key));
+        assert!(waits || taken, "an event in the inbox is lost");
+        // Where a file could not be removed, its event is known.
+        assert!(!(waits && taken && refused_may_be_there), "an event is taken in and waits still");
+    }
+}
+
+#[test]
+fn stopped_between_any_two_file_operations_nothing_is_lost_or_doubled() {
+    let mut crashes = 0;
+    loop {
+        let dir = tempfile::tempdir().unwrap();
+        let told = RefCell::new(Told::default());
+        let ended = fault::crash_after(crashes, || workload(dir.path(), &told));
+        check(dir.path(), &told.borrow(), true);
+        // And again: recovery itself changes nothing that was told.
+        check(dir.path(), &told.borrow(), true);
+        if ended {
+            break;
+        }
+        crashes += 1;
+    }
+    assert!(crashes > 60, "{crashes}");
+}
+
+#[test]
+fn a_disk_that_fills_up_at_any_operation_loses_nothing_and_service_resumes() {
+    for failures in [1, 3] {
+        let mut at = 0;
+        loop {
+            let dir = tempfile::tempdir().unwrap();
+            let told = RefCell::new(Told::default());
+            let failed = fault::full_after(at, failures, || workload(dir.path(), &told));
+            check(dir.path(), &told.borrow(), false);
+            if !failed {
+                break;
+            }
+            at += 1;
+        }
+        assert!(at > 60, "{at}");
+    }
+}
+
+/// A journal of a few records, its file, and what is in it.
+fn recorded(dir: &Path) -> (PathBuf, Vec<u8>, Vec<(usize, DeliveryId)>) {
+    let (mut journal, _) = Journal::open(dir, &spec()).unwrap();
+    let path = dir.join("spool-00000001.jsonl");
+    let mut ends = Vec::new();
+    for n in 0..4 {
+        let id = DeliveryId::random();
+        let deliveries = vec![AcceptedDelivery::new(id, "s".parse().unwrap())];
+        let key = format!("k{n}").parse().unwrap();
+        let accepted = Accepted::new(clock::now(), key, EventKind::Test, deliveries, &"{}".into()).unwrap();
+        journal.append(&Record::Accepted(accepted)).unwrap();
+        journal.flush().unwrap();
+        ends.push((fs::metadata(&path).unwrap().len() as usize, id));
+    }
+    let content = fs::read(&path).unwrap();
+    (path, content, ends)
+}
+
+fn reopened(dir: &Path) -> BTreeSet<DeliveryId> {
+    let (_, recovered) = Journal::open(dir, &spec()).unwrap();
+    recovered.unfinished.iter().map(|unfinished| unfinished.delivery.id).collect()
+}
+
+#[test]
+fn cut_at_every_byte_it_opens_with_every_whole_record_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, content, ends) = recorded(dir.path());
+    for cut in 0..=content.len() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(path.file_name().unwrap()), &content[..cut]).unwrap();
+        // Without its newline a record is whole all the same.
+        let whole: BTreeSet<_> = ends.iter().filter(|(end, _)| *end <= cut + 1).map(|(_, id)| *id).collect();
+        let (mut journal, recovered) = Journal::open(dir.path(), &spec()).unwrap();
+        assert_eq!(recovered.unfinished.len(), whole.len(), "cut at {cut}");
+        let next = DeliveryId::random();
+        let deliveries = vec![AcceptedDelivery::new(next, "s".parse().unwrap())];
+        let key = "next".parse().unwrap();
+        let accepted = Accepted::new(clock::now(), key, EventKind::Test, deliveries, &"{}".into()).unwrap();
+        journal.append(&Record::Accepted(accepted)).unwrap();
+        journal.flush().unwrap();
+        let found = reopened(dir.path());
+        assert!(found.is_superset(&whole) && found.contains(&next), "cut at {cut}");
+        assert_eq!(found.len(), whole.len() + 1);
+    }
+}
+
+#[test]
+fn with_any_byte_flipped_only_its_own_record_is_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, content, ends) = recorded(dir.path());
+    for at in 0..content.len() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut flipped = content.clone();
+        flipped[at] ^= 0x11;
+        fs::write(dir.path().join(path.file_name().unwrap()), &flipped).unwrap();
+        let found = reopened(dir.path());
+        let mut start = 0;
+        for (end, id) in &ends {
+            assert!(found.contains(id) || (start..*end).contains(&at), "byte {at}: {id} is lost");
+            start = *end;
+        }
+        let aside = |entry: io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
+        let damaged = fs::read_dir(dir.path()).unwrap().map(aside).any(|name| name.starts_with("damaged-"));
+        assert!(damaged || at + 1 == content.len(), "byte {at}: reported and kept");
+        assert_eq!(reopened(dir.path()), found, "the same at the next start");
+    }
+}
+
+#[test]
+fn a_later_version_is_left_untouched() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("spool/SPEC-1/spool-00000001.jsonl");
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let mut line = Vec::new();
+    record::encode(&Record::Spool { version: 2, spec: spec() }, &mut line);
+    line.extend_from_slice(b"whatever comes then, unfinished");
+    fs::write(&path, &line).unwrap();
+    let error = Store::open(StoreOptions::in_dir(dir.path())).unwrap_err().to_string();
+    assert!(error.contains("format 2"), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), line);
+}
+
+#[test]
+fn nothing_is_written_through_a_symbolic_link_and_foreign_files_stay() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let target = elsewhere.path().join("target");
+    fs::write(&target, "theirs").unwrap();
+    for (link, is_dir) in
+        [("spool/.lock", false), ("spool/SPEC-1", true), ("spool/SPEC-1/spool-00000001.jsonl", false)]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join(link);
+        fs::create_dir_all(link.parent().unwrap()).unwrap();
+        fs::write(dir.path().join("spool/notes.txt"), "foreign").unwrap();
+        let to = if is_dir { elsewhere.path() } else { &target };
+        std::os::unix::fs::symlink(to, &link).unwrap();
+        let refused = Store::open(StoreOptions::in_dir(dir.path()))
+            .map_err(|error| error.to_string())
+            .and_then(|(mut store, _)| {
+                let body = "{}".into();
+                let accepted =
+                    Accepted::new(clock::now(), "k".parse().unwrap(), EventKind::Test, vec![], &body)
+                        .unwrap();
+                store.append(&spec(), &Record::Accepted(accepted)).map_err(|error| error.to_string())
+            });
+        let error = refused.unwrap_err();
+        assert!(error.contains("symbolic link"), "{error}");
+        assert_eq!(fs::read_to_string(&target).unwrap(), "theirs");
+        assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_to_string(dir.path().join("spool/notes.txt")).unwrap(), "foreign");
+    }
+}
+
+#[test]
+fn compaction_keeps_the_spool_in_proportion_to_what_is_pending() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = Store::open(StoreOptions::in_dir(dir.path())).unwrap();
+    let body = Bytes::from(format!("\"{}\"", "x".repeat(10_000)));
+    let size = |dir: &Path| -> u64 {
+        let entries = fs::read_dir(dir.join("spool/SPEC-1")).unwrap();
+        entries.map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
+    };
+    let mut oldest = None;
+    let mut largest = 0;
+    for n in 0..2_000 {
+        let id = DeliveryId::random();
+        let deliveries = vec![AcceptedDelivery::new(id, "s".parse().unwrap())];
+        let key = format!("k{n}").parse().unwrap();
+        let accepted = Accepted::new(clock::now(), key, EventKind::Test, deliveries, &body).unwrap();
+        store.append(&spec(), &Record::Accepted(accepted)).unwrap();
+        // The first delivery stays pending throughout; all others end.
+        match oldest {
+            None => oldest = Some(id),
+            Some(_) => {
+                let state = FinalState::Delivered;
+                store.append(&spec(), &Record::Finished { id, state, at: clock::now() }).unwrap();
+            }
+        }
+        assert!(store.flush().is_empty());
+        store.compact_some();
+        largest = largest.max(size(dir.path()));
+    }
+    assert!(
+        largest < 5 << 20,
+        "20 MB passed through, one delivery is pending, and {largest} bytes are on disk"
+    );
+    drop(store);
+    let (mut store, recovered) = Store::open(StoreOptions::in_dir(dir.path())).unwrap();
+    assert_eq!(recovered.unfinished.len(), 1);
+    assert_eq!(recovered.known.len(), 2_000, "finished events stay known");
+    assert_eq!(store.body(&spec(), oldest.unwrap()).unwrap(), body);
+}

@@ -1,0 +1,581 @@
+//! The spool of one SPEC on disk: numbered files of records, oldest first, and where in them each unfinished delivery
+//! stands. Bodies stay on disk until an attempt needs them.
+//!
+//! Compaction works from the old end: what is still wanted of the oldest file is appended to the newest, synced, and
+//! the oldest removed. A crash in between leaves some records twice, which recovery reads as once.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use super::evidence::AttemptSummary;
+use super::record::{self, Accepted, AcceptedDelivery, Record, VERSION};
+use super::{OpenError, StoreError, Unfinished, files};
+use crate::delivery::{Delivery, DeliveryId};
+use crate::event::{IdempotencyKey, SpecId};
+
+/// A file that has reached this many bytes is not appended to any more: bounds what one step of compaction moves.
+const FILE_BYTES: u64 = 2 * 1024 * 1024;
+
+/// Bytes of finished work that are not worth a compaction.
+const SLACK: u64 = 1024 * 1024;
+
+/// Keys of finished events kept for one SPEC, in bytes; beyond it the oldest are forgotten.
+const MAX_KNOWN_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Where a record stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    file: u64,
+    offset: u64,
+    length: u64,
+}
+
+/// An event of which a delivery is unfinished.
+#[derive(Debug)]
+struct LiveEvent {
+    place: Place,
+    unfinished: u32,
+}
+
+#[derive(Debug)]
+struct LiveDelivery {
+    event: u64,
+    /// Attempts recorded since; earlier ones stand in the event's record.
+    attempts: Vec<Place>,
+}
+
+/// One file of the journal.
+#[derive(Debug)]
+struct Segment {
+    number: u64,
+    length: u64,
+    /// What the keys of its events would take as [`Record::Known`].
+    known_bytes: u64,
+}
+
+/// One SPEC's journal.
+#[derive(Debug)]
+pub(super) struct Journal {
+    dir: PathBuf,
+    spec: SpecId,
+    /// Oldest first.
+    segments: VecDeque<Segment>,
+    next_number: u64,
+    /// The last segment, while it may be appended to.
+    active: Option<File>,
+    /// Whether the last segment ends with a whole record, has room, and never failed.
+    appendable: bool,
+    batch: Vec<u8>,
+    must_sync: bool,
+    events: HashMap<u64, LiveEvent>,
+    events_seen: u64,
+    deliveries: HashMap<DeliveryId, LiveDelivery>,
+    /// Bytes of the records of `events` and `deliveries`.
+    live_bytes: u64,
+}
+
+/// What a journal says when it is opened.
+#[derive(Debug, Default)]
+pub(super) struct Recovered {
+    pub(super) unfinished: Vec<Unfinished>,
+    pub(super) known: Vec<(IdempotencyKey, Timestamp)>,
+    /// Inbox files that are accepted.
+    pub(super) inbox: Vec<String>,
+}
+
+/// What is unfinished, while records are read.
+struct Found {
+    unfinished: Unfinished,
+    accepted: u64,
+}
+
+/// The file's path.
+fn segment_path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("spool-{number:08}.jsonl"))
+}
+
+/// The numbers of a directory's journal files, in order. Other files are not ours.
+fn segment_numbers(dir: &Path) -> io::Result<Vec<u64>> {
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix("spool-")?.strip_suffix(".jsonl"));
+        numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Whether a directory holds a journal.
+pub(super) fn is_in(dir: &Path) -> bool {
+    segment_numbers(dir).is_ok_and(|numbers| !numbers.is_empty())
+}
+
+/// Refuses a journal of a later version; touches nothing.
+pub(super) fn check_version(dir: &Path) -> Result<(), OpenError> {
+    let numbers = segment_numbers(dir).map_err(StoreError::on("list", dir))?;
+    for path in numbers.iter().map(|number| segment_path(dir, *number)) {
+        let file = open_to_read(&path).map_err(StoreError::on("open", &path))?;
+        let mut start = vec![0; 512];
+        let read = file.read_at(&mut start, 0).map_err(StoreError::on("read", &path))?;
+        if let Some((Record::Spool { version, .. }, _)) = record::decode(&start[..read])
+            && version > VERSION
+        {
+            return Err(OpenError::Newer { path, version });
+        }
+    }
+    Ok(())
+}
+
+fn open_to_read(path: &Path) -> io::Result<File> {
+    if fs::symlink_metadata(path)?.is_symlink() {
+        return Err(io::Error::other("a symbolic link is in its place; move it away"));
+    }
+    File::open(path)
+}
+
+impl Journal {
+    /// Opens or creates the journal in `dir`: reads its records, sets damaged ones aside, cuts a torn tail.
+    pub(super) fn open(dir: &Path, spec: &SpecId) -> Result<(Self, Recovered), StoreError> {
+        files::create_dir_durably(dir)?;
+        let numbers = segment_numbers(dir).map_err(StoreError::on("list", dir))?;
+        let mut journal = Self {
+            dir: dir.to_owned(),
+            spec: spec.clone(),
+            segments: VecDeque::new(),
+            next_number: numbers.last().map_or(1, |last| last + 1),
+            active: None,
+            appendable: false,
+            batch: Vec::new(),
+            must_sync: false,
+            events: HashMap::new(),
+            events_seen: 0,
+            deliveries: HashMap::new(),
+            live_bytes: 0,
+        };
+        let mut recovered = Recovered::default();
+        let mut found = HashMap::new();
+        for number in numbers {
+            journal.read_segment(number, &mut recovered, &mut found)?;
+        }
+        let mut found: Vec<Found> = found.into_values().collect();
+        found.sort_by_key(|found| found.accepted);
+        recovered.unfinished = found.into_iter().map(|found| found.unfinished).collect();
+        Ok((journal, recovered))
+    }
+
+    fn read_segment(
+        &mut self,
+        number: u64,
+        recovered: &mut Recovered,
+        found: &mut HashMap<DeliveryId, Found>,
+    ) -> Result<(), StoreError> {
+        let path = segment_path(&self.dir, number);
+        let failed = |doing| StoreError::on(doing, &path);
+        let file = open_to_read(&path).map_err(failed("open"))?;
+        // After a sync that failed, what is read here may never have reached the disk: now it does, or we stop.
+        files::sync(&file).map_err(failed("sync"))?;
+        let mut content = fs::read(&path).map_err(failed("read"))?;
+        let scan = record::scan(&content);
+        for damaged in &scan.damaged {
+            self.set_aside(number, damaged.start, &content[damaged.clone()]);
+        }
+        let mut length = content.len() as u64;
+        if scan.torn_at < content.len() {
+            log::warn!(
+                "{}: cut {} bytes of a record that a crash left unfinished; it was never acknowledged",
+                path.display(),
+                content.len() - scan.torn_at
+            );
+            length = scan.torn_at as u64;
+            let cut =
+                fs::OpenOptions::new().write(true).open(&path).and_then(|file| files::cut(&file, length));
+            cut.map_err(failed("repair"))?;
+            content.truncate(scan.torn_at);
+        }
+        let is_whole = content.is_empty() || content.ends_with(b"\n");
+        self.segments.push_back(Segment { number, length, known_bytes: 0 });
+        for (range, record) in scan.records {
+            let place = Place { file: number, offset: range.start as u64, length: range.len() as u64 };
+            self.recover(&record, place, recovered, found);
+            self.index(&record, place);
+        }
+        self.appendable = is_whole && length > 0 && length < FILE_BYTES;
+        Ok(())
+    }
+
+    /// Keeps a copy of damaged bytes in a file of their own, once, and says so.
+    fn set_aside(&self, number: u64, offset: usize, bytes: &[u8]) {
+        let path = self.dir.join(format!("damaged-{number:08}-{offset:08}"));
+        if path.exists() {
+            return;
+        }
+        let kept = match files::write_atomic(&path, bytes) {
+            Ok(()) => format!("a copy is kept in {}", path.display()),
+            Err(error) => format!("no copy could be kept: {error}"),
+        };
+        log::error!(
+            "{}: {} bytes at {offset} are damaged ({kept}); all other records are recovered",
+            segment_path(&self.dir, number).display(),
+            bytes.len(),
+        );
+    }
+
+    /// What a record, read at the start, means for the actors.
+    fn recover(
+        &self,
+        record: &Record,
+        place: Place,
+        recovered: &mut Recovered,
+        found: &mut HashMap<DeliveryId, Found>,
+    ) {
+        match record {
+            Record::Spool { .. } => {}
+            Record::Known { idempotency_key, at } => recovered.known.push((idempotency_key.clone(), *at)),
+            Record::Accepted(accepted) => {
+                recovered.known.push((accepted.idempotency_key.clone(), accepted.at));
+                recovered.inbox.extend(accepted.inbox.clone());
+                for delivery in &accepted.deliveries {
+                    // A record that a compaction moved stands for the same acceptance.
+                    let order =
+                        found.get(&delivery.id).map_or((place.file << 32) | place.offset, |f| f.accepted);
+                    found.insert(
+                        delivery.id,
+                        Found {
+                            unfinished: Unfinished {
+                                delivery: Arc::new(Delivery {
+                                    id: delivery.id,
+                                    subscription: delivery.subscription.clone(),
+                                    spec: self.spec.clone(),
+                                    key: accepted.idempotency_key.clone(),
+                                    kind: accepted.event,
+                                    accepted_at: accepted.at,
+                                }),
+                                attempts: delivery.attempts.last().map_or(0, |last| last.attempt),
+                                next_attempt_at: delivery.next_attempt_at,
+                            },
+                            accepted: order,
+                        },
+                    );
+                }
+            }
+            Record::Attempted { id, attempt, next_attempt_at } => {
+                if let Some(found) = found.get_mut(id) {
+                    found.unfinished.attempts = attempt.attempt;
+                    found.unfinished.next_attempt_at = Some(*next_attempt_at);
+                }
+            }
+            Record::Finished { id, .. } => {
+                found.remove(id);
+            }
+        }
+    }
+
+    /// Keeps track of where an appended or recovered record stands and what it ends.
+    fn index(&mut self, record: &Record, place: Place) {
+        match record {
+            Record::Spool { .. } => {}
+            Record::Known { idempotency_key, at } => self.add_known(idempotency_key, *at),
+            Record::Accepted(accepted) => {
+                self.add_known(&accepted.idempotency_key, accepted.at);
+                for delivery in &accepted.deliveries {
+                    self.forget(delivery.id);
+                }
+                if accepted.deliveries.is_empty() {
+                    return;
+                }
+                self.events_seen += 1;
+                let unfinished = u32::try_from(accepted.deliveries.len()).unwrap_or(u32::MAX);
+                self.events.insert(self.events_seen, LiveEvent { place, unfinished });
+                self.live_bytes += place.length;
+                for delivery in &accepted.deliveries {
+                    let live = LiveDelivery { event: self.events_seen, attempts: Vec::new() };
+                    self.deliveries.insert(delivery.id, live);
+                }
+            }
+            Record::Attempted { id, .. } => {
+                if let Some(delivery) = self.deliveries.get_mut(id) {
+                    delivery.attempts.push(place);
+                    self.live_bytes += place.length;
+                }
+            }
+            Record::Finished { id, .. } => self.forget(*id),
+        }
+    }
+
+    fn add_known(&mut self, key: &IdempotencyKey, at: Timestamp) {
+        let mut line = Vec::new();
+        let length = record::encode(&Record::Known { idempotency_key: key.clone(), at }, &mut line);
+        if let Some(segment) = self.segments.back_mut() {
+            segment.known_bytes += length as u64;
+        }
+    }
+
+    /// Nothing of this delivery is wanted any more.
+    fn forget(&mut self, id: DeliveryId) {
+        let Some(delivery) = self.deliveries.remove(&id) else { return };
+        self.live_bytes -= delivery.attempts.iter().map(|place| place.length).sum::<u64>();
+        if let Some(event) = self.events.get_mut(&delivery.event) {
+            event.unfinished -= 1;
+            if event.unfinished == 0 {
+                self.live_bytes -= event.place.length;
+                self.events.remove(&delivery.event);
+            }
+        }
+    }
+
+    /// Adds a record to the batch; on disk after [`flush`](Self::flush).
+    pub(super) fn append(&mut self, record: &Record) -> Result<(), StoreError> {
+        self.make_active()?;
+        let Some((number, end)) = self.segments.back().map(|last| (last.number, last.length)) else {
+            return Err(StoreError::on("open", &self.dir)(io::ErrorKind::NotFound.into()));
+        };
+        let offset = end + self.batch.len() as u64;
+        let length = record::encode(record, &mut self.batch) as u64;
+        self.must_sync |= matches!(record, Record::Accepted(_));
+        self.index(record, Place { file: number, offset, length });
+        Ok(())
+    }
+
+    /// Opens the last file for appending, or begins a new one.
+    fn make_active(&mut self) -> Result<(), StoreError> {
+        if self.active.is_some() {
+            return Ok(());
+        }
+        if self.appendable
+            && let Some(last) = self.segments.back()
+        {
+            let path = segment_path(&self.dir, last.number);
+            self.active = Some(files::private_file(&path).map_err(StoreError::on("open", &path))?);
+            return Ok(());
+        }
+        let path = segment_path(&self.dir, self.next_number);
+        let mut header = Vec::new();
+        record::encode(&Record::Spool { version: VERSION, spec: self.spec.clone() }, &mut header);
+        let created = files::private_file(&path).and_then(|mut file| {
+            files::append(&mut file, &header)?;
+            files::sync(&file)?;
+            files::sync_dir(&self.dir)?;
+            Ok(file)
+        });
+        let file = created.map_err(|error| {
+            // What is left of it must not be appended to.
+            if files::remove(&path).is_err() {
+                self.next_number += 1;
+            }
+            StoreError::on("create", &path)(error)
+        })?;
+        let length = header.len() as u64;
+        self.segments.push_back(Segment { number: self.next_number, length, known_bytes: 0 });
+        self.next_number += 1;
+        self.active = Some(file);
+        self.appendable = true;
+        Ok(())
+    }
+
+    /// Appends nothing more to the last file: the next record begins a new one.
+    pub(super) fn seal(&mut self) {
+        self.active = None;
+        self.appendable = false;
+    }
+
+    /// Closes the file; the next record opens it again.
+    pub(super) fn close_file(&mut self) {
+        if self.batch.is_empty() {
+            self.active = None;
+        }
+    }
+
+    /// Whether a file is held open.
+    pub(super) fn is_open(&self) -> bool {
+        self.active.is_some()
+    }
+
+    /// One write, and one sync where an emitter waits for it. After a failure nothing more may be written through
+    /// this journal: [`Broken::repair`] and open it anew.
+    pub(super) fn flush(&mut self) -> Result<(), StoreError> {
+        let (Some(file), Some(last)) = (&mut self.active, self.segments.back_mut()) else { return Ok(()) };
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let is_full = last.length + self.batch.len() as u64 >= FILE_BYTES;
+        let written = files::append(file, &self.batch).and_then(|()| match self.must_sync || is_full {
+            true => files::sync(file),
+            false => Ok(()),
+        });
+        written.map_err(StoreError::on("write", &segment_path(&self.dir, last.number)))?;
+        last.length += self.batch.len() as u64;
+        self.batch.clear();
+        self.must_sync = false;
+        if is_full {
+            self.seal();
+        }
+        Ok(())
+    }
+
+    /// Syncs what was written without a sync.
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        self.active.as_ref().map_or(Ok(()), files::sync).map_err(StoreError::on("sync", &self.dir))
+    }
+
+    /// How to make this journal's files whole again after a failed flush.
+    pub(super) fn into_broken(self) -> Broken {
+        let last = self.segments.back().map(|last| (segment_path(&self.dir, last.number), last.length));
+        Broken { dir: self.dir, spec: self.spec, last }
+    }
+
+    fn read(&self, place: Place) -> io::Result<Record> {
+        let length = usize::try_from(place.length).map_err(io::Error::other)?;
+        let mut line = vec![0; length];
+        match self.segments.back().filter(|last| last.number == place.file && place.offset >= last.length) {
+            Some(last) => {
+                let start = usize::try_from(place.offset - last.length).map_err(io::Error::other)?;
+                let in_batch = self.batch.get(start..start + length);
+                line.copy_from_slice(in_batch.ok_or(io::ErrorKind::UnexpectedEof)?);
+            }
+            None => {
+                open_to_read(&segment_path(&self.dir, place.file))?.read_exact_at(&mut line, place.offset)?;
+            }
+        }
+        let decoded = record::decode(&line).map(|(record, _)| record);
+        decoded.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the record is damaged"))
+    }
+
+    fn read_accepted(&self, id: DeliveryId) -> io::Result<Accepted> {
+        let missing = || io::Error::new(io::ErrorKind::NotFound, format!("{id} is not pending"));
+        let delivery = self.deliveries.get(&id).ok_or_else(missing)?;
+        let event = self.events.get(&delivery.event).ok_or_else(missing)?;
+        match self.read(event.place)? {
+            Record::Accepted(accepted) => Ok(accepted),
+            _ => Err(missing()),
+        }
+    }
+
+    /// The payload of an unfinished delivery.
+    pub(super) fn body(&self, id: DeliveryId) -> Result<Bytes, StoreError> {
+        let accepted = self.read_accepted(id).map_err(StoreError::on("read a payload from", &self.dir))?;
+        Ok(Bytes::from(Box::<str>::from(accepted.body).into_string()))
+    }
+
+    /// The attempts of an unfinished delivery, oldest first, and when the next one is due.
+    fn attempts_and_due(
+        &self,
+        id: DeliveryId,
+        accepted: &Accepted,
+    ) -> io::Result<(Vec<AttemptSummary>, Option<Timestamp>)> {
+        let moved = accepted.deliveries.iter().find(|delivery| delivery.id == id);
+        let (mut attempts, mut due) =
+            moved.map_or((Vec::new(), None), |d| (d.attempts.clone(), d.next_attempt_at));
+        for place in self.deliveries.get(&id).map_or(&[][..], |delivery| &delivery.attempts) {
+            if let Record::Attempted { attempt, next_attempt_at, .. } = self.read(*place)? {
+                attempts.push(attempt);
+                due = Some(next_attempt_at);
+            }
+        }
+        Ok((attempts, due))
+    }
+
+    /// The attempts of an unfinished delivery, oldest first.
+    pub(super) fn attempts(&self, id: DeliveryId) -> Result<Vec<AttemptSummary>, StoreError> {
+        let read = self.read_accepted(id).and_then(|accepted| self.attempts_and_due(id, &accepted));
+        read.map(|(attempts, _)| attempts).map_err(StoreError::on("read attempts from", &self.dir))
+    }
+
+    /// Whether finished work takes more room than what is still wanted.
+    pub(super) fn is_wasteful(&self) -> bool {
+        let total: u64 = self.segments.iter().map(|segment| segment.length).sum();
+        let wanted = self.live_bytes + self.known_bytes();
+        total > 2 * wanted + SLACK
+    }
+
+    fn known_bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.known_bytes).sum()
+    }
+
+    /// Moves what is still wanted of the oldest file to the newest and removes it; one bounded step. Events accepted
+    /// before `known_since` are forgotten. After a failure as after one of [`flush`](Self::flush).
+    pub(super) fn compact_oldest(&mut self, known_since: Timestamp) -> Result<(), StoreError> {
+        self.flush()?;
+        if self.segments.len() == 1 {
+            self.seal();
+        }
+        let Some(number) = self.segments.front().map(|oldest| oldest.number) else { return Ok(()) };
+        let path = segment_path(&self.dir, number);
+        let failed = |doing| StoreError::on(doing, &path);
+        let content = fs::read(&path).map_err(failed("read"))?;
+        for (range, record) in record::scan(&content).records {
+            match record {
+                Record::Accepted(accepted) => {
+                    let place =
+                        Place { file: number, offset: range.start as u64, length: range.len() as u64 };
+                    self.move_event(accepted, place, known_since)?;
+                }
+                Record::Known { idempotency_key, at } => self.keep_known(idempotency_key, at, known_since)?,
+                Record::Spool { .. } | Record::Attempted { .. } | Record::Finished { .. } => {}
+            }
+        }
+        self.must_sync = true;
+        self.flush()?;
+        files::remove(&path).map_err(failed("remove"))?;
+        files::sync_dir(&self.dir).map_err(failed("sync the directory of"))?;
+        self.segments.pop_front();
+        Ok(())
+    }
+
+    fn move_event(
+        &mut self,
+        accepted: Accepted,
+        place: Place,
+        known_since: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut moved = Vec::new();
+        for delivery in &accepted.deliveries {
+            let event = self.deliveries.get(&delivery.id).and_then(|live| self.events.get(&live.event));
+            if event.is_some_and(|event| event.place == place) {
+                let read = self.attempts_and_due(delivery.id, &accepted);
+                let (attempts, next_attempt_at) = read.map_err(StoreError::on("read", &self.dir))?;
+                moved.push(AcceptedDelivery { attempts, next_attempt_at, ..delivery.clone() });
+            }
+        }
+        if moved.is_empty() {
+            return self.keep_known(accepted.idempotency_key, accepted.at, known_since);
+        }
+        self.append(&Record::Accepted(Accepted { deliveries: moved, ..accepted }))
+    }
+
+    fn keep_known(&mut self, key: IdempotencyKey, at: Timestamp, since: Timestamp) -> Result<(), StoreError> {
+        if at < since || self.known_bytes() > MAX_KNOWN_BYTES {
+            return Ok(());
+        }
+        self.append(&Record::Known { idempotency_key: key, at })
+    }
+}
+
+/// A journal whose last write or sync failed.
+#[derive(Debug)]
+pub(super) struct Broken {
+    dir: PathBuf,
+    spec: SpecId,
+    /// The file that failed, and up to where it is good.
+    last: Option<(PathBuf, u64)>,
+}
+
+impl Broken {
+    /// Cuts what nobody was told is on disk, reads the journal anew, and appends to another file from now on.
+    pub(super) fn repair(&self) -> Result<Journal, StoreError> {
+        if let Some((path, length)) = &self.last {
+            let file = fs::OpenOptions::new().write(true).open(path);
+            file.and_then(|file| files::cut(&file, *length)).map_err(StoreError::on("repair", path))?;
+        }
+        let (mut journal, _) = Journal::open(&self.dir, &self.spec)?;
+        journal.seal();
+        Ok(journal)
+    }
+}

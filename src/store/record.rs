@@ -1,0 +1,303 @@
+//! What a line of the spool means: its records, their encoding, and how much of a damaged file can still be read.
+//!
+//! A record is one line: eight hex digits of CRC-32 over the JSON, a space, eight hex digits of the JSON's length in
+//! bytes, a space, the JSON, a newline. With the length, a damaged newline costs nothing; with the newline, a damaged
+//! length costs one record. `docs/files.md` has it byte by byte.
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::str::FromStr;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde_json::value::RawValue;
+
+use super::evidence::AttemptSummary;
+use crate::clock;
+use crate::delivery::{DeliveryId, Reason, SubscriptionId};
+use crate::event::{EventKind, IdempotencyKey, SpecId, UnknownName, named};
+
+/// The spool's format. The first line of a file keeps its form in all versions.
+pub(super) const VERSION: u32 = 1;
+
+/// Bytes before the JSON: checksum, space, length, space.
+const PREFIX: usize = 18;
+
+named! {
+    /// How a delivery ended.
+    FinalState, "final state" {
+        /// The endpoint has it.
+        Delivered = "delivered",
+        /// Given up; a dead letter has it.
+        DeadLetter = "dead_letter",
+        /// Recorded, not sent.
+        DryRun = "dry_run",
+        /// Pushed out by newer ones because `max_pending` was reached; a dead letter has it.
+        Dropped = "dropped",
+    }
+}
+
+impl From<&Reason> for FinalState {
+    fn from(reason: &Reason) -> Self {
+        match reason {
+            Reason::SpoolSaturated => Self::Dropped,
+            Reason::Exhausted { .. } | Reason::Refused { .. } | Reason::Redirected { .. } => Self::DeadLetter,
+        }
+    }
+}
+
+/// One line of the spool.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Record {
+    /// The first line of every file.
+    Spool {
+        /// The format's version.
+        version: u32,
+        /// Whose spool this is.
+        spec: SpecId,
+    },
+    /// An event was accepted. Synced before the emitter hears of it.
+    Accepted(Accepted),
+    /// An event that was accepted earlier and of which nothing is pending: kept so that it is known when it comes again.
+    Known {
+        /// Which event.
+        idempotency_key: IdempotencyKey,
+        /// When it was accepted.
+        #[serde(with = "clock::millis")]
+        at: Timestamp,
+    },
+    /// An attempt failed and another follows.
+    Attempted {
+        /// Of which delivery.
+        id: DeliveryId,
+        /// What came of it.
+        attempt: AttemptSummary,
+        /// When the next one is due.
+        #[serde(with = "clock::millis")]
+        next_attempt_at: Timestamp,
+    },
+    /// A delivery ended.
+    Finished {
+        /// Which.
+        id: DeliveryId,
+        /// How.
+        state: FinalState,
+        /// When.
+        #[serde(with = "clock::millis")]
+        at: Timestamp,
+    },
+}
+
+/// An accepted event: its body, and a delivery for each subscription that wants it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Accepted {
+    /// When.
+    #[serde(with = "clock::millis")]
+    pub at: Timestamp,
+    /// Which event.
+    pub idempotency_key: IdempotencyKey,
+    /// Its type.
+    pub event: EventKind,
+    /// The inbox file it came from, which is removed once this record is synced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inbox: Option<String>,
+    /// Delivery by delivery; none where no subscription wants it.
+    pub deliveries: Vec<AcceptedDelivery>,
+    /// The payload, byte for byte.
+    pub body: Box<RawValue>,
+}
+
+/// One delivery of an accepted event.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AcceptedDelivery {
+    /// The `X-SpecKit-Id`.
+    pub id: DeliveryId,
+    /// To whom.
+    pub subscription: SubscriptionId,
+    /// Attempts made before the record was moved here by a compaction.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<AttemptSummary>,
+    /// When the next one is due, as far as known at that time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt_at: Option<Timestamp>,
+}
+
+impl AcceptedDelivery {
+    /// A new one, not yet tried.
+    pub fn new(id: DeliveryId, subscription: SubscriptionId) -> Self {
+        Self { id, subscription, attempts: Vec::new(), next_attempt_at: None }
+    }
+}
+
+impl Accepted {
+    /// The record of an event whose payload is `body`.
+    ///
+    /// # Errors
+    /// `body` is not JSON.
+    pub fn new(
+        at: Timestamp,
+        idempotency_key: IdempotencyKey,
+        event: EventKind,
+        deliveries: Vec<AcceptedDelivery>,
+        body: &Bytes,
+    ) -> io::Result<Self> {
+        let text = String::from_utf8(body.to_vec()).map_err(io::Error::other)?;
+        let body = RawValue::from_string(text).map_err(io::Error::other)?;
+        Ok(Self { at, idempotency_key, event, inbox: None, deliveries, body })
+    }
+}
+
+/// Writes a record as its line; returns the line's length.
+pub(super) fn encode(record: &Record, lines: &mut Vec<u8>) -> usize {
+    // A record holds only types whose serialisation cannot fail: strings, numbers, and JSON that was parsed.
+    let json = serde_json::to_vec(record).unwrap_or_default();
+    lines.extend_from_slice(format!("{:08x} {:08x} ", crc32fast::hash(&json), json.len()).as_bytes());
+    lines.extend_from_slice(&json);
+    lines.push(b'\n');
+    PREFIX + json.len() + 1
+}
+
+/// Reads the record that begins a text; returns it and its length without the newline. `None` where there is none.
+pub(super) fn decode(text: &[u8]) -> Option<(Record, usize)> {
+    let prefix = std::str::from_utf8(text.get(..PREFIX)?).ok()?;
+    let (sum, length) = prefix.strip_suffix(' ')?.split_once(' ')?;
+    let length = usize::from_str_radix(length, 16).ok()?;
+    let json = text.get(PREFIX..PREFIX.checked_add(length)?)?;
+    if u32::from_str_radix(sum, 16).ok()? != crc32fast::hash(json) {
+        return None;
+    }
+    Some((serde_json::from_slice(json).ok()?, PREFIX + length))
+}
+
+/// What the bytes of a spool file hold.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    /// Whole records and where they stand, newline included.
+    pub(super) records: Vec<(Range<usize>, Record)>,
+    /// What is no record, with a newline or a record after it.
+    pub(super) damaged: Vec<Range<usize>>,
+    /// Where an unfinished last line begins; the length where there is none.
+    pub(super) torn_at: usize,
+}
+
+/// Reads all that can be read.
+pub(super) fn scan(content: &[u8]) -> Scan {
+    let mut scan = Scan { torn_at: content.len(), ..Scan::default() };
+    let mut at = 0;
+    while at < content.len() {
+        if let Some((record, length)) = decode(&content[at..]) {
+            let end = at + length;
+            match content.get(end) {
+                Some(b'\n') => scan.records.push((at..end + 1, record)),
+                // A damaged newline is one byte that belongs to this record.
+                Some(_) => {
+                    scan.damaged.push(end..end + 1);
+                    scan.records.push((at..end + 1, record));
+                }
+                // Without its newline it was never acknowledged; that it is whole is no reason to lose it.
+                None => {
+                    scan.records.push((at..end, record));
+                    scan.torn_at = end;
+                }
+            }
+            at = end + 1;
+            continue;
+        }
+        match content[at..].iter().position(|byte| *byte == b'\n') {
+            Some(newline) => {
+                let end = at + newline + 1;
+                match scan.damaged.last_mut() {
+                    Some(last) if last.end == at => last.end = end,
+                    _ => scan.damaged.push(at..end),
+                }
+                at = end;
+            }
+            None => {
+                scan.torn_at = at;
+                break;
+            }
+        }
+    }
+    scan
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn accepted(key: &str, body: &str) -> Record {
+        let delivery = AcceptedDelivery::new(DeliveryId::random(), "s".parse().unwrap());
+        let at = "2025-10-14T10:00:00.123Z".parse().unwrap();
+        let body = Bytes::from(body.to_owned());
+        let kind = EventKind::StageCompleted;
+        Record::Accepted(Accepted::new(at, key.parse().unwrap(), kind, vec![delivery], &body).unwrap())
+    }
+
+    fn keys(scan: &Scan) -> Vec<String> {
+        let key = |(_, record): &(_, Record)| match record {
+            Record::Accepted(accepted) => accepted.idempotency_key.to_string(),
+            other => panic!("{other:?}"),
+        };
+        scan.records.iter().map(key).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn decode_reads_what_encode_wrote_and_never_panics(
+            key in "[ -~]{1,40}",
+            garbage in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let mut line = Vec::new();
+            let length = encode(&accepted(&key, r#"{"a":[1,2]}"#), &mut line);
+            prop_assert_eq!(length, line.len());
+            prop_assert_eq!(line.iter().filter(|b| **b == b'\n').count(), 1);
+            prop_assert_eq!(keys(&scan(&line)), [key]);
+            prop_assert!(decode(&garbage).is_none());
+            prop_assert!(scan(&garbage).records.is_empty());
+        }
+    }
+
+    #[test]
+    fn one_flipped_byte_costs_at_most_its_own_record() {
+        let mut content = Vec::new();
+        let mut ends = Vec::new();
+        for n in 0..4 {
+            encode(&accepted(&format!("k{n}"), r#"{"text":"ü"}"#), &mut content);
+            ends.push(content.len());
+        }
+        for at in 0..content.len() {
+            for bits in [0x01, 0x20, 0xff, content[at] ^ b'\n'] {
+                let mut flipped = content.clone();
+                flipped[at] ^= bits;
+                let hit = ends.iter().position(|end| at < *end).unwrap();
+                let found = keys(&scan(&flipped));
+                for n in (0..4).filter(|n| *n != hit) {
+                    assert!(found.contains(&format!("k{n}")), "byte {at} with {bits:02x}: {found:?}");
+                }
+                assert!(found.len() >= 3, "byte {at} with {bits:02x}: {found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_cut_keeps_every_whole_record() {
+        let mut content = Vec::new();
+        let mut ends = Vec::new();
+        for n in 0..4 {
+            encode(&accepted(&format!("k{n}"), "{}"), &mut content);
+            ends.push(content.len());
+        }
+        for cut in 0..=content.len() {
+            // The record counts as whole once all but its newline is there.
+            let whole = ends.iter().filter(|end| **end <= cut + 1).count();
+            let found = scan(&content[..cut]);
+            assert_eq!(found.records.len(), whole, "cut at {cut}");
+            assert!(found.damaged.is_empty());
+            assert!(found.torn_at <= cut);
+        }
+    }
+}
