@@ -9,7 +9,7 @@ use spec_notify::{Environment, Receipt, Runtime};
 
 use crate::harness::{Endpoint, SECRET, Sandbox};
 
-fn setting(repo: &Path) -> (Config, Environment) {
+pub(crate) fn setting(repo: &Path) -> (Config, Environment) {
     let environment = Environment::fixed([("TEST_SECRET", SECRET)]);
     let options =
         LoadOptions { config: None, repo: Some(repo.into()), working_dir: repo.into(), secrets: true };
@@ -17,7 +17,7 @@ fn setting(repo: &Path) -> (Config, Environment) {
     (loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.errors)), environment)
 }
 
-fn event(key: &str) -> Event {
+pub(crate) fn event(key: &str) -> Event {
     let spec: SpecId = "SPEC-1".parse().unwrap();
     Event::new(EventKind::PipelineCompleted, spec, key.parse::<IdempotencyKey>().unwrap())
 }
