@@ -61,6 +61,8 @@ pub(crate) struct RecordAttempt {
     pub(crate) delivery: Arc<Delivery>,
     pub(crate) attempt: Attempt,
     pub(crate) effect: Effect,
+    /// Whether this was said before and could not be recorded: then its evidence is written.
+    pub(crate) again: bool,
     pub(crate) reply: Reply,
 }
 
@@ -139,7 +141,7 @@ pub(crate) struct ReadDeadLetter {
 #[rtype(result = "()")]
 pub(crate) struct Close;
 
-/// Who waits for a batch, and the evidence that is written once the batch is.
+/// Who waits for a batch, and the evidence that goes with it.
 struct Waiting {
     spec: SpecId,
     evidence: Vec<u8>,
@@ -194,24 +196,23 @@ impl Ledger {
         }
     }
 
-    /// Writes the batch, then its evidence: what has to be written again leaves no line twice.
+    /// Writes the batch's evidence, then the batch: a kill in between leaves an attempt without a record, which is made
+    /// again, and no attempt without evidence.
     fn flush(&mut self) {
         self.flush_scheduled = false;
         #[cfg(test)]
         {
             self.flushes += 1;
         }
+        let waiting = std::mem::take(&mut self.waiting);
+        for Waiting { spec, evidence, .. } in waiting.iter().filter(|waiting| !waiting.evidence.is_empty()) {
+            self.store.add_evidence(spec, evidence);
+        }
+        self.store.flush_evidence();
         let failed = self.store.flush();
         for error in failed.values() {
             log::error!("{error}; nothing of this batch is acknowledged");
         }
-        let waiting = std::mem::take(&mut self.waiting);
-        for Waiting { spec, evidence, .. } in &waiting {
-            if !evidence.is_empty() && !failed.contains_key(spec) {
-                self.store.add_evidence(spec, evidence);
-            }
-        }
-        self.store.flush_evidence();
         for Waiting { spec, reply, .. } in waiting {
             let written =
                 failed.get(&spec).map_or(Ok(()), |error| Err(NotWritten::Failed(error.to_string())));
@@ -250,6 +251,8 @@ impl Ledger {
         match self.bury(delivery, last, reason) {
             Err(error) => {
                 log::error!("no dead letter for {}: {error}; it stays pending", delivery.id);
+                self.store.add_evidence(&waiting.spec, &waiting.evidence);
+                self.store.flush_evidence();
                 answer(waiting.reply, Err(error));
             }
             Ok(letter) => {
@@ -332,9 +335,9 @@ impl Handler<RecordAttempt> for Ledger {
     type Result = ();
 
     fn handle(&mut self, message: RecordAttempt, context: &mut Self::Context) {
-        let RecordAttempt { delivery, attempt, effect, reply } = message;
+        let RecordAttempt { delivery, attempt, effect, again, reply } = message;
         let (id, number) = (delivery.id, attempt.number);
-        let evidence = attempt_evidence(&delivery, &attempt, &effect);
+        let evidence = if again { Vec::new() } else { attempt_evidence(&delivery, &attempt, &effect) };
         let mut waiting = Waiting { spec: delivery.spec.clone(), evidence, reply };
         let state = match effect {
             Effect::Retry { next_attempt_at } => {
@@ -363,7 +366,9 @@ impl Handler<RecordAttempt> for Ledger {
             Effect::DryRun => FinalState::DryRun,
         };
         let attempts = if state == FinalState::DryRun { 0 } else { number };
-        add_final_evidence(&delivery, attempts, state, &mut waiting.evidence);
+        if !again {
+            add_final_evidence(&delivery, attempts, state, &mut waiting.evidence);
+        }
         self.append(&Record::Finished { id, state, at: clock::now() }, waiting, context);
     }
 }

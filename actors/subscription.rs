@@ -240,11 +240,12 @@ impl Subscription {
             }
         };
         let ledger = self.ledger.clone();
-        let written = until_written(delivery.id, async move || {
+        let written = until_written(delivery.id, async move |again| {
             let message = |reply| RecordAttempt {
                 delivery: delivery.clone(),
                 attempt: attempt.clone(),
                 effect: effect.clone(),
+                again,
                 reply,
             };
             record(&ledger, message).await
@@ -270,7 +271,7 @@ impl Subscription {
             delivery.id
         );
         let ledger = self.ledger.clone();
-        let written = until_written(delivery.id, async move || {
+        let written = until_written(delivery.id, async move |_| {
             record(&ledger, |reply| RecordDrop { delivery: delivery.clone(), reply }).await
         });
         self.unrecorded += 1;
@@ -302,10 +303,12 @@ where
 
 /// Tries again while the disk says no: what happened to a delivery is known here alone until it is written. Ends
 /// when there is no Ledger any more; then the delivery is pending at the next start.
-async fn until_written(id: DeliveryId, write: impl AsyncFn() -> Result<(), NotWritten>) {
-    while let Err(NotWritten::Failed(error)) = write().await {
+async fn until_written(id: DeliveryId, write: impl AsyncFn(bool) -> Result<(), NotWritten>) {
+    let mut again = false;
+    while let Err(NotWritten::Failed(error)) = write(again).await {
         log::error!("what happened to {id} is not recorded yet: {error}");
         actix_rt::time::sleep(RECORD_AGAIN).await;
+        again = true;
     }
 }
 
@@ -372,6 +375,7 @@ impl Handler<SendNow> for Subscription {
                     delivery: delivery.clone(),
                     attempt: attempt.clone(),
                     effect,
+                    again: false,
                     reply,
                 };
                 let written = record(&ledger, message).await;
