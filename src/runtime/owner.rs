@@ -63,7 +63,7 @@ async fn serve(setting: &Setting, ledger: &Addr<Ledger>, door: Door, bell: &mut 
         Err(source) => return Ended::NotStarted(StartError::ControlPort { port, source }),
     };
     let inbox = actix_rt::spawn(take_inbox_in(ledger.clone(), door.clone()));
-    log::info!("control port {}", server.address());
+    log::debug!("control port {}", server.address());
     setting.is_ready(Mode::Owner(door.clone()));
     let mut stop = setting.stop.clone();
     let stopped = async {
