@@ -181,9 +181,18 @@ impl Ledger {
     /// Adds a record to the batch and sees to it that the batch is flushed.
     fn append(&mut self, record: &Record, waiting: Waiting, context: &mut Context<Self>) {
         match self.store.append(&waiting.spec, record) {
-            Err(error) => answer(waiting.reply, Err(NotWritten::Failed(error.to_string()))),
+            Err(error) => self.refuse(waiting, NotWritten::Failed(error.to_string())),
             Ok(()) => self.answer_after_flush(waiting, context),
         }
+    }
+
+    /// Says that something is not recorded. An attempt was made all the same, so its evidence is written.
+    fn refuse(&mut self, waiting: Waiting, error: NotWritten) {
+        if !waiting.evidence.is_empty() {
+            self.store.add_evidence(&waiting.spec, &waiting.evidence);
+            self.store.flush_evidence();
+        }
+        answer(waiting.reply, Err(error));
     }
 
     fn answer_after_flush(&mut self, waiting: Waiting, context: &mut Context<Self>) {
@@ -229,10 +238,9 @@ impl Ledger {
         reason: Reason,
     ) -> Result<DeadLetter, NotWritten> {
         let failed = |error: &dyn std::fmt::Display| NotWritten::Failed(error.to_string());
-        let mut attempts =
-            self.store.attempts(&delivery.spec, delivery.id).map_err(|error| failed(&error))?;
+        let (mut attempts, body) =
+            self.store.attempts_and_body(&delivery.spec, delivery.id).map_err(|error| failed(&error))?;
         attempts.extend(last.map(Attempt::summary));
-        let body = self.store.body(&delivery.spec, delivery.id).map_err(|error| failed(&error))?;
         let letter = DeadLetter::new(delivery, &body, reason, attempts, clock::now());
         let letter = letter.map_err(|error| failed(&error))?;
         self.store.write_dead_letter(&letter).map_err(|error| failed(&error))?;
@@ -251,9 +259,7 @@ impl Ledger {
         match self.bury(delivery, last, reason) {
             Err(error) => {
                 log::error!("no dead letter for {}: {error}; it stays pending", delivery.id);
-                self.store.add_evidence(&waiting.spec, &waiting.evidence);
-                self.store.flush_evidence();
-                answer(waiting.reply, Err(error));
+                self.refuse(waiting, error);
             }
             Ok(letter) => {
                 add_evidence_line(&FinalLine::of_dead_letter(&letter), &mut waiting.evidence);
@@ -350,7 +356,7 @@ impl Handler<RecordAttempt> for Ledger {
             Effect::Sample => return self.answer_after_flush(waiting, context),
             Effect::Replayed => {
                 if let Err(error) = self.store.remove_dead_letter(&delivery.spec, id) {
-                    return answer(waiting.reply, Err(NotWritten::Failed(error.to_string())));
+                    return self.refuse(waiting, NotWritten::Failed(error.to_string()));
                 }
                 add_final_evidence(&delivery, number, FinalState::Delivered, &mut waiting.evidence);
                 return self.answer_after_flush(waiting, context);
@@ -358,7 +364,7 @@ impl Handler<RecordAttempt> for Ledger {
             Effect::ReplayFailed(mut letter) => {
                 letter.attempts.push(attempt.summary());
                 if let Err(error) = self.store.write_dead_letter(&letter) {
-                    return answer(waiting.reply, Err(NotWritten::Failed(error.to_string())));
+                    return self.refuse(waiting, NotWritten::Failed(error.to_string()));
                 }
                 return self.answer_after_flush(waiting, context);
             }

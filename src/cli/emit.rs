@@ -238,7 +238,7 @@ impl Way {
                 Ok(Value::Object(event)) => event,
                 _ => Map::new(),
             };
-            match client.request_within(&Request::Emit { event }, left(self.patience)) {
+            match client.request(&Request::Emit { event }, left(self.patience)) {
                 Ok(emitted) => return emitted,
                 Err(ClientError::Refused(why)) => self.why = why,
                 // Whatever it may answer later answers another question.

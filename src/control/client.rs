@@ -59,21 +59,13 @@ impl Client {
     /// Asks one thing, and waits at most `within` for the answer.
     ///
     /// # Errors
-    /// As [`request`](Self::request).
-    pub fn request_within<T: DeserializeOwned>(
+    /// The runtime's own error, or none came within the deadline.
+    pub fn request<T: DeserializeOwned>(
         &mut self,
         request: &Request,
         within: Duration,
     ) -> Result<T, ClientError> {
         self.deadline = Instant::now() + within;
-        self.ask(request)
-    }
-
-    /// Asks one thing, within what is left of the time to connect.
-    ///
-    /// # Errors
-    /// The runtime's own error, or none came within the deadline.
-    pub fn request<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T, ClientError> {
         self.ask(request)
     }
 

@@ -1,19 +1,17 @@
 //! What is said on the control port: one JSON object a line, the token first.
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
-
-use crate::actors::{EmitError, Receipt, Sent};
-use crate::delivery::{DeliveryId, SubscriptionId};
-use crate::event::Event;
-use crate::event::{EventKind, IdempotencyKey, SpecId};
-use crate::event::{UnknownName, named};
-use serde::{Deserializer, Serializer, de};
 use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde_json::{Map, Value};
+
+use crate::actors::{EmitError, Receipt, Sent};
+use crate::delivery::{DeliveryId, SubscriptionId};
+use crate::event::{Event, EventKind, IdempotencyKey, SpecId, UnknownName, named};
 
 /// The protocol's version.
 pub const VERSION: u32 = 1;

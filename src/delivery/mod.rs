@@ -134,11 +134,6 @@ impl Pending {
         &self.delivery
     }
 
-    /// How many attempts have ended without success.
-    pub fn attempts_made(&self) -> u32 {
-        self.attempts_made
-    }
-
     /// Begins the next attempt. The body goes with it.
     pub fn start(self) -> (InFlight, Option<Body>) {
         let attempt = self.attempts_made.saturating_add(1);

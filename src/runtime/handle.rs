@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
@@ -167,13 +167,12 @@ impl On {
 
     /// Puts an event that the runtime could not take into the inbox. If the runtime has it all the same, the key tells.
     fn queue(&self, mut event: Event, reason: &str) -> Result<Receipt, EmitError> {
-        let started = Instant::now();
         if event.spec.branch.is_none() {
             event.spec.branch = repo::current_branch(&self.repo);
         }
         put_in_inbox(&self.spool_dir, &event)
             .map_err(|error| EmitError::Unavailable(format!("{reason}; nor could it be queued: {error}")))?;
-        log::debug!("queued in the inbox after {:?}: {reason}", started.elapsed());
+        log::debug!("queued in the inbox: {reason}");
         Ok(Receipt::Queued)
     }
 }

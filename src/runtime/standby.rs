@@ -52,7 +52,7 @@ impl Link {
         let spool_dir = self.spool_dir.clone();
         thread::spawn(move || {
             let sent = Client::connect(&spool_dir, CONNECT)
-                .and_then(|mut client| client.request_within(&request, PATIENCE))
+                .and_then(|mut client| client.request(&request, PATIENCE))
                 .map_err(|error| NotSent(error.to_string()));
             if reply.send(sent).is_err() {
                 log::debug!("nobody waits any more for what was sent");
@@ -107,15 +107,14 @@ fn hand_over(
     let request = Request::Emit { event };
     let left = || deadline.saturating_duration_since(Instant::now());
     if let Some(open) = client
-        && let Ok(emitted) = open.request_within::<Emitted>(&request, left())
+        && let Ok(emitted) = open.request::<Emitted>(&request, left())
     {
         return emitted.into_receipt();
     }
     *client = None;
     let mut fresh = Client::connect(&setting.config.spool_dir, left().min(CONNECT))
         .map_err(|error| unavailable(error.to_string()))?;
-    let emitted: Emitted =
-        fresh.request_within(&request, left()).map_err(|error| unavailable(error.to_string()))?;
+    let emitted: Emitted = fresh.request(&request, left()).map_err(|error| unavailable(error.to_string()))?;
     *client = Some(fresh);
     emitted.into_receipt()
 }

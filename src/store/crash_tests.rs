@@ -88,8 +88,7 @@ fn bury(store: &mut Store, told: &RefCell<Told>, id: DeliveryId, key: &str) {
             kind: EventKind::StageCompleted,
             accepted_at: clock::now(),
         };
-        let attempts = store.attempts(&spec(), id)?;
-        let body = store.body(&spec(), id)?;
+        let (attempts, body) = store.attempts_and_body(&spec(), id)?;
         assert_eq!(attempts.len(), 2, "both attempts are in the dead letter");
         let letter =
             DeadLetter::new(&delivery, &body, Reason::Exhausted { attempts: 2 }, attempts, clock::now());
@@ -142,7 +141,7 @@ fn check(dir: &Path, told: &Told, refused_may_be_there: bool) {
         assert!(unfinished.insert(id, found.attempts).is_none(), "{id} twice");
         let body = store.body(&spec(), id).unwrap();
         assert_eq!(body, format!(r#"{{"key":"{}"}}"#, found.delivery.key).as_bytes());
-        assert_eq!(store.attempts(&spec(), id).unwrap().len(), found.attempts as usize);
+        assert_eq!(store.attempts_and_body(&spec(), id).unwrap().0.len(), found.attempts as usize);
     }
     for id in &told.accepted {
         match unfinished.contains_key(id) {

@@ -8,6 +8,11 @@ use std::path::Path;
 
 use super::StoreError;
 
+/// Creates a directory that the user chose, where there is none; one that is reached through links is theirs to choose.
+pub(super) fn ensure_dir(dir: &Path) -> Result<(), StoreError> {
+    if dir.is_dir() { Ok(()) } else { create_dir_durably(dir) }
+}
+
 /// Creates a directory and its missing parents; each new entry is synced in the directory above it. The directory
 /// itself must not be a symbolic link: what is ours is not written elsewhere.
 pub(super) fn create_dir_durably(dir: &Path) -> Result<(), StoreError> {
@@ -22,10 +27,8 @@ pub(super) fn create_dir_durably(dir: &Path) -> Result<(), StoreError> {
         Err(error) => return Err(StoreError::on("use the directory", dir)(error)),
     }
     let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
-    if let Some(parent) = parent
-        && !parent.is_dir()
-    {
-        create_dir_durably(parent)?;
+    if let Some(parent) = parent {
+        ensure_dir(parent)?;
     }
     match step().and_then(|()| fs::create_dir(dir)) {
         Ok(()) => {}

@@ -72,9 +72,7 @@ pub struct Taken {
 /// The inbox cannot be written; nothing was kept.
 pub fn put(spool_dir: &Path, event: &Event) -> Result<(), StoreError> {
     let dir = spool_dir.join("inbox");
-    if !spool_dir.is_dir() {
-        files::create_dir_durably(spool_dir)?;
-    }
+    files::ensure_dir(spool_dir)?;
     files::create_dir_durably(&dir)?;
     let now = clock::now();
     // Ids keep events of the same nanosecond apart; they have no order anyway.

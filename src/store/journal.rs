@@ -461,7 +461,7 @@ impl Journal {
     /// The payload of an unfinished delivery.
     pub(super) fn body(&self, id: DeliveryId) -> Result<Bytes, StoreError> {
         let accepted = self.read_accepted(id).map_err(StoreError::on("read a payload from", &self.dir))?;
-        Ok(Bytes::from(Box::<str>::from(accepted.body).into_string()))
+        Ok(accepted.into_body())
     }
 
     /// The attempts of an unfinished delivery, oldest first, and when the next one is due.
@@ -482,10 +482,15 @@ impl Journal {
         Ok((attempts, due))
     }
 
-    /// The attempts of an unfinished delivery, oldest first.
-    pub(super) fn attempts(&self, id: DeliveryId) -> Result<Vec<AttemptSummary>, StoreError> {
-        let read = self.read_accepted(id).and_then(|accepted| self.attempts_and_due(id, &accepted));
-        read.map(|(attempts, _)| attempts).map_err(StoreError::on("read attempts from", &self.dir))
+    /// The attempts of an unfinished delivery, oldest first, and its payload.
+    pub(super) fn attempts_and_body(
+        &self,
+        id: DeliveryId,
+    ) -> Result<(Vec<AttemptSummary>, Bytes), StoreError> {
+        let failed = |error| StoreError::on("read a delivery from", &self.dir)(error);
+        let accepted = self.read_accepted(id).map_err(failed)?;
+        let (attempts, _) = self.attempts_and_due(id, &accepted).map_err(failed)?;
+        Ok((attempts, accepted.into_body()))
     }
 
     /// Whether finished work takes more room than what is still wanted.

@@ -143,9 +143,7 @@ impl Store {
     /// Owned by another process, written by a later version, or not writable.
     pub fn open(options: StoreOptions) -> Result<(Self, Recovered), OpenError> {
         let dir = &options.spool_dir;
-        if !dir.is_dir() {
-            files::create_dir_durably(dir)?;
-        }
+        files::ensure_dir(dir)?;
         let lock = lock(dir)?;
         let specs = specs(dir)?;
         for spec in &specs {
@@ -349,12 +347,16 @@ impl Store {
         self.journal(spec)?.body(id)
     }
 
-    /// The recorded attempts of an unfinished delivery, oldest first.
+    /// The recorded attempts of an unfinished delivery, oldest first, and its payload.
     ///
     /// # Errors
     /// It is not pending, or cannot be read.
-    pub fn attempts(&mut self, spec: &SpecId, id: DeliveryId) -> Result<Vec<AttemptSummary>, StoreError> {
-        self.journal(spec)?.attempts(id)
+    pub fn attempts_and_body(
+        &mut self,
+        spec: &SpecId,
+        id: DeliveryId,
+    ) -> Result<(Vec<AttemptSummary>, Bytes), StoreError> {
+        self.journal(spec)?.attempts_and_body(id)
     }
 
     fn evidence_file(&mut self, spec: &SpecId) -> Result<&mut EvidenceFile, StoreError> {

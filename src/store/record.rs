@@ -148,6 +148,11 @@ impl Accepted {
         let body = RawValue::from_string(text).map_err(io::Error::other)?;
         Ok(Self { at, idempotency_key, event, inbox: None, deliveries, body })
     }
+
+    /// The payload.
+    pub(super) fn into_body(self) -> Bytes {
+        Bytes::from(Box::<str>::from(self.body).into_string())
+    }
 }
 
 /// Writes a record as its line; returns the line's length.
