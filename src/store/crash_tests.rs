@@ -26,6 +26,13 @@ struct Told {
     /// Dead letters whose removal was begun.
     resolving: BTreeSet<DeliveryId>,
     queued: BTreeSet<String>,
+    /// How many lines of evidence were added and flushed.
+    evidence: u64,
+}
+
+/// Two lines of evidence fill a file: each further one turns it over.
+fn options(dir: &Path) -> StoreOptions {
+    StoreOptions { max_evidence_bytes: 32, ..StoreOptions::in_dir(dir) }
 }
 
 /// Tries until the disk says yes.
@@ -99,9 +106,9 @@ fn bury(store: &mut Store, told: &RefCell<Told>, id: DeliveryId, key: &str) {
     finish(store, told, id, FinalState::DeadLetter);
 }
 
-/// Accept, attempt, deliver, bury, replay, take the inbox in, compact, in that and other orders.
+/// Accept, attempt, deliver, bury, replay, take the inbox in, compact, rotate the evidence, in that and other orders.
 fn workload(dir: &Path, told: &RefCell<Told>) {
-    let options = StoreOptions::in_dir(dir);
+    let options = options(dir);
     let (mut store, _) = insist(|| Store::open(options.clone()));
     let store = &mut store;
     let [a, b] = accept(store, told, "k0", None);
@@ -124,8 +131,11 @@ fn workload(dir: &Path, told: &RefCell<Told>) {
     store.compact(&spec());
     told.borrow_mut().resolving.insert(a);
     insist(|| store.remove_dead_letter(&spec(), a));
-    store.add_evidence(&spec(), b"{}\n");
-    store.flush_evidence();
+    for n in 1..6 {
+        store.add_evidence(&spec(), format!("{{\"n\":{n}}}\n").as_bytes());
+        store.flush_evidence();
+        told.borrow_mut().evidence = n;
+    }
     store.compact(&spec());
     let [d, _] = accept(store, told, "k2", None);
     finish(store, told, d, FinalState::Delivered);
@@ -134,7 +144,8 @@ fn workload(dir: &Path, told: &RefCell<Told>) {
 
 /// What is on disk now fits what was told.
 fn check(dir: &Path, told: &Told, refused_may_be_there: bool) {
-    let (mut store, recovered) = Store::open(StoreOptions::in_dir(dir)).unwrap();
+    let (mut store, recovered) = Store::open(options(dir)).unwrap();
+    check_evidence(&mut store, dir, told, refused_may_be_there);
     let mut unfinished = BTreeMap::new();
     for found in &recovered.unfinished {
         let id = found.delivery.id;
@@ -165,6 +176,23 @@ fn check(dir: &Path, told: &Told, refused_may_be_there: bool) {
         // Where a file could not be removed, its event is known.
         assert!(!(waits && taken && refused_may_be_there), "an event is taken in and waits still");
     }
+}
+
+/// Every line of the evidence is whole, and after a crash the newest that was flushed is there.
+fn check_evidence(store: &mut Store, dir: &Path, told: &Told, crashed: bool) {
+    // Opens the file, which repairs it.
+    store.add_evidence(&spec(), b"");
+    let dir = dir.join("evidence/commands/SPEC-1/webhooks");
+    let newest = ["deliveries.1.jsonl", "deliveries.jsonl"]
+        .iter()
+        .flat_map(|name| {
+            let text = fs::read_to_string(dir.join(name)).unwrap_or_default();
+            assert!(text.is_empty() || text.ends_with('\n'), "{text:?}");
+            let line = |line| serde_json::from_str::<serde_json::Value>(line).unwrap()["n"].as_u64();
+            text.lines().filter_map(line).collect::<Vec<_>>()
+        })
+        .max();
+    assert!(!crashed || newest.unwrap_or(0) >= told.evidence, "{newest:?} of {}", told.evidence);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 
 mod bounds;
 mod cli;
+mod clock;
 mod crash;
 mod deliver;
 mod embed;

@@ -5,7 +5,7 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::PATIENCE;
 use serde_json::Value;
@@ -28,6 +28,8 @@ pub(crate) enum Answer {
 /// One request that came.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
+    /// When it had come, whole, and was not answered yet.
+    pub(crate) at: Instant,
     pub(crate) line: String,
     pub(crate) headers: HashMap<String, String>,
     pub(crate) body: Vec<u8>,
@@ -49,6 +51,7 @@ struct State {
     in_flight: usize,
     most_in_flight: usize,
     released: bool,
+    recovered: bool,
 }
 
 pub(crate) struct Endpoint {
@@ -105,6 +108,11 @@ impl Endpoint {
         self.state.1.notify_all();
     }
 
+    /// Answers every request with 200 from now on.
+    pub(crate) fn recover(&self) {
+        self.state.0.lock().unwrap().recovered = true;
+    }
+
     /// Waits until `count` requests have come.
     pub(crate) fn wait_for(&self, count: usize) -> Vec<Request> {
         let (lock, changed) = &*self.state;
@@ -132,7 +140,7 @@ fn converse(mut stream: TcpStream, state: &(Mutex<State>, Condvar), answers: &[A
             state.in_flight += 1;
             state.most_in_flight = state.most_in_flight.max(state.in_flight);
             changed.notify_all();
-            answers[at].clone()
+            if state.recovered { Answer::Status(200) } else { answers[at].clone() }
         };
         let answer = match answer {
             Answer::Hang => {
@@ -183,5 +191,5 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Request>
     let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
-    Ok(Some(Request { line: line.trim_end().to_owned(), headers, body }))
+    Ok(Some(Request { at: Instant::now(), line: line.trim_end().to_owned(), headers, body }))
 }
