@@ -2,24 +2,33 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use actix::Addr;
 use actix_rt::ArbiterHandle;
 use actix_rt::time::{sleep, timeout};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::ledger::{Ledger, ReadInbox, SettleInbox};
-use super::router::{Emit, EmitError, Receipt, Replay, Router, Sample, WaitIdle};
-use super::subscription::{NotSent, Sent};
+use super::ledger::{FindLastAttempts, Ledger, ReadHealths, ReadInbox, SettleInbox};
+use super::router::{
+    Emit, EmitError, ListAllUnfinished, ReadQueues, Receipt, Replay, Role, Router, Sample, WaitIdle,
+};
+use super::subscription::{Queue, RequestError, Sent};
+use crate::config::Report;
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::event::{Event, SpecId};
 use crate::intake::repo;
 use crate::payload;
-use crate::store::{InboxName, Taken};
+use crate::store::{
+    Healths, InboxName, Listing, Page, Query, StoreOptions, Survey, Taken, Tried, TriedQuery, tried,
+};
 
 /// Emits and requests under way at a time; more wait for their turn.
 const MAX_ADMITTED: usize = 1024;
+
+/// Threads that read files for operators at a time; more wait for their turn.
+const MAX_READING: usize = 2;
 
 /// Inbox files read at a time.
 const INBOX_BATCH: usize = 256;
@@ -31,20 +40,50 @@ const INBOX_POLL: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug)]
 pub(crate) struct Door {
     router: Addr<Router>,
+    ledger: Addr<Ledger>,
     arbiter: ArbiterHandle,
     admission: Arc<Semaphore>,
+    /// Held by who reads the files for an operator.
+    reading: Arc<Semaphore>,
     repo: Arc<Path>,
+    files: Arc<StoreOptions>,
+    reloads: mpsc::Sender<ReloadReply>,
+    started: Instant,
+}
+
+/// Who waits for a reload to end.
+pub(crate) type ReloadReply = oneshot::Sender<Report>;
+
+/// What an operator may want to know now, from the actors and the disk.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    pub(crate) queues: Vec<(SubscriptionId, Role, Queue)>,
+    pub(crate) healths: Healths,
+    pub(crate) survey: Survey,
+    pub(crate) uptime: Duration,
 }
 
 impl Door {
     /// To be called on the actors' own arbiter.
-    pub(crate) fn new(router: Addr<Router>, repo: &Path) -> Self {
-        Self {
+    pub(crate) fn new(
+        router: Addr<Router>,
+        ledger: Addr<Ledger>,
+        repo: &Path,
+        files: StoreOptions,
+    ) -> (Self, mpsc::Receiver<ReloadReply>) {
+        let (reloads, reload) = mpsc::channel(1);
+        let door = Self {
             router,
+            ledger,
             arbiter: actix_rt::Arbiter::current(),
             admission: Arc::new(Semaphore::new(MAX_ADMITTED)),
+            reading: Arc::new(Semaphore::new(MAX_READING)),
             repo: repo.into(),
-        }
+            files: Arc::new(files),
+            reloads,
+            started: Instant::now(),
+        };
+        (door, reload)
     }
 
     /// The Router, for the end of a run.
@@ -74,16 +113,77 @@ impl Door {
     }
 
     /// Sends one signed sample of `spec` to an active subscription now.
-    pub(crate) async fn test(&self, spec: SpecId, subscription: SubscriptionId) -> Result<Sent, NotSent> {
+    pub(crate) async fn test(
+        &self,
+        spec: SpecId,
+        subscription: SubscriptionId,
+    ) -> Result<Sent, RequestError> {
         let admission = self.admit(ADMISSION).await.ok_or_else(gone)?;
         let event = payload::sample(spec, repo::current_branch(&self.repo));
         self.router.send(Sample { event, subscription, admission }).await.map_err(|_| gone())?
     }
 
     /// Sends a dead letter again now, under its own id, signed anew. Success removes it; failure adds to it.
-    pub(crate) async fn replay(&self, spec: SpecId, id: DeliveryId) -> Result<Sent, NotSent> {
+    pub(crate) async fn replay(&self, spec: SpecId, id: DeliveryId) -> Result<Sent, RequestError> {
         let admission = self.admit(ADMISSION).await.ok_or_else(gone)?;
         self.router.send(Replay { spec, id, admission }).await.map_err(|_| gone())?
+    }
+
+    /// Whose door it is.
+    pub(crate) fn spool_dir(&self) -> &Path {
+        &self.files.spool_dir
+    }
+
+    /// What there is to know for `status`.
+    pub(crate) async fn facts(&self) -> Result<Facts, RequestError> {
+        let queues = self.router.send(ReadQueues).await.map_err(|_| gone())?;
+        let healths = self.ledger.send(ReadHealths).await.map_err(|_| gone())?;
+        let survey = self.read(|files| Survey::of(&files.spool_dir)).await?;
+        Ok(Facts { queues, healths, survey, uptime: self.started.elapsed() })
+    }
+
+    /// One page of deliveries, newest first.
+    pub(crate) async fn list(&self, query: Query) -> Result<Listing, RequestError> {
+        let mut page = Page::new(query);
+        let query = Arc::new(page.query().clone());
+        let unfinished = self.router.send(ListAllUnfinished(query)).await.map_err(|_| gone())?;
+        unfinished.into_iter().for_each(|listed| page.add(listed));
+        let last = self.ledger.send(FindLastAttempts(page.tried())).await.map_err(|_| gone())?;
+        let listed = self.read(move |files| {
+            page.set_last(&last);
+            page.add_finished(files).map(|()| page.into_listing())
+        });
+        listed.await?.map_err(|error| RequestError::Refused(format!("cannot read the evidence: {error}")))
+    }
+
+    /// The newest attempts, newest first.
+    pub(crate) async fn tried(&self, query: TriedQuery) -> Result<Vec<Tried>, RequestError> {
+        let read = self.read(move |files| tried(files, &query)).await?;
+        read.map_err(|error| RequestError::Refused(format!("cannot read the evidence: {error}")))
+    }
+
+    /// Takes the config over as it is now, if it is good.
+    pub(crate) async fn reload(&self) -> Result<Report, RequestError> {
+        let (reply, answer) = oneshot::channel();
+        self.reloads.send(reply).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())
+    }
+
+    /// Reads files on a thread of its own, few at a time: neither the actors nor the caller's executor may block.
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&StoreOptions) -> T + Send + 'static,
+    ) -> Result<T, RequestError> {
+        let permit = self.reading.clone().acquire_owned().await.map_err(|_| gone())?;
+        let (done, result) = oneshot::channel();
+        let files = self.files.clone();
+        thread::spawn(move || {
+            if done.send(work(&files)).is_err() {
+                log::debug!("nobody waits any more for what was read");
+            }
+            drop(permit);
+        });
+        result.await.map_err(|_| RequestError::Refused("no thread could be had to read the files".to_owned()))
     }
 
     /// Waits until nothing is under way and nothing is due.
@@ -114,8 +214,8 @@ impl Door {
 /// How long a request of an operator waits for admission.
 const ADMISSION: Duration = Duration::from_secs(10);
 
-fn gone() -> NotSent {
-    NotSent("the runtime has stopped".to_owned())
+fn gone() -> RequestError {
+    RequestError::Unreachable("the runtime has stopped".to_owned())
 }
 
 /// Takes the inbox in, in order, until the actors end. A file goes when its event is accepted or known.

@@ -4,6 +4,7 @@
 //! so it writes all that came since, syncs once, and then answers everyone.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::prelude::*;
 use bytes::Bytes;
@@ -12,11 +13,11 @@ use tokio::sync::oneshot;
 use super::alarm::Alarm;
 use super::attempt::Attempt;
 use crate::clock;
-use crate::delivery::{Delivery, DeliveryId, Reason};
+use crate::delivery::{Delivery, DeliveryId, Judgement, Reason};
 use crate::event::SpecId;
 use crate::store::{
-    Accepted, AttemptLine, DeadLetter, ErrorLine, FinalLine, FinalState, InboxName, Record, ResponseLine,
-    Store, Taken, add_evidence_line,
+    Accepted, AttemptLine, AttemptSummary, DeadLetter, ErrorLine, FinalLine, FinalState, Healths, InboxName,
+    LastAttempt, Record, ResponseLine, Store, StoreOptions, Taken, add_evidence_line,
 };
 
 /// Records after which a batch is flushed even though more wait: bounds a batch, and so an emitter's wait.
@@ -24,6 +25,9 @@ const MAX_BATCH: usize = 256;
 
 /// Messages that may wait. Admission (1,024 emits) and the lanes' own bounds keep it from ever being full.
 const MAILBOX: usize = 16 * 1024;
+
+/// How long news of the subscriptions' health may wait to be written.
+const KEEP_HEALTHS: Duration = Duration::from_secs(1);
 
 /// Why something was not written.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -136,6 +140,21 @@ pub(crate) struct ReadDeadLetter {
     pub(crate) id: DeliveryId,
 }
 
+/// From the door, for `list`. One a listing.
+#[derive(Message)]
+#[rtype(result = "Vec<LastAttempt>")]
+pub(crate) struct FindLastAttempts(pub(crate) Vec<(SpecId, DeliveryId)>);
+
+/// From the door, for `status`.
+#[derive(Message)]
+#[rtype(result = "Healths")]
+pub(crate) struct ReadHealths;
+
+/// From the runtime, at a reload: other bounds.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct ConfigureStore(pub(crate) StoreOptions);
+
 /// From the runtime, once, at the end: everything is written and synced when it is answered.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -153,6 +172,8 @@ pub(crate) struct Ledger {
     store: Store,
     waiting: Vec<Waiting>,
     flush_scheduled: bool,
+    healths: Healths,
+    healths_scheduled: bool,
     _alarm: Alarm,
     #[cfg(test)]
     flushes: usize,
@@ -167,9 +188,11 @@ impl Actor for Ledger {
 }
 
 impl Ledger {
-    pub(crate) fn new(store: Store, alarm: Alarm) -> Self {
+    pub(crate) fn new(store: Store, healths: Healths, alarm: Alarm) -> Self {
         Self {
             store,
+            healths,
+            healths_scheduled: false,
             waiting: Vec::new(),
             flush_scheduled: false,
             _alarm: alarm,
@@ -183,6 +206,25 @@ impl Ledger {
         match self.store.append(&waiting.spec, record) {
             Err(error) => self.refuse(waiting, NotWritten::Failed(error.to_string())),
             Ok(()) => self.answer_after_flush(waiting, context),
+        }
+    }
+
+    /// Takes note of how an attempt ended; on disk soon.
+    fn note_health(&mut self, delivery: &Delivery, attempt: &Attempt, context: &mut Context<Self>) {
+        let Some(outcome) = &attempt.outcome else { return };
+        let health = self.healths.entry(delivery.subscription.clone()).or_default();
+        match outcome.judge() {
+            Judgement::Delivered => health.succeeded(clock::now()),
+            Judgement::Retry | Judgement::Terminal(_) => {
+                health.failed(clock::now(), attempt.summary().in_words());
+            }
+        }
+        if !self.healths_scheduled {
+            self.healths_scheduled = true;
+            context.run_later(KEEP_HEALTHS, |ledger, _| {
+                ledger.healths_scheduled = false;
+                ledger.store.keep_healths(&ledger.healths);
+            });
         }
     }
 
@@ -305,7 +347,8 @@ fn attempt_evidence(delivery: &Delivery, attempt: &Attempt, effect: &Effect) -> 
     lines
 }
 
-fn add_final_evidence(delivery: &Delivery, attempts: u32, state: FinalState, lines: &mut Vec<u8>) {
+fn add_final_evidence(delivery: &Delivery, last: &AttemptSummary, state: FinalState, lines: &mut Vec<u8>) {
+    let attempts = if state == FinalState::DryRun { 0 } else { last.attempt };
     let line = FinalLine {
         v: 1,
         record: "final",
@@ -317,6 +360,9 @@ fn add_final_evidence(delivery: &Delivery, attempts: u32, state: FinalState, lin
         attempts,
         state,
         reason: None,
+        accepted_at: delivery.accepted_at,
+        last_status: last.status,
+        last_error: None,
     };
     add_evidence_line(&line, lines);
 }
@@ -342,7 +388,10 @@ impl Handler<RecordAttempt> for Ledger {
 
     fn handle(&mut self, message: RecordAttempt, context: &mut Self::Context) {
         let RecordAttempt { delivery, attempt, effect, again, reply } = message;
-        let (id, number) = (delivery.id, attempt.number);
+        let id = delivery.id;
+        if !again {
+            self.note_health(&delivery, &attempt, context);
+        }
         let evidence = if again { Vec::new() } else { attempt_evidence(&delivery, &attempt, &effect) };
         let mut waiting = Waiting { spec: delivery.spec.clone(), evidence, reply };
         let state = match effect {
@@ -358,7 +407,8 @@ impl Handler<RecordAttempt> for Ledger {
                 if let Err(error) = self.store.remove_dead_letter(&delivery.spec, id) {
                     return self.refuse(waiting, NotWritten::Failed(error.to_string()));
                 }
-                add_final_evidence(&delivery, number, FinalState::Delivered, &mut waiting.evidence);
+                let last = attempt.summary();
+                add_final_evidence(&delivery, &last, FinalState::Delivered, &mut waiting.evidence);
                 return self.answer_after_flush(waiting, context);
             }
             Effect::ReplayFailed(mut letter) => {
@@ -371,9 +421,8 @@ impl Handler<RecordAttempt> for Ledger {
             Effect::Delivered => FinalState::Delivered,
             Effect::DryRun => FinalState::DryRun,
         };
-        let attempts = if state == FinalState::DryRun { 0 } else { number };
         if !again {
-            add_final_evidence(&delivery, attempts, state, &mut waiting.evidence);
+            add_final_evidence(&delivery, &attempt.summary(), state, &mut waiting.evidence);
         }
         self.append(&Record::Finished { id, state, at: clock::now() }, waiting, context);
     }
@@ -425,11 +474,36 @@ impl Handler<SettleInbox> for Ledger {
     }
 }
 
+impl Handler<FindLastAttempts> for Ledger {
+    type Result = MessageResult<FindLastAttempts>;
+
+    fn handle(&mut self, FindLastAttempts(ids): FindLastAttempts, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.store.last_attempts(&ids))
+    }
+}
+
+impl Handler<ReadHealths> for Ledger {
+    type Result = MessageResult<ReadHealths>;
+
+    fn handle(&mut self, _: ReadHealths, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.healths.clone())
+    }
+}
+
+impl Handler<ConfigureStore> for Ledger {
+    type Result = ();
+
+    fn handle(&mut self, ConfigureStore(options): ConfigureStore, _: &mut Self::Context) {
+        self.store.configure(&options);
+    }
+}
+
 impl Handler<Close> for Ledger {
     type Result = ();
 
     fn handle(&mut self, _: Close, context: &mut Self::Context) {
         self.flush();
+        self.store.keep_healths(&self.healths);
         self.store.sync();
         context.stop();
     }
@@ -459,7 +533,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (store, _) = Store::open(StoreOptions::in_dir(dir.path())).unwrap();
         actix::System::new().block_on(async move {
-            let ledger = Ledger::new(store, Alarm::new().0).start();
+            let ledger = Ledger::new(store, Healths::new(), Alarm::new().0).start();
             // The first message also starts the actor, which sets the mailbox's capacity.
             assert_eq!(ledger.send(Flushes).await.unwrap(), 0);
             let mut replies = Vec::new();

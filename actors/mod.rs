@@ -11,11 +11,11 @@ mod router;
 mod subscription;
 
 pub(crate) use alarm::{Alarm, AlarmBell};
-pub(crate) use door::{Door, take_inbox_in};
-pub(crate) use ledger::{Close as CloseLedger, Ledger};
+pub(crate) use door::{Door, Facts, ReloadReply, take_inbox_in};
+pub(crate) use ledger::{Close as CloseLedger, ConfigureStore, Ledger};
 #[cfg(test)]
 pub(crate) use panics::Panic;
-pub(crate) use router::{Close, Router, Target};
+pub(crate) use router::{Close, Entry, Reconfigure, Role, Router};
 pub use router::{EmitError, Receipt};
-pub use subscription::NotSent;
-pub(crate) use subscription::{Lanes, Limits, Sender, Sent, Subscription};
+pub use subscription::RequestError;
+pub(crate) use subscription::{Limits, Queue, Sent, Settings};

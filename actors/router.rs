@@ -8,18 +8,21 @@ use std::time::Duration;
 use actix::prelude::*;
 use actix_rt::time::timeout;
 use bytes::Bytes;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::alarm::Alarm;
 use super::ledger::{Accept, Ledger, ReadDeadLetter};
-use super::subscription::{Count, Enqueue, Lanes, NotSent, Purpose, SendNow, Sent, Settle, Subscription};
+use super::subscription::{
+    Configure, Enqueue, ListUnfinished, Purpose, Queue, ReadQueue, RequestError, SendNow, Sent, Settings,
+    Settle, Subscription,
+};
 use crate::clock;
 use crate::delivery::{BodyBudget, Dedupe, Delivery, DeliveryId, Pending, SubscriptionId};
 use crate::event::{Event, IdempotencyKey, SpecId};
 use crate::filter::Filter;
 use crate::payload;
-use crate::store::{Accepted, AcceptedDelivery, InboxName};
+use crate::store::{Accepted, AcceptedDelivery, InboxName, Listed, Query, Unfinished};
 
 /// Bodies of waiting deliveries held in memory, over all subscriptions; beyond it they are read back when their turn
 /// comes.
@@ -76,7 +79,7 @@ struct Ended {
 
 /// From a `Handle`: send a sample to one subscription now. Bounded by the admission permit.
 #[derive(Message)]
-#[rtype(result = "Result<Sent, NotSent>")]
+#[rtype(result = "Result<Sent, RequestError>")]
 pub(crate) struct Sample {
     pub(crate) event: Event,
     pub(crate) subscription: SubscriptionId,
@@ -85,7 +88,7 @@ pub(crate) struct Sample {
 
 /// From a `Handle`: send a dead letter again now. Bounded by the admission permit.
 #[derive(Message)]
-#[rtype(result = "Result<Sent, NotSent>")]
+#[rtype(result = "Result<Sent, RequestError>")]
 pub(crate) struct Replay {
     pub(crate) spec: SpecId,
     pub(crate) id: DeliveryId,
@@ -98,19 +101,56 @@ pub(crate) struct Replay {
 pub(crate) struct WaitIdle;
 
 /// From the runtime, at the end: no event is taken any more, no attempt starts; answered when those under way have
-/// ended, with what is left.
+/// ended, with how many deliveries are left.
 #[derive(Message)]
-#[rtype(result = "Lanes")]
+#[rtype(result = "usize")]
 pub(crate) struct Close {
     /// Whether to wait for what is under way, or only count.
     pub(crate) wait: bool,
 }
 
-/// One active subscription, as the Router sees it.
-pub(crate) struct Target {
+/// From the runtime, at a reload: these config entries from now on. Answered when every subscription knows.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Reconfigure {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) dedupe_window: SignedDuration,
+}
+
+/// From the door, for `status`: every subscription and its queue, in the config's order, those that left it last.
+#[derive(Message)]
+#[rtype(result = "Vec<(SubscriptionId, Role, Queue)>")]
+pub(crate) struct ReadQueues;
+
+/// From the door, for `list`: the newest unfinished deliveries of every subscription.
+#[derive(Message)]
+#[rtype(result = "Vec<Listed>")]
+pub(crate) struct ListAllUnfinished(pub(crate) Arc<Query>);
+
+/// One config entry.
+pub(crate) struct Entry {
     pub(crate) id: SubscriptionId,
+    pub(crate) role: Role,
     pub(crate) filter: Filter,
-    pub(crate) address: Addr<Subscription>,
+    /// Absent where it is not active.
+    pub(crate) settings: Option<Settings>,
+}
+
+/// What a subscription is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Active,
+    DryRun,
+    /// Gets nothing new; switched off, or no longer in the config.
+    Inactive,
+}
+
+/// One subscription, as the Router sees it.
+struct Target {
+    id: SubscriptionId,
+    role: Role,
+    filter: Filter,
+    address: Addr<Subscription>,
 }
 
 /// See the module's first line.
@@ -130,9 +170,41 @@ impl Actor for Router {
 }
 
 impl Router {
-    pub(crate) fn new(targets: Vec<Target>, ledger: Addr<Ledger>, known: Dedupe, alarm: Alarm) -> Self {
+    /// A Router, and a Subscription for each entry and for each id of which something is unfinished.
+    pub(crate) fn new(
+        entries: Vec<Entry>,
+        mut unfinished: HashMap<SubscriptionId, Vec<Unfinished>>,
+        ledger: Addr<Ledger>,
+        known: Dedupe,
+        alarm: Alarm,
+    ) -> Self {
         let bodies = BodyBudget::new(MAX_BODY_BYTES);
-        Self { targets, ledger, known, bodies, accepting: HashMap::new(), open: true, alarm }
+        let mut router =
+            Self { targets: Vec::new(), ledger, known, bodies, accepting: HashMap::new(), open: true, alarm };
+        for entry in entries {
+            let waiting = unfinished.remove(&entry.id).unwrap_or_default();
+            router.add(entry, waiting);
+        }
+        for (id, waiting) in unfinished {
+            let entry = Entry { id, role: Role::Inactive, filter: Filter::default(), settings: None };
+            router.add(entry, waiting);
+        }
+        router
+    }
+
+    fn add(&mut self, entry: Entry, waiting: Vec<Unfinished>) {
+        let Entry { id, role, filter, settings } = entry;
+        match (waiting.len(), role) {
+            (0, _) => {}
+            (count, Role::Inactive) => log::warn!(
+                "{count} pending deliveries are for `{id}`, which is not an active subscription: they stay in the \
+                 spool and go on when it returns"
+            ),
+            (count, _) => log::info!("{count} pending deliveries of {id} recovered from the spool"),
+        }
+        let (ledger, alarm) = (self.ledger.clone(), self.alarm.clone());
+        let address = Subscription::new(id.clone(), settings, ledger, waiting, alarm).start();
+        self.targets.push(Target { id, role, filter, address });
     }
 
     /// The body, once, and a delivery for each subscription that wants the event.
@@ -149,7 +221,7 @@ impl Router {
         let outgoing: Vec<Outgoing> = self
             .targets
             .iter()
-            .filter(|target| target.filter.admits(event).is_ok())
+            .filter(|target| target.role != Role::Inactive && target.filter.admits(event).is_ok())
             .map(|target| {
                 let delivery = Delivery {
                     id: DeliveryId::random(),
@@ -185,13 +257,12 @@ impl Router {
         &self.ledger
     }
 
-    fn target(&self, id: &SubscriptionId) -> Result<Addr<Subscription>, NotSent> {
-        self.targets.iter().find(|target| target.id == *id).map(|target| target.address.clone()).ok_or_else(
-            || {
-                let known: Vec<_> = self.targets.iter().map(|target| target.id.as_str()).collect();
-                NotSent(format!("no active subscription `{id}`; active are: {}", known.join(", ")))
-            },
-        )
+    fn target(&self, id: &SubscriptionId) -> Result<Addr<Subscription>, RequestError> {
+        let active = || self.targets.iter().filter(|target| target.role != Role::Inactive);
+        active().find(|target| target.id == *id).map(|target| target.address.clone()).ok_or_else(|| {
+            let known: Vec<_> = active().map(|target| target.id.as_str()).collect();
+            RequestError::Refused(format!("no active subscription `{id}`; active are: {}", known.join(", ")))
+        })
     }
 }
 
@@ -305,12 +376,12 @@ impl Handler<Ended> for Router {
 }
 
 impl Handler<Sample> for Router {
-    type Result = ResponseFuture<Result<Sent, NotSent>>;
+    type Result = ResponseFuture<Result<Sent, RequestError>>;
 
     fn handle(&mut self, message: Sample, _: &mut Self::Context) -> Self::Result {
         let Sample { event, subscription, admission } = message;
         let prepared = self.target(&subscription).and_then(|address| {
-            let body = payload::body(&event).map_err(|error| NotSent(error.to_string()))?;
+            let body = payload::body(&event).map_err(|error| RequestError::Refused(error.to_string()))?;
             Ok((address, body))
         });
         Box::pin(async move {
@@ -330,15 +401,15 @@ impl Handler<Sample> for Router {
 }
 
 impl Handler<Replay> for Router {
-    type Result = ResponseActFuture<Self, Result<Sent, NotSent>>;
+    type Result = ResponseActFuture<Self, Result<Sent, RequestError>>;
 
     fn handle(&mut self, Replay { spec, id, admission }: Replay, _: &mut Self::Context) -> Self::Result {
         let reading = self.ledger.send(ReadDeadLetter { spec, id });
         Box::pin(reading.into_actor(self).then(|read, router, _| {
             let prepared = match read {
                 Ok(Ok(letter)) => router.target(&letter.subscription).map(|address| (address, letter)),
-                Ok(Err(error)) => Err(NotSent(error.to_string())),
-                Err(_) => Err(NotSent("the ledger has stopped".to_owned())),
+                Ok(Err(error)) => Err(RequestError::Refused(error.to_string())),
+                Err(_) => Err(RequestError::Unreachable("the ledger has stopped".to_owned())),
             };
             async move {
                 let _admission = admission;
@@ -356,9 +427,9 @@ async fn send_now(
     delivery: Arc<Delivery>,
     body: Bytes,
     purpose: Purpose,
-) -> Result<Sent, NotSent> {
+) -> Result<Sent, RequestError> {
     let sent = address.send(SendNow { delivery, body, purpose }).await;
-    sent.unwrap_or_else(|_| Err(NotSent("the subscription has stopped".to_owned())))
+    sent.unwrap_or_else(|_| Err(RequestError::Unreachable("the subscription has stopped".to_owned())))
 }
 
 impl Router {
@@ -382,6 +453,75 @@ impl Router {
     }
 }
 
+impl Handler<Reconfigure> for Router {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, message: Reconfigure, _: &mut Self::Context) -> Self::Result {
+        let Reconfigure { entries, dedupe_window } = message;
+        if !self.open {
+            return Box::pin(std::future::ready(()));
+        }
+        self.known.set_window(dedupe_window);
+        let mut before = std::mem::take(&mut self.targets);
+        let mut told = Vec::new();
+        for entry in entries {
+            match before.iter().position(|target| target.id == entry.id) {
+                None => self.add(entry, Vec::new()),
+                Some(at) => {
+                    let Target { id, address, .. } = before.swap_remove(at);
+                    told.push(address.send(Configure(entry.settings)));
+                    self.targets.push(Target { id, role: entry.role, filter: entry.filter, address });
+                }
+            }
+        }
+        // What waits for those that left stays with them, should they return.
+        for target in before {
+            told.push(target.address.send(Configure(None)));
+            self.targets.push(Target { role: Role::Inactive, ..target });
+        }
+        Box::pin(async move {
+            for told in told {
+                if told.await.is_err() {
+                    log::error!("a subscription has stopped: its deliveries wait on disk for the next start");
+                }
+            }
+        })
+    }
+}
+
+impl Handler<ReadQueues> for Router {
+    type Result = ResponseFuture<Vec<(SubscriptionId, Role, Queue)>>;
+
+    fn handle(&mut self, _: ReadQueues, _: &mut Self::Context) -> Self::Result {
+        let ask = |target: &Target| (target.id.clone(), target.role, target.address.send(ReadQueue));
+        let asked: Vec<_> = self.targets.iter().map(ask).collect();
+        Box::pin(async move {
+            let mut queues = Vec::with_capacity(asked.len());
+            for (id, role, queue) in asked {
+                queues.push((id, role, queue.await.unwrap_or_default()));
+            }
+            queues
+        })
+    }
+}
+
+impl Handler<ListAllUnfinished> for Router {
+    type Result = ResponseFuture<Vec<Listed>>;
+
+    fn handle(&mut self, ListAllUnfinished(query): ListAllUnfinished, _: &mut Self::Context) -> Self::Result {
+        let wanted = |target: &&Target| query.subscription.as_ref().is_none_or(|id| *id == target.id);
+        let ask = |target: &Target| target.address.send(ListUnfinished { query: query.clone() });
+        let asked: Vec<_> = self.targets.iter().filter(wanted).map(ask).collect();
+        Box::pin(async move {
+            let mut listed = Vec::new();
+            for rows in asked {
+                listed.append(&mut rows.await.unwrap_or_default());
+            }
+            listed
+        })
+    }
+}
+
 impl Handler<WaitIdle> for Router {
     type Result = ResponseFuture<()>;
 
@@ -391,7 +531,7 @@ impl Handler<WaitIdle> for Router {
 }
 
 impl Handler<Close> for Router {
-    type Result = ResponseFuture<Lanes>;
+    type Result = ResponseFuture<usize>;
 
     fn handle(&mut self, Close { wait }: Close, _: &mut Self::Context) -> Self::Result {
         self.open = false;
@@ -401,11 +541,10 @@ impl Handler<Close> for Router {
             if let Some(settled) = settled {
                 settled.await;
             }
-            let mut left = Lanes::default();
+            let mut left = 0;
             for address in addresses {
-                let lanes = address.send(Count).await.unwrap_or_default();
-                left.waiting += lanes.waiting;
-                left.in_flight += lanes.in_flight;
+                let queue = address.send(ReadQueue).await.unwrap_or_default();
+                left += queue.waiting + queue.in_flight;
             }
             left
         })

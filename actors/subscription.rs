@@ -1,10 +1,13 @@
-//! A Subscription: one config entry's mailbox, its lane of deliveries, and its one timer.
+//! A Subscription: one config entry's mailbox, its lane of deliveries, and its one timer. One that is inactive, or no
+//! longer in the config, holds what waits for it until it returns.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use bytes::Bytes;
+use jiff::Timestamp;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::alarm::Alarm;
@@ -12,11 +15,14 @@ use super::attempt::{self, Attempt};
 use super::ledger::{Effect, Ledger, NotRead, NotWritten, ReadBody, RecordAttempt, RecordDrop, Reply};
 use crate::clock;
 use crate::config::SubscriptionConfig;
-use crate::delivery::{Body, Delivery, DeliveryId, InFlight, Jitter, Judgement, Lane, Pending, Verdict};
+use crate::delivery::{
+    Body, Delivery, DeliveryId, InFlight, Jitter, Judgement, Lane, Pending, RetryPolicy, SubscriptionId,
+    Verdict,
+};
 use crate::env::Environment;
-use crate::http::Client;
+use crate::http::{Client, Tls};
 use crate::secret::Endpoint;
-use crate::store::{DeadLetter, Unfinished};
+use crate::store::{DeadLetter, DeliveryState, Listed, Query, Unfinished};
 
 /// Requests of one subscription at a time, where `max_concurrency` allows as many.
 const MAX_IN_FLIGHT: usize = 8;
@@ -36,7 +42,7 @@ pub(crate) struct Enqueue(pub(crate) Pending);
 /// From the Router, on an operator's request: one attempt now, outside the lane but under the same permits.
 /// Bounded by the admission permits.
 #[derive(Message)]
-#[rtype(result = "Result<Sent, NotSent>")]
+#[rtype(result = "Result<Sent, RequestError>")]
 pub(crate) struct SendNow {
     pub(crate) delivery: Arc<Delivery>,
     pub(crate) body: Bytes,
@@ -64,10 +70,16 @@ pub(crate) struct Sent {
     pub(crate) succeeded: bool,
 }
 
-/// Why nothing was sent on request.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct NotSent(pub(crate) String);
+/// Why a runtime did not do what was asked of it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// It would not.
+    #[error("{0}")]
+    Refused(String),
+    /// It could not be asked, or gave no answer.
+    #[error("no runtime is reachable: {0}")]
+    Unreachable(String),
+}
 
 /// From the Router: answered when nothing is under way and nothing is due. With `close`, nothing starts any more.
 #[derive(Message)]
@@ -77,16 +89,30 @@ pub(crate) struct Settle {
     pub(crate) reply: oneshot::Sender<()>,
 }
 
-/// From the Router: how many deliveries wait or are under way.
+/// From the Router, at a reload: other settings from now on, or none. What is under way ends as it began.
 #[derive(Message)]
-#[rtype(result = "Lanes")]
-pub(crate) struct Count;
+#[rtype(result = "()")]
+pub(crate) struct Configure(pub(crate) Option<Settings>);
 
-/// How many deliveries are not finished.
+/// From the Router, for `status` and at the end of a run.
+#[derive(Message)]
+#[rtype(result = "Queue")]
+pub(crate) struct ReadQueue;
+
+/// How many deliveries of a subscription are not finished.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, MessageResponse)]
-pub(crate) struct Lanes {
+pub(crate) struct Queue {
     pub(crate) waiting: usize,
     pub(crate) in_flight: usize,
+    /// When the oldest of them was accepted.
+    pub(crate) oldest: Option<Timestamp>,
+}
+
+/// From the Router, for `list`: what is under way, and the newest that wait and are wanted, one more than the limit.
+#[derive(Message)]
+#[rtype(result = "Vec<Listed>")]
+pub(crate) struct ListUnfinished {
+    pub(crate) query: Arc<Query>,
 }
 
 /// What bounds one subscription's lane.
@@ -96,21 +122,30 @@ pub(crate) struct Limits {
     pub(crate) max_pending: usize,
 }
 
-/// What an attempt needs; cheap to clone into the future that makes it.
+/// What makes a subscription active.
 #[derive(Clone)]
-pub(crate) struct Sender {
+pub(crate) struct Settings {
     pub(crate) config: Arc<SubscriptionConfig>,
     pub(crate) endpoint: Endpoint,
     pub(crate) environment: Environment,
-    pub(crate) client: Client,
+    pub(crate) tls: Tls,
     pub(crate) permits: Arc<Semaphore>,
+    pub(crate) limits: Limits,
+}
+
+/// What an attempt needs; cheap to clone into the future that makes it.
+#[derive(Clone)]
+struct Sender {
+    settings: Settings,
+    client: Client,
 }
 
 impl Sender {
     /// Waits for a permit and makes the attempt; the permit is free as soon as the request has ended.
     async fn send(self, delivery: Arc<Delivery>, body: Bytes, number: u32) -> Attempt {
-        let permit = if self.config.dry_run { None } else { self.permits.acquire().await.ok() };
-        let Self { client, environment, config, endpoint, .. } = &self;
+        let Settings { config, endpoint, environment, permits, .. } = &self.settings;
+        let permit = if config.dry_run { None } else { permits.acquire().await.ok() };
+        let client = &self.client;
         let attempt = attempt::make(client, environment, config, endpoint, &delivery, body, number).await;
         drop(permit);
         attempt
@@ -119,9 +154,13 @@ impl Sender {
 
 /// See the module's first line.
 pub(crate) struct Subscription {
-    sender: Sender,
+    id: SubscriptionId,
+    /// Absent while it is not active.
+    sender: Option<Sender>,
     ledger: Addr<Ledger>,
     lane: Lane,
+    /// Deliveries whose attempt is under way or not recorded yet, and which attempt it is.
+    under_way: HashMap<DeliveryId, (Arc<Delivery>, u32)>,
     unrecorded: usize,
     timer: Option<SpawnHandle>,
     settling: Vec<oneshot::Sender<()>>,
@@ -139,22 +178,49 @@ impl Actor for Subscription {
 impl Subscription {
     /// A subscription that goes on with what the spool says is unfinished.
     pub(crate) fn new(
-        sender: Sender,
+        id: SubscriptionId,
+        settings: Option<Settings>,
         ledger: Addr<Ledger>,
-        limits: Limits,
         unfinished: impl IntoIterator<Item = Unfinished>,
         alarm: Alarm,
     ) -> Self {
-        let policy = sender.config.retry.clone();
         let (now, wall) = (Instant::now(), clock::now());
-        let max_in_flight = limits.max_concurrency.min(MAX_IN_FLIGHT);
-        let mut lane = Lane::new(policy.clone(), max_in_flight, limits.max_pending);
+        let mut subscription = Self {
+            id,
+            sender: None,
+            ledger,
+            lane: Lane::new(RetryPolicy::default(), 0, usize::MAX),
+            under_way: HashMap::new(),
+            unrecorded: 0,
+            timer: None,
+            settling: Vec::new(),
+            _alarm: alarm,
+        };
+        subscription.configure(settings);
         for Unfinished { delivery, attempts, next_attempt_at } in unfinished {
+            let policy = subscription.lane.policy();
             let wait = next_attempt_at
                 .map_or(Duration::ZERO, |at| policy.remaining_wait(attempts, at.duration_since(wall)));
-            lane.enqueue(Pending::recovered(delivery, attempts), now + wait);
+            subscription.lane.enqueue(Pending::recovered(delivery, attempts), now + wait);
         }
-        Self { sender, ledger, lane, unrecorded: 0, timer: None, settling: Vec::new(), _alarm: alarm }
+        subscription
+    }
+
+    fn configure(&mut self, settings: Option<Settings>) {
+        let Some(settings) = settings else {
+            // What waits is never dropped for want of a config entry.
+            self.lane.configure(RetryPolicy::default(), 0, usize::MAX);
+            self.lane.close();
+            self.sender = None;
+            return;
+        };
+        let Limits { max_concurrency, max_pending } = settings.limits;
+        let max_in_flight = max_concurrency.min(MAX_IN_FLIGHT);
+        self.lane.configure(settings.config.retry.clone(), max_in_flight, max_pending);
+        // Connections stay open where they can be used on.
+        let kept = self.sender.take().filter(|before| before.settings.tls.is_on() == settings.tls.is_on());
+        let client = kept.map_or_else(|| Client::new(&settings.tls), |before| before.client);
+        self.sender = Some(Sender { settings, client });
     }
 
     /// Starts what may start, arms the timer for the rest, and answers who waits for quiet.
@@ -166,9 +232,11 @@ impl Subscription {
             self.drop_oldest(&dropped, context);
         }
         while self.unrecorded < MAX_UNRECORDED
+            && let Some(sender) = &self.sender
             && let Some((in_flight, body)) = self.lane.start_next(now)
         {
-            self.launch(in_flight, body, context);
+            let sender = sender.clone();
+            self.launch(sender, in_flight, body, context);
         }
         if let Some(timer) = self.timer.take() {
             context.cancel_future(timer);
@@ -184,17 +252,23 @@ impl Subscription {
         if self.unrecorded == 0 && !self.lane.is_busy(now) {
             for reply in self.settling.drain(..) {
                 if reply.send(()).is_err() {
-                    log::debug!("nobody waits any more for {} to settle", self.sender.config.id);
+                    log::debug!("nobody waits any more for {} to settle", self.id);
                 }
             }
         }
     }
 
-    fn launch(&mut self, in_flight: InFlight, body: Option<Body>, context: &mut Context<Self>) {
-        let config = &self.sender.config;
+    fn launch(
+        &mut self,
+        sender: Sender,
+        in_flight: InFlight,
+        body: Option<Body>,
+        context: &mut Context<Self>,
+    ) {
         let (delivery, number) = (in_flight.delivery().clone(), in_flight.attempt());
-        log::debug!("attempt {number} of {} to {} begins", delivery.id, config.id);
-        let (sender, ledger) = (self.sender.clone(), self.ledger.clone());
+        log::debug!("attempt {number} of {} to {} begins", delivery.id, self.id);
+        self.under_way.insert(delivery.id, (delivery.clone(), number));
+        let ledger = self.ledger.clone();
         let sending = async move {
             let bytes = match &body {
                 Some(body) => Bytes::clone(body),
@@ -209,6 +283,7 @@ impl Subscription {
             Err(NotRead(error)) => {
                 let id = in_flight.delivery().id;
                 log::error!("{id} cannot be sent: {error}; it stays in the spool for the next start");
+                subscription.under_way.remove(&id);
                 subscription.lane.release();
                 subscription.pump(context);
             }
@@ -218,17 +293,16 @@ impl Subscription {
     fn finished(&mut self, in_flight: InFlight, attempt: Attempt, context: &mut Context<Self>) {
         let delivery = in_flight.delivery().clone();
         let number = in_flight.attempt();
-        let config = &self.sender.config;
-        let jitter = Jitter(config.retry.jitter.mul_f64(fastrand::f64()));
+        let jitter = Jitter(self.lane.policy().jitter.mul_f64(fastrand::f64()));
         let (effect, again) = match &attempt.outcome {
             None => {
-                log::info!("dry run: {} to {} is recorded and not sent", delivery.id, config.id);
+                log::info!("dry run: {} to {} is recorded and not sent", delivery.id, self.id);
                 self.lane.release();
                 (Effect::DryRun, None)
             }
             Some(outcome) => {
                 let verdict = self.lane.finished(in_flight, outcome, jitter);
-                log_verdict(config, &delivery, number, outcome, &verdict);
+                log_verdict(&self.id, &delivery, number, outcome, &verdict);
                 match verdict {
                     Verdict::Delivered => (Effect::Delivered, None),
                     Verdict::DeadLetter(reason) => (Effect::DeadLetter(reason), None),
@@ -240,7 +314,8 @@ impl Subscription {
             }
         };
         let ledger = self.ledger.clone();
-        let written = until_written(delivery.id, async move |again| {
+        let id = delivery.id;
+        let written = until_written(id, async move |again| {
             let message = |reply| RecordAttempt {
                 delivery: delivery.clone(),
                 attempt: attempt.clone(),
@@ -253,6 +328,7 @@ impl Subscription {
         self.unrecorded += 1;
         context.spawn(written.into_actor(self).map(move |(), subscription, context| {
             subscription.unrecorded -= 1;
+            subscription.under_way.remove(&id);
             if let Some((pending, due)) = again {
                 subscription.lane.enqueue(pending, due);
             }
@@ -266,7 +342,7 @@ impl Subscription {
         let delivery = dropped.delivery().clone();
         log::warn!(
             "more than max_pending deliveries of {} wait: gave the oldest up, {} ({})",
-            self.sender.config.id,
+            self.id,
             delivery.key,
             delivery.id
         );
@@ -313,13 +389,13 @@ async fn until_written(id: DeliveryId, write: impl AsyncFn(bool) -> Result<(), N
 }
 
 fn log_verdict(
-    config: &SubscriptionConfig,
+    subscription: &SubscriptionId,
     delivery: &Delivery,
     number: u32,
     outcome: &crate::delivery::Outcome,
     verdict: &Verdict,
 ) {
-    let (subscription, summary) = (&config.id, outcome.summary());
+    let summary = outcome.summary();
     let what = format!("{} ({})", delivery.key, delivery.id);
     match verdict {
         Verdict::Delivered => log::info!("delivered {what} to {subscription} at attempt {number}: {summary}"),
@@ -348,7 +424,7 @@ impl Handler<Enqueue> for Subscription {
 }
 
 impl Handler<SendNow> for Subscription {
-    type Result = ResponseActFuture<Self, Result<Sent, NotSent>>;
+    type Result = ResponseActFuture<Self, Result<Sent, RequestError>>;
 
     fn handle(&mut self, message: SendNow, _: &mut Self::Context) -> Self::Result {
         let SendNow { delivery, body, purpose } = message;
@@ -358,7 +434,14 @@ impl Handler<SendNow> for Subscription {
                 u32::try_from(letter.attempts.len()).unwrap_or(u32::MAX).saturating_add(1)
             }
         };
-        let sending = self.sender.clone().send(delivery.clone(), body.clone(), number);
+        let Some(sender) = self.sender.clone() else {
+            let error = RequestError::Refused(format!(
+                "the subscription `{}` is not active: set active = true, or give it an entry in the config",
+                self.id
+            ));
+            return Box::pin(actix::fut::err(error));
+        };
+        let sending = sender.send(delivery.clone(), body.clone(), number);
         Box::pin(sending.into_actor(self).then(move |attempt, subscription, _| {
             let arrived =
                 attempt.outcome.as_ref().is_some_and(|outcome| outcome.judge() == Judgement::Delivered);
@@ -379,7 +462,7 @@ impl Handler<SendNow> for Subscription {
                     reply,
                 };
                 let written = record(&ledger, message).await;
-                written.map_err(|error| NotSent(format!("sent, but not recorded: {error}")))?;
+                written.map_err(|error| RequestError::Refused(format!("sent, but not recorded: {error}")))?;
                 Ok(Sent { delivery: delivery.clone(), body, attempt: attempt.clone(), succeeded })
             }
             .into_actor(subscription)
@@ -399,10 +482,40 @@ impl Handler<Settle> for Subscription {
     }
 }
 
-impl Handler<Count> for Subscription {
-    type Result = Lanes;
+impl Handler<Configure> for Subscription {
+    type Result = ();
 
-    fn handle(&mut self, _: Count, _: &mut Self::Context) -> Lanes {
-        Lanes { waiting: self.lane.waiting(), in_flight: self.lane.in_flight() + self.unrecorded }
+    fn handle(&mut self, Configure(settings): Configure, context: &mut Self::Context) {
+        self.configure(settings);
+        self.pump(context);
+    }
+}
+
+impl Handler<ReadQueue> for Subscription {
+    type Result = Queue;
+
+    fn handle(&mut self, _: ReadQueue, _: &mut Self::Context) -> Queue {
+        let waits = self.lane.oldest().map(|pending| pending.delivery().accepted_at);
+        let under_way = self.under_way.values().map(|(delivery, _)| delivery.accepted_at).min();
+        let in_flight = self.under_way.len();
+        Queue { waiting: self.lane.waiting(), in_flight, oldest: waits.into_iter().chain(under_way).min() }
+    }
+}
+
+impl Handler<ListUnfinished> for Subscription {
+    type Result = MessageResult<ListUnfinished>;
+
+    fn handle(&mut self, wanted: ListUnfinished, _: &mut Self::Context) -> Self::Result {
+        let (now, wall) = (Instant::now(), clock::now());
+        let under_way = self.under_way.values().map(|(delivery, number)| {
+            Listed::unfinished(delivery, DeliveryState::InFlight, number.saturating_sub(1), None)
+        });
+        let waits = self.lane.newest_first().map(|(due, pending)| {
+            let due = wall + due.saturating_duration_since(now);
+            Listed::unfinished(pending.delivery(), DeliveryState::Pending, pending.attempts_made(), Some(due))
+        });
+        // The lane's order is that of acceptance.
+        let waits = waits.filter(|listed| wanted.query.wants(listed)).take(wanted.query.limit + 1);
+        MessageResult(under_way.chain(waits).collect())
     }
 }

@@ -2,9 +2,15 @@
 
 use jiff::Timestamp;
 
-/// Now.
+/// Now, in whole milliseconds: what is in memory is what is written.
 pub(crate) fn now() -> Timestamp {
-    Timestamp::now()
+    let now = Timestamp::now();
+    Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+}
+
+/// Nanoseconds since the epoch: an order for what happens within a millisecond.
+pub(crate) fn nanoseconds() -> i128 {
+    Timestamp::now().as_nanosecond()
 }
 
 /// `2025-10-14T10:00:00.123Z`.
@@ -23,6 +29,25 @@ pub(crate) mod millis {
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
         Timestamp::deserialize(deserializer)
+    }
+}
+
+/// Serde for what [`millis`] is for, where there may be none.
+pub(crate) mod maybe_millis {
+    use jiff::Timestamp;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+        match at {
+            Some(at) => super::millis::serialize(at, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Timestamp>, D::Error> {
+        Option::deserialize(deserializer)
     }
 }
 

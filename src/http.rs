@@ -37,7 +37,31 @@ const KEPT_HEADERS: [header::HeaderName; 6] = [
 #[error("cannot set up TLS: {0}")]
 pub struct TlsError(#[from] openssl::error::ErrorStack);
 
-/// Sends requests; one for each arbiter, cheap to clone, its connections are kept alive.
+/// What TLS needs: read once, shared by all clients, on any thread.
+#[derive(Clone)]
+pub struct Tls(Option<SslConnector>);
+
+impl Tls {
+    /// For clients that speak to no `https` endpoint: costs nothing.
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// With the system's trust roots; reading them costs tens of milliseconds and megabytes.
+    ///
+    /// # Errors
+    /// OpenSSL or the system's trust roots are not usable.
+    pub fn system() -> Result<Self, TlsError> {
+        tls_connector().map(|connector| Self(Some(connector)))
+    }
+
+    /// Whether `https` endpoints can be reached with it.
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+/// Sends requests on one arbiter; cheap to clone, its connections are kept alive.
 #[derive(Clone)]
 pub struct Client(awc::Client);
 
@@ -54,11 +78,8 @@ pub struct Request<'a> {
 }
 
 impl Client {
-    /// A client; with `tls`, one that can speak to `https` endpoints, which costs a read of the system's roots.
-    ///
-    /// # Errors
-    /// OpenSSL or the system's trust roots are not usable.
-    pub fn new(tls: bool) -> Result<Self, TlsError> {
+    /// A client for the arbiter it is made on.
+    pub fn new(tls: &Tls) -> Self {
         // awc leaves Nagle's algorithm on, which delays large bodies by a delayed acknowledgement.
         let tcp = actix_tls::connect::Connector::new(actix_tls::connect::Resolver::default()).service().map(
             |connection: Connection<Uri, TcpStream>| {
@@ -69,8 +90,8 @@ impl Client {
             },
         );
         let mut connector = Connector::new().connector(tcp);
-        if tls {
-            connector = connector.openssl(tls_connector()?);
+        if let Tls(Some(tls)) = tls {
+            connector = connector.openssl(tls.clone());
         }
         // Our own deadline holds over all of it, and our own permits bound the connections: awc's limits, which
         // are shared by all hosts, stay out of the way.
@@ -83,7 +104,7 @@ impl Client {
             .no_default_headers()
             .max_http_version(Version::HTTP_11)
             .finish();
-        Ok(Self(client))
+        Self(client)
     }
 
     /// Sends one request. Never takes longer than its timeout; a failure is an outcome like any other.

@@ -25,7 +25,7 @@ pub mod secret;
 pub mod sign;
 pub mod store;
 
-pub use actors::{EmitError, NotSent, Receipt};
+pub use actors::{EmitError, Receipt, RequestError};
 pub use config::Config;
 pub use env::Environment;
 pub use event::Event;

@@ -152,6 +152,7 @@ impl Checker<'_, '_> {
             max_pending,
             dedupe_window: SignedDuration::from_secs(i64::try_from(dedupe_window_s).unwrap_or(i64::MAX)),
             control_port: 0,
+            source: None,
             subscriptions,
         }
     }
@@ -376,11 +377,14 @@ impl Checker<'_, '_> {
 
     fn retry(&mut self, table: &Table<'_, '_>) -> RetryPolicy {
         const HOUR: u64 = 3_600_000;
-        let max_attempts = table.integer("max_attempts", 10, 1..=1000, self.findings);
-        let initial = table.integer("initial_backoff_ms", 1000, 1..=HOUR, self.findings);
-        let factor = table.float("backoff_factor", 2.0, 1.0..=100.0, self.findings);
-        let max = table.integer("max_backoff_ms", 300_000, 1..=24 * HOUR, self.findings);
-        let jitter = table.integer("jitter_ms", 250, 0..=HOUR, self.findings);
+        let default = RetryPolicy::default();
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let attempts = u64::from(default.max_attempts);
+        let max_attempts = table.integer("max_attempts", attempts, 1..=1000, self.findings);
+        let initial = table.integer("initial_backoff_ms", ms(default.initial), 1..=HOUR, self.findings);
+        let factor = table.float("backoff_factor", default.factor, 1.0..=100.0, self.findings);
+        let max = table.integer("max_backoff_ms", ms(default.max), 1..=24 * HOUR, self.findings);
+        let jitter = table.integer("jitter_ms", ms(default.jitter), 0..=HOUR, self.findings);
         if initial > max {
             self.findings.warn(
                 Some(table.span.clone()),

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::check::check;
-use super::{Config, Problem};
+use super::{Config, Problem, Report};
 use crate::env::Environment;
 
 /// What the caller knows of where to look.
@@ -34,6 +34,19 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
 }
 
+impl Loaded {
+    /// No config, for this one reason.
+    pub fn refused(message: &str, help: &str) -> Self {
+        let errors = vec![Problem::general(message, help)];
+        Self { file: None, config: None, errors, warnings: Vec::new() }
+    }
+
+    /// What was found out about it.
+    pub fn report(&self) -> Report {
+        Report { ok: self.config.is_some(), errors: self.errors.clone(), warnings: self.warnings.clone() }
+    }
+}
+
 /// Finds, reads and checks the config.
 pub fn load(options: &LoadOptions, environment: &Environment) -> Loaded {
     let repo = options
@@ -46,7 +59,7 @@ pub fn load(options: &LoadOptions, environment: &Environment) -> Loaded {
         }
         None => first_readable(&candidates(&repo, environment)),
     };
-    match read {
+    let mut loaded = match read {
         Ok(None) => check(None, "", &repo, environment, options.secrets),
         Ok(Some((file, text))) => check(Some(file), &text, &repo, environment, options.secrets),
         Err((file, error)) => Loaded {
@@ -61,7 +74,11 @@ pub fn load(options: &LoadOptions, environment: &Environment) -> Loaded {
             config: None,
             warnings: Vec::new(),
         },
+    };
+    if let Some(config) = &mut loaded.config {
+        config.source = Some(options.clone());
     }
+    loaded
 }
 
 /// A file that was named: it must exist.

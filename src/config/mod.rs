@@ -9,13 +9,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use file::{LoadOptions, Loaded, load};
 
 use crate::delivery::{RetryPolicy, SubscriptionId};
 use crate::filter::Filter;
 use crate::secret::Endpoint;
+use crate::store::StoreOptions;
 
 /// The `[spec_ops.webhooks]` table, checked as a whole: a value of this type is good to run.
 #[derive(Clone, Debug)]
@@ -40,8 +41,23 @@ pub struct Config {
     pub dedupe_window: SignedDuration,
     /// The control port on 127.0.0.1; 0 is any that is free. Not in the file: `serve --port` sets it.
     pub control_port: u16,
+    /// How it was found and read, to be read again at a reload; `None` where a host made it.
+    pub source: Option<LoadOptions>,
     /// In the file's order; inactive ones too.
     pub subscriptions: Vec<SubscriptionConfig>,
+}
+
+impl Config {
+    /// Where everything is on disk, and how much of it there may be.
+    pub fn store_options(&self) -> StoreOptions {
+        StoreOptions {
+            spool_dir: self.spool_dir.clone(),
+            evidence_dir: self.evidence_dir.clone(),
+            max_evidence_bytes: self.max_evidence_bytes,
+            max_dead_letter_bytes: self.max_dead_letter_bytes,
+            dedupe_window: self.dedupe_window,
+        }
+    }
 }
 
 /// One entry of `[[spec_ops.webhooks.subscriptions]]`.
@@ -76,7 +92,7 @@ pub struct SecretNames {
 }
 
 /// One thing that is wrong with the config, and what to do about it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// In which file; none for the environment.
     pub file: Option<PathBuf>,
@@ -101,5 +117,23 @@ impl fmt::Display for Problem {
             f.write_str(" ")?;
         }
         write!(f, "{}\n  help: {}", self.message, self.help)
+    }
+}
+
+/// What came of reading a config, as `check --json` and `reload --json` print it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Whether it is good to run.
+    pub ok: bool,
+    /// Everything that must be mended.
+    pub errors: Vec<Problem>,
+    /// What may not be what was meant.
+    pub warnings: Vec<Problem>,
+}
+
+impl Problem {
+    /// One that has no place in a file.
+    pub fn general(message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { file: None, line: None, column: None, message: message.into(), help: help.into() }
     }
 }

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::actors::RequestError;
+
 use super::protocol::{Hello, MAX_LINE, Reply, Request, RuntimeFile, VERSION, runtime_file};
 
 /// Why a runtime could not be asked.
@@ -19,6 +21,15 @@ pub enum ClientError {
     /// It answered, and the answer is no.
     #[error("{0}")]
     Refused(String),
+}
+
+impl From<ClientError> for RequestError {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Unreachable(why) => Self::Unreachable(why),
+            ClientError::Refused(why) => Self::Refused(why),
+        }
+    }
 }
 
 impl From<io::Error> for ClientError {

@@ -3,6 +3,7 @@
 mod client;
 mod protocol;
 mod server;
+mod status;
 
 pub use client::{Client, ClientError};
 pub use protocol::{
@@ -10,3 +11,5 @@ pub use protocol::{
     SentRequest, VERSION, runtime_file,
 };
 pub(crate) use server::Server;
+pub use status::{RuntimeStatus, StatusReport, SubscriptionStatus};
+pub(crate) use status::{ago, counted, short};

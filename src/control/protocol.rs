@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use crate::actors::{EmitError, Receipt, Sent};
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::event::{Event, EventKind, IdempotencyKey, SpecId, UnknownName, named};
+use crate::store::{Query, TriedQuery, check_owner};
 
 /// The protocol's version.
 pub const VERSION: u32 = 1;
@@ -47,9 +48,11 @@ impl RuntimeFile {
     /// Reads the `runtime.json` of a spool.
     ///
     /// # Errors
-    /// There is none, or it is not one.
+    /// There is none, it is not one, or another user made it.
     pub fn read(spool_dir: &Path) -> io::Result<Self> {
-        Ok(serde_json::from_slice(&fs::read(runtime_file(spool_dir))?)?)
+        let path = runtime_file(spool_dir);
+        check_owner(&path)?;
+        Ok(serde_json::from_slice(&fs::read(path)?)?)
     }
 }
 
@@ -78,6 +81,14 @@ pub enum Request {
         /// To whom.
         subscription: SubscriptionId,
     },
+    /// Deliveries, newest first. Answered with [`Listing`](crate::store::Listing).
+    List(Query),
+    /// Attempts, newest first. Answered with [`Tried`](crate::store::Tried), several.
+    Attempts(TriedQuery),
+    /// How the runtime and its subscriptions fare. Answered with [`StatusReport`](super::StatusReport).
+    Status {},
+    /// Take the config over as it is now. Answered with [`Report`](crate::config::Report).
+    Reload {},
     /// Send a dead letter again now. Answered with [`SentReport`].
     Replay {
         /// Of which SPEC.

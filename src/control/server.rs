@@ -19,7 +19,8 @@ use tokio::sync::Semaphore;
 use super::protocol::{
     Emitted, EmittedEvent, Hello, MAX_LINE, Reply, Request, RuntimeFile, SentReport, VERSION, runtime_file,
 };
-use crate::actors::{Door, EmitError, NotSent, Sent};
+use super::status::StatusReport;
+use crate::actors::{Door, EmitError, RequestError};
 use crate::event::Event;
 use crate::store::write_atomic;
 
@@ -32,8 +33,9 @@ const IDLE: Duration = Duration::from_secs(30);
 /// How long an event may take to be accepted; the client has put it into the inbox long before.
 const EMIT_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long the token may take to come.
+/// How long the token may take to come, and its line's longest length in bytes.
 const GREETING: Duration = Duration::from_secs(2);
+const MAX_GREETING: usize = 4096;
 
 /// A listening control port. Dropping it removes `runtime.json`.
 #[derive(Debug)]
@@ -109,7 +111,7 @@ async fn converse(mut stream: TcpStream, token: &str, door: &Door) -> io::Result
     stream.set_nodelay(true)?;
     let (reader, mut writer) = stream.split();
     let mut reader = BufReader::new(reader);
-    let Some(line) = read_line(&mut reader, GREETING).await? else { return Ok(()) };
+    let Some(line) = read_line(&mut reader, GREETING, MAX_GREETING).await? else { return Ok(()) };
     match greet(&line, token) {
         Greeting::Welcome => {
             let hello = serde_json::json!({"version": VERSION, "program": env!("CARGO_PKG_VERSION")});
@@ -118,15 +120,25 @@ async fn converse(mut stream: TcpStream, token: &str, door: &Door) -> io::Result
         Greeting::Say(error) => return answer(&mut writer, &Reply::<()>::Error(error)).await,
         Greeting::Nothing => return Ok(()),
     }
-    while let Some(line) = read_line(&mut reader, IDLE).await? {
+    while let Some(line) = read_line(&mut reader, IDLE, MAX_LINE).await? {
         match serde_json::from_slice::<Request>(&line) {
             Err(error) => answer(&mut writer, &Reply::<()>::Error(format!("not a request: {error}"))).await?,
             Ok(Request::Emit { event }) => answer(&mut writer, &emit(door, &event).await).await?,
             Ok(Request::Test { spec, subscription }) => {
-                answer(&mut writer, &sent(door.test(spec, subscription).await)).await?;
+                let sent = door.test(spec, subscription).await;
+                answer(&mut writer, &reply(sent.map(|sent| SentReport::from(&sent)))).await?;
             }
             Ok(Request::Replay { spec, delivery_id }) => {
-                answer(&mut writer, &sent(door.replay(spec, delivery_id).await)).await?;
+                let sent = door.replay(spec, delivery_id).await;
+                answer(&mut writer, &reply(sent.map(|sent| SentReport::from(&sent)))).await?;
+            }
+            Ok(Request::List(query)) => answer(&mut writer, &reply(door.list(query).await)).await?,
+            Ok(Request::Attempts(query)) => answer(&mut writer, &reply(door.tried(query).await)).await?,
+            Ok(Request::Reload {}) => answer(&mut writer, &reply(door.reload().await)).await?,
+            Ok(Request::Status {}) => {
+                let facts = door.facts().await;
+                let report = facts.map(|facts| StatusReport::of(&facts, door.spool_dir()));
+                answer(&mut writer, &reply(report)).await?;
             }
         }
     }
@@ -170,9 +182,9 @@ async fn emit(door: &Door, event: &serde_json::Map<String, serde_json::Value>) -
     }
 }
 
-fn sent(result: Result<Sent, NotSent>) -> Reply<SentReport> {
+fn reply<T>(result: Result<T, RequestError>) -> Reply<T> {
     match result {
-        Ok(sent) => Reply::Ok(SentReport::from(&sent)),
+        Ok(value) => Reply::Ok(value),
         Err(error) => Reply::Error(error.to_string()),
     }
 }
@@ -181,9 +193,10 @@ fn sent(result: Result<Sent, NotSent>) -> Reply<SentReport> {
 async fn read_line<R: tokio::io::AsyncBufRead + Unpin>(
     reader: &mut R,
     within: Duration,
+    longest: usize,
 ) -> io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
-    let limited = &mut reader.take(MAX_LINE as u64);
+    let limited = &mut reader.take(longest as u64);
     timeout(within, limited.read_until(b'\n', &mut line)).await.map_err(|_| io::ErrorKind::TimedOut)??;
     match line.pop() {
         Some(b'\n') => Ok(Some(line)),
@@ -197,6 +210,10 @@ async fn answer<W: tokio::io::AsyncWrite + Unpin, T: Serialize>(
     reply: &Reply<T>,
 ) -> io::Result<()> {
     let mut line = serde_json::to_vec(reply)?;
+    if line.len() >= MAX_LINE {
+        let error = format!("the answer is longer than {MAX_LINE} bytes: ask for less at a time");
+        line = serde_json::to_vec(&Reply::<()>::Error(error))?;
+    }
     line.push(b'\n');
     timeout(IDLE, writer.write_all(&line)).await.map_err(|_| io::ErrorKind::TimedOut)?
 }

@@ -23,6 +23,11 @@ impl Dedupe {
         Self { window, known: HashMap::new(), order: VecDeque::new() }
     }
 
+    /// Remembers events for `window` from now on.
+    pub fn set_window(&mut self, window: SignedDuration) {
+        self.window = window;
+    }
+
     /// Whether an event with this key was accepted within the window.
     pub fn knows(&self, key: &IdempotencyKey, now: Timestamp) -> bool {
         self.known.get(key).is_some_and(|at| now.duration_since(*at) < self.window)

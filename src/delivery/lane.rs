@@ -92,9 +92,30 @@ impl Lane {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
-    /// Starts nothing more: what waits stays on disk for the next start.
+    /// Starts nothing more: what waits stays on disk for the next start, or until it is [`configure`](Self::configure)d.
     pub fn close(&mut self) {
         self.open = false;
+    }
+
+    /// From now on these bounds and this policy; open. What waits keeps its time and its place in line.
+    pub fn configure(&mut self, policy: RetryPolicy, max_in_flight: usize, max_pending: usize) {
+        (self.policy, self.max_in_flight, self.max_pending) = (policy, max_in_flight, max_pending);
+        self.open = true;
+    }
+
+    /// The policy that outcomes are judged by.
+    pub fn policy(&self) -> &RetryPolicy {
+        &self.policy
+    }
+
+    /// What waits and when it is due, newest first.
+    pub fn newest_first(&self) -> impl Iterator<Item = (Instant, &Pending)> {
+        self.waiting.values().rev().map(|(due, pending)| (*due, pending))
+    }
+
+    /// What has waited longest.
+    pub fn oldest(&self) -> Option<&Pending> {
+        self.waiting.first_key_value().map(|(_, (_, pending))| pending)
     }
 
     /// How many wait.

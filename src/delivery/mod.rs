@@ -2,6 +2,7 @@
 
 mod body;
 mod dedupe;
+mod health;
 mod lane;
 mod outcome;
 mod retry;
@@ -17,6 +18,7 @@ use uuid::Uuid;
 
 pub use body::{Body, BodyBudget};
 pub use dedupe::Dedupe;
+pub use health::{Health, HealthState, OPEN_AFTER};
 pub use lane::Lane;
 pub use outcome::{Failure, FailureClass, Judgement, MAX_KEPT_BYTES, Outcome, Reason, Response};
 pub use retry::{Jitter, RetryPolicy};
@@ -132,6 +134,11 @@ impl Pending {
     /// What is delivered.
     pub fn delivery(&self) -> &Arc<Delivery> {
         &self.delivery
+    }
+
+    /// How many attempts have ended without success.
+    pub fn attempts_made(&self) -> u32 {
+        self.attempts_made
     }
 
     /// Begins the next attempt. The body goes with it.

@@ -21,6 +21,19 @@ pub struct RetryPolicy {
     pub jitter: Duration,
 }
 
+/// The config's defaults.
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            max_attempts: 10,
+            initial: Duration::from_secs(1),
+            factor: 2.0,
+            max: Duration::from_secs(300),
+            jitter: Duration::from_millis(250),
+        }
+    }
+}
+
 /// A random part of a wait, drawn by the caller from `0..=policy.jitter`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Jitter(pub Duration);

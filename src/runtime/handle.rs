@@ -1,21 +1,20 @@
 //! Sends events and requests to a runtime, from any thread or executor.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-use super::Mode;
 use super::block::block_on;
-use crate::actors::{EmitError, NotSent, Receipt};
-use crate::config::Config;
-use crate::control::{Request, SentReport};
+use super::{Current, Mode};
+use crate::actors::{EmitError, Receipt, RequestError};
+use crate::config::Report;
+use crate::control::{Request, SentReport, StatusReport};
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::event::{Event, SpecId};
 use crate::intake::repo;
-use crate::store::put_in_inbox;
+use crate::store::{Listing, Query, put_in_inbox};
 
 /// How long [`Handle::emit`] waits for the spool before the event goes to the inbox.
 const EMIT_WITHIN: Duration = Duration::from_secs(2);
@@ -27,8 +26,7 @@ pub struct Handle(Option<Arc<On>>);
 #[derive(Debug)]
 struct On {
     mode: watch::Receiver<Mode>,
-    spool_dir: PathBuf,
-    repo: PathBuf,
+    current: Arc<Current>,
 }
 
 impl Handle {
@@ -36,9 +34,8 @@ impl Handle {
         Self(None)
     }
 
-    pub(super) fn on(mode: watch::Receiver<Mode>, config: &Config) -> Self {
-        let (spool_dir, repo) = (config.spool_dir.clone(), config.repo.clone());
-        Self(Some(Arc::new(On { mode, spool_dir, repo })))
+    pub(super) fn on(mode: watch::Receiver<Mode>, current: Arc<Current>) -> Self {
+        Self(Some(Arc::new(On { mode, current })))
     }
 
     /// Whether webhooks are switched on.
@@ -91,10 +88,10 @@ impl Handle {
     ///
     /// # Errors
     /// No such subscription, webhooks are off, or the runtime has stopped.
-    pub async fn test(&self, spec: SpecId, subscription: SubscriptionId) -> Result<SentReport, NotSent> {
+    pub async fn test(&self, spec: SpecId, subscription: SubscriptionId) -> Result<SentReport, RequestError> {
         match self.mode()? {
             Mode::Owner(door) => door.test(spec, subscription).await.map(|sent| SentReport::from(&sent)),
-            Mode::Standby(link) => link.send(Request::Test { spec, subscription }).await,
+            Mode::Standby(link) => link.ask(Request::Test { spec, subscription }).await,
             Mode::Starting | Mode::Stopped | Mode::Failed(_) => Err(stopped()),
         }
     }
@@ -103,10 +100,59 @@ impl Handle {
     ///
     /// # Errors
     /// No such dead letter, its subscription is gone, webhooks are off, or the runtime has stopped.
-    pub async fn replay(&self, spec: SpecId, id: DeliveryId) -> Result<SentReport, NotSent> {
+    pub async fn replay(&self, spec: SpecId, id: DeliveryId) -> Result<SentReport, RequestError> {
         match self.mode()? {
             Mode::Owner(door) => door.replay(spec, id).await.map(|sent| SentReport::from(&sent)),
-            Mode::Standby(link) => link.send(Request::Replay { spec, delivery_id: id }).await,
+            Mode::Standby(link) => link.ask(Request::Replay { spec, delivery_id: id }).await,
+            Mode::Starting | Mode::Stopped | Mode::Failed(_) => Err(stopped()),
+        }
+    }
+
+    /// How the runtime and its subscriptions fare.
+    ///
+    /// # Errors
+    /// Webhooks are off, or the runtime has stopped.
+    pub async fn status(&self) -> Result<StatusReport, RequestError> {
+        match self.mode()? {
+            Mode::Owner(door) => Ok(StatusReport::of(&door.facts().await?, door.spool_dir())),
+            Mode::Standby(link) => link.ask(Request::Status {}).await,
+            Mode::Starting | Mode::Stopped | Mode::Failed(_) => Err(stopped()),
+        }
+    }
+
+    /// One page of deliveries, newest first, whatever their state.
+    ///
+    /// # Errors
+    /// Webhooks are off, the runtime has stopped, or the files cannot be read.
+    pub async fn list(&self, query: Query) -> Result<Listing, RequestError> {
+        match self.mode()? {
+            Mode::Owner(door) => door.list(query).await,
+            Mode::Standby(link) => link.ask(Request::List(query)).await,
+            Mode::Starting | Mode::Stopped | Mode::Failed(_) => Err(stopped()),
+        }
+    }
+
+    /// Reads the config again as it was read at the start and, where it is good, takes it over: what is under way ends
+    /// as it began. One that is refused changes nothing. On standby it counts once this runtime takes over.
+    ///
+    /// # Errors
+    /// Webhooks are off, or the runtime has stopped. What is wrong with the config is in the report.
+    pub async fn reload(&self) -> Result<Report, RequestError> {
+        match self.mode()? {
+            Mode::Owner(door) => door.reload().await,
+            Mode::Standby(_) => {
+                let (done, report) = oneshot::channel();
+                let current = self.0.as_ref().map(|on| on.current.clone());
+                thread::spawn(move || {
+                    let loaded = current.map(|current| {
+                        let loaded = current.read_again();
+                        loaded.config.clone().into_iter().for_each(|config| current.set(config));
+                        loaded.report()
+                    });
+                    loaded.map(|report| done.send(report))
+                });
+                report.await.map_err(|_| stopped())
+            }
             Mode::Starting | Mode::Stopped | Mode::Failed(_) => Err(stopped()),
         }
     }
@@ -142,15 +188,15 @@ impl Handle {
         block_on(call, deadline)
     }
 
-    pub(super) fn mode(&self) -> Result<Mode, NotSent> {
+    pub(super) fn mode(&self) -> Result<Mode, RequestError> {
         let off = "webhooks are off: set enabled = true, or SPECKIT_WEBHOOKS_ENABLED=1";
-        let on = self.0.as_ref().ok_or_else(|| NotSent(off.to_owned()))?;
+        let on = self.0.as_ref().ok_or_else(|| RequestError::Refused(off.to_owned()))?;
         Ok(on.mode.borrow().clone())
     }
 }
 
-fn stopped() -> NotSent {
-    NotSent("the runtime has stopped, or is starting again".to_owned())
+fn stopped() -> RequestError {
+    RequestError::Unreachable("the runtime has stopped, or is starting again".to_owned())
 }
 
 impl On {
@@ -167,10 +213,11 @@ impl On {
 
     /// Puts an event that the runtime could not take into the inbox. If the runtime has it all the same, the key tells.
     fn queue(&self, mut event: Event, reason: &str) -> Result<Receipt, EmitError> {
+        let config = self.current.config();
         if event.spec.branch.is_none() {
-            event.spec.branch = repo::current_branch(&self.repo);
+            event.spec.branch = repo::current_branch(&config.repo);
         }
-        put_in_inbox(&self.spool_dir, &event)
+        put_in_inbox(&config.spool_dir, &event)
             .map_err(|error| EmitError::Unavailable(format!("{reason}; nor could it be queued: {error}")))?;
         log::debug!("queued in the inbox: {reason}");
         Ok(Receipt::Queued)

@@ -12,8 +12,8 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -22,11 +22,11 @@ use tokio::sync::watch;
 pub use handle::Handle;
 
 use crate::actors::Door;
-use crate::config::Config;
+use crate::config::{Config, Loaded, Problem, load};
 use crate::delivery::SubscriptionId;
 use crate::env::Environment;
 use crate::http::TlsError;
-use crate::store::{OpenError, Store, StoreOptions};
+use crate::store::{OpenError, Store};
 use owner::Ended;
 use standby::Link;
 
@@ -103,10 +103,52 @@ enum Mode {
     Failed(Arc<str>),
 }
 
+/// The config as it is now, and where secrets are read from.
+#[derive(Debug)]
+struct Current {
+    config: Mutex<Arc<Config>>,
+    environment: Environment,
+}
+
+impl Current {
+    fn config(&self) -> Arc<Config> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, config: Config) {
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    }
+
+    /// Reads the config again as it was read at the start. Blocks.
+    fn read_again(&self) -> Loaded {
+        let config = self.config();
+        let Some(source) = &config.source else {
+            let help = "start the runtime anew with the config it should have";
+            return Loaded::refused("this runtime's config was not read from a file", help);
+        };
+        let mut loaded = load(source, &self.environment);
+        if let Some(new) = &mut loaded.config {
+            new.control_port = config.control_port;
+            let fixed = [
+                ("enabled = false", new.enabled),
+                ("another spool_dir", new.spool_dir == config.spool_dir),
+                ("another evidence_dir", new.evidence_dir == config.evidence_dir),
+            ];
+            for (what, _) in fixed.iter().filter(|(_, same)| !same) {
+                let message = format!("{what} cannot be taken over by a running runtime");
+                loaded
+                    .errors
+                    .push(Problem::general(message, "stop it, and start it anew where it should run"));
+            }
+        }
+        loaded.config = loaded.config.filter(|_| loaded.errors.is_empty());
+        loaded
+    }
+}
+
 /// What a run needs, again for each run.
 struct Setting {
-    config: Config,
-    environment: Environment,
+    current: Arc<Current>,
     mode: watch::Sender<Mode>,
     stop: watch::Receiver<Option<Duration>>,
     ready: SyncSender<Result<(), StartError>>,
@@ -126,9 +168,10 @@ impl Runtime {
         }
         let (ready, started) = mpsc::sync_channel(1);
         let (stop, stopped) = watch::channel(None);
-        let (mode, current) = watch::channel(Mode::Starting);
-        let handle = Handle::on(current, &config);
-        let setting = Setting { config, environment, mode, stop: stopped, ready };
+        let (mode, changes) = watch::channel(Mode::Starting);
+        let current = Arc::new(Current { config: Mutex::new(Arc::new(config)), environment });
+        let handle = Handle::on(changes, current.clone());
+        let setting = Setting { current, mode, stop: stopped, ready };
         let thread = thread::Builder::new()
             .name("spec-notify".to_owned())
             .spawn(move || supervise(&Arc::new(setting)))?;
@@ -174,16 +217,6 @@ impl Setting {
         // Nobody waits after the first time.
         drop(self.ready.try_send(Ok(())));
     }
-
-    fn store_options(&self) -> StoreOptions {
-        StoreOptions {
-            spool_dir: self.config.spool_dir.clone(),
-            evidence_dir: self.config.evidence_dir.clone(),
-            max_evidence_bytes: self.config.max_evidence_bytes,
-            max_dead_letter_bytes: self.config.max_dead_letter_bytes,
-            dedupe_window: self.config.dedupe_window,
-        }
-    }
 }
 
 /// The runtime's thread, from start to end: run after run, on standby in between.
@@ -191,7 +224,7 @@ fn supervise(setting: &Arc<Setting>) -> Drained {
     let mut has_run = false;
     let mut restarts = Restarts::default();
     while !setting.is_stopped() {
-        let error = match Store::open(setting.store_options()) {
+        let error = match Store::open(setting.current.config().store_options()) {
             Ok(opened) => {
                 let run = setting.clone();
                 let thread = thread::Builder::new().name("spec-notify-actors".to_owned());

@@ -9,17 +9,17 @@ use actix::{Actor as _, Addr};
 use actix_rt::time::timeout;
 use actix_rt::{Arbiter, System};
 use futures_util::future::{Either, select};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 
-use super::{Drained, Mode, Setting, StartError};
+use super::{Current, Drained, Mode, Setting, StartError};
 use crate::actors::{
-    Alarm, AlarmBell, Close, CloseLedger, Door, Lanes, Ledger, Limits, Router, Sender, Subscription, Target,
-    take_inbox_in,
+    Alarm, AlarmBell, Close, CloseLedger, ConfigureStore, Door, Entry, Ledger, Limits, Reconfigure,
+    ReloadReply, Role, Router, Settings, take_inbox_in,
 };
-use crate::config::SubscriptionConfig;
+use crate::config::{Config, Loaded, Problem, Report};
 use crate::control::Server;
 use crate::delivery::{Dedupe, SubscriptionId};
-use crate::http::Client;
+use crate::http::Tls;
 use crate::store::{Recovered, Store, Unfinished};
 
 /// How a run ended.
@@ -33,16 +33,17 @@ pub(super) enum Ended {
 }
 
 /// Runs the actors on this thread, and the Ledger on one of its own.
-pub(super) fn run(setting: &Setting, (store, recovered): (Store, Recovered)) -> Ended {
+pub(super) fn run(setting: &Arc<Setting>, (store, mut recovered): (Store, Recovered)) -> Ended {
     System::new().block_on(async move {
         let (alarm, mut bell) = Alarm::new();
         let ledger_thread = Arbiter::new();
-        let its_alarm = alarm.clone();
-        let ledger =
-            Ledger::start_in_arbiter(&ledger_thread.handle(), move |_| Ledger::new(store, its_alarm));
-        let ended = match start_actors(setting, &ledger, recovered, &alarm) {
+        let (its_alarm, healths) = (alarm.clone(), std::mem::take(&mut recovered.healths));
+        let ledger = Ledger::start_in_arbiter(&ledger_thread.handle(), move |_| {
+            Ledger::new(store, healths, its_alarm)
+        });
+        let ended = match start_actors(&setting.current, &ledger, recovered, &alarm) {
             Err(error) => Ended::NotStarted(error),
-            Ok(door) => serve(setting, &ledger, door, &mut bell).await,
+            Ok(started) => serve(setting, &ledger, started, &mut bell).await,
         };
         if ledger.send(CloseLedger).await.is_err() {
             log::error!("the ledger had stopped already; what is pending is on disk");
@@ -56,13 +57,22 @@ pub(super) fn run(setting: &Setting, (store, recovered): (Store, Recovered)) -> 
 }
 
 /// Opens the control port, takes the inbox in, and waits for the end.
-async fn serve(setting: &Setting, ledger: &Addr<Ledger>, door: Door, bell: &mut AlarmBell) -> Ended {
-    let port = setting.config.control_port;
-    let server = match Server::bind(&setting.config.spool_dir, port).await {
+async fn serve(
+    setting: &Arc<Setting>,
+    ledger: &Addr<Ledger>,
+    Started { door, reloads, equipment }: Started,
+    bell: &mut AlarmBell,
+) -> Ended {
+    let config = setting.current.config();
+    let port = config.control_port;
+    let server = match Server::bind(&config.spool_dir, port).await {
         Ok(server) => server,
         Err(source) => return Ended::NotStarted(StartError::ControlPort { port, source }),
     };
     let inbox = actix_rt::spawn(take_inbox_in(ledger.clone(), door.clone()));
+    let reloading =
+        take_reloads(reloads, setting.current.clone(), equipment, door.router().clone(), ledger.clone());
+    let reloading = actix_rt::spawn(reloading);
     log::debug!("control port {}", server.address());
     setting.is_ready(Mode::Owner(door.clone()));
     let mut stop = setting.stop.clone();
@@ -80,6 +90,7 @@ async fn serve(setting: &Setting, ledger: &Addr<Ledger>, door: Door, bell: &mut 
     };
     setting.mode.send_replace(Mode::Starting);
     inbox.abort();
+    reloading.abort();
     drop(server);
     match deadline {
         None => Ended::Panicked,
@@ -87,28 +98,81 @@ async fn serve(setting: &Setting, ledger: &Addr<Ledger>, door: Door, bell: &mut 
     }
 }
 
+/// The actors of a run, and what they were started with.
+struct Started {
+    door: Door,
+    reloads: mpsc::Receiver<ReloadReply>,
+    equipment: Equipment,
+}
+
+/// What all subscriptions share, from one config to the next where it is the same.
+struct Equipment {
+    tls: Tls,
+    permits: Arc<Semaphore>,
+    max_concurrency: usize,
+}
+
+impl Equipment {
+    fn new(config: &Config) -> Result<Self, StartError> {
+        let max_concurrency = config.max_concurrency;
+        let permits = Arc::new(Semaphore::new(max_concurrency));
+        let mut equipment = Self { tls: Tls::none(), permits, max_concurrency };
+        equipment.refit(config)?;
+        Ok(equipment)
+    }
+
+    /// Fits another config; what is under way goes on with what it has.
+    fn refit(&mut self, config: &Config) -> Result<(), StartError> {
+        let active = config.subscriptions.iter().filter(|entry| entry.active);
+        let needs_tls = active.filter_map(|entry| entry.endpoint.as_ref()).any(|endpoint| endpoint.is_tls());
+        if needs_tls && !self.tls.is_on() {
+            self.tls = Tls::system()?;
+        }
+        if config.max_concurrency != self.max_concurrency {
+            self.max_concurrency = config.max_concurrency;
+            self.permits = Arc::new(Semaphore::new(config.max_concurrency));
+        }
+        Ok(())
+    }
+
+    /// Each config entry, with all that its Subscription needs.
+    fn entries(&self, config: &Config, current: &Current) -> Result<Vec<Entry>, StartError> {
+        let limits = Limits { max_concurrency: config.max_concurrency, max_pending: config.max_pending };
+        let mut entries = Vec::new();
+        for entry in &config.subscriptions {
+            let settings = match (entry.active, &entry.endpoint) {
+                (false, _) => None,
+                (true, None) => return Err(StartError::NoEndpoint(entry.id.clone())),
+                (true, Some(endpoint)) => Some(Settings {
+                    config: Arc::new(entry.clone()),
+                    endpoint: endpoint.clone(),
+                    environment: current.environment.clone(),
+                    tls: self.tls.clone(),
+                    permits: self.permits.clone(),
+                    limits,
+                }),
+            };
+            let role = match (entry.active, entry.dry_run) {
+                (false, _) => Role::Inactive,
+                (true, true) => Role::DryRun,
+                (true, false) => Role::Active,
+            };
+            let (id, filter) = (entry.id.clone(), entry.filter.clone());
+            entries.push(Entry { id, role, filter, settings });
+        }
+        Ok(entries)
+    }
+}
+
 fn start_actors(
-    setting: &Setting,
+    current: &Current,
     ledger: &Addr<Ledger>,
     recovered: Recovered,
     alarm: &Alarm,
-) -> Result<Door, StartError> {
-    let config = &setting.config;
-    let active: Vec<Arc<SubscriptionConfig>> = config
-        .subscriptions
-        .iter()
-        .filter(|subscription| subscription.active)
-        .cloned()
-        .map(Arc::new)
-        .collect();
-    let endpoints = active
-        .iter()
-        .map(|s| s.endpoint.clone().ok_or_else(|| StartError::NoEndpoint(s.id.clone())))
-        .collect::<Result<Vec<_>, _>>()?;
-    // A TLS context costs tens of milliseconds and megabytes: only where an endpoint needs it.
-    let client = Client::new(endpoints.iter().any(|endpoint| endpoint.is_tls()))?;
-    let permits = Arc::new(Semaphore::new(config.max_concurrency));
-    let limits = Limits { max_concurrency: config.max_concurrency, max_pending: config.max_pending };
+) -> Result<Started, StartError> {
+    let config = current.config();
+    let equipment = Equipment::new(&config)?;
+    let entries = equipment.entries(&config, current)?;
     let mut known = Dedupe::new(config.dedupe_window);
     for (key, at) in recovered.known {
         known.remember(key, at);
@@ -117,41 +181,72 @@ fn start_actors(
     for delivery in recovered.unfinished {
         unfinished.entry(delivery.delivery.subscription.clone()).or_default().push(delivery);
     }
-    let mut targets = Vec::new();
-    for (config_entry, endpoint) in active.into_iter().zip(endpoints) {
-        let waiting = unfinished.remove(&config_entry.id).unwrap_or_default();
-        if !waiting.is_empty() {
-            log::info!(
-                "{} pending deliveries of {} recovered from the spool",
-                waiting.len(),
-                config_entry.id
-            );
+    let router = Router::new(entries, unfinished, ledger.clone(), known, alarm.clone()).start();
+    let (door, reloads) = Door::new(router, ledger.clone(), &config.repo, config.store_options());
+    Ok(Started { door, reloads, equipment })
+}
+
+/// Takes another config over, one reload after the other. What is under way ends as it began.
+async fn take_reloads(
+    mut reloads: mpsc::Receiver<ReloadReply>,
+    current: Arc<Current>,
+    mut equipment: Equipment,
+    router: Addr<Router>,
+    ledger: Addr<Ledger>,
+) {
+    while let Some(reply) = reloads.recv().await {
+        let report = reload(&current, &mut equipment, &router, &ledger).await;
+        match report.ok {
+            true => log::info!("the config was read again and is in force"),
+            false => log::error!(
+                "the config was read again and refused, the old one stays in force: {}",
+                listed(&report)
+            ),
         }
-        let sender = Sender {
-            config: config_entry.clone(),
-            endpoint,
-            environment: setting.environment.clone(),
-            client: client.clone(),
-            permits: permits.clone(),
-        };
-        let address = Subscription::new(sender, ledger.clone(), limits, waiting, alarm.clone()).start();
-        targets.push(Target { id: config_entry.id.clone(), filter: config_entry.filter.clone(), address });
+        if reply.send(report).is_err() {
+            log::debug!("nobody waits any more for the reload");
+        }
     }
-    for (subscription, waiting) in unfinished {
-        log::warn!(
-            "{} pending deliveries are for `{subscription}`, which is not an active subscription: they stay in the \
-             spool and go on when it returns",
-            waiting.len()
-        );
+}
+
+fn listed(report: &Report) -> String {
+    report.errors.iter().map(Problem::to_string).collect::<Vec<_>>().join("; ")
+}
+
+async fn reload(
+    current: &Arc<Current>,
+    equipment: &mut Equipment,
+    router: &Addr<Router>,
+    ledger: &Addr<Ledger>,
+) -> Report {
+    let reading = current.clone();
+    let refused = |why: &dyn std::fmt::Display| {
+        Loaded::refused(&why.to_string(), "look into the log; the old config stays in force").report()
+    };
+    let loaded = match actix_rt::task::spawn_blocking(move || reading.read_again()).await {
+        Ok(loaded) => loaded,
+        Err(error) => return refused(&error),
+    };
+    let report = loaded.report();
+    let Some(config) = loaded.config else { return report };
+    let entries = equipment.refit(&config).and_then(|()| equipment.entries(&config, current));
+    let entries = match entries {
+        Ok(entries) => entries,
+        Err(error) => return refused(&error),
+    };
+    let reconfigure = Reconfigure { entries, dedupe_window: config.dedupe_window };
+    let told = router.send(reconfigure).await.is_ok()
+        && ledger.send(ConfigureStore(config.store_options())).await.is_ok();
+    if !told {
+        return refused(&"the runtime has stopped");
     }
-    let router = Router::new(targets, ledger.clone(), known, alarm.clone()).start();
-    Ok(Door::new(router, &config.repo))
+    current.set(config);
+    report
 }
 
 async fn drain(router: &Addr<Router>, deadline: Duration) -> Drained {
     if timeout(deadline, router.send(Close { wait: true })).await.is_err() {
         log::warn!("requests still under way after {} ms are cut off", deadline.as_millis());
     }
-    let Lanes { waiting, in_flight } = router.send(Close { wait: false }).await.unwrap_or_default();
-    Drained { pending: waiting + in_flight }
+    Drained { pending: router.send(Close { wait: false }).await.unwrap_or_default() }
 }

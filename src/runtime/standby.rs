@@ -1,15 +1,17 @@
 //! A runtime whose spool another process owns: its events go through that process, and when that ends it takes over.
 
+use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
 use super::{Mode, PAUSE, Setting};
-use crate::actors::{EmitError, NotSent, Receipt};
-use crate::control::{Client, Emitted, Request, SentReport};
+use crate::actors::{EmitError, Receipt, RequestError};
+use crate::control::{Client, Emitted, Request};
 use crate::event::Event;
 use crate::store::Store;
 
@@ -46,25 +48,29 @@ impl Link {
         answer.await.unwrap_or_else(|_| Err(unavailable("the spool changes its owner")))
     }
 
-    /// Asks the owner to send something now, on a thread of its own: an operator asks seldom, and waits for an endpoint.
-    pub(super) async fn send(&self, request: Request) -> Result<SentReport, NotSent> {
+    /// Asks the owner something, on a thread of its own: an operator asks seldom, and may wait for an endpoint.
+    pub(super) async fn ask<T>(&self, request: Request) -> Result<T, RequestError>
+    where
+        T: DeserializeOwned + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
         let spool_dir = self.spool_dir.clone();
         thread::spawn(move || {
-            let sent = Client::connect(&spool_dir, CONNECT)
+            let asked = Client::connect(&spool_dir, CONNECT)
                 .and_then(|mut client| client.request(&request, PATIENCE))
-                .map_err(|error| NotSent(error.to_string()));
-            if reply.send(sent).is_err() {
-                log::debug!("nobody waits any more for what was sent");
+                .map_err(RequestError::from);
+            if reply.send(asked).is_err() {
+                log::debug!("nobody waits any more for the owner's answer");
             }
         });
-        answer.await.unwrap_or_else(|_| Err(NotSent("no thread could be had to ask the owner".to_owned())))
+        let no_thread = || RequestError::Refused("no thread could be had to ask the owner".to_owned());
+        answer.await.unwrap_or_else(|_| Err(no_thread()))
     }
 }
 
 /// Hands events over until the spool is free, or the runtime is to stop.
 pub(super) fn run(setting: &Setting) {
-    let spool_dir = &setting.config.spool_dir;
+    let spool_dir = &setting.current.config().spool_dir;
     let (jobs, waiting) = mpsc::sync_channel::<Job>(MAX_WAITING);
     log::info!("another process owns the spool {}: standing by", spool_dir.display());
     setting.is_ready(Mode::Standby(Link { jobs, spool_dir: spool_dir.clone() }));
@@ -73,7 +79,7 @@ pub(super) fn run(setting: &Setting) {
     while !setting.is_stopped() {
         match waiting.recv_timeout(PAUSE) {
             Ok(Job { event, deadline, reply }) => {
-                let result = hand_over(&mut client, setting, &event, deadline);
+                let result = hand_over(&mut client, spool_dir, &event, deadline);
                 if reply.send(result).is_err() {
                     log::debug!("an emitter no longer waits for its answer");
                 }
@@ -95,7 +101,7 @@ pub(super) fn run(setting: &Setting) {
 /// event that comes twice.
 fn hand_over(
     client: &mut Option<Client>,
-    setting: &Setting,
+    spool_dir: &Path,
     event: &Event,
     deadline: Instant,
 ) -> Result<Receipt, EmitError> {
@@ -112,8 +118,8 @@ fn hand_over(
         return emitted.into_receipt();
     }
     *client = None;
-    let mut fresh = Client::connect(&setting.config.spool_dir, left().min(CONNECT))
-        .map_err(|error| unavailable(error.to_string()))?;
+    let mut fresh =
+        Client::connect(spool_dir, left().min(CONNECT)).map_err(|error| unavailable(error.to_string()))?;
     let emitted: Emitted = fresh.request(&request, left()).map_err(|error| unavailable(error.to_string()))?;
     *client = Some(fresh);
     emitted.into_receipt()

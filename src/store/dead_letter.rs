@@ -97,6 +97,14 @@ impl DeadLetter {
         }
     }
 
+    /// Why it was given up, and what the last attempt came to.
+    pub fn failure(&self) -> String {
+        match (&self.reason, self.attempts.last()) {
+            (Reason::SpoolSaturated, _) | (_, None) => self.message.clone(),
+            (_, Some(last)) => format!("{}; {}", self.message, last.in_words()),
+        }
+    }
+
     /// Its payload.
     pub fn payload(&self) -> Bytes {
         self.body.get().to_owned().into()
@@ -195,6 +203,14 @@ pub(super) fn ids(dir: &Path) -> HashSet<DeliveryId> {
 
 fn id_of(name: &OsStr) -> Option<DeliveryId> {
     name.to_str()?.strip_suffix(".json")?.parse().ok()
+}
+
+/// The dead letters in `dir`, least recently written first, and when that was.
+pub(super) fn by_age(dir: &Path) -> Vec<(SystemTime, DeliveryId)> {
+    let age = |id| Some((fs::metadata(path(dir, id)).ok()?.modified().ok()?, id));
+    let mut found: Vec<_> = ids(dir).into_iter().filter_map(age).collect();
+    found.sort_unstable();
+    found
 }
 
 /// Reads the dead letter of a delivery.

@@ -12,13 +12,13 @@ use super::record::FinalState;
 use super::{StoreError, files};
 use crate::clock;
 use crate::delivery::{DeliveryId, FailureClass, Reason, SubscriptionId};
-use crate::event::{EventKind, IdempotencyKey};
+use crate::event::{EventKind, IdempotencyKey, printable};
 
 /// What is appended to.
-const CURRENT: &str = "deliveries.jsonl";
+pub(super) const CURRENT: &str = "deliveries.jsonl";
 
 /// What was, until it was half the bound.
-const PREVIOUS: &str = "deliveries.1.jsonl";
+pub(super) const PREVIOUS: &str = "deliveries.1.jsonl";
 
 /// One attempt.
 #[derive(Debug, Serialize)]
@@ -119,12 +119,24 @@ pub struct FinalLine<'a> {
     /// Why, for a dead letter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'a Reason>,
+    /// When the event was accepted.
+    #[serde(with = "clock::millis")]
+    pub accepted_at: Timestamp,
+    /// HTTP status of the last attempt, where there was an answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_status: Option<u16>,
+    /// Why it failed, in a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
 }
 
 impl<'a> FinalLine<'a> {
     /// The end of a delivery whose dead letter is written.
     pub fn of_dead_letter(letter: &'a DeadLetter) -> Self {
         Self {
+            accepted_at: letter.accepted_at,
+            last_status: letter.attempts.last().and_then(|last| last.status),
+            last_error: Some(letter.failure()),
             v: 1,
             record: "final",
             time: letter.dead_at,
@@ -158,6 +170,21 @@ pub struct AttemptSummary {
     pub response: Option<String>,
     /// How long it took.
     pub latency_ms: f64,
+}
+
+impl AttemptSummary {
+    /// What came of it: the error, or the status and the start of the answer.
+    pub fn in_words(&self) -> String {
+        const SHOWN: usize = 120;
+        match (&self.error, self.status, &self.response) {
+            (Some(error), ..) => error.clone(),
+            (None, Some(status), Some(response)) => {
+                format!("status {status}: {}", printable(response.trim(), SHOWN))
+            }
+            (None, Some(status), None) => format!("status {status}"),
+            (None, None, _) => "not sent".to_owned(),
+        }
+    }
 }
 
 /// Adds a line of evidence to others.

@@ -3,14 +3,29 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use super::StoreError;
 
 /// Creates a directory that the user chose, where there is none; one that is reached through links is theirs to choose.
 pub(super) fn ensure_dir(dir: &Path) -> Result<(), StoreError> {
     if dir.is_dir() { Ok(()) } else { create_dir_durably(dir) }
+}
+
+/// Refuses what another user made: what it says may be a trap.
+///
+/// # Errors
+/// It is another user's, or cannot be looked at.
+pub fn check_owner(path: &Path) -> io::Result<()> {
+    let (owner, own) = (fs::metadata(path)?.uid(), rustix::process::geteuid().as_raw());
+    if owner == own {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("it belongs to another user ({owner}, this is {own}): not used")))
 }
 
 /// Creates a directory and its missing parents; each new entry is synced in the directory above it. The directory
@@ -49,9 +64,14 @@ pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
 pub(super) fn private_file(path: &Path) -> io::Result<File> {
     step()?;
     let mut options = OpenOptions::new();
-    options.read(true).append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-    options.open(path).map_err(|error| match error.raw_os_error() {
-        Some(libc::ELOOP) => io::Error::other("a symbolic link is in its place; move it away"),
+    options
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+    options.open(path).map_err(|error| match Errno::from_io_error(&error) {
+        Some(Errno::LOOP) => io::Error::other("a symbolic link is in its place; move it away"),
         _ => error,
     })
 }
@@ -123,6 +143,16 @@ pub fn write_atomic(path: &Path, content: &[u8]) -> io::Result<()> {
     step()?;
     temporary.persist(path)?;
     sync_dir(dir)
+}
+
+/// As [`write_atomic`], but nothing is synced: a power loss may bring the old content back, or none.
+pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut temporary = tempfile::NamedTempFile::new_in(dir)?;
+    append(temporary.as_file_mut(), content)?;
+    step()?;
+    temporary.persist(path)?;
+    Ok(())
 }
 
 #[cfg(not(test))]

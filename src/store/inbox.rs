@@ -76,7 +76,7 @@ pub fn put(spool_dir: &Path, event: &Event) -> Result<(), StoreError> {
     files::create_dir_durably(&dir)?;
     let now = clock::now();
     // Ids keep events of the same nanosecond apart; they have no order anyway.
-    let name = format!("{:020}-{}{SUFFIX}", now.as_nanosecond(), Uuid::new_v4().simple());
+    let name = format!("{:020}-{}{SUFFIX}", clock::nanoseconds(), Uuid::new_v4().simple());
     let path = dir.join(name);
     let failed = |error| StoreError::on("write", &path)(error);
     let content = serde_json::to_vec(&Content { v: VERSION, queued_at: now, event });

@@ -6,18 +6,21 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::value::RawValue;
 
 use super::evidence::AttemptSummary;
 use super::record::{self, Accepted, AcceptedDelivery, Record, VERSION};
+use super::recovery::Recovery;
 use super::{OpenError, StoreError, Unfinished, files};
-use crate::delivery::{Delivery, DeliveryId};
+use crate::delivery::DeliveryId;
 use crate::event::{IdempotencyKey, SpecId};
 
 /// A file that has reached this many bytes is not appended to any more: bounds what one step of compaction moves.
@@ -31,10 +34,21 @@ const MAX_KNOWN_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Where a record stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
+pub(super) struct Place {
     file: u64,
     offset: u64,
     length: u64,
+}
+
+impl Place {
+    fn new(file: u64, range: &Range<usize>) -> Self {
+        Self { file, offset: range.start as u64, length: range.len() as u64 }
+    }
+
+    /// Grows with every record of a journal.
+    pub(super) fn order(self) -> u64 {
+        (self.file << 32) | self.offset
+    }
 }
 
 /// An event of which a delivery is unfinished.
@@ -81,21 +95,6 @@ pub(super) struct Journal {
     live_bytes: u64,
 }
 
-/// What a journal says when it is opened.
-#[derive(Debug, Default)]
-pub(super) struct Recovered {
-    pub(super) unfinished: Vec<Unfinished>,
-    pub(super) known: Vec<(IdempotencyKey, Timestamp)>,
-    /// Inbox files that are accepted.
-    pub(super) inbox: Vec<String>,
-}
-
-/// What is unfinished, while records are read.
-struct Found {
-    unfinished: Unfinished,
-    accepted: u64,
-}
-
 /// The file's path.
 fn segment_path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("spool-{number:08}.jsonl"))
@@ -125,7 +124,7 @@ pub(super) fn check_version(dir: &Path) -> Result<(), OpenError> {
         let file = open_to_read(&path).map_err(StoreError::on("open", &path))?;
         let mut start = vec![0; 512];
         let read = file.read_at(&mut start, 0).map_err(StoreError::on("read", &path))?;
-        if let Some((Record::Spool { version, .. }, _)) = record::decode(&start[..read])
+        if let Some((Record::Spool { version, .. }, _)) = record::decode::<IgnoredAny>(&start[..read])
             && version > VERSION
         {
             return Err(OpenError::Newer { path, version });
@@ -141,9 +140,73 @@ fn open_to_read(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
+/// What is unfinished in `dir`, and the last attempt of each, as far as it can be read now: nothing is repaired, nothing
+/// locked, and no payload read.
+pub(super) fn peek(dir: &Path, spec: &SpecId) -> Result<Vec<Peeked>, StoreError> {
+    let mut recovery = Recovery::of(spec);
+    for number in segment_numbers(dir).map_err(StoreError::on("list", dir))? {
+        let path = segment_path(dir, number);
+        // A runtime that compacts may have removed it: what it held stands in a later one.
+        let Ok(content) = open_to_read(&path).and_then(|mut file| {
+            let mut content = Vec::new();
+            file.read_to_end(&mut content).map(|_| content)
+        }) else {
+            continue;
+        };
+        for (range, record) in record::scan::<IgnoredAny>(&content).records {
+            recovery.read(&record, Place::new(number, &range));
+        }
+    }
+    let last = |id, place: Option<Place>| place.map(|place| LastAttempt { dir: dir.to_owned(), id, place });
+    let peeked = |(unfinished, place): (Unfinished, _)| Peeked {
+        last_attempt: last(unfinished.delivery.id, place),
+        unfinished,
+    };
+    Ok(recovery.unfinished().map(peeked).collect())
+}
+
+/// See [`peek`].
+pub(super) struct Peeked {
+    pub(super) unfinished: Unfinished,
+    pub(super) last_attempt: Option<LastAttempt>,
+}
+
+/// Where the last attempt of an unfinished delivery stands: can be read on any thread.
+#[derive(Clone, Debug)]
+pub struct LastAttempt {
+    dir: PathBuf,
+    /// Of which delivery.
+    pub id: DeliveryId,
+    place: Place,
+}
+
+impl LastAttempt {
+    /// Reads it; `None` where a compaction has just moved it, or it is not written yet.
+    pub fn read(&self) -> Option<AttemptSummary> {
+        match read_record::<IgnoredAny>(&self.dir, self.place).ok()? {
+            Record::Attempted { id, attempt, .. } if id == self.id => Some(attempt),
+            Record::Accepted(accepted) => {
+                accepted.deliveries.into_iter().find(|delivery| delivery.id == self.id)?.attempts.pop()
+            }
+            _ => None,
+        }
+    }
+}
+
+fn read_record<B: DeserializeOwned>(dir: &Path, place: Place) -> io::Result<Record<B>> {
+    let mut line = vec![0; usize::try_from(place.length).map_err(io::Error::other)?];
+    open_to_read(&segment_path(dir, place.file))?.read_exact_at(&mut line, place.offset)?;
+    decode_whole(&line)
+}
+
+fn decode_whole<B: DeserializeOwned>(line: &[u8]) -> io::Result<Record<B>> {
+    let decoded = record::decode(line).map(|(record, _)| record);
+    decoded.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the record is damaged"))
+}
+
 impl Journal {
     /// Opens or creates the journal in `dir`: reads its records, sets damaged ones aside, cuts a torn tail.
-    pub(super) fn open(dir: &Path, spec: &SpecId) -> Result<(Self, Recovered), StoreError> {
+    pub(super) fn open(dir: &Path, spec: &SpecId) -> Result<(Self, Recovery), StoreError> {
         files::create_dir_durably(dir)?;
         let numbers = segment_numbers(dir).map_err(StoreError::on("list", dir))?;
         let mut journal = Self {
@@ -160,23 +223,14 @@ impl Journal {
             deliveries: HashMap::new(),
             live_bytes: 0,
         };
-        let mut recovered = Recovered::default();
-        let mut found = HashMap::new();
+        let mut recovery = Recovery::of(spec);
         for number in numbers {
-            journal.read_segment(number, &mut recovered, &mut found)?;
+            journal.read_segment(number, &mut recovery)?;
         }
-        let mut found: Vec<Found> = found.into_values().collect();
-        found.sort_by_key(|found| found.accepted);
-        recovered.unfinished = found.into_iter().map(|found| found.unfinished).collect();
-        Ok((journal, recovered))
+        Ok((journal, recovery))
     }
 
-    fn read_segment(
-        &mut self,
-        number: u64,
-        recovered: &mut Recovered,
-        found: &mut HashMap<DeliveryId, Found>,
-    ) -> Result<(), StoreError> {
+    fn read_segment(&mut self, number: u64, recovery: &mut Recovery) -> Result<(), StoreError> {
         let path = segment_path(&self.dir, number);
         let failed = |doing| StoreError::on(doing, &path);
         let file = open_to_read(&path).map_err(failed("open"))?;
@@ -203,8 +257,8 @@ impl Journal {
         let is_whole = content.is_empty() || content.ends_with(b"\n");
         self.segments.push_back(Segment { number, length, known_bytes: 0 });
         for (range, record) in scan.records {
-            let place = Place { file: number, offset: range.start as u64, length: range.len() as u64 };
-            self.recover(&record, place, recovered, found);
+            let place = Place::new(number, &range);
+            recovery.read(&record, place);
             self.index(&record, place);
         }
         self.appendable = is_whole && length > 0 && length < FILE_BYTES;
@@ -226,56 +280,6 @@ impl Journal {
             segment_path(&self.dir, number).display(),
             bytes.len(),
         );
-    }
-
-    /// What a record, read at the start, means for the actors.
-    fn recover(
-        &self,
-        record: &Record,
-        place: Place,
-        recovered: &mut Recovered,
-        found: &mut HashMap<DeliveryId, Found>,
-    ) {
-        match record {
-            Record::Spool { .. } => {}
-            Record::Known { idempotency_key, at } => recovered.known.push((idempotency_key.clone(), *at)),
-            Record::Accepted(accepted) => {
-                recovered.known.push((accepted.idempotency_key.clone(), accepted.at));
-                recovered.inbox.extend(accepted.inbox.clone());
-                for delivery in &accepted.deliveries {
-                    // A record that a compaction moved stands for the same acceptance.
-                    let order =
-                        found.get(&delivery.id).map_or((place.file << 32) | place.offset, |f| f.accepted);
-                    found.insert(
-                        delivery.id,
-                        Found {
-                            unfinished: Unfinished {
-                                delivery: Arc::new(Delivery {
-                                    id: delivery.id,
-                                    subscription: delivery.subscription.clone(),
-                                    spec: self.spec.clone(),
-                                    key: accepted.idempotency_key.clone(),
-                                    kind: accepted.event,
-                                    accepted_at: accepted.at,
-                                }),
-                                attempts: delivery.attempts.last().map_or(0, |last| last.attempt),
-                                next_attempt_at: delivery.next_attempt_at,
-                            },
-                            accepted: order,
-                        },
-                    );
-                }
-            }
-            Record::Attempted { id, attempt, next_attempt_at } => {
-                if let Some(found) = found.get_mut(id) {
-                    found.unfinished.attempts = attempt.attempt;
-                    found.unfinished.next_attempt_at = Some(*next_attempt_at);
-                }
-            }
-            Record::Finished { id, .. } => {
-                found.remove(id);
-            }
-        }
     }
 
     /// Keeps track of where an appended or recovered record stands and what it ends.
@@ -432,20 +436,12 @@ impl Journal {
     }
 
     fn read(&self, place: Place) -> io::Result<Record> {
+        let in_batch =
+            self.segments.back().filter(|last| last.number == place.file && place.offset >= last.length);
+        let Some(last) = in_batch else { return read_record(&self.dir, place) };
+        let start = usize::try_from(place.offset - last.length).map_err(io::Error::other)?;
         let length = usize::try_from(place.length).map_err(io::Error::other)?;
-        let mut line = vec![0; length];
-        match self.segments.back().filter(|last| last.number == place.file && place.offset >= last.length) {
-            Some(last) => {
-                let start = usize::try_from(place.offset - last.length).map_err(io::Error::other)?;
-                let in_batch = self.batch.get(start..start + length);
-                line.copy_from_slice(in_batch.ok_or(io::ErrorKind::UnexpectedEof)?);
-            }
-            None => {
-                open_to_read(&segment_path(&self.dir, place.file))?.read_exact_at(&mut line, place.offset)?;
-            }
-        }
-        let decoded = record::decode(&line).map(|(record, _)| record);
-        decoded.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the record is damaged"))
+        decode_whole(self.batch.get(start..start + length).ok_or(io::ErrorKind::UnexpectedEof)?)
     }
 
     fn read_accepted(&self, id: DeliveryId) -> io::Result<Accepted> {
@@ -482,6 +478,16 @@ impl Journal {
         Ok((attempts, due))
     }
 
+    /// Where the last attempt of an unfinished delivery stands, if there was one.
+    pub(super) fn last_attempt(&self, id: DeliveryId) -> Option<LastAttempt> {
+        let delivery = self.deliveries.get(&id)?;
+        let place = match delivery.attempts.last() {
+            Some(place) => *place,
+            None => self.events.get(&delivery.event)?.place,
+        };
+        Some(LastAttempt { dir: self.dir.clone(), id, place })
+    }
+
     /// The attempts of an unfinished delivery, oldest first, and its payload.
     pub(super) fn attempts_and_body(
         &self,
@@ -515,12 +521,10 @@ impl Journal {
         let path = segment_path(&self.dir, number);
         let failed = |doing| StoreError::on(doing, &path);
         let content = fs::read(&path).map_err(failed("read"))?;
-        for (range, record) in record::scan(&content).records {
+        for (range, record) in record::scan::<Box<RawValue>>(&content).records {
             match record {
                 Record::Accepted(accepted) => {
-                    let place =
-                        Place { file: number, offset: range.start as u64, length: range.len() as u64 };
-                    self.move_event(accepted, place, known_since)?;
+                    self.move_event(accepted, Place::new(number, &range), known_since)?;
                 }
                 Record::Known { idempotency_key, at } => self.keep_known(idempotency_key, at, known_since)?,
                 Record::Spool { .. } | Record::Attempted { .. } | Record::Finished { .. } => {}

@@ -1,13 +1,18 @@
 //! Everything on disk: the spool, the inbox, the evidence and the dead letters. One owner at a time, the Ledger.
 
+mod backwards;
 #[cfg(test)]
 mod crash_tests;
 mod dead_letter;
 mod evidence;
 mod files;
+mod health;
 mod inbox;
 mod journal;
+mod listing;
 mod record;
+mod recovery;
+mod survey;
 
 use std::collections::HashMap;
 use std::fs::{self, File, TryLockError};
@@ -23,9 +28,15 @@ pub use evidence::{
     AttemptLine, AttemptSummary, ErrorLine, FinalLine, RequestLine, ResponseLine,
     add_line as add_evidence_line,
 };
-pub use files::write_atomic;
+pub use files::{check_owner, write_atomic};
+pub use health::{Healths, read_healths};
 pub use inbox::{InboxName, Taken, put as put_in_inbox};
+pub use journal::LastAttempt;
+pub use listing::{
+    Cursor, DeliveryState, Listed, Listing, MAX_LISTED, MAX_TRIED, Page, Query, Tried, TriedQuery, tried,
+};
 pub use record::{Accepted, AcceptedDelivery, FinalState, Record};
+pub use survey::{DeadLetterCount, Survey};
 
 use crate::clock;
 use crate::delivery::{Delivery, DeliveryId};
@@ -50,6 +61,11 @@ pub struct StoreError {
 impl StoreError {
     fn on<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + 'a {
         move |source| Self { doing, path: path.to_owned(), source }
+    }
+
+    /// Whether it is simply not there.
+    fn is_not_found(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound
     }
 }
 
@@ -108,6 +124,8 @@ pub struct Recovered {
     pub unfinished: Vec<Unfinished>,
     /// Every event that is still known and when it was accepted, oldest first.
     pub known: Vec<(IdempotencyKey, Timestamp)>,
+    /// How the subscriptions fared so far.
+    pub healths: Healths,
 }
 
 /// What recovery found of one unfinished delivery.
@@ -144,6 +162,7 @@ impl Store {
     pub fn open(options: StoreOptions) -> Result<(Self, Recovered), OpenError> {
         let dir = &options.spool_dir;
         files::ensure_dir(dir)?;
+        check_owner(dir).map_err(StoreError::on("use the spool", dir))?;
         let lock = lock(dir)?;
         let specs = specs(dir)?;
         for spec in &specs {
@@ -163,21 +182,39 @@ impl Store {
         Ok((store, recovered))
     }
 
+    /// The bounds and the window from now on. The directories stay what they are.
+    pub fn configure(&mut self, options: &StoreOptions) {
+        let StoreOptions { spool_dir, evidence_dir, .. } = self.options.clone();
+        self.options = StoreOptions { spool_dir, evidence_dir, ..options.clone() };
+        self.flush_evidence();
+        self.evidence.clear();
+        self.dead_letters.clear();
+    }
+
+    /// Keeps how the subscriptions fare for the next start; a failure is logged and matters to nobody else.
+    pub fn keep_healths(&self, healths: &Healths) {
+        if let Err(error) = health::write(&self.options.spool_dir, healths) {
+            log::warn!("health.json not written: {error}; deliveries go on");
+        }
+    }
+
     /// Whether nobody owns the spool; asks by taking its lock for a moment.
     pub fn is_free(spool_dir: &Path) -> bool {
         !matches!(lock(spool_dir), Err(OpenError::Locked(_)))
     }
 
     fn recover(&mut self, specs: Vec<SpecId>) -> Result<Recovered, StoreError> {
-        let mut recovered = Recovered::default();
+        let mut recovered =
+            Recovered { healths: read_healths(&self.options.spool_dir), ..Recovered::default() };
         for spec in specs {
-            let (mut journal, found) = Journal::open(&self.spec_dir(&spec), &spec)?;
+            let (mut journal, mut found) = Journal::open(&self.spec_dir(&spec), &spec)?;
             for name in found.inbox.iter().filter_map(|name| name.parse().ok()) {
                 self.inbox.remove(&name);
             }
+            recovered.known.append(&mut found.known);
             let dead = dead_letter::ids(&self.dead_letter_dir(&spec));
             let mut buried = Vec::new();
-            for unfinished in found.unfinished {
+            for (unfinished, _) in found.unfinished() {
                 let id = unfinished.delivery.id;
                 let letter = dead.contains(&id).then(|| self.read_dead_letter(&spec, id));
                 match letter {
@@ -186,7 +223,6 @@ impl Store {
                     Some(Err(_)) | None => recovered.unfinished.push(unfinished),
                 }
             }
-            recovered.known.extend(found.known);
             for letter in &buried {
                 journal.append(&Record::Finished {
                     id: letter.id,
@@ -359,6 +395,11 @@ impl Store {
         self.journal(spec)?.attempts_and_body(id)
     }
 
+    /// Where the last attempts of these unfinished deliveries stand.
+    pub fn last_attempts(&self, ids: &[(SpecId, DeliveryId)]) -> Vec<LastAttempt> {
+        ids.iter().filter_map(|(spec, id)| self.journals.get(spec)?.last_attempt(*id)).collect()
+    }
+
     fn evidence_file(&mut self, spec: &SpecId) -> Result<&mut EvidenceFile, StoreError> {
         if !self.evidence.contains_key(spec) {
             if self.evidence.len() >= MAX_OPEN_FILES {
@@ -447,16 +488,17 @@ fn lock(spool_dir: &Path) -> Result<File, OpenError> {
 
 /// The SPECs that have a journal, in order. Files of others are left alone.
 fn specs(spool_dir: &Path) -> Result<Vec<SpecId>, StoreError> {
-    let failed = |source| StoreError::on("list", spool_dir)(source);
-    let mut specs = Vec::new();
-    for entry in fs::read_dir(spool_dir).map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name();
-        if let Some(spec) = name.to_str().and_then(|name| name.parse::<SpecId>().ok())
-            && journal::is_in(&spool_dir.join(spec.as_str()))
-        {
-            specs.push(spec);
-        }
-    }
+    let mut specs = spec_dirs(spool_dir).map_err(StoreError::on("list", spool_dir))?;
+    specs.retain(|spec| journal::is_in(&spool_dir.join(spec.as_str())));
     specs.sort();
+    Ok(specs)
+}
+
+/// Entries of a directory that are named as a SPEC is.
+fn spec_dirs(dir: &Path) -> io::Result<Vec<SpecId>> {
+    let mut specs = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        specs.extend(entry?.file_name().to_str().and_then(|name| name.parse::<SpecId>().ok()));
+    }
     Ok(specs)
 }

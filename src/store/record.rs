@@ -11,6 +11,7 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::value::RawValue;
 
@@ -48,10 +49,10 @@ impl From<&Reason> for FinalState {
     }
 }
 
-/// One line of the spool.
+/// One line of the spool. `B` is what is read of a payload: `IgnoredAny` where nothing is wanted of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Record {
+pub enum Record<B = Box<RawValue>> {
     /// The first line of every file.
     Spool {
         /// The format's version.
@@ -60,7 +61,7 @@ pub enum Record {
         spec: SpecId,
     },
     /// An event was accepted. Synced before the emitter hears of it.
-    Accepted(Accepted),
+    Accepted(Accepted<B>),
     /// An event that was accepted earlier and of which nothing is pending: kept so that it is known when it comes again.
     Known {
         /// Which event.
@@ -93,7 +94,7 @@ pub enum Record {
 
 /// An accepted event: its body, and a delivery for each subscription that wants it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Accepted {
+pub struct Accepted<B = Box<RawValue>> {
     /// When.
     #[serde(with = "clock::millis")]
     pub at: Timestamp,
@@ -107,7 +108,7 @@ pub struct Accepted {
     /// Delivery by delivery; none where no subscription wants it.
     pub deliveries: Vec<AcceptedDelivery>,
     /// The payload, byte for byte.
-    pub body: Box<RawValue>,
+    pub body: B,
 }
 
 /// One delivery of an accepted event.
@@ -166,7 +167,7 @@ pub(super) fn encode(record: &Record, lines: &mut Vec<u8>) -> usize {
 }
 
 /// Reads the record that begins a text; returns it and its length without the newline. `None` where there is none.
-pub(super) fn decode(text: &[u8]) -> Option<(Record, usize)> {
+pub(super) fn decode<B: DeserializeOwned>(text: &[u8]) -> Option<(Record<B>, usize)> {
     let prefix = std::str::from_utf8(text.get(..PREFIX)?).ok()?;
     let (sum, length) = prefix.strip_suffix(' ')?.split_once(' ')?;
     let length = usize::from_str_radix(length, 16).ok()?;
@@ -178,10 +179,10 @@ pub(super) fn decode(text: &[u8]) -> Option<(Record, usize)> {
 }
 
 /// What the bytes of a spool file hold.
-#[derive(Debug, Default)]
-pub(super) struct Scan {
+#[derive(Debug)]
+pub(super) struct Scan<B = Box<RawValue>> {
     /// Whole records and where they stand, newline included.
-    pub(super) records: Vec<(Range<usize>, Record)>,
+    pub(super) records: Vec<(Range<usize>, Record<B>)>,
     /// What is no record, with a newline or a record after it.
     pub(super) damaged: Vec<Range<usize>>,
     /// Where an unfinished last line begins; the length where there is none.
@@ -189,8 +190,8 @@ pub(super) struct Scan {
 }
 
 /// Reads all that can be read.
-pub(super) fn scan(content: &[u8]) -> Scan {
-    let mut scan = Scan { torn_at: content.len(), ..Scan::default() };
+pub(super) fn scan<B: DeserializeOwned>(content: &[u8]) -> Scan<B> {
+    let mut scan = Scan { records: Vec::new(), damaged: Vec::new(), torn_at: content.len() };
     let mut at = 0;
     while at < content.len() {
         if let Some((record, length)) = decode(&content[at..]) {
@@ -261,8 +262,8 @@ mod tests {
             prop_assert_eq!(length, line.len());
             prop_assert_eq!(line.iter().filter(|b| **b == b'\n').count(), 1);
             prop_assert_eq!(keys(&scan(&line)), [key]);
-            prop_assert!(decode(&garbage).is_none());
-            prop_assert!(scan(&garbage).records.is_empty());
+            prop_assert!(decode::<Box<RawValue>>(&garbage).is_none());
+            prop_assert!(scan::<Box<RawValue>>(&garbage).records.is_empty());
         }
     }
 
@@ -299,7 +300,7 @@ mod tests {
         for cut in 0..=content.len() {
             // The record counts as whole once all but its newline is there.
             let whole = ends.iter().filter(|end| **end <= cut + 1).count();
-            let found = scan(&content[..cut]);
+            let found: Scan = scan(&content[..cut]);
             assert_eq!(found.records.len(), whole, "cut at {cut}");
             assert!(found.damaged.is_empty());
             assert!(found.torn_at <= cut);

@@ -1,0 +1,271 @@
+//! What `status` says: how each subscription fares, what waits, and what an operator should do. From a runtime's actors,
+//! or from the disk alone.
+
+use std::path::Path;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::protocol::RuntimeFile;
+use crate::actors::{Facts, Queue, Role};
+use crate::clock;
+use crate::config::Config;
+use crate::delivery::{HealthState, SubscriptionId};
+use crate::store::{Healths, Survey};
+
+/// The answer to `status`, as `--json` prints it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// The runtime; `None` where none runs.
+    pub runtime: Option<RuntimeStatus>,
+    /// In the config's order; those that left it and still have something come last.
+    pub subscriptions: Vec<SubscriptionStatus>,
+    /// Events in the inbox, which the next runtime takes in.
+    pub inbox: usize,
+    /// What an operator should know, and what to do about it.
+    pub warnings: Vec<String>,
+}
+
+/// Which runtime answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuntimeStatus {
+    /// Its process.
+    pub pid: u32,
+    /// Its control port.
+    pub address: String,
+    /// The program's version.
+    pub version: String,
+    /// How long it has owned the spool, in seconds.
+    pub uptime_s: u64,
+}
+
+/// How one subscription fares.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SubscriptionStatus {
+    /// Its id.
+    pub id: SubscriptionId,
+    /// In a word.
+    pub health: HealthState,
+    /// Deliveries that wait.
+    pub pending: usize,
+    /// Deliveries with an attempt under way.
+    pub in_flight: usize,
+    /// Deliveries given up that can be replayed.
+    pub dead_letters: usize,
+    /// Attempts that failed since the last one that did not.
+    pub consecutive_failures: u32,
+    /// When the first of these failed.
+    #[serde(with = "clock::maybe_millis")]
+    pub failing_since: Option<Timestamp>,
+    /// When an attempt last succeeded.
+    #[serde(with = "clock::maybe_millis")]
+    pub last_success_at: Option<Timestamp>,
+    /// The last failure, in the words of its error.
+    pub last_error: Option<String>,
+    /// When the oldest unfinished delivery was accepted.
+    #[serde(with = "clock::maybe_millis")]
+    pub oldest_pending_at: Option<Timestamp>,
+}
+
+impl SubscriptionStatus {
+    fn is_failing(&self) -> bool {
+        matches!(self.health, HealthState::Failing | HealthState::Open)
+    }
+}
+
+impl StatusReport {
+    /// Of a running runtime.
+    pub(crate) fn of(facts: &Facts, spool_dir: &Path) -> Self {
+        let runtime = RuntimeFile::read(spool_dir).ok().map(|file| RuntimeStatus {
+            pid: file.pid,
+            address: file.address,
+            version: file.version,
+            uptime_s: facts.uptime.as_secs(),
+        });
+        Self::new(runtime, &facts.queues, &facts.healths, &facts.survey)
+    }
+
+    /// Where no runtime runs: `pending` tells of each unfinished delivery to whom it goes and since when it waits.
+    pub fn at_rest(
+        config: &Config,
+        pending: impl IntoIterator<Item = (SubscriptionId, Timestamp)>,
+        healths: &Healths,
+        survey: &Survey,
+    ) -> Self {
+        let role = |active, dry_run| match (active, dry_run) {
+            (false, _) => Role::Inactive,
+            (true, true) => Role::DryRun,
+            (true, false) => Role::Active,
+        };
+        let entries = config.subscriptions.iter();
+        let mut queues: Vec<(SubscriptionId, Role, Queue)> = entries
+            .map(|entry| (entry.id.clone(), role(entry.active, entry.dry_run), Queue::default()))
+            .collect();
+        for (id, since) in pending {
+            let at = queues.iter().position(|(known, ..)| *known == id).unwrap_or_else(|| {
+                queues.push((id, Role::Inactive, Queue::default()));
+                queues.len() - 1
+            });
+            let queue = &mut queues[at].2;
+            queue.waiting += 1;
+            queue.oldest = Some(queue.oldest.map_or(since, |oldest| oldest.min(since)));
+        }
+        let mut report = Self::new(None, &queues, healths, survey);
+        let waiting = report.subscriptions.iter().map(|subscription| subscription.pending).sum::<usize>();
+        if waiting + survey.inbox > 0 {
+            let what = counted(waiting + survey.inbox, "delivery or event", "deliveries and events");
+            report.warnings.insert(0, format!("no runtime is running, and {what} wait: start spec-notify serve, or run spec-notify drain"));
+        }
+        report
+    }
+
+    fn new(
+        runtime: Option<RuntimeStatus>,
+        queues: &[(SubscriptionId, Role, Queue)],
+        healths: &Healths,
+        survey: &Survey,
+    ) -> Self {
+        let mut subscriptions: Vec<SubscriptionStatus> = queues
+            .iter()
+            .map(|(id, role, queue)| {
+                let health = healths.get(id).cloned().unwrap_or_default();
+                SubscriptionStatus {
+                    health: match role {
+                        Role::Active => health.state(),
+                        Role::DryRun => HealthState::DryRun,
+                        Role::Inactive => HealthState::Inactive,
+                    },
+                    pending: queue.waiting,
+                    in_flight: queue.in_flight,
+                    dead_letters: survey.dead_letters.get(id).map_or(0, |letters| letters.count),
+                    consecutive_failures: health.consecutive_failures,
+                    failing_since: health.failing_since,
+                    last_success_at: health.last_success_at,
+                    last_error: health.last_error,
+                    oldest_pending_at: queue.oldest,
+                    id: id.clone(),
+                }
+            })
+            .collect();
+        let known = |id: &SubscriptionId| queues.iter().any(|(known, ..)| known == id);
+        let gone = survey.dead_letters.iter().filter(|(id, _)| !known(id));
+        subscriptions.extend(gone.map(|(id, letters)| SubscriptionStatus {
+            id: id.clone(),
+            health: HealthState::Inactive,
+            pending: 0,
+            in_flight: 0,
+            dead_letters: letters.count,
+            consecutive_failures: 0,
+            failing_since: None,
+            last_success_at: None,
+            last_error: None,
+            oldest_pending_at: None,
+        }));
+        let mut report = Self { runtime, subscriptions, inbox: survey.inbox, warnings: Vec::new() };
+        report.warnings = report.find_warnings(survey);
+        report
+    }
+
+    fn find_warnings(&self, survey: &Survey) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for subscription in &self.subscriptions {
+            let id = &subscription.id;
+            if subscription.is_failing() {
+                let failures = counted(
+                    subscription.consecutive_failures as usize,
+                    "attempt has",
+                    "attempts in a row have",
+                );
+                let error = subscription.last_error.as_deref().unwrap_or("no error is known");
+                warnings.push(format!("{id}: {failures} failed, the last with {error}; after mending it: spec-notify test SPEC --subscription {id}"));
+            }
+            if subscription.dead_letters > 0 {
+                let letters = counted(subscription.dead_letters, "dead letter", "dead letters");
+                let first =
+                    if subscription.health == HealthState::Inactive { "make it active, then " } else { "" };
+                warnings
+                    .push(format!("{id}: {letters}; {first}spec-notify replay --all --subscription {id}"));
+            }
+            let waiting = subscription.pending + subscription.in_flight;
+            if subscription.health == HealthState::Inactive && waiting > 0 {
+                let what = counted(waiting, "pending delivery waits", "pending deliveries wait");
+                warnings.push(format!(
+                    "{id}: {what} and it is not an active subscription; they go on when it returns"
+                ));
+            }
+        }
+        for file in &survey.damaged {
+            warnings.push(format!(
+                "damaged records were set aside in {file}: look what was in them, then remove the file"
+            ));
+        }
+        for file in &survey.unreadable {
+            warnings.push(format!("{file} cannot be read as a dead letter: look at it, then move it away"));
+        }
+        if survey.rejected > 0 {
+            let files = counted(survey.rejected, "file", "files");
+            warnings.push(format!(
+                "{files} in the inbox hold no event (inbox/*.rejected): look at them, then remove them"
+            ));
+        }
+        warnings
+    }
+
+    /// One line if something is unresolved: something fails, was given up, is damaged, or waits for a runtime.
+    pub fn banner(&self, now: Timestamp) -> Option<String> {
+        let mut parts = Vec::new();
+        for subscription in self.subscriptions.iter().filter(|subscription| subscription.is_failing()) {
+            let since = subscription
+                .failing_since
+                .map_or(String::new(), |since| format!(" since {}", ago(now, since)));
+            parts.push(format!("{} {}{since}", subscription.id, subscription.health));
+        }
+        let dead: usize = self.subscriptions.iter().map(|subscription| subscription.dead_letters).sum();
+        if dead > 0 {
+            parts.push(counted(dead, "dead letter", "dead letters"));
+        }
+        if parts.is_empty() && !self.warnings.is_empty() {
+            parts.push(counted(self.warnings.len(), "warning", "warnings"));
+        }
+        let unresolved = !parts.is_empty();
+        let waiting: usize = self.subscriptions.iter().map(|subscription| subscription.pending).sum();
+        if unresolved && waiting > 0 {
+            parts.push(format!("{waiting} pending"));
+        }
+        unresolved.then(|| format!("spec-notify: {} (see spec-notify status)", parts.join(", ")))
+    }
+}
+
+/// `1 file`, `2 files`.
+pub(crate) fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+/// `12s`, `5m`, `3h`, `2d`: how long it has been, in its largest unit.
+pub(crate) fn ago(now: Timestamp, then: Timestamp) -> String {
+    short(now.duration_since(then))
+}
+
+/// A length of time in its largest unit; what is negative counts as none.
+pub(crate) fn short(time: SignedDuration) -> String {
+    match time.as_secs().max(0) {
+        seconds @ 0..60 => format!("{seconds}s"),
+        seconds @ 60..3600 => format!("{}m", seconds / 60),
+        seconds @ 3600..172_800 => format!("{}h", seconds / 3600),
+        seconds => format!("{}d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_in_their_largest_unit() {
+        for (seconds, told) in
+            [(-5, "0s"), (59, "59s"), (60, "1m"), (3599, "59m"), (7300, "2h"), (172_800, "2d")]
+        {
+            assert_eq!(short(SignedDuration::from_secs(seconds)), told);
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The lines of a file, last line first, read in blocks: the newest of a long file without reading all of it.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+
+/// Bytes read at a time.
+const BLOCK: usize = 64 * 1024;
+
+/// Yields each line without its newline. A last line without one is being written, or torn: it is left out.
+pub(super) struct Backwards {
+    file: File,
+    /// Where `read` begins in the file.
+    start: u64,
+    /// What was read and not yielded yet; ends with a newline once the torn tail is gone.
+    read: Vec<u8>,
+    tail_is_cut: bool,
+}
+
+impl Backwards {
+    pub(super) fn new(file: File) -> io::Result<Self> {
+        let start = file.metadata()?.len();
+        Ok(Self { file, start, read: Vec::new(), tail_is_cut: false })
+    }
+
+    /// Reads the block before what is read; `false` at the beginning of the file.
+    fn read_block(&mut self) -> io::Result<bool> {
+        let length = usize::try_from(self.start).unwrap_or(usize::MAX).min(BLOCK);
+        if length == 0 {
+            return Ok(false);
+        }
+        let mut block = vec![0; length];
+        self.start -= length as u64;
+        self.file.read_exact_at(&mut block, self.start)?;
+        block.append(&mut self.read);
+        self.read = block;
+        Ok(true)
+    }
+
+    fn next_line(&mut self) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            if !self.tail_is_cut
+                && let Some(newline) = self.read.iter().rposition(|byte| *byte == b'\n')
+            {
+                self.read.truncate(newline + 1);
+                self.tail_is_cut = true;
+            }
+            if self.tail_is_cut && !self.read.is_empty() {
+                let content = self.read.len() - 1;
+                let before = self.read[..content].iter().rposition(|byte| *byte == b'\n');
+                if before.is_some() || self.start == 0 {
+                    let line = self.read.split_off(before.map_or(0, |newline| newline + 1));
+                    return Ok(Some(line[..line.len() - 1].to_vec()));
+                }
+            }
+            if !self.read_block()? {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+impl Iterator for Backwards {
+    type Item = io::Result<Vec<u8>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_line().transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::io::Write as _;
+
+    proptest! {
+        #[test]
+        fn it_yields_every_whole_line_last_first(
+            lengths in proptest::collection::vec(0usize..40_000, 0..12),
+            torn in 0usize..100_000,
+        ) {
+            let letter = |n: usize| char::from(b'a' + (n % 26) as u8).to_string();
+            let lines: Vec<String> =
+                lengths.iter().enumerate().map(|(n, length)| letter(n).repeat(*length)).collect();
+            let mut file = tempfile::tempfile().unwrap();
+            for line in &lines {
+                writeln!(file, "{line}").unwrap();
+            }
+            write!(file, "{}", "z".repeat(torn)).unwrap();
+            let read: Vec<Vec<u8>> = Backwards::new(file).unwrap().map(Result::unwrap).collect();
+            let wanted: Vec<Vec<u8>> = lines.iter().rev().map(|line| line.clone().into_bytes()).collect();
+            prop_assert_eq!(read, wanted);
+        }
+    }
+}

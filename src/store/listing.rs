@@ -1,0 +1,605 @@
+//! What `list` shows: deliveries newest first, whatever their state. Reads no more of the files than the page needs.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::backwards::Backwards;
+use super::evidence::{CURRENT, PREVIOUS};
+use super::journal::{self, LastAttempt, Peeked};
+use super::record::FinalState;
+use super::{StoreOptions, dead_letter, spec_dirs};
+use crate::clock;
+use crate::delivery::{Delivery, DeliveryId, SubscriptionId};
+use crate::event::{EventKind, IdempotencyKey, SpecId, UnknownName, named};
+
+/// Most deliveries in one listing; for more, ask again with [`Query::before`].
+pub const MAX_LISTED: usize = 500;
+
+/// Most attempts in one answer.
+pub const MAX_TRIED: usize = 200;
+
+named! {
+    /// Where a delivery stands.
+    DeliveryState, "state" {
+        /// Waits for its next attempt.
+        Pending = "pending",
+        /// An attempt is under way.
+        InFlight = "in_flight",
+        /// The endpoint has it.
+        Delivered = "delivered",
+        /// Given up; can be replayed.
+        DeadLetter = "dead_letter",
+        /// Pushed out by newer ones; can be replayed.
+        Dropped = "dropped",
+        /// Recorded, not sent.
+        DryRun = "dry_run",
+    }
+}
+
+impl From<FinalState> for DeliveryState {
+    fn from(state: FinalState) -> Self {
+        match state {
+            FinalState::Delivered => Self::Delivered,
+            FinalState::DeadLetter => Self::DeadLetter,
+            FinalState::DryRun => Self::DryRun,
+            FinalState::Dropped => Self::Dropped,
+        }
+    }
+}
+
+/// One delivery, as `list --json` prints it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Listed {
+    /// The `X-SpecKit-Id`.
+    pub id: DeliveryId,
+    /// To whom.
+    pub subscription: SubscriptionId,
+    /// The event's type.
+    pub event: EventKind,
+    /// Of which SPEC.
+    pub spec: SpecId,
+    /// Which event.
+    pub idempotency_key: IdempotencyKey,
+    /// Where it stands.
+    pub state: DeliveryState,
+    /// Attempts made so far.
+    pub attempts: u32,
+    /// HTTP status of the last one, where there was an answer.
+    pub last_status: Option<u16>,
+    /// Why it failed; `None` after a success.
+    pub last_error: Option<String>,
+    /// When the event was accepted.
+    #[serde(with = "clock::millis")]
+    pub accepted_at: Timestamp,
+    /// When the next attempt is due, while it is pending.
+    #[serde(with = "clock::maybe_millis")]
+    pub next_attempt_at: Option<Timestamp>,
+}
+
+impl Listed {
+    /// A delivery that is not finished.
+    pub fn unfinished(
+        delivery: &Delivery,
+        state: DeliveryState,
+        attempts: u32,
+        next_attempt_at: Option<Timestamp>,
+    ) -> Self {
+        Self {
+            id: delivery.id,
+            subscription: delivery.subscription.clone(),
+            event: delivery.kind,
+            spec: delivery.spec.clone(),
+            idempotency_key: delivery.key.clone(),
+            state,
+            attempts,
+            last_status: None,
+            last_error: None,
+            accepted_at: delivery.accepted_at,
+            next_attempt_at,
+        }
+    }
+}
+
+/// Which deliveries are wanted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Query {
+    /// Of this SPEC only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec: Option<SpecId>,
+    /// To this subscription only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subscription: Option<SubscriptionId>,
+    /// In one of these states only; none means all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub states: Vec<DeliveryState>,
+    /// Accepted at this time or later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// Older than this one only: where the page before ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Cursor>,
+    /// At most so many, at most [`MAX_LISTED`].
+    pub limit: usize,
+}
+
+/// A delivery's place in a listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cursor {
+    /// When it was accepted.
+    #[serde(with = "clock::millis")]
+    pub accepted_at: Timestamp,
+    /// Its id.
+    pub id: DeliveryId,
+}
+
+impl Listed {
+    /// Its place.
+    pub fn cursor(&self) -> Cursor {
+        Cursor { accepted_at: self.accepted_at, id: self.id }
+    }
+}
+
+impl Query {
+    /// Whether a delivery is wanted.
+    pub fn wants(&self, listed: &Listed) -> bool {
+        self.spec.as_ref().is_none_or(|spec| *spec == listed.spec)
+            && self.subscription.as_ref().is_none_or(|subscription| *subscription == listed.subscription)
+            && (self.states.is_empty() || self.states.contains(&listed.state))
+            && self.since.is_none_or(|since| listed.accepted_at >= since)
+            && self.before.is_none_or(|before| listed.cursor() < before)
+    }
+
+    fn wants_any(&self, states: &[DeliveryState]) -> bool {
+        self.states.is_empty() || self.states.iter().any(|state| states.contains(state))
+    }
+}
+
+/// What was found, newest first.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Listing {
+    /// One page.
+    pub deliveries: Vec<Listed>,
+    /// Whether there are older ones.
+    pub more: bool,
+}
+
+/// The newest of what is added, as many as the query's limit.
+#[derive(Debug)]
+pub struct Page {
+    query: Query,
+    rows: BTreeMap<Cursor, Listed>,
+    seen: HashSet<DeliveryId>,
+    more: bool,
+}
+
+impl Page {
+    /// An empty page.
+    pub fn new(query: Query) -> Self {
+        let query = Query { limit: query.limit.clamp(1, MAX_LISTED), ..query };
+        Self { query, rows: BTreeMap::new(), seen: HashSet::new(), more: false }
+    }
+
+    /// What is wanted.
+    pub fn query(&self) -> &Query {
+        &self.query
+    }
+
+    /// Adds a delivery; what is added first of one id counts.
+    pub fn add(&mut self, listed: Listed) {
+        if !self.seen.insert(listed.id) || !self.query.wants(&listed) {
+            return;
+        }
+        self.rows.insert(listed.cursor(), listed);
+        if self.rows.len() > self.query.limit {
+            self.rows.pop_first();
+            self.more = true;
+        }
+    }
+
+    /// Nothing that was accepted before this time can come onto the page any more.
+    fn horizon(&self) -> Timestamp {
+        let full = self.rows.len() >= self.query.limit;
+        let oldest = self.rows.first_key_value().filter(|_| full).map(|(oldest, _)| oldest.accepted_at);
+        oldest.max(self.query.since).unwrap_or(Timestamp::MIN)
+    }
+
+    /// Whether what ended at `at` is too old for the page: it was accepted before that.
+    fn is_past(&mut self, at: Timestamp) -> bool {
+        let past = at < self.horizon();
+        self.more |= past && self.query.since.is_none_or(|since| at >= since);
+        past
+    }
+
+    /// Adds what is not finished, as the spool's files say: where no runtime can be asked.
+    ///
+    /// # Errors
+    /// The spool cannot be listed.
+    pub fn add_unfinished(&mut self, options: &StoreOptions) -> io::Result<()> {
+        if !self.query.wants_any(&[DeliveryState::Pending]) {
+            return Ok(());
+        }
+        for spec in self.specs(&options.spool_dir)? {
+            let dir = options.spool_dir.join(spec.as_str());
+            if !journal::is_in(&dir) {
+                continue;
+            }
+            let found = journal::peek(&dir, &spec).map_err(io::Error::other)?;
+            for Peeked { unfinished, .. } in &found {
+                let due = unfinished.next_attempt_at;
+                let state = DeliveryState::Pending;
+                self.add(Listed::unfinished(&unfinished.delivery, state, unfinished.attempts, due));
+            }
+            let on_page =
+                |peeked: &Peeked| self.rows.values().any(|row| row.id == peeked.unfinished.delivery.id);
+            let last: Vec<LastAttempt> =
+                found.into_iter().filter(on_page).filter_map(|peeked| peeked.last_attempt).collect();
+            self.set_last(&last);
+        }
+        Ok(())
+    }
+
+    /// What is on the page and was tried, but is not finished.
+    pub fn tried(&self) -> Vec<(SpecId, DeliveryId)> {
+        let unfinished = [DeliveryState::Pending, DeliveryState::InFlight];
+        let rows = self.rows.values().filter(|row| row.attempts > 0 && unfinished.contains(&row.state));
+        rows.map(|row| (row.spec.clone(), row.id)).collect()
+    }
+
+    /// Reads what the last attempts of deliveries on the page came to.
+    pub fn set_last(&mut self, last: &[LastAttempt]) {
+        let mut last: HashMap<DeliveryId, &LastAttempt> = last.iter().map(|last| (last.id, last)).collect();
+        for row in self.rows.values_mut() {
+            if let Some(attempt) = last.remove(&row.id).and_then(LastAttempt::read) {
+                row.last_status = attempt.status;
+                row.last_error = Some(attempt.in_words());
+            }
+        }
+    }
+
+    /// Adds what is finished: dead letters, and the ends that the evidence tells of.
+    ///
+    /// # Errors
+    /// The directories cannot be listed.
+    pub fn add_finished(&mut self, options: &StoreOptions) -> io::Result<()> {
+        if self.query.wants_any(&[DeliveryState::DeadLetter, DeliveryState::Dropped]) {
+            for spec in self.specs(&options.spool_dir)? {
+                self.add_dead_letters(&options.spool_dir.join(spec.as_str()).join("dead-letter"));
+            }
+        }
+        let all = DeliveryState::ALL.iter().copied();
+        let ended: Vec<_> =
+            all.filter(|state| !matches!(state, DeliveryState::Pending | DeliveryState::InFlight)).collect();
+        if self.query.wants_any(&ended) {
+            for (spec, path) in evidence_files(&options.evidence_dir, self.query.spec.as_ref())? {
+                self.add_ends(&spec, &path);
+            }
+        }
+        Ok(())
+    }
+
+    fn specs(&self, dir: &Path) -> io::Result<Vec<SpecId>> {
+        match &self.query.spec {
+            Some(spec) => Ok(vec![spec.clone()]),
+            None => absent_is_empty(spec_dirs(dir)),
+        }
+    }
+
+    fn add_dead_letters(&mut self, dir: &Path) {
+        for (written, id) in dead_letter::by_age(dir).into_iter().rev() {
+            // It was accepted before it was written.
+            if Timestamp::try_from(written).is_ok_and(|written| self.is_past(written)) {
+                return;
+            }
+            match dead_letter::read(dir, id) {
+                Ok(letter) => {
+                    let state = DeliveryState::from(FinalState::from(&letter.reason));
+                    let attempts = u32::try_from(letter.attempts.len()).unwrap_or(u32::MAX);
+                    self.add(Listed {
+                        last_status: letter.attempts.last().and_then(|last| last.status),
+                        last_error: Some(letter.failure()),
+                        ..Listed::unfinished(&letter.delivery(), state, attempts, None)
+                    });
+                }
+                // It may have been replayed a moment ago.
+                Err(error) => log::debug!("{error}"),
+            }
+        }
+    }
+
+    fn add_ends(&mut self, spec: &SpecId, path: &Path) {
+        let lines = File::open(path).and_then(Backwards::new);
+        for line in lines.into_iter().flatten().map_while(Result::ok) {
+            if !line.starts_with(br#"{"v":1,"record":"final""#) {
+                continue;
+            }
+            let Ok(end) = serde_json::from_slice::<End>(&line) else { continue };
+            if self.is_past(end.time) {
+                return;
+            }
+            self.add(Listed {
+                id: end.delivery,
+                subscription: end.subscription,
+                event: end.event,
+                spec: spec.clone(),
+                idempotency_key: end.idempotency_key,
+                state: end.state.into(),
+                attempts: end.attempts,
+                last_status: end.last_status,
+                last_error: end.last_error,
+                accepted_at: end.accepted_at,
+                next_attempt_at: None,
+            });
+        }
+    }
+
+    /// The page, newest first.
+    pub fn into_listing(self) -> Listing {
+        Listing { deliveries: self.rows.into_values().rev().collect(), more: self.more }
+    }
+}
+
+fn absent_is_empty<T>(found: io::Result<Vec<T>>) -> io::Result<Vec<T>> {
+    match found {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        found => found,
+    }
+}
+
+/// A line that says how a delivery ended.
+#[derive(Deserialize)]
+struct End {
+    time: Timestamp,
+    delivery: DeliveryId,
+    idempotency_key: IdempotencyKey,
+    event: EventKind,
+    subscription: SubscriptionId,
+    attempts: u32,
+    state: FinalState,
+    accepted_at: Timestamp,
+    last_status: Option<u16>,
+    last_error: Option<String>,
+}
+
+/// The evidence files, most recently written first: so a page is full early, and what is left is too old for it.
+fn evidence_files(evidence_dir: &Path, spec: Option<&SpecId>) -> io::Result<Vec<(SpecId, PathBuf)>> {
+    let commands = evidence_dir.join("commands");
+    let specs = match spec {
+        Some(spec) => vec![spec.clone()],
+        None => absent_is_empty(spec_dirs(&commands))?,
+    };
+    let mut files: Vec<(SystemTime, SpecId, PathBuf)> = Vec::new();
+    for spec in specs {
+        for name in [CURRENT, PREVIOUS] {
+            let path = commands.join(spec.as_str()).join("webhooks").join(name);
+            if let Ok(written) = fs::metadata(&path).and_then(|found| found.modified()) {
+                files.push((written, spec.clone(), path));
+            }
+        }
+    }
+    files.sort_by(|a, b| b.0.cmp(&a.0));
+    Ok(files.into_iter().map(|(_, spec, path)| (spec, path)).collect())
+}
+
+/// Which attempts are wanted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TriedQuery {
+    /// Of this SPEC only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec: Option<SpecId>,
+    /// Of this delivery only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery_id: Option<DeliveryId>,
+    /// At most so many, at most [`MAX_TRIED`].
+    pub limit: usize,
+}
+
+/// One attempt, as the evidence tells of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tried {
+    /// When it began.
+    #[serde(with = "clock::millis")]
+    pub time: Timestamp,
+    /// Of which delivery.
+    pub delivery: DeliveryId,
+    /// Which event.
+    pub idempotency_key: IdempotencyKey,
+    /// To whom.
+    pub subscription: SubscriptionId,
+    /// From 1.
+    pub attempt: u32,
+    /// What came back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response: Option<TriedResponse>,
+    /// Why nothing came back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<TriedError>,
+    /// How long it took.
+    pub latency_ms: f64,
+    /// `delivered`, `retry`, `failed`, `dry_run` or `sample`.
+    pub outcome: String,
+}
+
+/// See [`Tried::response`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TriedResponse {
+    /// HTTP status.
+    pub status: u16,
+    /// The body's first KiB, made printable.
+    pub body: String,
+}
+
+/// See [`Tried::error`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TriedError {
+    /// What kind.
+    pub class: String,
+    /// For the reader.
+    pub message: String,
+}
+
+/// The newest attempts, newest first.
+///
+/// # Errors
+/// The evidence cannot be listed.
+pub fn tried(options: &StoreOptions, query: &TriedQuery) -> io::Result<Vec<Tried>> {
+    let limit = query.limit.clamp(1, MAX_TRIED);
+    let mut newest: BTreeMap<(Timestamp, DeliveryId, u32), Tried> = BTreeMap::new();
+    for (_, path) in evidence_files(&options.evidence_dir, query.spec.as_ref())? {
+        let lines = File::open(&path).and_then(Backwards::new);
+        for line in lines.into_iter().flatten().map_while(Result::ok) {
+            if !line.starts_with(br#"{"v":1,"record":"attempt""#) {
+                continue;
+            }
+            let Ok(tried) = serde_json::from_slice::<Tried>(&line) else { continue };
+            // Lines stand in the order of the attempts' ends, which is nearly that of their beginnings.
+            if newest.len() >= limit
+                && newest.first_key_value().is_some_and(|(oldest, _)| tried.time < oldest.0)
+            {
+                break;
+            }
+            if query.delivery_id.is_none_or(|id| id == tried.delivery) {
+                newest.insert((tried.time, tried.delivery, tried.attempt), tried);
+            }
+            if newest.len() > limit {
+                newest.pop_first();
+            }
+        }
+    }
+    Ok(newest.into_values().rev().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::Reason;
+    use crate::store::{
+        Accepted, AcceptedDelivery, AttemptSummary, DeadLetter, FinalLine, Record, Store, add_evidence_line,
+    };
+
+    fn query(limit: usize) -> Query {
+        Query { spec: None, subscription: None, states: vec![], since: None, before: None, limit }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_760_000_000 + second).unwrap()
+    }
+
+    fn delivery(spec: &str, key: &str, accepted_at: Timestamp) -> Delivery {
+        Delivery {
+            id: DeliveryId::random(),
+            subscription: "s".parse().unwrap(),
+            spec: spec.parse().unwrap(),
+            key: key.parse().unwrap(),
+            kind: EventKind::StageCompleted,
+            accepted_at,
+        }
+    }
+
+    fn end(store: &mut Store, delivery: &Delivery, time: Timestamp) {
+        let line = FinalLine {
+            v: 1,
+            record: "final",
+            time,
+            delivery: delivery.id,
+            idempotency_key: &delivery.key,
+            event: delivery.kind,
+            subscription: &delivery.subscription,
+            attempts: 1,
+            state: FinalState::Delivered,
+            reason: None,
+            accepted_at: delivery.accepted_at,
+            last_status: Some(200),
+            last_error: None,
+        };
+        let mut lines = Vec::new();
+        add_evidence_line(&line, &mut lines);
+        store.add_evidence(&delivery.spec, &lines);
+    }
+
+    fn listing(options: &StoreOptions, query: Query) -> Listing {
+        let mut page = Page::new(query);
+        page.add_unfinished(options).unwrap();
+        page.add_finished(options).unwrap();
+        page.into_listing()
+    }
+
+    #[test]
+    fn the_newest_of_all_specs_and_states_come_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions::in_dir(dir.path());
+        let (mut store, _) = Store::open(options.clone()).unwrap();
+        // Odd ones end late: the order of the ends is not the order of the listing.
+        for n in 0..200 {
+            let spec = if n % 3 == 0 { "SPEC-1" } else { "SPEC-2" };
+            let done = delivery(spec, &format!("k{n}"), at(n));
+            end(&mut store, &done, at(n + 500 * (n % 2)));
+        }
+        store.flush_evidence();
+        let pending = delivery("SPEC-3", "pending", at(150));
+        let to = AcceptedDelivery::new(pending.id, pending.subscription.clone());
+        let accepted =
+            Accepted::new(at(150), pending.key.clone(), pending.kind, vec![to], &r#""{}""#.into()).unwrap();
+        store.append(&pending.spec, &Record::Accepted(accepted)).unwrap();
+        let summary = AttemptSummary {
+            attempt: 1,
+            at: at(151),
+            status: Some(503),
+            error: None,
+            response: Some("busy".to_owned()),
+            latency_ms: 1.0,
+        };
+        let next_attempt_at = at(900);
+        let attempted = Record::Attempted { id: pending.id, attempt: summary.clone(), next_attempt_at };
+        store.append(&pending.spec, &attempted).unwrap();
+        assert!(store.flush().is_empty());
+        let dead = delivery("SPEC-1", "dead", at(190));
+        let reason = Reason::Exhausted { attempts: 1 };
+        let letter = DeadLetter::new(&dead, &"{}".into(), reason, vec![summary], at(195)).unwrap();
+        store.write_dead_letter(&letter).unwrap();
+
+        let all = listing(&options, query(MAX_LISTED));
+        assert_eq!((all.deliveries.len(), all.more), (202, false));
+        assert!(all.deliveries.windows(2).all(|pair| pair[0].accepted_at >= pair[1].accepted_at));
+        for limit in [1, 10, 60, 201] {
+            let page = listing(&options, query(limit));
+            let (wanted, got) = (&all.deliveries[..limit], &page.deliveries[..]);
+            assert!(page.more && got == wanted, "the page of {limit}");
+        }
+        let states = |states: &[DeliveryState]| {
+            listing(&options, Query { states: states.to_vec(), ..query(10) }).deliveries
+        };
+        let waits = &states(&[DeliveryState::Pending])[0];
+        assert_eq!(
+            (waits.id, waits.last_status, waits.next_attempt_at),
+            (pending.id, Some(503), Some(at(900)))
+        );
+        assert_eq!(waits.last_error.as_deref(), Some("status 503: busy"));
+        let gone = &states(&[DeliveryState::DeadLetter])[0];
+        assert_eq!(gone.last_error.as_deref(), Some("all 1 attempts failed; status 503: busy"));
+        let since = listing(&options, Query { since: Some(at(198)), ..query(10) });
+        assert_eq!((since.deliveries.len(), since.more), (2, false));
+        let mut paged = Vec::new();
+        loop {
+            let before = paged.last().map(Listed::cursor);
+            let page = listing(&options, Query { before, ..query(60) });
+            paged.extend(page.deliveries);
+            if !page.more {
+                break;
+            }
+        }
+        assert_eq!(paged, all.deliveries);
+        let spec = Some("SPEC-3".parse().unwrap());
+        assert_eq!(listing(&options, Query { spec, ..query(10) }).deliveries.len(), 1);
+    }
+}
