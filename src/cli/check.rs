@@ -1,24 +1,13 @@
 //! `spec-notify check`: everything that is wrong with the config, at once.
 
-use serde::Serialize;
-
 use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global, load};
-use crate::config::Problem;
-
-/// What `check --json` prints.
-#[derive(Serialize)]
-struct Report<'a> {
-    ok: bool,
-    errors: &'a [Problem],
-    warnings: &'a [Problem],
-}
 
 pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure> {
     let loaded = load(global, true)?;
     let ok = loaded.errors.is_empty();
     if screen.is_json() {
-        screen.value(&Report { ok, errors: &loaded.errors, warnings: &loaded.warnings });
+        screen.value(&loaded.report());
     } else {
         for error in &loaded.errors {
             screen.error(error);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::receive::{self, Received, Receiver};
-use super::render::{Screen, Tone};
+use super::render::{Screen, Tone, columns};
 use super::{Exit, Failure};
 use crate::actors::Receipt;
 use crate::config::{self, Config, LoadOptions};
@@ -158,12 +158,11 @@ impl Story {
             rows.iter().any(|row| row.attempts == 4),
             "the tracker's delivery took three attempts and a replay",
         )?;
-        screen.table(
-            &["stage", "subscription", "attempts", "answers", "ended as"],
-            rows.into_iter().map(|row| {
-                vec![row.stage, row.subscription, row.attempts.to_string(), row.answers, row.state]
-            }),
-        );
+        let heading = ["STAGE", "SUBSCRIPTION", "ATTEMPTS", "ANSWERS", "ENDED AS"].map(str::to_owned);
+        let rows = rows
+            .into_iter()
+            .map(|row| [row.stage, row.subscription, row.attempts.to_string(), row.answers, row.state]);
+        columns(std::iter::once(heading).chain(rows)).iter().for_each(|text| screen.line(Tone::Plain, text));
         expect(started.elapsed() < LIMIT, "it takes less than 15 seconds")?;
         screen.line(
             Tone::Good,

@@ -68,7 +68,7 @@ pub(super) struct Options {
 }
 
 /// One event as it was given: ready, or why it is none.
-type Given = Result<Event, String>;
+pub(super) type Given = Result<Event, String>;
 
 pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
     let deadline = Instant::now() + Duration::from_millis(options.deadline);
@@ -113,7 +113,7 @@ fn read(options: &Options, config: &Config) -> Result<Vec<Given>, Failure> {
     Ok(options.telemetry.iter().map(|path| read_telemetry(path, config)).collect())
 }
 
-fn read_telemetry(path: &Path, config: &Config) -> Given {
+pub(super) fn read_telemetry(path: &Path, config: &Config) -> Given {
     let absolute = std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let bytes = read_bounded(&absolute, MAX_EVENT_BYTES as u64 + 1)
         .map_err(|error| format!("cannot read {}: {error}; nothing was emitted for it", path.display()))?;
@@ -129,7 +129,7 @@ fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 }
 
 /// One JSON object, over several lines or not; else JSON Lines.
-fn read_events(path: &Path) -> Result<Vec<Given>, Failure> {
+pub(super) fn read_events(path: &Path) -> Result<Vec<Given>, Failure> {
     let failed = |error: io::Error| Failure::usage(format!("cannot read {}: {error}", path.display()));
     let bytes = match path.to_str() {
         Some("-") => {

@@ -1,25 +1,32 @@
 //! The command line: what was typed becomes what was meant, which is run and ends in an exit code.
 
+mod ask;
 mod check;
 mod demo;
+mod drain;
 mod emit;
+mod explain;
+mod generate;
+mod list;
 mod logging;
 pub mod receive;
+mod reload;
 mod render;
+mod replay;
 mod send;
 mod serve;
+mod status;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use log::LevelFilter;
 
+use crate::actors::RequestError;
 use crate::config::{self, Config, LoadOptions};
-use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::env::Environment;
-use crate::event::SpecId;
 use render::Screen;
 
 /// How a command ended.
@@ -31,6 +38,8 @@ pub enum Exit {
     Failed = 1,
     /// Wrong usage, or a wrong config.
     Usage = 2,
+    /// No runtime is reachable where one is needed.
+    NoRuntime = 3,
 }
 
 impl From<Exit> for ExitCode {
@@ -55,8 +64,12 @@ Start here:
   spec-notify check                      is the config right?
   spec-notify test SPEC --subscription ID    send one signed sample now
 
-Also as flags: --test SPEC --subscription ID, --replay SPEC --delivery-id UUID
-Exit codes: 0 done; 1 the thing asked for failed; 2 usage or config";
+  spec-notify status                     what fails, since when, and what to do
+  spec-notify list --state dead_letter   what was not delivered, and why
+  spec-notify replay --all               send it again
+
+Also as flags: --test SPEC --subscription ID, --list [SPEC], --replay SPEC --delivery-id UUID
+Exit codes: 0 done; 1 the thing asked for failed; 2 usage or config; 3 no runtime where one is needed";
 
 #[derive(Debug, Args)]
 struct Global {
@@ -93,27 +106,36 @@ enum Command {
     /// Hand events to the runtime: telemetry files, JSON, or flags
     Emit(Box<emit::Options>),
     /// Send one signed sample to a subscription now
-    Test {
-        /// The SPEC to speak of
-        spec: SpecId,
-        /// To whom
-        #[arg(long, value_name = "ID")]
-        subscription: SubscriptionId,
-    },
-    /// Send a dead letter again now
-    Replay {
-        /// The SPEC it belongs to
-        spec: SpecId,
-        /// Which
-        #[arg(long, value_name = "UUID")]
-        delivery_id: DeliveryId,
-    },
+    Test(send::Options),
+    /// Deliveries, newest first, with state, attempts and what went wrong
+    List(list::Options),
+    /// Send dead letters again: one, or all
+    Replay(replay::Options),
+    /// How the runtime and each subscription fare, and what to do about it
+    Status(status::Options),
     /// Validate the config and say everything that is wrong with it
+    #[command(after_help = "Example:\n  spec-notify check --config .spec-kit/config.toml")]
     Check,
+    /// Which subscriptions would get an event and, for the others, which filter refuses it
+    Explain(explain::Options),
+    /// Have the running runtime read its config again; a wrong one is refused and the old one stays
+    #[command(
+        after_help = "Example:\n  spec-notify reload      as kill -HUP does, with the answer on the screen"
+    )]
+    Reload,
+    /// Deliver everything pending, then exit
+    Drain(drain::Options),
     /// A local endpoint that verifies signatures and prints what it gets
     Receive(receive::CommandOptions),
     /// The whole story on this machine in seconds: a run, a flaky endpoint, a dead one, a replay
+    #[command(
+        after_help = "Example:\n  spec-notify demo      needs no config, touches no network but loopback"
+    )]
     Demo,
+    /// Print a completion script for a shell
+    Completions(generate::CompletionOptions),
+    /// Print the manual page, or write a page for each command
+    Man(generate::ManOptions),
 }
 
 /// Runs the program with these arguments, the first of which is its own name.
@@ -141,12 +163,15 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Check => check::run(&cli.global, &mut screen),
         Command::Serve(options) => serve::run(&cli.global, &options, &mut screen),
         Command::Emit(options) => emit::run(&cli.global, &options, &mut screen),
-        Command::Test { spec, subscription } => {
-            send::run(&cli.global, &send::What::Sample { spec, subscription }, &mut screen)
-        }
-        Command::Replay { spec, delivery_id } => {
-            send::run(&cli.global, &send::What::Replay { spec, delivery_id }, &mut screen)
-        }
+        Command::Test(options) => send::run(&cli.global, &options, &mut screen),
+        Command::List(options) => list::run(&cli.global, options, &mut screen),
+        Command::Replay(options) => replay::run(&cli.global, &options, &mut screen),
+        Command::Status(options) => status::run(&cli.global, &options, &mut screen),
+        Command::Explain(options) => explain::run(&cli.global, &options, &mut screen),
+        Command::Reload => reload::run(&cli.global, &mut screen),
+        Command::Drain(options) => drain::run(&cli.global, &options, &mut screen),
+        Command::Completions(options) => Ok(generate::completions(&options, &mut screen)),
+        Command::Man(options) => generate::man(&options, &mut screen),
     };
     outcome.unwrap_or_else(|failure| {
         screen.error(&failure.message);
@@ -154,15 +179,17 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     })
 }
 
-/// The flag forms `--test SPEC …` and `--replay SPEC …` are commands in disguise.
+/// The flag forms `--test SPEC …`, `--list [SPEC]` and `--replay SPEC …` are commands in disguise.
 fn flags_as_commands(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    const COMMANDS: [&str; 7] = ["serve", "emit", "test", "replay", "check", "receive", "demo"];
+    let commands: Vec<String> =
+        Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
     for argument in arguments.iter_mut().skip(1) {
         match argument.to_str() {
             Some("--test") => *argument = "test".into(),
+            Some("--list") => *argument = "list".into(),
             Some("--replay") => *argument = "replay".into(),
-            Some(text) if COMMANDS.contains(&text) => {}
+            Some(text) if commands.iter().any(|command| command == text) => {}
             _ => continue,
         }
         break;
@@ -189,6 +216,16 @@ impl Failure {
     /// Wrong usage or config.
     fn usage(message: impl std::fmt::Display) -> Self {
         Self::new(Exit::Usage, message)
+    }
+}
+
+impl From<RequestError> for Failure {
+    fn from(error: RequestError) -> Self {
+        let exit = match error {
+            RequestError::Refused(_) => Exit::Failed,
+            RequestError::Unreachable(_) => Exit::NoRuntime,
+        };
+        Self::new(exit, error)
     }
 }
 
@@ -228,7 +265,6 @@ const OFF: &str =
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_command_line_is_well_formed() {
@@ -243,6 +279,7 @@ mod tests {
         };
         assert_eq!(turned("x --json --test S --subscription a"), "x --json test S --subscription a");
         assert_eq!(turned("x --replay S --delivery-id u"), "x replay S --delivery-id u");
+        assert_eq!(turned("x --list"), "x list");
         assert_eq!(turned("x emit --test"), "x emit --test");
     }
 }

@@ -1,10 +1,11 @@
 //! The only place that prints: results on stdout, words about them on stderr, coloured where a person looks.
 
 use std::fmt::Display;
-use std::io;
+use std::io::{self, IsTerminal as _, Write as _};
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{ContentArrangement, Table, presets};
+use ratatui::crossterm::terminal::size;
 use serde::Serialize;
 
 /// Where results go, and in which form.
@@ -14,10 +15,11 @@ pub(super) struct Screen {
 }
 
 /// How a line is meant.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tone {
     Plain,
     Good,
+    Warning,
     Bad,
     Faint,
     Heading,
@@ -28,11 +30,77 @@ impl Tone {
         match self {
             Self::Plain => Style::new(),
             Self::Good => AnsiColor::Green.on_default(),
+            Self::Warning => AnsiColor::Yellow.on_default(),
             Self::Bad => AnsiColor::Red.on_default(),
             Self::Faint => Style::new().dimmed(),
             Self::Heading => Style::new().bold(),
         }
     }
+}
+
+/// Where nobody looks, nothing is cut.
+const UNBOUNDED: usize = 10_000;
+
+/// Narrower terminals wrap by themselves.
+const NARROWEST: usize = 40;
+
+/// One line for people, composed and not printed yet.
+#[derive(Clone, Debug)]
+pub(super) struct Line {
+    pub(super) tone: Tone,
+    pub(super) text: String,
+}
+
+impl Line {
+    pub(super) fn new(tone: Tone, text: impl Into<String>) -> Self {
+        Self { tone, text: text.into() }
+    }
+}
+
+/// Rows as lines of aligned columns.
+pub(super) fn columns<const N: usize>(rows: impl IntoIterator<Item = [String; N]>) -> Vec<String> {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    for row in rows {
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.lines().map(|line| line.trim_end().to_owned()).collect()
+}
+
+/// The start of a text that fits `width`, with a mark where it was cut.
+pub(super) fn cut(text: &str, width: usize) -> String {
+    if textwrap::core::display_width(text) <= width {
+        return text.to_owned();
+    }
+    let mut kept = String::new();
+    for character in text.chars() {
+        kept.push(character);
+        if textwrap::core::display_width(&kept) >= width {
+            kept.pop();
+            break;
+        }
+    }
+    kept + "…"
+}
+
+/// A text as lines of `width`, each behind `indent`.
+pub(super) fn wrap(text: &str, indent: &str, width: usize) -> Vec<String> {
+    // Only at spaces: a command or an address is copied whole.
+    let options = textwrap::Options::new(width)
+        .initial_indent(indent)
+        .subsequent_indent(indent)
+        .word_separator(textwrap::WordSeparator::AsciiSpace)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation);
+    textwrap::wrap(text, options).into_iter().map(|line| line.into_owned()).collect()
+}
+
+/// Composed lines as one text.
+#[cfg(test)]
+pub(super) fn text(lines: &[Line]) -> String {
+    lines.iter().map(|line| format!("{}\n", line.text)).collect()
 }
 
 impl Screen {
@@ -76,15 +144,37 @@ impl Screen {
         self.write(&mut anstream::stderr(), format_args!("{text}\n"));
     }
 
-    /// A table that fits the terminal.
-    pub(super) fn table(&mut self, heading: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-        table.set_header(heading.iter().copied());
-        for row in rows {
-            table.add_row(row);
+    /// Text for another program, as it is.
+    pub(super) fn raw(&mut self, text: &[u8]) {
+        let mut stream = io::stdout();
+        if !self.lost && stream.write_all(text).and_then(|()| stream.flush()).is_err() {
+            self.lost = true;
         }
-        self.write(&mut anstream::stdout(), format_args!("{table}\n"));
+    }
+
+    /// A composed line of a result for people.
+    pub(super) fn print(&mut self, line: &Line) {
+        self.line(line.tone, &line.text);
+    }
+
+    /// A word on how long work goes, which the next one replaces; on a terminal only.
+    pub(super) fn progress(&mut self, text: impl Display) {
+        if io::stderr().is_terminal() && !self.json {
+            self.write(&mut anstream::stderr(), format_args!("\r\x1b[2K{text}"));
+        }
+    }
+
+    /// Removes the last word of [`progress`](Self::progress).
+    pub(super) fn progress_ends(&mut self) {
+        self.progress("");
+    }
+
+    /// Columns there are for a line: the terminal's, `COLUMNS`, or as many as anyone wants where nobody looks.
+    pub(super) fn width(&self) -> usize {
+        let told = || std::env::var("COLUMNS").ok()?.parse().ok();
+        let looked = || size().ok().map(|(columns, _)| usize::from(columns));
+        let width = if io::stdout().is_terminal() { looked().or_else(told) } else { told() };
+        width.unwrap_or(UNBOUNDED).max(NARROWEST)
     }
 
     /// A reader that closed its end, such as `head`, ends the printing and not the program.

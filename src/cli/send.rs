@@ -1,37 +1,53 @@
-//! `spec-notify test` and `replay`: one request now, and all there is to know about it.
+//! `spec-notify test`: one request now, and all there is to know about it.
 
 use std::time::Duration;
 
+use clap::Args;
+
 use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global, OFF, load_config};
+use crate::actors::RequestError;
 use crate::config::Config;
 use crate::control::SentReport;
-use crate::delivery::{DeliveryId, SubscriptionId};
+use crate::delivery::SubscriptionId;
 use crate::env::Environment;
 use crate::event::SpecId;
 use crate::runtime::Runtime;
 
 /// How long other deliveries that we began as the owner for the moment may take to end.
-const DRAIN: Duration = Duration::from_secs(5);
+pub(super) const DRAIN: Duration = Duration::from_secs(5);
 
 /// Longest time any subscription's deadline allows an attempt, and its turn in the queue.
-const PATIENCE: Duration = Duration::from_secs(660);
+pub(super) const PATIENCE: Duration = Duration::from_secs(660);
 
-#[derive(Clone)]
-pub(super) enum What {
-    Sample { spec: SpecId, subscription: SubscriptionId },
-    Replay { spec: SpecId, delivery_id: DeliveryId },
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  spec-notify test SPEC-KIT-065 --subscription chatops-slack
+
+Through the running runtime where there is one. Exit code 1 where the endpoint did not take it.")]
+pub(super) struct Options {
+    /// The SPEC to speak of
+    spec: SpecId,
+    /// To whom
+    #[arg(long, value_name = "ID")]
+    subscription: SubscriptionId,
 }
 
-pub(super) fn run(global: &Global, what: &What, screen: &mut Screen) -> Result<Exit, Failure> {
+pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
     let config = load_config(global, true, screen)?;
     if !config.enabled {
         return Err(Failure::usage(OFF));
     }
-    if let What::Sample { subscription, .. } = what {
-        check_subscription(&config, subscription)?;
-    }
-    let report = send(config, what)?;
+    let Options { spec, subscription } = options;
+    check_subscription(&config, subscription)?;
+    // Through the runtime that owns the spool, else by owning it for the moment: to the `Runtime` it is the same.
+    let runtime = Runtime::start(config, Environment::process()).map_err(Failure::failed)?;
+    let handle = runtime.handle();
+    let sent = handle.block(PATIENCE, handle.test(spec.clone(), subscription.clone()));
+    runtime.drain(DRAIN);
+    let no_answer = || RequestError::Unreachable("no answer from the runtime".to_owned());
+    let report = sent.ok_or_else(no_answer)??;
     let succeeded = report.outcome != "failed";
     if screen.is_json() {
         screen.value(&[&report]);
@@ -58,21 +74,8 @@ fn check_subscription(config: &Config, id: &SubscriptionId) -> Result<(), Failur
     }
 }
 
-/// Through the runtime that owns the spool, else by owning it for the moment: to the `Runtime` it is the same.
-fn send(config: Config, what: &What) -> Result<SentReport, Failure> {
-    let runtime = Runtime::start(config, Environment::process()).map_err(Failure::failed)?;
-    let handle = runtime.handle();
-    let sent = handle.block(PATIENCE, async {
-        match what.clone() {
-            What::Sample { spec, subscription } => handle.test(spec, subscription).await,
-            What::Replay { spec, delivery_id } => handle.replay(spec, delivery_id).await,
-        }
-    });
-    runtime.drain(DRAIN);
-    sent.ok_or_else(|| Failure::failed("no answer from the runtime"))?.map_err(Failure::failed)
-}
-
-fn show(report: &SentReport, screen: &mut Screen) {
+/// One request and its answer, for people.
+pub(super) fn show(report: &SentReport, screen: &mut Screen) {
     screen.line(Tone::Heading, format_args!("POST {}", report.request.url));
     for (name, value) in &report.request.headers {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);

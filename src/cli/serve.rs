@@ -48,17 +48,20 @@ async fn serve(config: Config, options: &Options, screen: &mut Screen) -> Result
     let config = Config { control_port: options.port, ..config };
     let runtime = Runtime::start(config, Environment::process()).map_err(Failure::failed)?;
     announce(&spool_dir, &subscriptions, screen);
+    let handle = runtime.handle();
     let ended = async {
         loop {
             match next(&mut terminate, &mut interrupt, &mut hangup).await {
                 Got::End => return,
+                // What came of it is in the log.
                 Got::Hangup => {
-                    log::warn!("SIGHUP: the config is read at start only; restart to take a new one over")
+                    if let Err(error) = handle.reload().await {
+                        log::error!("SIGHUP: the config was not read again: {error}");
+                    }
                 }
             }
         }
     };
-    let handle = runtime.handle();
     if let Either::Left((reason, _)) = select(pin!(handle.failed()), pin!(ended)).await {
         return Err(Failure::failed(reason));
     }

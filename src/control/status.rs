@@ -85,12 +85,14 @@ impl StatusReport {
         Self::new(runtime, &facts.queues, &facts.healths, &facts.survey)
     }
 
-    /// Where no runtime runs: `pending` tells of each unfinished delivery to whom it goes and since when it waits.
+    /// Where no runtime answers: `pending` tells of each unfinished delivery to whom it goes and since when it waits, and
+    /// `silent` why a runtime that should answer does not.
     pub fn at_rest(
         config: &Config,
         pending: impl IntoIterator<Item = (SubscriptionId, Timestamp)>,
         healths: &Healths,
         survey: &Survey,
+        silent: Option<&str>,
     ) -> Self {
         let role = |active, dry_run| match (active, dry_run) {
             (false, _) => Role::Inactive,
@@ -111,7 +113,12 @@ impl StatusReport {
             queue.oldest = Some(queue.oldest.map_or(since, |oldest| oldest.min(since)));
         }
         let mut report = Self::new(None, &queues, healths, survey);
-        let waiting = report.subscriptions.iter().map(|subscription| subscription.pending).sum::<usize>();
+        if let Some(silent) = silent {
+            report.warnings.insert(0, silent.to_owned());
+            return report;
+        }
+        let active = report.subscriptions.iter().filter(|one| one.health != HealthState::Inactive);
+        let waiting = active.map(|subscription| subscription.pending).sum::<usize>();
         if waiting + survey.inbox > 0 {
             let what = counted(waiting + survey.inbox, "delivery or event", "deliveries and events");
             report.warnings.insert(0, format!("no runtime is running, and {what} wait: start spec-notify serve, or run spec-notify drain"));

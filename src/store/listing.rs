@@ -348,6 +348,23 @@ impl Page {
     }
 }
 
+/// To whom each unfinished delivery goes, and when it was accepted, as the spool's files say.
+///
+/// # Errors
+/// The spool cannot be listed.
+pub fn unfinished(spool_dir: &Path) -> io::Result<Vec<(SubscriptionId, Timestamp)>> {
+    let mut found = Vec::new();
+    for spec in absent_is_empty(spec_dirs(spool_dir))? {
+        let dir = spool_dir.join(spec.as_str());
+        if journal::is_in(&dir) {
+            let peeked = journal::peek(&dir, &spec).map_err(io::Error::other)?;
+            let deliveries = peeked.into_iter().map(|peeked| peeked.unfinished.delivery);
+            found.extend(deliveries.map(|delivery| (delivery.subscription.clone(), delivery.accepted_at)));
+        }
+    }
+    Ok(found)
+}
+
 fn absent_is_empty<T>(found: io::Result<Vec<T>>) -> io::Result<Vec<T>> {
     match found {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),

@@ -34,6 +34,7 @@ pub use inbox::{InboxName, Taken, put as put_in_inbox};
 pub use journal::LastAttempt;
 pub use listing::{
     Cursor, DeliveryState, Listed, Listing, MAX_LISTED, MAX_TRIED, Page, Query, Tried, TriedQuery, tried,
+    unfinished,
 };
 pub use record::{Accepted, AcceptedDelivery, FinalState, Record};
 pub use survey::{DeadLetterCount, Survey};

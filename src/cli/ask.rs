@@ -1,0 +1,158 @@
+//! Where `list`, `status` and `top` get their answers: from the runtime that owns the spool, else from the disk.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Failure, Global, load_config, render::Screen};
+use crate::config::Config;
+use crate::control::{Client, ClientError, Request, RuntimeFile, StatusReport};
+use crate::store::{self, Listing, Page, Query, Store, Survey, Tried, TriedQuery};
+
+/// How long a runtime may take to answer; then the disk is asked.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// See the module's first line.
+pub(super) struct Source {
+    pub(super) config: Config,
+    client: Option<Client>,
+    /// What is wrong with a runtime that should answer and does not.
+    silent: Option<String>,
+}
+
+impl Source {
+    /// Finds the runtime, if one runs. Secrets may be missing: the runtime has them.
+    pub(super) fn find(global: &Global, screen: &mut Screen) -> Result<Self, Failure> {
+        let config = load_config(global, false, screen)?;
+        let mut source = Self { config, client: None, silent: None };
+        source.connect();
+        Ok(source)
+    }
+
+    fn connect(&mut self) {
+        let dir = &self.config.spool_dir;
+        (self.client, self.silent) = match Client::connect(dir, PATIENCE) {
+            Ok(client) => (Some(client), None),
+            // Nothing there: nobody owns it, and asking for its lock must not create one.
+            Err(_) if !dir.is_dir() || Store::is_free(dir) => (None, None),
+            Err(error) => {
+                let who = RuntimeFile::read(dir)
+                    .map_or("a process".to_owned(), |file| format!("process {}", file.pid));
+                (
+                    None,
+                    Some(format!(
+                        "{who} owns the spool and does not answer ({error}): look whether it hangs; this is what the disk says"
+                    )),
+                )
+            }
+        };
+    }
+
+    /// Asks the runtime; once more on a new connection where the old one has ended. `None` where none answers.
+    fn ask<T: serde::de::DeserializeOwned>(&mut self, request: &Request) -> Result<Option<T>, Failure> {
+        for _ in 0..2 {
+            let Some(client) = &mut self.client else { break };
+            match client.request(request, PATIENCE) {
+                Ok(answer) => return Ok(Some(answer)),
+                Err(ClientError::Refused(why)) => return Err(Failure::failed(why)),
+                Err(ClientError::Unreachable(_)) => self.connect(),
+            }
+        }
+        if self.client.is_none() {
+            // A runtime may have been started since.
+            self.connect();
+        }
+        Ok(None)
+    }
+
+    /// How everything fares.
+    pub(super) fn status(&mut self) -> Result<StatusReport, Failure> {
+        if let Some(report) = self.ask(&Request::Status {})? {
+            return Ok(report);
+        }
+        let dir = &self.config.spool_dir;
+        let pending = store::unfinished(dir).map_err(|error| self.unreadable(&error))?;
+        let silent = self.silent.as_deref();
+        Ok(StatusReport::at_rest(&self.config, pending, &store::read_healths(dir), &Survey::of(dir), silent))
+    }
+
+    /// Deliveries, newest first, as many as the query's limit, however many pages that takes.
+    pub(super) fn list(&mut self, query: &Query) -> Result<Listing, Failure> {
+        let mut listing = Listing::default();
+        loop {
+            let wanted = Query {
+                limit: query.limit - listing.deliveries.len(),
+                before: listing.deliveries.last().map(store::Listed::cursor).or(query.before),
+                ..query.clone()
+            };
+            let page = self.page(wanted)?;
+            listing.more = page.more;
+            let is_last = page.deliveries.is_empty() || !page.more;
+            listing.deliveries.extend(page.deliveries);
+            if is_last || listing.deliveries.len() >= query.limit {
+                return Ok(listing);
+            }
+        }
+    }
+
+    fn page(&mut self, query: Query) -> Result<Listing, Failure> {
+        if let Some(listing) = self.ask(&Request::List(query.clone()))? {
+            return Ok(listing);
+        }
+        let options = self.config.store_options();
+        let mut page = Page::new(query);
+        let read = page.add_unfinished(&options).and_then(|()| page.add_finished(&options));
+        read.map_err(|error| self.unreadable(&error))?;
+        Ok(page.into_listing())
+    }
+
+    /// Attempts, newest first.
+    pub(super) fn tried(&mut self, query: &TriedQuery) -> Result<Vec<Tried>, Failure> {
+        match self.ask(&Request::Attempts(query.clone()))? {
+            Some(tried) => Ok(tried),
+            None => {
+                store::tried(&self.config.store_options(), query).map_err(|error| self.unreadable(&error))
+            }
+        }
+    }
+
+    /// What is wrong with the runtime, where one should answer and does not.
+    pub(super) fn silent(&self) -> Option<&str> {
+        self.silent.as_deref()
+    }
+
+    fn unreadable(&self, error: &std::io::Error) -> Failure {
+        Failure::failed(format!("cannot read {}: {error}", self.config.spool_dir.display()))
+    }
+}
+
+/// A moment that was typed: `2h` or `3 days` ago, or a time of its own such as `2025-10-14T10:00:00Z`.
+pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
+    if let Ok(at) = text.parse::<Timestamp>() {
+        return Ok(at);
+    }
+    let span: jiff::Span = text.parse().map_err(|_| {
+        "give a length of time such as 30m, 2h or 3d, or a time such as 2025-10-14T10:00:00Z".to_owned()
+    })?;
+    let length =
+        span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|error| error.to_string())?;
+    crate::clock::now().checked_sub(length.abs()).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_lengths_of_time_or_times() {
+        let at = "2025-10-14T10:00:00Z".parse::<Timestamp>().unwrap();
+        assert_eq!(moment("2025-10-14T10:00:00Z"), Ok(at));
+        for (text, seconds) in [("30m", 1800), ("2h", 7200), ("3d", 259_200), ("1h30m", 5400)] {
+            let ago = crate::clock::now().duration_since(moment(text).unwrap()).as_secs();
+            assert!((seconds..seconds + 60).contains(&ago), "{text}: {ago}");
+        }
+        for text in ["", "2 parsecs", "yesterday", "-"] {
+            assert!(moment(text).is_err(), "{text}");
+        }
+    }
+}

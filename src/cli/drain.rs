@@ -1,0 +1,108 @@
+//! `spec-notify drain`: delivers everything that is pending, retries included, then exits: the last step of a CI job.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::render::{Screen, Tone};
+use super::{Exit, Failure, Global, OFF, load_config};
+use crate::control::{StatusReport, counted};
+use crate::delivery::HealthState;
+use crate::env::Environment;
+use crate::runtime::Runtime;
+
+/// How often to look whether something is left.
+const POLL: Duration = Duration::from_millis(50);
+
+/// How long one look may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example, as the last step of a CI job:
+  spec-notify drain --timeout 120
+
+Exit code 1 where something is still pending at the timeout, or was given up meanwhile.")]
+pub(super) struct Options {
+    /// Longest time to wait, in seconds; what is left then stays on disk
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    timeout: u64,
+}
+
+/// What `drain --json` prints.
+#[derive(Debug, Serialize)]
+struct Drained {
+    /// Deliveries that are still pending.
+    pending: usize,
+    /// Deliveries that were given up meanwhile.
+    dead_letters: usize,
+}
+
+pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
+    let config = load_config(global, true, screen)?;
+    if !config.enabled {
+        return Err(Failure::usage(OFF));
+    }
+    let deadline = Instant::now() + Duration::from_secs(options.timeout);
+    let runtime = Runtime::start(config, Environment::process()).map_err(Failure::failed)?;
+    let handle = runtime.handle();
+    let look = || {
+        let status = handle.block(PATIENCE, handle.status());
+        let silent = || Failure::new(Exit::NoRuntime, "no answer from the runtime that owns the spool");
+        status.ok_or_else(silent)?.map_err(Failure::from)
+    };
+    let mut status = look()?;
+    let before = dead(&status);
+    while left(&status) > 0 && Instant::now() < deadline {
+        let failed = dead(&status).saturating_sub(before);
+        screen.progress(format_args!("{} pending, {failed} given up", left(&status)));
+        thread::park_timeout(POLL);
+        status = look()?;
+    }
+    screen.progress_ends();
+    runtime.drain(Duration::ZERO);
+    let drained = Drained { pending: left(&status), dead_letters: dead(&status).saturating_sub(before) };
+    if screen.is_json() {
+        screen.value(&drained);
+    } else {
+        let parked = parked(&status);
+        if parked > 0 {
+            let what = counted(parked, "delivery waits", "deliveries wait");
+            screen.note(format_args!("{what} for a subscription that is not active"));
+        }
+        match (drained.pending, drained.dead_letters) {
+            (0, 0) => screen.line(Tone::Good, "drained: nothing is pending"),
+            (0, dead) => {
+                let what = counted(dead, "delivery was", "deliveries were");
+                screen.line(
+                    Tone::Bad,
+                    format_args!("drained: {what} given up; see spec-notify list --state dead_letter"),
+                );
+            }
+            (pending, _) => {
+                let what = counted(pending, "delivery is", "deliveries are");
+                screen.line(
+                    Tone::Bad,
+                    format_args!("{what} still pending after {} s, and stay on disk", options.timeout),
+                );
+            }
+        }
+    }
+    Ok(if drained.pending == 0 && drained.dead_letters == 0 { Exit::Done } else { Exit::Failed })
+}
+
+fn left(status: &StatusReport) -> usize {
+    let active = status.subscriptions.iter().filter(|one| one.health != HealthState::Inactive);
+    status.inbox + active.map(|one| one.pending + one.in_flight).sum::<usize>()
+}
+
+fn parked(status: &StatusReport) -> usize {
+    let inactive = status.subscriptions.iter().filter(|one| one.health == HealthState::Inactive);
+    inactive.map(|one| one.pending + one.in_flight).sum()
+}
+
+fn dead(status: &StatusReport) -> usize {
+    status.subscriptions.iter().map(|one| one.dead_letters).sum()
+}

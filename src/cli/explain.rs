@@ -1,0 +1,87 @@
+//! `spec-notify explain`: which subscriptions would get an event and, for the others, which filter refuses it.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::render::{Line, Screen, Tone, columns};
+use super::{Exit, Failure, Global, emit, load_config};
+use crate::config::Config;
+use crate::delivery::SubscriptionId;
+use crate::event::Event;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spec-notify explain --event event.json
+  spec-notify explain --telemetry docs/…/evidence/commands/SPEC-KIT-065/spec-plan_….json
+
+Exit code 1 where no subscription would get it.")]
+pub(super) struct Options {
+    /// A file of one JSON object in the payload's shape; `-` is standard input
+    #[arg(long, value_name = "FILE|-", required_unless_present = "telemetry")]
+    event: Option<PathBuf>,
+    /// A telemetry file as the guardrail scripts write it
+    #[arg(long, value_name = "FILE", conflicts_with = "event")]
+    telemetry: Option<PathBuf>,
+}
+
+/// One subscription's answer, as `--json` prints it.
+#[derive(Debug, Serialize)]
+struct Answer {
+    subscription: SubscriptionId,
+    matches: bool,
+    refused_by: Option<String>,
+}
+
+pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
+    let config = load_config(global, false, screen)?;
+    let event = match (&options.telemetry, &options.event) {
+        (Some(file), _) => emit::read_telemetry(file, &config),
+        (None, Some(file)) => {
+            let mut events = emit::read_events(file)?;
+            if events.len() > 1 {
+                return Err(Failure::usage("one event at a time: this file holds several"));
+            }
+            events.pop().unwrap_or_else(|| Err("there is no event in it".to_owned()))
+        }
+        (None, None) => return Err(Failure::usage("give --event FILE or --telemetry FILE")),
+    };
+    let event = event.map_err(Failure::usage)?;
+    let answers = answers(&config, &event);
+    if screen.is_json() {
+        screen.value(&answers);
+    } else {
+        let envelope = &event.event;
+        screen.line(Tone::Heading, format_args!("{} {}", envelope.kind, envelope.idempotency_key));
+        lines(&answers).iter().for_each(|line| screen.print(line));
+        if !config.enabled {
+            screen.note(super::OFF);
+        }
+    }
+    Ok(if answers.iter().any(|answer| answer.matches) { Exit::Done } else { Exit::Failed })
+}
+
+fn answers(config: &Config, event: &Event) -> Vec<Answer> {
+    let answer = |entry: &crate::config::SubscriptionConfig| {
+        let refused_by = match entry.active {
+            false => Some("active = false: it gets nothing".to_owned()),
+            true => entry.filter.admits(event).err().map(|refusal| refusal.to_string()),
+        };
+        Answer { subscription: entry.id.clone(), matches: refused_by.is_none(), refused_by }
+    };
+    config.subscriptions.iter().map(answer).collect()
+}
+
+fn lines(answers: &[Answer]) -> Vec<Line> {
+    if answers.is_empty() {
+        return vec![Line::new(Tone::Plain, "there are no subscriptions")];
+    }
+    let row = |answer: &Answer| {
+        let gets = if answer.matches { "gets it" } else { "refused" };
+        [answer.subscription.to_string(), gets.to_owned(), answer.refused_by.clone().unwrap_or_default()]
+    };
+    let tones = answers.iter().map(|answer| if answer.matches { Tone::Good } else { Tone::Plain });
+    tones.zip(columns(answers.iter().map(row))).map(|(tone, text)| Line::new(tone, text)).collect()
+}

@@ -1,0 +1,42 @@
+//! `spec-notify reload`: the running runtime reads its config again, and takes it over if it is good.
+
+use std::time::Duration;
+
+use super::render::{Screen, Tone};
+use super::{Exit, Failure, Global, load_config};
+use crate::config::Report;
+use crate::control::{Client, ClientError, Request};
+
+/// How long the runtime may take: it reads a file, and perhaps the system's trust roots.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure> {
+    // Only to know where the spool is: the runtime has the last word on the file.
+    let spool_dir = match load_config(global, false, screen) {
+        Ok(config) => config.spool_dir,
+        Err(failure) => {
+            screen.note("the running runtime was not asked; it keeps the config it has");
+            return Err(failure);
+        }
+    };
+    let asked = Client::connect(&spool_dir, PATIENCE)
+        .and_then(|mut client| client.request::<Report>(&Request::Reload {}, PATIENCE));
+    let report = asked.map_err(|error| match error {
+        ClientError::Unreachable(_) => {
+            Failure::new(Exit::NoRuntime, format!("{error}: start spec-notify serve"))
+        }
+        ClientError::Refused(_) => Failure::failed(error),
+    })?;
+    if screen.is_json() {
+        screen.value(&report);
+    } else {
+        report.errors.iter().for_each(|error| screen.error(error));
+        report.warnings.iter().for_each(|warning| screen.warning(warning));
+        match report.ok {
+            true => screen
+                .line(Tone::Good, "reloaded: the config is in force; what was under way ends as it began"),
+            false => screen.line(Tone::Bad, "refused: the config that was in force stays in force"),
+        }
+    }
+    Ok(if report.ok { Exit::Done } else { Exit::Usage })
+}

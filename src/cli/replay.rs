@@ -1,0 +1,237 @@
+//! `spec-notify replay`: dead letters sent again, one or many, at a pace that floods nobody.
+
+use std::collections::HashMap;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::ask::{Source, moment};
+use super::render::{Line, Screen, Tone, columns};
+use super::send::{DRAIN, PATIENCE, show};
+use super::{Exit, Failure, Global, OFF, load_config};
+use crate::actors::RequestError;
+use crate::control::{SentReport, counted};
+use crate::delivery::{DeliveryId, OPEN_AFTER, SubscriptionId};
+use crate::env::Environment;
+use crate::event::SpecId;
+use crate::runtime::{Handle, Runtime};
+use crate::store::{DeliveryState, Listed, Query};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spec-notify replay SPEC-KIT-065 --delivery-id 0193e5a1-7f00-4abc-8def-0123456789ab
+  spec-notify replay --all --subscription chatops-slack --since 2h --dry-run
+  spec-notify replay SPEC-KIT-065 --all
+
+Each keeps its X-SpecKit-Id and is signed anew with the current secret. A success removes the dead letter, a failure
+adds to it. With --all the oldest goes first, one at a time; a subscription that fails five times in a row gets no more.
+Exit code 1 where one failed or nothing matches.")]
+pub(super) struct Options {
+    /// Of this SPEC
+    #[arg(required_unless_present = "all")]
+    spec: Option<SpecId>,
+    /// This one
+    #[arg(long, value_name = "UUID", required_unless_present = "all", conflicts_with_all = ["all", "subscription", "since"])]
+    delivery_id: Option<DeliveryId>,
+    /// All there are
+    #[arg(long)]
+    all: bool,
+    /// To this subscription only
+    #[arg(long, value_name = "ID", requires = "all")]
+    subscription: Option<SubscriptionId>,
+    /// Accepted since then: 30m, 2h, 3d, or a time
+    #[arg(long, value_name = "WHEN", requires = "all", value_parser = moment)]
+    since: Option<Timestamp>,
+    /// Only say what would be sent again
+    #[arg(long)]
+    dry_run: bool,
+    /// With --all, at most so many a second
+    #[arg(long, value_name = "N", requires = "all", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rate: u32,
+}
+
+/// One replay, as `--json` prints it.
+#[derive(Debug, Serialize)]
+struct Replayed {
+    id: DeliveryId,
+    subscription: SubscriptionId,
+    /// `delivered`, `failed`, `dry_run`, or `not_tried` after too many failures.
+    outcome: String,
+    status: Option<u16>,
+    latency_ms: Option<f64>,
+    error: Option<String>,
+}
+
+impl Replayed {
+    fn not_sent(letter: &Listed, outcome: &str, error: Option<String>) -> Self {
+        let (id, subscription) = (letter.id, letter.subscription.clone());
+        Self { id, subscription, outcome: outcome.to_owned(), status: None, latency_ms: None, error }
+    }
+
+    fn of(report: SentReport) -> Self {
+        Self {
+            id: report.id,
+            subscription: report.subscription,
+            outcome: report.outcome,
+            status: report.status,
+            latency_ms: Some(report.latency_ms),
+            error: report.error,
+        }
+    }
+}
+
+pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
+    if options.dry_run {
+        return dry_run(global, options, screen);
+    }
+    let config = load_config(global, true, screen)?;
+    if !config.enabled {
+        return Err(Failure::usage(OFF));
+    }
+    let runtime = Runtime::start(config, Environment::process()).map_err(Failure::failed)?;
+    let handle = runtime.handle();
+    let replayed = match (&options.spec, options.delivery_id) {
+        (Some(spec), Some(id)) => one(&handle, spec, id, screen),
+        _ => all(&handle, options, screen),
+    };
+    runtime.drain(DRAIN);
+    replayed
+}
+
+fn one(handle: &Handle, spec: &SpecId, id: DeliveryId, screen: &mut Screen) -> Result<Exit, Failure> {
+    let report = send(handle, spec.clone(), id)?;
+    let succeeded = report.outcome != "failed";
+    if screen.is_json() {
+        screen.value(&[Replayed::of(report)]);
+    } else {
+        show(&report, screen);
+    }
+    Ok(if succeeded { Exit::Done } else { Exit::Failed })
+}
+
+fn send(handle: &Handle, spec: SpecId, id: DeliveryId) -> Result<SentReport, RequestError> {
+    let no_answer = || RequestError::Unreachable("no answer from the runtime".to_owned());
+    handle.block(PATIENCE, handle.replay(spec, id)).ok_or_else(no_answer)?
+}
+
+/// The dead letters that are meant, oldest first.
+fn find(
+    options: &Options,
+    mut list: impl FnMut(Query) -> Result<crate::store::Listing, Failure>,
+) -> Result<Vec<Listed>, Failure> {
+    let mut letters: Vec<Listed> = Vec::new();
+    loop {
+        let page = list(Query {
+            spec: options.spec.clone(),
+            subscription: options.subscription.clone(),
+            states: vec![DeliveryState::DeadLetter, DeliveryState::Dropped],
+            since: options.since,
+            before: letters.last().map(Listed::cursor),
+            limit: crate::store::MAX_LISTED,
+        })?;
+        let is_last = page.deliveries.is_empty() || !page.more;
+        letters.extend(page.deliveries);
+        if is_last {
+            break;
+        }
+    }
+    if let Some(id) = options.delivery_id {
+        letters.retain(|letter| letter.id == id);
+    }
+    letters.reverse();
+    Ok(letters)
+}
+
+fn dry_run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
+    let mut source = Source::find(global, screen)?;
+    let letters = find(options, |query| source.list(&query))?;
+    if screen.is_json() {
+        let would: Vec<_> =
+            letters.iter().map(|letter| Replayed::not_sent(letter, "dry_run", None)).collect();
+        screen.value(&would);
+    } else if letters.is_empty() {
+        screen.note("nothing matches: nothing would be sent");
+    } else {
+        let row = |letter: &Listed| {
+            [letter.id.to_string(), letter.subscription.to_string(), letter.idempotency_key.to_string()]
+        };
+        columns(letters.iter().map(row))
+            .into_iter()
+            .for_each(|text| screen.print(&Line::new(Tone::Plain, text)));
+        let what = counted(letters.len(), "dead letter", "dead letters");
+        screen.note(format_args!("{what} would be sent again; nothing was sent"));
+    }
+    Ok(if letters.is_empty() { Exit::Failed } else { Exit::Done })
+}
+
+fn all(handle: &Handle, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
+    let listed = |query| {
+        let no_answer = || RequestError::Unreachable("no answer from the runtime".to_owned());
+        Ok(handle.block(PATIENCE, handle.list(query)).ok_or_else(no_answer)??)
+    };
+    let letters = find(options, listed)?;
+    let mut replayed = Vec::with_capacity(letters.len());
+    let mut failures: HashMap<SubscriptionId, u32> = HashMap::new();
+    let pace = Duration::from_secs(1) / options.rate;
+    for (n, letter) in letters.iter().enumerate() {
+        let in_a_row = failures.entry(letter.subscription.clone()).or_default();
+        if *in_a_row >= OPEN_AFTER {
+            let why = format!("{in_a_row} replays in a row failed before");
+            replayed.push(Replayed::not_sent(letter, "not_tried", Some(why)));
+            continue;
+        }
+        let failed = replayed.iter().filter(|one: &&Replayed| one.outcome == "failed").count();
+        screen.progress(format_args!("replaying {} of {}, {failed} failed", n + 1, letters.len()));
+        let started = Instant::now();
+        let outcome = match send(handle, letter.spec.clone(), letter.id) {
+            Ok(report) => Replayed::of(report),
+            Err(RequestError::Refused(error)) => Replayed::not_sent(letter, "failed", Some(error)),
+            Err(error @ RequestError::Unreachable(_)) => {
+                screen.progress_ends();
+                return Err(error.into());
+            }
+        };
+        *in_a_row = if outcome.outcome == "failed" { *in_a_row + 1 } else { 0 };
+        replayed.push(outcome);
+        thread::sleep(pace.saturating_sub(started.elapsed()));
+    }
+    screen.progress_ends();
+    if screen.is_json() {
+        screen.value(&replayed);
+    } else {
+        tell(&replayed, screen);
+    }
+    let all_good = !replayed.is_empty()
+        && replayed.iter().all(|one| matches!(one.outcome.as_str(), "delivered" | "dry_run"));
+    Ok(if all_good { Exit::Done } else { Exit::Failed })
+}
+
+/// What came of many replays: the failures one by one, the rest as a count.
+fn tell(replayed: &[Replayed], screen: &mut Screen) {
+    if replayed.is_empty() {
+        return screen.note("nothing matches: there is no such dead letter");
+    }
+    let count = |outcome: &str| replayed.iter().filter(|one| one.outcome == outcome).count();
+    for one in replayed.iter().filter(|one| one.outcome == "failed") {
+        let error = one.error.as_deref().unwrap_or("unknown");
+        screen.line(Tone::Bad, format_args!("failed: {} to {}: {error}", one.id, one.subscription));
+    }
+    let arrived = count("delivered");
+    let tone = if arrived == replayed.len() { Tone::Good } else { Tone::Warning };
+    let mut told =
+        format!("{} replayed: {arrived} delivered", counted(replayed.len(), "dead letter", "dead letters"));
+    for (outcome, words) in [
+        ("dry_run", "dry run"),
+        ("failed", "failed"),
+        ("not_tried", "not tried after five failures in a row"),
+    ] {
+        if count(outcome) > 0 {
+            told += &format!(", {} {words}", count(outcome));
+        }
+    }
+    screen.line(tone, told);
+}

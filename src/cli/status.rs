@@ -1,0 +1,172 @@
+//! `spec-notify status`: how everything fares, in a form that can be pasted into a ticket; `--banner`: one line, if any.
+
+use clap::Args;
+use jiff::Timestamp;
+
+use super::ask::Source;
+use super::render::{Line, Screen, Tone, columns, wrap};
+use super::{Exit, Failure, Global};
+use crate::clock;
+use crate::control::{StatusReport, SubscriptionStatus, ago};
+use crate::delivery::HealthState;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spec-notify status
+  spec-notify status --banner      for a prompt: nothing, or one line
+  spec-notify status --json
+
+Exit code 1 while something is unresolved: a subscription fails, dead letters are left, records are damaged, or
+deliveries wait and no runtime runs.")]
+pub(super) struct Options {
+    /// One line, and only if something is unresolved
+    #[arg(long)]
+    banner: bool,
+}
+
+pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
+    let mut source = Source::find(global, screen)?;
+    if !source.config.enabled {
+        if !options.banner {
+            screen.note(super::OFF);
+        }
+        if !source.config.spool_dir.is_dir() {
+            return Ok(Exit::Done);
+        }
+    }
+    let report = source.status()?;
+    let now = clock::now();
+    let banner = report.banner(now);
+    if screen.is_json() {
+        screen.value(&report);
+    } else if options.banner {
+        banner.iter().for_each(|banner| screen.line(Tone::Warning, banner));
+    } else {
+        lines(&report, now, screen.width()).iter().for_each(|line| screen.print(line));
+    }
+    Ok(if banner.is_some() { Exit::Failed } else { Exit::Done })
+}
+
+/// What people read.
+pub(super) fn lines(report: &StatusReport, now: Timestamp, width: usize) -> Vec<Line> {
+    let mut lines = vec![match &report.runtime {
+        Some(runtime) => {
+            let up =
+                ago(now, now - jiff::SignedDuration::from_secs(i64::try_from(runtime.uptime_s).unwrap_or(0)));
+            let text = format!(
+                "runtime  process {}, up {up}, {}, version {}",
+                runtime.pid, runtime.address, runtime.version
+            );
+            Line::new(Tone::Plain, text)
+        }
+        None => Line::new(Tone::Warning, "runtime  none is running"),
+    }];
+    if report.inbox > 0 {
+        lines.push(Line::new(Tone::Plain, format!("inbox    {} waiting", report.inbox)));
+    }
+    lines.push(Line::new(Tone::Plain, ""));
+    if report.subscriptions.is_empty() {
+        lines.push(Line::new(
+            Tone::Plain,
+            "no subscriptions: add a [[spec_ops.webhooks.subscriptions]] entry",
+        ));
+    } else {
+        let heading = ["SUBSCRIPTION", "HEALTH", "SINCE", "PENDING", "OLDEST", "DEAD", "LAST SUCCESS"];
+        let rows = report.subscriptions.iter().map(|subscription| row(subscription, now));
+        let table = columns(std::iter::once(heading.map(str::to_owned)).chain(rows));
+        let tones = report.subscriptions.iter().map(|subscription| tone(subscription.health));
+        let tones = std::iter::once(Tone::Heading).chain(tones);
+        lines.extend(tones.zip(table).map(|(tone, text)| Line::new(tone, text)));
+    }
+    if !report.warnings.is_empty() {
+        lines.push(Line::new(Tone::Plain, ""));
+        lines.push(Line::new(Tone::Heading, "WARNINGS"));
+        for warning in &report.warnings {
+            let mut wrapped = wrap(warning, "    ", width).into_iter();
+            lines.extend(
+                wrapped.next().map(|first| Line::new(Tone::Plain, format!("  {}", first.trim_start()))),
+            );
+            lines.extend(wrapped.map(|text| Line::new(Tone::Plain, text)));
+        }
+    }
+    lines
+}
+
+fn row(subscription: &SubscriptionStatus, now: Timestamp) -> [String; 7] {
+    let since = |at: Option<Timestamp>| at.map_or("-".to_owned(), |at| ago(now, at));
+    [
+        subscription.id.to_string(),
+        subscription.health.to_string(),
+        since(subscription.failing_since),
+        (subscription.pending + subscription.in_flight).to_string(),
+        since(subscription.oldest_pending_at),
+        subscription.dead_letters.to_string(),
+        subscription.last_success_at.map_or("never".to_owned(), |at| format!("{} ago", ago(now, at))),
+    ]
+}
+
+pub(super) fn tone(health: HealthState) -> Tone {
+    match health {
+        HealthState::Healthy => Tone::Good,
+        HealthState::Failing => Tone::Warning,
+        HealthState::Open => Tone::Bad,
+        HealthState::Inactive | HealthState::DryRun => Tone::Faint,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::render::text;
+
+    fn report() -> StatusReport {
+        serde_json::from_value(serde_json::json!({
+            "runtime": {"pid": 4711, "address": "127.0.0.1:40123", "version": "0.1.0", "uptime_s": 7384},
+            "subscriptions": [
+                {"id": "chatops-slack", "health": "open", "pending": 12, "in_flight": 1, "dead_letters": 3,
+                 "consecutive_failures": 17, "failing_since": "2025-10-14T08:00:00.000Z",
+                 "last_success_at": "2025-10-13T09:00:00.000Z", "oldest_pending_at": "2025-10-14T08:30:00.000Z",
+                 "last_error": "status 503: upstream is being deployed"},
+                {"id": "audit", "health": "healthy", "pending": 0, "in_flight": 0, "dead_letters": 0,
+                 "consecutive_failures": 0, "failing_since": null, "last_success_at": "2025-10-14T09:59:57.000Z",
+                 "oldest_pending_at": null, "last_error": null},
+                {"id": "next-quarter", "health": "inactive", "pending": 2, "in_flight": 0, "dead_letters": 0,
+                 "consecutive_failures": 0, "failing_since": null, "last_success_at": null,
+                 "oldest_pending_at": "2025-10-12T08:30:00.000Z", "last_error": null},
+            ],
+            "inbox": 1,
+            "warnings": [
+                "chatops-slack: 17 attempts in a row have failed, the last with status 503: upstream is being deployed; after mending it: spec-notify test SPEC --subscription chatops-slack",
+                "chatops-slack: 3 dead letters; spec-notify replay --all --subscription chatops-slack",
+            ],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn what_people_read_fits_the_terminal() {
+        let now = "2025-10-14T10:00:00Z".parse().unwrap();
+        for width in [80, 120] {
+            let text = text(&lines(&report(), now, width));
+            assert!(text.lines().all(|line| line.chars().count() <= width), "{text}");
+            insta::assert_snapshot!(format!("status_{width}"), text);
+        }
+    }
+
+    #[test]
+    fn the_banner_is_one_line_and_only_while_something_is_unresolved() {
+        let now = "2025-10-14T10:00:00Z".parse().unwrap();
+        let mut report = report();
+        let banner = report.banner(now).unwrap();
+        assert_eq!(
+            banner,
+            "spec-notify: chatops-slack open since 2h, 3 dead letters, 14 pending (see spec-notify status)"
+        );
+        report.subscriptions.remove(0);
+        report.warnings.clear();
+        assert_eq!(report.banner(now), None);
+        report.warnings.push("something is damaged".to_owned());
+        assert_eq!(report.banner(now).unwrap(), "spec-notify: 1 warning, 2 pending (see spec-notify status)");
+    }
+}
