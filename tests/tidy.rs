@@ -101,13 +101,26 @@ fn the_docs_name_every_config_key() {
     }
 }
 
+/// The commands of the program, as their variants are named.
+fn commands() -> BTreeSet<String> {
+    let text = text("src/cli/mod.rs");
+    let variants = text.split_once("enum Command {").unwrap().1.split_once("\n}").unwrap().0;
+    let name = |line: &str| {
+        let name = line.strip_prefix("    ")?.split(|c: char| !c.is_ascii_alphanumeric()).next()?;
+        name.starts_with(|c: char| c.is_ascii_uppercase()).then(|| name.to_lowercase())
+    };
+    variants.lines().filter_map(name).collect()
+}
+
 #[test]
-fn the_readme_names_every_command() {
-    let readme = text("README.md");
-    let commands = quoted("src/cli/mod.rs", "const COMMANDS", "];");
-    assert!(commands.len() > 5);
-    for command in commands {
-        assert!(readme.contains(&format!("`{command}`")), "README.md does not have `{command}`");
+fn the_readme_and_the_commands_page_name_every_command() {
+    let commands = commands();
+    assert!(commands.len() > 12, "{commands:?}");
+    for (page, exempt) in [("README.md", &[][..]), ("docs/commands.md", &["top", "completions", "man"])] {
+        let page_text = text(page);
+        for command in commands.iter().filter(|command| !exempt.contains(&command.as_str())) {
+            assert!(page_text.contains(&format!("`{command}`")), "{page} does not have `{command}`");
+        }
     }
 }
 
@@ -132,6 +145,18 @@ fn the_docs_name_every_field_of_the_files() {
         for field in fields {
             let known = docs.contains(&format!("`{field}`"));
             assert!(known, "docs/files.md does not have `{field}` of {file}");
+        }
+    }
+}
+
+#[test]
+fn the_docs_name_every_field_that_machines_read() {
+    let docs = text("docs/commands.md") + &text("docs/control-port.md") + &text("docs/files.md");
+    for file in
+        ["src/control/status.rs", "src/control/protocol.rs", "src/store/listing.rs", "src/delivery/health.rs"]
+    {
+        for field in fields(file).iter().map(|field| if field == "kind" { "type" } else { field }) {
+            assert!(docs.contains(&format!("`{field}`")), "no page has `{field}` of {file}");
         }
     }
 }

@@ -141,7 +141,7 @@ mod tests {
         let now: Timestamp = "2025-10-14T10:00:00Z".parse().unwrap();
         Listed {
             id: format!("00000000-0000-4000-8000-{n:012}").parse().unwrap(),
-            subscription: if n % 2 == 0 { "audit" } else { "chatops-slack-of-the-platform-team" }
+            subscription: if n.is_multiple_of(2) { "audit" } else { "chatops-slack-of-the-platform-team" }
                 .parse()
                 .unwrap(),
             event: EventKind::ALL[n as usize % EventKind::ALL.len()],

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::render::{Screen, Tone};
-use super::{Exit, Failure, Global, load_config};
+use super::{Exit, Failure, Global, load};
 use crate::config::Report;
 use crate::control::{Client, ClientError, Request};
 
@@ -11,15 +11,13 @@ use crate::control::{Client, ClientError, Request};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure> {
-    // Only to know where the spool is: the runtime has the last word on the file.
-    let spool_dir = match load_config(global, false, screen) {
-        Ok(config) => config.spool_dir,
-        Err(failure) => {
-            screen.note("the running runtime was not asked; it keeps the config it has");
-            return Err(failure);
-        }
+    // To know where the spool is. What is wrong by now is wrong for the runtime too, which reads the same file.
+    let loaded = load(global, false)?;
+    let Some(config) = &loaded.config else {
+        return Ok(tell(&loaded.report(), screen));
     };
-    let asked = Client::connect(&spool_dir, PATIENCE)
+    let spool_dir = &config.spool_dir;
+    let asked = Client::connect(spool_dir, PATIENCE)
         .and_then(|mut client| client.request::<Report>(&Request::Reload {}, PATIENCE));
     let report = asked.map_err(|error| match error {
         ClientError::Unreachable(_) => {
@@ -27,8 +25,12 @@ pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure>
         }
         ClientError::Refused(_) => Failure::failed(error),
     })?;
+    Ok(tell(&report, screen))
+}
+
+fn tell(report: &Report, screen: &mut Screen) -> Exit {
     if screen.is_json() {
-        screen.value(&report);
+        screen.value(report);
     } else {
         report.errors.iter().for_each(|error| screen.error(error));
         report.warnings.iter().for_each(|warning| screen.warning(warning));
@@ -38,5 +40,5 @@ pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure>
             false => screen.line(Tone::Bad, "refused: the config that was in force stays in force"),
         }
     }
-    Ok(if report.ok { Exit::Done } else { Exit::Usage })
+    if report.ok { Exit::Done } else { Exit::Usage }
 }

@@ -20,6 +20,12 @@ use crate::env::Environment;
 use crate::runtime::Runtime;
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  spec-notify serve
+
+SIGTERM and Ctrl-C let requests under way end, a second one stops at once; what is left is pending on disk. SIGHUP reads
+the config again. Where another process owns the spool, this one stands by and takes over when that ends.")]
 pub(super) struct Options {
     /// Port of the control port on 127.0.0.1; 0 is any that is free
     #[arg(long, default_value_t = 0)]

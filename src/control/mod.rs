@@ -7,8 +7,8 @@ mod status;
 
 pub use client::{Client, ClientError};
 pub use protocol::{
-    Emitted, EmittedDelivery, EmittedEvent, Hello, Outcome, Reply, Request, RuntimeFile, SentReport,
-    SentRequest, VERSION, runtime_file,
+    COMMANDS, Emitted, EmittedDelivery, EmittedEvent, Hello, Outcome, Reply, Request, RuntimeFile,
+    SentReport, SentRequest, VERSION, runtime_file,
 };
 pub(crate) use server::Server;
 pub use status::{RuntimeStatus, StatusReport, SubscriptionStatus};

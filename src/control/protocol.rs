@@ -65,6 +65,9 @@ pub struct Hello {
     pub token: String,
 }
 
+/// The names of all [`Request`]s.
+pub const COMMANDS: [&str; 7] = ["emit", "test", "replay", "list", "attempts", "status", "reload"];
+
 /// Every later line.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]

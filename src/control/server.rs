@@ -12,16 +12,17 @@ use actix_rt::net::{TcpListener, TcpStream};
 use actix_rt::time::timeout;
 use openssl::memcmp;
 use openssl::rand::rand_bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::sync::Semaphore;
 
 use super::protocol::{
-    Emitted, EmittedEvent, Hello, MAX_LINE, Reply, Request, RuntimeFile, SentReport, VERSION, runtime_file,
+    COMMANDS, Emitted, EmittedEvent, Hello, MAX_LINE, Reply, Request, RuntimeFile, SentReport, VERSION,
+    runtime_file,
 };
 use super::status::StatusReport;
 use crate::actors::{Door, EmitError, RequestError};
-use crate::event::Event;
+use crate::event::{Event, printable};
 use crate::store::write_atomic;
 
 /// Connections at a time; more wait to be taken.
@@ -122,7 +123,7 @@ async fn converse(mut stream: TcpStream, token: &str, door: &Door) -> io::Result
     }
     while let Some(line) = read_line(&mut reader, IDLE, MAX_LINE).await? {
         match serde_json::from_slice::<Request>(&line) {
-            Err(error) => answer(&mut writer, &Reply::<()>::Error(format!("not a request: {error}"))).await?,
+            Err(error) => answer(&mut writer, &Reply::<()>::Error(not_a_request(&line, &error))).await?,
             Ok(Request::Emit { event }) => answer(&mut writer, &emit(door, &event).await).await?,
             Ok(Request::Test { spec, subscription }) => {
                 let sent = door.test(spec, subscription).await;
@@ -179,6 +180,22 @@ async fn emit(door: &Door, event: &serde_json::Map<String, serde_json::Value>) -
                 result => Reply::Ok(Emitted::new(shown, result)),
             }
         }
+    }
+}
+
+/// What a client hears whose line is no request.
+fn not_a_request(line: &[u8], error: &serde_json::Error) -> String {
+    #[derive(Deserialize)]
+    struct Named {
+        command: String,
+    }
+    match serde_json::from_slice::<Named>(line) {
+        Ok(Named { command }) if !COMMANDS.contains(&command.as_str()) => format!(
+            "unknown command `{}`: this version of spec-notify knows {}",
+            printable(&command, 40),
+            COMMANDS.join(", ")
+        ),
+        _ => format!("not a request: {error}"),
     }
 }
 

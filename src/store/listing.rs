@@ -403,7 +403,7 @@ fn evidence_files(evidence_dir: &Path, spec: Option<&SpecId>) -> io::Result<Vec<
             }
         }
     }
-    files.sort_by(|a, b| b.0.cmp(&a.0));
+    files.sort_by_key(|(written, ..)| std::cmp::Reverse(*written));
     Ok(files.into_iter().map(|(_, spec, path)| (spec, path)).collect())
 }
 

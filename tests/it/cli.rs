@@ -313,7 +313,7 @@ fn the_port_obeys_only_who_has_the_token() {
     assert!(newer.contains("version 9 is not spoken"), "{newer}");
     assert_eq!(endpoint.requests().len(), 0);
     let hello = format!("{{\"version\":1,\"token\":\"{token}\"}}\n");
-    let right = say(&format!("{hello}{{\"command\":\"list\"}}\n{emit}\n"));
-    assert!(right.contains("unknown variant `list`") && right.contains("\"accepted\""), "{right}");
+    let right = say(&format!("{hello}{{\"command\":\"lost\"}}\n{emit}\n"));
+    assert!(right.contains("unknown command `lost`") && right.contains("\"accepted\""), "{right}");
     endpoint.wait_for(1);
 }

@@ -51,7 +51,7 @@ fn a_clock_that_jumps_an_hour_neither_parks_a_delivery_nor_causes_a_burst() {
     sandbox.wait_for_finals("SPEC-1", 1);
 
     let requests = endpoint.requests();
-    let year =
+    let stamp =
         |request: &crate::harness::Request| request.header("webhook-timestamp").parse::<i64>().unwrap();
     let (first, last) = (stamp(&requests[0]), requests.iter().map(stamp).max().unwrap());
     assert!(last - first >= 3600, "the clock did jump");

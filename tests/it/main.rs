@@ -8,10 +8,12 @@
 mod bounds;
 mod cli;
 mod clock;
+mod control;
 mod crash;
 mod deliver;
 mod embed;
 mod harness;
+mod operator;
 mod retry;
 mod secrecy;
 mod storm;

@@ -1,0 +1,433 @@
+//! What an operator does from a terminal: list, status, replay, explain, reload, drain, with and without a runtime.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Endpoint, Ran, Sandbox, closed_port, wait_for};
+
+/// One attempt, and it is a dead letter.
+const ONCE: &str = "max_attempts = 1";
+
+#[track_caller]
+fn json(sandbox: &Sandbox, code: i32, arguments: &[&str]) -> Value {
+    let ran = sandbox.run(&[&["--json"], arguments].concat());
+    assert_eq!(ran.code, code, "{ran:?}");
+    serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
+}
+
+fn column<'a>(rows: &'a Value, name: &str) -> Vec<&'a str> {
+    rows.as_array().unwrap().iter().map(|row| row[name].as_str().unwrap()).collect()
+}
+
+#[track_caller]
+fn assert_says(ran: &Ran, code: i32, words: &[&str]) {
+    assert_eq!(ran.code, code, "{ran:?}");
+    let said = format!("{}{}", ran.stdout, ran.stderr);
+    for word in words {
+        assert!(said.contains(word), "{word:?} is not in {ran:?}");
+    }
+}
+
+#[test]
+fn a_failure_is_seen_understood_mended_and_replayed_and_then_there_is_nothing_left_to_do() {
+    let port = closed_port();
+    let healthy = Endpoint::replying(&[200]);
+    let url = format!("http://127.0.0.1:{port}/hook");
+    let sandbox = Sandbox::new(&[("tracker", &url, ONCE), ("audit", &healthy.url(), "")]);
+    let _serve = sandbox.serve();
+    assert_says(&sandbox.run(&["status", "--banner"]), 0, &[]);
+    sandbox.emit("SPEC-1", "Plan", "k1");
+    sandbox.wait_for_finals("SPEC-1", 2);
+
+    let banner = sandbox.run(&["status", "--banner"]);
+    assert_says(&banner, 1, &["tracker failing since", "1 dead letter"]);
+    assert_eq!(banner.stdout.lines().count(), 1);
+    assert_says(
+        &sandbox.run(&["status"]),
+        1,
+        &["tracker", "failing", "connection refused", "replay --all --subscription tracker"],
+    );
+    let dead = json(&sandbox, 0, &["--list", "SPEC-1", "--state", "dead_letter"]);
+    assert_eq!(column(&dead, "subscription"), ["tracker"]);
+    assert!(dead[0]["last_error"].as_str().unwrap().contains("all 1 attempts failed; connection"), "{dead}");
+    assert_says(
+        &sandbox.run(&["list", "SPEC-1"]),
+        0,
+        &["dead_letter", "delivered", dead[0]["id"].as_str().unwrap()],
+    );
+
+    let mended = Endpoint::on_port(port, &[200]);
+    let id = dead[0]["id"].as_str().unwrap();
+    let replayed = json(&sandbox, 0, &["replay", "SPEC-1", "--delivery-id", id]);
+    assert_eq!((&replayed[0]["outcome"], &replayed[0]["status"]), (&json!("delivered"), &json!(200)));
+    assert_eq!(mended.requests()[0].header("x-speckit-id"), id);
+    assert!(sandbox.dead_letters("SPEC-1").is_empty());
+    let ends: Vec<Value> = sandbox.wait_for_finals("SPEC-1", 3);
+    assert_eq!((&ends[2]["delivery"], &ends[2]["state"]), (&json!(id), &json!("delivered")));
+    assert_eq!(json(&sandbox, 0, &["list", "SPEC-1", "--state", "delivered"]).as_array().unwrap().len(), 2);
+    assert_says(&sandbox.run(&["status", "--banner"]), 0, &[]);
+    assert_eq!(sandbox.run(&["status", "--banner"]).stdout, "");
+}
+
+#[test]
+fn every_state_is_listed_alike_with_and_without_a_runtime() {
+    let (slow, good) = (Endpoint::answering(vec![Answer::Hang]), Endpoint::replying(&[200]));
+    let failing = Endpoint::replying(&[503]);
+    let dead = format!("http://127.0.0.1:{}/", closed_port());
+    let sandbox = Sandbox::new(&[
+        ("slow", &slow.url(), "per_request_timeout_ms = 60000"),
+        ("good", &good.url(), ""),
+        ("dead", &dead, ONCE),
+        ("dry", &good.url(), "dry_run = true"),
+        ("failing", &failing.url(), "initial_backoff_ms = 3600000\nmax_backoff_ms = 3600000"),
+    ]);
+    assert_eq!(json(&sandbox, 0, &["list"]), json!([]));
+    assert_says(&sandbox.run(&["list"]), 0, &["no deliveries yet"]);
+    let serve = sandbox.serve();
+    sandbox.emit("SPEC-1", "Plan", "k1");
+    sandbox.wait_for_finals("SPEC-1", 3);
+    slow.wait_for(1);
+    let state = |rows: &Value, subscription: &str| {
+        let row = rows.as_array().unwrap().iter().find(|row| row["subscription"] == subscription).unwrap();
+        (row["state"].as_str().unwrap().to_owned(), row["attempts"].clone(), row["last_status"].clone())
+    };
+    let rows = wait_for("the failure to be recorded", || {
+        let rows = json(&sandbox, 0, &["list", "SPEC-1"]);
+        (state(&rows, "failing").1 == 1).then_some(rows)
+    });
+    assert_eq!(rows.as_array().unwrap().len(), 5);
+    let expected = [
+        ("slow", "in_flight", 0, Value::Null),
+        ("good", "delivered", 1, json!(200)),
+        ("dead", "dead_letter", 1, Value::Null),
+        ("dry", "dry_run", 0, Value::Null),
+        ("failing", "pending", 1, json!(503)),
+    ];
+    for (subscription, wanted, attempts, status) in &expected {
+        let wanted = ((*wanted).to_owned(), json!(attempts), status.clone());
+        assert_eq!(state(&rows, subscription), wanted, "{subscription}");
+    }
+    let failing_row = json(&sandbox, 0, &["list", "--subscription", "failing"]);
+    assert!(failing_row[0]["next_attempt_at"].is_string() && failing_row[0]["last_error"] == "status 503");
+    serve.kill();
+    let at_rest = json(&sandbox, 0, &["list", "SPEC-1"]);
+    for (subscription, wanted, attempts, status) in &expected {
+        let wanted = if *wanted == "in_flight" { "pending" } else { wanted };
+        assert_eq!(state(&at_rest, subscription), (wanted.to_owned(), json!(attempts), status.clone()));
+    }
+    for filter in [
+        &["--state", "dropped"][..],
+        &["SPEC-2"],
+        &["--subscription", "other"],
+        &["--since", "2030-01-01T00:00:00Z"],
+    ] {
+        assert_says(&sandbox.run(&[&["list"], filter].concat()), 1, &["no delivery matches"]);
+    }
+    assert_says(&sandbox.run(&["list", "--state", "lost"]), 2, &["unknown state `lost`", "dead_letter"]);
+    assert_says(&sandbox.run(&["list", "--since", "soon"]), 2, &["30m, 2h or 3d"]);
+    slow.release();
+}
+
+#[test]
+fn a_listing_longer_than_a_page_is_whole_and_in_order() {
+    let sandbox = Sandbox::new(&[("dry", "http://127.0.0.1:9/", "dry_run = true")]);
+    let lines: String = (0..1100)
+        .map(|n| format!("{{\"event\":{{\"type\":\"spec-auto.stage.completed\",\"idempotency_key\":\"k{n}\"}},\"spec\":{{\"id\":\"SPEC-{}\"}}}}\n", n % 3))
+        .collect();
+    let file = sandbox.write("events.jsonl", &lines);
+    let serve = sandbox.serve();
+    let emitted = sandbox.run(&["emit", "--event", file.to_str().unwrap(), "--deadline", "60000"]);
+    assert_eq!(emitted.code, 0, "{}", emitted.stderr);
+    let ended = || {
+        (0..3)
+            .map(|n| {
+                sandbox.evidence(&format!("SPEC-{n}")).iter().filter(|line| line["record"] == "final").count()
+            })
+            .sum::<usize>()
+    };
+    wait_for("all to end", || (ended() == 1100).then_some(()));
+    let all = json(&sandbox, 0, &["list", "--limit", "5000"]);
+    let keys: BTreeSet<&str> = column(&all, "idempotency_key").into_iter().collect();
+    assert_eq!((all.as_array().unwrap().len(), keys.len()), (1100, 1100));
+    let times = column(&all, "accepted_at");
+    assert!(times.windows(2).all(|pair| pair[0] >= pair[1]), "newest first");
+    assert_says(&sandbox.run(&["list"]), 0, &["the newest 20; --limit N shows more"]);
+    serve.terminate();
+    assert_eq!(json(&sandbox, 0, &["list", "--limit", "5000"]), all, "the disk says the same");
+}
+
+#[test]
+fn many_dead_letters_are_replayed_oldest_first_and_a_dead_endpoint_is_left_alone() {
+    let (port, other) = (closed_port(), closed_port());
+    let url = |port: u16| format!("http://127.0.0.1:{port}/hook");
+    let sandbox = Sandbox::new(&[("mended", &url(port), ONCE), ("broken", &url(other), ONCE)]);
+    let serve = sandbox.serve();
+    assert_says(&sandbox.run(&["replay", "--all"]), 1, &["nothing matches"]);
+    for n in 0..8 {
+        sandbox.emit("SPEC-1", "Plan", &format!("k{n}"));
+    }
+    sandbox.wait_for_finals("SPEC-1", 16);
+    let would = json(&sandbox, 0, &["replay", "--all", "--dry-run"]);
+    assert_eq!(would.as_array().unwrap().len(), 16);
+    assert!(column(&would, "outcome").iter().all(|outcome| *outcome == "dry_run"));
+    assert_eq!(sandbox.dead_letters("SPEC-1").len(), 16, "nothing was sent");
+    assert_says(
+        &sandbox.run(&["replay", "SPEC-1", "--all", "--since", "2030-01-01T00:00:00Z"]),
+        1,
+        &["nothing matches"],
+    );
+
+    let endpoint = Endpoint::on_port(port, &[200]);
+    let all = json(&sandbox, 1, &["replay", "--all", "--rate", "1000"]);
+    let outcomes = |subscription: &str| -> Vec<&str> {
+        let rows = all.as_array().unwrap().iter().filter(|row| row["subscription"] == subscription);
+        rows.map(|row| row["outcome"].as_str().unwrap()).collect()
+    };
+    assert_eq!(outcomes("mended"), ["delivered"; 8]);
+    assert_eq!(outcomes("broken"), [["failed"; 5].as_slice(), &["not_tried"; 3]].concat());
+    let order: Vec<Value> = endpoint
+        .requests()
+        .iter()
+        .map(|request| request.json()["event"]["idempotency_key"].clone())
+        .collect();
+    assert_eq!(order, (0..8).map(|n| json!(format!("k{n}"))).collect::<Vec<_>>());
+    assert_eq!(endpoint.most_in_flight(), 1);
+    let mut attempts: Vec<usize> = sandbox
+        .dead_letters("SPEC-1")
+        .iter()
+        .map(|letter| letter["attempts"].as_array().unwrap().len())
+        .collect();
+    attempts.sort_unstable();
+    assert_eq!(attempts, [1, 1, 1, 2, 2, 2, 2, 2], "a failure adds to the dead letter");
+    // Without a runtime too, by owning the spool for the moment.
+    serve.terminate();
+    let _mended = Endpoint::on_port(other, &[200]);
+    let replay =
+        sandbox.run(&["replay", "--all", "--subscription", "broken", "--since", "1h", "--rate", "1000"]);
+    assert_says(&replay, 0, &["8 dead letters replayed: 8 delivered"]);
+    assert!(sandbox.dead_letters("SPEC-1").is_empty());
+}
+
+#[test]
+fn status_tells_of_damage_of_the_inbox_and_of_subscriptions_that_left() {
+    let endpoint = Endpoint::replying(&[503]);
+    let sandbox = Sandbox::new(&[
+        ("kept", &endpoint.url(), ""),
+        ("away", &endpoint.url(), "initial_backoff_ms = 60000"),
+    ]);
+    let serve = sandbox.serve();
+    sandbox.emit("SPEC-1", "Plan", "k1");
+    wait_for("both to be tried", || (sandbox.evidence("SPEC-1").len() >= 2).then_some(()));
+    serve.kill();
+    let spool = sandbox.spool().join("SPEC-1/spool-00000001.jsonl");
+    let text = fs::read_to_string(&spool).unwrap();
+    fs::write(&spool, text + "00000000 00000002 {}\n").unwrap();
+    let config = fs::read_to_string(sandbox.path().join(".spec-kit/config.toml")).unwrap();
+    let without = sandbox.write("other.toml", &config[..config.rfind("[[spec_ops").unwrap()]);
+    let without = without.to_str().unwrap();
+
+    // No runtime: pending deliveries of both, one of which is nobody's now.
+    let at_rest = json(&sandbox, 1, &["status", "--config", without]);
+    assert_eq!(at_rest["runtime"], Value::Null);
+    assert_eq!(at_rest["subscriptions"][1]["health"], "inactive");
+    assert_eq!(
+        (&at_rest["subscriptions"][0]["pending"], &at_rest["subscriptions"][1]["pending"]),
+        (&json!(1), &json!(1))
+    );
+    assert!(at_rest["warnings"][0].as_str().unwrap().contains("no runtime is running"), "{at_rest}");
+    let listed = json(&sandbox, 0, &["list", "--subscription", "away", "--config", without]);
+    assert_eq!(listed[0]["state"], "pending");
+
+    let serve = sandbox.serve_with(&["--config", without]);
+    let report = wait_for("the next failure", || {
+        let report = json(&sandbox, 1, &["status", "--config", without]);
+        (report["subscriptions"][0]["health"] == "failing").then_some(report)
+    });
+    assert_eq!(report["subscriptions"][1]["pending"], 1);
+    let warnings = report["warnings"].to_string();
+    for words in [
+        "damaged records were set aside in SPEC-1/damaged-",
+        "away: 1 pending delivery waits and it is not an active subscription",
+        "kept: ",
+    ] {
+        assert!(warnings.contains(words), "{words}: {warnings}");
+    }
+    let listed = json(&sandbox, 0, &["list", "--subscription", "away", "--config", without]);
+    assert_eq!((&listed[0]["state"], &listed[0]["last_status"]), (&json!("pending"), &json!(503)));
+    serve.terminate();
+    // Health is remembered across restarts.
+    let report = json(&sandbox, 1, &["status"]);
+    assert_eq!(report["subscriptions"][0]["health"], "failing");
+    assert_eq!(report["subscriptions"][0]["last_error"], "status 503");
+}
+
+#[test]
+fn a_runtime_that_hangs_is_named_and_what_needs_it_fails_with_3() {
+    let endpoint = Endpoint::replying(&[500]);
+    let sandbox = Sandbox::new(&[("one", &endpoint.url(), ONCE)]);
+    assert_says(&sandbox.run(&["reload"]), 3, &["no runtime is reachable", "start spec-notify serve"]);
+    let serve = sandbox.serve();
+    let id = sandbox.emit("SPEC-1", "Plan", "k1")["deliveries"][0]["id"].as_str().unwrap().to_owned();
+    sandbox.wait_for_finals("SPEC-1", 1);
+    serve.signal("STOP");
+    assert_says(&sandbox.run(&["status"]), 1, &["owns the spool and does not answer"]);
+    let listed = sandbox.run(&["list"]);
+    assert_says(&listed, 0, &["owns the spool and does not answer", "dead_letter"]);
+    for command in [
+        &["replay", "SPEC-1", "--delivery-id", &id][..],
+        &["test", "SPEC-1", "--subscription", "one"],
+        &["replay", "--all"],
+        &["drain"],
+        &["reload"],
+    ] {
+        assert_says(&sandbox.run(command), 3, &["no runtime is reachable"]);
+    }
+    serve.signal("CONT");
+    assert_says(&sandbox.run(&["replay", "SPEC-1", "--delivery-id", &id]), 1, &["status 500"]);
+}
+
+#[test]
+fn explain_says_who_gets_an_event_and_which_filter_refuses_it() {
+    let sandbox = Sandbox::new(&[
+        ("all", "http://127.0.0.1:9/", ""),
+        ("late", "http://127.0.0.1:9/", "include_stages = [\"Validate\", \"Unlock\"]"),
+        ("failures", "http://127.0.0.1:9/", "include_status = [\"failure\"]"),
+        ("off", "http://127.0.0.1:9/", "active = false"),
+    ]);
+    let event = sandbox.write("event.json", r#"{"event":{"type":"spec-auto.stage.completed","stage":"Plan","status":"success"},"spec":{"id":"SPEC-1"}}"#);
+    let event = event.to_str().unwrap();
+    let answers = json(&sandbox, 0, &["explain", "--event", event]);
+    let refused: Vec<(Value, Value)> = answers
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| (row["matches"].clone(), row["refused_by"].clone()))
+        .collect();
+    assert_eq!(refused[0], (json!(true), Value::Null));
+    let words = [
+        "include_stages has no Plan, only Validate, Unlock",
+        "include_status has no success, only failure",
+        "active = false",
+    ];
+    for (at, words) in words.iter().enumerate() {
+        assert!(refused[at + 1].1.as_str().unwrap().contains(words), "{refused:?}");
+    }
+    assert_says(&sandbox.run(&["explain", "--event", event]), 0, &["all", "gets it", "refused", words[0]]);
+    let nobody = sandbox.write(
+        "nobody.json",
+        r#"{"event":{"type":"spec-auto.anomaly.cost_threshold"},"spec":{"id":"SPEC-1"}}"#,
+    );
+    assert_eq!(sandbox.run(&["explain", "--event", nobody.to_str().unwrap()]).code, 1);
+    let none = sandbox.write("none.json", "{\"event\":{}}");
+    assert_says(&sandbox.run(&["explain", "--event", none.to_str().unwrap()]), 2, &["none.json"]);
+    assert_says(&sandbox.run(&["explain"]), 2, &["--event"]);
+    assert!(!sandbox.spool().exists(), "nothing is written");
+}
+
+#[test]
+fn a_valid_config_is_taken_over_and_an_invalid_one_changes_nothing() {
+    let (old, new, slow) =
+        (Endpoint::replying(&[200]), Endpoint::replying(&[200]), Endpoint::answering(vec![Answer::Hang]));
+    let lines = "per_request_timeout_ms = 60000";
+    let sandbox = Sandbox::new(&[("moved", &old.url(), ""), ("slow", &slow.url(), lines)]);
+    let serve = sandbox.serve();
+    let config = sandbox.path().join(".spec-kit/config.toml");
+    let first = fs::read_to_string(&config).unwrap();
+    sandbox.emit("SPEC-1", "Plan", "k1");
+    slow.wait_for(1);
+    old.wait_for(1);
+
+    fs::write(&config, format!("{first}\nmax_attempts = 0\nunknown_key = 1\n")).unwrap();
+    let refused = json(&sandbox, 2, &["reload"]);
+    assert_eq!((&refused["ok"], refused["errors"].as_array().unwrap().len()), (&json!(false), 2));
+    assert_says(&sandbox.run(&["reload"]), 2, &["max_attempts", "unknown key `unknown_key`"]);
+    serve.signal("HUP");
+    wait_for("the refusal in the log", || serve.log().contains("the old one stays in force").then_some(()));
+    sandbox.write("elsewhere", "");
+    fs::write(&config, first.replace("enabled = true", "enabled = true\nspool_dir = \"elsewhere/spool\""))
+        .unwrap();
+    assert_says(&sandbox.run(&["reload"]), 3, &["no runtime is reachable"]);
+    serve.signal("HUP");
+    wait_for("the other refusal", || {
+        serve.log().contains("another spool_dir cannot be taken over").then_some(())
+    });
+    fs::write(&config, &first).unwrap();
+
+    // Another address, a new subscription, and the slow one gone while its request is under way.
+    let second = first.replace(&old.url(), &new.url());
+    let second = format!(
+        "{}[[spec_ops.webhooks.subscriptions]]\nid = \"added\"\nurl = \"{}\"\nsecret_env = \"TEST_SECRET\"\n",
+        &second[..second.rfind("[[spec_ops").unwrap()],
+        new.url()
+    );
+    fs::write(&config, &second).unwrap();
+    assert_eq!(json(&sandbox, 0, &["reload"])["ok"], true);
+    sandbox.emit("SPEC-1", "Plan", "k2");
+    new.wait_for(2);
+    assert_eq!(old.requests().len(), 1);
+    let status = json(&sandbox, 1, &["status"]);
+    assert_eq!(column(&status["subscriptions"], "id"), ["moved", "added", "slow"]);
+    assert_eq!(status["subscriptions"][2]["in_flight"], 1, "what was under way goes on");
+    slow.release();
+    let finals = sandbox.wait_for_finals("SPEC-1", 4);
+    assert!(finals.iter().all(|line| line["state"] == "delivered"), "{finals:?}");
+    // And back, by signal: what is emitted for the one that returned reaches it.
+    fs::write(&config, &first).unwrap();
+    serve.signal("HUP");
+    wait_for("the reload", || (serve.log().matches("is in force").count() >= 2).then_some(()));
+    sandbox.emit("SPEC-1", "Plan", "k3");
+    slow.wait_for(2);
+    old.wait_for(2);
+    assert_eq!(json(&sandbox, 0, &["status"])["subscriptions"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn drain_delivers_all_that_is_pending_or_says_what_is_left() {
+    let flaky = Endpoint::replying(&[503, 503, 200]);
+    let sandbox = Sandbox::new(&[("flaky", &flaky.url(), "initial_backoff_ms = 50\njitter_ms = 0")]);
+    assert_says(&sandbox.run(&["drain"]), 0, &["drained: nothing is pending"]);
+    assert_eq!(sandbox.emit("SPEC-1", "Plan", "k1")["outcome"], "queued");
+    assert_eq!(json(&sandbox, 0, &["drain"]), json!({"pending": 0, "dead_letters": 0}));
+    assert_eq!(flaky.requests().len(), 3, "retries included");
+
+    let dead = format!("http://127.0.0.1:{}/", closed_port());
+    let sandbox = Sandbox::new(&[("dead", &dead, "max_attempts = 2\ninitial_backoff_ms = 10")]);
+    let _serve = sandbox.serve();
+    sandbox.emit("SPEC-1", "Plan", "k1");
+    sandbox.wait_for_finals("SPEC-1", 1);
+    assert_says(&sandbox.run(&["drain"]), 0, &["nothing is pending"]);
+
+    let failing = Endpoint::replying(&[503]);
+    let sandbox = Sandbox::new(&[("failing", &failing.url(), "initial_backoff_ms = 60000")]);
+    let _serve = sandbox.serve();
+    sandbox.emit("SPEC-1", "Plan", "k1");
+    let left = sandbox.run(&["drain", "--timeout", "1"]);
+    assert_says(&left, 1, &["1 delivery is still pending after 1 s, and stay"]);
+}
+
+#[test]
+fn completions_and_manual_pages_name_every_command() {
+    let sandbox = Sandbox::new(&[]);
+    for shell in ["bash", "zsh", "fish", "powershell"] {
+        assert_says(&sandbox.run(&["completions", shell]), 0, &["replay", "delivery-id"]);
+    }
+    assert_says(&sandbox.run(&["man"]), 0, &[".TH", "spec\\-notify"]);
+    let out = sandbox.path().join("man1");
+    assert_eq!(sandbox.run(&["man", "--out", out.to_str().unwrap()]).code, 0);
+    for page in ["spec-notify.1", "spec-notify-replay.1", "spec-notify-status.1"] {
+        assert!(fs::read_to_string(out.join(page)).unwrap().contains(".TH"), "{page}");
+    }
+    let help = sandbox.run(&["--help"]).stdout;
+    let listed = help.split_once("Commands:").unwrap().1.split_once("Options:").unwrap().0;
+    let command =
+        |line: &'_ str| line.strip_prefix("  ").filter(|rest| !rest.starts_with(' ')).map(str::to_owned);
+    let commands = listed.lines().filter_map(command);
+    let commands: Vec<String> =
+        commands.filter_map(|line| line.split_whitespace().next().map(str::to_owned)).collect();
+    assert!(commands.len() > 12, "{commands:?}");
+    for command in commands.into_iter().filter(|command| command != "help") {
+        assert_says(&sandbox.run(&[&command, "--help"]), 0, &["Example", "spec-notify"]);
+    }
+}
