@@ -223,7 +223,7 @@ impl Ledger {
             self.healths_scheduled = true;
             context.run_later(KEEP_HEALTHS, |ledger, _| {
                 ledger.healths_scheduled = false;
-                ledger.store.keep_healths(&ledger.healths);
+                ledger.store.keep_healths(&ledger.healths, false);
             });
         }
     }
@@ -503,8 +503,8 @@ impl Handler<Close> for Ledger {
 
     fn handle(&mut self, _: Close, context: &mut Self::Context) {
         self.flush();
-        self.store.keep_healths(&self.healths);
         self.store.sync();
+        self.store.keep_healths(&self.healths, true);
         context.stop();
     }
 }

@@ -1,12 +1,14 @@
 //! Where `list`, `status` and `top` get their answers: from the runtime that owns the spool, else from the disk.
 
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::{Failure, Global, load_config, render::Screen};
 use crate::config::Config;
-use crate::control::{Client, ClientError, Request, RuntimeFile, StatusReport};
+use crate::control::{Client, ClientError, Request, RuntimeFile, StatusReport, Unfinished};
 use crate::store::{self, Listing, Page, Query, Store, Survey, Tried, TriedQuery};
 
 /// How long a runtime may take to answer; then the disk is asked.
@@ -67,13 +69,31 @@ impl Source {
 
     /// How everything fares.
     pub(super) fn status(&mut self) -> Result<StatusReport, Failure> {
+        self.status_with(|dir| store::unfinished(dir).map(Unfinished::Listed))
+    }
+
+    /// How everything fares, without the oldest pending and each subscription's number of them where that would take
+    /// reading the whole spool.
+    pub(super) fn brief_status(&mut self) -> Result<StatusReport, Failure> {
+        self.status_with(|dir| match store::pending_at_rest(dir) {
+            Some(count) => Ok(Unfinished::Counted(count)),
+            None => store::unfinished(dir).map(Unfinished::Listed),
+        })
+    }
+
+    fn status_with(
+        &mut self,
+        unfinished: impl FnOnce(&Path) -> io::Result<Unfinished>,
+    ) -> Result<StatusReport, Failure> {
         if let Some(report) = self.ask(&Request::Status {})? {
             return Ok(report);
         }
         let dir = &self.config.spool_dir;
-        let pending = store::unfinished(dir).map_err(|error| self.unreadable(&error))?;
-        let silent = self.silent.as_deref();
-        Ok(StatusReport::at_rest(&self.config, pending, &store::read_healths(dir), &Survey::of(dir), silent))
+        let unfinished = unfinished(dir).map_err(|error| self.unreadable(&error))?;
+        let healths = store::read_healths(dir);
+        let mut report = StatusReport::at_rest(&self.config, unfinished, &healths, &Survey::of(dir));
+        report.warnings.splice(0..0, self.silent.clone());
+        Ok(report)
     }
 
     /// Deliveries, newest first, as many as the query's limit, however many pages that takes.
@@ -121,7 +141,7 @@ impl Source {
         self.silent.as_deref()
     }
 
-    fn unreadable(&self, error: &std::io::Error) -> Failure {
+    fn unreadable(&self, error: &io::Error) -> Failure {
         Failure::failed(format!("cannot read {}: {error}", self.config.spool_dir.display()))
     }
 }

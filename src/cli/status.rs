@@ -35,7 +35,7 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
             return Ok(Exit::Done);
         }
     }
-    let report = source.status()?;
+    let report = if options.banner && !screen.is_json() { source.brief_status() } else { source.status() }?;
     let now = clock::now();
     let banner = report.banner(now);
     if screen.is_json() {
@@ -135,6 +135,7 @@ mod tests {
                  "consecutive_failures": 0, "failing_since": null, "last_success_at": null,
                  "oldest_pending_at": "2025-10-12T08:30:00.000Z", "last_error": null},
             ],
+            "pending": 15,
             "inbox": 1,
             "warnings": [
                 "chatops-slack: 17 attempts in a row have failed, the last with status 503: upstream is being deployed; after mending it: spec-notify test SPEC --subscription chatops-slack",
@@ -161,12 +162,15 @@ mod tests {
         let banner = report.banner(now).unwrap();
         assert_eq!(
             banner,
-            "spec-notify: chatops-slack open since 2h, 3 dead letters, 14 pending (see spec-notify status)"
+            "spec-notify: chatops-slack open since 2h, 3 dead letters, 15 pending (see spec-notify status)"
         );
         report.subscriptions.remove(0);
         report.warnings.clear();
         assert_eq!(report.banner(now), None);
         report.warnings.push("something is damaged".to_owned());
-        assert_eq!(report.banner(now).unwrap(), "spec-notify: 1 warning, 2 pending (see spec-notify status)");
+        assert_eq!(
+            report.banner(now).unwrap(),
+            "spec-notify: 1 warning, 15 pending (see spec-notify status)"
+        );
     }
 }

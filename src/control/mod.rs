@@ -11,5 +11,5 @@ pub use protocol::{
     SentReport, SentRequest, VERSION, runtime_file,
 };
 pub(crate) use server::Server;
-pub use status::{RuntimeStatus, StatusReport, SubscriptionStatus};
+pub use status::{RuntimeStatus, StatusReport, SubscriptionStatus, Unfinished};
 pub(crate) use status::{ago, counted, short};

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::protocol::RuntimeFile;
 use crate::actors::{Facts, Queue, Role};
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, SubscriptionConfig};
 use crate::delivery::{HealthState, SubscriptionId};
 use crate::store::{Healths, Survey};
 
@@ -20,6 +20,8 @@ pub struct StatusReport {
     pub runtime: Option<RuntimeStatus>,
     /// In the config's order; those that left it and still have something come last.
     pub subscriptions: Vec<SubscriptionStatus>,
+    /// Deliveries that are not finished, of all subscriptions.
+    pub pending: usize,
     /// Events in the inbox, which the next runtime takes in.
     pub inbox: usize,
     /// What an operator should know, and what to do about it.
@@ -73,6 +75,15 @@ impl SubscriptionStatus {
     }
 }
 
+/// What is not finished, as far as someone without a runtime knows.
+#[derive(Clone, Debug)]
+pub enum Unfinished {
+    /// Of each delivery, to whom it goes and when it was accepted.
+    Listed(Vec<(SubscriptionId, Timestamp)>),
+    /// Only how many there are.
+    Counted(usize),
+}
+
 impl StatusReport {
     /// Of a running runtime.
     pub(crate) fn of(facts: &Facts, spool_dir: &Path) -> Self {
@@ -85,25 +96,22 @@ impl StatusReport {
         Self::new(runtime, &facts.queues, &facts.healths, &facts.survey)
     }
 
-    /// Where no runtime answers: `pending` tells of each unfinished delivery to whom it goes and since when it waits, and
-    /// `silent` why a runtime that should answer does not.
-    pub fn at_rest(
-        config: &Config,
-        pending: impl IntoIterator<Item = (SubscriptionId, Timestamp)>,
-        healths: &Healths,
-        survey: &Survey,
-        silent: Option<&str>,
-    ) -> Self {
+    /// Where no runtime answers.
+    pub fn at_rest(config: &Config, unfinished: Unfinished, healths: &Healths, survey: &Survey) -> Self {
         let role = |active, dry_run| match (active, dry_run) {
             (false, _) => Role::Inactive,
             (true, true) => Role::DryRun,
             (true, false) => Role::Active,
         };
-        let entries = config.subscriptions.iter();
-        let mut queues: Vec<(SubscriptionId, Role, Queue)> = entries
-            .map(|entry| (entry.id.clone(), role(entry.active, entry.dry_run), Queue::default()))
-            .collect();
-        for (id, since) in pending {
+        let entry = |entry: &SubscriptionConfig| {
+            (entry.id.clone(), role(entry.active, entry.dry_run), Queue::default())
+        };
+        let mut queues: Vec<(SubscriptionId, Role, Queue)> = config.subscriptions.iter().map(entry).collect();
+        let (listed, counted_only) = match unfinished {
+            Unfinished::Listed(listed) => (listed, None),
+            Unfinished::Counted(count) => (Vec::new(), Some(count)),
+        };
+        for (id, since) in listed {
             let at = queues.iter().position(|(known, ..)| *known == id).unwrap_or_else(|| {
                 queues.push((id, Role::Inactive, Queue::default()));
                 queues.len() - 1
@@ -113,15 +121,15 @@ impl StatusReport {
             queue.oldest = Some(queue.oldest.map_or(since, |oldest| oldest.min(since)));
         }
         let mut report = Self::new(None, &queues, healths, survey);
-        if let Some(silent) = silent {
-            report.warnings.insert(0, silent.to_owned());
-            return report;
-        }
-        let active = report.subscriptions.iter().filter(|one| one.health != HealthState::Inactive);
-        let waiting = active.map(|subscription| subscription.pending).sum::<usize>();
-        if waiting + survey.inbox > 0 {
-            let what = counted(waiting + survey.inbox, "delivery or event", "deliveries and events");
-            report.warnings.insert(0, format!("no runtime is running, and {what} wait: start spec-notify serve, or run spec-notify drain"));
+        report.pending = counted_only.unwrap_or(report.pending);
+        let parked = report.subscriptions.iter().filter(|one| one.health == HealthState::Inactive);
+        let waiting = report.pending + survey.inbox - parked.map(|one| one.pending).sum::<usize>();
+        if waiting > 0 {
+            let what = counted(waiting, "delivery or event waits", "deliveries and events wait");
+            let warning = format!(
+                "no runtime is running, and {what}: start spec-notify serve, or run spec-notify drain"
+            );
+            report.warnings.insert(0, warning);
         }
         report
     }
@@ -168,7 +176,8 @@ impl StatusReport {
             last_error: None,
             oldest_pending_at: None,
         }));
-        let mut report = Self { runtime, subscriptions, inbox: survey.inbox, warnings: Vec::new() };
+        let pending = queues.iter().map(|(.., queue)| queue.waiting + queue.in_flight).sum();
+        let mut report = Self { runtime, subscriptions, pending, inbox: survey.inbox, warnings: Vec::new() };
         report.warnings = report.find_warnings(survey);
         report
     }
@@ -235,9 +244,11 @@ impl StatusReport {
             parts.push(counted(self.warnings.len(), "warning", "warnings"));
         }
         let unresolved = !parts.is_empty();
-        let waiting: usize = self.subscriptions.iter().map(|subscription| subscription.pending).sum();
-        if unresolved && waiting > 0 {
-            parts.push(format!("{waiting} pending"));
+        if unresolved && self.pending > 0 {
+            parts.push(format!("{} pending", self.pending));
+        }
+        if unresolved && self.runtime.is_none() {
+            parts.push("no runtime is running".to_owned());
         }
         unresolved.then(|| format!("spec-notify: {} (see spec-notify status)", parts.join(", ")))
     }

@@ -15,9 +15,12 @@ const VERSION: u32 = 1;
 /// Every subscription that was ever tried.
 pub type Healths = BTreeMap<SubscriptionId, Health>;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 struct Content {
     v: u32,
+    /// Deliveries left pending when the last run ended; absent while one runs, and after a kill.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pending: Option<usize>,
     subscriptions: Healths,
 }
 
@@ -27,24 +30,33 @@ fn path(spool_dir: &Path) -> PathBuf {
 
 /// What is known; nothing where there is no file, or none that this version reads.
 pub fn read_healths(spool_dir: &Path) -> Healths {
+    read(spool_dir).subscriptions
+}
+
+/// How many deliveries the last run left pending, where it ended in order: saves reading the spool to find out.
+pub fn pending_at_rest(spool_dir: &Path) -> Option<usize> {
+    read(spool_dir).pending
+}
+
+fn read(spool_dir: &Path) -> Content {
     let path = path(spool_dir);
     let content = match fs::read(&path) {
         Ok(bytes) => serde_json::from_slice::<Content>(&bytes).map_err(|error| error.to_string()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Healths::new(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Content::default(),
         Err(error) => Err(error.to_string()),
     };
     match content {
-        Ok(content) if content.v <= VERSION => content.subscriptions,
-        Ok(_) => Healths::new(),
+        Ok(content) if content.v <= VERSION => content,
+        Ok(_) => Content::default(),
         Err(error) => {
             log::warn!("{} cannot be read: {error}; health is counted anew", path.display());
-            Healths::new()
+            Content::default()
         }
     }
 }
 
 /// Replaces the file, unsynced: after a power loss health is counted anew.
-pub(super) fn write(spool_dir: &Path, healths: &Healths) -> io::Result<()> {
-    let content = Content { v: VERSION, subscriptions: healths.clone() };
+pub(super) fn write(spool_dir: &Path, healths: &Healths, pending: Option<usize>) -> io::Result<()> {
+    let content = Content { v: VERSION, pending, subscriptions: healths.clone() };
     files::replace(&path(spool_dir), &serde_json::to_vec(&content)?)
 }

@@ -499,6 +499,11 @@ impl Journal {
         Ok((attempts, accepted.into_body()))
     }
 
+    /// How many deliveries are not finished.
+    pub(super) fn pending(&self) -> usize {
+        self.deliveries.len()
+    }
+
     /// Whether finished work takes more room than what is still wanted.
     pub(super) fn is_wasteful(&self) -> bool {
         let total: u64 = self.segments.iter().map(|segment| segment.length).sum();

@@ -29,7 +29,7 @@ pub use evidence::{
     add_line as add_evidence_line,
 };
 pub use files::{check_owner, write_atomic};
-pub use health::{Healths, read_healths};
+pub use health::{Healths, pending_at_rest, read_healths};
 pub use inbox::{InboxName, Taken, put as put_in_inbox};
 pub use journal::LastAttempt;
 pub use listing::{
@@ -180,6 +180,9 @@ impl Store {
             _lock: lock,
         };
         let recovered = store.recover(specs)?;
+        if pending_at_rest(&store.options.spool_dir).is_some() {
+            store.keep_healths(&recovered.healths, false);
+        }
         Ok((store, recovered))
     }
 
@@ -192,9 +195,12 @@ impl Store {
         self.dead_letters.clear();
     }
 
-    /// Keeps how the subscriptions fare for the next start; a failure is logged and matters to nobody else.
-    pub fn keep_healths(&self, healths: &Healths) {
-        if let Err(error) = health::write(&self.options.spool_dir, healths) {
+    /// Keeps how the subscriptions fare for the next start; at the end of a run, also how much is left. A failure is
+    /// logged and matters to nobody else.
+    pub fn keep_healths(&self, healths: &Healths, at_end: bool) {
+        let is_whole = at_end && self.broken.is_empty();
+        let pending = is_whole.then(|| self.journals.values().map(Journal::pending).sum());
+        if let Err(error) = health::write(&self.options.spool_dir, healths, pending) {
             log::warn!("health.json not written: {error}; deliveries go on");
         }
     }
