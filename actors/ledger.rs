@@ -449,9 +449,14 @@ impl Handler<ReadDeadLetter> for Ledger {
     type Result = Result<DeadLetter, NotRead>;
 
     fn handle(&mut self, message: ReadDeadLetter, _: &mut Self::Context) -> Self::Result {
-        self.store
-            .read_dead_letter(&message.spec, message.id)
-            .map_err(|error| NotRead(format!("no dead letter {} of {}: {error}", message.id, message.spec)))
+        let ReadDeadLetter { spec, id } = message;
+        self.store.read_dead_letter(&spec, id).map_err(|error| match error.is_not_found() {
+            true => NotRead(format!(
+                "there is no dead letter {id} of {spec}: it arrived meanwhile, or is another SPEC's; spec-notify list \
+                 --state dead_letter has them all"
+            )),
+            false => NotRead(format!("the dead letter {id} of {spec}: {error}")),
+        })
     }
 }
 

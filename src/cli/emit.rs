@@ -116,7 +116,7 @@ fn read(options: &Options, config: &Config) -> Result<Vec<Given>, Failure> {
 pub(super) fn read_telemetry(path: &Path, config: &Config) -> Given {
     let absolute = std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let bytes = read_bounded(&absolute, MAX_EVENT_BYTES as u64 + 1)
-        .map_err(|error| format!("cannot read {}: {error}; nothing was emitted for it", path.display()))?;
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     let paths = RepoPaths { root: &config.repo, evidence_dir: &config.evidence_dir };
     telemetry::read(&absolute, &bytes, &paths).map_err(|error| error.to_string())
 }

@@ -72,7 +72,7 @@ pub(super) fn run(global: &Global, options: Options, screen: &mut Screen) -> Res
 }
 
 /// What people read: a line of columns for each delivery, and below it its id, its event and what went wrong.
-fn lines(deliveries: &[Listed], now: Timestamp, width: usize) -> Vec<Line> {
+pub(super) fn lines(deliveries: &[Listed], now: Timestamp, width: usize) -> Vec<Line> {
     let heading = ["STATE", "SUBSCRIPTION", "EVENT", "TRIES", "LAST", "AGE", "NEXT"].map(str::to_owned);
     let rows = deliveries.iter().map(|delivery| row(delivery, now, width));
     let mut table = columns(std::iter::once(heading).chain(rows)).into_iter();

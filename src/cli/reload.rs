@@ -7,7 +7,10 @@ use super::{Exit, Failure, Global, load};
 use crate::config::Report;
 use crate::control::{Client, ClientError, Request};
 
-/// How long the runtime may take: it reads a file, and perhaps the system's trust roots.
+/// How long the runtime may take to be there.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// How long it may take then: it reads a file, and perhaps the system's trust roots.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure> {
@@ -17,7 +20,7 @@ pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure>
         return Ok(tell(&loaded.report(), screen));
     };
     let spool_dir = &config.spool_dir;
-    let asked = Client::connect(spool_dir, PATIENCE)
+    let asked = Client::connect(spool_dir, CONNECT)
         .and_then(|mut client| client.request::<Report>(&Request::Reload {}, PATIENCE));
     let report = asked.map_err(|error| match error {
         ClientError::Unreachable(_) => {

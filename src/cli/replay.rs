@@ -9,10 +9,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::ask::{Source, moment};
-use super::render::{Line, Screen, Tone, columns};
+use super::list::lines;
+use super::render::{Line, Screen, Tone, wrap};
 use super::send::{DRAIN, PATIENCE, show};
 use super::{Exit, Failure, Global, OFF, load_config};
 use crate::actors::RequestError;
+use crate::clock;
 use crate::control::{SentReport, counted};
 use crate::delivery::{DeliveryId, OPEN_AFTER, SubscriptionId};
 use crate::env::Environment;
@@ -156,12 +158,7 @@ fn dry_run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Ex
     } else if letters.is_empty() {
         screen.note("nothing matches: nothing would be sent");
     } else {
-        let row = |letter: &Listed| {
-            [letter.id.to_string(), letter.subscription.to_string(), letter.idempotency_key.to_string()]
-        };
-        columns(letters.iter().map(row))
-            .into_iter()
-            .for_each(|text| screen.print(&Line::new(Tone::Plain, text)));
+        lines(&letters, clock::now(), screen.width()).iter().for_each(|line| screen.print(line));
         let what = counted(letters.len(), "dead letter", "dead letters");
         screen.note(format_args!("{what} would be sent again; nothing was sent"));
     }
@@ -218,7 +215,9 @@ fn tell(replayed: &[Replayed], screen: &mut Screen) {
     let count = |outcome: &str| replayed.iter().filter(|one| one.outcome == outcome).count();
     for one in replayed.iter().filter(|one| one.outcome == "failed") {
         let error = one.error.as_deref().unwrap_or("unknown");
-        screen.line(Tone::Bad, format_args!("failed: {} to {}: {error}", one.id, one.subscription));
+        screen.line(Tone::Bad, format_args!("failed: {} to {}", one.id, one.subscription));
+        let lines = wrap(error, "  ", screen.width());
+        lines.into_iter().for_each(|text| screen.print(&Line::new(Tone::Plain, text)));
     }
     let arrived = count("delivered");
     let tone = if arrived == replayed.len() { Tone::Good } else { Tone::Warning };

@@ -65,7 +65,7 @@ impl StoreError {
     }
 
     /// Whether it is simply not there.
-    fn is_not_found(&self) -> bool {
+    pub fn is_not_found(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound
     }
 }

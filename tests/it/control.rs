@@ -66,7 +66,7 @@ fn every_documented_command_answers_and_an_unknown_one_is_told_so() {
     assert_eq!(ask(json!({"command": "reload"}))["ok"]["ok"], true);
     let replay =
         json!({"command": "replay", "spec": "SPEC-1", "delivery_id": "0193e5a1-7f00-4abc-8def-0123456789ab"});
-    assert!(ask(replay)["error"].as_str().unwrap().contains("no dead letter"));
+    assert!(ask(replay)["error"].as_str().unwrap().contains("there is no dead letter"));
     assert!(
         ask(json!({"command": "stop"}))["error"]
             .as_str()
