@@ -47,7 +47,7 @@ impl Survey {
             survey.damaged.extend(damaged.map(|name| format!("{spec}/{name}")));
             let letters = dir.join("dead-letter");
             for id in dead_letter::ids(&letters) {
-                match dead_letter::read(&letters, id) {
+                match dead_letter::head(&letters, id) {
                     Ok(letter) => {
                         let none = DeadLetterCount { count: 0, oldest: letter.dead_at };
                         let of = survey.dead_letters.entry(letter.subscription).or_insert(none);
