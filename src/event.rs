@@ -234,6 +234,13 @@ impl IdempotencyKey {
         Self(key.into())
     }
 
+    /// The key of a task that became Done for the `times`th time. Several lists of a SPEC may have the same id: `list` says
+    /// which one it is.
+    pub fn of_task(spec: &SpecId, list: &str, id: &str, times: u32) -> Self {
+        let (list, id) = (printable(list, 160), printable(id, 160));
+        Self(format!("{spec}:{list}#{id}:done-{times}").into())
+    }
+
     /// A key no other event has: for events that have no natural identity, such as a test.
     pub fn unique(spec: &SpecId, what: &str) -> Self {
         Self(format!("{spec}:{}:{}", printable(what, 200), Uuid::new_v4()).into())

@@ -16,6 +16,7 @@ mod replay;
 mod send;
 mod serve;
 mod status;
+mod top;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -113,6 +114,8 @@ enum Command {
     Replay(replay::Options),
     /// How the runtime and each subscription fare, and what to do about it
     Status(status::Options),
+    /// A live screen: subscriptions, queues, recent attempts, dead letters
+    Top(top::Options),
     /// Validate the config and say everything that is wrong with it
     #[command(after_help = "Example:\n  spec-notify check --config .spec-kit/config.toml")]
     Check,
@@ -151,8 +154,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let json = cli.global.json || cli.global.format == Format::Json;
     let level = match cli.command {
         Command::Serve(_) => LevelFilter::Info,
-        // Tells itself what happens.
-        Command::Demo => LevelFilter::Off,
+        // Tell themselves what happens.
+        Command::Demo | Command::Top(_) => LevelFilter::Off,
         _ => LevelFilter::Warn,
     };
     logging::start(cli.global.quiet, cli.global.verbose, level);
@@ -167,6 +170,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::List(options) => list::run(&cli.global, options, &mut screen),
         Command::Replay(options) => replay::run(&cli.global, &options, &mut screen),
         Command::Status(options) => status::run(&cli.global, &options, &mut screen),
+        Command::Top(options) => top::run(&cli.global, &options, &mut screen),
         Command::Explain(options) => explain::run(&cli.global, &options, &mut screen),
         Command::Reload => reload::run(&cli.global, &mut screen),
         Command::Drain(options) => drain::run(&cli.global, &options, &mut screen),

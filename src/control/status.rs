@@ -248,7 +248,7 @@ impl StatusReport {
             parts.push(format!("{} pending", self.pending));
         }
         if unresolved && self.runtime.is_none() {
-            parts.push("no runtime is running".to_owned());
+            parts.push("no runtime answers".to_owned());
         }
         unresolved.then(|| format!("spec-notify: {} (see spec-notify status)", parts.join(", ")))
     }

@@ -431,3 +431,49 @@ fn completions_and_manual_pages_name_every_command() {
         assert_says(&sandbox.run(&[&command, "--help"]), 0, &["Example", "spec-notify"]);
     }
 }
+
+#[test]
+fn every_command_says_2_to_a_wrong_config_and_knows_when_webhooks_are_off() {
+    let sandbox = Sandbox::new(&[("one", "http://127.0.0.1:9/", "")]);
+    let config = sandbox.path().join(".spec-kit/config.toml");
+    let good = fs::read_to_string(&config).unwrap();
+    let event =
+        sandbox.write("event.json", r#"{"event":{"type":"spec-kit.webhook.test"},"spec":{"id":"SPEC-1"}}"#);
+    let event = event.to_str().unwrap();
+    let id = "0193e5a1-7f00-4abc-8def-0123456789ab";
+    let commands: [(&[&str], i32); 12] = [
+        (&["serve"], 2),
+        (&["emit", "--event", event], 0),
+        (&["test", "SPEC-1", "--subscription", "one"], 2),
+        (&["list"], 0),
+        (&["replay", "SPEC-1", "--delivery-id", id], 2),
+        (&["replay", "--all"], 2),
+        (&["status"], 0),
+        (&["status", "--banner"], 0),
+        (&["check"], 0),
+        (&["explain", "--event", event], 0),
+        (&["reload"], 3),
+        (&["drain"], 2),
+    ];
+    fs::write(&config, good.replace("enabled = true", "enabled = false")).unwrap();
+    for (command, code) in commands {
+        assert_says(&sandbox.run(command), code, &[]);
+    }
+    assert!(!sandbox.spool().exists(), "off: no file");
+    fs::write(&config, good.replace("enabled = true", "enabled = true\nmax_pending = 0")).unwrap();
+    for (command, _) in commands {
+        assert_says(&sandbox.run(command), 2, &["`max_pending` is 0"]);
+    }
+    for wrong in [
+        &["list", "a/b"][..],
+        &["replay", "SPEC-1"],
+        &["replay", "SPEC-1", "--all", "--delivery-id", id],
+        &["test"],
+        &["drain", "--timeout", "soon"],
+        &["top"],
+        &["completions", "tcsh"],
+        &["nonsense"],
+    ] {
+        assert_says(&sandbox.run(wrong), 2, &["error"]);
+    }
+}

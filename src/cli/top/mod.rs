@@ -1,0 +1,220 @@
+//! `spec-notify top`: a live screen of subscriptions, deliveries and attempts, from which a dead letter can be replayed.
+
+mod model;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use actix_rt::System;
+use actix_rt::signal::unix::{SignalKind, signal};
+use clap::Args;
+use futures_util::future::select;
+use ratatui::crossterm::event::{self, Event, KeyEventKind};
+
+use super::ask::Source;
+use super::render::Screen;
+use super::send::PATIENCE;
+use super::{Exit, Failure, Global};
+use crate::clock;
+use crate::control::{Client, ClientError, Request, SentReport};
+use crate::delivery::DeliveryId;
+use crate::event::SpecId;
+use crate::store::{DeliveryState, MAX_TRIED, Query, Tried, TriedQuery};
+use model::{Action, Model, Snapshot};
+
+/// How often the screen looks for keys and news.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Deliveries and attempts that are looked at.
+const ROWS: usize = 200;
+
+/// How long a runtime may take to be there.
+const CONNECT: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  spec-notify top
+
+Keys: q quit, Tab next pane, arrows move, Enter opens a delivery, r replays a dead letter, / filters, a all deliveries,
+w warnings, ? help. Needs a terminal; elsewhere use spec-notify status and list.")]
+pub(super) struct Options {
+    /// Seconds from one look to the next
+    #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    interval: u64,
+}
+
+/// What the worker is asked.
+enum Job {
+    Refresh { all: bool },
+    Open(SpecId, DeliveryId),
+}
+
+/// What the screen hears.
+enum News {
+    Learned(Box<Snapshot>),
+    Trouble(String),
+    Attempts(DeliveryId, Vec<Tried>),
+    Replayed(String),
+    /// The process is to end.
+    End,
+}
+
+pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
+    if screen.is_json() || !io::stdout().is_terminal() || !io::stdin().is_terminal() {
+        return Err(Failure::usage("top needs a terminal: use spec-notify status or list here"));
+    }
+    let source = Source::find(global, screen)?;
+    let spool_dir = source.config.spool_dir.clone();
+    let (jobs, waiting) = mpsc::sync_channel(4);
+    let (tell, news) = mpsc::sync_channel(16);
+    let telling = tell.clone();
+    // Not joined: it may wait for a runtime that hangs, and writes nothing.
+    thread::spawn(move || work(source, &waiting, &telling));
+    let telling = tell.clone();
+    thread::spawn(move || {
+        wait_for_the_end();
+        // The screen may be gone by now.
+        drop(telling.send(News::End));
+    });
+    let mut terminal = ratatui::try_init()
+        .map_err(|error| Failure::failed(format!("the terminal cannot be used: {error}")))?;
+    let shown =
+        Loop { jobs, tell, news, spool_dir }.run(&mut terminal, Duration::from_secs(options.interval));
+    let restored = ratatui::try_restore();
+    shown.and(restored).map_err(|error| Failure::failed(format!("the terminal failed: {error}")))?;
+    Ok(Exit::Done)
+}
+
+/// What stands between keys, news and the screen.
+struct Loop {
+    jobs: SyncSender<Job>,
+    tell: SyncSender<News>,
+    news: Receiver<News>,
+    spool_dir: PathBuf,
+}
+
+impl Loop {
+    fn run(&self, terminal: &mut ratatui::DefaultTerminal, interval: Duration) -> io::Result<()> {
+        let mut model = Model::new();
+        let mut looked: Option<Instant> = None;
+        let mut is_asking = false;
+        loop {
+            for news in self.news.try_iter() {
+                match news {
+                    News::Learned(snapshot) => {
+                        is_asking = false;
+                        model.learn(*snapshot);
+                    }
+                    News::Trouble(trouble) => {
+                        is_asking = false;
+                        model.trouble = Some(trouble);
+                    }
+                    News::End => return Ok(()),
+                    News::Attempts(id, attempts) => model.opened(id, attempts),
+                    News::Replayed(note) => {
+                        model.note = note;
+                        looked = None;
+                    }
+                }
+            }
+            // One question at a time: a slow answer is not asked for again.
+            if !is_asking && looked.is_none_or(|looked| looked.elapsed() >= interval) {
+                is_asking = self.jobs.try_send(Job::Refresh { all: model.all }).is_ok();
+                looked = Some(Instant::now());
+            }
+            terminal.draw(|frame| view::draw(&model, clock::now(), frame))?;
+            if !event::poll(TICK)? {
+                continue;
+            }
+            let Event::Key(key) = event::read()? else { continue };
+            if key.kind != KeyEventKind::Press {
+                continue;
+            }
+            model.note.clear();
+            match model.press(key) {
+                Action::Nothing => {}
+                Action::Quit => return Ok(()),
+                Action::Refresh => looked = None,
+                Action::Open(spec, id) => {
+                    if self.jobs.try_send(Job::Open(spec, id)).is_err() {
+                        model.note = "the runtime is slow to answer: try again".to_owned();
+                    }
+                }
+                Action::Replay(spec, id) => self.replay(spec, id),
+            }
+        }
+    }
+
+    /// Replays on a thread of its own: an endpoint may take its time.
+    fn replay(&self, spec: SpecId, id: DeliveryId) {
+        let (tell, spool_dir) = (self.tell.clone(), self.spool_dir.clone());
+        thread::spawn(move || {
+            let request = Request::Replay { spec: spec.clone(), delivery_id: id };
+            let sent = Client::connect(&spool_dir, CONNECT)
+                .and_then(|mut client| client.request::<SentReport>(&request, PATIENCE));
+            let told = match sent {
+                Ok(report) => match (report.outcome.as_str(), report.error) {
+                    (_, Some(error)) => format!("{id} failed again: {error}"),
+                    (outcome, None) => format!("{id}: {outcome} in {:.0} ms", report.latency_ms),
+                },
+                Err(ClientError::Unreachable(_)) => {
+                    format!("no runtime is running: spec-notify replay {spec} --delivery-id {id}")
+                }
+                Err(ClientError::Refused(error)) => error,
+            };
+            // The screen may be gone by now.
+            drop(tell.send(News::Replayed(told)));
+        });
+    }
+}
+
+/// Returns at SIGTERM or SIGHUP: the terminal is to be left as it was found.
+fn wait_for_the_end() {
+    System::new().block_on(async {
+        if let (Ok(mut terminate), Ok(mut hangup)) =
+            (signal(SignalKind::terminate()), signal(SignalKind::hangup()))
+        {
+            select(pin!(terminate.recv()), pin!(hangup.recv())).await;
+        } else {
+            std::future::pending::<()>().await;
+        }
+    });
+}
+
+/// Asks the runtime, or the disk, one question after the other.
+fn work(mut source: Source, jobs: &Receiver<Job>, tell: &SyncSender<News>) {
+    while let Ok(job) = jobs.recv() {
+        let news = match job {
+            Job::Refresh { all } => look(&mut source, all).map(|snapshot| News::Learned(Box::new(snapshot))),
+            Job::Open(spec, id) => {
+                let query = TriedQuery { spec: Some(spec), delivery_id: Some(id), limit: MAX_TRIED };
+                source.tried(&query).map(|attempts| News::Attempts(id, attempts))
+            }
+        };
+        if tell.send(news.unwrap_or_else(|failure| News::Trouble(failure.message))).is_err() {
+            return;
+        }
+    }
+}
+
+fn look(source: &mut Source, all: bool) -> Result<Snapshot, Failure> {
+    use DeliveryState::{DeadLetter, Dropped, InFlight, Pending};
+    let states = if all { Vec::new() } else { vec![DeadLetter, Dropped, InFlight, Pending] };
+    let query = Query { spec: None, subscription: None, states, since: None, before: None, limit: ROWS };
+    let attempts = TriedQuery { spec: None, delivery_id: None, limit: 50 };
+    Ok(Snapshot {
+        at: clock::now(),
+        status: source.status()?,
+        deliveries: source.list(&query)?.deliveries,
+        attempts: source.tried(&attempts)?,
+        silent: source.silent().map(str::to_owned),
+    })
+}

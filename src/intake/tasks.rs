@@ -1,0 +1,389 @@
+//! Task tables: rows of Markdown tables that have a status column, and which of them became Done. Given texts, opens
+//! nothing.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path};
+
+use pulldown_cmark::{Event as Markdown, Options, Parser, Tag, TagEnd};
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Event, EventKind, EvidencePaths, IdempotencyKey, SpecId, Task, printable};
+
+/// The statuses that mean Done, as [`plain`] writes them.
+const DONE: [&str; 3] = ["done", "complete", "completed"];
+
+/// Longest id and title that is kept, in characters.
+const LONGEST: usize = 160;
+
+/// Where a table's text comes from.
+#[derive(Clone, Debug)]
+pub struct TaskFile<'a> {
+    /// The file, relative to the repo.
+    pub path: &'a Path,
+    /// The evidence tree's root, relative to the repo.
+    pub evidence_dir: &'a Path,
+    /// Whose tasks they are where nothing says it.
+    pub tracker: &'a SpecId,
+    /// Further statuses that mean Done, such as `In Review`.
+    pub extra_done: &'a [String],
+}
+
+/// One row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskRow {
+    /// As the table has it.
+    pub id: String,
+    /// Where there is a column for it.
+    pub title: Option<String>,
+    /// As the table has it, without emphasis.
+    pub status: String,
+    /// Whether that means Done.
+    pub is_done: bool,
+    /// Whose task it is.
+    pub spec: SpecId,
+}
+
+impl TaskFile<'_> {
+    /// The rows of all tables of a text that have an id and a status column, in order; the first of an id counts.
+    pub fn rows(&self, text: &str) -> Vec<TaskRow> {
+        let mut rows: Vec<TaskRow> = Vec::new();
+        let mut seen = std::collections::HashSet::new();
+        for table in tables(text) {
+            let Some((heading, body)) = table.split_first() else { continue };
+            let Some(columns) = Columns::of(heading, self.is_of_a_spec()) else { continue };
+            let found = body.iter().filter_map(|row| self.row(row, &columns));
+            rows.extend(found.filter(|row| seen.insert(row.id.clone())));
+        }
+        rows
+    }
+
+    /// Whether it is a SPEC's own `tasks.md`, and not the repo's tracker.
+    fn is_of_a_spec(&self) -> bool {
+        self.path.file_name().is_some_and(|name| name == "tasks.md")
+    }
+
+    fn row(&self, cells: &[String], columns: &Columns) -> Option<TaskRow> {
+        let cell =
+            |column: Option<usize>| cells.get(column?).map(|text| text.trim()).filter(|text| is_filled(text));
+        let id = printable(cell(Some(columns.id))?, LONGEST);
+        let status = cell(Some(columns.status))?;
+        let word = plain(status);
+        let extra = self.extra_done.iter().any(|extra| plain(extra) == word);
+        let spec = cell(columns.prd)
+            .and_then(|path| self.spec_in(path))
+            .or_else(|| self.spec_in(cell(columns.evidence)?))
+            .or_else(|| self.path.components().rev().skip(1).find_map(spec_of_folder));
+        Some(TaskRow {
+            id,
+            title: cell(columns.title).map(|title| printable(title, LONGEST)),
+            is_done: extra || DONE.contains(&word.as_str()),
+            status: printable(status, LONGEST),
+            spec: spec.unwrap_or_else(|| self.tracker.clone()),
+        })
+    }
+
+    /// The SPEC whose folder a path leads through. Within the evidence tree that is the folder below `commands` or
+    /// `consensus`: the tree itself is a SPEC's too.
+    fn spec_in(&self, cell: &str) -> Option<SpecId> {
+        let words =
+            cell.split(|c: char| c.is_whitespace() || matches!(c, '`' | '(' | ')' | ',' | ';' | '<' | '>'));
+        words.filter(|word| word.contains('/')).find_map(|word| {
+            let path = Path::new(word);
+            let folders = match path.strip_prefix(self.evidence_dir) {
+                Ok(inside) => inside,
+                Err(_) => path,
+            };
+            folders.components().find_map(spec_of_folder)
+        })
+    }
+}
+
+fn spec_of_folder(folder: Component<'_>) -> Option<SpecId> {
+    let name = folder.as_os_str().to_str()?;
+    name.starts_with("SPEC-").then(|| name.parse().ok()).flatten()
+}
+
+/// Which columns of a table mean what.
+struct Columns {
+    id: usize,
+    status: usize,
+    title: Option<usize>,
+    prd: Option<usize>,
+    evidence: Option<usize>,
+}
+
+impl Columns {
+    /// `None` where there is no status or no id.
+    fn of(heading: &[String], is_of_a_spec: bool) -> Option<Self> {
+        let heading: Vec<String> = heading.iter().map(|cell| plain(cell)).collect();
+        let find =
+            |names: &[&str]| names.iter().find_map(|name| heading.iter().position(|cell| cell == name));
+        let ids: &[&str] =
+            if is_of_a_spec { &["task id", "id", "order", "task"] } else { &["task id", "id", "task"] };
+        let id = find(ids)?;
+        Some(Self {
+            id,
+            status: find(&["status", "task status"])?,
+            title: find(&["title", "task", "description", "name", "summary"]).filter(|column| *column != id),
+            prd: find(&["prd", "spec"]),
+            evidence: find(&["evidence"]),
+        })
+    }
+}
+
+/// A cell as a word to compare: letters, digits and inner hyphens in lower case; emphasis, emoji and signs do not count.
+fn plain(cell: &str) -> String {
+    let kept: String = cell.chars().map(|c| if c.is_alphanumeric() || c == '-' { c } else { ' ' }).collect();
+    let words = kept.split_whitespace().map(|word| word.trim_matches('-').to_lowercase());
+    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+/// Whether a cell says something: dashes stand for nothing, and so do placeholders that a template left.
+fn is_filled(text: &str) -> bool {
+    let is_placeholder = text.contains("${") && text.contains('}');
+    !is_placeholder && text.chars().any(char::is_alphanumeric)
+}
+
+/// All tables of a text, each row as the texts of its cells, the heading first. What is struck through is not there.
+fn tables(text: &str) -> Vec<Vec<Vec<String>>> {
+    let mut tables: Vec<Vec<Vec<String>>> = Vec::new();
+    let mut struck = 0;
+    let mut in_cell = false;
+    for event in Parser::new_ext(text, Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH) {
+        let mut add = |text: &str| {
+            if let Some(cell) = tables.last_mut().and_then(|table| table.last_mut()?.last_mut())
+                && in_cell
+                && struck == 0
+            {
+                cell.push_str(text);
+            }
+        };
+        match event {
+            Markdown::Text(text) | Markdown::Code(text) => add(&text),
+            Markdown::SoftBreak | Markdown::HardBreak => add(" "),
+            Markdown::Start(Tag::Table(_)) => tables.push(Vec::new()),
+            Markdown::Start(Tag::TableHead | Tag::TableRow) => {
+                tables.last_mut().into_iter().for_each(|table| table.push(Vec::new()));
+            }
+            Markdown::Start(Tag::TableCell) => {
+                in_cell = true;
+                let row = tables.last_mut().and_then(|table| table.last_mut());
+                row.into_iter().for_each(|row| row.push(String::new()));
+            }
+            Markdown::End(TagEnd::TableCell) => in_cell = false,
+            Markdown::Start(Tag::Strikethrough) => struck += 1,
+            Markdown::End(TagEnd::Strikethrough) => struck -= 1,
+            _ => {}
+        }
+    }
+    tables
+}
+
+/// What is remembered of one task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskState {
+    /// Whether it was Done when it was last seen.
+    pub done: bool,
+    /// How often it became Done.
+    pub times: u32,
+}
+
+/// What is remembered of a file's tasks: also of those that are not in it now, so that a file half written, or a branch
+/// that is switched to and fro, invents nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TaskStates(BTreeMap<String, TaskState>);
+
+impl TaskStates {
+    /// Takes the file's rows in; returns those that became Done, and how often each has by now.
+    pub fn apply<'a>(&mut self, rows: &'a [TaskRow]) -> Vec<(&'a TaskRow, u32)> {
+        let mut became_done = Vec::new();
+        for row in rows {
+            let state = self.0.entry(row.id.clone()).or_default();
+            if row.is_done && !state.done {
+                state.times += 1;
+                became_done.push((row, state.times));
+            }
+            state.done = row.is_done;
+        }
+        became_done
+    }
+}
+
+/// The event of a task that became Done for the `times`th time.
+pub fn event(row: &TaskRow, times: u32, file: &TaskFile<'_>) -> Event {
+    let list = file.path.to_string_lossy();
+    let key = IdempotencyKey::of_task(&row.spec, &list, &row.id, times);
+    let mut event = Event::new(EventKind::TaskCompleted, row.spec.clone(), key);
+    event.task = Some(Task {
+        id: row.id.clone(),
+        title: row.title.clone(),
+        status: Some(row.status.clone()),
+        extra: serde_json::Map::new(),
+    });
+    let paths = file.path.to_str().map(str::to_owned).into_iter().collect();
+    event.evidence = Some(EvidencePaths { paths, extra: serde_json::Map::new() });
+    event
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(path: &str, text: &str) -> Vec<(String, String, bool, String)> {
+        let tracker = "SPEC-TRACKER".parse().unwrap();
+        let extra_done = ["In Review".to_owned()];
+        let file = TaskFile {
+            path: Path::new(path),
+            evidence_dir: Path::new("docs/SPEC-OPS-004-hooks/evidence"),
+            tracker: &tracker,
+            extra_done: &extra_done,
+        };
+        let row = |row: TaskRow| (row.id, row.status, row.is_done, row.spec.to_string());
+        file.rows(text).into_iter().map(row).collect()
+    }
+
+    fn ids(path: &str, text: &str) -> Vec<(String, bool)> {
+        read(path, text).into_iter().map(|(id, _, done, _)| (id, done)).collect()
+    }
+
+    fn pair(id: &str, done: bool) -> (String, bool) {
+        (id.to_owned(), done)
+    }
+
+    #[test]
+    fn a_status_is_compared_without_emphasis_emoji_and_case() {
+        for (cell, done) in [
+            ("Done", true),
+            ("**DONE**", true),
+            ("✅ done", true),
+            ("`Complete`", true),
+            ("*Completed* 🎉", true),
+            ("in-review", false),
+            ("In Review", true),
+            ("Not done", false),
+            ("~~Done~~ In Progress", false),
+            ("Done (partly)", false),
+            ("Backlog", false),
+        ] {
+            let text = format!("| ID | Status |\n|---|---|\n| T1 | {cell} |\n");
+            assert_eq!(ids("SPEC.md", &text), [pair("T1", done)], "{cell}");
+        }
+    }
+
+    #[test]
+    fn the_id_comes_from_the_first_column_that_is_meant_for_it() {
+        let table = |heading: &str| format!("| {heading} | Status |\n|---|---|---|\n| 1 | T1 | Done |\n");
+        assert_eq!(ids("SPEC.md", &table("Order | Task ID")), [pair("T1", true)]);
+        assert_eq!(ids("SPEC.md", &table("**ID** | Title")), [pair("1", true)]);
+        assert_eq!(ids("SPEC.md", &table("Order | Task")), [pair("T1", true)]);
+        assert_eq!(ids("docs/SPEC-9-x/tasks.md", &table("Order | Task")), [pair("1", true)]);
+        assert_eq!(ids("docs/SPEC-9-x/tasks.md", &table("Order | Task ID")), [pair("T1", true)]);
+        assert_eq!(ids("SPEC.md", &table("Order | Owner")), []);
+        assert_eq!(ids("SPEC.md", "| ID | Owner |\n|---|---|\n| T1 | Done |\n"), [], "no status column");
+    }
+
+    #[test]
+    fn the_spec_comes_from_the_prd_then_the_evidence_then_the_folder() {
+        let spec = |path: &str, prd: &str, evidence: &str| {
+            let text = format!(
+                "| ID | Status | PRD | Evidence |\n|---|---|---|---|\n| T1 | Done | {prd} | {evidence} |\n"
+            );
+            read(path, &text)[0].3.clone()
+        };
+        let prd = "docs/SPEC-KIT-010-migration/PRD.md";
+        let commands = "docs/SPEC-OPS-004-hooks/evidence/commands/SPEC-KIT-013/spec-plan_1.json";
+        assert_eq!(spec("SPEC.md", prd, commands), "SPEC-KIT-010-migration");
+        assert_eq!(spec("SPEC.md", "", commands), "SPEC-KIT-013");
+        assert_eq!(spec("SPEC.md", "-", &format!("`{commands}` and more")), "SPEC-KIT-013");
+        assert_eq!(spec("SPEC.md", "", "docs/SPEC-OPS-004-hooks/evidence/commands"), "SPEC-TRACKER");
+        assert_eq!(spec("docs/SPEC-9-x/tasks.md", "", ""), "SPEC-9-x");
+        assert_eq!(spec("SPEC.md", "see chat", ""), "SPEC-TRACKER");
+    }
+
+    #[test]
+    fn warts_cost_their_own_row_at_most() {
+        let text = "\
+Intro | with a pipe
+
+| ID | Title | Status |
+| --- | --- | --- |
+| T1 | a `code | pipe` splits as GFM says | Done |
+| T2 | escaped `a \\| b` | Done |
+| T3 | missing
+| T4 | extra | Done | cell | and more |
+| | no id | Done |
+| ${id} | placeholder | Done |
+| T2 | again | Backlog |
+
+```
+| ID | Status |
+| --- | --- |
+| T5 | Done |
+```
+
+| ID | Status |
+| :-: | ---: |
+| T6 | Done |
+";
+        let expected = [pair("T2", true), pair("T4", true), pair("T6", true)];
+        let found: Vec<_> = ids("SPEC.md", text).into_iter().filter(|(id, _)| id != "T1").collect();
+        assert_eq!(found, expected);
+        for text in
+            ["", "| ID | Status |", "| ID | Status |\n|---|", "\u{feff}| ID | Status |\n|-|-|\n| A | Done |"]
+        {
+            ids("SPEC.md", text);
+        }
+    }
+
+    fn rows(states: &[(u8, Option<bool>)]) -> Vec<TaskRow> {
+        let row = |(id, done): &(u8, Option<bool>)| {
+            let is_done = (*done)?;
+            Some(TaskRow {
+                id: format!("T{id}"),
+                title: None,
+                status: String::new(),
+                is_done,
+                spec: "S".parse().unwrap(),
+            })
+        };
+        states.iter().filter_map(row).collect()
+    }
+
+    proptest! {
+        /// Versions of a file: each task absent, open or Done. Whatever versions are skipped, no transition is found that
+        /// is not found when none is, and a task that is Done in the end and was seen open is found at least once.
+        #[test]
+        fn skipping_versions_never_invents_a_transition(
+            versions in proptest::collection::vec(proptest::collection::vec(proptest::option::of(any::<bool>()), 4), 1..12),
+            kept in proptest::collection::vec(any::<bool>(), 12),
+        ) {
+            let versions: Vec<Vec<(u8, Option<bool>)>> =
+                versions.into_iter().map(|states| (0..).zip(states).collect()).collect();
+            let count = |versions: &mut dyn Iterator<Item = &Vec<(u8, Option<bool>)>>| {
+                let mut states = TaskStates::default();
+                let mut found: BTreeMap<String, u32> = BTreeMap::new();
+                for version in versions {
+                    for (row, times) in states.apply(&rows(version)) {
+                        let so_far = found.entry(row.id.clone()).or_default();
+                        *so_far += 1;
+                        assert_eq!(*so_far, times);
+                    }
+                }
+                found
+            };
+            let all = count(&mut versions.iter());
+            let some = count(&mut versions.iter().zip(&kept).filter(|(_, kept)| **kept).map(|(version, _)| version));
+            for (id, times) in some {
+                prop_assert!(times <= all.get(&id).copied().unwrap_or(0), "{}", id);
+            }
+        }
+
+        #[test]
+        fn any_text_is_read_without_a_panic(text in "[ -~|\\n`*_\\\\-]{0,400}") {
+            ids("SPEC.md", &text);
+            ids("docs/SPEC-1/tasks.md", &format!("| ID | Status |\n|---|---|\n{text}"));
+        }
+    }
+}
