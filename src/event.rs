@@ -166,6 +166,11 @@ pub struct SpecId(Arc<str>);
 pub struct InvalidSpecId(String);
 
 impl SpecId {
+    /// Whose tasks those of the repo's tracker are that name no SPEC.
+    pub fn tracker() -> Self {
+        Self("SPEC-TRACKER".into())
+    }
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -24,6 +24,7 @@ pub mod runtime;
 pub mod secret;
 pub mod sign;
 pub mod store;
+mod watch;
 
 pub use actors::{EmitError, Receipt, RequestError};
 pub use config::Config;

@@ -40,7 +40,7 @@ fn sources() -> Vec<(String, String)> {
 fn floor(module: &str) -> Option<usize> {
     const FLOORS: [&[&str]; 6] = [
         &["event", "filter", "sign", "secret", "delivery", "payload"],
-        &["clock", "env", "http", "config", "store", "intake"],
+        &["clock", "env", "http", "config", "store", "intake", "watch"],
         &["actors"],
         &["control"],
         &["runtime"],

@@ -16,7 +16,8 @@ use crate::config::Config;
 use crate::control::{Client, ClientError, Emitted, EmittedEvent, Outcome, Request};
 use crate::event::{Event, EventKind, MAX_EVENT_BYTES, SpecId, Stage, Status};
 use crate::intake::repo;
-use crate::intake::telemetry::{self, RepoPaths};
+use crate::intake::stage::{self, StageRead};
+use crate::intake::telemetry::RepoPaths;
 use crate::store::put_in_inbox;
 
 #[derive(Debug, Args)]
@@ -110,15 +111,19 @@ fn read(options: &Options, config: &Config) -> Result<Vec<Given>, Failure> {
             "nothing to emit: give --telemetry FILE, --event FILE|-, or --type TYPE --spec SPEC",
         ));
     }
-    Ok(options.telemetry.iter().map(|path| read_telemetry(path, config)).collect())
+    let read = |path: &PathBuf| match read_telemetry(path, config) {
+        Ok(StageRead { event, conflict, .. }) => std::iter::once(event).chain(conflict).map(Ok).collect(),
+        Err(error) => vec![Err(error)],
+    };
+    Ok(options.telemetry.iter().flat_map(read).collect())
 }
 
-pub(super) fn read_telemetry(path: &Path, config: &Config) -> Given {
+pub(super) fn read_telemetry(path: &Path, config: &Config) -> Result<StageRead, String> {
     let absolute = std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let bytes = read_bounded(&absolute, MAX_EVENT_BYTES as u64 + 1)
         .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     let paths = RepoPaths { root: &config.repo, evidence_dir: &config.evidence_dir };
-    telemetry::read(&absolute, &bytes, &paths).map_err(|error| error.to_string())
+    stage::read(&absolute, &bytes, &paths).map_err(|error| error.to_string())
 }
 
 /// Reads at most `limit` bytes: a guardrail is not slowed by a file of gigabytes.

@@ -38,7 +38,7 @@ struct Answer {
 pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
     let config = load_config(global, false, screen)?;
     let event = match (&options.telemetry, &options.event) {
-        (Some(file), _) => emit::read_telemetry(file, &config),
+        (Some(file), _) => emit::read_telemetry(file, &config).map(|read| read.event),
         (None, Some(file)) => {
             let mut events = emit::read_events(file)?;
             if events.len() > 1 {

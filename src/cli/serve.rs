@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global, OFF, load_config};
-use crate::config::Config;
+use crate::config::{Config, WatchFrom};
 use crate::control::RuntimeFile;
 use crate::env::Environment;
 use crate::runtime::Runtime;
@@ -25,11 +25,17 @@ Example:
   spec-notify serve
 
 SIGTERM and Ctrl-C let requests under way end, a second one stops at once; what is left is pending on disk. SIGHUP reads
-the config again. Where another process owns the spool, this one stands by and takes over when that ends.")]
+the config again. The repo is watched: the evidence tree, SPEC.md and docs/SPEC-*/tasks.md. Where another process owns the spool, this one stands by and takes over when that ends.")]
 pub(super) struct Options {
     /// Port of the control port on 127.0.0.1; 0 is any that is free
     #[arg(long, default_value_t = 0)]
     port: u16,
+    /// Do not watch the repo: only what is emitted is sent
+    #[arg(long, conflicts_with = "from_start")]
+    no_watch: bool,
+    /// At the very first start, also send what is there already
+    #[arg(long)]
+    from_start: bool,
     /// How long requests under way may take after SIGTERM, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 10_000)]
     drain_deadline: u64,
@@ -51,7 +57,12 @@ async fn serve(config: Config, options: &Options, screen: &mut Screen) -> Result
     let spool_dir = config.spool_dir.clone();
     let subscriptions: Vec<_> =
         config.subscriptions.iter().filter(|s| s.active).map(|s| s.id.to_string()).collect();
-    let config = Config { control_port: options.port, ..config };
+    let watch = match (options.no_watch, options.from_start) {
+        (true, _) => None,
+        (false, true) => Some(WatchFrom::Start),
+        (false, false) => Some(WatchFrom::Now),
+    };
+    let config = Config { control_port: options.port, watch, ..config };
     let runtime = Runtime::start(config, Environment::process()).map_err(Failure::failed)?;
     announce(&spool_dir, &subscriptions, screen);
     let handle = runtime.handle();

@@ -14,11 +14,12 @@ use super::table::{At, Findings, Table};
 use super::{Config, SecretNames, SubscriptionConfig};
 use crate::delivery::{RetryPolicy, SubscriptionId};
 use crate::env::Environment;
+use crate::event::SpecId;
 use crate::filter::{EventPattern, Filter};
 use crate::secret::{Endpoint, Secret};
 
 /// Keys of `[spec_ops.webhooks]`.
-const SETTINGS: [&str; 10] = [
+const SETTINGS: [&str; 13] = [
     "enabled",
     "max_concurrency",
     "spool_dir",
@@ -28,6 +29,9 @@ const SETTINGS: [&str; 10] = [
     "max_pending",
     "dedupe_window_s",
     "allow_insecure_http",
+    "consensus_wait_ms",
+    "task_done_statuses",
+    "task_tracker_spec",
     "subscriptions",
 ];
 
@@ -119,6 +123,9 @@ impl Checker<'_, '_> {
         let max_pending = table.integer("max_pending", 10_000, 1..=10_000_000, self.findings);
         let max_pending = usize::try_from(max_pending).unwrap_or(usize::MAX);
         let dedupe_window_s = table.integer("dedupe_window_s", 86_400, 1..=30 * 86_400, self.findings);
+        let consensus_wait_ms = table.integer("consensus_wait_ms", 2000, 0..=60_000, self.findings);
+        let task_done_statuses = table.strings("task_done_statuses", self.findings).unwrap_or_default();
+        let task_tracker_spec = self.tracker(table);
         let mut subscriptions = Vec::new();
         let mut ids = HashSet::new();
         for entry in table.tables("subscriptions", self.findings) {
@@ -151,6 +158,10 @@ impl Checker<'_, '_> {
             max_dead_letter_bytes,
             max_pending,
             dedupe_window: SignedDuration::from_secs(i64::try_from(dedupe_window_s).unwrap_or(i64::MAX)),
+            consensus_wait: Duration::from_millis(consensus_wait_ms),
+            task_done_statuses: task_done_statuses.into_iter().map(|status| status.value).collect(),
+            task_tracker_spec,
+            watch: None,
             control_port: 0,
             source: None,
             subscriptions,
@@ -180,6 +191,14 @@ impl Checker<'_, '_> {
                 in_file
             }
         }
+    }
+
+    /// `task_tracker_spec`, or the default.
+    fn tracker(&mut self, table: &Table<'_, '_>) -> SpecId {
+        let given = table.string("task_tracker_spec", self.findings);
+        given
+            .and_then(|text| self.parsed("task_tracker_spec", &text, "for example \"SPEC-TRACKER\""))
+            .unwrap_or_else(SpecId::tracker)
     }
 
     fn dir(&mut self, table: &Table<'_, '_>, key: &str, default: &str) -> PathBuf {

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use file::{LoadOptions, Loaded, load};
 
 use crate::delivery::{RetryPolicy, SubscriptionId};
+use crate::event::SpecId;
 use crate::filter::Filter;
 use crate::secret::Endpoint;
 use crate::store::StoreOptions;
@@ -39,6 +40,14 @@ pub struct Config {
     pub max_pending: usize,
     /// `dedupe_window_s`.
     pub dedupe_window: SignedDuration,
+    /// `consensus_wait_ms`: how long a stage waits for consensus files that come later.
+    pub consensus_wait: Duration,
+    /// `task_done_statuses`: further statuses that mean Done.
+    pub task_done_statuses: Vec<String>,
+    /// `task_tracker_spec`: whose tasks those are that name no SPEC.
+    pub task_tracker_spec: SpecId,
+    /// Whether the repo is watched. Not in the file: a host sets it, and `serve`.
+    pub watch: Option<WatchFrom>,
     /// The control port on 127.0.0.1; 0 is any that is free. Not in the file: `serve --port` sets it.
     pub control_port: u16,
     /// How it was found and read, to be read again at a reload; `None` where a host made it.
@@ -58,6 +67,15 @@ impl Config {
             dedupe_window: self.dedupe_window,
         }
     }
+}
+
+/// What a watcher sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WatchFrom {
+    /// What appears from the very first start on.
+    Now,
+    /// What is there at the very first start too.
+    Start,
 }
 
 /// One entry of `[[spec_ops.webhooks.subscriptions]]`.

@@ -1,5 +1,7 @@
-//! Reading what a Spec-Kit repo holds: the pure part is given bytes and paths and opens nothing.
+//! Reading what a Spec-Kit repo holds. `telemetry` and `tasks` are given bytes and paths and open nothing.
 
+pub mod consensus;
 pub mod repo;
+pub mod stage;
 pub mod tasks;
 pub mod telemetry;

@@ -6,8 +6,9 @@ use std::path::{Component, Path, PathBuf};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use super::consensus;
 use crate::event::{
-    Consensus, Event, EventKind, EvidencePaths, IdempotencyKey, Pipeline, SpecId, Stage, Status, printable,
+    Event, EventKind, EvidencePaths, IdempotencyKey, Pipeline, SpecId, Stage, Status, printable,
 };
 
 /// Largest telemetry file that is embedded; a larger one cannot be judged and is a `halt`.
@@ -93,7 +94,7 @@ pub fn read(path: &Path, bytes: &[u8], repo: &RepoPaths<'_>) -> Result<Event, No
         ..Pipeline::default()
     });
     event.evidence = Some(EvidencePaths { paths: evidence_paths(path, &fields, repo), extra: Map::new() });
-    event.consensus = fields.get("consensus").and_then(Value::as_object).map(consensus);
+    event.consensus = fields.get("consensus").and_then(Value::as_object).map(consensus::embedded);
     let reasons = match defect {
         Some(defect) => {
             fields.insert("error".to_owned(), defect.as_str().into());
@@ -168,7 +169,7 @@ fn salvage(text: &str) -> Map<String, Value> {
 }
 
 /// A field that is a text with something in it; a placeholder that a template left unexpanded is nothing.
-fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     filled(fields.get(name)?)
 }
 
@@ -302,40 +303,6 @@ fn relative(path: &str, repo: &RepoPaths<'_>) -> Option<String> {
     let tree_parts: Vec<_> = tree.components().collect();
     let at = parts.windows(tree_parts.len().max(1)).rposition(|window| window == tree_parts)?;
     plain(&parts[at..].iter().collect::<PathBuf>())
-}
-
-/// The verdict and the agents of an embedded consensus, in the payload's words.
-fn consensus(given: &Map<String, Value>) -> Consensus {
-    let agents = given.get("agents").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let agent = |agent: &Map<String, Value>| {
-        let mut kept = Map::new();
-        for (name, other) in [
-            ("agent", "agent"),
-            ("model", "model_id"),
-            ("model_release", "model_release"),
-            ("reasoning_mode", "reasoning_mode"),
-        ] {
-            if let Some(value) = text(agent, name).or_else(|| text(agent, other)) {
-                kept.insert(name.to_owned(), value.into());
-            }
-        }
-        kept
-    };
-    let extra = ["agreements", "conflicts"]
-        .into_iter()
-        .filter_map(|name| Some((name.to_owned(), given.get(name)?.clone())))
-        .filter(|(_, list)| list.as_array().is_some_and(|list| !list.is_empty()))
-        .collect();
-    Consensus {
-        status: text(given, "status").map(str::to_owned),
-        agents: agents
-            .iter()
-            .filter_map(Value::as_object)
-            .map(agent)
-            .filter(|agent| !agent.is_empty())
-            .collect(),
-        extra,
-    }
 }
 
 #[cfg(test)]

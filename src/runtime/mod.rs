@@ -128,7 +128,7 @@ impl Current {
         };
         let mut loaded = load(source, &self.environment);
         if let Some(new) = &mut loaded.config {
-            new.control_port = config.control_port;
+            (new.control_port, new.watch) = (config.control_port, config.watch);
             let fixed = [
                 ("enabled = false", new.enabled),
                 ("another spool_dir", new.spool_dir == config.spool_dir),

@@ -11,16 +11,21 @@ use actix_rt::{Arbiter, System};
 use futures_util::future::{Either, select};
 use tokio::sync::{Semaphore, mpsc};
 
+use super::block::block_on;
 use super::{Current, Drained, Mode, Setting, StartError};
 use crate::actors::{
-    Alarm, AlarmBell, Close, CloseLedger, ConfigureStore, Door, Entry, Ledger, Limits, Reconfigure,
-    ReloadReply, Role, Router, Settings, take_inbox_in,
+    Alarm, AlarmBell, Close, CloseLedger, ConfigureStore, Door, EmitError, Entry, Ledger, Limits,
+    Reconfigure, ReloadReply, Role, Router, Settings, take_inbox_in,
 };
-use crate::config::{Config, Loaded, Problem, Report};
+use crate::config::{Config, Loaded, Problem, Report, WatchFrom};
 use crate::control::Server;
 use crate::delivery::{Dedupe, SubscriptionId};
 use crate::http::Tls;
 use crate::store::{Recovered, Store, Unfinished};
+use crate::watch::{Fate, Watch};
+
+/// How long the spool may take to accept what the watcher found.
+const WATCH_EMIT: Duration = Duration::from_secs(5);
 
 /// How a run ended.
 pub(super) enum Ended {
@@ -73,6 +78,7 @@ async fn serve(
     let reloading =
         take_reloads(reloads, setting.current.clone(), equipment, door.router().clone(), ledger.clone());
     let reloading = actix_rt::spawn(reloading);
+    let watch = config.watch.and_then(|from| start_watch(&setting.current, from, &door));
     log::debug!("control port {}", server.address());
     setting.is_ready(Mode::Owner(door.clone()));
     let mut stop = setting.stop.clone();
@@ -91,10 +97,36 @@ async fn serve(
     setting.mode.send_replace(Mode::Starting);
     inbox.abort();
     reloading.abort();
+    // Its thread may wait for us, so we wait for it without standing still.
+    if let Some(watch) = watch
+        && actix_rt::task::spawn_blocking(move || watch.stop()).await.is_err()
+    {
+        log::error!("the watcher was not waited for");
+    }
     drop(server);
     match deadline {
         None => Ended::Panicked,
         Some(deadline) => Ended::Stopped(drain(door.router(), deadline).await),
+    }
+}
+
+/// Begins to watch the repo; a failure is said and leaves everything else at work.
+fn start_watch(current: &Arc<Current>, from: WatchFrom, door: &Door) -> Option<Watch> {
+    let (reading, door) = (current.clone(), door.clone());
+    let emit = move |event| match block_on(door.emit(event, None, WATCH_EMIT), 2 * WATCH_EMIT) {
+        Some(Ok(_)) => Fate::Taken,
+        Some(Err(EmitError::Refused(why))) => Fate::Refused(why),
+        Some(Err(EmitError::Unavailable(why))) => Fate::NotNow(why),
+        None => Fate::NotNow("the runtime is busy or stopping".to_owned()),
+    };
+    match Watch::start(move || reading.config(), from == WatchFrom::Start, emit) {
+        Ok(watch) => Some(watch),
+        Err(error) => {
+            log::error!(
+                "the repo is not watched: {error}; events that are emitted are delivered all the same"
+            );
+            None
+        }
     }
 }
 

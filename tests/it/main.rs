@@ -18,3 +18,4 @@ mod retry;
 mod secrecy;
 mod storm;
 mod tls;
+mod watch;

@@ -1,0 +1,189 @@
+//! What the watcher has seen, kept across restarts. It is written after the spool has accepted what follows from it, so it
+//! may lag behind after a kill, and then an event comes twice and is known; it is never ahead.
+
+use std::collections::HashMap;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::IdempotencyKey;
+use crate::intake::tasks::TaskStates;
+use crate::store::write_atomic;
+
+const VERSION: u32 = 1;
+
+/// Most files that are remembered; beyond it those are forgotten that no longer exist.
+const MAX_FILES: usize = 200_000;
+
+/// Lines that say nothing any more and are not worth writing the file anew.
+const SLACK: usize = 2_000;
+
+/// One line of `watch.jsonl`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Line {
+    /// The first one.
+    Watch { version: u32 },
+    /// A telemetry file whose event was accepted; without a key, one that was there at the very first start.
+    Telemetry {
+        path: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<IdempotencyKey>,
+    },
+    /// What a file's tasks were.
+    Tasks { path: String, states: TaskStates },
+}
+
+/// See the module's first lines.
+#[derive(Debug)]
+pub(super) struct Memory {
+    file: PathBuf,
+    telemetry: HashMap<String, Option<IdempotencyKey>>,
+    tasks: HashMap<String, TaskStates>,
+    lines: usize,
+    /// Lines that are not written yet.
+    batch: Vec<u8>,
+}
+
+impl Memory {
+    /// Reads what there is; whether there was nothing: the very first start.
+    pub(super) fn open(spool_dir: &Path) -> io::Result<(Self, bool)> {
+        let file = spool_dir.join("watch.jsonl");
+        let (telemetry, tasks) = (HashMap::new(), HashMap::new());
+        let mut memory = Self { file, telemetry, tasks, lines: 0, batch: Vec::new() };
+        let text = match fs::read(&memory.file) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(error),
+        };
+        let is_first = text.is_empty();
+        let mut damaged = 0;
+        for line in text.lines() {
+            match serde_json::from_str(line) {
+                Ok(Line::Watch { version }) if version > VERSION => {
+                    return Err(io::Error::other(format!(
+                        "it was written by a later version (format {version})"
+                    )));
+                }
+                Ok(Line::Watch { .. }) => {}
+                Ok(Line::Telemetry { path, key }) => drop(memory.telemetry.insert(path, key)),
+                Ok(Line::Tasks { path, states }) => drop(memory.tasks.insert(path, states)),
+                // What it said is seen again, and is known.
+                Err(_) => damaged += 1,
+            }
+        }
+        if damaged > 0 {
+            log::warn!(
+                "{}: {damaged} lines cannot be read; what they said is looked at again",
+                memory.file.display()
+            );
+        }
+        if !is_first {
+            memory.write_anew()?;
+        }
+        Ok((memory, is_first))
+    }
+
+    /// Whether a telemetry file is known, and the key of its event, where one was sent.
+    pub(super) fn telemetry(&self, path: &str) -> Option<Option<&IdempotencyKey>> {
+        self.telemetry.get(path).map(Option::as_ref)
+    }
+
+    /// What a file's tasks were; `None` where it was never seen.
+    pub(super) fn tasks(&self, path: &str) -> Option<&TaskStates> {
+        self.tasks.get(path)
+    }
+
+    pub(super) fn remember_telemetry(&mut self, path: &str, key: Option<IdempotencyKey>) {
+        self.add(&Line::Telemetry { path: path.to_owned(), key: key.clone() });
+        self.telemetry.insert(path.to_owned(), key);
+    }
+
+    pub(super) fn remember_tasks(&mut self, path: &str, states: TaskStates) {
+        if self.tasks.get(path) != Some(&states) {
+            self.add(&Line::Tasks { path: path.to_owned(), states: states.clone() });
+            self.tasks.insert(path.to_owned(), states);
+        }
+    }
+
+    fn add(&mut self, line: &Line) {
+        if let Ok(mut json) = serde_json::to_vec(line) {
+            json.push(b'\n');
+            self.batch.append(&mut json);
+            self.lines += 1;
+        }
+    }
+
+    /// Writes what was remembered. `root` is where the paths begin.
+    pub(super) fn flush(&mut self, root: &Path) -> io::Result<()> {
+        if self.telemetry.len() > MAX_FILES {
+            self.telemetry.retain(|path, _| root.join(path).exists());
+            self.lines = usize::MAX;
+        }
+        if self.lines > 2 * (self.telemetry.len() + self.tasks.len()) + SLACK || !self.file.exists() {
+            return self.write_anew();
+        }
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let mut file = OpenOptions::new().append(true).mode(0o600).open(&self.file)?;
+        file.write_all(&self.batch)?;
+        self.batch.clear();
+        Ok(())
+    }
+
+    fn write_anew(&mut self) -> io::Result<()> {
+        self.batch.clear();
+        self.lines = 0;
+        self.add(&Line::Watch { version: VERSION });
+        let telemetry: Vec<Line> = self
+            .telemetry
+            .iter()
+            .map(|(path, key)| Line::Telemetry { path: path.clone(), key: key.clone() })
+            .collect();
+        let tasks = self.tasks.iter();
+        let tasks: Vec<Line> =
+            tasks.map(|(path, states)| Line::Tasks { path: path.clone(), states: states.clone() }).collect();
+        telemetry.iter().chain(&tasks).for_each(|line| self.add(line));
+        let content = std::mem::take(&mut self.batch);
+        write_atomic(&self.file, &content)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_survives_restarts_and_torn_lines_and_stays_in_proportion() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut memory, is_first) = Memory::open(dir.path()).unwrap();
+        assert!(is_first);
+        let key: IdempotencyKey = "k1".parse().unwrap();
+        memory.remember_telemetry("a b\n:.json", Some(key.clone()));
+        memory.remember_telemetry("old.json", None);
+        memory.flush(dir.path()).unwrap();
+        fs::OpenOptions::new()
+            .append(true)
+            .open(dir.path().join("watch.jsonl"))
+            .unwrap()
+            .write_all(b"{\"tele")
+            .unwrap();
+        let (mut memory, is_first) = Memory::open(dir.path()).unwrap();
+        assert!(!is_first);
+        assert_eq!(memory.telemetry("a b\n:.json"), Some(Some(&key)));
+        assert_eq!(memory.telemetry("old.json"), Some(None));
+        assert_eq!(memory.telemetry("new.json"), None);
+        for _ in 0..3 * SLACK {
+            memory.remember_telemetry("old.json", Some(key.clone()));
+            memory.flush(dir.path()).unwrap();
+        }
+        let size = fs::metadata(dir.path().join("watch.jsonl")).unwrap().len();
+        assert!(size < 2 * SLACK as u64 * 60, "{size}");
+        fs::write(dir.path().join("watch.jsonl"), "{\"watch\":{\"version\":2}}\n").unwrap();
+        assert!(Memory::open(dir.path()).unwrap_err().to_string().contains("format 2"));
+    }
+}

@@ -1,0 +1,402 @@
+//! Watches the repo, so that no script has to change: a telemetry file that appears is a stage that ended, a task whose
+//! status becomes Done is a task completed. The operating system says what changed; a slow look at everything finds what it
+//! did not say.
+
+mod memory;
+mod settle;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use serde::de::IgnoredAny;
+
+use crate::config::Config;
+use crate::event::{Event, IdempotencyKey};
+use crate::intake::stage;
+use crate::intake::tasks::{self, TaskFile, TaskStates};
+use crate::intake::telemetry::{MAX_TELEMETRY_BYTES, RepoPaths};
+use memory::Memory;
+use settle::{Due, Settler, Stamp};
+use tree::{Kind, Notifier, Tree};
+
+/// How often everything is looked at, whatever the operating system said.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// The same where the operating system says nothing.
+const LOOK_UNTOLD: Duration = Duration::from_secs(5);
+
+/// How long until something is tried again that could not be done.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// How often a file that waits for something beside it is looked at.
+const GLANCE: Duration = Duration::from_millis(100);
+
+/// Largest file of tasks that is read.
+const MAX_TASKS_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Changes that wait to be looked at; beyond it everything is looked at.
+const MAX_WAITING: usize = 4096;
+
+/// What became of an event that was handed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It is on disk, or was known.
+    Taken,
+    /// It never will be.
+    Refused(String),
+    /// Not now.
+    NotNow(String),
+}
+
+/// What wakes the watcher.
+enum Message {
+    Changed(PathBuf),
+    Stop,
+}
+
+/// A watcher at work. Dropping it stops it; [`stop`](Self::stop) waits for it too.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    messages: SyncSender<Message>,
+    stopping: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watch {
+    /// Begins to watch. At the very first start what is there is the baseline and is not sent, unless `from_start`.
+    ///
+    /// # Errors
+    /// Its memory cannot be read, or no thread could be had.
+    pub(crate) fn start(
+        config: impl Fn() -> Arc<Config> + Send + 'static,
+        from_start: bool,
+        emit: impl FnMut(Event) -> Fate + Send + 'static,
+    ) -> io::Result<Self> {
+        let (memory, is_first) = Memory::open(&config().spool_dir)?;
+        let (messages, waiting) = mpsc::sync_channel(MAX_WAITING);
+        let stopping = Arc::new(AtomicBool::new(false));
+        let missed = Arc::new(AtomicBool::new(false));
+        let (tell, overflow) = (messages.clone(), missed.clone());
+        let notifier = Notifier::new(move |path| {
+            if tell.try_send(Message::Changed(path)).is_err() {
+                overflow.store(true, Ordering::Relaxed);
+            }
+        });
+        let watcher = Watcher {
+            config: Box::new(config),
+            emit: Box::new(emit),
+            memory,
+            notifier,
+            missed,
+            stopping: stopping.clone(),
+            settler: Settler::default(),
+            tasks_read: HashMap::new(),
+            waits_since: HashMap::new(),
+        };
+        let thread = thread::Builder::new()
+            .name("spec-notify-watch".to_owned())
+            .spawn(move || watcher.run(&waiting, is_first && !from_start))?;
+        Ok(Self { messages, stopping, thread: Some(thread) })
+    }
+
+    /// Ends it, after the file it is at.
+    pub(crate) fn stop(mut self) {
+        self.tell_to_stop();
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            log::error!("the watcher panicked: what it did not see is seen at the next start");
+        }
+    }
+
+    fn tell_to_stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        // Full means that it is awake anyway.
+        drop(self.messages.try_send(Message::Stop));
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.tell_to_stop();
+    }
+}
+
+struct Watcher {
+    config: Box<dyn Fn() -> Arc<Config> + Send>,
+    emit: Box<dyn FnMut(Event) -> Fate + Send>,
+    memory: Memory,
+    notifier: Notifier,
+    missed: Arc<AtomicBool>,
+    stopping: Arc<AtomicBool>,
+    settler: Settler,
+    /// The version of each file of tasks that was read last.
+    tasks_read: HashMap<PathBuf, Stamp>,
+    /// Since when a stage waits for its consensus.
+    waits_since: HashMap<PathBuf, Instant>,
+}
+
+/// What came of looking at a file.
+enum Looked {
+    Done,
+    Later(Duration),
+}
+
+impl Watcher {
+    fn run(mut self, waiting: &Receiver<Message>, baseline: bool) {
+        if baseline {
+            self.take_baseline();
+        }
+        self.look_at_everything();
+        let mut next_look = Instant::now() + self.look_every();
+        while !self.stopping.load(Ordering::Relaxed) {
+            let now = Instant::now();
+            let wait = next_look.saturating_duration_since(now).min(self.settler.next(now).unwrap_or(LOOK));
+            match waiting.recv_timeout(wait) {
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(Message::Changed(path)) => self.changed(&path),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            for message in waiting.try_iter().take(MAX_WAITING) {
+                if let Message::Changed(path) = message {
+                    self.changed(&path);
+                }
+            }
+            if self.missed.swap(false, Ordering::Relaxed) || Instant::now() >= next_look {
+                self.look_at_everything();
+                next_look = Instant::now() + self.look_every();
+            }
+            self.read_what_is_due();
+        }
+        self.flush();
+    }
+
+    fn look_every(&self) -> Duration {
+        if self.notifier.is_told() { LOOK } else { LOOK_UNTOLD }
+    }
+
+    fn flush(&mut self) {
+        if let Err(error) = self.memory.flush(&(self.config)().repo) {
+            log::error!(
+                "what was seen is not kept: {error}; after a restart it is looked at again, and known"
+            );
+        }
+    }
+
+    /// What exists at the very first start is known, and nothing is sent for it.
+    fn take_baseline(&mut self) {
+        let config = (self.config)();
+        let mut count = 0;
+        for (kind, path) in Tree::of(&config).files() {
+            match kind {
+                Kind::Telemetry => {
+                    self.memory.remember_telemetry(&relative(&path, &config), None);
+                    count += 1;
+                }
+                Kind::Tasks => drop(self.read_tasks(&path, &config, true, true)),
+            }
+        }
+        self.flush();
+        log::info!("watching for the first time: {count} telemetry files are there already and are not sent");
+    }
+
+    /// Finds what appeared or changed, and has the operating system tell of more.
+    fn look_at_everything(&mut self) {
+        let config = (self.config)();
+        let tree = Tree::of(&config);
+        // Until no folder has come between looking and being told.
+        while self.notifier.watch(&tree.dirs()) {}
+        let now = Instant::now();
+        for (kind, path) in tree.files() {
+            let is_known = match kind {
+                // By its name it is of one session: what is known of it stays.
+                Kind::Telemetry => self.memory.telemetry(&relative(&path, &config)).is_some(),
+                Kind::Tasks => stamp(&path).is_some_and(|stamp| self.tasks_read.get(&path) == Some(&stamp)),
+            };
+            if !is_known && let Some(stamp) = stamp(&path) {
+                self.settler.seen(&path, stamp, now);
+            }
+        }
+    }
+
+    /// The operating system says that something is with this path.
+    fn changed(&mut self, path: &Path) {
+        let config = (self.config)();
+        match Tree::of(&config).kind(path) {
+            Some(_) => {
+                if let Some(stamp) = stamp(path) {
+                    self.settler.seen(path, stamp, Instant::now());
+                }
+            }
+            // A new folder: what it holds was not told of.
+            None if path.is_dir() && Tree::of(&config).dirs().iter().any(|dir| dir == path) => {
+                self.look_at_everything();
+            }
+            None => {}
+        }
+    }
+
+    fn read_what_is_due(&mut self) {
+        let due = self.settler.due(Instant::now());
+        if due.is_empty() {
+            return;
+        }
+        let config = (self.config)();
+        for Due { path, stamp: seen, is_final } in due {
+            if self.stopping.load(Ordering::Relaxed) {
+                break;
+            }
+            let looked = match (stamp(&path), Tree::of(&config).kind(&path)) {
+                (Some(now), _) if now != seen => {
+                    self.settler.seen(&path, now, Instant::now());
+                    continue;
+                }
+                (Some(_), Some(Kind::Telemetry)) => self.read_telemetry(&path, &config, is_final),
+                (Some(now), Some(Kind::Tasks)) => {
+                    let looked = self.read_tasks(&path, &config, is_final, false);
+                    if matches!(looked, Looked::Done) {
+                        self.tasks_read.insert(path.clone(), now);
+                    }
+                    looked
+                }
+                // Gone, or no file any more.
+                _ => Looked::Done,
+            };
+            match looked {
+                Looked::Done => {
+                    self.settler.done(&path);
+                    self.waits_since.remove(&path);
+                }
+                Looked::Later(wait) => self.settler.later(&path, Instant::now(), wait),
+            }
+        }
+        self.flush();
+    }
+
+    fn read_telemetry(&mut self, path: &Path, config: &Config, is_final: bool) -> Looked {
+        let name = relative(path, config);
+        let Ok(bytes) = read_bounded(path, MAX_TELEMETRY_BYTES as u64 + 1) else {
+            return Looked::Later(AGAIN);
+        };
+        let is_whole =
+            bytes.len() > MAX_TELEMETRY_BYTES || serde_json::from_slice::<IgnoredAny>(&bytes).is_ok();
+        if !is_whole && !is_final {
+            return Looked::Later(GLANCE);
+        }
+        let paths = RepoPaths { root: &config.repo, evidence_dir: &config.evidence_dir };
+        let read = match stage::read(path, &bytes, &paths) {
+            Ok(read) => read,
+            Err(not) => {
+                log::debug!("{not}");
+                self.memory.remember_telemetry(&name, None);
+                return Looked::Done;
+            }
+        };
+        let key = read.event.event.idempotency_key.clone();
+        if self.is_known(&name, &key, path) {
+            return Looked::Done;
+        }
+        if read.awaits_consensus {
+            let since = *self.waits_since.entry(path.to_owned()).or_insert_with(Instant::now);
+            if since.elapsed() < config.consensus_wait {
+                return Looked::Later(GLANCE);
+            }
+        }
+        for event in [Some(read.event), read.conflict].into_iter().flatten() {
+            match (self.emit)(event) {
+                Fate::Taken => {}
+                Fate::Refused(why) => log::warn!("{name} is not sent: {why}"),
+                Fate::NotNow(why) => {
+                    log::warn!("{name} waits: {why}");
+                    return Looked::Later(AGAIN);
+                }
+            }
+        }
+        self.memory.remember_telemetry(&name, Some(key));
+        Looked::Done
+    }
+
+    /// Whether a file's event was sent, or stood there at the very first start under the session that its name has.
+    fn is_known(&self, name: &str, key: &IdempotencyKey, path: &Path) -> bool {
+        match self.memory.telemetry(name) {
+            None => false,
+            Some(Some(sent)) => sent == key,
+            Some(None) => {
+                let session = path
+                    .file_stem()
+                    .and_then(|stem| stem.to_str()?.split_once('_'))
+                    .map(|(_, session)| session);
+                session.is_some_and(|session| key.as_str().ends_with(&format!(":{session}")))
+            }
+        }
+    }
+
+    /// Reads a file of tasks; tells of those that became Done, unless this is the baseline.
+    fn read_tasks(&mut self, path: &Path, config: &Config, is_final: bool, baseline: bool) -> Looked {
+        let name = relative(path, config);
+        let Ok(bytes) = read_bounded(path, MAX_TASKS_BYTES + 1) else { return Looked::Later(AGAIN) };
+        if bytes.len() as u64 > MAX_TASKS_BYTES {
+            log::warn!("{name} is larger than {MAX_TASKS_BYTES} bytes: its tasks are not watched");
+            return Looked::Done;
+        }
+        // Cut off within a line, `Done` may still become `Done (in part)`.
+        if !is_final && !bytes.ends_with(b"\n") {
+            return Looked::Later(GLANCE);
+        }
+        let inside = |path: &Path| path.strip_prefix(&config.repo).map_or(path.to_owned(), Path::to_owned);
+        let file = TaskFile {
+            path: &inside(path),
+            evidence_dir: &inside(&config.evidence_dir),
+            tracker: &config.task_tracker_spec,
+            extra_done: &config.task_done_statuses,
+        };
+        let rows = file.rows(&String::from_utf8_lossy(&bytes));
+        let mut states: TaskStates = self.memory.tasks(&name).cloned().unwrap_or_default();
+        for (row, times) in states.apply(&rows) {
+            if baseline {
+                continue;
+            }
+            match (self.emit)(tasks::event(row, times, &file)) {
+                Fate::Taken => {}
+                Fate::Refused(why) => log::warn!("task {} of {name} is not sent: {why}", row.id),
+                // All of it again: what was taken is known.
+                Fate::NotNow(why) => {
+                    log::warn!("{name} waits: {why}");
+                    return Looked::Later(AGAIN);
+                }
+            }
+        }
+        self.memory.remember_tasks(&name, states);
+        Looked::Done
+    }
+}
+
+/// A path as it is remembered: relative to the repo, where it is in it.
+fn relative(path: &Path, config: &Config) -> String {
+    path.strip_prefix(&config.repo).unwrap_or(path).to_string_lossy().into_owned()
+}
+
+/// A file's version; `None` for what is no file, a symbolic link included.
+fn stamp(path: &Path) -> Option<Stamp> {
+    let found = fs::symlink_metadata(path).ok()?;
+    if found.is_symlink() {
+        log::debug!("{} is a symbolic link and is not followed", path.display());
+    }
+    let written =
+        found.modified().ok()?.duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_nanos());
+    found.is_file().then_some((found.len(), written))
+}
+
+fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

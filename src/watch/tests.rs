@@ -1,0 +1,291 @@
+//! The watcher against real files: what it sends, and what it does not.
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use super::*;
+use crate::config::{LoadOptions, load};
+use crate::env::Environment;
+use crate::event::{EventKind, Status};
+
+/// Far above what any step needs.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Repo {
+    dir: tempfile::TempDir,
+    sent: Arc<Mutex<Vec<Event>>>,
+    /// What events meet with.
+    fate: Arc<Mutex<Fate>>,
+}
+
+impl Repo {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("spool")).unwrap();
+        let sent = Arc::default();
+        Self { dir, sent, fate: Arc::new(Mutex::new(Fate::Taken)) }
+    }
+
+    fn config(&self, settings: &str) -> Arc<Config> {
+        let text =
+            format!("[spec_ops.webhooks]\nspool_dir = \"spool\"\nevidence_dir = \"evidence\"\n{settings}\n");
+        self.write("config.toml", &text);
+        let file = self.dir.path().join("config.toml");
+        let options = LoadOptions {
+            config: Some(file),
+            repo: Some(self.dir.path().to_owned()),
+            working_dir: self.dir.path().to_owned(),
+            secrets: false,
+        };
+        Arc::new(load(&options, &Environment::fixed([])).config.unwrap())
+    }
+
+    fn watch_with(&self, from_start: bool, settings: &str) -> Watch {
+        let config = self.config(settings);
+        let (sent, fate) = (self.sent.clone(), self.fate.clone());
+        let emit = move |event| {
+            let fate = fate.lock().unwrap().clone();
+            if fate == Fate::Taken {
+                sent.lock().unwrap().push(event);
+            }
+            fate
+        };
+        Watch::start(move || config.clone(), from_start, emit).unwrap()
+    }
+
+    /// Starts, and waits until the baseline is taken or everything was looked at.
+    fn watch(&self) -> Watch {
+        let watch = self.watch_with(false, "");
+        self.wait("the memory", || self.dir.path().join("spool/watch.jsonl").exists().then_some(()));
+        watch
+    }
+
+    fn write(&self, path: &str, content: &str) {
+        let path = self.dir.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    fn remove(&self, path: &str) {
+        fs::remove_file(self.dir.path().join(path)).unwrap();
+    }
+
+    fn plan(&self, spec: &str, session: &str) -> String {
+        let telemetry = serde_json::json!({
+            "command": "spec-ops-plan", "specId": spec, "sessionId": session, "timestamp": "2025-10-14T10:00:00Z",
+            "baseline": {"status": "passed"},
+        });
+        self.write(&format!("evidence/commands/{spec}/spec-plan_{session}.json"), &telemetry.to_string());
+        format!("{spec}:plan:attempt-1:{session}")
+    }
+
+    fn wait<T>(&self, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = condition() {
+                return found;
+            }
+            assert!(Instant::now() < end, "{what}: sent so far {:?}", self.keys());
+            thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+
+    fn keys(&self) -> Vec<String> {
+        self.sent.lock().unwrap().iter().map(|event| event.event.idempotency_key.to_string()).collect()
+    }
+
+    #[track_caller]
+    fn expect(&self, keys: &[&str]) {
+        self.wait("events", || (self.keys().len() >= keys.len()).then_some(()));
+        assert_eq!(self.keys(), keys);
+    }
+
+    /// Everything that happened before is dealt with once this is: events come in the order of their files' changes.
+    fn expect_nothing_but(&self, keys: &[&str], marker: &str) {
+        let marker = self.plan("SPEC-9", marker);
+        self.expect(&[keys, &[&marker]].concat());
+        self.sent.lock().unwrap().pop();
+    }
+}
+
+#[test]
+fn what_is_there_at_the_first_start_is_not_sent_and_what_appears_is_once() {
+    let repo = Repo::new();
+    repo.plan("SPEC-1", "old-1");
+    let watch = repo.watch();
+    let first = repo.plan("SPEC-1", "s-2");
+    repo.expect(&[&first]);
+    // A folder that did not exist, and a file that is touched and one that was there.
+    let second = repo.plan("SPEC-2", "s-3");
+    repo.expect(&[&first, &second]);
+    repo.plan("SPEC-1", "s-2");
+    repo.plan("SPEC-1", "old-1");
+    repo.expect_nothing_but(&[&first, &second], "m-1");
+    watch.stop();
+    // What appears while nobody watches is sent at the next start, once; and so on from start to start.
+    let third = repo.plan("SPEC-3", "s-4");
+    let watch = repo.watch();
+    let marker = "SPEC-9:plan:attempt-1:m-1";
+    repo.expect(&[&first, &second, &third]);
+    watch.stop();
+    let _watch = repo.watch();
+    repo.expect_nothing_but(&[&first, &second, &third], "m-2");
+    assert!(!repo.keys().contains(&marker.to_owned()));
+}
+
+#[test]
+fn from_the_start_everything_is_sent() {
+    let repo = Repo::new();
+    let key = repo.plan("SPEC-1", "old-1");
+    repo.write("evidence/commands/SPEC-1/spec-plan_claude_old-1.json", "{\"agent\": \"claude\"}");
+    repo.write("SPEC.md", "| ID | Status |\n|---|---|\n| T1 | Done |\n| T2 | Backlog |\n");
+    let _watch = repo.watch_with(true, "");
+    repo.wait("two events", || (repo.keys().len() == 2).then_some(()));
+    let mut keys = repo.keys();
+    keys.sort();
+    assert_eq!(keys, ["SPEC-1:plan:attempt-1:old-1", "SPEC-TRACKER:SPEC.md#T1:done-1"]);
+    assert!(keys.contains(&key));
+}
+
+#[test]
+fn a_file_half_written_is_waited_for_and_one_that_stays_broken_is_a_halt() {
+    let repo = Repo::new();
+    let _watch = repo.watch();
+    let whole = fs::read_to_string(repo.dir.path().join({
+        repo.plan("SPEC-1", "template");
+        "evidence/commands/SPEC-1/spec-plan_template.json"
+    }));
+    repo.expect(&["SPEC-1:plan:attempt-1:template"]);
+    let whole = whole.unwrap().replace("template", "slow");
+    for cut in [10, whole.len() / 2, whole.len()] {
+        repo.write("evidence/commands/SPEC-1/spec-plan_slow.json", &whole[..cut]);
+        thread::park_timeout(2 * QUIET_FOR_TESTS);
+    }
+    repo.expect(&["SPEC-1:plan:attempt-1:template", "SPEC-1:plan:attempt-1:slow"]);
+    repo.write("evidence/commands/SPEC-1/spec-plan_torn.json", &whole[..40]);
+    repo.wait("the halt", || (repo.keys().len() == 3).then_some(()));
+    let statuses: Vec<_> = repo.sent.lock().unwrap().iter().map(|event| event.event.status).collect();
+    assert_eq!(statuses, [Some(Status::Success), Some(Status::Success), Some(Status::Halt)]);
+}
+
+const QUIET_FOR_TESTS: Duration = settle::QUIET;
+
+#[test]
+fn tasks_that_become_done_are_sent_once_a_transition() {
+    let repo = Repo::new();
+    let table = |rows: &str| format!("# Tracker\n\n| ID | Status |\n|---|---|\n{rows}");
+    repo.write("SPEC.md", &table("| T1 | Done |\n| T2 | Backlog |\n"));
+    let watch = repo.watch();
+    repo.write("SPEC.md", &table("| T1 | Done |\n| T2 | **DONE** |\n| T3 | Backlog |\n"));
+    repo.expect(&["SPEC-TRACKER:SPEC.md#T2:done-1"]);
+    // Half written, gone and back: nothing new.
+    repo.write("SPEC.md", &table("| T1 | Do"));
+    repo.remove("SPEC.md");
+    thread::park_timeout(2 * QUIET_FOR_TESTS);
+    repo.write("SPEC.md", &table("| T1 | Done |\n| T2 | Done |\n| T3 | Backlog |\n"));
+    repo.expect_nothing_but(&["SPEC-TRACKER:SPEC.md#T2:done-1"], "m-1");
+    // Reopened, and Done again while nobody watches.
+    repo.write("SPEC.md", &table("| T2 | In Progress |\n"));
+    repo.expect_nothing_but(&["SPEC-TRACKER:SPEC.md#T2:done-1"], "m-2");
+    watch.stop();
+    repo.write("SPEC.md", &table("| T2 | Done |\n"));
+    repo.write("docs/SPEC-7-x/tasks.md", "| Order | Task | Status |\n|---|---|---|\n| 1 | a | Done |\n");
+    let _watch = repo.watch();
+    let all = [
+        "SPEC-TRACKER:SPEC.md#T2:done-1",
+        "SPEC-TRACKER:SPEC.md#T2:done-2",
+        "SPEC-7-x:docs/SPEC-7-x/tasks.md#1:done-1",
+    ];
+    repo.wait("three", || (repo.keys().len() == 3).then_some(()));
+    assert_eq!(
+        repo.keys().into_iter().collect::<std::collections::BTreeSet<_>>(),
+        all.map(str::to_owned).into()
+    );
+}
+
+#[test]
+fn a_stage_waits_a_moment_for_its_consensus_and_a_conflict_halts_it() {
+    let repo = Repo::new();
+    fs::create_dir_all(repo.dir.path().join("evidence/consensus/SPEC-1")).unwrap();
+    let _watch = repo.watch_with(false, "consensus_wait_ms = 60000");
+    repo.wait("the memory", || repo.dir.path().join("spool/watch.jsonl").exists().then_some(()));
+    let key = repo.plan("SPEC-1", "2025-10-14T10:00:00Z-1");
+    thread::park_timeout(3 * QUIET_FOR_TESTS);
+    assert_eq!(repo.keys(), Vec::<String>::new(), "it waits");
+    let synthesis = r#"{"stage": "plan", "timestamp": "2025-10-14T10:01:00Z", "status": "conflict", "consensus": {"conflicts": ["a or b"]}}"#;
+    repo.write("evidence/consensus/SPEC-1/spec-plan_synthesis.json", synthesis);
+    repo.expect(&[&key, &format!("{key}:consensus-conflict")]);
+    let sent = repo.sent.lock().unwrap().clone();
+    assert_eq!(
+        (sent[0].event.status, sent[1].event.kind),
+        (Some(Status::Halt), EventKind::ConsensusConflict)
+    );
+}
+
+#[test]
+fn an_event_that_is_not_taken_now_is_sent_later_and_never_forgotten() {
+    let repo = Repo::new();
+    *repo.fate.lock().unwrap() = Fate::NotNow("a test".to_owned());
+    let watch = repo.watch();
+    let first = repo.plan("SPEC-1", "s-1");
+    thread::park_timeout(3 * QUIET_FOR_TESTS);
+    watch.stop();
+    *repo.fate.lock().unwrap() = Fate::Taken;
+    let _watch = repo.watch();
+    repo.expect(&[&first]);
+}
+
+#[test]
+fn strange_files_are_neither_sent_nor_followed_and_hold_nothing_up() {
+    let repo = Repo::new();
+    let _watch = repo.watch();
+    let dir = repo.dir.path().join("evidence/commands/SPEC-1");
+    fs::create_dir_all(dir.join("spec-plan_directory.json")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", dir.join("spec-plan_link.json")).unwrap();
+    std::os::unix::fs::symlink("spec-plan_self.json", dir.join("spec-plan_self.json")).unwrap();
+    std::os::unix::fs::symlink("/", repo.dir.path().join("evidence/commands/SPEC-LINK")).unwrap();
+    repo.write("evidence/commands/SPEC-1/notes.json", "{}");
+    repo.write("evidence/commands/SPEC-1/webhooks/spec-plan_inside.json", "{}");
+    repo.write("evidence/commands/.hidden/spec-plan_1.json", "{}");
+    repo.write("evidence/commands/spec-plan_1.json", "{}");
+    repo.expect_nothing_but(&[], "m-1");
+    // Names with colons, spaces and newlines, content of any bytes and nesting: each is a halt.
+    let odd = dir.join("spec-plan_odd name\nwith: all.json");
+    fs::write(odd, [0xff, 0x00, b'{']).unwrap();
+    repo.write("evidence/commands/SPEC-1/spec-plan_deep.json", &"[".repeat(100_000));
+    repo.write("evidence/commands/SPEC-1/spec-plan_empty.json", "");
+    repo.wait("three halts", || (repo.keys().len() == 3).then_some(()));
+    let huge = File::create(dir.join("spec-plan_huge.json")).unwrap();
+    huge.set_len(100 << 20).unwrap();
+    repo.wait("the fourth", || (repo.keys().len() == 4).then_some(()));
+    let sent = repo.sent.lock().unwrap();
+    assert!(sent.iter().all(|event| event.event.status == Some(Status::Halt)), "{sent:?}");
+}
+
+#[test]
+fn ten_thousand_files_at_once_and_a_branch_that_comes_and_goes() {
+    let repo = Repo::new();
+    let _watch = repo.watch();
+    let keys: std::collections::BTreeSet<String> =
+        (0..10_000).map(|n| repo.plan(&format!("SPEC-{}", n % 10), &format!("s-{n}"))).collect();
+    let end = Instant::now() + 6 * PATIENCE;
+    while repo.keys().len() < keys.len() && Instant::now() < end {
+        thread::park_timeout(Duration::from_millis(20));
+    }
+    assert_eq!(repo.keys().into_iter().collect::<std::collections::BTreeSet<_>>(), keys);
+    assert_eq!(repo.keys().len(), keys.len(), "each once");
+    // Half of the tree goes and comes back with new times.
+    let gone = Path::new("evidence/commands");
+    for n in 0..5 {
+        let folder = repo.dir.path().join(gone).join(format!("SPEC-{n}"));
+        fs::rename(&folder, repo.dir.path().join(format!("away-{n}"))).unwrap();
+    }
+    thread::park_timeout(QUIET_FOR_TESTS);
+    for n in (0..10_000).filter(|n| n % 10 < 5) {
+        repo.plan(&format!("SPEC-{}", n % 10), &format!("s-{n}"));
+    }
+    let marker = repo.plan("SPEC-99", "marker");
+    let last = repo.wait("the marker", || repo.keys().into_iter().nth(keys.len()));
+    assert_eq!(last, marker);
+    assert_eq!(repo.keys().len(), keys.len() + 1);
+}

@@ -1,0 +1,145 @@
+//! A repo that is watched: nothing in it calls us, and its stages and tasks are told of.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use serde_json::Value;
+
+use crate::harness::{EVIDENCE, Endpoint, Sandbox, plan_telemetry, wait_for};
+
+fn write_plan(sandbox: &Sandbox, spec: &str, session: &str) -> String {
+    let path = format!("{EVIDENCE}/commands/{spec}/spec-plan_{session}.json");
+    sandbox.write(&path, &plan_telemetry(spec, session).to_string());
+    path
+}
+
+fn sessions(endpoint: &Endpoint) -> Vec<String> {
+    let session = |body: Value| body["telemetry"]["sessionId"].as_str().unwrap().to_owned();
+    endpoint.requests().iter().map(|request| session(request.json())).collect()
+}
+
+fn watched() -> (Endpoint, Sandbox) {
+    let endpoint = Endpoint::replying(&[200]);
+    let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
+    (endpoint, sandbox)
+}
+
+fn wait_for_baseline(sandbox: &Sandbox) {
+    wait_for("the baseline", || sandbox.spool().join("watch.jsonl").exists().then_some(()));
+}
+
+#[test]
+fn a_stage_that_ends_is_told_of_without_any_script_and_once_whoever_sees_it() {
+    let (endpoint, sandbox) = watched();
+    write_plan(&sandbox, "SPEC-KIT-001", "before");
+    let serve = sandbox.serve();
+    wait_for_baseline(&sandbox);
+    let path = write_plan(&sandbox, "SPEC-KIT-001", "now");
+    let first = endpoint.wait_for(1);
+    assert_eq!(first[0].json()["event"]["status"], "success");
+    let again = sandbox.run(&["--json", "emit", "--telemetry", &path]);
+    assert!(again.stdout.contains("\"duplicate\""), "{again:?}");
+    serve.kill();
+    // While nothing runs: a file, and one that a script emits as well.
+    write_plan(&sandbox, "SPEC-KIT-001", "meanwhile");
+    let both = write_plan(&sandbox, "SPEC-KIT-002", "both");
+    assert!(sandbox.run(&["emit", "--telemetry", &both]).stdout.contains("queued"));
+    let serve = sandbox.serve();
+    endpoint.wait_for(3);
+    write_plan(&sandbox, "SPEC-KIT-003", "marker");
+    endpoint.wait_for(4);
+    let seen: BTreeSet<String> = sessions(&endpoint).into_iter().collect();
+    assert_eq!(seen, ["now", "meanwhile", "both", "marker"].map(str::to_owned).into());
+    assert_eq!(endpoint.requests().len(), 4, "each once");
+    let (code, log) = serve.terminate();
+    assert_eq!(code, 0, "{log}");
+}
+
+#[test]
+fn from_the_start_or_not_at_all() {
+    let (endpoint, sandbox) = watched();
+    write_plan(&sandbox, "SPEC-KIT-001", "before");
+    let serve = sandbox.serve_with(&["--no-watch"]);
+    sandbox.emit("SPEC-1", "Plan", "k1");
+    sandbox.wait_for_finals("SPEC-1", 1);
+    assert!(!sandbox.spool().join("watch.jsonl").exists());
+    serve.kill();
+    let _serve = sandbox.serve_with(&["--from-start"]);
+    let requests = endpoint.wait_for(2);
+    assert_eq!(requests[1].json()["telemetry"]["sessionId"], "before");
+    let refused = sandbox.run(&["serve", "--no-watch", "--from-start"]);
+    assert_eq!(refused.code, 2, "{refused:?}");
+}
+
+#[test]
+fn killed_at_any_moment_the_watcher_forgets_nothing_and_sends_nothing_twice() {
+    let (endpoint, sandbox) = watched();
+    let mut serve = sandbox.serve();
+    wait_for_baseline(&sandbox);
+    let mut written = BTreeSet::new();
+    for round in 0..12 {
+        for n in 0..5 {
+            let session = format!("r{round}-{n}");
+            write_plan(&sandbox, &format!("SPEC-KIT-00{n}"), &session);
+            written.insert(session);
+        }
+        // From before anything is read to after everything is sent.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_millis(round * 40);
+        while std::time::Instant::now() < deadline {
+            std::thread::park_timeout(deadline - std::time::Instant::now());
+        }
+        serve.kill();
+        serve = sandbox.serve();
+    }
+    wait_for("all to arrive", || {
+        let arrived: BTreeSet<String> = sessions(&endpoint).into_iter().collect();
+        written.is_subset(&arrived).then_some(())
+    });
+    // A kill between an answer and its record sends a request again, under its id; the watcher adds none.
+    let ids: BTreeSet<String> =
+        endpoint.requests().iter().map(|request| request.header("x-speckit-id").to_owned()).collect();
+    assert_eq!(ids.len(), written.len());
+    drop(serve);
+}
+
+#[test]
+fn tasks_and_consensus_are_told_of_with_what_they_say() {
+    let endpoint = Endpoint::replying(&[200]);
+    let sandbox = Sandbox::with_settings(
+        "task_done_statuses = [\"In Review\"]\ntask_tracker_spec = \"SPEC-BOARD\"",
+        &[("all", &endpoint.url(), "include_events = [\"*\"]"), ("no-anomalies", &endpoint.url(), "")],
+    );
+    let table = |status: &str| {
+        format!("| Order | Task ID | Title | Status |\n|---|---|---|---|\n| 1 | T1 | Write it | {status} |\n")
+    };
+    sandbox.write("SPEC.md", &table("Backlog"));
+    let _serve = sandbox.serve();
+    wait_for_baseline(&sandbox);
+    sandbox.write("SPEC.md", &table("_In review_ 👀"));
+    let task = endpoint.wait_for(2)[0].json();
+    assert_eq!(
+        (&task["event"]["type"], &task["spec"]["id"]),
+        (&"spec-kit.task.completed".into(), &"SPEC-BOARD".into())
+    );
+    assert_eq!((&task["task"]["id"], &task["task"]["title"]), (&"T1".into(), &"Write it".into()));
+    let synthesis = r#"{"stage": "spec-plan", "timestamp": "2025-10-14T10:00:30Z", "status": "conflict", "agents": [{"agent": "claude", "model": "m"}], "consensus": {"conflicts": ["a or b"]}}"#;
+    sandbox.write(&format!("{EVIDENCE}/consensus/SPEC-KIT-001/spec-plan_synthesis.json"), synthesis);
+    write_plan(&sandbox, "SPEC-KIT-001", "2025-10-14T10:00:00Z-1");
+    let requests = endpoint.wait_for(5);
+    let types: Vec<Value> =
+        requests[2..].iter().map(|request| request.json()["event"]["type"].clone()).collect();
+    let anomalies = types.iter().filter(|kind| **kind == "spec-auto.anomaly.consensus_conflict").count();
+    assert_eq!((types.len(), anomalies), (3, 1), "an anomaly goes only where it is named");
+    let stage =
+        requests[2..].iter().map(|request| request.json()).find(|body| body["event"]["stage"] == "Plan");
+    let stage = stage.unwrap();
+    assert_eq!(
+        (&stage["event"]["status"], &stage["consensus"]["status"]),
+        (&"halt".into(), &"conflict".into())
+    );
+    assert_eq!(stage["consensus"]["agents"][0]["agent"], "claude");
+    let conflict =
+        requests.iter().map(|request| request.json()).find(|body| body["anomaly"].is_object()).unwrap();
+    assert_eq!(conflict["anomaly"]["disagreements"][0], "a or b");
+    assert!(fs::read_dir(sandbox.spool().join("SPEC-BOARD")).is_ok());
+}
