@@ -107,7 +107,7 @@ impl Door {
             event.spec.branch = repo::current_branch(&self.repo);
         }
         let (reply, answer) = oneshot::channel();
-        let emit = Emit { event, inbox, within, admission, reply };
+        let emit = Emit { event, inbox, within, admission: Some(admission), reply };
         self.router.send(emit).await.map_err(|_| stopped())?;
         answer.await.unwrap_or_else(|_| Err(stopped()))
     }

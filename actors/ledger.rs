@@ -15,6 +15,7 @@ use super::attempt::Attempt;
 use crate::clock;
 use crate::delivery::{Delivery, DeliveryId, Judgement, Reason};
 use crate::event::SpecId;
+use crate::intake::run::Run;
 use crate::store::{
     Accepted, AttemptLine, AttemptSummary, DeadLetter, ErrorLine, FinalLine, FinalState, Healths, InboxName,
     LastAttempt, Record, ResponseLine, Store, StoreOptions, Taken, add_evidence_line,
@@ -139,6 +140,11 @@ pub(crate) struct ReadDeadLetter {
     pub(crate) spec: SpecId,
     pub(crate) id: DeliveryId,
 }
+
+/// From the Router, after an event that could not be accepted: what the SPEC's events on disk add up to.
+#[derive(Message)]
+#[rtype(result = "Result<Run, NotRead>")]
+pub(crate) struct ReadRun(pub(crate) SpecId);
 
 /// From the door, for `list`. One a listing.
 #[derive(Message)]
@@ -476,6 +482,14 @@ impl Handler<SettleInbox> for Ledger {
             None => self.store.remove_from_inbox(&name),
             Some(why) => self.store.reject_from_inbox(&name, &why),
         }
+    }
+}
+
+impl Handler<ReadRun> for Ledger {
+    type Result = Result<Run, NotRead>;
+
+    fn handle(&mut self, ReadRun(spec): ReadRun, _: &mut Self::Context) -> Self::Result {
+        self.store.run(&spec).map_err(|error| NotRead(error.to_string()))
     }
 }
 

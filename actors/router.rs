@@ -1,6 +1,6 @@
 //! The Router: takes events in, tells new from known, and fans out to the subscriptions that want them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,25 +8,34 @@ use std::time::Duration;
 use actix::prelude::*;
 use actix_rt::time::timeout;
 use bytes::Bytes;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::alarm::Alarm;
-use super::ledger::{Accept, Ledger, ReadDeadLetter};
+use super::ledger::{Accept, Ledger, ReadDeadLetter, ReadRun};
 use super::subscription::{
     Configure, Enqueue, ListUnfinished, Purpose, Queue, ReadQueue, RequestError, SendNow, Sent, Settings,
     Settle, Subscription,
 };
 use crate::clock;
+use crate::config::Config;
 use crate::delivery::{BodyBudget, Dedupe, Delivery, DeliveryId, Pending, SubscriptionId};
 use crate::event::{Event, IdempotencyKey, SpecId};
 use crate::filter::Filter;
+use crate::intake::outstanding;
+use crate::intake::run::Run;
 use crate::payload;
 use crate::store::{Accepted, AcceptedDelivery, InboxName, Listed, Query, Unfinished};
 
 /// Bodies of waiting deliveries held in memory, over all subscriptions; beyond it they are read back when their turn
 /// comes.
 const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
+
+/// How long the end of a run waits to be told: a host that tells of it itself is believed instead.
+const END_WAIT: Duration = Duration::from_secs(2);
+
+/// How long what follows from a run may take to be written.
+const OWED_WITHIN: Duration = Duration::from_secs(5);
 
 /// What became of an event that was emitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +73,8 @@ pub(crate) struct Emit {
     pub(crate) inbox: Option<InboxName>,
     /// After this long the emitter hears that it is not accepted yet; it may be all the same.
     pub(crate) within: Duration,
-    pub(crate) admission: OwnedSemaphorePermit,
+    /// Absent for what follows from a run: there is little of it.
+    pub(crate) admission: Option<OwnedSemaphorePermit>,
     pub(crate) reply: EmitReply,
 }
 
@@ -72,6 +82,7 @@ pub(crate) struct Emit {
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Ended {
+    spec: SpecId,
     key: IdempotencyKey,
     at: Timestamp,
     result: Result<(), EmitError>,
@@ -114,7 +125,7 @@ pub(crate) struct Close {
 #[rtype(result = "()")]
 pub(crate) struct Reconfigure {
     pub(crate) entries: Vec<Entry>,
-    pub(crate) dedupe_window: SignedDuration,
+    pub(crate) config: Arc<Config>,
 }
 
 /// From the door, for `status`: every subscription and its queue, in the config's order, those that left it last.
@@ -161,12 +172,26 @@ pub(crate) struct Router {
     bodies: BodyBudget,
     /// Events whose acceptance is under way, and who else emitted them meanwhile.
     accepting: HashMap<IdempotencyKey, Vec<oneshot::Sender<Result<(), EmitError>>>>,
+    config: Arc<Config>,
+    runs: HashMap<SpecId, Run>,
+    /// SPECs of which an event was not accepted: their runs are read from disk.
+    unsure: HashSet<SpecId>,
+    /// Runs whose end is to be told, and when that is.
+    ending: HashMap<SpecId, SpawnHandle>,
     open: bool,
     alarm: Alarm,
 }
 
 impl Actor for Router {
     type Context = Context<Self>;
+
+    /// What runs owed at the last stop is told now.
+    fn started(&mut self, context: &mut Self::Context) {
+        let specs: Vec<SpecId> = self.runs.keys().cloned().collect();
+        for spec in specs {
+            self.tell_of_run(&spec, context);
+        }
+    }
 }
 
 impl Router {
@@ -176,11 +201,23 @@ impl Router {
         mut unfinished: HashMap<SubscriptionId, Vec<Unfinished>>,
         ledger: Addr<Ledger>,
         known: Dedupe,
+        runs: HashMap<SpecId, Run>,
+        config: Arc<Config>,
         alarm: Alarm,
     ) -> Self {
-        let bodies = BodyBudget::new(MAX_BODY_BYTES);
-        let mut router =
-            Self { targets: Vec::new(), ledger, known, bodies, accepting: HashMap::new(), open: true, alarm };
+        let mut router = Self {
+            targets: Vec::new(),
+            ledger,
+            known,
+            bodies: BodyBudget::new(MAX_BODY_BYTES),
+            accepting: HashMap::new(),
+            config,
+            runs,
+            unsure: HashSet::new(),
+            ending: HashMap::new(),
+            open: true,
+            alarm,
+        };
         for entry in entries {
             let waiting = unfinished.remove(&entry.id).unwrap_or_default();
             router.add(entry, waiting);
@@ -276,7 +313,7 @@ impl Handler<Emit> for Router {
     type Result = ();
 
     fn handle(&mut self, emit: Emit, context: &mut Self::Context) {
-        let Emit { event, inbox, within, admission, reply } = emit;
+        let Emit { mut event, inbox, within, admission, reply } = emit;
         let at = clock::now();
         let key = event.event.idempotency_key.clone();
         if !self.open {
@@ -293,13 +330,20 @@ impl Handler<Emit> for Router {
             actix_rt::spawn(reply_within(within, reply, duplicate, admission, self.alarm.clone()));
             return;
         }
-        let (accepted, outgoing) = match self.prepare(&event, inbox.as_ref(), at) {
+        let spec = event.spec.id.clone();
+        let none = Run::default();
+        let step = self.runs.get(&spec).unwrap_or(&none).plan(&mut event, &self.config.runs);
+        let (mut accepted, outgoing) = match self.prepare(&event, inbox.as_ref(), at) {
             Ok(prepared) => prepared,
             Err(error) => return answer(reply, Err(error)),
         };
+        if let Some(step) = &step {
+            self.runs.entry(spec.clone()).or_default().take(step);
+        }
+        accepted.run = step;
         self.accepting.insert(key.clone(), Vec::new());
         let (written, answered) = oneshot::channel();
-        let sent = self.ledger.try_send(Accept { spec: event.spec.id, record: accepted, reply: written });
+        let sent = self.ledger.try_send(Accept { spec: spec.clone(), record: accepted, reply: written });
         let router = context.address();
         let accepting = async move {
             let written = match sent {
@@ -311,7 +355,7 @@ impl Handler<Emit> for Router {
                     Err(EmitError::Unavailable(format!("the ledger does not take events: {error}")))
                 }
             };
-            if router.send(Ended { key, at, result: written.clone() }).await.is_err() {
+            if router.send(Ended { spec, key, at, result: written.clone() }).await.is_err() {
                 log::debug!("the router stopped while an event was accepted");
             }
             written?;
@@ -334,7 +378,7 @@ async fn reply_within(
     within: Duration,
     reply: EmitReply,
     work: impl Future<Output = Result<Receipt, EmitError>>,
-    _admission: OwnedSemaphorePermit,
+    _admission: Option<OwnedSemaphorePermit>,
     _alarm: Alarm,
 ) {
     let mut work = pin!(work);
@@ -363,15 +407,100 @@ fn stopped() -> EmitError {
 impl Handler<Ended> for Router {
     type Result = ();
 
-    fn handle(&mut self, Ended { key, at, result }: Ended, _: &mut Self::Context) {
+    fn handle(&mut self, Ended { spec, key, at, result }: Ended, context: &mut Self::Context) {
         for other in self.accepting.remove(&key).unwrap_or_default() {
             if other.send(result.clone()).is_err() {
                 log::debug!("an emitter of {key} no longer waits");
             }
         }
-        if result.is_ok() {
-            self.known.remember(key, at);
+        match result {
+            Ok(()) => {
+                self.known.remember(key, at);
+                self.tell_of_run(&spec, context);
+            }
+            Err(_) => drop(self.unsure.insert(spec.clone())),
         }
+        if self.unsure.contains(&spec) {
+            let read = self.ledger.send(ReadRun(spec.clone())).into_actor(self);
+            context.spawn(read.map(|read, router, _| match read {
+                Ok(Ok(run)) => {
+                    router.unsure.remove(&spec);
+                    router.runs.insert(spec, run);
+                }
+                Ok(Err(error)) => log::warn!("the run of {spec} is read from disk later: {error}"),
+                Err(_) => log::debug!("the ledger has stopped"),
+            }));
+        }
+    }
+}
+
+impl Router {
+    /// Sees to it that what the SPEC's run owes is told: a cost now, its end in a moment, for the host may tell of it itself.
+    fn tell_of_run(&mut self, spec: &SpecId, context: &mut Context<Self>) {
+        let Some(run) = self.runs.get(spec) else { return };
+        let (owes_its_end, anomaly) = (run.owes_its_end(), run.owed_anomaly(spec));
+        if let Some(anomaly) = anomaly {
+            let emitting = self.emit_owed(anomaly, context).into_actor(self);
+            context.spawn(emitting.map(|emitted, _, _| {
+                if let Err(error) = emitted {
+                    log::warn!("the cost of a run is told with its next stage: {error}");
+                }
+            }));
+        }
+        if !owes_its_end {
+            if let Some(timer) = self.ending.remove(spec) {
+                context.cancel_future(timer);
+            }
+        } else if self.open && !self.ending.contains_key(spec) {
+            self.tell_of_end_after(END_WAIT, spec.clone(), context);
+        }
+    }
+
+    fn tell_of_end_after(&mut self, wait: Duration, spec: SpecId, context: &mut Context<Self>) {
+        let of = spec.clone();
+        let timer = context.run_later(wait, move |router, context| {
+            router.ending.remove(&of);
+            let telling = router.tell_of_end(of);
+            context.spawn(telling);
+        });
+        self.ending.insert(spec, timer);
+    }
+
+    /// Tells of the end of a SPEC's run, if that is owed; after a failure again in a while.
+    fn tell_of_end(&self, spec: SpecId) -> ResponseActFuture<Self, ()> {
+        let (config, of) = (self.config.clone(), spec.clone());
+        let reading = actix_rt::task::spawn_blocking(move || outstanding::tasks(&config, &of));
+        let told = reading.into_actor(self).then(move |tasks, router: &mut Self, context| {
+            let run = router.runs.get(&spec);
+            let event = run.and_then(|run| run.owed_end(&spec, tasks.unwrap_or_default(), clock::now()));
+            let emitted = event.map(|event| router.emit_owed(event, context));
+            let emitted = async move {
+                match emitted {
+                    Some(emitted) => emitted.await,
+                    None => Ok(Receipt::Duplicate),
+                }
+            };
+            emitted.into_actor(router).map(move |emitted, router, context: &mut Context<Self>| {
+                if let Err(error) = emitted {
+                    log::warn!("the end of a run of {spec} is not told yet: {error}");
+                    if router.open {
+                        router.tell_of_end_after(END_WAIT, spec, context);
+                    }
+                }
+            })
+        });
+        Box::pin(told)
+    }
+
+    /// Emits what follows from a run, as if it came from outside.
+    fn emit_owed(
+        &mut self,
+        event: Event,
+        context: &mut Context<Self>,
+    ) -> impl Future<Output = Result<Receipt, EmitError>> + use<> {
+        let (reply, answer) = oneshot::channel();
+        self.handle(Emit { event, inbox: None, within: OWED_WITHIN, admission: None, reply }, context);
+        async { answer.await.unwrap_or_else(|_| Err(stopped())) }
     }
 }
 
@@ -457,11 +586,12 @@ impl Handler<Reconfigure> for Router {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, message: Reconfigure, _: &mut Self::Context) -> Self::Result {
-        let Reconfigure { entries, dedupe_window } = message;
+        let Reconfigure { entries, config } = message;
         if !self.open {
             return Box::pin(std::future::ready(()));
         }
-        self.known.set_window(dedupe_window);
+        self.known.set_window(config.dedupe_window);
+        self.config = config;
         let mut before = std::mem::take(&mut self.targets);
         let mut told = Vec::new();
         for entry in entries {
@@ -523,10 +653,17 @@ impl Handler<ListAllUnfinished> for Router {
 }
 
 impl Handler<WaitIdle> for Router {
-    type Result = ResponseFuture<()>;
+    type Result = ResponseActFuture<Self, ()>;
 
-    fn handle(&mut self, _: WaitIdle, _: &mut Self::Context) -> Self::Result {
-        Box::pin(self.settle(false))
+    /// Ends of runs are told first, without their wait.
+    fn handle(&mut self, _: WaitIdle, context: &mut Self::Context) -> Self::Result {
+        let mut telling = actix::fut::wrap_future(std::future::ready(())).boxed_local();
+        for (spec, timer) in std::mem::take(&mut self.ending) {
+            context.cancel_future(timer);
+            let told = self.tell_of_end(spec);
+            telling = telling.then(|(), _, _| told).boxed_local();
+        }
+        Box::pin(telling.then(|(), router, _| router.settle(false).into_actor(router)))
     }
 }
 

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver as Events;
 use std::time::{Duration, Instant};
 
+use rustix::net::{self, AddressFamily, SocketType};
 use serde_json::{Value, json};
 
 use super::receive::{self, Received, Receiver};
@@ -49,7 +51,7 @@ struct Story {
     spec: SpecId,
     chatops: Receiver,
     chatops_got: Events<Received>,
-    tracker_port: u16,
+    tracker: DeadEndpoint,
     tracker_secret: Secret,
     runtime: Runtime,
     deadline: Instant,
@@ -69,16 +71,13 @@ impl Story {
             Tone::Heading,
             "1. A repo, two subscriptions, one endpoint that is flaky and one that is down",
         );
-        let (chatops, chatops_got) = Receiver::start(receive::Options {
-            port: 0,
-            secret: Some(chatops_secret),
-            answers: vec![500, 500, 200],
-        })
-        .map_err(text)?;
-        let tracker_port = free_port().map_err(text)?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(text)?;
+        let answering = receive::Options { secret: Some(chatops_secret), answers: vec![500, 500, 200] };
+        let (chatops, chatops_got) = Receiver::start(listener, answering).map_err(text)?;
+        let tracker = DeadEndpoint::new().map_err(text)?;
         fs::create_dir_all(repo.join(".spec-kit")).map_err(text)?;
         let file = repo.join(".spec-kit/config.toml");
-        fs::write(&file, config_text(chatops.address().port(), tracker_port)).map_err(text)?;
+        fs::write(&file, config_text(chatops.address().port(), tracker.port)).map_err(text)?;
         let environment = Environment::fixed([
             ("DEMO_SECRET_CHATOPS", chatops_text.as_str()),
             ("DEMO_SECRET_TRACKER", tracker_text.as_str()),
@@ -94,7 +93,7 @@ impl Story {
         }
         let runtime = Runtime::start(config.clone(), environment).map_err(text)?;
         let spec = SPEC.parse().map_err(text)?;
-        Ok(Self { repo, config, spec, chatops, chatops_got, tracker_port, tracker_secret, runtime, deadline })
+        Ok(Self { repo, config, spec, chatops, chatops_got, tracker, tracker_secret, runtime, deadline })
     }
 
     fn tell(self, started: Instant, screen: &mut Screen) -> Told {
@@ -109,6 +108,9 @@ impl Story {
             let id = self.watch_chatops(screen)?;
             expect(arrived.insert(id), "nothing arrives twice")?;
         }
+        screen.line(Tone::Plain, "   the run has ended, and is told of as a whole: for chatops");
+        handle.block(self.left(), handle.idle()).ok_or("the end of the run was not told in time")?;
+        expect(arrived.insert(self.watch_chatops(screen)?), "the end of the run is a delivery of its own")?;
         screen.line(
             Tone::Heading,
             "\n3. The tracker stayed down: its delivery is given up and kept as a dead letter",
@@ -128,12 +130,9 @@ impl Story {
             Tone::Heading,
             "\n4. The tracker is repaired, and the dead letter is replayed under the same id",
         );
-        let tracker_options = receive::Options {
-            port: self.tracker_port,
-            secret: Some(self.tracker_secret.clone()),
-            answers: vec![200],
-        };
-        let (tracker, tracker_got) = Receiver::start(tracker_options).map_err(text)?;
+        let answering = receive::Options { secret: Some(self.tracker_secret.clone()), answers: vec![200] };
+        let listener = self.tracker.mend().map_err(text)?;
+        let (tracker, tracker_got) = Receiver::start(listener, answering).map_err(text)?;
         let (asked, spec) = (handle.clone(), self.spec.clone());
         let sent = handle
             .block(self.left(), async move { asked.replay(spec, id).await })
@@ -167,7 +166,7 @@ impl Story {
         screen.line(
             Tone::Good,
             format_args!(
-                "7 deliveries, 7 delivered, every signature verified, nothing lost: {:.1} s.",
+                "8 deliveries, 8 delivered, every signature verified, nothing lost: {:.1} s.",
                 started.elapsed().as_secs_f64()
             ),
         );
@@ -328,6 +327,7 @@ jitter_ms = 50
 id = "tracker"
 url = "http://127.0.0.1:{tracker_port}/hooks/tracker"
 secret_env = "DEMO_SECRET_TRACKER"
+include_events = ["spec-auto.stage.completed"]
 include_stages = ["Unlock"]
 max_attempts = 3
 initial_backoff_ms = 200
@@ -340,9 +340,24 @@ fn random_secret() -> String {
     format!("{}{}", DeliveryId::random(), DeliveryId::random())
 }
 
-/// A port where nobody listens.
-fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+/// A port that is taken, so that nobody else gets it, and refuses connections.
+struct DeadEndpoint {
+    socket: OwnedFd,
+    port: u16,
+}
+
+impl DeadEndpoint {
+    fn new() -> io::Result<Self> {
+        let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+        net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))?;
+        let address = SocketAddrV4::try_from(net::getsockname(&socket)?)?;
+        Ok(Self { socket, port: address.port() })
+    }
+
+    fn mend(&self) -> io::Result<TcpListener> {
+        net::listen(&self.socket, 16)?;
+        Ok(self.socket.try_clone()?.into())
+    }
 }
 
 fn expect(holds: bool, claim: &str) -> Told {

@@ -55,7 +55,15 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     };
     let mut status = look()?;
     let before = dead(&status);
-    while left(&status) > 0 && Instant::now() < deadline {
+    while Instant::now() < deadline {
+        if left(&status) == 0 {
+            // A run that has just ended is told of now, and not in a moment.
+            handle.block(PATIENCE, handle.idle());
+            status = look()?;
+            if left(&status) == 0 {
+                break;
+            }
+        }
         let failed = dead(&status).saturating_sub(before);
         screen.progress(format_args!("{} pending, {failed} given up", left(&status)));
         thread::park_timeout(POLL);

@@ -55,11 +55,9 @@ pub(super) struct CommandOptions {
     count: Option<usize>,
 }
 
-/// What to listen on and how to answer.
+/// How to answer.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// On 127.0.0.1; 0 is any that is free.
-    pub port: u16,
     /// To verify with; without it nothing is.
     pub secret: Option<Secret>,
     /// Statuses of successive answers; the last one repeats; none is 200.
@@ -144,13 +142,12 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Starts to listen. What comes is handed out through the returned channel, in order; while that is full, senders
+    /// Starts to answer. What comes is handed out through the returned channel, in order; while that is full, senders
     /// wait for their answer.
     ///
     /// # Errors
-    /// The port is in use.
-    pub fn start(options: Options) -> io::Result<(Self, mpsc::Receiver<Received>)> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port))?;
+    /// No thread could be had, or the listener cannot be used.
+    pub fn start(listener: TcpListener, options: Options) -> io::Result<(Self, mpsc::Receiver<Received>)> {
         let address = listener.local_addr()?;
         let (received, events) = mpsc::sync_channel(BACKLOG);
         let shared = Arc::new(Shared { options, answered: AtomicUsize::new(0), received });
@@ -311,8 +308,10 @@ pub(super) fn run(options: &CommandOptions, screen: &mut Screen) -> Result<Exit,
         }
     };
     let verifies = secret.is_some();
-    let options_of_receiver = Options { port: options.port, secret, answers: options.answer.clone() };
-    let (receiver, events) = Receiver::start(options_of_receiver).map_err(|error| {
+    let answering = Options { secret, answers: options.answer.clone() };
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port));
+    let started = listener.and_then(|listener| Receiver::start(listener, answering));
+    let (receiver, events) = started.map_err(|error| {
         Failure::failed(format!(
             "cannot listen on 127.0.0.1:{}: {error}; choose another --port",
             options.port

@@ -16,10 +16,11 @@ use crate::delivery::{RetryPolicy, SubscriptionId};
 use crate::env::Environment;
 use crate::event::SpecId;
 use crate::filter::{EventPattern, Filter};
+use crate::intake::run::RunPolicy;
 use crate::secret::{Endpoint, Secret};
 
 /// Keys of `[spec_ops.webhooks]`.
-const SETTINGS: [&str; 13] = [
+const SETTINGS: [&str; 15] = [
     "enabled",
     "max_concurrency",
     "spool_dir",
@@ -32,8 +33,13 @@ const SETTINGS: [&str; 13] = [
     "consensus_wait_ms",
     "task_done_statuses",
     "task_tracker_spec",
+    "max_stage_attempts",
+    "alerts",
     "subscriptions",
 ];
+
+/// Keys of `[spec_ops.webhooks.alerts]`.
+const ALERTS: [&str; 1] = ["cost_threshold_usd"];
 
 /// Keys of `[[spec_ops.webhooks.subscriptions]]`.
 const SUBSCRIPTION: [&str; 16] = [
@@ -56,7 +62,7 @@ const SUBSCRIPTION: [&str; 16] = [
 ];
 
 /// Keys of the contract that this version does not have: refused with a word of their own, never ignored.
-const LATER_SETTINGS: [&str; 2] = ["env_file", "alerts"];
+const LATER_SETTINGS: [&str; 1] = ["env_file"];
 const LATER_SUBSCRIPTION: [&str; 10] = [
     "include_specs",
     "include_tasks",
@@ -126,6 +132,7 @@ impl Checker<'_, '_> {
         let consensus_wait_ms = table.integer("consensus_wait_ms", 2000, 0..=60_000, self.findings);
         let task_done_statuses = table.strings("task_done_statuses", self.findings).unwrap_or_default();
         let task_tracker_spec = self.tracker(table);
+        let runs = self.runs(table);
         let mut subscriptions = Vec::new();
         let mut ids = HashSet::new();
         for entry in table.tables("subscriptions", self.findings) {
@@ -161,6 +168,7 @@ impl Checker<'_, '_> {
             consensus_wait: Duration::from_millis(consensus_wait_ms),
             task_done_statuses: task_done_statuses.into_iter().map(|status| status.value).collect(),
             task_tracker_spec,
+            runs,
             watch: None,
             control_port: 0,
             source: None,
@@ -199,6 +207,20 @@ impl Checker<'_, '_> {
         given
             .and_then(|text| self.parsed("task_tracker_spec", &text, "for example \"SPEC-TRACKER\""))
             .unwrap_or_else(SpecId::tracker)
+    }
+
+    /// `max_stage_attempts`, and what is in `alerts`.
+    fn runs(&mut self, table: &Table<'_, '_>) -> RunPolicy {
+        let attempts = table.integer("max_stage_attempts", 3, 1..=1000, self.findings);
+        let alerts = table.table("alerts", self.findings);
+        let cost_threshold_usd = alerts.and_then(|alerts| {
+            alerts.refuse_unknown(&ALERTS, &[], self.findings);
+            let range = 0.01..=1e9;
+            alerts
+                .has("cost_threshold_usd")
+                .then(|| alerts.float("cost_threshold_usd", 1e9, range, self.findings))
+        });
+        RunPolicy { max_stage_attempts: u32::try_from(attempts).unwrap_or(u32::MAX), cost_threshold_usd }
     }
 
     fn dir(&mut self, table: &Table<'_, '_>, key: &str, default: &str) -> PathBuf {

@@ -16,6 +16,7 @@ pub use file::{LoadOptions, Loaded, load};
 use crate::delivery::{RetryPolicy, SubscriptionId};
 use crate::event::SpecId;
 use crate::filter::Filter;
+use crate::intake::run::RunPolicy;
 use crate::secret::Endpoint;
 use crate::store::StoreOptions;
 
@@ -46,6 +47,8 @@ pub struct Config {
     pub task_done_statuses: Vec<String>,
     /// `task_tracker_spec`: whose tasks those are that name no SPEC.
     pub task_tracker_spec: SpecId,
+    /// `max_stage_attempts` and `cost_threshold_usd`: when a SPEC's run ends, and when it costs too much.
+    pub runs: RunPolicy,
     /// Whether the repo is watched. Not in the file: a host sets it, and `serve`.
     pub watch: Option<WatchFrom>,
     /// The control port on 127.0.0.1; 0 is any that is free. Not in the file: `serve --port` sets it.

@@ -71,6 +71,11 @@ impl<'t, 'i> Table<'t, 'i> {
         self.table.iter().find(|(name, _)| name.get_ref() == key).map(|(_, value)| value)
     }
 
+    /// Whether a key is there.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
     /// Refuses keys that are neither known nor, as `later` has it, known to other versions.
     pub(super) fn refuse_unknown(&self, known: &[&str], later: &[&str], findings: &mut Findings<'_>) {
         for name in self.table.keys() {

@@ -82,12 +82,12 @@ pub fn read(path: &Path, bytes: &[u8], repo: &RepoPaths<'_>) -> Result<Event, No
     let session = text(&fields, "sessionId").map(str::to_owned).or(named.rest);
     let attempt =
         fields.get("attempt").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
-    let attempt = attempt.unwrap_or(1);
-    let key = IdempotencyKey::of_step(&spec, &stage.slug(), attempt, session.as_deref());
+    let key = IdempotencyKey::of_step(&spec, &stage.slug(), attempt.unwrap_or(1), session.as_deref());
     let mut event = Event::new(EventKind::StageCompleted, spec, key);
     event.event.stage = Some(stage);
     event.pipeline = Some(Pipeline {
-        attempt: Some(attempt),
+        // What the telemetry does not say is counted when the event is accepted.
+        attempt,
         completed_at: text(&fields, "timestamp")
             .filter(|at| at.parse::<Timestamp>().is_ok())
             .map(str::to_owned),

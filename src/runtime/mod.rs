@@ -115,8 +115,8 @@ impl Current {
         self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set(&self, config: Config) {
-        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    fn set(&self, config: impl Into<Arc<Config>>) {
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config.into();
     }
 
     /// Reads the config again as it was read at the start. Blocks.

@@ -213,7 +213,9 @@ fn start_actors(
     for delivery in recovered.unfinished {
         unfinished.entry(delivery.delivery.subscription.clone()).or_default().push(delivery);
     }
-    let router = Router::new(entries, unfinished, ledger.clone(), known, alarm.clone()).start();
+    let (ledger, runs) = (ledger.clone(), recovered.runs);
+    let router = Router::new(entries, unfinished, ledger.clone(), known, runs, config.clone(), alarm.clone());
+    let router = router.start();
     let (door, reloads) = Door::new(router, ledger.clone(), &config.repo, config.store_options());
     Ok(Started { door, reloads, equipment })
 }
@@ -266,7 +268,8 @@ async fn reload(
         Ok(entries) => entries,
         Err(error) => return refused(&error),
     };
-    let reconfigure = Reconfigure { entries, dedupe_window: config.dedupe_window };
+    let config = Arc::new(config);
+    let reconfigure = Reconfigure { entries, config: config.clone() };
     let told = router.send(reconfigure).await.is_ok()
         && ledger.send(ConfigureStore(config.store_options())).await.is_ok();
     if !told {

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::files::fault;
 use super::*;
 use crate::delivery::{Reason, SubscriptionId};
-use crate::event::{Event, EventKind};
+use crate::event::{Event, EventKind, Stage};
+use crate::intake::run::{Run, RunPolicy};
 
 fn spec() -> SpecId {
     "SPEC-1".parse().unwrap()
@@ -26,6 +27,9 @@ struct Told {
     /// Dead letters whose removal was begun.
     resolving: BTreeSet<DeliveryId>,
     queued: BTreeSet<String>,
+    /// The run as it was confirmed, and as it is once what was begun is accepted.
+    run: Run,
+    run_begun: Run,
     /// How many lines of evidence were added and flushed.
     evidence: u64,
 }
@@ -54,6 +58,11 @@ fn confirm(store: &mut Store, record: &Record) {
 
 /// Accepts an event for two subscriptions. After a refusal the event is new, as an emitter's would be.
 fn accept(store: &mut Store, told: &RefCell<Told>, key: &str, inbox: Option<&InboxName>) -> [DeliveryId; 2] {
+    let mut event = Event::new(EventKind::StageCompleted, spec(), key.parse().unwrap());
+    event.event.stage = Some(Stage::Plan);
+    let policy = RunPolicy { max_stage_attempts: 3, cost_threshold_usd: None };
+    let step = told.borrow().run.plan(&mut event, &policy);
+    step.iter().for_each(|step| told.borrow_mut().run_begun.take(step));
     let ids = insist(|| {
         let ids = [DeliveryId::random(), DeliveryId::random()];
         let to = |(id, name): (DeliveryId, &str)| AcceptedDelivery::new(id, name.parse().unwrap());
@@ -63,9 +72,11 @@ fn accept(store: &mut Store, told: &RefCell<Told>, key: &str, inbox: Option<&Inb
         let mut accepted =
             Accepted::new(at, key.parse().unwrap(), EventKind::StageCompleted, deliveries, &body).unwrap();
         accepted.inbox = inbox.map(ToString::to_string);
+        accepted.run.clone_from(&step);
         store.append(&spec(), &Record::Accepted(accepted))?;
         store.flush().into_values().next().map_or(Ok(ids), Err)
     });
+    step.iter().for_each(|step| told.borrow_mut().run.take(step));
     told.borrow_mut().accepted.extend(ids);
     told.borrow_mut().known.insert(key.to_owned());
     ids
@@ -146,6 +157,8 @@ fn workload(dir: &Path, told: &RefCell<Told>) {
 fn check(dir: &Path, told: &Told, refused_may_be_there: bool) {
     let (mut store, recovered) = Store::open(options(dir)).unwrap();
     check_evidence(&mut store, dir, told, refused_may_be_there);
+    let run = recovered.runs.get(&spec()).cloned().unwrap_or_default();
+    assert!(run == told.run || (refused_may_be_there && run == told.run_begun), "{run:?}");
     let mut unfinished = BTreeMap::new();
     for found in &recovered.unfinished {
         let id = found.delivery.id;

@@ -22,6 +22,7 @@ use super::recovery::Recovery;
 use super::{OpenError, StoreError, Unfinished, files};
 use crate::delivery::DeliveryId;
 use crate::event::{IdempotencyKey, SpecId};
+use crate::intake::run::Run;
 
 /// A file that has reached this many bytes is not appended to any more: bounds what one step of compaction moves.
 const FILE_BYTES: u64 = 2 * 1024 * 1024;
@@ -93,6 +94,8 @@ pub(super) struct Journal {
     deliveries: HashMap<DeliveryId, LiveDelivery>,
     /// Bytes of the records of `events` and `deliveries`.
     live_bytes: u64,
+    /// What the events read and appended so far add up to.
+    run: Run,
 }
 
 /// The file's path.
@@ -222,6 +225,7 @@ impl Journal {
             events_seen: 0,
             deliveries: HashMap::new(),
             live_bytes: 0,
+            run: Run::default(),
         };
         let mut recovery = Recovery::of(spec);
         for number in numbers {
@@ -286,8 +290,10 @@ impl Journal {
     fn index(&mut self, record: &Record, place: Place) {
         match record {
             Record::Spool { .. } => {}
+            Record::Run(run) => self.run = run.clone(),
             Record::Known { idempotency_key, at } => self.add_known(idempotency_key, *at),
             Record::Accepted(accepted) => {
+                accepted.run.iter().for_each(|step| self.run.take(step));
                 self.add_known(&accepted.idempotency_key, accepted.at);
                 for delivery in &accepted.deliveries {
                     self.forget(delivery.id);
@@ -499,6 +505,11 @@ impl Journal {
         Ok((attempts, accepted.into_body()))
     }
 
+    /// What the SPEC's events add up to.
+    pub(super) fn run(&self) -> &Run {
+        &self.run
+    }
+
     /// How many deliveries are not finished.
     pub(super) fn pending(&self) -> usize {
         self.deliveries.len()
@@ -526,14 +537,20 @@ impl Journal {
         let path = segment_path(&self.dir, number);
         let failed = |doing| StoreError::on(doing, &path);
         let content = fs::read(&path).map_err(failed("read"))?;
+        let mut has_steps = false;
         for (range, record) in record::scan::<Box<RawValue>>(&content).records {
             match record {
-                Record::Accepted(accepted) => {
+                Record::Accepted(mut accepted) => {
+                    has_steps |= accepted.run.take().is_some();
                     self.move_event(accepted, Place::new(number, &range), known_since)?;
                 }
+                Record::Run(_) => has_steps = true,
                 Record::Known { idempotency_key, at } => self.keep_known(idempotency_key, at, known_since)?,
                 Record::Spool { .. } | Record::Attempted { .. } | Record::Finished { .. } => {}
             }
+        }
+        if has_steps {
+            self.append(&Record::Run(self.run.clone()))?;
         }
         self.must_sync = true;
         self.flush()?;

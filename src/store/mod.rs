@@ -42,6 +42,7 @@ pub use survey::{DeadLetterCount, Survey};
 use crate::clock;
 use crate::delivery::{Delivery, DeliveryId};
 use crate::event::{IdempotencyKey, SpecId};
+use crate::intake::run::Run;
 use dead_letter::DeadLetters;
 use evidence::EvidenceFile;
 use inbox::Inbox;
@@ -127,6 +128,8 @@ pub struct Recovered {
     pub known: Vec<(IdempotencyKey, Timestamp)>,
     /// How the subscriptions fared so far.
     pub healths: Healths,
+    /// Each SPEC's run so far, where there is one.
+    pub runs: HashMap<SpecId, Run>,
 }
 
 /// What recovery found of one unfinished delivery.
@@ -239,6 +242,9 @@ impl Store {
                 let mut line = Vec::new();
                 add_evidence_line(&FinalLine::of_dead_letter(letter), &mut line);
                 self.add_evidence(&spec, &line);
+            }
+            if !journal.run().is_empty() {
+                recovered.runs.insert(spec.clone(), journal.run().clone());
             }
             self.keep_journal(spec, journal);
         }
@@ -380,6 +386,14 @@ impl Store {
         for error in spools.chain(evidence) {
             log::error!("{error}");
         }
+    }
+
+    /// What a SPEC's events add up to, on disk.
+    ///
+    /// # Errors
+    /// The SPEC's spool cannot be opened.
+    pub fn run(&mut self, spec: &SpecId) -> Result<Run, StoreError> {
+        self.journal(spec).map(|journal| journal.run().clone())
     }
 
     /// The payload of an unfinished delivery.

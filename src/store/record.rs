@@ -19,6 +19,7 @@ use super::evidence::AttemptSummary;
 use crate::clock;
 use crate::delivery::{DeliveryId, Reason, SubscriptionId};
 use crate::event::{EventKind, IdempotencyKey, SpecId, UnknownName, named};
+use crate::intake::run::{Run, Step};
 
 /// The spool's format. The first line of a file keeps its form in all versions.
 pub(super) const VERSION: u32 = 1;
@@ -70,6 +71,8 @@ pub enum Record<B = Box<RawValue>> {
         #[serde(with = "clock::millis")]
         at: Timestamp,
     },
+    /// A SPEC's run so far: written by a compaction that removes the steps it came from.
+    Run(Run),
     /// An attempt failed and another follows.
     Attempted {
         /// Of which delivery.
@@ -105,6 +108,9 @@ pub struct Accepted<B = Box<RawValue>> {
     /// The inbox file it came from, which is removed once this record is synced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inbox: Option<String>,
+    /// What it means for its SPEC's run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Step>,
     /// Delivery by delivery; none where no subscription wants it.
     pub deliveries: Vec<AcceptedDelivery>,
     /// The payload, byte for byte.
@@ -147,7 +153,7 @@ impl Accepted {
     ) -> io::Result<Self> {
         let text = String::from_utf8(body.to_vec()).map_err(io::Error::other)?;
         let body = RawValue::from_string(text).map_err(io::Error::other)?;
-        Ok(Self { at, idempotency_key, event, inbox: None, deliveries, body })
+        Ok(Self { at, idempotency_key, event, inbox: None, run: None, deliveries, body })
     }
 
     /// The payload.

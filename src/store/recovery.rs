@@ -38,7 +38,7 @@ impl Recovery {
     /// The next record, and where it stands.
     pub(super) fn read<B>(&mut self, record: &Record<B>, place: Place) {
         match record {
-            Record::Spool { .. } => {}
+            Record::Spool { .. } | Record::Run(_) => {}
             Record::Known { idempotency_key, at } => self.known.push((idempotency_key.clone(), *at)),
             Record::Accepted(accepted) => {
                 self.known.push((accepted.idempotency_key.clone(), accepted.at));

@@ -8,7 +8,7 @@ mod settle;
 mod tests;
 mod tree;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -18,10 +18,13 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use serde::de::IgnoredAny;
 
 use crate::config::Config;
 use crate::event::{Event, IdempotencyKey};
+use crate::intake::consensus::time_of_session;
+use crate::intake::outstanding::MAX_TASKS_BYTES;
 use crate::intake::stage;
 use crate::intake::tasks::{self, TaskFile, TaskStates};
 use crate::intake::telemetry::{MAX_TELEMETRY_BYTES, RepoPaths};
@@ -40,9 +43,6 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// How often a file that waits for something beside it is looked at.
 const GLANCE: Duration = Duration::from_millis(100);
-
-/// Largest file of tasks that is read.
-const MAX_TASKS_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Changes that wait to be looked at; beyond it everything is looked at.
 const MAX_WAITING: usize = 4096;
@@ -244,22 +244,31 @@ impl Watcher {
         }
     }
 
+    /// Stages of a SPEC are read in the order they ended: a run is made of them. One that has to wait holds those up that
+    /// come after it.
     fn read_what_is_due(&mut self) {
-        let due = self.settler.due(Instant::now());
+        let mut due = self.settler.due(Instant::now());
         if due.is_empty() {
             return;
         }
+        due.sort_by_cached_key(|due| ended_at(&due.path, due.stamp));
+        let mut held_up: HashSet<PathBuf> = HashSet::new();
         let config = (self.config)();
         for Due { path, stamp: seen, is_final } in due {
             if self.stopping.load(Ordering::Relaxed) {
                 break;
+            }
+            if path.parent().is_some_and(|folder| held_up.contains(folder)) {
+                self.waits_since.entry(path.clone()).or_insert_with(Instant::now);
+                self.settler.later(&path, Instant::now(), GLANCE);
+                continue;
             }
             let looked = match (stamp(&path), Tree::of(&config).kind(&path)) {
                 (Some(now), _) if now != seen => {
                     self.settler.seen(&path, now, Instant::now());
                     continue;
                 }
-                (Some(_), Some(Kind::Telemetry)) => self.read_telemetry(&path, &config, is_final),
+                (Some(_), Some(Kind::Telemetry)) => self.read_telemetry(&path, seen, &config, is_final),
                 (Some(now), Some(Kind::Tasks)) => {
                     let looked = self.read_tasks(&path, &config, is_final, false);
                     if matches!(looked, Looked::Done) {
@@ -275,13 +284,16 @@ impl Watcher {
                     self.settler.done(&path);
                     self.waits_since.remove(&path);
                 }
-                Looked::Later(wait) => self.settler.later(&path, Instant::now(), wait),
+                Looked::Later(wait) => {
+                    self.settler.later(&path, Instant::now(), wait);
+                    held_up.extend(path.parent().map(Path::to_owned));
+                }
             }
         }
         self.flush();
     }
 
-    fn read_telemetry(&mut self, path: &Path, config: &Config, is_final: bool) -> Looked {
+    fn read_telemetry(&mut self, path: &Path, seen: Stamp, config: &Config, is_final: bool) -> Looked {
         let name = relative(path, config);
         let Ok(bytes) = read_bounded(path, MAX_TELEMETRY_BYTES as u64 + 1) else {
             return Looked::Later(AGAIN);
@@ -306,7 +318,8 @@ impl Watcher {
         }
         if read.awaits_consensus {
             let since = *self.waits_since.entry(path.to_owned()).or_insert_with(Instant::now);
-            if since.elapsed() < config.consensus_wait {
+            // What ended while nobody watched has waited already.
+            if since.elapsed() < config.consensus_wait && age(seen) < config.consensus_wait {
                 return Looked::Later(GLANCE);
             }
         }
@@ -393,6 +406,19 @@ fn stamp(path: &Path) -> Option<Stamp> {
     let written =
         found.modified().ok()?.duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_nanos());
     found.is_file().then_some((found.len(), written))
+}
+
+/// How long ago a version was written, by the wall clock.
+fn age((_, written): Stamp) -> Duration {
+    let written = Duration::from_nanos(u64::try_from(written).unwrap_or(u64::MAX));
+    std::time::UNIX_EPOCH.elapsed().unwrap_or_default().saturating_sub(written)
+}
+
+/// When a stage ended, in nanoseconds: by the session in the file's name, else by when it was written.
+fn ended_at(path: &Path, (_, written): Stamp) -> i128 {
+    let name = path.file_stem().and_then(|name| name.to_str());
+    let named = name.and_then(|name| time_of_session(name.split_once('_')?.1));
+    named.map_or_else(|| i128::try_from(written).unwrap_or(i128::MAX), Timestamp::as_nanosecond)
 }
 
 fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::{Answer, EVIDENCE, Endpoint, SECRET, Sandbox, closed_port, wait_for};
+use crate::harness::{Answer, DeadEndpoint, EVIDENCE, Endpoint, SECRET, Sandbox, wait_for};
 
 fn keys(endpoint: &Endpoint) -> BTreeSet<String> {
     let key = |body: Value| body["event"]["idempotency_key"].as_str().unwrap().to_owned();
@@ -50,9 +50,9 @@ fn above_max_pending_the_oldest_that_waits_is_dropped_with_a_dead_letter() {
 
 #[test]
 fn a_subscription_that_is_gone_for_a_while_finds_its_deliveries_again() {
-    let port = closed_port();
+    let down = DeadEndpoint::new();
     let kept = Endpoint::replying(&[200]);
-    let away = format!("http://127.0.0.1:{port}/hook");
+    let away = down.url();
     let sandbox = Sandbox::new(&[("kept", &kept.url(), ""), ("away", &away, "initial_backoff_ms = 200")]);
     let serve = sandbox.serve();
     sandbox.emit("SPEC-1", "Plan", "k1");
@@ -65,7 +65,7 @@ fn a_subscription_that_is_gone_for_a_while_finds_its_deliveries_again() {
     let warning = "1 pending deliveries are for `away`, which is not an active subscription: they stay";
     wait_for("the warning", || serve.log().contains(warning).then_some(()));
     serve.kill();
-    let endpoint = Endpoint::on_port(port, &[200]);
+    let endpoint = down.mend(&[200]);
     let _serve = sandbox.serve();
     endpoint.wait_for(1);
 }

@@ -2,14 +2,14 @@
 
 use std::collections::HashSet;
 
-use crate::harness::{Endpoint, Sandbox, closed_port};
+use crate::harness::{DeadEndpoint, Endpoint, Sandbox};
 
 #[test]
 fn what_waits_for_a_retry_at_a_kill_arrives_after_the_next_start() {
-    let port = closed_port();
+    let down = DeadEndpoint::new();
     let sandbox = Sandbox::new(&[(
         "later",
-        &format!("http://127.0.0.1:{port}/hook"),
+        &down.url(),
         "initial_backoff_ms = 200\nmax_attempts = 1000\nbackoff_factor = 1.0",
     )]);
     let serve = sandbox.serve();
@@ -26,7 +26,7 @@ fn what_waits_for_a_retry_at_a_kill_arrives_after_the_next_start() {
     });
     serve.kill();
 
-    let endpoint = Endpoint::on_port(port, &[200]);
+    let endpoint = down.mend(&[200]);
     let _serve = sandbox.serve();
     sandbox.wait_for_finals("SPEC-1", 5);
     let arrived: HashSet<String> =

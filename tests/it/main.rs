@@ -15,6 +15,7 @@ mod embed;
 mod harness;
 mod operator;
 mod retry;
+mod runs;
 mod secrecy;
 mod storm;
 mod tls;

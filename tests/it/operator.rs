@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Endpoint, Ran, Sandbox, closed_port, wait_for};
+use crate::harness::{Answer, DeadEndpoint, Endpoint, Ran, Sandbox, wait_for};
 
 /// One attempt, and it is a dead letter.
 const ONCE: &str = "max_attempts = 1";
@@ -32,9 +32,9 @@ fn assert_says(ran: &Ran, code: i32, words: &[&str]) {
 
 #[test]
 fn a_failure_is_seen_understood_mended_and_replayed_and_then_there_is_nothing_left_to_do() {
-    let port = closed_port();
+    let down = DeadEndpoint::new();
     let healthy = Endpoint::replying(&[200]);
-    let url = format!("http://127.0.0.1:{port}/hook");
+    let url = down.url();
     let sandbox = Sandbox::new(&[("tracker", &url, ONCE), ("audit", &healthy.url(), "")]);
     let _serve = sandbox.serve();
     assert_says(&sandbox.run(&["status", "--banner"]), 0, &[]);
@@ -58,7 +58,7 @@ fn a_failure_is_seen_understood_mended_and_replayed_and_then_there_is_nothing_le
         &["dead_letter", "delivered", dead[0]["id"].as_str().unwrap()],
     );
 
-    let mended = Endpoint::on_port(port, &[200]);
+    let mended = down.mend(&[200]);
     let id = dead[0]["id"].as_str().unwrap();
     let replayed = json(&sandbox, 0, &["replay", "SPEC-1", "--delivery-id", id]);
     assert_eq!((&replayed[0]["outcome"], &replayed[0]["status"]), (&json!("delivered"), &json!(200)));
@@ -75,11 +75,11 @@ fn a_failure_is_seen_understood_mended_and_replayed_and_then_there_is_nothing_le
 fn every_state_is_listed_alike_with_and_without_a_runtime() {
     let (slow, good) = (Endpoint::answering(vec![Answer::Hang]), Endpoint::replying(&[200]));
     let failing = Endpoint::replying(&[503]);
-    let dead = format!("http://127.0.0.1:{}/", closed_port());
+    let dead = DeadEndpoint::new();
     let sandbox = Sandbox::new(&[
         ("slow", &slow.url(), "per_request_timeout_ms = 60000"),
         ("good", &good.url(), ""),
-        ("dead", &dead, ONCE),
+        ("dead", &dead.url(), ONCE),
         ("dry", &good.url(), "dry_run = true"),
         ("failing", &failing.url(), "initial_backoff_ms = 3600000\nmax_backoff_ms = 3600000"),
     ]);
@@ -160,9 +160,8 @@ fn a_listing_longer_than_a_page_is_whole_and_in_order() {
 
 #[test]
 fn many_dead_letters_are_replayed_oldest_first_and_a_dead_endpoint_is_left_alone() {
-    let (port, other) = (closed_port(), closed_port());
-    let url = |port: u16| format!("http://127.0.0.1:{port}/hook");
-    let sandbox = Sandbox::new(&[("mended", &url(port), ONCE), ("broken", &url(other), ONCE)]);
+    let (down, other) = (DeadEndpoint::new(), DeadEndpoint::new());
+    let sandbox = Sandbox::new(&[("mended", &down.url(), ONCE), ("broken", &other.url(), ONCE)]);
     let serve = sandbox.serve();
     assert_says(&sandbox.run(&["replay", "--all"]), 1, &["nothing matches"]);
     for n in 0..8 {
@@ -179,7 +178,7 @@ fn many_dead_letters_are_replayed_oldest_first_and_a_dead_endpoint_is_left_alone
         &["nothing matches"],
     );
 
-    let endpoint = Endpoint::on_port(port, &[200]);
+    let endpoint = down.mend(&[200]);
     let all = json(&sandbox, 1, &["replay", "--all", "--rate", "1000"]);
     let outcomes = |subscription: &str| -> Vec<&str> {
         let rows = all.as_array().unwrap().iter().filter(|row| row["subscription"] == subscription);
@@ -203,7 +202,7 @@ fn many_dead_letters_are_replayed_oldest_first_and_a_dead_endpoint_is_left_alone
     assert_eq!(attempts, [1, 1, 1, 2, 2, 2, 2, 2], "a failure adds to the dead letter");
     // Without a runtime too, by owning the spool for the moment.
     serve.terminate();
-    let _mended = Endpoint::on_port(other, &[200]);
+    let _mended = other.mend(&[200]);
     let replay =
         sandbox.run(&["replay", "--all", "--subscription", "broken", "--since", "1h", "--rate", "1000"]);
     assert_says(&replay, 0, &["8 dead letters replayed: 8 delivered"]);
@@ -392,8 +391,8 @@ fn drain_delivers_all_that_is_pending_or_says_what_is_left() {
     assert_eq!(json(&sandbox, 0, &["drain"]), json!({"pending": 0, "dead_letters": 0}));
     assert_eq!(flaky.requests().len(), 3, "retries included");
 
-    let dead = format!("http://127.0.0.1:{}/", closed_port());
-    let sandbox = Sandbox::new(&[("dead", &dead, "max_attempts = 2\ninitial_backoff_ms = 10")]);
+    let dead = DeadEndpoint::new();
+    let sandbox = Sandbox::new(&[("dead", &dead.url(), "max_attempts = 2\ninitial_backoff_ms = 10")]);
     let _serve = sandbox.serve();
     sandbox.emit("SPEC-1", "Plan", "k1");
     sandbox.wait_for_finals("SPEC-1", 1);

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::json;
 
-use crate::harness::{Answer, Endpoint, Sandbox, closed_port, wait_for};
+use crate::harness::{Answer, DeadEndpoint, Endpoint, Sandbox, wait_for};
 
 const FAST: &str = "initial_backoff_ms = 1\njitter_ms = 0\nmax_attempts = 3";
 
@@ -31,8 +31,8 @@ fn a_delivery_is_retried_under_one_id_with_one_body_until_it_arrives() {
 
 #[test]
 fn exhausted_retries_become_a_dead_letter_that_can_be_replayed() {
-    let port = closed_port();
-    let sandbox = Sandbox::new(&[("dead", &format!("http://127.0.0.1:{port}/hook"), FAST)]);
+    let down = DeadEndpoint::new();
+    let sandbox = Sandbox::new(&[("dead", &down.url(), FAST)]);
     let serve = sandbox.serve();
     let emitted = sandbox.emit("SPEC-1", "Plan", "k1");
     let id = emitted["deliveries"][0]["id"].as_str().unwrap().to_owned();
@@ -50,7 +50,7 @@ fn exhausted_retries_become_a_dead_letter_that_can_be_replayed() {
     assert_eq!(sandbox.dead_letters("SPEC-1")[0]["attempts"].as_array().unwrap().len(), 4);
 
     // Repaired; and replayed without a running runtime, by owning the spool for the moment.
-    let endpoint = Endpoint::on_port(port, &[200]);
+    let endpoint = down.mend(&[200]);
     serve.terminate();
     let replayed = sandbox.run(&replay);
     assert_eq!(replayed.code, 0, "{replayed:?}");

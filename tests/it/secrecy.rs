@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::harness::{Answer, Endpoint, Sandbox, closed_port};
+use crate::harness::{Answer, DeadEndpoint, Endpoint, Sandbox};
 
 const CANARIES: [&str; 6] =
     ["canary-secret", "canary-previous", "canary-path", "canary-query", "canary-user", "canary-password"];
@@ -40,11 +40,11 @@ fn no_secret_is_ever_written() {
     let secret_url = |base: &str| {
         base.replace("http://", "http://canary-user:canary-password@") + "/canary-path?token=canary-query"
     };
-    let closed = format!("http://127.0.0.1:{}", closed_port());
+    let closed = DeadEndpoint::new();
     let lines = "secret_env = \"CANARY\"\nprevious_secret_env = \"CANARY_PREVIOUS\"\ninitial_backoff_ms = 1\njitter_ms = 0\nmax_attempts = 2";
     let sandbox = Sandbox::new(&[
         ("answers", &secret_url(&endpoint.url()), lines),
-        ("refuses", &secret_url(&closed), lines),
+        ("refuses", &secret_url(&closed.url()), lines),
         ("garbles", &secret_url(&endpoint.url()).replace("http://", "https://"), lines),
     ])
     .env("CANARY", "canary-secret-0123456789")

@@ -2,10 +2,13 @@
 
 use std::collections::HashMap;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::net::{self, AddressFamily, SocketType};
 
 use super::PATIENCE;
 use serde_json::Value;
@@ -40,8 +43,17 @@ impl Request {
         self.headers.get(name).map_or("", String::as_str)
     }
 
+    /// The body. Every payload of ours that a test looks at has to fit the published schema.
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap()
+        let body: Value = serde_json::from_slice(&self.body).unwrap();
+        if body.get("schemaVersion").is_some() {
+            let validator = super::payload_schema();
+            let errors = validator.iter_errors(&body);
+            let errors: Vec<String> =
+                errors.map(|error| format!("{}: {error}", error.instance_path())).collect();
+            assert!(errors.is_empty(), "{errors:?} in {body:#}");
+        }
+        body
     }
 }
 
@@ -67,12 +79,6 @@ impl Endpoint {
 
     pub(crate) fn answering(answers: Vec<Answer>) -> Self {
         Self::listening(TcpListener::bind("127.0.0.1:0").unwrap(), answers)
-    }
-
-    /// On a port that was free a moment ago.
-    pub(crate) fn on_port(port: u16, statuses: &[u16]) -> Self {
-        let listener = super::wait_for("the port to be free", || TcpListener::bind(("127.0.0.1", port)).ok());
-        Self::listening(listener, statuses.iter().map(|status| Answer::Status(*status)).collect())
     }
 
     fn listening(listener: TcpListener, answers: Vec<Answer>) -> Self {
@@ -124,9 +130,30 @@ impl Endpoint {
     }
 }
 
-/// A port where nobody listens.
-pub(crate) fn closed_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// An endpoint that is down: its port is taken, so that nobody else gets it, and refuses connections.
+pub(crate) struct DeadEndpoint {
+    socket: OwnedFd,
+    port: u16,
+}
+
+impl DeadEndpoint {
+    pub(crate) fn new() -> Self {
+        let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = SocketAddrV4::try_from(net::getsockname(&socket).unwrap()).unwrap();
+        Self { socket, port: address.port() }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/hook", self.port)
+    }
+
+    /// From now on it answers successive requests with these statuses; the last one repeats.
+    pub(crate) fn mend(self, statuses: &[u16]) -> Endpoint {
+        net::listen(&self.socket, 128).unwrap();
+        let answers = statuses.iter().map(|status| Answer::Status(*status)).collect();
+        Endpoint::listening(self.socket.into(), answers)
+    }
 }
 
 fn converse(mut stream: TcpStream, state: &(Mutex<State>, Condvar), answers: &[Answer]) {

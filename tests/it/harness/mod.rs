@@ -2,12 +2,13 @@
 
 mod endpoint;
 
-pub(crate) use endpoint::{Answer, Endpoint, Request, closed_port};
+pub(crate) use endpoint::{Answer, DeadEndpoint, Endpoint, Request};
 
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -20,6 +21,16 @@ pub(crate) const EVIDENCE: &str = "docs/SPEC-OPS-004-integrated-coder-hooks/evid
 
 /// The secret every test subscription signs with, unless it says otherwise.
 pub(crate) const SECRET: &str = "a-secret-of-the-tests";
+
+/// The published schema of our payload.
+pub(crate) fn payload_schema() -> &'static jsonschema::Validator {
+    static SCHEMA: OnceLock<jsonschema::Validator> = OnceLock::new();
+    SCHEMA.get_or_init(|| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/payload.schema.json");
+        let schema: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+        jsonschema::validator_for(&schema).unwrap()
+    })
+}
 
 /// Waits until `condition` gives something.
 pub(crate) fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {

@@ -1,0 +1,69 @@
+//! Which tasks of a SPEC are not Done: read from the repo's tracker and the SPEC's own list when a run ends. Blocks.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use super::tasks::TaskFile;
+use crate::config::Config;
+use crate::event::SpecId;
+
+/// Largest file of tasks that is read.
+pub const MAX_TASKS_BYTES: u64 = 8 * 1024 * 1024;
+
+/// The tasks of `spec` that are not Done, one sentence each. A file that is not there has none.
+pub fn tasks(config: &Config, spec: &SpecId) -> Vec<String> {
+    let own = Path::new("docs").join(spec.as_str()).join("tasks.md");
+    let lists = [PathBuf::from("SPEC.md"), own];
+    lists.iter().flat_map(|list| open_tasks(config, list, spec)).collect()
+}
+
+fn open_tasks(config: &Config, list: &Path, spec: &SpecId) -> Vec<String> {
+    let Ok(text) = read(&config.repo.join(list)) else { return Vec::new() };
+    let file = TaskFile {
+        path: list,
+        evidence_dir: config.evidence_dir.strip_prefix(&config.repo).unwrap_or(&config.evidence_dir),
+        tracker: &config.task_tracker_spec,
+        extra_done: &config.task_done_statuses,
+    };
+    let open = file.rows(&text).into_iter().filter(|row| !row.is_done && row.spec == *spec);
+    open.map(|row| {
+        let title = row.title.map(|title| format!(" ({title})")).unwrap_or_default();
+        format!("task {}{title} is {}, not Done", row.id, row.status)
+    })
+    .collect()
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_TASKS_BYTES).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{LoadOptions, load};
+    use crate::env::Environment;
+    use std::fs;
+
+    #[test]
+    fn what_is_not_done_of_the_spec_and_of_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let options =
+            LoadOptions { config: None, repo: None, working_dir: dir.path().to_owned(), secrets: false };
+        let config = load(&options, &Environment::fixed([])).config.unwrap();
+        let spec: SpecId = "SPEC-KIT-065-x".parse().unwrap();
+        assert_eq!(tasks(&config, &spec), Vec::<String>::new());
+        fs::create_dir_all(dir.path().join("docs/SPEC-KIT-065-x")).unwrap();
+        let tracker = "| Task ID | Title | Status | PRD |\n|---|---|---|---|\n\
+                       | T1 | Write | In Progress | docs/SPEC-KIT-065-x/PRD.md |\n\
+                       | T2 | Read | Done | docs/SPEC-KIT-065-x/PRD.md |\n\
+                       | T3 | Other | Backlog | docs/SPEC-KIT-066-y/PRD.md |\n";
+        fs::write(dir.path().join("SPEC.md"), tracker).unwrap();
+        let own = "| Order | Task | Status |\n|---|---|---|\n| 1 | a | Done |\n| 2 | b | Backlog |\n";
+        fs::write(dir.path().join("docs/SPEC-KIT-065-x/tasks.md"), own).unwrap();
+        let expected = ["task T1 (Write) is In Progress, not Done", "task 2 (b) is Backlog, not Done"];
+        assert_eq!(tasks(&config, &spec), expected);
+    }
+}

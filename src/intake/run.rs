@@ -1,0 +1,534 @@
+//! What a SPEC's stage events add up to: attempts, the end of a run, its cost. Plain decisions and a plain fold over them,
+//! with no clock and no file.
+//!
+//! What one event means is decided once, by [`Run::plan`], and kept in the spool with the event as a [`Step`]; a restart
+//! folds the steps again and decides nothing anew. Events that follow from a run are owed until they are accepted
+//! themselves, so that no stop in between loses one.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::event::{Event, EventKind, IdempotencyKey, Pipeline, SpecId, Stage, Status, printable};
+
+/// Stages of one run that are kept; a run that has more is told of by its last ones.
+const MAX_STAGES: usize = 100;
+
+/// Follow-ups that are told of.
+const MAX_FOLLOW_UPS: usize = 50;
+
+/// What the operator chose.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RunPolicy {
+    /// `max_stage_attempts`: a stage that fails this often in a run ends it.
+    pub max_stage_attempts: u32,
+    /// `cost_threshold_usd`: a run that costs this much is an anomaly.
+    pub cost_threshold_usd: Option<f64>,
+}
+
+/// One stage of a run that ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageEnd {
+    stage: Stage,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    status: Option<Status>,
+    attempt: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    started_at: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    completed_at: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cost_usd: Option<f64>,
+    /// What is to be done about it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    follow_ups: Vec<String>,
+}
+
+/// How a run ended, until that is told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ending {
+    status: Status,
+    /// The key of the pipeline event.
+    key: IdempotencyKey,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    branch: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    reasons: Vec<String>,
+}
+
+/// A cost above the threshold, until that is told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Excess {
+    threshold_usd: f64,
+    stage: Stage,
+    /// The key of the anomaly.
+    key: IdempotencyKey,
+}
+
+/// A stage that ended, and what that means for its run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageStep {
+    end: StageEnd,
+    /// Whether it is the first of another run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    begins: bool,
+    /// Whether the run ends with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ends: Option<Ending>,
+    /// Whether the run costs too much by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    exceeds: Option<Excess>,
+}
+
+/// What one event means for its SPEC's run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// A stage ended.
+    Stage(Box<StageStep>),
+    /// The run's end was told: by us, or by the host itself, which knows better.
+    Told,
+    /// The run's cost was told.
+    CostTold,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum State {
+    #[default]
+    Open,
+    /// It ended, which is still to be told.
+    Ending(Ending),
+    /// It ended and was told.
+    Ended,
+    /// The host told of its end before we saw it: its last stages may come late.
+    EndedByHost,
+}
+
+/// A SPEC's run so far.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// From 1; the next run of the SPEC has the next number.
+    number: u32,
+    stages: Vec<StageEnd>,
+    state: State,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    excess: Option<Excess>,
+    /// The threshold that was last told of, or is to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    threshold_told: Option<f64>,
+}
+
+impl Run {
+    /// What an event means, if it is about a run. A stage that does not know which attempt it is, is told.
+    pub fn plan(&self, event: &mut Event, policy: &RunPolicy) -> Option<Step> {
+        match (event.event.kind, event.event.stage) {
+            (EventKind::StageCompleted, Some(stage)) => Some(self.plan_stage(event, stage, policy)),
+            (EventKind::PipelineCompleted, _) => Some(Step::Told),
+            (EventKind::CostThreshold, _) if self.excess.is_some() => Some(Step::CostTold),
+            _ => None,
+        }
+    }
+
+    fn plan_stage(&self, event: &mut Event, stage: Stage, policy: &RunPolicy) -> Step {
+        let begins = self.is_over_for(stage);
+        let next;
+        let run = match begins {
+            true => {
+                next = self.next(stage);
+                &next
+            }
+            false => self,
+        };
+        let pipeline = event.pipeline.get_or_insert_with(Pipeline::default);
+        let earlier = run.stages.iter().filter(|end| end.stage == stage).count();
+        let counted = u32::try_from(earlier).unwrap_or(u32::MAX).saturating_add(1);
+        let attempt = *pipeline.attempt.get_or_insert(counted);
+        pipeline.max_attempts.get_or_insert(policy.max_stage_attempts);
+        let end = StageEnd {
+            stage,
+            status: event.event.status,
+            attempt,
+            started_at: pipeline.started_at.clone(),
+            completed_at: pipeline.completed_at.clone(),
+            cost_usd: event.telemetry.as_ref().and_then(cost),
+            follow_ups: follow_ups(event, stage),
+        };
+        let cost = run.cost().into_iter().chain(end.cost_usd).reduce(|sum, cost| sum + cost);
+        let exceeded = policy.cost_threshold_usd.filter(|threshold| {
+            cost.is_some_and(|cost| cost >= *threshold) && run.threshold_told != Some(*threshold)
+        });
+        let exceeds = exceeded.and_then(|threshold_usd| {
+            let of = printable(event.event.idempotency_key.as_str(), 440);
+            let key = format!("{of}:cost-threshold-{threshold_usd}").parse().ok()?;
+            Some(Excess { threshold_usd, stage, key })
+        });
+        let status = end_of_run(stage, event.event.status, attempt, policy);
+        let ends = status.filter(|_| run.state == State::Open).map(|status| {
+            let session = event.telemetry.as_ref().and_then(|fields| fields.get("sessionId")?.as_str());
+            Ending {
+                status,
+                key: IdempotencyKey::of_step(&event.spec.id, "pipeline", run.number, session),
+                branch: event.spec.branch.clone(),
+                reasons: if status == Status::Success { Vec::new() } else { event.event.reasons.clone() },
+            }
+        });
+        Step::Stage(Box::new(StageStep { end, begins, ends, exceeds }))
+    }
+
+    /// Whether this stage begins another run.
+    fn is_over_for(&self, stage: Stage) -> bool {
+        let last = self.stages.iter().map(|end| end.stage).max();
+        match self.state {
+            State::EndedByHost => last.is_none_or(|last| stage <= last),
+            State::Ending(_) | State::Ended => true,
+            State::Open => self.number == 0 || (stage == Stage::Plan && last > Some(Stage::Plan)),
+        }
+    }
+
+    /// The run after this one, which `stage` begins. One that does not begin with its first stage goes on from what the
+    /// stages before had come to.
+    fn next(&self, stage: Stage) -> Self {
+        let last = |of: Stage| self.stages.iter().rev().find(|end| end.stage == of);
+        let before = Stage::ALL.iter().filter(|earlier| **earlier < stage);
+        let carried = before.filter_map(|earlier| last(*earlier)).cloned();
+        Self { number: self.number.saturating_add(1), stages: carried.collect(), ..Self::default() }
+    }
+
+    /// Takes a step in.
+    pub fn take(&mut self, step: &Step) {
+        match step {
+            Step::Stage(step) => {
+                let StageStep { end, begins, ends, exceeds } = &**step;
+                if *begins {
+                    *self = self.next(end.stage);
+                }
+                self.stages.push(end.clone());
+                if self.stages.len() > MAX_STAGES {
+                    self.stages.remove(0);
+                }
+                if let Some(ending) = ends {
+                    self.state = State::Ending(ending.clone());
+                }
+                if let Some(excess) = exceeds {
+                    self.threshold_told = Some(excess.threshold_usd);
+                    self.excess = Some(excess.clone());
+                }
+            }
+            Step::Told => {
+                self.number = self.number.max(1);
+                self.state = match self.state {
+                    State::Ending(_) | State::Ended => State::Ended,
+                    State::Open | State::EndedByHost => State::EndedByHost,
+                };
+            }
+            Step::CostTold => self.excess = None,
+        }
+    }
+
+    /// Whether nothing has happened yet.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether its end is to be told.
+    pub fn owes_its_end(&self) -> bool {
+        matches!(self.state, State::Ending(_))
+    }
+
+    /// The anomaly of a cost above the threshold, where that is to be told.
+    pub fn owed_anomaly(&self, spec: &SpecId) -> Option<Event> {
+        let Excess { threshold_usd, stage, key } = self.excess.as_ref()?;
+        let mut anomaly = Event::new(EventKind::CostThreshold, spec.clone(), key.clone());
+        anomaly.event.stage = Some(*stage);
+        let total = self.cost().map(rounded);
+        anomaly.extra.insert("cost".to_owned(), json!({"totalUsd": total}));
+        let hint = "look at what the run's stages cost so far, and stop it if that is not meant";
+        let told =
+            json!({"thresholdUsd": threshold_usd, "totalUsd": total, "run": self.number, "hint": hint});
+        anomaly.extra.insert("anomaly".to_owned(), told);
+        Some(anomaly)
+    }
+
+    /// The run as one event, where its end is to be told. `open_tasks` are the SPEC's tasks that are not Done; `now` counts
+    /// as the end where no stage has a time.
+    pub fn owed_end(&self, spec: &SpecId, open_tasks: Vec<String>, now: Timestamp) -> Option<Event> {
+        let State::Ending(Ending { status, key, branch, reasons }) = &self.state else { return None };
+        let mut event = Event::new(EventKind::PipelineCompleted, spec.clone(), key.clone());
+        event.event.status = Some(*status);
+        event.event.reasons.clone_from(reasons);
+        event.spec.branch.clone_from(branch);
+        let began = |end: &StageEnd| end.started_at.clone().or(end.completed_at.clone());
+        let started_at = self.stages.iter().find_map(began);
+        let ended = self.stages.iter().rev().find_map(|end| end.completed_at.clone());
+        let completed_at = ended.unwrap_or_else(|| format!("{now:.3}"));
+        let mut extra = Map::new();
+        extra.insert("stages".to_owned(), self.stages.iter().map(StageEnd::told).collect());
+        if let Some(length) = milliseconds(started_at.as_deref(), Some(&completed_at)) {
+            extra.insert("durationMs".to_owned(), length.into());
+        }
+        event.pipeline = Some(Pipeline {
+            attempt: Some(self.number),
+            max_attempts: None,
+            started_at,
+            completed_at: Some(completed_at),
+            extra,
+        });
+        if let Some(cost) = self.cost() {
+            event.extra.insert("cost".to_owned(), json!({"totalUsd": rounded(cost)}));
+        }
+        let mut follow_ups = self.outstanding();
+        follow_ups.extend(open_tasks);
+        follow_ups.truncate(MAX_FOLLOW_UPS);
+        if !follow_ups.is_empty() {
+            event.extra.insert("followUps".to_owned(), follow_ups.into());
+        }
+        Some(event)
+    }
+
+    /// What its stages cost, as far as their telemetry says.
+    fn cost(&self) -> Option<f64> {
+        self.stages.iter().filter_map(|end| end.cost_usd).reduce(|sum, cost| sum + cost)
+    }
+
+    /// What the last attempt of each stage left to do.
+    fn outstanding(&self) -> Vec<String> {
+        let is_last =
+            |at: usize, end: &StageEnd| self.stages[at + 1..].iter().all(|later| later.stage != end.stage);
+        let last = self.stages.iter().enumerate().filter(|(at, end)| is_last(*at, end));
+        last.flat_map(|(_, end)| end.follow_ups.clone()).collect()
+    }
+}
+
+impl StageEnd {
+    /// As the pipeline event tells of it.
+    fn told(&self) -> Value {
+        let mut told = json!({"stage": self.stage, "status": self.status, "attempt": self.attempt});
+        for (name, at) in [("startedAt", &self.started_at), ("completedAt", &self.completed_at)] {
+            if let Some(at) = at {
+                told[name] = at.as_str().into();
+            }
+        }
+        if let Some(length) = milliseconds(self.started_at.as_deref(), self.completed_at.as_deref()) {
+            told["durationMs"] = length.into();
+        }
+        told
+    }
+}
+
+/// Whether a stage's end is the end of its run, and how that ended.
+fn end_of_run(stage: Stage, status: Option<Status>, attempt: u32, policy: &RunPolicy) -> Option<Status> {
+    match status? {
+        Status::Success => (stage == Stage::Unlock).then_some(Status::Success),
+        Status::Failure => (attempt >= policy.max_stage_attempts).then_some(Status::Failure),
+        Status::Halt => Some(Status::Halt),
+    }
+}
+
+/// What a stage leaves to do: why it did not succeed, and a consensus that is none.
+fn follow_ups(event: &Event, stage: Stage) -> Vec<String> {
+    let mut found: Vec<String> = match event.event.status {
+        Some(Status::Success) | None => Vec::new(),
+        Some(_) => {
+            event.event.reasons.iter().map(|reason| format!("{stage}: {}", printable(reason, 300))).collect()
+        }
+    };
+    let verdict = event.consensus.as_ref().and_then(|consensus| consensus.status.as_deref());
+    if let Some(verdict @ ("hold" | "conflict" | "degraded")) = verdict {
+        found.push(format!("{stage}: the consensus is {verdict}"));
+    }
+    found
+}
+
+/// What a stage cost, where its telemetry says so: as a whole, else agent by agent.
+fn cost(telemetry: &Map<String, Value>) -> Option<f64> {
+    let of = |fields: &Value| {
+        ["totalUsd", "total_usd", "costUsd", "cost_usd"].iter().find_map(|name| fields.get(name)?.as_f64())
+    };
+    let whole = ["cost_usd", "costUsd"].iter().find_map(|name| telemetry.get(*name)?.as_f64());
+    let whole = whole.or_else(|| of(telemetry.get("cost")?));
+    let agents = || {
+        let agents = telemetry.get("consensus")?.get("agents")?.as_array()?;
+        agents.iter().filter_map(of).reduce(|sum, cost| sum + cost)
+    };
+    whole.or_else(agents).filter(|cost| cost.is_finite() && *cost >= 0.0)
+}
+
+/// In hundredths of a cent: sums of decimals have a tail.
+fn rounded(usd: f64) -> f64 {
+    (usd * 10_000.0).round() / 10_000.0
+}
+
+fn milliseconds(from: Option<&str>, to: Option<&str>) -> Option<i64> {
+    let (from, to): (Timestamp, Timestamp) = (from?.parse().ok()?, to?.parse().ok()?);
+    i64::try_from(to.duration_since(from).as_millis()).ok().filter(|length| *length >= 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const POLICY: RunPolicy = RunPolicy { max_stage_attempts: 3, cost_threshold_usd: Some(5.0) };
+
+    fn spec() -> SpecId {
+        "SPEC-KIT-065-x".parse().unwrap()
+    }
+
+    fn stage(stage: Stage, status: Status, minute: u32, telemetry: &Value) -> Event {
+        let session = format!("s{minute}");
+        let key = IdempotencyKey::of_step(&spec(), &stage.slug(), 1, Some(&session));
+        let mut event = Event::new(EventKind::StageCompleted, spec(), key);
+        (event.event.stage, event.event.status) = (Some(stage), Some(status));
+        if status != Status::Success {
+            event.event.reasons = vec!["scenario `a` is failed".to_owned()];
+        }
+        let at = format!("2025-10-14T10:{minute:02}:00Z");
+        event.pipeline = Some(Pipeline { completed_at: Some(at), ..Pipeline::default() });
+        let mut fields = telemetry.as_object().cloned().unwrap_or_default();
+        fields.insert("sessionId".to_owned(), session.into());
+        event.telemetry = Some(fields);
+        event
+    }
+
+    /// Takes an event in as the Router and the spool do; returns its attempt and what is owed then, which is told at once.
+    fn apply(run: &mut Run, mut event: Event) -> (u32, Vec<Event>) {
+        let step = run.plan(&mut event, &POLICY).unwrap();
+        let attempt = event.pipeline.and_then(|pipeline| pipeline.attempt).unwrap_or(0);
+        // As after a restart: what the spool keeps is all there is.
+        run.take(&serde_json::from_str(&serde_json::to_string(&step).unwrap()).unwrap());
+        *run = serde_json::from_str(&serde_json::to_string(run).unwrap()).unwrap();
+        let end = run.owed_end(&spec(), Vec::new(), Timestamp::UNIX_EPOCH);
+        let owed: Vec<Event> = run.owed_anomaly(&spec()).into_iter().chain(end).collect();
+        for mut event in owed.clone() {
+            let step = run.plan(&mut event, &POLICY).unwrap();
+            run.take(&step);
+        }
+        assert_eq!((run.owed_anomaly(&spec()), run.owes_its_end()), (None, false), "told once");
+        (attempt, owed)
+    }
+
+    use Stage::{Audit, Implement, Plan, Tasks, Unlock, Validate};
+    use Status::{Failure, Halt, Success};
+
+    fn told(event: &Event) -> Vec<(String, u64)> {
+        let stages = event.pipeline.as_ref().unwrap().extra["stages"].as_array().unwrap();
+        let told =
+            |one: &Value| (one["stage"].as_str().unwrap().to_owned(), one["attempt"].as_u64().unwrap());
+        stages.iter().map(told).collect()
+    }
+
+    fn named(stages: &[(Stage, u64)]) -> Vec<(String, u64)> {
+        stages.iter().map(|(stage, attempt)| (stage.to_string(), *attempt)).collect()
+    }
+
+    #[test]
+    fn a_run_ends_with_its_unlock_and_is_told_as_a_whole() {
+        let mut run = Run::default();
+        assert_eq!(apply(&mut run, stage(Plan, Success, 0, &json!({"cost_usd": 1.5}))), (1, vec![]));
+        assert_eq!(apply(&mut run, stage(Validate, Failure, 10, &json!({"cost": {"totalUsd": 0.25}}))).0, 1);
+        assert_eq!(apply(&mut run, stage(Validate, Success, 20, &json!({}))), (2, vec![]));
+        let (_, mut owed) = apply(&mut run, stage(Unlock, Success, 45, &json!({})));
+        let event = owed.pop().unwrap();
+        assert!(owed.is_empty());
+        assert_eq!(event.event.status, Some(Success));
+        assert_eq!(event.event.idempotency_key.as_str(), "SPEC-KIT-065:pipeline:attempt-1:s45");
+        assert_eq!(event.pipeline.as_ref().unwrap().extra["durationMs"], 45 * 60 * 1000);
+        assert_eq!(told(&event), named(&[(Plan, 1), (Validate, 1), (Validate, 2), (Unlock, 1)]));
+        assert_eq!(event.extra["cost"], json!({"totalUsd": 1.75}));
+        assert!(!event.extra.contains_key("followUps"), "what failed was mended");
+        // The next Plan begins the next run.
+        assert_eq!(apply(&mut run, stage(Plan, Success, 50, &json!({}))).0, 1);
+        let (_, owed) = apply(&mut run, stage(Unlock, Success, 55, &json!({})));
+        assert_eq!(owed[0].event.idempotency_key.as_str(), "SPEC-KIT-065:pipeline:attempt-2:s55");
+        assert_eq!(told(&owed[0]), named(&[(Plan, 1), (Unlock, 1)]));
+    }
+
+    #[test]
+    fn a_run_ends_with_a_halt_or_the_last_allowed_failure_and_the_next_may_go_on_from_there() {
+        let mut run = Run::default();
+        apply(&mut run, stage(Plan, Success, 0, &json!({})));
+        for minute in [1, 2] {
+            assert!(apply(&mut run, stage(Tasks, Failure, minute, &json!({}))).1.is_empty());
+        }
+        let (attempt, owed) = apply(&mut run, stage(Tasks, Failure, 3, &json!({})));
+        assert_eq!((attempt, owed[0].event.status), (3, Some(Failure)));
+        assert_eq!(owed[0].extra["followUps"], json!(["Tasks: scenario `a` is failed"]));
+        let (attempt, owed) = apply(&mut run, stage(Tasks, Halt, 4, &json!({})));
+        assert_eq!((attempt, owed[0].event.status), (1, Some(Halt)), "a new run, which halts");
+        for (minute, of) in (5..).zip([Tasks, Implement, Validate, Audit]) {
+            assert_eq!(apply(&mut run, stage(of, Success, minute, &json!({}))), (1, vec![]));
+        }
+        let (_, owed) = apply(&mut run, stage(Unlock, Success, 9, &json!({})));
+        let all = [Plan, Tasks, Implement, Validate, Audit, Unlock].map(|stage| (stage, 1));
+        assert_eq!(told(&owed[0]), named(&all), "it stands on the plan of the run before");
+        assert_eq!(owed[0].pipeline.as_ref().unwrap().attempt, Some(3));
+    }
+
+    #[test]
+    fn the_hosts_own_pipeline_event_ends_the_run_and_its_last_stage_may_come_late() {
+        let own = || Event::new(EventKind::PipelineCompleted, spec(), "own".parse().unwrap());
+        let mut run = Run::default();
+        apply(&mut run, stage(Plan, Success, 0, &json!({})));
+        assert!(apply(&mut run, own()).1.is_empty());
+        assert_eq!(
+            apply(&mut run, stage(Unlock, Success, 45, &json!({}))),
+            (1, vec![]),
+            "it is told already"
+        );
+        // While ours is owed, the host's wins.
+        let mut run = Run::default();
+        let step = run.plan(&mut stage(Unlock, Success, 45, &json!({})), &POLICY).unwrap();
+        run.take(&step);
+        assert!(run.owes_its_end());
+        let step = run.plan(&mut own(), &POLICY).unwrap();
+        run.take(&step);
+        assert!(!run.owes_its_end());
+    }
+
+    #[test]
+    fn a_cost_above_the_threshold_is_told_once_a_run() {
+        let mut run = Run::default();
+        let agents =
+            json!({"consensus": {"agents": [{"cost_usd": 2.0}, {"cost_usd": 1.0}, {"cost_usd": null}]}});
+        assert!(apply(&mut run, stage(Plan, Success, 0, &agents)).1.is_empty());
+        let (_, owed) = apply(&mut run, stage(Tasks, Success, 1, &agents));
+        assert_eq!(owed[0].event.kind, EventKind::CostThreshold);
+        assert_eq!(owed[0].extra["anomaly"]["totalUsd"], 6.0);
+        assert_eq!(
+            owed[0].event.idempotency_key.as_str(),
+            "SPEC-KIT-065:tasks:attempt-1:s1:cost-threshold-5"
+        );
+        assert!(apply(&mut run, stage(Implement, Success, 2, &agents)).1.is_empty());
+        assert!(apply(&mut run, stage(Plan, Success, 3, &agents)).1.is_empty(), "a new run");
+        assert_eq!(apply(&mut run, stage(Tasks, Success, 4, &agents)).1.len(), 1);
+    }
+
+    #[test]
+    fn an_attempt_that_is_told_is_believed() {
+        let mut run = Run::default();
+        let mut given = stage(Plan, Failure, 0, &json!({}));
+        given.pipeline.as_mut().unwrap().attempt = Some(3);
+        let (attempt, owed) = apply(&mut run, given);
+        assert_eq!((attempt, owed[0].event.status), (3, Some(Failure)));
+    }
+
+    proptest! {
+        /// Whatever stages come in whatever order: bounded, and each run's end is told exactly once, under a key of its own.
+        #[test]
+        fn every_end_is_told_once(events in proptest::collection::vec((0usize..6, 0usize..3), 1..300)) {
+            let mut run = Run::default();
+            let mut keys = std::collections::HashSet::new();
+            for (minute, (of, status)) in (0u32..).zip(events) {
+                let mut event = stage(Stage::ALL[of], Status::ALL[status], minute % 60, &json!({}));
+                event.telemetry.as_mut().unwrap().insert("sessionId".to_owned(), minute.to_string().into());
+                let ends = Stage::ALL[of] == Unlock && status == 0 || status == 2;
+                let (attempt, owed) = apply(&mut run, event);
+                prop_assert!(attempt >= 1 && attempt as usize <= MAX_STAGES + 1);
+                prop_assert!(!ends || owed.len() == 1);
+                prop_assert!(owed.iter().all(|event| keys.insert(event.event.idempotency_key.clone())));
+                prop_assert!(run.stages.len() <= MAX_STAGES);
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! What a SPEC's stages add up to: attempts, the end of a run told as a whole, its cost.
+
+use std::collections::HashSet;
+
+use serde_json::{Value, json};
+
+use crate::harness::{EVIDENCE, Endpoint, Sandbox, wait_for};
+
+const SPEC: &str = "SPEC-KIT-065-x";
+
+/// Writes a stage's telemetry as its guardrail does.
+fn write_stage(sandbox: &Sandbox, stage: &str, minute: u32, more: &Value) {
+    let session = format!("2025-10-14T10:{minute:02}:00Z-{minute}");
+    let mut telemetry = json!({
+        "command": format!("spec-ops-{stage}"), "specId": SPEC, "sessionId": session,
+        "timestamp": format!("2025-10-14T10:{minute:02}:00Z"),
+    });
+    let good = match stage {
+        "plan" => json!({"baseline": {"status": "passed"}}),
+        "tasks" => json!({"tool": {"status": "ok"}}),
+        "implement" => json!({"lock_status": "locked", "hook_status": "ok"}),
+        "unlock" => json!({"unlock_status": "unlocked"}),
+        _ => json!({"scenarios": [{"name": "unit", "status": "passed"}]}),
+    };
+    for fields in [&good, more] {
+        telemetry.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    }
+    sandbox.write(&format!("{EVIDENCE}/commands/{SPEC}/spec-{stage}_{session}.json"), &telemetry.to_string());
+}
+
+/// A kill between an answer and its record sends a request again, under the same id: that counts once.
+fn of_type(endpoint: &Endpoint, kind: &str) -> Vec<Value> {
+    let mut seen = HashSet::new();
+    let requests = endpoint.requests().into_iter();
+    let first = requests.filter(|request| seen.insert(request.header("x-speckit-id").to_owned()));
+    let bodies = first.map(|request| request.json());
+    bodies.filter(|body| body["event"]["type"] == kind).collect()
+}
+
+fn stages(endpoint: &Endpoint) -> Vec<Value> {
+    of_type(endpoint, "spec-auto.stage.completed")
+}
+
+fn ends(endpoint: &Endpoint) -> Vec<Value> {
+    of_type(endpoint, "spec-auto.pipeline.completed")
+}
+
+#[test]
+fn a_run_is_told_as_a_whole_once_though_the_runtime_is_killed_in_its_middle() {
+    let (all, anomalies) = (Endpoint::replying(&[200]), Endpoint::replying(&[200]));
+    let named = "include_events = [\"spec-auto.anomaly.cost_threshold\"]";
+    let sandbox = Sandbox::with_settings(
+        "[spec_ops.webhooks.alerts]\ncost_threshold_usd = 2.5",
+        &[("all", &all.url(), ""), ("anomalies", &anomalies.url(), named)],
+    );
+    let mut serve = sandbox.serve();
+    wait_for("the baseline", || sandbox.spool().join("watch.jsonl").exists().then_some(()));
+    let failed = json!({"scenarios": [{"name": "unit", "status": "failed"}], "cost_usd": 1.0});
+    let none = json!({});
+    let costly = json!({"cost_usd": 1.0});
+    let run = [
+        ("plan", &costly),
+        ("tasks", &costly),
+        ("implement", &none),
+        ("validate", &failed),
+        ("validate", &none),
+        ("audit", &none),
+        ("unlock", &none),
+    ];
+    for (minute, (stage, more)) in (1u32..).zip(run) {
+        write_stage(&sandbox, stage, minute, more);
+        wait_for("the stage", || (stages(&all).len() == minute as usize).then_some(()));
+        // The last time between the Unlock and the moment at which the end of the run is told.
+        if [2, 4, 7].contains(&minute) {
+            serve.kill();
+            serve = sandbox.serve();
+        }
+    }
+    let end = wait_for("the end of the run", || ends(&all).pop());
+    let told: Vec<String> = end["pipeline"]["stages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| format!("{} {} {}", one["stage"], one["status"], one["attempt"]).replace('"', ""))
+        .collect();
+    let expected = [
+        "Plan success 1",
+        "Tasks success 1",
+        "Implement success 1",
+        "Validate failure 1",
+        "Validate success 2",
+        "Audit success 1",
+        "Unlock success 1",
+    ];
+    assert_eq!(told, expected);
+    assert_eq!((&end["event"]["status"], &end["pipeline"]["attempt"]), (&"success".into(), &1.into()));
+    assert_eq!(end["cost"]["totalUsd"], 3.0);
+    assert_eq!(end["pipeline"]["durationMs"], 6 * 60 * 1000);
+    let attempts: Vec<Value> = stages(&all).iter().map(|body| body["pipeline"]["attempt"].clone()).collect();
+    assert_eq!(attempts, [1, 1, 1, 1, 2, 1, 1]);
+    // Everything before this is dealt with once the next run's first stage has come.
+    write_stage(&sandbox, "plan", 30, &json!({}));
+    wait_for("the next run", || (stages(&all).len() == 8).then_some(()));
+    assert_eq!(ends(&all).len(), 1, "told once");
+    let told = of_type(&anomalies, "spec-auto.anomaly.cost_threshold");
+    assert_eq!(told.len(), 1, "once a run");
+    assert_eq!(of_type(&all, "spec-auto.anomaly.cost_threshold").len(), 0, "only where it is named");
+    assert_eq!(told[0]["anomaly"]["totalUsd"], 3.0);
+    drop(serve);
+}
+
+#[test]
+fn a_halt_ends_a_run_with_what_is_to_be_done_and_a_hosts_own_word_wins() {
+    let endpoint = Endpoint::replying(&[200]);
+    let sandbox = Sandbox::new(&[("all", &endpoint.url(), "")]);
+    let tracker = format!(
+        "| Task ID | Title | Status | PRD |\n|---|---|---|---|\n| T7 | Write it | In Progress | docs/{SPEC}/PRD.md |\n"
+    );
+    sandbox.write("SPEC.md", &tracker);
+    let _serve = sandbox.serve();
+    let emit = |kind: &str, more: &[&str]| {
+        let arguments: Vec<&str> =
+            ["emit", "--type", kind, "--spec", SPEC].into_iter().chain(more.iter().copied()).collect();
+        assert_eq!(sandbox.run(&arguments).code, 0);
+    };
+    let halted = ["--stage", "Plan", "--status", "halt", "--reason", "broken", "--session", "a"];
+    emit("spec-auto.stage.completed", &halted);
+    let end = wait_for("the end of the run", || ends(&endpoint).pop());
+    assert_eq!((&end["event"]["status"], &end["event"]["reasons"][0]), (&"halt".into(), &"broken".into()));
+    assert_eq!(end["followUps"], json!(["Plan: broken", "task T7 (Write it) is In Progress, not Done"]));
+    emit("spec-auto.stage.completed", &["--stage", "Unlock", "--status", "success", "--session", "b"]);
+    emit("spec-auto.pipeline.completed", &["--status", "failure", "--session", "own"]);
+    wait_for("the host's own", || (ends(&endpoint).len() == 2).then_some(()));
+    // A later run's end comes after any that were still owed.
+    emit("spec-auto.stage.completed", &["--stage", "Plan", "--status", "halt", "--session", "c"]);
+    wait_for("the next end", || (ends(&endpoint).len() == 3).then_some(()));
+    let statuses: Vec<Value> = ends(&endpoint).iter().map(|body| body["event"]["status"].clone()).collect();
+    assert_eq!(statuses, ["halt", "failure", "halt"]);
+}
+
+#[test]
+fn a_drain_tells_of_a_run_that_has_just_ended() {
+    let endpoint = Endpoint::replying(&[200]);
+    let sandbox = Sandbox::new(&[("all", &endpoint.url(), "")]);
+    sandbox.emit(SPEC, "Unlock", "k1");
+    let drained = sandbox.run(&["drain"]);
+    assert_eq!(drained.code, 0, "{drained:?}");
+    assert_eq!((stages(&endpoint).len(), ends(&endpoint).len()), (1, 1));
+}
+
+#[test]
+fn the_last_allowed_failure_ends_a_run() {
+    let endpoint = Endpoint::replying(&[200]);
+    let sandbox = Sandbox::with_settings("max_stage_attempts = 2", &[("all", &endpoint.url(), "")]);
+    let _serve = sandbox.serve();
+    for minute in [1, 2] {
+        assert_eq!(ends(&endpoint).len(), 0);
+        let failed = json!({"scenarios": [{"name": "unit", "status": "failed"}]});
+        write_stage(&sandbox, "audit", minute, &failed);
+        wait_for("the stage", || (stages(&endpoint).len() == minute as usize).then_some(()));
+    }
+    let end = wait_for("the end of the run", || ends(&endpoint).pop());
+    assert_eq!(end["event"]["status"], "failure");
+    assert_eq!(end["followUps"], json!(["Audit: scenario `unit` is failed, not passed or skipped"]));
+    assert_eq!(stages(&endpoint)[1]["pipeline"]["maxAttempts"], 2);
+}
