@@ -1,7 +1,7 @@
 //! Task tables: rows of Markdown tables that have a status column, and which of them became Done. Given texts, opens
 //! nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Component, Path};
 
 use pulldown_cmark::{Event as Markdown, Options, Parser, Tag, TagEnd};
@@ -14,6 +14,9 @@ const DONE: [&str; 3] = ["done", "complete", "completed"];
 
 /// Longest id and title that is kept, in characters.
 const LONGEST: usize = 160;
+
+/// Tasks of one file that are remembered; beyond it those are forgotten that are not in it.
+const MAX_STATES: usize = 10_000;
 
 /// Where a table's text comes from.
 #[derive(Clone, Debug)]
@@ -47,7 +50,7 @@ impl TaskFile<'_> {
     /// The rows of all tables of a text that have an id and a status column, in order; the first of an id counts.
     pub fn rows(&self, text: &str) -> Vec<TaskRow> {
         let mut rows: Vec<TaskRow> = Vec::new();
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         for table in tables(text) {
             let Some((heading, body)) = table.split_first() else { continue };
             let Some(columns) = Columns::of(heading, self.is_of_a_spec()) else { continue };
@@ -205,6 +208,10 @@ impl TaskStates {
                 became_done.push((row, state.times));
             }
             state.done = row.is_done;
+        }
+        if self.0.len() > MAX_STATES {
+            let there: HashSet<&str> = rows.iter().map(|row| row.id.as_str()).collect();
+            self.0.retain(|id, _| there.contains(id.as_str()));
         }
         became_done
     }

@@ -44,6 +44,8 @@ pub(super) struct Memory {
     telemetry: HashMap<String, Option<IdempotencyKey>>,
     tasks: HashMap<String, TaskStates>,
     lines: usize,
+    /// Beyond this many files those are forgotten that no longer exist.
+    most: usize,
     /// Lines that are not written yet.
     batch: Vec<u8>,
 }
@@ -53,7 +55,7 @@ impl Memory {
     pub(super) fn open(spool_dir: &Path) -> io::Result<(Self, bool)> {
         let file = spool_dir.join("watch.jsonl");
         let (telemetry, tasks) = (HashMap::new(), HashMap::new());
-        let mut memory = Self { file, telemetry, tasks, lines: 0, batch: Vec::new() };
+        let mut memory = Self { file, telemetry, tasks, lines: 0, most: MAX_FILES, batch: Vec::new() };
         let text = match fs::read(&memory.file) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
@@ -119,8 +121,10 @@ impl Memory {
 
     /// Writes what was remembered. `root` is where the paths begin.
     pub(super) fn flush(&mut self, root: &Path) -> io::Result<()> {
-        if self.telemetry.len() > MAX_FILES {
+        if self.telemetry.len() > self.most {
             self.telemetry.retain(|path, _| root.join(path).exists());
+            // Where they all exist, looking again at each turn would find nothing.
+            self.most = MAX_FILES.max(self.telemetry.len() + self.telemetry.len() / 4);
             self.lines = usize::MAX;
         }
         if self.lines > 2 * (self.telemetry.len() + self.tasks.len()) + SLACK || !self.file.exists() {

@@ -44,6 +44,9 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// How often a file that waits for something beside it is looked at.
 const GLANCE: Duration = Duration::from_millis(100);
 
+/// How long a file waits for those that ended before it, beyond what these may wait for their consensus.
+const MOST_HELD_UP: Duration = Duration::from_secs(5);
+
 /// Changes that wait to be looked at; beyond it everything is looked at.
 const MAX_WAITING: usize = 4096;
 
@@ -252,16 +255,33 @@ impl Watcher {
             return;
         }
         due.sort_by_cached_key(|due| ended_at(&due.path, due.stamp));
-        let mut held_up: HashSet<PathBuf> = HashSet::new();
+        let mut first_unread: HashMap<PathBuf, i128> = HashMap::new();
+        let holds_up = |first_unread: &mut HashMap<PathBuf, i128>, path: &Path, at: i128| {
+            if let Some(folder) = path.parent() {
+                let first = first_unread.entry(folder.to_owned()).or_insert(at);
+                *first = at.min(*first);
+            }
+        };
+        let is_due: HashSet<&Path> = due.iter().map(|due| due.path.as_path()).collect();
+        for (path, stamp) in self.settler.unread().filter(|(path, _)| !is_due.contains(path)) {
+            holds_up(&mut first_unread, path, ended_at(path, stamp));
+        }
         let config = (self.config)();
         for Due { path, stamp: seen, is_final } in due {
             if self.stopping.load(Ordering::Relaxed) {
                 break;
             }
-            if path.parent().is_some_and(|folder| held_up.contains(folder)) {
-                self.waits_since.entry(path.clone()).or_insert_with(Instant::now);
-                self.settler.later(&path, Instant::now(), GLANCE);
-                continue;
+            let ended_at = ended_at(&path, seen);
+            if path
+                .parent()
+                .and_then(|folder| first_unread.get(folder))
+                .is_some_and(|first| *first < ended_at)
+            {
+                let since = *self.waits_since.entry(path.clone()).or_insert_with(Instant::now);
+                if since.elapsed() < config.consensus_wait + MOST_HELD_UP {
+                    self.settler.later(&path, Instant::now(), GLANCE);
+                    continue;
+                }
             }
             let looked = match (stamp(&path), Tree::of(&config).kind(&path)) {
                 (Some(now), _) if now != seen => {
@@ -286,7 +306,7 @@ impl Watcher {
                 }
                 Looked::Later(wait) => {
                     self.settler.later(&path, Instant::now(), wait);
-                    held_up.extend(path.parent().map(Path::to_owned));
+                    holds_up(&mut first_unread, &path, ended_at);
                 }
             }
         }

@@ -63,6 +63,11 @@ impl Settler {
         due.collect()
     }
 
+    /// Every file that was not read yet.
+    pub(super) fn unread(&self) -> impl Iterator<Item = (&Path, Stamp)> {
+        self.0.iter().map(|(path, file)| (path.as_path(), file.stamp))
+    }
+
     /// It was read, or is gone.
     pub(super) fn done(&mut self, path: &Path) {
         self.0.remove(path);

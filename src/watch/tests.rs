@@ -289,3 +289,81 @@ fn ten_thousand_files_at_once_and_a_branch_that_comes_and_goes() {
     assert_eq!(last, marker);
     assert_eq!(repo.keys().len(), keys.len() + 1);
 }
+
+/// A repo with every shape of what is watched, good and broken, and every event that it gives.
+#[test]
+fn every_shape_gives_the_events_that_were_looked_at() {
+    let repo = Repo::new();
+    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/repo"), repo.dir.path());
+    let _watch = repo.watch_with(true, "");
+    // 7 + 9 + 5 stages, a conflict, 4 + 1 tasks.
+    repo.wait("every event", || (repo.keys().len() >= 27).then_some(()));
+    repo.plan("SPEC-9", "m-1");
+    repo.wait("the marker", || repo.keys().last()?.ends_with(":m-1").then_some(()));
+    let mut sent = repo.sent.lock().unwrap().clone();
+    sent.pop();
+    for spec in ["SPEC-FIX-201", "SPEC-FIX-202", "SPEC-FIX-203"] {
+        let stages = sent.iter().filter(|event| event.event.kind == EventKind::StageCompleted);
+        let keys: Vec<_> = stages.map(|event| event.event.idempotency_key.to_string()).collect();
+        let times: Vec<_> =
+            keys.iter().filter_map(|key| key.strip_prefix(spec)?.split("2025-").nth(1)).collect();
+        assert!(times.is_sorted() && times.len() >= 5, "{times:?}");
+    }
+    sent.sort_by_key(|event| event.event.idempotency_key.clone());
+    let shown: Vec<String> = sent.iter().map(|event| serde_json::to_string_pretty(event).unwrap()).collect();
+    insta::assert_snapshot!(shown.join("\n"));
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path()) {
+        let target = to.join(entry.file_name().unwrap());
+        if entry.is_dir() {
+            fs::create_dir_all(&target).unwrap();
+            copy(&entry, &target);
+        } else {
+            fs::copy(&entry, &target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_tracker_that_never_rests_is_read_all_the_same() {
+    let repo = Repo::new();
+    let table = |status: &str, note: u32| {
+        format!("| ID | Status | Note |\n|---|---|---|\n| T1 | {status} | {note} |\n| T2 | Backlog | |\n")
+    };
+    repo.write("SPEC.md", &table("Backlog", 0));
+    let _watch = repo.watch();
+    let end = Instant::now() + PATIENCE;
+    let mut note = 0;
+    while repo.keys().is_empty() && Instant::now() < end {
+        note += 1;
+        // As an editor or a script does it: cut to nothing, then written.
+        repo.write("SPEC.md", &table(if note > 5 { "Done" } else { "Backlog" }, note));
+        thread::park_timeout(QUIET_FOR_TESTS * 2 / 3);
+    }
+    repo.expect_nothing_but(&["SPEC-TRACKER:SPEC.md#T1:done-1"], "m-1");
+}
+
+#[test]
+fn a_file_that_becomes_something_else_is_left_alone() {
+    let repo = Repo::new();
+    let _watch = repo.watch();
+    let key = repo.plan("SPEC-1", "s-1");
+    repo.expect(&[&key]);
+    let path = "evidence/commands/SPEC-1/spec-plan_s-1.json";
+    for make in [0, 1, 2] {
+        let path = repo.dir.path().join(path);
+        if path.is_dir() {
+            fs::remove_dir(&path).unwrap()
+        } else {
+            fs::remove_file(&path).unwrap()
+        }
+        match make {
+            0 => fs::create_dir(&path).unwrap(),
+            1 => std::os::unix::fs::symlink("/etc/passwd", &path).unwrap(),
+            _ => std::os::unix::fs::symlink(path.file_name().unwrap(), &path).unwrap(),
+        }
+        repo.expect_nothing_but(&[&key], &format!("m-{make}"));
+    }
+}
