@@ -8,6 +8,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use actix_rt::time::timeout;
 use bytes::Bytes;
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -439,6 +440,9 @@ impl Router {
     fn tell_of_run(&mut self, spec: &SpecId, context: &mut Context<Self>) {
         let Some(run) = self.runs.get(spec) else { return };
         let (owes_its_end, anomaly) = (run.owes_its_end(), run.owed_anomaly(spec));
+        if self.open && run.owes_earlier_ends() {
+            context.spawn(self.tell_of_ends(spec.clone()));
+        }
         if let Some(anomaly) = anomaly {
             let emitting = self.emit_owed(anomaly, context).into_actor(self);
             context.spawn(emitting.map(|emitted, _, _| {
@@ -452,39 +456,34 @@ impl Router {
                 context.cancel_future(timer);
             }
         } else if self.open && !self.ending.contains_key(spec) {
-            self.tell_of_end_after(END_WAIT, spec.clone(), context);
+            self.tell_of_ends_after(END_WAIT, spec.clone(), context);
         }
     }
 
-    fn tell_of_end_after(&mut self, wait: Duration, spec: SpecId, context: &mut Context<Self>) {
+    fn tell_of_ends_after(&mut self, wait: Duration, spec: SpecId, context: &mut Context<Self>) {
         let of = spec.clone();
         let timer = context.run_later(wait, move |router, context| {
             router.ending.remove(&of);
-            let telling = router.tell_of_end(of);
+            let telling = router.tell_of_ends(of);
             context.spawn(telling);
         });
         self.ending.insert(spec, timer);
     }
 
-    /// Tells of the end of a SPEC's run, if that is owed; after a failure again in a while.
-    fn tell_of_end(&self, spec: SpecId) -> ResponseActFuture<Self, ()> {
+    /// Tells of the ends of a SPEC's runs that are owed; after a failure again in a while.
+    fn tell_of_ends(&self, spec: SpecId) -> ResponseActFuture<Self, ()> {
         let (config, of) = (self.config.clone(), spec.clone());
         let reading = actix_rt::task::spawn_blocking(move || outstanding::tasks(&config, &of));
         let told = reading.into_actor(self).then(move |tasks, router: &mut Self, context| {
             let run = router.runs.get(&spec);
-            let event = run.and_then(|run| run.owed_end(&spec, tasks.unwrap_or_default(), clock::now()));
-            let emitted = event.map(|event| router.emit_owed(event, context));
-            let emitted = async move {
-                match emitted {
-                    Some(emitted) => emitted.await,
-                    None => Ok(Receipt::Duplicate),
-                }
-            };
-            emitted.into_actor(router).map(move |emitted, router, context: &mut Context<Self>| {
-                if let Err(error) = emitted {
+            let owed = run.map(|run| run.owed_ends(&spec, &tasks.unwrap_or_default(), clock::now()));
+            let owed = owed.unwrap_or_default().into_iter();
+            let emitted: Vec<_> = owed.map(|event| router.emit_owed(event, context)).collect();
+            join_all(emitted).into_actor(router).map(move |emitted, router, context: &mut Context<Self>| {
+                for error in emitted.into_iter().filter_map(Result::err) {
                     log::warn!("the end of a run of {spec} is not told yet: {error}");
-                    if router.open {
-                        router.tell_of_end_after(END_WAIT, spec, context);
+                    if router.open && !router.ending.contains_key(&spec) {
+                        router.tell_of_ends_after(END_WAIT, spec.clone(), context);
                     }
                 }
             })
@@ -660,7 +659,7 @@ impl Handler<WaitIdle> for Router {
         let mut telling = actix::fut::wrap_future(std::future::ready(())).boxed_local();
         for (spec, timer) in std::mem::take(&mut self.ending) {
             context.cancel_future(timer);
-            let told = self.tell_of_end(spec);
+            let told = self.tell_of_ends(spec);
             telling = telling.then(|(), _, _| told).boxed_local();
         }
         Box::pin(telling.then(|(), router, _| router.settle(false).into_actor(router)))

@@ -17,6 +17,9 @@ const MAX_STAGES: usize = 100;
 /// Follow-ups that are told of.
 const MAX_FOLLOW_UPS: usize = 50;
 
+/// Ended runs of a SPEC that wait to be told of; they are told as soon as the next begins.
+const MAX_UNTOLD: usize = 100;
+
 /// What the operator chose.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RunPolicy {
@@ -86,8 +89,8 @@ pub struct StageStep {
 pub enum Step {
     /// A stage ended.
     Stage(Box<StageStep>),
-    /// The run's end was told: by us, or by the host itself, which knows better.
-    Told,
+    /// The run's end was told, as the event with this key: by us, or by the host itself, which knows better.
+    Told(IdempotencyKey),
     /// The run's cost was told.
     CostTold,
 }
@@ -117,6 +120,9 @@ pub struct Run {
     /// The threshold that was last told of, or is to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     threshold_told: Option<f64>,
+    /// Runs before this one whose end is still to be told, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    untold: Vec<Run>,
 }
 
 impl Run {
@@ -124,7 +130,7 @@ impl Run {
     pub fn plan(&self, event: &mut Event, policy: &RunPolicy) -> Option<Step> {
         match (event.event.kind, event.event.stage) {
             (EventKind::StageCompleted, Some(stage)) => Some(self.plan_stage(event, stage, policy)),
-            (EventKind::PipelineCompleted, _) => Some(Step::Told),
+            (EventKind::PipelineCompleted, _) => Some(Step::Told(event.event.idempotency_key.clone())),
             (EventKind::CostThreshold, _) if self.excess.is_some() => Some(Step::CostTold),
             _ => None,
         }
@@ -192,7 +198,14 @@ impl Run {
         let last = |of: Stage| self.stages.iter().rev().find(|end| end.stage == of);
         let before = Stage::ALL.iter().filter(|earlier| **earlier < stage);
         let carried = before.filter_map(|earlier| last(*earlier)).cloned();
-        Self { number: self.number.saturating_add(1), stages: carried.collect(), ..Self::default() }
+        let mut untold = self.untold.clone();
+        if self.owes_its_end() {
+            untold.push(Self { untold: Vec::new(), excess: None, ..self.clone() });
+        }
+        if untold.len() > MAX_UNTOLD {
+            untold.remove(0);
+        }
+        Self { number: self.number.saturating_add(1), stages: carried.collect(), untold, ..Self::default() }
     }
 
     /// Takes a step in.
@@ -215,7 +228,10 @@ impl Run {
                     self.excess = Some(excess.clone());
                 }
             }
-            Step::Told => {
+            Step::Told(key) if self.untold.iter().any(|run| run.ends_as(key)) => {
+                self.untold.retain(|run| !run.ends_as(key));
+            }
+            Step::Told(_) => {
                 self.number = self.number.max(1);
                 self.state = match self.state {
                     State::Ending(_) | State::Ended => State::Ended,
@@ -236,6 +252,15 @@ impl Run {
         matches!(self.state, State::Ending(_))
     }
 
+    /// Whether the end of a run before this one is to be told.
+    pub fn owes_earlier_ends(&self) -> bool {
+        !self.untold.is_empty()
+    }
+
+    fn ends_as(&self, key: &IdempotencyKey) -> bool {
+        matches!(&self.state, State::Ending(ending) if ending.key == *key)
+    }
+
     /// The anomaly of a cost above the threshold, where that is to be told.
     pub fn owed_anomaly(&self, spec: &SpecId) -> Option<Event> {
         let Excess { threshold_usd, stage, key } = self.excess.as_ref()?;
@@ -250,9 +275,14 @@ impl Run {
         Some(anomaly)
     }
 
-    /// The run as one event, where its end is to be told. `open_tasks` are the SPEC's tasks that are not Done; `now` counts
-    /// as the end where no stage has a time.
-    pub fn owed_end(&self, spec: &SpecId, open_tasks: Vec<String>, now: Timestamp) -> Option<Event> {
+    /// Each run whose end is to be told, as one event, oldest first. `open_tasks` are the SPEC's tasks that are not Done;
+    /// `now` counts as the end where no stage has a time.
+    pub fn owed_ends(&self, spec: &SpecId, open_tasks: &[String], now: Timestamp) -> Vec<Event> {
+        let runs = self.untold.iter().chain(std::iter::once(self));
+        runs.filter_map(|run| run.owed_end(spec, open_tasks, now)).collect()
+    }
+
+    fn owed_end(&self, spec: &SpecId, open_tasks: &[String], now: Timestamp) -> Option<Event> {
         let State::Ending(Ending { status, key, branch, reasons }) = &self.state else { return None };
         let mut event = Event::new(EventKind::PipelineCompleted, spec.clone(), key.clone());
         event.event.status = Some(*status);
@@ -278,7 +308,7 @@ impl Run {
             event.extra.insert("cost".to_owned(), json!({"totalUsd": rounded(cost)}));
         }
         let mut follow_ups = self.outstanding();
-        follow_ups.extend(open_tasks);
+        follow_ups.extend_from_slice(open_tasks);
         follow_ups.truncate(MAX_FOLLOW_UPS);
         if !follow_ups.is_empty() {
             event.extra.insert("followUps".to_owned(), follow_ups.into());
@@ -398,8 +428,8 @@ mod tests {
         // As after a restart: what the spool keeps is all there is.
         run.take(&serde_json::from_str(&serde_json::to_string(&step).unwrap()).unwrap());
         *run = serde_json::from_str(&serde_json::to_string(run).unwrap()).unwrap();
-        let end = run.owed_end(&spec(), Vec::new(), Timestamp::UNIX_EPOCH);
-        let owed: Vec<Event> = run.owed_anomaly(&spec()).into_iter().chain(end).collect();
+        let ends = run.owed_ends(&spec(), &[], Timestamp::UNIX_EPOCH);
+        let owed: Vec<Event> = run.owed_anomaly(&spec()).into_iter().chain(ends).collect();
         for mut event in owed.clone() {
             let step = run.plan(&mut event, &POLICY).unwrap();
             run.take(&step);
@@ -484,6 +514,23 @@ mod tests {
         let step = run.plan(&mut own(), &POLICY).unwrap();
         run.take(&step);
         assert!(!run.owes_its_end());
+    }
+
+    #[test]
+    fn the_next_run_may_begin_before_an_end_is_told() {
+        let mut run = Run::default();
+        for minute in 0..3 {
+            let step = run.plan(&mut stage(Unlock, Success, minute, &json!({})), &POLICY).unwrap();
+            run.take(&step);
+        }
+        let owed = run.owed_ends(&spec(), &[], Timestamp::UNIX_EPOCH);
+        let numbers: Vec<_> = owed.iter().map(|event| event.pipeline.as_ref().unwrap().attempt).collect();
+        assert_eq!(numbers, [Some(1), Some(2), Some(3)]);
+        for mut event in owed {
+            let step = run.plan(&mut event, &POLICY).unwrap();
+            run.take(&step);
+        }
+        assert!(!run.owes_its_end() && !run.owes_earlier_ends());
     }
 
     #[test]
