@@ -1,7 +1,7 @@
 //! The way to the actors of one run, from any thread and any executor.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use crate::event::{Event, SpecId};
 use crate::intake::repo;
 use crate::payload;
 use crate::store::{
-    Healths, InboxName, Listing, Page, Query, StoreOptions, Survey, Taken, Tried, TriedQuery, tried,
+    Healths, InboxName, Listing, Page, Query, StoreOptions, Survey, Surveyor, Taken, Tried, TriedQuery, tried,
 };
 
 /// Emits and requests under way at a time; more wait for their turn.
@@ -47,6 +47,8 @@ pub(crate) struct Door {
     reading: Arc<Semaphore>,
     repo: Arc<Path>,
     files: Arc<StoreOptions>,
+    /// Used by one reader at a time.
+    surveyor: Arc<Mutex<Surveyor>>,
     reloads: mpsc::Sender<ReloadReply>,
     started: Instant,
 }
@@ -80,6 +82,7 @@ impl Door {
             reading: Arc::new(Semaphore::new(MAX_READING)),
             repo: repo.into(),
             files: Arc::new(files),
+            surveyor: Arc::default(),
             reloads,
             started: Instant::now(),
         };
@@ -138,7 +141,11 @@ impl Door {
     pub(crate) async fn facts(&self) -> Result<Facts, RequestError> {
         let queues = self.router.send(ReadQueues).await.map_err(|_| gone())?;
         let healths = self.ledger.send(ReadHealths).await.map_err(|_| gone())?;
-        let survey = self.read(|files| Survey::of(&files.spool_dir)).await?;
+        let surveyor = self.surveyor.clone();
+        let look = move |files: &StoreOptions| {
+            surveyor.lock().unwrap_or_else(PoisonError::into_inner).look(&files.spool_dir)
+        };
+        let survey = self.read(look).await?;
         Ok(Facts { queues, healths, survey, uptime: self.started.elapsed() })
     }
 

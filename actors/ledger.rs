@@ -457,10 +457,15 @@ impl Handler<ReadDeadLetter> for Ledger {
     fn handle(&mut self, message: ReadDeadLetter, _: &mut Self::Context) -> Self::Result {
         let ReadDeadLetter { spec, id } = message;
         self.store.read_dead_letter(&spec, id).map_err(|error| match error.is_not_found() {
-            true => NotRead(format!(
-                "there is no dead letter {id} of {spec}: it arrived meanwhile, or is another SPEC's; spec-notify list \
-                 --state dead_letter has them all"
-            )),
+            true => NotRead(match self.store.spec_of_dead_letter(id) {
+                Some(other) => format!(
+                    "the dead letter {id} is not of {spec}: spec-notify replay {other} --delivery-id {id}"
+                ),
+                None => format!(
+                    "there is no dead letter {id}: it arrived meanwhile, or made room; spec-notify list --state \
+                     dead_letter has them all"
+                ),
+            }),
             false => NotRead(format!("the dead letter {id} of {spec}: {error}")),
         })
     }

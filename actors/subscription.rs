@@ -1,7 +1,7 @@
 //! A Subscription: one config entry's mailbox, its lane of deliveries, and its one timer. One that is inactive, or no
 //! longer in the config, holds what waits for it until it returns.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ use crate::delivery::{
 use crate::env::Environment;
 use crate::http::{Client, Tls};
 use crate::secret::Endpoint;
-use crate::store::{DeadLetter, DeliveryState, Listed, Query, Unfinished};
+use crate::store::{Cursor, DeadLetter, DeliveryState, Listed, Query, Unfinished};
 
 /// Requests of one subscription at a time, where `max_concurrency` allows as many.
 const MAX_IN_FLIGHT: usize = 8;
@@ -510,12 +510,25 @@ impl Handler<ListUnfinished> for Subscription {
         let under_way = self.under_way.values().map(|(delivery, number)| {
             Listed::unfinished(delivery, DeliveryState::InFlight, number.saturating_sub(1), None)
         });
-        let waits = self.lane.newest_first().map(|(due, pending)| {
+        // The lane's order is nearly that of acceptance: those accepted at the same moment may have come in any order.
+        let mut newest: BTreeMap<Cursor, Listed> = BTreeMap::new();
+        for (due, pending) in self.lane.newest_first() {
+            let delivery = pending.delivery();
+            let cursor = Cursor { accepted_at: delivery.accepted_at, id: delivery.id };
+            let is_full = newest.len() > wanted.query.limit;
+            if is_full && newest.first_key_value().is_some_and(|(oldest, _)| cursor < *oldest) {
+                continue;
+            }
             let due = wall + due.saturating_duration_since(now);
-            Listed::unfinished(pending.delivery(), DeliveryState::Pending, pending.attempts_made(), Some(due))
-        });
-        // The lane's order is that of acceptance.
-        let waits = waits.filter(|listed| wanted.query.wants(listed)).take(wanted.query.limit + 1);
-        MessageResult(under_way.chain(waits).collect())
+            let listed =
+                Listed::unfinished(delivery, DeliveryState::Pending, pending.attempts_made(), Some(due));
+            if wanted.query.wants(&listed) {
+                newest.insert(cursor, listed);
+                if is_full {
+                    newest.pop_first();
+                }
+            }
+        }
+        MessageResult(under_way.chain(newest.into_values()).collect())
     }
 }

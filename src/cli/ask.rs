@@ -1,18 +1,21 @@
 //! Where `list`, `status` and `top` get their answers: from the runtime that owns the spool, else from the disk.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Failure, Global, load_config, render::Screen};
+use super::{Failure, Global, load_good_enough, render::Screen};
 use crate::config::Config;
 use crate::control::{Client, ClientError, Request, RuntimeFile, StatusReport, Unfinished};
-use crate::store::{self, Listing, Page, Query, Store, Survey, Tried, TriedQuery};
+use crate::event::SpecId;
+use crate::store::{self, AtRest, Listing, Page, Query, Store, Survey, Surveyor, Tried, TriedQuery};
 
 /// How long a runtime may take to answer; then the disk is asked.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// See the module's first line.
 pub(super) struct Source {
@@ -20,20 +23,38 @@ pub(super) struct Source {
     client: Option<Client>,
     /// What is wrong with a runtime that should answer and does not.
     silent: Option<String>,
+    /// How long the runtime may take for one answer.
+    patience: Duration,
 }
 
 impl Source {
-    /// Finds the runtime, if one runs. Secrets may be missing: the runtime has them.
+    /// Finds the runtime, if one runs. Secrets may be missing, and the config may have errors: the runtime has its own.
     pub(super) fn find(global: &Global, screen: &mut Screen) -> Result<Self, Failure> {
-        let config = load_config(global, false, screen)?;
-        let mut source = Self { config, client: None, silent: None };
+        Self::find_within(global, PATIENCE, screen)
+    }
+
+    /// The same, for who cannot wait long for a runtime that hangs.
+    pub(super) fn find_within(
+        global: &Global,
+        patience: Duration,
+        screen: &mut Screen,
+    ) -> Result<Self, Failure> {
+        let config = load_good_enough(global, screen)?;
+        let mut source = Self { config, client: None, silent: None, patience };
+        if let Err(error) = fs::read_dir(&source.config.spool_dir)
+            && error.kind() == io::ErrorKind::PermissionDenied
+        {
+            return Err(
+                source.unreadable(&format_args!("{error}; run this as the user who runs spec-notify serve"))
+            );
+        }
         source.connect();
         Ok(source)
     }
 
     fn connect(&mut self) {
         let dir = &self.config.spool_dir;
-        (self.client, self.silent) = match Client::connect(dir, PATIENCE) {
+        (self.client, self.silent) = match Client::connect(dir, self.patience) {
             Ok(client) => (Some(client), None),
             // Nothing there: nobody owns it, and asking for its lock must not create one.
             Err(_) if !dir.is_dir() || Store::is_free(dir) => (None, None),
@@ -43,7 +64,7 @@ impl Source {
                 (
                     None,
                     Some(format!(
-                        "{who} owns the spool and does not answer ({error}): look whether it hangs; this is what the disk says"
+                        "{who} owns the spool and does not answer ({error}): look whether it hangs, and if it does, stop it and start spec-notify serve again; what follows is what the disk says"
                     )),
                 )
             }
@@ -54,7 +75,7 @@ impl Source {
     fn ask<T: serde::de::DeserializeOwned>(&mut self, request: &Request) -> Result<Option<T>, Failure> {
         for _ in 0..2 {
             let Some(client) = &mut self.client else { break };
-            match client.request(request, PATIENCE) {
+            match client.request(request, self.patience) {
                 Ok(answer) => return Ok(Some(answer)),
                 Err(ClientError::Refused(why)) => return Err(Failure::failed(why)),
                 Err(ClientError::Unreachable(_)) => self.connect(),
@@ -69,31 +90,31 @@ impl Source {
 
     /// How everything fares.
     pub(super) fn status(&mut self) -> Result<StatusReport, Failure> {
-        self.status_with(|dir| store::unfinished(dir).map(Unfinished::Listed))
+        self.status_with(|dir| Ok((Unfinished::Listed(store::unfinished(dir)?), Survey::of(dir))))
     }
 
     /// How everything fares, without the oldest pending and each subscription's number of them where that would take
-    /// reading the whole spool.
+    /// reading the whole spool: what the last run left stands in a file.
     pub(super) fn brief_status(&mut self) -> Result<StatusReport, Failure> {
-        self.status_with(|dir| match store::pending_at_rest(dir) {
-            Some(count) => Ok(Unfinished::Counted(count)),
-            None => store::unfinished(dir).map(Unfinished::Listed),
+        self.status_with(|dir| match store::left_at_rest(dir) {
+            Some(AtRest { pending, dead_letters }) => {
+                Ok((Unfinished::Counted(pending), Surveyor::look_beside(dir, dead_letters)))
+            }
+            None => Ok((Unfinished::Listed(store::unfinished(dir)?), Survey::of(dir))),
         })
     }
 
     fn status_with(
         &mut self,
-        unfinished: impl FnOnce(&Path) -> io::Result<Unfinished>,
+        look: impl FnOnce(&Path) -> io::Result<(Unfinished, Survey)>,
     ) -> Result<StatusReport, Failure> {
         if let Some(report) = self.ask(&Request::Status {})? {
             return Ok(report);
         }
         let dir = &self.config.spool_dir;
-        let unfinished = unfinished(dir).map_err(|error| self.unreadable(&error))?;
+        let (unfinished, survey) = look(dir).map_err(|error| self.unreadable(&error))?;
         let healths = store::read_healths(dir);
-        let mut report = StatusReport::at_rest(&self.config, unfinished, &healths, &Survey::of(dir));
-        report.warnings.splice(0..0, self.silent.clone());
-        Ok(report)
+        Ok(StatusReport::at_rest(&self.config, unfinished, &healths, &survey, self.silent.clone()))
     }
 
     /// Deliveries, newest first, as many as the query's limit, however many pages that takes.
@@ -136,12 +157,22 @@ impl Source {
         }
     }
 
+    /// The SPECs that the spool knows.
+    pub(super) fn specs(&self) -> Vec<SpecId> {
+        store::known_specs(&self.config.spool_dir)
+    }
+
+    /// Events in the inbox.
+    pub(super) fn queued(&self) -> usize {
+        Surveyor::look_beside(&self.config.spool_dir, BTreeMap::new()).inbox
+    }
+
     /// What is wrong with the runtime, where one should answer and does not.
     pub(super) fn silent(&self) -> Option<&str> {
         self.silent.as_deref()
     }
 
-    fn unreadable(&self, error: &io::Error) -> Failure {
+    fn unreadable(&self, error: &dyn std::fmt::Display) -> Failure {
         Failure::failed(format!("cannot read {}: {error}", self.config.spool_dir.display()))
     }
 }

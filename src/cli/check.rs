@@ -2,6 +2,7 @@
 
 use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global, load};
+use crate::control::counted;
 
 pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure> {
     let loaded = load(global, true)?;
@@ -25,8 +26,8 @@ pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure>
                 screen.line(
                     Tone::Plain,
                     format_args!(
-                        "webhooks are {state}; {} subscriptions, {active} active",
-                        config.subscriptions.len()
+                        "webhooks are {state}; {}, {active} active",
+                        counted(config.subscriptions.len(), "subscription", "subscriptions")
                     ),
                 );
                 for subscription in &config.subscriptions {
@@ -40,9 +41,8 @@ pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure>
                 }
             }
             _ => {
-                let count = loaded.errors.len();
-                let plural = if count == 1 { "" } else { "s" };
-                screen.line(Tone::Bad, format_args!("{count} error{plural} in {file}"));
+                let errors = counted(loaded.errors.len(), "error", "errors");
+                screen.line(Tone::Bad, format_args!("{errors} in {file}"));
             }
         }
     }

@@ -160,7 +160,10 @@ impl Story {
         let heading = ["STAGE", "SUBSCRIPTION", "ATTEMPTS", "ANSWERS", "ENDED AS"].map(str::to_owned);
         let rows = rows
             .into_iter()
-            .map(|row| [row.stage, row.subscription, row.attempts.to_string(), row.answers, row.state]);
+            .map(|row| [row.answers(), row.stage, row.subscription, row.attempts.to_string(), row.state])
+            .map(|[answers, stage, subscription, attempts, state]| {
+                [stage, subscription, attempts, answers, state]
+            });
         columns(std::iter::once(heading).chain(rows)).iter().for_each(|text| screen.line(Tone::Plain, text));
         expect(started.elapsed() < LIMIT, "it takes less than 15 seconds")?;
         screen.line(
@@ -273,8 +276,21 @@ struct Row {
     stage: String,
     subscription: String,
     attempts: u64,
-    answers: String,
+    answers: Vec<String>,
     state: String,
+}
+
+impl Row {
+    /// What came of its attempts, each of a kind once: `connection ×3, 200`.
+    fn answers(&self) -> String {
+        let alike = self.answers.chunk_by(|one, next| one == next);
+        let told = alike.map(|alike| match alike {
+            [one] => one.clone(),
+            [one, ..] => format!("{one} ×{}", alike.len()),
+            [] => String::new(),
+        });
+        told.collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// What the evidence's lines add up to, delivery by delivery, in the order they were first tried.
@@ -288,7 +304,7 @@ fn summarise(evidence: &str) -> Told<Vec<Row>> {
                 stage: words(&line["idempotency_key"]).split(':').nth(1).unwrap_or_default().to_owned(),
                 subscription: words(&line["subscription"]),
                 attempts: 0,
-                answers: String::new(),
+                answers: Vec::new(),
                 state: String::new(),
             };
             rows.push((id, row));
@@ -304,8 +320,7 @@ fn summarise(evidence: &str) -> Told<Vec<Row>> {
             } else {
                 words(&line["error"]["class"])
             };
-            let separator = if row.answers.is_empty() { "" } else { ", " };
-            row.answers = format!("{}{separator}{answer}", row.answers);
+            row.answers.push(answer);
         }
     }
     Ok(rows.into_iter().map(|(_, row)| row).collect())

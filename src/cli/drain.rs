@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::render::{Screen, Tone};
-use super::{Exit, Failure, Global, OFF, load_config};
+use super::{Exit, Failure, Global, load_to_act};
 use crate::control::{StatusReport, counted};
 use crate::delivery::HealthState;
 use crate::env::Environment;
@@ -41,10 +41,7 @@ struct Drained {
 }
 
 pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
-    let config = load_config(global, true, screen)?;
-    if !config.enabled {
-        return Err(Failure::usage(OFF));
-    }
+    let config = load_to_act(global, screen)?;
     let deadline = Instant::now() + Duration::from_secs(options.timeout);
     let runtime = Runtime::start(config, Environment::process()).map_err(Failure::failed)?;
     let handle = runtime.handle();

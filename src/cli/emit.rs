@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::render::{Screen, Tone};
-use super::{Exit, Failure, Global, OFF, load_config};
+use super::{Exit, Failure, Global, OFF, load_good_enough};
 use crate::actors::Receipt;
 use crate::config::Config;
 use crate::control::{Client, ClientError, Emitted, EmittedEvent, Outcome, Request};
@@ -74,11 +74,14 @@ pub(super) type Given = Result<Event, String>;
 pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
     let deadline = Instant::now() + Duration::from_millis(options.deadline);
     // The secrets are the runtime's affair: the script that emits may well not have them.
-    let config = load_config(global, false, screen)?;
+    let config = load_good_enough(global, screen)?;
     if !config.enabled {
         screen.note(format_args!("nothing emitted: {OFF}"));
         if screen.is_json() {
-            screen.value(&json!({"outcome": Outcome::Disabled, "deliveries": []}));
+            let given = read(options, &config).unwrap_or_default();
+            for event in given.iter().map(|event| event.as_ref().ok().map(EmittedEvent::of)) {
+                screen.value(&json!({"outcome": Outcome::Disabled, "event": event, "deliveries": []}));
+            }
         }
         return Ok(Exit::Done);
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::render::{Line, Screen, Tone, columns};
+use super::render::{Line, Screen, Tone, columns, wrap};
 use super::{Exit, Failure, Global, emit, load_config};
 use crate::config::Config;
 use crate::delivery::SubscriptionId;
@@ -55,7 +55,7 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     } else {
         let envelope = &event.event;
         screen.line(Tone::Heading, format_args!("{} {}", envelope.kind, envelope.idempotency_key));
-        lines(&answers).iter().for_each(|line| screen.print(line));
+        lines(&answers, screen.width()).iter().for_each(|line| screen.print(line));
         if !config.enabled {
             screen.note(super::OFF);
         }
@@ -74,14 +74,19 @@ fn answers(config: &Config, event: &Event) -> Vec<Answer> {
     config.subscriptions.iter().map(answer).collect()
 }
 
-fn lines(answers: &[Answer]) -> Vec<Line> {
+fn lines(answers: &[Answer], width: usize) -> Vec<Line> {
     if answers.is_empty() {
         return vec![Line::new(Tone::Plain, "there are no subscriptions")];
     }
     let row = |answer: &Answer| {
         let gets = if answer.matches { "gets it" } else { "refused" };
-        [answer.subscription.to_string(), gets.to_owned(), answer.refused_by.clone().unwrap_or_default()]
+        [answer.subscription.to_string(), gets.to_owned()]
     };
-    let tones = answers.iter().map(|answer| if answer.matches { Tone::Good } else { Tone::Plain });
-    tones.zip(columns(answers.iter().map(row))).map(|(tone, text)| Line::new(tone, text)).collect()
+    let mut lines = Vec::new();
+    for (answer, text) in answers.iter().zip(columns(answers.iter().map(row))) {
+        lines.push(Line::new(if answer.matches { Tone::Good } else { Tone::Plain }, text));
+        let why = answer.refused_by.iter().flat_map(|why| wrap(why, "    ", width));
+        lines.extend(why.map(|text| Line::new(Tone::Plain, text)));
+    }
+    lines
 }

@@ -7,7 +7,7 @@ use super::ask::{Source, moment};
 use super::render::{Line, Screen, Tone, columns, cut, wrap};
 use super::{Exit, Failure, Global};
 use crate::clock;
-use crate::control::{ago, short};
+use crate::control::{ago, counted, short};
 use crate::delivery::SubscriptionId;
 use crate::event::{EventKind, SpecId};
 use crate::store::{DeliveryState, Listed, Query};
@@ -59,6 +59,7 @@ pub(super) fn run(global: &Global, options: Options, screen: &mut Screen) -> Res
         screen.value(&listing.deliveries);
     } else if listing.deliveries.is_empty() {
         screen.note(if is_filtered { "no delivery matches" } else { "no deliveries yet" });
+        hints(&source, &query).iter().for_each(|hint| screen.note(hint));
     } else {
         for line in lines(&listing.deliveries, clock::now(), screen.width()) {
             screen.print(&line);
@@ -71,7 +72,34 @@ pub(super) fn run(global: &Global, options: Options, screen: &mut Screen) -> Res
     Ok(if is_filtered && listing.deliveries.is_empty() { Exit::Failed } else { Exit::Done })
 }
 
-/// What people read: a line of columns for each delivery, and below it its id, its event and what went wrong.
+/// Why there may be nothing to show.
+fn hints(source: &Source, query: &Query) -> Vec<String> {
+    let mut hints = Vec::new();
+    if let Some(id) = &query.subscription
+        && !source.config.subscriptions.iter().any(|entry| entry.id == *id)
+    {
+        let known: Vec<_> = source.config.subscriptions.iter().map(|entry| entry.id.as_str()).collect();
+        hints.push(format!("the config has no subscription `{id}`; it has: {}", known.join(", ")));
+    }
+    if let Some(spec) = &query.spec {
+        let others =
+            source.specs().into_iter().filter(|other| other != spec && other.short() == spec.short());
+        let others: Vec<String> = others.map(|other| other.to_string()).collect();
+        if !others.is_empty() {
+            hints.push(format!("there is: {}", others.join(", ")));
+        }
+    }
+    let queued = source.queued();
+    if queued > 0 {
+        let what = counted(queued, "event waits", "events wait");
+        hints.push(format!(
+            "{what} in the inbox for a runtime: start spec-notify serve, or run spec-notify drain"
+        ));
+    }
+    hints
+}
+
+/// What people read: a line of columns for each delivery, and below it its id and SPEC, its event and what went wrong.
 pub(super) fn lines(deliveries: &[Listed], now: Timestamp, width: usize) -> Vec<Line> {
     let heading = ["STATE", "SUBSCRIPTION", "EVENT", "TRIES", "LAST", "AGE", "NEXT"].map(str::to_owned);
     let rows = deliveries.iter().map(|delivery| row(delivery, now, width));
@@ -79,8 +107,9 @@ pub(super) fn lines(deliveries: &[Listed], now: Timestamp, width: usize) -> Vec<
     let mut lines: Vec<Line> = table.next().map(|text| Line::new(Tone::Heading, text)).into_iter().collect();
     for (delivery, text) in deliveries.iter().zip(table) {
         lines.push(Line::new(tone(delivery.state, delivery.attempts), text));
-        let what = format!("  {}  {}", delivery.id, delivery.idempotency_key);
-        lines.push(Line::new(Tone::Faint, cut(&what, width)));
+        let which = format!("  {}  {}", delivery.id, delivery.spec);
+        lines.push(Line::new(Tone::Faint, cut(&which, width)));
+        lines.push(Line::new(Tone::Faint, cut(&format!("  {}", delivery.idempotency_key), width)));
         let error = delivery.last_error.iter().flat_map(|error| wrap(error, "  ", width));
         lines.extend(error.map(|text| Line::new(Tone::Plain, text)));
     }

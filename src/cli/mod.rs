@@ -27,7 +27,9 @@ use log::LevelFilter;
 
 use crate::actors::RequestError;
 use crate::config::{self, Config, LoadOptions};
+use crate::control::counted;
 use crate::env::Environment;
+use crate::store::Store;
 use render::Screen;
 
 /// How a command ended.
@@ -177,10 +179,17 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Completions(options) => Ok(generate::completions(&options, &mut screen)),
         Command::Man(options) => generate::man(&options, &mut screen),
     };
-    outcome.unwrap_or_else(|failure| {
+    let exit = outcome.unwrap_or_else(|failure| {
         screen.error(&failure.message);
         failure.exit
-    })
+    });
+    match screen.lost() {
+        Some(error) => {
+            screen.error(format_args!("the result could not be written: {error}"));
+            exit.max(Exit::Failed)
+        }
+        None => exit,
+    }
 }
 
 /// The flag forms `--test SPEC …`, `--list [SPEC]` and `--replay SPEC …` are commands in disguise.
@@ -244,7 +253,10 @@ fn load(global: &Global, secrets: bool) -> Result<config::Loaded, Failure> {
 
 /// The config, or all its errors on stderr.
 fn load_config(global: &Global, secrets: bool, screen: &mut Screen) -> Result<Config, Failure> {
-    let loaded = load(global, secrets)?;
+    take(load(global, secrets)?, screen)
+}
+
+fn take(loaded: config::Loaded, screen: &mut Screen) -> Result<Config, Failure> {
     match loaded.config {
         Some(config) => {
             for warning in &loaded.warnings {
@@ -256,9 +268,37 @@ fn load_config(global: &Global, secrets: bool, screen: &mut Screen) -> Result<Co
             for problem in &loaded.errors {
                 screen.error(problem);
             }
-            let count = loaded.errors.len();
-            Err(Failure::usage(format!("the config has {count} error{}", if count == 1 { "" } else { "s" })))
+            let errors = counted(loaded.errors.len(), "error", "errors");
+            Err(Failure::usage(format!("the config has {errors}")))
         }
+    }
+}
+
+/// The config for a command that acts through the runtime which owns the spool, or else by owning it for the moment: only
+/// then the secrets must be in its own environment.
+fn load_to_act(global: &Global, screen: &mut Screen) -> Result<Config, Failure> {
+    let config = load_config(global, false, screen)?;
+    if !config.enabled {
+        return Err(Failure::usage(OFF));
+    }
+    match config.spool_dir.is_dir() && !Store::is_free(&config.spool_dir) {
+        true => Ok(config),
+        false => load_config(global, true, screen),
+    }
+}
+
+/// The config, or what could be salvaged of one with errors, with a warning: for those who need to know where the spool
+/// is and no more. A slip in one subscription must neither cost an event nor hide how things stand.
+fn load_good_enough(global: &Global, screen: &mut Screen) -> Result<Config, Failure> {
+    let loaded = load(global, false)?;
+    match (&loaded.config, loaded.good_enough()) {
+        (None, Some(config)) => {
+            let errors = counted(loaded.errors.len(), "error", "errors");
+            let file = loaded.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
+            screen.warning(format_args!("{file} has {errors}: see spec-notify check"));
+            Ok(config.clone())
+        }
+        _ => take(loaded, screen),
     }
 }
 

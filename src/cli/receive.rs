@@ -321,7 +321,7 @@ pub(super) fn run(options: &CommandOptions, screen: &mut Screen) -> Result<Exit,
     screen.note(format_args!("listening on http://{}/ ({how})", receiver.address()));
     let mut exit = Exit::Done;
     for received in events.iter().take(options.count.unwrap_or(usize::MAX)) {
-        if received.verified == Verified::Bad {
+        if received.verified == Verified::Bad || (verifies && received.verified == Verified::Unsigned) {
             exit = Exit::Failed;
         }
         if screen.is_json() {

@@ -24,7 +24,9 @@ pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure>
         .and_then(|mut client| client.request::<Report>(&Request::Reload {}, PATIENCE));
     let report = asked.map_err(|error| match error {
         ClientError::Unreachable(_) => {
-            Failure::new(Exit::NoRuntime, format!("{error}: start spec-notify serve"))
+            Failure::new(Exit::NoRuntime, format!(
+                "{error}: start spec-notify serve; where one runs and spool_dir was changed, it needs a new start"
+            ))
         }
         ClientError::Refused(_) => Failure::failed(error),
     })?;

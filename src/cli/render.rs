@@ -11,7 +11,8 @@ use serde::Serialize;
 /// Where results go, and in which form.
 pub(super) struct Screen {
     json: bool,
-    lost: bool,
+    /// Why what was written last did not arrive.
+    lost: Option<io::Error>,
 }
 
 /// How a line is meant.
@@ -105,7 +106,12 @@ pub(super) fn text(lines: &[Line]) -> String {
 
 impl Screen {
     pub(super) fn new(json: bool) -> Self {
-        Self { json, lost: false }
+        Self { json, lost: None }
+    }
+
+    /// Why a result did not arrive, once; a reader that closed its end wanted no more.
+    pub(super) fn lost(&mut self) -> Option<io::Error> {
+        self.lost.take().filter(|error| error.kind() != io::ErrorKind::BrokenPipe)
     }
 
     /// Whether results are for a machine.
@@ -147,8 +153,8 @@ impl Screen {
     /// Text for another program, as it is.
     pub(super) fn raw(&mut self, text: &[u8]) {
         let mut stream = io::stdout();
-        if !self.lost && stream.write_all(text).and_then(|()| stream.flush()).is_err() {
-            self.lost = true;
+        if self.lost.is_none() {
+            self.lost = stream.write_all(text).and_then(|()| stream.flush()).err();
         }
     }
 
@@ -179,8 +185,8 @@ impl Screen {
 
     /// A reader that closed its end, such as `head`, ends the printing and not the program.
     fn write(&mut self, stream: &mut impl io::Write, text: std::fmt::Arguments<'_>) {
-        if !self.lost && stream.write_fmt(text).and_then(|()| stream.flush()).is_err() {
-            self.lost = true;
+        if self.lost.is_none() {
+            self.lost = stream.write_fmt(text).and_then(|()| stream.flush()).err();
         }
     }
 }

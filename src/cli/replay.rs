@@ -10,9 +10,9 @@ use serde::Serialize;
 
 use super::ask::{Source, moment};
 use super::list::lines;
-use super::render::{Line, Screen, Tone, wrap};
+use super::render::{Line, Screen, Tone, cut, wrap};
 use super::send::{DRAIN, PATIENCE, show};
-use super::{Exit, Failure, Global, OFF, load_config};
+use super::{Exit, Failure, Global, load_to_act};
 use crate::actors::RequestError;
 use crate::clock;
 use crate::control::{SentReport, counted};
@@ -36,7 +36,7 @@ pub(super) struct Options {
     /// Of this SPEC
     #[arg(required_unless_present = "all")]
     spec: Option<SpecId>,
-    /// This one
+    /// This one; else give --all
     #[arg(long, value_name = "UUID", required_unless_present = "all", conflicts_with_all = ["all", "subscription", "since"])]
     delivery_id: Option<DeliveryId>,
     /// All there are
@@ -61,6 +61,8 @@ pub(super) struct Options {
 struct Replayed {
     id: DeliveryId,
     subscription: SubscriptionId,
+    #[serde(skip)]
+    of: Option<Listed>,
     /// `delivered`, `failed`, `dry_run`, or `not_tried` after too many failures.
     outcome: String,
     status: Option<u16>,
@@ -71,13 +73,15 @@ struct Replayed {
 impl Replayed {
     fn not_sent(letter: &Listed, outcome: &str, error: Option<String>) -> Self {
         let (id, subscription) = (letter.id, letter.subscription.clone());
-        Self { id, subscription, outcome: outcome.to_owned(), status: None, latency_ms: None, error }
+        let of = Some(letter.clone());
+        Self { id, subscription, of, outcome: outcome.to_owned(), status: None, latency_ms: None, error }
     }
 
     fn of(report: SentReport) -> Self {
         Self {
             id: report.id,
             subscription: report.subscription,
+            of: None,
             outcome: report.outcome,
             status: report.status,
             latency_ms: Some(report.latency_ms),
@@ -90,10 +94,7 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     if options.dry_run {
         return dry_run(global, options, screen);
     }
-    let config = load_config(global, true, screen)?;
-    if !config.enabled {
-        return Err(Failure::usage(OFF));
-    }
+    let config = load_to_act(global, screen)?;
     let runtime = Runtime::start(config, Environment::process()).map_err(Failure::failed)?;
     let handle = runtime.handle();
     let replayed = match (&options.spec, options.delivery_id) {
@@ -185,7 +186,7 @@ fn all(handle: &Handle, options: &Options, screen: &mut Screen) -> Result<Exit, 
         screen.progress(format_args!("replaying {} of {}, {failed} failed", n + 1, letters.len()));
         let started = Instant::now();
         let outcome = match send(handle, letter.spec.clone(), letter.id) {
-            Ok(report) => Replayed::of(report),
+            Ok(report) => Replayed { of: Some(letter.clone()), ..Replayed::of(report) },
             Err(RequestError::Refused(error)) => Replayed::not_sent(letter, "failed", Some(error)),
             Err(error @ RequestError::Unreachable(_)) => {
                 screen.progress_ends();
@@ -216,13 +217,17 @@ fn tell(replayed: &[Replayed], screen: &mut Screen) {
     for one in replayed.iter().filter(|one| one.outcome == "failed") {
         let error = one.error.as_deref().unwrap_or("unknown");
         screen.line(Tone::Bad, format_args!("failed: {} to {}", one.id, one.subscription));
+        if let Some(letter) = &one.of {
+            let what = format!("  {}  {}", letter.spec, letter.idempotency_key);
+            screen.line(Tone::Faint, cut(&what, screen.width()));
+        }
         let lines = wrap(error, "  ", screen.width());
         lines.into_iter().for_each(|text| screen.print(&Line::new(Tone::Plain, text)));
     }
     let arrived = count("delivered");
     let tone = if arrived == replayed.len() { Tone::Good } else { Tone::Warning };
-    let mut told =
-        format!("{} replayed: {arrived} delivered", counted(replayed.len(), "dead letter", "dead letters"));
+    let tried = replayed.len() - count("not_tried");
+    let mut told = format!("{} replayed: {arrived} delivered", counted(tried, "dead letter", "dead letters"));
     for (outcome, words) in [
         ("dry_run", "dry run"),
         ("failed", "failed"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::render::{Screen, Tone};
-use super::{Exit, Failure, Global, OFF, load_config};
+use super::{Exit, Failure, Global, load_to_act};
 use crate::actors::RequestError;
 use crate::config::Config;
 use crate::control::SentReport;
@@ -35,10 +35,7 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
-    let config = load_config(global, true, screen)?;
-    if !config.enabled {
-        return Err(Failure::usage(OFF));
-    }
+    let config = load_to_act(global, screen)?;
     let Options { spec, subscription } = options;
     check_subscription(&config, subscription)?;
     // Through the runtime that owns the spool, else by owning it for the moment: to the `Runtime` it is the same.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use actix_rt::System;
 use actix_rt::signal::unix::{Signal, SignalKind, signal};
+use actix_rt::time::timeout;
 use clap::Args;
 use futures_util::future::{Either, select};
 use tokio::sync::oneshot;
@@ -18,6 +19,9 @@ use crate::config::{Config, WatchFrom};
 use crate::control::RuntimeFile;
 use crate::env::Environment;
 use crate::runtime::Runtime;
+
+/// A signal this soon after the first is the same one.
+const SAME_SIGNAL: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -88,7 +92,11 @@ async fn serve(config: Config, options: &Options, screen: &mut Screen) -> Result
     let deadline = Duration::from_millis(options.drain_deadline);
     // Not joined: a second signal must end the process whatever the drain is doing.
     thread::spawn(move || done.send(runtime.drain(deadline)));
-    let again = pin!(next(&mut terminate, &mut interrupt, &mut hangup));
+    let again = pin!(async {
+        // timeout(1) and some shells say it to the process and to its group: that is one signal.
+        drop(timeout(SAME_SIGNAL, next(&mut terminate, &mut interrupt, &mut hangup)).await);
+        next(&mut terminate, &mut interrupt, &mut hangup).await
+    });
     match select(drained, again).await {
         Either::Left((Ok(drained), _)) => {
             screen.note(format_args!("stopped; {} deliveries pending on disk", drained.pending));

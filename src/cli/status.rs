@@ -1,14 +1,19 @@
 //! `spec-notify status`: how everything fares, in a form that can be pasted into a ticket; `--banner`: one line, if any.
 
+use std::time::Duration;
+
 use clap::Args;
 use jiff::Timestamp;
 
-use super::ask::Source;
-use super::render::{Line, Screen, Tone, columns, wrap};
+use super::ask::{PATIENCE, Source};
+use super::render::{Line, Screen, Tone, columns, cut, wrap};
 use super::{Exit, Failure, Global};
 use crate::clock;
 use crate::control::{StatusReport, SubscriptionStatus, ago};
 use crate::delivery::HealthState;
+
+/// How long a runtime may take for one answer: a prompt cannot wait for one that hangs.
+const BANNER_PATIENCE: Duration = Duration::from_millis(150);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -26,12 +31,13 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
-    let mut source = Source::find(global, screen)?;
+    let patience = if options.banner { BANNER_PATIENCE } else { PATIENCE };
+    let mut source = Source::find_within(global, patience, screen)?;
     if !source.config.enabled {
         if !options.banner {
             screen.note(super::OFF);
         }
-        if !source.config.spool_dir.is_dir() {
+        if !source.config.spool_dir.is_dir() && !screen.is_json() {
             return Ok(Exit::Done);
         }
     }
@@ -60,8 +66,10 @@ pub(super) fn lines(report: &StatusReport, now: Timestamp, width: usize) -> Vec<
             );
             Line::new(Tone::Plain, text)
         }
+        None if report.silent.is_some() => Line::new(Tone::Bad, "runtime  does not answer"),
         None => Line::new(Tone::Warning, "runtime  none is running"),
     }];
+    lines.push(Line::new(Tone::Plain, format!("at       {}", clock::rfc3339(now))));
     if report.inbox > 0 {
         lines.push(Line::new(Tone::Plain, format!("inbox    {} waiting", report.inbox)));
     }
@@ -73,7 +81,7 @@ pub(super) fn lines(report: &StatusReport, now: Timestamp, width: usize) -> Vec<
         ));
     } else {
         let heading = ["SUBSCRIPTION", "HEALTH", "SINCE", "PENDING", "OLDEST", "DEAD", "LAST SUCCESS"];
-        let rows = report.subscriptions.iter().map(|subscription| row(subscription, now));
+        let rows = report.subscriptions.iter().map(|subscription| row(subscription, now, width));
         let table = columns(std::iter::once(heading.map(str::to_owned)).chain(rows));
         let tones = report.subscriptions.iter().map(|subscription| tone(subscription.health));
         let tones = std::iter::once(Tone::Heading).chain(tones);
@@ -93,10 +101,12 @@ pub(super) fn lines(report: &StatusReport, now: Timestamp, width: usize) -> Vec<
     lines
 }
 
-fn row(subscription: &SubscriptionStatus, now: Timestamp) -> [String; 7] {
+fn row(subscription: &SubscriptionStatus, now: Timestamp, width: usize) -> [String; 7] {
+    // What all other columns leave of it.
+    let room = width.saturating_sub(62);
     let since = |at: Option<Timestamp>| at.map_or("-".to_owned(), |at| ago(now, at));
     [
-        subscription.id.to_string(),
+        cut(subscription.id.as_str(), room),
         subscription.health.to_string(),
         since(subscription.failing_since),
         (subscription.pending + subscription.in_flight).to_string(),

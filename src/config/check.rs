@@ -103,9 +103,15 @@ pub(super) fn check(
     let empty = DeTable::new();
     let webhooks = webhooks.unwrap_or_else(|| Table::new(&empty, 0..0));
     let config = Checker { repo, environment, secrets, findings: &mut findings }.settings(&webhooks);
+    let spool_is_known = webhooks.is_filled("spool_dir") || !text.contains("spool_dir");
     let Findings { mut errors, warnings, .. } = findings;
     errors.sort_by_key(|problem| (problem.line, problem.column));
-    Loaded { file, config: errors.is_empty().then_some(config), errors, warnings }
+    let (config, salvaged) = match errors.is_empty() {
+        true => (Some(config), None),
+        // A spool that stands in the file and could not be read may be another one.
+        false => (None, spool_is_known.then_some(config)),
+    };
+    Loaded { file, config, salvaged, errors, warnings }
 }
 
 struct Checker<'a, 'f> {

@@ -28,6 +28,9 @@ pub struct Loaded {
     pub file: Option<PathBuf>,
     /// Present when there are no errors.
     pub config: Option<Config>,
+    /// What could be read in spite of errors: good to find the spool with, and for nothing else. Absent where even that
+    /// may be wrong.
+    pub salvaged: Option<Config>,
     /// Everything that must be mended.
     pub errors: Vec<Problem>,
     /// What may not be what was meant.
@@ -38,7 +41,13 @@ impl Loaded {
     /// No config, for this one reason.
     pub fn refused(message: &str, help: &str) -> Self {
         let errors = vec![Problem::general(message, help)];
-        Self { file: None, config: None, errors, warnings: Vec::new() }
+        Self { file: None, config: None, salvaged: None, errors, warnings: Vec::new() }
+    }
+
+    /// The config, or what could be salvaged of one with errors, if webhooks are on in it: whoever hands events over, or
+    /// asks the runtime, needs to know where the spool is and no more.
+    pub fn good_enough(&self) -> Option<&Config> {
+        self.config.as_ref().or_else(|| self.salvaged.as_ref().filter(|config| config.enabled))
     }
 
     /// What was found out about it.
@@ -72,6 +81,7 @@ pub fn load(options: &LoadOptions, environment: &Environment) -> Loaded {
             }],
             file: Some(file),
             config: None,
+            salvaged: None,
             warnings: Vec::new(),
         },
     };

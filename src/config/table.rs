@@ -76,6 +76,11 @@ impl<'t, 'i> Table<'t, 'i> {
         self.get(key).is_some()
     }
 
+    /// Whether a key is there and has a text.
+    pub(super) fn is_filled(&self, key: &str) -> bool {
+        self.get(key).and_then(|value| value.get_ref().as_str()).is_some_and(|text| !text.is_empty())
+    }
+
     /// Refuses keys that are neither known nor, as `later` has it, known to other versions.
     pub(super) fn refuse_unknown(&self, known: &[&str], later: &[&str], findings: &mut Findings<'_>) {
         for name in self.table.keys() {

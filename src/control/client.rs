@@ -34,9 +34,14 @@ impl From<ClientError> for RequestError {
 
 impl From<io::Error> for ClientError {
     fn from(error: io::Error) -> Self {
-        Self::Unreachable(error.to_string())
+        match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Self::Unreachable(LATE.to_owned()),
+            _ => Self::Unreachable(error.to_string()),
+        }
     }
 }
+
+const LATE: &str = "no answer in time";
 
 /// A connection to a running runtime.
 #[derive(Debug)]
@@ -117,7 +122,7 @@ impl Client {
 fn left(deadline: Instant) -> Result<Duration, ClientError> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() {
-        return Err(ClientError::Unreachable("no answer within the deadline".to_owned()));
+        return Err(ClientError::Unreachable(LATE.to_owned()));
     }
     Ok(left)
 }

@@ -26,6 +26,9 @@ pub struct StatusReport {
     pub inbox: usize,
     /// What an operator should know, and what to do about it.
     pub warnings: Vec<String>,
+    /// What is wrong with a runtime that should answer and does not; also a warning.
+    #[serde(skip)]
+    pub silent: Option<String>,
 }
 
 /// Which runtime answered.
@@ -97,7 +100,13 @@ impl StatusReport {
     }
 
     /// Where no runtime answers.
-    pub fn at_rest(config: &Config, unfinished: Unfinished, healths: &Healths, survey: &Survey) -> Self {
+    pub fn at_rest(
+        config: &Config,
+        unfinished: Unfinished,
+        healths: &Healths,
+        survey: &Survey,
+        silent: Option<String>,
+    ) -> Self {
         let role = |active, dry_run| match (active, dry_run) {
             (false, _) => Role::Inactive,
             (true, true) => Role::DryRun,
@@ -124,7 +133,10 @@ impl StatusReport {
         report.pending = counted_only.unwrap_or(report.pending);
         let parked = report.subscriptions.iter().filter(|one| one.health == HealthState::Inactive);
         let waiting = report.pending + survey.inbox - parked.map(|one| one.pending).sum::<usize>();
-        if waiting > 0 {
+        if let Some(silent) = silent {
+            report.warnings.insert(0, silent.clone());
+            report.silent = Some(silent);
+        } else if waiting > 0 {
             let what = counted(waiting, "delivery or event waits", "deliveries and events wait");
             let warning = format!(
                 "no runtime is running, and {what}: start spec-notify serve, or run spec-notify drain"
@@ -177,7 +189,8 @@ impl StatusReport {
             oldest_pending_at: None,
         }));
         let pending = queues.iter().map(|(.., queue)| queue.waiting + queue.in_flight).sum();
-        let mut report = Self { runtime, subscriptions, pending, inbox: survey.inbox, warnings: Vec::new() };
+        let mut report =
+            Self { runtime, subscriptions, pending, inbox: survey.inbox, warnings: Vec::new(), silent: None };
         report.warnings = report.find_warnings(survey);
         report
     }
@@ -248,7 +261,8 @@ impl StatusReport {
             parts.push(format!("{} pending", self.pending));
         }
         if unresolved && self.runtime.is_none() {
-            parts.push("no runtime answers".to_owned());
+            let what = if self.silent.is_some() { "the runtime does not answer" } else { "no runtime runs" };
+            parts.push(what.to_owned());
         }
         unresolved.then(|| format!("spec-notify: {} (see spec-notify status)", parts.join(", ")))
     }

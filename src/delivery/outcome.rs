@@ -108,6 +108,7 @@ pub enum Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Exhausted { attempts: 1 } => f.write_str("its only attempt failed"),
             Self::Exhausted { attempts } => write!(f, "all {attempts} attempts failed"),
             Self::Refused { status } => write!(f, "the endpoint refused it with status {status}"),
             Self::Redirected { status, host: Some(host) } => {

@@ -101,6 +101,10 @@ impl DeadLetter {
     pub fn failure(&self) -> String {
         match (&self.reason, self.attempts.last()) {
             (Reason::SpoolSaturated, _) | (_, None) => self.message.clone(),
+            // Its status is said already.
+            (Reason::Refused { .. } | Reason::Redirected { .. }, Some(last)) if last.response.is_none() => {
+                self.message.clone()
+            }
             (_, Some(last)) => format!("{}; {}", self.message, last.in_words()),
         }
     }

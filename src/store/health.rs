@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::files;
+use super::{DeadLetterCount, files};
 use crate::delivery::{Health, SubscriptionId};
 
 const VERSION: u32 = 1;
@@ -15,12 +15,21 @@ const VERSION: u32 = 1;
 /// Every subscription that was ever tried.
 pub type Healths = BTreeMap<SubscriptionId, Health>;
 
+/// What a run left when it ended in order; absent while one runs, and after a kill.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AtRest {
+    /// Deliveries that are not finished.
+    pub pending: usize,
+    /// Dead letters, by subscription.
+    #[serde(default)]
+    pub dead_letters: BTreeMap<SubscriptionId, DeadLetterCount>,
+}
+
 #[derive(Default, Serialize, Deserialize)]
 struct Content {
     v: u32,
-    /// Deliveries left pending when the last run ended; absent while one runs, and after a kill.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pending: Option<usize>,
+    #[serde(flatten)]
+    rest: Option<AtRest>,
     subscriptions: Healths,
 }
 
@@ -33,9 +42,9 @@ pub fn read_healths(spool_dir: &Path) -> Healths {
     read(spool_dir).subscriptions
 }
 
-/// How many deliveries the last run left pending, where it ended in order: saves reading the spool to find out.
-pub fn pending_at_rest(spool_dir: &Path) -> Option<usize> {
-    read(spool_dir).pending
+/// What the last run left, where it ended in order: saves reading the spool to find out.
+pub fn left_at_rest(spool_dir: &Path) -> Option<AtRest> {
+    read(spool_dir).rest
 }
 
 fn read(spool_dir: &Path) -> Content {
@@ -56,7 +65,7 @@ fn read(spool_dir: &Path) -> Content {
 }
 
 /// Replaces the file, unsynced: after a power loss health is counted anew.
-pub(super) fn write(spool_dir: &Path, healths: &Healths, pending: Option<usize>) -> io::Result<()> {
-    let content = Content { v: VERSION, pending, subscriptions: healths.clone() };
+pub(super) fn write(spool_dir: &Path, healths: &Healths, rest: Option<AtRest>) -> io::Result<()> {
+    let content = Content { v: VERSION, rest, subscriptions: healths.clone() };
     files::replace(&path(spool_dir), &serde_json::to_vec(&content)?)
 }

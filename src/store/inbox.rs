@@ -73,6 +73,8 @@ pub struct Taken {
 pub fn put(spool_dir: &Path, event: &Event) -> Result<(), StoreError> {
     let dir = spool_dir.join("inbox");
     files::ensure_dir(spool_dir)?;
+    // The runtime refuses a spool of another user: what is put there would wait for ever.
+    files::check_owner(spool_dir).map_err(StoreError::on("use the spool", spool_dir))?;
     files::create_dir_durably(&dir)?;
     let now = clock::now();
     // Ids keep events of the same nanosecond apart; they have no order anyway.

@@ -29,7 +29,7 @@ pub use evidence::{
     add_line as add_evidence_line,
 };
 pub use files::{check_owner, write_atomic};
-pub use health::{Healths, pending_at_rest, read_healths};
+pub use health::{AtRest, Healths, left_at_rest, read_healths};
 pub use inbox::{InboxName, Taken, put as put_in_inbox};
 pub use journal::LastAttempt;
 pub use listing::{
@@ -37,7 +37,7 @@ pub use listing::{
     unfinished,
 };
 pub use record::{Accepted, AcceptedDelivery, FinalState, Record};
-pub use survey::{DeadLetterCount, Survey};
+pub use survey::{DeadLetterCount, Survey, Surveyor};
 
 use crate::clock;
 use crate::delivery::{Delivery, DeliveryId};
@@ -183,7 +183,7 @@ impl Store {
             _lock: lock,
         };
         let recovered = store.recover(specs)?;
-        if pending_at_rest(&store.options.spool_dir).is_some() {
+        if left_at_rest(&store.options.spool_dir).is_some() {
             store.keep_healths(&recovered.healths, false);
         }
         Ok((store, recovered))
@@ -202,8 +202,11 @@ impl Store {
     /// logged and matters to nobody else.
     pub fn keep_healths(&self, healths: &Healths, at_end: bool) {
         let is_whole = at_end && self.broken.is_empty();
-        let pending = is_whole.then(|| self.journals.values().map(Journal::pending).sum());
-        if let Err(error) = health::write(&self.options.spool_dir, healths, pending) {
+        let rest = is_whole.then(|| AtRest {
+            pending: self.journals.values().map(Journal::pending).sum(),
+            dead_letters: Survey::of(&self.options.spool_dir).dead_letters,
+        });
+        if let Err(error) = health::write(&self.options.spool_dir, healths, rest) {
             log::warn!("health.json not written: {error}; deliveries go on");
         }
     }
@@ -472,6 +475,12 @@ impl Store {
         dead_letter::read(&self.dead_letter_dir(spec), id)
     }
 
+    /// Of which SPEC a dead letter is.
+    pub fn spec_of_dead_letter(&self, id: DeliveryId) -> Option<SpecId> {
+        let has = |spec: &SpecId| dead_letter::path(&self.dead_letter_dir(spec), id).exists();
+        known_specs(&self.options.spool_dir).into_iter().find(has)
+    }
+
     /// Removes a dead letter whose replay arrived.
     ///
     /// # Errors
@@ -513,6 +522,14 @@ fn specs(spool_dir: &Path) -> Result<Vec<SpecId>, StoreError> {
     specs.retain(|spec| journal::is_in(&spool_dir.join(spec.as_str())));
     specs.sort();
     Ok(specs)
+}
+
+/// The SPECs that have a folder in a spool; none where it cannot be listed.
+pub fn known_specs(spool_dir: &Path) -> Vec<SpecId> {
+    let mut specs = spec_dirs(spool_dir).unwrap_or_default();
+    specs.retain(|spec| spool_dir.join(spec.as_str()).is_dir() && spec.as_str() != "inbox");
+    specs.sort();
+    specs
 }
 
 /// Entries of a directory that are named as a SPEC is.

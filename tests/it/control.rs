@@ -1,14 +1,15 @@
 //! The control port from outside: the documented client, and ten thousand lines of nonsense.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Endpoint, Sandbox, wait_for};
+use crate::harness::{Answer, Endpoint, Sandbox, wait_for};
 
 fn runtime(sandbox: &Sandbox) -> Value {
     serde_json::from_slice(&fs::read(sandbox.spool().join("runtime.json")).unwrap()).unwrap()
@@ -18,6 +19,14 @@ fn connect(runtime: &Value) -> TcpStream {
     let stream = TcpStream::connect(runtime["address"].as_str().unwrap()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     stream
+}
+
+/// Says one line and hears one.
+fn ask(stream: &mut BufReader<TcpStream>, line: &Value) -> Value {
+    stream.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_line(&mut answer).unwrap();
+    serde_json::from_str(&answer).unwrap()
 }
 
 #[test]
@@ -48,12 +57,7 @@ fn every_documented_command_answers_and_an_unknown_one_is_told_so() {
     let _serve = sandbox.serve();
     let runtime = runtime(&sandbox);
     let mut stream = BufReader::new(connect(&runtime));
-    let mut ask = |line: Value| -> Value {
-        stream.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_line(&mut answer).unwrap();
-        serde_json::from_str(&answer).unwrap()
-    };
+    let mut ask = |line: Value| ask(&mut stream, &line);
     assert_eq!(ask(json!({"version": 1, "token": runtime["token"]}))["ok"]["version"], 1);
     let event = json!({"event": {"type": "spec-auto.stage.completed", "idempotency_key": "k"}, "spec": {"id": "SPEC-1"}});
     assert_eq!(ask(json!({"command": "emit", "event": event}))["ok"]["outcome"], "accepted");
@@ -191,4 +195,36 @@ fn what_another_user_made_is_not_believed() {
     std::os::unix::fs::chown(sandbox.spool(), Some(12345), None).unwrap();
     let ran = sandbox.run(&["serve"]);
     assert!(ran.code == 1 && ran.stderr.contains("belongs to another user (12345"), "{ran:?}");
+}
+
+#[test]
+fn pages_have_every_delivery_once_however_they_were_accepted() {
+    let slow = Endpoint::answering(vec![Answer::Hang]);
+    let sandbox = Sandbox::new(&[("slow", &slow.url(), "")]);
+    let _serve = sandbox.serve();
+    let emitting: Vec<_> = (0..6)
+        .map(|emitter| {
+            let event = |n| {
+                json!({"event": {"type": "spec-auto.stage.completed", "idempotency_key": format!("{emitter}-{n}")},
+                       "spec": {"id": format!("SPEC-{emitter}")}})
+            };
+            let lines: String = (0..100).map(|n| event(n).to_string() + "\n").collect();
+            let file = sandbox.write(&format!("events-{emitter}.jsonl"), &lines);
+            let arguments = ["emit", "--deadline", "20000", "--event", file.to_str().unwrap()];
+            sandbox.command(&arguments).stdout(Stdio::null()).spawn().unwrap()
+        })
+        .collect();
+    emitting.into_iter().for_each(|mut child| assert!(child.wait().unwrap().success()));
+    let runtime = runtime(&sandbox);
+    let mut stream = BufReader::new(connect(&runtime));
+    assert!(ask(&mut stream, &json!({"version": 1, "token": runtime["token"]}))["ok"].is_object());
+    let (mut ids, mut before) = (HashSet::new(), Value::Null);
+    loop {
+        let page = ask(&mut stream, &json!({"command": "list", "limit": 7, "before": before}));
+        let rows = page["ok"]["deliveries"].as_array().unwrap();
+        assert!(rows.iter().all(|row| ids.insert(row["id"].to_string())), "each once");
+        let Some(last) = rows.last() else { break };
+        before = json!({"accepted_at": last["accepted_at"], "id": last["id"]});
+    }
+    assert_eq!(ids.len(), 600);
 }

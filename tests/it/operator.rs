@@ -51,7 +51,10 @@ fn a_failure_is_seen_understood_mended_and_replayed_and_then_there_is_nothing_le
     );
     let dead = json(&sandbox, 0, &["--list", "SPEC-1", "--state", "dead_letter"]);
     assert_eq!(column(&dead, "subscription"), ["tracker"]);
-    assert!(dead[0]["last_error"].as_str().unwrap().contains("all 1 attempts failed; connection"), "{dead}");
+    assert!(
+        dead[0]["last_error"].as_str().unwrap().contains("its only attempt failed; connection"),
+        "{dead}"
+    );
     assert_says(
         &sandbox.run(&["list", "SPEC-1"]),
         0,
@@ -460,8 +463,16 @@ fn every_command_says_2_to_a_wrong_config_and_knows_when_webhooks_are_off() {
     }
     assert!(!sandbox.spool().exists(), "off: no file");
     fs::write(&config, good.replace("enabled = true", "enabled = true\nmax_pending = 0")).unwrap();
+    // Who hands events over, or looks, needs to know where the spool is and no more.
+    let lenient = ["emit", "list", "status"];
     for (command, _) in commands {
-        assert_says(&sandbox.run(command), 2, &["`max_pending` is 0"]);
+        match lenient.contains(&command[0]) {
+            true => {
+                let ran = sandbox.run(command);
+                assert!(ran.code < 2 && ran.stderr.contains("has 1 error: see spec-notify check"), "{ran:?}");
+            }
+            false => assert_says(&sandbox.run(command), 2, &["`max_pending` is 0"]),
+        }
     }
     for wrong in [
         &["list", "a/b"][..],
@@ -475,4 +486,69 @@ fn every_command_says_2_to_a_wrong_config_and_knows_when_webhooks_are_off() {
     ] {
         assert_says(&sandbox.run(wrong), 2, &["error"]);
     }
+}
+
+#[test]
+fn a_slip_in_the_config_costs_no_event_and_hides_nothing() {
+    let endpoint = Endpoint::replying(&[200]);
+    let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
+    let serve = sandbox.serve();
+    let config = ".spec-kit/config.toml";
+    let good = std::fs::read_to_string(sandbox.path().join(config)).unwrap();
+    for (key, slip) in [
+        ("k1", "include_status = [\"failur\"]\n"),
+        ("k2", "url_env = 7\n"),
+        ("k3", "[[spec_ops.webhooks.subscriptions]]\nid = \"two\n"),
+    ] {
+        sandbox.write(config, &format!("{good}{slip}"));
+        let emitted = sandbox.emit("SPEC-1", "Plan", key);
+        assert_eq!(emitted["outcome"], "accepted", "{slip}");
+        assert_says(&sandbox.run(&["status"]), 0, &["process", "one", "healthy"]);
+        assert_says(&sandbox.run(&["status"]), 0, &["see spec-notify check"]);
+        assert_says(&sandbox.run(&["list"]), 0, &["SPEC-1"]);
+    }
+    endpoint.wait_for(3);
+    serve.kill();
+    assert_eq!(sandbox.emit("SPEC-1", "Plan", "later")["outcome"], "queued");
+    // Where even the spool may be another one, nothing is put anywhere.
+    sandbox.write(config, &format!("{good}\n[spec_ops.webhooks.x]\nspool_dir = \"els"));
+    let refused = sandbox.run(&["emit", "--type", "spec-kit.webhook.test", "--spec", "SPEC-1"]);
+    assert_says(&refused, 2, &["error"]);
+    // What is off in a config with errors is off.
+    sandbox.write(config, &good.replace("enabled = true", "enabled = false\nmax_concurrency = 0"));
+    assert_eq!(sandbox.run(&["emit", "--type", "spec-kit.webhook.test", "--spec", "SPEC-1"]).code, 2);
+}
+
+#[test]
+fn who_asks_the_runtime_needs_none_of_its_secrets() {
+    let endpoint = Endpoint::replying(&[200, 404, 200]);
+    let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
+    let _serve = sandbox.serve();
+    let bare = |arguments: &[&str]| {
+        Ran::from(sandbox.command(arguments).env_remove("TEST_SECRET").output().unwrap())
+    };
+    assert_says(&bare(&["test", "SPEC-1", "--subscription", "one"]), 0, &["delivered: one answered 200"]);
+    sandbox.emit("SPEC-1", "Plan", "k1");
+    let dead = sandbox.wait_for_finals("SPEC-1", 1).remove(0);
+    // A SPEC that it is not of is corrected.
+    let id = dead["delivery"].as_str().unwrap();
+    let wrong = bare(&["replay", "SPEC-2", "--delivery-id", id]);
+    assert_says(&wrong, 1, &[&format!("spec-notify replay SPEC-1 --delivery-id {id}")]);
+    assert_says(&bare(&["replay", "--all"]), 0, &["1 dead letter replayed: 1 delivered"]);
+    assert_says(&bare(&["drain"]), 0, &["nothing is pending"]);
+}
+
+#[test]
+fn what_is_off_says_so_to_machines_too() {
+    let sandbox = Sandbox::new(&[]);
+    sandbox.write(".spec-kit/config.toml", "");
+    let report = json(&sandbox, 0, &["status"]);
+    assert_eq!((&report["runtime"], &report["subscriptions"]), (&Value::Null, &json!([])));
+    let file = sandbox.write("two.jsonl", &"{\"event\":{\"type\":\"spec-kit.webhook.test\",\"idempotency_key\":\"k\"},\"spec\":{\"id\":\"S\"}}\n".repeat(2));
+    let ran = sandbox.run(&["--json", "emit", "--event", file.to_str().unwrap()]);
+    let lines: Vec<Value> = ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2);
+    assert!(
+        lines.iter().all(|line| line["outcome"] == "disabled" && line["event"]["idempotency_key"] == "k")
+    );
 }

@@ -7,7 +7,6 @@ mod view;
 
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
-use std::pin::pin;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,7 +14,7 @@ use std::time::{Duration, Instant};
 use actix_rt::System;
 use actix_rt::signal::unix::{SignalKind, signal};
 use clap::Args;
-use futures_util::future::select;
+use futures_util::future::select_all;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
 
 use super::ask::Source;
@@ -176,16 +175,13 @@ impl Loop {
     }
 }
 
-/// Returns at SIGTERM or SIGHUP: the terminal is to be left as it was found.
+/// Returns at any signal that asks for the end: the terminal is to be left as it was found.
 fn wait_for_the_end() {
+    let kinds = [SignalKind::terminate(), SignalKind::hangup(), SignalKind::interrupt(), SignalKind::quit()];
     System::new().block_on(async {
-        if let (Ok(mut terminate), Ok(mut hangup)) =
-            (signal(SignalKind::terminate()), signal(SignalKind::hangup()))
-        {
-            select(pin!(terminate.recv()), pin!(hangup.recv())).await;
-        } else {
-            std::future::pending::<()>().await;
-        }
+        let signals = kinds.into_iter().filter_map(|kind| signal(kind).ok());
+        let waits = signals.map(|mut signal| Box::pin(async move { signal.recv().await }));
+        select_all(waits).await;
     });
 }
 

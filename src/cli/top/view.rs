@@ -11,7 +11,7 @@ use super::model::{Input, Model, Pane, Snapshot, View};
 use crate::cli::list::{last, tone as state_tone};
 use crate::cli::render::Tone;
 use crate::cli::status::tone as health_tone;
-use crate::control::{ago, short};
+use crate::control::{ago, counted, short};
 use crate::event::printable;
 use crate::store::{DeliveryState, Listed, Tried};
 
@@ -242,14 +242,19 @@ fn about(delivery: &Listed, attempts: Option<&[Tried]>, now: Timestamp) -> Vec<L
         line(format!("{}  {}", delivery.id, delivery.state)).style(style(Tone::Heading)),
         line(format!("{} of {}, to {}", delivery.event, delivery.spec, delivery.subscription)),
         line(format!("key {}", delivery.idempotency_key)),
-        line(format!("accepted {} ago, {} attempts", ago(now, delivery.accepted_at), delivery.attempts)),
+        line(format!(
+            "accepted {} ago, {}",
+            ago(now, delivery.accepted_at),
+            counted(delivery.attempts as usize, "attempt", "attempts")
+        )),
     ];
     if let Some(error) = &delivery.last_error {
         lines.push(line(error.clone()).style(style(Tone::Bad)));
     }
     if matches!(delivery.state, DeliveryState::DeadLetter | DeliveryState::Dropped) {
         let command = format!("spec-notify replay {} --delivery-id {}", delivery.spec, delivery.id);
-        lines.push(line(format!("r replays it; so does: {command}")));
+        lines.push(line("r replays it; so does:".to_owned()));
+        lines.push(line(command));
     }
     lines.push(Line::default());
     match attempts {
