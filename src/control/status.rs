@@ -28,7 +28,7 @@ pub struct StatusReport {
     pub warnings: Vec<String>,
     /// What is wrong with a runtime that should answer and does not; also a warning.
     #[serde(skip)]
-    pub silent: Option<String>,
+    pub(crate) silent: Option<String>,
 }
 
 /// Which runtime answered.
