@@ -12,10 +12,13 @@ use super::{Failure, Global, load_good_enough, render::Screen};
 use crate::config::Config;
 use crate::control::{Client, ClientError, Request, RuntimeFile, StatusReport, Unfinished};
 use crate::event::SpecId;
-use crate::store::{self, AtRest, Listing, Page, Query, Store, Survey, Surveyor, Tried, TriedQuery};
+use crate::store::{self, AtRest, Listing, Page, Query, Store, Survey, Tried, TriedQuery};
 
 /// How long a runtime may take to answer; then the disk is asked.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A spool of this size is read in no time.
+const QUICK_BYTES: u64 = 512 * 1024;
 
 /// See the module's first line.
 pub(super) struct Source {
@@ -96,9 +99,14 @@ impl Source {
     /// How everything fares, without the oldest pending and each subscription's number of them where that would take
     /// reading the whole spool: what the last run left stands in a file.
     pub(super) fn brief_status(&mut self) -> Result<StatusReport, Failure> {
+        let is_silent = self.silent.is_some();
         self.status_with(|dir| match store::left_at_rest(dir) {
             Some(AtRest { pending, dead_letters }) => {
-                Ok((Unfinished::Counted(pending), Surveyor::look_beside(dir, dead_letters)))
+                Ok((Unfinished::Counted(pending), Survey::beside(dir, dead_letters)))
+            }
+            // After a kill: what takes long to count is not counted.
+            None if is_silent || store::spool_bytes(dir) > QUICK_BYTES => {
+                Ok((Unfinished::Unknown, Survey::beside(dir, BTreeMap::new())))
             }
             None => Ok((Unfinished::Listed(store::unfinished(dir)?), Survey::of(dir))),
         })
@@ -164,7 +172,7 @@ impl Source {
 
     /// Events in the inbox.
     pub(super) fn queued(&self) -> usize {
-        Surveyor::look_beside(&self.config.spool_dir, BTreeMap::new()).inbox
+        Survey::beside(&self.config.spool_dir, BTreeMap::new()).inbox
     }
 
     /// What is wrong with the runtime, where one should answer and does not.

@@ -85,6 +85,8 @@ pub enum Unfinished {
     Listed(Vec<(SubscriptionId, Timestamp)>),
     /// Only how many there are.
     Counted(usize),
+    /// Nothing: the last run did not end in order, and counting takes long.
+    Unknown,
 }
 
 impl StatusReport {
@@ -116,9 +118,11 @@ impl StatusReport {
             (entry.id.clone(), role(entry.active, entry.dry_run), Queue::default())
         };
         let mut queues: Vec<(SubscriptionId, Role, Queue)> = config.subscriptions.iter().map(entry).collect();
+        let is_unknown = matches!(unfinished, Unfinished::Unknown);
         let (listed, counted_only) = match unfinished {
             Unfinished::Listed(listed) => (listed, None),
             Unfinished::Counted(count) => (Vec::new(), Some(count)),
+            Unfinished::Unknown => (Vec::new(), None),
         };
         for (id, since) in listed {
             let at = queues.iter().position(|(known, ..)| *known == id).unwrap_or_else(|| {
@@ -136,6 +140,9 @@ impl StatusReport {
         if let Some(silent) = silent {
             report.warnings.insert(0, silent.clone());
             report.silent = Some(silent);
+        } else if is_unknown {
+            let what = "the last run did not end in order, and nobody has counted what it left: start spec-notify serve";
+            report.warnings.insert(0, what.to_owned());
         } else if waiting > 0 {
             let what = counted(waiting, "delivery or event waits", "deliveries and events wait");
             let warning = format!(

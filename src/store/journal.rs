@@ -120,6 +120,12 @@ pub(super) fn is_in(dir: &Path) -> bool {
     segment_numbers(dir).is_ok_and(|numbers| !numbers.is_empty())
 }
 
+/// Bytes of a directory's journal files.
+pub(super) fn bytes_in(dir: &Path) -> u64 {
+    let numbers = segment_numbers(dir).unwrap_or_default().into_iter();
+    numbers.filter_map(|number| fs::metadata(segment_path(dir, number)).ok()).map(|found| found.len()).sum()
+}
+
 /// Refuses a journal of a later version; touches nothing.
 pub(super) fn check_version(dir: &Path) -> Result<(), OpenError> {
     let numbers = segment_numbers(dir).map_err(StoreError::on("list", dir))?;

@@ -532,6 +532,12 @@ pub fn known_specs(spool_dir: &Path) -> Vec<SpecId> {
     specs
 }
 
+/// Bytes of all journals in a spool, without what cannot be listed.
+pub fn spool_bytes(spool_dir: &Path) -> u64 {
+    let dirs = known_specs(spool_dir).into_iter().map(|spec| spool_dir.join(spec.as_str()));
+    dirs.map(|dir| journal::bytes_in(&dir)).sum()
+}
+
 /// Entries of a directory that are named as a SPEC is.
 fn spec_dirs(dir: &Path) -> io::Result<Vec<SpecId>> {
     let mut specs = Vec::new();

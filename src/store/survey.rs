@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{dead_letter, spec_dirs};
 use crate::delivery::{DeliveryId, SubscriptionId};
+use crate::event::SpecId;
 
 /// Dead letters of one subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,14 +36,26 @@ pub struct Survey {
     pub rejected: usize,
 }
 
-/// Looks at a spool again and again, and opens each dead letter once.
-#[derive(Debug, Default)]
-pub struct Surveyor(HashMap<DeliveryId, (SubscriptionId, Timestamp)>);
-
 impl Survey {
     /// Looks at a spool; what cannot be listed counts as empty.
     pub fn of(spool_dir: &Path) -> Self {
         Surveyor::default().look(spool_dir)
+    }
+
+    /// Everything but the dead letters, which are `counted` already.
+    pub fn beside(spool_dir: &Path, counted: BTreeMap<SubscriptionId, DeadLetterCount>) -> Self {
+        let mut survey = Self { dead_letters: counted, ..Self::default() };
+        for name in names(&spool_dir.join("inbox")) {
+            survey.inbox += usize::from(name.ends_with(".event.json"));
+            survey.rejected += usize::from(name.ends_with(".rejected"));
+        }
+        for spec in spec_dirs(spool_dir).unwrap_or_default() {
+            let damaged = names(&spool_dir.join(spec.as_str()));
+            let damaged = damaged.into_iter().filter(|name| name.starts_with("damaged-"));
+            survey.damaged.extend(damaged.map(|name| format!("{spec}/{name}")));
+        }
+        survey.damaged.sort();
+        survey
     }
 
     /// How many dead letters there are in all.
@@ -50,55 +64,68 @@ impl Survey {
     }
 }
 
+/// Looks at a spool again and again: opens each dead letter once, and lists a folder again only when it has changed.
+#[derive(Debug, Default)]
+pub struct Surveyor(HashMap<SpecId, Letters>);
+
+/// The dead letters of one SPEC, as they were found.
+#[derive(Debug, Default)]
+struct Letters {
+    /// When the folder had last changed; unknown where it had just changed: it may do so again within its clock's tick.
+    modified: Option<SystemTime>,
+    each: HashMap<DeliveryId, (SubscriptionId, Timestamp)>,
+    unreadable: Vec<DeliveryId>,
+}
+
+/// The clock of any file system ticks more often than this.
+const TICK: Duration = Duration::from_secs(2);
+
 impl Surveyor {
     /// Everything there is now.
     pub fn look(&mut self, spool_dir: &Path) -> Survey {
-        let before = std::mem::take(&mut self.0);
-        self.look_knowing(spool_dir, None, &before)
-    }
-
-    /// Everything but the dead letters, which are `counted` already.
-    pub fn look_beside(spool_dir: &Path, counted: BTreeMap<SubscriptionId, DeadLetterCount>) -> Survey {
-        Self::default().look_knowing(spool_dir, Some(counted), &HashMap::new())
-    }
-
-    fn look_knowing(
-        &mut self,
-        spool_dir: &Path,
-        counted: Option<BTreeMap<SubscriptionId, DeadLetterCount>>,
-        before: &HashMap<DeliveryId, (SubscriptionId, Timestamp)>,
-    ) -> Survey {
-        let counts_letters = counted.is_none();
-        let mut survey = Survey { dead_letters: counted.unwrap_or_default(), ..Survey::default() };
-        for name in names(&spool_dir.join("inbox")) {
-            survey.inbox += usize::from(name.ends_with(".event.json"));
-            survey.rejected += usize::from(name.ends_with(".rejected"));
-        }
+        let mut survey = Survey::beside(spool_dir, BTreeMap::new());
+        let mut before = std::mem::take(&mut self.0);
         for spec in spec_dirs(spool_dir).unwrap_or_default() {
-            let dir = spool_dir.join(spec.as_str());
-            let damaged = names(&dir).into_iter().filter(|name| name.starts_with("damaged-"));
-            survey.damaged.extend(damaged.map(|name| format!("{spec}/{name}")));
-            let letters = dir.join("dead-letter");
-            for id in counts_letters.then(|| dead_letter::ids(&letters)).into_iter().flatten() {
-                let known = before.get(&id).cloned();
-                let read = || dead_letter::head(&letters, id).map(|head| (head.subscription, head.dead_at));
-                match known.map_or_else(read, Ok) {
-                    Ok((subscription, dead_at)) => {
-                        self.0.insert(id, (subscription.clone(), dead_at));
-                        let none = DeadLetterCount { count: 0, oldest: dead_at };
-                        let of = survey.dead_letters.entry(subscription).or_insert(none);
-                        of.count += 1;
-                        of.oldest = of.oldest.min(dead_at);
-                    }
-                    // Replayed a moment ago.
-                    Err(error) if error.is_not_found() => {}
-                    Err(_) => survey.unreadable.push(format!("{spec}/dead-letter/{id}.json")),
-                }
+            let letters = Letters::look(
+                &spool_dir.join(spec.as_str()).join("dead-letter"),
+                before.remove(&spec).unwrap_or_default(),
+            );
+            for (subscription, dead_at) in letters.each.values() {
+                let none = DeadLetterCount { count: 0, oldest: *dead_at };
+                let of = survey.dead_letters.entry(subscription.clone()).or_insert(none);
+                of.count += 1;
+                of.oldest = of.oldest.min(*dead_at);
             }
+            let unreadable = letters.unreadable.iter().map(|id| format!("{spec}/dead-letter/{id}.json"));
+            survey.unreadable.extend(unreadable);
+            self.0.insert(spec, letters);
         }
-        survey.damaged.sort();
         survey.unreadable.sort();
         survey
+    }
+}
+
+impl Letters {
+    fn look(dir: &Path, before: Self) -> Self {
+        let Ok(modified) = fs::metadata(dir).and_then(|found| found.modified()) else {
+            return Self::default();
+        };
+        if before.modified == Some(modified) {
+            return before;
+        }
+        let is_settled = modified.elapsed().is_ok_and(|age| age > TICK);
+        let mut letters = Self { modified: is_settled.then_some(modified), ..Self::default() };
+        for id in dead_letter::ids(dir) {
+            let known = before.each.get(&id).cloned();
+            let read = || dead_letter::head(dir, id).map(|head| (head.subscription, head.dead_at));
+            match known.map_or_else(read, Ok) {
+                Ok(letter) => drop(letters.each.insert(id, letter)),
+                // Replayed a moment ago.
+                Err(error) if error.is_not_found() => {}
+                Err(_) => letters.unreadable.push(id),
+            }
+        }
+        letters
     }
 }
 
