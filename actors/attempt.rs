@@ -1,13 +1,15 @@
 //! One attempt: secrets read, headers made and signed, the request sent, and what came of it.
 
+use std::borrow::Cow;
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use openssl::sha::sha256;
 use serde_json::Map;
-use std::time::{Duration, Instant};
 
 use crate::clock;
-use crate::config::{SecretNames, SubscriptionConfig};
+use crate::config::{ExtraHeader, HeaderValue, SecretNames, SubscriptionConfig};
 use crate::delivery::{Delivery, Failure, FailureClass, Outcome};
 use crate::env::Environment;
 use crate::http::{Client, Request};
@@ -39,7 +41,10 @@ impl Attempt {
             attempt: self.number,
             at: self.at,
             status: response.map(|response| response.status),
-            error: outcome.and_then(|outcome| outcome.result.as_ref().err()).map(Failure::to_string),
+            error: outcome.and_then(|outcome| match &outcome.result {
+                Err(failure) => Some(failure.to_string()),
+                Ok(response) => response.rejection.as_ref().map(|_| outcome.summary()),
+            }),
             response: kept.filter(|body| !body.is_empty()),
             latency_ms: self.latency_ms(),
         }
@@ -64,15 +69,22 @@ pub(super) async fn make(
 ) -> Attempt {
     let at = clock::now();
     let started = Instant::now();
-    let secrets = read_secrets(environment, &config.secrets);
-    let headers = secrets.and_then(|secrets| {
-        sign::headers(delivery, &body, number, at.as_second(), &secrets).map_err(|error| Failure {
+    refresh(environment).await;
+    let headers = read_secrets(environment, &config.secrets).and_then(|secrets| {
+        let signed = sign::headers(delivery, &body, number, at.as_second(), &secrets);
+        let signed = signed.map_err(|error| Failure {
             class: FailureClass::Secret,
             message: format!("OpenSSL could not sign: {error}"),
-        })
+        })?;
+        let mut headers: Vec<(Cow<'static, str>, String)> =
+            signed.into_iter().map(|(name, value)| (name.into(), value)).collect();
+        for header in &config.headers {
+            headers.push((header.name.clone().into(), extra_value(environment, header)?));
+        }
+        Ok(headers)
     });
     let shown = headers.as_deref().unwrap_or_default();
-    let request = request_line(endpoint, shown, &body);
+    let request = request_line(endpoint, shown, &config.headers, &body);
     let outcome = match headers {
         _ if config.dry_run => None,
         Err(failure) => Some(Outcome { result: Err(failure), latency: started.elapsed(), resent: false }),
@@ -81,6 +93,37 @@ pub(super) async fn make(
         ),
     };
     Attempt { number, at, request, outcome }
+}
+
+/// Reads the `env_file` if it has changed, on a thread that may block.
+async fn refresh(environment: &Environment) {
+    if !environment.has_file() {
+        return;
+    }
+    let reading = environment.clone();
+    match actix_rt::task::spawn_blocking(move || reading.refresh()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => log::warn!("env_file: {error}"),
+        Err(error) => log::error!("env_file was not read: {error}"),
+    }
+}
+
+/// The value of an extra header; from the environment it may be a credential, and its absence is one's as well.
+fn extra_value(environment: &Environment, header: &ExtraHeader) -> Result<String, Failure> {
+    match &header.value {
+        HeaderValue::Fixed(value) => Ok(value.clone()),
+        HeaderValue::Environment(variable) => {
+            let problem = |what: &str| Failure {
+                class: FailureClass::Secret,
+                message: format!("the environment variable {variable} of the header {} {what}", header.name),
+            };
+            let value = environment.get(variable).ok_or_else(|| problem("is not set"))?;
+            match value.bytes().any(|byte| byte < 0x20 || byte == 0x7f) {
+                true => Err(problem("has control characters")),
+                false => Ok(value.to_string()),
+            }
+        }
+    }
 }
 
 /// Reads the secrets anew, so that a rotation counts from the next attempt on.
@@ -99,15 +142,24 @@ fn read_secrets(environment: &Environment, names: &SecretNames) -> Result<Secret
 
 /// What the evidence says of a request. Signatures are left out: with the body, one could be sent again by
 /// whoever reads the file.
-fn request_line(endpoint: &Endpoint, headers: &[(&'static str, String)], body: &Bytes) -> RequestLine {
+fn request_line(
+    endpoint: &Endpoint,
+    headers: &[(Cow<'static, str>, String)],
+    extra: &[ExtraHeader],
+    body: &Bytes,
+) -> RequestLine {
+    let is_secret = |name: &str| {
+        extra.iter().any(|one| one.name == name && matches!(one.value, HeaderValue::Environment(_)))
+    };
     let mut shown = Map::new();
     for (name, value) in headers {
-        let value = match *name {
+        let value = match name.as_ref() {
             "x-speckit-signature" => "sha256=…",
             "webhook-signature" => "v1,…",
+            name if is_secret(name) => "…",
             _ => value,
         };
-        shown.insert((*name).to_owned(), value.into());
+        shown.insert(name.clone().into_owned(), value.into());
     }
     RequestLine {
         method: "POST",

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::alarm::Alarm;
 use super::attempt::Attempt;
 use crate::clock;
-use crate::delivery::{Delivery, DeliveryId, Judgement, Reason};
+use crate::delivery::{Delivery, DeliveryId, Reason};
 use crate::event::SpecId;
 use crate::intake::run::Run;
 use crate::store::{
@@ -219,12 +219,7 @@ impl Ledger {
     fn note_health(&mut self, delivery: &Delivery, attempt: &Attempt, context: &mut Context<Self>) {
         let Some(outcome) = &attempt.outcome else { return };
         let health = self.healths.entry(delivery.subscription.clone()).or_default();
-        match outcome.judge() {
-            Judgement::Delivered => health.succeeded(clock::now()),
-            Judgement::Retry | Judgement::Terminal(_) => {
-                health.failed(clock::now(), attempt.summary().in_words());
-            }
-        }
+        health.note(outcome, clock::now(), || attempt.summary().in_words());
         if !self.healths_scheduled {
             self.healths_scheduled = true;
             context.run_later(KEEP_HEALTHS, |ledger, _| {

@@ -7,6 +7,7 @@ mod door;
 mod ledger;
 #[cfg(test)]
 mod panics;
+mod permits;
 mod router;
 mod subscription;
 
@@ -15,7 +16,8 @@ pub(crate) use door::{Door, Facts, ReloadReply, take_inbox_in};
 pub(crate) use ledger::{Close as CloseLedger, ConfigureStore, Ledger};
 #[cfg(test)]
 pub(crate) use panics::Panic;
+pub(crate) use permits::Permits;
 pub(crate) use router::{Close, Entry, Reconfigure, Role, Router};
 pub use router::{EmitError, Receipt};
 pub use subscription::RequestError;
-pub(crate) use subscription::{Limits, Queue, Sent, Settings};
+pub(crate) use subscription::{Queue, Sent, Settings};

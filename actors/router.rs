@@ -26,7 +26,7 @@ use crate::filter::Filter;
 use crate::intake::outstanding;
 use crate::intake::run::Run;
 use crate::payload;
-use crate::store::{Accepted, AcceptedDelivery, InboxName, Listed, Query, Unfinished};
+use crate::store::{Accepted, AcceptedDelivery, Healths, InboxName, Listed, Query, Recovered, Unfinished};
 
 /// Bodies of waiting deliveries held in memory, over all subscriptions; beyond it they are read back when their turn
 /// comes.
@@ -175,6 +175,8 @@ pub(crate) struct Router {
     accepting: HashMap<IdempotencyKey, Vec<oneshot::Sender<Result<(), EmitError>>>>,
     config: Arc<Config>,
     runs: HashMap<SpecId, Run>,
+    /// How subscriptions fared at the start, for those that have not begun yet.
+    healths: Healths,
     /// SPECs of which an event was not accepted: their runs are read from disk.
     unsure: HashSet<SpecId>,
     /// Runs whose end is to be told, and when that is.
@@ -196,16 +198,23 @@ impl Actor for Router {
 }
 
 impl Router {
-    /// A Router, and a Subscription for each entry and for each id of which something is unfinished.
+    /// A Router that goes on with what the disk says, and a Subscription for each entry and for each id of which something
+    /// is unfinished.
     pub(crate) fn new(
         entries: Vec<Entry>,
-        mut unfinished: HashMap<SubscriptionId, Vec<Unfinished>>,
+        recovered: Recovered,
         ledger: Addr<Ledger>,
-        known: Dedupe,
-        runs: HashMap<SpecId, Run>,
         config: Arc<Config>,
         alarm: Alarm,
     ) -> Self {
+        let mut known = Dedupe::new(config.dedupe_window);
+        for (key, at) in recovered.known {
+            known.remember(key, at);
+        }
+        let mut unfinished: HashMap<SubscriptionId, Vec<Unfinished>> = HashMap::new();
+        for delivery in recovered.unfinished {
+            unfinished.entry(delivery.delivery.subscription.clone()).or_default().push(delivery);
+        }
         let mut router = Self {
             targets: Vec::new(),
             ledger,
@@ -213,7 +222,8 @@ impl Router {
             bodies: BodyBudget::new(MAX_BODY_BYTES),
             accepting: HashMap::new(),
             config,
-            runs,
+            runs: recovered.runs,
+            healths: recovered.healths,
             unsure: HashSet::new(),
             ending: HashMap::new(),
             open: true,
@@ -241,7 +251,8 @@ impl Router {
             (count, _) => log::info!("{count} pending deliveries of {id} recovered from the spool"),
         }
         let (ledger, alarm) = (self.ledger.clone(), self.alarm.clone());
-        let address = Subscription::new(id.clone(), settings, ledger, waiting, alarm).start();
+        let health = self.healths.remove(&id).unwrap_or_default();
+        let address = Subscription::new(id.clone(), settings, ledger, waiting, health, alarm).start();
         self.targets.push(Target { id, role, filter, address });
     }
 

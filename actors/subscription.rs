@@ -8,24 +8,22 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use bytes::Bytes;
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use super::alarm::Alarm;
 use super::attempt::{self, Attempt};
 use super::ledger::{Effect, Ledger, NotRead, NotWritten, ReadBody, RecordAttempt, RecordDrop, Reply};
+use super::permits::Permits;
 use crate::clock;
 use crate::config::SubscriptionConfig;
 use crate::delivery::{
-    Body, Delivery, DeliveryId, InFlight, Jitter, Judgement, Lane, Pending, RetryPolicy, SubscriptionId,
-    Verdict,
+    Body, Delivery, DeliveryId, Health, HealthState, InFlight, Jitter, Judgement, Lane, MAX_RETRY_AFTER,
+    OPEN_AFTER, Outcome, Pending, RetryPolicy, SubscriptionId, Turn, Verdict,
 };
 use crate::env::Environment;
 use crate::http::{Client, Tls};
 use crate::secret::Endpoint;
 use crate::store::{Cursor, DeadLetter, DeliveryState, Listed, Query, Unfinished};
-
-/// Requests of one subscription at a time, where `max_concurrency` allows as many.
-const MAX_IN_FLIGHT: usize = 8;
 
 /// Finished attempts whose record the Ledger has not written yet; no new attempt starts beyond it, and so a full
 /// disk pauses the subscription.
@@ -115,22 +113,16 @@ pub(crate) struct ListUnfinished {
     pub(crate) query: Arc<Query>,
 }
 
-/// What bounds one subscription's lane.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) max_concurrency: usize,
-    pub(crate) max_pending: usize,
-}
-
 /// What makes a subscription active.
 #[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) config: Arc<SubscriptionConfig>,
     pub(crate) endpoint: Endpoint,
     pub(crate) environment: Environment,
-    pub(crate) tls: Tls,
-    pub(crate) permits: Arc<Semaphore>,
-    pub(crate) limits: Limits,
+    /// Where the endpoint needs it.
+    pub(crate) tls: Option<Tls>,
+    pub(crate) permits: Arc<Permits>,
+    pub(crate) max_pending: usize,
 }
 
 /// What an attempt needs; cheap to clone into the future that makes it.
@@ -142,9 +134,9 @@ struct Sender {
 
 impl Sender {
     /// Waits for a permit and makes the attempt; the permit is free as soon as the request has ended.
-    async fn send(self, delivery: Arc<Delivery>, body: Bytes, number: u32) -> Attempt {
+    async fn send(self, delivery: Arc<Delivery>, body: Bytes, number: u32, is_proven: bool) -> Attempt {
         let Settings { config, endpoint, environment, permits, .. } = &self.settings;
-        let permit = if config.dry_run { None } else { permits.acquire().await.ok() };
+        let permit = if config.dry_run { None } else { Some(permits.acquire(is_proven).await) };
         let client = &self.client;
         let attempt = attempt::make(client, environment, config, endpoint, &delivery, body, number).await;
         drop(permit);
@@ -162,6 +154,8 @@ pub(crate) struct Subscription {
     /// Deliveries whose attempt is under way or not recorded yet, and which attempt it is.
     under_way: HashMap<DeliveryId, (Arc<Delivery>, u32)>,
     unrecorded: usize,
+    /// How its endpoint fares; the Ledger keeps it for the next start.
+    health: Health,
     timer: Option<SpawnHandle>,
     settling: Vec<oneshot::Sender<()>>,
     _alarm: Alarm,
@@ -182,6 +176,7 @@ impl Subscription {
         settings: Option<Settings>,
         ledger: Addr<Ledger>,
         unfinished: impl IntoIterator<Item = Unfinished>,
+        health: Health,
         alarm: Alarm,
     ) -> Self {
         let (now, wall) = (Instant::now(), clock::now());
@@ -192,11 +187,18 @@ impl Subscription {
             lane: Lane::new(RetryPolicy::default(), 0, usize::MAX),
             under_way: HashMap::new(),
             unrecorded: 0,
+            health,
             timer: None,
             settling: Vec::new(),
             _alarm: alarm,
         };
         subscription.configure(settings);
+        subscription.lane.set_narrow(subscription.health.state() == HealthState::Open);
+        if let Some(until) = subscription.health.paused_until {
+            // By a wall clock that may have jumped: at most as long as any pause may be.
+            let left = Duration::try_from(until.duration_since(wall)).unwrap_or_default();
+            subscription.lane.pause_until(now + left.min(MAX_RETRY_AFTER));
+        }
         for Unfinished { delivery, attempts, next_attempt_at } in unfinished {
             let policy = subscription.lane.policy();
             let wait = next_attempt_at
@@ -214,12 +216,14 @@ impl Subscription {
             self.sender = None;
             return;
         };
-        let Limits { max_concurrency, max_pending } = settings.limits;
-        let max_in_flight = max_concurrency.min(MAX_IN_FLIGHT);
-        self.lane.configure(settings.config.retry.clone(), max_in_flight, max_pending);
+        let config = &settings.config;
+        self.lane.configure(config.retry.clone(), config.max_in_flight, settings.max_pending);
+        self.lane.set_rate(config.rate_limit_per_s);
         // Connections stay open where they can be used on.
-        let kept = self.sender.take().filter(|before| before.settings.tls.is_on() == settings.tls.is_on());
-        let client = kept.map_or_else(|| Client::new(&settings.tls), |before| before.client);
+        let is_usable = |before: &Sender| before.client.is_with(settings.tls.as_ref(), config.proxy.as_ref());
+        let kept = self.sender.take().filter(is_usable);
+        let client = kept
+            .map_or_else(|| Client::new(settings.tls.clone(), config.proxy.clone()), |before| before.client);
         self.sender = Some(Sender { settings, client });
     }
 
@@ -268,13 +272,13 @@ impl Subscription {
         let (delivery, number) = (in_flight.delivery().clone(), in_flight.attempt());
         log::debug!("attempt {number} of {} to {} begins", delivery.id, self.id);
         self.under_way.insert(delivery.id, (delivery.clone(), number));
-        let ledger = self.ledger.clone();
+        let (ledger, is_proven) = (self.ledger.clone(), self.health.is_proven());
         let sending = async move {
             let bytes = match &body {
                 Some(body) => Bytes::clone(body),
                 None => read_body(&ledger, &delivery).await?,
             };
-            let attempt = sender.send(delivery, bytes, number).await;
+            let attempt = sender.send(delivery, bytes, number, is_proven).await;
             drop(body);
             Ok(attempt)
         };
@@ -301,7 +305,8 @@ impl Subscription {
                 (Effect::DryRun, None)
             }
             Some(outcome) => {
-                let verdict = self.lane.finished(in_flight, outcome, jitter);
+                self.note_health(&attempt, outcome);
+                let verdict = self.lane.finished(in_flight, outcome, jitter, Instant::now());
                 log_verdict(&self.id, &delivery, number, outcome, &verdict);
                 match verdict {
                     Verdict::Delivered => (Effect::Delivered, None),
@@ -335,6 +340,22 @@ impl Subscription {
             subscription.pump(context);
         }));
         self.pump(context);
+    }
+
+    /// Takes note of how an attempt ended; says so where the breaker turns, once and not for each delivery.
+    fn note_health(&mut self, attempt: &Attempt, outcome: &Outcome) {
+        let turn = self.health.note(outcome, clock::now(), || attempt.summary().in_words());
+        match turn {
+            None => return,
+            Some(Turn::Opened) => log::error!(
+                "{} failed {OPEN_AFTER} times in a row, the last with {}: from now on one request at a time, until one \
+                 succeeds",
+                self.id,
+                outcome.summary()
+            ),
+            Some(Turn::Closed) => log::info!("{} takes deliveries again", self.id),
+        }
+        self.lane.set_narrow(turn == Some(Turn::Opened));
     }
 
     /// Gives the oldest delivery up because too many wait.
@@ -392,7 +413,7 @@ fn log_verdict(
     subscription: &SubscriptionId,
     delivery: &Delivery,
     number: u32,
-    outcome: &crate::delivery::Outcome,
+    outcome: &Outcome,
     verdict: &Verdict,
 ) {
     let summary = outcome.summary();
@@ -441,8 +462,12 @@ impl Handler<SendNow> for Subscription {
             ));
             return Box::pin(actix::fut::err(error));
         };
-        let sending = sender.send(delivery.clone(), body.clone(), number);
-        Box::pin(sending.into_actor(self).then(move |attempt, subscription, _| {
+        let sending = sender.send(delivery.clone(), body.clone(), number, self.health.is_proven());
+        Box::pin(sending.into_actor(self).then(move |attempt, subscription, context| {
+            if let Some(outcome) = &attempt.outcome {
+                subscription.note_health(&attempt, outcome);
+                subscription.pump(context);
+            }
             let arrived =
                 attempt.outcome.as_ref().is_some_and(|outcome| outcome.judge() == Judgement::Delivered);
             let effect = match purpose {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::str::FromStr;
 
 use globset::{GlobBuilder, GlobMatcher};
 
@@ -51,6 +52,23 @@ impl EventPattern {
     }
 }
 
+/// A glob over SPEC or task ids.
+#[derive(Clone, Debug)]
+pub struct IdPattern {
+    text: String,
+    matcher: GlobMatcher,
+}
+
+impl FromStr for IdPattern {
+    type Err = InvalidPattern;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPattern> {
+        let glob = GlobBuilder::new(text).build();
+        let glob = glob.map_err(|error| InvalidPattern::Glob(error.kind().to_string()))?;
+        Ok(Self { text: text.to_owned(), matcher: glob.compile_matcher() })
+    }
+}
+
 /// The filters of one subscription; an omitted one (`None`) lets everything through but anomalies.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
@@ -60,6 +78,10 @@ pub struct Filter {
     pub stages: Option<BTreeSet<Stage>>,
     /// `include_status`; says nothing about events that have no status.
     pub statuses: Option<BTreeSet<Status>>,
+    /// `include_specs`.
+    pub specs: Option<Vec<IdPattern>>,
+    /// `include_tasks`; says nothing about events that have no task.
+    pub tasks: Option<Vec<IdPattern>>,
 }
 
 /// Which filter refused an event, and what it would need.
@@ -88,6 +110,20 @@ pub enum Refusal {
         /// The filter's.
         wanted: Vec<Status>,
     },
+    /// `include_specs` does not have this SPEC.
+    Spec {
+        /// The event's.
+        spec: String,
+        /// The filter's.
+        wanted: Vec<String>,
+    },
+    /// `include_tasks` does not have this task.
+    Task {
+        /// The event's.
+        task: String,
+        /// The filter's.
+        wanted: Vec<String>,
+    },
 }
 
 impl fmt::Display for Refusal {
@@ -105,6 +141,11 @@ impl fmt::Display for Refusal {
             }
             Self::Status { status, wanted } => {
                 write!(f, "include_status has no {status}, only {}", list(wanted))
+            }
+            Self::Spec { spec, wanted } => write!(f, "include_specs has no {spec}, only {}", list(wanted)),
+            Self::Task { task, wanted } => {
+                let task = crate::event::printable(task, 80);
+                write!(f, "include_tasks has no {task}, only {}", list(wanted))
             }
         }
     }
@@ -135,8 +176,23 @@ impl Filter {
         {
             return Err(Refusal::Status { status, wanted: wanted.iter().copied().collect() });
         }
+        let spec = event.spec.id.as_str();
+        if let Some(wanted) = unless_any(self.specs.as_deref(), spec) {
+            return Err(Refusal::Spec { spec: spec.to_owned(), wanted });
+        }
+        if let Some(task) = &event.task
+            && let Some(wanted) = unless_any(self.tasks.as_deref(), &task.id)
+        {
+            return Err(Refusal::Task { task: task.id.clone(), wanted });
+        }
         Ok(())
     }
+}
+
+/// The patterns of a filter that is there and has none for this id.
+fn unless_any(patterns: Option<&[IdPattern]>, id: &str) -> Option<Vec<String>> {
+    let patterns = patterns.filter(|patterns| !patterns.iter().any(|one| one.matcher.is_match(id)))?;
+    Some(patterns.iter().map(|one| one.text.clone()).collect())
 }
 
 #[cfg(test)]
@@ -169,7 +225,20 @@ mod tests {
             events: Some(vec![EventPattern::parse("spec-auto.*").unwrap()]),
             stages: Some([Stage::Plan].into()),
             statuses: Some([Status::Failure].into()),
+            specs: Some(vec!["SPEC-1".parse().unwrap(), "SPEC-KIT-*".parse().unwrap()]),
+            tasks: Some(vec!["T[12]".parse().unwrap()]),
         };
+        let mut other = event(EventKind::PipelineCompleted, None, None);
+        other.spec.id = "SPEC-OPS-1".parse().unwrap();
+        let refusal = filter.admits(&other).unwrap_err().to_string();
+        assert_eq!(refusal, "include_specs has no SPEC-OPS-1, only SPEC-1, SPEC-KIT-*");
+        let of_task = |id: &str| {
+            let mut event = event(EventKind::PipelineCompleted, None, None);
+            event.task = serde_json::from_value(serde_json::json!({"id": id})).unwrap();
+            filter.admits(&event).map_err(|refusal| refusal.to_string())
+        };
+        assert_eq!(of_task("T2"), Ok(()));
+        assert_eq!(of_task("T3").unwrap_err(), "include_tasks has no T3, only T[12]");
         let stage = EventKind::StageCompleted;
         assert_eq!(filter.admits(&event(stage, Some(Stage::Plan), Some(Status::Failure))), Ok(()));
         assert_eq!(filter.admits(&event(EventKind::PipelineCompleted, None, Some(Status::Failure))), Ok(()));

@@ -5,8 +5,11 @@ use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use openssl::error::ErrorStack;
+use openssl::rand::rand_bytes;
 use openssl::sha::sha256;
 use url::{Host, Url};
+use zeroize::Zeroizing;
 
 /// Standard Webhooks' prefix of a base64 secret.
 const PREFIX: &str = "whsec_";
@@ -14,9 +17,9 @@ const PREFIX: &str = "whsec_";
 /// Fewest bytes a `whsec_` secret decodes to (Standard Webhooks, "Symmetric signatures").
 const MIN_DECODED_BYTES: usize = 24;
 
-/// The key bytes of one signing secret. Its `Debug` shows nothing of them.
+/// The key bytes of one signing secret. Its `Debug` shows nothing of them, and they are wiped from memory after use.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Vec<u8>);
+pub struct Secret(Zeroizing<Vec<u8>>);
 
 /// Why a text is no signing secret. Says nothing of the text itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,12 +40,22 @@ impl Secret {
     pub fn parse(text: &str) -> Result<Self, InvalidSecret> {
         match text.strip_prefix(PREFIX) {
             Some(encoded) => match STANDARD.decode(encoded) {
-                Ok(bytes) if bytes.len() >= MIN_DECODED_BYTES => Ok(Self(bytes)),
+                Ok(bytes) if bytes.len() >= MIN_DECODED_BYTES => Ok(Self(Zeroizing::new(bytes))),
                 _ => Err(InvalidSecret::NotBase64),
             },
             None if text.is_empty() => Err(InvalidSecret::Empty),
-            None => Ok(Self(text.as_bytes().to_vec())),
+            None => Ok(Self(Zeroizing::new(text.as_bytes().to_vec()))),
         }
+    }
+
+    /// A new one in the form that off-the-shelf verifiers take: `whsec_` and the base64 of 32 random bytes.
+    ///
+    /// # Errors
+    /// OpenSSL has no randomness.
+    pub fn generate() -> Result<Zeroizing<String>, ErrorStack> {
+        let mut bytes = Zeroizing::new([0; 32]);
+        rand_bytes(&mut *bytes)?;
+        Ok(Zeroizing::new(format!("{PREFIX}{}", STANDARD.encode(*bytes))))
     }
 
     /// The key for the HMAC; for `sign` alone.
@@ -112,6 +125,11 @@ impl Endpoint {
     /// Whether requests need TLS.
     pub fn is_tls(&self) -> bool {
         self.url.scheme() == "https"
+    }
+
+    /// Whether it is on this machine.
+    pub fn is_loopback(&self) -> bool {
+        is_loopback(&self.url)
     }
 
     /// The host, which is no secret: for hints such as a chat service's format.

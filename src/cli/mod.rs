@@ -13,6 +13,7 @@ pub mod receive;
 mod reload;
 mod render;
 mod replay;
+mod secret;
 mod send;
 mod serve;
 mod status;
@@ -130,6 +131,8 @@ enum Command {
     Reload,
     /// Deliver everything pending, then exit
     Drain(drain::Options),
+    /// A good signing secret
+    Secret(secret::Options),
     /// A local endpoint that verifies signatures and prints what it gets
     Receive(receive::CommandOptions),
     /// The whole story on this machine in seconds: a run, a flaky endpoint, a dead one, a replay
@@ -165,6 +168,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let outcome = match cli.command {
         Command::Receive(options) => receive::run(&options, &mut screen),
         Command::Demo => demo::run(&mut screen),
+        Command::Secret(options) => secret::run(&options, &mut screen),
         Command::Check => check::run(&cli.global, &mut screen),
         Command::Serve(options) => serve::run(&cli.global, &options, &mut screen),
         Command::Emit(options) => emit::run(&cli.global, &options, &mut screen),

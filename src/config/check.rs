@@ -8,19 +8,21 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use toml::de::DeTable;
+use zeroize::Zeroizing;
 
 use super::file::Loaded;
 use super::table::{At, Findings, Table};
-use super::{Config, SecretNames, SubscriptionConfig};
+use super::{Config, ExtraHeader, HeaderValue, Problem, SecretNames, SubscriptionConfig};
 use crate::delivery::{RetryPolicy, SubscriptionId};
 use crate::env::Environment;
-use crate::event::SpecId;
+use crate::event::{SpecId, printable};
 use crate::filter::{EventPattern, Filter};
+use crate::http::{Proxy, TlsFiles};
 use crate::intake::run::RunPolicy;
 use crate::secret::{Endpoint, Secret};
 
 /// Keys of `[spec_ops.webhooks]`.
-const SETTINGS: [&str; 15] = [
+const SETTINGS: [&str; 16] = [
     "enabled",
     "max_concurrency",
     "spool_dir",
@@ -34,6 +36,7 @@ const SETTINGS: [&str; 15] = [
     "task_done_statuses",
     "task_tracker_spec",
     "max_stage_attempts",
+    "env_file",
     "alerts",
     "subscriptions",
 ];
@@ -42,7 +45,7 @@ const SETTINGS: [&str; 15] = [
 const ALERTS: [&str; 1] = ["cost_threshold_usd"];
 
 /// Keys of `[[spec_ops.webhooks.subscriptions]]`.
-const SUBSCRIPTION: [&str; 16] = [
+const SUBSCRIPTION: [&str; 26] = [
     "id",
     "url",
     "url_env",
@@ -59,11 +62,6 @@ const SUBSCRIPTION: [&str; 16] = [
     "max_backoff_ms",
     "jitter_ms",
     "per_request_timeout_ms",
-];
-
-/// Keys of the contract that this version does not have: refused with a word of their own, never ignored.
-const LATER_SETTINGS: [&str; 1] = ["env_file"];
-const LATER_SUBSCRIPTION: [&str; 10] = [
     "include_specs",
     "include_tasks",
     "format",
@@ -75,6 +73,26 @@ const LATER_SUBSCRIPTION: [&str; 10] = [
     "client_key_file",
     "ca_file",
 ];
+
+/// Headers that are ours: an extra one of the same name would change what is signed or how it is sent.
+const OUR_HEADERS: [&str; 13] = [
+    "accept-encoding",
+    "authorization",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "proxy-authorization",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+];
+
+/// Requests of one subscription at a time, where `max_concurrency` allows as many.
+const MAX_IN_FLIGHT: u64 = 8;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -102,7 +120,8 @@ pub(super) fn check(
         root.table("spec_ops", &mut findings).and_then(|table| table.table("webhooks", &mut findings));
     let empty = DeTable::new();
     let webhooks = webhooks.unwrap_or_else(|| Table::new(&empty, 0..0));
-    let config = Checker { repo, environment, secrets, findings: &mut findings }.settings(&webhooks);
+    let config = Checker { repo, environment: environment.clone(), secrets, findings: &mut findings }
+        .settings(&webhooks);
     let spool_is_known = webhooks.is_filled("spool_dir") || !text.contains("spool_dir");
     let Findings { mut errors, warnings, .. } = findings;
     errors.sort_by_key(|problem| (problem.line, problem.column));
@@ -116,15 +135,16 @@ pub(super) fn check(
 
 struct Checker<'a, 'f> {
     repo: &'a Path,
-    environment: &'a Environment,
+    environment: Environment,
     secrets: bool,
     findings: &'a mut Findings<'f>,
 }
 
 impl Checker<'_, '_> {
     fn settings(&mut self, table: &Table<'_, '_>) -> Config {
-        table.refuse_unknown(&SETTINGS, &LATER_SETTINGS, self.findings);
+        table.refuse_unknown(&SETTINGS, self.findings);
         let enabled = self.enabled(table);
+        let env_file = self.env_file(table, enabled);
         let max_concurrency = table.integer("max_concurrency", 4, 1..=1024, self.findings);
         let allow_insecure_http = table.boolean("allow_insecure_http", self.findings).unwrap_or(false);
         let evidence_dir = self.dir(table, "evidence_dir", EVIDENCE_DIR);
@@ -142,7 +162,8 @@ impl Checker<'_, '_> {
         let mut subscriptions = Vec::new();
         let mut ids = HashSet::new();
         for entry in table.tables("subscriptions", self.findings) {
-            let Some(subscription) = self.subscription(&entry, enabled, allow_insecure_http) else {
+            let Some(subscription) = self.subscription(&entry, enabled, allow_insecure_http, max_concurrency)
+            else {
                 continue;
             };
             if !ids.insert(subscription.id.clone()) {
@@ -175,6 +196,7 @@ impl Checker<'_, '_> {
             task_done_statuses: task_done_statuses.into_iter().map(|status| status.value).collect(),
             task_tracker_spec,
             runs,
+            env_file,
             watch: None,
             control_port: 0,
             source: None,
@@ -191,11 +213,8 @@ impl Checker<'_, '_> {
             "1" | "true" => true,
             "0" | "false" => false,
             _ => {
-                let message = format!(
-                    "the environment variable {OVERRIDE} is `{}`",
-                    crate::event::printable(&word, 40)
-                );
-                self.findings.errors.push(super::Problem {
+                let message = format!("the environment variable {OVERRIDE} is `{}`", printable(&word, 40));
+                self.findings.errors.push(Problem {
                     file: None,
                     line: None,
                     column: None,
@@ -205,6 +224,24 @@ impl Checker<'_, '_> {
                 in_file
             }
         }
+    }
+
+    /// `env_file`, whose variables count from here on.
+    fn env_file(&mut self, table: &Table<'_, '_>, enabled: bool) -> Option<PathBuf> {
+        let At { value, span } = table.string("env_file", self.findings)?;
+        let path = self.repo.join(value);
+        self.environment = self.environment.with_file(Some(&path));
+        if let Err(error) = self.environment.refresh()
+            && enabled
+            && self.secrets
+        {
+            self.findings.error(
+                Some(span),
+                format_args!("`env_file`: {}: {error}", path.display()),
+                "it holds lines of NAME=value; make it readable for the user who runs spec-notify",
+            );
+        }
+        Some(path)
     }
 
     /// `task_tracker_spec`, or the default.
@@ -220,7 +257,7 @@ impl Checker<'_, '_> {
         let attempts = table.integer("max_stage_attempts", 3, 1..=1000, self.findings);
         let alerts = table.table("alerts", self.findings);
         let cost_threshold_usd = alerts.and_then(|alerts| {
-            alerts.refuse_unknown(&ALERTS, &[], self.findings);
+            alerts.refuse_unknown(&ALERTS, self.findings);
             let range = 0.01..=1e9;
             alerts
                 .has("cost_threshold_usd")
@@ -250,8 +287,9 @@ impl Checker<'_, '_> {
         table: &Table<'_, '_>,
         enabled: bool,
         insecure: bool,
+        max_concurrency: u64,
     ) -> Option<SubscriptionConfig> {
-        table.refuse_unknown(&SUBSCRIPTION, &LATER_SUBSCRIPTION, self.findings);
+        table.refuse_unknown(&SUBSCRIPTION, self.findings);
         let active = table.boolean("active", self.findings).unwrap_or(true);
         let dry_run = table.boolean("dry_run", self.findings).unwrap_or(false);
         let id = self.required(table, "id", "it names the subscription in messages and files");
@@ -273,6 +311,14 @@ impl Checker<'_, '_> {
         let filter = self.filter(table);
         let retry = self.retry(table);
         let timeout = table.integer("per_request_timeout_ms", 5000, 1..=600_000, self.findings);
+        let usual = max_concurrency.min(MAX_IN_FLIGHT);
+        let max_in_flight = table.integer("max_in_flight", usual, 1..=1024, self.findings);
+        let rate = table.has("rate_limit_per_s");
+        let rate_limit_per_s =
+            rate.then(|| table.float("rate_limit_per_s", 1.0, 0.001..=100_000.0, self.findings));
+        let headers = self.headers(table, needed);
+        let proxy = self.proxy(table, endpoint.as_ref(), needed);
+        let tls_files = self.tls_files(table, needed);
         Some(SubscriptionConfig {
             id: id?,
             endpoint,
@@ -282,7 +328,112 @@ impl Checker<'_, '_> {
             filter,
             retry,
             timeout: Duration::from_millis(timeout),
+            max_in_flight: usize::try_from(max_in_flight).unwrap_or(usize::MAX),
+            rate_limit_per_s,
+            headers,
+            proxy,
+            tls_files,
         })
+    }
+
+    /// `headers`: names and values that can be sent, and none of ours.
+    fn headers(&mut self, table: &Table<'_, '_>, needed: bool) -> Vec<ExtraHeader> {
+        let Some(headers) = table.table("headers", self.findings) else { return Vec::new() };
+        let mut extra = Vec::new();
+        for (key, text) in headers.texts(self.findings) {
+            let name = key.value.to_ascii_lowercase();
+            let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+            let is_ours = OUR_HEADERS.contains(&name.as_str())
+                || name.starts_with("x-speckit-")
+                || name.starts_with("webhook-");
+            if name.is_empty() || !name.bytes().all(is_token) || is_ours {
+                self.findings.error(
+                    Some(key.span),
+                    format_args!("`headers`: `{}` cannot be set", printable(&key.value, 60)),
+                    "give a header's name, and none that signs, describes or addresses the request",
+                );
+                continue;
+            }
+            let value = match text.value.strip_prefix("env:") {
+                Some(variable) => {
+                    let named = At { value: variable.to_owned(), span: text.span.clone() };
+                    if needed && self.environment.get(variable).is_none() {
+                        self.not_set("headers", &named);
+                    }
+                    HeaderValue::Environment(variable.to_owned())
+                }
+                None => HeaderValue::Fixed(text.value.clone()),
+            };
+            if text.value.bytes().any(|byte| byte < 0x20 || byte == 0x7f) {
+                self.findings.error(
+                    Some(text.span),
+                    format_args!("`headers`: the value of `{name}` has control characters"),
+                    "write it on one line, or name an environment variable: \"env:NAME\"",
+                );
+            }
+            extra.push(ExtraHeader { name, value });
+        }
+        extra
+    }
+
+    /// `proxy`, else the environment's. Neither is ever repeated in a message.
+    fn proxy(&mut self, table: &Table<'_, '_>, endpoint: Option<&Endpoint>, needed: bool) -> Option<Proxy> {
+        let Some(given) = table.string("proxy", self.findings) else {
+            let of_environment = |name: &str| self.environment.get(name).map(|value| value.to_string());
+            return match Proxy::of_environment(endpoint?, of_environment) {
+                Ok(proxy) => proxy,
+                Err((name, error)) => {
+                    if needed {
+                        let message = format!("the environment variable {name}: {error}");
+                        let help = "correct it, or name the host in NO_PROXY";
+                        self.findings.errors.push(Problem::general(message, help));
+                    }
+                    None
+                }
+            };
+        };
+        let text = match given.value.strip_prefix("env:") {
+            Some(name) => match self.environment.get(name) {
+                Some(value) => value.to_string(),
+                None => {
+                    if needed {
+                        self.not_set("proxy", &At { value: name.to_owned(), span: given.span });
+                    }
+                    return None;
+                }
+            },
+            None => given.value,
+        };
+        if text == "none" {
+            return None;
+        }
+        let parsed = Proxy::parse(&text);
+        let help = "write http://host:port, \"env:NAME\" where it has credentials, or \"none\"";
+        parsed
+            .map_err(|error| self.findings.error(Some(given.span), format_args!("`proxy`: {error}"), help))
+            .ok()
+    }
+
+    /// `ca_file`, `client_cert_file` and `client_key_file`, and what is in them.
+    fn tls_files(&mut self, table: &Table<'_, '_>, needed: bool) -> TlsFiles {
+        let mut file = |key: &str| table.string(key, self.findings);
+        let (ca, certificate, key) = (file("ca_file"), file("client_cert_file"), file("client_key_file"));
+        let span = [&ca, &certificate, &key].into_iter().flatten().next().map(|text| text.span.clone());
+        let path = |text: &At<String>| self.repo.join(&text.value);
+        let client = match (&certificate, &key) {
+            (Some(certificate), Some(key)) => Some((path(certificate), path(key))),
+            (None, None) => None,
+            _ => {
+                let message = "`client_cert_file` and `client_key_file` belong together";
+                self.findings.error(span.clone(), message, "give both, or neither");
+                None
+            }
+        };
+        let files = TlsFiles { ca: ca.as_ref().map(path), client };
+        if needed && let Err(error) = files.check() {
+            self.findings.error(span, error, "give files in PEM form; a key must be unencrypted");
+        }
+        files
     }
 
     fn required(&mut self, table: &Table<'_, '_>, key: &str, why: &str) -> Option<At<String>> {
@@ -312,7 +463,7 @@ impl Checker<'_, '_> {
         let url = table.string("url", self.findings);
         let url_env = table.string("url_env", self.findings);
         let (key, text, span) = match (url, url_env) {
-            (Some(url), None) => ("url".to_owned(), url.value, url.span),
+            (Some(url), None) => ("url".to_owned(), Zeroizing::new(url.value), url.span),
             (None, Some(name)) => match self.environment.get(&name.value) {
                 Some(value) => (format!("url_env ({})", name.value), value, name.span),
                 None => {
@@ -405,6 +556,8 @@ impl Checker<'_, '_> {
             events,
             stages: self.words(table, "include_stages"),
             statuses: self.words(table, "include_status"),
+            specs: self.words(table, "include_specs"),
+            tasks: self.words(table, "include_tasks"),
         }
     }
 

@@ -93,16 +93,19 @@ pub fn load(options: &LoadOptions, environment: &Environment) -> Loaded {
 
 /// A file that was named: it must exist.
 fn named(options: &LoadOptions, environment: &Environment) -> Option<PathBuf> {
-    let from_environment = || environment.get("SPECKIT_WEBHOOKS_CONFIG").map(PathBuf::from);
+    let from_environment =
+        || environment.get("SPECKIT_WEBHOOKS_CONFIG").map(|file| PathBuf::from(file.as_str()));
     options.config.clone().or_else(from_environment).map(|file| options.working_dir.join(file))
 }
 
 /// Files that may exist, the first of which counts.
 fn candidates(repo: &Path, environment: &Environment) -> Vec<PathBuf> {
-    let home = environment.get("HOME").map(PathBuf::from);
+    let home = environment.get("HOME").map(|home| PathBuf::from(home.as_str()));
     let of_host = |variable: &str, default: &str| {
-        let dir =
-            environment.get(variable).map(PathBuf::from).or_else(|| Some(home.as_ref()?.join(default)))?;
+        let dir = environment
+            .get(variable)
+            .map(|dir| PathBuf::from(dir.as_str()))
+            .or_else(|| Some(home.as_ref()?.join(default)))?;
         Some(dir.join("config.toml"))
     };
     let in_repo = repo.join(".spec-kit").join("config.toml");

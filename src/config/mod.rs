@@ -16,6 +16,7 @@ pub use file::{LoadOptions, Loaded, load};
 use crate::delivery::{RetryPolicy, SubscriptionId};
 use crate::event::SpecId;
 use crate::filter::Filter;
+use crate::http::{Proxy, TlsFiles};
 use crate::intake::run::RunPolicy;
 use crate::secret::Endpoint;
 use crate::store::StoreOptions;
@@ -49,6 +50,8 @@ pub struct Config {
     pub task_tracker_spec: SpecId,
     /// `max_stage_attempts` and `cost_threshold_usd`: when a SPEC's run ends, and when it costs too much.
     pub runs: RunPolicy,
+    /// `env_file`: a dotenv file under the environment.
+    pub env_file: Option<PathBuf>,
     /// Whether the repo is watched. Not in the file: a host sets it, and `serve`.
     pub watch: Option<WatchFrom>,
     /// The control port on 127.0.0.1; 0 is any that is free. Not in the file: `serve --port` sets it.
@@ -101,6 +104,34 @@ pub struct SubscriptionConfig {
     pub retry: RetryPolicy,
     /// `per_request_timeout_ms`: one deadline over the whole attempt.
     pub timeout: Duration,
+    /// `max_in_flight`: its requests at a time.
+    pub max_in_flight: usize,
+    /// `rate_limit_per_s`: attempts a second, evenly spaced.
+    pub rate_limit_per_s: Option<f64>,
+    /// `headers`.
+    pub headers: Vec<ExtraHeader>,
+    /// `proxy`, else the environment's.
+    pub proxy: Option<Proxy>,
+    /// `ca_file`, `client_cert_file`, `client_key_file`.
+    pub tls_files: TlsFiles,
+}
+
+/// A header that is sent with every request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExtraHeader {
+    /// In lower case.
+    pub name: String,
+    /// Where its value is.
+    pub value: HeaderValue,
+}
+
+/// The value of an extra header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeaderValue {
+    /// As it stands in the file.
+    Fixed(String),
+    /// In this environment variable; never shown.
+    Environment(String),
 }
 
 /// Where a subscription's secrets are: names of environment variables, never values.

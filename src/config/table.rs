@@ -81,27 +81,30 @@ impl<'t, 'i> Table<'t, 'i> {
         self.get(key).and_then(|value| value.get_ref().as_str()).is_some_and(|text| !text.is_empty())
     }
 
-    /// Refuses keys that are neither known nor, as `later` has it, known to other versions.
-    pub(super) fn refuse_unknown(&self, known: &[&str], later: &[&str], findings: &mut Findings<'_>) {
+    /// Refuses keys that are not known.
+    pub(super) fn refuse_unknown(&self, known: &[&str], findings: &mut Findings<'_>) {
         for name in self.table.keys() {
             let key: &str = name.get_ref();
-            let span = Some(name.span());
-            if known.contains(&key) {
-                continue;
-            }
-            let all = format!("known keys are: {}", known.join(", "));
-            if later.contains(&key) {
-                findings.error(
-                    span,
-                    format_args!("this version does not support `{key}` yet"),
-                    format_args!("remove it; {all}"),
-                );
-            } else {
+            if !known.contains(&key) {
+                let all = format!("known keys are: {}", known.join(", "));
                 let help =
                     nearest(key, known.iter().copied()).map_or(all, |near| format!("did you mean `{near}`?"));
-                findings.error(span, format_args!("unknown key `{key}`"), help);
+                findings.error(Some(name.span()), format_args!("unknown key `{key}`"), help);
             }
         }
+    }
+
+    /// Every key and its text.
+    pub(super) fn texts(&self, findings: &mut Findings<'_>) -> Vec<(At<String>, At<String>)> {
+        let mut texts = Vec::new();
+        for (name, value) in self.table.iter() {
+            let key = At { value: name.get_ref().to_string(), span: name.span() };
+            match value.get_ref().as_str() {
+                Some(text) => texts.push((key, At { value: text.to_owned(), span: value.span() })),
+                None => wrong_type(&key.value, value, "a string", findings),
+            }
+        }
+        texts
     }
 
     pub(super) fn boolean(&self, key: &str, findings: &mut Findings<'_>) -> Option<bool> {

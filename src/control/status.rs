@@ -70,6 +70,12 @@ pub struct SubscriptionStatus {
     /// When the oldest unfinished delivery was accepted.
     #[serde(with = "clock::maybe_millis")]
     pub oldest_pending_at: Option<Timestamp>,
+    /// Until when its endpoint asked to be left alone, while that is to come.
+    #[serde(default, with = "clock::maybe_millis")]
+    pub paused_until: Option<Timestamp>,
+    /// How far its endpoint's clock is off ours, in seconds, where that is more than a minute; ahead is positive.
+    #[serde(default)]
+    pub clock_skew_s: Option<i64>,
 }
 
 impl SubscriptionStatus {
@@ -177,6 +183,8 @@ impl StatusReport {
                     last_success_at: health.last_success_at,
                     last_error: health.last_error,
                     oldest_pending_at: queue.oldest,
+                    paused_until: health.paused_until.filter(|until| *until > clock::now()),
+                    clock_skew_s: health.clock_skew_s,
                     id: id.clone(),
                 }
             })
@@ -194,6 +202,8 @@ impl StatusReport {
             last_success_at: None,
             last_error: None,
             oldest_pending_at: None,
+            paused_until: None,
+            clock_skew_s: None,
         }));
         let pending = queues.iter().map(|(.., queue)| queue.waiting + queue.in_flight).sum();
         let mut report =
@@ -214,6 +224,22 @@ impl StatusReport {
                 );
                 let error = subscription.last_error.as_deref().unwrap_or("no error is known");
                 warnings.push(format!("{id}: {failures} failed, the last with {error}; after mending it: spec-notify test SPEC --subscription {id}"));
+            }
+            if let Some(until) = subscription.paused_until {
+                let left = short(until.duration_since(clock::now()));
+                warnings.push(format!(
+                    "{id}: its endpoint asked to be left alone for another {left} (Retry-After): what waits goes on then"
+                ));
+            }
+            if let Some(skew) = subscription.clock_skew_s {
+                let (by, way) = (
+                    short(SignedDuration::from_secs(skew.abs())),
+                    if skew > 0 { "ahead of" } else { "behind" },
+                );
+                warnings.push(format!(
+                    "{id}: its endpoint's clock is {by} {way} ours: receivers refuse signatures that are five minutes \
+                     old; set both by NTP"
+                ));
             }
             if subscription.dead_letters > 0 {
                 let letters = counted(subscription.dead_letters, "dead letter", "dead letters");

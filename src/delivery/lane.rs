@@ -18,6 +18,14 @@ pub struct Lane {
     in_flight: usize,
     arrivals: u64,
     open: bool,
+    /// Nothing starts before: the endpoint asked to be left alone.
+    paused_until: Option<Instant>,
+    /// At least so long from one start to the next.
+    interval: Duration,
+    /// Nothing starts before: the rate.
+    next_start: Option<Instant>,
+    /// The breaker is open: one at a time.
+    is_narrow: bool,
 }
 
 impl Lane {
@@ -32,7 +40,36 @@ impl Lane {
             in_flight: 0,
             arrivals: 0,
             open: true,
+            paused_until: None,
+            interval: Duration::ZERO,
+            next_start: None,
+            is_narrow: false,
         }
+    }
+
+    /// At most so many starts a second from now on, evenly spaced; `None` for as many as may be.
+    pub fn set_rate(&mut self, per_second: Option<f64>) {
+        let seconds = per_second.map_or(0.0, |rate| 1.0 / rate);
+        self.interval = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO);
+    }
+
+    /// Whether only one may be under way at a time, because the endpoint fails again and again.
+    pub fn set_narrow(&mut self, is_narrow: bool) {
+        self.is_narrow = is_narrow;
+    }
+
+    /// Starts nothing before `until`; a later moment that was said before stands.
+    pub fn pause_until(&mut self, until: Instant) {
+        self.paused_until = self.paused_until.max(Some(until));
+    }
+
+    /// Until when the endpoint asked to be left alone.
+    pub fn paused_until(&self) -> Option<Instant> {
+        self.paused_until
+    }
+
+    fn has_room(&self) -> bool {
+        self.in_flight < if self.is_narrow { self.max_in_flight.min(1) } else { self.max_in_flight }
     }
 
     /// Takes a delivery that is to start at `due` or later. Call [`shed`](Self::shed) afterwards.
@@ -58,12 +95,16 @@ impl Lane {
 
     /// The delivery to start now, if one is due and there is room for it. Call until `None`.
     pub fn start_next(&mut self, now: Instant) -> Option<(InFlight, Option<Body>)> {
-        if !self.open || !self.is_due(now) || self.in_flight >= self.max_in_flight {
+        let not_before = self.paused_until.max(self.next_start);
+        if !self.open || !self.is_due(now) || !self.has_room() || not_before.is_some_and(|at| now < at) {
             return None;
         }
         let (_, arrival) = self.due.pop_first()?;
         let (_, pending) = self.waiting.remove(&arrival)?;
         self.in_flight += 1;
+        // Spaced by when each might have started, not by when someone looked.
+        let from = self.next_start.filter(|at| now.duration_since(*at) < self.interval).unwrap_or(now);
+        self.next_start = (!self.interval.is_zero()).then(|| from + self.interval);
         Some(pending.start())
     }
 
@@ -74,16 +115,28 @@ impl Lane {
     /// How long until something is due; `None` while nothing waits or there is no room: then the next
     /// [`finished`](Self::finished) or [`enqueue`](Self::enqueue) is the time to look again.
     pub fn next_due_in(&self, now: Instant) -> Option<Duration> {
-        if !self.open || self.in_flight >= self.max_in_flight {
+        if !self.open || !self.has_room() {
             return None;
         }
-        self.due.first().map(|(first, _)| first.saturating_duration_since(now))
+        let (first, _) = self.due.first()?;
+        let at = Some(*first).max(self.paused_until).max(self.next_start)?;
+        Some(at.saturating_duration_since(now))
     }
 
     /// Ends an attempt that [`start_next`](Self::start_next) began and makes room for another. A retry waits
-    /// with the caller until its record is written, and comes back through [`enqueue`](Self::enqueue).
-    pub fn finished(&mut self, in_flight: InFlight, outcome: &Outcome, jitter: Jitter) -> Verdict {
+    /// with the caller until its record is written, and comes back through [`enqueue`](Self::enqueue). An endpoint that
+    /// wants to be left alone gets nothing else meanwhile either.
+    pub fn finished(
+        &mut self,
+        in_flight: InFlight,
+        outcome: &Outcome,
+        jitter: Jitter,
+        now: Instant,
+    ) -> Verdict {
         self.release();
+        if let Some(pause) = outcome.pause() {
+            self.pause_until(now + pause);
+        }
         in_flight.finish(outcome, &self.policy, jitter)
     }
 
@@ -130,7 +183,8 @@ impl Lane {
 
     /// Whether something is under way, or would start as soon as there is room.
     pub fn is_busy(&self, now: Instant) -> bool {
-        self.in_flight > 0 || (self.open && self.is_due(now))
+        let is_paused = self.paused_until.is_some_and(|until| now < until);
+        self.in_flight > 0 || (self.open && !is_paused && self.is_due(now))
     }
 }
 
@@ -157,7 +211,8 @@ mod tests {
 
     fn outcome(status: Option<u16>) -> Outcome {
         let failure = Failure { class: FailureClass::Timeout, message: String::new() };
-        let answer = |status| Response { status, headers: vec![], body: String::new(), location_host: None };
+        let retry_after = Some(Duration::from_secs(30));
+        let answer = |status| Response { status, retry_after, ..Response::default() };
         Outcome { result: status.map(answer).ok_or(failure), latency: Duration::ZERO, resent: false }
     }
 
@@ -176,11 +231,17 @@ mod tests {
             max_in_flight in 1usize..5,
             max_attempts in 1u32..5,
             max_pending in 1usize..25,
-            answers in proptest::collection::vec(prop_oneof![Just(None), Just(Some(200)), Just(Some(500)), Just(Some(404))], 1..50),
+            answers in proptest::collection::vec(prop_oneof![Just(None), Just(Some(200)), Just(Some(500)), Just(Some(404)), Just(Some(429))], 1..50),
             steps in proptest::collection::vec((0u64..3_000, any::<bool>()), 1..400),
+            rate in proptest::option::of(0.2f64..50.0),
+            narrow in proptest::collection::vec(any::<bool>(), 1..10),
         ) {
             let start = Instant::now();
             let mut lane = Lane::new(policy(max_attempts), max_in_flight, max_pending);
+            lane.set_rate(rate);
+            let mut narrow = narrow.iter().copied().cycle();
+            let mut starts: Vec<Instant> = Vec::new();
+            let mut paused_until = start;
             let mut ended = BTreeSet::new();
             let mut running: Vec<InFlight> = Vec::new();
             let mut answers = answers.iter().cycle();
@@ -195,17 +256,25 @@ mod tests {
             let mut now = start;
             for (advance, finish_first) in steps.iter().copied().chain(std::iter::repeat_n((120_000, true), 200)) {
                 now += Duration::from_millis(advance);
+                let (is_narrow, before) = (narrow.next().unwrap(), running.len());
+                lane.set_narrow(is_narrow);
                 while let Some((in_flight, _)) = lane.start_next(now) {
                     prop_assert!(in_flight.attempt() <= max_attempts);
+                    prop_assert!(now >= paused_until, "the endpoint asked to be left alone");
                     running.push(in_flight);
+                    starts.push(now);
                 }
-                prop_assert!(running.len() <= max_in_flight);
+                let allowed = if is_narrow { before.max(1) } else { max_in_flight };
+                prop_assert!(running.len() <= allowed);
                 prop_assert_eq!(running.len(), lane.in_flight());
                 if finish_first && !running.is_empty() {
                     let in_flight = running.remove(0);
                     let id = in_flight.delivery().id;
                     let answer = outcome(*answers.next().unwrap());
-                    match lane.finished(in_flight, &answer, Jitter(Duration::ZERO)) {
+                    if let Some(pause) = answer.pause() {
+                        paused_until = paused_until.max(now + pause);
+                    }
+                    match lane.finished(in_flight, &answer, Jitter(Duration::ZERO), now) {
                         Verdict::Retry { pending, wait } => {
                             prop_assert!(wait >= Duration::from_secs(1));
                             lane.enqueue(pending, now + wait);
@@ -218,7 +287,38 @@ mod tests {
                 prop_assert_eq!(lane.due.len(), lane.waiting.len());
             }
             prop_assert_eq!(ended.len(), count);
+            // Evenly spaced: no window has more starts than the rate allows, and one.
+            for (at, first) in starts.iter().enumerate() {
+                for (more, last) in starts[at..].iter().enumerate() {
+                    let allowed = rate.map_or(f64::MAX, |rate| last.duration_since(*first).as_secs_f64() * rate + 2.0);
+                    prop_assert!((more as f64) < allowed);
+                }
+            }
         }
+    }
+
+    #[test]
+    fn a_burst_of_a_thousand_is_spread_evenly() {
+        let start = Instant::now();
+        let mut lane = Lane::new(policy(3), usize::MAX, usize::MAX);
+        lane.set_rate(Some(100.0));
+        (0..1000).for_each(|_| lane.enqueue(pending(), start));
+        let (mut now, mut started) = (start, 0);
+        while let Some(wait) = lane.next_due_in(now) {
+            prop_assert_bounded(wait);
+            // Whoever looks is late now and then.
+            now += wait + Duration::from_micros(started % 7 * 300);
+            while lane.start_next(now).is_some() {
+                started += 1;
+            }
+        }
+        assert_eq!(started, 1000);
+        let took = now.duration_since(start).as_secs_f64();
+        assert!((9.9..10.1).contains(&took), "{took}");
+    }
+
+    fn prop_assert_bounded(wait: Duration) {
+        assert!(wait <= Duration::from_millis(10), "{wait:?}");
     }
 
     #[test]

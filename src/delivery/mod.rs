@@ -6,6 +6,7 @@ mod health;
 mod lane;
 mod outcome;
 mod retry;
+mod retry_after;
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,10 +19,11 @@ use uuid::Uuid;
 
 pub use body::{Body, BodyBudget};
 pub use dedupe::Dedupe;
-pub use health::{Health, HealthState, OPEN_AFTER};
+pub use health::{Health, HealthState, OPEN_AFTER, Turn};
 pub use lane::Lane;
-pub use outcome::{Failure, FailureClass, Judgement, MAX_KEPT_BYTES, Outcome, Reason, Response};
+pub use outcome::{Failure, FailureClass, Judgement, MAX_KEPT_BYTES, Outcome, Reason, Rejection, Response};
 pub use retry::{Jitter, RetryPolicy};
+pub use retry_after::{MAX_RETRY_AFTER, clock_skew, retry_after};
 
 use crate::event::{EventKind, IdempotencyKey, SpecId};
 
@@ -192,7 +194,8 @@ impl InFlight {
                 Verdict::DeadLetter(Reason::Exhausted { attempts: self.attempt })
             }
             Judgement::Retry => Verdict::Retry {
-                wait: policy.wait_before_retry(self.attempt, jitter),
+                // The endpoint's own wish makes a wait longer and never shorter.
+                wait: policy.wait_before_retry(self.attempt, jitter).max(outcome.pause().unwrap_or_default()),
                 // The next attempt reads the body back: what waits keeps no bodies in memory.
                 pending: Pending {
                     delivery: self.delivery,

@@ -23,8 +23,17 @@ pub struct Outcome {
     pub resent: bool,
 }
 
+/// A service that answers 2xx and says in the body that it failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// In its own word.
+    pub word: String,
+    /// Whether another attempt may fare better.
+    pub retry: bool,
+}
+
 /// What the endpoint answered.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Response {
     /// The HTTP status.
     pub status: u16,
@@ -34,6 +43,12 @@ pub struct Response {
     pub body: String,
     /// For a redirect: the host it points to.
     pub location_host: Option<String>,
+    /// How long it wants to be left alone, at most [`MAX_RETRY_AFTER`](super::MAX_RETRY_AFTER).
+    pub retry_after: Option<Duration>,
+    /// How far its clock is off ours, in seconds; ahead is positive.
+    pub clock_skew: Option<i64>,
+    /// Why a 2xx is none, by the rules of the service whose format was sent.
+    pub rejection: Option<Rejection>,
 }
 
 /// Why no answer came.
@@ -60,6 +75,8 @@ named! {
         Dns = "dns",
         /// No connection, or it broke.
         Connection = "connection",
+        /// The proxy did not do its part: the endpoint was never asked.
+        Proxy = "proxy",
         /// TLS could not be agreed on, or the certificate is not good.
         Tls = "tls",
         /// What came back is no HTTP.
@@ -101,6 +118,13 @@ pub enum Reason {
         /// Where it pointed, without path.
         host: Option<String>,
     },
+    /// The service answered 2xx and said in the body that it did not take it.
+    Rejected {
+        /// The HTTP status.
+        status: u16,
+        /// The service's own word.
+        word: String,
+    },
     /// Newer deliveries pushed it out: more than `max_pending` of its subscription were pending.
     SpoolSaturated,
 }
@@ -115,6 +139,9 @@ impl fmt::Display for Reason {
                 write!(f, "the endpoint redirects to {host} (status {status})")
             }
             Self::Redirected { status, host: None } => write!(f, "the endpoint redirects (status {status})"),
+            Self::Rejected { status, word } => {
+                write!(f, "the service answered {status} and said that it failed: {word}")
+            }
             Self::SpoolSaturated => f.write_str(
                 "dropped: more deliveries of its subscription were pending than max_pending allows",
             ),
@@ -144,6 +171,9 @@ impl Reason {
             Self::Redirected { .. } => {
                 "redirects are not followed: set the subscription's url to the final address, then replay"
             }
+            Self::Rejected { .. } => {
+                "the service does not take this message: look up its word, correct the subscription's url or format, then replay"
+            }
             Self::SpoolSaturated => {
                 "the endpoint is down or too slow for what happens: mend it or raise max_pending, then replay"
             }
@@ -157,7 +187,13 @@ impl Outcome {
         match &self.result {
             Err(_) => Judgement::Retry,
             Ok(response) => match response.status {
-                200..=299 => Judgement::Delivered,
+                status @ 200..=299 => match &response.rejection {
+                    None => Judgement::Delivered,
+                    Some(Rejection { retry: true, .. }) => Judgement::Retry,
+                    Some(Rejection { word, .. }) => {
+                        Judgement::Terminal(Reason::Rejected { status, word: word.clone() })
+                    }
+                },
                 429 | 500..=599 => Judgement::Retry,
                 status @ 300..=399 => {
                     Judgement::Terminal(Reason::Redirected { status, host: response.location_host.clone() })
@@ -165,6 +201,12 @@ impl Outcome {
                 status => Judgement::Terminal(Reason::Refused { status }),
             },
         }
+    }
+
+    /// How long the endpoint wants to be left alone, where it may ask for that (contract section 5): 429 and 503.
+    pub fn pause(&self) -> Option<Duration> {
+        let response = self.result.as_ref().ok()?;
+        response.retry_after.filter(|_| matches!(response.status, 429 | 503))
     }
 
     /// The status, where there was an answer.
@@ -175,6 +217,9 @@ impl Outcome {
     /// In a few words: `200`, or `timeout: no answer within 5000 ms`.
     pub fn summary(&self) -> String {
         match &self.result {
+            Ok(Response { status, rejection: Some(Rejection { word, .. }), .. }) => {
+                format!("status {status}, and the service said: {word}")
+            }
             Ok(response) => format!("status {}", response.status),
             Err(failure) => failure.to_string(),
         }
@@ -188,7 +233,7 @@ mod tests {
     #[test]
     fn every_status_has_one_meaning() {
         let judge = |status| {
-            let response = Response { status, headers: vec![], body: String::new(), location_host: None };
+            let response = Response { status, ..Response::default() };
             Outcome { result: Ok(response), latency: Duration::ZERO, resent: false }.judge()
         };
         for status in 100..=999 {
@@ -199,6 +244,24 @@ mod tests {
                 _ => Judgement::Terminal(Reason::Refused { status }),
             };
             assert_eq!(judge(status), expected);
+        }
+    }
+
+    #[test]
+    fn a_service_that_says_it_failed_is_believed_and_only_429_and_503_may_ask_for_a_pause() {
+        let judge = |retry| {
+            let rejection = Some(Rejection { word: "invalid_payload".to_owned(), retry });
+            let response = Response { status: 200, rejection, ..Response::default() };
+            Outcome { result: Ok(response), latency: Duration::ZERO, resent: false }.judge()
+        };
+        assert_eq!(judge(true), Judgement::Retry);
+        let word = "invalid_payload".to_owned();
+        assert_eq!(judge(false), Judgement::Terminal(Reason::Rejected { status: 200, word }));
+        for (status, pauses) in [(429, true), (503, true), (500, false), (200, false), (301, false)] {
+            let retry_after = Some(Duration::from_secs(9));
+            let response = Response { status, retry_after, ..Response::default() };
+            let outcome = Outcome { result: Ok(response), latency: Duration::ZERO, resent: false };
+            assert_eq!(outcome.pause().is_some(), pauses, "{status}");
         }
     }
 }

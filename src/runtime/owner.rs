@@ -1,6 +1,5 @@
 //! One run of the actors by the process that owns the spool, from start to drain, panic, or failure to start.
 
-use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,19 +8,18 @@ use actix::{Actor as _, Addr};
 use actix_rt::time::timeout;
 use actix_rt::{Arbiter, System};
 use futures_util::future::{Either, select};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use super::block::block_on;
 use super::{Current, Drained, Mode, Setting, StartError};
 use crate::actors::{
-    Alarm, AlarmBell, Close, CloseLedger, ConfigureStore, Door, EmitError, Entry, Ledger, Limits,
+    Alarm, AlarmBell, Close, CloseLedger, ConfigureStore, Door, EmitError, Entry, Ledger, Permits,
     Reconfigure, ReloadReply, Role, Router, Settings, take_inbox_in,
 };
 use crate::config::{Config, Loaded, Problem, Report, WatchFrom};
 use crate::control::Server;
-use crate::delivery::{Dedupe, SubscriptionId};
-use crate::http::Tls;
-use crate::store::{Recovered, Store, Unfinished};
+use crate::http::TlsSettings;
+use crate::store::{Recovered, Store};
 use crate::watch::{Fate, Watch};
 
 /// How long the spool may take to accept what the watcher found.
@@ -38,11 +36,11 @@ pub(super) enum Ended {
 }
 
 /// Runs the actors on this thread, and the Ledger on one of its own.
-pub(super) fn run(setting: &Arc<Setting>, (store, mut recovered): (Store, Recovered)) -> Ended {
+pub(super) fn run(setting: &Arc<Setting>, (store, recovered): (Store, Recovered)) -> Ended {
     System::new().block_on(async move {
         let (alarm, mut bell) = Alarm::new();
         let ledger_thread = Arbiter::new();
-        let (its_alarm, healths) = (alarm.clone(), std::mem::take(&mut recovered.healths));
+        let (its_alarm, healths) = (alarm.clone(), recovered.healths.clone());
         let ledger = Ledger::start_in_arbiter(&ledger_thread.handle(), move |_| {
             Ledger::new(store, healths, its_alarm)
         });
@@ -139,37 +137,32 @@ struct Started {
 
 /// What all subscriptions share, from one config to the next where it is the same.
 struct Equipment {
-    tls: Tls,
-    permits: Arc<Semaphore>,
+    tls: TlsSettings,
+    permits: Arc<Permits>,
     max_concurrency: usize,
 }
 
 impl Equipment {
-    fn new(config: &Config) -> Result<Self, StartError> {
+    fn new(config: &Config) -> Self {
         let max_concurrency = config.max_concurrency;
-        let permits = Arc::new(Semaphore::new(max_concurrency));
-        let mut equipment = Self { tls: Tls::none(), permits, max_concurrency };
-        equipment.refit(config)?;
-        Ok(equipment)
+        Self {
+            tls: TlsSettings::default(),
+            permits: Arc::new(Permits::new(max_concurrency)),
+            max_concurrency,
+        }
     }
 
     /// Fits another config; what is under way goes on with what it has.
-    fn refit(&mut self, config: &Config) -> Result<(), StartError> {
-        let active = config.subscriptions.iter().filter(|entry| entry.active);
-        let needs_tls = active.filter_map(|entry| entry.endpoint.as_ref()).any(|endpoint| endpoint.is_tls());
-        if needs_tls && !self.tls.is_on() {
-            self.tls = Tls::system()?;
-        }
+    fn refit(&mut self, config: &Config) {
         if config.max_concurrency != self.max_concurrency {
             self.max_concurrency = config.max_concurrency;
-            self.permits = Arc::new(Semaphore::new(config.max_concurrency));
+            self.permits = Arc::new(Permits::new(config.max_concurrency));
         }
-        Ok(())
     }
 
     /// Each config entry, with all that its Subscription needs.
-    fn entries(&self, config: &Config, current: &Current) -> Result<Vec<Entry>, StartError> {
-        let limits = Limits { max_concurrency: config.max_concurrency, max_pending: config.max_pending };
+    fn entries(&mut self, config: &Config, current: &Current) -> Result<Vec<Entry>, StartError> {
+        let environment = current.environment.with_file(config.env_file.as_deref());
         let mut entries = Vec::new();
         for entry in &config.subscriptions {
             let settings = match (entry.active, &entry.endpoint) {
@@ -178,10 +171,11 @@ impl Equipment {
                 (true, Some(endpoint)) => Some(Settings {
                     config: Arc::new(entry.clone()),
                     endpoint: endpoint.clone(),
-                    environment: current.environment.clone(),
-                    tls: self.tls.clone(),
+                    environment: environment.clone(),
+                    // Built only where it is needed: reading the system's roots takes time and memory.
+                    tls: endpoint.is_tls().then(|| self.tls.of(&entry.tls_files)).transpose()?,
                     permits: self.permits.clone(),
-                    limits,
+                    max_pending: config.max_pending,
                 }),
             };
             let role = match (entry.active, entry.dry_run) {
@@ -203,18 +197,9 @@ fn start_actors(
     alarm: &Alarm,
 ) -> Result<Started, StartError> {
     let config = current.config();
-    let equipment = Equipment::new(&config)?;
+    let mut equipment = Equipment::new(&config);
     let entries = equipment.entries(&config, current)?;
-    let mut known = Dedupe::new(config.dedupe_window);
-    for (key, at) in recovered.known {
-        known.remember(key, at);
-    }
-    let mut unfinished: HashMap<SubscriptionId, Vec<Unfinished>> = HashMap::new();
-    for delivery in recovered.unfinished {
-        unfinished.entry(delivery.delivery.subscription.clone()).or_default().push(delivery);
-    }
-    let (ledger, runs) = (ledger.clone(), recovered.runs);
-    let router = Router::new(entries, unfinished, ledger.clone(), known, runs, config.clone(), alarm.clone());
+    let router = Router::new(entries, recovered, ledger.clone(), config.clone(), alarm.clone());
     let router = router.start();
     let (door, reloads) = Door::new(router, ledger.clone(), &config.repo, config.store_options());
     Ok(Started { door, reloads, equipment })
@@ -263,8 +248,8 @@ async fn reload(
     };
     let report = loaded.report();
     let Some(config) = loaded.config else { return report };
-    let entries = equipment.refit(&config).and_then(|()| equipment.entries(&config, current));
-    let entries = match entries {
+    equipment.refit(&config);
+    let entries = match equipment.entries(&config, current) {
         Ok(entries) => entries,
         Err(error) => return refused(&error),
     };

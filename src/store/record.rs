@@ -45,7 +45,10 @@ impl From<&Reason> for FinalState {
     fn from(reason: &Reason) -> Self {
         match reason {
             Reason::SpoolSaturated => Self::Dropped,
-            Reason::Exhausted { .. } | Reason::Refused { .. } | Reason::Redirected { .. } => Self::DeadLetter,
+            Reason::Exhausted { .. }
+            | Reason::Refused { .. }
+            | Reason::Redirected { .. }
+            | Reason::Rejected { .. } => Self::DeadLetter,
         }
     }
 }

@@ -55,7 +55,6 @@ fn check_tells_every_error_at_once_with_its_place() {
             "http:// sends the payload in the clear",
             "the environment variable NOT_THERE is not set",
             "unknown stage `Deploy`",
-            "this version does not support `format` yet",
         ],
     );
     assert!(!human.stderr.contains("canary"), "{human:?}");

@@ -1,12 +1,16 @@
 //! One HTTP request through awc: verified TLS, no redirects, one deadline, a bounded answer. Knows no actors.
 
+mod dial;
+mod proxy;
+mod tls;
+
+use std::borrow::Cow;
 use std::io;
 use std::time::{Duration, Instant};
 
-use actix_rt::net::TcpStream;
 use actix_rt::time::timeout;
-use actix_service::ServiceExt as _;
-use actix_tls::connect::Connection;
+use actix_service::fn_service;
+use actix_tls::connect::{ConnectInfo, Connection};
 use awc::error::{ConnectError, SendRequestError};
 use awc::http::{Uri, Version, header};
 use awc::{ClientResponse, Connector};
@@ -14,10 +18,23 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode, SslVersion};
 
-use crate::delivery::{Failure, FailureClass, MAX_KEPT_BYTES, Outcome, Response};
+use crate::clock;
+use crate::delivery::{Failure, FailureClass, MAX_KEPT_BYTES, Outcome, Response, clock_skew, retry_after};
+use crate::event::printable;
 use crate::secret::Endpoint;
+use dial::ProxyFailure;
+pub use proxy::{InvalidProxy, Proxy};
+pub use tls::{Tls, TlsError, TlsFiles, TlsSettings};
+
+// OpenSSL's own numbers (x509_vfy.h), which are part of its interface.
+const X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT: i32 = 2;
+const X509_V_ERR_CERT_HAS_EXPIRED: i32 = 10;
+const X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT: i32 = 18;
+const X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN: i32 = 19;
+const X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY: i32 = 20;
+const X509_V_ERR_HOSTNAME_MISMATCH: i32 = 62;
+const X509_V_ERR_IP_ADDRESS_MISMATCH: i32 = 64;
 
 /// Most bytes of an answer's body that are read; a longer one costs its connection.
 const MAX_READ_BYTES: usize = 64 * 1024;
@@ -32,45 +49,20 @@ const KEPT_HEADERS: [header::HeaderName; 6] = [
     header::LOCATION,
 ];
 
-/// TLS could not be set up.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot set up TLS: {0}")]
-pub struct TlsError(#[from] openssl::error::ErrorStack);
-
-/// What TLS needs: read once, shared by all clients, on any thread.
-#[derive(Clone)]
-pub struct Tls(Option<SslConnector>);
-
-impl Tls {
-    /// For clients that speak to no `https` endpoint: costs nothing.
-    pub fn none() -> Self {
-        Self(None)
-    }
-
-    /// With the system's trust roots; reading them costs tens of milliseconds and megabytes.
-    ///
-    /// # Errors
-    /// OpenSSL or the system's trust roots are not usable.
-    pub fn system() -> Result<Self, TlsError> {
-        tls_connector().map(|connector| Self(Some(connector)))
-    }
-
-    /// Whether `https` endpoints can be reached with it.
-    pub fn is_on(&self) -> bool {
-        self.0.is_some()
-    }
-}
-
 /// Sends requests on one arbiter; cheap to clone, its connections are kept alive.
 #[derive(Clone)]
-pub struct Client(awc::Client);
+pub struct Client {
+    client: awc::Client,
+    tls: Option<Tls>,
+    proxy: Option<Proxy>,
+}
 
 /// One request.
 pub struct Request<'a> {
     /// Where to.
     pub endpoint: &'a Endpoint,
     /// Names in lower case.
-    pub headers: &'a [(&'static str, String)],
+    pub headers: &'a [(Cow<'static, str>, String)],
     /// The body, as it is.
     pub body: Bytes,
     /// From DNS to the last byte read.
@@ -78,20 +70,22 @@ pub struct Request<'a> {
 }
 
 impl Client {
-    /// A client for the arbiter it is made on.
-    pub fn new(tls: &Tls) -> Self {
-        // awc leaves Nagle's algorithm on, which delays large bodies by a delayed acknowledgement.
-        let tcp = actix_tls::connect::Connector::new(actix_tls::connect::Resolver::default()).service().map(
-            |connection: Connection<Uri, TcpStream>| {
-                if let Err(error) = connection.io_ref().set_nodelay(true) {
-                    log::debug!("TCP_NODELAY not set: {error}");
-                }
-                connection
-            },
-        );
+    /// A client for the arbiter it is made on: with `tls` where its endpoint needs it, through `proxy` where there is one.
+    pub fn new(tls: Option<Tls>, proxy: Option<Proxy>) -> Self {
+        let through = proxy.clone();
+        let tcp = fn_service(move |request: ConnectInfo<Uri>| {
+            let through = through.clone();
+            async move {
+                let uri = request.request().clone();
+                let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+                let host = uri.host().unwrap_or_default();
+                let stream = dial::dial(host, port, through.as_ref()).await?;
+                Ok::<_, actix_tls::connect::ConnectError>(Connection::new(uri, stream))
+            }
+        });
         let mut connector = Connector::new().connector(tcp);
-        if let Tls(Some(tls)) = tls {
-            connector = connector.openssl(tls.clone());
+        if let Some(tls) = &tls {
+            connector = connector.openssl(tls.connector.clone());
         }
         // Our own deadline holds over all of it, and our own permits bound the connections: awc's limits, which
         // are shared by all hosts, stay out of the way.
@@ -104,7 +98,12 @@ impl Client {
             .no_default_headers()
             .max_http_version(Version::HTTP_11)
             .finish();
-        Self(client)
+        Self { client, tls, proxy }
+    }
+
+    /// Whether a client made with these would be the same: then its connections can be used on.
+    pub fn is_with(&self, tls: Option<&Tls>, proxy: Option<&Proxy>) -> bool {
+        self.tls.as_ref() == tls && self.proxy.as_ref() == proxy
     }
 
     /// Sends one request. Never takes longer than its timeout; a failure is an outcome like any other.
@@ -121,7 +120,7 @@ impl Client {
             }
         };
         let result = match timeout(request.timeout, exchange).await {
-            Ok(result) => result.map_err(|error| failure(&error, request.endpoint.is_tls())),
+            Ok(result) => result.map_err(|error| self.failure(&error, request.endpoint)),
             Err(_) => Err(Failure {
                 class: FailureClass::Timeout,
                 message: format!("no complete answer within {} ms", request.timeout.as_millis()),
@@ -135,9 +134,9 @@ impl Client {
         let authorization = authorization(&url);
         // Fails only for URLs that cannot have userinfo, and those have none to remove.
         let _ = url.set_username("").and_then(|()| url.set_password(None));
-        let mut building = self.0.post(url.as_str());
+        let mut building = self.client.post(url.as_str());
         for (name, value) in request.headers {
-            building = building.insert_header((*name, value.as_str()));
+            building = building.insert_header((name.as_ref(), value.as_str()));
         }
         if let Some(value) = authorization {
             building = building.insert_header((header::AUTHORIZATION, value));
@@ -148,27 +147,9 @@ impl Client {
     }
 }
 
-/// TLS 1.2 or later, HTTP/1.1, certificates verified against the system's trust roots.
-fn tls_connector() -> Result<SslConnector, TlsError> {
-    let mut builder = SslConnector::builder(SslMethod::tls_client())?;
-    builder.set_min_proto_version(Some(SslVersion::TLS1_2))?;
-    builder.set_verify(SslVerifyMode::PEER);
-    builder.set_alpn_protos(b"\x08http/1.1")?;
-    // A vendored OpenSSL does not know where this system keeps its roots.
-    let roots = openssl_probe::probe();
-    if let Some(file) = &roots.cert_file {
-        builder.set_ca_file(file)?;
-    }
-    for dir in &roots.cert_dir {
-        builder.load_verify_locations(None, Some(dir))?;
-    }
-    Ok(builder.build())
-}
-
 /// `Basic …` of the URL's userinfo, which must not stand in the request line.
 fn authorization(url: &url::Url) -> Option<String> {
-    let decode = |text: &str| percent_decoded(text);
-    let (user, password) = (decode(url.username()), url.password().map(decode));
+    let (user, password) = (percent_decoded(url.username()), url.password().map(percent_decoded));
     (!user.is_empty() || password.is_some())
         .then(|| format!("Basic {}", STANDARD.encode(format!("{user}:{}", password.unwrap_or_default()))))
 }
@@ -243,7 +224,17 @@ fn response<S>(answer: &ClientResponse<S>, body: &[u8]) -> Response {
             Some((name.as_str().to_owned(), value))
         })
         .collect();
-    Response { status: answer.status().as_u16(), headers, body: shown(body), location_host }
+    let text = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
+    let now = clock::now();
+    Response {
+        status: answer.status().as_u16(),
+        headers,
+        body: shown(body),
+        location_host,
+        retry_after: text(header::RETRY_AFTER).and_then(|value| retry_after(value, now)),
+        clock_skew: text(header::DATE).and_then(|value| clock_skew(value, now)),
+        rejection: None,
+    }
 }
 
 /// A body for the evidence: text, without control characters, a mark where cut.
@@ -254,38 +245,79 @@ fn shown(body: &[u8]) -> String {
     text.chars().map(printable).chain(cut.then_some('…')).collect()
 }
 
-/// What an error of awc means, by its type. Texts of awc may hold the URL and are not used.
-fn failure(error: &SendRequestError, tls: bool) -> Failure {
-    let (class, message) = match error {
-        SendRequestError::Connect(error) => connect_failure(error, tls),
-        SendRequestError::Send(error) => {
-            (FailureClass::Connection, format!("the connection broke: {}", error.kind()))
+impl Client {
+    /// What an error of awc means, by its type. Texts of awc may hold the URL and are not used.
+    fn failure(&self, error: &SendRequestError, endpoint: &Endpoint) -> Failure {
+        let (class, message) = match error {
+            SendRequestError::Connect(error) => self.connect_failure(error, endpoint),
+            SendRequestError::Send(error) => self.io_failure(error, endpoint, "the connection broke"),
+            SendRequestError::Response(_) | SendRequestError::H2(_) => {
+                (FailureClass::Protocol, "what came back is not HTTP/1.1".to_owned())
+            }
+            SendRequestError::Timeout => (FailureClass::Timeout, "no answer in time".to_owned()),
+            _ => (FailureClass::Protocol, "the request could not be made".to_owned()),
+        };
+        Failure { class, message }
+    }
+
+    fn connect_failure(&self, error: &ConnectError, endpoint: &Endpoint) -> (FailureClass, String) {
+        match error {
+            ConnectError::Resolver(_) | ConnectError::NoRecords | ConnectError::Unresolved => {
+                (FailureClass::Dns, "the host name does not resolve".to_owned())
+            }
+            ConnectError::Io(error) => self.io_failure(error, endpoint, "cannot connect"),
+            ConnectError::SslError(error) => (FailureClass::Tls, format!("TLS handshake failed: {error}")),
+            ConnectError::SslIsNotSupported => (FailureClass::Tls, "TLS was not set up".to_owned()),
+            ConnectError::Timeout => (FailureClass::Timeout, "no connection in time".to_owned()),
+            ConnectError::Disconnected => {
+                (FailureClass::Connection, "the endpoint closed the connection without an answer".to_owned())
+            }
+            _ => (FailureClass::Connection, "cannot connect".to_owned()),
         }
-        SendRequestError::Response(_) | SendRequestError::H2(_) => {
-            (FailureClass::Protocol, "what came back is not HTTP/1.1".to_owned())
+    }
+
+    fn io_failure(&self, error: &io::Error, endpoint: &Endpoint, what: &str) -> (FailureClass, String) {
+        let proxy = error.get_ref().and_then(|inner| inner.downcast_ref::<ProxyFailure>());
+        if let Some(failure) = proxy {
+            return (FailureClass::Proxy, failure.to_string());
         }
-        SendRequestError::Timeout => (FailureClass::Timeout, "no answer in time".to_owned()),
-        _ => (FailureClass::Protocol, "the request could not be made".to_owned()),
-    };
-    Failure { class, message }
+        // A failed handshake is an I/O error that no system call made.
+        let is_tls =
+            endpoint.is_tls() && error.raw_os_error().is_none() && error.kind() == io::ErrorKind::Other;
+        if !is_tls {
+            return (FailureClass::Connection, format!("{what}: {}", error.kind()));
+        }
+        let rejection = self.tls.as_ref().and_then(|tls| tls.take_rejection(endpoint.host()));
+        let message = match rejection.map(|reason| (reason, reason.as_raw())) {
+            Some((_, X509_V_ERR_CERT_HAS_EXPIRED)) => "its certificate has expired: renew it".to_owned(),
+            Some((_, X509_V_ERR_HOSTNAME_MISMATCH | X509_V_ERR_IP_ADDRESS_MISMATCH)) => format!(
+                "its certificate is not for {}: correct the url, or have it issued for that name",
+                endpoint.host()
+            ),
+            Some((
+                reason,
+                X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT
+                | X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN
+                | X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY
+                | X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT,
+            )) => format!(
+                "its certificate is signed by nobody who is trusted here ({}): give its CA as ca_file",
+                reason.error_string()
+            ),
+            Some((reason, _)) => format!("its certificate is refused: {}", reason.error_string()),
+            None => format!("TLS failed: {}", alert_in_words(&error.to_string())),
+        };
+        (FailureClass::Tls, message)
+    }
 }
 
-fn connect_failure(error: &ConnectError, tls: bool) -> (FailureClass, String) {
-    match error {
-        ConnectError::Resolver(_) | ConnectError::NoRecords | ConnectError::Unresolved => {
-            (FailureClass::Dns, "the host name does not resolve".to_owned())
+/// OpenSSL's words about an alert that the endpoint sent, and what to do where that is known.
+fn alert_in_words(text: &str) -> String {
+    let text = printable(text, 300);
+    match text.contains("certificate required") || text.contains("bad certificate") {
+        true => {
+            format!("{text}: it asks for a client certificate; give client_cert_file and client_key_file")
         }
-        // awc gives a failed handshake as an I/O error that no system call made.
-        ConnectError::Io(error) if tls && error.raw_os_error().is_none() => {
-            (FailureClass::Tls, format!("TLS handshake failed: {error}"))
-        }
-        ConnectError::SslError(error) => (FailureClass::Tls, format!("TLS handshake failed: {error}")),
-        ConnectError::SslIsNotSupported => (FailureClass::Tls, "TLS was not set up".to_owned()),
-        ConnectError::Io(error) => (FailureClass::Connection, format!("cannot connect: {}", error.kind())),
-        ConnectError::Timeout => (FailureClass::Timeout, "no connection in time".to_owned()),
-        ConnectError::Disconnected => {
-            (FailureClass::Connection, "the endpoint closed the connection without an answer".to_owned())
-        }
-        _ => (FailureClass::Connection, "cannot connect".to_owned()),
+        false => text,
     }
 }

@@ -1,0 +1,33 @@
+//! `spec-notify secret new`: a good signing secret.
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::render::{Screen, Tone};
+use super::{Exit, Failure};
+use crate::secret::Secret;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  export SPECKIT_WEBHOOK_SECRET=\"$(spec-notify secret new)\"")]
+pub(super) struct Options {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Print a new secret of 32 random bytes, in the form that off-the-shelf verifiers take
+    New,
+}
+
+pub(super) fn run(options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
+    let What::New = options.what;
+    let secret = Secret::generate().map_err(Failure::failed)?;
+    match screen.is_json() {
+        true => screen.value(&json!({"secret": secret.as_str()})),
+        false => screen.line(Tone::Plain, secret.as_str()),
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,209 @@
+//! What TLS needs for one trust setting: verified certificates, extra roots, a client certificate. Read once, shared.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use openssl::error::ErrorStack;
+use openssl::pkey::PKey;
+use openssl::sha::Sha256;
+use openssl::ssl::{NameType, SslConnector, SslMethod, SslRef, SslVerifyMode, SslVersion};
+use openssl::x509::store::X509StoreBuilderRef;
+use openssl::x509::{X509, X509StoreContext, X509VerifyResult};
+use zeroize::Zeroizing;
+
+/// TLS could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// OpenSSL or the system's trust roots are not usable.
+    #[error("cannot set up TLS: {0}")]
+    OpenSsl(#[from] ErrorStack),
+    /// A file of the config cannot be read.
+    #[error("{}: {error}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A file of the config is not what it should be.
+    #[error("{} holds no {what} in PEM form that OpenSSL can use", path.display())]
+    Malformed {
+        /// Which.
+        path: PathBuf,
+        /// What it should hold.
+        what: &'static str,
+    },
+    /// Key and certificate are not of one pair.
+    #[error("{} is not the key of the certificate", .0.display())]
+    Mismatch(PathBuf),
+}
+
+/// Where a subscription's trust settings are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// `ca_file`: extra trust roots.
+    pub ca: Option<PathBuf>,
+    /// `client_cert_file` and `client_key_file`.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
+/// The files' content.
+struct Material {
+    ca: Option<(PathBuf, Vec<u8>)>,
+    client: Option<[(PathBuf, Zeroizing<Vec<u8>>); 2]>,
+}
+
+/// Tells trust settings apart by what their files hold.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Digest([u8; 32]);
+
+/// Ready to connect with. Cheap to clone, on any thread.
+#[derive(Clone)]
+pub struct Tls {
+    pub(super) connector: SslConnector,
+    digest: Digest,
+    rejected: Rejected,
+}
+
+/// Why the certificate of a host was last refused, by name: the HTTP client's own error has lost it.
+type Rejected = Arc<Mutex<HashMap<String, X509VerifyResult>>>;
+
+/// Every trust setting in use, each read once.
+#[derive(Default)]
+pub struct TlsSettings(HashMap<Digest, Tls>);
+
+impl TlsSettings {
+    /// The setting of these files as they are now.
+    ///
+    /// # Errors
+    /// A file cannot be read or does not hold what it should, or OpenSSL is not usable.
+    pub fn of(&mut self, files: &TlsFiles) -> Result<Tls, TlsError> {
+        let material = Material::read(files)?;
+        let digest = material.digest();
+        if let Some(tls) = self.0.get(&digest) {
+            return Ok(tls.clone());
+        }
+        let tls = Tls::new(&material, digest)?;
+        self.0.insert(digest, tls.clone());
+        Ok(tls)
+    }
+}
+
+impl TlsFiles {
+    /// Whether all files hold what they should.
+    ///
+    /// # Errors
+    /// As [`TlsSettings::of`].
+    pub fn check(&self) -> Result<(), TlsError> {
+        if *self == Self::default() {
+            return Ok(());
+        }
+        let material = Material::read(self)?;
+        let mut builder = SslConnector::builder(SslMethod::tls_client())?;
+        material.install(&mut builder)
+    }
+}
+
+impl Material {
+    fn read(files: &TlsFiles) -> Result<Self, TlsError> {
+        let read =
+            |path: &Path| fs::read(path).map_err(|error| TlsError::Read { path: path.to_owned(), error });
+        let ca = files.ca.as_ref().map(|path| Ok::<_, TlsError>((path.clone(), read(path)?))).transpose()?;
+        let client = files.client.as_ref().map(|(certificate, key)| {
+            let both = [
+                (certificate.clone(), Zeroizing::new(read(certificate)?)),
+                (key.clone(), Zeroizing::new(read(key)?)),
+            ];
+            Ok::<_, TlsError>(both)
+        });
+        Ok(Self { ca, client: client.transpose()? })
+    }
+
+    fn digest(&self) -> Digest {
+        let mut hash = Sha256::new();
+        let ca = self.ca.iter().map(|(_, content)| content.as_slice());
+        let client = self.client.iter().flatten().map(|(_, content)| content.as_slice());
+        for (part, content) in (0u8..).zip(ca).chain((1u8..).zip(client)) {
+            hash.update(&[part]);
+            hash.update(&content.len().to_be_bytes());
+            hash.update(content);
+        }
+        Digest(hash.finish())
+    }
+
+    fn install(&self, builder: &mut openssl::ssl::SslConnectorBuilder) -> Result<(), TlsError> {
+        if let Some((path, pem)) = &self.ca {
+            let malformed = || TlsError::Malformed { path: path.clone(), what: "certificate" };
+            let roots = X509::stack_from_pem(pem).map_err(|_| malformed())?;
+            if roots.is_empty() {
+                return Err(malformed());
+            }
+            add_roots(builder.cert_store_mut(), roots)?;
+        }
+        if let Some([(certificate_path, certificate), (key_path, key)]) = &self.client {
+            let malformed = |path: &PathBuf, what| TlsError::Malformed { path: path.clone(), what };
+            let mut chain = X509::stack_from_pem(certificate)
+                .map_err(|_| malformed(certificate_path, "certificate"))?
+                .into_iter();
+            let own = chain.next().ok_or_else(|| malformed(certificate_path, "certificate"))?;
+            let key = PKey::private_key_from_pem(key).map_err(|_| malformed(key_path, "unencrypted key"))?;
+            builder.set_certificate(&own)?;
+            for further in chain {
+                builder.add_extra_chain_cert(further)?;
+            }
+            builder.set_private_key(&key).map_err(|_| TlsError::Mismatch(key_path.clone()))?;
+            builder.check_private_key().map_err(|_| TlsError::Mismatch(key_path.clone()))?;
+        }
+        Ok(())
+    }
+}
+
+fn add_roots(store: &mut X509StoreBuilderRef, roots: Vec<X509>) -> Result<(), ErrorStack> {
+    roots.into_iter().try_for_each(|root| store.add_cert(root))
+}
+
+impl Tls {
+    /// TLS 1.2 or later, HTTP/1.1, certificates verified against the system's trust roots and the files'.
+    fn new(material: &Material, digest: Digest) -> Result<Self, TlsError> {
+        let mut builder = SslConnector::builder(SslMethod::tls_client())?;
+        builder.set_min_proto_version(Some(SslVersion::TLS1_2))?;
+        builder.set_alpn_protos(b"\x08http/1.1")?;
+        // A vendored OpenSSL does not know where this system keeps its roots.
+        let roots = openssl_probe::probe();
+        if let Some(file) = &roots.cert_file {
+            builder.set_ca_file(file)?;
+        }
+        for dir in &roots.cert_dir {
+            builder.load_verify_locations(None, Some(dir))?;
+        }
+        material.install(&mut builder)?;
+        let rejected = Rejected::default();
+        let noted = rejected.clone();
+        builder.set_verify_callback(SslVerifyMode::PEER, move |is_good, context| {
+            if !is_good && let Ok(ssl) = X509StoreContext::ssl_idx() {
+                let host = context.ex_data(ssl).and_then(|ssl: &SslRef| ssl.servername(NameType::HOST_NAME));
+                let host = host.unwrap_or_default().to_owned();
+                noted.lock().unwrap_or_else(PoisonError::into_inner).insert(host, context.error());
+            }
+            is_good
+        });
+        Ok(Self { connector: builder.build(), digest, rejected })
+    }
+
+    /// Why the certificate of `host` was refused, if it just was; what is asked for once is forgotten.
+    pub(super) fn take_rejection(&self, host: &str) -> Option<X509VerifyResult> {
+        let mut rejected = self.rejected.lock().unwrap_or_else(PoisonError::into_inner);
+        // Addresses are not named in the handshake.
+        rejected.remove(host).or_else(|| rejected.remove(""))
+    }
+}
+
+/// Whether they trust the same and show the same.
+impl PartialEq for Tls {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+}
