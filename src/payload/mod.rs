@@ -1,4 +1,16 @@
-//! The `spec-kit` body of an event, made once when it is accepted.
+//! The body of an event: `spec-kit`, made once when it is accepted, and from it what other services understand.
+
+mod cloudevents;
+mod cut;
+mod discord;
+mod format;
+mod slack;
+mod summary;
+mod teams;
+#[cfg(test)]
+mod tests;
+
+pub use format::{Format, Rejection};
 
 use bytes::Bytes;
 use serde_json::json;

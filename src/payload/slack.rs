@@ -1,0 +1,85 @@
+//! An event as a message of a Slack incoming webhook.
+//!
+//! Limits as Slack documents them for Block Kit: 150 characters of a header, 3,000 of a section's text, 2,000 of a field, 10
+//! fields, 50 blocks. The colour is that of an attachment: blocks have none.
+
+use serde_json::{Value, json};
+
+use super::cut::{Spelling, bullet, bullet_code, utf16};
+use super::summary::{Summary, Tone};
+
+const HEADER: usize = 150;
+const SECTION: usize = 3000;
+const FIELD: usize = 1000;
+const ITEMS: usize = 15;
+
+const TEXT: Spelling = Spelling { escape: entity, width: utf16 };
+const CODE: Spelling = Spelling { escape: entity_in_code, width: utf16 };
+
+/// The message.
+pub(super) fn message(summary: &Summary) -> Value {
+    let mut attachment = json!({"blocks": details(summary)});
+    if let Some(colour) = colour(summary.tone) {
+        attachment["color"] = colour.into();
+    }
+    let headline = TEXT.fit(&summary.headline, HEADER);
+    json!({
+        "text": headline,
+        "blocks": [{"type": "header", "text": plain(&headline)}],
+        "attachments": [attachment],
+    })
+}
+
+fn details(summary: &Summary) -> Vec<Value> {
+    let fact = |(name, value): &(&str, String)| plain(&format!("{name}: {}", TEXT.fit(value, FIELD)));
+    let facts: Vec<Value> = summary.facts.iter().map(fact).collect();
+    let mut blocks = vec![json!({"type": "section", "fields": facts})];
+    for (name, items) in &summary.lists {
+        let lines = TEXT.lines(items, ITEMS, SECTION, bullet).join("\n");
+        blocks.push(section(&markup(&format!("*{name}*"))));
+        blocks.push(section(&plain(&lines)));
+    }
+    let lines = CODE.lines(&summary.evidence, ITEMS, SECTION - "*Evidence*\n".len(), bullet_code).join("\n");
+    if !lines.is_empty() {
+        blocks.push(section(&markup(&format!("*Evidence*\n{lines}"))));
+    }
+    blocks
+}
+
+fn section(text: &Value) -> Value {
+    json!({"type": "section", "text": text})
+}
+
+/// Text in which Slack looks for no markup.
+fn plain(text: &str) -> Value {
+    json!({"type": "plain_text", "text": text, "emoji": false})
+}
+
+/// Text with Slack's markup; `verbatim` keeps it from making links of what looks like one.
+fn markup(text: &str) -> Value {
+    json!({"type": "mrkdwn", "text": text, "verbatim": true})
+}
+
+fn colour(tone: Tone) -> Option<&'static str> {
+    match tone {
+        Tone::Success => Some("#2eb67d"),
+        Tone::Failure => Some("#e01e5a"),
+        Tone::Halt => Some("#ecb22e"),
+        Tone::Neutral => None,
+    }
+}
+
+/// The three characters that Slack parses in every text: mentions, links and entities begin with them.
+fn entity(c: char, to: &mut String) {
+    match c {
+        '&' => to.push_str("&amp;"),
+        '<' => to.push_str("&lt;"),
+        '>' => to.push_str("&gt;"),
+        c => to.push(c),
+    }
+}
+
+/// As [`entity`]; code cannot hold a backtick.
+fn entity_in_code(c: char, to: &mut String) {
+    entity(if c == '`' { '\'' } else { c }, to);
+}

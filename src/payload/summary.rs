@@ -1,0 +1,248 @@
+//! What is said of an event to people, in no service's markup yet.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::event::{Event, EventKind, Stage, Status};
+
+/// Characters that reorder the text around them, or break its line, though they are no control characters.
+const DECEIVING: [char; 11] = [
+    '\u{2028}', '\u{2029}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{2066}',
+    '\u{2067}', '\u{2068}', '\u{2069}',
+];
+
+/// Characters of a text that are looked at: more than any service shows, so what is longer is still seen to be cut.
+const MOST_SHOWN: usize = 5000;
+
+/// How good the news is; services show it as a colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tone {
+    /// It went well.
+    Success,
+    /// It failed.
+    Failure,
+    /// Somebody has to look at it.
+    Halt,
+    /// Neither good nor bad.
+    Neutral,
+}
+
+/// What there is to say. Every text is one line of printable characters.
+#[derive(Debug)]
+pub(super) struct Summary {
+    /// The event in one line.
+    pub(super) headline: String,
+    /// How good the news is.
+    pub(super) tone: Tone,
+    /// Short values with their names.
+    pub(super) facts: Vec<(&'static str, String)>,
+    /// Lists of sentences with their names; none is empty.
+    pub(super) lists: Vec<(&'static str, Vec<String>)>,
+    /// Paths relative to the repo.
+    pub(super) evidence: Vec<String>,
+}
+
+impl Summary {
+    /// What there is to say of `event`.
+    pub(super) fn of(event: &Event) -> Self {
+        let paths = event.evidence.iter().flat_map(|evidence| &evidence.paths);
+        Self {
+            headline: one_line(&headline(event)),
+            tone: tone(event),
+            facts: facts(event),
+            lists: lists(event),
+            evidence: paths.map(|path| one_line(path)).filter(|path| !path.is_empty()).collect(),
+        }
+    }
+}
+
+/// `text` as one line of printable characters.
+fn one_line(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\n' | '\r' | '\t' => ' ',
+        c if c.is_control() || DECEIVING.contains(&c) => '\u{fffd}',
+        c => c,
+    };
+    text.trim().chars().take(MOST_SHOWN).map(shown).collect()
+}
+
+fn headline(event: &Event) -> String {
+    let spec = event.spec.id.short();
+    let stage = event.event.stage.map_or("Stage", Stage::as_str);
+    match event.event.kind {
+        EventKind::StageCompleted => format!("{stage} {}: {spec}", verb(event)),
+        EventKind::PipelineCompleted => format!("Run {}: {spec}", verb(event)),
+        EventKind::TaskCompleted => task_headline(event),
+        EventKind::ConsensusConflict => match event.event.stage {
+            Some(stage) => format!("Consensus conflict in {stage}: {spec}"),
+            None => format!("Consensus conflict: {spec}"),
+        },
+        EventKind::CostThreshold => cost_headline(event),
+        EventKind::Test => "Test from spec-notify".to_owned(),
+    }
+}
+
+fn verb(event: &Event) -> &'static str {
+    match event.event.status {
+        Some(Status::Success) => "succeeded",
+        Some(Status::Failure) => "failed",
+        Some(Status::Halt) => "halted",
+        None => "ended",
+    }
+}
+
+fn task_headline(event: &Event) -> String {
+    let Some(task) = &event.task else { return format!("Task done: {}", event.spec.id.short()) };
+    match &task.title {
+        Some(title) => format!("Task {} done: {title}", task.id),
+        None => format!("Task {} done", task.id),
+    }
+}
+
+fn cost_headline(event: &Event) -> String {
+    let amount = |name| anomaly(event, name).and_then(Value::as_f64);
+    match (amount("totalUsd"), amount("thresholdUsd")) {
+        (Some(total), Some(threshold)) => format!("Cost threshold reached: {total:.2} of {threshold:.2} USD"),
+        _ => "Cost threshold reached".to_owned(),
+    }
+}
+
+fn anomaly<'a>(event: &'a Event, name: &str) -> Option<&'a Value> {
+    event.extra.get("anomaly")?.get(name)
+}
+
+fn tone(event: &Event) -> Tone {
+    match (event.event.status, event.event.kind) {
+        (Some(Status::Success), _) | (None, EventKind::TaskCompleted) => Tone::Success,
+        (Some(Status::Failure), _) => Tone::Failure,
+        (Some(Status::Halt), _) => Tone::Halt,
+        (None, kind) if kind.is_anomaly() => Tone::Halt,
+        (None, _) => Tone::Neutral,
+    }
+}
+
+fn facts(event: &Event) -> Vec<(&'static str, String)> {
+    let is_run = event.event.kind == EventKind::PipelineCompleted;
+    let consensus = event.consensus.as_ref().and_then(|consensus| consensus.status.clone());
+    let named = [
+        ("SPEC", Some(event.spec.id.to_string())),
+        ("Branch", event.spec.branch.clone()),
+        ("Stage", event.event.stage.map(|stage| stage.to_string())),
+        ("Status", event.event.status.map(|status| status.to_string())),
+        (if is_run { "Run" } else { "Attempt" }, attempt(event)),
+        ("Duration", duration(event)),
+        ("Cost", cost(event)),
+        ("Consensus", consensus),
+    ];
+    let shown = named.into_iter().filter_map(|(name, value)| Some((name, one_line(&value?))));
+    shown.filter(|(_, value)| !value.is_empty()).collect()
+}
+
+fn attempt(event: &Event) -> Option<String> {
+    let pipeline = event.pipeline.as_ref()?;
+    let attempt = pipeline.attempt?;
+    // A run is counted without an end, whatever its stages are allowed.
+    match pipeline.max_attempts.filter(|_| event.event.kind != EventKind::PipelineCompleted) {
+        Some(most) => Some(format!("{attempt} of {most}")),
+        None => Some(attempt.to_string()),
+    }
+}
+
+fn cost(event: &Event) -> Option<String> {
+    let total = event.extra.get("cost")?.get("totalUsd")?.as_f64()?;
+    Some(format!("{total:.2} USD"))
+}
+
+fn duration(event: &Event) -> Option<String> {
+    let pipeline = event.pipeline.as_ref()?;
+    let time = |text: &Option<String>| text.as_ref()?.parse::<Timestamp>().ok();
+    let told = pipeline.extra.get("durationMs").and_then(Value::as_u64);
+    let between = || {
+        let (start, end) = (time(&pipeline.started_at)?, time(&pipeline.completed_at)?);
+        u64::try_from(end.as_millisecond().checked_sub(start.as_millisecond())?).ok()
+    };
+    told.or_else(between).map(length)
+}
+
+/// Milliseconds as a person says them.
+fn length(milliseconds: u64) -> String {
+    let seconds = milliseconds / 1000;
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, 0) => format!("{milliseconds} ms"),
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+        (hours, minutes, _) => format!("{hours} h {minutes} min"),
+    }
+}
+
+fn lists(event: &Event) -> Vec<(&'static str, Vec<String>)> {
+    let stages = event.pipeline.as_ref().and_then(|pipeline| pipeline.extra.get("stages"));
+    let mut lists = vec![
+        ("Stages", items(stages, stage_line)),
+        ("Reasons", event.event.reasons.iter().map(|reason| one_line(reason)).collect()),
+        ("Disagreements", items(anomaly(event, "disagreements"), sentence)),
+        ("What to do", items(anomaly(event, "hint"), sentence)),
+        ("Follow-ups", items(event.extra.get("followUps"), sentence)),
+        (
+            "Message",
+            items(event.extra.get("message").filter(|_| event.event.kind == EventKind::Test), sentence),
+        ),
+    ];
+    for (_, items) in &mut lists {
+        items.retain(|item| !item.is_empty());
+    }
+    lists.retain(|(_, items)| !items.is_empty());
+    lists
+}
+
+/// The lines of a list, or of one value in a list's place.
+fn items(value: Option<&Value>, line: fn(&Value) -> String) -> Vec<String> {
+    match value {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::Array(list)) => list.iter().map(line).collect(),
+        Some(other) => vec![line(other)],
+    }
+}
+
+/// A host may give anything where we give a sentence.
+fn sentence(value: &Value) -> String {
+    one_line(&value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+}
+
+/// One attempt of a stage of a run.
+fn stage_line(value: &Value) -> String {
+    let text = |name| value.get(name).and_then(Value::as_str);
+    let Some(stage) = text("stage") else { return sentence(value) };
+    let mut line = format!("{stage}: {}", text("status").unwrap_or("ended"));
+    if let Some(attempt) = value.get("attempt").and_then(Value::as_u64).filter(|attempt| *attempt > 1) {
+        line.push_str(&format!(", attempt {attempt}"));
+    }
+    if let Some(milliseconds) = value.get("durationMs").and_then(Value::as_u64) {
+        line.push_str(&format!(", {}", length(milliseconds)));
+    }
+    one_line(&line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_told_in_two_parts_at_most() {
+        for (milliseconds, told) in [
+            (0, "0 ms"),
+            (999, "999 ms"),
+            (59_999, "59 s"),
+            (62_000, "1 min 2 s"),
+            (3_720_000, "1 h 2 min"),
+            (u64::MAX, "5124095576030 h 25 min"),
+        ] {
+            assert_eq!(length(milliseconds), told);
+        }
+    }
+
+    #[test]
+    fn a_text_is_one_printable_line() {
+        assert_eq!(one_line(" a\r\nb\tc\u{7}\u{202e}d\u{0} "), "a  b c\u{fffd}\u{fffd}d\u{fffd}");
+    }
+}
