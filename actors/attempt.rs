@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use openssl::sha::sha256;
 use serde_json::Map;
 
+use super::subscription::Settings;
 use crate::clock;
-use crate::config::{ExtraHeader, HeaderValue, SecretNames, SubscriptionConfig};
+use crate::config::{ExtraHeader, HeaderValue, SecretNames};
 use crate::delivery::{Delivery, Failure, FailureClass, Outcome};
 use crate::env::Environment;
 use crate::http::{Client, Request};
@@ -60,12 +61,11 @@ impl Attempt {
 /// Makes one attempt, start to end, and never takes longer than the subscription's deadline.
 pub(super) async fn make(
     client: &Client,
-    environment: &Environment,
-    config: &SubscriptionConfig,
-    endpoint: &Endpoint,
+    Settings { config, endpoint, environment, .. }: &Settings,
     delivery: &Delivery,
     body: Bytes,
     number: u32,
+    dry_run: bool,
 ) -> Attempt {
     let at = clock::now();
     let started = Instant::now();
@@ -86,11 +86,16 @@ pub(super) async fn make(
     let shown = headers.as_deref().unwrap_or_default();
     let request = request_line(endpoint, shown, &config.headers, &body);
     let outcome = match headers {
-        _ if config.dry_run => None,
+        _ if dry_run => None,
         Err(failure) => Some(Outcome { result: Err(failure), latency: started.elapsed(), resent: false }),
-        Ok(headers) => Some(
-            client.attempt(&Request { endpoint, headers: &headers, body, timeout: config.timeout }).await,
-        ),
+        Ok(headers) => {
+            let request = Request { endpoint, headers: &headers, body, timeout: config.timeout };
+            let mut outcome = client.attempt(&request).await;
+            if let Ok(response) = &mut outcome.result {
+                response.rejection = delivery.format.rejection(response.status, &response.body);
+            }
+            Some(outcome)
+        }
     };
     Attempt { number, at, request, outcome }
 }

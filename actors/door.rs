@@ -120,10 +120,11 @@ impl Door {
         &self,
         spec: SpecId,
         subscription: SubscriptionId,
+        dry_run: bool,
     ) -> Result<Sent, RequestError> {
         let admission = self.admit(ADMISSION).await.ok_or_else(gone)?;
         let event = payload::sample(spec, repo::current_branch(&self.repo));
-        self.router.send(Sample { event, subscription, admission }).await.map_err(|_| gone())?
+        self.router.send(Sample { event, subscription, dry_run, admission }).await.map_err(|_| gone())?
     }
 
     /// Sends a dead letter again now, under its own id, signed anew. Success removes it; failure adds to it.

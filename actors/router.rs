@@ -1,6 +1,7 @@
 //! The Router: takes events in, tells new from known, and fans out to the subscriptions that want them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::btree_map::Entry as Place;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,7 @@ use crate::event::{Event, IdempotencyKey, SpecId};
 use crate::filter::Filter;
 use crate::intake::outstanding;
 use crate::intake::run::Run;
-use crate::payload;
+use crate::payload::{self, Format};
 use crate::store::{Accepted, AcceptedDelivery, Healths, InboxName, Listed, Query, Recovered, Unfinished};
 
 /// Bodies of waiting deliveries held in memory, over all subscriptions; beyond it they are read back when their turn
@@ -95,6 +96,8 @@ struct Ended {
 pub(crate) struct Sample {
     pub(crate) event: Event,
     pub(crate) subscription: SubscriptionId,
+    /// Whether it is only to be shown.
+    pub(crate) dry_run: bool,
     pub(crate) admission: OwnedSemaphorePermit,
 }
 
@@ -144,6 +147,7 @@ pub(crate) struct Entry {
     pub(crate) id: SubscriptionId,
     pub(crate) role: Role,
     pub(crate) filter: Filter,
+    pub(crate) format: Format,
     /// Absent where it is not active.
     pub(crate) settings: Option<Settings>,
 }
@@ -162,6 +166,7 @@ struct Target {
     id: SubscriptionId,
     role: Role,
     filter: Filter,
+    format: Format,
     address: Addr<Subscription>,
 }
 
@@ -234,14 +239,15 @@ impl Router {
             router.add(entry, waiting);
         }
         for (id, waiting) in unfinished {
-            let entry = Entry { id, role: Role::Inactive, filter: Filter::default(), settings: None };
+            let (filter, format) = (Filter::default(), Format::default());
+            let entry = Entry { id, role: Role::Inactive, filter, format, settings: None };
             router.add(entry, waiting);
         }
         router
     }
 
     fn add(&mut self, entry: Entry, waiting: Vec<Unfinished>) {
-        let Entry { id, role, filter, settings } = entry;
+        let Entry { id, role, filter, format, settings } = entry;
         match (waiting.len(), role) {
             (0, _) => {}
             (count, Role::Inactive) => log::warn!(
@@ -253,7 +259,7 @@ impl Router {
         let (ledger, alarm) = (self.ledger.clone(), self.alarm.clone());
         let health = self.healths.remove(&id).unwrap_or_default();
         let address = Subscription::new(id.clone(), settings, ledger, waiting, health, alarm).start();
-        self.targets.push(Target { id, role, filter, address });
+        self.targets.push(Target { id, role, filter, format, address });
     }
 
     /// The body, once, and a delivery for each subscription that wants the event.
@@ -266,11 +272,21 @@ impl Router {
         let refused = |error: &dyn std::fmt::Display| EmitError::Refused(error.to_string());
         let body: Bytes = payload::body(event).map_err(|error| refused(&error))?;
         let envelope = &event.event;
-        let held = self.bodies.hold(&body);
-        let outgoing: Vec<Outgoing> = self
+        let wanting: Vec<&Target> = self
             .targets
             .iter()
             .filter(|target| target.role != Role::Inactive && target.filter.admits(event).is_ok())
+            .collect();
+        // Each body once, whoever wants it.
+        let mut rendered = BTreeMap::new();
+        for target in &wanting {
+            if let Place::Vacant(place) = rendered.entry(target.format) {
+                let bytes = target.format.render(event, &body).map_err(|error| refused(&error))?;
+                place.insert((self.bodies.hold(&bytes), bytes));
+            }
+        }
+        let outgoing: Vec<Outgoing> = wanting
+            .into_iter()
             .map(|target| {
                 let delivery = Delivery {
                     id: DeliveryId::random(),
@@ -279,19 +295,27 @@ impl Router {
                     key: envelope.idempotency_key.clone(),
                     kind: envelope.kind,
                     accepted_at: at,
+                    format: target.format,
                 };
-                let pending = Pending::new(Arc::new(delivery), held.clone());
+                let held = rendered.get(&target.format).and_then(|(held, _)| held.clone());
+                let pending = Pending::new(Arc::new(delivery), held);
                 Outgoing { address: target.address.clone(), pending }
             })
             .collect();
         let deliveries = outgoing
             .iter()
             .map(|Outgoing { pending, .. }| pending.delivery())
-            .map(|delivery| AcceptedDelivery::new(delivery.id, delivery.subscription.clone()))
+            .map(|delivery| AcceptedDelivery {
+                format: delivery.format,
+                ..AcceptedDelivery::new(delivery.id, delivery.subscription.clone())
+            })
             .collect();
         let mut accepted =
             Accepted::new(at, envelope.idempotency_key.clone(), envelope.kind, deliveries, &body)
                 .map_err(|error| refused(&error))?;
+        for (format, (_, bytes)) in rendered.iter().filter(|(format, _)| **format != Format::SpecKit) {
+            accepted.add_body(*format, bytes).map_err(|error| refused(&error))?;
+        }
         accepted.inbox = inbox.map(ToString::to_string);
         Ok((accepted, outgoing))
     }
@@ -306,9 +330,9 @@ impl Router {
         &self.ledger
     }
 
-    fn target(&self, id: &SubscriptionId) -> Result<Addr<Subscription>, RequestError> {
+    fn target(&self, id: &SubscriptionId) -> Result<&Target, RequestError> {
         let active = || self.targets.iter().filter(|target| target.role != Role::Inactive);
-        active().find(|target| target.id == *id).map(|target| target.address.clone()).ok_or_else(|| {
+        active().find(|target| target.id == *id).ok_or_else(|| {
             let known: Vec<_> = active().map(|target| target.id.as_str()).collect();
             RequestError::Refused(format!("no active subscription `{id}`; active are: {}", known.join(", ")))
         })
@@ -518,14 +542,15 @@ impl Handler<Sample> for Router {
     type Result = ResponseFuture<Result<Sent, RequestError>>;
 
     fn handle(&mut self, message: Sample, _: &mut Self::Context) -> Self::Result {
-        let Sample { event, subscription, admission } = message;
-        let prepared = self.target(&subscription).and_then(|address| {
-            let body = payload::body(&event).map_err(|error| RequestError::Refused(error.to_string()))?;
-            Ok((address, body))
+        let Sample { event, subscription, dry_run, admission } = message;
+        let prepared = self.target(&subscription).and_then(|target| {
+            let body = payload::body(&event).and_then(|body| target.format.render(&event, &body));
+            let body = body.map_err(|error| RequestError::Refused(error.to_string()))?;
+            Ok((target.address.clone(), target.format, body))
         });
         Box::pin(async move {
             let _admission = admission;
-            let (address, body) = prepared?;
+            let (address, format, body) = prepared?;
             let delivery = Arc::new(Delivery {
                 id: DeliveryId::random(),
                 subscription,
@@ -533,8 +558,9 @@ impl Handler<Sample> for Router {
                 key: event.event.idempotency_key,
                 kind: event.event.kind,
                 accepted_at: clock::now(),
+                format,
             });
-            send_now(&address, delivery, body, Purpose::Sample).await
+            send_now(&address, delivery, body, Purpose::Sample { dry_run }).await
         })
     }
 }
@@ -546,7 +572,9 @@ impl Handler<Replay> for Router {
         let reading = self.ledger.send(ReadDeadLetter { spec, id });
         Box::pin(reading.into_actor(self).then(|read, router, _| {
             let prepared = match read {
-                Ok(Ok(letter)) => router.target(&letter.subscription).map(|address| (address, letter)),
+                Ok(Ok(letter)) => {
+                    router.target(&letter.subscription).map(|target| (target.address.clone(), letter))
+                }
                 Ok(Err(error)) => Err(RequestError::Refused(error.to_string())),
                 Err(_) => Err(RequestError::Unreachable("the ledger has stopped".to_owned())),
             };
@@ -610,7 +638,8 @@ impl Handler<Reconfigure> for Router {
                 Some(at) => {
                     let Target { id, address, .. } = before.swap_remove(at);
                     told.push(address.send(Configure(entry.settings)));
-                    self.targets.push(Target { id, role: entry.role, filter: entry.filter, address });
+                    let Entry { role, filter, format, .. } = entry;
+                    self.targets.push(Target { id, role, filter, format, address });
                 }
             }
         }

@@ -49,8 +49,8 @@ pub(crate) struct SendNow {
 
 /// Why one attempt is made now.
 pub(crate) enum Purpose {
-    /// To try the subscription out.
-    Sample,
+    /// To try the subscription out, or only to see what would be sent.
+    Sample { dry_run: bool },
     /// To resolve a dead letter.
     Replay(Box<DeadLetter>),
 }
@@ -134,11 +134,18 @@ struct Sender {
 
 impl Sender {
     /// Waits for a permit and makes the attempt; the permit is free as soon as the request has ended.
-    async fn send(self, delivery: Arc<Delivery>, body: Bytes, number: u32, is_proven: bool) -> Attempt {
-        let Settings { config, endpoint, environment, permits, .. } = &self.settings;
-        let permit = if config.dry_run { None } else { Some(permits.acquire(is_proven).await) };
-        let client = &self.client;
-        let attempt = attempt::make(client, environment, config, endpoint, &delivery, body, number).await;
+    async fn send(
+        self,
+        delivery: Arc<Delivery>,
+        body: Bytes,
+        number: u32,
+        is_proven: bool,
+        dry_run: bool,
+    ) -> Attempt {
+        let settings = &self.settings;
+        let dry_run = dry_run || settings.config.dry_run;
+        let permit = if dry_run { None } else { Some(settings.permits.acquire(is_proven).await) };
+        let attempt = attempt::make(&self.client, settings, &delivery, body, number, dry_run).await;
         drop(permit);
         attempt
     }
@@ -278,7 +285,7 @@ impl Subscription {
                 Some(body) => Bytes::clone(body),
                 None => read_body(&ledger, &delivery).await?,
             };
-            let attempt = sender.send(delivery, bytes, number, is_proven).await;
+            let attempt = sender.send(delivery, bytes, number, is_proven, false).await;
             drop(body);
             Ok(attempt)
         };
@@ -450,7 +457,7 @@ impl Handler<SendNow> for Subscription {
     fn handle(&mut self, message: SendNow, _: &mut Self::Context) -> Self::Result {
         let SendNow { delivery, body, purpose } = message;
         let number = match &purpose {
-            Purpose::Sample => 1,
+            Purpose::Sample { .. } => 1,
             Purpose::Replay(letter) => {
                 u32::try_from(letter.attempts.len()).unwrap_or(u32::MAX).saturating_add(1)
             }
@@ -462,7 +469,8 @@ impl Handler<SendNow> for Subscription {
             ));
             return Box::pin(actix::fut::err(error));
         };
-        let sending = sender.send(delivery.clone(), body.clone(), number, self.health.is_proven());
+        let dry_run = matches!(purpose, Purpose::Sample { dry_run: true });
+        let sending = sender.send(delivery.clone(), body.clone(), number, self.health.is_proven(), dry_run);
         Box::pin(sending.into_actor(self).then(move |attempt, subscription, context| {
             if let Some(outcome) = &attempt.outcome {
                 subscription.note_health(&attempt, outcome);
@@ -471,7 +479,7 @@ impl Handler<SendNow> for Subscription {
             let arrived =
                 attempt.outcome.as_ref().is_some_and(|outcome| outcome.judge() == Judgement::Delivered);
             let effect = match purpose {
-                Purpose::Sample => Effect::Sample,
+                Purpose::Sample { .. } => Effect::Sample,
                 Purpose::Replay(_) if arrived => Effect::Replayed,
                 Purpose::Replay(letter) => Effect::ReplayFailed(letter),
             };

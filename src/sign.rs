@@ -40,7 +40,7 @@ pub fn headers(
         signatures = format!("{signatures} {}", standard(previous, &id, timestamp, body)?);
     }
     Ok(vec![
-        ("content-type", "application/json".to_owned()),
+        ("content-type", delivery.format.content_type().to_owned()),
         ("user-agent", USER_AGENT.to_owned()),
         ("accept-encoding", "identity".to_owned()),
         ("x-speckit-event", delivery.kind.to_string()),

@@ -160,6 +160,7 @@ fn through_awc(receiver: &Receiver, concurrency: usize) -> f64 {
                     key: "key".parse().unwrap(),
                     kind: EventKind::StageCompleted,
                     accepted_at: "2026-01-01T00:00:00Z".parse().unwrap(),
+                    format: spec_notify::payload::Format::SpecKit,
                 };
                 let mut request = client.post(&url);
                 for header in sign::headers(&delivery, &body, 1, 1_767_225_600, &secrets).unwrap() {

@@ -32,16 +32,19 @@ pub(super) struct Options {
     /// To whom
     #[arg(long, value_name = "ID")]
     subscription: SubscriptionId,
+    /// Only show the request
+    #[arg(long)]
+    dry_run: bool,
 }
 
 pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
     let config = load_to_act(global, screen)?;
-    let Options { spec, subscription } = options;
+    let Options { spec, subscription, dry_run } = options;
     check_subscription(&config, subscription)?;
     // Through the runtime that owns the spool, else by owning it for the moment: to the `Runtime` it is the same.
     let runtime = Runtime::start(config, Environment::process()).map_err(Failure::failed)?;
     let handle = runtime.handle();
-    let sent = handle.block(PATIENCE, handle.test(spec.clone(), subscription.clone()));
+    let sent = handle.block(PATIENCE, handle.sample(spec.clone(), subscription.clone(), *dry_run));
     runtime.drain(DRAIN);
     let no_answer = || RequestError::Unreachable("no answer from the runtime".to_owned());
     let report = sent.ok_or_else(no_answer)??;
@@ -85,10 +88,7 @@ pub(super) fn show(report: &SentReport, screen: &mut Screen) {
     let subscription = &report.subscription;
     match (report.outcome.as_str(), report.status) {
         ("dry_run", _) => {
-            screen.line(
-                Tone::Good,
-                format_args!("dry run: {subscription} has dry_run = true, nothing was sent"),
-            );
+            screen.line(Tone::Good, format_args!("dry run: nothing was sent to {subscription}"));
         }
         ("delivered", Some(status)) => screen.line(
             Tone::Good,

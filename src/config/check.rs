@@ -19,6 +19,7 @@ use crate::event::{SpecId, printable};
 use crate::filter::{EventPattern, Filter};
 use crate::http::{Proxy, TlsFiles};
 use crate::intake::run::RunPolicy;
+use crate::payload::Format;
 use crate::secret::{Endpoint, Secret};
 
 /// Keys of `[spec_ops.webhooks]`.
@@ -131,6 +132,15 @@ pub(super) fn check(
         false => (None, spool_is_known.then_some(config)),
     };
     Loaded { file, config, salvaged, errors, warnings }
+}
+
+/// The format of a chat service, by its host.
+fn format_of_host(host: &str) -> Option<Format> {
+    match host {
+        "hooks.slack.com" => Some(Format::Slack),
+        "discord.com" | "discordapp.com" => Some(Format::Discord),
+        _ => host.ends_with(".webhook.office.com").then_some(Format::Teams),
+    }
 }
 
 struct Checker<'a, 'f> {
@@ -295,7 +305,10 @@ impl Checker<'_, '_> {
         let id = self.required(table, "id", "it names the subscription in messages and files");
         let id = id.and_then(|id| self.parsed::<SubscriptionId>("id", &id, "for example \"chatops-slack\""));
         let needed = enabled && active && self.secrets;
-        let endpoint = self.endpoint(table, needed, insecure);
+        let format = table.string("format", self.findings).and_then(|format| {
+            self.parsed::<Format>("format", &format, "it says what the endpoint understands")
+        });
+        let endpoint = self.endpoint(table, needed, insecure, format.is_some());
         let current = self.required(
             table,
             "secret_env",
@@ -326,6 +339,7 @@ impl Checker<'_, '_> {
             active,
             dry_run,
             filter,
+            format: format.unwrap_or_default(),
             retry,
             timeout: Duration::from_millis(timeout),
             max_in_flight: usize::try_from(max_in_flight).unwrap_or(usize::MAX),
@@ -459,7 +473,13 @@ impl Checker<'_, '_> {
     }
 
     /// `url` or the value of `url_env`; neither is ever repeated in a message.
-    fn endpoint(&mut self, table: &Table<'_, '_>, needed: bool, insecure: bool) -> Option<Endpoint> {
+    fn endpoint(
+        &mut self,
+        table: &Table<'_, '_>,
+        needed: bool,
+        insecure: bool,
+        has_format: bool,
+    ) -> Option<Endpoint> {
         let url = table.string("url", self.findings);
         let url_env = table.string("url_env", self.findings);
         let (key, text, span) = match (url, url_env) {
@@ -487,11 +507,11 @@ impl Checker<'_, '_> {
         };
         match Endpoint::parse(&text, insecure) {
             Ok(endpoint) => {
-                if endpoint.host() == "hooks.slack.com" {
+                if let Some(format) = format_of_host(endpoint.host()).filter(|_| !has_format) {
                     self.findings.warn(
                         Some(span),
-                        "hooks.slack.com refuses bodies without `text` or `blocks`, and this version sends none of its own format",
-                        "send to a receiver of your own for now",
+                        format_args!("{} does not understand the spec-kit payload", endpoint.host()),
+                        format_args!("add format = \"{format}\""),
                     );
                 }
                 Some(endpoint)

@@ -18,6 +18,7 @@ use crate::event::SpecId;
 use crate::filter::Filter;
 use crate::http::{Proxy, TlsFiles};
 use crate::intake::run::RunPolicy;
+use crate::payload::Format;
 use crate::secret::Endpoint;
 use crate::store::StoreOptions;
 
@@ -100,6 +101,8 @@ pub struct SubscriptionConfig {
     pub dry_run: bool,
     /// `include_*`.
     pub filter: Filter,
+    /// `format`: what its endpoint understands.
+    pub format: Format,
     /// `max_attempts` and the backoff keys.
     pub retry: RetryPolicy,
     /// `per_request_timeout_ms`: one deadline over the whole attempt.

@@ -83,6 +83,9 @@ pub enum Request {
         spec: SpecId,
         /// To whom.
         subscription: SubscriptionId,
+        /// Whether it is only to be shown.
+        #[serde(default)]
+        dry_run: bool,
     },
     /// Deliveries, newest first. Answered with [`Listing`](crate::store::Listing).
     List(Query),

@@ -125,8 +125,8 @@ async fn converse(mut stream: TcpStream, token: &str, door: &Door) -> io::Result
         match serde_json::from_slice::<Request>(&line) {
             Err(error) => answer(&mut writer, &Reply::<()>::Error(not_a_request(&line, &error))).await?,
             Ok(Request::Emit { event }) => answer(&mut writer, &emit(door, &event).await).await?,
-            Ok(Request::Test { spec, subscription }) => {
-                let sent = door.test(spec, subscription).await;
+            Ok(Request::Test { spec, subscription, dry_run }) => {
+                let sent = door.test(spec, subscription, dry_run).await;
                 answer(&mut writer, &reply(sent.map(|sent| SentReport::from(&sent)))).await?;
             }
             Ok(Request::Replay { spec, delivery_id }) => {

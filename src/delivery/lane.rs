@@ -205,6 +205,7 @@ mod tests {
             key: "k".parse().unwrap(),
             kind: EventKind::StageCompleted,
             accepted_at: "2025-10-14T10:00:00Z".parse().unwrap(),
+            format: crate::payload::Format::SpecKit,
         };
         Pending::new(Arc::new(delivery), None)
     }

@@ -26,6 +26,7 @@ pub use retry::{Jitter, RetryPolicy};
 pub use retry_after::{MAX_RETRY_AFTER, clock_skew, retry_after};
 
 use crate::event::{EventKind, IdempotencyKey, SpecId};
+use crate::payload::Format;
 
 /// The `X-SpecKit-Id`: a UUID v4, the same on every attempt and every replay of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -110,6 +111,8 @@ pub struct Delivery {
     pub kind: EventKind,
     /// When the event was accepted.
     pub accepted_at: Timestamp,
+    /// What its body is.
+    pub format: Format,
 }
 
 /// A delivery that waits for its next attempt.

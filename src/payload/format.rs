@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::summary::Summary;
 use super::{cloudevents, discord, slack, teams};
+use crate::delivery::Rejection;
 use crate::event::{Event, UnknownName, named, printable};
 
 /// Most characters of a service's word that are kept.
@@ -30,15 +31,6 @@ named! {
         /// A CloudEvent 1.0 in structured mode.
         CloudEvents = "cloudevents",
     }
-}
-
-/// A service's refusal under a status that says success.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejection {
-    /// The service's own word, printable and short.
-    pub word: String,
-    /// Whether the same request may do better later.
-    pub retry: bool,
 }
 
 impl Format {

@@ -10,7 +10,7 @@ mod teams;
 #[cfg(test)]
 mod tests;
 
-pub use format::{Format, Rejection};
+pub use format::Format;
 
 use bytes::Bytes;
 use serde_json::json;

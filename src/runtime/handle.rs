@@ -89,9 +89,21 @@ impl Handle {
     /// # Errors
     /// No such subscription, webhooks are off, or the runtime has stopped.
     pub async fn test(&self, spec: SpecId, subscription: SubscriptionId) -> Result<SentReport, RequestError> {
+        self.sample(spec, subscription, false).await
+    }
+
+    /// The same, sent or only shown.
+    pub(crate) async fn sample(
+        &self,
+        spec: SpecId,
+        subscription: SubscriptionId,
+        dry_run: bool,
+    ) -> Result<SentReport, RequestError> {
         match self.mode()? {
-            Mode::Owner(door) => door.test(spec, subscription).await.map(|sent| SentReport::from(&sent)),
-            Mode::Standby(link) => link.ask(Request::Test { spec, subscription }).await,
+            Mode::Owner(door) => {
+                door.test(spec, subscription, dry_run).await.map(|sent| SentReport::from(&sent))
+            }
+            Mode::Standby(link) => link.ask(Request::Test { spec, subscription, dry_run }).await,
             Mode::Starting | Mode::Stopped | Mode::Failed(_) => Err(stopped()),
         }
     }

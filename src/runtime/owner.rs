@@ -183,8 +183,8 @@ impl Equipment {
                 (true, true) => Role::DryRun,
                 (true, false) => Role::Active,
             };
-            let (id, filter) = (entry.id.clone(), entry.filter.clone());
-            entries.push(Entry { id, role, filter, settings });
+            let (id, filter, format) = (entry.id.clone(), entry.filter.clone(), entry.format);
+            entries.push(Entry { id, role, filter, format, settings });
         }
         Ok(entries)
     }

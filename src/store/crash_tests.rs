@@ -105,6 +105,7 @@ fn bury(store: &mut Store, told: &RefCell<Told>, id: DeliveryId, key: &str) {
             key: key.parse().unwrap(),
             kind: EventKind::StageCompleted,
             accepted_at: clock::now(),
+            format: crate::payload::Format::SpecKit,
         };
         let (attempts, body) = store.attempts_and_body(&spec(), id)?;
         assert_eq!(attempts.len(), 2, "both attempts are in the dead letter");

@@ -13,10 +13,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::evidence::AttemptSummary;
+use super::record::is_default;
 use super::{StoreError, files};
 use crate::clock;
 use crate::delivery::{Delivery, DeliveryId, Reason, SubscriptionId};
 use crate::event::{EventKind, IdempotencyKey, SpecId};
+use crate::payload::Format;
 
 const VERSION: u32 = 1;
 
@@ -49,6 +51,9 @@ pub struct DeadLetter {
     pub hint: String,
     /// The command that sends it again.
     pub replay: String,
+    /// What the body is, where it is not the payload itself.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub format: Format,
     /// Every attempt, oldest first.
     pub attempts: Vec<AttemptSummary>,
     /// The payload, byte for byte.
@@ -75,6 +80,7 @@ impl DeadLetter {
             idempotency_key: delivery.key.clone(),
             event: delivery.kind,
             accepted_at: delivery.accepted_at,
+            format: delivery.format,
             dead_at,
             message: reason.to_string(),
             hint: reason.hint().to_owned(),
@@ -94,6 +100,7 @@ impl DeadLetter {
             key: self.idempotency_key.clone(),
             kind: self.event,
             accepted_at: self.accepted_at,
+            format: self.format,
         }
     }
 
@@ -261,6 +268,7 @@ mod tests {
             key: "k".parse().unwrap(),
             kind: EventKind::StageCompleted,
             accepted_at: "2025-10-14T10:00:00.123Z".parse().unwrap(),
+            format: crate::payload::Format::SpecKit,
         };
         let reason = Reason::Exhausted { attempts: 3 };
         let body = Bytes::from(body.to_owned());

@@ -469,7 +469,7 @@ impl Journal {
     /// The payload of an unfinished delivery.
     pub(super) fn body(&self, id: DeliveryId) -> Result<Bytes, StoreError> {
         let accepted = self.read_accepted(id).map_err(StoreError::on("read a payload from", &self.dir))?;
-        Ok(accepted.into_body())
+        Ok(accepted.into_body(id))
     }
 
     /// The attempts of an unfinished delivery, oldest first, and when the next one is due.
@@ -508,7 +508,7 @@ impl Journal {
         let failed = |error| StoreError::on("read a delivery from", &self.dir)(error);
         let accepted = self.read_accepted(id).map_err(failed)?;
         let (attempts, _) = self.attempts_and_due(id, &accepted).map_err(failed)?;
-        Ok((attempts, accepted.into_body()))
+        Ok((attempts, accepted.into_body(id)))
     }
 
     /// What the SPEC's events add up to.

@@ -520,6 +520,7 @@ mod tests {
             key: key.parse().unwrap(),
             kind: EventKind::StageCompleted,
             accepted_at,
+            format: crate::payload::Format::SpecKit,
         }
     }
 
@@ -603,7 +604,7 @@ mod tests {
         );
         assert_eq!(waits.last_error.as_deref(), Some("status 503: busy"));
         let gone = &states(&[DeliveryState::DeadLetter])[0];
-        assert_eq!(gone.last_error.as_deref(), Some("all 1 attempts failed; status 503: busy"));
+        assert_eq!(gone.last_error.as_deref(), Some("its only attempt failed; status 503: busy"));
         let since = listing(&options, Query { since: Some(at(198)), ..query(10) });
         assert_eq!((since.deliveries.len(), since.more), (2, false));
         let mut paged = Vec::new();

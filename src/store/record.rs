@@ -4,6 +4,7 @@
 //! bytes, a space, the JSON, a newline. With the length, a damaged newline costs nothing; with the newline, a damaged
 //! length costs one record. `docs/files.md` has it byte by byte.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -20,6 +21,7 @@ use crate::clock;
 use crate::delivery::{DeliveryId, Reason, SubscriptionId};
 use crate::event::{EventKind, IdempotencyKey, SpecId, UnknownName, named};
 use crate::intake::run::{Run, Step};
+use crate::payload::Format;
 
 /// The spool's format. The first line of a file keeps its form in all versions.
 pub(super) const VERSION: u32 = 1;
@@ -118,6 +120,9 @@ pub struct Accepted<B = Box<RawValue>> {
     pub deliveries: Vec<AcceptedDelivery>,
     /// The payload, byte for byte.
     pub body: B,
+    /// What it became in other formats, for the deliveries that want it so.
+    #[serde(default = "BTreeMap::new", skip_serializing_if = "BTreeMap::is_empty")]
+    pub bodies: BTreeMap<Format, B>,
 }
 
 /// One delivery of an accepted event.
@@ -127,6 +132,9 @@ pub struct AcceptedDelivery {
     pub id: DeliveryId,
     /// To whom.
     pub subscription: SubscriptionId,
+    /// In which format.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub format: Format,
     /// Attempts made before the record was moved here by a compaction.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<AttemptSummary>,
@@ -138,8 +146,19 @@ pub struct AcceptedDelivery {
 impl AcceptedDelivery {
     /// A new one, not yet tried.
     pub fn new(id: DeliveryId, subscription: SubscriptionId) -> Self {
-        Self { id, subscription, attempts: Vec::new(), next_attempt_at: None }
+        let format = Format::default();
+        Self { id, subscription, format, attempts: Vec::new(), next_attempt_at: None }
     }
+}
+
+/// Whether a format is the one that goes without saying.
+pub(super) fn is_default(format: &Format) -> bool {
+    *format == Format::default()
+}
+
+fn raw(body: &Bytes) -> io::Result<Box<RawValue>> {
+    let text = String::from_utf8(body.to_vec()).map_err(io::Error::other)?;
+    RawValue::from_string(text).map_err(io::Error::other)
 }
 
 impl Accepted {
@@ -154,14 +173,26 @@ impl Accepted {
         deliveries: Vec<AcceptedDelivery>,
         body: &Bytes,
     ) -> io::Result<Self> {
-        let text = String::from_utf8(body.to_vec()).map_err(io::Error::other)?;
-        let body = RawValue::from_string(text).map_err(io::Error::other)?;
-        Ok(Self { at, idempotency_key, event, inbox: None, run: None, deliveries, body })
+        let body = raw(body)?;
+        let bodies = BTreeMap::new();
+        Ok(Self { at, idempotency_key, event, inbox: None, run: None, deliveries, body, bodies })
     }
 
-    /// The payload.
-    pub(super) fn into_body(self) -> Bytes {
-        Bytes::from(Box::<str>::from(self.body).into_string())
+    /// Adds what the payload became in another format.
+    ///
+    /// # Errors
+    /// `body` is not JSON.
+    pub fn add_body(&mut self, format: Format, body: &Bytes) -> io::Result<()> {
+        self.bodies.insert(format, raw(body)?);
+        Ok(())
+    }
+
+    /// What one of its deliveries sends.
+    pub(super) fn into_body(mut self, id: DeliveryId) -> Bytes {
+        let format =
+            self.deliveries.iter().find(|delivery| delivery.id == id).map(|delivery| delivery.format);
+        let other = format.and_then(|format| self.bodies.remove(&format));
+        Bytes::from(Box::<str>::from(other.unwrap_or(self.body)).into_string())
     }
 }
 

@@ -53,6 +53,7 @@ impl Recovery {
                         key: accepted.idempotency_key.clone(),
                         kind: accepted.event,
                         accepted_at: accepted.at,
+                        format: delivery.format,
                     };
                     let unfinished = Unfinished {
                         delivery: Arc::new(of),
