@@ -12,7 +12,7 @@ use actix_rt::time::timeout;
 use actix_service::fn_service;
 use actix_tls::connect::{ConnectInfo, Connection};
 use awc::error::{ConnectError, SendRequestError};
-use awc::http::{Uri, Version, header};
+use awc::http::{Uri, header};
 use awc::{ClientResponse, Connector};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -96,7 +96,7 @@ impl Client {
             .disable_redirects()
             .disable_timeout()
             .no_default_headers()
-            .max_http_version(Version::HTTP_11)
+            // Its `max_http_version` would replace the TLS connector by one of its own: ours offers HTTP/1.1 alone (ALPN).
             .finish();
         Self { client, tls, proxy }
     }

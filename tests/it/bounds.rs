@@ -118,19 +118,23 @@ impl Drop for Disk<'_> {
 
 #[test]
 fn a_full_disk_refuses_clearly_loses_nothing_and_resumes() {
-    let endpoint = Endpoint::answering(vec![Answer::Hang]);
+    let endpoint = Endpoint::answering(vec![Answer::Status(200), Answer::Hang]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "per_request_timeout_ms = 60000")]);
     let tree = sandbox.path().join(EVIDENCE);
     fs::create_dir_all(&tree).unwrap();
     let Some(_disk) = Disk::mount(&tree, "size=4m") else { return };
     let serve = sandbox.serve();
     let mut kept = BTreeSet::new();
+    // Proven, it may have more than one request under way.
+    sandbox.emit("SPEC-1", "Plan", "proven");
+    sandbox.wait_for_finals("SPEC-1", 1);
+    kept.insert("proven".to_owned());
     for n in 0..5 {
         let key = format!("before-{n}");
         assert_eq!(sandbox.emit("SPEC-1", "Plan", &key)["outcome"], "accepted");
         kept.insert(key);
     }
-    endpoint.wait_for(4);
+    endpoint.wait_for(5);
     let filler = tree.join("filler");
     let full = fs::write(&filler, vec![0; 8 << 20]).unwrap_err();
     assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use spec_notify::secret::Secret;
 use spec_notify::sign;
 
-use crate::harness::{EVIDENCE, Endpoint, SECRET, Sandbox, payload_schema, plan_telemetry};
+use crate::harness::{Answer, EVIDENCE, Endpoint, SECRET, Sandbox, payload_schema, plan_telemetry};
 
 #[test]
 fn the_schema_refuses_what_is_no_payload() {
@@ -158,18 +158,22 @@ fn with_no_runtime_emit_queues_and_the_next_runtime_delivers_once_and_in_order()
 
 #[test]
 fn max_concurrency_holds_over_all_subscriptions() {
-    let endpoint = Endpoint::answering(vec![crate::harness::Answer::Hang]);
+    // Each is proven first: who is not gets half of it at most.
+    let answers = [vec![Answer::Status(200); 4], vec![Answer::Hang]].concat();
+    let endpoint = Endpoint::answering(answers);
     let names: Vec<String> = (0..4).map(|n| format!("s{n}")).collect();
     let url = endpoint.url();
     let entries: Vec<(&str, &str, &str)> =
         names.iter().map(|name| (name.as_str(), url.as_str(), "per_request_timeout_ms = 60000")).collect();
     let sandbox = Sandbox::with_settings("max_concurrency = 3", &entries);
     let _serve = sandbox.serve();
+    sandbox.emit("SPEC-1", "Plan", "first");
+    sandbox.wait_for_finals("SPEC-1", 4);
     for n in 0..3 {
         sandbox.emit("SPEC-1", "Plan", &format!("k{n}"));
     }
-    endpoint.wait_for(3);
+    endpoint.wait_for(7);
     endpoint.release();
-    sandbox.wait_for_finals("SPEC-1", 12);
+    sandbox.wait_for_finals("SPEC-1", 16);
     assert_eq!(endpoint.most_in_flight(), 3);
 }
