@@ -30,7 +30,7 @@ fn check_tells_every_error_at_once_with_its_place() {
         "bad.toml",
         "[spec_ops.webhooks]\nenabled = true\nmax_concurency = 4\nmax_concurrency = 0\n\n\
          [[spec_ops.webhooks.subscriptions]]\nid = \"a b\"\nurl = \"http://example.com/canary\"\nsecret_env = \"NOT_THERE\"\n\
-         include_stages = [\"Deploy\"]\nformat = \"slack\"\n",
+         include_stages = [\"Deploy\"]\nformat = \"slak\"\n",
     );
     let ran = sandbox.run(&["--json", "check", "--config", file.to_str().unwrap()]);
     assert_eq!(ran.code, 2, "{ran:?}");
@@ -42,7 +42,7 @@ fn check_tells_every_error_at_once_with_its_place() {
         .iter()
         .map(|error| (error["line"].as_u64().unwrap(), error["column"].as_u64().unwrap()))
         .collect();
-    assert_eq!(places, [(3, 1), (4, 19), (7, 6), (8, 7), (9, 14), (10, 19), (11, 1)], "{report:#}");
+    assert_eq!(places, [(3, 1), (4, 19), (7, 6), (8, 7), (9, 14), (10, 19), (11, 10)], "{report:#}");
     let human = sandbox.run(&["check", "--config", file.to_str().unwrap()]);
     assert_fails(
         &human,
@@ -55,6 +55,7 @@ fn check_tells_every_error_at_once_with_its_place() {
             "http:// sends the payload in the clear",
             "the environment variable NOT_THERE is not set",
             "unknown stage `Deploy`",
+            "did you mean `slack`?",
         ],
     );
     assert!(!human.stderr.contains("canary"), "{human:?}");

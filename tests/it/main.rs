@@ -14,6 +14,7 @@ mod deliver;
 mod embed;
 mod harness;
 mod operator;
+mod policy;
 mod retry;
 mod runs;
 mod secrecy;

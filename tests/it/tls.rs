@@ -10,7 +10,7 @@ use openssl::ec::{EcGroup, EcKey};
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
-use openssl::ssl::{SslAcceptor, SslMethod, SslVersion};
+use openssl::ssl::{SslAcceptor, SslMethod, SslVerifyMode, SslVersion};
 use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
 use openssl::x509::{X509, X509NameBuilder};
 use serde_json::Value;
@@ -43,7 +43,16 @@ fn certificate(name: &str) -> (X509, PKey<Private>) {
 
 /// An HTTPS endpoint that answers 200 to everyone who agrees on TLS with it.
 fn serve_tls(certificate: &X509, key: &PKey<Private>, versions: Option<SslVersion>) -> u16 {
+    serve(certificate, key, versions, None)
+}
+
+/// The same, to clients that show a certificate where one is asked for.
+fn serve(certificate: &X509, key: &PKey<Private>, versions: Option<SslVersion>, client: Option<X509>) -> u16 {
     let mut acceptor = SslAcceptor::mozilla_intermediate(SslMethod::tls()).unwrap();
+    if let Some(client) = client {
+        acceptor.cert_store_mut().add_cert(client).unwrap();
+        acceptor.set_verify(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT);
+    }
     if versions.is_some() {
         acceptor.set_security_level(0);
         acceptor.set_cipher_list("ALL:@SECLEVEL=0").unwrap();
@@ -86,6 +95,35 @@ fn try_out(name: &str, trusted: bool, versions: Option<SslVersion>) -> (i32, Val
     let ran = Ran::from(command.output().unwrap());
     let report: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{ran:?}"));
     (ran.code, report[0].clone())
+}
+
+#[test]
+fn a_ca_of_ones_own_and_a_client_certificate_are_taken_from_files() {
+    let (certificate, key) = certificate("127.0.0.1");
+    let (client, client_key) = self::certificate("client.example");
+    let port = serve(&certificate, &key, None, Some(client.clone()));
+    let url = format!("https://127.0.0.1:{port}/x");
+    let files = "ca_file = \"ca.pem\"\nclient_cert_file = \"client.pem\"\nclient_key_file = \"client.key\"";
+    let sandbox = Sandbox::new(&[("both", &url, files), ("no-client", &url, "ca_file = \"ca.pem\"")]);
+    let text = |pem: Vec<u8>| String::from_utf8(pem).unwrap();
+    sandbox.write("ca.pem", &text(certificate.to_pem().unwrap()));
+    sandbox.write("client.pem", &text(client.to_pem().unwrap()));
+    sandbox.write("client.key", &text(client_key.private_key_to_pem_pkcs8().unwrap()));
+    let test = |id: &str| {
+        let ran = sandbox.run(&["--json", "test", "SPEC-1", "--subscription", id]);
+        serde_json::from_str::<Value>(&ran.stdout).unwrap_or_else(|_| panic!("{ran:?}"))[0].clone()
+    };
+    assert_eq!(test("both")["status"], 200);
+    let error = test("no-client")["error"].as_str().unwrap().to_owned();
+    assert!(error.starts_with("tls: ") && error.contains("client_cert_file"), "{error}");
+    for (file, content, words) in [
+        ("client.key", text(key.private_key_to_pem_pkcs8().unwrap()), "is not the key of the certificate"),
+        ("ca.pem", "nonsense".to_owned(), "holds no certificate in PEM form"),
+    ] {
+        sandbox.write(file, &content);
+        let ran = sandbox.run(&["check"]);
+        assert!(ran.code == 2 && ran.stderr.contains(words), "{ran:?}");
+    }
 }
 
 #[test]
