@@ -314,10 +314,16 @@ impl Client {
 /// OpenSSL's words about an alert that the endpoint sent, and what to do where that is known.
 fn alert_in_words(text: &str) -> String {
     let text = printable(text, 300);
-    match text.contains("certificate required") || text.contains("bad certificate") {
-        true => {
-            format!("{text}: it asks for a client certificate; give client_cert_file and client_key_file")
+    let asks = ["certificate required", "bad certificate"].iter().any(|words| text.contains(words));
+    match (asks, text.contains("alert handshake failure")) {
+        (true, _) => {
+            format!("it asks for a client certificate; give client_cert_file and client_key_file ({text})")
         }
-        false => text,
+        // All that TLS 1.2 says.
+        (false, true) => format!(
+            "no protocol or cipher in common, or it asks for a client certificate: client_cert_file and \
+             client_key_file ({text})"
+        ),
+        (false, false) => text,
     }
 }
