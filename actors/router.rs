@@ -214,7 +214,7 @@ impl Router {
     ) -> Self {
         let mut known = Dedupe::new(config.dedupe_window);
         for (key, at) in recovered.known {
-            known.remember(key, at);
+            known.remember(&key, at);
         }
         let mut unfinished: HashMap<SubscriptionId, Vec<Unfinished>> = HashMap::new();
         for delivery in recovered.unfinished {
@@ -366,6 +366,10 @@ impl Handler<Emit> for Router {
             actix_rt::spawn(reply_within(within, reply, duplicate, admission, self.alarm.clone()));
             return;
         }
+        // One text for all that waits of a SPEC.
+        if let Some((known, _)) = self.runs.get_key_value(&event.spec.id) {
+            event.spec.id = known.clone();
+        }
         let spec = event.spec.id.clone();
         let none = Run::default();
         let step = self.runs.get(&spec).unwrap_or(&none).plan(&mut event, &self.config.runs);
@@ -451,7 +455,7 @@ impl Handler<Ended> for Router {
         }
         match result {
             Ok(()) => {
-                self.known.remember(key, at);
+                self.known.remember(&key, at);
                 self.tell_of_run(&spec, context);
             }
             Err(_) => drop(self.unsure.insert(spec.clone())),

@@ -3,18 +3,28 @@
 use std::collections::{HashMap, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
+use openssl::sha::sha256;
 
 use crate::event::IdempotencyKey;
 
 /// Most events remembered; beyond it the oldest is forgotten first.
 const MAX_KNOWN: usize = 100_000;
 
-/// The idempotency keys of the last while.
+/// A key in few bytes: the start of its SHA-256. That two keys share it is beyond all chance.
+type Digest = [u8; 16];
+
+fn digest(key: &IdempotencyKey) -> Digest {
+    let mut digest = Digest::default();
+    digest.copy_from_slice(&sha256(key.as_str().as_bytes())[..16]);
+    digest
+}
+
+/// The idempotency keys of the last while. Times are in milliseconds, as they are in the spool.
 #[derive(Debug)]
 pub struct Dedupe {
     window: SignedDuration,
-    known: HashMap<IdempotencyKey, Timestamp>,
-    order: VecDeque<(Timestamp, IdempotencyKey)>,
+    known: HashMap<Digest, i64>,
+    order: VecDeque<(i64, Digest)>,
 }
 
 impl Dedupe {
@@ -30,15 +40,20 @@ impl Dedupe {
 
     /// Whether an event with this key was accepted within the window.
     pub fn knows(&self, key: &IdempotencyKey, now: Timestamp) -> bool {
-        self.known.get(key).is_some_and(|at| now.duration_since(*at) < self.window)
+        self.known.get(&digest(key)).is_some_and(|at| !self.is_over(*at, now.as_millisecond()))
+    }
+
+    fn is_over(&self, at: i64, now: i64) -> bool {
+        i128::from(now.saturating_sub(at)) >= self.window.as_millis()
     }
 
     /// Remembers an accepted event. Call in the order of acceptance.
-    pub fn remember(&mut self, key: IdempotencyKey, at: Timestamp) {
-        self.known.insert(key.clone(), at);
+    pub fn remember(&mut self, key: &IdempotencyKey, at: Timestamp) {
+        let (key, at) = (digest(key), at.as_millisecond());
+        self.known.insert(key, at);
         self.order.push_back((at, key));
         while self.order.len() > MAX_KNOWN
-            || self.order.front().is_some_and(|(oldest, _)| at.duration_since(*oldest) >= self.window)
+            || self.order.front().is_some_and(|(oldest, _)| self.is_over(*oldest, at))
         {
             let Some((oldest, key)) = self.order.pop_front() else { break };
             if self.known.get(&key) == Some(&oldest) {
@@ -57,16 +72,16 @@ mod tests {
         let start: Timestamp = "2025-10-14T10:00:00Z".parse().unwrap();
         let key = |n: usize| -> IdempotencyKey { format!("k{n}").parse().unwrap() };
         let mut dedupe = Dedupe::new(SignedDuration::from_hours(24));
-        dedupe.remember(key(0), start);
+        dedupe.remember(&key(0), start);
         assert!(dedupe.knows(&key(0), start + SignedDuration::from_hours(23)));
         assert!(!dedupe.knows(&key(0), start + SignedDuration::from_hours(24)));
         assert!(!dedupe.knows(&key(1), start));
         for n in 1..=MAX_KNOWN + 10 {
-            dedupe.remember(key(n), start);
+            dedupe.remember(&key(n), start);
         }
         assert_eq!(dedupe.known.len(), MAX_KNOWN);
         assert!(!dedupe.knows(&key(0), start));
-        dedupe.remember(key(0), start + SignedDuration::from_hours(24));
+        dedupe.remember(&key(0), start + SignedDuration::from_hours(24));
         assert_eq!(dedupe.known.len(), 1);
     }
 }

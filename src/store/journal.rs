@@ -33,22 +33,41 @@ const SLACK: u64 = 1024 * 1024;
 /// Keys of finished events kept for one SPEC, in bytes; beyond it the oldest are forgotten.
 const MAX_KNOWN_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Where a record stands.
+/// Where a record stands. Small, because there is one for each unfinished delivery: a file takes no more records once it has
+/// [`FILE_BYTES`], so all of it is far below 4 GiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    file: u64,
-    offset: u64,
-    length: u64,
+    file: u32,
+    offset: u32,
+    length: u32,
 }
 
 impl Place {
     fn new(file: u64, range: &Range<usize>) -> Self {
-        Self { file, offset: range.start as u64, length: range.len() as u64 }
+        Self::at(file, range.start as u64, range.len() as u64)
+    }
+
+    /// Numbers that no file of ours can have stay at the greatest: nothing is found there, and that is said.
+    fn at(file: u64, offset: u64, length: u64) -> Self {
+        let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        Self { file: small(file), offset: small(offset), length: small(length) }
+    }
+
+    fn file(self) -> u64 {
+        u64::from(self.file)
+    }
+
+    fn offset(self) -> u64 {
+        u64::from(self.offset)
+    }
+
+    fn length(self) -> u64 {
+        u64::from(self.length)
     }
 
     /// Grows with every record of a journal.
     pub(super) fn order(self) -> u64 {
-        (self.file << 32) | self.offset
+        (self.file() << 32) | self.offset()
     }
 }
 
@@ -204,7 +223,7 @@ impl LastAttempt {
 
 fn read_record<B: DeserializeOwned>(dir: &Path, place: Place) -> io::Result<Record<B>> {
     let mut line = vec![0; usize::try_from(place.length).map_err(io::Error::other)?];
-    open_to_read(&segment_path(dir, place.file))?.read_exact_at(&mut line, place.offset)?;
+    open_to_read(&segment_path(dir, place.file()))?.read_exact_at(&mut line, place.offset())?;
     decode_whole(&line)
 }
 
@@ -310,7 +329,7 @@ impl Journal {
                 self.events_seen += 1;
                 let unfinished = u32::try_from(accepted.deliveries.len()).unwrap_or(u32::MAX);
                 self.events.insert(self.events_seen, LiveEvent { place, unfinished });
-                self.live_bytes += place.length;
+                self.live_bytes += place.length();
                 for delivery in &accepted.deliveries {
                     let live = LiveDelivery { event: self.events_seen, attempts: Vec::new() };
                     self.deliveries.insert(delivery.id, live);
@@ -318,8 +337,10 @@ impl Journal {
             }
             Record::Attempted { id, .. } => {
                 if let Some(delivery) = self.deliveries.get_mut(id) {
+                    // Most have one or two: a vector that doubles would hold more air than attempts.
+                    delivery.attempts.reserve_exact(1);
                     delivery.attempts.push(place);
-                    self.live_bytes += place.length;
+                    self.live_bytes += place.length();
                 }
             }
             Record::Finished { id, .. } => self.forget(*id),
@@ -337,11 +358,11 @@ impl Journal {
     /// Nothing of this delivery is wanted any more.
     fn forget(&mut self, id: DeliveryId) {
         let Some(delivery) = self.deliveries.remove(&id) else { return };
-        self.live_bytes -= delivery.attempts.iter().map(|place| place.length).sum::<u64>();
+        self.live_bytes -= delivery.attempts.iter().map(|place| place.length()).sum::<u64>();
         if let Some(event) = self.events.get_mut(&delivery.event) {
             event.unfinished -= 1;
             if event.unfinished == 0 {
-                self.live_bytes -= event.place.length;
+                self.live_bytes -= event.place.length();
                 self.events.remove(&delivery.event);
             }
         }
@@ -356,7 +377,7 @@ impl Journal {
         let offset = end + self.batch.len() as u64;
         let length = record::encode(record, &mut self.batch) as u64;
         self.must_sync |= matches!(record, Record::Accepted(_));
-        self.index(record, Place { file: number, offset, length });
+        self.index(record, Place::at(number, offset, length));
         Ok(())
     }
 
@@ -449,9 +470,9 @@ impl Journal {
 
     fn read(&self, place: Place) -> io::Result<Record> {
         let in_batch =
-            self.segments.back().filter(|last| last.number == place.file && place.offset >= last.length);
+            self.segments.back().filter(|last| last.number == place.file() && place.offset() >= last.length);
         let Some(last) = in_batch else { return read_record(&self.dir, place) };
-        let start = usize::try_from(place.offset - last.length).map_err(io::Error::other)?;
+        let start = usize::try_from(place.offset() - last.length).map_err(io::Error::other)?;
         let length = usize::try_from(place.length).map_err(io::Error::other)?;
         decode_whole(self.batch.get(start..start + length).ok_or(io::ErrorKind::UnexpectedEof)?)
     }
