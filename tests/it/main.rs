@@ -15,6 +15,7 @@ mod embed;
 mod harness;
 mod operator;
 mod policy;
+mod recipes;
 mod retry;
 mod runs;
 mod secrecy;

@@ -215,7 +215,9 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Request>
             None => break,
         };
     }
-    let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    // Ours is in lower case; a recipe's program may write it otherwise.
+    let length = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    let length = length.and_then(|(_, length)| length.parse().ok()).unwrap_or(0);
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
     Ok(Some(Request { at: Instant::now(), line: line.trim_end().to_owned(), headers, body }))

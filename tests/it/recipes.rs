@@ -1,0 +1,236 @@
+//! The recipes as they stand in `docs/recipes/`, each against a stand-in that holds its service's documented rules.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::harness::{DeadEndpoint, Endpoint, Sandbox, wait_for};
+
+fn recipe(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/recipes").join(name);
+    fs::read_to_string(path).unwrap()
+}
+
+/// What stands between fences of this kind.
+fn block(text: &str, kind: &str) -> String {
+    let after = text.split_once(&format!("```{kind}\n")).unwrap().1;
+    after.split_once("\n```").unwrap().0.to_owned() + "\n"
+}
+
+/// A sandbox whose config is a recipe's, with every event admitted, and its URL in the environment.
+fn sandbox(name: &str, endpoint: &Endpoint) -> Sandbox {
+    let entry = block(&recipe(name), "toml");
+    let sandbox = Sandbox::new(&[])
+        .env("SLACK_WEBHOOK_URL", &endpoint.url())
+        .env("DISCORD_WEBHOOK_URL", &endpoint.url())
+        .env("TEAMS_WEBHOOK_URL", &endpoint.url())
+        .env("SPECKIT_WEBHOOK_SECRET_SLACK", "any-secret-will-do-here")
+        .env("SPECKIT_WEBHOOK_SECRET_DISCORD", "any-secret-will-do-here")
+        .env("SPECKIT_WEBHOOK_SECRET_TEAMS", "any-secret-will-do-here");
+    let check = format!("[spec_ops.webhooks]\nenabled = true\n{entry}");
+    sandbox.write(".spec-kit/config.toml", &check);
+    let ran = sandbox.run(&["check"]);
+    assert!(ran.code == 0 && !ran.stderr.contains("warning"), "the recipe's own config: {ran:?}");
+    let is_filter = |line: &&str| line.starts_with("include_");
+    let all: String = check.lines().filter(|line| !is_filter(line)).map(|line| format!("{line}\n")).collect();
+    sandbox.write(".spec-kit/config.toml", &format!("{all}include_events = [\"*\"]\n"));
+    sandbox
+}
+
+/// One event of each kind, once as a guardrail would write it and once as someone who means harm would.
+fn events() -> String {
+    let hostile = format!("<!channel> @everyone <@U1> `**x** [a](http://b) {}", "é😀".repeat(6_000));
+    let mut lines = String::new();
+    for text in ["an ordinary reason", &hostile] {
+        for (kind, stage, status) in [
+            ("spec-auto.stage.completed", Some("Validate"), "success"),
+            ("spec-auto.stage.completed", Some("Audit"), "failure"),
+            ("spec-auto.stage.completed", Some("Plan"), "halt"),
+            ("spec-auto.pipeline.completed", None, "failure"),
+            ("spec-kit.task.completed", None, "success"),
+            ("spec-auto.anomaly.consensus_conflict", Some("Plan"), "halt"),
+            ("spec-auto.anomaly.cost_threshold", None, "success"),
+        ] {
+            let key = format!("{kind}-{status}-{}", text.len());
+            let short: String = text.chars().take(1_200).collect();
+            let event = json!({
+                "event": {"type": kind, "stage": stage, "status": status, "idempotency_key": key, "reasons": vec![text; 2]},
+                "spec": {"id": "SPEC-KIT-065", "branch": short},
+                "pipeline": {"attempt": 1, "stages": [{"stage": "Plan", "status": "success", "attempt": 1}]},
+                "task": {"id": "T1", "title": short, "status": "Done"},
+                "followUps": vec![short.clone(); 40],
+                "anomaly": {"disagreements": [short], "hint": "look"},
+                "cost": {"totalUsd": 3.5},
+                "evidence": {"paths": vec!["docs/a.md"; 60]},
+            });
+            lines += &format!("{event}\n");
+        }
+    }
+    lines
+}
+
+/// Sends every event, and holds each body that came against the service's rules.
+fn hold(name: &str, status: u16, body: &str, rules: fn(&[u8], &Value)) {
+    let answer =
+        format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+    let endpoint = Endpoint::answering(vec![crate::harness::Answer::Raw(answer.into_bytes())]);
+    let sandbox = sandbox(name, &endpoint);
+    let _serve = sandbox.serve_with(&["--no-watch"]);
+    let file = sandbox.write("events.jsonl", &events());
+    let ran = sandbox.run(&["emit", "--deadline", "20000", "--event", file.to_str().unwrap()]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let finals = sandbox.wait_for_finals("SPEC-KIT-065", 14);
+    assert!(finals.iter().all(|line| line["state"] == "delivered"), "{finals:#?}");
+    for request in endpoint.requests() {
+        let content_type = request.header("content-type");
+        assert!(content_type.starts_with("application/json"), "{content_type}");
+        rules(&request.body, &serde_json::from_slice(&request.body).unwrap());
+    }
+}
+
+/// Every text of a JSON value.
+fn texts<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+    match value {
+        Value::String(text) => found.push(text),
+        Value::Array(items) => items.iter().for_each(|item| texts(item, found)),
+        Value::Object(fields) => fields.values().for_each(|field| texts(field, found)),
+        _ => {}
+    }
+}
+
+fn units(text: &Value) -> usize {
+    text.as_str().unwrap_or_default().encode_utf16().count()
+}
+
+#[test]
+fn slack_takes_every_event() {
+    hold("slack.md", 200, "ok", |_, message| {
+        assert!((1..=4_000).contains(&units(&message["text"])), "text is always there");
+        let top = message["blocks"].as_array().into_iter();
+        let attached = message["attachments"].as_array().into_iter().flatten().map(|one| &one["blocks"]);
+        for blocks in top.chain(attached.filter_map(Value::as_array)) {
+            assert!(blocks.len() <= 50);
+            for block in blocks {
+                let limit = if block["type"] == "header" { 150 } else { 3_000 };
+                assert!(units(&block["text"]["text"]) <= limit, "{block}");
+                for field in block["fields"].as_array().into_iter().flatten() {
+                    assert!(
+                        units(&field["text"]) <= 2_000 && block["fields"].as_array().unwrap().len() <= 10
+                    );
+                }
+            }
+        }
+        let mut all = Vec::new();
+        texts(message, &mut all);
+        assert!(all.iter().all(|text| !text.contains("<!") && !text.contains("<@")), "nobody is mentioned");
+    });
+}
+
+#[test]
+fn discord_takes_every_event() {
+    hold("discord.md", 204, "", |_, message| {
+        assert_eq!(message["allowed_mentions"]["parse"], json!([]), "nobody is mentioned");
+        let embeds = message["embeds"].as_array().unwrap();
+        assert!(units(&message["content"]) <= 2_000 && (1..=10).contains(&embeds.len()));
+        let mut total = 0;
+        for embed in embeds {
+            let fields = embed["fields"].as_array().cloned().unwrap_or_default();
+            assert!(
+                units(&embed["title"]) <= 256 && units(&embed["description"]) <= 4_096 && fields.len() <= 25
+            );
+            total += units(&embed["title"]) + units(&embed["description"]) + units(&embed["footer"]["text"]);
+            for field in &fields {
+                assert!(
+                    (1..=256).contains(&units(&field["name"]))
+                        && (1..=1_024).contains(&units(&field["value"]))
+                );
+                total += units(&field["name"]) + units(&field["value"]);
+            }
+        }
+        assert!(total <= 6_000, "{total}");
+    });
+}
+
+#[test]
+fn teams_takes_every_event() {
+    hold("teams.md", 202, "", |bytes, message| {
+        assert!(bytes.len() <= 28 * 1024, "{}", bytes.len());
+        assert_eq!(message["type"], "message");
+        let card = &message["attachments"][0];
+        assert_eq!(card["contentType"], "application/vnd.microsoft.card.adaptive");
+        assert_eq!(
+            (&card["content"]["type"], &card["content"]["version"]),
+            (&"AdaptiveCard".into(), &"1.4".into())
+        );
+        assert!(!card["content"]["body"].as_array().unwrap().is_empty());
+    });
+}
+
+/// A Python program of a recipe at work; killed when dropped.
+struct Program(Child);
+
+impl Program {
+    fn start(file: &PathBuf, port: &str, more: &[(&str, &str)]) -> Option<Self> {
+        if Command::new("python3").arg("--version").output().is_err() {
+            eprintln!("skipped: python3 is not installed");
+            return None;
+        }
+        let mut command = Command::new("python3");
+        command.arg(file).env("PORT", port).env("SPECKIT_WEBHOOK_SECRET", "the-secret-of-the-recipe");
+        command.envs(more.iter().copied()).stdout(Stdio::null()).stderr(Stdio::null());
+        Some(Self(command.spawn().unwrap()))
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs a recipe's receiver and sends it a sample, with the right secret and a wrong one.
+fn receive(name: &str, more: &[(&str, &str)], status: u16) {
+    let text = recipe(name);
+    let entry = block(&text, "toml");
+    let old = entry.split_once("127.0.0.1:").unwrap().1.split('/').next().unwrap();
+    // Free a moment ago, and nobody is told of it but the program.
+    let port = DeadEndpoint::new().url().rsplit(':').next().unwrap().split('/').next().unwrap().to_owned();
+    let config = format!("[spec_ops.webhooks]\nenabled = true\n{}", entry.replace(old, &port));
+    let sandbox = Sandbox::new(&[]);
+    sandbox.write(".spec-kit/config.toml", &config);
+    let program = sandbox.write("receiver.py", &block(&text, "python"));
+    let Some(_program) = Program::start(&program, &port, more) else { return };
+    let test = |secret: &str| {
+        let id = entry.split('"').nth(1).unwrap();
+        let mut command = sandbox.command(&["--json", "test", "SPEC-KIT-065", "--subscription", id]);
+        let output = command.env("SPECKIT_WEBHOOK_SECRET", secret).output().unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+        report[0]["status"].as_u64()
+    };
+    let answered = wait_for("the receiver", || test("the-secret-of-the-recipe"));
+    assert_eq!(answered, u64::from(status));
+    assert_eq!(test("another-secret-altogether"), Some(401));
+}
+
+#[test]
+fn the_python_receiver_takes_what_is_signed_and_nothing_else() {
+    receive("python-receiver.md", &[], 204);
+}
+
+#[test]
+fn the_receiver_for_github_hands_on_what_github_takes() {
+    let github = Endpoint::replying(&[204]);
+    let base = github.url().trim_end_matches("/hook").to_owned();
+    let environment =
+        [("GITHUB_TOKEN", "a-token"), ("GITHUB_REPOSITORY", "owner/name"), ("GITHUB_API_URL", base.as_str())];
+    receive("github-actions.md", &environment, 204);
+    if let Some(request) = github.requests().first() {
+        assert!(request.line.starts_with("POST /repos/owner/name/dispatches "), "{}", request.line);
+        let sent: Value = serde_json::from_slice(&request.body).unwrap();
+        assert_eq!(sent["event_type"], "spec-kit.webhook.test");
+        assert!(sent["client_payload"].as_object().unwrap().len() <= 10 && request.body.len() < 64_000);
+    }
+}
