@@ -1,5 +1,7 @@
 //! From the file's text to a config that is good to run, or everything that is wrong with it at once.
 
+mod network;
+
 use std::collections::HashSet;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -8,19 +10,16 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use toml::de::DeTable;
-use zeroize::Zeroizing;
 
 use super::file::Loaded;
 use super::table::{At, Findings, Table};
-use super::{Config, ExtraHeader, HeaderValue, Problem, SecretNames, SubscriptionConfig};
+use super::{Config, Problem, SecretNames, SubscriptionConfig};
 use crate::delivery::{RetryPolicy, SubscriptionId};
 use crate::env::Environment;
 use crate::event::{SpecId, printable};
 use crate::filter::{EventPattern, Filter};
-use crate::http::{Proxy, TlsFiles};
 use crate::intake::run::RunPolicy;
 use crate::payload::Format;
-use crate::secret::{Endpoint, Secret};
 
 /// Keys of `[spec_ops.webhooks]`.
 const SETTINGS: [&str; 16] = [
@@ -75,23 +74,6 @@ const SUBSCRIPTION: [&str; 26] = [
     "ca_file",
 ];
 
-/// Headers that are ours: an extra one of the same name would change what is signed or how it is sent.
-const OUR_HEADERS: [&str; 13] = [
-    "accept-encoding",
-    "authorization",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "expect",
-    "host",
-    "proxy-authorization",
-    "te",
-    "transfer-encoding",
-    "upgrade",
-    "user-agent",
-];
-
 /// Requests of one subscription at a time, where `max_concurrency` allows as many.
 const MAX_IN_FLIGHT: u64 = 8;
 
@@ -99,9 +81,6 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 const EVIDENCE_DIR: &str = "docs/SPEC-OPS-004-integrated-coder-hooks/evidence";
-
-/// Secrets shorter than this, in bytes, are worth a warning.
-const SHORT_SECRET: usize = 16;
 
 /// Checks the text of `file`. With `secrets` false, what is missing in the environment is no error.
 pub(super) fn check(
@@ -132,15 +111,6 @@ pub(super) fn check(
         false => (None, spool_is_known.then_some(config)),
     };
     Loaded { file, config, salvaged, errors, warnings }
-}
-
-/// The format of a chat service, by its host.
-fn format_of_host(host: &str) -> Option<Format> {
-    match host {
-        "hooks.slack.com" => Some(Format::Slack),
-        "discord.com" | "discordapp.com" => Some(Format::Discord),
-        _ => host.ends_with(".webhook.office.com").then_some(Format::Teams),
-    }
 }
 
 struct Checker<'a, 'f> {
@@ -350,106 +320,6 @@ impl Checker<'_, '_> {
         })
     }
 
-    /// `headers`: names and values that can be sent, and none of ours.
-    fn headers(&mut self, table: &Table<'_, '_>, needed: bool) -> Vec<ExtraHeader> {
-        let Some(headers) = table.table("headers", self.findings) else { return Vec::new() };
-        let mut extra = Vec::new();
-        for (key, text) in headers.texts(self.findings) {
-            let name = key.value.to_ascii_lowercase();
-            let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-            let is_ours = OUR_HEADERS.contains(&name.as_str())
-                || name.starts_with("x-speckit-")
-                || name.starts_with("webhook-");
-            if name.is_empty() || !name.bytes().all(is_token) || is_ours {
-                self.findings.error(
-                    Some(key.span),
-                    format_args!("`headers`: `{}` cannot be set", printable(&key.value, 60)),
-                    "give a header's name, and none that signs, describes or addresses the request",
-                );
-                continue;
-            }
-            let value = match text.value.strip_prefix("env:") {
-                Some(variable) => {
-                    let named = At { value: variable.to_owned(), span: text.span.clone() };
-                    if needed && self.environment.get(variable).is_none() {
-                        self.not_set("headers", &named);
-                    }
-                    HeaderValue::Environment(variable.to_owned())
-                }
-                None => HeaderValue::Fixed(text.value.clone()),
-            };
-            if text.value.bytes().any(|byte| byte < 0x20 || byte == 0x7f) {
-                self.findings.error(
-                    Some(text.span),
-                    format_args!("`headers`: the value of `{name}` has control characters"),
-                    "write it on one line, or name an environment variable: \"env:NAME\"",
-                );
-            }
-            extra.push(ExtraHeader { name, value });
-        }
-        extra
-    }
-
-    /// `proxy`, else the environment's. Neither is ever repeated in a message.
-    fn proxy(&mut self, table: &Table<'_, '_>, endpoint: Option<&Endpoint>, needed: bool) -> Option<Proxy> {
-        let Some(given) = table.string("proxy", self.findings) else {
-            let of_environment = |name: &str| self.environment.get(name).map(|value| value.to_string());
-            return match Proxy::of_environment(endpoint?, of_environment) {
-                Ok(proxy) => proxy,
-                Err((name, error)) => {
-                    if needed {
-                        let message = format!("the environment variable {name}: {error}");
-                        let help = "correct it, or name the host in NO_PROXY";
-                        self.findings.errors.push(Problem::general(message, help));
-                    }
-                    None
-                }
-            };
-        };
-        let text = match given.value.strip_prefix("env:") {
-            Some(name) => match self.environment.get(name) {
-                Some(value) => value.to_string(),
-                None => {
-                    if needed {
-                        self.not_set("proxy", &At { value: name.to_owned(), span: given.span });
-                    }
-                    return None;
-                }
-            },
-            None => given.value,
-        };
-        if text == "none" {
-            return None;
-        }
-        let parsed = Proxy::parse(&text);
-        let help = "write http://host:port, \"env:NAME\" where it has credentials, or \"none\"";
-        parsed
-            .map_err(|error| self.findings.error(Some(given.span), format_args!("`proxy`: {error}"), help))
-            .ok()
-    }
-
-    /// `ca_file`, `client_cert_file` and `client_key_file`, and what is in them.
-    fn tls_files(&mut self, table: &Table<'_, '_>, needed: bool) -> TlsFiles {
-        let mut file = |key: &str| table.string(key, self.findings);
-        let (ca, certificate, key) = (file("ca_file"), file("client_cert_file"), file("client_key_file"));
-        let span = [&ca, &certificate, &key].into_iter().flatten().next().map(|text| text.span.clone());
-        let path = |text: &At<String>| self.repo.join(&text.value);
-        let client = match (&certificate, &key) {
-            (Some(certificate), Some(key)) => Some((path(certificate), path(key))),
-            (None, None) => None,
-            _ => {
-                let message = "`client_cert_file` and `client_key_file` belong together";
-                self.findings.error(span.clone(), message, "give both, or neither");
-                None
-            }
-        };
-        let files = TlsFiles { ca: ca.as_ref().map(path), client };
-        if needed && let Err(error) = files.check() {
-            self.findings.error(span, error, "give files in PEM form; a key must be unencrypted");
-        }
-        files
-    }
-
     fn required(&mut self, table: &Table<'_, '_>, key: &str, why: &str) -> Option<At<String>> {
         let errors = self.findings.errors.len();
         let value = table.string(key, self.findings);
@@ -470,91 +340,6 @@ impl Checker<'_, '_> {
                 self.findings.error(Some(text.span.clone()), format_args!("`{key}`: {error}"), help)
             })
             .ok()
-    }
-
-    /// `url` or the value of `url_env`; neither is ever repeated in a message.
-    fn endpoint(
-        &mut self,
-        table: &Table<'_, '_>,
-        needed: bool,
-        insecure: bool,
-        has_format: bool,
-    ) -> Option<Endpoint> {
-        let url = table.string("url", self.findings);
-        let url_env = table.string("url_env", self.findings);
-        let (key, text, span) = match (url, url_env) {
-            (Some(url), None) => ("url".to_owned(), Zeroizing::new(url.value), url.span),
-            (None, Some(name)) => match self.environment.get(&name.value) {
-                Some(value) => (format!("url_env ({})", name.value), value, name.span),
-                None => {
-                    if needed {
-                        self.not_set("url_env", &name);
-                    }
-                    return None;
-                }
-            },
-            (both, _) => {
-                let (message, help) = match both {
-                    Some(_) => ("a subscription has both `url` and `url_env`", "keep one of them"),
-                    None => (
-                        "a subscription has neither `url` nor `url_env`",
-                        "add url = \"https://…\", or url_env = \"NAME\" where the URL is a secret",
-                    ),
-                };
-                self.findings.error(Some(table.span.clone()), message, help);
-                return None;
-            }
-        };
-        match Endpoint::parse(&text, insecure) {
-            Ok(endpoint) => {
-                if let Some(format) = format_of_host(endpoint.host()).filter(|_| !has_format) {
-                    self.findings.warn(
-                        Some(span),
-                        format_args!("{} does not understand the spec-kit payload", endpoint.host()),
-                        format_args!("add format = \"{format}\""),
-                    );
-                }
-                Some(endpoint)
-            }
-            Err(error) => {
-                self.findings.error(
-                    Some(span),
-                    format_args!("`{key}`: {error}"),
-                    "correct the URL (it is not shown here: it may be a credential)",
-                );
-                None
-            }
-        }
-    }
-
-    fn not_set(&mut self, key: &str, name: &At<String>) {
-        self.findings.error(
-            Some(name.span.clone()),
-            format_args!("`{key}`: the environment variable {} is not set", name.value),
-            format_args!("export {}=…, or set active = false", name.value),
-        );
-    }
-
-    fn secret(&mut self, key: &str, name: &At<String>, needed: bool) {
-        let Some(value) = self.environment.get(&name.value) else {
-            if needed {
-                self.not_set(key, name);
-            }
-            return;
-        };
-        match Secret::parse(&value) {
-            Err(error) => self.findings.error(
-                Some(name.span.clone()),
-                format_args!("`{key}`: the secret in {}: {error}", name.value),
-                "a whsec_ secret is whsec_ and the base64 of 24 to 64 random bytes; any other text is taken as it is",
-            ),
-            Ok(secret) if secret.key().len() < SHORT_SECRET => self.findings.warn(
-                Some(name.span.clone()),
-                format_args!("`{key}`: the secret in {} is shorter than {SHORT_SECRET} bytes", name.value),
-                "use a random one of 32 bytes",
-            ),
-            Ok(_) => {}
-        }
     }
 
     fn filter(&mut self, table: &Table<'_, '_>) -> Filter {

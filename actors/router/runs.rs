@@ -1,0 +1,86 @@
+//! What follows from a SPEC's run, emitted by the Router to itself: a cost at once, an end in a moment.
+
+use std::time::Duration;
+
+use actix::prelude::*;
+use futures_util::future::join_all;
+use tokio::sync::oneshot;
+
+use super::{Emit, EmitError, Receipt, Router, stopped};
+use crate::clock;
+use crate::event::{Event, SpecId};
+use crate::intake::outstanding;
+
+/// How long the end of a run waits to be told: a host that tells of it itself is believed instead.
+const END_WAIT: Duration = Duration::from_secs(2);
+
+/// How long what follows from a run may take to be written.
+const OWED_WITHIN: Duration = Duration::from_secs(5);
+
+impl Router {
+    /// Sees to it that what the SPEC's run owes is told: a cost now, its end in a moment, for the host may tell of it itself.
+    pub(super) fn tell_of_run(&mut self, spec: &SpecId, context: &mut Context<Self>) {
+        let Some(run) = self.runs.get(spec) else { return };
+        let (owes_its_end, anomaly) = (run.owes_its_end(), run.owed_anomaly(spec));
+        if self.open && run.owes_earlier_ends() {
+            context.spawn(self.tell_of_ends(spec.clone()));
+        }
+        if let Some(anomaly) = anomaly {
+            let emitting = self.emit_owed(anomaly, context).into_actor(self);
+            context.spawn(emitting.map(|emitted, _, _| {
+                if let Err(error) = emitted {
+                    log::warn!("the cost of a run is told with its next stage: {error}");
+                }
+            }));
+        }
+        if !owes_its_end {
+            if let Some(timer) = self.ending.remove(spec) {
+                context.cancel_future(timer);
+            }
+        } else if self.open && !self.ending.contains_key(spec) {
+            self.tell_of_ends_after(END_WAIT, spec.clone(), context);
+        }
+    }
+
+    fn tell_of_ends_after(&mut self, wait: Duration, spec: SpecId, context: &mut Context<Self>) {
+        let of = spec.clone();
+        let timer = context.run_later(wait, move |router, context| {
+            router.ending.remove(&of);
+            let telling = router.tell_of_ends(of);
+            context.spawn(telling);
+        });
+        self.ending.insert(spec, timer);
+    }
+
+    /// Tells of the ends of a SPEC's runs that are owed; after a failure again in a while.
+    pub(super) fn tell_of_ends(&self, spec: SpecId) -> ResponseActFuture<Self, ()> {
+        let (config, of) = (self.config.clone(), spec.clone());
+        let reading = actix_rt::task::spawn_blocking(move || outstanding::tasks(&config, &of));
+        let told = reading.into_actor(self).then(move |tasks, router: &mut Self, context| {
+            let run = router.runs.get(&spec);
+            let owed = run.map(|run| run.owed_ends(&spec, &tasks.unwrap_or_default(), clock::now()));
+            let owed = owed.unwrap_or_default().into_iter();
+            let emitted: Vec<_> = owed.map(|event| router.emit_owed(event, context)).collect();
+            join_all(emitted).into_actor(router).map(move |emitted, router, context: &mut Context<Self>| {
+                for error in emitted.into_iter().filter_map(Result::err) {
+                    log::warn!("the end of a run of {spec} is not told yet: {error}");
+                    if router.open && !router.ending.contains_key(&spec) {
+                        router.tell_of_ends_after(END_WAIT, spec.clone(), context);
+                    }
+                }
+            })
+        });
+        Box::pin(told)
+    }
+
+    /// Emits what follows from a run, as if it came from outside.
+    fn emit_owed(
+        &mut self,
+        event: Event,
+        context: &mut Context<Self>,
+    ) -> impl Future<Output = Result<Receipt, EmitError>> + use<> {
+        let (reply, answer) = oneshot::channel();
+        self.handle(Emit { event, inbox: None, within: OWED_WITHIN, admission: None, reply }, context);
+        async { answer.await.unwrap_or_else(|_| Err(stopped())) }
+    }
+}
