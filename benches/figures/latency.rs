@@ -7,9 +7,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use spec_notify::{Receipt, Runtime};
+use spec_notify::{Handle, Receipt, Runtime};
 
-use super::accept::{WITHIN, syncs};
+use super::accept::{IN_TURN, Reference, WITHIN};
 use super::machine::{median, now, quantile};
 use super::repo::{EVIDENCE, Entry, Repo, SPEC, drain, event};
 use super::table::{Figure, Target};
@@ -22,35 +22,44 @@ const PAUSE: Duration = Duration::from_millis(5);
 const SETTLE_MS: f64 = 150.0;
 
 pub(super) fn idle(bench: &Bench) -> Vec<Figure> {
-    let count = bench.count(100, 5);
-    let (mut ours, mut sync, mut post) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..bench.rounds() {
-        let repo = Repo::new("", &[Entry::new("one", bench.receiver.url(""), "")]);
-        ours.push(median(&emitted_to_received(bench, &repo, count)) * 1e3);
-        sync.push(median(&syncs(&repo, count, PAUSE)) * 1e3);
-        post.push(median(&raw::times(&bench.receiver, count, PAUSE)) * 1e3);
-    }
-    let (sync, post) = (median(&sync), median(&post));
+    let rounds: Vec<[f64; 3]> = (0..bench.rounds()).map(|_| idle_round(bench)).collect();
+    let [ours, sync, post] = [0, 1, 2].map(|n| median_of(&rounds, n) * 1e3);
     let what = "idle: emit called to request received, p50 / (fdatasync p50 + raw POST p50)";
-    let figure = Figure::new("5", what, "ms", median(&ours), Target::RatioAtMost(2.0)).over(sync + post);
+    let figure = Figure::new("5", what, "ms", ours, Target::RatioAtMost(2.0)).over(sync + post);
     vec![figure.note(format!("fdatasync {sync:.3} ms, raw POST {post:.3} ms"))]
 }
 
-/// One event at a time, each after a pause.
-fn emitted_to_received(bench: &Bench, repo: &Repo, count: usize) -> Vec<f64> {
+/// The p50 of ours, of an append and fdatasync, and of a raw POST, in seconds.
+fn idle_round(bench: &Bench) -> [f64; 3] {
+    let repo = Repo::new("", &[Entry::new("one", bench.receiver.url(""), "")]);
     let runtime = repo.runtime();
-    let handle = runtime.handle();
+    let mut file = Reference::in_folder(repo.path());
+    let (mut ours, mut sync, mut post) = (Vec::new(), Vec::new(), Vec::new());
+    for turn in 0..bench.count(5, 1) {
+        ours.extend(emitted_to_received(bench, &runtime.handle(), turn));
+        sync.extend(file.syncs(IN_TURN, PAUSE));
+        post.extend(raw::times(&bench.receiver, IN_TURN, PAUSE));
+    }
+    drain(runtime);
+    [median(&ours), median(&sync), median(&post)]
+}
+
+fn median_of(rounds: &[[f64; 3]], n: usize) -> f64 {
+    median(&rounds.iter().map(|round| round[n]).collect::<Vec<_>>())
+}
+
+/// One event at a time, each after a pause.
+fn emitted_to_received(bench: &Bench, handle: &Handle, turn: usize) -> Vec<f64> {
     bench.receiver.take();
     let mut called = Vec::new();
-    for event in (0..count).map(event).collect::<Vec<_>>() {
+    for event in (0..IN_TURN).map(|n| event(format!("{turn}-{n}"))).collect::<Vec<_>>() {
         thread::sleep(PAUSE);
         called.push(now());
         handle.emit_blocking(event, WITHIN).expect("accepted");
         handle.block(WITHIN, handle.idle()).expect("delivered");
     }
     let arrivals = bench.receiver.take();
-    assert_eq!(arrivals.len(), count);
-    drain(runtime);
+    assert_eq!(arrivals.len(), IN_TURN);
     called.iter().zip(arrivals).map(|(called, arrival)| arrival.at - called).collect()
 }
 
@@ -93,7 +102,7 @@ fn accepted_to_received(bench: &Bench, runtime: &Runtime, count: usize) -> Vec<f
 pub(super) fn watched(bench: &Bench) -> Vec<Figure> {
     let count = bench.count(20, 2);
     let rounds: Vec<[f64; 3]> = (0..bench.rounds()).map(|_| written_to_received(bench, count)).collect();
-    let part = |n: usize| median(&rounds.iter().map(|round| round[n]).collect::<Vec<_>>()) * 1e3;
+    let part = |n: usize| median_of(&rounds, n) * 1e3;
     let what = "watch: a telemetry file written to its request received, p95";
     let note = format!(
         "settle {SETTLE_MS} ms (a constant), seen, read and taken {:.1} ms, synced and delivered {:.1} ms (p50 each)",
