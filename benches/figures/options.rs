@@ -1,0 +1,48 @@
+//! The arguments of `cargo bench -- …`.
+
+/// What was asked for.
+pub(super) struct Options {
+    pub(super) is_json: bool,
+    pub(super) is_check: bool,
+    pub(super) is_smoke: bool,
+    only: Vec<u32>,
+}
+
+impl Options {
+    pub(super) fn parse(arguments: &[String]) -> Result<Self, String> {
+        // Cargo says `--bench` where it measures; `cargo test --bench figures` does not, and wants to know that it works.
+        let mut options = Self { is_json: false, is_check: false, is_smoke: true, only: Vec::new() };
+        options.is_smoke = !arguments.iter().any(|argument| argument == "--bench");
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--bench" => {}
+                "--json" => options.is_json = true,
+                "--check" => options.is_check = true,
+                "--smoke" => options.is_smoke = true,
+                "--only" => options.only = numbers(arguments.next())?,
+                other => {
+                    return Err(format!(
+                        "unknown argument {other}: there are --json, --check, --smoke and --only N[,N]"
+                    ));
+                }
+            }
+        }
+        Ok(options)
+    }
+
+    pub(super) fn wants(&self, number: u32) -> bool {
+        self.only.is_empty() || self.only.contains(&number)
+    }
+
+    pub(super) fn wants_any(&self, numbers: &[u32]) -> bool {
+        numbers.iter().any(|number| self.wants(*number))
+    }
+}
+
+fn numbers(list: Option<&String>) -> Result<Vec<u32>, String> {
+    let list = list.ok_or("--only wants numbers of figures, such as 3,4")?;
+    list.split(',')
+        .map(|number| number.parse().map_err(|_| format!("{number} is no figure's number")))
+        .collect()
+}

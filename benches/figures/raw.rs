@@ -1,0 +1,83 @@
+//! The reference of a delivery: raw awc that sends one prebuilt body, with both signatures computed for each request.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use spec_notify::delivery::{Delivery, DeliveryId};
+use spec_notify::event::EventKind;
+use spec_notify::secret::Secret;
+use spec_notify::sign::{self, Secrets};
+
+use super::receiver::Receiver;
+use super::repo::{SECRET, SPEC, event};
+
+struct Raw {
+    client: awc::Client,
+    url: String,
+    body: Bytes,
+    secrets: Secrets,
+}
+
+impl Raw {
+    /// To be called where actix runs.
+    fn to(receiver: &Receiver) -> Self {
+        let connector = awc::Connector::new().limit(0);
+        Self {
+            client: awc::Client::builder().connector(connector).no_default_headers().finish(),
+            url: receiver.url(""),
+            body: serde_json::to_vec(&event("raw")).expect("JSON").into(),
+            secrets: Secrets { current: Secret::parse(SECRET).expect("a secret"), previous: None },
+        }
+    }
+
+    async fn post(&self) {
+        let delivery = Delivery {
+            id: DeliveryId::random(),
+            subscription: "raw".parse().expect("an id"),
+            spec: SPEC.parse().expect("a SPEC id"),
+            key: "key".parse().expect("a key"),
+            kind: EventKind::StageCompleted,
+            accepted_at: "2026-01-01T00:00:00Z".parse().expect("a time"),
+        };
+        let mut request = self.client.post(&self.url);
+        for header in sign::headers(&delivery, &self.body, 1, 1_767_225_600, &self.secrets).expect("signed") {
+            request = request.insert_header(header);
+        }
+        let mut answer = request.send_body(self.body.clone()).await.expect("an answer");
+        black_box(answer.body().await.expect("its body"));
+    }
+}
+
+/// POSTs a second with `concurrency` under way.
+pub(super) fn rate(receiver: &Receiver, count: usize, concurrency: usize) -> f64 {
+    actix_rt::System::new().block_on(async {
+        let raw = Raw::to(receiver);
+        let each = count.div_ceil(concurrency);
+        let started = Instant::now();
+        join_all((0..concurrency).map(async |_| {
+            for _ in 0..each {
+                raw.post().await;
+            }
+        }))
+        .await;
+        (each * concurrency) as f64 / started.elapsed().as_secs_f64()
+    })
+}
+
+/// How long each of `count` POSTs took, in seconds, with a pause before each.
+pub(super) fn times(receiver: &Receiver, count: usize, pause: Duration) -> Vec<f64> {
+    actix_rt::System::new().block_on(async {
+        let raw = Raw::to(receiver);
+        raw.post().await;
+        let mut times = Vec::new();
+        for _ in 0..count {
+            actix_rt::time::sleep(pause).await;
+            let started = Instant::now();
+            raw.post().await;
+            times.push(started.elapsed().as_secs_f64());
+        }
+        times
+    })
+}
