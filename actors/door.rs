@@ -36,6 +36,9 @@ const INBOX_BATCH: usize = 256;
 /// How often an empty inbox is looked at.
 const INBOX_POLL: Duration = Duration::from_millis(500);
 
+/// How long the repo's branch counts as read.
+const BRANCH_HOLDS: Duration = Duration::from_millis(250);
+
 /// See the module's first line. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Door {
@@ -46,11 +49,19 @@ pub(crate) struct Door {
     /// Held by who reads the files for an operator.
     reading: Arc<Semaphore>,
     repo: Arc<Path>,
+    branch: Arc<Mutex<Option<Branch>>>,
     files: Arc<StoreOptions>,
     /// Used by one reader at a time.
     surveyor: Arc<Mutex<Surveyor>>,
     reloads: mpsc::Sender<ReloadReply>,
     started: Instant,
+}
+
+/// What git said, and when.
+#[derive(Debug)]
+struct Branch {
+    read: Instant,
+    name: Option<String>,
 }
 
 /// Who waits for a reload to end.
@@ -81,6 +92,7 @@ impl Door {
             admission: Arc::new(Semaphore::new(MAX_ADMITTED)),
             reading: Arc::new(Semaphore::new(MAX_READING)),
             repo: repo.into(),
+            branch: Arc::default(),
             files: Arc::new(files),
             surveyor: Arc::default(),
             reloads,
@@ -107,12 +119,25 @@ impl Door {
             EmitError::Unavailable("the runtime is stopped, or busy with too many events".to_owned())
         })?;
         if event.spec.branch.is_none() {
-            event.spec.branch = repo::current_branch(&self.repo);
+            event.spec.branch = self.branch();
         }
         let (reply, answer) = oneshot::channel();
         let emit = Emit { event, inbox, within, admission: Some(admission), reply };
         self.router.send(emit).await.map_err(|_| stopped())?;
         answer.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// The repo's branch, read again a few times a second at most: every event asks.
+    fn branch(&self) -> Option<String> {
+        let mut read = self.branch.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*read {
+            Some(Branch { read, name }) if read.elapsed() < BRANCH_HOLDS => name.clone(),
+            _ => {
+                let name = repo::current_branch(&self.repo);
+                *read = Some(Branch { read: Instant::now(), name: name.clone() });
+                name
+            }
+        }
     }
 
     /// Sends one signed sample of `spec` to an active subscription now.
@@ -123,7 +148,7 @@ impl Door {
         dry_run: bool,
     ) -> Result<Sent, RequestError> {
         let admission = self.admit(ADMISSION).await.ok_or_else(gone)?;
-        let event = payload::sample(spec, repo::current_branch(&self.repo));
+        let event = payload::sample(spec, self.branch());
         self.router.send(Sample { event, subscription, dry_run, admission }).await.map_err(|_| gone())?
     }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use spec_notify::delivery::{Delivery, DeliveryId};
 use spec_notify::event::EventKind;
+use spec_notify::payload::Format;
 use spec_notify::secret::Secret;
 use spec_notify::sign::{self, Secrets};
 
@@ -40,9 +41,10 @@ impl Raw {
             key: "key".parse().expect("a key"),
             kind: EventKind::StageCompleted,
             accepted_at: "2026-01-01T00:00:00Z".parse().expect("a time"),
+            format: Format::SpecKit,
         };
         let mut request = self.client.post(&self.url);
-        for header in sign::headers(&delivery, &self.body, 1, 1_767_225_600, &self.secrets).expect("signed") {
+        for header in sign::headers(&delivery, &self.body, 1, 1_767_225_600, &self.secrets) {
             request = request.insert_header(header);
         }
         let mut answer = request.send_body(self.body.clone()).await.expect("an answer");

@@ -266,7 +266,8 @@ impl Journal {
         // After a sync that failed, what is read here may never have reached the disk: now it does, or we stop.
         files::sync(&file).map_err(failed("sync"))?;
         let mut content = fs::read(&path).map_err(failed("read"))?;
-        let scan = record::scan(&content);
+        // Payloads are passed over: none is needed before its turn comes.
+        let scan = record::scan::<IgnoredAny>(&content);
         for damaged in &scan.damaged {
             self.set_aside(number, damaged.start, &content[damaged.clone()]);
         }
@@ -312,14 +313,14 @@ impl Journal {
     }
 
     /// Keeps track of where an appended or recovered record stands and what it ends.
-    fn index(&mut self, record: &Record, place: Place) {
+    fn index<B>(&mut self, record: &Record<B>, place: Place) {
         match record {
             Record::Spool { .. } => {}
             Record::Run(run) => self.run = run.clone(),
-            Record::Known { idempotency_key, at } => self.add_known(idempotency_key, *at),
+            Record::Known { idempotency_key, .. } => self.add_known(idempotency_key),
             Record::Accepted(accepted) => {
                 accepted.run.iter().for_each(|step| self.run.take(step));
-                self.add_known(&accepted.idempotency_key, accepted.at);
+                self.add_known(&accepted.idempotency_key);
                 for delivery in &accepted.deliveries {
                     self.forget(delivery.id);
                 }
@@ -347,11 +348,9 @@ impl Journal {
         }
     }
 
-    fn add_known(&mut self, key: &IdempotencyKey, at: Timestamp) {
-        let mut line = Vec::new();
-        let length = record::encode(&Record::Known { idempotency_key: key.clone(), at }, &mut line);
+    fn add_known(&mut self, key: &IdempotencyKey) {
         if let Some(segment) = self.segments.back_mut() {
-            segment.known_bytes += length as u64;
+            segment.known_bytes += record::known_length(key) as u64;
         }
     }
 

@@ -198,13 +198,28 @@ impl Accepted {
 
 /// Writes a record as its line; returns the line's length.
 pub(super) fn encode(record: &Record, lines: &mut Vec<u8>) -> usize {
+    let start = lines.len();
+    lines.extend_from_slice(&[b' '; PREFIX]);
     // A record holds only types whose serialisation cannot fail: strings, numbers, and JSON that was parsed.
-    let json = serde_json::to_vec(record).unwrap_or_default();
-    lines.extend_from_slice(format!("{:08x} {:08x} ", crc32fast::hash(&json), json.len()).as_bytes());
-    lines.extend_from_slice(&json);
+    if let Err(error) = serde_json::to_writer(&mut *lines, record) {
+        log::error!("a record could not be written as JSON: {error}");
+    }
+    let (prefix, json) = lines[start..].split_at_mut(PREFIX);
+    let text = format!("{:08x} {:08x} ", crc32fast::hash(json), json.len());
+    prefix.copy_from_slice(text.as_bytes());
     lines.push(b'\n');
-    PREFIX + json.len() + 1
+    lines.len() - start
 }
+
+/// How long a [`Record::Known`] of this key is, without writing it.
+pub(super) fn known_length(key: &IdempotencyKey) -> usize {
+    // Keys hold no control characters, so these are all that JSON escapes.
+    let escapes = key.as_str().bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count();
+    PREFIX + KNOWN.len() + key.as_str().len() + escapes + 1
+}
+
+/// What stands around the key in a [`Record::Known`].
+const KNOWN: &str = r#"{"known":{"idempotency_key":"","at":"2025-10-14T10:00:00.000Z"}}"#;
 
 /// Reads the record that begins a text; returns it and its length without the newline. `None` where there is none.
 pub(super) fn decode<B: DeserializeOwned>(text: &[u8]) -> Option<(Record<B>, usize)> {
@@ -301,7 +316,9 @@ mod tests {
             let length = encode(&accepted(&key, r#"{"a":[1,2]}"#), &mut line);
             prop_assert_eq!(length, line.len());
             prop_assert_eq!(line.iter().filter(|b| **b == b'\n').count(), 1);
-            prop_assert_eq!(keys(&scan(&line)), [key]);
+            prop_assert_eq!(keys(&scan(&line)), std::slice::from_ref(&key));
+            let known = Record::Known { idempotency_key: key.parse().unwrap(), at: clock::now() };
+            prop_assert_eq!(encode(&known, &mut Vec::new()), known_length(&key.parse().unwrap()));
             prop_assert!(decode::<Box<RawValue>>(&garbage).is_none());
             prop_assert!(scan::<Box<RawValue>>(&garbage).records.is_empty());
         }

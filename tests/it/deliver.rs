@@ -57,8 +57,8 @@ fn a_telemetry_file_becomes_a_signed_request_with_evidence() {
         ("x-speckit-attempt", "1".to_owned()),
         ("x-speckit-request-timestamp", timestamp.to_string()),
         ("webhook-id", id.clone()),
-        ("x-speckit-signature", sign::spec_kit(&secret, &request.body).unwrap()),
-        ("webhook-signature", sign::standard(&secret, &id, timestamp, &request.body).unwrap()),
+        ("x-speckit-signature", sign::spec_kit(&secret, &request.body)),
+        ("webhook-signature", sign::standard(&secret, &id, timestamp, &request.body)),
     ] {
         assert_eq!(request.header(name), value, "{name}");
     }
