@@ -24,7 +24,7 @@ use futures_util::StreamExt as _;
 use crate::clock;
 use crate::delivery::{Failure, FailureClass, MAX_KEPT_BYTES, Outcome, Response, clock_skew, retry_after};
 use crate::event::printable;
-use crate::secret::Endpoint;
+use crate::secret::{Endpoint, percent_decoded};
 use dial::ProxyFailure;
 pub use proxy::{InvalidProxy, Proxy};
 pub use tls::{Tls, TlsError, TlsFiles, TlsSettings};
@@ -162,14 +162,6 @@ fn authorization(url: &url::Url) -> Option<String> {
     let (user, password) = (percent_decoded(url.username()), url.password().map(percent_decoded));
     (!user.is_empty() || password.is_some())
         .then(|| format!("Basic {}", STANDARD.encode(format!("{user}:{}", password.unwrap_or_default()))))
-}
-
-fn percent_decoded(text: &str) -> String {
-    // A query decodes `+` as a space and userinfo does not: protect it.
-    let query = format!("v={}", text.replace('+', "%2B"));
-    url::form_urlencoded::parse(query.as_bytes())
-        .next()
-        .map_or(String::new(), |(_, value)| value.into_owned())
 }
 
 /// A kept-alive connection that the endpoint had closed: the request was sent into nothing.
