@@ -3,13 +3,14 @@
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, DeadEndpoint, Endpoint, Ran, Sandbox};
+use crate::harness::{Answer, DeadEndpoint, EVIDENCE, Endpoint, Ran, Sandbox};
 
 /// What no file, stream or answer may have; the last two are base64 of the URL's userinfo and of the proxy's credentials.
 const CANARIES: [&str; 12] = [
@@ -45,6 +46,19 @@ fn leaks(place: &str, text: &str) -> Vec<String> {
         .filter(|canary| text.contains(**canary))
         .map(|canary| format!("{canary} in {place}"))
         .collect()
+}
+
+/// Every file under a folder that others than its owner may read.
+fn readable_by_others(dir: &Path, found: &mut Vec<String>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let mode = fs::symlink_metadata(&path).unwrap().permissions().mode();
+        if path.is_dir() {
+            readable_by_others(&path, found);
+        } else if mode & 0o077 != 0 {
+            found.push(format!("{} is {mode:o}", path.display()));
+        }
+    }
 }
 
 /// A proxy on loopback: asks for credentials, or answers with this status, or passes the connection on. Tells what it heard.
@@ -191,6 +205,7 @@ fn no_secret_is_ever_written() {
     }
     found.extend(leaks("the control port", &said));
     find_in(sandbox.path(), &mut found);
+    readable_by_others(&sandbox.path().join(EVIDENCE), &mut found);
     assert!(found.is_empty(), "{found:#?}");
 
     // They do get where they belong.
@@ -259,6 +274,9 @@ fn what_is_wrong_is_said_without_repeating_it() {
             &["-vv", "test", "SPEC-1", "--subscription", "one", "--dry-run"],
         ] {
             let ran = sandbox.run(arguments);
+            // Only a value that is looked at by the attempt, and a file that the environment stands over, pass.
+            let may_pass = matches!(what, "header value" | "env_file") || arguments[0] == "status";
+            assert!(ran.code == 2 || may_pass, "{what}: {arguments:?}: {ran:?}");
             found.extend(leaks(&format!("{what}: {arguments:?}: {ran:?}"), &format!("{ran:?}")));
         }
         find_in(sandbox.path(), &mut found);

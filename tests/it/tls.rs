@@ -101,14 +101,14 @@ fn a_trusted_certificate_is_accepted() {
 
 #[test]
 fn an_unknown_issuer_a_wrong_name_and_an_old_protocol_are_refused() {
-    for (name, trusted, versions) in [
-        ("127.0.0.1", false, None),
-        ("elsewhere.example", true, None),
-        ("127.0.0.1", true, Some(SslVersion::TLS1_1)),
+    for (name, trusted, versions, says) in [
+        ("127.0.0.1", false, None, "signed by nobody who is trusted here"),
+        ("elsewhere.example", true, None, "is not for 127.0.0.1"),
+        ("127.0.0.1", true, Some(SslVersion::TLS1_1), "TLS failed"),
     ] {
         let (code, report) = try_out(name, trusted, versions);
         assert_eq!(code, 1, "{name} {trusted} {versions:?}: {report}");
         let error = report["error"].as_str().unwrap();
-        assert!(error.starts_with("tls: TLS handshake failed"), "{error}");
+        assert!(error.starts_with("tls: ") && error.contains(says), "{error}");
     }
 }
