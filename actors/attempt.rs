@@ -7,6 +7,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use openssl::sha::sha256;
 use serde_json::Map;
+use zeroize::Zeroizing;
 
 use super::subscription::Settings;
 use crate::clock;
@@ -89,6 +90,7 @@ pub(super) async fn make(
             let mut outcome = client.attempt(&request).await;
             if let Ok(response) = &mut outcome.result {
                 response.rejection = delivery.format.rejection(response.status, &response.body);
+                response.redact(&secrets_of(endpoint, &headers, &config.headers));
             }
             Some(outcome)
         }
@@ -141,6 +143,34 @@ fn read_secrets(environment: &Environment, names: &SecretNames) -> Result<Secret
     Ok(Secrets { current: read(&names.current)?, previous })
 }
 
+/// Whether a header's value comes from the environment.
+fn is_secret(name: &str, extra: &[ExtraHeader]) -> bool {
+    extra.iter().any(|one| one.name == name && matches!(one.value, HeaderValue::Environment(_)))
+}
+
+/// What of a request nobody may read who was not sent it.
+fn secrets_of(
+    endpoint: &Endpoint,
+    headers: &[(Cow<'static, str>, String)],
+    extra: &[ExtraHeader],
+) -> Vec<Zeroizing<String>> {
+    let mut secrets = endpoint.credentials();
+    for (name, value) in headers {
+        match name.as_ref() {
+            "x-speckit-signature" => {
+                secrets.extend(value.strip_prefix("sha256=").map(|hex| hex.to_owned().into()))
+            }
+            "webhook-signature" => {
+                let tokens = value.split(' ').filter_map(|token| token.strip_prefix("v1,"));
+                secrets.extend(tokens.map(|token| token.to_owned().into()));
+            }
+            name if is_secret(name, extra) => secrets.push(value.clone().into()),
+            _ => {}
+        }
+    }
+    secrets
+}
+
 /// What the evidence says of a request. Signatures are left out: with the body, one could be sent again by
 /// whoever reads the file.
 fn request_line(
@@ -149,15 +179,12 @@ fn request_line(
     extra: &[ExtraHeader],
     body: &Bytes,
 ) -> RequestLine {
-    let is_secret = |name: &str| {
-        extra.iter().any(|one| one.name == name && matches!(one.value, HeaderValue::Environment(_)))
-    };
     let mut shown = Map::new();
     for (name, value) in headers {
         let value = match name.as_ref() {
             "x-speckit-signature" => "sha256=…",
             "webhook-signature" => "v1,…",
-            name if is_secret(name) => "…",
+            name if is_secret(name, extra) => "…",
             _ => value,
         };
         shown.insert(name.clone().into_owned(), value.into());

@@ -17,6 +17,9 @@ const PREFIX: &str = "whsec_";
 /// Fewest bytes a `whsec_` secret decodes to (Standard Webhooks, "Symmetric signatures").
 const MIN_DECODED_BYTES: usize = 24;
 
+/// A part of a path that is as long as this is no word but a credential.
+const LONG_SEGMENT: usize = 12;
+
 /// The key bytes of one signing secret. Its `Debug` shows nothing of them, and they are wiped from memory after use.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<Vec<u8>>);
@@ -122,6 +125,21 @@ impl Endpoint {
         &self.url
     }
 
+    /// The parts of the URL that are credentials, as whoever got them might repeat them.
+    pub(crate) fn credentials(&self) -> Vec<Zeroizing<String>> {
+        let (user, password) = (self.url.username(), self.url.password().unwrap_or_default());
+        let pair = format!("{}:{}", percent_decoded(user), percent_decoded(password));
+        let segments = self.url.path().split('/').filter(|segment| segment.len() >= LONG_SEGMENT);
+        let values = self.url.query_pairs().map(|(_, value)| value.into_owned());
+        let mut parts: Vec<String> = segments.map(str::to_owned).chain(values).collect();
+        parts.extend([self.url.path(), user, password].map(percent_decoded));
+        parts.extend(
+            [self.url.path(), self.url.query().unwrap_or_default(), user, password].map(str::to_owned),
+        );
+        parts.push(STANDARD.encode(pair));
+        parts.into_iter().map(Zeroizing::new).collect()
+    }
+
     /// Whether requests need TLS.
     pub fn is_tls(&self) -> bool {
         self.url.scheme() == "https"
@@ -136,6 +154,14 @@ impl Endpoint {
     pub fn host(&self) -> &str {
         self.url.host_str().unwrap_or_default()
     }
+}
+
+pub(crate) fn percent_decoded(text: &str) -> String {
+    // A query decodes `+` as a space and userinfo does not: protect it.
+    let query = format!("v={}", text.replace('+', "%2B").replace('&', "%26"));
+    url::form_urlencoded::parse(query.as_bytes())
+        .next()
+        .map_or(String::new(), |(_, value)| value.into_owned())
 }
 
 fn is_loopback(url: &Url) -> bool {

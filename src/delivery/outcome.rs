@@ -51,6 +51,38 @@ pub struct Response {
     pub rejection: Option<Rejection>,
 }
 
+/// Shorter texts are no credentials and may be anywhere.
+const SHORTEST_SECRET: usize = 6;
+
+impl Response {
+    /// Takes out of it what was sent and is a secret: many an endpoint's error page repeats the path, or the headers.
+    pub fn redact<S: AsRef<str>>(&mut self, secrets: &[S]) {
+        let mut secrets: Vec<&str> = secrets.iter().map(AsRef::as_ref).collect();
+        secrets.retain(|secret| secret.len() >= SHORTEST_SECRET);
+        // The longest first: one may be part of another.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        let texts = self.headers.iter_mut().map(|(_, value)| value).chain([&mut self.body]);
+        let word = self.rejection.iter_mut().map(|rejection| &mut rejection.word);
+        for text in texts.chain(self.location_host.iter_mut()).chain(word) {
+            for secret in &secrets {
+                if text.contains(*secret) {
+                    *text = text.replace(*secret, "[redacted]");
+                }
+                redact_cut(text, secret);
+            }
+        }
+    }
+}
+
+/// Takes away the beginning of a secret that a text was cut in.
+fn redact_cut(text: &mut String, secret: &str) {
+    let Some(kept) = text.strip_suffix('…') else { return };
+    let cuts = secret.char_indices().map(|(at, _)| at).filter(|at| *at >= SHORTEST_SECRET);
+    if let Some(at) = cuts.rev().find(|at| kept.ends_with(&secret[..*at])) {
+        *text = format!("{}[redacted]…", &kept[..kept.len() - at]);
+    }
+}
+
 /// Why no answer came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -245,6 +277,16 @@ mod tests {
             };
             assert_eq!(judge(status), expected);
         }
+    }
+
+    #[test]
+    fn what_an_endpoint_repeats_of_our_secrets_is_taken_out() {
+        let body = "Cannot POST /services/T0/B0/canary: /services/T0/B0/ca…".to_owned();
+        let headers = vec![("server".to_owned(), "x canary-2".to_owned())];
+        let mut response = Response { body, headers, ..Response::default() };
+        response.redact(&["/services/T0/B0/canary", "canary-2", "", "POST"]);
+        assert_eq!(response.body, "Cannot POST [redacted]: [redacted]…");
+        assert_eq!(response.headers[0].1, "x [redacted]");
     }
 
     #[test]

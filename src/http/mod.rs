@@ -3,16 +3,18 @@
 mod dial;
 mod proxy;
 mod tls;
+mod wire;
 
 use std::borrow::Cow;
 use std::io;
 use std::time::{Duration, Instant};
 
+use actix_http::error::ParseError;
 use actix_rt::time::timeout;
 use actix_service::fn_service;
-use actix_tls::connect::{ConnectInfo, Connection};
+use actix_tls::connect::{ConnectError as ConnectFailure, ConnectInfo, Connection};
 use awc::error::{ConnectError, SendRequestError};
-use awc::http::{Uri, header};
+use awc::http::{StatusCode, Uri, header};
 use awc::{ClientResponse, Connector};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -22,10 +24,11 @@ use futures_util::StreamExt as _;
 use crate::clock;
 use crate::delivery::{Failure, FailureClass, MAX_KEPT_BYTES, Outcome, Response, clock_skew, retry_after};
 use crate::event::printable;
-use crate::secret::Endpoint;
+use crate::secret::{Endpoint, percent_decoded};
 use dial::ProxyFailure;
 pub use proxy::{InvalidProxy, Proxy};
 pub use tls::{Tls, TlsError, TlsFiles, TlsSettings};
+use wire::{Stale, Wire};
 
 // OpenSSL's own numbers (x509_vfy.h), which are part of its interface.
 const X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT: i32 = 2;
@@ -72,21 +75,21 @@ pub struct Request<'a> {
 impl Client {
     /// A client for the arbiter it is made on: with `tls` where its endpoint needs it, through `proxy` where there is one.
     pub fn new(tls: Option<Tls>, proxy: Option<Proxy>) -> Self {
-        let through = proxy.clone();
-        let tcp = fn_service(move |request: ConnectInfo<Uri>| {
-            let through = through.clone();
+        let with = (tls.clone(), proxy.clone());
+        let connect = fn_service(move |request: ConnectInfo<Uri>| {
+            let (tls, proxy) = with.clone();
             async move {
                 let uri = request.request().clone();
-                let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
                 let host = uri.host().unwrap_or_default();
-                let stream = dial::dial(host, port, through.as_ref()).await?;
-                Ok::<_, actix_tls::connect::ConnectError>(Connection::new(uri, stream))
+                let stream = dial::dial(host, uri.port_u16().unwrap_or(80), proxy.as_ref()).await?;
+                let wire = match &tls {
+                    Some(tls) => Wire::new(tls.secure(host, stream).await.map_err(ConnectFailure::Io)?),
+                    None => Wire::new(stream),
+                };
+                Ok::<_, ConnectFailure>(Connection::new(uri, wire))
             }
         });
-        let mut connector = Connector::new().connector(tcp);
-        if let Some(tls) = &tls {
-            connector = connector.openssl(tls.connector.clone());
-        }
+        let connector = Connector::new().connector(connect);
         // Our own deadline holds over all of it, and our own permits bound the connections: awc's limits, which
         // are shared by all hosts, stay out of the way.
         let never = Duration::from_secs(24 * 3600);
@@ -96,7 +99,6 @@ impl Client {
             .disable_redirects()
             .disable_timeout()
             .no_default_headers()
-            // Its `max_http_version` would replace the TLS connector by one of its own: ours offers HTTP/1.1 alone (ALPN).
             .finish();
         Self { client, tls, proxy }
     }
@@ -134,7 +136,14 @@ impl Client {
         let authorization = authorization(&url);
         // Fails only for URLs that cannot have userinfo, and those have none to remove.
         let _ = url.set_username("").and_then(|()| url.set_password(None));
-        let mut building = self.client.post(url.as_str());
+        // awc is to think it plain: TLS is done below it, by the connection itself. The `Host` stays what it is.
+        let port = url.port_or_known_default();
+        let host = match url.port() {
+            Some(port) => format!("{}:{port}", request.endpoint.host()),
+            None => request.endpoint.host().to_owned(),
+        };
+        let _ = url.set_scheme("http").and_then(|()| url.set_port(port));
+        let mut building = self.client.post(url.as_str()).insert_header((header::HOST, host));
         for (name, value) in request.headers {
             building = building.insert_header((name.as_ref(), value.as_str()));
         }
@@ -142,7 +151,11 @@ impl Client {
             building = building.insert_header((header::AUTHORIZATION, value));
         }
         let mut answer = building.send_body(request.body.clone()).await?;
-        let body = read_body(&mut answer).await?;
+        // A 204 has no body, whatever its length says (RFC 9112, section 6.3): nobody waits for one.
+        let body = match answer.status() {
+            StatusCode::NO_CONTENT => Vec::new(),
+            _ => read_body(&mut answer).await?,
+        };
         Ok(response(&answer, &body))
     }
 }
@@ -154,22 +167,16 @@ fn authorization(url: &url::Url) -> Option<String> {
         .then(|| format!("Basic {}", STANDARD.encode(format!("{user}:{}", password.unwrap_or_default()))))
 }
 
-fn percent_decoded(text: &str) -> String {
-    // A query decodes `+` as a space and userinfo does not: protect it.
-    let query = format!("v={}", text.replace('+', "%2B"));
-    url::form_urlencoded::parse(query.as_bytes())
-        .next()
-        .map_or(String::new(), |(_, value)| value.into_owned())
-}
-
 /// A kept-alive connection that the endpoint had closed: the request was sent into nothing.
 fn is_stale(error: &SendRequestError) -> bool {
+    io_error(error).and_then(io::Error::get_ref).is_some_and(|inner| inner.is::<Stale>())
+}
+
+/// The I/O error that a connection broke with, be it in writing or in reading.
+fn io_error(error: &SendRequestError) -> Option<&io::Error> {
     match error {
-        SendRequestError::Connect(ConnectError::Disconnected) => true,
-        SendRequestError::Send(error) => {
-            matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
-        }
-        _ => false,
+        SendRequestError::Send(error) | SendRequestError::Response(ParseError::Io(error)) => Some(error),
+        _ => None,
     }
 }
 
@@ -251,6 +258,11 @@ impl Client {
         let (class, message) = match error {
             SendRequestError::Connect(error) => self.connect_failure(error, endpoint),
             SendRequestError::Send(error) => self.io_failure(error, endpoint, "the connection broke"),
+            SendRequestError::Response(ParseError::Io(error))
+                if error.kind() != io::ErrorKind::InvalidData =>
+            {
+                self.io_failure(error, endpoint, "the connection broke in the answer")
+            }
             SendRequestError::Response(_) | SendRequestError::H2(_) => {
                 (FailureClass::Protocol, "what came back is not HTTP/1.1".to_owned())
             }
@@ -281,11 +293,14 @@ impl Client {
         if let Some(failure) = proxy {
             return (FailureClass::Proxy, failure.to_string());
         }
-        // A failed handshake is an I/O error that no system call made.
-        let is_tls =
-            endpoint.is_tls() && error.raw_os_error().is_none() && error.kind() == io::ErrorKind::Other;
+        let is_tls = error.get_ref().is_some_and(|inner| inner.is::<openssl::ssl::Error>());
         if !is_tls {
-            return (FailureClass::Connection, format!("{what}: {}", error.kind()));
+            // Which has no word for most of what no system call reports.
+            let why = match error.kind() {
+                io::ErrorKind::Other => "it was closed".to_owned(),
+                kind => kind.to_string(),
+            };
+            return (FailureClass::Connection, format!("{what}: {why}"));
         }
         let rejection = self.tls.as_ref().and_then(|tls| tls.take_rejection(endpoint.host()));
         let message = match rejection.map(|reason| (reason, reason.as_raw())) {

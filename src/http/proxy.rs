@@ -8,8 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
-use super::percent_decoded;
-use crate::secret::Endpoint;
+use crate::secret::{Endpoint, percent_decoded};
 
 /// An HTTP proxy. Its credentials cannot be printed.
 #[derive(Clone, PartialEq, Eq)]

@@ -4,8 +4,11 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use actix_rt::net::TcpStream;
+use actix_tls::connect::openssl::reexports::AsyncSslStream;
 use openssl::error::ErrorStack;
 use openssl::pkey::PKey;
 use openssl::sha::Sha256;
@@ -63,7 +66,7 @@ struct Digest([u8; 32]);
 /// Ready to connect with. Cheap to clone, on any thread.
 #[derive(Clone)]
 pub struct Tls {
-    pub(super) connector: SslConnector,
+    connector: SslConnector,
     digest: Digest,
     rejected: Rejected,
 }
@@ -191,6 +194,18 @@ impl Tls {
             is_good
         });
         Ok(Self { connector: builder.build(), digest, rejected })
+    }
+
+    /// Agrees on TLS with `host` over a connection to it.
+    pub(super) async fn secure(
+        &self,
+        host: &str,
+        stream: TcpStream,
+    ) -> io::Result<AsyncSslStream<TcpStream>> {
+        let ssl = self.connector.configure()?.into_ssl(host.trim_matches(['[', ']']))?;
+        let mut stream = AsyncSslStream::new(ssl, stream)?;
+        Pin::new(&mut stream).connect().await.map_err(io::Error::other)?;
+        Ok(stream)
     }
 
     /// Why the certificate of `host` was refused, if it just was; what is asked for once is forgotten.

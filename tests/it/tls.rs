@@ -17,8 +17,13 @@ use serde_json::Value;
 
 use crate::harness::{Ran, Sandbox};
 
-/// A certificate for a name, signed by itself.
-fn certificate(name: &str) -> (X509, PKey<Private>) {
+/// A certificate for a name, signed by itself, good today.
+pub(crate) fn certificate(name: &str) -> (X509, PKey<Private>) {
+    certificate_until(name, &Asn1Time::days_from_now(1).unwrap())
+}
+
+/// One that is good until then.
+pub(crate) fn certificate_until(name: &str, end: &Asn1Time) -> (X509, PKey<Private>) {
     let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
     let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
     let mut subject = X509NameBuilder::new().unwrap();
@@ -30,8 +35,8 @@ fn certificate(name: &str) -> (X509, PKey<Private>) {
     builder.set_subject_name(&subject).unwrap();
     builder.set_issuer_name(&subject).unwrap();
     builder.set_pubkey(&key).unwrap();
-    builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
-    builder.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
+    builder.set_not_before(&Asn1Time::from_unix(0).unwrap()).unwrap();
+    builder.set_not_after(end).unwrap();
     builder.append_extension(BasicConstraints::new().ca().build().unwrap()).unwrap();
     let mut names = SubjectAlternativeName::new();
     let names = if name.parse::<std::net::IpAddr>().is_ok() { names.ip(name) } else { names.dns(name) };
@@ -42,12 +47,17 @@ fn certificate(name: &str) -> (X509, PKey<Private>) {
 }
 
 /// An HTTPS endpoint that answers 200 to everyone who agrees on TLS with it.
-fn serve_tls(certificate: &X509, key: &PKey<Private>, versions: Option<SslVersion>) -> u16 {
+pub(crate) fn serve_tls(certificate: &X509, key: &PKey<Private>, versions: Option<SslVersion>) -> u16 {
     serve(certificate, key, versions, None)
 }
 
 /// The same, to clients that show a certificate where one is asked for.
-fn serve(certificate: &X509, key: &PKey<Private>, versions: Option<SslVersion>, client: Option<X509>) -> u16 {
+pub(crate) fn serve(
+    certificate: &X509,
+    key: &PKey<Private>,
+    versions: Option<SslVersion>,
+    client: Option<X509>,
+) -> u16 {
     let mut acceptor = SslAcceptor::mozilla_intermediate(SslMethod::tls()).unwrap();
     if let Some(client) = client {
         acceptor.cert_store_mut().add_cert(client).unwrap();

@@ -201,7 +201,8 @@ fn converse(mut stream: TcpStream, state: &(Mutex<State>, Condvar), answers: &[A
     }
 }
 
-fn read_request(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Request>> {
+/// The next request of a connection; `None` at its end.
+pub(crate) fn read_request(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Request>> {
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
         return Ok(None);

@@ -2,7 +2,7 @@
 
 mod endpoint;
 
-pub(crate) use endpoint::{Answer, DeadEndpoint, Endpoint, Request};
+pub(crate) use endpoint::{Answer, DeadEndpoint, Endpoint, Request, read_request};
 
 use std::fs;
 use std::io::Read as _;
@@ -279,6 +279,12 @@ pub(crate) struct Serve {
 }
 
 impl Serve {
+    /// The most memory it ever had, in KiB; `None` where the system does not tell.
+    pub(crate) fn peak_memory(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix(" kB")?.parse().ok()
+    }
+
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
