@@ -9,7 +9,7 @@ use spec_notify::{Receipt, Runtime};
 use super::Bench;
 use super::accept::WITHIN;
 use super::machine::{interleaved, now, quantile};
-use super::repo::{Entry, Repo, event};
+use super::repo::{Entry, Repo, SPEC, event};
 use super::table::{Figure, Target};
 
 const HEALTHY: &str = "healthy";
@@ -46,6 +46,10 @@ pub(super) fn beside_dead_endpoints(bench: &Bench) -> Vec<Figure> {
 /// How long each of some events took to the healthy endpoint.
 fn emitted_to_received(bench: &Bench, runtime: &Runtime) -> Vec<f64> {
     let handle = runtime.handle();
+    // Proven, as an endpoint is that has taken something before.
+    let sample = handle.test(SPEC.parse().expect("a SPEC id"), HEALTHY.parse().expect("an id"));
+    let sample = handle.block(WITHIN, sample).expect("an answer").expect("a sample");
+    assert_eq!(sample.outcome, "delivered");
     bench.receiver.take();
     let mut called = HashMap::new();
     for event in (0..bench.count(100, 5)).map(event) {

@@ -48,7 +48,7 @@ pub struct Health {
     /// Until when the endpoint asked to be left alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_until: Option<Timestamp>,
-    /// How far its clock is off ours, in seconds, where that is more than [`MAX_SKEW_S`]; ahead is positive.
+    /// How far its clock is off ours, in seconds, where that is more than a minute; ahead is positive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_skew_s: Option<i64>,
 }
