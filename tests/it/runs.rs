@@ -153,6 +153,8 @@ fn the_last_allowed_failure_ends_a_run() {
     let endpoint = Endpoint::replying(&[200]);
     let sandbox = Sandbox::with_settings("max_stage_attempts = 2", &[("all", &endpoint.url(), "")]);
     let _serve = sandbox.serve();
+    // What is there before is not sent.
+    wait_for("the baseline", || sandbox.spool().join("watch.jsonl").exists().then_some(()));
     for minute in [1, 2] {
         assert_eq!(ends(&endpoint).len(), 0);
         let failed = json!({"scenarios": [{"name": "unit", "status": "failed"}]});
