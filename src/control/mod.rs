@@ -12,4 +12,5 @@ pub use protocol::{
 };
 pub(crate) use server::Server;
 pub use status::{RuntimeStatus, StatusReport, SubscriptionStatus, Unfinished};
+#[cfg(feature = "cli")]
 pub(crate) use status::{ago, counted, short};
