@@ -121,9 +121,9 @@ fn extra_value(environment: &Environment, header: &ExtraHeader) -> Result<String
                 message: format!("the environment variable {variable} of the header {} {what}", header.name),
             };
             let value = environment.get(variable).ok_or_else(|| problem("is not set"))?;
-            match value.bytes().any(|byte| byte < 0x20 || byte == 0x7f) {
-                true => Err(problem("has control characters")),
-                false => Ok(value.to_string()),
+            match HeaderValue::is_sendable(&value) {
+                true => Ok(value.to_string()),
+                false => Err(problem("has control characters")),
             }
         }
     }

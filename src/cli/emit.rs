@@ -15,9 +15,9 @@ use crate::actors::Receipt;
 use crate::config::Config;
 use crate::control::{Client, ClientError, Emitted, EmittedEvent, Outcome, Request};
 use crate::event::{Event, EventKind, MAX_EVENT_BYTES, SpecId, Stage, Status};
-use crate::intake::repo;
 use crate::intake::stage::{self, StageRead};
 use crate::intake::telemetry::RepoPaths;
+use crate::intake::{bounded, repo};
 use crate::store::put_in_inbox;
 
 #[derive(Debug, Args)]
@@ -123,17 +123,11 @@ fn read(options: &Options, config: &Config) -> Result<Vec<Given>, Failure> {
 
 pub(super) fn read_telemetry(path: &Path, config: &Config) -> Result<StageRead, String> {
     let absolute = std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let bytes = read_bounded(&absolute, MAX_EVENT_BYTES as u64 + 1)
+    // A guardrail is not slowed by a file of gigabytes.
+    let bytes = bounded::read(&absolute, MAX_EVENT_BYTES as u64 + 1)
         .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     let paths = RepoPaths { root: &config.repo, evidence_dir: &config.evidence_dir };
     stage::read(&absolute, &bytes, &paths).map_err(|error| error.to_string())
-}
-
-/// Reads at most `limit` bytes: a guardrail is not slowed by a file of gigabytes.
-fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(limit).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// One JSON object, over several lines or not; else JSON Lines.

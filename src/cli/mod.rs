@@ -281,14 +281,14 @@ fn take(loaded: config::Loaded, screen: &mut Screen) -> Result<Config, Failure> 
 /// The config for a command that acts through the runtime which owns the spool, or else by owning it for the moment: only
 /// then the secrets must be in its own environment.
 fn load_to_act(global: &Global, screen: &mut Screen) -> Result<Config, Failure> {
-    let config = load_config(global, false, screen)?;
-    if !config.enabled {
-        return Err(Failure::usage(OFF));
-    }
-    match config.spool_dir.is_dir() && !Store::is_free(&config.spool_dir) {
-        true => Ok(config),
-        false => load_config(global, true, screen),
-    }
+    let loaded = load(global, false)?;
+    let is_owned = |config: &Config| config.spool_dir.is_dir() && !Store::is_free(&config.spool_dir);
+    // One that is off is said to be off, whatever secrets it would need.
+    let config = match loaded.config.as_ref().is_some_and(|config| config.enabled && !is_owned(config)) {
+        true => load_config(global, true, screen)?,
+        false => take(loaded, screen)?,
+    };
+    if config.enabled { Ok(config) } else { Err(Failure::usage(OFF)) }
 }
 
 /// The config, or what could be salvaged of one with errors, with a warning: for those who need to know where the spool

@@ -194,13 +194,7 @@ impl Checker<'_, '_> {
             "0" | "false" => false,
             _ => {
                 let message = format!("the environment variable {OVERRIDE} is `{}`", printable(&word, 40));
-                self.findings.errors.push(Problem {
-                    file: None,
-                    line: None,
-                    column: None,
-                    message,
-                    help: "set it to 1 or 0, or unset it".to_owned(),
-                });
+                self.findings.errors.push(Problem::general(message, "set it to 1 or 0, or unset it"));
                 in_file
             }
         }
@@ -238,10 +232,7 @@ impl Checker<'_, '_> {
         let alerts = table.table("alerts", self.findings);
         let cost_threshold_usd = alerts.and_then(|alerts| {
             alerts.refuse_unknown(&ALERTS, self.findings);
-            let range = 0.01..=1e9;
-            alerts
-                .has("cost_threshold_usd")
-                .then(|| alerts.float("cost_threshold_usd", 1e9, range, self.findings))
+            alerts.optional_float("cost_threshold_usd", 0.01..=1e9, self.findings)
         });
         RunPolicy { max_stage_attempts: u32::try_from(attempts).unwrap_or(u32::MAX), cost_threshold_usd }
     }
@@ -296,9 +287,7 @@ impl Checker<'_, '_> {
         let timeout = table.integer("per_request_timeout_ms", 5000, 1..=600_000, self.findings);
         let usual = max_concurrency.min(MAX_IN_FLIGHT);
         let max_in_flight = table.integer("max_in_flight", usual, 1..=1024, self.findings);
-        let rate = table.has("rate_limit_per_s");
-        let rate_limit_per_s =
-            rate.then(|| table.float("rate_limit_per_s", 1.0, 0.001..=100_000.0, self.findings));
+        let rate_limit_per_s = table.optional_float("rate_limit_per_s", 0.001..=100_000.0, self.findings);
         let headers = self.headers(table, needed);
         let proxy = self.proxy(table, endpoint.as_ref(), needed);
         let tls_files = self.tls_files(table, needed);

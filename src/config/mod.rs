@@ -146,6 +146,13 @@ pub struct SecretNames {
     pub previous: Option<String>,
 }
 
+impl HeaderValue {
+    /// Whether a text can be a header's value: control characters cannot be sent.
+    pub fn is_sendable(text: &str) -> bool {
+        !text.bytes().any(|byte| byte < 0x20 || byte == 0x7f)
+    }
+}
+
 /// One thing that is wrong with the config, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {

@@ -71,11 +71,6 @@ impl<'t, 'i> Table<'t, 'i> {
         self.table.iter().find(|(name, _)| name.get_ref() == key).map(|(_, value)| value)
     }
 
-    /// Whether a key is there.
-    pub(super) fn has(&self, key: &str) -> bool {
-        self.get(key).is_some()
-    }
-
     /// Whether a key is there and has a text.
     pub(super) fn is_filled(&self, key: &str) -> bool {
         self.get(key).and_then(|value| value.get_ref().as_str()).is_some_and(|text| !text.is_empty())
@@ -196,6 +191,18 @@ impl<'t, 'i> Table<'t, 'i> {
                 default
             }
         }
+    }
+
+    /// A number within `range`; `None` where it is absent.
+    pub(super) fn optional_float(
+        &self,
+        key: &str,
+        range: RangeInclusive<f64>,
+        findings: &mut Findings<'_>,
+    ) -> Option<f64> {
+        self.get(key)?;
+        let default = *range.end();
+        Some(self.float(key, default, range, findings))
     }
 
     /// A table within this one.

@@ -226,7 +226,7 @@ fn response<S>(answer: &ClientResponse<S>, body: &[u8]) -> Response {
             let value = match name {
                 // A path may be a credential here as in our own URL.
                 &header::LOCATION => location_host.clone().unwrap_or_else(|| "(relative)".to_owned()),
-                _ => crate::event::printable(&String::from_utf8_lossy(value.as_bytes()), 200),
+                _ => printable(&String::from_utf8_lossy(value.as_bytes()), 200),
             };
             Some((name.as_str().to_owned(), value))
         })
@@ -278,8 +278,6 @@ impl Client {
                 (FailureClass::Dns, "the host name does not resolve".to_owned())
             }
             ConnectError::Io(error) => self.io_failure(error, endpoint, "cannot connect"),
-            ConnectError::SslError(error) => (FailureClass::Tls, format!("TLS handshake failed: {error}")),
-            ConnectError::SslIsNotSupported => (FailureClass::Tls, "TLS was not set up".to_owned()),
             ConnectError::Timeout => (FailureClass::Timeout, "no connection in time".to_owned()),
             ConnectError::Disconnected => {
                 (FailureClass::Connection, "the endpoint closed the connection without an answer".to_owned())

@@ -1,9 +1,8 @@
 //! Which tasks of a SPEC are not Done: read from the repo's tracker and the SPEC's own list when a run ends. Blocks.
 
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use super::bounded;
 use super::tasks::TaskFile;
 use crate::config::Config;
 use crate::event::SpecId;
@@ -19,25 +18,14 @@ pub fn tasks(config: &Config, spec: &SpecId) -> Vec<String> {
 }
 
 fn open_tasks(config: &Config, list: &Path, spec: &SpecId) -> Vec<String> {
-    let Ok(text) = read(&config.repo.join(list)) else { return Vec::new() };
-    let file = TaskFile {
-        path: list,
-        evidence_dir: config.evidence_dir.strip_prefix(&config.repo).unwrap_or(&config.evidence_dir),
-        tracker: &config.task_tracker_spec,
-        extra_done: &config.task_done_statuses,
-    };
+    let Ok(bytes) = bounded::read(&config.repo.join(list), MAX_TASKS_BYTES) else { return Vec::new() };
+    let (text, file) = (String::from_utf8_lossy(&bytes), TaskFile::of(list, config));
     let open = file.rows(&text).into_iter().filter(|row| !row.is_done && row.spec == *spec);
     open.map(|row| {
         let title = row.title.map(|title| format!(" ({title})")).unwrap_or_default();
         format!("task {}{title} is {}, not Done", row.id, row.status)
     })
     .collect()
-}
-
-fn read(path: &Path) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_TASKS_BYTES).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::path::{Component, Path};
 use pulldown_cmark::{Event as Markdown, Options, Parser, Tag, TagEnd};
 use serde::{Deserialize, Serialize};
 
+use crate::config::Config;
 use crate::event::{Event, EventKind, EvidencePaths, IdempotencyKey, SpecId, Task, printable};
 
 /// The statuses that mean Done, as [`plain`] writes them.
@@ -46,7 +47,18 @@ pub struct TaskRow {
     pub spec: SpecId,
 }
 
-impl TaskFile<'_> {
+impl<'a> TaskFile<'a> {
+    /// A file of a repo, by its path in it or its whole path, read as the config has it.
+    pub fn of(path: &'a Path, config: &'a Config) -> Self {
+        let inside = |path: &'a Path| path.strip_prefix(&config.repo).unwrap_or(path);
+        Self {
+            path: inside(path),
+            evidence_dir: inside(&config.evidence_dir),
+            tracker: &config.task_tracker_spec,
+            extra_done: &config.task_done_statuses,
+        }
+    }
+
     /// The rows of all tables of a text that have an id and a status column, in order; the first of an id counts.
     pub fn rows(&self, text: &str) -> Vec<TaskRow> {
         let mut rows: Vec<TaskRow> = Vec::new();

@@ -9,8 +9,8 @@ mod tests;
 mod tree;
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +23,7 @@ use serde::de::IgnoredAny;
 
 use crate::config::Config;
 use crate::event::{Event, IdempotencyKey};
+use crate::intake::bounded;
 use crate::intake::consensus::time_of_session;
 use crate::intake::outstanding::MAX_TASKS_BYTES;
 use crate::intake::stage;
@@ -250,11 +251,13 @@ impl Watcher {
     /// Stages of a SPEC are read in the order they ended: a run is made of them. One that has to wait holds those up that
     /// come after it.
     fn read_what_is_due(&mut self) {
-        let mut due = self.settler.due(Instant::now());
+        let due = self.settler.due(Instant::now());
         if due.is_empty() {
             return;
         }
-        due.sort_by_cached_key(|due| ended_at(&due.path, due.stamp));
+        let mut due: Vec<(i128, Due)> =
+            due.into_iter().map(|due| (ended_at(&due.path, due.stamp), due)).collect();
+        due.sort_by_key(|(ended_at, _)| *ended_at);
         let mut first_unread: HashMap<PathBuf, i128> = HashMap::new();
         let holds_up = |first_unread: &mut HashMap<PathBuf, i128>, path: &Path, at: i128| {
             if let Some(folder) = path.parent() {
@@ -262,16 +265,15 @@ impl Watcher {
                 *first = at.min(*first);
             }
         };
-        let is_due: HashSet<&Path> = due.iter().map(|due| due.path.as_path()).collect();
+        let is_due: HashSet<&Path> = due.iter().map(|(_, due)| due.path.as_path()).collect();
         for (path, stamp) in self.settler.unread().filter(|(path, _)| !is_due.contains(path)) {
             holds_up(&mut first_unread, path, ended_at(path, stamp));
         }
         let config = (self.config)();
-        for Due { path, stamp: seen, is_final } in due {
+        for (ended_at, Due { path, stamp: seen, is_final }) in due {
             if self.stopping.load(Ordering::Relaxed) {
                 break;
             }
-            let ended_at = ended_at(&path, seen);
             if path
                 .parent()
                 .and_then(|folder| first_unread.get(folder))
@@ -315,7 +317,7 @@ impl Watcher {
 
     fn read_telemetry(&mut self, path: &Path, seen: Stamp, config: &Config, is_final: bool) -> Looked {
         let name = relative(path, config);
-        let Ok(bytes) = read_bounded(path, MAX_TELEMETRY_BYTES as u64 + 1) else {
+        let Ok(bytes) = bounded::read(path, MAX_TELEMETRY_BYTES as u64 + 1) else {
             return Looked::Later(AGAIN);
         };
         let is_whole =
@@ -375,7 +377,7 @@ impl Watcher {
     /// Reads a file of tasks; tells of those that became Done, unless this is the baseline.
     fn read_tasks(&mut self, path: &Path, config: &Config, is_final: bool, baseline: bool) -> Looked {
         let name = relative(path, config);
-        let Ok(bytes) = read_bounded(path, MAX_TASKS_BYTES + 1) else { return Looked::Later(AGAIN) };
+        let Ok(bytes) = bounded::read(path, MAX_TASKS_BYTES + 1) else { return Looked::Later(AGAIN) };
         if bytes.len() as u64 > MAX_TASKS_BYTES {
             log::warn!("{name} is larger than {MAX_TASKS_BYTES} bytes: its tasks are not watched");
             return Looked::Done;
@@ -384,13 +386,7 @@ impl Watcher {
         if !is_final && !bytes.ends_with(b"\n") {
             return Looked::Later(GLANCE);
         }
-        let inside = |path: &Path| path.strip_prefix(&config.repo).map_or(path.to_owned(), Path::to_owned);
-        let file = TaskFile {
-            path: &inside(path),
-            evidence_dir: &inside(&config.evidence_dir),
-            tracker: &config.task_tracker_spec,
-            extra_done: &config.task_done_statuses,
-        };
+        let file = TaskFile::of(path, config);
         let rows = file.rows(&String::from_utf8_lossy(&bytes));
         let mut states: TaskStates = self.memory.tasks(&name).cloned().unwrap_or_default();
         for (row, times) in states.apply(&rows) {
@@ -439,10 +435,4 @@ fn ended_at(path: &Path, (_, written): Stamp) -> i128 {
     let name = path.file_stem().and_then(|name| name.to_str());
     let named = name.and_then(|name| time_of_session(name.split_once('_')?.1));
     named.map_or_else(|| i128::try_from(written).unwrap_or(i128::MAX), Timestamp::as_nanosecond)
-}
-
-fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }

@@ -255,7 +255,7 @@ fn strange_files_are_neither_sent_nor_followed_and_hold_nothing_up() {
     repo.write("evidence/commands/SPEC-1/spec-plan_deep.json", &"[".repeat(100_000));
     repo.write("evidence/commands/SPEC-1/spec-plan_empty.json", "");
     repo.wait("three halts", || (repo.keys().len() == 3).then_some(()));
-    let huge = File::create(dir.join("spec-plan_huge.json")).unwrap();
+    let huge = fs::File::create(dir.join("spec-plan_huge.json")).unwrap();
     huge.set_len(100 << 20).unwrap();
     repo.wait("the fourth", || (repo.keys().len() == 4).then_some(()));
     let sent = repo.sent.lock().unwrap();

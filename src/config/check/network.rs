@@ -152,7 +152,7 @@ impl Checker<'_, '_> {
                 }
                 None => HeaderValue::Fixed(text.value.clone()),
             };
-            if text.value.bytes().any(|byte| byte < 0x20 || byte == 0x7f) {
+            if !HeaderValue::is_sendable(&text.value) {
                 self.findings.error(
                     Some(text.span),
                     format_args!("`headers`: the value of `{name}` has control characters"),
