@@ -1,20 +1,17 @@
 //! One attempt: secrets read, headers made and signed, the request sent, and what came of it.
 
-use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use openssl::sha::sha256;
-use serde_json::Map;
-use zeroize::Zeroizing;
 
 use super::subscription::Settings;
 use crate::clock;
 use crate::config::{ExtraHeader, HeaderValue, SecretNames};
 use crate::delivery::{Delivery, Failure, FailureClass, Outcome};
 use crate::env::Environment;
-use crate::http::{Client, Request};
+use crate::http::{Client, Header, Request, Target};
 use crate::secret::{Endpoint, Secret};
 use crate::sign::{self, Secrets};
 use crate::store::{AttemptSummary, RequestLine};
@@ -52,6 +49,11 @@ impl Attempt {
         }
     }
 
+    /// The answer's status, where there was one.
+    pub(crate) fn status(&self) -> Option<u16> {
+        self.outcome.as_ref().and_then(|outcome| outcome.result.as_ref().ok()).map(|response| response.status)
+    }
+
     /// How long it took; 0 for a dry run.
     pub(crate) fn latency_ms(&self) -> f64 {
         let latency = self.outcome.as_ref().map_or(Duration::ZERO, |outcome| outcome.latency);
@@ -62,6 +64,7 @@ impl Attempt {
 /// Makes one attempt, start to end, and never takes longer than the subscription's deadline.
 pub(super) async fn make(
     client: &Client,
+    target: &Target,
     Settings { config, endpoint, environment, .. }: &Settings,
     delivery: &Delivery,
     body: Bytes,
@@ -73,28 +76,29 @@ pub(super) async fn make(
     refresh(environment).await;
     let headers = read_secrets(environment, &config.secrets).and_then(|secrets| {
         let signed = sign::headers(delivery, &body, number, at.as_second(), &secrets);
-        let mut headers: Vec<(Cow<'static, str>, String)> =
-            signed.into_iter().map(|(name, value)| (name.into(), value)).collect();
+        let mut headers: Vec<Header> = signed.into_iter().map(|(name, value)| (name.into(), value)).collect();
         for header in &config.headers {
-            headers.push((header.name.clone().into(), extra_value(environment, header)?));
+            headers.push((header.name.clone().into(), extra_value(environment, header)?.into()));
         }
         Ok(headers)
     });
-    let shown = headers.as_deref().unwrap_or_default();
-    let request = request_line(endpoint, shown, &config.headers, &body);
-    let outcome = match headers {
-        _ if dry_run => None,
-        Err(failure) => Some(Outcome { result: Err(failure), latency: started.elapsed(), resent: false }),
+    let (headers, outcome) = match headers {
+        headers if dry_run => (headers.unwrap_or_default(), None),
+        Err(failure) => {
+            (Vec::new(), Some(Outcome { result: Err(failure), latency: started.elapsed(), resent: false }))
+        }
         Ok(headers) => {
-            let request = Request { endpoint, headers: &headers, body, timeout: config.timeout };
+            let body = body.clone();
+            let request = Request { target, headers: &headers, body, timeout: config.timeout };
             let mut outcome = client.attempt(&request).await;
             if let Ok(response) = &mut outcome.result {
                 response.rejection = delivery.format.rejection(response.status, &response.body);
-                response.redact(&secrets_of(endpoint, &headers, &config.headers));
+                response.redact(&secrets_of(target, &headers, &config.headers));
             }
-            Some(outcome)
+            (headers, Some(outcome))
         }
     };
+    let request = request_line(endpoint, headers, &config.headers, &body);
     Attempt { number, at, request, outcome }
 }
 
@@ -149,22 +153,15 @@ fn is_secret(name: &str, extra: &[ExtraHeader]) -> bool {
 }
 
 /// What of a request nobody may read who was not sent it.
-fn secrets_of(
-    endpoint: &Endpoint,
-    headers: &[(Cow<'static, str>, String)],
-    extra: &[ExtraHeader],
-) -> Vec<Zeroizing<String>> {
-    let mut secrets = endpoint.credentials();
+fn secrets_of<'a>(target: &'a Target, headers: &'a [Header], extra: &[ExtraHeader]) -> Vec<&'a str> {
+    let mut secrets: Vec<&str> = target.credentials().iter().map(|part| part.as_str()).collect();
     for (name, value) in headers {
         match name.as_ref() {
-            "x-speckit-signature" => {
-                secrets.extend(value.strip_prefix("sha256=").map(|hex| hex.to_owned().into()))
-            }
+            "x-speckit-signature" => secrets.extend(value.strip_prefix("sha256=")),
             "webhook-signature" => {
-                let tokens = value.split(' ').filter_map(|token| token.strip_prefix("v1,"));
-                secrets.extend(tokens.map(|token| token.to_owned().into()));
+                secrets.extend(value.split(' ').filter_map(|token| token.strip_prefix("v1,")));
             }
-            name if is_secret(name, extra) => secrets.push(value.clone().into()),
+            name if is_secret(name, extra) => secrets.push(value),
             _ => {}
         }
     }
@@ -175,24 +172,22 @@ fn secrets_of(
 /// whoever reads the file.
 fn request_line(
     endpoint: &Endpoint,
-    headers: &[(Cow<'static, str>, String)],
+    mut headers: Vec<Header>,
     extra: &[ExtraHeader],
     body: &Bytes,
 ) -> RequestLine {
-    let mut shown = Map::new();
-    for (name, value) in headers {
-        let value = match name.as_ref() {
-            "x-speckit-signature" => "sha256=…",
-            "webhook-signature" => "v1,…",
-            name if is_secret(name, extra) => "…",
-            _ => value,
-        };
-        shown.insert(name.clone().into_owned(), value.into());
+    for (name, value) in &mut headers {
+        match name.as_ref() {
+            "x-speckit-signature" => *value = "sha256=…".into(),
+            "webhook-signature" => *value = "v1,…".into(),
+            name if is_secret(name, extra) => *value = "…".into(),
+            _ => {}
+        }
     }
     RequestLine {
         method: "POST",
         url: endpoint.to_string(),
-        headers: shown,
+        headers,
         body_sha256: hex::encode(sha256(body)),
         body_bytes: body.len(),
     }

@@ -1,20 +1,22 @@
 //! The way to the actors of one run, from any thread and any executor.
 
 use std::path::Path;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use actix::Addr;
-use actix_rt::ArbiterHandle;
-use actix_rt::time::{sleep, timeout};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use actix_rt::time::sleep;
+use futures_util::future::{Either, select};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::ledger::{FindLastAttempts, Ledger, ReadHealths, ReadInbox, SettleInbox};
 use super::router::{
     Emit, EmitError, ListAllUnfinished, ReadQueues, Receipt, Replay, Role, Router, Sample, WaitIdle,
 };
 use super::subscription::{Queue, RequestError, Sent};
+use super::tell::tell;
 use crate::config::Report;
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::event::{Event, SpecId};
@@ -33,6 +35,9 @@ const MAX_READING: usize = 2;
 /// Inbox files read at a time.
 const INBOX_BATCH: usize = 256;
 
+/// How often those who wait look at the clock.
+const TICK: Duration = Duration::from_millis(250);
+
 /// How often an empty inbox is looked at.
 const INBOX_POLL: Duration = Duration::from_millis(500);
 
@@ -44,7 +49,6 @@ const BRANCH_HOLDS: Duration = Duration::from_millis(250);
 pub(crate) struct Door {
     router: Addr<Router>,
     ledger: Addr<Ledger>,
-    arbiter: ArbiterHandle,
     admission: Arc<Semaphore>,
     /// Held by who reads the files for an operator.
     reading: Arc<Semaphore>,
@@ -54,6 +58,8 @@ pub(crate) struct Door {
     /// Used by one reader at a time.
     surveyor: Arc<Mutex<Surveyor>>,
     reloads: mpsc::Sender<ReloadReply>,
+    /// Wakes those who wait, for their executors may have no timers.
+    ticks: Arc<Notify>,
     started: Instant,
 }
 
@@ -88,7 +94,6 @@ impl Door {
         let door = Self {
             router,
             ledger,
-            arbiter: actix_rt::Arbiter::current(),
             admission: Arc::new(Semaphore::new(MAX_ADMITTED)),
             reading: Arc::new(Semaphore::new(MAX_READING)),
             repo: repo.into(),
@@ -96,8 +101,10 @@ impl Door {
             files: Arc::new(files),
             surveyor: Arc::default(),
             reloads,
+            ticks: Arc::default(),
             started: Instant::now(),
         };
+        actix_rt::spawn(tick(door.ticks.clone()));
         (door, reload)
     }
 
@@ -106,8 +113,8 @@ impl Door {
         &self.router
     }
 
-    /// Accepts an event: when this says `Accepted`, it is synced to disk. Waits `within` for admission, and again for
-    /// the disk.
+    /// Accepts an event: when this says `Accepted`, it is synced to disk. Waits `within`, or a [`TICK`] longer, for
+    /// admission, and again for the disk; an event for which it no longer waits may be accepted all the same.
     pub(crate) async fn emit(
         &self,
         mut event: Event,
@@ -122,9 +129,29 @@ impl Door {
             event.spec.branch = self.branch();
         }
         let (reply, answer) = oneshot::channel();
-        let emit = Emit { event, inbox, within, admission: Some(admission), reply };
-        self.router.send(emit).await.map_err(|_| stopped())?;
-        answer.await.unwrap_or_else(|_| Err(stopped()))
+        let emit = Emit { event, inbox, admission: Some(admission), reply };
+        let answered = async {
+            if !tell(&self.router, emit).await {
+                return Err(stopped());
+            }
+            answer.await.unwrap_or_else(|_| Err(stopped()))
+        };
+        self.patiently(within, answered).await.unwrap_or_else(|| {
+            let waited = format!("no answer from the disk within {} ms", within.as_millis());
+            Err(EmitError::Unavailable(waited))
+        })
+    }
+
+    /// What `work` comes to; `None` where that takes longer than `within`, or a [`TICK`] more.
+    async fn patiently<T>(&self, within: Duration, work: impl Future<Output = T>) -> Option<T> {
+        let (end, mut work) = (Instant::now() + within, pin!(work));
+        loop {
+            match select(work.as_mut(), pin!(self.ticks.notified())).await {
+                Either::Left((value, _)) => return Some(value),
+                Either::Right(_) if Instant::now() < end => {}
+                Either::Right(_) => return None,
+            }
+        }
     }
 
     /// The repo's branch, read again a few times a second at most: every event asks.
@@ -226,21 +253,19 @@ impl Door {
         }
     }
 
-    /// The caller's executor may have no timers: who has to wait, waits on ours.
     async fn admit(&self, within: Duration) -> Option<OwnedSemaphorePermit> {
-        if let Ok(permit) = self.admission.clone().try_acquire_owned() {
-            return Some(permit);
+        match self.admission.clone().try_acquire_owned() {
+            Ok(permit) => Some(permit),
+            Err(_) => self.patiently(within, self.admission.clone().acquire_owned()).await?.ok(),
         }
-        let (admitted, admission) = oneshot::channel();
-        let semaphore = self.admission.clone();
-        self.arbiter.spawn(async move {
-            if let Ok(Ok(permit)) = timeout(within, semaphore.acquire_owned()).await
-                && admitted.send(permit).is_err()
-            {
-                log::debug!("an emitter gave up waiting for admission");
-            }
-        });
-        admission.await.ok()
+    }
+}
+
+/// Ticks as long as the runtime's thread runs.
+async fn tick(ticks: Arc<Notify>) {
+    loop {
+        sleep(TICK).await;
+        ticks.notify_waiters();
     }
 }
 

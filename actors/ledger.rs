@@ -1,4 +1,5 @@
-//! The Ledger: the only writer of spool, evidence and dead letters, alone on its thread, so that it may block.
+//! The Ledger: the only writer of spool, evidence and dead letters. It may block: beside it on its thread is only the Router,
+//! which could accept nothing meanwhile.
 //!
 //! Group commit: the first record of a batch schedules one flush; the mailbox is drained before that flush runs,
 //! so it writes all that came since, syncs once, and then answers everyone.
@@ -17,8 +18,8 @@ use crate::delivery::{Delivery, DeliveryId, Reason};
 use crate::event::SpecId;
 use crate::intake::run::Run;
 use crate::store::{
-    Accepted, AttemptLine, AttemptSummary, DeadLetter, ErrorLine, FinalLine, FinalState, Healths, InboxName,
-    LastAttempt, Record, ResponseLine, Store, StoreOptions, Taken, add_evidence_line,
+    Accepted, AttemptLine, DeadLetter, ErrorLine, FinalLine, FinalState, Healths, InboxName, LastAttempt,
+    Record, ResponseLine, Store, StoreOptions, Taken, add_evidence_line,
 };
 
 /// Records after which a batch is flushed even though more wait: bounds a batch, and so an emitter's wait.
@@ -63,9 +64,7 @@ pub(crate) struct Accept {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct RecordAttempt {
-    pub(crate) delivery: Arc<Delivery>,
-    pub(crate) attempt: Attempt,
-    pub(crate) effect: Effect,
+    pub(crate) finished: Arc<Finished>,
     /// Whether this was said before and could not be recorded: then its evidence is written.
     pub(crate) again: bool,
     pub(crate) reply: Reply,
@@ -102,8 +101,17 @@ pub(crate) struct SettleInbox {
     pub(crate) rejected: Option<String>,
 }
 
+/// An attempt that ended. Shared, and not sent: whoever made it drops it last, on the thread that allocated it, where no
+/// lock of the allocator is in the way.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) delivery: Arc<Delivery>,
+    pub(crate) attempt: Attempt,
+    pub(crate) effect: Effect,
+}
+
 /// What an attempt leads to on disk.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum Effect {
     /// It stays pending.
     Retry { next_attempt_at: jiff::Timestamp },
@@ -314,7 +322,7 @@ impl Ledger {
     }
 }
 
-fn attempt_evidence(delivery: &Delivery, attempt: &Attempt, effect: &Effect) -> Vec<u8> {
+fn attempt_evidence(Finished { delivery, attempt, effect }: &Finished) -> Vec<u8> {
     let result = attempt.outcome.as_ref().map(|outcome| outcome.result.as_ref());
     let next_attempt_at = match effect {
         Effect::Retry { next_attempt_at } => Some(clock::rfc3339(*next_attempt_at)),
@@ -332,7 +340,7 @@ fn attempt_evidence(delivery: &Delivery, attempt: &Attempt, effect: &Effect) -> 
         request: &attempt.request,
         response: result.and_then(Result::ok).map(|response| ResponseLine {
             status: response.status,
-            headers: response.headers.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect(),
+            headers: &response.headers,
             body: &response.body,
         }),
         error: result
@@ -348,8 +356,8 @@ fn attempt_evidence(delivery: &Delivery, attempt: &Attempt, effect: &Effect) -> 
     lines
 }
 
-fn add_final_evidence(delivery: &Delivery, last: &AttemptSummary, state: FinalState, lines: &mut Vec<u8>) {
-    let attempts = if state == FinalState::DryRun { 0 } else { last.attempt };
+fn add_final_evidence(delivery: &Delivery, last: &Attempt, state: FinalState, lines: &mut Vec<u8>) {
+    let attempts = if state == FinalState::DryRun { 0 } else { last.number };
     let line = FinalLine {
         v: 1,
         record: "final",
@@ -362,7 +370,7 @@ fn add_final_evidence(delivery: &Delivery, last: &AttemptSummary, state: FinalSt
         state,
         reason: None,
         accepted_at: delivery.accepted_at,
-        last_status: last.status,
+        last_status: last.status(),
         last_error: None,
     };
     add_evidence_line(&line, lines);
@@ -388,31 +396,33 @@ impl Handler<RecordAttempt> for Ledger {
     type Result = ();
 
     fn handle(&mut self, message: RecordAttempt, context: &mut Self::Context) {
-        let RecordAttempt { delivery, attempt, effect, again, reply } = message;
+        let RecordAttempt { finished, again, reply } = message;
+        let Finished { delivery, attempt, effect } = &*finished;
         let id = delivery.id;
         if !again {
-            self.note_health(&delivery, &attempt, context);
+            self.note_health(delivery, attempt, context);
         }
-        let evidence = if again { Vec::new() } else { attempt_evidence(&delivery, &attempt, &effect) };
+        let evidence = if again { Vec::new() } else { attempt_evidence(&finished) };
         let mut waiting = Waiting { spec: delivery.spec.clone(), evidence, reply };
         let state = match effect {
             Effect::Retry { next_attempt_at } => {
+                let next_attempt_at = *next_attempt_at;
                 let record = Record::Attempted { id, attempt: attempt.summary(), next_attempt_at };
                 return self.append(&record, waiting, context);
             }
             Effect::DeadLetter(reason) => {
-                return self.give_up(&delivery, Some(&attempt), reason, waiting, context);
+                return self.give_up(delivery, Some(attempt), reason.clone(), waiting, context);
             }
             Effect::Sample => return self.answer_after_flush(waiting, context),
             Effect::Replayed => {
                 if let Err(error) = self.store.remove_dead_letter(&delivery.spec, id) {
                     return self.refuse(waiting, NotWritten::Failed(error.to_string()));
                 }
-                let last = attempt.summary();
-                add_final_evidence(&delivery, &last, FinalState::Delivered, &mut waiting.evidence);
+                add_final_evidence(delivery, attempt, FinalState::Delivered, &mut waiting.evidence);
                 return self.answer_after_flush(waiting, context);
             }
-            Effect::ReplayFailed(mut letter) => {
+            Effect::ReplayFailed(letter) => {
+                let mut letter = letter.clone();
                 letter.attempts.push(attempt.summary());
                 if let Err(error) = self.store.write_dead_letter(&letter) {
                     return self.refuse(waiting, NotWritten::Failed(error.to_string()));
@@ -423,7 +433,7 @@ impl Handler<RecordAttempt> for Ledger {
             Effect::DryRun => FinalState::DryRun,
         };
         if !again {
-            add_final_evidence(&delivery, &attempt.summary(), state, &mut waiting.evidence);
+            add_final_evidence(delivery, attempt, state, &mut waiting.evidence);
         }
         self.append(&Record::Finished { id, state, at: clock::now() }, waiting, context);
     }

@@ -10,12 +10,13 @@ mod panics;
 mod permits;
 mod router;
 mod subscription;
+mod tell;
 
 pub(crate) use alarm::{Alarm, AlarmBell};
 pub(crate) use door::{Door, Facts, ReloadReply, take_inbox_in};
 pub(crate) use ledger::{Close as CloseLedger, ConfigureStore, Ledger};
 #[cfg(test)]
-pub(crate) use panics::Panic;
+pub(crate) use panics::{Panic, StandStill};
 pub(crate) use permits::Permits;
 pub(crate) use router::{Close, Entry, Reconfigure, Role, Router};
 pub use router::{EmitError, Receipt};

@@ -1,4 +1,4 @@
-//! For the tests: makes an actor panic.
+//! For the tests: makes an actor panic, or its thread stand still.
 
 use actix::prelude::*;
 
@@ -24,6 +24,19 @@ impl Handler<Panic> for Router {
             Panic::Subscription => self.first_target().try_send(who).unwrap(),
             Panic::Ledger => self.ledger().try_send(who).unwrap(),
         }
+    }
+}
+
+/// Keeps the intake's thread from doing anything, as a disk does that does not answer.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct StandStill(pub(crate) std::sync::mpsc::Receiver<()>);
+
+impl Handler<StandStill> for Router {
+    type Result = ();
+
+    fn handle(&mut self, StandStill(until): StandStill, _: &mut Self::Context) {
+        until.recv().unwrap_err();
     }
 }
 

@@ -4,12 +4,10 @@ mod runs;
 
 use std::collections::btree_map::Entry as Place;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix::prelude::*;
-use actix_rt::time::timeout;
+use actix_rt::ArbiterHandle;
 use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -20,6 +18,7 @@ use super::subscription::{
     Configure, Enqueue, ListUnfinished, Purpose, Queue, ReadQueue, RequestError, SendNow, Sent, Settings,
     Settle, Subscription,
 };
+use super::tell::tell;
 use crate::clock;
 use crate::config::Config;
 use crate::delivery::{BodyBudget, Dedupe, Delivery, DeliveryId, Pending, SubscriptionId};
@@ -32,6 +31,9 @@ use crate::store::{Accepted, AcceptedDelivery, Healths, InboxName, Listed, Query
 /// Bodies of waiting deliveries held in memory, over all subscriptions; beyond it they are read back when their turn
 /// comes.
 const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
+
+/// Messages that may wait: more than admission lets in.
+const MAILBOX: usize = 4 * 1024;
 
 /// What became of an event that was emitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,8 +69,6 @@ pub(crate) struct Emit {
     pub(crate) event: Event,
     /// The inbox file it comes from.
     pub(crate) inbox: Option<InboxName>,
-    /// After this long the emitter hears that it is not accepted yet; it may be all the same.
-    pub(crate) within: Duration,
     /// Absent for what follows from a run: there is little of it.
     pub(crate) admission: Option<OwnedSemaphorePermit>,
     pub(crate) reply: EmitReply,
@@ -176,6 +176,8 @@ pub(crate) struct Router {
     runs: HashMap<SpecId, Run>,
     /// How subscriptions fared at the start, for those that have not begun yet.
     healths: Healths,
+    /// Where subscriptions run: the disk, which may block this thread, must not hold requests up.
+    deliveries: ArbiterHandle,
     /// SPECs of which an event was not accepted: their runs are read from disk.
     unsure: HashSet<SpecId>,
     /// Runs whose end is to be told, and when that is.
@@ -189,6 +191,7 @@ impl Actor for Router {
 
     /// What runs owed at the last stop is told now.
     fn started(&mut self, context: &mut Self::Context) {
+        context.set_mailbox_capacity(MAILBOX);
         let specs: Vec<SpecId> = self.runs.keys().cloned().collect();
         for spec in specs {
             self.tell_of_run(&spec, context);
@@ -203,6 +206,7 @@ impl Router {
         entries: Vec<Entry>,
         recovered: Recovered,
         ledger: Addr<Ledger>,
+        deliveries: ArbiterHandle,
         config: Arc<Config>,
         alarm: Alarm,
     ) -> Self {
@@ -223,6 +227,7 @@ impl Router {
             config,
             runs: recovered.runs,
             healths: recovered.healths,
+            deliveries,
             unsure: HashSet::new(),
             ending: HashMap::new(),
             open: true,
@@ -252,7 +257,10 @@ impl Router {
         }
         let (ledger, alarm) = (self.ledger.clone(), self.alarm.clone());
         let health = self.healths.remove(&id).unwrap_or_default();
-        let address = Subscription::new(id.clone(), settings, ledger, waiting, health, alarm).start();
+        let of = id.clone();
+        let address = Subscription::start_in_arbiter(&self.deliveries, move |_| {
+            Subscription::new(of, settings, ledger, waiting, health, alarm)
+        });
         self.targets.push(Target { id, role, filter, format, address });
     }
 
@@ -343,7 +351,7 @@ impl Handler<Emit> for Router {
     type Result = ();
 
     fn handle(&mut self, emit: Emit, context: &mut Self::Context) {
-        let Emit { mut event, inbox, within, admission, reply } = emit;
+        let Emit { mut event, inbox, admission, reply } = emit;
         let at = clock::now();
         let key = event.event.idempotency_key.clone();
         if !self.open {
@@ -355,9 +363,11 @@ impl Handler<Emit> for Router {
         if let Some(others) = self.accepting.get_mut(&key) {
             let (ended, end) = oneshot::channel();
             others.push(ended);
-            let duplicate =
-                async { end.await.unwrap_or_else(|_| Err(stopped())).map(|()| Receipt::Duplicate) };
-            actix_rt::spawn(reply_within(within, reply, duplicate, admission, self.alarm.clone()));
+            actix_rt::spawn(async move {
+                let _admission = admission;
+                let ended = end.await.unwrap_or_else(|_| Err(stopped()));
+                answer(reply, ended.map(|()| Receipt::Duplicate));
+            });
             return;
         }
         // One text for all that waits of a SPEC.
@@ -378,7 +388,7 @@ impl Handler<Emit> for Router {
         self.accepting.insert(key.clone(), Vec::new());
         let (written, answered) = oneshot::channel();
         let sent = self.ledger.try_send(Accept { spec: spec.clone(), record: accepted, reply: written });
-        let router = context.address();
+        let (router, alarm) = (context.address(), self.alarm.clone());
         let accepting = async move {
             let written = match sent {
                 Ok(()) => match answered.await {
@@ -389,7 +399,7 @@ impl Handler<Emit> for Router {
                     Err(EmitError::Unavailable(format!("the ledger does not take events: {error}")))
                 }
             };
-            if router.send(Ended { spec, key, at, result: written.clone() }).await.is_err() {
+            if !tell(&router, Ended { spec, key, at, result: written.clone() }).await {
                 log::debug!("the router stopped while an event was accepted");
             }
             written?;
@@ -397,34 +407,16 @@ impl Handler<Emit> for Router {
             for Outgoing { address, pending } in outgoing {
                 let delivery = pending.delivery();
                 deliveries.push((delivery.id, delivery.subscription.clone()));
-                if address.send(Enqueue(pending)).await.is_err() {
+                if !tell(&address, Enqueue(pending)).await {
                     log::error!("a subscription has stopped: its deliveries wait on disk for the next start");
                 }
             }
             Ok(Receipt::Accepted(deliveries))
         };
-        actix_rt::spawn(reply_within(within, reply, accepting, admission, self.alarm.clone()));
-    }
-}
-
-/// Answers with what `work` comes to; after `within` with an error, and `work` goes on.
-async fn reply_within(
-    within: Duration,
-    reply: EmitReply,
-    work: impl Future<Output = Result<Receipt, EmitError>>,
-    _admission: Option<OwnedSemaphorePermit>,
-    _alarm: Alarm,
-) {
-    let mut work = pin!(work);
-    match timeout(within, &mut work).await {
-        Ok(result) => answer(reply, result),
-        Err(_) => {
-            let waited = format!("no answer from the disk within {} ms", within.as_millis());
-            answer(reply, Err(EmitError::Unavailable(waited)));
-            if let Err(error) = work.await {
-                log::debug!("an event that nobody waits for any more was not accepted: {error}");
-            }
-        }
+        actix_rt::spawn(async move {
+            let _held = (admission, alarm);
+            answer(reply, accepting.await);
+        });
     }
 }
 

@@ -2,6 +2,7 @@
 //! longer in the config, holds what waits for it until it returns.
 
 use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,8 +13,11 @@ use tokio::sync::oneshot;
 
 use super::alarm::Alarm;
 use super::attempt::{self, Attempt};
-use super::ledger::{Effect, Ledger, NotRead, NotWritten, ReadBody, RecordAttempt, RecordDrop, Reply};
+use super::ledger::{
+    Effect, Finished, Ledger, NotRead, NotWritten, ReadBody, RecordAttempt, RecordDrop, Reply,
+};
 use super::permits::Permits;
+use super::tell::tell;
 use crate::clock;
 use crate::config::SubscriptionConfig;
 use crate::delivery::{
@@ -21,13 +25,16 @@ use crate::delivery::{
     OPEN_AFTER, Outcome, Pending, RetryPolicy, SubscriptionId, Turn, Verdict,
 };
 use crate::env::Environment;
-use crate::http::{Client, Tls};
+use crate::http::{Client, Target, Tls};
 use crate::secret::Endpoint;
 use crate::store::{Cursor, DeadLetter, DeliveryState, Listed, Query, Unfinished};
 
 /// Finished attempts whose record the Ledger has not written yet; no new attempt starts beyond it, and so a full
 /// disk pauses the subscription.
 const MAX_UNRECORDED: usize = 64;
+
+/// Messages that may wait before the Router waits itself.
+const MAILBOX: usize = 4 * 1024;
 
 /// How long to wait before something is recorded again that could not be written.
 const RECORD_AGAIN: Duration = Duration::from_secs(1);
@@ -36,6 +43,23 @@ const RECORD_AGAIN: Duration = Duration::from_secs(1);
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Enqueue(pub(crate) Pending);
+
+/// From a task of its own: an attempt ended, or could not be made. Bounded by `max_in_flight`.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Ended {
+    in_flight: InFlight,
+    attempt: Result<Attempt, NotRead>,
+}
+
+/// From a task of its own: what became of a delivery is on disk. Bounded by [`MAX_UNRECORDED`].
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Recorded {
+    id: DeliveryId,
+    /// The next attempt, and when it is due.
+    retry: Option<(Pending, Instant)>,
+}
 
 /// From the Router, on an operator's request: one attempt now, outside the lane but under the same permits.
 /// Bounded by the admission permits.
@@ -58,12 +82,10 @@ pub(crate) enum Purpose {
 /// One attempt made on request, and whether the endpoint took it.
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
-    /// What was sent.
-    pub(crate) delivery: Arc<Delivery>,
     /// Its payload.
     pub(crate) body: Bytes,
-    /// What came of it.
-    pub(crate) attempt: Attempt,
+    /// What was sent, and what came of it.
+    pub(crate) finished: Arc<Finished>,
     /// Whether it arrived (or, for a dry run, would have been sent).
     pub(crate) succeeded: bool,
 }
@@ -125,17 +147,17 @@ pub(crate) struct Settings {
     pub(crate) max_pending: usize,
 }
 
-/// What an attempt needs; cheap to clone into the future that makes it.
-#[derive(Clone)]
+/// What an attempt needs; shared with the tasks that make them.
 struct Sender {
     settings: Settings,
     client: Client,
+    target: Target,
 }
 
 impl Sender {
     /// Waits for a permit and makes the attempt; the permit is free as soon as the request has ended.
     async fn send(
-        self,
+        self: Rc<Self>,
         delivery: Arc<Delivery>,
         body: Bytes,
         number: u32,
@@ -145,7 +167,8 @@ impl Sender {
         let settings = &self.settings;
         let dry_run = dry_run || settings.config.dry_run;
         let permit = if dry_run { None } else { Some(settings.permits.acquire(is_proven).await) };
-        let attempt = attempt::make(&self.client, settings, &delivery, body, number, dry_run).await;
+        let attempt =
+            attempt::make(&self.client, &self.target, settings, &delivery, body, number, dry_run).await;
         drop(permit);
         attempt
     }
@@ -155,7 +178,7 @@ impl Sender {
 pub(crate) struct Subscription {
     id: SubscriptionId,
     /// Absent while it is not active.
-    sender: Option<Sender>,
+    sender: Option<Rc<Sender>>,
     ledger: Addr<Ledger>,
     lane: Lane,
     /// Deliveries whose attempt is under way or not recorded yet, and which attempt it is.
@@ -165,13 +188,14 @@ pub(crate) struct Subscription {
     health: Health,
     timer: Option<SpawnHandle>,
     settling: Vec<oneshot::Sender<()>>,
-    _alarm: Alarm,
+    alarm: Alarm,
 }
 
 impl Actor for Subscription {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
+        context.set_mailbox_capacity(MAILBOX);
         self.pump(context);
     }
 }
@@ -197,7 +221,7 @@ impl Subscription {
             health,
             timer: None,
             settling: Vec::new(),
-            _alarm: alarm,
+            alarm,
         };
         subscription.configure(settings);
         subscription.lane.set_narrow(subscription.health.state() == HealthState::Open);
@@ -227,11 +251,15 @@ impl Subscription {
         self.lane.configure(config.retry.clone(), config.max_in_flight, settings.max_pending);
         self.lane.set_rate(config.rate_limit_per_s);
         // Connections stay open where they can be used on.
-        let is_usable = |before: &Sender| before.client.is_with(settings.tls.as_ref(), config.proxy.as_ref());
+        let is_usable =
+            |before: &Rc<Sender>| before.client.is_with(settings.tls.as_ref(), config.proxy.as_ref());
         let kept = self.sender.take().filter(is_usable);
-        let client = kept
-            .map_or_else(|| Client::new(settings.tls.clone(), config.proxy.clone()), |before| before.client);
-        self.sender = Some(Sender { settings, client });
+        let client = kept.map_or_else(
+            || Client::new(settings.tls.clone(), config.proxy.clone()),
+            |before| before.client.clone(),
+        );
+        let target = Target::new(&settings.endpoint);
+        self.sender = Some(Rc::new(Sender { settings, client, target }));
     }
 
     /// Starts what may start, arms the timer for the rest, and answers who waits for quiet.
@@ -271,7 +299,7 @@ impl Subscription {
 
     fn launch(
         &mut self,
-        sender: Sender,
+        sender: Rc<Sender>,
         in_flight: InFlight,
         body: Option<Body>,
         context: &mut Context<Self>,
@@ -289,23 +317,34 @@ impl Subscription {
             drop(body);
             Ok(attempt)
         };
-        context.spawn(sending.into_actor(self).map(|sent, subscription, context| match sent {
-            Ok(attempt) => subscription.finished(in_flight, attempt, context),
-            Err(NotRead(error)) => {
-                let id = in_flight.delivery().id;
-                log::error!("{id} cannot be sent: {error}; it stays in the spool for the next start");
-                subscription.under_way.remove(&id);
-                subscription.lane.release();
-                subscription.pump(context);
+        self.spawn(context, async move {
+            let attempt = sending.await;
+            Ended { in_flight, attempt }
+        });
+    }
+
+    /// Runs `work` in a task of its own, which wakes nothing but itself, and takes what it comes to.
+    fn spawn<M>(&self, context: &Context<Self>, work: impl Future<Output = M> + 'static)
+    where
+        Self: Handler<M>,
+        M: Message<Result = ()> + Send + 'static,
+    {
+        let (alarm, address) = (self.alarm.clone(), context.address());
+        actix_rt::spawn(async move {
+            let _alarm = alarm;
+            if !tell(&address, work.await).await {
+                log::error!(
+                    "a subscription has stopped: what it had under way is done again at the next start"
+                );
             }
-        }));
+        });
     }
 
     fn finished(&mut self, in_flight: InFlight, attempt: Attempt, context: &mut Context<Self>) {
         let delivery = in_flight.delivery().clone();
         let number = in_flight.attempt();
         let jitter = Jitter(self.lane.policy().jitter.mul_f64(fastrand::f64()));
-        let (effect, again) = match &attempt.outcome {
+        let (effect, retry) = match &attempt.outcome {
             None => {
                 log::info!("dry run: {} to {} is recorded and not sent", delivery.id, self.id);
                 self.lane.release();
@@ -327,25 +366,15 @@ impl Subscription {
         };
         let ledger = self.ledger.clone();
         let id = delivery.id;
+        let finished = Arc::new(Finished { delivery, attempt, effect });
         let written = until_written(id, async move |again| {
-            let message = |reply| RecordAttempt {
-                delivery: delivery.clone(),
-                attempt: attempt.clone(),
-                effect: effect.clone(),
-                again,
-                reply,
-            };
-            record(&ledger, message).await
+            record(&ledger, |reply| RecordAttempt { finished: finished.clone(), again, reply }).await
         });
         self.unrecorded += 1;
-        context.spawn(written.into_actor(self).map(move |(), subscription, context| {
-            subscription.unrecorded -= 1;
-            subscription.under_way.remove(&id);
-            if let Some((pending, due)) = again {
-                subscription.lane.enqueue(pending, due);
-            }
-            subscription.pump(context);
-        }));
+        self.spawn(context, async move {
+            written.await;
+            Recorded { id, retry }
+        });
         self.pump(context);
     }
 
@@ -374,15 +403,15 @@ impl Subscription {
             delivery.key,
             delivery.id
         );
-        let ledger = self.ledger.clone();
-        let written = until_written(delivery.id, async move |_| {
+        let (ledger, id) = (self.ledger.clone(), delivery.id);
+        let written = until_written(id, async move |_| {
             record(&ledger, |reply| RecordDrop { delivery: delivery.clone(), reply }).await
         });
         self.unrecorded += 1;
-        context.spawn(written.into_actor(self).map(|(), subscription, context| {
-            subscription.unrecorded -= 1;
-            subscription.pump(context);
-        }));
+        self.spawn(context, async move {
+            written.await;
+            Recorded { id, retry: None }
+        });
     }
 }
 
@@ -451,6 +480,36 @@ impl Handler<Enqueue> for Subscription {
     }
 }
 
+impl Handler<Ended> for Subscription {
+    type Result = ();
+
+    fn handle(&mut self, Ended { in_flight, attempt }: Ended, context: &mut Self::Context) {
+        match attempt {
+            Ok(attempt) => self.finished(in_flight, attempt, context),
+            Err(NotRead(error)) => {
+                let id = in_flight.delivery().id;
+                log::error!("{id} cannot be sent: {error}; it stays in the spool for the next start");
+                self.under_way.remove(&id);
+                self.lane.release();
+                self.pump(context);
+            }
+        }
+    }
+}
+
+impl Handler<Recorded> for Subscription {
+    type Result = ();
+
+    fn handle(&mut self, Recorded { id, retry }: Recorded, context: &mut Self::Context) {
+        self.unrecorded -= 1;
+        self.under_way.remove(&id);
+        if let Some((pending, due)) = retry {
+            self.lane.enqueue(pending, due);
+        }
+        self.pump(context);
+    }
+}
+
 impl Handler<SendNow> for Subscription {
     type Result = ResponseActFuture<Self, Result<Sent, RequestError>>;
 
@@ -486,17 +545,12 @@ impl Handler<SendNow> for Subscription {
             let succeeded = arrived || attempt.outcome.is_none();
             let ledger = subscription.ledger.clone();
             async move {
-                let (delivery, attempt) = (&delivery, &attempt);
-                let message = |reply| RecordAttempt {
-                    delivery: delivery.clone(),
-                    attempt: attempt.clone(),
-                    effect,
-                    again: false,
-                    reply,
-                };
-                let written = record(&ledger, message).await;
+                let finished = Arc::new(Finished { delivery, attempt, effect });
+                let of = finished.clone();
+                let written =
+                    record(&ledger, |reply| RecordAttempt { finished: of, again: false, reply }).await;
                 written.map_err(|error| RequestError::Refused(format!("sent, but not recorded: {error}")))?;
-                Ok(Sent { delivery: delivery.clone(), body, attempt: attempt.clone(), succeeded })
+                Ok(Sent { body, finished, succeeded })
             }
             .into_actor(subscription)
         }))

@@ -1,5 +1,7 @@
 //! The two signatures of a request: the seed's over the body, and Standard Webhooks' over id, time and body.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use openssl::memcmp;
@@ -28,24 +30,24 @@ pub fn headers(
     attempt: u32,
     timestamp: i64,
     secrets: &Secrets,
-) -> Vec<(&'static str, String)> {
+) -> Vec<(&'static str, Cow<'static, str>)> {
     let id = delivery.id.to_string();
     let mut signatures = standard(&secrets.current, &id, timestamp, body);
     if let Some(previous) = &secrets.previous {
         signatures = format!("{signatures} {}", standard(previous, &id, timestamp, body));
     }
     vec![
-        ("content-type", delivery.format.content_type().to_owned()),
-        ("user-agent", USER_AGENT.to_owned()),
-        ("accept-encoding", "identity".to_owned()),
-        ("x-speckit-event", delivery.kind.to_string()),
-        ("x-speckit-id", id.clone()),
-        ("x-speckit-request-timestamp", timestamp.to_string()),
-        ("x-speckit-attempt", attempt.to_string()),
-        ("x-speckit-signature", spec_kit(&secrets.current, body)),
-        ("webhook-id", id),
-        ("webhook-timestamp", timestamp.to_string()),
-        ("webhook-signature", signatures),
+        ("content-type", delivery.format.content_type().into()),
+        ("user-agent", USER_AGENT.into()),
+        ("accept-encoding", "identity".into()),
+        ("x-speckit-event", delivery.kind.as_str().into()),
+        ("x-speckit-id", id.clone().into()),
+        ("x-speckit-request-timestamp", timestamp.to_string().into()),
+        ("x-speckit-attempt", attempt.to_string().into()),
+        ("x-speckit-signature", spec_kit(&secrets.current, body).into()),
+        ("webhook-id", id.into()),
+        ("webhook-timestamp", timestamp.to_string().into()),
+        ("webhook-signature", signatures.into()),
     ]
 }
 

@@ -14,9 +14,6 @@ use crate::intake::outstanding;
 /// How long the end of a run waits to be told: a host that tells of it itself is believed instead.
 const END_WAIT: Duration = Duration::from_secs(2);
 
-/// How long what follows from a run may take to be written.
-const OWED_WITHIN: Duration = Duration::from_secs(5);
-
 impl Router {
     /// Sees to it that what the SPEC's run owes is told: a cost now, its end in a moment, for the host may tell of it itself.
     pub(super) fn tell_of_run(&mut self, spec: &SpecId, context: &mut Context<Self>) {
@@ -87,7 +84,7 @@ impl Router {
         context: &mut Context<Self>,
     ) -> impl Future<Output = Result<Receipt, EmitError>> + use<> {
         let (reply, answer) = oneshot::channel();
-        self.handle(Emit { event, inbox: None, within: OWED_WITHIN, admission: None, reply }, context);
+        self.handle(Emit { event, inbox: None, admission: None, reply }, context);
         async { answer.await.unwrap_or_else(|_| Err(stopped())) }
     }
 }

@@ -44,8 +44,8 @@ impl Raw {
             format: Format::SpecKit,
         };
         let mut request = self.client.post(&self.url);
-        for header in sign::headers(&delivery, &self.body, 1, 1_767_225_600, &self.secrets) {
-            request = request.insert_header(header);
+        for (name, value) in sign::headers(&delivery, &self.body, 1, 1_767_225_600, &self.secrets) {
+            request = request.insert_header((name, value.as_ref()));
         }
         let mut answer = request.send_body(self.body.clone()).await.expect("an answer");
         black_box(answer.body().await.expect("its body"));

@@ -244,15 +244,16 @@ pub struct SentRequest {
 
 impl From<&Sent> for SentReport {
     fn from(sent: &Sent) -> Self {
-        let outcome = sent.attempt.outcome.as_ref();
+        let outcome = sent.finished.attempt.outcome.as_ref();
+        let headers = &sent.finished.attempt.request.headers;
         let response = outcome.and_then(|outcome| outcome.result.as_ref().ok());
         let error = outcome.filter(|_| !sent.succeeded).map(|outcome| match outcome.judge() {
             crate::delivery::Judgement::Terminal(reason) => format!("{reason}: {}", reason.hint()),
             _ => outcome.summary(),
         });
         Self {
-            id: sent.delivery.id,
-            subscription: sent.delivery.subscription.clone(),
+            id: sent.finished.delivery.id,
+            subscription: sent.finished.delivery.subscription.clone(),
             outcome: match (outcome, sent.succeeded) {
                 (None, _) => "dry_run",
                 (Some(_), true) => "delivered",
@@ -260,12 +261,15 @@ impl From<&Sent> for SentReport {
             }
             .to_owned(),
             status: response.map(|response| response.status),
-            latency_ms: sent.attempt.latency_ms(),
+            latency_ms: sent.finished.attempt.latency_ms(),
             error,
             response: response.map(|response| response.body.clone()).filter(|body| !body.is_empty()),
             request: SentRequest {
-                url: sent.attempt.request.url.clone(),
-                headers: sent.attempt.request.headers.clone(),
+                url: sent.finished.attempt.request.url.clone(),
+                headers: headers
+                    .iter()
+                    .map(|(name, value)| (name.to_string(), value.to_string().into()))
+                    .collect(),
                 body: serde_json::from_slice(&sent.body).unwrap_or_default(),
             },
         }

@@ -2,6 +2,7 @@
 
 mod dial;
 mod proxy;
+mod target;
 mod tls;
 mod wire;
 
@@ -13,20 +14,18 @@ use actix_http::error::ParseError;
 use actix_rt::time::timeout;
 use actix_service::fn_service;
 use actix_tls::connect::{ConnectError as ConnectFailure, ConnectInfo, Connection};
-use awc::error::{ConnectError, SendRequestError};
+use awc::error::{ConnectError, InvalidUrl, SendRequestError};
 use awc::http::{StatusCode, Uri, header};
 use awc::{ClientResponse, Connector};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 
 use crate::clock;
 use crate::delivery::{Failure, FailureClass, MAX_KEPT_BYTES, Outcome, Response, clock_skew, retry_after};
 use crate::event::printable;
-use crate::secret::{Endpoint, percent_decoded};
 use dial::ProxyFailure;
 pub use proxy::{InvalidProxy, Proxy};
+pub use target::Target;
 pub use tls::{Tls, TlsError, TlsFiles, TlsSettings};
 use wire::{Stale, Wire};
 
@@ -60,12 +59,15 @@ pub struct Client {
     proxy: Option<Proxy>,
 }
 
+/// A header's name and value.
+pub type Header = (Cow<'static, str>, Cow<'static, str>);
+
 /// One request.
 pub struct Request<'a> {
     /// Where to.
-    pub endpoint: &'a Endpoint,
+    pub target: &'a Target,
     /// Names in lower case.
-    pub headers: &'a [(Cow<'static, str>, String)],
+    pub headers: &'a [Header],
     /// The body, as it is.
     pub body: Bytes,
     /// From DNS to the last byte read.
@@ -122,7 +124,7 @@ impl Client {
             }
         };
         let result = match timeout(request.timeout, exchange).await {
-            Ok(result) => result.map_err(|error| self.failure(&error, request.endpoint)),
+            Ok(result) => result.map_err(|error| self.failure(&error, &request.target.host_name)),
             Err(_) => Err(Failure {
                 class: FailureClass::Timeout,
                 message: format!("no complete answer within {} ms", request.timeout.as_millis()),
@@ -132,23 +134,15 @@ impl Client {
     }
 
     async fn exchange(&self, request: &Request<'_>) -> Result<Response, SendRequestError> {
-        let mut url = request.endpoint.expose().clone();
-        let authorization = authorization(&url);
-        // Fails only for URLs that cannot have userinfo, and those have none to remove.
-        let _ = url.set_username("").and_then(|()| url.set_password(None));
-        // awc is to think it plain: TLS is done below it, by the connection itself. The `Host` stays what it is.
-        let port = url.port_or_known_default();
-        let host = match url.port() {
-            Some(port) => format!("{}:{port}", request.endpoint.host()),
-            None => request.endpoint.host().to_owned(),
+        let Target { uri: Some(uri), host: Some(host), authorization, .. } = request.target else {
+            return Err(SendRequestError::Url(InvalidUrl::MissingHost));
         };
-        let _ = url.set_scheme("http").and_then(|()| url.set_port(port));
-        let mut building = self.client.post(url.as_str()).insert_header((header::HOST, host));
+        let mut building = self.client.post(uri.clone()).insert_header((header::HOST, host.clone()));
         for (name, value) in request.headers {
-            building = building.insert_header((name.as_ref(), value.as_str()));
+            building = building.insert_header((name.as_ref(), value.as_ref()));
         }
         if let Some(value) = authorization {
-            building = building.insert_header((header::AUTHORIZATION, value));
+            building = building.insert_header((header::AUTHORIZATION, value.clone()));
         }
         let mut answer = building.send_body(request.body.clone()).await?;
         // A 204 has no body, whatever its length says (RFC 9112, section 6.3): nobody waits for one.
@@ -158,13 +152,6 @@ impl Client {
         };
         Ok(response(&answer, &body))
     }
-}
-
-/// `Basic …` of the URL's userinfo, which must not stand in the request line.
-fn authorization(url: &url::Url) -> Option<String> {
-    let (user, password) = (percent_decoded(url.username()), url.password().map(percent_decoded));
-    (!user.is_empty() || password.is_some())
-        .then(|| format!("Basic {}", STANDARD.encode(format!("{user}:{}", password.unwrap_or_default()))))
 }
 
 /// A kept-alive connection that the endpoint had closed: the request was sent into nothing.
@@ -254,14 +241,14 @@ fn shown(body: &[u8]) -> String {
 
 impl Client {
     /// What an error of awc means, by its type. Texts of awc may hold the URL and are not used.
-    fn failure(&self, error: &SendRequestError, endpoint: &Endpoint) -> Failure {
+    fn failure(&self, error: &SendRequestError, host: &str) -> Failure {
         let (class, message) = match error {
-            SendRequestError::Connect(error) => self.connect_failure(error, endpoint),
-            SendRequestError::Send(error) => self.io_failure(error, endpoint, "the connection broke"),
+            SendRequestError::Connect(error) => self.connect_failure(error, host),
+            SendRequestError::Send(error) => self.io_failure(error, host, "the connection broke"),
             SendRequestError::Response(ParseError::Io(error))
                 if error.kind() != io::ErrorKind::InvalidData =>
             {
-                self.io_failure(error, endpoint, "the connection broke in the answer")
+                self.io_failure(error, host, "the connection broke in the answer")
             }
             SendRequestError::Response(_) | SendRequestError::H2(_) => {
                 (FailureClass::Protocol, "what came back is not HTTP/1.1".to_owned())
@@ -272,12 +259,12 @@ impl Client {
         Failure { class, message }
     }
 
-    fn connect_failure(&self, error: &ConnectError, endpoint: &Endpoint) -> (FailureClass, String) {
+    fn connect_failure(&self, error: &ConnectError, host: &str) -> (FailureClass, String) {
         match error {
             ConnectError::Resolver(_) | ConnectError::NoRecords | ConnectError::Unresolved => {
                 (FailureClass::Dns, "the host name does not resolve".to_owned())
             }
-            ConnectError::Io(error) => self.io_failure(error, endpoint, "cannot connect"),
+            ConnectError::Io(error) => self.io_failure(error, host, "cannot connect"),
             ConnectError::Timeout => (FailureClass::Timeout, "no connection in time".to_owned()),
             ConnectError::Disconnected => {
                 (FailureClass::Connection, "the endpoint closed the connection without an answer".to_owned())
@@ -286,7 +273,7 @@ impl Client {
         }
     }
 
-    fn io_failure(&self, error: &io::Error, endpoint: &Endpoint, what: &str) -> (FailureClass, String) {
+    fn io_failure(&self, error: &io::Error, host: &str, what: &str) -> (FailureClass, String) {
         let proxy = error.get_ref().and_then(|inner| inner.downcast_ref::<ProxyFailure>());
         if let Some(failure) = proxy {
             return (FailureClass::Proxy, failure.to_string());
@@ -300,12 +287,12 @@ impl Client {
             };
             return (FailureClass::Connection, format!("{what}: {why}"));
         }
-        let rejection = self.tls.as_ref().and_then(|tls| tls.take_rejection(endpoint.host()));
+        let rejection = self.tls.as_ref().and_then(|tls| tls.take_rejection(host));
         let message = match rejection.map(|reason| (reason, reason.as_raw())) {
             Some((_, X509_V_ERR_CERT_HAS_EXPIRED)) => "its certificate has expired: renew it".to_owned(),
             Some((_, X509_V_ERR_HOSTNAME_MISMATCH | X509_V_ERR_IP_ADDRESS_MISMATCH)) => format!(
                 "its certificate is not for {}: correct the url, or have it issued for that name",
-                endpoint.host()
+                host
             ),
             Some((
                 reason,

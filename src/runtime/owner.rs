@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actix::{Actor as _, Addr};
 use actix_rt::time::timeout;
-use actix_rt::{Arbiter, System};
+use actix_rt::{Arbiter, ArbiterHandle, System};
 use futures_util::future::{Either, select};
 use tokio::sync::mpsc;
 
@@ -35,24 +35,24 @@ pub(super) enum Ended {
     NotStarted(StartError),
 }
 
-/// Runs the actors on this thread, and the Ledger on one of its own.
+/// Runs the Subscriptions and the control port on this thread. The Ledger, which blocks, has another, and shares it with
+/// the Router: between being emitted and being synced an event changes threads no more than it must.
 pub(super) fn run(setting: &Arc<Setting>, (store, recovered): (Store, Recovered)) -> Ended {
     System::new().block_on(async move {
         let (alarm, mut bell) = Alarm::new();
-        let ledger_thread = Arbiter::new();
+        let intake = Arbiter::new();
         let (its_alarm, healths) = (alarm.clone(), recovered.healths.clone());
-        let ledger = Ledger::start_in_arbiter(&ledger_thread.handle(), move |_| {
-            Ledger::new(store, healths, its_alarm)
-        });
-        let ended = match start_actors(&setting.current, &ledger, recovered, &alarm) {
+        let ledger =
+            Ledger::start_in_arbiter(&intake.handle(), move |_| Ledger::new(store, healths, its_alarm));
+        let ended = match start_actors(&setting.current, &intake.handle(), &ledger, recovered, alarm) {
             Err(error) => Ended::NotStarted(error),
             Ok(started) => serve(setting, &ledger, started, &mut bell).await,
         };
         if ledger.send(CloseLedger).await.is_err() {
             log::error!("the ledger had stopped already; what is pending is on disk");
         }
-        ledger_thread.stop();
-        if ledger_thread.join().is_err() {
+        intake.stop();
+        if intake.join().is_err() {
             log::error!("the ledger's thread panicked; what is pending is on disk");
         }
         ended
@@ -192,15 +192,18 @@ impl Equipment {
 
 fn start_actors(
     current: &Current,
+    intake: &ArbiterHandle,
     ledger: &Addr<Ledger>,
     recovered: Recovered,
-    alarm: &Alarm,
+    alarm: Alarm,
 ) -> Result<Started, StartError> {
     let config = current.config();
     let mut equipment = Equipment::new(&config);
     let entries = equipment.entries(&config, current)?;
-    let router = Router::new(entries, recovered, ledger.clone(), config.clone(), alarm.clone());
-    let router = router.start();
+    let (to_ledger, deliveries, its_config) = (ledger.clone(), Arbiter::current(), config.clone());
+    let router = Router::start_in_arbiter(intake, move |_| {
+        Router::new(entries, recovered, to_ledger, deliveries, its_config, alarm)
+    });
     let (door, reloads) = Door::new(router, ledger.clone(), &config.repo, config.store_options());
     Ok(Started { door, reloads, equipment })
 }

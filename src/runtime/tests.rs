@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::path::Path;
 
 use super::*;
-use crate::actors::{Panic, Receipt};
+use crate::actors::{Door, Panic, Receipt, StandStill};
 use crate::config::{LoadOptions, load};
 use crate::event::{Event, EventKind};
 
@@ -34,10 +34,37 @@ fn emit(handle: &Handle, key: &str) -> Receipt {
 /// Makes an actor panic and waits until the runtime has noticed.
 fn panic_in(handle: &Handle, who: Panic) {
     let mut modes = handle.modes();
-    let mode = modes.borrow_and_update().clone();
-    let Mode::Owner(door) = mode else { panic!("not the owner: {mode:?}") };
-    door.router().try_send(who).unwrap();
+    modes.borrow_and_update();
+    door(handle).router().try_send(who).unwrap();
     handle.block(LONG, modes.changed()).expect("the panic is noticed").unwrap();
+}
+
+fn door(handle: &Handle) -> Door {
+    let mode = handle.modes().borrow().clone();
+    let Mode::Owner(door) = mode else { panic!("not the owner: {mode:?}") };
+    door
+}
+
+/// Emitters on any executor and on plain threads hear of it in their own time.
+#[test]
+fn while_the_disk_stands_still_events_are_queued_and_none_is_lost_or_doubled() {
+    let repo = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let runtime = runtime(repo.path(), &listener);
+    let handle = runtime.handle();
+    let (go_on, until) = std::sync::mpsc::channel();
+    door(&handle).router().try_send(StandStill(until)).unwrap();
+    let event = |key: &str| Event::new(EventKind::Test, "SPEC-1".parse().unwrap(), key.parse().unwrap());
+    assert_eq!(handle.block(LONG, handle.emit(event("async"))).unwrap(), Ok(Receipt::Queued));
+    assert_eq!(handle.emit_blocking(event("plain"), Duration::from_millis(400)), Ok(Receipt::Queued));
+    drop(go_on);
+    // What was queued may have been accepted as well: the key tells.
+    assert!(matches!(emit(&handle, "after"), Receipt::Accepted(_)));
+    assert_eq!(emit(&handle, "async"), Receipt::Duplicate);
+    assert_eq!(emit(&handle, "plain"), Receipt::Duplicate);
+    let connections: Vec<_> = listener.incoming().take(3).map(Result::unwrap).collect();
+    assert_eq!(connections.len(), 3);
+    assert_eq!(runtime.drain(Duration::ZERO).pending, 3);
 }
 
 fn wait_for_owner(handle: &Handle) {

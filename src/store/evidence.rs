@@ -1,11 +1,11 @@
 //! The audit log of one SPEC: JSON Lines, one line an attempt and one a final state.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::dead_letter::DeadLetter;
 use super::record::FinalState;
@@ -67,7 +67,8 @@ pub struct RequestLine {
     /// Scheme, host, port and a short hash.
     pub url: String,
     /// Names and values; signatures are cut to their scheme.
-    pub headers: Map<String, Value>,
+    #[serde(serialize_with = "as_object")]
+    pub headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
     /// SHA-256 of the body, in hex.
     pub body_sha256: String,
     /// Its size.
@@ -80,9 +81,18 @@ pub struct ResponseLine<'a> {
     /// HTTP status.
     pub status: u16,
     /// Selected headers.
-    pub headers: Map<String, Value>,
+    #[serde(serialize_with = "as_object")]
+    pub headers: &'a [(String, String)],
     /// The body's first KiB, made printable.
     pub body: &'a str,
+}
+
+/// Names and values, without a map that would have to be built first.
+fn as_object<N: Serialize, V: Serialize, S: Serializer>(
+    pairs: &impl AsRef<[(N, V)]>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(pairs.as_ref().iter().map(|(name, value)| (name, value)))
 }
 
 /// Why nothing came back.
@@ -277,7 +287,7 @@ mod tests {
         assert!(previous.len() + current.len() >= 490);
         let numbers: Vec<i64> = (previous + &current)
             .lines()
-            .map(|line| serde_json::from_str::<Value>(line).unwrap()["n"].as_i64().unwrap())
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["n"].as_i64().unwrap())
             .collect();
         let first = numbers[0];
         assert_eq!(numbers, (first..300).collect::<Vec<_>>());
