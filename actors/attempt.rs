@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use openssl::sha::sha256;
 
 use super::subscription::Settings;
 use crate::clock;
@@ -13,7 +12,7 @@ use crate::delivery::{Delivery, Failure, FailureClass, Outcome};
 use crate::env::Environment;
 use crate::http::{Client, Header, Request, Target};
 use crate::secret::{Endpoint, Secret};
-use crate::sign::{self, Secrets};
+use crate::sign::{self, Secrets, sha256};
 use crate::store::{AttemptSummary, RequestLine};
 
 /// An attempt that ended, or would have been made but for `dry_run`.

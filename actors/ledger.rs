@@ -28,6 +28,9 @@ const MAX_BATCH: usize = 256;
 /// Messages that may wait. Admission (1,024 emits) and the lanes' own bounds keep it from ever being full.
 const MAILBOX: usize = 16 * 1024;
 
+/// Bytes that the lines of one attempt and of its delivery's end take at most, as a rule.
+const USUAL_EVIDENCE: usize = 2 * 1024;
+
 /// How long news of the subscriptions' health may wait to be written.
 const KEEP_HEALTHS: Duration = Duration::from_secs(1);
 
@@ -351,7 +354,7 @@ fn attempt_evidence(Finished { delivery, attempt, effect }: &Finished) -> Vec<u8
         outcome: effect.outcome(),
         next_attempt_at,
     };
-    let mut lines = Vec::new();
+    let mut lines = Vec::with_capacity(USUAL_EVIDENCE);
     add_evidence_line(&line, &mut lines);
     lines
 }

@@ -214,10 +214,7 @@ impl Router {
         for (key, at) in recovered.known {
             known.remember(&key, at);
         }
-        let mut unfinished: HashMap<SubscriptionId, Vec<Unfinished>> = HashMap::new();
-        for delivery in recovered.unfinished {
-            unfinished.entry(delivery.delivery.subscription.clone()).or_default().push(delivery);
-        }
+        let mut unfinished = recovered.unfinished;
         let mut router = Self {
             targets: Vec::new(),
             ledger,

@@ -230,12 +230,14 @@ impl Subscription {
             let left = Duration::try_from(until.duration_since(wall)).unwrap_or_default();
             subscription.lane.pause_until(now + left.min(MAX_RETRY_AFTER));
         }
-        for Unfinished { delivery, attempts, next_attempt_at } in unfinished {
-            let policy = subscription.lane.policy();
-            let wait = next_attempt_at
-                .map_or(Duration::ZERO, |at| policy.remaining_wait(attempts, at.duration_since(wall)));
-            subscription.lane.enqueue(Pending::recovered(delivery, attempts), now + wait);
-        }
+        let policy = subscription.lane.policy().clone();
+        subscription.lane.restore(unfinished.into_iter().map(
+            |Unfinished { delivery, attempts, next_attempt_at }| {
+                let wait = next_attempt_at
+                    .map_or(Duration::ZERO, |at| policy.remaining_wait(attempts, at.duration_since(wall)));
+                (Pending::recovered(delivery, attempts), now + wait)
+            },
+        ));
         subscription
     }
 

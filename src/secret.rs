@@ -7,9 +7,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use openssl::error::ErrorStack;
 use openssl::rand::rand_bytes;
-use openssl::sha::sha256;
+
 use url::{Host, Url};
 use zeroize::Zeroizing;
+
+use crate::sign::sha256;
 
 /// Standard Webhooks' prefix of a base64 secret.
 const PREFIX: &str = "whsec_";

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use openssl::memcmp;
-use openssl::sha::{Sha256, sha256};
+use openssl::sha::Sha256;
 use zeroize::Zeroizing;
 
 use crate::delivery::Delivery;
@@ -66,6 +66,13 @@ pub fn standard(secret: &Secret, id: &str, timestamp: i64, body: &[u8]) -> Strin
 /// Whether two signatures are equal, in a time that depends on their lengths alone.
 pub fn equal(ours: &str, theirs: &str) -> bool {
     ours.len() == theirs.len() && memcmp::eq(ours.as_bytes(), theirs.as_bytes())
+}
+
+/// SHA-256. OpenSSL's own call for all at once looks the algorithm up each time.
+pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(bytes);
+    hash.finish()
 }
 
 /// Bytes that SHA-256 takes at a time.

@@ -1,6 +1,7 @@
 //! All that one subscription decides: what may start now, when to look again, and what an outcome leads to.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use super::{Body, InFlight, Jitter, Outcome, Pending, RetryPolicy, Verdict};
@@ -74,13 +75,29 @@ impl Lane {
 
     /// Takes a delivery that is to start at `due` or later. Call [`shed`](Self::shed) afterwards.
     pub fn enqueue(&mut self, mut pending: Pending, due: Instant) {
-        let arrival = pending.arrival.unwrap_or_else(|| {
-            self.arrivals += 1;
-            self.arrivals
-        });
-        pending.arrival = Some(arrival);
+        let arrival = pending.arrival.map_or_else(
+            || {
+                self.arrivals += 1;
+                self.arrivals
+            },
+            NonZeroU64::get,
+        );
+        pending.arrival = NonZeroU64::new(arrival);
         self.due.insert((due, arrival));
         self.waiting.insert(arrival, (due, pending));
+    }
+
+    /// Takes what waited at the last stop, in its old order. As many enqueued one by one would take nearly twice the
+    /// memory: trees that are filled in order keep their nodes half empty.
+    pub fn restore(&mut self, pending: impl IntoIterator<Item = (Pending, Instant)>) {
+        let restored = pending.into_iter().map(|(mut pending, due)| {
+            self.arrivals += 1;
+            pending.arrival = NonZeroU64::new(self.arrivals);
+            (self.arrivals, (due, pending))
+        });
+        let mut restored: BTreeMap<_, _> = restored.collect();
+        self.due.append(&mut restored.iter().map(|(arrival, (due, _))| (*due, *arrival)).collect());
+        self.waiting.append(&mut restored);
     }
 
     /// While more than `max_pending` are pending: the oldest that is not under way, which is to be dropped.
@@ -249,7 +266,7 @@ mod tests {
             for _ in 0..count {
                 lane.enqueue(pending(), start);
                 while let Some(dropped) = lane.shed() {
-                    prop_assert!(lane.waiting.keys().all(|waiting| *waiting > dropped.arrival.unwrap()));
+                    prop_assert!(lane.waiting.keys().all(|waiting| *waiting > dropped.arrival.unwrap().get()));
                     prop_assert!(ended.insert(dropped.delivery().id));
                 }
                 prop_assert!(lane.waiting() <= max_pending);

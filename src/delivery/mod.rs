@@ -9,6 +9,7 @@ mod retry;
 mod retry_after;
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -121,7 +122,7 @@ pub struct Pending {
     delivery: Arc<Delivery>,
     attempts_made: u32,
     /// Its place in line, once a lane has taken it.
-    arrival: Option<u64>,
+    arrival: Option<NonZeroU64>,
     body: Option<Body>,
 }
 
@@ -158,7 +159,7 @@ impl Pending {
 pub struct InFlight {
     delivery: Arc<Delivery>,
     attempt: u32,
-    arrival: Option<u64>,
+    arrival: Option<NonZeroU64>,
 }
 
 /// What follows from one attempt.

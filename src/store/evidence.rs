@@ -199,12 +199,13 @@ impl AttemptSummary {
 
 /// Adds a line of evidence to others.
 pub fn add_line(line: &impl Serialize, lines: &mut Vec<u8>) {
-    match serde_json::to_vec(line) {
-        Ok(json) => {
-            lines.extend_from_slice(&json);
-            lines.push(b'\n');
+    let start = lines.len();
+    match serde_json::to_writer(&mut *lines, line) {
+        Ok(()) => lines.push(b'\n'),
+        Err(error) => {
+            lines.truncate(start);
+            log::error!("an evidence line cannot be written: {error}");
         }
-        Err(error) => log::error!("an evidence line cannot be written: {error}"),
     }
 }
 

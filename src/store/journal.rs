@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, Read as _};
+use std::num::NonZeroU32;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -37,7 +38,7 @@ const MAX_KNOWN_BYTES: u64 = 16 * 1024 * 1024;
 /// [`FILE_BYTES`], so all of it is far below 4 GiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    file: u32,
+    file: NonZeroU32,
     offset: u32,
     length: u32,
 }
@@ -50,11 +51,12 @@ impl Place {
     /// Numbers that no file of ours can have stay at the greatest: nothing is found there, and that is said.
     fn at(file: u64, offset: u64, length: u64) -> Self {
         let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-        Self { file: small(file), offset: small(offset), length: small(length) }
+        let file = NonZeroU32::new(small(file)).unwrap_or(NonZeroU32::MAX);
+        Self { file, offset: small(offset), length: small(length) }
     }
 
     fn file(self) -> u64 {
-        u64::from(self.file)
+        u64::from(self.file.get())
     }
 
     fn offset(self) -> u64 {
@@ -71,18 +73,12 @@ impl Place {
     }
 }
 
-/// An event of which a delivery is unfinished.
-#[derive(Debug)]
-struct LiveEvent {
-    place: Place,
-    unfinished: u32,
-}
-
+/// Where an unfinished delivery stands.
 #[derive(Debug)]
 struct LiveDelivery {
-    event: u64,
-    /// Attempts recorded since; earlier ones stand in the event's record.
-    attempts: Vec<Place>,
+    event: Place,
+    /// The last attempt recorded since; older ones stand in the event's record.
+    last_attempt: Option<Place>,
 }
 
 /// One file of the journal.
@@ -108,10 +104,12 @@ pub(super) struct Journal {
     appendable: bool,
     batch: Vec<u8>,
     must_sync: bool,
-    events: HashMap<u64, LiveEvent>,
-    events_seen: u64,
     deliveries: HashMap<DeliveryId, LiveDelivery>,
-    /// Bytes of the records of `events` and `deliveries`.
+    /// Attempts recorded before the last one, oldest first: few deliveries have any.
+    earlier_attempts: HashMap<DeliveryId, Vec<Place>>,
+    /// Events, by their order, of which more than one delivery is unfinished, and how many.
+    shared: HashMap<u64, u32>,
+    /// Bytes of the records that `deliveries` needs.
     live_bytes: u64,
     /// What the events read and appended so far add up to.
     run: Run,
@@ -246,9 +244,9 @@ impl Journal {
             appendable: false,
             batch: Vec::new(),
             must_sync: false,
-            events: HashMap::new(),
-            events_seen: 0,
             deliveries: HashMap::new(),
+            earlier_attempts: HashMap::new(),
+            shared: HashMap::new(),
             live_bytes: 0,
             run: Run::default(),
         };
@@ -327,20 +325,20 @@ impl Journal {
                 if accepted.deliveries.is_empty() {
                     return;
                 }
-                self.events_seen += 1;
-                let unfinished = u32::try_from(accepted.deliveries.len()).unwrap_or(u32::MAX);
-                self.events.insert(self.events_seen, LiveEvent { place, unfinished });
                 self.live_bytes += place.length();
+                if accepted.deliveries.len() > 1 {
+                    let unfinished = u32::try_from(accepted.deliveries.len()).unwrap_or(u32::MAX);
+                    self.shared.insert(place.order(), unfinished);
+                }
                 for delivery in &accepted.deliveries {
-                    let live = LiveDelivery { event: self.events_seen, attempts: Vec::new() };
-                    self.deliveries.insert(delivery.id, live);
+                    self.deliveries.insert(delivery.id, LiveDelivery { event: place, last_attempt: None });
                 }
             }
             Record::Attempted { id, .. } => {
                 if let Some(delivery) = self.deliveries.get_mut(id) {
-                    // Most have one or two: a vector that doubles would hold more air than attempts.
-                    delivery.attempts.reserve_exact(1);
-                    delivery.attempts.push(place);
+                    if let Some(earlier) = delivery.last_attempt.replace(place) {
+                        self.earlier_attempts.entry(*id).or_default().push(earlier);
+                    }
                     self.live_bytes += place.length();
                 }
             }
@@ -356,15 +354,20 @@ impl Journal {
 
     /// Nothing of this delivery is wanted any more.
     fn forget(&mut self, id: DeliveryId) {
-        let Some(delivery) = self.deliveries.remove(&id) else { return };
-        self.live_bytes -= delivery.attempts.iter().map(|place| place.length()).sum::<u64>();
-        if let Some(event) = self.events.get_mut(&delivery.event) {
-            event.unfinished -= 1;
-            if event.unfinished == 0 {
-                self.live_bytes -= event.place.length();
-                self.events.remove(&delivery.event);
-            }
+        let Some(LiveDelivery { event, last_attempt }) = self.deliveries.remove(&id) else { return };
+        let attempts = self.earlier_attempts.remove(&id).into_iter().flatten().chain(last_attempt);
+        self.live_bytes -= attempts.map(Place::length).sum::<u64>();
+        match self.shared.get_mut(&event.order()) {
+            None => self.live_bytes -= event.length(),
+            Some(unfinished) if *unfinished > 2 => *unfinished -= 1,
+            Some(_) => drop(self.shared.remove(&event.order())),
         }
+    }
+
+    /// The attempts recorded since the event's own record, oldest first.
+    fn attempts_of(&self, id: DeliveryId) -> impl Iterator<Item = Place> {
+        let last = self.deliveries.get(&id).and_then(|delivery| delivery.last_attempt);
+        self.earlier_attempts.get(&id).into_iter().flatten().copied().chain(last)
     }
 
     /// Adds a record to the batch; on disk after [`flush`](Self::flush).
@@ -479,8 +482,7 @@ impl Journal {
     fn read_accepted(&self, id: DeliveryId) -> io::Result<Accepted> {
         let missing = || io::Error::new(io::ErrorKind::NotFound, format!("{id} is not pending"));
         let delivery = self.deliveries.get(&id).ok_or_else(missing)?;
-        let event = self.events.get(&delivery.event).ok_or_else(missing)?;
-        match self.read(event.place)? {
+        match self.read(delivery.event)? {
             Record::Accepted(accepted) => Ok(accepted),
             _ => Err(missing()),
         }
@@ -501,8 +503,8 @@ impl Journal {
         let moved = accepted.deliveries.iter().find(|delivery| delivery.id == id);
         let (mut attempts, mut due) =
             moved.map_or((Vec::new(), None), |d| (d.attempts.clone(), d.next_attempt_at));
-        for place in self.deliveries.get(&id).map_or(&[][..], |delivery| &delivery.attempts) {
-            if let Record::Attempted { attempt, next_attempt_at, .. } = self.read(*place)? {
+        for place in self.attempts_of(id) {
+            if let Record::Attempted { attempt, next_attempt_at, .. } = self.read(place)? {
                 attempts.push(attempt);
                 due = Some(next_attempt_at);
             }
@@ -513,10 +515,7 @@ impl Journal {
     /// Where the last attempt of an unfinished delivery stands, if there was one.
     pub(super) fn last_attempt(&self, id: DeliveryId) -> Option<LastAttempt> {
         let delivery = self.deliveries.get(&id)?;
-        let place = match delivery.attempts.last() {
-            Some(place) => *place,
-            None => self.events.get(&delivery.event)?.place,
-        };
+        let place = delivery.last_attempt.unwrap_or(delivery.event);
         Some(LastAttempt { dir: self.dir.clone(), id, place })
     }
 
@@ -594,8 +593,7 @@ impl Journal {
     ) -> Result<(), StoreError> {
         let mut moved = Vec::new();
         for delivery in &accepted.deliveries {
-            let event = self.deliveries.get(&delivery.id).and_then(|live| self.events.get(&live.event));
-            if event.is_some_and(|event| event.place == place) {
+            if self.deliveries.get(&delivery.id).is_some_and(|live| live.event == place) {
                 let read = self.attempts_and_due(delivery.id, &accepted);
                 let (attempts, next_attempt_at) = read.map_err(StoreError::on("read", &self.dir))?;
                 moved.push(AcceptedDelivery { attempts, next_attempt_at, ..delivery.clone() });

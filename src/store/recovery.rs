@@ -1,29 +1,32 @@
 //! What the records of a SPEC's spool add up to, read in order: a plain fold, with no file in it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::Unfinished;
 use super::journal::Place;
-use super::record::Record;
-use crate::delivery::{Delivery, DeliveryId};
+use super::record::{Accepted, AcceptedDelivery, Record};
+use crate::delivery::{Delivery, DeliveryId, SubscriptionId};
 use crate::event::{IdempotencyKey, SpecId};
 
 /// What is unfinished, while records are read.
 struct Found {
     unfinished: Unfinished,
-    /// Where it was accepted: the order of the deliveries.
-    order: u64,
     /// Which record has its last attempt.
     last_attempt: Option<Place>,
 }
 
-/// What the records read so far add up to.
+/// What the records read so far add up to. Kept small: there may be many, and what is built from it comes beside it.
 pub(super) struct Recovery {
     spec: SpecId,
-    found: HashMap<DeliveryId, Found>,
+    /// In the order of acceptance; `None` for what has ended.
+    found: Vec<Option<Found>>,
+    /// Where in `found` each delivery is.
+    places: HashMap<DeliveryId, u32>,
+    /// One text each, however many deliveries they have.
+    subscriptions: BTreeSet<SubscriptionId>,
     /// Events that are known, and since when.
     pub(super) known: Vec<(IdempotencyKey, Timestamp)>,
     /// Inbox files that are accepted.
@@ -32,7 +35,14 @@ pub(super) struct Recovery {
 
 impl Recovery {
     pub(super) fn of(spec: &SpecId) -> Self {
-        Self { spec: spec.clone(), found: HashMap::new(), known: Vec::new(), inbox: Vec::new() }
+        Self {
+            spec: spec.clone(),
+            found: Vec::new(),
+            places: HashMap::new(),
+            subscriptions: BTreeSet::new(),
+            known: Vec::new(),
+            inbox: Vec::new(),
+        }
     }
 
     /// The next record, and where it stands.
@@ -44,43 +54,61 @@ impl Recovery {
                 self.known.push((accepted.idempotency_key.clone(), accepted.at));
                 self.inbox.extend(accepted.inbox.clone());
                 for delivery in &accepted.deliveries {
+                    let found = self.found_in(accepted, delivery, place);
                     // A record that a compaction moved stands for the same acceptance.
-                    let order = self.found.get(&delivery.id).map_or(place.order(), |found| found.order);
-                    let of = Delivery {
-                        id: delivery.id,
-                        subscription: delivery.subscription.clone(),
-                        spec: self.spec.clone(),
-                        key: accepted.idempotency_key.clone(),
-                        kind: accepted.event,
-                        accepted_at: accepted.at,
-                        format: delivery.format,
-                    };
-                    let unfinished = Unfinished {
-                        delivery: Arc::new(of),
-                        attempts: delivery.attempts.last().map_or(0, |last| last.attempt),
-                        next_attempt_at: delivery.next_attempt_at,
-                    };
-                    let last_attempt = (!delivery.attempts.is_empty()).then_some(place);
-                    self.found.insert(delivery.id, Found { unfinished, order, last_attempt });
+                    match self.places.get(&delivery.id).and_then(|at| self.found.get_mut(*at as usize)) {
+                        Some(same) => *same = Some(found),
+                        None => {
+                            let at = u32::try_from(self.found.len()).unwrap_or(u32::MAX);
+                            self.places.insert(delivery.id, at);
+                            self.found.push(Some(found));
+                        }
+                    }
                 }
             }
             Record::Attempted { id, attempt, next_attempt_at } => {
-                if let Some(found) = self.found.get_mut(id) {
+                let found = self.places.get(id).and_then(|at| self.found.get_mut(*at as usize)?.as_mut());
+                if let Some(found) = found {
                     found.unfinished.attempts = attempt.attempt;
                     found.unfinished.next_attempt_at = Some(*next_attempt_at);
                     found.last_attempt = Some(place);
                 }
             }
             Record::Finished { id, .. } => {
-                self.found.remove(id);
+                if let Some(at) = self.places.remove(id) {
+                    self.found[at as usize] = None;
+                }
             }
         }
     }
 
+    fn found_in<B>(&mut self, accepted: &Accepted<B>, delivery: &AcceptedDelivery, place: Place) -> Found {
+        let subscription = match self.subscriptions.get(&delivery.subscription) {
+            Some(known) => known.clone(),
+            None => {
+                self.subscriptions.insert(delivery.subscription.clone());
+                delivery.subscription.clone()
+            }
+        };
+        let of = Delivery {
+            id: delivery.id,
+            subscription,
+            spec: self.spec.clone(),
+            key: accepted.idempotency_key.clone(),
+            kind: accepted.event,
+            accepted_at: accepted.at,
+            format: delivery.format,
+        };
+        let unfinished = Unfinished {
+            delivery: Arc::new(of),
+            attempts: delivery.attempts.last().map_or(0, |last| last.attempt),
+            next_attempt_at: delivery.next_attempt_at,
+        };
+        Found { unfinished, last_attempt: (!delivery.attempts.is_empty()).then_some(place) }
+    }
+
     /// What is unfinished, in the order of acceptance, and which record has its last attempt.
     pub(super) fn unfinished(self) -> impl Iterator<Item = (Unfinished, Option<Place>)> {
-        let mut found: Vec<Found> = self.found.into_values().collect();
-        found.sort_by_key(|found| found.order);
-        found.into_iter().map(|found| (found.unfinished, found.last_attempt))
+        self.found.into_iter().flatten().map(|found| (found.unfinished, found.last_attempt))
     }
 }
