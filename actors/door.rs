@@ -113,6 +113,13 @@ impl Door {
         &self.router
     }
 
+    /// Resolves when every actor has begun, with all that was recovered: only then is anything taken.
+    pub(crate) async fn began(&self) {
+        if self.router.send(ReadQueues).await.is_err() {
+            log::debug!("an actor has ended before it began");
+        }
+    }
+
     /// Accepts an event: when this says `Accepted`, it is synced to disk. Waits `within`, or a [`TICK`] longer, for
     /// admission, and again for the disk; an event for which it no longer waits may be accepted all the same.
     pub(crate) async fn emit(

@@ -34,6 +34,9 @@ const USUAL_EVIDENCE: usize = 2 * 1024;
 /// How long news of the subscriptions' health may wait to be written.
 const KEEP_HEALTHS: Duration = Duration::from_secs(1);
 
+/// How long a step of compaction waits, and the next one: emitters would wait for it otherwise.
+const COMPACT_AFTER: Duration = Duration::from_secs(1);
+
 /// Why something was not written.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum NotWritten {
@@ -191,6 +194,7 @@ pub(crate) struct Ledger {
     flush_scheduled: bool,
     healths: Healths,
     healths_scheduled: bool,
+    compaction_scheduled: bool,
     _alarm: Alarm,
     #[cfg(test)]
     flushes: usize,
@@ -210,6 +214,7 @@ impl Ledger {
             store,
             healths,
             healths_scheduled: false,
+            compaction_scheduled: false,
             waiting: Vec::new(),
             flush_scheduled: false,
             _alarm: alarm,
@@ -251,6 +256,7 @@ impl Ledger {
 
     fn answer_after_flush(&mut self, waiting: Waiting, context: &mut Context<Self>) {
         self.waiting.push(waiting);
+        self.compact_later(context);
         if self.waiting.len() >= MAX_BATCH {
             self.flush();
         } else if !self.flush_scheduled {
@@ -281,7 +287,22 @@ impl Ledger {
                 failed.get(&spec).map_or(Ok(()), |error| Err(NotWritten::Failed(error.to_string())));
             answer(reply, written);
         }
-        self.store.compact_some();
+        self.store.compact_what_must();
+    }
+
+    /// Compacts a step at a time, in a while, and again while there is something to do.
+    fn compact_later(&mut self, context: &mut Context<Self>) {
+        if self.compaction_scheduled {
+            return;
+        }
+        self.compaction_scheduled = true;
+        context.run_later(COMPACT_AFTER, |ledger, context| {
+            ledger.compaction_scheduled = false;
+            ledger.flush();
+            if ledger.store.compact_some() {
+                ledger.compact_later(context);
+            }
+        });
     }
 
     /// Writes the dead letter of a delivery that is given up. Where that fails the delivery stays pending.

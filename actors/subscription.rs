@@ -22,7 +22,7 @@ use crate::clock;
 use crate::config::SubscriptionConfig;
 use crate::delivery::{
     Body, Delivery, DeliveryId, Health, HealthState, InFlight, Jitter, Judgement, Lane, MAX_RETRY_AFTER,
-    OPEN_AFTER, Outcome, Pending, RetryPolicy, SubscriptionId, Turn, Verdict,
+    OPEN_AFTER, Outcome, Pending, RetryPolicy, SubscriptionId, Turn, Verdict, retry_at,
 };
 use crate::env::Environment;
 use crate::http::{Client, Target, Tls};
@@ -35,6 +35,11 @@ const MAX_UNRECORDED: usize = 64;
 
 /// Messages that may wait before the Router waits itself.
 const MAILBOX: usize = 4 * 1024;
+
+/// Attempts that ended are handed to the Ledger so many at a time, or after so long, while others are under way: what a
+/// crash would have sent again.
+const MAX_GATHERED: usize = 16;
+const GATHERED_FOR: Duration = Duration::from_millis(2);
 
 /// How long to wait before something is recorded again that could not be written.
 const RECORD_AGAIN: Duration = Duration::from_secs(1);
@@ -184,6 +189,10 @@ pub(crate) struct Subscription {
     /// Deliveries whose attempt is under way or not recorded yet, and which attempt it is.
     under_way: HashMap<DeliveryId, (Arc<Delivery>, u32)>,
     unrecorded: usize,
+    /// Attempts that ended and are not handed to the Ledger yet, each with when its delivery is due again.
+    gathered: Vec<(Arc<Finished>, Option<(Pending, Instant)>)>,
+    /// When they are handed over at the latest.
+    hand_over_by: Option<Instant>,
     /// How its endpoint fares; the Ledger keeps it for the next start.
     health: Health,
     timer: Option<SpawnHandle>,
@@ -218,6 +227,8 @@ impl Subscription {
             lane: Lane::new(RetryPolicy::default(), 0, usize::MAX),
             under_way: HashMap::new(),
             unrecorded: 0,
+            gathered: Vec::new(),
+            hand_over_by: None,
             health,
             timer: None,
             settling: Vec::new(),
@@ -279,12 +290,14 @@ impl Subscription {
             let sender = sender.clone();
             self.launch(sender, in_flight, body, context);
         }
+        self.hand_over(now, context);
         if let Some(timer) = self.timer.take() {
             context.cancel_future(timer);
         }
-        if self.unrecorded < MAX_UNRECORDED
-            && let Some(wait) = self.lane.next_due_in(now)
-        {
+        let may_start = self.unrecorded < MAX_UNRECORDED;
+        let due_in = may_start.then(|| self.lane.next_due_in(now)).flatten();
+        let hand_over_in = self.hand_over_by.map(|by| by.saturating_duration_since(now));
+        if let Some(wait) = due_in.into_iter().chain(hand_over_in).min() {
             self.timer = Some(context.run_later(wait, |subscription, context| {
                 subscription.timer = None;
                 subscription.pump(context);
@@ -360,24 +373,38 @@ impl Subscription {
                     Verdict::Delivered => (Effect::Delivered, None),
                     Verdict::DeadLetter(reason) => (Effect::DeadLetter(reason), None),
                     Verdict::Retry { pending, wait } => {
-                        let next_attempt_at = clock::now() + wait;
-                        (Effect::Retry { next_attempt_at }, Some((pending, Instant::now() + wait)))
+                        let (now, wall) = (Instant::now(), clock::now());
+                        let next_attempt_at = retry_at(wall, wait);
+                        let wait = Duration::try_from(next_attempt_at.duration_since(wall)).unwrap_or(wait);
+                        (Effect::Retry { next_attempt_at }, Some((pending, now + wait)))
                     }
                 }
             }
         };
-        let ledger = self.ledger.clone();
-        let id = delivery.id;
-        let finished = Arc::new(Finished { delivery, attempt, effect });
-        let written = until_written(id, async move |again| {
-            record(&ledger, |reply| RecordAttempt { finished: finished.clone(), again, reply }).await
-        });
         self.unrecorded += 1;
-        self.spawn(context, async move {
-            written.await;
-            Recorded { id, retry }
-        });
+        self.gathered.push((Arc::new(Finished { delivery, attempt, effect }), retry));
+        self.hand_over_by.get_or_insert_with(|| Instant::now() + GATHERED_FOR);
         self.pump(context);
+    }
+
+    /// Hands what has ended to the Ledger, several at a time while more is about to end: each time wakes its thread.
+    fn hand_over(&mut self, now: Instant, context: &Context<Self>) {
+        let is_last = self.lane.in_flight() == 0 || !self.lane.is_open();
+        let is_time = self.hand_over_by.is_some_and(|by| by <= now);
+        if !is_last && !is_time && self.gathered.len() < MAX_GATHERED {
+            return;
+        }
+        self.hand_over_by = None;
+        for (finished, retry) in std::mem::take(&mut self.gathered) {
+            let (ledger, id) = (self.ledger.clone(), finished.delivery.id);
+            let written = until_written(id, async move |again| {
+                record(&ledger, |reply| RecordAttempt { finished: finished.clone(), again, reply }).await
+            });
+            self.spawn(context, async move {
+                written.await;
+                Recorded { id, retry }
+            });
+        }
     }
 
     /// Takes note of how an attempt ended; says so where the breaker turns, once and not for each delivery.

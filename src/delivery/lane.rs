@@ -167,6 +167,11 @@ impl Lane {
         self.open = false;
     }
 
+    /// Whether it starts anything.
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
     /// From now on these bounds and this policy; open. What waits keeps its time and its place in line.
     pub fn configure(&mut self, policy: RetryPolicy, max_in_flight: usize, max_pending: usize) {
         (self.policy, self.max_in_flight, self.max_pending) = (policy, max_in_flight, max_pending);

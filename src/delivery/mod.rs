@@ -23,7 +23,7 @@ pub use dedupe::Dedupe;
 pub use health::{Health, HealthState, OPEN_AFTER, Turn};
 pub use lane::Lane;
 pub use outcome::{Failure, FailureClass, Judgement, MAX_KEPT_BYTES, Outcome, Reason, Rejection, Response};
-pub use retry::{Jitter, RetryPolicy};
+pub use retry::{Jitter, RetryPolicy, retry_at};
 pub use retry_after::{MAX_RETRY_AFTER, clock_skew, retry_after};
 
 use crate::event::{EventKind, IdempotencyKey, SpecId};

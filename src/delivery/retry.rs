@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff as _;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 /// How often, and how long apart, a delivery is tried.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,10 +71,27 @@ impl RetryPolicy {
     }
 }
 
+/// Most that a retry is late so that others start with it, in milliseconds.
+const MAX_SLACK_MS: u128 = 256;
+
+/// When a retry starts that waits for `wait` from `now`: never earlier, and at most a 128th of the wait (or a millisecond)
+/// and at most 256 ms later. Many that wait long so start together, and wake the machine seldom.
+pub fn retry_at(now: Timestamp, wait: Duration) -> Timestamp {
+    let allowed = (wait.as_millis() / 128).clamp(1, MAX_SLACK_MS);
+    // A power of two: grids of different slacks meet.
+    let slack = 1_i128 << allowed.ilog2();
+    let nanoseconds = i128::try_from(wait.as_nanos()).unwrap_or(i128::MAX);
+    let due = now.as_nanosecond().saturating_add(nanoseconds);
+    let grid = slack * 1_000_000;
+    let at = due.div_euclid(grid) + i128::from(due.rem_euclid(grid) > 0);
+    Timestamp::from_nanosecond(at.saturating_mul(grid)).unwrap_or(Timestamp::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::BTreeSet;
 
     fn policy() -> RetryPolicy {
         RetryPolicy {
@@ -93,6 +110,17 @@ mod tests {
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300]);
     }
 
+    #[test]
+    fn what_waits_long_starts_together() {
+        let now: Timestamp = "2025-10-14T10:00:00Z".parse().unwrap();
+        let starts_within_256_ms_of = |wait: Duration| {
+            let starts = (0..256).map(|ms| retry_at(now, wait + Duration::from_millis(ms)));
+            starts.collect::<BTreeSet<_>>().len()
+        };
+        assert!(starts_within_256_ms_of(Duration::from_secs(300)) <= 2);
+        assert!(starts_within_256_ms_of(Duration::from_secs(1)) > 30);
+    }
+
     proptest! {
         #[test]
         fn a_clock_that_jumps_neither_parks_a_delivery_nor_shortens_what_is_left(attempts in 0u32..40, left_ms in -100_000i64..400_000, jump_s in -7200i64..7200) {
@@ -104,6 +132,16 @@ mod tests {
             if left >= SignedDuration::ZERO && jump_s >= 0 {
                 prop_assert!(jumped >= policy.remaining_wait(attempts, left));
             }
+        }
+
+        #[test]
+        fn a_retry_is_never_early_and_hardly_late(now_ns in 0i64..4_000_000_000_000_000_000, wait_us in 0u64..7_200_000_000) {
+            let now = Timestamp::from_nanosecond(now_ns.into()).unwrap();
+            let wait = Duration::from_micros(wait_us);
+            let late = retry_at(now, wait).duration_since(now) - SignedDuration::try_from(wait).unwrap();
+            prop_assert!(!late.is_negative());
+            let allowed = (wait / 128).clamp(Duration::from_millis(1), Duration::from_millis(256));
+            prop_assert!(late.unsigned_abs() <= allowed, "{late:?} of {wait:?}");
         }
 
         #[test]

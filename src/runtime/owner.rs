@@ -46,7 +46,10 @@ pub(super) fn run(setting: &Arc<Setting>, (store, recovered): (Store, Recovered)
             Ledger::start_in_arbiter(&intake.handle(), move |_| Ledger::new(store, healths, its_alarm));
         let ended = match start_actors(&setting.current, &intake.handle(), &ledger, recovered, alarm) {
             Err(error) => Ended::NotStarted(error),
-            Ok(started) => serve(setting, &ledger, started, &mut bell).await,
+            Ok(started) => {
+                started.door.began().await;
+                serve(setting, &ledger, started, &mut bell).await
+            }
         };
         if ledger.send(CloseLedger).await.is_err() {
             log::error!("the ledger had stopped already; what is pending is on disk");

@@ -60,20 +60,23 @@ pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Opens a file for reading and appending, made 0600 where it is new; never through a symbolic link.
-pub(super) fn private_file(path: &Path) -> io::Result<File> {
-    step()?;
-    let mut options = OpenOptions::new();
-    options
-        .read(true)
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+/// Opens a file for reading; never through a symbolic link.
+pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
+    open(path, OpenOptions::new().read(true))
+}
+
+fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
     options.open(path).map_err(|error| match Errno::from_io_error(&error) {
         Some(Errno::LOOP) => io::Error::other("a symbolic link is in its place; move it away"),
         _ => error,
     })
+}
+
+/// Opens a file for reading and appending, made 0600 where it is new; never through a symbolic link.
+pub(super) fn private_file(path: &Path) -> io::Result<File> {
+    step()?;
+    open(path, OpenOptions::new().read(true).append(true).create(true).mode(0o600))
 }
 
 /// Appends to a file.

@@ -15,7 +15,6 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::de::{DeserializeOwned, IgnoredAny};
-use serde_json::value::RawValue;
 
 use super::evidence::AttemptSummary;
 use super::record::{self, Accepted, AcceptedDelivery, Record, VERSION};
@@ -28,8 +27,24 @@ use crate::intake::run::Run;
 /// A file that has reached this many bytes is not appended to any more: bounds what one step of compaction moves.
 const FILE_BYTES: u64 = 2 * 1024 * 1024;
 
-/// Bytes of finished work that are not worth a compaction.
-const SLACK: u64 = 1024 * 1024;
+/// Whose turn it is: a compaction takes time that emitters would wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Compact {
+    /// When there is little else to do.
+    AtLeisure,
+    /// Whatever waits.
+    AtOnce,
+}
+
+impl Compact {
+    /// Bytes of finished work that are not worth it.
+    fn slack(self) -> u64 {
+        match self {
+            Self::AtLeisure => 1024 * 1024,
+            Self::AtOnce => 8 * 1024 * 1024,
+        }
+    }
+}
 
 /// Keys of finished events kept for one SPEC, in bytes; beyond it the oldest are forgotten.
 const MAX_KNOWN_BYTES: u64 = 16 * 1024 * 1024;
@@ -147,7 +162,7 @@ pub(super) fn bytes_in(dir: &Path) -> u64 {
 pub(super) fn check_version(dir: &Path) -> Result<(), OpenError> {
     let numbers = segment_numbers(dir).map_err(StoreError::on("list", dir))?;
     for path in numbers.iter().map(|number| segment_path(dir, *number)) {
-        let file = open_to_read(&path).map_err(StoreError::on("open", &path))?;
+        let file = files::open_to_read(&path).map_err(StoreError::on("open", &path))?;
         let mut start = vec![0; 512];
         let read = file.read_at(&mut start, 0).map_err(StoreError::on("read", &path))?;
         if let Some((Record::Spool { version, .. }, _)) = record::decode::<IgnoredAny>(&start[..read])
@@ -159,13 +174,6 @@ pub(super) fn check_version(dir: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn open_to_read(path: &Path) -> io::Result<File> {
-    if fs::symlink_metadata(path)?.is_symlink() {
-        return Err(io::Error::other("a symbolic link is in its place; move it away"));
-    }
-    File::open(path)
-}
-
 /// What is unfinished in `dir`, and the last attempt of each, as far as it can be read now: nothing is repaired, nothing
 /// locked, and no payload read.
 pub(super) fn peek(dir: &Path, spec: &SpecId) -> Result<Vec<Peeked>, StoreError> {
@@ -173,7 +181,7 @@ pub(super) fn peek(dir: &Path, spec: &SpecId) -> Result<Vec<Peeked>, StoreError>
     for number in segment_numbers(dir).map_err(StoreError::on("list", dir))? {
         let path = segment_path(dir, number);
         // A runtime that compacts may have removed it: what it held stands in a later one.
-        let Ok(content) = open_to_read(&path).and_then(|mut file| {
+        let Ok(content) = files::open_to_read(&path).and_then(|mut file| {
             let mut content = Vec::new();
             file.read_to_end(&mut content).map(|_| content)
         }) else {
@@ -221,7 +229,7 @@ impl LastAttempt {
 
 fn read_record<B: DeserializeOwned>(dir: &Path, place: Place) -> io::Result<Record<B>> {
     let mut line = vec![0; usize::try_from(place.length).map_err(io::Error::other)?];
-    open_to_read(&segment_path(dir, place.file()))?.read_exact_at(&mut line, place.offset())?;
+    files::open_to_read(&segment_path(dir, place.file()))?.read_exact_at(&mut line, place.offset())?;
     decode_whole(&line)
 }
 
@@ -260,7 +268,7 @@ impl Journal {
     fn read_segment(&mut self, number: u64, recovery: &mut Recovery) -> Result<(), StoreError> {
         let path = segment_path(&self.dir, number);
         let failed = |doing| StoreError::on(doing, &path);
-        let file = open_to_read(&path).map_err(failed("open"))?;
+        let file = files::open_to_read(&path).map_err(failed("open"))?;
         // After a sync that failed, what is read here may never have reached the disk: now it does, or we stop.
         files::sync(&file).map_err(failed("sync"))?;
         let mut content = fs::read(&path).map_err(failed("read"))?;
@@ -541,10 +549,10 @@ impl Journal {
     }
 
     /// Whether finished work takes more room than what is still wanted.
-    pub(super) fn is_wasteful(&self) -> bool {
+    pub(super) fn is_wasteful(&self, compact: Compact) -> bool {
         let total: u64 = self.segments.iter().map(|segment| segment.length).sum();
         let wanted = self.live_bytes + self.known_bytes();
-        total > 2 * wanted + SLACK
+        total > 2 * wanted + compact.slack()
     }
 
     fn known_bytes(&self) -> u64 {
@@ -563,11 +571,15 @@ impl Journal {
         let failed = |doing| StoreError::on(doing, &path);
         let content = fs::read(&path).map_err(failed("read"))?;
         let mut has_steps = false;
-        for (range, record) in record::scan::<Box<RawValue>>(&content).records {
+        for (range, record) in record::scan::<IgnoredAny>(&content).records {
             match record {
-                Record::Accepted(mut accepted) => {
-                    has_steps |= accepted.run.take().is_some();
-                    self.move_event(accepted, Place::new(number, &range), known_since)?;
+                Record::Accepted(accepted) => {
+                    has_steps |= accepted.run.is_some();
+                    let place = Place::new(number, &range);
+                    match accepted.deliveries.iter().any(|delivery| self.is_live(delivery.id, place)) {
+                        true => self.move_event(&content[range], place)?,
+                        false => self.keep_known(accepted.idempotency_key, accepted.at, known_since)?,
+                    }
                 }
                 Record::Run(_) => has_steps = true,
                 Record::Known { idempotency_key, at } => self.keep_known(idempotency_key, at, known_since)?,
@@ -585,24 +597,23 @@ impl Journal {
         Ok(())
     }
 
-    fn move_event(
-        &mut self,
-        accepted: Accepted,
-        place: Place,
-        known_since: Timestamp,
-    ) -> Result<(), StoreError> {
+    /// Whether this delivery is unfinished, and stands there.
+    fn is_live(&self, id: DeliveryId, event: Place) -> bool {
+        self.deliveries.get(&id).is_some_and(|live| live.event == event)
+    }
+
+    fn move_event(&mut self, line: &[u8], place: Place) -> Result<(), StoreError> {
+        let failed = |error| StoreError::on("read", &self.dir)(error);
+        let Record::Accepted(mut accepted) = decode_whole(line).map_err(failed)? else { return Ok(()) };
+        accepted.run = None;
         let mut moved = Vec::new();
-        for delivery in &accepted.deliveries {
-            if self.deliveries.get(&delivery.id).is_some_and(|live| live.event == place) {
-                let read = self.attempts_and_due(delivery.id, &accepted);
-                let (attempts, next_attempt_at) = read.map_err(StoreError::on("read", &self.dir))?;
-                moved.push(AcceptedDelivery { attempts, next_attempt_at, ..delivery.clone() });
-            }
+        for delivery in accepted.deliveries.iter().filter(|delivery| self.is_live(delivery.id, place)) {
+            let read = self.attempts_and_due(delivery.id, &accepted);
+            let (attempts, next_attempt_at) = read.map_err(failed)?;
+            moved.push(AcceptedDelivery { attempts, next_attempt_at, ..delivery.clone() });
         }
-        if moved.is_empty() {
-            return self.keep_known(accepted.idempotency_key, accepted.at, known_since);
-        }
-        self.append(&Record::Accepted(Accepted { deliveries: moved, ..accepted }))
+        accepted.deliveries = moved;
+        self.append(&Record::Accepted(accepted))
     }
 
     fn keep_known(&mut self, key: IdempotencyKey, at: Timestamp, since: Timestamp) -> Result<(), StoreError> {

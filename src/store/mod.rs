@@ -46,7 +46,7 @@ use crate::intake::run::Run;
 use dead_letter::DeadLetters;
 use evidence::EvidenceFile;
 use inbox::Inbox;
-use journal::{Broken, Journal};
+use journal::{Broken, Compact, Journal};
 
 /// Open spool and evidence files kept at a time, each; beyond it all are closed and reopened as needed.
 const MAX_OPEN_FILES: usize = 64;
@@ -272,7 +272,7 @@ impl Store {
     fn compact_all(&mut self) {
         let specs: Vec<SpecId> = self.journals.keys().cloned().collect();
         for spec in specs {
-            while self.journals.get(&spec).is_some_and(Journal::is_wasteful) {
+            while self.journals.get(&spec).is_some_and(|journal| journal.is_wasteful(Compact::AtLeisure)) {
                 self.compact(&spec);
             }
         }
@@ -366,13 +366,20 @@ impl Store {
         });
     }
 
-    /// One bounded step of compaction, where one is due. Call after [`flush`](Self::flush).
-    pub fn compact_some(&mut self) {
-        let due =
-            self.journals.iter().find(|(_, journal)| journal.is_wasteful()).map(|(spec, _)| spec.clone());
-        if let Some(spec) = due {
-            self.compact(&spec);
-        }
+    /// One bounded step of compaction, where one cannot wait any longer. Call after [`flush`](Self::flush).
+    pub fn compact_what_must(&mut self) {
+        self.compact_one(Compact::AtOnce);
+    }
+
+    /// One bounded step of compaction, where one is worth it; whether there was one. Call after [`flush`](Self::flush).
+    pub fn compact_some(&mut self) -> bool {
+        self.compact_one(Compact::AtLeisure)
+    }
+
+    fn compact_one(&mut self, compact: Compact) -> bool {
+        let mut journals = self.journals.iter();
+        let due = journals.find(|(_, journal)| journal.is_wasteful(compact)).map(|(spec, _)| spec.clone());
+        due.inspect(|spec| self.compact(spec)).is_some()
     }
 
     fn compact(&mut self, spec: &SpecId) {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
+use std::io::{self, Write as _};
 use std::ops::Range;
 use std::str::FromStr;
 
@@ -205,8 +205,11 @@ pub(super) fn encode(record: &Record, lines: &mut Vec<u8>) -> usize {
         log::error!("a record could not be written as JSON: {error}");
     }
     let (prefix, json) = lines[start..].split_at_mut(PREFIX);
-    let text = format!("{:08x} {:08x} ", crc32fast::hash(json), json.len());
-    prefix.copy_from_slice(text.as_bytes());
+    // As long as it is: eight hex digits hold both.
+    let written = write!(&mut *prefix, "{:08x} {:08x} ", crc32fast::hash(json), json.len());
+    if let Err(error) = written {
+        log::error!("a record is too long: {error}");
+    }
     lines.push(b'\n');
     lines.len() - start
 }
