@@ -2,17 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::subscription::Settings;
 use crate::clock;
 use crate::config::{ExtraHeader, HeaderValue, SecretNames};
-use crate::delivery::{Delivery, Failure, FailureClass, Outcome};
+use crate::delivery::{Delivery, Failure, FailureClass, Outcome, Payload};
 use crate::env::Environment;
 use crate::http::{Client, Header, Request, Target};
 use crate::secret::{Endpoint, Secret};
-use crate::sign::{self, Secrets, sha256};
+use crate::sign::{self, Secrets};
 use crate::store::{AttemptSummary, RequestLine};
 
 /// An attempt that ended, or would have been made but for `dry_run`.
@@ -66,7 +65,7 @@ pub(super) async fn make(
     target: &Target,
     Settings { config, endpoint, environment, .. }: &Settings,
     delivery: &Delivery,
-    body: Bytes,
+    payload: Payload,
     number: u32,
     dry_run: bool,
 ) -> Attempt {
@@ -74,7 +73,7 @@ pub(super) async fn make(
     let started = Instant::now();
     refresh(environment).await;
     let headers = read_secrets(environment, &config.secrets).and_then(|secrets| {
-        let signed = sign::headers(delivery, &body, number, at.as_second(), &secrets);
+        let signed = sign::headers(delivery, &payload.bytes, number, at.as_second(), &secrets);
         let mut headers: Vec<Header> = signed.into_iter().map(|(name, value)| (name.into(), value)).collect();
         for header in &config.headers {
             headers.push((header.name.clone().into(), extra_value(environment, header)?.into()));
@@ -87,7 +86,7 @@ pub(super) async fn make(
             (Vec::new(), Some(Outcome { result: Err(failure), latency: started.elapsed(), resent: false }))
         }
         Ok(headers) => {
-            let body = body.clone();
+            let body = payload.bytes.clone();
             let request = Request { target, headers: &headers, body, timeout: config.timeout };
             let mut outcome = client.attempt(&request).await;
             if let Ok(response) = &mut outcome.result {
@@ -97,7 +96,7 @@ pub(super) async fn make(
             (headers, Some(outcome))
         }
     };
-    let request = request_line(endpoint, headers, &config.headers, &body);
+    let request = request_line(endpoint, headers, &config.headers, &payload);
     Attempt { number, at, request, outcome }
 }
 
@@ -173,7 +172,7 @@ fn request_line(
     endpoint: &Endpoint,
     mut headers: Vec<Header>,
     extra: &[ExtraHeader],
-    body: &Bytes,
+    payload: &Payload,
 ) -> RequestLine {
     for (name, value) in &mut headers {
         match name.as_ref() {
@@ -187,7 +186,7 @@ fn request_line(
         method: "POST",
         url: endpoint.to_string(),
         headers,
-        body_sha256: hex::encode(sha256(body)),
-        body_bytes: body.len(),
+        body_sha256: hex::encode(payload.sha256),
+        body_bytes: payload.bytes.len(),
     }
 }

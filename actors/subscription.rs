@@ -22,7 +22,7 @@ use crate::clock;
 use crate::config::SubscriptionConfig;
 use crate::delivery::{
     Body, Delivery, DeliveryId, Health, HealthState, InFlight, Jitter, Judgement, Lane, MAX_RETRY_AFTER,
-    OPEN_AFTER, Outcome, Pending, RetryPolicy, SubscriptionId, Turn, Verdict, retry_at,
+    OPEN_AFTER, Outcome, Payload, Pending, RetryPolicy, SubscriptionId, Turn, Verdict, retry_at,
 };
 use crate::env::Environment;
 use crate::http::{Client, Target, Tls};
@@ -164,7 +164,7 @@ impl Sender {
     async fn send(
         self: Rc<Self>,
         delivery: Arc<Delivery>,
-        body: Bytes,
+        payload: Payload,
         number: u32,
         is_proven: bool,
         dry_run: bool,
@@ -173,7 +173,7 @@ impl Sender {
         let dry_run = dry_run || settings.config.dry_run;
         let permit = if dry_run { None } else { Some(settings.permits.acquire(is_proven).await) };
         let attempt =
-            attempt::make(&self.client, &self.target, settings, &delivery, body, number, dry_run).await;
+            attempt::make(&self.client, &self.target, settings, &delivery, payload, number, dry_run).await;
         drop(permit);
         attempt
     }
@@ -195,7 +195,7 @@ pub(crate) struct Subscription {
     hand_over_by: Option<Instant>,
     /// How its endpoint fares; the Ledger keeps it for the next start.
     health: Health,
-    timer: Option<SpawnHandle>,
+    timer: Option<(Instant, SpawnHandle)>,
     settling: Vec<oneshot::Sender<()>>,
     alarm: Alarm,
 }
@@ -291,18 +291,9 @@ impl Subscription {
             self.launch(sender, in_flight, body, context);
         }
         self.hand_over(now, context);
-        if let Some(timer) = self.timer.take() {
-            context.cancel_future(timer);
-        }
         let may_start = self.unrecorded < MAX_UNRECORDED;
-        let due_in = may_start.then(|| self.lane.next_due_in(now)).flatten();
-        let hand_over_in = self.hand_over_by.map(|by| by.saturating_duration_since(now));
-        if let Some(wait) = due_in.into_iter().chain(hand_over_in).min() {
-            self.timer = Some(context.run_later(wait, |subscription, context| {
-                subscription.timer = None;
-                subscription.pump(context);
-            }));
-        }
+        let due = may_start.then(|| self.lane.next_due_in(now)).flatten().map(|wait| now + wait);
+        self.set_timer(due.into_iter().chain(self.hand_over_by).min(), now, context);
         if self.unrecorded == 0 && !self.lane.is_busy(now) {
             for reply in self.settling.drain(..) {
                 if reply.send(()).is_err() {
@@ -310,6 +301,23 @@ impl Subscription {
                 }
             }
         }
+    }
+
+    /// Pumps again then; what is set already stays.
+    fn set_timer(&mut self, at: Option<Instant>, now: Instant, context: &mut Context<Self>) {
+        if self.timer.as_ref().map(|(set, _)| *set) == at {
+            return;
+        }
+        if let Some((_, timer)) = self.timer.take() {
+            context.cancel_future(timer);
+        }
+        self.timer = at.map(|at| {
+            let timer = context.run_later(at.saturating_duration_since(now), |subscription, context| {
+                subscription.timer = None;
+                subscription.pump(context);
+            });
+            (at, timer)
+        });
     }
 
     fn launch(
@@ -324,11 +332,11 @@ impl Subscription {
         self.under_way.insert(delivery.id, (delivery.clone(), number));
         let (ledger, is_proven) = (self.ledger.clone(), self.health.is_proven());
         let sending = async move {
-            let bytes = match &body {
-                Some(body) => Bytes::clone(body),
-                None => read_body(&ledger, &delivery).await?,
+            let payload = match &body {
+                Some(body) => Payload::clone(body),
+                None => Payload::new(read_body(&ledger, &delivery).await?),
             };
-            let attempt = sender.send(delivery, bytes, number, is_proven, false).await;
+            let attempt = sender.send(delivery, payload, number, is_proven, false).await;
             drop(body);
             Ok(attempt)
         };
@@ -558,7 +566,8 @@ impl Handler<SendNow> for Subscription {
             return Box::pin(actix::fut::err(error));
         };
         let dry_run = matches!(purpose, Purpose::Sample { dry_run: true });
-        let sending = sender.send(delivery.clone(), body.clone(), number, self.health.is_proven(), dry_run);
+        let payload = Payload::new(body.clone());
+        let sending = sender.send(delivery.clone(), payload, number, self.health.is_proven(), dry_run);
         Box::pin(sending.into_actor(self).then(move |attempt, subscription, context| {
             if let Some(outcome) = &attempt.outcome {
                 subscription.note_health(&attempt, outcome);

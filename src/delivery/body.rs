@@ -6,6 +6,24 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
+use crate::sign::sha256;
+
+/// What is sent, and its SHA-256 for the evidence: worked out once, however many get it.
+#[derive(Clone, Debug)]
+pub struct Payload {
+    /// The body.
+    pub bytes: Bytes,
+    /// Of the body.
+    pub sha256: [u8; 32],
+}
+
+impl Payload {
+    /// The payload that these bytes are.
+    pub fn new(bytes: Bytes) -> Self {
+        Self { sha256: sha256(&bytes), bytes }
+    }
+}
+
 /// How many bytes of bodies may be held in memory at a time. Clones share it.
 #[derive(Clone, Debug)]
 pub struct BodyBudget(Arc<AtomicUsize>);
@@ -16,7 +34,7 @@ pub struct Body(Arc<Held>);
 
 #[derive(Debug)]
 struct Held {
-    bytes: Bytes,
+    payload: Payload,
     budget: BodyBudget,
 }
 
@@ -30,21 +48,21 @@ impl BodyBudget {
     pub fn hold(&self, bytes: &Bytes) -> Option<Body> {
         let take = |left: usize| left.checked_sub(bytes.len());
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
-        Some(Body(Arc::new(Held { bytes: bytes.clone(), budget: self.clone() })))
+        Some(Body(Arc::new(Held { payload: Payload::new(bytes.clone()), budget: self.clone() })))
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.budget.0.fetch_add(self.bytes.len(), Ordering::Relaxed);
+        self.budget.0.fetch_add(self.payload.bytes.len(), Ordering::Relaxed);
     }
 }
 
 impl Deref for Body {
-    type Target = Bytes;
+    type Target = Payload;
 
-    fn deref(&self) -> &Bytes {
-        &self.0.bytes
+    fn deref(&self) -> &Payload {
+        &self.0.payload
     }
 }
 
@@ -62,6 +80,6 @@ mod tests {
         drop(held);
         assert!(budget.hold(&six).is_none(), "a clone still holds it");
         drop(shared);
-        assert_eq!(**budget.hold(&six).unwrap(), *six);
+        assert_eq!(*budget.hold(&six).unwrap().bytes, *six);
     }
 }

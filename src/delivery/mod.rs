@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use uuid::Uuid;
 
-pub use body::{Body, BodyBudget};
+pub use body::{Body, BodyBudget, Payload};
 pub use dedupe::Dedupe;
 pub use health::{Health, HealthState, OPEN_AFTER, Turn};
 pub use lane::Lane;
