@@ -73,7 +73,7 @@ pub(super) async fn make(
     let started = Instant::now();
     refresh(environment).await;
     let headers = read_secrets(environment, &config.secrets).and_then(|secrets| {
-        let signed = sign::headers(delivery, &payload.bytes, number, at.as_second(), &secrets);
+        let signed = sign::headers(delivery, payload.bytes(), number, at.as_second(), &secrets);
         let mut headers: Vec<Header> = signed.into_iter().map(|(name, value)| (name.into(), value)).collect();
         for header in &config.headers {
             headers.push((header.name.clone().into(), extra_value(environment, header)?.into()));
@@ -86,7 +86,7 @@ pub(super) async fn make(
             (Vec::new(), Some(Outcome { result: Err(failure), latency: started.elapsed(), resent: false }))
         }
         Ok(headers) => {
-            let body = payload.bytes.clone();
+            let body = payload.bytes().clone();
             let request = Request { target, headers: &headers, body, timeout: config.timeout };
             let mut outcome = client.attempt(&request).await;
             if let Ok(response) = &mut outcome.result {
@@ -186,7 +186,7 @@ fn request_line(
         method: "POST",
         url: endpoint.to_string(),
         headers,
-        body_sha256: hex::encode(payload.sha256),
-        body_bytes: payload.bytes.len(),
+        body_sha256: hex::encode(payload.sha256()),
+        body_bytes: payload.bytes().len(),
     }
 }

@@ -21,8 +21,8 @@ use super::subscription::{
 use super::tell::tell;
 use crate::clock;
 use crate::config::Config;
-use crate::delivery::{BodyBudget, Dedupe, Delivery, DeliveryId, Pending, SubscriptionId};
-use crate::event::{Event, IdempotencyKey, SpecId};
+use crate::delivery::{BodyBudget, Dedupe, Delivery, DeliveryId, KeyDigest, Pending, SubscriptionId};
+use crate::event::{Event, SpecId};
 use crate::filter::Filter;
 use crate::intake::run::Run;
 use crate::payload::{self, Format};
@@ -79,7 +79,7 @@ pub(crate) struct Emit {
 #[rtype(result = "()")]
 struct Ended {
     spec: SpecId,
-    key: IdempotencyKey,
+    key: KeyDigest,
     at: Timestamp,
     result: Result<(), EmitError>,
 }
@@ -171,7 +171,7 @@ pub(crate) struct Router {
     known: Dedupe,
     bodies: BodyBudget,
     /// Events whose acceptance is under way, and who else emitted them meanwhile.
-    accepting: HashMap<IdempotencyKey, Vec<oneshot::Sender<Result<(), EmitError>>>>,
+    accepting: HashMap<KeyDigest, Vec<oneshot::Sender<Result<(), EmitError>>>>,
     config: Arc<Config>,
     runs: HashMap<SpecId, Run>,
     /// How subscriptions fared at the start, for those that have not begun yet.
@@ -212,7 +212,7 @@ impl Router {
     ) -> Self {
         let mut known = Dedupe::new(config.dedupe_window);
         for (key, at) in recovered.known {
-            known.remember(&key, at);
+            known.remember((&key).into(), at);
         }
         let mut unfinished = recovered.unfinished;
         let mut router = Self {
@@ -350,11 +350,11 @@ impl Handler<Emit> for Router {
     fn handle(&mut self, emit: Emit, context: &mut Self::Context) {
         let Emit { mut event, inbox, admission, reply } = emit;
         let at = clock::now();
-        let key = event.event.idempotency_key.clone();
+        let key = KeyDigest::from(&event.event.idempotency_key);
         if !self.open {
             return answer(reply, Err(EmitError::Unavailable("the runtime is shutting down".to_owned())));
         }
-        if self.known.knows(&key, at) {
+        if self.known.knows(key, at) {
             return answer(reply, Ok(Receipt::Duplicate));
         }
         if let Some(others) = self.accepting.get_mut(&key) {
@@ -382,7 +382,7 @@ impl Handler<Emit> for Router {
             self.runs.entry(spec.clone()).or_default().take(step);
         }
         accepted.run = step;
-        self.accepting.insert(key.clone(), Vec::new());
+        self.accepting.insert(key, Vec::new());
         let (written, answered) = oneshot::channel();
         let sent = self.ledger.try_send(Accept { spec: spec.clone(), record: accepted, reply: written });
         let (router, alarm) = (context.address(), self.alarm.clone());
@@ -433,12 +433,12 @@ impl Handler<Ended> for Router {
     fn handle(&mut self, Ended { spec, key, at, result }: Ended, context: &mut Self::Context) {
         for other in self.accepting.remove(&key).unwrap_or_default() {
             if other.send(result.clone()).is_err() {
-                log::debug!("an emitter of {key} no longer waits");
+                log::debug!("an emitter of an event of {spec} no longer waits");
             }
         }
         match result {
             Ok(()) => {
-                self.known.remember(&key, at);
+                self.known.remember(key, at);
                 self.tell_of_run(&spec, context);
             }
             Err(_) => drop(self.unsure.insert(spec.clone())),

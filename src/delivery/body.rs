@@ -1,26 +1,32 @@
 //! Bodies in memory, within a budget: beyond it a delivery waits without its body, which the spool has.
 
 use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
 use crate::sign::sha256;
 
-/// What is sent, and its SHA-256 for the evidence: worked out once, however many get it.
+/// What is sent, and its SHA-256 for the evidence: worked out once, however many get it. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Payload {
-    /// The body.
-    pub bytes: Bytes,
-    /// Of the body.
-    pub sha256: [u8; 32],
-}
+pub struct Payload(Arc<(Bytes, OnceLock<[u8; 32]>)>);
 
 impl Payload {
     /// The payload that these bytes are.
     pub fn new(bytes: Bytes) -> Self {
-        Self { sha256: sha256(&bytes), bytes }
+        Self(Arc::new((bytes, OnceLock::new())))
+    }
+
+    /// The body.
+    pub fn bytes(&self) -> &Bytes {
+        &self.0.0
+    }
+
+    /// Of the body.
+    pub fn sha256(&self) -> [u8; 32] {
+        let (bytes, hash) = &*self.0;
+        *hash.get_or_init(|| sha256(bytes))
     }
 }
 
@@ -54,7 +60,7 @@ impl BodyBudget {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.budget.0.fetch_add(self.payload.bytes.len(), Ordering::Relaxed);
+        self.budget.0.fetch_add(self.payload.bytes().len(), Ordering::Relaxed);
     }
 }
 
@@ -80,6 +86,6 @@ mod tests {
         drop(held);
         assert!(budget.hold(&six).is_none(), "a clone still holds it");
         drop(shared);
-        assert_eq!(*budget.hold(&six).unwrap().bytes, *six);
+        assert_eq!(budget.hold(&six).unwrap().bytes(), &six);
     }
 }

@@ -11,20 +11,23 @@ use crate::sign::sha256;
 const MAX_KNOWN: usize = 100_000;
 
 /// A key in few bytes: the start of its SHA-256. That two keys share it is beyond all chance.
-type Digest = [u8; 16];
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct KeyDigest([u8; 16]);
 
-fn digest(key: &IdempotencyKey) -> Digest {
-    let mut digest = Digest::default();
-    digest.copy_from_slice(&sha256(key.as_str().as_bytes())[..16]);
-    digest
+impl From<&IdempotencyKey> for KeyDigest {
+    fn from(key: &IdempotencyKey) -> Self {
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&sha256(key.as_str().as_bytes())[..16]);
+        Self(digest)
+    }
 }
 
 /// The idempotency keys of the last while. Times are in milliseconds, as they are in the spool.
 #[derive(Debug)]
 pub struct Dedupe {
     window: SignedDuration,
-    known: HashMap<Digest, i64>,
-    order: VecDeque<(i64, Digest)>,
+    known: HashMap<KeyDigest, i64>,
+    order: VecDeque<(i64, KeyDigest)>,
 }
 
 impl Dedupe {
@@ -39,8 +42,8 @@ impl Dedupe {
     }
 
     /// Whether an event with this key was accepted within the window.
-    pub fn knows(&self, key: &IdempotencyKey, now: Timestamp) -> bool {
-        self.known.get(&digest(key)).is_some_and(|at| !self.is_over(*at, now.as_millisecond()))
+    pub fn knows(&self, key: KeyDigest, now: Timestamp) -> bool {
+        self.known.get(&key).is_some_and(|at| !self.is_over(*at, now.as_millisecond()))
     }
 
     fn is_over(&self, at: i64, now: i64) -> bool {
@@ -48,8 +51,8 @@ impl Dedupe {
     }
 
     /// Remembers an accepted event. Call in the order of acceptance.
-    pub fn remember(&mut self, key: &IdempotencyKey, at: Timestamp) {
-        let (key, at) = (digest(key), at.as_millisecond());
+    pub fn remember(&mut self, key: KeyDigest, at: Timestamp) {
+        let at = at.as_millisecond();
         self.known.insert(key, at);
         self.order.push_back((at, key));
         while self.order.len() > MAX_KNOWN
@@ -70,18 +73,18 @@ mod tests {
     #[test]
     fn keys_are_known_for_a_day_and_never_more_than_the_bound() {
         let start: Timestamp = "2025-10-14T10:00:00Z".parse().unwrap();
-        let key = |n: usize| -> IdempotencyKey { format!("k{n}").parse().unwrap() };
+        let key = |n: usize| KeyDigest::from(&format!("k{n}").parse().unwrap());
         let mut dedupe = Dedupe::new(SignedDuration::from_hours(24));
-        dedupe.remember(&key(0), start);
-        assert!(dedupe.knows(&key(0), start + SignedDuration::from_hours(23)));
-        assert!(!dedupe.knows(&key(0), start + SignedDuration::from_hours(24)));
-        assert!(!dedupe.knows(&key(1), start));
+        dedupe.remember(key(0), start);
+        assert!(dedupe.knows(key(0), start + SignedDuration::from_hours(23)));
+        assert!(!dedupe.knows(key(0), start + SignedDuration::from_hours(24)));
+        assert!(!dedupe.knows(key(1), start));
         for n in 1..=MAX_KNOWN + 10 {
-            dedupe.remember(&key(n), start);
+            dedupe.remember(key(n), start);
         }
         assert_eq!(dedupe.known.len(), MAX_KNOWN);
-        assert!(!dedupe.knows(&key(0), start));
-        dedupe.remember(&key(0), start + SignedDuration::from_hours(24));
+        assert!(!dedupe.knows(key(0), start));
+        dedupe.remember(key(0), start + SignedDuration::from_hours(24));
         assert_eq!(dedupe.known.len(), 1);
     }
 }

@@ -19,7 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use uuid::Uuid;
 
 pub use body::{Body, BodyBudget, Payload};
-pub use dedupe::Dedupe;
+pub use dedupe::{Dedupe, KeyDigest};
 pub use health::{Health, HealthState, OPEN_AFTER, Turn};
 pub use lane::Lane;
 pub use outcome::{Failure, FailureClass, Judgement, MAX_KEPT_BYTES, Outcome, Reason, Rejection, Response};
