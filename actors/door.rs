@@ -113,7 +113,7 @@ impl Door {
         &self.router
     }
 
-    /// Resolves when every actor has begun, with all that was recovered: only then is anything taken.
+    /// Resolves when every actor has begun, with all that was recovered. What is emitted earlier waits for that.
     pub(crate) async fn began(&self) {
         if self.router.send(ReadQueues).await.is_err() {
             log::debug!("an actor has ended before it began");

@@ -195,6 +195,7 @@ pub(crate) struct Ledger {
     healths: Healths,
     healths_scheduled: bool,
     compaction_scheduled: bool,
+    must_compact: bool,
     _alarm: Alarm,
     #[cfg(test)]
     flushes: usize,
@@ -215,6 +216,7 @@ impl Ledger {
             healths,
             healths_scheduled: false,
             compaction_scheduled: false,
+            must_compact: false,
             waiting: Vec::new(),
             flush_scheduled: false,
             _alarm: alarm,
@@ -258,10 +260,11 @@ impl Ledger {
         self.waiting.push(waiting);
         self.compact_later(context);
         if self.waiting.len() >= MAX_BATCH {
-            self.flush();
+            self.flush_then_compact(context);
         } else if !self.flush_scheduled {
             self.flush_scheduled = true;
-            context.spawn(actix::fut::ready(()).map(|(), ledger: &mut Self, _| ledger.flush()));
+            let flush = |(), ledger: &mut Self, context: &mut _| ledger.flush_then_compact(context);
+            context.spawn(actix::fut::ready(()).map(flush));
         }
     }
 
@@ -287,7 +290,19 @@ impl Ledger {
                 failed.get(&spec).map_or(Ok(()), |error| Err(NotWritten::Failed(error.to_string())));
             answer(reply, written);
         }
-        self.store.compact_what_must();
+    }
+
+    /// As [`flush`](Self::flush); what has to be compacted is, once those who waited have heard.
+    fn flush_then_compact(&mut self, context: &mut Context<Self>) {
+        self.flush();
+        if self.store.must_compact() && !self.must_compact {
+            self.must_compact = true;
+            context.run_later(Duration::from_millis(1), |ledger, _| {
+                ledger.must_compact = false;
+                ledger.flush();
+                ledger.store.compact_what_must();
+            });
+        }
     }
 
     /// Compacts a step at a time, in a while, and again while there is something to do.

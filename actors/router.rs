@@ -210,15 +210,11 @@ impl Router {
         config: Arc<Config>,
         alarm: Alarm,
     ) -> Self {
-        let mut known = Dedupe::new(config.dedupe_window);
-        for (key, at) in recovered.known {
-            known.remember((&key).into(), at);
-        }
         let mut unfinished = recovered.unfinished;
         let mut router = Self {
             targets: Vec::new(),
             ledger,
-            known,
+            known: Dedupe::new(config.dedupe_window),
             bodies: BodyBudget::new(MAX_BODY_BYTES),
             accepting: HashMap::new(),
             config,
@@ -239,6 +235,8 @@ impl Router {
             let entry = Entry { id, role: Role::Inactive, filter, format, settings: None };
             router.add(entry, waiting);
         }
+        // After the subscriptions, which begin meanwhile on their own thread.
+        router.known.restore(recovered.known);
         router
     }
 
@@ -386,6 +384,7 @@ impl Handler<Emit> for Router {
         let (written, answered) = oneshot::channel();
         let sent = self.ledger.try_send(Accept { spec: spec.clone(), record: accepted, reply: written });
         let (router, alarm) = (context.address(), self.alarm.clone());
+        let admission = admission.map(Arc::new);
         let accepting = async move {
             let written = match sent {
                 Ok(()) => match answered.await {
@@ -404,14 +403,14 @@ impl Handler<Emit> for Router {
             for Outgoing { address, pending } in outgoing {
                 let delivery = pending.delivery();
                 deliveries.push((delivery.id, delivery.subscription.clone()));
-                if !tell(&address, Enqueue(pending)).await {
+                if !tell(&address, Enqueue { pending, _admission: admission.clone() }).await {
                     log::error!("a subscription has stopped: its deliveries wait on disk for the next start");
                 }
             }
             Ok(Receipt::Accepted(deliveries))
         };
         actix_rt::spawn(async move {
-            let _held = (admission, alarm);
+            let _alarm = alarm;
             answer(reply, accepting.await);
         });
     }
@@ -519,18 +518,19 @@ async fn send_now(
 }
 
 impl Router {
-    /// Resolves when every subscription is quiet; a stopped one is.
+    /// Tells every subscription now; resolves when all are quiet, as a stopped one is.
     fn settle(&self, close: bool) -> impl Future<Output = ()> + use<> {
-        let addresses: Vec<_> = self.targets.iter().map(|target| target.address.clone()).collect();
+        let tell_one = |target: &Target| {
+            let (reply, answer) = oneshot::channel();
+            // `send` takes the message at once; what it resolves to is not needed beside the answer.
+            (target.address.send(Settle { close, reply }), answer)
+        };
+        let told: Vec<_> = self.targets.iter().map(tell_one).collect();
         async move {
-            let mut answers = Vec::new();
-            for address in addresses {
-                let (reply, answer) = oneshot::channel();
-                if address.send(Settle { close, reply }).await.is_ok() {
-                    answers.push(answer);
+            for (request, answer) in told {
+                if request.await.is_err() {
+                    continue;
                 }
-            }
-            for answer in answers {
                 if answer.await.is_err() {
                     log::error!("a subscription stopped before it was quiet");
                 }
@@ -630,11 +630,13 @@ impl Handler<Close> for Router {
 
     fn handle(&mut self, Close { wait }: Close, _: &mut Self::Context) -> Self::Result {
         self.open = false;
-        let settled = wait.then(|| self.settle(true));
+        let settled = self.settle(true);
         let addresses: Vec<_> = self.targets.iter().map(|target| target.address.clone()).collect();
         Box::pin(async move {
-            if let Some(settled) = settled {
-                settled.await;
+            // Kept until the queues are read: a message whose asker has gone is not handled.
+            let mut settled = std::pin::pin!(settled);
+            if wait {
+                settled.as_mut().await;
             }
             let mut left = 0;
             for address in addresses {

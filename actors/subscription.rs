@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use bytes::Bytes;
 use jiff::Timestamp;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::alarm::Alarm;
 use super::attempt::{self, Attempt};
@@ -33,7 +33,7 @@ use crate::store::{Cursor, DeadLetter, DeliveryState, Listed, Query, Unfinished}
 /// disk pauses the subscription.
 const MAX_UNRECORDED: usize = 64;
 
-/// Messages that may wait before the Router waits itself.
+/// Messages that may wait: more than admission lets in.
 const MAILBOX: usize = 4 * 1024;
 
 /// Attempts that ended are handed to the Ledger so many at a time, or after so long, while others are under way: what a
@@ -47,7 +47,11 @@ const RECORD_AGAIN: Duration = Duration::from_secs(1);
 /// From the Router, for each accepted event. What is lost on the way is found in the spool by the next start.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Enqueue(pub(crate) Pending);
+pub(crate) struct Enqueue {
+    pub(crate) pending: Pending,
+    /// Of its event: until this is handled, and so the bound of these messages.
+    pub(crate) _admission: Option<Arc<OwnedSemaphorePermit>>,
+}
 
 /// From a task of its own: an attempt ended, or could not be made. Bounded by `max_in_flight`.
 #[derive(Message)]
@@ -62,8 +66,7 @@ struct Ended {
 #[rtype(result = "()")]
 struct Recorded {
     id: DeliveryId,
-    /// The next attempt, and when it is due.
-    retry: Option<(Pending, Instant)>,
+    retry: Option<Due>,
 }
 
 /// From the Router, on an operator's request: one attempt now, outside the lane but under the same permits.
@@ -140,6 +143,9 @@ pub(crate) struct ListUnfinished {
     pub(crate) query: Arc<Query>,
 }
 
+/// A delivery that waits for its next attempt, and when that is due.
+type Due = (Pending, Instant);
+
 /// What makes a subscription active.
 #[derive(Clone)]
 pub(crate) struct Settings {
@@ -190,7 +196,7 @@ pub(crate) struct Subscription {
     under_way: HashMap<DeliveryId, (Arc<Delivery>, u32)>,
     unrecorded: usize,
     /// Attempts that ended and are not handed to the Ledger yet, each with when its delivery is due again.
-    gathered: Vec<(Arc<Finished>, Option<(Pending, Instant)>)>,
+    gathered: Vec<(Arc<Finished>, Option<Due>)>,
     /// When they are handed over at the latest.
     hand_over_by: Option<Instant>,
     /// How its endpoint fares; the Ledger keeps it for the next start.
@@ -405,11 +411,12 @@ impl Subscription {
         self.hand_over_by = None;
         for (finished, retry) in std::mem::take(&mut self.gathered) {
             let (ledger, id) = (self.ledger.clone(), finished.delivery.id);
-            let written = until_written(id, async move |again| {
-                record(&ledger, |reply| RecordAttempt { finished: finished.clone(), again, reply }).await
-            });
+            let hand = move |again| {
+                hand(&ledger, |reply| RecordAttempt { finished: finished.clone(), again, reply })
+            };
+            let answer = hand(false);
             self.spawn(context, async move {
-                written.await;
+                until_written(id, answer, || hand(true)).await;
                 Recorded { id, retry }
             });
         }
@@ -441,12 +448,11 @@ impl Subscription {
             delivery.id
         );
         let (ledger, id) = (self.ledger.clone(), delivery.id);
-        let written = until_written(id, async move |_| {
-            record(&ledger, |reply| RecordDrop { delivery: delivery.clone(), reply }).await
-        });
+        let hand = move || hand(&ledger, |reply| RecordDrop { delivery: delivery.clone(), reply });
+        let answer = hand();
         self.unrecorded += 1;
         self.spawn(context, async move {
-            written.await;
+            until_written(id, answer, hand).await;
             Recorded { id, retry: None }
         });
     }
@@ -457,28 +463,35 @@ async fn read_body(ledger: &Addr<Ledger>, delivery: &Delivery) -> Result<Bytes, 
     read.unwrap_or_else(|_| Err(NotRead("the ledger has stopped".to_owned())))
 }
 
-/// Hands something to the Ledger; resolves when it is written.
-async fn record<M>(ledger: &Addr<Ledger>, message: impl FnOnce(Reply) -> M) -> Result<(), NotWritten>
+/// What the Ledger will answer, or why it could not be asked.
+type Answer = Result<oneshot::Receiver<Result<(), NotWritten>>, NotWritten>;
+
+/// Hands something to the Ledger, now: what comes after finds it there.
+fn hand<M>(ledger: &Addr<Ledger>, message: impl FnOnce(Reply) -> M) -> Answer
 where
     M: Message<Result = ()> + Send + 'static,
     Ledger: Handler<M>,
 {
     let (reply, answer) = oneshot::channel();
-    ledger.try_send(message(reply)).map_err(|error| match error {
-        SendError::Full(_) => NotWritten::Failed("the ledger is busy".to_owned()),
-        SendError::Closed(_) => NotWritten::Stopped,
-    })?;
-    answer.await.unwrap_or(Err(NotWritten::Stopped))
+    match ledger.try_send(message(reply)) {
+        Ok(()) => Ok(answer),
+        Err(SendError::Full(_)) => Err(NotWritten::Failed("the ledger is busy".to_owned())),
+        Err(SendError::Closed(_)) => Err(NotWritten::Stopped),
+    }
+}
+
+/// Resolves when it is written.
+async fn written(answer: Answer) -> Result<(), NotWritten> {
+    answer?.await.unwrap_or(Err(NotWritten::Stopped))
 }
 
 /// Tries again while the disk says no: what happened to a delivery is known here alone until it is written. Ends
 /// when there is no Ledger any more; then the delivery is pending at the next start.
-async fn until_written(id: DeliveryId, write: impl AsyncFn(bool) -> Result<(), NotWritten>) {
-    let mut again = false;
-    while let Err(NotWritten::Failed(error)) = write(again).await {
+async fn until_written(id: DeliveryId, mut answer: Answer, again: impl Fn() -> Answer) {
+    while let Err(NotWritten::Failed(error)) = written(answer).await {
         log::error!("what happened to {id} is not recorded yet: {error}");
         actix_rt::time::sleep(RECORD_AGAIN).await;
-        again = true;
+        answer = again();
     }
 }
 
@@ -511,7 +524,7 @@ fn log_verdict(
 impl Handler<Enqueue> for Subscription {
     type Result = ();
 
-    fn handle(&mut self, Enqueue(pending): Enqueue, context: &mut Self::Context) {
+    fn handle(&mut self, Enqueue { pending, .. }: Enqueue, context: &mut Self::Context) {
         self.lane.enqueue(pending, Instant::now());
         self.pump(context);
     }
@@ -585,9 +598,10 @@ impl Handler<SendNow> for Subscription {
             async move {
                 let finished = Arc::new(Finished { delivery, attempt, effect });
                 let of = finished.clone();
-                let written =
-                    record(&ledger, |reply| RecordAttempt { finished: of, again: false, reply }).await;
-                written.map_err(|error| RequestError::Refused(format!("sent, but not recorded: {error}")))?;
+                let answer = hand(&ledger, |reply| RecordAttempt { finished: of, again: false, reply });
+                written(answer)
+                    .await
+                    .map_err(|error| RequestError::Refused(format!("sent, but not recorded: {error}")))?;
                 Ok(Sent { body, finished, succeeded })
             }
             .into_actor(subscription)

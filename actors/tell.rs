@@ -4,7 +4,7 @@
 use actix::dev::ToEnvelope;
 use actix::prelude::*;
 
-/// Waits only for room; whether the actor is there to take it.
+/// Whether the actor is there to take it. Bounds nothing: what a message carries must.
 pub(super) async fn tell<A, M>(to: &Addr<A>, message: M) -> bool
 where
     A: Actor + Handler<M>,

@@ -7,7 +7,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use openssl::error::ErrorStack;
 use openssl::rand::rand_bytes;
-
 use url::{Host, Url};
 use zeroize::Zeroizing;
 

@@ -41,6 +41,16 @@ impl Dedupe {
         self.window = window;
     }
 
+    /// Remembers what was known at the last stop, oldest first.
+    pub fn restore(&mut self, known: Vec<(IdempotencyKey, Timestamp)>) {
+        let count = known.len().min(MAX_KNOWN);
+        self.known.reserve(count);
+        self.order.reserve(count);
+        for (key, at) in known {
+            self.remember((&key).into(), at);
+        }
+    }
+
     /// Whether an event with this key was accepted within the window.
     pub fn knows(&self, key: KeyDigest, now: Timestamp) -> bool {
         self.known.get(&key).is_some_and(|at| !self.is_over(*at, now.as_millisecond()))

@@ -44,7 +44,8 @@ impl Handle {
     }
 
     /// Accepts an event: when this returns `Accepted` or `Queued`, it is synced to disk. Waits for one write, never for
-    /// the network, and at most two seconds for the spool: then the event goes to the inbox. Works on any executor.
+    /// the network, and at most about two seconds for the spool (as long again where a thousand others wait): then the event
+    /// goes to the inbox. Works on any executor.
     ///
     /// # Errors
     /// [`EmitError`]: nothing of the event was kept.

@@ -46,17 +46,14 @@ pub(super) fn run(setting: &Arc<Setting>, (store, recovered): (Store, Recovered)
             Ledger::start_in_arbiter(&intake.handle(), move |_| Ledger::new(store, healths, its_alarm));
         let ended = match start_actors(&setting.current, &intake.handle(), &ledger, recovered, alarm) {
             Err(error) => Ended::NotStarted(error),
-            Ok(started) => {
-                started.door.began().await;
-                serve(setting, &ledger, started, &mut bell).await
-            }
+            Ok(started) => serve(setting, &ledger, started, &mut bell).await,
         };
         if ledger.send(CloseLedger).await.is_err() {
             log::error!("the ledger had stopped already; what is pending is on disk");
         }
         intake.stop();
         if intake.join().is_err() {
-            log::error!("the ledger's thread panicked; what is pending is on disk");
+            log::error!("the intake thread panicked; what is pending is on disk");
         }
         ended
     })
@@ -75,6 +72,8 @@ async fn serve(
         Ok(server) => server,
         Err(source) => return Ended::NotStarted(StartError::ControlPort { port, source }),
     };
+    // Not before: what was recovered must not be sent by a process that cannot go on.
+    door.began().await;
     let inbox = actix_rt::spawn(take_inbox_in(ledger.clone(), door.clone()));
     let reloading =
         take_reloads(reloads, setting.current.clone(), equipment, door.router().clone(), ledger.clone());

@@ -92,7 +92,7 @@ impl Place {
 #[derive(Debug)]
 struct LiveDelivery {
     event: Place,
-    /// The last attempt recorded since; older ones stand in the event's record.
+    /// The last attempt recorded since; those before it stand in `earlier_attempts`, or in the event's record.
     last_attempt: Option<Place>,
 }
 

@@ -366,6 +366,11 @@ impl Store {
         });
     }
 
+    /// Whether a step of compaction cannot wait any longer.
+    pub fn must_compact(&self) -> bool {
+        self.journals.values().any(|journal| journal.is_wasteful(Compact::AtOnce))
+    }
+
     /// One bounded step of compaction, where one cannot wait any longer. Call after [`flush`](Self::flush).
     pub fn compact_what_must(&mut self) {
         self.compact_one(Compact::AtOnce);

@@ -146,6 +146,9 @@ fn extra_headers_are_sent_and_those_of_the_environment_shown_nowhere() {
         let ran = bad.run(&["check"]);
         assert!(ran.code == 2 && ran.stderr.contains("cannot be set"), "{ours}: {ran:?}");
     }
+    let twice = Sandbox::new(&[("one", &endpoint.url(), "headers = { \"X-A\" = \"1\", x-a = \"2\" }")]);
+    let ran = twice.run(&["check"]);
+    assert!(ran.code == 2 && ran.stderr.contains("`x-a` is given twice"), "{ran:?}");
 }
 
 #[test]

@@ -142,6 +142,14 @@ impl Checker<'_, '_> {
                 );
                 continue;
             }
+            if extra.iter().any(|given: &ExtraHeader| given.name == name) {
+                self.findings.error(
+                    Some(key.span),
+                    format_args!("`headers`: `{name}` is given twice: upper and lower case are the same"),
+                    "keep one of them",
+                );
+                continue;
+            }
             let value = match text.value.strip_prefix("env:") {
                 Some(variable) => {
                     let named = At { value: variable.to_owned(), span: text.span.clone() };
