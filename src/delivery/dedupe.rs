@@ -45,7 +45,7 @@ impl Dedupe {
     pub fn restore(&mut self, known: Vec<(IdempotencyKey, Timestamp)>) {
         let count = known.len().min(MAX_KNOWN);
         self.known.reserve(count);
-        self.order.reserve(count);
+        self.order.reserve_exact(count);
         for (key, at) in known {
             self.remember((&key).into(), at);
         }

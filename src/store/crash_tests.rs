@@ -363,11 +363,11 @@ fn compaction_keeps_the_spool_in_proportion_to_what_is_pending() {
     let at_leisure = |store: &mut Store| {
         store.compact_some();
     };
-    passes_20_mb_through(at_leisure, 5 << 20);
-    passes_20_mb_through(Store::compact_what_must, 12 << 20);
+    passes_40_mb_through(at_leisure, 5 << 20);
+    passes_40_mb_through(Store::compact_what_must, 20 << 20);
 }
 
-fn passes_20_mb_through(compact: impl Fn(&mut Store), bound: u64) {
+fn passes_40_mb_through(compact: impl Fn(&mut Store), bound: u64) {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = Store::open(StoreOptions::in_dir(dir.path())).unwrap();
     let body = Bytes::from(format!("\"{}\"", "x".repeat(10_000)));
@@ -377,7 +377,7 @@ fn passes_20_mb_through(compact: impl Fn(&mut Store), bound: u64) {
     };
     let mut oldest = None;
     let mut largest = 0;
-    for n in 0..2_000 {
+    for n in 0..4_000 {
         let id = DeliveryId::random();
         let deliveries = vec![AcceptedDelivery::new(id, "s".parse().unwrap())];
         let key = format!("k{n}").parse().unwrap();
@@ -397,11 +397,11 @@ fn passes_20_mb_through(compact: impl Fn(&mut Store), bound: u64) {
     }
     assert!(
         largest < bound,
-        "20 MB passed through, one delivery is pending, and {largest} bytes are on disk"
+        "40 MB passed through, one delivery is pending, and {largest} bytes are on disk"
     );
     drop(store);
     let (mut store, recovered) = Store::open(StoreOptions::in_dir(dir.path())).unwrap();
     assert_eq!(recovered.unfinished.values().flatten().count(), 1);
-    assert_eq!(recovered.known.len(), 2_000, "finished events stay known");
+    assert_eq!(recovered.known.len(), 4_000, "finished events stay known");
     assert_eq!(store.body(&spec(), oldest.unwrap()).unwrap(), body);
 }

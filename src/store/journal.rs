@@ -41,7 +41,7 @@ impl Compact {
     fn slack(self) -> u64 {
         match self {
             Self::AtLeisure => 1024 * 1024,
-            Self::AtOnce => 8 * 1024 * 1024,
+            Self::AtOnce => 16 * 1024 * 1024,
         }
     }
 }

@@ -224,7 +224,11 @@ impl Store {
             for name in found.inbox.iter().filter_map(|name| name.parse().ok()) {
                 self.inbox.remove(&name);
             }
-            recovered.known.append(&mut found.known);
+            match recovered.known.is_empty() {
+                // There may be many, and most repos have one SPEC at work.
+                true => std::mem::swap(&mut recovered.known, &mut found.known),
+                false => recovered.known.append(&mut found.known),
+            }
             let dead = dead_letter::ids(&self.dead_letter_dir(&spec));
             let mut buried = Vec::new();
             for (unfinished, _) in found.unfinished() {
