@@ -37,7 +37,7 @@ impl Attempt {
         AttemptSummary {
             attempt: self.number,
             at: self.at,
-            status: response.map(|response| response.status),
+            status: self.status(),
             error: outcome.and_then(|outcome| match &outcome.result {
                 Err(failure) => Some(failure.to_string()),
                 Ok(response) => response.rejection.as_ref().map(|_| outcome.summary()),

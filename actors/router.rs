@@ -4,6 +4,7 @@ mod runs;
 
 use std::collections::btree_map::Entry as Place;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::pin::pin;
 use std::sync::Arc;
 
 use actix::prelude::*;
@@ -522,7 +523,7 @@ impl Router {
     fn settle(&self, close: bool) -> impl Future<Output = ()> + use<> {
         let tell_one = |target: &Target| {
             let (reply, answer) = oneshot::channel();
-            // `send` takes the message at once; what it resolves to is not needed beside the answer.
+            // `send` takes the message at once; awaiting it only tells whether someone is there.
             (target.address.send(Settle { close, reply }), answer)
         };
         let told: Vec<_> = self.targets.iter().map(tell_one).collect();
@@ -634,7 +635,7 @@ impl Handler<Close> for Router {
         let addresses: Vec<_> = self.targets.iter().map(|target| target.address.clone()).collect();
         Box::pin(async move {
             // Kept until the queues are read: a message whose asker has gone is not handled.
-            let mut settled = std::pin::pin!(settled);
+            let mut settled = pin!(settled);
             if wait {
                 settled.as_mut().await;
             }

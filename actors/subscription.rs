@@ -1,6 +1,8 @@
 //! A Subscription: one config entry's mailbox, its lane of deliveries, and its one timer. One that is inactive, or no
 //! longer in the config, holds what waits for it until it returns.
 
+mod records;
+
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,9 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::alarm::Alarm;
 use super::attempt::{self, Attempt};
-use super::ledger::{
-    Effect, Finished, Ledger, NotRead, NotWritten, ReadBody, RecordAttempt, RecordDrop, Reply,
-};
+use super::ledger::{Effect, Finished, Ledger, NotRead, ReadBody, RecordAttempt};
 use super::permits::Permits;
 use super::tell::tell;
 use crate::clock;
@@ -28,6 +28,7 @@ use crate::env::Environment;
 use crate::http::{Client, Target, Tls};
 use crate::secret::Endpoint;
 use crate::store::{Cursor, DeadLetter, DeliveryState, Listed, Query, Unfinished};
+use records::{Gathered, hand, written};
 
 /// Finished attempts whose record the Ledger has not written yet; no new attempt starts beyond it, and so a full
 /// disk pauses the subscription.
@@ -35,14 +36,6 @@ const MAX_UNRECORDED: usize = 64;
 
 /// Messages that may wait: more than admission lets in.
 const MAILBOX: usize = 4 * 1024;
-
-/// Attempts that ended are handed to the Ledger so many at a time, or after so long, while others are under way: what a
-/// crash would have sent again.
-const MAX_GATHERED: usize = 16;
-const GATHERED_FOR: Duration = Duration::from_millis(2);
-
-/// How long to wait before something is recorded again that could not be written.
-const RECORD_AGAIN: Duration = Duration::from_secs(1);
 
 /// From the Router, for each accepted event. What is lost on the way is found in the spool by the next start.
 #[derive(Message)]
@@ -59,14 +52,6 @@ pub(crate) struct Enqueue {
 struct Ended {
     in_flight: InFlight,
     attempt: Result<Attempt, NotRead>,
-}
-
-/// From a task of its own: what became of a delivery is on disk. Bounded by [`MAX_UNRECORDED`].
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Recorded {
-    id: DeliveryId,
-    retry: Option<Due>,
 }
 
 /// From the Router, on an operator's request: one attempt now, outside the lane but under the same permits.
@@ -195,10 +180,8 @@ pub(crate) struct Subscription {
     /// Deliveries whose attempt is under way or not recorded yet, and which attempt it is.
     under_way: HashMap<DeliveryId, (Arc<Delivery>, u32)>,
     unrecorded: usize,
-    /// Attempts that ended and are not handed to the Ledger yet, each with when its delivery is due again.
-    gathered: Vec<(Arc<Finished>, Option<Due>)>,
-    /// When they are handed over at the latest.
-    hand_over_by: Option<Instant>,
+    /// Attempts that ended and are not handed to the Ledger yet, oldest first.
+    gathered: Vec<Gathered>,
     /// How its endpoint fares; the Ledger keeps it for the next start.
     health: Health,
     timer: Option<(Instant, SpawnHandle)>,
@@ -234,7 +217,6 @@ impl Subscription {
             under_way: HashMap::new(),
             unrecorded: 0,
             gathered: Vec::new(),
-            hand_over_by: None,
             health,
             timer: None,
             settling: Vec::new(),
@@ -299,7 +281,7 @@ impl Subscription {
         self.hand_over(now, context);
         let may_start = self.unrecorded < MAX_UNRECORDED;
         let due = may_start.then(|| self.lane.next_due_in(now)).flatten().map(|wait| now + wait);
-        self.set_timer(due.into_iter().chain(self.hand_over_by).min(), now, context);
+        self.set_timer(due.into_iter().chain(self.hand_over_by()).min(), now, context);
         if self.unrecorded == 0 && !self.lane.is_busy(now) {
             for reply in self.settling.drain(..) {
                 if reply.send(()).is_err() {
@@ -395,31 +377,8 @@ impl Subscription {
                 }
             }
         };
-        self.unrecorded += 1;
-        self.gathered.push((Arc::new(Finished { delivery, attempt, effect }), retry));
-        self.hand_over_by.get_or_insert_with(|| Instant::now() + GATHERED_FOR);
+        self.gather(Finished { delivery, attempt, effect }, retry);
         self.pump(context);
-    }
-
-    /// Hands what has ended to the Ledger, several at a time while more is about to end: each time wakes its thread.
-    fn hand_over(&mut self, now: Instant, context: &Context<Self>) {
-        let is_last = self.lane.in_flight() == 0 || !self.lane.is_open();
-        let is_time = self.hand_over_by.is_some_and(|by| by <= now);
-        if !is_last && !is_time && self.gathered.len() < MAX_GATHERED {
-            return;
-        }
-        self.hand_over_by = None;
-        for (finished, retry) in std::mem::take(&mut self.gathered) {
-            let (ledger, id) = (self.ledger.clone(), finished.delivery.id);
-            let hand = move |again| {
-                hand(&ledger, |reply| RecordAttempt { finished: finished.clone(), again, reply })
-            };
-            let answer = hand(false);
-            self.spawn(context, async move {
-                until_written(id, answer, || hand(true)).await;
-                Recorded { id, retry }
-            });
-        }
     }
 
     /// Takes note of how an attempt ended; says so where the breaker turns, once and not for each delivery.
@@ -437,62 +396,11 @@ impl Subscription {
         }
         self.lane.set_narrow(turn == Some(Turn::Opened));
     }
-
-    /// Gives the oldest delivery up because too many wait.
-    fn drop_oldest(&mut self, dropped: &Pending, context: &mut Context<Self>) {
-        let delivery = dropped.delivery().clone();
-        log::warn!(
-            "more than max_pending deliveries of {} wait: gave the oldest up, {} ({})",
-            self.id,
-            delivery.key,
-            delivery.id
-        );
-        let (ledger, id) = (self.ledger.clone(), delivery.id);
-        let hand = move || hand(&ledger, |reply| RecordDrop { delivery: delivery.clone(), reply });
-        let answer = hand();
-        self.unrecorded += 1;
-        self.spawn(context, async move {
-            until_written(id, answer, hand).await;
-            Recorded { id, retry: None }
-        });
-    }
 }
 
 async fn read_body(ledger: &Addr<Ledger>, delivery: &Delivery) -> Result<Bytes, NotRead> {
     let read = ledger.send(ReadBody { spec: delivery.spec.clone(), id: delivery.id }).await;
     read.unwrap_or_else(|_| Err(NotRead("the ledger has stopped".to_owned())))
-}
-
-/// What the Ledger will answer, or why it could not be asked.
-type Answer = Result<oneshot::Receiver<Result<(), NotWritten>>, NotWritten>;
-
-/// Hands something to the Ledger, now: what comes after finds it there.
-fn hand<M>(ledger: &Addr<Ledger>, message: impl FnOnce(Reply) -> M) -> Answer
-where
-    M: Message<Result = ()> + Send + 'static,
-    Ledger: Handler<M>,
-{
-    let (reply, answer) = oneshot::channel();
-    match ledger.try_send(message(reply)) {
-        Ok(()) => Ok(answer),
-        Err(SendError::Full(_)) => Err(NotWritten::Failed("the ledger is busy".to_owned())),
-        Err(SendError::Closed(_)) => Err(NotWritten::Stopped),
-    }
-}
-
-/// Resolves when it is written.
-async fn written(answer: Answer) -> Result<(), NotWritten> {
-    answer?.await.unwrap_or(Err(NotWritten::Stopped))
-}
-
-/// Tries again while the disk says no: what happened to a delivery is known here alone until it is written. Ends
-/// when there is no Ledger any more; then the delivery is pending at the next start.
-async fn until_written(id: DeliveryId, mut answer: Answer, again: impl Fn() -> Answer) {
-    while let Err(NotWritten::Failed(error)) = written(answer).await {
-        log::error!("what happened to {id} is not recorded yet: {error}");
-        actix_rt::time::sleep(RECORD_AGAIN).await;
-        answer = again();
-    }
 }
 
 fn log_verdict(
@@ -544,19 +452,6 @@ impl Handler<Ended> for Subscription {
                 self.pump(context);
             }
         }
-    }
-}
-
-impl Handler<Recorded> for Subscription {
-    type Result = ();
-
-    fn handle(&mut self, Recorded { id, retry }: Recorded, context: &mut Self::Context) {
-        self.unrecorded -= 1;
-        self.under_way.remove(&id);
-        if let Some((pending, due)) = retry {
-            self.lane.enqueue(pending, due);
-        }
-        self.pump(context);
     }
 }
 

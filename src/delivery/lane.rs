@@ -13,11 +13,11 @@ pub struct Lane {
     max_in_flight: usize,
     max_pending: usize,
     /// By their place in line, which a retry keeps.
-    waiting: BTreeMap<u64, (Instant, Pending)>,
+    waiting: BTreeMap<NonZeroU64, (Instant, Pending)>,
     /// When each of `waiting` is due.
-    due: BTreeSet<(Instant, u64)>,
+    due: BTreeSet<(Instant, NonZeroU64)>,
     in_flight: usize,
-    arrivals: u64,
+    next_arrival: NonZeroU64,
     open: bool,
     /// Nothing starts before: the endpoint asked to be left alone.
     paused_until: Option<Instant>,
@@ -39,7 +39,7 @@ impl Lane {
             waiting: BTreeMap::new(),
             due: BTreeSet::new(),
             in_flight: 0,
-            arrivals: 0,
+            next_arrival: NonZeroU64::MIN,
             open: true,
             paused_until: None,
             interval: Duration::ZERO,
@@ -75,25 +75,26 @@ impl Lane {
 
     /// Takes a delivery that is to start at `due` or later. Call [`shed`](Self::shed) afterwards.
     pub fn enqueue(&mut self, mut pending: Pending, due: Instant) {
-        let arrival = pending.arrival.map_or_else(
-            || {
-                self.arrivals += 1;
-                self.arrivals
-            },
-            NonZeroU64::get,
-        );
-        pending.arrival = NonZeroU64::new(arrival);
+        let arrival = pending.arrival.unwrap_or_else(|| self.arrive());
+        pending.arrival = Some(arrival);
         self.due.insert((due, arrival));
         self.waiting.insert(arrival, (due, pending));
+    }
+
+    /// The next place in line.
+    fn arrive(&mut self) -> NonZeroU64 {
+        let arrival = self.next_arrival;
+        self.next_arrival = arrival.saturating_add(1);
+        arrival
     }
 
     /// Takes what waited at the last stop, in its old order. As many enqueued one by one would take nearly twice the
     /// memory: trees that are filled in order keep their nodes half empty.
     pub fn restore(&mut self, pending: impl IntoIterator<Item = (Pending, Instant)>) {
         let restored = pending.into_iter().map(|(mut pending, due)| {
-            self.arrivals += 1;
-            pending.arrival = NonZeroU64::new(self.arrivals);
-            (self.arrivals, (due, pending))
+            let arrival = self.arrive();
+            pending.arrival = Some(arrival);
+            (arrival, (due, pending))
         });
         let mut restored: BTreeMap<_, _> = restored.collect();
         self.due.append(&mut restored.iter().map(|(arrival, (due, _))| (*due, *arrival)).collect());
@@ -271,7 +272,7 @@ mod tests {
             for _ in 0..count {
                 lane.enqueue(pending(), start);
                 while let Some(dropped) = lane.shed() {
-                    prop_assert!(lane.waiting.keys().all(|waiting| *waiting > dropped.arrival.unwrap().get()));
+                    prop_assert!(lane.waiting.keys().all(|waiting| *waiting > dropped.arrival.unwrap()));
                     prop_assert!(ended.insert(dropped.delivery().id));
                 }
                 prop_assert!(lane.waiting() <= max_pending);

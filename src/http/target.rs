@@ -18,7 +18,7 @@ pub struct Target {
     /// `Basic …` of the URL's userinfo, which must not stand in the request line.
     pub(super) authorization: Option<HeaderValue>,
     /// See [`Endpoint::credentials`].
-    pub(super) credentials: Vec<Zeroizing<String>>,
+    credentials: Vec<Zeroizing<String>>,
 }
 
 impl Target {

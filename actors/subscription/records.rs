@@ -1,0 +1,133 @@
+//! What becomes of a Subscription's deliveries, handed to the Ledger until it is written.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use tokio::sync::oneshot;
+
+use super::{Due, Subscription};
+use crate::actors::ledger::{Finished, Ledger, NotWritten, RecordAttempt, RecordDrop, Reply};
+use crate::delivery::{DeliveryId, Pending};
+
+/// Attempts that ended are handed to the Ledger so many at a time, or after so long, while others are under way: what a
+/// crash would have sent again.
+const MAX_GATHERED: usize = 16;
+const GATHERED_FOR: Duration = Duration::from_millis(2);
+
+/// How long to wait before something is recorded again that could not be written.
+const RECORD_AGAIN: Duration = Duration::from_secs(1);
+
+/// From a task of its own: what became of a delivery is on disk. Bounded by
+/// [`MAX_UNRECORDED`](super::MAX_UNRECORDED).
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Recorded {
+    id: DeliveryId,
+    retry: Option<Due>,
+}
+
+/// An attempt that ended, when its delivery is due again, and when it is handed to the Ledger at the latest.
+pub(super) struct Gathered {
+    finished: Arc<Finished>,
+    retry: Option<Due>,
+    hand_over_by: Instant,
+}
+
+impl Subscription {
+    /// Keeps an attempt that ended until it is handed to the Ledger.
+    pub(super) fn gather(&mut self, finished: Finished, retry: Option<Due>) {
+        self.unrecorded += 1;
+        let hand_over_by = Instant::now() + GATHERED_FOR;
+        self.gathered.push(Gathered { finished: Arc::new(finished), retry, hand_over_by });
+    }
+
+    /// When what is gathered is handed over at the latest.
+    pub(super) fn hand_over_by(&self) -> Option<Instant> {
+        self.gathered.first().map(|oldest| oldest.hand_over_by)
+    }
+
+    /// Hands what has ended to the Ledger, several at a time while more is about to end: each time wakes its thread.
+    pub(super) fn hand_over(&mut self, now: Instant, context: &Context<Self>) {
+        let is_last = self.lane.in_flight() == 0 || !self.lane.is_open();
+        let is_time = self.hand_over_by().is_some_and(|by| by <= now);
+        if !is_last && !is_time && self.gathered.len() < MAX_GATHERED {
+            return;
+        }
+        for Gathered { finished, retry, .. } in std::mem::take(&mut self.gathered) {
+            let (ledger, id) = (self.ledger.clone(), finished.delivery.id);
+            let hand = move |again| {
+                hand(&ledger, |reply| RecordAttempt { finished: finished.clone(), again, reply })
+            };
+            let answer = hand(false);
+            self.spawn(context, async move {
+                until_written(id, answer, || hand(true)).await;
+                Recorded { id, retry }
+            });
+        }
+    }
+
+    /// Gives the oldest delivery up because too many wait.
+    pub(super) fn drop_oldest(&mut self, dropped: &Pending, context: &mut Context<Self>) {
+        let delivery = dropped.delivery().clone();
+        log::warn!(
+            "more than max_pending deliveries of {} wait: gave the oldest up, {} ({})",
+            self.id,
+            delivery.key,
+            delivery.id
+        );
+        let (ledger, id) = (self.ledger.clone(), delivery.id);
+        let hand = move || hand(&ledger, |reply| RecordDrop { delivery: delivery.clone(), reply });
+        let answer = hand();
+        self.unrecorded += 1;
+        self.spawn(context, async move {
+            until_written(id, answer, hand).await;
+            Recorded { id, retry: None }
+        });
+    }
+}
+
+/// What the Ledger will answer, or why it could not be asked.
+pub(super) type Answer = Result<oneshot::Receiver<Result<(), NotWritten>>, NotWritten>;
+
+/// Hands something to the Ledger, now: what comes after finds it there.
+pub(super) fn hand<M>(ledger: &Addr<Ledger>, message: impl FnOnce(Reply) -> M) -> Answer
+where
+    M: Message<Result = ()> + Send + 'static,
+    Ledger: Handler<M>,
+{
+    let (reply, answer) = oneshot::channel();
+    match ledger.try_send(message(reply)) {
+        Ok(()) => Ok(answer),
+        Err(SendError::Full(_)) => Err(NotWritten::Failed("the ledger is busy".to_owned())),
+        Err(SendError::Closed(_)) => Err(NotWritten::Stopped),
+    }
+}
+
+/// Resolves when it is written.
+pub(super) async fn written(answer: Answer) -> Result<(), NotWritten> {
+    answer?.await.unwrap_or(Err(NotWritten::Stopped))
+}
+
+/// Tries again while the disk says no: what happened to a delivery is known here alone until it is written. Ends
+/// when there is no Ledger any more; then the delivery is pending at the next start.
+async fn until_written(id: DeliveryId, mut answer: Answer, again: impl Fn() -> Answer) {
+    while let Err(NotWritten::Failed(error)) = written(answer).await {
+        log::error!("what happened to {id} is not recorded yet: {error}");
+        actix_rt::time::sleep(RECORD_AGAIN).await;
+        answer = again();
+    }
+}
+
+impl Handler<Recorded> for Subscription {
+    type Result = ();
+
+    fn handle(&mut self, Recorded { id, retry }: Recorded, context: &mut Self::Context) {
+        self.unrecorded -= 1;
+        self.under_way.remove(&id);
+        if let Some((pending, due)) = retry {
+            self.lane.enqueue(pending, due);
+        }
+        self.pump(context);
+    }
+}
