@@ -1,13 +1,25 @@
-//! Tells the runtime that an actor panicked: actix only ends the actor's task, and nobody would notice.
+//! Tells the runtime that this run is over: an actor panicked, which actix takes for the end of a task and nobody would
+//! notice, or the spool is not what it was taken for.
 
 use tokio::sync::mpsc;
 
+/// Why a run is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ring {
+    /// A part of it panicked.
+    Panicked,
+    /// Another process owns the spool now.
+    Deposed,
+    /// There is more in the spool than this run has taken in.
+    Outdated,
+}
+
 /// Held by every actor and every task that must not end half done; goes off when it is dropped by a panic.
 #[derive(Clone, Debug)]
-pub(crate) struct Alarm(mpsc::Sender<()>);
+pub(crate) struct Alarm(mpsc::Sender<Ring>);
 
 /// Where the runtime waits for an alarm.
-pub(crate) struct AlarmBell(mpsc::Receiver<()>);
+pub(crate) struct AlarmBell(mpsc::Receiver<Ring>);
 
 impl Alarm {
     /// An alarm that is not installed yet, and its bell.
@@ -15,22 +27,30 @@ impl Alarm {
         let (sender, receiver) = mpsc::channel(1);
         (Self(sender), AlarmBell(receiver))
     }
+
+    /// Ends the run.
+    pub(crate) fn ring(&self, why: Ring) {
+        // Where it rings already, once is enough.
+        if self.0.try_send(why).is_err() {
+            log::debug!("the run ends already: {why:?}");
+        }
+    }
 }
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        // Where it rings already, once is enough.
-        if std::thread::panicking() && self.0.try_send(()).is_err() {
-            log::debug!("another panic while the runtime restarts");
+        if std::thread::panicking() {
+            self.ring(Ring::Panicked);
         }
     }
 }
 
 impl AlarmBell {
-    /// Resolves when an actor has panicked; never while all are well.
-    pub(crate) async fn rings(&mut self) {
-        if self.0.recv().await.is_none() {
-            std::future::pending::<()>().await;
+    /// Resolves when the run is over; never while all is well.
+    pub(crate) async fn rings(&mut self) -> Ring {
+        match self.0.recv().await {
+            Some(why) => why,
+            None => std::future::pending().await,
         }
     }
 }

@@ -1,8 +1,6 @@
 //! One attempt: secrets read, headers made and signed, the request sent, and what came of it.
 
-use std::time::{Duration, Instant};
-
-use jiff::Timestamp;
+use std::time::Instant;
 
 use super::subscription::Settings;
 use crate::clock;
@@ -12,52 +10,7 @@ use crate::env::Environment;
 use crate::http::{Client, Header, Request, Target};
 use crate::secret::{Endpoint, Secret};
 use crate::sign::{self, Secrets};
-use crate::store::{AttemptSummary, RequestLine};
-
-/// An attempt that ended, or would have been made but for `dry_run`.
-#[derive(Clone, Debug)]
-pub(crate) struct Attempt {
-    /// From 1.
-    pub(crate) number: u32,
-    /// When it began.
-    pub(crate) at: Timestamp,
-    /// What was sent, without secrets.
-    pub(crate) request: RequestLine,
-    /// What came of it; `None` for a dry run.
-    pub(crate) outcome: Option<Outcome>,
-}
-
-impl Attempt {
-    /// In few bytes, for the spool and the dead letter.
-    pub(crate) fn summary(&self) -> AttemptSummary {
-        const KEPT: usize = 256;
-        let outcome = self.outcome.as_ref();
-        let response = outcome.and_then(|outcome| outcome.result.as_ref().ok());
-        let kept = response.map(|response| crate::event::printable(&response.body, KEPT));
-        AttemptSummary {
-            attempt: self.number,
-            at: self.at,
-            status: self.status(),
-            error: outcome.and_then(|outcome| match &outcome.result {
-                Err(failure) => Some(failure.to_string()),
-                Ok(response) => response.rejection.as_ref().map(|_| outcome.summary()),
-            }),
-            response: kept.filter(|body| !body.is_empty()),
-            latency_ms: self.latency_ms(),
-        }
-    }
-
-    /// The answer's status, where there was one.
-    pub(crate) fn status(&self) -> Option<u16> {
-        self.outcome.as_ref().and_then(|outcome| outcome.result.as_ref().ok()).map(|response| response.status)
-    }
-
-    /// How long it took; 0 for a dry run.
-    pub(crate) fn latency_ms(&self) -> f64 {
-        let latency = self.outcome.as_ref().map_or(Duration::ZERO, |outcome| outcome.latency);
-        (latency.as_secs_f64() * 1e6).round() / 1e3
-    }
-}
+use crate::store::{Attempt, RequestLine};
 
 /// Makes one attempt, start to end, and never takes longer than the subscription's deadline.
 pub(super) async fn make(

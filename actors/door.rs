@@ -11,9 +11,9 @@ use actix_rt::time::sleep;
 use futures_util::future::{Either, select};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::ledger::{FindLastAttempts, Ledger, ReadHealths, ReadInbox, SettleInbox};
+use super::ledger::{FindLastAttempts, Ledger, Look, ReadHealths, ReadInbox, SettleInbox};
 use super::router::{
-    Emit, EmitError, ListAllUnfinished, ReadQueues, Receipt, Replay, Role, Router, Sample, WaitIdle,
+    Emit, EmitError, GiveUpLost, ListAllUnfinished, ReadQueues, Receipt, Replay, Role, Router, Sample, WaitIdle,
 };
 use super::subscription::{Queue, RequestError, Sent};
 use super::tell::tell;
@@ -40,6 +40,9 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// How often an empty inbox is looked at.
 const INBOX_POLL: Duration = Duration::from_millis(500);
+
+/// How often the names of all files are made sure of.
+const LOOK_AFTER_FILES: Duration = Duration::from_millis(500);
 
 /// How long the repo's branch counts as read.
 const BRANCH_HOLDS: Duration = Duration::from_millis(250);
@@ -312,5 +315,15 @@ pub(crate) async fn take_inbox_in(ledger: Addr<Ledger>, door: Door) {
         if stuck {
             sleep(INBOX_POLL).await;
         }
+    }
+}
+
+/// Makes sure of the names of all files, now and again, until the actors end.
+pub(crate) async fn look_after_files(ledger: Addr<Ledger>, router: Addr<Router>) {
+    while let Ok(lost) = ledger.send(Look).await {
+        if !lost.is_empty() && router.send(GiveUpLost(lost)).await.is_err() {
+            return;
+        }
+        sleep(LOOK_AFTER_FILES).await;
     }
 }

@@ -5,21 +5,20 @@
 //! so it writes all that came since, syncs once, and then answers everyone.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::alarm::Alarm;
-use super::attempt::Attempt;
+use super::alarm::{Alarm, Ring};
 use crate::clock;
 use crate::delivery::{Delivery, DeliveryId, Reason};
 use crate::event::SpecId;
 use crate::intake::run::Run;
 use crate::store::{
-    Accepted, AttemptLine, DeadLetter, ErrorLine, FinalLine, FinalState, Healths, InboxName, LastAttempt,
-    Record, ResponseLine, Store, StoreOptions, Taken, add_evidence_line,
+    Accepted, Attempt, DeadLetter, Finished, Healths, InboxName, LastAttempt, Record, Standing, Store,
+    StoreError, StoreOptions, Taken, Unreadable,
 };
 
 /// Records after which a batch is flushed even though more wait: bounds a batch, and so an emitter's wait.
@@ -28,8 +27,8 @@ const MAX_BATCH: usize = 256;
 /// Messages that may wait. Admission (1,024 emits) and the lanes' own bounds keep it from ever being full.
 const MAILBOX: usize = 16 * 1024;
 
-/// Bytes that the lines of one attempt and of its delivery's end take at most, as a rule.
-const USUAL_EVIDENCE: usize = 2 * 1024;
+/// How long a run lasts at least that ends because a start would take more in: what cannot be mended must not spin.
+const OUTDATED_AFTER: Duration = Duration::from_secs(10);
 
 /// How long news of the subscriptions' health may wait to be written.
 const KEEP_HEALTHS: Duration = Duration::from_secs(1);
@@ -52,6 +51,15 @@ pub(crate) enum NotWritten {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct NotRead(pub(super) String);
+
+/// Why a payload was not read.
+#[derive(Clone, Debug)]
+pub(crate) enum NoBody {
+    /// It never will be.
+    Gone(String),
+    /// Not now.
+    NotNow(String),
+}
 
 /// Where the Ledger answers.
 pub(crate) type Reply = oneshot::Sender<Result<(), NotWritten>>;
@@ -76,17 +84,22 @@ pub(crate) struct RecordAttempt {
     pub(crate) reply: Reply,
 }
 
-/// From a Subscription, for each delivery that newer ones pushed out. Answered and bounded as [`RecordAttempt`].
+/// From a Subscription, for each delivery that it gives up unsent. Answered and bounded as [`RecordAttempt`].
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct RecordDrop {
+pub(crate) struct GiveUp {
     pub(crate) delivery: Arc<Delivery>,
+    pub(crate) reason: Reason,
+    /// Its payload, where the subscription has it in memory.
+    pub(crate) held: Option<Bytes>,
+    /// As in [`RecordAttempt`].
+    pub(crate) again: bool,
     pub(crate) reply: Reply,
 }
 
 /// From a Subscription, for an attempt of a delivery that waited without its body. Bounded by the attempts in flight.
 #[derive(Message)]
-#[rtype(result = "Result<Bytes, NotRead>")]
+#[rtype(result = "Result<Bytes, NoBody>")]
 pub(crate) struct ReadBody {
     pub(crate) spec: SpecId,
     pub(crate) id: DeliveryId,
@@ -105,46 +118,6 @@ pub(crate) struct ReadInbox {
 pub(crate) struct SettleInbox {
     pub(crate) name: InboxName,
     pub(crate) rejected: Option<String>,
-}
-
-/// An attempt that ended. Shared, and not sent: whoever made it drops it last, on the thread that allocated it, where no
-/// lock of the allocator is in the way.
-#[derive(Debug)]
-pub(crate) struct Finished {
-    pub(crate) delivery: Arc<Delivery>,
-    pub(crate) attempt: Attempt,
-    pub(crate) effect: Effect,
-}
-
-/// What an attempt leads to on disk.
-#[derive(Debug)]
-pub(crate) enum Effect {
-    /// It stays pending.
-    Retry { next_attempt_at: jiff::Timestamp },
-    /// It is finished.
-    Delivered,
-    /// It moves to the dead letters.
-    DeadLetter(Reason),
-    /// It is finished, unsent.
-    DryRun,
-    /// A sample, of which only the evidence remains.
-    Sample,
-    /// The dead letter is resolved.
-    Replayed,
-    /// The dead letter stays, with one attempt more.
-    ReplayFailed(Box<DeadLetter>),
-}
-
-impl Effect {
-    fn outcome(&self) -> &'static str {
-        match self {
-            Self::Retry { .. } => "retry",
-            Self::Delivered | Self::Replayed => "delivered",
-            Self::DeadLetter(_) | Self::ReplayFailed(_) => "failed",
-            Self::DryRun => "dry_run",
-            Self::Sample => "sample",
-        }
-    }
 }
 
 /// From the Router, for a replay. Bounded by the admission permits.
@@ -175,15 +148,25 @@ pub(crate) struct ReadHealths;
 #[rtype(result = "()")]
 pub(crate) struct ConfigureStore(pub(crate) StoreOptions);
 
-/// From the runtime, once, at the end: everything is written and synced when it is answered.
+/// From the runtime, now and then: make sure of the names of all files. Answered with the deliveries of which the payload
+/// was taken away. One at a time.
+#[derive(Message)]
+#[rtype(result = "Vec<DeliveryId>")]
+pub(crate) struct Look;
+
+/// From the runtime, at its start and its end: what `runtime.json` says from now on. Answered when it is written.
 #[derive(Message)]
 #[rtype(result = "()")]
+pub(crate) struct Announce(pub(crate) Option<Vec<u8>>);
+
+/// From the runtime, once, at the end: everything is written and synced when it is answered, but for what the answer says.
+#[derive(Message)]
+#[rtype(result = "Result<(), String>")]
 pub(crate) struct Close;
 
-/// Who waits for a batch, and the evidence that goes with it.
+/// Who waits for a batch.
 struct Waiting {
     spec: SpecId,
-    evidence: Vec<u8>,
     reply: Reply,
 }
 
@@ -196,7 +179,8 @@ pub(crate) struct Ledger {
     healths_scheduled: bool,
     compaction_scheduled: bool,
     must_compact: bool,
-    _alarm: Alarm,
+    started: Instant,
+    alarm: Alarm,
     #[cfg(test)]
     flushes: usize,
 }
@@ -219,17 +203,27 @@ impl Ledger {
             must_compact: false,
             waiting: Vec::new(),
             flush_scheduled: false,
-            _alarm: alarm,
+            started: Instant::now(),
+            alarm,
             #[cfg(test)]
             flushes: 0,
         }
     }
 
-    /// Adds a record to the batch and sees to it that the batch is flushed.
-    fn append(&mut self, record: &Record, waiting: Waiting, context: &mut Context<Self>) {
-        match self.store.append(&waiting.spec, record) {
-            Err(error) => self.refuse(waiting, NotWritten::Failed(error.to_string())),
-            Ok(()) => self.answer_after_flush(waiting, context),
+    /// Answers once the batch is on disk to which something was added, or at once where it was not.
+    fn answer_for(&mut self, added: Result<(), StoreError>, waiting: Waiting, context: &mut Context<Self>) {
+        match added {
+            Ok(()) => self.waiting.push(waiting),
+            Err(error) => answer(waiting.reply, Err(NotWritten::Failed(error.to_string()))),
+        }
+        // What was refused may have left evidence.
+        self.compact_later(context);
+        if self.waiting.len() >= MAX_BATCH {
+            self.flush_then_compact(context);
+        } else if !self.flush_scheduled {
+            self.flush_scheduled = true;
+            let flush = |(), ledger: &mut Self, context: &mut _| ledger.flush_then_compact(context);
+            context.spawn(actix::fut::ready(()).map(flush));
         }
     }
 
@@ -247,48 +241,32 @@ impl Ledger {
         }
     }
 
-    /// Says that something is not recorded. An attempt was made all the same, so its evidence is written.
-    fn refuse(&mut self, waiting: Waiting, error: NotWritten) {
-        if !waiting.evidence.is_empty() {
-            self.store.add_evidence(&waiting.spec, &waiting.evidence);
-            self.store.flush_evidence();
-        }
-        answer(waiting.reply, Err(error));
-    }
-
-    fn answer_after_flush(&mut self, waiting: Waiting, context: &mut Context<Self>) {
-        self.waiting.push(waiting);
-        self.compact_later(context);
-        if self.waiting.len() >= MAX_BATCH {
-            self.flush_then_compact(context);
-        } else if !self.flush_scheduled {
-            self.flush_scheduled = true;
-            let flush = |(), ledger: &mut Self, context: &mut _| ledger.flush_then_compact(context);
-            context.spawn(actix::fut::ready(()).map(flush));
-        }
-    }
-
-    /// Writes the batch's evidence, then the batch: a kill in between leaves an attempt without a record, which is made
-    /// again, and no attempt without evidence.
+    /// Writes the batch and answers those who wait for it.
     fn flush(&mut self) {
         self.flush_scheduled = false;
         #[cfg(test)]
         {
             self.flushes += 1;
         }
-        let waiting = std::mem::take(&mut self.waiting);
-        for Waiting { spec, evidence, .. } in waiting.iter().filter(|waiting| !waiting.evidence.is_empty()) {
-            self.store.add_evidence(spec, evidence);
-        }
-        self.store.flush_evidence();
-        let failed = self.store.flush();
+        let failed = self.store.commit();
         for error in failed.values() {
             log::error!("{error}; nothing of this batch is acknowledged");
         }
-        for Waiting { spec, reply, .. } in waiting {
+        for Waiting { spec, reply } in std::mem::take(&mut self.waiting) {
             let written =
                 failed.get(&spec).map_or(Ok(()), |error| Err(NotWritten::Failed(error.to_string())));
             answer(reply, written);
+        }
+        self.ring_if_not_owner();
+    }
+
+    /// Ends this run where another process owns the spool, or a start would take more in.
+    fn ring_if_not_owner(&self) {
+        match self.store.standing() {
+            Standing::Owner => {}
+            Standing::Deposed => self.alarm.ring(Ring::Deposed),
+            Standing::Outdated if self.started.elapsed() < OUTDATED_AFTER => {}
+            Standing::Outdated => self.alarm.ring(Ring::Outdated),
         }
     }
 
@@ -319,100 +297,6 @@ impl Ledger {
             }
         });
     }
-
-    /// Writes the dead letter of a delivery that is given up. Where that fails the delivery stays pending.
-    fn bury(
-        &mut self,
-        delivery: &Delivery,
-        last: Option<&Attempt>,
-        reason: Reason,
-    ) -> Result<DeadLetter, NotWritten> {
-        let failed = |error: &dyn std::fmt::Display| NotWritten::Failed(error.to_string());
-        let (mut attempts, body) =
-            self.store.attempts_and_body(&delivery.spec, delivery.id).map_err(|error| failed(&error))?;
-        attempts.extend(last.map(Attempt::summary));
-        let letter = DeadLetter::new(delivery, &body, reason, attempts, clock::now());
-        let letter = letter.map_err(|error| failed(&error))?;
-        self.store.write_dead_letter(&letter).map_err(|error| failed(&error))?;
-        Ok(letter)
-    }
-
-    /// Writes the dead letter, then the record that it ends the delivery.
-    fn give_up(
-        &mut self,
-        delivery: &Delivery,
-        last: Option<&Attempt>,
-        reason: Reason,
-        mut waiting: Waiting,
-        context: &mut Context<Self>,
-    ) {
-        match self.bury(delivery, last, reason) {
-            Err(error) => {
-                log::error!("no dead letter for {}: {error}; it stays pending", delivery.id);
-                self.refuse(waiting, error);
-            }
-            Ok(letter) => {
-                add_evidence_line(&FinalLine::of_dead_letter(&letter), &mut waiting.evidence);
-                let state = (&letter.reason).into();
-                let record = Record::Finished { id: delivery.id, state, at: letter.dead_at };
-                self.append(&record, waiting, context);
-            }
-        }
-    }
-}
-
-fn attempt_evidence(Finished { delivery, attempt, effect }: &Finished) -> Vec<u8> {
-    let result = attempt.outcome.as_ref().map(|outcome| outcome.result.as_ref());
-    let next_attempt_at = match effect {
-        Effect::Retry { next_attempt_at } => Some(clock::rfc3339(*next_attempt_at)),
-        _ => None,
-    };
-    let line = AttemptLine {
-        v: 1,
-        record: "attempt",
-        time: attempt.at,
-        delivery: delivery.id,
-        idempotency_key: &delivery.key,
-        event: delivery.kind,
-        subscription: &delivery.subscription,
-        attempt: attempt.number,
-        request: &attempt.request,
-        response: result.and_then(Result::ok).map(|response| ResponseLine {
-            status: response.status,
-            headers: &response.headers,
-            body: &response.body,
-        }),
-        error: result
-            .and_then(Result::err)
-            .map(|failure| ErrorLine { class: failure.class, message: &failure.message }),
-        latency_ms: attempt.latency_ms(),
-        resent: attempt.outcome.as_ref().is_some_and(|outcome| outcome.resent),
-        outcome: effect.outcome(),
-        next_attempt_at,
-    };
-    let mut lines = Vec::with_capacity(USUAL_EVIDENCE);
-    add_evidence_line(&line, &mut lines);
-    lines
-}
-
-fn add_final_evidence(delivery: &Delivery, last: &Attempt, state: FinalState, lines: &mut Vec<u8>) {
-    let attempts = if state == FinalState::DryRun { 0 } else { last.number };
-    let line = FinalLine {
-        v: 1,
-        record: "final",
-        time: clock::now(),
-        delivery: delivery.id,
-        idempotency_key: &delivery.key,
-        event: delivery.kind,
-        subscription: &delivery.subscription,
-        attempts,
-        state,
-        reason: None,
-        accepted_at: delivery.accepted_at,
-        last_status: last.status(),
-        last_error: None,
-    };
-    add_evidence_line(&line, lines);
 }
 
 /// Answers; nobody listens any more where the emitter gave up waiting, which is no fault of the record.
@@ -426,8 +310,8 @@ impl Handler<Accept> for Ledger {
     type Result = ();
 
     fn handle(&mut self, Accept { spec, record, reply }: Accept, context: &mut Self::Context) {
-        let waiting = Waiting { spec, evidence: Vec::new(), reply };
-        self.append(&Record::Accepted(record), waiting, context);
+        let added = self.store.append(&spec, &Record::Accepted(record));
+        self.answer_for(added, Waiting { spec, reply }, context);
     }
 }
 
@@ -436,62 +320,54 @@ impl Handler<RecordAttempt> for Ledger {
 
     fn handle(&mut self, message: RecordAttempt, context: &mut Self::Context) {
         let RecordAttempt { finished, again, reply } = message;
-        let Finished { delivery, attempt, effect } = &*finished;
-        let id = delivery.id;
+        let Finished { delivery, attempt, .. } = &*finished;
         if !again {
             self.note_health(delivery, attempt, context);
         }
-        let evidence = if again { Vec::new() } else { attempt_evidence(&finished) };
-        let mut waiting = Waiting { spec: delivery.spec.clone(), evidence, reply };
-        let state = match effect {
-            Effect::Retry { next_attempt_at } => {
-                let next_attempt_at = *next_attempt_at;
-                let record = Record::Attempted { id, attempt: attempt.summary(), next_attempt_at };
-                return self.append(&record, waiting, context);
-            }
-            Effect::DeadLetter(reason) => {
-                return self.give_up(delivery, Some(attempt), reason.clone(), waiting, context);
-            }
-            Effect::Sample => return self.answer_after_flush(waiting, context),
-            Effect::Replayed => {
-                if let Err(error) = self.store.remove_dead_letter(&delivery.spec, id) {
-                    return self.refuse(waiting, NotWritten::Failed(error.to_string()));
-                }
-                add_final_evidence(delivery, attempt, FinalState::Delivered, &mut waiting.evidence);
-                return self.answer_after_flush(waiting, context);
-            }
-            Effect::ReplayFailed(letter) => {
-                let mut letter = letter.clone();
-                letter.attempts.push(attempt.summary());
-                if let Err(error) = self.store.write_dead_letter(&letter) {
-                    return self.refuse(waiting, NotWritten::Failed(error.to_string()));
-                }
-                return self.answer_after_flush(waiting, context);
-            }
-            Effect::Delivered => FinalState::Delivered,
-            Effect::DryRun => FinalState::DryRun,
-        };
-        if !again {
-            add_final_evidence(delivery, attempt, state, &mut waiting.evidence);
+        let added = self.store.settle(&finished, again);
+        if let Err(error) = &added {
+            log::error!("what became of {} is not recorded: {error}; it stays pending", delivery.id);
         }
-        self.append(&Record::Finished { id, state, at: clock::now() }, waiting, context);
+        self.answer_for(added, Waiting { spec: delivery.spec.clone(), reply }, context);
     }
 }
 
-impl Handler<RecordDrop> for Ledger {
+impl Handler<GiveUp> for Ledger {
     type Result = ();
 
-    fn handle(&mut self, RecordDrop { delivery, reply }: RecordDrop, context: &mut Self::Context) {
-        let waiting = Waiting { spec: delivery.spec.clone(), evidence: Vec::new(), reply };
-        self.give_up(&delivery, None, Reason::SpoolSaturated, waiting, context);
+    fn handle(&mut self, message: GiveUp, context: &mut Self::Context) {
+        let GiveUp { delivery, reason, held, again, reply } = message;
+        let added = self.store.give_up(&delivery, reason, held.as_ref(), again);
+        self.answer_for(added, Waiting { spec: delivery.spec.clone(), reply }, context);
+    }
+}
+
+impl Handler<Look> for Ledger {
+    type Result = MessageResult<Look>;
+
+    fn handle(&mut self, _: Look, _: &mut Self::Context) -> Self::Result {
+        self.store.look();
+        self.ring_if_not_owner();
+        MessageResult(self.store.take_lost())
+    }
+}
+
+impl Handler<Announce> for Ledger {
+    type Result = ();
+
+    fn handle(&mut self, Announce(content): Announce, _: &mut Self::Context) {
+        self.store.announce(content);
     }
 }
 
 impl Handler<ReadBody> for Ledger {
-    type Result = Result<Bytes, NotRead>;
+    type Result = Result<Bytes, NoBody>;
 
     fn handle(&mut self, ReadBody { spec, id }: ReadBody, _: &mut Self::Context) -> Self::Result {
-        self.store.body(&spec, id).map_err(|error| NotRead(error.to_string()))
+        self.store.body(&spec, id).map_err(|error| match error {
+            Unreadable::Gone(error) => NoBody::Gone(error.to_string()),
+            Unreadable::NotNow(error) => NoBody::NotNow(error.to_string()),
+        })
     }
 }
 
@@ -567,13 +443,14 @@ impl Handler<ConfigureStore> for Ledger {
 }
 
 impl Handler<Close> for Ledger {
-    type Result = ();
+    type Result = Result<(), String>;
 
-    fn handle(&mut self, _: Close, context: &mut Self::Context) {
+    fn handle(&mut self, _: Close, context: &mut Self::Context) -> Self::Result {
         self.flush();
-        self.store.sync();
-        self.store.keep_healths(&self.healths, true);
+        let closed = self.store.close();
+        self.store.keep_healths(&self.healths, closed.is_ok());
         context.stop();
+        closed
     }
 }
 

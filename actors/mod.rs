@@ -12,9 +12,9 @@ mod router;
 mod subscription;
 mod tell;
 
-pub(crate) use alarm::{Alarm, AlarmBell};
-pub(crate) use door::{Door, Facts, ReloadReply, take_inbox_in};
-pub(crate) use ledger::{Close as CloseLedger, ConfigureStore, Ledger};
+pub(crate) use alarm::{Alarm, AlarmBell, Ring};
+pub(crate) use door::{Door, Facts, ReloadReply, look_after_files, take_inbox_in};
+pub(crate) use ledger::{Announce, Close as CloseLedger, ConfigureStore, Ledger};
 #[cfg(test)]
 pub(crate) use panics::{Panic, StandStill};
 pub(crate) use permits::Permits;

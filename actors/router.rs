@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::alarm::Alarm;
 use super::ledger::{Accept, Ledger, ReadDeadLetter, ReadRun};
 use super::subscription::{
-    Configure, Enqueue, ListUnfinished, Purpose, Queue, ReadQueue, RequestError, SendNow, Sent, Settings,
+    self, Configure, Enqueue, ListUnfinished, Purpose, Queue, ReadQueue, RequestError, SendNow, Sent, Settings,
     Settle, Subscription,
 };
 use super::tell::tell;
@@ -131,6 +131,11 @@ pub(crate) struct Reconfigure {
 #[derive(Message)]
 #[rtype(result = "Vec<(SubscriptionId, Role, Queue)>")]
 pub(crate) struct ReadQueues;
+
+/// From the task that looks after the files: these deliveries' payloads were taken away.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct GiveUpLost(pub(crate) Vec<DeliveryId>);
 
 /// From the door, for `list`: the newest unfinished deliveries of every subscription.
 #[derive(Message)]
@@ -491,6 +496,10 @@ impl Handler<Replay> for Router {
         let reading = self.ledger.send(ReadDeadLetter { spec, id });
         Box::pin(reading.into_actor(self).then(|read, router, _| {
             let prepared = match read {
+                Ok(Ok(letter)) if !letter.has_payload() => Err(RequestError::Refused(format!(
+                    "the dead letter {} cannot be sent again: {}; {}",
+                    letter.id, letter.message, letter.hint
+                ))),
                 Ok(Ok(letter)) => {
                     router.target(&letter.subscription).map(|target| (target.address.clone(), letter))
                 }
@@ -572,6 +581,23 @@ impl Handler<Reconfigure> for Router {
             for told in told {
                 if told.await.is_err() {
                     log::error!("a subscription has stopped: its deliveries wait on disk for the next start");
+                }
+            }
+        })
+    }
+}
+
+impl Handler<GiveUpLost> for Router {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, GiveUpLost(lost): GiveUpLost, _: &mut Self::Context) -> Self::Result {
+        let lost = Arc::new(lost.into_iter().collect::<HashSet<_>>());
+        let tell = |target: &Target| target.address.send(subscription::GiveUpLost(lost.clone()));
+        let told: Vec<_> = self.targets.iter().map(tell).collect();
+        Box::pin(async move {
+            for told in told {
+                if told.await.is_err() {
+                    log::error!("a subscription has stopped: its deliveries are looked for at the next start");
                 }
             }
         })

@@ -3,7 +3,7 @@
 
 mod records;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,20 +14,22 @@ use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::alarm::Alarm;
-use super::attempt::{self, Attempt};
-use super::ledger::{Effect, Finished, Ledger, NotRead, ReadBody, RecordAttempt};
+use super::attempt;
+use super::ledger::{Ledger, NoBody, ReadBody, RecordAttempt};
 use super::permits::Permits;
 use super::tell::tell;
 use crate::clock;
 use crate::config::SubscriptionConfig;
 use crate::delivery::{
     Body, Delivery, DeliveryId, Health, HealthState, InFlight, Jitter, Judgement, Lane, MAX_RETRY_AFTER,
-    OPEN_AFTER, Outcome, Payload, Pending, RetryPolicy, SubscriptionId, Turn, Verdict, retry_at,
+    OPEN_AFTER, Outcome, Payload, Pending, Reason, RetryPolicy, SubscriptionId, Turn, Verdict, retry_at,
 };
 use crate::env::Environment;
 use crate::http::{Client, Target, Tls};
 use crate::secret::Endpoint;
-use crate::store::{Cursor, DeadLetter, DeliveryState, Listed, Query, Unfinished};
+use crate::store::{
+    Attempt, Cursor, DeadLetter, DeliveryState, Effect, Finished, Listed, Query, Unfinished,
+};
 use records::{Gathered, hand, written};
 
 /// Finished attempts whose record the Ledger has not written yet; no new attempt starts beyond it, and so a full
@@ -36,6 +38,9 @@ const MAX_UNRECORDED: usize = 64;
 
 /// Messages that may wait: more than admission lets in.
 const MAILBOX: usize = 4 * 1024;
+
+/// How long a delivery waits whose payload could not be read.
+const READ_AGAIN: Duration = Duration::from_secs(1);
 
 /// From the Router, for each accepted event. What is lost on the way is found in the spool by the next start.
 #[derive(Message)]
@@ -51,7 +56,7 @@ pub(crate) struct Enqueue {
 #[rtype(result = "()")]
 struct Ended {
     in_flight: InFlight,
-    attempt: Result<Attempt, NotRead>,
+    attempt: Result<Attempt, NoBody>,
 }
 
 /// From the Router, on an operator's request: one attempt now, outside the lane but under the same permits.
@@ -112,13 +117,20 @@ pub(crate) struct Configure(pub(crate) Option<Settings>);
 #[rtype(result = "Queue")]
 pub(crate) struct ReadQueue;
 
+/// From the Router: these deliveries' payloads were taken away; whichever of them wait here are given up.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct GiveUpLost(pub(crate) Arc<HashSet<DeliveryId>>);
+
 /// How many deliveries of a subscription are not finished.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, MessageResponse)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, MessageResponse)]
 pub(crate) struct Queue {
     pub(crate) waiting: usize,
     pub(crate) in_flight: usize,
     /// When the oldest of them was accepted.
     pub(crate) oldest: Option<Timestamp>,
+    /// How many of them cannot be read at the moment, and why.
+    pub(crate) unread: Option<(usize, String)>,
 }
 
 /// From the Router, for `list`: what is under way, and the newest that wait and are wanted, one more than the limit.
@@ -182,6 +194,11 @@ pub(crate) struct Subscription {
     unrecorded: usize,
     /// Attempts that ended and are not handed to the Ledger yet, oldest first.
     gathered: Vec<Gathered>,
+    /// Deliveries that are to be given up because their payload is gone.
+    gone: VecDeque<Pending>,
+    /// Deliveries whose payload could not be read when it was their turn, and the last reason.
+    unread: HashSet<DeliveryId>,
+    why_unread: String,
     /// How its endpoint fares; the Ledger keeps it for the next start.
     health: Health,
     timer: Option<(Instant, SpawnHandle)>,
@@ -217,6 +234,9 @@ impl Subscription {
             under_way: HashMap::new(),
             unrecorded: 0,
             gathered: Vec::new(),
+            gone: VecDeque::new(),
+            unread: HashSet::new(),
+            why_unread: String::new(),
             health,
             timer: None,
             settling: Vec::new(),
@@ -272,6 +292,11 @@ impl Subscription {
             self.drop_oldest(&dropped, context);
         }
         while self.unrecorded < MAX_UNRECORDED
+            && let Some(gone) = self.gone.pop_front()
+        {
+            self.give_up(&gone, Reason::SpoolRemoved, context);
+        }
+        while self.unrecorded < MAX_UNRECORDED
             && let Some(sender) = &self.sender
             && let Some((in_flight, body)) = self.lane.start_next(now)
         {
@@ -282,7 +307,7 @@ impl Subscription {
         let may_start = self.unrecorded < MAX_UNRECORDED;
         let due = may_start.then(|| self.lane.next_due_in(now)).flatten().map(|wait| now + wait);
         self.set_timer(due.into_iter().chain(self.hand_over_by()).min(), now, context);
-        if self.unrecorded == 0 && !self.lane.is_busy(now) {
+        if self.unrecorded == 0 && self.gone.is_empty() && !self.lane.is_busy(now) {
             for reply in self.settling.drain(..) {
                 if reply.send(()).is_err() {
                     log::debug!("nobody waits any more for {} to settle", self.id);
@@ -398,9 +423,9 @@ impl Subscription {
     }
 }
 
-async fn read_body(ledger: &Addr<Ledger>, delivery: &Delivery) -> Result<Bytes, NotRead> {
+async fn read_body(ledger: &Addr<Ledger>, delivery: &Delivery) -> Result<Bytes, NoBody> {
     let read = ledger.send(ReadBody { spec: delivery.spec.clone(), id: delivery.id }).await;
-    read.unwrap_or_else(|_| Err(NotRead("the ledger has stopped".to_owned())))
+    read.unwrap_or_else(|_| Err(NoBody::NotNow("the ledger has stopped".to_owned())))
 }
 
 fn log_verdict(
@@ -442,16 +467,37 @@ impl Handler<Ended> for Subscription {
     type Result = ();
 
     fn handle(&mut self, Ended { in_flight, attempt }: Ended, context: &mut Self::Context) {
+        let id = in_flight.delivery().id;
         match attempt {
-            Ok(attempt) => self.finished(in_flight, attempt, context),
-            Err(NotRead(error)) => {
-                let id = in_flight.delivery().id;
-                log::error!("{id} cannot be sent: {error}; it stays in the spool for the next start");
+            Ok(attempt) => {
+                self.unread.remove(&id);
+                self.finished(in_flight, attempt, context);
+            }
+            Err(NoBody::NotNow(error)) => {
+                log::warn!("{id} cannot be read from the spool and is tried again in a second: {error}");
+                self.under_way.remove(&id);
+                self.unread.insert(id);
+                self.why_unread = error;
+                self.lane.put_back(in_flight, Instant::now(), READ_AGAIN);
+                self.pump(context);
+            }
+            Err(NoBody::Gone(error)) => {
+                log::error!("the payload of {id} is gone: {error}; it becomes a dead letter");
                 self.under_way.remove(&id);
                 self.lane.release();
+                self.gone.push_back(in_flight.put_back());
                 self.pump(context);
             }
         }
+    }
+}
+
+impl Handler<GiveUpLost> for Subscription {
+    type Result = ();
+
+    fn handle(&mut self, GiveUpLost(lost): GiveUpLost, context: &mut Self::Context) {
+        self.gone.extend(self.lane.take(&lost));
+        self.pump(context);
     }
 }
 
@@ -531,8 +577,13 @@ impl Handler<ReadQueue> for Subscription {
     fn handle(&mut self, _: ReadQueue, _: &mut Self::Context) -> Queue {
         let waits = self.lane.oldest().map(|pending| pending.delivery().accepted_at);
         let under_way = self.under_way.values().map(|(delivery, _)| delivery.accepted_at).min();
-        let in_flight = self.under_way.len();
-        Queue { waiting: self.lane.waiting(), in_flight, oldest: waits.into_iter().chain(under_way).min() }
+        let unread = (!self.unread.is_empty()).then(|| (self.unread.len(), self.why_unread.clone()));
+        Queue {
+            waiting: self.lane.waiting() + self.gone.len(),
+            in_flight: self.under_way.len(),
+            oldest: waits.into_iter().chain(under_way).min(),
+            unread,
+        }
     }
 }
 

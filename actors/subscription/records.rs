@@ -7,8 +7,9 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use super::{Due, Subscription};
-use crate::actors::ledger::{Finished, Ledger, NotWritten, RecordAttempt, RecordDrop, Reply};
-use crate::delivery::{DeliveryId, Pending};
+use crate::actors::ledger::{GiveUp, Ledger, NotWritten, RecordAttempt, Reply};
+use crate::delivery::{DeliveryId, Pending, Reason};
+use crate::store::Finished;
 
 /// Attempts that ended are handed to the Ledger so many at a time, or after so long, while others are under way: what a
 /// crash would have sent again.
@@ -76,12 +77,28 @@ impl Subscription {
             delivery.key,
             delivery.id
         );
+        self.give_up(dropped, Reason::SpoolSaturated, context);
+    }
+
+    /// Gives a delivery up that waited, without an attempt.
+    pub(super) fn give_up(&mut self, pending: &Pending, reason: Reason, context: &mut Context<Self>) {
+        let delivery = pending.delivery().clone();
+        let held = pending.body().map(|body| body.bytes().clone());
         let (ledger, id) = (self.ledger.clone(), delivery.id);
-        let hand = move || hand(&ledger, |reply| RecordDrop { delivery: delivery.clone(), reply });
-        let answer = hand();
+        let hand = move |again| {
+            hand(&ledger, |reply| GiveUp {
+                delivery: delivery.clone(),
+                reason: reason.clone(),
+                held: held.clone(),
+                again,
+                reply,
+            })
+        };
+        let answer = hand(false);
+        self.unread.remove(&id);
         self.unrecorded += 1;
         self.spawn(context, async move {
-            until_written(id, answer, hand).await;
+            until_written(id, answer, || hand(true)).await;
             Recorded { id, retry: None }
         });
     }

@@ -30,7 +30,7 @@ use crate::actors::RequestError;
 use crate::config::{self, Config, LoadOptions};
 use crate::control::counted;
 use crate::env::Environment;
-use crate::store::Store;
+use crate::store::{Store, raise_max_open};
 use render::Screen;
 
 /// How a command ended.
@@ -164,6 +164,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         _ => LevelFilter::Warn,
     };
     logging::start(cli.global.quiet, cli.global.verbose, level);
+    // The program's own affair: a library does not change its host's limits.
+    raise_max_open();
     let mut screen = Screen::new(json);
     let outcome = match cli.command {
         Command::Receive(options) => receive::run(&options, &mut screen),

@@ -68,8 +68,8 @@ async fn serve(config: Config, options: &Options, screen: &mut Screen) -> Result
     };
     let config = Config { control_port: options.port, watch, ..config };
     let runtime = Runtime::start(config, Environment::process()).map_err(Failure::failed)?;
-    announce(&spool_dir, &subscriptions, screen);
     let handle = runtime.handle();
+    announce(&spool_dir, handle.is_standing_by(), &subscriptions, screen);
     let ended = async {
         loop {
             match next(&mut terminate, &mut interrupt, &mut hangup).await {
@@ -99,6 +99,10 @@ async fn serve(config: Config, options: &Options, screen: &mut Screen) -> Result
     });
     match select(drained, again).await {
         Either::Left((Ok(drained), _)) => {
+            if !drained.is_kept {
+                let what = "not all of them are on disk: the spool was removed and could not be written anew (see the log)";
+                return Err(Failure::failed(format!("stopped; {} deliveries pending, and {what}", drained.pending)));
+            }
             screen.note(format_args!("stopped; {} deliveries pending on disk", drained.pending));
             Ok(Exit::Done)
         }
@@ -107,21 +111,20 @@ async fn serve(config: Config, options: &Options, screen: &mut Screen) -> Result
 }
 
 /// Says what runs where, or which process we wait for.
-fn announce(spool_dir: &Path, subscriptions: &[String], screen: &mut Screen) {
+fn announce(spool_dir: &Path, is_standing_by: bool, subscriptions: &[String], screen: &mut Screen) {
     let owner = RuntimeFile::read(spool_dir).ok();
     let names = if subscriptions.is_empty() { "none active".to_owned() } else { subscriptions.join(", ") };
     let dir = spool_dir.display();
-    match owner {
-        Some(owner) if owner.pid == process::id() => screen.line(
-            Tone::Plain,
-            format_args!("serving {dir} (control port {}); subscriptions: {names}", owner.address),
-        ),
-        owner => {
-            let pid = owner.map_or("another process".to_owned(), |owner| format!("process {}", owner.pid));
-            let what = format_args!("standing by: {pid} serves {dir}; this one takes over when it ends");
-            screen.line(Tone::Plain, what);
-        }
+    if is_standing_by {
+        let pid = owner.map_or("another process".to_owned(), |owner| format!("process {}", owner.pid));
+        let what = format_args!("standing by: {pid} serves {dir}; this one takes over when it ends");
+        return screen.line(Tone::Plain, what);
     }
+    let port = owner.filter(|owner| owner.pid == process::id()).map_or_else(
+        || "control port unknown to others: runtime.json could not be written".to_owned(),
+        |owner| format!("control port {}", owner.address),
+    );
+    screen.line(Tone::Plain, format_args!("serving {dir} ({port}); subscriptions: {names}"));
 }
 
 enum Got {

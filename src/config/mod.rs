@@ -67,6 +67,7 @@ impl Config {
     /// Where everything is on disk, and how much of it there may be.
     pub fn store_options(&self) -> StoreOptions {
         StoreOptions {
+            repo: self.repo.clone(),
             spool_dir: self.spool_dir.clone(),
             evidence_dir: self.evidence_dir.clone(),
             max_evidence_bytes: self.max_evidence_bytes,

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
 use std::process;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,14 +17,13 @@ use tokio::sync::Semaphore;
 
 use super::protocol::{
     COMMANDS, Emitted, EmittedEvent, Hello, MAX_LINE, Reply, Request, RuntimeFile, SentReport, VERSION,
-    runtime_file,
 };
 use super::status::StatusReport;
 use crate::actors::{Door, EmitError, RequestError};
 use crate::event::{Event, printable};
-use crate::store::write_atomic;
+use crate::store::share_of_open_files;
 
-/// Connections at a time; more wait to be taken.
+/// Connections at a time, where the limit of open files allows; more wait to be taken.
 const MAX_CONNECTIONS: usize = 64;
 
 /// How long a connection may be silent, or slow to take an answer.
@@ -38,35 +36,35 @@ const EMIT_WITHIN: Duration = Duration::from_secs(10);
 const GREETING: Duration = Duration::from_secs(2);
 const MAX_GREETING: usize = 4096;
 
-/// A listening control port. Dropping it removes `runtime.json`.
+/// A listening control port.
 #[derive(Debug)]
 pub(crate) struct Server {
     listener: TcpListener,
     address: SocketAddr,
     token: String,
-    file: PathBuf,
 }
 
 impl Server {
-    /// Listens on loopback (port 0: any that is free) and writes `runtime.json`, readable by this user alone.
+    /// Listens on loopback; port 0 is any that is free.
     ///
     /// # Errors
-    /// The port is in use, or the spool directory cannot be written.
-    pub(crate) async fn bind(spool_dir: &Path, port: u16) -> io::Result<Self> {
+    /// The port is in use.
+    pub(crate) async fn bind(port: u16) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         let address = listener.local_addr()?;
         let mut token = [0; 32];
         rand_bytes(&mut token).map_err(io::Error::other)?;
-        let token = hex::encode(token);
-        let file = runtime_file(spool_dir);
-        let content = RuntimeFile {
+        Ok(Self { listener, address, token: hex::encode(token) })
+    }
+
+    /// What `runtime.json` says of it, for this user alone to read.
+    pub(crate) fn runtime_file(&self) -> RuntimeFile {
+        RuntimeFile {
             pid: process::id(),
-            address: address.to_string(),
-            token: token.clone(),
+            address: self.address.to_string(),
+            token: self.token.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-        };
-        write_atomic(&file, &serde_json::to_vec(&content)?)?;
-        Ok(Self { listener, address, token, file })
+        }
     }
 
     /// Where it listens.
@@ -77,7 +75,7 @@ impl Server {
     /// Serves until it is dropped.
     pub(crate) async fn serve(&self, door: Door) {
         let token: Rc<str> = self.token.as_str().into();
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS.min(share_of_open_files(8))));
         loop {
             let Ok(place) = places.clone().acquire_owned().await else { return };
             match self.listener.accept().await {
@@ -96,14 +94,6 @@ impl Server {
                     actix_rt::time::sleep(Duration::from_millis(100)).await;
                 }
             }
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.file) {
-            log::debug!("{} was gone already: {error}", self.file.display());
         }
     }
 }

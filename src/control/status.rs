@@ -209,6 +209,14 @@ impl StatusReport {
         let mut report =
             Self { runtime, subscriptions, pending, inbox: survey.inbox, warnings: Vec::new(), silent: None };
         report.warnings = report.find_warnings(survey);
+        for (id, _, queue) in queues {
+            if let Some((count, why)) = &queue.unread {
+                let what = counted(*count, "delivery", "deliveries");
+                report.warnings.push(format!(
+                    "{id}: {what} cannot be read from the spool and are tried again each second: {why}"
+                ));
+            }
+        }
         report
     }
 
@@ -255,6 +263,11 @@ impl StatusReport {
                     "{id}: {what} and it is not an active subscription; they go on when it returns"
                 ));
             }
+        }
+        for unusable in &survey.unusable {
+            warnings.push(format!(
+                "{unusable}: what it holds waits, and its new events wait in the inbox; move it away or mend it"
+            ));
         }
         for file in &survey.damaged {
             warnings.push(format!(

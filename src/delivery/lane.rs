@@ -1,10 +1,10 @@
 //! All that one subscription decides: what may start now, when to look again, and what an outcome leads to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
-use super::{Body, InFlight, Jitter, Outcome, Pending, RetryPolicy, Verdict};
+use super::{Body, DeliveryId, InFlight, Jitter, Outcome, Pending, RetryPolicy, Verdict};
 
 /// The waiting and running deliveries of one subscription. Holds no clock: every question brings `now`.
 #[derive(Debug)]
@@ -161,6 +161,23 @@ impl Lane {
     /// Makes room again after an attempt that came to nothing: a dry run.
     pub fn release(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// Takes back an attempt that could not be made: its delivery is due again after `wait`, and nothing is counted.
+    pub fn put_back(&mut self, in_flight: InFlight, now: Instant, wait: Duration) {
+        self.release();
+        self.enqueue(in_flight.put_back(), now + wait);
+    }
+
+    /// Takes deliveries that wait out of the lane, oldest first.
+    pub fn take(&mut self, ids: &HashSet<DeliveryId>) -> Vec<Pending> {
+        let (due, waiting) = (&mut self.due, &mut self.waiting);
+        let taken = waiting.extract_if(.., |_, (_, pending)| ids.contains(&pending.delivery().id));
+        let out_of_line = |(arrival, (at, pending)): (NonZeroU64, (Instant, Pending))| {
+            due.remove(&(at, arrival));
+            pending
+        };
+        taken.map(out_of_line).collect()
     }
 
     /// Starts nothing more: what waits stays on disk for the next start, or until it is [`configure`](Self::configure)d.
@@ -343,6 +360,26 @@ mod tests {
 
     fn prop_assert_bounded(wait: Duration) {
         assert!(wait <= Duration::from_millis(10), "{wait:?}");
+    }
+
+    #[test]
+    fn what_could_not_be_attempted_waits_in_its_place_and_what_is_taken_is_gone() {
+        let now = Instant::now();
+        let mut lane = Lane::new(policy(3), 1, 10);
+        (0..2).for_each(|_| lane.enqueue(pending(), now));
+        let (in_flight, _) = lane.start_next(now).unwrap();
+        let id = in_flight.delivery().id;
+        lane.put_back(in_flight, now, Duration::from_secs(1));
+        assert_eq!((lane.waiting(), lane.in_flight(), lane.oldest().unwrap().delivery().id), (2, 0, id));
+        let (other, _) = lane.start_next(now).unwrap();
+        assert_ne!(other.delivery().id, id, "it is not due yet");
+        lane.put_back(other, now, Duration::ZERO);
+        let (again, _) = lane.start_next(now + Duration::from_secs(1)).unwrap();
+        assert_eq!(again.attempt(), 1, "what was not made is not counted");
+        lane.put_back(again, now, Duration::ZERO);
+        let taken = lane.take(&HashSet::from([id]));
+        assert_eq!(taken.iter().map(|pending| pending.delivery().id).collect::<Vec<_>>(), [id]);
+        assert_eq!((lane.waiting(), lane.due.len()), (1, 1));
     }
 
     #[test]

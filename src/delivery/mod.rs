@@ -142,6 +142,11 @@ impl Pending {
         &self.delivery
     }
 
+    /// Its body, where it is in memory.
+    pub fn body(&self) -> Option<&Body> {
+        self.body.as_ref()
+    }
+
     /// How many attempts have ended without success.
     pub fn attempts_made(&self) -> u32 {
         self.attempts_made
@@ -187,6 +192,12 @@ impl InFlight {
     /// Which attempt this is, from 1.
     pub fn attempt(&self) -> u32 {
         self.attempt
+    }
+
+    /// Takes back an attempt that could not be made: it does not count.
+    pub fn put_back(self) -> Pending {
+        let attempts_made = self.attempt.saturating_sub(1);
+        Pending { delivery: self.delivery, attempts_made, arrival: self.arrival, body: None }
     }
 
     /// Ends the attempt: the outcome's judgement, and the policy's word on whether another is allowed.

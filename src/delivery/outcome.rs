@@ -159,6 +159,8 @@ pub enum Reason {
     },
     /// Newer deliveries pushed it out: more than `max_pending` of its subscription were pending.
     SpoolSaturated,
+    /// Its payload was taken away with the spool's files, and could not be read any more.
+    SpoolRemoved,
 }
 
 impl fmt::Display for Reason {
@@ -176,6 +178,9 @@ impl fmt::Display for Reason {
             }
             Self::SpoolSaturated => f.write_str(
                 "dropped: more deliveries of its subscription were pending than max_pending allows",
+            ),
+            Self::SpoolRemoved => f.write_str(
+                "the spool's files were removed under the running runtime, and its payload with them",
             ),
         }
     }
@@ -208,6 +213,9 @@ impl Reason {
             }
             Self::SpoolSaturated => {
                 "the endpoint is down or too slow for what happens: mend it or raise max_pending, then replay"
+            }
+            Self::SpoolRemoved => {
+                "emit the event again under another key; and keep git clean, stash and rm away from the spool"
             }
         }
     }

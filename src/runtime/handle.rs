@@ -178,6 +178,12 @@ impl Handle {
         }
     }
 
+    /// Whether another process owns the spool, and this runtime waits for it to end.
+    #[cfg(feature = "cli")]
+    pub(crate) fn is_standing_by(&self) -> bool {
+        matches!(self.mode(), Ok(Mode::Standby(_)))
+    }
+
     /// Waits until the runtime has given up after too many panics, and says so.
     pub async fn failed(&self) -> String {
         if let Some(on) = &self.0 {

@@ -68,11 +68,20 @@ pub enum StartError {
     Died,
 }
 
-/// What a runtime left undone when it ended. All of it is on disk, for the next start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a runtime left undone when it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drained {
     /// Deliveries not finished.
     pub pending: usize,
+    /// Whether all of them are on disk, for the next start. They are not where the spool was removed under the runtime and
+    /// could not be written anew; the log says why.
+    pub is_kept: bool,
+}
+
+impl Default for Drained {
+    fn default() -> Self {
+        Self { pending: 0, is_kept: true }
+    }
 }
 
 /// The actors, running or on standby. Dropping it stops at once; what is pending is on disk.
@@ -236,6 +245,10 @@ fn supervise(setting: &Arc<Setting>) -> Drained {
                         return drained;
                     }
                     Ok(Ok(Ended::NotStarted(error))) => error,
+                    Ok(Ok(Ended::Reopen)) => {
+                        has_run = true;
+                        continue;
+                    }
                     Ok(Ok(Ended::Panicked) | Err(_)) => {
                         has_run = true;
                         if restarts.may_restart(Instant::now()) {

@@ -13,8 +13,8 @@ use tokio::sync::mpsc;
 use super::block::block_on;
 use super::{Current, Drained, Mode, Setting, StartError};
 use crate::actors::{
-    Alarm, AlarmBell, Close, CloseLedger, ConfigureStore, Door, EmitError, Entry, Ledger, Permits,
-    Reconfigure, ReloadReply, Role, Router, Settings, take_inbox_in,
+    Alarm, AlarmBell, Announce, Close, CloseLedger, ConfigureStore, Door, EmitError, Entry, Ledger, Permits,
+    Reconfigure, ReloadReply, Ring, Role, Router, Settings, look_after_files, take_inbox_in,
 };
 use crate::config::{Config, Loaded, Problem, Report, WatchFrom};
 use crate::control::Server;
@@ -25,12 +25,17 @@ use crate::watch::{Fate, Watch};
 /// How long the spool may take to accept what the watcher found.
 const WATCH_EMIT: Duration = Duration::from_secs(5);
 
+/// How long requests under way may take before the spool is opened again.
+const REOPEN_WITHIN: Duration = Duration::from_secs(5);
+
 /// How a run ended.
 pub(super) enum Ended {
     /// As it was told to.
     Stopped(Drained),
     /// A part of it panicked.
     Panicked,
+    /// Another process owns the spool by now, or there is more in it than was taken in: to be opened again.
+    Reopen,
     /// Before it could take events.
     NotStarted(StartError),
 }
@@ -48,9 +53,20 @@ pub(super) fn run(setting: &Arc<Setting>, (store, recovered): (Store, Recovered)
             Err(error) => Ended::NotStarted(error),
             Ok(started) => serve(setting, &ledger, started, &mut bell).await,
         };
-        if ledger.send(CloseLedger).await.is_err() {
-            log::error!("the ledger had stopped already; what is pending is on disk");
-        }
+        let ended = match ledger.send(CloseLedger).await {
+            Ok(Ok(())) => ended,
+            Ok(Err(why)) => {
+                log::error!("not everything that is pending is on disk: {why}");
+                match ended {
+                    Ended::Stopped(drained) => Ended::Stopped(Drained { is_kept: false, ..drained }),
+                    ended => ended,
+                }
+            }
+            Err(_) => {
+                log::error!("the ledger had stopped already; what is pending is on disk");
+                ended
+            }
+        };
         intake.stop();
         if intake.join().is_err() {
             log::error!("the intake thread panicked; what is pending is on disk");
@@ -68,12 +84,14 @@ async fn serve(
 ) -> Ended {
     let config = setting.current.config();
     let port = config.control_port;
-    let server = match Server::bind(&config.spool_dir, port).await {
+    let server = match Server::bind(port).await {
         Ok(server) => server,
         Err(source) => return Ended::NotStarted(StartError::ControlPort { port, source }),
     };
     // Not before: what was recovered must not be sent by a process that cannot go on.
     door.began().await;
+    announce(ledger, serde_json::to_vec(&server.runtime_file()).ok()).await;
+    let files = actix_rt::spawn(look_after_files(ledger.clone(), door.router().clone()));
     let inbox = actix_rt::spawn(take_inbox_in(ledger.clone(), door.clone()));
     let reloading =
         take_reloads(reloads, setting.current.clone(), equipment, door.router().clone(), ledger.clone());
@@ -90,12 +108,13 @@ async fn serve(
             Either::Left((Err(_), _)) | Either::Right(_) => Duration::ZERO,
         }
     };
-    let deadline = match select(pin!(stopped), pin!(bell.rings())).await {
-        Either::Left((deadline, _)) => Some(deadline),
-        Either::Right(_) => None,
+    let ended = match select(pin!(stopped), pin!(bell.rings())).await {
+        Either::Left((deadline, _)) => Ok(deadline),
+        Either::Right((ring, _)) => Err(ring),
     };
     setting.mode.send_replace(Mode::Starting);
     inbox.abort();
+    files.abort();
     reloading.abort();
     // Its thread may wait for us, so we wait for it without standing still.
     if let Some(watch) = watch
@@ -104,9 +123,27 @@ async fn serve(
         log::error!("the watcher was not waited for");
     }
     drop(server);
-    match deadline {
-        None => Ended::Panicked,
-        Some(deadline) => Ended::Stopped(drain(door.router(), deadline).await),
+    announce(ledger, None).await;
+    match ended {
+        Ok(deadline) => Ended::Stopped(drain(door.router(), deadline).await),
+        Err(Ring::Panicked) => Ended::Panicked,
+        Err(Ring::Deposed) => {
+            log::error!("another process owns the spool by now: this one steps down");
+            drain(door.router(), Duration::ZERO).await;
+            Ended::Reopen
+        }
+        Err(Ring::Outdated) => {
+            log::info!("a part of the spool that was set aside can be read: starting again from disk");
+            drain(door.router(), REOPEN_WITHIN).await;
+            Ended::Reopen
+        }
+    }
+}
+
+/// Says in `runtime.json` where the runtime is; with `None` not any more.
+async fn announce(ledger: &Addr<Ledger>, content: Option<Vec<u8>>) {
+    if ledger.send(Announce(content)).await.is_err() {
+        log::debug!("the ledger has stopped");
     }
 }
 
@@ -273,5 +310,6 @@ async fn drain(router: &Addr<Router>, deadline: Duration) -> Drained {
     if timeout(deadline, router.send(Close { wait: true })).await.is_err() {
         log::warn!("requests still under way after {} ms are cut off", deadline.as_millis());
     }
-    Drained { pending: router.send(Close { wait: false }).await.unwrap_or_default() }
+    let pending = router.send(Close { wait: false }).await.unwrap_or_default();
+    Drained { pending, is_kept: true }
 }

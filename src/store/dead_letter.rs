@@ -107,13 +107,18 @@ impl DeadLetter {
     /// Why it was given up, and what the last attempt came to.
     pub fn failure(&self) -> String {
         match (&self.reason, self.attempts.last()) {
-            (Reason::SpoolSaturated, _) | (_, None) => self.message.clone(),
+            (Reason::SpoolSaturated | Reason::SpoolRemoved, _) | (_, None) => self.message.clone(),
             // Its status is said already.
             (Reason::Refused { .. } | Reason::Redirected { .. }, Some(last)) if last.response.is_none() => {
                 self.message.clone()
             }
             (_, Some(last)) => format!("{}; {}", self.message, last.in_words()),
         }
+    }
+
+    /// Whether there is a payload to send again; there is none where that was gone.
+    pub fn has_payload(&self) -> bool {
+        self.body.get() != "null"
     }
 
     /// Its payload.
@@ -155,6 +160,8 @@ impl DeadLetters {
     /// Writes a letter, whole and synced, in place of an older one of the same delivery; then removes the oldest
     /// others while there are too many bytes.
     pub(super) fn write(&mut self, letter: &DeadLetter) -> Result<(), StoreError> {
+        // Somebody may have removed the folder meanwhile.
+        files::create_dir_durably(&self.dir)?;
         let path = path(&self.dir, letter.id);
         // Not pretty-printed: that would touch the body's bytes.
         let json =

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::dead_letter::DeadLetter;
 use super::record::FinalState;
+use super::files::FileId;
 use super::{StoreError, files};
 use crate::clock;
 use crate::delivery::{DeliveryId, FailureClass, Reason, SubscriptionId};
@@ -214,7 +215,10 @@ pub fn add_line(line: &impl Serialize, lines: &mut Vec<u8>) {
 pub(super) struct EvidenceFile {
     dir: PathBuf,
     file: File,
+    id: FileId,
     length: u64,
+    /// Whether all that was written has reached the disk.
+    is_synced: bool,
     max_bytes: u64,
     batch: Vec<u8>,
 }
@@ -228,7 +232,8 @@ impl EvidenceFile {
         let mut file = files::private_file(&path).map_err(StoreError::on("open", &path))?;
         files::cut_torn_line(&mut file).map_err(StoreError::on("repair", &path))?;
         let length = file.metadata().map_err(StoreError::on("read", &path))?.len();
-        Ok(Self { dir: dir.to_owned(), file, length, max_bytes, batch: Vec::new() })
+        let id = FileId::of(&file).map_err(StoreError::on("read", &path))?;
+        Ok(Self { dir: dir.to_owned(), file, id, length, is_synced: true, max_bytes, batch: Vec::new() })
     }
 
     /// Adds whole lines to the batch.
@@ -242,13 +247,21 @@ impl EvidenceFile {
             return Ok(());
         }
         let path = self.dir.join(CURRENT);
+        if !self.id.is_at(&path).map_err(StoreError::on("look at", &path))? {
+            log::warn!("{} was removed or moved away: it begins anew", path.display());
+            let batch = std::mem::take(&mut self.batch);
+            *self = Self { batch, ..Self::open(&self.dir, self.max_bytes)? };
+        }
         let batch = std::mem::take(&mut self.batch);
         if self.length > 0 && self.length + batch.len() as u64 > self.max_bytes / 2 {
-            let moved =
-                files::rename(&path, &self.dir.join(PREVIOUS)).and_then(|()| files::private_file(&path));
-            self.file = moved.map_err(StoreError::on("rotate", &path))?;
+            self.sync()?;
+            let moved = files::rename(&path, &self.dir.join(PREVIOUS))
+                .and_then(|()| files::private_file(&path))
+                .and_then(|file| Ok((FileId::of(&file)?, file)));
+            (self.id, self.file) = moved.map_err(StoreError::on("rotate", &path))?;
             self.length = 0;
         }
+        self.is_synced = false;
         match files::append(&mut self.file, &batch) {
             Ok(()) => {
                 self.length += batch.len() as u64;
@@ -263,8 +276,13 @@ impl EvidenceFile {
         }
     }
 
+    /// Sees to it that all that was written has reached the disk.
     pub(super) fn sync(&mut self) -> Result<(), StoreError> {
-        files::sync(&self.file).map_err(StoreError::on("sync", &self.dir.join(CURRENT)))
+        if !self.is_synced {
+            files::sync(&self.file).map_err(StoreError::on("sync", &self.dir.join(CURRENT)))?;
+            self.is_synced = true;
+        }
+        Ok(())
     }
 }
 

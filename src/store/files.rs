@@ -8,6 +8,9 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
+#[cfg(feature = "cli")]
+use rustix::process::{Rlimit, setrlimit};
+use rustix::process::{Resource, getrlimit};
 
 use super::StoreError;
 
@@ -77,6 +80,74 @@ fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
 pub(super) fn private_file(path: &Path) -> io::Result<File> {
     step()?;
     open(path, OpenOptions::new().read(true).append(true).create(true).mode(0o600))
+}
+
+/// Opens a file that is there for reading and appending; never through a symbolic link.
+pub(super) fn existing_file(path: &Path) -> io::Result<File> {
+    open(path, OpenOptions::new().read(true).append(true))
+}
+
+/// Which file this is, whatever its name: the same for as long as it exists, even without a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    /// Of an open file.
+    pub(super) fn of(file: &File) -> io::Result<Self> {
+        file.metadata().map(|found| Self::from(&found))
+    }
+
+    /// Whether the file is still the one at this path: it was not removed, moved or replaced.
+    ///
+    /// # Errors
+    /// Nobody can say: the path cannot be looked at.
+    pub(super) fn is_at(self, path: &Path) -> io::Result<bool> {
+        match fs::symlink_metadata(path) {
+            Ok(found) => Ok(Self::from(&found) == self),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl From<&fs::Metadata> for FileId {
+    fn from(found: &fs::Metadata) -> Self {
+        Self { device: found.dev(), inode: found.ino() }
+    }
+}
+
+/// Open files that this process may have; `None` where there is no limit.
+pub(super) fn max_open() -> Option<u64> {
+    getrlimit(Resource::Nofile).current
+}
+
+/// Raises the soft limit of open files to the hard one; for a program, never for a host that embeds us.
+#[cfg(feature = "cli")]
+pub(crate) fn raise_max_open() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        log::debug!("the limit of open files stays {:?}: {error}", limit.current);
+    }
+}
+
+/// Takes room on the disk for a file, without writing to it where the file system can do that.
+pub(super) fn allocate(file: &mut File, length: u64) -> io::Result<()> {
+    step()?;
+    match rustix::fs::fallocate(&*file, rustix::fs::FallocateFlags::empty(), 0, length) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+            io::copy(&mut io::repeat(0).take(length), file)?;
+        }
+        allocated => allocated?,
+    }
+    file.sync_all()
 }
 
 /// Appends to a file.

@@ -4,7 +4,7 @@
 //! Compaction works from the old end: what is still wanted of the oldest file is appended to the newest, synced, and
 //! the oldest removed. A crash in between leaves some records twice, which recovery reads as once.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::num::NonZeroU32;
@@ -19,7 +19,8 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use super::evidence::AttemptSummary;
 use super::record::{self, Accepted, AcceptedDelivery, Record, VERSION};
 use super::recovery::Recovery;
-use super::{OpenError, StoreError, Unfinished, files};
+use super::files::FileId;
+use super::{OpenError, StoreError, Unfinished, files, is_gone};
 use crate::delivery::DeliveryId;
 use crate::event::{IdempotencyKey, SpecId};
 use crate::intake::run::Run;
@@ -103,6 +104,25 @@ struct Segment {
     length: u64,
     /// What the keys of its events would take as [`Record::Known`].
     known_bytes: u64,
+    /// Which file it is: whoever removes or replaces it takes only its name.
+    id: FileId,
+    /// Kept open while it may be, so that it can be read without its name.
+    file: Option<File>,
+}
+
+impl Segment {
+    /// The bytes at `range`: from the open file, else from whatever has its name.
+    fn read_at(&self, dir: &Path, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        match &self.file {
+            Some(file) => file.read_exact_at(&mut bytes, offset)?,
+            None => {
+                let path = segment_path(dir, self.number);
+                files::open_to_read(&path)?.read_exact_at(&mut bytes, offset)?;
+            }
+        }
+        Ok(bytes)
+    }
 }
 
 /// One SPEC's journal.
@@ -113,8 +133,6 @@ pub(super) struct Journal {
     /// Oldest first.
     segments: VecDeque<Segment>,
     next_number: u64,
-    /// The last segment, while it may be appended to.
-    active: Option<File>,
     /// Whether the last segment ends with a whole record, has room, and never failed.
     appendable: bool,
     batch: Vec<u8>,
@@ -148,8 +166,21 @@ fn segment_numbers(dir: &Path) -> io::Result<Vec<u64>> {
 }
 
 /// Whether a directory holds a journal.
-pub(super) fn is_in(dir: &Path) -> bool {
-    segment_numbers(dir).is_ok_and(|numbers| !numbers.is_empty())
+///
+/// # Errors
+/// It cannot be listed.
+pub(super) fn exists_in(dir: &Path) -> Result<bool, StoreError> {
+    segment_numbers(dir).map(|numbers| !numbers.is_empty()).map_err(StoreError::on("list", dir))
+}
+
+/// Whether a journal could be opened: reads it, and changes nothing.
+pub(super) fn probe(dir: &Path) -> Result<(), StoreError> {
+    for number in segment_numbers(dir).map_err(StoreError::on("list", dir))? {
+        let path = segment_path(dir, number);
+        let read = files::existing_file(&path).and_then(|mut file| file.read_to_end(&mut Vec::new()));
+        read.map_err(StoreError::on("read", &path))?;
+    }
+    Ok(())
 }
 
 /// Bytes of a directory's journal files.
@@ -239,16 +270,12 @@ fn decode_whole<B: DeserializeOwned>(line: &[u8]) -> io::Result<Record<B>> {
 }
 
 impl Journal {
-    /// Opens or creates the journal in `dir`: reads its records, sets damaged ones aside, cuts a torn tail.
-    pub(super) fn open(dir: &Path, spec: &SpecId) -> Result<(Self, Recovery), StoreError> {
-        files::create_dir_durably(dir)?;
-        let numbers = segment_numbers(dir).map_err(StoreError::on("list", dir))?;
-        let mut journal = Self {
+    fn empty(dir: &Path, spec: &SpecId) -> Self {
+        Self {
             dir: dir.to_owned(),
             spec: spec.clone(),
             segments: VecDeque::new(),
-            next_number: numbers.last().map_or(1, |last| last + 1),
-            active: None,
+            next_number: 1,
             appendable: false,
             batch: Vec::new(),
             must_sync: false,
@@ -257,10 +284,24 @@ impl Journal {
             shared: HashMap::new(),
             live_bytes: 0,
             run: Run::default(),
-        };
+        }
+    }
+
+    /// Opens or creates the journal in `dir`: reads its records, sets damaged ones aside, cuts a torn tail. Of its files
+    /// the newest `keep_open` stay open.
+    pub(super) fn open(
+        dir: &Path,
+        spec: &SpecId,
+        keep_open: usize,
+    ) -> Result<(Self, Recovery), StoreError> {
+        files::create_dir_durably(dir)?;
+        let numbers = segment_numbers(dir).map_err(StoreError::on("list", dir))?;
+        let mut journal =
+            Self { next_number: numbers.last().map_or(1, |last| last + 1), ..Self::empty(dir, spec) };
         let mut recovery = Recovery::of(spec);
         for number in numbers {
             journal.read_segment(number, &mut recovery)?;
+            journal.close_files(keep_open);
         }
         Ok((journal, recovery))
     }
@@ -268,37 +309,56 @@ impl Journal {
     fn read_segment(&mut self, number: u64, recovery: &mut Recovery) -> Result<(), StoreError> {
         let path = segment_path(&self.dir, number);
         let failed = |doing| StoreError::on(doing, &path);
-        let file = files::open_to_read(&path).map_err(failed("open"))?;
+        let file = files::existing_file(&path).map_err(failed("open"))?;
         // After a sync that failed, what is read here may never have reached the disk: now it does, or we stop.
         files::sync(&file).map_err(failed("sync"))?;
-        let mut content = fs::read(&path).map_err(failed("read"))?;
+        let id = FileId::of(&file).map_err(failed("read"))?;
+        let mut content = Vec::new();
+        (&file).read_to_end(&mut content).map_err(failed("read"))?;
         // Payloads are passed over: none is needed before its turn comes.
         let scan = record::scan::<IgnoredAny>(&content);
         for damaged in &scan.damaged {
             self.set_aside(number, damaged.start, &content[damaged.clone()]);
         }
-        let mut length = content.len() as u64;
         if scan.torn_at < content.len() {
             log::warn!(
                 "{}: cut {} bytes of a record that a crash left unfinished; it was never acknowledged",
                 path.display(),
                 content.len() - scan.torn_at
             );
-            length = scan.torn_at as u64;
-            let cut =
-                fs::OpenOptions::new().write(true).open(&path).and_then(|file| files::cut(&file, length));
-            cut.map_err(failed("repair"))?;
+            files::cut(&file, scan.torn_at as u64).map_err(failed("repair"))?;
             content.truncate(scan.torn_at);
         }
+        let length = content.len() as u64;
+        self.add_segment(Segment { number, length, known_bytes: 0, id, file: Some(file) }, scan, recovery);
         let is_whole = content.is_empty() || content.ends_with(b"\n");
-        self.segments.push_back(Segment { number, length, known_bytes: 0 });
+        self.appendable = is_whole && length > 0 && length < FILE_BYTES;
+        Ok(())
+    }
+
+    fn add_segment(&mut self, segment: Segment, scan: record::Scan<IgnoredAny>, recovery: &mut Recovery) {
+        let number = segment.number;
+        self.segments.push_back(segment);
         for (range, record) in scan.records {
             let place = Place::new(number, &range);
             recovery.read(&record, place);
             self.index(&record, place);
         }
-        self.appendable = is_whole && length > 0 && length < FILE_BYTES;
-        Ok(())
+    }
+
+    /// The same journal as its open files have it: what was appended and never confirmed is not in it.
+    fn reread(&self) -> Result<Self, StoreError> {
+        let failed = |error| StoreError::on("read again", &self.dir)(error);
+        let mut journal = Self { next_number: self.next_number, ..Self::empty(&self.dir, &self.spec) };
+        let mut recovery = Recovery::of(&self.spec);
+        for segment in &self.segments {
+            let Ok(content) = self.content(segment) else { continue };
+            let file = segment.file.as_ref().map(File::try_clone).transpose().map_err(failed)?;
+            let Segment { number, length, id, .. } = *segment;
+            let same = Segment { number, length, known_bytes: 0, id, file };
+            journal.add_segment(same, record::scan(&content), &mut recovery);
+        }
+        Ok(journal)
     }
 
     /// Keeps a copy of damaged bytes in a file of their own, once, and says so.
@@ -380,7 +440,7 @@ impl Journal {
 
     /// Adds a record to the batch; on disk after [`flush`](Self::flush).
     pub(super) fn append(&mut self, record: &Record) -> Result<(), StoreError> {
-        self.make_active()?;
+        self.make_appendable()?;
         let Some((number, end)) = self.segments.back().map(|last| (last.number, last.length)) else {
             return Err(StoreError::on("open", &self.dir)(io::ErrorKind::NotFound.into()));
         };
@@ -391,17 +451,26 @@ impl Journal {
         Ok(())
     }
 
-    /// Opens the last file for appending, or begins a new one.
-    fn make_active(&mut self) -> Result<(), StoreError> {
-        if self.active.is_some() {
-            return Ok(());
-        }
-        if self.appendable
-            && let Some(last) = self.segments.back()
-        {
+    /// Sees to it that the last file can be appended to, or begins a new one.
+    fn make_appendable(&mut self) -> Result<(), StoreError> {
+        let Some(last) = self.segments.back_mut().filter(|_| self.appendable) else {
+            return self.begin_segment();
+        };
+        if last.file.is_none() {
             let path = segment_path(&self.dir, last.number);
-            self.active = Some(files::private_file(&path).map_err(StoreError::on("open", &path))?);
-            return Ok(());
+            let opened = files::existing_file(&path).and_then(|file| match FileId::of(&file)? == last.id {
+                true => Ok(file),
+                false => Err(io::Error::new(io::ErrorKind::NotFound, "another file is in its place")),
+            });
+            last.file = Some(opened.map_err(StoreError::on("open", &path))?);
+        }
+        Ok(())
+    }
+
+    fn begin_segment(&mut self) -> Result<(), StoreError> {
+        // A file that somebody else put there is not ours to append to.
+        while segment_path(&self.dir, self.next_number).exists() {
+            self.next_number += 1;
         }
         let path = segment_path(&self.dir, self.next_number);
         let mut header = Vec::new();
@@ -410,9 +479,9 @@ impl Journal {
             files::append(&mut file, &header)?;
             files::sync(&file)?;
             files::sync_dir(&self.dir)?;
-            Ok(file)
+            Ok((FileId::of(&file)?, file))
         });
-        let file = created.map_err(|error| {
+        let (id, file) = created.map_err(|error| {
             // What is left of it must not be appended to.
             if files::remove(&path).is_err() {
                 self.next_number += 1;
@@ -420,71 +489,131 @@ impl Journal {
             StoreError::on("create", &path)(error)
         })?;
         let length = header.len() as u64;
-        self.segments.push_back(Segment { number: self.next_number, length, known_bytes: 0 });
+        let number = self.next_number;
+        self.segments.push_back(Segment { number, length, known_bytes: 0, id, file: Some(file) });
         self.next_number += 1;
-        self.active = Some(file);
         self.appendable = true;
         Ok(())
     }
 
     /// Appends nothing more to the last file: the next record begins a new one.
     pub(super) fn seal(&mut self) {
-        self.active = None;
         self.appendable = false;
     }
 
-    /// Closes the file; the next record opens it again.
-    pub(super) fn close_file(&mut self) {
-        if self.batch.is_empty() {
-            self.active = None;
-        }
+    /// Closes all files but the `newest`; what is needed again is opened by its name.
+    pub(super) fn close_files(&mut self, newest: usize) {
+        // What waits to be written needs the last one.
+        let kept = if self.batch.is_empty() { newest } else { newest.max(1) };
+        self.segments.iter_mut().rev().skip(kept).for_each(|segment| segment.file = None);
     }
 
-    /// Whether a file is held open.
-    pub(super) fn is_open(&self) -> bool {
-        self.active.is_some()
+    /// How many files are held open.
+    pub(super) fn open_files(&self) -> usize {
+        self.segments.iter().filter(|segment| segment.file.is_some()).count()
     }
 
-    /// One write, and one sync where an emitter waits for it. After a failure nothing more may be written through
-    /// this journal: [`Broken::repair`] and open it anew.
-    pub(super) fn flush(&mut self) -> Result<(), StoreError> {
-        let (Some(file), Some(last)) = (&mut self.active, self.segments.back_mut()) else { return Ok(()) };
-        if self.batch.is_empty() {
-            return Ok(());
-        }
+    /// Whether something waits to be written.
+    pub(super) fn has_batch(&self) -> bool {
+        !self.batch.is_empty()
+    }
+
+    /// Writes the batch, synced where an emitter waits for it; it counts once it is [`confirm`](Self::confirm)ed. After a
+    /// failure nothing more may be written through this journal: [`Broken::repair`] it.
+    pub(super) fn write(&mut self) -> Result<(), StoreError> {
+        let Some(last) = self.segments.back_mut().filter(|_| !self.batch.is_empty()) else { return Ok(()) };
         let is_full = last.length + self.batch.len() as u64 >= FILE_BYTES;
-        let written = files::append(file, &self.batch).and_then(|()| match self.must_sync || is_full {
-            true => files::sync(file),
-            false => Ok(()),
+        let path = segment_path(&self.dir, last.number);
+        let file = last.file.as_mut().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound));
+        let written = file.and_then(|file| {
+            files::append(file, &self.batch)?;
+            if self.must_sync || is_full { files::sync(file) } else { Ok(()) }
         });
-        written.map_err(StoreError::on("write", &segment_path(&self.dir, last.number)))?;
+        written.map_err(StoreError::on("write", &path))
+    }
+
+    /// Counts what was [`write`](Self::write)ten as part of the journal.
+    pub(super) fn confirm(&mut self) {
+        let Some(last) = self.segments.back_mut() else { return };
         last.length += self.batch.len() as u64;
+        if last.length >= FILE_BYTES && !self.batch.is_empty() {
+            self.appendable = false;
+        }
         self.batch.clear();
         self.must_sync = false;
-        if is_full {
-            self.seal();
-        }
+    }
+
+    fn flush(&mut self) -> Result<(), StoreError> {
+        self.write()?;
+        self.confirm();
         Ok(())
     }
 
     /// Syncs what was written without a sync.
     pub(super) fn sync(&self) -> Result<(), StoreError> {
-        self.active.as_ref().map_or(Ok(()), files::sync).map_err(StoreError::on("sync", &self.dir))
+        let file = self.segments.back().and_then(|last| last.file.as_ref());
+        file.map_or(Ok(()), files::sync).map_err(StoreError::on("sync", &self.dir))
     }
 
-    /// How to make this journal's files whole again after a failed flush.
-    pub(super) fn into_broken(self) -> Broken {
-        let last = self.segments.back().map(|last| (segment_path(&self.dir, last.number), last.length));
-        Broken { dir: self.dir, spec: self.spec, last }
+    /// Whether the last file, batch included, is still what lies at its path, and nobody else has written to it.
+    ///
+    /// # Errors
+    /// Nobody can say: the path cannot be looked at.
+    pub(super) fn is_last_in_place(&self) -> Result<bool, StoreError> {
+        let Some(last) = self.segments.back() else { return Ok(true) };
+        let path = segment_path(&self.dir, last.number);
+        let is_there = last.id.is_at(&path).map_err(StoreError::on("look at", &path))?;
+        let length = last.file.as_ref().map_or(Ok(None), |file| file.metadata().map(|found| Some(found.len())));
+        let length = length.map_err(StoreError::on("look at", &path))?;
+        let written = last.length + self.batch.len() as u64;
+        Ok(is_there && length.is_none_or(|length| length == written || length == last.length))
+    }
+
+    /// Whether every file is still what lies at its path, and nobody else has written to the last one.
+    ///
+    /// # Errors
+    /// As [`is_last_in_place`](Self::is_last_in_place).
+    pub(super) fn is_in_place(&self) -> Result<bool, StoreError> {
+        Ok(self.has_its_names()? && self.is_last_in_place()?)
+    }
+
+    fn has_its_names(&self) -> Result<bool, StoreError> {
+        for segment in &self.segments {
+            let path = segment_path(&self.dir, segment.number);
+            if !segment.id.is_at(&path).map_err(StoreError::on("look at", &path))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// How to make this journal's files whole again after a failed write: what was not confirmed is none of it.
+    pub(super) fn into_broken(mut self) -> Broken {
+        self.batch.clear();
+        Broken(self)
     }
 
     fn read(&self, place: Place) -> io::Result<Record> {
-        let in_batch =
-            self.segments.back().filter(|last| last.number == place.file() && place.offset() >= last.length);
-        let Some(last) = in_batch else { return read_record(&self.dir, place) };
-        let start = usize::try_from(place.offset() - last.length).map_err(io::Error::other)?;
+        let segment = self.segments.binary_search_by_key(&place.file(), |segment| segment.number);
+        let segment = segment.map_err(|_| io::Error::from(io::ErrorKind::NotFound))?;
+        let segment = &self.segments[segment];
         let length = usize::try_from(place.length).map_err(io::Error::other)?;
+        if place.offset() < segment.length {
+            return decode_whole(&segment.read_at(&self.dir, place.offset(), length)?);
+        }
+        // Only the last file has a batch that is not counted yet.
+        let start = usize::try_from(place.offset() - segment.length).map_err(io::Error::other)?;
         decode_whole(self.batch.get(start..start + length).ok_or(io::ErrorKind::UnexpectedEof)?)
+    }
+
+    /// All of a file, with the batch where that belongs to it.
+    fn content(&self, segment: &Segment) -> io::Result<Vec<u8>> {
+        let length = usize::try_from(segment.length).map_err(io::Error::other)?;
+        let mut content = segment.read_at(&self.dir, 0, length)?;
+        if self.segments.back().is_some_and(|last| last.number == segment.number) {
+            content.extend_from_slice(&self.batch);
+        }
+        Ok(content)
     }
 
     fn read_accepted(&self, id: DeliveryId) -> io::Result<Accepted> {
@@ -560,35 +689,18 @@ impl Journal {
     }
 
     /// Moves what is still wanted of the oldest file to the newest and removes it; one bounded step. Events accepted
-    /// before `known_since` are forgotten. After a failure as after one of [`flush`](Self::flush).
+    /// before `known_since` are forgotten. After a failure as after one of [`write`](Self::write).
     pub(super) fn compact_oldest(&mut self, known_since: Timestamp) -> Result<(), StoreError> {
         self.flush()?;
         if self.segments.len() == 1 {
             self.seal();
         }
-        let Some(number) = self.segments.front().map(|oldest| oldest.number) else { return Ok(()) };
-        let path = segment_path(&self.dir, number);
+        let Some(oldest) = self.segments.front() else { return Ok(()) };
+        let path = segment_path(&self.dir, oldest.number);
         let failed = |doing| StoreError::on(doing, &path);
-        let content = fs::read(&path).map_err(failed("read"))?;
-        let mut has_steps = false;
-        for (range, record) in record::scan::<IgnoredAny>(&content).records {
-            match record {
-                Record::Accepted(accepted) => {
-                    has_steps |= accepted.run.is_some();
-                    let place = Place::new(number, &range);
-                    match accepted.deliveries.iter().any(|delivery| self.is_live(delivery.id, place)) {
-                        true => self.move_event(&content[range], place)?,
-                        false => self.keep_known(accepted.idempotency_key, accepted.at, known_since)?,
-                    }
-                }
-                Record::Run(_) => has_steps = true,
-                Record::Known { idempotency_key, at } => self.keep_known(idempotency_key, at, known_since)?,
-                Record::Spool { .. } | Record::Attempted { .. } | Record::Finished { .. } => {}
-            }
-        }
-        if has_steps {
-            self.append(&Record::Run(self.run.clone()))?;
-        }
+        let content = self.content(oldest).map_err(failed("read"))?;
+        let wanted = self.wanted(oldest.number, &content)?;
+        self.take_over(wanted, known_since)?;
         self.must_sync = true;
         self.flush()?;
         files::remove(&path).map_err(failed("remove"))?;
@@ -597,51 +709,149 @@ impl Journal {
         Ok(())
     }
 
+    /// What is still wanted of a file's content, as records of its own.
+    fn wanted(&self, number: u64, content: &[u8]) -> Result<Vec<Record>, StoreError> {
+        let mut wanted = Vec::new();
+        let mut has_steps = false;
+        for (range, record) in record::scan::<IgnoredAny>(content).records {
+            match record {
+                Record::Accepted(accepted) => {
+                    has_steps |= accepted.run.is_some();
+                    let place = Place::new(number, &range);
+                    match accepted.deliveries.iter().any(|delivery| self.is_live(delivery.id, place)) {
+                        true => wanted.extend(self.live_event(&content[range], place)?),
+                        false => wanted.push(Record::Known {
+                            idempotency_key: accepted.idempotency_key,
+                            at: accepted.at,
+                        }),
+                    }
+                }
+                Record::Run(_) => has_steps = true,
+                Record::Known { idempotency_key, at } => wanted.push(Record::Known { idempotency_key, at }),
+                Record::Spool { .. } | Record::Attempted { .. } | Record::Finished { .. } => {}
+            }
+        }
+        if has_steps {
+            wanted.push(Record::Run(self.run.clone()));
+        }
+        Ok(wanted)
+    }
+
+    /// Adds what is wanted of another file, or of another journal.
+    fn take_over(&mut self, wanted: Vec<Record>, known_since: Timestamp) -> Result<(), StoreError> {
+        for record in wanted {
+            let is_too_much = match &record {
+                Record::Known { at, .. } => *at < known_since || self.known_bytes() > MAX_KNOWN_BYTES,
+                _ => false,
+            };
+            if !is_too_much {
+                self.append(&record)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what is wanted of a journal whose files were taken away into new ones at its path, beside whatever lies
+    /// there now. Returns the new journal, and the deliveries that could not be read any more.
+    pub(super) fn rescue(
+        &self,
+        known_since: Timestamp,
+        keep_open: usize,
+    ) -> Result<(Self, Vec<DeliveryId>), StoreError> {
+        let (mut fresh, _) = Self::open(&self.dir, &self.spec, keep_open)?;
+        fresh.seal();
+        let mut unread: HashSet<DeliveryId> = self.deliveries.keys().copied().collect();
+        for segment in &self.segments {
+            let content = match self.content(segment) {
+                Ok(content) => content,
+                Err(error) => {
+                    let path = segment_path(&self.dir, segment.number);
+                    log::error!("{} is gone, and cannot be read any more: {error}", path.display());
+                    continue;
+                }
+            };
+            let wanted = self.wanted(segment.number, &content)?;
+            for record in &wanted {
+                if let Record::Accepted(accepted) = record {
+                    for delivery in &accepted.deliveries {
+                        unread.remove(&delivery.id);
+                    }
+                }
+            }
+            fresh.take_over(wanted, known_since)?;
+            fresh.flush()?;
+        }
+        if !self.run.is_empty() {
+            fresh.append(&Record::Run(self.run.clone()))?;
+        }
+        fresh.must_sync = true;
+        fresh.flush()?;
+        Ok((fresh, unread.into_iter().collect()))
+    }
+
+    /// The payload of each event of which something is unfinished and can be read.
+    pub(super) fn unfinished_bodies(&self) -> Vec<Bytes> {
+        let events: BTreeMap<u64, DeliveryId> =
+            self.deliveries.iter().map(|(id, live)| (live.event.order(), *id)).collect();
+        let body = |id: DeliveryId| self.read_accepted(id).ok().map(Accepted::into_payload);
+        events.into_values().filter_map(body).collect()
+    }
+
     /// Whether this delivery is unfinished, and stands there.
     fn is_live(&self, id: DeliveryId, event: Place) -> bool {
         self.deliveries.get(&id).is_some_and(|live| live.event == event)
     }
 
-    fn move_event(&mut self, line: &[u8], place: Place) -> Result<(), StoreError> {
+    /// The event's record with what is unfinished of it, and the attempts that were made since.
+    fn live_event(&self, line: &[u8], place: Place) -> Result<Option<Record>, StoreError> {
         let failed = |error| StoreError::on("read", &self.dir)(error);
-        let Record::Accepted(mut accepted) = decode_whole(line).map_err(failed)? else { return Ok(()) };
+        let Record::Accepted(mut accepted) = decode_whole(line).map_err(failed)? else { return Ok(None) };
         accepted.run = None;
         let mut moved = Vec::new();
         for delivery in accepted.deliveries.iter().filter(|delivery| self.is_live(delivery.id, place)) {
-            let read = self.attempts_and_due(delivery.id, &accepted);
-            let (attempts, next_attempt_at) = read.map_err(failed)?;
+            let (attempts, next_attempt_at) = match self.attempts_and_due(delivery.id, &accepted) {
+                Ok(read) => read,
+                Err(error) if is_gone(&error) => {
+                    log::warn!("the attempts of {} cannot be read any more: {error}", delivery.id);
+                    (delivery.attempts.clone(), delivery.next_attempt_at)
+                }
+                Err(error) => return Err(failed(error)),
+            };
             moved.push(AcceptedDelivery { attempts, next_attempt_at, ..delivery.clone() });
         }
         accepted.deliveries = moved;
-        self.append(&Record::Accepted(accepted))
-    }
-
-    fn keep_known(&mut self, key: IdempotencyKey, at: Timestamp, since: Timestamp) -> Result<(), StoreError> {
-        if at < since || self.known_bytes() > MAX_KNOWN_BYTES {
-            return Ok(());
-        }
-        self.append(&Record::Known { idempotency_key: key, at })
+        Ok(Some(Record::Accepted(accepted)))
     }
 }
 
-/// A journal whose last write or sync failed.
+/// A journal whose last write or sync failed. Its files stay open: should somebody remove them, they can be read all the
+/// same.
 #[derive(Debug)]
-pub(super) struct Broken {
-    dir: PathBuf,
-    spec: SpecId,
-    /// The file that failed, and up to where it is good.
-    last: Option<(PathBuf, u64)>,
-}
+pub(super) struct Broken(Journal);
 
 impl Broken {
     /// Cuts what nobody was told is on disk, reads the journal anew, and appends to another file from now on.
-    pub(super) fn repair(&self) -> Result<Journal, StoreError> {
-        if let Some((path, length)) = &self.last {
-            let file = fs::OpenOptions::new().write(true).open(path);
-            file.and_then(|file| files::cut(&file, *length)).map_err(StoreError::on("repair", path))?;
+    pub(super) fn repair(
+        &self,
+        known_since: Timestamp,
+        keep_open: usize,
+    ) -> Result<(Journal, Vec<DeliveryId>), StoreError> {
+        let Self(journal) = self;
+        if !journal.has_its_names()? {
+            return journal.reread()?.rescue(known_since, keep_open);
         }
-        let (mut journal, _) = Journal::open(&self.dir, &self.spec)?;
-        journal.seal();
-        Ok(journal)
+        if let Some(last) = journal.segments.back() {
+            let path = segment_path(&journal.dir, last.number);
+            let file = fs::OpenOptions::new().write(true).open(&path);
+            file.and_then(|file| files::cut(&file, last.length)).map_err(StoreError::on("repair", &path))?;
+        }
+        let (mut fresh, _) = Journal::open(&journal.dir, &journal.spec, keep_open)?;
+        fresh.seal();
+        Ok((fresh, Vec::new()))
+    }
+
+    /// How many files are held open.
+    pub(super) fn open_files(&self) -> usize {
+        self.0.open_files()
     }
 }

@@ -230,7 +230,7 @@ impl Page {
         }
         for spec in self.specs(&options.spool_dir)? {
             let dir = options.spool_dir.join(spec.as_str());
-            if !journal::is_in(&dir) {
+            if !journal::exists_in(&dir).is_ok_and(|exists| exists) {
                 continue;
             }
             let found = journal::peek(&dir, &spec).map_err(io::Error::other)?;
@@ -356,7 +356,7 @@ pub fn unfinished(spool_dir: &Path) -> io::Result<Vec<(SubscriptionId, Timestamp
     let mut found = Vec::new();
     for spec in absent_is_empty(spec_dirs(spool_dir))? {
         let dir = spool_dir.join(spec.as_str());
-        if journal::is_in(&dir) {
+        if journal::exists_in(&dir).is_ok_and(|exists| exists) {
             let peeked = journal::peek(&dir, &spec).map_err(io::Error::other)?;
             let deliveries = peeked.into_iter().map(|peeked| peeked.unfinished.delivery);
             found.extend(deliveries.map(|delivery| (delivery.subscription.clone(), delivery.accepted_at)));
@@ -580,7 +580,7 @@ mod tests {
         let next_attempt_at = at(900);
         let attempted = Record::Attempted { id: pending.id, attempt: summary.clone(), next_attempt_at };
         store.append(&pending.spec, &attempted).unwrap();
-        assert!(store.flush().is_empty());
+        assert!(store.commit().is_empty());
         let dead = delivery("SPEC-1", "dead", at(190));
         let reason = Reason::Exhausted { attempts: 1 };
         let letter = DeadLetter::new(&dead, &"{}".into(), reason, vec![summary], at(195)).unwrap();

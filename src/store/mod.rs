@@ -10,12 +10,16 @@ mod health;
 mod inbox;
 mod journal;
 mod listing;
+mod lock;
+mod presence;
 mod record;
 mod recovery;
+mod reserve;
+mod settle;
 mod survey;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,6 +32,8 @@ pub use evidence::{
     AttemptLine, AttemptSummary, ErrorLine, FinalLine, RequestLine, ResponseLine,
     add_line as add_evidence_line,
 };
+#[cfg(feature = "cli")]
+pub(crate) use files::raise_max_open;
 pub use files::{check_owner, write_atomic};
 pub use health::{AtRest, Healths, left_at_rest, read_healths};
 pub use inbox::{InboxName, Taken, put as put_in_inbox};
@@ -37,6 +43,7 @@ pub use listing::{
     unfinished,
 };
 pub use record::{Accepted, AcceptedDelivery, FinalState, Record};
+pub(crate) use settle::{Attempt, Effect, Finished};
 pub use survey::{DeadLetterCount, Survey, Surveyor};
 
 use crate::clock;
@@ -47,9 +54,15 @@ use dead_letter::DeadLetters;
 use evidence::EvidenceFile;
 use inbox::Inbox;
 use journal::{Broken, Compact, Journal};
+use lock::Lock;
+use reserve::Reserve;
 
-/// Open spool and evidence files kept at a time, each; beyond it all are closed and reopened as needed.
-const MAX_OPEN_FILES: usize = 64;
+/// Evidence files kept open at a time, where the limit of open files allows; beyond it all are closed and reopened as
+/// needed.
+const MAX_OPEN_EVIDENCE: usize = 64;
+
+/// Spool files kept open at a time, where the limit of open files allows.
+const MAX_OPEN_SPOOL: usize = 4096;
 
 /// A file operation that failed, and on which path.
 #[derive(Debug, thiserror::Error)]
@@ -65,10 +78,38 @@ impl StoreError {
         move |source| Self { doing, path: path.to_owned(), source }
     }
 
+    /// The same error for somebody else.
+    fn again(&self) -> Self {
+        let source = io::Error::new(self.source.kind(), self.source.to_string());
+        Self { doing: self.doing, path: self.path.clone(), source }
+    }
+
+    /// Whether what was wanted is gone or damaged: it will not be there later.
+    pub(crate) fn is_gone(&self) -> bool {
+        is_gone(&self.source)
+    }
+
     /// Whether it is simply not there.
     pub fn is_not_found(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound
     }
+}
+
+/// Why something of the spool was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// It is gone or damaged: no other attempt mends that.
+    #[error("{0}")]
+    Gone(StoreError),
+    /// The disk said no: it may say yes later.
+    #[error("{0}")]
+    NotNow(StoreError),
+}
+
+/// Whether an error says that what was to be read is gone or damaged, which no other attempt mends.
+fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, NotADirectory, NotFound, UnexpectedEof};
+    matches!(error.kind(), NotFound | NotADirectory | InvalidData | UnexpectedEof)
 }
 
 /// Why the spool could not be opened.
@@ -93,6 +134,8 @@ pub enum OpenError {
 /// Where everything is, and how much of it there may be.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
+    /// Absolute path of the repo; without it nothing is made anew.
+    pub repo: PathBuf,
     /// Absolute path of the spool.
     pub spool_dir: PathBuf,
     /// Absolute path of the evidence tree's root.
@@ -110,6 +153,7 @@ impl StoreOptions {
     /// Everything in one directory, with the default bounds.
     pub(crate) fn in_dir(dir: &Path) -> Self {
         Self {
+            repo: dir.to_owned(),
             spool_dir: dir.join("spool"),
             evidence_dir: dir.join("evidence"),
             max_evidence_bytes: 5 << 20,
@@ -150,12 +194,31 @@ pub struct Store {
     journals: HashMap<SpecId, Journal>,
     /// Journals whose last write failed, until they could be read anew.
     broken: HashMap<SpecId, Broken>,
+    /// SPECs whose spool could not be read at the start, and why: their trouble is theirs alone.
+    aside: BTreeMap<SpecId, StoreError>,
     evidence: HashMap<SpecId, EvidenceFile>,
     dead_letters: HashMap<SpecId, DeadLetters>,
     inbox: Inbox,
     /// Inbox files whose events are in the batch.
     taken: Vec<(SpecId, InboxName)>,
-    _lock: File,
+    reserve: Reserve,
+    /// Deliveries that were taken away with their files, until somebody gives them up.
+    lost: Vec<DeliveryId>,
+    /// The content of `runtime.json`, while there is to be one.
+    announced: Option<Vec<u8>>,
+    standing: Standing,
+    lock: Lock,
+}
+
+/// Whether we are the owner still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The spool is ours.
+    Owner,
+    /// Another process took a spool that was removed under us.
+    Deposed,
+    /// The spool of a SPEC that was set aside can be read by now: a start would take it in.
+    Outdated,
 }
 
 impl Store {
@@ -167,22 +230,31 @@ impl Store {
         let dir = &options.spool_dir;
         files::ensure_dir(dir)?;
         check_owner(dir).map_err(StoreError::on("use the spool", dir))?;
-        let lock = lock(dir)?;
-        let specs = specs(dir)?;
-        for spec in &specs {
-            journal::check_version(&dir.join(spec.as_str()))?;
+        let lock = Lock::take(dir)?;
+        let (mut specs, mut aside) = specs(dir)?;
+        for spec in std::mem::take(&mut specs) {
+            match journal::check_version(&dir.join(spec.as_str())) {
+                Ok(()) => specs.push(spec),
+                Err(OpenError::Io(error)) => drop(aside.insert(spec, error)),
+                Err(error) => return Err(error),
+            }
         }
         let mut store = Self {
             inbox: Inbox::new(dir),
+            reserve: Reserve::open(dir),
             options,
             journals: HashMap::new(),
             broken: HashMap::new(),
+            aside,
             evidence: HashMap::new(),
             dead_letters: HashMap::new(),
             taken: Vec::new(),
-            _lock: lock,
+            lost: Vec::new(),
+            announced: None,
+            standing: Standing::Owner,
+            lock,
         };
-        let recovered = store.recover(specs)?;
+        let recovered = store.recover(specs);
         if left_at_rest(&store.options.spool_dir).is_some() {
             store.keep_healths(&recovered.healths, false);
         }
@@ -191,17 +263,19 @@ impl Store {
 
     /// The bounds and the window from now on. The directories stay what they are.
     pub fn configure(&mut self, options: &StoreOptions) {
-        let StoreOptions { spool_dir, evidence_dir, .. } = self.options.clone();
-        self.options = StoreOptions { spool_dir, evidence_dir, ..options.clone() };
-        self.flush_evidence();
-        self.evidence.clear();
+        let StoreOptions { repo, spool_dir, evidence_dir, .. } = self.options.clone();
+        self.options = StoreOptions { repo, spool_dir, evidence_dir, ..options.clone() };
+        self.close_evidence();
         self.dead_letters.clear();
     }
 
     /// Keeps how the subscriptions fare for the next start; at the end of a run, also how much is left. A failure is
     /// logged and matters to nobody else.
     pub fn keep_healths(&self, healths: &Healths, at_end: bool) {
-        let is_whole = at_end && self.broken.is_empty();
+        if self.standing == Standing::Deposed {
+            return;
+        }
+        let is_whole = at_end && self.broken.is_empty() && self.aside.is_empty();
         let rest = is_whole.then(|| AtRest {
             pending: self.journals.values().map(Journal::pending).sum(),
             dead_letters: Survey::of(&self.options.spool_dir).dead_letters,
@@ -213,14 +287,20 @@ impl Store {
 
     /// Whether nobody owns the spool; asks by taking its lock for a moment.
     pub fn is_free(spool_dir: &Path) -> bool {
-        !matches!(lock(spool_dir), Err(OpenError::Locked(_)))
+        !matches!(Lock::take(spool_dir), Err(OpenError::Locked(_)))
     }
 
-    fn recover(&mut self, specs: Vec<SpecId>) -> Result<Recovered, StoreError> {
+    fn recover(&mut self, specs: Vec<SpecId>) -> Recovered {
         let mut recovered =
             Recovered { healths: read_healths(&self.options.spool_dir), ..Recovered::default() };
         for spec in specs {
-            let (mut journal, mut found) = Journal::open(&self.spec_dir(&spec), &spec)?;
+            let (journal, mut found) = match Journal::open(&self.spec_dir(&spec), &spec, self.max_open()) {
+                Ok(opened) => opened,
+                Err(error) => {
+                    self.aside.insert(spec, error);
+                    continue;
+                }
+            };
             for name in found.inbox.iter().filter_map(|name| name.parse().ok()) {
                 self.inbox.remove(&name);
             }
@@ -243,25 +323,24 @@ impl Store {
                     }
                 }
             }
-            for letter in &buried {
-                journal.append(&Record::Finished {
-                    id: letter.id,
-                    state: (&letter.reason).into(),
-                    at: clock::now(),
-                })?;
-                let mut line = Vec::new();
-                add_evidence_line(&FinalLine::of_dead_letter(letter), &mut line);
-                self.add_evidence(&spec, &line);
-            }
             if !journal.run().is_empty() {
                 recovered.runs.insert(spec.clone(), journal.run().clone());
             }
-            self.keep_journal(spec, journal);
+            self.keep_journal(spec.clone(), journal);
+            for DeadLetter { id, reason, .. } in buried {
+                // Its evidence was written before it.
+                let finished = Record::Finished { id, state: (&reason).into(), at: clock::now() };
+                if let Err(error) = self.append(&spec, &finished) {
+                    log::error!("{id} has a dead letter and is still in the spool: {error}");
+                }
+            }
         }
-        for error in self.flush().into_values() {
+        for (spec, error) in &self.aside {
+            log::error!("the spool of {spec} is set aside: {error}; all other SPECs go on");
+        }
+        for error in self.commit().into_values() {
             log::error!("{error}");
         }
-        self.flush_evidence();
         self.compact_all();
         let since = self.known_since();
         recovered.known.retain(|(_, at)| *at >= since);
@@ -270,7 +349,7 @@ impl Store {
             // Stable: what one SPEC accepted within a millisecond keeps its order.
             unfinished.sort_by_key(|unfinished| unfinished.delivery.accepted_at);
         }
-        Ok(recovered)
+        recovered
     }
 
     fn compact_all(&mut self) {
@@ -296,21 +375,48 @@ impl Store {
 
     fn keep_journal(&mut self, spec: SpecId, journal: Journal) {
         self.journals.insert(spec, journal);
-        if self.journals.values().filter(|journal| journal.is_open()).count() > MAX_OPEN_FILES {
-            self.journals.values_mut().for_each(Journal::close_file);
+        self.bound_open_files();
+    }
+
+    /// Spool files that may be open: at most a quarter of what the process may have.
+    fn max_open(&self) -> usize {
+        share_of_open_files(4).min(MAX_OPEN_SPOOL)
+    }
+
+    /// Closes files beyond the bound, those first of which nothing is unfinished: what is open can be read even when
+    /// somebody removes it.
+    fn bound_open_files(&mut self) {
+        let most = self.max_open();
+        let broken: usize = self.broken.values().map(Broken::open_files).sum();
+        let mut open = broken + self.journals.values().map(Journal::open_files).sum::<usize>();
+        for (is_idle, newest) in [(true, 0), (false, 1), (false, 0)] {
+            for journal in self.journals.values_mut() {
+                if open <= most {
+                    return;
+                }
+                if !is_idle || journal.pending() == 0 {
+                    let before = journal.open_files();
+                    journal.close_files(newest);
+                    open -= before - journal.open_files();
+                }
+            }
         }
     }
 
     /// The SPEC's journal; one whose last write failed is read anew first.
     fn journal(&mut self, spec: &SpecId) -> Result<&mut Journal, StoreError> {
+        if let Some(why) = self.aside.get(spec) {
+            return Err(why.again());
+        }
         if let Some(broken) = self.broken.get(spec) {
-            let journal = broken.repair()?;
+            let (journal, lost) = broken.repair(self.known_since(), self.max_open())?;
             self.broken.remove(spec);
+            self.lost.extend(lost);
             log::info!("the spool of {spec} could be read anew and takes events again");
             self.keep_journal(spec.clone(), journal);
         }
         if !self.journals.contains_key(spec) {
-            let (journal, _) = Journal::open(&self.spec_dir(spec), spec)?;
+            let (journal, _) = Journal::open(&self.spec_dir(spec), spec, self.max_open())?;
             self.keep_journal(spec.clone(), journal);
         }
         self.journals.get_mut(spec).ok_or_else(|| {
@@ -324,13 +430,37 @@ impl Store {
         }
     }
 
-    /// Adds a record to its SPEC's batch; on disk after [`flush`](Self::flush). An inbox file it came from is removed
+    /// Adds a record to its SPEC's batch; on disk after [`commit`](Self::commit). An inbox file it came from is removed
     /// then.
     ///
     /// # Errors
-    /// The SPEC's spool cannot be opened.
+    /// The SPEC's spool cannot be opened, the disk is full, or the spool is not ours any more.
     pub fn append(&mut self, spec: &SpecId, record: &Record) -> Result<(), StoreError> {
-        self.journal(spec)?.append(record)?;
+        self.check_standing()?;
+        if self.reserve.is_full() {
+            match record {
+                Record::Accepted(_) => {
+                    let full = io::Error::new(io::ErrorKind::StorageFull, "the disk is full: make room on it");
+                    return Err(StoreError::on("accept an event in", &self.options.spool_dir)(full));
+                }
+                // What room is left is for deliveries that end; after a kill these attempts are not counted.
+                Record::Attempted { .. } => return Ok(()),
+                _ => {}
+            }
+        }
+        let appended = match self.journal(spec).and_then(|journal| journal.append(record)) {
+            // Its file was removed while it was closed.
+            Err(error) if error.is_gone() => {
+                self.look();
+                self.check_standing()?;
+                self.journal(spec).and_then(|journal| journal.append(record))
+            }
+            appended => appended,
+        };
+        if let Err(error) = appended {
+            self.reserve.give_up_for(&error.source);
+            return Err(error);
+        }
         if let Record::Accepted(Accepted { inbox: Some(name), .. }) = record
             && let Ok(name) = name.parse()
         {
@@ -339,16 +469,26 @@ impl Store {
         Ok(())
     }
 
-    /// Writes every batch of records, and syncs those to which an accepted event was added. Returns what failed: of those
-    /// SPECs nothing of the batch is accepted.
-    pub fn flush(&mut self) -> HashMap<SpecId, StoreError> {
+    /// Writes the evidence and then every batch of records, synced where an accepted event is among them, and makes sure
+    /// that what was written has its names still. Returns what failed: of those SPECs nothing of the batch is accepted.
+    pub fn commit(&mut self) -> HashMap<SpecId, StoreError> {
+        self.flush_evidence();
         let mut failed = HashMap::new();
-        for (spec, journal) in &mut self.journals {
-            if let Err(error) = journal.flush() {
-                failed.insert(spec.clone(), error);
+        let mut written = Vec::new();
+        for (spec, journal) in self.journals.iter_mut().filter(|(_, journal)| journal.has_batch()) {
+            match journal.write() {
+                Ok(()) => written.push(spec.clone()),
+                Err(error) => drop(failed.insert(spec.clone(), error)),
             }
         }
-        for spec in failed.keys() {
+        if !written.is_empty() {
+            self.verify(&written, &mut failed);
+        }
+        for journal in written.iter().filter(|spec| !failed.contains_key(*spec)) {
+            self.journals.get_mut(journal).into_iter().for_each(Journal::confirm);
+        }
+        for (spec, error) in &failed {
+            self.reserve.give_up_for(&error.source);
             self.break_journal(spec);
         }
         for (spec, name) in std::mem::take(&mut self.taken) {
@@ -361,13 +501,32 @@ impl Store {
 
     /// Writes what was added to the evidence. A failure is logged and changes no delivery's fate.
     pub fn flush_evidence(&mut self) {
+        let reserve = &mut self.reserve;
         self.evidence.retain(|_, file| {
             let written = file.flush();
             if let Err(error) = &written {
+                reserve.give_up_for(&error.source);
                 log::error!("evidence not written: {error}; deliveries go on");
             }
             written.is_ok()
         });
+    }
+
+    /// As [`flush_evidence`](Self::flush_evidence), and syncs one SPEC's: what it tells of is about to happen.
+    fn sync_evidence(&mut self, spec: &SpecId) {
+        self.flush_evidence();
+        if let Some(Err(error)) = self.evidence.get_mut(spec).map(EvidenceFile::sync) {
+            log::error!("{error}");
+        }
+    }
+
+    /// Writes, syncs and closes all evidence.
+    fn close_evidence(&mut self) {
+        self.flush_evidence();
+        for error in self.evidence.values_mut().filter_map(|file| file.sync().err()) {
+            log::error!("{error}");
+        }
+        self.evidence.clear();
     }
 
     /// Whether a step of compaction cannot wait any longer.
@@ -392,6 +551,10 @@ impl Store {
     }
 
     fn compact(&mut self, spec: &SpecId) {
+        // The file that goes must be ours, and those that stay must have their names.
+        if !self.lock.is_in_place().is_ok_and(|is_ours| is_ours) {
+            return;
+        }
         let since = self.known_since();
         let Some(journal) = self.journals.get_mut(spec) else { return };
         if let Err(error) = journal.compact_oldest(since) {
@@ -400,17 +563,24 @@ impl Store {
         }
     }
 
-    /// Syncs everything written so far; for the end of a run.
-    pub fn sync(&mut self) {
-        for error in self.flush().into_values() {
-            log::error!("{error}");
+    /// Writes and syncs everything; for the end of a run.
+    ///
+    /// # Errors
+    /// What is not on disk: it is lost when this process ends.
+    pub fn close(&mut self) -> Result<(), String> {
+        self.look();
+        let mut failed: Vec<String> = self.commit().values().map(StoreError::to_string).collect();
+        self.close_evidence();
+        failed.extend(self.journals.values().filter_map(|journal| journal.sync().err()).map(|e| e.to_string()));
+        let broken: Vec<SpecId> = self.broken.keys().cloned().collect();
+        for spec in broken {
+            failed.extend(self.journal(&spec).err().map(|error| error.to_string()));
         }
-        self.flush_evidence();
-        let spools = self.journals.values_mut().filter_map(|journal| journal.sync().err());
-        let evidence = self.evidence.values_mut().filter_map(|file| file.sync().err());
-        for error in spools.chain(evidence) {
-            log::error!("{error}");
+        if let Err(error) = self.check_standing() {
+            failed.push(error.to_string());
         }
+        self.announce(None);
+        if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
     }
 
     /// What a SPEC's events add up to, on disk.
@@ -425,8 +595,8 @@ impl Store {
     ///
     /// # Errors
     /// It is not pending, or cannot be read.
-    pub fn body(&mut self, spec: &SpecId, id: DeliveryId) -> Result<Bytes, StoreError> {
-        self.journal(spec)?.body(id)
+    pub fn body(&mut self, spec: &SpecId, id: DeliveryId) -> Result<Bytes, Unreadable> {
+        self.read(spec, |journal| journal.body(id))
     }
 
     /// The recorded attempts of an unfinished delivery, oldest first, and its payload.
@@ -437,8 +607,27 @@ impl Store {
         &mut self,
         spec: &SpecId,
         id: DeliveryId,
-    ) -> Result<(Vec<AttemptSummary>, Bytes), StoreError> {
-        self.journal(spec)?.attempts_and_body(id)
+    ) -> Result<(Vec<AttemptSummary>, Bytes), Unreadable> {
+        self.read(spec, |journal| journal.attempts_and_body(id))
+    }
+
+    /// Reads from a SPEC's journal; what is gone is looked for once more after its files were looked after.
+    fn read<T>(
+        &mut self,
+        spec: &SpecId,
+        read: impl Fn(&Journal) -> Result<T, StoreError>,
+    ) -> Result<T, Unreadable> {
+        match read(self.journal(spec).map_err(Unreadable::NotNow)?) {
+            Err(error) if error.is_gone() => {
+                self.look();
+                let journal = self.journal(spec).map_err(Unreadable::NotNow)?;
+                read(journal).map_err(|error| match error.is_gone() {
+                    true => Unreadable::Gone(error),
+                    false => Unreadable::NotNow(error),
+                })
+            }
+            read => read.map_err(Unreadable::NotNow),
+        }
     }
 
     /// Where the last attempts of these unfinished deliveries stand.
@@ -448,8 +637,8 @@ impl Store {
 
     fn evidence_file(&mut self, spec: &SpecId) -> Result<&mut EvidenceFile, StoreError> {
         if !self.evidence.contains_key(spec) {
-            if self.evidence.len() >= MAX_OPEN_FILES {
-                self.evidence.retain(|_, file| file.flush().is_err());
+            if self.evidence.len() >= MAX_OPEN_EVIDENCE.min(share_of_open_files(8)) {
+                self.close_evidence();
             }
             let dir = self.options.evidence_dir.join("commands").join(spec.as_str()).join("webhooks");
             self.evidence.insert(spec.clone(), EvidenceFile::open(&dir, self.options.max_evidence_bytes)?);
@@ -481,11 +670,11 @@ impl Store {
     }
 
     /// Writes a dead letter, whole and synced, in place of an older one of the same delivery. The oldest ones of its
-    /// SPEC make room.
+    /// SPEC make room. The evidence of what it tells comes before it.
     ///
     /// # Errors
     /// It could not be written: the delivery must stay pending.
-    pub fn write_dead_letter(&mut self, letter: &DeadLetter) -> Result<(), StoreError> {
+    fn write_dead_letter(&mut self, letter: &DeadLetter) -> Result<(), StoreError> {
         self.dead_letters(&letter.spec)?.write(letter)
     }
 
@@ -507,7 +696,7 @@ impl Store {
     ///
     /// # Errors
     /// It could not be removed.
-    pub fn remove_dead_letter(&mut self, spec: &SpecId, id: DeliveryId) -> Result<(), StoreError> {
+    fn remove_dead_letter(&mut self, spec: &SpecId, id: DeliveryId) -> Result<(), StoreError> {
         self.dead_letters(spec)?.remove(id)
     }
 
@@ -527,23 +716,29 @@ impl Store {
     }
 }
 
-/// Takes the lock that makes this process the owner. The system gives it up when the process ends.
-fn lock(spool_dir: &Path) -> Result<File, OpenError> {
-    let path = spool_dir.join(".lock");
-    let lock = files::private_file(&path).map_err(StoreError::on("open", &path))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked(spool_dir.to_owned())),
-        Err(TryLockError::Error(source)) => Err(StoreError::on("lock", &path)(source).into()),
-    }
+/// A share of the files that this process may have open, at least 8.
+pub(crate) fn share_of_open_files(part: u64) -> usize {
+    let share = files::max_open().map_or(usize::MAX, |most| usize::try_from(most / part).unwrap_or(usize::MAX));
+    share.max(8)
 }
 
-/// The SPECs that have a journal, in order. Files of others are left alone.
-fn specs(spool_dir: &Path) -> Result<Vec<SpecId>, StoreError> {
-    let mut specs = spec_dirs(spool_dir).map_err(StoreError::on("list", spool_dir))?;
-    specs.retain(|spec| journal::is_in(&spool_dir.join(spec.as_str())));
-    specs.sort();
-    Ok(specs)
+/// The SPECs that have a journal, in order, and those whose folder cannot be used. Files of others are left alone.
+fn specs(spool_dir: &Path) -> Result<(Vec<SpecId>, BTreeMap<SpecId, StoreError>), StoreError> {
+    let mut all = spec_dirs(spool_dir).map_err(StoreError::on("list", spool_dir))?;
+    all.sort();
+    let (mut specs, mut aside) = (Vec::new(), BTreeMap::new());
+    for spec in all {
+        let dir = spool_dir.join(spec.as_str());
+        if fs::symlink_metadata(&dir).is_ok_and(|found| found.is_file()) {
+            continue;
+        }
+        match files::create_dir_durably(&dir).and_then(|()| journal::exists_in(&dir)) {
+            Ok(true) => specs.push(spec),
+            Ok(false) => {}
+            Err(error) => drop(aside.insert(spec, error)),
+        }
+    }
+    Ok((specs, aside))
 }
 
 /// The SPECs that have a folder in a spool; none where it cannot be listed.

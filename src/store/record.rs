@@ -50,7 +50,8 @@ impl From<&Reason> for FinalState {
             Reason::Exhausted { .. }
             | Reason::Refused { .. }
             | Reason::Redirected { .. }
-            | Reason::Rejected { .. } => Self::DeadLetter,
+            | Reason::Rejected { .. }
+            | Reason::SpoolRemoved => Self::DeadLetter,
         }
     }
 }
@@ -185,6 +186,11 @@ impl Accepted {
     pub fn add_body(&mut self, format: Format, body: &Bytes) -> io::Result<()> {
         self.bodies.insert(format, raw(body)?);
         Ok(())
+    }
+
+    /// The payload, whatever formats it became.
+    pub(super) fn into_payload(self) -> Bytes {
+        Bytes::from(Box::<str>::from(self.body).into_string())
     }
 
     /// What one of its deliveries sends.

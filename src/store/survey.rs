@@ -30,6 +30,8 @@ pub struct Survey {
     pub unreadable: Vec<String>,
     /// Side files with damaged records, relative to the spool.
     pub damaged: Vec<String>,
+    /// SPEC folders that cannot be used, and why.
+    pub unusable: Vec<String>,
     /// Events in the inbox.
     pub inbox: usize,
     /// Inbox files that hold no event.
@@ -50,7 +52,9 @@ impl Survey {
             survey.rejected += usize::from(name.ends_with(".rejected"));
         }
         for spec in spec_dirs(spool_dir).unwrap_or_default() {
-            let damaged = names(&spool_dir.join(spec.as_str()));
+            let dir = spool_dir.join(spec.as_str());
+            survey.unusable.extend(why_unusable(&dir).map(|why| format!("{}: {why}", dir.display())));
+            let damaged = names(&dir);
             let damaged = damaged.into_iter().filter(|name| name.starts_with("damaged-"));
             survey.damaged.extend(damaged.map(|name| format!("{spec}/{name}")));
         }
@@ -126,6 +130,15 @@ impl Letters {
             }
         }
         letters
+    }
+}
+
+/// Why a SPEC's folder cannot be used, where it cannot; a plain file is somebody else's.
+fn why_unusable(dir: &Path) -> Option<String> {
+    match fs::symlink_metadata(dir) {
+        Ok(found) if found.is_symlink() => Some("a symbolic link is in its place".to_owned()),
+        Ok(found) if found.is_dir() => fs::read_dir(dir).err().map(|error| error.to_string()),
+        _ => None,
     }
 }
 

@@ -1,0 +1,205 @@
+//! Files that no longer have a name: what `git clean`, a checkout or `rm -r` took away under a running runtime is noticed
+//! before anything more is acknowledged, and written anew from what is still open.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+
+use super::inbox;
+use super::journal;
+use super::lock::Lock;
+use super::{OpenError, Standing, Store, StoreError, files, write_atomic};
+use crate::delivery::DeliveryId;
+use crate::event::{Event, SpecId};
+
+impl Store {
+    /// Whether the spool is ours, and all of it was taken in.
+    pub fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// Refuses what only the owner may do.
+    pub(super) fn check_standing(&self) -> Result<(), StoreError> {
+        match self.standing {
+            Standing::Owner | Standing::Outdated => Ok(()),
+            Standing::Deposed => {
+                let taken = io::Error::other("it was removed, and another runtime owns the one in its place");
+                Err(StoreError::on("write to the spool", &self.options.spool_dir)(taken))
+            }
+        }
+    }
+
+    /// Makes sure of the names of all that is open; what was taken away is written anew. Cheap: to be called often.
+    pub fn look(&mut self) {
+        if self.standing == Standing::Deposed {
+            return;
+        }
+        if let Err(error) = self.verify_lock() {
+            log::error!("{error}; nothing is acknowledged until this is mended");
+            return;
+        }
+        let all: Vec<SpecId> = self.journals.keys().cloned().collect();
+        for spec in all {
+            let is_in_place = self.journals.get(&spec).map_or(Ok(true), journal::Journal::is_in_place);
+            let looked = match is_in_place {
+                Ok(true) => Ok(()),
+                Ok(false) => self.rescue(&spec),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = looked {
+                log::error!("the spool of {spec} is not whole: {error}; nothing of it is acknowledged");
+            }
+        }
+        self.reserve.look();
+        self.announce_again();
+        self.look_aside();
+    }
+
+    /// Deliveries whose payload was taken away, each told once.
+    pub fn take_lost(&mut self) -> Vec<DeliveryId> {
+        std::mem::take(&mut self.lost)
+    }
+
+    /// Makes sure that these SPECs' batches, which were just written, have their names; adds to what `failed`.
+    pub(super) fn verify(&mut self, written: &[SpecId], failed: &mut HashMap<SpecId, StoreError>) {
+        if let Err(error) = self.verify_lock() {
+            failed.extend(written.iter().map(|spec| (spec.clone(), error.again())));
+            return;
+        }
+        for spec in written {
+            let is_in_place = self.journals.get(spec).map_or(Ok(true), journal::Journal::is_last_in_place);
+            let verified = match is_in_place {
+                Ok(true) => Ok(()),
+                Ok(false) => self.rescue(spec),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = verified {
+                failed.insert(spec.clone(), error);
+            }
+        }
+    }
+
+    /// Takes the lock anew where its file was taken away; where another process was faster, the spool is its own.
+    fn verify_lock(&mut self) -> Result<(), StoreError> {
+        if self.lock.is_in_place()? {
+            return Ok(());
+        }
+        let dir = self.options.spool_dir.clone();
+        if !self.options.repo.is_dir() {
+            let gone = io::Error::new(io::ErrorKind::NotFound, "the whole repo is gone");
+            return Err(StoreError::on("make anew", &dir)(gone));
+        }
+        files::ensure_dir(&dir)?;
+        match Lock::take(&dir) {
+            Ok(lock) => {
+                self.lock = lock;
+                log::warn!(
+                    "{} or its lock was removed or moved away under this runtime: it is made anew, with all that is held",
+                    dir.display()
+                );
+                Ok(())
+            }
+            Err(OpenError::Io(error)) => Err(error),
+            Err(OpenError::Locked(_) | OpenError::Newer { .. }) => {
+                self.hand_over();
+                self.standing = Standing::Deposed;
+                self.check_standing()
+            }
+        }
+    }
+
+    /// Writes a SPEC's spool anew.
+    fn rescue(&mut self, spec: &SpecId) -> Result<(), StoreError> {
+        let Some(journal) = self.journals.get(spec) else { return Ok(()) };
+        if !self.options.repo.is_dir() {
+            let gone = io::Error::new(io::ErrorKind::NotFound, "the whole repo is gone");
+            return Err(StoreError::on("make anew", &self.options.spool_dir)(gone));
+        }
+        let (fresh, lost) = journal.rescue(self.known_since(), self.max_open())?;
+        log::warn!(
+            "files of {} were removed or moved away under this runtime: {} pending deliveries are written anew",
+            self.spec_dir(spec).display(),
+            fresh.pending()
+        );
+        if !lost.is_empty() {
+            log::error!("{} deliveries of {spec} can no longer be read: they become dead letters", lost.len());
+        }
+        self.lost.extend(lost);
+        self.dead_letters.remove(spec);
+        self.keep_journal(spec.clone(), fresh);
+        Ok(())
+    }
+
+    /// Gives what only we hold to the one who owns the spool now: their events are put into its inbox.
+    fn hand_over(&self) {
+        for (spec, journal) in &self.journals {
+            if journal.is_in_place().is_ok_and(|is_in_place| is_in_place) {
+                continue;
+            }
+            for body in journal.unfinished_bodies() {
+                let event = Event::from_json(&String::from_utf8_lossy(&body));
+                let put = event.map_err(|error| error.to_string()).and_then(|event| {
+                    inbox::put(&self.options.spool_dir, &event).map_err(|error| error.to_string())
+                });
+                match put {
+                    Ok(()) => log::warn!("an event of {spec} is handed over to the spool's new owner"),
+                    Err(error) => log::error!("an event of {spec} could not be handed over: {error}"),
+                }
+            }
+        }
+    }
+
+    /// A SPEC that was set aside and is mended: one that is gone begins anew, one that can be read is for a start to read.
+    fn look_aside(&mut self) {
+        let specs: Vec<SpecId> = self.aside.keys().cloned().collect();
+        for spec in specs {
+            let dir = self.spec_dir(&spec);
+            match fs::symlink_metadata(&dir) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.aside.remove(&spec);
+                }
+                Ok(found) if found.is_dir() && journal::probe(&dir).is_ok() => {
+                    self.standing = Standing::Outdated;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Says in `runtime.json` where the runtime is, from now on; with `None` not any more.
+    pub fn announce(&mut self, content: Option<Vec<u8>>) {
+        if content.is_none() {
+            self.withdraw();
+        }
+        self.announced = content;
+        self.announce_again();
+    }
+
+    fn announce_again(&self) {
+        let path = self.options.spool_dir.join("runtime.json");
+        if let Some(content) = &self.announced
+            && self.standing != Standing::Deposed
+            && (!path.exists() || fs::read(&path).is_ok_and(|found| found != *content))
+            && let Err(error) = write_atomic(&path, content)
+        {
+            log::error!("cannot write {}: {error}; events go to the inbox meanwhile", path.display());
+        }
+    }
+
+    fn withdraw(&mut self) {
+        let path = self.options.spool_dir.join("runtime.json");
+        // What another owner wrote there is not ours to remove.
+        if let Some(content) = self.announced.take()
+            && fs::read(&path).is_ok_and(|found| found == content)
+            && let Err(error) = fs::remove_file(&path)
+        {
+            log::debug!("{} was gone already: {error}", path.display());
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.withdraw();
+    }
+}

@@ -1,0 +1,114 @@
+//! A file that only takes room, `.reserve`: given up when the disk is full, so that what is under way can end and be
+//! compacted, and made again when there is room. While it is given up nothing new is accepted.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::files;
+
+/// Its size: room for a compaction step with the largest event, and for the records of many deliveries that end.
+const BYTES: u64 = 1024 * 1024;
+
+/// There must be so much room beside it before it is made again: the disk would be full again at once.
+const BESIDE: u64 = BYTES / 2;
+
+/// See the module's first lines.
+#[derive(Debug)]
+pub(super) struct Reserve {
+    path: PathBuf,
+    /// Whether it was given up, and the disk has not had room for it since.
+    is_full: bool,
+}
+
+impl Reserve {
+    /// Makes the file where there is none; one that cannot be made is no hindrance.
+    pub(super) fn open(spool_dir: &Path) -> Self {
+        let reserve = Self { path: spool_dir.join(".reserve"), is_full: false };
+        if !reserve.is_there()
+            && let Err(error) = reserve.make()
+        {
+            log::warn!("no room is held in reserve for a full disk: {}: {error}", reserve.path.display());
+        }
+        reserve
+    }
+
+    /// Whether the disk is full as far as we know.
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    /// Gives the file up where an error says that the disk is full.
+    pub(super) fn give_up_for(&mut self, error: &io::Error) {
+        if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            return;
+        }
+        if !self.is_full {
+            log::error!(
+                "the disk of {} is full: the room held in reserve is given up so that deliveries can end; no event is \
+                 accepted until there is room again",
+                self.path.display()
+            );
+        }
+        self.is_full = true;
+        match files::remove(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                log::error!("cannot remove {}: {error}", self.path.display());
+            }
+            _ => {}
+        }
+    }
+
+    /// Makes the file again where it is missing and there is room for it.
+    pub(super) fn look(&mut self) {
+        if self.is_there() {
+            // It could not be given up: the next write that fails tries again.
+            self.is_full = false;
+            return;
+        }
+        let room = self.path.parent().map(rustix::fs::statvfs);
+        let free = room.and_then(Result::ok).map_or(0, |found| found.f_bavail.saturating_mul(found.f_frsize));
+        if free < BYTES + BESIDE || self.make().is_err() {
+            return;
+        }
+        if self.is_full {
+            log::info!("there is room again on the disk of {}: events are accepted", self.path.display());
+        }
+        self.is_full = false;
+    }
+
+    fn is_there(&self) -> bool {
+        fs::symlink_metadata(&self.path).is_ok_and(|found| found.len() >= BYTES)
+    }
+
+    fn make(&self) -> io::Result<()> {
+        let made = files::private_file(&self.path).and_then(|mut file| files::allocate(&mut file, BYTES));
+        if made.is_err() && files::remove(&self.path).is_err() {
+            log::debug!("{} was not there to be removed", self.path.display());
+        }
+        made
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_given_up_for_a_full_disk_alone_and_comes_back_with_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(".reserve");
+        let mut reserve = Reserve::open(dir.path());
+        assert_eq!(fs::metadata(&path).unwrap().len(), BYTES);
+        reserve.give_up_for(&io::ErrorKind::PermissionDenied.into());
+        assert!(path.exists() && !reserve.is_full());
+        reserve.give_up_for(&io::ErrorKind::StorageFull.into());
+        assert!(!path.exists() && reserve.is_full());
+        reserve.look();
+        assert!(path.exists() && !reserve.is_full());
+        // Removed by somebody, it is only made again.
+        fs::remove_file(&path).unwrap();
+        reserve.look();
+        assert!(path.exists() && !reserve.is_full());
+    }
+}
