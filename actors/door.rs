@@ -11,9 +11,10 @@ use actix_rt::time::sleep;
 use futures_util::future::{Either, select};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::ledger::{FindLastAttempts, Ledger, Look, ReadHealths, ReadInbox, SettleInbox};
+use super::ledger::{FindLastAttempts, Ledger, Look, ReadCondition, ReadInbox, SettleInbox};
 use super::router::{
-    Emit, EmitError, GiveUpLost, ListAllUnfinished, ReadQueues, Receipt, Replay, Role, Router, Sample, WaitIdle,
+    Emit, EmitError, GiveUpLost, ListAllUnfinished, ReadQueues, Receipt, Replay, Role, Router, Sample,
+    WaitIdle,
 };
 use super::subscription::{Queue, RequestError, Sent};
 use super::tell::tell;
@@ -81,6 +82,8 @@ pub(crate) type ReloadReply = oneshot::Sender<Report>;
 pub(crate) struct Facts {
     pub(crate) queues: Vec<(SubscriptionId, Role, Queue)>,
     pub(crate) healths: Healths,
+    /// What keeps events from being accepted.
+    pub(crate) troubles: Vec<String>,
     pub(crate) survey: Survey,
     pub(crate) uptime: Duration,
 }
@@ -203,13 +206,13 @@ impl Door {
     /// What there is to know for `status`.
     pub(crate) async fn facts(&self) -> Result<Facts, RequestError> {
         let queues = self.router.send(ReadQueues).await.map_err(|_| gone())?;
-        let healths = self.ledger.send(ReadHealths).await.map_err(|_| gone())?;
+        let (healths, troubles) = self.ledger.send(ReadCondition).await.map_err(|_| gone())?;
         let surveyor = self.surveyor.clone();
         let look = move |files: &StoreOptions| {
             surveyor.lock().unwrap_or_else(PoisonError::into_inner).look(&files.spool_dir)
         };
         let survey = self.read(look).await?;
-        Ok(Facts { queues, healths, survey, uptime: self.started.elapsed() })
+        Ok(Facts { queues, healths, troubles, survey, uptime: self.started.elapsed() })
     }
 
     /// One page of deliveries, newest first.

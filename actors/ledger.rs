@@ -138,10 +138,10 @@ pub(crate) struct ReadRun(pub(crate) SpecId);
 #[rtype(result = "Vec<LastAttempt>")]
 pub(crate) struct FindLastAttempts(pub(crate) Vec<(SpecId, DeliveryId)>);
 
-/// From the door, for `status`.
+/// From the door, for `status`: how the subscriptions fare, and what keeps events from being accepted.
 #[derive(Message)]
-#[rtype(result = "Healths")]
-pub(crate) struct ReadHealths;
+#[rtype(result = "(Healths, Vec<String>)")]
+pub(crate) struct ReadCondition;
 
 /// From the runtime, at a reload: other bounds.
 #[derive(Message)]
@@ -426,11 +426,12 @@ impl Handler<FindLastAttempts> for Ledger {
     }
 }
 
-impl Handler<ReadHealths> for Ledger {
-    type Result = MessageResult<ReadHealths>;
+impl Handler<ReadCondition> for Ledger {
+    type Result = MessageResult<ReadCondition>;
 
-    fn handle(&mut self, _: ReadHealths, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.healths.clone())
+    fn handle(&mut self, _: ReadCondition, _: &mut Self::Context) -> Self::Result {
+        self.store.look();
+        MessageResult((self.healths.clone(), self.store.troubles().map(str::to_owned).collect()))
     }
 }
 

@@ -16,8 +16,8 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::alarm::Alarm;
 use super::ledger::{Accept, Ledger, ReadDeadLetter, ReadRun};
 use super::subscription::{
-    self, Configure, Enqueue, ListUnfinished, Purpose, Queue, ReadQueue, RequestError, SendNow, Sent, Settings,
-    Settle, Subscription,
+    self, Configure, Enqueue, ListUnfinished, Purpose, Queue, ReadQueue, RequestError, SendNow, Sent,
+    Settings, Settle, Subscription,
 };
 use super::tell::tell;
 use crate::clock;
@@ -597,7 +597,9 @@ impl Handler<GiveUpLost> for Router {
         Box::pin(async move {
             for told in told {
                 if told.await.is_err() {
-                    log::error!("a subscription has stopped: its deliveries are looked for at the next start");
+                    log::error!(
+                        "a subscription has stopped: its deliveries are looked for at the next start"
+                    );
                 }
             }
         })

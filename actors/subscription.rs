@@ -25,11 +25,9 @@ use crate::delivery::{
     OPEN_AFTER, Outcome, Payload, Pending, Reason, RetryPolicy, SubscriptionId, Turn, Verdict, retry_at,
 };
 use crate::env::Environment;
-use crate::http::{Client, Target, Tls};
+use crate::http::{Client, Connections, Target, Tls};
 use crate::secret::Endpoint;
-use crate::store::{
-    Attempt, Cursor, DeadLetter, DeliveryState, Effect, Finished, Listed, Query, Unfinished,
-};
+use crate::store::{Attempt, Cursor, DeadLetter, DeliveryState, Effect, Finished, Listed, Query, Unfinished};
 use records::{Gathered, hand, written};
 
 /// Finished attempts whose record the Ledger has not written yet; no new attempt starts beyond it, and so a full
@@ -152,6 +150,7 @@ pub(crate) struct Settings {
     /// Where the endpoint needs it.
     pub(crate) tls: Option<Tls>,
     pub(crate) permits: Arc<Permits>,
+    pub(crate) connections: Connections,
     pub(crate) max_pending: usize,
 }
 
@@ -276,7 +275,7 @@ impl Subscription {
             |before: &Rc<Sender>| before.client.is_with(settings.tls.as_ref(), config.proxy.as_ref());
         let kept = self.sender.take().filter(is_usable);
         let client = kept.map_or_else(
-            || Client::new(settings.tls.clone(), config.proxy.clone()),
+            || Client::new(settings.tls.clone(), config.proxy.clone(), settings.connections.clone()),
             |before| before.client.clone(),
         );
         let target = Target::new(&settings.endpoint);

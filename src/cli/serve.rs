@@ -101,7 +101,10 @@ async fn serve(config: Config, options: &Options, screen: &mut Screen) -> Result
         Either::Left((Ok(drained), _)) => {
             if !drained.is_kept {
                 let what = "not all of them are on disk: the spool was removed and could not be written anew (see the log)";
-                return Err(Failure::failed(format!("stopped; {} deliveries pending, and {what}", drained.pending)));
+                return Err(Failure::failed(format!(
+                    "stopped; {} deliveries pending, and {what}",
+                    drained.pending
+                )));
             }
             screen.note(format_args!("stopped; {} deliveries pending on disk", drained.pending));
             Ok(Exit::Done)

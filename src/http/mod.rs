@@ -1,5 +1,6 @@
 //! One HTTP request through awc: verified TLS, no redirects, one deadline, a bounded answer. Knows no actors.
 
+mod connections;
 mod dial;
 mod proxy;
 mod target;
@@ -23,6 +24,7 @@ use futures_util::StreamExt as _;
 use crate::clock;
 use crate::delivery::{Failure, FailureClass, MAX_KEPT_BYTES, Outcome, Response, clock_skew, retry_after};
 use crate::event::printable;
+pub use connections::Connections;
 use dial::ProxyFailure;
 pub use proxy::{InvalidProxy, Proxy};
 pub use target::Target;
@@ -57,6 +59,7 @@ pub struct Client {
     client: awc::Client,
     tls: Option<Tls>,
     proxy: Option<Proxy>,
+    connections: Connections,
 }
 
 /// A header's name and value.
@@ -76,17 +79,20 @@ pub struct Request<'a> {
 
 impl Client {
     /// A client for the arbiter it is made on: with `tls` where its endpoint needs it, through `proxy` where there is one.
-    pub fn new(tls: Option<Tls>, proxy: Option<Proxy>) -> Self {
-        let with = (tls.clone(), proxy.clone());
+    pub fn new(tls: Option<Tls>, proxy: Option<Proxy>, connections: Connections) -> Self {
+        let with = (tls.clone(), proxy.clone(), connections.clone());
         let connect = fn_service(move |request: ConnectInfo<Uri>| {
-            let (tls, proxy) = with.clone();
+            let (tls, proxy, connections) = with.clone();
             async move {
                 let uri = request.request().clone();
                 let host = uri.host().unwrap_or_default();
                 let stream = dial::dial(host, uri.port_u16().unwrap_or(80), proxy.as_ref()).await?;
+                let counted = connections.count();
                 let wire = match &tls {
-                    Some(tls) => Wire::new(tls.secure(host, stream).await.map_err(ConnectFailure::Io)?),
-                    None => Wire::new(stream),
+                    Some(tls) => {
+                        Wire::new(tls.secure(host, stream).await.map_err(ConnectFailure::Io)?, counted)
+                    }
+                    None => Wire::new(stream, counted),
                 };
                 Ok::<_, ConnectFailure>(Connection::new(uri, wire))
             }
@@ -102,7 +108,7 @@ impl Client {
             .disable_timeout()
             .no_default_headers()
             .finish();
-        Self { client, tls, proxy }
+        Self { client, tls, proxy, connections }
     }
 
     /// Whether a client made with these would be the same: then its connections can be used on.
@@ -140,6 +146,9 @@ impl Client {
         let mut building = self.client.post(uri.clone()).insert_header((header::HOST, host.clone()));
         for (name, value) in request.headers {
             building = building.insert_header((name.as_ref(), value.as_ref()));
+        }
+        if self.connections.are_too_many() {
+            building = building.force_close();
         }
         if let Some(value) = authorization {
             building = building.insert_header((header::AUTHORIZATION, value.clone()));

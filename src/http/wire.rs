@@ -10,6 +10,8 @@ use actix_rt::net::{ActixStream, Ready, TcpStream};
 use actix_tls::connect::openssl::reexports::AsyncSslStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::connections::Counted;
+
 /// Most bytes of interim answers before the answer.
 const MAX_INTERIM_BYTES: usize = 16 * 1024;
 
@@ -23,6 +25,7 @@ pub(super) struct Wire {
     phase: Phase,
     /// An earlier request had its answer here.
     is_kept_alive: bool,
+    _counted: Counted,
 }
 
 pub(super) enum Stream {
@@ -94,8 +97,8 @@ impl Stream {
 }
 
 impl Wire {
-    pub(super) fn new(stream: impl Into<Stream>) -> Self {
-        Self { stream: stream.into(), phase: Phase::ASKED, is_kept_alive: false }
+    pub(super) fn new(stream: impl Into<Stream>, counted: Counted) -> Self {
+        Self { stream: stream.into(), phase: Phase::ASKED, is_kept_alive: false, _counted: counted }
     }
 
     /// An error of the connection: of a kept-alive one that nothing came from, that it was stale.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor as _, Addr};
-use actix_rt::time::timeout;
+use actix_rt::time::{sleep, timeout};
 use actix_rt::{Arbiter, ArbiterHandle, System};
 use futures_util::future::{Either, select};
 use tokio::sync::mpsc;
@@ -18,12 +18,15 @@ use crate::actors::{
 };
 use crate::config::{Config, Loaded, Problem, Report, WatchFrom};
 use crate::control::Server;
-use crate::http::TlsSettings;
-use crate::store::{Recovered, Store};
+use crate::http::{Connections, TlsSettings};
+use crate::store::{Recovered, Store, share_of_open_files};
 use crate::watch::{Fate, Watch};
 
 /// How long the spool may take to accept what the watcher found.
 const WATCH_EMIT: Duration = Duration::from_secs(5);
+
+/// How long a runtime that stepped down still answers those who are connected.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// How long requests under way may take before the spool is opened again.
 const REOPEN_WITHIN: Duration = Duration::from_secs(5);
@@ -130,6 +133,8 @@ async fn serve(
         Err(Ring::Deposed) => {
             log::error!("another process owns the spool by now: this one steps down");
             drain(door.router(), Duration::ZERO).await;
+            // Whoever is connected hears that it is over, and asks the new owner.
+            sleep(FAREWELL).await;
             Ended::Reopen
         }
         Err(Ring::Outdated) => {
@@ -178,6 +183,7 @@ struct Started {
 struct Equipment {
     tls: TlsSettings,
     permits: Arc<Permits>,
+    connections: Connections,
     max_concurrency: usize,
 }
 
@@ -186,7 +192,8 @@ impl Equipment {
         let max_concurrency = config.max_concurrency;
         Self {
             tls: TlsSettings::default(),
-            permits: Arc::new(Permits::new(max_concurrency)),
+            permits: permits(max_concurrency),
+            connections: Connections::new(share_of_open_files(8)),
             max_concurrency,
         }
     }
@@ -195,7 +202,7 @@ impl Equipment {
     fn refit(&mut self, config: &Config) {
         if config.max_concurrency != self.max_concurrency {
             self.max_concurrency = config.max_concurrency;
-            self.permits = Arc::new(Permits::new(config.max_concurrency));
+            self.permits = permits(config.max_concurrency);
         }
     }
 
@@ -214,6 +221,7 @@ impl Equipment {
                     // Built only where it is needed: reading the system's roots takes time and memory.
                     tls: endpoint.is_tls().then(|| self.tls.of(&entry.tls_files)).transpose()?,
                     permits: self.permits.clone(),
+                    connections: self.connections.clone(),
                     max_pending: config.max_pending,
                 }),
             };
@@ -227,6 +235,18 @@ impl Equipment {
         }
         Ok(entries)
     }
+}
+
+/// Permits for so many requests, or for fewer where the limit of open files does not allow as many connections.
+fn permits(max_concurrency: usize) -> Arc<Permits> {
+    let most = share_of_open_files(4);
+    if most < max_concurrency {
+        log::warn!(
+            "at most {most} requests at a time instead of max_concurrency ({max_concurrency}): more would need a higher \
+             limit of open files (ulimit -n)"
+        );
+    }
+    Arc::new(Permits::new(max_concurrency.min(most)))
 }
 
 fn start_actors(

@@ -62,6 +62,19 @@ struct Way {
 }
 
 impl Way {
+    fn new(id: DeliveryId, subscription: &str, key: &str) -> Self {
+        let delivery = Delivery {
+            id,
+            subscription: subscription.parse().unwrap(),
+            spec: spec(),
+            key: key.parse().unwrap(),
+            kind: EventKind::StageCompleted,
+            accepted_at: clock::now(),
+            format: crate::payload::Format::SpecKit,
+        };
+        Self { delivery: Arc::new(delivery), attempts: 0 }
+    }
+
     /// Ends an attempt, as a subscription says it: again and again until it is written.
     fn ends(&mut self, store: &mut Store, effect: Effect) {
         self.attempts += 1;
@@ -151,20 +164,8 @@ fn accept(store: &mut Store, told: &RefCell<Told>, key: &str, inbox: Option<&Inb
     step.iter().for_each(|step| told.borrow_mut().run.take(step));
     told.borrow_mut().accepted.extend(ids);
     told.borrow_mut().known.insert(key.to_owned());
-    let way = |(id, name): (DeliveryId, &str)| Way {
-        delivery: Arc::new(Delivery {
-            id,
-            subscription: name.parse().unwrap(),
-            spec: spec(),
-            key: key.parse().unwrap(),
-            kind: EventKind::StageCompleted,
-            accepted_at: clock::now(),
-            format: crate::payload::Format::SpecKit,
-        }),
-        attempts: 0,
-    };
     let [a, b] = ids;
-    [way((a, "a")), way((b, "b"))]
+    [Way::new(a, "a", key), Way::new(b, "b", key)]
 }
 
 /// Accept, attempt, deliver, bury, drop, replay, take the inbox in, compact, turn the evidence over, in that and other
@@ -306,6 +307,46 @@ fn a_disk_that_fills_up_at_any_operation_loses_nothing_and_service_resumes() {
         }
         assert!(at > 60, "{at}");
     }
+}
+
+#[test]
+fn a_disk_that_our_own_records_filled_recovers_as_deliveries_end_and_a_start_on_it_takes_in_all() {
+    let dir = tempfile::tempdir().unwrap();
+    fault::on_a_disk_of(4 << 20, || {
+        let (mut store, _) = Store::open(StoreOptions::in_dir(dir.path())).unwrap();
+        let store_one = |store: &mut Store, n: usize| {
+            let mut way = Way::new(DeliveryId::random(), "a", &format!("k{n}"));
+            way.attempts = 1;
+            let to = AcceptedDelivery::new(way.delivery.id, "a".parse().unwrap());
+            let body = Bytes::from(format!("\"{}\"", "x".repeat(20_000)));
+            let (at, key) = (clock::now(), way.delivery.key.clone());
+            let accepted = Accepted::new(at, key, EventKind::StageCompleted, vec![to], &body).unwrap();
+            let added = store.append(&spec(), &Record::Accepted(accepted));
+            let committed = store.commit().into_values().next().map_or(Ok(()), Err);
+            added.and(committed).map(|()| way)
+        };
+        let mut accepted: Vec<Way> = Vec::new();
+        while let Ok(way) = store_one(&mut store, accepted.len()) {
+            accepted.push(way);
+            assert!(accepted.len() < 1_000, "it fills up");
+        }
+        assert!(accepted.len() > 100, "{}", accepted.len());
+        // What fails meanwhile is told at once and takes none of the room that is left.
+        let left = files::free_bytes(dir.path());
+        accepted[0].is_retried(&mut store);
+        assert_eq!(files::free_bytes(dir.path()), left);
+        drop(store);
+
+        let (mut store, recovered) = Store::open(StoreOptions::in_dir(dir.path())).unwrap();
+        assert_eq!(recovered.unfinished.values().flatten().count(), accepted.len());
+        for way in &mut accepted {
+            way.is_delivered(&mut store, &RefCell::default());
+        }
+        insist(|| {
+            store.look();
+            store_one(&mut store, 1_000)
+        });
+    });
 }
 
 /// A journal of a few records, its file, and what is in it.

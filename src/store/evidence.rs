@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::dead_letter::DeadLetter;
-use super::record::FinalState;
 use super::files::FileId;
+use super::record::FinalState;
 use super::{StoreError, files};
 use crate::clock;
 use crate::delivery::{DeliveryId, FailureClass, Reason, SubscriptionId};

@@ -8,9 +8,9 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 #[cfg(feature = "cli")]
 use rustix::process::{Rlimit, setrlimit};
-use rustix::process::{Resource, getrlimit};
 
 use super::StoreError;
 
@@ -138,9 +138,19 @@ pub(crate) fn raise_max_open() {
     }
 }
 
+/// Room that is left on a directory's disk, in bytes; none where nobody can say.
+pub(super) fn free_bytes(dir: &Path) -> u64 {
+    #[cfg(test)]
+    if let Some(free) = fault::free_bytes() {
+        return free;
+    }
+    rustix::fs::statvfs(dir).map_or(0, |found| found.f_bavail.saturating_mul(found.f_frsize))
+}
+
 /// Takes room on the disk for a file, without writing to it where the file system can do that.
 pub(super) fn allocate(file: &mut File, length: u64) -> io::Result<()> {
     step()?;
+    take_room(length)?;
     match rustix::fs::fallocate(&*file, rustix::fs::FallocateFlags::empty(), 0, length) {
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
             io::copy(&mut io::repeat(0).take(length), file)?;
@@ -157,6 +167,7 @@ pub(super) fn append(file: &mut File, bytes: &[u8]) -> io::Result<()> {
         file.write_all(&bytes[..bytes.len() / 2])?;
         return Err(error);
     }
+    take_room(bytes.len() as u64)?;
     file.write_all(bytes)
 }
 
@@ -169,6 +180,7 @@ pub(super) fn sync(file: &File) -> io::Result<()> {
 /// Cuts a file to `length`.
 pub(super) fn cut(file: &File, length: u64) -> io::Result<()> {
     step()?;
+    give_room(file.metadata()?.len().saturating_sub(length));
     file.set_len(length)?;
     file.sync_all()
 }
@@ -195,7 +207,10 @@ pub(super) fn cut_torn_line(file: &mut File) -> io::Result<()> {
 /// Removes a file.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     step()?;
-    fs::remove_file(path)
+    let length = if cfg!(test) { fs::symlink_metadata(path)?.len() } else { 0 };
+    fs::remove_file(path)?;
+    give_room(length);
+    Ok(())
 }
 
 /// Moves a file over another one.
@@ -235,8 +250,18 @@ fn step() -> io::Result<()> {
     Ok(())
 }
 
+#[cfg(not(test))]
+#[inline]
+fn take_room(_: u64) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(not(test))]
+#[inline]
+fn give_room(_: u64) {}
+
 #[cfg(test)]
-use fault::step;
+use fault::{give_room, step, take_room};
 
 /// What the tests put between two file operations.
 #[cfg(test)]
@@ -255,6 +280,29 @@ pub(super) mod fault {
 
     thread_local! {
         static ARMED: Cell<Armed> = const { Cell::new(Armed::No) };
+        /// Bytes that are left on a small disk.
+        static FREE: Cell<Option<u64>> = const { Cell::new(None) };
+    }
+
+    /// Runs `work` on a disk of so many bytes.
+    pub(in crate::store) fn on_a_disk_of(bytes: u64, work: impl FnOnce()) {
+        FREE.set(Some(bytes));
+        work();
+        FREE.set(None);
+    }
+
+    pub(super) fn free_bytes() -> Option<u64> {
+        FREE.get()
+    }
+
+    pub(in crate::store) fn take_room(bytes: u64) -> io::Result<()> {
+        let left = FREE.get().map(|free| free.checked_sub(bytes).ok_or(io::ErrorKind::StorageFull));
+        FREE.set(left.transpose()?);
+        Ok(())
+    }
+
+    pub(in crate::store) fn give_room(bytes: u64) {
+        FREE.set(FREE.get().map(|free| free + bytes));
     }
 
     /// What a simulated crash unwinds with.

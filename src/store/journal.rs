@@ -17,9 +17,9 @@ use jiff::Timestamp;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::evidence::AttemptSummary;
+use super::files::FileId;
 use super::record::{self, Accepted, AcceptedDelivery, Record, VERSION};
 use super::recovery::Recovery;
-use super::files::FileId;
 use super::{OpenError, StoreError, Unfinished, files, is_gone};
 use crate::delivery::DeliveryId;
 use crate::event::{IdempotencyKey, SpecId};
@@ -35,6 +35,8 @@ pub(super) enum Compact {
     AtLeisure,
     /// Whatever waits.
     AtOnce,
+    /// The disk is full: all that is to be had counts.
+    ForRoom,
 }
 
 impl Compact {
@@ -43,6 +45,7 @@ impl Compact {
         match self {
             Self::AtLeisure => 1024 * 1024,
             Self::AtOnce => 16 * 1024 * 1024,
+            Self::ForRoom => 64 * 1024,
         }
     }
 }
@@ -289,11 +292,7 @@ impl Journal {
 
     /// Opens or creates the journal in `dir`: reads its records, sets damaged ones aside, cuts a torn tail. Of its files
     /// the newest `keep_open` stay open.
-    pub(super) fn open(
-        dir: &Path,
-        spec: &SpecId,
-        keep_open: usize,
-    ) -> Result<(Self, Recovery), StoreError> {
+    pub(super) fn open(dir: &Path, spec: &SpecId, keep_open: usize) -> Result<(Self, Recovery), StoreError> {
         files::create_dir_durably(dir)?;
         let numbers = segment_numbers(dir).map_err(StoreError::on("list", dir))?;
         let mut journal =
@@ -563,7 +562,8 @@ impl Journal {
         let Some(last) = self.segments.back() else { return Ok(true) };
         let path = segment_path(&self.dir, last.number);
         let is_there = last.id.is_at(&path).map_err(StoreError::on("look at", &path))?;
-        let length = last.file.as_ref().map_or(Ok(None), |file| file.metadata().map(|found| Some(found.len())));
+        let length =
+            last.file.as_ref().map_or(Ok(None), |file| file.metadata().map(|found| Some(found.len())));
         let length = length.map_err(StoreError::on("look at", &path))?;
         let written = last.length + self.batch.len() as u64;
         Ok(is_there && length.is_none_or(|length| length == written || length == last.length))
@@ -681,7 +681,20 @@ impl Journal {
     pub(super) fn is_wasteful(&self, compact: Compact) -> bool {
         let total: u64 = self.segments.iter().map(|segment| segment.length).sum();
         let wanted = self.live_bytes + self.known_bytes();
-        total > 2 * wanted + compact.slack()
+        // What is wanted is moved: as a rule not worth it where it is the greater part.
+        let part = if compact == Compact::ForRoom { wanted } else { 2 * wanted };
+        total > part + compact.slack()
+    }
+
+    /// Bytes that a step of compaction takes before it gives any back.
+    pub(super) fn compaction_takes(&self) -> Result<u64, StoreError> {
+        let Some(oldest) = self.segments.front() else { return Ok(0) };
+        let failed = |error| StoreError::on("read", &segment_path(&self.dir, oldest.number))(error);
+        let mut records = Vec::new();
+        for record in self.wanted(oldest.number, &self.content(oldest).map_err(failed)?)? {
+            record::encode(&record, &mut records);
+        }
+        Ok(records.len() as u64)
     }
 
     fn known_bytes(&self) -> u64 {
@@ -789,8 +802,7 @@ impl Journal {
         Ok((fresh, unread.into_iter().collect()))
     }
 
-    /// The payload of each event of which something is unfinished and can be read.
-    pub(super) fn unfinished_bodies(&self) -> Vec<Bytes> {
+    fn unfinished_bodies(&self) -> Vec<Bytes> {
         let events: BTreeMap<u64, DeliveryId> =
             self.deliveries.iter().map(|(id, live)| (live.event.order(), *id)).collect();
         let body = |id: DeliveryId| self.read_accepted(id).ok().map(Accepted::into_payload);
@@ -848,6 +860,11 @@ impl Broken {
         let (mut fresh, _) = Journal::open(&journal.dir, &journal.spec, keep_open)?;
         fresh.seal();
         Ok((fresh, Vec::new()))
+    }
+
+    /// The payload of each acknowledged event of which something is unfinished and can be read.
+    pub(super) fn unfinished_bodies(&self) -> Vec<Bytes> {
+        self.0.unfinished_bodies()
     }
 
     /// How many files are held open.

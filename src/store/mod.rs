@@ -12,13 +12,15 @@ mod journal;
 mod listing;
 mod lock;
 mod presence;
+#[cfg(test)]
+mod presence_tests;
 mod record;
 mod recovery;
 mod reserve;
 mod settle;
 mod survey;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -202,6 +204,8 @@ pub struct Store {
     /// Inbox files whose events are in the batch.
     taken: Vec<(SpecId, InboxName)>,
     reserve: Reserve,
+    /// What keeps events from being accepted, as of the last look.
+    troubles: BTreeSet<String>,
     /// Deliveries that were taken away with their files, until somebody gives them up.
     lost: Vec<DeliveryId>,
     /// The content of `runtime.json`, while there is to be one.
@@ -249,6 +253,7 @@ impl Store {
             evidence: HashMap::new(),
             dead_letters: HashMap::new(),
             taken: Vec::new(),
+            troubles: BTreeSet::new(),
             lost: Vec::new(),
             announced: None,
             standing: Standing::Owner,
@@ -440,7 +445,8 @@ impl Store {
         if self.reserve.is_full() {
             match record {
                 Record::Accepted(_) => {
-                    let full = io::Error::new(io::ErrorKind::StorageFull, "the disk is full: make room on it");
+                    let full =
+                        io::Error::new(io::ErrorKind::StorageFull, "the disk is full: make room on it");
                     return Err(StoreError::on("accept an event in", &self.options.spool_dir)(full));
                 }
                 // What room is left is for deliveries that end; after a kill these attempts are not counted.
@@ -550,6 +556,20 @@ impl Store {
         due.inspect(|spec| self.compact(spec)).is_some()
     }
 
+    /// Compacts whatever gives room, where the disk is full.
+    fn make_room(&mut self) {
+        let wasteful = |(spec, journal): (&SpecId, &Journal)| {
+            let fits = || {
+                journal.compaction_takes().is_ok_and(|takes| takes < files::free_bytes(&self.spec_dir(spec)))
+            };
+            (journal.is_wasteful(Compact::ForRoom) && fits()).then(|| spec.clone())
+        };
+        let specs: Vec<SpecId> = self.journals.iter().filter_map(wasteful).collect();
+        for spec in specs {
+            self.compact(&spec);
+        }
+    }
+
     fn compact(&mut self, spec: &SpecId) {
         // The file that goes must be ours, and those that stay must have their names.
         if !self.lock.is_in_place().is_ok_and(|is_ours| is_ours) {
@@ -557,6 +577,9 @@ impl Store {
         }
         let since = self.known_since();
         let Some(journal) = self.journals.get_mut(spec) else { return };
+        if !journal.is_in_place().is_ok_and(|is_in_place| is_in_place) {
+            return;
+        }
         if let Err(error) = journal.compact_oldest(since) {
             log::error!("the spool of {spec} could not be compacted: {error}; nothing of it is lost");
             self.break_journal(spec);
@@ -571,7 +594,8 @@ impl Store {
         self.look();
         let mut failed: Vec<String> = self.commit().values().map(StoreError::to_string).collect();
         self.close_evidence();
-        failed.extend(self.journals.values().filter_map(|journal| journal.sync().err()).map(|e| e.to_string()));
+        failed
+            .extend(self.journals.values().filter_map(|journal| journal.sync().err()).map(|e| e.to_string()));
         let broken: Vec<SpecId> = self.broken.keys().cloned().collect();
         for spec in broken {
             failed.extend(self.journal(&spec).err().map(|error| error.to_string()));
@@ -718,7 +742,8 @@ impl Store {
 
 /// A share of the files that this process may have open, at least 8.
 pub(crate) fn share_of_open_files(part: u64) -> usize {
-    let share = files::max_open().map_or(usize::MAX, |most| usize::try_from(most / part).unwrap_or(usize::MAX));
+    let share =
+        files::max_open().map_or(usize::MAX, |most| usize::try_from(most / part).unwrap_or(usize::MAX));
     share.max(8)
 }
 

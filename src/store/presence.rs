@@ -1,7 +1,7 @@
 //! Files that no longer have a name: what `git clean`, a checkout or `rm -r` took away under a running runtime is noticed
 //! before anything more is acknowledged, and written anew from what is still open.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
 
@@ -34,25 +34,48 @@ impl Store {
         if self.standing == Standing::Deposed {
             return;
         }
-        if let Err(error) = self.verify_lock() {
-            log::error!("{error}; nothing is acknowledged until this is mended");
-            return;
-        }
-        let all: Vec<SpecId> = self.journals.keys().cloned().collect();
-        for spec in all {
-            let is_in_place = self.journals.get(&spec).map_or(Ok(true), journal::Journal::is_in_place);
-            let looked = match is_in_place {
-                Ok(true) => Ok(()),
-                Ok(false) => self.rescue(&spec),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = looked {
-                log::error!("the spool of {spec} is not whole: {error}; nothing of it is acknowledged");
+        let mut troubles = BTreeSet::new();
+        match self.verify_lock() {
+            Err(error) => drop(troubles.insert(format!("{error}; nothing is accepted until that is mended"))),
+            Ok(()) => {
+                let all = self.journals.keys().chain(self.broken.keys()).cloned().collect::<Vec<SpecId>>();
+                for spec in all {
+                    if let Err(error) = self.verify_all_of(&spec) {
+                        let until = "nothing of it is accepted until that is mended";
+                        troubles.insert(format!("the spool of {spec} is not whole: {error}; {until}"));
+                    }
+                }
+                if self.reserve.is_full() {
+                    self.make_room();
+                }
+                self.reserve.look();
+                self.announce_again();
+                self.look_aside();
             }
         }
-        self.reserve.look();
-        self.announce_again();
-        self.look_aside();
+        if self.reserve.is_full() {
+            troubles.insert(format!(
+                "the disk of {} is full: nothing is accepted until there is room; what is pending is delivered",
+                self.options.spool_dir.display()
+            ));
+        }
+        for new in troubles.difference(&self.troubles) {
+            log::error!("{new}");
+        }
+        self.troubles = troubles;
+    }
+
+    /// What keeps events from being accepted, as of the last look.
+    pub fn troubles(&self) -> impl Iterator<Item = &str> {
+        self.troubles.iter().map(String::as_str)
+    }
+
+    /// Makes sure that all files of a SPEC have their names.
+    fn verify_all_of(&mut self, spec: &SpecId) -> Result<(), StoreError> {
+        match self.journal(spec)?.is_in_place()? {
+            true => Ok(()),
+            false => self.rescue(spec),
+        }
     }
 
     /// Deliveries whose payload was taken away, each told once.
@@ -97,6 +120,12 @@ impl Store {
                     "{} or its lock was removed or moved away under this runtime: it is made anew, with all that is held",
                     dir.display()
                 );
+                let all: Vec<SpecId> = self.journals.keys().cloned().collect();
+                for spec in &all {
+                    if let Err(error) = self.verify_all_of(spec) {
+                        log::error!("the spool of {spec} is not whole: {error}");
+                    }
+                }
                 Ok(())
             }
             Err(OpenError::Io(error)) => Err(error),
@@ -122,7 +151,10 @@ impl Store {
             fresh.pending()
         );
         if !lost.is_empty() {
-            log::error!("{} deliveries of {spec} can no longer be read: they become dead letters", lost.len());
+            log::error!(
+                "{} deliveries of {spec} can no longer be read: they become dead letters",
+                lost.len()
+            );
         }
         self.lost.extend(lost);
         self.dead_letters.remove(spec);
@@ -131,11 +163,16 @@ impl Store {
     }
 
     /// Gives what only we hold to the one who owns the spool now: their events are put into its inbox.
-    fn hand_over(&self) {
-        for (spec, journal) in &self.journals {
+    fn hand_over(&mut self) {
+        let all: Vec<SpecId> = self.journals.keys().cloned().collect();
+        for spec in all {
+            let Some(journal) = self.journals.get(&spec) else { continue };
             if journal.is_in_place().is_ok_and(|is_in_place| is_in_place) {
                 continue;
             }
+            // What was not acknowledged is its emitter's to hand over.
+            self.break_journal(&spec);
+            let Some(journal) = self.broken.get(&spec) else { continue };
             for body in journal.unfinished_bodies() {
                 let event = Event::from_json(&String::from_utf8_lossy(&body));
                 let put = event.map_err(|error| error.to_string()).and_then(|event| {

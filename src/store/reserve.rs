@@ -66,8 +66,7 @@ impl Reserve {
             self.is_full = false;
             return;
         }
-        let room = self.path.parent().map(rustix::fs::statvfs);
-        let free = room.and_then(Result::ok).map_or(0, |found| found.f_bavail.saturating_mul(found.f_frsize));
+        let free = self.path.parent().map_or(0, files::free_bytes);
         if free < BYTES + BESIDE || self.make().is_err() {
             return;
         }

@@ -7,7 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::evidence::{AttemptLine, AttemptSummary, ErrorLine, FinalLine, RequestLine, ResponseLine, add_line};
+use super::evidence::{
+    AttemptLine, AttemptSummary, ErrorLine, FinalLine, RequestLine, ResponseLine, add_line,
+};
 use super::record::{FinalState, Record};
 use super::{DeadLetter, Store, StoreError, Unreadable};
 use crate::clock;
@@ -118,7 +120,8 @@ impl Store {
         let state = match effect {
             Effect::Retry { next_attempt_at } => {
                 let next_attempt_at = *next_attempt_at;
-                return self.append(spec, &Record::Attempted { id, attempt: attempt.summary(), next_attempt_at });
+                return self
+                    .append(spec, &Record::Attempted { id, attempt: attempt.summary(), next_attempt_at });
             }
             Effect::DeadLetter(reason) => {
                 return self.bury(delivery, Some(attempt), reason.clone(), None, again);

@@ -1,0 +1,247 @@
+//! The spool removed, moved away and replaced under its owner, between any of its operations.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::symlink;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::event::{Event, EventKind};
+
+const SPECS: [&str; 2] = ["SPEC-1", "SPEC-2"];
+
+#[derive(Clone, Copy, Debug)]
+enum Op {
+    Accept(usize),
+    Finish(usize),
+    Retry(usize),
+    RemoveSpool,
+    MoveSpool,
+    RemoveSpec(usize),
+    RemoveFile(usize),
+    RemoveLock,
+    RemoveRuntimeFile,
+    Compact(usize),
+    Look,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        6 => (0..2usize).prop_map(Op::Accept),
+        3 => (0..100usize).prop_map(Op::Finish),
+        2 => (0..100usize).prop_map(Op::Retry),
+        1 => Just(Op::RemoveSpool),
+        1 => Just(Op::MoveSpool),
+        1 => (0..2usize).prop_map(Op::RemoveSpec),
+        1 => (0..2usize).prop_map(Op::RemoveFile),
+        1 => Just(Op::RemoveLock),
+        1 => Just(Op::RemoveRuntimeFile),
+        2 => (0..2usize).prop_map(Op::Compact),
+        1 => Just(Op::Look),
+    ]
+}
+
+fn body(key: &str, spec: &SpecId) -> Bytes {
+    let event = Event::new(EventKind::Test, spec.clone(), key.parse().unwrap());
+    serde_json::to_vec(&event).unwrap().into()
+}
+
+fn accept(store: &mut Store, spec: &SpecId, key: &str) -> Result<DeliveryId, StoreError> {
+    let id = DeliveryId::random();
+    let to = AcceptedDelivery::new(id, "s".parse().unwrap());
+    let accepted =
+        Accepted::new(clock::now(), key.parse().unwrap(), EventKind::Test, vec![to], &body(key, spec));
+    let added = store.append(spec, &Record::Accepted(accepted.unwrap()));
+    let committed = store.commit().into_values().next().map_or(Ok(()), Err);
+    added.and(committed).map(|()| id)
+}
+
+fn first_file(dir: &Path) -> Option<PathBuf> {
+    let files = fs::read_dir(dir).ok()?.map(|entry| entry.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|kind| kind == "jsonl")).min()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    /// Whatever is taken away and when: all that is acknowledged after it, and all that was held before it, is there at the
+    /// next start, and there is one owner.
+    #[test]
+    fn nothing_that_was_acknowledged_is_lost_with_the_names_of_its_files(
+        ops in proptest::collection::vec(op(), 1..40),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = dir.path().join("spool");
+        let specs = SPECS.map(|spec| spec.parse::<SpecId>().unwrap());
+        let options = StoreOptions::in_dir(dir.path());
+        let (mut store, _) = Store::open(options.clone()).unwrap();
+        store.announce(Some(b"here".to_vec()));
+        let mut pending: BTreeMap<DeliveryId, (SpecId, String, u32)> = BTreeMap::new();
+        let mut known = BTreeSet::new();
+        let commit = |store: &mut Store, added: Result<(), StoreError>| {
+            added.unwrap();
+            assert!(store.commit().is_empty());
+        };
+        for (n, op) in ops.iter().enumerate() {
+            let nth = |n: usize| pending.keys().nth(n % pending.len().max(1)).copied();
+            match *op {
+                Op::Accept(at) => {
+                    let key = format!("k{n}");
+                    let id = accept(&mut store, &specs[at], &key).unwrap();
+                    pending.insert(id, (specs[at].clone(), key.clone(), 0));
+                    known.insert(key);
+                }
+                Op::Finish(at) => if let Some(id) = nth(at) {
+                    let (spec, ..) = pending.remove(&id).unwrap();
+                    let finished = Record::Finished { id, state: FinalState::Delivered, at: clock::now() };
+                    let added = store.append(&spec, &finished);
+                    commit(&mut store, added);
+                },
+                Op::Retry(at) => if let Some(id) = nth(at) {
+                    let (spec, _, attempts) = pending.get_mut(&id).unwrap();
+                    *attempts += 1;
+                    let attempt = AttemptSummary {
+                        attempt: *attempts, at: clock::now(), status: Some(500), error: None, response: None,
+                        latency_ms: 1.0,
+                    };
+                    let added = store.append(spec, &Record::Attempted { id, attempt, next_attempt_at: clock::now() });
+                    commit(&mut store, added);
+                },
+                Op::RemoveSpool => drop(fs::remove_dir_all(&spool)),
+                Op::MoveSpool => drop(fs::rename(&spool, dir.path().join(format!("elsewhere-{n}")))),
+                Op::RemoveSpec(at) => drop(fs::remove_dir_all(spool.join(SPECS[at]))),
+                Op::RemoveFile(at) => {
+                    first_file(&spool.join(SPECS[at])).map(|path| fs::remove_file(path).unwrap());
+                }
+                Op::RemoveLock => drop(fs::remove_file(spool.join(".lock"))),
+                Op::RemoveRuntimeFile => drop(fs::remove_file(spool.join("runtime.json"))),
+                Op::Compact(at) => store.compact(&specs[at]),
+                Op::Look => store.look(),
+            }
+        }
+        store.look();
+        prop_assert_eq!(fs::read(spool.join("runtime.json")).unwrap(), b"here");
+        prop_assert!(matches!(Store::open(options.clone()), Err(OpenError::Locked(_))), "one owner");
+        prop_assert_eq!(store.take_lost(), []);
+        // As `kill -9` ends it: nothing more is written.
+        drop(store);
+        let (mut store, recovered) = Store::open(options).unwrap();
+        let found: BTreeMap<DeliveryId, u32> = recovered
+            .unfinished
+            .values()
+            .flatten()
+            .map(|found| (found.delivery.id, found.attempts))
+            .collect();
+        for (id, (spec, key, attempts)) in &pending {
+            prop_assert_eq!(found.get(id), Some(attempts), "{}", key);
+            prop_assert_eq!(store.body(spec, *id).unwrap(), body(key, spec));
+        }
+        prop_assert_eq!(found.len(), pending.len(), "what has ended stays ended");
+        let remembered: BTreeSet<String> = recovered.known.iter().map(|(key, _)| key.to_string()).collect();
+        prop_assert_eq!(remembered, known);
+    }
+}
+
+#[test]
+fn what_was_closed_and_removed_is_lost_and_told_and_becomes_a_dead_letter() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = Store::open(StoreOptions::in_dir(dir.path())).unwrap();
+    let spec: SpecId = "SPEC-1".parse().unwrap();
+    let id = accept(&mut store, &spec, "k").unwrap();
+    store.journals.values_mut().for_each(|journal| journal.close_files(0));
+    fs::remove_dir_all(dir.path().join("spool/SPEC-1")).unwrap();
+    assert!(matches!(store.body(&spec, id), Err(Unreadable::Gone(_))));
+    assert_eq!(store.take_lost(), [id]);
+    let delivery = Delivery {
+        id,
+        subscription: "s".parse().unwrap(),
+        spec: spec.clone(),
+        key: "k".parse().unwrap(),
+        kind: EventKind::Test,
+        accepted_at: clock::now(),
+        format: crate::payload::Format::SpecKit,
+    };
+    // Who has the payload in memory saves it; nobody can send what nobody has.
+    let held = body("k", &spec);
+    for (held, kept) in [(Some(&held), true), (None, false)] {
+        store.give_up(&delivery, crate::delivery::Reason::SpoolRemoved, held, false).unwrap();
+        assert!(store.commit().is_empty());
+        let letter = store.read_dead_letter(&spec, id).unwrap();
+        assert_eq!(letter.reason, crate::delivery::Reason::SpoolRemoved);
+        assert_eq!(letter.has_payload(), kept);
+    }
+    let survey = Survey::of(&dir.path().join("spool"));
+    assert_eq!(survey.dead(), 1);
+}
+
+#[test]
+fn a_runtime_whose_spool_another_took_steps_down_and_hands_over_what_only_it_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions::in_dir(dir.path());
+    let (mut store, _) = Store::open(options.clone()).unwrap();
+    let spec: SpecId = "SPEC-1".parse().unwrap();
+    accept(&mut store, &spec, "k1").unwrap();
+    fs::remove_dir_all(&options.spool_dir).unwrap();
+    let (mut other, recovered) = Store::open(options.clone()).unwrap();
+    assert!(recovered.unfinished.is_empty());
+    let refused = accept(&mut store, &spec, "k2").unwrap_err().to_string();
+    assert!(refused.contains("another runtime owns"), "{refused}");
+    assert_eq!(store.standing(), Standing::Deposed);
+    let handed: Vec<String> = other
+        .read_inbox(10)
+        .iter()
+        .map(|taken| taken.event.as_ref().unwrap().event.idempotency_key.to_string())
+        .collect();
+    assert_eq!(handed, ["k1"]);
+    other.announce(Some(b"the other".to_vec()));
+    assert!(store.close().is_err(), "what it holds is not on disk");
+    drop(store);
+    assert_eq!(fs::read(options.spool_dir.join("runtime.json")).unwrap(), b"the other");
+}
+
+#[test]
+fn without_the_repo_nothing_is_made_anew_and_nothing_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let repo = dir.path().join("repo");
+    fs::create_dir(&repo).unwrap();
+    let (mut store, _) = Store::open(StoreOptions::in_dir(&repo)).unwrap();
+    let spec: SpecId = "SPEC-1".parse().unwrap();
+    accept(&mut store, &spec, "k1").unwrap();
+    fs::rename(&repo, dir.path().join("away")).unwrap();
+    assert!(accept(&mut store, &spec, "k2").is_err());
+    assert!(!repo.exists());
+    fs::rename(dir.path().join("away"), &repo).unwrap();
+    accept(&mut store, &spec, "k3").unwrap();
+    assert!(store.close().is_ok());
+}
+
+#[test]
+fn one_specs_trouble_is_its_own_and_is_noticed_when_it_is_mended() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions::in_dir(dir.path());
+    let spool = options.spool_dir.clone();
+    let good: SpecId = "SPEC-1".parse().unwrap();
+    let bad: SpecId = "SPEC-2".parse().unwrap();
+    let (mut store, _) = Store::open(options.clone()).unwrap();
+    let id = accept(&mut store, &bad, "k1").unwrap();
+    drop(store);
+    fs::rename(spool.join("SPEC-2"), dir.path().join("theirs")).unwrap();
+    symlink(dir.path().join("theirs"), spool.join("SPEC-2")).unwrap();
+    let (mut store, recovered) = Store::open(options.clone()).unwrap();
+    assert!(recovered.unfinished.is_empty());
+    accept(&mut store, &good, "k2").unwrap();
+    let refused = accept(&mut store, &bad, "k3").unwrap_err().to_string();
+    assert!(refused.contains("symbolic link"), "{refused}");
+    assert!(Survey::of(&spool).unusable[0].contains("a symbolic link is in its place"));
+    store.look();
+    assert_eq!(store.standing(), Standing::Owner);
+    fs::remove_file(spool.join("SPEC-2")).unwrap();
+    fs::rename(dir.path().join("theirs"), spool.join("SPEC-2")).unwrap();
+    store.look();
+    assert_eq!(store.standing(), Standing::Outdated, "a start takes it in");
+    drop(store);
+    let (_, recovered) = Store::open(options).unwrap();
+    let found: Vec<DeliveryId> =
+        recovered.unfinished.values().flatten().map(|found| found.delivery.id).collect();
+    assert!(found.contains(&id));
+}
