@@ -442,6 +442,10 @@ impl Store {
     /// The SPEC's spool cannot be opened, the disk is full, or the spool is not ours any more.
     pub fn append(&mut self, spec: &SpecId, record: &Record) -> Result<(), StoreError> {
         self.check_standing()?;
+        if self.reserve.is_full() && matches!(record, Record::Accepted(_)) {
+            // There may be room by now.
+            self.reserve.look();
+        }
         if self.reserve.is_full() {
             match record {
                 Record::Accepted(_) => {

@@ -218,8 +218,30 @@ impl Sandbox {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// Waits until the evidence says that `count` deliveries of a SPEC have ended, and returns these lines.
+    /// Waits until the evidence says that `count` deliveries of a SPEC have ended, and the spool too, whose word comes
+    /// last; returns the lines of the evidence.
     pub(crate) fn wait_for_finals(&self, spec: &str, count: usize) -> Vec<Value> {
+        let finals = self.wait_for_evidence_of(spec, count);
+        let dead: Vec<&Value> = finals.iter().filter(|line| line["state"] != "delivered").collect();
+        wait_for("the spool to say so too", || {
+            let spool = self.spool_text(spec);
+            let has_ended = |line: &&Value| {
+                let id = line["delivery"].as_str().unwrap();
+                !spool.contains(id) || spool.contains(&format!(r#"{{"finished":{{"id":"{id}""#))
+            };
+            dead.iter().all(has_ended).then_some(())
+        });
+        finals
+    }
+
+    /// All journal files of a SPEC.
+    fn spool_text(&self, spec: &str) -> String {
+        let files = fs::read_dir(self.spool().join(spec)).into_iter().flatten().flatten();
+        let journals = files.filter(|file| file.file_name().to_string_lossy().starts_with("spool-"));
+        journals.map(|file| fs::read_to_string(file.path()).unwrap_or_default()).collect()
+    }
+
+    fn wait_for_evidence_of(&self, spec: &str, count: usize) -> Vec<Value> {
         wait_for("deliveries to end", || {
             let path =
                 self.path().join(EVIDENCE).join("commands").join(spec).join("webhooks/deliveries.jsonl");
