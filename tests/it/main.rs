@@ -17,6 +17,7 @@ mod harness;
 mod operator;
 mod policy;
 mod recipes;
+mod removed;
 mod retry;
 mod runs;
 mod secrecy;
