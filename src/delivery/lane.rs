@@ -171,13 +171,15 @@ impl Lane {
 
     /// Takes deliveries that wait out of the lane, oldest first.
     pub fn take(&mut self, ids: &HashSet<DeliveryId>) -> Vec<Pending> {
-        let (due, waiting) = (&mut self.due, &mut self.waiting);
-        let taken = waiting.extract_if(.., |_, (_, pending)| ids.contains(&pending.delivery().id));
-        let out_of_line = |(arrival, (at, pending)): (NonZeroU64, (Instant, Pending))| {
-            due.remove(&(at, arrival));
-            pending
+        let is_wanted =
+            |(_, (_, pending)): &(&NonZeroU64, &(Instant, Pending))| ids.contains(&pending.delivery().id);
+        let wanted: Vec<NonZeroU64> = self.waiting.iter().filter(is_wanted).map(|(at, _)| *at).collect();
+        let out_of_line = |arrival: NonZeroU64| {
+            let (at, pending) = self.waiting.remove(&arrival)?;
+            self.due.remove(&(at, arrival));
+            Some(pending)
         };
-        taken.map(out_of_line).collect()
+        wanted.into_iter().filter_map(out_of_line).collect()
     }
 
     /// Starts nothing more: what waits stays on disk for the next start, or until it is [`configure`](Self::configure)d.

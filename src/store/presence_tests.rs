@@ -111,7 +111,9 @@ proptest! {
                 Op::MoveSpool => drop(fs::rename(&spool, dir.path().join(format!("elsewhere-{n}")))),
                 Op::RemoveSpec(at) => drop(fs::remove_dir_all(spool.join(SPECS[at]))),
                 Op::RemoveFile(at) => {
-                    first_file(&spool.join(SPECS[at])).map(|path| fs::remove_file(path).unwrap());
+                    for path in first_file(&spool.join(SPECS[at])) {
+                        fs::remove_file(path).unwrap();
+                    }
                 }
                 Op::RemoveLock => drop(fs::remove_file(spool.join(".lock"))),
                 Op::RemoveRuntimeFile => drop(fs::remove_file(spool.join("runtime.json"))),

@@ -113,8 +113,8 @@ impl Store {
         self.check_standing()?;
         let Finished { delivery, attempt, effect } = finished;
         let (spec, id) = (&delivery.spec, delivery.id);
-        let keeps_evidence = !again && !(self.reserve.is_full() && matches!(effect, Effect::Retry { .. }));
-        if keeps_evidence {
+        let spares_room = self.reserve.is_full() && matches!(effect, Effect::Retry { .. });
+        if !again && !spares_room {
             self.add_evidence(spec, &attempt_evidence(finished));
         }
         let state = match effect {

@@ -9,8 +9,10 @@ use crate::harness::{DeadEndpoint, EVIDENCE, Endpoint, Sandbox, wait_for};
 
 const PATIENT: &str = "initial_backoff_ms = 50\nmax_backoff_ms = 200\nmax_attempts = 1000\njitter_ms = 0";
 
+type TakeAway = fn(&Sandbox);
+
 /// Every way in which something of the spool loses its name, or gets another.
-const WAYS: [(&str, fn(&Sandbox)); 8] = [
+const WAYS: [(&str, TakeAway); 8] = [
     ("git clean", git_clean),
     ("rm -r of the spool", |sandbox| fs::remove_dir_all(sandbox.spool()).unwrap()),
     ("mv of the spool", |sandbox| fs::rename(sandbox.spool(), sandbox.path().join("moved")).unwrap()),
@@ -49,7 +51,7 @@ fn emit(sandbox: &Sandbox, key: &str, kept: &mut BTreeSet<String>) {
 }
 
 /// Takes something away between events; returns what was said yes to.
-fn emit_around(sandbox: &Sandbox, take_away: fn(&Sandbox)) -> BTreeSet<String> {
+fn emit_around(sandbox: &Sandbox, take_away: TakeAway) -> BTreeSet<String> {
     let mut kept = BTreeSet::new();
     (0..3).for_each(|n| emit(sandbox, &format!("before-{n}"), &mut kept));
     wait_for("a first attempt", || sandbox.evidence("SPEC-1").first().cloned());
@@ -103,7 +105,7 @@ fn whatever_is_taken_away_an_end_in_order_says_the_truth_and_the_next_start_goes
     }
 }
 
-fn take_away_again(sandbox: &Sandbox, take_away: fn(&Sandbox), way: &str) {
+fn take_away_again(sandbox: &Sandbox, take_away: TakeAway, way: &str) {
     if way == "rm of a spool file" || way == "git clean" || way == "mv of the spool" {
         return;
     }
