@@ -210,4 +210,33 @@ mod tests {
         fs::write(dir.path().join("watch.jsonl"), "{\"watch\":{\"version\":2}}\n").unwrap();
         assert!(Memory::open(dir.path()).unwrap_err().to_string().contains("format 2"));
     }
+
+    #[test]
+    fn reading_changes_nothing_and_what_could_not_be_written_is_written_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("watch.jsonl");
+        let key: IdempotencyKey = "k1".parse().unwrap();
+        let torn = "{\"watch\":{\"version\":1}}\n{\"telemetry\":{\"path\":\"a\"}}\n{\"tele";
+        fs::write(&file, torn).unwrap();
+        // Not even a full disk keeps it from being read.
+        let (mut memory, _) = Memory::open(dir.path()).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), torn);
+        memory.flush(dir.path()).unwrap();
+        assert!(!fs::read_to_string(&file).unwrap().contains("{\"tele\n"));
+        // Neither to be appended to nor to be replaced.
+        fs::remove_file(&file).unwrap();
+        fs::create_dir_all(file.join("in-the-way")).unwrap();
+        memory.remember_telemetry("b", Some(key.clone()));
+        assert!(memory.flush(dir.path()).is_err());
+        memory.remember_telemetry("c", Some(key.clone()));
+        assert!(memory.flush(dir.path()).is_err());
+        fs::remove_dir_all(&file).unwrap();
+        memory.flush(dir.path()).unwrap();
+        let (memory, is_first) = Memory::open(dir.path()).unwrap();
+        assert!(!is_first);
+        assert_eq!(memory.telemetry("a"), Some(None));
+        for path in ["b", "c"] {
+            assert_eq!(memory.telemetry(path), Some(Some(&key)));
+        }
+    }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::ops::Bound;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -91,11 +92,15 @@ impl Notifier {
         is_new
     }
 
-    /// What was at `path` is not there any more: neither it nor what was below it is watched.
+    /// What was at `path` is not there any more: neither it nor what was below it is watched. Whether any of it was.
     pub(super) fn gone(&mut self, path: &Path) -> bool {
-        let before = self.watched.len();
-        self.forget_all_but(|dir, _| !dir.starts_with(path));
-        self.watched.len() < before
+        // In order, what is below a path comes right after it: most that goes is a file, and costs one look-up.
+        let first = self.watched.range::<Path, _>((Bound::Included(path), Bound::Unbounded)).next();
+        let is_watched = first.is_some_and(|(dir, _)| dir.starts_with(path));
+        if is_watched {
+            self.forget_all_but(|dir, _| !dir.starts_with(path));
+        }
+        is_watched
     }
 
     /// Nothing that was told can be relied on any more: all is to be asked for anew.
@@ -154,4 +159,33 @@ fn told(event: notify::Event) -> Vec<Told> {
         _ => Told::Changed,
     };
     event.paths.into_iter().map(tell).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use notify::event::{CreateKind, DataChange, Flag, RemoveKind};
+
+    use super::*;
+
+    #[test]
+    fn what_goes_and_what_was_lost_is_told_apart_from_what_changed() {
+        let path = || Path::new("a").to_owned();
+        let of = |kind| told(notify::Event::new(kind).add_path(path()));
+        for kind in [
+            EventKind::Remove(RemoveKind::Folder),
+            EventKind::Modify(ModifyKind::Name(RenameMode::From)),
+            EventKind::Modify(ModifyKind::Name(RenameMode::Any)),
+        ] {
+            assert_eq!(of(kind), [Told::Gone(path())]);
+        }
+        for kind in [
+            EventKind::Create(CreateKind::Folder),
+            EventKind::Modify(ModifyKind::Data(DataChange::Any)),
+            EventKind::Modify(ModifyKind::Name(RenameMode::To)),
+        ] {
+            assert_eq!(of(kind), [Told::Changed(path())]);
+        }
+        // An overflow of the operating system's queue names no path.
+        assert_eq!(told(notify::Event::new(EventKind::Other).set_flag(Flag::Rescan)), [Told::Missed]);
+    }
 }
