@@ -20,6 +20,7 @@ mod recipes;
 mod retry;
 mod runs;
 mod secrecy;
+mod slips;
 mod storm;
 mod tls;
 mod watch;
