@@ -1,4 +1,5 @@
-//! `spec-notify check`: whether webhooks are on, and everything that is wrong with the config, at once.
+//! `spec-notify check`: whether webhooks are on, and everything that is wrong with the config, at
+//! once.
 
 use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global, load};

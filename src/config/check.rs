@@ -211,7 +211,8 @@ impl Checker<'_, '_> {
         }
     }
 
-    /// `enabled`, where anybody says it, and whether it is the environment that does: it has the last word.
+    /// `enabled`, where anybody says it, and whether it is the environment that does: it has the
+    /// last word.
     fn enabled(&mut self, table: &Table<'_, '_>) -> (Option<bool>, bool) {
         const OVERRIDE: &str = "SPECKIT_WEBHOOKS_ENABLED";
         let in_file = table.boolean("enabled", self.findings);

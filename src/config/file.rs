@@ -33,7 +33,8 @@ pub struct Loaded {
     /// What could be read in spite of errors: good to find the spool with, and for nothing else. Absent where even that
     /// may be wrong.
     pub salvaged: Option<Config>,
-    /// Every error is a table whose name is only near ours: as if it were not there, webhooks are what the rest says.
+    /// Every error is a table whose name is only near ours: as if it were not there, webhooks are
+    /// what the rest says.
     pub only_misnamed: bool,
     /// Everything that must be mended.
     pub errors: Vec<Problem>,
@@ -116,8 +117,8 @@ pub fn load(options: &LoadOptions, environment: &Environment) -> Loaded {
     loaded
 }
 
-/// What is wrong with the repo's root where somebody named it, if anything is: taken for a repo without a config it would
-/// be silent.
+/// What is wrong with the repo's root where somebody named it, if anything is: taken for a repo
+/// without a config it would be silent.
 pub(crate) fn no_folder(repo: &Path) -> Option<Problem> {
     let why = match fs::metadata(repo) {
         Ok(found) if found.is_dir() => return None,

@@ -1,4 +1,5 @@
-//! Whether webhooks are on and, where they are off, what makes them so: a repo that is silent must be able to say why.
+//! Whether webhooks are on and, where they are off, what makes them so: a repo that is silent must
+//! be able to say why.
 
 use std::fmt;
 use std::path::PathBuf;

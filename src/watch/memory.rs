@@ -52,8 +52,8 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// Reads what there is; whether there was nothing: the very first start. Nothing is written before the first
-    /// [`flush`](Self::flush).
+    /// Reads what there is; whether there was nothing: the very first start. Nothing is written
+    /// before the first [`flush`](Self::flush).
     pub(super) fn open(spool_dir: &Path) -> io::Result<(Self, bool)> {
         let file = spool_dir.join("watch.jsonl");
         let (telemetry, tasks) = (HashMap::new(), HashMap::new());
@@ -126,8 +126,8 @@ impl Memory {
         }
     }
 
-    /// Writes what was remembered and is not on disk, however that came about. `root` is where the paths begin. An error
-    /// forgets nothing: the next time it is written all the same.
+    /// Writes what was remembered and is not on disk, however that came about. `root` is where the
+    /// paths begin. An error forgets nothing: the next time it is written all the same.
     pub(super) fn flush(&mut self, root: &Path) -> io::Result<()> {
         if self.telemetry.len() > self.most {
             self.telemetry.retain(|path, _| root.join(path).exists());
@@ -137,7 +137,8 @@ impl Memory {
         }
         let is_there = self.file.exists();
         if !is_there && !self.file.parent().is_some_and(Path::is_dir) {
-            // Somebody removed the spool. It is not ours to make again; once it is there, all of this is written.
+            // Somebody removed the spool. It is not ours to make again; once it is there, all of
+            // this is written.
             return Ok(());
         }
         let is_long = self.lines > 2 * (self.telemetry.len() + self.tasks.len()) + SLACK;

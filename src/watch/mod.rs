@@ -41,10 +41,12 @@ const LOOK: Duration = Duration::from_secs(60);
 /// The same where the operating system says nothing.
 const LOOK_UNTOLD: Duration = Duration::from_secs(5);
 
-/// How often it is checked whether the folders that are watched, and the file of what was seen, are still those.
+/// How often it is checked whether the folders that are watched, and the file of what was seen,
+/// are still those.
 const CHECK: Duration = Duration::from_secs(1);
 
-/// How often in a row new folders are asked for: where they come and go without end, the next check goes on.
+/// How often in a row new folders are asked for: where they come and go without end, the next
+/// check goes on.
 const MOST_ROUNDS: usize = 16;
 
 /// How long until something is tried again that could not be done.
@@ -250,8 +252,8 @@ impl Watcher {
         if self.notifier.is_told() { LOOK } else { LOOK_UNTOLD }
     }
 
-    /// What costs next to nothing and finds, whatever was told or not, that folders went, came or were replaced, and that
-    /// what was seen is not on disk.
+    /// What costs next to nothing and finds, whatever was told or not, that folders went, came or
+    /// were replaced, and that what was seen is not on disk.
     fn check(&mut self) {
         let tree = Tree::of(&(self.config)());
         self.look_is_due |= self.notifier.is_behind(&tree.roots());

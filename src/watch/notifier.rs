@@ -1,5 +1,6 @@
-//! How the operating system is asked to tell of changes, folder by folder: the folders below, such as our own evidence, stay
-//! untold of. It watches folders, not paths: a folder that is made again where another one was is asked for anew.
+//! How the operating system is asked to tell of changes, folder by folder: the folders below, such
+//! as our own evidence, stay untold of. It watches folders, not paths: a folder that is made again
+//! where another one was is asked for anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -22,8 +23,8 @@ pub(super) enum Told {
     Missed,
 }
 
-/// Which folder it is that stands at a path: device, inode, and when it was made, because the inode of one that was
-/// removed is soon given to another.
+/// Which folder it is that stands at a path: device, inode, and when it was made, because the
+/// inode of one that was removed is soon given to another.
 type Identity = (u64, u64, Option<SystemTime>);
 
 /// See the module's first lines.
@@ -58,7 +59,8 @@ impl Notifier {
 
     /// Asks to be told of these folders, and no others; whether one is new.
     pub(super) fn watch(&mut self, dirs: &[PathBuf]) -> bool {
-        // Before it is asked for: one that is replaced in between is seen to be another at the next check.
+        // Before it is asked for: one that is replaced in between is seen to be another at the
+        // next check.
         let found: BTreeMap<&PathBuf, Identity> =
             dirs.iter().filter_map(|dir| Some((dir, identity(dir)?))).collect();
         self.forget_all_but(|dir, identity| found.get(dir) == Some(identity));
@@ -92,9 +94,11 @@ impl Notifier {
         is_new
     }
 
-    /// What was at `path` is not there any more: neither it nor what was below it is watched. Whether any of it was.
+    /// What was at `path` is not there any more: neither it nor what was below it is watched.
+    /// Whether any of it was.
     pub(super) fn gone(&mut self, path: &Path) -> bool {
-        // In order, what is below a path comes right after it: most that goes is a file, and costs one look-up.
+        // In order, what is below a path comes right after it: most that goes is a file, and costs
+        // one look-up.
         let first = self.watched.range::<Path, _>((Bound::Included(path), Bound::Unbounded)).next();
         let is_watched = first.is_some_and(|(dir, _)| dir.starts_with(path));
         if is_watched {
@@ -108,8 +112,8 @@ impl Notifier {
         self.forget_all_but(|_, _| false);
     }
 
-    /// Whether a folder that is watched went or is another one, or one of `roots` came: what costs too little to wait for
-    /// being told.
+    /// Whether a folder that is watched went or is another one, or one of `roots` came: what costs
+    /// too little to wait for being told.
     pub(super) fn is_behind(&self, roots: &[PathBuf]) -> bool {
         let is_unknown = |root: &PathBuf| {
             !self.watched.contains_key(root) && !self.refused.contains(root) && identity(root).is_some()

@@ -58,7 +58,8 @@ impl Tree {
         all.filter_map(|path| self.kind(&path).map(|kind| (kind, path))).collect()
     }
 
-    /// The folders under which everything else is, whether they are there or not: what is not there yet may come.
+    /// The folders under which everything else is, whether they are there or not: what is not
+    /// there yet may come.
     pub(super) fn roots(&self) -> Vec<PathBuf> {
         let above = [&self.commands, &self.consensus].into_iter().flat_map(|dir| {
             let inside = dir.ancestors().take_while(|dir| dir.starts_with(&self.repo));

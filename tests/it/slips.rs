@@ -1,4 +1,5 @@
-//! Slips of the keyboard that would switch webhooks off, or lose an event, in silence: each is said.
+//! Slips of the keyboard that would switch webhooks off, or lose an event, in silence: each is
+//! said.
 
 use std::fs;
 

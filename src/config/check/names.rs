@@ -1,4 +1,5 @@
-//! Tables whose names are near ours: a slip there would switch webhooks off, or lose a subscription, in silence.
+//! Tables whose names are near ours: a slip there would switch webhooks off, or lose a
+//! subscription, in silence.
 
 use std::ops::Range;
 
@@ -9,8 +10,8 @@ use super::Findings;
 /// What the table is called.
 const OURS: &str = "[spec_ops.webhooks]";
 
-/// Refuses tables that are meant to be ours, and warns of those that may be: the file is the host's, and every other table
-/// is its own affair. How many were refused.
+/// Refuses tables that are meant to be ours, and warns of those that may be: the file is the
+/// host's, and every other table is its own affair. How many were refused.
 pub(super) fn refuse_misnamed(root: &DeTable<'_>, findings: &mut Findings<'_>) -> usize {
     let has_ours = root.iter().any(|(name, value)| {
         name.get_ref() == "spec_ops" && tables(value.get_ref()).any(|table| table.contains_key("webhooks"))
@@ -49,7 +50,8 @@ type Tables<'t, 'i> = Vec<&'t DeTable<'i>>;
 
 fn judge(path: &[String], table: &Tables<'_, '_>, has_ours: bool) -> Option<Verdict> {
     let is_like_ours = table.iter().any(|table| has_subscriptions(table));
-    // Where ours is there too, what is only near and has no subscriptions may be what it is called.
+    // Where ours is there too, what is only near and has no subscriptions may be what it is
+    // called.
     let unless_ours_is_there = if has_ours && !is_like_ours { Verdict::Doubt } else { Verdict::Slip };
     let verdict = match path {
         [name] if far(name, "specopswebhooks") == 0 => Verdict::Slip,
@@ -64,7 +66,8 @@ fn judge(path: &[String], table: &Tables<'_, '_>, has_ours: bool) -> Option<Verd
     Some(verdict)
 }
 
-/// How many slips of the keyboard lie between a name and one of ours, whatever its case and whatever joins its words.
+/// How many slips of the keyboard lie between a name and one of ours, whatever its case and
+/// whatever joins its words.
 fn far(name: &str, ours: &str) -> usize {
     let name: String = name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
     strsim::damerau_levenshtein(&name, ours)
@@ -76,7 +79,8 @@ fn has_subscriptions(table: &DeTable<'_>) -> bool {
     lists.flat_map(|(_, value)| tables(value.get_ref())).any(|entry| entry.contains_key("secret_env"))
 }
 
-/// Every table of the file's first two levels: its name, where the part of it stands that is not ours, and what it holds.
+/// Every table of the file's first two levels: its name, where the part of it stands that is not
+/// ours, and what it holds.
 fn named<'t, 'i>(root: &'t DeTable<'i>) -> Vec<(Vec<String>, Range<usize>, Tables<'t, 'i>)> {
     let mut named = Vec::new();
     for (name, value) in root.iter() {

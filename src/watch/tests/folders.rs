@@ -1,4 +1,5 @@
-//! Folders that go, come, come back and are replaced, and the file of what was seen: nothing of it costs an event or a minute.
+//! Folders that go, come, come back and are replaced, and the file of what was seen: nothing of it
+//! costs an event or a minute.
 
 use std::collections::BTreeMap;
 
@@ -43,7 +44,8 @@ impl Repo {
         }
     }
 
-    /// Waits until the watcher has dealt with everything up to now: it tells of a task in the repo's own root.
+    /// Waits until the watcher has dealt with everything up to now: it tells of a task in the
+    /// repo's own root.
     fn wait_for_the_watcher(&self, mark: &str) {
         self.write("SPEC.md", &format!("| ID | Status |\n|---|---|\n| {mark} | Done |\n"));
         let key = format!("SPEC-TRACKER:SPEC.md#{mark}:done-1");
@@ -180,7 +182,8 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
-    /// Whatever becomes of the folders, a file that is there in the end was told of, and none twice.
+    /// Whatever becomes of the folders, a file that is there in the end was told of, and none
+    /// twice.
     #[test]
     fn whatever_becomes_of_folders_what_is_there_was_told_once(steps in prop::collection::vec(step(), 1..12)) {
         let repo = Repo::new();
