@@ -137,9 +137,8 @@ impl Memory {
         }
         let is_there = self.file.exists();
         if !is_there && !self.file.parent().is_some_and(Path::is_dir) {
-            // Somebody removed the spool. It is not ours to make again; once it is there, all of
-            // this is written.
-            return Ok(());
+            // It is not ours to make again; once it is there, all of this is written.
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the spool's folder is gone"));
         }
         let is_long = self.lines > 2 * (self.telemetry.len() + self.tasks.len()) + SLACK;
         if self.is_stale || is_long || !is_there {

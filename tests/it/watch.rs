@@ -156,7 +156,7 @@ fn folders_that_go_and_come_back_are_told_of_and_nothing_twice() {
         let telemetry = plan_telemetry("SPEC-KIT-001", session).to_string();
         sandbox.write(&format!("evidence/commands/SPEC-KIT-001/spec-plan_{session}.json"), &telemetry);
     };
-    let _serve = sandbox.serve();
+    let serve = sandbox.serve();
     wait_for_baseline(&sandbox);
     plan("a");
     endpoint.wait_for(1);
@@ -178,6 +178,8 @@ fn folders_that_go_and_come_back_are_told_of_and_nothing_twice() {
     endpoint.wait_for(8);
     let expected = ["a", "removed-0", "moved-0", "removed-1", "moved-1", "removed-2", "moved-2", "last"];
     assert_eq!(sessions(&endpoint), expected);
+    let (_, log) = serve.terminate();
+    assert!(!log.contains("WARN") && !log.contains("ERROR"), "a folder that goes is no trouble: {log}");
 }
 
 #[test]
