@@ -17,7 +17,9 @@ pub(super) fn refuse_misnamed(root: &DeTable<'_>, findings: &mut Findings<'_>) -
         name.get_ref() == "spec_ops" && tables(value.get_ref()).any(|table| table.contains_key("webhooks"))
     });
     let mut refused = 0;
-    for (path, span, table) in named(root) {
+    let mut found = Vec::new();
+    named(&[], None, &vec![root], &mut found);
+    for (path, span, table) in found {
         match judge(&path, &table, has_ours) {
             None => {}
             Some(Verdict::Slip) => {
@@ -48,16 +50,19 @@ enum Verdict {
 /// What is in a table: all of its own tables, where it is a list of them.
 type Tables<'t, 'i> = Vec<&'t DeTable<'i>>;
 
+/// A table's name, where the first part of it stands that is not ours, and what it holds.
+type Named<'t, 'i> = (Vec<String>, Range<usize>, Tables<'t, 'i>);
+
 fn judge(path: &[String], table: &Tables<'_, '_>, has_ours: bool) -> Option<Verdict> {
     let is_like_ours = table.iter().any(|table| has_subscriptions(table));
     // Where ours is there too, what is only near and has no subscriptions may be what it is
     // called.
     let unless_ours_is_there = if has_ours && !is_like_ours { Verdict::Doubt } else { Verdict::Slip };
     let verdict = match path {
-        [name] if far(name, "specopswebhooks") == 0 => Verdict::Slip,
+        // Whatever joins or parts its words.
+        _ if far(&path.concat(), "specopswebhooks") == 0 => Verdict::Slip,
         [name] if far(name, "specopswebhooks") <= 2 => unless_ours_is_there,
         [name] if far(name, "webhooks") <= 1 && !has_ours => Verdict::Doubt,
-        [name, inner] if name == "spec_ops" && inner == "webhooks" => return None,
         [name, inner] if far(name, "specops") == 0 && far(inner, "webhooks") <= 2 => Verdict::Slip,
         [name, inner] if far(name, "specops") == 1 && far(inner, "webhooks") <= 1 => unless_ours_is_there,
         _ if is_like_ours => Verdict::Doubt,
@@ -79,25 +84,25 @@ fn has_subscriptions(table: &DeTable<'_>) -> bool {
     lists.flat_map(|(_, value)| tables(value.get_ref())).any(|entry| entry.contains_key("secret_env"))
 }
 
-/// Every table of the file's first two levels: its name, where the part of it stands that is not
-/// ours, and what it holds.
-fn named<'t, 'i>(root: &'t DeTable<'i>) -> Vec<(Vec<String>, Range<usize>, Tables<'t, 'i>)> {
-    let mut named = Vec::new();
-    for (name, value) in root.iter() {
-        let outer: Tables<'_, '_> = tables(value.get_ref()).collect();
-        if outer.is_empty() {
+/// Every table of the file's first three levels but ours.
+fn named<'t, 'i>(
+    above: &[String],
+    at: Option<&Range<usize>>,
+    tables_above: &Tables<'t, 'i>,
+    found: &mut Vec<Named<'t, 'i>>,
+) {
+    for (name, value) in tables_above.iter().flat_map(|table| table.iter()) {
+        let held: Tables<'_, '_> = tables(value.get_ref()).collect();
+        let path = [above, &[name.get_ref().to_string()]].concat();
+        if held.is_empty() || path == ["spec_ops", "webhooks"] {
             continue;
         }
-        for (inner, value) in outer.iter().flat_map(|table| table.iter()) {
-            let held: Tables<'_, '_> = tables(value.get_ref()).collect();
-            if !held.is_empty() {
-                let span = if name.get_ref() == "spec_ops" { inner.span() } else { name.span() };
-                named.push((vec![name.get_ref().to_string(), inner.get_ref().to_string()], span, held));
-            }
+        let own = (path != ["spec_ops"]).then(|| at.cloned().unwrap_or_else(|| name.span()));
+        if path.len() < 3 {
+            named(&path, own.as_ref(), &held, found);
         }
-        named.push((vec![name.get_ref().to_string()], name.span(), outer));
+        found.push((path, own.unwrap_or_else(|| name.span()), held));
     }
-    named
 }
 
 /// The table that a value is, or the tables of the list that it is.
@@ -144,6 +149,8 @@ mod tests {
             ("spec_ops_webhooks", 2),
             ("spec-ops-webhook", 2),
             ("\"spec_ops.webhooks\"", 2),
+            ("spec.ops.webhooks", 2),
+            ("spec_ops.web.hooks", 11),
         ] {
             let table = format!("# a\n[{name}]\nenabled = true\n");
             assert_eq!(found(&table), [format!("E2:{column}")], "{name}");
