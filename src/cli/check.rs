@@ -1,7 +1,9 @@
-//! `spec-notify check`: everything that is wrong with the config, at once.
+//! `spec-notify check`: whether webhooks are on, and everything that is wrong with the config, at
+//! once.
 
 use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global, load};
+use crate::config::Switch;
 use crate::control::counted;
 
 pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure> {
@@ -10,6 +12,8 @@ pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure>
     if screen.is_json() {
         screen.value(&loaded.report());
     } else {
+        let tone = if loaded.switch == Switch::On { Tone::Good } else { Tone::Warning };
+        screen.line(tone, &loaded.switch);
         for error in &loaded.errors {
             screen.error(error);
         }
@@ -20,16 +24,9 @@ pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure>
             loaded.file.as_ref().map_or("no config file found".to_owned(), |file| file.display().to_string());
         match &loaded.config {
             Some(config) if ok => {
-                screen.line(Tone::Good, format_args!("ok: {file}"));
-                let state = if config.enabled { "on" } else { "off" };
                 let active = config.subscriptions.iter().filter(|subscription| subscription.active).count();
-                screen.line(
-                    Tone::Plain,
-                    format_args!(
-                        "webhooks are {state}; {}, {active} active",
-                        counted(config.subscriptions.len(), "subscription", "subscriptions")
-                    ),
-                );
+                let all = counted(config.subscriptions.len(), "subscription", "subscriptions");
+                screen.line(Tone::Plain, format_args!("ok: {file}: {all}, {active} active"));
                 for subscription in &config.subscriptions {
                     let endpoint = subscription.endpoint.as_ref().map_or("-".to_owned(), ToString::to_string);
                     let state = match (subscription.active, subscription.dry_run) {

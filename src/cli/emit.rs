@@ -10,9 +10,9 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::render::{Screen, Tone};
-use super::{Exit, Failure, Global, OFF, load_good_enough};
+use super::{Exit, Failure, Global, OFF, load, take_good_enough};
 use crate::actors::Receipt;
-use crate::config::Config;
+use crate::config::{Config, Loaded};
 use crate::control::{Client, ClientError, Emitted, EmittedEvent, Outcome, Request};
 use crate::event::{Event, EventKind, MAX_EVENT_BYTES, SpecId, Stage, Status};
 use crate::intake::stage::{self, StageRead};
@@ -74,9 +74,18 @@ pub(super) type Given = Result<Event, String>;
 pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
     let deadline = Instant::now() + Duration::from_millis(options.deadline);
     // The secrets are the runtime's affair: the script that emits may well not have them.
-    let config = load_good_enough(global, screen)?;
+    let loaded = load(global, false)?;
+    let switch = loaded.switch.clone();
+    let config = match loaded {
+        // A slip in a table's name must not fail a script, nor switch its webhooks off in silence.
+        Loaded { only_misnamed: true, salvaged: Some(config), errors, .. } => {
+            errors.iter().for_each(|error| screen.warning(error));
+            config
+        }
+        loaded => take_good_enough(loaded, screen)?,
+    };
     if !config.enabled {
-        screen.note(format_args!("nothing emitted: {OFF}"));
+        screen.note(format_args!("nothing emitted: {switch}"));
         if screen.is_json() {
             let given = read(options, &config).unwrap_or_default();
             for event in given.iter().map(|event| event.as_ref().ok().map(EmittedEvent::of)) {

@@ -2,13 +2,16 @@
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
+/// What the `notify` crate warns of is that a folder which is gone was not watched any more: no news.
+///
 /// At `debug` and `trace` the HTTP crates print requests with their paths and headers, which are credentials here:
 /// no setting lets them through.
 struct Capped(env_logger::Logger);
 
 impl Capped {
     fn lets_through(metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("spec_notify") || metadata.level() <= Level::Warn
+        let most = if metadata.target().starts_with("notify::") { Level::Error } else { Level::Warn };
+        metadata.target().starts_with("spec_notify") || metadata.level() <= most
     }
 }
 

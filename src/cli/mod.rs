@@ -167,23 +167,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     // The program's own affair: a library does not change its host's limits.
     raise_max_open();
     let mut screen = Screen::new(json);
-    let outcome = match cli.command {
-        Command::Receive(options) => receive::run(&options, &mut screen),
-        Command::Demo => demo::run(&mut screen),
-        Command::Secret(options) => secret::run(&options, &mut screen),
-        Command::Check => check::run(&cli.global, &mut screen),
-        Command::Serve(options) => serve::run(&cli.global, &options, &mut screen),
-        Command::Emit(options) => emit::run(&cli.global, &options, &mut screen),
-        Command::Test(options) => send::run(&cli.global, &options, &mut screen),
-        Command::List(options) => list::run(&cli.global, options, &mut screen),
-        Command::Replay(options) => replay::run(&cli.global, &options, &mut screen),
-        Command::Status(options) => status::run(&cli.global, &options, &mut screen),
-        Command::Top(options) => top::run(&cli.global, &options, &mut screen),
-        Command::Explain(options) => explain::run(&cli.global, &options, &mut screen),
-        Command::Reload => reload::run(&cli.global, &mut screen),
-        Command::Drain(options) => drain::run(&cli.global, &options, &mut screen),
-        Command::Completions(options) => Ok(generate::completions(&options, &mut screen)),
-        Command::Man(options) => generate::man(&options, &mut screen),
+    let outcome = match cli.global.repo.as_deref().and_then(config::no_folder) {
+        // These two say what is wrong with a config in a form of their own.
+        Some(problem) if !matches!(cli.command, Command::Check | Command::Reload) => {
+            Err(Failure::usage(problem))
+        }
+        _ => run_command(cli, &mut screen),
     };
     let exit = outcome.unwrap_or_else(|failure| {
         screen.error(&failure.message);
@@ -195,6 +184,28 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             exit.max(Exit::Failed)
         }
         None => exit,
+    }
+}
+
+fn run_command(cli: Cli, screen: &mut Screen) -> Result<Exit, Failure> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Receive(options) => receive::run(&options, screen),
+        Command::Demo => demo::run(screen),
+        Command::Secret(options) => secret::run(&options, screen),
+        Command::Check => check::run(global, screen),
+        Command::Serve(options) => serve::run(global, &options, screen),
+        Command::Emit(options) => emit::run(global, &options, screen),
+        Command::Test(options) => send::run(global, &options, screen),
+        Command::List(options) => list::run(global, options, screen),
+        Command::Replay(options) => replay::run(global, &options, screen),
+        Command::Status(options) => status::run(global, &options, screen),
+        Command::Top(options) => top::run(global, &options, screen),
+        Command::Explain(options) => explain::run(global, &options, screen),
+        Command::Reload => reload::run(global, screen),
+        Command::Drain(options) => drain::run(global, &options, screen),
+        Command::Completions(options) => Ok(generate::completions(&options, screen)),
+        Command::Man(options) => generate::man(&options, screen),
     }
 }
 
@@ -280,23 +291,36 @@ fn take(loaded: config::Loaded, screen: &mut Screen) -> Result<Config, Failure> 
     }
 }
 
+/// The config of a `serve`, which must be right and on.
+fn load_to_serve(global: &Global, screen: &mut Screen) -> Result<Config, Failure> {
+    take_if_on(load(global, true)?, screen)
+}
+
 /// The config for a command that acts through the runtime which owns the spool, or else by owning it for the moment: only
 /// then the secrets must be in its own environment.
 fn load_to_act(global: &Global, screen: &mut Screen) -> Result<Config, Failure> {
     let loaded = load(global, false)?;
     let is_owned = |config: &Config| config.spool_dir.is_dir() && !Store::is_free(&config.spool_dir);
     // One that is off is said to be off, whatever secrets it would need.
-    let config = match loaded.config.as_ref().is_some_and(|config| config.enabled && !is_owned(config)) {
-        true => load_config(global, true, screen)?,
-        false => take(loaded, screen)?,
-    };
-    if config.enabled { Ok(config) } else { Err(Failure::usage(OFF)) }
+    match loaded.config.as_ref().is_some_and(|config| config.enabled && !is_owned(config)) {
+        true => load_to_serve(global, screen),
+        false => take_if_on(loaded, screen),
+    }
+}
+
+fn take_if_on(loaded: config::Loaded, screen: &mut Screen) -> Result<Config, Failure> {
+    let switch = loaded.switch.clone();
+    let config = take(loaded, screen)?;
+    if config.enabled { Ok(config) } else { Err(Failure::usage(switch)) }
 }
 
 /// The config, or what could be salvaged of one with errors, with a warning: for those who need to know where the spool
 /// is and no more. A slip in one subscription must neither cost an event nor hide how things stand.
 fn load_good_enough(global: &Global, screen: &mut Screen) -> Result<Config, Failure> {
-    let loaded = load(global, false)?;
+    take_good_enough(load(global, false)?, screen)
+}
+
+fn take_good_enough(loaded: config::Loaded, screen: &mut Screen) -> Result<Config, Failure> {
     match (&loaded.config, loaded.good_enough()) {
         (None, Some(config)) => {
             let errors = counted(loaded.errors.len(), "error", "errors");
@@ -308,7 +332,7 @@ fn load_good_enough(global: &Global, screen: &mut Screen) -> Result<Config, Fail
     }
 }
 
-/// What a command says when webhooks are off.
+/// What a command says of a config in which webhooks are off.
 const OFF: &str =
     "webhooks are off: set enabled = true under [spec_ops.webhooks], or SPECKIT_WEBHOOKS_ENABLED=1";
 

@@ -14,7 +14,7 @@ use futures_util::future::{Either, select};
 use tokio::sync::oneshot;
 
 use super::render::{Screen, Tone};
-use super::{Exit, Failure, Global, OFF, load_config};
+use super::{Exit, Failure, Global, load_to_serve};
 use crate::config::{Config, WatchFrom};
 use crate::control::RuntimeFile;
 use crate::env::Environment;
@@ -46,10 +46,7 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
-    let config = load_config(global, true, screen)?;
-    if !config.enabled {
-        return Err(Failure::usage(OFF));
-    }
+    let config = load_to_serve(global, screen)?;
     System::new().block_on(serve(config, options, screen))
 }
 

@@ -1,5 +1,6 @@
 //! From the file's text to a config that is good to run, or everything that is wrong with it at once.
 
+mod names;
 mod network;
 
 use std::collections::HashSet;
@@ -13,7 +14,7 @@ use toml::de::DeTable;
 
 use super::file::Loaded;
 use super::table::{At, Findings, Table};
-use super::{Config, Problem, SecretNames, SubscriptionConfig};
+use super::{Config, Problem, SecretNames, SubscriptionConfig, Switch};
 use crate::delivery::{RetryPolicy, SubscriptionId};
 use crate::env::Environment;
 use crate::event::{SpecId, printable};
@@ -92,25 +93,52 @@ pub(super) fn check(
 ) -> Loaded {
     let mut findings = Findings { file: file.clone(), text, errors: Vec::new(), warnings: Vec::new() };
     let (document, syntax) = DeTable::parse_recoverable(text);
+    let is_whole = syntax.is_empty();
     for error in syntax {
         findings.error(error.span(), error.message().trim().replace('\n', ", "), "mend the TOML there");
     }
+    let misnamed = names::refuse_misnamed(document.get_ref(), &mut findings);
     let root = Table::new(document.get_ref(), document.span());
     let webhooks =
         root.table("spec_ops", &mut findings).and_then(|table| table.table("webhooks", &mut findings));
     let empty = DeTable::new();
+    let has_table = webhooks.is_some();
     let webhooks = webhooks.unwrap_or_else(|| Table::new(&empty, 0..0));
-    let config = Checker { repo, environment: environment.clone(), secrets, findings: &mut findings }
-        .settings(&webhooks);
-    let spool_is_known = webhooks.is_filled("spool_dir") || !text.contains("spool_dir");
+    let mut checker = Checker { repo, environment: environment.clone(), secrets, findings: &mut findings };
+    let (said, is_of_environment) = checker.enabled(&webhooks);
+    let switch = match (said, &file) {
+        (Some(true), _) => Switch::On,
+        (Some(false), _) if is_of_environment => Switch::Environment,
+        (_, None) => Switch::NoFile(Vec::new()),
+        (Some(false), Some(file)) => Switch::SaidOff(file.clone()),
+        (None, Some(file)) if has_table => Switch::NotSaid(file.clone()),
+        (None, Some(file)) => Switch::NoTable(file.clone()),
+    };
+    let config = checker.settings(&webhooks, said == Some(true));
+    if matches!(switch, Switch::NotSaid(_)) {
+        let what = match config.subscriptions.len() {
+            0 => "[spec_ops.webhooks] is there",
+            _ => "subscriptions are configured",
+        };
+        findings.warn(
+            Some(webhooks.span.clone()),
+            format_args!("{what}, and webhooks are off, because `enabled` is missing"),
+            "set enabled = true under [spec_ops.webhooks]; or enabled = false, if they are meant to be off",
+        );
+    }
+    // A spool that stands in the file and could not be read may be another one.
+    let spool_is_known = match webhooks.has("spool_dir") {
+        true => webhooks.is_filled("spool_dir"),
+        false => is_whole || !text.contains("spool_dir"),
+    };
     let Findings { mut errors, warnings, .. } = findings;
     errors.sort_by_key(|problem| (problem.line, problem.column));
+    let only_misnamed = misnamed > 0 && errors.len() == misnamed;
     let (config, salvaged) = match errors.is_empty() {
         true => (Some(config), None),
-        // A spool that stands in the file and could not be read may be another one.
         false => (None, spool_is_known.then_some(config)),
     };
-    Loaded { file, config, salvaged, errors, warnings }
+    Loaded { file, switch, config, salvaged, only_misnamed, errors, warnings }
 }
 
 struct Checker<'a, 'f> {
@@ -121,9 +149,8 @@ struct Checker<'a, 'f> {
 }
 
 impl Checker<'_, '_> {
-    fn settings(&mut self, table: &Table<'_, '_>) -> Config {
+    fn settings(&mut self, table: &Table<'_, '_>, enabled: bool) -> Config {
         table.refuse_unknown(&SETTINGS, self.findings);
-        let enabled = self.enabled(table);
         let env_file = self.env_file(table, enabled);
         let max_concurrency = table.integer("max_concurrency", 4, 1..=1024, self.findings);
         let allow_insecure_http = table.boolean("allow_insecure_http", self.findings).unwrap_or(false);
@@ -184,18 +211,19 @@ impl Checker<'_, '_> {
         }
     }
 
-    /// `enabled`, unless the environment has the last word.
-    fn enabled(&mut self, table: &Table<'_, '_>) -> bool {
+    /// `enabled`, where anybody says it, and whether it is the environment that does: it has the
+    /// last word.
+    fn enabled(&mut self, table: &Table<'_, '_>) -> (Option<bool>, bool) {
         const OVERRIDE: &str = "SPECKIT_WEBHOOKS_ENABLED";
-        let in_file = table.boolean("enabled", self.findings).unwrap_or(false);
-        let Some(word) = self.environment.get(OVERRIDE) else { return in_file };
+        let in_file = table.boolean("enabled", self.findings);
+        let Some(word) = self.environment.get(OVERRIDE) else { return (in_file, false) };
         match word.to_ascii_lowercase().as_str() {
-            "1" | "true" => true,
-            "0" | "false" => false,
+            "1" | "true" => (Some(true), true),
+            "0" | "false" => (Some(false), true),
             _ => {
                 let message = format!("the environment variable {OVERRIDE} is `{}`", printable(&word, 40));
                 self.findings.errors.push(Problem::general(message, "set it to 1 or 0, or unset it"));
-                in_file
+                (in_file, false)
             }
         }
     }

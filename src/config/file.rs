@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::check::check;
-use super::{Config, Problem, Report};
+use super::{Config, Problem, Report, Switch};
 use crate::env::Environment;
 
 /// What the caller knows of where to look.
@@ -26,11 +26,16 @@ pub struct LoadOptions {
 pub struct Loaded {
     /// The file that was read; `None` where there is none, which means: off.
     pub file: Option<PathBuf>,
+    /// Whether webhooks are on, and what makes them so.
+    pub switch: Switch,
     /// Present when there are no errors.
     pub config: Option<Config>,
     /// What could be read in spite of errors: good to find the spool with, and for nothing else. Absent where even that
     /// may be wrong.
     pub salvaged: Option<Config>,
+    /// Every error is a table whose name is only near ours: as if it were not there, webhooks are
+    /// what the rest says.
+    pub only_misnamed: bool,
     /// Everything that must be mended.
     pub errors: Vec<Problem>,
     /// What may not be what was meant.
@@ -40,8 +45,19 @@ pub struct Loaded {
 impl Loaded {
     /// No config, for this one reason.
     pub fn refused(message: &str, help: &str) -> Self {
-        let errors = vec![Problem::general(message, help)];
-        Self { file: None, config: None, salvaged: None, errors, warnings: Vec::new() }
+        Self::unread(None, Problem::general(message, help))
+    }
+
+    fn unread(file: Option<PathBuf>, problem: Problem) -> Self {
+        Self {
+            file,
+            switch: Switch::Unknown,
+            config: None,
+            salvaged: None,
+            only_misnamed: false,
+            errors: vec![problem],
+            warnings: Vec::new(),
+        }
     }
 
     /// The config, or what could be salvaged of one with errors, if webhooks are on in it: whoever hands events over, or
@@ -52,7 +68,12 @@ impl Loaded {
 
     /// What was found out about it.
     pub fn report(&self) -> Report {
-        Report { ok: self.config.is_some(), errors: self.errors.clone(), warnings: self.warnings.clone() }
+        Report {
+            ok: self.config.is_some(),
+            enabled: self.switch.enabled(),
+            errors: self.errors.clone(),
+            warnings: self.warnings.clone(),
+        }
     }
 }
 
@@ -62,6 +83,11 @@ pub fn load(options: &LoadOptions, environment: &Environment) -> Loaded {
         .repo
         .as_ref()
         .map_or_else(|| repo_root(&options.working_dir), |repo| options.working_dir.join(repo));
+    if options.repo.is_some()
+        && let Some(problem) = no_folder(&repo)
+    {
+        return Loaded::unread(None, problem);
+    }
     let read = match named(options, environment) {
         Some(file) => {
             fs::read_to_string(&file).map(|text| Some((file.clone(), text))).map_err(|error| (file, error))
@@ -71,24 +97,37 @@ pub fn load(options: &LoadOptions, environment: &Environment) -> Loaded {
     let mut loaded = match read {
         Ok(None) => check(None, "", &repo, environment, options.secrets),
         Ok(Some((file, text))) => check(Some(file), &text, &repo, environment, options.secrets),
-        Err((file, error)) => Loaded {
-            errors: vec![Problem {
+        Err((file, error)) => {
+            let problem = Problem {
                 file: Some(file.clone()),
                 line: None,
                 column: None,
                 message: format!("cannot be read: {error}"),
                 help: "check the path given with --config or SPECKIT_WEBHOOKS_CONFIG, and the file's permissions".to_owned(),
-            }],
-            file: Some(file),
-            config: None,
-            salvaged: None,
-            warnings: Vec::new(),
-        },
+            };
+            Loaded::unread(Some(file), problem)
+        }
     };
+    if let Switch::NoFile(looked_for) = &mut loaded.switch {
+        *looked_for = candidates(&repo, environment);
+    }
     if let Some(config) = &mut loaded.config {
         config.source = Some(options.clone());
     }
     loaded
+}
+
+/// What is wrong with the repo's root where somebody named it, if anything is: taken for a repo
+/// without a config it would be silent.
+pub(crate) fn no_folder(repo: &Path) -> Option<Problem> {
+    let why = match fs::metadata(repo) {
+        Ok(found) if found.is_dir() => return None,
+        Ok(_) => "it is a file, not a folder".to_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => "there is no such folder".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let message = format!("the repo {} cannot be used: {why}", repo.display());
+    Some(Problem::general(message, "give the repo's root with --repo, or leave it out within the repo"))
 }
 
 /// A file that was named: it must exist.

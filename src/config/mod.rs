@@ -2,6 +2,7 @@
 
 mod check;
 mod file;
+mod switch;
 mod table;
 
 use std::fmt;
@@ -11,7 +12,10 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "cli")]
+pub(crate) use file::no_folder;
 pub use file::{LoadOptions, Loaded, load};
+pub use switch::Switch;
 
 use crate::delivery::{RetryPolicy, SubscriptionId};
 use crate::event::SpecId;
@@ -188,6 +192,9 @@ impl fmt::Display for Problem {
 pub struct Report {
     /// Whether it is good to run.
     pub ok: bool,
+    /// Whether webhooks are on in it; absent where nothing was read.
+    #[serde(default)]
+    pub enabled: Option<bool>,
     /// Everything that must be mended.
     pub errors: Vec<Problem>,
     /// What may not be what was meant.

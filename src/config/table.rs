@@ -71,6 +71,11 @@ impl<'t, 'i> Table<'t, 'i> {
         self.table.iter().find(|(name, _)| name.get_ref() == key).map(|(_, value)| value)
     }
 
+    /// Whether a key is there.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
     /// Whether a key is there and has a text.
     pub(super) fn is_filled(&self, key: &str) -> bool {
         self.get(key).and_then(|value| value.get_ref().as_str()).is_some_and(|text| !text.is_empty())

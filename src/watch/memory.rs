@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -44,6 +43,8 @@ pub(super) struct Memory {
     telemetry: HashMap<String, Option<IdempotencyKey>>,
     tasks: HashMap<String, TaskStates>,
     lines: usize,
+    /// What is on disk is not to be appended to: the file is written anew.
+    is_stale: bool,
     /// Beyond this many files those are forgotten that no longer exist.
     most: usize,
     /// Lines that are not written yet.
@@ -51,24 +52,31 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// Reads what there is; whether there was nothing: the very first start.
+    /// Reads what there is; whether there was nothing: the very first start. Nothing is written
+    /// before the first [`flush`](Self::flush).
     pub(super) fn open(spool_dir: &Path) -> io::Result<(Self, bool)> {
         let file = spool_dir.join("watch.jsonl");
         let (telemetry, tasks) = (HashMap::new(), HashMap::new());
-        let mut memory = Self { file, telemetry, tasks, lines: 0, most: MAX_FILES, batch: Vec::new() };
+        let (lines, is_stale, most) = (0, false, MAX_FILES);
+        let mut memory = Self { file, telemetry, tasks, lines, is_stale, most, batch: Vec::new() };
         let text = match fs::read(&memory.file) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(error),
+            Err(error) => {
+                let file = memory.file.display();
+                return Err(io::Error::new(error.kind(), format!("{file} cannot be read: {error}")));
+            }
         };
         let is_first = text.is_empty();
         let mut damaged = 0;
         for line in text.lines() {
             match serde_json::from_str(line) {
                 Ok(Line::Watch { version }) if version > VERSION => {
-                    return Err(io::Error::other(format!(
-                        "it was written by a later version (format {version})"
-                    )));
+                    let file = memory.file.display();
+                    return Err(io::Error::new(
+                        io::ErrorKind::Unsupported,
+                        format!("{file} was written by a later version (format {version})"),
+                    ));
                 }
                 Ok(Line::Watch { .. }) => {}
                 Ok(Line::Telemetry { path, key }) => drop(memory.telemetry.insert(path, key)),
@@ -83,9 +91,8 @@ impl Memory {
                 memory.file.display()
             );
         }
-        if !is_first {
-            memory.write_anew()?;
-        }
+        // Its last line may be torn. Whether that can be mended now is no condition for watching.
+        memory.is_stale = !is_first;
         Ok((memory, is_first))
     }
 
@@ -119,22 +126,32 @@ impl Memory {
         }
     }
 
-    /// Writes what was remembered. `root` is where the paths begin.
+    /// Writes what was remembered and is not on disk, however that came about. `root` is where the
+    /// paths begin. An error forgets nothing: the next time it is written all the same.
     pub(super) fn flush(&mut self, root: &Path) -> io::Result<()> {
         if self.telemetry.len() > self.most {
             self.telemetry.retain(|path, _| root.join(path).exists());
             // Where they all exist, looking again at each turn would find nothing.
             self.most = MAX_FILES.max(self.telemetry.len() + self.telemetry.len() / 4);
-            self.lines = usize::MAX;
+            self.is_stale = true;
         }
-        if self.lines > 2 * (self.telemetry.len() + self.tasks.len()) + SLACK || !self.file.exists() {
+        let is_there = self.file.exists();
+        if !is_there && !self.file.parent().is_some_and(Path::is_dir) {
+            // It is not ours to make again; once it is there, all of this is written.
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the spool's folder is gone"));
+        }
+        let is_long = self.lines > 2 * (self.telemetry.len() + self.tasks.len()) + SLACK;
+        if self.is_stale || is_long || !is_there {
             return self.write_anew();
         }
         if self.batch.is_empty() {
             return Ok(());
         }
-        let mut file = OpenOptions::new().append(true).mode(0o600).open(&self.file)?;
-        file.write_all(&self.batch)?;
+        let file = OpenOptions::new().append(true).open(&self.file);
+        let appended = file.and_then(|mut file| file.write_all(&self.batch));
+        // A part of it may be there, up to within a line.
+        self.is_stale = appended.is_err();
+        appended?;
         self.batch.clear();
         Ok(())
     }
@@ -142,6 +159,7 @@ impl Memory {
     fn write_anew(&mut self) -> io::Result<()> {
         self.batch.clear();
         self.lines = 0;
+        self.is_stale = true;
         self.add(&Line::Watch { version: VERSION });
         let telemetry: Vec<Line> = self
             .telemetry
@@ -153,7 +171,9 @@ impl Memory {
             tasks.map(|(path, states)| Line::Tasks { path: path.clone(), states: states.clone() }).collect();
         telemetry.iter().chain(&tasks).for_each(|line| self.add(line));
         let content = std::mem::take(&mut self.batch);
-        write_atomic(&self.file, &content)
+        write_atomic(&self.file, &content)?;
+        self.is_stale = false;
+        Ok(())
     }
 }
 
@@ -189,5 +209,34 @@ mod tests {
         assert!(size < 2 * SLACK as u64 * 60, "{size}");
         fs::write(dir.path().join("watch.jsonl"), "{\"watch\":{\"version\":2}}\n").unwrap();
         assert!(Memory::open(dir.path()).unwrap_err().to_string().contains("format 2"));
+    }
+
+    #[test]
+    fn reading_changes_nothing_and_what_could_not_be_written_is_written_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("watch.jsonl");
+        let key: IdempotencyKey = "k1".parse().unwrap();
+        let torn = "{\"watch\":{\"version\":1}}\n{\"telemetry\":{\"path\":\"a\"}}\n{\"tele";
+        fs::write(&file, torn).unwrap();
+        // Not even a full disk keeps it from being read.
+        let (mut memory, _) = Memory::open(dir.path()).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), torn);
+        memory.flush(dir.path()).unwrap();
+        assert!(!fs::read_to_string(&file).unwrap().contains("{\"tele\n"));
+        // Neither to be appended to nor to be replaced.
+        fs::remove_file(&file).unwrap();
+        fs::create_dir_all(file.join("in-the-way")).unwrap();
+        memory.remember_telemetry("b", Some(key.clone()));
+        assert!(memory.flush(dir.path()).is_err());
+        memory.remember_telemetry("c", Some(key.clone()));
+        assert!(memory.flush(dir.path()).is_err());
+        fs::remove_dir_all(&file).unwrap();
+        memory.flush(dir.path()).unwrap();
+        let (memory, is_first) = Memory::open(dir.path()).unwrap();
+        assert!(!is_first);
+        assert_eq!(memory.telemetry("a"), Some(None));
+        for path in ["b", "c"] {
+            assert_eq!(memory.telemetry(path), Some(Some(&key)));
+        }
     }
 }

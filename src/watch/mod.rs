@@ -3,6 +3,7 @@
 //! did not say.
 
 mod memory;
+mod notifier;
 mod settle;
 #[cfg(test)]
 mod tests;
@@ -30,14 +31,23 @@ use crate::intake::stage;
 use crate::intake::tasks::{self, TaskFile, TaskStates};
 use crate::intake::telemetry::{MAX_TELEMETRY_BYTES, RepoPaths};
 use memory::Memory;
+use notifier::{Notifier, Told};
 use settle::{Due, Settler, Stamp};
-use tree::{Kind, Notifier, Tree};
+use tree::{Kind, Tree};
 
 /// How often everything is looked at, whatever the operating system said.
 const LOOK: Duration = Duration::from_secs(60);
 
 /// The same where the operating system says nothing.
 const LOOK_UNTOLD: Duration = Duration::from_secs(5);
+
+/// How often it is checked whether the folders that are watched, and the file of what was seen,
+/// are still those.
+const CHECK: Duration = Duration::from_secs(1);
+
+/// How often in a row new folders are asked for: where they come and go without end, the next
+/// check goes on.
+const MOST_ROUNDS: usize = 16;
 
 /// How long until something is tried again that could not be done.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -64,7 +74,7 @@ pub(crate) enum Fate {
 
 /// What wakes the watcher.
 enum Message {
-    Changed(PathBuf),
+    Told(Told),
     Stop,
 }
 
@@ -80,36 +90,44 @@ impl Watch {
     /// Begins to watch. At the very first start what is there is the baseline and is not sent, unless `from_start`.
     ///
     /// # Errors
-    /// Its memory cannot be read, or no thread could be had.
+    /// Its memory is of a later version, or no thread could be had.
     pub(crate) fn start(
         config: impl Fn() -> Arc<Config> + Send + 'static,
         from_start: bool,
         emit: impl FnMut(Event) -> Fate + Send + 'static,
     ) -> io::Result<Self> {
-        let (memory, is_first) = Memory::open(&config().spool_dir)?;
+        let spool_dir = config().spool_dir.clone();
+        let opened = open_memory(&spool_dir)?;
         let (messages, waiting) = mpsc::sync_channel(MAX_WAITING);
         let stopping = Arc::new(AtomicBool::new(false));
         let missed = Arc::new(AtomicBool::new(false));
         let (tell, overflow) = (messages.clone(), missed.clone());
-        let notifier = Notifier::new(move |path| {
-            if tell.try_send(Message::Changed(path)).is_err() {
+        let notifier = Notifier::new(move |told| {
+            if told == Told::Missed || tell.try_send(Message::Told(told)).is_err() {
                 overflow.store(true, Ordering::Relaxed);
             }
         });
-        let watcher = Watcher {
-            config: Box::new(config),
-            emit: Box::new(emit),
-            memory,
-            notifier,
-            missed,
-            stopping: stopping.clone(),
-            settler: Settler::default(),
-            tasks_read: HashMap::new(),
-            waits_since: HashMap::new(),
+        let stop = stopping.clone();
+        let work = move || {
+            let Some((memory, is_first)) = opened.or_else(|| open_memory_later(&spool_dir, &waiting)) else {
+                return;
+            };
+            let watcher = Watcher {
+                config: Box::new(config),
+                emit: Box::new(emit),
+                memory,
+                is_unwritten: false,
+                notifier,
+                missed,
+                look_is_due: true,
+                stopping: stop,
+                settler: Settler::default(),
+                tasks_read: HashMap::new(),
+                waits_since: HashMap::new(),
+            };
+            watcher.run(&waiting, is_first && !from_start);
         };
-        let thread = thread::Builder::new()
-            .name("spec-notify-watch".to_owned())
-            .spawn(move || watcher.run(&waiting, is_first && !from_start))?;
+        let thread = thread::Builder::new().name("spec-notify-watch".to_owned()).spawn(work)?;
         Ok(Self { messages, stopping, thread: Some(thread) })
     }
 
@@ -134,12 +152,48 @@ impl Drop for Watch {
     }
 }
 
+/// Reads what was seen; `None` where it cannot be read now.
+fn open_memory(spool_dir: &Path) -> io::Result<Option<(Memory, bool)>> {
+    match Memory::open(spool_dir) {
+        Ok(opened) => Ok(Some(opened)),
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Err(error),
+        Err(error) => {
+            log::error!("the repo is not watched yet: {error}; it is tried again every second");
+            Ok(None)
+        }
+    }
+}
+
+/// The same as soon as it can be read; `None` where the watcher is to stop.
+fn open_memory_later(spool_dir: &Path, waiting: &Receiver<Message>) -> Option<(Memory, bool)> {
+    // No folder is watched yet: whatever is said is that it is to stop.
+    while let Err(RecvTimeoutError::Timeout) = waiting.recv_timeout(AGAIN) {
+        match Memory::open(spool_dir) {
+            Ok(opened) => {
+                log::info!("the repo is watched now");
+                return Some(opened);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                log::error!("the repo is not watched: {error}");
+                return None;
+            }
+            Err(error) => log::debug!("{error}"),
+        }
+    }
+    None
+}
+
 struct Watcher {
     config: Box<dyn Fn() -> Arc<Config> + Send>,
     emit: Box<dyn FnMut(Event) -> Fate + Send>,
     memory: Memory,
+    /// The memory could not be written the last time.
+    is_unwritten: bool,
     notifier: Notifier,
+    /// Something was not told of.
     missed: Arc<AtomicBool>,
+    /// Everything is to be looked at.
+    look_is_due: bool,
     stopping: Arc<AtomicBool>,
     settler: Settler,
     /// The version of each file of tasks that was read last.
@@ -159,26 +213,37 @@ impl Watcher {
         if baseline {
             self.take_baseline();
         }
-        self.look_at_everything();
-        let mut next_look = Instant::now() + self.look_every();
+        let mut next_look = Instant::now();
+        let mut next_check = next_look;
         while !self.stopping.load(Ordering::Relaxed) {
             let now = Instant::now();
-            let wait = next_look.saturating_duration_since(now).min(self.settler.next(now).unwrap_or(LOOK));
-            match waiting.recv_timeout(wait) {
-                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-                Ok(Message::Changed(path)) => self.changed(&path),
-                Err(RecvTimeoutError::Timeout) => {}
+            if now >= next_check {
+                self.check();
+                next_check = now + CHECK;
             }
-            for message in waiting.try_iter().take(MAX_WAITING) {
-                if let Message::Changed(path) = message {
-                    self.changed(&path);
-                }
+            if self.missed.swap(false, Ordering::Relaxed) {
+                // What was lost may be that a folder is not the one any more that is watched.
+                self.notifier.forget_all();
+                self.look_is_due = true;
             }
-            if self.missed.swap(false, Ordering::Relaxed) || Instant::now() >= next_look {
+            if self.look_is_due || now >= next_look {
+                self.look_is_due = false;
                 self.look_at_everything();
                 next_look = Instant::now() + self.look_every();
             }
             self.read_what_is_due();
+            let now = Instant::now();
+            let wait = next_look.min(next_check).saturating_duration_since(now);
+            match waiting.recv_timeout(wait.min(self.settler.next(now).unwrap_or(wait))) {
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(Message::Told(told)) => self.told(told),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            for message in waiting.try_iter().take(MAX_WAITING) {
+                if let Message::Told(told) = message {
+                    self.told(told);
+                }
+            }
         }
         self.flush();
     }
@@ -187,11 +252,26 @@ impl Watcher {
         if self.notifier.is_told() { LOOK } else { LOOK_UNTOLD }
     }
 
+    /// What costs next to nothing and finds, whatever was told or not, that folders went, came or
+    /// were replaced, and that what was seen is not on disk.
+    fn check(&mut self) {
+        let tree = Tree::of(&(self.config)());
+        self.look_is_due |= self.notifier.is_behind(&tree.roots());
+        self.flush();
+    }
+
+    /// Writes what was seen. What cannot be written now is written at a later check.
     fn flush(&mut self) {
-        if let Err(error) = self.memory.flush(&(self.config)().repo) {
-            log::error!(
-                "what was seen is not kept: {error}; after a restart it is looked at again, and known"
-            );
+        match (self.memory.flush(&(self.config)().repo), self.is_unwritten) {
+            (Ok(()), false) | (Err(_), true) => {}
+            (Ok(()), true) => {
+                self.is_unwritten = false;
+                log::info!("what was seen is on disk again");
+            }
+            (Err(error), false) => {
+                self.is_unwritten = true;
+                log::error!("what was seen is not on disk: {error}; it is tried again every second");
+            }
         }
     }
 
@@ -217,7 +297,11 @@ impl Watcher {
         let config = (self.config)();
         let tree = Tree::of(&config);
         // Until no folder has come between looking and being told.
-        while self.notifier.watch(&tree.dirs()) {}
+        for _ in 0..MOST_ROUNDS {
+            if !self.notifier.watch(&tree.dirs()) {
+                break;
+            }
+        }
         let now = Instant::now();
         for (kind, path) in tree.files() {
             let is_known = match kind {
@@ -231,20 +315,29 @@ impl Watcher {
         }
     }
 
-    /// The operating system says that something is with this path.
-    fn changed(&mut self, path: &Path) {
-        let config = (self.config)();
-        match Tree::of(&config).kind(path) {
+    /// What the operating system says.
+    fn told(&mut self, told: Told) {
+        let path = match told {
+            Told::Changed(path) => path,
+            Told::Gone(path) => {
+                // One that stands there by now was not told of.
+                self.look_is_due |= self.notifier.gone(&path);
+                path
+            }
+            Told::Missed => {
+                self.missed.store(true, Ordering::Relaxed);
+                return;
+            }
+        };
+        let tree = Tree::of(&(self.config)());
+        match tree.kind(&path) {
             Some(_) => {
-                if let Some(stamp) = stamp(path) {
-                    self.settler.seen(path, stamp, Instant::now());
+                if let Some(stamp) = stamp(&path) {
+                    self.settler.seen(&path, stamp, Instant::now());
                 }
             }
             // A new folder: what it holds was not told of.
-            None if path.is_dir() && Tree::of(&config).dirs().iter().any(|dir| dir == path) => {
-                self.look_at_everything();
-            }
-            None => {}
+            None => self.look_is_due |= tree.is_folder(&path),
         }
     }
 
@@ -312,7 +405,9 @@ impl Watcher {
                 }
             }
         }
-        self.flush();
+        if !self.is_unwritten {
+            self.flush();
+        }
     }
 
     fn read_telemetry(&mut self, path: &Path, seen: Stamp, config: &Config, is_final: bool) -> Looked {

@@ -1,5 +1,7 @@
 //! The watcher against real files: what it sends, and what it does not.
 
+mod folders;
+
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -26,10 +28,7 @@ impl Repo {
         Self { dir, sent, fate: Arc::new(Mutex::new(Fate::Taken)) }
     }
 
-    fn config(&self, settings: &str) -> Arc<Config> {
-        let text =
-            format!("[spec_ops.webhooks]\nspool_dir = \"spool\"\nevidence_dir = \"evidence\"\n{settings}\n");
-        self.write("config.toml", &text);
+    fn config(&self) -> Arc<Config> {
         let file = self.dir.path().join("config.toml");
         let options = LoadOptions {
             config: Some(file),
@@ -41,7 +40,14 @@ impl Repo {
     }
 
     fn watch_with(&self, from_start: bool, settings: &str) -> Watch {
-        let config = self.config(settings);
+        let text =
+            format!("[spec_ops.webhooks]\nspool_dir = \"spool\"\nevidence_dir = \"evidence\"\n{settings}\n");
+        self.write("config.toml", &text);
+        self.watch_as_configured(from_start)
+    }
+
+    fn watch_as_configured(&self, from_start: bool) -> Watch {
+        let config = self.config();
         let (sent, fate) = (self.sent.clone(), self.fate.clone());
         let emit = move |event| {
             let fate = fate.lock().unwrap().clone();
@@ -71,11 +77,15 @@ impl Repo {
     }
 
     fn plan(&self, spec: &str, session: &str) -> String {
+        self.plan_in("evidence", spec, session)
+    }
+
+    fn plan_in(&self, evidence: &str, spec: &str, session: &str) -> String {
         let telemetry = serde_json::json!({
             "command": "spec-ops-plan", "specId": spec, "sessionId": session, "timestamp": "2025-10-14T10:00:00Z",
             "baseline": {"status": "passed"},
         });
-        self.write(&format!("evidence/commands/{spec}/spec-plan_{session}.json"), &telemetry.to_string());
+        self.write(&format!("{evidence}/commands/{spec}/spec-plan_{session}.json"), &telemetry.to_string());
         format!("{spec}:plan:attempt-1:{session}")
     }
 

@@ -1,10 +1,7 @@
-//! Which files of a repo are watched, where they can be, and how the operating system is asked to tell of changes.
+//! Which files of a repo are watched, and in which folders they can be.
 
-use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use crate::config::Config;
 use crate::event::SpecId;
@@ -61,22 +58,43 @@ impl Tree {
         all.filter_map(|path| self.kind(&path).map(|kind| (kind, path))).collect()
     }
 
-    /// Every folder in which a change can matter, those above included: what is not there yet may come.
-    pub(super) fn dirs(&self) -> Vec<PathBuf> {
-        let specs = folders(&self.docs).into_iter().filter(|folder| {
-            folder.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("SPEC-"))
-        });
+    /// The folders under which everything else is, whether they are there or not: what is not
+    /// there yet may come.
+    pub(super) fn roots(&self) -> Vec<PathBuf> {
         let above = [&self.commands, &self.consensus].into_iter().flat_map(|dir| {
             let inside = dir.ancestors().take_while(|dir| dir.starts_with(&self.repo));
             inside.chain(dir.parent()).chain([dir.as_path()]).map(Path::to_owned)
         });
-        let roots = [self.repo.clone(), self.docs.clone()].into_iter().chain(above);
-        let all = roots.chain(specs).chain(folders(&self.commands)).chain(folders(&self.consensus));
-        let mut all: Vec<PathBuf> = all.filter(|dir| is_dir(dir)).collect();
+        let mut roots: Vec<PathBuf> =
+            [self.repo.clone(), self.docs.clone()].into_iter().chain(above).collect();
+        roots.sort();
+        roots.dedup();
+        roots
+    }
+
+    /// Whether a folder with this path is one in which a change can matter.
+    pub(super) fn is_folder(&self, path: &Path) -> bool {
+        let above = path.parent();
+        let is_of_a_spec = above.is_some_and(|above| above == self.commands || above == self.consensus);
+        is_of_a_spec
+            || (above == Some(&self.docs) && is_named_spec(path))
+            || self.roots().iter().any(|root| root == path)
+    }
+
+    /// Every folder in which a change can matter that is there now.
+    pub(super) fn dirs(&self) -> Vec<PathBuf> {
+        let specs = folders(&self.docs).into_iter().filter(|folder| is_named_spec(folder));
+        let inside = specs.chain(folders(&self.commands)).chain(folders(&self.consensus));
+        let mut all: Vec<PathBuf> =
+            self.roots().into_iter().filter(|dir| is_dir(dir)).chain(inside).collect();
         all.sort();
         all.dedup();
         all
     }
+}
+
+fn is_named_spec(folder: &Path) -> bool {
+    folder.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("SPEC-"))
 }
 
 fn is_dir(path: &Path) -> bool {
@@ -93,55 +111,4 @@ fn folders(dir: &Path) -> Vec<PathBuf> {
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
         .map(|entry| entry.path())
         .collect()
-}
-
-/// The operating system's notifications, folder by folder: the folders below, such as our own evidence, stay untold of.
-pub(super) struct Notifier {
-    watcher: Option<RecommendedWatcher>,
-    watched: HashSet<PathBuf>,
-}
-
-impl Notifier {
-    pub(super) fn new(changed: impl Fn(PathBuf) + Send + 'static) -> Self {
-        let watcher = notify::recommended_watcher(move |told: notify::Result<notify::Event>| match told {
-            Ok(event) if event.kind.is_access() => {}
-            Ok(event) => event.paths.into_iter().for_each(&changed),
-            Err(error) => log::warn!("a change was not told of: {error}; it is found at the next look"),
-        });
-        let watcher = watcher.map_err(|error| {
-            log::warn!(
-                "the operating system does not tell of changes ({error}): looking every few seconds instead"
-            );
-        });
-        Self { watcher: watcher.ok(), watched: HashSet::new() }
-    }
-
-    /// Whether the operating system tells of changes.
-    pub(super) fn is_told(&self) -> bool {
-        self.watcher.is_some()
-    }
-
-    /// Asks to be told of these folders, and no others; whether one is new.
-    pub(super) fn watch(&mut self, dirs: &[PathBuf]) -> bool {
-        let Some(watcher) = &mut self.watcher else { return false };
-        self.watched.retain(|dir| dirs.binary_search(dir).is_ok());
-        let before = self.watched.len();
-        for dir in dirs {
-            if self.watched.contains(dir) {
-                continue;
-            }
-            match watcher.watch(dir, RecursiveMode::NonRecursive) {
-                Ok(()) => drop(self.watched.insert(dir.clone())),
-                Err(error) => {
-                    log::warn!(
-                        "changes in {} are not told of ({error}): they are found within a minute; more watches may have to be \
-                         allowed (fs.inotify.max_user_watches)",
-                        dir.display()
-                    );
-                    break;
-                }
-            }
-        }
-        self.watched.len() > before
-    }
 }

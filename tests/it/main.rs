@@ -21,6 +21,7 @@ mod removed;
 mod retry;
 mod runs;
 mod secrecy;
+mod slips;
 mod storm;
 mod tls;
 mod watch;

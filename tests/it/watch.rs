@@ -143,3 +143,60 @@ fn tasks_and_consensus_are_told_of_with_what_they_say() {
     assert_eq!(conflict["anomaly"]["disagreements"][0], "a or b");
     assert!(fs::read_dir(sandbox.spool().join("SPEC-BOARD")).is_ok());
 }
+
+#[test]
+fn folders_that_go_and_come_back_are_told_of_and_nothing_twice() {
+    let endpoint = Endpoint::replying(&[200]);
+    let sandbox = Sandbox::with_settings(
+        "evidence_dir = \"evidence\"",
+        &[("all", &endpoint.url(), "include_events = [\"spec-auto.stage.completed\"]")],
+    );
+    let path = |path: &str| sandbox.path().join(path);
+    let plan = |session: &str| {
+        let telemetry = plan_telemetry("SPEC-KIT-001", session).to_string();
+        sandbox.write(&format!("evidence/commands/SPEC-KIT-001/spec-plan_{session}.json"), &telemetry);
+    };
+    let serve = sandbox.serve();
+    wait_for_baseline(&sandbox);
+    plan("a");
+    endpoint.wait_for(1);
+    // As a branch that has it not, `git stash -u` and `git clean` do it.
+    for (n, folder) in ["evidence", "evidence/commands", "evidence/commands/SPEC-KIT-001"].iter().enumerate()
+    {
+        fs::remove_dir_all(path(folder)).unwrap();
+        plan(&format!("removed-{n}"));
+        endpoint.wait_for(2 * n + 2);
+        // Moved away, and what was there moved back in with one file more.
+        fs::rename(path(folder), path("away")).unwrap();
+        fs::rename(path("away"), path(folder)).unwrap();
+        plan(&format!("moved-{n}"));
+        endpoint.wait_for(2 * n + 3);
+        // One that is back as it was is known.
+        plan("a");
+    }
+    plan("last");
+    endpoint.wait_for(8);
+    let expected = ["a", "removed-0", "moved-0", "removed-1", "moved-1", "removed-2", "moved-2", "last"];
+    assert_eq!(sessions(&endpoint), expected);
+    let (_, log) = serve.terminate();
+    assert!(!log.contains("WARN") && !log.contains("ERROR"), "a folder that goes is no trouble: {log}");
+}
+
+#[test]
+fn what_was_seen_outlives_the_removal_of_its_file_under_a_running_serve() {
+    let (endpoint, sandbox) = watched();
+    write_plan(&sandbox, "SPEC-KIT-001", "before");
+    let serve = sandbox.serve();
+    wait_for_baseline(&sandbox);
+    write_plan(&sandbox, "SPEC-KIT-001", "now");
+    endpoint.wait_for(1);
+    fs::remove_file(sandbox.spool().join("watch.jsonl")).unwrap();
+    wait_for_baseline(&sandbox);
+    serve.kill();
+    write_plan(&sandbox, "SPEC-KIT-001", "meanwhile");
+    let _serve = sandbox.serve();
+    endpoint.wait_for(2);
+    write_plan(&sandbox, "SPEC-KIT-002", "marker");
+    endpoint.wait_for(3);
+    assert_eq!(sessions(&endpoint), ["now", "meanwhile", "marker"]);
+}

@@ -1,0 +1,73 @@
+//! Whether webhooks are on and, where they are off, what makes them so: a repo that is silent must
+//! be able to say why.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// What decides whether webhooks are on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Switch {
+    /// They are on.
+    On,
+    /// Off: none of these files is there.
+    NoFile(Vec<PathBuf>),
+    /// Off: the file has no `[spec_ops.webhooks]`.
+    NoTable(PathBuf),
+    /// Off: the file has the table, and nothing in it says `enabled`.
+    NotSaid(PathBuf),
+    /// Off: the file says `enabled = false`.
+    SaidOff(PathBuf),
+    /// Off: the environment says so, whatever the file says.
+    Environment,
+    /// Nobody knows: nothing was read.
+    Unknown,
+}
+
+impl Switch {
+    /// Whether webhooks are on; `None` where nothing was read.
+    pub fn enabled(&self) -> Option<bool> {
+        match self {
+            Self::On => Some(true),
+            Self::Unknown => None,
+            _ => Some(false),
+        }
+    }
+}
+
+/// Whether they are on, else why not and what to do.
+impl fmt::Display for Switch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const TABLE: &str = "[spec_ops.webhooks]";
+        match self {
+            Self::On => f.write_str("webhooks are on"),
+            Self::NoFile(looked_at) => {
+                let files: Vec<String> = looked_at.iter().map(|file| file.display().to_string()).collect();
+                let files = files.join(", ");
+                write!(
+                    f,
+                    "webhooks are off: there is no config file (looked for {files}): make one with enabled = true under {TABLE}"
+                )
+            }
+            Self::NoTable(file) => {
+                let file = file.display();
+                write!(f, "webhooks are off: {file} has no {TABLE}: add it, with enabled = true")
+            }
+            Self::NotSaid(file) => {
+                let file = file.display();
+                write!(
+                    f,
+                    "webhooks are off: `enabled` is missing under {TABLE} in {file}: set enabled = true there"
+                )
+            }
+            Self::SaidOff(file) => {
+                let file = file.display();
+                write!(f, "webhooks are off: {file} says enabled = false: set enabled = true under {TABLE}")
+            }
+            Self::Environment => f.write_str(
+                "webhooks are off: SPECKIT_WEBHOOKS_ENABLED says so: set it to 1, or unset it and set enabled = true in the \
+                 config file",
+            ),
+            Self::Unknown => f.write_str("whether webhooks are on is not known: the config was not read"),
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! How the operating system is asked to tell of changes, folder by folder: the folders below, such
+//! as our own evidence, stay untold of. It watches folders, not paths: a folder that is made again
+//! where another one was is asked for anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::ops::Bound;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use notify::event::{ModifyKind, RenameMode};
+use notify::{ErrorKind, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+
+/// What the operating system tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// Something is with this path.
+    Changed(PathBuf),
+    /// What was at this path was removed or renamed; something else may be there already.
+    Gone(PathBuf),
+    /// More happened than could be told.
+    Missed,
+}
+
+/// Which folder it is that stands at a path: device, inode, and when it was made, because the
+/// inode of one that was removed is soon given to another.
+type Identity = (u64, u64, Option<SystemTime>);
+
+/// See the module's first lines.
+pub(super) struct Notifier {
+    watcher: Option<RecommendedWatcher>,
+    watched: BTreeMap<PathBuf, Identity>,
+    /// What the operating system refuses to watch: said once, and tried again at each look.
+    refused: BTreeSet<PathBuf>,
+}
+
+impl Notifier {
+    pub(super) fn new(tell: impl Fn(Told) + Send + 'static) -> Self {
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
+            Ok(event) => told(event).into_iter().for_each(&tell),
+            Err(error) => {
+                log::warn!("a change was not told of: {error}; everything is looked at");
+                tell(Told::Missed);
+            }
+        });
+        let watcher = watcher.map_err(|error| {
+            log::warn!(
+                "the operating system does not tell of changes ({error}): looking every few seconds instead"
+            );
+        });
+        Self { watcher: watcher.ok(), watched: BTreeMap::new(), refused: BTreeSet::new() }
+    }
+
+    /// Whether the operating system tells of changes.
+    pub(super) fn is_told(&self) -> bool {
+        self.watcher.is_some()
+    }
+
+    /// Asks to be told of these folders, and no others; whether one is new.
+    pub(super) fn watch(&mut self, dirs: &[PathBuf]) -> bool {
+        // Before it is asked for: one that is replaced in between is seen to be another at the
+        // next check.
+        let found: BTreeMap<&PathBuf, Identity> =
+            dirs.iter().filter_map(|dir| Some((dir, identity(dir)?))).collect();
+        self.forget_all_but(|dir, identity| found.get(dir) == Some(identity));
+        self.refused.retain(|dir| found.contains_key(dir));
+        let Some(watcher) = &mut self.watcher else { return false };
+        let (mut is_new, mut refused) = (false, None);
+        for (dir, identity) in found {
+            if self.watched.contains_key(dir) {
+                continue;
+            }
+            match watcher.watch(dir, RecursiveMode::NonRecursive) {
+                Ok(()) => {
+                    self.watched.insert(dir.clone(), identity);
+                    self.refused.remove(dir);
+                    is_new = true;
+                }
+                // It went meanwhile, and is told of or seen when it comes back.
+                Err(error) if is_not_found(&error) => {}
+                Err(error) if self.refused.insert(dir.clone()) => refused = Some((dir, error)),
+                Err(_) => {}
+            }
+        }
+        if let Some((dir, error)) = refused {
+            log::warn!(
+                "changes in {} ({} such folders) are not told of ({error}): they are found within a minute; more watches may \
+                 have to be allowed (fs.inotify.max_user_watches)",
+                dir.display(),
+                self.refused.len()
+            );
+        }
+        is_new
+    }
+
+    /// What was at `path` is not there any more: neither it nor what was below it is watched.
+    /// Whether any of it was.
+    pub(super) fn gone(&mut self, path: &Path) -> bool {
+        // In order, what is below a path comes right after it: most that goes is a file, and costs
+        // one look-up.
+        let first = self.watched.range::<Path, _>((Bound::Included(path), Bound::Unbounded)).next();
+        let is_watched = first.is_some_and(|(dir, _)| dir.starts_with(path));
+        if is_watched {
+            self.forget_all_but(|dir, _| !dir.starts_with(path));
+        }
+        is_watched
+    }
+
+    /// Nothing that was told can be relied on any more: all is to be asked for anew.
+    pub(super) fn forget_all(&mut self) {
+        self.forget_all_but(|_, _| false);
+    }
+
+    /// Whether a folder that is watched went or is another one, or one of `roots` came: what costs
+    /// too little to wait for being told.
+    pub(super) fn is_behind(&self, roots: &[PathBuf]) -> bool {
+        let is_unknown = |root: &PathBuf| {
+            !self.watched.contains_key(root) && !self.refused.contains(root) && identity(root).is_some()
+        };
+        self.is_told()
+            && (self.watched.iter().any(|(dir, known)| identity(dir).as_ref() != Some(known))
+                || roots.iter().any(is_unknown))
+    }
+
+    /// One that was moved away is watched where it is now until this is said.
+    fn forget_all_but(&mut self, keep: impl Fn(&PathBuf, &Identity) -> bool) {
+        let Some(watcher) = &mut self.watcher else { return };
+        self.watched.retain(|dir, identity| {
+            let stays = keep(dir, identity);
+            if !stays {
+                // An error says that it is not watched any more, as it should be.
+                drop(watcher.unwatch(dir));
+            }
+            stays
+        });
+    }
+}
+
+/// The folder at this path; `None` where there is none, and for a symbolic link.
+fn identity(path: &Path) -> Option<Identity> {
+    let found = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_dir)?;
+    Some((found.dev(), found.ino(), found.created().ok()))
+}
+
+fn is_not_found(error: &notify::Error) -> bool {
+    match &error.kind {
+        ErrorKind::PathNotFound => true,
+        ErrorKind::Io(error) => error.kind() == std::io::ErrorKind::NotFound,
+        _ => false,
+    }
+}
+
+/// What an event says that concerns us.
+fn told(event: notify::Event) -> Vec<Told> {
+    if event.need_rescan() {
+        return vec![Told::Missed];
+    }
+    let tell = match event.kind {
+        EventKind::Access(_) => return Vec::new(),
+        EventKind::Modify(ModifyKind::Name(RenameMode::To)) => Told::Changed,
+        EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) => Told::Gone,
+        _ => Told::Changed,
+    };
+    event.paths.into_iter().map(tell).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use notify::event::{CreateKind, DataChange, Flag, RemoveKind};
+
+    use super::*;
+
+    #[test]
+    fn what_goes_and_what_was_lost_is_told_apart_from_what_changed() {
+        let path = || Path::new("a").to_owned();
+        let of = |kind| told(notify::Event::new(kind).add_path(path()));
+        for kind in [
+            EventKind::Remove(RemoveKind::Folder),
+            EventKind::Modify(ModifyKind::Name(RenameMode::From)),
+            EventKind::Modify(ModifyKind::Name(RenameMode::Any)),
+        ] {
+            assert_eq!(of(kind), [Told::Gone(path())]);
+        }
+        for kind in [
+            EventKind::Create(CreateKind::Folder),
+            EventKind::Modify(ModifyKind::Data(DataChange::Any)),
+            EventKind::Modify(ModifyKind::Name(RenameMode::To)),
+        ] {
+            assert_eq!(of(kind), [Told::Changed(path())]);
+        }
+        // An overflow of the operating system's queue names no path.
+        assert_eq!(told(notify::Event::new(EventKind::Other).set_flag(Flag::Rescan)), [Told::Missed]);
+    }
+}
