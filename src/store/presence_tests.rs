@@ -111,7 +111,7 @@ proptest! {
                 Op::MoveSpool => drop(fs::rename(&spool, dir.path().join(format!("elsewhere-{n}")))),
                 Op::RemoveSpec(at) => drop(fs::remove_dir_all(spool.join(SPECS[at]))),
                 Op::RemoveFile(at) => {
-                    for path in first_file(&spool.join(SPECS[at])) {
+                    if let Some(path) = first_file(&spool.join(SPECS[at])) {
                         fs::remove_file(path).unwrap();
                     }
                 }
