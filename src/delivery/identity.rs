@@ -1,0 +1,216 @@
+//! Which event an event without an identity of its own is: a further one, or the one that was just told. A script that
+//! emits by flags gives no session and no key, and the watcher may tell of the same stage a moment before or after.
+//!
+//! The law: without a session or a key, an event is a further one of its step (a stage, the pipeline, a task) unless it says
+//! the same as the last one did within a [`WINDOW`], or a source told of it within that. A source's event is the same as one
+//! without an identity that said so within a [`WINDOW`] before, each of those once.
+
+use std::collections::{BTreeMap, HashMap};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::KeyDigest;
+use crate::event::{Event, EventKind, IdempotencyKey, KeyOrigin, SpecId, Status};
+
+/// How far apart two events may be that are one.
+pub const WINDOW: SignedDuration = SignedDuration::from_secs(60);
+
+/// Events of one step that are remembered; more within a minute are each their own.
+const MAX_RECENT: usize = 64;
+
+/// Steps that are remembered; beyond it those that nothing was told of within a [`WINDOW`] are forgotten.
+const MAX_STEPS: usize = 4096;
+
+/// What was told of a step, as the spool remembers it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// `plan`, `pipeline` or `task:<id>`.
+    step: String,
+    origin: KeyOrigin,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    status: Option<Status>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    attempt: Option<u32>,
+    /// Of all that an event without an identity says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    says: Option<KeyDigest>,
+    /// The event that had said it already, where this is only a source's word for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    same_as: Option<IdempotencyKey>,
+}
+
+/// One event that was told.
+#[derive(Debug)]
+struct Recent {
+    key: IdempotencyKey,
+    at: Timestamp,
+    told: Told,
+    /// Whether its counterpart has come: of a source's event one without an identity, and the other way round.
+    is_met: bool,
+}
+
+/// What was told of one step lately.
+#[derive(Debug, Default)]
+struct Step {
+    recent: Vec<Recent>,
+    /// The last number that a key was made with.
+    last_number: u32,
+}
+
+/// Whose event one is.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// Its own. The key may be one that is known.
+    Own(Option<Told>),
+    /// A source's word for one that was told without an identity: known from now on, and not sent.
+    Known(Told),
+}
+
+/// See the module's first lines.
+#[derive(Debug, Default)]
+pub struct Identities(HashMap<(SpecId, String), Step>);
+
+impl Identities {
+    /// Decides which event this is that was given at `at`, and gives it that one's key. `is_known` says whether an event of
+    /// a key was accepted.
+    pub fn resolve(
+        &mut self,
+        event: &mut Event,
+        at: Timestamp,
+        is_known: impl Fn(&IdempotencyKey) -> bool,
+    ) -> Identity {
+        let origin = std::mem::take(&mut event.event.key_origin);
+        let Some(name) = step_of(event) else { return Identity::Own(None) };
+        if self.0.len() >= MAX_STEPS {
+            self.0.retain(|_, step| step.recent.iter().any(|recent| is_near(recent.at, at)));
+        }
+        let step = self.0.entry((event.spec.id.clone(), name.clone())).or_default();
+        step.recent.retain(|recent| is_near(recent.at, at));
+        let mut told = Told {
+            step: name,
+            origin,
+            status: event.event.status,
+            attempt: event.pipeline.as_ref().and_then(|pipeline| pipeline.attempt),
+            says: (origin == KeyOrigin::Made).then(|| says(event)),
+            same_as: None,
+        };
+        match origin {
+            KeyOrigin::Given => {}
+            KeyOrigin::Source => {
+                if let Some(met) = step.recent.iter_mut().find(|recent| recent.is_told_by(&told, &is_known)) {
+                    met.is_met = true;
+                    told.same_as = Some(met.key.clone());
+                    return Identity::Known(told);
+                }
+            }
+            KeyOrigin::Made => match step.said_before(&told) {
+                Some(said) => event.event.idempotency_key = said,
+                None => step.make_key(event, &is_known),
+            },
+        }
+        step.add(event.event.idempotency_key.clone(), at, told.clone());
+        Identity::Own(Some(told))
+    }
+
+    /// Remembers what the spool says was told before this start.
+    pub fn restore(&mut self, spec: &SpecId, key: IdempotencyKey, at: Timestamp, told: Told) {
+        let step = self.0.entry((spec.clone(), told.step.clone())).or_default();
+        match &told.same_as {
+            None => step.add(key, at, told),
+            Some(same) => {
+                let met = step.recent.iter_mut().filter(|recent| recent.key == *same);
+                met.for_each(|recent| recent.is_met = true);
+            }
+        }
+    }
+}
+
+impl Step {
+    /// The key of the event that an event without an identity says again.
+    fn said_before(&mut self, told: &Told) -> Option<IdempotencyKey> {
+        let last = self.recent.len().checked_sub(1);
+        let is_last = |at: usize| Some(at) == last;
+        let same = self.recent.iter().enumerate().rev().find(|(at, recent)| match recent.told.origin {
+            KeyOrigin::Made => is_last(*at) && recent.told.says == told.says,
+            KeyOrigin::Source => (is_last(*at) || !recent.is_met) && told.may_be(&recent.told),
+            KeyOrigin::Given => is_last(*at) && told.may_be(&recent.told),
+        });
+        let (at, _) = same?;
+        let recent = &mut self.recent[at];
+        recent.is_met |= recent.told.origin == KeyOrigin::Source;
+        Some(recent.key.clone())
+    }
+
+    /// Gives an event a key that no other of its step has.
+    fn make_key(&mut self, event: &mut Event, is_known: impl Fn(&IdempotencyKey) -> bool) {
+        let Some((step, first)) = event.numbered_step() else { return };
+        let key = |number| IdempotencyKey::of_step(&event.spec.id, &step, number, None);
+        let taken = |key: &IdempotencyKey| {
+            is_known(key) || self.recent.iter().any(|recent| recent.key == *key)
+        };
+        let mut number = first;
+        if taken(&key(number)) {
+            number = number.max(self.last_number.saturating_add(1));
+            while taken(&key(number)) && number < u32::MAX {
+                number += 1;
+            }
+        }
+        self.last_number = self.last_number.max(number);
+        event.event.idempotency_key = key(number);
+    }
+
+    fn add(&mut self, key: IdempotencyKey, at: Timestamp, told: Told) {
+        // One that is said again, or was not accepted and comes again.
+        if self.recent.iter().any(|recent| recent.key == key) {
+            return;
+        }
+        if self.recent.len() >= MAX_RECENT {
+            self.recent.remove(0);
+        }
+        self.recent.push(Recent { key, at, told, is_met: false });
+    }
+}
+
+impl Recent {
+    /// Whether this is an event without an identity that a source tells of now.
+    fn is_told_by(&self, source: &Told, is_known: impl Fn(&IdempotencyKey) -> bool) -> bool {
+        self.told.origin == KeyOrigin::Made
+            && !self.is_met
+            && self.told.may_be(source)
+            && is_known(&self.key)
+    }
+}
+
+impl Told {
+    /// Whether this event, which may say little, is not at odds with another.
+    fn may_be(&self, other: &Self) -> bool {
+        (self.status.is_none() || self.status == other.status)
+            && (self.attempt.is_none() || other.attempt.is_none() || self.attempt == other.attempt)
+    }
+}
+
+fn is_near(one: Timestamp, other: Timestamp) -> bool {
+    one.duration_since(other).abs() <= WINDOW
+}
+
+/// What may be told more than once by more than one: a stage, a pipeline's end, a task.
+fn step_of(event: &Event) -> Option<String> {
+    match event.event.kind {
+        EventKind::TaskCompleted => Some(format!("task:{}", event.task.as_ref()?.id)),
+        _ => event.numbered_step().map(|(step, _)| step),
+    }
+}
+
+/// All that an event says, but for its key and for what is the same for all at a time.
+fn says(event: &Event) -> KeyDigest {
+    let mut said = serde_json::to_value(event).unwrap_or_default();
+    for (part, field) in [("event", "idempotency_key"), ("spec", "branch")] {
+        if let Some(part) = said.get_mut(part).and_then(|part| part.as_object_mut()) {
+            part.remove(field);
+        }
+    }
+    // In one order, whoever wrote it.
+    let sorted: BTreeMap<String, serde_json::Value> = serde_json::from_value(said).unwrap_or_default();
+    KeyDigest::of(&serde_json::to_vec(&sorted).unwrap_or_default())
+}
