@@ -132,9 +132,7 @@ impl Door {
         let admission = self.admit(within).await.ok_or_else(|| {
             EmitError::Unavailable("the runtime is stopped, or busy with too many events".to_owned())
         })?;
-        if event.spec.branch.is_none() {
-            event.spec.branch = self.branch();
-        }
+        event.add_branch(|| self.branch());
         let (reply, answer) = oneshot::channel();
         let emit = Emit { event, inbox, admission: Some(admission), reply };
         let answered = async {

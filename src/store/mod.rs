@@ -549,7 +549,7 @@ fn specs(spool_dir: &Path) -> Result<Vec<SpecId>, StoreError> {
 /// The SPECs that have a folder in a spool; none where it cannot be listed.
 pub fn known_specs(spool_dir: &Path) -> Vec<SpecId> {
     let mut specs = spec_dirs(spool_dir).unwrap_or_default();
-    specs.retain(|spec| spool_dir.join(spec.as_str()).is_dir() && spec.as_str() != "inbox");
+    specs.retain(|spec| spool_dir.join(spec.as_str()).is_dir());
     specs.sort();
     specs
 }
