@@ -19,7 +19,7 @@ use crate::event::SpecId;
 use crate::intake::run::Run;
 use crate::store::{
     Accepted, AttemptLine, DeadLetter, ErrorLine, FinalLine, FinalState, Healths, InboxName, LastAttempt,
-    Record, ResponseLine, Store, StoreOptions, Taken, add_evidence_line,
+    Record, ResponseLine, Settled, Store, StoreOptions, add_evidence_line,
 };
 
 /// Records after which a batch is flushed even though more wait: bounds a batch, and so an emitter's wait.
@@ -92,19 +92,13 @@ pub(crate) struct ReadBody {
     pub(crate) id: DeliveryId,
 }
 
-/// From the task that takes the inbox in: its oldest events. One at a time.
+/// From the task that takes the inbox in: what is to be done with this file. Answered with the name of what is left of it.
+/// One at a time.
 #[derive(Message)]
-#[rtype(result = "Vec<Taken>")]
-pub(crate) struct ReadInbox {
-    pub(crate) count: usize,
-}
-
-/// From the task that takes the inbox in: this file's event was known already, or is none for the reason given.
-#[derive(Message)]
-#[rtype(result = "()")]
+#[rtype(result = "Option<InboxName>")]
 pub(crate) struct SettleInbox {
     pub(crate) name: InboxName,
-    pub(crate) rejected: Option<String>,
+    pub(crate) settled: Settled,
 }
 
 /// An attempt that ended. Shared, and not sent: whoever made it drops it last, on the thread that allocated it, where no
@@ -515,22 +509,11 @@ impl Handler<ReadDeadLetter> for Ledger {
     }
 }
 
-impl Handler<ReadInbox> for Ledger {
-    type Result = Vec<Taken>;
-
-    fn handle(&mut self, ReadInbox { count }: ReadInbox, _: &mut Self::Context) -> Self::Result {
-        self.store.read_inbox(count)
-    }
-}
-
 impl Handler<SettleInbox> for Ledger {
-    type Result = ();
+    type Result = Option<InboxName>;
 
-    fn handle(&mut self, SettleInbox { name, rejected }: SettleInbox, _: &mut Self::Context) {
-        match rejected {
-            None => self.store.remove_from_inbox(&name),
-            Some(why) => self.store.reject_from_inbox(&name, &why),
-        }
+    fn handle(&mut self, SettleInbox { name, settled }: SettleInbox, _: &mut Self::Context) -> Self::Result {
+        self.store.settle_inbox(&name, settled)
     }
 }
 

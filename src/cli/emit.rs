@@ -250,11 +250,9 @@ impl Way {
                 }
             }
         }
-        if event.spec.branch.is_none() {
-            event.spec.branch = repo::current_branch(repo);
-        }
+        event.add_branch(|| repo::current_branch(repo));
         log::info!("into the inbox: {}", self.why);
-        match put_in_inbox(spool_dir, &event) {
+        match put_in_inbox(spool_dir, &[event]) {
             Ok(()) => Emitted::new(shown, Ok(Receipt::Queued)),
             Err(error) => Emitted {
                 event: Some(shown),

@@ -104,7 +104,9 @@ impl StatusReport {
             version: file.version,
             uptime_s: facts.uptime.as_secs(),
         });
-        Self::new(runtime, &facts.queues, &facts.healths, &facts.survey)
+        let mut report = Self::new(runtime, &facts.queues, &facts.healths, &facts.survey);
+        report.warnings.extend(facts.inbox.iter().cloned());
+        report
     }
 
     /// Where no runtime answers.

@@ -169,9 +169,8 @@ mod tests {
     #[test]
     fn numbers_that_are_written_longer_than_they_were_given_count_as_they_are_written() {
         let numbers = vec!["1e15"; MAX_EVENT_BYTES / 6].join(",");
-        let text = format!(
-            r#"{{"event":{{"type":"spec-kit.webhook.test"}},"spec":{{"id":"A"}},"x":[{numbers}]}}"#
-        );
+        let text =
+            format!(r#"{{"event":{{"type":"spec-kit.webhook.test"}},"spec":{{"id":"A"}},"x":[{numbers}]}}"#);
         assert!(text.len() <= MAX_EVENT_BYTES);
         assert!(matches!(Event::from_json(&text), Err(EventError::TooLarge(bytes)) if bytes > text.len()));
     }

@@ -93,11 +93,8 @@ mod tests {
             fs::create_dir_all(&consensus).unwrap();
             let synthesis = json!({"stage": "plan", "timestamp": "2025-10-14T10:00:01Z", "status": "conflict",
                 "consensus": {"status": "conflict", "conflicts": points}});
-            fs::write(
-                consensus.join("spec-plan_2025-10-14T10:00:01Z_synthesis.json"),
-                synthesis.to_string(),
-            )
-            .unwrap();
+            fs::write(consensus.join("spec-plan_2025-10-14T10:00:01Z_synthesis.json"), synthesis.to_string())
+                .unwrap();
             let artifacts: Vec<_> =
                 (0..artifacts).map(|n| format!("docs/a/{n}-{}", "p".repeat(80))).collect();
             let telemetry = json!({"command": "spec-ops-plan", "specId": "SPEC-1", "sessionId": "s",

@@ -240,7 +240,7 @@ impl On {
     fn queue(&self, mut event: Event, reason: &str) -> Result<Receipt, EmitError> {
         let config = self.current.config();
         event.add_branch(|| repo::current_branch(&config.repo));
-        put_in_inbox(&config.spool_dir, &event)
+        put_in_inbox(&config.spool_dir, &[event])
             .map_err(|error| EmitError::Unavailable(format!("{reason}; nor could it be queued: {error}")))?;
         log::debug!("queued in the inbox: {reason}");
         Ok(Receipt::Queued)

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{dead_letter, spec_dirs};
+use super::{InboxName, dead_letter, spec_dirs};
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::event::SpecId;
 
@@ -30,7 +30,7 @@ pub struct Survey {
     pub unreadable: Vec<String>,
     /// Side files with damaged records, relative to the spool.
     pub damaged: Vec<String>,
-    /// Events in the inbox.
+    /// Events in the inbox, by the names of its files.
     pub inbox: usize,
     /// Inbox files that hold no event.
     pub rejected: usize,
@@ -46,7 +46,7 @@ impl Survey {
     pub fn beside(spool_dir: &Path, counted: BTreeMap<SubscriptionId, DeadLetterCount>) -> Self {
         let mut survey = Self { dead_letters: counted, ..Self::default() };
         for name in names(&spool_dir.join("inbox")) {
-            survey.inbox += usize::from(name.ends_with(".event.json"));
+            survey.inbox += name.parse().map_or(0, |name: InboxName| name.events());
             survey.rejected += usize::from(name.ends_with(".rejected"));
         }
         for spec in spec_dirs(spool_dir).unwrap_or_default() {
