@@ -5,6 +5,7 @@ use std::fs;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::super::files::fault;
 use super::*;
 use crate::event::EventKind;
 
@@ -121,6 +122,37 @@ fn what_could_not_be_taken_from_it_is_not_put_into_it() {
         put(dir.path(), &[bad]).unwrap_err();
     }
     assert!(Inbox::new(dir.path()).names().unwrap().is_empty());
+}
+
+/// Whether the process stops or the disk is full between any two file operations.
+#[test]
+fn several_are_put_whole_or_not_at_all_and_what_is_left_of_them_is_never_lost() {
+    let given = [event("a"), event("b"), event("c")];
+    for operations in 0.. {
+        let dir = tempfile::tempdir().unwrap();
+        let mut put_them = Err(());
+        let ended =
+            fault::crash_after(operations, || put_them = put(dir.path(), &given).map_err(|_| ()));
+        let there = keys(&all(&Inbox::new(dir.path())));
+        assert!(there.is_empty() || there == ["a", "b", "c"], "{operations}: {there:?}");
+        assert!(put_them.is_err() || there.len() == 3);
+        if ended {
+            break;
+        }
+    }
+    for (operations, crashes) in (0..12).flat_map(|operations| [(operations, true), (operations, false)]) {
+        let dir = tempfile::tempdir().unwrap();
+        put(dir.path(), &given).unwrap();
+        let inbox = Inbox::new(dir.path());
+        let Taken { name, content: Content::Events(texts) } = all(&inbox).remove(0) else { panic!() };
+        let leave = || drop(inbox.settle(&name, Settled::Left(texts[2..].to_vec())));
+        match crashes {
+            true => drop(fault::crash_after(operations, leave)),
+            false => drop(fault::full_after(operations, 1, leave)),
+        }
+        let there = keys(&all(&inbox));
+        assert_eq!(there.last().map(String::as_str), Some("c"), "{operations}: {there:?}");
+    }
 }
 
 fn any_value() -> impl Strategy<Value = Value> {
