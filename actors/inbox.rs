@@ -112,7 +112,7 @@ async fn pass(
                     settle(name, Settled::Rejected(Vec::new(), why)).await?;
                     true
                 }
-                Content::Unreadable(why) => stand_aside(aside, &name, why),
+                Content::Unreadable(why) => stand_aside(aside, &name, &why),
                 Content::Events(texts) => take_file(aside, name, texts, &mut emit, &mut settle).await?,
             };
             if !goes_on {
@@ -126,9 +126,9 @@ async fn pass(
 }
 
 /// A file that cannot be read now; whether there is room to remember it.
-fn stand_aside(aside: &mut Aside, name: &InboxName, why: String) -> bool {
-    let cause = Cause::Files(why.clone());
-    let Some(is_new) = aside.set(cause.clone(), &why, Instant::now()) else { return false };
+fn stand_aside(aside: &mut Aside, name: &InboxName, why: &str) -> bool {
+    let cause = Cause::Files(why.to_owned());
+    let Some(is_new) = aside.set(cause.clone(), why, Instant::now()) else { return false };
     if is_new {
         log::error!("{name} in the inbox cannot be taken in: {why}; it stays there, and the rest goes on");
     }
@@ -218,7 +218,7 @@ mod tests {
     use crate::event::{EventKind, SpecId};
     use crate::store::put_in_inbox;
 
-    fn event(spec: &str, key: String) -> Event {
+    fn event(spec: &str, key: &str) -> Event {
         Event::new(EventKind::Test, spec.parse().unwrap(), key.parse().unwrap())
     }
 
@@ -272,7 +272,7 @@ mod tests {
     #[test]
     fn a_spec_that_takes_nothing_stands_aside_in_its_order_and_is_not_read_again_and_again() {
         let dir = tempfile::tempdir().unwrap();
-        let put = |spec: &str, key: String| put_in_inbox(dir.path(), &[event(spec, key)]).unwrap();
+        let put = |spec: &str, key: String| put_in_inbox(dir.path(), &[event(spec, &key)]).unwrap();
         keys(0..150).into_iter().for_each(|key| put("STUCK", key));
         std::fs::create_dir(dir.path().join("inbox/00-1.event.json")).unwrap();
         let (fake, mut aside) = (Fake::default(), Aside::default());
@@ -299,7 +299,7 @@ mod tests {
     fn of_a_file_of_several_what_was_taken_is_not_taken_again_and_the_rest_waits() {
         let dir = tempfile::tempdir().unwrap();
         let events: Vec<Event> =
-            (0..9).map(|n| event(if n % 3 == 0 { "STUCK" } else { "FREE" }, format!("k{n}"))).collect();
+            (0..9).map(|n| event(if n % 3 == 0 { "STUCK" } else { "FREE" }, &format!("k{n}"))).collect();
         put_in_inbox(dir.path(), &events).unwrap();
         let (fake, mut aside) = (Fake::default(), Aside::default());
         fake.pass(dir.path(), &mut aside, |spec| spec.as_str() == "STUCK");
@@ -316,7 +316,7 @@ mod tests {
     fn a_line_that_is_no_event_is_set_aside_and_the_others_are_taken() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("inbox")).unwrap();
-        let good = serde_json::to_string(&event("FREE", "k".to_owned())).unwrap();
+        let good = serde_json::to_string(&event("FREE", "k")).unwrap();
         let text = format!("{{\"v\":1,\"queued_at\":\"2026-01-01T00:00:00.000Z\"}}\n{{broken\n{good}\n");
         std::fs::write(dir.path().join("inbox/01-2.events.jsonl"), text).unwrap();
         let fake = Fake::default();
@@ -343,7 +343,7 @@ mod tests {
                     count += 1;
                     let (spec, key) = (format!("SPEC-{n}"), format!("k{count}"));
                     expected.entry(spec.clone()).or_default().push(key.clone());
-                    event(&spec, key)
+                    event(&spec, &key)
                 });
                 put_in_inbox(dir.path(), &events.collect::<Vec<_>>()).unwrap();
             }

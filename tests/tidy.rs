@@ -107,10 +107,14 @@ fn commands() -> BTreeSet<String> {
     let variants = text.split_once("enum Command {").unwrap().1.split_once("\n}").unwrap().0;
     // What is hidden is not for people.
     let hidden = "#[command(hide = true)]\n";
-    let shown: Vec<&str> = variants.split(hidden).enumerate().map(|(n, part)| match n {
-        0 => part,
-        _ => part.split_once('\n').unwrap().1,
-    }).collect();
+    let shown: Vec<&str> = variants
+        .split(hidden)
+        .enumerate()
+        .map(|(n, part)| match n {
+            0 => part,
+            _ => part.split_once('\n').unwrap().1,
+        })
+        .collect();
     let variants = shown.concat();
     let name = |line: &str| {
         let name = line.strip_prefix("    ")?.split(|c: char| !c.is_ascii_alphanumeric()).next()?;

@@ -5,7 +5,7 @@ mod told;
 mod way;
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, TryRecvError};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ use crate::intake::stage::{self, StageRead};
 use crate::intake::telemetry::RepoPaths;
 pub(super) use lines::Lines;
 use told::Told;
-use way::Way;
+use way::{State, Way};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -76,7 +76,10 @@ pub(super) struct Options {
 pub(super) type Given = Result<Event, String>;
 
 /// Events that were read and not taken yet.
-const READ_AHEAD: usize = 16;
+const READ_AHEAD: usize = 32;
+
+/// How long to wait for more to write into the inbox at once.
+const LINGER: Duration = Duration::from_millis(20);
 
 pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
     let start = Instant::now();
@@ -98,12 +101,16 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     // What was typed with the command is given when it begins, and lines when they come.
     let mut since = Some(start).filter(|_| options.event.is_none());
     loop {
-        let next = if way.is_busy() { input.next_if_there() } else { input.next() };
+        let next = match way.state() {
+            State::Idle => input.next(),
+            State::Waits => input.next_within(Duration::ZERO),
+            State::Gathers => input.next_within(LINGER),
+        };
         match next {
-            Next::Given(given) => way.take(given, since.take().unwrap_or_else(Instant::now)),
+            Next::Given(given) => way.take(*given, since.take().unwrap_or_else(Instant::now)),
             Next::NotYet => way.go_on(),
-            Next::End if way.is_busy() => way.go_on(),
-            Next::End => break,
+            Next::End if matches!(way.state(), State::Idle) => break,
+            Next::End => way.go_on(),
         }
         while let Some(handed) = way.next() {
             told.tell(handed);
@@ -121,9 +128,15 @@ enum Input {
 }
 
 enum Next {
-    Given(Given),
+    Given(Box<Given>),
     NotYet,
     End,
+}
+
+impl Next {
+    fn of(given: Given) -> Self {
+        Self::Given(Box::new(given))
+    }
 }
 
 impl Input {
@@ -144,18 +157,18 @@ impl Input {
 
     fn next(&mut self) -> Next {
         match self {
-            Self::Ready(given) => given.next().map_or(Next::End, Next::Given),
-            Self::Coming(coming) => coming.recv().map_or(Next::End, Next::Given),
+            Self::Ready(given) => given.next().map_or(Next::End, Next::of),
+            Self::Coming(coming) => coming.recv().map_or(Next::End, Next::of),
         }
     }
 
-    fn next_if_there(&mut self) -> Next {
+    fn next_within(&mut self, patience: Duration) -> Next {
         match self {
             Self::Ready(_) => self.next(),
-            Self::Coming(coming) => match coming.try_recv() {
-                Ok(given) => Next::Given(given),
-                Err(TryRecvError::Empty) => Next::NotYet,
-                Err(TryRecvError::Disconnected) => Next::End,
+            Self::Coming(coming) => match coming.recv_timeout(patience) {
+                Ok(given) => Next::of(given),
+                Err(RecvTimeoutError::Timeout) => Next::NotYet,
+                Err(RecvTimeoutError::Disconnected) => Next::End,
             },
         }
     }

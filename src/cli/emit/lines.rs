@@ -213,7 +213,8 @@ fn joined(lines: &VecDeque<Line>) -> Vec<u8> {
 }
 
 fn read(text: &[u8]) -> Given {
-    let text = std::str::from_utf8(text).map_err(|_| "it is not UTF-8 text: it should hold JSON".to_owned())?;
+    let text =
+        std::str::from_utf8(text).map_err(|_| "it is not UTF-8 text: it should hold JSON".to_owned())?;
     Event::from_json(text).map_err(|error| error.to_string())
 }
 

@@ -72,7 +72,9 @@ impl<'a> Told<'a> {
             let note = match outcome.parse() {
                 Ok(Outcome::Accepted) => counted(*deliveries, "delivery", "deliveries"),
                 Ok(Outcome::Duplicate) => "accepted before, not sent again".to_owned(),
-                Ok(Outcome::Queued) => "no runtime took them now; the next one does: spec-notify serve".to_owned(),
+                Ok(Outcome::Queued) => {
+                    "no runtime took them now; the next one does: spec-notify serve".to_owned()
+                }
                 Ok(Outcome::Unconfirmed) => WRITING.to_owned(),
                 Ok(Outcome::Refused) => {
                     let why = error.as_deref().unwrap_or("no reason is known");
@@ -87,7 +89,8 @@ impl<'a> Told<'a> {
     }
 }
 
-const WRITING: &str = "the disk did not confirm it within the deadline; the write goes on, and the next runtime finds it";
+const WRITING: &str =
+    "the disk did not confirm it within the deadline; the write goes on, and the next runtime finds it";
 
 fn show(emitted: &Emitted, screen: &mut Screen) {
     let key = emitted.event.as_ref().map_or("", |event| event.idempotency_key.as_str());

@@ -31,8 +31,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// How much of the deadline the runtime has; then there is still time for the inbox.
-const RUNTIMES_SHARE: f64 = 0.75;
+/// How long the inbox has at least, where that is not more than half of the deadline.
+const INBOXES_SHARE: Duration = Duration::from_millis(150);
 
 /// An answer that is there already is read however late it is.
 const GRACE: Duration = Duration::from_millis(5);
@@ -42,6 +42,8 @@ pub(super) struct Way {
     spool_dir: PathBuf,
     repo: PathBuf,
     deadline: Duration,
+    /// How long the runtime has for an event: then there is still time for the inbox.
+    patience: Duration,
     port: Port,
     /// Every event whose result is not told yet, in order.
     slots: VecDeque<Slot>,
@@ -55,11 +57,28 @@ pub(super) struct Way {
     writing: VecDeque<Writing>,
 }
 
+/// See [`Way::state`].
+pub(super) enum State {
+    /// Nothing.
+    Idle,
+    /// Answers of the runtime are to be waited for.
+    Waits,
+    /// What is gathered is to be written.
+    Gathers,
+}
+
 enum Slot {
     /// With the runtime.
-    Sent { event: Box<Event>, bytes: usize, since: Instant },
+    Sent {
+        event: Box<Event>,
+        bytes: usize,
+        since: Instant,
+    },
     /// To go into the inbox.
-    Gathered { event: EmittedEvent, since: Instant },
+    Gathered {
+        event: EmittedEvent,
+        since: Instant,
+    },
     Done(Handed),
 }
 
@@ -68,15 +87,21 @@ enum Port {
     Untried,
     Open(Client),
     /// None answers. It is looked for again then.
-    Lost { why: String, again: Instant, pause: Duration },
+    Lost {
+        why: String,
+        again: Instant,
+        pause: Duration,
+    },
 }
 
 impl Way {
     pub(super) fn new(spool_dir: &Path, repo: &Path, deadline: Duration) -> Self {
+        let rest = deadline.saturating_sub(INBOXES_SHARE).max(deadline / 2);
         Self {
             spool_dir: spool_dir.to_owned(),
             repo: repo.to_owned(),
             deadline,
+            patience: deadline.mul_f64(0.75).min(rest),
             port: Port::Untried,
             slots: VecDeque::new(),
             sent: 0,
@@ -102,7 +127,7 @@ impl Way {
         match &mut self.port {
             Port::Open(client) => {
                 let request = Request::Emit { event: as_map(&event) };
-                let sent = client.send(&request, since + self.deadline.mul_f64(RUNTIMES_SHARE));
+                let sent = client.send(&request, since + self.patience);
                 let bytes = sent.as_ref().map_or(0, |bytes| *bytes);
                 self.slots.push_back(Slot::Sent { event: Box::new(event), bytes, since });
                 self.sent += 1;
@@ -126,9 +151,13 @@ impl Way {
         }
     }
 
-    /// Whether something is under way.
-    pub(super) fn is_busy(&self) -> bool {
-        self.sent > 0 || self.gathered > 0
+    /// What there is to do while nothing new is there.
+    pub(super) fn state(&self) -> State {
+        match (self.sent, self.gathered) {
+            (0, 0) => State::Idle,
+            (0, _) => State::Gathers,
+            _ => State::Waits,
+        }
     }
 
     /// Goes on with what is under way, while nothing new is there: waits for one answer, or for the inbox.
@@ -153,7 +182,7 @@ impl Way {
     }
 
     fn find_port(&mut self, since: Instant) {
-        let patience = (since + self.deadline.mul_f64(RUNTIMES_SHARE)).saturating_duration_since(Instant::now());
+        let patience = (since + self.patience).saturating_duration_since(Instant::now());
         let (patience, pause) = match &self.port {
             Port::Open(_) => return,
             Port::Untried => (patience, FIRST_PAUSE),
@@ -170,8 +199,10 @@ impl Way {
     /// behind it: whatever the runtime may answer later answers another question.
     fn hear(&mut self) {
         let Some(at) = self.slots.iter().position(|slot| matches!(slot, Slot::Sent { .. })) else { return };
-        let (Slot::Sent { since, .. }, Port::Open(client)) = (&self.slots[at], &mut self.port) else { return };
-        let patience = *since + self.deadline.mul_f64(RUNTIMES_SHARE);
+        let (Slot::Sent { since, .. }, Port::Open(client)) = (&self.slots[at], &mut self.port) else {
+            return;
+        };
+        let patience = *since + self.patience;
         match client.receive::<Emitted>(patience.max(Instant::now() + GRACE)) {
             Ok(emitted) => {
                 let handed = Handed { emitted, is_no_event: false };
@@ -238,7 +269,7 @@ impl Way {
                 _ => None,
             })
         };
-        let is_late = |since: Instant| since.elapsed() >= self.deadline.mul_f64(RUNTIMES_SHARE);
+        let is_late = |since: Instant| since.elapsed() >= self.patience;
         self.gathered >= BATCH || (self.gathered > 0 && oldest().is_some_and(is_late))
     }
 

@@ -131,8 +131,7 @@ fn several_are_put_whole_or_not_at_all_and_what_is_left_of_them_is_never_lost() 
     for operations in 0.. {
         let dir = tempfile::tempdir().unwrap();
         let mut put_them = Err(());
-        let ended =
-            fault::crash_after(operations, || put_them = put(dir.path(), &given).map_err(|_| ()));
+        let ended = fault::crash_after(operations, || put_them = put(dir.path(), &given).map_err(|_| ()));
         let there = keys(&all(&Inbox::new(dir.path())));
         assert!(there.is_empty() || there == ["a", "b", "c"], "{operations}: {there:?}");
         assert!(put_them.is_err() || there.len() == 3);
