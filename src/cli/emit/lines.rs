@@ -39,8 +39,8 @@ struct Line {
 
 enum Text {
     Whole(Vec<u8>),
-    /// Of a line that is too long, how long it is.
-    TooLong(usize),
+    /// Of a line that is too long, how long it is and how it begins.
+    TooLong(usize, u8),
 }
 
 impl Line {
@@ -51,7 +51,7 @@ impl Line {
     fn may_be_event(&self) -> bool {
         match &self.text {
             Text::Whole(text) => text.starts_with(b"{"),
-            Text::TooLong(_) => true,
+            Text::TooLong(_, first) => *first == b'{',
         }
     }
 }
@@ -71,7 +71,7 @@ impl First {
                 Err(error) if error.is_eof() => Self::Begins,
                 _ => Self::OfLines,
             },
-            Text::TooLong(_) => Self::OfLines,
+            Text::TooLong(..) => Self::OfLines,
         }
     }
 }
@@ -104,19 +104,16 @@ impl Lines {
             }
             let newline = there.iter().position(|byte| *byte == b'\n');
             let part = &there[..newline.unwrap_or(there.len())];
-            if length + part.len() <= MAX_HELD {
-                text.extend_from_slice(part);
-            }
+            text.extend_from_slice(&part[..part.len().min((MAX_HELD + 1).saturating_sub(text.len()))]);
             length += part.len();
             let (read, is_end) = (part.len() + usize::from(newline.is_some()), there.is_empty());
             self.reader.consume(read);
             if newline.is_some() || is_end {
                 self.count += 1;
-                let text = if length > MAX_HELD { Text::TooLong(length) } else { Text::Whole(text) };
+                let first = text.first().copied().unwrap_or_default();
+                let text = if length > MAX_HELD { Text::TooLong(length, first) } else { Text::Whole(text) };
                 return Ok(Some(Line { number: self.count, text }));
             }
-            // A line of nothing but its newline has a length of none.
-            length = length.max(1);
         }
     }
 
@@ -129,7 +126,7 @@ impl Lines {
 
     fn event(&self, line: Line) -> Given {
         let read = match line.text {
-            Text::TooLong(length) => Err(EventError::TooLarge(length).to_string()),
+            Text::TooLong(length, _) => Err(EventError::TooLarge(length).to_string()),
             Text::Whole(text) => read(&text),
         };
         read.map_err(|error| format!("{}: {error}", self.at(Some(line.number))))
@@ -164,7 +161,7 @@ impl Lines {
             };
             bytes += match &line.text {
                 Text::Whole(text) => text.len() + 1,
-                Text::TooLong(length) => *length,
+                Text::TooLong(length, _) => *length,
             };
             held.push_back(line);
         }
@@ -207,7 +204,7 @@ impl Lines {
 fn joined(lines: &VecDeque<Line>) -> Vec<u8> {
     let texts = lines.iter().map(|line| match &line.text {
         Text::Whole(text) => text.as_slice(),
-        Text::TooLong(_) => b"",
+        Text::TooLong(..) => b"",
     });
     texts.collect::<Vec<_>>().join(&b'\n')
 }
