@@ -1,6 +1,11 @@
 //! How large an event may be and how deeply nested: one set of limits on every way in, checked before the yes.
 
+use std::cell::Cell;
 use std::io;
+
+use serde::Serialize;
+use serde_json::Serializer;
+use serde_json::ser::Formatter;
 
 use super::{Event, EventError};
 
@@ -28,10 +33,8 @@ impl Event {
     /// # Errors
     /// [`EventError::TooLarge`] or [`EventError::TooDeep`].
     pub fn check_limits(&self) -> Result<(), EventError> {
-        let mut measured = Measure::default();
-        serde_json::to_writer(&mut measured, self)
-            .map_err(|error| EventError::Malformed(error.to_string()))?;
-        measured.within(MAX_EVENT_BYTES)
+        let (bytes, levels) = measure(self).map_err(|error| EventError::Malformed(error.to_string()))?;
+        within(bytes, levels, MAX_EVENT_BYTES)
     }
 
     /// Says on which branch it happened, where that is not said already.
@@ -50,12 +53,18 @@ impl Event {
 
 /// Checks a text that should be an event, before anything is made of it.
 pub(super) fn check_text(text: &str, most: usize) -> Result<(), EventError> {
-    if text.len() > most {
-        return Err(EventError::TooLarge(text.len()));
+    within(text.len(), 0, most)?;
+    within(text.len(), depth(text.as_bytes()), most)
+}
+
+fn within(bytes: usize, levels: usize, most: usize) -> Result<(), EventError> {
+    if bytes > most {
+        return Err(EventError::TooLarge(bytes));
     }
-    let mut measured = Measure::default();
-    measured.add(text.as_bytes());
-    measured.within(most)
+    if levels > MAX_EVENT_DEPTH {
+        return Err(EventError::TooDeep(levels));
+    }
+    Ok(())
 }
 
 /// Whether an event that was made of a text of this length has to be measured.
@@ -63,60 +72,88 @@ pub(super) fn may_have_grown(length: usize) -> bool {
     length > SURELY_FITS
 }
 
-/// How deeply a text of JSON is nested.
+/// How deeply a text of JSON is nested; of one with few brackets, how many there are at most.
 pub(crate) fn depth(text: &[u8]) -> usize {
-    let mut measured = Measure::default();
-    measured.add(text);
-    measured.deepest
-}
-
-/// Measures JSON as it is written, and keeps none of it.
-#[derive(Debug, Default)]
-struct Measure {
-    bytes: usize,
-    depth: usize,
-    deepest: usize,
-    in_text: bool,
-    is_escaped: bool,
-}
-
-impl Measure {
-    fn add(&mut self, json: &[u8]) {
-        self.bytes += json.len();
-        for byte in json {
-            match (self.in_text, byte) {
-                (true, _) if self.is_escaped => self.is_escaped = false,
-                (true, b'\\') => self.is_escaped = true,
-                (_, b'"') => self.in_text = !self.in_text,
-                (false, b'{' | b'[') => {
-                    self.depth += 1;
-                    self.deepest = self.deepest.max(self.depth);
-                }
-                (false, b'}' | b']') => self.depth = self.depth.saturating_sub(1),
-                _ => {}
+    let opens = |byte: &&u8| matches!(byte, b'{' | b'[');
+    let brackets = text.iter().filter(opens).count();
+    if brackets <= MAX_EVENT_DEPTH / 2 {
+        return brackets;
+    }
+    let (mut levels, mut deepest, mut in_text, mut is_escaped) = (0_usize, 0, false, false);
+    for byte in text {
+        match (in_text, byte) {
+            (true, _) if is_escaped => is_escaped = false,
+            (true, b'\\') => is_escaped = true,
+            (_, b'"') => in_text = !in_text,
+            (false, b'{' | b'[') => {
+                levels += 1;
+                deepest = deepest.max(levels);
             }
+            (false, b'}' | b']') => levels = levels.saturating_sub(1),
+            _ => {}
         }
     }
-
-    fn within(&self, most: usize) -> Result<(), EventError> {
-        if self.bytes > most {
-            return Err(EventError::TooLarge(self.bytes));
-        }
-        if self.deepest > MAX_EVENT_DEPTH {
-            return Err(EventError::TooDeep(self.deepest));
-        }
-        Ok(())
-    }
+    deepest
 }
 
-impl io::Write for Measure {
+/// The bytes and the levels of a value's JSON, in one pass that keeps none of it.
+fn measure(value: &impl Serialize) -> serde_json::Result<(usize, usize)> {
+    let (mut bytes, levels) = (Bytes(0), Levels::default());
+    value.serialize(&mut Serializer::with_formatter(&mut bytes, &levels))?;
+    Ok((bytes.0, levels.deepest.get()))
+}
+
+/// Counts what is written.
+struct Bytes(usize);
+
+impl io::Write for Bytes {
     fn write(&mut self, json: &[u8]) -> io::Result<usize> {
-        self.add(json);
+        self.0 += json.len();
         Ok(json.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// Counts how deeply what is written is nested.
+#[derive(Default)]
+struct Levels {
+    now: Cell<usize>,
+    deepest: Cell<usize>,
+}
+
+impl Levels {
+    fn begin(&self) {
+        self.now.set(self.now.get() + 1);
+        self.deepest.set(self.deepest.get().max(self.now.get()));
+    }
+
+    fn end(&self) {
+        self.now.set(self.now.get().saturating_sub(1));
+    }
+}
+
+impl Formatter for &Levels {
+    fn begin_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.begin();
+        writer.write_all(b"[")
+    }
+
+    fn end_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.end();
+        writer.write_all(b"]")
+    }
+
+    fn begin_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.begin();
+        writer.write_all(b"{")
+    }
+
+    fn end_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.end();
+        writer.write_all(b"}")
     }
 }
 
@@ -138,6 +175,7 @@ mod tests {
 
     #[test]
     fn depth_counts_levels_and_not_what_stands_in_texts() {
+        let many = "[],".repeat(MAX_EVENT_DEPTH);
         for (text, levels) in [
             ("1", 0),
             ("{}", 1),
@@ -146,7 +184,8 @@ mod tests {
             (r#"{"a\"[":"\\","b":[]}"#, 2),
             (r#"["\\\"[[",{}]"#, 2),
         ] {
-            assert_eq!(depth(text.as_bytes()), levels, "{text}");
+            assert_eq!(depth(format!("[{many}{text}]").as_bytes()), (levels + 1).max(2), "{text}");
+            assert!(depth(text.as_bytes()) >= levels, "few brackets are not looked at");
         }
     }
 
@@ -217,10 +256,10 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_measured_is_what_is_written(value in any_json()) {
-            let mut measured = Measure::default();
-            serde_json::to_writer(&mut measured, &value).unwrap();
-            prop_assert_eq!(measured.bytes, serde_json::to_vec(&value).unwrap().len());
-            prop_assert_eq!(measured.deepest, levels(&value));
+            let text = serde_json::to_vec(&value).unwrap();
+            prop_assert_eq!(measure(&value).unwrap(), (text.len(), levels(&value)));
+            let deep = depth(&text);
+            prop_assert!(deep == levels(&value) || (deep >= levels(&value) && deep <= MAX_EVENT_DEPTH / 2));
         }
     }
 }
