@@ -11,7 +11,7 @@ use actix_rt::time::sleep;
 use futures_util::future::{Either, select};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::ledger::{FindLastAttempts, Ledger, Look, ReadCondition, ReadInbox, SettleInbox};
+use super::ledger::{FindLastAttempts, Ledger, Look, ReadCondition};
 use super::router::{
     Emit, EmitError, GiveUpLost, ListAllUnfinished, ReadQueues, Receipt, Replay, Role, Router, Sample,
     WaitIdle,
@@ -24,7 +24,7 @@ use crate::event::{Event, SpecId};
 use crate::intake::repo;
 use crate::payload;
 use crate::store::{
-    Healths, InboxName, Listing, Page, Query, StoreOptions, Survey, Surveyor, Taken, Tried, TriedQuery, tried,
+    Healths, InboxName, Listing, Page, Query, StoreOptions, Survey, Surveyor, Tried, TriedQuery, tried,
 };
 
 /// Emits and requests under way at a time; more wait for their turn.
@@ -33,14 +33,8 @@ const MAX_ADMITTED: usize = 1024;
 /// Threads that read files for operators at a time; more wait for their turn.
 const MAX_READING: usize = 2;
 
-/// Inbox files read at a time.
-const INBOX_BATCH: usize = 256;
-
 /// How often those who wait look at the clock.
 const TICK: Duration = Duration::from_millis(250);
-
-/// How often an empty inbox is looked at.
-const INBOX_POLL: Duration = Duration::from_millis(500);
 
 /// How often the names of all files are made sure of.
 const LOOK_AFTER_FILES: Duration = Duration::from_millis(500);
@@ -61,6 +55,8 @@ pub(crate) struct Door {
     files: Arc<StoreOptions>,
     /// Used by one reader at a time.
     surveyor: Arc<Mutex<Surveyor>>,
+    /// What of the inbox stands aside, and why.
+    inbox: Arc<Mutex<Vec<String>>>,
     reloads: mpsc::Sender<ReloadReply>,
     /// Wakes those who wait, for their executors may have no timers.
     ticks: Arc<Notify>,
@@ -85,6 +81,8 @@ pub(crate) struct Facts {
     /// What keeps events from being accepted.
     pub(crate) troubles: Vec<String>,
     pub(crate) survey: Survey,
+    /// What of the inbox stands aside, and why.
+    pub(crate) inbox: Vec<String>,
     pub(crate) uptime: Duration,
 }
 
@@ -106,6 +104,7 @@ impl Door {
             branch: Arc::default(),
             files: Arc::new(files),
             surveyor: Arc::default(),
+            inbox: Arc::default(),
             reloads,
             ticks: Arc::default(),
             started: Instant::now(),
@@ -138,9 +137,7 @@ impl Door {
         let admission = self.admit(within).await.ok_or_else(|| {
             EmitError::Unavailable("the runtime is stopped, or busy with too many events".to_owned())
         })?;
-        if event.spec.branch.is_none() {
-            event.spec.branch = self.branch();
-        }
+        event.add_branch(|| self.branch());
         let (reply, answer) = oneshot::channel();
         let emit = Emit { event, inbox, admission: Some(admission), reply };
         let answered = async {
@@ -212,7 +209,13 @@ impl Door {
             surveyor.lock().unwrap_or_else(PoisonError::into_inner).look(&files.spool_dir)
         };
         let survey = self.read(look).await?;
-        Ok(Facts { queues, healths, troubles, survey, uptime: self.started.elapsed() })
+        let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Ok(Facts { queues, healths, troubles, survey, inbox, uptime: self.started.elapsed() })
+    }
+
+    /// What of the inbox stands aside from now on, for `status`.
+    pub(super) fn tell_of_inbox(&self, aside: Vec<String>) {
+        *self.inbox.lock().unwrap_or_else(PoisonError::into_inner) = aside;
     }
 
     /// One page of deliveries, newest first.
@@ -287,38 +290,6 @@ const ADMISSION: Duration = Duration::from_secs(10);
 
 fn gone() -> RequestError {
     RequestError::Unreachable("the runtime has stopped".to_owned())
-}
-
-/// Takes the inbox in, in order, until the actors end. A file goes when its event is accepted or known.
-pub(crate) async fn take_inbox_in(ledger: Addr<Ledger>, door: Door) {
-    /// The disk may take its time: the file waits as well as we do.
-    const PATIENCE: Duration = Duration::from_secs(3600);
-    while let Ok(events) = ledger.send(ReadInbox { count: INBOX_BATCH }).await {
-        let mut stuck = events.is_empty();
-        for Taken { name, event } in events {
-            let emitted = match event {
-                Ok(event) => door.emit(event, Some(name.clone()), PATIENCE).await,
-                Err(why) => Err(EmitError::Refused(why)),
-            };
-            let rejected = match emitted {
-                // The Ledger has removed the file.
-                Ok(Receipt::Accepted(_)) => continue,
-                Ok(_) => None,
-                Err(EmitError::Refused(why)) => Some(why),
-                Err(EmitError::Unavailable(why)) => {
-                    log::warn!("the inbox waits: {why}");
-                    stuck = true;
-                    break;
-                }
-            };
-            if ledger.send(SettleInbox { name, rejected }).await.is_err() {
-                return;
-            }
-        }
-        if stuck {
-            sleep(INBOX_POLL).await;
-        }
-    }
 }
 
 /// Makes sure of the names of all files, now and again, until the actors end.

@@ -17,8 +17,8 @@ use crate::delivery::{Delivery, DeliveryId, Reason};
 use crate::event::SpecId;
 use crate::intake::run::Run;
 use crate::store::{
-    Accepted, Attempt, DeadLetter, Finished, Healths, InboxName, LastAttempt, Record, Standing, Store,
-    StoreError, StoreOptions, Taken, Unreadable,
+    Accepted, Attempt, DeadLetter, Finished, Healths, InboxName, LastAttempt, Record, Settled, Standing,
+    Store, StoreError, StoreOptions, Unreadable,
 };
 
 /// Records after which a batch is flushed even though more wait: bounds a batch, and so an emitter's wait.
@@ -105,19 +105,13 @@ pub(crate) struct ReadBody {
     pub(crate) id: DeliveryId,
 }
 
-/// From the task that takes the inbox in: its oldest events. One at a time.
+/// From the task that takes the inbox in: what is to be done with this file. Answered with the name of what is left of it.
+/// One at a time.
 #[derive(Message)]
-#[rtype(result = "Vec<Taken>")]
-pub(crate) struct ReadInbox {
-    pub(crate) count: usize,
-}
-
-/// From the task that takes the inbox in: this file's event was known already, or is none for the reason given.
-#[derive(Message)]
-#[rtype(result = "()")]
+#[rtype(result = "Option<InboxName>")]
 pub(crate) struct SettleInbox {
     pub(crate) name: InboxName,
-    pub(crate) rejected: Option<String>,
+    pub(crate) settled: Settled,
 }
 
 /// From the Router, for a replay. Bounded by the admission permits.
@@ -391,22 +385,11 @@ impl Handler<ReadDeadLetter> for Ledger {
     }
 }
 
-impl Handler<ReadInbox> for Ledger {
-    type Result = Vec<Taken>;
-
-    fn handle(&mut self, ReadInbox { count }: ReadInbox, _: &mut Self::Context) -> Self::Result {
-        self.store.read_inbox(count)
-    }
-}
-
 impl Handler<SettleInbox> for Ledger {
-    type Result = ();
+    type Result = Option<InboxName>;
 
-    fn handle(&mut self, SettleInbox { name, rejected }: SettleInbox, _: &mut Self::Context) {
-        match rejected {
-            None => self.store.remove_from_inbox(&name),
-            Some(why) => self.store.reject_from_inbox(&name, &why),
-        }
+    fn handle(&mut self, SettleInbox { name, settled }: SettleInbox, _: &mut Self::Context) -> Self::Result {
+        self.store.settle_inbox(&name, settled)
     }
 }
 

@@ -4,6 +4,7 @@
 mod alarm;
 mod attempt;
 mod door;
+mod inbox;
 mod ledger;
 #[cfg(test)]
 mod panics;
@@ -13,7 +14,8 @@ mod subscription;
 mod tell;
 
 pub(crate) use alarm::{Alarm, AlarmBell, Ring};
-pub(crate) use door::{Door, Facts, ReloadReply, look_after_files, take_inbox_in};
+pub(crate) use door::{Door, Facts, ReloadReply, look_after_files};
+pub(crate) use inbox::take_inbox_in;
 pub(crate) use ledger::{Announce, Close as CloseLedger, ConfigureStore, Ledger};
 #[cfg(test)]
 pub(crate) use panics::{Panic, StandStill};

@@ -1,5 +1,7 @@
 //! What happened in a pipeline: the event, and the values it is made of, each with its one parser.
 
+mod limits;
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -8,12 +10,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+pub(crate) use limits::depth;
+pub use limits::{MAX_EVENT_BYTES, MAX_EVENT_DEPTH};
+
 /// Version of the payload's shape; changes within 1.x only add.
 pub const SCHEMA_VERSION: &str = "1.0";
-
-/// Largest event, in bytes of JSON, that is accepted. Keeps an event well within one line (1 MiB) of the
-/// control port.
-pub const MAX_EVENT_BYTES: usize = 512 * 1024;
 
 /// A word that is none of the words allowed in its place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -157,13 +158,25 @@ named! {
 #[serde(transparent)]
 pub struct SpecId(Arc<str>);
 
+/// Names of the spool's own files and folders, which are no SPEC's in any case of letters: some file systems do not
+/// tell them apart.
+const RESERVED: [&str; 5] = ["inbox", "health.json", "lock", "runtime.json", "watch.jsonl"];
+
 /// A text that is no SPEC id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{}` is not a SPEC id: it must start with a letter or digit and have at most 128 of letters, digits, `.`, `_` and `-` (it becomes a folder name)",
-    printable(.0, 140)
-)]
-pub struct InvalidSpecId(String);
+pub enum InvalidSpecId {
+    /// It cannot name a folder.
+    #[error(
+        "`{}` is not a SPEC id: it must start with a letter or digit and have at most 128 of letters, digits, `.`, `_` and `-` (it becomes a folder name)",
+        printable(.0, 140)
+    )]
+    Malformed(String),
+    /// It names something else in the spool.
+    #[error(
+        "`{0}` is not a SPEC id: the spool has a file or folder of its own by that name, and a SPEC's id becomes the name of a folder beside it; rename the SPEC"
+    )]
+    Reserved(String),
+}
 
 impl SpecId {
     /// Whose tasks those of the repo's tracker are that name no SPEC.
@@ -196,11 +209,13 @@ impl FromStr for SpecId {
     fn from_str(text: &str) -> Result<Self, InvalidSpecId> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
         let starts_well = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
-        if starts_well && text.len() <= 128 && text.bytes().all(allowed) {
-            Ok(Self(text.into()))
-        } else {
-            Err(InvalidSpecId(text.to_owned()))
+        if !(starts_well && text.len() <= 128 && text.bytes().all(allowed)) {
+            return Err(InvalidSpecId::Malformed(text.to_owned()));
         }
+        if RESERVED.iter().any(|name| name.eq_ignore_ascii_case(text)) {
+            return Err(InvalidSpecId::Reserved(text.to_owned()));
+        }
+        Ok(Self(text.into()))
     }
 }
 
@@ -429,6 +444,12 @@ pub enum EventError {
         "the event has {0} bytes; at most {MAX_EVENT_BYTES} are accepted: shorten `telemetry` or link to a file"
     )]
     TooLarge(usize),
+    /// Nested more deeply than [`MAX_EVENT_DEPTH`].
+    #[error(
+        "the event is nested {0} levels deep; at most {MAX_EVENT_DEPTH} are accepted: flatten what is in it, or link \
+         to a file"
+    )]
+    TooDeep(usize),
     /// Not JSON, or a field is missing or of the wrong type.
     #[error("not an event: {0}")]
     Malformed(String),
@@ -466,9 +487,15 @@ impl Event {
     /// # Errors
     /// [`EventError`] says which part is wrong.
     pub fn from_json(text: &str) -> Result<Self, EventError> {
-        if text.len() > MAX_EVENT_BYTES {
-            return Err(EventError::TooLarge(text.len()));
+        limits::check_text(text, MAX_EVENT_BYTES)?;
+        let event = Self::parse(text)?;
+        if limits::may_have_grown(text.len()) {
+            event.check_limits()?;
         }
+        Ok(event)
+    }
+
+    fn parse(text: &str) -> Result<Self, EventError> {
         let malformed = |error: serde_json::Error| EventError::Malformed(error.to_string());
         let mut document: Map<String, Value> = serde_json::from_str(text).map_err(malformed)?;
         match document.get("schemaVersion") {
@@ -523,8 +550,12 @@ mod tests {
 
     #[test]
     fn spec_ids_become_folder_names() {
-        for good in ["SPEC-KIT-065", "a", "A.b_c-1", &"x".repeat(128)] {
+        for good in ["SPEC-KIT-065", "a", "A.b_c-1", "inbox-1", "health", "lock-1", &"x".repeat(128)] {
             assert!(good.parse::<SpecId>().is_ok(), "{good}");
+        }
+        for reserved in RESERVED.iter().flat_map(|name| [(*name).to_owned(), name.to_uppercase()]) {
+            let error = reserved.parse::<SpecId>().unwrap_err().to_string();
+            assert!(error.contains("a file or folder of its own"), "{reserved}: {error}");
         }
         for bad in ["", ".", "..", "../x", "a/b", "-a", ".a", "a b", "é", "a\n", &"x".repeat(129)] {
             assert!(bad.parse::<SpecId>().is_err(), "{bad:?}");

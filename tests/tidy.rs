@@ -105,6 +105,17 @@ fn the_docs_name_every_config_key() {
 fn commands() -> BTreeSet<String> {
     let text = text("src/cli/mod.rs");
     let variants = text.split_once("enum Command {").unwrap().1.split_once("\n}").unwrap().0;
+    // What is hidden is not for people.
+    let hidden = "#[command(hide = true)]\n";
+    let shown: Vec<&str> = variants
+        .split(hidden)
+        .enumerate()
+        .map(|(n, part)| match n {
+            0 => part,
+            _ => part.split_once('\n').unwrap().1,
+        })
+        .collect();
+    let variants = shown.concat();
     let name = |line: &str| {
         let name = line.strip_prefix("    ")?.split(|c: char| !c.is_ascii_alphanumeric()).next()?;
         name.starts_with(|c: char| c.is_ascii_uppercase()).then(|| name.to_lowercase())

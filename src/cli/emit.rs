@@ -1,24 +1,28 @@
 //! `spec-notify emit`: reads events, hands them to the runtime, and says what became of each.
 
-use std::io::{self, Read as _};
+mod lines;
+mod told;
+mod way;
+
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
-use super::render::{Screen, Tone};
-use super::{Exit, Failure, Global, OFF, load, take_good_enough};
-use crate::actors::Receipt;
+use super::render::Screen;
+use super::{Exit, Failure, Global, load, take_good_enough};
 use crate::config::{Config, Loaded};
-use crate::control::{Client, ClientError, Emitted, EmittedEvent, Outcome, Request};
+use crate::control::{EmittedEvent, Outcome};
 use crate::event::{Event, EventKind, MAX_EVENT_BYTES, SpecId, Stage, Status};
+use crate::intake::bounded;
 use crate::intake::stage::{self, StageRead};
 use crate::intake::telemetry::RepoPaths;
-use crate::intake::{bounded, repo};
-use crate::store::put_in_inbox;
+pub(super) use lines::Lines;
+use told::Told;
+use way::{State, Way};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -63,7 +67,7 @@ pub(super) struct Options {
     /// The idempotency key, instead of one made from the above
     #[arg(long, requires = "kind")]
     key: Option<String>,
-    /// Longest this command may take, in milliseconds
+    /// Longest an event may take, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
     deadline: u64,
 }
@@ -71,8 +75,14 @@ pub(super) struct Options {
 /// One event as it was given: ready, or why it is none.
 pub(super) type Given = Result<Event, String>;
 
+/// Events that were read and not taken yet.
+const READ_AHEAD: usize = 32;
+
+/// How long to wait for more to write into the inbox at once.
+const LINGER: Duration = Duration::from_millis(20);
+
 pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
-    let deadline = Instant::now() + Duration::from_millis(options.deadline);
+    let start = Instant::now();
     // The secrets are the runtime's affair: the script that emits may well not have them.
     let loaded = load(global, false)?;
     let switch = loaded.switch.clone();
@@ -87,47 +97,111 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     if !config.enabled {
         screen.note(format_args!("nothing emitted: {switch}"));
         if screen.is_json() {
-            let given = read(options, &config).unwrap_or_default();
-            for event in given.iter().map(|event| event.as_ref().ok().map(EmittedEvent::of)) {
+            for event in given(options, &config).into_iter().flatten() {
+                let event = event.as_ref().ok().map(EmittedEvent::of);
                 screen.value(&json!({"outcome": Outcome::Disabled, "event": event, "deliveries": []}));
             }
         }
         return Ok(Exit::Done);
     }
-    let given = read(options, &config)?;
-    let emitted = hand_over(&config, given, deadline);
-    let mut exit = Exit::Done;
-    for (emitted, refused_as_event) in &emitted {
-        if emitted.outcome == Outcome::Refused {
-            exit = exit.max(if *refused_as_event { Exit::Usage } else { Exit::Failed });
+    let mut input = Input::new(given(options, &config)?, options.event.is_some());
+    let mut way = Way::new(&config.spool_dir, &config.repo, Duration::from_millis(options.deadline));
+    let mut told = Told::new(screen, options.event.is_some());
+    // What was typed with the command is given when it begins, and lines when they come.
+    let mut since = Some(start).filter(|_| options.event.is_none());
+    loop {
+        let next = match way.state() {
+            State::Idle => input.next(),
+            State::Waits => input.next_within(Duration::ZERO),
+            State::Gathers => input.next_within(LINGER),
+        };
+        match next {
+            Next::Given(given) => way.take(*given, since.take().unwrap_or_else(Instant::now)),
+            Next::NotYet => way.go_on(),
+            Next::End if matches!(way.state(), State::Idle) => break,
+            Next::End => way.go_on(),
         }
-        if screen.is_json() {
-            screen.value(emitted);
-        } else {
-            show(emitted, screen);
+        while let Some(handed) = way.next() {
+            told.tell(handed);
         }
     }
-    Ok(exit)
+    Ok(told.end())
 }
 
-/// Gathers the events, in the order given.
-fn read(options: &Options, config: &Config) -> Result<Vec<Given>, Failure> {
+/// Where events come from.
+enum Input {
+    /// They are there.
+    Ready(Box<dyn Iterator<Item = Given>>),
+    /// They come when they come: another thread waits for them.
+    Coming(mpsc::Receiver<Given>),
+}
+
+enum Next {
+    Given(Box<Given>),
+    NotYet,
+    End,
+}
+
+impl Next {
+    fn of(given: Given) -> Self {
+        Self::Given(Box::new(given))
+    }
+}
+
+impl Input {
+    fn new(given: Box<dyn Iterator<Item = Given> + Send>, waits: bool) -> Self {
+        if !waits {
+            return Self::Ready(given);
+        }
+        let (pass, coming) = mpsc::sync_channel(READ_AHEAD);
+        thread::spawn(move || {
+            for event in given {
+                if pass.send(event).is_err() {
+                    return;
+                }
+            }
+        });
+        Self::Coming(coming)
+    }
+
+    fn next(&mut self) -> Next {
+        match self {
+            Self::Ready(given) => given.next().map_or(Next::End, Next::of),
+            Self::Coming(coming) => coming.recv().map_or(Next::End, Next::of),
+        }
+    }
+
+    fn next_within(&mut self, patience: Duration) -> Next {
+        match self {
+            Self::Ready(_) => self.next(),
+            Self::Coming(coming) => match coming.recv_timeout(patience) {
+                Ok(given) => Next::of(given),
+                Err(RecvTimeoutError::Timeout) => Next::NotYet,
+                Err(RecvTimeoutError::Disconnected) => Next::End,
+            },
+        }
+    }
+}
+
+/// The events, in the order given.
+fn given(options: &Options, config: &Config) -> Result<Box<dyn Iterator<Item = Given> + Send>, Failure> {
     if let Some(kind) = options.kind {
-        return Ok(vec![from_flags(options, kind)]);
+        return Ok(Box::new(std::iter::once(from_flags(options, kind))));
     }
     if let Some(path) = &options.event {
-        return read_events(path);
+        return Ok(Box::new(Lines::open(path)?));
     }
     if options.telemetry.is_empty() {
         return Err(Failure::usage(
             "nothing to emit: give --telemetry FILE, --event FILE|-, or --type TYPE --spec SPEC",
         ));
     }
-    let read = |path: &PathBuf| match read_telemetry(path, config) {
+    let (paths, config) = (options.telemetry.clone(), config.clone());
+    let read = move |path: PathBuf| match read_telemetry(&path, &config) {
         Ok(StageRead { event, conflict, .. }) => std::iter::once(event).chain(conflict).map(Ok).collect(),
         Err(error) => vec![Err(error)],
     };
-    Ok(options.telemetry.iter().flat_map(read).collect())
+    Ok(Box::new(paths.into_iter().flat_map(read)))
 }
 
 pub(super) fn read_telemetry(path: &Path, config: &Config) -> Result<StageRead, String> {
@@ -137,35 +211,6 @@ pub(super) fn read_telemetry(path: &Path, config: &Config) -> Result<StageRead, 
         .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     let paths = RepoPaths { root: &config.repo, evidence_dir: &config.evidence_dir };
     stage::read(&absolute, &bytes, &paths).map_err(|error| error.to_string())
-}
-
-/// One JSON object, over several lines or not; else JSON Lines.
-pub(super) fn read_events(path: &Path) -> Result<Vec<Given>, Failure> {
-    let failed = |error: io::Error| Failure::usage(format!("cannot read {}: {error}", path.display()));
-    let bytes = match path.to_str() {
-        Some("-") => {
-            let mut bytes = Vec::new();
-            io::stdin().read_to_end(&mut bytes).map_err(failed)?;
-            bytes
-        }
-        _ => std::fs::read(path).map_err(failed)?,
-    };
-    let text = String::from_utf8(bytes)
-        .map_err(|_| Failure::usage(format!("{} is not UTF-8 text: it should hold JSON", path.display())))?;
-    let lines: Vec<(usize, &str)> =
-        text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).collect();
-    if lines.is_empty() {
-        return Err(Failure::usage(format!("{} is empty: it should hold a JSON object", path.display())));
-    }
-    let is_one =
-        serde_json::from_str::<Value>(&text).is_ok() || !lines.iter().all(|(_, l)| l.starts_with('{'));
-    if is_one || lines.len() == 1 {
-        return Ok(vec![Event::from_json(&text).map_err(|error| format!("{}: {error}", path.display()))]);
-    }
-    let event = |(at, line): (usize, &str)| {
-        Event::from_json(line).map_err(|error| format!("{} line {}: {error}", path.display(), at + 1))
-    };
-    Ok(lines.into_iter().map(event).collect())
 }
 
 fn from_flags(options: &Options, kind: EventKind) -> Given {
@@ -186,125 +231,4 @@ fn from_flags(options: &Options, kind: EventKind) -> Given {
         document["task"] = json!({"id": id, "title": options.task_title, "status": "Done"});
     }
     Event::from_json(&document.to_string()).map_err(|error| error.to_string())
-}
-
-/// One result of `emit`, and whether it was refused for what it is.
-type Handed = (Emitted, bool);
-
-/// Emits what is an event: through the running runtime, else into the inbox. A thread of its own does the work, so that
-/// no runtime that hangs and no disk that stalls keeps us beyond the deadline.
-fn hand_over(config: &Config, given: Vec<Given>, deadline: Instant) -> Vec<Handed> {
-    let (results, done) = mpsc::sync_channel(given.len());
-    let names: Vec<_> = given.iter().map(|event| event.as_ref().ok().map(EmittedEvent::of)).collect();
-    let (spool_dir, repo) = (config.spool_dir.clone(), config.repo.clone());
-    let worker = thread::spawn(move || {
-        let mut way = Way::find(&spool_dir, deadline);
-        for event in given {
-            let emitted = match event {
-                Err(error) => (Emitted::refused(error), true),
-                Ok(event) => (way.emit(event, &spool_dir, &repo), false),
-            };
-            if results.send(emitted).is_err() {
-                return;
-            }
-        }
-    });
-    let mut emitted = Vec::with_capacity(names.len());
-    for event in names {
-        emitted.push(done.recv_timeout(left(deadline)).unwrap_or_else(|_| {
-            let late = "neither the runtime nor the disk confirmed it within the deadline: emit it again, it is \
-                        delivered once either way";
-            (Emitted { event, ..Emitted::refused(late.to_owned()) }, false)
-        }));
-    }
-    // Not joined: it may hang, which is why it is a thread.
-    drop(worker);
-    emitted
-}
-
-/// How events reach the spool.
-struct Way {
-    /// The runtime that owns it, while it answers.
-    port: Option<Client>,
-    /// Why not, else.
-    why: String,
-    /// How long it may take to answer: then there is still time for the inbox.
-    patience: Instant,
-}
-
-impl Way {
-    fn find(spool_dir: &Path, deadline: Instant) -> Self {
-        let now = Instant::now();
-        let patience = now + deadline.saturating_duration_since(now).mul_f64(0.75);
-        match Client::connect(spool_dir, left(patience)) {
-            Ok(client) => Self { port: Some(client), why: String::new(), patience },
-            Err(error) => Self { port: None, why: error.to_string(), patience },
-        }
-    }
-
-    fn emit(&mut self, mut event: Event, spool_dir: &Path, repo: &Path) -> Emitted {
-        let shown = EmittedEvent::of(&event);
-        if let Some(client) = &mut self.port {
-            let event: Map<String, Value> = match serde_json::to_value(&event) {
-                Ok(Value::Object(event)) => event,
-                _ => Map::new(),
-            };
-            match client.request(&Request::Emit { event }, left(self.patience)) {
-                Ok(emitted) => return emitted,
-                Err(ClientError::Refused(why)) => self.why = why,
-                // Whatever it may answer later answers another question.
-                Err(ClientError::Unreachable(why)) => {
-                    self.why = why;
-                    self.port = None;
-                }
-            }
-        }
-        if event.spec.branch.is_none() {
-            event.spec.branch = repo::current_branch(repo);
-        }
-        log::info!("into the inbox: {}", self.why);
-        match put_in_inbox(spool_dir, &event) {
-            Ok(()) => Emitted::new(shown, Ok(Receipt::Queued)),
-            Err(error) => Emitted {
-                event: Some(shown),
-                ..Emitted::refused(format!("nothing was kept: {}; and {error}", self.why))
-            },
-        }
-    }
-}
-
-fn left(deadline: Instant) -> Duration {
-    deadline.saturating_duration_since(Instant::now())
-}
-
-fn show(emitted: &Emitted, screen: &mut Screen) {
-    let key = emitted.event.as_ref().map_or("", |event| event.idempotency_key.as_str());
-    let kind = emitted.event.as_ref().map_or("", |event| event.kind.as_str());
-    match emitted.outcome {
-        Outcome::Accepted => {
-            let names: Vec<_> =
-                emitted.deliveries.iter().map(|delivery| delivery.subscription.as_str()).collect();
-            let count = names.len();
-            let to = match count {
-                0 => "no active subscription wants it".to_owned(),
-                _ => names.join(", "),
-            };
-            let plural = if count == 1 { "y" } else { "ies" };
-            screen.line(Tone::Plain, format_args!("accepted {count} deliver{plural}: {kind} {key} ({to})"));
-        }
-        Outcome::Queued => screen.line(
-            Tone::Plain,
-            format_args!(
-                "queued: {kind} {key} (no runtime took it now; the next one does: spec-notify serve)"
-            ),
-        ),
-        Outcome::Duplicate => {
-            screen.line(
-                Tone::Faint,
-                format_args!("duplicate: {kind} {key} was accepted before and is not sent again"),
-            );
-        }
-        Outcome::Disabled => screen.note(OFF),
-        Outcome::Refused => screen.error(emitted.error.as_deref().unwrap_or("refused")),
-    }
 }

@@ -40,11 +40,12 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     let event = match (&options.telemetry, &options.event) {
         (Some(file), _) => emit::read_telemetry(file, &config).map(|read| read.event),
         (None, Some(file)) => {
-            let mut events = emit::read_events(file)?;
-            if events.len() > 1 {
+            let mut events = emit::Lines::open(file)?;
+            let first = events.next();
+            if events.next().is_some() {
                 return Err(Failure::usage("one event at a time: this file holds several"));
             }
-            events.pop().unwrap_or_else(|| Err("there is no event in it".to_owned()))
+            first.unwrap_or_else(|| Err("there is no event in it".to_owned()))
         }
         (None, None) => return Err(Failure::usage("give --event FILE or --telemetry FILE")),
     };

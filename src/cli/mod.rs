@@ -7,6 +7,7 @@ mod drain;
 mod emit;
 mod explain;
 mod generate;
+mod keep;
 mod list;
 mod logging;
 pub mod receive;
@@ -109,6 +110,9 @@ enum Command {
     Serve(serve::Options),
     /// Hand events to the runtime: telemetry files, JSON, or flags
     Emit(Box<emit::Options>),
+    /// Writes events from standard input into the inbox: what emit runs and leaves behind at its deadline
+    #[command(hide = true)]
+    Keep(keep::Options),
     /// Send one signed sample to a subscription now
     Test(send::Options),
     /// Deliveries, newest first, with state, attempts and what went wrong
@@ -196,6 +200,7 @@ fn run_command(cli: Cli, screen: &mut Screen) -> Result<Exit, Failure> {
         Command::Check => check::run(global, screen),
         Command::Serve(options) => serve::run(global, &options, screen),
         Command::Emit(options) => emit::run(global, &options, screen),
+        Command::Keep(options) => keep::run(&options),
         Command::Test(options) => send::run(global, &options, screen),
         Command::List(options) => list::run(global, options, screen),
         Command::Replay(options) => replay::run(global, &options, screen),

@@ -85,7 +85,32 @@ impl Client {
         self.ask(request)
     }
 
+    /// Asks without waiting for the answer, and says how many bytes that were: answers come in the order of the requests, each [received](Self::receive) on
+    /// its own. The runtime has at least 64 of a connection under way at a time; who sends more ahead may wait for room
+    /// that only receiving makes.
+    ///
+    /// # Errors
+    /// It is too long, or could not be written until `deadline`: the connection is of no use then.
+    pub fn send(&mut self, request: &Request, deadline: Instant) -> Result<usize, ClientError> {
+        self.deadline = deadline;
+        self.say(request)
+    }
+
+    /// The next answer.
+    ///
+    /// # Errors
+    /// The runtime's own error, or none came until `deadline`.
+    pub fn receive<T: DeserializeOwned>(&mut self, deadline: Instant) -> Result<T, ClientError> {
+        self.deadline = deadline;
+        self.hear()
+    }
+
     fn ask<T: DeserializeOwned>(&mut self, line: &impl Serialize) -> Result<T, ClientError> {
+        self.say(line)?;
+        self.hear()
+    }
+
+    fn say(&mut self, line: &impl Serialize) -> Result<usize, ClientError> {
         let mut json = serde_json::to_vec(line).map_err(io::Error::from)?;
         json.push(b'\n');
         if json.len() > MAX_LINE {
@@ -94,8 +119,18 @@ impl Client {
                 json.len()
             )));
         }
-        self.stream.get_ref().set_write_timeout(Some(left(self.deadline)?))?;
-        self.stream.get_mut().write_all(&json)?;
+        let mut unsaid = json.as_slice();
+        while !unsaid.is_empty() {
+            self.stream.get_ref().set_write_timeout(Some(left(self.deadline)?))?;
+            match self.stream.get_mut().write(unsaid)? {
+                0 => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
+                said => unsaid = &unsaid[said..],
+            }
+        }
+        Ok(json.len())
+    }
+
+    fn hear<T: DeserializeOwned>(&mut self) -> Result<T, ClientError> {
         let answer = self.read_line()?;
         match serde_json::from_slice(&answer).map_err(io::Error::from)? {
             Reply::Ok(value) => Ok(value),

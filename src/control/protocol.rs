@@ -123,6 +123,8 @@ named! {
         Duplicate = "duplicate",
         /// On disk, in the inbox: the next runtime takes it in.
         Queued = "queued",
+        /// On its way into the inbox: the disk did not confirm it within the deadline.
+        Unconfirmed = "unconfirmed",
         /// Webhooks are off.
         Disabled = "disabled",
         /// Not taken: it is no event, or could not be kept.
@@ -197,6 +199,9 @@ impl Emitted {
             Outcome::Duplicate => Ok(Receipt::Duplicate),
             Outcome::Queued => Ok(Receipt::Queued),
             Outcome::Disabled => Ok(Receipt::Off),
+            Outcome::Unconfirmed => {
+                Err(EmitError::Unavailable("the disk did not confirm it within the deadline".to_owned()))
+            }
             Outcome::Refused => {
                 Err(EmitError::Refused(self.error.unwrap_or_else(|| "it is no event".to_owned())))
             }

@@ -2,18 +2,21 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::pin;
 use std::process;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_rt::net::{TcpListener, TcpStream};
+use actix_rt::task::JoinHandle;
 use actix_rt::time::timeout;
+use futures_util::future::{Either, select};
 use openssl::memcmp;
 use openssl::rand::rand_bytes;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::protocol::{
     COMMANDS, Emitted, EmittedEvent, Hello, MAX_LINE, Reply, Request, RuntimeFile, SentReport, VERSION,
@@ -25,6 +28,10 @@ use crate::store::share_of_open_files;
 
 /// Connections at a time, where the limit of open files allows; more wait to be taken.
 const MAX_CONNECTIONS: usize = 64;
+
+/// Events of one connection that are under way at a time, and bytes of them: at least one of any size fits.
+const MAX_OUTSTANDING: usize = 64;
+const MAX_OUTSTANDING_BYTES: usize = 2 * MAX_LINE;
 
 /// How long a connection may be silent, or slow to take an answer.
 const IDLE: Duration = Duration::from_secs(30);
@@ -111,29 +118,109 @@ async fn converse(mut stream: TcpStream, token: &str, door: &Door) -> io::Result
         Greeting::Say(error) => return answer(&mut writer, &Reply::<()>::Error(error)).await,
         Greeting::Nothing => return Ok(()),
     }
-    while let Some(line) = read_line(&mut reader, IDLE, MAX_LINE).await? {
-        match serde_json::from_slice::<Request>(&line) {
-            Err(error) => answer(&mut writer, &Reply::<()>::Error(not_a_request(&line, &error))).await?,
-            Ok(Request::Emit { event }) => answer(&mut writer, &emit(door, &event).await).await?,
-            Ok(Request::Test { spec, subscription, dry_run }) => {
-                let sent = door.test(spec, subscription, dry_run).await;
-                answer(&mut writer, &reply(sent.map(|sent| SentReport::from(&sent)))).await?;
+    let (jobs, queue) = mpsc::channel(MAX_OUTSTANDING);
+    let answering = answer_in_order(&mut writer, queue, door);
+    match select(pin!(read_requests(&mut reader, jobs, door)), pin!(answering)).await {
+        // What was read before the end is answered all the same.
+        Either::Left((ended, answering)) => answering.await.and(ended),
+        Either::Right((answered, _)) => answered,
+    }
+}
+
+/// What is answered next.
+enum Job {
+    /// An event that is under way.
+    Emitting(JoinHandle<Reply<Emitted>>),
+    /// A line that is no request.
+    Wrong(String),
+    /// Anything else: done once everything before it is answered, and what follows waits for it.
+    Other(Request, oneshot::Sender<()>),
+}
+
+/// Reads requests until the client has no more. Events are begun at once, as many as may be under way, so that one write
+/// to disk is for many.
+async fn read_requests<R: tokio::io::AsyncBufRead + Unpin>(
+    reader: &mut R,
+    jobs: mpsc::Sender<Job>,
+    door: &Door,
+) -> io::Result<()> {
+    let room = Arc::new(Semaphore::new(MAX_OUTSTANDING_BYTES));
+    while let Some(line) = read_line(reader, IDLE, MAX_LINE).await? {
+        let job = match serde_json::from_slice::<Request>(&line) {
+            Err(error) => Job::Wrong(not_a_request(&line, &error)),
+            Ok(Request::Emit { event }) => {
+                let bytes = u32::try_from(line.len()).unwrap_or(u32::MAX);
+                let Ok(room) = room.clone().acquire_many_owned(bytes).await else { return Ok(()) };
+                let door = door.clone();
+                Job::Emitting(actix_rt::spawn(async move {
+                    let reply = emit(&door, &event).await;
+                    drop(room);
+                    reply
+                }))
             }
-            Ok(Request::Replay { spec, delivery_id }) => {
-                let sent = door.replay(spec, delivery_id).await;
-                answer(&mut writer, &reply(sent.map(|sent| SentReport::from(&sent)))).await?;
+            Ok(other) => {
+                let (done, is_done) = oneshot::channel();
+                if jobs.send(Job::Other(other, done)).await.is_err() || is_done.await.is_err() {
+                    return Ok(());
+                }
+                continue;
             }
-            Ok(Request::List(query)) => answer(&mut writer, &reply(door.list(query).await)).await?,
-            Ok(Request::Attempts(query)) => answer(&mut writer, &reply(door.tried(query).await)).await?,
-            Ok(Request::Reload {}) => answer(&mut writer, &reply(door.reload().await)).await?,
-            Ok(Request::Status {}) => {
-                let facts = door.facts().await;
-                let report = facts.map(|facts| StatusReport::of(&facts, door.spool_dir()));
-                answer(&mut writer, &reply(report)).await?;
+        };
+        if jobs.send(job).await.is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Answers in the order of the requests, until there are no more.
+async fn answer_in_order<W: tokio::io::AsyncWrite + Unpin>(
+    writer: &mut W,
+    mut jobs: mpsc::Receiver<Job>,
+    door: &Door,
+) -> io::Result<()> {
+    while let Some(job) = jobs.recv().await {
+        match job {
+            Job::Emitting(emitting) => {
+                let ended = |_| Reply::Error("the runtime has stopped".to_owned());
+                answer(writer, &emitting.await.unwrap_or_else(ended)).await?;
+            }
+            Job::Wrong(why) => answer(writer, &Reply::<()>::Error(why)).await?,
+            Job::Other(request, done) => {
+                obey(writer, request, door).await?;
+                if done.send(()).is_err() {
+                    log::debug!("a client left before its answer");
+                }
             }
         }
     }
     Ok(())
+}
+
+async fn obey<W: tokio::io::AsyncWrite + Unpin>(
+    writer: &mut W,
+    request: Request,
+    door: &Door,
+) -> io::Result<()> {
+    match request {
+        Request::Emit { event } => answer(writer, &emit(door, &event).await).await,
+        Request::Test { spec, subscription, dry_run } => {
+            let sent = door.test(spec, subscription, dry_run).await;
+            answer(writer, &reply(sent.map(|sent| SentReport::from(&sent)))).await
+        }
+        Request::Replay { spec, delivery_id } => {
+            let sent = door.replay(spec, delivery_id).await;
+            answer(writer, &reply(sent.map(|sent| SentReport::from(&sent)))).await
+        }
+        Request::List(query) => answer(writer, &reply(door.list(query).await)).await,
+        Request::Attempts(query) => answer(writer, &reply(door.tried(query).await)).await,
+        Request::Reload {} => answer(writer, &reply(door.reload().await)).await,
+        Request::Status {} => {
+            let facts = door.facts().await;
+            let report = facts.map(|facts| StatusReport::of(&facts, door.spool_dir()));
+            answer(writer, &reply(report)).await
+        }
+    }
 }
 
 /// How a first line is answered.

@@ -31,9 +31,37 @@ pub fn read(path: &Path, bytes: &[u8], repo: &RepoPaths<'_>) -> Result<StageRead
     let found = event.event.stage.and_then(|stage| consensus::newest(&dir, stage, run_before(path, stage)));
     let awaits_consensus = found.is_none() && event.consensus.is_none() && dir.is_dir();
     let consensus = found.or_else(|| event.consensus.take());
-    let conflict = consensus.and_then(|consensus| consensus::apply(&mut event, consensus));
+    let mut conflict = consensus.and_then(|consensus| consensus::apply(&mut event, consensus));
+    std::iter::once(&mut event).chain(&mut conflict).for_each(fit);
     Ok(StageRead { event, conflict, awaits_consensus })
 }
+
+/// Leaves out what is beside the point, so that a large consensus or a long list of artifacts never keeps a stage from
+/// being told. The telemetry itself is bounded already.
+fn fit(event: &mut Event) {
+    const STEPS: [fn(&mut Event); 3] = [
+        |event| {
+            if let Some(consensus) = &mut event.consensus {
+                consensus.extra.clear();
+                consensus.extra.insert("omitted".to_owned(), TOO_MUCH.into());
+            }
+            if let Some(anomaly) = event.extra.get_mut("anomaly") {
+                anomaly["disagreements"] = Vec::<String>::new().into();
+            }
+        },
+        |event| event.consensus.iter_mut().for_each(|consensus| consensus.agents.clear()),
+        |event| event.evidence.iter_mut().for_each(|evidence| evidence.paths.truncate(1)),
+    ];
+    for step in STEPS {
+        if event.check_limits().is_ok() {
+            return;
+        }
+        step(event);
+    }
+}
+
+/// Said in the place of what was left out.
+const TOO_MUCH: &str = "too large or too deeply nested for an event: see the consensus files";
 
 /// When the stage's run before this one was, by the sessions in the names of the files beside this one.
 fn run_before(path: &Path, stage: Stage) -> Option<Timestamp> {
@@ -43,4 +71,39 @@ fn run_before(path: &Path, stage: Stage) -> Option<Timestamp> {
     let beside = fs::read_dir(path.parent()?).ok()?.flatten();
     let times = beside.filter_map(|entry| time(entry.file_name().to_str()?));
     times.filter(|at| *at < own).max()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_large_or_deep_consensus_and_many_artifacts_leave_an_event_within_the_limits() {
+        let deep = (0..120).fold(json!(1), |inner, _| json!([inner]));
+        for (points, artifacts) in [
+            (json!(["x".repeat(600 * 1024)]), 10),
+            (json!(["x".repeat(300 * 1024)]), 2500),
+            (json!([deep]), 1),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let repo = RepoPaths { root: dir.path(), evidence_dir: &dir.path().join("ev") };
+            let consensus = dir.path().join("ev/consensus/SPEC-1");
+            fs::create_dir_all(&consensus).unwrap();
+            let synthesis = json!({"stage": "plan", "timestamp": "2025-10-14T10:00:01Z", "status": "conflict",
+                "consensus": {"status": "conflict", "conflicts": points}});
+            fs::write(consensus.join("spec-plan_2025-10-14T10:00:01Z_synthesis.json"), synthesis.to_string())
+                .unwrap();
+            let artifacts: Vec<_> =
+                (0..artifacts).map(|n| format!("docs/a/{n}-{}", "p".repeat(80))).collect();
+            let telemetry = json!({"command": "spec-ops-plan", "specId": "SPEC-1", "sessionId": "s",
+                "timestamp": "2025-10-14T10:00:00Z", "baseline": {"status": "passed"}, "artifacts": artifacts});
+            let path = dir.path().join("ev/commands/SPEC-1/spec-plan_s.json");
+            let read = read(&path, telemetry.to_string().as_bytes(), &repo).unwrap();
+            assert_eq!(read.event.check_limits(), Ok(()));
+            assert_eq!(read.conflict.unwrap().check_limits(), Ok(()));
+            assert_eq!(read.event.consensus.unwrap().status.as_deref(), Some("conflict"));
+        }
+    }
 }

@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 
 use super::consensus;
 use crate::event::{
-    Event, EventKind, EvidencePaths, IdempotencyKey, Pipeline, SpecId, Stage, Status, printable,
+    Event, EventKind, EvidencePaths, IdempotencyKey, MAX_EVENT_DEPTH, Pipeline, SpecId, Stage, Status, depth,
+    printable,
 };
 
 /// Largest telemetry file that is embedded; a larger one cannot be judged and is a `halt`.
@@ -136,6 +137,11 @@ fn content(bytes: &[u8]) -> Content {
             fields,
             defect: Some(format!("the file is larger than {MAX_TELEMETRY_BYTES} bytes")),
         };
+    }
+    let levels = depth(bytes);
+    if levels >= MAX_EVENT_DEPTH {
+        let defect = format!("the file is nested {levels} levels deep, {} at most", MAX_EVENT_DEPTH - 1);
+        return Content { fields: salvage(&String::from_utf8_lossy(bytes)), defect: Some(defect) };
     }
     match serde_json::from_slice::<Value>(bytes) {
         Ok(Value::Object(fields)) => Content { fields, defect: None },

@@ -47,10 +47,17 @@ impl Handle {
     /// the network, and at most about two seconds for the spool (as long again where a thousand others wait): then the event
     /// goes to the inbox. Works on any executor.
     ///
+    /// The inbox is written on a thread of this process: on a disk that stands still for good that thread stays.
+    ///
     /// # Errors
-    /// [`EmitError`]: nothing of the event was kept.
+    /// [`EmitError`]: nothing of the event was kept. One above [`MAX_EVENT_BYTES`] or [`MAX_EVENT_DEPTH`] is refused
+    /// before anything is done with it.
+    ///
+    /// [`MAX_EVENT_BYTES`]: crate::event::MAX_EVENT_BYTES
+    /// [`MAX_EVENT_DEPTH`]: crate::event::MAX_EVENT_DEPTH
     pub async fn emit(&self, event: Event) -> Result<Receipt, EmitError> {
         let Some(on) = &self.0 else { return Ok(Receipt::Off) };
+        within_limits(&event)?;
         match on.emit(event.clone(), EMIT_WITHIN).await {
             Err(EmitError::Unavailable(reason)) => {
                 // Writing blocks, and the caller's executor must not: this is rare enough for a thread.
@@ -75,6 +82,7 @@ impl Handle {
     /// As `emit`.
     pub fn emit_blocking(&self, event: Event, deadline: Duration) -> Result<Receipt, EmitError> {
         let Some(on) = &self.0 else { return Ok(Receipt::Off) };
+        within_limits(&event)?;
         let within = deadline.mul_f64(0.75);
         let emitted = block_on(on.emit(event.clone(), within), within).unwrap_or_else(|| {
             Err(EmitError::Unavailable(format!("no answer within {} ms", within.as_millis())))
@@ -214,6 +222,10 @@ impl Handle {
     }
 }
 
+fn within_limits(event: &Event) -> Result<(), EmitError> {
+    event.check_limits().map_err(|error| EmitError::Refused(error.to_string()))
+}
+
 fn stopped() -> RequestError {
     RequestError::Unreachable("the runtime has stopped, or is starting again".to_owned())
 }
@@ -233,10 +245,8 @@ impl On {
     /// Puts an event that the runtime could not take into the inbox. If the runtime has it all the same, the key tells.
     fn queue(&self, mut event: Event, reason: &str) -> Result<Receipt, EmitError> {
         let config = self.current.config();
-        if event.spec.branch.is_none() {
-            event.spec.branch = repo::current_branch(&config.repo);
-        }
-        put_in_inbox(&config.spool_dir, &event)
+        event.add_branch(|| repo::current_branch(&config.repo));
+        put_in_inbox(&config.spool_dir, &[event])
             .map_err(|error| EmitError::Unavailable(format!("{reason}; nor could it be queued: {error}")))?;
         log::debug!("queued in the inbox: {reason}");
         Ok(Receipt::Queued)

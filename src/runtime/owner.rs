@@ -18,6 +18,7 @@ use crate::actors::{
 };
 use crate::config::{Config, Loaded, Problem, Report, WatchFrom};
 use crate::control::Server;
+use crate::event::Event;
 use crate::http::{Connections, TlsSettings};
 use crate::store::{Recovered, Store, share_of_open_files};
 use crate::watch::{Fate, Watch};
@@ -155,11 +156,16 @@ async fn announce(ledger: &Addr<Ledger>, content: Option<Vec<u8>>) {
 /// Begins to watch the repo; a failure is said and leaves everything else at work.
 fn start_watch(current: &Arc<Current>, from: WatchFrom, door: &Door) -> Option<Watch> {
     let (reading, door) = (current.clone(), door.clone());
-    let emit = move |event| match block_on(door.emit(event, None, WATCH_EMIT), 2 * WATCH_EMIT) {
-        Some(Ok(_)) => Fate::Taken,
-        Some(Err(EmitError::Refused(why))) => Fate::Refused(why),
-        Some(Err(EmitError::Unavailable(why))) => Fate::NotNow(why),
-        None => Fate::NotNow("the runtime is busy or stopping".to_owned()),
+    let emit = move |event: Event| {
+        if let Err(error) = event.check_limits() {
+            return Fate::Refused(error.to_string());
+        }
+        match block_on(door.emit(event, None, WATCH_EMIT), 2 * WATCH_EMIT) {
+            Some(Ok(_)) => Fate::Taken,
+            Some(Err(EmitError::Refused(why))) => Fate::Refused(why),
+            Some(Err(EmitError::Unavailable(why))) => Fate::NotNow(why),
+            None => Fate::NotNow("the runtime is busy or stopping".to_owned()),
+        }
     };
     match Watch::start(move || reading.config(), from == WatchFrom::Start, emit) {
         Ok(watch) => Some(watch),

@@ -186,12 +186,12 @@ fn workload(dir: &Path, told: &RefCell<Told>) {
     c.dies(store, told);
     d.is_dropped(store, told);
     let event = Event::new(EventKind::Test, spec(), "from the inbox".parse().unwrap());
-    insist(|| put_in_inbox(&options.spool_dir, &event));
+    insist(|| put_in_inbox(&options.spool_dir, std::slice::from_ref(&event)));
     told.borrow_mut().queued.insert("from the inbox".to_owned());
-    let taken = store.read_inbox(10);
-    accept(store, told, "from the inbox", Some(&taken[0].name));
+    let taken = Inbox::new(&options.spool_dir).names().unwrap();
+    accept(store, told, "from the inbox", Some(&taken[0]));
     // A put that failed late may have left its file: the key tells the Router, which has it removed.
-    taken[1..].iter().for_each(|again| store.remove_from_inbox(&again.name));
+    taken[1..].iter().for_each(|again| drop(store.settle_inbox(again, Settled::Done)));
     store.compact(&spec());
     a.is_replayed(store, told, false);
     a.is_replayed(store, told, true);
@@ -235,7 +235,7 @@ fn check(dir: &Path, told: &Told, refused_may_be_there: bool) {
         assert!(!unfinished.contains_key(id), "a dead letter's delivery is not pending too");
     }
     for key in &told.queued {
-        let waiting = store.read_inbox(10).len();
+        let waiting = store.inbox.names().unwrap().len();
         let (waits, taken) = (waiting > 0, known.contains(key));
         assert!(waits || taken, "an event in the inbox is lost");
         // Where a file could not be removed, its event is known.

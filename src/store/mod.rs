@@ -38,7 +38,7 @@ pub use evidence::{
 pub(crate) use files::raise_max_open;
 pub use files::{check_owner, write_atomic};
 pub use health::{AtRest, Healths, left_at_rest, read_healths};
-pub use inbox::{InboxName, Taken, put as put_in_inbox};
+pub use inbox::{Aside, Cause, Content, Inbox, InboxName, Settled, Taken, put as put_in_inbox};
 pub use journal::LastAttempt;
 pub use listing::{
     Cursor, DeliveryState, Listed, Listing, MAX_LISTED, MAX_TRIED, Page, Query, Tried, TriedQuery, tried,
@@ -54,7 +54,6 @@ use crate::event::{IdempotencyKey, SpecId};
 use crate::intake::run::Run;
 use dead_letter::DeadLetters;
 use evidence::EvidenceFile;
-use inbox::Inbox;
 use journal::{Broken, Compact, Journal};
 use lock::Lock;
 use reserve::Reserve;
@@ -728,19 +727,9 @@ impl Store {
         self.dead_letters(spec)?.remove(id)
     }
 
-    /// The oldest events in the inbox, at most `count`.
-    pub fn read_inbox(&self, count: usize) -> Vec<Taken> {
-        self.inbox.read(count)
-    }
-
-    /// Removes an inbox file whose event was known already.
-    pub fn remove_from_inbox(&self, name: &InboxName) {
-        self.inbox.remove(name);
-    }
-
-    /// Moves an inbox file that holds no event out of the way.
-    pub fn reject_from_inbox(&self, name: &InboxName, why: &str) {
-        self.inbox.reject(name, why);
+    /// Does with an inbox file what is to be done; what is left of it is under the name that is returned.
+    pub fn settle_inbox(&self, name: &InboxName, settled: Settled) -> Option<InboxName> {
+        self.inbox.settle(name, settled)
     }
 }
 
@@ -773,7 +762,7 @@ fn specs(spool_dir: &Path) -> Result<(Vec<SpecId>, BTreeMap<SpecId, StoreError>)
 /// The SPECs that have a folder in a spool; none where it cannot be listed.
 pub fn known_specs(spool_dir: &Path) -> Vec<SpecId> {
     let mut specs = spec_dirs(spool_dir).unwrap_or_default();
-    specs.retain(|spec| spool_dir.join(spec.as_str()).is_dir() && spec.as_str() != "inbox");
+    specs.retain(|spec| spool_dir.join(spec.as_str()).is_dir());
     specs.sort();
     specs
 }

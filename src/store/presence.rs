@@ -176,7 +176,7 @@ impl Store {
             for body in journal.unfinished_bodies() {
                 let event = Event::from_json(&String::from_utf8_lossy(&body));
                 let put = event.map_err(|error| error.to_string()).and_then(|event| {
-                    inbox::put(&self.options.spool_dir, &event).map_err(|error| error.to_string())
+                    inbox::put(&self.options.spool_dir, &[event]).map_err(|error| error.to_string())
                 });
                 match put {
                     Ok(()) => log::warn!("an event of {spec} is handed over to the spool's new owner"),

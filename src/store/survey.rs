@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{dead_letter, spec_dirs};
+use super::{InboxName, dead_letter, spec_dirs};
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::event::SpecId;
 
@@ -32,7 +32,7 @@ pub struct Survey {
     pub damaged: Vec<String>,
     /// SPEC folders that cannot be used, and why.
     pub unusable: Vec<String>,
-    /// Events in the inbox.
+    /// Events in the inbox, by the names of its files.
     pub inbox: usize,
     /// Inbox files that hold no event.
     pub rejected: usize,
@@ -48,7 +48,7 @@ impl Survey {
     pub fn beside(spool_dir: &Path, counted: BTreeMap<SubscriptionId, DeadLetterCount>) -> Self {
         let mut survey = Self { dead_letters: counted, ..Self::default() };
         for name in names(&spool_dir.join("inbox")) {
-            survey.inbox += usize::from(name.ends_with(".event.json"));
+            survey.inbox += name.parse().map_or(0, |name: InboxName| name.events());
             survey.rejected += usize::from(name.ends_with(".rejected"));
         }
         for spec in spec_dirs(spool_dir).unwrap_or_default() {

@@ -174,6 +174,43 @@ fn the_port_takes_64_at_a_time_and_cuts_who_says_nothing_or_too_much() {
     wait_for("a place", || (sandbox.emit("SPEC-1", "Plan", "k1")["outcome"] == "accepted").then_some(()));
 }
 
+/// Requests sent ahead, more than may be under way, and the end of the client's side right behind them.
+#[test]
+fn what_is_sent_ahead_is_answered_in_its_order() {
+    let endpoint = Endpoint::replying(&[200]);
+    let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
+    let _serve = sandbox.serve();
+    let runtime = runtime(&sandbox);
+    let mut stream = connect(&runtime);
+    let hello = json!({"version": 1, "token": runtime["token"]});
+    let mut lines = format!("{hello}\n");
+    for n in 0..300 {
+        let key = format!("k{}", n % 290);
+        let event = json!({"event": {"type": "spec-kit.webhook.test", "idempotency_key": key}, "spec": {"id": "SPEC-1"}});
+        lines += &match n % 50 {
+            17 => "{\"command\":\"nothing\"}\n".to_owned(),
+            33 => "{\"command\":\"status\"}\n".to_owned(),
+            _ => format!("{}\n", json!({"command": "emit", "event": event})),
+        };
+    }
+    stream.write_all(lines.as_bytes()).unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let answers: Vec<Value> =
+        BufReader::new(stream).lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+    assert_eq!(answers.len(), 301, "the greeting's, and one each");
+    for (n, answer) in answers[1..].iter().enumerate() {
+        match n % 50 {
+            17 => assert!(answer["error"].as_str().unwrap().contains("unknown command"), "{n}: {answer}"),
+            33 => assert!(answer["ok"]["subscriptions"].is_array(), "{n}: {answer}"),
+            _ => {
+                assert_eq!(answer["ok"]["event"]["idempotency_key"], format!("k{}", n % 290), "{answer}");
+                let outcome = if n < 290 { "accepted" } else { "duplicate" };
+                assert_eq!(answer["ok"]["outcome"], outcome, "{n}: {answer}");
+            }
+        }
+    }
+}
+
 #[test]
 fn what_another_user_made_is_not_believed() {
     let endpoint = Endpoint::replying(&[200]);

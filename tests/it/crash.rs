@@ -88,7 +88,7 @@ fn a_runtime_that_is_stopped_holds_nobody_up_and_loses_nothing() {
     let serve = sandbox.serve();
     serve.signal("STOP");
     let arguments = ["--json", "emit", "--type", "spec-auto.stage.completed", "--spec", "SPEC-1"];
-    let ran = sandbox.run(&[&arguments[..], &["--key", "k1", "--deadline", "400"]].concat());
+    let ran = sandbox.run(&[&arguments[..], &["--key", "k1", "--deadline", "4000"]].concat());
     assert!(ran.code == 0 && ran.stdout.contains("\"queued\""), "{ran:?}");
     serve.signal("CONT");
     sandbox.wait_for_finals("SPEC-1", 1);

@@ -12,6 +12,7 @@ mod control;
 mod crash;
 mod deliver;
 mod embed;
+mod emit;
 mod faults;
 mod harness;
 mod operator;

@@ -158,7 +158,7 @@ fn what_is_broken_is_a_halt_that_says_why() {
         (String::new(), "the file is empty"),
         (" \n".to_owned(), "the file is empty"),
         ("[1]".to_owned(), "not an object"),
-        (deep, "recursion limit"),
+        (deep, "levels deep, 99 at most"),
         (whole[..whole.len() / 2].to_owned(), "the file is not valid JSON"),
         (without("command"), "missing or empty: command"),
         (without("sessionId"), "missing or empty: sessionId"),

@@ -133,7 +133,7 @@ impl Sandbox {
     pub(crate) fn inbox(&self) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.spool().join("inbox")) else { return Vec::new() };
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        names.filter(|name| name.ends_with(".event.json")).collect()
+        names.filter(|name| name.ends_with(".event.json") || name.ends_with(".events.jsonl")).collect()
     }
 
     /// A command of the program, in this repo, with nothing of the tester's own environment that it would read.

@@ -1,0 +1,366 @@
+//! Takes the inbox in, in the order of each SPEC: what stands aside waits, and the rest goes on.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::time::{Duration, Instant};
+
+use actix::Addr;
+use actix_rt::time::sleep;
+
+use super::door::Door;
+use super::ledger::{Ledger, SettleInbox};
+use super::router::{EmitError, Receipt};
+use crate::event::Event;
+use crate::store::{Aside, Cause, Content, Inbox, InboxName, Settled, Taken};
+
+/// How often the inbox is looked at, at most; where it is so full that listing it takes long, less often: by this much.
+const POLL: Duration = Duration::from_millis(500);
+const LISTING_SHARE: u32 = 20;
+
+/// Files, and about how many bytes of them, read at a time.
+const FILES: usize = 64;
+const BYTES: usize = 1024 * 1024;
+
+/// How long an event waits for the disk: the file waits as well as we do.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// There is no runtime any more that could take events.
+struct Stopped;
+
+/// Takes the inbox in until the actors end. A file goes when all that is in it is accepted or known.
+pub(crate) async fn take_inbox_in(ledger: Addr<Ledger>, door: Door) {
+    let inbox = Inbox::new(door.spool_dir());
+    let mut aside = Aside::default();
+    let mut trouble = None;
+    loop {
+        let began = Instant::now();
+        let listed = on_a_thread(&inbox, Inbox::names).await;
+        let pause = POLL.max(began.elapsed() * LISTING_SHARE);
+        match listed {
+            Ok(names) => {
+                trouble = None;
+                let read = async |names: Vec<InboxName>| {
+                    on_a_thread(&inbox, move |inbox| Ok(inbox.read(&names, BYTES))).await.unwrap_or_default()
+                };
+                let emit =
+                    async |event: Event, file: Option<InboxName>| door.emit(event, file, PATIENCE).await;
+                let settle = async |name: InboxName, settled: Settled| {
+                    ledger.send(SettleInbox { name, settled }).await.map_err(|_| Stopped)
+                };
+                let told = |aside: &Aside| door.tell_of_inbox(aside.told());
+                if pass(&mut aside, names, began, read, emit, settle, told).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                let why = format!("the inbox cannot be listed: {error}; what is in it waits");
+                if trouble.as_ref() != Some(&why) {
+                    log::error!("{why}");
+                }
+                door.tell_of_inbox(vec![why.clone()]);
+                trouble = Some(why);
+            }
+        }
+        sleep(pause).await;
+    }
+}
+
+/// Reading blocks, and neither the actors nor those who wait for them may.
+async fn on_a_thread<T: Send + 'static>(
+    inbox: &Inbox,
+    work: impl FnOnce(&Inbox) -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let inbox = inbox.clone();
+    actix_rt::task::spawn_blocking(move || work(&inbox)).await.map_err(io::Error::other)?
+}
+
+/// One pass over what is listed.
+async fn pass(
+    aside: &mut Aside,
+    names: Vec<InboxName>,
+    now: Instant,
+    mut read: impl AsyncFnMut(Vec<InboxName>) -> Vec<Taken>,
+    mut emit: impl AsyncFnMut(Event, Option<InboxName>) -> Result<Receipt, EmitError>,
+    mut settle: impl AsyncFnMut(InboxName, Settled) -> Result<Option<InboxName>, Stopped>,
+    told: impl Fn(&Aside),
+) -> Result<(), Stopped> {
+    aside.begin(&names, now);
+    told(aside);
+    let mut names = names.into_iter();
+    let mut next: VecDeque<InboxName> = VecDeque::new();
+    loop {
+        let more = names.by_ref().filter(|name| aside.may_look(name));
+        let room = FILES - next.len();
+        next.extend(more.take(room));
+        if next.is_empty() {
+            return Ok(());
+        }
+        let files = read(next.iter().cloned().collect()).await;
+        if files.is_empty() {
+            // No thread could be had.
+            return Ok(());
+        }
+        next.drain(..files.len());
+        for Taken { name, content } in files {
+            // What it waits for may have been tried since it was read.
+            if !aside.may_look(&name) {
+                continue;
+            }
+            let goes_on = match content {
+                Content::Gone => true,
+                Content::None(why) => {
+                    settle(name, Settled::Rejected(Vec::new(), why)).await?;
+                    true
+                }
+                Content::Unreadable(why) => stand_aside(aside, &name, &why),
+                Content::Events(texts) => take_file(aside, name, texts, &mut emit, &mut settle).await?,
+            };
+            if !goes_on {
+                log::warn!("too much stands aside in the inbox: the rest of it waits");
+                told(aside);
+                return Ok(());
+            }
+        }
+        told(aside);
+    }
+}
+
+/// A file that cannot be read now; whether there is room to remember it.
+fn stand_aside(aside: &mut Aside, name: &InboxName, why: &str) -> bool {
+    let cause = Cause::Files(why.to_owned());
+    let Some(is_new) = aside.set(cause.clone(), why, Instant::now()) else { return false };
+    if is_new {
+        log::error!("{name} in the inbox cannot be taken in: {why}; it stays there, and the rest goes on");
+    }
+    aside.remember(name, &HashMap::from([(cause, 1)]))
+}
+
+/// Emits what is in a file, but for SPECs that take nothing now; whether there is room to remember these.
+async fn take_file(
+    aside: &mut Aside,
+    name: InboxName,
+    texts: Vec<String>,
+    emit: &mut impl AsyncFnMut(Event, Option<InboxName>) -> Result<Receipt, EmitError>,
+    settle: &mut impl AsyncFnMut(InboxName, Settled) -> Result<Option<InboxName>, Stopped>,
+) -> Result<bool, Stopped> {
+    let all = texts.len();
+    let is_one = !name.is_several();
+    let (mut left, mut waits) = (Vec::new(), HashMap::<Cause, u32>::new());
+    let (mut bad, mut why_bad) = (Vec::new(), String::new());
+    let mut is_removed = false;
+    let mut has_room = true;
+    for text in texts {
+        let event = match Event::from_kept(&text) {
+            Ok(event) => event,
+            Err(error) => {
+                why_bad = error.to_string();
+                bad.push(text);
+                continue;
+            }
+        };
+        let spec = event.spec.id.clone();
+        if !has_room || aside.holds(&spec) {
+            *waits.entry(Cause::Spec(spec)).or_default() += 1;
+            left.push(text);
+            continue;
+        }
+        // The Ledger removes a file of one event with the record of it.
+        let emitted = emit(event, is_one.then(|| name.clone())).await;
+        match emitted {
+            Ok(receipt) => {
+                is_removed = is_one && matches!(receipt, Receipt::Accepted(_));
+                if aside.free(&spec) {
+                    log::info!("events of {spec} in the inbox are taken in again");
+                }
+            }
+            Err(EmitError::Refused(why)) => {
+                why_bad = why;
+                bad.push(text);
+            }
+            Err(EmitError::Unavailable(why)) => {
+                match aside.set(Cause::Spec(spec.clone()), &why, Instant::now()) {
+                    Some(true) => log::warn!("events of {spec} wait in the inbox, the rest goes on: {why}"),
+                    Some(false) => {}
+                    None => has_room = false,
+                }
+                *waits.entry(Cause::Spec(spec)).or_default() += 1;
+                left.push(text);
+            }
+        }
+    }
+    if left.is_empty() {
+        if !bad.is_empty() {
+            settle(name, Settled::Rejected(bad, why_bad)).await?;
+        } else if !is_removed {
+            settle(name, Settled::Done).await?;
+        }
+        return Ok(has_room);
+    }
+    let rest = match left.len() + bad.len() == all {
+        true => name,
+        false => {
+            left.append(&mut bad);
+            settle(name.clone(), Settled::Left(left)).await?.unwrap_or(name)
+        }
+    };
+    Ok(aside.remember(&rest, &waits) && has_room)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::event::{EventKind, SpecId};
+    use crate::store::put_in_inbox;
+
+    fn event(spec: &str, key: &str) -> Event {
+        Event::new(EventKind::Test, spec.parse().unwrap(), key.parse().unwrap())
+    }
+
+    /// A runtime of which some SPECs take nothing.
+    #[derive(Default)]
+    struct Fake {
+        taken: RefCell<Vec<(String, String)>>,
+        tried: RefCell<usize>,
+        read: RefCell<usize>,
+    }
+
+    impl Fake {
+        fn pass(&self, dir: &Path, aside: &mut Aside, stuck: impl Fn(&SpecId) -> bool) {
+            self.pass_at(Instant::now(), dir, aside, stuck);
+        }
+
+        fn pass_at(&self, now: Instant, dir: &Path, aside: &mut Aside, stuck: impl Fn(&SpecId) -> bool) {
+            let inbox = Inbox::new(dir);
+            let read = async |names: Vec<InboxName>| {
+                let files = inbox.read(&names, BYTES);
+                *self.read.borrow_mut() += files.len();
+                files
+            };
+            let emit = async |event: Event, file: Option<InboxName>| {
+                *self.tried.borrow_mut() += 1;
+                if stuck(&event.spec.id) {
+                    return Err(EmitError::Unavailable("its folder is a link".to_owned()));
+                }
+                let key = event.event.idempotency_key.to_string();
+                self.taken.borrow_mut().push((event.spec.id.to_string(), key));
+                file.map(|file| inbox.settle(&file, Settled::Done));
+                Ok(Receipt::Accepted(Vec::new()))
+            };
+            let settle = async |name: InboxName, settled: Settled| Ok(inbox.settle(&name, settled));
+            let names = inbox.names().unwrap();
+            let passing = pass(aside, names, now, read, emit, settle, |_| {});
+            let passed = actix_rt::System::new().block_on(passing);
+            assert!(passed.is_ok());
+        }
+
+        fn of(&self, spec: &str) -> Vec<String> {
+            let taken = self.taken.borrow();
+            taken.iter().filter(|(of, _)| of == spec).map(|(_, key)| key.clone()).collect()
+        }
+    }
+
+    fn keys(range: std::ops::Range<usize>) -> Vec<String> {
+        range.map(|n| format!("k{n:03}")).collect()
+    }
+
+    #[test]
+    fn a_spec_that_takes_nothing_stands_aside_in_its_order_and_is_not_read_again_and_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |spec: &str, key: String| put_in_inbox(dir.path(), &[event(spec, &key)]).unwrap();
+        keys(0..150).into_iter().for_each(|key| put("STUCK", key));
+        std::fs::create_dir(dir.path().join("inbox/00-1.event.json")).unwrap();
+        let (fake, mut aside) = (Fake::default(), Aside::default());
+        let is_stuck = |spec: &SpecId| spec.as_str() == "STUCK";
+        fake.pass(dir.path(), &mut aside, is_stuck);
+        assert_eq!((*fake.tried.borrow(), *fake.read.borrow()), (1, 151));
+        keys(0..3).into_iter().for_each(|key| put("GOES-ON", key));
+        fake.pass(dir.path(), &mut aside, is_stuck);
+        assert_eq!(fake.of("GOES-ON"), keys(0..3));
+        assert_eq!((*fake.tried.borrow(), *fake.read.borrow()), (4, 154), "the rest was remembered");
+        let told = aside.told();
+        assert!(
+            told[0].contains("1 file waits that cannot be read: it is not a file")
+                && told[1] == "inbox: 150 events of STUCK wait: its folder is a link",
+            "{told:?}"
+        );
+        fake.pass_at(Instant::now() + Duration::from_secs(2), dir.path(), &mut aside, |_| false);
+        assert_eq!(fake.of("STUCK"), keys(0..150));
+        fake.pass(dir.path(), &mut aside, |_| false);
+        assert_eq!(aside.told().len(), 1, "only the folder is left: {:?}", aside.told());
+    }
+
+    #[test]
+    fn of_a_file_of_several_what_was_taken_is_not_taken_again_and_the_rest_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let events: Vec<Event> =
+            (0..9).map(|n| event(if n % 3 == 0 { "STUCK" } else { "FREE" }, &format!("k{n}"))).collect();
+        put_in_inbox(dir.path(), &events).unwrap();
+        let (fake, mut aside) = (Fake::default(), Aside::default());
+        fake.pass(dir.path(), &mut aside, |spec| spec.as_str() == "STUCK");
+        assert_eq!((fake.of("FREE").len(), *fake.tried.borrow()), (6, 7));
+        assert_eq!(aside.told(), ["inbox: 3 events of STUCK wait: its folder is a link"]);
+        // As after a restart: nothing is remembered.
+        fake.pass(dir.path(), &mut Aside::default(), |_| false);
+        assert_eq!(fake.of("STUCK"), ["k0", "k3", "k6"]);
+        assert_eq!(fake.of("FREE").len(), 6);
+        assert!(Inbox::new(dir.path()).names().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_line_that_is_no_event_is_set_aside_and_the_others_are_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("inbox")).unwrap();
+        let good = serde_json::to_string(&event("FREE", "k")).unwrap();
+        let text = format!("{{\"v\":1,\"queued_at\":\"2026-01-01T00:00:00.000Z\"}}\n{{broken\n{good}\n");
+        std::fs::write(dir.path().join("inbox/01-2.events.jsonl"), text).unwrap();
+        let fake = Fake::default();
+        fake.pass(dir.path(), &mut Aside::default(), |_| false);
+        assert_eq!(fake.of("FREE"), ["k"]);
+        let left: Vec<_> = std::fs::read_dir(dir.path().join("inbox")).unwrap().collect();
+        let name = left[0].as_ref().unwrap().file_name().into_string().unwrap();
+        assert!(left.len() == 1 && name == "01-1.events.jsonl.rejected", "{name}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        /// Any files, any SPECs stuck at any of several passes, with a restart now and then.
+        #[test]
+        fn each_spec_keeps_its_order_and_everything_is_taken_in_once(
+            files in prop::collection::vec(prop::collection::vec(0_usize..4, 1..5), 1..12),
+            passes in prop::collection::vec((prop::collection::vec(any::<bool>(), 4), any::<bool>()), 0..5),
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let mut expected: BTreeMap<String, Vec<String>> = BTreeMap::new();
+            let mut count = 0;
+            for specs in &files {
+                let events = specs.iter().map(|n| {
+                    count += 1;
+                    let (spec, key) = (format!("SPEC-{n}"), format!("k{count}"));
+                    expected.entry(spec.clone()).or_default().push(key.clone());
+                    event(&spec, &key)
+                });
+                put_in_inbox(dir.path(), &events.collect::<Vec<_>>()).unwrap();
+            }
+            let (fake, mut aside) = (Fake::default(), Aside::default());
+            for (stuck, restarts) in passes {
+                if restarts {
+                    aside = Aside::default();
+                }
+                fake.pass(dir.path(), &mut aside, |spec| {
+                    stuck[spec.as_str()[5..].parse::<usize>().unwrap()]
+                });
+            }
+            fake.pass(dir.path(), &mut Aside::default(), |_| false);
+            for (spec, keys) in expected {
+                prop_assert_eq!(fake.of(&spec), keys);
+            }
+            prop_assert!(Inbox::new(dir.path()).names().unwrap().is_empty());
+        }
+    }
+}

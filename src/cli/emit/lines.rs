@@ -1,0 +1,305 @@
+//! Events from a file or a pipe: one JSON object over several lines, or one a line, each as soon as it is there.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::Path;
+
+use serde::de::IgnoredAny;
+
+use super::Given;
+use crate::cli::Failure;
+use crate::event::{Event, EventError, MAX_EVENT_BYTES};
+
+/// Longest text that is held for one event; no event is that long.
+const MAX_HELD: usize = 2 * MAX_EVENT_BYTES;
+
+/// Every event of a text.
+pub(in crate::cli) struct Lines {
+    reader: Box<dyn BufRead + Send>,
+    /// What it is called in messages; empty for standard input.
+    name: String,
+    /// Lines read so far.
+    count: usize,
+    state: State,
+}
+
+enum State {
+    /// Nothing but blank lines came yet.
+    Start,
+    /// Each line is an event; these were read already.
+    Lines(VecDeque<Line>),
+    End,
+}
+
+struct Line {
+    number: usize,
+    text: Text,
+}
+
+enum Text {
+    Whole(Vec<u8>),
+    /// Of a line that is too long, how long it is and how it begins.
+    TooLong(usize, u8),
+}
+
+impl Line {
+    fn is_blank(&self) -> bool {
+        matches!(&self.text, Text::Whole(text) if text.trim_ascii().is_empty())
+    }
+
+    fn may_be_event(&self) -> bool {
+        match &self.text {
+            Text::Whole(text) => text.starts_with(b"{"),
+            Text::TooLong(_, first) => *first == b'{',
+        }
+    }
+}
+
+/// What a first line says of the rest.
+enum First {
+    /// It is whole, or broken on its own.
+    OfLines,
+    /// It needs those after it.
+    Begins,
+}
+
+impl First {
+    fn of(line: &Line) -> Self {
+        match &line.text {
+            Text::Whole(text) => match serde_json::from_slice::<IgnoredAny>(text) {
+                Err(error) if error.is_eof() => Self::Begins,
+                _ => Self::OfLines,
+            },
+            Text::TooLong(..) => Self::OfLines,
+        }
+    }
+}
+
+impl Lines {
+    /// Of a file, or of standard input where it is called `-`.
+    pub(in crate::cli) fn open(path: &Path) -> Result<Self, Failure> {
+        if path.as_os_str() == "-" {
+            return Ok(Self::new(BufReader::new(io::stdin()), String::new()));
+        }
+        let file = File::open(path)
+            .map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?;
+        Ok(Self::new(BufReader::new(file), path.display().to_string()))
+    }
+
+    fn new(reader: impl BufRead + Send + 'static, name: String) -> Self {
+        Self { reader: Box::new(reader), name, count: 0, state: State::Start }
+    }
+
+    /// The next line without its newline.
+    fn line(&mut self) -> io::Result<Option<Line>> {
+        let (mut text, mut length) = (Vec::new(), 0);
+        loop {
+            let there = match self.reader.fill_buf() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                there => there?,
+            };
+            if there.is_empty() && length == 0 {
+                return Ok(None);
+            }
+            let newline = there.iter().position(|byte| *byte == b'\n');
+            let part = &there[..newline.unwrap_or(there.len())];
+            text.extend_from_slice(&part[..part.len().min((MAX_HELD + 1).saturating_sub(text.len()))]);
+            length += part.len();
+            let (read, is_end) = (part.len() + usize::from(newline.is_some()), there.is_empty());
+            self.reader.consume(read);
+            if newline.is_some() || is_end {
+                self.count += 1;
+                let first = text.first().copied().unwrap_or_default();
+                let text = if length > MAX_HELD { Text::TooLong(length, first) } else { Text::Whole(text) };
+                return Ok(Some(Line { number: self.count, text }));
+            }
+        }
+    }
+
+    /// What stands before an error: where it is.
+    fn at(&self, line: Option<usize>) -> String {
+        let line = line.map(|line| format!("line {line}"));
+        let name = Some(self.name.clone()).filter(|name| !name.is_empty());
+        name.into_iter().chain(line).collect::<Vec<_>>().join(" ")
+    }
+
+    fn event(&self, line: Line) -> Given {
+        let read = match line.text {
+            Text::TooLong(length, _) => Err(EventError::TooLarge(length).to_string()),
+            Text::Whole(text) => read(&text),
+        };
+        read.map_err(|error| format!("{}: {error}", self.at(Some(line.number))))
+    }
+
+    fn error(&self, error: impl std::fmt::Display) -> Given {
+        let at = self.at(None);
+        Err(if at.is_empty() { format!("standard input: {error}") } else { format!("{at}: {error}") })
+    }
+
+    /// The first event: what follows the first line may belong to it.
+    fn first(&mut self) -> io::Result<Given> {
+        let first = loop {
+            match self.line()? {
+                None => {
+                    self.state = State::End;
+                    return Ok(self.error("it is empty: it should hold a JSON object"));
+                }
+                Some(line) if line.is_blank() => {}
+                Some(line) => break line,
+            }
+        };
+        if matches!(First::of(&first), First::OfLines) {
+            self.state = State::Lines(VecDeque::new());
+            return Ok(self.event(first));
+        }
+        let (mut held, mut bytes, mut is_whole) = (VecDeque::from([first]), 0, false);
+        while bytes <= MAX_HELD {
+            let Some(line) = self.line()? else {
+                is_whole = true;
+                break;
+            };
+            bytes += match &line.text {
+                Text::Whole(text) => text.len() + 1,
+                Text::TooLong(length, _) => *length,
+            };
+            held.push_back(line);
+        }
+        let text = is_whole.then(|| joined(&held));
+        let is_one = text.as_ref().is_some_and(|text| serde_json::from_slice::<IgnoredAny>(text).is_ok());
+        if is_one || !held.iter().filter(|line| !line.is_blank()).all(Line::may_be_event) {
+            self.state = State::End;
+            return Ok(match text {
+                Some(text) => read(&text).or_else(|error| self.error(error)),
+                None => self.error(format!(
+                    "one JSON object over several lines may have {MAX_EVENT_BYTES} bytes at most, and this one has \
+                     more; of JSON Lines each line is an object"
+                )),
+            });
+        }
+        let line = held.pop_front();
+        self.state = State::Lines(held);
+        Ok(line.map_or_else(|| self.error("it is empty"), |line| self.event(line)))
+    }
+
+    fn further(&mut self) -> io::Result<Option<Given>> {
+        loop {
+            let held = match &mut self.state {
+                State::Lines(held) => held.pop_front(),
+                State::Start | State::End => return Ok(None),
+            };
+            let line = match held {
+                Some(line) => Some(line),
+                None => self.line()?,
+            };
+            match line {
+                None => return Ok(None),
+                Some(line) if line.is_blank() => {}
+                Some(line) => return Ok(Some(self.event(line))),
+            }
+        }
+    }
+}
+
+fn joined(lines: &VecDeque<Line>) -> Vec<u8> {
+    let texts = lines.iter().map(|line| match &line.text {
+        Text::Whole(text) => text.as_slice(),
+        Text::TooLong(..) => b"",
+    });
+    texts.collect::<Vec<_>>().join(&b'\n')
+}
+
+fn read(text: &[u8]) -> Given {
+    let text =
+        std::str::from_utf8(text).map_err(|_| "it is not UTF-8 text: it should hold JSON".to_owned())?;
+    Event::from_json(text).map_err(|error| error.to_string())
+}
+
+impl Iterator for Lines {
+    type Item = Given;
+
+    fn next(&mut self) -> Option<Given> {
+        let next = match self.state {
+            State::Start => self.first().map(Some),
+            _ => self.further(),
+        };
+        match next {
+            Ok(next) => next,
+            Err(error) => {
+                self.state = State::End;
+                Some(self.error(format_args!("it cannot be read any further: {error}")))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn event(key: &str) -> serde_json::Value {
+        json!({"event": {"type": "spec-kit.webhook.test", "idempotency_key": key}, "spec": {"id": "S"}})
+    }
+
+    fn given(text: impl Into<Vec<u8>>) -> Vec<Result<String, String>> {
+        let lines = Lines::new(Cursor::new(text.into()), "file".to_owned());
+        lines.map(|given| given.map(|event| event.event.idempotency_key.to_string())).collect()
+    }
+
+    #[test]
+    fn one_over_several_lines_and_one_a_line() {
+        let (a, b) = (event("a"), event("b"));
+        let pretty = serde_json::to_string_pretty(&a).unwrap();
+        let ok = |keys: &[&str]| keys.iter().map(|key| Ok((*key).to_owned())).collect::<Vec<_>>();
+        for (text, keys) in [
+            (format!("{a}"), ok(&["a"])),
+            (format!("\n\n{a}\n\n"), ok(&["a"])),
+            (format!("\n{pretty}\n"), ok(&["a"])),
+            (pretty.replace('\n', "\r\n"), ok(&["a"])),
+            (format!("{a}\n\n{b}\r\n{a}"), ok(&["a", "b", "a"])),
+        ] {
+            assert_eq!(given(text.clone()), keys, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_event_is_told_with_its_line_and_costs_no_other() {
+        let (a, b) = (event("a"), event("b"));
+        let long = "x".repeat(MAX_HELD + 10);
+        for (text, why, good) in [
+            (String::new(), "file: it is empty", 0),
+            ("\n \n".to_owned(), "file: it is empty", 0),
+            ("{\"event\":\n".to_owned(), "file line 1: not an event: EOF", 0),
+            ("[\n1\n]".to_owned(), "file: not an event: invalid type", 0),
+            (format!("{{broken\n{a}\n{b}\n"), "file line 1: not an event", 2),
+            (format!("{{\"event\":\n{a}\n{b}\n"), "file line 1: not an event", 2),
+            (format!("{a}\n{{broken\n{b}\n"), "file line 2: not an event", 2),
+            (format!("{a}\n{{\"x\":\"{long}\"}}\n{b}"), "file line 2: the event has 1048594 bytes", 2),
+            (format!("{{\n\"x\": \"{long}\"\n}}"), "file: one JSON object over several lines may", 0),
+        ] {
+            let given = given(text);
+            let errors: Vec<&String> = given.iter().filter_map(|one| one.as_ref().err()).collect();
+            assert!(errors.len() == 1 && errors[0].starts_with(why), "{why}: {errors:?}");
+            assert_eq!(given.len() - 1, good, "{why}");
+        }
+        let given = given([b"{\"a\": \"\xff\"}\n".to_vec(), a.to_string().into_bytes()].concat());
+        assert!(given[0].as_ref().unwrap_err().contains("file line 1: it is not UTF-8"), "{given:?}");
+        assert_eq!(given[1], Ok("a".to_owned()));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_it_is_read_to_its_end(text in "[{}\\[\\]\":,a1\n ]{0,200}") {
+            let good = event("good").to_string();
+            for line in given(format!("{good}\n{text}\n{good}\n")).iter().take(1) {
+                prop_assert_eq!(line.as_deref(), Ok("good"));
+            }
+            let _ = given(text);
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What is said of each emitted event, and of many together, and the exit code it comes to.
+
+use std::collections::BTreeMap;
+
+use crate::cli::Exit;
+use crate::cli::OFF;
+use crate::cli::render::{Screen, Tone};
+use crate::control::{Emitted, Outcome, counted};
+
+/// The result of one event.
+pub(super) struct Handed {
+    pub(super) emitted: Emitted,
+    /// Whether it was refused for what it is.
+    pub(super) is_no_event: bool,
+}
+
+/// Says what became of events, as they come.
+pub(super) struct Told<'a> {
+    screen: &'a mut Screen,
+    /// Whether there may be any number of them: then people hear of all together, at the end.
+    many: bool,
+    /// The first, as long as it is the only one.
+    first: Option<Emitted>,
+    count: usize,
+    sums: BTreeMap<&'static str, Sum>,
+    exit: Exit,
+}
+
+/// Events of one outcome.
+#[derive(Default)]
+struct Sum {
+    events: usize,
+    deliveries: usize,
+    /// The first reason.
+    error: Option<String>,
+}
+
+impl<'a> Told<'a> {
+    pub(super) fn new(screen: &'a mut Screen, many: bool) -> Self {
+        Self { screen, many, first: None, count: 0, sums: BTreeMap::new(), exit: Exit::Done }
+    }
+
+    pub(super) fn tell(&mut self, Handed { emitted, is_no_event }: Handed) {
+        if emitted.outcome == Outcome::Refused {
+            self.exit = self.exit.max(if is_no_event { Exit::Usage } else { Exit::Failed });
+        }
+        if self.screen.is_json() {
+            self.screen.value(&emitted);
+            return;
+        }
+        if !self.many {
+            show(&emitted, self.screen);
+            return;
+        }
+        let sum = self.sums.entry(emitted.outcome.as_str()).or_default();
+        sum.events += 1;
+        sum.deliveries += emitted.deliveries.len();
+        sum.error = sum.error.take().or_else(|| emitted.error.clone());
+        self.count += 1;
+        self.first = (self.count == 1).then_some(emitted);
+    }
+
+    /// The end: nothing more comes.
+    pub(super) fn end(self) -> Exit {
+        if let Some(only) = self.first {
+            show(&only, self.screen);
+            return self.exit;
+        }
+        for (outcome, Sum { events, deliveries, error }) in &self.sums {
+            let what = counted(*events, "event", "events");
+            let tone = if *outcome == "duplicate" { Tone::Faint } else { Tone::Plain };
+            let note = match outcome.parse() {
+                Ok(Outcome::Accepted) => counted(*deliveries, "delivery", "deliveries"),
+                Ok(Outcome::Duplicate) => "accepted before, not sent again".to_owned(),
+                Ok(Outcome::Queued) => {
+                    "no runtime took them now; the next one does: spec-notify serve".to_owned()
+                }
+                Ok(Outcome::Unconfirmed) => WRITING.to_owned(),
+                Ok(Outcome::Refused) => {
+                    let why = error.as_deref().unwrap_or("no reason is known");
+                    self.screen.error(format_args!("{events} refused: {why}"));
+                    continue;
+                }
+                Ok(Outcome::Disabled) | Err(_) => OFF.to_owned(),
+            };
+            self.screen.line(tone, format_args!("{outcome} {what} ({note})"));
+        }
+        self.exit
+    }
+}
+
+const WRITING: &str =
+    "the disk did not confirm it within the deadline; the write goes on, and the next runtime finds it";
+
+fn show(emitted: &Emitted, screen: &mut Screen) {
+    let key = emitted.event.as_ref().map_or("", |event| event.idempotency_key.as_str());
+    let kind = emitted.event.as_ref().map_or("", |event| event.kind.as_str());
+    match emitted.outcome {
+        Outcome::Accepted => {
+            let names: Vec<_> =
+                emitted.deliveries.iter().map(|delivery| delivery.subscription.as_str()).collect();
+            let count = names.len();
+            let to = match count {
+                0 => "no active subscription wants it".to_owned(),
+                _ => names.join(", "),
+            };
+            let plural = if count == 1 { "y" } else { "ies" };
+            screen.line(Tone::Plain, format_args!("accepted {count} deliver{plural}: {kind} {key} ({to})"));
+        }
+        Outcome::Queued => screen.line(
+            Tone::Plain,
+            format_args!(
+                "queued: {kind} {key} (no runtime took it now; the next one does: spec-notify serve)"
+            ),
+        ),
+        Outcome::Unconfirmed => {
+            screen.line(Tone::Warning, format_args!("unconfirmed: {kind} {key} ({WRITING})"));
+        }
+        Outcome::Duplicate => {
+            screen.line(
+                Tone::Faint,
+                format_args!("duplicate: {kind} {key} was accepted before and is not sent again"),
+            );
+        }
+        Outcome::Disabled => screen.note(OFF),
+        Outcome::Refused => screen.error(emitted.error.as_deref().unwrap_or("refused")),
+    }
+}

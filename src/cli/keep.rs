@@ -1,0 +1,169 @@
+//! Writes events into the inbox in a process of its own, which `emit` leaves behind at its deadline: a thread in the
+//! middle of a write to a disk that stands still keeps its whole process from ending, even when it is killed.
+
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::thread;
+use std::time::Instant;
+
+use clap::Args;
+
+use super::{Exit, Failure};
+use crate::event::Event;
+use crate::store::put_in_inbox;
+
+/// Most bytes that are given at a time, far above what is.
+const MAX_GIVEN: u64 = 8 * 1024 * 1024;
+
+/// Said once everything is on disk.
+const KEPT: &str = "kept";
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// The spool
+    #[arg(long, value_name = "DIR")]
+    spool: PathBuf,
+}
+
+/// The process's own side: reads everything before it touches the disk, so that whoever gives it is soon done.
+pub(super) fn run(options: &Options) -> Result<Exit, Failure> {
+    let mut text = String::new();
+    io::stdin().take(MAX_GIVEN).read_to_string(&mut text).map_err(Failure::failed)?;
+    let kept = keep(&options.spool, &text);
+    let said = match &kept {
+        Ok(()) => KEPT.to_owned(),
+        Err(error) => error.clone(),
+    };
+    // Whoever asked may have gone: what is kept is kept.
+    let is_heard = writeln!(io::stdout(), "{said}").is_ok();
+    log::debug!("{said}; heard: {is_heard}");
+    Ok(if kept.is_ok() { Exit::Done } else { Exit::Failed })
+}
+
+/// Puts events, one JSON object a line, into the inbox. A last line without its newline was cut off.
+fn keep(spool_dir: &Path, lines: &str) -> Result<(), String> {
+    let whole = lines.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    let events: Result<Vec<Event>, _> = whole.map(|line| Event::from_kept(line.trim_end())).collect();
+    let events = events.map_err(|error| error.to_string())?;
+    put_in_inbox(spool_dir, &events).map_err(|error| error.to_string())
+}
+
+/// What is known of a write.
+enum News {
+    /// All of it is with the process, which goes on whatever becomes of us.
+    HandedOver,
+    Ended(Result<(), String>),
+}
+
+/// How a write stands at the deadline.
+pub(super) enum Kept {
+    /// It is on disk.
+    Yes,
+    /// It goes on.
+    Unconfirmed(Writing),
+    /// It is not, for this reason.
+    No(String),
+}
+
+/// A write that goes on.
+pub(super) struct Writing(Receiver<News>);
+
+impl Writing {
+    /// Begins to write these events, one JSON object a line.
+    pub(super) fn start(spool_dir: &Path, lines: String) -> Self {
+        let (tell, news) = mpsc::sync_channel(2);
+        let spool_dir = spool_dir.to_owned();
+        // Pipes may fill up, and even starting a program reads a disk: neither may hold us up.
+        thread::spawn(move || {
+            let ended = write(&spool_dir, &lines, &tell);
+            if tell.send(News::Ended(ended)).is_err() {
+                log::debug!("nobody waits any more for a write into the inbox");
+            }
+        });
+        Self(news)
+    }
+
+    /// Waits for its end.
+    pub(super) fn wait(self, deadline: Instant) -> Kept {
+        let mut is_handed_over = false;
+        loop {
+            match self.0.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(News::HandedOver) => is_handed_over = true,
+                Ok(News::Ended(Ok(()))) => return Kept::Yes,
+                Ok(News::Ended(Err(error))) => return Kept::No(error),
+                Err(RecvTimeoutError::Timeout) if is_handed_over => return Kept::Unconfirmed(self),
+                Err(RecvTimeoutError::Timeout) => {
+                    return Kept::No("the inbox could not be written within the deadline".to_owned());
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Kept::No("no thread could be had to write into the inbox".to_owned());
+                }
+            }
+        }
+    }
+
+    /// Whether it goes on still, at most until `deadline`.
+    pub(super) fn goes_on(&self, deadline: Instant) -> bool {
+        let left = deadline.saturating_duration_since(Instant::now());
+        matches!(self.0.recv_timeout(left), Err(RecvTimeoutError::Timeout))
+    }
+}
+
+fn write(spool_dir: &Path, lines: &str, tell: &SyncSender<News>) -> Result<(), String> {
+    let mut child = match start(spool_dir) {
+        Ok(child) => child,
+        Err(error) => {
+            log::debug!("no process of its own for the inbox: {error}");
+            return keep(spool_dir, lines);
+        }
+    };
+    let given = child.stdin.take().map_or(Ok(()), |mut pipe| pipe.write_all(lines.as_bytes()));
+    if given.is_ok() && tell.send(News::HandedOver).is_err() {
+        log::debug!("nobody waits any more for a write into the inbox");
+    }
+    let mut said = String::new();
+    let heard = child.stdout.take().map_or(Ok(0), |pipe| BufReader::new(pipe).read_line(&mut said));
+    let ended = child.wait();
+    match (heard, said.trim_end()) {
+        (Ok(_), KEPT) => Ok(()),
+        (Ok(_), "") => Err(match (given, ended) {
+            (Err(error), _) | (_, Err(error)) => format!("the process that writes the inbox: {error}"),
+            (Ok(()), Ok(status)) => format!("the process that writes the inbox ended with {status}"),
+        }),
+        (Ok(_), error) => Err(error.to_owned()),
+        (Err(error), _) => Err(error.to_string()),
+    }
+}
+
+/// In a process group of its own, so that neither Ctrl-C nor a terminal that closes ends it; with nothing of ours open,
+/// so that whoever waits for the end of our output does not wait for it.
+fn start(spool_dir: &Path) -> io::Result<Child> {
+    Command::new(std::env::current_exe()?)
+        .args(["keep", "--spool"])
+        .arg(spool_dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Inbox;
+
+    #[test]
+    fn lines_that_came_whole_are_kept_and_one_that_was_cut_off_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let line = r#"{"event":{"type":"spec-kit.webhook.test"},"spec":{"id":"S"}}"#;
+        keep(dir.path(), &format!("{line}\n{line}\n{}", &line[..20])).unwrap();
+        let names = Inbox::new(dir.path()).names().unwrap();
+        assert_eq!((names.len(), names[0].events()), (1, 2));
+        assert!(keep(dir.path(), "{broken\n").unwrap_err().contains("not an event"));
+        assert_eq!(Inbox::new(dir.path()).names().unwrap(), names);
+    }
+}

@@ -1,0 +1,265 @@
+//! How large an event may be and how deeply nested: one set of limits on every way in, checked before the yes.
+
+use std::cell::Cell;
+use std::io;
+
+use serde::Serialize;
+use serde_json::Serializer;
+use serde_json::ser::Formatter;
+
+use super::{Event, EventError};
+
+/// Largest event, in bytes of JSON, that is accepted. Keeps an event well within one line (1 MiB) of the
+/// control port.
+pub const MAX_EVENT_BYTES: usize = 512 * 1024;
+
+/// Deepest nesting of an event: its outermost object is the first level. Every reader of ours stops at 128, and puts
+/// an event into a few levels of its own.
+pub const MAX_EVENT_DEPTH: usize = 100;
+
+/// Longest name of a branch that is added to an event.
+const MAX_BRANCH: usize = 1024;
+
+/// What a branch adds at most: each byte of it may be written as six. An event that was within the limits when it was
+/// given is within them, and this, when it is read back.
+const BRANCH_ROOM: usize = 6 * MAX_BRANCH + 64;
+
+/// A text of at most this length stays within the limit however its numbers and defaults are written anew.
+const SURELY_FITS: usize = MAX_EVENT_BYTES / 8;
+
+impl Event {
+    /// Checks the event against the limits that hold on every way in.
+    ///
+    /// # Errors
+    /// [`EventError::TooLarge`] or [`EventError::TooDeep`].
+    pub fn check_limits(&self) -> Result<(), EventError> {
+        let (bytes, levels) = measure(self).map_err(|error| EventError::Malformed(error.to_string()))?;
+        within(bytes, levels, MAX_EVENT_BYTES)
+    }
+
+    /// Says on which branch it happened, where that is not said already.
+    pub(crate) fn add_branch(&mut self, branch: impl FnOnce() -> Option<String>) {
+        if self.spec.branch.is_none() {
+            self.spec.branch = branch().filter(|name| name.len() <= MAX_BRANCH);
+        }
+    }
+
+    /// Reads what is kept of an event that was given within the limits; a branch was added meanwhile.
+    pub(crate) fn from_kept(text: &str) -> Result<Self, EventError> {
+        check_text(text, MAX_EVENT_BYTES + BRANCH_ROOM)?;
+        Self::parse(text)
+    }
+}
+
+/// Checks a text that should be an event, before anything is made of it.
+pub(super) fn check_text(text: &str, most: usize) -> Result<(), EventError> {
+    within(text.len(), 0, most)?;
+    within(text.len(), depth(text.as_bytes()), most)
+}
+
+fn within(bytes: usize, levels: usize, most: usize) -> Result<(), EventError> {
+    if bytes > most {
+        return Err(EventError::TooLarge(bytes));
+    }
+    if levels > MAX_EVENT_DEPTH {
+        return Err(EventError::TooDeep(levels));
+    }
+    Ok(())
+}
+
+/// Whether an event that was made of a text of this length has to be measured.
+pub(super) fn may_have_grown(length: usize) -> bool {
+    length > SURELY_FITS
+}
+
+/// How deeply a text of JSON is nested; of one with few brackets, how many there are at most.
+pub(crate) fn depth(text: &[u8]) -> usize {
+    let opens = |byte: &&u8| matches!(byte, b'{' | b'[');
+    let brackets = text.iter().filter(opens).count();
+    if brackets <= MAX_EVENT_DEPTH / 2 {
+        return brackets;
+    }
+    let (mut levels, mut deepest, mut in_text, mut is_escaped) = (0_usize, 0, false, false);
+    for byte in text {
+        match (in_text, byte) {
+            (true, _) if is_escaped => is_escaped = false,
+            (true, b'\\') => is_escaped = true,
+            (_, b'"') => in_text = !in_text,
+            (false, b'{' | b'[') => {
+                levels += 1;
+                deepest = deepest.max(levels);
+            }
+            (false, b'}' | b']') => levels = levels.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// The bytes and the levels of a value's JSON, in one pass that keeps none of it.
+fn measure(value: &impl Serialize) -> serde_json::Result<(usize, usize)> {
+    let (mut bytes, levels) = (Bytes(0), Levels::default());
+    value.serialize(&mut Serializer::with_formatter(&mut bytes, &levels))?;
+    Ok((bytes.0, levels.deepest.get()))
+}
+
+/// Counts what is written.
+struct Bytes(usize);
+
+impl io::Write for Bytes {
+    fn write(&mut self, json: &[u8]) -> io::Result<usize> {
+        self.0 += json.len();
+        Ok(json.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Counts how deeply what is written is nested.
+#[derive(Default)]
+struct Levels {
+    now: Cell<usize>,
+    deepest: Cell<usize>,
+}
+
+impl Levels {
+    fn begin(&self) {
+        self.now.set(self.now.get() + 1);
+        self.deepest.set(self.deepest.get().max(self.now.get()));
+    }
+
+    fn end(&self) {
+        self.now.set(self.now.get().saturating_sub(1));
+    }
+}
+
+impl Formatter for &Levels {
+    fn begin_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.begin();
+        writer.write_all(b"[")
+    }
+
+    fn end_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.end();
+        writer.write_all(b"]")
+    }
+
+    fn begin_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.begin();
+        writer.write_all(b"{")
+    }
+
+    fn end_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.end();
+        writer.write_all(b"}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::event::EventKind;
+
+    fn nested(levels: usize) -> Value {
+        (1..levels).fold(json!(1), |inner, _| json!({ "a": inner }))
+    }
+
+    fn event() -> Event {
+        Event::new(EventKind::Test, "SPEC-1".parse().unwrap(), "k".parse().unwrap())
+    }
+
+    #[test]
+    fn depth_counts_levels_and_not_what_stands_in_texts() {
+        let many = "[],".repeat(MAX_EVENT_DEPTH);
+        for (text, levels) in [
+            ("1", 0),
+            ("{}", 1),
+            ("[[],[[]]]", 3),
+            (r#"{"a":"[[[{{{"}"#, 1),
+            (r#"{"a\"[":"\\","b":[]}"#, 2),
+            (r#"["\\\"[[",{}]"#, 2),
+        ] {
+            assert_eq!(depth(format!("[{many}{text}]").as_bytes()), (levels + 1).max(2), "{text}");
+            assert!(depth(text.as_bytes()) >= levels, "few brackets are not looked at");
+        }
+    }
+
+    #[test]
+    fn the_limits_hold_for_what_is_built_and_for_what_is_read() {
+        for levels in [MAX_EVENT_DEPTH, MAX_EVENT_DEPTH + 1, 127, 200] {
+            let mut event = event();
+            event.extra.insert("x".to_owned(), nested(levels));
+            let expected = match levels {
+                MAX_EVENT_DEPTH => Ok(()),
+                _ => Err(EventError::TooDeep(levels)),
+            };
+            assert_eq!(event.check_limits(), expected, "{levels}");
+            let text = serde_json::to_string(&event).unwrap();
+            assert_eq!(Event::from_json(&text).map(drop), expected, "{levels}");
+            assert_eq!(Event::from_kept(&text).map(drop), expected, "{levels}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_are_written_longer_than_they_were_given_count_as_they_are_written() {
+        let numbers = vec!["1e15"; MAX_EVENT_BYTES / 6].join(",");
+        let text =
+            format!(r#"{{"event":{{"type":"spec-kit.webhook.test"}},"spec":{{"id":"A"}},"x":[{numbers}]}}"#);
+        assert!(text.len() <= MAX_EVENT_BYTES);
+        assert!(matches!(Event::from_json(&text), Err(EventError::TooLarge(bytes)) if bytes > text.len()));
+    }
+
+    #[test]
+    fn a_branch_that_is_added_later_takes_no_event_over_the_limit() {
+        let mut event = event();
+        let rest = MAX_EVENT_BYTES - serde_json::to_vec(&event).unwrap().len() - r#","x":"""#.len();
+        event.extra.insert("x".to_owned(), "x".repeat(rest).into());
+        assert_eq!(event.check_limits(), Ok(()));
+        event.add_branch(|| Some("\u{1}".repeat(MAX_BRANCH)));
+        let text = serde_json::to_string(&event).unwrap();
+        assert!(text.len() > MAX_EVENT_BYTES + 6 * MAX_BRANCH);
+        assert_eq!(Event::from_kept(&text), Ok(event.clone()));
+        event.spec.branch = None;
+        event.add_branch(|| Some("x".repeat(MAX_BRANCH + 1)));
+        assert_eq!(event.spec.branch, None);
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            any::<String>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            Just(Value::Null)
+        ];
+        leaf.prop_recursive(6, 64, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                prop::collection::hash_map(any::<String>(), inner, 0..6)
+                    .prop_map(|map| map.into_iter().collect::<serde_json::Map<_, _>>().into())
+            ]
+        })
+    }
+
+    fn levels(value: &Value) -> usize {
+        match value {
+            Value::Array(items) => 1 + items.iter().map(levels).max().unwrap_or(0),
+            Value::Object(fields) => 1 + fields.values().map(levels).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_measured_is_what_is_written(value in any_json()) {
+            let text = serde_json::to_vec(&value).unwrap();
+            prop_assert_eq!(measure(&value).unwrap(), (text.len(), levels(&value)));
+            let deep = depth(&text);
+            prop_assert!(deep == levels(&value) || (deep >= levels(&value) && deep <= MAX_EVENT_DEPTH / 2));
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! How a runtime sees the inbox: which files there are, what is in them, and how each is done with.
+
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use serde_json::value::RawValue;
+
+use super::super::files;
+use super::{Header, InboxName, MAX_FILE_BYTES, One, VERSION, lines};
+
+/// The inbox of a spool. Anyone may look; the owner's Ledger alone changes what is there.
+#[derive(Clone, Debug)]
+pub struct Inbox {
+    dir: PathBuf,
+}
+
+/// An inbox file that was looked at.
+#[derive(Debug)]
+pub struct Taken {
+    /// Which.
+    pub name: InboxName,
+    /// What is in it.
+    pub content: Content,
+}
+
+/// What is in an inbox file.
+#[derive(Debug)]
+pub enum Content {
+    /// These events, as JSON.
+    Events(Vec<String>),
+    /// None, and there never will be, for this reason.
+    None(String),
+    /// It cannot be read now, for this reason: it may be later.
+    Unreadable(String),
+    /// It is not there any more.
+    Gone,
+}
+
+/// How a file is done with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// All that was in it is accepted or known.
+    Done,
+    /// These of its events are none, or cannot ever be accepted; the others are done with. Empty where the whole file
+    /// holds none.
+    Rejected(Vec<String>, String),
+    /// These of its events are still to be taken in; the others are done with.
+    Left(Vec<String>),
+}
+
+impl Inbox {
+    /// The inbox of this spool.
+    pub fn new(spool_dir: &Path) -> Self {
+        Self { dir: spool_dir.join("inbox") }
+    }
+
+    /// The names of all files, oldest first.
+    ///
+    /// # Errors
+    /// The folder cannot be listed.
+    pub fn names(&self) -> io::Result<Vec<InboxName>> {
+        let entries = match fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut names: Vec<InboxName> = Vec::new();
+        for entry in entries {
+            names.extend(entry?.file_name().to_str().and_then(|name| name.parse().ok()));
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Reads files in this order, up to `most` bytes in all but at least one file.
+    pub fn read(&self, names: &[InboxName], most: usize) -> Vec<Taken> {
+        let (mut read, mut bytes) = (Vec::new(), 0);
+        for name in names {
+            let content = self.read_one(name);
+            if let Content::Events(events) = &content {
+                bytes += events.iter().map(String::len).sum::<usize>();
+            }
+            read.push(Taken { name: name.clone(), content });
+            if bytes >= most {
+                break;
+            }
+        }
+        read
+    }
+
+    fn read_one(&self, name: &InboxName) -> Content {
+        let bytes = match read_file(&self.dir.join(&*name.0)) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Content::Gone,
+            Err(error) => return Content::Unreadable(error.to_string()),
+        };
+        if bytes.len() > MAX_FILE_BYTES {
+            return Content::None(format!("it has more than {MAX_FILE_BYTES} bytes"));
+        }
+        let Ok(text) = String::from_utf8(bytes) else {
+            return Content::None("it is not UTF-8 text".to_owned());
+        };
+        let (version, events) = match name.is_several() {
+            true => match several(&text) {
+                Ok(read) => read,
+                Err(error) => return Content::None(format!("its first line: {error}")),
+            },
+            false => match serde_json::from_str::<One<Box<RawValue>>>(&text) {
+                Ok(one) => (one.v, vec![one.event.get().to_owned()]),
+                Err(error) => return Content::None(error.to_string()),
+            },
+        };
+        match version {
+            VERSION => Content::Events(events),
+            later => Content::Unreadable(format!(
+                "written by a later version of spec-notify (format {later}): that version takes it in"
+            )),
+        }
+    }
+
+    /// Does with a file what is to be done; what is left of it is under the name that is returned. One that cannot be
+    /// changed is read again, and its events are known then.
+    pub fn settle(&self, name: &InboxName, settled: Settled) -> Option<InboxName> {
+        match settled {
+            Settled::Done => self.remove(name),
+            Settled::Rejected(events, why) if name.is_several() && !events.is_empty() => {
+                let rest = self.leave(name, &events).unwrap_or_else(|| name.clone());
+                self.reject(&rest, &why);
+            }
+            Settled::Rejected(_, why) => self.reject(name, &why),
+            Settled::Left(events) => return self.leave(name, &events),
+        }
+        None
+    }
+
+    /// Removes a file.
+    pub(in crate::store) fn remove(&self, name: &InboxName) {
+        let path = self.dir.join(&*name.0);
+        match files::remove(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                log::error!("cannot remove {}: {error}; what is in it is not sent twice", path.display());
+            }
+            _ => {}
+        }
+    }
+
+    /// Puts the rest of a file into its place; a crash in between leaves both, and the keys tell.
+    fn leave(&self, name: &InboxName, events: &[String]) -> Option<InboxName> {
+        let rest = name.with_events(events.len());
+        if rest == *name {
+            return Some(rest);
+        }
+        let path = self.dir.join(&*rest.0);
+        let written =
+            lines(events).map_err(io::Error::from).and_then(|content| files::write_atomic(&path, &content));
+        match written {
+            Ok(()) => {
+                self.remove(name);
+                Some(rest)
+            }
+            Err(error) => {
+                log::warn!("cannot write {}: {error}; {name} stays whole", path.display());
+                None
+            }
+        }
+    }
+
+    /// Renames a file that holds no event, so that it is looked at by a person and not again by us.
+    fn reject(&self, name: &InboxName, why: &str) {
+        let path = self.dir.join(&*name.0);
+        let aside = self.dir.join(format!("{name}.rejected"));
+        match files::rename(&path, &aside) {
+            Ok(()) => log::error!("{} is not taken in: {why}", aside.display()),
+            Err(error) => {
+                log::error!("{} is not taken in: {why}; and cannot be renamed: {error}", path.display());
+            }
+        }
+    }
+}
+
+/// A file and no folder, link, pipe or device, which a stranger may have put there.
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    if !fs::symlink_metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a file: move it away"));
+    }
+    let mut bytes = Vec::new();
+    files::open_to_read(path)?.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The version and the events of a file of several.
+fn several(text: &str) -> serde_json::Result<(u32, Vec<String>)> {
+    let mut lines = text.lines();
+    let header: Header = serde_json::from_str(lines.next().unwrap_or_default())?;
+    Ok((header.v, lines.filter(|line| !line.is_empty()).map(str::to_owned).collect()))
+}
