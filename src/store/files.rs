@@ -34,6 +34,16 @@ pub fn check_owner(path: &Path) -> io::Result<()> {
 /// Creates a directory and its missing parents; each new entry is synced in the directory above it. The directory
 /// itself must not be a symbolic link: what is ours is not written elsewhere.
 pub(super) fn create_dir_durably(dir: &Path) -> Result<(), StoreError> {
+    // Somebody who removes a tree removes those above while they are being made.
+    let is_there = |made: &Result<(), StoreError>| !matches!(made, Err(error) if error.is_not_found());
+    let mut tries = (0..TRIES_BESIDE_RM).map(|_| try_to_create_dir(dir));
+    tries.find(is_there).unwrap_or_else(|| try_to_create_dir(dir))
+}
+
+/// How often a directory is made again that is removed meanwhile.
+const TRIES_BESIDE_RM: usize = 10;
+
+fn try_to_create_dir(dir: &Path) -> Result<(), StoreError> {
     match fs::symlink_metadata(dir) {
         Ok(found) if found.is_dir() => return Ok(()),
         Ok(found) => {

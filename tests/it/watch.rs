@@ -179,7 +179,10 @@ fn folders_that_go_and_come_back_are_told_of_and_nothing_twice() {
     let expected = ["a", "removed-0", "moved-0", "removed-1", "moved-1", "removed-2", "moved-2", "last"];
     assert_eq!(sessions(&endpoint), expected);
     let (_, log) = serve.terminate();
-    assert!(!log.contains("WARN") && !log.contains("ERROR"), "a folder that goes is no trouble: {log}");
+    // Only the evidence that went with its folder is worth a word.
+    let told = |line: &&str| line.contains("WARN") || line.contains("ERROR");
+    let is_trouble = |line: &str| !line.contains("deliveries.jsonl was removed or moved away");
+    assert!(!log.lines().filter(told).any(is_trouble), "a folder that goes is no trouble: {log}");
 }
 
 #[test]
