@@ -13,8 +13,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::ledger::{FindLastAttempts, Ledger, Look, ReadCondition};
 use super::router::{
-    Emit, EmitError, GiveUpLost, ListAllUnfinished, ReadQueues, Receipt, Replay, Role, Router, Sample,
-    WaitIdle,
+    Emission, Emit, EmitError, GiveUpLost, ListAllUnfinished, ReadQueues, Receipt, Replay, Role, Router,
+    Sample, WaitIdle,
 };
 use super::subscription::{Queue, RequestError, Sent};
 use super::tell::tell;
@@ -129,10 +129,31 @@ impl Door {
     /// admission, and again for the disk; an event for which it no longer waits may be accepted all the same.
     pub(crate) async fn emit(
         &self,
-        mut event: Event,
+        event: Event,
         inbox: Option<InboxName>,
         within: Duration,
     ) -> Result<Receipt, EmitError> {
+        self.emit_and_name(event, inbox, within).await.result
+    }
+
+    /// As [`emit`](Self::emit), and says which event it was.
+    pub(crate) async fn emit_and_name(
+        &self,
+        event: Event,
+        inbox: Option<InboxName>,
+        within: Duration,
+    ) -> Emission {
+        let key = event.event.idempotency_key.clone();
+        let emitted = self.try_to_emit(event, inbox, within).await;
+        emitted.unwrap_or_else(|error| Emission { key, result: Err(error) })
+    }
+
+    async fn try_to_emit(
+        &self,
+        mut event: Event,
+        inbox: Option<InboxName>,
+        within: Duration,
+    ) -> Result<Emission, EmitError> {
         let stopped = || EmitError::Unavailable("the runtime has stopped".to_owned());
         let admission = self.admit(within).await.ok_or_else(|| {
             EmitError::Unavailable("the runtime is stopped, or busy with too many events".to_owned())
@@ -144,7 +165,7 @@ impl Door {
             if !tell(&self.router, emit).await {
                 return Err(stopped());
             }
-            answer.await.unwrap_or_else(|_| Err(stopped()))
+            answer.await.map_err(|_| stopped())
         };
         self.patiently(within, answered).await.unwrap_or_else(|| {
             let waited = format!("no answer from the disk within {} ms", within.as_millis());

@@ -20,6 +20,7 @@ pub(crate) use ledger::{Announce, Close as CloseLedger, ConfigureStore, Ledger};
 #[cfg(test)]
 pub(crate) use panics::{Panic, StandStill};
 pub(crate) use permits::Permits;
+pub(crate) use router::Emission;
 pub(crate) use router::{Close, Entry, Reconfigure, Role, Router};
 pub use router::{EmitError, Receipt};
 pub use subscription::RequestError;

@@ -22,8 +22,10 @@ use super::subscription::{
 use super::tell::tell;
 use crate::clock;
 use crate::config::Config;
-use crate::delivery::{BodyBudget, Dedupe, Delivery, DeliveryId, KeyDigest, Pending, SubscriptionId};
-use crate::event::{Event, SpecId};
+use crate::delivery::{
+    BodyBudget, Dedupe, Delivery, DeliveryId, Identities, Identity, KeyDigest, Pending, SubscriptionId,
+};
+use crate::event::{Event, IdempotencyKey, SpecId};
 use crate::filter::Filter;
 use crate::intake::run::Run;
 use crate::payload::{self, Format};
@@ -60,8 +62,30 @@ pub enum EmitError {
     Unavailable(String),
 }
 
+/// What became of an event, and the key that it has: its own, or that of the event that it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Emission {
+    pub(crate) key: IdempotencyKey,
+    pub(crate) result: Result<Receipt, EmitError>,
+}
+
 /// Answers an [`Emit`].
-pub(crate) type EmitReply = oneshot::Sender<Result<Receipt, EmitError>>;
+pub(crate) type EmitReply = oneshot::Sender<Emission>;
+
+/// Where the answer goes, and of which event it is.
+struct Emitter {
+    key: IdempotencyKey,
+    reply: EmitReply,
+}
+
+impl Emitter {
+    fn hears(self, result: Result<Receipt, EmitError>) {
+        let Self { key, reply } = self;
+        if reply.send(Emission { key, result }).is_err() {
+            log::debug!("an emitter no longer waits for its answer");
+        }
+    }
+}
 
 /// From a `Handle` or the task that takes the inbox in, for each event. Bounded by the admission permit it carries.
 #[derive(Message)]
@@ -175,6 +199,8 @@ pub(crate) struct Router {
     targets: Vec<Target>,
     ledger: Addr<Ledger>,
     known: Dedupe,
+    /// Which events those are that come without an identity.
+    identities: Identities,
     bodies: BodyBudget,
     /// Events whose acceptance is under way, and who else emitted them meanwhile.
     accepting: HashMap<KeyDigest, Vec<oneshot::Sender<Result<(), EmitError>>>>,
@@ -221,6 +247,7 @@ impl Router {
             targets: Vec::new(),
             ledger,
             known: Dedupe::new(config.dedupe_window),
+            identities: Identities::default(),
             bodies: BodyBudget::new(MAX_BODY_BYTES),
             accepting: HashMap::new(),
             config,
@@ -240,6 +267,9 @@ impl Router {
             let (filter, format) = (Filter::default(), Format::default());
             let entry = Entry { id, role: Role::Inactive, filter, format, settings: None };
             router.add(entry, waiting);
+        }
+        for (spec, key, told) in recovered.told {
+            router.identities.restore(&spec, key, told);
         }
         // After the subscriptions, which begin meanwhile on their own thread.
         router.known.restore(recovered.known);
@@ -265,12 +295,13 @@ impl Router {
         self.targets.push(Target { id, role, filter, format, address });
     }
 
-    /// The body, once, and a delivery for each subscription that wants the event.
+    /// The body, once, and a delivery for each subscription that wants the event; none where it `is_told_already`.
     fn prepare(
         &self,
         event: &Event,
         inbox: Option<&InboxName>,
         at: Timestamp,
+        is_told_already: bool,
     ) -> Result<(Accepted, Vec<Outgoing>), EmitError> {
         let refused = |error: &dyn std::fmt::Display| EmitError::Refused(error.to_string());
         let body: Bytes = payload::body(event).map_err(|error| refused(&error))?;
@@ -278,7 +309,8 @@ impl Router {
         let wanting: Vec<&Target> = self
             .targets
             .iter()
-            .filter(|target| target.role != Role::Inactive && target.filter.admits(event).is_ok())
+            .filter(|target| !is_told_already && target.role != Role::Inactive)
+            .filter(|target| target.filter.admits(event).is_ok())
             .collect();
         // Each body once, whoever wants it.
         let mut rendered = BTreeMap::new();
@@ -354,12 +386,15 @@ impl Handler<Emit> for Router {
     fn handle(&mut self, emit: Emit, context: &mut Self::Context) {
         let Emit { mut event, inbox, admission, reply } = emit;
         let at = clock::now();
-        let key = KeyDigest::from(&event.event.idempotency_key);
+        let known = |key: &IdempotencyKey| self.known.knows(key.into(), at);
+        let identity = self.identities.resolve(&mut event, at, known);
+        let emitter = Emitter { key: event.event.idempotency_key.clone(), reply };
+        let key = KeyDigest::from(&emitter.key);
         if !self.open {
-            return answer(reply, Err(EmitError::Unavailable("the runtime is shutting down".to_owned())));
+            return emitter.hears(Err(EmitError::Unavailable("the runtime is shutting down".to_owned())));
         }
         if self.known.knows(key, at) {
-            return answer(reply, Ok(Receipt::Duplicate));
+            return emitter.hears(Ok(Receipt::Duplicate));
         }
         if let Some(others) = self.accepting.get_mut(&key) {
             let (ended, end) = oneshot::channel();
@@ -367,7 +402,7 @@ impl Handler<Emit> for Router {
             actix_rt::spawn(async move {
                 let _admission = admission;
                 let ended = end.await.unwrap_or_else(|_| Err(stopped()));
-                answer(reply, ended.map(|()| Receipt::Duplicate));
+                emitter.hears(ended.map(|()| Receipt::Duplicate));
             });
             return;
         }
@@ -376,16 +411,27 @@ impl Handler<Emit> for Router {
             event.spec.id = known.clone();
         }
         let spec = event.spec.id.clone();
-        let none = Run::default();
-        let step = self.runs.get(&spec).unwrap_or(&none).plan(&mut event, &self.config.runs);
-        let (mut accepted, outgoing) = match self.prepare(&event, inbox.as_ref(), at) {
+        let is_told_already = matches!(identity, Identity::Known(_));
+        let step = match is_told_already {
+            true => None,
+            false => {
+                let none = Run::default();
+                self.runs.get(&spec).unwrap_or(&none).plan(&mut event, &self.config.runs)
+            }
+        };
+        let prepared = self.prepare(&event, inbox.as_ref(), at, is_told_already);
+        let (mut accepted, outgoing) = match prepared {
             Ok(prepared) => prepared,
-            Err(error) => return answer(reply, Err(error)),
+            Err(error) => return emitter.hears(Err(error)),
         };
         if let Some(step) = &step {
             self.runs.entry(spec.clone()).or_default().take(step);
         }
         accepted.run = step;
+        accepted.told = match identity {
+            Identity::Own(told) => told,
+            Identity::Known(told) => Some(told),
+        };
         self.accepting.insert(key, Vec::new());
         let (written, answered) = oneshot::channel();
         let sent = self.ledger.try_send(Accept { spec: spec.clone(), record: accepted, reply: written });
@@ -413,18 +459,12 @@ impl Handler<Emit> for Router {
                     log::error!("a subscription has stopped: its deliveries wait on disk for the next start");
                 }
             }
-            Ok(Receipt::Accepted(deliveries))
+            Ok(if is_told_already { Receipt::Duplicate } else { Receipt::Accepted(deliveries) })
         };
         actix_rt::spawn(async move {
             let _alarm = alarm;
-            answer(reply, accepting.await);
+            emitter.hears(accepting.await);
         });
-    }
-}
-
-fn answer(reply: EmitReply, result: Result<Receipt, EmitError>) {
-    if reply.send(result).is_err() {
-        log::debug!("an emitter no longer waits for its answer");
     }
 }
 

@@ -6,9 +6,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 use uuid::Uuid;
+
+use crate::clock;
 
 pub(crate) use limits::depth;
 pub use limits::{MAX_EVENT_BYTES, MAX_EVENT_DEPTH};
@@ -339,6 +342,25 @@ pub struct Event {
     pub extra: Map<String, Value>,
 }
 
+/// Where the key of an event comes from, and when the event was made; never in a payload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyOrigin {
+    /// Whoever emitted it gave one: it is this event and no other.
+    #[default]
+    Given,
+    /// From the session that the event tells of, or the task list it stands in.
+    Source(#[serde(with = "clock::millis")] Timestamp),
+    /// The event had neither a key nor a session: the Router finds out which one it is.
+    Made(#[serde(with = "clock::millis")] Timestamp),
+}
+
+impl KeyOrigin {
+    fn is_given(&self) -> bool {
+        *self == Self::Given
+    }
+}
+
 /// The `event` part of the payload.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Envelope {
@@ -353,6 +375,9 @@ pub struct Envelope {
     pub stage: Option<Stage>,
     /// Which event this is.
     pub idempotency_key: IdempotencyKey,
+    /// Where the key comes from. The Router takes it out.
+    #[serde(default, skip_serializing_if = "KeyOrigin::is_given")]
+    pub key_origin: KeyOrigin,
     /// Why the status is not `success`, one sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
@@ -468,6 +493,7 @@ impl Event {
                 status: None,
                 stage: None,
                 idempotency_key,
+                key_origin: KeyOrigin::Given,
                 reasons: Vec::new(),
                 extra: Map::new(),
             },
@@ -495,6 +521,23 @@ impl Event {
         Ok(event)
     }
 
+    /// An event that a source tells of, as of `at`.
+    pub(crate) fn of_source(kind: EventKind, spec: SpecId, key: IdempotencyKey, at: Timestamp) -> Self {
+        let mut event = Self::new(kind, spec, key);
+        event.event.key_origin = KeyOrigin::Source(at);
+        event
+    }
+
+    /// The step that its key names, and which try of it this is as far as the event says: 1 where it does not.
+    pub(crate) fn numbered_step(&self) -> Option<(String, u32)> {
+        let attempt = self.pipeline.as_ref().and_then(|pipeline| pipeline.attempt).unwrap_or(1);
+        match (self.event.kind, self.event.stage) {
+            (EventKind::StageCompleted, Some(stage)) => Some((stage.slug(), attempt)),
+            (EventKind::PipelineCompleted, _) => Some(("pipeline".to_owned(), attempt)),
+            _ => None,
+        }
+    }
+
     fn parse(text: &str) -> Result<Self, EventError> {
         let malformed = |error: serde_json::Error| EventError::Malformed(error.to_string());
         let mut document: Map<String, Value> = serde_json::from_str(text).map_err(malformed)?;
@@ -511,18 +554,19 @@ impl Event {
                 _ => return Err(EventError::Malformed(format!("`{part}.{field}` is required, as a string"))),
             }
         }
-        let key = derived_key(&document)?;
+        let (key, origin) = derived_key(&document)?;
         if let Some(Value::Object(envelope)) = document.get_mut("event")
             && envelope.get("idempotency_key").is_none_or(Value::is_null)
         {
             envelope.insert("idempotency_key".into(), key.as_str().into());
+            envelope.insert("key_origin".into(), serde_json::to_value(origin).map_err(malformed)?);
         }
         serde_json::from_value(Value::Object(document)).map_err(malformed)
     }
 }
 
 /// The key of an event that came without one: from its step, attempt and session where it has a step, else unique.
-fn derived_key(document: &Map<String, Value>) -> Result<IdempotencyKey, EventError> {
+fn derived_key(document: &Map<String, Value>) -> Result<(IdempotencyKey, KeyOrigin), EventError> {
     let text_at =
         |part: &str, field: &str| document.get(part).and_then(|part| part.get(field)).and_then(Value::as_str);
     let malformed = |error: &dyn fmt::Display| EventError::Malformed(error.to_string());
@@ -538,9 +582,17 @@ fn derived_key(document: &Map<String, Value>) -> Result<IdempotencyKey, EventErr
     let attempt =
         document.get("pipeline").and_then(|p| p.get("attempt")).and_then(Value::as_u64).unwrap_or(1);
     let attempt = u32::try_from(attempt).unwrap_or(u32::MAX);
+    let session = text_at("telemetry", "sessionId");
+    let now = clock::now();
     Ok(match step {
-        Some(step) => IdempotencyKey::of_step(&spec, &step, attempt, text_at("telemetry", "sessionId")),
-        None => IdempotencyKey::unique(&spec, text_at("task", "id").unwrap_or(kind.as_str())),
+        Some(step) => {
+            let key = IdempotencyKey::of_step(&spec, &step, attempt, session);
+            (key, if session.is_some() { KeyOrigin::Source(now) } else { KeyOrigin::Made(now) })
+        }
+        None => {
+            let what = text_at("task", "id").unwrap_or(kind.as_str());
+            (IdempotencyKey::unique(&spec, what), KeyOrigin::Made(now))
+        }
     })
 }
 

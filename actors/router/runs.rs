@@ -85,6 +85,6 @@ impl Router {
     ) -> impl Future<Output = Result<Receipt, EmitError>> + use<> {
         let (reply, answer) = oneshot::channel();
         self.handle(Emit { event, inbox: None, admission: None, reply }, context);
-        async { answer.await.unwrap_or_else(|_| Err(stopped())) }
+        async { answer.await.map_or_else(|_| Err(stopped()), |emission| emission.result) }
     }
 }

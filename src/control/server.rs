@@ -22,7 +22,7 @@ use super::protocol::{
     COMMANDS, Emitted, EmittedEvent, Hello, MAX_LINE, Reply, Request, RuntimeFile, SentReport, VERSION,
 };
 use super::status::StatusReport;
-use crate::actors::{Door, EmitError, RequestError};
+use crate::actors::{Door, Emission, EmitError, RequestError};
 use crate::event::{Event, printable};
 use crate::store::share_of_open_files;
 
@@ -251,10 +251,12 @@ async fn emit(door: &Door, event: &serde_json::Map<String, serde_json::Value>) -
     match Event::from_json(&text) {
         Err(error) => Reply::Ok(Emitted::refused(error.to_string())),
         Ok(event) => {
-            let shown = EmittedEvent::of(&event);
-            match door.emit(event, None, EMIT_WITHIN).await {
+            let kind = event.event.kind;
+            let Emission { key: idempotency_key, result } =
+                door.emit_and_name(event, None, EMIT_WITHIN).await;
+            match result {
                 Err(EmitError::Unavailable(error)) => Reply::Error(error),
-                result => Reply::Ok(Emitted::new(shown, result)),
+                result => Reply::Ok(Emitted::new(EmittedEvent { kind, idempotency_key }, result)),
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::event::IdempotencyKey;
 use crate::sign::sha256;
@@ -14,11 +15,34 @@ const MAX_KNOWN: usize = 100_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct KeyDigest([u8; 16]);
 
+impl KeyDigest {
+    /// Of any bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&sha256(bytes)[..16]);
+        Self(digest)
+    }
+}
+
 impl From<&IdempotencyKey> for KeyDigest {
     fn from(key: &IdempotencyKey) -> Self {
+        Self::of(key.as_str().as_bytes())
+    }
+}
+
+/// In hex.
+impl Serialize for KeyDigest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hex::encode(self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyDigest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut digest = [0; 16];
-        digest.copy_from_slice(&sha256(key.as_str().as_bytes())[..16]);
-        Self(digest)
+        let text = String::deserialize(deserializer)?;
+        hex::decode_to_slice(text, &mut digest).map_err(de::Error::custom)?;
+        Ok(Self(digest))
     }
 }
 

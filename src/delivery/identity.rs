@@ -11,22 +11,26 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::KeyDigest;
+use crate::clock;
 use crate::event::{Event, EventKind, IdempotencyKey, KeyOrigin, SpecId, Status};
 
 /// How far apart two events may be that are one.
 pub const WINDOW: SignedDuration = SignedDuration::from_secs(60);
 
 /// Events of one step that are remembered; more within a minute are each their own.
-const MAX_RECENT: usize = 64;
+const MAX_RECENT: usize = 16;
 
-/// Steps that are remembered; beyond it those that nothing was told of within a [`WINDOW`] are forgotten.
-const MAX_STEPS: usize = 4096;
+/// Steps that are remembered; beyond it the half of them that was told of longest ago is forgotten.
+const MAX_STEPS: usize = 1024;
 
 /// What was told of a step, as the spool remembers it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Told {
     /// `plan`, `pipeline` or `task:<id>`.
     step: String,
+    #[serde(with = "clock::millis")]
+    at: Timestamp,
+    #[serde(default)]
     origin: KeyOrigin,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     status: Option<Status>,
@@ -37,14 +41,13 @@ pub struct Told {
     says: Option<KeyDigest>,
     /// The event that had said it already, where this is only a source's word for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    same_as: Option<IdempotencyKey>,
+    pub(super) same_as: Option<IdempotencyKey>,
 }
 
 /// One event that was told.
 #[derive(Debug)]
 struct Recent {
     key: IdempotencyKey,
-    at: Timestamp,
     told: Told,
     /// Whether its counterpart has come: of a source's event one without an identity, and the other way round.
     is_met: bool,
@@ -72,52 +75,66 @@ pub enum Identity {
 pub struct Identities(HashMap<(SpecId, String), Step>);
 
 impl Identities {
-    /// Decides which event this is that was given at `at`, and gives it that one's key. `is_known` says whether an event of
-    /// a key was accepted.
+    /// Decides which event this is that came `now`, and gives it that one's key. `is_known` says whether an event of a key
+    /// was accepted.
     pub fn resolve(
         &mut self,
         event: &mut Event,
-        at: Timestamp,
+        now: Timestamp,
         is_known: impl Fn(&IdempotencyKey) -> bool,
     ) -> Identity {
         let origin = std::mem::take(&mut event.event.key_origin);
         let Some(name) = step_of(event) else { return Identity::Own(None) };
-        if self.0.len() >= MAX_STEPS {
-            self.0.retain(|_, step| step.recent.iter().any(|recent| is_near(recent.at, at)));
-        }
+        self.bound();
         let step = self.0.entry((event.spec.id.clone(), name.clone())).or_default();
-        step.recent.retain(|recent| is_near(recent.at, at));
         let mut told = Told {
             step: name,
+            at: match origin {
+                KeyOrigin::Given => now,
+                KeyOrigin::Source(at) | KeyOrigin::Made(at) => at,
+            },
             origin,
             status: event.event.status,
             attempt: event.pipeline.as_ref().and_then(|pipeline| pipeline.attempt),
-            says: (origin == KeyOrigin::Made).then(|| says(event)),
+            says: matches!(origin, KeyOrigin::Made(_)).then(|| says(event)),
             same_as: None,
         };
         match origin {
             KeyOrigin::Given => {}
-            KeyOrigin::Source => {
+            // Read once more.
+            KeyOrigin::Source(_) if is_known(&event.event.idempotency_key) => return Identity::Own(None),
+            KeyOrigin::Source(_) => {
                 if let Some(met) = step.recent.iter_mut().find(|recent| recent.is_told_by(&told, &is_known)) {
                     met.is_met = true;
                     told.same_as = Some(met.key.clone());
                     return Identity::Known(told);
                 }
             }
-            KeyOrigin::Made => match step.said_before(&told) {
+            KeyOrigin::Made(_) => match step.said_before(&told) {
                 Some(said) => event.event.idempotency_key = said,
                 None => step.make_key(event, &is_known),
             },
         }
-        step.add(event.event.idempotency_key.clone(), at, told.clone());
+        step.add(event.event.idempotency_key.clone(), told.clone());
         Identity::Own(Some(told))
     }
 
+    fn bound(&mut self) {
+        if self.0.len() < MAX_STEPS {
+            return;
+        }
+        let mut newest: Vec<Timestamp> = self.0.values().map(Step::newest).collect();
+        newest.sort_unstable();
+        let since = newest[newest.len() / 2];
+        self.0.retain(|_, step| step.newest() >= since && step.newest() > newest[0]);
+    }
+
     /// Remembers what the spool says was told before this start.
-    pub fn restore(&mut self, spec: &SpecId, key: IdempotencyKey, at: Timestamp, told: Told) {
+    pub fn restore(&mut self, spec: &SpecId, key: IdempotencyKey, told: Told) {
+        self.bound();
         let step = self.0.entry((spec.clone(), told.step.clone())).or_default();
         match &told.same_as {
-            None => step.add(key, at, told),
+            None => step.add(key, told),
             Some(same) => {
                 let met = step.recent.iter_mut().filter(|recent| recent.key == *same);
                 met.for_each(|recent| recent.is_met = true);
@@ -127,18 +144,26 @@ impl Identities {
 }
 
 impl Step {
+    fn newest(&self) -> Timestamp {
+        self.recent.iter().map(|recent| recent.told.at).max().unwrap_or(Timestamp::MIN)
+    }
+
     /// The key of the event that an event without an identity says again.
     fn said_before(&mut self, told: &Told) -> Option<IdempotencyKey> {
         let last = self.recent.len().checked_sub(1);
         let is_last = |at: usize| Some(at) == last;
-        let same = self.recent.iter().enumerate().rev().find(|(at, recent)| match recent.told.origin {
-            KeyOrigin::Made => is_last(*at) && recent.told.says == told.says,
-            KeyOrigin::Source => (is_last(*at) || !recent.is_met) && told.may_be(&recent.told),
-            KeyOrigin::Given => is_last(*at) && told.may_be(&recent.told),
+        let same = self.recent.iter().enumerate().rev().find(|(at, recent)| {
+            let earlier = &recent.told;
+            is_near(earlier.at, told.at)
+                && match earlier.origin {
+                    KeyOrigin::Made(_) => is_last(*at) && earlier.says == told.says,
+                    KeyOrigin::Source(_) => (is_last(*at) || !recent.is_met) && told.may_be(earlier),
+                    KeyOrigin::Given => is_last(*at) && told.may_be(earlier),
+                }
         });
         let (at, _) = same?;
         let recent = &mut self.recent[at];
-        recent.is_met |= recent.told.origin == KeyOrigin::Source;
+        recent.is_met |= matches!(recent.told.origin, KeyOrigin::Source(_));
         Some(recent.key.clone())
     }
 
@@ -146,9 +171,8 @@ impl Step {
     fn make_key(&mut self, event: &mut Event, is_known: impl Fn(&IdempotencyKey) -> bool) {
         let Some((step, first)) = event.numbered_step() else { return };
         let key = |number| IdempotencyKey::of_step(&event.spec.id, &step, number, None);
-        let taken = |key: &IdempotencyKey| {
-            is_known(key) || self.recent.iter().any(|recent| recent.key == *key)
-        };
+        let taken =
+            |key: &IdempotencyKey| is_known(key) || self.recent.iter().any(|recent| recent.key == *key);
         let mut number = first;
         if taken(&key(number)) {
             number = number.max(self.last_number.saturating_add(1));
@@ -160,7 +184,7 @@ impl Step {
         event.event.idempotency_key = key(number);
     }
 
-    fn add(&mut self, key: IdempotencyKey, at: Timestamp, told: Told) {
+    fn add(&mut self, key: IdempotencyKey, told: Told) {
         // One that is said again, or was not accepted and comes again.
         if self.recent.iter().any(|recent| recent.key == key) {
             return;
@@ -168,15 +192,16 @@ impl Step {
         if self.recent.len() >= MAX_RECENT {
             self.recent.remove(0);
         }
-        self.recent.push(Recent { key, at, told, is_met: false });
+        self.recent.push(Recent { key, told, is_met: false });
     }
 }
 
 impl Recent {
     /// Whether this is an event without an identity that a source tells of now.
     fn is_told_by(&self, source: &Told, is_known: impl Fn(&IdempotencyKey) -> bool) -> bool {
-        self.told.origin == KeyOrigin::Made
+        matches!(self.told.origin, KeyOrigin::Made(_))
             && !self.is_met
+            && is_near(self.told.at, source.at)
             && self.told.may_be(source)
             && is_known(&self.key)
     }

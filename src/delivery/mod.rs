@@ -3,6 +3,9 @@
 mod body;
 mod dedupe;
 mod health;
+mod identity;
+#[cfg(test)]
+mod identity_tests;
 mod lane;
 mod outcome;
 mod retry;
@@ -21,6 +24,7 @@ use uuid::Uuid;
 pub use body::{Body, BodyBudget, Payload};
 pub use dedupe::{Dedupe, KeyDigest};
 pub use health::{Health, HealthState, OPEN_AFTER, Turn};
+pub use identity::{Identities, Identity, Told};
 pub use lane::Lane;
 pub use outcome::{Failure, FailureClass, Judgement, MAX_KEPT_BYTES, Outcome, Reason, Rejection, Response};
 pub use retry::{Jitter, RetryPolicy, retry_at};

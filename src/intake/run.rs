@@ -284,7 +284,7 @@ impl Run {
 
     fn owed_end(&self, spec: &SpecId, open_tasks: &[String], now: Timestamp) -> Option<Event> {
         let State::Ending(Ending { status, key, branch, reasons }) = &self.state else { return None };
-        let mut event = Event::new(EventKind::PipelineCompleted, spec.clone(), key.clone());
+        let mut event = Event::of_source(EventKind::PipelineCompleted, spec.clone(), key.clone(), now);
         event.event.status = Some(*status);
         event.event.reasons.clone_from(reasons);
         event.spec.branch.clone_from(branch);

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 
 use super::consensus;
 use super::telemetry::{self, NotTelemetry, RepoPaths};
-use crate::event::{Event, Stage};
+use crate::clock;
+use crate::event::{Event, KeyOrigin, Stage};
 
 /// What a telemetry file says, with its consensus.
 #[derive(Clone, Debug)]
@@ -27,6 +28,7 @@ pub struct StageRead {
 /// As [`telemetry::read`].
 pub fn read(path: &Path, bytes: &[u8], repo: &RepoPaths<'_>) -> Result<StageRead, NotTelemetry> {
     let mut event = telemetry::read(path, bytes, repo)?;
+    event.event.key_origin = KeyOrigin::Source(written(path));
     let dir = consensus::dir(repo.evidence_dir, &event.spec.id);
     let found = event.event.stage.and_then(|stage| consensus::newest(&dir, stage, run_before(path, stage)));
     let awaits_consensus = found.is_none() && event.consensus.is_none() && dir.is_dir();
@@ -34,6 +36,12 @@ pub fn read(path: &Path, bytes: &[u8], repo: &RepoPaths<'_>) -> Result<StageRead
     let mut conflict = consensus.and_then(|consensus| consensus::apply(&mut event, consensus));
     std::iter::once(&mut event).chain(&mut conflict).for_each(fit);
     Ok(StageRead { event, conflict, awaits_consensus })
+}
+
+/// When a file was written; now where it is gone already.
+pub(crate) fn written(path: &Path) -> Timestamp {
+    let written = fs::metadata(path).and_then(|found| found.modified());
+    written.ok().and_then(|at| Timestamp::try_from(at).ok()).unwrap_or_else(clock::now)
 }
 
 /// Leaves out what is beside the point, so that a large consensus or a long list of artifacts never keeps a stage from

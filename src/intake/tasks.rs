@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Component, Path};
 
+use jiff::Timestamp;
 use pulldown_cmark::{Event as Markdown, Options, Parser, Tag, TagEnd};
 use serde::{Deserialize, Serialize};
 
@@ -229,11 +230,11 @@ impl TaskStates {
     }
 }
 
-/// The event of a task that became Done for the `times`th time.
-pub fn event(row: &TaskRow, times: u32, file: &TaskFile<'_>) -> Event {
+/// The event of a task that became Done for the `times`th time, as seen `at`.
+pub fn event(row: &TaskRow, times: u32, file: &TaskFile<'_>, at: Timestamp) -> Event {
     let list = file.path.to_string_lossy();
     let key = IdempotencyKey::of_task(&row.spec, &list, &row.id, times);
-    let mut event = Event::new(EventKind::TaskCompleted, row.spec.clone(), key);
+    let mut event = Event::of_source(EventKind::TaskCompleted, row.spec.clone(), key, at);
     event.task = Some(Task {
         id: row.id.clone(),
         title: row.title.clone(),

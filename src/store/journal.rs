@@ -13,7 +13,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::evidence::AttemptSummary;
@@ -21,6 +21,7 @@ use super::files::FileId;
 use super::record::{self, Accepted, AcceptedDelivery, Record, VERSION};
 use super::recovery::Recovery;
 use super::{OpenError, StoreError, Unfinished, files, is_gone};
+use crate::clock;
 use crate::delivery::DeliveryId;
 use crate::event::{IdempotencyKey, SpecId};
 use crate::intake::run::Run;
@@ -151,6 +152,13 @@ pub(super) struct Journal {
     run: Run,
 }
 
+/// What was told longer ago is nothing's counterpart any more, but for what waited in the inbox.
+const TOLD_LATELY: SignedDuration = SignedDuration::from_hours(1);
+
+fn told_since() -> Timestamp {
+    clock::now().checked_sub(TOLD_LATELY).unwrap_or(Timestamp::MIN)
+}
+
 /// The file's path.
 fn segment_path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("spool-{number:08}.jsonl"))
@@ -211,7 +219,7 @@ pub(super) fn check_version(dir: &Path) -> Result<(), OpenError> {
 /// What is unfinished in `dir`, and the last attempt of each, as far as it can be read now: nothing is repaired, nothing
 /// locked, and no payload read.
 pub(super) fn peek(dir: &Path, spec: &SpecId) -> Result<Vec<Peeked>, StoreError> {
-    let mut recovery = Recovery::of(spec);
+    let mut recovery = Recovery::of(spec, Timestamp::MAX);
     for number in segment_numbers(dir).map_err(StoreError::on("list", dir))? {
         let path = segment_path(dir, number);
         // A runtime that compacts may have removed it: what it held stands in a later one.
@@ -297,7 +305,7 @@ impl Journal {
         let numbers = segment_numbers(dir).map_err(StoreError::on("list", dir))?;
         let mut journal =
             Self { next_number: numbers.last().map_or(1, |last| last + 1), ..Self::empty(dir, spec) };
-        let mut recovery = Recovery::of(spec);
+        let mut recovery = Recovery::of(spec, told_since());
         for number in numbers {
             journal.read_segment(number, &mut recovery)?;
             journal.close_files(keep_open);
@@ -349,7 +357,7 @@ impl Journal {
     fn reread(&self) -> Result<Self, StoreError> {
         let failed = |error| StoreError::on("read again", &self.dir)(error);
         let mut journal = Self { next_number: self.next_number, ..Self::empty(&self.dir, &self.spec) };
-        let mut recovery = Recovery::of(&self.spec);
+        let mut recovery = Recovery::of(&self.spec, Timestamp::MAX);
         for segment in &self.segments {
             let Ok(content) = self.content(segment) else { continue };
             let file = segment.file.as_ref().map(File::try_clone).transpose().map_err(failed)?;

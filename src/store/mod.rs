@@ -49,7 +49,7 @@ pub(crate) use settle::{Attempt, Effect, Finished};
 pub use survey::{DeadLetterCount, Survey, Surveyor};
 
 use crate::clock;
-use crate::delivery::{Delivery, DeliveryId, SubscriptionId};
+use crate::delivery::{Delivery, DeliveryId, SubscriptionId, Told};
 use crate::event::{IdempotencyKey, SpecId};
 use crate::intake::run::Run;
 use dead_letter::DeadLetters;
@@ -175,6 +175,8 @@ pub struct Recovered {
     pub healths: Healths,
     /// Each SPEC's run so far, where there is one.
     pub runs: HashMap<SpecId, Run>,
+    /// What was told lately, in the order of each SPEC.
+    pub told: Vec<(SpecId, IdempotencyKey, Told)>,
 }
 
 /// What recovery found of one unfinished delivery.
@@ -313,6 +315,8 @@ impl Store {
                 true => std::mem::swap(&mut recovered.known, &mut found.known),
                 false => recovered.known.append(&mut found.known),
             }
+            let told = std::mem::take(&mut found.told).into_iter();
+            recovered.told.extend(told.map(|(key, told)| (spec.clone(), key, told)));
             let dead = dead_letter::ids(&self.dead_letter_dir(&spec));
             let mut buried = Vec::new();
             for (unfinished, _) in found.unfinished() {

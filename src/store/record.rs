@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 
 use super::evidence::AttemptSummary;
 use crate::clock;
-use crate::delivery::{DeliveryId, Reason, SubscriptionId};
+use crate::delivery::{DeliveryId, Reason, SubscriptionId, Told};
 use crate::event::{EventKind, IdempotencyKey, SpecId, UnknownName, named};
 use crate::intake::run::{Run, Step};
 use crate::payload::Format;
@@ -117,6 +117,9 @@ pub struct Accepted<B = Box<RawValue>> {
     /// What it means for its SPEC's run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Step>,
+    /// Which step it tells of, so that one without an identity of its own is known for what it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<Told>,
     /// Delivery by delivery; none where no subscription wants it.
     pub deliveries: Vec<AcceptedDelivery>,
     /// The payload, byte for byte.
@@ -176,7 +179,8 @@ impl Accepted {
     ) -> io::Result<Self> {
         let body = raw(body)?;
         let bodies = BTreeMap::new();
-        Ok(Self { at, idempotency_key, event, inbox: None, run: None, deliveries, body, bodies })
+        let (inbox, run, told) = (None, None, None);
+        Ok(Self { at, idempotency_key, event, inbox, run, told, deliveries, body, bodies })
     }
 
     /// Adds what the payload became in another format.

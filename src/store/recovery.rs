@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::Unfinished;
 use super::journal::Place;
 use super::record::{Accepted, AcceptedDelivery, Record};
-use crate::delivery::{Delivery, DeliveryId, SubscriptionId};
+use crate::delivery::{Delivery, DeliveryId, SubscriptionId, Told};
 use crate::event::{IdempotencyKey, SpecId};
 
 /// What is unfinished, while records are read.
@@ -31,10 +31,14 @@ pub(super) struct Recovery {
     pub(super) known: Vec<(IdempotencyKey, Timestamp)>,
     /// Inbox files that are accepted.
     pub(super) inbox: Vec<String>,
+    /// What was told lately, in order.
+    pub(super) told: Vec<(IdempotencyKey, Told)>,
+    told_since: Timestamp,
 }
 
 impl Recovery {
-    pub(super) fn of(spec: &SpecId) -> Self {
+    /// Of a SPEC; what was told before `told_since` is not kept.
+    pub(super) fn of(spec: &SpecId, told_since: Timestamp) -> Self {
         Self {
             spec: spec.clone(),
             found: Vec::new(),
@@ -42,6 +46,8 @@ impl Recovery {
             subscriptions: BTreeSet::new(),
             known: Vec::new(),
             inbox: Vec::new(),
+            told: Vec::new(),
+            told_since,
         }
     }
 
@@ -53,6 +59,8 @@ impl Recovery {
             Record::Accepted(accepted) => {
                 self.known.push((accepted.idempotency_key.clone(), accepted.at));
                 self.inbox.extend(accepted.inbox.clone());
+                let told = accepted.told.clone().filter(|_| accepted.at >= self.told_since);
+                self.told.extend(told.map(|told| (accepted.idempotency_key.clone(), told)));
                 for delivery in &accepted.deliveries {
                     let found = self.found_in(accepted, delivery, place);
                     // A record that a compaction moved stands for the same acceptance.

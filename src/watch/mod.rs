@@ -488,7 +488,8 @@ impl Watcher {
             if baseline {
                 continue;
             }
-            match (self.emit)(tasks::event(row, times, &file)) {
+            let written = stage::written(path);
+            match (self.emit)(tasks::event(row, times, &file, written)) {
                 Fate::Taken => {}
                 Fate::Refused(why) => log::warn!("task {} of {name} is not sent: {why}", row.id),
                 // All of it again: what was taken is known.

@@ -1,0 +1,259 @@
+//! Sequences of emits by flags and of files: nothing new is swallowed, nothing same is told twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+
+use super::*;
+use crate::event::{Event, EventKind, IdempotencyKey, KeyOrigin, Pipeline, SpecId, Stage, Status, Task};
+
+fn at(ms: i64) -> Timestamp {
+    Timestamp::from_millisecond(1_760_000_000_000 + ms).unwrap()
+}
+
+fn spec() -> SpecId {
+    "SPEC-KIT-065-x".parse().unwrap()
+}
+
+fn by_flags(stage: Stage, status: Option<Status>, ms: i64) -> Event {
+    let key = IdempotencyKey::of_step(&spec(), &stage.slug(), 1, None);
+    let mut event = Event::new(EventKind::StageCompleted, spec(), key);
+    (event.event.stage, event.event.status) = (Some(stage), status);
+    event.event.key_origin = KeyOrigin::Made(at(ms));
+    event
+}
+
+fn from_file(stage: Stage, status: Status, session: &str, ms: i64) -> Event {
+    let key = IdempotencyKey::of_step(&spec(), &stage.slug(), 1, Some(session));
+    let mut event = Event::of_source(EventKind::StageCompleted, spec(), key, at(ms));
+    (event.event.stage, event.event.status) = (Some(stage), Some(status));
+    event
+}
+
+/// As the Router has it: what is known, and what was told.
+#[derive(Default)]
+struct Router {
+    identities: Identities,
+    known: BTreeSet<IdempotencyKey>,
+    told: Vec<Event>,
+    /// Of a source's event that was told already: as which.
+    same: BTreeMap<IdempotencyKey, IdempotencyKey>,
+    /// What the spool would have.
+    spool: Vec<(IdempotencyKey, Told)>,
+}
+
+impl Router {
+    /// The key of the event that this one is, and whether it was told now.
+    fn gets(&mut self, mut event: Event, ms: i64) -> (IdempotencyKey, bool) {
+        let known = &self.known;
+        let identity = self.identities.resolve(&mut event, at(ms), |key| known.contains(key));
+        let key = event.event.idempotency_key.clone();
+        let is_new = self.known.insert(key.clone());
+        match identity {
+            Identity::Own(told) if is_new => {
+                self.spool.extend(told.map(|told| (key.clone(), told)));
+                self.told.push(event);
+                (key, true)
+            }
+            Identity::Own(_) => (self.same.get(&key).cloned().unwrap_or(key), false),
+            Identity::Known(told) => {
+                let same = told.same_as.clone().unwrap();
+                self.same.insert(key.clone(), same.clone());
+                self.spool.push((key, told));
+                (same, false)
+            }
+        }
+    }
+
+    fn restarts(&mut self) {
+        self.identities = Identities::default();
+        for (key, told) in self.spool.clone() {
+            self.identities.restore(&spec(), key, told);
+        }
+    }
+}
+
+#[test]
+fn a_retry_that_succeeds_is_told_and_the_same_again_is_not() {
+    use Status::{Failure, Success};
+    let mut router = Router::default();
+    let key = |n| format!("SPEC-KIT-065-x:plan:attempt-{n}");
+    for (ms, status, number, is_told) in [
+        (0, Failure, 1, true),
+        (1_000, Failure, 1, false),
+        (2_000, Success, 2, true),
+        (50_000, Success, 2, false),
+        // Of more than a minute ago, it is another.
+        (62_001, Success, 3, true),
+        (63_000, Failure, 4, true),
+    ] {
+        let got = router.gets(by_flags(Stage::Plan, Some(status), ms), ms);
+        assert_eq!((got.0.to_string(), got.1), (key(number), is_told), "{ms}");
+    }
+    let mut reason = by_flags(Stage::Plan, Some(Failure), 63_500);
+    reason.event.reasons.push("another one".to_owned());
+    assert!(router.gets(reason, 63_500).1, "it says something else");
+    let mut pipeline = by_flags(Stage::Plan, Some(Failure), 64_000);
+    (pipeline.event.kind, pipeline.event.stage) = (EventKind::PipelineCompleted, None);
+    assert!(router.gets(pipeline.clone(), 64_000).1);
+    pipeline.event.status = Some(Success);
+    assert!(router.gets(pipeline.clone(), 64_100).1, "a run that failed and then did not");
+    assert!(!router.gets(pipeline, 64_200).1);
+}
+
+#[test]
+fn what_the_watcher_told_is_the_same_event_whichever_comes_first_and_over_a_restart() {
+    for first_by_flags in [true, false] {
+        for restart in [true, false] {
+            for status in [Some(Status::Success), None] {
+                let mut router = Router::default();
+                let mut pair =
+                    [by_flags(Stage::Plan, status, 0), from_file(Stage::Plan, Status::Success, "s1", 150)];
+                if !first_by_flags {
+                    pair.reverse();
+                }
+                let [first, second] = pair;
+                let (one, is_told) = router.gets(first, 200);
+                assert!(is_told);
+                if restart {
+                    router.restarts();
+                }
+                assert_eq!(router.gets(second.clone(), 300), (one.clone(), false));
+                assert!(!router.gets(second, 400).1, "once more, as after a restart");
+                // Each has its counterpart: another session is another event.
+                let other = from_file(Stage::Plan, Status::Success, "s2", 500);
+                assert!(router.gets(other, 600).1, "{first_by_flags} {restart}");
+                let failed = from_file(Stage::Plan, Status::Failure, "s3", 700);
+                assert!(router.gets(failed, 800).1);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_key_or_an_attempt_that_was_given_is_taken_at_its_word() {
+    let mut router = Router::default();
+    let with_key = |key: &str, ms| {
+        let mut event = by_flags(Stage::Plan, Some(Status::Success), ms);
+        (event.event.idempotency_key, event.event.key_origin) = (key.parse().unwrap(), KeyOrigin::Given);
+        event
+    };
+    assert!(router.gets(with_key("a", 0), 0).1);
+    assert!(router.gets(with_key("b", 1), 1).1, "another key is another event");
+    assert!(!router.gets(with_key("a", 2), 2).1);
+    assert!(!router.gets(by_flags(Stage::Plan, Some(Status::Success), 3), 3).1, "says what the last one did");
+    let attempt = |attempt, ms| {
+        let mut event = by_flags(Stage::Tasks, Some(Status::Failure), ms);
+        event.pipeline = Some(Pipeline { attempt: Some(attempt), ..Pipeline::default() });
+        event
+    };
+    let (key, is_told) = router.gets(attempt(2, 10), 10);
+    assert!(is_told && key.as_str().ends_with(":tasks:attempt-2"), "{key}");
+    assert!(router.gets(attempt(3, 11), 11).1);
+    let task = |ms| {
+        let key = IdempotencyKey::unique(&spec(), "T1");
+        let mut event = Event::new(EventKind::TaskCompleted, spec(), key);
+        event.task = Some(Task { id: "T1".into(), title: None, status: None, extra: Default::default() });
+        event.event.key_origin = KeyOrigin::Made(at(ms));
+        event
+    };
+    assert!(router.gets(task(0), 0).1);
+    assert!(!router.gets(task(1_000), 1_000).1);
+    assert!(router.gets(task(62_000), 62_000).1);
+}
+
+#[test]
+fn what_waited_in_the_inbox_is_taken_as_of_when_it_was_said() {
+    let mut router = Router::default();
+    assert!(router.gets(by_flags(Stage::Plan, Some(Status::Success), 0), 600_000).1);
+    assert!(!router.gets(from_file(Stage::Plan, Status::Success, "s", 200), 600_100).1);
+    assert!(router.gets(by_flags(Stage::Plan, Some(Status::Success), 599_000), 600_200).1);
+}
+
+/// One end of a stage, as it really happened, and who tells of it: flags so often, and a file.
+#[derive(Clone, Debug)]
+struct End {
+    gap_ms: i64,
+    stage: Stage,
+    status: Status,
+    flags: Vec<i64>,
+    file: Option<i64>,
+    restarts: bool,
+}
+
+fn end() -> impl Strategy<Value = End> {
+    let stage = prop_oneof![Just(Stage::Plan), Just(Stage::Tasks)];
+    let status = prop_oneof![Just(Status::Success), Just(Status::Failure)];
+    let flags = proptest::collection::vec(0i64..10_000, 0..3);
+    (1i64..150_000, stage, status, flags, proptest::option::of(0i64..10_000), any::<bool>()).prop_map(
+        |(gap_ms, stage, status, flags, file, restarts)| End { gap_ms, stage, status, flags, file, restarts },
+    )
+}
+
+proptest! {
+    #[test]
+    fn nothing_new_is_swallowed_and_nothing_same_is_told_twice(
+        ends in proptest::collection::vec(end(), 1..25),
+    ) {
+        let mut reports: Vec<(i64, usize, Event, bool)> = Vec::new();
+        let mut happened = Vec::new();
+        let mut now = 0;
+        for (n, end) in ends.iter().enumerate() {
+            now += end.gap_ms;
+            happened.push(now);
+            for delay in &end.flags {
+                let ms = now + delay;
+                reports.push((ms, n, by_flags(end.stage, Some(end.status), ms), end.restarts));
+            }
+            if let Some(delay) = end.file {
+                let ms = now + delay;
+                let event = from_file(end.stage, end.status, &format!("s{n}"), ms);
+                // The same file is read twice.
+                reports.push((ms, n, event.clone(), false));
+                reports.push((ms + 1, n, event, false));
+            }
+        }
+        reports.sort_by_key(|(ms, ..)| *ms);
+        let mut router = Router::default();
+        let mut told: BTreeMap<usize, usize> = BTreeMap::new();
+        let mut when_told: BTreeMap<IdempotencyKey, (i64, Stage, Status)> = BTreeMap::new();
+        for (ms, n, event, restarts) in reports {
+            let (key, is_told) = router.gets(event, ms);
+            let end = &ends[n];
+            if is_told {
+                *told.entry(n).or_default() += 1;
+                prop_assert!(when_told.insert(key, (ms, end.stage, end.status)).is_none(), "a key twice");
+            } else {
+                // Whatever is not told is what was told within the last minute, and says the same.
+                let (then, stage, status) = when_told[&key];
+                prop_assert!((ms - then).abs() <= 60_000 && (stage, status) == (end.stage, end.status));
+            }
+            if restarts {
+                router.restarts();
+            }
+        }
+        for (n, end) in ends.iter().enumerate() {
+            let is_reported = !end.flags.is_empty() || end.file.is_some();
+            let is_alone = ends.iter().enumerate().all(|(other, it)| {
+                other == n || it.stage != end.stage || (happened[other] - happened[n]).abs() > 81_000
+            });
+            if is_alone && is_reported {
+                prop_assert_eq!(told.get(&n), Some(&1), "{} of {:?}", n, ends);
+            }
+        }
+        // Each session is an event of its own, or the one that flags told.
+        let files = ends.iter().filter(|end| end.file.is_some()).count();
+        prop_assert!(router.told.len() >= files);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_any_number_of_attempts_is_numbered(count in 1usize..3000) {
+        let mut router = Router::default();
+        for n in 0..count {
+            let status = if n % 2 == 0 { Status::Failure } else { Status::Success };
+            prop_assert!(router.gets(by_flags(Stage::Plan, Some(status), n as i64), n as i64).1);
+        }
+        prop_assert_eq!(router.told.len(), count);
+    }
+}
