@@ -13,9 +13,11 @@ use super::router::{EmitError, Receipt};
 use crate::event::Event;
 use crate::store::{Aside, Cause, Content, Inbox, InboxName, Settled, Taken};
 
-/// How often the inbox is looked at, at most; where it is so full that listing it takes long, less often: by this much.
+/// How often the inbox is looked at.
 const POLL: Duration = Duration::from_millis(500);
-const LISTING_SHARE: u32 = 20;
+
+/// Where it is so full that listing it takes long, it rests so many times as long.
+const REST: u32 = 20;
 
 /// Files, and about how many bytes of them, read at a time.
 const FILES: usize = 64;
@@ -31,14 +33,23 @@ struct Stopped;
 pub(crate) async fn take_inbox_in(ledger: Addr<Ledger>, door: Door) {
     let inbox = Inbox::new(door.spool_dir());
     let mut aside = Aside::default();
-    let mut trouble = None;
+    let (mut trouble, mut seen) = (None, None);
     loop {
         let began = Instant::now();
-        let listed = on_a_thread(&inbox, Inbox::names).await;
-        let pause = POLL.max(began.elapsed() * LISTING_SHARE);
-        match listed {
-            Ok(names) => {
+        let known = seen.filter(|_| !aside.is_due(began));
+        let listed = on_a_thread(&inbox, move |inbox| {
+            let changed = inbox.changed();
+            let is_new = changed.is_none() || changed != known;
+            Ok((changed, is_new.then(|| inbox.names()).transpose()?))
+        });
+        let mut pause = POLL;
+        match listed.await {
+            // What stands aside is there still, and nothing else.
+            Ok((_, None)) => {}
+            Ok((changed, Some(names))) => {
                 trouble = None;
+                aside.begin(&names, began);
+                pause = POLL.max(began.elapsed() * REST);
                 let read = async |names: Vec<InboxName>| {
                     on_a_thread(&inbox, move |inbox| Ok(inbox.read(&names, BYTES))).await.unwrap_or_default()
                 };
@@ -48,8 +59,9 @@ pub(crate) async fn take_inbox_in(ledger: Addr<Ledger>, door: Door) {
                     ledger.send(SettleInbox { name, settled }).await.map_err(|_| Stopped)
                 };
                 let told = |aside: &Aside| door.tell_of_inbox(aside.told());
-                if pass(&mut aside, names, began, read, emit, settle, told).await.is_err() {
-                    return;
+                match pass(&mut aside, names, read, emit, settle, told).await {
+                    Ok(is_whole) => seen = changed.filter(|_| is_whole),
+                    Err(Stopped) => return,
                 }
             }
             Err(error) => {
@@ -74,17 +86,15 @@ async fn on_a_thread<T: Send + 'static>(
     actix_rt::task::spawn_blocking(move || work(&inbox)).await.map_err(io::Error::other)?
 }
 
-/// One pass over what is listed.
+/// One pass over what is listed, which `aside` has begun with; whether it got to its end.
 async fn pass(
     aside: &mut Aside,
     names: Vec<InboxName>,
-    now: Instant,
     mut read: impl AsyncFnMut(Vec<InboxName>) -> Vec<Taken>,
     mut emit: impl AsyncFnMut(Event, Option<InboxName>) -> Result<Receipt, EmitError>,
     mut settle: impl AsyncFnMut(InboxName, Settled) -> Result<Option<InboxName>, Stopped>,
     told: impl Fn(&Aside),
-) -> Result<(), Stopped> {
-    aside.begin(&names, now);
+) -> Result<bool, Stopped> {
     told(aside);
     let mut names = names.into_iter();
     let mut next: VecDeque<InboxName> = VecDeque::new();
@@ -93,12 +103,12 @@ async fn pass(
         let room = FILES - next.len();
         next.extend(more.take(room));
         if next.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         let files = read(next.iter().cloned().collect()).await;
         if files.is_empty() {
             // No thread could be had.
-            return Ok(());
+            return Ok(false);
         }
         next.drain(..files.len());
         for Taken { name, content } in files {
@@ -109,8 +119,8 @@ async fn pass(
             let goes_on = match content {
                 Content::Gone => true,
                 Content::None(why) => {
-                    settle(name, Settled::Rejected(Vec::new(), why)).await?;
-                    true
+                    let stays = settle(name, Settled::Rejected(Vec::new(), why)).await?;
+                    stays.is_none_or(|name| stand_aside(aside, &name, STAYS))
                 }
                 Content::Unreadable(why) => stand_aside(aside, &name, &why),
                 Content::Events(texts) => take_file(aside, name, texts, &mut emit, &mut settle).await?,
@@ -118,12 +128,15 @@ async fn pass(
             if !goes_on {
                 log::warn!("too much stands aside in the inbox: the rest of it waits");
                 told(aside);
-                return Ok(());
+                return Ok(false);
             }
         }
         told(aside);
     }
 }
+
+/// Why a file stands aside that is done with.
+const STAYS: &str = "it is done with, and cannot be removed or renamed";
 
 /// A file that cannot be read now; whether there is room to remember it.
 fn stand_aside(aside: &mut Aside, name: &InboxName, why: &str) -> bool {
@@ -189,12 +202,12 @@ async fn take_file(
         }
     }
     if left.is_empty() {
-        if !bad.is_empty() {
-            settle(name, Settled::Rejected(bad, why_bad)).await?;
-        } else if !is_removed {
-            settle(name, Settled::Done).await?;
+        let settled = if bad.is_empty() { Settled::Done } else { Settled::Rejected(bad, why_bad) };
+        if is_removed {
+            return Ok(true);
         }
-        return Ok(has_room);
+        let stays = settle(name, settled).await?;
+        return Ok(stays.is_none_or(|name| stand_aside(aside, &name, STAYS)));
     }
     let rest = match left.len() + bad.len() == all {
         true => name,
@@ -254,7 +267,8 @@ mod tests {
             };
             let settle = async |name: InboxName, settled: Settled| Ok(inbox.settle(&name, settled));
             let names = inbox.names().unwrap();
-            let passing = pass(aside, names, now, read, emit, settle, |_| {});
+            aside.begin(&names, now);
+            let passing = pass(aside, names, read, emit, settle, |_| {});
             let passed = actix_rt::System::new().block_on(passing);
             assert!(passed.is_ok());
         }

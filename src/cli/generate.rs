@@ -23,7 +23,14 @@ pub(super) struct CompletionOptions {
 
 pub(super) fn completions(options: &CompletionOptions, screen: &mut Screen) -> Exit {
     let mut script = Vec::new();
-    clap_complete::generate(options.shell, &mut Cli::command(), "spec-notify", &mut script);
+    let all = Cli::command();
+    // What is hidden from people is not offered to them either.
+    let shown = all.get_subcommands().filter(|one| !one.is_hide_set()).cloned();
+    let mut command = clap::Command::new("spec-notify")
+        .version(env!("CARGO_PKG_VERSION"))
+        .args(all.get_arguments().cloned())
+        .subcommands(shown);
+    clap_complete::generate(options.shell, &mut command, "spec-notify", &mut script);
     screen.raw(&script);
     Exit::Done
 }

@@ -96,7 +96,9 @@ impl Writing {
                 Ok(News::Ended(Err(error))) => return Kept::No(error),
                 Err(RecvTimeoutError::Timeout) if is_handed_over => return Kept::Unconfirmed(self),
                 Err(RecvTimeoutError::Timeout) => {
-                    return Kept::No("the inbox could not be written within the deadline".to_owned());
+                    let late = "the inbox could not be written within the deadline: emit it again, it is delivered \
+                                once either way";
+                    return Kept::No(late.to_owned());
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     return Kept::No("no thread could be had to write into the inbox".to_owned());
@@ -107,8 +109,14 @@ impl Writing {
 
     /// Whether it goes on still, at most until `deadline`.
     pub(super) fn goes_on(&self, deadline: Instant) -> bool {
-        let left = deadline.saturating_duration_since(Instant::now());
-        matches!(self.0.recv_timeout(left), Err(RecvTimeoutError::Timeout))
+        match self.0.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Err(RecvTimeoutError::Timeout) => true,
+            Ok(News::Ended(Err(error))) => {
+                log::error!("what was unconfirmed could not be written after all: {error}");
+                false
+            }
+            Ok(_) | Err(RecvTimeoutError::Disconnected) => false,
+        }
     }
 }
 

@@ -413,7 +413,9 @@ fn drain_delivers_all_that_is_pending_or_says_what_is_left() {
 fn completions_and_manual_pages_name_every_command() {
     let sandbox = Sandbox::new(&[]);
     for shell in ["bash", "zsh", "fish", "powershell"] {
-        assert_says(&sandbox.run(&["completions", shell]), 0, &["replay", "delivery-id"]);
+        let script = sandbox.run(&["completions", shell]);
+        assert_says(&script, 0, &["replay", "delivery-id"]);
+        assert!(!script.stdout.contains("keep"), "what is hidden is not offered");
     }
     assert_says(&sandbox.run(&["man"]), 0, &[".TH", "spec\\-notify"]);
     let out = sandbox.path().join("man1");

@@ -62,6 +62,11 @@ impl Aside {
         self.pass = Some(now);
     }
 
+    /// Whether something is to be tried again.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.held.values().any(|held| held.next <= now)
+    }
+
     /// Whether to look into a file in this pass: it is new, or something that it waits for is free or due.
     pub fn may_look(&self, name: &InboxName) -> bool {
         let free = |id: &u32| !self.held.contains_key(id) || self.due.contains(id);

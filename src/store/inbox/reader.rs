@@ -3,11 +3,15 @@
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use serde_json::value::RawValue;
 
 use super::super::files;
 use super::{Header, InboxName, MAX_FILE_BYTES, One, VERSION, lines};
+
+/// The clock of any file system ticks more often than this.
+const TICK: Duration = Duration::from_secs(2);
 
 /// The inbox of a spool. Anyone may look; the owner's Ledger alone changes what is there.
 #[derive(Clone, Debug)]
@@ -53,6 +57,12 @@ impl Inbox {
     /// The inbox of this spool.
     pub fn new(spool_dir: &Path) -> Self {
         Self { dir: spool_dir.join("inbox") }
+    }
+
+    /// When a file last came or went; unknown where that was a moment ago: more may have since, within the clock's tick.
+    pub fn changed(&self) -> Option<SystemTime> {
+        let changed = fs::metadata(&self.dir).and_then(|found| found.modified()).ok()?;
+        changed.elapsed().is_ok_and(|age| age > TICK).then_some(changed)
     }
 
     /// The names of all files, oldest first.
@@ -119,36 +129,36 @@ impl Inbox {
     }
 
     /// Does with a file what is to be done; what is left of it is under the name that is returned. One that cannot be
-    /// changed is read again, and its events are known then.
+    /// changed is left whole: when it is read again, its events are known.
     pub fn settle(&self, name: &InboxName, settled: Settled) -> Option<InboxName> {
         match settled {
-            Settled::Done => self.remove(name),
+            Settled::Done => (!self.remove(name)).then(|| name.clone()),
             Settled::Rejected(events, why) if name.is_several() && !events.is_empty() => {
-                let rest = self.leave(name, &events).unwrap_or_else(|| name.clone());
-                self.reject(&rest, &why);
+                let rest = self.leave(name, &events);
+                (!self.reject(&rest, &why)).then_some(rest)
             }
-            Settled::Rejected(_, why) => self.reject(name, &why),
-            Settled::Left(events) => return self.leave(name, &events),
+            Settled::Rejected(_, why) => (!self.reject(name, &why)).then(|| name.clone()),
+            Settled::Left(events) => Some(self.leave(name, &events)),
         }
-        None
     }
 
-    /// Removes a file.
-    pub(in crate::store) fn remove(&self, name: &InboxName) {
+    /// Removes a file; whether it is not there any more.
+    pub(in crate::store) fn remove(&self, name: &InboxName) -> bool {
         let path = self.dir.join(&*name.0);
         match files::remove(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 log::error!("cannot remove {}: {error}; what is in it is not sent twice", path.display());
+                false
             }
-            _ => {}
+            _ => true,
         }
     }
 
-    /// Puts the rest of a file into its place; a crash in between leaves both, and the keys tell.
-    fn leave(&self, name: &InboxName, events: &[String]) -> Option<InboxName> {
+    /// Puts the rest of a file into its place, and says where it is; a crash in between leaves both, and the keys tell.
+    fn leave(&self, name: &InboxName, events: &[String]) -> InboxName {
         let rest = name.with_events(events.len());
         if rest == *name {
-            return Some(rest);
+            return rest;
         }
         let path = self.dir.join(&*rest.0);
         let written =
@@ -156,25 +166,27 @@ impl Inbox {
         match written {
             Ok(()) => {
                 self.remove(name);
-                Some(rest)
+                rest
             }
             Err(error) => {
                 log::warn!("cannot write {}: {error}; {name} stays whole", path.display());
-                None
+                name.clone()
             }
         }
     }
 
-    /// Renames a file that holds no event, so that it is looked at by a person and not again by us.
-    fn reject(&self, name: &InboxName, why: &str) {
+    /// Renames a file that holds no event, so that it is looked at by a person and not again by us; whether it could be.
+    fn reject(&self, name: &InboxName, why: &str) -> bool {
         let path = self.dir.join(&*name.0);
         let aside = self.dir.join(format!("{name}.rejected"));
         match files::rename(&path, &aside) {
             Ok(()) => log::error!("{} is not taken in: {why}", aside.display()),
             Err(error) => {
                 log::error!("{} is not taken in: {why}; and cannot be renamed: {error}", path.display());
+                return false;
             }
         }
+        true
     }
 }
 
