@@ -15,7 +15,7 @@ use crate::clock;
 use crate::event::{Event, EventKind, IdempotencyKey, KeyOrigin, SpecId, Status};
 
 /// How far apart two events may be that are one.
-pub const WINDOW: SignedDuration = SignedDuration::from_secs(60);
+const WINDOW: SignedDuration = SignedDuration::from_secs(60);
 
 /// Events of one step that are remembered; more within a minute are each their own.
 const MAX_RECENT: usize = 16;

@@ -15,6 +15,7 @@ mod embed;
 mod emit;
 mod faults;
 mod harness;
+mod identity;
 mod operator;
 mod policy;
 mod recipes;
