@@ -15,14 +15,23 @@ pub use format::Format;
 use bytes::Bytes;
 use serde_json::json;
 
-use crate::event::{Event, EventKind, IdempotencyKey, SpecId};
+use crate::event::{Event, EventKind, IdempotencyKey, KeyOrigin, SpecId};
 
 /// The body of `event`: compact JSON, as `docs/payload.schema.json` describes it.
 ///
 /// # Errors
 /// None that a parsed event can cause; serde's signature has one.
 pub fn body(event: &Event) -> serde_json::Result<Bytes> {
-    serde_json::to_vec(event).map(Bytes::from)
+    match event.event.key_origin {
+        KeyOrigin::Given => serde_json::to_vec(event),
+        // For us alone.
+        KeyOrigin::Source(_) | KeyOrigin::Made(_) => {
+            let mut event = event.clone();
+            event.event.key_origin = KeyOrigin::Given;
+            serde_json::to_vec(&event)
+        }
+    }
+    .map(Bytes::from)
 }
 
 /// A sample event of a SPEC, to try a subscription out.
