@@ -16,7 +16,7 @@ use super::render::Screen;
 use super::{Exit, Failure, Global, load, take_good_enough};
 use crate::config::{Config, Loaded};
 use crate::control::{EmittedEvent, Outcome};
-use crate::event::{Event, EventKind, MAX_EVENT_BYTES, SpecId, Stage, Status};
+use crate::event::{Event, EventKind, MAX_EVENT_BYTES, Stage, Status};
 use crate::intake::bounded;
 use crate::intake::stage::{self, StageRead};
 use crate::intake::telemetry::RepoPaths;
@@ -42,7 +42,7 @@ pub(super) struct Options {
     kind: Option<EventKind>,
     /// The SPEC's id
     #[arg(long, value_name = "SPEC", requires = "kind")]
-    spec: Option<SpecId>,
+    spec: Option<String>,
     /// Plan, Tasks, Implement, Validate, Audit or Unlock
     #[arg(long, requires = "kind")]
     stage: Option<Stage>,

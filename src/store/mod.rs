@@ -56,6 +56,7 @@ use dead_letter::DeadLetters;
 use evidence::EvidenceFile;
 use journal::{Broken, Compact, Journal};
 use lock::Lock;
+use presence::Announced;
 use reserve::Reserve;
 
 /// Evidence files kept open at a time, where the limit of open files allows; beyond it all are closed and reopened as
@@ -209,8 +210,8 @@ pub struct Store {
     troubles: BTreeSet<String>,
     /// Deliveries that were taken away with their files, until somebody gives them up.
     lost: Vec<DeliveryId>,
-    /// The content of `runtime.json`, while there is to be one.
-    announced: Option<Vec<u8>>,
+    /// `runtime.json`, while there is to be one.
+    announced: Option<Announced>,
     standing: Standing,
     lock: Lock,
 }

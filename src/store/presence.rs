@@ -4,7 +4,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
+use std::path::PathBuf;
 
+use super::files::FileId;
 use super::inbox;
 use super::journal;
 use super::lock::Lock;
@@ -205,38 +207,62 @@ impl Store {
 
     /// Says in `runtime.json` where the runtime is, from now on; with `None` not any more.
     pub fn announce(&mut self, content: Option<Vec<u8>>) {
-        if content.is_none() {
-            self.withdraw();
-        }
-        self.announced = content;
-        self.announce_again();
-    }
-
-    fn announce_again(&self) {
-        let path = self.options.spool_dir.join("runtime.json");
-        if let Some(content) = &self.announced
-            && self.standing != Standing::Deposed
-            && (!path.exists() || fs::read(&path).is_ok_and(|found| found != *content))
-            && let Err(error) = write_atomic(&path, content)
-        {
-            log::error!("cannot write {}: {error}; events go to the inbox meanwhile", path.display());
+        self.announced = None;
+        if let Some(content) = content {
+            self.announced =
+                Some(Announced { path: self.options.spool_dir.join("runtime.json"), content, id: None });
+            self.announce_again();
         }
     }
 
-    fn withdraw(&mut self) {
-        let path = self.options.spool_dir.join("runtime.json");
-        // What another owner wrote there is not ours to remove.
-        if let Some(content) = self.announced.take()
-            && fs::read(&path).is_ok_and(|found| found == content)
-            && let Err(error) = fs::remove_file(&path)
+    fn announce_again(&mut self) {
+        if self.standing != Standing::Deposed
+            && let Some(announced) = &mut self.announced
         {
-            log::debug!("{} was gone already: {error}", path.display());
+            announced.write();
         }
     }
 }
 
-impl Drop for Store {
+/// A `runtime.json` of ours, removed when it is dropped.
+#[derive(Debug)]
+pub(super) struct Announced {
+    path: PathBuf,
+    content: Vec<u8>,
+    /// Which file it is, once it could be written.
+    id: Option<FileId>,
+}
+
+impl Announced {
+    /// Writes it where it is not, or not any more.
+    fn write(&mut self) {
+        if self.is_there() {
+            return;
+        }
+        let written = write_atomic(&self.path, &self.content).and_then(|()| files::open_to_read(&self.path));
+        match written.and_then(|file| FileId::of(&file)) {
+            Ok(id) => self.id = Some(id),
+            Err(error) => {
+                log::error!(
+                    "cannot write {}: {error}; events go to the inbox meanwhile",
+                    self.path.display()
+                );
+            }
+        }
+    }
+
+    fn is_there(&self) -> bool {
+        self.id.is_some_and(|id| id.is_at(&self.path).is_ok_and(|is_there| is_there))
+    }
+}
+
+impl Drop for Announced {
     fn drop(&mut self) {
-        self.withdraw();
+        // What another owner wrote there is not ours to remove.
+        if self.is_there()
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            log::debug!("{} was gone already: {error}", self.path.display());
+        }
     }
 }
