@@ -209,8 +209,8 @@ impl Store {
     pub fn announce(&mut self, content: Option<Vec<u8>>) {
         self.announced = None;
         if let Some(content) = content {
-            self.announced =
-                Some(Announced { path: self.options.spool_dir.join("runtime.json"), content, id: None });
+            let path = self.options.spool_dir.join("runtime.json");
+            self.announced = Some(Announced { path, content, id: None, said: String::new() });
             self.announce_again();
         }
     }
@@ -231,6 +231,8 @@ pub(super) struct Announced {
     content: Vec<u8>,
     /// Which file it is, once it could be written.
     id: Option<FileId>,
+    /// Why it could not, as far as that was said.
+    said: String,
 }
 
 impl Announced {
@@ -243,10 +245,14 @@ impl Announced {
         match written.and_then(|file| FileId::of(&file)) {
             Ok(id) => self.id = Some(id),
             Err(error) => {
-                log::error!(
+                let why = format!(
                     "cannot write {}: {error}; events go to the inbox meanwhile",
                     self.path.display()
                 );
+                if self.said != why {
+                    log::error!("{why}");
+                    self.said = why;
+                }
             }
         }
     }
