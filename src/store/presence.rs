@@ -216,10 +216,16 @@ impl Store {
     }
 
     fn announce_again(&mut self) {
-        if self.standing != Standing::Deposed
-            && let Some(announced) = &mut self.announced
-        {
-            announced.write();
+        if self.standing == Standing::Deposed {
+            return;
+        }
+        let Some(announced) = &mut self.announced else { return };
+        if let Err(error) = announced.write() {
+            // On a disk that is full there is room once the reserve is given up.
+            self.reserve.give_up_for(&error);
+            if let Err(error) = announced.write() {
+                announced.say(&error);
+            }
         }
     }
 }
@@ -237,23 +243,21 @@ pub(super) struct Announced {
 
 impl Announced {
     /// Writes it where it is not, or not any more.
-    fn write(&mut self) {
+    fn write(&mut self) -> io::Result<()> {
         if self.is_there() {
-            return;
+            return Ok(());
         }
-        let written = write_atomic(&self.path, &self.content).and_then(|()| files::open_to_read(&self.path));
-        match written.and_then(|file| FileId::of(&file)) {
-            Ok(id) => self.id = Some(id),
-            Err(error) => {
-                let why = format!(
-                    "cannot write {}: {error}; events go to the inbox meanwhile",
-                    self.path.display()
-                );
-                if self.said != why {
-                    log::error!("{why}");
-                    self.said = why;
-                }
-            }
+        write_atomic(&self.path, &self.content)?;
+        self.id = Some(FileId::of(&files::open_to_read(&self.path)?)?);
+        Ok(())
+    }
+
+    /// Says once that it cannot be written.
+    fn say(&mut self, error: &io::Error) {
+        let why = format!("cannot write {}: {error}; events go to the inbox meanwhile", self.path.display());
+        if self.said != why {
+            log::error!("{why}");
+            self.said = why;
         }
     }
 

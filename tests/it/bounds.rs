@@ -160,6 +160,34 @@ fn a_full_disk_refuses_clearly_loses_nothing_and_resumes() {
 }
 
 #[test]
+fn a_start_on_a_full_disk_delivers_what_is_pending() {
+    let down = DeadEndpoint::new();
+    let patient = "initial_backoff_ms = 50\nmax_backoff_ms = 200\nmax_attempts = 1000";
+    let sandbox = Sandbox::new(&[("one", &down.url(), patient)]);
+    let tree = sandbox.path().join(EVIDENCE);
+    fs::create_dir_all(&tree).unwrap();
+    let Some(_disk) = Disk::mount(&tree, "size=4m") else { return };
+    let serve = sandbox.serve();
+    let mut kept = BTreeSet::new();
+    for n in 0..100 {
+        let key = format!("k{n}");
+        assert_eq!(sandbox.emit("SPEC-1", "Plan", &key)["outcome"], "accepted");
+        kept.insert(key);
+    }
+    serve.kill();
+    let full = fs::write(tree.join("filler"), vec![0; 8 << 20]).unwrap_err();
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    let endpoint = down.mend(&[200]);
+    let serve = sandbox.serve();
+    sandbox.wait_until_nothing_is_pending();
+    assert_eq!(keys(&endpoint), kept);
+    fs::remove_file(tree.join("filler")).unwrap();
+    assert_eq!(sandbox.emit("SPEC-1", "Plan", "after")["outcome"], "accepted");
+    let (code, log) = serve.terminate();
+    assert_eq!(code, 0, "{log}");
+}
+
+#[test]
 fn a_read_only_file_system_is_said_so_and_emit_does_not_hang() {
     let endpoint = Endpoint::replying(&[200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
