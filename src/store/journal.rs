@@ -13,12 +13,12 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::evidence::AttemptSummary;
 use super::files::FileId;
-use super::record::{self, Accepted, AcceptedDelivery, Record, VERSION};
+use super::record::{self, Accepted, AcceptedDelivery, FinalState, Record, VERSION};
 use super::recovery::Recovery;
 use super::{OpenError, StoreError, Unfinished, files, is_gone};
 use crate::clock;
@@ -152,13 +152,6 @@ pub(super) struct Journal {
     run: Run,
 }
 
-/// What was told longer ago is nothing's counterpart any more, but for what waited in the inbox.
-const TOLD_LATELY: SignedDuration = SignedDuration::from_hours(1);
-
-fn told_since() -> Timestamp {
-    clock::now().checked_sub(TOLD_LATELY).unwrap_or(Timestamp::MIN)
-}
-
 /// The file's path.
 fn segment_path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("spool-{number:08}.jsonl"))
@@ -219,7 +212,7 @@ pub(super) fn check_version(dir: &Path) -> Result<(), OpenError> {
 /// What is unfinished in `dir`, and the last attempt of each, as far as it can be read now: nothing is repaired, nothing
 /// locked, and no payload read.
 pub(super) fn peek(dir: &Path, spec: &SpecId) -> Result<Vec<Peeked>, StoreError> {
-    let mut recovery = Recovery::of(spec, Timestamp::MAX);
+    let mut recovery = Recovery::of(spec);
     for number in segment_numbers(dir).map_err(StoreError::on("list", dir))? {
         let path = segment_path(dir, number);
         // A runtime that compacts may have removed it: what it held stands in a later one.
@@ -305,7 +298,7 @@ impl Journal {
         let numbers = segment_numbers(dir).map_err(StoreError::on("list", dir))?;
         let mut journal =
             Self { next_number: numbers.last().map_or(1, |last| last + 1), ..Self::empty(dir, spec) };
-        let mut recovery = Recovery::of(spec, told_since());
+        let mut recovery = Recovery::of(spec);
         for number in numbers {
             journal.read_segment(number, &mut recovery)?;
             journal.close_files(keep_open);
@@ -357,7 +350,7 @@ impl Journal {
     fn reread(&self) -> Result<Self, StoreError> {
         let failed = |error| StoreError::on("read again", &self.dir)(error);
         let mut journal = Self { next_number: self.next_number, ..Self::empty(&self.dir, &self.spec) };
-        let mut recovery = Recovery::of(&self.spec, Timestamp::MAX);
+        let mut recovery = Recovery::of(&self.spec);
         for segment in &self.segments {
             let Ok(content) = self.content(segment) else { continue };
             let file = segment.file.as_ref().map(File::try_clone).transpose().map_err(failed)?;
@@ -779,9 +772,14 @@ impl Journal {
         known_since: Timestamp,
         keep_open: usize,
     ) -> Result<(Self, Vec<DeliveryId>), StoreError> {
-        let (mut fresh, _) = Self::open(&self.dir, &self.spec, keep_open)?;
+        let (mut fresh, found) = Self::open(&self.dir, &self.spec, keep_open)?;
         fresh.seal();
         let mut unread: HashSet<DeliveryId> = self.deliveries.keys().copied().collect();
+        // An older copy of our files may lie there: what has ended since is not begun again.
+        let mut copied: HashMap<IdempotencyKey, Vec<DeliveryId>> = HashMap::new();
+        for (unfinished, _) in found.unfinished().filter(|(found, _)| !unread.contains(&found.delivery.id)) {
+            copied.entry(unfinished.delivery.key.clone()).or_default().push(unfinished.delivery.id);
+        }
         for segment in &self.segments {
             let content = match self.content(segment) {
                 Ok(content) => content,
@@ -792,7 +790,14 @@ impl Journal {
                 }
             };
             let wanted = self.wanted(segment.number, &content)?;
+            let mut ended = Vec::new();
             for record in &wanted {
+                let (Record::Accepted(Accepted { idempotency_key: key, .. })
+                | Record::Known { idempotency_key: key, .. }) = record
+                else {
+                    continue;
+                };
+                ended.extend(copied.remove(key).into_iter().flatten());
                 if let Record::Accepted(accepted) = record {
                     for delivery in &accepted.deliveries {
                         unread.remove(&delivery.id);
@@ -800,6 +805,10 @@ impl Journal {
                 }
             }
             fresh.take_over(wanted, known_since)?;
+            for id in ended {
+                // How it ended stands in the evidence.
+                fresh.append(&Record::Finished { id, state: FinalState::Delivered, at: clock::now() })?;
+            }
             fresh.flush()?;
         }
         if !self.run.is_empty() {

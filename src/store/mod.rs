@@ -317,7 +317,7 @@ impl Store {
                 false => recovered.known.append(&mut found.known),
             }
             let told = std::mem::take(&mut found.told).into_iter();
-            recovered.told.extend(told.map(|(key, told)| (spec.clone(), key, told)));
+            recovered.told.extend(told.map(|(_, key, told)| (spec.clone(), key, told)));
             let dead = dead_letter::ids(&self.dead_letter_dir(&spec));
             let mut buried = Vec::new();
             for (unfinished, _) in found.unfinished() {
@@ -489,6 +489,17 @@ impl Store {
         self.flush_evidence();
         let mut failed = HashMap::new();
         let mut written = Vec::new();
+        let batches = self.journals.iter().filter(|(_, journal)| journal.has_batch());
+        let batches: Vec<SpecId> = batches.map(|(spec, _)| spec.clone()).collect();
+        // What belongs to another owner by now is not written to.
+        if !batches.is_empty() {
+            self.verify_owner(&batches, &mut failed);
+        }
+        if !failed.is_empty() {
+            batches.iter().for_each(|spec| self.break_journal(spec));
+            self.taken.clear();
+            return failed;
+        }
         for (spec, journal) in self.journals.iter_mut().filter(|(_, journal)| journal.has_batch()) {
             match journal.write() {
                 Ok(()) => written.push(spec.clone()),
@@ -548,12 +559,12 @@ impl Store {
         self.journals.values().any(|journal| journal.is_wasteful(Compact::AtOnce))
     }
 
-    /// One bounded step of compaction, where one cannot wait any longer. Call after [`flush`](Self::flush).
+    /// One bounded step of compaction, where one cannot wait any longer. Call after [`commit`](Self::commit).
     pub fn compact_what_must(&mut self) {
         self.compact_one(Compact::AtOnce);
     }
 
-    /// One bounded step of compaction, where one is worth it; whether there was one. Call after [`flush`](Self::flush).
+    /// One bounded step of compaction, where one is worth it; whether there was one. Call after [`commit`](Self::commit).
     pub fn compact_some(&mut self) -> bool {
         self.compact_one(Compact::AtLeisure)
     }

@@ -87,8 +87,8 @@ impl Store {
 
     /// Makes sure that these SPECs' batches, which were just written, have their names; adds to what `failed`.
     pub(super) fn verify(&mut self, written: &[SpecId], failed: &mut HashMap<SpecId, StoreError>) {
-        if let Err(error) = self.verify_lock() {
-            failed.extend(written.iter().map(|spec| (spec.clone(), error.again())));
+        self.verify_owner(written, failed);
+        if !failed.is_empty() && written.iter().all(|spec| failed.contains_key(spec)) {
             return;
         }
         for spec in written {
@@ -101,6 +101,13 @@ impl Store {
             if let Err(error) = verified {
                 failed.insert(spec.clone(), error);
             }
+        }
+    }
+
+    /// Makes sure that the spool is ours; where it is not, all of these SPECs have `failed`.
+    pub(super) fn verify_owner(&mut self, specs: &[SpecId], failed: &mut HashMap<SpecId, StoreError>) {
+        if let Err(error) = self.check_standing().and_then(|()| self.verify_lock()) {
+            failed.extend(specs.iter().map(|spec| (spec.clone(), error.again())));
         }
     }
 

@@ -21,6 +21,10 @@ enum Op {
     RemoveFile(usize),
     RemoveLock,
     RemoveRuntimeFile,
+    /// As a stash, or a person, keeps a copy.
+    CopySpool,
+    /// The copy takes the spool's place.
+    RestoreCopy,
     Compact(usize),
     Look,
 }
@@ -36,6 +40,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..2usize).prop_map(Op::RemoveFile),
         1 => Just(Op::RemoveLock),
         1 => Just(Op::RemoveRuntimeFile),
+        1 => Just(Op::CopySpool),
+        1 => Just(Op::RestoreCopy),
         2 => (0..2usize).prop_map(Op::Compact),
         1 => Just(Op::Look),
     ]
@@ -54,6 +60,18 @@ fn accept(store: &mut Store, spec: &SpecId, key: &str) -> Result<DeliveryId, Sto
     let added = store.append(spec, &Record::Accepted(accepted.unwrap()));
     let committed = store.commit().into_values().next().map_or(Ok(()), Err);
     added.and(committed).map(|()| id)
+}
+
+fn copy(from: &Path, to: &Path) {
+    drop(fs::remove_dir_all(to));
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).into_iter().flatten().map(|entry| entry.unwrap()) {
+        let to = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &to),
+            false => drop(fs::copy(entry.path(), to).unwrap()),
+        }
+    }
 }
 
 fn first_file(dir: &Path) -> Option<PathBuf> {
@@ -117,6 +135,11 @@ proptest! {
                 }
                 Op::RemoveLock => drop(fs::remove_file(spool.join(".lock"))),
                 Op::RemoveRuntimeFile => drop(fs::remove_file(spool.join("runtime.json"))),
+                Op::CopySpool => copy(&spool, &dir.path().join("copy")),
+                Op::RestoreCopy => if dir.path().join("copy").exists() {
+                    drop(fs::remove_dir_all(&spool));
+                    fs::rename(dir.path().join("copy"), &spool).unwrap();
+                },
                 Op::Compact(at) => store.compact(&specs[at]),
                 Op::Look => store.look(),
             }
