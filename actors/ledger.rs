@@ -319,9 +319,6 @@ impl Handler<RecordAttempt> for Ledger {
             self.note_health(delivery, attempt, context);
         }
         let added = self.store.settle(&finished, again);
-        if let Err(error) = &added {
-            log::error!("what became of {} is not recorded: {error}; it stays pending", delivery.id);
-        }
         self.answer_for(added, Waiting { spec: delivery.spec.clone(), reply }, context);
     }
 }
@@ -342,7 +339,7 @@ impl Handler<Look> for Ledger {
     fn handle(&mut self, _: Look, _: &mut Self::Context) -> Self::Result {
         self.store.look();
         self.ring_if_not_owner();
-        MessageResult(self.store.take_lost())
+        MessageResult(self.store.lost())
     }
 }
 

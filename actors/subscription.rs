@@ -473,11 +473,16 @@ impl Handler<Ended> for Subscription {
                 self.finished(in_flight, attempt, context);
             }
             Err(NoBody::NotNow(error)) => {
-                log::warn!("{id} cannot be read from the spool and is tried again in a second: {error}");
+                if self.unread.is_empty() {
+                    log::warn!("{id} cannot be read from the spool and is tried again each second: {error}");
+                }
                 self.under_way.remove(&id);
                 self.unread.insert(id);
                 self.why_unread = error;
-                self.lane.put_back(in_flight, Instant::now(), READ_AGAIN);
+                let now = Instant::now();
+                self.lane.put_back(in_flight, now, READ_AGAIN);
+                // What could not be read cannot be read for those behind it either.
+                self.lane.pause_until(now + READ_AGAIN);
                 self.pump(context);
             }
             Err(NoBody::Gone(error)) => {

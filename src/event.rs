@@ -352,7 +352,13 @@ pub enum KeyOrigin {
     /// From the session that the event tells of, or the task list it stands in.
     Source(#[serde(with = "clock::millis")] Timestamp),
     /// The event had neither a key nor a session: the Router finds out which one it is.
-    Made(#[serde(with = "clock::millis")] Timestamp),
+    Made {
+        /// When.
+        #[serde(with = "clock::millis")]
+        at: Timestamp,
+        /// So that it is known when it is handed over a second time.
+        nonce: u64,
+    },
 }
 
 impl KeyOrigin {
@@ -584,14 +590,15 @@ fn derived_key(document: &Map<String, Value>) -> Result<(IdempotencyKey, KeyOrig
     let attempt = u32::try_from(attempt).unwrap_or(u32::MAX);
     let session = text_at("telemetry", "sessionId");
     let now = clock::now();
+    let made = KeyOrigin::Made { at: now, nonce: fastrand::u64(..) };
     Ok(match step {
         Some(step) => {
             let key = IdempotencyKey::of_step(&spec, &step, attempt, session);
-            (key, if session.is_some() { KeyOrigin::Source(now) } else { KeyOrigin::Made(now) })
+            (key, if session.is_some() { KeyOrigin::Source(now) } else { made })
         }
         None => {
             let what = text_at("task", "id").unwrap_or(kind.as_str());
-            (IdempotencyKey::unique(&spec, what), KeyOrigin::Made(now))
+            (IdempotencyKey::unique(&spec, what), made)
         }
     })
 }

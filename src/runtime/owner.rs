@@ -14,7 +14,7 @@ use super::block::block_on;
 use super::{Current, Drained, Mode, Setting, StartError};
 use crate::actors::{
     Alarm, AlarmBell, Announce, Close, CloseLedger, ConfigureStore, Door, EmitError, Entry, Ledger, Permits,
-    Reconfigure, ReloadReply, Ring, Role, Router, Settings, look_after_files, take_inbox_in,
+    Reconfigure, ReloadReply, Ring, Role, Router, Settings, look_after_files, look_once, take_inbox_in,
 };
 use crate::config::{Config, Loaded, Problem, Report, WatchFrom};
 use crate::control::Server;
@@ -128,6 +128,8 @@ async fn serve(
     }
     drop(server);
     announce(ledger, None).await;
+    // What was taken away meanwhile is given up while somebody can write it.
+    look_once(ledger, door.router()).await;
     match ended {
         Ok(deadline) => Ended::Stopped(drain(door.router(), deadline).await),
         Err(Ring::Panicked) => Ended::Panicked,

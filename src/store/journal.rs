@@ -115,6 +115,30 @@ struct Segment {
 }
 
 impl Segment {
+    /// The first `length` bytes, or as many as there are.
+    fn read_up_to(&self, dir: &Path, length: usize) -> io::Result<Vec<u8>> {
+        let by_name;
+        let file = match &self.file {
+            Some(file) => file,
+            None => {
+                by_name = files::open_to_read(&segment_path(dir, self.number))?;
+                &by_name
+            }
+        };
+        let mut bytes = vec![0; length];
+        let mut read = 0;
+        while read < length {
+            match file.read_at(&mut bytes[read..], read as u64) {
+                Ok(0) => break,
+                Ok(more) => read += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+
     /// The bytes at `range`: from the open file, else from whatever has its name.
     fn read_at(&self, dir: &Path, offset: u64, length: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; length];
@@ -181,10 +205,17 @@ pub(super) fn exists_in(dir: &Path) -> Result<bool, StoreError> {
 pub(super) fn probe(dir: &Path) -> Result<(), StoreError> {
     for number in segment_numbers(dir).map_err(StoreError::on("list", dir))? {
         let path = segment_path(dir, number);
-        let read = files::existing_file(&path).and_then(|mut file| file.read_to_end(&mut Vec::new()));
+        let read = files::existing_file(&path).and_then(|mut file| {
+            files::sync(&file)?;
+            file.read_to_end(&mut Vec::new())
+        });
         read.map_err(StoreError::on("read", &path))?;
     }
-    Ok(())
+    match check_version(dir) {
+        Ok(()) => Ok(()),
+        Err(OpenError::Io(error)) => Err(error),
+        Err(error) => Err(StoreError::on("read", dir)(io::Error::other(error.to_string()))),
+    }
 }
 
 /// Bytes of a directory's journal files.
@@ -607,10 +638,12 @@ impl Journal {
         decode_whole(self.batch.get(start..start + length).ok_or(io::ErrorKind::UnexpectedEof)?)
     }
 
-    /// All of a file, with the batch where that belongs to it.
+    /// All of a file as far as it is there, with the batch where that belongs to it.
     fn content(&self, segment: &Segment) -> io::Result<Vec<u8>> {
         let length = usize::try_from(segment.length).map_err(io::Error::other)?;
-        let mut content = segment.read_at(&self.dir, 0, length)?;
+        let mut content = segment.read_up_to(&self.dir, length)?;
+        // Somebody cut it: what follows stays where it was.
+        content.resize(length, b'\n');
         if self.segments.back().is_some_and(|last| last.number == segment.number) {
             content.extend_from_slice(&self.batch);
         }
@@ -766,14 +799,12 @@ impl Journal {
     }
 
     /// Writes what is wanted of a journal whose files were taken away into new ones at its path, beside whatever lies
-    /// there now. Returns the new journal, and the deliveries that could not be read any more.
-    pub(super) fn rescue(
-        &self,
-        known_since: Timestamp,
-        keep_open: usize,
-    ) -> Result<(Self, Vec<DeliveryId>), StoreError> {
+    /// there now.
+    pub(super) fn rescue(&self, known_since: Timestamp, keep_open: usize) -> Result<Rescued, StoreError> {
         let (mut fresh, found) = Self::open(&self.dir, &self.spec, keep_open)?;
         fresh.seal();
+        // Should one of our files come back, it is read before what is written now.
+        fresh.next_number = fresh.next_number.max(self.next_number);
         let mut unread: HashSet<DeliveryId> = self.deliveries.keys().copied().collect();
         // An older copy of our files may lie there: what has ended since is not begun again.
         let mut copied: HashMap<IdempotencyKey, Vec<DeliveryId>> = HashMap::new();
@@ -816,7 +847,20 @@ impl Journal {
         }
         fresh.must_sync = true;
         fresh.flush()?;
-        Ok((fresh, unread.into_iter().collect()))
+        let lost = unread.into_iter().collect();
+        Ok(Rescued { journal: fresh, lost, has_strangers: !copied.is_empty() })
+    }
+
+    /// Whether a file lies in the folder that is not of this journal.
+    pub(super) fn has_strangers(&self) -> Result<bool, StoreError> {
+        let numbers = segment_numbers(&self.dir).map_err(StoreError::on("list", &self.dir))?;
+        let is_ours = |number: &u64| self.segments.binary_search_by_key(number, |own| own.number).is_ok();
+        Ok(!numbers.iter().all(is_ours))
+    }
+
+    /// Whether it holds anything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.segments.is_empty()
     }
 
     fn unfinished_bodies(&self) -> Vec<Bytes> {
@@ -853,6 +897,15 @@ impl Journal {
     }
 }
 
+/// A journal that was made whole again.
+pub(super) struct Rescued {
+    pub(super) journal: Journal,
+    /// Deliveries that could not be read any more.
+    pub(super) lost: Vec<DeliveryId>,
+    /// Whether something unfinished lay there that was never ours.
+    pub(super) has_strangers: bool,
+}
+
 /// A journal whose last write or sync failed. Its files stay open: should somebody remove them, they can be read all the
 /// same.
 #[derive(Debug)]
@@ -860,11 +913,7 @@ pub(super) struct Broken(Journal);
 
 impl Broken {
     /// Cuts what nobody was told is on disk, reads the journal anew, and appends to another file from now on.
-    pub(super) fn repair(
-        &self,
-        known_since: Timestamp,
-        keep_open: usize,
-    ) -> Result<(Journal, Vec<DeliveryId>), StoreError> {
+    pub(super) fn repair(&self, known_since: Timestamp, keep_open: usize) -> Result<Rescued, StoreError> {
         let Self(journal) = self;
         if !journal.has_its_names()? {
             return journal.reread()?.rescue(known_since, keep_open);
@@ -876,7 +925,17 @@ impl Broken {
         }
         let (mut fresh, _) = Journal::open(&journal.dir, &journal.spec, keep_open)?;
         fresh.seal();
-        Ok((fresh, Vec::new()))
+        Ok(Rescued { journal: fresh, lost: Vec::new(), has_strangers: false })
+    }
+
+    /// See [`Journal::has_strangers`].
+    pub(super) fn has_strangers(&self) -> Result<bool, StoreError> {
+        self.0.has_strangers()
+    }
+
+    /// Whether its files lie where they did.
+    pub(super) fn has_its_names(&self) -> bool {
+        self.0.has_its_names().is_ok_and(|has| has)
     }
 
     /// The payload of each acknowledged event of which something is unfinished and can be read.

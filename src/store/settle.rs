@@ -113,6 +113,9 @@ impl Store {
         self.check_standing()?;
         let Finished { delivery, attempt, effect } = finished;
         let (spec, id) = (&delivery.spec, delivery.id);
+        if !matches!(effect, Effect::Retry { .. }) {
+            self.lost.remove(&id);
+        }
         let spares_room = self.reserve.is_full() && matches!(effect, Effect::Retry { .. });
         if !again && !spares_room {
             self.add_evidence(spec, &attempt_evidence(finished));
@@ -194,6 +197,7 @@ impl Store {
         // Nobody could read it now: somebody may later.
         body?;
         self.write_dead_letter(&letter)?;
+        self.lost.remove(&delivery.id);
         let state = (&letter.reason).into();
         self.append(&delivery.spec, &Record::Finished { id: delivery.id, state, at: letter.dead_at })
     }
