@@ -320,7 +320,8 @@ pub(crate) async fn look_after_files(ledger: Addr<Ledger>, router: Addr<Router>)
     }
 }
 
-/// Makes sure of the names of all files, and has given up what was taken away; whether the actors are there still.
+/// Makes sure of the names of all files, and has given up what was taken away; whether the actors
+/// are there still.
 pub(crate) async fn look_once(ledger: &Addr<Ledger>, router: &Addr<Router>) -> bool {
     match ledger.send(Look).await {
         Ok(lost) if lost.is_empty() => true,

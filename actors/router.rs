@@ -295,7 +295,8 @@ impl Router {
         self.targets.push(Target { id, role, filter, format, address });
     }
 
-    /// The body, once, and a delivery for each subscription that wants the event; none where it `is_told_already`.
+    /// The body, once, and a delivery for each subscription that wants the event; none where it
+    /// `is_told_already`.
     fn prepare(
         &self,
         event: &Event,

@@ -115,7 +115,8 @@ pub(crate) struct Configure(pub(crate) Option<Settings>);
 #[rtype(result = "Queue")]
 pub(crate) struct ReadQueue;
 
-/// From the Router: these deliveries' payloads were taken away; whichever of them wait here are given up.
+/// From the Router: these deliveries' payloads were taken away; whichever of them wait here are
+/// given up.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct GiveUpLost(pub(crate) Arc<HashSet<DeliveryId>>);

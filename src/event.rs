@@ -161,8 +161,8 @@ named! {
 #[serde(transparent)]
 pub struct SpecId(Arc<str>);
 
-/// Names of the spool's own files and folders, which are no SPEC's in any case of letters: some file systems do not
-/// tell them apart.
+/// Names of the spool's own files and folders, which are no SPEC's in any case of letters: some
+/// file systems do not tell them apart.
 const RESERVED: [&str; 5] = ["inbox", "health.json", "lock", "runtime.json", "watch.jsonl"];
 
 /// A text that is no SPEC id.
@@ -534,7 +534,8 @@ impl Event {
         event
     }
 
-    /// The step that its key names, and which try of it this is as far as the event says: 1 where it does not.
+    /// The step that its key names, and which try of it this is as far as the event says: 1 where
+    /// it does not.
     pub(crate) fn numbered_step(&self) -> Option<(String, u32)> {
         let attempt = self.pipeline.as_ref().and_then(|pipeline| pipeline.attempt).unwrap_or(1);
         match (self.event.kind, self.event.stage) {

@@ -2,10 +2,11 @@
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-/// What the `notify` crate warns of is that a folder which is gone was not watched any more: no news.
+/// What the `notify` crate warns of is that a folder which is gone was not watched any more: no
+/// news.
 ///
-/// At `debug` and `trace` the HTTP crates print requests with their paths and headers, which are credentials here:
-/// no setting lets them through.
+/// At `debug` and `trace` the HTTP crates print requests with their paths and headers, which are
+/// credentials here: no setting lets them through.
 struct Capped(env_logger::Logger);
 
 impl Capped {

@@ -110,7 +110,8 @@ enum Command {
     Serve(serve::Options),
     /// Hand events to the runtime: telemetry files, JSON, or flags
     Emit(Box<emit::Options>),
-    /// Writes events from standard input into the inbox: what emit runs and leaves behind at its deadline
+    /// Writes events from standard input into the inbox: what emit runs and leaves behind at its
+    /// deadline
     #[command(hide = true)]
     Keep(keep::Options),
     /// Send one signed sample to a subscription now

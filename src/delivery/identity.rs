@@ -1,10 +1,12 @@
-//! Which event an event without an identity of its own is: a further one, or the one that was just told. A script that
-//! emits by flags gives no session and no key, and the watcher may tell of the same stage a moment before or after.
+//! Which event an event without an identity of its own is: a further one, or the one that was just
+//! told. A script that emits by flags gives no session and no key, and the watcher may tell of the
+//! same stage a moment before or after.
 //!
-//! The law: without a session or a key, an event is a further one of its step (a stage, the pipeline, a task) unless it says
-//! the same as the last one before it did within a [`WINDOW`], or a source told of it within that. A source's event is the
-//! same as one without an identity that said so within a [`WINDOW`], each of those once. "Before" is by when events were
-//! made, not by when they came: what is handed over twice, or late, comes to the same.
+//! The law: without a session or a key, an event is a further one of its step (a stage, the
+//! pipeline, a task) unless it says the same as the last one before it did within a [`WINDOW`], or
+//! a source told of it within that. A source's event is the same as one without an identity that
+//! said so within a [`WINDOW`], each of those once. "Before" is by when events were made, not by
+//! when they came: what is handed over twice, or late, comes to the same.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,12 +20,13 @@ use crate::event::{Event, EventKind, IdempotencyKey, KeyOrigin, SpecId, Status};
 /// How far apart two events may be that are one.
 const WINDOW: SignedDuration = SignedDuration::from_secs(60);
 
-/// Events of one step that are remembered, and events that turned out to be one of them; more within a minute are each
-/// their own.
+/// Events of one step that are remembered, and events that turned out to be one of them; more
+/// within a minute are each their own.
 const MAX_RECENT: usize = 16;
 const MAX_NONCES: usize = 16;
 
-/// Steps that are remembered; beyond it the half of them that was told of longest ago is forgotten.
+/// Steps that are remembered; beyond it the half of them that was told of longest ago is
+/// forgotten.
 const MAX_STEPS: usize = 1024;
 
 /// What was told of a step, as the spool remembers it.
@@ -80,8 +83,8 @@ pub enum Identity {
 pub struct Identities(HashMap<(SpecId, String), Step>);
 
 impl Identities {
-    /// Decides which event this is that came `now`, and gives it that one's key. `is_known` says whether an event of a key
-    /// was accepted.
+    /// Decides which event this is that came `now`, and gives it that one's key. `is_known` says
+    /// whether an event of a key was accepted.
     pub fn resolve(
         &mut self,
         event: &mut Event,
@@ -114,7 +117,8 @@ impl Identities {
         Identity::Own(Some(told))
     }
 
-    /// The event whose acceptance decides which event a source's is, while that acceptance is under way.
+    /// The event whose acceptance decides which event a source's is, while that acceptance is
+    /// under way.
     pub fn waits_for(
         &mut self,
         event: &Event,

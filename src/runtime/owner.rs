@@ -38,7 +38,8 @@ pub(super) enum Ended {
     Stopped(Drained),
     /// A part of it panicked.
     Panicked,
-    /// Another process owns the spool by now, or there is more in it than was taken in: to be opened again.
+    /// Another process owns the spool by now, or there is more in it than was taken in: to be
+    /// opened again.
     Reopen,
     /// Before it could take events.
     NotStarted(StartError),
@@ -245,7 +246,8 @@ impl Equipment {
     }
 }
 
-/// Permits for so many requests, or for fewer where the limit of open files does not allow as many connections.
+/// Permits for so many requests, or for fewer where the limit of open files does not allow as many
+/// connections.
 fn permits(max_concurrency: usize) -> Arc<Permits> {
     let most = share_of_open_files(4);
     if most < max_concurrency {

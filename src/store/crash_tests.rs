@@ -168,8 +168,8 @@ fn accept(store: &mut Store, told: &RefCell<Told>, key: &str, inbox: Option<&Inb
     [Way::new(a, "a", key), Way::new(b, "b", key)]
 }
 
-/// Accept, attempt, deliver, bury, drop, replay, take the inbox in, compact, turn the evidence over, in that and other
-/// orders.
+/// Accept, attempt, deliver, bury, drop, replay, take the inbox in, compact, turn the evidence
+/// over, in that and other orders.
 fn workload(dir: &Path, told: &RefCell<Told>) {
     let options = options(dir);
     let (mut store, _) = insist(|| Store::open(options.clone()));
@@ -244,8 +244,8 @@ fn check(dir: &Path, told: &Told, refused_may_be_there: bool) {
     }
 }
 
-/// Nothing ended twice, and nothing happened without evidence: whatever has ended, died or was resolved has its line, as
-/// far as lines could be written.
+/// Nothing ended twice, and nothing happened without evidence: whatever has ended, died or was
+/// resolved has its line, as far as lines could be written.
 fn check_evidence(dir: &Path, told: &Told, could_be_written: bool) {
     let (webhooks, letters) =
         (dir.join("evidence/commands/SPEC-1/webhooks"), dir.join("spool/SPEC-1/dead-letter"));

@@ -210,7 +210,8 @@ pub fn add_line(line: &impl Serialize, lines: &mut Vec<u8>) {
     }
 }
 
-/// Lines that wait for a disk that does not take them, in bytes; beyond it all of them are given up.
+/// Lines that wait for a disk that does not take them, in bytes; beyond it all of them are given
+/// up.
 const MAX_WAITING: usize = 256 * 1024;
 
 /// A SPEC's evidence: `deliveries.jsonl`, and `deliveries.1.jsonl` with what came before.
@@ -235,8 +236,8 @@ struct Open {
 }
 
 impl EvidenceFile {
-    /// The evidence in `dir`, which is made when something is written. Both files together stay within `max_bytes`, give
-    /// or take one batch.
+    /// The evidence in `dir`, which is made when something is written. Both files together stay
+    /// within `max_bytes`, give or take one batch.
     pub(super) fn new(dir: PathBuf, max_bytes: u64) -> Self {
         Self { dir, max_bytes, open: None, batch: Vec::new(), is_failing: false }
     }
@@ -246,8 +247,8 @@ impl EvidenceFile {
         self.batch.extend_from_slice(lines);
     }
 
-    /// Writes the batch. What cannot be written waits for the next flush, within a bound; the file ends with a whole line
-    /// all the same. Whether it failed before is for whoever says so.
+    /// Writes the batch. What cannot be written waits for the next flush, within a bound; the file
+    /// ends with a whole line all the same. Whether it failed before is for whoever says so.
     pub(super) fn flush(&mut self) -> Result<(), (StoreError, bool)> {
         if self.batch.is_empty() {
             return Ok(());

@@ -98,8 +98,9 @@ pub(super) fn existing_file(path: &Path) -> io::Result<File> {
     open(path, OpenOptions::new().read(true).append(true))
 }
 
-/// Which file this is, whatever its name: the same for as long as it exists, even without a name. With its time of birth
-/// where the file system knows it: the number of an inode is soon given to another file.
+/// Which file this is, whatever its name: the same for as long as it exists, even without a name.
+/// With its time of birth where the file system knows it: the number of an inode is soon given to
+/// another file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileId {
     device: u64,
@@ -139,7 +140,8 @@ pub(super) fn max_open() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
-/// Raises the soft limit of open files to the hard one; for a program, never for a host that embeds us.
+/// Raises the soft limit of open files to the hard one; for a program, never for a host that
+/// embeds us.
 #[cfg(feature = "cli")]
 pub(crate) fn raise_max_open() {
     let limit = getrlimit(Resource::Nofile);

@@ -322,8 +322,8 @@ impl Journal {
         }
     }
 
-    /// Opens or creates the journal in `dir`: reads its records, sets damaged ones aside, cuts a torn tail. Of its files
-    /// the newest `keep_open` stay open.
+    /// Opens or creates the journal in `dir`: reads its records, sets damaged ones aside, cuts a
+    /// torn tail. Of its files the newest `keep_open` stay open.
     pub(super) fn open(dir: &Path, spec: &SpecId, keep_open: usize) -> Result<(Self, Recovery), StoreError> {
         files::create_dir_durably(dir)?;
         let numbers = segment_numbers(dir).map_err(StoreError::on("list", dir))?;
@@ -377,7 +377,8 @@ impl Journal {
         }
     }
 
-    /// The same journal as its open files have it: what was appended and never confirmed is not in it.
+    /// The same journal as its open files have it: what was appended and never confirmed is not in
+    /// it.
     fn reread(&self) -> Result<Self, StoreError> {
         let failed = |error| StoreError::on("read again", &self.dir)(error);
         let mut journal = Self { next_number: self.next_number, ..Self::empty(&self.dir, &self.spec) };
@@ -549,8 +550,9 @@ impl Journal {
         !self.batch.is_empty()
     }
 
-    /// Writes the batch, synced where an emitter waits for it; it counts once it is [`confirm`](Self::confirm)ed. After a
-    /// failure nothing more may be written through this journal: [`Broken::repair`] it.
+    /// Writes the batch, synced where an emitter waits for it; it counts once it is
+    /// [`confirm`](Self::confirm)ed. After a failure nothing more may be written through this
+    /// journal: [`Broken::repair`] it.
     pub(super) fn write(&mut self) -> Result<(), StoreError> {
         let Some(last) = self.segments.back_mut().filter(|_| !self.batch.is_empty()) else { return Ok(()) };
         let is_full = last.length + self.batch.len() as u64 >= FILE_BYTES;
@@ -586,7 +588,8 @@ impl Journal {
         file.map_or(Ok(()), files::sync).map_err(StoreError::on("sync", &self.dir))
     }
 
-    /// Whether the last file, batch included, is still what lies at its path, and nobody else has written to it.
+    /// Whether the last file, batch included, is still what lies at its path, and nobody else has
+    /// written to it.
     ///
     /// # Errors
     /// Nobody can say: the path cannot be looked at.
@@ -601,7 +604,8 @@ impl Journal {
         Ok(is_there && length.is_none_or(|length| length == written || length == last.length))
     }
 
-    /// Whether every file is still what lies at its path, and nobody else has written to the last one.
+    /// Whether every file is still what lies at its path, and nobody else has written to the last
+    /// one.
     ///
     /// # Errors
     /// As [`is_last_in_place`](Self::is_last_in_place).
@@ -619,7 +623,8 @@ impl Journal {
         Ok(true)
     }
 
-    /// How to make this journal's files whole again after a failed write: what was not confirmed is none of it.
+    /// How to make this journal's files whole again after a failed write: what was not confirmed
+    /// is none of it.
     pub(super) fn into_broken(mut self) -> Broken {
         self.batch.clear();
         Broken(self)
@@ -735,8 +740,9 @@ impl Journal {
         self.segments.iter().map(|segment| segment.known_bytes).sum()
     }
 
-    /// Moves what is still wanted of the oldest file to the newest and removes it; one bounded step. Events accepted
-    /// before `known_since` are forgotten. After a failure as after one of [`write`](Self::write).
+    /// Moves what is still wanted of the oldest file to the newest and removes it; one bounded
+    /// step. Events accepted before `known_since` are forgotten. After a failure as after one of
+    /// [`write`](Self::write).
     pub(super) fn compact_oldest(&mut self, known_since: Timestamp) -> Result<(), StoreError> {
         self.flush()?;
         if self.segments.len() == 1 {
@@ -798,8 +804,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes what is wanted of a journal whose files were taken away into new ones at its path, beside whatever lies
-    /// there now.
+    /// Writes what is wanted of a journal whose files were taken away into new ones at its path,
+    /// beside whatever lies there now.
     pub(super) fn rescue(&self, known_since: Timestamp, keep_open: usize) -> Result<Rescued, StoreError> {
         let (mut fresh, found) = Self::open(&self.dir, &self.spec, keep_open)?;
         fresh.seal();
@@ -906,8 +912,8 @@ pub(super) struct Rescued {
     pub(super) has_strangers: bool,
 }
 
-/// A journal whose last write or sync failed. Its files stay open: should somebody remove them, they can be read all the
-/// same.
+/// A journal whose last write or sync failed. Its files stay open: should somebody remove them,
+/// they can be read all the same.
 #[derive(Debug)]
 pub(super) struct Broken(Journal);
 

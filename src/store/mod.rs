@@ -60,8 +60,8 @@ use lock::Lock;
 use presence::Announced;
 use reserve::Reserve;
 
-/// Evidence files kept open at a time, where the limit of open files allows; beyond it all are closed and reopened as
-/// needed.
+/// Evidence files kept open at a time, where the limit of open files allows; beyond it all are
+/// closed and reopened as needed.
 const MAX_OPEN_EVIDENCE: usize = 64;
 
 /// Spool files kept open at a time, where the limit of open files allows.
@@ -109,7 +109,8 @@ pub enum Unreadable {
     NotNow(StoreError),
 }
 
-/// Whether an error says that what was to be read is gone or damaged, which no other attempt mends.
+/// Whether an error says that what was to be read is gone or damaged, which no other attempt
+/// mends.
 fn is_gone(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidData, NotADirectory, NotFound, UnexpectedEof};
     matches!(error.kind(), NotFound | NotADirectory | InvalidData | UnexpectedEof)
@@ -211,7 +212,8 @@ pub struct Store {
     troubles: BTreeSet<String>,
     /// SPECs of which a batch could not be written, until those who wait for it have heard.
     unanswered: HashMap<SpecId, StoreError>,
-    /// When each SPEC's folder had last changed, as far as it was looked through for files of others.
+    /// When each SPEC's folder had last changed, as far as it was looked through for files of
+    /// others.
     looked_through: HashMap<SpecId, SystemTime>,
     /// Deliveries that were taken away with their files, until they end.
     lost: BTreeSet<DeliveryId>,
@@ -399,8 +401,8 @@ impl Store {
         share_of_open_files(4).min(MAX_OPEN_SPOOL)
     }
 
-    /// Closes files beyond the bound, those first of which nothing is unfinished: what is open can be read even when
-    /// somebody removes it.
+    /// Closes files beyond the bound, those first of which nothing is unfinished: what is open can
+    /// be read even when somebody removes it.
     fn bound_open_files(&mut self) {
         let most = self.max_open();
         let broken: usize = self.broken.values().map(Broken::open_files).sum();
@@ -447,7 +449,8 @@ impl Store {
         })
     }
 
-    /// Writes nothing more through a journal until it was made whole again. Who waits for its batch hears why.
+    /// Writes nothing more through a journal until it was made whole again. Who waits for its
+    /// batch hears why.
     fn break_journal(&mut self, spec: &SpecId, why: &StoreError) {
         if self.journals.get(spec).is_some_and(Journal::has_batch) {
             self.unanswered.insert(spec.clone(), why.again());
@@ -461,8 +464,8 @@ impl Store {
         }
     }
 
-    /// Adds a record to its SPEC's batch; on disk after [`commit`](Self::commit). An inbox file it came from is removed
-    /// then.
+    /// Adds a record to its SPEC's batch; on disk after [`commit`](Self::commit). An inbox file it
+    /// came from is removed then.
     ///
     /// # Errors
     /// The SPEC's spool cannot be opened, the disk is full, or the spool is not ours any more.
@@ -479,7 +482,8 @@ impl Store {
                         io::Error::new(io::ErrorKind::StorageFull, "the disk is full: make room on it");
                     return Err(StoreError::on("accept an event in", &self.options.spool_dir)(full));
                 }
-                // What room is left is for deliveries that end; after a kill these attempts are not counted.
+                // What room is left is for deliveries that end; after a kill these attempts are
+                // not counted.
                 Record::Attempted { .. } => return Ok(()),
                 _ => {}
             }
@@ -505,8 +509,9 @@ impl Store {
         Ok(())
     }
 
-    /// Writes the evidence and then every batch of records, synced where an accepted event is among them, and makes sure
-    /// that what was written has its names still. Returns what failed: of those SPECs nothing of the batch is accepted.
+    /// Writes the evidence and then every batch of records, synced where an accepted event is
+    /// among them, and makes sure that what was written has its names still. Returns what failed:
+    /// of those SPECs nothing of the batch is accepted.
     pub fn commit(&mut self) -> HashMap<SpecId, StoreError> {
         self.flush_evidence();
         let batches = self.journals.iter().filter(|(_, journal)| journal.has_batch());
@@ -550,8 +555,8 @@ impl Store {
         }
     }
 
-    /// Writes what was added to the evidence. What cannot be written waits for the next time, changes no delivery's fate,
-    /// and is said once.
+    /// Writes what was added to the evidence. What cannot be written waits for the next time,
+    /// changes no delivery's fate, and is said once.
     pub fn flush_evidence(&mut self) {
         for file in self.evidence.values_mut() {
             if let Err((error, was_failing)) = file.flush() {
@@ -563,7 +568,8 @@ impl Store {
         }
     }
 
-    /// As [`flush_evidence`](Self::flush_evidence), and syncs one SPEC's: what it tells of is about to happen.
+    /// As [`flush_evidence`](Self::flush_evidence), and syncs one SPEC's: what it tells of is
+    /// about to happen.
     fn sync_evidence(&mut self, spec: &SpecId) {
         self.flush_evidence();
         if let Some(Err(error)) = self.evidence.get_mut(spec).map(EvidenceFile::sync) {
@@ -585,12 +591,14 @@ impl Store {
         self.journals.values().any(|journal| journal.is_wasteful(Compact::AtOnce))
     }
 
-    /// One bounded step of compaction, where one cannot wait any longer. Call after [`commit`](Self::commit).
+    /// One bounded step of compaction, where one cannot wait any longer. Call after
+    /// [`commit`](Self::commit).
     pub fn compact_what_must(&mut self) {
         self.compact_one(Compact::AtOnce);
     }
 
-    /// One bounded step of compaction, where one is worth it; whether there was one. Call after [`commit`](Self::commit).
+    /// One bounded step of compaction, where one is worth it; whether there was one. Call after
+    /// [`commit`](Self::commit).
     pub fn compact_some(&mut self) -> bool {
         self.compact_one(Compact::AtLeisure)
     }
@@ -690,7 +698,8 @@ impl Store {
         self.read(spec, |journal| journal.attempts_and_body(id))
     }
 
-    /// Reads from a SPEC's journal; what is gone is looked for once more after its files were looked after.
+    /// Reads from a SPEC's journal; what is gone is looked for once more after its files were
+    /// looked after.
     fn read<T>(
         &mut self,
         spec: &SpecId,
@@ -741,8 +750,8 @@ impl Store {
         })
     }
 
-    /// Writes a dead letter, whole and synced, in place of an older one of the same delivery. The oldest ones of its
-    /// SPEC make room. The evidence of what it tells comes before it.
+    /// Writes a dead letter, whole and synced, in place of an older one of the same delivery. The
+    /// oldest ones of its SPEC make room. The evidence of what it tells comes before it.
     ///
     /// # Errors
     /// It could not be written: the delivery must stay pending.
@@ -772,7 +781,8 @@ impl Store {
         self.dead_letters(spec)?.remove(id)
     }
 
-    /// Does with an inbox file what is to be done; what is left of it is under the name that is returned.
+    /// Does with an inbox file what is to be done; what is left of it is under the name that is
+    /// returned.
     pub fn settle_inbox(&self, name: &InboxName, settled: Settled) -> Option<InboxName> {
         self.inbox.settle(name, settled)
     }
@@ -785,7 +795,8 @@ pub(crate) fn share_of_open_files(part: u64) -> usize {
     share.max(8)
 }
 
-/// The SPECs that have a journal, in order, and those whose folder cannot be used. Files of others are left alone.
+/// The SPECs that have a journal, in order, and those whose folder cannot be used. Files of others
+/// are left alone.
 fn specs(spool_dir: &Path) -> Result<(Vec<SpecId>, BTreeMap<SpecId, StoreError>), StoreError> {
     let mut all = spec_dirs(spool_dir).map_err(StoreError::on("list", spool_dir))?;
     all.sort();

@@ -1,5 +1,6 @@
-//! Files that no longer have a name: what `git clean`, a checkout or `rm -r` took away under a running runtime is noticed
-//! before anything more is acknowledged, and written anew from what is still open.
+//! Files that no longer have a name: what `git clean`, a checkout or `rm -r` took away under a
+//! running runtime is noticed before anything more is acknowledged, and written anew from what is
+//! still open.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -38,7 +39,8 @@ impl Store {
         }
     }
 
-    /// Makes sure of the names of all that is open; what was taken away is written anew. Cheap: to be called often.
+    /// Makes sure of the names of all that is open; what was taken away is written anew. Cheap: to
+    /// be called often.
     pub fn look(&mut self) {
         if self.standing == Standing::Deposed {
             return;
@@ -106,7 +108,8 @@ impl Store {
         self.verify_lock()
     }
 
-    /// Takes the lock anew where its file was taken away; where another process was faster, the spool is its own.
+    /// Takes the lock anew where its file was taken away; where another process was faster, the
+    /// spool is its own.
     pub(super) fn verify_lock(&mut self) -> Result<(), StoreError> {
         if self.lock.is_in_place()? {
             return Ok(());
@@ -175,7 +178,8 @@ impl Store {
         self.keep_journal(spec.clone(), journal);
     }
 
-    /// Gives what only we hold to the one who owns the spool now: their events are put into its inbox.
+    /// Gives what only we hold to the one who owns the spool now: their events are put into its
+    /// inbox.
     ///
     /// # Errors
     /// Something could not be put there: all of it is to be put there again, and the keys tell.
@@ -235,7 +239,8 @@ impl Store {
             };
             match has_strangers {
                 Ok(true) => self.is_outdated(&spec),
-                // What changes within a tick of the file system's clock is looked through once more.
+                // What changes within a tick of the file system's clock is looked through once
+                // more.
                 Ok(false) if changed.elapsed().is_ok_and(|age| age > TICK) => {
                     self.looked_through.insert(spec, changed);
                 }
@@ -244,7 +249,8 @@ impl Store {
         }
     }
 
-    /// A SPEC that was set aside and is mended: one that is gone begins anew, one that can be read is for a start to read.
+    /// A SPEC that was set aside and is mended: one that is gone begins anew, one that can be read
+    /// is for a start to read.
     fn look_aside(&mut self) {
         let specs: Vec<SpecId> = self.aside.keys().cloned().collect();
         for spec in specs {

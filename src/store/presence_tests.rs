@@ -82,8 +82,8 @@ fn first_file(dir: &Path) -> Option<PathBuf> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
-    /// Whatever is taken away and when: all that is acknowledged after it, and all that was held before it, is there at the
-    /// next start, and there is one owner.
+    /// Whatever is taken away and when: all that is acknowledged after it, and all that was held
+    /// before it, is there at the next start, and there is one owner.
     #[test]
     fn nothing_that_was_acknowledged_is_lost_with_the_names_of_its_files(
         ops in proptest::collection::vec(op(), 1..40),

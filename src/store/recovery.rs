@@ -35,7 +35,8 @@ pub(super) struct Recovery {
     pub(super) told: VecDeque<(Timestamp, IdempotencyKey, Told)>,
 }
 
-/// What was told so long before the last event, or before so many others, has no counterpart any more that is not known.
+/// What was told so long before the last event, or before so many others, has no counterpart any
+/// more that is not known.
 const TOLD_BEFORE: SignedDuration = SignedDuration::from_secs(120);
 const MAX_TOLD: usize = 2_000;
 

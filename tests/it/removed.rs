@@ -1,4 +1,5 @@
-//! The spool, or parts of it, taken away under a running `serve`; and file descriptors that run out.
+//! The spool, or parts of it, taken away under a running `serve`; and file descriptors that run
+//! out.
 
 use std::collections::BTreeSet;
 use std::fs;
