@@ -353,8 +353,7 @@ pub enum KeyOrigin {
     Source(#[serde(with = "clock::millis")] Timestamp),
     /// The event had neither a key nor a session: the Router finds out which one it is.
     Made {
-        /// When.
-        #[serde(with = "clock::millis")]
+        /// When, to the nanosecond.
         at: Timestamp,
         /// So that it is known when it is handed over a second time.
         nonce: u64,
@@ -591,7 +590,7 @@ fn derived_key(document: &Map<String, Value>) -> Result<(IdempotencyKey, KeyOrig
     let attempt = u32::try_from(attempt).unwrap_or(u32::MAX);
     let session = text_at("telemetry", "sessionId");
     let now = clock::now();
-    let made = KeyOrigin::Made { at: now, nonce: fastrand::u64(..) };
+    let made = KeyOrigin::Made { at: clock::exactly(), nonce: fastrand::u64(..) };
     Ok(match step {
         Some(step) => {
             let key = IdempotencyKey::of_step(&spec, &step, attempt, session);

@@ -14,7 +14,6 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::KeyDigest;
-use crate::clock;
 use crate::event::{Event, EventKind, IdempotencyKey, KeyOrigin, SpecId, Status};
 
 /// How far apart two events may be that are one.
@@ -34,7 +33,6 @@ const MAX_STEPS: usize = 1024;
 pub struct Told {
     /// `plan`, `pipeline` or `task:<id>`.
     step: String,
-    #[serde(with = "clock::millis")]
     at: Timestamp,
     #[serde(default)]
     origin: KeyOrigin,

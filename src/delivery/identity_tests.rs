@@ -213,12 +213,20 @@ proptest! {
         let mut fails = fails.into_iter().cycle();
         let mut reports: Vec<(i64, usize, Event, bool)> = Vec::new();
         let mut happened = Vec::new();
+        // No two are made at the same moment: the clock has nanoseconds.
+        let mut moments = BTreeSet::new();
+        let mut moment = |mut ms: i64| {
+            while !moments.insert(ms) {
+                ms += 1;
+            }
+            ms
+        };
         let mut now = 0;
         for (n, end) in ends.iter().enumerate() {
             now += end.gap_ms;
             happened.push(now);
             for delay in &end.flags {
-                let ms = now + delay;
+                let ms = moment(now + delay);
                 reports.push((ms, n, by_flags(end.stage, Some(end.status), ms), end.restarts));
             }
             if let Some(delay) = end.file {
