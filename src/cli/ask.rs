@@ -60,7 +60,7 @@ impl Source {
         (self.client, self.silent) = match Client::connect(dir, self.patience) {
             Ok(client) => (Some(client), None),
             // Nothing there: nobody owns it, and asking for its lock must not create one.
-            Err(_) if !dir.is_dir() || Store::is_free(dir) => (None, None),
+            Err(_) if !Store::is_owned(dir) => (None, None),
             Err(error) => {
                 let who = RuntimeFile::read(dir)
                     .map_or("a process".to_owned(), |file| format!("process {}", file.pid));
@@ -81,7 +81,7 @@ impl Source {
             match client.request(request, self.patience) {
                 Ok(answer) => return Ok(Some(answer)),
                 Err(ClientError::Refused(why)) => return Err(Failure::failed(why)),
-                Err(ClientError::Unreachable(_)) => self.connect(),
+                Err(ClientError::Unreachable(_) | ClientError::Absent(_)) => self.connect(),
             }
         }
         if self.client.is_none() {

@@ -306,7 +306,7 @@ fn load_to_serve(global: &Global, screen: &mut Screen) -> Result<Config, Failure
 /// then the secrets must be in its own environment.
 fn load_to_act(global: &Global, screen: &mut Screen) -> Result<Config, Failure> {
     let loaded = load(global, false)?;
-    let is_owned = |config: &Config| config.spool_dir.is_dir() && !Store::is_free(&config.spool_dir);
+    let is_owned = |config: &Config| Store::is_owned(&config.spool_dir);
     // One that is off is said to be off, whatever secrets it would need.
     match loaded.config.as_ref().is_some_and(|config| config.enabled && !is_owned(config)) {
         true => load_to_serve(global, screen),

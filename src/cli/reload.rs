@@ -1,14 +1,21 @@
 //! `spec-notify reload`: the running runtime reads its config again, and takes it over if it is good.
 
-use std::time::Duration;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global, load};
 use crate::config::Report;
 use crate::control::{Client, ClientError, Request};
+use crate::store::Store;
 
 /// How long the runtime may take to be there.
 const CONNECT: Duration = Duration::from_secs(2);
+
+/// How long a spool may take to change its owner, and how often to look meanwhile.
+const CHANGE_OF_OWNER: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// How long it may take then: it reads a file, and perhaps the system's trust roots.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -20,10 +27,10 @@ pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure>
         return Ok(tell(&loaded.report(), screen));
     };
     let spool_dir = &config.spool_dir;
-    let asked = Client::connect(spool_dir, CONNECT)
-        .and_then(|mut client| client.request::<Report>(&Request::Reload {}, PATIENCE));
+    let asked =
+        connect(spool_dir).and_then(|mut client| client.request::<Report>(&Request::Reload {}, PATIENCE));
     let report = asked.map_err(|error| match error {
-        ClientError::Unreachable(_) => {
+        ClientError::Unreachable(_) | ClientError::Absent(_) => {
             Failure::new(Exit::NoRuntime, format!(
                 "{error}: start spec-notify serve; where one runs and spool_dir was changed, it needs a new start"
             ))
@@ -31,6 +38,20 @@ pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure>
         ClientError::Refused(_) => Failure::failed(error),
     })?;
     Ok(tell(&report, screen))
+}
+
+/// Connects to the runtime; while the spool has an owner that is not there yet, or not any more,
+/// again for a while.
+fn connect(spool_dir: &Path) -> Result<Client, ClientError> {
+    let until = Instant::now() + CHANGE_OF_OWNER;
+    loop {
+        match Client::connect(spool_dir, CONNECT) {
+            Err(ClientError::Absent(_)) if Instant::now() < until && Store::is_owned(spool_dir) => {
+                thread::park_timeout(AGAIN);
+            }
+            connected => return connected,
+        }
+    }
 }
 
 fn tell(report: &Report, screen: &mut Screen) -> Exit {

@@ -18,6 +18,9 @@ pub enum ClientError {
     /// None runs on this spool, or it does not answer.
     #[error("no runtime is reachable: {0}")]
     Unreachable(String),
+    /// None is there at all: nothing was asked of anybody.
+    #[error("no runtime is reachable: {0}")]
+    Absent(String),
     /// It answered, and the answer is no.
     #[error("{0}")]
     Refused(String),
@@ -26,7 +29,7 @@ pub enum ClientError {
 impl From<ClientError> for RequestError {
     fn from(error: ClientError) -> Self {
         match error {
-            ClientError::Unreachable(why) => Self::Unreachable(why),
+            ClientError::Unreachable(why) | ClientError::Absent(why) => Self::Unreachable(why),
             ClientError::Refused(why) => Self::Refused(why),
         }
     }
@@ -54,22 +57,34 @@ impl Client {
     /// Connects to the runtime that `runtime.json` in `spool_dir` names, and says the token.
     ///
     /// # Errors
-    /// [`ClientError::Unreachable`] where there is none; [`ClientError::Refused`] where it does not take us.
+    /// [`ClientError::Absent`] where there is none, or none any more; [`ClientError::Unreachable`]
+    /// where it does not answer.
     pub fn connect(spool_dir: &Path, within: Duration) -> Result<Self, ClientError> {
         let deadline = Instant::now() + within;
         let path = runtime_file(spool_dir);
         let malformed =
             |error: &dyn std::fmt::Display| ClientError::Unreachable(format!("{}: {error}", path.display()));
-        let file = RuntimeFile::read(spool_dir).map_err(|error| malformed(&error))?;
+        let file = RuntimeFile::read(spool_dir).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => ClientError::Absent(format!("{}: {error}", path.display())),
+            _ => malformed(&error),
+        })?;
         let address: SocketAddr = file.address.parse().map_err(|error| malformed(&error))?;
         if !address.ip().is_loopback() {
             return Err(malformed(&"the address is not on this machine"));
         }
-        let stream = TcpStream::connect_timeout(&address, left(deadline)?)?;
+        let stream = TcpStream::connect_timeout(&address, left(deadline)?);
+        let stream = stream.map_err(|error| match error.kind() {
+            io::ErrorKind::ConnectionRefused => ClientError::Absent(error.to_string()),
+            _ => error.into(),
+        })?;
         stream.set_nodelay(true)?;
         let mut client = Self { stream: BufReader::new(stream), deadline };
-        client.ask::<serde_json::Value>(&Hello { version: VERSION, token: file.token })?;
-        Ok(client)
+        match client.ask::<serde_json::Value>(&Hello { version: VERSION, token: file.token }) {
+            Ok(_) => Ok(client),
+            Err(ClientError::Unreachable(why)) if why == LATE => Err(ClientError::Unreachable(why)),
+            // One that is just ending, or another one at its port.
+            Err(error) => Err(ClientError::Absent(error.to_string())),
+        }
     }
 
     /// Asks one thing, and waits at most `within` for the answer.

@@ -69,7 +69,7 @@ pub struct Hello {
 pub const COMMANDS: [&str; 7] = ["emit", "test", "replay", "list", "attempts", "status", "reload"];
 
 /// Every later line.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
     /// Accept an event. Answered with [`Emitted`].

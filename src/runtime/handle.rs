@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use serde::de::DeserializeOwned;
 use tokio::sync::{oneshot, watch};
 
 use super::block::block_on;
 use super::{Current, Mode};
-use crate::actors::{EmitError, Receipt, RequestError};
+use crate::actors::{Door, EmitError, Receipt, RequestError};
 use crate::config::Report;
-use crate::control::{Request, SentReport, StatusReport};
+use crate::control::{ClientError, Request, SentReport, StatusReport};
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::event::{Event, SpecId};
 use crate::intake::repo;
@@ -18,6 +19,10 @@ use crate::store::{Listing, Query, put_in_inbox};
 
 /// How long [`Handle::emit`] waits for the spool before the event goes to the inbox.
 const EMIT_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long a spool may take to change its owner, and how often to look meanwhile.
+const CHANGE_OF_OWNER: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// Sends events and requests to a runtime, from any thread or executor. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -110,13 +115,12 @@ impl Handle {
         subscription: SubscriptionId,
         dry_run: bool,
     ) -> Result<SentReport, RequestError> {
-        match self.mode()? {
-            Mode::Owner(door) => {
-                door.test(spec, subscription, dry_run).await.map(|sent| SentReport::from(&sent))
-            }
-            Mode::Standby(link) => link.ask(Request::Test { spec, subscription, dry_run }).await,
-            Mode::Starting | Mode::Stopped | Mode::Failed(_) => Err(stopped()),
-        }
+        let request = Request::Test { spec: spec.clone(), subscription: subscription.clone(), dry_run };
+        let own = async |door: Door| {
+            let sent = door.test(spec.clone(), subscription.clone(), dry_run).await;
+            sent.map(|sent| SentReport::from(&sent))
+        };
+        self.ask(request, own).await
     }
 
     /// Sends a dead letter again now, under its own id, signed anew. Success removes it; failure adds to it.
@@ -124,11 +128,9 @@ impl Handle {
     /// # Errors
     /// No such dead letter, its subscription is gone, webhooks are off, or the runtime has stopped.
     pub async fn replay(&self, spec: SpecId, id: DeliveryId) -> Result<SentReport, RequestError> {
-        match self.mode()? {
-            Mode::Owner(door) => door.replay(spec, id).await.map(|sent| SentReport::from(&sent)),
-            Mode::Standby(link) => link.ask(Request::Replay { spec, delivery_id: id }).await,
-            Mode::Starting | Mode::Stopped | Mode::Failed(_) => Err(stopped()),
-        }
+        let request = Request::Replay { spec: spec.clone(), delivery_id: id };
+        let own = async |door: Door| door.replay(spec.clone(), id).await.map(|sent| SentReport::from(&sent));
+        self.ask(request, own).await
     }
 
     /// How the runtime and its subscriptions fare.
@@ -136,11 +138,8 @@ impl Handle {
     /// # Errors
     /// Webhooks are off, or the runtime has stopped.
     pub async fn status(&self) -> Result<StatusReport, RequestError> {
-        match self.mode()? {
-            Mode::Owner(door) => Ok(StatusReport::of(&door.facts().await?, door.spool_dir())),
-            Mode::Standby(link) => link.ask(Request::Status {}).await,
-            Mode::Starting | Mode::Stopped | Mode::Failed(_) => Err(stopped()),
-        }
+        let own = async |door: Door| Ok(StatusReport::of(&door.facts().await?, door.spool_dir()));
+        self.ask(Request::Status {}, own).await
     }
 
     /// One page of deliveries, newest first, whatever their state.
@@ -148,10 +147,35 @@ impl Handle {
     /// # Errors
     /// Webhooks are off, the runtime has stopped, or the files cannot be read.
     pub async fn list(&self, query: Query) -> Result<Listing, RequestError> {
-        match self.mode()? {
-            Mode::Owner(door) => door.list(query).await,
-            Mode::Standby(link) => link.ask(Request::List(query)).await,
-            Mode::Starting | Mode::Stopped | Mode::Failed(_) => Err(stopped()),
+        let own = async |door: Door| door.list(query.clone()).await;
+        self.ask(Request::List(query.clone()), own).await
+    }
+
+    /// Asks whoever owns the spool: our own actors, or the process that does. While it changes its
+    /// owner, again for a while: what was asked of nobody may be asked again.
+    async fn ask<T>(
+        &self,
+        request: Request,
+        own: impl AsyncFn(Door) -> Result<T, RequestError>,
+    ) -> Result<T, RequestError>
+    where
+        T: DeserializeOwned + Send + 'static,
+    {
+        let until = Instant::now() + CHANGE_OF_OWNER;
+        loop {
+            let error = match self.mode()? {
+                Mode::Owner(door) => return own(door).await,
+                Mode::Standby(link) => match link.ask(request.clone()).await {
+                    Err(ClientError::Absent(why)) => RequestError::Unreachable(why),
+                    asked => return asked.map_err(RequestError::from),
+                },
+                Mode::Starting => stopped(),
+                Mode::Stopped | Mode::Failed(_) => return Err(stopped()),
+            };
+            if Instant::now() >= until {
+                return Err(error);
+            }
+            pause(AGAIN).await;
         }
     }
 
@@ -226,6 +250,17 @@ impl Handle {
 
 fn within_limits(event: &Event) -> Result<(), EmitError> {
     event.check_limits().map_err(|error| EmitError::Refused(error.to_string()))
+}
+
+/// Waits on any executor, which may have no timers.
+async fn pause(time: Duration) {
+    let (done, end) = oneshot::channel::<()>();
+    thread::spawn(move || {
+        thread::sleep(time);
+        drop(done);
+    });
+    // It ends without a word.
+    drop(end.await);
 }
 
 fn stopped() -> RequestError {

@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
 use super::{Mode, PAUSE, Setting};
-use crate::actors::{EmitError, Receipt, RequestError};
-use crate::control::{Client, Emitted, Request};
+use crate::actors::{EmitError, Receipt};
+use crate::control::{Client, ClientError, Emitted, Request};
 use crate::event::Event;
 use crate::store::Store;
 
@@ -48,8 +48,9 @@ impl Link {
         answer.await.unwrap_or_else(|_| Err(unavailable("the spool changes its owner")))
     }
 
-    /// Asks the owner something, on a thread of its own: an operator asks seldom, and may wait for an endpoint.
-    pub(super) async fn ask<T>(&self, request: Request) -> Result<T, RequestError>
+    /// Asks the owner something, on a thread of its own: an operator asks seldom, and may wait for an
+    /// endpoint.
+    pub(super) async fn ask<T>(&self, request: Request) -> Result<T, ClientError>
     where
         T: DeserializeOwned + Send + 'static,
     {
@@ -57,13 +58,12 @@ impl Link {
         let spool_dir = self.spool_dir.clone();
         thread::spawn(move || {
             let asked = Client::connect(&spool_dir, CONNECT)
-                .and_then(|mut client| client.request(&request, PATIENCE))
-                .map_err(RequestError::from);
+                .and_then(|mut client| client.request(&request, PATIENCE));
             if reply.send(asked).is_err() {
                 log::debug!("nobody waits any more for the owner's answer");
             }
         });
-        let no_thread = || RequestError::Refused("no thread could be had to ask the owner".to_owned());
+        let no_thread = || ClientError::Refused("no thread could be had to ask the owner".to_owned());
         answer.await.unwrap_or_else(|_| Err(no_thread()))
     }
 }
@@ -88,7 +88,7 @@ pub(super) fn run(setting: &Setting) {
         }
         if looked.elapsed() >= PAUSE {
             looked = Instant::now();
-            if Store::is_free(spool_dir) {
+            if !Store::is_owned(spool_dir) {
                 log::info!("the spool {} is free: taking over", spool_dir.display());
                 break;
             }

@@ -42,6 +42,12 @@ impl Lock {
         Err(StoreError::on("lock", &path)(replaced).into())
     }
 
+    /// Whether somebody holds the lock of a spool; asks by sharing it for a moment.
+    pub(super) fn is_held(spool_dir: &Path) -> bool {
+        let file = files::open_to_read(&spool_dir.join(".lock"));
+        file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+
     /// Whether the file that is locked is still the one at its path: another process would lock
     /// that one.
     ///
@@ -60,8 +66,10 @@ mod tests {
     #[test]
     fn a_lock_file_that_is_removed_or_replaced_is_noticed_and_keeps_nobody_out() {
         let dir = tempfile::tempdir().unwrap();
+        assert!(!Lock::is_held(dir.path()));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "to look creates nothing");
         let lock = Lock::take(dir.path()).unwrap();
-        assert!(lock.is_in_place().unwrap());
+        assert!(lock.is_in_place().unwrap() && Lock::is_held(dir.path()));
         assert!(matches!(Lock::take(dir.path()), Err(OpenError::Locked(_))));
         fs::remove_file(dir.path().join(".lock")).unwrap();
         assert!(!lock.is_in_place().unwrap());

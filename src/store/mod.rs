@@ -301,9 +301,9 @@ impl Store {
         }
     }
 
-    /// Whether nobody owns the spool; asks by taking its lock for a moment.
-    pub fn is_free(spool_dir: &Path) -> bool {
-        !matches!(Lock::take(spool_dir), Err(OpenError::Locked(_)))
+    /// Whether somebody owns the spool. Creates nothing.
+    pub fn is_owned(spool_dir: &Path) -> bool {
+        Lock::is_held(spool_dir)
     }
 
     fn recover(&mut self, specs: Vec<SpecId>) -> Recovered {

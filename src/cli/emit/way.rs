@@ -216,7 +216,7 @@ impl Way {
                     self.gather(at, *event, since, why);
                 }
             }
-            Err(ClientError::Unreachable(why)) => self.lose_port(&why),
+            Err(ClientError::Unreachable(why) | ClientError::Absent(why)) => self.lose_port(&why),
         }
     }
 

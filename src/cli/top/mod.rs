@@ -164,7 +164,7 @@ impl Loop {
                     (_, Some(error)) => format!("{id} failed again: {error}"),
                     (outcome, None) => format!("{id}: {outcome} in {:.0} ms", report.latency_ms),
                 },
-                Err(ClientError::Unreachable(_)) => {
+                Err(ClientError::Unreachable(_) | ClientError::Absent(_)) => {
                     format!("no runtime is running: spec-notify replay {spec} --delivery-id {id}")
                 }
                 Err(ClientError::Refused(error)) => error,
