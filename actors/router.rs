@@ -446,7 +446,11 @@ impl Handler<Emit> for Router {
         }
         accepted.run = step;
         accepted.told = match identity {
-            Identity::Own(told) => told,
+            Identity::Own(told) => told.map(|mut told| {
+                let attempt = event.pipeline.as_ref().and_then(|pipeline| pipeline.attempt);
+                self.identities.counted(&spec, &emitter.key, &mut told, attempt);
+                told
+            }),
             Identity::Known(told) => Some(told),
         };
         self.accepting.insert(key, Vec::new());

@@ -24,7 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 Example, as the last step of a CI job:
   spec-notify drain --timeout 120
 
-Exit code 1 where something is still pending at the timeout, or was given up meanwhile.")]
+Exit code 1 where something is still pending at the timeout, was given up meanwhile, or
+stands aside because it cannot be read.")]
 pub(super) struct Options {
     /// Longest time to wait, in seconds; what is left then stays on disk
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
@@ -38,6 +39,8 @@ struct Drained {
     pending: usize,
     /// Deliveries that were given up meanwhile.
     dead_letters: usize,
+    /// What stands aside and could not be delivered, and why.
+    aside: Vec<String>,
 }
 
 pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
@@ -68,7 +71,11 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     }
     screen.progress_ends();
     runtime.drain(Duration::ZERO);
-    let drained = Drained { pending: left(&status), dead_letters: dead(&status).saturating_sub(before) };
+    let drained = Drained {
+        pending: left(&status),
+        dead_letters: dead(&status).saturating_sub(before),
+        aside: status.aside.clone(),
+    };
     if screen.is_json() {
         screen.value(&drained);
     } else {
@@ -77,7 +84,13 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
             let what = counted(parked, "delivery waits", "deliveries wait");
             screen.note(format_args!("{what} for a subscription that is not active"));
         }
+        for aside in &drained.aside {
+            screen.warning(format_args!("it stands aside and is not delivered: {aside}"));
+        }
         match (drained.pending, drained.dead_letters) {
+            (0, 0) if !drained.aside.is_empty() => {
+                screen.line(Tone::Bad, "drained, but for what stands aside");
+            }
             (0, 0) => screen.line(Tone::Good, "drained: nothing is pending"),
             (0, dead) => {
                 let what = counted(dead, "delivery was", "deliveries were");
@@ -95,7 +108,8 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
             }
         }
     }
-    Ok(if drained.pending == 0 && drained.dead_letters == 0 { Exit::Done } else { Exit::Failed })
+    let is_done = drained.pending == 0 && drained.dead_letters == 0 && drained.aside.is_empty();
+    Ok(if is_done { Exit::Done } else { Exit::Failed })
 }
 
 fn left(status: &StatusReport) -> usize {

@@ -1,7 +1,6 @@
 //! What is said on the control port: one JSON object a line, the token first.
 
 use std::fmt;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -12,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::actors::{EmitError, Receipt, Sent};
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::event::{Event, EventKind, IdempotencyKey, SpecId, UnknownName, named};
-use crate::store::{Query, TriedQuery, check_owner};
+use crate::store::{Query, TriedQuery, check_owner, read_small};
 
 /// The protocol's version.
 pub const VERSION: u32 = 1;
@@ -52,7 +51,7 @@ impl RuntimeFile {
     pub fn read(spool_dir: &Path) -> io::Result<Self> {
         let path = runtime_file(spool_dir);
         check_owner(&path)?;
-        Ok(serde_json::from_slice(&fs::read(path)?)?)
+        Ok(serde_json::from_slice(&read_small(&path)?)?)
     }
 }
 

@@ -26,6 +26,9 @@ pub struct StatusReport {
     pub inbox: usize,
     /// What an operator should know, and what to do about it.
     pub warnings: Vec<String>,
+    /// What stands aside and cannot be delivered as things are, and why; also warnings.
+    #[serde(default)]
+    pub aside: Vec<String>,
     /// What is wrong with a runtime that should answer and does not; also a warning.
     #[serde(skip)]
     pub(crate) silent: Option<String>,
@@ -107,6 +110,7 @@ impl StatusReport {
         let mut report = Self::new(runtime, &facts.queues, &facts.healths, &facts.survey);
         report.warnings.splice(0..0, facts.troubles.iter().cloned());
         report.warnings.extend(facts.inbox.iter().cloned());
+        report.aside.extend(facts.troubles.iter().chain(&facts.inbox).cloned());
         report
     }
 
@@ -209,8 +213,10 @@ impl StatusReport {
             clock_skew_s: None,
         }));
         let pending = queues.iter().map(|(.., queue)| queue.waiting + queue.in_flight).sum();
-        let mut report =
-            Self { runtime, subscriptions, pending, inbox: survey.inbox, warnings: Vec::new(), silent: None };
+        let mut aside = survey.unusable.clone();
+        aside.extend(rejected(survey));
+        let (inbox, warnings) = (survey.inbox, Vec::new());
+        let mut report = Self { runtime, subscriptions, pending, inbox, warnings, aside, silent: None };
         report.warnings = report.find_warnings(survey);
         for (id, _, queue) in queues {
             if let Some((count, why)) = &queue.unread {
@@ -280,12 +286,7 @@ impl StatusReport {
         for file in &survey.unreadable {
             warnings.push(format!("{file} cannot be read as a dead letter: look at it, then move it away"));
         }
-        if survey.rejected > 0 {
-            let files = counted(survey.rejected, "file", "files");
-            warnings.push(format!(
-                "{files} in the inbox hold no event (inbox/*.rejected): look at them, then remove them"
-            ));
-        }
+        warnings.extend(rejected(survey));
         warnings
     }
 
@@ -315,6 +316,13 @@ impl StatusReport {
         }
         unresolved.then(|| format!("spec-notify: {} (see spec-notify status)", parts.join(", ")))
     }
+}
+
+fn rejected(survey: &Survey) -> Option<String> {
+    let files = counted(survey.rejected, "file", "files");
+    (survey.rejected > 0).then(|| {
+        format!("{files} in the inbox hold no event (inbox/*.rejected): look at them, then remove them")
+    })
 }
 
 /// `1 file`, `2 files`.

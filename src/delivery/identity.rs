@@ -140,6 +140,20 @@ impl Identities {
         self.0.retain(|_, step| step.newest() >= since && step.newest() > newest[0]);
     }
 
+    /// An event that is told was counted as this attempt of its step.
+    pub fn counted(&mut self, spec: &SpecId, key: &IdempotencyKey, told: &mut Told, attempt: Option<u32>) {
+        // One without an identity says by itself which attempt it is, or leaves that open.
+        if matches!(told.origin, KeyOrigin::Made { .. }) {
+            return;
+        }
+        told.attempt = told.attempt.or(attempt);
+        let step = self.0.get_mut(&(spec.clone(), told.step.clone()));
+        let recent = step.into_iter().flat_map(|step| &mut step.recent);
+        for recent in recent.filter(|recent| recent.key == *key) {
+            recent.told.attempt = told.attempt;
+        }
+    }
+
     /// Remembers what the spool says was told before this start.
     pub fn restore(&mut self, spec: &SpecId, key: IdempotencyKey, told: Told) {
         self.bound();

@@ -164,6 +164,13 @@ fn a_key_or_an_attempt_that_was_given_is_taken_at_its_word() {
     let (key, is_told) = router.gets(attempt(2, 10), 10);
     assert!(is_told && key.as_str().ends_with(":tasks:attempt-2"), "{key}");
     assert!(router.gets(attempt(3, 11), 11).1);
+    // The watcher told of the first attempt: a second one is another.
+    let mut router_of_file = Router::default();
+    let (key, _) = router_of_file.gets(from_file(Stage::Tasks, Status::Failure, "s1", 0), 0);
+    let mut told = router_of_file.spool[0].1.clone();
+    router_of_file.identities.counted(&spec(), &key, &mut told, Some(1));
+    assert!(router_of_file.gets(attempt(2, 10), 10).1);
+    assert!(!router_of_file.gets(attempt(1, 11), 11).1, "it is the one that the watcher told of");
     let task = |ms| {
         let key = IdempotencyKey::unique(&spec(), "T1");
         let mut event = Event::new(EventKind::TaskCompleted, spec(), key);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -243,7 +243,7 @@ pub(super) fn head(dir: &Path, id: DeliveryId) -> Result<Head, StoreError> {
     const ENOUGH: usize = 1024;
     let path = path(dir, id);
     let mut start = vec![0; ENOUGH];
-    let length = File::open(&path).and_then(|mut file| file.read(&mut start));
+    let length = files::open_to_read(&path).and_then(|mut file| file.read(&mut start));
     start.truncate(length.map_err(StoreError::on("read", &path))?);
     // Fields stand in the order of the struct.
     let cut = start.windows(10).position(|text| text == b",\"reason\":");
@@ -259,7 +259,7 @@ pub(super) fn head(dir: &Path, id: DeliveryId) -> Result<Head, StoreError> {
 /// Reads the dead letter of a delivery.
 pub(super) fn read(dir: &Path, id: DeliveryId) -> Result<DeadLetter, StoreError> {
     let path = path(dir, id);
-    let json = fs::read(&path).map_err(StoreError::on("read", &path))?;
+    let json = files::read_small(&path).map_err(StoreError::on("read", &path))?;
     serde_json::from_slice(&json).map_err(|error| StoreError::on("read", &path)(error.into()))
 }
 

@@ -210,9 +210,9 @@ pub fn add_line(line: &impl Serialize, lines: &mut Vec<u8>) {
     }
 }
 
-/// Lines that wait for a disk that does not take them, in bytes; beyond it all of them are given
-/// up.
-const MAX_WAITING: usize = 256 * 1024;
+/// Lines that wait for a disk that does not take them, in bytes; beyond it further ones are lost.
+/// Above what one batch of the Ledger adds.
+const MAX_WAITING: usize = 1024 * 1024;
 
 /// A SPEC's evidence: `deliveries.jsonl`, and `deliveries.1.jsonl` with what came before.
 #[derive(Debug)]
@@ -224,6 +224,8 @@ pub(super) struct EvidenceFile {
     batch: Vec<u8>,
     /// Whether the last flush failed.
     is_failing: bool,
+    /// Whether lines were lost since the last flush that did not fail.
+    is_losing: bool,
 }
 
 #[derive(Debug)]
@@ -239,12 +241,21 @@ impl EvidenceFile {
     /// The evidence in `dir`, which is made when something is written. Both files together stay
     /// within `max_bytes`, give or take one batch.
     pub(super) fn new(dir: PathBuf, max_bytes: u64) -> Self {
-        Self { dir, max_bytes, open: None, batch: Vec::new(), is_failing: false }
+        Self { dir, max_bytes, open: None, batch: Vec::new(), is_failing: false, is_losing: false }
     }
 
     /// Adds whole lines to the batch.
     pub(super) fn append(&mut self, lines: &[u8]) {
-        self.batch.extend_from_slice(lines);
+        if self.batch.len() + lines.len() <= MAX_WAITING {
+            return self.batch.extend_from_slice(lines);
+        }
+        if !self.is_losing {
+            log::error!(
+                "{} takes nothing: further evidence of this SPEC is lost until it does",
+                self.dir.display()
+            );
+        }
+        self.is_losing = true;
     }
 
     /// Writes the batch. What cannot be written waits for the next flush, within a bound; the file
@@ -256,17 +267,13 @@ impl EvidenceFile {
         match self.write() {
             Ok(()) => {
                 self.batch.clear();
-                self.is_failing = false;
+                (self.is_failing, self.is_losing) = (false, false);
                 Ok(())
             }
             Err(error) => {
                 // Lines before these may still be in memory.
                 drop(self.sync());
                 self.open = None;
-                if self.batch.len() > MAX_WAITING {
-                    log::error!("{} bytes of evidence are lost: {error}", self.batch.len());
-                    self.batch.clear();
-                }
                 Err((error, std::mem::replace(&mut self.is_failing, true)))
             }
         }

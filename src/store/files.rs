@@ -74,17 +74,39 @@ pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Opens a file for reading; never through a symbolic link.
+/// Opens a file for reading; never through a symbolic link, and nothing that would make who reads it
+/// wait.
 pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
     open(path, OpenOptions::new().read(true))
 }
 
+/// Largest file that is read as a whole although nobody but us should write it.
+const SMALL: u64 = 16 * 1024 * 1024;
+
+/// Reads a file that is small; a larger one is none of ours.
+///
+/// # Errors
+/// It is not there, no file, or larger than 16 MiB.
+pub(crate) fn read_small(path: &Path) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    open_to_read(path)?.take(SMALL + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > SMALL {
+        return Err(io::Error::other("it is larger than any file of ours"));
+    }
+    Ok(content)
+}
+
 fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
-    options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
-    options.open(path).map_err(|error| match Errno::from_io_error(&error) {
+    // A FIFO would make us wait for somebody at its other end.
+    options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
+    let file = options.open(path).map_err(|error| match Errno::from_io_error(&error) {
         Some(Errno::LOOP) => io::Error::other("a symbolic link is in its place; move it away"),
         _ => error,
-    })
+    })?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("something else than a file is in its place; move it away")),
+    }
 }
 
 /// Opens a file for reading and appending, made 0600 where it is new; never through a symbolic link.

@@ -1,7 +1,6 @@
 //! How the subscriptions fared, kept across restarts: a hint for people and for fairness, never for a delivery's fate.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -49,7 +48,7 @@ pub fn left_at_rest(spool_dir: &Path) -> Option<AtRest> {
 
 fn read(spool_dir: &Path) -> Content {
     let path = path(spool_dir);
-    let content = match fs::read(&path) {
+    let content = match files::read_small(&path) {
         Ok(bytes) => serde_json::from_slice::<Content>(&bytes).map_err(|error| error.to_string()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Content::default(),
         Err(error) => Err(error.to_string()),

@@ -19,7 +19,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use super::evidence::AttemptSummary;
 use super::files::FileId;
 use super::record::{self, Accepted, AcceptedDelivery, FinalState, Record, VERSION};
-use super::recovery::Recovery;
+use super::recovery::{Recovery, TOLD_BEFORE};
 use super::{OpenError, StoreError, Unfinished, files, is_gone};
 use crate::clock;
 use crate::delivery::DeliveryId;
@@ -776,11 +776,14 @@ impl Journal {
                         false => wanted.push(Record::Known {
                             idempotency_key: accepted.idempotency_key,
                             at: accepted.at,
+                            told: accepted.told,
                         }),
                     }
                 }
                 Record::Run(_) => has_steps = true,
-                Record::Known { idempotency_key, at } => wanted.push(Record::Known { idempotency_key, at }),
+                Record::Known { idempotency_key, at, told } => {
+                    wanted.push(Record::Known { idempotency_key, at, told });
+                }
                 Record::Spool { .. } | Record::Attempted { .. } | Record::Finished { .. } => {}
             }
         }
@@ -792,9 +795,13 @@ impl Journal {
 
     /// Adds what is wanted of another file, or of another journal.
     fn take_over(&mut self, wanted: Vec<Record>, known_since: Timestamp) -> Result<(), StoreError> {
-        for record in wanted {
-            let is_too_much = match &record {
-                Record::Known { at, .. } => *at < known_since || self.known_bytes() > MAX_KNOWN_BYTES,
+        let now = clock::now();
+        for mut record in wanted {
+            let is_too_much = match &mut record {
+                Record::Known { at, told, .. } => {
+                    told.take_if(|_| now.duration_since(*at) > TOLD_BEFORE);
+                    *at < known_since || self.known_bytes() > MAX_KNOWN_BYTES
+                }
                 _ => false,
             };
             if !is_too_much {

@@ -37,6 +37,7 @@ pub use evidence::{
 };
 #[cfg(feature = "cli")]
 pub(crate) use files::raise_max_open;
+pub(crate) use files::read_small;
 pub use files::{check_owner, write_atomic};
 pub use health::{AtRest, Healths, left_at_rest, read_healths};
 pub use inbox::{Aside, Cause, Content, Inbox, InboxName, Settled, Taken, put as put_in_inbox};
@@ -353,9 +354,6 @@ impl Store {
                 }
             }
         }
-        for (spec, error) in &self.aside {
-            log::error!("the spool of {spec} is set aside: {error}; all other SPECs go on");
-        }
         for error in self.commit().into_values() {
             log::error!("{error}");
         }
@@ -471,22 +469,12 @@ impl Store {
     /// The SPEC's spool cannot be opened, the disk is full, or the spool is not ours any more.
     pub fn append(&mut self, spec: &SpecId, record: &Record) -> Result<(), StoreError> {
         self.check_standing()?;
-        if self.reserve.is_full() && matches!(record, Record::Accepted(_)) {
-            // There may be room by now.
-            self.reserve.look();
-        }
-        if self.reserve.is_full() {
-            match record {
-                Record::Accepted(_) => {
-                    let full =
-                        io::Error::new(io::ErrorKind::StorageFull, "the disk is full: make room on it");
-                    return Err(StoreError::on("accept an event in", &self.options.spool_dir)(full));
-                }
-                // What room is left is for deliveries that end; after a kill these attempts are
-                // not counted.
-                Record::Attempted { .. } => return Ok(()),
-                _ => {}
-            }
+        match record {
+            Record::Accepted(_) => self.check_room()?,
+            // What room is left on a full disk is for deliveries that end; after a kill these
+            // attempts are not counted.
+            Record::Attempted { .. } if self.reserve.is_full() => return Ok(()),
+            _ => {}
         }
         let appended = match self.journal(spec).and_then(|journal| journal.append(record)) {
             // Its file was removed while it was closed.
@@ -507,6 +495,19 @@ impl Store {
             self.taken.push((spec.clone(), name));
         }
         Ok(())
+    }
+
+    /// Refuses what a full disk has no room for.
+    fn check_room(&mut self) -> Result<(), StoreError> {
+        if self.reserve.is_full() {
+            // There may be room by now.
+            self.reserve.look();
+        }
+        if !self.reserve.is_full() {
+            return Ok(());
+        }
+        let full = io::Error::new(io::ErrorKind::StorageFull, "the disk is full: make room on it");
+        Err(StoreError::on("write to the spool", &self.options.spool_dir)(full))
     }
 
     /// Writes the evidence and then every batch of records, synced where an accepted event is
@@ -558,6 +559,13 @@ impl Store {
     /// Writes what was added to the evidence. What cannot be written waits for the next time,
     /// changes no delivery's fate, and is said once.
     pub fn flush_evidence(&mut self) {
+        // What room is left on a full disk is for deliveries that end.
+        if !self.reserve.is_full() {
+            self.write_evidence();
+        }
+    }
+
+    fn write_evidence(&mut self) {
         for file in self.evidence.values_mut() {
             if let Err((error, was_failing)) = file.flush() {
                 self.reserve.give_up_for(&error.source);
@@ -579,7 +587,7 @@ impl Store {
 
     /// Writes, syncs and closes all evidence but what could not be written.
     fn close_evidence(&mut self) {
-        self.flush_evidence();
+        self.write_evidence();
         for error in self.evidence.values_mut().filter_map(|file| file.sync().err()) {
             log::error!("{error}");
         }

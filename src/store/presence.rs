@@ -66,6 +66,11 @@ impl Store {
                 self.look_for_strangers();
             }
         }
+        for (spec, error) in &self.aside {
+            troubles.insert(format!(
+                "the spool of {spec} is set aside: {error}; all other SPECs go on; move it away or mend it"
+            ));
+        }
         if self.reserve.is_full() {
             troubles.insert(format!(
                 "the disk of {} is full: nothing is accepted until there is room; what is pending is delivered",
@@ -322,7 +327,8 @@ impl Announced {
     }
 
     fn is_there(&self) -> bool {
-        self.id.is_some_and(|id| id.is_at(&self.path).is_ok_and(|is_there| is_there))
+        let is_ours = self.id.is_some_and(|id| id.is_at(&self.path).is_ok_and(|is_there| is_there));
+        is_ours && files::read_small(&self.path).is_ok_and(|content| content == self.content)
     }
 }
 

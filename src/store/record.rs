@@ -76,6 +76,9 @@ pub enum Record<B = Box<RawValue>> {
         /// When it was accepted.
         #[serde(with = "clock::millis")]
         at: Timestamp,
+        /// Which step it told of, while that may still have a counterpart.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        told: Option<Told>,
     },
     /// A SPEC's run so far: written by a compaction that removes the steps it came from.
     Run(Run),
@@ -330,7 +333,8 @@ mod tests {
             prop_assert_eq!(length, line.len());
             prop_assert_eq!(line.iter().filter(|b| **b == b'\n').count(), 1);
             prop_assert_eq!(keys(&scan(&line)), std::slice::from_ref(&key));
-            let known = Record::Known { idempotency_key: key.parse().unwrap(), at: clock::now() };
+            let known =
+                Record::Known { idempotency_key: key.parse().unwrap(), at: clock::now(), told: None };
             prop_assert_eq!(encode(&known, &mut Vec::new()), known_length(&key.parse().unwrap()));
             prop_assert!(decode::<Box<RawValue>>(&garbage).is_none());
             prop_assert!(scan::<Box<RawValue>>(&garbage).records.is_empty());

@@ -37,7 +37,7 @@ pub(super) struct Recovery {
 
 /// What was told so long before the last event, or before so many others, has no counterpart any
 /// more that is not known.
-const TOLD_BEFORE: SignedDuration = SignedDuration::from_secs(120);
+pub(super) const TOLD_BEFORE: SignedDuration = SignedDuration::from_secs(120);
 const MAX_TOLD: usize = 2_000;
 
 impl Recovery {
@@ -57,11 +57,14 @@ impl Recovery {
     pub(super) fn read<B>(&mut self, record: &Record<B>, place: Place) {
         match record {
             Record::Spool { .. } | Record::Run(_) => {}
-            Record::Known { idempotency_key, at } => self.known.push((idempotency_key.clone(), *at)),
+            Record::Known { idempotency_key, at, told } => {
+                self.known.push((idempotency_key.clone(), *at));
+                self.remember_told(idempotency_key, *at, told.as_ref());
+            }
             Record::Accepted(accepted) => {
                 self.known.push((accepted.idempotency_key.clone(), accepted.at));
                 self.inbox.extend(accepted.inbox.clone());
-                self.remember_told(accepted);
+                self.remember_told(&accepted.idempotency_key, accepted.at, accepted.told.as_ref());
                 for delivery in &accepted.deliveries {
                     let found = self.found_in(accepted, delivery, place);
                     // A record that a compaction moved stands for the same acceptance.
@@ -91,10 +94,10 @@ impl Recovery {
         }
     }
 
-    fn remember_told<B>(&mut self, accepted: &Accepted<B>) {
-        let Some(told) = &accepted.told else { return };
-        self.told.push_back((accepted.at, accepted.idempotency_key.clone(), told.clone()));
-        let is_old = |at: Timestamp| accepted.at.duration_since(at) > TOLD_BEFORE;
+    fn remember_told(&mut self, key: &IdempotencyKey, now: Timestamp, told: Option<&Told>) {
+        let Some(told) = told else { return };
+        self.told.push_back((now, key.clone(), told.clone()));
+        let is_old = |at: Timestamp| now.duration_since(at) > TOLD_BEFORE;
         while self.told.len() > MAX_TOLD || self.told.front().is_some_and(|(at, ..)| is_old(*at)) {
             self.told.pop_front();
         }

@@ -132,6 +132,7 @@ impl Store {
             }
             Effect::Sample => return Ok(()),
             Effect::Replayed => {
+                self.check_room()?;
                 if !again {
                     self.add_final_evidence(delivery, attempt, FinalState::Delivered);
                 }
@@ -139,6 +140,7 @@ impl Store {
                 return self.remove_dead_letter(spec, id);
             }
             Effect::ReplayFailed(letter) => {
+                self.check_room()?;
                 let mut letter = letter.clone();
                 letter.attempts.push(attempt.summary());
                 self.sync_evidence(spec);
@@ -195,6 +197,7 @@ impl Store {
             add_line(&FinalLine::of_dead_letter(&letter), &mut line);
             self.add_evidence(&delivery.spec, &line);
         }
+        self.check_room()?;
         self.sync_evidence(&delivery.spec);
         // Nobody could read it now: somebody may later.
         body?;

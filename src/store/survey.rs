@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{InboxName, dead_letter, spec_dirs};
+use super::{InboxName, dead_letter, files, spec_dirs};
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::event::SpecId;
 
@@ -30,7 +31,7 @@ pub struct Survey {
     pub unreadable: Vec<String>,
     /// Side files with damaged records, relative to the spool.
     pub damaged: Vec<String>,
-    /// SPEC folders that cannot be used, and why.
+    /// What of it cannot be used, and why: SPEC folders, spool files, the inbox, dead letters.
     pub unusable: Vec<String>,
     /// Events in the inbox, by the names of its files.
     pub inbox: usize,
@@ -46,15 +47,14 @@ impl Survey {
 
     /// Everything but the dead letters, which are `counted` already.
     pub fn beside(spool_dir: &Path, counted: BTreeMap<SubscriptionId, DeadLetterCount>) -> Self {
-        let mut survey = Self { dead_letters: counted, ..Self::default() };
+        let unusable = unusable(spool_dir);
+        let mut survey = Self { dead_letters: counted, unusable, ..Self::default() };
         for name in names(&spool_dir.join("inbox")) {
             survey.inbox += name.parse().map_or(0, |name: InboxName| name.events());
             survey.rejected += usize::from(name.ends_with(".rejected"));
         }
         for spec in spec_dirs(spool_dir).unwrap_or_default() {
-            let dir = spool_dir.join(spec.as_str());
-            survey.unusable.extend(why_unusable(&dir).map(|why| format!("{}: {why}", dir.display())));
-            let damaged = names(&dir);
+            let damaged = names(&spool_dir.join(spec.as_str()));
             let damaged = damaged.into_iter().filter(|name| name.starts_with("damaged-"));
             survey.damaged.extend(damaged.map(|name| format!("{spec}/{name}")));
         }
@@ -133,13 +133,43 @@ impl Letters {
     }
 }
 
-/// Why a SPEC's folder cannot be used, where it cannot; a plain file is somebody else's.
-fn why_unusable(dir: &Path) -> Option<String> {
-    match fs::symlink_metadata(dir) {
-        Ok(found) if found.is_symlink() => Some("a symbolic link is in its place".to_owned()),
-        Ok(found) if found.is_dir() => fs::read_dir(dir).err().map(|error| error.to_string()),
-        _ => None,
+/// What of a spool cannot be looked at, and why. Plain files with an ending are somebody else's.
+fn unusable(spool_dir: &Path) -> Vec<String> {
+    let mut unusable = Vec::new();
+    let mut say = |path: &Path, why: &dyn std::fmt::Display| {
+        unusable.push(format!("{}: {why}", path.display()));
+    };
+    let mut folders = vec![spool_dir.join("inbox")];
+    for spec in spec_dirs(spool_dir).unwrap_or_default() {
+        let dir = spool_dir.join(spec.as_str());
+        if fs::symlink_metadata(&dir).is_ok_and(|found| found.is_file()) && spec.as_str().contains('.') {
+            continue;
+        }
+        for name in names(&dir).into_iter().filter(|name| name.starts_with("spool-")) {
+            let path = dir.join(name);
+            if let Err(error) = files::open_to_read(&path)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                say(&path, &error);
+            }
+        }
+        folders.push(dir.join("dead-letter"));
+        folders.push(dir);
     }
+    for dir in folders {
+        match fs::symlink_metadata(&dir) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+            Err(error) => say(&dir, &error),
+            Ok(found) if found.is_symlink() => say(&dir, &"a symbolic link is in its place"),
+            Ok(found) if !found.is_dir() => say(&dir, &"something else than a folder is in its place"),
+            Ok(_) => {
+                if let Err(error) = fs::read_dir(&dir) {
+                    say(&dir, &error);
+                }
+            }
+        }
+    }
+    unusable
 }
 
 fn names(dir: &Path) -> Vec<String> {

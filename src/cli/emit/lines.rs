@@ -15,6 +15,9 @@ use crate::event::{Event, EventError, MAX_EVENT_BYTES};
 /// Longest text that is held for one event; no event is that long.
 const MAX_HELD: usize = 2 * MAX_EVENT_BYTES;
 
+/// What some programs begin a file with.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// Every event of a text.
 pub(in crate::cli) struct Lines {
     reader: Box<dyn BufRead + Send>,
@@ -40,8 +43,8 @@ struct Line {
 
 enum Text {
     Whole(Vec<u8>),
-    /// Of a line that is too long, how long it is and how it begins.
-    TooLong(usize, u8),
+    /// Of a line that is too long, how long it is.
+    TooLong(usize),
 }
 
 impl Line {
@@ -49,10 +52,11 @@ impl Line {
         matches!(&self.text, Text::Whole(text) if text.trim_ascii().is_empty())
     }
 
-    fn may_be_event(&self) -> bool {
+    /// Whether it is a whole JSON object by itself.
+    fn is_object(&self) -> bool {
         match &self.text {
-            Text::Whole(text) => text.starts_with(b"{"),
-            Text::TooLong(_, first) => *first == b'{',
+            Text::Whole(text) => text.starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(text).is_ok(),
+            Text::TooLong(_) => false,
         }
     }
 }
@@ -72,7 +76,7 @@ impl First {
                 Err(error) if error.is_eof() => Self::Begins,
                 _ => Self::OfLines,
             },
-            Text::TooLong(..) => Self::OfLines,
+            Text::TooLong(_) => Self::OfLines,
         }
     }
 }
@@ -111,8 +115,10 @@ impl Lines {
             self.reader.consume(read);
             if newline.is_some() || is_end {
                 self.count += 1;
-                let first = text.first().copied().unwrap_or_default();
-                let text = if length > MAX_HELD { Text::TooLong(length, first) } else { Text::Whole(text) };
+                if self.count == 1 && text.starts_with(BYTE_ORDER_MARK) {
+                    text.drain(..BYTE_ORDER_MARK.len());
+                }
+                let text = if length > MAX_HELD { Text::TooLong(length) } else { Text::Whole(text) };
                 return Ok(Some(Line { number: self.count, text }));
             }
         }
@@ -127,7 +133,7 @@ impl Lines {
 
     fn event(&self, line: Line) -> Given {
         let read = match line.text {
-            Text::TooLong(length, _) => Err(EventError::TooLarge(length).to_string()),
+            Text::TooLong(length) => Err(EventError::TooLarge(length).to_string()),
             Text::Whole(text) => read(&text),
         };
         read.map_err(|error| format!("{}: {error}", self.at(Some(line.number))))
@@ -162,13 +168,15 @@ impl Lines {
             };
             bytes += match &line.text {
                 Text::Whole(text) => text.len() + 1,
-                Text::TooLong(length, _) => *length,
+                Text::TooLong(length) => *length,
             };
             held.push_back(line);
         }
         let text = is_whole.then(|| joined(&held));
         let is_one = text.as_ref().is_some_and(|text| serde_json::from_slice::<IgnoredAny>(text).is_ok());
-        if is_one || !held.iter().filter(|line| !line.is_blank()).all(Line::may_be_event) {
+        // Of lines a first one that was cut off, or is none, takes none of the others with it.
+        let is_alone = held.iter().skip(1).all(Line::is_blank);
+        if is_one || !(is_alone || held.iter().skip(1).any(Line::is_object)) {
             self.state = State::End;
             return Ok(match text {
                 Some(text) => read(&text).or_else(|error| self.error(error)),
@@ -205,7 +213,7 @@ impl Lines {
 fn joined(lines: &VecDeque<Line>) -> Vec<u8> {
     let texts = lines.iter().map(|line| match &line.text {
         Text::Whole(text) => text.as_slice(),
-        Text::TooLong(..) => b"",
+        Text::TooLong(_) => b"",
     });
     texts.collect::<Vec<_>>().join(&b'\n')
 }
@@ -263,6 +271,8 @@ mod tests {
             (format!("\n{pretty}\n"), ok(&["a"])),
             (pretty.replace('\n', "\r\n"), ok(&["a"])),
             (format!("{a}\n\n{b}\r\n{a}"), ok(&["a", "b", "a"])),
+            (format!("\u{feff}{a}\n{b}"), ok(&["a", "b"])),
+            (format!("\u{feff}{pretty}\n"), ok(&["a"])),
         ] {
             assert_eq!(given(text.clone()), keys, "{text}");
         }
@@ -280,6 +290,7 @@ mod tests {
             (format!("{{broken\n{a}\n{b}\n"), "file line 1: not an event", 2),
             (format!("{{\"event\":\n{a}\n{b}\n"), "file line 1: not an event", 2),
             (format!("{a}\n{{broken\n{b}\n"), "file line 2: not an event", 2),
+            (format!("[\n{a}\n{b}\n"), "file line 1: not an event", 2),
             (format!("{a}\n{{\"x\":\"{long}\"}}\n{b}"), "file line 2: the event has 1048594 bytes", 2),
             (format!("{{\n\"x\": \"{long}\"\n}}"), "file: one JSON object over several lines may", 0),
         ] {
