@@ -40,6 +40,7 @@ struct Drained {
     /// Deliveries that were given up meanwhile.
     dead_letters: usize,
     /// What stands aside and could not be delivered, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     aside: Vec<String>,
 }
 

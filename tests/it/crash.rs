@@ -19,10 +19,11 @@ fn what_waits_for_a_retry_at_a_kill_arrives_after_the_next_start() {
             emitted["deliveries"][0]["id"].as_str().unwrap().to_owned()
         })
         .collect();
+    // The spool's word comes after that of the evidence.
     crate::harness::wait_for("a first attempt of each", || {
-        let tried: HashSet<String> =
-            sandbox.evidence("SPEC-1").iter().map(|line| line["delivery"].to_string()).collect();
-        (tried.len() == 5).then_some(())
+        let spool = sandbox.spool_text("SPEC-1");
+        let is_tried = |id: &String| spool.contains(&format!(r#"{{"attempted":{{"id":"{id}""#));
+        ids.iter().all(is_tried).then_some(())
     });
     serve.kill();
 

@@ -228,13 +228,13 @@ impl Sandbox {
                 let id = line["delivery"].as_str().unwrap();
                 !spool.contains(id) || spool.contains(&format!(r#"{{"finished":{{"id":"{id}""#))
             };
-            finals.iter().all(|line| has_ended(line)).then_some(())
+            finals.iter().all(has_ended).then_some(())
         });
         finals
     }
 
     /// All journal files of a SPEC.
-    fn spool_text(&self, spec: &str) -> String {
+    pub(crate) fn spool_text(&self, spec: &str) -> String {
         let files = fs::read_dir(self.spool().join(spec)).into_iter().flatten().flatten();
         let journals = files.filter(|file| file.file_name().to_string_lossy().starts_with("spool-"));
         journals.map(|file| fs::read_to_string(file.path()).unwrap_or_default()).collect()
