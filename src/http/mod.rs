@@ -2,6 +2,7 @@
 
 mod connections;
 mod dial;
+mod pem;
 mod proxy;
 mod target;
 mod tls;
