@@ -25,5 +25,6 @@ mod runs;
 mod secrecy;
 mod slips;
 mod storm;
+mod terminal;
 mod tls;
 mod watch;

@@ -4,7 +4,7 @@ mod endpoint;
 mod terminal;
 
 pub(crate) use endpoint::{Answer, DeadEndpoint, Endpoint, Request, read_request};
-pub(crate) use terminal::{Terminal, wait_for_end};
+pub(crate) use terminal::{Terminal, kill, wait_for_end};
 
 use std::fs;
 use std::io::Read as _;

@@ -8,7 +8,7 @@ use std::process::{Child, Command};
 
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{Action, Winsize, tcflow, tcsetwinsize};
 
 use super::wait_for;
 
@@ -42,6 +42,11 @@ impl Terminal {
         command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap()
     }
 
+    /// Takes nothing more that is written to it, as after Ctrl-S.
+    pub(crate) fn stand_still(&self) {
+        tcflow(&self.theirs, Action::OOff).unwrap();
+    }
+
     /// Waits until the terminal shows this.
     pub(crate) fn wait_for_text(&mut self, text: &str) {
         wait_for(text, || {
@@ -52,6 +57,12 @@ impl Terminal {
             self.shown.contains(text).then_some(())
         });
     }
+}
+
+/// Sends a process a signal.
+pub(crate) fn kill(signal: &str, child: &Child) {
+    let sent = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status();
+    assert!(sent.unwrap().success());
 }
 
 /// Waits until a process has ended by itself; returns its exit code.
