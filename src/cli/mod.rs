@@ -10,6 +10,7 @@ mod generate;
 mod keep;
 mod list;
 mod logging;
+mod outlet;
 pub mod receive;
 mod reload;
 mod render;
@@ -182,13 +183,16 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         screen.error(&failure.message);
         failure.exit
     });
-    match screen.lost() {
+    let exit = match screen.lost() {
         Some(error) => {
             screen.error(format_args!("the result could not be written: {error}"));
             exit.max(Exit::Failed)
         }
         None => exit,
-    }
+    };
+    outlet::STDERR.flush();
+    outlet::STDOUT.flush();
+    exit
 }
 
 fn run_command(cli: Cli, screen: &mut Screen) -> Result<Exit, Failure> {

@@ -1,6 +1,6 @@
 //! The only place that prints: results on stdout, words about them on stderr, coloured where a person looks.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io::{self, IsTerminal as _, Write as _};
 
 use anstyle::{AnsiColor, Style};
@@ -8,9 +8,13 @@ use comfy_table::{ContentArrangement, Table, presets};
 use ratatui::crossterm::terminal::size;
 use serde::Serialize;
 
+use super::outlet::{STDERR, STDOUT, coloured};
+
 /// Where results go, and in which form.
 pub(super) struct Screen {
     json: bool,
+    /// Whether the program goes on however long nobody reads.
+    is_unread: bool,
     /// Why what was written last did not arrive.
     lost: Option<io::Error>,
 }
@@ -106,7 +110,12 @@ pub(super) fn text(lines: &[Line]) -> String {
 
 impl Screen {
     pub(super) fn new(json: bool) -> Self {
-        Self { json, lost: None }
+        Self { json, is_unread: false, lost: None }
+    }
+
+    /// From here on nothing that is printed waits for a reader.
+    pub(super) fn goes_on_unread(&mut self) {
+        self.is_unread = true;
     }
 
     /// Why a result did not arrive, once; a reader that closed its end wanted no more.
@@ -122,13 +131,13 @@ impl Screen {
     /// One line of a result for people.
     pub(super) fn line(&mut self, tone: Tone, text: impl Display) {
         let style = tone.style();
-        self.write(&mut anstream::stdout(), format_args!("{style}{text}{style:#}\n"));
+        self.result(format_args!("{style}{text}{style:#}\n"));
     }
 
     /// One value of a result for machines, on a line of its own.
     pub(super) fn value(&mut self, value: &impl Serialize) {
         match serde_json::to_string(value) {
-            Ok(json) => self.write(&mut anstream::stdout(), format_args!("{json}\n")),
+            Ok(json) => self.result(format_args!("{json}\n")),
             Err(error) => self.error(error),
         }
     }
@@ -136,18 +145,18 @@ impl Screen {
     /// What went wrong, on stderr.
     pub(super) fn error(&mut self, text: impl Display) {
         let style = AnsiColor::Red.on_default().bold();
-        self.write(&mut anstream::stderr(), format_args!("{style}error:{style:#} {text}\n"));
+        self.word(format_args!("{style}error:{style:#} {text}\n"));
     }
 
     /// What may go wrong, on stderr.
     pub(super) fn warning(&mut self, text: impl Display) {
         let style = AnsiColor::Yellow.on_default().bold();
-        self.write(&mut anstream::stderr(), format_args!("{style}warning:{style:#} {text}\n"));
+        self.word(format_args!("{style}warning:{style:#} {text}\n"));
     }
 
     /// A word to the person at the terminal, on stderr.
     pub(super) fn note(&mut self, text: impl Display) {
-        self.write(&mut anstream::stderr(), format_args!("{text}\n"));
+        self.word(format_args!("{text}\n"));
     }
 
     /// Text for another program, as it is.
@@ -166,7 +175,7 @@ impl Screen {
     /// A word on how long work goes, which the next one replaces; on a terminal only.
     pub(super) fn progress(&mut self, text: impl Display) {
         if io::stderr().is_terminal() && !self.json {
-            self.write(&mut anstream::stderr(), format_args!("\r\x1b[2K{text}"));
+            self.word(format_args!("\r\x1b[2K{text}"));
         }
     }
 
@@ -183,8 +192,24 @@ impl Screen {
         width.unwrap_or(UNBOUNDED).max(NARROWEST)
     }
 
+    fn result(&mut self, text: fmt::Arguments<'_>) {
+        if self.is_unread {
+            return STDOUT.write(coloured(text, &io::stdout()));
+        }
+        self.write(&mut anstream::stdout(), text);
+    }
+
+    fn word(&mut self, text: fmt::Arguments<'_>) {
+        if self.is_unread {
+            return STDERR.write(coloured(text, &io::stderr()));
+        }
+        // The log's lines that came before stand before.
+        STDERR.flush();
+        self.write(&mut anstream::stderr(), text);
+    }
+
     /// A reader that closed its end, such as `head`, ends the printing and not the program.
-    fn write(&mut self, stream: &mut impl io::Write, text: std::fmt::Arguments<'_>) {
+    fn write(&mut self, stream: &mut impl io::Write, text: fmt::Arguments<'_>) {
         if self.lost.is_none() {
             self.lost = stream.write_fmt(text).and_then(|()| stream.flush()).err();
         }

@@ -27,4 +27,5 @@ mod slips;
 mod storm;
 mod terminal;
 mod tls;
+mod unread;
 mod watch;

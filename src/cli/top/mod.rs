@@ -7,7 +7,6 @@ mod view;
 
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
-use std::process;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -188,7 +187,7 @@ fn end_after(wait: fn(), tell: &SyncSender<News>) {
         drop(tell.try_send(News::End));
         thread::sleep(GOODBYE);
         drop(disable_raw_mode());
-        process::exit(Exit::Done as i32);
+        signal_hook::low_level::exit(Exit::Done as i32);
     });
 }
 
