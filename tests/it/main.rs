@@ -16,6 +16,7 @@ mod emit;
 mod faults;
 mod harness;
 mod identity;
+mod limits;
 mod operator;
 mod policy;
 mod recipes;
