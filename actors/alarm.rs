@@ -1,5 +1,5 @@
-//! Tells the runtime that this run is over: an actor panicked, which actix takes for the end of a task and nobody would
-//! notice, or the spool is not what it was taken for.
+//! Tells the runtime that this run is over: an actor panicked, which actix takes for the end of a
+//! task and nobody would notice, or the spool is not what it was taken for.
 
 use tokio::sync::mpsc;
 

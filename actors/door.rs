@@ -315,10 +315,17 @@ fn gone() -> RequestError {
 
 /// Makes sure of the names of all files, now and again, until the actors end.
 pub(crate) async fn look_after_files(ledger: Addr<Ledger>, router: Addr<Router>) {
-    while let Ok(lost) = ledger.send(Look).await {
-        if !lost.is_empty() && router.send(GiveUpLost(lost)).await.is_err() {
-            return;
-        }
+    while look_once(&ledger, &router).await {
         sleep(LOOK_AFTER_FILES).await;
+    }
+}
+
+/// Makes sure of the names of all files, and has given up what was taken away; whether the actors
+/// are there still.
+pub(crate) async fn look_once(ledger: &Addr<Ledger>, router: &Addr<Router>) -> bool {
+    match ledger.send(Look).await {
+        Ok(lost) if lost.is_empty() => true,
+        Ok(lost) => router.send(GiveUpLost(lost)).await.is_ok(),
+        Err(_) => false,
     }
 }

@@ -29,7 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 /// There is no runtime any more that could take events.
 struct Stopped;
 
-/// Takes the inbox in until the actors end. A file goes when all that is in it is accepted or known.
+/// Takes the inbox in until the actors end. A file goes when all that is in it is accepted or
+/// known.
 pub(crate) async fn take_inbox_in(ledger: Addr<Ledger>, door: Door) {
     let inbox = Inbox::new(door.spool_dir());
     let mut aside = Aside::default();
@@ -148,7 +149,8 @@ fn stand_aside(aside: &mut Aside, name: &InboxName, why: &str) -> bool {
     aside.remember(name, &HashMap::from([(cause, 1)]))
 }
 
-/// Emits what is in a file, but for SPECs that take nothing now; whether there is room to remember these.
+/// Emits what is in a file, but for SPECs that take nothing now; whether there is room to remember
+/// these.
 async fn take_file(
     aside: &mut Aside,
     name: InboxName,

@@ -27,7 +27,8 @@ const MAX_BATCH: usize = 256;
 /// Messages that may wait. Admission (1,024 emits) and the lanes' own bounds keep it from ever being full.
 const MAILBOX: usize = 16 * 1024;
 
-/// How long a run lasts at least that ends because a start would take more in: what cannot be mended must not spin.
+/// How long a run lasts at least that ends because a start would take more in: what cannot be
+/// mended must not spin.
 const OUTDATED_AFTER: Duration = Duration::from_secs(10);
 
 /// How long news of the subscriptions' health may wait to be written.
@@ -84,7 +85,8 @@ pub(crate) struct RecordAttempt {
     pub(crate) reply: Reply,
 }
 
-/// From a Subscription, for each delivery that it gives up unsent. Answered and bounded as [`RecordAttempt`].
+/// From a Subscription, for each delivery that it gives up unsent. Answered and bounded as
+/// [`RecordAttempt`].
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct GiveUp {
@@ -105,8 +107,8 @@ pub(crate) struct ReadBody {
     pub(crate) id: DeliveryId,
 }
 
-/// From the task that takes the inbox in: what is to be done with this file. Answered with the name of what is left of it.
-/// One at a time.
+/// From the task that takes the inbox in: what is to be done with this file. Answered with the
+/// name of what is left of it. One at a time.
 #[derive(Message)]
 #[rtype(result = "Option<InboxName>")]
 pub(crate) struct SettleInbox {
@@ -132,7 +134,8 @@ pub(crate) struct ReadRun(pub(crate) SpecId);
 #[rtype(result = "Vec<LastAttempt>")]
 pub(crate) struct FindLastAttempts(pub(crate) Vec<(SpecId, DeliveryId)>);
 
-/// From the door, for `status`: how the subscriptions fare, and what keeps events from being accepted.
+/// From the door, for `status`: how the subscriptions fare, and what keeps events from being
+/// accepted.
 #[derive(Message)]
 #[rtype(result = "(Healths, Vec<String>)")]
 pub(crate) struct ReadCondition;
@@ -142,18 +145,20 @@ pub(crate) struct ReadCondition;
 #[rtype(result = "()")]
 pub(crate) struct ConfigureStore(pub(crate) StoreOptions);
 
-/// From the runtime, now and then: make sure of the names of all files. Answered with the deliveries of which the payload
-/// was taken away. One at a time.
+/// From the runtime, now and then: make sure of the names of all files. Answered with the
+/// deliveries of which the payload was taken away. One at a time.
 #[derive(Message)]
 #[rtype(result = "Vec<DeliveryId>")]
 pub(crate) struct Look;
 
-/// From the runtime, at its start and its end: what `runtime.json` says from now on. Answered when it is written.
+/// From the runtime, at its start and its end: what `runtime.json` says from now on. Answered when
+/// it is written.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Announce(pub(crate) Option<Vec<u8>>);
 
-/// From the runtime, once, at the end: everything is written and synced when it is answered, but for what the answer says.
+/// From the runtime, once, at the end: everything is written and synced when it is answered, but
+/// for what the answer says.
 #[derive(Message)]
 #[rtype(result = "Result<(), String>")]
 pub(crate) struct Close;
@@ -204,7 +209,8 @@ impl Ledger {
         }
     }
 
-    /// Answers once the batch is on disk to which something was added, or at once where it was not.
+    /// Answers once the batch is on disk to which something was added, or at once where it was
+    /// not.
     fn answer_for(&mut self, added: Result<(), StoreError>, waiting: Waiting, context: &mut Context<Self>) {
         match added {
             Ok(()) => self.waiting.push(waiting),
@@ -319,9 +325,6 @@ impl Handler<RecordAttempt> for Ledger {
             self.note_health(delivery, attempt, context);
         }
         let added = self.store.settle(&finished, again);
-        if let Err(error) = &added {
-            log::error!("what became of {} is not recorded: {error}; it stays pending", delivery.id);
-        }
         self.answer_for(added, Waiting { spec: delivery.spec.clone(), reply }, context);
     }
 }
@@ -342,7 +345,7 @@ impl Handler<Look> for Ledger {
     fn handle(&mut self, _: Look, _: &mut Self::Context) -> Self::Result {
         self.store.look();
         self.ring_if_not_owner();
-        MessageResult(self.store.take_lost())
+        MessageResult(self.store.lost())
     }
 }
 

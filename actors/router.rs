@@ -295,7 +295,8 @@ impl Router {
         self.targets.push(Target { id, role, filter, format, address });
     }
 
-    /// The body, once, and a delivery for each subscription that wants the event; none where it `is_told_already`.
+    /// The body, once, and a delivery for each subscription that wants the event; none where it
+    /// `is_told_already`.
     fn prepare(
         &self,
         event: &Event,
@@ -386,6 +387,22 @@ impl Handler<Emit> for Router {
     fn handle(&mut self, emit: Emit, context: &mut Self::Context) {
         let Emit { mut event, inbox, admission, reply } = emit;
         let at = clock::now();
+        let is_under_way = |key: &IdempotencyKey| self.accepting.contains_key(&key.into());
+        if let Some(other) = self.identities.waits_for(&event, is_under_way)
+            && let Some(others) = self.accepting.get_mut(&(&other).into())
+        {
+            // Whether it is that one is known once that one is accepted, or not.
+            let (ended, end) = oneshot::channel();
+            others.push(ended);
+            let router = context.address();
+            actix_rt::spawn(async move {
+                drop(end.await);
+                if !tell(&router, Emit { event, inbox, admission, reply }).await {
+                    log::debug!("the router stopped while an event waited for another");
+                }
+            });
+            return;
+        }
         let known = |key: &IdempotencyKey| self.known.knows(key.into(), at);
         let identity = self.identities.resolve(&mut event, at, known);
         let emitter = Emitter { key: event.event.idempotency_key.clone(), reply };

@@ -115,7 +115,8 @@ pub(crate) struct Configure(pub(crate) Option<Settings>);
 #[rtype(result = "Queue")]
 pub(crate) struct ReadQueue;
 
-/// From the Router: these deliveries' payloads were taken away; whichever of them wait here are given up.
+/// From the Router: these deliveries' payloads were taken away; whichever of them wait here are
+/// given up.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct GiveUpLost(pub(crate) Arc<HashSet<DeliveryId>>);
@@ -473,11 +474,16 @@ impl Handler<Ended> for Subscription {
                 self.finished(in_flight, attempt, context);
             }
             Err(NoBody::NotNow(error)) => {
-                log::warn!("{id} cannot be read from the spool and is tried again in a second: {error}");
+                if self.unread.is_empty() {
+                    log::warn!("{id} cannot be read from the spool and is tried again each second: {error}");
+                }
                 self.under_way.remove(&id);
                 self.unread.insert(id);
                 self.why_unread = error;
-                self.lane.put_back(in_flight, Instant::now(), READ_AGAIN);
+                let now = Instant::now();
+                self.lane.put_back(in_flight, now, READ_AGAIN);
+                // What could not be read cannot be read for those behind it either.
+                self.lane.pause_until(now + READ_AGAIN);
                 self.pump(context);
             }
             Err(NoBody::Gone(error)) => {

@@ -8,6 +8,11 @@ pub(crate) fn now() -> Timestamp {
     Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
 }
 
+/// Now, as exactly as the system knows it.
+pub(crate) fn exactly() -> Timestamp {
+    Timestamp::now()
+}
+
 /// Nanoseconds since the epoch: an order for what happens within a millisecond.
 pub(crate) fn nanoseconds() -> i128 {
     Timestamp::now().as_nanosecond()

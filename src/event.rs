@@ -161,8 +161,8 @@ named! {
 #[serde(transparent)]
 pub struct SpecId(Arc<str>);
 
-/// Names of the spool's own files and folders, which are no SPEC's in any case of letters: some file systems do not
-/// tell them apart.
+/// Names of the spool's own files and folders, which are no SPEC's in any case of letters: some
+/// file systems do not tell them apart.
 const RESERVED: [&str; 5] = ["inbox", "health.json", "lock", "runtime.json", "watch.jsonl"];
 
 /// A text that is no SPEC id.
@@ -300,13 +300,14 @@ impl<'de> Deserialize<'de> for IdempotencyKey {
     }
 }
 
-/// Whether a character does something to the text around it where it is shown: control characters, and those that break
-/// its line or reorder it.
+/// Whether a character does something to the text around it where it is shown: control characters,
+/// and those that break its line or reorder it.
 pub(crate) fn is_deceiving(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// `text` for a message or a log line: deceiving characters replaced, at most `limit` characters, a mark where cut.
+/// `text` for a message or a log line: deceiving characters replaced, at most `limit` characters,
+/// a mark where cut.
 pub(crate) fn printable(text: &str, limit: usize) -> String {
     let mut shown: String =
         text.chars().take(limit).map(|c| if is_deceiving(c) { '\u{fffd}' } else { c }).collect();
@@ -358,7 +359,12 @@ pub enum KeyOrigin {
     /// From the session that the event tells of, or the task list it stands in.
     Source(#[serde(with = "clock::millis")] Timestamp),
     /// The event had neither a key nor a session: the Router finds out which one it is.
-    Made(#[serde(with = "clock::millis")] Timestamp),
+    Made {
+        /// When, to the nanosecond.
+        at: Timestamp,
+        /// So that it is known when it is handed over a second time.
+        nonce: u64,
+    },
 }
 
 impl KeyOrigin {
@@ -534,7 +540,8 @@ impl Event {
         event
     }
 
-    /// The step that its key names, and which try of it this is as far as the event says: 1 where it does not.
+    /// The step that its key names, and which try of it this is as far as the event says: 1 where
+    /// it does not.
     pub(crate) fn numbered_step(&self) -> Option<(String, u32)> {
         let attempt = self.pipeline.as_ref().and_then(|pipeline| pipeline.attempt).unwrap_or(1);
         match (self.event.kind, self.event.stage) {
@@ -590,14 +597,15 @@ fn derived_key(document: &Map<String, Value>) -> Result<(IdempotencyKey, KeyOrig
     let attempt = u32::try_from(attempt).unwrap_or(u32::MAX);
     let session = text_at("telemetry", "sessionId");
     let now = clock::now();
+    let made = KeyOrigin::Made { at: clock::exactly(), nonce: fastrand::u64(..) };
     Ok(match step {
         Some(step) => {
             let key = IdempotencyKey::of_step(&spec, &step, attempt, session);
-            (key, if session.is_some() { KeyOrigin::Source(now) } else { KeyOrigin::Made(now) })
+            (key, if session.is_some() { KeyOrigin::Source(now) } else { made })
         }
         None => {
             let what = text_at("task", "id").unwrap_or(kind.as_str());
-            (IdempotencyKey::unique(&spec, what), KeyOrigin::Made(now))
+            (IdempotencyKey::unique(&spec, what), made)
         }
     })
 }

@@ -129,8 +129,12 @@ pub(super) async fn written(answer: Answer) -> Result<(), NotWritten> {
 /// Tries again while the disk says no: what happened to a delivery is known here alone until it is written. Ends
 /// when there is no Ledger any more; then the delivery is pending at the next start.
 async fn until_written(id: DeliveryId, mut answer: Answer, again: impl Fn() -> Answer) {
+    let mut said = String::new();
     while let Err(NotWritten::Failed(error)) = written(answer).await {
-        log::error!("what happened to {id} is not recorded yet: {error}");
+        if said != error {
+            log::error!("what happened to {id} is not recorded yet, and is tried again each second: {error}");
+            said = error;
+        }
         actix_rt::time::sleep(RECORD_AGAIN).await;
         answer = again();
     }

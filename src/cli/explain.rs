@@ -1,5 +1,5 @@
-//! `spec-notify explain`: which subscriptions would get an event and, for the others, which filter refuses it; of a
-//! telemetry file also what the watcher makes of it.
+//! `spec-notify explain`: which subscriptions would get an event and, for the others, which filter
+//! refuses it; of a telemetry file also what the watcher makes of it.
 
 use std::path::PathBuf;
 
@@ -24,7 +24,8 @@ pub(super) struct Options {
     /// A file of one JSON object in the payload's shape; `-` is standard input
     #[arg(long, value_name = "FILE|-", required_unless_present = "telemetry")]
     event: Option<PathBuf>,
-    /// A telemetry file as the guardrail scripts write it; says too what the watcher of serve makes of it
+    /// A telemetry file as the guardrail scripts write it; says too what the watcher of serve
+    /// makes of it
     #[arg(long, value_name = "FILE", conflicts_with = "event")]
     telemetry: Option<PathBuf>,
 }

@@ -1,5 +1,6 @@
-//! Writes events into the inbox in a process of its own, which `emit` leaves behind at its deadline: a thread in the
-//! middle of a write to a disk that stands still keeps its whole process from ending, even when it is killed.
+//! Writes events into the inbox in a process of its own, which `emit` leaves behind at its
+//! deadline: a thread in the middle of a write to a disk that stands still keeps its whole process
+//! from ending, even when it is killed.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -28,7 +29,8 @@ pub(super) struct Options {
     spool: PathBuf,
 }
 
-/// The process's own side: reads everything before it touches the disk, so that whoever gives it is soon done.
+/// The process's own side: reads everything before it touches the disk, so that whoever gives it
+/// is soon done.
 pub(super) fn run(options: &Options) -> Result<Exit, Failure> {
     let mut text = String::new();
     io::stdin().take(MAX_GIVEN).read_to_string(&mut text).map_err(Failure::failed)?;
@@ -43,7 +45,8 @@ pub(super) fn run(options: &Options) -> Result<Exit, Failure> {
     Ok(if kept.is_ok() { Exit::Done } else { Exit::Failed })
 }
 
-/// Puts events, one JSON object a line, into the inbox. A last line without its newline was cut off.
+/// Puts events, one JSON object a line, into the inbox. A last line without its newline was cut
+/// off.
 fn keep(spool_dir: &Path, lines: &str) -> Result<(), String> {
     let whole = lines.split_inclusive('\n').filter(|line| line.ends_with('\n'));
     let events: Result<Vec<Event>, _> = whole.map(|line| Event::from_kept(line.trim_end())).collect();
@@ -146,8 +149,8 @@ fn write(spool_dir: &Path, lines: &str, tell: &SyncSender<News>) -> Result<(), S
     }
 }
 
-/// In a process group of its own, so that neither Ctrl-C nor a terminal that closes ends it; with nothing of ours open,
-/// so that whoever waits for the end of our output does not wait for it.
+/// In a process group of its own, so that neither Ctrl-C nor a terminal that closes ends it; with
+/// nothing of ours open, so that whoever waits for the end of our output does not wait for it.
 fn start(spool_dir: &Path) -> io::Result<Child> {
     Command::new(std::env::current_exe()?)
         .args(["keep", "--spool"])

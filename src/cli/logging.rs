@@ -11,10 +11,11 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use super::outlet::STDERR;
 use super::render::harmless;
 
-/// What the `notify` crate warns of is that a folder which is gone was not watched any more: no news.
+/// What the `notify` crate warns of is that a folder which is gone was not watched any more: no
+/// news.
 ///
-/// At `debug` and `trace` the HTTP crates print requests with their paths and headers, which are credentials here:
-/// no setting lets them through.
+/// At `debug` and `trace` the HTTP crates print requests with their paths and headers, which are
+/// credentials here: no setting lets them through.
 struct Capped(env_logger::Logger);
 
 impl Capped {
@@ -58,8 +59,8 @@ impl io::Write for Lines {
     }
 }
 
-/// Starts the log on stderr, at the command's own level unless flags say otherwise. `RUST_LOG` wins over all. Neither a
-/// line of it nor a panic's message waits for somebody to read it.
+/// Starts the log on stderr, at the command's own level unless flags say otherwise. `RUST_LOG`
+/// wins over all. Neither a line of it nor a panic's message waits for somebody to read it.
 pub(super) fn start(quiet: bool, verbose: u8, own: LevelFilter) {
     let level = match (quiet, verbose) {
         (true, _) => own.min(LevelFilter::Error),

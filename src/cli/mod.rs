@@ -114,7 +114,8 @@ enum Command {
     Serve(serve::Options),
     /// Hand events to the runtime: telemetry files, JSON, or flags
     Emit(Box<emit::Options>),
-    /// Writes events from standard input into the inbox: what emit runs and leaves behind at its deadline
+    /// Writes events from standard input into the inbox: what emit runs and leaves behind at its
+    /// deadline
     #[command(hide = true)]
     Keep(keep::Options),
     /// Send one signed sample to a subscription now
@@ -172,7 +173,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         _ => LevelFilter::Warn,
     };
     logging::start(cli.global.quiet, cli.global.verbose, level);
-    // The program's own affair: a library changes neither its host's limits nor what signals do there.
+    // The program's own affair: a library changes neither its host's limits nor what signals do
+    // there.
     raise_max_open();
     survive_file_size_limits();
     let mut screen = Screen::new(json);
@@ -199,7 +201,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     exit
 }
 
-/// Makes a write beyond the limit on the size of files an error. Its signal ends a process that does not listen to it.
+/// Makes a write beyond the limit on the size of files an error. Its signal ends a process that
+/// does not listen to it.
 fn survive_file_size_limits() {
     let heard = Arc::new(AtomicBool::new(false));
     if let Err(error) = signal_hook::flag::register(Signal::XFSZ.as_raw(), heard) {

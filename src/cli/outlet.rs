@@ -1,5 +1,5 @@
-//! Text for a stream that perhaps nobody reads: it waits in a bounded queue for a thread of its own, and what finds no
-//! room is dropped and counted. Who writes never waits for who reads.
+//! Text for a stream that perhaps nobody reads: it waits in a bounded queue for a thread of its
+//! own, and what finds no room is dropped and counted. Who writes never waits for who reads.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -13,7 +13,8 @@ use std::time::Duration;
 use anstream::AutoStream;
 use rustix::event::{PollFd, PollFlags, poll};
 
-/// Bytes that wait to be written: some ten thousand lines, which a reader that pauses catches up with.
+/// Bytes that wait to be written: some ten thousand lines, which a reader that pauses catches up
+/// with.
 const MOST: usize = 1024 * 1024;
 
 /// How long an end waits for a reader that takes nothing.
@@ -154,7 +155,8 @@ pub(super) fn coloured(text: impl Display, stream: &impl anstream::stream::RawSt
     coloured.into_inner()
 }
 
-/// Writes to a stream that may be another program's too, which may have made its writes come back at once.
+/// Writes to a stream that may be another program's too, which may have made its writes come back
+/// at once.
 fn write_all(stream: &mut File, mut text: &[u8]) -> io::Result<()> {
     while !text.is_empty() {
         match stream.write(text) {

@@ -34,7 +34,8 @@ const BACKLOG: usize = 1024;
 /// Signatures older or younger than this are refused, as Standard Webhooks verifiers do.
 const TOLERANCE_SECONDS: i64 = 300;
 
-/// What a request is answered whose signatures are not right, where there is a secret to verify them with.
+/// What a request is answered whose signatures are not right, where there is a secret to verify
+/// them with.
 const REFUSED: u16 = 401;
 
 #[derive(Debug, Args)]
@@ -46,11 +47,12 @@ pub(super) struct CommandOptions {
     /// Port on 127.0.0.1; 0 is any that is free
     #[arg(long, default_value_t = 0)]
     port: u16,
-    /// The environment variable that holds the secret: a request that is not signed with it is answered 401; without it
-    /// nothing is verified
+    /// The environment variable that holds the secret: a request that is not signed with it is
+    /// answered 401; without it nothing is verified
     #[arg(long, value_name = "NAME")]
     secret_env: Option<String>,
-    /// Statuses to answer with, one after the other; the last one repeats; a refused request uses none of them up
+    /// Statuses to answer with, one after the other; the last one repeats; a refused request uses
+    /// none of them up
     #[arg(long, value_name = "STATUS,…", value_delimiter = ',', default_value = "200",
           value_parser = clap::value_parser!(u16).range(200..=599))]
     answer: Vec<u16>,
@@ -64,8 +66,8 @@ pub(super) struct CommandOptions {
 pub struct Options {
     /// To verify with; without it nothing is.
     pub secret: Option<Secret>,
-    /// Statuses of successive answers; the last one repeats; none is 200. A request that is refused, with 401, uses none
-    /// of them up.
+    /// Statuses of successive answers; the last one repeats; none is 200. A request that is
+    /// refused, with 401, uses none of them up.
     pub answers: Vec<u16>,
 }
 
@@ -247,7 +249,8 @@ async fn answer(mut request: Request, shared: &Shared) -> Response<actix_http::b
     }
     let now = clock::now();
     let (verified, why) = verify(request.headers(), &body, shared.options.secret.as_ref(), now);
-    // As an endpoint would in earnest: who cannot be told from a stranger gets none of its answers.
+    // As an endpoint would in earnest: who cannot be told from a stranger gets none of its
+    // answers.
     let status = if why.is_some() { REFUSED } else { shared.next_answer() };
     let header =
         |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);

@@ -76,7 +76,8 @@ pub(super) fn columns<const N: usize>(rows: impl IntoIterator<Item = [String; N]
     table.lines().map(|line| line.trim_end().to_owned()).collect()
 }
 
-/// A text of several lines that does nothing to the terminal but be there, whoever wrote what stands in it.
+/// A text of several lines that does nothing to the terminal but be there, whoever wrote what
+/// stands in it.
 pub(super) fn harmless(text: impl Display) -> String {
     text.to_string().chars().map(|c| if is_deceiving(c) && c != '\n' { '\u{fffd}' } else { c }).collect()
 }

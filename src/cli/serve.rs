@@ -112,8 +112,9 @@ async fn serve(config: Config, options: &Options, screen: &mut Screen) -> Result
     }
 }
 
-/// Makes the second SIGTERM or SIGINT end the process at once with exit code 1, whatever stands still in it: the signal's
-/// own handler does it, and needs no thread, no lock and nobody who reads what is printed.
+/// Makes the second SIGTERM or SIGINT end the process at once with exit code 1, whatever stands
+/// still in it: the signal's own handler does it, and needs no thread, no lock and nobody who
+/// reads what is printed.
 fn second_signal_ends() -> io::Result<()> {
     let is_second = Arc::new(AtomicBool::new(false));
     let kinds = [SIGTERM, SIGINT];
@@ -123,7 +124,8 @@ fn second_signal_ends() -> io::Result<()> {
     let mut signals = Signals::new(kinds)?;
     thread::Builder::new().name("spec-notify-end".to_owned()).spawn(move || {
         if signals.forever().next().is_some() {
-            // timeout(1) and some shells say it to the process and to its group: that is one signal.
+            // timeout(1) and some shells say it to the process and to its group: that is one
+            // signal.
             thread::sleep(SAME_SIGNAL);
             is_second.store(true, Ordering::SeqCst);
         }

@@ -85,9 +85,10 @@ impl Client {
         self.ask(request)
     }
 
-    /// Asks without waiting for the answer, and says how many bytes that were: answers come in the order of the requests, each [received](Self::receive) on
-    /// its own. The runtime has at least 64 of a connection under way at a time; who sends more ahead may wait for room
-    /// that only receiving makes.
+    /// Asks without waiting for the answer, and says how many bytes that were: answers come in the
+    /// order of the requests, each [received](Self::receive) on its own. The runtime has at least
+    /// 64 of a connection under way at a time; who sends more ahead may wait for room that only
+    /// receiving makes.
     ///
     /// # Errors
     /// It is too long, or could not be written until `deadline`: the connection is of no use then.

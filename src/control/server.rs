@@ -29,7 +29,8 @@ use crate::store::share_of_open_files;
 /// Connections at a time, where the limit of open files allows; more wait to be taken.
 const MAX_CONNECTIONS: usize = 64;
 
-/// Events of one connection that are under way at a time, and bytes of them: at least one of any size fits.
+/// Events of one connection that are under way at a time, and bytes of them: at least one of any
+/// size fits.
 const MAX_OUTSTANDING: usize = 64;
 const MAX_OUTSTANDING_BYTES: usize = 2 * MAX_LINE;
 
@@ -137,8 +138,8 @@ enum Job {
     Other(Request, oneshot::Sender<()>),
 }
 
-/// Reads requests until the client has no more. Events are begun at once, as many as may be under way, so that one write
-/// to disk is for many.
+/// Reads requests until the client has no more. Events are begun at once, as many as may be under
+/// way, so that one write to disk is for many.
 async fn read_requests<R: tokio::io::AsyncBufRead + Unpin>(
     reader: &mut R,
     jobs: mpsc::Sender<Job>,

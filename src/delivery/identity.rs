@@ -1,9 +1,12 @@
-//! Which event an event without an identity of its own is: a further one, or the one that was just told. A script that
-//! emits by flags gives no session and no key, and the watcher may tell of the same stage a moment before or after.
+//! Which event an event without an identity of its own is: a further one, or the one that was just
+//! told. A script that emits by flags gives no session and no key, and the watcher may tell of the
+//! same stage a moment before or after.
 //!
-//! The law: without a session or a key, an event is a further one of its step (a stage, the pipeline, a task) unless it says
-//! the same as the last one did within a [`WINDOW`], or a source told of it within that. A source's event is the same as one
-//! without an identity that said so within a [`WINDOW`] before, each of those once.
+//! The law: without a session or a key, an event is a further one of its step (a stage, the
+//! pipeline, a task) unless it says the same as the last one before it did within a [`WINDOW`], or
+//! a source told of it within that. A source's event is the same as one without an identity that
+//! said so within a [`WINDOW`], each of those once. "Before" is by when events were made, not by
+//! when they came: what is handed over twice, or late, comes to the same.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,16 +14,18 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::KeyDigest;
-use crate::clock;
 use crate::event::{Event, EventKind, IdempotencyKey, KeyOrigin, SpecId, Status};
 
 /// How far apart two events may be that are one.
 const WINDOW: SignedDuration = SignedDuration::from_secs(60);
 
-/// Events of one step that are remembered; more within a minute are each their own.
+/// Events of one step that are remembered, and events that turned out to be one of them; more
+/// within a minute are each their own.
 const MAX_RECENT: usize = 16;
+const MAX_NONCES: usize = 16;
 
-/// Steps that are remembered; beyond it the half of them that was told of longest ago is forgotten.
+/// Steps that are remembered; beyond it the half of them that was told of longest ago is
+/// forgotten.
 const MAX_STEPS: usize = 1024;
 
 /// What was told of a step, as the spool remembers it.
@@ -28,7 +33,6 @@ const MAX_STEPS: usize = 1024;
 pub struct Told {
     /// `plan`, `pipeline` or `task:<id>`.
     step: String,
-    #[serde(with = "clock::millis")]
     at: Timestamp,
     #[serde(default)]
     origin: KeyOrigin,
@@ -49,8 +53,10 @@ pub struct Told {
 struct Recent {
     key: IdempotencyKey,
     told: Told,
-    /// Whether its counterpart has come: of a source's event one without an identity, and the other way round.
-    is_met: bool,
+    /// The source's event that told of this one, which had no identity.
+    met_by: Option<IdempotencyKey>,
+    /// Events without an identity that turned out to be this one, itself included.
+    nonces: Vec<u64>,
 }
 
 /// What was told of one step lately.
@@ -75,8 +81,8 @@ pub enum Identity {
 pub struct Identities(HashMap<(SpecId, String), Step>);
 
 impl Identities {
-    /// Decides which event this is that came `now`, and gives it that one's key. `is_known` says whether an event of a key
-    /// was accepted.
+    /// Decides which event this is that came `now`, and gives it that one's key. `is_known` says
+    /// whether an event of a key was accepted.
     pub fn resolve(
         &mut self,
         event: &mut Event,
@@ -87,36 +93,41 @@ impl Identities {
         let Some(name) = step_of(event) else { return Identity::Own(None) };
         self.bound();
         let step = self.0.entry((event.spec.id.clone(), name.clone())).or_default();
-        let mut told = Told {
-            step: name,
-            at: match origin {
-                KeyOrigin::Given => now,
-                KeyOrigin::Source(at) | KeyOrigin::Made(at) => at,
-            },
-            origin,
-            status: event.event.status,
-            attempt: event.pipeline.as_ref().and_then(|pipeline| pipeline.attempt),
-            says: matches!(origin, KeyOrigin::Made(_)).then(|| says(event)),
-            same_as: None,
-        };
+        let mut told = Told::of(event, name, origin, now);
         match origin {
             KeyOrigin::Given => {}
             // Read once more.
             KeyOrigin::Source(_) if is_known(&event.event.idempotency_key) => return Identity::Own(None),
             KeyOrigin::Source(_) => {
-                if let Some(met) = step.recent.iter_mut().find(|recent| recent.is_told_by(&told, &is_known)) {
-                    met.is_met = true;
+                let key = &event.event.idempotency_key;
+                if let Some(met) = step.counterpart_of(key, &told).filter(|recent| is_known(&recent.key)) {
+                    met.met_by = Some(key.clone());
                     told.same_as = Some(met.key.clone());
                     return Identity::Known(told);
                 }
             }
-            KeyOrigin::Made(_) => match step.said_before(&told) {
+            KeyOrigin::Made { nonce, .. } => match step.said_before(&told, nonce) {
                 Some(said) => event.event.idempotency_key = said,
                 None => step.make_key(event, &is_known),
             },
         }
         step.add(event.event.idempotency_key.clone(), told.clone());
         Identity::Own(Some(told))
+    }
+
+    /// The event whose acceptance decides which event a source's is, while that acceptance is
+    /// under way.
+    pub fn waits_for(
+        &mut self,
+        event: &Event,
+        is_under_way: impl Fn(&IdempotencyKey) -> bool,
+    ) -> Option<IdempotencyKey> {
+        let KeyOrigin::Source(at) = event.event.key_origin else { return None };
+        let name = step_of(event)?;
+        let step = self.0.get_mut(&(event.spec.id.clone(), name.clone()))?;
+        let told = Told::of(event, name, event.event.key_origin, at);
+        let met = step.counterpart_of(&event.event.idempotency_key, &told)?;
+        is_under_way(&met.key).then(|| met.key.clone())
     }
 
     fn bound(&mut self) {
@@ -136,8 +147,9 @@ impl Identities {
         match &told.same_as {
             None => step.add(key, told),
             Some(same) => {
-                let met = step.recent.iter_mut().filter(|recent| recent.key == *same);
-                met.for_each(|recent| recent.is_met = true);
+                if let Some(met) = step.recent.iter_mut().find(|recent| recent.key == *same) {
+                    met.met_by = Some(key);
+                }
             }
         }
     }
@@ -148,22 +160,40 @@ impl Step {
         self.recent.iter().map(|recent| recent.told.at).max().unwrap_or(Timestamp::MIN)
     }
 
+    /// The event without an identity that a source tells of now, under this key.
+    fn counterpart_of(&mut self, key: &IdempotencyKey, source: &Told) -> Option<&mut Recent> {
+        self.recent.iter_mut().find(|recent| {
+            matches!(recent.told.origin, KeyOrigin::Made { .. })
+                && recent.met_by.as_ref().is_none_or(|met| met == key)
+                && is_near(recent.told.at, source.at)
+                && recent.told.may_be(source)
+        })
+    }
+
     /// The key of the event that an event without an identity says again.
-    fn said_before(&mut self, told: &Told) -> Option<IdempotencyKey> {
-        let last = self.recent.len().checked_sub(1);
-        let is_last = |at: usize| Some(at) == last;
-        let same = self.recent.iter().enumerate().rev().find(|(at, recent)| {
+    fn said_before(&mut self, told: &Told, nonce: u64) -> Option<IdempotencyKey> {
+        let before = self.recent.iter().enumerate().filter(|(_, recent)| recent.told.at <= told.at);
+        let last = before.max_by_key(|(_, recent)| recent.told.at).map(|(at, _)| at);
+        let is_said = |at: usize, recent: &Recent| {
             let earlier = &recent.told;
             is_near(earlier.at, told.at)
                 && match earlier.origin {
-                    KeyOrigin::Made(_) => is_last(*at) && earlier.says == told.says,
-                    KeyOrigin::Source(_) => (is_last(*at) || !recent.is_met) && told.may_be(earlier),
-                    KeyOrigin::Given => is_last(*at) && told.may_be(earlier),
+                    KeyOrigin::Made { .. } => Some(at) == last && earlier.says == told.says,
+                    KeyOrigin::Source(_) => {
+                        (Some(at) == last || recent.nonces.is_empty()) && told.may_be(earlier)
+                    }
+                    KeyOrigin::Given => Some(at) == last && told.may_be(earlier),
                 }
+        };
+        let known = self.recent.iter().position(|recent| recent.nonces.contains(&nonce));
+        let same = known.or_else(|| {
+            let mut latest_first = self.recent.iter().enumerate().rev();
+            latest_first.find(|(at, recent)| is_said(*at, recent)).map(|(at, _)| at)
         });
-        let (at, _) = same?;
-        let recent = &mut self.recent[at];
-        recent.is_met |= matches!(recent.told.origin, KeyOrigin::Source(_));
+        let recent = &mut self.recent[same?];
+        if !recent.nonces.contains(&nonce) && recent.nonces.len() < MAX_NONCES {
+            recent.nonces.push(nonce);
+        }
         Some(recent.key.clone())
     }
 
@@ -192,22 +222,30 @@ impl Step {
         if self.recent.len() >= MAX_RECENT {
             self.recent.remove(0);
         }
-        self.recent.push(Recent { key, told, is_met: false });
-    }
-}
-
-impl Recent {
-    /// Whether this is an event without an identity that a source tells of now.
-    fn is_told_by(&self, source: &Told, is_known: impl Fn(&IdempotencyKey) -> bool) -> bool {
-        matches!(self.told.origin, KeyOrigin::Made(_))
-            && !self.is_met
-            && is_near(self.told.at, source.at)
-            && self.told.may_be(source)
-            && is_known(&self.key)
+        let nonces = match told.origin {
+            KeyOrigin::Made { nonce, .. } => vec![nonce],
+            KeyOrigin::Given | KeyOrigin::Source(_) => Vec::new(),
+        };
+        self.recent.push(Recent { key, told, met_by: None, nonces });
     }
 }
 
 impl Told {
+    fn of(event: &Event, step: String, origin: KeyOrigin, now: Timestamp) -> Self {
+        Self {
+            step,
+            at: match origin {
+                KeyOrigin::Given => now,
+                KeyOrigin::Source(at) | KeyOrigin::Made { at, .. } => at,
+            },
+            origin,
+            status: event.event.status,
+            attempt: event.pipeline.as_ref().and_then(|pipeline| pipeline.attempt),
+            says: matches!(origin, KeyOrigin::Made { .. }).then(|| says(event)),
+            same_as: None,
+        }
+    }
+
     /// Whether this event, which may say little, is not at odds with another.
     fn may_be(&self, other: &Self) -> bool {
         (self.status.is_none() || self.status == other.status)
@@ -230,7 +268,7 @@ fn step_of(event: &Event) -> Option<String> {
 /// All that an event says, but for its key and for what is the same for all at a time.
 fn says(event: &Event) -> KeyDigest {
     let mut said = serde_json::to_value(event).unwrap_or_default();
-    for (part, field) in [("event", "idempotency_key"), ("spec", "branch")] {
+    for (part, field) in [("event", "idempotency_key"), ("event", "key_origin"), ("spec", "branch")] {
         if let Some(part) = said.get_mut(part).and_then(|part| part.as_object_mut()) {
             part.remove(field);
         }

@@ -163,7 +163,8 @@ impl Lane {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
-    /// Takes back an attempt that could not be made: its delivery is due again after `wait`, and nothing is counted.
+    /// Takes back an attempt that could not be made: its delivery is due again after `wait`, and
+    /// nothing is counted.
     pub fn put_back(&mut self, in_flight: InFlight, now: Instant, wait: Duration) {
         self.release();
         self.enqueue(in_flight.put_back(), now + wait);

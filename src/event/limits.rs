@@ -1,4 +1,5 @@
-//! How large an event may be and how deeply nested: one set of limits on every way in, checked before the yes.
+//! How large an event may be and how deeply nested: one set of limits on every way in, checked
+//! before the yes.
 
 use std::cell::Cell;
 use std::io;
@@ -9,22 +10,23 @@ use serde_json::ser::Formatter;
 
 use super::{Event, EventError};
 
-/// Largest event, in bytes of JSON, that is accepted. Keeps an event well within one line (1 MiB) of the
-/// control port.
+/// Largest event, in bytes of JSON, that is accepted. Keeps an event well within one line (1 MiB)
+/// of the control port.
 pub const MAX_EVENT_BYTES: usize = 512 * 1024;
 
-/// Deepest nesting of an event: its outermost object is the first level. Every reader of ours stops at 128, and puts
-/// an event into a few levels of its own.
+/// Deepest nesting of an event: its outermost object is the first level. Every reader of ours
+/// stops at 128, and puts an event into a few levels of its own.
 pub const MAX_EVENT_DEPTH: usize = 100;
 
 /// Longest name of a branch that is added to an event.
 const MAX_BRANCH: usize = 1024;
 
-/// What a branch adds at most: each byte of it may be written as six. An event that was within the limits when it was
-/// given is within them, and this, when it is read back.
+/// What a branch adds at most: each byte of it may be written as six. An event that was within the
+/// limits when it was given is within them, and this, when it is read back.
 const BRANCH_ROOM: usize = 6 * MAX_BRANCH + 64;
 
-/// A text of at most this length stays within the limit however its numbers and defaults are written anew.
+/// A text of at most this length stays within the limit however its numbers and defaults are
+/// written anew.
 const SURELY_FITS: usize = MAX_EVENT_BYTES / 8;
 
 impl Event {
@@ -44,7 +46,8 @@ impl Event {
         }
     }
 
-    /// Reads what is kept of an event that was given within the limits; a branch was added meanwhile.
+    /// Reads what is kept of an event that was given within the limits; a branch was added
+    /// meanwhile.
     pub(crate) fn from_kept(text: &str) -> Result<Self, EventError> {
         check_text(text, MAX_EVENT_BYTES + BRANCH_ROOM)?;
         Self::parse(text)

@@ -1,4 +1,5 @@
-//! How many connections are open, over all clients: where there are too many, no more are kept alive.
+//! How many connections are open, over all clients: where there are too many, no more are kept
+//! alive.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

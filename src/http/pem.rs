@@ -1,5 +1,6 @@
-//! Keys and certificates from PEM text. OpenSSL asks the terminal for the passphrase of what is encrypted, whatever runs
-//! there: nothing that is encrypted is handed to it, and what only turns out to be is refused the passphrase.
+//! Keys and certificates from PEM text. OpenSSL asks the terminal for the passphrase of what is
+//! encrypted, whatever runs there: nothing that is encrypted is handed to it, and what only turns
+//! out to be is refused the passphrase.
 
 use openssl::error::ErrorStack;
 use openssl::pkey::{PKey, Private};
@@ -14,8 +15,8 @@ pub(super) enum PemError {
     Encrypted,
 }
 
-/// The word that every encrypted block has, in its first line (PKCS #8) or in its `Proc-Type` header (RFC 1421), and that
-/// OpenSSL looks for before it asks for a passphrase.
+/// The word that every encrypted block has, in its first line (PKCS #8) or in its `Proc-Type`
+/// header (RFC 1421), and that OpenSSL looks for before it asks for a passphrase.
 const ENCRYPTED: &[u8] = b"ENCRYPTED";
 
 /// All certificates of a text, at least one.
@@ -54,7 +55,8 @@ pub(super) fn private_key(pem: &[u8]) -> Result<PKey<Private>, PemError> {
     Err(error)
 }
 
-/// Every part that begins with a `-----BEGIN` line, up to the next such line; what stands before is comment.
+/// Every part that begins with a `-----BEGIN` line, up to the next such line; what stands before
+/// is comment.
 fn blocks(pem: &[u8]) -> impl Iterator<Item = &[u8]> {
     const BEGIN: &[u8] = b"-----BEGIN ";
     let is_begin = |at: &usize| pem[*at..].starts_with(BEGIN) && (*at == 0 || pem[*at - 1] == b'\n');
@@ -107,7 +109,8 @@ mod tests {
         builder.build().to_pem().unwrap()
     }
 
-    // Were one of them handed to OpenSSL as it is, the test would ask for a passphrase wherever it runs on a terminal.
+    // Were one of them handed to OpenSSL as it is, the test would ask for a passphrase wherever it
+    // runs on a terminal.
     #[test]
     fn an_encrypted_key_is_said_to_be_one() {
         let [plain, modern, legacy, mislabelled] = forms();

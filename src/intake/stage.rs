@@ -44,8 +44,8 @@ pub(crate) fn written(path: &Path) -> Timestamp {
     written.ok().and_then(|at| Timestamp::try_from(at).ok()).unwrap_or_else(clock::now)
 }
 
-/// Leaves out what is beside the point, so that a large consensus or a long list of artifacts never keeps a stage from
-/// being told. The telemetry itself is bounded already.
+/// Leaves out what is beside the point, so that a large consensus or a long list of artifacts
+/// never keeps a stage from being told. The telemetry itself is bounded already.
 fn fit(event: &mut Event) {
     const STEPS: [fn(&mut Event); 3] = [
         |event| {

@@ -43,15 +43,17 @@ impl Handle {
         self.0.is_some()
     }
 
-    /// Accepts an event: when this returns `Accepted` or `Queued`, it is synced to disk. Waits for one write, never for
-    /// the network, and at most about two seconds for the spool (as long again where a thousand others wait): then the event
-    /// goes to the inbox. Works on any executor.
+    /// Accepts an event: when this returns `Accepted` or `Queued`, it is synced to disk. Waits for
+    /// one write, never for the network, and at most about two seconds for the spool (as long
+    /// again where a thousand others wait): then the event goes to the inbox. Works on any
+    /// executor.
     ///
-    /// The inbox is written on a thread of this process: on a disk that stands still for good that thread stays.
+    /// The inbox is written on a thread of this process: on a disk that stands still for good that
+    /// thread stays.
     ///
     /// # Errors
-    /// [`EmitError`]: nothing of the event was kept. One above [`MAX_EVENT_BYTES`] or [`MAX_EVENT_DEPTH`] is refused
-    /// before anything is done with it.
+    /// [`EmitError`]: nothing of the event was kept. One above [`MAX_EVENT_BYTES`] or
+    /// [`MAX_EVENT_DEPTH`] is refused before anything is done with it.
     ///
     /// [`MAX_EVENT_BYTES`]: crate::event::MAX_EVENT_BYTES
     /// [`MAX_EVENT_DEPTH`]: crate::event::MAX_EVENT_DEPTH

@@ -73,8 +73,8 @@ pub enum StartError {
 pub struct Drained {
     /// Deliveries not finished.
     pub pending: usize,
-    /// Whether all of them are on disk, for the next start. They are not where the spool was removed under the runtime and
-    /// could not be written anew; the log says why.
+    /// Whether all of them are on disk, for the next start. They are not where the spool was
+    /// removed under the runtime and could not be written anew; the log says why.
     pub is_kept: bool,
 }
 

@@ -14,7 +14,7 @@ use super::block::block_on;
 use super::{Current, Drained, Mode, Setting, StartError};
 use crate::actors::{
     Alarm, AlarmBell, Announce, Close, CloseLedger, ConfigureStore, Door, EmitError, Entry, Ledger, Permits,
-    Reconfigure, ReloadReply, Ring, Role, Router, Settings, look_after_files, take_inbox_in,
+    Reconfigure, ReloadReply, Ring, Role, Router, Settings, look_after_files, look_once, take_inbox_in,
 };
 use crate::config::{Config, Loaded, Problem, Report, WatchFrom};
 use crate::control::Server;
@@ -38,7 +38,8 @@ pub(super) enum Ended {
     Stopped(Drained),
     /// A part of it panicked.
     Panicked,
-    /// Another process owns the spool by now, or there is more in it than was taken in: to be opened again.
+    /// Another process owns the spool by now, or there is more in it than was taken in: to be
+    /// opened again.
     Reopen,
     /// Before it could take events.
     NotStarted(StartError),
@@ -128,6 +129,8 @@ async fn serve(
     }
     drop(server);
     announce(ledger, None).await;
+    // What was taken away meanwhile is given up while somebody can write it.
+    look_once(ledger, door.router()).await;
     match ended {
         Ok(deadline) => Ended::Stopped(drain(door.router(), deadline).await),
         Err(Ring::Panicked) => Ended::Panicked,
@@ -243,7 +246,8 @@ impl Equipment {
     }
 }
 
-/// Permits for so many requests, or for fewer where the limit of open files does not allow as many connections.
+/// Permits for so many requests, or for fewer where the limit of open files does not allow as many
+/// connections.
 fn permits(max_concurrency: usize) -> Arc<Permits> {
     let most = share_of_open_files(4);
     if most < max_concurrency {

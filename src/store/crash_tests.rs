@@ -168,8 +168,8 @@ fn accept(store: &mut Store, told: &RefCell<Told>, key: &str, inbox: Option<&Inb
     [Way::new(a, "a", key), Way::new(b, "b", key)]
 }
 
-/// Accept, attempt, deliver, bury, drop, replay, take the inbox in, compact, turn the evidence over, in that and other
-/// orders.
+/// Accept, attempt, deliver, bury, drop, replay, take the inbox in, compact, turn the evidence
+/// over, in that and other orders.
 fn workload(dir: &Path, told: &RefCell<Told>) {
     let options = options(dir);
     let (mut store, _) = insist(|| Store::open(options.clone()));
@@ -205,7 +205,8 @@ fn workload(dir: &Path, told: &RefCell<Told>) {
 fn check(dir: &Path, told: &Told, refused_may_be_there: bool) {
     let (mut store, recovered) = Store::open(options(dir)).unwrap();
     // Opens the file, which cuts a part of a line.
-    store.add_evidence(&spec(), b"");
+    store.add_evidence(&spec(), b"{}\n");
+    store.flush_evidence();
     check_evidence(dir, told, refused_may_be_there);
     let run = recovered.runs.get(&spec()).cloned().unwrap_or_default();
     assert!(run == told.run || (refused_may_be_there && run == told.run_begun), "{run:?}");
@@ -243,8 +244,8 @@ fn check(dir: &Path, told: &Told, refused_may_be_there: bool) {
     }
 }
 
-/// Nothing ended twice, and nothing happened without evidence: whatever has ended, died or was resolved has its line, as
-/// far as lines could be written.
+/// Nothing ended twice, and nothing happened without evidence: whatever has ended, died or was
+/// resolved has its line, as far as lines could be written.
 fn check_evidence(dir: &Path, told: &Told, could_be_written: bool) {
     let (webhooks, letters) =
         (dir.join("evidence/commands/SPEC-1/webhooks"), dir.join("spool/SPEC-1/dead-letter"));

@@ -210,30 +210,36 @@ pub fn add_line(line: &impl Serialize, lines: &mut Vec<u8>) {
     }
 }
 
-/// A SPEC's evidence, open for appending: `deliveries.jsonl`, and `deliveries.1.jsonl` with what came before.
+/// Lines that wait for a disk that does not take them, in bytes; beyond it all of them are given
+/// up.
+const MAX_WAITING: usize = 256 * 1024;
+
+/// A SPEC's evidence: `deliveries.jsonl`, and `deliveries.1.jsonl` with what came before.
 #[derive(Debug)]
 pub(super) struct EvidenceFile {
     dir: PathBuf,
+    max_bytes: u64,
+    /// Absent until something is written, and after a failure: opening it cuts a part of a line.
+    open: Option<Open>,
+    batch: Vec<u8>,
+    /// Whether the last flush failed.
+    is_failing: bool,
+}
+
+#[derive(Debug)]
+struct Open {
     file: File,
     id: FileId,
     length: u64,
     /// Whether all that was written has reached the disk.
     is_synced: bool,
-    max_bytes: u64,
-    batch: Vec<u8>,
 }
 
 impl EvidenceFile {
-    /// Opens or creates the file in `dir`; cuts a torn last line. Both files together stay within `max_bytes`, give
-    /// or take one batch.
-    pub(super) fn open(dir: &Path, max_bytes: u64) -> Result<Self, StoreError> {
-        files::create_dir_durably(dir)?;
-        let path = dir.join(CURRENT);
-        let mut file = files::private_file(&path).map_err(StoreError::on("open", &path))?;
-        files::cut_torn_line(&mut file).map_err(StoreError::on("repair", &path))?;
-        let length = file.metadata().map_err(StoreError::on("read", &path))?.len();
-        let id = FileId::of(&file).map_err(StoreError::on("read", &path))?;
-        Ok(Self { dir: dir.to_owned(), file, id, length, is_synced: true, max_bytes, batch: Vec::new() })
+    /// The evidence in `dir`, which is made when something is written. Both files together stay
+    /// within `max_bytes`, give or take one batch.
+    pub(super) fn new(dir: PathBuf, max_bytes: u64) -> Self {
+        Self { dir, max_bytes, open: None, batch: Vec::new(), is_failing: false }
     }
 
     /// Adds whole lines to the batch.
@@ -241,34 +247,56 @@ impl EvidenceFile {
         self.batch.extend_from_slice(lines);
     }
 
-    /// Writes the batch. What cannot be written is lost, and the file ends with a whole line all the same.
-    pub(super) fn flush(&mut self) -> Result<(), StoreError> {
+    /// Writes the batch. What cannot be written waits for the next flush, within a bound; the file
+    /// ends with a whole line all the same. Whether it failed before is for whoever says so.
+    pub(super) fn flush(&mut self) -> Result<(), (StoreError, bool)> {
         if self.batch.is_empty() {
             return Ok(());
         }
-        let path = self.dir.join(CURRENT);
-        if !self.id.is_at(&path).map_err(StoreError::on("look at", &path))? {
-            log::warn!("{} was removed or moved away: it begins anew", path.display());
-            let batch = std::mem::take(&mut self.batch);
-            *self = Self { batch, ..Self::open(&self.dir, self.max_bytes)? };
-        }
-        let batch = std::mem::take(&mut self.batch);
-        if self.length > 0 && self.length + batch.len() as u64 > self.max_bytes / 2 {
-            self.sync()?;
-            let moved = files::rename(&path, &self.dir.join(PREVIOUS))
-                .and_then(|()| files::private_file(&path))
-                .and_then(|file| Ok((FileId::of(&file)?, file)));
-            (self.id, self.file) = moved.map_err(StoreError::on("rotate", &path))?;
-            self.length = 0;
-        }
-        self.is_synced = false;
-        match files::append(&mut self.file, &batch) {
+        match self.write() {
             Ok(()) => {
-                self.length += batch.len() as u64;
+                self.batch.clear();
+                self.is_failing = false;
                 Ok(())
             }
             Err(error) => {
-                if let Err(error) = files::cut(&self.file, self.length) {
+                // Lines before these may still be in memory.
+                drop(self.sync());
+                self.open = None;
+                if self.batch.len() > MAX_WAITING {
+                    log::error!("{} bytes of evidence are lost: {error}", self.batch.len());
+                    self.batch.clear();
+                }
+                Err((error, std::mem::replace(&mut self.is_failing, true)))
+            }
+        }
+    }
+
+    fn write(&mut self) -> Result<(), StoreError> {
+        let path = self.dir.join(CURRENT);
+        if let Some(open) = &self.open
+            && !open.id.is_at(&path).map_err(StoreError::on("look at", &path))?
+        {
+            log::warn!("{} was removed or moved away: it begins anew", path.display());
+            self.open = None;
+        }
+        if self.open.is_none() {
+            self.open = Some(Open::new(&self.dir)?);
+        }
+        let Some(open) = &mut self.open else { return Ok(()) };
+        if open.length > 0 && open.length + self.batch.len() as u64 > self.max_bytes / 2 {
+            open.sync(&path)?;
+            files::rename(&path, &self.dir.join(PREVIOUS)).map_err(StoreError::on("rotate", &path))?;
+            *open = Open::new(&self.dir)?;
+        }
+        open.is_synced = false;
+        match files::append(&mut open.file, &self.batch) {
+            Ok(()) => {
+                open.length += self.batch.len() as u64;
+                Ok(())
+            }
+            Err(error) => {
+                if let Err(error) = files::cut(&open.file, open.length) {
                     log::error!("{} may end with a part of a line: {error}", path.display());
                 }
                 Err(StoreError::on("write", &path)(error))
@@ -276,10 +304,32 @@ impl EvidenceFile {
         }
     }
 
+    /// Whether lines wait to be written.
+    pub(super) fn has_batch(&self) -> bool {
+        !self.batch.is_empty()
+    }
+
     /// Sees to it that all that was written has reached the disk.
     pub(super) fn sync(&mut self) -> Result<(), StoreError> {
+        self.open.as_mut().map_or(Ok(()), |open| open.sync(&self.dir.join(CURRENT)))
+    }
+}
+
+impl Open {
+    /// Opens or creates the file; cuts a torn last line.
+    fn new(dir: &Path) -> Result<Self, StoreError> {
+        files::create_dir_durably(dir)?;
+        let path = dir.join(CURRENT);
+        let mut file = files::private_file(&path).map_err(StoreError::on("open", &path))?;
+        files::cut_torn_line(&mut file).map_err(StoreError::on("repair", &path))?;
+        let length = file.metadata().map_err(StoreError::on("read", &path))?.len();
+        let id = FileId::of(&file).map_err(StoreError::on("read", &path))?;
+        Ok(Self { file, id, length, is_synced: true })
+    }
+
+    fn sync(&mut self, path: &Path) -> Result<(), StoreError> {
         if !self.is_synced {
-            files::sync(&self.file).map_err(StoreError::on("sync", &self.dir.join(CURRENT)))?;
+            files::sync(&self.file).map_err(StoreError::on("sync", path))?;
             self.is_synced = true;
         }
         Ok(())
@@ -293,7 +343,7 @@ mod tests {
     #[test]
     fn both_files_stay_within_the_bound_and_hold_the_newest_lines() {
         let dir = tempfile::tempdir().unwrap();
-        let mut evidence = EvidenceFile::open(dir.path(), 1000).unwrap();
+        let mut evidence = EvidenceFile::new(dir.path().to_owned(), 1000);
         for n in 0..300 {
             let mut line = Vec::new();
             add_line(&serde_json::json!({"n": n}), &mut line);

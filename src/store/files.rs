@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::time::SystemTime;
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -98,10 +99,13 @@ pub(super) fn existing_file(path: &Path) -> io::Result<File> {
 }
 
 /// Which file this is, whatever its name: the same for as long as it exists, even without a name.
+/// With its time of birth where the file system knows it: the number of an inode is soon given to
+/// another file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileId {
     device: u64,
     inode: u64,
+    born: Option<SystemTime>,
 }
 
 impl FileId {
@@ -127,7 +131,7 @@ impl FileId {
 
 impl From<&fs::Metadata> for FileId {
     fn from(found: &fs::Metadata) -> Self {
-        Self { device: found.dev(), inode: found.ino() }
+        Self { device: found.dev(), inode: found.ino(), born: found.created().ok() }
     }
 }
 
@@ -136,7 +140,8 @@ pub(super) fn max_open() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
-/// Raises the soft limit of open files to the hard one; for a program, never for a host that embeds us.
+/// Raises the soft limit of open files to the hard one; for a program, never for a host that
+/// embeds us.
 #[cfg(feature = "cli")]
 pub(crate) fn raise_max_open() {
     let limit = getrlimit(Resource::Nofile);

@@ -1,5 +1,5 @@
-//! The inbox: events accepted while no runtime could be reached, in durable files, until a runtime takes them in. One
-//! event is a file of its own; several that came at once are one file of lines.
+//! The inbox: events accepted while no runtime could be reached, in durable files, until a runtime
+//! takes them in. One event is a file of its own; several that came at once are one file of lines.
 
 mod aside;
 mod reader;
@@ -31,8 +31,8 @@ const SEVERAL: &str = ".events.jsonl";
 /// Largest file that is read: far above what is written.
 const MAX_FILE_BYTES: usize = 8 * 1024 * 1024;
 
-/// The name of an inbox file: nanoseconds since the epoch, an id, and for several events how many. In order they are the
-/// order of the events.
+/// The name of an inbox file: nanoseconds since the epoch, an id, and for several events how many.
+/// In order they are the order of the events.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InboxName(Box<str>);
 
@@ -60,8 +60,8 @@ impl fmt::Display for InboxName {
 }
 
 impl InboxName {
-    /// Of an event, or of several, that are put there now. Ids keep those of the same nanosecond apart; they have no
-    /// order anyway.
+    /// Of an event, or of several, that are put there now. Ids keep those of the same nanosecond
+    /// apart; they have no order anyway.
     fn new(events: usize) -> Self {
         let stem = format!("{:020}-{}", clock::nanoseconds(), Uuid::new_v4().simple());
         Self(if events == 1 { format!("{stem}{ONE}") } else { format!("{stem}-{events}{SEVERAL}") }.into())
@@ -103,11 +103,12 @@ struct Header {
     queued_at: Timestamp,
 }
 
-/// Puts events into the inbox of a spool: durable when this returns, and taken in by the next runtime. All of them go
-/// into one file, whole or not at all.
+/// Puts events into the inbox of a spool: durable when this returns, and taken in by the next
+/// runtime. All of them go into one file, whole or not at all.
 ///
 /// # Errors
-/// One of them could not be read back, being above the limits, or the inbox cannot be written; nothing was kept.
+/// One of them could not be read back, being above the limits, or the inbox cannot be written;
+/// nothing was kept.
 pub fn put(spool_dir: &Path, events: &[Event]) -> Result<(), StoreError> {
     let dir = spool_dir.join("inbox");
     let not_kept = |error: &dyn fmt::Display| {

@@ -13,12 +13,12 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::evidence::AttemptSummary;
 use super::files::FileId;
-use super::record::{self, Accepted, AcceptedDelivery, Record, VERSION};
+use super::record::{self, Accepted, AcceptedDelivery, FinalState, Record, VERSION};
 use super::recovery::Recovery;
 use super::{OpenError, StoreError, Unfinished, files, is_gone};
 use crate::clock;
@@ -115,6 +115,30 @@ struct Segment {
 }
 
 impl Segment {
+    /// The first `length` bytes, or as many as there are.
+    fn read_up_to(&self, dir: &Path, length: usize) -> io::Result<Vec<u8>> {
+        let by_name;
+        let file = match &self.file {
+            Some(file) => file,
+            None => {
+                by_name = files::open_to_read(&segment_path(dir, self.number))?;
+                &by_name
+            }
+        };
+        let mut bytes = vec![0; length];
+        let mut read = 0;
+        while read < length {
+            match file.read_at(&mut bytes[read..], read as u64) {
+                Ok(0) => break,
+                Ok(more) => read += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+
     /// The bytes at `range`: from the open file, else from whatever has its name.
     fn read_at(&self, dir: &Path, offset: u64, length: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; length];
@@ -152,13 +176,6 @@ pub(super) struct Journal {
     run: Run,
 }
 
-/// What was told longer ago is nothing's counterpart any more, but for what waited in the inbox.
-const TOLD_LATELY: SignedDuration = SignedDuration::from_hours(1);
-
-fn told_since() -> Timestamp {
-    clock::now().checked_sub(TOLD_LATELY).unwrap_or(Timestamp::MIN)
-}
-
 /// The file's path.
 fn segment_path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("spool-{number:08}.jsonl"))
@@ -188,10 +205,17 @@ pub(super) fn exists_in(dir: &Path) -> Result<bool, StoreError> {
 pub(super) fn probe(dir: &Path) -> Result<(), StoreError> {
     for number in segment_numbers(dir).map_err(StoreError::on("list", dir))? {
         let path = segment_path(dir, number);
-        let read = files::existing_file(&path).and_then(|mut file| file.read_to_end(&mut Vec::new()));
+        let read = files::existing_file(&path).and_then(|mut file| {
+            files::sync(&file)?;
+            file.read_to_end(&mut Vec::new())
+        });
         read.map_err(StoreError::on("read", &path))?;
     }
-    Ok(())
+    match check_version(dir) {
+        Ok(()) => Ok(()),
+        Err(OpenError::Io(error)) => Err(error),
+        Err(error) => Err(StoreError::on("read", dir)(io::Error::other(error.to_string()))),
+    }
 }
 
 /// Bytes of a directory's journal files.
@@ -219,7 +243,7 @@ pub(super) fn check_version(dir: &Path) -> Result<(), OpenError> {
 /// What is unfinished in `dir`, and the last attempt of each, as far as it can be read now: nothing is repaired, nothing
 /// locked, and no payload read.
 pub(super) fn peek(dir: &Path, spec: &SpecId) -> Result<Vec<Peeked>, StoreError> {
-    let mut recovery = Recovery::of(spec, Timestamp::MAX);
+    let mut recovery = Recovery::of(spec);
     for number in segment_numbers(dir).map_err(StoreError::on("list", dir))? {
         let path = segment_path(dir, number);
         // A runtime that compacts may have removed it: what it held stands in a later one.
@@ -298,14 +322,14 @@ impl Journal {
         }
     }
 
-    /// Opens or creates the journal in `dir`: reads its records, sets damaged ones aside, cuts a torn tail. Of its files
-    /// the newest `keep_open` stay open.
+    /// Opens or creates the journal in `dir`: reads its records, sets damaged ones aside, cuts a
+    /// torn tail. Of its files the newest `keep_open` stay open.
     pub(super) fn open(dir: &Path, spec: &SpecId, keep_open: usize) -> Result<(Self, Recovery), StoreError> {
         files::create_dir_durably(dir)?;
         let numbers = segment_numbers(dir).map_err(StoreError::on("list", dir))?;
         let mut journal =
             Self { next_number: numbers.last().map_or(1, |last| last + 1), ..Self::empty(dir, spec) };
-        let mut recovery = Recovery::of(spec, told_since());
+        let mut recovery = Recovery::of(spec);
         for number in numbers {
             journal.read_segment(number, &mut recovery)?;
             journal.close_files(keep_open);
@@ -353,11 +377,12 @@ impl Journal {
         }
     }
 
-    /// The same journal as its open files have it: what was appended and never confirmed is not in it.
+    /// The same journal as its open files have it: what was appended and never confirmed is not in
+    /// it.
     fn reread(&self) -> Result<Self, StoreError> {
         let failed = |error| StoreError::on("read again", &self.dir)(error);
         let mut journal = Self { next_number: self.next_number, ..Self::empty(&self.dir, &self.spec) };
-        let mut recovery = Recovery::of(&self.spec, Timestamp::MAX);
+        let mut recovery = Recovery::of(&self.spec);
         for segment in &self.segments {
             let Ok(content) = self.content(segment) else { continue };
             let file = segment.file.as_ref().map(File::try_clone).transpose().map_err(failed)?;
@@ -525,8 +550,9 @@ impl Journal {
         !self.batch.is_empty()
     }
 
-    /// Writes the batch, synced where an emitter waits for it; it counts once it is [`confirm`](Self::confirm)ed. After a
-    /// failure nothing more may be written through this journal: [`Broken::repair`] it.
+    /// Writes the batch, synced where an emitter waits for it; it counts once it is
+    /// [`confirm`](Self::confirm)ed. After a failure nothing more may be written through this
+    /// journal: [`Broken::repair`] it.
     pub(super) fn write(&mut self) -> Result<(), StoreError> {
         let Some(last) = self.segments.back_mut().filter(|_| !self.batch.is_empty()) else { return Ok(()) };
         let is_full = last.length + self.batch.len() as u64 >= FILE_BYTES;
@@ -562,7 +588,8 @@ impl Journal {
         file.map_or(Ok(()), files::sync).map_err(StoreError::on("sync", &self.dir))
     }
 
-    /// Whether the last file, batch included, is still what lies at its path, and nobody else has written to it.
+    /// Whether the last file, batch included, is still what lies at its path, and nobody else has
+    /// written to it.
     ///
     /// # Errors
     /// Nobody can say: the path cannot be looked at.
@@ -577,7 +604,8 @@ impl Journal {
         Ok(is_there && length.is_none_or(|length| length == written || length == last.length))
     }
 
-    /// Whether every file is still what lies at its path, and nobody else has written to the last one.
+    /// Whether every file is still what lies at its path, and nobody else has written to the last
+    /// one.
     ///
     /// # Errors
     /// As [`is_last_in_place`](Self::is_last_in_place).
@@ -595,7 +623,8 @@ impl Journal {
         Ok(true)
     }
 
-    /// How to make this journal's files whole again after a failed write: what was not confirmed is none of it.
+    /// How to make this journal's files whole again after a failed write: what was not confirmed
+    /// is none of it.
     pub(super) fn into_broken(mut self) -> Broken {
         self.batch.clear();
         Broken(self)
@@ -614,10 +643,12 @@ impl Journal {
         decode_whole(self.batch.get(start..start + length).ok_or(io::ErrorKind::UnexpectedEof)?)
     }
 
-    /// All of a file, with the batch where that belongs to it.
+    /// All of a file as far as it is there, with the batch where that belongs to it.
     fn content(&self, segment: &Segment) -> io::Result<Vec<u8>> {
         let length = usize::try_from(segment.length).map_err(io::Error::other)?;
-        let mut content = segment.read_at(&self.dir, 0, length)?;
+        let mut content = segment.read_up_to(&self.dir, length)?;
+        // Somebody cut it: what follows stays where it was.
+        content.resize(length, b'\n');
         if self.segments.back().is_some_and(|last| last.number == segment.number) {
             content.extend_from_slice(&self.batch);
         }
@@ -709,8 +740,9 @@ impl Journal {
         self.segments.iter().map(|segment| segment.known_bytes).sum()
     }
 
-    /// Moves what is still wanted of the oldest file to the newest and removes it; one bounded step. Events accepted
-    /// before `known_since` are forgotten. After a failure as after one of [`write`](Self::write).
+    /// Moves what is still wanted of the oldest file to the newest and removes it; one bounded
+    /// step. Events accepted before `known_since` are forgotten. After a failure as after one of
+    /// [`write`](Self::write).
     pub(super) fn compact_oldest(&mut self, known_since: Timestamp) -> Result<(), StoreError> {
         self.flush()?;
         if self.segments.len() == 1 {
@@ -772,16 +804,19 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes what is wanted of a journal whose files were taken away into new ones at its path, beside whatever lies
-    /// there now. Returns the new journal, and the deliveries that could not be read any more.
-    pub(super) fn rescue(
-        &self,
-        known_since: Timestamp,
-        keep_open: usize,
-    ) -> Result<(Self, Vec<DeliveryId>), StoreError> {
-        let (mut fresh, _) = Self::open(&self.dir, &self.spec, keep_open)?;
+    /// Writes what is wanted of a journal whose files were taken away into new ones at its path,
+    /// beside whatever lies there now.
+    pub(super) fn rescue(&self, known_since: Timestamp, keep_open: usize) -> Result<Rescued, StoreError> {
+        let (mut fresh, found) = Self::open(&self.dir, &self.spec, keep_open)?;
         fresh.seal();
+        // Should one of our files come back, it is read before what is written now.
+        fresh.next_number = fresh.next_number.max(self.next_number);
         let mut unread: HashSet<DeliveryId> = self.deliveries.keys().copied().collect();
+        // An older copy of our files may lie there: what has ended since is not begun again.
+        let mut copied: HashMap<IdempotencyKey, Vec<DeliveryId>> = HashMap::new();
+        for (unfinished, _) in found.unfinished().filter(|(found, _)| !unread.contains(&found.delivery.id)) {
+            copied.entry(unfinished.delivery.key.clone()).or_default().push(unfinished.delivery.id);
+        }
         for segment in &self.segments {
             let content = match self.content(segment) {
                 Ok(content) => content,
@@ -792,7 +827,14 @@ impl Journal {
                 }
             };
             let wanted = self.wanted(segment.number, &content)?;
+            let mut ended = Vec::new();
             for record in &wanted {
+                let (Record::Accepted(Accepted { idempotency_key: key, .. })
+                | Record::Known { idempotency_key: key, .. }) = record
+                else {
+                    continue;
+                };
+                ended.extend(copied.remove(key).into_iter().flatten());
                 if let Record::Accepted(accepted) = record {
                     for delivery in &accepted.deliveries {
                         unread.remove(&delivery.id);
@@ -800,6 +842,10 @@ impl Journal {
                 }
             }
             fresh.take_over(wanted, known_since)?;
+            for id in ended {
+                // How it ended stands in the evidence.
+                fresh.append(&Record::Finished { id, state: FinalState::Delivered, at: clock::now() })?;
+            }
             fresh.flush()?;
         }
         if !self.run.is_empty() {
@@ -807,7 +853,20 @@ impl Journal {
         }
         fresh.must_sync = true;
         fresh.flush()?;
-        Ok((fresh, unread.into_iter().collect()))
+        let lost = unread.into_iter().collect();
+        Ok(Rescued { journal: fresh, lost, has_strangers: !copied.is_empty() })
+    }
+
+    /// Whether a file lies in the folder that is not of this journal.
+    pub(super) fn has_strangers(&self) -> Result<bool, StoreError> {
+        let numbers = segment_numbers(&self.dir).map_err(StoreError::on("list", &self.dir))?;
+        let is_ours = |number: &u64| self.segments.binary_search_by_key(number, |own| own.number).is_ok();
+        Ok(!numbers.iter().all(is_ours))
+    }
+
+    /// Whether it holds anything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.segments.is_empty()
     }
 
     fn unfinished_bodies(&self) -> Vec<Bytes> {
@@ -844,18 +903,23 @@ impl Journal {
     }
 }
 
-/// A journal whose last write or sync failed. Its files stay open: should somebody remove them, they can be read all the
-/// same.
+/// A journal that was made whole again.
+pub(super) struct Rescued {
+    pub(super) journal: Journal,
+    /// Deliveries that could not be read any more.
+    pub(super) lost: Vec<DeliveryId>,
+    /// Whether something unfinished lay there that was never ours.
+    pub(super) has_strangers: bool,
+}
+
+/// A journal whose last write or sync failed. Its files stay open: should somebody remove them,
+/// they can be read all the same.
 #[derive(Debug)]
 pub(super) struct Broken(Journal);
 
 impl Broken {
     /// Cuts what nobody was told is on disk, reads the journal anew, and appends to another file from now on.
-    pub(super) fn repair(
-        &self,
-        known_since: Timestamp,
-        keep_open: usize,
-    ) -> Result<(Journal, Vec<DeliveryId>), StoreError> {
+    pub(super) fn repair(&self, known_since: Timestamp, keep_open: usize) -> Result<Rescued, StoreError> {
         let Self(journal) = self;
         if !journal.has_its_names()? {
             return journal.reread()?.rescue(known_since, keep_open);
@@ -867,7 +931,17 @@ impl Broken {
         }
         let (mut fresh, _) = Journal::open(&journal.dir, &journal.spec, keep_open)?;
         fresh.seal();
-        Ok((fresh, Vec::new()))
+        Ok(Rescued { journal: fresh, lost: Vec::new(), has_strangers: false })
+    }
+
+    /// See [`Journal::has_strangers`].
+    pub(super) fn has_strangers(&self) -> Result<bool, StoreError> {
+        self.0.has_strangers()
+    }
+
+    /// Whether its files lie where they did.
+    pub(super) fn has_its_names(&self) -> bool {
+        self.0.has_its_names().is_ok_and(|has| has)
     }
 
     /// The payload of each acknowledged event of which something is unfinished and can be read.

@@ -1,5 +1,5 @@
-//! Files that a write left behind whose process was killed: removed at the next start, once it is certain that nobody
-//! writes them.
+//! Files that a write left behind whose process was killed: removed at the next start, once it is
+//! certain that nobody writes them.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -16,8 +16,8 @@ use crate::event::SpecId;
 /// A file with nothing in it may have been made a moment ago and not be locked yet.
 const YOUNG: Duration = Duration::from_secs(60);
 
-/// A new file that takes another one's place once it is whole. It is locked from before its first byte until its process
-/// is done with it or ends: what is locked is in use.
+/// A new file that takes another one's place once it is whole. It is locked from before its first
+/// byte until its process is done with it or ends: what is locked is in use.
 pub(super) fn temporary(dir: &Path) -> io::Result<tempfile::NamedTempFile> {
     let temporary = tempfile::NamedTempFile::new_in(dir)?;
     if let Err(error) = temporary.as_file().try_lock() {
@@ -26,8 +26,8 @@ pub(super) fn temporary(dir: &Path) -> io::Result<tempfile::NamedTempFile> {
     Ok(temporary)
 }
 
-/// Removes what killed writes left in the spool's folders. To be called by the spool's owner; other processes write
-/// events into its inbox all the while.
+/// Removes what killed writes left in the spool's folders. To be called by the spool's owner;
+/// other processes write events into its inbox all the while.
 pub(super) fn sweep(spool_dir: &Path, specs: &[SpecId]) {
     let folders = specs.iter().map(|spec| spool_dir.join(spec.as_str()));
     let folders = folders.flat_map(|folder| [folder.join("dead-letter"), folder]);

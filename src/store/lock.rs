@@ -42,7 +42,8 @@ impl Lock {
         Err(StoreError::on("lock", &path)(replaced).into())
     }
 
-    /// Whether the file that is locked is still the one at its path: another process would lock that one.
+    /// Whether the file that is locked is still the one at its path: another process would lock
+    /// that one.
     ///
     /// # Errors
     /// Nobody can say: the path cannot be looked at.

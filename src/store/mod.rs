@@ -26,6 +26,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
@@ -60,8 +61,8 @@ use lock::Lock;
 use presence::Announced;
 use reserve::Reserve;
 
-/// Evidence files kept open at a time, where the limit of open files allows; beyond it all are closed and reopened as
-/// needed.
+/// Evidence files kept open at a time, where the limit of open files allows; beyond it all are
+/// closed and reopened as needed.
 const MAX_OPEN_EVIDENCE: usize = 64;
 
 /// Spool files kept open at a time, where the limit of open files allows.
@@ -109,7 +110,8 @@ pub enum Unreadable {
     NotNow(StoreError),
 }
 
-/// Whether an error says that what was to be read is gone or damaged, which no other attempt mends.
+/// Whether an error says that what was to be read is gone or damaged, which no other attempt
+/// mends.
 fn is_gone(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidData, NotADirectory, NotFound, UnexpectedEof};
     matches!(error.kind(), NotFound | NotADirectory | InvalidData | UnexpectedEof)
@@ -209,8 +211,13 @@ pub struct Store {
     reserve: Reserve,
     /// What keeps events from being accepted, as of the last look.
     troubles: BTreeSet<String>,
-    /// Deliveries that were taken away with their files, until somebody gives them up.
-    lost: Vec<DeliveryId>,
+    /// SPECs of which a batch could not be written, until those who wait for it have heard.
+    unanswered: HashMap<SpecId, StoreError>,
+    /// When each SPEC's folder had last changed, as far as it was looked through for files of
+    /// others.
+    looked_through: HashMap<SpecId, SystemTime>,
+    /// Deliveries that were taken away with their files, until they end.
+    lost: BTreeSet<DeliveryId>,
     /// `runtime.json`, while there is to be one.
     announced: Option<Announced>,
     standing: Standing,
@@ -258,7 +265,9 @@ impl Store {
             dead_letters: HashMap::new(),
             taken: Vec::new(),
             troubles: BTreeSet::new(),
-            lost: Vec::new(),
+            unanswered: HashMap::new(),
+            looked_through: HashMap::new(),
+            lost: BTreeSet::new(),
             announced: None,
             standing: Standing::Owner,
             lock,
@@ -319,7 +328,7 @@ impl Store {
                 false => recovered.known.append(&mut found.known),
             }
             let told = std::mem::take(&mut found.told).into_iter();
-            recovered.told.extend(told.map(|(key, told)| (spec.clone(), key, told)));
+            recovered.told.extend(told.map(|(_, key, told)| (spec.clone(), key, told)));
             let dead = dead_letter::ids(&self.dead_letter_dir(&spec));
             let mut buried = Vec::new();
             for (unfinished, _) in found.unfinished() {
@@ -394,8 +403,8 @@ impl Store {
         share_of_open_files(4).min(MAX_OPEN_SPOOL)
     }
 
-    /// Closes files beyond the bound, those first of which nothing is unfinished: what is open can be read even when
-    /// somebody removes it.
+    /// Closes files beyond the bound, those first of which nothing is unfinished: what is open can
+    /// be read even when somebody removes it.
     fn bound_open_files(&mut self) {
         let most = self.max_open();
         let broken: usize = self.broken.values().map(Broken::open_files).sum();
@@ -419,15 +428,22 @@ impl Store {
         if let Some(why) = self.aside.get(spec) {
             return Err(why.again());
         }
+        if !self.journals.contains_key(spec) {
+            // What follows changes files: they must be ours.
+            self.check_standing()?;
+            self.verify_lock()?;
+        }
         if let Some(broken) = self.broken.get(spec) {
-            let (journal, lost) = broken.repair(self.known_since(), self.max_open())?;
+            let rescued = broken.repair(self.known_since(), self.max_open())?;
             self.broken.remove(spec);
-            self.lost.extend(lost);
             log::info!("the spool of {spec} could be read anew and takes events again");
-            self.keep_journal(spec.clone(), journal);
+            self.keep_rescued(spec, rescued);
         }
         if !self.journals.contains_key(spec) {
             let (journal, _) = Journal::open(&self.spec_dir(spec), spec, self.max_open())?;
+            if !journal.is_empty() {
+                self.is_outdated(spec);
+            }
             self.keep_journal(spec.clone(), journal);
         }
         self.journals.get_mut(spec).ok_or_else(|| {
@@ -435,14 +451,23 @@ impl Store {
         })
     }
 
-    fn break_journal(&mut self, spec: &SpecId) {
+    /// Writes nothing more through a journal until it was made whole again. Who waits for its
+    /// batch hears why.
+    fn break_journal(&mut self, spec: &SpecId, why: &StoreError) {
+        if self.journals.get(spec).is_some_and(Journal::has_batch) {
+            self.unanswered.insert(spec.clone(), why.again());
+        }
+        self.set_broken(spec);
+    }
+
+    fn set_broken(&mut self, spec: &SpecId) {
         if let Some(journal) = self.journals.remove(spec) {
             self.broken.insert(spec.clone(), journal.into_broken());
         }
     }
 
-    /// Adds a record to its SPEC's batch; on disk after [`commit`](Self::commit). An inbox file it came from is removed
-    /// then.
+    /// Adds a record to its SPEC's batch; on disk after [`commit`](Self::commit). An inbox file it
+    /// came from is removed then.
     ///
     /// # Errors
     /// The SPEC's spool cannot be opened, the disk is full, or the spool is not ours any more.
@@ -459,7 +484,8 @@ impl Store {
                         io::Error::new(io::ErrorKind::StorageFull, "the disk is full: make room on it");
                     return Err(StoreError::on("accept an event in", &self.options.spool_dir)(full));
                 }
-                // What room is left is for deliveries that end; after a kill these attempts are not counted.
+                // What room is left is for deliveries that end; after a kill these attempts are
+                // not counted.
                 Record::Attempted { .. } => return Ok(()),
                 _ => {}
             }
@@ -485,27 +511,19 @@ impl Store {
         Ok(())
     }
 
-    /// Writes the evidence and then every batch of records, synced where an accepted event is among them, and makes sure
-    /// that what was written has its names still. Returns what failed: of those SPECs nothing of the batch is accepted.
+    /// Writes the evidence and then every batch of records, synced where an accepted event is
+    /// among them, and makes sure that what was written has its names still. Returns what failed:
+    /// of those SPECs nothing of the batch is accepted.
     pub fn commit(&mut self) -> HashMap<SpecId, StoreError> {
         self.flush_evidence();
-        let mut failed = HashMap::new();
-        let mut written = Vec::new();
-        for (spec, journal) in self.journals.iter_mut().filter(|(_, journal)| journal.has_batch()) {
-            match journal.write() {
-                Ok(()) => written.push(spec.clone()),
-                Err(error) => drop(failed.insert(spec.clone(), error)),
-            }
+        let batches = self.journals.iter().filter(|(_, journal)| journal.has_batch());
+        let batches: Vec<SpecId> = batches.map(|(spec, _)| spec.clone()).collect();
+        if !batches.is_empty() {
+            self.write_batches(&batches);
         }
-        if !written.is_empty() {
-            self.verify(&written, &mut failed);
-        }
-        for journal in written.iter().filter(|spec| !failed.contains_key(*spec)) {
-            self.journals.get_mut(journal).into_iter().for_each(Journal::confirm);
-        }
-        for (spec, error) in &failed {
+        let failed = std::mem::take(&mut self.unanswered);
+        for error in failed.values() {
             self.reserve.give_up_for(&error.source);
-            self.break_journal(spec);
         }
         for (spec, name) in std::mem::take(&mut self.taken) {
             if !failed.contains_key(&spec) {
@@ -515,20 +533,45 @@ impl Store {
         failed
     }
 
-    /// Writes what was added to the evidence. A failure is logged and changes no delivery's fate.
-    pub fn flush_evidence(&mut self) {
-        let reserve = &mut self.reserve;
-        self.evidence.retain(|_, file| {
-            let written = file.flush();
-            if let Err(error) = &written {
-                reserve.give_up_for(&error.source);
-                log::error!("evidence not written: {error}; deliveries go on");
+    fn write_batches(&mut self, batches: &[SpecId]) {
+        // What belongs to another owner by now is not written to.
+        if let Err(error) = self.verify_owner() {
+            batches.iter().for_each(|spec| self.break_journal(spec, &error));
+            return;
+        }
+        for spec in batches {
+            let written = self.journals.get_mut(spec).map_or(Ok(()), Journal::write);
+            // At once: should the spool be made anew in a moment, what failed is not part of it.
+            written.unwrap_or_else(|error| self.break_journal(spec, &error));
+        }
+        let owner = self.verify_owner();
+        for spec in batches {
+            let verified = match &owner {
+                Ok(()) => self.verify_last_of(spec),
+                Err(error) => Err(error.again()),
+            };
+            match verified {
+                Ok(()) => self.journals.get_mut(spec).into_iter().for_each(Journal::confirm),
+                Err(error) => self.break_journal(spec, &error),
             }
-            written.is_ok()
-        });
+        }
     }
 
-    /// As [`flush_evidence`](Self::flush_evidence), and syncs one SPEC's: what it tells of is about to happen.
+    /// Writes what was added to the evidence. What cannot be written waits for the next time,
+    /// changes no delivery's fate, and is said once.
+    pub fn flush_evidence(&mut self) {
+        for file in self.evidence.values_mut() {
+            if let Err((error, was_failing)) = file.flush() {
+                self.reserve.give_up_for(&error.source);
+                if !was_failing {
+                    log::error!("evidence not written: {error}; deliveries go on, and it is tried again");
+                }
+            }
+        }
+    }
+
+    /// As [`flush_evidence`](Self::flush_evidence), and syncs one SPEC's: what it tells of is
+    /// about to happen.
     fn sync_evidence(&mut self, spec: &SpecId) {
         self.flush_evidence();
         if let Some(Err(error)) = self.evidence.get_mut(spec).map(EvidenceFile::sync) {
@@ -536,13 +579,13 @@ impl Store {
         }
     }
 
-    /// Writes, syncs and closes all evidence.
+    /// Writes, syncs and closes all evidence but what could not be written.
     fn close_evidence(&mut self) {
         self.flush_evidence();
         for error in self.evidence.values_mut().filter_map(|file| file.sync().err()) {
             log::error!("{error}");
         }
-        self.evidence.clear();
+        self.evidence.retain(|_, file| file.has_batch());
     }
 
     /// Whether a step of compaction cannot wait any longer.
@@ -550,12 +593,14 @@ impl Store {
         self.journals.values().any(|journal| journal.is_wasteful(Compact::AtOnce))
     }
 
-    /// One bounded step of compaction, where one cannot wait any longer. Call after [`flush`](Self::flush).
+    /// One bounded step of compaction, where one cannot wait any longer. Call after
+    /// [`commit`](Self::commit).
     pub fn compact_what_must(&mut self) {
         self.compact_one(Compact::AtOnce);
     }
 
-    /// One bounded step of compaction, where one is worth it; whether there was one. Call after [`flush`](Self::flush).
+    /// One bounded step of compaction, where one is worth it; whether there was one. Call after
+    /// [`commit`](Self::commit).
     pub fn compact_some(&mut self) -> bool {
         self.compact_one(Compact::AtLeisure)
     }
@@ -582,17 +627,19 @@ impl Store {
 
     fn compact(&mut self, spec: &SpecId) {
         // The file that goes must be ours, and those that stay must have their names.
-        if !self.lock.is_in_place().is_ok_and(|is_ours| is_ours) {
+        if self.standing != Standing::Owner || !self.lock.is_in_place().is_ok_and(|is_ours| is_ours) {
             return;
         }
         let since = self.known_since();
         let Some(journal) = self.journals.get_mut(spec) else { return };
-        if !journal.is_in_place().is_ok_and(|is_in_place| is_in_place) {
+        // Who waits for a batch is answered by a commit, which makes sure of more.
+        if journal.has_batch() || !journal.is_in_place().is_ok_and(|is_in_place| is_in_place) {
             return;
         }
         if let Err(error) = journal.compact_oldest(since) {
             log::error!("the spool of {spec} could not be compacted: {error}; nothing of it is lost");
-            self.break_journal(spec);
+            // Nobody waits for the records that it was moving.
+            self.set_broken(spec);
         }
     }
 
@@ -606,12 +653,20 @@ impl Store {
         self.close_evidence();
         failed
             .extend(self.journals.values().filter_map(|journal| journal.sync().err()).map(|e| e.to_string()));
-        let broken: Vec<SpecId> = self.broken.keys().cloned().collect();
-        for spec in broken {
-            failed.extend(self.journal(&spec).err().map(|error| error.to_string()));
+        match self.check_standing() {
+            Ok(()) => {
+                let broken: Vec<SpecId> = self.broken.keys().cloned().collect();
+                for spec in broken {
+                    failed.extend(self.journal(&spec).err().map(|error| error.to_string()));
+                }
+            }
+            Err(error) => failed.push(error.to_string()),
         }
-        if let Err(error) = self.check_standing() {
-            failed.push(error.to_string());
+        if !self.lost.is_empty() {
+            failed.push(format!(
+                "{} deliveries went with files that were removed, and have no dead letter yet",
+                self.lost.len()
+            ));
         }
         self.announce(None);
         if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
@@ -645,7 +700,8 @@ impl Store {
         self.read(spec, |journal| journal.attempts_and_body(id))
     }
 
-    /// Reads from a SPEC's journal; what is gone is looked for once more after its files were looked after.
+    /// Reads from a SPEC's journal; what is gone is looked for once more after its files were
+    /// looked after.
     fn read<T>(
         &mut self,
         spec: &SpecId,
@@ -669,26 +725,19 @@ impl Store {
         ids.iter().filter_map(|(spec, id)| self.journals.get(spec)?.last_attempt(*id)).collect()
     }
 
-    fn evidence_file(&mut self, spec: &SpecId) -> Result<&mut EvidenceFile, StoreError> {
-        if !self.evidence.contains_key(spec) {
-            if self.evidence.len() >= MAX_OPEN_EVIDENCE.min(share_of_open_files(8)) {
-                self.close_evidence();
-            }
-            let dir = self.options.evidence_dir.join("commands").join(spec.as_str()).join("webhooks");
-            self.evidence.insert(spec.clone(), EvidenceFile::open(&dir, self.options.max_evidence_bytes)?);
-        }
-        self.evidence
-            .get_mut(spec)
-            .ok_or_else(|| StoreError::on("open", &self.options.evidence_dir)(io::ErrorKind::NotFound.into()))
-    }
-
-    /// Adds lines to the SPEC's evidence; on disk after [`flush_evidence`](Self::flush_evidence). A failure is logged
-    /// and changes no delivery's fate.
+    /// Adds lines to the SPEC's evidence; on disk after [`flush_evidence`](Self::flush_evidence).
     pub fn add_evidence(&mut self, spec: &SpecId, lines: &[u8]) {
-        let added = self.evidence_file(spec).map(|file| file.append(lines));
-        if let Err(error) = added {
-            log::error!("evidence not written: {error}; deliveries go on");
+        if !self.evidence.contains_key(spec)
+            && self.evidence.len() >= MAX_OPEN_EVIDENCE.min(share_of_open_files(8))
+        {
+            self.close_evidence();
         }
+        let options = &self.options;
+        let file = self.evidence.entry(spec.clone()).or_insert_with(|| {
+            let dir = options.evidence_dir.join("commands").join(spec.as_str()).join("webhooks");
+            EvidenceFile::new(dir, options.max_evidence_bytes)
+        });
+        file.append(lines);
     }
 
     fn dead_letters(&mut self, spec: &SpecId) -> Result<&mut DeadLetters, StoreError> {
@@ -703,8 +752,8 @@ impl Store {
         })
     }
 
-    /// Writes a dead letter, whole and synced, in place of an older one of the same delivery. The oldest ones of its
-    /// SPEC make room. The evidence of what it tells comes before it.
+    /// Writes a dead letter, whole and synced, in place of an older one of the same delivery. The
+    /// oldest ones of its SPEC make room. The evidence of what it tells comes before it.
     ///
     /// # Errors
     /// It could not be written: the delivery must stay pending.
@@ -734,7 +783,8 @@ impl Store {
         self.dead_letters(spec)?.remove(id)
     }
 
-    /// Does with an inbox file what is to be done; what is left of it is under the name that is returned.
+    /// Does with an inbox file what is to be done; what is left of it is under the name that is
+    /// returned.
     pub fn settle_inbox(&self, name: &InboxName, settled: Settled) -> Option<InboxName> {
         self.inbox.settle(name, settled)
     }
@@ -747,7 +797,8 @@ pub(crate) fn share_of_open_files(part: u64) -> usize {
     share.max(8)
 }
 
-/// The SPECs that have a journal, in order, and those whose folder cannot be used. Files of others are left alone.
+/// The SPECs that have a journal, in order, and those whose folder cannot be used. Files of others
+/// are left alone.
 fn specs(spool_dir: &Path) -> Result<(Vec<SpecId>, BTreeMap<SpecId, StoreError>), StoreError> {
     let mut all = spec_dirs(spool_dir).map_err(StoreError::on("list", spool_dir))?;
     all.sort();

@@ -1,18 +1,26 @@
-//! Files that no longer have a name: what `git clean`, a checkout or `rm -r` took away under a running runtime is noticed
-//! before anything more is acknowledged, and written anew from what is still open.
+//! Files that no longer have a name: what `git clean`, a checkout or `rm -r` took away under a
+//! running runtime is noticed before anything more is acknowledged, and written anew from what is
+//! still open.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::files::FileId;
 use super::inbox;
-use super::journal;
+use super::journal::{self, Rescued};
 use super::lock::Lock;
 use super::{OpenError, Standing, Store, StoreError, files, write_atomic};
 use crate::delivery::DeliveryId;
 use crate::event::{Event, SpecId};
+
+/// Events that are handed over in one file.
+const HANDED_OVER_AT_A_TIME: usize = 8;
+
+/// The clock of any file system ticks more often than this.
+const TICK: Duration = Duration::from_secs(2);
 
 impl Store {
     /// Whether the spool is ours, and all of it was taken in.
@@ -31,11 +39,13 @@ impl Store {
         }
     }
 
-    /// Makes sure of the names of all that is open; what was taken away is written anew. Cheap: to be called often.
+    /// Makes sure of the names of all that is open; what was taken away is written anew. Cheap: to
+    /// be called often.
     pub fn look(&mut self) {
         if self.standing == Standing::Deposed {
             return;
         }
+        self.flush_evidence();
         let mut troubles = BTreeSet::new();
         match self.verify_lock() {
             Err(error) => drop(troubles.insert(format!("{error}; nothing is accepted until that is mended"))),
@@ -53,6 +63,7 @@ impl Store {
                 self.reserve.look();
                 self.announce_again();
                 self.look_aside();
+                self.look_for_strangers();
             }
         }
         if self.reserve.is_full() {
@@ -80,32 +91,26 @@ impl Store {
         }
     }
 
-    /// Deliveries whose payload was taken away, each told once.
-    pub fn take_lost(&mut self) -> Vec<DeliveryId> {
-        std::mem::take(&mut self.lost)
+    /// Deliveries whose payload was taken away and that have not ended yet.
+    pub fn lost(&self) -> Vec<DeliveryId> {
+        self.lost.iter().copied().collect()
     }
 
-    /// Makes sure that these SPECs' batches, which were just written, have their names; adds to what `failed`.
-    pub(super) fn verify(&mut self, written: &[SpecId], failed: &mut HashMap<SpecId, StoreError>) {
-        if let Err(error) = self.verify_lock() {
-            failed.extend(written.iter().map(|spec| (spec.clone(), error.again())));
-            return;
-        }
-        for spec in written {
-            let is_in_place = self.journals.get(spec).map_or(Ok(true), journal::Journal::is_last_in_place);
-            let verified = match is_in_place {
-                Ok(true) => Ok(()),
-                Ok(false) => self.rescue(spec),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = verified {
-                failed.insert(spec.clone(), error);
-            }
-        }
+    /// Makes sure that a SPEC's batch, which was just written, has its name.
+    pub(super) fn verify_last_of(&mut self, spec: &SpecId) -> Result<(), StoreError> {
+        let is_in_place = self.journals.get(spec).map_or(Ok(true), journal::Journal::is_last_in_place);
+        if is_in_place? { Ok(()) } else { self.rescue(spec) }
     }
 
-    /// Takes the lock anew where its file was taken away; where another process was faster, the spool is its own.
-    fn verify_lock(&mut self) -> Result<(), StoreError> {
+    /// Makes sure that the spool is ours.
+    pub(super) fn verify_owner(&mut self) -> Result<(), StoreError> {
+        self.check_standing()?;
+        self.verify_lock()
+    }
+
+    /// Takes the lock anew where its file was taken away; where another process was faster, the
+    /// spool is its own.
+    pub(super) fn verify_lock(&mut self) -> Result<(), StoreError> {
         if self.lock.is_in_place()? {
             return Ok(());
         }
@@ -132,7 +137,7 @@ impl Store {
             }
             Err(OpenError::Io(error)) => Err(error),
             Err(OpenError::Locked(_) | OpenError::Newer { .. }) => {
-                self.hand_over();
+                self.hand_over()?;
                 self.standing = Standing::Deposed;
                 self.check_standing()
             }
@@ -146,49 +151,106 @@ impl Store {
             let gone = io::Error::new(io::ErrorKind::NotFound, "the whole repo is gone");
             return Err(StoreError::on("make anew", &self.options.spool_dir)(gone));
         }
-        let (fresh, lost) = journal.rescue(self.known_since(), self.max_open())?;
+        let rescued = journal.rescue(self.known_since(), self.max_open())?;
         log::warn!(
             "files of {} were removed or moved away under this runtime: {} pending deliveries are written anew",
             self.spec_dir(spec).display(),
-            fresh.pending()
+            rescued.journal.pending()
         );
+        self.dead_letters.remove(spec);
+        self.keep_rescued(spec, rescued);
+        Ok(())
+    }
+
+    /// Goes on with a journal that was made whole again.
+    pub(super) fn keep_rescued(&mut self, spec: &SpecId, rescued: Rescued) {
+        let Rescued { journal, lost, has_strangers } = rescued;
         if !lost.is_empty() {
             log::error!(
                 "{} deliveries of {spec} can no longer be read: they become dead letters",
                 lost.len()
             );
         }
+        if has_strangers {
+            self.is_outdated(spec);
+        }
         self.lost.extend(lost);
-        self.dead_letters.remove(spec);
-        self.keep_journal(spec.clone(), fresh);
+        self.keep_journal(spec.clone(), journal);
+    }
+
+    /// Gives what only we hold to the one who owns the spool now: their events are put into its
+    /// inbox.
+    ///
+    /// # Errors
+    /// Something could not be put there: all of it is to be put there again, and the keys tell.
+    fn hand_over(&mut self) -> Result<(), StoreError> {
+        let taken = io::Error::other("another runtime owns the one in its place");
+        let taken = StoreError::on("write to the spool", &self.options.spool_dir)(taken);
+        let away: Vec<SpecId> = self
+            .journals
+            .iter()
+            .filter(|(_, journal)| !journal.is_in_place().is_ok_and(|is_in_place| is_in_place))
+            .map(|(spec, _)| spec.clone())
+            .collect();
+        // What was not acknowledged is its emitter's to hand over.
+        away.iter().for_each(|spec| self.break_journal(spec, &taken));
+        for (spec, journal) in self.broken.iter().filter(|(_, journal)| !journal.has_its_names()) {
+            let mut events = Vec::new();
+            for body in journal.unfinished_bodies() {
+                match Event::from_kept(&String::from_utf8_lossy(&body)) {
+                    Ok(event) => events.push(event),
+                    Err(error) => log::error!("an event of {spec} cannot be handed over: {error}"),
+                }
+            }
+            for some in events.chunks(HANDED_OVER_AT_A_TIME) {
+                inbox::put(&self.options.spool_dir, some)?;
+            }
+            log::warn!("{} pending events of {spec} are handed over to the spool's new owner", events.len());
+        }
         Ok(())
     }
 
-    /// Gives what only we hold to the one who owns the spool now: their events are put into its inbox.
-    fn hand_over(&mut self) {
-        let all: Vec<SpecId> = self.journals.keys().cloned().collect();
-        for spec in all {
-            let Some(journal) = self.journals.get(&spec) else { continue };
-            if journal.is_in_place().is_ok_and(|is_in_place| is_in_place) {
+    /// A SPEC of which there is more than this run has taken in.
+    pub(super) fn is_outdated(&mut self, spec: &SpecId) {
+        if self.standing == Standing::Owner {
+            log::warn!(
+                "there is more in the spool of {spec} than was taken in: a start from disk takes it in"
+            );
+            self.standing = Standing::Outdated;
+        }
+    }
+
+    /// Files that somebody put beside ours, as a stash that is popped does.
+    fn look_for_strangers(&mut self) {
+        for spec in super::spec_dirs(&self.options.spool_dir).unwrap_or_default() {
+            let dir = self.spec_dir(&spec);
+            let Ok(found) = fs::symlink_metadata(&dir) else { continue };
+            let Ok(changed) = found.modified() else { continue };
+            if !found.is_dir()
+                || self.aside.contains_key(&spec)
+                || self.looked_through.get(&spec) == Some(&changed)
+            {
                 continue;
             }
-            // What was not acknowledged is its emitter's to hand over.
-            self.break_journal(&spec);
-            let Some(journal) = self.broken.get(&spec) else { continue };
-            for body in journal.unfinished_bodies() {
-                let event = Event::from_json(&String::from_utf8_lossy(&body));
-                let put = event.map_err(|error| error.to_string()).and_then(|event| {
-                    inbox::put(&self.options.spool_dir, &[event]).map_err(|error| error.to_string())
-                });
-                match put {
-                    Ok(()) => log::warn!("an event of {spec} is handed over to the spool's new owner"),
-                    Err(error) => log::error!("an event of {spec} could not be handed over: {error}"),
+            let has_strangers = match (self.journals.get(&spec), self.broken.get(&spec)) {
+                (Some(journal), _) => journal.has_strangers(),
+                (None, Some(broken)) => broken.has_strangers(),
+                (None, None) => journal::exists_in(&dir),
+            };
+            match has_strangers {
+                Ok(true) => self.is_outdated(&spec),
+                // What changes within a tick of the file system's clock is looked through once
+                // more.
+                Ok(false) if changed.elapsed().is_ok_and(|age| age > TICK) => {
+                    self.looked_through.insert(spec, changed);
                 }
+                Ok(false) | Err(_) => {}
             }
         }
     }
 
-    /// A SPEC that was set aside and is mended: one that is gone begins anew, one that can be read is for a start to read.
+    /// A SPEC that was set aside and is mended: one that is gone begins anew, one that can be read
+    /// is for a start to read.
     fn look_aside(&mut self) {
         let specs: Vec<SpecId> = self.aside.keys().cloned().collect();
         for spec in specs {
@@ -197,9 +259,7 @@ impl Store {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     self.aside.remove(&spec);
                 }
-                Ok(found) if found.is_dir() && journal::probe(&dir).is_ok() => {
-                    self.standing = Standing::Outdated;
-                }
+                Ok(found) if found.is_dir() && journal::probe(&dir).is_ok() => self.is_outdated(&spec),
                 _ => {}
             }
         }

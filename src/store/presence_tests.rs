@@ -21,6 +21,10 @@ enum Op {
     RemoveFile(usize),
     RemoveLock,
     RemoveRuntimeFile,
+    /// As a stash, or a person, keeps a copy.
+    CopySpool,
+    /// The copy takes the spool's place.
+    RestoreCopy,
     Compact(usize),
     Look,
 }
@@ -36,6 +40,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..2usize).prop_map(Op::RemoveFile),
         1 => Just(Op::RemoveLock),
         1 => Just(Op::RemoveRuntimeFile),
+        1 => Just(Op::CopySpool),
+        1 => Just(Op::RestoreCopy),
         2 => (0..2usize).prop_map(Op::Compact),
         1 => Just(Op::Look),
     ]
@@ -56,6 +62,18 @@ fn accept(store: &mut Store, spec: &SpecId, key: &str) -> Result<DeliveryId, Sto
     added.and(committed).map(|()| id)
 }
 
+fn copy(from: &Path, to: &Path) {
+    drop(fs::remove_dir_all(to));
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).into_iter().flatten().map(|entry| entry.unwrap()) {
+        let to = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &to),
+            false => drop(fs::copy(entry.path(), to).unwrap()),
+        }
+    }
+}
+
 fn first_file(dir: &Path) -> Option<PathBuf> {
     let files = fs::read_dir(dir).ok()?.map(|entry| entry.unwrap().path());
     files.filter(|path| path.extension().is_some_and(|kind| kind == "jsonl")).min()
@@ -64,8 +82,8 @@ fn first_file(dir: &Path) -> Option<PathBuf> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
-    /// Whatever is taken away and when: all that is acknowledged after it, and all that was held before it, is there at the
-    /// next start, and there is one owner.
+    /// Whatever is taken away and when: all that is acknowledged after it, and all that was held
+    /// before it, is there at the next start, and there is one owner.
     #[test]
     fn nothing_that_was_acknowledged_is_lost_with_the_names_of_its_files(
         ops in proptest::collection::vec(op(), 1..40),
@@ -117,6 +135,11 @@ proptest! {
                 }
                 Op::RemoveLock => drop(fs::remove_file(spool.join(".lock"))),
                 Op::RemoveRuntimeFile => drop(fs::remove_file(spool.join("runtime.json"))),
+                Op::CopySpool => copy(&spool, &dir.path().join("copy")),
+                Op::RestoreCopy => if dir.path().join("copy").exists() {
+                    drop(fs::remove_dir_all(&spool));
+                    fs::rename(dir.path().join("copy"), &spool).unwrap();
+                },
                 Op::Compact(at) => store.compact(&specs[at]),
                 Op::Look => store.look(),
             }
@@ -124,7 +147,7 @@ proptest! {
         store.look();
         prop_assert_eq!(fs::read(spool.join("runtime.json")).unwrap(), b"here");
         prop_assert!(matches!(Store::open(options.clone()), Err(OpenError::Locked(_))), "one owner");
-        prop_assert_eq!(store.take_lost(), []);
+        prop_assert_eq!(store.lost(), []);
         // As `kill -9` ends it: nothing more is written.
         drop(store);
         let (mut store, recovered) = Store::open(options).unwrap();
@@ -153,7 +176,7 @@ fn what_was_closed_and_removed_is_lost_and_told_and_becomes_a_dead_letter() {
     store.journals.values_mut().for_each(|journal| journal.close_files(0));
     fs::remove_dir_all(dir.path().join("spool/SPEC-1")).unwrap();
     assert!(matches!(store.body(&spec, id), Err(Unreadable::Gone(_))));
-    assert_eq!(store.take_lost(), [id]);
+    assert_eq!(store.lost(), [id]);
     let delivery = Delivery {
         id,
         subscription: "s".parse().unwrap(),
@@ -244,4 +267,228 @@ fn one_specs_trouble_is_its_own_and_is_noticed_when_it_is_mended() {
     let found: Vec<DeliveryId> =
         recovered.unfinished.values().flatten().map(|found| found.delivery.id).collect();
     assert!(found.contains(&id));
+}
+
+fn finish(store: &mut Store, spec: &SpecId, id: DeliveryId) {
+    let finished = Record::Finished { id, state: FinalState::Delivered, at: clock::now() };
+    store.append(spec, &finished).unwrap();
+    assert!(store.commit().is_empty());
+}
+
+fn unfinished(options: &StoreOptions) -> BTreeSet<DeliveryId> {
+    let (_, recovered) = Store::open(options.clone()).unwrap();
+    recovered.unfinished.values().flatten().map(|found| found.delivery.id).collect()
+}
+
+/// An event of which a record waits in the batch.
+fn add(store: &mut Store, spec: &SpecId, key: &str, size: usize) -> DeliveryId {
+    let id = DeliveryId::random();
+    let to = AcceptedDelivery::new(id, "s".parse().unwrap());
+    let mut event = Event::new(EventKind::Test, spec.clone(), key.parse().unwrap());
+    event.extra.insert("pad".to_owned(), "x".repeat(size).into());
+    let body = crate::payload::body(&event).unwrap();
+    let accepted = Accepted::new(clock::now(), key.parse().unwrap(), EventKind::Test, vec![to], &body);
+    store.append(spec, &Record::Accepted(accepted.unwrap())).unwrap();
+    id
+}
+
+#[test]
+fn who_steps_down_leaves_the_files_that_another_goes_on_with_alone() {
+    let spec: SpecId = "SPEC-1".parse().unwrap();
+    let touches: [fn(&mut Store, &SpecId); 3] = [
+        |store, _| store.look(),
+        |store, spec| {
+            store.look();
+            drop(store.run(spec));
+        },
+        |store, spec| {
+            add(store, spec, "refused", 0);
+            assert!(!store.commit().is_empty());
+        },
+    ];
+    for touch in touches {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions::in_dir(dir.path());
+        let (mut store, _) = Store::open(options.clone()).unwrap();
+        let before = accept(&mut store, &spec, "k1").unwrap();
+        fs::remove_file(options.spool_dir.join(".lock")).unwrap();
+        let (mut other, _) = Store::open(options.clone()).unwrap();
+        let after = accept(&mut other, &spec, "k2").unwrap();
+        touch(&mut store, &spec);
+        assert_eq!(store.standing(), Standing::Deposed);
+        assert!(store.close().is_err());
+        drop(store);
+        other.look();
+        assert_eq!(other.lost(), []);
+        let last = accept(&mut other, &spec, "k3").unwrap();
+        assert!(other.body(&spec, before).is_ok() && other.body(&spec, after).is_ok());
+        drop(other);
+        assert!(unfinished(&options).is_superset(&[before, after, last].into()));
+    }
+}
+
+#[test]
+fn what_was_handed_over_and_has_ended_is_not_written_into_the_new_owners_spool() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions::in_dir(dir.path());
+    let (mut store, _) = Store::open(options.clone()).unwrap();
+    let spec: SpecId = "SPEC-1".parse().unwrap();
+    accept(&mut store, &spec, "k1").unwrap();
+    // Of the largest event that is taken, and of a journal whose last write failed.
+    let large = add(&mut store, &"SPEC-2".parse().unwrap(), "large", crate::event::MAX_EVENT_BYTES - 300);
+    assert!(store.commit().is_empty());
+    accept(&mut store, &"SPEC-3".parse().unwrap(), "k3").unwrap();
+    add(&mut store, &"SPEC-3".parse().unwrap(), "refused", 0);
+    files::fault::full_after(0, 1, || assert_eq!(store.commit().len(), 1));
+    fs::remove_dir_all(&options.spool_dir).unwrap();
+    let (mut other, _) = Store::open(options.clone()).unwrap();
+    store.look();
+    let inbox = Inbox::new(&options.spool_dir);
+    let handed = inbox.read(&inbox.names().unwrap(), 8 << 20);
+    let events = handed.iter().map(|taken| match &taken.content {
+        Content::Events(events) => events.len(),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(events.sum::<usize>(), 3, "{large}");
+    let id = accept(&mut other, &spec, "k1").unwrap();
+    finish(&mut other, &spec, id);
+    drop(store.close());
+    drop(store);
+    assert!(other.close().is_ok());
+    drop(other);
+    assert_eq!(unfinished(&options), BTreeSet::new());
+}
+
+#[test]
+fn a_batch_that_is_broken_before_its_commit_is_not_answered_as_written() {
+    let spec: SpecId = "SPEC-1".parse().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions::in_dir(dir.path());
+    let (mut store, _) = Store::open(options.clone()).unwrap();
+    accept(&mut store, &spec, "k0").unwrap();
+    add(&mut store, &spec, "k1", 0);
+    fs::remove_dir_all(&options.spool_dir).unwrap();
+    let (other, _) = Store::open(options.clone()).unwrap();
+    store.look();
+    assert_eq!(store.commit().into_keys().collect::<Vec<_>>(), std::slice::from_ref(&spec));
+    drop((store, other));
+
+    // Room is made on a full disk while a batch waits.
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions::in_dir(dir.path());
+    let (mut store, _) = Store::open(options.clone()).unwrap();
+    let waste = add(&mut store, &spec, "waste", 200_000);
+    assert!(store.commit().is_empty());
+    finish(&mut store, &spec, waste);
+    let id = add(&mut store, &spec, "k1", 0);
+    store.reserve.give_up_for(&io::ErrorKind::StorageFull.into());
+    files::fault::full_after(0, 1, || store.look());
+    let is_written = store.commit().is_empty();
+    drop(store);
+    assert_eq!(unfinished(&options).contains(&id), is_written);
+}
+
+#[test]
+fn what_comes_back_or_comes_from_another_is_taken_in_by_a_start_and_what_has_ended_stays_ended() {
+    let spec: SpecId = "SPEC-1".parse().unwrap();
+    // As a stash: moved away, ended meanwhile, and back beside what was written anew.
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions::in_dir(dir.path());
+    let (folder, stash) = (options.spool_dir.join("SPEC-1"), dir.path().join("stash"));
+    let (mut store, _) = Store::open(options.clone()).unwrap();
+    let waste = accept(&mut store, &spec, "waste").unwrap();
+    finish(&mut store, &spec, waste);
+    store.compact(&spec);
+    let ended = accept(&mut store, &spec, "k1").unwrap();
+    fs::rename(&folder, &stash).unwrap();
+    store.look();
+    finish(&mut store, &spec, ended);
+    for entry in fs::read_dir(&stash).unwrap().map(|entry| entry.unwrap()) {
+        let to = folder.join(entry.file_name());
+        assert!(!to.exists(), "a number is never used again");
+        fs::rename(entry.path(), to).unwrap();
+    }
+    store.look();
+    assert_eq!(store.standing(), Standing::Outdated);
+    assert!(store.close().is_ok());
+    drop(store);
+    assert_eq!(unfinished(&options), BTreeSet::new());
+
+    // Moved away before the start, and back under the running owner.
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions::in_dir(dir.path());
+    let (folder, stash) = (options.spool_dir.join("SPEC-1"), dir.path().join("stash"));
+    let (mut store, _) = Store::open(options.clone()).unwrap();
+    let waits = accept(&mut store, &spec, "k1").unwrap();
+    drop(store);
+    fs::rename(&folder, &stash).unwrap();
+    let (mut store, _) = Store::open(options.clone()).unwrap();
+    fs::rename(&stash, &folder).unwrap();
+    store.look();
+    assert_eq!(store.standing(), Standing::Outdated);
+    drop(store);
+    assert_eq!(unfinished(&options), [waits].into());
+
+    // Accepted by another owner that has ended meanwhile.
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions::in_dir(dir.path());
+    let (mut store, _) = Store::open(options.clone()).unwrap();
+    let ours = accept(&mut store, &spec, "k1").unwrap();
+    fs::remove_dir_all(&options.spool_dir).unwrap();
+    let (mut other, _) = Store::open(options.clone()).unwrap();
+    let theirs = [
+        accept(&mut other, &spec, "k2").unwrap(),
+        accept(&mut other, &"SPEC-3".parse().unwrap(), "k3").unwrap(),
+    ];
+    drop(other);
+    store.look();
+    assert_eq!(store.standing(), Standing::Outdated);
+    drop(store);
+    assert!(unfinished(&options).is_superset(&[ours, theirs[0], theirs[1]].into()));
+}
+
+#[test]
+fn what_is_found_lost_at_the_end_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = Store::open(StoreOptions::in_dir(dir.path())).unwrap();
+    let spec: SpecId = "SPEC-1".parse().unwrap();
+    accept(&mut store, &spec, "k1").unwrap();
+    store.journals.values_mut().for_each(|journal| journal.close_files(0));
+    fs::remove_dir_all(dir.path().join("spool/SPEC-1")).unwrap();
+    assert!(store.close().unwrap_err().contains("have no dead letter yet"));
+}
+
+#[test]
+fn of_a_file_that_somebody_cut_all_that_is_left_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions::in_dir(dir.path());
+    let (mut store, _) = Store::open(options.clone()).unwrap();
+    let spec: SpecId = "SPEC-1".parse().unwrap();
+    let ids: Vec<_> = (0..10).map(|n| accept(&mut store, &spec, &format!("k{n}")).unwrap()).collect();
+    let file =
+        fs::OpenOptions::new().write(true).open(first_file(&options.spool_dir.join("SPEC-1")).unwrap());
+    let file = file.unwrap();
+    file.set_len(file.metadata().unwrap().len() - 20).unwrap();
+    store.look();
+    assert_eq!(store.lost(), ids[9..]);
+    drop(store);
+    assert_eq!(unfinished(&options), ids[..9].iter().copied().collect());
+}
+
+#[test]
+fn a_spec_set_aside_that_a_start_would_refuse_stays_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions::in_dir(dir.path());
+    fs::create_dir_all(&options.spool_dir).unwrap();
+    let folder = options.spool_dir.join("SPEC-2");
+    symlink(dir.path(), &folder).unwrap();
+    let (mut store, _) = Store::open(options.clone()).unwrap();
+    fs::remove_file(&folder).unwrap();
+    fs::create_dir(&folder).unwrap();
+    let mut line = Vec::new();
+    record::encode(&Record::Spool { version: 2, spec: "SPEC-2".parse().unwrap() }, &mut line);
+    fs::write(folder.join("spool-00000001.jsonl"), &line).unwrap();
+    store.look();
+    assert_eq!(store.standing(), Standing::Owner, "all other SPECs go on");
+    accept(&mut store, &"SPEC-1".parse().unwrap(), "k1").unwrap();
 }

@@ -1,9 +1,9 @@
 //! What the records of a SPEC's spool add up to, read in order: a plain fold, with no file in it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::Unfinished;
 use super::journal::Place;
@@ -31,14 +31,17 @@ pub(super) struct Recovery {
     pub(super) known: Vec<(IdempotencyKey, Timestamp)>,
     /// Inbox files that are accepted.
     pub(super) inbox: Vec<String>,
-    /// What was told lately, in order.
-    pub(super) told: Vec<(IdempotencyKey, Told)>,
-    told_since: Timestamp,
+    /// What was told last, in order.
+    pub(super) told: VecDeque<(Timestamp, IdempotencyKey, Told)>,
 }
 
+/// What was told so long before the last event, or before so many others, has no counterpart any
+/// more that is not known.
+const TOLD_BEFORE: SignedDuration = SignedDuration::from_secs(120);
+const MAX_TOLD: usize = 2_000;
+
 impl Recovery {
-    /// Of a SPEC; what was told before `told_since` is not kept.
-    pub(super) fn of(spec: &SpecId, told_since: Timestamp) -> Self {
+    pub(super) fn of(spec: &SpecId) -> Self {
         Self {
             spec: spec.clone(),
             found: Vec::new(),
@@ -46,8 +49,7 @@ impl Recovery {
             subscriptions: BTreeSet::new(),
             known: Vec::new(),
             inbox: Vec::new(),
-            told: Vec::new(),
-            told_since,
+            told: VecDeque::new(),
         }
     }
 
@@ -59,8 +61,7 @@ impl Recovery {
             Record::Accepted(accepted) => {
                 self.known.push((accepted.idempotency_key.clone(), accepted.at));
                 self.inbox.extend(accepted.inbox.clone());
-                let told = accepted.told.clone().filter(|_| accepted.at >= self.told_since);
-                self.told.extend(told.map(|told| (accepted.idempotency_key.clone(), told)));
+                self.remember_told(accepted);
                 for delivery in &accepted.deliveries {
                     let found = self.found_in(accepted, delivery, place);
                     // A record that a compaction moved stands for the same acceptance.
@@ -87,6 +88,15 @@ impl Recovery {
                     self.found[at as usize] = None;
                 }
             }
+        }
+    }
+
+    fn remember_told<B>(&mut self, accepted: &Accepted<B>) {
+        let Some(told) = &accepted.told else { return };
+        self.told.push_back((accepted.at, accepted.idempotency_key.clone(), told.clone()));
+        let is_old = |at: Timestamp| accepted.at.duration_since(at) > TOLD_BEFORE;
+        while self.told.len() > MAX_TOLD || self.told.front().is_some_and(|(at, ..)| is_old(*at)) {
+            self.told.pop_front();
         }
     }
 

@@ -1,5 +1,6 @@
-//! A file that only takes room, `.reserve`: given up when the disk is full, so that what is under way can end and be
-//! compacted, and made again when there is room. While it is given up nothing new is accepted.
+//! A file that only takes room, `.reserve`: given up when the disk is full, so that what is under
+//! way can end and be compacted, and made again when there is room. While it is given up nothing
+//! new is accepted.
 
 use std::fs;
 use std::io;
@@ -7,10 +8,12 @@ use std::path::{Path, PathBuf};
 
 use super::files;
 
-/// Its size: room for a compaction step with the largest event, and for the records of many deliveries that end.
+/// Its size: room for a compaction step with the largest event, and for the records of many
+/// deliveries that end.
 const BYTES: u64 = 1024 * 1024;
 
-/// There must be so much room beside it before it is made again: the disk would be full again at once.
+/// There must be so much room beside it before it is made again: the disk would be full again at
+/// once.
 const BESIDE: u64 = BYTES / 2;
 
 /// See the module's first lines.
@@ -19,7 +22,8 @@ pub(super) struct Reserve {
     path: PathBuf,
     /// Whether it was given up, and the disk has not had room for it since.
     is_full: bool,
-    /// Whether it was said that files may not grow: room does not help there, and the journal goes on in another file.
+    /// Whether it was said that files may not grow: room does not help there, and the journal goes
+    /// on in another file.
     is_limit_said: bool,
 }
 

@@ -1,5 +1,6 @@
-//! What became of a delivery, and the order in which it is written: first the evidence, then the dead letter, then the
-//! record. A stop in between leaves a delivery that is made again, and nothing that happened without evidence.
+//! What became of a delivery, and the order in which it is written: first the evidence, then the
+//! dead letter, then the record. A stop in between leaves a delivery that is made again, and
+//! nothing that happened without evidence.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,8 +64,8 @@ impl Attempt {
     }
 }
 
-/// An attempt that ended. Shared, and not sent: whoever made it drops it last, on the thread that allocated it, where no
-/// lock of the allocator is in the way.
+/// An attempt that ended. Shared, and not sent: whoever made it drops it last, on the thread that
+/// allocated it, where no lock of the allocator is in the way.
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub(crate) delivery: Arc<Delivery>,
@@ -104,8 +105,8 @@ impl Effect {
 }
 
 impl Store {
-    /// Writes what became of an attempt; on disk after [`commit`](Self::commit). With `again`, it was said before and could
-    /// not be recorded: its evidence is written already.
+    /// Writes what became of an attempt; on disk after [`commit`](Self::commit). With `again`, it
+    /// was said before and could not be recorded: its evidence is written already.
     ///
     /// # Errors
     /// What could not be written: the delivery is where it was.
@@ -113,6 +114,9 @@ impl Store {
         self.check_standing()?;
         let Finished { delivery, attempt, effect } = finished;
         let (spec, id) = (&delivery.spec, delivery.id);
+        if !matches!(effect, Effect::Retry { .. }) {
+            self.lost.remove(&id);
+        }
         let spares_room = self.reserve.is_full() && matches!(effect, Effect::Retry { .. });
         if !again && !spares_room {
             self.add_evidence(spec, &attempt_evidence(finished));
@@ -149,8 +153,9 @@ impl Store {
         self.append(spec, &Record::Finished { id, state, at: clock::now() })
     }
 
-    /// Gives a delivery up that no attempt decides: its dead letter, then the record that it ended. `held` is its payload
-    /// where somebody has it in memory, for one that cannot be read any more. `again` as in [`settle`](Self::settle).
+    /// Gives a delivery up that no attempt decides: its dead letter, then the record that it
+    /// ended. `held` is its payload where somebody has it in memory, for one that cannot be read
+    /// any more. `again` as in [`settle`](Self::settle).
     ///
     /// # Errors
     /// It could not be written: the delivery stays pending.
@@ -194,6 +199,7 @@ impl Store {
         // Nobody could read it now: somebody may later.
         body?;
         self.write_dead_letter(&letter)?;
+        self.lost.remove(&delivery.id);
         let state = (&letter.reason).into();
         self.append(&delivery.spec, &Record::Finished { id: delivery.id, state, at: letter.dead_at })
     }

@@ -188,8 +188,8 @@ pub(super) enum Standing {
 }
 
 impl Standing {
-    /// `remembered` is the file's entry in the memory: the key that was sent, none for one of the very first start, which
-    /// stands for the session that the file's name has.
+    /// `remembered` is the file's entry in the memory: the key that was sent, none for one of the
+    /// very first start, which stands for the session that the file's name has.
     pub(super) fn of(remembered: Option<Option<&IdempotencyKey>>, key: &IdempotencyKey, path: &Path) -> Self {
         match remembered {
             None => Self::New,

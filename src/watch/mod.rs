@@ -92,7 +92,8 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Begins to watch. At the very first start what is there is the baseline and is not sent, unless `from_start`.
+    /// Begins to watch. At the very first start what is there is the baseline and is not sent,
+    /// unless `from_start`.
     ///
     /// # Errors
     /// Its memory is of a later version, or no thread could be had.

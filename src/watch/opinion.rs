@@ -1,4 +1,5 @@
-//! What the watcher makes of one file, and why, in words: the same decisions as its own, for a person who asks.
+//! What the watcher makes of one file, and why, in words: the same decisions as its own, for a
+//! person who asks.
 
 use std::path::{Path, PathBuf};
 
@@ -116,7 +117,8 @@ fn told(path: &Path, event: &Event, config: &Config, waits_for: Option<&str>) ->
     }
 }
 
-/// The path by which the watcher finds a file, whichever way it was given: over `..`, or over a link above the repo.
+/// The path by which the watcher finds a file, whichever way it was given: over `..`, or over a
+/// link above the repo.
 fn in_the_tree(path: &Path, config: &Config) -> PathBuf {
     let real = |path: &Path| path.canonicalize().ok();
     let found = || {

@@ -1,4 +1,5 @@
-//! Sources that are there and that nobody reads: what a person who waits for notifications has to be told.
+//! Sources that are there and that nobody reads: what a person who waits for notifications has to
+//! be told.
 
 use std::path::{Path, PathBuf};
 
@@ -37,7 +38,8 @@ pub(super) fn sources(config: &Config) -> Vec<String> {
     found
 }
 
-/// Evidence trees with guardrail telemetry in the places where hosts keep them, but for the one that is watched.
+/// Evidence trees with guardrail telemetry in the places where hosts keep them, but for the one
+/// that is watched.
 fn other_trees(config: &Config) -> Vec<PathBuf> {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let watched = real(&config.evidence_dir);

@@ -174,7 +174,8 @@ fn the_port_takes_64_at_a_time_and_cuts_who_says_nothing_or_too_much() {
     wait_for("a place", || (sandbox.emit("SPEC-1", "Plan", "k1")["outcome"] == "accepted").then_some(()));
 }
 
-/// Requests sent ahead, more than may be under way, and the end of the client's side right behind them.
+/// Requests sent ahead, more than may be under way, and the end of the client's side right behind
+/// them.
 #[test]
 fn what_is_sent_ahead_is_answered_in_its_order() {
     let endpoint = Endpoint::replying(&[200]);

@@ -1,4 +1,5 @@
-//! `emit` with much to say: batches, pipes without end, a disk that stands still, a runtime that does not answer.
+//! `emit` with much to say: batches, pipes without end, a disk that stands still, a runtime that
+//! does not answer.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -168,7 +169,8 @@ fn a_pipe_of_two_hundred_thousand_lines_runs_in_bounded_memory() {
     assert!(sandbox.inbox().len() <= 60, "{}", sandbox.inbox().len());
 }
 
-/// A disk of which a test says when it stands still; `None` where no library can be built that stands for it.
+/// A disk of which a test says when it stands still; `None` where no library can be built that
+/// stands for it.
 struct Disk {
     sandbox: Sandbox,
     stalled: PathBuf,

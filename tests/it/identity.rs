@@ -1,4 +1,5 @@
-//! Events that are emitted by flags, without a session or a key: a further attempt, or the one that was just told.
+//! Events that are emitted by flags, without a session or a key: a further attempt, or the one
+//! that was just told.
 
 use serde_json::Value;
 

@@ -130,8 +130,9 @@ fn tasks_and_consensus_are_told_of_with_what_they_say() {
         requests[2..].iter().map(|request| request.json()["event"]["type"].clone()).collect();
     let anomalies = types.iter().filter(|kind| **kind == "spec-auto.anomaly.consensus_conflict").count();
     assert_eq!((types.len(), anomalies), (3, 1), "an anomaly goes only where it is named");
-    let stage =
-        requests[2..].iter().map(|request| request.json()).find(|body| body["event"]["stage"] == "Plan");
+    // The anomaly has a stage too, and may arrive first.
+    let is_stage = |body: &Value| body["event"]["type"] == "spec-auto.stage.completed";
+    let stage = requests[2..].iter().map(|request| request.json()).find(is_stage);
     let stage = stage.unwrap();
     assert_eq!(
         (&stage["event"]["status"], &stage["consensus"]["status"]),

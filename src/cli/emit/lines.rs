@@ -1,4 +1,5 @@
-//! Events from a file or a pipe: one JSON object over several lines, or one a line, each as soon as it is there.
+//! Events from a file or a pipe: one JSON object over several lines, or one a line, each as soon
+//! as it is there.
 
 use std::collections::VecDeque;
 use std::fs::File;

@@ -1,5 +1,6 @@
-//! The way of events into the spool: through the runtime, many under way at once, and what it does not take in time into
-//! the inbox, many at once. The deadline holds for each event; results come in the order of the events.
+//! The way of events into the spool: through the runtime, many under way at once, and what it does
+//! not take in time into the inbox, many at once. The deadline holds for each event; results come
+//! in the order of the events.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -113,8 +114,8 @@ impl Way {
         }
     }
 
-    /// Takes an event that was given at `since`, or what is none, and sends it on its way. May wait for room, and then
-    /// for the deadline of those before it at most.
+    /// Takes an event that was given at `since`, or what is none, and sends it on its way. May
+    /// wait for room, and then for the deadline of those before it at most.
     pub(super) fn take(&mut self, given: Result<Event, String>, since: Instant) {
         let event = match given {
             Ok(event) => event,
@@ -160,7 +161,8 @@ impl Way {
         }
     }
 
-    /// Goes on with what is under way, while nothing new is there: waits for one answer, or for the inbox.
+    /// Goes on with what is under way, while nothing new is there: waits for one answer, or for
+    /// the inbox.
     pub(super) fn go_on(&mut self) {
         if self.sent > 0 {
             self.hear();
@@ -195,8 +197,9 @@ impl Way {
         };
     }
 
-    /// Waits for the oldest answer that is due; what is late goes into the inbox, and so does all that is under way
-    /// behind it: whatever the runtime may answer later answers another question.
+    /// Waits for the oldest answer that is due; what is late goes into the inbox, and so does all
+    /// that is under way behind it: whatever the runtime may answer later answers another
+    /// question.
     fn hear(&mut self) {
         let Some(at) = self.slots.iter().position(|slot| matches!(slot, Slot::Sent { .. })) else { return };
         let (Slot::Sent { since, .. }, Port::Open(client)) = (&self.slots[at], &mut self.port) else {
@@ -226,7 +229,8 @@ impl Way {
         before
     }
 
-    /// Everything under way goes into the inbox; if the runtime has it all the same, the key tells.
+    /// Everything under way goes into the inbox; if the runtime has it all the same, the key
+    /// tells.
     fn lose_port(&mut self, why: &str) {
         let again = Instant::now() + FIRST_PAUSE;
         self.port = Port::Lost { why: why.to_owned(), again, pause: FIRST_PAUSE };
@@ -261,7 +265,8 @@ impl Way {
         }
     }
 
-    /// Whether the inbox cannot wait for more: it is enough, or the oldest has waited for the runtime in vain.
+    /// Whether the inbox cannot wait for more: it is enough, or the oldest has waited for the
+    /// runtime in vain.
     fn is_inbox_due(&self) -> bool {
         let oldest = || {
             self.slots.iter().find_map(|slot| match slot {

@@ -177,8 +177,8 @@ impl Loop {
     }
 }
 
-/// Ends the screen once `wait` is over, and the process soon after: a read from a terminal that is gone, or a write to
-/// one that stands still, does not return.
+/// Ends the screen once `wait` is over, and the process soon after: a read from a terminal that is
+/// gone, or a write to one that stands still, does not return.
 fn end_after(wait: fn(), tell: &SyncSender<News>) {
     let tell = tell.clone();
     thread::spawn(move || {

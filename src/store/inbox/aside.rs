@@ -1,5 +1,6 @@
-//! What of the inbox stands aside: the SPECs that take no event now and the files that cannot be read, when each is tried
-//! again, and which files wait for it. Without I/O or clock, so that no trouble of one keeps the others.
+//! What of the inbox stands aside: the SPECs that take no event now and the files that cannot be
+//! read, when each is tried again, and which files wait for it. Without I/O or clock, so that no
+//! trouble of one keeps the others.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
@@ -34,8 +35,8 @@ pub struct Aside {
     ids: HashMap<Cause, u32>,
     held: HashMap<u32, Held>,
     next_id: u32,
-    /// By a digest of its name, what each file waits for and how many of its events do. Two names of one digest would
-    /// only be tried when either is due.
+    /// By a digest of its name, what each file waits for and how many of its events do. Two names
+    /// of one digest would only be tried when either is due.
     files: HashMap<u64, Vec<(u32, u32)>>,
     hasher: RandomState,
     /// Those tried in this pass.
@@ -51,7 +52,8 @@ struct Held {
 }
 
 impl Aside {
-    /// Begins a pass over the inbox as it is listed: what is gone is forgotten, and what is due may be tried once.
+    /// Begins a pass over the inbox as it is listed: what is gone is forgotten, and what is due
+    /// may be tried once.
     pub fn begin(&mut self, listed: &[InboxName], now: Instant) {
         let there: HashSet<u64> = listed.iter().map(|name| self.digest(name)).collect();
         self.files.retain(|file, _| there.contains(file));
@@ -67,7 +69,8 @@ impl Aside {
         self.held.values().any(|held| held.next <= now)
     }
 
-    /// Whether to look into a file in this pass: it is new, or something that it waits for is free or due.
+    /// Whether to look into a file in this pass: it is new, or something that it waits for is free
+    /// or due.
     pub fn may_look(&self, name: &InboxName) -> bool {
         let free = |id: &u32| !self.held.contains_key(id) || self.due.contains(id);
         self.files.get(&self.digest(name)).is_none_or(|waits| waits.iter().any(|(id, _)| free(id)))
@@ -78,7 +81,8 @@ impl Aside {
         self.ids.get(&Cause::Spec(spec.clone())).is_some_and(|id| !self.due.contains(id))
     }
 
-    /// Sets something aside, or again; whether it was not before. `None` where no more can be remembered.
+    /// Sets something aside, or again; whether it was not before. `None` where no more can be
+    /// remembered.
     pub fn set(&mut self, cause: Cause, why: &str, now: Instant) -> Option<bool> {
         if let Some(id) = self.ids.get(&cause) {
             if matches!(cause, Cause::Spec(_)) {
@@ -109,7 +113,8 @@ impl Aside {
         id.is_some_and(|id| self.held.remove(&id).is_some())
     }
 
-    /// Remembers what a file waits for, and how many of its events do. `false` where no more can be remembered.
+    /// Remembers what a file waits for, and how many of its events do. `false` where no more can
+    /// be remembered.
     pub fn remember(&mut self, name: &InboxName, waits: &HashMap<Cause, u32>) -> bool {
         let file = self.digest(name);
         if self.files.len() >= MAX_FILES && !self.files.contains_key(&file) {

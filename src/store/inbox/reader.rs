@@ -1,4 +1,5 @@
-//! How a runtime sees the inbox: which files there are, what is in them, and how each is done with.
+//! How a runtime sees the inbox: which files there are, what is in them, and how each is done
+//! with.
 
 use std::fs;
 use std::io::{self, Read as _};
@@ -46,8 +47,8 @@ pub enum Content {
 pub enum Settled {
     /// All that was in it is accepted or known.
     Done,
-    /// These of its events are none, or cannot ever be accepted; the others are done with. Empty where the whole file
-    /// holds none.
+    /// These of its events are none, or cannot ever be accepted; the others are done with. Empty
+    /// where the whole file holds none.
     Rejected(Vec<String>, String),
     /// These of its events are still to be taken in; the others are done with.
     Left(Vec<String>),
@@ -59,7 +60,8 @@ impl Inbox {
         Self { dir: spool_dir.join("inbox") }
     }
 
-    /// When a file last came or went; unknown where that was a moment ago: more may have since, within the clock's tick.
+    /// When a file last came or went; unknown where that was a moment ago: more may have since,
+    /// within the clock's tick.
     pub fn changed(&self) -> Option<SystemTime> {
         let changed = fs::metadata(&self.dir).and_then(|found| found.modified()).ok()?;
         changed.elapsed().is_ok_and(|age| age > TICK).then_some(changed)
@@ -128,8 +130,8 @@ impl Inbox {
         }
     }
 
-    /// Does with a file what is to be done; what is left of it is under the name that is returned. One that cannot be
-    /// changed is left whole: when it is read again, its events are known.
+    /// Does with a file what is to be done; what is left of it is under the name that is returned.
+    /// One that cannot be changed is left whole: when it is read again, its events are known.
     pub fn settle(&self, name: &InboxName, settled: Settled) -> Option<InboxName> {
         match settled {
             Settled::Done => (!self.remove(name)).then(|| name.clone()),
@@ -154,7 +156,8 @@ impl Inbox {
         }
     }
 
-    /// Puts the rest of a file into its place, and says where it is; a crash in between leaves both, and the keys tell.
+    /// Puts the rest of a file into its place, and says where it is; a crash in between leaves
+    /// both, and the keys tell.
     fn leave(&self, name: &InboxName, events: &[String]) -> InboxName {
         let rest = name.with_events(events.len());
         if rest == *name {
@@ -175,7 +178,8 @@ impl Inbox {
         }
     }
 
-    /// Renames a file that holds no event, so that it is looked at by a person and not again by us; whether it could be.
+    /// Renames a file that holds no event, so that it is looked at by a person and not again by
+    /// us; whether it could be.
     fn reject(&self, name: &InboxName, why: &str) -> bool {
         let path = self.dir.join(&*name.0);
         let aside = self.dir.join(format!("{name}.rejected"));

@@ -220,8 +220,8 @@ impl Sandbox {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// Waits until the evidence says that `count` deliveries of a SPEC have ended, and the spool too, whose word comes
-    /// last; returns the lines of the evidence.
+    /// Waits until the evidence says that `count` deliveries of a SPEC have ended, and the spool
+    /// too, whose word comes last; returns the lines of the evidence.
     pub(crate) fn wait_for_finals(&self, spec: &str, count: usize) -> Vec<Value> {
         let finals = self.wait_for_evidence_of(spec, count);
         let dead: Vec<&Value> = finals.iter().filter(|line| line["state"] != "delivered").collect();
