@@ -162,6 +162,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Err(error) => {
             // Help and version are answers, not errors: clap tells them apart by where they are printed.
             let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            let text = error.to_string();
+            if render::harmless(&text) != text {
+                // It repeats what was typed, perhaps by a script from a text of somebody else.
+                Screen::new(false).words(&text);
+                return exit;
+            }
             return error.print().map_or(Exit::Failed, |()| exit);
         }
     };

@@ -175,6 +175,11 @@ impl Screen {
         self.word(format_args!("{style}warning:{style:#} {}\n", harmless(text)));
     }
 
+    /// Lines for the person at the terminal, on stderr.
+    pub(super) fn words(&mut self, text: &str) {
+        self.word(format_args!("{}", harmless(text)));
+    }
+
     /// A word to the person at the terminal, on stderr.
     pub(super) fn note(&mut self, text: impl Display) {
         self.word(format_args!("{}\n", harmless(text)));

@@ -47,6 +47,11 @@ impl Terminal {
         tcflow(&self.theirs, Action::OOff).unwrap();
     }
 
+    /// All that was shown so far.
+    pub(crate) fn shown(&self) -> &str {
+        &self.shown
+    }
+
     /// Waits until the terminal shows this.
     pub(crate) fn wait_for_text(&mut self, text: &str) {
         wait_for(text, || {
