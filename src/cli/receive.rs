@@ -187,8 +187,18 @@ impl Receiver {
 
     /// Stops at once.
     pub fn stop(self) {
-        // Queued as soon as it is called; the future only waits for the end, and joining the thread does too.
-        drop(self.server.stop(false));
+        self.end(false);
+    }
+
+    /// Stops once what came was answered, or after a second.
+    fn finish(self) {
+        self.end(true);
+    }
+
+    fn end(self, is_graceful: bool) {
+        // Queued as soon as it is called; the future only waits for the end, and joining the
+        // thread does too.
+        drop(self.server.stop(is_graceful));
         if self.thread.join().is_err() {
             log::error!("the receiver's thread panicked");
         }
@@ -348,6 +358,7 @@ pub(super) fn run(options: &CommandOptions, screen: &mut Screen) -> Result<Exit,
             screen.line(if is_good { Tone::Good } else { Tone::Bad }, &received);
         }
     }
-    receiver.stop();
+    // The last request was handed on before its answer was written.
+    receiver.finish();
     Ok(exit)
 }
