@@ -224,14 +224,13 @@ impl Sandbox {
     /// too, whose word comes last; returns the lines of the evidence.
     pub(crate) fn wait_for_finals(&self, spec: &str, count: usize) -> Vec<Value> {
         let finals = self.wait_for_evidence_of(spec, count);
-        let dead: Vec<&Value> = finals.iter().filter(|line| line["state"] != "delivered").collect();
         wait_for("the spool to say so too", || {
             let spool = self.spool_text(spec);
-            let has_ended = |line: &&Value| {
+            let has_ended = |line: &Value| {
                 let id = line["delivery"].as_str().unwrap();
                 !spool.contains(id) || spool.contains(&format!(r#"{{"finished":{{"id":"{id}""#))
             };
-            dead.iter().all(has_ended).then_some(())
+            finals.iter().all(|line| has_ended(line)).then_some(())
         });
         finals
     }
