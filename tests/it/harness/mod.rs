@@ -230,7 +230,7 @@ impl Sandbox {
                 let id = line["delivery"].as_str().unwrap();
                 !spool.contains(id) || spool.contains(&format!(r#"{{"finished":{{"id":"{id}""#))
             };
-            finals.iter().all(|line| has_ended(line)).then_some(())
+            finals.iter().all(has_ended).then_some(())
         });
         finals
     }
