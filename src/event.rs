@@ -300,10 +300,17 @@ impl<'de> Deserialize<'de> for IdempotencyKey {
     }
 }
 
-/// `text` for a message or a log line: control characters replaced, at most `limit` characters, a mark where cut.
+/// Whether a character does something to the text around it where it is shown: control characters,
+/// and those that break its line or reorder it.
+pub(crate) fn is_deceiving(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// `text` for a message or a log line: deceiving characters replaced, at most `limit` characters,
+/// a mark where cut.
 pub(crate) fn printable(text: &str, limit: usize) -> String {
     let mut shown: String =
-        text.chars().take(limit).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+        text.chars().take(limit).map(|c| if is_deceiving(c) { '\u{fffd}' } else { c }).collect();
     if text.chars().nth(limit).is_some() {
         shown.push('…');
     }

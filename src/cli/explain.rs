@@ -1,4 +1,5 @@
-//! `spec-notify explain`: which subscriptions would get an event and, for the others, which filter refuses it.
+//! `spec-notify explain`: which subscriptions would get an event and, for the others, which filter
+//! refuses it; of a telemetry file also what the watcher makes of it.
 
 use std::path::PathBuf;
 
@@ -9,7 +10,8 @@ use super::render::{Line, Screen, Tone, columns, wrap};
 use super::{Exit, Failure, Global, emit, load_config};
 use crate::config::Config;
 use crate::delivery::SubscriptionId;
-use crate::event::Event;
+use crate::event::{Event, printable};
+use crate::watch::Opinion;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -22,7 +24,8 @@ pub(super) struct Options {
     /// A file of one JSON object in the payload's shape; `-` is standard input
     #[arg(long, value_name = "FILE|-", required_unless_present = "telemetry")]
     event: Option<PathBuf>,
-    /// A telemetry file as the guardrail scripts write it
+    /// A telemetry file as the guardrail scripts write it; says too what the watcher of serve
+    /// makes of it
     #[arg(long, value_name = "FILE", conflicts_with = "event")]
     telemetry: Option<PathBuf>,
 }
@@ -33,10 +36,15 @@ struct Answer {
     subscription: SubscriptionId,
     matches: bool,
     refused_by: Option<String>,
+    /// What the watcher makes of the telemetry file, the same in each answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    watcher: Option<Opinion>,
 }
 
 pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
     let config = load_config(global, false, screen)?;
+    let file = options.telemetry.as_deref().map(std::path::absolute).transpose().map_err(Failure::usage)?;
+    let opinion = file.map(|file| Opinion::of(&file, &config));
     let event = match (&options.telemetry, &options.event) {
         (Some(file), _) => emit::read_telemetry(file, &config).map(|read| read.event),
         (None, Some(file)) => {
@@ -49,13 +57,30 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
         }
         (None, None) => return Err(Failure::usage("give --event FILE or --telemetry FILE")),
     };
-    let event = event.map_err(Failure::usage)?;
-    let answers = answers(&config, &event);
+    let event = event.map_err(|why| {
+        // What is no event for emit may have another reason to be none for the watcher.
+        if let Some(opinion) = &opinion {
+            screen.note(told(opinion));
+        }
+        Failure::usage(why)
+    })?;
+    let answers = answers(&config, &event, opinion.as_ref());
     if screen.is_json() {
         screen.value(&answers);
     } else {
         let envelope = &event.event;
         screen.line(Tone::Heading, format_args!("{} {}", envelope.kind, envelope.idempotency_key));
+        if let Some(status) = envelope.status {
+            screen.line(Tone::Plain, format_args!("status: {status}"));
+        }
+        for reason in &envelope.reasons {
+            screen.line(Tone::Plain, format_args!("reason: {}", printable(reason, 500)));
+        }
+        if let Some(opinion) = &opinion {
+            for line in wrap(&told(opinion), "", screen.width()) {
+                screen.line(Tone::Plain, line);
+            }
+        }
         lines(&answers, screen.width()).iter().for_each(|line| screen.print(line));
         if !config.enabled {
             screen.note(super::OFF);
@@ -64,13 +89,23 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     Ok(if answers.iter().any(|answer| answer.matches) { Exit::Done } else { Exit::Failed })
 }
 
-fn answers(config: &Config, event: &Event) -> Vec<Answer> {
+/// The watcher's word, for people.
+fn told(opinion: &Opinion) -> String {
+    let what = match opinion.source {
+        Some(source) => format!("reads it ({source})"),
+        None => "passes it over".to_owned(),
+    };
+    format!("the watcher {what}: {}", opinion.why)
+}
+
+fn answers(config: &Config, event: &Event, opinion: Option<&Opinion>) -> Vec<Answer> {
     let answer = |entry: &crate::config::SubscriptionConfig| {
         let refused_by = match entry.active {
             false => Some("active = false: it gets nothing".to_owned()),
             true => entry.filter.admits(event).err().map(|refusal| refusal.to_string()),
         };
-        Answer { subscription: entry.id.clone(), matches: refused_by.is_none(), refused_by }
+        let matches = refused_by.is_none();
+        Answer { subscription: entry.id.clone(), matches, refused_by, watcher: opinion.cloned() }
     };
     config.subscriptions.iter().map(answer).collect()
 }

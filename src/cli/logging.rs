@@ -1,6 +1,15 @@
 //! The log of the program: our own words at the level asked for, other crates' only from `warn` up.
 
+use std::backtrace::Backtrace;
+use std::io;
+use std::panic;
+
+use anstream::{AutoStream, ColorChoice};
+use env_logger::{Target, WriteStyle};
 use log::{Level, LevelFilter, Log, Metadata, Record};
+
+use super::outlet::STDERR;
+use super::render::harmless;
 
 /// What the `notify` crate warns of is that a folder which is gone was not watched any more: no
 /// news.
@@ -23,7 +32,11 @@ impl Log for Capped {
 
     fn log(&self, record: &Record<'_>) {
         if Self::lets_through(record.metadata()) {
-            self.0.log(record);
+            // What others wrote stands in it: names of files, answers of endpoints.
+            let text = harmless(record.args());
+            let mut harmless = Record::builder();
+            harmless.metadata(record.metadata().clone()).module_path(record.module_path());
+            self.0.log(&harmless.args(format_args!("{text}")).build());
         }
     }
 
@@ -32,7 +45,22 @@ impl Log for Capped {
     }
 }
 
-/// Starts the log on stderr, at the command's own level unless flags say otherwise. `RUST_LOG` wins over all.
+/// Where the lines of the log go: one write is one line.
+struct Lines;
+
+impl io::Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        STDERR.write(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Starts the log on stderr, at the command's own level unless flags say otherwise. `RUST_LOG`
+/// wins over all. Neither a line of it nor a panic's message waits for somebody to read it.
 pub(super) fn start(quiet: bool, verbose: u8, own: LevelFilter) {
     let level = match (quiet, verbose) {
         (true, _) => own.min(LevelFilter::Error),
@@ -40,11 +68,22 @@ pub(super) fn start(quiet: bool, verbose: u8, own: LevelFilter) {
         (false, 1) => LevelFilter::Debug,
         (false, _) => LevelFilter::Trace,
     };
+    let style = match AutoStream::choice(&io::stderr()) {
+        ColorChoice::Never => WriteStyle::Never,
+        _ => WriteStyle::Always,
+    };
     let mut builder = env_logger::Builder::new();
-    builder.filter_level(level).parse_default_env();
+    builder.filter_level(level).write_style(style).parse_default_env();
+    builder.target(Target::Pipe(Box::new(Lines)));
     let logger = builder.build();
     log::set_max_level(logger.filter());
     if log::set_boxed_logger(Box::new(Capped(logger))).is_err() {
         log::debug!("a logger was set already; it stays");
     }
+    panic::set_hook(Box::new(|info| {
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("without a name");
+        STDERR.write(format!("thread '{name}' {info}\n{}\n", Backtrace::capture()));
+        STDERR.flush();
+    }));
 }

@@ -10,6 +10,7 @@ mod generate;
 mod keep;
 mod list;
 mod logging;
+mod outlet;
 pub mod receive;
 mod reload;
 mod render;
@@ -23,9 +24,12 @@ mod top;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use log::LevelFilter;
+use rustix::process::Signal;
 
 use crate::actors::RequestError;
 use crate::config::{self, Config, LoadOptions};
@@ -158,6 +162,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Err(error) => {
             // Help and version are answers, not errors: clap tells them apart by where they are printed.
             let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            let text = error.to_string();
+            if render::harmless(&text) != text {
+                // It repeats what was typed, perhaps by a script from a text of somebody else.
+                Screen::new(false).words(&text);
+                return exit;
+            }
             return error.print().map_or(Exit::Failed, |()| exit);
         }
     };
@@ -169,8 +179,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         _ => LevelFilter::Warn,
     };
     logging::start(cli.global.quiet, cli.global.verbose, level);
-    // The program's own affair: a library does not change its host's limits.
+    // The program's own affair: a library changes neither its host's limits nor what signals do
+    // there.
     raise_max_open();
+    survive_file_size_limits();
     let mut screen = Screen::new(json);
     let outcome = match cli.global.repo.as_deref().and_then(config::no_folder) {
         // These two say what is wrong with a config in a form of their own.
@@ -183,12 +195,24 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         screen.error(&failure.message);
         failure.exit
     });
-    match screen.lost() {
+    let exit = match screen.lost() {
         Some(error) => {
             screen.error(format_args!("the result could not be written: {error}"));
             exit.max(Exit::Failed)
         }
         None => exit,
+    };
+    outlet::STDERR.flush();
+    outlet::STDOUT.flush();
+    exit
+}
+
+/// Makes a write beyond the limit on the size of files an error. Its signal ends a process that
+/// does not listen to it.
+fn survive_file_size_limits() {
+    let heard = Arc::new(AtomicBool::new(false));
+    if let Err(error) = signal_hook::flag::register(Signal::XFSZ.as_raw(), heard) {
+        log::debug!("a write beyond the limit on the size of files would end this process: {error}");
     }
 }
 

@@ -34,6 +34,10 @@ const BACKLOG: usize = 1024;
 /// Signatures older or younger than this are refused, as Standard Webhooks verifiers do.
 const TOLERANCE_SECONDS: i64 = 300;
 
+/// What a request is answered whose signatures are not right, where there is a secret to verify
+/// them with.
+const REFUSED: u16 = 401;
+
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example, in two terminals:
@@ -43,10 +47,12 @@ pub(super) struct CommandOptions {
     /// Port on 127.0.0.1; 0 is any that is free
     #[arg(long, default_value_t = 0)]
     port: u16,
-    /// The environment variable that holds the secret; without it nothing is verified
+    /// The environment variable that holds the secret: a request that is not signed with it is
+    /// answered 401; without it nothing is verified
     #[arg(long, value_name = "NAME")]
     secret_env: Option<String>,
-    /// Statuses to answer with, one after the other; the last one repeats
+    /// Statuses to answer with, one after the other; the last one repeats; a refused request uses
+    /// none of them up
     #[arg(long, value_name = "STATUS,…", value_delimiter = ',', default_value = "200",
           value_parser = clap::value_parser!(u16).range(200..=599))]
     answer: Vec<u16>,
@@ -60,7 +66,8 @@ pub(super) struct CommandOptions {
 pub struct Options {
     /// To verify with; without it nothing is.
     pub secret: Option<Secret>,
-    /// Statuses of successive answers; the last one repeats; none is 200.
+    /// Statuses of successive answers; the last one repeats; none is 200. A request that is
+    /// refused, with 401, uses none of them up.
     pub answers: Vec<u16>,
 }
 
@@ -91,7 +98,7 @@ pub struct Received {
     pub attempt: Option<u32>,
     /// What its signatures are worth.
     pub verified: Verified,
-    /// Why they are bad.
+    /// Why they are not what the secret asks for: the request was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<&'static str>,
     /// What it was answered.
@@ -118,6 +125,7 @@ impl fmt::Display for Received {
         match self.verified {
             Verified::Ok => f.write_str(", signatures ok")?,
             Verified::Bad => write!(f, ", SIGNATURE BAD ({})", self.why.unwrap_or("wrong"))?,
+            Verified::Unsigned if self.why.is_some() => f.write_str(", NOT SIGNED")?,
             Verified::Unsigned => f.write_str(", not verified")?,
         }
         write!(f, ": {}", self.event.as_deref().unwrap_or("no event"))?;
@@ -179,8 +187,18 @@ impl Receiver {
 
     /// Stops at once.
     pub fn stop(self) {
-        // Queued as soon as it is called; the future only waits for the end, and joining the thread does too.
-        drop(self.server.stop(false));
+        self.end(false);
+    }
+
+    /// Stops once what came was answered, or after a second.
+    fn finish(self) {
+        self.end(true);
+    }
+
+    fn end(self, is_graceful: bool) {
+        // Queued as soon as it is called; the future only waits for the end, and joining the
+        // thread does too.
+        drop(self.server.stop(is_graceful));
         if self.thread.join().is_err() {
             log::error!("the receiver's thread panicked");
         }
@@ -191,6 +209,15 @@ struct Shared {
     options: Options,
     answered: AtomicUsize,
     received: SyncSender<Received>,
+}
+
+impl Shared {
+    /// The next of the answers that were asked for.
+    fn next_answer(&self) -> u16 {
+        let at = self.answered.fetch_add(1, Ordering::Relaxed);
+        let answers = &self.options.answers;
+        answers.get(at).or(answers.last()).copied().unwrap_or(200)
+    }
 }
 
 fn listen(listener: TcpListener, shared: Arc<Shared>) -> io::Result<Server> {
@@ -230,11 +257,11 @@ async fn answer(mut request: Request, shared: &Shared) -> Response<actix_http::b
                 .map_into_boxed_body();
         }
     }
-    let at = shared.answered.fetch_add(1, Ordering::Relaxed);
-    let answers = &shared.options.answers;
-    let status = answers.get(at).or(answers.last()).copied().unwrap_or(200);
     let now = clock::now();
     let (verified, why) = verify(request.headers(), &body, shared.options.secret.as_ref(), now);
+    // As an endpoint would in earnest: who cannot be told from a stranger gets none of its
+    // answers.
+    let status = if why.is_some() { REFUSED } else { shared.next_answer() };
     let header =
         |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let received = Received {
@@ -251,7 +278,11 @@ async fn answer(mut request: Request, shared: &Shared) -> Response<actix_http::b
     if shared.received.send(received).is_err() {
         log::debug!("nobody looks at requests any more");
     }
-    Response::build(StatusCode::from_u16(status).unwrap_or(StatusCode::OK)).finish().map_into_boxed_body()
+    let mut response = Response::build(StatusCode::from_u16(status).unwrap_or(StatusCode::OK));
+    match why {
+        Some(why) => response.body(format!("{why}\n")).map_into_boxed_body(),
+        None => response.finish().map_into_boxed_body(),
+    }
 }
 
 /// Both signatures, in constant time, and the timestamp they bind.
@@ -265,7 +296,7 @@ fn verify(
     let (ours, theirs) = (header("x-speckit-signature"), header("webhook-signature"));
     let Some(secret) = secret else { return (Verified::Unsigned, None) };
     if ours.is_none() && theirs.is_none() {
-        return (Verified::Unsigned, None);
+        return (Verified::Unsigned, Some("the request is not signed"));
     }
     let bad = |why| (Verified::Bad, Some(why));
     let (Some(ours), Some(theirs), Some(id), Some(timestamp)) = (
@@ -327,6 +358,7 @@ pub(super) fn run(options: &CommandOptions, screen: &mut Screen) -> Result<Exit,
             screen.line(if is_good { Tone::Good } else { Tone::Bad }, &received);
         }
     }
-    receiver.stop();
+    // The last request was handed on before its answer was written.
+    receiver.finish();
     Ok(exit)
 }

@@ -1,6 +1,6 @@
 //! The only place that prints: results on stdout, words about them on stderr, coloured where a person looks.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io::{self, IsTerminal as _, Write as _};
 
 use anstyle::{AnsiColor, Style};
@@ -8,9 +8,14 @@ use comfy_table::{ContentArrangement, Table, presets};
 use ratatui::crossterm::terminal::size;
 use serde::Serialize;
 
+use super::outlet::{STDERR, STDOUT, coloured};
+use crate::event::is_deceiving;
+
 /// Where results go, and in which form.
 pub(super) struct Screen {
     json: bool,
+    /// Whether the program goes on however long nobody reads.
+    is_unread: bool,
     /// Why what was written last did not arrive.
     lost: Option<io::Error>,
 }
@@ -71,6 +76,26 @@ pub(super) fn columns<const N: usize>(rows: impl IntoIterator<Item = [String; N]
     table.lines().map(|line| line.trim_end().to_owned()).collect()
 }
 
+/// A text of several lines that does nothing to the terminal but be there, whoever wrote what
+/// stands in it.
+pub(super) fn harmless(text: impl Display) -> String {
+    text.to_string().chars().map(|c| if is_deceiving(c) && c != '\n' { '\u{fffd}' } else { c }).collect()
+}
+
+/// The same of JSON, which keeps its meaning.
+fn harmless_json(json: &str) -> String {
+    let mut harmless = String::with_capacity(json.len());
+    for c in json.chars() {
+        // Outside of its texts there is none; all of them have four digits.
+        if is_deceiving(c) {
+            harmless += &format!("\\u{:04x}", u32::from(c));
+        } else {
+            harmless.push(c);
+        }
+    }
+    harmless
+}
+
 /// The start of a text that fits `width`, with a mark where it was cut.
 pub(super) fn cut(text: &str, width: usize) -> String {
     if textwrap::core::display_width(text) <= width {
@@ -106,7 +131,12 @@ pub(super) fn text(lines: &[Line]) -> String {
 
 impl Screen {
     pub(super) fn new(json: bool) -> Self {
-        Self { json, lost: None }
+        Self { json, is_unread: false, lost: None }
+    }
+
+    /// From here on nothing that is printed waits for a reader.
+    pub(super) fn goes_on_unread(&mut self) {
+        self.is_unread = true;
     }
 
     /// Why a result did not arrive, once; a reader that closed its end wanted no more.
@@ -122,13 +152,13 @@ impl Screen {
     /// One line of a result for people.
     pub(super) fn line(&mut self, tone: Tone, text: impl Display) {
         let style = tone.style();
-        self.write(&mut anstream::stdout(), format_args!("{style}{text}{style:#}\n"));
+        self.result(format_args!("{style}{}{style:#}\n", harmless(text)));
     }
 
     /// One value of a result for machines, on a line of its own.
     pub(super) fn value(&mut self, value: &impl Serialize) {
         match serde_json::to_string(value) {
-            Ok(json) => self.write(&mut anstream::stdout(), format_args!("{json}\n")),
+            Ok(json) => self.result(format_args!("{}\n", harmless_json(&json))),
             Err(error) => self.error(error),
         }
     }
@@ -136,18 +166,23 @@ impl Screen {
     /// What went wrong, on stderr.
     pub(super) fn error(&mut self, text: impl Display) {
         let style = AnsiColor::Red.on_default().bold();
-        self.write(&mut anstream::stderr(), format_args!("{style}error:{style:#} {text}\n"));
+        self.word(format_args!("{style}error:{style:#} {}\n", harmless(text)));
     }
 
     /// What may go wrong, on stderr.
     pub(super) fn warning(&mut self, text: impl Display) {
         let style = AnsiColor::Yellow.on_default().bold();
-        self.write(&mut anstream::stderr(), format_args!("{style}warning:{style:#} {text}\n"));
+        self.word(format_args!("{style}warning:{style:#} {}\n", harmless(text)));
+    }
+
+    /// Lines for the person at the terminal, on stderr.
+    pub(super) fn words(&mut self, text: &str) {
+        self.word(format_args!("{}", harmless(text)));
     }
 
     /// A word to the person at the terminal, on stderr.
     pub(super) fn note(&mut self, text: impl Display) {
-        self.write(&mut anstream::stderr(), format_args!("{text}\n"));
+        self.word(format_args!("{}\n", harmless(text)));
     }
 
     /// Text for another program, as it is.
@@ -166,7 +201,7 @@ impl Screen {
     /// A word on how long work goes, which the next one replaces; on a terminal only.
     pub(super) fn progress(&mut self, text: impl Display) {
         if io::stderr().is_terminal() && !self.json {
-            self.write(&mut anstream::stderr(), format_args!("\r\x1b[2K{text}"));
+            self.word(format_args!("\r\x1b[2K{}", harmless(text)));
         }
     }
 
@@ -183,10 +218,41 @@ impl Screen {
         width.unwrap_or(UNBOUNDED).max(NARROWEST)
     }
 
+    fn result(&mut self, text: fmt::Arguments<'_>) {
+        if self.is_unread {
+            return STDOUT.write(coloured(text, &io::stdout()));
+        }
+        self.write(&mut anstream::stdout(), text);
+    }
+
+    fn word(&mut self, text: fmt::Arguments<'_>) {
+        if self.is_unread {
+            return STDERR.write(coloured(text, &io::stderr()));
+        }
+        // The log's lines that came before stand before.
+        STDERR.flush();
+        self.write(&mut anstream::stderr(), text);
+    }
+
     /// A reader that closed its end, such as `head`, ends the printing and not the program.
-    fn write(&mut self, stream: &mut impl io::Write, text: std::fmt::Arguments<'_>) {
+    fn write(&mut self, stream: &mut impl io::Write, text: fmt::Arguments<'_>) {
         if self.lost.is_none() {
             self.lost = stream.write_fmt(text).and_then(|()| stream.flush()).err();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_wrote_does_nothing_to_a_terminal() {
+        let hostile = "a\x1b]0;title\x07\u{9b}31m\u{202e}\u{2066}\r\nb";
+        let shown = harmless(hostile);
+        assert_eq!(shown, "a\u{fffd}]0;title\u{fffd}\u{fffd}31m\u{fffd}\u{fffd}\u{fffd}\nb");
+        let json = harmless_json(&serde_json::to_string(hostile).unwrap());
+        assert!(!json.chars().any(is_deceiving), "{json:?}");
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), hostile);
     }
 }

@@ -1,16 +1,21 @@
 //! `spec-notify serve`: the runtime in the foreground, until a signal ends it.
 
+use std::io;
 use std::path::Path;
 use std::pin::pin;
 use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use actix_rt::System;
 use actix_rt::signal::unix::{Signal, SignalKind, signal};
-use actix_rt::time::timeout;
 use clap::Args;
 use futures_util::future::{Either, select};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag::register_conditional_shutdown;
+use signal_hook::iterator::Signals;
 use tokio::sync::oneshot;
 
 use super::render::{Screen, Tone};
@@ -47,6 +52,8 @@ pub(super) struct Options {
 
 pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
     let config = load_to_serve(global, screen)?;
+    second_signal_ends().map_err(|error| Failure::failed(format!("cannot wait for signals: {error}")))?;
+    screen.goes_on_unread();
     System::new().block_on(serve(config, options, screen))
 }
 
@@ -87,15 +94,10 @@ async fn serve(config: Config, options: &Options, screen: &mut Screen) -> Result
         .note("stopping: requests under way may end, the rest stays on disk; a second signal stops at once");
     let (done, drained) = oneshot::channel();
     let deadline = Duration::from_millis(options.drain_deadline);
-    // Not joined: a second signal must end the process whatever the drain is doing.
+    // A thread of its own: a drain blocks.
     thread::spawn(move || done.send(runtime.drain(deadline)));
-    let again = pin!(async {
-        // timeout(1) and some shells say it to the process and to its group: that is one signal.
-        drop(timeout(SAME_SIGNAL, next(&mut terminate, &mut interrupt, &mut hangup)).await);
-        next(&mut terminate, &mut interrupt, &mut hangup).await
-    });
-    match select(drained, again).await {
-        Either::Left((Ok(drained), _)) => {
+    match drained.await {
+        Ok(drained) => {
             if !drained.is_kept {
                 let what = "not all of them are on disk: the spool was removed and could not be written anew (see the log)";
                 return Err(Failure::failed(format!(
@@ -106,8 +108,29 @@ async fn serve(config: Config, options: &Options, screen: &mut Screen) -> Result
             screen.note(format_args!("stopped; {} deliveries pending on disk", drained.pending));
             Ok(Exit::Done)
         }
-        _ => Err(Failure::failed("stopped at once; what was under way is pending on disk")),
+        Err(_) => Err(Failure::failed("stopped in the middle; what was under way is pending on disk")),
     }
+}
+
+/// Makes the second SIGTERM or SIGINT end the process at once with exit code 1, whatever stands
+/// still in it: the signal's own handler does it, and needs no thread, no lock and nobody who
+/// reads what is printed.
+fn second_signal_ends() -> io::Result<()> {
+    let is_second = Arc::new(AtomicBool::new(false));
+    let kinds = [SIGTERM, SIGINT];
+    for kind in kinds {
+        register_conditional_shutdown(kind, Exit::Failed as i32, is_second.clone())?;
+    }
+    let mut signals = Signals::new(kinds)?;
+    thread::Builder::new().name("spec-notify-end".to_owned()).spawn(move || {
+        if signals.forever().next().is_some() {
+            // timeout(1) and some shells say it to the process and to its group: that is one
+            // signal.
+            thread::sleep(SAME_SIGNAL);
+            is_second.store(true, Ordering::SeqCst);
+        }
+    })?;
+    Ok(())
 }
 
 /// Says what runs where, or which process we wait for.

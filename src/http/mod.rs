@@ -2,6 +2,7 @@
 
 mod connections;
 mod dial;
+mod pem;
 mod proxy;
 mod target;
 mod tls;
@@ -23,7 +24,7 @@ use futures_util::StreamExt as _;
 
 use crate::clock;
 use crate::delivery::{Failure, FailureClass, MAX_KEPT_BYTES, Outcome, Response, clock_skew, retry_after};
-use crate::event::printable;
+use crate::event::{is_deceiving, printable};
 pub use connections::Connections;
 use dial::ProxyFailure;
 pub use proxy::{InvalidProxy, Proxy};
@@ -240,11 +241,11 @@ fn response<S>(answer: &ClientResponse<S>, body: &[u8]) -> Response {
     }
 }
 
-/// A body for the evidence: text, without control characters, a mark where cut.
+/// A body for the evidence: text, without what deceives, a mark where cut.
 fn shown(body: &[u8]) -> String {
     let cut = body.len() > MAX_KEPT_BYTES;
     let text = String::from_utf8_lossy(&body[..body.len().min(MAX_KEPT_BYTES)]);
-    let printable = |c: char| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c };
+    let printable = |c: char| if is_deceiving(c) && c != '\n' && c != '\t' { '\u{fffd}' } else { c };
     text.chars().map(printable).chain(cut.then_some('…')).collect()
 }
 

@@ -10,12 +10,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use actix_rt::net::TcpStream;
 use actix_tls::connect::openssl::reexports::AsyncSslStream;
 use openssl::error::ErrorStack;
-use openssl::pkey::PKey;
 use openssl::sha::Sha256;
 use openssl::ssl::{NameType, SslConnector, SslMethod, SslRef, SslVerifyMode, SslVersion};
 use openssl::x509::store::X509StoreBuilderRef;
 use openssl::x509::{X509, X509StoreContext, X509VerifyResult};
 use zeroize::Zeroizing;
+
+use super::pem::{self, PemError};
 
 /// TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -39,9 +40,28 @@ pub enum TlsError {
         /// What it should hold.
         what: &'static str,
     },
+    /// A file of the config is encrypted, and nobody is asked for a passphrase.
+    #[error("{} is encrypted with a passphrase, and nothing here asks for one", .0.display())]
+    Encrypted(PathBuf),
     /// Key and certificate are not of one pair.
     #[error("{} is not the key of the certificate", .0.display())]
     Mismatch(PathBuf),
+}
+
+impl TlsError {
+    /// What to do about it.
+    pub fn help(&self) -> &'static str {
+        match self {
+            Self::OpenSsl(_) => "see what OpenSSL says",
+            Self::Read { .. } => "correct the path, or let the user who runs this read the file",
+            Self::Malformed { .. } => "give a file in PEM form",
+            Self::Encrypted(_) => {
+                "write it without its passphrase, `openssl pkey -in KEY -out PLAIN`, let nobody else read it, \
+                 `chmod 600 PLAIN`, and name that file"
+            }
+            Self::Mismatch(_) => "give the key that the certificate was made with",
+        }
+    }
 }
 
 /// Where a subscription's trust settings are.
@@ -139,20 +159,16 @@ impl Material {
 
     fn install(&self, builder: &mut openssl::ssl::SslConnectorBuilder) -> Result<(), TlsError> {
         if let Some((path, pem)) = &self.ca {
-            let malformed = || TlsError::Malformed { path: path.clone(), what: "certificate" };
-            let roots = X509::stack_from_pem(pem).map_err(|_| malformed())?;
-            if roots.is_empty() {
-                return Err(malformed());
-            }
+            let roots = pem::certificates(pem).map_err(|error| unusable(error, path, "certificate"))?;
             add_roots(builder.cert_store_mut(), roots)?;
         }
         if let Some([(certificate_path, certificate), (key_path, key)]) = &self.client {
-            let malformed = |path: &PathBuf, what| TlsError::Malformed { path: path.clone(), what };
-            let mut chain = X509::stack_from_pem(certificate)
-                .map_err(|_| malformed(certificate_path, "certificate"))?
+            let mut chain = pem::certificates(certificate)
+                .map_err(|error| unusable(error, certificate_path, "certificate"))?
                 .into_iter();
-            let own = chain.next().ok_or_else(|| malformed(certificate_path, "certificate"))?;
-            let key = PKey::private_key_from_pem(key).map_err(|_| malformed(key_path, "unencrypted key"))?;
+            let own =
+                chain.next().ok_or_else(|| unusable(PemError::Malformed, certificate_path, "certificate"))?;
+            let key = pem::private_key(key).map_err(|error| unusable(error, key_path, "key"))?;
             builder.set_certificate(&own)?;
             for further in chain {
                 builder.add_extra_chain_cert(further)?;
@@ -161,6 +177,13 @@ impl Material {
             builder.check_private_key().map_err(|_| TlsError::Mismatch(key_path.clone()))?;
         }
         Ok(())
+    }
+}
+
+fn unusable(error: PemError, path: &Path, what: &'static str) -> TlsError {
+    match error {
+        PemError::Malformed => TlsError::Malformed { path: path.to_owned(), what },
+        PemError::Encrypted => TlsError::Encrypted(path.to_owned()),
     }
 }
 

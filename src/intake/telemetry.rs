@@ -32,6 +32,13 @@ pub struct NotTelemetry {
     reason: String,
 }
 
+impl NotTelemetry {
+    /// Why, without which file it is.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+}
+
 /// What a file's name and folder say.
 struct Named {
     stage: Option<Stage>,

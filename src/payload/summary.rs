@@ -3,13 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::event::{Event, EventKind, Stage, Status};
-
-/// Characters that reorder the text around them, or break its line, though they are no control characters.
-const DECEIVING: [char; 11] = [
-    '\u{2028}', '\u{2029}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{2066}',
-    '\u{2067}', '\u{2068}', '\u{2069}',
-];
+use crate::event::{Event, EventKind, Stage, Status, is_deceiving};
 
 /// Characters of a text that are looked at: more than any service shows, so what is longer is still seen to be cut.
 const MOST_SHOWN: usize = 5000;
@@ -60,7 +54,7 @@ impl Summary {
 fn one_line(text: &str) -> String {
     let shown = |c: char| match c {
         '\n' | '\r' | '\t' => ' ',
-        c if c.is_control() || DECEIVING.contains(&c) => '\u{fffd}',
+        c if is_deceiving(c) => '\u{fffd}',
         c => c,
     };
     text.trim().chars().take(MOST_SHOWN).map(shown).collect()

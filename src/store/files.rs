@@ -13,7 +13,7 @@ use rustix::process::{Resource, getrlimit};
 #[cfg(feature = "cli")]
 use rustix::process::{Rlimit, setrlimit};
 
-use super::StoreError;
+use super::{StoreError, leftovers};
 
 /// Creates a directory that the user chose, where there is none; one that is reached through links is theirs to choose.
 pub(super) fn ensure_dir(dir: &Path) -> Result<(), StoreError> {
@@ -262,7 +262,7 @@ pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
 /// The directory is not writable or the disk is full; the old content stands.
 pub fn write_atomic(path: &Path, content: &[u8]) -> io::Result<()> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut temporary = tempfile::NamedTempFile::new_in(dir)?;
+    let mut temporary = leftovers::temporary(dir)?;
     append(temporary.as_file_mut(), content)?;
     step()?;
     temporary.as_file().sync_all()?;
@@ -274,7 +274,7 @@ pub fn write_atomic(path: &Path, content: &[u8]) -> io::Result<()> {
 /// As [`write_atomic`], but nothing is synced: a power loss may bring the old content back, or none.
 pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut temporary = tempfile::NamedTempFile::new_in(dir)?;
+    let mut temporary = leftovers::temporary(dir)?;
     append(temporary.as_file_mut(), content)?;
     step()?;
     temporary.persist(path)?;

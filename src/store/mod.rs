@@ -9,6 +9,7 @@ mod files;
 mod health;
 mod inbox;
 mod journal;
+mod leftovers;
 mod listing;
 mod lock;
 mod presence;
@@ -246,6 +247,7 @@ impl Store {
         check_owner(dir).map_err(StoreError::on("use the spool", dir))?;
         let lock = Lock::take(dir)?;
         let (mut specs, mut aside) = specs(dir)?;
+        leftovers::sweep(dir, &specs);
         for spec in std::mem::take(&mut specs) {
             match journal::check_version(&dir.join(spec.as_str())) {
                 Ok(()) => specs.push(spec),

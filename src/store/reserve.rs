@@ -22,12 +22,15 @@ pub(super) struct Reserve {
     path: PathBuf,
     /// Whether it was given up, and the disk has not had room for it since.
     is_full: bool,
+    /// Whether it was said that files may not grow: room does not help there, and the journal goes
+    /// on in another file.
+    is_limit_said: bool,
 }
 
 impl Reserve {
     /// Makes the file where there is none; one that cannot be made is no hindrance.
     pub(super) fn open(spool_dir: &Path) -> Self {
-        let reserve = Self { path: spool_dir.join(".reserve"), is_full: false };
+        let reserve = Self { path: spool_dir.join(".reserve"), is_full: false, is_limit_said: false };
         if !reserve.is_there()
             && let Err(error) = reserve.make()
         {
@@ -43,6 +46,14 @@ impl Reserve {
 
     /// Gives the file up where an error says that the disk is full.
     pub(super) fn give_up_for(&mut self, error: &io::Error) {
+        if error.kind() == io::ErrorKind::FileTooLarge && !self.is_limit_said {
+            log::error!(
+                "no file in {} may become as large as it would be: a limit on the size of files is set (ulimit -f, \
+                 LimitFSIZE=): what does not fit is refused; raise the limit",
+                self.path.parent().unwrap_or(Path::new("the spool")).display()
+            );
+            self.is_limit_said = true;
+        }
         if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
             return;
         }
@@ -103,6 +114,7 @@ mod tests {
         let mut reserve = Reserve::open(dir.path());
         assert_eq!(fs::metadata(&path).unwrap().len(), BYTES);
         reserve.give_up_for(&io::ErrorKind::PermissionDenied.into());
+        reserve.give_up_for(&io::ErrorKind::FileTooLarge.into());
         assert!(path.exists() && !reserve.is_full());
         reserve.give_up_for(&io::ErrorKind::StorageFull.into());
         assert!(!path.exists() && reserve.is_full());

@@ -177,6 +177,38 @@ impl Memory {
     }
 }
 
+/// What is known of a file whose event has this key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    New,
+    Told,
+    Baseline,
+    /// It says something else than what was told of it.
+    Changed,
+}
+
+impl Standing {
+    /// `remembered` is the file's entry in the memory: the key that was sent, none for one of the
+    /// very first start, which stands for the session that the file's name has.
+    pub(super) fn of(remembered: Option<Option<&IdempotencyKey>>, key: &IdempotencyKey, path: &Path) -> Self {
+        match remembered {
+            None => Self::New,
+            Some(Some(sent)) if sent == key => Self::Told,
+            Some(Some(_)) => Self::Changed,
+            Some(None) => {
+                let named = path.file_stem().and_then(|stem| stem.to_str()?.split_once('_'));
+                let is_its = named.is_some_and(|(_, session)| key.as_str().ends_with(&format!(":{session}")));
+                if is_its { Self::Baseline } else { Self::Changed }
+            }
+        }
+    }
+
+    /// Whether nothing is to be sent for it.
+    pub(super) fn is_known(self) -> bool {
+        matches!(self, Self::Told | Self::Baseline)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,5 +270,22 @@ mod tests {
         for path in ["b", "c"] {
             assert_eq!(memory.telemetry(path), Some(Some(&key)));
         }
+    }
+
+    #[test]
+    fn what_is_known_of_a_file() {
+        let key: IdempotencyKey = serde_json::from_str("\"SPEC-1:plan:attempt-1:s-1\"").unwrap();
+        let other: IdempotencyKey = serde_json::from_str("\"SPEC-1:plan:attempt-1:s-2\"").unwrap();
+        let path = Path::new("ev/commands/SPEC-1/spec-plan_s-1.json");
+        for (remembered, standing, is_known) in [
+            (None, Standing::New, false),
+            (Some(Some(&key)), Standing::Told, true),
+            (Some(Some(&other)), Standing::Changed, false),
+            (Some(None), Standing::Baseline, true),
+        ] {
+            let found = Standing::of(remembered, &key, path);
+            assert_eq!((found, found.is_known()), (standing, is_known));
+        }
+        assert_eq!(Standing::of(Some(None), &other, path), Standing::Changed);
     }
 }

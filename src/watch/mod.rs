@@ -4,10 +4,13 @@
 
 mod memory;
 mod notifier;
+#[cfg(feature = "cli")]
+mod opinion;
 mod settle;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod unread;
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -23,15 +26,17 @@ use jiff::Timestamp;
 use serde::de::IgnoredAny;
 
 use crate::config::Config;
-use crate::event::{Event, IdempotencyKey};
+use crate::event::Event;
 use crate::intake::bounded;
 use crate::intake::consensus::time_of_session;
 use crate::intake::outstanding::MAX_TASKS_BYTES;
 use crate::intake::stage;
 use crate::intake::tasks::{self, TaskFile, TaskStates};
 use crate::intake::telemetry::{MAX_TELEMETRY_BYTES, RepoPaths};
-use memory::Memory;
+use memory::{Memory, Standing};
 use notifier::{Notifier, Told};
+#[cfg(feature = "cli")]
+pub(crate) use opinion::Opinion;
 use settle::{Due, Settler, Stamp};
 use tree::{Kind, Tree};
 
@@ -125,6 +130,8 @@ impl Watch {
                 settler: Settler::default(),
                 tasks_read: HashMap::new(),
                 waits_since: HashMap::new(),
+                said: HashSet::new(),
+                has_looked: false,
             };
             watcher.run(&waiting, is_first && !from_start);
         };
@@ -201,6 +208,10 @@ struct Watcher {
     tasks_read: HashMap<PathBuf, Stamp>,
     /// Since when a stage waits for its consensus.
     waits_since: HashMap<PathBuf, Instant>,
+    /// What was said of sources that nobody reads.
+    said: HashSet<String>,
+    /// What is passed over was said for the first time.
+    has_looked: bool,
 }
 
 /// What came of looking at a file.
@@ -303,6 +314,7 @@ impl Watcher {
                 break;
             }
         }
+        self.say_what_is_not_read(&tree, &config);
         let now = Instant::now();
         for (kind, path) in tree.files() {
             let is_known = match kind {
@@ -312,6 +324,21 @@ impl Watcher {
             };
             if !is_known && let Some(stamp) = stamp(&path) {
                 self.settler.seen(&path, stamp, now);
+            }
+        }
+    }
+
+    /// Sources that nobody reads, once each, and at the first look what lies beside telemetry.
+    fn say_what_is_not_read(&mut self, tree: &Tree, config: &Config) {
+        for unread in unread::sources(config) {
+            if !self.said.contains(&unread) {
+                log::warn!("{unread}");
+                self.said.insert(unread);
+            }
+        }
+        if !std::mem::replace(&mut self.has_looked, true) && log::log_enabled!(log::Level::Debug) {
+            for path in tree.passed_over() {
+                log::debug!("{}: passed over: {}", path.display(), tree.why_not(&path));
             }
         }
     }
@@ -338,7 +365,11 @@ impl Watcher {
                 }
             }
             // A new folder: what it holds was not told of.
-            None => self.look_is_due |= tree.is_folder(&path),
+            None if tree.is_folder(&path) => self.look_is_due = true,
+            None if tree.is_beside_telemetry(&path) => {
+                log::debug!("{}: passed over: {}", path.display(), tree.why_not(&path));
+            }
+            None => {}
         }
     }
 
@@ -431,7 +462,7 @@ impl Watcher {
             }
         };
         let key = read.event.event.idempotency_key.clone();
-        if self.is_known(&name, &key, path) {
+        if Standing::of(self.memory.telemetry(&name), &key, path).is_known() {
             return Looked::Done;
         }
         if read.awaits_consensus {
@@ -453,21 +484,6 @@ impl Watcher {
         }
         self.memory.remember_telemetry(&name, Some(key));
         Looked::Done
-    }
-
-    /// Whether a file's event was sent, or stood there at the very first start under the session that its name has.
-    fn is_known(&self, name: &str, key: &IdempotencyKey, path: &Path) -> bool {
-        match self.memory.telemetry(name) {
-            None => false,
-            Some(Some(sent)) => sent == key,
-            Some(None) => {
-                let session = path
-                    .file_stem()
-                    .and_then(|stem| stem.to_str()?.split_once('_'))
-                    .map(|(_, session)| session);
-                session.is_some_and(|session| key.as_str().ends_with(&format!(":{session}")))
-            }
-        }
     }
 
     /// Reads a file of tasks; tells of those that became Done, unless this is the baseline.

@@ -1,6 +1,8 @@
 //! The watcher against real files: what it sends, and what it does not.
 
 mod folders;
+#[cfg(feature = "cli")]
+mod opinions;
 
 use std::path::Path;
 use std::sync::Mutex;

@@ -50,6 +50,34 @@ impl Tree {
         is_tasks.then_some(Kind::Tasks)
     }
 
+    /// Why a path is nothing to us.
+    pub(super) fn why_not(&self, path: &Path) -> String {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let folder = path.parent().unwrap_or(Path::new(""));
+        if !path.starts_with(&self.commands) {
+            return format!("it is outside the evidence tree that is watched, {}", self.commands.display());
+        }
+        if folder.parent() != Some(&self.commands) {
+            return format!("it is not in the folder of a SPEC, {}/<SPEC-ID>", self.commands.display());
+        }
+        let spec = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        match spec.parse::<SpecId>() {
+            Err(error) => format!("its folder is named after no SPEC: {error}"),
+            Ok(_) => format!("{name} is not named as telemetry is, spec-<stage>_<session>.json"),
+        }
+    }
+
+    /// Whether a path is a file where telemetry could be, and is none.
+    pub(super) fn is_beside_telemetry(&self, path: &Path) -> bool {
+        path.starts_with(&self.commands) && path.is_file() && self.kind(path).is_none()
+    }
+
+    /// Every file that is passed over beside telemetry.
+    pub(super) fn passed_over(&self) -> Vec<PathBuf> {
+        let inside = folders(&self.commands).into_iter().flat_map(|folder| entries(&folder));
+        inside.chain(entries(&self.commands)).filter(|path| self.is_beside_telemetry(path)).collect()
+    }
+
     /// Every file there is now. Symbolic links are not followed.
     pub(super) fn files(&self) -> Vec<(Kind, PathBuf)> {
         let folders = folders(&self.commands).into_iter().chain(folders(&self.docs));
@@ -101,11 +129,11 @@ fn is_dir(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
 }
 
-fn entries(dir: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+pub(super) fn entries(dir: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
-fn folders(dir: &Path) -> Vec<PathBuf> {
+pub(super) fn folders(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     entries
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))

@@ -243,7 +243,7 @@ fn emit_needs_no_secret_where_a_runtime_has_it() {
 
 #[test]
 fn receive_verifies_what_it_gets() {
-    let receive = "--json receive --port 0 --secret-env TEST_SECRET --count 2 --answer 201,202";
+    let receive = "--json receive --port 0 --secret-env TEST_SECRET --count 4 --answer 201,202";
     let receive: Vec<&str> = receive.split(' ').collect();
     let elsewhere = Sandbox::new(&[]);
     let mut child =
@@ -256,11 +256,30 @@ fn receive_verifies_what_it_gets() {
     let test = |subscription| sandbox.run(&["--json", "test", "SPEC-1", "--subscription", subscription]);
     let right: Value = serde_json::from_str(&test("right").stdout).unwrap();
     assert_eq!(right[0]["status"], 201);
-    test("wrong");
+    let wrong = test("wrong");
+    assert_eq!(wrong.code, 1, "{wrong:?}");
+    let wrong: Value = serde_json::from_str(&wrong.stdout).unwrap();
+    assert_eq!((&wrong[0]["outcome"], &wrong[0]["status"]), (&json!("failed"), &json!(401)));
+    let error = wrong[0]["error"].as_str().unwrap();
+    assert!(error.contains("compare the secret on both sides"), "{error}");
+    let response = wrong[0]["response"].as_str().unwrap();
+    assert!(response.contains("X-SpecKit-Signature does not match"), "{response}");
+    let address = url.strip_prefix("http://").unwrap().trim_end_matches('/');
+    let mut unsigned = std::net::TcpStream::connect(address).unwrap();
+    unsigned
+        .write_all(b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}")
+        .unwrap();
+    let mut answer = String::new();
+    std::io::Read::read_to_string(&mut unsigned, &mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("not signed"), "{answer}");
+    // A refused request uses up none of the answers that were asked for.
+    let again: Value = serde_json::from_str(&test("right").stdout).unwrap();
+    assert_eq!(again[0]["status"], 202);
     let ran = Ran::from(child.wait_with_output().unwrap());
     let lines: Vec<Value> = ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let verified: Vec<_> = lines.iter().map(|line| line["verified"].as_str().unwrap()).collect();
-    assert_eq!(verified, ["ok", "bad"], "{ran:?}");
+    assert_eq!(verified, ["ok", "bad", "unsigned", "ok"], "{ran:?}");
+    assert_eq!(lines[1]["status"], 401);
     assert_eq!(lines[0]["id"], right[0]["id"]);
     assert_eq!((&lines[0]["attempt"], &lines[0]["body"]["spec"]["id"]), (&json!(1), &json!("SPEC-1")));
     assert_eq!(ran.code, 1, "a bad signature is a failure");

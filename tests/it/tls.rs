@@ -11,11 +11,12 @@ use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
 use openssl::ssl::{SslAcceptor, SslMethod, SslVerifyMode, SslVersion};
+use openssl::symm::Cipher;
 use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
 use openssl::x509::{X509, X509NameBuilder};
 use serde_json::Value;
 
-use crate::harness::{Ran, Sandbox};
+use crate::harness::{Ran, Sandbox, Terminal, wait_for_end};
 
 /// A certificate for a name, signed by itself, good today.
 pub(crate) fn certificate(name: &str) -> (X509, PKey<Private>) {
@@ -134,6 +135,36 @@ fn a_ca_of_ones_own_and_a_client_certificate_are_taken_from_files() {
         let ran = sandbox.run(&["check"]);
         assert!(ran.code == 2 && ran.stderr.contains(words), "{ran:?}");
     }
+}
+
+#[test]
+fn nothing_asks_the_terminal_for_the_passphrase_of_a_key() {
+    let (certificate, key) = certificate("client.example");
+    let files = "client_cert_file = \"client.pem\"\nclient_key_file = \"client.key\"";
+    let sandbox = Sandbox::new(&[("one", "https://127.0.0.1:9/x", files)]);
+    let text = |pem: Vec<u8>| String::from_utf8(pem).unwrap();
+    sandbox.write("client.pem", &text(certificate.to_pem().unwrap()));
+    let cipher = Cipher::aes_256_cbc();
+    let modern = text(key.private_key_to_pem_pkcs8_passphrase(cipher, b"passphrase").unwrap());
+    let legacy = text(key.ec_key().unwrap().private_key_to_pem_passphrase(cipher, b"passphrase").unwrap());
+    let mislabelled = modern.replace("ENCRYPTED ", "");
+    let words = "client.key is encrypted with a passphrase";
+    for encrypted in [&modern, &legacy, &mislabelled] {
+        sandbox.write("client.key", encrypted);
+        for command in ["check", "serve", "drain", "replay --all", "test SPEC-1 --subscription one"] {
+            let mut terminal = Terminal::open();
+            let mut command = sandbox.command(&command.split(' ').collect::<Vec<_>>());
+            let mut child = terminal.start(&mut command);
+            terminal.wait_for_text(words);
+            assert_eq!(wait_for_end("the command to end by itself", &mut child), Some(2), "{command:?}");
+        }
+    }
+    sandbox.write("client.key", &text(key.private_key_to_pem_pkcs8().unwrap()));
+    let serve = sandbox.serve();
+    sandbox.write("client.key", &modern);
+    let ran = sandbox.run(&["reload"]);
+    assert!(ran.code == 2 && ran.stderr.contains(words), "{ran:?}");
+    assert_eq!(serve.terminate().0, 0);
 }
 
 #[test]

@@ -205,3 +205,31 @@ fn what_was_seen_outlives_the_removal_of_its_file_under_a_running_serve() {
     endpoint.wait_for(3);
     assert_eq!(sessions(&endpoint), ["now", "meanwhile", "marker"]);
 }
+
+#[test]
+fn explain_and_the_log_say_what_the_watcher_makes_of_what_is_there() {
+    let (_endpoint, sandbox) = watched();
+    let path = write_plan(&sandbox, "SPEC-1", "before");
+    let agents = sandbox.write(&format!("{EVIDENCE}/commands/SPEC-1/spec-plan_gemini_s.json"), "{}");
+    let misnamed = sandbox.write(&format!("{EVIDENCE}/commands/SPEC-1/plan.json"), "{}");
+    sandbox.write(".specify/feature.json", "{}");
+    let serve = sandbox.serve_with(&["-v"]);
+    wait_for("the log", || {
+        let log = serve.log();
+        let passed = format!("{}: passed over: plan.json is not named", misnamed.display());
+        (log.contains(&passed) && log.contains(".specify is here")).then_some(())
+    });
+    let (_, log) = serve.terminate();
+    assert_eq!(log.matches(".specify is here").count(), 1, "{log}");
+    let ran = sandbox.run(&["--json", "explain", "--telemetry", &path]);
+    let answers: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let row = &answers[0];
+    assert_eq!((ran.code, &row["subscription"], &row["matches"]), (0, &"one".into(), &true.into()), "{row}");
+    let watcher = &row["watcher"];
+    assert_eq!((&watcher["source"], &watcher["state"]), (&"bash guardrails".into(), &"baseline".into()));
+    assert_eq!(watcher["event"]["status"], "success");
+    let ran = sandbox.run(&["explain", "--telemetry", &path]);
+    assert!(ran.stdout.contains("the watcher reads it (bash guardrails): it was there"), "{ran:?}");
+    let ran = sandbox.run(&["explain", "--telemetry", agents.to_str().unwrap()]);
+    assert!(ran.code == 2 && ran.stderr.contains("the watcher passes it over: by its name"), "{ran:?}");
+}

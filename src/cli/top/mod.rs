@@ -16,6 +16,9 @@ use actix_rt::signal::unix::{SignalKind, signal};
 use clap::Args;
 use futures_util::future::select_all;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
+use ratatui::crossterm::terminal::disable_raw_mode;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 
 use super::ask::Source;
 use super::render::Screen;
@@ -30,6 +33,9 @@ use model::{Action, Model, Snapshot};
 
 /// How often the screen looks for keys and news.
 const TICK: Duration = Duration::from_millis(50);
+
+/// How long the screen has to end by itself and leave the terminal as it was.
+const GOODBYE: Duration = Duration::from_millis(500);
 
 /// Deliveries and attempts that are looked at.
 const ROWS: usize = 200;
@@ -77,12 +83,8 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     let telling = tell.clone();
     // Not joined: it may wait for a runtime that hangs, and writes nothing.
     thread::spawn(move || work(source, &waiting, &telling));
-    let telling = tell.clone();
-    thread::spawn(move || {
-        wait_for_the_end();
-        // The screen may be gone by now.
-        drop(telling.send(News::End));
-    });
+    end_after(wait_for_a_signal, &tell);
+    end_after(wait_for_a_hangup, &tell);
     let mut terminal = ratatui::try_init()
         .map_err(|error| Failure::failed(format!("the terminal cannot be used: {error}")))?;
     let shown =
@@ -175,8 +177,37 @@ impl Loop {
     }
 }
 
+/// Ends the screen once `wait` is over, and the process soon after: a read from a terminal that is
+/// gone, or a write to one that stands still, does not return.
+fn end_after(wait: fn(), tell: &SyncSender<News>) {
+    let tell = tell.clone();
+    thread::spawn(move || {
+        wait();
+        // Nobody may be there to hear it: the screen is full of news, or gone.
+        drop(tell.try_send(News::End));
+        thread::sleep(GOODBYE);
+        drop(disable_raw_mode());
+        signal_hook::low_level::exit(Exit::Done as i32);
+    });
+}
+
+/// Returns when the terminal is gone.
+fn wait_for_a_hangup() {
+    let stdin = io::stdin();
+    // Nothing is asked for: what is told without asking is that no more can come.
+    let mut terminal = [PollFd::new(&stdin, PollFlags::empty())];
+    while poll(&mut terminal, None) == Err(Errno::INTR) {}
+    let told = terminal[0].revents();
+    if !told.intersects(PollFlags::HUP | PollFlags::ERR) {
+        // Where terminals cannot be asked like this, a signal or a failed write ends the screen.
+        loop {
+            thread::park();
+        }
+    }
+}
+
 /// Returns at any signal that asks for the end: the terminal is to be left as it was found.
-fn wait_for_the_end() {
+fn wait_for_a_signal() {
     let kinds = [SignalKind::terminate(), SignalKind::hangup(), SignalKind::interrupt(), SignalKind::quit()];
     System::new().block_on(async {
         let signals = kinds.into_iter().filter_map(|kind| signal(kind).ok());

@@ -12,7 +12,7 @@ use crate::cli::list::{last, tone as state_tone};
 use crate::cli::render::Tone;
 use crate::cli::status::tone as health_tone;
 use crate::control::{ago, counted, short};
-use crate::event::printable;
+use crate::event::{is_deceiving, printable};
 use crate::store::{DeliveryState, Listed, Tried};
 
 /// Longest text of a cell or a line, in characters.
@@ -77,6 +77,12 @@ pub(super) fn draw(model: &Model, now: Timestamp, frame: &mut Frame<'_>) {
     }
     let (text, tone) = footer_line(model);
     frame.render_widget(Paragraph::new(text).style(style(tone)), footer);
+    // What others wrote stands in it, and a cell goes to the terminal as it is.
+    for cell in &mut frame.buffer_mut().content {
+        if cell.symbol().chars().any(is_deceiving) {
+            cell.set_symbol("\u{fffd}");
+        }
+    }
 }
 
 /// What the first line says.

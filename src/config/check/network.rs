@@ -232,7 +232,7 @@ impl Checker<'_, '_> {
         };
         let files = TlsFiles { ca: ca.as_ref().map(path), client };
         if needed && let Err(error) = files.check() {
-            self.findings.error(span, error, "give files in PEM form; a key must be unencrypted");
+            self.findings.error(span, &error, error.help());
         }
         files
     }

@@ -1,8 +1,10 @@
 //! A repo in a temporary folder, endpoints on loopback, and the real binary between them.
 
 mod endpoint;
+mod terminal;
 
 pub(crate) use endpoint::{Answer, DeadEndpoint, Endpoint, Request, read_request};
+pub(crate) use terminal::{Terminal, kill, wait_for_end};
 
 use std::fs;
 use std::io::Read as _;

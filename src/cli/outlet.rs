@@ -1,0 +1,203 @@
+//! Text for a stream that perhaps nobody reads: it waits in a bounded queue for a thread of its
+//! own, and what finds no room is dropped and counted. Who writes never waits for who reads.
+
+use std::collections::VecDeque;
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use anstream::AutoStream;
+use rustix::event::{PollFd, PollFlags, poll};
+
+/// Bytes that wait to be written: some ten thousand lines, which a reader that pauses catches up
+/// with.
+const MOST: usize = 1024 * 1024;
+
+/// How long an end waits for a reader that takes nothing.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What the log and the program's words about its work go through.
+pub(super) static STDERR: Outlet = Outlet::new(|| io::stderr().as_fd().try_clone_to_owned().map(File::from));
+
+/// The results of a program that must go on whether they are read or not.
+pub(super) static STDOUT: Outlet = Outlet::new(|| io::stdout().as_fd().try_clone_to_owned().map(File::from));
+
+/// See the module's first lines.
+pub(super) struct Outlet {
+    open: fn() -> io::Result<File>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    waiting: VecDeque<Vec<u8>>,
+    /// Of those that wait.
+    bytes: usize,
+    /// Texts that found no room since the last that did.
+    dropped: usize,
+    /// Texts that were written, or were not to be written any more.
+    done: usize,
+    is_writing: bool,
+    has_thread: bool,
+}
+
+impl Outlet {
+    const fn new(open: fn() -> io::Result<File>) -> Self {
+        let state = State {
+            waiting: VecDeque::new(),
+            bytes: 0,
+            dropped: 0,
+            done: 0,
+            is_writing: false,
+            has_thread: false,
+        };
+        Self { open, state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// Gives a text that ends its line to the thread, which the first one starts.
+    pub(super) fn write(&'static self, text: impl Into<Vec<u8>>) {
+        let mut state = self.state();
+        if !state.has_thread {
+            let thread = thread::Builder::new().name("spec-notify-words".to_owned());
+            state.has_thread = thread.spawn(|| self.work()).is_ok();
+        }
+        state.take(text.into());
+        self.changed.notify_all();
+    }
+
+    /// Waits until everything was written, as long as the reader takes some of it within a second.
+    pub(super) fn flush(&self) {
+        let mut state = self.state();
+        while state.has_thread && !state.is_idle() {
+            let before = state.done;
+            let stands = |state: &mut State| state.done == before && !state.is_idle();
+            let waited = self.changed.wait_timeout_while(state, PATIENCE, stands);
+            let (now, out) = waited.unwrap_or_else(PoisonError::into_inner);
+            if out.timed_out() {
+                return;
+            }
+            state = now;
+        }
+    }
+
+    /// The thread's life.
+    fn work(&self) {
+        let mut stream = (self.open)();
+        let mut state = self.state();
+        loop {
+            let Some(text) = state.next() else {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            drop(state);
+            if let Ok(stream) = &mut stream {
+                // There is nobody to tell of it: this is where troubles are told.
+                drop(write_all(stream, &text));
+            }
+            state = self.state();
+            state.is_writing = false;
+            state.done += 1;
+            self.changed.notify_all();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn take(&mut self, text: Vec<u8>) {
+        if self.bytes + text.len() > MOST {
+            self.dropped += 1;
+            return;
+        }
+        let missing = self.missing();
+        for text in missing.into_iter().chain([text]) {
+            self.bytes += text.len();
+            self.waiting.push_back(text);
+        }
+    }
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        let text = self.waiting.pop_front();
+        self.bytes -= text.as_ref().map_or(0, Vec::len);
+        let text = text.or_else(|| self.missing());
+        self.is_writing = text.is_some();
+        text
+    }
+
+    /// A line that stands for those that were dropped.
+    fn missing(&mut self) -> Option<Vec<u8>> {
+        match std::mem::take(&mut self.dropped) {
+            0 => None,
+            1 => Some(b"1 line was dropped here because nobody read it\n".to_vec()),
+            dropped => {
+                Some(format!("{dropped} lines were dropped here because nobody read them\n").into_bytes())
+            }
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.dropped == 0 && !self.is_writing
+    }
+}
+
+/// A text with its colours, where the stream that it is for takes them.
+pub(super) fn coloured(text: impl Display, stream: &impl anstream::stream::RawStream) -> Vec<u8> {
+    let mut coloured = AutoStream::new(Vec::new(), AutoStream::choice(stream));
+    // Memory takes everything.
+    drop(coloured.write_fmt(format_args!("{text}")));
+    coloured.into_inner()
+}
+
+/// Writes to a stream that may be another program's too, which may have made its writes come back
+/// at once.
+fn write_all(stream: &mut File, mut text: &[u8]) -> io::Result<()> {
+    while !text.is_empty() {
+        match stream.write(text) {
+            Ok(written) => text = &text[written..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                poll(&mut [PollFd::new(stream, PollFlags::OUT)], None)?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn empty() -> State {
+        let outlet = Outlet::new(|| Err(io::ErrorKind::Unsupported.into()));
+        outlet.state.into_inner().unwrap()
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted_where_it_is_missing() {
+        let mut state = empty();
+        let line = vec![b'x'; MOST / 4];
+        for _ in 0..7 {
+            state.take(line.clone());
+        }
+        assert_eq!((state.waiting.len(), state.dropped, state.bytes), (4, 3, MOST));
+        assert_eq!(state.next().unwrap(), line);
+        state.take(b"later\n".to_vec());
+        let rest: Vec<Vec<u8>> = std::iter::from_fn(|| state.next()).collect();
+        assert_eq!(rest[..3], [line.clone(), line.clone(), line]);
+        assert_eq!(rest[3], b"3 lines were dropped here because nobody read them\n");
+        assert_eq!(rest[4], b"later\n");
+        assert!(state.bytes == 0 && state.is_idle());
+        // Nothing follows: it is said when the queue is empty.
+        state.take(vec![b'x'; MOST + 1]);
+        assert!(!state.is_idle());
+        assert_eq!(state.next().unwrap(), b"1 line was dropped here because nobody read it\n");
+    }
+}

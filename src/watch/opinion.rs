@@ -1,0 +1,131 @@
+//! What the watcher makes of one file, and why, in words: the same decisions as its own, for a
+//! person who asks.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::IgnoredAny;
+
+use super::memory::{Memory, Standing};
+use super::settle::LONG;
+use super::tree::{Kind, Tree};
+use super::{age, relative, stamp};
+use crate::config::Config;
+use crate::event::{Envelope, Event};
+use crate::intake::bounded;
+use crate::intake::stage;
+use crate::intake::telemetry::{MAX_TELEMETRY_BYTES, RepoPaths};
+
+/// What became of a file, or will.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum State {
+    /// The watcher passes it over.
+    PassedOver,
+    /// Its event was told, or was known.
+    Told,
+    /// It was there at the very first start.
+    Baseline,
+    /// It is to be told.
+    Waits,
+    /// What was told of it is not to be had.
+    Unknown,
+}
+
+/// The watcher's word on one file.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Opinion {
+    /// Which source it is of; none where it is passed over.
+    pub(crate) source: Option<&'static str>,
+    /// What became of it, or will.
+    pub(crate) state: State,
+    /// The same for people, with the reason.
+    pub(crate) why: String,
+    /// What is told of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) event: Option<Envelope>,
+}
+
+impl Opinion {
+    fn passed_over(why: impl Into<String>) -> Self {
+        Self { source: None, state: State::PassedOver, why: why.into(), event: None }
+    }
+
+    /// Of a file as it is now. Nothing is changed.
+    pub(crate) fn of(path: &Path, config: &Config) -> Self {
+        let path = in_the_tree(path, config);
+        let tree = Tree::of(config);
+        match tree.kind(&path) {
+            None => return Self::passed_over(tree.why_not(&path)),
+            Some(Kind::Tasks) => {
+                let why = "its tasks are told as they become Done; it is no telemetry".to_owned();
+                return Self { source: Some("task list"), state: State::Waits, why, event: None };
+            }
+            Some(Kind::Telemetry) => {}
+        }
+        let Some(version) = stamp(&path) else {
+            return Self::passed_over("it is no file, or a symbolic link, which is not followed");
+        };
+        let bytes = match bounded::read(&path, MAX_TELEMETRY_BYTES as u64 + 1) {
+            Ok(bytes) => bytes,
+            Err(error) => return Self::passed_over(format!("it cannot be read: {error}")),
+        };
+        let paths = RepoPaths { root: &config.repo, evidence_dir: &config.evidence_dir };
+        let read = match stage::read(&path, &bytes, &paths) {
+            Ok(read) => read,
+            Err(not) => return Self::passed_over(not.reason()),
+        };
+        let is_whole =
+            bytes.len() > MAX_TELEMETRY_BYTES || serde_json::from_slice::<IgnoredAny>(&bytes).is_ok();
+        let rests = age(version) >= LONG;
+        let waits_for = match (is_whole || rests, read.awaits_consensus) {
+            (false, _) => Some("may still be being written: it is read once it is whole, or rests for 2 s"),
+            (true, true) if age(version) < config.consensus_wait => {
+                Some("waits for its consensus, up to consensus_wait_ms")
+            }
+            _ => None,
+        };
+        let (state, why) = told(&path, &read.event, config, waits_for);
+        Self { source: Some("bash guardrails"), state, why, event: Some(read.event.event) }
+    }
+}
+
+/// What became of a telemetry file's event, as far as the memory says.
+fn told(path: &Path, event: &Event, config: &Config, waits_for: Option<&str>) -> (State, String) {
+    let (memory, is_first) = match Memory::open(&config.spool_dir) {
+        Ok(opened) => opened,
+        Err(error) => return (State::Unknown, format!("whether it was told cannot be seen: {error}")),
+    };
+    let key = &event.event.idempotency_key;
+    let next = "a serve that watches tells it at once, else the next one does at its start";
+    match Standing::of(memory.telemetry(&relative(path, config)), key, path) {
+        Standing::Told => (State::Told, "it was told already".to_owned()),
+        Standing::Baseline => (
+            State::Baseline,
+            "it was there at the very first start: it is part of the baseline and is not sent".to_owned(),
+        ),
+        _ if is_first => (
+            State::Waits,
+            "nothing was watched here yet: it becomes part of the baseline at the first serve, and is sent only by \
+             serve --from-start"
+                .to_owned(),
+        ),
+        Standing::New => {
+            (State::Waits, waits_for.map_or_else(|| format!("it is to be told: {next}"), |why| format!("it {why}")))
+        }
+        Standing::Changed => (State::Waits, format!("it says something else than what was told of it: {next}")),
+    }
+}
+
+/// The path by which the watcher finds a file, whichever way it was given: over `..`, or over a
+/// link above the repo.
+fn in_the_tree(path: &Path, config: &Config) -> PathBuf {
+    let real = |path: &Path| path.canonicalize().ok();
+    let found = || {
+        // The file's own name stays: what a link is called is not what it points to.
+        let given = real(path.parent()?)?.join(path.file_name()?);
+        let moved = |root: &PathBuf| Some(root.join(given.strip_prefix(real(root)?).ok()?));
+        [&config.evidence_dir, &config.repo].into_iter().find_map(moved)
+    };
+    found().unwrap_or_else(|| path.to_owned())
+}

@@ -1,0 +1,63 @@
+//! Sources that are there and that nobody reads: what a person who waits for notifications has to
+//! be told.
+
+use std::path::{Path, PathBuf};
+
+use super::tree::{entries, folders};
+use crate::config::Config;
+use crate::event::SpecId;
+
+/// A sentence for each, with what to do.
+pub(super) fn sources(config: &Config) -> Vec<String> {
+    let mut found: Vec<String> = other_trees(config)
+        .into_iter()
+        .map(|tree| {
+            format!(
+                "{} has telemetry and is not watched, because evidence_dir is {}: if its stages are to be told, set \
+                 evidence_dir to it",
+                tree.display(),
+                config.evidence_dir.display()
+            )
+        })
+        .collect();
+    if config.repo.join(".specify").is_dir() {
+        found.push(
+            ".specify is here: the workflow runs of GitHub Spec Kit are not read; emit their stages with spec-notify emit"
+                .to_owned(),
+        );
+    }
+    let native = folders(&config.evidence_dir.join("commands"))
+        .into_iter()
+        .chain(folders(&config.repo.join("docs")).into_iter().map(|folder| folder.join("evidence")));
+    if let Some(file) = native.flat_map(|folder| entries(&folder)).find(|path| is_named(path, "guardrail-")) {
+        found.push(format!(
+            "{} and what is named like it is not read: emit the stages of native guardrails with spec-notify emit",
+            file.display()
+        ));
+    }
+    found
+}
+
+/// Evidence trees with guardrail telemetry in the places where hosts keep them, but for the one
+/// that is watched.
+fn other_trees(config: &Config) -> Vec<PathBuf> {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let watched = real(&config.evidence_dir);
+    let above =
+        folders(&config.repo.join("docs")).into_iter().chain([config.repo.clone(), config.repo.join("docs")]);
+    let trees = above.map(|folder| folder.join("evidence")).filter(|tree| real(tree) != watched);
+    trees.filter(|tree| has_telemetry(tree)).collect()
+}
+
+fn has_telemetry(tree: &Path) -> bool {
+    let is_spec = |folder: &PathBuf| {
+        folder.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.parse::<SpecId>().is_ok())
+    };
+    let specs = folders(&tree.join("commands")).into_iter().filter(is_spec);
+    specs.flat_map(|folder| entries(&folder)).any(|path| is_named(&path, "spec-"))
+}
+
+fn is_named(path: &Path, prefix: &str) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| name.starts_with(prefix) && name.ends_with(".json"))
+}
