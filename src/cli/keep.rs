@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
@@ -18,6 +18,10 @@ use crate::store::put_in_inbox;
 
 /// Most bytes that are given at a time, far above what is.
 const MAX_GIVEN: u64 = 8 * 1024 * 1024;
+
+/// How long the process of its own may take to start and to be given everything, whatever is left of
+/// the deadline.
+const HAND_OVER: Duration = Duration::from_secs(1);
 
 /// Said once everything is on disk.
 const KEPT: &str = "kept";
@@ -92,8 +96,12 @@ impl Writing {
     /// Waits for its end.
     pub(super) fn wait(self, deadline: Instant) -> Kept {
         let mut is_handed_over = false;
+        // No disk is waited for in this, only a process that starts: on a machine that is busy that
+        // may take longer than a short deadline, and then it is late and not lost.
+        let handed_over_by = deadline.max(Instant::now() + HAND_OVER);
         loop {
-            match self.0.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            let until = if is_handed_over { deadline } else { handed_over_by };
+            match self.0.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(News::HandedOver) => is_handed_over = true,
                 Ok(News::Ended(Ok(()))) => return Kept::Yes,
                 Ok(News::Ended(Err(error))) => return Kept::No(error),
