@@ -23,7 +23,7 @@ use crate::intake::run::RunPolicy;
 use crate::payload::Format;
 
 /// Keys of `[spec_ops.webhooks]`.
-const SETTINGS: [&str; 16] = [
+const SETTINGS: [&str; 17] = [
     "enabled",
     "max_concurrency",
     "spool_dir",
@@ -31,6 +31,7 @@ const SETTINGS: [&str; 16] = [
     "max_evidence_bytes",
     "max_dead_letter_bytes",
     "max_pending",
+    "git_ignore",
     "dedupe_window_s",
     "allow_insecure_http",
     "consensus_wait_ms",
@@ -161,6 +162,7 @@ impl Checker<'_, '_> {
         let max_dead_letter_bytes = table.integer("max_dead_letter_bytes", 5 * MIB, bytes, self.findings);
         let max_pending = table.integer("max_pending", 10_000, 1..=10_000_000, self.findings);
         let max_pending = usize::try_from(max_pending).unwrap_or(usize::MAX);
+        let git_ignore = table.boolean("git_ignore", self.findings).unwrap_or(true);
         let dedupe_window_s = table.integer("dedupe_window_s", 86_400, 1..=30 * 86_400, self.findings);
         let consensus_wait_ms = table.integer("consensus_wait_ms", 2000, 0..=60_000, self.findings);
         let task_done_statuses = table.strings("task_done_statuses", self.findings).unwrap_or_default();
@@ -198,6 +200,7 @@ impl Checker<'_, '_> {
             max_evidence_bytes,
             max_dead_letter_bytes,
             max_pending,
+            git_ignore,
             dedupe_window: SignedDuration::from_secs(i64::try_from(dedupe_window_s).unwrap_or(i64::MAX)),
             consensus_wait: Duration::from_millis(consensus_wait_ms),
             task_done_statuses: task_done_statuses.into_iter().map(|status| status.value).collect(),

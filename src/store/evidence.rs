@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::dead_letter::DeadLetter;
 use super::files::FileId;
 use super::record::FinalState;
-use super::{StoreError, files};
+use super::{StoreError, files, git_ignore};
 use crate::clock;
 use crate::delivery::{DeliveryId, FailureClass, Reason, SubscriptionId};
 use crate::event::{EventKind, IdempotencyKey, printable};
@@ -219,6 +219,8 @@ const MAX_WAITING: usize = 256 * 1024;
 pub(super) struct EvidenceFile {
     dir: PathBuf,
     max_bytes: u64,
+    /// Whether git is kept from seeing the folder.
+    git_ignore: bool,
     /// Absent until something is written, and after a failure: opening it cuts a part of a line.
     open: Option<Open>,
     batch: Vec<u8>,
@@ -238,8 +240,8 @@ struct Open {
 impl EvidenceFile {
     /// The evidence in `dir`, which is made when something is written. Both files together stay
     /// within `max_bytes`, give or take one batch.
-    pub(super) fn new(dir: PathBuf, max_bytes: u64) -> Self {
-        Self { dir, max_bytes, open: None, batch: Vec::new(), is_failing: false }
+    pub(super) fn new(dir: PathBuf, max_bytes: u64, git_ignore: bool) -> Self {
+        Self { dir, max_bytes, git_ignore, open: None, batch: Vec::new(), is_failing: false }
     }
 
     /// Adds whole lines to the batch.
@@ -281,13 +283,13 @@ impl EvidenceFile {
             self.open = None;
         }
         if self.open.is_none() {
-            self.open = Some(Open::new(&self.dir)?);
+            self.open = Some(Open::new(&self.dir, self.git_ignore)?);
         }
         let Some(open) = &mut self.open else { return Ok(()) };
         if open.length > 0 && open.length + self.batch.len() as u64 > self.max_bytes / 2 {
             open.sync(&path)?;
             files::rename(&path, &self.dir.join(PREVIOUS)).map_err(StoreError::on("rotate", &path))?;
-            *open = Open::new(&self.dir)?;
+            *open = Open::new(&self.dir, self.git_ignore)?;
         }
         open.is_synced = false;
         match files::append(&mut open.file, &self.batch) {
@@ -317,8 +319,11 @@ impl EvidenceFile {
 
 impl Open {
     /// Opens or creates the file; cuts a torn last line.
-    fn new(dir: &Path) -> Result<Self, StoreError> {
+    fn new(dir: &Path, git_ignore: bool) -> Result<Self, StoreError> {
         files::create_dir_durably(dir)?;
+        if git_ignore {
+            git_ignore::ensure(dir);
+        }
         let path = dir.join(CURRENT);
         let mut file = files::private_file(&path).map_err(StoreError::on("open", &path))?;
         files::cut_torn_line(&mut file).map_err(StoreError::on("repair", &path))?;
@@ -343,7 +348,7 @@ mod tests {
     #[test]
     fn both_files_stay_within_the_bound_and_hold_the_newest_lines() {
         let dir = tempfile::tempdir().unwrap();
-        let mut evidence = EvidenceFile::new(dir.path().to_owned(), 1000);
+        let mut evidence = EvidenceFile::new(dir.path().to_owned(), 1000, true);
         for n in 0..300 {
             let mut line = Vec::new();
             add_line(&serde_json::json!({"n": n}), &mut line);

@@ -407,6 +407,18 @@ fn evidence_files(evidence_dir: &Path, spec: Option<&SpecId>) -> io::Result<Vec<
     Ok(files.into_iter().map(|(_, spec, path)| (spec, path)).collect())
 }
 
+/// The folders that hold evidence, none of them a link.
+pub(super) fn evidence_dirs(evidence_dir: &Path) -> Vec<PathBuf> {
+    let commands = evidence_dir.join("commands");
+    let specs = spec_dirs(&commands).unwrap_or_default().into_iter();
+    let dirs = specs.map(|spec| commands.join(spec.as_str()).join("webhooks"));
+    let is_ours = |dir: &PathBuf| {
+        fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir())
+            && [CURRENT, PREVIOUS].iter().any(|name| dir.join(name).exists())
+    };
+    dirs.filter(is_ours).collect()
+}
+
 /// Which attempts are wanted.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -14,6 +14,7 @@ mod deliver;
 mod embed;
 mod emit;
 mod faults;
+mod git_status;
 mod harness;
 mod identity;
 mod operator;

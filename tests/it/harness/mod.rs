@@ -48,6 +48,8 @@ pub(crate) fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) 
 pub(crate) struct Sandbox {
     dir: tempfile::TempDir,
     environment: Vec<(String, String)>,
+    /// In the repo.
+    spool: PathBuf,
 }
 
 impl Sandbox {
@@ -60,6 +62,7 @@ impl Sandbox {
         let sandbox = Self {
             dir: tempfile::tempdir().unwrap(),
             environment: vec![("TEST_SECRET".into(), SECRET.into())],
+            spool: Path::new(EVIDENCE).join("webhooks"),
         };
         let mut text = format!("[spec_ops.webhooks]\nenabled = true\n{settings}\n");
         for (id, url, lines) in subscriptions {
@@ -78,6 +81,12 @@ impl Sandbox {
         self
     }
 
+    /// Whose config says that the spool is there.
+    pub(crate) fn spool_at(mut self, spool: &str) -> Self {
+        self.spool = spool.into();
+        self
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
@@ -90,7 +99,7 @@ impl Sandbox {
     }
 
     pub(crate) fn spool(&self) -> PathBuf {
-        self.path().join(EVIDENCE).join("webhooks")
+        self.path().join(&self.spool)
     }
 
     /// Waits until the inbox is empty and the spool says that every delivery has ended.
@@ -228,7 +237,7 @@ impl Sandbox {
                 let id = line["delivery"].as_str().unwrap();
                 !spool.contains(id) || spool.contains(&format!(r#"{{"finished":{{"id":"{id}""#))
             };
-            finals.iter().all(|line| has_ended(line)).then_some(())
+            finals.iter().all(has_ended).then_some(())
         });
         finals
     }
