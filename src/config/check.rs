@@ -79,7 +79,6 @@ const SUBSCRIPTION: [&str; 26] = [
 /// Requests of one subscription at a time, where `max_concurrency` allows as many.
 const MAX_IN_FLIGHT: u64 = 8;
 
-const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 const EVIDENCE_DIR: &str = "docs/SPEC-OPS-004-integrated-coder-hooks/evidence";
@@ -158,8 +157,8 @@ impl Checker<'_, '_> {
         let evidence_dir = self.dir(table, "evidence_dir", EVIDENCE_DIR);
         let spool_dir = self.dir(table, "spool_dir", &format!("{EVIDENCE_DIR}/webhooks"));
         let bytes = 64 * 1024..=64 * GIB;
-        let max_evidence_bytes = table.integer("max_evidence_bytes", 5 * MIB, bytes.clone(), self.findings);
-        let max_dead_letter_bytes = table.integer("max_dead_letter_bytes", 5 * MIB, bytes, self.findings);
+        let max_evidence_bytes = table.integer("max_evidence_bytes", 3_000_000, bytes.clone(), self.findings);
+        let max_dead_letter_bytes = table.integer("max_dead_letter_bytes", 2_000_000, bytes, self.findings);
         let max_pending = table.integer("max_pending", 10_000, 1..=10_000_000, self.findings);
         let max_pending = usize::try_from(max_pending).unwrap_or(usize::MAX);
         let git_ignore = table.boolean("git_ignore", self.findings).unwrap_or(true);

@@ -20,6 +20,7 @@ mod recovery;
 mod reserve;
 mod settle;
 mod survey;
+mod user;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -163,8 +164,8 @@ impl StoreOptions {
             repo: dir.to_owned(),
             spool_dir: dir.join("spool"),
             evidence_dir: dir.join("evidence"),
-            max_evidence_bytes: 5 << 20,
-            max_dead_letter_bytes: 5 << 20,
+            max_evidence_bytes: 3_000_000,
+            max_dead_letter_bytes: 2_000_000,
             dedupe_window: SignedDuration::from_hours(24),
             git_ignore: true,
         }

@@ -13,6 +13,7 @@ mod crash;
 mod deliver;
 mod embed;
 mod emit;
+mod evidence;
 mod faults;
 mod git_status;
 mod harness;
