@@ -1,5 +1,6 @@
 //! From the file's text to a config that is good to run, or everything that is wrong with it at once.
 
+mod folders;
 mod names;
 mod network;
 
@@ -131,6 +132,8 @@ pub(super) fn check(
         true => webhooks.is_filled("spool_dir"),
         false => is_whole || !text.contains("spool_dir"),
     };
+    // One that is the repo itself is not to be used.
+    let spool_is_known = spool_is_known && !folders::is_in(repo, &config.spool_dir);
     let Findings { mut errors, warnings, .. } = findings;
     errors.sort_by_key(|problem| (problem.line, problem.column));
     let only_misnamed = misnamed > 0 && errors.len() == misnamed;
@@ -156,6 +159,7 @@ impl Checker<'_, '_> {
         let allow_insecure_http = table.boolean("allow_insecure_http", self.findings).unwrap_or(false);
         let evidence_dir = self.dir(table, "evidence_dir", EVIDENCE_DIR);
         let spool_dir = self.dir(table, "spool_dir", &format!("{EVIDENCE_DIR}/webhooks"));
+        self.has_its_own_folder(table, &spool_dir, &evidence_dir);
         let bytes = 64 * 1024..=64 * GIB;
         let max_evidence_bytes = table.integer("max_evidence_bytes", 3_000_000, bytes.clone(), self.findings);
         let max_dead_letter_bytes = table.integer("max_dead_letter_bytes", 2_000_000, bytes, self.findings);
@@ -265,21 +269,6 @@ impl Checker<'_, '_> {
             alerts.optional_float("cost_threshold_usd", 0.01..=1e9, self.findings)
         });
         RunPolicy { max_stage_attempts: u32::try_from(attempts).unwrap_or(u32::MAX), cost_threshold_usd }
-    }
-
-    fn dir(&mut self, table: &Table<'_, '_>, key: &str, default: &str) -> PathBuf {
-        match table.string(key, self.findings) {
-            Some(At { value, span }) if value.is_empty() => {
-                self.findings.error(
-                    Some(span),
-                    format_args!("`{key}` is empty"),
-                    "name a directory, or remove the key",
-                );
-                self.repo.join(default)
-            }
-            Some(At { value, .. }) => self.repo.join(value),
-            None => self.repo.join(default),
-        }
     }
 
     /// One subscription; `None` where it has no usable id or secret name, which is an error by then.

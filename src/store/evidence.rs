@@ -361,9 +361,12 @@ impl EvidenceFile {
 impl Open {
     /// Opens or creates the file; cuts a torn last line.
     fn new(dir: &Path, git_ignore: bool) -> Result<Self, StoreError> {
-        files::create_dir_durably(dir)?;
-        if git_ignore {
-            git_ignore::ensure(dir);
+        match git_ignore {
+            true => {
+                git_ignore::create_dir(dir)?;
+                git_ignore::ensure(dir);
+            }
+            false => files::create_dir_durably(dir)?,
         }
         let path = dir.join(CURRENT);
         let mut file = files::private_file(&path).map_err(StoreError::on("open", &path))?;

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, CWD, linkat};
 
-use super::files;
+use super::{StoreError, files};
 
 const NAME: &str = ".gitignore";
 
@@ -20,8 +20,38 @@ const CONTENT: &[u8] = b"*\n";
 /// Folders whose file could not be made, as far as that was said.
 static SAID: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// Makes the file in a folder of ours where there is none; one that is there is left as it is. Where
-/// it cannot be made that is said once, and everything else goes on.
+/// Creates a folder of ours, as [`files::create_dir_durably`] does, where it can be with the file
+/// in it from the first moment: others write into it as soon as it is there.
+pub(super) fn create_dir(dir: &Path) -> Result<(), StoreError> {
+    if matches!(fs::symlink_metadata(dir), Err(error) if error.kind() == io::ErrorKind::NotFound)
+        && let Err(error) = create_whole(dir)
+    {
+        log::debug!("{} is not made at once with its {NAME}: {error}", dir.display());
+    }
+    files::create_dir_durably(dir)
+}
+
+/// Creates the spool's folder, where there is none; one that is reached through links is the user's
+/// choice.
+pub(super) fn ensure_dir(dir: &Path) -> Result<(), StoreError> {
+    if dir.is_dir() { Ok(()) } else { create_dir(dir) }
+}
+
+fn create_whole(dir: &Path) -> io::Result<()> {
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    files::ensure_dir(parent).map_err(io::Error::other)?;
+    let as_usual = fs::Permissions::from_mode(0o777);
+    let made = tempfile::Builder::new().prefix(".spec-notify-").permissions(as_usual).tempdir_in(parent)?;
+    make(made.path())?;
+    // Over a folder that somebody made meanwhile it fails, unless that one is empty.
+    files::rename(made.path(), dir)?;
+    // It is there no more under this name.
+    drop(made.keep());
+    files::sync_dir(parent)
+}
+
+/// Makes the file in a folder of ours where there is none; one that is there is left as it is.
+/// Where it cannot be made that is said once, and everything else goes on.
 pub(super) fn ensure(dir: &Path) {
     if let Err(error) = make(dir)
         && SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(dir.to_owned())
@@ -93,6 +123,27 @@ mod tests {
             assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
             assert_eq!(left_in(dir.path()), [NAME]);
         }
+    }
+
+    #[test]
+    fn a_folder_has_it_from_the_first_moment() {
+        let dir = tempfile::tempdir().unwrap();
+        let ours = dir.path().join("deep/down/ours");
+        create_whole(&ours).unwrap();
+        assert_eq!(left_in(&ours), [NAME]);
+        assert_eq!(left_in(ours.parent().unwrap()), ["ours"]);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&ours), mode(ours.parent().unwrap()));
+        // One that is there stays, whoever was faster.
+        fs::write(ours.join("theirs"), "").unwrap();
+        assert!(create_whole(&ours).is_err());
+        create_dir(&ours).unwrap();
+        assert!(ours.join("theirs").exists());
+        assert_eq!(left_in(ours.parent().unwrap()), ["ours"]);
+        std::os::unix::fs::symlink(&ours, dir.path().join("link")).unwrap();
+        assert!(create_whole(&dir.path().join("link")).is_err());
+        assert!(create_dir(&dir.path().join("link")).is_err());
+        ensure_dir(&dir.path().join("link")).unwrap();
     }
 
     #[test]

@@ -134,7 +134,7 @@ pub fn put(spool_dir: &Path, events: &[Event]) -> Result<(), StoreError> {
     if content.len() > MAX_FILE_BYTES {
         return Err(not_kept(&format!("{} bytes are more than {MAX_FILE_BYTES} at a time", content.len())));
     }
-    files::ensure_dir(spool_dir)?;
+    git_ignore::ensure_dir(spool_dir)?;
     // The runtime refuses a spool of another user: what is put there would wait for ever.
     files::check_owner(spool_dir).map_err(StoreError::on("use the spool", spool_dir))?;
     git_ignore::ensure(spool_dir);

@@ -246,7 +246,7 @@ impl Store {
     /// Owned by another process, written by a later version, or not writable.
     pub fn open(options: StoreOptions) -> Result<(Self, Recovered), OpenError> {
         let dir = &options.spool_dir;
-        files::ensure_dir(dir)?;
+        git_ignore::ensure_dir(dir)?;
         check_owner(dir).map_err(StoreError::on("use the spool", dir))?;
         git_ignore::ensure(dir);
         let lock = Lock::take(dir)?;
@@ -397,7 +397,7 @@ impl Store {
 
     /// Makes the spool's folder where somebody removed it.
     fn ensure_spool(&self) -> Result<(), StoreError> {
-        files::ensure_dir(&self.options.spool_dir)?;
+        git_ignore::ensure_dir(&self.options.spool_dir)?;
         git_ignore::ensure(&self.options.spool_dir);
         Ok(())
     }

@@ -167,3 +167,44 @@ fn what_an_earlier_version_made_is_hidden_by_a_start_and_what_somebody_wrote_the
     deliver(sandbox, "2");
     both.iter().for_each(|path| assert_eq!(fs::read_to_string(path).unwrap(), "# mine\n*\n"));
 }
+
+#[test]
+fn a_folder_that_holds_more_than_the_spool_is_refused_or_warned_of() {
+    for (spool, code, word) in [
+        (".", 2, "`spool_dir` is the repo itself"),
+        ("docs/..", 2, "`spool_dir` is the repo itself"),
+        (EVIDENCE, 0, "`spool_dir` holds `evidence_dir`"),
+        ("var/spool", 0, ""),
+    ] {
+        let scene = scene(&format!("spool_dir = \"{spool}\""));
+        let ran = scene.sandbox.run(&["check"]);
+        assert!(
+            ran.code == code && format!("{}{}", ran.stdout, ran.stderr).contains(word),
+            "{spool}: {ran:?}"
+        );
+        scene.sandbox.run(&["emit", "--type", "spec-kit.task.completed", "--spec", "SPEC-1"]);
+        assert!(!scene.sandbox.path().join(".gitignore").exists());
+    }
+}
+
+#[test]
+fn where_it_cannot_be_made_deliveries_go_on_and_that_is_said_once() {
+    let scene = scene("");
+    let sandbox = &scene.sandbox;
+    let in_the_way = [
+        sandbox.spool().join(".gitignore"),
+        sandbox.path().join(EVIDENCE).join("commands/SPEC-1/webhooks/.gitignore"),
+    ];
+    in_the_way.iter().for_each(|path| fs::create_dir_all(path).unwrap());
+    let serve = sandbox.serve();
+    for key in ["1", "2"] {
+        sandbox.emit("SPEC-1", "Plan", key);
+    }
+    sandbox.wait_for_finals("SPEC-1", 6);
+    let (code, log) = serve.terminate();
+    assert_eq!(code, 0, "{log}");
+    for path in &in_the_way {
+        let said = format!("{}: no file is in its place", path.display());
+        assert_eq!(log.matches(&said).count(), 1, "{log}");
+    }
+}
