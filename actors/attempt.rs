@@ -50,7 +50,7 @@ pub(super) async fn make(
         }
     };
     let request = request_line(endpoint, headers, &config.headers, &payload);
-    Attempt { number, at, request, outcome }
+    Attempt { number, at, request, outcome, unsent: dry_run.then(|| payload.bytes().clone()) }
 }
 
 /// Reads the `env_file` if it has changed, on a thread that may block.
@@ -136,7 +136,6 @@ fn request_line(
         }
     }
     RequestLine {
-        method: "POST",
         url: endpoint.to_string(),
         headers,
         body_sha256: hex::encode(payload.sha256()),

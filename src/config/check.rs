@@ -1,5 +1,6 @@
 //! From the file's text to a config that is good to run, or everything that is wrong with it at once.
 
+mod folders;
 mod names;
 mod network;
 
@@ -23,7 +24,7 @@ use crate::intake::run::RunPolicy;
 use crate::payload::Format;
 
 /// Keys of `[spec_ops.webhooks]`.
-const SETTINGS: [&str; 16] = [
+const SETTINGS: [&str; 17] = [
     "enabled",
     "max_concurrency",
     "spool_dir",
@@ -31,6 +32,7 @@ const SETTINGS: [&str; 16] = [
     "max_evidence_bytes",
     "max_dead_letter_bytes",
     "max_pending",
+    "git_ignore",
     "dedupe_window_s",
     "allow_insecure_http",
     "consensus_wait_ms",
@@ -78,7 +80,6 @@ const SUBSCRIPTION: [&str; 26] = [
 /// Requests of one subscription at a time, where `max_concurrency` allows as many.
 const MAX_IN_FLIGHT: u64 = 8;
 
-const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 const EVIDENCE_DIR: &str = "docs/SPEC-OPS-004-integrated-coder-hooks/evidence";
@@ -131,6 +132,8 @@ pub(super) fn check(
         true => webhooks.is_filled("spool_dir"),
         false => is_whole || !text.contains("spool_dir"),
     };
+    // One that is the repo itself is not to be used.
+    let spool_is_known = spool_is_known && !folders::is_in(repo, &config.spool_dir);
     let Findings { mut errors, warnings, .. } = findings;
     errors.sort_by_key(|problem| (problem.line, problem.column));
     let only_misnamed = misnamed > 0 && errors.len() == misnamed;
@@ -156,11 +159,13 @@ impl Checker<'_, '_> {
         let allow_insecure_http = table.boolean("allow_insecure_http", self.findings).unwrap_or(false);
         let evidence_dir = self.dir(table, "evidence_dir", EVIDENCE_DIR);
         let spool_dir = self.dir(table, "spool_dir", &format!("{EVIDENCE_DIR}/webhooks"));
+        self.has_its_own_folder(table, &spool_dir, &evidence_dir);
         let bytes = 64 * 1024..=64 * GIB;
-        let max_evidence_bytes = table.integer("max_evidence_bytes", 5 * MIB, bytes.clone(), self.findings);
-        let max_dead_letter_bytes = table.integer("max_dead_letter_bytes", 5 * MIB, bytes, self.findings);
+        let max_evidence_bytes = table.integer("max_evidence_bytes", 3_000_000, bytes.clone(), self.findings);
+        let max_dead_letter_bytes = table.integer("max_dead_letter_bytes", 2_000_000, bytes, self.findings);
         let max_pending = table.integer("max_pending", 10_000, 1..=10_000_000, self.findings);
         let max_pending = usize::try_from(max_pending).unwrap_or(usize::MAX);
+        let git_ignore = table.boolean("git_ignore", self.findings).unwrap_or(true);
         let dedupe_window_s = table.integer("dedupe_window_s", 86_400, 1..=30 * 86_400, self.findings);
         let consensus_wait_ms = table.integer("consensus_wait_ms", 2000, 0..=60_000, self.findings);
         let task_done_statuses = table.strings("task_done_statuses", self.findings).unwrap_or_default();
@@ -198,6 +203,7 @@ impl Checker<'_, '_> {
             max_evidence_bytes,
             max_dead_letter_bytes,
             max_pending,
+            git_ignore,
             dedupe_window: SignedDuration::from_secs(i64::try_from(dedupe_window_s).unwrap_or(i64::MAX)),
             consensus_wait: Duration::from_millis(consensus_wait_ms),
             task_done_statuses: task_done_statuses.into_iter().map(|status| status.value).collect(),
@@ -263,21 +269,6 @@ impl Checker<'_, '_> {
             alerts.optional_float("cost_threshold_usd", 0.01..=1e9, self.findings)
         });
         RunPolicy { max_stage_attempts: u32::try_from(attempts).unwrap_or(u32::MAX), cost_threshold_usd }
-    }
-
-    fn dir(&mut self, table: &Table<'_, '_>, key: &str, default: &str) -> PathBuf {
-        match table.string(key, self.findings) {
-            Some(At { value, span }) if value.is_empty() => {
-                self.findings.error(
-                    Some(span),
-                    format_args!("`{key}` is empty"),
-                    "name a directory, or remove the key",
-                );
-                self.repo.join(default)
-            }
-            Some(At { value, .. }) => self.repo.join(value),
-            None => self.repo.join(default),
-        }
     }
 
     /// One subscription; `None` where it has no usable id or secret name, which is an error by then.

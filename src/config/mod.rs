@@ -45,6 +45,8 @@ pub struct Config {
     pub max_dead_letter_bytes: u64,
     /// `max_pending`, per subscription.
     pub max_pending: usize,
+    /// `git_ignore`: whether git is kept from seeing evidence.
+    pub git_ignore: bool,
     /// `dedupe_window_s`.
     pub dedupe_window: SignedDuration,
     /// `consensus_wait_ms`: how long a stage waits for consensus files that come later.
@@ -77,6 +79,7 @@ impl Config {
             max_evidence_bytes: self.max_evidence_bytes,
             max_dead_letter_bytes: self.max_dead_letter_bytes,
             dedupe_window: self.dedupe_window,
+            git_ignore: self.git_ignore,
         }
     }
 }

@@ -82,13 +82,18 @@ impl Way {
         let response = Response { status, ..Response::default() };
         let outcome = Outcome { result: Ok(response), latency: Duration::ZERO, resent: false };
         let request = RequestLine {
-            method: "POST",
             url: "http://127.0.0.1".to_owned(),
             headers: Vec::new(),
             body_sha256: String::new(),
             body_bytes: 0,
         };
-        let attempt = Attempt { number: self.attempts, at: clock::now(), request, outcome: Some(outcome) };
+        let attempt = Attempt {
+            number: self.attempts,
+            at: clock::now(),
+            request,
+            outcome: Some(outcome),
+            unsent: None,
+        };
         let finished = Finished { delivery: self.delivery.clone(), attempt, effect };
         let mut again = false;
         insist(|| {

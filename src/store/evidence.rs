@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
 
 use super::dead_letter::DeadLetter;
 use super::files::FileId;
 use super::record::FinalState;
-use super::{StoreError, files};
+use super::{StoreError, files, git_ignore};
 use crate::clock;
 use crate::delivery::{DeliveryId, FailureClass, Reason, SubscriptionId};
 use crate::event::{EventKind, IdempotencyKey, printable};
@@ -21,10 +22,21 @@ pub(super) const CURRENT: &str = "deliveries.jsonl";
 /// What was, until it was half the bound.
 pub(super) const PREVIOUS: &str = "deliveries.1.jsonl";
 
+/// The format of the lines; it grows by additions only. The first one said of every request what is
+/// the same in all of them, or stands elsewhere in the line.
+pub(super) const VERSION: u32 = 2;
+
+/// Whether a line, of whatever version that is known, is such a record.
+pub(super) fn is_record(line: &[u8], record: &str) -> bool {
+    let versions = [&br#"{"v":2,"record":""#[..], br#"{"v":1,"record":""#];
+    let rest = versions.into_iter().find_map(|start| line.strip_prefix(start));
+    rest.and_then(|rest| rest.strip_prefix(record.as_bytes())).is_some_and(|rest| rest.starts_with(b"\""))
+}
+
 /// One attempt.
 #[derive(Debug, Serialize)]
 pub struct AttemptLine<'a> {
-    /// Format version: 1; grows by additions only.
+    /// Format version.
     pub v: u32,
     /// Always `attempt`.
     pub record: &'static str,
@@ -41,6 +53,12 @@ pub struct AttemptLine<'a> {
     pub subscription: &'a SubscriptionId,
     /// From 1; replays count on.
     pub attempt: u32,
+    /// Whether a replay made it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub replay: bool,
+    /// Who asked for the replay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<&'a str>,
     /// What was sent.
     pub request: &'a RequestLine,
     /// What came back.
@@ -53,22 +71,24 @@ pub struct AttemptLine<'a> {
     pub latency_ms: f64,
     /// Whether the request was sent a second time because a kept-alive connection had gone stale.
     pub resent: bool,
-    /// `delivered`, `retry`, `failed` or `dry_run`.
+    /// `delivered`, `retry`, `failed`, `dry_run` or `sample`.
     pub outcome: &'static str,
     /// When the next attempt is due, for `retry`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_attempt_at: Option<String>,
+    /// What would have been sent, byte for byte, where nothing was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<&'a RawValue>,
 }
 
 /// What was sent: nothing in it is a secret.
 #[derive(Clone, Debug, Serialize)]
 pub struct RequestLine {
-    /// Always `POST`.
-    pub method: &'static str,
     /// Scheme, host, port and a short hash.
     pub url: String,
-    /// Names and values; signatures are cut to their scheme.
-    #[serde(serialize_with = "as_object")]
+    /// Names and values; signatures are cut to their scheme. Written are those that a reader could
+    /// not tell without them.
+    #[serde(serialize_with = "telling")]
     pub headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
     /// SHA-256 of the body, in hex.
     pub body_sha256: String,
@@ -86,6 +106,27 @@ pub struct ResponseLine<'a> {
     pub headers: &'a [(String, String)],
     /// The body's first KiB, made printable.
     pub body: &'a str,
+}
+
+/// The headers but those whose value the rest of the line says, or the format.
+fn telling<S: Serializer>(
+    headers: &[(Cow<'static, str>, Cow<'static, str>)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let tells = |name: &str, value: &str| match name {
+        "content-type" => value != "application/json",
+        "accept-encoding" => value != "identity",
+        "x-speckit-event"
+        | "x-speckit-id"
+        | "x-speckit-request-timestamp"
+        | "x-speckit-attempt"
+        | "x-speckit-signature"
+        | "webhook-id"
+        | "webhook-timestamp"
+        | "webhook-signature" => false,
+        _ => true,
+    };
+    serializer.collect_map(headers.iter().filter(|(name, value)| tells(name, value)).map(|(n, v)| (n, v)))
 }
 
 /// Names and values, without a map that would have to be built first.
@@ -148,7 +189,7 @@ impl<'a> FinalLine<'a> {
             accepted_at: letter.accepted_at,
             last_status: letter.attempts.last().and_then(|last| last.status),
             last_error: Some(letter.failure()),
-            v: 1,
+            v: VERSION,
             record: "final",
             time: letter.dead_at,
             delivery: letter.id,
@@ -219,6 +260,8 @@ const MAX_WAITING: usize = 1024 * 1024;
 pub(super) struct EvidenceFile {
     dir: PathBuf,
     max_bytes: u64,
+    /// Whether git is kept from seeing the folder.
+    git_ignore: bool,
     /// Absent until something is written, and after a failure: opening it cuts a part of a line.
     open: Option<Open>,
     batch: Vec<u8>,
@@ -240,8 +283,9 @@ struct Open {
 impl EvidenceFile {
     /// The evidence in `dir`, which is made when something is written. Both files together stay
     /// within `max_bytes`, give or take one batch.
-    pub(super) fn new(dir: PathBuf, max_bytes: u64) -> Self {
-        Self { dir, max_bytes, open: None, batch: Vec::new(), is_failing: false, is_losing: false }
+    pub(super) fn new(dir: PathBuf, max_bytes: u64, git_ignore: bool) -> Self {
+        let (is_failing, is_losing) = (false, false);
+        Self { dir, max_bytes, git_ignore, open: None, batch: Vec::new(), is_failing, is_losing }
     }
 
     /// Adds whole lines to the batch.
@@ -288,13 +332,13 @@ impl EvidenceFile {
             self.open = None;
         }
         if self.open.is_none() {
-            self.open = Some(Open::new(&self.dir)?);
+            self.open = Some(Open::new(&self.dir, self.git_ignore)?);
         }
         let Some(open) = &mut self.open else { return Ok(()) };
         if open.length > 0 && open.length + self.batch.len() as u64 > self.max_bytes / 2 {
             open.sync(&path)?;
             files::rename(&path, &self.dir.join(PREVIOUS)).map_err(StoreError::on("rotate", &path))?;
-            *open = Open::new(&self.dir)?;
+            *open = Open::new(&self.dir, self.git_ignore)?;
         }
         open.is_synced = false;
         match files::append(&mut open.file, &self.batch) {
@@ -324,8 +368,14 @@ impl EvidenceFile {
 
 impl Open {
     /// Opens or creates the file; cuts a torn last line.
-    fn new(dir: &Path) -> Result<Self, StoreError> {
-        files::create_dir_durably(dir)?;
+    fn new(dir: &Path, git_ignore: bool) -> Result<Self, StoreError> {
+        match git_ignore {
+            true => {
+                git_ignore::create_dir(dir)?;
+                git_ignore::ensure(dir);
+            }
+            false => files::create_dir_durably(dir)?,
+        }
         let path = dir.join(CURRENT);
         let mut file = files::private_file(&path).map_err(StoreError::on("open", &path))?;
         files::cut_torn_line(&mut file).map_err(StoreError::on("repair", &path))?;
@@ -350,7 +400,7 @@ mod tests {
     #[test]
     fn both_files_stay_within_the_bound_and_hold_the_newest_lines() {
         let dir = tempfile::tempdir().unwrap();
-        let mut evidence = EvidenceFile::new(dir.path().to_owned(), 1000);
+        let mut evidence = EvidenceFile::new(dir.path().to_owned(), 1000, true);
         for n in 0..300 {
             let mut line = Vec::new();
             add_line(&serde_json::json!({"n": n}), &mut line);

@@ -15,7 +15,7 @@ use uuid::Uuid;
 pub use aside::{Aside, Cause};
 pub use reader::{Content, Inbox, Settled, Taken};
 
-use super::{StoreError, files};
+use super::{StoreError, files, git_ignore};
 use crate::clock;
 use crate::event::Event;
 
@@ -134,9 +134,10 @@ pub fn put(spool_dir: &Path, events: &[Event]) -> Result<(), StoreError> {
     if content.len() > MAX_FILE_BYTES {
         return Err(not_kept(&format!("{} bytes are more than {MAX_FILE_BYTES} at a time", content.len())));
     }
-    files::ensure_dir(spool_dir)?;
+    git_ignore::ensure_dir(spool_dir)?;
     // The runtime refuses a spool of another user: what is put there would wait for ever.
     files::check_owner(spool_dir).map_err(StoreError::on("use the spool", spool_dir))?;
+    git_ignore::ensure(spool_dir);
     files::create_dir_durably(&dir)?;
     let path = dir.join(&*InboxName::new(events.len()).0);
     files::write_atomic(&path, &content).map_err(|error| {

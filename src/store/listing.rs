@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::backwards::Backwards;
-use super::evidence::{CURRENT, PREVIOUS};
+use super::evidence::{CURRENT, PREVIOUS, is_record};
 use super::journal::{self, LastAttempt, Peeked};
 use super::record::FinalState;
 use super::{StoreOptions, dead_letter, spec_dirs};
@@ -319,7 +319,7 @@ impl Page {
     fn add_ends(&mut self, spec: &SpecId, path: &Path) {
         let lines = File::open(path).and_then(Backwards::new);
         for line in lines.into_iter().flatten().map_while(Result::ok) {
-            if !line.starts_with(br#"{"v":1,"record":"final""#) {
+            if !is_record(&line, "final") {
                 continue;
             }
             let Ok(end) = serde_json::from_slice::<End>(&line) else { continue };
@@ -407,6 +407,18 @@ fn evidence_files(evidence_dir: &Path, spec: Option<&SpecId>) -> io::Result<Vec<
     Ok(files.into_iter().map(|(_, spec, path)| (spec, path)).collect())
 }
 
+/// The folders that hold evidence, none of them a link.
+pub(super) fn evidence_dirs(evidence_dir: &Path) -> Vec<PathBuf> {
+    let commands = evidence_dir.join("commands");
+    let specs = spec_dirs(&commands).unwrap_or_default().into_iter();
+    let dirs = specs.map(|spec| commands.join(spec.as_str()).join("webhooks"));
+    let is_ours = |dir: &PathBuf| {
+        fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir())
+            && [CURRENT, PREVIOUS].iter().any(|name| dir.join(name).exists())
+    };
+    dirs.filter(is_ours).collect()
+}
+
 /// Which attempts are wanted.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -475,7 +487,7 @@ pub fn tried(options: &StoreOptions, query: &TriedQuery) -> io::Result<Vec<Tried
     for (_, path) in evidence_files(&options.evidence_dir, query.spec.as_ref())? {
         let lines = File::open(&path).and_then(Backwards::new);
         for line in lines.into_iter().flatten().map_while(Result::ok) {
-            if !line.starts_with(br#"{"v":1,"record":"attempt""#) {
+            if !is_record(&line, "attempt") {
                 continue;
             }
             let Ok(tried) = serde_json::from_slice::<Tried>(&line) else { continue };
@@ -526,7 +538,7 @@ mod tests {
 
     fn end(store: &mut Store, delivery: &Delivery, time: Timestamp) {
         let line = FinalLine {
-            v: 1,
+            v: 2,
             record: "final",
             time,
             delivery: delivery.id,
@@ -550,6 +562,40 @@ mod tests {
         page.add_unfinished(options).unwrap();
         page.add_finished(options).unwrap();
         page.into_listing()
+    }
+
+    #[test]
+    fn lines_of_the_first_version_are_read_beside_those_of_the_second() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions::in_dir(dir.path());
+        let webhooks = options.evidence_dir.join("commands/SPEC-1/webhooks");
+        fs::create_dir_all(&webhooks).unwrap();
+        let request = r#""url":"http://127.0.0.1:9 (1a2b3c4d)","headers":{"x-speckit-attempt":"1"},"body_sha256":"00","body_bytes":1"#;
+        let (of_first, of_second) = (r#""method":"POST","#, "");
+        let lines = |v: u32, extra: &str, second: i64| {
+            let (id, time) = (DeliveryId::random(), clock::rfc3339(at(second)));
+            let of = format!(
+                r#""time":"{time}","delivery":"{id}","idempotency_key":"k","event":"spec-auto.stage.completed","subscription":"s""#
+            );
+            let attempt = format!(
+                r#"{{"v":{v},"record":"attempt",{of},"attempt":1,"request":{{{extra}{request}}},"error":{{"class":"connection","message":"refused"}},"latency_ms":0.5,"resent":false,"outcome":"failed"}}"#
+            );
+            let last = format!(
+                r#"{{"v":{v},"record":"final",{of},"attempts":1,"state":"dead_letter","accepted_at":"{time}","last_error":"refused"}}"#
+            );
+            format!("{attempt}\n{last}\n")
+        };
+        let first = lines(1, of_first, 1);
+        let second = lines(2, of_second, 2);
+        // Nobody knows what a later one says.
+        let later = lines(3, of_second, 3);
+        fs::write(webhooks.join(PREVIOUS), &first).unwrap();
+        fs::write(webhooks.join(CURRENT), lines(1, of_first, 2) + &second + &later).unwrap();
+        assert_eq!(listing(&options, query(10)).deliveries.len(), 3);
+        let wanted = TriedQuery { spec: None, delivery_id: None, limit: 10 };
+        let times: Vec<Timestamp> =
+            tried(&options, &wanted).unwrap().into_iter().map(|tried| tried.time).collect();
+        assert_eq!(times, [at(2), at(2), at(1)]);
     }
 
     #[test]

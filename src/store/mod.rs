@@ -6,6 +6,7 @@ mod crash_tests;
 mod dead_letter;
 mod evidence;
 mod files;
+mod git_ignore;
 mod health;
 mod inbox;
 mod journal;
@@ -20,6 +21,7 @@ mod recovery;
 mod reserve;
 mod settle;
 mod survey;
+mod user;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -152,6 +154,8 @@ pub struct StoreOptions {
     pub max_dead_letter_bytes: u64,
     /// How long an event is known after it was accepted.
     pub dedupe_window: SignedDuration,
+    /// Whether git is kept from seeing evidence; it never sees the spool.
+    pub git_ignore: bool,
 }
 
 #[cfg(test)]
@@ -162,9 +166,10 @@ impl StoreOptions {
             repo: dir.to_owned(),
             spool_dir: dir.join("spool"),
             evidence_dir: dir.join("evidence"),
-            max_evidence_bytes: 5 << 20,
-            max_dead_letter_bytes: 5 << 20,
+            max_evidence_bytes: 3_000_000,
+            max_dead_letter_bytes: 2_000_000,
             dedupe_window: SignedDuration::from_hours(24),
+            git_ignore: true,
         }
     }
 }
@@ -243,8 +248,9 @@ impl Store {
     /// Owned by another process, written by a later version, or not writable.
     pub fn open(options: StoreOptions) -> Result<(Self, Recovered), OpenError> {
         let dir = &options.spool_dir;
-        files::ensure_dir(dir)?;
+        git_ignore::ensure_dir(dir)?;
         check_owner(dir).map_err(StoreError::on("use the spool", dir))?;
+        git_ignore::ensure(dir);
         let lock = Lock::take(dir)?;
         let (mut specs, mut aside) = specs(dir)?;
         leftovers::sweep(dir, &specs);
@@ -273,6 +279,8 @@ impl Store {
             standing: Standing::Owner,
             lock,
         };
+        // An earlier version may have made them.
+        store.ignore_evidence();
         let recovered = store.recover(specs);
         if left_at_rest(&store.options.spool_dir).is_some() {
             store.keep_healths(&recovered.healths, false);
@@ -285,6 +293,7 @@ impl Store {
         let StoreOptions { repo, spool_dir, evidence_dir, .. } = self.options.clone();
         self.options = StoreOptions { repo, spool_dir, evidence_dir, ..options.clone() };
         self.close_evidence();
+        self.ignore_evidence();
         self.dead_letters.clear();
     }
 
@@ -377,6 +386,20 @@ impl Store {
                 self.compact(&spec);
             }
         }
+    }
+
+    /// Keeps git from seeing the evidence that is there.
+    fn ignore_evidence(&self) {
+        if self.options.git_ignore {
+            listing::evidence_dirs(&self.options.evidence_dir).iter().for_each(|dir| git_ignore::ensure(dir));
+        }
+    }
+
+    /// Makes the spool's folder where somebody removed it.
+    fn ensure_spool(&self) -> Result<(), StoreError> {
+        git_ignore::ensure_dir(&self.options.spool_dir)?;
+        git_ignore::ensure(&self.options.spool_dir);
+        Ok(())
     }
 
     fn spec_dir(&self, spec: &SpecId) -> PathBuf {
@@ -743,7 +766,7 @@ impl Store {
         let options = &self.options;
         let file = self.evidence.entry(spec.clone()).or_insert_with(|| {
             let dir = options.evidence_dir.join("commands").join(spec.as_str()).join("webhooks");
-            EvidenceFile::new(dir, options.max_evidence_bytes)
+            EvidenceFile::new(dir, options.max_evidence_bytes, options.git_ignore)
         });
         file.append(lines);
     }
@@ -766,6 +789,7 @@ impl Store {
     /// # Errors
     /// It could not be written: the delivery must stay pending.
     fn write_dead_letter(&mut self, letter: &DeadLetter) -> Result<(), StoreError> {
+        self.ensure_spool()?;
         self.dead_letters(&letter.spec)?.write(letter)
     }
 
@@ -788,6 +812,7 @@ impl Store {
     /// # Errors
     /// It could not be removed.
     fn remove_dead_letter(&mut self, spec: &SpecId, id: DeliveryId) -> Result<(), StoreError> {
+        self.ensure_spool()?;
         self.dead_letters(spec)?.remove(id)
     }
 

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::files::FileId;
+use super::git_ignore;
 use super::inbox;
 use super::journal::{self, Rescued};
 use super::lock::Lock;
@@ -50,6 +51,7 @@ impl Store {
         match self.verify_lock() {
             Err(error) => drop(troubles.insert(format!("{error}; nothing is accepted until that is mended"))),
             Ok(()) => {
+                git_ignore::ensure(&self.options.spool_dir);
                 let all = self.journals.keys().chain(self.broken.keys()).cloned().collect::<Vec<SpecId>>();
                 for spec in all {
                     if let Err(error) = self.verify_all_of(&spec) {
@@ -124,7 +126,7 @@ impl Store {
             let gone = io::Error::new(io::ErrorKind::NotFound, "the whole repo is gone");
             return Err(StoreError::on("make anew", &dir)(gone));
         }
-        files::ensure_dir(&dir)?;
+        self.ensure_spool()?;
         match Lock::take(&dir) {
             Ok(lock) => {
                 self.lock = lock;
@@ -156,6 +158,7 @@ impl Store {
             let gone = io::Error::new(io::ErrorKind::NotFound, "the whole repo is gone");
             return Err(StoreError::on("make anew", &self.options.spool_dir)(gone));
         }
+        self.ensure_spool()?;
         let rescued = journal.rescue(self.known_since(), self.max_open())?;
         log::warn!(
             "files of {} were removed or moved away under this runtime: {} pending deliveries are written anew",

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::evidence::{
-    AttemptLine, AttemptSummary, ErrorLine, FinalLine, RequestLine, ResponseLine, add_line,
+    AttemptLine, AttemptSummary, ErrorLine, FinalLine, RequestLine, ResponseLine, VERSION, add_line,
 };
 use super::record::{FinalState, Record};
-use super::{DeadLetter, Store, StoreError, Unreadable};
+use super::{DeadLetter, Store, StoreError, Unreadable, user};
 use crate::clock;
 use crate::delivery::{Delivery, Outcome, Reason};
 
@@ -30,6 +30,8 @@ pub(crate) struct Attempt {
     pub(crate) request: RequestLine,
     /// What came of it; `None` for a dry run.
     pub(crate) outcome: Option<Outcome>,
+    /// What a dry run would have sent.
+    pub(crate) unsent: Option<Bytes>,
 }
 
 impl Attempt {
@@ -93,6 +95,10 @@ pub(crate) enum Effect {
 }
 
 impl Effect {
+    fn is_replay(&self) -> bool {
+        matches!(self, Self::Replayed | Self::ReplayFailed(_))
+    }
+
     fn outcome(&self) -> &'static str {
         match self {
             Self::Retry { .. } => "retry",
@@ -210,7 +216,7 @@ impl Store {
     fn add_final_evidence(&mut self, delivery: &Delivery, last: &Attempt, state: FinalState) {
         let attempts = if state == FinalState::DryRun { 0 } else { last.number };
         let line = FinalLine {
-            v: 1,
+            v: VERSION,
             record: "final",
             time: clock::now(),
             delivery: delivery.id,
@@ -237,7 +243,7 @@ fn attempt_evidence(Finished { delivery, attempt, effect }: &Finished) -> Vec<u8
         _ => None,
     };
     let line = AttemptLine {
-        v: 1,
+        v: VERSION,
         record: "attempt",
         time: attempt.at,
         delivery: delivery.id,
@@ -245,6 +251,8 @@ fn attempt_evidence(Finished { delivery, attempt, effect }: &Finished) -> Vec<u8
         event: delivery.kind,
         subscription: &delivery.subscription,
         attempt: attempt.number,
+        replay: effect.is_replay(),
+        user: effect.is_replay().then(user::name),
         request: &attempt.request,
         response: result.and_then(Result::ok).map(|response| ResponseLine {
             status: response.status,
@@ -258,6 +266,8 @@ fn attempt_evidence(Finished { delivery, attempt, effect }: &Finished) -> Vec<u8
         resent: attempt.outcome.as_ref().is_some_and(|outcome| outcome.resent),
         outcome: effect.outcome(),
         next_attempt_at,
+        // What was accepted is JSON, on one line.
+        body: attempt.unsent.as_ref().and_then(|body| serde_json::from_slice(body).ok()),
     };
     let mut lines = Vec::with_capacity(USUAL_EVIDENCE);
     add_line(&line, &mut lines);

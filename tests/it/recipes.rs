@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::harness::{DeadEndpoint, Endpoint, Sandbox, wait_for};
+use crate::harness::{DeadEndpoint, EVIDENCE, Endpoint, Sandbox, wait_for};
 
 fn recipe(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/recipes").join(name);
@@ -232,5 +232,46 @@ fn the_receiver_for_github_hands_on_what_github_takes() {
         let sent: Value = serde_json::from_slice(&request.body).unwrap();
         assert_eq!(sent["event_type"], "spec-kit.webhook.test");
         assert!(sent["client_payload"].as_object().unwrap().len() <= 10 && request.body.len() < 64_000);
+    }
+}
+
+/// What the footprint's script says of a SPEC, and its exit code.
+fn footprint(sandbox: &Sandbox, arguments: &[&str], limit: &str) -> (Option<i32>, Vec<u64>) {
+    let script = sandbox.write("footprint.sh", &block(&recipe("footprint.md"), "sh"));
+    let mut command = Command::new("sh");
+    command.arg(script).args(arguments).env("LIMIT", limit).current_dir(sandbox.path());
+    let output = command.output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let number = |line: &str| line.rsplit(' ').next().unwrap().parse().unwrap();
+    (output.status.code(), text.lines().map(number).collect())
+}
+
+#[test]
+fn the_footprints_script_sums_what_a_spec_has_and_says_what_it_cannot_look_at() {
+    let sandbox = Sandbox::new(&[]);
+    for (path, bytes) in [
+        ("commands/SPEC-1/webhooks/deliveries.jsonl", 2_000),
+        ("commands/SPEC-1/webhooks/deliveries.1.jsonl", 100_000),
+        ("commands/SPEC-1/webhooks/.gitignore", 2),
+        ("commands/SPEC-1/spec-plan_s-1.json", 7_777),
+        ("commands/SPEC-10/webhooks/deliveries.jsonl", 5_555),
+        ("webhooks/SPEC-1/spool-00000001.jsonl", 300),
+        ("webhooks/SPEC-1/spool-00000002.jsonl", 40),
+        ("webhooks/SPEC-1/dead-letter/one with a space.json", 5_000),
+        ("webhooks/SPEC-1/dead-letter/two.json", 1),
+        ("webhooks/SPEC-10/spool-00000001.jsonl", 6_666),
+        ("webhooks/inbox/1-a.event.json", 8_888),
+    ] {
+        sandbox.write(&format!("{EVIDENCE}/{path}"), &"x".repeat(bytes));
+    }
+    let sums = vec![102_002, 5_001, 340, 107_343];
+    assert_eq!(footprint(&sandbox, &["SPEC-1"], "107003"), (Some(0), sums.clone()));
+    assert_eq!(footprint(&sandbox, &["SPEC-1"], "107002"), (Some(1), sums.clone()));
+    assert_eq!(footprint(&sandbox, &["SPEC-2"], "0"), (Some(0), vec![0; 4]));
+    fs::rename(sandbox.path().join(EVIDENCE), sandbox.path().join("audit")).unwrap();
+    assert_eq!(footprint(&sandbox, &["SPEC-1", "audit", "audit/webhooks"], "9999999"), (Some(0), sums));
+    for nothing_there in [&["SPEC-1"][..], &["SPEC-1", "audit", "elsewhere"], &[]] {
+        let (code, sums) = footprint(&sandbox, nothing_there, "9999999");
+        assert!(code.is_some_and(|code| code > 0) && sums.is_empty(), "{code:?} {sums:?}");
     }
 }

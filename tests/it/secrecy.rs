@@ -55,7 +55,7 @@ fn readable_by_others(dir: &Path, found: &mut Vec<String>) {
         let mode = fs::symlink_metadata(&path).unwrap().permissions().mode();
         if path.is_dir() {
             readable_by_others(&path, found);
-        } else if mode & 0o077 != 0 {
+        } else if mode & 0o077 != 0 && !path.ends_with(".gitignore") {
             found.push(format!("{} is {mode:o}", path.display()));
         }
     }

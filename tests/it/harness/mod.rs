@@ -50,6 +50,8 @@ pub(crate) fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) 
 pub(crate) struct Sandbox {
     dir: tempfile::TempDir,
     environment: Vec<(String, String)>,
+    /// In the repo.
+    spool: PathBuf,
 }
 
 impl Sandbox {
@@ -62,6 +64,7 @@ impl Sandbox {
         let sandbox = Self {
             dir: tempfile::tempdir().unwrap(),
             environment: vec![("TEST_SECRET".into(), SECRET.into())],
+            spool: Path::new(EVIDENCE).join("webhooks"),
         };
         let mut text = format!("[spec_ops.webhooks]\nenabled = true\n{settings}\n");
         for (id, url, lines) in subscriptions {
@@ -80,6 +83,12 @@ impl Sandbox {
         self
     }
 
+    /// Whose config says that the spool is there.
+    pub(crate) fn spool_at(mut self, spool: &str) -> Self {
+        self.spool = spool.into();
+        self
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
@@ -92,7 +101,7 @@ impl Sandbox {
     }
 
     pub(crate) fn spool(&self) -> PathBuf {
-        self.path().join(EVIDENCE).join("webhooks")
+        self.path().join(&self.spool)
     }
 
     /// Waits until the inbox is empty and the spool says that every delivery has ended.
