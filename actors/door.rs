@@ -28,7 +28,8 @@ use crate::store::{
 };
 
 /// Emits and requests under way at a time; more wait for their turn.
-const MAX_ADMITTED: usize = 1024;
+const ALL_ADMITTED: u32 = 1024;
+const MAX_ADMITTED: usize = ALL_ADMITTED as usize;
 
 /// Threads that read files for operators at a time; more wait for their turn.
 const MAX_READING: usize = 2;
@@ -285,6 +286,9 @@ impl Door {
 
     /// Waits until nothing is under way and nothing is due.
     pub(crate) async fn idle(&self) {
+        // Whoever emits holds a permit until each subscription has its delivery: with all of them in
+        // hand nothing is on its way from one actor to another.
+        drop(self.admission.acquire_many(ALL_ADMITTED).await);
         if self.router.send(WaitIdle).await.is_err() {
             log::debug!("the runtime stopped while someone waited for it to be idle");
         }
