@@ -1,7 +1,6 @@
 //! Where `list`, `status` and `top` get their answers: from the runtime that owns the spool, else from the disk.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -44,13 +43,7 @@ impl Source {
     ) -> Result<Self, Failure> {
         let config = load_good_enough(global, screen)?;
         let mut source = Self { config, client: None, silent: None, patience };
-        if let Err(error) = fs::read_dir(&source.config.spool_dir)
-            && error.kind() == io::ErrorKind::PermissionDenied
-        {
-            return Err(
-                source.unreadable(&format_args!("{error}; run this as the user who runs spec-notify serve"))
-            );
-        }
+        store::check_readable(&source.config.spool_dir).map_err(|error| source.unreadable(&error))?;
         source.connect();
         Ok(source)
     }

@@ -5,10 +5,16 @@ use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global, load};
 use crate::config::Switch;
 use crate::control::counted;
+use crate::store;
 
 pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure> {
     let loaded = load(global, true)?;
     let ok = loaded.errors.is_empty();
+    if let Some(config) = loaded.config.as_ref().filter(|config| ok && config.enabled) {
+        store::check_readable(&config.spool_dir).map_err(|error| {
+            Failure::failed(format!("cannot read {}: {error}", config.spool_dir.display()))
+        })?;
+    }
     if screen.is_json() {
         screen.value(&loaded.report());
     } else {

@@ -1,5 +1,6 @@
 //! `spec-notify reload`: the running runtime reads its config again, and takes it over if it is good.
 
+use std::io;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global, load};
 use crate::config::Report;
 use crate::control::{Client, ClientError, Request};
-use crate::store::Store;
+use crate::store::{self, Store};
 
 /// How long the runtime may take to be there.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -27,6 +28,11 @@ pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure>
         return Ok(tell(&loaded.report(), screen));
     };
     let spool_dir = &config.spool_dir;
+    if let Err(error) = store::check_owner(spool_dir)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(Failure::failed(format!("cannot use the spool {}: {error}", spool_dir.display())));
+    }
     let asked =
         connect(spool_dir).and_then(|mut client| client.request::<Report>(&Request::Reload {}, PATIENCE));
     let report = asked.map_err(|error| match error {

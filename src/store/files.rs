@@ -20,18 +20,6 @@ pub(super) fn ensure_dir(dir: &Path) -> Result<(), StoreError> {
     if dir.is_dir() { Ok(()) } else { create_dir_durably(dir) }
 }
 
-/// Refuses what another user made: what it says may be a trap.
-///
-/// # Errors
-/// It is another user's, or cannot be looked at.
-pub fn check_owner(path: &Path) -> io::Result<()> {
-    let (owner, own) = (fs::metadata(path)?.uid(), rustix::process::geteuid().as_raw());
-    if owner == own {
-        return Ok(());
-    }
-    Err(io::Error::other(format!("it belongs to another user ({owner}, this is {own}): not used")))
-}
-
 /// Creates a directory and its missing parents; each new entry is synced in the directory above it. The directory
 /// itself must not be a symbolic link: what is ours is not written elsewhere.
 pub(super) fn create_dir_durably(dir: &Path) -> Result<(), StoreError> {

@@ -15,7 +15,7 @@ use uuid::Uuid;
 pub use aside::{Aside, Cause};
 pub use reader::{Content, Inbox, Settled, Taken};
 
-use super::{StoreError, files, git_ignore};
+use super::{StoreError, check_owner, files, git_ignore};
 use crate::clock;
 use crate::event::Event;
 
@@ -136,7 +136,7 @@ pub fn put(spool_dir: &Path, events: &[Event]) -> Result<(), StoreError> {
     }
     git_ignore::ensure_dir(spool_dir)?;
     // The runtime refuses a spool of another user: what is put there would wait for ever.
-    files::check_owner(spool_dir).map_err(StoreError::on("use the spool", spool_dir))?;
+    check_owner(spool_dir).map_err(StoreError::on("use the spool", spool_dir))?;
     git_ignore::ensure(spool_dir);
     files::create_dir_durably(&dir)?;
     let path = dir.join(&*InboxName::new(events.len()).0);

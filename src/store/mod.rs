@@ -41,7 +41,7 @@ pub use evidence::{
 #[cfg(feature = "cli")]
 pub(crate) use files::raise_max_open;
 pub(crate) use files::read_small;
-pub use files::{check_owner, write_atomic};
+pub use files::write_atomic;
 pub use health::{AtRest, Healths, left_at_rest, read_healths};
 pub use inbox::{Aside, Cause, Content, Inbox, InboxName, Settled, Taken, put as put_in_inbox};
 pub use journal::LastAttempt;
@@ -52,6 +52,7 @@ pub use listing::{
 pub use record::{Accepted, AcceptedDelivery, FinalState, Record};
 pub(crate) use settle::{Attempt, Effect, Finished};
 pub use survey::{DeadLetterCount, Survey, Surveyor};
+pub use user::{check_owner, check_readable};
 
 use crate::clock;
 use crate::delivery::{Delivery, DeliveryId, SubscriptionId, Told};
@@ -134,6 +135,9 @@ pub enum OpenError {
         /// The format it says it has.
         version: u32,
     },
+    /// A spool of another user.
+    #[error("cannot use the spool {}: {}", .0.display(), .1)]
+    Foreign(PathBuf, io::Error),
     /// The disk said no.
     #[error("{0}; check that the spool and evidence directories exist and can be written")]
     Io(#[from] StoreError),
@@ -249,7 +253,7 @@ impl Store {
     pub fn open(options: StoreOptions) -> Result<(Self, Recovered), OpenError> {
         let dir = &options.spool_dir;
         git_ignore::ensure_dir(dir)?;
-        check_owner(dir).map_err(StoreError::on("use the spool", dir))?;
+        check_owner(dir).map_err(|error| OpenError::Foreign(dir.clone(), error))?;
         git_ignore::ensure(dir);
         let lock = Lock::take(dir)?;
         let (mut specs, mut aside) = specs(dir)?;

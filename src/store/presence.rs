@@ -143,7 +143,7 @@ impl Store {
                 Ok(())
             }
             Err(OpenError::Io(error)) => Err(error),
-            Err(OpenError::Locked(_) | OpenError::Newer { .. }) => {
+            Err(OpenError::Locked(_) | OpenError::Newer { .. } | OpenError::Foreign(..)) => {
                 self.hand_over()?;
                 self.standing = Standing::Deposed;
                 self.check_standing()

@@ -1,16 +1,79 @@
-//! Who this process belongs to: what the evidence of a replay says.
+//! Whose something is: what the evidence of a replay says, and why a spool is refused.
 
 use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::sync::OnceLock;
 
-/// The user's name, as far as this machine's own list of users knows it; else the number.
+use super::files;
+
+/// This process's user: the name, as far as this machine's own list of users knows it; else the number.
 pub(super) fn name() -> &'static str {
     static NAME: OnceLock<String> = OnceLock::new();
-    NAME.get_or_init(|| {
-        let id = rustix::process::geteuid().as_raw().to_string();
-        let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
-        name_in(&users, &id).map_or_else(|| id.clone(), str::to_owned)
-    })
+    NAME.get_or_init(|| name_of(own()))
+}
+
+/// Refuses what another user made: what it says may be a trap.
+///
+/// # Errors
+/// It is another user's, or cannot be looked at.
+pub fn check_owner(path: &Path) -> io::Result<()> {
+    let owner = fs::metadata(path)?.uid();
+    if owner == own() {
+        return Ok(());
+    }
+    let owner = name_of(owner);
+    Err(io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        format!("it belongs to another user ({owner}, this is {}): run this as {owner}", name()),
+    ))
+}
+
+/// Whether this user can look into a spool. What another user keeps only root can read, most often; what is this
+/// user's own and cannot be read is said file by file. A spool that is not there has nothing to hide.
+///
+/// # Errors
+/// It cannot be looked at, or is another user's and something in it cannot be read.
+pub fn check_readable(spool_dir: &Path) -> io::Result<()> {
+    let is_denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+    let looked = fs::metadata(spool_dir).and_then(|found| {
+        let mut entries = fs::read_dir(spool_dir)?;
+        match found.uid() == own() {
+            true => Ok(()),
+            false => entries.try_for_each(|entry| can_read(&entry?)),
+        }
+    });
+    match looked {
+        Err(error) if is_denied(&error) => {
+            // Where not even its owner can be seen, this is all there is to say.
+            let unseen = format!("{error}; run this as the user who runs spec-notify serve");
+            match check_owner(spool_dir) {
+                Err(owner) if fs::metadata(spool_dir).is_ok() => Err(owner),
+                _ => Err(io::Error::new(error.kind(), unseen)),
+            }
+        }
+        // Not there, removed meanwhile or damaged: whoever reads it says so.
+        _ => Ok(()),
+    }
+}
+
+fn can_read(entry: &fs::DirEntry) -> io::Result<()> {
+    match entry.file_type()? {
+        kind if kind.is_dir() => fs::read_dir(entry.path()).map(drop),
+        kind if kind.is_file() => files::open_to_read(&entry.path()).map(drop),
+        _ => Ok(()),
+    }
+}
+
+fn own() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+fn name_of(id: u32) -> String {
+    let id = id.to_string();
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    name_in(&users, &id).map_or_else(|| id.clone(), str::to_owned)
 }
 
 fn name_in<'a>(users: &'a str, id: &str) -> Option<&'a str> {

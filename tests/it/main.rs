@@ -31,4 +31,5 @@ mod storm;
 mod terminal;
 mod tls;
 mod unread;
+mod users;
 mod watch;
