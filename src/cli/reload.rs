@@ -29,7 +29,7 @@ pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure>
     };
     let spool_dir = &config.spool_dir;
     if let Err(error) = store::check_owner(spool_dir)
-        && error.kind() != io::ErrorKind::NotFound
+        && error.kind() == io::ErrorKind::PermissionDenied
     {
         return Err(Failure::failed(format!("cannot use the spool {}: {error}", spool_dir.display())));
     }
