@@ -18,7 +18,7 @@ use super::router::{
 };
 use super::subscription::{Queue, RequestError, Sent};
 use super::tell::tell;
-use crate::config::Report;
+use crate::config::{Config, Origin, Report};
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::event::{Event, SpecId};
 use crate::intake::repo;
@@ -58,6 +58,8 @@ pub(crate) struct Door {
     surveyor: Arc<Mutex<Surveyor>>,
     /// What of the inbox stands aside, and why.
     inbox: Arc<Mutex<Vec<String>>>,
+    /// Where the config that is in force came from.
+    origin: Arc<Mutex<Option<Origin>>>,
     reloads: mpsc::Sender<ReloadReply>,
     /// Wakes those who wait, for their executors may have no timers.
     ticks: Arc<Notify>,
@@ -84,6 +86,8 @@ pub(crate) struct Facts {
     pub(crate) survey: Survey,
     /// What of the inbox stands aside, and why.
     pub(crate) inbox: Vec<String>,
+    /// What is to be done because the config was edited since it was read, if it was.
+    pub(crate) edited: Option<String>,
     pub(crate) uptime: Duration,
 }
 
@@ -92,8 +96,7 @@ impl Door {
     pub(crate) fn new(
         router: Addr<Router>,
         ledger: Addr<Ledger>,
-        repo: &Path,
-        files: StoreOptions,
+        config: &Config,
     ) -> (Self, mpsc::Receiver<ReloadReply>) {
         let (reloads, reload) = mpsc::channel(1);
         let door = Self {
@@ -101,11 +104,12 @@ impl Door {
             ledger,
             admission: Arc::new(Semaphore::new(MAX_ADMITTED)),
             reading: Arc::new(Semaphore::new(MAX_READING)),
-            repo: repo.into(),
+            repo: config.repo.as_path().into(),
             branch: Arc::default(),
-            files: Arc::new(files),
+            files: Arc::new(config.store_options()),
             surveyor: Arc::default(),
             inbox: Arc::default(),
+            origin: Arc::new(Mutex::new(config.origin.clone())),
             reloads,
             ticks: Arc::default(),
             started: Instant::now(),
@@ -227,17 +231,24 @@ impl Door {
         let queues = self.router.send(ReadQueues).await.map_err(|_| gone())?;
         let (healths, troubles) = self.ledger.send(ReadCondition).await.map_err(|_| gone())?;
         let surveyor = self.surveyor.clone();
+        let origin = self.origin.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let look = move |files: &StoreOptions| {
-            surveyor.lock().unwrap_or_else(PoisonError::into_inner).look(&files.spool_dir)
+            let survey = surveyor.lock().unwrap_or_else(PoisonError::into_inner).look(&files.spool_dir);
+            (survey, origin.and_then(|origin| origin.edited()))
         };
-        let survey = self.read(look).await?;
+        let (survey, edited) = self.read(look).await?;
         let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Ok(Facts { queues, healths, troubles, survey, inbox, uptime: self.started.elapsed() })
+        Ok(Facts { queues, healths, troubles, survey, inbox, edited, uptime: self.started.elapsed() })
     }
 
     /// What of the inbox stands aside from now on, for `status`.
     pub(super) fn tell_of_inbox(&self, aside: Vec<String>) {
         *self.inbox.lock().unwrap_or_else(PoisonError::into_inner) = aside;
+    }
+
+    /// Where the config that is in force from now on came from, for `status`.
+    pub(crate) fn tell_of_config(&self, origin: Option<Origin>) {
+        *self.origin.lock().unwrap_or_else(PoisonError::into_inner) = origin;
     }
 
     /// One page of deliveries, newest first.

@@ -15,7 +15,7 @@ use toml::de::DeTable;
 
 use super::file::Loaded;
 use super::table::{At, Findings, Table};
-use super::{Config, Problem, SecretNames, SubscriptionConfig, Switch};
+use super::{Config, Origin, Problem, SecretNames, SubscriptionConfig, Switch};
 use crate::delivery::{RetryPolicy, SubscriptionId};
 use crate::env::Environment;
 use crate::event::{SpecId, printable};
@@ -115,7 +115,8 @@ pub(super) fn check(
         (None, Some(file)) if has_table => Switch::NotSaid(file.clone()),
         (None, Some(file)) => Switch::NoTable(file.clone()),
     };
-    let config = checker.settings(&webhooks, said == Some(true));
+    let mut config = checker.settings(&webhooks, said == Some(true));
+    config.origin = file.as_deref().map(|file| Origin::new(file, text));
     if matches!(switch, Switch::NotSaid(_)) {
         let what = match config.subscriptions.len() {
             0 => "[spec_ops.webhooks] is there",
@@ -213,6 +214,7 @@ impl Checker<'_, '_> {
             watch: None,
             control_port: 0,
             source: None,
+            origin: None,
             subscriptions,
         }
     }

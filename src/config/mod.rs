@@ -2,6 +2,7 @@
 
 mod check;
 mod file;
+mod origin;
 mod switch;
 mod table;
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "cli")]
 pub(crate) use file::no_folder;
 pub use file::{LoadOptions, Loaded, load};
+pub use origin::Origin;
 pub use switch::Switch;
 
 use crate::delivery::{RetryPolicy, SubscriptionId};
@@ -65,6 +67,8 @@ pub struct Config {
     pub control_port: u16,
     /// How it was found and read, to be read again at a reload; `None` where a host made it.
     pub source: Option<LoadOptions>,
+    /// The file it was read from, as it was then.
+    pub origin: Option<Origin>,
     /// In the file's order; inactive ones too.
     pub subscriptions: Vec<SubscriptionConfig>,
 }

@@ -109,6 +109,7 @@ impl StatusReport {
         });
         let mut report = Self::new(runtime, &facts.queues, &facts.healths, &facts.survey);
         report.warnings.splice(0..0, facts.troubles.iter().cloned());
+        report.warnings.extend(facts.edited.iter().cloned());
         report.warnings.extend(facts.inbox.iter().cloned());
         report.aside.extend(facts.troubles.iter().chain(&facts.inbox).cloned());
         report

@@ -98,8 +98,7 @@ async fn serve(
     announce(ledger, serde_json::to_vec(&server.runtime_file()).ok()).await;
     let files = actix_rt::spawn(look_after_files(ledger.clone(), door.router().clone()));
     let inbox = actix_rt::spawn(take_inbox_in(ledger.clone(), door.clone()));
-    let reloading =
-        take_reloads(reloads, setting.current.clone(), equipment, door.router().clone(), ledger.clone());
+    let reloading = take_reloads(reloads, setting.current.clone(), equipment, door.clone(), ledger.clone());
     let reloading = actix_rt::spawn(reloading);
     let watch = config.watch.and_then(|from| start_watch(&setting.current, from, &door));
     log::debug!("control port {}", server.address());
@@ -273,7 +272,7 @@ fn start_actors(
     let router = Router::start_in_arbiter(intake, move |_| {
         Router::new(entries, recovered, to_ledger, deliveries, its_config, alarm)
     });
-    let (door, reloads) = Door::new(router, ledger.clone(), &config.repo, config.store_options());
+    let (door, reloads) = Door::new(router, ledger.clone(), &config);
     Ok(Started { door, reloads, equipment })
 }
 
@@ -282,11 +281,11 @@ async fn take_reloads(
     mut reloads: mpsc::Receiver<ReloadReply>,
     current: Arc<Current>,
     mut equipment: Equipment,
-    router: Addr<Router>,
+    door: Door,
     ledger: Addr<Ledger>,
 ) {
     while let Some(reply) = reloads.recv().await {
-        let report = reload(&current, &mut equipment, &router, &ledger).await;
+        let report = reload(&current, &mut equipment, &door, &ledger).await;
         match report.ok {
             true => log::info!("the config was read again and is in force"),
             false => log::error!(
@@ -307,7 +306,7 @@ fn listed(report: &Report) -> String {
 async fn reload(
     current: &Arc<Current>,
     equipment: &mut Equipment,
-    router: &Addr<Router>,
+    door: &Door,
     ledger: &Addr<Ledger>,
 ) -> Report {
     let reading = current.clone();
@@ -327,11 +326,12 @@ async fn reload(
     };
     let config = Arc::new(config);
     let reconfigure = Reconfigure { entries, config: config.clone() };
-    let told = router.send(reconfigure).await.is_ok()
+    let told = door.router().send(reconfigure).await.is_ok()
         && ledger.send(ConfigureStore(config.store_options())).await.is_ok();
     if !told {
         return refused(&"the runtime has stopped");
     }
+    door.tell_of_config(config.origin.clone());
     current.set(config);
     report
 }

@@ -345,6 +345,7 @@ fn a_valid_config_is_taken_over_and_an_invalid_one_changes_nothing() {
     let refused = json(&sandbox, 2, &["reload"]);
     assert_eq!((&refused["ok"], refused["errors"].as_array().unwrap().len()), (&json!(false), 2));
     assert_says(&sandbox.run(&["reload"]), 2, &["max_attempts", "unknown key `unknown_key`"]);
+    assert_says(&sandbox.run(&["status"]), 1, &["was edited and is not in force yet", "spec-notify reload"]);
     serve.signal("HUP");
     wait_for("the refusal in the log", || serve.log().contains("the old one stays in force").then_some(()));
     sandbox.write("elsewhere", "");
@@ -370,6 +371,7 @@ fn a_valid_config_is_taken_over_and_an_invalid_one_changes_nothing() {
     new.wait_for(2);
     assert_eq!(old.requests().len(), 1);
     let status = json(&sandbox, 1, &["status"]);
+    assert!(!status["warnings"].to_string().contains("was edited"), "{status}");
     assert_eq!(column(&status["subscriptions"], "id"), ["moved", "added", "slow"]);
     assert_eq!(status["subscriptions"][2]["in_flight"], 1, "what was under way goes on");
     slow.release();
