@@ -337,7 +337,8 @@ async fn reload(
 }
 
 async fn drain(router: &Addr<Router>, deadline: Duration) -> Drained {
-    if timeout(deadline, router.send(Close { wait: true })).await.is_err() {
+    // Without any time nobody was waited for: what is left is in the answer below.
+    if !deadline.is_zero() && timeout(deadline, router.send(Close { wait: true })).await.is_err() {
         log::warn!("requests still under way after {} ms are cut off", deadline.as_millis());
     }
     let pending = router.send(Close { wait: false }).await.unwrap_or_default();

@@ -201,6 +201,33 @@ fn a_read_only_file_system_is_said_so_and_emit_does_not_hang() {
     assert!(emit.stderr.contains("Read-only file system"), "{emit:?}");
 }
 
+#[test]
+fn what_only_looks_says_the_same_where_nothing_can_be_written() {
+    let sandbox = Sandbox::new(&[("one", &DeadEndpoint::new().url(), "max_attempts = 1")]);
+    let tree = sandbox.path().join(EVIDENCE);
+    fs::create_dir_all(&tree).unwrap();
+    let Some(_disk) = Disk::mount(&tree, "size=4m") else { return };
+    let telemetry = tree.join("commands/SPEC-1/spec-plan_2025-10-14T10:00:00Z-1.json");
+    fs::create_dir_all(telemetry.parent().unwrap()).unwrap();
+    fs::write(&telemetry, "{}").unwrap();
+    sandbox.emit("SPEC-1", "Plan", "k1");
+    assert_eq!(sandbox.run(&["drain"]).code, 1);
+    sandbox.emit("SPEC-1", "Plan", "k2");
+    let explain = ["explain", "--telemetry", telemetry.to_str().unwrap(), "--json"];
+    let look = || {
+        [&["status", "--json"][..], &["list", "--json"], &["check"], &explain].map(|command| {
+            let ran = sandbox.run(command);
+            (ran.code, ran.stdout, ran.stderr)
+        })
+    };
+    let before = look();
+    assert_eq!(before.each_ref().map(|(code, ..)| *code), [1, 0, 0, 0], "{before:?}");
+    let remounted = Command::new("mount").args(["-o", "remount,ro"]).arg(&tree).status().unwrap();
+    assert!(remounted.success() && fs::write(&telemetry, "").is_err());
+    assert_eq!(look(), before);
+    assert_eq!(sandbox.run(&["status", "--banner"]).code, 1);
+}
+
 /// Not a test: what the ten hosts below run. Emits through a runtime of its own and prints what was kept.
 #[test]
 #[ignore = "run by ten_hosts_share_one_spool, as a process"]
