@@ -28,8 +28,7 @@ use crate::store::{
 };
 
 /// Emits and requests under way at a time; more wait for their turn.
-const ALL_ADMITTED: u32 = 1024;
-const MAX_ADMITTED: usize = ALL_ADMITTED as usize;
+const MAX_ADMITTED: u32 = 1024;
 
 /// Threads that read files for operators at a time; more wait for their turn.
 const MAX_READING: usize = 2;
@@ -102,7 +101,7 @@ impl Door {
         let door = Self {
             router,
             ledger,
-            admission: Arc::new(Semaphore::new(MAX_ADMITTED)),
+            admission: Arc::new(Semaphore::new(MAX_ADMITTED as usize)),
             reading: Arc::new(Semaphore::new(MAX_READING)),
             repo: config.repo.as_path().into(),
             branch: Arc::default(),
@@ -299,7 +298,7 @@ impl Door {
     pub(crate) async fn idle(&self) {
         // Whoever emits holds a permit until each subscription has its delivery: with all of them in
         // hand nothing is on its way from one actor to another.
-        drop(self.admission.acquire_many(ALL_ADMITTED).await);
+        drop(self.admission.acquire_many(MAX_ADMITTED).await);
         if self.router.send(WaitIdle).await.is_err() {
             log::debug!("the runtime stopped while someone waited for it to be idle");
         }

@@ -8,15 +8,11 @@ use std::time::{Duration, Instant};
 use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global, load};
 use crate::config::Report;
-use crate::control::{Client, ClientError, Request};
+use crate::control::{CHANGE_OF_OWNER, Client, ClientError, LOOK_AGAIN, Request};
 use crate::store::{self, Store};
 
 /// How long the runtime may take to be there.
 const CONNECT: Duration = Duration::from_secs(2);
-
-/// How long a spool may take to change its owner, and how often to look meanwhile.
-const CHANGE_OF_OWNER: Duration = Duration::from_secs(10);
-const AGAIN: Duration = Duration::from_millis(50);
 
 /// How long it may take then: it reads a file, and perhaps the system's trust roots.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -53,7 +49,7 @@ fn connect(spool_dir: &Path) -> Result<Client, ClientError> {
     loop {
         match Client::connect(spool_dir, CONNECT) {
             Err(ClientError::Absent(_)) if Instant::now() < until && Store::is_owned(spool_dir) => {
-                thread::park_timeout(AGAIN);
+                thread::park_timeout(LOOK_AGAIN);
             }
             connected => return connected,
         }

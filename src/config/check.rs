@@ -116,7 +116,8 @@ pub(super) fn check(
         (None, Some(file)) => Switch::NoTable(file.clone()),
     };
     let mut config = checker.settings(&webhooks, said == Some(true));
-    config.origin = file.as_deref().map(|file| Origin::new(file, text));
+    // Only a runtime is ever asked; whoever emits need not read the text twice.
+    config.origin = file.as_deref().filter(|_| secrets).map(|file| Origin::new(file, text));
     if matches!(switch, Switch::NotSaid(_)) {
         let what = match config.subscriptions.len() {
             0 => "[spec_ops.webhooks] is there",

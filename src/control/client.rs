@@ -46,6 +46,10 @@ impl From<io::Error> for ClientError {
 
 const LATE: &str = "no answer in time";
 
+/// How long a spool may take to change its owner, and how often to look meanwhile.
+pub(crate) const CHANGE_OF_OWNER: Duration = Duration::from_secs(10);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
 /// A connection to a running runtime.
 #[derive(Debug)]
 pub struct Client {

@@ -5,6 +5,7 @@ mod protocol;
 mod server;
 mod status;
 
+pub(crate) use client::{CHANGE_OF_OWNER, LOOK_AGAIN};
 pub use client::{Client, ClientError};
 pub use protocol::{
     COMMANDS, Emitted, EmittedDelivery, EmittedEvent, Hello, Outcome, Reply, Request, RuntimeFile,

@@ -11,7 +11,7 @@ use super::block::block_on;
 use super::{Current, Mode};
 use crate::actors::{Door, EmitError, Receipt, RequestError};
 use crate::config::Report;
-use crate::control::{ClientError, Request, SentReport, StatusReport};
+use crate::control::{CHANGE_OF_OWNER, ClientError, LOOK_AGAIN, Request, SentReport, StatusReport};
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::event::{Event, SpecId};
 use crate::intake::repo;
@@ -19,10 +19,6 @@ use crate::store::{Listing, Query, put_in_inbox};
 
 /// How long [`Handle::emit`] waits for the spool before the event goes to the inbox.
 const EMIT_WITHIN: Duration = Duration::from_secs(2);
-
-/// How long a spool may take to change its owner, and how often to look meanwhile.
-const CHANGE_OF_OWNER: Duration = Duration::from_secs(10);
-const AGAIN: Duration = Duration::from_millis(50);
 
 /// Sends events and requests to a runtime, from any thread or executor. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -175,7 +171,7 @@ impl Handle {
             if Instant::now() >= until {
                 return Err(error);
             }
-            pause(AGAIN).await;
+            pause(LOOK_AGAIN).await;
         }
     }
 

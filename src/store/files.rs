@@ -13,7 +13,7 @@ use rustix::process::{Resource, getrlimit};
 #[cfg(feature = "cli")]
 use rustix::process::{Rlimit, setrlimit};
 
-use super::{StoreError, leftovers};
+use super::StoreError;
 
 /// Creates a directory that the user chose, where there is none; one that is reached through links is theirs to choose.
 pub(super) fn ensure_dir(dir: &Path) -> Result<(), StoreError> {
@@ -238,6 +238,16 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// A new file that takes another one's place once it is whole. It is locked from before its first
+/// byte until its process is done with it or ends: what is locked is in use.
+pub(super) fn temporary(dir: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let temporary = tempfile::NamedTempFile::new_in(dir)?;
+    if let Err(error) = temporary.as_file().try_lock() {
+        log::debug!("{} is not locked while it is written: {error}", temporary.path().display());
+    }
+    Ok(temporary)
+}
+
 /// Moves a file over another one.
 pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     step()?;
@@ -250,7 +260,7 @@ pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
 /// The directory is not writable or the disk is full; the old content stands.
 pub fn write_atomic(path: &Path, content: &[u8]) -> io::Result<()> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut temporary = leftovers::temporary(dir)?;
+    let mut temporary = temporary(dir)?;
     append(temporary.as_file_mut(), content)?;
     step()?;
     temporary.as_file().sync_all()?;
@@ -262,7 +272,7 @@ pub fn write_atomic(path: &Path, content: &[u8]) -> io::Result<()> {
 /// As [`write_atomic`], but nothing is synced: a power loss may bring the old content back, or none.
 pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut temporary = leftovers::temporary(dir)?;
+    let mut temporary = temporary(dir)?;
     append(temporary.as_file_mut(), content)?;
     step()?;
     temporary.persist(path)?;

@@ -1,30 +1,18 @@
 //! Files that a write left behind whose process was killed: removed at the next start, once it is
 //! certain that nobody writes them.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::OFlags;
-
-use super::files;
+use super::{files, user};
 use crate::clock;
 use crate::event::SpecId;
 
 /// A file with nothing in it may have been made a moment ago and not be locked yet.
 const YOUNG: Duration = Duration::from_secs(60);
-
-/// A new file that takes another one's place once it is whole. It is locked from before its first
-/// byte until its process is done with it or ends: what is locked is in use.
-pub(super) fn temporary(dir: &Path) -> io::Result<tempfile::NamedTempFile> {
-    let temporary = tempfile::NamedTempFile::new_in(dir)?;
-    if let Err(error) = temporary.as_file().try_lock() {
-        log::debug!("{} is not locked while it is written: {error}", temporary.path().display());
-    }
-    Ok(temporary)
-}
 
 /// Removes what killed writes left in the spool's folders. To be called by the spool's owner;
 /// other processes write events into its inbox all the while.
@@ -54,12 +42,9 @@ fn is_name_of_one(name: &str) -> bool {
 }
 
 fn is_left(path: &Path) -> io::Result<bool> {
-    // Never through a link, and never waiting: a pipe by that name is none of ours.
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let file: File = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let file = files::open_to_read(path)?;
     let found = file.metadata()?;
-    let is_ours = found.is_file() && found.uid() == rustix::process::geteuid().as_raw();
-    if !is_ours || file.try_lock().is_err() {
+    if found.uid() != user::own() || file.try_lock().is_err() {
         return Ok(false);
     }
     let age = clock::now().as_second() - found.mtime();
@@ -68,6 +53,7 @@ fn is_left(path: &Path) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::io::Write as _;
 
     use super::*;
@@ -89,7 +75,7 @@ mod tests {
             }
             std::os::unix::fs::symlink("/dev/null", folder.join(".tmpLink00")).unwrap();
             File::create(folder.join(".tmpNew000")).unwrap();
-            let mut writing = temporary(folder).unwrap();
+            let mut writing = files::temporary(folder).unwrap();
             writing.write_all(b"half").unwrap();
             in_use.push(writing);
         }

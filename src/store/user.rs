@@ -37,23 +37,23 @@ pub fn check_owner(path: &Path) -> io::Result<()> {
 /// It cannot be looked at, or is another user's and something in it cannot be read.
 pub fn check_readable(spool_dir: &Path) -> io::Result<()> {
     let is_denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
-    let looked = fs::metadata(spool_dir).and_then(|found| {
-        let mut entries = fs::read_dir(spool_dir)?;
-        match found.uid() == own() {
-            true => Ok(()),
-            false => entries.try_for_each(|entry| can_read(&entry?)),
-        }
+    // Where not even its owner can be seen, this is all there is to say.
+    let unseen = |error: io::Error| {
+        io::Error::new(error.kind(), format!("{error}; run this as the user who runs spec-notify serve"))
+    };
+    let is_own = match fs::metadata(spool_dir) {
+        Ok(found) => found.uid() == own(),
+        Err(error) if is_denied(&error) => return Err(unseen(error)),
+        Err(_) => return Ok(()),
+    };
+    let looked = fs::read_dir(spool_dir).and_then(|mut entries| match is_own {
+        true => Ok(()),
+        false => entries.try_for_each(|entry| can_read(&entry?)),
     });
     match looked {
-        Err(error) if is_denied(&error) => {
-            // Where not even its owner can be seen, this is all there is to say.
-            let unseen = format!("{error}; run this as the user who runs spec-notify serve");
-            match check_owner(spool_dir) {
-                Err(owner) if fs::metadata(spool_dir).is_ok() => Err(owner),
-                _ => Err(io::Error::new(error.kind(), unseen)),
-            }
-        }
-        // Not there, removed meanwhile or damaged: whoever reads it says so.
+        Err(error) if is_denied(&error) && is_own => Err(unseen(error)),
+        Err(error) if is_denied(&error) => check_owner(spool_dir),
+        // Removed meanwhile or damaged: whoever reads it says so.
         _ => Ok(()),
     }
 }
@@ -66,7 +66,8 @@ fn can_read(entry: &fs::DirEntry) -> io::Result<()> {
     }
 }
 
-fn own() -> u32 {
+/// This process's user, as a number.
+pub(super) fn own() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
