@@ -4,8 +4,12 @@ use jiff::Timestamp;
 
 /// Now, in whole milliseconds: what is in memory is what is written.
 pub(crate) fn now() -> Timestamp {
-    let now = Timestamp::now();
-    Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+    in_milliseconds(Timestamp::now())
+}
+
+/// A time in whole milliseconds.
+pub(crate) fn in_milliseconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(at)
 }
 
 /// Now, as exactly as the system knows it.

@@ -264,6 +264,11 @@ impl IdempotencyKey {
         Self(format!("{spec}:{list}#{id}:done-{times}").into())
     }
 
+    /// The key of a further version of a session, which the source rewrote with another verdict.
+    pub(crate) fn of_version(&self, stamp: &str) -> Self {
+        Self(format!("{self}:{}", printable(stamp, 64)).into())
+    }
+
     /// A key no other event has: for events that have no natural identity, such as a test.
     pub fn unique(spec: &SpecId, what: &str) -> Self {
         Self(format!("{spec}:{}:{}", printable(what, 200), Uuid::new_v4()).into())
@@ -358,6 +363,8 @@ pub enum KeyOrigin {
     Given,
     /// From the session that the event tells of, or the task list it stands in.
     Source(#[serde(with = "clock::millis")] Timestamp),
+    /// The same, of a session of which something else was told already.
+    Rewritten(#[serde(with = "clock::millis")] Timestamp),
     /// The event had neither a key nor a session: the Router finds out which one it is.
     Made {
         /// When, to the nanosecond.

@@ -14,6 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::KeyDigest;
+use super::session::{Sessions, Version};
 use crate::event::{Event, EventKind, IdempotencyKey, KeyOrigin, SpecId, Status};
 
 /// How far apart two events may be that are one.
@@ -43,6 +44,9 @@ pub struct Told {
     /// Of all that an event without an identity says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     says: Option<KeyDigest>,
+    /// Which version of its session it tells of, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    version: Option<Version>,
     /// The event that had said it already, where this is only a source's word for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) same_as: Option<IdempotencyKey>,
@@ -78,7 +82,10 @@ pub enum Identity {
 
 /// See the module's first lines.
 #[derive(Debug, Default)]
-pub struct Identities(HashMap<(SpecId, String), Step>);
+pub struct Identities {
+    steps: HashMap<(SpecId, String), Step>,
+    sessions: Sessions,
+}
 
 impl Identities {
     /// Decides which event this is that came `now`, and gives it that one's key. `is_known` says
@@ -89,17 +96,21 @@ impl Identities {
         now: Timestamp,
         is_known: impl Fn(&IdempotencyKey) -> bool,
     ) -> Identity {
+        let version = self.sessions.resolve(event, &is_known);
         let origin = std::mem::take(&mut event.event.key_origin);
         let Some(name) = step_of(event) else { return Identity::Own(None) };
         self.bound();
-        let step = self.0.entry((event.spec.id.clone(), name.clone())).or_default();
-        let mut told = Told::of(event, name, origin, now);
+        let step = self.steps.entry((event.spec.id.clone(), name.clone())).or_default();
+        let mut told = Told { version, ..Told::of(event, name, origin, now) };
         match origin {
             KeyOrigin::Given => {}
             // Read once more.
-            KeyOrigin::Source(_) if is_known(&event.event.idempotency_key) => return Identity::Own(None),
-            KeyOrigin::Source(_) => {
+            KeyOrigin::Source(_) | KeyOrigin::Rewritten(_) if is_known(&event.event.idempotency_key) => {
+                return Identity::Own(None);
+            }
+            KeyOrigin::Source(_) | KeyOrigin::Rewritten(_) => {
                 let key = &event.event.idempotency_key;
+                told.remember_version(key, &mut self.sessions);
                 if let Some(met) = step.counterpart_of(key, &told).filter(|recent| is_known(&recent.key)) {
                     met.met_by = Some(key.clone());
                     told.same_as = Some(met.key.clone());
@@ -122,22 +133,22 @@ impl Identities {
         event: &Event,
         is_under_way: impl Fn(&IdempotencyKey) -> bool,
     ) -> Option<IdempotencyKey> {
-        let KeyOrigin::Source(at) = event.event.key_origin else { return None };
+        let (KeyOrigin::Source(at) | KeyOrigin::Rewritten(at)) = event.event.key_origin else { return None };
         let name = step_of(event)?;
-        let step = self.0.get_mut(&(event.spec.id.clone(), name.clone()))?;
+        let step = self.steps.get_mut(&(event.spec.id.clone(), name.clone()))?;
         let told = Told::of(event, name, event.event.key_origin, at);
         let met = step.counterpart_of(&event.event.idempotency_key, &told)?;
         is_under_way(&met.key).then(|| met.key.clone())
     }
 
     fn bound(&mut self) {
-        if self.0.len() < MAX_STEPS {
+        if self.steps.len() < MAX_STEPS {
             return;
         }
-        let mut newest: Vec<Timestamp> = self.0.values().map(Step::newest).collect();
+        let mut newest: Vec<Timestamp> = self.steps.values().map(Step::newest).collect();
         newest.sort_unstable();
         let since = newest[newest.len() / 2];
-        self.0.retain(|_, step| step.newest() >= since && step.newest() > newest[0]);
+        self.steps.retain(|_, step| step.newest() >= since && step.newest() > newest[0]);
     }
 
     /// An event that is told was counted as this attempt of its step.
@@ -147,7 +158,7 @@ impl Identities {
             return;
         }
         told.attempt = told.attempt.or(attempt);
-        let step = self.0.get_mut(&(spec.clone(), told.step.clone()));
+        let step = self.steps.get_mut(&(spec.clone(), told.step.clone()));
         let recent = step.into_iter().flat_map(|step| &mut step.recent);
         for recent in recent.filter(|recent| recent.key == *key) {
             recent.told.attempt = told.attempt;
@@ -157,7 +168,8 @@ impl Identities {
     /// Remembers what the spool says was told before this start.
     pub fn restore(&mut self, spec: &SpecId, key: IdempotencyKey, told: Told) {
         self.bound();
-        let step = self.0.entry((spec.clone(), told.step.clone())).or_default();
+        told.remember_version(&key, &mut self.sessions);
+        let step = self.steps.entry((spec.clone(), told.step.clone())).or_default();
         match &told.same_as {
             None => step.add(key, told),
             Some(same) => {
@@ -193,7 +205,7 @@ impl Step {
             is_near(earlier.at, told.at)
                 && match earlier.origin {
                     KeyOrigin::Made { .. } => Some(at) == last && earlier.says == told.says,
-                    KeyOrigin::Source(_) => {
+                    KeyOrigin::Source(_) | KeyOrigin::Rewritten(_) => {
                         (Some(at) == last || recent.nonces.is_empty()) && told.may_be(earlier)
                     }
                     KeyOrigin::Given => Some(at) == last && told.may_be(earlier),
@@ -238,7 +250,7 @@ impl Step {
         }
         let nonces = match told.origin {
             KeyOrigin::Made { nonce, .. } => vec![nonce],
-            KeyOrigin::Given | KeyOrigin::Source(_) => Vec::new(),
+            KeyOrigin::Given | KeyOrigin::Source(_) | KeyOrigin::Rewritten(_) => Vec::new(),
         };
         self.recent.push(Recent { key, told, met_by: None, nonces });
     }
@@ -250,13 +262,25 @@ impl Told {
             step,
             at: match origin {
                 KeyOrigin::Given => now,
-                KeyOrigin::Source(at) | KeyOrigin::Made { at, .. } => at,
+                KeyOrigin::Source(at) | KeyOrigin::Rewritten(at) | KeyOrigin::Made { at, .. } => at,
             },
             origin,
             status: event.event.status,
             attempt: event.pipeline.as_ref().and_then(|pipeline| pipeline.attempt),
             says: matches!(origin, KeyOrigin::Made { .. }).then(|| says(event)),
+            version: None,
             same_as: None,
+        }
+    }
+
+    /// Whether it says which version of a session was told.
+    pub fn is_of_a_session(&self) -> bool {
+        self.version.is_some()
+    }
+
+    fn remember_version(&self, key: &IdempotencyKey, sessions: &mut Sessions) {
+        if let (Some(version), Some(status)) = (&self.version, self.status) {
+            sessions.tell(key, version, status, self.at);
         }
     }
 

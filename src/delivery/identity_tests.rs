@@ -299,3 +299,104 @@ proptest! {
         prop_assert_eq!(router.told.len(), count);
     }
 }
+
+/// A session's file, as it was written at a time; `stamped` is what it says of that itself.
+fn version(status: Status, stamped: i64, ms: i64) -> Event {
+    let mut event = from_file(Stage::Plan, status, "s", ms);
+    event.telemetry =
+        serde_json::from_value(serde_json::json!({"timestamp": at(stamped).to_string()})).unwrap();
+    event
+}
+
+#[test]
+fn another_verdict_of_the_same_session_is_told_under_its_own_timestamp() {
+    use Status::{Failure, Success};
+    for restarts in [false, true] {
+        let mut router = Router::default();
+        let first = "SPEC-KIT-065:plan:attempt-1:s".to_owned();
+        let of = |stamp: i64| format!("{first}:{}", at(stamp));
+        for (status, stamped, ms, key, is_told) in [
+            (Failure, 0, 1_000, first.clone(), true),
+            (Failure, 0, 1_000, first.clone(), false),
+            // The same verdict, later: nothing that is not known.
+            (Failure, 5_000, 6_000, first.clone(), false),
+            (Success, 10_000, 11_000, of(10_000), true),
+            (Success, 10_000, 11_000, of(10_000), false),
+            // What was handed over before that, once more.
+            (Failure, 0, 1_000, first.clone(), false),
+            (Failure, 20_000, 21_000, of(20_000), true),
+            (Success, 10_000, 11_000, of(10_000), false),
+            // Written again, and its timestamp is the same.
+            (Success, 20_000, 22_000, format!("{first}:{}", crate::clock::rfc3339(at(22_000))), true),
+        ] {
+            let got = router.gets(version(status, stamped, ms), ms + 200_000);
+            assert_eq!((got.0.to_string(), got.1), (key, is_told), "{status} {stamped} {ms}");
+            if restarts {
+                router.restarts();
+            }
+        }
+        // The source knows that it told something else, and the spool has forgotten.
+        let mut router = Router::default();
+        let mut event = version(Success, 30_000, 31_000);
+        event.event.key_origin = KeyOrigin::Rewritten(at(31_000));
+        assert_eq!(router.gets(event.clone(), 31_000), (of(30_000).parse().unwrap(), true));
+        assert!(!router.gets(event, 32_000).1);
+        // Flags said so a moment before: the subscribers know.
+        let mut router = Router::default();
+        assert!(router.gets(version(Failure, 0, 0), 0).1);
+        assert!(router.gets(by_flags(Stage::Plan, Some(Success), 10_000), 10_000).1);
+        assert!(!router.gets(version(Success, 10_000, 11_000), 11_000).1);
+        if restarts {
+            router.restarts();
+        }
+        assert!(!router.gets(version(Success, 10_000, 11_000), 11_500).1);
+        assert!(router.gets(version(Failure, 100_000, 101_000), 101_000).1);
+    }
+}
+
+proptest! {
+    /// A file is written again and again, and read by more than one, now and then late, and over
+    /// restarts and a disk that takes nothing: each change of the verdict is told once, and what
+    /// was told last is what the file says.
+    #[test]
+    fn what_was_told_last_is_what_the_file_says(
+        writes in proptest::collection::vec((any::<bool>(), any::<bool>(), 1i64..100_000, 1usize..4, any::<bool>()), 1..20),
+        fails in proptest::collection::vec(any::<bool>(), 1..20),
+        is_watched in any::<bool>(),
+    ) {
+        let mut fails = fails.into_iter().cycle();
+        let mut router = Router::default();
+        let (mut now, mut stamped) = (0, 0);
+        let mut told: Vec<Status> = Vec::new();
+        let mut before: Vec<Event> = Vec::new();
+        for (passed, has_new_stamp, gap, reads, restarts) in writes {
+            now += gap;
+            stamped = if has_new_stamp { now } else { stamped };
+            let status = if passed { Status::Success } else { Status::Failure };
+            let mut event = version(status, stamped, now);
+            let is_changed = told.last().is_some_and(|last| *last != status);
+            if is_watched && is_changed {
+                event.event.key_origin = KeyOrigin::Rewritten(at(now));
+            }
+            for _ in 0..reads {
+                if fails.next().unwrap() {
+                    router.gets_on_a_disk(event.clone(), now, false);
+                }
+                let (_, is_told) = router.gets(event.clone(), now);
+                prop_assert_eq!(is_told, told.last() != Some(&status));
+                if is_told {
+                    told.push(status);
+                    before.push(event.clone());
+                }
+                if restarts {
+                    router.restarts();
+                }
+            }
+        }
+        let keys: BTreeSet<_> = router.told.iter().map(|event| event.event.idempotency_key.clone()).collect();
+        prop_assert_eq!(keys.len(), told.len());
+        for event in before {
+            prop_assert!(!router.gets(event, now).1, "handed over once more");
+        }
+    }
+}

@@ -10,6 +10,7 @@ mod lane;
 mod outcome;
 mod retry;
 mod retry_after;
+mod session;
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -29,6 +30,7 @@ pub use lane::Lane;
 pub use outcome::{Failure, FailureClass, Judgement, MAX_KEPT_BYTES, Outcome, Reason, Rejection, Response};
 pub use retry::{Jitter, RetryPolicy, retry_at};
 pub use retry_after::{MAX_RETRY_AFTER, clock_skew, retry_after};
+pub use session::MAX_SESSIONS;
 
 use crate::event::{EventKind, IdempotencyKey, SpecId};
 use crate::payload::Format;

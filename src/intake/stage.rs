@@ -41,7 +41,8 @@ pub fn read(path: &Path, bytes: &[u8], repo: &RepoPaths<'_>) -> Result<StageRead
 /// When a file was written; now where it is gone already.
 pub(crate) fn written(path: &Path) -> Timestamp {
     let written = fs::metadata(path).and_then(|found| found.modified());
-    written.ok().and_then(|at| Timestamp::try_from(at).ok()).unwrap_or_else(clock::now)
+    let written = written.ok().and_then(|at| Timestamp::try_from(at).ok());
+    written.map_or_else(clock::now, clock::in_milliseconds)
 }
 
 /// Leaves out what is beside the point, so that a large consensus or a long list of artifacts

@@ -25,7 +25,7 @@ pub fn body(event: &Event) -> serde_json::Result<Bytes> {
     match event.event.key_origin {
         KeyOrigin::Given => serde_json::to_vec(event),
         // For us alone.
-        KeyOrigin::Source(_) | KeyOrigin::Made { .. } => {
+        KeyOrigin::Source(_) | KeyOrigin::Rewritten(_) | KeyOrigin::Made { .. } => {
             let mut event = event.clone();
             event.event.key_origin = KeyOrigin::Given;
             serde_json::to_vec(&event)

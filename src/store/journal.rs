@@ -64,7 +64,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    fn new(file: u64, range: &Range<usize>) -> Self {
+    pub(super) fn new(file: u64, range: &Range<usize>) -> Self {
         Self::at(file, range.start as u64, range.len() as u64)
     }
 
@@ -799,7 +799,7 @@ impl Journal {
         for mut record in wanted {
             let is_too_much = match &mut record {
                 Record::Known { at, told, .. } => {
-                    told.take_if(|_| now.duration_since(*at) > TOLD_BEFORE);
+                    told.take_if(|told| !told.is_of_a_session() && now.duration_since(*at) > TOLD_BEFORE);
                     *at < known_since || self.known_bytes() > MAX_KNOWN_BYTES
                 }
                 _ => false,

@@ -341,8 +341,7 @@ impl Store {
                 true => std::mem::swap(&mut recovered.known, &mut found.known),
                 false => recovered.known.append(&mut found.known),
             }
-            let told = std::mem::take(&mut found.told).into_iter();
-            recovered.told.extend(told.map(|(_, key, told)| (spec.clone(), key, told)));
+            recovered.told.extend(found.take_told().map(|(key, told)| (spec.clone(), key, told)));
             let dead = dead_letter::ids(&self.dead_letter_dir(&spec));
             let mut buried = Vec::new();
             for (unfinished, _) in found.unfinished() {

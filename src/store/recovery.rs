@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Unfinished;
 use super::journal::Place;
 use super::record::{Accepted, AcceptedDelivery, Record};
-use crate::delivery::{Delivery, DeliveryId, SubscriptionId, Told};
+use crate::delivery::{Delivery, DeliveryId, MAX_SESSIONS, SubscriptionId, Told};
 use crate::event::{IdempotencyKey, SpecId};
 
 /// What is unfinished, while records are read.
@@ -32,11 +32,13 @@ pub(super) struct Recovery {
     /// Inbox files that are accepted.
     pub(super) inbox: Vec<String>,
     /// What was told last, in order.
-    pub(super) told: VecDeque<(Timestamp, IdempotencyKey, Told)>,
+    told: VecDeque<(Timestamp, IdempotencyKey, Told)>,
+    /// Verdicts of sessions that were told before that, in order.
+    verdicts: VecDeque<(IdempotencyKey, Told)>,
 }
 
 /// What was told so long before the last event, or before so many others, has no counterpart any
-/// more that is not known.
+/// more that is not known; what it says of a session matters still.
 pub(super) const TOLD_BEFORE: SignedDuration = SignedDuration::from_secs(120);
 const MAX_TOLD: usize = 2_000;
 
@@ -50,6 +52,7 @@ impl Recovery {
             known: Vec::new(),
             inbox: Vec::new(),
             told: VecDeque::new(),
+            verdicts: VecDeque::new(),
         }
     }
 
@@ -99,8 +102,20 @@ impl Recovery {
         self.told.push_back((now, key.clone(), told.clone()));
         let is_old = |at: Timestamp| now.duration_since(at) > TOLD_BEFORE;
         while self.told.len() > MAX_TOLD || self.told.front().is_some_and(|(at, ..)| is_old(*at)) {
-            self.told.pop_front();
+            let Some((_, key, told)) = self.told.pop_front() else { break };
+            if told.is_of_a_session() {
+                if self.verdicts.len() >= MAX_SESSIONS {
+                    self.verdicts.pop_front();
+                }
+                self.verdicts.push_back((key, told));
+            }
         }
+    }
+
+    /// What was told, in order, as far as it may still matter.
+    pub(super) fn take_told(&mut self) -> impl Iterator<Item = (IdempotencyKey, Told)> + use<> {
+        let told = std::mem::take(&mut self.told).into_iter().map(|(_, key, told)| (key, told));
+        std::mem::take(&mut self.verdicts).into_iter().chain(told)
     }
 
     fn found_in<B>(&mut self, accepted: &Accepted<B>, delivery: &AcceptedDelivery, place: Place) -> Found {
@@ -131,5 +146,42 @@ impl Recovery {
     /// What is unfinished, in the order of acceptance, and which record has its last attempt.
     pub(super) fn unfinished(self) -> impl Iterator<Item = (Unfinished, Option<Place>)> {
         self.found.into_iter().flatten().map(|found| (found.unfinished, found.last_attempt))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use crate::delivery::{Identities, Identity};
+    use crate::event::{Event, EventKind, Stage, Status};
+
+    #[test]
+    fn the_verdict_of_a_session_is_known_however_long_ago_it_was_told() {
+        let spec: SpecId = "SPEC-1".parse().unwrap();
+        let now = clock::now();
+        let told = |session: Option<&str>, at: Timestamp| {
+            let key = IdempotencyKey::of_step(&spec, "plan", 1, session);
+            let mut event = Event::of_source(EventKind::StageCompleted, spec.clone(), key, at);
+            (event.event.stage, event.event.status) = (Some(Stage::Plan), Some(Status::Failure));
+            if session.is_none() {
+                event.event.key_origin = Default::default();
+            }
+            match Identities::default().resolve(&mut event, at, |_| false) {
+                Identity::Own(Some(told)) => (event.event.idempotency_key, told),
+                other => panic!("{other:?}"),
+            }
+        };
+        let mut recovery = Recovery::of(&spec);
+        let long_ago = now - 10 * TOLD_BEFORE;
+        for (n, (session, at)) in
+            [(Some("s-1"), long_ago), (None, long_ago), (Some("s-2"), now)].into_iter().enumerate()
+        {
+            let (idempotency_key, told) = told(session, at);
+            let record = Record::<()>::Known { idempotency_key, at, told: Some(told) };
+            recovery.read(&record, Place::new(1, &(n..n + 1)));
+        }
+        let keys: Vec<String> = recovery.take_told().map(|(key, _)| key.to_string()).collect();
+        assert_eq!(keys, ["SPEC-1:plan:attempt-1:s-1", "SPEC-1:plan:attempt-1:s-2"]);
     }
 }

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::IdempotencyKey;
+use super::settle::Stamp;
+use crate::event::{IdempotencyKey, Status};
 use crate::intake::tasks::TaskStates;
 use crate::store::write_atomic;
 
@@ -26,21 +27,39 @@ const SLACK: usize = 2_000;
 enum Line {
     /// The first one.
     Watch { version: u32 },
-    /// A telemetry file whose event was accepted; without a key, one that was there at the very first start.
+    /// A telemetry file.
     Telemetry {
         path: String,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        key: Option<IdempotencyKey>,
+        #[serde(flatten)]
+        seen: Seen,
     },
     /// What a file's tasks were.
     Tasks { path: String, states: TaskStates },
+}
+
+/// What is known of a telemetry file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Seen {
+    /// The key of its event; none for what is no telemetry, and for what an earlier version found
+    /// at the very first start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) key: Option<IdempotencyKey>,
+    /// The verdict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) status: Option<Status>,
+    /// Which version of the file was read; none where an earlier version of this program read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) version: Option<Stamp>,
+    /// It was there at the very first start, and is not sent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) baseline: bool,
 }
 
 /// See the module's first lines.
 #[derive(Debug)]
 pub(super) struct Memory {
     file: PathBuf,
-    telemetry: HashMap<String, Option<IdempotencyKey>>,
+    telemetry: HashMap<String, Seen>,
     tasks: HashMap<String, TaskStates>,
     lines: usize,
     /// What is on disk is not to be appended to: the file is written anew.
@@ -79,7 +98,7 @@ impl Memory {
                     ));
                 }
                 Ok(Line::Watch { .. }) => {}
-                Ok(Line::Telemetry { path, key }) => drop(memory.telemetry.insert(path, key)),
+                Ok(Line::Telemetry { path, seen }) => drop(memory.telemetry.insert(path, seen)),
                 Ok(Line::Tasks { path, states }) => drop(memory.tasks.insert(path, states)),
                 // What it said is seen again, and is known.
                 Err(_) => damaged += 1,
@@ -96,9 +115,9 @@ impl Memory {
         Ok((memory, is_first))
     }
 
-    /// Whether a telemetry file is known, and the key of its event, where one was sent.
-    pub(super) fn telemetry(&self, path: &str) -> Option<Option<&IdempotencyKey>> {
-        self.telemetry.get(path).map(Option::as_ref)
+    /// What is known of a telemetry file.
+    pub(super) fn telemetry(&self, path: &str) -> Option<&Seen> {
+        self.telemetry.get(path)
     }
 
     /// What a file's tasks were; `None` where it was never seen.
@@ -106,9 +125,11 @@ impl Memory {
         self.tasks.get(path)
     }
 
-    pub(super) fn remember_telemetry(&mut self, path: &str, key: Option<IdempotencyKey>) {
-        self.add(&Line::Telemetry { path: path.to_owned(), key: key.clone() });
-        self.telemetry.insert(path.to_owned(), key);
+    pub(super) fn remember_telemetry(&mut self, path: &str, seen: Seen) {
+        if self.telemetry.get(path) != Some(&seen) {
+            self.add(&Line::Telemetry { path: path.to_owned(), seen: seen.clone() });
+            self.telemetry.insert(path.to_owned(), seen);
+        }
     }
 
     pub(super) fn remember_tasks(&mut self, path: &str, states: TaskStates) {
@@ -164,7 +185,7 @@ impl Memory {
         let telemetry: Vec<Line> = self
             .telemetry
             .iter()
-            .map(|(path, key)| Line::Telemetry { path: path.clone(), key: key.clone() })
+            .map(|(path, seen)| Line::Telemetry { path: path.clone(), seen: seen.clone() })
             .collect();
         let tasks = self.tasks.iter();
         let tasks: Vec<Line> =
@@ -177,25 +198,35 @@ impl Memory {
     }
 }
 
-/// What is known of a file whose event has this key.
+/// What is known of a file that says this now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     New,
     Told,
     Baseline,
-    /// It says something else than what was told of it.
+    /// It tells of another session or attempt than what is known of it.
     Changed,
+    /// It was told, with another verdict.
+    Rewritten,
 }
 
 impl Standing {
-    /// `remembered` is the file's entry in the memory: the key that was sent, none for one of the
-    /// very first start, which stands for the session that the file's name has.
-    pub(super) fn of(remembered: Option<Option<&IdempotencyKey>>, key: &IdempotencyKey, path: &Path) -> Self {
-        match remembered {
-            None => Self::New,
-            Some(Some(sent)) if sent == key => Self::Told,
-            Some(Some(_)) => Self::Changed,
-            Some(None) => {
+    pub(super) fn of(seen: Option<&Seen>, key: &IdempotencyKey, status: Option<Status>, path: &Path) -> Self {
+        let Some(seen) = seen else { return Self::New };
+        // What an earlier version of this program saw has no verdict: whatever stands there is it.
+        let is_same = seen.version.is_none() || seen.status == status;
+        match &seen.key {
+            Some(known) if known != key => Self::Changed,
+            Some(_) => match (is_same, seen.baseline) {
+                (true, true) => Self::Baseline,
+                (true, false) => Self::Told,
+                (false, true) => Self::Changed,
+                (false, false) => Self::Rewritten,
+            },
+            // It was no telemetry.
+            None if seen.version.is_some() => Self::Changed,
+            // Known by its name alone.
+            None => {
                 let named = path.file_stem().and_then(|stem| stem.to_str()?.split_once('_'));
                 let is_its = named.is_some_and(|(_, session)| key.as_str().ends_with(&format!(":{session}")));
                 if is_its { Self::Baseline } else { Self::Changed }
@@ -213,14 +244,23 @@ impl Standing {
 mod tests {
     use super::*;
 
+    fn told(key: &IdempotencyKey) -> Seen {
+        Seen {
+            key: Some(key.clone()),
+            status: Some(Status::Success),
+            version: Some((100, 1_760_000_000_000_000_000)),
+            baseline: false,
+        }
+    }
+
     #[test]
     fn it_survives_restarts_and_torn_lines_and_stays_in_proportion() {
         let dir = tempfile::tempdir().unwrap();
         let (mut memory, is_first) = Memory::open(dir.path()).unwrap();
         assert!(is_first);
         let key: IdempotencyKey = "k1".parse().unwrap();
-        memory.remember_telemetry("a b\n:.json", Some(key.clone()));
-        memory.remember_telemetry("old.json", None);
+        memory.remember_telemetry("a b\n:.json", told(&key));
+        memory.remember_telemetry("old.json", Seen::default());
         memory.flush(dir.path()).unwrap();
         fs::OpenOptions::new()
             .append(true)
@@ -230,15 +270,15 @@ mod tests {
             .unwrap();
         let (mut memory, is_first) = Memory::open(dir.path()).unwrap();
         assert!(!is_first);
-        assert_eq!(memory.telemetry("a b\n:.json"), Some(Some(&key)));
-        assert_eq!(memory.telemetry("old.json"), Some(None));
+        assert_eq!(memory.telemetry("a b\n:.json"), Some(&told(&key)));
+        assert_eq!(memory.telemetry("old.json"), Some(&Seen::default()));
         assert_eq!(memory.telemetry("new.json"), None);
-        for _ in 0..3 * SLACK {
-            memory.remember_telemetry("old.json", Some(key.clone()));
+        for n in 0..3 * SLACK {
+            memory.remember_telemetry("old.json", Seen { version: Some((1, n as u64)), ..told(&key) });
             memory.flush(dir.path()).unwrap();
         }
         let size = fs::metadata(dir.path().join("watch.jsonl")).unwrap().len();
-        assert!(size < 2 * SLACK as u64 * 60, "{size}");
+        assert!(size < 2 * SLACK as u64 * 100, "{size}");
         fs::write(dir.path().join("watch.jsonl"), "{\"watch\":{\"version\":2}}\n").unwrap();
         assert!(Memory::open(dir.path()).unwrap_err().to_string().contains("format 2"));
     }
@@ -258,34 +298,49 @@ mod tests {
         // Neither to be appended to nor to be replaced.
         fs::remove_file(&file).unwrap();
         fs::create_dir_all(file.join("in-the-way")).unwrap();
-        memory.remember_telemetry("b", Some(key.clone()));
+        memory.remember_telemetry("b", told(&key));
         assert!(memory.flush(dir.path()).is_err());
-        memory.remember_telemetry("c", Some(key.clone()));
+        memory.remember_telemetry("c", told(&key));
         assert!(memory.flush(dir.path()).is_err());
         fs::remove_dir_all(&file).unwrap();
         memory.flush(dir.path()).unwrap();
         let (memory, is_first) = Memory::open(dir.path()).unwrap();
         assert!(!is_first);
-        assert_eq!(memory.telemetry("a"), Some(None));
+        assert_eq!(memory.telemetry("a"), Some(&Seen::default()));
         for path in ["b", "c"] {
-            assert_eq!(memory.telemetry(path), Some(Some(&key)));
+            assert_eq!(memory.telemetry(path), Some(&told(&key)));
         }
     }
 
     #[test]
     fn what_is_known_of_a_file() {
+        use Status::{Failure, Success};
         let key: IdempotencyKey = serde_json::from_str("\"SPEC-1:plan:attempt-1:s-1\"").unwrap();
         let other: IdempotencyKey = serde_json::from_str("\"SPEC-1:plan:attempt-1:s-2\"").unwrap();
         let path = Path::new("ev/commands/SPEC-1/spec-plan_s-1.json");
-        for (remembered, standing, is_known) in [
-            (None, Standing::New, false),
-            (Some(Some(&key)), Standing::Told, true),
-            (Some(Some(&other)), Standing::Changed, false),
-            (Some(None), Standing::Baseline, true),
+        let seen = |key: Option<&IdempotencyKey>, status, version, baseline| {
+            Some(Seen { key: key.cloned(), status, version, baseline })
+        };
+        let now = Some((1, 1));
+        for (seen, standing) in [
+            (None, Standing::New),
+            (seen(Some(&key), Some(Success), now, false), Standing::Told),
+            (seen(Some(&key), Some(Failure), now, false), Standing::Rewritten),
+            (seen(Some(&key), Some(Success), now, true), Standing::Baseline),
+            (seen(Some(&key), Some(Failure), now, true), Standing::Changed),
+            (seen(Some(&other), Some(Success), now, false), Standing::Changed),
+            (seen(Some(&other), Some(Success), now, true), Standing::Changed),
+            (seen(None, None, now, false), Standing::Changed),
+            // Of an earlier version.
+            (seen(Some(&key), None, None, false), Standing::Told),
+            (seen(Some(&other), None, None, false), Standing::Changed),
+            (seen(None, None, None, false), Standing::Baseline),
         ] {
-            let found = Standing::of(remembered, &key, path);
-            assert_eq!((found, found.is_known()), (standing, is_known));
+            let found = Standing::of(seen.as_ref(), &key, Some(Success), path);
+            assert_eq!(found, standing, "{seen:?}");
+            assert_eq!(found.is_known(), matches!(standing, Standing::Told | Standing::Baseline));
         }
-        assert_eq!(Standing::of(Some(None), &other, path), Standing::Changed);
+        let by_name = Standing::of(seen(None, None, None, false).as_ref(), &other, Some(Success), path);
+        assert_eq!(by_name, Standing::Changed);
     }
 }

@@ -26,14 +26,14 @@ use jiff::Timestamp;
 use serde::de::IgnoredAny;
 
 use crate::config::Config;
-use crate::event::Event;
+use crate::event::{Envelope, Event, KeyOrigin};
 use crate::intake::bounded;
 use crate::intake::consensus::time_of_session;
 use crate::intake::outstanding::MAX_TASKS_BYTES;
 use crate::intake::stage;
 use crate::intake::tasks::{self, TaskFile, TaskStates};
 use crate::intake::telemetry::{MAX_TELEMETRY_BYTES, RepoPaths};
-use memory::{Memory, Standing};
+use memory::{Memory, Seen, Standing};
 use notifier::{Notifier, Told};
 #[cfg(feature = "cli")]
 pub(crate) use opinion::Opinion;
@@ -294,7 +294,12 @@ impl Watcher {
         for (kind, path) in Tree::of(&config).files() {
             match kind {
                 Kind::Telemetry => {
-                    self.memory.remember_telemetry(&relative(&path, &config), None);
+                    let seen = match self.stopping.load(Ordering::Relaxed) {
+                        // In haste: by its name it is of one session.
+                        true => Seen::default(),
+                        false => as_it_is(&path, &config),
+                    };
+                    self.memory.remember_telemetry(&relative(&path, &config), seen);
                     count += 1;
                 }
                 Kind::Tasks => drop(self.read_tasks(&path, &config, true, true)),
@@ -318,8 +323,10 @@ impl Watcher {
         let now = Instant::now();
         for (kind, path) in tree.files() {
             let is_known = match kind {
-                // By its name it is of one session: what is known of it stays.
-                Kind::Telemetry => self.memory.telemetry(&relative(&path, &config)).is_some(),
+                Kind::Telemetry => self
+                    .memory
+                    .telemetry(&relative(&path, &config))
+                    .is_some_and(|seen| seen.version.is_some() && seen.version == stamp(&path)),
                 Kind::Tasks => stamp(&path).is_some_and(|stamp| self.tasks_read.get(&path) == Some(&stamp)),
             };
             if !is_known && let Some(stamp) = stamp(&path) {
@@ -453,17 +460,24 @@ impl Watcher {
             return Looked::Later(GLANCE);
         }
         let paths = RepoPaths { root: &config.repo, evidence_dir: &config.evidence_dir };
-        let read = match stage::read(path, &bytes, &paths) {
+        let mut read = match stage::read(path, &bytes, &paths) {
             Ok(read) => read,
             Err(not) => {
                 log::debug!("{not}");
-                self.memory.remember_telemetry(&name, None);
+                self.memory.remember_telemetry(&name, Seen { version: Some(seen), ..Seen::default() });
                 return Looked::Done;
             }
         };
-        let key = read.event.event.idempotency_key.clone();
-        if Standing::of(self.memory.telemetry(&name), &key, path).is_known() {
+        let Envelope { idempotency_key: key, status, .. } = read.event.event.clone();
+        let standing = Standing::of(self.memory.telemetry(&name), &key, status, path);
+        let baseline = standing == Standing::Baseline;
+        let seen_now = Seen { key: Some(key), status, version: Some(seen), baseline };
+        if standing.is_known() {
+            self.memory.remember_telemetry(&name, seen_now);
             return Looked::Done;
+        }
+        if standing == Standing::Rewritten {
+            read.event.event.key_origin = KeyOrigin::Rewritten(stage::written(path));
         }
         if read.awaits_consensus {
             let since = *self.waits_since.entry(path.to_owned()).or_insert_with(Instant::now);
@@ -482,7 +496,7 @@ impl Watcher {
                 }
             }
         }
-        self.memory.remember_telemetry(&name, Some(key));
+        self.memory.remember_telemetry(&name, seen_now);
         Looked::Done
     }
 
@@ -521,6 +535,20 @@ impl Watcher {
     }
 }
 
+/// What a telemetry file says at the very first start. One that cannot be read then is known by its
+/// name.
+fn as_it_is(path: &Path, config: &Config) -> Seen {
+    let version = stamp(path);
+    let Ok(bytes) = bounded::read(path, MAX_TELEMETRY_BYTES as u64 + 1) else { return Seen::default() };
+    let paths = RepoPaths { root: &config.repo, evidence_dir: &config.evidence_dir };
+    match stage::read(path, &bytes, &paths).map(|read| read.event.event) {
+        Ok(Envelope { idempotency_key, status, .. }) => {
+            Seen { key: Some(idempotency_key), status, version, baseline: true }
+        }
+        Err(_) => Seen { version, ..Seen::default() },
+    }
+}
+
 /// A path as it is remembered: relative to the repo, where it is in it.
 fn relative(path: &Path, config: &Config) -> String {
     path.strip_prefix(&config.repo).unwrap_or(path).to_string_lossy().into_owned()
@@ -534,18 +562,17 @@ fn stamp(path: &Path) -> Option<Stamp> {
     }
     let written =
         found.modified().ok()?.duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_nanos());
-    found.is_file().then_some((found.len(), written))
+    found.is_file().then_some((found.len(), u64::try_from(written).unwrap_or(u64::MAX)))
 }
 
 /// How long ago a version was written, by the wall clock.
 fn age((_, written): Stamp) -> Duration {
-    let written = Duration::from_nanos(u64::try_from(written).unwrap_or(u64::MAX));
-    std::time::UNIX_EPOCH.elapsed().unwrap_or_default().saturating_sub(written)
+    std::time::UNIX_EPOCH.elapsed().unwrap_or_default().saturating_sub(Duration::from_nanos(written))
 }
 
 /// When a stage ended, in nanoseconds: by the session in the file's name, else by when it was written.
 fn ended_at(path: &Path, (_, written): Stamp) -> i128 {
     let name = path.file_stem().and_then(|name| name.to_str());
     let named = name.and_then(|name| time_of_session(name.split_once('_')?.1));
-    named.map_or_else(|| i128::try_from(written).unwrap_or(i128::MAX), Timestamp::as_nanosecond)
+    named.map_or_else(|| written.into(), Timestamp::as_nanosecond)
 }

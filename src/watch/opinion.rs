@@ -96,9 +96,9 @@ fn told(path: &Path, event: &Event, config: &Config, waits_for: Option<&str>) ->
         Ok(opened) => opened,
         Err(error) => return (State::Unknown, format!("whether it was told cannot be seen: {error}")),
     };
-    let key = &event.event.idempotency_key;
+    let Envelope { idempotency_key: key, status, .. } = &event.event;
     let next = "a serve that watches tells it at once, else the next one does at its start";
-    match Standing::of(memory.telemetry(&relative(path, config)), key, path) {
+    match Standing::of(memory.telemetry(&relative(path, config)), key, *status, path) {
         Standing::Told => (State::Told, "it was told already".to_owned()),
         Standing::Baseline => (
             State::Baseline,
@@ -113,7 +113,8 @@ fn told(path: &Path, event: &Event, config: &Config, waits_for: Option<&str>) ->
         Standing::New => {
             (State::Waits, waits_for.map_or_else(|| format!("it is to be told: {next}"), |why| format!("it {why}")))
         }
-        Standing::Changed => (State::Waits, format!("it says something else than what was told of it: {next}")),
+        Standing::Changed => (State::Waits, format!("it says something else than what is known of it: {next}")),
+        Standing::Rewritten => (State::Waits, format!("it was told with another verdict: {next}")),
     }
 }
 

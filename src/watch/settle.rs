@@ -12,7 +12,7 @@ pub(super) const QUIET: Duration = Duration::from_millis(150);
 pub(super) const LONG: Duration = Duration::from_secs(2);
 
 /// What tells one version of a file from another: its length and when it was written, in nanoseconds.
-pub(super) type Stamp = (u64, u128);
+pub(super) type Stamp = (u64, u64);
 
 /// What is known of a file that changed.
 #[derive(Clone, Copy, Debug)]

@@ -247,6 +247,75 @@ fn an_event_that_is_not_taken_now_is_sent_later_and_never_forgotten() {
     repo.expect(&[&first]);
 }
 
+/// A stage's file of one session, as a retry under that session writes it again.
+fn validate(repo: &Repo, stamp: &str, verdict: &str) {
+    let telemetry = serde_json::json!({
+        "command": "spec-ops-validate", "specId": "SPEC-1", "sessionId": "s", "timestamp": stamp,
+        "scenarios": [{"name": "a", "status": verdict}],
+    });
+    repo.write("evidence/commands/SPEC-1/spec-validate_s.json", &telemetry.to_string());
+}
+
+#[test]
+fn a_file_that_is_rewritten_with_another_verdict_is_told_again() {
+    let repo = Repo::new();
+    let key = "SPEC-1:validate:attempt-1:s";
+    let told = |status, origin: fn(Timestamp) -> KeyOrigin| {
+        let event = repo.sent.lock().unwrap().last().unwrap().event.clone();
+        let at = match event.key_origin {
+            KeyOrigin::Source(at) | KeyOrigin::Rewritten(at) => at,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((event.status, event.key_origin), (Some(status), origin(at)));
+    };
+    // What is there at the very first start and says something else later.
+    validate(&repo, "2025-10-14T10:00:00Z", "failed");
+    let watch = repo.watch();
+    validate(&repo, "2025-10-14T10:01:00Z", "failed");
+    repo.expect_nothing_but(&[], "m-1");
+    validate(&repo, "2025-10-14T10:02:00Z", "passed");
+    repo.expect(&[key]);
+    told(Status::Success, KeyOrigin::Source);
+    validate(&repo, "2025-10-14T10:03:00Z", "passed");
+    repo.expect_nothing_but(&[key], "m-2");
+    validate(&repo, "2025-10-14T10:04:00Z", "failed");
+    repo.expect(&[key, key]);
+    told(Status::Failure, KeyOrigin::Rewritten);
+    watch.stop();
+    // While nobody watches.
+    validate(&repo, "2025-10-14T10:05:00Z", "passed");
+    let watch = repo.watch();
+    repo.expect(&[key, key, key]);
+    told(Status::Success, KeyOrigin::Rewritten);
+    watch.stop();
+    let _watch = repo.watch();
+    repo.expect_nothing_but(&[key, key, key], "m-3");
+}
+
+#[test]
+fn what_an_earlier_version_of_the_program_saw_is_known_still() {
+    let repo = Repo::new();
+    repo.plan("SPEC-1", "old");
+    repo.plan("SPEC-1", "told");
+    let folder = "evidence/commands/SPEC-1/spec-plan";
+    repo.write(
+        "spool/watch.jsonl",
+        &format!(
+            "{{\"watch\":{{\"version\":1}}}}\n{{\"telemetry\":{{\"path\":\"{folder}_old.json\"}}}}\n\
+             {{\"telemetry\":{{\"path\":\"{folder}_told.json\",\"key\":\"SPEC-1:plan:attempt-1:told\"}}}}\n"
+        ),
+    );
+    let watch = repo.watch_with(false, "");
+    repo.expect_nothing_but(&[], "m-1");
+    watch.stop();
+    // From now on their verdicts are known.
+    for session in ["old", "told"] {
+        repo.write(&format!("{folder}_{session}.json"), "{\"command\": \"spec-ops-plan\"}");
+    }
+    let _watch = repo.watch();
+    repo.wait("both", || (repo.keys().len() == 2).then_some(()));
+}
+
 #[test]
 fn strange_files_are_neither_sent_nor_followed_and_hold_nothing_up() {
     let repo = Repo::new();

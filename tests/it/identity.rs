@@ -86,3 +86,53 @@ fn a_stage_that_is_watched_and_emitted_is_told_once_whichever_comes_first() {
         ["SPEC-KIT-001:plan:attempt-1", "SPEC-KIT-001:plan:attempt-1:s2", "SPEC-KIT-001:plan:attempt-1:s3"];
     assert_eq!(keys, expected);
 }
+
+#[test]
+fn a_retry_under_the_same_session_is_told_with_its_verdict_however_it_is_seen() {
+    let endpoint = Endpoint::replying(&[200]);
+    let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
+    let serve = sandbox.serve();
+    wait_for("a baseline", || sandbox.spool().join("watch.jsonl").exists().then_some(()));
+    let path = format!("{EVIDENCE}/commands/SPEC-KIT-001/spec-validate_s.json");
+    let write = |second: u32, verdict: &str| {
+        let telemetry = serde_json::json!({"command": "spec-ops-validate", "specId": "SPEC-KIT-001",
+            "sessionId": "s", "timestamp": format!("2026-01-01T10:00:{second:02}Z"),
+            "scenarios": [{"name": "a", "status": verdict}]});
+        sandbox.write(&path, &telemetry.to_string())
+    };
+    let by_command = || {
+        let ran = sandbox.run(&["--json", "emit", "--telemetry", &path]);
+        assert_eq!(ran.code, 0, "{ran:?}");
+        let emitted: Value = serde_json::from_str(&ran.stdout).unwrap();
+        emitted["outcome"].as_str().unwrap().to_owned()
+    };
+    let first = "SPEC-KIT-001:validate:attempt-1:s".to_owned();
+    let further = |second: u32| format!("{first}:2026-01-01T10:00:{second:02}Z");
+    let (failure, success) = ("\"failure\"".to_owned(), "\"success\"".to_owned());
+    let mut expected = vec![(first.clone(), failure.clone()), (further(5), success)];
+    let is_told = |expected: &[(String, String)]| {
+        endpoint.wait_for(expected.len());
+        assert_eq!(by_command(), "duplicate");
+        sandbox.wait_until_nothing_is_pending();
+    };
+    write(0, "failed");
+    is_told(&expected[..1]);
+    write(5, "passed");
+    is_told(&expected);
+    serve.kill();
+    // The same verdict, and nothing new.
+    write(7, "passed");
+    let serve = sandbox.serve();
+    assert_eq!(by_command(), "duplicate");
+    serve.kill();
+    // By a script, while nothing runs, and by the watcher afterwards.
+    expected.push((further(10), failure));
+    write(10, "failed");
+    assert_eq!(by_command(), "queued");
+    let _serve = sandbox.serve();
+    is_told(&expected);
+    assert_eq!(told(&endpoint), expected);
+    let attempts: Vec<Value> =
+        endpoint.requests().iter().map(|request| request.json()["pipeline"]["attempt"].clone()).collect();
+    assert_eq!(attempts, [1, 2, 3].map(Value::from));
+}

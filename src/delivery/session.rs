@@ -1,0 +1,137 @@
+//! Which version of a session an event tells of. A host that retries under the same session writes
+//! the same file again: with another verdict it is a further event, and read once more it is not.
+
+use std::collections::{HashMap, VecDeque};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::KeyDigest;
+use crate::clock;
+use crate::event::{Event, IdempotencyKey, KeyOrigin, Status};
+
+/// Sessions whose verdict is remembered; beyond it the one that was told of first is forgotten,
+/// and a further version of it is taken for the one that is known.
+pub const MAX_SESSIONS: usize = 10_000;
+
+/// One version of a session, as an event tells of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Version {
+    /// The key of the session's first event, where this one has another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    session: Option<IdempotencyKey>,
+    /// Its timestamp: what the source says, else when it was written.
+    stamp: String,
+}
+
+/// What was told of one version.
+#[derive(Clone, Debug)]
+struct Verdict {
+    key: IdempotencyKey,
+    status: Status,
+    stamp: String,
+    /// When it was written.
+    at: Timestamp,
+}
+
+/// What was told of one session.
+#[derive(Debug)]
+struct Session {
+    first: Verdict,
+    /// Absent where it is the first.
+    last: Option<Verdict>,
+}
+
+/// See the module's first lines.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    told: HashMap<KeyDigest, Session>,
+    /// In the order in which they were first told.
+    order: VecDeque<KeyDigest>,
+}
+
+impl Sessions {
+    /// Gives an event the key of the version that it tells of. `is_known` says whether an event of
+    /// a key was accepted. `None` where it tells of no session, or has no verdict.
+    pub(super) fn resolve(
+        &self,
+        event: &mut Event,
+        is_known: impl Fn(&IdempotencyKey) -> bool,
+    ) -> Option<Version> {
+        let (at, is_rewritten) = match event.event.key_origin {
+            KeyOrigin::Source(at) => (at, false),
+            KeyOrigin::Rewritten(at) => (at, true),
+            KeyOrigin::Given | KeyOrigin::Made { .. } => return None,
+        };
+        event.numbered_step()?;
+        let (status, stamp) = (event.event.status?, stamp_of(event, at));
+        let session = event.event.idempotency_key.clone();
+        let key = match self.told.get(&(&session).into()) {
+            None if is_rewritten => session.of_version(&stamp),
+            None => session.clone(),
+            Some(told) => told.key_of(&session, status, &stamp, at, is_known),
+        };
+        let session = (key != session).then_some(session);
+        event.event.idempotency_key = key;
+        Some(Version { session, stamp })
+    }
+
+    /// A version is told, or was before this start.
+    pub(super) fn tell(&mut self, key: &IdempotencyKey, version: &Version, status: Status, at: Timestamp) {
+        let digest = KeyDigest::from(version.session.as_ref().unwrap_or(key));
+        let verdict = Verdict { key: key.clone(), status, stamp: version.stamp.clone(), at };
+        match self.told.get_mut(&digest) {
+            // One that comes late does not make what came after it undone.
+            Some(told) if at >= told.last().at && *key != told.last().key => told.last = Some(verdict),
+            Some(_) => {}
+            None => {
+                if self.order.len() >= MAX_SESSIONS
+                    && let Some(oldest) = self.order.pop_front()
+                {
+                    self.told.remove(&oldest);
+                }
+                self.order.push_back(digest);
+                self.told.insert(digest, Session { first: verdict, last: None });
+            }
+        }
+    }
+}
+
+impl Session {
+    fn last(&self) -> &Verdict {
+        self.last.as_ref().unwrap_or(&self.first)
+    }
+
+    fn key_of(
+        &self,
+        session: &IdempotencyKey,
+        status: Status,
+        stamp: &str,
+        at: Timestamp,
+        is_known: impl Fn(&IdempotencyKey) -> bool,
+    ) -> IdempotencyKey {
+        let last = self.last();
+        if status == last.status {
+            return last.key.clone();
+        }
+        // A host whose timestamps do not change: when the file was written tells its versions apart.
+        let is_later = stamp == last.stamp && at > last.at;
+        if !is_later && status == self.first.status && stamp == self.first.stamp {
+            return self.first.key.clone();
+        }
+        let key = session.of_version(stamp);
+        match is_later && (key == last.key || is_known(&key)) {
+            true => session.of_version(&clock::rfc3339(at)),
+            false => key,
+        }
+    }
+}
+
+/// When a version was made, in its own words where these are a time.
+fn stamp_of(event: &Event, at: Timestamp) -> String {
+    let said = event.telemetry.as_ref().and_then(|fields| fields.get("timestamp")?.as_str());
+    let ended = event.pipeline.as_ref().and_then(|pipeline| pipeline.completed_at.as_deref());
+    let mut stamps = [said, ended].into_iter().flatten();
+    let stamp = stamps.find(|stamp| stamp.len() <= 64 && stamp.parse::<Timestamp>().is_ok());
+    stamp.map_or_else(|| clock::rfc3339(at), str::to_owned)
+}
