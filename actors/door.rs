@@ -57,6 +57,8 @@ pub(crate) struct Door {
     surveyor: Arc<Mutex<Surveyor>>,
     /// What of the inbox stands aside, and why.
     inbox: Arc<Mutex<Vec<String>>>,
+    /// Whether the repo is watched.
+    watching: Arc<Mutex<Watching>>,
     /// Where the config that is in force came from.
     origin: Arc<Mutex<Option<Origin>>>,
     reloads: mpsc::Sender<ReloadReply>,
@@ -75,6 +77,17 @@ struct Branch {
 /// Who waits for a reload to end.
 pub(crate) type ReloadReply = oneshot::Sender<Report>;
 
+/// Whether the repo is watched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Watching {
+    /// Nobody asked for it.
+    #[default]
+    Off,
+    On,
+    /// It should be, and this is wrong.
+    Troubled(String),
+}
+
 /// What an operator may want to know now, from the actors and the disk.
 #[derive(Debug)]
 pub(crate) struct Facts {
@@ -85,6 +98,7 @@ pub(crate) struct Facts {
     pub(crate) survey: Survey,
     /// What of the inbox stands aside, and why.
     pub(crate) inbox: Vec<String>,
+    pub(crate) watching: Watching,
     /// What is to be done because the config was edited since it was read, if it was.
     pub(crate) edited: Option<String>,
     pub(crate) uptime: Duration,
@@ -108,6 +122,7 @@ impl Door {
             files: Arc::new(config.store_options()),
             surveyor: Arc::default(),
             inbox: Arc::default(),
+            watching: Arc::default(),
             origin: Arc::new(Mutex::new(config.origin.clone())),
             reloads,
             ticks: Arc::default(),
@@ -237,12 +252,19 @@ impl Door {
         };
         let (survey, edited) = self.read(look).await?;
         let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Ok(Facts { queues, healths, troubles, survey, inbox, edited, uptime: self.started.elapsed() })
+        let watching = self.watching.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let uptime = self.started.elapsed();
+        Ok(Facts { queues, healths, troubles, survey, inbox, watching, edited, uptime })
     }
 
     /// What of the inbox stands aside from now on, for `status`.
     pub(super) fn tell_of_inbox(&self, aside: Vec<String>) {
         *self.inbox.lock().unwrap_or_else(PoisonError::into_inner) = aside;
+    }
+
+    /// Whether the repo is watched from now on, for `status`.
+    pub(crate) fn tell_of_watch(&self, watching: Watching) {
+        *self.watching.lock().unwrap_or_else(PoisonError::into_inner) = watching;
     }
 
     /// Where the config that is in force from now on came from, for `status`.

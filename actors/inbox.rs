@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use actix::Addr;
 use actix_rt::time::sleep;
+use tokio::sync::watch;
 
 use super::door::Door;
 use super::ledger::{Ledger, SettleInbox};
@@ -30,8 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 struct Stopped;
 
 /// Takes the inbox in until the actors end. A file goes when all that is in it is accepted or
-/// known.
-pub(crate) async fn take_inbox_in(ledger: Addr<Ledger>, door: Door) {
+/// known. Says when it was `looked` through for the first time.
+pub(crate) async fn take_inbox_in(ledger: Addr<Ledger>, door: Door, looked: watch::Sender<bool>) {
     let inbox = Inbox::new(door.spool_dir());
     let mut aside = Aside::default();
     let (mut trouble, mut seen) = (None, None);
@@ -74,6 +75,7 @@ pub(crate) async fn take_inbox_in(ledger: Addr<Ledger>, door: Door) {
                 trouble = Some(why);
             }
         }
+        looked.send_replace(true);
         sleep(pause).await;
     }
 }

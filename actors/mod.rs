@@ -14,7 +14,7 @@ mod subscription;
 mod tell;
 
 pub(crate) use alarm::{Alarm, AlarmBell, Ring};
-pub(crate) use door::{Door, Facts, ReloadReply, look_after_files, look_once};
+pub(crate) use door::{Door, Facts, ReloadReply, Watching, look_after_files, look_once};
 pub(crate) use inbox::take_inbox_in;
 pub(crate) use ledger::{Announce, Close as CloseLedger, ConfigureStore, Ledger};
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::control::{Client, ClientError, Request, RuntimeFile, StatusReport, Unfinished};
 use crate::event::SpecId;
 use crate::store::{self, AtRest, Listing, Page, Query, Store, Survey, Tried, TriedQuery};
+use crate::watch::Waiting;
 
 /// How long a runtime may take to answer; then the disk is asked.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
@@ -86,14 +87,15 @@ impl Source {
 
     /// How everything fares.
     pub(super) fn status(&mut self) -> Result<StatusReport, Failure> {
-        self.status_with(|dir| Ok((Unfinished::Listed(store::unfinished(dir)?), Survey::of(dir))))
+        self.status_with(None, |dir| Ok((Unfinished::Listed(store::unfinished(dir)?), Survey::of(dir))))
     }
 
-    /// How everything fares, without the oldest pending and each subscription's number of them where that would take
+    /// How everything fares, within the patience; without the oldest pending and each subscription's number of them where that would take
     /// reading the whole spool: what the last run left stands in a file.
     pub(super) fn brief_status(&mut self) -> Result<StatusReport, Failure> {
         let is_silent = self.silent.is_some();
-        self.status_with(|dir| match store::left_at_rest(dir) {
+        let until = Instant::now() + self.patience;
+        self.status_with(Some(until), |dir| match store::left_at_rest(dir) {
             Some(AtRest { pending, dead_letters }) => {
                 Ok((Unfinished::Counted(pending), Survey::beside(dir, dead_letters)))
             }
@@ -107,6 +109,7 @@ impl Source {
 
     fn status_with(
         &mut self,
+        until: Option<Instant>,
         look: impl FnOnce(&Path) -> io::Result<(Unfinished, Survey)>,
     ) -> Result<StatusReport, Failure> {
         if let Some(report) = self.ask(&Request::Status {})? {
@@ -115,7 +118,10 @@ impl Source {
         let dir = &self.config.spool_dir;
         let (unfinished, survey) = look(dir).map_err(|error| self.unreadable(&error))?;
         let healths = store::read_healths(dir);
-        Ok(StatusReport::at_rest(&self.config, unfinished, &healths, &survey, self.silent.clone()))
+        // A runtime that does not answer watches all the same, and one that is off watches nothing.
+        let is_read = self.silent.is_none() && self.config.enabled;
+        let sources = is_read.then(|| Waiting::of(&self.config, until));
+        Ok(StatusReport::at_rest(&self.config, unfinished, &healths, &survey, sources, self.silent.clone()))
     }
 
     /// Deliveries, newest first, as many as the query's limit, however many pages that takes.

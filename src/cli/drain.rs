@@ -1,4 +1,5 @@
-//! `spec-notify drain`: delivers everything that is pending, retries included, then exits: the last step of a CI job.
+//! `spec-notify drain`: takes in what the sources hold and delivers everything that is pending, retries included, then
+//! exits: the last step of a CI job.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,10 +9,12 @@ use serde::Serialize;
 
 use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global, load_to_act};
-use crate::control::{StatusReport, counted};
+use crate::config::{Config, WatchFrom};
+use crate::control::{SourcesStatus, StatusReport, counted};
 use crate::delivery::HealthState;
 use crate::env::Environment;
 use crate::runtime::Runtime;
+use crate::watch::Waiting;
 
 /// How often to look whether something is left.
 const POLL: Duration = Duration::from_millis(50);
@@ -19,17 +22,30 @@ const POLL: Duration = Duration::from_millis(50);
 /// How long one look may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long another process may own the spool that does not watch the repo: a command that acts
+/// owns it for a moment alone.
+const UNWATCHED: Duration = Duration::from_secs(5);
+
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example, as the last step of a CI job:
   spec-notify drain --timeout 120
 
-Exit code 1 where something is still pending at the timeout, was given up meanwhile, or
+Stages and tasks that ended while no runtime ran are told first. Where nothing was watched yet, what
+is there is taken as known and not sent; --from-start sends it.
+
+Exit code 1 where something is still pending or not told at the timeout, was given up meanwhile, or
 stands aside because it cannot be read.")]
 pub(super) struct Options {
     /// Longest time to wait, in seconds; what is left then stays on disk
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     timeout: u64,
+    /// Leave the sources alone: only what is pending or in the inbox is delivered
+    #[arg(long, conflicts_with = "from_start")]
+    no_watch: bool,
+    /// Where nothing was watched yet, also send what is there already
+    #[arg(long)]
+    from_start: bool,
 }
 
 /// What `drain --json` prints.
@@ -39,6 +55,12 @@ struct Drained {
     pending: usize,
     /// Deliveries that were given up meanwhile.
     dead_letters: usize,
+    /// What the repo holds that is still not told; absent where it was left alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sources: Option<SourcesStatus>,
+    /// What was taken as known and not sent, because nothing was watched here before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    baseline: Option<SourcesStatus>,
     /// What stands aside and could not be delivered, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     aside: Vec<String>,
@@ -47,7 +69,15 @@ struct Drained {
 pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
     let config = load_to_act(global, screen)?;
     let deadline = Instant::now() + Duration::from_secs(options.timeout);
-    let runtime = Runtime::start(config, Environment::process()).map_err(Failure::failed)?;
+    let watch = match (options.no_watch, options.from_start) {
+        (true, _) => None,
+        (false, true) => Some(WatchFrom::Start),
+        (false, false) => Some(WatchFrom::Now),
+    };
+    let in_repo = || watch.map(|_| Waiting::of(&config, None)).unwrap_or_default();
+    let baseline = Some(in_repo()).filter(|found| found.is_first && watch == Some(WatchFrom::Now));
+    let started = Runtime::start(Config { watch, ..config.clone() }, Environment::process());
+    let runtime = started.map_err(Failure::failed)?;
     let handle = runtime.handle();
     let look = || {
         let status = handle.block(PATIENCE, handle.status());
@@ -55,62 +85,101 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
         status.ok_or_else(silent)?.map_err(Failure::from)
     };
     let mut status = look()?;
-    let before = dead(&status);
+    let (before, began) = (dead(&status), Instant::now());
+    let mut pause = POLL;
     while Instant::now() < deadline {
         if left(&status) == 0 {
-            // A run that has just ended is told of now, and not in a moment.
-            handle.block(PATIENCE, handle.idle());
-            status = look()?;
-            if left(&status) == 0 {
-                break;
+            let looked = Instant::now();
+            let in_repo = in_repo();
+            let is_unwatched = !watches(&status) && began.elapsed() > UNWATCHED;
+            if is_unwatched || !(in_repo.is_something() || in_repo.is_first && watches(&status)) {
+                // A run that has just ended is told of now, and not in a moment.
+                handle.block(PATIENCE, handle.idle());
+                status = look()?;
+                if left(&status) == 0 {
+                    break;
+                }
             }
+            pause = POLL.max(looked.elapsed() * 4);
         }
         let failed = dead(&status).saturating_sub(before);
         screen.progress(format_args!("{} pending, {failed} given up", left(&status)));
-        thread::park_timeout(POLL);
+        thread::park_timeout(pause);
         status = look()?;
     }
     screen.progress_ends();
+    let in_repo = in_repo();
     runtime.drain(Duration::ZERO);
+    let is_made = |found: &Waiting| found.is_something() && !in_repo.is_first;
     let drained = Drained {
         pending: left(&status),
         dead_letters: dead(&status).saturating_sub(before),
-        aside: status.aside.clone(),
+        sources: watch.map(|_| SourcesStatus::of(&in_repo)),
+        baseline: baseline.as_ref().filter(|found| is_made(found)).map(SourcesStatus::of),
+        aside: status.aside.iter().chain(&in_repo.troubles).cloned().collect(),
     };
+    if let Some(known) = drained.baseline {
+        let spool = config.spool_dir.display();
+        screen.warning(format_args!(
+            "nothing was watched here before: {known} that the repo held already are taken as known and not sent; to send \
+             them all the same, remove {spool}/watch.jsonl and run spec-notify drain --from-start"
+        ));
+    }
     if screen.is_json() {
         screen.value(&drained);
     } else {
-        let parked = parked(&status);
-        if parked > 0 {
-            let what = counted(parked, "delivery waits", "deliveries wait");
-            screen.note(format_args!("{what} for a subscription that is not active"));
-        }
-        for aside in &drained.aside {
-            screen.warning(format_args!("it stands aside and is not delivered: {aside}"));
-        }
-        match (drained.pending, drained.dead_letters) {
-            (0, 0) if !drained.aside.is_empty() => {
-                screen.line(Tone::Bad, "drained, but for what stands aside");
-            }
-            (0, 0) => screen.line(Tone::Good, "drained: nothing is pending"),
-            (0, dead) => {
-                let what = counted(dead, "delivery was", "deliveries were");
-                screen.line(
-                    Tone::Bad,
-                    format_args!("drained: {what} given up; see spec-notify list --state dead_letter"),
-                );
-            }
-            (pending, _) => {
-                let what = counted(pending, "delivery is", "deliveries are");
-                screen.line(
-                    Tone::Bad,
-                    format_args!("{what} still pending after {} s, and stay on disk", options.timeout),
-                );
-            }
-        }
+        tell(&drained, &status, options.timeout, screen);
     }
-    let is_done = drained.pending == 0 && drained.dead_letters == 0 && drained.aside.is_empty();
-    Ok(if is_done { Exit::Done } else { Exit::Failed })
+    Ok(if drained.is_done() { Exit::Done } else { Exit::Failed })
+}
+
+/// What people read.
+fn tell(drained: &Drained, status: &StatusReport, timeout: u64, screen: &mut Screen) {
+    let parked = parked(status);
+    if parked > 0 {
+        let what = counted(parked, "delivery waits", "deliveries wait");
+        screen.note(format_args!("{what} for a subscription that is not active"));
+    }
+    for aside in &drained.aside {
+        screen.warning(format_args!("it stands aside and is not delivered: {aside}"));
+    }
+    let untold = drained.sources.filter(SourcesStatus::is_something);
+    if let Some(sources) = untold.filter(|_| !watches(status)) {
+        let pid = status.runtime.as_ref().map_or(0, |runtime| runtime.pid);
+        screen.warning(format_args!(
+            "the repo holds {sources} that nobody has told: process {pid} owns the spool and does not watch it (serve \
+             --no-watch); start it without --no-watch, or run spec-notify drain --no-watch to leave them"
+        ));
+    }
+    let text = match (drained.pending, drained.dead_letters, untold) {
+        (0, 0, None) if !drained.aside.is_empty() => "drained, but for what stands aside".to_owned(),
+        (0, 0, None) => return screen.line(Tone::Good, "drained: nothing is pending"),
+        (0, 0, Some(sources)) if sources.baseline => {
+            return screen.line(Tone::Good, "drained: nothing is pending");
+        }
+        (0, 0, Some(sources)) => format!("drained, but for what the repo holds: {sources} not told"),
+        (0, dead, _) => {
+            let what = counted(dead, "delivery was", "deliveries were");
+            format!("drained: {what} given up; see spec-notify list --state dead_letter")
+        }
+        (pending, ..) => {
+            let what = counted(pending, "delivery is", "deliveries are");
+            format!("{what} still pending after {timeout} s, and stay on disk")
+        }
+    };
+    screen.line(Tone::Bad, text);
+}
+
+impl Drained {
+    fn is_done(&self) -> bool {
+        // What was never watched is nobody's to tell.
+        let is_told = self.sources.is_none_or(|sources| sources.baseline || !sources.is_something());
+        self.pending == 0 && self.dead_letters == 0 && self.aside.is_empty() && is_told
+    }
+}
+
+fn watches(status: &StatusReport) -> bool {
+    status.runtime.as_ref().is_some_and(|runtime| runtime.watches)
 }
 
 fn left(status: &StatusReport) -> usize {

@@ -23,7 +23,7 @@ Examples:
   spec-notify status --json
 
 Exit code 1 while something is unresolved: a subscription fails, dead letters are left, records are damaged, or
-deliveries wait and no runtime runs.")]
+no runtime runs and deliveries wait, or the repo holds what nobody has told of.")]
 pub(super) struct Options {
     /// One line, and only if something is unresolved
     #[arg(long)]
@@ -60,8 +60,9 @@ pub(super) fn lines(report: &StatusReport, now: Timestamp, width: usize) -> Vec<
         Some(runtime) => {
             let up =
                 ago(now, now - jiff::SignedDuration::from_secs(i64::try_from(runtime.uptime_s).unwrap_or(0)));
+            let watches = if runtime.watches { "" } else { ", does not watch the repo" };
             let text = format!(
-                "runtime  process {}, up {up}, {}, version {}",
+                "runtime  process {}, up {up}, {}, version {}{watches}",
                 runtime.pid, runtime.address, runtime.version
             );
             Line::new(Tone::Plain, text)
@@ -132,7 +133,7 @@ mod tests {
 
     fn report() -> StatusReport {
         serde_json::from_value(serde_json::json!({
-            "runtime": {"pid": 4711, "address": "127.0.0.1:40123", "version": "0.1.0", "uptime_s": 7384},
+            "runtime": {"pid": 4711, "address": "127.0.0.1:40123", "version": "0.1.0", "uptime_s": 7384, "watches": true},
             "subscriptions": [
                 {"id": "chatops-slack", "health": "open", "pending": 12, "in_flight": 1, "dead_letters": 3,
                  "consecutive_failures": 17, "failing_since": "2025-10-14T08:00:00.000Z",

@@ -12,6 +12,6 @@ pub use protocol::{
     SentReport, SentRequest, VERSION, runtime_file,
 };
 pub(crate) use server::Server;
-pub use status::{RuntimeStatus, StatusReport, SubscriptionStatus, Unfinished};
+pub use status::{RuntimeStatus, SourcesStatus, StatusReport, SubscriptionStatus, Unfinished};
 #[cfg(feature = "cli")]
 pub(crate) use status::{ago, counted, short};

@@ -1,17 +1,21 @@
 //! What `status` says: how each subscription fares, what waits, and what an operator should do. From a runtime's actors,
 //! or from the disk alone.
 
+use std::fmt;
 use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::protocol::RuntimeFile;
-use crate::actors::{Facts, Queue, Role};
+use crate::actors::{Facts, Queue, Role, Watching};
 use crate::clock;
+#[cfg(feature = "cli")]
 use crate::config::{Config, SubscriptionConfig};
 use crate::delivery::{HealthState, SubscriptionId};
 use crate::store::{Healths, Survey};
+#[cfg(feature = "cli")]
+use crate::watch::Waiting;
 
 /// The answer to `status`, as `--json` prints it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +28,9 @@ pub struct StatusReport {
     pub pending: usize,
     /// Events in the inbox, which the next runtime takes in.
     pub inbox: usize,
+    /// What the repo holds that no runtime has taken in yet; absent where one runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sources: Option<SourcesStatus>,
     /// What an operator should know, and what to do about it.
     pub warnings: Vec<String>,
     /// What stands aside and cannot be delivered as things are, and why; also warnings.
@@ -45,6 +52,42 @@ pub struct RuntimeStatus {
     pub version: String,
     /// How long it has owned the spool, in seconds.
     pub uptime_s: u64,
+    /// Whether it watches the repo.
+    #[serde(default)]
+    pub watches: bool,
+}
+
+/// What the repo holds that no runtime has taken in yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourcesStatus {
+    /// Stages that ended.
+    pub stages: usize,
+    /// Tasks that became Done.
+    pub tasks: usize,
+    /// Whether the next start takes them as known, because nothing was watched here yet.
+    pub baseline: bool,
+}
+
+impl SourcesStatus {
+    /// Whether there is anything.
+    pub fn is_something(&self) -> bool {
+        self.stages + self.tasks > 0
+    }
+
+    #[cfg(feature = "cli")]
+    pub(crate) fn of(waiting: &Waiting) -> Self {
+        Self { stages: waiting.stages, tasks: waiting.tasks, baseline: waiting.is_first }
+    }
+}
+
+/// `3 stages and 1 task`.
+impl fmt::Display for SourcesStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds = [(self.stages, "stage", "stages"), (self.tasks, "task", "tasks")];
+        let there = kinds.into_iter().filter(|(count, ..)| *count > 0);
+        let there: Vec<String> = there.map(|(count, one, many)| counted(count, one, many)).collect();
+        f.write_str(&there.join(" and "))
+    }
 }
 
 /// How one subscription fares.
@@ -106,21 +149,27 @@ impl StatusReport {
             address: file.address,
             version: file.version,
             uptime_s: facts.uptime.as_secs(),
+            watches: facts.watching != Watching::Off,
         });
         let mut report = Self::new(runtime, &facts.queues, &facts.healths, &facts.survey);
         report.warnings.splice(0..0, facts.troubles.iter().cloned());
         report.warnings.extend(facts.edited.iter().cloned());
+        if let Watching::Troubled(trouble) = &facts.watching {
+            report.warnings.push(trouble.clone());
+        }
         report.warnings.extend(facts.inbox.iter().cloned());
         report.aside.extend(facts.troubles.iter().chain(&facts.inbox).cloned());
         report
     }
 
-    /// Where no runtime answers.
-    pub fn at_rest(
+    /// Where no runtime answers. `sources` is what waits in the repo, where that was looked at.
+    #[cfg(feature = "cli")]
+    pub(crate) fn at_rest(
         config: &Config,
         unfinished: Unfinished,
         healths: &Healths,
         survey: &Survey,
+        sources: Option<Waiting>,
         silent: Option<String>,
     ) -> Self {
         let role = |active, dry_run| match (active, dry_run) {
@@ -151,18 +200,38 @@ impl StatusReport {
         report.pending = counted_only.unwrap_or(report.pending);
         let parked = report.subscriptions.iter().filter(|one| one.health == HealthState::Inactive);
         let waiting = report.pending + survey.inbox - parked.map(|one| one.pending).sum::<usize>();
+        let in_repo = sources.as_ref().filter(|sources| sources.is_something()).map(SourcesStatus::of);
         if let Some(silent) = silent {
             report.warnings.insert(0, silent.clone());
             report.silent = Some(silent);
         } else if is_unknown {
             let what = "the last run did not end in order, and nobody has counted what it left: start spec-notify serve";
             report.warnings.insert(0, what.to_owned());
-        } else if waiting > 0 {
-            let what = counted(waiting, "delivery or event waits", "deliveries and events wait");
-            let warning = format!(
-                "no runtime is running, and {what}: start spec-notify serve, or run spec-notify drain"
+        }
+        let to_tell = in_repo.filter(|sources| !sources.baseline);
+        let waits = [
+            (waiting > 0).then(|| counted(waiting, "delivery or event waits", "deliveries and events wait")),
+            to_tell.map(|sources| format!("the repo holds {sources} not told yet")),
+        ];
+        let waits: Vec<String> = waits.into_iter().flatten().collect();
+        if report.silent.is_none() && !waits.is_empty() {
+            report.warnings.insert(
+                0,
+                format!(
+                    "no runtime is running, and {}: start spec-notify serve, or run spec-notify drain",
+                    waits.join(", and ")
+                ),
             );
-            report.warnings.insert(0, warning);
+        }
+        if let Some(known) = in_repo.filter(|sources| sources.baseline) {
+            report.warnings.push(format!(
+                "no runtime has watched this repo yet, and it holds {known}: the first spec-notify serve or drain takes \
+                 them as known and tells what comes after; serve --from-start tells them too"
+            ));
+        }
+        if let Some(sources) = sources {
+            report.sources = Some(SourcesStatus::of(&sources));
+            report.warnings.extend(sources.troubles);
         }
         report
     }
@@ -217,7 +286,8 @@ impl StatusReport {
         let mut aside = survey.unusable.clone();
         aside.extend(rejected(survey));
         let (inbox, warnings) = (survey.inbox, Vec::new());
-        let mut report = Self { runtime, subscriptions, pending, inbox, warnings, aside, silent: None };
+        let (sources, silent) = (None, None);
+        let mut report = Self { runtime, subscriptions, pending, inbox, sources, warnings, aside, silent };
         report.warnings = report.find_warnings(survey);
         for (id, _, queue) in queues {
             if let Some((count, why)) = &queue.unread {
@@ -303,6 +373,9 @@ impl StatusReport {
         let dead: usize = self.subscriptions.iter().map(|subscription| subscription.dead_letters).sum();
         if dead > 0 {
             parts.push(counted(dead, "dead letter", "dead letters"));
+        }
+        if let Some(sources) = self.sources.filter(|sources| sources.is_something() && !sources.baseline) {
+            parts.push(format!("{sources} not told"));
         }
         if parts.is_empty() && !self.warnings.is_empty() {
             parts.push(counted(self.warnings.len(), "warning", "warnings"));

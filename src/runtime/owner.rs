@@ -8,13 +8,14 @@ use actix::{Actor as _, Addr};
 use actix_rt::time::{sleep, timeout};
 use actix_rt::{Arbiter, ArbiterHandle, System};
 use futures_util::future::{Either, select};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::block::block_on;
 use super::{Current, Drained, Mode, Setting, StartError};
 use crate::actors::{
     Alarm, AlarmBell, Announce, Close, CloseLedger, ConfigureStore, Door, EmitError, Entry, Ledger, Permits,
-    Reconfigure, ReloadReply, Ring, Role, Router, Settings, look_after_files, look_once, take_inbox_in,
+    Reconfigure, ReloadReply, Ring, Role, Router, Settings, Watching, look_after_files, look_once,
+    take_inbox_in,
 };
 use crate::config::{Config, Loaded, Problem, Report, WatchFrom};
 use crate::control::Server;
@@ -97,10 +98,11 @@ async fn serve(
     door.began().await;
     announce(ledger, serde_json::to_vec(&server.runtime_file()).ok()).await;
     let files = actix_rt::spawn(look_after_files(ledger.clone(), door.router().clone()));
-    let inbox = actix_rt::spawn(take_inbox_in(ledger.clone(), door.clone()));
+    let (looked, inbox_looked) = watch::channel(false);
+    let inbox = actix_rt::spawn(take_inbox_in(ledger.clone(), door.clone(), looked));
     let reloading = take_reloads(reloads, setting.current.clone(), equipment, door.clone(), ledger.clone());
     let reloading = actix_rt::spawn(reloading);
-    let watch = config.watch.and_then(|from| start_watch(&setting.current, from, &door));
+    let watch = config.watch.and_then(|from| start_watch(&setting.current, from, &door, inbox_looked));
     log::debug!("control port {}", server.address());
     setting.is_ready(Mode::Owner(door.clone()));
     let mut stop = setting.stop.clone();
@@ -156,25 +158,42 @@ async fn announce(ledger: &Addr<Ledger>, content: Option<Vec<u8>>) {
 }
 
 /// Begins to watch the repo; a failure is said and leaves everything else at work.
-fn start_watch(current: &Arc<Current>, from: WatchFrom, door: &Door) -> Option<Watch> {
-    let (reading, door) = (current.clone(), door.clone());
+fn start_watch(
+    current: &Arc<Current>,
+    from: WatchFrom,
+    door: &Door,
+    mut inbox_looked: watch::Receiver<bool>,
+) -> Option<Watch> {
+    let (reading, emitting, telling) = (current.clone(), door.clone(), door.clone());
+    let mut is_first = true;
     let emit = move |event: Event| {
+        // What waits in the inbox was told before what the watcher finds now: of two versions of a
+        // session the newer one is to be told last.
+        if std::mem::replace(&mut is_first, false) {
+            block_on(inbox_looked.wait_for(|looked| *looked), WATCH_EMIT);
+        }
         if let Err(error) = event.check_limits() {
             return Fate::Refused(error.to_string());
         }
-        match block_on(door.emit(event, None, WATCH_EMIT), 2 * WATCH_EMIT) {
+        match block_on(emitting.emit(event, None, WATCH_EMIT), 2 * WATCH_EMIT) {
             Some(Ok(_)) => Fate::Taken,
             Some(Err(EmitError::Refused(why))) => Fate::Refused(why),
             Some(Err(EmitError::Unavailable(why))) => Fate::NotNow(why),
             None => Fate::NotNow("the runtime is busy or stopping".to_owned()),
         }
     };
-    match Watch::start(move || reading.config(), from == WatchFrom::Start, emit) {
+    door.tell_of_watch(Watching::On);
+    let tell = move |trouble: Option<String>| {
+        telling.tell_of_watch(trouble.map_or(Watching::On, Watching::Troubled));
+    };
+    match Watch::start(move || reading.config(), from == WatchFrom::Start, emit, tell) {
         Ok(watch) => Some(watch),
         Err(error) => {
-            log::error!(
+            let what = format!(
                 "the repo is not watched: {error}; events that are emitted are delivered all the same"
             );
+            log::error!("{what}");
+            door.tell_of_watch(Watching::Troubled(what));
             None
         }
     }

@@ -11,6 +11,8 @@ mod settle;
 mod tests;
 mod tree;
 mod unread;
+#[cfg(feature = "cli")]
+mod waiting;
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -39,6 +41,8 @@ use notifier::{Notifier, Told};
 pub(crate) use opinion::Opinion;
 use settle::{Due, Settler, Stamp};
 use tree::{Kind, Tree};
+#[cfg(feature = "cli")]
+pub(crate) use waiting::Waiting;
 
 /// How often everything is looked at, whatever the operating system said.
 const LOOK: Duration = Duration::from_secs(60);
@@ -93,7 +97,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Begins to watch. At the very first start what is there is the baseline and is not sent,
-    /// unless `from_start`.
+    /// unless `from_start`. `tell` hears what is wrong with watching, and when that is over.
     ///
     /// # Errors
     /// Its memory is of a later version, or no thread could be had.
@@ -101,26 +105,27 @@ impl Watch {
         config: impl Fn() -> Arc<Config> + Send + 'static,
         from_start: bool,
         emit: impl FnMut(Event) -> Fate + Send + 'static,
+        tell: impl Fn(Option<String>) + Send + 'static,
     ) -> io::Result<Self> {
         let spool_dir = config().spool_dir.clone();
-        let opened = open_memory(&spool_dir)?;
+        let opened = open_memory(&spool_dir, &tell)?;
         let (messages, waiting) = mpsc::sync_channel(MAX_WAITING);
         let stopping = Arc::new(AtomicBool::new(false));
         let missed = Arc::new(AtomicBool::new(false));
-        let (tell, overflow) = (messages.clone(), missed.clone());
+        let (wake, overflow) = (messages.clone(), missed.clone());
         let notifier = Notifier::new(move |told| {
-            if told == Told::Missed || tell.try_send(Message::Told(told)).is_err() {
+            if told == Told::Missed || wake.try_send(Message::Told(told)).is_err() {
                 overflow.store(true, Ordering::Relaxed);
             }
         });
         let stop = stopping.clone();
         let work = move || {
-            let Some((memory, is_first)) = opened.or_else(|| open_memory_later(&spool_dir, &waiting)) else {
-                return;
-            };
+            let opened = opened.or_else(|| open_memory_later(&spool_dir, &waiting, &tell));
+            let Some((memory, is_first)) = opened else { return };
             let watcher = Watcher {
                 config: Box::new(config),
                 emit: Box::new(emit),
+                tell: Box::new(tell),
                 memory,
                 is_unwritten: false,
                 notifier,
@@ -161,28 +166,37 @@ impl Drop for Watch {
 }
 
 /// Reads what was seen; `None` where it cannot be read now.
-fn open_memory(spool_dir: &Path) -> io::Result<Option<(Memory, bool)>> {
+fn open_memory(spool_dir: &Path, tell: &impl Fn(Option<String>)) -> io::Result<Option<(Memory, bool)>> {
     match Memory::open(spool_dir) {
         Ok(opened) => Ok(Some(opened)),
         Err(error) if error.kind() == io::ErrorKind::Unsupported => Err(error),
         Err(error) => {
-            log::error!("the repo is not watched yet: {error}; it is tried again every second");
+            let what = format!("the repo is not watched yet: {error}; it is tried again every second");
+            log::error!("{what}");
+            tell(Some(what));
             Ok(None)
         }
     }
 }
 
 /// The same as soon as it can be read; `None` where the watcher is to stop.
-fn open_memory_later(spool_dir: &Path, waiting: &Receiver<Message>) -> Option<(Memory, bool)> {
+fn open_memory_later(
+    spool_dir: &Path,
+    waiting: &Receiver<Message>,
+    tell: &impl Fn(Option<String>),
+) -> Option<(Memory, bool)> {
     // No folder is watched yet: whatever is said is that it is to stop.
     while let Err(RecvTimeoutError::Timeout) = waiting.recv_timeout(AGAIN) {
         match Memory::open(spool_dir) {
             Ok(opened) => {
                 log::info!("the repo is watched now");
+                tell(None);
                 return Some(opened);
             }
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                log::error!("the repo is not watched: {error}");
+                let what = format!("the repo is not watched: {error}");
+                log::error!("{what}");
+                tell(Some(what));
                 return None;
             }
             Err(error) => log::debug!("{error}"),
@@ -194,6 +208,7 @@ fn open_memory_later(spool_dir: &Path, waiting: &Receiver<Message>) -> Option<(M
 struct Watcher {
     config: Box<dyn Fn() -> Arc<Config> + Send>,
     emit: Box<dyn FnMut(Event) -> Fate + Send>,
+    tell: Box<dyn Fn(Option<String>) + Send>,
     memory: Memory,
     /// The memory could not be written the last time.
     is_unwritten: bool,
@@ -279,10 +294,15 @@ impl Watcher {
             (Ok(()), true) => {
                 self.is_unwritten = false;
                 log::info!("what was seen is on disk again");
+                (self.tell)(None);
             }
             (Err(error), false) => {
                 self.is_unwritten = true;
-                log::error!("what was seen is not on disk: {error}; it is tried again every second");
+                let what = format!(
+                    "what the watcher has seen cannot be written to watch.jsonl: {error}; it is tried again every second"
+                );
+                log::error!("{what}");
+                (self.tell)(Some(what));
             }
         }
     }

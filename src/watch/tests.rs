@@ -58,7 +58,7 @@ impl Repo {
             }
             fate
         };
-        Watch::start(move || config.clone(), from_start, emit).unwrap()
+        Watch::start(move || config.clone(), from_start, emit, |_| {}).unwrap()
     }
 
     /// Starts, and waits until the baseline is taken or everything was looked at.

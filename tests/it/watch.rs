@@ -233,3 +233,90 @@ fn explain_and_the_log_say_what_the_watcher_makes_of_what_is_there() {
     let ran = sandbox.run(&["explain", "--telemetry", agents.to_str().unwrap()]);
     assert!(ran.code == 2 && ran.stderr.contains("the watcher passes it over: by its name"), "{ran:?}");
 }
+
+#[test]
+fn what_ended_while_nothing_ran_is_said_and_drain_tells_it() {
+    let (endpoint, sandbox) = watched();
+    let status = |code: i32| {
+        let ran = sandbox.run(&["--json", "status"]);
+        assert_eq!(ran.code, code, "{ran:?}");
+        serde_json::from_str::<Value>(&ran.stdout).unwrap()
+    };
+    let banner = || sandbox.run(&["status", "--banner"]);
+    let drain = |arguments: &[&str], code: i32| {
+        let ran = sandbox.run(&[&["--json", "drain"], arguments].concat());
+        assert_eq!(ran.code, code, "{ran:?}");
+        (serde_json::from_str::<Value>(&ran.stdout).unwrap(), ran.stderr)
+    };
+    status(0);
+    assert!(banner().stdout.is_empty());
+    // Nothing was watched yet.
+    write_plan(&sandbox, "SPEC-KIT-001", "old");
+    let first = status(1);
+    assert_eq!(first["sources"], serde_json::json!({"stages": 1, "tasks": 0, "baseline": true}));
+    assert!(first["warnings"][0].as_str().unwrap().contains("--from-start"), "{first}");
+    assert!(!sandbox.spool().exists(), "looking makes nothing");
+    let (drained, said) = drain(&[], 0);
+    assert_eq!(drained["baseline"], serde_json::json!({"stages": 1, "tasks": 0, "baseline": true}));
+    assert!(said.contains("1 stage that the repo held already") && said.contains("--from-start"), "{said}");
+    status(0);
+    // A stage ends, and a task, and nothing runs.
+    let path = write_plan(&sandbox, "SPEC-KIT-001", "new");
+    sandbox.write("SPEC.md", "| ID | Status |\n|---|---|\n| T1 | Done |\n");
+    let waits = status(1);
+    assert_eq!(waits["sources"], serde_json::json!({"stages": 1, "tasks": 1, "baseline": false}));
+    assert!(waits["warnings"][0].as_str().unwrap().contains("spec-notify drain"), "{waits}");
+    let line = banner();
+    assert!(line.code == 1 && line.stdout.contains("1 stage and 1 task not told"), "{line:?}");
+    assert!(drain(&["--no-watch"], 0).0.get("sources").is_none());
+    assert!(endpoint.requests().is_empty());
+    let (drained, said) = drain(&[], 0);
+    assert_eq!(drained["sources"], serde_json::json!({"stages": 0, "tasks": 0, "baseline": false}));
+    assert!(drained.get("baseline").is_none() && said.is_empty(), "{said}");
+    assert_eq!(endpoint.requests().len(), 2);
+    status(0);
+    assert!(banner().stdout.is_empty());
+    // Through a serve that watches, at once; a script told of it too.
+    let serve = sandbox.serve();
+    write_plan(&sandbox, "SPEC-KIT-001", "watched");
+    assert_eq!(sandbox.run(&["emit", "--telemetry", &path]).code, 0);
+    drain(&[], 0);
+    assert_eq!(endpoint.requests().len(), 3);
+    assert_eq!(status(0)["runtime"]["watches"], true);
+    serve.kill();
+    // One that does not watch: nobody would ever tell.
+    let serve = sandbox.serve_with(&["--no-watch"]);
+    write_plan(&sandbox, "SPEC-KIT-001", "unwatched");
+    assert_eq!(status(0)["runtime"]["watches"], false);
+    let left = sandbox.run(&["drain"]);
+    assert!(left.code == 1 && left.stdout.contains("1 stage not told"), "{left:?}");
+    assert!(left.stderr.contains("does not watch"), "{left:?}");
+    drain(&["--no-watch"], 0);
+    serve.kill();
+    assert_eq!(sandbox.run(&["drain", "--no-watch", "--from-start"]).code, 2);
+}
+
+#[test]
+fn drain_from_the_start_sends_what_is_there() {
+    let (endpoint, sandbox) = watched();
+    write_plan(&sandbox, "SPEC-KIT-001", "before");
+    assert_eq!(sandbox.run(&["drain", "--from-start"]).code, 0);
+    assert_eq!(sessions(&endpoint), ["before"]);
+}
+
+#[test]
+fn what_cannot_be_looked_at_is_said() {
+    let (_endpoint, sandbox) = watched();
+    assert_eq!(sandbox.run(&["drain"]).code, 0);
+    let memory = sandbox.spool().join("watch.jsonl");
+    fs::write(&memory, "{\"watch\":{\"version\":9}}\n").unwrap();
+    for command in [&["status"][..], &["drain"]] {
+        let ran = sandbox.run(command);
+        assert!(ran.code == 1, "{ran:?}");
+        assert!(format!("{}{}", ran.stdout, ran.stderr).contains("later version"), "{ran:?}");
+    }
+    let serve = sandbox.serve();
+    let ran = sandbox.run(&["status"]);
+    assert!(ran.code == 1 && ran.stdout.contains("the repo is not watched"), "{ran:?}");
+    serve.kill();
+}

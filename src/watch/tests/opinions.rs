@@ -83,3 +83,45 @@ fn sources_that_nobody_reads_are_found() {
     }
     assert_eq!(found.len(), 3);
 }
+
+#[test]
+fn what_waits_is_what_the_next_start_tells() {
+    let repo = Repo::new();
+    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/repo"), repo.dir.path());
+    let settings = "[spec_ops.webhooks]\nspool_dir = \"spool\"\nevidence_dir = \"evidence\"\n";
+    repo.write("config.toml", settings);
+    let waiting = || Waiting::of(&repo.config(), None);
+    let counts = |waiting: &Waiting| (waiting.stages, waiting.tasks);
+    let first = waiting();
+    assert!(first.is_first && !repo.dir.path().join("spool/watch.jsonl").exists());
+    assert_eq!((counts(&first), &first.troubles), ((21, 5), &vec![]));
+    let watch = repo.watch_with(true, "");
+    repo.wait("all of it", || (!waiting().is_something()).then_some(()));
+    watch.stop();
+    repo.sent.lock().unwrap().clear();
+    // New, rewritten with another verdict, touched, rewritten with the same one, no telemetry.
+    repo.plan("SPEC-1", "s-1");
+    let told = "evidence/commands/SPEC-FIX-201-one-run";
+    let mut files: Vec<_> =
+        fs::read_dir(repo.dir.path().join(told)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    for (file, verdict) in files.iter().zip([None, Some("{\"command\"")]) {
+        let content = verdict.map_or_else(|| fs::read_to_string(file).unwrap(), str::to_owned);
+        fs::write(file, content).unwrap();
+    }
+    repo.write("evidence/commands/SPEC-1/spec-plan_claude_s-1.json", "{}");
+    repo.write("docs/SPEC-9-x/tasks.md", "| ID | Status |\n|---|---|\n| 1 | Done |\n| 2 | Open |\n");
+    assert_eq!(counts(&waiting()), (2, 1));
+    assert!(
+        !Waiting::of(&repo.config(), Some(Instant::now() - LOOK)).troubles.is_empty(),
+        "it says that it stopped"
+    );
+    let watch = repo.watch_as_configured(false);
+    repo.wait("three events", || (repo.keys().len() >= 3).then_some(()));
+    repo.wait("nothing to wait", || (!waiting().is_something()).then_some(()));
+    assert_eq!(repo.keys().len(), 3);
+    watch.stop();
+    repo.write("spool/watch.jsonl", "{\"watch\":{\"version\":9}}\n");
+    let later = waiting();
+    assert!(!later.is_something() && later.troubles[0].contains("later version"), "{later:?}");
+}

@@ -1,0 +1,108 @@
+//! What the sources hold that no runtime has taken in: what the next start would tell of. Looks, and
+//! changes nothing.
+
+use std::path::Path;
+use std::time::Instant;
+
+use super::memory::{Memory, Standing};
+use super::tree::{Kind, Tree};
+use super::{relative, stamp};
+use crate::config::Config;
+use crate::intake::bounded;
+use crate::intake::outstanding::MAX_TASKS_BYTES;
+use crate::intake::stage;
+use crate::intake::tasks::{TaskFile, TaskStates};
+use crate::intake::telemetry::{MAX_TELEMETRY_BYTES, RepoPaths};
+
+/// Files that are named where they cannot be read; more are counted alone.
+const MAX_NAMED: usize = 3;
+
+/// See the module's first lines.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    /// Stages that ended.
+    pub(crate) stages: usize,
+    /// Tasks that became Done.
+    pub(crate) tasks: usize,
+    /// Nothing was watched here yet: the next start takes all of it as known.
+    pub(crate) is_first: bool,
+    /// What cannot be looked at, and why.
+    pub(crate) troubles: Vec<String>,
+}
+
+impl Waiting {
+    /// Looks at a repo, no longer than `until`.
+    pub(crate) fn of(config: &Config, until: Option<Instant>) -> Self {
+        let mut waiting = Self::default();
+        let memory = match Memory::open(&config.spool_dir) {
+            Ok((memory, is_first)) => {
+                waiting.is_first = is_first;
+                memory
+            }
+            Err(error) => {
+                waiting.troubles.push(format!("what the watcher has seen is not known: {error}"));
+                return waiting;
+            }
+        };
+        let mut unreadable = 0;
+        for (kind, path) in Tree::of(config).files() {
+            if until.is_some_and(|until| Instant::now() > until) {
+                let what =
+                    "the repo has so many files that not all were looked at: spec-notify status looks longer";
+                waiting.troubles.push(what.to_owned());
+                break;
+            }
+            let looked = match kind {
+                Kind::Telemetry => {
+                    stage_waits(&path, config, &memory).map(|waits| waiting.stages += usize::from(waits))
+                }
+                Kind::Tasks => tasks_waiting(&path, config, &memory).map(|tasks| waiting.tasks += tasks),
+            };
+            if let Err(error) = looked {
+                unreadable += 1;
+                if unreadable <= MAX_NAMED {
+                    let name = relative(&path, config);
+                    waiting
+                        .troubles
+                        .push(format!("{name} cannot be read, and is not told of before it can: {error}"));
+                }
+            }
+        }
+        if unreadable > MAX_NAMED {
+            waiting.troubles.push(format!("{} more files cannot be read", unreadable - MAX_NAMED));
+        }
+        waiting
+    }
+
+    /// Whether a runtime that watches has something to take in.
+    pub(crate) fn is_something(&self) -> bool {
+        self.stages + self.tasks > 0
+    }
+}
+
+fn stage_waits(path: &Path, config: &Config, memory: &Memory) -> std::io::Result<bool> {
+    let seen = memory.telemetry(&relative(path, config));
+    let Some(version) = stamp(path) else { return Ok(false) };
+    if seen.is_some_and(|seen| seen.version == Some(version)) {
+        return Ok(false);
+    }
+    let bytes = bounded::read(path, MAX_TELEMETRY_BYTES as u64 + 1)?;
+    let paths = RepoPaths { root: &config.repo, evidence_dir: &config.evidence_dir };
+    Ok(stage::read(path, &bytes, &paths).is_ok_and(|read| {
+        let event = read.event.event;
+        !Standing::of(seen, &event.idempotency_key, event.status, path).is_known()
+    }))
+}
+
+fn tasks_waiting(path: &Path, config: &Config, memory: &Memory) -> std::io::Result<usize> {
+    if stamp(path).is_none() {
+        return Ok(0);
+    }
+    let bytes = bounded::read(path, MAX_TASKS_BYTES + 1)?;
+    if bytes.len() as u64 > MAX_TASKS_BYTES {
+        return Ok(0);
+    }
+    let rows = TaskFile::of(path, config).rows(&String::from_utf8_lossy(&bytes));
+    let mut states: TaskStates = memory.tasks(&relative(path, config)).cloned().unwrap_or_default();
+    Ok(states.apply(&rows).len())
+}
