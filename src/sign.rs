@@ -53,14 +53,14 @@ pub fn headers(
 
 /// `sha256=<hex hmac-sha256(secret, body)>`, the `X-SpecKit-Signature` header.
 pub fn spec_kit(secret: &Secret, body: &[u8]) -> String {
-    format!("sha256={}", hex::encode(hmac(secret, &[body])))
+    format!("sha256={}", hex::encode(hmac(secret.key(), &[body])))
 }
 
 /// `v1,<base64 hmac-sha256(secret, "id.timestamp.body")>`, one token of the `webhook-signature` header.
 pub fn standard(secret: &Secret, id: &str, timestamp: i64, body: &[u8]) -> String {
     let timestamp = timestamp.to_string();
     let parts = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body];
-    format!("v1,{}", STANDARD.encode(hmac(secret, &parts)))
+    format!("v1,{}", STANDARD.encode(hmac(secret.key(), &parts)))
 }
 
 /// Whether two signatures are equal, in a time that depends on their lengths alone.
@@ -80,15 +80,15 @@ const BLOCK: usize = 64;
 
 /// HMAC-SHA-256 (RFC 2104) over OpenSSL's SHA-256: its generic calls fetch algorithms and allocate contexts, which takes
 /// several times as long as the hash of a usual body.
-fn hmac(secret: &Secret, parts: &[&[u8]]) -> [u8; 32] {
-    let mut key = Zeroizing::new([0; BLOCK]);
-    match secret.key() {
-        long if long.len() > BLOCK => key[..32].copy_from_slice(&sha256(long)),
-        short => key[..short.len()].copy_from_slice(short),
+pub(crate) fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+    let mut block = Zeroizing::new([0; BLOCK]);
+    match key {
+        long if long.len() > BLOCK => block[..32].copy_from_slice(&sha256(long)),
+        short => block[..short.len()].copy_from_slice(short),
     }
     let keyed = |pad: u8| {
         let mut hash = Sha256::new();
-        hash.update(&*Zeroizing::new(key.map(|byte| byte ^ pad)));
+        hash.update(&*Zeroizing::new(block.map(|byte| byte ^ pad)));
         hash
     };
     let mut inner = keyed(0x36);
@@ -135,7 +135,7 @@ mod tests {
             let mut signer = Signer::new(MessageDigest::sha256(), &own).unwrap();
             signer.update(&message).unwrap();
             let (first, second) = message.split_at(at.min(message.len()));
-            prop_assert_eq!(hmac(&secret, &[first, second]).to_vec(), signer.sign_to_vec().unwrap());
+            prop_assert_eq!(hmac(secret.key(), &[first, second]).to_vec(), signer.sign_to_vec().unwrap());
         }
     }
 

@@ -6,11 +6,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::actors::RequestError;
 
-use super::protocol::{Hello, MAX_LINE, Reply, Request, RuntimeFile, VERSION, runtime_file};
+use super::handshake::{Caller, Welcome};
+use super::protocol::{MAX_LINE, Reply, Request, RuntimeFile, VERSION, runtime_file};
 
 /// Why a runtime could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -39,11 +40,25 @@ impl From<io::Error> for ClientError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Self::Unreachable(LATE.to_owned()),
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+                Self::Unreachable(CLOSED.to_owned())
+            }
             _ => Self::Unreachable(error.to_string()),
         }
     }
 }
 
+/// Why a connection did not come about.
+enum Ended {
+    /// It was closed before both ends had proved themselves.
+    Closed,
+    Failed(ClientError),
+}
+
+/// How often a connection that is closed during the handshake is begun.
+const ATTEMPTS: usize = 8;
+
+const CLOSED: &str = "the connection closed before the answer";
 const LATE: &str = "no answer in time";
 
 /// How long a spool may take to change its owner, and how often to look meanwhile.
@@ -58,7 +73,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the runtime that `runtime.json` in `spool_dir` names, and says the token.
+    /// Connects to the runtime that `runtime.json` in `spool_dir` names. Nothing is asked, and the
+    /// token never said, before the other end has proved to know it.
     ///
     /// # Errors
     /// [`ClientError::Absent`] where there is none, or none any more; [`ClientError::Unreachable`]
@@ -72,23 +88,62 @@ impl Client {
             io::ErrorKind::NotFound => ClientError::Absent(format!("{}: {error}", path.display())),
             _ => malformed(&error),
         })?;
+        if file.protocol != VERSION {
+            return Err(ClientError::Unreachable(format!(
+                "process {} speaks version {} of the control port, this program {VERSION}: stop it, and start \
+                 spec-notify serve of this version",
+                file.pid, file.protocol
+            )));
+        }
         let address: SocketAddr = file.address.parse().map_err(|error| malformed(&error))?;
         if !address.ip().is_loopback() {
             return Err(malformed(&"the address is not on this machine"));
         }
-        let stream = TcpStream::connect_timeout(&address, left(deadline)?);
-        let stream = stream.map_err(|error| match error.kind() {
-            io::ErrorKind::ConnectionRefused => ClientError::Absent(error.to_string()),
-            _ => error.into(),
-        })?;
-        stream.set_nodelay(true)?;
-        let mut client = Self { stream: BufReader::new(stream), deadline };
-        match client.ask::<serde_json::Value>(&Hello { version: VERSION, token: file.token }) {
-            Ok(_) => Ok(client),
-            Err(ClientError::Unreachable(why)) if why == LATE => Err(ClientError::Unreachable(why)),
-            // One that is just ending, or another one at its port.
-            Err(error) => Err(ClientError::Absent(error.to_string())),
+        for _ in 1..ATTEMPTS {
+            match Self::begin(&file, address, deadline) {
+                // Somebody fills its port, and we were the oldest of those who had said nothing yet.
+                Err(Ended::Closed) => {}
+                Err(Ended::Failed(error)) => return Err(error),
+                Ok(client) => return Ok(client),
+            }
         }
+        Self::begin(&file, address, deadline).map_err(|ended| match ended {
+            Ended::Closed => ClientError::Absent(CLOSED.to_owned()),
+            Ended::Failed(error) => error,
+        })
+    }
+
+    /// One attempt to connect.
+    fn begin(file: &RuntimeFile, address: SocketAddr, deadline: Instant) -> Result<Self, Ended> {
+        let failed = |error: io::Error| Ended::Failed(error.into());
+        let stream = TcpStream::connect_timeout(&address, left(deadline).map_err(Ended::Failed)?);
+        let stream = stream.map_err(|error| match error.kind() {
+            io::ErrorKind::ConnectionRefused => Ended::Failed(ClientError::Absent(error.to_string())),
+            _ => failed(error),
+        })?;
+        stream.set_nodelay(true).map_err(failed)?;
+        let mut client = Self { stream: BufReader::new(stream), deadline };
+        match client.shake_hands(file) {
+            Ok(()) => Ok(client),
+            Err(ClientError::Unreachable(why)) if why == CLOSED => Err(Ended::Closed),
+            Err(ClientError::Unreachable(why)) if why == LATE => {
+                Err(Ended::Failed(ClientError::Unreachable(why)))
+            }
+            // One that is just ending, or another one at its port.
+            Err(error) => Err(Ended::Failed(ClientError::Absent(error.to_string()))),
+        }
+    }
+
+    fn shake_hands(&mut self, file: &RuntimeFile) -> Result<(), ClientError> {
+        let caller = Caller::new(file.token.clone())?;
+        let welcome: Welcome = self.ask(&caller.hello())?;
+        let proof = caller.prove(&welcome).ok_or_else(|| {
+            let port = &file.address;
+            ClientError::Absent(format!(
+                "another program listens at {port}, where the runtime was: it was told nothing"
+            ))
+        })?;
+        self.ask::<IgnoredAny>(&proof).map(drop)
     }
 
     /// Asks one thing, and waits at most `within` for the answer.
@@ -166,7 +221,7 @@ impl Client {
             let room = (MAX_LINE - line.len()) as u64;
             let available = self.stream.fill_buf()?.len().min(MAX_LINE - line.len());
             if available == 0 || room == 0 {
-                return Err(ClientError::Unreachable("the connection closed before the answer".to_owned()));
+                return Err(ClientError::Unreachable(CLOSED.to_owned()));
             }
             (&mut self.stream).take(available as u64).read_until(b'\n', &mut line)?;
         }

@@ -1,4 +1,4 @@
-//! What is said on the control port: one JSON object a line, the token first.
+//! What is said on the control port once both ends have proved who they are: one JSON object a line.
 
 use std::fmt;
 use std::io;
@@ -8,13 +8,14 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 
+use super::handshake::Token;
 use crate::actors::{EmitError, Receipt, Sent};
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::event::{Event, EventKind, IdempotencyKey, SpecId, UnknownName, named};
 use crate::store::{Query, TriedQuery, check_owner, read_small};
 
 /// The protocol's version.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Longest line, in bytes, its newline included.
 pub(super) const MAX_LINE: usize = 1024 * 1024;
@@ -26,10 +27,18 @@ pub struct RuntimeFile {
     pub pid: u32,
     /// `127.0.0.1:<port>`.
     pub address: String,
-    /// Said first on every connection.
-    pub token: String,
+    /// What both ends of a connection prove to know. Never said.
+    pub token: Token,
     /// The program's version.
     pub version: String,
+    /// The [protocol's version](VERSION).
+    #[serde(default = "first_protocol")]
+    pub protocol: u32,
+}
+
+/// That of a runtime that does not say.
+fn first_protocol() -> u32 {
+    1
 }
 
 impl fmt::Debug for RuntimeFile {
@@ -55,19 +64,10 @@ impl RuntimeFile {
     }
 }
 
-/// The first line of a connection.
-#[derive(Serialize, Deserialize)]
-pub struct Hello {
-    /// The protocol's version.
-    pub version: u32,
-    /// The token of `runtime.json`.
-    pub token: String,
-}
-
 /// The names of all [`Request`]s.
 pub const COMMANDS: [&str; 7] = ["emit", "test", "replay", "list", "attempts", "status", "reload"];
 
-/// Every later line.
+/// Every line after the handshake.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {

@@ -1,33 +1,46 @@
-//! The control port's server: a bounded number of connections, each of which must say the token first.
+//! The control port's server: a bounded number of connections, each of which must prove first that it knows the token.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::process;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_rt::net::{TcpListener, TcpStream};
 use actix_rt::task::JoinHandle;
-use actix_rt::time::timeout;
+use actix_rt::time::{sleep, timeout};
 use futures_util::future::{Either, select};
-use openssl::memcmp;
-use openssl::rand::rand_bytes;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use super::handshake::{Heard, Proof, Token};
 use super::protocol::{
-    COMMANDS, Emitted, EmittedEvent, Hello, MAX_LINE, Reply, Request, RuntimeFile, SentReport, VERSION,
+    COMMANDS, Emitted, EmittedEvent, MAX_LINE, Reply, Request, RuntimeFile, SentReport, VERSION,
 };
 use super::status::StatusReport;
 use crate::actors::{Door, Emission, EmitError, RequestError};
 use crate::event::{Event, printable};
+use crate::sign;
 use crate::store::share_of_open_files;
 
-/// Connections at a time, where the limit of open files allows; more wait to be taken.
+/// Connections at a time that have proved themselves, where the limit of open files allows; as many
+/// again wait for their turn.
 const MAX_CONNECTIONS: usize = 64;
+
+/// Connections at a time that have proved nothing yet; with one more the oldest is closed, so that
+/// whoever fills the port with silence shuts nobody out.
+const MAX_STRANGERS: usize = 256;
+
+/// How long each of them has to prove itself, however many come.
+const GRACE: Duration = Duration::from_millis(50);
+
+/// How often to look whether one of them has gone.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Events of one connection that are under way at a time, and bytes of them: at least one of any
 /// size fits.
@@ -40,7 +53,7 @@ const IDLE: Duration = Duration::from_secs(30);
 /// How long an event may take to be accepted; the client has put it into the inbox long before.
 const EMIT_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long the token may take to come, and its line's longest length in bytes.
+/// How long each line of the handshake may take to come, and its longest length in bytes.
 const GREETING: Duration = Duration::from_secs(2);
 const MAX_GREETING: usize = 4096;
 
@@ -49,7 +62,7 @@ const MAX_GREETING: usize = 4096;
 pub(crate) struct Server {
     listener: TcpListener,
     address: SocketAddr,
-    token: String,
+    token: Token,
 }
 
 impl Server {
@@ -60,9 +73,7 @@ impl Server {
     pub(crate) async fn bind(port: u16) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         let address = listener.local_addr()?;
-        let mut token = [0; 32];
-        rand_bytes(&mut token).map_err(io::Error::other)?;
-        Ok(Self { listener, address, token: hex::encode(token) })
+        Ok(Self { listener, address, token: Token::random()? })
     }
 
     /// What `runtime.json` says of it, for this user alone to read.
@@ -72,6 +83,7 @@ impl Server {
             address: self.address.to_string(),
             token: self.token.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            protocol: VERSION,
         }
     }
 
@@ -82,43 +94,141 @@ impl Server {
 
     /// Serves until it is dropped.
     pub(crate) async fn serve(&self, door: Door) {
-        let token: Rc<str> = self.token.as_str().into();
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS.min(share_of_open_files(8))));
+        let strangers = Strangers::default();
+        let most_strangers = MAX_STRANGERS.min(share_of_open_files(16));
+        let places = Places {
+            taken: Arc::new(Semaphore::new(MAX_CONNECTIONS.min(share_of_open_files(32)))),
+            waiting: Arc::new(Semaphore::new(MAX_CONNECTIONS.min(share_of_open_files(32)))),
+        };
         loop {
-            let Ok(place) = places.clone().acquire_owned().await else { return };
+            strangers.has_room_for_one(most_strangers).await;
             match self.listener.accept().await {
                 Ok((stream, _)) => {
-                    let (door, token) = (door.clone(), token.clone());
-                    actix_rt::spawn(async move {
-                        if let Err(error) = converse(stream, &token, &door).await {
+                    let (door, token, places) = (door.clone(), self.token.clone(), places.clone());
+                    strangers.admit(|stranger| async move {
+                        if let Err(error) = converse(stream, &token, stranger, places, &door).await {
                             log::debug!("control connection ended: {error}");
                         }
-                        drop(place);
                     });
                 }
                 Err(error) => {
                     // Out of file descriptors, for example: let some be closed before trying again.
                     log::error!("control port cannot take a connection: {error}");
-                    actix_rt::time::sleep(Duration::from_millis(100)).await;
+                    sleep(Duration::from_millis(100)).await;
                 }
             }
         }
     }
 }
 
-async fn converse(mut stream: TcpStream, token: &str, door: &Door) -> io::Result<()> {
+/// Connections that have proved nothing yet, in the order in which they came.
+#[derive(Clone, Default)]
+struct Strangers(Rc<RefCell<Waiting>>);
+
+#[derive(Default)]
+struct Waiting {
+    /// How many have come so far.
+    count: u64,
+    conversations: BTreeMap<u64, (Instant, JoinHandle<()>)>,
+}
+
+/// One of them, until it is dropped.
+struct Stranger {
+    number: u64,
+    among: Strangers,
+}
+
+impl Strangers {
+    /// Closes the oldest where there are too many, once it has had its time: whoever comes again as
+    /// soon as it is closed waits with everybody else.
+    async fn has_room_for_one(&self, most: usize) {
+        loop {
+            {
+                let mut waiting = self.0.borrow_mut();
+                if waiting.conversations.len() < most {
+                    return;
+                }
+                if let Some(oldest) = waiting.conversations.first_entry()
+                    && oldest.get().0.elapsed() >= GRACE
+                {
+                    oldest.remove().1.abort();
+                    return;
+                }
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Begins with one more.
+    fn admit<F: Future<Output = ()> + 'static>(&self, converse: impl FnOnce(Stranger) -> F) {
+        let mut waiting = self.0.borrow_mut();
+        waiting.count += 1;
+        let number = waiting.count;
+        let conversation = converse(Stranger { number, among: self.clone() });
+        waiting.conversations.insert(number, (Instant::now(), actix_rt::spawn(conversation)));
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.among.0.borrow_mut().conversations.remove(&self.number);
+    }
+}
+
+/// Places of those who have proved themselves.
+#[derive(Clone)]
+struct Places {
+    taken: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+}
+
+impl Places {
+    /// A place, once one is free; `None` where too many wait.
+    async fn take(&self) -> Option<OwnedSemaphorePermit> {
+        match self.taken.clone().try_acquire_owned() {
+            Ok(place) => Some(place),
+            Err(_) => {
+                let _waiting = self.waiting.clone().try_acquire_owned().ok()?;
+                self.taken.clone().acquire_owned().await.ok()
+            }
+        }
+    }
+}
+
+async fn converse(
+    mut stream: TcpStream,
+    token: &Token,
+    stranger: Stranger,
+    places: Places,
+    door: &Door,
+) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let (reader, mut writer) = stream.split();
     let mut reader = BufReader::new(reader);
+    let error = async |writer: &mut _, why: String| answer(writer, &Reply::<()>::Error(why)).await;
     let Some(line) = read_line(&mut reader, GREETING, MAX_GREETING).await? else { return Ok(()) };
-    match greet(&line, token) {
-        Greeting::Welcome => {
-            let hello = serde_json::json!({"version": VERSION, "program": env!("CARGO_PKG_VERSION")});
-            answer(&mut writer, &Reply::Ok(hello)).await?;
+    let (welcome, expected) = match Heard::of(&line, token)? {
+        Heard::Client { welcome, proof } => (welcome, proof),
+        Heard::Version(version) => {
+            let why = format!(
+                "version {version} of the control port is not spoken here, only {VERSION}: use the program of the same \
+                 version as the runtime"
+            );
+            return error(&mut writer, why).await;
         }
-        Greeting::Say(error) => return answer(&mut writer, &Reply::<()>::Error(error)).await,
-        Greeting::Nothing => return Ok(()),
+        Heard::Stranger => return Ok(()),
+    };
+    answer(&mut writer, &Reply::Ok(welcome)).await?;
+    let Some(line) = read_line(&mut reader, GREETING, MAX_GREETING).await? else { return Ok(()) };
+    if !serde_json::from_slice::<Proof>(&line).is_ok_and(|theirs| sign::equal(&expected, &theirs.proof)) {
+        let why = "wrong proof: read runtime.json again, the runtime may have been restarted".to_owned();
+        return error(&mut writer, why).await;
     }
+    drop(stranger);
+    let Some(_place) = places.take().await else {
+        return error(&mut writer, "too many connections: try again".to_owned()).await;
+    };
+    answer(&mut writer, &Reply::Ok(serde_json::json!({}))).await?;
     let (jobs, queue) = mpsc::channel(MAX_OUTSTANDING);
     let answering = answer_in_order(&mut writer, queue, door);
     match select(pin!(read_requests(&mut reader, jobs, door)), pin!(answering)).await {
@@ -222,28 +332,6 @@ async fn obey<W: tokio::io::AsyncWrite + Unpin>(
             answer(writer, &reply(report)).await
         }
     }
-}
-
-/// How a first line is answered.
-enum Greeting {
-    Welcome,
-    Say(String),
-    /// Who does not speak the protocol, such as a browser, hears nothing.
-    Nothing,
-}
-
-fn greet(line: &[u8], token: &str) -> Greeting {
-    let Ok(hello) = serde_json::from_slice::<Hello>(line) else { return Greeting::Nothing };
-    let same = hello.token.len() == token.len() && memcmp::eq(hello.token.as_bytes(), token.as_bytes());
-    if !same {
-        return Greeting::Say(
-            "wrong token: read runtime.json again, the runtime may have been restarted".to_owned(),
-        );
-    }
-    if hello.version != VERSION {
-        return Greeting::Say(format!("version {} is not spoken here, only {VERSION}", hello.version));
-    }
-    Greeting::Welcome
 }
 
 /// An error here says that the event was not taken now; one that is none is an answer.

@@ -6,6 +6,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
+use crate::harness::port::{ask, greeted, runtime};
 use crate::harness::{Endpoint, Ran, Sandbox, plan_telemetry};
 
 fn good() -> (Endpoint, Sandbox) {
@@ -300,8 +301,7 @@ fn the_port_obeys_only_who_has_the_token() {
     use std::io::Read as _;
     let (endpoint, sandbox) = good();
     let _serve = sandbox.serve();
-    let file: Value =
-        serde_json::from_slice(&std::fs::read(sandbox.spool().join("runtime.json")).unwrap()).unwrap();
+    let file = runtime(&sandbox);
     let mode = std::os::unix::fs::PermissionsExt::mode(
         &std::fs::metadata(sandbox.spool().join("runtime.json")).unwrap().permissions(),
     );
@@ -313,18 +313,22 @@ fn the_port_obeys_only_who_has_the_token() {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).map(|_| answer).unwrap_or_default()
     };
-    let token = file["token"].as_str().unwrap();
     let emit =
         r#"{"command":"emit","event":{"event":{"type":"spec-auto.stage.completed"},"spec":{"id":"SPEC-1"}}}"#;
     assert_eq!(say("GET / HTTP/1.1\r\nhost: x\r\n\r\n"), "");
     assert_eq!(say(&format!("{emit}\n")), "");
-    let wrong = say(&format!("{{\"version\":1,\"token\":\"{}\"}}\n{emit}\n", "0".repeat(64)));
-    assert!(wrong.contains("wrong token") && !wrong.contains("accepted"), "{wrong}");
-    let newer = say(&format!("{{\"version\":9,\"token\":\"{token}\"}}\n"));
-    assert!(newer.contains("version 9 is not spoken"), "{newer}");
+    let hello = format!("{{\"version\":2,\"nonce\":\"{}\"}}\n", "0".repeat(64));
+    let wrong = say(&format!("{hello}{{\"proof\":\"{}\"}}\n{emit}\n", "0".repeat(64)));
+    assert!(wrong.contains("wrong proof") && !wrong.contains("accepted"), "{wrong}");
     assert_eq!(endpoint.requests().len(), 0);
-    let hello = format!("{{\"version\":1,\"token\":\"{token}\"}}\n");
-    let right = say(&format!("{hello}{{\"command\":\"lost\"}}\n{emit}\n"));
-    assert!(right.contains("unknown command `lost`") && right.contains("\"accepted\""), "{right}");
+    let mut stream = greeted(&file);
+    assert!(
+        ask(&mut stream, &json!({"command": "lost"}))["error"]
+            .as_str()
+            .unwrap()
+            .contains("unknown command `lost`")
+    );
+    let emitted = ask(&mut stream, &serde_json::from_str(emit).unwrap());
+    assert_eq!(emitted["ok"]["outcome"], "accepted");
     endpoint.wait_for(1);
 }

@@ -1,33 +1,17 @@
 //! The control port from outside: the documented client, and ten thousand lines of nonsense.
 
-use std::collections::HashSet;
-use std::fs;
+use std::collections::{HashSet, VecDeque};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Endpoint, Sandbox, wait_for};
-
-fn runtime(sandbox: &Sandbox) -> Value {
-    serde_json::from_slice(&fs::read(sandbox.spool().join("runtime.json")).unwrap()).unwrap()
-}
-
-fn connect(runtime: &Value) -> TcpStream {
-    let stream = TcpStream::connect(runtime["address"].as_str().unwrap()).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    stream
-}
-
-/// Says one line and hears one.
-fn ask(stream: &mut BufReader<TcpStream>, line: &Value) -> Value {
-    stream.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_line(&mut answer).unwrap();
-    serde_json::from_str(&answer).unwrap()
-}
+use crate::harness::port::{NONCE, ask, connect, greeted, proof, runtime};
+use crate::harness::{Answer, Endpoint, Sandbox};
 
 #[test]
 fn the_python_client_of_the_docs_works_as_it_stands() {
@@ -37,7 +21,7 @@ fn the_python_client_of_the_docs_works_as_it_stands() {
     }
     let docs = include_str!("../../docs/control-port.md");
     let program = docs.split_once("```python\n").unwrap().1.split_once("```").unwrap().0;
-    assert!(program.lines().count() <= 20);
+    assert!(program.lines().count() <= 30);
     let endpoint = Endpoint::replying(&[200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let _serve = sandbox.serve();
@@ -56,9 +40,8 @@ fn every_documented_command_answers_and_an_unknown_one_is_told_so() {
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let _serve = sandbox.serve();
     let runtime = runtime(&sandbox);
-    let mut stream = BufReader::new(connect(&runtime));
+    let mut stream = greeted(&runtime);
     let mut ask = |line: Value| ask(&mut stream, &line);
-    assert_eq!(ask(json!({"version": 1, "token": runtime["token"]}))["ok"]["version"], 1);
     let event = json!({"event": {"type": "spec-auto.stage.completed", "idempotency_key": "k"}, "spec": {"id": "SPEC-1"}});
     assert_eq!(ask(json!({"command": "emit", "event": event}))["ok"]["outcome"], "accepted");
     let sent = ask(json!({"command": "test", "spec": "SPEC-1", "subscription": "one"}));
@@ -94,7 +77,10 @@ fn frame(random: &mut fastrand::Rng, token: &str) -> Vec<u8> {
     if random.u8(..4) == 0 {
         return (0..random.usize(..2000)).map(|_| random.u8(..)).collect();
     }
-    let hello = format!("{{\"version\":1,\"token\":\"{token}\"}}\n");
+    // A proof of another connection, or of the other end.
+    let (side, nonce) = (["client", "server"][random.usize(..2)], [NONCE, ""][random.usize(..2)]);
+    let proof = proof(token, side, NONCE, nonce);
+    let hello = format!("{{\"version\":2,\"nonce\":\"{NONCE}\"}}\n{{\"proof\":\"{proof}\"}}\n");
     let commands = [
         "{\"command\":\"emit\",\"event\":{\"event\":{\"type\":\"spec-auto.stage.completed\"},\"spec\":{\"id\":\"SPEC-FUZZ\"}}}\n",
         "{\"command\":\"test\",\"spec\":\"SPEC-FUZZ\",\"subscription\":\"one\"}\n",
@@ -104,13 +90,14 @@ fn frame(random: &mut fastrand::Rng, token: &str) -> Vec<u8> {
         "POST /emit HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}",
     ];
     let mut bytes = [hello.as_bytes(), commands[random.usize(..commands.len())].as_bytes()].concat();
-    // Within the greeting something is always wrong: nothing of what follows may be obeyed.
+    // Nothing of what follows such a greeting may be obeyed, whole or not.
     let at = random.usize(12..hello.len() - 3);
-    match random.u8(..4) {
+    match random.u8(..5) {
         0 => bytes[at] ^= 1 << random.u8(..7),
         1 => drop(bytes.drain(at..at + 1)),
         2 => bytes.insert(at, b'\n'),
-        _ => bytes.truncate(at),
+        3 => bytes.truncate(at),
+        _ => {}
     }
     bytes
 }
@@ -149,29 +136,137 @@ fn ten_thousand_frames_of_nonsense_harm_nobody_and_are_not_obeyed() {
 }
 
 #[test]
-fn the_port_takes_64_at_a_time_and_cuts_who_says_nothing_or_too_much() {
+fn whoever_fills_the_port_with_silence_shuts_nobody_out() {
     let endpoint = Endpoint::replying(&[200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let _serve = sandbox.serve();
     let runtime = runtime(&sandbox);
-    // Silent ones fill every place, and are cut without a word after the time for a greeting.
-    let silent: Vec<TcpStream> = (0..64).map(|_| connect(&runtime)).collect();
-    assert_eq!(sandbox.run(&["status"]).code, 0, "served from the disk or in its turn, but served");
-    for mut stream in silent {
-        let mut said = Vec::new();
-        assert_eq!(stream.read_to_end(&mut said).unwrap_or(0), 0, "{said:?}");
-    }
+    // More than may be there without a word; whoever is closed comes again at once.
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut silent: VecDeque<TcpStream> = (0..50).map(|_| connect(&runtime)).collect();
+                while !is_over.load(Ordering::Relaxed) {
+                    let mut oldest = silent.pop_front().unwrap();
+                    oldest.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+                    // They have said nothing and hear nothing.
+                    let mut said = [0; 64];
+                    assert_eq!(oldest.read(&mut said).unwrap_or(0), 0);
+                    silent.push_back(connect(&runtime));
+                }
+            });
+        }
+        for n in 0..40 {
+            let outcome = sandbox.emit("SPEC-1", "Plan", &format!("k{n}"))["outcome"].clone();
+            if outcome != "accepted" {
+                is_over.store(true, Ordering::Relaxed);
+                panic!("{n}: {outcome}");
+            }
+        }
+        assert_eq!(sandbox.run(&["reload"]).code, 0);
+        is_over.store(true, Ordering::Relaxed);
+    });
+    endpoint.wait_for(40);
+}
+
+#[test]
+fn the_port_cuts_who_says_too_much_and_gives_64_a_place() {
+    let endpoint = Endpoint::replying(&[200]);
+    let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
+    let _serve = sandbox.serve();
+    let runtime = runtime(&sandbox);
     // A greeting without an end, and a line above 1 MiB.
     let mut endless = connect(&runtime);
     let _ = endless.write_all(&[b'{'; 8192]);
     assert_eq!(endless.read_to_end(&mut Vec::new()).unwrap_or(0), 0);
-    let mut long = BufReader::new(connect(&runtime));
-    let hello = json!({"version": 1, "token": runtime["token"]});
-    long.get_mut().write_all(format!("{hello}\n").as_bytes()).unwrap();
-    long.read_line(&mut String::new()).unwrap();
+    let mut long = greeted(&runtime);
     let _ = long.get_mut().write_all(&vec![b' '; 2 << 20]);
     assert_eq!(long.read_to_end(&mut Vec::new()).unwrap_or(0), 0);
-    wait_for("a place", || (sandbox.emit("SPEC-1", "Plan", "k1")["outcome"] == "accepted").then_some(()));
+    // One more than there are places waits for its turn.
+    let mut places: Vec<_> = (0..64).map(|_| greeted(&runtime)).collect();
+    let waiting = std::thread::spawn({
+        let runtime = runtime.clone();
+        move || ask(&mut greeted(&runtime), &json!({"command": "status"}))
+    });
+    assert!(ask(&mut places[63], &json!({"command": "status"}))["ok"].is_object());
+    drop(places);
+    assert!(waiting.join().unwrap()["ok"].is_object());
+}
+
+/// Listens where a runtime was, and answers everything as if it were one.
+fn squat(address: &str) -> (Arc<Mutex<String>>, Arc<AtomicBool>) {
+    let listener = TcpListener::bind(address).unwrap();
+    let (heard, is_over) = (Arc::new(Mutex::new(String::new())), Arc::new(AtomicBool::new(false)));
+    let (hearing, ends) = (heard.clone(), is_over.clone());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            if ends.load(Ordering::Relaxed) {
+                return;
+            }
+            let mut stream = BufReader::new(stream.unwrap());
+            let mut line = String::new();
+            while stream.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
+                let answer = match line.contains("nonce") {
+                    // It knows no token; the words of the client are all it has.
+                    true => {
+                        let said: Value = serde_json::from_str(&line).unwrap();
+                        json!({"ok": {"version": 2, "program": "0.1.0", "nonce": said["nonce"],
+                            "proof": proof("guessed", "server", NONCE, NONCE)}})
+                    }
+                    false => json!({"ok": {"outcome": "accepted", "deliveries": []}}),
+                };
+                hearing.lock().unwrap().push_str(&line);
+                line.clear();
+                let _ = stream.get_mut().write_all(format!("{answer}\n").as_bytes());
+            }
+        }
+    });
+    (heard, is_over)
+}
+
+#[test]
+fn who_listens_where_a_killed_runtime_was_learns_nothing_and_is_believed_nothing() {
+    let endpoint = Endpoint::replying(&[200]);
+    let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
+    let serve = sandbox.serve();
+    let was = runtime(&sandbox);
+    serve.kill();
+    let (heard, is_over) = squat(was["address"].as_str().unwrap());
+    assert_eq!(sandbox.emit("SPEC-1", "Plan", "a-key-to-steal")["outcome"], "queued");
+    for (command, code) in [(&["status"][..], 1), (&["list"], 0), (&["reload"], 3)] {
+        let ran = sandbox.run(command);
+        assert_eq!(ran.code, code, "{ran:?}");
+    }
+    assert!(sandbox.run(&["status"]).stdout.contains("none is running"));
+    let heard = heard.lock().unwrap().clone();
+    assert!(heard.lines().count() >= 3 && !heard.contains("a-key-to-steal"), "{heard}");
+    assert!(!heard.contains(was["token"].as_str().unwrap()), "the token is never said");
+    assert!(heard.lines().all(|line| line.contains("nonce")), "nothing but greetings: {heard}");
+    let _serve = sandbox.serve();
+    endpoint.wait_for(1);
+    is_over.store(true, Ordering::Relaxed);
+    drop(TcpStream::connect(was["address"].as_str().unwrap()));
+}
+
+#[test]
+fn another_version_of_the_protocol_is_refused_with_a_word_at_either_end() {
+    let endpoint = Endpoint::replying(&[200]);
+    let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
+    let _serve = sandbox.serve();
+    let mut running = runtime(&sandbox);
+    for version in [1, 9] {
+        let mut stream = BufReader::new(connect(&running));
+        let said = ask(&mut stream, &json!({"version": version, "token": running["token"]}));
+        assert!(said["error"].as_str().unwrap().contains(&format!("version {version} ")), "{said}");
+    }
+    // A runtime of before: it says nothing of its protocol.
+    running.as_object_mut().unwrap().remove("protocol");
+    std::fs::write(sandbox.spool().join("runtime.json"), running.to_string()).unwrap();
+    let ran = sandbox.run(&["reload"]);
+    assert!(ran.code == 3 && ran.stderr.contains("speaks version 1"), "{ran:?}");
+    assert_eq!(sandbox.emit("SPEC-1", "Plan", "k")["outcome"], "queued");
+    endpoint.wait_for(1);
 }
 
 /// Requests sent ahead, more than may be under way, and the end of the client's side right behind
@@ -182,9 +277,8 @@ fn what_is_sent_ahead_is_answered_in_its_order() {
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let _serve = sandbox.serve();
     let runtime = runtime(&sandbox);
-    let mut stream = connect(&runtime);
-    let hello = json!({"version": 1, "token": runtime["token"]});
-    let mut lines = format!("{hello}\n");
+    let mut stream = greeted(&runtime);
+    let mut lines = String::new();
     for n in 0..300 {
         let key = format!("k{}", n % 290);
         let event = json!({"event": {"type": "spec-kit.webhook.test", "idempotency_key": key}, "spec": {"id": "SPEC-1"}});
@@ -194,12 +288,12 @@ fn what_is_sent_ahead_is_answered_in_its_order() {
             _ => format!("{}\n", json!({"command": "emit", "event": event})),
         };
     }
-    stream.write_all(lines.as_bytes()).unwrap();
-    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    stream.get_mut().write_all(lines.as_bytes()).unwrap();
+    stream.get_mut().shutdown(std::net::Shutdown::Write).unwrap();
     let answers: Vec<Value> =
-        BufReader::new(stream).lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
-    assert_eq!(answers.len(), 301, "the greeting's, and one each");
-    for (n, answer) in answers[1..].iter().enumerate() {
+        stream.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+    assert_eq!(answers.len(), 300, "one each");
+    for (n, answer) in answers.iter().enumerate() {
         match n % 50 {
             17 => assert!(answer["error"].as_str().unwrap().contains("unknown command"), "{n}: {answer}"),
             33 => assert!(answer["ok"]["subscriptions"].is_array(), "{n}: {answer}"),
@@ -254,8 +348,7 @@ fn pages_have_every_delivery_once_however_they_were_accepted() {
         .collect();
     emitting.into_iter().for_each(|mut child| assert!(child.wait().unwrap().success()));
     let runtime = runtime(&sandbox);
-    let mut stream = BufReader::new(connect(&runtime));
-    assert!(ask(&mut stream, &json!({"version": 1, "token": runtime["token"]}))["ok"].is_object());
+    let mut stream = greeted(&runtime);
     let (mut ids, mut before) = (HashSet::new(), Value::Null);
     loop {
         let page = ask(&mut stream, &json!({"command": "list", "limit": 7, "before": before}));

@@ -393,7 +393,8 @@ fn drain_delivers_all_that_is_pending_or_says_what_is_left() {
     let sandbox = Sandbox::new(&[("flaky", &flaky.url(), "initial_backoff_ms = 50\njitter_ms = 0")]);
     assert_says(&sandbox.run(&["drain"]), 0, &["drained: nothing is pending"]);
     assert_eq!(sandbox.emit("SPEC-1", "Plan", "k1")["outcome"], "queued");
-    assert_eq!(json(&sandbox, 0, &["drain"]), json!({"pending": 0, "dead_letters": 0}));
+    let nothing = json!({"stages": 0, "tasks": 0, "baseline": false});
+    assert_eq!(json(&sandbox, 0, &["drain"]), json!({"pending": 0, "dead_letters": 0, "sources": nothing}));
     assert_eq!(flaky.requests().len(), 3, "retries included");
 
     let dead = DeadEndpoint::new();

@@ -1,15 +1,16 @@
 //! Canaries in every secret: none may be found anywhere but on the wire.
 
 use std::fs;
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::harness::port::{greeted, runtime};
 use crate::harness::{Answer, DeadEndpoint, EVIDENCE, Endpoint, Ran, Sandbox};
 
 /// What no file, stream or answer may have; the last two are base64 of the URL's userinfo and of the proxy's credentials.
@@ -92,12 +93,9 @@ fn proxy(status: u16) -> (u16, Arc<Mutex<Vec<String>>>) {
 
 /// What the control port answers, byte for byte.
 fn control_port(sandbox: &Sandbox, id: &str) -> String {
-    let runtime: Value =
-        serde_json::from_slice(&fs::read(sandbox.spool().join("runtime.json")).unwrap()).unwrap();
-    let mut stream = BufReader::new(TcpStream::connect(runtime["address"].as_str().unwrap()).unwrap());
+    let mut stream = greeted(&runtime(sandbox));
     let mut heard = String::new();
     for line in [
-        json!({"version": 1, "token": runtime["token"]}),
         json!({"command": "status"}),
         json!({"command": "list", "limit": 500}),
         json!({"command": "attempts", "limit": 200}),
@@ -109,7 +107,7 @@ fn control_port(sandbox: &Sandbox, id: &str) -> String {
         stream.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
         stream.read_line(&mut heard).unwrap();
     }
-    assert_eq!(heard.lines().count(), 8);
+    assert_eq!(heard.lines().count(), 7);
     heard
 }
 

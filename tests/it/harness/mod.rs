@@ -1,6 +1,7 @@
 //! A repo in a temporary folder, endpoints on loopback, and the real binary between them.
 
 mod endpoint;
+pub(crate) mod port;
 mod terminal;
 
 pub(crate) use endpoint::{Answer, DeadEndpoint, Endpoint, Request, read_request};
