@@ -11,7 +11,7 @@ use actix_rt::time::sleep;
 use futures_util::future::{Either, select};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::ledger::{FindLastAttempts, Ledger, Look, ReadCondition};
+use super::ledger::{Condition, FindLastAttempts, Ledger, Look, ReadCondition};
 use super::router::{
     Emission, Emit, EmitError, GiveUpLost, ListAllUnfinished, ReadQueues, Receipt, Replay, Role, Router,
     Sample, WaitIdle,
@@ -24,7 +24,7 @@ use crate::event::{Event, SpecId};
 use crate::intake::repo;
 use crate::payload;
 use crate::store::{
-    Healths, InboxName, Listing, Page, Query, StoreOptions, Survey, Surveyor, Tried, TriedQuery, tried,
+    InboxName, Listing, Page, Query, StoreOptions, Survey, Surveyor, Tried, TriedQuery, tried,
 };
 
 /// Emits and requests under way at a time; more wait for their turn.
@@ -92,9 +92,7 @@ pub(crate) enum Watching {
 #[derive(Debug)]
 pub(crate) struct Facts {
     pub(crate) queues: Vec<(SubscriptionId, Role, Queue)>,
-    pub(crate) healths: Healths,
-    /// What keeps events from being accepted.
-    pub(crate) troubles: Vec<String>,
+    pub(crate) condition: Condition,
     pub(crate) survey: Survey,
     /// What of the inbox stands aside, and why.
     pub(crate) inbox: Vec<String>,
@@ -243,7 +241,7 @@ impl Door {
     /// What there is to know for `status`.
     pub(crate) async fn facts(&self) -> Result<Facts, RequestError> {
         let queues = self.router.send(ReadQueues).await.map_err(|_| gone())?;
-        let (healths, troubles) = self.ledger.send(ReadCondition).await.map_err(|_| gone())?;
+        let condition = self.ledger.send(ReadCondition).await.map_err(|_| gone())?;
         let surveyor = self.surveyor.clone();
         let origin = self.origin.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let look = move |files: &StoreOptions| {
@@ -254,7 +252,7 @@ impl Door {
         let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let watching = self.watching.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let uptime = self.started.elapsed();
-        Ok(Facts { queues, healths, troubles, survey, inbox, watching, edited, uptime })
+        Ok(Facts { queues, condition, survey, inbox, watching, edited, uptime })
     }
 
     /// What of the inbox stands aside from now on, for `status`.

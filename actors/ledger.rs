@@ -134,11 +134,20 @@ pub(crate) struct ReadRun(pub(crate) SpecId);
 #[rtype(result = "Vec<LastAttempt>")]
 pub(crate) struct FindLastAttempts(pub(crate) Vec<(SpecId, DeliveryId)>);
 
-/// From the door, for `status`: how the subscriptions fare, and what keeps events from being
-/// accepted.
+/// From the door, for `status`: how the subscriptions and the files fare.
 #[derive(Message)]
-#[rtype(result = "(Healths, Vec<String>)")]
+#[rtype(result = "Condition")]
 pub(crate) struct ReadCondition;
+
+/// See [`ReadCondition`].
+#[derive(Debug)]
+pub(crate) struct Condition {
+    pub(crate) healths: Healths,
+    /// What keeps events from being accepted.
+    pub(crate) troubles: Vec<String>,
+    /// What keeps evidence from being written.
+    pub(crate) evidence: Vec<String>,
+}
 
 /// From the runtime, at a reload: other bounds.
 #[derive(Message)]
@@ -417,7 +426,11 @@ impl Handler<ReadCondition> for Ledger {
 
     fn handle(&mut self, _: ReadCondition, _: &mut Self::Context) -> Self::Result {
         self.store.look();
-        MessageResult((self.healths.clone(), self.store.troubles().map(str::to_owned).collect()))
+        MessageResult(Condition {
+            healths: self.healths.clone(),
+            troubles: self.store.troubles().map(str::to_owned).collect(),
+            evidence: self.store.evidence_troubles().collect(),
+        })
     }
 }
 

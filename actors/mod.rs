@@ -16,7 +16,7 @@ mod tell;
 pub(crate) use alarm::{Alarm, AlarmBell, Ring};
 pub(crate) use door::{Door, Facts, ReloadReply, Watching, look_after_files, look_once};
 pub(crate) use inbox::take_inbox_in;
-pub(crate) use ledger::{Announce, Close as CloseLedger, ConfigureStore, Ledger};
+pub(crate) use ledger::{Announce, Close as CloseLedger, Condition, ConfigureStore, Ledger};
 #[cfg(test)]
 pub(crate) use panics::{Panic, StandStill};
 pub(crate) use permits::Permits;

@@ -10,6 +10,11 @@ use std::time::SystemTime;
 
 use zeroize::Zeroizing;
 
+use crate::open::{self, Links};
+
+/// Largest `env_file` that is read.
+const MAX_BYTES: u64 = 1024 * 1024;
+
 /// Where variables are read from, anew each time.
 #[derive(Clone, Default)]
 pub struct Environment {
@@ -92,7 +97,7 @@ impl EnvFile {
         if read.as_ref().is_some_and(|read| read.version == version) {
             return Ok(());
         }
-        let content = Zeroizing::new(fs::read(&self.path)?);
+        let content = Zeroizing::new(open::whole(&self.path, Links::Followed, MAX_BYTES)?);
         let mut variables = HashMap::new();
         for line in dotenvy::from_read_iter(content.as_slice()) {
             // The error repeats the line, which may hold a secret.

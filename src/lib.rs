@@ -19,6 +19,7 @@ pub mod event;
 pub mod filter;
 pub mod http;
 pub mod intake;
+mod open;
 pub mod payload;
 pub mod runtime;
 pub mod secret;

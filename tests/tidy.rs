@@ -40,7 +40,7 @@ fn sources() -> Vec<(String, String)> {
 fn floor(module: &str) -> Option<usize> {
     const FLOORS: [&[&str]; 6] = [
         &["clock", "event", "filter", "sign", "secret", "delivery", "payload"],
-        &["env", "http", "config", "store", "intake", "watch"],
+        &["open", "env", "http", "config", "store", "intake", "watch"],
         &["actors"],
         &["control"],
         &["runtime"],
@@ -203,6 +203,23 @@ fn every_dependency_has_its_reason() {
         let part = manifest.split_once(table).unwrap().1.split("\n[").next().unwrap();
         for name in part.lines().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name) {
             assert!(docs.contains(&format!("| {name} |")), "docs/dependencies.md does not have {name}");
+        }
+    }
+}
+
+/// One that is opened elsewhere could be a FIFO or have no end.
+#[test]
+fn every_file_that_is_read_is_opened_in_one_place() {
+    let opens = ["File::open(", "fs::read(", "fs::read_to_string(", "OpenOptions::new()"];
+    for (file, text) in sources() {
+        let may = ["src/open.rs", "src/store/files.rs", "src/cli/demo.rs"].contains(&file.as_str());
+        if may || file.contains("tests") {
+            continue;
+        }
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        for line in code.lines().filter(|line| opens.iter().any(|open| line.contains(open))) {
+            let is_ours = line.contains("open::") || line.contains("/etc/passwd");
+            assert!(is_ours, "{file}: {line}: open it through crate::open");
         }
     }
 }

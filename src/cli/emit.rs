@@ -17,9 +17,9 @@ use super::{Exit, Failure, Global, load, take_good_enough};
 use crate::config::{Config, Loaded};
 use crate::control::{EmittedEvent, Outcome};
 use crate::event::{Event, EventKind, MAX_EVENT_BYTES, Stage, Status};
-use crate::intake::bounded;
 use crate::intake::stage::{self, StageRead};
 use crate::intake::telemetry::RepoPaths;
+use crate::open::{self, Links};
 pub(super) use lines::Lines;
 use told::Told;
 use way::{State, Way};
@@ -207,7 +207,7 @@ fn given(options: &Options, config: &Config) -> Result<Box<dyn Iterator<Item = G
 pub(super) fn read_telemetry(path: &Path, config: &Config) -> Result<StageRead, String> {
     let absolute = std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()))?;
     // A guardrail is not slowed by a file of gigabytes.
-    let bytes = bounded::read(&absolute, MAX_EVENT_BYTES as u64 + 1)
+    let bytes = open::start(&absolute, Links::Followed, MAX_EVENT_BYTES as u64 + 1)
         .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     let paths = RepoPaths { root: &config.repo, evidence_dir: &config.evidence_dir };
     stage::read(&absolute, &bytes, &paths).map_err(|error| error.to_string())

@@ -7,6 +7,10 @@ use std::path::{Path, PathBuf};
 use super::check::check;
 use super::{Config, Problem, Report, Switch};
 use crate::env::Environment;
+use crate::open::{self, Links};
+
+/// Largest config file that is read.
+pub(super) const MAX_BYTES: u64 = 1024 * 1024;
 
 /// What the caller knows of where to look.
 #[derive(Clone, Debug)]
@@ -89,9 +93,9 @@ pub fn load(options: &LoadOptions, environment: &Environment) -> Loaded {
         return Loaded::unread(None, problem);
     }
     let read = match named(options, environment) {
-        Some(file) => {
-            fs::read_to_string(&file).map(|text| Some((file.clone(), text))).map_err(|error| (file, error))
-        }
+        Some(file) => open::text(&file, Links::Followed, MAX_BYTES)
+            .map(|text| Some((file.clone(), text)))
+            .map_err(|error| (file, error)),
         None => first_readable(&candidates(&repo, environment)),
     };
     let mut loaded = match read {
@@ -158,7 +162,7 @@ type Read = Result<Option<(PathBuf, String)>, (PathBuf, io::Error)>;
 
 fn first_readable(files: &[PathBuf]) -> Read {
     for file in files {
-        match fs::read_to_string(file) {
+        match open::text(file, Links::Followed, MAX_BYTES) {
             Ok(text) => return Ok(Some((file.clone(), text))),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
             Err(error) => return Err((file.clone(), error)),

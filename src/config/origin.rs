@@ -1,8 +1,10 @@
 //! The file a config was read from, and whether it has been edited since.
 
-use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
+
+use super::file::MAX_BYTES;
+use crate::open::{self, Links};
 
 /// See the module's first line. Other tables of the file are the host's: what is edited there changes nothing for us.
 #[derive(Clone, Debug)]
@@ -20,7 +22,7 @@ impl Origin {
     /// What is to be done because the file says something else by now, if it does. Blocks.
     pub(crate) fn edited(&self) -> Option<String> {
         let file = self.file.display();
-        match fs::read_to_string(&self.file) {
+        match open::text(&self.file, Links::Followed, MAX_BYTES) {
             Ok(text) if digest(&text) == self.said => None,
             Ok(_) => Some(format!(
                 "{file} was edited and is not in force yet: spec-notify check, then spec-notify reload"
@@ -44,6 +46,7 @@ fn digest(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn an_edit_is_what_changes_our_table_and_not_its_layout_or_the_hosts_tables() {

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::protocol::RuntimeFile;
-use crate::actors::{Facts, Queue, Role, Watching};
+use crate::actors::{Condition, Facts, Queue, Role, Watching};
 use crate::clock;
 #[cfg(feature = "cli")]
 use crate::config::{Config, SubscriptionConfig};
@@ -151,14 +151,15 @@ impl StatusReport {
             uptime_s: facts.uptime.as_secs(),
             watches: facts.watching != Watching::Off,
         });
-        let mut report = Self::new(runtime, &facts.queues, &facts.healths, &facts.survey);
-        report.warnings.splice(0..0, facts.troubles.iter().cloned());
+        let Condition { healths, troubles, evidence } = &facts.condition;
+        let mut report = Self::new(runtime, &facts.queues, healths, &facts.survey);
+        report.warnings.splice(0..0, troubles.iter().chain(evidence).cloned());
         report.warnings.extend(facts.edited.iter().cloned());
         if let Watching::Troubled(trouble) = &facts.watching {
             report.warnings.push(trouble.clone());
         }
         report.warnings.extend(facts.inbox.iter().cloned());
-        report.aside.extend(facts.troubles.iter().chain(&facts.inbox).cloned());
+        report.aside.extend(troubles.iter().chain(&facts.inbox).cloned());
         report
     }
 

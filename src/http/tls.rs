@@ -1,7 +1,6 @@
 //! What TLS needs for one trust setting: verified certificates, extra roots, a client certificate. Read once, shared.
 
 use std::collections::HashMap;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -17,6 +16,10 @@ use openssl::x509::{X509, X509StoreContext, X509VerifyResult};
 use zeroize::Zeroizing;
 
 use super::pem::{self, PemError};
+use crate::open::{self, Links};
+
+/// Largest file of certificates or keys that is read.
+const MAX_PEM_BYTES: u64 = 16 * 1024 * 1024;
 
 /// TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -132,8 +135,10 @@ impl TlsFiles {
 
 impl Material {
     fn read(files: &TlsFiles) -> Result<Self, TlsError> {
-        let read =
-            |path: &Path| fs::read(path).map_err(|error| TlsError::Read { path: path.to_owned(), error });
+        let read = |path: &Path| {
+            open::whole(path, Links::Followed, MAX_PEM_BYTES)
+                .map_err(|error| TlsError::Read { path: path.to_owned(), error })
+        };
         let ca = files.ca.as_ref().map(|path| Ok::<_, TlsError>((path.clone(), read(path)?))).transpose()?;
         let client = files.client.as_ref().map(|(certificate, key)| {
             let both = [

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::event::{Consensus, Event, EventKind, IdempotencyKey, SpecId, Stage, Status, printable};
 use crate::intake::telemetry::text;
+use crate::open::{self, Links};
 
 /// Largest consensus file that is read.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -69,11 +70,7 @@ impl Named {
 
     /// What it says, and when that was: by its own word, its name, or its time on disk.
     fn read(&self) -> Option<(Timestamp, Consensus)> {
-        let found = fs::symlink_metadata(&self.path).ok()?;
-        if !found.is_file() || found.len() > MAX_BYTES {
-            return None;
-        }
-        let content = fs::read_to_string(&self.path).ok()?;
+        let content = open::text(&self.path, Links::Refused, MAX_BYTES).ok()?;
         let fields = match self.is_synthesis {
             true => serde_json::from_str::<Map<String, Value>>(&content).ok()?,
             // Its last line counts.
@@ -84,7 +81,8 @@ impl Named {
         };
         let of_name = self.session.as_deref().and_then(time_of_session);
         let own = text(&fields, "timestamp").and_then(|at| at.parse().ok());
-        let at = own.or(of_name).or_else(|| found.modified().ok()?.try_into().ok())?;
+        let modified = || fs::symlink_metadata(&self.path).and_then(|found| found.modified()).ok();
+        let at = own.or(of_name).or_else(|| modified()?.try_into().ok())?;
         Some((at, read(&fields)))
     }
 }

@@ -1,6 +1,5 @@
 //! Reading what a Spec-Kit repo holds. `telemetry`, `tasks` and `run` are given bytes and paths and open nothing.
 
-pub mod bounded;
 pub mod consensus;
 pub mod outstanding;
 pub mod repo;

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::bounded;
 use super::tasks::TaskFile;
 use crate::config::Config;
 use crate::event::SpecId;
+use crate::open::{self, Links};
 
 /// Largest file of tasks that is read.
 pub const MAX_TASKS_BYTES: u64 = 8 * 1024 * 1024;
@@ -18,7 +18,9 @@ pub fn tasks(config: &Config, spec: &SpecId) -> Vec<String> {
 }
 
 fn open_tasks(config: &Config, list: &Path, spec: &SpecId) -> Vec<String> {
-    let Ok(bytes) = bounded::read(&config.repo.join(list), MAX_TASKS_BYTES) else { return Vec::new() };
+    let Ok(bytes) = open::start(&config.repo.join(list), Links::Refused, MAX_TASKS_BYTES) else {
+        return Vec::new();
+    };
     let (text, file) = (String::from_utf8_lossy(&bytes), TaskFile::of(list, config));
     let open = file.rows(&text).into_iter().filter(|row| !row.is_done && row.spec == *spec);
     open.map(|row| {

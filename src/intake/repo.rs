@@ -1,8 +1,8 @@
 //! What git says of the repo: its current branch, from two small files and without running git.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
+
+use crate::open::{self, Links};
 
 /// The current branch; `HEAD` where it is detached; `None` outside a repo.
 pub fn current_branch(root: &Path) -> Option<String> {
@@ -24,9 +24,7 @@ fn git_dir(root: &Path) -> Option<PathBuf> {
 }
 
 fn read_small(path: &Path) -> Option<String> {
-    let mut text = String::new();
-    File::open(path).ok()?.take(4096).read_to_string(&mut text).ok()?;
-    Some(text)
+    String::from_utf8(open::start(path, Links::Followed, 4096).ok()?).ok()
 }
 
 #[cfg(test)]

@@ -7,6 +7,9 @@ use std::os::unix::fs::FileExt as _;
 /// Bytes read at a time.
 const BLOCK: usize = 64 * 1024;
 
+/// Longest line that is read: above any of ours. A longer one is an error and the end.
+const MAX_LINE: usize = 8 * 1024 * 1024;
+
 /// Yields each line without its newline. A last line without one is being written, or torn: it is left out.
 pub(super) struct Backwards {
     file: File,
@@ -23,9 +26,9 @@ impl Backwards {
         Ok(Self { file, start, read: Vec::new(), tail_is_cut: false })
     }
 
-    /// Reads the block before what is read; `false` at the beginning of the file.
+    /// Reads the block before what is read, as long again as that is; `false` at the beginning of the file.
     fn read_block(&mut self) -> io::Result<bool> {
-        let length = usize::try_from(self.start).unwrap_or(usize::MAX).min(BLOCK);
+        let length = usize::try_from(self.start).unwrap_or(usize::MAX).min(self.read.len().max(BLOCK));
         if length == 0 {
             return Ok(false);
         }
@@ -53,6 +56,13 @@ impl Backwards {
                     return Ok(Some(line[..line.len() - 1].to_vec()));
                 }
             }
+            if self.read.len() > MAX_LINE {
+                self.start = 0;
+                self.read.clear();
+                return Err(io::Error::other(
+                    "it has a line without end: what stands before that is not read",
+                ));
+            }
             if !self.read_block()? {
                 return Ok(None);
             }
@@ -72,7 +82,7 @@ impl Iterator for Backwards {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::io::Write as _;
+    use std::io::{Seek as _, SeekFrom, Write as _};
 
     proptest! {
         #[test]
@@ -91,6 +101,25 @@ mod tests {
             let read: Vec<Vec<u8>> = Backwards::new(file).unwrap().map(Result::unwrap).collect();
             let wanted: Vec<Vec<u8>> = lines.iter().rev().map(|line| line.clone().into_bytes()).collect();
             prop_assert_eq!(read, wanted);
+        }
+    }
+
+    #[test]
+    fn a_line_without_end_is_the_end() {
+        for torn in [false, true] {
+            let mut file = tempfile::tempfile().unwrap();
+            writeln!(file, "before").unwrap();
+            file.set_len(1 << 40).unwrap();
+            file.seek(SeekFrom::End(0)).unwrap();
+            if !torn {
+                write!(file, "\nafter\n").unwrap();
+            }
+            let mut lines = Backwards::new(file).unwrap();
+            if !torn {
+                assert_eq!(lines.next().unwrap().unwrap(), b"after");
+            }
+            assert!(lines.next().unwrap().is_err());
+            assert!(lines.next().is_none());
         }
     }
 }

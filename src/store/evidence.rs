@@ -265,8 +265,8 @@ pub(super) struct EvidenceFile {
     /// Absent until something is written, and after a failure: opening it cuts a part of a line.
     open: Option<Open>,
     batch: Vec<u8>,
-    /// Whether the last flush failed.
-    is_failing: bool,
+    /// Why the last flush failed, if it did.
+    trouble: Option<String>,
     /// Whether lines were lost since the last flush that did not fail.
     is_losing: bool,
 }
@@ -284,8 +284,13 @@ impl EvidenceFile {
     /// The evidence in `dir`, which is made when something is written. Both files together stay
     /// within `max_bytes`, give or take one batch.
     pub(super) fn new(dir: PathBuf, max_bytes: u64, git_ignore: bool) -> Self {
-        let (is_failing, is_losing) = (false, false);
-        Self { dir, max_bytes, git_ignore, open: None, batch: Vec::new(), is_failing, is_losing }
+        let (trouble, is_losing) = (None, false);
+        Self { dir, max_bytes, git_ignore, open: None, batch: Vec::new(), trouble, is_losing }
+    }
+
+    /// Why nothing can be written at the moment.
+    pub(super) fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
     }
 
     /// Adds whole lines to the batch.
@@ -311,14 +316,15 @@ impl EvidenceFile {
         match self.write() {
             Ok(()) => {
                 self.batch.clear();
-                (self.is_failing, self.is_losing) = (false, false);
+                (self.trouble, self.is_losing) = (None, false);
                 Ok(())
             }
             Err(error) => {
                 // Lines before these may still be in memory.
                 drop(self.sync());
                 self.open = None;
-                Err((error, std::mem::replace(&mut self.is_failing, true)))
+                let was_failing = self.trouble.replace(error.to_string()).is_some();
+                Err((error, was_failing))
             }
         }
     }

@@ -7,13 +7,13 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::SystemTime;
 
-use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 #[cfg(feature = "cli")]
 use rustix::process::{Rlimit, setrlimit};
 
 use super::StoreError;
+use crate::open::{self, Links};
 
 /// Creates a directory that the user chose, where there is none; one that is reached through links is theirs to choose.
 pub(super) fn ensure_dir(dir: &Path) -> Result<(), StoreError> {
@@ -62,50 +62,31 @@ pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Opens a file for reading; never through a symbolic link, and nothing that would make who reads it
-/// wait.
-pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
-    open(path, OpenOptions::new().read(true))
-}
-
 /// Largest file that is read as a whole although nobody but us should write it.
 const SMALL: u64 = 16 * 1024 * 1024;
 
-/// Reads a file that is small; a larger one is none of ours.
+/// Opens a file of ours for reading.
+pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
+    open::to_read(path, Links::Refused)
+}
+
+/// Reads a file of ours that is small; a larger one is none of ours.
 ///
 /// # Errors
 /// It is not there, no file, or larger than 16 MiB.
 pub(crate) fn read_small(path: &Path) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
-    open_to_read(path)?.take(SMALL + 1).read_to_end(&mut content)?;
-    if content.len() as u64 > SMALL {
-        return Err(io::Error::other("it is larger than any file of ours"));
-    }
-    Ok(content)
-}
-
-fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
-    // A FIFO would make us wait for somebody at its other end.
-    options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
-    let file = options.open(path).map_err(|error| match Errno::from_io_error(&error) {
-        Some(Errno::LOOP) => io::Error::other("a symbolic link is in its place; move it away"),
-        _ => error,
-    })?;
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(io::Error::other("something else than a file is in its place; move it away")),
-    }
+    open::whole(path, Links::Refused, SMALL)
 }
 
 /// Opens a file for reading and appending, made 0600 where it is new; never through a symbolic link.
 pub(super) fn private_file(path: &Path) -> io::Result<File> {
     step()?;
-    open(path, OpenOptions::new().read(true).append(true).create(true).mode(0o600))
+    open::with(path, Links::Refused, OpenOptions::new().read(true).append(true).create(true).mode(0o600))
 }
 
 /// Opens a file that is there for reading and appending; never through a symbolic link.
 pub(super) fn existing_file(path: &Path) -> io::Result<File> {
-    open(path, OpenOptions::new().read(true).append(true))
+    open::with(path, Links::Refused, OpenOptions::new().read(true).append(true))
 }
 
 /// Which file this is, whatever its name: the same for as long as it exists, even without a name.

@@ -29,6 +29,13 @@ use crate::intake::run::Run;
 /// A file that has reached this many bytes is not appended to any more: bounds what one step of compaction moves.
 const FILE_BYTES: u64 = 2 * 1024 * 1024;
 
+/// Largest file that is read: above what one batch adds to a file that is not full. Another is none
+/// of ours.
+const MAX_FILE_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// Greatest number of a file: no journal comes near it.
+const MAX_NUMBER: u64 = u32::MAX as u64 / 2;
+
 /// Whose turn it is: a compaction takes time that emitters would wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Compact {
@@ -176,9 +183,19 @@ pub(super) struct Journal {
     run: Run,
 }
 
+fn segment_name(number: u64) -> String {
+    format!("spool-{number:08}.jsonl")
+}
+
+/// The number in a file's name. Another spelling of it is none of ours.
+fn number_of(name: &str) -> Option<u64> {
+    let number = name.strip_prefix("spool-")?.strip_suffix(".jsonl")?.parse().ok()?;
+    (segment_name(number) == name).then_some(number)
+}
+
 /// The file's path.
 fn segment_path(dir: &Path, number: u64) -> PathBuf {
-    dir.join(format!("spool-{number:08}.jsonl"))
+    dir.join(segment_name(number))
 }
 
 /// The numbers of a directory's journal files, in order. Other files are not ours.
@@ -186,12 +203,35 @@ fn segment_numbers(dir: &Path) -> io::Result<Vec<u64>> {
     let mut numbers = Vec::new();
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();
-        let number = name.to_str().and_then(|name| name.strip_prefix("spool-")?.strip_suffix(".jsonl"));
-        numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
+        numbers.extend(name.to_str().and_then(number_of));
     }
     numbers.sort_unstable();
     Ok(numbers)
 }
+
+/// All of an open file.
+fn content_of(file: &File) -> io::Result<Vec<u8>> {
+    if file.metadata()?.len() > MAX_FILE_BYTES {
+        return Err(io::Error::other(TOO_LARGE));
+    }
+    let mut content = Vec::new();
+    file.take(MAX_FILE_BYTES).read_to_end(&mut content)?;
+    Ok(content)
+}
+
+/// Whether a file can be one of a journal, without reading it.
+pub(super) fn check_file(path: &Path) -> io::Result<()> {
+    let length = files::open_to_read(path)?.metadata()?.len();
+    let number = path.file_name().and_then(|name| number_of(name.to_str()?));
+    match (number, length) {
+        (Some(number), _) if number > MAX_NUMBER => Err(io::Error::other(NO_SUCH_NUMBER)),
+        (_, length) if length > MAX_FILE_BYTES => Err(io::Error::other(TOO_LARGE)),
+        _ => Ok(()),
+    }
+}
+
+const NO_SUCH_NUMBER: &str = "no file of ours has such a number; move it away";
+const TOO_LARGE: &str = "it is larger than any file of ours; move it away";
 
 /// Whether a directory holds a journal.
 ///
@@ -205,9 +245,9 @@ pub(super) fn exists_in(dir: &Path) -> Result<bool, StoreError> {
 pub(super) fn probe(dir: &Path) -> Result<(), StoreError> {
     for number in segment_numbers(dir).map_err(StoreError::on("list", dir))? {
         let path = segment_path(dir, number);
-        let read = files::existing_file(&path).and_then(|mut file| {
+        let read = files::existing_file(&path).and_then(|file| {
             files::sync(&file)?;
-            file.read_to_end(&mut Vec::new())
+            content_of(&file)
         });
         read.map_err(StoreError::on("read", &path))?;
     }
@@ -247,12 +287,7 @@ pub(super) fn peek(dir: &Path, spec: &SpecId) -> Result<Vec<Peeked>, StoreError>
     for number in segment_numbers(dir).map_err(StoreError::on("list", dir))? {
         let path = segment_path(dir, number);
         // A runtime that compacts may have removed it: what it held stands in a later one.
-        let Ok(content) = files::open_to_read(&path).and_then(|mut file| {
-            let mut content = Vec::new();
-            file.read_to_end(&mut content).map(|_| content)
-        }) else {
-            continue;
-        };
+        let Ok(content) = files::open_to_read(&path).and_then(|file| content_of(&file)) else { continue };
         for (range, record) in record::scan::<IgnoredAny>(&content).records {
             recovery.read(&record, Place::new(number, &range));
         }
@@ -327,6 +362,10 @@ impl Journal {
     pub(super) fn open(dir: &Path, spec: &SpecId, keep_open: usize) -> Result<(Self, Recovery), StoreError> {
         files::create_dir_durably(dir)?;
         let numbers = segment_numbers(dir).map_err(StoreError::on("list", dir))?;
+        if let Some(last) = numbers.last().filter(|last| **last > MAX_NUMBER) {
+            let path = segment_path(dir, *last);
+            return Err(StoreError::on("use", &path)(io::Error::other(NO_SUCH_NUMBER)));
+        }
         let mut journal =
             Self { next_number: numbers.last().map_or(1, |last| last + 1), ..Self::empty(dir, spec) };
         let mut recovery = Recovery::of(spec);
@@ -344,8 +383,7 @@ impl Journal {
         // After a sync that failed, what is read here may never have reached the disk: now it does, or we stop.
         files::sync(&file).map_err(failed("sync"))?;
         let id = FileId::of(&file).map_err(failed("read"))?;
-        let mut content = Vec::new();
-        (&file).read_to_end(&mut content).map_err(failed("read"))?;
+        let mut content = content_of(&file).map_err(failed("read"))?;
         // Payloads are passed over: none is needed before its turn comes.
         let scan = record::scan::<IgnoredAny>(&content);
         for damaged in &scan.damaged {
@@ -933,7 +971,7 @@ impl Broken {
         }
         if let Some(last) = journal.segments.back() {
             let path = segment_path(&journal.dir, last.number);
-            let file = fs::OpenOptions::new().write(true).open(&path);
+            let file = files::existing_file(&path);
             file.and_then(|file| files::cut(&file, last.length)).map_err(StoreError::on("repair", &path))?;
         }
         let (mut fresh, _) = Journal::open(&journal.dir, &journal.spec, keep_open)?;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -15,7 +15,7 @@ use super::backwards::Backwards;
 use super::evidence::{CURRENT, PREVIOUS, is_record};
 use super::journal::{self, LastAttempt, Peeked};
 use super::record::FinalState;
-use super::{StoreOptions, dead_letter, spec_dirs};
+use super::{StoreOptions, dead_letter, files, spec_dirs};
 use crate::clock;
 use crate::delivery::{Delivery, DeliveryId, SubscriptionId};
 use crate::event::{EventKind, IdempotencyKey, SpecId, UnknownName, named};
@@ -317,8 +317,7 @@ impl Page {
     }
 
     fn add_ends(&mut self, spec: &SpecId, path: &Path) {
-        let lines = File::open(path).and_then(Backwards::new);
-        for line in lines.into_iter().flatten().map_while(Result::ok) {
+        for line in lines_of(path) {
             if !is_record(&line, "final") {
                 continue;
             }
@@ -477,6 +476,18 @@ pub struct TriedError {
     pub message: String,
 }
 
+/// The lines of an evidence file, last line first, as far as it can be read.
+fn lines_of(path: &Path) -> impl Iterator<Item = Vec<u8>> + '_ {
+    let lines = files::open_to_read(path).and_then(Backwards::new);
+    let said = |error: &io::Error| match error.kind() {
+        // It has rotated out.
+        io::ErrorKind::NotFound => {}
+        _ => log::warn!("{}: {error}", path.display()),
+    };
+    let lines = lines.inspect_err(said).into_iter().flatten();
+    lines.map_while(move |line| line.inspect_err(said).ok())
+}
+
 /// The newest attempts, newest first.
 ///
 /// # Errors
@@ -485,8 +496,7 @@ pub fn tried(options: &StoreOptions, query: &TriedQuery) -> io::Result<Vec<Tried
     let limit = query.limit.clamp(1, MAX_TRIED);
     let mut newest: BTreeMap<(Timestamp, DeliveryId, u32), Tried> = BTreeMap::new();
     for (_, path) in evidence_files(&options.evidence_dir, query.spec.as_ref())? {
-        let lines = File::open(&path).and_then(Backwards::new);
-        for line in lines.into_iter().flatten().map_while(Result::ok) {
+        for line in lines_of(&path) {
             if !is_record(&line, "attempt") {
                 continue;
             }

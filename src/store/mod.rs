@@ -604,6 +604,13 @@ impl Store {
         }
     }
 
+    /// Of each SPEC whose evidence cannot be written at the moment, why.
+    pub fn evidence_troubles(&self) -> impl Iterator<Item = String> {
+        self.evidence.iter().filter_map(|(spec, file)| {
+            Some(format!("the evidence of {spec} is not written, deliveries go on: {}", file.trouble()?))
+        })
+    }
+
     /// As [`flush_evidence`](Self::flush_evidence), and syncs one SPEC's: what it tells of is
     /// about to happen.
     fn sync_evidence(&mut self, spec: &SpecId) {

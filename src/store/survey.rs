@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{InboxName, dead_letter, files, spec_dirs};
+use super::{InboxName, dead_letter, journal, spec_dirs};
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::event::SpecId;
 
@@ -139,6 +139,10 @@ fn unusable(spool_dir: &Path) -> Vec<String> {
     let mut say = |path: &Path, why: &dyn std::fmt::Display| {
         unusable.push(format!("{}: {why}", path.display()));
     };
+    let lock = spool_dir.join(".lock");
+    if fs::symlink_metadata(&lock).is_ok_and(|found| !found.is_file()) {
+        say(&lock, &"something else than a file is in its place, and no runtime can start");
+    }
     let mut folders = vec![spool_dir.join("inbox")];
     for spec in spec_dirs(spool_dir).unwrap_or_default() {
         let dir = spool_dir.join(spec.as_str());
@@ -147,7 +151,7 @@ fn unusable(spool_dir: &Path) -> Vec<String> {
         }
         for name in names(&dir).into_iter().filter(|name| name.starts_with("spool-")) {
             let path = dir.join(name);
-            if let Err(error) = files::open_to_read(&path)
+            if let Err(error) = journal::check_file(&path)
                 && error.kind() != io::ErrorKind::NotFound
             {
                 say(&path, &error);

@@ -2,7 +2,7 @@
 //! may lag behind after a kill, and then an event comes twice and is known; it is never ahead.
 
 use std::collections::HashMap;
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -11,12 +11,16 @@ use serde::{Deserialize, Serialize};
 use super::settle::Stamp;
 use crate::event::{IdempotencyKey, Status};
 use crate::intake::tasks::TaskStates;
+use crate::open::{self, Links};
 use crate::store::write_atomic;
 
 const VERSION: u32 = 1;
 
 /// Most files that are remembered; beyond it those are forgotten that no longer exist.
 const MAX_FILES: usize = 200_000;
+
+/// Largest `watch.jsonl` that is read; one of ours has some 300 bytes for each file.
+const MAX_BYTES: u64 = 256 * 1024 * 1024;
 
 /// Lines that say nothing any more and are not worth writing the file anew.
 const SLACK: usize = 2_000;
@@ -78,7 +82,7 @@ impl Memory {
         let (telemetry, tasks) = (HashMap::new(), HashMap::new());
         let (lines, is_stale, most) = (0, false, MAX_FILES);
         let mut memory = Self { file, telemetry, tasks, lines, is_stale, most, batch: Vec::new() };
-        let text = match fs::read(&memory.file) {
+        let text = match open::whole(&memory.file, Links::Refused, MAX_BYTES) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             Err(error) => {
@@ -168,7 +172,7 @@ impl Memory {
         if self.batch.is_empty() {
             return Ok(());
         }
-        let file = OpenOptions::new().append(true).open(&self.file);
+        let file = open::with(&self.file, Links::Refused, OpenOptions::new().append(true));
         let appended = file.and_then(|mut file| file.write_all(&self.batch));
         // A part of it may be there, up to within a line.
         self.is_stale = appended.is_err();
@@ -243,6 +247,7 @@ impl Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn told(key: &IdempotencyKey) -> Seen {
         Seen {

@@ -29,12 +29,12 @@ use serde::de::IgnoredAny;
 
 use crate::config::Config;
 use crate::event::{Envelope, Event, KeyOrigin};
-use crate::intake::bounded;
 use crate::intake::consensus::time_of_session;
 use crate::intake::outstanding::MAX_TASKS_BYTES;
 use crate::intake::stage;
 use crate::intake::tasks::{self, TaskFile, TaskStates};
 use crate::intake::telemetry::{MAX_TELEMETRY_BYTES, RepoPaths};
+use crate::open::{self, Links};
 use memory::{Memory, Seen, Standing};
 use notifier::{Notifier, Told};
 #[cfg(feature = "cli")]
@@ -471,7 +471,7 @@ impl Watcher {
 
     fn read_telemetry(&mut self, path: &Path, seen: Stamp, config: &Config, is_final: bool) -> Looked {
         let name = relative(path, config);
-        let Ok(bytes) = bounded::read(path, MAX_TELEMETRY_BYTES as u64 + 1) else {
+        let Ok(bytes) = open::start(path, Links::Refused, MAX_TELEMETRY_BYTES as u64 + 1) else {
             return Looked::Later(AGAIN);
         };
         let is_whole =
@@ -523,7 +523,9 @@ impl Watcher {
     /// Reads a file of tasks; tells of those that became Done, unless this is the baseline.
     fn read_tasks(&mut self, path: &Path, config: &Config, is_final: bool, baseline: bool) -> Looked {
         let name = relative(path, config);
-        let Ok(bytes) = bounded::read(path, MAX_TASKS_BYTES + 1) else { return Looked::Later(AGAIN) };
+        let Ok(bytes) = open::start(path, Links::Refused, MAX_TASKS_BYTES + 1) else {
+            return Looked::Later(AGAIN);
+        };
         if bytes.len() as u64 > MAX_TASKS_BYTES {
             log::warn!("{name} is larger than {MAX_TASKS_BYTES} bytes: its tasks are not watched");
             return Looked::Done;
@@ -559,7 +561,9 @@ impl Watcher {
 /// name.
 fn as_it_is(path: &Path, config: &Config) -> Seen {
     let version = stamp(path);
-    let Ok(bytes) = bounded::read(path, MAX_TELEMETRY_BYTES as u64 + 1) else { return Seen::default() };
+    let Ok(bytes) = open::start(path, Links::Refused, MAX_TELEMETRY_BYTES as u64 + 1) else {
+        return Seen::default();
+    };
     let paths = RepoPaths { root: &config.repo, evidence_dir: &config.evidence_dir };
     match stage::read(path, &bytes, &paths).map(|read| read.event.event) {
         Ok(Envelope { idempotency_key, status, .. }) => {

@@ -12,9 +12,9 @@ use super::tree::{Kind, Tree};
 use super::{age, relative, stamp};
 use crate::config::Config;
 use crate::event::{Envelope, Event};
-use crate::intake::bounded;
 use crate::intake::stage;
 use crate::intake::telemetry::{MAX_TELEMETRY_BYTES, RepoPaths};
+use crate::open::{self, Links};
 
 /// What became of a file, or will.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -66,7 +66,7 @@ impl Opinion {
         let Some(version) = stamp(&path) else {
             return Self::passed_over("it is no file, or a symbolic link, which is not followed");
         };
-        let bytes = match bounded::read(&path, MAX_TELEMETRY_BYTES as u64 + 1) {
+        let bytes = match open::start(&path, Links::Refused, MAX_TELEMETRY_BYTES as u64 + 1) {
             Ok(bytes) => bytes,
             Err(error) => return Self::passed_over(format!("it cannot be read: {error}")),
         };

@@ -8,11 +8,11 @@ use super::memory::{Memory, Standing};
 use super::tree::{Kind, Tree};
 use super::{relative, stamp};
 use crate::config::Config;
-use crate::intake::bounded;
 use crate::intake::outstanding::MAX_TASKS_BYTES;
 use crate::intake::stage;
 use crate::intake::tasks::{TaskFile, TaskStates};
 use crate::intake::telemetry::{MAX_TELEMETRY_BYTES, RepoPaths};
+use crate::open::{self, Links};
 
 /// Files that are named where they cannot be read; more are counted alone.
 const MAX_NAMED: usize = 3;
@@ -86,7 +86,7 @@ fn stage_waits(path: &Path, config: &Config, memory: &Memory) -> std::io::Result
     if seen.is_some_and(|seen| seen.version == Some(version)) {
         return Ok(false);
     }
-    let bytes = bounded::read(path, MAX_TELEMETRY_BYTES as u64 + 1)?;
+    let bytes = open::start(path, Links::Refused, MAX_TELEMETRY_BYTES as u64 + 1)?;
     let paths = RepoPaths { root: &config.repo, evidence_dir: &config.evidence_dir };
     Ok(stage::read(path, &bytes, &paths).is_ok_and(|read| {
         let event = read.event.event;
@@ -98,7 +98,7 @@ fn tasks_waiting(path: &Path, config: &Config, memory: &Memory) -> std::io::Resu
     if stamp(path).is_none() {
         return Ok(0);
     }
-    let bytes = bounded::read(path, MAX_TASKS_BYTES + 1)?;
+    let bytes = open::start(path, Links::Refused, MAX_TASKS_BYTES + 1)?;
     if bytes.len() as u64 > MAX_TASKS_BYTES {
         return Ok(0);
     }

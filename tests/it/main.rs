@@ -17,6 +17,7 @@ mod evidence;
 mod faults;
 mod git_status;
 mod harness;
+mod hostile;
 mod identity;
 mod limits;
 mod operator;

@@ -2,7 +2,6 @@
 //! as it is there.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
@@ -11,6 +10,7 @@ use serde::de::IgnoredAny;
 use super::Given;
 use crate::cli::Failure;
 use crate::event::{Event, EventError, MAX_EVENT_BYTES};
+use crate::open::{self, Links};
 
 /// Longest text that is held for one event; no event is that long.
 const MAX_HELD: usize = 2 * MAX_EVENT_BYTES;
@@ -87,8 +87,10 @@ impl Lines {
         if path.as_os_str() == "-" {
             return Ok(Self::new(BufReader::new(io::stdin()), String::new()));
         }
-        let file = File::open(path)
-            .map_err(|error| Failure::usage(format!("cannot read {}: {error}", path.display())))?;
+        let file = open::to_read(path, Links::Followed).map_err(|error| {
+            let path = path.display();
+            Failure::usage(format!("cannot read {path}: {error}; events from a pipe are read with --event -"))
+        })?;
         Ok(Self::new(BufReader::new(file), path.display().to_string()))
     }
 

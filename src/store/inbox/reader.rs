@@ -72,6 +72,9 @@ impl Inbox {
     /// # Errors
     /// The folder cannot be listed.
     pub fn names(&self) -> io::Result<Vec<InboxName>> {
+        if fs::symlink_metadata(&self.dir).is_ok_and(|found| found.is_symlink()) {
+            return Err(io::Error::other("a symbolic link is in its place; move it away"));
+        }
         let entries = match fs::read_dir(&self.dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
