@@ -8,7 +8,7 @@ use crate::config::{ExtraHeader, HeaderValue, SecretNames};
 use crate::delivery::{Delivery, Failure, FailureClass, Outcome, Payload};
 use crate::env::Environment;
 use crate::http::{Client, Header, Request, Target};
-use crate::secret::{Endpoint, Secret};
+use crate::secret::{Endpoint, Secret, shown_variable};
 use crate::sign::{self, Secrets};
 use crate::store::{Attempt, RequestLine};
 
@@ -73,7 +73,11 @@ fn extra_value(environment: &Environment, header: &ExtraHeader) -> Result<String
         HeaderValue::Environment(variable) => {
             let problem = |what: &str| Failure {
                 class: FailureClass::Secret,
-                message: format!("the environment variable {variable} of the header {} {what}", header.name),
+                message: format!(
+                    "the environment variable {} of the header {} {what}",
+                    shown_variable(variable),
+                    header.name
+                ),
             };
             let value = environment.get(variable).ok_or_else(|| problem("is not set"))?;
             match HeaderValue::is_sendable(&value) {
@@ -89,7 +93,10 @@ fn read_secrets(environment: &Environment, names: &SecretNames) -> Result<Secret
     let read = |name: &str| {
         let problem = |what: &str| Failure {
             class: FailureClass::Secret,
-            message: format!("the environment variable {name} {what}; nothing is sent unsigned"),
+            message: format!(
+                "the environment variable {} {what}; nothing is sent unsigned",
+                shown_variable(name)
+            ),
         };
         let text = environment.get(name).ok_or_else(|| problem("is not set"))?;
         Secret::parse(&text).map_err(|error| problem(&format!("is no secret: {error}")))

@@ -30,7 +30,7 @@ struct EnvFile {
 
 struct Read {
     version: Version,
-    variables: HashMap<String, Zeroizing<String>>,
+    variables: Variables,
 }
 
 /// What tells one version of a file from another.
@@ -75,11 +75,28 @@ impl Environment {
     /// Reads the file if it has changed. Blocks.
     ///
     /// # Errors
-    /// It is not there, and its variables are not set; or it cannot be read or holds a line that is none, and what was read
-    /// before stands.
-    pub fn refresh(&self) -> io::Result<()> {
+    /// [`EnvFileError::Unreadable`]: what it said is no longer said where it is gone, else what was read before stands.
+    /// [`EnvFileError::Lines`], once: the other lines count.
+    pub fn refresh(&self) -> Result<(), EnvFileError> {
         self.file.as_ref().map_or(Ok(()), |file| file.refresh())
     }
+}
+
+/// What is wrong with an `env_file`. Says nothing of what stands in it.
+#[derive(Debug, thiserror::Error)]
+pub enum EnvFileError {
+    /// It is not there, or cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] io::Error),
+    /// These lines, counted from 1, are none of `NAME=value`.
+    #[error("{} no NAME=value; the other lines count", lines(.0))]
+    Lines(Vec<usize>),
+}
+
+fn lines(numbers: &[usize]) -> String {
+    let all: Vec<String> = numbers.iter().map(usize::to_string).collect();
+    let (what, is) = if numbers.len() == 1 { ("line", "is") } else { ("lines", "are") };
+    format!("{what} {} {is}", all.join(", "))
 }
 
 impl EnvFile {
@@ -88,7 +105,7 @@ impl EnvFile {
         read.as_ref()?.variables.get(name).cloned()
     }
 
-    fn refresh(&self) -> io::Result<()> {
+    fn refresh(&self) -> Result<(), EnvFileError> {
         let found = fs::metadata(&self.path);
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         // What is no longer there is no longer said.
@@ -98,16 +115,45 @@ impl EnvFile {
             return Ok(());
         }
         let content = Zeroizing::new(open::whole(&self.path, Links::Followed, MAX_BYTES)?);
-        let mut variables = HashMap::new();
-        for line in dotenvy::from_read_iter(content.as_slice()) {
-            // The error repeats the line, which may hold a secret.
-            let (name, value) = line
-                .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "a line of it is not NAME=value"))?;
-            variables.insert(name, Zeroizing::new(value));
-        }
+        let (variables, wrong) = variables(&content);
         *read = Some(Read { version, variables });
-        Ok(())
+        if wrong.is_empty() { Ok(()) } else { Err(EnvFileError::Lines(wrong)) }
     }
+}
+
+type Variables = HashMap<String, Zeroizing<String>>;
+
+/// The variables of a file, and the numbers of the lines that are none. A value is what stands there, byte for byte, but
+/// for white space around it and one pair of quotes around all of it (systemd.exec(5), `EnvironmentFile=`, has both); of
+/// two lines with one name the last counts.
+fn variables(content: &[u8]) -> (Variables, Vec<usize>) {
+    let (mut variables, mut wrong) = (Variables::new(), Vec::new());
+    let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
+    for (number, line) in (1..).zip(content.split(|byte| *byte == b'\n')) {
+        match std::str::from_utf8(line).ok().map(str::trim) {
+            Some(line) if line.is_empty() || line.starts_with(['#', ';']) => {}
+            Some(line) => match variable(line) {
+                Some((name, value)) => {
+                    drop(variables.insert(name.to_owned(), Zeroizing::new(value.to_owned())))
+                }
+                None => wrong.push(number),
+            },
+            None => wrong.push(number),
+        }
+    }
+    (variables, wrong)
+}
+
+fn variable(line: &str) -> Option<(&str, &str)> {
+    let (name, value) = line.split_once('=')?;
+    let exported = name.strip_prefix("export").filter(|rest| rest.starts_with(char::is_whitespace));
+    let name = exported.unwrap_or(name).trim();
+    let is_name = !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let value = value.trim();
+    let unquoted = |quote: char| value.strip_prefix(quote)?.strip_suffix(quote);
+    is_name.then(|| (name, unquoted('"').or_else(|| unquoted('\'')).unwrap_or(value)))
 }
 
 /// Shows no values: some are secrets.
@@ -144,12 +190,44 @@ mod tests {
         fs::write(&path, "B=another\n").unwrap();
         environment.refresh().unwrap();
         assert_eq!(get("B").as_deref(), Some("another"));
-        fs::write(&path, "B=canary\nthis is no line with canary-2").unwrap();
+        fs::write(&path, "B=canary\nthis is no line with canary-2\n1=x\nC=c").unwrap();
         let error = environment.refresh().unwrap_err().to_string();
-        assert!(!error.contains("canary"), "{error}");
-        assert_eq!(get("B").as_deref(), Some("another"), "what was read before stands");
+        assert_eq!(error, "lines 2, 3 are no NAME=value; the other lines count");
+        assert_eq!((get("B").as_deref(), get("C").as_deref()), (Some("canary"), Some("c")));
+        environment.refresh().unwrap();
         fs::remove_file(&path).unwrap();
         assert!(environment.refresh().is_err());
         assert_eq!(get("B"), None);
+    }
+
+    #[test]
+    fn a_value_is_what_stands_there() {
+        let values = [
+            ("$HOME", "$HOME"),
+            ("pa$$word\\n", "pa$$word\\n"),
+            ("${A}`b`", "${A}`b`"),
+            ("a#b # c", "a#b # c"),
+            ("\"a b\"", "a b"),
+            ("'$a\\'", "$a\\"),
+            ("\"a\"b\"", "a\"b"),
+            ("\"a' ", "\"a'"),
+            ("\"", "\""),
+            ("a=b==", "a=b=="),
+            ("  é ü\r", "é ü"),
+            ("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD", "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"),
+        ];
+        for (written, value) in values {
+            for line in [
+                format!("A={written}\n"),
+                format!("\u{feff}export  A = {written}\nB=b"),
+                format!("A=old\nA={written}"),
+            ] {
+                let (variables, wrong) = variables(line.as_bytes());
+                assert_eq!((variables["A"].as_str(), wrong), (value, vec![]), "{line:?}");
+            }
+        }
+        let (variables, wrong) = variables(b"\n# x\n;y\nA\n=b\nA B=c\nC=\xff\nexport=d\nE=");
+        assert_eq!(wrong, [4, 5, 6, 7]);
+        assert_eq!((variables["export"].as_str(), variables["E"].as_str()), ("d", ""));
     }
 }

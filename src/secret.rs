@@ -21,9 +21,14 @@ const MIN_DECODED_BYTES: usize = 24;
 /// A part of a path that is as long as this is no word but a credential.
 const LONG_SEGMENT: usize = 12;
 
-/// The key bytes of one signing secret. Its `Debug` shows nothing of them, and they are wiped from memory after use.
+/// One signing secret. Its `Debug` shows nothing of it, and it is wiped from memory after use.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Zeroizing<Vec<u8>>);
+pub struct Secret {
+    /// As it stands in its variable.
+    text: Zeroizing<Vec<u8>>,
+    /// What follows `whsec_`, decoded; absent where it has not that form.
+    decoded: Option<Zeroizing<Vec<u8>>>,
+}
 
 /// Why a text is no signing secret. Says nothing of the text itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,19 +42,20 @@ pub enum InvalidSecret {
 }
 
 impl Secret {
-    /// The secret's UTF-8 bytes, or the decoded base64 after `whsec_`.
+    /// Any text, or `whsec_` and the base64 of at least 24 bytes.
     ///
     /// # Errors
     /// Empty, or a `whsec_` secret that does not decode to at least 24 bytes.
     pub fn parse(text: &str) -> Result<Self, InvalidSecret> {
-        match text.strip_prefix(PREFIX) {
-            Some(encoded) => match STANDARD.decode(encoded) {
-                Ok(bytes) if bytes.len() >= MIN_DECODED_BYTES => Ok(Self(Zeroizing::new(bytes))),
-                _ => Err(InvalidSecret::NotBase64),
+        let decoded = match text.strip_prefix(PREFIX) {
+            Some(encoded) => match STANDARD.decode(encoded).map(Zeroizing::new) {
+                Ok(bytes) if bytes.len() >= MIN_DECODED_BYTES => Some(bytes),
+                _ => return Err(InvalidSecret::NotBase64),
             },
-            None if text.is_empty() => Err(InvalidSecret::Empty),
-            None => Ok(Self(Zeroizing::new(text.as_bytes().to_vec()))),
-        }
+            None if text.is_empty() => return Err(InvalidSecret::Empty),
+            None => None,
+        };
+        Ok(Self { text: Zeroizing::new(text.as_bytes().to_vec()), decoded })
     }
 
     /// A new one in the form that off-the-shelf verifiers take: `whsec_` and the base64 of 32 random bytes.
@@ -62,9 +68,14 @@ impl Secret {
         Ok(Zeroizing::new(format!("{PREFIX}{}", STANDARD.encode(*bytes))))
     }
 
-    /// The key for the HMAC; for `sign` alone.
+    /// Its bytes as they stand there: the key of `X-SpecKit-Signature`. For `sign` alone.
+    pub(crate) fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// The key of Standard Webhooks: what is encoded in it, else its bytes. For `sign` alone.
     pub(crate) fn key(&self) -> &[u8] {
-        &self.0
+        self.decoded.as_ref().unwrap_or(&self.text)
     }
 }
 
@@ -72,6 +83,36 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
     }
+}
+
+/// A run of letters and digits as long as this, with a digit in it, may be a secret; so may a text as long as this with so
+/// many digits.
+const SUSPICIOUS: usize = 16;
+const SUSPICIOUS_DIGITS: usize = 6;
+
+/// Whether a text that stands where a name or a word belongs may be repeated in a message: not where it may be a secret
+/// that was pasted there.
+pub(crate) fn may_be_shown(text: &str) -> bool {
+    let is_harmless = |run: &str| {
+        run.len() < SUSPICIOUS
+            || (run.len() <= 2 * SUSPICIOUS && !run.bytes().any(|byte| byte.is_ascii_digit()))
+    };
+    let marks = [PREFIX, "://", "-----", "@"];
+    let digits = text.bytes().filter(u8::is_ascii_digit).count();
+    text.len() <= 80
+        && !(text.len() >= SUSPICIOUS && digits >= SUSPICIOUS_DIGITS)
+        && !marks.iter().any(|mark| text.contains(mark))
+        && text.split(|c: char| !(c.is_alphanumeric() || "+/=".contains(c))).all(is_harmless)
+}
+
+/// What stands in the place of a text that may be a secret.
+pub(crate) const NOT_SHOWN: &str = "… (not shown: was a secret put there?)";
+
+/// The name of an environment variable, for a message.
+pub(crate) fn shown_variable(name: &str) -> &str {
+    let is_name = !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if is_name && may_be_shown(name) { name } else { NOT_SHOWN }
 }
 
 /// Where a subscription's requests go. Path, query and userinfo are credentials: only `http` reads them.
@@ -190,6 +231,34 @@ impl fmt::Debug for Endpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_be_a_secret_is_not_repeated() {
+        for name in ["SPECKIT_WEBHOOK_SECRET", "my_secret", "S3", "SPECKITWEBHOOKSSECRET"] {
+            assert_eq!(shown_variable(name), name);
+        }
+        for pasted in [
+            "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
+            "0123456789abcdef0123456789abcdef",
+            "a1b2c3d4e5f6a7b8c9d0",
+            "correct horse",
+            "https://hooks.example/T0/B1",
+            "pass-word",
+            "0193e5a1-7f00-4abc-8def-0123456789ab",
+            "",
+        ] {
+            assert!(pasted.is_empty() || shown_variable(pasted) == NOT_SHOWN, "{pasted}");
+        }
+        for word in
+            ["spec-auto.stage.complete", "Deploy", "include_event", "SPEC-KIT-065-add-webhook", "X-Trace"]
+        {
+            assert!(may_be_shown(word), "{word}");
+        }
+        for pasted in ["xoxb-123456789012-abcdefABCDEF123456", "user@host", "-----BEGIN KEY", &"x".repeat(81)]
+        {
+            assert!(!may_be_shown(pasted), "{pasted}");
+        }
+    }
 
     #[test]
     fn neither_secret_nor_url_can_be_printed() {

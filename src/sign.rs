@@ -51,12 +51,14 @@ pub fn headers(
     ]
 }
 
-/// `sha256=<hex hmac-sha256(secret, body)>`, the `X-SpecKit-Signature` header.
+/// `sha256=<hex hmac-sha256(secret, body)>`, the `X-SpecKit-Signature` header: keyed with the secret's UTF-8 bytes, always,
+/// as the requirements' verification helper has it.
 pub fn spec_kit(secret: &Secret, body: &[u8]) -> String {
-    format!("sha256={}", hex::encode(hmac(secret.key(), &[body])))
+    format!("sha256={}", hex::encode(hmac(secret.text(), &[body])))
 }
 
-/// `v1,<base64 hmac-sha256(secret, "id.timestamp.body")>`, one token of the `webhook-signature` header.
+/// `v1,<base64 hmac-sha256(secret, "id.timestamp.body")>`, one token of the `webhook-signature` header:
+/// keyed with what is encoded in a `whsec_` secret, as Standard Webhooks has it.
 pub fn standard(secret: &Secret, id: &str, timestamp: i64, body: &[u8]) -> String {
     let timestamp = timestamp.to_string();
     let parts = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body];

@@ -3,7 +3,7 @@
 
 use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global, load};
-use crate::config::Switch;
+use crate::config::{Report, Switch};
 use crate::control::counted;
 use crate::store;
 
@@ -16,7 +16,7 @@ pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure>
         })?;
     }
     if screen.is_json() {
-        screen.value(&loaded.report());
+        screen.value(&Report { ok, ..loaded.report() });
     } else {
         let tone = if loaded.switch == Switch::On { Tone::Good } else { Tone::Warning };
         screen.line(tone, &loaded.switch);

@@ -14,6 +14,7 @@ use crate::control::{SourcesStatus, StatusReport, counted};
 use crate::delivery::HealthState;
 use crate::env::Environment;
 use crate::runtime::Runtime;
+use crate::store::Survey;
 use crate::watch::Waiting;
 
 /// How often to look whether something is left.
@@ -76,6 +77,8 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     };
     let in_repo = || watch.map(|_| Waiting::of(&config, None)).unwrap_or_default();
     let baseline = Some(in_repo()).filter(|found| found.is_first && watch == Some(WatchFrom::Now));
+    // One that is given up at once must not count as one that was there.
+    let before = Survey::of(&config.spool_dir).dead();
     let started = Runtime::start(Config { watch, ..config.clone() }, Environment::process());
     let runtime = started.map_err(Failure::failed)?;
     let handle = runtime.handle();
@@ -85,7 +88,7 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
         status.ok_or_else(silent)?.map_err(Failure::from)
     };
     let mut status = look()?;
-    let (before, began) = (dead(&status), Instant::now());
+    let began = Instant::now();
     let mut pause = POLL;
     while Instant::now() < deadline {
         if left(&status) == 0 {

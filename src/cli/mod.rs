@@ -306,6 +306,9 @@ fn load_config(global: &Global, secrets: bool, screen: &mut Screen) -> Result<Co
 fn take(loaded: config::Loaded, screen: &mut Screen) -> Result<Config, Failure> {
     match loaded.config {
         Some(config) => {
+            for error in &loaded.errors {
+                log::error!("{error}");
+            }
             for warning in &loaded.warnings {
                 log::warn!("{warning}");
             }

@@ -22,7 +22,7 @@ use super::render::{Screen, Tone};
 use super::{Exit, Failure};
 use crate::clock;
 use crate::env::Environment;
-use crate::secret::Secret;
+use crate::secret::{Secret, shown_variable};
 use crate::sign;
 
 /// Largest request body taken.
@@ -326,12 +326,14 @@ pub(super) fn run(options: &CommandOptions, screen: &mut Screen) -> Result<Exit,
         Some(name) => {
             let text = Environment::process().get(name);
             let text = text.ok_or_else(|| {
-                Failure::usage(format!("the environment variable {name} is not set: export it first"))
+                Failure::usage(format!(
+                    "the environment variable {} is not set: export it first",
+                    shown_variable(name)
+                ))
             })?;
-            Some(
-                Secret::parse(&text)
-                    .map_err(|error| Failure::usage(format!("the secret in {name}: {error}")))?,
-            )
+            Some(Secret::parse(&text).map_err(|error| {
+                Failure::usage(format!("the secret in {}: {error}", shown_variable(name)))
+            })?)
         }
     };
     let verifies = secret.is_some();

@@ -6,6 +6,8 @@ mod network;
 
 use std::collections::HashSet;
 use std::fmt::Display;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -17,11 +19,12 @@ use super::file::Loaded;
 use super::table::{At, Findings, Table};
 use super::{Config, Origin, Problem, SecretNames, SubscriptionConfig, Switch};
 use crate::delivery::{RetryPolicy, SubscriptionId};
-use crate::env::Environment;
+use crate::env::{EnvFileError, Environment};
 use crate::event::{SpecId, printable};
 use crate::filter::{EventPattern, Filter};
 use crate::intake::run::RunPolicy;
 use crate::payload::Format;
+use crate::secret::{NOT_SHOWN, may_be_shown};
 
 /// Keys of `[spec_ops.webhooks]`.
 const SETTINGS: [&str; 17] = [
@@ -92,7 +95,8 @@ pub(super) fn check(
     environment: &Environment,
     secrets: bool,
 ) -> Loaded {
-    let mut findings = Findings { file: file.clone(), text, errors: Vec::new(), warnings: Vec::new() };
+    let mut findings =
+        Findings { file: file.clone(), text, errors: Vec::new(), warnings: Vec::new(), to_live_with: 0 };
     let (document, syntax) = DeTable::parse_recoverable(text);
     let is_whole = syntax.is_empty();
     for error in syntax {
@@ -136,14 +140,28 @@ pub(super) fn check(
     };
     // One that is the repo itself is not to be used.
     let spool_is_known = spool_is_known && !folders::is_in(repo, &config.spool_dir);
-    let Findings { mut errors, warnings, .. } = findings;
+    let Findings { mut errors, warnings, to_live_with, .. } = findings;
     errors.sort_by_key(|problem| (problem.line, problem.column));
     let only_misnamed = misnamed > 0 && errors.len() == misnamed;
-    let (config, salvaged) = match errors.is_empty() {
+    let (config, salvaged) = match errors.len() == to_live_with {
         true => (Some(config), None),
         false => (None, spool_is_known.then_some(config)),
     };
     Loaded { file, switch, config, salvaged, only_misnamed, errors, warnings }
+}
+
+fn is_readable_by_others(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o044 != 0)
+}
+
+/// A text of the config, for a message.
+fn shown(text: &str) -> String {
+    if may_be_shown(text) { printable(text, 60) } else { NOT_SHOWN.to_owned() }
+}
+
+/// What is wrong with a value; the error may repeat it.
+fn wrong_value(key: &str, value: &str, error: &dyn Display) -> String {
+    if may_be_shown(value) { format!("`{key}`: {error}") } else { format!("`{key}`: {NOT_SHOWN}") }
 }
 
 struct Checker<'a, 'f> {
@@ -230,7 +248,7 @@ impl Checker<'_, '_> {
             "1" | "true" => (Some(true), true),
             "0" | "false" => (Some(false), true),
             _ => {
-                let message = format!("the environment variable {OVERRIDE} is `{}`", printable(&word, 40));
+                let message = format!("the environment variable {OVERRIDE} is `{}`", shown(&word));
                 self.findings.errors.push(Problem::general(message, "set it to 1 or 0, or unset it"));
                 (in_file, false)
             }
@@ -242,14 +260,29 @@ impl Checker<'_, '_> {
         let At { value, span } = table.string("env_file", self.findings)?;
         let path = self.repo.join(value);
         self.environment = self.environment.with_file(Some(&path));
-        if let Err(error) = self.environment.refresh()
-            && enabled
-            && self.secrets
-        {
-            self.findings.error(
-                Some(span),
-                format_args!("`env_file`: {}: {error}", path.display()),
+        let read = self.environment.refresh();
+        if !(enabled && self.secrets) {
+            return Some(path);
+        }
+        let shown = path.display();
+        match read {
+            Ok(()) => {}
+            Err(EnvFileError::Unreadable(error)) => self.findings.error(
+                Some(span.clone()),
+                format_args!("`env_file`: {shown}: {error}"),
                 "it holds lines of NAME=value; make it readable for the user who runs spec-notify",
+            ),
+            Err(error @ EnvFileError::Lines(_)) => self.findings.error_to_live_with(
+                Some(span.clone()),
+                format_args!("`env_file`: {shown}: {error}"),
+                "write NAME=value there, or begin the line with # where it is a comment",
+            ),
+        }
+        if is_readable_by_others(&path) {
+            self.findings.warn(
+                Some(span),
+                format_args!("`env_file`: {shown} can be read by other users of this machine"),
+                format_args!("chmod 600 {shown}"),
             );
         }
         Some(path)
@@ -348,7 +381,8 @@ impl Checker<'_, '_> {
         let parsed = text.value.parse::<T>();
         parsed
             .map_err(|error| {
-                self.findings.error(Some(text.span.clone()), format_args!("`{key}`: {error}"), help)
+                let message = wrong_value(key, &text.value, &error);
+                self.findings.error(Some(text.span.clone()), message, help);
             })
             .ok()
     }
@@ -360,7 +394,7 @@ impl Checker<'_, '_> {
                     .map_err(|error| {
                         self.findings.error(
                             Some(pattern.span.clone()),
-                            format_args!("`include_events`: {error}"),
+                            wrong_value("include_events", &pattern.value, &error),
                             "correct the pattern: as it is, it can match nothing",
                         )
                     })

@@ -32,7 +32,7 @@ pub struct Loaded {
     pub file: Option<PathBuf>,
     /// Whether webhooks are on, and what makes them so.
     pub switch: Switch,
-    /// Present when there are no errors.
+    /// Present when there are no errors, or only such as leave the rest good to run.
     pub config: Option<Config>,
     /// What could be read in spite of errors: good to find the spool with, and for nothing else. Absent where even that
     /// may be wrong.

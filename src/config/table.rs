@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::Problem;
 use crate::event::nearest;
+use crate::secret::{NOT_SHOWN, may_be_shown};
 
 /// What is wrong with one file, as it is found.
 pub(super) struct Findings<'a> {
@@ -16,12 +17,25 @@ pub(super) struct Findings<'a> {
     pub(super) text: &'a str,
     pub(super) errors: Vec<Problem>,
     pub(super) warnings: Vec<Problem>,
+    /// Errors that leave the rest good to run.
+    pub(super) to_live_with: usize,
 }
 
 impl Findings<'_> {
     pub(super) fn error(&mut self, span: Option<Range<usize>>, message: impl Display, help: impl Display) {
         let problem = self.problem(span, message, help);
         self.errors.push(problem);
+    }
+
+    /// An error that is to be mended, and leaves the rest good to run.
+    pub(super) fn error_to_live_with(
+        &mut self,
+        span: Option<Range<usize>>,
+        message: impl Display,
+        help: impl Display,
+    ) {
+        self.error(span, message, help);
+        self.to_live_with += 1;
     }
 
     pub(super) fn warn(&mut self, span: Option<Range<usize>>, message: impl Display, help: impl Display) {
@@ -89,7 +103,8 @@ impl<'t, 'i> Table<'t, 'i> {
                 let all = format!("known keys are: {}", known.join(", "));
                 let help =
                     nearest(key, known.iter().copied()).map_or(all, |near| format!("did you mean `{near}`?"));
-                findings.error(Some(name.span()), format_args!("unknown key `{key}`"), help);
+                let shown = if may_be_shown(key) { key } else { NOT_SHOWN };
+                findings.error(Some(name.span()), format_args!("unknown key `{shown}`"), help);
             }
         }
     }
@@ -256,7 +271,8 @@ fn out_of_range(
     most: impl Display,
     findings: &mut Findings<'_>,
 ) {
-    let given = findings.text.get(value.span()).unwrap_or_default().to_owned();
+    let given = findings.text.get(value.span()).filter(|given| may_be_shown(given));
+    let given = given.unwrap_or(NOT_SHOWN).to_owned();
     findings.error(
         Some(value.span()),
         format_args!("`{key}` is {given}"),

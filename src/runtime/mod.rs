@@ -136,6 +136,7 @@ impl Current {
             return Loaded::refused("this runtime's config was not read from a file", help);
         };
         let mut loaded = load(source, &self.environment);
+        let known = loaded.errors.len();
         if let Some(new) = &mut loaded.config {
             (new.control_port, new.watch) = (config.control_port, config.watch);
             let fixed = [
@@ -150,7 +151,7 @@ impl Current {
                     .push(Problem::general(message, "stop it, and start it anew where it should run"));
             }
         }
-        loaded.config = loaded.config.filter(|_| loaded.errors.is_empty());
+        loaded.config = loaded.config.filter(|_| loaded.errors.len() == known);
         loaded
     }
 }

@@ -8,6 +8,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use openssl::hash::MessageDigest;
+use openssl::pkey::PKey;
+use openssl::sign::Signer;
 use serde_json::json;
 
 use crate::harness::port::{greeted, runtime};
@@ -253,6 +256,33 @@ fn what_is_wrong_is_said_without_repeating_it() {
         ("proxy", &format!("{good}\nproxy = \"http://canary-proxy-user:canary-proxy-word@h:x\""), ""),
         ("proxy of the environment", &format!("{good}\nproxy = \"env:CANARY_PROXY\""), ""),
         ("header", &format!("{good}\nheaders = {{ \"X Y\" = \"env:CANARY_HEADER\" }}"), ""),
+        (
+            "secret for its variable",
+            "url = \"https://a.example/x\"\nsecret_env = \"canary-secret-0123456789\"",
+            "",
+        ),
+        ("whsec", "url = \"https://a.example/x\"\nsecret_env = \"whsec_canary-secret-0123456789\"", ""),
+        ("previous", &format!("{good}\nprevious_secret_env = \"canary-secret-0123456789\""), ""),
+        ("url for its variable", "url_env = \"https://a.example/canary-path\"\nsecret_env = \"CANARY\"", ""),
+        ("header name", &format!("{good}\nheaders = {{ \"canary-secret-0123456789 X\" = \"x\" }}"), ""),
+        (
+            "header variable",
+            &format!("{good}\nheaders = {{ \"X-Y\" = \"env:canary-secret-0123456789\" }}"),
+            "",
+        ),
+        ("proxy variable", &format!("{good}\nproxy = \"env:canary-secret-0123456789\""), ""),
+        ("event", &format!("{good}\ninclude_events = [\"canary-secret-0123456789\"]"), ""),
+        ("stage", &format!("{good}\ninclude_stages = [\"canary-secret-0123456789\"]"), ""),
+        ("status", &format!("{good}\ninclude_status = [\"canary-secret-0123456789\"]"), ""),
+        ("format", &format!("{good}\nformat = \"canary-secret-0123456789\""), ""),
+        ("key", &format!("{good}\ncanary-secret-0123456789 = 1"), ""),
+        ("number", &format!("{good}\nmax_attempts = \"canary-secret-0123456789\""), ""),
+        (
+            "name",
+            &format!("{good}\n[[spec_ops.webhooks.subscriptions]]\nid = \"canary-secret-0123456789!\""),
+            "",
+        ),
+        ("key for its file", &format!("{good}\nca_file = \"-----BEGIN canary-secret-0123456789\""), ""),
         ("header value", &format!("{good}\nheaders = {{ \"X-Y\" = \"env:CANARY_LINES\" }}"), ""),
     ] {
         let sandbox = Sandbox::with_settings("env_file = \"secrets.env\"", &[])
@@ -302,4 +332,34 @@ fn a_secret_that_is_missing_at_an_attempt_sends_nothing() {
         crate::harness::wait_for("the first attempt", || sandbox.evidence("SPEC-1").into_iter().next());
     assert_eq!((&first["error"]["class"], &first["outcome"]), (&"secret".into(), &"retry".into()), "{first}");
     assert_eq!(endpoint.requests().len(), 0);
+}
+
+#[test]
+fn what_an_env_file_says_signs_as_it_stands_there_and_an_odd_line_costs_itself_alone() {
+    let secret = r"pa$$word${HOME}\n`x` # y";
+    let endpoint = Endpoint::replying(&[200]);
+    let sandbox = Sandbox::with_settings(
+        "env_file = \".env\"",
+        &[("one", &endpoint.url(), "secret_env = \"FROM_FILE\"")],
+    );
+    let file = sandbox.write(".env", &format!("# secrets\nodd canary-line\nexport FROM_FILE='{secret}'\n"));
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let check = sandbox.run(&["check"]);
+    assert_eq!(check.code, 2, "{check:?}");
+    let said = format!("{}{}", check.stdout, check.stderr);
+    assert!(said.contains("line 2 is no NAME=value") && said.contains("chmod 600"), "{said}");
+    assert!(!said.contains("canary-line") && !said.contains("is not set"), "{said}");
+    let serve = sandbox.serve();
+    assert!(serve.log().contains("line 2 is no NAME=value"), "{}", serve.log());
+    assert_eq!(sandbox.emit("SPEC-1", "Plan", "k")["outcome"], "accepted");
+    let request = &endpoint.wait_for(1)[0];
+    let key = PKey::hmac(secret.as_bytes()).unwrap();
+    let signature = Signer::new(MessageDigest::sha256(), &key).unwrap().sign_oneshot_to_vec(&request.body);
+    assert_eq!(
+        request.header("x-speckit-signature"),
+        format!("sha256={}", hex::encode(signature.unwrap()))
+    );
+    // A reload takes it as a start does.
+    assert_eq!(sandbox.run(&["reload"]).code, 0);
+    serve.kill();
 }

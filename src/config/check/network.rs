@@ -2,12 +2,11 @@
 
 use zeroize::Zeroizing;
 
-use super::{At, Checker, Table};
+use super::{At, Checker, Table, shown};
 use crate::config::{ExtraHeader, HeaderValue, Problem};
-use crate::event::printable;
 use crate::http::{Proxy, TlsFiles};
 use crate::payload::Format;
-use crate::secret::{Endpoint, Secret};
+use crate::secret::{Endpoint, NOT_SHOWN, Secret, shown_variable};
 
 /// Headers that are ours: an extra one of the same name would change what is signed or how it is sent.
 const OUR_HEADERS: [&str; 13] = [
@@ -38,6 +37,11 @@ fn format_of_host(host: &str) -> Option<Format> {
     }
 }
 
+/// Whether what is given for a file may be one: somebody may have put the key itself there.
+fn may_be_a_path(text: &str) -> bool {
+    !text.contains("-----") && !text.contains(char::is_control)
+}
+
 impl Checker<'_, '_> {
     /// `url` or the value of `url_env`; neither is ever repeated in a message.
     pub(super) fn endpoint(
@@ -52,7 +56,7 @@ impl Checker<'_, '_> {
         let (key, text, span) = match (url, url_env) {
             (Some(url), None) => ("url".to_owned(), Zeroizing::new(url.value), url.span),
             (None, Some(name)) => match self.environment.get(&name.value) {
-                Some(value) => (format!("url_env ({})", name.value), value, name.span),
+                Some(value) => (format!("url_env ({})", shown_variable(&name.value)), value, name.span),
                 None => {
                     if needed {
                         self.not_set("url_env", &name);
@@ -97,8 +101,11 @@ impl Checker<'_, '_> {
     pub(super) fn not_set(&mut self, key: &str, name: &At<String>) {
         self.findings.error(
             Some(name.span.clone()),
-            format_args!("`{key}`: the environment variable {} is not set", name.value),
-            format_args!("export {}=…, or set active = false", name.value),
+            format_args!("`{key}`: the environment variable {} is not set", shown_variable(&name.value)),
+            match shown_variable(&name.value) {
+                NOT_SHOWN => "give the name of a variable that holds it, such as MY_SECRET".to_owned(),
+                name => format!("export {name}=…, or set active = false"),
+            },
         );
     }
 
@@ -112,12 +119,12 @@ impl Checker<'_, '_> {
         match Secret::parse(&value) {
             Err(error) => self.findings.error(
                 Some(name.span.clone()),
-                format_args!("`{key}`: the secret in {}: {error}", name.value),
+                format_args!("`{key}`: the secret in {}: {error}", shown_variable(&name.value)),
                 "a whsec_ secret is whsec_ and the base64 of 24 to 64 random bytes; any other text is taken as it is",
             ),
             Ok(secret) if secret.key().len() < SHORT_SECRET => self.findings.warn(
                 Some(name.span.clone()),
-                format_args!("`{key}`: the secret in {} is shorter than {SHORT_SECRET} bytes", name.value),
+                format_args!("`{key}`: the secret in {} is shorter than {SHORT_SECRET} bytes", shown_variable(&name.value)),
                 "use a random one of 32 bytes",
             ),
             Ok(_) => {}
@@ -137,7 +144,7 @@ impl Checker<'_, '_> {
             if name.is_empty() || !name.bytes().all(is_token) || is_ours {
                 self.findings.error(
                     Some(key.span),
-                    format_args!("`headers`: `{}` cannot be set", printable(&key.value, 60)),
+                    format_args!("`headers`: `{}` cannot be set", shown(&key.value)),
                     "give a header's name, and none that signs, describes or addresses the request",
                 );
                 continue;
@@ -232,7 +239,12 @@ impl Checker<'_, '_> {
         };
         let files = TlsFiles { ca: ca.as_ref().map(path), client };
         if needed && let Err(error) = files.check() {
-            self.findings.error(span, &error, error.help());
+            let given = [&ca, &certificate, &key].into_iter().flatten();
+            let message = match given.into_iter().all(|text| may_be_a_path(&text.value)) {
+                true => error.to_string(),
+                false => format!("a file of it: {NOT_SHOWN}"),
+            };
+            self.findings.error(span, message, error.help());
         }
         files
     }
