@@ -2,6 +2,7 @@
 
 mod limits;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -308,7 +309,24 @@ impl<'de> Deserialize<'de> for IdempotencyKey {
 /// Whether a character does something to the text around it where it is shown: control characters,
 /// and those that break its line or reorder it.
 pub(crate) fn is_deceiving(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    const MARKS: [char; 3] = ['\u{61c}', '\u{200e}', '\u{200f}'];
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') || MARKS.contains(&c)
+}
+
+/// JSON whose texts have no deceiving characters as they stand, and mean the same.
+pub(crate) fn harmless_json(json: &str) -> Cow<'_, str> {
+    if json.bytes().all(|byte| byte < 0x7f) {
+        return json.into();
+    }
+    let mut harmless = String::with_capacity(json.len());
+    for c in json.chars() {
+        // Outside of its texts there is none; all of them have four digits.
+        match is_deceiving(c) {
+            true => harmless += &format!("\\u{:04x}", u32::from(c)),
+            false => harmless.push(c),
+        }
+    }
+    harmless.into()
 }
 
 /// `text` for a message or a log line: deceiving characters replaced, at most `limit` characters,

@@ -9,7 +9,7 @@ use ratatui::crossterm::terminal::size;
 use serde::Serialize;
 
 use super::outlet::{STDERR, STDOUT, coloured};
-use crate::event::is_deceiving;
+use crate::event::{harmless_json, is_deceiving};
 
 /// Where results go, and in which form.
 pub(super) struct Screen {
@@ -80,20 +80,6 @@ pub(super) fn columns<const N: usize>(rows: impl IntoIterator<Item = [String; N]
 /// stands in it.
 pub(super) fn harmless(text: impl Display) -> String {
     text.to_string().chars().map(|c| if is_deceiving(c) && c != '\n' { '\u{fffd}' } else { c }).collect()
-}
-
-/// The same of JSON, which keeps its meaning.
-fn harmless_json(json: &str) -> String {
-    let mut harmless = String::with_capacity(json.len());
-    for c in json.chars() {
-        // Outside of its texts there is none; all of them have four digits.
-        if is_deceiving(c) {
-            harmless += &format!("\\u{:04x}", u32::from(c));
-        } else {
-            harmless.push(c);
-        }
-    }
-    harmless
 }
 
 /// The start of a text that fits `width`, with a mark where it was cut.
@@ -251,7 +237,7 @@ mod tests {
         let hostile = "a\x1b]0;title\x07\u{9b}31m\u{202e}\u{2066}\r\nb";
         let shown = harmless(hostile);
         assert_eq!(shown, "a\u{fffd}]0;title\u{fffd}\u{fffd}31m\u{fffd}\u{fffd}\u{fffd}\nb");
-        let json = harmless_json(&serde_json::to_string(hostile).unwrap());
+        let json = harmless_json(&serde_json::to_string(hostile).unwrap()).into_owned();
         assert!(!json.chars().any(is_deceiving), "{json:?}");
         assert_eq!(serde_json::from_str::<String>(&json).unwrap(), hostile);
     }

@@ -14,7 +14,7 @@ use super::record::FinalState;
 use super::{StoreError, files, git_ignore};
 use crate::clock;
 use crate::delivery::{DeliveryId, FailureClass, Reason, SubscriptionId};
-use crate::event::{EventKind, IdempotencyKey, printable};
+use crate::event::{EventKind, IdempotencyKey, harmless_json, printable};
 
 /// What is appended to.
 pub(super) const CURRENT: &str = "deliveries.jsonl";
@@ -242,13 +242,18 @@ impl AttemptSummary {
 /// Adds a line of evidence to others.
 pub fn add_line(line: &impl Serialize, lines: &mut Vec<u8>) {
     let start = lines.len();
-    match serde_json::to_writer(&mut *lines, line) {
-        Ok(()) => lines.push(b'\n'),
-        Err(error) => {
-            lines.truncate(start);
-            log::error!("an evidence line cannot be written: {error}");
-        }
+    if let Err(error) = serde_json::to_writer(&mut *lines, line) {
+        lines.truncate(start);
+        return log::error!("an evidence line cannot be written: {error}");
     }
+    // Whoever reads the file on a terminal sees what emitters wrote.
+    let escaped = match std::str::from_utf8(&lines[start..]).map(harmless_json) {
+        Ok(Cow::Owned(escaped)) => escaped,
+        _ => return lines.push(b'\n'),
+    };
+    lines.truncate(start);
+    lines.extend_from_slice(escaped.as_bytes());
+    lines.push(b'\n');
 }
 
 /// Lines that wait for a disk that does not take them, in bytes; beyond it further ones are lost.
@@ -402,6 +407,17 @@ impl Open {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_emitters_wrote_does_nothing_to_a_terminal() {
+        let key = "k \u{202e}\u{200f}\u{9b}31m é";
+        let mut lines = b"before\n".to_vec();
+        add_line(&serde_json::json!({"key": key}), &mut lines);
+        let text = String::from_utf8(lines).unwrap();
+        assert_eq!(text, "before\n{\"key\":\"k \\u202e\\u200f\\u009b31m é\"}\n");
+        let line: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        assert_eq!(line["key"], key);
+    }
 
     #[test]
     fn both_files_stay_within_the_bound_and_hold_the_newest_lines() {

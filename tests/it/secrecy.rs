@@ -355,10 +355,7 @@ fn what_an_env_file_says_signs_as_it_stands_there_and_an_odd_line_costs_itself_a
     let request = &endpoint.wait_for(1)[0];
     let key = PKey::hmac(secret.as_bytes()).unwrap();
     let signature = Signer::new(MessageDigest::sha256(), &key).unwrap().sign_oneshot_to_vec(&request.body);
-    assert_eq!(
-        request.header("x-speckit-signature"),
-        format!("sha256={}", hex::encode(signature.unwrap()))
-    );
+    assert_eq!(request.header("x-speckit-signature"), format!("sha256={}", hex::encode(signature.unwrap())));
     // A reload takes it as a start does.
     assert_eq!(sandbox.run(&["reload"]).code, 0);
     serve.kill();
