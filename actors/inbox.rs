@@ -20,6 +20,9 @@ const POLL: Duration = Duration::from_millis(500);
 /// Where it is so full that listing it takes long, it rests so many times as long.
 const REST: u32 = 20;
 
+/// The longest rest: the time that a listing took may be that of a process which was stopped.
+const MOST_REST: Duration = Duration::from_secs(5);
+
 /// Files, and about how many bytes of them, read at a time.
 const FILES: usize = 64;
 const BYTES: usize = 1024 * 1024;
@@ -51,7 +54,7 @@ pub(crate) async fn take_inbox_in(ledger: Addr<Ledger>, door: Door, looked: watc
             Ok((changed, Some(names))) => {
                 trouble = None;
                 aside.begin(&names, began);
-                pause = POLL.max(began.elapsed() * REST);
+                pause = (began.elapsed() * REST).clamp(POLL, MOST_REST);
                 let read = async |names: Vec<InboxName>| {
                     on_a_thread(&inbox, move |inbox| Ok(inbox.read(&names, BYTES))).await.unwrap_or_default()
                 };
