@@ -1,5 +1,6 @@
 //! What a stage's agents agreed on: the synthesis and telemetry files beside the guardrail's own.
 
+use std::cmp::Reverse;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -10,8 +11,9 @@ use crate::event::{Consensus, Event, EventKind, IdempotencyKey, SpecId, Stage, S
 use crate::intake::telemetry::text;
 use crate::open::{self, Links};
 
-/// Largest consensus file that is read.
+/// Largest consensus file that is read, and most of a stage and kind.
 const MAX_BYTES: u64 = 1024 * 1024;
+const MOST_READ: usize = 32;
 
 /// A consensus file, by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,13 +29,20 @@ pub fn dir(evidence_dir: &Path, spec: &SpecId) -> PathBuf {
     evidence_dir.join("consensus").join(spec.as_str())
 }
 
-/// The newest consensus of a stage that was reached after `after`, from the files in `dir`; `None` where there is none.
-/// A synthesis has the verdict; agents that it does not list come from the telemetry.
-pub fn newest(dir: &Path, stage: Stage, after: Option<Timestamp>) -> Option<Consensus> {
+/// The newest consensus of a stage that was reached later than `after` says, from the files in `dir`; `None` where there is
+/// none. A synthesis has the verdict; agents that it does not list come from the telemetry. Of many files those are read
+/// that are newest by their names.
+pub fn newest(dir: &Path, stage: Stage, after: impl FnOnce() -> Option<Timestamp>) -> Option<Consensus> {
     let entries = fs::read_dir(dir).ok()?;
-    let named: Vec<Named> = entries.flatten().filter_map(|entry| Named::of(&entry.path(), stage)).collect();
+    let mut named: Vec<Named> =
+        entries.flatten().filter_map(|entry| Named::of(&entry.path(), stage)).collect();
+    if named.is_empty() {
+        return None;
+    }
+    named.sort_by_cached_key(|named| Reverse(named.written()));
+    let after = after();
     let newest = |is_synthesis| {
-        let of_kind = named.iter().filter(|named| named.is_synthesis == is_synthesis);
+        let of_kind = named.iter().filter(|named| named.is_synthesis == is_synthesis).take(MOST_READ);
         let read = of_kind.filter_map(Named::read);
         read.filter(|(at, _)| after.is_none_or(|after| *at > after)).max_by_key(|(at, _)| *at)
     };
@@ -68,6 +77,12 @@ impl Named {
         Some(Self { path: path.to_owned(), is_synthesis, session: session.map(str::to_owned) })
     }
 
+    /// When it was written, without opening it: by its name, else by its time on disk.
+    fn written(&self) -> Option<Timestamp> {
+        let modified = || fs::symlink_metadata(&self.path).and_then(|found| found.modified()).ok();
+        self.session.as_deref().and_then(time_of_session).or_else(|| modified()?.try_into().ok())
+    }
+
     /// What it says, and when that was: by its own word, its name, or its time on disk.
     fn read(&self) -> Option<(Timestamp, Consensus)> {
         let content = open::text(&self.path, Links::Refused, MAX_BYTES).ok()?;
@@ -79,11 +94,8 @@ impl Named {
                 .rev()
                 .find_map(|line| serde_json::from_str::<Map<String, Value>>(line).ok())?,
         };
-        let of_name = self.session.as_deref().and_then(time_of_session);
         let own = text(&fields, "timestamp").and_then(|at| at.parse().ok());
-        let modified = || fs::symlink_metadata(&self.path).and_then(|found| found.modified()).ok();
-        let at = own.or(of_name).or_else(|| modified()?.try_into().ok())?;
-        Some((at, read(&fields)))
+        Some((own.or_else(|| self.written())?, read(&fields)))
     }
 }
 
@@ -180,7 +192,7 @@ mod tests {
     fn the_newest_of_the_stage_counts_and_agents_may_come_from_the_telemetry() {
         let dir = tempfile::tempdir().unwrap();
         let newest =
-            |after: Option<&str>| newest(dir.path(), Stage::Plan, after.map(|at| at.parse().unwrap()));
+            |after: Option<&str>| newest(dir.path(), Stage::Plan, || after.map(|at| at.parse().unwrap()));
         assert_eq!(newest(None), None);
         let synthesis = |at: &str, status: &str| json!({"stage": "plan", "timestamp": at, "status": status, "agents": [], "consensus": {"agreements": ["a"], "conflicts": []}});
         write(

@@ -30,8 +30,11 @@ pub fn read(path: &Path, bytes: &[u8], repo: &RepoPaths<'_>) -> Result<StageRead
     let mut event = telemetry::read(path, bytes, repo)?;
     event.event.key_origin = KeyOrigin::Source(written(path));
     let dir = consensus::dir(repo.evidence_dir, &event.spec.id);
-    let found = event.event.stage.and_then(|stage| consensus::newest(&dir, stage, run_before(path, stage)));
-    let awaits_consensus = found.is_none() && event.consensus.is_none() && dir.is_dir();
+    // What cannot be judged has no verdict that a consensus could change.
+    let is_judged = event.telemetry.as_ref().is_some_and(|fields| !fields.contains_key("error"));
+    let stage = event.event.stage.filter(|_| is_judged);
+    let found = stage.and_then(|stage| consensus::newest(&dir, stage, || run_before(path, stage)));
+    let awaits_consensus = is_judged && found.is_none() && event.consensus.is_none() && dir.is_dir();
     let consensus = found.or_else(|| event.consensus.take());
     let mut conflict = consensus.and_then(|consensus| consensus::apply(&mut event, consensus));
     std::iter::once(&mut event).chain(&mut conflict).for_each(fit);

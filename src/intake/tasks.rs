@@ -17,6 +17,13 @@ const DONE: [&str; 3] = ["done", "complete", "completed"];
 /// Longest id and title that is kept, in characters.
 const LONGEST: usize = 160;
 
+/// Cells of a row that are looked at, and bytes of a cell: above what any list of people has.
+const MAX_CELLS: usize = 64;
+const MAX_CELL_BYTES: usize = 4096;
+
+/// Rows of a file that count.
+const MAX_ROWS: usize = 10_000;
+
 /// Tasks of one file that are remembered; beyond it those are forgotten that are not in it.
 const MAX_STATES: usize = 10_000;
 
@@ -60,16 +67,22 @@ impl<'a> TaskFile<'a> {
         }
     }
 
-    /// The rows of all tables of a text that have an id and a status column, in order; the first of an id counts.
+    /// The rows of all tables of a text that have an id and a status column, in order; the first of an id counts. Of a
+    /// file with more rows than any list has the first [`MAX_ROWS`] count.
     pub fn rows(&self, text: &str) -> Vec<TaskRow> {
         let mut rows: Vec<TaskRow> = Vec::new();
         let mut seen = HashSet::new();
-        for table in tables(text) {
-            let Some((heading, body)) = table.split_first() else { continue };
-            let Some(columns) = Columns::of(heading, self.is_of_a_spec()) else { continue };
-            let found = body.iter().filter_map(|row| self.row(row, &columns));
-            rows.extend(found.filter(|row| seen.insert(row.id.clone())));
-        }
+        let mut columns = None;
+        each_row(text, |is_heading, cells| {
+            if is_heading {
+                columns = Columns::of(cells, self.is_of_a_spec());
+            } else if let Some(row) = columns.as_ref().and_then(|columns| self.row(cells, columns))
+                && seen.insert(row.id.clone())
+            {
+                rows.push(row);
+            }
+            rows.len() < MAX_ROWS
+        });
         rows
     }
 
@@ -160,16 +173,18 @@ fn is_filled(text: &str) -> bool {
     !is_placeholder && text.chars().any(char::is_alphanumeric)
 }
 
-/// All tables of a text, each row as the texts of its cells, the heading first. What is struck through is not there.
-fn tables(text: &str) -> Vec<Vec<Vec<String>>> {
-    let mut tables: Vec<Vec<Vec<String>>> = Vec::new();
-    let mut struck = 0;
+/// Every row of every table of a text, and whether it is a heading, until `take` has enough: the texts of its first
+/// [`MAX_CELLS`] cells, each up to [`MAX_CELL_BYTES`]. What is struck through is not there. Nothing of a row is kept for the
+/// next.
+fn each_row(text: &str, mut take: impl FnMut(bool, &[String]) -> bool) {
+    let (mut cells, mut count, mut struck) = (Vec::<String>::new(), 0, 0);
     let mut in_cell = false;
     for event in Parser::new_ext(text, Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH) {
         let mut add = |text: &str| {
-            if let Some(cell) = tables.last_mut().and_then(|table| table.last_mut()?.last_mut())
+            if let Some(cell) = cells.last_mut()
                 && in_cell
                 && struck == 0
+                && cell.len() < MAX_CELL_BYTES
             {
                 cell.push_str(text);
             }
@@ -177,14 +192,19 @@ fn tables(text: &str) -> Vec<Vec<Vec<String>>> {
         match event {
             Markdown::Text(text) | Markdown::Code(text) => add(&text),
             Markdown::SoftBreak | Markdown::HardBreak => add(" "),
-            Markdown::Start(Tag::Table(_)) => tables.push(Vec::new()),
             Markdown::Start(Tag::TableHead | Tag::TableRow) => {
-                tables.last_mut().into_iter().for_each(|table| table.push(Vec::new()));
+                cells.clear();
+                count = 0;
+            }
+            Markdown::End(end @ (TagEnd::TableHead | TagEnd::TableRow))
+                if !take(end == TagEnd::TableHead, &cells) =>
+            {
+                return;
             }
             Markdown::Start(Tag::TableCell) => {
-                in_cell = true;
-                let row = tables.last_mut().and_then(|table| table.last_mut());
-                row.into_iter().for_each(|row| row.push(String::new()));
+                count += 1;
+                in_cell = count <= MAX_CELLS;
+                cells.extend(in_cell.then(String::new));
             }
             Markdown::End(TagEnd::TableCell) => in_cell = false,
             Markdown::Start(Tag::Strikethrough) => struck += 1,
@@ -192,7 +212,6 @@ fn tables(text: &str) -> Vec<Vec<Vec<String>>> {
             _ => {}
         }
     }
-    tables
 }
 
 /// What is remembered of one task.
@@ -270,6 +289,36 @@ mod tests {
 
     fn pair(id: &str, done: bool) -> (String, bool) {
         (id.to_owned(), done)
+    }
+
+    #[test]
+    fn of_a_table_without_measure_the_first_cells_and_rows_count() {
+        let file = TaskFile {
+            path: Path::new("SPEC.md"),
+            evidence_dir: Path::new("ev"),
+            tracker: &SpecId::tracker(),
+            extra_done: &[],
+        };
+        let wide = format!(
+            "| ID | Status |{}\n|---|---|{}\n| T1 | Done |\n",
+            " x |".repeat(300_000),
+            "---|".repeat(300_000)
+        );
+        let rows = file.rows(&wide);
+        assert_eq!((rows.len(), rows[0].id.as_str(), rows[0].is_done), (1, "T1", true));
+        let late = format!(
+            "|{} ID | Status |\n|{}---|---|\n|{} T1 | Done |\n",
+            " x |".repeat(99),
+            "---|".repeat(99),
+            " y |".repeat(99)
+        );
+        assert!(file.rows(&late).is_empty());
+        let many: String = (0..MAX_ROWS + 9).map(|n| format!("| T{n} | Done |\n")).collect();
+        let rows = file.rows(&format!("| ID | Status |\n|---|---|\n{many}"));
+        assert_eq!(
+            (rows.len(), rows[MAX_ROWS - 1].id.as_str()),
+            (MAX_ROWS, format!("T{}", MAX_ROWS - 1).as_str())
+        );
     }
 
     #[test]

@@ -120,6 +120,11 @@ pub fn read(path: &Path, bytes: &[u8], repo: &RepoPaths<'_>) -> Result<Event, No
     Ok(event)
 }
 
+/// Whether a file's name may be telemetry's: `spec-<stage>_<session>.json`.
+pub fn is_named_so(path: &Path) -> bool {
+    Named::of(path).stage.is_some()
+}
+
 impl Named {
     fn of(path: &Path) -> Self {
         let parts = path.file_name().and_then(|name| name.to_str()).and_then(|name| {

@@ -10,6 +10,7 @@ mod settle;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod turns;
 mod unread;
 #[cfg(feature = "cli")]
 mod waiting;
@@ -41,6 +42,7 @@ use notifier::{Notifier, Told};
 pub(crate) use opinion::Opinion;
 use settle::{Due, Settler, Stamp};
 use tree::{Kind, Tree};
+use turns::{Turn, Turns};
 #[cfg(feature = "cli")]
 pub(crate) use waiting::Waiting;
 
@@ -63,6 +65,15 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// How often a file that waits for something beside it is looked at.
 const GLANCE: Duration = Duration::from_millis(100);
+
+/// How long files are read before it is heard what else changed.
+const SLICE: Duration = Duration::from_millis(200);
+
+/// After a look at everything the watcher does other things for so many times as long, and at least
+/// for so long.
+const REST: u32 = 2;
+const LEAST_REST: Duration = Duration::from_millis(100);
+const MOST_REST: Duration = Duration::from_secs(1);
 
 /// How long a file waits for those that ended before it, beyond what these may wait for their consensus.
 const MOST_HELD_UP: Duration = Duration::from_secs(5);
@@ -232,6 +243,8 @@ struct Watcher {
 /// What came of looking at a file.
 enum Looked {
     Done,
+    /// It may still be being written.
+    Torn,
     Later(Duration),
 }
 
@@ -241,7 +254,7 @@ impl Watcher {
             self.take_baseline();
         }
         let mut next_look = Instant::now();
-        let mut next_check = next_look;
+        let (mut next_check, mut rested) = (next_look, next_look);
         while !self.stopping.load(Ordering::Relaxed) {
             let now = Instant::now();
             if now >= next_check {
@@ -253,14 +266,17 @@ impl Watcher {
                 self.notifier.forget_all();
                 self.look_is_due = true;
             }
-            if self.look_is_due || now >= next_look {
+            if (self.look_is_due && now >= rested) || now >= next_look {
                 self.look_is_due = false;
                 self.look_at_everything();
-                next_look = Instant::now() + self.look_every();
+                let ended = Instant::now();
+                next_look = ended + self.look_every();
+                rested = ended + ((ended - now) * REST).clamp(LEAST_REST, MOST_REST);
             }
             self.read_what_is_due();
             let now = Instant::now();
-            let wait = next_look.min(next_check).saturating_duration_since(now);
+            let look = if self.look_is_due { rested.min(next_look) } else { next_look };
+            let wait = look.min(next_check).saturating_duration_since(now);
             match waiting.recv_timeout(wait.min(self.settler.next(now).unwrap_or(wait))) {
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(Message::Told(told)) => self.told(told),
@@ -401,36 +417,27 @@ impl Watcher {
     }
 
     /// Stages of a SPEC are read in the order they ended: a run is made of them. One that has to wait holds those up that
-    /// come after it.
+    /// come after it. What cannot be read in a [`SLICE`] is read in the next one.
     fn read_what_is_due(&mut self) {
-        let due = self.settler.due(Instant::now());
-        if due.is_empty() {
+        let began = Instant::now();
+        let folders = self.settler.due(began, ended_at);
+        if folders.is_empty() {
             return;
         }
-        let mut due: Vec<(i128, Due)> =
-            due.into_iter().map(|due| (ended_at(&due.path, due.stamp), due)).collect();
-        due.sort_by_key(|(ended_at, _)| *ended_at);
+        // Whatever it took to find them, as long again is for reading.
+        let until = Instant::now() + began.elapsed().max(SLICE);
         let mut first_unread: HashMap<PathBuf, i128> = HashMap::new();
-        let holds_up = |first_unread: &mut HashMap<PathBuf, i128>, path: &Path, at: i128| {
-            if let Some(folder) = path.parent() {
-                let first = first_unread.entry(folder.to_owned()).or_insert(at);
-                *first = at.min(*first);
-            }
-        };
-        let is_due: HashSet<&Path> = due.iter().map(|(_, due)| due.path.as_path()).collect();
-        for (path, stamp) in self.settler.unread().filter(|(path, _)| !is_due.contains(path)) {
-            holds_up(&mut first_unread, path, ended_at(path, stamp));
+        for folder in &folders {
+            first_unread.extend(folder.first_waiting.map(|first| (folder.path.clone(), first)));
         }
         let config = (self.config)();
-        for (ended_at, Due { path, stamp: seen, is_final }) in due {
-            if self.stopping.load(Ordering::Relaxed) {
+        for turn in Turns::of(folders) {
+            if self.stopping.load(Ordering::Relaxed) || Instant::now() > until {
                 break;
             }
-            if path
-                .parent()
-                .and_then(|folder| first_unread.get(folder))
-                .is_some_and(|first| *first < ended_at)
-            {
+            let Turn { due: Due { path, stamp: seen, ended_at, is_final, .. }, is_of_a_crowd } = turn;
+            let first = path.parent().and_then(|folder| first_unread.get(folder));
+            if !is_of_a_crowd && first.is_some_and(|first| *first < ended_at) {
                 let since = *self.waits_since.entry(path.clone()).or_insert_with(Instant::now);
                 if since.elapsed() < config.consensus_wait + MOST_HELD_UP {
                     self.settler.later(&path, Instant::now(), GLANCE);
@@ -458,9 +465,13 @@ impl Watcher {
                     self.settler.done(&path);
                     self.waits_since.remove(&path);
                 }
+                Looked::Torn => self.settler.torn(&path),
                 Looked::Later(wait) => {
                     self.settler.later(&path, Instant::now(), wait);
-                    holds_up(&mut first_unread, &path, ended_at);
+                    if let Some(folder) = path.parent() {
+                        let first = first_unread.entry(folder.to_owned()).or_insert(ended_at);
+                        *first = ended_at.min(*first);
+                    }
                 }
             }
         }
@@ -532,7 +543,7 @@ impl Watcher {
         }
         // Cut off within a line, `Done` may still become `Done (in part)`.
         if !is_final && !bytes.ends_with(b"\n") {
-            return Looked::Later(GLANCE);
+            return Looked::Torn;
         }
         let file = TaskFile::of(path, config);
         let rows = file.rows(&String::from_utf8_lossy(&bytes));

@@ -1,5 +1,6 @@
 //! When a file that is being written may be read: a plain decision over what was seen of it and when.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -24,6 +25,8 @@ struct Unsettled {
     first: Instant,
     /// Not before this.
     look: Instant,
+    /// This version was looked at and is not whole: it holds nobody up.
+    is_torn: bool,
 }
 
 /// Files that changed and were not read yet.
@@ -35,37 +38,111 @@ pub(super) struct Settler(BTreeMap<PathBuf, Unsettled>);
 pub(super) struct Due {
     pub(super) path: PathBuf,
     pub(super) stamp: Stamp,
+    /// When its stage ended, in nanoseconds.
+    pub(super) ended_at: i128,
     /// It has not changed for so long that it is what it is.
     pub(super) is_final: bool,
+}
+
+/// Unread files of a folder from which on it is a crowd: far above what a run, or a night of them, leaves.
+const CROWD: usize = 1000;
+
+/// Files of a crowd that are looked at before it is heard what else came: those that came last first, behind the first
+/// few of them some that came first, and in the end some that turned out not to be whole: those become events, and cost
+/// most.
+const NEWEST: usize = 8192;
+const AT_ONCE: usize = 64;
+const OLDEST: usize = 16;
+
+/// What is due in one folder.
+#[derive(Clone, Debug)]
+pub(super) struct Folder {
+    pub(super) path: PathBuf,
+    /// Of a crowd some, in the order in which they are to be read.
+    pub(super) due: Vec<Due>,
+    /// When the first stage ended that is not due yet and may be read.
+    pub(super) first_waiting: Option<i128>,
+    /// Its files wait for none of it: whoever floods a folder holds nobody up.
+    pub(super) is_a_crowd: bool,
+}
+
+type File<'a> = (&'a PathBuf, &'a Unsettled);
+
+/// Some of the files of a crowd, in the order in which they are to be looked at.
+fn some_of(due: Vec<File<'_>>) -> Vec<File<'_>> {
+    // Of those that were found together, what was written last came last.
+    let came = |(_, file): &File<'_>| (file.first, file.stamp.1);
+    let (torn, whole): (Vec<_>, Vec<_>) = due.into_iter().partition(|(_, file)| file.is_torn);
+    let (mut newest, older) = part(whole, NEWEST, |file| Reverse(came(file)));
+    newest.sort_unstable_by_key(|file| Reverse(came(file)));
+    let later = newest.split_off(AT_ONCE.min(newest.len()));
+    let (oldest, _) = part(older, OLDEST, came);
+    let (torn, _) = part(torn, OLDEST, came);
+    [newest, oldest, later, torn].concat()
+}
+
+/// The first `most` by a key, in no order, and the rest.
+fn part<'a, K: Ord>(
+    mut files: Vec<File<'a>>,
+    most: usize,
+    key: impl Fn(&File<'a>) -> K,
+) -> (Vec<File<'a>>, Vec<File<'a>>) {
+    if files.len() > most {
+        files.select_nth_unstable_by_key(most, key);
+    }
+    let rest = files.split_off(most.min(files.len()));
+    (files, rest)
 }
 
 impl Settler {
     /// A file was seen with this stamp.
     pub(super) fn seen(&mut self, path: &Path, stamp: Stamp, now: Instant) {
-        let new = Unsettled { stamp, changed: now, first: now, look: now + QUIET };
+        let new = Unsettled { stamp, changed: now, first: now, look: now + QUIET, is_torn: false };
         let file = self.0.entry(path.to_owned()).or_insert(new);
         if file.stamp != stamp {
             // One that never rests is looked at now and then all the same.
             let look = (now + QUIET).min(file.first + LONG).max(file.look);
-            *file = Unsettled { stamp, changed: now, look, ..*file };
+            *file = Unsettled { stamp, changed: now, look, is_torn: false, ..*file };
         }
     }
 
-    /// What may be looked at now. Each is to be answered with [`done`](Self::done), [`seen`](Self::seen) or
-    /// [`later`](Self::later).
-    pub(super) fn due(&self, now: Instant) -> Vec<Due> {
-        let due = self.0.iter().filter(|(_, file)| file.look <= now);
-        let due = due.map(|(path, file)| Due {
-            path: path.clone(),
-            stamp: file.stamp,
-            is_final: now >= file.changed + LONG,
+    /// What may be looked at now, by folder. Each is to be answered with [`done`](Self::done), [`seen`](Self::seen),
+    /// [`torn`](Self::torn) or [`later`](Self::later), or comes again. `ended_at` says when the stage of a file ended.
+    pub(super) fn due(&self, now: Instant, ended_at: impl Fn(&Path, Stamp) -> i128) -> Vec<Folder> {
+        let mut folders: BTreeMap<&Path, Vec<(&PathBuf, &Unsettled)>> = BTreeMap::new();
+        for (path, file) in &self.0 {
+            folders.entry(path.parent().unwrap_or(path)).or_default().push((path, file));
+        }
+        let folders = folders.into_iter().map(|(folder, files)| {
+            let is_a_crowd = files.len() > CROWD;
+            let (mut due, waiting): (Vec<_>, Vec<_>) =
+                files.into_iter().partition(|(_, file)| file.look <= now);
+            if is_a_crowd {
+                due = some_of(due);
+            }
+            let due = due.into_iter().map(|(path, file)| Due {
+                path: path.clone(),
+                stamp: file.stamp,
+                ended_at: ended_at(path, file.stamp),
+                is_final: now >= file.changed + LONG,
+            });
+            let waiting = waiting.into_iter().filter(|(_, file)| !is_a_crowd && !file.is_torn);
+            Folder {
+                path: folder.to_owned(),
+                due: due.collect(),
+                first_waiting: waiting.map(|(path, file)| ended_at(path, file.stamp)).min(),
+                is_a_crowd,
+            }
         });
-        due.collect()
+        folders.filter(|folder| !folder.due.is_empty()).collect()
     }
 
-    /// Every file that was not read yet.
-    pub(super) fn unread(&self) -> impl Iterator<Item = (&Path, Stamp)> {
-        self.0.iter().map(|(path, file)| (path.as_path(), file.stamp))
+    /// It is not whole: it may change at any time, else it is looked at once it is final.
+    pub(super) fn torn(&mut self, path: &Path) {
+        if let Some(file) = self.0.get_mut(path) {
+            file.is_torn = true;
+            file.look = file.changed + LONG;
+        }
     }
 
     /// It was read, or is gone.
@@ -91,6 +168,39 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn due(settler: &Settler, now: Instant) -> Vec<Due> {
+        settler.due(now, |_, (_, written)| written.into()).into_iter().flat_map(|folder| folder.due).collect()
+    }
+
+    #[test]
+    fn of_a_crowd_those_that_came_last_and_first_are_due_and_all_in_the_end() {
+        let start = Instant::now();
+        let mut settler = Settler::default();
+        let count = NEWEST as u64 + 500;
+        for n in 0..count {
+            settler.seen(&Path::new("crowd").join(n.to_string()), (1, n), start + Duration::from_millis(n));
+        }
+        settler.seen(Path::new("a/1"), (1, 7), start);
+        settler.seen(Path::new("a/2"), (1, 9), start + Duration::from_secs(60));
+        let now = start + Duration::from_secs(30);
+        let folders = settler.due(now, |_, (_, written)| written.into());
+        assert!(
+            (folders[0].due.len(), folders[0].first_waiting, folders[0].is_a_crowd) == (1, Some(9), false)
+        );
+        let mut first: Vec<i128> = folders[1].due.iter().map(|due| due.ended_at).collect();
+        assert_eq!(first[..2], [i128::from(count) - 1, i128::from(count) - 2]);
+        assert!(first[AT_ONCE] < OLDEST as i128);
+        first.sort_unstable();
+        let wanted = (0..OLDEST as i128).chain(i128::from(count) - NEWEST as i128..count.into());
+        assert_eq!(first, wanted.collect::<Vec<_>>());
+        let mut looked_at = 0;
+        while let Some(folder) = settler.due(now, |_, _| 0).into_iter().find(|folder| folder.is_a_crowd) {
+            looked_at += folder.due.len();
+            folder.due.iter().for_each(|due| settler.done(&due.path));
+        }
+        assert!(looked_at >= 500, "{looked_at}");
+    }
+
     proptest! {
         /// A file is written in steps; it is looked at whenever the settler says so. It is never looked at within QUIET of
         /// its last change but when it never rests, and always in the end, as the last version.
@@ -110,7 +220,7 @@ mod tests {
                 let next = now + Duration::from_millis(*gap);
                 while now < next {
                     now += Duration::from_millis(1);
-                    if let Some(due) = settler.due(now).pop() {
+                    if let Some(due) = due(&settler, now).pop() {
                         prop_assert!(now >= changed + QUIET || now >= unread.unwrap() + LONG);
                         prop_assert_eq!(due.is_final, now >= changed + LONG);
                         read = due.stamp.0;
@@ -120,7 +230,7 @@ mod tests {
                 }
             }
             now += LONG;
-            if let Some(due) = settler.due(now).pop() {
+            if let Some(due) = due(&settler, now).pop() {
                 prop_assert!(due.is_final);
                 read = due.stamp.0;
             }
@@ -135,10 +245,10 @@ mod tests {
         let mut settler = Settler::default();
         settler.seen(Path::new("a"), (1, 1), now);
         assert_eq!(settler.next(now), Some(QUIET));
-        assert!(settler.due(now).is_empty());
+        assert!(due(&settler, now).is_empty());
         settler.later(Path::new("a"), now + QUIET, LONG);
-        assert!(settler.due(now + QUIET).is_empty());
-        assert!(settler.due(now + QUIET + LONG)[0].is_final);
+        assert!(due(&settler, now + QUIET).is_empty());
+        assert!(due(&settler, now + QUIET + LONG)[0].is_final);
         settler.done(Path::new("a"));
         assert_eq!(settler.next(now), None);
     }

@@ -20,6 +20,8 @@ struct Repo {
     sent: Arc<Mutex<Vec<Event>>>,
     /// What events meet with.
     fate: Arc<Mutex<Fate>>,
+    /// How long a disk takes for one.
+    cost: Duration,
 }
 
 impl Repo {
@@ -27,7 +29,7 @@ impl Repo {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("spool")).unwrap();
         let sent = Arc::default();
-        Self { dir, sent, fate: Arc::new(Mutex::new(Fate::Taken)) }
+        Self { dir, sent, fate: Arc::new(Mutex::new(Fate::Taken)), cost: Duration::ZERO }
     }
 
     fn config(&self) -> Arc<Config> {
@@ -50,8 +52,11 @@ impl Repo {
 
     fn watch_as_configured(&self, from_start: bool) -> Watch {
         let config = self.config();
-        let (sent, fate) = (self.sent.clone(), self.fate.clone());
+        let (sent, fate, cost) = (self.sent.clone(), self.fate.clone(), self.cost);
         let emit = move |event| {
+            if !cost.is_zero() {
+                thread::park_timeout(cost);
+            }
             let fate = fate.lock().unwrap().clone();
             if fate == Fate::Taken {
                 sent.lock().unwrap().push(event);
@@ -369,6 +374,34 @@ fn ten_thousand_files_at_once_and_a_branch_that_comes_and_goes() {
     let last = repo.wait("the marker", || repo.keys().into_iter().nth(keys.len()));
     assert_eq!(last, marker);
     assert_eq!(repo.keys().len(), keys.len() + 1);
+}
+
+#[test]
+fn a_flood_of_junk_holds_no_honest_file_up() {
+    let repo = Repo { cost: Duration::from_millis(2), ..Repo::new() };
+    let _watch = repo.watch();
+    const FLOOD: usize = 4_000;
+    for n in 0..FLOOD {
+        // Named as telemetry is, named as an agent's output is, and named as nothing.
+        for (spec, name) in [("SPEC-1", "spec-plan_"), ("SPEC-2", "spec-plan_claude_"), ("SPEC-2", "notes-")]
+        {
+            repo.write(&format!("evidence/commands/{spec}/{name}junk-{n}.json"), "{");
+        }
+    }
+    repo.wait("the flood", || (repo.keys().len() > 50).then_some(()));
+    let honest =
+        [repo.plan("SPEC-1", "honest"), repo.plan("SPEC-2", "honest"), repo.plan("SPEC-3", "honest")];
+    let before = repo.wait("the honest ones", || {
+        let keys = repo.keys();
+        honest.iter().all(|key| keys.contains(key)).then_some(keys.len())
+    });
+    assert!(before < FLOOD / 2, "{before} were told before");
+    // It is told all the same: each is a halt.
+    let patience = Instant::now() + 4 * PATIENCE;
+    while repo.keys().len() < FLOOD + 3 && Instant::now() < patience {
+        thread::park_timeout(Duration::from_millis(20));
+    }
+    assert_eq!(repo.keys().len(), FLOOD + 3);
 }
 
 /// A repo with every shape of what is watched, good and broken, and every event that it gives.

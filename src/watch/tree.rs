@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::event::SpecId;
+use crate::intake::telemetry;
 
 /// What a file is to the watcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +44,8 @@ impl Tree {
         let folder_name = folder.file_name()?.to_str()?;
         let above = folder.parent()?;
         if above == self.commands {
-            let is_telemetry = name.starts_with("spec-") && name.ends_with(".json");
-            return (is_telemetry && folder_name.parse::<SpecId>().is_ok()).then_some(Kind::Telemetry);
+            let is_telemetry = telemetry::is_named_so(path) && folder_name.parse::<SpecId>().is_ok();
+            return is_telemetry.then_some(Kind::Telemetry);
         }
         let is_tasks = above == self.docs && name == "tasks.md" && folder_name.starts_with("SPEC-");
         is_tasks.then_some(Kind::Tasks)
@@ -80,9 +81,10 @@ impl Tree {
 
     /// Every file there is now. Symbolic links are not followed.
     pub(super) fn files(&self) -> Vec<(Kind, PathBuf)> {
-        let folders = folders(&self.commands).into_iter().chain(folders(&self.docs));
-        let in_folders = folders.flat_map(|folder| entries(&folder));
-        let all = in_folders.chain(std::iter::once(self.repo.join("SPEC.md")));
+        let telemetry = folders(&self.commands).into_iter().flat_map(|folder| entries(&folder));
+        let specs = folders(&self.docs).into_iter().filter(|folder| is_named_spec(folder));
+        let tasks = specs.map(|folder| folder.join("tasks.md")).chain([self.repo.join("SPEC.md")]);
+        let all = telemetry.chain(tasks.filter(|path| fs::symlink_metadata(path).is_ok()));
         all.filter_map(|path| self.kind(&path).map(|kind| (kind, path))).collect()
     }
 

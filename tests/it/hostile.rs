@@ -2,9 +2,10 @@
 //! memory nothing hangs, nothing grows, whoever is not concerned is served, and what a link points to stays as it was.
 
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use crate::harness::{EVIDENCE, Endpoint, Ran, Sandbox, kill, plan_telemetry, wait_for, wait_for_end};
 
@@ -43,9 +44,14 @@ const IN_REPO: [&str; 10] = [
 /// Runs the program with little memory, and says what came of it; panics where it hangs.
 fn limited(sandbox: &Sandbox, arguments: &[&str]) -> Ran {
     let mut command = limited_command(sandbox, arguments);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    wait_for_end(&format!("{arguments:?} to end"), &mut child);
-    Ran::from(child.wait_with_output().unwrap())
+    let mut child = Guarded(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+    wait_for_end(&format!("{arguments:?} to end"), &mut child.0);
+    // What a command says fits into a pipe.
+    let mut said = [String::new(), String::new()];
+    child.0.stdout.take().unwrap().read_to_string(&mut said[0]).unwrap();
+    child.0.stderr.take().unwrap().read_to_string(&mut said[1]).unwrap();
+    let [stdout, stderr] = said;
+    Ran { code: child.0.wait().unwrap().code().unwrap_or(-1), stdout, stderr }
 }
 
 fn limited_command(sandbox: &Sandbox, arguments: &[&str]) -> Command {
@@ -58,6 +64,17 @@ fn limited_command(sandbox: &Sandbox, arguments: &[&str]) -> Command {
     shell.current_dir(sandbox.path()).env_clear().stdin(Stdio::null());
     shell.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
     shell
+}
+
+/// A process that does not outlive its test.
+struct Guarded(Child);
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
 }
 
 fn make_fifo(path: &Path) {
@@ -85,10 +102,10 @@ fn place_in_turn(make: impl Fn(&Path)) {
         let log = sandbox.path().join("serve.log");
         let opened = fs::File::create(&log).unwrap();
         let mut command = limited_command(&sandbox, &["serve"]);
-        let mut serve = command.stdout(opened.try_clone().unwrap()).stderr(opened).spawn().unwrap();
+        let mut serve = Guarded(command.stdout(opened.try_clone().unwrap()).stderr(opened).spawn().unwrap());
         let said = || fs::read_to_string(&log).unwrap();
         wait_for(&format!("{place}: serve"), || {
-            assert!(serve.try_wait().unwrap().is_none(), "{place}: {}", said());
+            assert!(serve.0.try_wait().unwrap().is_none(), "{place}: {}", said());
             said().contains("serving ").then_some(())
         });
         // Where it cannot say where it is, it is not found, and takes the inbox in.
@@ -106,13 +123,13 @@ fn place_in_turn(make: impl Fn(&Path)) {
         }
         looks(&[&["status"], &["list"]]);
         assert!(!said().contains("panicked") && !said().contains("memory"), "{place}: {}", said());
-        let peak = fs::read_to_string(format!("/proc/{}/status", serve.id())).unwrap_or_default();
+        let peak = fs::read_to_string(format!("/proc/{}/status", serve.0.id())).unwrap_or_default();
         let peak = peak
             .lines()
             .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
         assert!(peak.is_none_or(|kilobytes| kilobytes < 120_000), "{place}: {peak:?} kB");
-        kill("TERM", &serve);
-        assert_eq!(wait_for_end(&format!("{place}: the end"), &mut serve), Some(0), "{place}: {}", said());
+        kill("TERM", &serve.0);
+        assert_eq!(wait_for_end(&format!("{place}: the end"), &mut serve.0), Some(0), "{place}: {}", said());
         assert_eq!(fs::read_to_string(victim).unwrap(), "as it was", "{place}");
     }
 }
