@@ -68,7 +68,7 @@ impl<'a> TaskFile<'a> {
     }
 
     /// The rows of all tables of a text that have an id and a status column, in order; the first of an id counts. Of a
-    /// file with more rows than any list has the first [`MAX_ROWS`] count.
+    /// file with more rows than any list has the first 10,000 count.
     pub fn rows(&self, text: &str) -> Vec<TaskRow> {
         let mut rows: Vec<TaskRow> = Vec::new();
         let mut seen = HashSet::new();
