@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use zeroize::Zeroizing;
 
+use crate::decode::{self, Form};
 use crate::open::{self, Links};
 
 /// Largest `env_file` that is read.
@@ -128,6 +129,9 @@ type Variables = HashMap<String, Zeroizing<String>>;
 /// two lines with one name the last counts.
 fn variables(content: &[u8]) -> (Variables, Vec<usize>) {
     let (mut variables, mut wrong) = (Variables::new(), Vec::new());
+    let decoded =
+        (Form::of(content) != Form::Utf8).then(|| Zeroizing::new(decode::text(content).into_owned()));
+    let content = decoded.as_ref().map_or(content, |text| text.as_bytes());
     let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
     for (number, line) in (1..).zip(content.split(|byte| *byte == b'\n')) {
         match std::str::from_utf8(line).ok().map(str::trim) {
@@ -226,6 +230,8 @@ mod tests {
                 assert_eq!((variables["A"].as_str(), wrong), (value, vec![]), "{line:?}");
             }
         }
+        let utf16: Vec<u8> = "\u{feff}A=é\r\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert_eq!(variables(&utf16).0["A"].as_str(), "é");
         let (variables, wrong) = variables(b"\n# x\n;y\nA\n=b\nA B=c\nC=\xff\nexport=d\nE=");
         assert_eq!(wrong, [4, 5, 6, 7]);
         assert_eq!((variables["export"].as_str(), variables["E"].as_str()), ("d", ""));

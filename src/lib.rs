@@ -13,6 +13,7 @@ pub mod cli;
 mod clock;
 pub mod config;
 pub mod control;
+mod decode;
 pub mod delivery;
 pub mod env;
 pub mod event;

@@ -75,15 +75,6 @@ pub(crate) fn whole(path: &Path, links: Links, most: u64) -> io::Result<Vec<u8>>
     if bytes.len() as u64 > most { Err(too_large()) } else { Ok(bytes) }
 }
 
-/// All of a file as text.
-///
-/// # Errors
-/// As [`whole`], or it is not UTF-8.
-pub(crate) fn text(path: &Path, links: Links, most: u64) -> io::Result<String> {
-    String::from_utf8(whole(path, links, most)?)
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,8 +112,8 @@ mod tests {
                 assert!(whole(&path(name), links, most).is_err(), "{name}");
             }
         }
-        assert_eq!(text(&path("link"), Links::Followed, 4).unwrap(), "1234");
-        let refused = text(&path("link"), Links::Refused, 4).unwrap_err().to_string();
+        assert_eq!(whole(&path("link"), Links::Followed, 4).unwrap(), b"1234");
+        let refused = whole(&path("link"), Links::Refused, 4).unwrap_err().to_string();
         assert!(refused.contains("symbolic link"), "{refused}");
     }
 }

@@ -182,6 +182,11 @@ impl Endpoint {
         parts.into_iter().map(Zeroizing::new).collect()
     }
 
+    /// Whether it has a user or a password of its own.
+    pub(crate) fn has_userinfo(&self) -> bool {
+        !self.url.username().is_empty() || self.url.password().is_some()
+    }
+
     /// Whether requests need TLS.
     pub fn is_tls(&self) -> bool {
         self.url.scheme() == "https"

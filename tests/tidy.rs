@@ -39,7 +39,7 @@ fn sources() -> Vec<(String, String)> {
 /// The floor of a module: see `docs/ARCHITECTURE.md`.
 fn floor(module: &str) -> Option<usize> {
     const FLOORS: [&[&str]; 6] = [
-        &["clock", "event", "filter", "sign", "secret", "delivery", "payload"],
+        &["clock", "decode", "event", "filter", "sign", "secret", "delivery", "payload"],
         &["open", "env", "http", "config", "store", "intake", "watch"],
         &["actors"],
         &["control"],

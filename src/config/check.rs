@@ -343,7 +343,7 @@ impl Checker<'_, '_> {
         let usual = max_concurrency.min(MAX_IN_FLIGHT);
         let max_in_flight = table.integer("max_in_flight", usual, 1..=1024, self.findings);
         let rate_limit_per_s = table.optional_float("rate_limit_per_s", 0.001..=100_000.0, self.findings);
-        let headers = self.headers(table, needed);
+        let headers = self.headers(table, endpoint.as_ref(), needed);
         let proxy = self.proxy(table, endpoint.as_ref(), needed);
         let tls_files = self.tls_files(table, needed);
         Some(SubscriptionConfig {

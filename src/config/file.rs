@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use super::check::check;
 use super::{Config, Problem, Report, Switch};
+use crate::decode::Form;
 use crate::env::Environment;
 use crate::open::{self, Links};
 
 /// Largest config file that is read.
-pub(super) const MAX_BYTES: u64 = 1024 * 1024;
+const MAX_BYTES: u64 = 1024 * 1024;
 
 /// What the caller knows of where to look.
 #[derive(Clone, Debug)]
@@ -93,9 +94,7 @@ pub fn load(options: &LoadOptions, environment: &Environment) -> Loaded {
         return Loaded::unread(None, problem);
     }
     let read = match named(options, environment) {
-        Some(file) => open::text(&file, Links::Followed, MAX_BYTES)
-            .map(|text| Some((file.clone(), text)))
-            .map_err(|error| (file, error)),
+        Some(file) => read_text(&file).map(|text| Some((file.clone(), text))).map_err(|error| (file, error)),
         None => first_readable(&candidates(&repo, environment)),
     };
     let mut loaded = match read {
@@ -107,7 +106,11 @@ pub fn load(options: &LoadOptions, environment: &Environment) -> Loaded {
                 line: None,
                 column: None,
                 message: format!("cannot be read: {error}"),
-                help: "check the path given with --config or SPECKIT_WEBHOOKS_CONFIG, and the file's permissions".to_owned(),
+                help: match error.kind() {
+                    io::ErrorKind::InvalidData => "save it as UTF-8 text".to_owned(),
+                    _ => "check the path given with --config or SPECKIT_WEBHOOKS_CONFIG, and the file's permissions"
+                        .to_owned(),
+                },
             };
             Loaded::unread(Some(file), problem)
         }
@@ -160,9 +163,20 @@ fn candidates(repo: &Path, environment: &Environment) -> Vec<PathBuf> {
 
 type Read = Result<Option<(PathBuf, String)>, (PathBuf, io::Error)>;
 
+/// A config file's text, without its byte order mark.
+pub(super) fn read_text(file: &Path) -> io::Result<String> {
+    let bytes = open::whole(file, Links::Followed, MAX_BYTES)?;
+    let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what);
+    match (Form::of(&bytes), std::str::from_utf8(&bytes)) {
+        (Form::Utf8, Ok(text)) => Ok(text.strip_prefix('\u{feff}').unwrap_or(text).to_owned()),
+        (Form::Utf8, Err(_)) => Err(wrong("it is not UTF-8 text")),
+        _ => Err(wrong("it is UTF-16 text")),
+    }
+}
+
 fn first_readable(files: &[PathBuf]) -> Read {
     for file in files {
-        match open::text(file, Links::Followed, MAX_BYTES) {
+        match read_text(file) {
             Ok(text) => return Ok(Some((file.clone(), text))),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
             Err(error) => return Err((file.clone(), error)),
@@ -235,5 +249,22 @@ mod tests {
         let loaded = load(&named, &Environment::fixed([]));
         assert!(loaded.config.is_none());
         assert!(loaded.errors[0].to_string().contains("none.toml: cannot be read"), "{}", loaded.errors[0]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_nothing_and_utf_16_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "\u{feff}[spec_ops.webhooks]\r\nenabled = false\r\n";
+        let load_as = |bytes: &[u8]| {
+            fs::write(dir.path().join("c.toml"), bytes).unwrap();
+            let named = LoadOptions { config: Some("c.toml".into()), ..options(dir.path()) };
+            load(&named, &Environment::fixed([]))
+        };
+        assert_eq!(load_as(text.as_bytes()).errors, vec![]);
+        for unit in [u16::to_le_bytes, u16::to_be_bytes] {
+            let bytes: Vec<u8> = text.encode_utf16().flat_map(unit).collect();
+            let error = load_as(&bytes).errors.remove(0).to_string();
+            assert!(error.contains("UTF-16") && error.contains("save it as UTF-8"), "{error}");
+        }
     }
 }

@@ -3,8 +3,7 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 
-use super::file::MAX_BYTES;
-use crate::open::{self, Links};
+use super::file::read_text;
 
 /// See the module's first line. Other tables of the file are the host's: what is edited there changes nothing for us.
 #[derive(Clone, Debug)]
@@ -22,7 +21,7 @@ impl Origin {
     /// What is to be done because the file says something else by now, if it does. Blocks.
     pub(crate) fn edited(&self) -> Option<String> {
         let file = self.file.display();
-        match open::text(&self.file, Links::Followed, MAX_BYTES) {
+        match read_text(&self.file) {
             Ok(text) if digest(&text) == self.said => None,
             Ok(_) => Some(format!(
                 "{file} was edited and is not in force yet: spec-notify check, then spec-notify reload"

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use crate::decode;
 use crate::event::{Consensus, Event, EventKind, IdempotencyKey, SpecId, Stage, Status, printable};
 use crate::intake::telemetry::text;
 use crate::open::{self, Links};
@@ -85,14 +86,15 @@ impl Named {
 
     /// What it says, and when that was: by its own word, its name, or its time on disk.
     fn read(&self) -> Option<(Timestamp, Consensus)> {
-        let content = open::text(&self.path, Links::Refused, MAX_BYTES).ok()?;
+        let content = open::whole(&self.path, Links::Refused, MAX_BYTES).ok()?;
         let fields = match self.is_synthesis {
-            true => serde_json::from_str::<Map<String, Value>>(&content).ok()?,
+            true => decode::json::<Map<String, Value>>(&content).ok()?.0,
             // Its last line counts.
-            false => content
-                .lines()
-                .rev()
-                .find_map(|line| serde_json::from_str::<Map<String, Value>>(line).ok())?,
+            false => {
+                let text = decode::text(&content);
+                let mut lines = text.lines().rev();
+                lines.find_map(|line| decode::json::<Map<String, Value>>(line.as_bytes()).ok())?.0
+            }
         };
         let own = text(&fields, "timestamp").and_then(|at| at.parse().ok());
         Some((own.or_else(|| self.written())?, read(&fields)))

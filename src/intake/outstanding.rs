@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::tasks::TaskFile;
 use crate::config::Config;
+use crate::decode;
 use crate::event::SpecId;
 use crate::open::{self, Links};
 
@@ -21,7 +22,7 @@ fn open_tasks(config: &Config, list: &Path, spec: &SpecId) -> Vec<String> {
     let Ok(bytes) = open::start(&config.repo.join(list), Links::Refused, MAX_TASKS_BYTES) else {
         return Vec::new();
     };
-    let (text, file) = (String::from_utf8_lossy(&bytes), TaskFile::of(list, config));
+    let (text, file) = (decode::text(&bytes), TaskFile::of(list, config));
     let open = file.rows(&text).into_iter().filter(|row| !row.is_done && row.spec == *spec);
     open.map(|row| {
         let title = row.title.map(|title| format!(" ({title})")).unwrap_or_default();

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::consensus;
+use crate::decode;
 use crate::event::{
     Event, EventKind, EvidencePaths, IdempotencyKey, MAX_EVENT_DEPTH, Pipeline, SpecId, Stage, Status, depth,
     printable,
@@ -155,18 +156,32 @@ fn content(bytes: &[u8]) -> Content {
         let defect = format!("the file is nested {levels} levels deep, {} at most", MAX_EVENT_DEPTH - 1);
         return Content { fields: salvage(&String::from_utf8_lossy(bytes)), defect: Some(defect) };
     }
-    match serde_json::from_slice::<Value>(bytes) {
-        Ok(Value::Object(fields)) => Content { fields, defect: None },
+    match decode::json::<Value>(bytes) {
+        Ok((Value::Object(mut fields), notes)) => {
+            note(&mut fields, notes);
+            Content { fields, defect: None }
+        }
         Ok(_) => {
             Content { fields: Map::new(), defect: Some("the file holds JSON, but not an object".to_owned()) }
         }
-        Err(_) if bytes.iter().all(u8::is_ascii_whitespace) => {
+        Err(_) if decode::text(bytes).trim().is_empty() => {
             Content { fields: Map::new(), defect: Some("the file is empty".to_owned()) }
         }
         Err(error) => Content {
-            fields: salvage(&String::from_utf8_lossy(bytes)),
+            fields: salvage(&decode::text(bytes)),
             defect: Some(format!("the file is not valid JSON: {error}")),
         },
+    }
+}
+
+/// Adds what had to be changed to `notes`, which a host may have itself.
+fn note(fields: &mut Map<String, Value>, notes: decode::Notes) {
+    if notes.is_empty() {
+        return;
+    }
+    match fields.entry("notes").or_insert_with(|| Value::Array(Vec::new())) {
+        Value::Array(there) => there.extend(notes.into_iter().map(Value::from)),
+        _ => log::debug!("telemetry has notes of its own; what was changed in it: {}", notes.join("; ")),
     }
 }
 

@@ -26,9 +26,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use serde::de::IgnoredAny;
 
 use crate::config::Config;
+use crate::decode;
 use crate::event::{Envelope, Event, KeyOrigin};
 use crate::intake::consensus::time_of_session;
 use crate::intake::outstanding::MAX_TASKS_BYTES;
@@ -485,8 +485,7 @@ impl Watcher {
         let Ok(bytes) = open::start(path, Links::Refused, MAX_TELEMETRY_BYTES as u64 + 1) else {
             return Looked::Later(AGAIN);
         };
-        let is_whole =
-            bytes.len() > MAX_TELEMETRY_BYTES || serde_json::from_slice::<IgnoredAny>(&bytes).is_ok();
+        let is_whole = bytes.len() > MAX_TELEMETRY_BYTES || decode::is_json(&bytes);
         if !is_whole && !is_final {
             return Looked::Later(GLANCE);
         }
@@ -542,11 +541,12 @@ impl Watcher {
             return Looked::Done;
         }
         // Cut off within a line, `Done` may still become `Done (in part)`.
-        if !is_final && !bytes.ends_with(b"\n") {
+        let text = decode::text(&bytes);
+        if !is_final && !text.ends_with('\n') {
             return Looked::Torn;
         }
         let file = TaskFile::of(path, config);
-        let rows = file.rows(&String::from_utf8_lossy(&bytes));
+        let rows = file.rows(&text);
         let mut states: TaskStates = self.memory.tasks(&name).cloned().unwrap_or_default();
         for (row, times) in states.apply(&rows) {
             if baseline {

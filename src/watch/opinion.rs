@@ -4,13 +4,13 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use serde::de::IgnoredAny;
 
 use super::memory::{Memory, Standing};
 use super::settle::LONG;
 use super::tree::{Kind, Tree};
 use super::{age, relative, stamp};
 use crate::config::Config;
+use crate::decode;
 use crate::event::{Envelope, Event};
 use crate::intake::stage;
 use crate::intake::telemetry::{MAX_TELEMETRY_BYTES, RepoPaths};
@@ -75,8 +75,7 @@ impl Opinion {
             Ok(read) => read,
             Err(not) => return Self::passed_over(not.reason()),
         };
-        let is_whole =
-            bytes.len() > MAX_TELEMETRY_BYTES || serde_json::from_slice::<IgnoredAny>(&bytes).is_ok();
+        let is_whole = bytes.len() > MAX_TELEMETRY_BYTES || decode::is_json(&bytes);
         let rests = age(version) >= LONG;
         let waits_for = match (is_whole || rests, read.awaits_consensus) {
             (false, _) => Some("may still be being written: it is read once it is whole, or rests for 2 s"),

@@ -201,6 +201,12 @@ fn tasks_that_become_done_are_sent_once_a_transition() {
     thread::park_timeout(2 * QUIET_FOR_TESTS);
     repo.write("SPEC.md", &table("| T1 | Done |\n| T2 | Done |\n| T3 | Backlog |\n"));
     repo.expect_nothing_but(&["SPEC-TRACKER:SPEC.md#T2:done-1"], "m-1");
+    // Saved by an editor that writes UTF-16: the same tasks.
+    let text = table("| T1 | Done |\n| T2 | Done |\n| T3 | Done |\n");
+    let utf16: Vec<u8> = format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    fs::write(repo.dir.path().join("SPEC.md"), utf16).unwrap();
+    repo.expect(&["SPEC-TRACKER:SPEC.md#T2:done-1", "SPEC-TRACKER:SPEC.md#T3:done-1"]);
+    repo.sent.lock().unwrap().pop();
     // Reopened, and Done again while nobody watches.
     repo.write("SPEC.md", &table("| T2 | In Progress |\n"));
     repo.expect_nothing_but(&["SPEC-TRACKER:SPEC.md#T2:done-1"], "m-2");

@@ -8,6 +8,7 @@ use super::memory::{Memory, Standing};
 use super::tree::{Kind, Tree};
 use super::{relative, stamp};
 use crate::config::Config;
+use crate::decode;
 use crate::intake::outstanding::MAX_TASKS_BYTES;
 use crate::intake::stage;
 use crate::intake::tasks::{TaskFile, TaskStates};
@@ -102,7 +103,7 @@ fn tasks_waiting(path: &Path, config: &Config, memory: &Memory) -> std::io::Resu
     if bytes.len() as u64 > MAX_TASKS_BYTES {
         return Ok(0);
     }
-    let rows = TaskFile::of(path, config).rows(&String::from_utf8_lossy(&bytes));
+    let rows = TaskFile::of(path, config).rows(&decode::text(&bytes));
     let mut states: TaskStates = memory.tasks(&relative(path, config)).cloned().unwrap_or_default();
     Ok(states.apply(&rows).len())
 }

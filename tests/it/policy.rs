@@ -131,8 +131,10 @@ fn an_env_file_is_read_anew_and_a_secret_that_vanishes_sends_nothing_unsigned() 
 #[test]
 fn extra_headers_are_sent_and_those_of_the_environment_shown_nowhere() {
     let endpoint = Endpoint::replying(&[200]);
-    let lines = "headers = { \"X-Team\" = \"platform\", \"X-Api-Key\" = \"env:API_KEY\" }";
-    let sandbox = Sandbox::new(&[("one", &endpoint.url(), lines)]).env("API_KEY", "canary-key");
+    let lines = "headers = { \"X-Team\" = \"platform\", \"X-Api-Key\" = \"env:API_KEY\", Authorization = \"env:BEARER\" }";
+    let sandbox = Sandbox::new(&[("one", &endpoint.url(), lines)])
+        .env("API_KEY", "canary-key")
+        .env("BEARER", "Bearer canary-token");
     let ran = sandbox.run(&["test", "SPEC-1", "--subscription", "one"]);
     assert!(
         ran.code == 0 && ran.stdout.contains("x-team: platform") && !ran.stdout.contains("canary"),
@@ -140,7 +142,17 @@ fn extra_headers_are_sent_and_those_of_the_environment_shown_nowhere() {
     );
     let request = endpoint.wait_for(1).remove(0);
     assert_eq!((request.header("x-team"), request.header("x-api-key")), ("platform", "canary-key"));
+    assert_eq!(request.header("authorization"), "Bearer canary-token");
     assert!(!format!("{:?}", sandbox.evidence("SPEC-1")).contains("canary"));
+    let clear =
+        Sandbox::new(&[("one", &endpoint.url(), "headers = { Authorization = \"Bearer canary-token\" }")]);
+    let ran = clear.run(&["check"]);
+    assert!(ran.code == 2 && ran.stderr.contains("env:NAME") && !ran.stderr.contains("canary"), "{ran:?}");
+    let user = endpoint.url().replace("http://", "http://user:word@");
+    let both =
+        Sandbox::new(&[("one", &user, "headers = { Authorization = \"env:BEARER\" }")]).env("BEARER", "x");
+    let ran = both.run(&["check"]);
+    assert!(ran.code == 2 && ran.stderr.contains("given twice"), "{ran:?}");
     for ours in ["Host", "X-SpecKit-Id", "webhook-signature", "Content-Type", "a b"] {
         let bad = Sandbox::new(&[("one", &endpoint.url(), &format!("headers = {{ \"{ours}\" = \"x\" }}"))]);
         let ran = bad.run(&["check"]);

@@ -2,13 +2,15 @@
 //! as it is there.
 
 use std::collections::VecDeque;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Cursor, Read as _};
 use std::path::Path;
 
 use serde::de::IgnoredAny;
+use serde_json::Value;
 
 use super::Given;
 use crate::cli::Failure;
+use crate::decode::{self, Form};
 use crate::event::{Event, EventError, MAX_EVENT_BYTES};
 use crate::open::{self, Links};
 
@@ -55,7 +57,7 @@ impl Line {
     /// Whether it is a whole JSON object by itself.
     fn is_object(&self) -> bool {
         match &self.text {
-            Text::Whole(text) => text.starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(text).is_ok(),
+            Text::Whole(text) => text.starts_with(b"{") && decode::is_json(text),
             Text::TooLong(_) => false,
         }
     }
@@ -81,6 +83,9 @@ impl First {
     }
 }
 
+/// Most bytes of a file in UTF-16 that are read: it is held as a whole.
+const MAX_UTF16: u64 = 64 * 1024 * 1024;
+
 impl Lines {
     /// Of a file, or of standard input where it is called `-`.
     pub(in crate::cli) fn open(path: &Path) -> Result<Self, Failure> {
@@ -91,7 +96,14 @@ impl Lines {
             let path = path.display();
             Failure::usage(format!("cannot read {path}: {error}; events from a pipe are read with --event -"))
         })?;
-        Ok(Self::new(BufReader::new(file), path.display().to_string()))
+        let unreadable = |error| Failure::usage(format!("cannot read {}: {error}", path.display()));
+        let (mut reader, name) = (BufReader::new(file), path.display().to_string());
+        if Form::of(reader.fill_buf().map_err(unreadable)?) == Form::Utf8 {
+            return Ok(Self::new(reader, name));
+        }
+        let mut bytes = Vec::new();
+        reader.take(MAX_UTF16).read_to_end(&mut bytes).map_err(unreadable)?;
+        Ok(Self::new(Cursor::new(decode::text(&bytes).into_owned()), name))
     }
 
     fn new(reader: impl BufRead + Send + 'static, name: String) -> Self {
@@ -175,7 +187,7 @@ impl Lines {
             held.push_back(line);
         }
         let text = is_whole.then(|| joined(&held));
-        let is_one = text.as_ref().is_some_and(|text| serde_json::from_slice::<IgnoredAny>(text).is_ok());
+        let is_one = text.as_ref().is_some_and(|text| decode::is_json(text));
         // Of lines a first one that was cut off, or is none, takes none of the others with it.
         let is_alone = held.iter().skip(1).all(Line::is_blank);
         if is_one || !(is_alone || held.iter().skip(1).any(Line::is_object)) {
@@ -223,7 +235,15 @@ fn joined(lines: &VecDeque<Line>) -> Vec<u8> {
 fn read(text: &[u8]) -> Given {
     let text =
         std::str::from_utf8(text).map_err(|_| "it is not UTF-8 text: it should hold JSON".to_owned())?;
-    Event::from_json(text).map_err(|error| error.to_string())
+    let event = Event::from_json(text);
+    if let Err(EventError::Malformed(_)) = &event
+        && let Ok((mended, notes)) = decode::json::<Value>(text.as_bytes())
+        && !notes.is_empty()
+    {
+        log::warn!("an event is no JSON as it stands: {}", notes.join("; "));
+        return Event::from_json(&mended.to_string()).map_err(|error| error.to_string());
+    }
+    event.map_err(|error| error.to_string())
 }
 
 impl Iterator for Lines {
@@ -246,8 +266,6 @@ impl Iterator for Lines {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Cursor;
-
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -275,6 +293,7 @@ mod tests {
             (format!("{a}\n\n{b}\r\n{a}"), ok(&["a", "b", "a"])),
             (format!("\u{feff}{a}\n{b}"), ok(&["a", "b"])),
             (format!("\u{feff}{pretty}\n"), ok(&["a"])),
+            (format!("{}\n{b}", a.to_string().replace("\"S\"", "\"S\",\"x\":NaN")), ok(&["a", "b"])),
         ] {
             assert_eq!(given(text.clone()), keys, "{text}");
         }

@@ -9,9 +9,8 @@ use crate::payload::Format;
 use crate::secret::{Endpoint, NOT_SHOWN, Secret, shown_variable};
 
 /// Headers that are ours: an extra one of the same name would change what is signed or how it is sent.
-const OUR_HEADERS: [&str; 13] = [
+const OUR_HEADERS: [&str; 12] = [
     "accept-encoding",
-    "authorization",
     "connection",
     "content-encoding",
     "content-length",
@@ -132,7 +131,12 @@ impl Checker<'_, '_> {
     }
 
     /// `headers`: names and values that can be sent, and none of ours.
-    pub(super) fn headers(&mut self, table: &Table<'_, '_>, needed: bool) -> Vec<ExtraHeader> {
+    pub(super) fn headers(
+        &mut self,
+        table: &Table<'_, '_>,
+        endpoint: Option<&Endpoint>,
+        needed: bool,
+    ) -> Vec<ExtraHeader> {
         let Some(headers) = table.table("headers", self.findings) else { return Vec::new() };
         let mut extra = Vec::new();
         for (key, text) in headers.texts(self.findings) {
@@ -146,6 +150,23 @@ impl Checker<'_, '_> {
                     Some(key.span),
                     format_args!("`headers`: `{}` cannot be set", shown(&key.value)),
                     "give a header's name, and none that signs, describes or addresses the request",
+                );
+                continue;
+            }
+            // A credential, which stands in no file of the repo; the URL's own would be a second one.
+            if name == "authorization" && !text.value.starts_with("env:") {
+                self.findings.error(
+                    Some(text.span),
+                    "`headers`: the value of `authorization` stands in the config",
+                    "put it into an environment variable and name that: Authorization = \"env:NAME\"",
+                );
+                continue;
+            }
+            if name == "authorization" && endpoint.is_some_and(Endpoint::has_userinfo) {
+                self.findings.error(
+                    Some(key.span),
+                    "`headers`: `authorization` is given twice: the URL has a user too",
+                    "keep one of them",
                 );
                 continue;
             }

@@ -38,6 +38,35 @@ fn judge(stage: &str, fields: &Value) -> (Status, Vec<String>) {
 }
 
 #[test]
+fn a_sound_stage_is_no_halt_for_how_its_text_is_written() {
+    let mut telemetry = base("plan");
+    telemetry["baseline"] = json!({"status": "passed"});
+    let written = telemetry.to_string();
+    let read_as = |bytes: &[u8]| {
+        let event = read_named("spec-plan_s1.json", bytes).unwrap();
+        (event.event.status.unwrap(), event.telemetry.unwrap())
+    };
+    let utf16: Vec<u8> = format!("\u{feff}{written}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for bytes in
+        [format!("\u{feff}{written}").into_bytes(), written.replace(',', ",\r\n").into_bytes(), utf16]
+    {
+        let (status, fields) = read_as(&bytes);
+        assert_eq!((status, fields), (Status::Success, telemetry.as_object().unwrap().clone()));
+    }
+    let odd = written.replace("\"artifacts\":[]", "\"score\":NaN,\"title\":\"a \\ud83d\"");
+    let (status, fields) = read_as(odd.as_bytes());
+    assert_eq!(
+        (status, &fields["score"], &fields["title"]),
+        (Status::Success, &json!(null), &json!("a \u{fffd}"))
+    );
+    let notes = fields["notes"].as_array().unwrap();
+    assert!(notes.len() == 2 && notes[0].as_str().unwrap().contains("NaN"), "{notes:?}");
+    // A host's own notes stay.
+    let own = odd.replacen('{', "{\"notes\":[\"own\"],", 1);
+    assert_eq!(read_as(own.as_bytes()).1["notes"][0], "own");
+}
+
+#[test]
 fn each_status_rule_holds_both_ways() {
     let scenario = |status: &str| json!({"name": "a", "status": status});
     for (stage, fields, failed_because) in [
