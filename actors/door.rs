@@ -20,6 +20,7 @@ use super::subscription::{Queue, RequestError, Sent};
 use super::tell::tell;
 use crate::config::{Config, Origin, Report};
 use crate::delivery::{DeliveryId, SubscriptionId};
+use crate::env::Environment;
 use crate::event::{Event, SpecId};
 use crate::intake::repo;
 use crate::payload;
@@ -51,6 +52,8 @@ pub(crate) struct Door {
     /// Held by who reads the files for an operator.
     reading: Arc<Semaphore>,
     repo: Arc<Path>,
+    /// Where a CI service may say the branch.
+    environment: Environment,
     branch: Arc<Mutex<Option<Branch>>>,
     files: Arc<StoreOptions>,
     /// Used by one reader at a time.
@@ -108,6 +111,7 @@ impl Door {
         router: Addr<Router>,
         ledger: Addr<Ledger>,
         config: &Config,
+        environment: Environment,
     ) -> (Self, mpsc::Receiver<ReloadReply>) {
         let (reloads, reload) = mpsc::channel(1);
         let door = Self {
@@ -116,6 +120,7 @@ impl Door {
             admission: Arc::new(Semaphore::new(MAX_ADMITTED as usize)),
             reading: Arc::new(Semaphore::new(MAX_READING)),
             repo: config.repo.as_path().into(),
+            environment,
             branch: Arc::default(),
             files: Arc::new(config.store_options()),
             surveyor: Arc::default(),
@@ -208,7 +213,7 @@ impl Door {
         match &*read {
             Some(Branch { read, name }) if read.elapsed() < BRANCH_HOLDS => name.clone(),
             _ => {
-                let name = repo::current_branch(&self.repo);
+                let name = repo::current_branch(&self.repo, &self.environment);
                 *read = Some(Branch { read: Instant::now(), name: name.clone() });
                 name
             }

@@ -278,7 +278,7 @@ impl On {
     /// Puts an event that the runtime could not take into the inbox. If the runtime has it all the same, the key tells.
     fn queue(&self, mut event: Event, reason: &str) -> Result<Receipt, EmitError> {
         let config = self.current.config();
-        event.add_branch(|| repo::current_branch(&config.repo));
+        event.add_branch(|| repo::current_branch(&config.repo, &self.current.environment));
         put_in_inbox(&config.spool_dir, &[event])
             .map_err(|error| EmitError::Unavailable(format!("{reason}; nor could it be queued: {error}")))?;
         log::debug!("queued in the inbox: {reason}");

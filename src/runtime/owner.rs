@@ -291,7 +291,7 @@ fn start_actors(
     let router = Router::start_in_arbiter(intake, move |_| {
         Router::new(entries, recovered, to_ledger, deliveries, its_config, alarm)
     });
-    let (door, reloads) = Door::new(router, ledger.clone(), &config);
+    let (door, reloads) = Door::new(router, ledger.clone(), &config, current.environment.clone());
     Ok(Started { door, reloads, equipment })
 }
 

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use super::told::Handed;
 use crate::cli::keep::{Kept, Writing};
 use crate::control::{Client, ClientError, Emitted, EmittedEvent, Outcome, Request};
+use crate::env::Environment;
 use crate::event::Event;
 use crate::intake::repo;
 
@@ -246,7 +247,7 @@ impl Way {
     /// Adds an event to what goes into the inbox next.
     fn gather(&mut self, at: usize, mut event: Event, since: Instant, why: String) {
         let shown = EmittedEvent::of(&event);
-        event.add_branch(|| repo::current_branch(&self.repo));
+        event.add_branch(|| repo::current_branch(&self.repo, &Environment::process()));
         match serde_json::to_string(&event) {
             Ok(line) => {
                 if self.gathered > 0 && self.lines.len() + line.len() >= BATCH_BYTES {
