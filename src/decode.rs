@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 /// In which form a text is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub(crate) type Notes = Vec<String>;
 ///
 /// # Errors
 /// It is none, for another reason than those that are mended.
-pub(crate) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, Notes), serde_json::Error> {
+pub(crate) fn json(bytes: &[u8]) -> Result<(Value, Notes), serde_json::Error> {
     // Bytes that are no text are no JSON, unless they are half a surrogate pair.
     let (bytes, raw_halves) = match Form::of(bytes) {
         Form::Utf8 => without_halves(bytes),
@@ -70,7 +70,7 @@ pub(crate) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, Notes), serd
             if mended.numbers == 0 && mended.halves == raw_halves {
                 return Err(error);
             }
-            serde_json::from_str(&mended.json).map_err(|_| error)?
+            serde_json::from_slice(mended.json.as_bytes()).map_err(|_| error)?
         }
     };
     Ok((read, mended.notes()))
@@ -78,7 +78,7 @@ pub(crate) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, Notes), serd
 
 /// Whether a text is JSON, as [`json`] reads it.
 pub(crate) fn is_json(bytes: &[u8]) -> bool {
-    json::<serde::de::IgnoredAny>(bytes).is_ok()
+    json(bytes).is_ok()
 }
 
 /// Half a surrogate pair as some tools write it into UTF-8 (`ED A0 80` to `ED BF BF`) becomes U+FFFD; how many there were.
@@ -171,7 +171,7 @@ impl Mended {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use serde_json::{Value, json};
+    use serde_json::json as value;
 
     fn utf16(text: &str, unit: fn(u16) -> [u8; 2]) -> Vec<u8> {
         text.encode_utf16().flat_map(unit).collect()
@@ -190,7 +190,7 @@ mod tests {
             utf16(&marked, u16::to_be_bytes),
         ] {
             assert_eq!(text(&bytes), written);
-            assert_eq!(json::<Value>(&bytes).unwrap(), (json!({"a": "é 😀"}), vec![]));
+            assert_eq!(json(&bytes).unwrap(), (value!({"a": "é 😀"}), vec![]));
         }
         let cut = &utf16(written, u16::to_le_bytes)[..11];
         assert!(!is_json(cut) && text(cut).ends_with('\u{fffd}'));
@@ -201,31 +201,31 @@ mod tests {
         let nan = "NaN or Infinity, which JSON does not have, became null";
         let half = "half a surrogate pair, which is no character, became U+FFFD";
         for (written, read, notes) in [
-            ("{\"a\":NaN}", json!({"a": null}), vec![format!("{nan}, once")]),
-            ("[NaN,Infinity, -Infinity,-1]", json!([null, null, null, -1]), vec![format!("{nan}, 3 times")]),
-            (r#"["NaN \" NaN",NaN]"#, json!(["NaN \" NaN", null]), vec![format!("{nan}, once")]),
+            ("{\"a\":NaN}", value!({"a": null}), vec![format!("{nan}, once")]),
+            ("[NaN,Infinity, -Infinity,-1]", value!([null, null, null, -1]), vec![format!("{nan}, 3 times")]),
+            (r#"["NaN \" NaN",NaN]"#, value!(["NaN \" NaN", null]), vec![format!("{nan}, once")]),
             (
                 r#"["\ud83d\ude00 \ud83d x \ude00"]"#,
-                json!(["😀 \u{fffd} x \u{fffd}"]),
+                value!(["😀 \u{fffd} x \u{fffd}"]),
                 vec![format!("{half}, 2 times")],
             ),
-            (r#"["\\ud83d"]"#, json!(["\\ud83d"]), vec![]),
+            (r#"["\\ud83d"]"#, value!(["\\ud83d"]), vec![]),
         ] {
-            assert_eq!(json::<Value>(written.as_bytes()).unwrap(), (read, notes), "{written}");
+            assert_eq!(json(written.as_bytes()).unwrap(), (read, notes), "{written}");
         }
         let raw = [b"[\"a\xed\xa0\xbd".as_slice(), b"b\"]"].concat();
-        assert_eq!(json::<Value>(&raw).unwrap(), (json!(["a\u{fffd}b"]), vec![format!("{half}, once")]));
+        assert_eq!(json(&raw).unwrap(), (value!(["a\u{fffd}b"]), vec![format!("{half}, once")]));
         for broken in ["", "{", "[NaNa]", "[nan]", "[\"NaN]", "{\"a\":NaN"] {
             assert!(!is_json(broken.as_bytes()), "{broken}");
         }
-        assert!(json::<Value>(b"[\"\xff\"]").is_err(), "bytes that are no text");
+        assert!(json(b"[\"\xff\"]").is_err(), "bytes that are no text");
     }
 
     proptest! {
         #[test]
         fn json_is_read_as_it_is(value in "[a-zN\\\\\"\u{e9}😀 -]{0,40}") {
-            let written = serde_json::to_vec(&json!({"k": value})).unwrap();
-            prop_assert_eq!(json::<Value>(&written).unwrap(), (json!({"k": value}), vec![]));
+            let written = serde_json::to_vec(&value!({"k": value})).unwrap();
+            prop_assert_eq!(json(&written).unwrap(), (value!({"k": value}), vec![]));
         }
 
         #[test]

@@ -88,16 +88,23 @@ impl Named {
     fn read(&self) -> Option<(Timestamp, Consensus)> {
         let content = open::whole(&self.path, Links::Refused, MAX_BYTES).ok()?;
         let fields = match self.is_synthesis {
-            true => decode::json::<Map<String, Value>>(&content).ok()?.0,
+            true => object(&content)?,
             // Its last line counts.
             false => {
                 let text = decode::text(&content);
                 let mut lines = text.lines().rev();
-                lines.find_map(|line| decode::json::<Map<String, Value>>(line.as_bytes()).ok())?.0
+                lines.find_map(|line| object(line.as_bytes()))?
             }
         };
         let own = text(&fields, "timestamp").and_then(|at| at.parse().ok());
         Some((own.or_else(|| self.written())?, read(&fields)))
+    }
+}
+
+fn object(json: &[u8]) -> Option<Map<String, Value>> {
+    match decode::json(json).ok()?.0 {
+        Value::Object(fields) => Some(fields),
+        _ => None,
     }
 }
 

@@ -156,7 +156,7 @@ fn content(bytes: &[u8]) -> Content {
         let defect = format!("the file is nested {levels} levels deep, {} at most", MAX_EVENT_DEPTH - 1);
         return Content { fields: salvage(&String::from_utf8_lossy(bytes)), defect: Some(defect) };
     }
-    match decode::json::<Value>(bytes) {
+    match decode::json(bytes) {
         Ok((Value::Object(mut fields), notes)) => {
             note(&mut fields, notes);
             Content { fields, defect: None }

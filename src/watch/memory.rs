@@ -31,32 +31,41 @@ const SLACK: usize = 2_000;
 enum Line {
     /// The first one.
     Watch { version: u32 },
-    /// A telemetry file.
+    /// A telemetry file, and what is [known](Seen) of it.
     Telemetry {
         path: String,
-        #[serde(flatten)]
-        seen: Seen,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<IdempotencyKey>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        status: Option<Status>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<Stamp>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        baseline: bool,
     },
     /// What a file's tasks were.
     Tasks { path: String, states: TaskStates },
 }
 
 /// What is known of a telemetry file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seen {
     /// The key of its event; none for what is no telemetry, and for what an earlier version found
     /// at the very first start.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) key: Option<IdempotencyKey>,
     /// The verdict.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) status: Option<Status>,
     /// Which version of the file was read; none where an earlier version of this program read it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) version: Option<Stamp>,
     /// It was there at the very first start, and is not sent.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) baseline: bool,
+}
+
+impl Seen {
+    fn line(&self, path: &str) -> Line {
+        let Self { key, status, version, baseline } = self.clone();
+        Line::Telemetry { path: path.to_owned(), key, status, version, baseline }
+    }
 }
 
 /// See the module's first lines.
@@ -102,7 +111,9 @@ impl Memory {
                     ));
                 }
                 Ok(Line::Watch { .. }) => {}
-                Ok(Line::Telemetry { path, seen }) => drop(memory.telemetry.insert(path, seen)),
+                Ok(Line::Telemetry { path, key, status, version, baseline }) => {
+                    memory.telemetry.insert(path, Seen { key, status, version, baseline });
+                }
                 Ok(Line::Tasks { path, states }) => drop(memory.tasks.insert(path, states)),
                 // What it said is seen again, and is known.
                 Err(_) => damaged += 1,
@@ -131,7 +142,7 @@ impl Memory {
 
     pub(super) fn remember_telemetry(&mut self, path: &str, seen: Seen) {
         if self.telemetry.get(path) != Some(&seen) {
-            self.add(&Line::Telemetry { path: path.to_owned(), seen: seen.clone() });
+            self.add(&seen.line(path));
             self.telemetry.insert(path.to_owned(), seen);
         }
     }
@@ -186,11 +197,7 @@ impl Memory {
         self.lines = 0;
         self.is_stale = true;
         self.add(&Line::Watch { version: VERSION });
-        let telemetry: Vec<Line> = self
-            .telemetry
-            .iter()
-            .map(|(path, seen)| Line::Telemetry { path: path.clone(), seen: seen.clone() })
-            .collect();
+        let telemetry: Vec<Line> = self.telemetry.iter().map(|(path, seen)| seen.line(path)).collect();
         let tasks = self.tasks.iter();
         let tasks: Vec<Line> =
             tasks.map(|(path, states)| Line::Tasks { path: path.clone(), states: states.clone() }).collect();

@@ -6,7 +6,6 @@ use std::io::{self, BufRead, BufReader, Cursor, Read as _};
 use std::path::Path;
 
 use serde::de::IgnoredAny;
-use serde_json::Value;
 
 use super::Given;
 use crate::cli::Failure;
@@ -237,7 +236,7 @@ fn read(text: &[u8]) -> Given {
         std::str::from_utf8(text).map_err(|_| "it is not UTF-8 text: it should hold JSON".to_owned())?;
     let event = Event::from_json(text);
     if let Err(EventError::Malformed(_)) = &event
-        && let Ok((mended, notes)) = decode::json::<Value>(text.as_bytes())
+        && let Ok((mended, notes)) = decode::json(text.as_bytes())
         && !notes.is_empty()
     {
         log::warn!("an event is no JSON as it stands: {}", notes.join("; "));
