@@ -27,6 +27,31 @@ pub(crate) fn rfc3339(at: Timestamp) -> String {
     format!("{at:.3}")
 }
 
+/// A time as it was given where that is RFC 3339, else the same time written so; `None` where it is none. Tools write
+/// `2025-10-14 10:00:00Z` and other forms of ISO 8601.
+pub(crate) fn in_rfc3339(given: &str) -> Option<String> {
+    let at: Timestamp = given.parse().ok()?;
+    let digits = |text: &str, shape: &str| {
+        text.len() == shape.len()
+            && text.bytes().zip(shape.bytes()).all(|(byte, wanted)| match wanted {
+                b'0' => byte.is_ascii_digit(),
+                _ => byte == wanted,
+            })
+    };
+    let parts = given.split_at_checked("0000-00-00T00:00:00".len());
+    let is_it = parts.is_some_and(|(clock, zone)| {
+        let zone = match zone.strip_prefix('.') {
+            Some(fraction) if fraction.starts_with(|c: char| c.is_ascii_digit()) => {
+                fraction.trim_start_matches(|c: char| c.is_ascii_digit())
+            }
+            _ => zone,
+        };
+        let is_zone = zone == "Z" || digits(zone, "+00:00") || digits(zone, "-00:00");
+        digits(clock, "0000-00-00T00:00:00") && is_zone
+    });
+    Some(if is_it { given.to_owned() } else { rfc3339(at) })
+}
+
 /// Serde for a [`Timestamp`] written by [`rfc3339`].
 pub(crate) mod millis {
     use jiff::Timestamp;
@@ -66,5 +91,21 @@ mod tests {
     fn times_have_milliseconds() {
         let at = "2025-10-14T10:00:00Z".parse().unwrap();
         assert_eq!(super::rfc3339(at), "2025-10-14T10:00:00.000Z");
+    }
+
+    #[test]
+    fn other_forms_of_a_time_become_rfc_3339() {
+        let in_rfc3339 = |given| super::in_rfc3339(given);
+        for kept in ["2025-10-14T10:00:00Z", "2025-10-14T10:00:00.123456Z", "2025-10-14T12:00:00+02:00"] {
+            assert_eq!(in_rfc3339(kept).as_deref(), Some(kept));
+        }
+        for other in
+            ["2025-10-14 10:00:00Z", "2025-10-14T12:00:00+02", "20251014T100000Z", "2025-10-14T10:00Z"]
+        {
+            assert_eq!(in_rfc3339(other).as_deref(), Some("2025-10-14T10:00:00.000Z"), "{other}");
+        }
+        for none in ["", "yesterday", "2025-10-14T10:00:00", "2025-10-14", "é"] {
+            assert_eq!(in_rfc3339(none), None, "{none}");
+        }
     }
 }

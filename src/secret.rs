@@ -197,6 +197,11 @@ impl Endpoint {
         is_loopback(&self.url)
     }
 
+    /// The port, its scheme's own where it gives none.
+    pub(crate) fn port(&self) -> u16 {
+        self.url.port_or_known_default().unwrap_or(443)
+    }
+
     /// The host, which is no secret: for hints such as a chat service's format.
     pub fn host(&self) -> &str {
         self.url.host_str().unwrap_or_default()

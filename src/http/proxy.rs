@@ -2,6 +2,7 @@
 //! values it is given.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -68,21 +69,72 @@ impl Proxy {
             if endpoint.is_tls() { ["https_proxy", "HTTPS_PROXY"] } else { ["http_proxy", "HTTP_PROXY"] };
         let Some((name, value)) = first(names) else { return Ok(None) };
         let exceptions = first(["no_proxy", "NO_PROXY"]).map(|(_, list)| list).unwrap_or_default();
-        if endpoint.is_loopback() || is_excepted(endpoint.host(), &exceptions) {
+        if endpoint.is_loopback() || is_excepted(endpoint.host(), endpoint.port(), &exceptions) {
             return Ok(None);
         }
         Self::parse(&value).map(Some).map_err(|error| (name, error))
     }
 }
 
-/// Whether `NO_PROXY` names a host: itself, a domain that it is in, or `*`.
-fn is_excepted(host: &str, list: &str) -> bool {
-    let host = host.trim_matches(['[', ']']).to_ascii_lowercase();
-    list.split([',', ' ']).map(str::trim).filter(|entry| !entry.is_empty()).any(|entry| {
-        let entry = entry.trim_start_matches('.').trim_matches(['[', ']']).to_ascii_lowercase();
-        let is_within = host.strip_suffix(&entry).is_some_and(|rest| rest.ends_with('.'));
-        entry == "*" || host == entry || (is_within && host.parse::<std::net::IpAddr>().is_err())
+/// Whether `NO_PROXY` names a host: what curl reads so, and what Go does (golang.org/x/net/http/httpproxy).
+fn is_excepted(host: &str, port: u16, list: &str) -> bool {
+    let host = host.trim_matches(['[', ']']);
+    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    let address: Option<IpAddr> = host.parse().ok();
+    let entries = list.split(|c: char| c == ',' || c.is_whitespace()).filter(|entry| !entry.is_empty());
+    entries.map(str::to_ascii_lowercase).any(|entry| {
+        if entry == "*" {
+            return true;
+        }
+        if let Some((network, length)) = entry.split_once('/') {
+            return is_in_network(address, network, length);
+        }
+        let Some(name) = of_port(&entry, port) else { return false };
+        match (name.parse::<IpAddr>(), address) {
+            (Ok(named), address) => Some(named) == address,
+            (Err(_), Some(_)) => false,
+            (Err(_), None) => is_of_domain(&host, name),
+        }
     })
+}
+
+/// The name or address of an entry, if it has no port or this one.
+fn of_port(entry: &str, port: u16) -> Option<&str> {
+    let (name, given) = match entry.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((name, rest)) => (name, rest.strip_prefix(':')),
+        // More than one colon is an address of IPv6.
+        None => match entry.split_once(':') {
+            Some((name, given)) if !given.contains(':') => (name, Some(given)),
+            _ => (entry, None),
+        },
+    };
+    given.is_none_or(|given| given.parse() == Ok(port)).then_some(name)
+}
+
+/// `example` and `.example` name the domain and all below it, `*.example` all below it.
+fn is_of_domain(host: &str, name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let (domain, is_itself) = match name.strip_prefix("*.") {
+        Some(domain) => (domain, false),
+        None => (name.strip_prefix('.').unwrap_or(name), true),
+    };
+    let is_below = host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
+    !domain.is_empty() && (is_below || (is_itself && host == domain))
+}
+
+/// Whether an address is in a network such as `10.0.0.0/8` (RFC 4632, RFC 4291).
+fn is_in_network(address: Option<IpAddr>, network: &str, length: &str) -> bool {
+    let Ok(length) = length.parse::<u32>() else { return false };
+    let is_same = |one: u128, other: u128, bits: u32| {
+        length <= bits && (length == 0 || (one ^ other) >> (bits - length) == 0)
+    };
+    match (address, network.trim_matches(['[', ']']).parse()) {
+        (Some(IpAddr::V4(one)), Ok(IpAddr::V4(other))) => {
+            is_same(one.to_bits().into(), other.to_bits().into(), 32)
+        }
+        (Some(IpAddr::V6(one)), Ok(IpAddr::V6(other))) => is_same(one.to_bits(), other.to_bits(), 128),
+        _ => false,
+    }
 }
 
 /// Without its credentials.
@@ -104,6 +156,47 @@ impl fmt::Debug for Proxy {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The table of `docs/config.md`.
+    #[test]
+    fn exceptions_are_what_curl_and_go_read() {
+        for (host, port, entry, excepted) in [
+            ("hooks.corp.example", 8443, "corp.example", true),
+            ("corp.example", 443, "corp.example", true),
+            ("hooks.corp.example", 443, ".corp.example", true),
+            ("corp.example", 443, ".corp.example", true),
+            ("hooks.corp.example", 443, "*.corp.example", true),
+            ("corp.example", 443, "*.corp.example", false),
+            ("hooks.corp.example", 443, "Corp.Example.", true),
+            ("hooks.corp.example.", 443, "corp.example", true),
+            ("hookscorp.example", 443, "corp.example", false),
+            ("hooks.corp.example", 8443, "hooks.corp.example:8443", true),
+            ("hooks.corp.example", 443, "hooks.corp.example:8443", false),
+            ("hooks.corp.example", 443, "corp.example:x", false),
+            ("hooks.corp.example", 443, ".", false),
+            ("hooks.corp.example", 443, "a b\tcorp.example", true),
+            ("10.1.2.3", 443, "10.1.2.3", true),
+            ("10.1.2.3", 443, "10.1.2.3:443", true),
+            ("10.1.2.3", 8443, "10.1.2.3:443", false),
+            ("10.1.2.3", 443, "10.0.0.0/8", true),
+            ("11.1.2.3", 443, "10.0.0.0/8", false),
+            ("10.1.2.3", 443, "10.1.2.3/32", true),
+            ("10.1.2.3", 443, "0.0.0.0/0", true),
+            ("10.1.2.3", 443, "10.0.0.0/33", false),
+            ("10.1.2.3", 443, "2.3", false),
+            ("hooks.corp.example", 443, "10.0.0.0/8", false),
+            ("[fd00::5]", 443, "fd00::5", true),
+            ("[fd00::5]", 443, "FD00:0::5", true),
+            ("[fd00::5]", 443, "[fd00::5]:443", true),
+            ("[fd00::5]", 8443, "[fd00::5]:443", false),
+            ("[fd00::5]", 443, "fd00::/8", true),
+            ("[fe00::5]", 443, "fd00::/8", false),
+            ("[fd00::5]", 443, "10.0.0.0/8", false),
+            ("hooks.corp.example", 443, "x, *", true),
+        ] {
+            assert_eq!(is_excepted(host, port, entry), excepted, "{host}:{port} with {entry}");
+        }
+    }
 
     fn chosen(endpoint: &str, variables: &[(&str, &str)]) -> Option<String> {
         let endpoint = Endpoint::parse(endpoint, true).unwrap();

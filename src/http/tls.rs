@@ -230,7 +230,9 @@ impl Tls {
         host: &str,
         stream: TcpStream,
     ) -> io::Result<AsyncSslStream<TcpStream>> {
-        let ssl = self.connector.configure()?.into_ssl(host.trim_matches(['[', ']']))?;
+        let host = host.trim_matches(['[', ']']);
+        // A final dot belongs to DNS; certificates and server names have none (RFC 6066, section 3).
+        let ssl = self.connector.configure()?.into_ssl(host.strip_suffix('.').unwrap_or(host))?;
         let mut stream = AsyncSslStream::new(ssl, stream)?;
         Pin::new(&mut stream).connect().await.map_err(io::Error::other)?;
         Ok(stream)

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
-use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::consensus;
+use crate::clock;
 use crate::decode;
 use crate::event::{
     Event, EventKind, EvidencePaths, IdempotencyKey, MAX_EVENT_DEPTH, Pipeline, SpecId, Stage, Status, depth,
@@ -97,9 +97,7 @@ pub fn read(path: &Path, bytes: &[u8], repo: &RepoPaths<'_>) -> Result<Event, No
     event.pipeline = Some(Pipeline {
         // What the telemetry does not say is counted when the event is accepted.
         attempt,
-        completed_at: text(&fields, "timestamp")
-            .filter(|at| at.parse::<Timestamp>().is_ok())
-            .map(str::to_owned),
+        completed_at: text(&fields, "timestamp").and_then(clock::in_rfc3339),
         ..Pipeline::default()
     });
     event.evidence = Some(EvidencePaths { paths: evidence_paths(path, &fields, repo), extra: Map::new() });
