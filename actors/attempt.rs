@@ -44,6 +44,7 @@ pub(super) async fn make(
             let mut outcome = client.attempt(&request).await;
             if let Ok(response) = &mut outcome.result {
                 response.rejection = delivery.format.rejection(response.status, &response.body);
+                response.is_retried = config.retry_statuses.contains(&response.status);
                 response.redact(&secrets_of(target, &headers, &config.headers));
             }
             (headers, Some(outcome))

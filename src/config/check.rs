@@ -4,7 +4,7 @@ mod folders;
 mod names;
 mod network;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt::Display;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -51,7 +51,7 @@ const SETTINGS: [&str; 17] = [
 const ALERTS: [&str; 1] = ["cost_threshold_usd"];
 
 /// Keys of `[[spec_ops.webhooks.subscriptions]]`.
-const SUBSCRIPTION: [&str; 26] = [
+const SUBSCRIPTION: [&str; 27] = [
     "id",
     "url",
     "url_env",
@@ -74,6 +74,7 @@ const SUBSCRIPTION: [&str; 26] = [
     "headers",
     "max_in_flight",
     "rate_limit_per_s",
+    "retry_statuses",
     "proxy",
     "client_cert_file",
     "client_key_file",
@@ -342,6 +343,7 @@ impl Checker<'_, '_> {
         let timeout = table.integer("per_request_timeout_ms", 5000, 1..=600_000, self.findings);
         let usual = max_concurrency.min(MAX_IN_FLIGHT);
         let max_in_flight = table.integer("max_in_flight", usual, 1..=1024, self.findings);
+        let retry_statuses = self.retry_statuses(table);
         let rate_limit_per_s = table.optional_float("rate_limit_per_s", 0.001..=100_000.0, self.findings);
         let headers = self.headers(table, endpoint.as_ref(), needed);
         let proxy = self.proxy(table, endpoint.as_ref(), needed);
@@ -357,6 +359,7 @@ impl Checker<'_, '_> {
             retry,
             timeout: Duration::from_millis(timeout),
             max_in_flight: usize::try_from(max_in_flight).unwrap_or(usize::MAX),
+            retry_statuses,
             rate_limit_per_s,
             headers,
             proxy,
@@ -423,6 +426,22 @@ impl Checker<'_, '_> {
                 .filter_map(|word| self.parsed::<T>(key, word, "correct it: as it is, it can match nothing"))
                 .collect(),
         )
+    }
+
+    /// `retry_statuses`: what is final otherwise.
+    fn retry_statuses(&mut self, table: &Table<'_, '_>) -> BTreeSet<u16> {
+        let mut statuses = BTreeSet::new();
+        for At { value, span } in table.integers("retry_statuses", self.findings) {
+            match u16::try_from(value).ok().filter(|status| (400..=499).contains(status)) {
+                Some(status) => drop(statuses.insert(status)),
+                None => self.findings.error(
+                    Some(span),
+                    format_args!("`retry_statuses` has {value}"),
+                    "name statuses from 400 to 499, such as 408, 423 or 425; 5xx are tried again anyway, and 2xx and 3xx never",
+                ),
+            }
+        }
+        statuses
     }
 
     fn retry(&mut self, table: &Table<'_, '_>) -> RetryPolicy {

@@ -6,6 +6,7 @@ mod origin;
 mod switch;
 mod table;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -121,6 +122,8 @@ pub struct SubscriptionConfig {
     pub timeout: Duration,
     /// `max_in_flight`: its requests at a time.
     pub max_in_flight: usize,
+    /// `retry_statuses`: statuses from 400 to 499 that are tried again.
+    pub retry_statuses: BTreeSet<u16>,
     /// `rate_limit_per_s`: attempts a second, evenly spaced.
     pub rate_limit_per_s: Option<f64>,
     /// `headers`.

@@ -166,6 +166,24 @@ impl<'t, 'i> Table<'t, 'i> {
         Some(strings)
     }
 
+    /// A list of whole numbers; empty where it is absent.
+    pub(super) fn integers(&self, key: &str, findings: &mut Findings<'_>) -> Vec<At<i64>> {
+        let Some(value) = self.get(key) else { return Vec::new() };
+        let Some(list) = value.get_ref().as_array() else {
+            wrong_type(key, value, "a list of whole numbers", findings);
+            return Vec::new();
+        };
+        let mut numbers = Vec::new();
+        for item in list {
+            let number = item.get_ref().as_integer();
+            match number.and_then(|number| i64::from_str_radix(number.as_str(), number.radix()).ok()) {
+                Some(number) => numbers.push(At { value: number, span: item.span() }),
+                None => wrong_type(key, item, "a list of whole numbers", findings),
+            }
+        }
+        numbers
+    }
+
     /// A whole number within `range`; the default where it is absent or wrong.
     pub(super) fn integer(
         &self,

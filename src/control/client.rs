@@ -135,7 +135,7 @@ impl Client {
     }
 
     fn shake_hands(&mut self, file: &RuntimeFile) -> Result<(), ClientError> {
-        let caller = Caller::new(file.token.clone())?;
+        let caller = Caller::new(file.token.clone());
         let welcome: Welcome = self.ask(&caller.hello())?;
         let proof = caller.prove(&welcome).ok_or_else(|| {
             let port = &file.address;

@@ -207,7 +207,7 @@ async fn converse(
     let mut reader = BufReader::new(reader);
     let error = async |writer: &mut _, why: String| answer(writer, &Reply::<()>::Error(why)).await;
     let Some(line) = read_line(&mut reader, GREETING, MAX_GREETING).await? else { return Ok(()) };
-    let (welcome, expected) = match Heard::of(&line, token)? {
+    let (welcome, expected) = match Heard::of(&line, token) {
         Heard::Client { welcome, proof } => (welcome, proof),
         Heard::Version(version) => {
             let why = format!(

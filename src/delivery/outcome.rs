@@ -49,6 +49,8 @@ pub struct Response {
     pub clock_skew: Option<i64>,
     /// Why a 2xx is none, by the rules of the service whose format was sent.
     pub rejection: Option<Rejection>,
+    /// Whether its subscription retries this status, which is final otherwise: `retry_statuses`.
+    pub is_retried: bool,
 }
 
 /// Shorter texts are no credentials and may be anywhere.
@@ -202,6 +204,9 @@ impl Reason {
             Self::Refused { status: 413 } => {
                 "the endpoint finds the payload too large: raise its limit, then replay"
             }
+            Self::Refused { status: 408 | 409 | 423 | 425 } => {
+                "the endpoint could not take it then: replay; where that passes by itself, let it be tried again with retry_statuses in the subscription"
+            }
             Self::Refused { .. } => {
                 "the endpoint does not take this payload: see the response body in the attempts, mend it, then replay"
             }
@@ -235,6 +240,7 @@ impl Outcome {
                     }
                 },
                 429 | 500..=599 => Judgement::Retry,
+                _ if response.is_retried => Judgement::Retry,
                 status @ 300..=399 => {
                     Judgement::Terminal(Reason::Redirected { status, host: response.location_host.clone() })
                 }
@@ -243,10 +249,11 @@ impl Outcome {
         }
     }
 
-    /// How long the endpoint wants to be left alone, where it may ask for that (contract section 5): 429 and 503.
+    /// How long the endpoint wants to be left alone, where it may ask for that (contract section 5): 429, 503, and what its
+    /// subscription retries.
     pub fn pause(&self) -> Option<Duration> {
         let response = self.result.as_ref().ok()?;
-        response.retry_after.filter(|_| matches!(response.status, 429 | 503))
+        response.retry_after.filter(|_| response.is_retried || matches!(response.status, 429 | 503))
     }
 
     /// The status, where there was an answer.
@@ -269,6 +276,18 @@ impl Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_its_subscription_retries_is_retried_and_may_ask_for_a_pause() {
+        let retry_after = Some(Duration::from_secs(9));
+        let outcome = |is_retried| {
+            let response = Response { status: 423, retry_after, is_retried, ..Response::default() };
+            Outcome { result: Ok(response), latency: Duration::ZERO, resent: false }
+        };
+        assert_eq!((outcome(true).judge(), outcome(true).pause()), (Judgement::Retry, retry_after));
+        let refused = Judgement::Terminal(Reason::Refused { status: 423 });
+        assert_eq!((outcome(false).judge(), outcome(false).pause()), (refused, None));
+    }
 
     #[test]
     fn every_status_has_one_meaning() {

@@ -238,6 +238,7 @@ fn response<S>(answer: &ClientResponse<S>, body: &[u8]) -> Response {
         retry_after: text(header::RETRY_AFTER).and_then(|value| retry_after(value, now)),
         clock_skew: text(header::DATE).and_then(|value| clock_skew(value, now)),
         rejection: None,
+        is_retried: false,
     }
 }
 

@@ -292,3 +292,19 @@ fn a_new_secret_is_one_that_verifiers_take() {
     assert_ne!(one, other);
     assert!(one.starts_with("whsec_") && Secret::parse(one.trim()).is_ok(), "{one}");
 }
+
+#[test]
+fn statuses_that_the_config_names_are_tried_again() {
+    let endpoint = Endpoint::replying(&[423, 425, 200]);
+    let lines = "retry_statuses = [423, 425]\ninitial_backoff_ms = 1\njitter_ms = 0";
+    let sandbox = Sandbox::new(&[("one", &endpoint.url(), lines)]);
+    let _serve = sandbox.serve();
+    sandbox.emit("SPEC-1", "Plan", "k");
+    assert_eq!(sandbox.wait_for_finals("SPEC-1", 1)[0]["state"], "delivered");
+    assert_eq!(endpoint.requests().len(), 3);
+    for wrong in ["[500]", "[200]", "408", "[\"408\"]"] {
+        let bad = Sandbox::new(&[("one", &endpoint.url(), &format!("retry_statuses = {wrong}"))]);
+        let ran = bad.run(&["check"]);
+        assert!(ran.code == 2 && ran.stderr.contains("retry_statuses"), "{wrong}: {ran:?}");
+    }
+}
