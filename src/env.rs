@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::decode::{self, Form};
 use crate::open::{self, Links};
+use crate::secret::is_variable;
 
 /// Largest `env_file` that is read.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -152,12 +153,9 @@ fn variable(line: &str) -> Option<(&str, &str)> {
     let (name, value) = line.split_once('=')?;
     let exported = name.strip_prefix("export").filter(|rest| rest.starts_with(char::is_whitespace));
     let name = exported.unwrap_or(name).trim();
-    let is_name = !name.is_empty()
-        && !name.starts_with(|c: char| c.is_ascii_digit())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     let value = value.trim();
     let unquoted = |quote: char| value.strip_prefix(quote)?.strip_suffix(quote);
-    is_name.then(|| (name, unquoted('"').or_else(|| unquoted('\'')).unwrap_or(value)))
+    is_variable(name).then(|| (name, unquoted('"').or_else(|| unquoted('\'')).unwrap_or(value)))
 }
 
 /// Shows no values: some are secrets.

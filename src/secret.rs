@@ -110,9 +110,13 @@ pub(crate) const NOT_SHOWN: &str = "… (not shown: was a secret put there?)";
 
 /// The name of an environment variable, for a message.
 pub(crate) fn shown_variable(name: &str) -> &str {
-    let is_name = !name.starts_with(|c: char| c.is_ascii_digit())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    if is_name && may_be_shown(name) { name } else { NOT_SHOWN }
+    if is_variable(name) && may_be_shown(name) { name } else { NOT_SHOWN }
+}
+
+/// Whether a text can be the name of an environment variable (POSIX.1-2024, section 8.1).
+pub(crate) fn is_variable(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 /// Where a subscription's requests go. Path, query and userinfo are credentials: only `http` reads them.

@@ -90,8 +90,8 @@ impl Source {
         self.status_with(None, |dir| Ok((Unfinished::Listed(store::unfinished(dir)?), Survey::of(dir))))
     }
 
-    /// How everything fares, within the patience; without the oldest pending and each subscription's number of them where that would take
-    /// reading the whole spool: what the last run left stands in a file.
+    /// How everything fares, within the patience: without the oldest pending and each subscription's number of them where
+    /// that would take reading the whole spool. What the last run left stands in a file.
     pub(super) fn brief_status(&mut self) -> Result<StatusReport, Failure> {
         let is_silent = self.silent.is_some();
         let until = Instant::now() + self.patience;

@@ -10,8 +10,8 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::actors::RequestError;
 
-use super::handshake::{Caller, Welcome};
-use super::protocol::{MAX_LINE, Reply, Request, RuntimeFile, VERSION, runtime_file};
+use super::handshake::{Caller, VERSION, Welcome};
+use super::protocol::{MAX_LINE, Reply, Request, RuntimeFile, runtime_file};
 
 /// Why a runtime could not be asked.
 #[derive(Debug, thiserror::Error)]

@@ -8,8 +8,10 @@ use openssl::rand::rand_bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::protocol::VERSION;
 use crate::sign;
+
+/// The protocol's version, which both ends say first.
+pub const VERSION: u32 = 2;
 
 /// Fewest and most characters of a nonce.
 const NONCE: std::ops::RangeInclusive<usize> = 32..=128;

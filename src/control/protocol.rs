@@ -14,9 +14,6 @@ use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::event::{Event, EventKind, IdempotencyKey, SpecId, UnknownName, named};
 use crate::store::{Query, TriedQuery, check_owner, read_small};
 
-/// The protocol's version.
-pub const VERSION: u32 = 2;
-
 /// Longest line, in bytes, its newline included.
 pub(super) const MAX_LINE: usize = 1024 * 1024;
 
@@ -31,7 +28,7 @@ pub struct RuntimeFile {
     pub token: Token,
     /// The program's version.
     pub version: String,
-    /// The [protocol's version](VERSION).
+    /// The [protocol's version](super::VERSION).
     #[serde(default = "first_protocol")]
     pub protocol: u32,
 }

@@ -18,10 +18,8 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::handshake::{Heard, Proof, Token};
-use super::protocol::{
-    COMMANDS, Emitted, EmittedEvent, MAX_LINE, Reply, Request, RuntimeFile, SentReport, VERSION,
-};
+use super::handshake::{Heard, Proof, Token, VERSION};
+use super::protocol::{COMMANDS, Emitted, EmittedEvent, MAX_LINE, Reply, Request, RuntimeFile, SentReport};
 use super::status::StatusReport;
 use crate::actors::{Door, Emission, EmitError, RequestError};
 use crate::event::{Event, printable};

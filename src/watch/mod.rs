@@ -32,9 +32,9 @@ use crate::decode;
 use crate::event::{Envelope, Event, KeyOrigin};
 use crate::intake::consensus::time_of_session;
 use crate::intake::outstanding::MAX_TASKS_BYTES;
-use crate::intake::stage;
+use crate::intake::stage::{self, StageRead};
 use crate::intake::tasks::{self, TaskFile, TaskStates};
-use crate::intake::telemetry::{MAX_TELEMETRY_BYTES, RepoPaths};
+use crate::intake::telemetry::{MAX_TELEMETRY_BYTES, NotTelemetry, RepoPaths};
 use crate::open::{self, Links};
 use memory::{Memory, Seen, Standing};
 use notifier::{Notifier, Told};
@@ -482,15 +482,11 @@ impl Watcher {
 
     fn read_telemetry(&mut self, path: &Path, seen: Stamp, config: &Config, is_final: bool) -> Looked {
         let name = relative(path, config);
-        let Ok(bytes) = open::start(path, Links::Refused, MAX_TELEMETRY_BYTES as u64 + 1) else {
-            return Looked::Later(AGAIN);
-        };
-        let is_whole = bytes.len() > MAX_TELEMETRY_BYTES || decode::is_json(&bytes);
-        if !is_whole && !is_final {
+        let Ok(bytes) = telemetry_in(path) else { return Looked::Later(AGAIN) };
+        if !is_final && !is_whole(&bytes) {
             return Looked::Later(GLANCE);
         }
-        let paths = RepoPaths { root: &config.repo, evidence_dir: &config.evidence_dir };
-        let mut read = match stage::read(path, &bytes, &paths) {
+        let mut read = match stage_in(path, &bytes, config) {
             Ok(read) => read,
             Err(not) => {
                 log::debug!("{not}");
@@ -572,16 +568,28 @@ impl Watcher {
 /// name.
 fn as_it_is(path: &Path, config: &Config) -> Seen {
     let version = stamp(path);
-    let Ok(bytes) = open::start(path, Links::Refused, MAX_TELEMETRY_BYTES as u64 + 1) else {
-        return Seen::default();
-    };
-    let paths = RepoPaths { root: &config.repo, evidence_dir: &config.evidence_dir };
-    match stage::read(path, &bytes, &paths).map(|read| read.event.event) {
+    let Ok(bytes) = telemetry_in(path) else { return Seen::default() };
+    match stage_in(path, &bytes, config).map(|read| read.event.event) {
         Ok(Envelope { idempotency_key, status, .. }) => {
             Seen { key: Some(idempotency_key), status, version, baseline: true }
         }
         Err(_) => Seen { version, ..Seen::default() },
     }
+}
+
+/// The content of a telemetry file, and one byte more of one that is too large to be judged.
+fn telemetry_in(path: &Path) -> io::Result<Vec<u8>> {
+    open::start(path, Links::Refused, MAX_TELEMETRY_BYTES as u64 + 1)
+}
+
+/// Whether nothing of a telemetry file is still to come, as far as its content says.
+fn is_whole(bytes: &[u8]) -> bool {
+    bytes.len() > MAX_TELEMETRY_BYTES || decode::is_json(bytes)
+}
+
+/// What a telemetry file with this content tells of.
+fn stage_in(path: &Path, bytes: &[u8], config: &Config) -> Result<StageRead, NotTelemetry> {
+    stage::read(path, bytes, &RepoPaths { root: &config.repo, evidence_dir: &config.evidence_dir })
 }
 
 /// A path as it is remembered: relative to the repo, where it is in it.

@@ -8,13 +8,9 @@ use serde::Serialize;
 use super::memory::{Memory, Standing};
 use super::settle::LONG;
 use super::tree::{Kind, Tree};
-use super::{age, relative, stamp};
+use super::{age, is_whole, relative, stage_in, stamp, telemetry_in};
 use crate::config::Config;
-use crate::decode;
 use crate::event::{Envelope, Event};
-use crate::intake::stage;
-use crate::intake::telemetry::{MAX_TELEMETRY_BYTES, RepoPaths};
-use crate::open::{self, Links};
 
 /// What became of a file, or will.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -66,18 +62,16 @@ impl Opinion {
         let Some(version) = stamp(&path) else {
             return Self::passed_over("it is no file, or a symbolic link, which is not followed");
         };
-        let bytes = match open::start(&path, Links::Refused, MAX_TELEMETRY_BYTES as u64 + 1) {
+        let bytes = match telemetry_in(&path) {
             Ok(bytes) => bytes,
             Err(error) => return Self::passed_over(format!("it cannot be read: {error}")),
         };
-        let paths = RepoPaths { root: &config.repo, evidence_dir: &config.evidence_dir };
-        let read = match stage::read(&path, &bytes, &paths) {
+        let read = match stage_in(&path, &bytes, config) {
             Ok(read) => read,
             Err(not) => return Self::passed_over(not.reason()),
         };
-        let is_whole = bytes.len() > MAX_TELEMETRY_BYTES || decode::is_json(&bytes);
         let rests = age(version) >= LONG;
-        let waits_for = match (is_whole || rests, read.awaits_consensus) {
+        let waits_for = match (rests || is_whole(&bytes), read.awaits_consensus) {
             (false, _) => Some("may still be being written: it is read once it is whole, or rests for 2 s"),
             (true, true) if age(version) < config.consensus_wait => {
                 Some("waits for its consensus, up to consensus_wait_ms")

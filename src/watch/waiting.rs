@@ -6,13 +6,11 @@ use std::time::Instant;
 
 use super::memory::{Memory, Standing};
 use super::tree::{Kind, Tree};
-use super::{relative, stamp};
+use super::{relative, stage_in, stamp, telemetry_in};
 use crate::config::Config;
 use crate::decode;
 use crate::intake::outstanding::MAX_TASKS_BYTES;
-use crate::intake::stage;
 use crate::intake::tasks::{TaskFile, TaskStates};
-use crate::intake::telemetry::{MAX_TELEMETRY_BYTES, RepoPaths};
 use crate::open::{self, Links};
 
 /// Files that are named where they cannot be read; more are counted alone.
@@ -87,9 +85,8 @@ fn stage_waits(path: &Path, config: &Config, memory: &Memory) -> std::io::Result
     if seen.is_some_and(|seen| seen.version == Some(version)) {
         return Ok(false);
     }
-    let bytes = open::start(path, Links::Refused, MAX_TELEMETRY_BYTES as u64 + 1)?;
-    let paths = RepoPaths { root: &config.repo, evidence_dir: &config.evidence_dir };
-    Ok(stage::read(path, &bytes, &paths).is_ok_and(|read| {
+    let bytes = telemetry_in(path)?;
+    Ok(stage_in(path, &bytes, config).is_ok_and(|read| {
         let event = read.event.event;
         !Standing::of(seen, &event.idempotency_key, event.status, path).is_known()
     }))
