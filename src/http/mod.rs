@@ -2,6 +2,7 @@
 
 mod connections;
 mod dial;
+mod head;
 mod pem;
 mod proxy;
 mod target;
@@ -17,7 +18,7 @@ use actix_rt::time::timeout;
 use actix_service::fn_service;
 use actix_tls::connect::{ConnectError as ConnectFailure, ConnectInfo, Connection};
 use awc::error::{ConnectError, InvalidUrl, SendRequestError};
-use awc::http::{StatusCode, Uri, header};
+use awc::http::{Uri, Version, header};
 use awc::{ClientResponse, Connector};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -27,6 +28,7 @@ use crate::delivery::{Failure, FailureClass, MAX_KEPT_BYTES, Outcome, Response, 
 use crate::event::{is_deceiving, printable};
 pub use connections::Connections;
 use dial::ProxyFailure;
+use head::{HeadError, KEPT_HEADERS};
 pub use proxy::{InvalidProxy, Proxy};
 pub use target::Target;
 pub use tls::{Tls, TlsError, TlsFiles, TlsSettings};
@@ -44,20 +46,17 @@ const X509_V_ERR_IP_ADDRESS_MISMATCH: i32 = 64;
 /// Most bytes of an answer's body that are read; a longer one costs its connection.
 const MAX_READ_BYTES: usize = 64 * 1024;
 
-/// Response headers worth keeping, and no others: a response may hold cookies and tokens.
-const KEPT_HEADERS: [header::HeaderName; 6] = [
-    header::CONTENT_TYPE,
-    header::CONTENT_LENGTH,
-    header::DATE,
-    header::RETRY_AFTER,
-    header::SERVER,
-    header::LOCATION,
-];
+/// How long an answer that gives no length may rest before it is taken to be over: many a small server keeps its connection
+/// open behind one.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// Sends requests on one arbiter; cheap to clone, its connections are kept alive.
 #[derive(Clone)]
 pub struct Client {
+    /// Keeps connections alive.
     client: awc::Client,
+    /// Keeps none: each request has a new one.
+    anew: awc::Client,
     tls: Option<Tls>,
     proxy: Option<Proxy>,
     connections: Connections,
@@ -98,18 +97,19 @@ impl Client {
                 Ok::<_, ConnectFailure>(Connection::new(uri, wire))
             }
         });
-        let connector = Connector::new().connector(connect);
-        // Our own deadline holds over all of it, and our own permits bound the connections: awc's limits, which
-        // are shared by all hosts, stay out of the way.
-        let never = Duration::from_secs(24 * 3600);
-        let connector = connector.limit(0).timeout(never).handshake_timeout(never);
-        let client = awc::Client::builder()
-            .connector(connector)
-            .disable_redirects()
-            .disable_timeout()
-            .no_default_headers()
-            .finish();
-        Self { client, tls, proxy, connections }
+        let client = || {
+            // Our own deadline holds over all of it, and our own permits bound the connections: awc's limits, which
+            // are shared by all hosts, stay out of the way.
+            let never = Duration::from_secs(24 * 3600);
+            let connector = Connector::new().connector(connect.clone());
+            awc::Client::builder()
+                .connector(connector.limit(0).timeout(never).handshake_timeout(never))
+                .disable_redirects()
+                .disable_timeout()
+                .no_default_headers()
+                .finish()
+        };
+        Self { client: client(), anew: client(), tls, proxy, connections }
     }
 
     /// Whether a client made with these would be the same: then its connections can be used on.
@@ -122,10 +122,10 @@ impl Client {
         let started = Instant::now();
         let mut resent = false;
         let exchange = async {
-            match self.exchange(request).await {
+            match self.exchange(request, &self.client, self.connections.are_too_many()).await {
                 Err(error) if is_stale(&error) => {
                     resent = true;
-                    self.exchange(request).await
+                    self.exchange(request, &self.anew, true).await
                 }
                 result => result,
             }
@@ -140,26 +140,27 @@ impl Client {
         Outcome { result, latency: started.elapsed(), resent }
     }
 
-    async fn exchange(&self, request: &Request<'_>) -> Result<Response, SendRequestError> {
+    async fn exchange(
+        &self,
+        request: &Request<'_>,
+        client: &awc::Client,
+        is_last: bool,
+    ) -> Result<Response, SendRequestError> {
         let Target { uri: Some(uri), host: Some(host), authorization, .. } = request.target else {
             return Err(SendRequestError::Url(InvalidUrl::MissingHost));
         };
-        let mut building = self.client.post(uri.clone()).insert_header((header::HOST, host.clone()));
+        let mut building = client.post(uri.clone()).insert_header((header::HOST, host.clone()));
         for (name, value) in request.headers {
             building = building.insert_header((name.as_ref(), value.as_ref()));
         }
-        if self.connections.are_too_many() {
+        if is_last {
             building = building.force_close();
         }
         if let Some(value) = authorization {
             building = building.insert_header((header::AUTHORIZATION, value.clone()));
         }
         let mut answer = building.send_body(request.body.clone()).await?;
-        // A 204 has no body, whatever its length says (RFC 9112, section 6.3): nobody waits for one.
-        let body = match answer.status() {
-            StatusCode::NO_CONTENT => Vec::new(),
-            _ => read_body(&mut answer).await?,
-        };
+        let body = read_body(&mut answer).await?;
         Ok(response(&answer, &body))
     }
 }
@@ -185,7 +186,14 @@ where
 {
     let mut kept = Vec::new();
     let mut read = 0;
-    while let Some(chunk) = answer.next().await {
+    let is_open_ended = answer.version() == Version::HTTP_10;
+    loop {
+        let next = answer.next();
+        let chunk = match is_open_ended {
+            true => timeout(QUIET, next).await.ok().flatten(),
+            false => next.await,
+        };
+        let Some(chunk) = chunk else { break };
         let chunk = chunk.map_err(|error| match error {
             awc::error::PayloadError::Io(error) => SendRequestError::Send(error),
             _ => SendRequestError::Connect(ConnectError::Disconnected),
@@ -216,18 +224,17 @@ fn response<S>(answer: &ClientResponse<S>, body: &[u8]) -> Response {
         Some((_, host)) => host.to_owned(),
         None => authority,
     });
-    let headers = KEPT_HEADERS
-        .iter()
-        .filter_map(|name| {
-            let value = answer.headers().get(name)?;
-            let value = match name {
-                // A path may be a credential here as in our own URL.
-                &header::LOCATION => location_host.clone().unwrap_or_else(|| "(relative)".to_owned()),
-                _ => printable(&String::from_utf8_lossy(value.as_bytes()), 200),
-            };
-            Some((name.as_str().to_owned(), value))
-        })
-        .collect();
+    let names = KEPT_HEADERS.into_iter().chain(["content-length"]);
+    let headers = names.filter_map(|name| {
+        let value = answer.headers().get(name)?;
+        let value = match name {
+            // A path may be a credential here as in our own URL.
+            "location" => location_host.clone().unwrap_or_else(|| "(relative)".to_owned()),
+            _ => printable(&String::from_utf8_lossy(value.as_bytes()), 200),
+        };
+        Some((name.to_owned(), value))
+    });
+    let headers = headers.collect();
     let text = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
     let now = clock::now();
     Response {
@@ -253,12 +260,13 @@ fn shown(body: &[u8]) -> String {
 impl Client {
     /// What an error of awc means, by its type. Texts of awc may hold the URL and are not used.
     fn failure(&self, error: &SendRequestError, host: &str) -> Failure {
+        let head =
+            io_error(error).and_then(io::Error::get_ref).and_then(|inner| inner.downcast_ref::<HeadError>());
         let (class, message) = match error {
+            _ if let Some(head) = head => (FailureClass::Protocol, head.to_string()),
             SendRequestError::Connect(error) => self.connect_failure(error, host),
             SendRequestError::Send(error) => self.io_failure(error, host, "the connection broke"),
-            SendRequestError::Response(ParseError::Io(error))
-                if error.kind() != io::ErrorKind::InvalidData =>
-            {
+            SendRequestError::Response(ParseError::Io(error)) => {
                 self.io_failure(error, host, "the connection broke in the answer")
             }
             SendRequestError::Response(_) | SendRequestError::H2(_) => {

@@ -1,5 +1,5 @@
-//! A connection as awc sees it, plain or through TLS: without the interim answers (1xx) that awc would take for the answer
-//! (RFC 9110, section 15.2), and with an error of its own for a kept-alive one that was closed.
+//! A connection as awc sees it, plain or through TLS: with the heads of answers as awc reads them, and with an error of its
+//! own for a kept-alive one that was closed.
 
 use std::fmt;
 use std::io;
@@ -11,11 +11,9 @@ use actix_tls::connect::openssl::reexports::AsyncSslStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connections::Counted;
+use super::head::{Head, HeadReader};
 
-/// Most bytes of interim answers before the answer.
-const MAX_INTERIM_BYTES: usize = 16 * 1024;
-
-/// A kept-alive connection was closed before it brought anything of the answer.
+/// A kept-alive connection was closed, or was to be, before our request: nothing on it is an answer to that.
 #[derive(Debug, thiserror::Error)]
 #[error("the endpoint had closed the kept-alive connection")]
 pub(super) struct Stale;
@@ -34,38 +32,10 @@ pub(super) enum Stream {
 }
 
 enum Phase {
-    /// A request is on its way; what has come is the beginning of an answer, or of an interim one.
-    Asked { come: Vec<u8>, skipped: usize },
+    /// A request is on its way; what has come is the beginning of the answer's head.
+    Asked(HeadReader),
     /// The answer is being read; what was looked at is still to be handed on.
     Answered { come: Vec<u8> },
-}
-
-impl Phase {
-    const ASKED: Self = Self::Asked { come: Vec::new(), skipped: 0 };
-}
-
-/// What the bytes that have come begin with.
-#[derive(Debug, PartialEq, Eq)]
-enum Beginning {
-    Unclear,
-    /// An interim answer, so long.
-    Interim(usize),
-    Answer,
-}
-
-fn beginning(come: &[u8]) -> Beginning {
-    // `HTTP/1.1 100`, any digit for `?`.
-    const INTERIM: &[u8; 12] = b"HTTP/1.? 1??";
-    let fits = INTERIM.iter().zip(come).all(|(wanted, byte)| match wanted {
-        b'?' => byte.is_ascii_digit(),
-        wanted => wanted == byte,
-    });
-    // 101 is final: what follows is no HTTP any more.
-    if !fits || come.get(9..12) == Some(b"101") {
-        return Beginning::Answer;
-    }
-    let end = come.windows(4).position(|window| window == b"\r\n\r\n");
-    end.filter(|_| come.len() >= INTERIM.len()).map_or(Beginning::Unclear, |at| Beginning::Interim(at + 4))
 }
 
 impl From<TcpStream> for Stream {
@@ -98,15 +68,23 @@ impl Stream {
 
 impl Wire {
     pub(super) fn new(stream: impl Into<Stream>, counted: Counted) -> Self {
-        Self { stream: stream.into(), phase: Phase::ASKED, is_kept_alive: false, _counted: counted }
+        Self {
+            stream: stream.into(),
+            phase: Phase::Asked(HeadReader::default()),
+            is_kept_alive: false,
+            _counted: counted,
+        }
     }
 
     /// An error of the connection: of a kept-alive one that nothing came from, that it was stale.
     fn error(&self, error: io::Error) -> io::Error {
-        let has_none = matches!(&self.phase, Phase::Asked { come, skipped: 0 } if come.is_empty());
+        let has_none = matches!(&self.phase, Phase::Asked(reader) if reader.is_empty());
         let is_closed = matches!(
             error.kind(),
-            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted
+            io::ErrorKind::BrokenPipe
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::UnexpectedEof
         );
         if self.is_kept_alive && has_none && is_closed { io::Error::other(Stale) } else { error }
     }
@@ -120,7 +98,7 @@ impl AsyncRead for Wire {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         loop {
-            let (come, skipped) = match &mut this.phase {
+            let reader = match &mut this.phase {
                 Phase::Answered { come } if come.is_empty() => return this.stream.poll_read(cx, buffer),
                 Phase::Answered { come } => {
                     let part = come.len().min(buffer.remaining());
@@ -128,29 +106,27 @@ impl AsyncRead for Wire {
                     come.drain(..part);
                     return Poll::Ready(Ok(()));
                 }
-                Phase::Asked { come, skipped } => (come, skipped),
+                Phase::Asked(reader) => reader,
             };
-            let mut part = [0; 1024];
+            let mut part = [0; 2048];
             let mut part = ReadBuf::new(&mut part);
-            if let Err(error) = ready!(this.stream.poll_read(cx, &mut part)) {
+            let read = ready!(this.stream.poll_read(cx, &mut part));
+            if read.is_err() || part.filled().is_empty() {
+                let closed = || io::ErrorKind::UnexpectedEof.into();
+                let error = read.err().unwrap_or_else(closed);
                 return Poll::Ready(Err(this.error(error)));
             }
-            come.extend_from_slice(part.filled());
-            let is_over = part.filled().is_empty();
-            if is_over && come.is_empty() && *skipped == 0 && this.is_kept_alive {
-                return Poll::Ready(Err(io::Error::other(Stale)));
-            }
-            while let Beginning::Interim(length) = beginning(come) {
-                come.drain(..length);
-                *skipped += length;
-            }
-            if *skipped + come.len() > MAX_INTERIM_BYTES && beginning(come) == Beginning::Unclear {
-                let error = "interim answers without end";
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
-            }
-            if is_over || beginning(come) == Beginning::Answer {
-                this.is_kept_alive = true;
-                this.phase = Phase::Answered { come: std::mem::take(come) };
+            match reader.push(part.filled()) {
+                Ok(None) => {}
+                // It had waited for a request for too long, and ours has crossed that (RFC 9110, section 15.5.9).
+                Ok(Some(Head { status: 408, .. })) if this.is_kept_alive => {
+                    return Poll::Ready(Err(io::Error::other(Stale)));
+                }
+                Ok(Some(head)) => {
+                    this.is_kept_alive = true;
+                    this.phase = Phase::Answered { come: head.bytes };
+                }
+                Err(error) => return Poll::Ready(Err(io::Error::other(error))),
             }
         }
     }
@@ -161,7 +137,7 @@ impl AsyncWrite for Wire {
         let this = self.get_mut();
         // awc writes a request whole before it reads, and reads the answer before it writes another.
         if matches!(this.phase, Phase::Answered { .. }) {
-            this.phase = Phase::ASKED;
+            this.phase = Phase::Asked(HeadReader::default());
         }
         let written = match &mut this.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
@@ -201,23 +177,5 @@ impl ActixStream for Wire {
 impl fmt::Debug for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if matches!(self.stream, Stream::Tls(_)) { "Wire(tls)" } else { "Wire(plain)" })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn interim_answers_are_told_from_answers() {
-        let interim = b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n";
-        for cut in 0..interim.len() {
-            assert_eq!(beginning(&interim[..cut]), Beginning::Unclear, "{cut}");
-        }
-        assert_eq!(beginning(interim), Beginning::Interim(interim.len()));
-        assert_eq!(beginning(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"), Beginning::Interim(25));
-        for answer in ["HTTP/1.1 200", "HTTP/1.1 2", "HTTP/1.1 101 S\r\n\r\n", "SSH-2.0", "HTTP/2"] {
-            assert_eq!(beginning(answer.as_bytes()), Beginning::Answer, "{answer}");
-        }
     }
 }

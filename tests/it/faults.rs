@@ -353,6 +353,83 @@ fn connection_rows() -> Vec<Row> {
     ]
 }
 
+/// What RFC 9112 calls a complete message, however seldom it is seen; and what is none.
+fn framing_rows() -> Vec<Row> {
+    let long = "x-more: 0123456789\r\n".repeat(2000);
+    let many = "x-h: v\r\n".repeat(300);
+    let complete = [
+        ("1.0-length-0", "HTTP/1.0 200 OK\r\ncontent-length: 0\r\n\r\n".to_owned()),
+        (
+            "1.0-length-0-kept",
+            "HTTP/1.0 200 OK\r\ncontent-length: 0\r\nconnection: keep-alive\r\n\r\n".to_owned(),
+        ),
+        ("1.0-length-2", "HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok".to_owned()),
+        ("1.2", "HTTP/1.2 200 OK\r\ncontent-length: 2\r\n\r\nok".to_owned()),
+        (
+            "folded-by-a-space",
+            "HTTP/1.1 200 OK\r\nx: default-src\r\n 'self'\r\ncontent-length: 2\r\n\r\nok".to_owned(),
+        ),
+        (
+            "folded-by-a-tab",
+            "HTTP/1.1 200 OK\r\nx: Basic\r\n\trealm=x\r\ncontent-length: 2\r\n\r\nok".to_owned(),
+        ),
+        ("length-twice", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 2\r\n\r\nok".to_owned()),
+        ("length-list", "HTTP/1.1 200 OK\r\ncontent-length: 2, 2\r\n\r\nok".to_owned()),
+        ("space-before-the-colon", "HTTP/1.1 200 OK\r\nserver : x\r\ncontent-length: 2\r\n\r\nok".to_owned()),
+        ("bare-line-feeds", "HTTP/1.1 200 OK\ncontent-length: 2\n\nok".to_owned()),
+        ("no-reason", "HTTP/1.1 200\r\ncontent-length: 2\r\n\r\nok".to_owned()),
+        ("300-headers", format!("HTTP/1.1 200 OK\r\n{many}content-length: 2\r\n\r\nok")),
+        ("40-KiB-of-headers", format!("HTTP/1.1 200 OK\r\n{long}content-length: 2\r\n\r\nok")),
+        (
+            "chunked-with-trailers",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2;x=y\r\nok\r\n0\r\nx: y\r\n\r\n"
+                .to_owned(),
+        ),
+        ("no-length-and-kept", "HTTP/1.1 200 OK\r\n\r\n".to_owned()),
+    ];
+    let mut rows: Vec<Row> = complete
+        .into_iter()
+        .map(|(fault, answer)| row(fault, answers(answer), Status(200), Delivered))
+        .collect();
+    let refused = |fault: &str, head: &str, says| Row {
+        says,
+        ..row(fault, answers(format!("{head}\r\n\r\nok")), To("protocol"), Dead(2))
+    };
+    rows.extend([
+        row(
+            "304-with-a-length",
+            answers("HTTP/1.1 304 Not\r\ncontent-length: 9\r\n\r\n"),
+            Status(304),
+            Dead(1),
+        ),
+        refused(
+            "two-lengths",
+            "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3",
+            "different lengths",
+        ),
+        refused("two-lengths-in-a-list", "HTTP/1.1 200 OK\r\ncontent-length: 2, 3", "different lengths"),
+        refused("length-of-no-number", "HTTP/1.1 200 OK\r\ncontent-length: +2", "no number"),
+        refused("http-2", "HTTP/2 200 OK\r\ncontent-length: 2", "not HTTP/1"),
+        Row {
+            says: "begin the url with https://",
+            ..row(
+                "tls-where-none-was-asked",
+                answers_and_closes([0x15, 3, 1, 0, 2, 2, 40]),
+                To("protocol"),
+                Dead(2),
+            )
+        },
+        // As far as anybody can tell, it was waiting for a request.
+        row(
+            "408",
+            answers("HTTP/1.1 408 Late\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"),
+            Status(408),
+            Dead(1),
+        ),
+    ]);
+    rows
+}
+
 /// `nobody` must not get anything.
 fn redirect_rows(nobody: &Endpoint) -> Vec<Row> {
     let mut rows = Vec::new();
@@ -535,21 +612,25 @@ fn attempts_of(sandbox: &Sandbox, spec: &str) -> Vec<Value> {
     lines.filter(|line| line["record"] == "attempt").collect()
 }
 
-/// Answers the first request of each connection; closes it when the second has come.
-fn closes_kept_alive_connections() -> (String, Arc<AtomicUsize>) {
+/// Answers the first request of each connection, once `first` have come; on the second it says `then`, and closes.
+fn tires_of_connections(first: usize, then: &'static str) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
     let requests = Arc::new(AtomicUsize::new(0));
     let counted = requests.clone();
     thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            let mut reader = BufReader::new(stream.try_clone().unwrap());
-            for answer in ["HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", ""] {
-                if let Ok(Some(_)) = read_request(&mut reader) {
-                    counted.fetch_add(1, Ordering::SeqCst);
-                    let _ = stream.write_all(answer.as_bytes());
+            let counted = counted.clone();
+            thread::spawn(move || {
+                let mut reader = BufReader::new(stream.try_clone().unwrap());
+                for answer in ["HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", then] {
+                    if let Ok(Some(_)) = read_request(&mut reader) {
+                        counted.fetch_add(1, Ordering::SeqCst);
+                        wait_for("the others", || (counted.load(Ordering::SeqCst) >= first).then_some(()));
+                        let _ = stream.write_all(answer.as_bytes());
+                    }
                 }
-            }
+            });
         }
     });
     (url, requests)
@@ -557,16 +638,23 @@ fn closes_kept_alive_connections() -> (String, Arc<AtomicUsize>) {
 
 #[test]
 fn a_kept_alive_connection_that_is_closed_without_an_answer_is_replaced_at_once() {
-    let (url, requests) = closes_kept_alive_connections();
-    let sandbox = Sandbox::new(&[("one", &url, "max_attempts = 1")]);
-    let _serve = sandbox.serve();
-    for (done, resent) in [(1, false), (2, true)] {
-        sandbox.emit("SPEC-1", "Plan", &format!("k{done}"));
-        let last = sandbox.wait_for_finals("SPEC-1", done).remove(done - 1);
+    let timed_out = "HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    for then in ["", timed_out] {
+        // Two are kept, and both are of no more use: the second try is on a new one.
+        let (url, requests) = tires_of_connections(2, then);
+        let sandbox = Sandbox::new(&[("one", &url, "max_attempts = 1\nmax_in_flight = 2")]);
+        let _serve = sandbox.serve();
+        sandbox.emit("SPEC-1", "Plan", "k1");
+        sandbox.emit("SPEC-1", "Plan", "k2");
+        sandbox.wait_for_finals("SPEC-1", 2);
+        sandbox.emit("SPEC-1", "Plan", "k3");
+        let last = sandbox.wait_for_finals("SPEC-1", 3).remove(2);
         assert_eq!((&last["state"], &last["attempts"]), (&json!("delivered"), &json!(1)), "{last:#}");
-        assert_eq!(attempts_of(&sandbox, "SPEC-1")[done - 1]["resent"], resent);
+        let resent: Vec<_> =
+            attempts_of(&sandbox, "SPEC-1").iter().map(|one| one["resent"].clone()).collect();
+        assert_eq!(resent, [false, false, true], "{then}");
+        assert_eq!(requests.load(Ordering::SeqCst), 4, "{then}");
     }
-    assert_eq!(requests.load(Ordering::SeqCst), 3);
 }
 
 #[test]
@@ -575,6 +663,7 @@ fn every_fault_has_its_class_its_attempts_and_its_end_and_gives_its_slot_back() 
     let dead = DeadEndpoint::new();
     let hole = black_hole();
     let mut rows = connection_rows();
+    rows.extend(framing_rows());
     rows.extend(redirect_rows(&nobody));
     rows.extend(retry_after_rows());
     rows.extend(tls_rows());

@@ -1,0 +1,368 @@
+//! The head of an answer, read as RFC 9112 has it and written anew in the one form that awc reads as it is meant. Only the
+//! headers that count here are handed on; what says where the answer ends always stands in them.
+
+use std::borrow::Cow;
+
+use httparse::{Header, ParserConfig, Status};
+
+/// Most bytes of heads, those of interim answers among them, before an answer's body.
+pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
+
+/// Response headers worth keeping, and no others: a response may hold cookies and tokens. Names in lower case.
+pub(super) const KEPT_HEADERS: [&str; 5] = ["content-type", "date", "retry-after", "server", "location"];
+
+/// Reads what comes until the answer's head is whole.
+#[derive(Debug, Default)]
+pub(super) struct HeadReader {
+    come: Vec<u8>,
+    /// No empty line begins before here.
+    searched: usize,
+    interim_bytes: usize,
+}
+
+/// An answer's head.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) status: u16,
+    /// The head in awc's form, and what came behind it.
+    pub(super) bytes: Vec<u8>,
+}
+
+/// Why what came is no answer. The texts are for the reader of the evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum HeadError {
+    #[error("what came back is not HTTP/1")]
+    NotHttp,
+    #[error("what came back is TLS, not HTTP: begin the url with https://")]
+    Tls,
+    #[error("its headers are longer than {} KiB", MAX_HEAD_BYTES / 1024)]
+    TooLong,
+    #[error("it has a header that HTTP does not allow")]
+    Malformed,
+    #[error("its Content-Length is no number")]
+    NoLength,
+    #[error("it gives different lengths for itself (Content-Length): where it ends is anybody's guess")]
+    TwoLengths,
+}
+
+/// Where an answer ends (RFC 9112, section 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// With its head, whatever that says of a length.
+    Head,
+    /// So many bytes after its head.
+    Length(u64),
+    Chunked,
+    /// With its connection.
+    Close,
+}
+
+impl HeadReader {
+    /// Whether nothing of an answer has come yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.come.is_empty() && self.interim_bytes == 0
+    }
+
+    /// Takes what came; gives the head once it is whole. Interim answers (RFC 9110, section 15.2) are passed over.
+    pub(super) fn push(&mut self, part: &[u8]) -> Result<Option<Head>, HeadError> {
+        self.come.extend_from_slice(part);
+        loop {
+            // A line end too many after the answer before (RFC 9112, section 2.2).
+            let blank = self.come.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+            if blank > 0 && self.searched == 0 {
+                self.come.drain(..blank);
+                self.interim_bytes += blank;
+            }
+            is_beginning(&self.come)?;
+            let end = self.end();
+            if self.interim_bytes + end.unwrap_or(self.come.len()) > MAX_HEAD_BYTES {
+                return Err(HeadError::TooLong);
+            }
+            let Some(end) = end else { return Ok(None) };
+            let rest = self.come.split_off(end);
+            let head = std::mem::replace(&mut self.come, rest);
+            self.searched = 0;
+            match parse(&head)? {
+                // 101 is final: what follows is no HTTP any more.
+                Head { status: 100 | 102..=199, .. } => self.interim_bytes += end,
+                mut head => {
+                    head.bytes.append(&mut self.come);
+                    return Ok(Some(head));
+                }
+            }
+        }
+    }
+
+    /// Where the empty line ends that ends the head.
+    fn end(&mut self) -> Option<usize> {
+        let from = self.searched;
+        let ends = |at: usize| match self.come.get(at..) {
+            Some([b'\n', b'\n', ..]) => Some(at + 2),
+            Some([b'\n', b'\r', b'\n', ..]) => Some(at + 3),
+            _ => None,
+        };
+        let found = (from..self.come.len()).find_map(ends);
+        self.searched = self.come.len().saturating_sub(2).max(from);
+        found
+    }
+}
+
+/// Whether it can become an answer of any HTTP/1: told at its first bytes, as what speaks another protocol may wait for us.
+fn is_beginning(come: &[u8]) -> Result<(), HeadError> {
+    const VERSION: &[u8] = b"HTTP/1.";
+    let fits = VERSION.iter().zip(come).all(|(wanted, byte)| wanted == byte);
+    match come {
+        _ if fits => Ok(()),
+        // An alert, or a record of the handshake (RFC 8446, section 5.1).
+        [0x15 | 0x16] | [0x15 | 0x16, 3, ..] => Err(HeadError::Tls),
+        _ => Err(HeadError::NotHttp),
+    }
+}
+
+/// Reads a whole head.
+fn parse(head: &[u8]) -> Result<Head, HeadError> {
+    let mut head = Cow::Borrowed(head);
+    const MINOR: usize = b"HTTP/1.".len();
+    let minor = *head.get(MINOR).filter(|minor| minor.is_ascii_digit()).ok_or(HeadError::NotHttp)?;
+    // A higher minor version is read as the highest that is known (RFC 9110, section 2.5).
+    if minor > b'1' {
+        head.to_mut()[MINOR] = b'1';
+    }
+    let lines = head.iter().filter(|byte| **byte == b'\n').count();
+    let mut headers = vec![httparse::EMPTY_HEADER; lines];
+    let mut answer = httparse::Response::new(&mut headers);
+    let mut config = ParserConfig::default();
+    config.allow_spaces_after_header_name_in_responses(true);
+    config.allow_obsolete_multiline_headers_in_responses(true);
+    config.allow_multiple_spaces_in_response_status_delimiters(true);
+    let status = match config.parse_response(&mut answer, &head) {
+        Ok(Status::Complete(_)) => answer.code.ok_or(HeadError::NotHttp)?,
+        Ok(Status::Partial) | Err(httparse::Error::Status | httparse::Error::Version) => {
+            return Err(HeadError::NotHttp);
+        }
+        Err(_) => return Err(HeadError::Malformed),
+    };
+    let end = end_of(status, answer.headers)?;
+    // Written anew: one line end, nothing folded, nothing that awc need not know.
+    let version = if end == End::Close { "HTTP/1.0" } else { "HTTP/1.1" };
+    let mut bytes = format!("{version} {status} \r\n").into_bytes();
+    match end {
+        End::Length(length) => bytes.extend(format!("content-length: {length}\r\n").bytes()),
+        End::Chunked => bytes.extend(b"transfer-encoding: chunked\r\n"),
+        End::Head | End::Close => {}
+    }
+    if !persists(status, minor > b'0', answer.headers) {
+        bytes.extend(b"connection: close\r\n");
+    }
+    for header in answer.headers.iter() {
+        if let Some(name) = KEPT_HEADERS.iter().find(|name| name.eq_ignore_ascii_case(header.name)) {
+            bytes.extend(name.bytes());
+            bytes.extend(b": ");
+            // A folded line is one with spaces (RFC 9112, section 5.2).
+            bytes.extend(
+                header.value.iter().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte }),
+            );
+            bytes.extend(b"\r\n");
+        }
+    }
+    bytes.extend(b"\r\n");
+    Ok(Head { status, bytes })
+}
+
+/// The members of all lists that headers of this name hold.
+fn members<'a>(headers: &'a [Header<'_>], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    let named = headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name));
+    named.flat_map(|header| header.value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+}
+
+/// The codings of the transfer; `identity`, which is none, is of the RFC before (7230).
+fn codings<'a>(headers: &'a [Header<'_>]) -> impl Iterator<Item = &'a [u8]> {
+    let codings = members(headers, "transfer-encoding");
+    codings.filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
+}
+
+fn end_of(status: u16, headers: &[Header<'_>]) -> Result<End, HeadError> {
+    if has_no_body(status) {
+        return Ok(End::Head);
+    }
+    if let Some(last) = codings(headers).last() {
+        return Ok(if last.eq_ignore_ascii_case(b"chunked") { End::Chunked } else { End::Close });
+    }
+    let mut length = None;
+    for member in members(headers, "content-length") {
+        let digits = Some(member).filter(|member| member.iter().all(u8::is_ascii_digit));
+        let number = digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<u64>().ok());
+        let number = number.ok_or(HeadError::NoLength)?;
+        if length.is_some_and(|length| length != number) {
+            return Err(HeadError::TwoLengths);
+        }
+        length = Some(number);
+    }
+    Ok(length.map_or(End::Close, End::Length))
+}
+
+/// Whatever its headers say of one (RFC 9112, section 6.3).
+fn has_no_body(status: u16) -> bool {
+    matches!(status, 204 | 304)
+}
+
+/// Whether the connection is good for another request (RFC 9112, section 9.3): not where the endpoint closes it, and not
+/// where the endpoint may see another end of this answer than we do.
+fn persists(status: u16, is_current: bool, headers: &[Header<'_>]) -> bool {
+    let asks = |option: &[u8]| members(headers, "connection").any(|one| one.eq_ignore_ascii_case(option));
+    let is_coded = codings(headers).next().is_some();
+    let has_length = members(headers, "content-length").any(|length| length != b"0");
+    let is_doubtful = match has_no_body(status) {
+        true => is_coded || (has_length && status != 304),
+        false => is_coded && (has_length || !is_current),
+    };
+    !asks(b"close") && (is_current || asks(b"keep-alive")) && !is_doubtful
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// In one piece.
+    fn read(text: &str) -> Result<Option<String>, HeadError> {
+        let head = HeadReader::default().push(text.as_bytes())?;
+        Ok(head.map(|head| String::from_utf8(head.bytes).unwrap()))
+    }
+
+    /// The head that awc gets, its lines joined by `|`.
+    fn form(text: &str) -> String {
+        let whole = read(text).unwrap().unwrap();
+        let lines =
+            whole.trim_end().split("\r\n").map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+        lines.collect::<Vec<_>>().join("|")
+    }
+
+    #[test]
+    fn an_answer_ends_where_the_rfc_says() {
+        for (given, expected) in [
+            ("HTTP/1.1 200 OK\r\ncontent-length: 2", "HTTP/1.1 200|content-length: 2"),
+            ("HTTP/1.0 200 OK\r\nContent-Length: 0", "HTTP/1.1 200|content-length: 0|connection: close"),
+            (
+                "HTTP/1.0 200 OK\r\nContent-Length: 0\r\nConnection: Keep-Alive",
+                "HTTP/1.1 200|content-length: 0",
+            ),
+            ("HTTP/1.0 200 OK", "HTTP/1.0 200|connection: close"),
+            ("HTTP/1.1 200", "HTTP/1.0 200"),
+            ("HTTP/1.1 503 No\r\nConnection: x, close", "HTTP/1.0 503|connection: close"),
+            ("HTTP/1.2 200 OK\r\ncontent-length: 2", "HTTP/1.1 200|content-length: 2"),
+            ("HTTP/1.9 200 OK\r\ncontent-length: 2", "HTTP/1.1 200|content-length: 2"),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\nContent-Length: 2", "HTTP/1.1 200|content-length: 2"),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 2, 2", "HTTP/1.1 200|content-length: 2"),
+            ("HTTP/1.1 200 OK\r\nContent-Length : 2", "HTTP/1.1 200|content-length: 2"),
+            ("HTTP/1.1 200 OK\r\nx: a\r\n b\r\n\tc\r\ncontent-length: 2", "HTTP/1.1 200|content-length: 2"),
+            (
+                "HTTP/1.1 200 OK\r\nserver: a\r\n b\r\ncontent-length: 0",
+                "HTTP/1.1 200|content-length: 0|server: a b",
+            ),
+            ("HTTP/1.1 304 Not\r\ncontent-length: 9", "HTTP/1.1 304"),
+            ("HTTP/1.1 204 No\r\ncontent-length: 0", "HTTP/1.1 204"),
+            ("HTTP/1.1 204 No\r\ncontent-length: 9", "HTTP/1.1 204|connection: close"),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked", "HTTP/1.1 200|transfer-encoding: chunked"),
+            (
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked",
+                "HTTP/1.1 200|transfer-encoding: chunked",
+            ),
+            ("HTTP/1.1 200 OK\r\ntransfer-encoding: gzip", "HTTP/1.0 200"),
+            (
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: identity\r\ncontent-length: 3",
+                "HTTP/1.1 200|content-length: 3",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 3",
+                "HTTP/1.1 200|transfer-encoding: chunked|connection: close",
+            ),
+        ] {
+            assert_eq!(form(&format!("{given}\r\n\r\n")), expected, "{given}");
+            // Bare line feeds end lines too (section 2.2).
+            assert_eq!(form(&format!("{}\n\n", given.replace("\r\n", "\n"))), expected, "{given}");
+        }
+        let many = "x-more: 1\r\n".repeat(4000);
+        assert_eq!(form(&format!("HTTP/1.1 200 OK\r\n{many}date: x\r\n\r\n")), "HTTP/1.0 200|date: x");
+    }
+
+    #[test]
+    fn what_is_no_answer_is_told_from_one_that_is_not_whole() {
+        use HeadError::{Malformed, NoLength, NotHttp, Tls, TooLong, TwoLengths};
+        let huge = format!("HTTP/1.1 200 OK\r\nx: {}", "x".repeat(MAX_HEAD_BYTES));
+        for (given, expected) in [
+            ("SSH-2.0-OpenSSH", NotHttp),
+            ("HTTP/2 200 OK\r\n\r\n", NotHttp),
+            ("HTTP/1.x 200 OK\r\n\r\n", NotHttp),
+            ("HTTP/1.10 200 OK\r\n\r\n", NotHttp),
+            ("HTTP/1.1 OK\r\n\r\n", NotHttp),
+            ("\u{15}\u{3}\u{3}", Tls),
+            ("HTTP/1.1 200 OK\r\nx\0: y\r\n\r\n", Malformed),
+            ("HTTP/1.1 200 OK\r\nno colon\r\n\r\n", Malformed),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n", TwoLengths),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 1, 2\r\n\r\n", TwoLengths),
+            ("HTTP/1.1 200 OK\r\ncontent-length: +1\r\n\r\n", NoLength),
+            ("HTTP/1.1 200 OK\r\ncontent-length: \r\n\r\n", NoLength),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 99999999999999999999\r\n\r\n", NoLength),
+            (&huge, TooLong),
+        ] {
+            assert_eq!(read(given), Err(expected), "{given:.60}");
+        }
+        for given in ["", "H", "HTTP/1.", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nx: y\r\n\r", "\r\n"] {
+            assert_eq!(read(given), Ok(None), "{given}");
+        }
+    }
+
+    #[test]
+    fn interim_answers_are_passed_over() {
+        let interim = "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n";
+        assert_eq!(read(interim), Ok(None));
+        let (hundred, answer) =
+            ("HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\nrest");
+        let whole = read(&format!("{interim}{hundred}{answer}")).unwrap().unwrap();
+        assert_eq!(whole, "HTTP/1.1 500 \r\ncontent-length: 0\r\n\r\nrest");
+        assert!(form("HTTP/1.1 101 Switching\r\nupgrade: x\r\n\r\n").contains(" 101"));
+        let without_end = interim.repeat(MAX_HEAD_BYTES / interim.len() + 1);
+        assert_eq!(read(&without_end), Err(HeadError::TooLong));
+    }
+
+    proptest! {
+        #[test]
+        fn how_it_is_cut_into_pieces_makes_no_difference(
+            heads in prop::collection::vec(
+                prop::sample::select(vec![
+                    "\r\n", "HTTP/1.1 100 \r\n\r\n", "HTTP/1.1 200 OK\r\n", "HTTP/1.0 204 No\n", "content-length: 3\r\n",
+                    "date: a\r\n b\n", "server: \r\n", "transfer-encoding: chunked\r\n", "\r\n", "\n", "abc", "x\0\r\n",
+                ]),
+                0..9,
+            ),
+            cuts in prop::collection::vec(1usize..9, 0..60),
+        ) {
+            let text = heads.concat();
+            let whole = HeadReader::default().push(text.as_bytes());
+            let (mut reader, mut rest, mut cut) = (HeadReader::default(), text.as_bytes(), Ok(None));
+            for length in cuts.into_iter().chain([usize::MAX]) {
+                let (part, left) = rest.split_at(length.min(rest.len()));
+                rest = left;
+                cut = reader.push(part);
+                if cut != Ok(None) {
+                    break;
+                }
+            }
+            if let Ok(Some(head)) = &mut cut {
+                head.bytes.extend(rest);
+            }
+            prop_assert_eq!(cut, whole);
+        }
+
+        #[test]
+        fn no_bytes_bring_it_down(parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..9)) {
+            let mut reader = HeadReader::default();
+            let _ = reader.push(b"HTTP/1.1 200 ");
+            for part in parts {
+                let _ = reader.push(&part);
+            }
+        }
+    }
+}
