@@ -43,7 +43,7 @@ pub(super) async fn make(
             let request = Request { target, headers: &headers, body, timeout: config.timeout };
             let mut outcome = client.attempt(&request).await;
             if let Ok(response) = &mut outcome.result {
-                response.rejection = delivery.format.rejection(response.status, &response.body);
+                delivery.format.complete(response);
                 response.is_retried = config.retry_statuses.contains(&response.status);
                 response.redact(&secrets_of(target, &headers, &config.headers));
             }

@@ -166,7 +166,7 @@ impl Endpoint {
         Ok(Self { url, shown })
     }
 
-    /// The whole URL, credentials and all; for the HTTP client alone.
+    /// The whole URL, credentials and all: for the HTTP client, and to look at where none of it is said.
     pub(crate) fn expose(&self) -> &Url {
         &self.url
     }
@@ -206,7 +206,7 @@ impl Endpoint {
         self.url.port_or_known_default().unwrap_or(443)
     }
 
-    /// The host, which is no secret: for hints such as a chat service's format.
+    /// The host, which is no secret.
     pub fn host(&self) -> &str {
         self.url.host_str().unwrap_or_default()
     }

@@ -3,6 +3,7 @@
 mod folders;
 mod names;
 mod network;
+mod services;
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt::Display;

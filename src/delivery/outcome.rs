@@ -57,6 +57,11 @@ pub struct Response {
 const SHORTEST_SECRET: usize = 6;
 
 impl Response {
+    /// One of the kept headers.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(kept, _)| kept == name).map(|(_, value)| value.as_str())
+    }
+
     /// Takes out of it what was sent and is a secret: many an endpoint's error page repeats the path, or the headers.
     pub fn redact<S: AsRef<str>>(&mut self, secrets: &[S]) {
         let mut secrets: Vec<&str> = secrets.iter().map(AsRef::as_ref).collect();
@@ -249,11 +254,13 @@ impl Outcome {
         }
     }
 
-    /// How long the endpoint wants to be left alone, where it may ask for that (contract section 5): 429, 503, and what its
-    /// subscription retries.
+    /// How long the endpoint wants to be left alone, where it may ask for that (contract section 5): 429, 503, what its
+    /// subscription retries, and a 2xx in which its service says that it is not able to now.
     pub fn pause(&self) -> Option<Duration> {
         let response = self.result.as_ref().ok()?;
-        response.retry_after.filter(|_| response.is_retried || matches!(response.status, 429 | 503))
+        let is_put_off = response.rejection.as_ref().is_some_and(|rejection| rejection.retry);
+        let may_ask = response.is_retried || is_put_off || matches!(response.status, 429 | 503);
+        response.retry_after.filter(|_| may_ask)
     }
 
     /// The status, where there was an answer.

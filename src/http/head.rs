@@ -9,7 +9,15 @@ use httparse::{Header, ParserConfig, Status};
 pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 /// Response headers worth keeping, and no others: a response may hold cookies and tokens. Names in lower case.
-pub(super) const KEPT_HEADERS: [&str; 5] = ["content-type", "date", "retry-after", "server", "location"];
+pub(super) const KEPT_HEADERS: [&str; 7] = [
+    "content-type",
+    "content-encoding",
+    "date",
+    "retry-after",
+    "x-ratelimit-reset-after",
+    "server",
+    "location",
+];
 
 /// Reads what comes until the answer's head is whole.
 #[derive(Debug, Default)]

@@ -10,7 +10,7 @@ mod tls;
 mod wire;
 
 use std::borrow::Cow;
-use std::io;
+use std::io::{self, Read as _};
 use std::time::{Duration, Instant};
 
 use actix_http::error::ParseError;
@@ -21,6 +21,7 @@ use awc::error::{ConnectError, InvalidUrl, SendRequestError};
 use awc::http::{Uri, Version, header};
 use awc::{ClientResponse, Connector};
 use bytes::Bytes;
+use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use futures_util::StreamExt as _;
 
 use crate::clock;
@@ -235,18 +236,38 @@ fn response<S>(answer: &ClientResponse<S>, body: &[u8]) -> Response {
         Some((name.to_owned(), value))
     });
     let headers = headers.collect();
-    let text = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
+    let text = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
     let now = clock::now();
+    // Discord's own, in seconds with fractions, beside the first.
+    let waits = ["retry-after", "x-ratelimit-reset-after"].map(|name| retry_after(text(name)?, now));
+    let coding = text("content-encoding").unwrap_or_default();
     Response {
         status: answer.status().as_u16(),
         headers,
-        body: shown(body),
+        body: shown(&decoded(body, coding)),
         location_host,
-        retry_after: text(header::RETRY_AFTER).and_then(|value| retry_after(value, now)),
-        clock_skew: text(header::DATE).and_then(|value| clock_skew(value, now)),
+        retry_after: waits.into_iter().max().flatten(),
+        clock_skew: text("date").and_then(|value| clock_skew(value, now)),
         rejection: None,
         is_retried: false,
     }
+}
+
+/// What a compressed body says: some compress though `identity` alone was asked for. One that cannot be read is left as it is.
+fn decoded<'a>(body: &'a [u8], coding: &str) -> Cow<'a, [u8]> {
+    let read = |decoder: &mut dyn io::Read| {
+        let mut text = Vec::new();
+        // What was kept of a body may be its beginning: what can be read of that counts.
+        let broken = decoder.take(MAX_KEPT_BYTES as u64 + 1).read_to_end(&mut text).is_err();
+        (!broken || !text.is_empty()).then_some(Cow::Owned(text))
+    };
+    let text = match coding.trim().to_ascii_lowercase().as_str() {
+        "gzip" | "x-gzip" => read(&mut MultiGzDecoder::new(body)),
+        // Both forms of it are sent (RFC 9110, section 8.4.1.2).
+        "deflate" => read(&mut ZlibDecoder::new(body)).or_else(|| read(&mut DeflateDecoder::new(body))),
+        _ => None,
+    };
+    text.unwrap_or(Cow::Borrowed(body))
 }
 
 /// A body for the evidence: text, without what deceives, a mark where cut.
@@ -344,5 +365,43 @@ fn alert_in_words(text: &str) -> String {
              client_key_file ({text})"
         ),
         (false, false) => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use flate2::Compression;
+    use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+
+    use super::*;
+
+    #[test]
+    fn a_compressed_body_is_read_as_far_as_it_goes_and_no_further_than_is_kept() {
+        let text = b"Webhook message delivery failed with error".as_slice();
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+        let mut zlib = ZlibEncoder::new(Vec::new(), Compression::default());
+        let mut raw = DeflateEncoder::new(Vec::new(), Compression::default());
+        let mut bomb = GzEncoder::new(Vec::new(), Compression::best());
+        gzip.write_all(text).unwrap();
+        zlib.write_all(text).unwrap();
+        raw.write_all(text).unwrap();
+        bomb.write_all(&vec![b'x'; 1 << 20]).unwrap();
+        let gzip = gzip.finish().unwrap();
+        for (coding, body) in [
+            ("gzip", &gzip),
+            (" X-GZIP", &gzip),
+            ("deflate", &zlib.finish().unwrap()),
+            ("deflate", &raw.finish().unwrap()),
+        ] {
+            assert_eq!(*decoded(body, coding), *text, "{coding}");
+        }
+        assert_eq!(decoded(&bomb.finish().unwrap()[..MAX_KEPT_BYTES], "gzip").len(), MAX_KEPT_BYTES + 1);
+        for (coding, body) in
+            [("br", &gzip[..]), ("", &gzip), ("gzip", text), ("gzip", &gzip[..5]), ("deflate", b"")]
+        {
+            assert_eq!(*decoded(body, coding), *body, "{coding}");
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! The body of an event: `spec-kit`, made once when it is accepted, and from it what other services understand.
 
+mod answer;
 mod cloudevents;
 mod cut;
 mod discord;
 mod format;
+mod mattermost;
 mod slack;
 mod summary;
 mod teams;

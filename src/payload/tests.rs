@@ -87,7 +87,7 @@ fn what_each_format_makes_of_each_event() {
         ("cost", cost()),
         ("test", test()),
     ];
-    for format in [Format::Slack, Format::Discord, Format::Teams, Format::CloudEvents] {
+    for format in [Format::Slack, Format::Discord, Format::Teams, Format::Mattermost, Format::CloudEvents] {
         for (name, event) in &events {
             let (_, value) = rendered(format, event);
             let pretty = serde_json::to_string_pretty(&value).unwrap();
@@ -210,6 +210,23 @@ fn check_discord(message: &Value) {
     unescaped(embed["title"].as_str().unwrap(), "`*_~|<>#[]():@");
 }
 
+fn check_mattermost(message: &Value) {
+    let attachment = &message["attachments"][0];
+    let mut found = Vec::new();
+    strings(message, "", &mut found);
+    assert!(found.iter().map(|(_, text)| text.chars().count()).sum::<usize>() < 5000);
+    for (name, text) in found.into_iter().filter(|(name, _)| *name != "fallback") {
+        let is_inert = |mark: char| text.split(mark).skip(1).all(|rest| rest.starts_with('\u{200b}'));
+        assert!(name == "title" || is_inert('@'), "{text}");
+    }
+    let headline = message["text"].as_str().unwrap().trim_matches('*');
+    unescaped(headline.trim_end_matches('\\'), "`*_[]()#~|>!");
+    let fields = attachment["fields"].as_array().unwrap();
+    for field in fields.iter().filter(|field| field["title"] != "Evidence") {
+        unescaped(field["value"].as_str().unwrap(), "`*_[]()#~|>!");
+    }
+}
+
 /// That none of `marks` stands without a backslash of its own.
 fn unescaped(text: &str, marks: &str) {
     let mut chars = text.chars();
@@ -238,12 +255,13 @@ fn check_teams(bytes: &Bytes, message: &Value) {
 
 fn check(event: &Event) {
     let spec_kit = body(event).unwrap();
-    for format in [Format::Slack, Format::Discord, Format::Teams] {
+    for format in [Format::Slack, Format::Discord, Format::Teams, Format::Mattermost] {
         let bytes = format.render(event, &spec_kit).unwrap();
         let message = serde_json::from_slice(&bytes).unwrap();
         match format {
             Format::Slack => check_slack(&message),
             Format::Discord => check_discord(&message),
+            Format::Mattermost => check_mattermost(&message),
             _ => check_teams(&bytes, &message),
         }
         let mut found = Vec::new();
@@ -285,7 +303,7 @@ fn hostile_text_stays_within_every_limit_and_means_nothing() {
 #[test]
 fn a_text_that_was_cut_ends_with_a_mark() {
     let event = stage("failure", &["a".repeat(100_000).as_str()]);
-    for format in [Format::Slack, Format::Discord, Format::Teams] {
+    for format in [Format::Slack, Format::Discord, Format::Teams, Format::Mattermost] {
         let (_, message) = rendered(format, &event);
         let mut found = Vec::new();
         strings(&message, "", &mut found);

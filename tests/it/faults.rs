@@ -11,6 +11,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use openssl::asn1::Asn1Time;
 use openssl::pkey::{PKey, Private};
 use openssl::x509::X509;
@@ -56,6 +58,7 @@ struct Row {
     ca: Option<X509>,
     /// What the error says besides its class.
     says: &'static str,
+    format: &'static str,
 }
 
 /// Who is on the other side.
@@ -66,7 +69,16 @@ enum Peer {
 }
 
 fn row(fault: &str, peer: Peer, comes: Comes, ends: Ends) -> Row {
-    Row { fault: fault.to_owned(), peer, comes, ends, deadline_ms: 2000, ca: None, says: "" }
+    Row {
+        fault: fault.to_owned(),
+        peer,
+        comes,
+        ends,
+        deadline_ms: 2000,
+        ca: None,
+        says: "",
+        format: "spec-kit",
+    }
 }
 
 /// A receiver with a fault, until it is mended.
@@ -96,7 +108,9 @@ impl Receiver {
                     while let Ok(Some(_)) = read_request(&mut reader) {
                         counted.fetch_add(1, Ordering::SeqCst);
                         let goes_on = match mended.load(Ordering::SeqCst) {
-                            true => stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").is_ok(),
+                            true => {
+                                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").is_ok()
+                            }
                             false => act(&mut stream),
                         };
                         if !goes_on {
@@ -430,6 +444,87 @@ fn framing_rows() -> Vec<Row> {
     rows
 }
 
+/// What chat services say in a body, whatever the status.
+fn chat_rows() -> Vec<Row> {
+    let gzip = |text: &str| {
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+        gzip.write_all(text.as_bytes()).unwrap();
+        gzip.finish().unwrap()
+    };
+    let answer = |status: &str, headers: &str, body: &[u8]| {
+        let head = format!("HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n", body.len());
+        answers([head.as_bytes(), body].concat())
+    };
+    let teams = "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error 429 with ContextId x";
+    let exception = "System.Net.Http.HttpRequestException: Error while copying content to a stream.";
+    let throttled = "Webhook message delivery failed with error: ApplicationThrottled";
+    let limited = r#"{"message": "You are being rate limited.", "retry_after": 600.5, "global": false}"#;
+    let page = "<!DOCTYPE html><html><title>Sign in to your account</title>";
+    let row = |format: &'static str, fault: &str, peer, status, ends| Row {
+        format,
+        ..row(&format!("{format}-{fault}"), peer, Status(status), ends)
+    };
+    let ok = |headers: &str, body: &str| answer("200 OK", headers, body.as_bytes());
+    let html = "content-type: text/html\r\n";
+    let encoded = "content-encoding: gzip\r\n";
+    vec![
+        row("slack", "ok", ok(html, "ok"), 200, Delivered),
+        row("slack", "rocket-chat", ok("", r#"{"success":true}"#), 200, Delivered),
+        row("slack", "zulip", ok("", r#"{"result":"success","msg":""}"#), 200, Delivered),
+        row("slack", "no-service", ok("", "no_service"), 200, Dead(1)),
+        row(
+            "slack",
+            "no-service-until-close",
+            answers_and_closes("HTTP/1.1 200 OK\r\n\r\nno_service"),
+            200,
+            Dead(1),
+        ),
+        row("slack", "rate-limited", ok("", "rate_limited"), 200, Dead(2)),
+        row(
+            "slack",
+            "rate-limited-with-a-wait",
+            ok("retry-after: 600\r\n", "rate_limited"),
+            200,
+            Paused(600),
+        ),
+        row("slack", "sign-in-page", ok(html, page), 200, Dead(2)),
+        row("teams", "1", ok("", "1"), 200, Delivered),
+        row("teams", "accepted", answer("202 Accepted", "", b""), 202, Delivered),
+        row("teams", "429", ok("", teams), 200, Dead(2)),
+        row("teams", "429-compressed", answer("200 OK", encoded, &gzip(teams)), 200, Dead(2)),
+        row("teams", "1-compressed", answer("200 OK", encoded, &gzip("1")), 200, Delivered),
+        row("teams", "413", ok("", &teams.replace("429", "413")), 200, Dead(1)),
+        row("teams", "exception", ok("", exception), 200, Dead(2)),
+        row("teams", "throttled", ok("", throttled), 200, Dead(2)),
+        row("teams", "sign-in-page", ok(html, page), 200, Dead(2)),
+        row(
+            "teams",
+            "unreadable",
+            answer("200 OK", "content-encoding: br\r\n", b"\x8b\x02\x80\xff\xfe"),
+            200,
+            Dead(1),
+        ),
+        row("discord", "204", answers("HTTP/1.1 204 No Content\r\n\r\n"), 204, Delivered),
+        row("discord", "waits-by-its-body", answer("429 Slow", "", limited.as_bytes()), 429, Paused(600)),
+        row(
+            "discord",
+            "waits-by-its-header",
+            answer("429 Slow", "x-ratelimit-reset-after: 600.5\r\n", b"{}"),
+            429,
+            Paused(600),
+        ),
+        row("mattermost", "ok", ok("content-type: text/plain\r\n", "ok"), 200, Delivered),
+        row("mattermost", "nothing", ok("", ""), 200, Delivered),
+        row(
+            "mattermost",
+            "no",
+            ok("", r#"{"success":false,"error":"Invalid integration id"}"#),
+            200,
+            Dead(1),
+        ),
+    ]
+}
+
 /// `nobody` must not get anything.
 fn redirect_rows(nobody: &Endpoint) -> Vec<Row> {
     let mut rows = Vec::new();
@@ -500,13 +595,13 @@ fn drive(group: usize, rows: &[Row]) -> Vec<Result<String, String>> {
     let healthy = Endpoint::replying(&[200]);
     let mut subscriptions =
         vec![("healthy".to_owned(), healthy.url(), "include_specs = [\"HEALTHY-*\"]".to_owned())];
-    for Row { fault, peer, deadline_ms, ca, .. } in rows {
+    for Row { fault, peer, deadline_ms, ca, format, .. } in rows {
         let url = match peer {
             Peer::Receiver(receiver) => format!("http://127.0.0.1:{}/hook", receiver.port),
             Peer::Url(url) => url.clone(),
         };
         let ca = ca.as_ref().map_or(String::new(), |_| format!("ca_file = \"{fault}.pem\"\n"));
-        let lines = format!("include_specs = [\"{fault}\"]\n{ca}{LINES}{deadline_ms}");
+        let lines = format!("include_specs = [\"{fault}\"]\nformat = \"{format}\"\n{ca}{LINES}{deadline_ms}");
         subscriptions.push((fault.clone(), url, lines));
     }
     let subscriptions: Vec<_> =
@@ -664,6 +759,7 @@ fn every_fault_has_its_class_its_attempts_and_its_end_and_gives_its_slot_back() 
     let hole = black_hole();
     let mut rows = connection_rows();
     rows.extend(framing_rows());
+    rows.extend(chat_rows());
     rows.extend(redirect_rows(&nobody));
     rows.extend(retry_after_rows());
     rows.extend(tls_rows());

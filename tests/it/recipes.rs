@@ -168,6 +168,20 @@ fn teams_takes_every_event() {
     });
 }
 
+#[test]
+fn mattermost_takes_every_event() {
+    hold("mattermost.md", 200, "ok", |_, message| {
+        assert!(units(&message["text"]) >= 1, "text is always there");
+        let mut all = Vec::new();
+        texts(message, &mut all);
+        assert!(all.iter().map(|text| text.chars().count()).sum::<usize>() <= 5_000);
+        for name in ["all", "channel", "here", "everyone"] {
+            assert!(all.iter().all(|text| !text.contains(&format!("@{name}"))), "nobody is mentioned");
+        }
+        assert_eq!(message["attachments"].as_array().unwrap().len(), 1);
+    });
+}
+
 /// A Python program of a recipe at work; killed when dropped.
 struct Program(Child);
 

@@ -180,3 +180,30 @@ fn without_a_config_file_it_is_said_where_it_was_looked_for() {
     assert_eq!(check.code, 0);
     assert!(check.stdout.starts_with("webhooks are off: there is no config file"), "{check:?}");
 }
+
+#[test]
+fn a_chat_services_url_without_its_format_is_said_and_that_a_url_is_a_credential() {
+    let sandbox = Sandbox::new(&[]).env("TEST_URL", "https://discord.com/api/webhooks/1/canary");
+    for (line, format) in [
+        ("url = \"https://hooks.slack.com/services/T0/B0/canary\"", "slack"),
+        ("url = \"https://hooks.slack.com/triggers/T0/1/canary\"", "slack"),
+        ("url = \"https://prod-1.eastus.logic.azure.com/workflows/canary?sig=canary\"", "teams"),
+        ("url = \"https://x.1.environment.api.powerplatform.com/powerautomate/canary\"", "teams"),
+        ("url = \"https://chat.example/hooks/canarycanarycanarycanary99\"", "mattermost"),
+        ("url_env = \"TEST_URL\"", "discord"),
+    ] {
+        let entry = format!(
+            "[spec_ops.webhooks]\nenabled = true\n[[spec_ops.webhooks.subscriptions]]\nid = \"one\"\n\
+             {line}\nsecret_env = \"TEST_SECRET\"\n"
+        );
+        config(&sandbox, &entry);
+        let ran = sandbox.run(&["check"]);
+        let advice = format!("add format = \"{format}\"");
+        assert_said(&ran, 0, &["does not understand the spec-kit payload", &advice]);
+        assert_eq!(ran.stderr.contains("url_env = \"NAME\""), line.starts_with("url ="), "{ran:?}");
+        assert!(!ran.stderr.contains("canary"), "{ran:?}");
+        config(&sandbox, &format!("{entry}format = \"{format}\"\n"));
+        let ran = sandbox.run(&["check"]);
+        assert!(!ran.stderr.contains("does not understand"), "{ran:?}");
+    }
+}

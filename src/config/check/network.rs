@@ -2,10 +2,10 @@
 
 use zeroize::Zeroizing;
 
+use super::services::{Service, is_credential, service_of};
 use super::{At, Checker, Table, shown};
 use crate::config::{ExtraHeader, HeaderValue, Problem};
 use crate::http::{Proxy, TlsFiles};
-use crate::payload::Format;
 use crate::secret::{Endpoint, NOT_SHOWN, Secret, shown_variable};
 
 /// Headers that are ours: an extra one of the same name would change what is signed or how it is sent.
@@ -26,15 +26,6 @@ const OUR_HEADERS: [&str; 12] = [
 
 /// Secrets shorter than this, in bytes, are worth a warning.
 const SHORT_SECRET: usize = 16;
-
-/// The format of a chat service, by its host.
-fn format_of_host(host: &str) -> Option<Format> {
-    match host {
-        "hooks.slack.com" => Some(Format::Slack),
-        "discord.com" | "discordapp.com" => Some(Format::Discord),
-        _ => host.ends_with(".webhook.office.com").then_some(Format::Teams),
-    }
-}
 
 /// Whether what is given for a file may be one: somebody may have put the key itself there.
 fn may_be_a_path(text: &str) -> bool {
@@ -77,11 +68,22 @@ impl Checker<'_, '_> {
         };
         match Endpoint::parse(&text, insecure) {
             Ok(endpoint) => {
-                if let Some(format) = format_of_host(endpoint.host()).filter(|_| !has_format) {
+                let service = service_of(endpoint.expose());
+                if let Some(Service { name, format, note }) = service.filter(|_| !has_format) {
+                    self.findings.warn(
+                        Some(span.clone()),
+                        format_args!(
+                            "{} is {name}, which does not understand the spec-kit payload",
+                            endpoint.host()
+                        ),
+                        format_args!("add format = \"{format}\"{note}"),
+                    );
+                }
+                if key == "url" && is_credential(endpoint.expose()) {
                     self.findings.warn(
                         Some(span),
-                        format_args!("{} does not understand the spec-kit payload", endpoint.host()),
-                        format_args!("add format = \"{format}\""),
+                        "`url` is a credential: whoever can read this file can post with it",
+                        "put it into an environment variable or the env_file, and name that: url_env = \"NAME\"",
                     );
                 }
                 Some(endpoint)
