@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use super::cut::{Spelling, bullet, bullet_code, utf16, verbatim};
+use super::cut::{Spelling, bullet, bullet_code, utf16};
 use super::summary::{Summary, Tone};
 
 const HEADLINE: usize = 300;
@@ -17,8 +17,8 @@ const LIST_ITEMS: usize = 12;
 const EVIDENCE: usize = 900;
 const EVIDENCE_ITEMS: usize = 5;
 
-const PLAIN: Spelling = Spelling { escape: verbatim, width: utf16 };
 const TEXT: Spelling = Spelling { escape: inert, width: utf16 };
+/// Where no markup is read: in code, and in a notification.
 const CODE: Spelling = Spelling { escape: inert_in_code, width: utf16 };
 
 /// The message.
@@ -31,7 +31,7 @@ pub(super) fn message(summary: &Summary) -> Value {
     if !paths.is_empty() {
         fields.push(field("Evidence", &paths.join("\n"), false));
     }
-    let mut attachment = json!({"fallback": PLAIN.fit(&summary.headline, HEADLINE), "fields": fields});
+    let mut attachment = json!({"fallback": CODE.fit(&summary.headline, HEADLINE), "fields": fields});
     let lists = lists(summary);
     if !lists.is_empty() {
         attachment["text"] = lists.into();

@@ -26,9 +26,11 @@ fn sandbox(name: &str, endpoint: &Endpoint) -> Sandbox {
         .env("SLACK_WEBHOOK_URL", &endpoint.url())
         .env("DISCORD_WEBHOOK_URL", &endpoint.url())
         .env("TEAMS_WEBHOOK_URL", &endpoint.url())
+        .env("MATTERMOST_WEBHOOK_URL", &endpoint.url())
         .env("SPECKIT_WEBHOOK_SECRET_SLACK", "any-secret-will-do-here")
         .env("SPECKIT_WEBHOOK_SECRET_DISCORD", "any-secret-will-do-here")
-        .env("SPECKIT_WEBHOOK_SECRET_TEAMS", "any-secret-will-do-here");
+        .env("SPECKIT_WEBHOOK_SECRET_TEAMS", "any-secret-will-do-here")
+        .env("SPECKIT_WEBHOOK_SECRET_MATTERMOST", "any-secret-will-do-here");
     let check = format!("[spec_ops.webhooks]\nenabled = true\n{entry}");
     sandbox.write(".spec-kit/config.toml", &check);
     let ran = sandbox.run(&["check"]);
