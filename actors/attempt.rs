@@ -12,6 +12,9 @@ use crate::secret::{Endpoint, Secret, shown_variable};
 use crate::sign::{self, Secrets};
 use crate::store::{Attempt, RequestLine};
 
+/// What to do about a variable that is not as it should be.
+const SET_IT: &str = "set it for the process that sends (serve, or the host), or in the env_file, which is read anew for each attempt";
+
 /// Makes one attempt, start to end, and never takes longer than the subscription's deadline.
 pub(super) async fn make(
     client: &Client,
@@ -79,6 +82,7 @@ fn extra_value(environment: &Environment, header: &ExtraHeader) -> Result<String
                     shown_variable(variable),
                     header.name
                 ),
+                hint: SET_IT.into(),
             };
             let value = environment.get(variable).ok_or_else(|| problem("is not set"))?;
             match HeaderValue::is_sendable(&value) {
@@ -98,6 +102,7 @@ fn read_secrets(environment: &Environment, names: &SecretNames) -> Result<Secret
                 "the environment variable {} {what}; nothing is sent unsigned",
                 shown_variable(name)
             ),
+            hint: SET_IT.into(),
         };
         let text = environment.get(name).ok_or_else(|| problem("is not set"))?;
         Secret::parse(&text).map_err(|error| problem(&format!("is no secret: {error}")))

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::alarm::{Alarm, Ring};
 use crate::clock;
-use crate::delivery::{Delivery, DeliveryId, Reason};
+use crate::delivery::{Delivery, DeliveryId, LocalFault, Reason, SubscriptionId};
 use crate::event::SpecId;
 use crate::intake::run::Run;
 use crate::store::{
@@ -134,6 +134,15 @@ pub(crate) struct ReadRun(pub(crate) SpecId);
 #[rtype(result = "Vec<LastAttempt>")]
 pub(crate) struct FindLastAttempts(pub(crate) Vec<(SpecId, DeliveryId)>);
 
+/// From a Subscription: nothing can leave this machine for its endpoint. An attempt that is recorded ends that. One at a time,
+/// as attempts come to it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct NoteLocalFault {
+    pub(crate) subscription: SubscriptionId,
+    pub(crate) fault: LocalFault,
+}
+
 /// From the door, for `status`: how the subscriptions and the files fare.
 #[derive(Message)]
 #[rtype(result = "Condition")]
@@ -240,7 +249,11 @@ impl Ledger {
     fn note_health(&mut self, delivery: &Delivery, attempt: &Attempt, context: &mut Context<Self>) {
         let Some(outcome) = &attempt.outcome else { return };
         let health = self.healths.entry(delivery.subscription.clone()).or_default();
-        health.note(outcome, clock::now(), || attempt.summary().in_words());
+        health.note(outcome, &delivery.spec, clock::now(), || attempt.summary().in_words());
+        self.keep_healths_later(context);
+    }
+
+    fn keep_healths_later(&mut self, context: &mut Context<Self>) {
         if !self.healths_scheduled {
             self.healths_scheduled = true;
             context.run_later(KEEP_HEALTHS, |ledger, _| {
@@ -418,6 +431,19 @@ impl Handler<FindLastAttempts> for Ledger {
 
     fn handle(&mut self, FindLastAttempts(ids): FindLastAttempts, _: &mut Self::Context) -> Self::Result {
         MessageResult(self.store.last_attempts(&ids))
+    }
+}
+
+impl Handler<NoteLocalFault> for Ledger {
+    type Result = ();
+
+    fn handle(
+        &mut self,
+        NoteLocalFault { subscription, fault }: NoteLocalFault,
+        context: &mut Self::Context,
+    ) {
+        self.healths.entry(subscription).or_default().local_fault = Some(fault);
+        self.keep_healths_later(context);
     }
 }
 

@@ -15,16 +15,18 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::alarm::Alarm;
 use super::attempt;
-use super::ledger::{Ledger, NoBody, ReadBody, RecordAttempt};
+use super::ledger::{Ledger, NoBody, NoteLocalFault, ReadBody, RecordAttempt};
 use super::permits::Permits;
 use super::tell::tell;
 use crate::clock;
 use crate::config::SubscriptionConfig;
 use crate::delivery::{
-    Body, Delivery, DeliveryId, Health, HealthState, InFlight, Jitter, Judgement, Lane, MAX_RETRY_AFTER,
-    OPEN_AFTER, Outcome, Payload, Pending, Reason, RetryPolicy, SubscriptionId, Turn, Verdict, retry_at,
+    Body, Delivery, DeliveryId, Health, HealthState, InFlight, Jitter, Judgement, Lane, LocalFault,
+    MAX_RETRY_AFTER, OPEN_AFTER, Outcome, Payload, Pending, Reason, RetryPolicy, SubscriptionId, Turn,
+    Verdict, retry_at,
 };
 use crate::env::Environment;
+use crate::event::SpecId;
 use crate::http::{Client, Connections, Target, Tls};
 use crate::secret::Endpoint;
 use crate::store::{Attempt, Cursor, DeadLetter, DeliveryState, Effect, Finished, Listed, Query, Unfinished};
@@ -376,8 +378,42 @@ impl Subscription {
         });
     }
 
+    /// Takes back an attempt that was none. What hindered it hinders those behind it too.
+    fn put_back(&mut self, in_flight: InFlight, wait: Duration) {
+        let now = Instant::now();
+        self.lane.put_back(in_flight, now, wait);
+        self.lane.pause_until(now + wait);
+    }
+
+    /// Whether this machine was not able to make an attempt, which is none then: its delivery waits, and so do all.
+    fn was_held(&mut self, outcome: &Outcome) -> Option<Duration> {
+        let before = self.health.local_fault.clone();
+        let wait = self.health.note_local(outcome, clock::now())?;
+        if self.health.local_fault != before
+            && let Some(fault) = self.health.local_fault.clone()
+        {
+            let LocalFault { error, hint, .. } = &fault;
+            log::error!(
+                "nothing can be sent to {}: {error}; {hint}. What waits is tried again by itself",
+                self.id
+            );
+            let (ledger, subscription) = (self.ledger.clone(), self.id.clone());
+            actix_rt::spawn(async move {
+                if !tell(&ledger, NoteLocalFault { subscription, fault }).await {
+                    log::debug!("the ledger has stopped");
+                }
+            });
+        }
+        Some(wait)
+    }
+
     fn finished(&mut self, in_flight: InFlight, attempt: Attempt, context: &mut Context<Self>) {
         let delivery = in_flight.delivery().clone();
+        if let Some(wait) = attempt.outcome.as_ref().and_then(|outcome| self.was_held(outcome)) {
+            self.under_way.remove(&delivery.id);
+            self.put_back(in_flight, wait);
+            return self.pump(context);
+        }
         let number = in_flight.attempt();
         let jitter = Jitter(self.lane.policy().jitter.mul_f64(fastrand::f64()));
         let (effect, retry) = match &attempt.outcome {
@@ -387,7 +423,7 @@ impl Subscription {
                 (Effect::DryRun, None)
             }
             Some(outcome) => {
-                self.note_health(&attempt, outcome);
+                self.note_health(&attempt, outcome, &delivery.spec);
                 let verdict = self.lane.finished(in_flight, outcome, jitter, Instant::now());
                 log_verdict(&self.id, &delivery, number, outcome, &verdict);
                 match verdict {
@@ -407,8 +443,8 @@ impl Subscription {
     }
 
     /// Takes note of how an attempt ended; says so where the breaker turns, once and not for each delivery.
-    fn note_health(&mut self, attempt: &Attempt, outcome: &Outcome) {
-        let turn = self.health.note(outcome, clock::now(), || attempt.summary().in_words());
+    fn note_health(&mut self, attempt: &Attempt, outcome: &Outcome, spec: &SpecId) {
+        let turn = self.health.note(outcome, spec, clock::now(), || attempt.summary().in_words());
         match turn {
             None => return,
             Some(Turn::Opened) => log::error!(
@@ -446,9 +482,9 @@ fn log_verdict(
             );
         }
         Verdict::DeadLetter(reason) => {
+            let hint = reason.hint(outcome.advice().as_deref());
             log::error!(
-                "gave {what} to {subscription} up after attempt {number}, {reason}: {summary}; {}",
-                reason.hint()
+                "gave {what} to {subscription} up after attempt {number}, {reason}: {summary}; {hint}"
             );
         }
     }
@@ -480,10 +516,7 @@ impl Handler<Ended> for Subscription {
                 self.under_way.remove(&id);
                 self.unread.insert(id);
                 self.why_unread = error;
-                let now = Instant::now();
-                self.lane.put_back(in_flight, now, READ_AGAIN);
-                // What could not be read cannot be read for those behind it either.
-                self.lane.pause_until(now + READ_AGAIN);
+                self.put_back(in_flight, READ_AGAIN);
                 self.pump(context);
             }
             Err(NoBody::Gone(error)) => {
@@ -529,7 +562,7 @@ impl Handler<SendNow> for Subscription {
         let sending = sender.send(delivery.clone(), payload, number, self.health.is_proven(), dry_run);
         Box::pin(sending.into_actor(self).then(move |attempt, subscription, context| {
             if let Some(outcome) = &attempt.outcome {
-                subscription.note_health(&attempt, outcome);
+                subscription.note_health(&attempt, outcome, &delivery.spec);
                 subscription.pump(context);
             }
             let arrived =

@@ -146,6 +146,9 @@ fn tell(drained: &Drained, status: &StatusReport, timeout: u64, screen: &mut Scr
     for aside in &drained.aside {
         screen.warning(format_args!("it stands aside and is not delivered: {aside}"));
     }
+    if drained.pending > 0 {
+        status.warnings.iter().for_each(|warning| screen.warning(warning));
+    }
     let untold = drained.sources.filter(SourcesStatus::is_something);
     if let Some(sources) = untold.filter(|_| !watches(status)) {
         let pid = status.runtime.as_ref().map_or(0, |runtime| runtime.pid);

@@ -112,6 +112,8 @@ pub(super) fn lines(deliveries: &[Listed], now: Timestamp, width: usize) -> Vec<
         lines.push(Line::new(Tone::Faint, cut(&format!("  {}", delivery.idempotency_key), width)));
         let error = delivery.last_error.iter().flat_map(|error| wrap(error, "  ", width));
         lines.extend(error.map(|text| Line::new(Tone::Plain, text)));
+        let hint = delivery.hint.iter().flat_map(|hint| wrap(&format!("to do: {hint}"), "  ", width));
+        lines.extend(hint.map(|text| Line::new(Tone::Plain, text)));
     }
     lines
 }
@@ -182,6 +184,9 @@ mod tests {
             attempts,
             last_status: error.map_or((attempts > 0).then_some(200), |(status, _)| status),
             last_error: error.map(|(_, words)| words.to_owned()),
+            hint: (state == DeliveryState::DeadLetter).then(|| {
+                "start the endpoint, or correct the port in the subscription's url; then replay".to_owned()
+            }),
             accepted_at: now - jiff::SignedDuration::from_secs(i64::from(n) * 700),
             next_attempt_at: (state == DeliveryState::Pending)
                 .then(|| now + jiff::SignedDuration::from_secs(90)),

@@ -68,13 +68,24 @@ struct Replayed {
     status: Option<u16>,
     latency_ms: Option<f64>,
     error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
 }
 
 impl Replayed {
     fn not_sent(letter: &Listed, outcome: &str, error: Option<String>) -> Self {
         let (id, subscription) = (letter.id, letter.subscription.clone());
         let of = Some(letter.clone());
-        Self { id, subscription, of, outcome: outcome.to_owned(), status: None, latency_ms: None, error }
+        Self {
+            id,
+            subscription,
+            of,
+            outcome: outcome.to_owned(),
+            status: None,
+            latency_ms: None,
+            error,
+            hint: None,
+        }
     }
 
     fn of(report: SentReport) -> Self {
@@ -86,6 +97,7 @@ impl Replayed {
             status: report.status,
             latency_ms: Some(report.latency_ms),
             error: report.error,
+            hint: report.hint,
         }
     }
 }

@@ -101,6 +101,9 @@ pub(super) fn show(report: &SentReport, screen: &mut Screen) {
                 Tone::Bad,
                 format_args!("failed: {subscription}{status} after {} ms: {error}", report.latency_ms),
             );
+            if let Some(hint) = &report.hint {
+                screen.line(Tone::Plain, format_args!("to do: {hint}"));
+            }
         }
     }
     if let Some(response) = &report.response {

@@ -1,5 +1,6 @@
 //! What is said on the control port once both ends have proved who they are: one JSON object a line.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -225,6 +226,9 @@ pub struct SentReport {
     pub latency_ms: f64,
     /// Why it failed.
     pub error: Option<String>,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
     /// The start of the response's body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response: Option<String>,
@@ -249,9 +253,11 @@ impl From<&Sent> for SentReport {
         let headers = &sent.finished.attempt.request.headers;
         let response = outcome.and_then(|outcome| outcome.result.as_ref().ok());
         let error = outcome.filter(|_| !sent.succeeded).map(|outcome| match outcome.judge() {
-            crate::delivery::Judgement::Terminal(reason) => format!("{reason}: {}", reason.hint()),
+            crate::delivery::Judgement::Terminal(reason) => reason.to_string(),
             _ => outcome.summary(),
         });
+        let hint =
+            outcome.filter(|_| !sent.succeeded).and_then(|outcome| outcome.advice()).map(Cow::into_owned);
         Self {
             id: sent.finished.delivery.id,
             subscription: sent.finished.delivery.subscription.clone(),
@@ -264,6 +270,7 @@ impl From<&Sent> for SentReport {
             status: response.map(|response| response.status),
             latency_ms: sent.finished.attempt.latency_ms(),
             error,
+            hint,
             response: response.map(|response| response.body.clone()).filter(|body| !body.is_empty()),
             request: SentRequest {
                 url: sent.finished.attempt.request.url.clone(),

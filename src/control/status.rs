@@ -12,7 +12,8 @@ use crate::actors::{Condition, Facts, Queue, Role, Watching};
 use crate::clock;
 #[cfg(feature = "cli")]
 use crate::config::{Config, SubscriptionConfig};
-use crate::delivery::{HealthState, SubscriptionId};
+use crate::delivery::{HealthState, LocalFault, SubscriptionId};
+use crate::event::SpecId;
 use crate::store::{Healths, Survey};
 #[cfg(feature = "cli")]
 use crate::watch::Waiting;
@@ -113,6 +114,15 @@ pub struct SubscriptionStatus {
     pub last_success_at: Option<Timestamp>,
     /// The last failure, in the words of its error.
     pub last_error: Option<String>,
+    /// What to do about it.
+    #[serde(default)]
+    pub last_hint: Option<String>,
+    /// Of which SPEC that delivery was.
+    #[serde(default)]
+    pub last_spec: Option<SpecId>,
+    /// Why nothing can leave this machine for its endpoint, while that is so.
+    #[serde(default)]
+    pub local_fault: Option<LocalFault>,
     /// When the oldest unfinished delivery was accepted.
     #[serde(with = "clock::maybe_millis")]
     pub oldest_pending_at: Option<Timestamp>,
@@ -260,6 +270,9 @@ impl StatusReport {
                     failing_since: health.failing_since,
                     last_success_at: health.last_success_at,
                     last_error: health.last_error,
+                    last_hint: health.last_hint,
+                    last_spec: health.last_spec,
+                    local_fault: health.local_fault,
                     oldest_pending_at: queue.oldest,
                     paused_until: health.paused_until.filter(|until| *until > clock::now()),
                     clock_skew_s: health.clock_skew_s,
@@ -279,6 +292,9 @@ impl StatusReport {
             failing_since: None,
             last_success_at: None,
             last_error: None,
+            last_hint: None,
+            last_spec: None,
+            local_fault: None,
             oldest_pending_at: None,
             paused_until: None,
             clock_skew_s: None,
@@ -305,14 +321,25 @@ impl StatusReport {
         let mut warnings = Vec::new();
         for subscription in &self.subscriptions {
             let id = &subscription.id;
-            if subscription.is_failing() {
+            if let Some(LocalFault { since, error, hint }) = &subscription.local_fault {
+                let lasts = ago(clock::now(), *since);
+                warnings.push(format!(
+                    "{id}: nothing can be sent since {lasts}: {error}; {hint}. What waits is tried again by itself, and \
+                     no attempt is counted before a day has passed"
+                ));
+            }
+            if subscription.consecutive_failures > 0 && subscription.is_failing() {
                 let failures = counted(
                     subscription.consecutive_failures as usize,
                     "attempt has",
                     "attempts in a row have",
                 );
                 let error = subscription.last_error.as_deref().unwrap_or("no error is known");
-                warnings.push(format!("{id}: {failures} failed, the last with {error}; after mending it: spec-notify test SPEC --subscription {id}"));
+                let hint = subscription.last_hint.as_deref().unwrap_or("mend it");
+                let spec = subscription.last_spec.as_ref().map_or("SPEC", SpecId::as_str);
+                warnings.push(format!(
+                    "{id}: {failures} failed, the last with {error}; {hint}; then try it: spec-notify test {spec} --subscription {id}"
+                ));
             }
             if let Some(until) = subscription.paused_until {
                 let left = short(until.duration_since(clock::now()));
@@ -334,8 +361,16 @@ impl StatusReport {
                 let letters = counted(subscription.dead_letters, "dead letter", "dead letters");
                 let first =
                     if subscription.health == HealthState::Inactive { "make it active, then " } else { "" };
-                warnings
-                    .push(format!("{id}: {letters}; {first}spec-notify replay --all --subscription {id}"));
+                // Of one that fails it is said above.
+                let why = match (&subscription.last_error, &subscription.last_hint) {
+                    (Some(error), Some(hint)) if !subscription.is_failing() => {
+                        format!("the last failure was {error}: {hint}; then ")
+                    }
+                    _ => String::new(),
+                };
+                warnings.push(format!(
+                    "{id}: {letters}; {why}{first}spec-notify replay --all --subscription {id}"
+                ));
             }
             let waiting = subscription.pending + subscription.in_flight;
             if subscription.health == HealthState::Inactive && waiting > 0 {

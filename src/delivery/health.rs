@@ -1,13 +1,16 @@
 //! How well an endpoint takes what it is sent, from its last attempts.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{Judgement, Outcome, Response};
-use crate::event::{UnknownName, named};
+use super::{FailureClass, Judgement, Outcome, Response};
+use crate::clock;
+use crate::event::{SpecId, UnknownName, named};
 
 /// Failures in a row after which a subscription counts as `open` (contract section 5).
 pub const OPEN_AFTER: u32 = 5;
@@ -20,7 +23,7 @@ named! {
     HealthState, "health" {
         /// The last attempt succeeded, or there was none.
         Healthy = "healthy",
-        /// The last attempt failed.
+        /// The last attempt failed, or this machine is not able to make one.
         Failing = "failing",
         /// At least [`OPEN_AFTER`] attempts in a row failed.
         Open = "open",
@@ -45,6 +48,15 @@ pub struct Health {
     /// The last failure, in the words of its error; kept after a success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_hint: Option<String>,
+    /// Of which SPEC that delivery was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_spec: Option<SpecId>,
+    /// Why nothing can leave this machine for its endpoint, while that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_fault: Option<LocalFault>,
     /// Until when the endpoint asked to be left alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_until: Option<Timestamp>,
@@ -52,6 +64,21 @@ pub struct Health {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_skew_s: Option<i64>,
 }
+
+/// A fault of this machine: its attempts are none of the endpoint's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalFault {
+    /// When it was first met.
+    #[serde(with = "clock::millis")]
+    pub since: Timestamp,
+    /// In words.
+    pub error: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+/// After so long a fault of this machine counts like any other (contract section 5).
+const LOCAL_FAULT_COUNTS_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
 /// What an attempt changed about the breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,13 +90,34 @@ pub enum Turn {
 }
 
 impl Health {
-    /// An attempt ended at `at`; `in_words` is what to say of a failure. Returns what that changed about the breaker.
+    /// Takes note of an attempt that this machine was not able to make; gives how long to wait for the next one, half as
+    /// long as it lasts already. `None` where that counts as any other failure: it is another, or has lasted for a day.
+    pub fn note_local(&mut self, outcome: &Outcome, at: Timestamp) -> Option<Duration> {
+        let failure = outcome.result.as_ref().err().filter(|failure| failure.class == FailureClass::Local)?;
+        let since = self.local_fault.as_ref().map_or(at, |fault| fault.since);
+        let lasts = at.duration_since(since);
+        if lasts >= LOCAL_FAULT_COUNTS_AFTER {
+            return None;
+        }
+        let (error, hint) = (failure.message.clone(), failure.hint.clone().into_owned());
+        self.local_fault = Some(LocalFault { since, error, hint });
+        let half = Duration::try_from(lasts).unwrap_or_default() / 2;
+        Some(half.clamp(Duration::from_secs(1), Duration::from_secs(60)))
+    }
+
+    /// An attempt for a delivery of `spec` ended at `at`; `in_words` is what to say of a failure. Returns what that changed
+    /// about the breaker.
     pub fn note(
         &mut self,
         outcome: &Outcome,
+        spec: &SpecId,
         at: Timestamp,
         in_words: impl FnOnce() -> String,
     ) -> Option<Turn> {
+        let is_local = outcome.result.as_ref().is_err_and(|failure| failure.class == FailureClass::Local);
+        if !is_local {
+            self.local_fault = None;
+        }
         let was_open = self.state() == HealthState::Open;
         if let Ok(Response { clock_skew, .. }) = &outcome.result {
             self.clock_skew_s = clock_skew.filter(|skew| skew.abs() > MAX_SKEW_S);
@@ -79,7 +127,11 @@ impl Health {
         }
         match outcome.judge() {
             Judgement::Delivered => self.succeeded(at),
-            Judgement::Retry | Judgement::Terminal(_) => self.failed(at, in_words()),
+            Judgement::Retry | Judgement::Terminal(_) => {
+                self.failed(at, in_words());
+                self.last_hint = outcome.advice().map(Cow::into_owned);
+                self.last_spec = Some(spec.clone());
+            }
         }
         match (was_open, self.state() == HealthState::Open) {
             (false, true) => Some(Turn::Opened),
@@ -108,7 +160,8 @@ impl Health {
     /// What that amounts to for an active subscription.
     pub fn state(&self) -> HealthState {
         match self.consecutive_failures {
-            0 => HealthState::Healthy,
+            0 if self.local_fault.is_none() => HealthState::Healthy,
+            0 => HealthState::Failing,
             1..OPEN_AFTER => HealthState::Failing,
             _ => HealthState::Open,
         }
@@ -117,8 +170,8 @@ impl Health {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Failure;
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn five_failures_in_a_row_open_it_and_one_success_closes_it() {
@@ -145,16 +198,42 @@ mod tests {
             let response = Response { status, retry_after, clock_skew, ..Response::default() };
             Outcome { result: Ok(response), latency: Duration::ZERO, resent: false }
         };
-        let mut health = Health::default();
+        let (mut health, spec) = (Health::default(), "SPEC-1".parse().unwrap());
         assert!(!health.is_proven());
         let turns: Vec<_> =
-            (0..7).map(|n| health.note(&answer(500, Some(-60)), at(n), String::new)).collect();
+            (0..7).map(|n| health.note(&answer(500, Some(-60)), &spec, at(n), String::new)).collect();
         assert_eq!(turns, [None, None, None, None, Some(Turn::Opened), None, None]);
         assert_eq!((health.clock_skew_s, health.paused_until, health.is_proven()), (None, None, false));
-        assert_eq!(health.note(&answer(429, Some(-61)), at(8), String::new), None);
+        assert_eq!(health.note(&answer(429, Some(-61)), &spec, at(8), String::new), None);
         assert_eq!((health.clock_skew_s, health.paused_until), (Some(-61), Some(at(108))));
-        assert_eq!(health.note(&answer(200, Some(5)), at(9), String::new), Some(Turn::Closed));
+        assert_eq!(health.note(&answer(200, Some(5)), &spec, at(9), String::new), Some(Turn::Closed));
         assert_eq!((health.clock_skew_s, health.is_proven()), (None, true));
-        assert_eq!(health.note(&answer(200, None), at(10), String::new), None);
+        assert_eq!(health.note(&answer(200, None), &spec, at(10), String::new), None);
+    }
+
+    #[test]
+    fn a_fault_of_this_machine_is_none_of_the_endpoints_for_a_day() {
+        let at = |second: i64| Timestamp::from_second(second).unwrap();
+        let failed = |class| {
+            let failure = Failure { class, message: "no network".to_owned(), hint: "connect it".into() };
+            Outcome { result: Err(failure), latency: Duration::ZERO, resent: false }
+        };
+        let (local, other) = (failed(FailureClass::Local), failed(FailureClass::Dns));
+        let (mut health, spec) = (Health::default(), "SPEC-1".parse().unwrap());
+        assert_eq!(health.note_local(&other, at(0)), None);
+        assert_eq!(health.state(), HealthState::Healthy);
+        let wait =
+            |health: &mut Health, second| health.note_local(&local, at(second)).map(|wait| wait.as_secs());
+        for (second, waits) in [(0, 1), (1, 1), (10, 5), (3600, 60), (86_399, 60)] {
+            assert_eq!(wait(&mut health, second), Some(waits), "{second}");
+            assert_eq!((health.state(), health.consecutive_failures), (HealthState::Failing, 0));
+        }
+        assert_eq!(wait(&mut health, 86_400), None, "from now on it counts");
+        health.note(&local, &spec, at(86_400), String::new);
+        assert_eq!(health.consecutive_failures, 1);
+        assert_eq!(wait(&mut health, 86_401), None, "and goes on to");
+        health.note(&other, &spec, at(86_402), || "dns".to_owned());
+        assert_eq!((&health.local_fault, health.last_hint.as_deref()), (&None, Some("connect it")));
+        assert_eq!(wait(&mut health, 86_403), Some(1), "another one");
     }
 }

@@ -254,7 +254,7 @@ mod tests {
     }
 
     fn outcome(status: Option<u16>) -> Outcome {
-        let failure = Failure { class: FailureClass::Timeout, message: String::new() };
+        let failure = Failure { class: FailureClass::Timeout, message: String::new(), hint: "".into() };
         let retry_after = Some(Duration::from_secs(30));
         let answer = |status| Response { status, retry_after, ..Response::default() };
         Outcome { result: status.map(answer).ok_or(failure), latency: Duration::ZERO, resent: false }

@@ -1,5 +1,6 @@
 //! One event on its way to one subscription: its states, and what each attempt's outcome means.
 
+mod advice;
 mod body;
 mod dedupe;
 mod health;
@@ -24,7 +25,7 @@ use uuid::Uuid;
 
 pub use body::{Body, BodyBudget, Payload};
 pub use dedupe::{Dedupe, KeyDigest};
-pub use health::{Health, HealthState, OPEN_AFTER, Turn};
+pub use health::{Health, HealthState, LocalFault, OPEN_AFTER, Turn};
 pub use identity::{Identities, Identity, Told};
 pub use lane::Lane;
 pub use outcome::{Failure, FailureClass, Judgement, MAX_KEPT_BYTES, Outcome, Reason, Rejection, Response};

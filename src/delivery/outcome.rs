@@ -1,5 +1,6 @@
 //! What one attempt came to, and whether that means delivered, try again, or give up.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::event::named;
@@ -97,6 +98,8 @@ pub struct Failure {
     pub class: FailureClass,
     /// For the reader; never contains the URL's path or a secret.
     pub message: String,
+    /// What to do about it, as a clause.
+    pub hint: Cow<'static, str>,
 }
 
 impl fmt::Display for Failure {
@@ -120,6 +123,8 @@ named! {
         Tls = "tls",
         /// What came back is no HTTP.
         Protocol = "protocol",
+        /// This machine was not able to: the endpoint was never asked.
+        Local = "local",
         /// The signing secret is missing or malformed: nothing was sent.
         Secret = "secret",
     }
@@ -194,39 +199,19 @@ impl fmt::Display for Reason {
 }
 
 impl Reason {
-    /// What the operator can do about it.
-    pub fn hint(&self) -> &'static str {
-        match self {
-            Self::Exhausted { .. } => {
-                "the endpoint was down or unreachable: check that it runs and answers 2xx, then replay"
-            }
-            Self::Refused { status: 401 | 403 } => {
-                "the endpoint did not accept the credentials or the signature: compare the secret on both sides, then replay"
-            }
-            Self::Refused { status: 404 | 410 } => {
-                "the endpoint does not exist there: correct the subscription's url, then replay"
-            }
-            Self::Refused { status: 413 } => {
-                "the endpoint finds the payload too large: raise its limit, then replay"
-            }
-            Self::Refused { status: 408 | 409 | 423 | 425 } => {
-                "the endpoint could not take it then: replay; where that passes by itself, let it be tried again with retry_statuses in the subscription"
-            }
-            Self::Refused { .. } => {
-                "the endpoint does not take this payload: see the response body in the attempts, mend it, then replay"
-            }
-            Self::Redirected { .. } => {
-                "redirects are not followed: set the subscription's url to the final address, then replay"
-            }
-            Self::Rejected { .. } => {
-                "the service does not take this message: look up its word, correct the subscription's url or format, then replay"
-            }
-            Self::SpoolSaturated => {
+    /// What the operator can do about a delivery that was given up, whose last attempt has this `advice`.
+    pub fn hint(&self, advice: Option<&str>) -> String {
+        match (self, advice) {
+            (Self::SpoolSaturated, _) => {
                 "the endpoint is down or too slow for what happens: mend it or raise max_pending, then replay"
+                    .to_owned()
             }
-            Self::SpoolRemoved => {
+            (Self::SpoolRemoved, _) => {
                 "emit the event again under another key; and keep git clean, stash and rm away from the spool"
+                    .to_owned()
             }
+            (_, Some(advice)) => format!("{advice}; then replay"),
+            (_, None) => "see what its attempts came to, mend that, then replay".to_owned(),
         }
     }
 }

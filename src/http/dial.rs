@@ -12,6 +12,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use super::failure::is_of_this_machine;
 use super::proxy::Proxy;
 
 /// How long an address may take before the next one is tried too (RFC 8305, section 5).
@@ -23,16 +24,31 @@ const MAX_PROXY_ANSWER: usize = 16 * 1024;
 /// The proxy's own failure: the endpoint was never asked.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ProxyFailure {
-    #[error("the proxy {0} cannot be reached: {1}")]
-    Unreachable(Proxy, io::ErrorKind),
+    #[error("the proxy {0} cannot be reached: {why}", why = .1.kind())]
+    Unreachable(Proxy, io::Error),
     #[error("the proxy {0} does not resolve")]
     Unresolved(Proxy),
-    #[error("the proxy {0} asks for credentials (status 407): put them into its URL")]
+    #[error("the proxy {0} asks for credentials (status 407)")]
     Credentials(Proxy),
     #[error("the proxy {0} answered {1} to CONNECT")]
     Refused(Proxy, u16),
     #[error("the proxy {0} does not speak HTTP")]
     Malformed(Proxy),
+}
+
+impl ProxyFailure {
+    /// What to do about it.
+    pub(super) fn hint(&self) -> &'static str {
+        match self {
+            Self::Unreachable(..) => "see that the proxy runs, or correct the subscription's proxy",
+            Self::Unresolved(_) => {
+                "correct the proxy's host in the subscription's proxy, or in the environment"
+            }
+            Self::Credentials(_) => "put user and password into the proxy's URL, as \"env:NAME\"",
+            Self::Refused(..) => "have the proxy let this host through, or name it in NO_PROXY",
+            Self::Malformed(_) => "correct the port of the proxy: an HTTP proxy is meant",
+        }
+    }
 }
 
 impl From<ProxyFailure> for ConnectError {
@@ -98,7 +114,9 @@ async fn race(addresses: Vec<SocketAddr>) -> Result<TcpStream, ConnectError> {
         };
         match answer {
             Some(Ok(stream)) => return Ok(stream),
-            Some(Err(error)) => failed = Some(error),
+            // One family of this machine may lead nowhere: what an endpoint said by the other counts.
+            Some(Err(error)) if failed.is_none() || !is_of_this_machine(&error) => failed = Some(error),
+            Some(Err(_)) => {}
             None => {}
         }
     }
@@ -107,10 +125,10 @@ async fn race(addresses: Vec<SocketAddr>) -> Result<TcpStream, ConnectError> {
 /// A connection through a proxy, by CONNECT (RFC 9110, section 9.3.6).
 async fn tunnel(proxy: &Proxy, host: &str, port: u16) -> Result<TcpStream, ConnectError> {
     let mut stream = connect(&proxy.host, proxy.port).await.map_err(|error| match error {
-        ConnectError::Io(error) => ProxyFailure::Unreachable(proxy.clone(), error.kind()),
+        ConnectError::Io(error) => ProxyFailure::Unreachable(proxy.clone(), error),
         _ => ProxyFailure::Unresolved(proxy.clone()),
     })?;
-    let broke = |error: io::Error| ProxyFailure::Unreachable(proxy.clone(), error.kind());
+    let broke = |error: io::Error| ProxyFailure::Unreachable(proxy.clone(), error);
     let mut request = format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n");
     if let Some(authorization) = &proxy.authorization {
         request.push_str(&format!("Proxy-Authorization: {}\r\n", authorization.as_str()));

@@ -2,18 +2,19 @@
 
 mod connections;
 mod dial;
+mod failure;
 mod head;
 mod pem;
 mod proxy;
 mod target;
 mod tls;
+mod tls_fault;
 mod wire;
 
 use std::borrow::Cow;
 use std::io::{self, Read as _};
 use std::time::{Duration, Instant};
 
-use actix_http::error::ParseError;
 use actix_rt::time::timeout;
 use actix_service::fn_service;
 use actix_tls::connect::{ConnectError as ConnectFailure, ConnectInfo, Connection};
@@ -25,24 +26,15 @@ use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use futures_util::StreamExt as _;
 
 use crate::clock;
-use crate::delivery::{Failure, FailureClass, MAX_KEPT_BYTES, Outcome, Response, clock_skew, retry_after};
+use crate::delivery::{MAX_KEPT_BYTES, Outcome, Response, clock_skew, retry_after};
 use crate::event::{is_deceiving, printable};
 pub use connections::Connections;
-use dial::ProxyFailure;
-use head::{HeadError, KEPT_HEADERS};
+use failure::is_stale;
+use head::KEPT_HEADERS;
 pub use proxy::{InvalidProxy, Proxy};
 pub use target::Target;
 pub use tls::{Tls, TlsError, TlsFiles, TlsSettings};
-use wire::{Stale, Wire};
-
-// OpenSSL's own numbers (x509_vfy.h), which are part of its interface.
-const X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT: i32 = 2;
-const X509_V_ERR_CERT_HAS_EXPIRED: i32 = 10;
-const X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT: i32 = 18;
-const X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN: i32 = 19;
-const X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY: i32 = 20;
-const X509_V_ERR_HOSTNAME_MISMATCH: i32 = 62;
-const X509_V_ERR_IP_ADDRESS_MISMATCH: i32 = 64;
+use wire::Wire;
 
 /// Most bytes of an answer's body that are read; a longer one costs its connection.
 const MAX_READ_BYTES: usize = 64 * 1024;
@@ -132,11 +124,9 @@ impl Client {
             }
         };
         let result = match timeout(request.timeout, exchange).await {
-            Ok(result) => result.map_err(|error| self.failure(&error, &request.target.host_name)),
-            Err(_) => Err(Failure {
-                class: FailureClass::Timeout,
-                message: format!("no complete answer within {} ms", request.timeout.as_millis()),
-            }),
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(failure::of(&error, &request.target.host_name, self.tls.as_ref()).await),
+            Err(_) => Err(failure::timeout(request.timeout)),
         };
         Outcome { result, latency: started.elapsed(), resent }
     }
@@ -163,19 +153,6 @@ impl Client {
         let mut answer = building.send_body(request.body.clone()).await?;
         let body = read_body(&mut answer).await?;
         Ok(response(&answer, &body))
-    }
-}
-
-/// A kept-alive connection that the endpoint had closed: the request was sent into nothing.
-fn is_stale(error: &SendRequestError) -> bool {
-    io_error(error).and_then(io::Error::get_ref).is_some_and(|inner| inner.is::<Stale>())
-}
-
-/// The I/O error that a connection broke with, be it in writing or in reading.
-fn io_error(error: &SendRequestError) -> Option<&io::Error> {
-    match error {
-        SendRequestError::Send(error) | SendRequestError::Response(ParseError::Io(error)) => Some(error),
-        _ => None,
     }
 }
 
@@ -276,96 +253,6 @@ fn shown(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(MAX_KEPT_BYTES)]);
     let printable = |c: char| if is_deceiving(c) && c != '\n' && c != '\t' { '\u{fffd}' } else { c };
     text.chars().map(printable).chain(cut.then_some('…')).collect()
-}
-
-impl Client {
-    /// What an error of awc means, by its type. Texts of awc may hold the URL and are not used.
-    fn failure(&self, error: &SendRequestError, host: &str) -> Failure {
-        let head =
-            io_error(error).and_then(io::Error::get_ref).and_then(|inner| inner.downcast_ref::<HeadError>());
-        let (class, message) = match error {
-            _ if let Some(head) = head => (FailureClass::Protocol, head.to_string()),
-            SendRequestError::Connect(error) => self.connect_failure(error, host),
-            SendRequestError::Send(error) => self.io_failure(error, host, "the connection broke"),
-            SendRequestError::Response(ParseError::Io(error)) => {
-                self.io_failure(error, host, "the connection broke in the answer")
-            }
-            SendRequestError::Response(_) | SendRequestError::H2(_) => {
-                (FailureClass::Protocol, "what came back is not HTTP/1.1".to_owned())
-            }
-            SendRequestError::Timeout => (FailureClass::Timeout, "no answer in time".to_owned()),
-            _ => (FailureClass::Protocol, "the request could not be made".to_owned()),
-        };
-        Failure { class, message }
-    }
-
-    fn connect_failure(&self, error: &ConnectError, host: &str) -> (FailureClass, String) {
-        match error {
-            ConnectError::Resolver(_) | ConnectError::NoRecords | ConnectError::Unresolved => {
-                (FailureClass::Dns, "the host name does not resolve".to_owned())
-            }
-            ConnectError::Io(error) => self.io_failure(error, host, "cannot connect"),
-            ConnectError::Timeout => (FailureClass::Timeout, "no connection in time".to_owned()),
-            ConnectError::Disconnected => {
-                (FailureClass::Connection, "the endpoint closed the connection without an answer".to_owned())
-            }
-            _ => (FailureClass::Connection, "cannot connect".to_owned()),
-        }
-    }
-
-    fn io_failure(&self, error: &io::Error, host: &str, what: &str) -> (FailureClass, String) {
-        let proxy = error.get_ref().and_then(|inner| inner.downcast_ref::<ProxyFailure>());
-        if let Some(failure) = proxy {
-            return (FailureClass::Proxy, failure.to_string());
-        }
-        let is_tls = error.get_ref().is_some_and(|inner| inner.is::<openssl::ssl::Error>());
-        if !is_tls {
-            // Which has no word for most of what no system call reports.
-            let why = match error.kind() {
-                io::ErrorKind::Other => "it was closed".to_owned(),
-                kind => kind.to_string(),
-            };
-            return (FailureClass::Connection, format!("{what}: {why}"));
-        }
-        let rejection = self.tls.as_ref().and_then(|tls| tls.take_rejection(host));
-        let message = match rejection.map(|reason| (reason, reason.as_raw())) {
-            Some((_, X509_V_ERR_CERT_HAS_EXPIRED)) => "its certificate has expired: renew it".to_owned(),
-            Some((_, X509_V_ERR_HOSTNAME_MISMATCH | X509_V_ERR_IP_ADDRESS_MISMATCH)) => format!(
-                "its certificate is not for {}: correct the url, or have it issued for that name",
-                host
-            ),
-            Some((
-                reason,
-                X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT
-                | X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN
-                | X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY
-                | X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT,
-            )) => format!(
-                "its certificate is signed by nobody who is trusted here ({}): give its CA as ca_file",
-                reason.error_string()
-            ),
-            Some((reason, _)) => format!("its certificate is refused: {}", reason.error_string()),
-            None => format!("TLS failed: {}", alert_in_words(&error.to_string())),
-        };
-        (FailureClass::Tls, message)
-    }
-}
-
-/// OpenSSL's words about an alert that the endpoint sent, and what to do where that is known.
-fn alert_in_words(text: &str) -> String {
-    let text = printable(text, 300);
-    let asks = ["certificate required", "bad certificate"].iter().any(|words| text.contains(words));
-    match (asks, text.contains("alert handshake failure")) {
-        (true, _) => {
-            format!("it asks for a client certificate; give client_cert_file and client_key_file ({text})")
-        }
-        // All that TLS 1.2 says.
-        (false, true) => format!(
-            "no protocol or cipher in common, or it asks for a client certificate: client_cert_file and \
-             client_key_file ({text})"
-        ),
-        (false, false) => text,
-    }
 }
 
 #[cfg(test)]

@@ -4,18 +4,20 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use actix_rt::net::TcpStream;
 use actix_tls::connect::openssl::reexports::AsyncSslStream;
 use openssl::error::ErrorStack;
 use openssl::sha::Sha256;
-use openssl::ssl::{NameType, SslConnector, SslMethod, SslRef, SslVerifyMode, SslVersion};
+use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode, SslVersion};
+use openssl::x509::X509;
 use openssl::x509::store::X509StoreBuilderRef;
-use openssl::x509::{X509, X509StoreContext, X509VerifyResult};
+use openssl::x509::verify::X509VerifyFlags;
 use zeroize::Zeroizing;
 
 use super::pem::{self, PemError};
+use super::tls_fault::TlsFault;
 use crate::open::{self, Links};
 
 /// Largest file of certificates or keys that is read.
@@ -91,11 +93,9 @@ struct Digest([u8; 32]);
 pub struct Tls {
     connector: SslConnector,
     digest: Digest,
-    rejected: Rejected,
+    has_ca: bool,
+    has_client: bool,
 }
-
-/// Why the certificate of a host was last refused, by name: the HTTP client's own error has lost it.
-type Rejected = Arc<Mutex<HashMap<String, X509VerifyResult>>>;
 
 /// Every trust setting in use, each read once.
 #[derive(Default)]
@@ -211,17 +211,10 @@ impl Tls {
             builder.load_verify_locations(None, Some(dir))?;
         }
         material.install(&mut builder)?;
-        let rejected = Rejected::default();
-        let noted = rejected.clone();
-        builder.set_verify_callback(SslVerifyMode::PEER, move |is_good, context| {
-            if !is_good && let Ok(ssl) = X509StoreContext::ssl_idx() {
-                let host = context.ex_data(ssl).and_then(|ssl: &SslRef| ssl.servername(NameType::HOST_NAME));
-                let host = host.unwrap_or_default().to_owned();
-                noted.lock().unwrap_or_else(PoisonError::into_inner).insert(host, context.error());
-            }
-            is_good
-        });
-        Ok(Self { connector: builder.build(), digest, rejected })
+        // Any certificate that is trusted is an anchor, an intermediate CA's and the endpoint's own too, as for curl.
+        builder.verify_param_mut().set_flags(X509VerifyFlags::PARTIAL_CHAIN)?;
+        let (has_ca, has_client) = (material.ca.is_some(), material.client.is_some());
+        Ok(Self { connector: builder.build(), digest, has_ca, has_client })
     }
 
     /// Agrees on TLS with `host` over a connection to it.
@@ -232,17 +225,29 @@ impl Tls {
     ) -> io::Result<AsyncSslStream<TcpStream>> {
         let host = host.trim_matches(['[', ']']);
         // A final dot belongs to DNS; certificates and server names have none (RFC 6066, section 3).
-        let ssl = self.connector.configure()?.into_ssl(host.strip_suffix('.').unwrap_or(host))?;
-        let mut stream = AsyncSslStream::new(ssl, stream)?;
-        Pin::new(&mut stream).connect().await.map_err(io::Error::other)?;
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let mut configuration = self.connector.configure()?;
+        // The handshake's own error has lost it.
+        let refused: Arc<OnceLock<TlsFault>> = Arc::default();
+        let (noted, name) = (refused.clone(), host.to_owned());
+        configuration.set_verify_callback(SslVerifyMode::PEER, move |is_good, context| {
+            if !is_good {
+                noted.get_or_init(|| TlsFault::of_certificate(context, &name));
+            }
+            is_good
+        });
+        let mut stream = AsyncSslStream::new(configuration.into_ssl(host)?, stream)?;
+        let agreed = Pin::new(&mut stream).connect().await;
+        agreed.map_err(|error| {
+            let fault = refused.get().cloned().unwrap_or_else(|| TlsFault::of_error(&error, host));
+            io::Error::other(fault)
+        })?;
         Ok(stream)
     }
 
-    /// Why the certificate of `host` was refused, if it just was; what is asked for once is forgotten.
-    pub(super) fn take_rejection(&self, host: &str) -> Option<X509VerifyResult> {
-        let mut rejected = self.rejected.lock().unwrap_or_else(PoisonError::into_inner);
-        // Addresses are not named in the handshake.
-        rejected.remove(host).or_else(|| rejected.remove(""))
+    /// What to do about a fault.
+    pub(super) fn hint(&self, fault: &TlsFault) -> String {
+        fault.hint(self.has_ca, self.has_client)
     }
 }
 

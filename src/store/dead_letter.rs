@@ -61,7 +61,7 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
-    /// The dead letter of `delivery`.
+    /// The dead letter of `delivery`, whose last attempt has this `advice`.
     ///
     /// # Errors
     /// The body is not JSON, which no accepted event's is.
@@ -71,6 +71,7 @@ impl DeadLetter {
         reason: Reason,
         attempts: Vec<AttemptSummary>,
         dead_at: Timestamp,
+        advice: Option<&str>,
     ) -> serde_json::Result<Self> {
         Ok(Self {
             v: VERSION,
@@ -83,7 +84,7 @@ impl DeadLetter {
             format: delivery.format,
             dead_at,
             message: reason.to_string(),
-            hint: reason.hint().to_owned(),
+            hint: reason.hint(advice),
             replay: format!("spec-notify replay {} --delivery-id {}", delivery.spec, delivery.id),
             reason,
             attempts,
@@ -279,7 +280,7 @@ mod tests {
         };
         let reason = Reason::Exhausted { attempts: 3 };
         let body = Bytes::from(body.to_owned());
-        let letter = DeadLetter::new(&delivery, &body, reason, vec![], delivery.accepted_at).unwrap();
+        let letter = DeadLetter::new(&delivery, &body, reason, vec![], delivery.accepted_at, None).unwrap();
         assert_eq!(letter.delivery(), delivery);
         letter
     }

@@ -76,6 +76,9 @@ pub struct Listed {
     pub last_status: Option<u16>,
     /// Why it failed; `None` after a success.
     pub last_error: Option<String>,
+    /// What to do about a dead letter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
     /// When the event was accepted.
     #[serde(with = "clock::millis")]
     pub accepted_at: Timestamp,
@@ -102,6 +105,7 @@ impl Listed {
             attempts,
             last_status: None,
             last_error: None,
+            hint: None,
             accepted_at: delivery.accepted_at,
             next_attempt_at,
         }
@@ -307,6 +311,7 @@ impl Page {
                     self.add(Listed {
                         last_status: letter.attempts.last().and_then(|last| last.status),
                         last_error: Some(letter.failure()),
+                        hint: Some(letter.hint.clone()),
                         ..Listed::unfinished(&letter.delivery(), state, attempts, None)
                     });
                 }
@@ -335,6 +340,7 @@ impl Page {
                 attempts: end.attempts,
                 last_status: end.last_status,
                 last_error: end.last_error,
+                hint: None,
                 accepted_at: end.accepted_at,
                 next_attempt_at: None,
             });
@@ -639,7 +645,8 @@ mod tests {
         assert!(store.commit().is_empty());
         let dead = delivery("SPEC-1", "dead", at(190));
         let reason = Reason::Exhausted { attempts: 1 };
-        let letter = DeadLetter::new(&dead, &"{}".into(), reason, vec![summary], at(195)).unwrap();
+        let letter =
+            DeadLetter::new(&dead, &"{}".into(), reason, vec![summary], at(195), Some("mend it")).unwrap();
         store.write_dead_letter(&letter).unwrap();
 
         let all = listing(&options, query(MAX_LISTED));

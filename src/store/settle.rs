@@ -149,6 +149,8 @@ impl Store {
                 self.check_room()?;
                 let mut letter = letter.clone();
                 letter.attempts.push(attempt.summary());
+                let advice = attempt.outcome.as_ref().and_then(Outcome::advice);
+                letter.hint = letter.reason.hint(advice.as_deref());
                 self.sync_evidence(spec);
                 return self.write_dead_letter(&letter);
             }
@@ -194,7 +196,8 @@ impl Store {
         attempts.extend(last.map(Attempt::summary));
         let reason = if matches!(body, Ok(None)) { Reason::SpoolRemoved } else { reason };
         let known = body.as_ref().ok().cloned().flatten().unwrap_or_else(|| Bytes::from_static(b"null"));
-        let letter = DeadLetter::new(delivery, &known, reason, attempts, clock::now());
+        let advice = last.and_then(|last| last.outcome.as_ref()?.advice());
+        let letter = DeadLetter::new(delivery, &known, reason, attempts, clock::now(), advice.as_deref());
         let letter = letter.map_err(|error| {
             StoreError::on("write a dead letter in", &self.options.spool_dir)(error.into())
         })?;

@@ -15,12 +15,13 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use openssl::asn1::Asn1Time;
 use openssl::pkey::{PKey, Private};
+use openssl::ssl::SslVersion;
 use openssl::x509::X509;
 use rustix::net::{self, AddressFamily, SocketType};
 use serde_json::{Value, json};
 
 use crate::harness::{DeadEndpoint, EVIDENCE, Endpoint, Sandbox, read_request, wait_for};
-use crate::tls::{certificate, certificate_until, serve_tls};
+use crate::tls::{certificate, certificate_until, issued, made, serve_chain, serve_tls};
 
 /// More than a deadline of half a second would ever buffer, less than a body of 100 MB.
 const MEMORY_KIB: u64 = 32 * 1024;
@@ -58,6 +59,8 @@ struct Row {
     ca: Option<X509>,
     /// What the error says besides its class.
     says: &'static str,
+    /// What the hint of its dead letter says.
+    advises: &'static str,
     format: &'static str,
 }
 
@@ -77,6 +80,7 @@ fn row(fault: &str, peer: Peer, comes: Comes, ends: Ends) -> Row {
         deadline_ms: 2000,
         ca: None,
         says: "",
+        advises: "",
         format: "spec-kit",
     }
 }
@@ -568,25 +572,91 @@ fn retry_after_rows() -> Vec<Row> {
 }
 
 fn tls_rows() -> Vec<Row> {
-    let peer = |(certificate, key): &(X509, PKey<Private>)| {
-        Peer::Url(format!("https://127.0.0.1:{}/x", serve_tls(certificate, key, None)))
-    };
+    let url = |port: u16| Peer::Url(format!("https://127.0.0.1:{port}/x"));
+    let peer = |(certificate, key): &(X509, PKey<Private>)| url(serve_tls(certificate, key, None));
+    let (epoch, tomorrow) = (Asn1Time::from_unix(0).unwrap(), Asn1Time::days_from_now(1).unwrap());
+    let next_year = Asn1Time::days_from_now(365).unwrap();
     let good = certificate("127.0.0.1");
     let expired = certificate_until("127.0.0.1", &Asn1Time::from_unix(1).unwrap());
+    let early = made("127.0.0.1", "early", None, [&tomorrow, &next_year]);
     let misnamed = certificate("elsewhere.example");
+    let root = made("ca.example", "root", None, [&epoch, &tomorrow]);
+    let old_root = made("ca.example", "old root", None, [&epoch, &Asn1Time::from_unix(1).unwrap()]);
+    let of_old = issued("127.0.0.1", &old_root);
+    let inter = issued("inter", &root);
+    let leaf = issued("127.0.0.1", &inter);
+    let whole = || url(serve_chain(&leaf.0, std::slice::from_ref(&inter.0), &leaf.1, None, None));
     let trusted = |pair: &(X509, PKey<Private>)| Some(pair.0.clone());
     let tls = To("tls");
-    let plain = Endpoint::replying(&[200]).url().replace("http:", "https:");
+    let plain = Receiver::new(false, |stream| {
+        let _ = stream.read(&mut [0; 1024]);
+        drop(stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"));
+        false
+    });
+    let closes = Receiver::new(false, |_| false).port;
+    let dead =
+        |fault: &str, peer, ca, says, advises| Row { ca, says, advises, ..row(fault, peer, tls, Dead(2)) };
+    let fine = |fault: &str, peer, ca| Row { ca, ..row(fault, peer, Status(200), Delivered) };
     vec![
-        Row { ca: trusted(&good), ..row("tls-good", peer(&good), Status(200), Delivered) },
-        Row { ca: trusted(&expired), says: "expired", ..row("tls-expired", peer(&expired), tls, Dead(2)) },
-        Row {
-            ca: trusted(&misnamed),
-            says: "not for 127.0.0.1",
-            ..row("tls-wrong-name", peer(&misnamed), tls, Dead(2))
-        },
-        Row { says: "ca_file", ..row("tls-unknown-ca", peer(&good), tls, Dead(2)) },
-        row("tls-not-spoken", Peer::Url(plain), tls, Dead(2)),
+        fine("tls-good", peer(&good), trusted(&good)),
+        fine("tls-root-given", whole(), trusted(&root)),
+        fine("tls-issuing-ca-given", whole(), trusted(&inter)),
+        fine("tls-issuing-ca-given-and-none-shown", peer(&leaf), trusted(&inter)),
+        fine("tls-its-own-certificate-given", whole(), trusted(&leaf)),
+        dead(
+            "tls-no-intermediate",
+            peer(&leaf),
+            trusted(&root),
+            "sends no intermediate",
+            "send its whole chain",
+        ),
+        dead(
+            "tls-unknown-root",
+            whole(),
+            None,
+            "not trusted here, \"root\"",
+            "the certificate of \"root\" as",
+        ),
+        dead(
+            "tls-unknown-root-beside-another",
+            whole(),
+            trusted(&good),
+            "not trusted here",
+            "which holds others",
+        ),
+        dead("tls-unknown-ca", peer(&good), None, "signed by itself", "ca_file"),
+        dead("tls-expired", peer(&expired), trusted(&expired), "has expired on 1970-01-01", "renewed"),
+        dead(
+            "tls-expired-ca",
+            peer(&of_old),
+            trusted(&old_root),
+            "certificate of \"old root\" has expired",
+            "newer certificate of that CA",
+        ),
+        dead("tls-not-yet-valid", peer(&early), trusted(&early), "not valid before 20", "clock"),
+        dead(
+            "tls-wrong-name",
+            peer(&misnamed),
+            trusted(&misnamed),
+            "not for 127.0.0.1 but for elsewhere.example",
+            "correct the host",
+        ),
+        dead("tls-not-spoken", url(plain.port), None, "does not speak TLS", "correct the port"),
+        dead(
+            "tls-too-old",
+            url(serve_tls(&good.0, &good.1, Some(SslVersion::TLS1_1))),
+            trusted(&good),
+            "no TLS protocol version in common",
+            "TLS 1.2 or later",
+        ),
+        dead(
+            "tls-client-wanted",
+            url(crate::tls::serve(&good.0, &good.1, None, Some(root.0.clone()))),
+            trusted(&good),
+            "asks for a client certificate",
+            "client_cert_file",
+        ),
+        dead("tls-closes", url(closes), None, "closed the connection", "endpoint's log"),
     ]
 }
 
@@ -631,7 +701,7 @@ fn drive(group: usize, rows: &[Row]) -> Vec<Result<String, String>> {
 
 /// Drives one row; gives its line of the table, or panics.
 fn judge(sandbox: &Sandbox, row: &Row) -> String {
-    let Row { fault, peer, comes, ends, says, .. } = row;
+    let Row { fault, peer, comes, ends, says, advises, .. } = row;
     sandbox.emit(fault, "Plan", &format!("{fault}-1"));
     let attempts = match ends {
         Paused(_) => wait_for(fault, || {
@@ -670,6 +740,12 @@ fn judge(sandbox: &Sandbox, row: &Row) -> String {
         (&listed[0]["state"], &listed[0]["attempts"]),
         (&json!(state), &json!(count)),
         "{fault}: {listed:#}"
+    );
+
+    let hint = listed[0]["hint"].as_str().unwrap_or_default();
+    assert!(
+        hint.contains(advises) && (state == "dead_letter") == hint.ends_with("then replay"),
+        "{listed:#}"
     );
 
     // The only slot is free again: for the same subscription where it can be mended, and for another.

@@ -20,6 +20,7 @@ mod harness;
 mod hostile;
 mod identity;
 mod limits;
+mod local;
 mod operator;
 mod policy;
 mod recipes;

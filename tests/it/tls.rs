@@ -25,25 +25,40 @@ pub(crate) fn certificate(name: &str) -> (X509, PKey<Private>) {
 
 /// One that is good until then.
 pub(crate) fn certificate_until(name: &str, end: &Asn1Time) -> (X509, PKey<Private>) {
+    made(name, "spec-notify tests", None, [&Asn1Time::from_unix(0).unwrap(), end])
+}
+
+/// A certificate for a name, issued by another that is a CA's.
+pub(crate) fn issued(name: &str, by: &(X509, PKey<Private>)) -> (X509, PKey<Private>) {
+    made(name, name, Some(by), [&Asn1Time::from_unix(0).unwrap(), &Asn1Time::days_from_now(1).unwrap()])
+}
+
+/// A certificate that is good between two times, for a name and as a CA of another name.
+pub(crate) fn made(
+    name: &str,
+    subject_name: &str,
+    by: Option<&(X509, PKey<Private>)>,
+    [start, end]: [&Asn1Time; 2],
+) -> (X509, PKey<Private>) {
     let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
     let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
     let mut subject = X509NameBuilder::new().unwrap();
-    subject.append_entry_by_text("CN", "spec-notify tests").unwrap();
+    subject.append_entry_by_text("CN", subject_name).unwrap();
     let subject = subject.build();
     let mut builder = X509::builder().unwrap();
     builder.set_version(2).unwrap();
     builder.set_serial_number(&BigNum::from_u32(1).unwrap().to_asn1_integer().unwrap()).unwrap();
     builder.set_subject_name(&subject).unwrap();
-    builder.set_issuer_name(&subject).unwrap();
+    builder.set_issuer_name(by.map_or(&subject, |(issuer, _)| issuer.subject_name())).unwrap();
     builder.set_pubkey(&key).unwrap();
-    builder.set_not_before(&Asn1Time::from_unix(0).unwrap()).unwrap();
+    builder.set_not_before(start).unwrap();
     builder.set_not_after(end).unwrap();
     builder.append_extension(BasicConstraints::new().ca().build().unwrap()).unwrap();
     let mut names = SubjectAlternativeName::new();
     let names = if name.parse::<std::net::IpAddr>().is_ok() { names.ip(name) } else { names.dns(name) };
     let names = names.build(&builder.x509v3_context(None, None)).unwrap();
     builder.append_extension(names).unwrap();
-    builder.sign(&key, MessageDigest::sha256()).unwrap();
+    builder.sign(by.map_or(&key, |(_, key)| key), MessageDigest::sha256()).unwrap();
     (builder.build(), key)
 }
 
@@ -55,6 +70,17 @@ pub(crate) fn serve_tls(certificate: &X509, key: &PKey<Private>, versions: Optio
 /// The same, to clients that show a certificate where one is asked for.
 pub(crate) fn serve(
     certificate: &X509,
+    key: &PKey<Private>,
+    versions: Option<SslVersion>,
+    client: Option<X509>,
+) -> u16 {
+    serve_chain(certificate, &[], key, versions, client)
+}
+
+/// The same, with further certificates shown.
+pub(crate) fn serve_chain(
+    certificate: &X509,
+    chain: &[X509],
     key: &PKey<Private>,
     versions: Option<SslVersion>,
     client: Option<X509>,
@@ -73,6 +99,7 @@ pub(crate) fn serve(
     }
     acceptor.set_private_key(key).unwrap();
     acceptor.set_certificate(certificate).unwrap();
+    chain.iter().for_each(|further| acceptor.add_extra_chain_cert(further.clone()).unwrap());
     let acceptor = acceptor.build();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -126,7 +153,8 @@ fn a_ca_of_ones_own_and_a_client_certificate_are_taken_from_files() {
     };
     assert_eq!(test("both")["status"], 200);
     let error = test("no-client")["error"].as_str().unwrap().to_owned();
-    assert!(error.starts_with("tls: ") && error.contains("client_cert_file"), "{error}");
+    assert!(error.starts_with("tls: ") && error.contains("asks for a client certificate"), "{error}");
+    assert!(test("no-client")["hint"].as_str().unwrap().contains("client_cert_file"));
     for (file, content, words) in [
         ("client.key", text(key.private_key_to_pem_pkcs8().unwrap()), "is not the key of the certificate"),
         ("ca.pem", "nonsense".to_owned(), "holds no certificate in PEM form"),
@@ -176,7 +204,7 @@ fn a_trusted_certificate_is_accepted() {
 #[test]
 fn an_unknown_issuer_a_wrong_name_and_an_old_protocol_are_refused() {
     for (name, trusted, versions, why) in [
-        ("127.0.0.1", false, None, "signed by nobody who is trusted here"),
+        ("127.0.0.1", false, None, "signed by itself, and not trusted here"),
         ("elsewhere.example", true, None, "its certificate is not for 127.0.0.1"),
         ("127.0.0.1", true, Some(SslVersion::TLS1_1), "protocol version"),
     ] {

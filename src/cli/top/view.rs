@@ -257,6 +257,9 @@ fn about(delivery: &Listed, attempts: Option<&[Tried]>, now: Timestamp) -> Vec<L
     if let Some(error) = &delivery.last_error {
         lines.push(line(error.clone()).style(style(Tone::Bad)));
     }
+    if let Some(hint) = &delivery.hint {
+        lines.push(line(format!("to do: {hint}")));
+    }
     if matches!(delivery.state, DeliveryState::DeadLetter | DeliveryState::Dropped) {
         let command = format!("spec-notify replay {} --delivery-id {}", delivery.spec, delivery.id);
         lines.push(line("r replays it; so does:".to_owned()));

@@ -1,0 +1,116 @@
+//! What an operator can do about an attempt that failed, true for how it failed.
+
+use std::borrow::Cow;
+
+use super::outcome::{Outcome, Rejection, Response};
+
+impl Outcome {
+    /// What to do about it, as a clause: `start it`. `None` where it is delivered.
+    pub fn advice(&self) -> Option<Cow<'_, str>> {
+        match &self.result {
+            Err(failure) => Some(Cow::Borrowed(&*failure.hint)),
+            Ok(Response { status: 200..=299, rejection: None, .. }) => None,
+            Ok(Response { status: 200..=299, rejection: Some(Rejection { retry, .. }), .. }) => {
+                Some(Cow::Borrowed(match retry {
+                    true => "the service could not take it then: see its status page",
+                    false => {
+                        "the service does not take this message: look up its word, and correct the subscription's url or format"
+                    }
+                }))
+            }
+            Ok(Response { status: 300..=399, location_host: Some(host), .. }) => Some(Cow::Owned(format!(
+                "redirects are not followed: set the subscription's url to where it points, at {host}"
+            ))),
+            Ok(response) => Some(Cow::Borrowed(of_status(response.status))),
+        }
+    }
+}
+
+/// What a status other than a success means for whoever runs the subscription (RFC 9110, section 15; RFC 6585).
+fn of_status(status: u16) -> &'static str {
+    match status {
+        300..=399 => "redirects are not followed: set the subscription's url to the final address",
+        400 | 422 => {
+            "the endpoint does not take this payload: see the body of its answer in the attempts; a chat service needs its format in the subscription"
+        }
+        401 | 403 => {
+            "the endpoint did not accept the credentials or the signature: compare the secret on both sides, and an Authorization header where there is one"
+        }
+        402 => "the endpoint wants to be paid: see the plan or the quota of its account",
+        404 => {
+            "nothing is at that path: correct the subscription's url; where it is only gone while it is being deployed, retry_statuses = [404]"
+        }
+        405 | 501 => "nothing there takes a POST: correct the subscription's url",
+        406 | 415 => "the endpoint does not take this kind of content: correct the subscription's format",
+        407 => "a proxy in between wants credentials: put them into the subscription's proxy",
+        408 => {
+            "the endpoint waited for the request for too long: see what is slow in between; where that passes by itself, retry_statuses = [408]"
+        }
+        409 | 412 | 423 | 425 => {
+            "the endpoint could not take it at that time; where that passes by itself, let it be tried again with retry_statuses in the subscription"
+        }
+        410 => "the endpoint is gone for good: correct the subscription's url, or set active = false",
+        413 => "the endpoint finds the payload too large: raise its limit",
+        414 | 431 => {
+            "the endpoint finds the url or the headers too long: shorten the subscription's url or headers"
+        }
+        421 => "the endpoint is not the one for this host: correct the subscription's url, or its proxy",
+        426 | 505 => {
+            "the endpoint does not take HTTP/1.1 there: put a proxy before it, or correct the subscription's url"
+        }
+        429 => {
+            "the endpoint takes fewer requests than come: set rate_limit_per_s in the subscription, or raise its limit"
+        }
+        451 => "the endpoint must not answer, for a legal reason: see the body of its answer in the attempts",
+        502..=504 => {
+            "a gateway answered, and what is behind it is down, slow or being deployed: see that the endpoint runs"
+        }
+        507 => "the endpoint is out of space: make room there",
+        511 => "a network in between wants a sign-in: sign this machine in",
+        500..=599 => "the endpoint failed in itself: see its log",
+        400..=499 => {
+            "the endpoint refuses it: see the body of its answer in the attempts; where that passes by itself, let it be tried again with retry_statuses in the subscription"
+        }
+        _ => "what answers there is no endpoint for webhooks: correct the subscription's url",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::{Failure, FailureClass};
+    use super::*;
+
+    fn advice(response: Response) -> Option<String> {
+        let outcome = Outcome { result: Ok(response), latency: Duration::ZERO, resent: false };
+        outcome.advice().map(Cow::into_owned)
+    }
+
+    #[test]
+    fn every_status_but_a_success_has_one() {
+        for status in 100..=999 {
+            let told = advice(Response { status, ..Response::default() });
+            assert_eq!(told.is_none(), (200..300).contains(&status), "{status}");
+            // What is tried again anyway is not to be named there.
+            let names_it = told.is_some_and(|told| told.contains("retry_statuses"));
+            assert!(!names_it || (400..500).contains(&status) && status != 429, "{status}");
+        }
+    }
+
+    #[test]
+    fn it_is_of_what_happened() {
+        let host = Some("new.example".to_owned());
+        let told = advice(Response { status: 308, location_host: host, ..Response::default() });
+        assert!(told.unwrap().ends_with("at new.example"));
+        let rejection = |retry| Some(Rejection { word: "w".to_owned(), retry });
+        let told =
+            |retry| advice(Response { status: 200, rejection: rejection(retry), ..Response::default() });
+        assert!(
+            told(true).unwrap().contains("status page") && told(false).unwrap().contains("look up its word")
+        );
+        let failure = Failure { class: FailureClass::Dns, message: "m".to_owned(), hint: "mend it".into() };
+        let outcome = Outcome { result: Err(failure), latency: Duration::ZERO, resent: false };
+        assert_eq!(outcome.advice().as_deref(), Some("mend it"));
+    }
+}

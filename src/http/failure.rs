@@ -1,0 +1,230 @@
+//! What an error of the HTTP client means: its class, by its type and never by its words, and what to do about it. Texts of awc
+//! may hold the URL and are not used.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::io;
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use actix_http::error::ParseError;
+use awc::error::{ConnectError, SendRequestError};
+use rustix::io::Errno;
+
+use super::dial::ProxyFailure;
+use super::head::HeadError;
+use super::tls::Tls;
+use super::tls_fault::TlsFault;
+use super::wire::Stale;
+use crate::delivery::{Failure, FailureClass};
+
+/// A class, what happened, and what to do about it.
+type Words = (FailureClass, Cow<'static, str>, Cow<'static, str>);
+
+const SEE_ITS_LOG: &str =
+    "see that the endpoint runs, and in its log, or that of what stands before it, why it closes connections";
+
+/// The failure of an attempt that took longer than it may.
+pub(super) fn timeout(deadline: Duration) -> Failure {
+    Failure {
+        class: FailureClass::Timeout,
+        message: format!("no complete answer within {} ms", deadline.as_millis()),
+        hint: "see why the endpoint is slow or not reached (a firewall?), or raise per_request_timeout_ms"
+            .into(),
+    }
+}
+
+/// What an error means for an attempt at `host`.
+pub(super) async fn of(error: &SendRequestError, host: &str, tls: Option<&Tls>) -> Failure {
+    let local = match error {
+        SendRequestError::Connect(error) if is_of_a_name(error) => {
+            let cut_off = actix_rt::task::spawn_blocking(cut_off).await.ok().flatten();
+            cut_off.and_then(of_this_machine)
+        }
+        _ => None,
+    };
+    let (class, message, hint) = match error {
+        _ if let Some(words) = local => words,
+        SendRequestError::Connect(error) => of_connecting(error, host, tls),
+        SendRequestError::Send(error) => of_io(error, host, tls, "the connection broke"),
+        SendRequestError::Response(ParseError::Io(error)) => {
+            of_io(error, host, tls, "the connection broke in the answer")
+        }
+        SendRequestError::Response(_) | SendRequestError::H2(_) => {
+            no_http("what came back is not HTTP/1".into())
+        }
+        SendRequestError::Timeout => (FailureClass::Timeout, "no answer in time".into(), SEE_ITS_LOG.into()),
+        _ => (
+            FailureClass::Protocol,
+            "the request could not be made".into(),
+            "correct the subscription's url and headers".into(),
+        ),
+    };
+    Failure { class, message: message.into_owned(), hint }
+}
+
+/// A kept-alive connection that the endpoint had closed: the request was sent into nothing.
+pub(super) fn is_stale(error: &SendRequestError) -> bool {
+    match error {
+        SendRequestError::Send(error) | SendRequestError::Response(ParseError::Io(error)) => {
+            within::<Stale>(error).is_some()
+        }
+        _ => false,
+    }
+}
+
+/// Whether it says that this machine is not able to, whatever the endpoint is.
+pub(super) fn is_of_this_machine(error: &io::Error) -> bool {
+    errno(error).and_then(of_this_machine).is_some()
+}
+
+fn within<T: Error + 'static>(error: &io::Error) -> Option<&T> {
+    error.get_ref()?.downcast_ref()
+}
+
+fn errno(error: &(dyn Error + 'static)) -> Option<Errno> {
+    let error: &io::Error = error.downcast_ref()?;
+    error.raw_os_error().map(Errno::from_raw_os_error)
+}
+
+/// What this machine lacks.
+fn of_this_machine(errno: Errno) -> Option<Words> {
+    let (message, hint) = match errno {
+        Errno::MFILE => (
+            "this process has as many files open as it may",
+            "raise its limit (ulimit -n, LimitNOFILE), or lower max_concurrency",
+        ),
+        Errno::NFILE => {
+            ("this machine has as many files open as it may", "see who holds them, or raise fs.file-max")
+        }
+        Errno::NOBUFS | Errno::NOMEM => {
+            ("this machine has no memory for another connection", "see what takes its memory")
+        }
+        Errno::ADDRNOTAVAIL => (
+            "this machine has no free port for another connection",
+            "see who holds them (ss -s), or widen net.ipv4.ip_local_port_range",
+        ),
+        Errno::NETUNREACH | Errno::NETDOWN => {
+            ("this machine has no network that leads there", "see that it is connected (ip route)")
+        }
+        _ => return None,
+    };
+    Some((FailureClass::Local, message.into(), hint.into()))
+}
+
+/// Whether a name did not resolve, the endpoint's or the proxy's.
+fn is_of_a_name(error: &ConnectError) -> bool {
+    match error {
+        ConnectError::Resolver(_) => true,
+        ConnectError::Io(error) => matches!(within(error), Some(ProxyFailure::Unresolved(_))),
+        _ => false,
+    }
+}
+
+/// Why nothing can leave this machine, if that is so: no name resolves then. No packet is sent.
+fn cut_off() -> Option<Errno> {
+    // Of the blocks for documentation (RFC 5737, RFC 3849): only a route to everywhere leads there.
+    let tried = [("0.0.0.0:0", "192.0.2.1:53"), ("[::]:0", "[2001:db8::1]:53")]
+        .map(|(from, to)| UdpSocket::bind(from).and_then(|socket| socket.connect(to)));
+    match tried {
+        [Err(first), Err(_)] => errno(&first),
+        _ => None,
+    }
+}
+
+fn unresolved() -> Words {
+    (
+        FailureClass::Dns,
+        "the host name does not resolve".into(),
+        "correct the host in the subscription's url, or see what this machine's DNS says of it".into(),
+    )
+}
+
+fn no_http(message: Cow<'static, str>) -> Words {
+    (
+        FailureClass::Protocol,
+        message,
+        "see that the subscription's url leads to a web server, and what stands before it".into(),
+    )
+}
+
+fn of_connecting(error: &ConnectError, host: &str, tls: Option<&Tls>) -> Words {
+    match error {
+        ConnectError::Resolver(error) => {
+            errno(error.as_ref()).and_then(of_this_machine).unwrap_or_else(unresolved)
+        }
+        ConnectError::NoRecords | ConnectError::Unresolved => unresolved(),
+        ConnectError::Io(error) => of_io(error, host, tls, "cannot connect"),
+        ConnectError::Timeout => (FailureClass::Timeout, "no connection in time".into(), SEE_ITS_LOG.into()),
+        ConnectError::Disconnected => (
+            FailureClass::Connection,
+            "the endpoint closed the connection without an answer".into(),
+            SEE_ITS_LOG.into(),
+        ),
+        _ => (FailureClass::Connection, "cannot connect".into(), SEE_ITS_LOG.into()),
+    }
+}
+
+fn of_io(error: &io::Error, host: &str, tls: Option<&Tls>, what: &str) -> Words {
+    if let Some(words) = errno(error).and_then(of_this_machine) {
+        return words;
+    }
+    if let Some(failure) = within::<ProxyFailure>(error) {
+        if let ProxyFailure::Unreachable(_, error) = failure
+            && let Some(words) = errno(error).and_then(of_this_machine)
+        {
+            return words;
+        }
+        return (FailureClass::Proxy, failure.to_string().into(), failure.hint().into());
+    }
+    if let Some(error) = within::<HeadError>(error) {
+        return no_http(error.to_string().into());
+    }
+    // After the handshake an alert can come with any reading: that of a client certificate does.
+    let alert = within::<openssl::ssl::Error>(error).map(|error| TlsFault::of_error(error, host));
+    if let Some(fault) = within::<TlsFault>(error).or(alert.as_ref()) {
+        let hint = tls.map_or_else(String::new, |tls| tls.hint(fault));
+        return (FailureClass::Tls, fault.to_string().into(), hint.into());
+    }
+    // Which has no word for most of what no system call reports.
+    let why = match error.kind() {
+        io::ErrorKind::Other => "it was closed".to_owned(),
+        kind => kind.to_string(),
+    };
+    let hint = match error.kind() {
+        io::ErrorKind::ConnectionRefused => {
+            "nothing listens there: start the endpoint, or correct the port in the subscription's url"
+        }
+        io::ErrorKind::HostUnreachable => {
+            "see that the endpoint's machine runs, and that no firewall is in between"
+        }
+        _ => SEE_ITS_LOG,
+    };
+    (FailureClass::Connection, format!("{what}: {why}").into(), hint.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_of_this_machine_is_told_from_one_of_the_endpoint() {
+        let of = |errno: Errno| of_io(&errno.into(), "h", None, "cannot connect").0;
+        for errno in [
+            Errno::MFILE,
+            Errno::NFILE,
+            Errno::NOBUFS,
+            Errno::NOMEM,
+            Errno::ADDRNOTAVAIL,
+            Errno::NETUNREACH,
+            Errno::NETDOWN,
+        ] {
+            assert_eq!(of(errno), FailureClass::Local, "{errno}");
+        }
+        for errno in
+            [Errno::CONNREFUSED, Errno::CONNRESET, Errno::HOSTUNREACH, Errno::TIMEDOUT, Errno::ACCESS]
+        {
+            assert_eq!(of(errno), FailureClass::Connection, "{errno}");
+        }
+    }
+}
