@@ -170,7 +170,8 @@ fn tell(drained: &Drained, status: &StatusReport, timeout: u64, screen: &mut Scr
         }
         (pending, ..) => {
             let what = counted(pending, "delivery is", "deliveries are");
-            format!("{what} still pending after {timeout} s, and stay on disk")
+            let stay = if pending == 1 { "stays" } else { "stay" };
+            format!("{what} still pending after {timeout} s, and {stay} on disk")
         }
     };
     screen.line(Tone::Bad, text);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{FailureClass, Judgement, Outcome, Response};
+use super::{Judgement, Outcome, Response};
 use crate::clock;
 use crate::event::{SpecId, UnknownName, named};
 
@@ -93,7 +93,7 @@ impl Health {
     /// Takes note of an attempt that this machine was not able to make; gives how long to wait for the next one, half as
     /// long as it lasts already. `None` where that counts as any other failure: it is another, or has lasted for a day.
     pub fn note_local(&mut self, outcome: &Outcome, at: Timestamp) -> Option<Duration> {
-        let failure = outcome.result.as_ref().err().filter(|failure| failure.class == FailureClass::Local)?;
+        let failure = outcome.result.as_ref().err().filter(|_| outcome.is_local())?;
         let since = self.local_fault.as_ref().map_or(at, |fault| fault.since);
         let lasts = at.duration_since(since);
         if lasts >= LOCAL_FAULT_COUNTS_AFTER {
@@ -114,8 +114,10 @@ impl Health {
         at: Timestamp,
         in_words: impl FnOnce() -> String,
     ) -> Option<Turn> {
-        let is_local = outcome.result.as_ref().is_err_and(|failure| failure.class == FailureClass::Local);
-        if !is_local {
+        if self.note_local(outcome, at).is_some() {
+            return None;
+        }
+        if !outcome.is_local() {
             self.local_fault = None;
         }
         let was_open = self.state() == HealthState::Open;
@@ -170,7 +172,7 @@ impl Health {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Failure;
+    use super::super::{Failure, FailureClass};
     use super::*;
 
     #[test]

@@ -248,6 +248,11 @@ impl Outcome {
         response.retry_after.filter(|_| may_ask)
     }
 
+    /// Whether this machine was not able to make it.
+    pub fn is_local(&self) -> bool {
+        self.result.as_ref().is_err_and(|failure| failure.class == FailureClass::Local)
+    }
+
     /// The status, where there was an answer.
     pub fn status(&self) -> Option<u16> {
         self.result.as_ref().ok().map(|response| response.status)
