@@ -1,36 +1,86 @@
-//! Who may send now: at most so many requests at a time over all subscriptions, of which those whose endpoint is not proven
-//! hold at most half, so that no dead or slow endpoint starves a healthy one (contract section 5).
+//! Permits for requests, as [`Sharing`] gives them out: to whoever asks, and then waits for its turn.
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use crate::delivery::{SeatId, Share, Sharing};
 
 /// Requests that may be under way.
 #[derive(Debug)]
-pub(crate) struct Permits {
-    all: Semaphore,
-    unproven: Semaphore,
+pub(crate) struct Permits(Mutex<Sharing<oneshot::Sender<Permit>>>);
+
+/// An active subscription's place among those that share; free again when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    permits: Arc<Permits>,
+    id: SeatId,
 }
 
 /// The right to one request, until it is dropped.
-pub(crate) struct Permit<'a> {
-    _of_unproven: Option<SemaphorePermit<'a>>,
-    _of_all: Option<SemaphorePermit<'a>>,
+#[derive(Debug)]
+pub(crate) struct Permit {
+    permits: Arc<Permits>,
+    share: Option<Share>,
+    since: Instant,
 }
 
 impl Permits {
     pub(crate) fn new(max_concurrency: usize) -> Self {
-        let unproven = Semaphore::new((max_concurrency / 2).max(1));
-        Self { all: Semaphore::new(max_concurrency), unproven }
+        Self(Mutex::new(Sharing::new(max_concurrency)))
     }
 
-    /// Waits for one's turn. Who is not proven queues apart first: in the common queue there are never more of them than
-    /// may hold a permit.
-    pub(crate) async fn acquire(&self, is_proven: bool) -> Permit<'_> {
-        // The semaphores are never closed.
-        let of_unproven = match is_proven {
-            true => None,
-            false => self.unproven.acquire().await.ok(),
-        };
-        Permit { _of_unproven: of_unproven, _of_all: self.all.acquire().await.ok() }
+    fn sharing(&self) -> MutexGuard<'_, Sharing<oneshot::Sender<Permit>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes something and hands out what can be had then.
+    fn change(self: &Arc<Self>, change: impl FnOnce(&mut Sharing<oneshot::Sender<Permit>>)) {
+        let mut sharing = self.sharing();
+        change(&mut sharing);
+        let mut given = Vec::new();
+        while let Some((share, asked)) = sharing.give() {
+            given.push((Permit { permits: self.clone(), share: Some(share), since: Instant::now() }, asked));
+        }
+        drop(sharing);
+        for (permit, asked) in given {
+            // Who does not wait any more gives it back by dropping it.
+            drop(asked.send(permit));
+        }
+    }
+}
+
+impl Seat {
+    pub(crate) fn new(permits: &Arc<Permits>) -> Self {
+        Self { permits: permits.clone(), id: permits.sharing().open() }
+    }
+
+    /// Whether it is one of these.
+    pub(crate) fn is_of(&self, permits: &Arc<Permits>) -> bool {
+        Arc::ptr_eq(&self.permits, permits)
+    }
+
+    /// Waits for its turn. `None` once the seat is gone, which who waits keeps.
+    pub(crate) async fn acquire(&self, is_proven: bool) -> Option<Permit> {
+        let (asked, given) = oneshot::channel();
+        self.permits.change(|sharing| sharing.ask(self.id, is_proven, asked));
+        given.await.ok()
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.permits.change(|sharing| sharing.close(self.id));
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let held_for = self.since.elapsed();
+        if let Some(share) = self.share.take() {
+            self.permits.change(|sharing| sharing.give_back(share, held_for));
+        }
     }
 }
 
@@ -40,20 +90,26 @@ mod tests {
     use futures_util::FutureExt as _;
 
     #[test]
-    fn who_is_not_proven_holds_at_most_half_and_at_least_one() {
-        for (max, unproven) in [(1, 1), (2, 1), (3, 1), (4, 2), (64, 32)] {
-            let permits = Permits::new(max);
-            let mut held = Vec::new();
-            while let Some(permit) = permits.acquire(false).now_or_never() {
-                held.push(permit);
-            }
-            assert_eq!(held.len(), unproven, "{max}");
-            while let Some(permit) = permits.acquire(true).now_or_never() {
-                held.push(permit);
-            }
-            assert_eq!(held.len(), max);
-            drop(held.pop());
-            assert!(permits.acquire(true).now_or_never().is_some());
-        }
+    fn a_permit_that_nobody_waits_for_any_more_goes_to_the_next() {
+        let permits = Arc::new(Permits::new(1));
+        let (one, other) = (Seat::new(&permits), Seat::new(&permits));
+        let held = one.acquire(true).now_or_never().flatten().unwrap();
+        let (given_up, mut waits) = (Box::pin(other.acquire(true)), Box::pin(one.acquire(true)));
+        let mut given_up = given_up;
+        assert!((&mut given_up).now_or_never().is_none() && (&mut waits).now_or_never().is_none());
+        drop(given_up);
+        drop(held);
+        assert!(waits.now_or_never().flatten().is_some());
+    }
+
+    #[test]
+    fn a_seat_that_is_left_keeps_nothing_for_itself() {
+        let permits = Arc::new(Permits::new(2));
+        let (busy, idle) = (Seat::new(&permits), Seat::new(&permits));
+        let _held = busy.acquire(true).now_or_never().flatten().unwrap();
+        let mut waits = Box::pin(busy.acquire(true));
+        assert!((&mut waits).now_or_never().is_none(), "the last one is kept for the other");
+        drop(idle);
+        assert!(waits.now_or_never().flatten().is_some());
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::alarm::Alarm;
 use super::attempt;
 use super::ledger::{Ledger, NoBody, NoteLocalFault, ReadBody, RecordAttempt};
-use super::permits::Permits;
+use super::permits::{Permits, Seat};
 use super::tell::tell;
 use crate::clock;
 use crate::config::SubscriptionConfig;
@@ -162,6 +162,8 @@ struct Sender {
     settings: Settings,
     client: Client,
     target: Target,
+    /// Among those that share the permits; none where nothing is ever sent.
+    seat: Option<Rc<Seat>>,
 }
 
 impl Sender {
@@ -176,7 +178,10 @@ impl Sender {
     ) -> Attempt {
         let settings = &self.settings;
         let dry_run = dry_run || settings.config.dry_run;
-        let permit = if dry_run { None } else { Some(settings.permits.acquire(is_proven).await) };
+        let permit = match &self.seat {
+            Some(seat) if !dry_run => seat.acquire(is_proven).await,
+            _ => None,
+        };
         let attempt =
             attempt::make(&self.client, &self.target, settings, &delivery, payload, number, dry_run).await;
         drop(permit);
@@ -273,16 +278,21 @@ impl Subscription {
         let config = &settings.config;
         self.lane.configure(config.retry.clone(), config.max_in_flight, settings.max_pending);
         self.lane.set_rate(config.rate_limit_per_s);
+        let before = self.sender.take();
+        let of_before = before.as_ref().and_then(|before| before.seat.clone());
+        let seat = (!config.dry_run).then(|| {
+            let kept = of_before.filter(|seat| seat.is_of(&settings.permits));
+            kept.unwrap_or_else(|| Rc::new(Seat::new(&settings.permits)))
+        });
         // Connections stay open where they can be used on.
         let is_usable =
             |before: &Rc<Sender>| before.client.is_with(settings.tls.as_ref(), config.proxy.as_ref());
-        let kept = self.sender.take().filter(is_usable);
-        let client = kept.map_or_else(
+        let client = before.filter(is_usable).map_or_else(
             || Client::new(settings.tls.clone(), config.proxy.clone(), settings.connections.clone()),
             |before| before.client.clone(),
         );
         let target = Target::new(&settings.endpoint);
-        self.sender = Some(Rc::new(Sender { settings, client, target }));
+        self.sender = Some(Rc::new(Sender { settings, client, target, seat }));
     }
 
     /// Starts what may start, arms the timer for the rest, and answers who waits for quiet.

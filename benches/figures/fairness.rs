@@ -1,4 +1,4 @@
-//! A healthy endpoint beside ten that accept requests and never answer.
+//! A healthy endpoint beside ten that accept requests and never answer, and beside three that take their time.
 
 use std::collections::HashMap;
 use std::thread;
@@ -17,6 +17,9 @@ const HEALTHY: &str = "healthy";
 /// Between two events.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// Between two events beside slow endpoints: more than these take.
+const SLOW_PAUSE: Duration = Duration::from_millis(100);
+
 /// How long is waited for what has not arrived; it counts as if it came then.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -30,11 +33,13 @@ pub(super) fn beside_dead_endpoints(bench: &Bench) -> Vec<Figure> {
             .collect();
         entries.push(Entry::new(HEALTHY, bench.receiver.url(""), "per_request_timeout_ms = 2000"));
         let repo = Repo::new("max_concurrency = 4", &entries);
-        quantile(&emitted_to_received(bench, &repo.runtime()), 0.99) * 1e3
+        let runtime = repo.runtime();
+        prove(bench, &runtime, HEALTHY);
+        quantile(&emitted_to_received(bench, &runtime, PAUSE, bench.count(100, 5)), 0.99) * 1e3
     };
     let (ours, reference) = interleaved(bench.slow_rounds(), || p99(10), || p99(0));
     let what = "healthy endpoint beside ten dead ones, emit to request received, p99 / alone";
-    let figure = Figure::new("10", what, "ms", ours, Target::RatioAtMost(1.5)).over(reference);
+    let figure = Figure::new("10a", what, "ms", ours, Target::RatioAtMost(1.5)).over(reference);
     vec![
         figure.note(format!(
             "what has not arrived {} s after the last emit counts as that",
@@ -43,17 +48,38 @@ pub(super) fn beside_dead_endpoints(bench: &Bench) -> Vec<Figure> {
     ]
 }
 
-/// How long each of some events took to the healthy endpoint.
-fn emitted_to_received(bench: &Bench, runtime: &Runtime) -> Vec<f64> {
+pub(super) fn beside_slow_endpoints(bench: &Bench) -> Vec<Figure> {
+    let p99 = |slow: usize| {
+        let slow =
+            (0..slow).map(|n| Entry::new(format!("slow-{n}"), bench.receiver.url(&format!("slow{n}")), ""));
+        let entries: Vec<Entry> = slow.chain([Entry::new(HEALTHY, bench.receiver.url(""), "")]).collect();
+        let repo = Repo::new("max_concurrency = 4", &entries);
+        let runtime = repo.runtime();
+        for Entry { id, .. } in &entries {
+            prove(bench, &runtime, id);
+        }
+        quantile(&emitted_to_received(bench, &runtime, SLOW_PAUSE, bench.count(60, 3)), 0.99) * 1e3
+    };
+    let (ours, reference) = interleaved(bench.slow_rounds(), || p99(3), || p99(0) * 1.5 + 50.0);
+    let what = "endpoint that answers at once beside three of 1.5 s, ten events a second, p99 / (1.5 x alone + 50 ms)";
+    vec![Figure::new("10b", what, "ms", ours, Target::RatioAtMost(1.0)).over(reference)]
+}
+
+/// As an endpoint is that has taken something before.
+fn prove(bench: &Bench, runtime: &Runtime, id: &str) {
     let handle = runtime.handle();
-    // Proven, as an endpoint is that has taken something before.
-    let sample = handle.test(SPEC.parse().expect("a SPEC id"), HEALTHY.parse().expect("an id"));
+    let sample = handle.test(SPEC.parse().expect("a SPEC id"), id.parse().expect("an id"));
     let sample = handle.block(WITHIN, sample).expect("an answer").expect("a sample");
     assert_eq!(sample.outcome, "delivered");
     bench.receiver.take();
+}
+
+/// How long each of some events took to the healthy endpoint, one after each pause.
+fn emitted_to_received(bench: &Bench, runtime: &Runtime, pause: Duration, count: usize) -> Vec<f64> {
+    let handle = runtime.handle();
     let mut called = HashMap::new();
-    for event in (0..bench.count(100, 5)).map(event) {
-        thread::sleep(PAUSE);
+    for event in (0..count).map(event) {
+        thread::sleep(pause);
         let at = now();
         let Receipt::Accepted(deliveries) = handle.emit_blocking(event, WITHIN).expect("an answer") else {
             unreachable!("a new event is accepted");

@@ -41,6 +41,7 @@ const GROUPS: &[Group] = &[
     (&[6], process::emit),
     (&[7, 8, 9], backlog::waiting),
     (&[10], fairness::beside_dead_endpoints),
+    (&[10], fairness::beside_slow_endpoints),
     (&[11], backlog::retries_within_the_hour),
     (&[12], process::guardrail),
     (&[13], latency::burst),

@@ -1,5 +1,5 @@
 //! The endpoint of the benches: a process of its own on a core of its own, which answers every POST with 200 and
-//! remembers when it came. One to `/dead…` is read and never answered.
+//! remembers when it came. One to `/dead…` is read and never answered, one to `/slow…` after a second and a half.
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
@@ -18,6 +18,9 @@ pub(super) const ARGUMENT: &str = "receive-for-the-bench";
 
 /// How often it is asked while something is waited for: seldom enough to leave its core alone.
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// How long a slow endpoint takes.
+const SLOW: Duration = Duration::from_millis(1500);
 
 /// The receiver's process; killed when dropped.
 pub(super) struct Receiver {
@@ -106,6 +109,7 @@ struct Head {
     body_bytes: usize,
     is_post: bool,
     is_dead: bool,
+    is_slow: bool,
     id: String,
 }
 
@@ -129,6 +133,9 @@ async fn converse(mut stream: TcpStream, arrivals: Arrivals) -> io::Result<()> {
             return tell(&mut stream, &arrivals).await;
         }
         arrivals.borrow_mut().push(Arrival { at, id: head.id });
+        if head.is_slow {
+            actix_rt::time::sleep(SLOW).await;
+        }
         if !head.is_dead {
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await?;
         }
@@ -150,6 +157,7 @@ fn parse(buffer: &[u8]) -> io::Result<Option<Head>> {
         body_bytes: header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0),
         is_post: request.method == Some("POST"),
         is_dead: request.path.is_some_and(|path| path.starts_with("/dead")),
+        is_slow: request.path.is_some_and(|path| path.starts_with("/slow")),
         id: header("x-speckit-id").unwrap_or("-").to_owned(),
     }))
 }

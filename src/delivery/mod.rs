@@ -12,6 +12,7 @@ mod outcome;
 mod retry;
 mod retry_after;
 mod session;
+mod sharing;
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -32,6 +33,7 @@ pub use outcome::{Failure, FailureClass, Judgement, MAX_KEPT_BYTES, Outcome, Rea
 pub use retry::{Jitter, RetryPolicy, retry_at};
 pub use retry_after::{MAX_RETRY_AFTER, clock_skew, retry_after};
 pub use session::MAX_SESSIONS;
+pub use sharing::{SeatId, Share, Sharing};
 
 use crate::event::{EventKind, IdempotencyKey, SpecId};
 use crate::payload::Format;

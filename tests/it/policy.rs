@@ -84,6 +84,35 @@ fn ten_endpoints_that_never_answer_leave_a_proven_one_its_share() {
 }
 
 #[test]
+fn slow_endpoints_that_answer_leave_one_permit_for_who_holds_none() {
+    let fast = Endpoint::replying(&[200]);
+    // Each has taken something before, and so is proven; then it takes its time.
+    let slow: Vec<Endpoint> =
+        (0..3).map(|_| Endpoint::answering(vec![Answer::Status(200), Answer::Hang])).collect();
+    let urls: Vec<String> = slow.iter().map(Endpoint::url).collect();
+    let (fast_url, patient) = (fast.url(), "per_request_timeout_ms = 60000");
+    let entries = [
+        ("fast", &*fast_url, ""),
+        ("slow-0", &*urls[0], patient),
+        ("slow-1", &*urls[1], patient),
+        ("slow-2", &*urls[2], patient),
+    ];
+    let sandbox = Sandbox::with_settings("max_concurrency = 4", &entries);
+    let _serve = sandbox.serve();
+    for n in 0..6 {
+        sandbox.emit("SPEC-1", "Plan", &format!("k{n}"));
+    }
+    // All permits but one are held for as long as the test likes.
+    slow.iter().for_each(|one| drop(one.wait_for(2)));
+    fast.wait_for(6);
+    sandbox.emit("SPEC-1", "Plan", "k6");
+    fast.wait_for(7);
+    assert!(slow.iter().all(|one| one.requests().len() == 2), "the last permit is kept for who holds none");
+    slow.iter().for_each(Endpoint::release);
+    slow.iter().for_each(|one| drop(one.wait_for(7)));
+}
+
+#[test]
 fn a_breaker_opens_and_closes_with_a_line_each_and_narrows_in_between() {
     let statuses = [vec![200], vec![500; 12], vec![200]].concat();
     let endpoint = Endpoint::replying(&statuses);

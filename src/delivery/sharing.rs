@@ -1,0 +1,362 @@
+//! Who may send next: so many requests at a time over all subscriptions, shared so that no slow or dead endpoint keeps another
+//! waiting (contract section 5, fairness). Holds no clock: whoever gives a share back says how long it was held.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// One that shares: an active subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SeatId(u64);
+
+/// The right to one request.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "it is taken until it is given back"]
+pub struct Share {
+    seat: SeatId,
+    is_unproven: bool,
+    /// Somebody waits who has waited longer.
+    overtakes: bool,
+}
+
+/// What is held and who waits; a `T` is what a waiting request is known by.
+#[derive(Debug)]
+pub struct Sharing<T> {
+    max: usize,
+    held: usize,
+    held_unproven: usize,
+    seats: BTreeMap<SeatId, Seat<T>>,
+    next_seat: u64,
+    next_arrival: u64,
+}
+
+#[derive(Debug)]
+struct Seat<T> {
+    is_proven: bool,
+    held: usize,
+    /// Oldest first, with their places among all that ever waited.
+    waiting: VecDeque<(u64, T)>,
+    /// How long it holds a share as a rule.
+    usual: Duration,
+    /// How long it has held what it had before its turn, since who had waited longest had one.
+    ahead: Duration,
+}
+
+impl<T> Seat<T> {
+    fn arrival(&self) -> Option<u64> {
+        self.waiting.front().map(|(arrival, _)| *arrival)
+    }
+}
+
+impl<T> Sharing<T> {
+    /// At most `max` shares at a time; those whose endpoint is not proven hold at most half of them, and at least one.
+    pub fn new(max: usize) -> Self {
+        Self {
+            max: max.max(1),
+            held: 0,
+            held_unproven: 0,
+            seats: BTreeMap::new(),
+            next_seat: 0,
+            next_arrival: 0,
+        }
+    }
+
+    /// Lets another subscription share.
+    pub fn open(&mut self) -> SeatId {
+        let id = SeatId(self.next_seat);
+        self.next_seat += 1;
+        let zero = Duration::ZERO;
+        let seat = Seat { is_proven: false, held: 0, waiting: VecDeque::new(), usual: zero, ahead: zero };
+        self.seats.insert(id, seat);
+        id
+    }
+
+    /// One is not active any more. What it holds is still to be given back; what waits there is let go of.
+    pub fn close(&mut self, id: SeatId) {
+        self.seats.remove(&id);
+    }
+
+    /// A request waits for a share. Call [`give`](Self::give) afterwards.
+    pub fn ask(&mut self, id: SeatId, is_proven: bool, request: T) {
+        let Some(seat) = self.seats.get_mut(&id) else { return };
+        seat.is_proven = is_proven;
+        seat.waiting.push_back((self.next_arrival, request));
+        self.next_arrival += 1;
+    }
+
+    /// Who has a share now, if there is one to be had. Call until `None`.
+    pub fn give(&mut self) -> Option<(Share, T)> {
+        let mut wanting: Vec<_> = self.seats.iter().filter(|(id, seat)| self.may_start(**id, seat)).collect();
+        // The fewest held first.
+        let fewest = wanting.iter().map(|(_, seat)| seat.held).min()?;
+        wanting.retain(|(_, seat)| seat.held == fewest);
+        let (patient, waits) = *wanting.iter().min_by_key(|(_, seat)| seat.arrival())?;
+        // Of these one that is quicker by far, so that an endpoint that answers at once waits for one request of slow ones
+        // and not for a round of them; but nobody costs who waits longest more than its own request takes.
+        let may_overtake = |seat: &Seat<T>| seat.usual * 2 <= waits.usual && seat.ahead < waits.usual;
+        let may_overtake = |seat: &Seat<T>| std::ptr::eq(seat, waits) || may_overtake(seat);
+        let quickest = wanting.iter().filter(|(_, seat)| may_overtake(seat));
+        let (id, _) = *quickest.min_by_key(|(_, seat)| (seat.usual, seat.arrival()))?;
+        let (id, overtakes) = (*id, id != patient);
+        if !overtakes {
+            self.seats.values_mut().for_each(|seat| seat.ahead = Duration::ZERO);
+        }
+        let seat = self.seats.get_mut(&id)?;
+        let (_, request) = seat.waiting.pop_front()?;
+        seat.held += 1;
+        let is_unproven = !seat.is_proven;
+        self.held += 1;
+        self.held_unproven += usize::from(is_unproven);
+        Some((Share { seat: id, is_unproven, overtakes }, request))
+    }
+
+    fn may_start(&self, id: SeatId, seat: &Seat<T>) -> bool {
+        let free = self.max.saturating_sub(self.held);
+        let has_room = seat.is_proven || self.held_unproven < (self.max / 2).max(1);
+        let is_kept_for_another = || {
+            free == 1
+                && seat.held > 0
+                && self.seats.iter().any(|(other, seat)| *other != id && seat.held == 0)
+        };
+        !seat.waiting.is_empty() && free > 0 && has_room && !is_kept_for_another()
+    }
+
+    /// A share is given back that was held for so long. Call [`give`](Self::give) afterwards.
+    pub fn give_back(&mut self, Share { seat, is_unproven, overtakes }: Share, held_for: Duration) {
+        self.held = self.held.saturating_sub(1);
+        self.held_unproven = self.held_unproven.saturating_sub(usize::from(is_unproven));
+        let Some(seat) = self.seats.get_mut(&seat) else { return };
+        seat.held = seat.held.saturating_sub(1);
+        if overtakes {
+            seat.ahead += held_for;
+        }
+        seat.usual = if seat.usual.is_zero() { held_for } else { (seat.usual * 7 + held_for) / 8 };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cmp::Reverse;
+    use std::collections::BinaryHeap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn take<T>(sharing: &mut Sharing<T>) -> Vec<(Share, T)> {
+        std::iter::from_fn(|| sharing.give()).collect()
+    }
+
+    #[test]
+    fn who_is_not_proven_holds_at_most_half_and_at_least_one() {
+        for (max, unproven) in [(1, 1), (2, 1), (3, 1), (4, 2), (64, 32)] {
+            let mut sharing = Sharing::new(max);
+            let (new, proven) = (sharing.open(), sharing.open());
+            (0..100).for_each(|n| sharing.ask(new, false, n));
+            assert_eq!(take(&mut sharing).len(), unproven, "{max}");
+            (0..100).for_each(|n| sharing.ask(proven, true, n));
+            assert_eq!(take(&mut sharing).len(), max - unproven, "{max}");
+        }
+    }
+
+    #[test]
+    fn the_last_one_is_kept_for_who_holds_none() {
+        let mut sharing = Sharing::new(4);
+        let (one, other) = (sharing.open(), sharing.open());
+        (0..9).for_each(|n| sharing.ask(one, true, n));
+        let mut taken = take(&mut sharing);
+        assert_eq!(taken.len(), 3);
+        sharing.ask(other, true, 100);
+        assert_eq!(take(&mut sharing).pop().map(|(_, request)| request), Some(100));
+        // It has one now, and nothing is free; what is given back goes to who holds the fewer.
+        sharing.ask(other, true, 101);
+        let (share, _) = taken.pop().unwrap();
+        sharing.give_back(share, Duration::from_secs(1));
+        assert_eq!(take(&mut sharing).pop().map(|(_, request)| request), Some(101));
+        // Alone it has all.
+        sharing.close(other);
+        taken.drain(..).for_each(|(share, _)| sharing.give_back(share, Duration::ZERO));
+        assert_eq!(take(&mut sharing).len(), 2, "and two are held by the one that is closed");
+        let mut alone = Sharing::new(4);
+        let only = alone.open();
+        (0..9).for_each(|n| alone.ask(only, true, n));
+        assert_eq!(take(&mut alone).len(), 4);
+    }
+
+    #[test]
+    fn what_a_closed_one_gives_back_is_free_again() {
+        let mut sharing = Sharing::new(2);
+        let (one, other) = (sharing.open(), sharing.open());
+        sharing.ask(one, false, 1);
+        let share = take(&mut sharing).pop().unwrap().0;
+        sharing.close(one);
+        sharing.give_back(share, Duration::ZERO);
+        sharing.ask(other, false, 2);
+        assert_eq!(take(&mut sharing).len(), 1);
+    }
+
+    /// An endpoint, and how it is asked.
+    #[derive(Clone, Debug)]
+    struct Endpoint {
+        every_ms: u64,
+        takes_ms: Vec<u64>,
+        fails: bool,
+        max_in_flight: usize,
+    }
+
+    /// How long each request of each endpoint waited for its share, in milliseconds, of those that came after `from_ms`.
+    fn simulate(max: usize, endpoints: &[Endpoint], from_ms: u64, until_ms: u64) -> Vec<Vec<u64>> {
+        let mut sharing = Sharing::new(max);
+        let seats: Vec<SeatId> = endpoints.iter().map(|_| sharing.open()).collect();
+        let mut waits = vec![Vec::new(); endpoints.len()];
+        // What comes when: an event of an endpoint, or the end of a request.
+        let mut coming: BinaryHeap<Reverse<(u64, usize, Option<usize>)>> =
+            (0..endpoints.len()).map(|at| Reverse((0, at, None))).collect();
+        let mut under_way: Vec<Option<(Share, u64)>> = Vec::new();
+        // As the lane does: no more ask at a time than may be under way.
+        let mut queued: Vec<VecDeque<u64>> = vec![VecDeque::new(); endpoints.len()];
+        let mut asking = vec![0; endpoints.len()];
+        let mut made = vec![0; endpoints.len()];
+        while let Some(Reverse((now, at, ends))) = coming.pop() {
+            match ends {
+                Some(slot) => {
+                    let (share, since) = under_way[slot].take().unwrap();
+                    sharing.give_back(share, Duration::from_millis(now - since));
+                    asking[at] -= 1;
+                }
+                None if now < until_ms => {
+                    queued[at].push_back(now);
+                    coming.push(Reverse((now + endpoints[at].every_ms, at, None)));
+                }
+                None => {}
+            }
+            while asking[at] < endpoints[at].max_in_flight
+                && let Some(since) = queued[at].pop_front()
+            {
+                asking[at] += 1;
+                sharing.ask(seats[at], !endpoints[at].fails, (at, since));
+            }
+            while let Some((share, (at, since))) = sharing.give() {
+                if since >= from_ms {
+                    waits[at].push(now - since);
+                }
+                let takes = &endpoints[at].takes_ms;
+                let takes = takes[made[at] % takes.len()];
+                made[at] += 1;
+                under_way.push(Some((share, now)));
+                coming.push(Reverse((now + takes, at, Some(under_way.len() - 1))));
+            }
+        }
+        waits
+    }
+
+    fn p99(waits: &[u64]) -> u64 {
+        let mut sorted = waits.to_vec();
+        sorted.sort_unstable();
+        sorted[(sorted.len() * 99).div_ceil(100) - 1]
+    }
+
+    /// Ten events a second at most, and an endpoint that answers at once.
+    fn fast() -> impl Strategy<Value = Endpoint> {
+        (100u64..200, prop::collection::vec(1u64..6, 1..8), 1usize..9).prop_map(
+            |(every_ms, takes_ms, max_in_flight)| Endpoint {
+                every_ms,
+                takes_ms,
+                fails: false,
+                max_in_flight,
+            },
+        )
+    }
+
+    /// One that takes between once and twice so long.
+    fn slow(at_least_ms: u64) -> impl Strategy<Value = Endpoint> {
+        let takes_ms = prop::collection::vec(at_least_ms..2 * at_least_ms, 1..8);
+        (20u64..400, takes_ms, any::<bool>(), 1usize..9).prop_map(
+            |(every_ms, takes_ms, fails, max_in_flight)| Endpoint {
+                every_ms,
+                takes_ms,
+                fails,
+                max_in_flight,
+            },
+        )
+    }
+
+    /// Some that are about as slow as each other, and some that are not.
+    fn slow_ones() -> impl Strategy<Value = (bool, Vec<Endpoint>)> {
+        let alike = (300u64..1500).prop_flat_map(|at_least| prop::collection::vec(slow(at_least), 1..20));
+        let mixed = prop::collection::vec((300u64..1500).prop_flat_map(slow), 1..20);
+        prop_oneof![alike.prop_map(|slow| (true, slow)), mixed.prop_map(|slow| (false, slow))]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Beside fewer slow ones than there are shares it is as if they were not there; beside more it waits for one
+        /// request of theirs at most, for two where these are of many kinds. None of them starves.
+        #[test]
+        fn slow_endpoints_do_not_keep_a_fast_one_waiting(
+            max in 1usize..9,
+            fast in fast(),
+            (are_alike, slow) in slow_ones(),
+        ) {
+            let longest = slow.iter().flat_map(|one| &one.takes_ms).max().copied().unwrap();
+            // By then each has shown how long it takes: before, nobody can know.
+            let from = longest * slow.len() as u64 + 1000;
+            let until = from + 20_000;
+            let alone = simulate(max, std::slice::from_ref(&fast), from, until).remove(0);
+            let all: Vec<Endpoint> = slow.iter().cloned().chain([fast.clone()]).collect();
+            let mut waits = simulate(max, &all, from, until);
+            let of_fast = waits.pop().unwrap();
+            prop_assert_eq!(of_fast.len(), alone.len(), "all of it was sent");
+            if slow.len() < max {
+                prop_assert!(p99(&of_fast) <= p99(&alone) * 3 / 2 + 50, "{} ms, alone {} ms", p99(&of_fast), p99(&alone));
+            } else {
+                let wait = of_fast.iter().max().copied().unwrap();
+                // And for those of its own that came while it did, and for those that came while these went.
+                let own = (longest / fast.every_ms + 2) * fast.takes_ms.iter().max().unwrap();
+                let most = if are_alike { longest } else { 2 * longest };
+                prop_assert!(wait <= most + 2 * own, "{wait} ms beside {longest} ms");
+            }
+            for (one, waits) in slow.iter().zip(&waits) {
+                prop_assert!(!waits.is_empty(), "{one:?} starves");
+            }
+        }
+
+        /// No order of asking, ending and closing gives out more than there is, or loses one.
+        #[test]
+        fn shares_are_neither_made_nor_lost(
+            max in 1usize..6,
+            steps in prop::collection::vec((0u8..4, 0usize..5, any::<bool>()), 1..200),
+        ) {
+            let mut sharing = Sharing::new(max);
+            let mut seats: Vec<SeatId> = (0..3).map(|_| sharing.open()).collect();
+            let mut shares = Vec::new();
+            for (step, at, is_proven) in steps {
+                match step {
+                    0 | 1 => sharing.ask(seats[at % seats.len()], is_proven, ()),
+                    2 if !shares.is_empty() => {
+                        sharing.give_back(shares.remove(at % shares.len()), Duration::from_millis(at as u64));
+                    }
+                    _ if seats.len() > 1 && at == 0 => {
+                        sharing.close(seats.remove(0));
+                        seats.push(sharing.open());
+                    }
+                    _ => {}
+                }
+                shares.extend(take(&mut sharing).into_iter().map(|(share, ())| share));
+                prop_assert!(shares.len() <= max);
+                let unproven = shares.iter().filter(|share| share.is_unproven).count();
+                prop_assert!(unproven <= (max / 2).max(1));
+                prop_assert_eq!((sharing.held, sharing.held_unproven), (shares.len(), unproven));
+            }
+            shares.drain(..).for_each(|share| sharing.give_back(share, Duration::ZERO));
+            // Once nothing is held, whatever waits gets its share.
+            let mut left: usize = sharing.seats.values().map(|seat| seat.waiting.len()).sum();
+            while left > 0 {
+                let given = take(&mut sharing);
+                prop_assert!(!given.is_empty());
+                left -= given.len();
+                given.into_iter().for_each(|(share, ())| sharing.give_back(share, Duration::ZERO));
+            }
+        }
+    }
+}
