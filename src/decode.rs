@@ -76,6 +76,14 @@ pub(crate) fn json(bytes: &[u8]) -> Result<(Value, Notes), serde_json::Error> {
     Ok((read, mended.notes()))
 }
 
+/// A text with what is mended in it, whether or not it is JSON then: it may go on.
+pub(crate) fn mended(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let Ok(text) = std::str::from_utf8(bytes) else { return bytes.into() };
+    let mut mended = Mended::default();
+    mended.text(text);
+    if mended.numbers + mended.halves == 0 { bytes.into() } else { mended.json.into_bytes().into() }
+}
+
 /// Whether a text is JSON, as [`json`] reads it.
 pub(crate) fn is_json(bytes: &[u8]) -> bool {
     json(bytes).is_ok()

@@ -1,5 +1,6 @@
 //! What happened in a pipeline: the event, and the values it is made of, each with its one parser.
 
+mod carried;
 mod limits;
 
 use std::borrow::Cow;
@@ -14,6 +15,7 @@ use uuid::Uuid;
 
 use crate::clock;
 
+pub use carried::Carried;
 pub(crate) use limits::depth;
 pub use limits::{MAX_EVENT_BYTES, MAX_EVENT_DEPTH};
 
@@ -357,7 +359,7 @@ pub struct Event {
     pub pipeline: Option<Pipeline>,
     /// The guardrail's telemetry, field by field as it was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub telemetry: Option<Map<String, Value>>,
+    pub telemetry: Option<Carried>,
     /// What the stage's agents agreed on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consensus: Option<Consensus>,
@@ -599,7 +601,11 @@ impl Event {
             envelope.insert("idempotency_key".into(), key.as_str().into());
             envelope.insert("key_origin".into(), serde_json::to_value(origin).map_err(malformed)?);
         }
-        serde_json::from_value(Value::Object(document)).map_err(malformed)
+        let mut event: Self = serde_json::from_value(Value::Object(document)).map_err(malformed)?;
+        if let Some(telemetry) = &mut event.telemetry {
+            telemetry.restore(text);
+        }
+        Ok(event)
     }
 }
 

@@ -157,7 +157,7 @@ impl Run {
             attempt,
             started_at: pipeline.started_at.clone(),
             completed_at: pipeline.completed_at.clone(),
-            cost_usd: event.telemetry.as_ref().and_then(cost),
+            cost_usd: event.telemetry.as_deref().and_then(cost),
             follow_ups: follow_ups(event, stage),
         };
         let cost = run.cost().into_iter().chain(end.cost_usd).reduce(|sum, cost| sum + cost);
@@ -417,7 +417,7 @@ mod tests {
         event.pipeline = Some(Pipeline { completed_at: Some(at), ..Pipeline::default() });
         let mut fields = telemetry.as_object().cloned().unwrap_or_default();
         fields.insert("sessionId".to_owned(), session.into());
-        event.telemetry = Some(fields);
+        event.telemetry = Some(fields.into());
         event
     }
 
@@ -568,7 +568,7 @@ mod tests {
             let mut keys = std::collections::HashSet::new();
             for (minute, (of, status)) in (0u32..).zip(events) {
                 let mut event = stage(Stage::ALL[of], Status::ALL[status], minute % 60, &json!({}));
-                event.telemetry.as_mut().unwrap().insert("sessionId".to_owned(), minute.to_string().into());
+                event.telemetry.as_mut().unwrap().to_change().insert("sessionId".to_owned(), minute.to_string().into());
                 let ends = Stage::ALL[of] == Unlock && status == 0 || status == 2;
                 let (attempt, owed) = apply(&mut run, event);
                 prop_assert!(attempt >= 1 && attempt as usize <= MAX_STAGES + 1);

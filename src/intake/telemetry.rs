@@ -9,8 +9,8 @@ use super::consensus;
 use crate::clock;
 use crate::decode;
 use crate::event::{
-    Event, EventKind, EvidencePaths, IdempotencyKey, MAX_EVENT_DEPTH, Pipeline, SpecId, Stage, Status, depth,
-    printable,
+    Carried, Event, EventKind, EvidencePaths, IdempotencyKey, MAX_EVENT_DEPTH, Pipeline, SpecId, Stage,
+    Status, depth, printable,
 };
 
 /// Largest telemetry file that is embedded; a larger one cannot be judged and is a `halt`.
@@ -50,7 +50,7 @@ struct Named {
 
 /// What could be had of a file's content.
 struct Content {
-    fields: Map<String, Value>,
+    fields: Carried,
     /// Why it cannot be judged.
     defect: Option<String>,
 }
@@ -104,7 +104,7 @@ pub fn read(path: &Path, bytes: &[u8], repo: &RepoPaths<'_>) -> Result<Event, No
     event.consensus = fields.get("consensus").and_then(Value::as_object).map(consensus::embedded);
     let reasons = match defect {
         Some(defect) => {
-            fields.insert("error".to_owned(), defect.as_str().into());
+            fields.to_change().insert("error".to_owned(), defect.as_str().into());
             event.event.status = Some(Status::Halt);
             vec![defect]
         }
@@ -155,15 +155,19 @@ fn content(bytes: &[u8]) -> Content {
         return Content { fields: salvage(&String::from_utf8_lossy(bytes)), defect: Some(defect) };
     }
     match decode::json(bytes) {
+        Ok((Value::Object(fields), notes)) if notes.is_empty() => {
+            Content { fields: Carried::new(fields, &decode::text(bytes)), defect: None }
+        }
         Ok((Value::Object(mut fields), notes)) => {
             note(&mut fields, notes);
-            Content { fields, defect: None }
+            Content { fields: fields.into(), defect: None }
         }
-        Ok(_) => {
-            Content { fields: Map::new(), defect: Some("the file holds JSON, but not an object".to_owned()) }
-        }
+        Ok(_) => Content {
+            fields: Carried::default(),
+            defect: Some("the file holds JSON, but not an object".to_owned()),
+        },
         Err(_) if decode::text(bytes).trim().is_empty() => {
-            Content { fields: Map::new(), defect: Some("the file is empty".to_owned()) }
+            Content { fields: Carried::default(), defect: Some("the file is empty".to_owned()) }
         }
         Err(error) => Content {
             fields: salvage(&decode::text(bytes)),
@@ -174,9 +178,6 @@ fn content(bytes: &[u8]) -> Content {
 
 /// Adds what had to be changed to `notes`, which a host may have itself.
 fn note(fields: &mut Map<String, Value>, notes: decode::Notes) {
-    if notes.is_empty() {
-        return;
-    }
     match fields.entry("notes").or_insert_with(|| Value::Array(Vec::new())) {
         Value::Array(there) => there.extend(notes.into_iter().map(Value::from)),
         _ => log::debug!("telemetry has notes of its own; what was changed in it: {}", notes.join("; ")),
@@ -184,7 +185,7 @@ fn note(fields: &mut Map<String, Value>, notes: decode::Notes) {
 }
 
 /// The identifying fields of a text that is not JSON as a whole: each `"name": "value"` that still stands in it.
-fn salvage(text: &str) -> Map<String, Value> {
+fn salvage(text: &str) -> Carried {
     let mut fields = Map::new();
     for name in ["command", "specId", "sessionId", "timestamp"] {
         let value = text.split_once(&format!("\"{name}\"")).and_then(|(_, after)| {
@@ -196,7 +197,7 @@ fn salvage(text: &str) -> Map<String, Value> {
             fields.insert(name.to_owned(), value.into());
         }
     }
-    fields
+    fields.into()
 }
 
 /// A field that is a text with something in it; a placeholder that a template left unexpanded is nothing.

@@ -11,7 +11,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::harness::{DeadEndpoint, Endpoint, Ran, Sandbox, wait_for};
+use crate::harness::{DeadEndpoint, EVIDENCE, Endpoint, Ran, Sandbox, plan_telemetry, wait_for};
 
 /// Wants nothing: what is tested here is how events get into the spool.
 const NOTHING: &str = "include_events = [\"spec-auto.anomaly.cost_threshold\"]";
@@ -374,4 +374,52 @@ fn a_spec_whose_folder_is_a_link_waits_alone_and_status_says_why() {
     let log = serve.log();
     assert_eq!(log.matches("events of STUCK wait in the inbox").count(), 1, "{log}");
     assert_eq!(log.matches("00-1.event.json").count(), 1, "{log}");
+}
+
+#[test]
+fn numbers_of_telemetry_arrive_as_they_were_written() {
+    let endpoint = Endpoint::replying(&[200]);
+    let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
+    let mut telemetry = plan_telemetry("SPEC-1", "s1");
+    telemetry["note"] = "a \"quoted\"  text".into();
+    let text = serde_json::to_string_pretty(&telemetry).unwrap();
+    let text = text.replacen(
+        '{',
+        "{ \"tokens\": 123456789012345678901234567890,\n\"ratio\": 0.12345678901234567891,",
+        1,
+    );
+    let path = format!("{EVIDENCE}/commands/SPEC-1/spec-plan_s1.json");
+    let file = sandbox.write(&path, &text);
+    // Through the inbox and the spool, as nothing runs yet.
+    assert_eq!(sandbox.run(&["emit", "--telemetry", file.to_str().unwrap()]).code, 0);
+    let _serve = sandbox.serve_with(&["--no-watch"]);
+    let body = String::from_utf8(endpoint.wait_for(1).remove(0).body).unwrap();
+    assert!(
+        body.contains("\"tokens\":123456789012345678901234567890,\"ratio\":0.12345678901234567891,"),
+        "{body}"
+    );
+    assert!(body.contains(r#""note":"a \"quoted\"  text""#), "{body}");
+}
+
+#[test]
+fn an_event_on_standard_input_is_read_as_tools_write_it() {
+    let endpoint = Endpoint::replying(&[200]);
+    let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
+    let _serve = sandbox.serve_with(&["--no-watch"]);
+    let event = |key: &str| {
+        let event = json!({"event": {"type": "spec-kit.task.completed", "idempotency_key": key}, "spec": {"id": "SPEC-1"}});
+        serde_json::to_string_pretty(&event).unwrap()
+    };
+    let utf16 =
+        |text: &str| format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    for text in [
+        utf16(&event("k1")),
+        event("k2").replacen("{\n", "{ \"score\": NaN,\n", 1).into_bytes(),
+        format!("\u{feff}{}", event("k3").replace('\n', "\r\n")).into_bytes(),
+    ] {
+        let mut child = sandbox.command(&["emit", "--event", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(&text).unwrap();
+        assert!(child.wait().unwrap().success(), "{}", String::from_utf8_lossy(&text));
+    }
+    endpoint.wait_for(3);
 }

@@ -73,7 +73,7 @@ enum First {
 impl First {
     fn of(line: &Line) -> Self {
         match &line.text {
-            Text::Whole(text) => match serde_json::from_slice::<IgnoredAny>(text) {
+            Text::Whole(text) => match serde_json::from_slice::<IgnoredAny>(&decode::mended(text)) {
                 Err(error) if error.is_eof() => Self::Begins,
                 _ => Self::OfLines,
             },
@@ -82,21 +82,25 @@ impl First {
     }
 }
 
-/// Most bytes of a file in UTF-16 that are read: it is held as a whole.
+/// Most bytes of UTF-16 that are read: it is held as a whole.
 const MAX_UTF16: u64 = 64 * 1024 * 1024;
 
 impl Lines {
     /// Of a file, or of standard input where it is called `-`.
     pub(in crate::cli) fn open(path: &Path) -> Result<Self, Failure> {
         if path.as_os_str() == "-" {
-            return Ok(Self::new(BufReader::new(io::stdin()), String::new()));
+            return Self::of(BufReader::new(io::stdin()), String::new(), "standard input");
         }
         let file = open::to_read(path, Links::Followed).map_err(|error| {
             let path = path.display();
             Failure::usage(format!("cannot read {path}: {error}; events from a pipe are read with --event -"))
         })?;
-        let unreadable = |error| Failure::usage(format!("cannot read {}: {error}", path.display()));
-        let (mut reader, name) = (BufReader::new(file), path.display().to_string());
+        let name = path.display().to_string();
+        Self::of(BufReader::new(file), name.clone(), &name)
+    }
+
+    fn of(mut reader: impl BufRead + Send + 'static, name: String, what: &str) -> Result<Self, Failure> {
+        let unreadable = |error| Failure::usage(format!("cannot read {what}: {error}"));
         if Form::of(reader.fill_buf().map_err(unreadable)?) == Form::Utf8 {
             return Ok(Self::new(reader, name));
         }

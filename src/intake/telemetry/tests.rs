@@ -51,7 +51,7 @@ fn a_sound_stage_is_no_halt_for_how_its_text_is_written() {
         [format!("\u{feff}{written}").into_bytes(), written.replace(',', ",\r\n").into_bytes(), utf16]
     {
         let (status, fields) = read_as(&bytes);
-        assert_eq!((status, fields), (Status::Success, telemetry.as_object().unwrap().clone()));
+        assert_eq!((status, fields), (Status::Success, telemetry.as_object().unwrap().clone().into()));
     }
     let odd = written.replace("\"artifacts\":[]", "\"score\":NaN,\"title\":\"a \\ud83d\"");
     let (status, fields) = read_as(odd.as_bytes());
