@@ -1,16 +1,30 @@
 //! One attempt: secrets read, headers made and signed, the request sent, and what came of it.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use super::subscription::Settings;
+use super::permits::Permits;
 use crate::clock;
-use crate::config::{ExtraHeader, HeaderValue, SecretNames};
+use crate::config::{ExtraHeader, HeaderValue, SecretNames, SubscriptionConfig};
 use crate::delivery::{Delivery, Failure, FailureClass, Outcome, Payload};
 use crate::env::Environment;
-use crate::http::{Client, Header, Request, Target};
+use crate::http::{Client, Connections, Header, Request, Target, Tls};
 use crate::secret::{Endpoint, Secret, shown_variable};
 use crate::sign::{self, Secrets};
 use crate::store::{Attempt, RequestLine};
+
+/// What makes a subscription active.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) config: Arc<SubscriptionConfig>,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) environment: Environment,
+    /// Where the endpoint needs it.
+    pub(crate) tls: Option<Tls>,
+    pub(crate) permits: Arc<Permits>,
+    pub(crate) connections: Connections,
+    pub(crate) max_pending: usize,
+}
 
 /// What to do about a variable that is not as it should be.
 const SET_IT: &str = "set it for the process that sends (serve, or the host), or in the env_file, which is read anew for each attempt";
@@ -46,7 +60,7 @@ pub(super) async fn make(
             let request = Request { target, headers: &headers, body, timeout: config.timeout };
             let mut outcome = client.attempt(&request).await;
             if let Ok(response) = &mut outcome.result {
-                delivery.format.complete(response);
+                response.heed(delivery.format);
                 response.is_retried = config.retry_statuses.contains(&response.status);
                 response.redact(&secrets_of(target, &headers, &config.headers));
             }

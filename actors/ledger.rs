@@ -15,7 +15,7 @@ use super::alarm::{Alarm, Ring};
 use crate::clock;
 use crate::delivery::{Delivery, DeliveryId, LocalFault, Reason, SubscriptionId};
 use crate::event::SpecId;
-use crate::intake::run::Run;
+use crate::run::Run;
 use crate::store::{
     Accepted, Attempt, DeadLetter, Finished, Healths, InboxName, LastAttempt, Record, Settled, Standing,
     Store, StoreError, StoreOptions, Unreadable,

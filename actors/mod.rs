@@ -14,6 +14,7 @@ mod subscription;
 mod tell;
 
 pub(crate) use alarm::{Alarm, AlarmBell, Ring};
+pub(crate) use attempt::Settings;
 pub(crate) use door::{Door, Facts, ReloadReply, Watching, look_after_files, look_once};
 pub(crate) use inbox::take_inbox_in;
 pub(crate) use ledger::{Announce, Close as CloseLedger, Condition, ConfigureStore, Ledger};
@@ -24,4 +25,4 @@ pub(crate) use router::Emission;
 pub(crate) use router::{Close, Entry, Reconfigure, Role, Router};
 pub use router::{EmitError, Receipt};
 pub use subscription::RequestError;
-pub(crate) use subscription::{Queue, Sent, Settings};
+pub(crate) use subscription::{Queue, Sent};

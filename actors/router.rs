@@ -14,10 +14,11 @@ use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::alarm::Alarm;
+use super::attempt::Settings;
 use super::ledger::{Accept, Ledger, ReadDeadLetter, ReadRun};
 use super::subscription::{
-    self, Configure, Enqueue, ListUnfinished, Purpose, Queue, ReadQueue, RequestError, SendNow, Sent,
-    Settings, Settle, Subscription,
+    self, Configure, Enqueue, ListUnfinished, Purpose, Queue, ReadQueue, RequestError, SendNow, Sent, Settle,
+    Subscription,
 };
 use super::tell::tell;
 use crate::clock;
@@ -27,8 +28,8 @@ use crate::delivery::{
 };
 use crate::event::{Event, IdempotencyKey, SpecId};
 use crate::filter::Filter;
-use crate::intake::run::Run;
 use crate::payload::{self, Format};
+use crate::run::Run;
 use crate::store::{Accepted, AcceptedDelivery, Healths, InboxName, Listed, Query, Recovered, Unfinished};
 
 /// Bodies of waiting deliveries held in memory, over all subscriptions; beyond it they are read back when their turn

@@ -14,21 +14,18 @@ use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::alarm::Alarm;
-use super::attempt;
+use super::attempt::{self, Settings};
 use super::ledger::{Ledger, NoBody, NoteLocalFault, ReadBody, RecordAttempt};
-use super::permits::{Permits, Seat};
+use super::permits::Seat;
 use super::tell::tell;
 use crate::clock;
-use crate::config::SubscriptionConfig;
 use crate::delivery::{
     Body, Delivery, DeliveryId, Health, HealthState, InFlight, Jitter, Judgement, Lane, LocalFault,
     MAX_RETRY_AFTER, OPEN_AFTER, Outcome, Payload, Pending, Reason, RetryPolicy, SubscriptionId, Turn,
     Verdict, retry_at,
 };
-use crate::env::Environment;
 use crate::event::SpecId;
-use crate::http::{Client, Connections, Target, Tls};
-use crate::secret::Endpoint;
+use crate::http::{Client, Target};
 use crate::store::{Attempt, Cursor, DeadLetter, DeliveryState, Effect, Finished, Listed, Query, Unfinished};
 use records::{Gathered, hand, written};
 
@@ -143,19 +140,6 @@ pub(crate) struct ListUnfinished {
 
 /// A delivery that waits for its next attempt, and when that is due.
 type Due = (Pending, Instant);
-
-/// What makes a subscription active.
-#[derive(Clone)]
-pub(crate) struct Settings {
-    pub(crate) config: Arc<SubscriptionConfig>,
-    pub(crate) endpoint: Endpoint,
-    pub(crate) environment: Environment,
-    /// Where the endpoint needs it.
-    pub(crate) tls: Option<Tls>,
-    pub(crate) permits: Arc<Permits>,
-    pub(crate) connections: Connections,
-    pub(crate) max_pending: usize,
-}
 
 /// What an attempt needs; shared with the tasks that make them.
 struct Sender {

@@ -10,7 +10,7 @@ use openssl::rand::rand_bytes;
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
-use crate::sign::sha256;
+use crate::digest::sha256;
 
 /// Standard Webhooks' prefix of a base64 secret.
 const PREFIX: &str = "whsec_";

@@ -9,6 +9,7 @@ use openssl::sha::Sha256;
 use zeroize::Zeroizing;
 
 use crate::delivery::Delivery;
+use crate::digest::sha256;
 use crate::secret::Secret;
 
 /// The value of `User-Agent`.
@@ -68,13 +69,6 @@ pub fn standard(secret: &Secret, id: &str, timestamp: i64, body: &[u8]) -> Strin
 /// Whether two signatures are equal, in a time that depends on their lengths alone.
 pub fn equal(ours: &str, theirs: &str) -> bool {
     ours.len() == theirs.len() && memcmp::eq(ours.as_bytes(), theirs.as_bytes())
-}
-
-/// SHA-256. OpenSSL's own call for all at once looks the algorithm up each time.
-pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    hash.update(bytes);
-    hash.finish()
 }
 
 /// Bytes that SHA-256 takes at a time.

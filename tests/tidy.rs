@@ -36,34 +36,145 @@ fn sources() -> Vec<(String, String)> {
     files.iter().map(|path| (name(path), fs::read_to_string(path).unwrap())).collect()
 }
 
-/// The floor of a module: see `docs/ARCHITECTURE.md`.
-fn floor(module: &str) -> Option<usize> {
-    const FLOORS: [&[&str]; 6] = [
-        &["clock", "decode", "event", "filter", "sign", "secret", "delivery", "payload"],
-        &["open", "env", "http", "config", "store", "intake", "watch"],
-        &["actors"],
-        &["control"],
-        &["runtime"],
-        &["cli"],
-    ];
-    FLOORS.iter().position(|modules| modules.contains(&module))
+/// The modules, each of which uses only those before it: see `docs/ARCHITECTURE.md`.
+const ORDER: [&str; 21] = [
+    "clock", "decode", "open", "digest", "secret", "env", "event", "run", "filter", "payload", "delivery",
+    "sign", "http", "store", "config", "intake", "watch", "actors", "control", "runtime", "cli",
+];
+
+/// A module, as the parts of its path below the crate.
+type Module = Vec<String>;
+
+/// The module that a file is; `None` for a file of tests.
+fn module_of(file: &str) -> Option<Module> {
+    let path = file.strip_prefix("src/").unwrap_or(file).strip_suffix(".rs")?;
+    let parts: Module = path.split('/').filter(|part| *part != "mod").map(str::to_owned).collect();
+    let is_of_tests = parts.last()?.ends_with("tests");
+    (!is_of_tests && !["lib", "main"].contains(&path)).then_some(parts)
+}
+
+/// The paths below the crate that a module's code names, its tests apart.
+fn paths_named(module: &[String], text: &str) -> Vec<Module> {
+    let code: String = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let code = code.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    let mut found = Vec::new();
+    for start in ["crate::", "super::"] {
+        for (at, _) in code.match_indices(start) {
+            // Not in the middle of a path: `super::super::` counts once.
+            if at > 0 && code[..at].ends_with(|c: char| c.is_alphanumeric() || c == ':' || c == '_') {
+                continue;
+            }
+            let end = code[at..].find([';', ')', '\'']).map_or(code.len(), |end| at + end);
+            expand(&code[at..end], &mut Vec::new(), &mut found);
+        }
+    }
+    let absolute = |path: Module| {
+        let ups = path.iter().take_while(|part| *part == "super").count();
+        let base = if path[0] == "crate" { &[][..] } else { &module[..module.len() - ups.min(module.len())] };
+        let rest = path.iter().skip(if path[0] == "crate" { 1 } else { ups });
+        base.iter().chain(rest).cloned().collect()
+    };
+    found.into_iter().map(absolute).collect()
+}
+
+/// The paths of `a::{b, c::d}`, as far as it is one.
+fn expand(text: &str, before: &mut Module, found: &mut Vec<Module>) {
+    let mut path = before.clone();
+    let mut rest = text.trim_start();
+    loop {
+        let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        if name.is_empty() {
+            break;
+        }
+        rest = &rest[name.len()..];
+        path.push(name);
+        match rest.strip_prefix("::") {
+            Some(after) => rest = after,
+            None => break,
+        }
+    }
+    let Some(inner) = rest.strip_prefix('{') else { return found.push(path) };
+    let (mut depth, mut from) = (0, 0);
+    for (at, c) in inner.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth > 0 => depth -= 1,
+            ',' | '}' if depth == 0 => {
+                if !inner[from..at].trim().is_empty() {
+                    expand(&inner[from..at], &mut path.clone(), found);
+                }
+                from = at + 1;
+                if c == '}' {
+                    return;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Which modules use which; the ancestors of a module, whose names it sees anyway, do not count.
+fn uses() -> Vec<(String, Module, Vec<Module>)> {
+    let files: Vec<(String, String, Module)> = sources()
+        .into_iter()
+        .filter_map(|(file, text)| module_of(&file).map(|module| (file, text, module)))
+        .collect();
+    let modules: BTreeSet<&Module> = files.iter().map(|(.., module)| module).collect();
+    let used =
+        |path: Module| (1..=path.len()).rev().map(|n| path[..n].to_vec()).find(|part| modules.contains(part));
+    let of = |(file, text, module): &(String, String, Module)| {
+        let mut found: Vec<Module> = paths_named(module, text).into_iter().filter_map(used).collect();
+        found.retain(|other| !module.starts_with(other));
+        found.sort();
+        found.dedup();
+        (file.clone(), module.clone(), found)
+    };
+    files.iter().map(of).collect()
 }
 
 #[test]
-fn imports_run_downwards_only() {
-    for (file, text) in sources() {
-        let module = match file.strip_prefix("src/") {
-            None => "actors",
-            Some(rest) => rest.split(['/', '.']).next().unwrap(),
-        };
-        let Some(own) = floor(module) else { continue };
-        for used in text.split("crate::").skip(1) {
-            let used = used.split(|c: char| !c.is_ascii_lowercase() && c != '_').next().unwrap();
-            if let Some(other) = floor(used) {
-                assert!(other <= own, "{file} (floor {own}) uses crate::{used} (floor {other})");
-            }
+fn each_module_uses_only_those_before_it() {
+    let place = |module: &str| ORDER.iter().position(|known| *known == module);
+    let mut seen = 0;
+    for (file, module, used) in uses() {
+        let own = place(&module[0]).unwrap_or_else(|| panic!("{file}: where in the order is {}?", module[0]));
+        for other in used.iter().filter(|other| other[0] != module[0]) {
+            seen += 1;
+            assert!(place(&other[0]).unwrap() < own, "{file} uses {}, which comes later", other.join("::"));
         }
     }
+    assert!(seen > 200, "{seen}");
+}
+
+#[test]
+fn no_files_use_each_other_in_a_circle() {
+    let mut left: Vec<(Module, Vec<Module>)> =
+        uses().into_iter().map(|(_, module, used)| (module, used)).collect();
+    // Whoever uses nobody that is left is in no circle.
+    loop {
+        let names: BTreeSet<Module> = left.iter().map(|(module, _)| module.clone()).collect();
+        let before = left.len();
+        left.retain(|(_, used)| used.iter().any(|other| names.contains(other)));
+        if left.len() == before {
+            break;
+        }
+    }
+    let circle: Vec<String> = left.iter().map(|(module, _)| module.join("::")).collect();
+    assert!(circle.is_empty(), "in a circle, or above one: {circle:?}");
+}
+
+#[test]
+fn the_reader_of_imports_sees_every_form() {
+    let module = ["a".to_owned(), "b".to_owned()];
+    let text = "use crate::x::{self, y::{Z, w}, v as u};\nuse super::c;\nfn f() { crate::d::e(); super::super::g() }\n\
+                // crate::no\n#[cfg(test)]\nmod tests {\n use crate::no;\n}\n";
+    let found: BTreeSet<String> = paths_named(&module, text).iter().map(|path| path.join("::")).collect();
+    let expected = ["a::c", "d::e", "g", "x::self", "x::v", "x::y::Z", "x::y::w"];
+    assert_eq!(found, expected.map(str::to_owned).into());
 }
 
 #[test]

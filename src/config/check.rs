@@ -16,15 +16,15 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use toml::de::DeTable;
 
-use super::file::Loaded;
+use super::loaded::Loaded;
 use super::table::{At, Findings, Table};
 use super::{Config, Origin, Problem, SecretNames, SubscriptionConfig, Switch};
 use crate::delivery::{RetryPolicy, SubscriptionId};
 use crate::env::{EnvFileError, Environment};
 use crate::event::{SpecId, printable};
 use crate::filter::{EventPattern, Filter};
-use crate::intake::run::RunPolicy;
 use crate::payload::Format;
+use crate::run::RunPolicy;
 use crate::secret::{NOT_SHOWN, may_be_shown};
 
 /// Keys of `[spec_ops.webhooks]`.

@@ -2,6 +2,7 @@
 
 mod check;
 mod file;
+mod loaded;
 mod origin;
 mod switch;
 mod table;
@@ -16,7 +17,8 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "cli")]
 pub(crate) use file::no_folder;
-pub use file::{LoadOptions, Loaded, load};
+pub use file::{LoadOptions, load};
+pub use loaded::Loaded;
 pub use origin::Origin;
 pub use switch::Switch;
 
@@ -24,8 +26,8 @@ use crate::delivery::{RetryPolicy, SubscriptionId};
 use crate::event::SpecId;
 use crate::filter::Filter;
 use crate::http::{Proxy, TlsFiles};
-use crate::intake::run::RunPolicy;
 use crate::payload::Format;
+use crate::run::RunPolicy;
 use crate::secret::Endpoint;
 use crate::store::StoreOptions;
 

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::outcome::{Outcome, Rejection, Response};
+use super::outcome::{Outcome, Response};
+use crate::payload::Rejection;
 
 impl Outcome {
     /// What to do about it, as a clause: `start it`. `None` where it is delivered.

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use crate::sign::sha256;
+use crate::digest::sha256;
 
 /// What is sent, and its SHA-256 for the evidence: worked out once, however many get it. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -5,8 +5,8 @@ use std::collections::{HashMap, VecDeque};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::digest::sha256;
 use crate::event::IdempotencyKey;
-use crate::sign::sha256;
 
 /// Most events remembered; beyond it the oldest is forgotten first.
 const MAX_KNOWN: usize = 100_000;

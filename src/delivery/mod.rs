@@ -13,6 +13,7 @@ mod retry;
 mod retry_after;
 mod session;
 mod sharing;
+mod summary;
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -29,11 +30,12 @@ pub use dedupe::{Dedupe, KeyDigest};
 pub use health::{Health, HealthState, LocalFault, OPEN_AFTER, Turn};
 pub use identity::{Identities, Identity, Told};
 pub use lane::Lane;
-pub use outcome::{Failure, FailureClass, Judgement, MAX_KEPT_BYTES, Outcome, Reason, Rejection, Response};
+pub use outcome::{Failure, FailureClass, Judgement, MAX_KEPT_BYTES, Outcome, Reason, Response};
 pub use retry::{Jitter, RetryPolicy, retry_at};
 pub use retry_after::{MAX_RETRY_AFTER, clock_skew, retry_after};
 pub use session::MAX_SESSIONS;
 pub use sharing::{SeatId, Share, Sharing};
+pub use summary::AttemptSummary;
 
 use crate::event::{EventKind, IdempotencyKey, SpecId};
 use crate::payload::Format;

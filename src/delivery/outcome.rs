@@ -8,7 +8,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
 use std::str::FromStr;
 
+use super::MAX_RETRY_AFTER;
 use crate::event::UnknownName;
+use crate::payload::{Answer, Format, Rejection};
 
 /// How much of a response's body is kept for the evidence.
 pub const MAX_KEPT_BYTES: usize = 1024;
@@ -22,15 +24,6 @@ pub struct Outcome {
     pub latency: Duration,
     /// Whether it was sent a second time at once, because a kept-alive connection had gone stale.
     pub resent: bool,
-}
-
-/// A service that answers 2xx and says in the body that it failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejection {
-    /// In its own word.
-    pub word: String,
-    /// Whether another attempt may fare better.
-    pub retry: bool,
 }
 
 /// What the endpoint answered.
@@ -58,6 +51,19 @@ pub struct Response {
 const SHORTEST_SECRET: usize = 6;
 
 impl Response {
+    /// Takes note of what the service of a `format` says in the body.
+    pub fn heed(&mut self, format: Format) {
+        let answer = Answer {
+            status: self.status,
+            content_type: self.header("content-type"),
+            content_encoding: self.header("content-encoding"),
+            body: &self.body,
+        };
+        let (wait, rejection) = (format.wait(answer), format.rejection(answer));
+        self.retry_after = self.retry_after.max(wait.map(|wait| wait.min(MAX_RETRY_AFTER)));
+        self.rejection = rejection;
+    }
+
     /// One of the kept headers.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(kept, _)| kept == name).map(|(_, value)| value.as_str())
@@ -284,6 +290,20 @@ mod tests {
         assert_eq!((outcome(true).judge(), outcome(true).pause()), (Judgement::Retry, retry_after));
         let refused = Judgement::Terminal(Reason::Refused { status: 423 });
         assert_eq!((outcome(false).judge(), outcome(false).pause()), (refused, None));
+    }
+
+    #[test]
+    fn a_service_may_ask_for_more_than_its_header_and_for_an_hour_at_most() {
+        let waits = |body: &str, retry_after| {
+            let retry_after = Some(Duration::from_secs(retry_after));
+            let mut response =
+                Response { status: 429, body: body.to_owned(), retry_after, ..Response::default() };
+            response.heed(Format::Discord);
+            response.retry_after.unwrap().as_secs()
+        };
+        assert_eq!(waits(r#"{"retry_after": 2.5}"#, 9), 9);
+        assert_eq!(waits(r#"{"retry_after": 9.5}"#, 2), 9);
+        assert_eq!(waits(r#"{"retry_after": 1e300}"#, 2), 3600);
     }
 
     #[test]

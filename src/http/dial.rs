@@ -12,7 +12,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::failure::is_of_this_machine;
+use super::machine::lack;
 use super::proxy::Proxy;
 
 /// How long an address may take before the next one is tried too (RFC 8305, section 5).
@@ -115,7 +115,7 @@ async fn race(addresses: Vec<SocketAddr>) -> Result<TcpStream, ConnectError> {
         match answer {
             Some(Ok(stream)) => return Ok(stream),
             // One family of this machine may lead nowhere: what an endpoint said by the other counts.
-            Some(Err(error)) if failed.is_none() || !is_of_this_machine(&error) => failed = Some(error),
+            Some(Err(error)) if failed.is_none() || lack(&error).is_none() => failed = Some(error),
             Some(Err(_)) => {}
             None => {}
         }

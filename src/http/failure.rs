@@ -4,15 +4,14 @@
 use std::borrow::Cow;
 use std::error::Error;
 use std::io;
-use std::net::UdpSocket;
 use std::time::Duration;
 
 use actix_http::error::ParseError;
 use awc::error::{ConnectError, SendRequestError};
-use rustix::io::Errno;
 
 use super::dial::ProxyFailure;
 use super::head::HeadError;
+use super::machine::{Lack, cut_off, lack};
 use super::tls::Tls;
 use super::tls_fault::TlsFault;
 use super::wire::Stale;
@@ -39,7 +38,7 @@ pub(super) async fn of(error: &SendRequestError, host: &str, tls: Option<&Tls>) 
     let local = match error {
         SendRequestError::Connect(error) if is_of_a_name(error) => {
             let cut_off = actix_rt::task::spawn_blocking(cut_off).await.ok().flatten();
-            cut_off.and_then(of_this_machine)
+            cut_off.map(local)
         }
         _ => None,
     };
@@ -73,43 +72,8 @@ pub(super) fn is_stale(error: &SendRequestError) -> bool {
     }
 }
 
-/// Whether it says that this machine is not able to, whatever the endpoint is.
-pub(super) fn is_of_this_machine(error: &io::Error) -> bool {
-    errno(error).and_then(of_this_machine).is_some()
-}
-
 fn within<T: Error + 'static>(error: &io::Error) -> Option<&T> {
     error.get_ref()?.downcast_ref()
-}
-
-fn errno(error: &(dyn Error + 'static)) -> Option<Errno> {
-    let error: &io::Error = error.downcast_ref()?;
-    error.raw_os_error().map(Errno::from_raw_os_error)
-}
-
-/// What this machine lacks.
-fn of_this_machine(errno: Errno) -> Option<Words> {
-    let (message, hint) = match errno {
-        Errno::MFILE => (
-            "this process has as many files open as it may",
-            "raise its limit (ulimit -n, LimitNOFILE), or lower max_concurrency",
-        ),
-        Errno::NFILE => {
-            ("this machine has as many files open as it may", "see who holds them, or raise fs.file-max")
-        }
-        Errno::NOBUFS | Errno::NOMEM => {
-            ("this machine has no memory for another connection", "see what takes its memory")
-        }
-        Errno::ADDRNOTAVAIL => (
-            "this machine has no free port for another connection",
-            "see who holds them (ss -s), or widen net.ipv4.ip_local_port_range",
-        ),
-        Errno::NETUNREACH | Errno::NETDOWN => {
-            ("this machine has no network that leads there", "see that it is connected (ip route)")
-        }
-        _ => return None,
-    };
-    Some((FailureClass::Local, message.into(), hint.into()))
 }
 
 /// Whether a name did not resolve, the endpoint's or the proxy's.
@@ -121,15 +85,8 @@ fn is_of_a_name(error: &ConnectError) -> bool {
     }
 }
 
-/// Why nothing can leave this machine, if that is so: no name resolves then. No packet is sent.
-fn cut_off() -> Option<Errno> {
-    // Of the blocks for documentation (RFC 5737, RFC 3849): only a route to everywhere leads there.
-    let tried = [("0.0.0.0:0", "192.0.2.1:53"), ("[::]:0", "[2001:db8::1]:53")]
-        .map(|(from, to)| UdpSocket::bind(from).and_then(|socket| socket.connect(to)));
-    match tried {
-        [Err(first), Err(_)] => errno(&first),
-        _ => None,
-    }
+fn local(Lack { message, hint }: Lack) -> Words {
+    (FailureClass::Local, message.into(), hint.into())
 }
 
 fn unresolved() -> Words {
@@ -150,9 +107,7 @@ fn no_http(message: Cow<'static, str>) -> Words {
 
 fn of_connecting(error: &ConnectError, host: &str, tls: Option<&Tls>) -> Words {
     match error {
-        ConnectError::Resolver(error) => {
-            errno(error.as_ref()).and_then(of_this_machine).unwrap_or_else(unresolved)
-        }
+        ConnectError::Resolver(error) => lack(error.as_ref()).map_or_else(unresolved, local),
         ConnectError::NoRecords | ConnectError::Unresolved => unresolved(),
         ConnectError::Io(error) => of_io(error, host, tls, "cannot connect"),
         ConnectError::Timeout => (FailureClass::Timeout, "no connection in time".into(), SEE_ITS_LOG.into()),
@@ -166,14 +121,14 @@ fn of_connecting(error: &ConnectError, host: &str, tls: Option<&Tls>) -> Words {
 }
 
 fn of_io(error: &io::Error, host: &str, tls: Option<&Tls>, what: &str) -> Words {
-    if let Some(words) = errno(error).and_then(of_this_machine) {
-        return words;
+    if let Some(lack) = lack(error) {
+        return local(lack);
     }
     if let Some(failure) = within::<ProxyFailure>(error) {
         if let ProxyFailure::Unreachable(_, error) = failure
-            && let Some(words) = errno(error).and_then(of_this_machine)
+            && let Some(lack) = lack(error)
         {
-            return words;
+            return local(lack);
         }
         return (FailureClass::Proxy, failure.to_string().into(), failure.hint().into());
     }
@@ -201,30 +156,4 @@ fn of_io(error: &io::Error, host: &str, tls: Option<&Tls>, what: &str) -> Words 
         _ => SEE_ITS_LOG,
     };
     (FailureClass::Connection, format!("{what}: {why}").into(), hint.into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_fault_of_this_machine_is_told_from_one_of_the_endpoint() {
-        let of = |errno: Errno| of_io(&errno.into(), "h", None, "cannot connect").0;
-        for errno in [
-            Errno::MFILE,
-            Errno::NFILE,
-            Errno::NOBUFS,
-            Errno::NOMEM,
-            Errno::ADDRNOTAVAIL,
-            Errno::NETUNREACH,
-            Errno::NETDOWN,
-        ] {
-            assert_eq!(of(errno), FailureClass::Local, "{errno}");
-        }
-        for errno in
-            [Errno::CONNREFUSED, Errno::CONNRESET, Errno::HOSTUNREACH, Errno::TIMEDOUT, Errno::ACCESS]
-        {
-            assert_eq!(of(errno), FailureClass::Connection, "{errno}");
-        }
-    }
 }

@@ -4,6 +4,7 @@ mod connections;
 mod dial;
 mod failure;
 mod head;
+mod machine;
 mod pem;
 mod proxy;
 mod target;

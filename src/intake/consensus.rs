@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use super::fields::text;
 use crate::decode;
 use crate::event::{Consensus, Event, EventKind, IdempotencyKey, SpecId, Stage, Status, printable};
-use crate::intake::telemetry::text;
 use crate::open::{self, Links};
 
 /// Largest consensus file that is read, and most of a stage and kind.

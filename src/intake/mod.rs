@@ -1,9 +1,9 @@
-//! Reading what a Spec-Kit repo holds. `telemetry`, `tasks` and `run` are given bytes and paths and open nothing.
+//! Reading what a Spec-Kit repo holds. `telemetry` and `tasks` are given bytes and paths and open nothing.
 
 pub mod consensus;
+mod fields;
 pub mod outstanding;
 pub mod repo;
-pub mod run;
 pub mod stage;
 pub mod tasks;
 pub mod telemetry;

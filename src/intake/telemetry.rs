@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::consensus;
+use super::fields::{filled, text};
 use crate::clock;
 use crate::decode;
 use crate::event::{
@@ -198,15 +199,6 @@ fn salvage(text: &str) -> Carried {
         }
     }
     fields.into()
-}
-
-/// A field that is a text with something in it; a placeholder that a template left unexpanded is nothing.
-pub(super) fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
-    filled(fields.get(name)?)
-}
-
-fn filled(value: &Value) -> Option<&str> {
-    value.as_str().filter(|text| !(text.trim().is_empty() || (text.contains("${") && text.contains('}'))))
 }
 
 fn stage_of_command(command: &str) -> Option<Stage> {

@@ -1,10 +1,10 @@
 //! What a service says in its answer besides the status: that a 2xx is none, and how long it wants to be left alone.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 use super::Format;
-use crate::clock;
-use crate::delivery::{Rejection, Response, retry_after};
 use crate::event::printable;
 
 /// Most characters of a service's word that are kept.
@@ -29,29 +29,49 @@ const TEAMS_PASSES: [&str; 6] =
 /// What no answer has that means yes.
 const TEAMS_FAILED: [&str; 6] = ["fail", "error", "denied", "unauthorized", "forbidden", "bad request"];
 
+/// What of an answer a service's word can stand in.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Answer<'a> {
+    /// The HTTP status.
+    pub status: u16,
+    /// `Content-Type`.
+    pub content_type: Option<&'a str>,
+    /// `Content-Encoding`.
+    pub content_encoding: Option<&'a str>,
+    /// The beginning of the body.
+    pub body: &'a str,
+}
+
+/// A service that answers 2xx and says in the body that it failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// In its own word.
+    pub word: String,
+    /// Whether another attempt may fare better.
+    pub retry: bool,
+}
+
 impl Format {
-    /// Completes an answer by what its service says in the body.
-    pub fn complete(self, answer: &mut Response) {
-        if self == Self::Discord
-            && let Some(asked) = discord_wait(&answer.body)
-        {
-            answer.retry_after = answer.retry_after.max(Some(asked));
-        }
-        answer.rejection = self.rejection(answer);
+    /// How long the service asks in its body to be left alone; only Discord does.
+    pub fn wait(self, answer: Answer<'_>) -> Option<Duration> {
+        let Self::Discord = self else { return None };
+        let seconds = object(answer.body)?.get("retry_after")?.as_f64()?;
+        // Infinite ones are as long as there are.
+        (seconds >= 0.0).then(|| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
     }
 
     /// What the service refused with, if its answer has a 2xx status and says in its body that it failed.
-    fn rejection(self, answer: &Response) -> Option<Rejection> {
+    pub fn rejection(self, answer: Answer<'_>) -> Option<Rejection> {
         if !(200..300).contains(&answer.status) || matches!(self, Self::SpecKit | Self::CloudEvents) {
             return None;
         }
         let body = answer.body.trim();
-        if is_page(answer.header("content-type"), body) {
+        if is_page(answer.content_type, body) {
             // Not from the service: a sign-in, a proxy's notice.
             let word = "a web page came back, and no word of the service".to_owned();
             return Some(Rejection { word, retry: true });
         }
-        if let Some(coding) = answer.header("content-encoding")
+        if let Some(coding) = answer.content_encoding
             && body.contains('\u{fffd}')
         {
             let word = format!("its answer cannot be read: it is compressed with {coding}");
@@ -107,12 +127,6 @@ fn slack_rejection(body: &str) -> Option<Rejection> {
     Some(rejection(&word, SLACK_PASSES.contains(&word.as_str())))
 }
 
-/// How long a 429 of Discord asks for, in seconds with fractions; its header gives whole ones.
-fn discord_wait(body: &str) -> Option<std::time::Duration> {
-    let seconds = object(body)?.get("retry_after")?.as_f64()?;
-    retry_after(&seconds.to_string(), clock::now())
-}
-
 fn discord_rejection(body: &str) -> Option<Rejection> {
     let answer = object(body)?;
     if answer.contains_key("id") {
@@ -146,20 +160,15 @@ fn teams_rejection(body: &str) -> Option<Rejection> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
-    fn completed(format: Format, status: u16, content_type: &str, body: &str) -> Response {
-        let headers = vec![("content-type".to_owned(), content_type.to_owned())];
-        let mut answer = Response { status, body: body.to_owned(), headers, ..Response::default() };
-        format.complete(&mut answer);
-        answer
+    fn rejected(format: Format, status: u16, content_type: &str, body: &str) -> Option<Rejection> {
+        let content_type = Some(content_type);
+        format.rejection(Answer { status, content_type, body, ..Answer::default() })
     }
 
     fn word(format: Format, status: u16, body: &str) -> Option<(String, bool)> {
-        let answer = completed(format, status, "text/plain", body);
-        answer.rejection.map(|rejection| (rejection.word, rejection.retry))
+        rejected(format, status, "text/plain", body).map(|rejection| (rejection.word, rejection.retry))
     }
 
     #[test]
@@ -222,7 +231,8 @@ mod tests {
 
     #[test]
     fn discord_says_in_the_body_how_long_it_wants_to_be_left_alone() {
-        let waits = |format, body: &str| completed(format, 429, "application/json", body).retry_after;
+        let waits =
+            |format: Format, body: &str| format.wait(Answer { status: 429, body, ..Answer::default() });
         let limited = r#"{"message": "You are being rate limited.", "retry_after": 2.5, "global": false}"#;
         assert_eq!(waits(Format::Discord, limited), Some(Duration::from_millis(2500)));
         assert_eq!(waits(Format::SpecKit, limited), None);
@@ -231,11 +241,7 @@ mod tests {
         {
             assert_eq!(waits(Format::Discord, none), None, "{none}");
         }
-        assert_eq!(waits(Format::Discord, r#"{"retry_after": 1e300}"#), Some(Duration::from_secs(3600)));
-        let mut answer = Response { status: 429, body: limited.to_owned(), ..Response::default() };
-        answer.retry_after = Some(Duration::from_secs(9));
-        Format::Discord.complete(&mut answer);
-        assert_eq!(answer.retry_after, Some(Duration::from_secs(9)), "never less than the header says");
+        assert_eq!(waits(Format::Discord, r#"{"retry_after": 1e300}"#), Some(Duration::MAX));
     }
 
     #[test]
@@ -258,11 +264,11 @@ mod tests {
             for (content_type, body) in
                 [("text/html; charset=utf-8", page), ("text/plain", page), ("Text/HTML", "<p>Sign in</p>")]
             {
-                assert!(completed(format, 200, content_type, body).rejection.unwrap().retry, "{format}");
+                assert!(rejected(format, 200, content_type, body).unwrap().retry, "{format}");
             }
         }
-        assert_eq!(completed(Format::Slack, 200, "text/html", "ok").rejection, None);
-        assert_eq!(completed(Format::SpecKit, 200, "text/html", page).rejection, None);
+        assert_eq!(rejected(Format::Slack, 200, "text/html", "ok"), None);
+        assert_eq!(rejected(Format::SpecKit, 200, "text/html", page), None);
     }
 
     #[test]

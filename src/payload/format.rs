@@ -31,6 +31,11 @@ named! {
 }
 
 impl Format {
+    /// Whether it is the one that goes without saying.
+    pub fn is_spec_kit(&self) -> bool {
+        *self == Self::SpecKit
+    }
+
     /// The `Content-Type` of the body.
     pub fn content_type(self) -> &'static str {
         match self {

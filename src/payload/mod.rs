@@ -12,6 +12,7 @@ mod teams;
 #[cfg(test)]
 mod tests;
 
+pub use answer::{Answer, Rejection};
 pub use format::Format;
 
 use bytes::Bytes;

@@ -8,7 +8,7 @@ use super::files::fault;
 use super::*;
 use crate::delivery::{Outcome, Reason, Response};
 use crate::event::{Event, EventKind, Stage};
-use crate::intake::run::{Run, RunPolicy};
+use crate::run::{Run, RunPolicy};
 
 fn spec() -> SpecId {
     "SPEC-1".parse().unwrap()

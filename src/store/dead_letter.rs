@@ -12,11 +12,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::evidence::AttemptSummary;
-use super::record::is_default;
 use super::{StoreError, files};
 use crate::clock;
-use crate::delivery::{Delivery, DeliveryId, Reason, SubscriptionId};
+use crate::delivery::{AttemptSummary, Delivery, DeliveryId, Reason, SubscriptionId};
 use crate::event::{EventKind, IdempotencyKey, SpecId};
 use crate::payload::Format;
 
@@ -52,7 +50,7 @@ pub struct DeadLetter {
     /// The command that sends it again.
     pub replay: String,
     /// What the body is, where it is not the payload itself.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "Format::is_spec_kit")]
     pub format: Format,
     /// Every attempt, oldest first.
     pub attempts: Vec<AttemptSummary>,

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::dead_letter::DeadLetter;
@@ -14,7 +14,7 @@ use super::record::FinalState;
 use super::{StoreError, files, git_ignore};
 use crate::clock;
 use crate::delivery::{DeliveryId, FailureClass, Reason, SubscriptionId};
-use crate::event::{EventKind, IdempotencyKey, harmless_json, printable};
+use crate::event::{EventKind, IdempotencyKey, harmless_json};
 
 /// What is appended to.
 pub(super) const CURRENT: &str = "deliveries.jsonl";
@@ -199,42 +199,6 @@ impl<'a> FinalLine<'a> {
             attempts: u32::try_from(letter.attempts.len()).unwrap_or(u32::MAX),
             state: (&letter.reason).into(),
             reason: Some(&letter.reason),
-        }
-    }
-}
-
-/// One attempt in few bytes: what a dead letter lists, and what the spool remembers between attempts.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct AttemptSummary {
-    /// From 1.
-    pub attempt: u32,
-    /// When it began.
-    #[serde(with = "clock::millis")]
-    pub at: Timestamp,
-    /// HTTP status, where there was an answer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub status: Option<u16>,
-    /// Why there was none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-    /// The start of the response's body.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub response: Option<String>,
-    /// How long it took.
-    pub latency_ms: f64,
-}
-
-impl AttemptSummary {
-    /// What came of it: the error, or the status and the start of the answer.
-    pub fn in_words(&self) -> String {
-        const SHOWN: usize = 120;
-        match (&self.error, self.status, &self.response) {
-            (Some(error), ..) => error.clone(),
-            (None, Some(status), Some(response)) => {
-                format!("status {status}: {}", printable(response.trim(), SHOWN))
-            }
-            (None, Some(status), None) => format!("status {status}"),
-            (None, None, _) => "not sent".to_owned(),
         }
     }
 }

@@ -7,8 +7,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::num::NonZeroU32;
-use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
@@ -16,15 +14,15 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use super::evidence::AttemptSummary;
 use super::files::FileId;
+use super::place::Place;
 use super::record::{self, Accepted, AcceptedDelivery, FinalState, Record, VERSION};
 use super::recovery::{Recovery, TOLD_BEFORE};
 use super::{OpenError, StoreError, Unfinished, files, is_gone};
 use crate::clock;
-use crate::delivery::DeliveryId;
+use crate::delivery::{AttemptSummary, DeliveryId};
 use crate::event::{IdempotencyKey, SpecId};
-use crate::intake::run::Run;
+use crate::run::Run;
 
 /// A file that has reached this many bytes is not appended to any more: bounds what one step of compaction moves.
 const FILE_BYTES: u64 = 2 * 1024 * 1024;
@@ -60,45 +58,6 @@ impl Compact {
 
 /// Keys of finished events kept for one SPEC, in bytes; beyond it the oldest are forgotten.
 const MAX_KNOWN_BYTES: u64 = 16 * 1024 * 1024;
-
-/// Where a record stands. Small, because there is one for each unfinished delivery: a file takes no more records once it has
-/// [`FILE_BYTES`], so all of it is far below 4 GiB.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    file: NonZeroU32,
-    offset: u32,
-    length: u32,
-}
-
-impl Place {
-    pub(super) fn new(file: u64, range: &Range<usize>) -> Self {
-        Self::at(file, range.start as u64, range.len() as u64)
-    }
-
-    /// Numbers that no file of ours can have stay at the greatest: nothing is found there, and that is said.
-    fn at(file: u64, offset: u64, length: u64) -> Self {
-        let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-        let file = NonZeroU32::new(small(file)).unwrap_or(NonZeroU32::MAX);
-        Self { file, offset: small(offset), length: small(length) }
-    }
-
-    fn file(self) -> u64 {
-        u64::from(self.file.get())
-    }
-
-    fn offset(self) -> u64 {
-        u64::from(self.offset)
-    }
-
-    fn length(self) -> u64 {
-        u64::from(self.length)
-    }
-
-    /// Grows with every record of a journal.
-    pub(super) fn order(self) -> u64 {
-        (self.file() << 32) | self.offset()
-    }
-}
 
 /// Where an unfinished delivery stands.
 #[derive(Debug)]
@@ -329,7 +288,7 @@ impl LastAttempt {
 }
 
 fn read_record<B: DeserializeOwned>(dir: &Path, place: Place) -> io::Result<Record<B>> {
-    let mut line = vec![0; usize::try_from(place.length).map_err(io::Error::other)?];
+    let mut line = vec![0; usize::try_from(place.length()).map_err(io::Error::other)?];
     files::open_to_read(&segment_path(dir, place.file()))?.read_exact_at(&mut line, place.offset())?;
     decode_whole(&line)
 }
@@ -672,7 +631,7 @@ impl Journal {
         let segment = self.segments.binary_search_by_key(&place.file(), |segment| segment.number);
         let segment = segment.map_err(|_| io::Error::from(io::ErrorKind::NotFound))?;
         let segment = &self.segments[segment];
-        let length = usize::try_from(place.length).map_err(io::Error::other)?;
+        let length = usize::try_from(place.length()).map_err(io::Error::other)?;
         if place.offset() < segment.length {
             return decode_whole(&segment.read_at(&self.dir, place.offset(), length)?);
         }

@@ -13,6 +13,7 @@ mod journal;
 mod leftovers;
 mod listing;
 mod lock;
+mod place;
 mod presence;
 #[cfg(test)]
 mod presence_tests;
@@ -35,8 +36,7 @@ use jiff::{SignedDuration, Timestamp};
 
 pub use dead_letter::DeadLetter;
 pub use evidence::{
-    AttemptLine, AttemptSummary, ErrorLine, FinalLine, RequestLine, ResponseLine,
-    add_line as add_evidence_line,
+    AttemptLine, ErrorLine, FinalLine, RequestLine, ResponseLine, add_line as add_evidence_line,
 };
 #[cfg(feature = "cli")]
 pub(crate) use files::raise_max_open;
@@ -55,9 +55,9 @@ pub use survey::{DeadLetterCount, Survey, Surveyor};
 pub use user::{check_owner, check_readable};
 
 use crate::clock;
-use crate::delivery::{Delivery, DeliveryId, SubscriptionId, Told};
+use crate::delivery::{AttemptSummary, Delivery, DeliveryId, SubscriptionId, Told};
 use crate::event::{IdempotencyKey, SpecId};
-use crate::intake::run::Run;
+use crate::run::Run;
 use dead_letter::DeadLetters;
 use evidence::EvidenceFile;
 use journal::{Broken, Compact, Journal};

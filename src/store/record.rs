@@ -16,12 +16,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::value::RawValue;
 
-use super::evidence::AttemptSummary;
 use crate::clock;
-use crate::delivery::{DeliveryId, Reason, SubscriptionId, Told};
+use crate::delivery::{AttemptSummary, DeliveryId, Reason, SubscriptionId, Told};
 use crate::event::{EventKind, IdempotencyKey, SpecId, UnknownName, named};
-use crate::intake::run::{Run, Step};
 use crate::payload::Format;
+use crate::run::{Run, Step};
 
 /// The spool's format. The first line of a file keeps its form in all versions.
 pub(super) const VERSION: u32 = 1;
@@ -140,7 +139,7 @@ pub struct AcceptedDelivery {
     /// To whom.
     pub subscription: SubscriptionId,
     /// In which format.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "Format::is_spec_kit")]
     pub format: Format,
     /// Attempts made before the record was moved here by a compaction.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -156,11 +155,6 @@ impl AcceptedDelivery {
         let format = Format::default();
         Self { id, subscription, format, attempts: Vec::new(), next_attempt_at: None }
     }
-}
-
-/// Whether a format is the one that goes without saying.
-pub(super) fn is_default(format: &Format) -> bool {
-    *format == Format::default()
 }
 
 fn raw(body: &Bytes) -> io::Result<Box<RawValue>> {

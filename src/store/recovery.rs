@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Unfinished;
-use super::journal::Place;
+use super::place::Place;
 use super::record::{Accepted, AcceptedDelivery, Record};
 use crate::delivery::{Delivery, DeliveryId, MAX_SESSIONS, SubscriptionId, Told};
 use crate::event::{IdempotencyKey, SpecId};

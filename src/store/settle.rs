@@ -8,13 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::evidence::{
-    AttemptLine, AttemptSummary, ErrorLine, FinalLine, RequestLine, ResponseLine, VERSION, add_line,
-};
+use super::evidence::{AttemptLine, ErrorLine, FinalLine, RequestLine, ResponseLine, VERSION, add_line};
 use super::record::{FinalState, Record};
 use super::{DeadLetter, Store, StoreError, Unreadable, user};
 use crate::clock;
-use crate::delivery::{Delivery, Outcome, Reason};
+use crate::delivery::{AttemptSummary, Delivery, Outcome, Reason};
 
 /// Bytes that the lines of one attempt and of its delivery's end take at most, as a rule.
 const USUAL_EVIDENCE: usize = 2 * 1024;

@@ -1,0 +1,43 @@
+//! What is remembered of one attempt.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::clock;
+use crate::event::printable;
+
+/// One attempt in few bytes: what a dead letter lists, and what the spool remembers between attempts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AttemptSummary {
+    /// From 1.
+    pub attempt: u32,
+    /// When it began.
+    #[serde(with = "clock::millis")]
+    pub at: Timestamp,
+    /// HTTP status, where there was an answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Why there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The start of the response's body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response: Option<String>,
+    /// How long it took.
+    pub latency_ms: f64,
+}
+
+impl AttemptSummary {
+    /// What came of it: the error, or the status and the start of the answer.
+    pub fn in_words(&self) -> String {
+        const SHOWN: usize = 120;
+        match (&self.error, self.status, &self.response) {
+            (Some(error), ..) => error.clone(),
+            (None, Some(status), Some(response)) => {
+                format!("status {status}: {}", printable(response.trim(), SHOWN))
+            }
+            (None, Some(status), None) => format!("status {status}"),
+            (None, None, _) => "not sent".to_owned(),
+        }
+    }
+}
