@@ -156,6 +156,8 @@ pub(crate) struct Condition {
     pub(crate) troubles: Vec<String>,
     /// What keeps evidence from being written.
     pub(crate) evidence: Vec<String>,
+    /// What only a later version of the program delivers.
+    pub(crate) later: Vec<String>,
 }
 
 /// From the runtime, at a reload: other bounds.
@@ -456,6 +458,7 @@ impl Handler<ReadCondition> for Ledger {
             healths: self.healths.clone(),
             troubles: self.store.troubles().map(str::to_owned).collect(),
             evidence: self.store.evidence_troubles().collect(),
+            later: self.store.later_records().collect(),
         })
     }
 }

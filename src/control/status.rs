@@ -161,15 +161,15 @@ impl StatusReport {
             uptime_s: facts.uptime.as_secs(),
             watches: facts.watching != Watching::Off,
         });
-        let Condition { healths, troubles, evidence } = &facts.condition;
+        let Condition { healths, troubles, evidence, later } = &facts.condition;
         let mut report = Self::new(runtime, &facts.queues, healths, &facts.survey);
-        report.warnings.splice(0..0, troubles.iter().chain(evidence).cloned());
+        report.warnings.splice(0..0, troubles.iter().chain(evidence).chain(later).cloned());
         report.warnings.extend(facts.edited.iter().cloned());
         if let Watching::Troubled(trouble) = &facts.watching {
             report.warnings.push(trouble.clone());
         }
         report.warnings.extend(facts.inbox.iter().cloned());
-        report.aside.extend(troubles.iter().chain(&facts.inbox).cloned());
+        report.aside.extend(troubles.iter().chain(later).chain(&facts.inbox).cloned());
         report
     }
 

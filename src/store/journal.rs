@@ -140,6 +140,8 @@ pub(super) struct Journal {
     live_bytes: u64,
     /// What the events read and appended so far add up to.
     run: Run,
+    /// Records that only a later version of the program knows.
+    later: usize,
 }
 
 fn segment_name(number: u64) -> String {
@@ -313,6 +315,7 @@ impl Journal {
             shared: HashMap::new(),
             live_bytes: 0,
             run: Run::default(),
+            later: 0,
         }
     }
 
@@ -413,6 +416,7 @@ impl Journal {
             Record::Spool { .. } => {}
             Record::Run(run) => self.run = run.clone(),
             Record::Known { idempotency_key, .. } => self.add_known(idempotency_key),
+            Record::Later(_) => self.later += 1,
             Record::Accepted(accepted) => {
                 accepted.run.iter().for_each(|step| self.run.take(step));
                 self.add_known(&accepted.idempotency_key);
@@ -708,6 +712,11 @@ impl Journal {
         &self.run
     }
 
+    /// How many records only a later version of the program knows.
+    pub(super) fn later(&self) -> usize {
+        self.later
+    }
+
     /// How many deliveries are not finished.
     pub(super) fn pending(&self) -> usize {
         self.deliveries.len()
@@ -715,6 +724,10 @@ impl Journal {
 
     /// Whether finished work takes more room than what is still wanted.
     pub(super) fn is_wasteful(&self, compact: Compact) -> bool {
+        // Which records belong to one of a later version only that version can tell.
+        if self.later > 0 {
+            return false;
+        }
         let total: u64 = self.segments.iter().map(|segment| segment.length).sum();
         let wanted = self.live_bytes + self.known_bytes();
         // What is wanted is moved: as a rule not worth it where it is the greater part.
@@ -781,6 +794,7 @@ impl Journal {
                 Record::Known { idempotency_key, at, told } => {
                     wanted.push(Record::Known { idempotency_key, at, told });
                 }
+                Record::Later(later) => wanted.push(Record::Later(later)),
                 Record::Spool { .. } | Record::Attempted { .. } | Record::Finished { .. } => {}
             }
         }

@@ -604,6 +604,17 @@ impl Store {
         }
     }
 
+    /// Of each SPEC whose spool holds what only a later version of the program knows, that it does.
+    pub fn later_records(&self) -> impl Iterator<Item = String> {
+        self.journals.iter().filter(|(_, journal)| journal.later() > 0).map(|(spec, journal)| {
+            let count = journal.later();
+            format!(
+                "the spool of {spec} holds {count} records of a later version of this program: they are kept, and only that \
+                 version delivers them"
+            )
+        })
+    }
+
     /// Of each SPEC whose evidence cannot be written at the moment, why.
     pub fn evidence_troubles(&self) -> impl Iterator<Item = String> {
         self.evidence.iter().filter_map(|(spec, file)| {

@@ -101,6 +101,35 @@ pub enum Record<B = Box<RawValue>> {
         #[serde(with = "clock::millis")]
         at: Timestamp,
     },
+    /// Whole, and of a later version of the program: kept as it is, for that version.
+    #[serde(skip)]
+    Later(Later),
+}
+
+/// A record that this version does not know.
+#[derive(Clone, Debug)]
+pub struct Later {
+    text: Box<RawValue>,
+    /// Of an event that was accepted: which one, and when.
+    pub(super) event: Option<(IdempotencyKey, Timestamp)>,
+}
+
+impl Later {
+    /// The record that a text of JSON is.
+    fn of(json: &[u8]) -> serde_json::Result<Self> {
+        #[derive(Deserialize)]
+        struct Accepted {
+            idempotency_key: IdempotencyKey,
+            at: Timestamp,
+        }
+        #[derive(Deserialize)]
+        struct Event {
+            accepted: Accepted,
+        }
+        let event = serde_json::from_slice::<Event>(json).ok();
+        let event = event.map(|Event { accepted: Accepted { idempotency_key, at } }| (idempotency_key, at));
+        Ok(Self { text: serde_json::from_slice(json)?, event })
+    }
 }
 
 /// An accepted event: its body, and a delivery for each subscription that wants it.
@@ -208,7 +237,11 @@ pub(super) fn encode(record: &Record, lines: &mut Vec<u8>) -> usize {
     let start = lines.len();
     lines.extend_from_slice(&[b' '; PREFIX]);
     // A record holds only types whose serialisation cannot fail: strings, numbers, and JSON that was parsed.
-    if let Err(error) = serde_json::to_writer(&mut *lines, record) {
+    let written = match record {
+        Record::Later(later) => serde_json::to_writer(&mut *lines, &later.text),
+        record => serde_json::to_writer(&mut *lines, record),
+    };
+    if let Err(error) = written {
         log::error!("a record could not be written as JSON: {error}");
     }
     let (prefix, json) = lines[start..].split_at_mut(PREFIX);
@@ -240,7 +273,9 @@ pub(super) fn decode<B: DeserializeOwned>(text: &[u8]) -> Option<(Record<B>, usi
     if u32::from_str_radix(sum, 16).ok()? != crc32fast::hash(json) {
         return None;
     }
-    Some((serde_json::from_slice(json).ok()?, PREFIX + length))
+    // What has its checksum is what was written: by a later version, if this one does not know it.
+    let record = serde_json::from_slice(json).or_else(|_| Later::of(json).map(Record::Later)).ok()?;
+    Some((record, PREFIX + length))
 }
 
 /// What the bytes of a spool file hold.
@@ -333,6 +368,26 @@ mod tests {
             prop_assert!(decode::<Box<RawValue>>(&garbage).is_none());
             prop_assert!(scan::<Box<RawValue>>(&garbage).records.is_empty());
         }
+    }
+
+    #[test]
+    fn a_record_of_a_later_version_is_kept_as_it_is_and_its_event_is_known() {
+        let accepted = r#"{"accepted":{"at":"2025-10-14T10:00:00.123Z","idempotency_key":"k1","event":"spec-auto.of-tomorrow","deliveries":[],"body":{ "a": 1.0 }}}"#;
+        for (json, key) in [(accepted, Some("k1")), (r#"{"paused":{"subscription":"s"}}"#, None)] {
+            let line = format!("{:08x} {:08x} {json}\n", crc32fast::hash(json.as_bytes()), json.len());
+            let scan = scan::<serde::de::IgnoredAny>(line.as_bytes());
+            assert!(scan.damaged.is_empty() && scan.records.len() == 1, "{json}");
+            let Some((Record::<Box<RawValue>>::Later(later), _)) = decode(line.as_bytes()) else {
+                panic!("{json} is one of a later version")
+            };
+            assert_eq!(later.event.as_ref().map(|(key, _)| key.as_str()), key);
+            let mut again = Vec::new();
+            encode(&Record::Later(later), &mut again);
+            assert_eq!(String::from_utf8(again).unwrap(), line);
+        }
+        let broken = "{\"accepted\":";
+        let line = format!("{:08x} {:08x} {broken}\n", crc32fast::hash(broken.as_bytes()), broken.len());
+        assert!(decode::<Box<RawValue>>(line.as_bytes()).is_none());
     }
 
     #[test]

@@ -60,6 +60,8 @@ impl Recovery {
     pub(super) fn read<B>(&mut self, record: &Record<B>, place: Place) {
         match record {
             Record::Spool { .. } | Record::Run(_) => {}
+            // Its event is known when it comes again.
+            Record::Later(later) => self.known.extend(later.event.clone()),
             Record::Known { idempotency_key, at, told } => {
                 self.known.push((idempotency_key.clone(), *at));
                 self.remember_told(idempotency_key, *at, told.as_ref());

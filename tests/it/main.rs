@@ -26,6 +26,7 @@ mod policy;
 mod recipes;
 mod removed;
 mod retry;
+mod rollback;
 mod runs;
 mod secrecy;
 mod slips;
