@@ -14,7 +14,8 @@ pub(crate) enum Ring {
     Outdated,
 }
 
-/// Held by every actor and every task that must not end half done; goes off when it is dropped by a panic.
+/// Held by every actor and every task that must not end half done; goes off when it is dropped by
+/// a panic.
 #[derive(Clone, Debug)]
 pub(crate) struct Alarm(mpsc::Sender<Ring>);
 

@@ -84,7 +84,8 @@ async fn refresh(environment: &Environment) {
     }
 }
 
-/// The value of an extra header; from the environment it may be a credential, and its absence is one's as well.
+/// The value of an extra header; from the environment it may be a credential, and its absence is
+/// one's as well.
 fn extra_value(environment: &Environment, header: &ExtraHeader) -> Result<String, Failure> {
     match &header.value {
         HeaderValue::Fixed(value) => Ok(value.clone()),
@@ -146,8 +147,8 @@ fn secrets_of<'a>(target: &'a Target, headers: &'a [Header], extra: &[ExtraHeade
     secrets
 }
 
-/// What the evidence says of a request. Signatures are left out: with the body, one could be sent again by
-/// whoever reads the file.
+/// What the evidence says of a request. Signatures are left out: with the body, one could be sent
+/// again by whoever reads the file.
 fn request_line(
     endpoint: &Endpoint,
     mut headers: Vec<Header>,

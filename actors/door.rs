@@ -140,15 +140,17 @@ impl Door {
         &self.router
     }
 
-    /// Resolves when every actor has begun, with all that was recovered. What is emitted earlier waits for that.
+    /// Resolves when every actor has begun, with all that was recovered. What is emitted earlier
+    /// waits for that.
     pub(crate) async fn began(&self) {
         if self.router.send(ReadQueues).await.is_err() {
             log::debug!("an actor has ended before it began");
         }
     }
 
-    /// Accepts an event: when this says `Accepted`, it is synced to disk. Waits `within`, or a [`TICK`] longer, for
-    /// admission, and again for the disk; an event for which it no longer waits may be accepted all the same.
+    /// Accepts an event: when this says `Accepted`, it is synced to disk. Waits `within`, or a
+    /// [`TICK`] longer, for admission, and again for the disk; an event for which it no longer
+    /// waits may be accepted all the same.
     pub(crate) async fn emit(
         &self,
         event: Event,
@@ -232,7 +234,8 @@ impl Door {
         self.router.send(Sample { event, subscription, dry_run, admission }).await.map_err(|_| gone())?
     }
 
-    /// Sends a dead letter again now, under its own id, signed anew. Success removes it; failure adds to it.
+    /// Sends a dead letter again now, under its own id, signed anew. Success removes it; failure
+    /// adds to it.
     pub(crate) async fn replay(&self, spec: SpecId, id: DeliveryId) -> Result<Sent, RequestError> {
         let admission = self.admit(ADMISSION).await.ok_or_else(gone)?;
         self.router.send(Replay { spec, id, admission }).await.map_err(|_| gone())?
@@ -302,7 +305,8 @@ impl Door {
         answer.await.map_err(|_| gone())
     }
 
-    /// Reads files on a thread of its own, few at a time: neither the actors nor the caller's executor may block.
+    /// Reads files on a thread of its own, few at a time: neither the actors nor the caller's
+    /// executor may block.
     async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&StoreOptions) -> T + Send + 'static,
@@ -321,8 +325,8 @@ impl Door {
 
     /// Waits until nothing is under way and nothing is due.
     pub(crate) async fn idle(&self) {
-        // Whoever emits holds a permit until each subscription has its delivery: with all of them in
-        // hand nothing is on its way from one actor to another.
+        // Whoever emits holds a permit until each subscription has its delivery: with all of them
+        // in hand nothing is on its way from one actor to another.
         drop(self.admission.acquire_many(MAX_ADMITTED).await);
         if self.router.send(WaitIdle).await.is_err() {
             log::debug!("the runtime stopped while someone waited for it to be idle");

@@ -1,8 +1,8 @@
-//! The Ledger: the only writer of spool, evidence and dead letters. It may block: beside it on its thread is only the Router,
-//! which could accept nothing meanwhile.
+//! The Ledger: the only writer of spool, evidence and dead letters. It may block: beside it on its
+//! thread is only the Router, which could accept nothing meanwhile.
 //!
-//! Group commit: the first record of a batch schedules one flush; the mailbox is drained before that flush runs,
-//! so it writes all that came since, syncs once, and then answers everyone.
+//! Group commit: the first record of a batch schedules one flush; the mailbox is drained before
+//! that flush runs, so it writes all that came since, syncs once, and then answers everyone.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,10 +21,12 @@ use crate::store::{
     Store, StoreError, StoreOptions, Unreadable,
 };
 
-/// Records after which a batch is flushed even though more wait: bounds a batch, and so an emitter's wait.
+/// Records after which a batch is flushed even though more wait: bounds a batch, and so an
+/// emitter's wait.
 const MAX_BATCH: usize = 256;
 
-/// Messages that may wait. Admission (1,024 emits) and the lanes' own bounds keep it from ever being full.
+/// Messages that may wait. Admission (1,024 emits) and the lanes' own bounds keep it from ever
+/// being full.
 const MAILBOX: usize = 16 * 1024;
 
 /// How long a run lasts at least that ends because a start would take more in: what cannot be
@@ -65,7 +67,8 @@ pub(crate) enum NoBody {
 /// Where the Ledger answers.
 pub(crate) type Reply = oneshot::Sender<Result<(), NotWritten>>;
 
-/// From the Router, for each event. Answered when the record is synced. Bounded by the admission permits.
+/// From the Router, for each event. Answered when the record is synced. Bounded by the admission
+/// permits.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Accept {
@@ -74,8 +77,8 @@ pub(crate) struct Accept {
     pub(crate) reply: Reply,
 }
 
-/// From a Subscription, for each attempt that ended. Answered when it is written. Bounded by each lane's limit of
-/// unwritten records.
+/// From a Subscription, for each attempt that ended. Answered when it is written. Bounded by each
+/// lane's limit of unwritten records.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct RecordAttempt {
@@ -99,7 +102,8 @@ pub(crate) struct GiveUp {
     pub(crate) reply: Reply,
 }
 
-/// From a Subscription, for an attempt of a delivery that waited without its body. Bounded by the attempts in flight.
+/// From a Subscription, for an attempt of a delivery that waited without its body. Bounded by the
+/// attempts in flight.
 #[derive(Message)]
 #[rtype(result = "Result<Bytes, NoBody>")]
 pub(crate) struct ReadBody {
@@ -124,7 +128,8 @@ pub(crate) struct ReadDeadLetter {
     pub(crate) id: DeliveryId,
 }
 
-/// From the Router, after an event that could not be accepted: what the SPEC's events on disk add up to.
+/// From the Router, after an event that could not be accepted: what the SPEC's events on disk add
+/// up to.
 #[derive(Message)]
 #[rtype(result = "Result<Run, NotRead>")]
 pub(crate) struct ReadRun(pub(crate) SpecId);
@@ -134,8 +139,8 @@ pub(crate) struct ReadRun(pub(crate) SpecId);
 #[rtype(result = "Vec<LastAttempt>")]
 pub(crate) struct FindLastAttempts(pub(crate) Vec<(SpecId, DeliveryId)>);
 
-/// From a Subscription: nothing can leave this machine for its endpoint. An attempt that is recorded ends that. One at a time,
-/// as attempts come to it.
+/// From a Subscription: nothing can leave this machine for its endpoint. An attempt that is
+/// recorded ends that. One at a time, as attempts come to it.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct NoteLocalFault {
@@ -323,7 +328,8 @@ impl Ledger {
     }
 }
 
-/// Answers; nobody listens any more where the emitter gave up waiting, which is no fault of the record.
+/// Answers; nobody listens any more where the emitter gave up waiting, which is no fault of the
+/// record.
 fn answer(reply: Reply, result: Result<(), NotWritten>) {
     if reply.send(result).is_err() {
         log::debug!("a record was written for an emitter that no longer waits");

@@ -1,5 +1,5 @@
-//! The three actors: Router, Subscription and Ledger, and the door to them. With `runtime`, the only code that names
-//! actix.
+//! The three actors: Router, Subscription and Ledger, and the door to them. With `runtime`, the
+//! only code that names actix.
 
 mod alarm;
 mod attempt;

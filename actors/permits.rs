@@ -1,4 +1,5 @@
-//! Permits for requests, as [`Sharing`] gives them out: to whoever asks, and then waits for its turn.
+//! Permits for requests, as [`Sharing`] gives them out: to whoever asks, and then waits for its
+//! turn.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;

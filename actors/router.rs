@@ -1,4 +1,5 @@
-//! The Router: takes events in, tells new from known, and fans out to the subscriptions that want them.
+//! The Router: takes events in, tells new from known, and fans out to the subscriptions that want
+//! them.
 
 mod runs;
 
@@ -32,8 +33,8 @@ use crate::payload::{self, Format};
 use crate::run::Run;
 use crate::store::{Accepted, AcceptedDelivery, Healths, InboxName, Listed, Query, Recovered, Unfinished};
 
-/// Bodies of waiting deliveries held in memory, over all subscriptions; beyond it they are read back when their turn
-/// comes.
+/// Bodies of waiting deliveries held in memory, over all subscriptions; beyond it they are read
+/// back when their turn comes.
 const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
 
 /// Messages that may wait: more than admission lets in.
@@ -88,7 +89,8 @@ impl Emitter {
     }
 }
 
-/// From a `Handle` or the task that takes the inbox in, for each event. Bounded by the admission permit it carries.
+/// From a `Handle` or the task that takes the inbox in, for each event. Bounded by the admission
+/// permit it carries.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Emit {
@@ -135,8 +137,8 @@ pub(crate) struct Replay {
 #[rtype(result = "()")]
 pub(crate) struct WaitIdle;
 
-/// From the runtime, at the end: no event is taken any more, no attempt starts; answered when those under way have
-/// ended, with how many deliveries are left.
+/// From the runtime, at the end: no event is taken any more, no attempt starts; answered when
+/// those under way have ended, with how many deliveries are left.
 #[derive(Message)]
 #[rtype(result = "usize")]
 pub(crate) struct Close {
@@ -144,7 +146,8 @@ pub(crate) struct Close {
     pub(crate) wait: bool,
 }
 
-/// From the runtime, at a reload: these config entries from now on. Answered when every subscription knows.
+/// From the runtime, at a reload: these config entries from now on. Answered when every
+/// subscription knows.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Reconfigure {
@@ -152,7 +155,8 @@ pub(crate) struct Reconfigure {
     pub(crate) config: Arc<Config>,
 }
 
-/// From the door, for `status`: every subscription and its queue, in the config's order, those that left it last.
+/// From the door, for `status`: every subscription and its queue, in the config's order, those
+/// that left it last.
 #[derive(Message)]
 #[rtype(result = "Vec<(SubscriptionId, Role, Queue)>")]
 pub(crate) struct ReadQueues;
@@ -233,8 +237,8 @@ impl Actor for Router {
 }
 
 impl Router {
-    /// A Router that goes on with what the disk says, and a Subscription for each entry and for each id of which something
-    /// is unfinished.
+    /// A Router that goes on with what the disk says, and a Subscription for each entry and for
+    /// each id of which something is unfinished.
     pub(crate) fn new(
         entries: Vec<Entry>,
         recovered: Recovered,

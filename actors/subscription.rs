@@ -1,5 +1,5 @@
-//! A Subscription: one config entry's mailbox, its lane of deliveries, and its one timer. One that is inactive, or no
-//! longer in the config, holds what waits for it until it returns.
+//! A Subscription: one config entry's mailbox, its lane of deliveries, and its one timer. One that
+//! is inactive, or no longer in the config, holds what waits for it until it returns.
 
 mod records;
 
@@ -29,8 +29,8 @@ use crate::http::{Client, Target};
 use crate::store::{Attempt, Cursor, DeadLetter, DeliveryState, Effect, Finished, Listed, Query, Unfinished};
 use records::{Gathered, hand, written};
 
-/// Finished attempts whose record the Ledger has not written yet; no new attempt starts beyond it, and so a full
-/// disk pauses the subscription.
+/// Finished attempts whose record the Ledger has not written yet; no new attempt starts beyond it,
+/// and so a full disk pauses the subscription.
 const MAX_UNRECORDED: usize = 64;
 
 /// Messages that may wait: more than admission lets in.
@@ -39,7 +39,8 @@ const MAILBOX: usize = 4 * 1024;
 /// How long a delivery waits whose payload could not be read.
 const READ_AGAIN: Duration = Duration::from_secs(1);
 
-/// From the Router, for each accepted event. What is lost on the way is found in the spool by the next start.
+/// From the Router, for each accepted event. What is lost on the way is found in the spool by the
+/// next start.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Enqueue {
@@ -56,8 +57,8 @@ struct Ended {
     attempt: Result<Attempt, NoBody>,
 }
 
-/// From the Router, on an operator's request: one attempt now, outside the lane but under the same permits.
-/// Bounded by the admission permits.
+/// From the Router, on an operator's request: one attempt now, outside the lane but under the same
+/// permits. Bounded by the admission permits.
 #[derive(Message)]
 #[rtype(result = "Result<Sent, RequestError>")]
 pub(crate) struct SendNow {
@@ -96,7 +97,8 @@ pub enum RequestError {
     Unreachable(String),
 }
 
-/// From the Router: answered when nothing is under way and nothing is due. With `close`, nothing starts any more.
+/// From the Router: answered when nothing is under way and nothing is due. With `close`, nothing
+/// starts any more.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Settle {
@@ -104,7 +106,8 @@ pub(crate) struct Settle {
     pub(crate) reply: oneshot::Sender<()>,
 }
 
-/// From the Router, at a reload: other settings from now on, or none. What is under way ends as it began.
+/// From the Router, at a reload: other settings from now on, or none. What is under way ends as it
+/// began.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Configure(pub(crate) Option<Settings>);
@@ -131,7 +134,8 @@ pub(crate) struct Queue {
     pub(crate) unread: Option<(usize, String)>,
 }
 
-/// From the Router, for `list`: what is under way, and the newest that wait and are wanted, one more than the limit.
+/// From the Router, for `list`: what is under way, and the newest that wait and are wanted, one
+/// more than the limit.
 #[derive(Message)]
 #[rtype(result = "Vec<Listed>")]
 pub(crate) struct ListUnfinished {
@@ -151,7 +155,8 @@ struct Sender {
 }
 
 impl Sender {
-    /// Waits for a permit and makes the attempt; the permit is free as soon as the request has ended.
+    /// Waits for a permit and makes the attempt; the permit is free as soon as the request has
+    /// ended.
     async fn send(
         self: Rc<Self>,
         delivery: Arc<Delivery>,
@@ -355,7 +360,8 @@ impl Subscription {
         });
     }
 
-    /// Runs `work` in a task of its own, which wakes nothing but itself, and takes what it comes to.
+    /// Runs `work` in a task of its own, which wakes nothing but itself, and takes what it comes
+    /// to.
     fn spawn<M>(&self, context: &Context<Self>, work: impl Future<Output = M> + 'static)
     where
         Self: Handler<M>,
@@ -379,7 +385,8 @@ impl Subscription {
         self.lane.pause_until(now + wait);
     }
 
-    /// Whether this machine was not able to make an attempt, which is none then: its delivery waits, and so do all.
+    /// Whether this machine was not able to make an attempt, which is none then: its delivery
+    /// waits, and so do all.
     fn was_held(&mut self, outcome: &Outcome) -> Option<Duration> {
         let before = self.health.local_fault.clone();
         let wait = self.health.note_local(outcome, clock::now())?;
@@ -436,7 +443,8 @@ impl Subscription {
         self.pump(context);
     }
 
-    /// Takes note of how an attempt ended; says so where the breaker turns, once and not for each delivery.
+    /// Takes note of how an attempt ended; says so where the breaker turns, once and not for each
+    /// delivery.
     fn note_health(&mut self, attempt: &Attempt, outcome: &Outcome, spec: &SpecId) {
         let turn = self.health.note(outcome, spec, clock::now(), || attempt.summary().in_words());
         match turn {
@@ -627,7 +635,8 @@ impl Handler<ListUnfinished> for Subscription {
         let under_way = self.under_way.values().map(|(delivery, number)| {
             Listed::unfinished(delivery, DeliveryState::InFlight, number.saturating_sub(1), None)
         });
-        // The lane's order is nearly that of acceptance: those accepted at the same moment may have come in any order.
+        // The lane's order is nearly that of acceptance: those accepted at the same moment may
+        // have come in any order.
         let mut newest: BTreeMap<Cursor, Listed> = BTreeMap::new();
         for (due, pending) in self.lane.newest_first() {
             let delivery = pending.delivery();

@@ -1,5 +1,5 @@
-//! Gives a message to an actor and does not wait for it to be handled: an answer from another thread would wake this one
-//! for nothing.
+//! Gives a message to an actor and does not wait for it to be handled: an answer from another
+//! thread would wake this one for nothing.
 
 use actix::dev::ToEnvelope;
 use actix::prelude::*;

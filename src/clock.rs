@@ -1,4 +1,5 @@
-//! The wall clock, read in one place, and its one way of being written: RFC 3339 UTC with milliseconds.
+//! The wall clock, read in one place, and its one way of being written: RFC 3339 UTC with
+//! milliseconds.
 
 use jiff::Timestamp;
 
@@ -27,8 +28,8 @@ pub(crate) fn rfc3339(at: Timestamp) -> String {
     format!("{at:.3}")
 }
 
-/// A time as it was given where that is RFC 3339, else the same time written so; `None` where it is none. Tools write
-/// `2025-10-14 10:00:00Z` and other forms of ISO 8601.
+/// A time as it was given where that is RFC 3339, else the same time written so; `None` where it
+/// is none. Tools write `2025-10-14 10:00:00Z` and other forms of ISO 8601.
 pub(crate) fn in_rfc3339(given: &str) -> Option<String> {
     let at: Timestamp = given.parse().ok()?;
     let digits = |text: &str, shape: &str| {

@@ -1,5 +1,5 @@
-//! Text as tools really write it: UTF-16, a byte order mark, `NaN`, half a surrogate pair. What is sound is read, and what
-//! had to be changed to be JSON is noted.
+//! Text as tools really write it: UTF-16, a byte order mark, `NaN`, half a surrogate pair. What is
+//! sound is read, and what had to be changed to be JSON is noted.
 
 use std::borrow::Cow;
 
@@ -77,6 +77,7 @@ pub(crate) fn json(bytes: &[u8]) -> Result<(Value, Notes), serde_json::Error> {
 }
 
 /// A text with what is mended in it, whether or not it is JSON then: it may go on.
+#[cfg(feature = "cli")]
 pub(crate) fn mended(bytes: &[u8]) -> Cow<'_, [u8]> {
     let Ok(text) = std::str::from_utf8(bytes) else { return bytes.into() };
     let mut mended = Mended::default();
@@ -89,7 +90,8 @@ pub(crate) fn is_json(bytes: &[u8]) -> bool {
     json(bytes).is_ok()
 }
 
-/// Half a surrogate pair as some tools write it into UTF-8 (`ED A0 80` to `ED BF BF`) becomes U+FFFD; how many there were.
+/// Half a surrogate pair as some tools write it into UTF-8 (`ED A0 80` to `ED BF BF`) becomes
+/// U+FFFD; how many there were.
 fn without_halves(bytes: &[u8]) -> (Cow<'_, [u8]>, usize) {
     let is_half = |at: usize| matches!(bytes.get(at..at + 3), Some([0xed, 0xa0..=0xbf, 0x80..=0xbf]));
     if std::str::from_utf8(bytes).is_ok() || !(0..bytes.len()).any(is_half) {

@@ -1,5 +1,5 @@
-//! The environment: the process's own, or a fixed one for a host or a test that brings its own values; under either the
-//! values of an `env_file`.
+//! The environment: the process's own, or a fixed one for a host or a test that brings its own
+//! values; under either the values of an `env_file`.
 
 use std::collections::HashMap;
 use std::fs;
@@ -58,8 +58,8 @@ impl Environment {
         Self { fixed: self.fixed.clone(), file }
     }
 
-    /// A variable's value; an empty one and one that is not UTF-8 count as not set. What the file says is what
-    /// [`refresh`](Self::refresh) last read.
+    /// A variable's value; an empty one and one that is not UTF-8 count as not set. What the file
+    /// says is what [`refresh`](Self::refresh) last read.
     pub fn get(&self, name: &str) -> Option<Zeroizing<String>> {
         let own = match &self.fixed {
             None => std::env::var(name).ok().map(Zeroizing::new),
@@ -77,8 +77,8 @@ impl Environment {
     /// Reads the file if it has changed. Blocks.
     ///
     /// # Errors
-    /// [`EnvFileError::Unreadable`]: what it said is no longer said where it is gone, else what was read before stands.
-    /// [`EnvFileError::Lines`], once: the other lines count.
+    /// [`EnvFileError::Unreadable`]: what it said is no longer said where it is gone, else what
+    /// was read before stands. [`EnvFileError::Lines`], once: the other lines count.
     pub fn refresh(&self) -> Result<(), EnvFileError> {
         self.file.as_ref().map_or(Ok(()), |file| file.refresh())
     }
@@ -125,9 +125,9 @@ impl EnvFile {
 
 type Variables = HashMap<String, Zeroizing<String>>;
 
-/// The variables of a file, and the numbers of the lines that are none. A value is what stands there, byte for byte, but
-/// for white space around it and one pair of quotes around all of it (systemd.exec(5), `EnvironmentFile=`, has both); of
-/// two lines with one name the last counts.
+/// The variables of a file, and the numbers of the lines that are none. A value is what stands
+/// there, byte for byte, but for white space around it and one pair of quotes around all of it
+/// (systemd.exec(5), `EnvironmentFile=`, has both); of two lines with one name the last counts.
 fn variables(content: &[u8]) -> (Variables, Vec<usize>) {
     let (mut variables, mut wrong) = (Variables::new(), Vec::new());
     let decoded =

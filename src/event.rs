@@ -46,8 +46,8 @@ pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
         .map(|(_, name)| name)
 }
 
-/// An enum whose every variant has one name on the wire: `ALL`, `as_str`, `Display`, `FromStr` (case does
-/// not count) and serde, all from the one list.
+/// An enum whose every variant has one name on the wire: `ALL`, `as_str`, `Display`, `FromStr`
+/// (case does not count) and serde, all from the one list.
 macro_rules! named {
     ($(#[$doc:meta])* $name:ident, $what:literal { $($(#[$variant_doc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
         $(#[$doc])*
@@ -195,7 +195,8 @@ impl SpecId {
         &self.0
     }
 
-    /// The id up to its number: `SPEC-KIT-065` of `SPEC-KIT-065-add-webhooks`; the whole id where it has none.
+    /// The id up to its number: `SPEC-KIT-065` of `SPEC-KIT-065-add-webhooks`; the whole id where
+    /// it has none.
     pub fn short(&self) -> &str {
         let mut end = 0;
         for segment in self.0.split('-') {
@@ -237,7 +238,8 @@ impl<'de> Deserialize<'de> for SpecId {
     }
 }
 
-/// Says which event this is, so that the same one seen twice is delivered once: 1 to 512 printable characters.
+/// Says which event this is, so that the same one seen twice is delivered once: 1 to 512 printable
+/// characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct IdempotencyKey(Arc<str>);
@@ -248,9 +250,11 @@ pub struct IdempotencyKey(Arc<str>);
 pub struct InvalidKey(String);
 
 impl IdempotencyKey {
-    /// The key of a stage or pipeline event: `<SPEC>:<step>:attempt-<n>`, and `:<session>` where there is one.
+    /// The key of a stage or pipeline event: `<SPEC>:<step>:attempt-<n>`, and `:<session>` where
+    /// there is one.
     ///
-    /// With a session the SPEC is its short id, without one the full id, because short ids are shared.
+    /// With a session the SPEC is its short id, without one the full id, because short ids are
+    /// shared.
     pub fn of_step(spec: &SpecId, step: &str, attempt: u32, session: Option<&str>) -> Self {
         let session = session.map(|text| printable(text, 200)).filter(|text| !text.is_empty());
         let key = match session {
@@ -260,8 +264,8 @@ impl IdempotencyKey {
         Self(key.into())
     }
 
-    /// The key of a task that became Done for the `times`th time. Several lists of a SPEC may have the same id: `list` says
-    /// which one it is.
+    /// The key of a task that became Done for the `times`th time. Several lists of a SPEC may have
+    /// the same id: `list` says which one it is.
     pub fn of_task(spec: &SpecId, list: &str, id: &str, times: u32) -> Self {
         let (list, id) = (printable(list, 160), printable(id, 160));
         Self(format!("{spec}:{list}#{id}:done-{times}").into())
@@ -546,8 +550,8 @@ impl Event {
         }
     }
 
-    /// Reads one JSON object in the payload's shape. `event.type` and `spec.id` are required; a missing
-    /// `event.idempotency_key` is made from what is there.
+    /// Reads one JSON object in the payload's shape. `event.type` and `spec.id` are required; a
+    /// missing `event.idempotency_key` is made from what is there.
     ///
     /// # Errors
     /// [`EventError`] says which part is wrong.
@@ -609,7 +613,8 @@ impl Event {
     }
 }
 
-/// The key of an event that came without one: from its step, attempt and session where it has a step, else unique.
+/// The key of an event that came without one: from its step, attempt and session where it has a
+/// step, else unique.
 fn derived_key(document: &Map<String, Value>) -> Result<(IdempotencyKey, KeyOrigin), EventError> {
     let text_at =
         |part: &str, field: &str| document.get(part).and_then(|part| part.get(field)).and_then(Value::as_str);

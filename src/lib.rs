@@ -1,9 +1,9 @@
 //! Signed, retried, evidenced webhooks for Spec-Kit pipelines, from inside the repo.
 //!
-//! A [`Runtime`] runs three actors on a thread of its own: a Router takes events in and fans out to one Subscription
-//! for each config entry, and these hand finished attempts to the Ledger, the only writer of files. A host embeds it
-//! through [`Runtime::start`] and emits through a [`Handle`]; the `spec-notify` program does the same.
-//! `docs/ARCHITECTURE.md` has the map.
+//! A [`Runtime`] runs three actors on a thread of its own: a Router takes events in and fans out
+//! to one Subscription for each config entry, and these hand finished attempts to the Ledger, the
+//! only writer of files. A host embeds it through [`Runtime::start`] and emits through a
+//! [`Handle`]; the `spec-notify` program does the same. `docs/ARCHITECTURE.md` has the map.
 #![forbid(unsafe_code)]
 
 #[path = "../actors/mod.rs"]

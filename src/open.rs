@@ -1,5 +1,5 @@
-//! Opens every file that we read: whatever lies in its place, a FIFO, a device, a folder, a link or a
-//! file without end, is an error, and neither a wait nor memory without bound.
+//! Opens every file that we read: whatever lies in its place, a FIFO, a device, a folder, a link
+//! or a file without end, is an error, and neither a wait nor memory without bound.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};

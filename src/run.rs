@@ -1,9 +1,9 @@
-//! What a SPEC's stage events add up to: attempts, the end of a run, its cost. Plain decisions and a plain fold over them,
-//! with no clock and no file.
+//! What a SPEC's stage events add up to: attempts, the end of a run, its cost. Plain decisions and
+//! a plain fold over them, with no clock and no file.
 //!
-//! What one event means is decided once, by [`Run::plan`], and kept in the spool with the event as a [`Step`]; a restart
-//! folds the steps again and decides nothing anew. Events that follow from a run are owed until they are accepted
-//! themselves, so that no stop in between loses one.
+//! What one event means is decided once, by [`Run::plan`], and kept in the spool with the event as
+//! a [`Step`]; a restart folds the steps again and decides nothing anew. Events that follow from a
+//! run are owed until they are accepted themselves, so that no stop in between loses one.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -89,7 +89,8 @@ pub struct StageStep {
 pub enum Step {
     /// A stage ended.
     Stage(Box<StageStep>),
-    /// The run's end was told, as the event with this key: by us, or by the host itself, which knows better.
+    /// The run's end was told, as the event with this key: by us, or by the host itself, which
+    /// knows better.
     Told(IdempotencyKey),
     /// The run's cost was told.
     CostTold,
@@ -126,7 +127,8 @@ pub struct Run {
 }
 
 impl Run {
-    /// What an event means, if it is about a run. A stage that does not know which attempt it is, is told.
+    /// What an event means, if it is about a run. A stage that does not know which attempt it is,
+    /// is told.
     pub fn plan(&self, event: &mut Event, policy: &RunPolicy) -> Option<Step> {
         match (event.event.kind, event.event.stage) {
             (EventKind::StageCompleted, Some(stage)) => Some(self.plan_stage(event, stage, policy)),
@@ -192,8 +194,8 @@ impl Run {
         }
     }
 
-    /// The run after this one, which `stage` begins. One that does not begin with its first stage goes on from what the
-    /// stages before had come to.
+    /// The run after this one, which `stage` begins. One that does not begin with its first stage
+    /// goes on from what the stages before had come to.
     fn next(&self, stage: Stage) -> Self {
         let last = |of: Stage| self.stages.iter().rev().find(|end| end.stage == of);
         let before = Stage::ALL.iter().filter(|earlier| **earlier < stage);
@@ -275,8 +277,8 @@ impl Run {
         Some(anomaly)
     }
 
-    /// Each run whose end is to be told, as one event, oldest first. `open_tasks` are the SPEC's tasks that are not Done;
-    /// `now` counts as the end where no stage has a time.
+    /// Each run whose end is to be told, as one event, oldest first. `open_tasks` are the SPEC's
+    /// tasks that are not Done; `now` counts as the end where no stage has a time.
     pub fn owed_ends(&self, spec: &SpecId, open_tasks: &[String], now: Timestamp) -> Vec<Event> {
         let runs = self.untold.iter().chain(std::iter::once(self));
         runs.filter_map(|run| run.owed_end(spec, open_tasks, now)).collect()
@@ -421,7 +423,8 @@ mod tests {
         event
     }
 
-    /// Takes an event in as the Router and the spool do; returns its attempt and what is owed then, which is told at once.
+    /// Takes an event in as the Router and the spool do; returns its attempt and what is owed
+    /// then, which is told at once.
     fn apply(run: &mut Run, mut event: Event) -> (u32, Vec<Event>) {
         let step = run.plan(&mut event, &POLICY).unwrap();
         let attempt = event.pipeline.and_then(|pipeline| pipeline.attempt).unwrap_or(0);
@@ -561,7 +564,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever stages come in whatever order: bounded, and each run's end is told exactly once, under a key of its own.
+        /// Whatever stages come in whatever order: bounded, and each run's end is told exactly
+        /// once, under a key of its own.
         #[test]
         fn every_end_is_told_once(events in proptest::collection::vec((0usize..6, 0usize..3), 1..300)) {
             let mut run = Run::default();

@@ -1,4 +1,5 @@
-//! What must never be printed: secrets and endpoint URLs, in types that can only show themselves redacted.
+//! What must never be printed: secrets and endpoint URLs, in types that can only show themselves
+//! redacted.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -58,7 +59,8 @@ impl Secret {
         Ok(Self { text: Zeroizing::new(text.as_bytes().to_vec()), decoded })
     }
 
-    /// A new one in the form that off-the-shelf verifiers take: `whsec_` and the base64 of 32 random bytes.
+    /// A new one in the form that off-the-shelf verifiers take: `whsec_` and the base64 of 32
+    /// random bytes.
     ///
     /// # Errors
     /// OpenSSL has no randomness.
@@ -85,13 +87,13 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A run of letters and digits as long as this, with a digit in it, may be a secret; so may a text as long as this with so
-/// many digits.
+/// A run of letters and digits as long as this, with a digit in it, may be a secret; so may a text
+/// as long as this with so many digits.
 const SUSPICIOUS: usize = 16;
 const SUSPICIOUS_DIGITS: usize = 6;
 
-/// Whether a text that stands where a name or a word belongs may be repeated in a message: not where it may be a secret
-/// that was pasted there.
+/// Whether a text that stands where a name or a word belongs may be repeated in a message: not
+/// where it may be a secret that was pasted there.
 pub(crate) fn may_be_shown(text: &str) -> bool {
     let is_harmless = |run: &str| {
         run.len() < SUSPICIOUS
@@ -119,7 +121,8 @@ pub(crate) fn is_variable(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// Where a subscription's requests go. Path, query and userinfo are credentials: only `http` reads them.
+/// Where a subscription's requests go. Path, query and userinfo are credentials: only `http` reads
+/// them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
     url: Url,
@@ -143,7 +146,8 @@ pub enum InvalidEndpoint {
 }
 
 impl Endpoint {
-    /// Reads an absolute `https` URL; `http` only to loopback, or anywhere with `allow_insecure_http`.
+    /// Reads an absolute `https` URL; `http` only to loopback, or anywhere with
+    /// `allow_insecure_http`.
     ///
     /// # Errors
     /// [`InvalidEndpoint`], which does not repeat the URL.
@@ -166,7 +170,8 @@ impl Endpoint {
         Ok(Self { url, shown })
     }
 
-    /// The whole URL, credentials and all: for the HTTP client, and to look at where none of it is said.
+    /// The whole URL, credentials and all: for the HTTP client, and to look at where none of it is
+    /// said.
     pub(crate) fn expose(&self) -> &Url {
         &self.url
     }
@@ -229,7 +234,8 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Scheme, host, port, and eight hex digits of the whole URL's SHA-256, so that two can be told apart.
+/// Scheme, host, port, and eight hex digits of the whole URL's SHA-256, so that two can be told
+/// apart.
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.shown)

@@ -1,4 +1,5 @@
-//! The two signatures of a request: the seed's over the body, and Standard Webhooks' over id, time and body.
+//! The two signatures of a request: our own over the body, and Standard Webhooks' over id, time
+//! and body.
 
 use std::borrow::Cow;
 
@@ -24,7 +25,8 @@ pub struct Secrets {
     pub previous: Option<Secret>,
 }
 
-/// The headers of one attempt (contract section 5); names in lower case. `timestamp` is in seconds since the epoch.
+/// The headers of one attempt (`docs/signing.md`); names in lower case. `timestamp` is in seconds
+/// since the epoch.
 pub fn headers(
     delivery: &Delivery,
     body: &[u8],
@@ -52,14 +54,14 @@ pub fn headers(
     ]
 }
 
-/// `sha256=<hex hmac-sha256(secret, body)>`, the `X-SpecKit-Signature` header: keyed with the secret's UTF-8 bytes, always,
-/// as the requirements' verification helper has it.
+/// `sha256=<hex hmac-sha256(secret, body)>`, the `X-SpecKit-Signature` header: keyed with the
+/// secret's UTF-8 bytes, always, as the requirements' verification helper has it.
 pub fn spec_kit(secret: &Secret, body: &[u8]) -> String {
     format!("sha256={}", hex::encode(hmac(secret.text(), &[body])))
 }
 
-/// `v1,<base64 hmac-sha256(secret, "id.timestamp.body")>`, one token of the `webhook-signature` header:
-/// keyed with what is encoded in a `whsec_` secret, as Standard Webhooks has it.
+/// `v1,<base64 hmac-sha256(secret, "id.timestamp.body")>`, one token of the `webhook-signature`
+/// header: keyed with what is encoded in a `whsec_` secret, as Standard Webhooks has it.
 pub fn standard(secret: &Secret, id: &str, timestamp: i64, body: &[u8]) -> String {
     let timestamp = timestamp.to_string();
     let parts = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body];
@@ -74,8 +76,8 @@ pub fn equal(ours: &str, theirs: &str) -> bool {
 /// Bytes that SHA-256 takes at a time.
 const BLOCK: usize = 64;
 
-/// HMAC-SHA-256 (RFC 2104) over OpenSSL's SHA-256: its generic calls fetch algorithms and allocate contexts, which takes
-/// several times as long as the hash of a usual body.
+/// HMAC-SHA-256 (RFC 2104) over OpenSSL's SHA-256: its generic calls fetch algorithms and allocate
+/// contexts, which takes several times as long as the hash of a usual body.
 pub(crate) fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     let mut block = Zeroizing::new([0; BLOCK]);
     match key {
@@ -123,7 +125,8 @@ mod tests {
     }
 
     proptest! {
-        /// Keys shorter, as long as and longer than a block, messages in one part or several: as OpenSSL's own HMAC.
+        /// Keys shorter, as long as and longer than a block, messages in one part or several: as
+        /// OpenSSL's own HMAC.
         #[test]
         fn it_is_openssls_hmac(key in "[ -~]{1,200}", message in proptest::collection::vec(any::<u8>(), 0..300), at in 0usize..300) {
             let secret = Secret::parse(&format!("k{key}")).unwrap();

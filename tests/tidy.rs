@@ -1,4 +1,5 @@
-//! Keeps the house in order: imports run downwards only, and the docs name everything a user can meet.
+//! Keeps the house in order: imports run downwards only, and the docs name everything a user can
+//! meet.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -191,6 +192,22 @@ fn every_file_says_what_it_is_about() {
     for (file, text) in sources() {
         assert!(text.starts_with("//! "), "{file}");
     }
+}
+
+#[test]
+fn comments_end_by_column_100() {
+    let mut files = Vec::new();
+    for folder in ["src", "actors", "tests", "benches"] {
+        rust_files(&root().join(folder), &mut files);
+    }
+    let mut long = Vec::new();
+    for path in files {
+        let text = fs::read_to_string(&path).unwrap();
+        let comments = (1..).zip(text.lines()).filter(|(_, line)| line.trim_start().starts_with("//"));
+        let too_long = comments.filter(|(_, line)| line.chars().count() > 100 && line.contains(' '));
+        long.extend(too_long.map(|(number, _)| format!("{}:{number}", path.display())));
+    }
+    assert!(long.is_empty(), "{long:#?}");
 }
 
 /// The words in double quotes between two markers of a source file.

@@ -1,4 +1,5 @@
-//! What follows from a SPEC's run, emitted by the Router to itself: a cost at once, an end in a moment.
+//! What follows from a SPEC's run, emitted by the Router to itself: a cost at once, an end in a
+//! moment.
 
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ use crate::intake::outstanding;
 const END_WAIT: Duration = Duration::from_secs(2);
 
 impl Router {
-    /// Sees to it that what the SPEC's run owes is told: a cost now, its end in a moment, for the host may tell of it itself.
+    /// Sees to it that what the SPEC's run owes is told: a cost now, its end in a moment, for the
+    /// host may tell of it itself.
     pub(super) fn tell_of_run(&mut self, spec: &SpecId, context: &mut Context<Self>) {
         let Some(run) = self.runs.get(spec) else { return };
         let (owes_its_end, anomaly) = (run.owes_its_end(), run.owed_anomaly(spec));

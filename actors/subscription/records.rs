@@ -11,8 +11,8 @@ use crate::actors::ledger::{GiveUp, Ledger, NotWritten, RecordAttempt, Reply};
 use crate::delivery::{DeliveryId, Pending, Reason};
 use crate::store::Finished;
 
-/// Attempts that ended are handed to the Ledger so many at a time, or after so long, while others are under way: what a
-/// crash would have sent again.
+/// Attempts that ended are handed to the Ledger so many at a time, or after so long, while others
+/// are under way: what a crash would have sent again.
 const MAX_GATHERED: usize = 16;
 const GATHERED_FOR: Duration = Duration::from_millis(2);
 
@@ -28,7 +28,8 @@ pub(super) struct Recorded {
     retry: Option<Due>,
 }
 
-/// An attempt that ended, when its delivery is due again, and when it is handed to the Ledger at the latest.
+/// An attempt that ended, when its delivery is due again, and when it is handed to the Ledger at
+/// the latest.
 pub(super) struct Gathered {
     finished: Arc<Finished>,
     retry: Option<Due>,
@@ -48,7 +49,8 @@ impl Subscription {
         self.gathered.first().map(|oldest| oldest.hand_over_by)
     }
 
-    /// Hands what has ended to the Ledger, several at a time while more is about to end: each time wakes its thread.
+    /// Hands what has ended to the Ledger, several at a time while more is about to end: each time
+    /// wakes its thread.
     pub(super) fn hand_over(&mut self, now: Instant, context: &Context<Self>) {
         let is_last = self.lane.in_flight() == 0 || !self.lane.is_open();
         let is_time = self.hand_over_by().is_some_and(|by| by <= now);
@@ -126,8 +128,8 @@ pub(super) async fn written(answer: Answer) -> Result<(), NotWritten> {
     answer?.await.unwrap_or(Err(NotWritten::Stopped))
 }
 
-/// Tries again while the disk says no: what happened to a delivery is known here alone until it is written. Ends
-/// when there is no Ledger any more; then the delivery is pending at the next start.
+/// Tries again while the disk says no: what happened to a delivery is known here alone until it is
+/// written. Ends when there is no Ledger any more; then the delivery is pending at the next start.
 async fn until_written(id: DeliveryId, mut answer: Answer, again: impl Fn() -> Answer) {
     let mut said = String::new();
     while let Err(NotWritten::Failed(error)) = written(answer).await {

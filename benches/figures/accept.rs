@@ -16,7 +16,8 @@ use super::table::{Figure, Target};
 
 const EMITTERS: usize = 64;
 
-/// Ours and the reference take turns this often: what others do to the disk lasts longer than that, and meets both.
+/// Ours and the reference take turns this often: what others do to the disk lasts longer than
+/// that, and meets both.
 pub(super) const IN_TURN: usize = 20;
 
 /// How long an emit may take.
@@ -131,7 +132,8 @@ impl Reference {
     }
 }
 
-/// An accepted event as it stands in the spool, of a repo of its own: a busy one's compaction may have removed it.
+/// An accepted event as it stands in the spool, of a repo of its own: a busy one's compaction may
+/// have removed it.
 fn accepted_line() -> Vec<u8> {
     let repo = repo();
     let runtime = repo.runtime();

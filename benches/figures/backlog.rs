@@ -34,7 +34,8 @@ const EMITTERS: usize = 256;
 /// How long a `serve` may become quiet after its start.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// A repo with `count` deliveries that failed once and wait for a retry, and a subscription to which all is well.
+/// A repo with `count` deliveries that failed once and wait for a retry, and a subscription to
+/// which all is well.
 fn backlog(bench: &Bench, count: usize, retries: &'static str) -> Repo {
     let healthy =
         Entry::new("healthy", bench.receiver.url(""), "include_events = [\"spec-auto.stage.completed\"]");

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use spec_notify::control::{Client, Emitted, Outcome, Request};
 
-/// The argument that makes this program the client; the spool and a file with the event's JSON follow.
+/// The argument that makes this program the client; the spool and a file with the event's JSON
+/// follow.
 pub(super) const ARGUMENT: &str = "ask-for-the-bench";
 
 /// Hands the event over as it stands in the file, and prints the answer.

@@ -1,9 +1,11 @@
-//! A healthy endpoint beside ten that accept requests and never answer, and beside three that take their time.
+//! A healthy endpoint beside ten that accept requests and never answer, and beside three that take
+//! their time.
 
 use std::collections::HashMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use spec_notify::control::SentOutcome;
 use spec_notify::{Receipt, Runtime};
 
 use super::Bench;
@@ -70,7 +72,7 @@ fn prove(bench: &Bench, runtime: &Runtime, id: &str) {
     let handle = runtime.handle();
     let sample = handle.test(SPEC.parse().expect("a SPEC id"), id.parse().expect("an id"));
     let sample = handle.block(WITHIN, sample).expect("an answer").expect("a sample");
-    assert_eq!(sample.outcome, "delivered");
+    assert_eq!(sample.outcome, SentOutcome::Delivered);
     bench.receiver.take();
 }
 

@@ -1,4 +1,5 @@
-//! How long an event takes to its first request: alone, in a burst, and from a file that is written to a watched repo.
+//! How long an event takes to its first request: alone, in a burst, and from a file that is
+//! written to a watched repo.
 
 use std::collections::HashMap;
 use std::thread;

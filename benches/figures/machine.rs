@@ -1,4 +1,5 @@
-//! The machine and its processes as the benches see them: clocks, cores, the kernel's accounts, and medians.
+//! The machine and its processes as the benches see them: clocks, cores, the kernel's accounts,
+//! and medians.
 
 use std::fs;
 use std::process::{Child, ExitStatus};
@@ -22,7 +23,8 @@ pub(super) fn quantile(values: &[f64], share: f64) -> f64 {
     sorted[rank.clamp(1, sorted.len()) - 1]
 }
 
-/// Ours and its reference in turn, so that what the machine does meanwhile meets both; the median of each.
+/// Ours and its reference in turn, so that what the machine does meanwhile meets both; the median
+/// of each.
 pub(super) fn interleaved(
     rounds: usize,
     mut ours: impl FnMut() -> f64,

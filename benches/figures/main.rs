@@ -1,7 +1,9 @@
-//! What the product does in a second, beside the parts it stands on, measured in the same run: `cargo bench`.
+//! What the product does in a second, beside the parts it stands on, measured in the same run:
+//! `cargo bench`.
 //!
-//! Every figure is the median of interleaved rounds. The ratio is what travels to other machines; the rest does not.
-//! `docs/performance.md` has the table as it was measured, and what bounds each figure.
+//! Every figure is the median of interleaved rounds. The ratio is what travels to other machines;
+//! the rest does not. `docs/performance.md` has the table as it was measured, and what bounds each
+//! figure.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

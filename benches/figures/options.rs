@@ -10,7 +10,8 @@ pub(super) struct Options {
 
 impl Options {
     pub(super) fn parse(arguments: &[String]) -> Result<Self, String> {
-        // Cargo says `--bench` where it measures; `cargo test --bench figures` does not, and wants to know that it works.
+        // Cargo says `--bench` where it measures; `cargo test --bench figures` does not, and wants
+        // to know that it works.
         let mut options = Self { is_json: false, is_check: false, is_smoke: true, only: Vec::new() };
         options.is_smoke = !arguments.iter().any(|argument| argument == "--bench");
         let mut arguments = arguments.iter();

@@ -1,4 +1,5 @@
-//! What a script pays: `emit` as a process, a guardrail stage with webhooks on, and the program's size.
+//! What a script pays: `emit` as a process, a guardrail stage with webhooks on, and the program's
+//! size.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! The reference of a delivery: raw awc that sends one prebuilt body, with both signatures computed for each request.
+//! The reference of a delivery: raw awc that sends one prebuilt body, with both signatures
+//! computed for each request.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

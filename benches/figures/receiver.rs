@@ -1,5 +1,6 @@
-//! The endpoint of the benches: a process of its own on a core of its own, which answers every POST with 200 and
-//! remembers when it came. One to `/dead…` is read and never answered, one to `/slow…` after a second and a half.
+//! The endpoint of the benches: a process of its own on a core of its own, which answers every
+//! POST with 200 and remembers when it came. One to `/dead…` is read and never answered, one to
+//! `/slow…` after a second and a half.
 
 use std::cell::RefCell;
 use std::fmt::Write as _;

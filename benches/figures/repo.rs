@@ -1,4 +1,5 @@
-//! A repo in a temporary folder, with a config, and the product at work in it: in this process or as the program.
+//! A repo in a temporary folder, with a config, and the product at work in it: in this process or
+//! as the program.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! Deliveries a second through everything: accept, sync, sign, POST, evidence. Beside raw awc that signs and sends.
+//! Deliveries a second through everything: accept, sync, sign, POST, evidence. Beside raw awc that
+//! signs and sends.
 
 use std::time::Instant;
 

@@ -1,4 +1,5 @@
-//! Where `list`, `status` and `top` get their answers: from the runtime that owns the spool, else from the disk.
+//! Where `list`, `status` and `top` get their answers: from the runtime that owns the spool, else
+//! from the disk.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -31,7 +32,8 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Finds the runtime, if one runs. Secrets may be missing, and the config may have errors: the runtime has its own.
+    /// Finds the runtime, if one runs. Secrets may be missing, and the config may have errors: the
+    /// runtime has its own.
     pub(super) fn find(global: &Global, screen: &mut Screen) -> Result<Self, Failure> {
         Self::find_within(global, PATIENCE, screen)
     }
@@ -68,7 +70,8 @@ impl Source {
         };
     }
 
-    /// Asks the runtime; once more on a new connection where the old one has ended. `None` where none answers.
+    /// Asks the runtime; once more on a new connection where the old one has ended. `None` where
+    /// none answers.
     fn ask<T: serde::de::DeserializeOwned>(&mut self, request: &Request) -> Result<Option<T>, Failure> {
         for _ in 0..2 {
             let Some(client) = &mut self.client else { break };
@@ -90,8 +93,9 @@ impl Source {
         self.status_with(None, |dir| Ok((Unfinished::Listed(store::unfinished(dir)?), Survey::of(dir))))
     }
 
-    /// How everything fares, within the patience: without the oldest pending and each subscription's number of them where
-    /// that would take reading the whole spool. What the last run left stands in a file.
+    /// How everything fares, within the patience: without the oldest pending and each
+    /// subscription's number of them where that would take reading the whole spool. What the last
+    /// run left stands in a file.
     pub(super) fn brief_status(&mut self) -> Result<StatusReport, Failure> {
         let is_silent = self.silent.is_some();
         let until = Instant::now() + self.patience;
@@ -184,7 +188,8 @@ impl Source {
     }
 }
 
-/// A moment that was typed: `2h` or `3 days` ago, or a time of its own such as `2025-10-14T10:00:00Z`.
+/// A moment that was typed: `2h` or `3 days` ago, or a time of its own such as
+/// `2025-10-14T10:00:00Z`.
 pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
     moment_before(crate::clock::now(), text)
 }

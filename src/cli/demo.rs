@@ -1,4 +1,5 @@
-//! `spec-notify demo`: the whole story on this machine, told as it happens, and every claim checked.
+//! `spec-notify demo`: the whole story on this machine, told as it happens, and every claim
+//! checked.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -62,7 +63,8 @@ type Told<T = ()> = Result<T, String>;
 impl Story {
     fn begin(repo: &Path, screen: &mut Screen) -> Told<Self> {
         let deadline = Instant::now() + LIMIT;
-        // A path that canonical names agree on: some systems reach their temporary folder through a link.
+        // A path that canonical names agree on: some systems reach their temporary folder through
+        // a link.
         let repo = repo.canonicalize().map_err(text)?;
         let (chatops_text, tracker_text) = (random_secret(), random_secret());
         let chatops_secret = Secret::parse(&chatops_text).map_err(text)?;
@@ -140,7 +142,7 @@ impl Story {
             .map_err(text)?;
         let got = self.next(&tracker_got, "the replayed request")?;
         screen.line(Tone::Good, format_args!("   {got}"));
-        expect(sent.outcome == "delivered", "the replay arrives")?;
+        expect(sent.outcome == crate::control::SentOutcome::Delivered, "the replay arrives")?;
         expect(got.id.as_deref() == Some(&id.to_string()), "the replay has the id of the dead letter")?;
         expect(got.is_verified(), "the replay's signatures verify")?;
         expect(!letter_path.exists(), "the dead letter is gone")?;

@@ -1,5 +1,5 @@
-//! `spec-notify drain`: takes in what the sources hold and delivers everything that is pending, retries included, then
-//! exits: the last step of a CI job.
+//! `spec-notify drain`: takes in what the sources hold and delivers everything that is pending,
+//! retries included, then exits: the last step of a CI job.
 
 use std::thread;
 use std::time::{Duration, Instant};

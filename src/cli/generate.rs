@@ -1,4 +1,5 @@
-//! `spec-notify completions` and `man`: what a shell and a manual reader want, from the definition of the command line.
+//! `spec-notify completions` and `man`: what a shell and a manual reader want, from the definition
+//! of the command line.
 
 use std::fs;
 use std::io::Write as _;

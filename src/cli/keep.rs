@@ -19,8 +19,8 @@ use crate::store::put_in_inbox;
 /// Most bytes that are given at a time, far above what is.
 const MAX_GIVEN: u64 = 8 * 1024 * 1024;
 
-/// How long the process of its own may take to start and to be given everything, whatever is left of
-/// the deadline.
+/// How long the process of its own may take to start and to be given everything, whatever is left
+/// of the deadline.
 const HAND_OVER: Duration = Duration::from_secs(1);
 
 /// Said once everything is on disk.

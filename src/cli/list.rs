@@ -23,7 +23,8 @@ Exit code 1 where a SPEC or a filter is given and nothing matches.")]
 pub(super) struct Options {
     /// Of this SPEC only
     spec: Option<SpecId>,
-    /// In this state only: pending, in_flight, delivered, dead_letter, dropped or dry_run; may be given several times
+    /// In this state only: pending, in_flight, delivered, dead_letter, dropped or dry_run; may be
+    /// given several times
     #[arg(long, value_name = "STATE")]
     state: Vec<DeliveryState>,
     /// To this subscription only
@@ -99,7 +100,8 @@ fn hints(source: &Source, query: &Query) -> Vec<String> {
     hints
 }
 
-/// What people read: a line of columns for each delivery, and below it its id and SPEC, its event and what went wrong.
+/// What people read: a line of columns for each delivery, and below it its id and SPEC, its event
+/// and what went wrong.
 pub(super) fn lines(deliveries: &[Listed], now: Timestamp, width: usize) -> Vec<Line> {
     let heading = ["STATE", "SUBSCRIPTION", "EVENT", "TRIES", "LAST", "AGE", "NEXT"].map(str::to_owned);
     let rows = deliveries.iter().map(|delivery| row(delivery, now, width));

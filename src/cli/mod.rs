@@ -16,9 +16,9 @@ mod reload;
 mod render;
 mod replay;
 mod secret;
-mod send;
 mod serve;
 mod status;
+mod test;
 mod top;
 
 use std::ffi::OsString;
@@ -82,7 +82,8 @@ Exit codes: 0 done; 1 the thing asked for failed; 2 usage or config; 3 no runtim
 
 #[derive(Debug, Args)]
 struct Global {
-    /// The config file [default: $SPECKIT_WEBHOOKS_CONFIG, then .spec-kit/config.toml in the repo, then the home's]
+    /// The config file [default: $SPECKIT_WEBHOOKS_CONFIG, then .spec-kit/config.toml in the repo,
+    /// then the home's]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The repo's root [default: the git top level above the working directory]
@@ -119,7 +120,7 @@ enum Command {
     #[command(hide = true)]
     Keep(keep::Options),
     /// Send one signed sample to a subscription now
-    Test(send::Options),
+    Test(test::Options),
     /// Deliveries, newest first, with state, attempts and what went wrong
     List(list::Options),
     /// Send dead letters again: one, or all
@@ -160,7 +161,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let cli = match Cli::try_parse_from(flags_as_commands(arguments)) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are answers, not errors: clap tells them apart by where they are printed.
+            // Help and version are answers, not errors: clap tells them apart by where they are
+            // printed.
             let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
             let text = error.to_string();
             if render::harmless(&text) != text {
@@ -226,7 +228,7 @@ fn run_command(cli: Cli, screen: &mut Screen) -> Result<Exit, Failure> {
         Command::Serve(options) => serve::run(global, &options, screen),
         Command::Emit(options) => emit::run(global, &options, screen),
         Command::Keep(options) => keep::run(&options),
-        Command::Test(options) => send::run(global, &options, screen),
+        Command::Test(options) => test::run(global, &options, screen),
         Command::List(options) => list::run(global, options, screen),
         Command::Replay(options) => replay::run(global, &options, screen),
         Command::Status(options) => status::run(global, &options, screen),
@@ -289,7 +291,8 @@ impl From<RequestError> for Failure {
     }
 }
 
-/// Reads and checks the config. With `secrets` false, what only a runtime needs from the environment may be missing.
+/// Reads and checks the config. With `secrets` false, what only a runtime needs from the
+/// environment may be missing.
 fn load(global: &Global, secrets: bool) -> Result<config::Loaded, Failure> {
     let working_dir = std::env::current_dir()
         .map_err(|error| Failure::usage(format!("the working directory cannot be read: {error}")))?;
@@ -329,8 +332,8 @@ fn load_to_serve(global: &Global, screen: &mut Screen) -> Result<Config, Failure
     take_if_on(load(global, true)?, screen)
 }
 
-/// The config for a command that acts through the runtime which owns the spool, or else by owning it for the moment: only
-/// then the secrets must be in its own environment.
+/// The config for a command that acts through the runtime which owns the spool, or else by owning
+/// it for the moment: only then the secrets must be in its own environment.
 fn load_to_act(global: &Global, screen: &mut Screen) -> Result<Config, Failure> {
     let loaded = load(global, false)?;
     let is_owned = |config: &Config| Store::is_owned(&config.spool_dir);
@@ -347,8 +350,9 @@ fn take_if_on(loaded: config::Loaded, screen: &mut Screen) -> Result<Config, Fai
     if config.enabled { Ok(config) } else { Err(Failure::usage(switch)) }
 }
 
-/// The config, or what could be salvaged of one with errors, with a warning: for those who need to know where the spool
-/// is and no more. A slip in one subscription must neither cost an event nor hide how things stand.
+/// The config, or what could be salvaged of one with errors, with a warning: for those who need to
+/// know where the spool is and no more. A slip in one subscription must neither cost an event nor
+/// hide how things stand.
 fn load_good_enough(global: &Global, screen: &mut Screen) -> Result<Config, Failure> {
     take_good_enough(load(global, false)?, screen)
 }

@@ -1,4 +1,5 @@
-//! A local endpoint that verifies signatures and hands out what it gets: the `receive` command, and the demo's two ends.
+//! A local endpoint that verifies signatures and hands out what it gets: the `receive` command,
+//! and the demo's two ends.
 
 use std::fmt;
 use std::io;
@@ -150,8 +151,8 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Starts to answer. What comes is handed out through the returned channel, in order; while that is full, senders
-    /// wait for their answer.
+    /// Starts to answer. What comes is handed out through the returned channel, in order; while
+    /// that is full, senders wait for their answer.
     ///
     /// # Errors
     /// No thread could be had, or the listener cannot be used.

@@ -1,4 +1,5 @@
-//! `spec-notify reload`: the running runtime reads its config again, and takes it over if it is good.
+//! `spec-notify reload`: the running runtime reads its config again, and takes it over if it is
+//! good.
 
 use std::io;
 use std::path::Path;
@@ -18,7 +19,8 @@ const CONNECT: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure> {
-    // To know where the spool is. What is wrong by now is wrong for the runtime too, which reads the same file.
+    // To know where the spool is. What is wrong by now is wrong for the runtime too, which reads
+    // the same file.
     let loaded = load(global, false)?;
     let Some(config) = &loaded.config else {
         return Ok(tell(&loaded.report(), screen));

@@ -1,4 +1,5 @@
-//! The only place that prints: results on stdout, words about them on stderr, coloured where a person looks.
+//! The only place that prints: results on stdout, words about them on stderr, coloured where a
+//! person looks.
 
 use std::fmt::{self, Display};
 use std::io::{self, IsTerminal as _, Write as _};
@@ -196,7 +197,8 @@ impl Screen {
         self.progress("");
     }
 
-    /// Columns there are for a line: the terminal's, `COLUMNS`, or as many as anyone wants where nobody looks.
+    /// Columns there are for a line: the terminal's, `COLUMNS`, or as many as anyone wants where
+    /// nobody looks.
     pub(super) fn width(&self) -> usize {
         let told = || std::env::var("COLUMNS").ok()?.parse().ok();
         let looked = || size().ok().map(|(columns, _)| usize::from(columns));

@@ -11,11 +11,11 @@ use serde::Serialize;
 use super::ask::{Source, moment};
 use super::list::lines;
 use super::render::{Line, Screen, Tone, cut, wrap};
-use super::send::{DRAIN, PATIENCE, show};
+use super::test::{DRAIN, PATIENCE, show};
 use super::{Exit, Failure, Global, load_to_act};
 use crate::actors::RequestError;
 use crate::clock;
-use crate::control::{SentReport, counted};
+use crate::control::{SentOutcome, SentReport, counted};
 use crate::delivery::{DeliveryId, OPEN_AFTER, SubscriptionId};
 use crate::env::Environment;
 use crate::event::SpecId;
@@ -63,8 +63,7 @@ struct Replayed {
     subscription: SubscriptionId,
     #[serde(skip)]
     of: Option<Listed>,
-    /// `delivered`, `failed`, `dry_run`, or `not_tried` after too many failures.
-    outcome: String,
+    outcome: SentOutcome,
     status: Option<u16>,
     latency_ms: Option<f64>,
     error: Option<String>,
@@ -73,19 +72,10 @@ struct Replayed {
 }
 
 impl Replayed {
-    fn not_sent(letter: &Listed, outcome: &str, error: Option<String>) -> Self {
+    fn not_sent(letter: &Listed, outcome: SentOutcome, error: Option<String>) -> Self {
         let (id, subscription) = (letter.id, letter.subscription.clone());
         let of = Some(letter.clone());
-        Self {
-            id,
-            subscription,
-            of,
-            outcome: outcome.to_owned(),
-            status: None,
-            latency_ms: None,
-            error,
-            hint: None,
-        }
+        Self { id, subscription, of, outcome, status: None, latency_ms: None, error, hint: None }
     }
 
     fn of(report: SentReport) -> Self {
@@ -119,7 +109,7 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
 
 fn one(handle: &Handle, spec: &SpecId, id: DeliveryId, screen: &mut Screen) -> Result<Exit, Failure> {
     let report = send(handle, spec.clone(), id)?;
-    let succeeded = report.outcome != "failed";
+    let succeeded = report.outcome != SentOutcome::Failed;
     if screen.is_json() {
         screen.value(&[Replayed::of(report)]);
     } else {
@@ -166,7 +156,7 @@ fn dry_run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Ex
     let letters = find(options, |query| source.list(&query))?;
     if screen.is_json() {
         let would: Vec<_> =
-            letters.iter().map(|letter| Replayed::not_sent(letter, "dry_run", None)).collect();
+            letters.iter().map(|letter| Replayed::not_sent(letter, SentOutcome::DryRun, None)).collect();
         screen.value(&would);
     } else if letters.is_empty() {
         screen.note("nothing matches: nothing would be sent");
@@ -191,21 +181,21 @@ fn all(handle: &Handle, options: &Options, screen: &mut Screen) -> Result<Exit, 
         let in_a_row = failures.entry(letter.subscription.clone()).or_default();
         if *in_a_row >= OPEN_AFTER {
             let why = format!("{in_a_row} replays in a row failed before");
-            replayed.push(Replayed::not_sent(letter, "not_tried", Some(why)));
+            replayed.push(Replayed::not_sent(letter, SentOutcome::NotTried, Some(why)));
             continue;
         }
-        let failed = replayed.iter().filter(|one: &&Replayed| one.outcome == "failed").count();
+        let failed = replayed.iter().filter(|one: &&Replayed| one.outcome == SentOutcome::Failed).count();
         screen.progress(format_args!("replaying {} of {}, {failed} failed", n + 1, letters.len()));
         let started = Instant::now();
         let outcome = match send(handle, letter.spec.clone(), letter.id) {
             Ok(report) => Replayed { of: Some(letter.clone()), ..Replayed::of(report) },
-            Err(RequestError::Refused(error)) => Replayed::not_sent(letter, "failed", Some(error)),
+            Err(RequestError::Refused(error)) => Replayed::not_sent(letter, SentOutcome::Failed, Some(error)),
             Err(error @ RequestError::Unreachable(_)) => {
                 screen.progress_ends();
                 return Err(error.into());
             }
         };
-        *in_a_row = if outcome.outcome == "failed" { *in_a_row + 1 } else { 0 };
+        *in_a_row = if outcome.outcome == SentOutcome::Failed { *in_a_row + 1 } else { 0 };
         replayed.push(outcome);
         thread::sleep(pace.saturating_sub(started.elapsed()));
     }
@@ -216,7 +206,7 @@ fn all(handle: &Handle, options: &Options, screen: &mut Screen) -> Result<Exit, 
         tell(&replayed, screen);
     }
     let all_good = !replayed.is_empty()
-        && replayed.iter().all(|one| matches!(one.outcome.as_str(), "delivered" | "dry_run"));
+        && replayed.iter().all(|one| matches!(one.outcome, SentOutcome::Delivered | SentOutcome::DryRun));
     Ok(if all_good { Exit::Done } else { Exit::Failed })
 }
 
@@ -225,8 +215,8 @@ fn tell(replayed: &[Replayed], screen: &mut Screen) {
     if replayed.is_empty() {
         return screen.note("nothing matches: there is no such dead letter");
     }
-    let count = |outcome: &str| replayed.iter().filter(|one| one.outcome == outcome).count();
-    for one in replayed.iter().filter(|one| one.outcome == "failed") {
+    let count = |outcome: SentOutcome| replayed.iter().filter(|one| one.outcome == outcome).count();
+    for one in replayed.iter().filter(|one| one.outcome == SentOutcome::Failed) {
         let error = one.error.as_deref().unwrap_or("unknown");
         screen.line(Tone::Bad, format_args!("failed: {} to {}", one.id, one.subscription));
         if let Some(letter) = &one.of {
@@ -236,14 +226,14 @@ fn tell(replayed: &[Replayed], screen: &mut Screen) {
         let lines = wrap(error, "  ", screen.width());
         lines.into_iter().for_each(|text| screen.print(&Line::new(Tone::Plain, text)));
     }
-    let arrived = count("delivered");
+    let arrived = count(SentOutcome::Delivered);
     let tone = if arrived == replayed.len() { Tone::Good } else { Tone::Warning };
-    let tried = replayed.len() - count("not_tried");
+    let tried = replayed.len() - count(SentOutcome::NotTried);
     let mut told = format!("{} replayed: {arrived} delivered", counted(tried, "dead letter", "dead letters"));
     for (outcome, words) in [
-        ("dry_run", "dry run"),
-        ("failed", "failed"),
-        ("not_tried", "not tried after five failures in a row"),
+        (SentOutcome::DryRun, "dry run"),
+        (SentOutcome::Failed, "failed"),
+        (SentOutcome::NotTried, "not tried after five failures in a row"),
     ] {
         if count(outcome) > 0 {
             told += &format!(", {} {words}", count(outcome));

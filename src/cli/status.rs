@@ -1,4 +1,5 @@
-//! `spec-notify status`: how everything fares, in a form that can be pasted into a ticket; `--banner`: one line, if any.
+//! `spec-notify status`: how everything fares, in a form that can be pasted into a ticket;
+//! `--banner`: one line, if any.
 
 use std::time::Duration;
 

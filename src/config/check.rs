@@ -1,4 +1,5 @@
-//! From the file's text to a config that is good to run, or everything that is wrong with it at once.
+//! From the file's text to a config that is good to run, or everything that is wrong with it at
+//! once.
 
 mod folders;
 mod names;
@@ -309,7 +310,8 @@ impl Checker<'_, '_> {
         RunPolicy { max_stage_attempts: u32::try_from(attempts).unwrap_or(u32::MAX), cost_threshold_usd }
     }
 
-    /// One subscription; `None` where it has no usable id or secret name, which is an error by then.
+    /// One subscription; `None` where it has no usable id or secret name, which is an error by
+    /// then.
     fn subscription(
         &mut self,
         table: &Table<'_, '_>,

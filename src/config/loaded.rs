@@ -13,8 +13,8 @@ pub struct Loaded {
     pub switch: Switch,
     /// Present when there are no errors, or only such as leave the rest good to run.
     pub config: Option<Config>,
-    /// What could be read in spite of errors: good to find the spool with, and for nothing else. Absent where even that
-    /// may be wrong.
+    /// What could be read in spite of errors: good to find the spool with, and for nothing else.
+    /// Absent where even that may be wrong.
     pub salvaged: Option<Config>,
     /// Every error is a table whose name is only near ours: as if it were not there, webhooks are
     /// what the rest says.
@@ -43,8 +43,8 @@ impl Loaded {
         }
     }
 
-    /// The config, or what could be salvaged of one with errors, if webhooks are on in it: whoever hands events over, or
-    /// asks the runtime, needs to know where the spool is and no more.
+    /// The config, or what could be salvaged of one with errors, if webhooks are on in it: whoever
+    /// hands events over, or asks the runtime, needs to know where the spool is and no more.
     pub fn good_enough(&self) -> Option<&Config> {
         self.config.as_ref().or_else(|| self.salvaged.as_ref().filter(|config| config.enabled))
     }

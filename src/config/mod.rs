@@ -60,13 +60,15 @@ pub struct Config {
     pub task_done_statuses: Vec<String>,
     /// `task_tracker_spec`: whose tasks those are that name no SPEC.
     pub task_tracker_spec: SpecId,
-    /// `max_stage_attempts` and `cost_threshold_usd`: when a SPEC's run ends, and when it costs too much.
+    /// `max_stage_attempts` and `cost_threshold_usd`: when a SPEC's run ends, and when it costs
+    /// too much.
     pub runs: RunPolicy,
     /// `env_file`: a dotenv file under the environment.
     pub env_file: Option<PathBuf>,
     /// Whether the repo is watched. Not in the file: a host sets it, and `serve`.
     pub watch: Option<WatchFrom>,
-    /// The control port on 127.0.0.1; 0 is any that is free. Not in the file: `serve --port` sets it.
+    /// The control port on 127.0.0.1; 0 is any that is free. Not in the file: `serve --port` sets
+    /// it.
     pub control_port: u16,
     /// How it was found and read, to be read again at a reload; `None` where a host made it.
     pub source: Option<LoadOptions>,
@@ -105,8 +107,8 @@ pub enum WatchFrom {
 pub struct SubscriptionConfig {
     /// `id`.
     pub id: SubscriptionId,
-    /// `url`, or what `url_env` named. Always there for an active subscription of an enabled config whose secrets
-    /// were checked.
+    /// `url`, or what `url_env` named. Always there for an active subscription of an enabled
+    /// config whose secrets were checked.
     pub endpoint: Option<Endpoint>,
     /// The environment variables that hold the secrets.
     pub secrets: SecretNames,

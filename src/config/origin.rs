@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::file::read_text;
 
-/// See the module's first line. Other tables of the file are the host's: what is edited there changes nothing for us.
+/// See the module's first line. Other tables of the file are the host's: what is edited there
+/// changes nothing for us.
 #[derive(Clone, Debug)]
 pub struct Origin {
     file: PathBuf,

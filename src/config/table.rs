@@ -1,4 +1,5 @@
-//! Reading the keys of one TOML table: each value checked where it stands, each problem noted with its place.
+//! Reading the keys of one TOML table: each value checked where it stands, each problem noted with
+//! its place.
 
 use std::fmt::Display;
 use std::ops::{Range, RangeInclusive};

@@ -101,7 +101,8 @@ impl Client {
         }
         for _ in 1..ATTEMPTS {
             match Self::begin(&file, address, deadline) {
-                // Somebody fills its port, and we were the oldest of those who had said nothing yet.
+                // Somebody fills its port, and we were the oldest of those who had said nothing
+                // yet.
                 Err(Ended::Closed) => {}
                 Err(Ended::Failed(error)) => return Err(error),
                 Ok(client) => return Ok(client),

@@ -10,8 +10,8 @@ pub(crate) use client::{CHANGE_OF_OWNER, LOOK_AGAIN};
 pub use client::{Client, ClientError};
 pub use handshake::{Hello, Proof, Token, VERSION, Welcome};
 pub use protocol::{
-    COMMANDS, Emitted, EmittedDelivery, EmittedEvent, Outcome, Reply, Request, RuntimeFile, SentReport,
-    SentRequest, runtime_file,
+    COMMANDS, Emitted, EmittedDelivery, EmittedEvent, Outcome, Reply, Request, RuntimeFile, SentOutcome,
+    SentReport, SentRequest, runtime_file,
 };
 pub(crate) use server::Server;
 pub use status::{RuntimeStatus, SourcesStatus, StatusReport, SubscriptionStatus, Unfinished};

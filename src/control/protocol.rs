@@ -1,4 +1,5 @@
-//! What is said on the control port once both ends have proved who they are: one JSON object a line.
+//! What is said on the control port once both ends have proved who they are: one JSON object a
+//! line.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -18,7 +19,8 @@ use crate::store::{Query, TriedQuery, check_owner, read_small};
 /// Longest line, in bytes, its newline included.
 pub(super) const MAX_LINE: usize = 1024 * 1024;
 
-/// `<spool_dir>/runtime.json`: where the runtime is, and the token to reach it. Readable by its owner alone.
+/// `<spool_dir>/runtime.json`: where the runtime is, and the token to reach it. Readable by its
+/// owner alone.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct RuntimeFile {
     /// The runtime's process.
@@ -88,7 +90,8 @@ pub enum Request {
     List(Query),
     /// Attempts, newest first. Answered with [`Tried`](crate::store::Tried), several.
     Attempts(TriedQuery),
-    /// How the runtime and its subscriptions fare. Answered with [`StatusReport`](super::StatusReport).
+    /// How the runtime and its subscriptions fare. Answered with
+    /// [`StatusReport`](super::StatusReport).
     Status {},
     /// Take the config over as it is now. Answered with [`Report`](crate::config::Report).
     Reload {},
@@ -211,6 +214,20 @@ impl Emitted {
     }
 }
 
+named! {
+    /// What became of a request that was made at once.
+    SentOutcome, "outcome" {
+        /// The endpoint has it.
+        Delivered = "delivered",
+        /// It does not.
+        Failed = "failed",
+        /// Nothing was sent, as that was not wanted.
+        DryRun = "dry_run",
+        /// Nothing was sent, after too many failures of others.
+        NotTried = "not_tried",
+    }
+}
+
 /// The outcome of one `test` or `replay`, as `--json` prints it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SentReport {
@@ -218,8 +235,8 @@ pub struct SentReport {
     pub id: DeliveryId,
     /// To whom.
     pub subscription: SubscriptionId,
-    /// `delivered`, `failed` or `dry_run`.
-    pub outcome: String,
+    /// What became of it.
+    pub outcome: SentOutcome,
     /// HTTP status, where there was an answer.
     pub status: Option<u16>,
     /// How long it took.
@@ -262,11 +279,10 @@ impl From<&Sent> for SentReport {
             id: sent.finished.delivery.id,
             subscription: sent.finished.delivery.subscription.clone(),
             outcome: match (outcome, sent.succeeded) {
-                (None, _) => "dry_run",
-                (Some(_), true) => "delivered",
-                (Some(_), false) => "failed",
-            }
-            .to_owned(),
+                (None, _) => SentOutcome::DryRun,
+                (Some(_), true) => SentOutcome::Delivered,
+                (Some(_), false) => SentOutcome::Failed,
+            },
             status: response.map(|response| response.status),
             latency_ms: sent.finished.attempt.latency_ms(),
             error,

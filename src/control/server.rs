@@ -1,4 +1,5 @@
-//! The control port's server: a bounded number of connections, each of which must prove first that it knows the token.
+//! The control port's server: a bounded number of connections, each of which must prove first that
+//! it knows the token.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
-//! What `status` says: how each subscription fares, what waits, and what an operator should do. From a runtime's actors,
-//! or from the disk alone.
+//! What `status` says: how each subscription fares, what waits, and what an operator should do.
+//! From a runtime's actors, or from the disk alone.
 
 use std::fmt;
 use std::path::Path;
@@ -129,7 +129,8 @@ pub struct SubscriptionStatus {
     /// Until when its endpoint asked to be left alone, while that is to come.
     #[serde(default, with = "clock::maybe_millis")]
     pub paused_until: Option<Timestamp>,
-    /// How far its endpoint's clock is off ours, in seconds, where that is more than a minute; ahead is positive.
+    /// How far its endpoint's clock is off ours, in seconds, where that is more than a minute;
+    /// ahead is positive.
     #[serde(default)]
     pub clock_skew_s: Option<i64>,
 }
@@ -397,7 +398,8 @@ impl StatusReport {
         warnings
     }
 
-    /// One line if something is unresolved: something fails, was given up, is damaged, or waits for a runtime.
+    /// One line if something is unresolved: something fails, was given up, is damaged, or waits
+    /// for a runtime.
     pub fn banner(&self, now: Timestamp) -> Option<String> {
         let mut parts = Vec::new();
         for subscription in self.subscriptions.iter().filter(|subscription| subscription.is_failing()) {

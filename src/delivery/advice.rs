@@ -27,7 +27,8 @@ impl Outcome {
     }
 }
 
-/// What a status other than a success means for whoever runs the subscription (RFC 9110, section 15; RFC 6585).
+/// What a status other than a success means for whoever runs the subscription (RFC 9110, section
+/// 15; RFC 6585).
 fn of_status(status: u16) -> &'static str {
     match status {
         300..=399 => "redirects are not followed: set the subscription's url to the final address",

@@ -1,4 +1,5 @@
-//! Bodies in memory, within a budget: beyond it a delivery waits without its body, which the spool has.
+//! Bodies in memory, within a budget: beyond it a delivery waits without its body, which the spool
+//! has.
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +9,8 @@ use bytes::Bytes;
 
 use crate::digest::sha256;
 
-/// What is sent, and its SHA-256 for the evidence: worked out once, however many get it. Cheap to clone.
+/// What is sent, and its SHA-256 for the evidence: worked out once, however many get it. Cheap to
+/// clone.
 #[derive(Clone, Debug)]
 pub struct Payload(Arc<(Bytes, OnceLock<[u8; 32]>)>);
 
@@ -34,7 +36,8 @@ impl Payload {
 #[derive(Clone, Debug)]
 pub struct BodyBudget(Arc<AtomicUsize>);
 
-/// A body in memory, shared by the deliveries of one event. Its bytes are free again when the last clone is dropped.
+/// A body in memory, shared by the deliveries of one event. Its bytes are free again when the last
+/// clone is dropped.
 #[derive(Clone, Debug)]
 pub struct Body(Arc<Held>);
 

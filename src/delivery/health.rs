@@ -12,7 +12,7 @@ use super::{Judgement, Outcome, Response};
 use crate::clock;
 use crate::event::{SpecId, UnknownName, named};
 
-/// Failures in a row after which a subscription counts as `open` (contract section 5).
+/// Failures in a row after which a subscription counts as `open` (`docs/delivery.md`).
 pub const OPEN_AFTER: u32 = 5;
 
 /// Receivers refuse signatures five minutes old; a minute is worth a word.
@@ -60,7 +60,8 @@ pub struct Health {
     /// Until when the endpoint asked to be left alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_until: Option<Timestamp>,
-    /// How far its clock is off ours, in seconds, where that is more than a minute; ahead is positive.
+    /// How far its clock is off ours, in seconds, where that is more than a minute; ahead is
+    /// positive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_skew_s: Option<i64>,
 }
@@ -77,7 +78,7 @@ pub struct LocalFault {
     pub hint: String,
 }
 
-/// After so long a fault of this machine counts like any other (contract section 5).
+/// After so long a fault of this machine counts like any other (`docs/delivery.md`).
 const LOCAL_FAULT_COUNTS_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
 /// What an attempt changed about the breaker.
@@ -90,8 +91,9 @@ pub enum Turn {
 }
 
 impl Health {
-    /// Takes note of an attempt that this machine was not able to make; gives how long to wait for the next one, half as
-    /// long as it lasts already. `None` where that counts as any other failure: it is another, or has lasted for a day.
+    /// Takes note of an attempt that this machine was not able to make; gives how long to wait for
+    /// the next one, half as long as it lasts already. `None` where that counts as any other
+    /// failure: it is another, or has lasted for a day.
     pub fn note_local(&mut self, outcome: &Outcome, at: Timestamp) -> Option<Duration> {
         let failure = outcome.result.as_ref().err().filter(|_| outcome.is_local())?;
         let since = self.local_fault.as_ref().map_or(at, |fault| fault.since);
@@ -105,8 +107,8 @@ impl Health {
         Some(half.clamp(Duration::from_secs(1), Duration::from_secs(60)))
     }
 
-    /// An attempt for a delivery of `spec` ended at `at`; `in_words` is what to say of a failure. Returns what that changed
-    /// about the breaker.
+    /// An attempt for a delivery of `spec` ended at `at`; `in_words` is what to say of a failure.
+    /// Returns what that changed about the breaker.
     pub fn note(
         &mut self,
         outcome: &Outcome,

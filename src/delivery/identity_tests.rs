@@ -277,8 +277,9 @@ proptest! {
                 prop_assert_eq!(told.get(&n), Some(&1), "{} of {:?}", n, ends);
             }
         }
-        // Handed over once more, as by an emitter that did not hear the answer: all of it is known. What was only
-        // known to be told already is not on disk, and so is decided anew after a restart.
+        // Handed over once more, as by an emitter that did not hear the answer: all of it is
+        // known. What was only known to be told already is not on disk, and so is decided anew
+        // after a restart.
         let count = router.told.len();
         for event in all.iter().rev().take(8).rev().filter(|_| !has_restarts) {
             router.gets(event.clone(), now);

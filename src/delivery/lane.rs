@@ -1,4 +1,5 @@
-//! All that one subscription decides: what may start now, when to look again, and what an outcome leads to.
+//! All that one subscription decides: what may start now, when to look again, and what an outcome
+//! leads to.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::num::NonZeroU64;
@@ -6,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::{Body, DeliveryId, InFlight, Jitter, Outcome, Pending, RetryPolicy, Verdict};
 
-/// The waiting and running deliveries of one subscription. Holds no clock: every question brings `now`.
+/// The waiting and running deliveries of one subscription. Holds no clock: every question brings
+/// `now`.
 #[derive(Debug)]
 pub struct Lane {
     policy: RetryPolicy,
@@ -30,7 +32,8 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// An empty lane that runs at most `max_in_flight` deliveries at a time and holds about `max_pending`.
+    /// An empty lane that runs at most `max_in_flight` deliveries at a time and holds about
+    /// `max_pending`.
     pub fn new(policy: RetryPolicy, max_in_flight: usize, max_pending: usize) -> Self {
         Self {
             policy,
@@ -88,8 +91,8 @@ impl Lane {
         arrival
     }
 
-    /// Takes what waited at the last stop, in its old order. As many enqueued one by one would take nearly twice the
-    /// memory: trees that are filled in order keep their nodes half empty.
+    /// Takes what waited at the last stop, in its old order. As many enqueued one by one would
+    /// take nearly twice the memory: trees that are filled in order keep their nodes half empty.
     pub fn restore(&mut self, pending: impl IntoIterator<Item = (Pending, Instant)>) {
         let restored = pending.into_iter().map(|(mut pending, due)| {
             let arrival = self.arrive();
@@ -101,7 +104,8 @@ impl Lane {
         self.waiting.append(&mut restored);
     }
 
-    /// While more than `max_pending` are pending: the oldest that is not under way, which is to be dropped.
+    /// While more than `max_pending` are pending: the oldest that is not under way, which is to be
+    /// dropped.
     pub fn shed(&mut self) -> Option<Pending> {
         if self.waiting.len() + self.in_flight <= self.max_pending {
             return None;
@@ -130,8 +134,8 @@ impl Lane {
         self.due.first().is_some_and(|(first, _)| *first <= now)
     }
 
-    /// How long until something is due; `None` while nothing waits or there is no room: then the next
-    /// [`finished`](Self::finished) or [`enqueue`](Self::enqueue) is the time to look again.
+    /// How long until something is due; `None` while nothing waits or there is no room: then the
+    /// next [`finished`](Self::finished) or [`enqueue`](Self::enqueue) is the time to look again.
     pub fn next_due_in(&self, now: Instant) -> Option<Duration> {
         if !self.open || !self.has_room() {
             return None;
@@ -141,9 +145,10 @@ impl Lane {
         Some(at.saturating_duration_since(now))
     }
 
-    /// Ends an attempt that [`start_next`](Self::start_next) began and makes room for another. A retry waits
-    /// with the caller until its record is written, and comes back through [`enqueue`](Self::enqueue). An endpoint that
-    /// wants to be left alone gets nothing else meanwhile either.
+    /// Ends an attempt that [`start_next`](Self::start_next) began and makes room for another. A
+    /// retry waits with the caller until its record is written, and comes back through
+    /// [`enqueue`](Self::enqueue). An endpoint that wants to be left alone gets nothing else
+    /// meanwhile either.
     pub fn finished(
         &mut self,
         in_flight: InFlight,
@@ -183,7 +188,8 @@ impl Lane {
         wanted.into_iter().filter_map(out_of_line).collect()
     }
 
-    /// Starts nothing more: what waits stays on disk for the next start, or until it is [`configure`](Self::configure)d.
+    /// Starts nothing more: what waits stays on disk for the next start, or until it is
+    /// [`configure`](Self::configure)d.
     pub fn close(&mut self) {
         self.open = false;
     }
@@ -193,7 +199,8 @@ impl Lane {
         self.open
     }
 
-    /// From now on these bounds and this policy; open. What waits keeps its time and its place in line.
+    /// From now on these bounds and this policy; open. What waits keeps its time and its place in
+    /// line.
     pub fn configure(&mut self, policy: RetryPolicy, max_in_flight: usize, max_pending: usize) {
         (self.policy, self.max_in_flight, self.max_pending) = (policy, max_in_flight, max_pending);
         self.open = true;
@@ -266,9 +273,9 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the endpoint answers and whenever the clock is read: each delivery ends exactly once, is tried
-        /// at most `max_attempts` times and never before it is due, no more than allowed are in flight or pending, and
-        /// what is dropped is the oldest that waits.
+        /// Whatever the endpoint answers and whenever the clock is read: each delivery ends
+        /// exactly once, is tried at most `max_attempts` times and never before it is due, no more
+        /// than allowed are in flight or pending, and what is dropped is the oldest that waits.
         #[test]
         fn nothing_is_lost_and_nothing_ends_twice(
             count in 1usize..20,

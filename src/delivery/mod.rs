@@ -138,7 +138,8 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// A new delivery, with its body where there is room for it in memory; else the first attempt reads it back.
+    /// A new delivery, with its body where there is room for it in memory; else the first attempt
+    /// reads it back.
     pub fn new(delivery: Arc<Delivery>, body: Option<Body>) -> Self {
         Self { delivery, attempts_made: 0, arrival: None, body }
     }
@@ -211,7 +212,8 @@ impl InFlight {
         Pending { delivery: self.delivery, attempts_made, arrival: self.arrival, body: None }
     }
 
-    /// Ends the attempt: the outcome's judgement, and the policy's word on whether another is allowed.
+    /// Ends the attempt: the outcome's judgement, and the policy's word on whether another is
+    /// allowed.
     pub fn finish(self, outcome: &Outcome, policy: &RetryPolicy, jitter: Jitter) -> Verdict {
         match outcome.judge() {
             Judgement::Delivered => Verdict::Delivered,

@@ -69,7 +69,8 @@ impl Response {
         self.headers.iter().find(|(kept, _)| kept == name).map(|(_, value)| value.as_str())
     }
 
-    /// Takes out of it what was sent and is a secret: many an endpoint's error page repeats the path, or the headers.
+    /// Takes out of it what was sent and is a secret: many an endpoint's error page repeats the
+    /// path, or the headers.
     pub fn redact<S: AsRef<str>>(&mut self, secrets: &[S]) {
         let mut secrets: Vec<&str> = secrets.iter().map(AsRef::as_ref).collect();
         secrets.retain(|secret| secret.len() >= SHORTEST_SECRET);
@@ -205,7 +206,8 @@ impl fmt::Display for Reason {
 }
 
 impl Reason {
-    /// What the operator can do about a delivery that was given up, whose last attempt has this `advice`.
+    /// What the operator can do about a delivery that was given up, whose last attempt has this
+    /// `advice`.
     pub fn hint(&self, advice: Option<&str>) -> String {
         match (self, advice) {
             (Self::SpoolSaturated, _) => {
@@ -223,7 +225,7 @@ impl Reason {
 }
 
 impl Outcome {
-    /// What this outcome means (contract section 5).
+    /// What this outcome means (`docs/delivery.md`).
     pub fn judge(&self) -> Judgement {
         match &self.result {
             Err(_) => Judgement::Retry,
@@ -245,8 +247,9 @@ impl Outcome {
         }
     }
 
-    /// How long the endpoint wants to be left alone, where it may ask for that (contract section 5): 429, 503, what its
-    /// subscription retries, and a 2xx in which its service says that it is not able to now.
+    /// How long the endpoint wants to be left alone, where it may ask for that
+    /// (`docs/delivery.md`): 429, 503, what its subscription retries, and a 2xx in which its
+    /// service says that it is not able to now.
     pub fn pause(&self) -> Option<Duration> {
         let response = self.result.as_ref().ok()?;
         let is_put_off = response.rejection.as_ref().is_some_and(|rejection| rejection.retry);

@@ -39,7 +39,7 @@ impl Default for RetryPolicy {
 pub struct Jitter(pub Duration);
 
 impl RetryPolicy {
-    /// `min(max, initial * factor^(retry-1)) + jitter`, with `retry` from 1 (contract section 5).
+    /// `min(max, initial * factor^(retry-1)) + jitter`, with `retry` from 1 (`docs/delivery.md`).
     pub fn wait_before_retry(&self, retry: u32, jitter: Jitter) -> Duration {
         let mut schedule = ExponentialBackoff {
             current_interval: self.initial,
@@ -63,8 +63,8 @@ impl RetryPolicy {
         wait.min(self.max) + jitter.0.min(self.jitter)
     }
 
-    /// What is left of the wait after `attempts_made` attempts, by a wall clock that says `left` and may have jumped
-    /// since: never negative, never more than that wait can be.
+    /// What is left of the wait after `attempts_made` attempts, by a wall clock that says `left`
+    /// and may have jumped since: never negative, never more than that wait can be.
     pub fn remaining_wait(&self, attempts_made: u32, left: SignedDuration) -> Duration {
         let longest = self.wait_before_retry(attempts_made.max(1), Jitter(self.jitter));
         Duration::try_from(left).unwrap_or(Duration::ZERO).min(longest)
@@ -74,8 +74,9 @@ impl RetryPolicy {
 /// Most that a retry is late so that others start with it, in milliseconds.
 const MAX_SLACK_MS: u128 = 256;
 
-/// When a retry starts that waits for `wait` from `now`: never earlier, and at most a 128th of the wait (or a millisecond)
-/// and at most 256 ms later. Many that wait long so start together, and wake the machine seldom.
+/// When a retry starts that waits for `wait` from `now`: never earlier, and at most a 128th of the
+/// wait (or a millisecond) and at most 256 ms later. Many that wait long so start together, and
+/// wake the machine seldom.
 pub fn retry_at(now: Timestamp, wait: Duration) -> Timestamp {
     let allowed = (wait.as_millis() / 128).clamp(1, MAX_SLACK_MS);
     // A power of two: grids of different slacks meet.

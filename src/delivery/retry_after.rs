@@ -7,8 +7,9 @@ use jiff::Timestamp;
 /// Longest pause that an endpoint may ask for.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
-/// The pause that a header's value asks for at `now`: seconds, fractions too, or one of the three forms of an HTTP date. At
-/// most [`MAX_RETRY_AFTER`]; zero for a time that is past. `None` for what is neither.
+/// The pause that a header's value asks for at `now`: seconds, fractions too, or one of the three
+/// forms of an HTTP date. At most [`MAX_RETRY_AFTER`]; zero for a time that is past. `None` for
+/// what is neither.
 pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     if value.bytes().next().is_some_and(|first| first.is_ascii_digit() || first == b'.') {
@@ -20,7 +21,8 @@ pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     Some(until(value, now)?.min(MAX_RETRY_AFTER))
 }
 
-/// How far a `Date` header is off `now`, in seconds; ahead is positive. `None` for what is no HTTP date.
+/// How far a `Date` header is off `now`, in seconds; ahead is positive. `None` for what is no HTTP
+/// date.
 pub fn clock_skew(value: &str, now: Timestamp) -> Option<i64> {
     let date = Timestamp::try_from(httpdate::parse_http_date(value.trim()).ok()?).ok()?;
     Some(date.as_second() - now.as_second())

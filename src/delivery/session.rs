@@ -114,7 +114,8 @@ impl Session {
         if status == last.status {
             return last.key.clone();
         }
-        // A host whose timestamps do not change: when the file was written tells its versions apart.
+        // A host whose timestamps do not change: when the file was written tells its versions
+        // apart.
         let is_later = stamp == last.stamp && at > last.at;
         if !is_later && status == self.first.status && stamp == self.first.stamp {
             return self.first.key.clone();

@@ -1,5 +1,6 @@
-//! Who may send next: so many requests at a time over all subscriptions, shared so that no slow or dead endpoint keeps another
-//! waiting (contract section 5, fairness). Holds no clock: whoever gives a share back says how long it was held.
+//! Who may send next: so many requests at a time over all subscriptions, shared so that no slow or
+//! dead endpoint keeps another waiting (`docs/delivery.md`, fairness). Holds no clock: whoever
+//! gives a share back says how long it was held.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -48,7 +49,8 @@ impl<T> Seat<T> {
 }
 
 impl<T> Sharing<T> {
-    /// At most `max` shares at a time; those whose endpoint is not proven hold at most half of them, and at least one.
+    /// At most `max` shares at a time; those whose endpoint is not proven hold at most half of
+    /// them, and at least one.
     pub fn new(max: usize) -> Self {
         Self {
             max: max.max(1),
@@ -70,7 +72,8 @@ impl<T> Sharing<T> {
         id
     }
 
-    /// One is not active any more. What it holds is still to be given back; what waits there is let go of.
+    /// One is not active any more. What it holds is still to be given back; what waits there is
+    /// let go of.
     pub fn close(&mut self, id: SeatId) {
         self.seats.remove(&id);
     }
@@ -90,8 +93,9 @@ impl<T> Sharing<T> {
         let fewest = wanting.iter().map(|(_, seat)| seat.held).min()?;
         wanting.retain(|(_, seat)| seat.held == fewest);
         let (patient, waits) = *wanting.iter().min_by_key(|(_, seat)| seat.arrival())?;
-        // Of these one that is quicker by far, so that an endpoint that answers at once waits for one request of slow ones
-        // and not for a round of them; but nobody costs who waits longest more than its own request takes.
+        // Of these one that is quicker by far, so that an endpoint that answers at once waits for
+        // one request of slow ones and not for a round of them; but nobody costs who waits longest
+        // more than its own request takes.
         let may_overtake = |seat: &Seat<T>| seat.usual * 2 <= waits.usual && seat.ahead < waits.usual;
         let may_overtake = |seat: &Seat<T>| std::ptr::eq(seat, waits) || may_overtake(seat);
         let quickest = wanting.iter().filter(|(_, seat)| may_overtake(seat));
@@ -203,7 +207,8 @@ mod tests {
         max_in_flight: usize,
     }
 
-    /// How long each request of each endpoint waited for its share, in milliseconds, of those that came after `from_ms`.
+    /// How long each request of each endpoint waited for its share, in milliseconds, of those that
+    /// came after `from_ms`.
     fn simulate(max: usize, endpoints: &[Endpoint], from_ms: u64, until_ms: u64) -> Vec<Vec<u64>> {
         let mut sharing = Sharing::new(max);
         let seats: Vec<SeatId> = endpoints.iter().map(|_| sharing.open()).collect();
@@ -290,8 +295,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// Beside fewer slow ones than there are shares it is as if they were not there; beside more it waits for one
-        /// request of theirs at most, for two where these are of many kinds. None of them starves.
+        /// Beside fewer slow ones than there are shares it is as if they were not there; beside
+        /// more it waits for one request of theirs at most, for two where these are of many kinds.
+        /// None of them starves.
         #[test]
         fn slow_endpoints_do_not_keep_a_fast_one_waiting(
             max in 1usize..9,
@@ -311,7 +317,8 @@ mod tests {
                 prop_assert!(p99(&of_fast) <= p99(&alone) * 3 / 2 + 50, "{} ms, alone {} ms", p99(&of_fast), p99(&alone));
             } else {
                 let wait = of_fast.iter().max().copied().unwrap();
-                // And for those of its own that came while it did, and for those that came while these went.
+                // And for those of its own that came while it did, and for those that came while
+                // these went.
                 let own = (longest / fast.every_ms + 2) * fast.takes_ms.iter().max().unwrap();
                 let most = if are_alike { longest } else { 2 * longest };
                 prop_assert!(wait <= most + 2 * own, "{wait} ms beside {longest} ms");

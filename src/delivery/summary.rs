@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::clock;
 use crate::event::printable;
 
-/// One attempt in few bytes: what a dead letter lists, and what the spool remembers between attempts.
+/// One attempt in few bytes: what a dead letter lists, and what the spool remembers between
+/// attempts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AttemptSummary {
     /// From 1.

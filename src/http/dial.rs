@@ -1,5 +1,5 @@
-//! A TCP connection to an endpoint, straight or through a proxy: every address of both families is tried, the next one a
-//! moment after the one before (RFC 8305), and the first that answers wins.
+//! A TCP connection to an endpoint, straight or through a proxy: every address of both families is
+//! tried, the next one a moment after the one before (RFC 8305), and the first that answers wins.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -114,7 +114,8 @@ async fn race(addresses: Vec<SocketAddr>) -> Result<TcpStream, ConnectError> {
         };
         match answer {
             Some(Ok(stream)) => return Ok(stream),
-            // One family of this machine may lead nowhere: what an endpoint said by the other counts.
+            // One family of this machine may lead nowhere: what an endpoint said by the other
+            // counts.
             Some(Err(error)) if failed.is_none() || lack(&error).is_none() => failed = Some(error),
             Some(Err(_)) => {}
             None => {}

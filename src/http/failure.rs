@@ -1,5 +1,5 @@
-//! What an error of the HTTP client means: its class, by its type and never by its words, and what to do about it. Texts of awc
-//! may hold the URL and are not used.
+//! What an error of the HTTP client means: its class, by its type and never by its words, and what
+//! to do about it. Texts of awc may hold the URL and are not used.
 
 use std::borrow::Cow;
 use std::error::Error;

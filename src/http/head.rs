@@ -1,5 +1,6 @@
-//! The head of an answer, read as RFC 9112 has it and written anew in the one form that awc reads as it is meant. Only the
-//! headers that count here are handed on; what says where the answer ends always stands in them.
+//! The head of an answer, read as RFC 9112 has it and written anew in the one form that awc reads
+//! as it is meant. Only the headers that count here are handed on; what says where the answer ends
+//! always stands in them.
 
 use std::borrow::Cow;
 
@@ -8,7 +9,8 @@ use httparse::{Header, ParserConfig, Status};
 /// Most bytes of heads, those of interim answers among them, before an answer's body.
 pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-/// Response headers worth keeping, and no others: a response may hold cookies and tokens. Names in lower case.
+/// Response headers worth keeping, and no others: a response may hold cookies and tokens. Names in
+/// lower case.
 pub(super) const KEPT_HEADERS: [&str; 7] = [
     "content-type",
     "content-encoding",
@@ -71,7 +73,8 @@ impl HeadReader {
         self.come.is_empty() && self.interim_bytes == 0
     }
 
-    /// Takes what came; gives the head once it is whole. Interim answers (RFC 9110, section 15.2) are passed over.
+    /// Takes what came; gives the head once it is whole. Interim answers (RFC 9110, section 15.2)
+    /// are passed over.
     pub(super) fn push(&mut self, part: &[u8]) -> Result<Option<Head>, HeadError> {
         self.come.extend_from_slice(part);
         loop {
@@ -115,7 +118,8 @@ impl HeadReader {
     }
 }
 
-/// Whether it can become an answer of any HTTP/1: told at its first bytes, as what speaks another protocol may wait for us.
+/// Whether it can become an answer of any HTTP/1: told at its first bytes, as what speaks another
+/// protocol may wait for us.
 fn is_beginning(come: &[u8]) -> Result<(), HeadError> {
     const VERSION: &[u8] = b"HTTP/1.";
     let fits = VERSION.iter().zip(come).all(|(wanted, byte)| wanted == byte);
@@ -214,8 +218,8 @@ fn has_no_body(status: u16) -> bool {
     matches!(status, 204 | 304)
 }
 
-/// Whether the connection is good for another request (RFC 9112, section 9.3): not where the endpoint closes it, and not
-/// where the endpoint may see another end of this answer than we do.
+/// Whether the connection is good for another request (RFC 9112, section 9.3): not where the
+/// endpoint closes it, and not where the endpoint may see another end of this answer than we do.
 fn persists(status: u16, is_current: bool, headers: &[Header<'_>]) -> bool {
     let asks = |option: &[u8]| members(headers, "connection").any(|one| one.eq_ignore_ascii_case(option));
     let is_coded = codings(headers).next().is_some();

@@ -1,4 +1,5 @@
-//! Faults of this machine: what keeps any request from leaving it, whatever the endpoint is (contract section 5).
+//! Faults of this machine: what keeps any request from leaving it, whatever the endpoint is
+//! (`docs/delivery.md`).
 
 use std::error::Error;
 use std::io;

@@ -1,4 +1,5 @@
-//! One HTTP request through awc: verified TLS, no redirects, one deadline, a bounded answer. Knows no actors.
+//! One HTTP request through awc: verified TLS, no redirects, one deadline, a bounded answer. Knows
+//! no actors.
 
 mod connections;
 mod dial;
@@ -40,8 +41,8 @@ use wire::Wire;
 /// Most bytes of an answer's body that are read; a longer one costs its connection.
 const MAX_READ_BYTES: usize = 64 * 1024;
 
-/// How long an answer that gives no length may rest before it is taken to be over: many a small server keeps its connection
-/// open behind one.
+/// How long an answer that gives no length may rest before it is taken to be over: many a small
+/// server keeps its connection open behind one.
 const QUIET: Duration = Duration::from_secs(1);
 
 /// Sends requests on one arbiter; cheap to clone, its connections are kept alive.
@@ -72,7 +73,8 @@ pub struct Request<'a> {
 }
 
 impl Client {
-    /// A client for the arbiter it is made on: with `tls` where its endpoint needs it, through `proxy` where there is one.
+    /// A client for the arbiter it is made on: with `tls` where its endpoint needs it, through
+    /// `proxy` where there is one.
     pub fn new(tls: Option<Tls>, proxy: Option<Proxy>, connections: Connections) -> Self {
         let with = (tls.clone(), proxy.clone(), connections.clone());
         let connect = fn_service(move |request: ConnectInfo<Uri>| {
@@ -92,8 +94,8 @@ impl Client {
             }
         });
         let client = || {
-            // Our own deadline holds over all of it, and our own permits bound the connections: awc's limits, which
-            // are shared by all hosts, stay out of the way.
+            // Our own deadline holds over all of it, and our own permits bound the connections:
+            // awc's limits, which are shared by all hosts, stay out of the way.
             let never = Duration::from_secs(24 * 3600);
             let connector = Connector::new().connector(connect.clone());
             awc::Client::builder()
@@ -111,7 +113,8 @@ impl Client {
         self.tls.as_ref() == tls && self.proxy.as_ref() == proxy
     }
 
-    /// Sends one request. Never takes longer than its timeout; a failure is an outcome like any other.
+    /// Sends one request. Never takes longer than its timeout; a failure is an outcome like any
+    /// other.
     pub async fn attempt(&self, request: &Request<'_>) -> Outcome {
         let started = Instant::now();
         let mut resent = false;
@@ -157,8 +160,8 @@ impl Client {
     }
 }
 
-/// Reads the body so that the connection can be used again; of one beyond the bound, the rest is dropped and the
-/// connection with it.
+/// Reads the body so that the connection can be used again; of one beyond the bound, the rest is
+/// dropped and the connection with it.
 async fn read_body<S>(answer: &mut ClientResponse<S>) -> Result<Vec<u8>, SendRequestError>
 where
     S: futures_util::Stream<Item = Result<Bytes, awc::error::PayloadError>> + Unpin,
@@ -231,7 +234,8 @@ fn response<S>(answer: &ClientResponse<S>, body: &[u8]) -> Response {
     }
 }
 
-/// What a compressed body says: some compress though `identity` alone was asked for. One that cannot be read is left as it is.
+/// What a compressed body says: some compress though `identity` alone was asked for. One that
+/// cannot be read is left as it is.
 fn decoded<'a>(body: &'a [u8], coding: &str) -> Cow<'a, [u8]> {
     let read = |decoder: &mut dyn io::Read| {
         let mut text = Vec::new();

@@ -1,5 +1,5 @@
-//! Which proxy a request goes through, if any: from the subscription's own `proxy`, else the environment's. Pure but for the
-//! values it is given.
+//! Which proxy a request goes through, if any: from the subscription's own `proxy`, else the
+//! environment's. Pure but for the values it is given.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -32,7 +32,8 @@ pub enum InvalidProxy {
 }
 
 impl Proxy {
-    /// Reads `http://[user:password@]host[:port]`, also without the scheme, as the environment often has it.
+    /// Reads `http://[user:password@]host[:port]`, also without the scheme, as the environment
+    /// often has it.
     ///
     /// # Errors
     /// [`InvalidProxy`], which does not repeat the text.
@@ -53,8 +54,8 @@ impl Proxy {
         Ok(Self { host, port: url.port_or_known_default().unwrap_or(80), authorization })
     }
 
-    /// The environment's proxy for an endpoint: `HTTPS_PROXY` or `HTTP_PROXY` by its scheme, but for what `NO_PROXY` names
-    /// and for this machine. Lower-case names count first, as for curl.
+    /// The environment's proxy for an endpoint: `HTTPS_PROXY` or `HTTP_PROXY` by its scheme, but
+    /// for what `NO_PROXY` names and for this machine. Lower-case names count first, as for curl.
     ///
     /// # Errors
     /// The variable's name, and why its value is no proxy.
@@ -76,7 +77,8 @@ impl Proxy {
     }
 }
 
-/// Whether `NO_PROXY` names a host: what curl reads so, and what Go does (golang.org/x/net/http/httpproxy).
+/// Whether `NO_PROXY` names a host: what curl reads so, and what Go does
+/// (golang.org/x/net/http/httpproxy).
 fn is_excepted(host: &str, port: u16, list: &str) -> bool {
     let host = host.trim_matches(['[', ']']);
     let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();

@@ -1,4 +1,5 @@
-//! Where requests go, as the HTTP client takes it: worked out once for an endpoint and not for each request.
+//! Where requests go, as the HTTP client takes it: worked out once for an endpoint and not for
+//! each request.
 
 use awc::http::Uri;
 use awc::http::header::HeaderValue;
@@ -11,7 +12,8 @@ use crate::secret::{Endpoint, percent_decoded};
 /// An endpoint, ready to be sent to.
 pub struct Target {
     pub(super) host_name: String,
-    /// As awc is to see it: plain, for TLS is done below it, by the connection itself. Absent where it takes it for none.
+    /// As awc is to see it: plain, for TLS is done below it, by the connection itself. Absent
+    /// where it takes it for none.
     pub(super) uri: Option<Uri>,
     /// The `Host` header.
     pub(super) host: Option<HeaderValue>,

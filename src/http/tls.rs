@@ -1,4 +1,5 @@
-//! What TLS needs for one trust setting: verified certificates, extra roots, a client certificate. Read once, shared.
+//! What TLS needs for one trust setting: verified certificates, extra roots, a client certificate.
+//! Read once, shared.
 
 use std::collections::HashMap;
 use std::io;
@@ -197,7 +198,8 @@ fn add_roots(store: &mut X509StoreBuilderRef, roots: Vec<X509>) -> Result<(), Er
 }
 
 impl Tls {
-    /// TLS 1.2 or later, HTTP/1.1, certificates verified against the system's trust roots and the files'.
+    /// TLS 1.2 or later, HTTP/1.1, certificates verified against the system's trust roots and the
+    /// files'.
     fn new(material: &Material, digest: Digest) -> Result<Self, TlsError> {
         let mut builder = SslConnector::builder(SslMethod::tls_client())?;
         builder.set_min_proto_version(Some(SslVersion::TLS1_2))?;
@@ -211,7 +213,8 @@ impl Tls {
             builder.load_verify_locations(None, Some(dir))?;
         }
         material.install(&mut builder)?;
-        // Any certificate that is trusted is an anchor, an intermediate CA's and the endpoint's own too, as for curl.
+        // Any certificate that is trusted is an anchor, an intermediate CA's and the endpoint's
+        // own too, as for curl.
         builder.verify_param_mut().set_flags(X509VerifyFlags::PARTIAL_CHAIN)?;
         let (has_ca, has_client) = (material.ca.is_some(), material.client.is_some());
         Ok(Self { connector: builder.build(), digest, has_ca, has_client })
@@ -224,7 +227,8 @@ impl Tls {
         stream: TcpStream,
     ) -> io::Result<AsyncSslStream<TcpStream>> {
         let host = host.trim_matches(['[', ']']);
-        // A final dot belongs to DNS; certificates and server names have none (RFC 6066, section 3).
+        // A final dot belongs to DNS; certificates and server names have none (RFC 6066, section
+        // 3).
         let host = host.strip_suffix('.').unwrap_or(host);
         let mut configuration = self.connector.configure()?;
         // The handshake's own error has lost it.

@@ -14,7 +14,8 @@ use crate::event::printable;
 /// Most names of a certificate that are said.
 const NAMES: usize = 3;
 
-/// OpenSSL's own numbers, which are part of its interface: why a certificate is refused (x509_vfy.h).
+/// OpenSSL's own numbers, which are part of its interface: why a certificate is refused
+/// (x509_vfy.h).
 mod verify {
     pub(super) const NO_ISSUER: i32 = 2;
     pub(super) const NOT_YET_VALID: i32 = 9;
@@ -31,7 +32,8 @@ mod verify {
     pub(super) const WEAK_DIGEST: i32 = 68;
 }
 
-/// The same of why a handshake ends (sslerr.h); from 1000 on they are the other side's alerts (RFC 8446, section 6).
+/// The same of why a handshake ends (sslerr.h); from 1000 on they are the other side's alerts (RFC
+/// 8446, section 6).
 mod reason {
     pub(super) const HTTP_REQUEST: i32 = 156;
     pub(super) const PACKET_TOO_LONG: i32 = 198;
@@ -161,7 +163,8 @@ impl TlsFault {
             | reason::ALERT_ACCESS_DENIED => Self::RefusesCertificate,
             reason::ALERT_HANDSHAKE_FAILURE => Self::HandshakeFailure,
             reason::ALERT_UNRECOGNIZED_NAME => Self::UnknownName { host: host.to_owned() },
-            // The text of the error names a file and a line of OpenSSL's source; the reason does not.
+            // The text of the error names a file and a line of OpenSSL's source; the reason does
+            // not.
             code => Self::Other {
                 why: error.reason().map_or_else(|| format!("OpenSSL's reason {code}"), str::to_owned),
             },

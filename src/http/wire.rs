@@ -1,5 +1,5 @@
-//! A connection as awc sees it, plain or through TLS: with the heads of answers as awc reads them, and with an error of its
-//! own for a kept-alive one that was closed.
+//! A connection as awc sees it, plain or through TLS: with the heads of answers as awc reads them,
+//! and with an error of its own for a kept-alive one that was closed.
 
 use std::fmt;
 use std::io;
@@ -13,7 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::connections::Counted;
 use super::head::{Head, HeadReader};
 
-/// A kept-alive connection was closed, or was to be, before our request: nothing on it is an answer to that.
+/// A kept-alive connection was closed, or was to be, before our request: nothing on it is an
+/// answer to that.
 #[derive(Debug, thiserror::Error)]
 #[error("the endpoint had closed the kept-alive connection")]
 pub(super) struct Stale;
@@ -118,7 +119,8 @@ impl AsyncRead for Wire {
             }
             match reader.push(part.filled()) {
                 Ok(None) => {}
-                // It had waited for a request for too long, and ours has crossed that (RFC 9110, section 15.5.9).
+                // It had waited for a request for too long, and ours has crossed that (RFC 9110,
+                // section 15.5.9).
                 Ok(Some(Head { status: 408, .. })) if this.is_kept_alive => {
                     return Poll::Ready(Err(io::Error::other(Stale)));
                 }
@@ -135,7 +137,8 @@ impl AsyncRead for Wire {
 impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        // awc writes a request whole before it reads, and reads the answer before it writes another.
+        // awc writes a request whole before it reads, and reads the answer before it writes
+        // another.
         if matches!(this.phase, Phase::Answered { .. }) {
             this.phase = Phase::Asked(HeadReader::default());
         }

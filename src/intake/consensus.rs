@@ -30,9 +30,9 @@ pub fn dir(evidence_dir: &Path, spec: &SpecId) -> PathBuf {
     evidence_dir.join("consensus").join(spec.as_str())
 }
 
-/// The newest consensus of a stage that was reached later than `after` says, from the files in `dir`; `None` where there is
-/// none. A synthesis has the verdict; agents that it does not list come from the telemetry. Of many files those are read
-/// that are newest by their names.
+/// The newest consensus of a stage that was reached later than `after` says, from the files in
+/// `dir`; `None` where there is none. A synthesis has the verdict; agents that it does not list
+/// come from the telemetry. Of many files those are read that are newest by their names.
 pub fn newest(dir: &Path, stage: Stage, after: impl FnOnce() -> Option<Timestamp>) -> Option<Consensus> {
     let entries = fs::read_dir(dir).ok()?;
     let mut named: Vec<Named> =
@@ -61,7 +61,8 @@ pub fn newest(dir: &Path, stage: Stage, after: impl FnOnce() -> Option<Timestamp
 }
 
 impl Named {
-    /// `spec-<stage>[_<session>]_synthesis.json` and `…_telemetry.json[l]`; agents' outputs are neither.
+    /// `spec-<stage>[_<session>]_synthesis.json` and `…_telemetry.json[l]`; agents' outputs are
+    /// neither.
     fn of(path: &Path, stage: Stage) -> Option<Self> {
         let name = path.file_name()?.to_str()?;
         let rest = name.strip_prefix(&format!("spec-{}_", stage.slug()))?;
@@ -160,7 +161,8 @@ fn agents(given: &Value) -> Vec<Map<String, Value>> {
     agents.filter(|agent| !agent.is_empty()).collect()
 }
 
-/// Gives a stage event its consensus. A conflict makes it a `halt`; the second event tells of the conflict.
+/// Gives a stage event its consensus. A conflict makes it a `halt`; the second event tells of the
+/// conflict.
 pub fn apply(event: &mut Event, consensus: Consensus) -> Option<Event> {
     let is_conflict = consensus.status.as_deref() == Some("conflict");
     event.consensus = Some(consensus);

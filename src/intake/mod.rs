@@ -1,4 +1,5 @@
-//! Reading what a Spec-Kit repo holds. `telemetry` and `tasks` are given bytes and paths and open nothing.
+//! Reading what a Spec-Kit repo holds. `telemetry` and `tasks` are given bytes and paths and open
+//! nothing.
 
 pub mod consensus;
 mod fields;

@@ -1,4 +1,5 @@
-//! Which tasks of a SPEC are not Done: read from the repo's tracker and the SPEC's own list when a run ends. Blocks.
+//! Which tasks of a SPEC are not Done: read from the repo's tracker and the SPEC's own list when a
+//! run ends. Blocks.
 
 use std::path::{Path, PathBuf};
 

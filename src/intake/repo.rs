@@ -9,8 +9,8 @@ use crate::open::{self, Links};
 /// Where a CI service says which branch it checked out, where the checkout itself has none.
 const OF_CI: [&str; 2] = ["GITHUB_HEAD_REF", "CI_COMMIT_REF_NAME"];
 
-/// The current branch; where it is detached the one that a CI service names, else `HEAD`; `None` outside a repo, and
-/// where only git itself could say it (a repository with reftables).
+/// The current branch; where it is detached the one that a CI service names, else `HEAD`; `None`
+/// outside a repo, and where only git itself could say it (a repository with reftables).
 pub fn current_branch(root: &Path, environment: &Environment) -> Option<String> {
     let head = read_small(&git_dir(root)?.join("HEAD"))?;
     let Some(reference) = head.trim().strip_prefix("ref: ") else {

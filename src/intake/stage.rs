@@ -21,8 +21,8 @@ pub struct StageRead {
     pub awaits_consensus: bool,
 }
 
-/// Reads a telemetry file's content, and the newest consensus of its stage that no earlier run of the stage had. One that
-/// the telemetry embeds counts where there is no other.
+/// Reads a telemetry file's content, and the newest consensus of its stage that no earlier run of
+/// the stage had. One that the telemetry embeds counts where there is no other.
 ///
 /// # Errors
 /// As [`telemetry::read`].
@@ -75,7 +75,8 @@ fn fit(event: &mut Event) {
 /// Said in the place of what was left out.
 const TOO_MUCH: &str = "too large or too deeply nested for an event: see the consensus files";
 
-/// When the stage's run before this one was, by the sessions in the names of the files beside this one.
+/// When the stage's run before this one was, by the sessions in the names of the files beside this
+/// one.
 fn run_before(path: &Path, stage: Stage) -> Option<Timestamp> {
     let prefix = format!("spec-{}_", stage.slug());
     let time = |name: &str| consensus::time_of_session(name.strip_prefix(&prefix)?);

@@ -1,5 +1,5 @@
-//! Task tables: rows of Markdown tables that have a status column, and which of them became Done. Given texts, opens
-//! nothing.
+//! Task tables: rows of Markdown tables that have a status column, and which of them became Done.
+//! Given texts, opens nothing.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Component, Path};
@@ -67,8 +67,8 @@ impl<'a> TaskFile<'a> {
         }
     }
 
-    /// The rows of all tables of a text that have an id and a status column, in order; the first of an id counts. Of a
-    /// file with more rows than any list has the first 10,000 count.
+    /// The rows of all tables of a text that have an id and a status column, in order; the first
+    /// of an id counts. Of a file with more rows than any list has the first 10,000 count.
     pub fn rows(&self, text: &str) -> Vec<TaskRow> {
         let mut rows: Vec<TaskRow> = Vec::new();
         let mut seen = HashSet::new();
@@ -111,8 +111,8 @@ impl<'a> TaskFile<'a> {
         })
     }
 
-    /// The SPEC whose folder a path leads through. Within the evidence tree that is the folder below `commands` or
-    /// `consensus`: the tree itself is a SPEC's too.
+    /// The SPEC whose folder a path leads through. Within the evidence tree that is the folder
+    /// below `commands` or `consensus`: the tree itself is a SPEC's too.
     fn spec_in(&self, cell: &str) -> Option<SpecId> {
         let words =
             cell.split(|c: char| c.is_whitespace() || matches!(c, '`' | '(' | ')' | ',' | ';' | '<' | '>'));
@@ -160,22 +160,24 @@ impl Columns {
     }
 }
 
-/// A cell as a word to compare: letters, digits and inner hyphens in lower case; emphasis, emoji and signs do not count.
+/// A cell as a word to compare: letters, digits and inner hyphens in lower case; emphasis, emoji
+/// and signs do not count.
 fn plain(cell: &str) -> String {
     let kept: String = cell.chars().map(|c| if c.is_alphanumeric() || c == '-' { c } else { ' ' }).collect();
     let words = kept.split_whitespace().map(|word| word.trim_matches('-').to_lowercase());
     words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-/// Whether a cell says something: dashes stand for nothing, and so do placeholders that a template left.
+/// Whether a cell says something: dashes stand for nothing, and so do placeholders that a template
+/// left.
 fn is_filled(text: &str) -> bool {
     let is_placeholder = text.contains("${") && text.contains('}');
     !is_placeholder && text.chars().any(char::is_alphanumeric)
 }
 
-/// Every row of every table of a text, and whether it is a heading, until `take` has enough: the texts of its first
-/// [`MAX_CELLS`] cells, each up to [`MAX_CELL_BYTES`]. What is struck through is not there. Nothing of a row is kept for the
-/// next.
+/// Every row of every table of a text, and whether it is a heading, until `take` has enough: the
+/// texts of its first [`MAX_CELLS`] cells, each up to [`MAX_CELL_BYTES`]. What is struck through
+/// is not there. Nothing of a row is kept for the next.
 fn each_row(text: &str, mut take: impl FnMut(bool, &[String]) -> bool) {
     let (mut cells, mut count, mut struck) = (Vec::<String>::new(), 0, 0);
     let mut in_cell = false;
@@ -223,8 +225,8 @@ pub struct TaskState {
     pub times: u32,
 }
 
-/// What is remembered of a file's tasks: also of those that are not in it now, so that a file half written, or a branch
-/// that is switched to and fro, invents nothing.
+/// What is remembered of a file's tasks: also of those that are not in it now, so that a file half
+/// written, or a branch that is switched to and fro, invents nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TaskStates(BTreeMap<String, TaskState>);
@@ -421,8 +423,9 @@ Intro | with a pipe
     }
 
     proptest! {
-        /// Versions of a file: each task absent, open or Done. Whatever versions are skipped, no transition is found that
-        /// is not found when none is, and a task that is Done in the end and was seen open is found at least once.
+        /// Versions of a file: each task absent, open or Done. Whatever versions are skipped, no
+        /// transition is found that is not found when none is, and a task that is Done in the end
+        /// and was seen open is found at least once.
         #[test]
         fn skipping_versions_never_invents_a_transition(
             versions in proptest::collection::vec(proptest::collection::vec(proptest::option::of(any::<bool>()), 4), 1..12),

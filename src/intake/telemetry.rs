@@ -56,11 +56,12 @@ struct Content {
     defect: Option<String>,
 }
 
-/// Reads one telemetry file as an event. A file that is broken, or lacks what every telemetry file must have, is an
-/// event too: status `halt`, and `telemetry.error` says what is wrong.
+/// Reads one telemetry file as an event. A file that is broken, or lacks what every telemetry file
+/// must have, is an event too: status `halt`, and `telemetry.error` says what is wrong.
 ///
 /// # Errors
-/// The file is no telemetry (an agent's output, say), or neither it nor its path says which SPEC and stage it is of.
+/// The file is no telemetry (an agent's output, say), or neither it nor its path says which SPEC
+/// and stage it is of.
 pub fn read(path: &Path, bytes: &[u8], repo: &RepoPaths<'_>) -> Result<Event, NotTelemetry> {
     let not = |reason: String| NotTelemetry { file: path.display().to_string(), reason };
     let named = Named::of(path);
@@ -185,7 +186,8 @@ fn note(fields: &mut Map<String, Value>, notes: decode::Notes) {
     }
 }
 
-/// The identifying fields of a text that is not JSON as a whole: each `"name": "value"` that still stands in it.
+/// The identifying fields of a text that is not JSON as a whole: each `"name": "value"` that still
+/// stands in it.
 fn salvage(text: &str) -> Carried {
     let mut fields = Map::new();
     for name in ["command", "specId", "sessionId", "timestamp"] {
@@ -236,7 +238,7 @@ fn envelope_defect(
     }
 }
 
-/// Why the guardrail does not count the stage as passed (contract section 4); empty where it does.
+/// Why the guardrail does not count the stage as passed (`docs/events.md`); empty where it does.
 fn failures(stage: Stage, fields: &Map<String, Value>) -> Vec<String> {
     let mut reasons = Vec::new();
     let mut require = |name: &str, value: Option<&Value>, allowed: &[&str]| {
@@ -308,8 +310,8 @@ fn evidence_paths(path: &Path, fields: &Map<String, Value>, repo: &RepoPaths<'_>
         .collect()
 }
 
-/// A path relative to the repo. One from another machine is known by the evidence tree's place in it; of any other
-/// absolute path, and of one that climbs, nothing is said.
+/// A path relative to the repo. One from another machine is known by the evidence tree's place in
+/// it; of any other absolute path, and of one that climbs, nothing is said.
 fn relative(path: &str, repo: &RepoPaths<'_>) -> Option<String> {
     let plain = |path: &Path| {
         let stays = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));

@@ -1,4 +1,5 @@
-//! What a service says in its answer besides the status: that a 2xx is none, and how long it wants to be left alone.
+//! What a service says in its answer besides the status: that a 2xx is none, and how long it wants
+//! to be left alone.
 
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use crate::event::printable;
 /// Most characters of a service's word that are kept.
 const WORD: usize = 120;
 
-/// Words with which Slack says that it is not able to now (its page on errors of incoming webhooks, and those of its API).
+/// Words with which Slack says that it is not able to now (its page on errors of incoming
+/// webhooks, and those of its API).
 const SLACK_PASSES: [&str; 8] = [
     "rate_limited",
     "ratelimited",
@@ -60,7 +62,8 @@ impl Format {
         (seconds >= 0.0).then(|| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
     }
 
-    /// What the service refused with, if its answer has a 2xx status and says in its body that it failed.
+    /// What the service refused with, if its answer has a 2xx status and says in its body that it
+    /// failed.
     pub fn rejection(self, answer: Answer<'_>) -> Option<Rejection> {
         if !(200..300).contains(&answer.status) || matches!(self, Self::SpecKit | Self::CloudEvents) {
             return None;
@@ -104,7 +107,8 @@ fn object(body: &str) -> Option<Map<String, Value>> {
     serde_json::from_str(body).ok()
 }
 
-/// Yes or no, and why, in the way of Slack's API (`ok`), Rocket.Chat (`success`) or Zulip (`result`).
+/// Yes or no, and why, in the way of Slack's API (`ok`), Rocket.Chat (`success`) or Zulip
+/// (`result`).
 fn said(body: &str) -> Option<Result<(), String>> {
     let answer = object(body)?;
     let is_well = match (answer.get("ok").or(answer.get("success")), answer.get("result")) {

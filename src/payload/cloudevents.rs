@@ -21,7 +21,8 @@ struct CloudEvent<'a> {
     data: &'a RawValue,
 }
 
-/// The body. `id` is the event's idempotency key: the same event has the same `source` and `id`, as the standard asks.
+/// The body. `id` is the event's idempotency key: the same event has the same `source` and `id`,
+/// as the standard asks.
 pub(super) fn body(event: &Event, spec_kit: &[u8]) -> serde_json::Result<Vec<u8>> {
     serde_json::to_vec(&CloudEvent {
         specversion: "1.0",

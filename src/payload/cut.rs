@@ -19,7 +19,8 @@ pub(super) struct Spelling {
 }
 
 impl Spelling {
-    /// `text` as the service shows it: spelled out, at most `limit` long, a mark where cut. No escape is cut in two.
+    /// `text` as the service shows it: spelled out, at most `limit` long, a mark where cut. No
+    /// escape is cut in two.
     pub(super) fn fit(&self, text: &str, limit: usize) -> String {
         let mark = (self.width)(MARK);
         let (mut fitted, mut used, mut kept) = (String::new(), 0, 0);
@@ -39,8 +40,8 @@ impl Spelling {
         fitted
     }
 
-    /// One line for each of the first `most` items, and one that counts the rest: at most `budget` long in all. The items
-    /// share it, so a long one takes no place from the others.
+    /// One line for each of the first `most` items, and one that counts the rest: at most `budget`
+    /// long in all. The items share it, so a long one takes no place from the others.
     pub(super) fn lines(
         &self,
         items: &[String],
@@ -61,7 +62,8 @@ impl Spelling {
     }
 }
 
-/// Length in UTF-16 units. Never less than in characters, so a limit holds whichever of the two a service counts.
+/// Length in UTF-16 units. Never less than in characters, so a limit holds whichever of the two a
+/// service counts.
 pub(super) fn utf16(text: &str) -> usize {
     text.encode_utf16().count()
 }

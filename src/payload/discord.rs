@@ -1,7 +1,8 @@
 //! An event as a message of a Discord webhook: one embed.
 //!
-//! Limits as Discord documents them: title 256, description 4,096, 25 fields, a field's name 256 and value 1,024, all of it
-//! 6,000. Discord counts code points (its API is Python 3); UTF-16 units are never fewer.
+//! Limits as Discord documents them: title 256, description 4,096, 25 fields, a field's name 256
+//! and value 1,024, all of it 6,000. Discord counts code points (its API is Python 3); UTF-16
+//! units are never fewer.
 
 use serde_json::{Value, json};
 

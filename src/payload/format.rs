@@ -23,7 +23,8 @@ named! {
         Discord = "discord",
         /// A card for a Teams Workflows webhook.
         Teams = "teams",
-        /// A message of a Mattermost incoming webhook, or of what is compatible: Rocket.Chat, Zulip.
+        /// A message of a Mattermost incoming webhook, or of what is compatible: Rocket.Chat,
+        /// Zulip.
         Mattermost = "mattermost",
         /// A CloudEvent 1.0 in structured mode.
         CloudEvents = "cloudevents",

@@ -1,8 +1,8 @@
-//! An event as a message of a Mattermost incoming webhook, in Slack's older form: a text and one attachment. Rocket.Chat and
-//! Zulip take the same.
+//! An event as a message of a Mattermost incoming webhook, in Slack's older form: a text and one
+//! attachment. Rocket.Chat and Zulip take the same.
 //!
-//! Limits: Mattermost takes 16,383 characters of a message, Zulip 10,000, Rocket.Chat 5,000 as it comes; the parts below add
-//! up to less.
+//! Limits: Mattermost takes 16,383 characters of a message, Zulip 10,000, Rocket.Chat 5,000 as it
+//! comes; the parts below add up to less.
 
 use serde_json::{Value, json};
 
@@ -59,8 +59,9 @@ fn colour(tone: Tone) -> Option<&'static str> {
     }
 }
 
-/// Takes the meaning from markup, mentions, emoji names and addresses. A backslash is shown where the service knows no such
-/// escape: what begins with these two is broken by a space without width.
+/// Takes the meaning from markup, mentions, emoji names and addresses. A backslash is shown where
+/// the service knows no such escape: what begins with these two is broken by a space without
+/// width.
 fn inert(c: char, to: &mut String) {
     if "\\`*_[]()#~|>!".contains(c) {
         to.push('\\');

@@ -1,4 +1,5 @@
-//! The body of an event: `spec-kit`, made once when it is accepted, and from it what other services understand.
+//! The body of an event: `spec-kit`, made once when it is accepted, and from it what other
+//! services understand.
 
 mod answer;
 mod cloudevents;

@@ -1,7 +1,8 @@
 //! An event as a message of a Slack incoming webhook.
 //!
-//! Limits as Slack documents them for Block Kit: 150 characters of a header, 3,000 of a section's text, 2,000 of a field, 10
-//! fields, 50 blocks. The colour is that of an attachment: blocks have none.
+//! Limits as Slack documents them for Block Kit: 150 characters of a header, 3,000 of a section's
+//! text, 2,000 of a field, 10 fields, 50 blocks. The colour is that of an attachment: blocks have
+//! none.
 
 use serde_json::{Value, json};
 
@@ -69,7 +70,8 @@ fn colour(tone: Tone) -> Option<&'static str> {
     }
 }
 
-/// The three characters that Slack parses in every text: mentions, links and entities begin with them.
+/// The three characters that Slack parses in every text: mentions, links and entities begin with
+/// them.
 fn entity(c: char, to: &mut String) {
     match c {
         '&' => to.push_str("&amp;"),

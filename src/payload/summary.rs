@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use crate::event::{Event, EventKind, Stage, Status, is_deceiving};
 
-/// Characters of a text that are looked at: more than any service shows, so what is longer is still seen to be cut.
+/// Characters of a text that are looked at: more than any service shows, so what is longer is
+/// still seen to be cut.
 const MOST_SHOWN: usize = 5000;
 
 /// How good the news is; services show it as a colour.

@@ -1,7 +1,8 @@
 //! An event as an Adaptive Card 1.4 for a Teams Workflows webhook.
 //!
-//! Teams takes messages of 28 KB and is seen to count them in UTF-16, so a body of half as many bytes of UTF-8 fits either
-//! way. Text stands in `TextRun`s, in which nothing is markup; the facts, which have markup, are escaped.
+//! Teams takes messages of 28 KB and is seen to count them in UTF-16, so a body of half as many
+//! bytes of UTF-8 fits either way. Text stands in `TextRun`s, in which nothing is markup; the
+//! facts, which have markup, are escaped.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,5 @@
-//! Waits for a future on a plain thread, for a limited time: no executor is needed, and none is entered.
+//! Waits for a future on a plain thread, for a limited time: no executor is needed, and none is
+//! entered.
 
 use std::pin::pin;
 use std::sync::Arc;

@@ -63,7 +63,8 @@ impl Handle {
         within_limits(&event)?;
         match on.emit(event.clone(), EMIT_WITHIN).await {
             Err(EmitError::Unavailable(reason)) => {
-                // Writing blocks, and the caller's executor must not: this is rare enough for a thread.
+                // Writing blocks, and the caller's executor must not: this is rare enough for a
+                // thread.
                 let (done, queued) = oneshot::channel();
                 let on = on.clone();
                 thread::spawn(move || {
@@ -78,8 +79,8 @@ impl Handle {
         }
     }
 
-    /// As [`emit`](Self::emit), for plain threads; waits at most `deadline`, the disk's own slowness in writing an inbox
-    /// file aside. Not from within an actor.
+    /// As [`emit`](Self::emit), for plain threads; waits at most `deadline`, the disk's own
+    /// slowness in writing an inbox file aside. Not from within an actor.
     ///
     /// # Errors
     /// As `emit`.
@@ -119,7 +120,8 @@ impl Handle {
         self.ask(request, own).await
     }
 
-    /// Sends a dead letter again now, under its own id, signed anew. Success removes it; failure adds to it.
+    /// Sends a dead letter again now, under its own id, signed anew. Success removes it; failure
+    /// adds to it.
     ///
     /// # Errors
     /// No such dead letter, its subscription is gone, webhooks are off, or the runtime has stopped.
@@ -175,11 +177,13 @@ impl Handle {
         }
     }
 
-    /// Reads the config again as it was read at the start and, where it is good, takes it over: what is under way ends
-    /// as it began. One that is refused changes nothing. On standby it counts once this runtime takes over.
+    /// Reads the config again as it was read at the start and, where it is good, takes it over:
+    /// what is under way ends as it began. One that is refused changes nothing. On standby it
+    /// counts once this runtime takes over.
     ///
     /// # Errors
-    /// Webhooks are off, or the runtime has stopped. What is wrong with the config is in the report.
+    /// Webhooks are off, or the runtime has stopped. What is wrong with the config is in the
+    /// report.
     pub async fn reload(&self) -> Result<Report, RequestError> {
         match self.mode()? {
             Mode::Owner(door) => door.reload().await,
@@ -200,8 +204,8 @@ impl Handle {
         }
     }
 
-    /// Waits until nothing of ours is under way and nothing is due; what waits for a later retry does not count. On
-    /// standby there is nothing to wait for.
+    /// Waits until nothing of ours is under way and nothing is due; what waits for a later retry
+    /// does not count. On standby there is nothing to wait for.
     pub async fn idle(&self) {
         if let Ok(Mode::Owner(door)) = self.mode() {
             door.idle().await;
@@ -275,7 +279,8 @@ impl On {
         }
     }
 
-    /// Puts an event that the runtime could not take into the inbox. If the runtime has it all the same, the key tells.
+    /// Puts an event that the runtime could not take into the inbox. If the runtime has it all the
+    /// same, the key tells.
     fn queue(&self, mut event: Event, reason: &str) -> Result<Receipt, EmitError> {
         let config = self.current.config();
         event.add_branch(|| repo::current_branch(&config.repo, &self.current.environment));

@@ -1,7 +1,9 @@
-//! The door to the actors: a runtime on threads of its own, and handles to it for any thread and any executor.
+//! The actors at work: a runtime on threads of its own, and handles to it for any thread and
+//! any executor.
 //!
-//! One process owns a spool at a time. A runtime that finds its spool owned is on standby: it hands its events to the
-//! owner, and takes over when the owner ends. After a panic in an actor everything starts again from disk.
+//! One process owns a spool at a time. A runtime that finds its spool owned is on standby: it
+//! hands its events to the owner, and takes over when the owner ends. After a panic in an actor
+//! everything starts again from disk.
 
 mod block;
 mod handle;
@@ -36,8 +38,8 @@ const MAX_RESTARTS: usize = 5;
 /// See [`MAX_RESTARTS`].
 const RESTART_WINDOW: Duration = Duration::from_secs(60);
 
-/// How long to wait before a disk that could not be opened is tried again, and how often waiting threads look whether
-/// they are to stop.
+/// How long to wait before a disk that could not be opened is tried again, and how often waiting
+/// threads look whether they are to stop.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Why a runtime did not start.
@@ -165,8 +167,9 @@ struct Setting {
 }
 
 impl Runtime {
-    /// Starts the actors on threads of their own and goes on with what the spool says is pending; where another process
-    /// owns the spool, stands by. With `enabled = false` nothing is started: no thread, no file, no socket.
+    /// Starts the actors on threads of their own and goes on with what the spool says is pending;
+    /// where another process owns the spool, stands by. With `enabled = false` nothing is started:
+    /// no thread, no file, no socket.
     ///
     /// Secrets are read from `environment` for each attempt.
     ///
@@ -194,7 +197,8 @@ impl Runtime {
         self.handle.clone()
     }
 
-    /// Stops: no event is taken any more, no attempt starts, those under way may end until `deadline`.
+    /// Stops: no event is taken any more, no attempt starts, those under way may end until
+    /// `deadline`.
     pub fn drain(mut self, deadline: Duration) -> Drained {
         self.stop(deadline)
     }

@@ -1,4 +1,5 @@
-//! One run of the actors by the process that owns the spool, from start to drain, panic, or failure to start.
+//! One run of the actors by the process that owns the spool, from start to drain, panic, or
+//! failure to start.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -46,8 +47,9 @@ pub(super) enum Ended {
     NotStarted(StartError),
 }
 
-/// Runs the Subscriptions and the control port on this thread. The Ledger, which blocks, has another, and shares it with
-/// the Router: between being emitted and being synced an event changes threads no more than it must.
+/// Runs the Subscriptions and the control port on this thread. The Ledger, which blocks, has
+/// another, and shares it with the Router: between being emitted and being synced an event changes
+/// threads no more than it must.
 pub(super) fn run(setting: &Arc<Setting>, (store, recovered): (Store, Recovered)) -> Ended {
     System::new().block_on(async move {
         let (alarm, mut bell) = Alarm::new();
@@ -245,7 +247,8 @@ impl Equipment {
                     config: Arc::new(entry.clone()),
                     endpoint: endpoint.clone(),
                     environment: environment.clone(),
-                    // Built only where it is needed: reading the system's roots takes time and memory.
+                    // Built only where it is needed: reading the system's roots takes time and
+                    // memory.
                     tls: endpoint.is_tls().then(|| self.tls.of(&entry.tls_files)).transpose()?,
                     permits: self.permits.clone(),
                     connections: self.connections.clone(),

@@ -1,4 +1,5 @@
-//! A runtime whose spool another process owns: its events go through that process, and when that ends it takes over.
+//! A runtime whose spool another process owns: its events go through that process, and when that
+//! ends it takes over.
 
 use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
@@ -18,7 +19,8 @@ use crate::store::Store;
 /// Events that wait to be handed over; beyond it they go to the inbox.
 const MAX_WAITING: usize = 1024;
 
-/// How long a request of an operator may take: the longest deadline of an attempt, and its turn in the queue.
+/// How long a request of an operator may take: the longest deadline of an attempt, and its turn in
+/// the queue.
 const PATIENCE: Duration = Duration::from_secs(660);
 
 /// How long the owner may take to answer at all.
@@ -48,8 +50,8 @@ impl Link {
         answer.await.unwrap_or_else(|_| Err(unavailable("the spool changes its owner")))
     }
 
-    /// Asks the owner something, on a thread of its own: an operator asks seldom, and may wait for an
-    /// endpoint.
+    /// Asks the owner something, on a thread of its own: an operator asks seldom, and may wait for
+    /// an endpoint.
     pub(super) async fn ask<T>(&self, request: Request) -> Result<T, ClientError>
     where
         T: DeserializeOwned + Send + 'static,
@@ -97,8 +99,8 @@ pub(super) fn run(setting: &Setting) {
     setting.mode.send_replace(Mode::Starting);
 }
 
-/// One exchange with the owner; on a connection that has ended meanwhile, once more on a new one: the owner knows an
-/// event that comes twice.
+/// One exchange with the owner; on a connection that has ended meanwhile, once more on a new one:
+/// the owner knows an event that comes twice.
 fn hand_over(
     client: &mut Option<Client>,
     spool_dir: &Path,

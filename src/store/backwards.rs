@@ -1,4 +1,5 @@
-//! The lines of a file, last line first, read in blocks: the newest of a long file without reading all of it.
+//! The lines of a file, last line first, read in blocks: the newest of a long file without reading
+//! all of it.
 
 use std::fs::File;
 use std::io;
@@ -10,7 +11,8 @@ const BLOCK: usize = 64 * 1024;
 /// Longest line that is read: above any of ours. A longer one is an error and the end.
 const MAX_LINE: usize = 8 * 1024 * 1024;
 
-/// Yields each line without its newline. A last line without one is being written, or torn: it is left out.
+/// Yields each line without its newline. A last line without one is being written, or torn: it is
+/// left out.
 pub(super) struct Backwards {
     file: File,
     /// Where `read` begins in the file.
@@ -26,7 +28,8 @@ impl Backwards {
         Ok(Self { file, start, read: Vec::new(), tail_is_cut: false })
     }
 
-    /// Reads the block before what is read, as long again as that is; `false` at the beginning of the file.
+    /// Reads the block before what is read, as long again as that is; `false` at the beginning of
+    /// the file.
     fn read_block(&mut self) -> io::Result<bool> {
         let length = usize::try_from(self.start).unwrap_or(usize::MAX).min(self.read.len().max(BLOCK));
         if length == 0 {

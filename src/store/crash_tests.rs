@@ -1,4 +1,5 @@
-//! The store stopped, or out of space, between any two of its file operations; and its files cut and flipped.
+//! The store stopped, or out of space, between any two of its file operations; and its files cut
+//! and flipped.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -146,7 +147,8 @@ impl Way {
     }
 }
 
-/// Accepts an event for two subscriptions. After a refusal the event is new, as an emitter's would be.
+/// Accepts an event for two subscriptions. After a refusal the event is new, as an emitter's would
+/// be.
 fn accept(store: &mut Store, told: &RefCell<Told>, key: &str, inbox: Option<&InboxName>) -> [Way; 2] {
     let mut event = Event::new(EventKind::StageCompleted, spec(), key.parse().unwrap());
     event.event.stage = Some(Stage::Plan);
@@ -195,7 +197,8 @@ fn workload(dir: &Path, told: &RefCell<Told>) {
     told.borrow_mut().queued.insert("from the inbox".to_owned());
     let taken = Inbox::new(&options.spool_dir).names().unwrap();
     accept(store, told, "from the inbox", Some(&taken[0]));
-    // A put that failed late may have left its file: the key tells the Router, which has it removed.
+    // A put that failed late may have left its file: the key tells the Router, which has it
+    // removed.
     taken[1..].iter().for_each(|again| drop(store.settle_inbox(again, Settled::Done)));
     store.compact(&spec());
     a.is_replayed(store, told, false);

@@ -156,8 +156,8 @@ impl DeadLetters {
         Ok(())
     }
 
-    /// Writes a letter, whole and synced, in place of an older one of the same delivery; then removes the oldest
-    /// others while there are too many bytes.
+    /// Writes a letter, whole and synced, in place of an older one of the same delivery; then
+    /// removes the oldest others while there are too many bytes.
     pub(super) fn write(&mut self, letter: &DeadLetter) -> Result<(), StoreError> {
         // Somebody may have removed the folder meanwhile.
         files::create_dir_durably(&self.dir)?;

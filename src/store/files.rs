@@ -1,5 +1,5 @@
-//! The few file operations that must be right for durability. Every change on disk goes through here, so that the
-//! tests can stop the program, or make the disk fail, between any two of them.
+//! The few file operations that must be right for durability. Every change on disk goes through
+//! here, so that the tests can stop the program, or make the disk fail, between any two of them.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -15,13 +15,14 @@ use rustix::process::{Rlimit, setrlimit};
 use super::StoreError;
 use crate::open::{self, Links};
 
-/// Creates a directory that the user chose, where there is none; one that is reached through links is theirs to choose.
+/// Creates a directory that the user chose, where there is none; one that is reached through links
+/// is theirs to choose.
 pub(super) fn ensure_dir(dir: &Path) -> Result<(), StoreError> {
     if dir.is_dir() { Ok(()) } else { create_dir_durably(dir) }
 }
 
-/// Creates a directory and its missing parents; each new entry is synced in the directory above it. The directory
-/// itself must not be a symbolic link: what is ours is not written elsewhere.
+/// Creates a directory and its missing parents; each new entry is synced in the directory above
+/// it. The directory itself must not be a symbolic link: what is ours is not written elsewhere.
 pub(super) fn create_dir_durably(dir: &Path) -> Result<(), StoreError> {
     // Somebody who removes a tree removes those above while they are being made.
     let is_there = |made: &Result<(), StoreError>| !matches!(made, Err(error) if error.is_not_found());
@@ -78,7 +79,8 @@ pub(crate) fn read_small(path: &Path) -> io::Result<Vec<u8>> {
     open::whole(path, Links::Refused, SMALL)
 }
 
-/// Opens a file for reading and appending, made 0600 where it is new; never through a symbolic link.
+/// Opens a file for reading and appending, made 0600 where it is new; never through a symbolic
+/// link.
 pub(super) fn private_file(path: &Path) -> io::Result<File> {
     step()?;
     open::with(path, Links::Refused, OpenOptions::new().read(true).append(true).create(true).mode(0o600))
@@ -250,7 +252,8 @@ pub fn write_atomic(path: &Path, content: &[u8]) -> io::Result<()> {
     sync_dir(dir)
 }
 
-/// As [`write_atomic`], but nothing is synced: a power loss may bring the old content back, or none.
+/// As [`write_atomic`], but nothing is synced: a power loss may bring the old content back, or
+/// none.
 pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut temporary = temporary(dir)?;
@@ -336,7 +339,8 @@ pub(super) mod fault {
         }
     }
 
-    /// Runs `work` on a disk of which `failures` operations fail after `operations`; whether any did.
+    /// Runs `work` on a disk of which `failures` operations fail after `operations`; whether any
+    /// did.
     pub(in crate::store) fn full_after(operations: usize, failures: usize, work: impl FnOnce()) -> bool {
         ARMED.set(Armed::Full(operations, failures));
         work();

@@ -1,4 +1,5 @@
-//! How the subscriptions fared, kept across restarts: a hint for people and for fairness, never for a delivery's fate.
+//! How the subscriptions fared, kept across restarts: a hint for people and for fairness, never
+//! for a delivery's fate.
 
 use std::collections::BTreeMap;
 use std::io;

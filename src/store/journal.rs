@@ -1,8 +1,9 @@
-//! The spool of one SPEC on disk: numbered files of records, oldest first, and where in them each unfinished delivery
-//! stands. Bodies stay on disk until an attempt needs them.
+//! The spool of one SPEC on disk: numbered files of records, oldest first, and where in them each
+//! unfinished delivery stands. Bodies stay on disk until an attempt needs them.
 //!
-//! Compaction works from the old end: what is still wanted of the oldest file is appended to the newest, synced, and
-//! the oldest removed. A crash in between leaves some records twice, which recovery reads as once.
+//! Compaction works from the old end: what is still wanted of the oldest file is appended to the
+//! newest, synced, and the oldest removed. A crash in between leaves some records twice, which
+//! recovery reads as once.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fs::{self, File};
@@ -24,7 +25,8 @@ use crate::delivery::{AttemptSummary, DeliveryId};
 use crate::event::{IdempotencyKey, SpecId};
 use crate::run::Run;
 
-/// A file that has reached this many bytes is not appended to any more: bounds what one step of compaction moves.
+/// A file that has reached this many bytes is not appended to any more: bounds what one step of
+/// compaction moves.
 const FILE_BYTES: u64 = 2 * 1024 * 1024;
 
 /// Largest file that is read: above what one batch adds to a file that is not full. Another is none
@@ -63,7 +65,8 @@ const MAX_KNOWN_BYTES: u64 = 16 * 1024 * 1024;
 #[derive(Debug)]
 struct LiveDelivery {
     event: Place,
-    /// The last attempt recorded since; those before it stand in `earlier_attempts`, or in the event's record.
+    /// The last attempt recorded since; those before it stand in `earlier_attempts`, or in the
+    /// event's record.
     last_attempt: Option<Place>,
 }
 
@@ -241,8 +244,8 @@ pub(super) fn check_version(dir: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// What is unfinished in `dir`, and the last attempt of each, as far as it can be read now: nothing is repaired, nothing
-/// locked, and no payload read.
+/// What is unfinished in `dir`, and the last attempt of each, as far as it can be read now:
+/// nothing is repaired, nothing locked, and no payload read.
 pub(super) fn peek(dir: &Path, spec: &SpecId) -> Result<Vec<Peeked>, StoreError> {
     let mut recovery = Recovery::of(spec);
     for number in segment_numbers(dir).map_err(StoreError::on("list", dir))? {
@@ -342,7 +345,8 @@ impl Journal {
         let path = segment_path(&self.dir, number);
         let failed = |doing| StoreError::on(doing, &path);
         let file = files::existing_file(&path).map_err(failed("open"))?;
-        // After a sync that failed, what is read here may never have reached the disk: now it does, or we stop.
+        // After a sync that failed, what is read here may never have reached the disk: now it
+        // does, or we stop.
         files::sync(&file).map_err(failed("sync"))?;
         let id = FileId::of(&file).map_err(failed("read"))?;
         let mut content = content_of(&file).map_err(failed("read"))?;
@@ -936,7 +940,8 @@ pub(super) struct Rescued {
 pub(super) struct Broken(Journal);
 
 impl Broken {
-    /// Cuts what nobody was told is on disk, reads the journal anew, and appends to another file from now on.
+    /// Cuts what nobody was told is on disk, reads the journal anew, and appends to another file
+    /// from now on.
     pub(super) fn repair(&self, known_since: Timestamp, keep_open: usize) -> Result<Rescued, StoreError> {
         let Self(journal) = self;
         if !journal.has_its_names()? {

@@ -1,4 +1,5 @@
-//! What `list` shows: deliveries newest first, whatever their state. Reads no more of the files than the page needs.
+//! What `list` shows: deliveries newest first, whatever their state. Reads no more of the files
+//! than the page needs.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -392,7 +393,8 @@ struct End {
     last_error: Option<String>,
 }
 
-/// The evidence files, most recently written first: so a page is full early, and what is left is too old for it.
+/// The evidence files, most recently written first: so a page is full early, and what is left is
+/// too old for it.
 fn evidence_files(evidence_dir: &Path, spec: Option<&SpecId>) -> io::Result<Vec<(SpecId, PathBuf)>> {
     let commands = evidence_dir.join("commands");
     let specs = match spec {
@@ -507,7 +509,8 @@ pub fn tried(options: &StoreOptions, query: &TriedQuery) -> io::Result<Vec<Tried
                 continue;
             }
             let Ok(tried) = serde_json::from_slice::<Tried>(&line) else { continue };
-            // Lines stand in the order of the attempts' ends, which is nearly that of their beginnings.
+            // Lines stand in the order of the attempts' ends, which is nearly that of their
+            // beginnings.
             if newest.len() >= limit
                 && newest.first_key_value().is_some_and(|(oldest, _)| tried.time < oldest.0)
             {

@@ -1,4 +1,5 @@
-//! Everything on disk: the spool, the inbox, the evidence and the dead letters. One owner at a time, the Ledger.
+//! Everything on disk: the spool, the inbox, the evidence and the dead letters. One owner at a
+//! time, the Ledger.
 
 mod backwards;
 #[cfg(test)]
@@ -301,8 +302,8 @@ impl Store {
         self.dead_letters.clear();
     }
 
-    /// Keeps how the subscriptions fare for the next start; at the end of a run, also how much is left. A failure is
-    /// logged and matters to nobody else.
+    /// Keeps how the subscriptions fare for the next start; at the end of a run, also how much is
+    /// left. A failure is logged and matters to nobody else.
     pub fn keep_healths(&self, healths: &Healths, at_end: bool) {
         if self.standing == Standing::Deposed {
             return;
@@ -348,7 +349,8 @@ impl Store {
                 let id = unfinished.delivery.id;
                 let letter = dead.contains(&id).then(|| self.read_dead_letter(&spec, id));
                 match letter {
-                    // A crash came between the dead letter and the record that it ends the delivery.
+                    // A crash came between the dead letter and the record that it ends the
+                    // delivery.
                     Some(Ok(letter)) => buried.push(letter),
                     Some(Err(_)) | None => {
                         let of = recovered.unfinished.entry(unfinished.delivery.subscription.clone());

@@ -17,7 +17,8 @@ impl Place {
         Self::at(file, range.start as u64, range.len() as u64)
     }
 
-    /// Numbers that no file of ours can have stay at the greatest: nothing is found there, and that is said.
+    /// Numbers that no file of ours can have stay at the greatest: nothing is found there, and
+    /// that is said.
     pub(super) fn at(file: u64, offset: u64, length: u64) -> Self {
         let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
         let file = NonZeroU32::new(small(file)).unwrap_or(NonZeroU32::MAX);

@@ -1,8 +1,10 @@
-//! What a line of the spool means: its records, their encoding, and how much of a damaged file can still be read.
+//! What a line of the spool means: its records, their encoding, and how much of a damaged file can
+//! still be read.
 //!
-//! A record is one line: eight hex digits of CRC-32 over the JSON, a space, eight hex digits of the JSON's length in
-//! bytes, a space, the JSON, a newline. With the length, a damaged newline costs nothing; with the newline, a damaged
-//! length costs one record. `docs/files.md` has it byte by byte.
+//! A record is one line: eight hex digits of CRC-32 over the JSON, a space, eight hex digits of
+//! the JSON's length in bytes, a space, the JSON, a newline. With the length, a damaged newline
+//! costs nothing; with the newline, a damaged length costs one record. `docs/files.md` has it byte
+//! by byte.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -55,7 +57,8 @@ impl From<&Reason> for FinalState {
     }
 }
 
-/// One line of the spool. `B` is what is read of a payload: `IgnoredAny` where nothing is wanted of it.
+/// One line of the spool. `B` is what is read of a payload: `IgnoredAny` where nothing is wanted
+/// of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Record<B = Box<RawValue>> {
@@ -68,7 +71,8 @@ pub enum Record<B = Box<RawValue>> {
     },
     /// An event was accepted. Synced before the emitter hears of it.
     Accepted(Accepted<B>),
-    /// An event that was accepted earlier and of which nothing is pending: kept so that it is known when it comes again.
+    /// An event that was accepted earlier and of which nothing is pending: kept so that it is
+    /// known when it comes again.
     Known {
         /// Which event.
         idempotency_key: IdempotencyKey,
@@ -236,7 +240,8 @@ impl Accepted {
 pub(super) fn encode(record: &Record, lines: &mut Vec<u8>) -> usize {
     let start = lines.len();
     lines.extend_from_slice(&[b' '; PREFIX]);
-    // A record holds only types whose serialisation cannot fail: strings, numbers, and JSON that was parsed.
+    // A record holds only types whose serialisation cannot fail: strings, numbers, and JSON that
+    // was parsed.
     let written = match record {
         Record::Later(later) => serde_json::to_writer(&mut *lines, &later.text),
         record => serde_json::to_writer(&mut *lines, record),
@@ -264,7 +269,8 @@ pub(super) fn known_length(key: &IdempotencyKey) -> usize {
 /// What stands around the key in a [`Record::Known`].
 const KNOWN: &str = r#"{"known":{"idempotency_key":"","at":"2025-10-14T10:00:00.000Z"}}"#;
 
-/// Reads the record that begins a text; returns it and its length without the newline. `None` where there is none.
+/// Reads the record that begins a text; returns it and its length without the newline. `None`
+/// where there is none.
 pub(super) fn decode<B: DeserializeOwned>(text: &[u8]) -> Option<(Record<B>, usize)> {
     let prefix = std::str::from_utf8(text.get(..PREFIX)?).ok()?;
     let (sum, length) = prefix.strip_suffix(' ')?.split_once(' ')?;
@@ -303,7 +309,8 @@ pub(super) fn scan<B: DeserializeOwned>(content: &[u8]) -> Scan<B> {
                     scan.damaged.push(end..end + 1);
                     scan.records.push((at..end + 1, record));
                 }
-                // Without its newline it was never acknowledged; that it is whole is no reason to lose it.
+                // Without its newline it was never acknowledged; that it is whole is no reason to
+                // lose it.
                 None => {
                     scan.records.push((at..end, record));
                     scan.torn_at = end;

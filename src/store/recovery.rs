@@ -18,7 +18,8 @@ struct Found {
     last_attempt: Option<Place>,
 }
 
-/// What the records read so far add up to. Kept small: there may be many, and what is built from it comes beside it.
+/// What the records read so far add up to. Kept small: there may be many, and what is built from
+/// it comes beside it.
 pub(super) struct Recovery {
     spec: SpecId,
     /// In the order of acceptance; `None` for what has ended.

@@ -1,4 +1,5 @@
-//! What there is on disk that an operator should know of: dead letters, damage, and what waits in the inbox. Read-only.
+//! What there is on disk that an operator should know of: dead letters, damage, and what waits in
+//! the inbox. Read-only.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -68,14 +69,16 @@ impl Survey {
     }
 }
 
-/// Looks at a spool again and again: opens each dead letter once, and lists a folder again only when it has changed.
+/// Looks at a spool again and again: opens each dead letter once, and lists a folder again only
+/// when it has changed.
 #[derive(Debug, Default)]
 pub struct Surveyor(HashMap<SpecId, Letters>);
 
 /// The dead letters of one SPEC, as they were found.
 #[derive(Debug, Default)]
 struct Letters {
-    /// When the folder had last changed; unknown where it had just changed: it may do so again within its clock's tick.
+    /// When the folder had last changed; unknown where it had just changed: it may do so again
+    /// within its clock's tick.
     modified: Option<SystemTime>,
     each: HashMap<DeliveryId, (SubscriptionId, Timestamp)>,
     unreadable: Vec<DeliveryId>,

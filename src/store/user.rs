@@ -8,7 +8,8 @@ use std::sync::OnceLock;
 
 use super::files;
 
-/// This process's user: the name, as far as this machine's own list of users knows it; else the number.
+/// This process's user: the name, as far as this machine's own list of users knows it; else the
+/// number.
 pub(super) fn name() -> &'static str {
     static NAME: OnceLock<String> = OnceLock::new();
     NAME.get_or_init(|| name_of(own()))
@@ -30,8 +31,9 @@ pub fn check_owner(path: &Path) -> io::Result<()> {
     ))
 }
 
-/// Whether this user can look into a spool. What another user keeps only root can read, most often; what is this
-/// user's own and cannot be read is said file by file. A spool that is not there has nothing to hide.
+/// Whether this user can look into a spool. What another user keeps only root can read, most
+/// often; what is this user's own and cannot be read is said file by file. A spool that is not
+/// there has nothing to hide.
 ///
 /// # Errors
 /// It cannot be looked at, or is another user's and something in it cannot be read.

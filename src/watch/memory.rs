@@ -1,5 +1,6 @@
-//! What the watcher has seen, kept across restarts. It is written after the spool has accepted what follows from it, so it
-//! may lag behind after a kill, and then an event comes twice and is known; it is never ahead.
+//! What the watcher has seen, kept across restarts. It is written after the spool has accepted
+//! what follows from it, so it may lag behind after a kill, and then an event comes twice and is
+//! known; it is never ahead.
 
 use std::collections::HashMap;
 use std::fs::OpenOptions;

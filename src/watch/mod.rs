@@ -1,6 +1,6 @@
-//! Watches the repo, so that no script has to change: a telemetry file that appears is a stage that ended, a task whose
-//! status becomes Done is a task completed. The operating system says what changed; a slow look at everything finds what it
-//! did not say.
+//! Watches the repo, so that no script has to change: a telemetry file that appears is a stage
+//! that ended, a task whose status becomes Done is a task completed. The operating system says
+//! what changed; a slow look at everything finds what it did not say.
 
 mod memory;
 mod notifier;
@@ -75,7 +75,8 @@ const REST: u32 = 2;
 const LEAST_REST: Duration = Duration::from_millis(100);
 const MOST_REST: Duration = Duration::from_secs(1);
 
-/// How long a file waits for those that ended before it, beyond what these may wait for their consensus.
+/// How long a file waits for those that ended before it, beyond what these may wait for their
+/// consensus.
 const MOST_HELD_UP: Duration = Duration::from_secs(5);
 
 /// Changes that wait to be looked at; beyond it everything is looked at.
@@ -416,8 +417,9 @@ impl Watcher {
         }
     }
 
-    /// Stages of a SPEC are read in the order they ended: a run is made of them. One that has to wait holds those up that
-    /// come after it. What cannot be read in a [`SLICE`] is read in the next one.
+    /// Stages of a SPEC are read in the order they ended: a run is made of them. One that has to
+    /// wait holds those up that come after it. What cannot be read in a [`SLICE`] is read in the
+    /// next one.
     fn read_what_is_due(&mut self) {
         let began = Instant::now();
         let folders = self.settler.due(began, ended_at);
@@ -613,7 +615,8 @@ fn age((_, written): Stamp) -> Duration {
     std::time::UNIX_EPOCH.elapsed().unwrap_or_default().saturating_sub(Duration::from_nanos(written))
 }
 
-/// When a stage ended, in nanoseconds: by the session in the file's name, else by when it was written.
+/// When a stage ended, in nanoseconds: by the session in the file's name, else by when it was
+/// written.
 fn ended_at(path: &Path, (_, written): Stamp) -> i128 {
     let name = path.file_stem().and_then(|name| name.to_str());
     let named = name.and_then(|name| time_of_session(name.split_once('_')?.1));

@@ -1,4 +1,5 @@
-//! When a file that is being written may be read: a plain decision over what was seen of it and when.
+//! When a file that is being written may be read: a plain decision over what was seen of it and
+//! when.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -8,11 +9,12 @@ use std::time::{Duration, Instant};
 /// Unchanged for this long, a file is read.
 pub(super) const QUIET: Duration = Duration::from_millis(150);
 
-/// Unchanged for this long, a file is taken as it is, whether it can be read or not; and one that is changed all the time
-/// is looked at after this long all the same.
+/// Unchanged for this long, a file is taken as it is, whether it can be read or not; and one that
+/// is changed all the time is looked at after this long all the same.
 pub(super) const LONG: Duration = Duration::from_secs(2);
 
-/// What tells one version of a file from another: its length and when it was written, in nanoseconds.
+/// What tells one version of a file from another: its length and when it was written, in
+/// nanoseconds.
 pub(super) type Stamp = (u64, u64);
 
 /// What is known of a file that changed.
@@ -44,12 +46,13 @@ pub(super) struct Due {
     pub(super) is_final: bool,
 }
 
-/// Unread files of a folder from which on it is a crowd: far above what a run, or a night of them, leaves.
+/// Unread files of a folder from which on it is a crowd: far above what a run, or a night of them,
+/// leaves.
 const CROWD: usize = 1000;
 
-/// Files of a crowd that are looked at before it is heard what else came: those that came last first, behind the first
-/// few of them some that came first, and in the end some that turned out not to be whole: those become events, and cost
-/// most.
+/// Files of a crowd that are looked at before it is heard what else came: those that came last
+/// first, behind the first few of them some that came first, and in the end some that turned out
+/// not to be whole: those become events, and cost most.
 const NEWEST: usize = 8192;
 const AT_ONCE: usize = 64;
 const OLDEST: usize = 16;
@@ -106,8 +109,9 @@ impl Settler {
         }
     }
 
-    /// What may be looked at now, by folder. Each is to be answered with [`done`](Self::done), [`seen`](Self::seen),
-    /// [`torn`](Self::torn) or [`later`](Self::later), or comes again. `ended_at` says when the stage of a file ended.
+    /// What may be looked at now, by folder. Each is to be answered with [`done`](Self::done),
+    /// [`seen`](Self::seen), [`torn`](Self::torn) or [`later`](Self::later), or comes again.
+    /// `ended_at` says when the stage of a file ended.
     pub(super) fn due(&self, now: Instant, ended_at: impl Fn(&Path, Stamp) -> i128) -> Vec<Folder> {
         let mut folders: BTreeMap<&Path, Vec<(&PathBuf, &Unsettled)>> = BTreeMap::new();
         for (path, file) in &self.0 {
@@ -202,8 +206,9 @@ mod tests {
     }
 
     proptest! {
-        /// A file is written in steps; it is looked at whenever the settler says so. It is never looked at within QUIET of
-        /// its last change but when it never rests, and always in the end, as the last version.
+        /// A file is written in steps; it is looked at whenever the settler says so. It is never
+        /// looked at within QUIET of its last change but when it never rests, and always in the
+        /// end, as the last version.
         #[test]
         fn a_file_is_read_at_rest_and_always_in_the_end(gaps in proptest::collection::vec(1u64..1000, 1..40)) {
             let start = Instant::now();

@@ -117,7 +117,8 @@ impl Repo {
         assert_eq!(self.keys(), keys);
     }
 
-    /// Everything that happened before is dealt with once this is: events come in the order of their files' changes.
+    /// Everything that happened before is dealt with once this is: events come in the order of
+    /// their files' changes.
     fn expect_nothing_but(&self, keys: &[&str], marker: &str) {
         let marker = self.plan("SPEC-9", marker);
         self.expect(&[keys, &[&marker]].concat());
@@ -139,7 +140,8 @@ fn what_is_there_at_the_first_start_is_not_sent_and_what_appears_is_once() {
     repo.plan("SPEC-1", "old-1");
     repo.expect_nothing_but(&[&first, &second], "m-1");
     watch.stop();
-    // What appears while nobody watches is sent at the next start, once; and so on from start to start.
+    // What appears while nobody watches is sent at the next start, once; and so on from start to
+    // start.
     let third = repo.plan("SPEC-3", "s-4");
     let watch = repo.watch();
     let marker = "SPEC-9:plan:attempt-1:m-1";

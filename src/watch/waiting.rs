@@ -1,5 +1,5 @@
-//! What the sources hold that no runtime has taken in: what the next start would tell of. Looks, and
-//! changes nothing.
+//! What the sources hold that no runtime has taken in: what the next start would tell of. Looks,
+//! and changes nothing.
 
 use std::path::Path;
 use std::time::Instant;

@@ -1,5 +1,5 @@
-//! What the program sends, verified by the official Rust library of Standard Webhooks. `run` in this folder does the
-//! same with the libraries of other languages, which it installs.
+//! What the program sends, verified by the official Rust library of Standard Webhooks. `run` in
+//! this folder does the same with the libraries of other languages, which it installs.
 #![allow(clippy::unwrap_used, reason = "helpers of tests; clippy exempts only the test functions themselves")]
 
 use std::fs;

@@ -83,7 +83,8 @@ fn killed_at_any_moment_of_its_drain_it_loses_nothing() {
             kept.insert(key);
         }
         serve.signal("TERM");
-        // Later with each round, from the signal to well after the end: the moment is what is tested.
+        // Later with each round, from the signal to well after the end: the moment is what is
+        // tested.
         std::thread::park_timeout(std::time::Duration::from_millis(round * 2));
         serve.kill();
     }
@@ -228,7 +229,8 @@ fn what_only_looks_says_the_same_where_nothing_can_be_written() {
     assert_eq!(sandbox.run(&["status", "--banner"]).code, 1);
 }
 
-/// Not a test: what the ten hosts below run. Emits through a runtime of its own and prints what was kept.
+/// Not a test: what the ten hosts below run. Emits through a runtime of its own and prints what
+/// was kept.
 #[test]
 #[ignore = "run by ten_hosts_share_one_spool, as a process"]
 fn host_process() {

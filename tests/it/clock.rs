@@ -55,8 +55,8 @@ fn a_clock_that_jumps_an_hour_neither_parks_a_delivery_nor_causes_a_burst() {
         |request: &crate::harness::Request| request.header("webhook-timestamp").parse::<i64>().unwrap();
     let (first, last) = (stamp(&requests[0]), requests.iter().map(stamp).max().unwrap());
     assert!(last - first >= 3600, "the clock did jump");
-    // A request is sent a wait after the answer to the one before, which came after that one; but for the three that
-    // follow a restart.
+    // A request is sent a wait after the answer to the one before, which came after that one; but
+    // for the three that follow a restart.
     let early = requests.windows(2).filter(|pair| pair[1].at - pair[0].at < WAIT).count();
     assert!(early <= 3, "{early} of {} came early", requests.len());
 }

@@ -72,7 +72,8 @@ fn every_documented_command_answers_and_an_unknown_one_is_told_so() {
     }
 }
 
-/// A frame of nonsense: random bytes, or a good conversation with some bytes changed, cut or said twice.
+/// A frame of nonsense: random bytes, or a good conversation with some bytes changed, cut or said
+/// twice.
 fn frame(random: &mut fastrand::Rng, token: &str) -> Vec<u8> {
     if random.u8(..4) == 0 {
         return (0..random.usize(..2000)).map(|_| random.u8(..)).collect();

@@ -1,4 +1,5 @@
-//! From an event to a signed request: telemetry files, headers, signatures, bodies, filters, evidence.
+//! From an event to a signed request: telemetry files, headers, signatures, bodies, filters,
+//! evidence.
 
 use std::collections::HashSet;
 

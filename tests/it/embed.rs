@@ -123,7 +123,7 @@ fn a_second_runtime_goes_through_the_first_and_takes_over_when_it_ends() {
     endpoint.wait_for(1);
     let spec: SpecId = "SPEC-1".parse().unwrap();
     let sent = handle.block(Duration::from_secs(10), handle.test(spec, "host".parse().unwrap()));
-    assert_eq!(sent.unwrap().unwrap().outcome, "delivered");
+    assert_eq!(sent.unwrap().unwrap().outcome.as_str(), "delivered");
     first.drain(Duration::from_secs(5));
     crate::harness::wait_for("the second to own the spool", || {
         let key = format!("k{:?}", std::time::Instant::now());

@@ -1,5 +1,6 @@
-//! The fault matrix: one row a fault, each against the real program over real sockets. What class of failure or which status
-//! it is, how many attempts it gets, how it ends; that its slot was free again; that memory stayed flat.
+//! The fault matrix: one row a fault, each against the real program over real sockets. What class
+//! of failure or which status it is, how many attempts it gets, how it ends; that its slot was
+//! free again; that memory stayed flat.
 
 use std::io::{BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _};
@@ -93,7 +94,8 @@ struct Receiver {
 }
 
 impl Receiver {
-    /// `act` has the connection once a request is read, or at once; says whether the connection goes on.
+    /// `act` has the connection once a request is read, or at once; says whether the connection
+    /// goes on.
     fn new(reads: bool, act: impl Fn(&mut TcpStream) -> bool + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -173,7 +175,8 @@ fn until_abandoned(stream: &mut TcpStream) {
 
 /// A gzip stream of zeros without end: each 13 bits become 258 bytes.
 fn bomb(bytes: usize) -> Vec<u8> {
-    // Ten bytes of head; then one block of the fixed code: a zero, and `258 bytes of the one before` again and again.
+    // Ten bytes of head; then one block of the fixed code: a zero, and `258 bytes of the one
+    // before` again and again.
     let mut bits: Vec<u8> = vec![1, 1, 0];
     let code = |bits: &mut Vec<u8>, text: &str| bits.extend(text.bytes().map(|digit| digit - b'0'));
     code(&mut bits, "00110000");
@@ -184,7 +187,8 @@ fn bomb(bytes: usize) -> Vec<u8> {
     [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255].into_iter().chain(packed).collect()
 }
 
-/// An address that takes no connection and refuses none: its queue is full. Lasts as long as what comes with it.
+/// An address that takes no connection and refuses none: its queue is full. Lasts as long as what
+/// comes with it.
 fn black_hole() -> Option<(String, Vec<TcpStream>, std::os::fd::OwnedFd)> {
     let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
@@ -253,7 +257,8 @@ fn connection_rows() -> Vec<Row> {
             "resets-in-the-body",
             after_request(|stream| {
                 let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf");
-                // Data that is still unsent is thrown away by a reset: the other side has to have it.
+                // Data that is still unsent is thrown away by a reset: the other side has to have
+                // it.
                 let _ = stream.shutdown(Shutdown::Read);
                 reset(stream);
             }),
@@ -660,7 +665,8 @@ fn tls_rows() -> Vec<Row> {
     ]
 }
 
-/// One `serve` with one slot, its rows one after the other: what keeps the slot keeps the next from ending.
+/// One `serve` with one slot, its rows one after the other: what keeps the slot keeps the next
+/// from ending.
 fn drive(group: usize, rows: &[Row]) -> Vec<Result<String, String>> {
     let healthy = Endpoint::replying(&[200]);
     let mut subscriptions =
@@ -748,7 +754,8 @@ fn judge(sandbox: &Sandbox, row: &Row) -> String {
         "{listed:#}"
     );
 
-    // The only slot is free again: for the same subscription where it can be mended, and for another.
+    // The only slot is free again: for the same subscription where it can be mended, and for
+    // another.
     match peer {
         Peer::Receiver(receiver) if !matches!(ends, Paused(_)) => {
             assert_eq!(receiver.requests.load(Ordering::SeqCst), count, "{fault}: what came over the wire");
@@ -783,7 +790,8 @@ fn attempts_of(sandbox: &Sandbox, spec: &str) -> Vec<Value> {
     lines.filter(|line| line["record"] == "attempt").collect()
 }
 
-/// Answers the first request of each connection, once `first` have come; on the second it says `then`, and closes.
+/// Answers the first request of each connection, once `first` have come; on the second it says
+/// `then`, and closes.
 fn tires_of_connections(first: usize, then: &'static str) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());

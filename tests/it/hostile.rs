@@ -1,5 +1,6 @@
-//! Something else in the place of every file that we read: a link, a FIFO, a folder, a file without end. Under a limit of
-//! memory nothing hangs, nothing grows, whoever is not concerned is served, and what a link points to stays as it was.
+//! Something else in the place of every file that we read: a link, a FIFO, a folder, a file
+//! without end. Under a limit of memory nothing hangs, nothing grows, whoever is not concerned is
+//! served, and what a link points to stays as it was.
 
 use std::fs;
 use std::io::Read as _;

@@ -1,4 +1,5 @@
-//! Faults of this machine are none of the endpoint's: no attempt is used up, what waits is tried again, and it is said.
+//! Faults of this machine are none of the endpoint's: no attempt is used up, what waits is tried
+//! again, and it is said.
 
 use std::process::{Command, Stdio};
 

@@ -1,4 +1,5 @@
-//! What an operator does from a terminal: list, status, replay, explain, reload, drain, with and without a runtime.
+//! What an operator does from a terminal: list, status, replay, explain, reload, drain, with and
+//! without a runtime.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,5 @@
-//! What an endpoint may ask for and what it cannot: pauses, rates, fairness, the breaker, secrets that change, formats, proxies.
+//! What an endpoint may ask for and what it cannot: pauses, rates, fairness, the breaker, secrets
+//! that change, formats, proxies.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};

@@ -1,4 +1,5 @@
-//! The recipes as they stand in `docs/recipes/`, each against a stand-in that holds its service's documented rules.
+//! The recipes as they stand in `docs/recipes/`, each against a stand-in that holds its service's
+//! documented rules.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,7 +42,8 @@ fn sandbox(name: &str, endpoint: &Endpoint) -> Sandbox {
     sandbox
 }
 
-/// One event of each kind, once as a guardrail would write it and once as someone who means harm would.
+/// One event of each kind, once as a guardrail would write it and once as someone who means harm
+/// would.
 fn events() -> String {
     let hostile = format!("<!channel> @everyone <@U1> `**x** [a](http://b) {}", "é😀".repeat(6_000));
     let mut lines = String::new();

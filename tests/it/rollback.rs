@@ -1,4 +1,5 @@
-//! An older version of the program on the spool of a newer one: what it does not know it keeps, and says so.
+//! An older version of the program on the spool of a newer one: what it does not know it keeps,
+//! and says so.
 
 use std::fs;
 use std::path::Path;

@@ -28,7 +28,8 @@ fn write_stage(sandbox: &Sandbox, stage: &str, minute: u32, more: &Value) {
     sandbox.write(&format!("{EVIDENCE}/commands/{SPEC}/spec-{stage}_{session}.json"), &telemetry.to_string());
 }
 
-/// A kill between an answer and its record sends a request again, under the same id: that counts once.
+/// A kill between an answer and its record sends a request again, under the same id: that counts
+/// once.
 fn of_type(endpoint: &Endpoint, kind: &str) -> Vec<Value> {
     let mut seen = HashSet::new();
     let requests = endpoint.requests().into_iter();

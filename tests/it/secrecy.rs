@@ -16,7 +16,8 @@ use serde_json::json;
 use crate::harness::port::{greeted, runtime};
 use crate::harness::{Answer, DeadEndpoint, EVIDENCE, Endpoint, Ran, Sandbox};
 
-/// What no file, stream or answer may have; the last two are base64 of the URL's userinfo and of the proxy's credentials.
+/// What no file, stream or answer may have; the last two are base64 of the URL's userinfo and of
+/// the proxy's credentials.
 const CANARIES: [&str; 12] = [
     "canary-secret",
     "canary-previous",
@@ -65,7 +66,8 @@ fn readable_by_others(dir: &Path, found: &mut Vec<String>) {
     }
 }
 
-/// A proxy on loopback: asks for credentials, or answers with this status, or passes the connection on. Tells what it heard.
+/// A proxy on loopback: asks for credentials, or answers with this status, or passes the
+/// connection on. Tells what it heard.
 fn proxy(status: u16) -> (u16, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -302,7 +304,8 @@ fn what_is_wrong_is_said_without_repeating_it() {
             &["-vv", "test", "SPEC-1", "--subscription", "one", "--dry-run"],
         ] {
             let ran = sandbox.run(arguments);
-            // Only a value that is looked at by the attempt, and a file that the environment stands over, pass.
+            // Only a value that is looked at by the attempt, and a file that the environment
+            // stands over, pass.
             let may_pass = matches!(what, "header value" | "env_file") || arguments[0] == "status";
             assert!(ran.code == 2 || may_pass, "{what}: {arguments:?}: {ran:?}");
             found.extend(leaks(&format!("{what}: {arguments:?}: {ran:?}"), &format!("{ran:?}")));

@@ -1,4 +1,5 @@
-//! The kill storm: emitters that never stop, and a `serve` that is killed at random moments and started again.
+//! The kill storm: emitters that never stop, and a `serve` that is killed at random moments and
+//! started again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
@@ -66,7 +67,8 @@ fn storm(kills: usize) {
     eprintln!("{kills} kills, {} events to 2 subscriptions: 0 lost, {duplicates} sent again", kept.len());
 }
 
-/// Emits event after event, each by a process of its own; returns the keys of those that were said to be kept.
+/// Emits event after event, each by a process of its own; returns the keys of those that were said
+/// to be kept.
 fn emit_until(sandbox: &Sandbox, emitter: usize, ended: &AtomicBool) -> Vec<String> {
     let mut kept = Vec::new();
     for n in 0.. {

@@ -1,4 +1,5 @@
-//! Several users on one machine: a spool is read and used by its owner; root may look at all, and changes nothing.
+//! Several users on one machine: a spool is read and used by its owner; root may look at all, and
+//! changes nothing.
 
 use std::collections::BTreeMap;
 use std::fs;

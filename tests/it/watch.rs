@@ -95,7 +95,8 @@ fn killed_at_any_moment_the_watcher_forgets_nothing_and_sends_nothing_twice() {
         let arrived: BTreeSet<String> = sessions(&endpoint).into_iter().collect();
         written.is_subset(&arrived).then_some(())
     });
-    // A kill between an answer and its record sends a request again, under its id; the watcher adds none.
+    // A kill between an answer and its record sends a request again, under its id; the watcher
+    // adds none.
     let ids: BTreeSet<String> =
         endpoint.requests().iter().map(|request| request.header("x-speckit-id").to_owned()).collect();
     assert_eq!(ids.len(), written.len());

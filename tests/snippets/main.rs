@@ -1,4 +1,5 @@
-//! The verification snippets of `docs/signing.md`, run as they stand there on real and on tampered requests.
+//! The verification snippets of `docs/signing.md`, run as they stand there on real and on tampered
+//! requests.
 #![allow(clippy::unwrap_used, reason = "helpers of tests; clippy exempts only the test functions themselves")]
 
 #[allow(unreachable_pub, reason = "it stands in the docs as a reader would paste it")]

@@ -1,4 +1,5 @@
-//! `spec-notify top`: a live screen of subscriptions, deliveries and attempts, from which a dead letter can be replayed.
+//! `spec-notify top`: a live screen of subscriptions, deliveries and attempts, from which a dead
+//! letter can be replayed.
 
 mod model;
 #[cfg(test)]
@@ -22,7 +23,7 @@ use rustix::io::Errno;
 
 use super::ask::Source;
 use super::render::Screen;
-use super::send::PATIENCE;
+use super::test::PATIENCE;
 use super::{Exit, Failure, Global};
 use crate::clock;
 use crate::control::{Client, ClientError, Request, SentReport};
@@ -162,7 +163,7 @@ impl Loop {
             let sent = Client::connect(&spool_dir, CONNECT)
                 .and_then(|mut client| client.request::<SentReport>(&request, PATIENCE));
             let told = match sent {
-                Ok(report) => match (report.outcome.as_str(), report.error) {
+                Ok(report) => match (report.outcome, report.error) {
                     (_, Some(error)) => format!("{id} failed again: {error}"),
                     (outcome, None) => format!("{id}: {outcome} in {:.0} ms", report.latency_ms),
                 },

@@ -1,4 +1,5 @@
-//! How `top` looks: a banner, three panes and a line for keys and notes, from 80 columns and 24 lines up.
+//! How `top` looks: a banner, three panes and a line for keys and notes, from 80 columns and 24
+//! lines up.
 
 use jiff::Timestamp;
 use ratatui::Frame;

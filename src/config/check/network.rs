@@ -8,7 +8,8 @@ use crate::config::{ExtraHeader, HeaderValue, Problem};
 use crate::http::{Proxy, TlsFiles};
 use crate::secret::{Endpoint, NOT_SHOWN, Secret, shown_variable};
 
-/// Headers that are ours: an extra one of the same name would change what is signed or how it is sent.
+/// Headers that are ours: an extra one of the same name would change what is signed or how it is
+/// sent.
 const OUR_HEADERS: [&str; 12] = [
     "accept-encoding",
     "connection",
@@ -155,7 +156,8 @@ impl Checker<'_, '_> {
                 );
                 continue;
             }
-            // A credential, which stands in no file of the repo; the URL's own would be a second one.
+            // A credential, which stands in no file of the repo; the URL's own would be a second
+            // one.
             if name == "authorization" && !text.value.starts_with("env:") {
                 self.findings.error(
                     Some(text.span),

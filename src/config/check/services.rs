@@ -1,4 +1,5 @@
-//! Which chat service a URL is of, and whether the URL itself is a credential: what its host, path and query tell.
+//! Which chat service a URL is of, and whether the URL itself is a credential: what its host, path
+//! and query tell.
 
 use url::Url;
 

@@ -130,7 +130,8 @@ impl Endpoint {
     }
 }
 
-/// An endpoint that is down: its port is taken, so that nobody else gets it, and refuses connections.
+/// An endpoint that is down: its port is taken, so that nobody else gets it, and refuses
+/// connections.
 pub(crate) struct DeadEndpoint {
     socket: OwnedFd,
     port: u16,

@@ -148,7 +148,8 @@ impl Sandbox {
         names.filter(|name| name.ends_with(".event.json") || name.ends_with(".events.jsonl")).collect()
     }
 
-    /// A command of the program, in this repo, with nothing of the tester's own environment that it would read.
+    /// A command of the program, in this repo, with nothing of the tester's own environment that
+    /// it would read.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_spec-notify"));
         command.args(arguments).current_dir(self.path()).env_clear().env("HOME", self.path().join("home"));

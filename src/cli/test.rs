@@ -8,7 +8,7 @@ use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global, load_to_act};
 use crate::actors::RequestError;
 use crate::config::Config;
-use crate::control::SentReport;
+use crate::control::{SentOutcome, SentReport};
 use crate::delivery::SubscriptionId;
 use crate::env::Environment;
 use crate::event::SpecId;
@@ -41,14 +41,15 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     let config = load_to_act(global, screen)?;
     let Options { spec, subscription, dry_run } = options;
     check_subscription(&config, subscription)?;
-    // Through the runtime that owns the spool, else by owning it for the moment: to the `Runtime` it is the same.
+    // Through the runtime that owns the spool, else by owning it for the moment: to the `Runtime`
+    // it is the same.
     let runtime = Runtime::start(config, Environment::process()).map_err(Failure::failed)?;
     let handle = runtime.handle();
     let sent = handle.block(PATIENCE, handle.sample(spec.clone(), subscription.clone(), *dry_run));
     runtime.drain(DRAIN);
     let no_answer = || RequestError::Unreachable("no answer from the runtime".to_owned());
     let report = sent.ok_or_else(no_answer)??;
-    let succeeded = report.outcome != "failed";
+    let succeeded = report.outcome != SentOutcome::Failed;
     if screen.is_json() {
         screen.value(&[&report]);
     } else {
@@ -86,11 +87,11 @@ pub(super) fn show(report: &SentReport, screen: &mut Screen) {
         screen.line(Tone::Plain, format_args!("  {line}"));
     }
     let subscription = &report.subscription;
-    match (report.outcome.as_str(), report.status) {
-        ("dry_run", _) => {
+    match (report.outcome, report.status) {
+        (SentOutcome::DryRun, _) => {
             screen.line(Tone::Good, format_args!("dry run: nothing was sent to {subscription}"));
         }
-        ("delivered", Some(status)) => screen.line(
+        (SentOutcome::Delivered, Some(status)) => screen.line(
             Tone::Good,
             format_args!("delivered: {subscription} answered {status} in {} ms", report.latency_ms),
         ),
