@@ -34,8 +34,11 @@ pub(super) struct HeadReader {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) status: u16,
-    /// The head in awc's form, and what came behind it.
+    pub(super) end: End,
+    /// The head in awc's form.
     pub(super) bytes: Vec<u8>,
+    /// What came behind it.
+    pub(super) rest: Vec<u8>,
 }
 
 /// Why what came is no answer. The texts are for the reader of the evidence.
@@ -57,7 +60,7 @@ pub(super) enum HeadError {
 
 /// Where an answer ends (RFC 9112, section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+pub(super) enum End {
     /// With its head, whatever that says of a length.
     Head,
     /// So many bytes after its head.
@@ -97,7 +100,7 @@ impl HeadReader {
                 // 101 is final: what follows is no HTTP any more.
                 Head { status: 100 | 102..=199, .. } => self.interim_bytes += end,
                 mut head => {
-                    head.bytes.append(&mut self.come);
+                    head.rest = std::mem::take(&mut self.come);
                     return Ok(Some(head));
                 }
             }
@@ -154,6 +157,10 @@ fn parse(head: &[u8]) -> Result<Head, HeadError> {
         }
         Err(_) => return Err(HeadError::Malformed),
     };
+    // An interim answer ends with its head; what else it says is nobody's concern.
+    if matches!(status, 100 | 102..=199) {
+        return Ok(Head { status, end: End::Head, bytes: Vec::new(), rest: Vec::new() });
+    }
     let end = end_of(status, answer.headers)?;
     // Written anew: one line end, nothing folded, nothing that awc need not know.
     let version = if end == End::Close { "HTTP/1.0" } else { "HTTP/1.1" };
@@ -166,19 +173,19 @@ fn parse(head: &[u8]) -> Result<Head, HeadError> {
     if !persists(status, minor > b'0', answer.headers) {
         bytes.extend(b"connection: close\r\n");
     }
-    for header in answer.headers.iter() {
-        if let Some(name) = KEPT_HEADERS.iter().find(|name| name.eq_ignore_ascii_case(header.name)) {
-            bytes.extend(name.bytes());
-            bytes.extend(b": ");
-            // A folded line is one with spaces (RFC 9112, section 5.2).
-            bytes.extend(
-                header.value.iter().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte }),
-            );
-            bytes.extend(b"\r\n");
-        }
+    for name in KEPT_HEADERS {
+        // The first of each: awc takes 96 headers and no more.
+        let mut named = answer.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
+        let Some(header) = named.next() else { continue };
+        bytes.extend(name.bytes());
+        bytes.extend(b": ");
+        // A folded line is one with spaces (RFC 9112, section 5.2).
+        let unfold = |byte: &u8| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte };
+        bytes.extend(header.value.iter().map(unfold));
+        bytes.extend(b"\r\n");
     }
     bytes.extend(b"\r\n");
-    Ok(Head { status, bytes })
+    Ok(Head { status, end, bytes, rest: Vec::new() })
 }
 
 /// The members of all lists that headers of this name hold.
@@ -196,6 +203,10 @@ fn codings<'a>(headers: &'a [Header<'_>]) -> impl Iterator<Item = &'a [u8]> {
 fn end_of(status: u16, headers: &[Header<'_>]) -> Result<End, HeadError> {
     if has_no_body(status) {
         return Ok(End::Head);
+    }
+    // Another protocol follows, for as long as the connection lasts.
+    if status == 101 {
+        return Ok(End::Close);
     }
     if let Some(last) = codings(headers).last() {
         return Ok(if last.eq_ignore_ascii_case(b"chunked") { End::Chunked } else { End::Close });
@@ -240,7 +251,7 @@ mod tests {
     /// In one piece.
     fn read(text: &str) -> Result<Option<String>, HeadError> {
         let head = HeadReader::default().push(text.as_bytes())?;
-        Ok(head.map(|head| String::from_utf8(head.bytes).unwrap()))
+        Ok(head.map(|head| String::from_utf8([head.bytes, head.rest].concat()).unwrap()))
     }
 
     /// The head that awc gets, its lines joined by `|`.
@@ -363,7 +374,7 @@ mod tests {
                 }
             }
             if let Ok(Some(head)) = &mut cut {
-                head.bytes.extend(rest);
+                head.rest.extend(rest);
             }
             prop_assert_eq!(cut, whole);
         }

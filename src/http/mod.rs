@@ -1,6 +1,7 @@
 //! One HTTP request through awc: verified TLS, no redirects, one deadline, a bounded answer. Knows
 //! no actors.
 
+mod body;
 mod connections;
 mod dial;
 mod failure;

@@ -10,6 +10,7 @@ use actix_rt::net::{ActixStream, Ready, TcpStream};
 use actix_tls::connect::openssl::reexports::AsyncSslStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::body::Body;
 use super::connections::Counted;
 use super::head::{Head, HeadReader};
 
@@ -24,6 +25,8 @@ pub(super) struct Wire {
     phase: Phase,
     /// An earlier request had its answer here.
     is_kept_alive: bool,
+    /// More came than the answer had: nothing here is an answer to anything any more.
+    has_surplus: bool,
     _counted: Counted,
 }
 
@@ -36,7 +39,7 @@ enum Phase {
     /// A request is on its way; what has come is the beginning of the answer's head.
     Asked(HeadReader),
     /// The answer is being read; what was looked at is still to be handed on.
-    Answered { come: Vec<u8> },
+    Answered { come: Vec<u8>, body: Body },
 }
 
 impl From<TcpStream> for Stream {
@@ -73,6 +76,7 @@ impl Wire {
             stream: stream.into(),
             phase: Phase::Asked(HeadReader::default()),
             is_kept_alive: false,
+            has_surplus: false,
             _counted: counted,
         }
     }
@@ -100,8 +104,19 @@ impl AsyncRead for Wire {
         let this = self.get_mut();
         loop {
             let reader = match &mut this.phase {
-                Phase::Answered { come } if come.is_empty() => return this.stream.poll_read(cx, buffer),
-                Phase::Answered { come } => {
+                // As if it were closed: it is not used again.
+                Phase::Answered { come, .. } if come.is_empty() && this.has_surplus => {
+                    return Poll::Ready(Ok(()));
+                }
+                Phase::Answered { come, body } if come.is_empty() => {
+                    let before = buffer.filled().len();
+                    let read = ready!(this.stream.poll_read(cx, buffer));
+                    let taken = body.take(&buffer.filled()[before..]);
+                    this.has_surplus = before + taken < buffer.filled().len();
+                    buffer.set_filled(before + taken);
+                    return Poll::Ready(read);
+                }
+                Phase::Answered { come, .. } => {
                     let part = come.len().min(buffer.remaining());
                     buffer.put_slice(&come[..part]);
                     come.drain(..part);
@@ -124,9 +139,13 @@ impl AsyncRead for Wire {
                 Ok(Some(Head { status: 408, .. })) if this.is_kept_alive => {
                     return Poll::Ready(Err(io::Error::other(Stale)));
                 }
-                Ok(Some(head)) => {
+                Ok(Some(Head { end, mut bytes, rest, .. })) => {
+                    let mut body = Body::of(end);
+                    let of_body = body.take(&rest);
+                    bytes.extend_from_slice(&rest[..of_body]);
                     this.is_kept_alive = true;
-                    this.phase = Phase::Answered { come: head.bytes };
+                    this.has_surplus = of_body < rest.len();
+                    this.phase = Phase::Answered { come: bytes, body };
                 }
                 Err(error) => return Poll::Ready(Err(io::Error::other(error))),
             }
