@@ -57,10 +57,10 @@ pub(super) async fn make(
         }
         Ok(headers) => {
             let body = payload.bytes().clone();
-            let request = Request { target, headers: &headers, body, timeout: config.timeout };
+            let format = delivery.format;
+            let request = Request { target, headers: &headers, body, format, timeout: config.timeout };
             let mut outcome = client.attempt(&request).await;
             if let Ok(response) = &mut outcome.result {
-                response.heed(delivery.format);
                 response.is_retried = config.retry_statuses.contains(&response.status);
                 response.redact(&secrets_of(target, &headers, &config.headers));
             }

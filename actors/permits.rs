@@ -19,6 +19,10 @@ pub(crate) struct Seat {
     id: SeatId,
 }
 
+/// A place in the queue.
+#[derive(Debug)]
+pub(crate) struct Asked(oneshot::Receiver<Permit>);
+
 /// The right to one request, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
@@ -62,11 +66,18 @@ impl Seat {
         Arc::ptr_eq(&self.permits, permits)
     }
 
-    /// Waits for its turn. `None` once the seat is gone, which who waits keeps.
-    pub(crate) async fn acquire(&self, is_proven: bool) -> Option<Permit> {
+    /// Asks for a permit: from now on it waits for its turn.
+    pub(crate) fn ask(&self, is_proven: bool) -> Asked {
         let (asked, given) = oneshot::channel();
         self.permits.change(|sharing| sharing.ask(self.id, is_proven, asked));
-        given.await.ok()
+        Asked(given)
+    }
+}
+
+impl Asked {
+    /// Waits for its turn. `None` once the seat is gone, which who waits keeps.
+    pub(crate) async fn permit(self) -> Option<Permit> {
+        self.0.await.ok()
     }
 }
 
@@ -94,8 +105,8 @@ mod tests {
     fn a_permit_that_nobody_waits_for_any_more_goes_to_the_next() {
         let permits = Arc::new(Permits::new(1));
         let (one, other) = (Seat::new(&permits), Seat::new(&permits));
-        let held = one.acquire(true).now_or_never().flatten().unwrap();
-        let (given_up, mut waits) = (Box::pin(other.acquire(true)), Box::pin(one.acquire(true)));
+        let held = one.ask(true).permit().now_or_never().flatten().unwrap();
+        let (given_up, mut waits) = (Box::pin(other.ask(true).permit()), Box::pin(one.ask(true).permit()));
         let mut given_up = given_up;
         assert!((&mut given_up).now_or_never().is_none() && (&mut waits).now_or_never().is_none());
         drop(given_up);
@@ -107,8 +118,8 @@ mod tests {
     fn a_seat_that_is_left_keeps_nothing_for_itself() {
         let permits = Arc::new(Permits::new(2));
         let (busy, idle) = (Seat::new(&permits), Seat::new(&permits));
-        let _held = busy.acquire(true).now_or_never().flatten().unwrap();
-        let mut waits = Box::pin(busy.acquire(true));
+        let _held = busy.ask(true).permit().now_or_never().flatten().unwrap();
+        let mut waits = Box::pin(busy.ask(true).permit());
         assert!((&mut waits).now_or_never().is_none(), "the last one is kept for the other");
         drop(idle);
         assert!(waits.now_or_never().flatten().is_some());

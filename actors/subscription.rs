@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::alarm::Alarm;
 use super::attempt::{self, Settings};
 use super::ledger::{Ledger, NoBody, NoteLocalFault, ReadBody, RecordAttempt};
-use super::permits::Seat;
+use super::permits::{Asked, Permit, Seat};
 use super::tell::tell;
 use crate::clock;
 use crate::delivery::{
@@ -55,6 +55,8 @@ pub(crate) struct Enqueue {
 struct Ended {
     in_flight: InFlight,
     attempt: Result<Attempt, NoBody>,
+    /// Given back once the next attempt has asked for its own: who is quick has its turn then.
+    permit: Option<Permit>,
 }
 
 /// From the Router, on an operator's request: one attempt now, outside the lane but under the same
@@ -155,26 +157,30 @@ struct Sender {
 }
 
 impl Sender {
-    /// Waits for a permit and makes the attempt; the permit is free as soon as the request has
-    /// ended.
+    /// Asks for a permit, where one is needed.
+    fn ask(&self, is_proven: bool, dry_run: bool) -> Option<Asked> {
+        self.seat.as_ref().filter(|_| !dry_run).map(|seat| seat.ask(is_proven))
+    }
+
+    /// Makes the attempt once it has its permit, which whoever gets it back drops when nothing is
+    /// to be asked for first.
     async fn send(
         self: Rc<Self>,
+        asked: Option<Asked>,
         delivery: Arc<Delivery>,
         payload: Payload,
         number: u32,
-        is_proven: bool,
         dry_run: bool,
-    ) -> Attempt {
+    ) -> (Attempt, Option<Permit>) {
         let settings = &self.settings;
         let dry_run = dry_run || settings.config.dry_run;
-        let permit = match &self.seat {
-            Some(seat) if !dry_run => seat.acquire(is_proven).await,
-            _ => None,
+        let permit = match asked {
+            Some(asked) => asked.permit().await,
+            None => None,
         };
         let attempt =
             attempt::make(&self.client, &self.target, settings, &delivery, payload, number, dry_run).await;
-        drop(permit);
-        attempt
+        (attempt, permit)
     }
 }
 
@@ -345,18 +351,24 @@ impl Subscription {
         log::debug!("attempt {number} of {} to {} begins", delivery.id, self.id);
         self.under_way.insert(delivery.id, (delivery.clone(), number));
         let (ledger, is_proven) = (self.ledger.clone(), self.health.is_proven());
+        // What has its body asks at once; what has to read it holds no permit meanwhile.
+        let asked = body.as_ref().and_then(|_| sender.ask(is_proven, false));
         let sending = async move {
             let payload = match &body {
                 Some(body) => Payload::clone(body),
                 None => Payload::new(read_body(&ledger, &delivery).await?),
             };
-            let attempt = sender.send(delivery, payload, number, is_proven, false).await;
+            let asked = asked.or_else(|| sender.ask(is_proven, false));
+            let sent = sender.send(asked, delivery, payload, number, false).await;
             drop(body);
-            Ok(attempt)
+            Ok(sent)
         };
         self.spawn(context, async move {
-            let attempt = sending.await;
-            Ended { in_flight, attempt }
+            let (attempt, permit) = match sending.await {
+                Ok((attempt, permit)) => (Ok(attempt), permit),
+                Err(error) => (Err(error), None),
+            };
+            Ended { in_flight, attempt, permit }
         });
     }
 
@@ -504,7 +516,8 @@ impl Handler<Enqueue> for Subscription {
 impl Handler<Ended> for Subscription {
     type Result = ();
 
-    fn handle(&mut self, Ended { in_flight, attempt }: Ended, context: &mut Self::Context) {
+    fn handle(&mut self, ended: Ended, context: &mut Self::Context) {
+        let Ended { in_flight, attempt, permit } = ended;
         let id = in_flight.delivery().id;
         match attempt {
             Ok(attempt) => {
@@ -529,6 +542,8 @@ impl Handler<Ended> for Subscription {
                 self.pump(context);
             }
         }
+        // By now whatever may start has asked.
+        drop(permit);
     }
 }
 
@@ -561,12 +576,16 @@ impl Handler<SendNow> for Subscription {
         };
         let dry_run = matches!(purpose, Purpose::Sample { dry_run: true });
         let payload = Payload::new(body.clone());
-        let sending = sender.send(delivery.clone(), payload, number, self.health.is_proven(), dry_run);
-        Box::pin(sending.into_actor(self).then(move |attempt, subscription, context| {
+        let asked = sender.ask(self.health.is_proven(), dry_run);
+        let sending = sender.send(asked, delivery.clone(), payload, number, dry_run);
+        Box::pin(sending.into_actor(self).then(move |(attempt, permit), subscription, context| {
+            let mut is_none = false;
             if let Some(outcome) = &attempt.outcome {
+                is_none = subscription.was_held(outcome).is_some();
                 subscription.note_health(&attempt, outcome, &delivery.spec);
                 subscription.pump(context);
             }
+            drop(permit);
             let arrived =
                 attempt.outcome.as_ref().is_some_and(|outcome| outcome.judge() == Judgement::Delivered);
             let effect = match purpose {
@@ -578,11 +597,14 @@ impl Handler<SendNow> for Subscription {
             let ledger = subscription.ledger.clone();
             async move {
                 let finished = Arc::new(Finished { delivery, attempt, effect });
-                let of = finished.clone();
-                let answer = hand(&ledger, |reply| RecordAttempt { finished: of, again: false, reply });
-                written(answer)
-                    .await
-                    .map_err(|error| RequestError::Refused(format!("sent, but not recorded: {error}")))?;
+                // What this machine could not send was no attempt, and a dead letter is as it was.
+                if !is_none {
+                    let of = finished.clone();
+                    let answer = hand(&ledger, |reply| RecordAttempt { finished: of, again: false, reply });
+                    written(answer)
+                        .await
+                        .map_err(|error| RequestError::Refused(format!("sent, but not recorded: {error}")))?;
+                }
                 Ok(Sent { body, finished, succeeded })
             }
             .into_actor(subscription)

@@ -268,7 +268,9 @@ impl StatusReport {
                     in_flight: queue.in_flight,
                     dead_letters: survey.dead_letters.get(id).map_or(0, |letters| letters.count),
                     consecutive_failures: health.consecutive_failures,
-                    failing_since: health.failing_since,
+                    failing_since: health
+                        .failing_since
+                        .or(health.local_fault.as_ref().map(|fault| fault.since)),
                     last_success_at: health.last_success_at,
                     last_error: health.last_error,
                     last_hint: health.last_hint,

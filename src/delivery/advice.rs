@@ -11,29 +11,46 @@ impl Outcome {
         match &self.result {
             Err(failure) => Some(Cow::Borrowed(&*failure.hint)),
             Ok(Response { status: 200..=299, rejection: None, .. }) => None,
-            Ok(Response { status: 200..=299, rejection: Some(Rejection { retry, .. }), .. }) => {
-                Some(Cow::Borrowed(match retry {
-                    true => "the service could not take it then: see its status page",
-                    false => {
-                        "the service does not take this message: look up its word, and correct the subscription's url or format"
-                    }
-                }))
+            Ok(Response { status: 200..=299, rejection: Some(Rejection { hint, .. }), .. }) => {
+                Some(Cow::Borrowed(hint))
             }
             Ok(Response { status: 300..=399, location_host: Some(host), .. }) => Some(Cow::Owned(format!(
                 "redirects are not followed: set the subscription's url to where it points, at {host}"
             ))),
-            Ok(response) => Some(Cow::Borrowed(of_status(response.status))),
+            Ok(Response { status, format, .. }) => {
+                let of_chat = Some(*status).filter(|_| format.is_chat()).and_then(of_chat_status);
+                Some(Cow::Borrowed(of_chat.unwrap_or_else(|| of_status(*status))))
+            }
         }
     }
+}
+
+/// What it means of a chat service, which verifies no signature and whose url is the credential.
+fn of_chat_status(status: u16) -> Option<&'static str> {
+    Some(match status {
+        400 | 422 => {
+            "the service does not take this message: see its word in the attempts, and that the subscription's format is the one of that service"
+        }
+        401 | 403 => {
+            "the service refuses the url: an administrator may have switched webhooks off, or it was copied without its end"
+        }
+        404 | 410 => {
+            "the webhook was removed: make a new one in the channel, and put its url into the subscription"
+        }
+        _ => return None,
+    })
 }
 
 /// What a status other than a success means for whoever runs the subscription (RFC 9110, section
 /// 15; RFC 6585).
 fn of_status(status: u16) -> &'static str {
     match status {
+        304 => {
+            "the endpoint answers a POST as if it were a question: correct the subscription's url, or the endpoint"
+        }
         300..=399 => "redirects are not followed: set the subscription's url to the final address",
         400 | 422 => {
-            "the endpoint does not take this payload: see the body of its answer in the attempts; a chat service needs its format in the subscription"
+            "the endpoint does not take this payload: see the body of its answer in the attempts; were it a chat service's, the subscription would need its format"
         }
         401 | 403 => {
             "the endpoint did not accept the credentials or the signature: compare the secret on both sides, and an Authorization header where there is one"
@@ -52,6 +69,9 @@ fn of_status(status: u16) -> &'static str {
             "the endpoint could not take it at that time; where that passes by itself, let it be tried again with retry_statuses in the subscription"
         }
         410 => "the endpoint is gone for good: correct the subscription's url, or set active = false",
+        411 => {
+            "the endpoint, or what stands before it, does not see the request's length: correct its set-up"
+        }
         413 => "the endpoint finds the payload too large: raise its limit",
         414 | 431 => {
             "the endpoint finds the url or the headers too long: shorten the subscription's url or headers"
@@ -83,6 +103,7 @@ mod tests {
 
     use super::super::{Failure, FailureClass};
     use super::*;
+    use crate::payload::Format;
 
     fn advice(response: Response) -> Option<String> {
         let outcome = Outcome { result: Ok(response), latency: Duration::ZERO, resent: false };
@@ -105,12 +126,12 @@ mod tests {
         let host = Some("new.example".to_owned());
         let told = advice(Response { status: 308, location_host: host, ..Response::default() });
         assert!(told.unwrap().ends_with("at new.example"));
-        let rejection = |retry| Some(Rejection { word: "w".to_owned(), retry });
+        let rejection = |retry| Some(Rejection { word: "w".to_owned(), retry, hint: "h" });
         let told =
             |retry| advice(Response { status: 200, rejection: rejection(retry), ..Response::default() });
-        assert!(
-            told(true).unwrap().contains("status page") && told(false).unwrap().contains("look up its word")
-        );
+        assert_eq!((told(true).as_deref(), told(false).as_deref()), (Some("h"), Some("h")));
+        let of_chat = |format| advice(Response { status: 404, format, ..Response::default() }).unwrap();
+        assert!(of_chat(Format::Slack).contains("new one") && of_chat(Format::SpecKit).contains("url"));
         let failure = Failure { class: FailureClass::Dns, message: "m".to_owned(), hint: "mend it".into() };
         let outcome = Outcome { result: Err(failure), latency: Duration::ZERO, resent: false };
         assert_eq!(outcome.advice().as_deref(), Some("mend it"));

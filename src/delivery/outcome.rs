@@ -43,6 +43,8 @@ pub struct Response {
     pub clock_skew: Option<i64>,
     /// Why a 2xx is none, by the rules of the service whose format was sent.
     pub rejection: Option<Rejection>,
+    /// What was sent.
+    pub format: Format,
     /// Whether its subscription retries this status, which is final otherwise: `retry_statuses`.
     pub is_retried: bool,
 }
@@ -51,17 +53,13 @@ pub struct Response {
 const SHORTEST_SECRET: usize = 6;
 
 impl Response {
-    /// Takes note of what the service of a `format` says in the body.
-    pub fn heed(&mut self, format: Format) {
-        let answer = Answer {
-            status: self.status,
-            content_type: self.header("content-type"),
-            content_encoding: self.header("content-encoding"),
-            body: &self.body,
-        };
+    /// Takes note of what the service of a `format` says in the body, which is `None` where it
+    /// cannot be read.
+    pub fn heed(&mut self, format: Format, body: Option<&str>) {
+        let answer = Answer { status: self.status, content_type: self.header("content-type"), body };
         let (wait, rejection) = (format.wait(answer), format.rejection(answer));
         self.retry_after = self.retry_after.max(wait.map(|wait| wait.min(MAX_RETRY_AFTER)));
-        self.rejection = rejection;
+        (self.rejection, self.format) = (rejection, format);
     }
 
     /// One of the kept headers.
@@ -157,12 +155,12 @@ pub enum Reason {
         /// How many were made.
         attempts: u32,
     },
-    /// A 4xx other than 429, or a status that is none.
+    /// A 4xx other than 429, a 3xx that redirects nowhere, or a status that is none.
     Refused {
         /// The HTTP status.
         status: u16,
     },
-    /// A 3xx: redirects are never followed.
+    /// A redirect, none of which is followed.
     Redirected {
         /// The HTTP status.
         status: u16,
@@ -239,7 +237,7 @@ impl Outcome {
                 },
                 429 | 500..=599 => Judgement::Retry,
                 _ if response.is_retried => Judgement::Retry,
-                status @ 300..=399 => {
+                status @ (301..=303 | 307 | 308) => {
                     Judgement::Terminal(Reason::Redirected { status, host: response.location_host.clone() })
                 }
                 status => Judgement::Terminal(Reason::Refused { status }),
@@ -299,9 +297,8 @@ mod tests {
     fn a_service_may_ask_for_more_than_its_header_and_for_an_hour_at_most() {
         let waits = |body: &str, retry_after| {
             let retry_after = Some(Duration::from_secs(retry_after));
-            let mut response =
-                Response { status: 429, body: body.to_owned(), retry_after, ..Response::default() };
-            response.heed(Format::Discord);
+            let mut response = Response { status: 429, retry_after, ..Response::default() };
+            response.heed(Format::Discord, Some(body));
             response.retry_after.unwrap().as_secs()
         };
         assert_eq!(waits(r#"{"retry_after": 2.5}"#, 9), 9);
@@ -319,7 +316,7 @@ mod tests {
             let expected = match status {
                 200..=299 => Judgement::Delivered,
                 429 | 500..=599 => Judgement::Retry,
-                300..=399 => Judgement::Terminal(Reason::Redirected { status, host: None }),
+                301..=303 | 307 | 308 => Judgement::Terminal(Reason::Redirected { status, host: None }),
                 _ => Judgement::Terminal(Reason::Refused { status }),
             };
             assert_eq!(judge(status), expected);
@@ -339,7 +336,7 @@ mod tests {
     #[test]
     fn a_service_that_says_it_failed_is_believed_and_only_429_and_503_may_ask_for_a_pause() {
         let judge = |retry| {
-            let rejection = Some(Rejection { word: "invalid_payload".to_owned(), retry });
+            let rejection = Some(Rejection { word: "invalid_payload".to_owned(), retry, hint: "" });
             let response = Response { status: 200, rejection, ..Response::default() };
             Outcome { result: Ok(response), latency: Duration::ZERO, resent: false }.judge()
         };

@@ -66,6 +66,8 @@ pub(super) enum TlsFault {
     SelfSigned,
     /// Its CA is not among those that are trusted.
     UnknownCa { ca: String },
+    /// The chain that it sends ends with a certificate whose issuer is not known.
+    NoIssuer { of: Whose, issuer: String },
     /// Who issued it is not known, and the endpoint sends nothing that leads further.
     NoIntermediate { issuer: String },
     /// It is for something else than servers.
@@ -121,10 +123,10 @@ impl TlsFault {
             verify::NO_ISSUER | verify::NO_LOCAL_ISSUER | verify::NO_LEAF_SIGNATURE if depth == 0 => {
                 Self::NoIntermediate { issuer: issuer() }
             }
-            verify::NO_ISSUER
-            | verify::NO_LOCAL_ISSUER
-            | verify::NO_LEAF_SIGNATURE
-            | verify::SELF_SIGNED_IN_CHAIN => Self::UnknownCa { ca: issuer() },
+            verify::NO_ISSUER | verify::NO_LOCAL_ISSUER | verify::NO_LEAF_SIGNATURE => {
+                Self::NoIssuer { of: whose(), issuer: issuer() }
+            }
+            verify::SELF_SIGNED_IN_CHAIN => Self::UnknownCa { ca: issuer() },
             verify::NOT_FOR_SERVERS => Self::NotForServers,
             verify::WEAK_KEY => Self::Weak { what: "its key" },
             verify::WEAK_CA_KEY => Self::Weak { what: "the key of its CA" },
@@ -188,6 +190,10 @@ impl TlsFault {
             }
             Self::SelfSigned => trust("that certificate"),
             Self::UnknownCa { ca } => trust(&format!("the certificate of {}", quoted(ca))),
+            Self::NoIssuer { issuer, .. } => format!(
+                "{}; or, where that is an intermediate one, have the endpoint send its whole chain",
+                trust(&format!("the certificate of {}", quoted(issuer)))
+            ),
             Self::NoIntermediate { issuer } => format!(
                 "have the endpoint send its whole chain; or {}",
                 trust(&format!("the certificate of {}", quoted(issuer)))
@@ -200,7 +206,10 @@ impl TlsFault {
                     .to_owned()
             }
             Self::TooOld => "the endpoint has to speak TLS 1.2 or later".to_owned(),
-            Self::WantsCertificate | Self::HandshakeFailure | Self::RefusesCertificate if !client => {
+            Self::HandshakeFailure if !client => {
+                "see in the endpoint's log what it refuses; where it asks for a certificate, give the subscription a client_cert_file and a client_key_file".to_owned()
+            }
+            Self::WantsCertificate | Self::RefusesCertificate if !client => {
                 "give the subscription a client_cert_file and a client_key_file".to_owned()
             }
             Self::WantsCertificate | Self::RefusesCertificate => {
@@ -235,6 +244,13 @@ impl fmt::Display for TlsFault {
                 "its certificate is issued by {}, who is not trusted here, and it sends no intermediate certificate",
                 quoted(issuer)
             ),
+            Self::NoIssuer { of, issuer } => {
+                write!(
+                    f,
+                    "{of} is issued by {}, who is not trusted here and whose certificate it does not send",
+                    quoted(issuer)
+                )
+            }
             Self::NotForServers => f.write_str("its certificate is not meant for servers"),
             Self::Weak { what } => write!(f, "{what} is too weak to be safe"),
             Self::Refused { why } => write!(f, "its certificate is refused: {why}"),

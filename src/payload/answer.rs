@@ -13,9 +13,7 @@ const WORD: usize = 120;
 
 /// Words with which Slack says that it is not able to now (its page on errors of incoming
 /// webhooks, and those of its API).
-const SLACK_PASSES: [&str; 8] = [
-    "rate_limited",
-    "ratelimited",
+const SLACK_PASSES: [&str; 6] = [
     "fatal_error",
     "internal_error",
     "request_timeout",
@@ -38,10 +36,8 @@ pub struct Answer<'a> {
     pub status: u16,
     /// `Content-Type`.
     pub content_type: Option<&'a str>,
-    /// `Content-Encoding`.
-    pub content_encoding: Option<&'a str>,
-    /// The beginning of the body.
-    pub body: &'a str,
+    /// The body, `None` where it cannot be read.
+    pub body: Option<&'a str>,
 }
 
 /// A service that answers 2xx and says in the body that it failed.
@@ -51,13 +47,20 @@ pub struct Rejection {
     pub word: String,
     /// Whether another attempt may fare better.
     pub retry: bool,
+    /// What to do about it.
+    pub hint: &'static str,
 }
+
+/// What to do about a message that a service does not take, and about one that it cannot.
+const LOOK_UP: &str =
+    "the service does not take this message: look up its word, and correct the subscription's url or format";
+const WAIT: &str = "the service could not take it then: see its status page";
 
 impl Format {
     /// How long the service asks in its body to be left alone; only Discord does.
     pub fn wait(self, answer: Answer<'_>) -> Option<Duration> {
         let Self::Discord = self else { return None };
-        let seconds = object(answer.body)?.get("retry_after")?.as_f64()?;
+        let seconds = object(answer.body?)?.get("retry_after")?.as_f64()?;
         // Infinite ones are as long as there are.
         (seconds >= 0.0).then(|| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
     }
@@ -68,30 +71,35 @@ impl Format {
         if !(200..300).contains(&answer.status) || matches!(self, Self::SpecKit | Self::CloudEvents) {
             return None;
         }
-        let body = answer.body.trim();
+        let Some(body) = answer.body.map(str::trim) else {
+            let hint = "have the service, or what stands before it, answer without compression";
+            let word = "its answer cannot be read: it is compressed (Content-Encoding)".to_owned();
+            return Some(Rejection { word, retry: false, hint });
+        };
         if is_page(answer.content_type, body) {
             // Not from the service: a sign-in, a proxy's notice.
             let word = "a web page came back, and no word of the service".to_owned();
-            return Some(Rejection { word, retry: true });
-        }
-        if let Some(coding) = answer.content_encoding
-            && body.contains('\u{fffd}')
-        {
-            let word = format!("its answer cannot be read: it is compressed with {coding}");
-            return Some(Rejection { word: printable(&word, WORD), retry: false });
+            let hint = "the url leads to a sign-in or a proxy's page: use one that programs can reach";
+            return Some(Rejection { word, retry: true, hint });
         }
         match self {
             Self::SpecKit | Self::CloudEvents => None,
             Self::Slack => slack_rejection(body),
             Self::Discord => discord_rejection(body),
             Self::Teams => teams_rejection(body),
-            Self::Mattermost => said(body)?.err().map(|word| rejection(&word, false)),
+            Self::Mattermost => said(body)?.err().map(|word| rejection(&word, is_too_much(&word))),
         }
     }
 }
 
 fn rejection(word: &str, retry: bool) -> Rejection {
-    Rejection { word: printable(word, WORD), retry }
+    Rejection { word: printable(word, WORD), retry, hint: if retry { WAIT } else { LOOK_UP } }
+}
+
+/// Whether a word says that too much came: not now, then.
+fn is_too_much(word: &str) -> bool {
+    let letters: String = word.to_lowercase().chars().filter(|c| c.is_ascii_alphanumeric()).collect();
+    ["ratelimit", "toomanyrequests", "throttl"].iter().any(|part| letters.contains(part))
 }
 
 fn is_page(content_type: Option<&str>, body: &str) -> bool {
@@ -116,7 +124,7 @@ fn said(body: &str) -> Option<Result<(), String>> {
         (None, Some(Value::String(result))) => result == "success",
         _ => return None,
     };
-    let why = ["error", "msg", "message"].iter().find_map(|name| answer.get(*name)?.as_str());
+    let why = ["error", "code", "msg", "message"].iter().find_map(|name| answer.get(*name)?.as_str());
     Some(if is_well { Ok(()) } else { Err(why.unwrap_or(body).to_owned()) })
 }
 
@@ -128,7 +136,7 @@ fn slack_rejection(body: &str) -> Option<Rejection> {
         None if body.is_empty() => "no answer \"ok\"".to_owned(),
         None => body.to_owned(),
     };
-    Some(rejection(&word, SLACK_PASSES.contains(&word.as_str())))
+    Some(rejection(&word, SLACK_PASSES.contains(&word.as_str()) || is_too_much(&word)))
 }
 
 fn discord_rejection(body: &str) -> Option<Rejection> {
@@ -168,7 +176,7 @@ mod tests {
 
     fn rejected(format: Format, status: u16, content_type: &str, body: &str) -> Option<Rejection> {
         let content_type = Some(content_type);
-        format.rejection(Answer { status, content_type, body, ..Answer::default() })
+        format.rejection(Answer { status, content_type, body: Some(body) })
     }
 
     fn word(format: Format, status: u16, body: &str) -> Option<(String, bool)> {
@@ -235,8 +243,9 @@ mod tests {
 
     #[test]
     fn discord_says_in_the_body_how_long_it_wants_to_be_left_alone() {
-        let waits =
-            |format: Format, body: &str| format.wait(Answer { status: 429, body, ..Answer::default() });
+        let waits = |format: Format, body: &str| {
+            format.wait(Answer { status: 429, body: Some(body), content_type: None })
+        };
         let limited = r#"{"message": "You are being rate limited.", "retry_after": 2.5, "global": false}"#;
         assert_eq!(waits(Format::Discord, limited), Some(Duration::from_millis(2500)));
         assert_eq!(waits(Format::SpecKit, limited), None);

@@ -32,6 +32,11 @@ named! {
 }
 
 impl Format {
+    /// Whether it is a chat service's, which says in its answers what became of a message.
+    pub fn is_chat(self) -> bool {
+        !matches!(self, Self::SpecKit | Self::CloudEvents)
+    }
+
     /// Whether it is the one that goes without saying.
     pub fn is_spec_kit(&self) -> bool {
         *self == Self::SpecKit

@@ -409,6 +409,15 @@ fn framing_rows() -> Vec<Row> {
                 .to_owned(),
         ),
         ("no-length-and-kept", "HTTP/1.1 200 OK\r\n\r\n".to_owned()),
+        (
+            "120-of-one-header",
+            format!("HTTP/1.1 200 OK\r\n{}content-length: 0\r\n\r\n", "server: x\r\n".repeat(120)),
+        ),
+        (
+            "interim-with-a-broken-length",
+            "HTTP/1.1 103 Hints\r\ncontent-length: x\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+                .to_owned(),
+        ),
     ];
     let mut rows: Vec<Row> = complete
         .into_iter()
@@ -419,6 +428,11 @@ fn framing_rows() -> Vec<Row> {
         ..row(fault, answers(format!("{head}\r\n\r\nok")), To("protocol"), Dead(2))
     };
     rows.extend([
+        Row {
+            deadline_ms: 700,
+            ..row("no-length-to-the-deadline", answers("HTTP/1.1 200 OK\r\n\r\n"), Status(200), Delivered)
+        },
+        row("101", answers("HTTP/1.1 101 Go\r\ncontent-length: 0\r\n\r\n"), Status(101), Dead(1)),
         row(
             "304-with-a-length",
             answers("HTTP/1.1 304 Not\r\ncontent-length: 9\r\n\r\n"),
@@ -478,6 +492,46 @@ fn chat_rows() -> Vec<Row> {
     let encoded = "content-encoding: gzip\r\n";
     vec![
         row("slack", "ok", ok(html, "ok"), 200, Delivered),
+        row("slack", "ok-and-a-line-end", ok("", "ok\r\n"), 200, Delivered),
+        row("slack", "rate-limited-and-a-line-end", ok("", "rate_limited\r\n"), 200, Dead(2)),
+        row("slack", "latin-1", answer("200 OK", "content-encoding: identity\r\n", b"caf\xe9"), 200, Dead(1)),
+        row(
+            "discord",
+            "read-though-compressed",
+            answer("200 OK", encoded, &gzip("{\"id\":\"1\"}\r\n\x7f")),
+            200,
+            Delivered,
+        ),
+        row(
+            "discord",
+            "no-over-lines",
+            ok("", "{\r\n\"message\":\"Unknown Webhook\",\"code\":10015}"),
+            200,
+            Dead(1),
+        ),
+        row(
+            "mattermost",
+            "no-over-lines",
+            ok("", "{\r\n\"success\": false, \"error\": \"x\"}"),
+            200,
+            Dead(1),
+        ),
+        row("mattermost", "no-with-a-mark", ok("", "\u{feff}{\"success\": false}"), 200, Dead(1)),
+        row("mattermost", "page-with-a-mark", ok(html, &format!("\u{feff}\r\n{page}")), 200, Dead(2)),
+        row(
+            "mattermost",
+            "long-no",
+            ok("", &format!(r#"{{"stack":"{}","success":false}}"#, "x".repeat(5000))),
+            200,
+            Dead(1),
+        ),
+        row(
+            "mattermost",
+            "too-much",
+            ok("", r#"{"result":"error","code":"RATE_LIMIT_HIT","msg":"Slow down"}"#),
+            200,
+            Dead(2),
+        ),
         row("slack", "rocket-chat", ok("", r#"{"success":true}"#), 200, Delivered),
         row("slack", "zulip", ok("", r#"{"result":"success","msg":""}"#), 200, Delivered),
         row("slack", "no-service", ok("", "no_service"), 200, Dead(1)),
@@ -619,7 +673,7 @@ fn tls_rows() -> Vec<Row> {
             "tls-unknown-root",
             whole(),
             None,
-            "not trusted here, \"root\"",
+            "issued by \"root\", who is not trusted here",
             "the certificate of \"root\" as",
         ),
         dead(
@@ -834,6 +888,45 @@ fn a_kept_alive_connection_that_is_closed_without_an_answer_is_replaced_at_once(
         assert_eq!(resent, [false, false, true], "{then}");
         assert_eq!(requests.load(Ordering::SeqCst), 4, "{then}");
     }
+}
+
+/// Answers the first request of its only good connection with a surplus, then says a second answer
+/// that belongs to no request; refuses all requests after that.
+fn says_more_than_it_was_asked() -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = connections.clone();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let is_first = counted.fetch_add(1, Ordering::SeqCst) == 0;
+            thread::spawn(move || {
+                let mut reader = BufReader::new(stream.try_clone().unwrap());
+                let refuses = "HTTP/1.1 400 No\r\ncontent-length: 0\r\n\r\n";
+                let surplus = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok<html>surplus</html>";
+                let mut answer = if is_first { surplus } else { refuses };
+                while let Ok(Some(_)) = read_request(&mut reader) {
+                    let _ = stream.write_all(answer.as_bytes());
+                    // Were the connection used on, this would be the next request's.
+                    answer = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                }
+            });
+        }
+    });
+    (url, connections)
+}
+
+#[test]
+fn what_comes_behind_an_answer_is_no_answer_to_the_next_request() {
+    let (url, connections) = says_more_than_it_was_asked();
+    let sandbox = Sandbox::new(&[("one", &url, "max_attempts = 1")]);
+    let _serve = sandbox.serve();
+    for (done, state) in [(1, "delivered"), (2, "dead_letter")] {
+        sandbox.emit("SPEC-1", "Plan", &format!("k{done}"));
+        let last = sandbox.wait_for_finals("SPEC-1", done).remove(done - 1);
+        assert_eq!(last["state"], state, "{last:#}");
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), 2);
 }
 
 #[test]

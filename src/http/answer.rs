@@ -1,0 +1,188 @@
+//! Reads an answer: its body within the bounds, and what is kept of it all.
+
+use std::borrow::Cow;
+use std::io::{self, Read as _};
+use std::time::{Duration, Instant};
+
+use actix_rt::time::timeout;
+use awc::ClientResponse;
+use awc::http::{Version, header};
+use bytes::Bytes;
+use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
+use futures_util::StreamExt as _;
+
+use super::head::KEPT_HEADERS;
+use crate::clock;
+use crate::delivery::{MAX_KEPT_BYTES, Response, clock_skew, retry_after};
+use crate::event::{is_deceiving, printable};
+use crate::payload::Format;
+
+/// Most bytes of an answer's body that are read; a longer one costs its connection.
+const MAX_READ_BYTES: usize = 64 * 1024;
+
+/// How long an answer that gives no length may rest before it is taken to be over: many a small
+/// server keeps its connection open behind one.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// How long before the deadline an answer that gives no length counts by its status.
+const BEFORE_DEADLINE: Duration = Duration::from_millis(10);
+
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// Reads the rest of an answer whose head has come.
+pub(super) async fn read<S>(mut answer: ClientResponse<S>, format: Format, deadline: Instant) -> Response
+where
+    S: futures_util::Stream<Item = Result<Bytes, awc::error::PayloadError>> + Unpin,
+{
+    // All of it where a service says in it what became of the message.
+    let most = if format.is_chat() { MAX_READ_BYTES } else { MAX_KEPT_BYTES + 1 };
+    let body = read_body(&mut answer, most, deadline).await;
+    response(&answer, &body, format)
+}
+
+/// Reads the body so that the connection can be used again; of one beyond the bound, the rest is
+/// dropped and the connection with it.
+async fn read_body<S>(answer: &mut ClientResponse<S>, most: usize, deadline: Instant) -> Vec<u8>
+where
+    S: futures_util::Stream<Item = Result<Bytes, awc::error::PayloadError>> + Unpin,
+{
+    let mut kept = Vec::new();
+    let mut read = 0;
+    let is_open_ended = answer.version() == Version::HTTP_10;
+    loop {
+        // The status is known: at the deadline, too, what comes to rest is over.
+        let left = deadline.saturating_duration_since(Instant::now()).saturating_sub(BEFORE_DEADLINE);
+        let next = answer.next();
+        let chunk = match is_open_ended {
+            true => timeout(QUIET.min(left), next).await.ok().flatten(),
+            false => next.await,
+        };
+        let chunk = match chunk {
+            None => break,
+            Some(Ok(chunk)) => chunk,
+            // The endpoint has decided, and a broken body does not undo that.
+            Some(Err(error)) => {
+                log::debug!("the answer's body broke off: {error}");
+                break;
+            }
+        };
+        let room = most.saturating_sub(kept.len());
+        kept.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        read += chunk.len();
+        if read > MAX_READ_BYTES {
+            break;
+        }
+    }
+    kept
+}
+
+fn response<S>(answer: &ClientResponse<S>, body: &[u8], format: Format) -> Response {
+    let location = answer.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
+    let location_host =
+        location.and_then(|text| url::Url::parse(text).ok()).map(|url| url.authority().to_owned());
+    let location_host = location_host.map(|authority| match authority.rsplit_once('@') {
+        Some((_, host)) => host.to_owned(),
+        None => authority,
+    });
+    let names = KEPT_HEADERS.into_iter().chain(["content-length"]);
+    let headers = names.filter_map(|name| {
+        let value = answer.headers().get(name)?;
+        let value = match name {
+            // A path may be a credential here as in our own URL.
+            "location" => location_host.clone().unwrap_or_else(|| "(relative)".to_owned()),
+            _ => printable(&String::from_utf8_lossy(value.as_bytes()), 200),
+        };
+        Some((name.to_owned(), value))
+    });
+    let headers = headers.collect();
+    let text = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
+    let now = clock::now();
+    // Discord's own, in seconds with fractions, beside the first.
+    let waits = ["retry-after", "x-ratelimit-reset-after"].map(|name| retry_after(text(name)?, now));
+    let coding = text("content-encoding").unwrap_or_default();
+    let readable = decoded(body, coding);
+    let said = readable.as_deref().map(String::from_utf8_lossy);
+    let mut response = Response {
+        status: answer.status().as_u16(),
+        headers,
+        body: shown(readable.as_deref().unwrap_or(body)),
+        location_host,
+        retry_after: waits.into_iter().max().flatten(),
+        clock_skew: text("date").and_then(|value| clock_skew(value, now)),
+        ..Response::default()
+    };
+    response.heed(format, said.as_deref());
+    response
+}
+
+/// What a body says, without a byte order mark: some compress though `identity` alone was asked
+/// for. `None` where it cannot be read.
+fn decoded<'a>(body: &'a [u8], coding: &str) -> Option<Cow<'a, [u8]>> {
+    let read = |decoder: &mut dyn io::Read| {
+        let mut text = Vec::new();
+        // What was kept of a body may be its beginning: what can be read of that counts.
+        let broken = decoder.take(MAX_READ_BYTES as u64).read_to_end(&mut text).is_err();
+        (!broken || !text.is_empty()).then_some(text)
+    };
+    match coding.trim().to_ascii_lowercase().as_str() {
+        _ if body.is_empty() => Some(body.into()),
+        "" | "identity" => Some(body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body).into()),
+        "gzip" | "x-gzip" => read(&mut MultiGzDecoder::new(body)).map(Cow::from),
+        // Both forms of it are sent (RFC 9110, section 8.4.1.2).
+        "deflate" => {
+            let zlib = read(&mut ZlibDecoder::new(body));
+            zlib.or_else(|| read(&mut DeflateDecoder::new(body))).map(Cow::from)
+        }
+        _ => None,
+    }
+}
+
+/// A body for the evidence: text, without what deceives, a mark where cut.
+fn shown(body: &[u8]) -> String {
+    let cut = body.len() > MAX_KEPT_BYTES;
+    let text = String::from_utf8_lossy(&body[..body.len().min(MAX_KEPT_BYTES)]).replace("\r\n", "\n");
+    let printable = |c: char| if is_deceiving(c) && c != '\n' && c != '\t' { '\u{fffd}' } else { c };
+    text.chars().map(printable).chain(cut.then_some('…')).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use flate2::Compression;
+    use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+
+    use super::*;
+
+    #[test]
+    fn a_compressed_body_is_read_as_far_as_it_goes_and_no_further_than_is_kept() {
+        let text = b"Webhook message delivery failed with error".as_slice();
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+        let mut zlib = ZlibEncoder::new(Vec::new(), Compression::default());
+        let mut raw = DeflateEncoder::new(Vec::new(), Compression::default());
+        let mut bomb = GzEncoder::new(Vec::new(), Compression::best());
+        gzip.write_all(text).unwrap();
+        zlib.write_all(text).unwrap();
+        raw.write_all(text).unwrap();
+        bomb.write_all(&vec![b'x'; 1 << 20]).unwrap();
+        let gzip = gzip.finish().unwrap();
+        for (coding, body) in [
+            ("gzip", &gzip),
+            (" X-GZIP", &gzip),
+            ("deflate", &zlib.finish().unwrap()),
+            ("deflate", &raw.finish().unwrap()),
+        ] {
+            assert_eq!(decoded(body, coding).as_deref(), Some(text), "{coding}");
+        }
+        let whole = bomb.finish().unwrap();
+        assert_eq!(decoded(&whole, "gzip").unwrap().len(), MAX_READ_BYTES);
+        assert!(decoded(&whole[..MAX_KEPT_BYTES / 2], "gzip").unwrap().len() > MAX_KEPT_BYTES);
+        for (coding, body) in [("br", &gzip[..]), ("gzip", text), ("gzip", &gzip[..5])] {
+            assert_eq!(decoded(body, coding), None, "{coding}");
+        }
+        for (coding, body) in [("", &b"\xff"[..]), ("identity", b"\xef\xbb\xbf\xff"), ("gzip", b"")] {
+            let expected = if body.is_empty() { &b""[..] } else { b"\xff" };
+            assert_eq!(decoded(body, coding).as_deref(), Some(expected), "{coding}");
+        }
+    }
+}
