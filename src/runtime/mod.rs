@@ -28,7 +28,7 @@ use crate::config::{Config, Loaded, Problem, load};
 use crate::delivery::SubscriptionId;
 use crate::env::Environment;
 use crate::http::TlsError;
-use crate::store::{OpenError, Store};
+use crate::store::{OpenError, Store, max_open};
 use owner::Ended;
 use standby::Link;
 
@@ -42,8 +42,13 @@ const RESTART_WINDOW: Duration = Duration::from_secs(60);
 /// threads look whether they are to stop.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Fewest files that have to be allowed: its threads, the spool and the control port take some
+/// twenty.
+const MIN_OPEN_FILES: u64 = 32;
+
 /// Why a runtime did not start.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// The spool could not be opened.
     #[error(transparent)]
@@ -62,6 +67,11 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// Too few files may be open for a runtime and one request.
+    #[error(
+        "this process may have {0} files open, and a runtime needs {MIN_OPEN_FILES}: raise the limit (ulimit -n, LimitNOFILE)"
+    )]
+    OpenFiles(u64),
     /// No thread could be had.
     #[error("cannot start the runtime's thread: {0}")]
     Thread(#[from] io::Error),
@@ -178,6 +188,9 @@ impl Runtime {
     pub fn start(config: Config, environment: Environment) -> Result<Self, StartError> {
         if !config.enabled {
             return Ok(Self { handle: Handle::off(), running: None });
+        }
+        if let Some(most) = max_open().filter(|most| *most < MIN_OPEN_FILES) {
+            return Err(StartError::OpenFiles(most));
         }
         let (ready, started) = mpsc::sync_channel(1);
         let (stop, stopped) = watch::channel(None);

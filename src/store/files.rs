@@ -129,7 +129,7 @@ impl From<&fs::Metadata> for FileId {
 }
 
 /// Open files that this process may have; `None` where there is no limit.
-pub(super) fn max_open() -> Option<u64> {
+pub(crate) fn max_open() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 

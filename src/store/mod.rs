@@ -39,6 +39,7 @@ pub use dead_letter::DeadLetter;
 pub use evidence::{
     AttemptLine, ErrorLine, FinalLine, RequestLine, ResponseLine, add_line as add_evidence_line,
 };
+pub(crate) use files::max_open;
 #[cfg(feature = "cli")]
 pub(crate) use files::raise_max_open;
 pub(crate) use files::read_small;
