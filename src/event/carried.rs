@@ -75,7 +75,7 @@ impl Serialize for Carried {
     }
 }
 
-/// Numbers are those of `serde_json`: who has the text [`restore`](Carried::restore)s them.
+/// Numbers are those of `serde_json`: who has the text `restore`s them.
 impl<'de> Deserialize<'de> for Carried {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Map::deserialize(deserializer).map(Self::from)
