@@ -12,13 +12,12 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::alarm::{Alarm, Ring};
-use crate::clock;
-use crate::delivery::{Delivery, DeliveryId, LocalFault, Reason, SubscriptionId};
+use crate::delivery::{Delivery, DeliveryId, Health, Reason, SubscriptionId};
 use crate::event::SpecId;
 use crate::run::Run;
 use crate::store::{
-    Accepted, Attempt, DeadLetter, Finished, Healths, InboxName, LastAttempt, Record, Settled, Standing,
-    Store, StoreError, StoreOptions, Unreadable,
+    Accepted, DeadLetter, Finished, Healths, InboxName, LastAttempt, Record, Settled, Standing, Store,
+    StoreError, StoreOptions, Unreadable,
 };
 
 /// Records after which a batch is flushed even though more wait: bounds a batch, and so an
@@ -85,6 +84,8 @@ pub(crate) struct RecordAttempt {
     pub(crate) finished: Arc<Finished>,
     /// Whether this was said before and could not be recorded: then its evidence is written.
     pub(crate) again: bool,
+    /// How the subscription fares by now, with the last of several.
+    pub(crate) health: Option<Health>,
     pub(crate) reply: Reply,
 }
 
@@ -139,13 +140,13 @@ pub(crate) struct ReadRun(pub(crate) SpecId);
 #[rtype(result = "Vec<LastAttempt>")]
 pub(crate) struct FindLastAttempts(pub(crate) Vec<(SpecId, DeliveryId)>);
 
-/// From a Subscription: nothing can leave this machine for its endpoint. An attempt that is
-/// recorded ends that. One at a time, as attempts come to it.
+/// From a Subscription: how it fares by now, where no attempt is to be recorded that would say so.
+/// One at a time, as attempts come to it.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct NoteLocalFault {
+pub(crate) struct KeepHealth {
     pub(crate) subscription: SubscriptionId,
-    pub(crate) fault: LocalFault,
+    pub(crate) health: Health,
 }
 
 /// From the door, for `status`: how the subscriptions and the files fare.
@@ -252,15 +253,9 @@ impl Ledger {
         }
     }
 
-    /// Takes note of how an attempt ended; on disk soon.
-    fn note_health(&mut self, delivery: &Delivery, attempt: &Attempt, context: &mut Context<Self>) {
-        let Some(outcome) = &attempt.outcome else { return };
-        let health = self.healths.entry(delivery.subscription.clone()).or_default();
-        health.note(outcome, &delivery.spec, clock::now(), || attempt.summary().in_words());
-        self.keep_healths_later(context);
-    }
-
-    fn keep_healths_later(&mut self, context: &mut Context<Self>) {
+    /// Keeps how a subscription fares; on disk soon.
+    fn keep_health(&mut self, id: SubscriptionId, health: Health, context: &mut Context<Self>) {
+        self.healths.insert(id, health);
         if !self.healths_scheduled {
             self.healths_scheduled = true;
             context.run_later(KEEP_HEALTHS, |ledger, _| {
@@ -349,10 +344,10 @@ impl Handler<RecordAttempt> for Ledger {
     type Result = ();
 
     fn handle(&mut self, message: RecordAttempt, context: &mut Self::Context) {
-        let RecordAttempt { finished, again, reply } = message;
-        let Finished { delivery, attempt, .. } = &*finished;
-        if !again {
-            self.note_health(delivery, attempt, context);
+        let RecordAttempt { finished, again, health, reply } = message;
+        let delivery = &finished.delivery;
+        if let Some(health) = health {
+            self.keep_health(delivery.subscription.clone(), health, context);
         }
         let added = self.store.settle(&finished, again);
         self.answer_for(added, Waiting { spec: delivery.spec.clone(), reply }, context);
@@ -442,16 +437,12 @@ impl Handler<FindLastAttempts> for Ledger {
     }
 }
 
-impl Handler<NoteLocalFault> for Ledger {
+impl Handler<KeepHealth> for Ledger {
     type Result = ();
 
-    fn handle(
-        &mut self,
-        NoteLocalFault { subscription, fault }: NoteLocalFault,
-        context: &mut Self::Context,
-    ) {
-        self.healths.entry(subscription).or_default().local_fault = Some(fault);
-        self.keep_healths_later(context);
+    fn handle(&mut self, message: KeepHealth, context: &mut Self::Context) {
+        let KeepHealth { subscription, health } = message;
+        self.keep_health(subscription, health, context);
     }
 }
 
@@ -520,7 +511,8 @@ mod tests {
             for n in 0..MAX_BATCH - 1 {
                 let (reply, answer) = oneshot::channel();
                 let key = format!("k{n}").parse().unwrap();
-                let record = Accepted::new(clock::now(), key, EventKind::Test, vec![], &"{}".into()).unwrap();
+                let record =
+                    Accepted::new(crate::clock::now(), key, EventKind::Test, vec![], &"{}".into()).unwrap();
                 ledger.try_send(Accept { spec: "SPEC-1".parse().unwrap(), record, reply }).unwrap();
                 replies.push(answer);
             }

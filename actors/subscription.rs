@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::alarm::Alarm;
 use super::attempt::{self, Settings};
-use super::ledger::{Ledger, NoBody, NoteLocalFault, ReadBody, RecordAttempt};
+use super::ledger::{KeepHealth, Ledger, NoBody, ReadBody, RecordAttempt};
 use super::permits::{Asked, Permit, Seat};
 use super::tell::tell;
 use crate::clock;
@@ -403,16 +403,16 @@ impl Subscription {
         let before = self.health.local_fault.clone();
         let wait = self.health.note_local(outcome, clock::now())?;
         if self.health.local_fault != before
-            && let Some(fault) = self.health.local_fault.clone()
+            && let Some(LocalFault { error, hint, .. }) = &self.health.local_fault
         {
-            let LocalFault { error, hint, .. } = &fault;
             log::error!(
                 "nothing can be sent to {}: {error}; {hint}. What waits is tried again by itself",
                 self.id
             );
             let (ledger, subscription) = (self.ledger.clone(), self.id.clone());
+            let health = self.health.clone();
             actix_rt::spawn(async move {
-                if !tell(&ledger, NoteLocalFault { subscription, fault }).await {
+                if !tell(&ledger, KeepHealth { subscription, health }).await {
                     log::debug!("the ledger has stopped");
                 }
             });
@@ -595,12 +595,14 @@ impl Handler<SendNow> for Subscription {
             };
             let succeeded = arrived || attempt.outcome.is_none();
             let ledger = subscription.ledger.clone();
+            let health = attempt.outcome.as_ref().map(|_| subscription.health.clone());
             async move {
                 let finished = Arc::new(Finished { delivery, attempt, effect });
                 // What this machine could not send was no attempt, and a dead letter is as it was.
                 if !is_none {
                     let of = finished.clone();
-                    let answer = hand(&ledger, |reply| RecordAttempt { finished: of, again: false, reply });
+                    let record = |reply| RecordAttempt { finished: of, again: false, health, reply };
+                    let answer = hand(&ledger, record);
                     written(answer)
                         .await
                         .map_err(|error| RequestError::Refused(format!("sent, but not recorded: {error}")))?;

@@ -57,14 +57,18 @@ impl Subscription {
         if !is_last && !is_time && self.gathered.len() < MAX_GATHERED {
             return;
         }
-        for Gathered { finished, retry, .. } in std::mem::take(&mut self.gathered) {
+        let gathered = std::mem::take(&mut self.gathered);
+        let last = gathered.len().saturating_sub(1);
+        for (at, Gathered { finished, retry, .. }) in gathered.into_iter().enumerate() {
             let (ledger, id) = (self.ledger.clone(), finished.delivery.id);
-            let hand = move |again| {
-                hand(&ledger, |reply| RecordAttempt { finished: finished.clone(), again, reply })
+            // What is said of the last holds for all before it.
+            let health = (at == last).then(|| self.health.clone());
+            let hand = move |again, health| {
+                hand(&ledger, |reply| RecordAttempt { finished: finished.clone(), again, health, reply })
             };
-            let answer = hand(false);
+            let answer = hand(false, health);
             self.spawn(context, async move {
-                until_written(id, answer, || hand(true)).await;
+                until_written(id, answer, || hand(true, None)).await;
                 Recorded { id, retry }
             });
         }
