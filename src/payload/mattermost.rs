@@ -7,7 +7,7 @@
 use serde_json::{Value, json};
 
 use super::cut::{Spelling, bullet, bullet_code, utf16};
-use super::summary::{Summary, Tone};
+use super::summary::Summary;
 
 const HEADLINE: usize = 300;
 const VALUE: usize = 120;
@@ -36,7 +36,7 @@ pub(super) fn message(summary: &Summary) -> Value {
     if !lists.is_empty() {
         attachment["text"] = lists.into();
     }
-    if let Some(colour) = colour(summary.tone) {
+    if let Some(colour) = summary.tone.hex() {
         attachment["color"] = colour.into();
     }
     json!({"text": format!("**{}**", TEXT.fit(&summary.headline, HEADLINE)), "attachments": [attachment]})
@@ -48,15 +48,6 @@ fn lists(summary: &Summary) -> String {
         format!("**{name}**\n{}", TEXT.lines(items, LIST_ITEMS, share, bullet).join("\n"))
     };
     summary.lists.iter().map(list).collect::<Vec<_>>().join("\n\n")
-}
-
-fn colour(tone: Tone) -> Option<&'static str> {
-    match tone {
-        Tone::Success => Some("#2eb67d"),
-        Tone::Failure => Some("#e01e5a"),
-        Tone::Halt => Some("#ecb22e"),
-        Tone::Neutral => None,
-    }
 }
 
 /// Takes the meaning from markup, mentions, emoji names and addresses. A backslash is shown where

@@ -7,7 +7,7 @@
 use serde_json::{Value, json};
 
 use super::cut::{Spelling, bullet, bullet_code, utf16};
-use super::summary::{Summary, Tone};
+use super::summary::Summary;
 
 const HEADER: usize = 150;
 const SECTION: usize = 3000;
@@ -20,7 +20,7 @@ const CODE: Spelling = Spelling { escape: entity_in_code, width: utf16 };
 /// The message.
 pub(super) fn message(summary: &Summary) -> Value {
     let mut attachment = json!({"blocks": details(summary)});
-    if let Some(colour) = colour(summary.tone) {
+    if let Some(colour) = summary.tone.hex() {
         attachment["color"] = colour.into();
     }
     let headline = TEXT.fit(&summary.headline, HEADER);
@@ -59,15 +59,6 @@ fn plain(text: &str) -> Value {
 /// Text with Slack's markup; `verbatim` keeps it from making links of what looks like one.
 fn markup(text: &str) -> Value {
     json!({"type": "mrkdwn", "text": text, "verbatim": true})
-}
-
-fn colour(tone: Tone) -> Option<&'static str> {
-    match tone {
-        Tone::Success => Some("#2eb67d"),
-        Tone::Failure => Some("#e01e5a"),
-        Tone::Halt => Some("#ecb22e"),
-        Tone::Neutral => None,
-    }
 }
 
 /// The three characters that Slack parses in every text: mentions, links and entities begin with

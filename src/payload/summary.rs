@@ -22,6 +22,18 @@ pub(super) enum Tone {
     Neutral,
 }
 
+impl Tone {
+    /// The colour, as Slack and those that take its messages want it.
+    pub(super) fn hex(self) -> Option<&'static str> {
+        match self {
+            Self::Success => Some("#2eb67d"),
+            Self::Failure => Some("#e01e5a"),
+            Self::Halt => Some("#ecb22e"),
+            Self::Neutral => None,
+        }
+    }
+}
+
 /// What there is to say. Every text is one line of printable characters.
 #[derive(Debug)]
 pub(super) struct Summary {
