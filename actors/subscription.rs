@@ -582,7 +582,9 @@ impl Handler<SendNow> for Subscription {
             let mut is_none = false;
             if let Some(outcome) = &attempt.outcome {
                 is_none = subscription.was_held(outcome).is_some();
-                subscription.note_health(&attempt, outcome, &delivery.spec);
+                if !is_none {
+                    subscription.note_health(&attempt, outcome, &delivery.spec);
+                }
                 subscription.pump(context);
             }
             drop(permit);

@@ -5,6 +5,9 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
+/// What some programs begin a text with, in UTF-8.
+pub(crate) const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// In which form a text is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
@@ -59,7 +62,7 @@ pub(crate) fn json(bytes: &[u8]) -> Result<(Value, Notes), serde_json::Error> {
         Form::Utf8 => without_halves(bytes),
         Form::Utf16Little | Form::Utf16Big => (Cow::Owned(text(bytes).into_owned().into_bytes()), 0),
     };
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes);
     let strict = serde_json::from_slice(bytes);
     let mut mended = Mended { halves: raw_halves, ..Mended::default() };
     let read = match strict {

@@ -107,8 +107,9 @@ impl Health {
         Some(half.clamp(Duration::from_secs(1), Duration::from_secs(60)))
     }
 
-    /// An attempt for a delivery of `spec` ended at `at`; `in_words` is what to say of a failure.
-    /// Returns what that changed about the breaker.
+    /// An attempt for a delivery of `spec` ended at `at`, and [`note_local`](Self::note_local) has no
+    /// say in it; `in_words` is what to say of a failure. Returns what that changed about the
+    /// breaker.
     pub fn note(
         &mut self,
         outcome: &Outcome,
@@ -116,9 +117,6 @@ impl Health {
         at: Timestamp,
         in_words: impl FnOnce() -> String,
     ) -> Option<Turn> {
-        if self.note_local(outcome, at).is_some() {
-            return None;
-        }
         if !outcome.is_local() {
             self.local_fault = None;
         }

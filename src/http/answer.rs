@@ -13,6 +13,7 @@ use futures_util::StreamExt as _;
 
 use super::head::KEPT_HEADERS;
 use crate::clock;
+use crate::decode::BYTE_ORDER_MARK;
 use crate::delivery::{MAX_KEPT_BYTES, Response, clock_skew, retry_after};
 use crate::event::{is_deceiving, printable};
 use crate::payload::Format;
@@ -26,8 +27,6 @@ const QUIET: Duration = Duration::from_secs(1);
 
 /// How long before the deadline an answer that gives no length counts by its status.
 const BEFORE_DEADLINE: Duration = Duration::from_millis(10);
-
-const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Reads the rest of an answer whose head has come.
 pub(super) async fn read<S>(mut answer: ClientResponse<S>, format: Format, deadline: Instant) -> Response

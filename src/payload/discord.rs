@@ -6,53 +6,33 @@
 
 use serde_json::{Value, json};
 
-use super::cut::{Spelling, bullet, bullet_code, utf16};
+use super::cut::{Spelling, utf16};
+use super::markdown::Markdown;
 use super::summary::{Summary, Tone};
 
 const TITLE: usize = 256;
-/// All lists together, without their names.
-const LISTS: usize = 3000;
-const LIST_ITEMS: usize = 12;
-const VALUE: usize = 120;
-const EVIDENCE: usize = 1000;
-const EVIDENCE_ITEMS: usize = 5;
 
-const TEXT: Spelling = Spelling { escape: backslashed, width: utf16 };
-const CODE: Spelling = Spelling { escape: in_code, width: utf16 };
+const MARKDOWN: Markdown = Markdown {
+    text: Spelling { escape: backslashed, width: utf16 },
+    code: Spelling { escape: in_code, width: utf16 },
+    lists: 3000,
+    between: "\n",
+    evidence: 1000,
+    field: |name, value, inline| json!({"name": name, "value": value, "inline": inline}),
+};
 
 /// The message. `allowed_mentions` keeps every mention in it from notifying anybody.
 pub(super) fn message(summary: &Summary) -> Value {
-    let mut embed = json!({"title": TEXT.fit(&summary.headline, TITLE)});
-    let description = description(summary);
+    let mut embed = json!({"title": MARKDOWN.text.fit(&summary.headline, TITLE)});
+    let description = MARKDOWN.lists(summary);
     if !description.is_empty() {
         embed["description"] = description.into();
     }
     if let Some(colour) = colour(summary.tone) {
         embed["color"] = colour.into();
     }
-    embed["fields"] = fields(summary).into();
+    embed["fields"] = MARKDOWN.fields(summary).into();
     json!({"embeds": [embed], "allowed_mentions": {"parse": []}})
-}
-
-fn description(summary: &Summary) -> String {
-    let share = LISTS / summary.lists.len().max(1);
-    let list = |(name, items): &(&str, Vec<String>)| {
-        format!("**{name}**\n{}", TEXT.lines(items, LIST_ITEMS, share, bullet).join("\n"))
-    };
-    summary.lists.iter().map(list).collect::<Vec<_>>().join("\n")
-}
-
-fn fields(summary: &Summary) -> Vec<Value> {
-    let field =
-        |name: &str, value: &str, inline: bool| json!({"name": name, "value": value, "inline": inline});
-    let facts = summary.facts.iter();
-    let mut fields: Vec<Value> =
-        facts.map(|(name, value)| field(name, &TEXT.fit(value, VALUE), true)).collect();
-    let paths = CODE.lines(&summary.evidence, EVIDENCE_ITEMS, EVIDENCE, bullet_code);
-    if !paths.is_empty() {
-        fields.push(field("Evidence", &paths.join("\n"), false));
-    }
-    fields
 }
 
 fn colour(tone: Tone) -> Option<u32> {

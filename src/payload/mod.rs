@@ -6,6 +6,7 @@ mod cloudevents;
 mod cut;
 mod discord;
 mod format;
+mod markdown;
 mod mattermost;
 mod slack;
 mod summary;

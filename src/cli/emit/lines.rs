@@ -9,15 +9,12 @@ use serde::de::IgnoredAny;
 
 use super::Given;
 use crate::cli::Failure;
-use crate::decode::{self, Form};
+use crate::decode::{self, BYTE_ORDER_MARK, Form};
 use crate::event::{Event, EventError, MAX_EVENT_BYTES};
 use crate::open::{self, Links};
 
 /// Longest text that is held for one event; no event is that long.
 const MAX_HELD: usize = 2 * MAX_EVENT_BYTES;
-
-/// What some programs begin a file with.
-const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Every event of a text.
 pub(in crate::cli) struct Lines {
