@@ -107,8 +107,8 @@ impl Health {
         Some(half.clamp(Duration::from_secs(1), Duration::from_secs(60)))
     }
 
-    /// An attempt for a delivery of `spec` ended at `at`, and [`note_local`](Self::note_local) has no
-    /// say in it; `in_words` is what to say of a failure. Returns what that changed about the
+    /// An attempt for a delivery of `spec` ended at `at`, and [`note_local`](Self::note_local) has
+    /// no say in it; `in_words` is what to say of a failure. Returns what that changed about the
     /// breaker.
     pub fn note(
         &mut self,
