@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use globset::{GlobBuilder, GlobMatcher};
 
-use crate::event::{Event, EventKind, Stage, Status, UnknownName};
+use crate::event::{Event, EventKind, Stage, Status};
+use crate::names::UnknownName;
 
 /// One event pattern of `include_events`: a glob over event types.
 #[derive(Clone, Debug)]
@@ -144,7 +145,7 @@ impl fmt::Display for Refusal {
             }
             Self::Spec { spec, wanted } => write!(f, "include_specs has no {spec}, only {}", list(wanted)),
             Self::Task { task, wanted } => {
-                let task = crate::event::printable(task, 80);
+                let task = crate::names::printable(task, 80);
                 write!(f, "include_tasks has no {task}, only {}", list(wanted))
             }
         }

@@ -21,6 +21,7 @@ pub mod event;
 pub mod filter;
 pub mod http;
 pub mod intake;
+mod names;
 mod open;
 pub mod payload;
 pub mod run;

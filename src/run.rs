@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::event::{Event, EventKind, IdempotencyKey, Pipeline, SpecId, Stage, Status, printable};
+use crate::event::{Event, EventKind, IdempotencyKey, Pipeline, SpecId, Stage, Status};
+use crate::names::printable;
 
 /// Stages of one run that are kept; a run that has more is told of by its last ones.
 const MAX_STAGES: usize = 100;

@@ -10,7 +10,8 @@ use super::render::{Line, Screen, Tone, columns, wrap};
 use super::{Exit, Failure, Global, emit, load_config};
 use crate::config::Config;
 use crate::delivery::SubscriptionId;
-use crate::event::{Event, printable};
+use crate::event::Event;
+use crate::names::printable;
 use crate::watch::Opinion;
 
 #[derive(Debug, Args)]

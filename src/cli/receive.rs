@@ -120,7 +120,7 @@ impl fmt::Display for Received {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = self.at.get(11..23).unwrap_or(&self.at);
         let word = |part: &str, field: &str| {
-            self.body[part][field].as_str().map(|text| crate::event::printable(text, 120))
+            self.body[part][field].as_str().map(|text| crate::names::printable(text, 120))
         };
         write!(f, "{time} answered {}", self.status)?;
         match self.verified {

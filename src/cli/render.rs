@@ -10,7 +10,7 @@ use ratatui::crossterm::terminal::size;
 use serde::Serialize;
 
 use super::outlet::{STDERR, STDOUT, coloured};
-use crate::event::{harmless_json, is_deceiving};
+use crate::names::{harmless_json, is_deceiving};
 
 /// Where results go, and in which form.
 pub(super) struct Screen {

@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::Problem;
-use crate::event::nearest;
+use crate::names::nearest;
 use crate::secret::{NOT_SHOWN, may_be_shown};
 
 /// What is wrong with one file, as it is found.

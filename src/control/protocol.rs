@@ -5,15 +5,15 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::handshake::Token;
 use crate::actors::{EmitError, Receipt, Sent};
 use crate::delivery::{DeliveryId, SubscriptionId};
-use crate::event::{Event, EventKind, IdempotencyKey, SpecId, UnknownName, named};
+use crate::event::{Event, EventKind, IdempotencyKey, SpecId};
+use crate::names::named;
 use crate::store::{Query, TriedQuery, check_owner, read_small};
 
 /// Longest line, in bytes, its newline included.

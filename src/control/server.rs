@@ -23,7 +23,8 @@ use super::handshake::{Heard, Proof, Token, VERSION};
 use super::protocol::{COMMANDS, Emitted, EmittedEvent, MAX_LINE, Reply, Request, RuntimeFile, SentReport};
 use super::status::StatusReport;
 use crate::actors::{Door, Emission, EmitError, RequestError};
-use crate::event::{Event, printable};
+use crate::event::Event;
+use crate::names::printable;
 use crate::sign;
 use crate::store::share_of_open_files;
 

@@ -1,16 +1,15 @@
 //! How well an endpoint takes what it is sent, from its last attempts.
 
 use std::borrow::Cow;
-use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Judgement, Outcome, Response};
 use crate::clock;
-use crate::event::{SpecId, UnknownName, named};
+use crate::event::SpecId;
+use crate::names::named;
 
 /// Failures in a row after which a subscription counts as `open` (`docs/delivery.md`).
 pub const OPEN_AFTER: u32 = 5;

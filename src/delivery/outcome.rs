@@ -3,13 +3,11 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::event::named;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use crate::names::named;
+use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
-use std::str::FromStr;
 
 use super::MAX_RETRY_AFTER;
-use crate::event::UnknownName;
 use crate::payload::{Answer, Format, Rejection};
 
 /// How much of a response's body is kept for the evidence.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
-use crate::event::printable;
+use crate::names::printable;
 
 /// One attempt in few bytes: what a dead letter lists, and what the spool remembers between
 /// attempts.

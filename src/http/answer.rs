@@ -15,7 +15,7 @@ use super::head::KEPT_HEADERS;
 use crate::clock;
 use crate::decode::BYTE_ORDER_MARK;
 use crate::delivery::{MAX_KEPT_BYTES, Response, clock_skew, retry_after};
-use crate::event::{is_deceiving, printable};
+use crate::names::{is_deceiving, printable};
 use crate::payload::Format;
 
 /// Most bytes of an answer's body that are read; a longer one costs its connection.

@@ -9,7 +9,7 @@ use openssl::nid::Nid;
 use openssl::ssl::Error;
 use openssl::x509::{X509NameRef, X509Ref, X509StoreContextRef};
 
-use crate::event::printable;
+use crate::names::printable;
 
 /// Most names of a certificate that are said.
 const NAMES: usize = 3;

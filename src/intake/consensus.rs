@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 
 use super::fields::text;
 use crate::decode;
-use crate::event::{Consensus, Event, EventKind, IdempotencyKey, SpecId, Stage, Status, printable};
+use crate::event::{Consensus, Event, EventKind, IdempotencyKey, SpecId, Stage, Status};
+use crate::names::printable;
 use crate::open::{self, Links};
 
 /// Largest consensus file that is read, and most of a stage and kind.

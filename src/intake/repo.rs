@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::env::Environment;
-use crate::event::printable;
+use crate::names::printable;
 use crate::open::{self, Links};
 
 /// Where a CI service says which branch it checked out, where the checkout itself has none.

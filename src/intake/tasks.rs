@@ -9,7 +9,8 @@ use pulldown_cmark::{Event as Markdown, Options, Parser, Tag, TagEnd};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
-use crate::event::{Event, EventKind, EvidencePaths, IdempotencyKey, SpecId, Task, printable};
+use crate::event::{Event, EventKind, EvidencePaths, IdempotencyKey, SpecId, Task};
+use crate::names::printable;
 
 /// The statuses that mean Done, as [`plain`] writes them.
 const DONE: [&str; 3] = ["done", "complete", "completed"];

@@ -11,8 +11,9 @@ use crate::clock;
 use crate::decode;
 use crate::event::{
     Carried, Event, EventKind, EvidencePaths, IdempotencyKey, MAX_EVENT_DEPTH, Pipeline, SpecId, Stage,
-    Status, depth, printable,
+    Status, depth,
 };
+use crate::names::printable;
 
 /// Largest telemetry file that is embedded; a larger one cannot be judged and is a `halt`.
 pub const MAX_TELEMETRY_BYTES: usize = 256 * 1024;

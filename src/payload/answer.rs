@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::Format;
-use crate::event::printable;
+use crate::names::printable;
 
 /// Most characters of a service's word that are kept.
 const WORD: usize = 120;

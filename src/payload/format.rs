@@ -1,14 +1,12 @@
 //! The format of a subscription: which body an event becomes.
 
-use std::fmt;
-use std::str::FromStr;
-
 use bytes::Bytes;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::Serializer;
 
 use super::summary::Summary;
 use super::{cloudevents, discord, mattermost, slack, teams};
-use crate::event::{Event, UnknownName, named};
+use crate::event::Event;
+use crate::names::named;
 
 named! {
     /// What a subscription's endpoint understands.

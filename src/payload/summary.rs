@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::event::{Event, EventKind, Stage, Status, is_deceiving};
+use crate::event::{Event, EventKind, Stage, Status};
+use crate::names::is_deceiving;
 
 /// Characters of a text that are looked at: more than any service shows, so what is longer is
 /// still seen to be cut.

@@ -14,7 +14,8 @@ use super::record::FinalState;
 use super::{StoreError, files, git_ignore};
 use crate::clock;
 use crate::delivery::{DeliveryId, FailureClass, Reason, SubscriptionId};
-use crate::event::{EventKind, IdempotencyKey, harmless_json};
+use crate::event::{EventKind, IdempotencyKey};
+use crate::names::harmless_json;
 
 /// What is appended to.
 pub(super) const CURRENT: &str = "deliveries.jsonl";

@@ -2,15 +2,13 @@
 //! than the page needs.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::SystemTime;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::backwards::Backwards;
 use super::evidence::{CURRENT, PREVIOUS, is_record};
@@ -19,7 +17,8 @@ use super::record::FinalState;
 use super::{StoreOptions, dead_letter, files, spec_dirs};
 use crate::clock;
 use crate::delivery::{Delivery, DeliveryId, SubscriptionId};
-use crate::event::{EventKind, IdempotencyKey, SpecId, UnknownName, named};
+use crate::event::{EventKind, IdempotencyKey, SpecId};
+use crate::names::named;
 
 /// Most deliveries in one listing; for more, ask again with [`Query::before`].
 pub const MAX_LISTED: usize = 500;

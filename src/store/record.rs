@@ -7,20 +7,19 @@
 //! by byte.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io::{self, Write as _};
 use std::ops::Range;
-use std::str::FromStr;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::clock;
 use crate::delivery::{AttemptSummary, DeliveryId, Reason, SubscriptionId, Told};
-use crate::event::{EventKind, IdempotencyKey, SpecId, UnknownName, named};
+use crate::event::{EventKind, IdempotencyKey, SpecId};
+use crate::names::named;
 use crate::payload::Format;
 use crate::run::{Run, Step};
 

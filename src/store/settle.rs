@@ -38,7 +38,7 @@ impl Attempt {
         const KEPT: usize = 256;
         let outcome = self.outcome.as_ref();
         let response = outcome.and_then(|outcome| outcome.result.as_ref().ok());
-        let kept = response.map(|response| crate::event::printable(&response.body, KEPT));
+        let kept = response.map(|response| crate::names::printable(&response.body, KEPT));
         AttemptSummary {
             attempt: self.number,
             at: self.at,

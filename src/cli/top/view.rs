@@ -13,7 +13,7 @@ use crate::cli::list::{last, tone as state_tone};
 use crate::cli::render::Tone;
 use crate::cli::status::tone as health_tone;
 use crate::control::{ago, counted, short};
-use crate::event::{is_deceiving, printable};
+use crate::names::{is_deceiving, printable};
 use crate::store::{DeliveryState, Listed, Tried};
 
 /// Longest text of a cell or a line, in characters.

@@ -1,0 +1,131 @@
+//! Which event this is: its idempotency key, and where that comes from.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, de};
+use uuid::Uuid;
+
+use super::SpecId;
+use crate::clock;
+use crate::names::printable;
+
+/// Says which event this is, so that the same one seen twice is delivered once: 1 to 512 printable
+/// characters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct IdempotencyKey(Arc<str>);
+
+/// A text that is no idempotency key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{}` is not an idempotency key: it must have 1 to 512 printable characters", printable(.0, 80))]
+pub struct InvalidKey(String);
+
+impl IdempotencyKey {
+    /// The key of a stage or pipeline event: `<SPEC>:<step>:attempt-<n>`, and `:<session>` where
+    /// there is one.
+    ///
+    /// With a session the SPEC is its short id, without one the full id, because short ids are
+    /// shared.
+    pub fn of_step(spec: &SpecId, step: &str, attempt: u32, session: Option<&str>) -> Self {
+        let session = session.map(|text| printable(text, 200)).filter(|text| !text.is_empty());
+        let key = match session {
+            Some(session) => format!("{}:{step}:attempt-{attempt}:{session}", spec.short()),
+            None => format!("{spec}:{step}:attempt-{attempt}"),
+        };
+        Self(key.into())
+    }
+
+    /// The key of a task that became Done for the `times`th time. Several lists of a SPEC may have
+    /// the same id: `list` says which one it is.
+    pub fn of_task(spec: &SpecId, list: &str, id: &str, times: u32) -> Self {
+        let (list, id) = (printable(list, 160), printable(id, 160));
+        Self(format!("{spec}:{list}#{id}:done-{times}").into())
+    }
+
+    /// The key of a further version of a session, which the source rewrote with another verdict.
+    pub(crate) fn of_version(&self, stamp: &str) -> Self {
+        Self(format!("{self}:{}", printable(stamp, 64)).into())
+    }
+
+    /// A key no other event has: for events that have no natural identity, such as a test.
+    pub fn unique(spec: &SpecId, what: &str) -> Self {
+        Self(format!("{spec}:{}:{}", printable(what, 200), Uuid::new_v4()).into())
+    }
+
+    /// The key as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for IdempotencyKey {
+    type Err = InvalidKey;
+
+    fn from_str(text: &str) -> Result<Self, InvalidKey> {
+        let length = text.chars().count();
+        if (1..=512).contains(&length) && !text.chars().any(char::is_control) {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidKey(text.to_owned()))
+        }
+    }
+}
+
+impl fmt::Display for IdempotencyKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for IdempotencyKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// Where the key of an event comes from, and when the event was made; never in a payload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyOrigin {
+    /// Whoever emitted it gave one: it is this event and no other.
+    #[default]
+    Given,
+    /// From the session that the event tells of, or the task list it stands in.
+    Source(#[serde(with = "clock::millis")] Timestamp),
+    /// The same, of a session of which something else was told already.
+    Rewritten(#[serde(with = "clock::millis")] Timestamp),
+    /// The event had neither a key nor a session: the Router finds out which one it is.
+    Made {
+        /// When, to the nanosecond.
+        at: Timestamp,
+        /// So that it is known when it is handed over a second time.
+        nonce: u64,
+    },
+}
+
+impl KeyOrigin {
+    pub(super) fn is_given(&self) -> bool {
+        *self == Self::Given
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_name_spec_step_attempt_and_session() {
+        let spec: SpecId = "SPEC-KIT-065-add-webhook".parse().unwrap();
+        assert_eq!(
+            IdempotencyKey::of_step(&spec, "plan", 1, Some("abcd-1234")).as_str(),
+            "SPEC-KIT-065:plan:attempt-1:abcd-1234"
+        );
+        assert_eq!(
+            IdempotencyKey::of_step(&spec, "plan", 2, None).as_str(),
+            "SPEC-KIT-065-add-webhook:plan:attempt-2"
+        );
+    }
+}

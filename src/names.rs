@@ -1,0 +1,113 @@
+//! The closed sets of names, the one that was meant, and what of a text may be shown on a terminal.
+
+use std::borrow::Cow;
+
+/// A word that is none of the words allowed in its place.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown {what} `{given}`{}; known are: {}", nearest_hint(.given, .known), .known.join(", "))]
+pub struct UnknownName {
+    pub(crate) what: &'static str,
+    pub(crate) given: String,
+    pub(crate) known: Vec<&'static str>,
+}
+
+fn nearest_hint(given: &str, known: &[&'static str]) -> String {
+    nearest(given, known.iter().copied()).map_or(String::new(), |name| format!(" (did you mean `{name}`?)"))
+}
+
+/// The known word closest to `given`, when it is close enough to be a slip of the keyboard.
+pub(crate) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let given = given.to_lowercase();
+    known
+        .into_iter()
+        .map(|name| (strsim::jaro_winkler(&given, &name.to_lowercase()), name))
+        .filter(|(score, _)| *score > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}
+
+/// An enum whose every variant has one name on the wire: `ALL`, `as_str`, `Display`, `FromStr`
+/// (case does not count) and serde, all from the one list.
+macro_rules! named {
+    ($(#[$doc:meta])* $name:ident, $what:literal { $($(#[$variant_doc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $name { $($(#[$variant_doc])* $variant),+ }
+
+        impl $name {
+            /// Every value, in the order a person would list them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The name used in config files, payloads and messages.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),+ }
+            }
+        }
+
+        impl ::std::fmt::Display for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl ::std::str::FromStr for $name {
+            type Err = $crate::names::UnknownName;
+
+            fn from_str(text: &str) -> Result<Self, $crate::names::UnknownName> {
+                Self::ALL.iter().copied().find(|value| value.as_str().eq_ignore_ascii_case(text)).ok_or_else(|| $crate::names::UnknownName {
+                    what: $what,
+                    given: text.to_owned(),
+                    known: Self::ALL.iter().map(|value| value.as_str()).collect(),
+                })
+            }
+        }
+
+        impl ::serde::Serialize for $name {
+            fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl<'de> ::serde::Deserialize<'de> for $name {
+            fn deserialize<D: ::serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <String as ::serde::Deserialize>::deserialize(deserializer)?;
+                text.parse().map_err(::serde::de::Error::custom)
+            }
+        }
+    };
+}
+pub(crate) use named;
+
+/// Whether a character does something to the text around it where it is shown: control characters,
+/// and those that break its line or reorder it.
+pub(crate) fn is_deceiving(c: char) -> bool {
+    const MARKS: [char; 3] = ['\u{61c}', '\u{200e}', '\u{200f}'];
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') || MARKS.contains(&c)
+}
+
+/// JSON whose texts have no deceiving characters as they stand, and mean the same.
+pub(crate) fn harmless_json(json: &str) -> Cow<'_, str> {
+    if json.bytes().all(|byte| byte < 0x7f) {
+        return json.into();
+    }
+    let mut harmless = String::with_capacity(json.len());
+    for c in json.chars() {
+        // Outside of its texts there is none; all of them have four digits.
+        match is_deceiving(c) {
+            true => harmless += &format!("\\u{:04x}", u32::from(c)),
+            false => harmless.push(c),
+        }
+    }
+    harmless.into()
+}
+
+/// `text` for a message or a log line: deceiving characters replaced, at most `limit` characters,
+/// a mark where cut.
+pub(crate) fn printable(text: &str, limit: usize) -> String {
+    let mut shown: String =
+        text.chars().take(limit).map(|c| if is_deceiving(c) { '\u{fffd}' } else { c }).collect();
+    if text.chars().nth(limit).is_some() {
+        shown.push('…');
+    }
+    shown
+}
