@@ -1,7 +1,6 @@
 //! The format of a subscription: which body an event becomes.
 
 use bytes::Bytes;
-use serde::Serializer;
 
 use super::summary::Summary;
 use super::{cloudevents, discord, mattermost, slack, teams};
