@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::permits::Permits;
+use crate::archive::RequestLine;
 use crate::clock;
 use crate::config::{ExtraHeader, HeaderValue, SecretNames, SubscriptionConfig};
 use crate::delivery::{Delivery, Failure, FailureClass, Outcome, Payload};
@@ -11,7 +12,7 @@ use crate::env::Environment;
 use crate::http::{Client, Connections, Header, Request, Target, Tls};
 use crate::secret::{Endpoint, Secret, shown_variable};
 use crate::sign::{self, Secrets};
-use crate::store::{Attempt, RequestLine};
+use crate::store::Attempt;
 
 /// What makes a subscription active.
 #[derive(Clone)]

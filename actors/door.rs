@@ -18,15 +18,16 @@ use super::router::{
 };
 use super::subscription::{Queue, RequestError, Sent};
 use super::tell::tell;
+use crate::archive::Census;
 use crate::config::{Config, Origin, Report};
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::env::Environment;
 use crate::event::{Event, SpecId};
+use crate::inspect::{Listing, Page, Query, Survey, Tried, TriedQuery, tried};
 use crate::intake::repo;
 use crate::payload;
-use crate::store::{
-    InboxName, Listing, Page, Query, StoreOptions, Survey, Surveyor, Tried, TriedQuery, tried,
-};
+use crate::spool::InboxName;
+use crate::store::StoreOptions;
 
 /// Emits and requests under way at a time; more wait for their turn.
 const MAX_ADMITTED: u32 = 1024;
@@ -57,7 +58,7 @@ pub(crate) struct Door {
     branch: Arc<Mutex<Option<Branch>>>,
     files: Arc<StoreOptions>,
     /// Used by one reader at a time.
-    surveyor: Arc<Mutex<Surveyor>>,
+    census: Arc<Mutex<Census>>,
     /// What of the inbox stands aside, and why.
     inbox: Arc<Mutex<Vec<String>>>,
     /// Whether the repo is watched.
@@ -123,7 +124,7 @@ impl Door {
             environment,
             branch: Arc::default(),
             files: Arc::new(config.store_options()),
-            surveyor: Arc::default(),
+            census: Arc::default(),
             inbox: Arc::default(),
             watching: Arc::default(),
             origin: Arc::new(Mutex::new(config.origin.clone())),
@@ -250,10 +251,11 @@ impl Door {
     pub(crate) async fn facts(&self) -> Result<Facts, RequestError> {
         let queues = self.router.send(ReadQueues).await.map_err(|_| gone())?;
         let condition = self.ledger.send(ReadCondition).await.map_err(|_| gone())?;
-        let surveyor = self.surveyor.clone();
+        let census = self.census.clone();
         let origin = self.origin.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let look = move |files: &StoreOptions| {
-            let survey = surveyor.lock().unwrap_or_else(PoisonError::into_inner).look(&files.spool_dir);
+            let mut census = census.lock().unwrap_or_else(PoisonError::into_inner);
+            let survey = Survey::again(&files.spool_dir, &mut census);
             (survey, origin.and_then(|origin| origin.edited()))
         };
         let (survey, edited) = self.read(look).await?;
@@ -287,14 +289,14 @@ impl Door {
         let last = self.ledger.send(FindLastAttempts(page.tried())).await.map_err(|_| gone())?;
         let listed = self.read(move |files| {
             page.set_last(&last);
-            page.add_finished(files).map(|()| page.into_listing())
+            page.add_finished(&files.spool_dir, &files.evidence_dir).map(|()| page.into_listing())
         });
         listed.await?.map_err(|error| RequestError::Refused(format!("cannot read the evidence: {error}")))
     }
 
     /// The newest attempts, newest first.
     pub(crate) async fn tried(&self, query: TriedQuery) -> Result<Vec<Tried>, RequestError> {
-        let read = self.read(move |files| tried(files, &query)).await?;
+        let read = self.read(move |files| tried(&files.evidence_dir, &query)).await?;
         read.map_err(|error| RequestError::Refused(format!("cannot read the evidence: {error}")))
     }
 

@@ -12,7 +12,7 @@ use super::door::Door;
 use super::ledger::{Ledger, SettleInbox};
 use super::router::{EmitError, Receipt};
 use crate::event::Event;
-use crate::store::{Aside, Cause, Content, Inbox, InboxName, Settled, Taken};
+use crate::spool::{Aside, Cause, Content, Inbox, InboxName, Settled, Taken};
 
 /// How often the inbox is looked at.
 const POLL: Duration = Duration::from_millis(500);
@@ -236,7 +236,7 @@ mod tests {
 
     use super::*;
     use crate::event::{EventKind, SpecId};
-    use crate::store::put_in_inbox;
+    use crate::spool::put_in_inbox;
 
     fn event(spec: &str, key: &str) -> Event {
         Event::new(EventKind::Test, spec.parse().unwrap(), key.parse().unwrap())

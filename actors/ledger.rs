@@ -12,13 +12,13 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::alarm::{Alarm, Ring};
+use crate::archive::{DeadLetter, Healths};
 use crate::delivery::{Delivery, DeliveryId, Health, Reason, SubscriptionId};
 use crate::event::SpecId;
+use crate::files::FileError;
 use crate::run::Run;
-use crate::store::{
-    Accepted, DeadLetter, Finished, Healths, InboxName, LastAttempt, Record, Settled, Standing, Store,
-    StoreError, StoreOptions, Unreadable,
-};
+use crate::spool::{Accepted, InboxName, LastAttempt, Record, Settled, Standing, Unreadable};
+use crate::store::{Finished, Store, StoreOptions};
 
 /// Records after which a batch is flushed even though more wait: bounds a batch, and so an
 /// emitter's wait.
@@ -200,7 +200,6 @@ pub(crate) struct Ledger {
     store: Store,
     waiting: Vec<Waiting>,
     flush_scheduled: bool,
-    healths: Healths,
     healths_scheduled: bool,
     compaction_scheduled: bool,
     must_compact: bool,
@@ -219,10 +218,9 @@ impl Actor for Ledger {
 }
 
 impl Ledger {
-    pub(crate) fn new(store: Store, healths: Healths, alarm: Alarm) -> Self {
+    pub(crate) fn new(store: Store, alarm: Alarm) -> Self {
         Self {
             store,
-            healths,
             healths_scheduled: false,
             compaction_scheduled: false,
             must_compact: false,
@@ -237,7 +235,7 @@ impl Ledger {
 
     /// Answers once the batch is on disk to which something was added, or at once where it was
     /// not.
-    fn answer_for(&mut self, added: Result<(), StoreError>, waiting: Waiting, context: &mut Context<Self>) {
+    fn answer_for(&mut self, added: Result<(), FileError>, waiting: Waiting, context: &mut Context<Self>) {
         match added {
             Ok(()) => self.waiting.push(waiting),
             Err(error) => answer(waiting.reply, Err(NotWritten::Failed(error.to_string()))),
@@ -255,12 +253,12 @@ impl Ledger {
 
     /// Keeps how a subscription fares; on disk soon.
     fn keep_health(&mut self, id: SubscriptionId, health: Health, context: &mut Context<Self>) {
-        self.healths.insert(id, health);
+        self.store.healths_mut().insert(id, health);
         if !self.healths_scheduled {
             self.healths_scheduled = true;
             context.run_later(KEEP_HEALTHS, |ledger, _| {
                 ledger.healths_scheduled = false;
-                ledger.store.keep_healths(&ledger.healths, false);
+                ledger.store.keep_healths(false);
             });
         }
     }
@@ -452,7 +450,7 @@ impl Handler<ReadCondition> for Ledger {
     fn handle(&mut self, _: ReadCondition, _: &mut Self::Context) -> Self::Result {
         self.store.look();
         MessageResult(Condition {
-            healths: self.healths.clone(),
+            healths: self.store.healths().clone(),
             troubles: self.store.troubles().map(str::to_owned).collect(),
             evidence: self.store.evidence_troubles().collect(),
             later: self.store.later_records().collect(),
@@ -474,7 +472,7 @@ impl Handler<Close> for Ledger {
     fn handle(&mut self, _: Close, context: &mut Self::Context) -> Self::Result {
         self.flush();
         let closed = self.store.close();
-        self.store.keep_healths(&self.healths, closed.is_ok());
+        self.store.keep_healths(closed.is_ok());
         context.stop();
         closed
     }
@@ -504,7 +502,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (store, _) = Store::open(StoreOptions::in_dir(dir.path())).unwrap();
         actix::System::new().block_on(async move {
-            let ledger = Ledger::new(store, Healths::new(), Alarm::new().0).start();
+            let ledger = Ledger::new(store, Alarm::new().0).start();
             // The first message also starts the actor, which sets the mailbox's capacity.
             assert_eq!(ledger.send(Flushes).await.unwrap(), 0);
             let mut replies = Vec::new();

@@ -22,6 +22,7 @@ use super::subscription::{
     Subscription,
 };
 use super::tell::tell;
+use crate::archive::Healths;
 use crate::clock;
 use crate::config::Config;
 use crate::delivery::{
@@ -29,9 +30,10 @@ use crate::delivery::{
 };
 use crate::event::{Event, IdempotencyKey, SpecId};
 use crate::filter::Filter;
+use crate::inspect::{Listed, Query};
 use crate::payload::{self, Format};
 use crate::run::Run;
-use crate::store::{Accepted, AcceptedDelivery, Healths, InboxName, Listed, Query, Recovered, Unfinished};
+use crate::spool::{Accepted, AcceptedDelivery, InboxName, Recovered, Unfinished};
 
 /// Bodies of waiting deliveries held in memory, over all subscriptions; beyond it they are read
 /// back when their turn comes.
@@ -242,6 +244,7 @@ impl Router {
     pub(crate) fn new(
         entries: Vec<Entry>,
         recovered: Recovered,
+        healths: Healths,
         ledger: Addr<Ledger>,
         deliveries: ArbiterHandle,
         config: Arc<Config>,
@@ -257,7 +260,7 @@ impl Router {
             accepting: HashMap::new(),
             config,
             runs: recovered.runs,
-            healths: recovered.healths,
+            healths,
             deliveries,
             unsure: HashSet::new(),
             ending: HashMap::new(),

@@ -18,6 +18,7 @@ use super::attempt::{self, Settings};
 use super::ledger::{KeepHealth, Ledger, NoBody, ReadBody, RecordAttempt};
 use super::permits::{Asked, Permit, Seat};
 use super::tell::tell;
+use crate::archive::DeadLetter;
 use crate::clock;
 use crate::delivery::{
     Body, Delivery, DeliveryId, Health, HealthState, InFlight, Jitter, Judgement, Lane, LocalFault,
@@ -26,7 +27,9 @@ use crate::delivery::{
 };
 use crate::event::SpecId;
 use crate::http::{Client, Target};
-use crate::store::{Attempt, Cursor, DeadLetter, DeliveryState, Effect, Finished, Listed, Query, Unfinished};
+use crate::inspect::{Cursor, DeliveryState, Listed, Query};
+use crate::spool::Unfinished;
+use crate::store::{Attempt, Effect, Finished};
 use records::{Gathered, hand, written};
 
 /// Finished attempts whose record the Ledger has not written yet; no new attempt starts beyond it,

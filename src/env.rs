@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use zeroize::Zeroizing;
 
 use crate::decode::{self, Form};
-use crate::open::{self, Links};
+use crate::files::open::{self, Links};
 use crate::secret::is_variable;
 
 /// Largest `env_file` that is read.

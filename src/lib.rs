@@ -8,6 +8,7 @@
 
 #[path = "../actors/mod.rs"]
 mod actors;
+pub mod archive;
 #[cfg(feature = "cli")]
 pub mod cli;
 mod clock;
@@ -18,16 +19,18 @@ pub mod delivery;
 mod digest;
 pub mod env;
 pub mod event;
+mod files;
 pub mod filter;
 pub mod http;
+pub mod inspect;
 pub mod intake;
 mod names;
-mod open;
 pub mod payload;
 pub mod run;
 pub mod runtime;
 pub mod secret;
 pub mod sign;
+pub mod spool;
 pub mod store;
 mod watch;
 

@@ -9,10 +9,14 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::{Failure, Global, load_good_enough, render::Screen};
+use crate::archive::{AtRest, left_at_rest, read_healths};
 use crate::config::Config;
 use crate::control::{Client, ClientError, Request, RuntimeFile, StatusReport, Unfinished};
 use crate::event::SpecId;
-use crate::store::{self, AtRest, Listing, Page, Query, Store, Survey, Tried, TriedQuery};
+use crate::files::known_specs;
+use crate::files::user::check_readable;
+use crate::inspect::{Listed, Listing, Page, Query, Survey, Tried, TriedQuery, tried, unfinished};
+use crate::spool;
 use crate::watch::Waiting;
 
 /// How long a runtime may take to answer; then the disk is asked.
@@ -46,7 +50,7 @@ impl Source {
     ) -> Result<Self, Failure> {
         let config = load_good_enough(global, screen)?;
         let mut source = Self { config, client: None, silent: None, patience };
-        store::check_readable(&source.config.spool_dir).map_err(|error| source.unreadable(&error))?;
+        check_readable(&source.config.spool_dir).map_err(|error| source.unreadable(&error))?;
         source.connect();
         Ok(source)
     }
@@ -56,7 +60,7 @@ impl Source {
         (self.client, self.silent) = match Client::connect(dir, self.patience) {
             Ok(client) => (Some(client), None),
             // Nothing there: nobody owns it, and asking for its lock must not create one.
-            Err(_) if !Store::is_owned(dir) => (None, None),
+            Err(_) if !spool::is_owned(dir) => (None, None),
             Err(error) => {
                 let who = RuntimeFile::read(dir)
                     .map_or("a process".to_owned(), |file| format!("process {}", file.pid));
@@ -90,7 +94,7 @@ impl Source {
 
     /// How everything fares.
     pub(super) fn status(&mut self) -> Result<StatusReport, Failure> {
-        self.status_with(None, |dir| Ok((Unfinished::Listed(store::unfinished(dir)?), Survey::of(dir))))
+        self.status_with(None, |dir| Ok((Unfinished::Listed(unfinished(dir)?), Survey::of(dir))))
     }
 
     /// How everything fares, within the patience: without the oldest pending and each
@@ -99,15 +103,15 @@ impl Source {
     pub(super) fn brief_status(&mut self) -> Result<StatusReport, Failure> {
         let is_silent = self.silent.is_some();
         let until = Instant::now() + self.patience;
-        self.status_with(Some(until), |dir| match store::left_at_rest(dir) {
+        self.status_with(Some(until), |dir| match left_at_rest(dir) {
             Some(AtRest { pending, dead_letters }) => {
                 Ok((Unfinished::Counted(pending), Survey::beside(dir, dead_letters)))
             }
             // After a kill: what takes long to count is not counted.
-            None if is_silent || store::spool_bytes(dir) > QUICK_BYTES => {
+            None if is_silent || spool::bytes_of(dir) > QUICK_BYTES => {
                 Ok((Unfinished::Unknown, Survey::beside(dir, BTreeMap::new())))
             }
-            None => Ok((Unfinished::Listed(store::unfinished(dir)?), Survey::of(dir))),
+            None => Ok((Unfinished::Listed(unfinished(dir)?), Survey::of(dir))),
         })
     }
 
@@ -121,7 +125,7 @@ impl Source {
         }
         let dir = &self.config.spool_dir;
         let (unfinished, survey) = look(dir).map_err(|error| self.unreadable(&error))?;
-        let healths = store::read_healths(dir);
+        let healths = read_healths(dir);
         // A runtime that does not answer watches all the same, and one that is off watches nothing.
         let is_read = self.silent.is_none() && self.config.enabled;
         let sources = is_read.then(|| Waiting::of(&self.config, until));
@@ -134,7 +138,7 @@ impl Source {
         loop {
             let wanted = Query {
                 limit: query.limit - listing.deliveries.len(),
-                before: listing.deliveries.last().map(store::Listed::cursor).or(query.before),
+                before: listing.deliveries.last().map(Listed::cursor).or(query.before),
                 ..query.clone()
             };
             let page = self.page(wanted)?;
@@ -151,9 +155,9 @@ impl Source {
         if let Some(listing) = self.ask(&Request::List(query.clone()))? {
             return Ok(listing);
         }
-        let options = self.config.store_options();
         let mut page = Page::new(query);
-        let read = page.add_unfinished(&options).and_then(|()| page.add_finished(&options));
+        let read = page.add_unfinished(&self.config.spool_dir);
+        let read = read.and_then(|()| page.add_finished(&self.config.spool_dir, &self.config.evidence_dir));
         read.map_err(|error| self.unreadable(&error))?;
         Ok(page.into_listing())
     }
@@ -162,15 +166,13 @@ impl Source {
     pub(super) fn tried(&mut self, query: &TriedQuery) -> Result<Vec<Tried>, Failure> {
         match self.ask(&Request::Attempts(query.clone()))? {
             Some(tried) => Ok(tried),
-            None => {
-                store::tried(&self.config.store_options(), query).map_err(|error| self.unreadable(&error))
-            }
+            None => tried(&self.config.evidence_dir, query).map_err(|error| self.unreadable(&error)),
         }
     }
 
     /// The SPECs that the spool knows.
     pub(super) fn specs(&self) -> Vec<SpecId> {
-        store::known_specs(&self.config.spool_dir)
+        known_specs(&self.config.spool_dir)
     }
 
     /// Events in the inbox.

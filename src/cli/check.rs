@@ -5,13 +5,13 @@ use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global, load};
 use crate::config::{Report, Switch};
 use crate::control::counted;
-use crate::store;
+use crate::files::user::check_readable;
 
 pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure> {
     let loaded = load(global, true)?;
     let ok = loaded.errors.is_empty();
     if let Some(config) = loaded.config.as_ref().filter(|config| ok && config.enabled) {
-        store::check_readable(&config.spool_dir).map_err(|error| {
+        check_readable(&config.spool_dir).map_err(|error| {
             Failure::failed(format!("cannot read {}: {error}", config.spool_dir.display()))
         })?;
     }

@@ -13,8 +13,8 @@ use crate::config::{Config, WatchFrom};
 use crate::control::{SourcesStatus, StatusReport, counted};
 use crate::delivery::HealthState;
 use crate::env::Environment;
+use crate::inspect::Survey;
 use crate::runtime::Runtime;
-use crate::store::Survey;
 use crate::watch::Waiting;
 
 /// How often to look whether something is left.

@@ -14,7 +14,7 @@ use clap::Args;
 
 use super::{Exit, Failure};
 use crate::event::Event;
-use crate::store::put_in_inbox;
+use crate::spool::put_in_inbox;
 
 /// Most bytes that are given at a time, far above what is.
 const MAX_GIVEN: u64 = 8 * 1024 * 1024;
@@ -173,7 +173,7 @@ fn start(spool_dir: &Path) -> io::Result<Child> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Inbox;
+    use crate::spool::Inbox;
 
     #[test]
     fn lines_that_came_whole_are_kept_and_one_that_was_cut_off_is_not() {

@@ -10,7 +10,7 @@ use crate::clock;
 use crate::control::{ago, counted, short};
 use crate::delivery::SubscriptionId;
 use crate::event::{EventKind, SpecId};
-use crate::store::{DeliveryState, Listed, Query};
+use crate::inspect::{DeliveryState, Listed, Query};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\

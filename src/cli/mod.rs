@@ -35,7 +35,8 @@ use crate::actors::RequestError;
 use crate::config::{self, Config, LoadOptions};
 use crate::control::counted;
 use crate::env::Environment;
-use crate::store::{Store, raise_max_open};
+use crate::files::raise_max_open;
+use crate::spool;
 use render::Screen;
 
 /// How a command ended.
@@ -336,7 +337,7 @@ fn load_to_serve(global: &Global, screen: &mut Screen) -> Result<Config, Failure
 /// it for the moment: only then the secrets must be in its own environment.
 fn load_to_act(global: &Global, screen: &mut Screen) -> Result<Config, Failure> {
     let loaded = load(global, false)?;
-    let is_owned = |config: &Config| Store::is_owned(&config.spool_dir);
+    let is_owned = |config: &Config| spool::is_owned(&config.spool_dir);
     // One that is off is said to be off, whatever secrets it would need.
     match loaded.config.as_ref().is_some_and(|config| config.enabled && !is_owned(config)) {
         true => load_to_serve(global, screen),

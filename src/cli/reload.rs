@@ -10,7 +10,8 @@ use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global, load};
 use crate::config::Report;
 use crate::control::{CHANGE_OF_OWNER, Client, ClientError, LOOK_AGAIN, Request};
-use crate::store::{self, Store};
+use crate::files::user::check_owner;
+use crate::spool;
 
 /// How long the runtime may take to be there.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -26,7 +27,7 @@ pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure>
         return Ok(tell(&loaded.report(), screen));
     };
     let spool_dir = &config.spool_dir;
-    if let Err(error) = store::check_owner(spool_dir)
+    if let Err(error) = check_owner(spool_dir)
         && error.kind() == io::ErrorKind::PermissionDenied
     {
         return Err(Failure::failed(format!("cannot use the spool {}: {error}", spool_dir.display())));
@@ -50,7 +51,7 @@ fn connect(spool_dir: &Path) -> Result<Client, ClientError> {
     let until = Instant::now() + CHANGE_OF_OWNER;
     loop {
         match Client::connect(spool_dir, CONNECT) {
-            Err(ClientError::Absent(_)) if Instant::now() < until && Store::is_owned(spool_dir) => {
+            Err(ClientError::Absent(_)) if Instant::now() < until && spool::is_owned(spool_dir) => {
                 thread::park_timeout(LOOK_AGAIN);
             }
             connected => return connected,

@@ -19,8 +19,8 @@ use crate::control::{SentOutcome, SentReport, counted};
 use crate::delivery::{DeliveryId, OPEN_AFTER, SubscriptionId};
 use crate::env::Environment;
 use crate::event::SpecId;
+use crate::inspect::{DeliveryState, Listed, Query};
 use crate::runtime::{Handle, Runtime};
-use crate::store::{DeliveryState, Listed, Query};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -126,7 +126,7 @@ fn send(handle: &Handle, spec: SpecId, id: DeliveryId) -> Result<SentReport, Req
 /// The dead letters that are meant, oldest first.
 fn find(
     options: &Options,
-    mut list: impl FnMut(Query) -> Result<crate::store::Listing, Failure>,
+    mut list: impl FnMut(Query) -> Result<crate::inspect::Listing, Failure>,
 ) -> Result<Vec<Listed>, Failure> {
     let mut letters: Vec<Listed> = Vec::new();
     loop {
@@ -136,7 +136,7 @@ fn find(
             states: vec![DeliveryState::DeadLetter, DeliveryState::Dropped],
             since: options.since,
             before: letters.last().map(Listed::cursor),
-            limit: crate::store::MAX_LISTED,
+            limit: crate::inspect::MAX_LISTED,
         })?;
         let is_last = page.deliveries.is_empty() || !page.more;
         letters.extend(page.deliveries);

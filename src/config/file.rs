@@ -9,7 +9,7 @@ use super::loaded::Loaded;
 use super::{Problem, Switch};
 use crate::decode::Form;
 use crate::env::Environment;
-use crate::open::{self, Links};
+use crate::files::open::{self, Links};
 
 /// Largest config file that is read.
 const MAX_BYTES: u64 = 1024 * 1024;

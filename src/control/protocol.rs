@@ -13,8 +13,10 @@ use super::handshake::Token;
 use crate::actors::{EmitError, Receipt, Sent};
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::event::{Event, EventKind, IdempotencyKey, SpecId};
+use crate::files::read_small;
+use crate::files::user::check_owner;
+use crate::inspect::{Query, TriedQuery};
 use crate::names::named;
-use crate::store::{Query, TriedQuery, check_owner, read_small};
 
 /// Longest line, in bytes, its newline included.
 pub(super) const MAX_LINE: usize = 1024 * 1024;
@@ -86,9 +88,9 @@ pub enum Request {
         #[serde(default)]
         dry_run: bool,
     },
-    /// Deliveries, newest first. Answered with [`Listing`](crate::store::Listing).
+    /// Deliveries, newest first. Answered with [`Listing`](crate::inspect::Listing).
     List(Query),
-    /// Attempts, newest first. Answered with [`Tried`](crate::store::Tried), several.
+    /// Attempts, newest first. Answered with [`Tried`](crate::inspect::Tried), several.
     Attempts(TriedQuery),
     /// How the runtime and its subscriptions fare. Answered with
     /// [`StatusReport`](super::StatusReport).

@@ -24,9 +24,9 @@ use super::protocol::{COMMANDS, Emitted, EmittedEvent, MAX_LINE, Reply, Request,
 use super::status::StatusReport;
 use crate::actors::{Door, Emission, EmitError, RequestError};
 use crate::event::Event;
+use crate::files::share_of_open_files;
 use crate::names::printable;
 use crate::sign;
-use crate::store::share_of_open_files;
 
 /// Connections at a time that have proved themselves, where the limit of open files allows; as many
 /// again wait for their turn.

@@ -9,12 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use super::protocol::RuntimeFile;
 use crate::actors::{Condition, Facts, Queue, Role, Watching};
+use crate::archive::Healths;
 use crate::clock;
 #[cfg(feature = "cli")]
 use crate::config::{Config, SubscriptionConfig};
 use crate::delivery::{HealthState, LocalFault, SubscriptionId};
 use crate::event::SpecId;
-use crate::store::{Healths, Survey};
+use crate::inspect::Survey;
 #[cfg(feature = "cli")]
 use crate::watch::Waiting;
 

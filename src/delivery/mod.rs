@@ -3,6 +3,7 @@
 mod advice;
 mod body;
 mod dedupe;
+mod final_state;
 mod health;
 mod identity;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use uuid::Uuid;
 
 pub use body::{Body, BodyBudget, Payload};
 pub use dedupe::{Dedupe, KeyDigest};
+pub use final_state::FinalState;
 pub use health::{Health, HealthState, LocalFault, OPEN_AFTER, Turn};
 pub use identity::{Identities, Identity, Told};
 pub use lane::Lane;

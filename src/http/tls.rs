@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use super::pem::{self, PemError};
 use super::tls_fault::TlsFault;
-use crate::open::{self, Links};
+use crate::files::open::{self, Links};
 
 /// Largest file of certificates or keys that is read.
 const MAX_PEM_BYTES: u64 = 16 * 1024 * 1024;

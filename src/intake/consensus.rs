@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 use super::fields::text;
 use crate::decode;
 use crate::event::{Consensus, Event, EventKind, IdempotencyKey, SpecId, Stage, Status};
+use crate::files::open::{self, Links};
 use crate::names::printable;
-use crate::open::{self, Links};
 
 /// Largest consensus file that is read, and most of a stage and kind.
 const MAX_BYTES: u64 = 1024 * 1024;

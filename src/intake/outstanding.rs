@@ -7,7 +7,7 @@ use super::tasks::TaskFile;
 use crate::config::Config;
 use crate::decode;
 use crate::event::SpecId;
-use crate::open::{self, Links};
+use crate::files::open::{self, Links};
 
 /// Largest file of tasks that is read.
 pub const MAX_TASKS_BYTES: u64 = 8 * 1024 * 1024;

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::env::Environment;
+use crate::files::open::{self, Links};
 use crate::names::printable;
-use crate::open::{self, Links};
 
 /// Where a CI service says which branch it checked out, where the checkout itself has none.
 const OF_CI: [&str; 2] = ["GITHUB_HEAD_REF", "CI_COMMIT_REF_NAME"];

@@ -14,8 +14,9 @@ use crate::config::Report;
 use crate::control::{CHANGE_OF_OWNER, ClientError, LOOK_AGAIN, Request, SentReport, StatusReport};
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::event::{Event, SpecId};
+use crate::inspect::{Listing, Query};
 use crate::intake::repo;
-use crate::store::{Listing, Query, put_in_inbox};
+use crate::spool::put_in_inbox;
 
 /// How long [`Handle::emit`] waits for the spool before the event goes to the inbox.
 const EMIT_WITHIN: Duration = Duration::from_secs(2);

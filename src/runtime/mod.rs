@@ -27,8 +27,10 @@ use crate::actors::Door;
 use crate::config::{Config, Loaded, Problem, load};
 use crate::delivery::SubscriptionId;
 use crate::env::Environment;
+use crate::files::max_open;
 use crate::http::TlsError;
-use crate::store::{OpenError, Store, max_open};
+use crate::spool::OpenError;
+use crate::store::Store;
 use owner::Ended;
 use standby::Link;
 

@@ -18,11 +18,14 @@ use crate::actors::{
     Reconfigure, ReloadReply, Ring, Role, Router, Settings, Watching, look_after_files, look_once,
     take_inbox_in,
 };
+use crate::archive::Healths;
 use crate::config::{Config, Loaded, Problem, Report, WatchFrom};
 use crate::control::Server;
 use crate::event::Event;
+use crate::files::share_of_open_files;
 use crate::http::{Connections, TlsSettings};
-use crate::store::{Recovered, Store, share_of_open_files};
+use crate::spool::Recovered;
+use crate::store::Store;
 use crate::watch::{Fate, Watch};
 
 /// How long the spool may take to accept what the watcher found.
@@ -54,13 +57,13 @@ pub(super) fn run(setting: &Arc<Setting>, (store, recovered): (Store, Recovered)
     System::new().block_on(async move {
         let (alarm, mut bell) = Alarm::new();
         let intake = Arbiter::new();
-        let (its_alarm, healths) = (alarm.clone(), recovered.healths.clone());
-        let ledger =
-            Ledger::start_in_arbiter(&intake.handle(), move |_| Ledger::new(store, healths, its_alarm));
-        let ended = match start_actors(&setting.current, &intake.handle(), &ledger, recovered, alarm) {
-            Err(error) => Ended::NotStarted(error),
-            Ok(started) => serve(setting, &ledger, started, &mut bell).await,
-        };
+        let (its_alarm, healths) = (alarm.clone(), store.healths().clone());
+        let ledger = Ledger::start_in_arbiter(&intake.handle(), move |_| Ledger::new(store, its_alarm));
+        let ended =
+            match start_actors(&setting.current, &intake.handle(), &ledger, (recovered, healths), alarm) {
+                Err(error) => Ended::NotStarted(error),
+                Ok(started) => serve(setting, &ledger, started, &mut bell).await,
+            };
         let ended = match ledger.send(CloseLedger).await {
             Ok(Ok(())) => ended,
             Ok(Err(why)) => {
@@ -284,7 +287,7 @@ fn start_actors(
     current: &Current,
     intake: &ArbiterHandle,
     ledger: &Addr<Ledger>,
-    recovered: Recovered,
+    (recovered, healths): (Recovered, Healths),
     alarm: Alarm,
 ) -> Result<Started, StartError> {
     let config = current.config();
@@ -292,7 +295,7 @@ fn start_actors(
     let entries = equipment.entries(&config, current)?;
     let (to_ledger, deliveries, its_config) = (ledger.clone(), Arbiter::current(), config.clone());
     let router = Router::start_in_arbiter(intake, move |_| {
-        Router::new(entries, recovered, to_ledger, deliveries, its_config, alarm)
+        Router::new(entries, recovered, healths, to_ledger, deliveries, its_config, alarm)
     });
     let (door, reloads) = Door::new(router, ledger.clone(), &config, current.environment.clone());
     Ok(Started { door, reloads, equipment })

@@ -14,7 +14,7 @@ use super::{Mode, PAUSE, Setting};
 use crate::actors::{EmitError, Receipt};
 use crate::control::{Client, ClientError, Emitted, Request};
 use crate::event::Event;
-use crate::store::Store;
+use crate::spool;
 
 /// Events that wait to be handed over; beyond it they go to the inbox.
 const MAX_WAITING: usize = 1024;
@@ -90,7 +90,7 @@ pub(super) fn run(setting: &Setting) {
         }
         if looked.elapsed() >= PAUSE {
             looked = Instant::now();
-            if !Store::is_owned(spool_dir) {
+            if !spool::is_owned(spool_dir) {
                 log::info!("the spool {} is free: taking over", spool_dir.display());
                 break;
             }

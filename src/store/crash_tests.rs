@@ -3,13 +3,20 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::files::fault;
+use bytes::Bytes;
+
 use super::*;
-use crate::delivery::{Outcome, Reason, Response};
+use crate::archive::RequestLine;
+use crate::delivery::{Delivery, FinalState, Outcome, Reason, Response};
 use crate::event::{Event, EventKind, Stage};
+use crate::files::{self, fault};
 use crate::run::{Run, RunPolicy};
+use crate::spool::{Accepted, AcceptedDelivery, Inbox, encode, put_in_inbox};
 
 fn spec() -> SpecId {
     "SPEC-1".parse().unwrap()
@@ -50,7 +57,7 @@ fn insist<T, E: std::fmt::Debug>(mut step: impl FnMut() -> Result<T, E>) -> T {
 }
 
 /// Commits what was added; a disk that is full is looked at again.
-fn commit(store: &mut Store, added: Result<(), StoreError>) -> Result<(), StoreError> {
+fn commit(store: &mut Store, added: Result<(), FileError>) -> Result<(), FileError> {
     let committed = store.commit().into_values().next().map_or(Ok(()), Err);
     store.look();
     added.and(committed)
@@ -187,7 +194,7 @@ fn workload(dir: &Path, told: &RefCell<Told>) {
     c.is_retried(store);
     c.is_retried(store);
     b.is_delivered(store, told);
-    store.compact(&spec());
+    store.spool.compact(&spec());
     a.is_retried(store);
     a.dies(store, told);
     c.dies(store, told);
@@ -200,10 +207,10 @@ fn workload(dir: &Path, told: &RefCell<Told>) {
     // A put that failed late may have left its file: the key tells the Router, which has it
     // removed.
     taken[1..].iter().for_each(|again| drop(store.settle_inbox(again, Settled::Done)));
-    store.compact(&spec());
+    store.spool.compact(&spec());
     a.is_replayed(store, told, false);
     a.is_replayed(store, told, true);
-    store.compact(&spec());
+    store.spool.compact(&spec());
     let [mut e, _] = accept(store, told, "k2", None);
     e.is_delivered(store, told);
     insist(|| store.close());
@@ -244,7 +251,7 @@ fn check(dir: &Path, told: &Told, refused_may_be_there: bool) {
         assert!(!unfinished.contains_key(id), "a dead letter's delivery is not pending too");
     }
     for key in &told.queued {
-        let waiting = store.inbox.names().unwrap().len();
+        let waiting = Inbox::new(&options(dir).spool_dir).names().unwrap().len();
         let (waits, taken) = (waiting > 0, known.contains(key));
         assert!(waits || taken, "an event in the inbox is lost");
         // Where a file could not be removed, its event is known.
@@ -255,8 +262,7 @@ fn check(dir: &Path, told: &Told, refused_may_be_there: bool) {
 /// Nothing ended twice, and nothing happened without evidence: whatever has ended, died or was
 /// resolved has its line, as far as lines could be written.
 fn check_evidence(dir: &Path, told: &Told, could_be_written: bool) {
-    let (webhooks, letters) =
-        (dir.join("evidence/commands/SPEC-1/webhooks"), dir.join("spool/SPEC-1/dead-letter"));
+    let webhooks = dir.join("evidence/commands/SPEC-1/webhooks");
     let mut finals: Vec<(DeliveryId, String)> = Vec::new();
     for name in ["deliveries.1.jsonl", "deliveries.jsonl"] {
         let text = fs::read_to_string(webhooks.join(name)).unwrap_or_default();
@@ -274,7 +280,7 @@ fn check_evidence(dir: &Path, told: &Told, could_be_written: bool) {
             let tells = finals.iter().any(|(of, state)| of == id && states.contains(&state.as_str()));
             assert!(tells, "{id} is {states:?}, and nothing tells of it: {finals:?}");
         };
-        let dead = dead_letter::ids(&letters);
+        let dead = crate::archive::Archive::new(options(dir).of_archive()).dead_letters_of(&spec());
         dead.iter().for_each(|id| has(id, &["dead_letter", "dropped"]));
         told.ended.iter().for_each(|id| has(id, &["delivered", "dead_letter", "dropped"]));
         let resolved = told.dead.iter().filter(|id| !dead.contains(id));
@@ -358,83 +364,13 @@ fn a_disk_that_our_own_records_filled_recovers_as_deliveries_end_and_a_start_on_
     });
 }
 
-/// A journal of a few records, its file, and what is in it.
-fn recorded(dir: &Path) -> (PathBuf, Vec<u8>, Vec<(usize, DeliveryId)>) {
-    let (mut journal, _) = Journal::open(dir, &spec(), 8).unwrap();
-    let path = dir.join("spool-00000001.jsonl");
-    let mut ends = Vec::new();
-    for n in 0..4 {
-        let id = DeliveryId::random();
-        let deliveries = vec![AcceptedDelivery::new(id, "s".parse().unwrap())];
-        let key = format!("k{n}").parse().unwrap();
-        let accepted = Accepted::new(clock::now(), key, EventKind::Test, deliveries, &"{}".into()).unwrap();
-        journal.append(&Record::Accepted(accepted)).unwrap();
-        journal.write().unwrap();
-        journal.confirm();
-        ends.push((fs::metadata(&path).unwrap().len() as usize, id));
-    }
-    let content = fs::read(&path).unwrap();
-    (path, content, ends)
-}
-
-fn reopened(dir: &Path) -> BTreeSet<DeliveryId> {
-    let (_, recovered) = Journal::open(dir, &spec(), 8).unwrap();
-    recovered.unfinished().map(|(unfinished, _)| unfinished.delivery.id).collect()
-}
-
-#[test]
-fn cut_at_every_byte_it_opens_with_every_whole_record_and_goes_on() {
-    let dir = tempfile::tempdir().unwrap();
-    let (path, content, ends) = recorded(dir.path());
-    for cut in 0..=content.len() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join(path.file_name().unwrap()), &content[..cut]).unwrap();
-        // Without its newline a record is whole all the same.
-        let whole: BTreeSet<_> = ends.iter().filter(|(end, _)| *end <= cut + 1).map(|(_, id)| *id).collect();
-        let (mut journal, recovered) = Journal::open(dir.path(), &spec(), 8).unwrap();
-        assert_eq!(recovered.unfinished().count(), whole.len(), "cut at {cut}");
-        let next = DeliveryId::random();
-        let deliveries = vec![AcceptedDelivery::new(next, "s".parse().unwrap())];
-        let key = "next".parse().unwrap();
-        let accepted = Accepted::new(clock::now(), key, EventKind::Test, deliveries, &"{}".into()).unwrap();
-        journal.append(&Record::Accepted(accepted)).unwrap();
-        journal.write().unwrap();
-        journal.confirm();
-        let found = reopened(dir.path());
-        assert!(found.is_superset(&whole) && found.contains(&next), "cut at {cut}");
-        assert_eq!(found.len(), whole.len() + 1);
-    }
-}
-
-#[test]
-fn with_any_byte_flipped_only_its_own_record_is_set_aside() {
-    let dir = tempfile::tempdir().unwrap();
-    let (path, content, ends) = recorded(dir.path());
-    for at in 0..content.len() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut flipped = content.clone();
-        flipped[at] ^= 0x11;
-        fs::write(dir.path().join(path.file_name().unwrap()), &flipped).unwrap();
-        let found = reopened(dir.path());
-        let mut start = 0;
-        for (end, id) in &ends {
-            assert!(found.contains(id) || (start..*end).contains(&at), "byte {at}: {id} is lost");
-            start = *end;
-        }
-        let aside = |entry: io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
-        let damaged = fs::read_dir(dir.path()).unwrap().map(aside).any(|name| name.starts_with("damaged-"));
-        assert!(damaged || at + 1 == content.len(), "byte {at}: reported and kept");
-        assert_eq!(reopened(dir.path()), found, "the same at the next start");
-    }
-}
-
 #[test]
 fn a_later_version_is_left_untouched() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("spool/SPEC-1/spool-00000001.jsonl");
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     let mut line = Vec::new();
-    record::encode(&Record::Spool { version: 2, spec: spec() }, &mut line);
+    encode(&Record::Spool { version: 2, spec: spec() }, &mut line);
     line.extend_from_slice(b"whatever comes then, unfinished");
     fs::write(&path, &line).unwrap();
     let error = Store::open(StoreOptions::in_dir(dir.path())).unwrap_err().to_string();

@@ -1,12 +1,21 @@
 //! The spool removed, moved away and replaced under its owner, between any of its operations.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
 use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::delivery::{Delivery, FinalState};
 use crate::event::{Event, EventKind};
+use crate::files;
+use crate::inspect::Survey;
+use crate::spool::{Accepted, AcceptedDelivery, Content, Inbox, encode};
 
 const SPECS: [&str; 2] = ["SPEC-1", "SPEC-2"];
 
@@ -52,7 +61,7 @@ fn body(key: &str, spec: &SpecId) -> Bytes {
     serde_json::to_vec(&event).unwrap().into()
 }
 
-fn accept(store: &mut Store, spec: &SpecId, key: &str) -> Result<DeliveryId, StoreError> {
+fn accept(store: &mut Store, spec: &SpecId, key: &str) -> Result<DeliveryId, FileError> {
     let id = DeliveryId::random();
     let to = AcceptedDelivery::new(id, "s".parse().unwrap());
     let accepted =
@@ -96,7 +105,7 @@ proptest! {
         store.announce(Some(b"here".to_vec()));
         let mut pending: BTreeMap<DeliveryId, (SpecId, String, u32)> = BTreeMap::new();
         let mut known = BTreeSet::new();
-        let commit = |store: &mut Store, added: Result<(), StoreError>| {
+        let commit = |store: &mut Store, added: Result<(), FileError>| {
             added.unwrap();
             assert!(store.commit().is_empty());
         };
@@ -140,7 +149,7 @@ proptest! {
                     drop(fs::remove_dir_all(&spool));
                     fs::rename(dir.path().join("copy"), &spool).unwrap();
                 },
-                Op::Compact(at) => store.compact(&specs[at]),
+                Op::Compact(at) => store.spool.compact(&specs[at]),
                 Op::Look => store.look(),
             }
         }
@@ -173,7 +182,7 @@ fn what_was_closed_and_removed_is_lost_and_told_and_becomes_a_dead_letter() {
     let (mut store, _) = Store::open(StoreOptions::in_dir(dir.path())).unwrap();
     let spec: SpecId = "SPEC-1".parse().unwrap();
     let id = accept(&mut store, &spec, "k").unwrap();
-    store.journals.values_mut().for_each(|journal| journal.close_files(0));
+    store.spool.close_files();
     fs::remove_dir_all(dir.path().join("spool/SPEC-1")).unwrap();
     assert!(matches!(store.body(&spec, id), Err(Unreadable::Gone(_))));
     assert_eq!(store.lost(), [id]);
@@ -381,7 +390,7 @@ fn a_batch_that_is_broken_before_its_commit_is_not_answered_as_written() {
     assert!(store.commit().is_empty());
     finish(&mut store, &spec, waste);
     let id = add(&mut store, &spec, "k1", 0);
-    store.reserve.give_up_for(&io::ErrorKind::StorageFull.into());
+    store.spool.note_failure(&FileError::on("write", dir.path())(io::ErrorKind::StorageFull.into()));
     files::fault::full_after(0, 1, || store.look());
     let is_written = store.commit().is_empty();
     drop(store);
@@ -398,7 +407,7 @@ fn what_comes_back_or_comes_from_another_is_taken_in_by_a_start_and_what_has_end
     let (mut store, _) = Store::open(options.clone()).unwrap();
     let waste = accept(&mut store, &spec, "waste").unwrap();
     finish(&mut store, &spec, waste);
-    store.compact(&spec);
+    store.spool.compact(&spec);
     let ended = accept(&mut store, &spec, "k1").unwrap();
     fs::rename(&folder, &stash).unwrap();
     store.look();
@@ -453,7 +462,7 @@ fn what_is_found_lost_at_the_end_is_said() {
     let (mut store, _) = Store::open(StoreOptions::in_dir(dir.path())).unwrap();
     let spec: SpecId = "SPEC-1".parse().unwrap();
     accept(&mut store, &spec, "k1").unwrap();
-    store.journals.values_mut().for_each(|journal| journal.close_files(0));
+    store.spool.close_files();
     fs::remove_dir_all(dir.path().join("spool/SPEC-1")).unwrap();
     assert!(store.close().unwrap_err().contains("have no dead letter yet"));
 }
@@ -486,7 +495,7 @@ fn a_spec_set_aside_that_a_start_would_refuse_stays_aside() {
     fs::remove_file(&folder).unwrap();
     fs::create_dir(&folder).unwrap();
     let mut line = Vec::new();
-    record::encode(&Record::Spool { version: 2, spec: "SPEC-2".parse().unwrap() }, &mut line);
+    encode(&Record::Spool { version: 2, spec: "SPEC-2".parse().unwrap() }, &mut line);
     fs::write(folder.join("spool-00000001.jsonl"), &line).unwrap();
     store.look();
     assert_eq!(store.standing(), Standing::Owner, "all other SPECs go on");

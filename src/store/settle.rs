@@ -8,11 +8,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::evidence::{AttemptLine, ErrorLine, FinalLine, RequestLine, ResponseLine, VERSION, add_line};
-use super::record::{FinalState, Record};
-use super::{DeadLetter, Store, StoreError, Unreadable, user};
+use super::Store;
+use crate::archive::{
+    AttemptLine, DeadLetter, EVIDENCE_VERSION as VERSION, ErrorLine, FinalLine, RequestLine, ResponseLine,
+    add_evidence_line as add_line,
+};
 use crate::clock;
-use crate::delivery::{AttemptSummary, Delivery, Outcome, Reason};
+use crate::delivery::{AttemptSummary, Delivery, FinalState, Outcome, Reason};
+use crate::files::{FileError, user};
+use crate::spool::{Record, Unreadable};
 
 /// Bytes that the lines of one attempt and of its delivery's end take at most, as a rule.
 const USUAL_EVIDENCE: usize = 2 * 1024;
@@ -114,14 +118,14 @@ impl Store {
     ///
     /// # Errors
     /// What could not be written: the delivery is where it was.
-    pub(crate) fn settle(&mut self, finished: &Finished, again: bool) -> Result<(), StoreError> {
-        self.check_standing()?;
+    pub(crate) fn settle(&mut self, finished: &Finished, again: bool) -> Result<(), FileError> {
+        self.spool.check_standing()?;
         let Finished { delivery, attempt, effect } = finished;
         let (spec, id) = (&delivery.spec, delivery.id);
         if !matches!(effect, Effect::Retry { .. }) {
-            self.lost.remove(&id);
+            self.spool.is_lost_no_more(id);
         }
-        let spares_room = self.reserve.is_full() && matches!(effect, Effect::Retry { .. });
+        let spares_room = self.spool.is_full() && matches!(effect, Effect::Retry { .. });
         if !again && !spares_room {
             self.add_evidence(spec, &attempt_evidence(finished));
         }
@@ -136,21 +140,21 @@ impl Store {
             }
             Effect::Sample => return Ok(()),
             Effect::Replayed => {
-                self.check_room()?;
+                self.spool.check_room()?;
                 if !again {
                     self.add_final_evidence(delivery, attempt, FinalState::Delivered);
                 }
                 self.sync_evidence(spec);
-                return self.remove_dead_letter(spec, id);
+                return self.archive.remove_dead_letter(spec, id);
             }
             Effect::ReplayFailed(letter) => {
-                self.check_room()?;
+                self.spool.check_room()?;
                 let mut letter = letter.clone();
                 letter.attempts.push(attempt.summary());
                 let advice = attempt.outcome.as_ref().and_then(Outcome::advice);
                 letter.hint = letter.reason.hint(advice.as_deref());
                 self.sync_evidence(spec);
-                return self.write_dead_letter(&letter);
+                return self.archive.write_dead_letter(&letter);
             }
             Effect::Delivered => FinalState::Delivered,
             Effect::DryRun => FinalState::DryRun,
@@ -173,8 +177,8 @@ impl Store {
         reason: Reason,
         held: Option<&Bytes>,
         again: bool,
-    ) -> Result<(), StoreError> {
-        self.check_standing()?;
+    ) -> Result<(), FileError> {
+        self.spool.check_standing()?;
         self.bury(delivery, None, reason, held, again)
     }
 
@@ -185,7 +189,7 @@ impl Store {
         reason: Reason,
         held: Option<&Bytes>,
         again: bool,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), FileError> {
         let (mut attempts, body) = match self.attempts_and_body(&delivery.spec, delivery.id) {
             Ok((attempts, body)) => (attempts, Ok(Some(body))),
             Err(Unreadable::Gone(_)) => (Vec::new(), Ok(held.cloned())),
@@ -196,20 +200,19 @@ impl Store {
         let known = body.as_ref().ok().cloned().flatten().unwrap_or_else(|| Bytes::from_static(b"null"));
         let advice = last.and_then(|last| last.outcome.as_ref()?.advice());
         let letter = DeadLetter::new(delivery, &known, reason, attempts, clock::now(), advice.as_deref());
-        let letter = letter.map_err(|error| {
-            StoreError::on("write a dead letter in", &self.options.spool_dir)(error.into())
-        })?;
+        let letter =
+            letter.map_err(|error| FileError::on("write a dead letter in", &self.spool_dir)(error.into()))?;
         if !again {
             let mut line = Vec::new();
             add_line(&FinalLine::of_dead_letter(&letter), &mut line);
             self.add_evidence(&delivery.spec, &line);
         }
-        self.check_room()?;
+        self.spool.check_room()?;
         self.sync_evidence(&delivery.spec);
         // Nobody could read it now: somebody may later.
         body?;
-        self.write_dead_letter(&letter)?;
-        self.lost.remove(&delivery.id);
+        self.archive.write_dead_letter(&letter)?;
+        self.spool.is_lost_no_more(delivery.id);
         let state = (&letter.reason).into();
         self.append(&delivery.spec, &Record::Finished { id: delivery.id, state, at: letter.dead_at })
     }

@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::settle::Stamp;
 use crate::event::{IdempotencyKey, Status};
+use crate::files::open::{self, Links};
+use crate::files::write_atomic;
 use crate::intake::tasks::TaskStates;
-use crate::open::{self, Links};
-use crate::store::write_atomic;
 
 const VERSION: u32 = 1;
 

@@ -30,12 +30,12 @@ use jiff::Timestamp;
 use crate::config::Config;
 use crate::decode;
 use crate::event::{Envelope, Event, KeyOrigin};
+use crate::files::open::{self, Links};
 use crate::intake::consensus::time_of_session;
 use crate::intake::outstanding::MAX_TASKS_BYTES;
 use crate::intake::stage::{self, StageRead};
 use crate::intake::tasks::{self, TaskFile, TaskStates};
 use crate::intake::telemetry::{MAX_TELEMETRY_BYTES, NotTelemetry, RepoPaths};
-use crate::open::{self, Links};
 use memory::{Memory, Seen, Standing};
 use notifier::{Notifier, Told};
 #[cfg(feature = "cli")]

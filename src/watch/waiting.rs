@@ -9,9 +9,9 @@ use super::tree::{Kind, Tree};
 use super::{relative, stage_in, stamp, telemetry_in};
 use crate::config::Config;
 use crate::decode;
+use crate::files::open::{self, Links};
 use crate::intake::outstanding::MAX_TASKS_BYTES;
 use crate::intake::tasks::{TaskFile, TaskStates};
-use crate::open::{self, Links};
 
 /// Files that are named where they cannot be read; more are counted alone.
 const MAX_NAMED: usize = 3;

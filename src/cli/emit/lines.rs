@@ -11,7 +11,7 @@ use super::Given;
 use crate::cli::Failure;
 use crate::decode::{self, BYTE_ORDER_MARK, Form};
 use crate::event::{Event, EventError, MAX_EVENT_BYTES};
-use crate::open::{self, Links};
+use crate::files::open::{self, Links};
 
 /// Longest text that is held for one event; no event is that long.
 const MAX_HELD: usize = 2 * MAX_EVENT_BYTES;

@@ -29,7 +29,7 @@ use crate::clock;
 use crate::control::{Client, ClientError, Request, SentReport};
 use crate::delivery::DeliveryId;
 use crate::event::SpecId;
-use crate::store::{DeliveryState, MAX_TRIED, Query, Tried, TriedQuery};
+use crate::inspect::{DeliveryState, MAX_TRIED, Query, Tried, TriedQuery};
 use model::{Action, Model, Snapshot};
 
 /// How often the screen looks for keys and news.

@@ -6,7 +6,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use crate::control::StatusReport;
 use crate::delivery::DeliveryId;
 use crate::event::SpecId;
-use crate::store::{DeliveryState, Listed, Tried};
+use crate::inspect::{DeliveryState, Listed, Tried};
 
 /// Rows that PageUp and PageDown move by.
 const PAGE: usize = 10;

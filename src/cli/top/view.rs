@@ -13,8 +13,8 @@ use crate::cli::list::{last, tone as state_tone};
 use crate::cli::render::Tone;
 use crate::cli::status::tone as health_tone;
 use crate::control::{ago, counted, short};
+use crate::inspect::{DeliveryState, Listed, Tried};
 use crate::names::{is_deceiving, printable};
-use crate::store::{DeliveryState, Listed, Tried};
 
 /// Longest text of a cell or a line, in characters.
 const LONGEST: usize = 2000;

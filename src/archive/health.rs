@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{DeadLetterCount, files};
+use super::census::DeadLetterCount;
 use crate::delivery::{Health, SubscriptionId};
+use crate::files;
 
 const VERSION: u32 = 1;
 
@@ -65,7 +66,10 @@ fn read(spool_dir: &Path) -> Content {
 }
 
 /// Replaces the file, unsynced: after a power loss health is counted anew.
-pub(super) fn write(spool_dir: &Path, healths: &Healths, rest: Option<AtRest>) -> io::Result<()> {
+///
+/// # Errors
+/// It could not be written: the old one stands.
+pub fn write_healths(spool_dir: &Path, healths: &Healths, rest: Option<AtRest>) -> io::Result<()> {
     let content = Content { v: VERSION, rest, subscriptions: healths.clone() };
     files::replace(&path(spool_dir), &serde_json::to_vec(&content)?)
 }

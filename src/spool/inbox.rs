@@ -15,9 +15,10 @@ use uuid::Uuid;
 pub use aside::{Aside, Cause};
 pub use reader::{Content, Inbox, Settled, Taken};
 
-use super::{StoreError, check_owner, files, git_ignore};
 use crate::clock;
 use crate::event::Event;
+use crate::files::user::check_owner;
+use crate::files::{self, FileError, git_ignore};
 
 /// The format of an inbox file.
 const VERSION: u32 = 1;
@@ -109,10 +110,10 @@ struct Header {
 /// # Errors
 /// One of them could not be read back, being above the limits, or the inbox cannot be written;
 /// nothing was kept.
-pub fn put(spool_dir: &Path, events: &[Event]) -> Result<(), StoreError> {
+pub fn put(spool_dir: &Path, events: &[Event]) -> Result<(), FileError> {
     let dir = spool_dir.join("inbox");
     let not_kept = |error: &dyn fmt::Display| {
-        StoreError::on("keep an event in", &dir)(std::io::Error::other(error.to_string()))
+        FileError::on("keep an event in", &dir)(std::io::Error::other(error.to_string()))
     };
     let mut texts = Vec::with_capacity(events.len());
     for event in events {
@@ -136,7 +137,7 @@ pub fn put(spool_dir: &Path, events: &[Event]) -> Result<(), StoreError> {
     }
     git_ignore::ensure_dir(spool_dir)?;
     // The runtime refuses a spool of another user: what is put there would wait for ever.
-    check_owner(spool_dir).map_err(StoreError::on("use the spool", spool_dir))?;
+    check_owner(spool_dir).map_err(FileError::on("use the spool", spool_dir))?;
     git_ignore::ensure(spool_dir);
     files::create_dir_durably(&dir)?;
     let path = dir.join(&*InboxName::new(events.len()).0);
@@ -145,7 +146,7 @@ pub fn put(spool_dir: &Path, events: &[Event]) -> Result<(), StoreError> {
         if let Err(error) = files::remove(&path) {
             log::debug!("{} was not there to be removed: {error}", path.display());
         }
-        StoreError::on("write", &path)(error)
+        FileError::on("write", &path)(error)
     })
 }
 

@@ -12,10 +12,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{StoreError, files};
 use crate::clock;
 use crate::delivery::{AttemptSummary, Delivery, DeliveryId, Reason, SubscriptionId};
 use crate::event::{EventKind, IdempotencyKey, SpecId};
+use crate::files::{self, FileError, FileId};
 use crate::payload::Format;
 
 const VERSION: u32 = 1;
@@ -130,6 +130,8 @@ impl DeadLetter {
 #[derive(Debug)]
 pub(super) struct DeadLetters {
     dir: PathBuf,
+    /// Which folder it is: somebody may remove it.
+    id: FileId,
     max_bytes: u64,
     /// By when they were last written.
     sizes: BTreeMap<(SystemTime, DeliveryId), u64>,
@@ -137,11 +139,17 @@ pub(super) struct DeadLetters {
 
 impl DeadLetters {
     /// Opens or creates `dir`.
-    pub(super) fn open(dir: PathBuf, max_bytes: u64) -> Result<Self, StoreError> {
+    pub(super) fn open(dir: PathBuf, max_bytes: u64) -> Result<Self, FileError> {
         files::create_dir_durably(&dir)?;
-        let mut letters = Self { dir, max_bytes, sizes: BTreeMap::new() };
-        letters.list().map_err(StoreError::on("list", &letters.dir))?;
+        let id = FileId::at(&dir).map_err(FileError::on("look at", &dir))?;
+        let mut letters = Self { dir, id, max_bytes, sizes: BTreeMap::new() };
+        letters.list().map_err(FileError::on("list", &letters.dir))?;
         Ok(letters)
+    }
+
+    /// Whether the folder is still the one that was listed.
+    pub(super) fn is_in_place(&self) -> bool {
+        self.id.is_at(&self.dir).is_ok_and(|is_there| is_there)
     }
 
     fn list(&mut self) -> io::Result<()> {
@@ -158,14 +166,11 @@ impl DeadLetters {
 
     /// Writes a letter, whole and synced, in place of an older one of the same delivery; then
     /// removes the oldest others while there are too many bytes.
-    pub(super) fn write(&mut self, letter: &DeadLetter) -> Result<(), StoreError> {
-        // Somebody may have removed the folder meanwhile.
-        files::create_dir_durably(&self.dir)?;
+    pub(super) fn write(&mut self, letter: &DeadLetter) -> Result<(), FileError> {
         let path = path(&self.dir, letter.id);
         // Not pretty-printed: that would touch the body's bytes.
-        let json =
-            serde_json::to_vec(letter).map_err(|error| StoreError::on("write", &path)(error.into()))?;
-        files::write_atomic(&path, &json).map_err(StoreError::on("write", &path))?;
+        let json = serde_json::to_vec(letter).map_err(|error| FileError::on("write", &path)(error.into()))?;
+        files::write_atomic(&path, &json).map_err(FileError::on("write", &path))?;
         self.sizes.retain(|(_, id), _| *id != letter.id);
         // Not the file's own time, which is too coarse to tell two letters apart.
         self.sizes.insert((SystemTime::now(), letter.id), json.len() as u64);
@@ -195,12 +200,12 @@ impl DeadLetters {
     }
 
     /// Removes a letter, if there is one.
-    pub(super) fn remove(&mut self, id: DeliveryId) -> Result<(), StoreError> {
+    pub(super) fn remove(&mut self, id: DeliveryId) -> Result<(), FileError> {
         self.sizes.retain(|(_, other), _| *other != id);
         let path = path(&self.dir, id);
         match files::remove(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(StoreError::on("remove", &path)(error))
+                Err(FileError::on("remove", &path)(error))
             }
             _ => Ok(()),
         }
@@ -223,7 +228,7 @@ fn id_of(name: &OsStr) -> Option<DeliveryId> {
 }
 
 /// The dead letters in `dir`, least recently written first, and when that was.
-pub(super) fn by_age(dir: &Path) -> Vec<(SystemTime, DeliveryId)> {
+pub(crate) fn by_age(dir: &Path) -> Vec<(SystemTime, DeliveryId)> {
     let age = |id| Some((fs::metadata(path(dir, id)).ok()?.modified().ok()?, id));
     let mut found: Vec<_> = ids(dir).into_iter().filter_map(age).collect();
     found.sort_unstable();
@@ -238,12 +243,12 @@ pub(super) struct Head {
 }
 
 /// Reads the start of a dead letter: who counts a thousand of them wants no payloads.
-pub(super) fn head(dir: &Path, id: DeliveryId) -> Result<Head, StoreError> {
+pub(super) fn head(dir: &Path, id: DeliveryId) -> Result<Head, FileError> {
     const ENOUGH: usize = 1024;
     let path = path(dir, id);
     let mut start = vec![0; ENOUGH];
     let length = files::open_to_read(&path).and_then(|mut file| file.read(&mut start));
-    start.truncate(length.map_err(StoreError::on("read", &path))?);
+    start.truncate(length.map_err(FileError::on("read", &path))?);
     // Fields stand in the order of the struct.
     let cut = start.windows(10).position(|text| text == b",\"reason\":");
     let head = cut.and_then(|cut| serde_json::from_slice(&[&start[..cut], b"}"].concat()).ok());
@@ -256,10 +261,10 @@ pub(super) fn head(dir: &Path, id: DeliveryId) -> Result<Head, StoreError> {
 }
 
 /// Reads the dead letter of a delivery.
-pub(super) fn read(dir: &Path, id: DeliveryId) -> Result<DeadLetter, StoreError> {
+pub(crate) fn read(dir: &Path, id: DeliveryId) -> Result<DeadLetter, FileError> {
     let path = path(dir, id);
-    let json = files::read_small(&path).map_err(StoreError::on("read", &path))?;
-    serde_json::from_slice(&json).map_err(|error| StoreError::on("read", &path)(error.into()))
+    let json = files::read_small(&path).map_err(FileError::on("read", &path))?;
+    serde_json::from_slice(&json).map_err(|error| FileError::on("read", &path)(error.into()))
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@ use std::fs;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::super::files::fault;
 use super::*;
 use crate::event::EventKind;
+use crate::files::fault;
 
 fn event(key: &str) -> Event {
     Event::new(EventKind::Test, "SPEC-1".parse().unwrap(), key.parse().unwrap())

@@ -17,9 +17,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::clock;
-use crate::delivery::{AttemptSummary, DeliveryId, Reason, SubscriptionId, Told};
+use crate::delivery::{AttemptSummary, DeliveryId, FinalState, SubscriptionId, Told};
 use crate::event::{EventKind, IdempotencyKey, SpecId};
-use crate::names::named;
 use crate::payload::Format;
 use crate::run::{Run, Step};
 
@@ -28,33 +27,6 @@ pub(super) const VERSION: u32 = 1;
 
 /// Bytes before the JSON: checksum, space, length, space.
 const PREFIX: usize = 18;
-
-named! {
-    /// How a delivery ended.
-    FinalState, "final state" {
-        /// The endpoint has it.
-        Delivered = "delivered",
-        /// Given up; a dead letter has it.
-        DeadLetter = "dead_letter",
-        /// Recorded, not sent.
-        DryRun = "dry_run",
-        /// Pushed out by newer ones because `max_pending` was reached; a dead letter has it.
-        Dropped = "dropped",
-    }
-}
-
-impl From<&Reason> for FinalState {
-    fn from(reason: &Reason) -> Self {
-        match reason {
-            Reason::SpoolSaturated => Self::Dropped,
-            Reason::Exhausted { .. }
-            | Reason::Refused { .. }
-            | Reason::Redirected { .. }
-            | Reason::Rejected { .. }
-            | Reason::SpoolRemoved => Self::DeadLetter,
-        }
-    }
-}
 
 /// One line of the spool. `B` is what is read of a payload: `IgnoredAny` where nothing is wanted
 /// of it.
@@ -236,7 +208,7 @@ impl Accepted {
 }
 
 /// Writes a record as its line; returns the line's length.
-pub(super) fn encode(record: &Record, lines: &mut Vec<u8>) -> usize {
+pub(crate) fn encode(record: &Record, lines: &mut Vec<u8>) -> usize {
     let start = lines.len();
     lines.extend_from_slice(&[b' '; PREFIX]);
     // A record holds only types whose serialisation cannot fail: strings, numbers, and JSON that
@@ -281,6 +253,12 @@ pub(super) fn decode<B: DeserializeOwned>(text: &[u8]) -> Option<(Record<B>, usi
     // What has its checksum is what was written: by a later version, if this one does not know it.
     let record = serde_json::from_slice(json).or_else(|_| Later::of(json).map(Record::Later)).ok()?;
     Some((record, PREFIX + length))
+}
+
+/// The record that a whole line is.
+pub(super) fn decode_whole<B: DeserializeOwned>(line: &[u8]) -> io::Result<Record<B>> {
+    let decoded = decode(line).map(|(record, _)| record);
+    decoded.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the record is damaged"))
 }
 
 /// What the bytes of a spool file hold.

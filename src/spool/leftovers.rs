@@ -7,9 +7,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{files, user};
 use crate::clock;
 use crate::event::SpecId;
+use crate::files::{self, user};
 
 /// A file with nothing in it may have been made a moment ago and not be locked yet.
 const YOUNG: Duration = Duration::from_secs(60);

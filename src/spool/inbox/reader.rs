@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::value::RawValue;
 
-use super::super::files;
 use super::{Header, InboxName, MAX_FILE_BYTES, One, VERSION, lines};
+use crate::files;
 
 /// The clock of any file system ticks more often than this.
 const TICK: Duration = Duration::from_secs(2);
@@ -148,7 +148,7 @@ impl Inbox {
     }
 
     /// Removes a file; whether it is not there any more.
-    pub(in crate::store) fn remove(&self, name: &InboxName) -> bool {
+    pub(in crate::spool) fn remove(&self, name: &InboxName) -> bool {
         let path = self.dir.join(&*name.0);
         match files::remove(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

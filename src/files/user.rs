@@ -6,11 +6,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use super::files;
+use crate::files;
 
 /// This process's user: the name, as far as this machine's own list of users knows it; else the
 /// number.
-pub(super) fn name() -> &'static str {
+pub(crate) fn name() -> &'static str {
     static NAME: OnceLock<String> = OnceLock::new();
     NAME.get_or_init(|| name_of(own()))
 }
@@ -19,7 +19,7 @@ pub(super) fn name() -> &'static str {
 ///
 /// # Errors
 /// It is another user's, or cannot be looked at.
-pub fn check_owner(path: &Path) -> io::Result<()> {
+pub(crate) fn check_owner(path: &Path) -> io::Result<()> {
     let owner = fs::metadata(path)?.uid();
     if owner == own() {
         return Ok(());
@@ -37,7 +37,7 @@ pub fn check_owner(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// It cannot be looked at, or is another user's and something in it cannot be read.
-pub fn check_readable(spool_dir: &Path) -> io::Result<()> {
+pub(crate) fn check_readable(spool_dir: &Path) -> io::Result<()> {
     let is_denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
     // Where not even its owner can be seen, this is all there is to say.
     let unseen = |error: io::Error| {
@@ -69,7 +69,7 @@ fn can_read(entry: &fs::DirEntry) -> io::Result<()> {
 }
 
 /// This process's user, as a number.
-pub(super) fn own() -> u32 {
+pub(crate) fn own() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 

@@ -1,10 +1,14 @@
 //! The few file operations that must be right for durability. Every change on disk goes through
 //! here, so that the tests can stop the program, or make the disk fail, between any two of them.
 
+pub(crate) mod git_ignore;
+pub(crate) mod open;
+pub(crate) mod user;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use rustix::io::Errno;
@@ -12,20 +16,58 @@ use rustix::process::{Resource, getrlimit};
 #[cfg(feature = "cli")]
 use rustix::process::{Rlimit, setrlimit};
 
-use super::StoreError;
-use crate::open::{self, Links};
+use crate::event::SpecId;
+use open::Links;
+
+/// A file operation that failed, and on which path.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {doing} {}: {source}", path.display())]
+pub struct FileError {
+    doing: &'static str,
+    path: PathBuf,
+    pub(crate) source: io::Error,
+}
+
+impl FileError {
+    pub(crate) fn on<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + 'a {
+        move |source| Self { doing, path: path.to_owned(), source }
+    }
+
+    /// The same error for somebody else.
+    pub(crate) fn again(&self) -> Self {
+        let source = io::Error::new(self.source.kind(), self.source.to_string());
+        Self { doing: self.doing, path: self.path.clone(), source }
+    }
+
+    /// Whether what was wanted is gone or damaged: it will not be there later.
+    pub(crate) fn is_gone(&self) -> bool {
+        is_gone(&self.source)
+    }
+
+    /// Whether it is simply not there.
+    pub fn is_not_found(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound
+    }
+}
+
+/// Whether an error says that what was to be read is gone or damaged, which no other attempt
+/// mends.
+pub(crate) fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, NotADirectory, NotFound, UnexpectedEof};
+    matches!(error.kind(), NotFound | NotADirectory | InvalidData | UnexpectedEof)
+}
 
 /// Creates a directory that the user chose, where there is none; one that is reached through links
 /// is theirs to choose.
-pub(super) fn ensure_dir(dir: &Path) -> Result<(), StoreError> {
+pub(crate) fn ensure_dir(dir: &Path) -> Result<(), FileError> {
     if dir.is_dir() { Ok(()) } else { create_dir_durably(dir) }
 }
 
 /// Creates a directory and its missing parents; each new entry is synced in the directory above
 /// it. The directory itself must not be a symbolic link: what is ours is not written elsewhere.
-pub(super) fn create_dir_durably(dir: &Path) -> Result<(), StoreError> {
+pub(crate) fn create_dir_durably(dir: &Path) -> Result<(), FileError> {
     // Somebody who removes a tree removes those above while they are being made.
-    let is_there = |made: &Result<(), StoreError>| !matches!(made, Err(error) if error.is_not_found());
+    let is_there = |made: &Result<(), FileError>| !matches!(made, Err(error) if error.is_not_found());
     let mut tries = (0..TRIES_BESIDE_RM).map(|_| try_to_create_dir(dir));
     tries.find(is_there).unwrap_or_else(|| try_to_create_dir(dir))
 }
@@ -33,16 +75,16 @@ pub(super) fn create_dir_durably(dir: &Path) -> Result<(), StoreError> {
 /// How often a directory is made again that is removed meanwhile.
 const TRIES_BESIDE_RM: usize = 10;
 
-fn try_to_create_dir(dir: &Path) -> Result<(), StoreError> {
+fn try_to_create_dir(dir: &Path) -> Result<(), FileError> {
     match fs::symlink_metadata(dir) {
         Ok(found) if found.is_dir() => return Ok(()),
         Ok(found) => {
             let what = if found.is_symlink() { "a symbolic link" } else { "a file" };
             let error = io::Error::other(format!("{what} is in its place; move it away"));
-            return Err(StoreError::on("use the directory", dir)(error));
+            return Err(FileError::on("use the directory", dir)(error));
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(StoreError::on("use the directory", dir)(error)),
+        Err(error) => return Err(FileError::on("use the directory", dir)(error)),
     }
     let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
     if let Some(parent) = parent {
@@ -51,14 +93,14 @@ fn try_to_create_dir(dir: &Path) -> Result<(), StoreError> {
     match step().and_then(|()| fs::create_dir(dir)) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
-        Err(error) => return Err(StoreError::on("create the directory", dir)(error)),
+        Err(error) => return Err(FileError::on("create the directory", dir)(error)),
     }
     let parent = parent.unwrap_or(Path::new("."));
-    sync_dir(parent).map_err(StoreError::on("sync the directory", parent))
+    sync_dir(parent).map_err(FileError::on("sync the directory", parent))
 }
 
 /// Syncs a directory's entries.
-pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     step()?;
     File::open(dir)?.sync_all()
 }
@@ -67,7 +109,7 @@ pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
 const SMALL: u64 = 16 * 1024 * 1024;
 
 /// Opens a file of ours for reading.
-pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
+pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
     open::to_read(path, Links::Refused)
 }
 
@@ -81,13 +123,13 @@ pub(crate) fn read_small(path: &Path) -> io::Result<Vec<u8>> {
 
 /// Opens a file for reading and appending, made 0600 where it is new; never through a symbolic
 /// link.
-pub(super) fn private_file(path: &Path) -> io::Result<File> {
+pub(crate) fn private_file(path: &Path) -> io::Result<File> {
     step()?;
     open::with(path, Links::Refused, OpenOptions::new().read(true).append(true).create(true).mode(0o600))
 }
 
 /// Opens a file that is there for reading and appending; never through a symbolic link.
-pub(super) fn existing_file(path: &Path) -> io::Result<File> {
+pub(crate) fn existing_file(path: &Path) -> io::Result<File> {
     open::with(path, Links::Refused, OpenOptions::new().read(true).append(true))
 }
 
@@ -95,7 +137,7 @@ pub(super) fn existing_file(path: &Path) -> io::Result<File> {
 /// With its time of birth where the file system knows it: the number of an inode is soon given to
 /// another file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FileId {
+pub(crate) struct FileId {
     device: u64,
     inode: u64,
     born: Option<SystemTime>,
@@ -103,15 +145,20 @@ pub(super) struct FileId {
 
 impl FileId {
     /// Of an open file.
-    pub(super) fn of(file: &File) -> io::Result<Self> {
+    pub(crate) fn of(file: &File) -> io::Result<Self> {
         file.metadata().map(|found| Self::from(&found))
+    }
+
+    /// Of what lies at a path, a folder as well.
+    pub(crate) fn at(path: &Path) -> io::Result<Self> {
+        fs::symlink_metadata(path).map(|found| Self::from(&found))
     }
 
     /// Whether the file is still the one at this path: it was not removed, moved or replaced.
     ///
     /// # Errors
     /// Nobody can say: the path cannot be looked at.
-    pub(super) fn is_at(self, path: &Path) -> io::Result<bool> {
+    pub(crate) fn is_at(self, path: &Path) -> io::Result<bool> {
         match fs::symlink_metadata(path) {
             Ok(found) => Ok(Self::from(&found) == self),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
@@ -133,6 +180,12 @@ pub(crate) fn max_open() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
+/// A share of the files that this process may have open, at least 8.
+pub(crate) fn share_of_open_files(part: u64) -> usize {
+    let share = max_open().map_or(usize::MAX, |most| usize::try_from(most / part).unwrap_or(usize::MAX));
+    share.max(8)
+}
+
 /// Raises the soft limit of open files to the hard one; for a program, never for a host that
 /// embeds us.
 #[cfg(feature = "cli")]
@@ -146,8 +199,33 @@ pub(crate) fn raise_max_open() {
     }
 }
 
+/// Entries of a directory that are named as a SPEC is.
+pub(crate) fn spec_dirs(dir: &Path) -> io::Result<Vec<SpecId>> {
+    let mut specs = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        specs.extend(entry?.file_name().to_str().and_then(|name| name.parse::<SpecId>().ok()));
+    }
+    Ok(specs)
+}
+
+/// The SPECs that have a folder in `dir`; none where it cannot be listed.
+pub(crate) fn known_specs(dir: &Path) -> Vec<SpecId> {
+    let mut specs = spec_dirs(dir).unwrap_or_default();
+    specs.retain(|spec| dir.join(spec.as_str()).is_dir());
+    specs.sort();
+    specs
+}
+
+/// What is found in a folder that may not be there.
+pub(crate) fn absent_is_empty<T>(found: io::Result<Vec<T>>) -> io::Result<Vec<T>> {
+    match found {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        found => found,
+    }
+}
+
 /// Room that is left on a directory's disk, in bytes; none where nobody can say.
-pub(super) fn free_bytes(dir: &Path) -> u64 {
+pub(crate) fn free_bytes(dir: &Path) -> u64 {
     #[cfg(test)]
     if let Some(free) = fault::free_bytes() {
         return free;
@@ -156,7 +234,7 @@ pub(super) fn free_bytes(dir: &Path) -> u64 {
 }
 
 /// Takes room on the disk for a file, without writing to it where the file system can do that.
-pub(super) fn allocate(file: &mut File, length: u64) -> io::Result<()> {
+pub(crate) fn allocate(file: &mut File, length: u64) -> io::Result<()> {
     step()?;
     take_room(length)?;
     match rustix::fs::fallocate(&*file, rustix::fs::FallocateFlags::empty(), 0, length) {
@@ -169,7 +247,7 @@ pub(super) fn allocate(file: &mut File, length: u64) -> io::Result<()> {
 }
 
 /// Appends to a file.
-pub(super) fn append(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn append(file: &mut File, bytes: &[u8]) -> io::Result<()> {
     if let Err(error) = step() {
         // A disk that fills up takes a part.
         file.write_all(&bytes[..bytes.len() / 2])?;
@@ -180,13 +258,13 @@ pub(super) fn append(file: &mut File, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Syncs a file's content.
-pub(super) fn sync(file: &File) -> io::Result<()> {
+pub(crate) fn sync(file: &File) -> io::Result<()> {
     step()?;
     file.sync_data()
 }
 
 /// Cuts a file to `length`.
-pub(super) fn cut(file: &File, length: u64) -> io::Result<()> {
+pub(crate) fn cut(file: &File, length: u64) -> io::Result<()> {
     step()?;
     give_room(file.metadata()?.len().saturating_sub(length));
     file.set_len(length)?;
@@ -194,7 +272,7 @@ pub(super) fn cut(file: &File, length: u64) -> io::Result<()> {
 }
 
 /// Cuts a last line that has no newline, which a crash left.
-pub(super) fn cut_torn_line(file: &mut File) -> io::Result<()> {
+pub(crate) fn cut_torn_line(file: &mut File) -> io::Result<()> {
     const BLOCK: u64 = 64 * 1024;
     let length = file.seek(SeekFrom::End(0))?;
     let mut end = length;
@@ -213,7 +291,7 @@ pub(super) fn cut_torn_line(file: &mut File) -> io::Result<()> {
 }
 
 /// Removes a file.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
     step()?;
     let length = if cfg!(test) { fs::symlink_metadata(path)?.len() } else { 0 };
     fs::remove_file(path)?;
@@ -223,7 +301,7 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
 
 /// A new file that takes another one's place once it is whole. It is locked from before its first
 /// byte until its process is done with it or ends: what is locked is in use.
-pub(super) fn temporary(dir: &Path) -> io::Result<tempfile::NamedTempFile> {
+pub(crate) fn temporary(dir: &Path) -> io::Result<tempfile::NamedTempFile> {
     let temporary = tempfile::NamedTempFile::new_in(dir)?;
     if let Err(error) = temporary.as_file().try_lock() {
         log::debug!("{} is not locked while it is written: {error}", temporary.path().display());
@@ -232,7 +310,7 @@ pub(super) fn temporary(dir: &Path) -> io::Result<tempfile::NamedTempFile> {
 }
 
 /// Moves a file over another one.
-pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     step()?;
     fs::rename(from, to)
 }
@@ -241,7 +319,7 @@ pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// The directory is not writable or the disk is full; the old content stands.
-pub fn write_atomic(path: &Path, content: &[u8]) -> io::Result<()> {
+pub(crate) fn write_atomic(path: &Path, content: &[u8]) -> io::Result<()> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut temporary = temporary(dir)?;
     append(temporary.as_file_mut(), content)?;
@@ -254,7 +332,7 @@ pub fn write_atomic(path: &Path, content: &[u8]) -> io::Result<()> {
 
 /// As [`write_atomic`], but nothing is synced: a power loss may bring the old content back, or
 /// none.
-pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut temporary = temporary(dir)?;
     append(temporary.as_file_mut(), content)?;
@@ -284,7 +362,7 @@ use fault::{give_room, step, take_room};
 
 /// What the tests put between two file operations.
 #[cfg(test)]
-pub(super) mod fault {
+pub(crate) mod fault {
     use std::cell::Cell;
     use std::io;
 
@@ -304,7 +382,7 @@ pub(super) mod fault {
     }
 
     /// Runs `work` on a disk of so many bytes.
-    pub(in crate::store) fn on_a_disk_of(bytes: u64, work: impl FnOnce()) {
+    pub(crate) fn on_a_disk_of(bytes: u64, work: impl FnOnce()) {
         FREE.set(Some(bytes));
         work();
         FREE.set(None);
@@ -314,21 +392,21 @@ pub(super) mod fault {
         FREE.get()
     }
 
-    pub(in crate::store) fn take_room(bytes: u64) -> io::Result<()> {
+    pub(super) fn take_room(bytes: u64) -> io::Result<()> {
         let left = FREE.get().map(|free| free.checked_sub(bytes).ok_or(io::ErrorKind::StorageFull));
         FREE.set(left.transpose()?);
         Ok(())
     }
 
-    pub(in crate::store) fn give_room(bytes: u64) {
+    pub(super) fn give_room(bytes: u64) {
         FREE.set(FREE.get().map(|free| free + bytes));
     }
 
     /// What a simulated crash unwinds with.
-    pub(in crate::store) struct Crashed;
+    pub(crate) struct Crashed;
 
     /// Runs `work`, stopping it after `operations`; whether it got to its end.
-    pub(in crate::store) fn crash_after(operations: usize, work: impl FnOnce()) -> bool {
+    pub(crate) fn crash_after(operations: usize, work: impl FnOnce()) -> bool {
         ARMED.set(Armed::Crash(operations));
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
         ARMED.set(Armed::No);
@@ -341,7 +419,7 @@ pub(super) mod fault {
 
     /// Runs `work` on a disk of which `failures` operations fail after `operations`; whether any
     /// did.
-    pub(in crate::store) fn full_after(operations: usize, failures: usize, work: impl FnOnce()) -> bool {
+    pub(crate) fn full_after(operations: usize, failures: usize, work: impl FnOnce()) -> bool {
         ARMED.set(Armed::Full(operations, failures));
         work();
         let left = ARMED.replace(Armed::No);

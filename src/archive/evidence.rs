@@ -9,12 +9,10 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::dead_letter::DeadLetter;
-use super::files::FileId;
-use super::record::FinalState;
-use super::{StoreError, files, git_ignore};
 use crate::clock;
-use crate::delivery::{DeliveryId, FailureClass, Reason, SubscriptionId};
+use crate::delivery::{DeliveryId, FailureClass, FinalState, Reason, SubscriptionId};
 use crate::event::{EventKind, IdempotencyKey};
+use crate::files::{self, FileError, FileId, git_ignore};
 use crate::names::harmless_json;
 
 /// What is appended to.
@@ -25,10 +23,10 @@ pub(super) const PREVIOUS: &str = "deliveries.1.jsonl";
 
 /// The format of the lines; it grows by additions only. The first one said of every request what is
 /// the same in all of them, or stands elsewhere in the line.
-pub(super) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 2;
 
 /// Whether a line, of whatever version that is known, is such a record.
-pub(super) fn is_record(line: &[u8], record: &str) -> bool {
+pub(crate) fn is_record(line: &[u8], record: &str) -> bool {
     let versions = [&br#"{"v":2,"record":""#[..], br#"{"v":1,"record":""#];
     let rest = versions.into_iter().find_map(|start| line.strip_prefix(start));
     rest.and_then(|rest| rest.strip_prefix(record.as_bytes())).is_some_and(|rest| rest.starts_with(b"\""))
@@ -279,7 +277,7 @@ impl EvidenceFile {
 
     /// Writes the batch. What cannot be written waits for the next flush, within a bound; the file
     /// ends with a whole line all the same. Whether it failed before is for whoever says so.
-    pub(super) fn flush(&mut self) -> Result<(), (StoreError, bool)> {
+    pub(super) fn flush(&mut self) -> Result<(), (FileError, bool)> {
         if self.batch.is_empty() {
             return Ok(());
         }
@@ -299,10 +297,10 @@ impl EvidenceFile {
         }
     }
 
-    fn write(&mut self) -> Result<(), StoreError> {
+    fn write(&mut self) -> Result<(), FileError> {
         let path = self.dir.join(CURRENT);
         if let Some(open) = &self.open
-            && !open.id.is_at(&path).map_err(StoreError::on("look at", &path))?
+            && !open.id.is_at(&path).map_err(FileError::on("look at", &path))?
         {
             log::warn!("{} was removed or moved away: it begins anew", path.display());
             self.open = None;
@@ -313,7 +311,7 @@ impl EvidenceFile {
         let Some(open) = &mut self.open else { return Ok(()) };
         if open.length > 0 && open.length + self.batch.len() as u64 > self.max_bytes / 2 {
             open.sync(&path)?;
-            files::rename(&path, &self.dir.join(PREVIOUS)).map_err(StoreError::on("rotate", &path))?;
+            files::rename(&path, &self.dir.join(PREVIOUS)).map_err(FileError::on("rotate", &path))?;
             *open = Open::new(&self.dir, self.git_ignore)?;
         }
         open.is_synced = false;
@@ -326,7 +324,7 @@ impl EvidenceFile {
                 if let Err(error) = files::cut(&open.file, open.length) {
                     log::error!("{} may end with a part of a line: {error}", path.display());
                 }
-                Err(StoreError::on("write", &path)(error))
+                Err(FileError::on("write", &path)(error))
             }
         }
     }
@@ -337,14 +335,14 @@ impl EvidenceFile {
     }
 
     /// Sees to it that all that was written has reached the disk.
-    pub(super) fn sync(&mut self) -> Result<(), StoreError> {
+    pub(super) fn sync(&mut self) -> Result<(), FileError> {
         self.open.as_mut().map_or(Ok(()), |open| open.sync(&self.dir.join(CURRENT)))
     }
 }
 
 impl Open {
     /// Opens or creates the file; cuts a torn last line.
-    fn new(dir: &Path, git_ignore: bool) -> Result<Self, StoreError> {
+    fn new(dir: &Path, git_ignore: bool) -> Result<Self, FileError> {
         match git_ignore {
             true => {
                 git_ignore::create_dir(dir)?;
@@ -353,16 +351,16 @@ impl Open {
             false => files::create_dir_durably(dir)?,
         }
         let path = dir.join(CURRENT);
-        let mut file = files::private_file(&path).map_err(StoreError::on("open", &path))?;
-        files::cut_torn_line(&mut file).map_err(StoreError::on("repair", &path))?;
-        let length = file.metadata().map_err(StoreError::on("read", &path))?.len();
-        let id = FileId::of(&file).map_err(StoreError::on("read", &path))?;
+        let mut file = files::private_file(&path).map_err(FileError::on("open", &path))?;
+        files::cut_torn_line(&mut file).map_err(FileError::on("repair", &path))?;
+        let length = file.metadata().map_err(FileError::on("read", &path))?.len();
+        let id = FileId::of(&file).map_err(FileError::on("read", &path))?;
         Ok(Self { file, id, length, is_synced: true })
     }
 
-    fn sync(&mut self, path: &Path) -> Result<(), StoreError> {
+    fn sync(&mut self, path: &Path) -> Result<(), FileError> {
         if !self.is_synced {
-            files::sync(&self.file).map_err(StoreError::on("sync", path))?;
+            files::sync(&self.file).map_err(FileError::on("sync", path))?;
             self.is_synced = true;
         }
         Ok(())

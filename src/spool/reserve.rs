@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::files;
+use crate::files;
 
 /// Its size: room for a compaction step with the largest event, and for the records of many
 /// deliveries that end.

@@ -10,7 +10,8 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, CWD, linkat};
 
-use super::{StoreError, files};
+use super::FileError;
+use crate::files;
 
 const NAME: &str = ".gitignore";
 
@@ -22,7 +23,7 @@ static SAID: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// Creates a folder of ours, as [`files::create_dir_durably`] does, where it can be with the file
 /// in it from the first moment: others write into it as soon as it is there.
-pub(super) fn create_dir(dir: &Path) -> Result<(), StoreError> {
+pub(crate) fn create_dir(dir: &Path) -> Result<(), FileError> {
     if matches!(fs::symlink_metadata(dir), Err(error) if error.kind() == io::ErrorKind::NotFound)
         && let Err(error) = create_whole(dir)
     {
@@ -33,7 +34,7 @@ pub(super) fn create_dir(dir: &Path) -> Result<(), StoreError> {
 
 /// Creates the spool's folder, where there is none; one that is reached through links is the user's
 /// choice.
-pub(super) fn ensure_dir(dir: &Path) -> Result<(), StoreError> {
+pub(crate) fn ensure_dir(dir: &Path) -> Result<(), FileError> {
     if dir.is_dir() { Ok(()) } else { create_dir(dir) }
 }
 
@@ -52,7 +53,7 @@ fn create_whole(dir: &Path) -> io::Result<()> {
 
 /// Makes the file in a folder of ours where there is none; one that is there is left as it is.
 /// Where it cannot be made that is said once, and everything else goes on.
-pub(super) fn ensure(dir: &Path) {
+pub(crate) fn ensure(dir: &Path) {
     if let Err(error) = make(dir)
         && SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(dir.to_owned())
     {

@@ -2,29 +2,24 @@
 //! than the page needs.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::path::Path;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::backwards::Backwards;
-use super::evidence::{CURRENT, PREVIOUS, is_record};
-use super::journal::{self, LastAttempt, Peeked};
-use super::record::FinalState;
-use super::{StoreOptions, dead_letter, files, spec_dirs};
+use crate::archive::{
+    dead_letter_dir, dead_letters_by_age, evidence_files, is_record, lines_of, read_dead_letter,
+};
 use crate::clock;
-use crate::delivery::{Delivery, DeliveryId, SubscriptionId};
+use crate::delivery::{Delivery, DeliveryId, FinalState, SubscriptionId};
 use crate::event::{EventKind, IdempotencyKey, SpecId};
+use crate::files::{absent_is_empty, spec_dirs};
 use crate::names::named;
+use crate::spool::{self, LastAttempt, Peeked};
 
 /// Most deliveries in one listing; for more, ask again with [`Query::before`].
 pub const MAX_LISTED: usize = 500;
-
-/// Most attempts in one answer.
-pub const MAX_TRIED: usize = 200;
 
 named! {
     /// Where a delivery stands.
@@ -228,16 +223,12 @@ impl Page {
     ///
     /// # Errors
     /// The spool cannot be listed.
-    pub fn add_unfinished(&mut self, options: &StoreOptions) -> io::Result<()> {
+    pub fn add_unfinished(&mut self, spool_dir: &Path) -> io::Result<()> {
         if !self.query.wants_any(&[DeliveryState::Pending]) {
             return Ok(());
         }
-        for spec in self.specs(&options.spool_dir)? {
-            let dir = options.spool_dir.join(spec.as_str());
-            if !journal::exists_in(&dir).is_ok_and(|exists| exists) {
-                continue;
-            }
-            let found = journal::peek(&dir, &spec).map_err(io::Error::other)?;
+        for spec in self.specs(spool_dir)? {
+            let found = spool::unfinished_of(spool_dir, &spec)?;
             for Peeked { unfinished, .. } in &found {
                 let due = unfinished.next_attempt_at;
                 let state = DeliveryState::Pending;
@@ -274,17 +265,17 @@ impl Page {
     ///
     /// # Errors
     /// The directories cannot be listed.
-    pub fn add_finished(&mut self, options: &StoreOptions) -> io::Result<()> {
+    pub fn add_finished(&mut self, spool_dir: &Path, evidence_dir: &Path) -> io::Result<()> {
         if self.query.wants_any(&[DeliveryState::DeadLetter, DeliveryState::Dropped]) {
-            for spec in self.specs(&options.spool_dir)? {
-                self.add_dead_letters(&options.spool_dir.join(spec.as_str()).join("dead-letter"));
+            for spec in self.specs(spool_dir)? {
+                self.add_dead_letters(&dead_letter_dir(spool_dir, &spec));
             }
         }
         let all = DeliveryState::ALL.iter().copied();
         let ended: Vec<_> =
             all.filter(|state| !matches!(state, DeliveryState::Pending | DeliveryState::InFlight)).collect();
         if self.query.wants_any(&ended) {
-            for (spec, path) in evidence_files(&options.evidence_dir, self.query.spec.as_ref())? {
+            for (spec, path) in evidence_files(evidence_dir, self.query.spec.as_ref())? {
                 self.add_ends(&spec, &path);
             }
         }
@@ -299,12 +290,12 @@ impl Page {
     }
 
     fn add_dead_letters(&mut self, dir: &Path) {
-        for (written, id) in dead_letter::by_age(dir).into_iter().rev() {
+        for (written, id) in dead_letters_by_age(dir).into_iter().rev() {
             // It was accepted before it was written.
             if Timestamp::try_from(written).is_ok_and(|written| self.is_past(written)) {
                 return;
             }
-            match dead_letter::read(dir, id) {
+            match read_dead_letter(dir, id) {
                 Ok(letter) => {
                     let state = DeliveryState::from(FinalState::from(&letter.reason));
                     let attempts = u32::try_from(letter.attempts.len()).unwrap_or(u32::MAX);
@@ -353,30 +344,6 @@ impl Page {
     }
 }
 
-/// To whom each unfinished delivery goes, and when it was accepted, as the spool's files say.
-///
-/// # Errors
-/// The spool cannot be listed.
-pub fn unfinished(spool_dir: &Path) -> io::Result<Vec<(SubscriptionId, Timestamp)>> {
-    let mut found = Vec::new();
-    for spec in absent_is_empty(spec_dirs(spool_dir))? {
-        let dir = spool_dir.join(spec.as_str());
-        if journal::exists_in(&dir).is_ok_and(|exists| exists) {
-            let peeked = journal::peek(&dir, &spec).map_err(io::Error::other)?;
-            let deliveries = peeked.into_iter().map(|peeked| peeked.unfinished.delivery);
-            found.extend(deliveries.map(|delivery| (delivery.subscription.clone(), delivery.accepted_at)));
-        }
-    }
-    Ok(found)
-}
-
-fn absent_is_empty<T>(found: io::Result<Vec<T>>) -> io::Result<Vec<T>> {
-    match found {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        found => found,
-    }
-}
-
 /// A line that says how a delivery ended.
 #[derive(Deserialize)]
 struct End {
@@ -392,147 +359,16 @@ struct End {
     last_error: Option<String>,
 }
 
-/// The evidence files, most recently written first: so a page is full early, and what is left is
-/// too old for it.
-fn evidence_files(evidence_dir: &Path, spec: Option<&SpecId>) -> io::Result<Vec<(SpecId, PathBuf)>> {
-    let commands = evidence_dir.join("commands");
-    let specs = match spec {
-        Some(spec) => vec![spec.clone()],
-        None => absent_is_empty(spec_dirs(&commands))?,
-    };
-    let mut files: Vec<(SystemTime, SpecId, PathBuf)> = Vec::new();
-    for spec in specs {
-        for name in [CURRENT, PREVIOUS] {
-            let path = commands.join(spec.as_str()).join("webhooks").join(name);
-            if let Ok(written) = fs::metadata(&path).and_then(|found| found.modified()) {
-                files.push((written, spec.clone(), path));
-            }
-        }
-    }
-    files.sort_by_key(|(written, ..)| std::cmp::Reverse(*written));
-    Ok(files.into_iter().map(|(_, spec, path)| (spec, path)).collect())
-}
-
-/// The folders that hold evidence, none of them a link.
-pub(super) fn evidence_dirs(evidence_dir: &Path) -> Vec<PathBuf> {
-    let commands = evidence_dir.join("commands");
-    let specs = spec_dirs(&commands).unwrap_or_default().into_iter();
-    let dirs = specs.map(|spec| commands.join(spec.as_str()).join("webhooks"));
-    let is_ours = |dir: &PathBuf| {
-        fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir())
-            && [CURRENT, PREVIOUS].iter().any(|name| dir.join(name).exists())
-    };
-    dirs.filter(is_ours).collect()
-}
-
-/// Which attempts are wanted.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TriedQuery {
-    /// Of this SPEC only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub spec: Option<SpecId>,
-    /// Of this delivery only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub delivery_id: Option<DeliveryId>,
-    /// At most so many, at most [`MAX_TRIED`].
-    pub limit: usize,
-}
-
-/// One attempt, as the evidence tells of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Tried {
-    /// When it began.
-    #[serde(with = "clock::millis")]
-    pub time: Timestamp,
-    /// Of which delivery.
-    pub delivery: DeliveryId,
-    /// Which event.
-    pub idempotency_key: IdempotencyKey,
-    /// To whom.
-    pub subscription: SubscriptionId,
-    /// From 1.
-    pub attempt: u32,
-    /// What came back.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub response: Option<TriedResponse>,
-    /// Why nothing came back.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<TriedError>,
-    /// How long it took.
-    pub latency_ms: f64,
-    /// `delivered`, `retry`, `failed`, `dry_run` or `sample`.
-    pub outcome: String,
-}
-
-/// See [`Tried::response`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TriedResponse {
-    /// HTTP status.
-    pub status: u16,
-    /// The body's first KiB, made printable.
-    pub body: String,
-}
-
-/// See [`Tried::error`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TriedError {
-    /// What kind.
-    pub class: String,
-    /// For the reader.
-    pub message: String,
-}
-
-/// The lines of an evidence file, last line first, as far as it can be read.
-fn lines_of(path: &Path) -> impl Iterator<Item = Vec<u8>> + '_ {
-    let lines = files::open_to_read(path).and_then(Backwards::new);
-    let said = |error: &io::Error| match error.kind() {
-        // It has rotated out.
-        io::ErrorKind::NotFound => {}
-        _ => log::warn!("{}: {error}", path.display()),
-    };
-    let lines = lines.inspect_err(said).into_iter().flatten();
-    lines.map_while(move |line| line.inspect_err(said).ok())
-}
-
-/// The newest attempts, newest first.
-///
-/// # Errors
-/// The evidence cannot be listed.
-pub fn tried(options: &StoreOptions, query: &TriedQuery) -> io::Result<Vec<Tried>> {
-    let limit = query.limit.clamp(1, MAX_TRIED);
-    let mut newest: BTreeMap<(Timestamp, DeliveryId, u32), Tried> = BTreeMap::new();
-    for (_, path) in evidence_files(&options.evidence_dir, query.spec.as_ref())? {
-        for line in lines_of(&path) {
-            if !is_record(&line, "attempt") {
-                continue;
-            }
-            let Ok(tried) = serde_json::from_slice::<Tried>(&line) else { continue };
-            // Lines stand in the order of the attempts' ends, which is nearly that of their
-            // beginnings.
-            if newest.len() >= limit
-                && newest.first_key_value().is_some_and(|(oldest, _)| tried.time < oldest.0)
-            {
-                break;
-            }
-            if query.delivery_id.is_none_or(|id| id == tried.delivery) {
-                newest.insert((tried.time, tried.delivery, tried.attempt), tried);
-            }
-            if newest.len() > limit {
-                newest.pop_first();
-            }
-        }
-    }
-    Ok(newest.into_values().rev().collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::Reason;
-    use crate::store::{
-        Accepted, AcceptedDelivery, AttemptSummary, DeadLetter, FinalLine, Record, Store, add_evidence_line,
-    };
+    use std::fs;
+
+    use crate::archive::{Archive, DeadLetter, FinalLine, add_evidence_line};
+    use crate::delivery::{AttemptSummary, Reason};
+    use crate::inspect::{TriedQuery, tried};
+    use crate::spool::{Accepted, AcceptedDelivery, Record};
+    use crate::store::{Store, StoreOptions};
 
     fn query(limit: usize) -> Query {
         Query { spec: None, subscription: None, states: vec![], since: None, before: None, limit }
@@ -577,8 +413,8 @@ mod tests {
 
     fn listing(options: &StoreOptions, query: Query) -> Listing {
         let mut page = Page::new(query);
-        page.add_unfinished(options).unwrap();
-        page.add_finished(options).unwrap();
+        page.add_unfinished(&options.spool_dir).unwrap();
+        page.add_finished(&options.spool_dir, &options.evidence_dir).unwrap();
         page.into_listing()
     }
 
@@ -607,12 +443,12 @@ mod tests {
         let second = lines(2, of_second, 2);
         // Nobody knows what a later one says.
         let later = lines(3, of_second, 3);
-        fs::write(webhooks.join(PREVIOUS), &first).unwrap();
-        fs::write(webhooks.join(CURRENT), lines(1, of_first, 2) + &second + &later).unwrap();
+        fs::write(webhooks.join("deliveries.1.jsonl"), &first).unwrap();
+        fs::write(webhooks.join("deliveries.jsonl"), lines(1, of_first, 2) + &second + &later).unwrap();
         assert_eq!(listing(&options, query(10)).deliveries.len(), 3);
         let wanted = TriedQuery { spec: None, delivery_id: None, limit: 10 };
         let times: Vec<Timestamp> =
-            tried(&options, &wanted).unwrap().into_iter().map(|tried| tried.time).collect();
+            tried(&options.evidence_dir, &wanted).unwrap().into_iter().map(|tried| tried.time).collect();
         assert_eq!(times, [at(2), at(2), at(1)]);
     }
 
@@ -649,7 +485,7 @@ mod tests {
         let reason = Reason::Exhausted { attempts: 1 };
         let letter =
             DeadLetter::new(&dead, &"{}".into(), reason, vec![summary], at(195), Some("mend it")).unwrap();
-        store.write_dead_letter(&letter).unwrap();
+        Archive::new(options.of_archive()).write_dead_letter(&letter).unwrap();
 
         let all = listing(&options, query(MAX_LISTED));
         assert_eq!((all.deliveries.len(), all.more), (202, false));

@@ -4,8 +4,8 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::files::{self, FileId};
-use super::{OpenError, StoreError};
+use super::OpenError;
+use crate::files::{self, FileError, FileId};
 
 /// How often a lock file that is replaced while it is being locked is tried again.
 const TRIES: usize = 10;
@@ -26,20 +26,20 @@ impl Lock {
     pub(super) fn take(spool_dir: &Path) -> Result<Self, OpenError> {
         let path = spool_dir.join(".lock");
         for _ in 0..TRIES {
-            let file = files::private_file(&path).map_err(StoreError::on("open", &path))?;
+            let file = files::private_file(&path).map_err(FileError::on("open", &path))?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Err(OpenError::Locked(spool_dir.to_owned())),
-                Err(TryLockError::Error(source)) => return Err(StoreError::on("lock", &path)(source).into()),
+                Err(TryLockError::Error(source)) => return Err(FileError::on("lock", &path)(source).into()),
             }
-            let id = FileId::of(&file).map_err(StoreError::on("look at", &path))?;
+            let id = FileId::of(&file).map_err(FileError::on("look at", &path))?;
             // Removed between being opened and being locked, it would keep nobody out.
-            if id.is_at(&path).map_err(StoreError::on("look at", &path))? {
+            if id.is_at(&path).map_err(FileError::on("look at", &path))? {
                 return Ok(Self { path, id, _file: file });
             }
         }
         let replaced = io::Error::other("it is replaced again and again by somebody else");
-        Err(StoreError::on("lock", &path)(replaced).into())
+        Err(FileError::on("lock", &path)(replaced).into())
     }
 
     /// Whether somebody holds the lock of a spool; asks by sharing it for a moment.
@@ -53,8 +53,8 @@ impl Lock {
     ///
     /// # Errors
     /// Nobody can say: the path cannot be looked at.
-    pub(super) fn is_in_place(&self) -> Result<bool, StoreError> {
-        self.id.is_at(&self.path).map_err(StoreError::on("look at", &self.path))
+    pub(super) fn is_in_place(&self) -> Result<bool, FileError> {
+        self.id.is_at(&self.path).map_err(FileError::on("look at", &self.path))
     }
 }
 

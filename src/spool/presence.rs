@@ -8,14 +8,14 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::files::FileId;
-use super::git_ignore;
 use super::inbox;
-use super::journal::{self, Rescued};
+use super::journal::{Journal, Rescued};
 use super::lock::Lock;
-use super::{OpenError, Standing, Store, StoreError, files, write_atomic};
+use super::peek;
+use super::{OpenError, Spool, Standing};
 use crate::delivery::DeliveryId;
 use crate::event::{Event, SpecId};
+use crate::files::{self, FileError, FileId, git_ignore, write_atomic};
 
 /// Events that are handed over in one file.
 const HANDED_OVER_AT_A_TIME: usize = 8;
@@ -23,19 +23,22 @@ const HANDED_OVER_AT_A_TIME: usize = 8;
 /// The clock of any file system ticks more often than this.
 const TICK: Duration = Duration::from_secs(2);
 
-impl Store {
+impl Spool {
     /// Whether the spool is ours, and all of it was taken in.
     pub fn standing(&self) -> Standing {
         self.standing
     }
 
     /// Refuses what only the owner may do.
-    pub(super) fn check_standing(&self) -> Result<(), StoreError> {
+    ///
+    /// # Errors
+    /// Another process owns the spool by now.
+    pub fn check_standing(&self) -> Result<(), FileError> {
         match self.standing {
             Standing::Owner | Standing::Outdated => Ok(()),
             Standing::Deposed => {
                 let taken = io::Error::other("it was removed, and another runtime owns the one in its place");
-                Err(StoreError::on("write to the spool", &self.options.spool_dir)(taken))
+                Err(FileError::on("write to the spool", &self.dir)(taken))
             }
         }
     }
@@ -46,12 +49,11 @@ impl Store {
         if self.standing == Standing::Deposed {
             return;
         }
-        self.flush_evidence();
         let mut troubles = BTreeSet::new();
         match self.verify_lock() {
             Err(error) => drop(troubles.insert(format!("{error}; nothing is accepted until that is mended"))),
             Ok(()) => {
-                git_ignore::ensure(&self.options.spool_dir);
+                git_ignore::ensure(&self.dir);
                 let all = self.journals.keys().chain(self.broken.keys()).cloned().collect::<Vec<SpecId>>();
                 for spec in all {
                     if let Err(error) = self.verify_all_of(&spec) {
@@ -76,7 +78,7 @@ impl Store {
         if self.reserve.is_full() {
             troubles.insert(format!(
                 "the disk of {} is full: nothing is accepted until there is room; what is pending is delivered",
-                self.options.spool_dir.display()
+                self.dir.display()
             ));
         }
         for new in troubles.difference(&self.troubles) {
@@ -91,7 +93,7 @@ impl Store {
     }
 
     /// Makes sure that all files of a SPEC have their names.
-    fn verify_all_of(&mut self, spec: &SpecId) -> Result<(), StoreError> {
+    fn verify_all_of(&mut self, spec: &SpecId) -> Result<(), FileError> {
         match self.journal(spec)?.is_in_place()? {
             true => Ok(()),
             false => self.rescue(spec),
@@ -103,30 +105,35 @@ impl Store {
         self.lost.iter().copied().collect()
     }
 
+    /// A delivery that was taken away has ended: whether it was one.
+    pub fn is_lost_no_more(&mut self, id: DeliveryId) -> bool {
+        self.lost.remove(&id)
+    }
+
     /// Makes sure that a SPEC's batch, which was just written, has its name.
-    pub(super) fn verify_last_of(&mut self, spec: &SpecId) -> Result<(), StoreError> {
-        let is_in_place = self.journals.get(spec).map_or(Ok(true), journal::Journal::is_last_in_place);
+    pub(super) fn verify_last_of(&mut self, spec: &SpecId) -> Result<(), FileError> {
+        let is_in_place = self.journals.get(spec).map_or(Ok(true), Journal::is_last_in_place);
         if is_in_place? { Ok(()) } else { self.rescue(spec) }
     }
 
     /// Makes sure that the spool is ours.
-    pub(super) fn verify_owner(&mut self) -> Result<(), StoreError> {
+    pub(super) fn verify_owner(&mut self) -> Result<(), FileError> {
         self.check_standing()?;
         self.verify_lock()
     }
 
     /// Takes the lock anew where its file was taken away; where another process was faster, the
     /// spool is its own.
-    pub(super) fn verify_lock(&mut self) -> Result<(), StoreError> {
+    pub(super) fn verify_lock(&mut self) -> Result<(), FileError> {
         if self.lock.is_in_place()? {
             return Ok(());
         }
-        let dir = self.options.spool_dir.clone();
-        if !self.options.repo.is_dir() {
+        let dir = self.dir.clone();
+        if !self.repo.is_dir() {
             let gone = io::Error::new(io::ErrorKind::NotFound, "the whole repo is gone");
-            return Err(StoreError::on("make anew", &dir)(gone));
+            return Err(FileError::on("make anew", &dir)(gone));
         }
-        self.ensure_spool()?;
+        self.ensure_dir()?;
         match Lock::take(&dir) {
             Ok(lock) => {
                 self.lock = lock;
@@ -152,20 +159,19 @@ impl Store {
     }
 
     /// Writes a SPEC's spool anew.
-    fn rescue(&mut self, spec: &SpecId) -> Result<(), StoreError> {
+    fn rescue(&mut self, spec: &SpecId) -> Result<(), FileError> {
         let Some(journal) = self.journals.get(spec) else { return Ok(()) };
-        if !self.options.repo.is_dir() {
+        if !self.repo.is_dir() {
             let gone = io::Error::new(io::ErrorKind::NotFound, "the whole repo is gone");
-            return Err(StoreError::on("make anew", &self.options.spool_dir)(gone));
+            return Err(FileError::on("make anew", &self.dir)(gone));
         }
-        self.ensure_spool()?;
+        self.ensure_dir()?;
         let rescued = journal.rescue(self.known_since(), self.max_open())?;
         log::warn!(
             "files of {} were removed or moved away under this runtime: {} pending deliveries are written anew",
             self.spec_dir(spec).display(),
             rescued.journal.pending()
         );
-        self.dead_letters.remove(spec);
         self.keep_rescued(spec, rescued);
         Ok(())
     }
@@ -191,9 +197,9 @@ impl Store {
     ///
     /// # Errors
     /// Something could not be put there: all of it is to be put there again, and the keys tell.
-    fn hand_over(&mut self) -> Result<(), StoreError> {
+    fn hand_over(&mut self) -> Result<(), FileError> {
         let taken = io::Error::other("another runtime owns the one in its place");
-        let taken = StoreError::on("write to the spool", &self.options.spool_dir)(taken);
+        let taken = FileError::on("write to the spool", &self.dir)(taken);
         let away: Vec<SpecId> = self
             .journals
             .iter()
@@ -211,7 +217,7 @@ impl Store {
                 }
             }
             for some in events.chunks(HANDED_OVER_AT_A_TIME) {
-                inbox::put(&self.options.spool_dir, some)?;
+                inbox::put(&self.dir, some)?;
             }
             log::warn!("{} pending events of {spec} are handed over to the spool's new owner", events.len());
         }
@@ -230,7 +236,7 @@ impl Store {
 
     /// Files that somebody put beside ours, as a stash that is popped does.
     fn look_for_strangers(&mut self) {
-        for spec in super::spec_dirs(&self.options.spool_dir).unwrap_or_default() {
+        for spec in files::spec_dirs(&self.dir).unwrap_or_default() {
             let dir = self.spec_dir(&spec);
             let Ok(found) = fs::symlink_metadata(&dir) else { continue };
             let Ok(changed) = found.modified() else { continue };
@@ -243,7 +249,7 @@ impl Store {
             let has_strangers = match (self.journals.get(&spec), self.broken.get(&spec)) {
                 (Some(journal), _) => journal.has_strangers(),
                 (None, Some(broken)) => broken.has_strangers(),
-                (None, None) => journal::exists_in(&dir),
+                (None, None) => peek::exists_in(&dir),
             };
             match has_strangers {
                 Ok(true) => self.is_outdated(&spec),
@@ -267,7 +273,7 @@ impl Store {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     self.aside.remove(&spec);
                 }
-                Ok(found) if found.is_dir() && journal::probe(&dir).is_ok() => self.is_outdated(&spec),
+                Ok(found) if found.is_dir() && peek::probe(&dir).is_ok() => self.is_outdated(&spec),
                 _ => {}
             }
         }
@@ -277,7 +283,7 @@ impl Store {
     pub fn announce(&mut self, content: Option<Vec<u8>>) {
         self.announced = None;
         if let Some(content) = content {
-            let path = self.options.spool_dir.join("runtime.json");
+            let path = self.dir.join("runtime.json");
             self.announced = Some(Announced { path, content, id: None, said: String::new() });
             self.announce_again();
         }

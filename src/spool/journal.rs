@@ -1,0 +1,400 @@
+//! The journal of one SPEC: numbered files of records, oldest first, and where in them each
+//! unfinished delivery stands. Bodies stay on disk until an attempt needs them.
+
+mod compaction;
+mod reading;
+mod repair;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::de::IgnoredAny;
+
+use super::place::Place;
+use super::record::{self, Record, VERSION};
+use super::recovery::Recovery;
+use super::segment::{MAX_NUMBER, NO_SUCH_NUMBER, Segment, content_of, segment_numbers, segment_path};
+use crate::delivery::DeliveryId;
+use crate::event::{IdempotencyKey, SpecId};
+use crate::files::{self, FileError, FileId};
+use crate::run::Run;
+
+pub(super) use compaction::Compact;
+pub(super) use repair::{Broken, Rescued};
+
+/// A file that has reached this many bytes is not appended to any more: bounds what one step of
+/// compaction moves.
+const FILE_BYTES: u64 = 2 * 1024 * 1024;
+
+/// Where an unfinished delivery stands.
+#[derive(Debug)]
+struct LiveDelivery {
+    event: Place,
+    /// The last attempt recorded since; those before it stand in `earlier_attempts`, or in the
+    /// event's record.
+    last_attempt: Option<Place>,
+}
+
+/// One SPEC's journal.
+#[derive(Debug)]
+pub(super) struct Journal {
+    dir: PathBuf,
+    spec: SpecId,
+    /// Oldest first.
+    segments: VecDeque<Segment>,
+    next_number: u64,
+    /// Whether the last segment ends with a whole record, has room, and never failed.
+    appendable: bool,
+    batch: Vec<u8>,
+    must_sync: bool,
+    deliveries: HashMap<DeliveryId, LiveDelivery>,
+    /// Attempts recorded before the last one, oldest first: few deliveries have any.
+    earlier_attempts: HashMap<DeliveryId, Vec<Place>>,
+    /// Events, by their order, of which more than one delivery is unfinished, and how many.
+    shared: HashMap<u64, u32>,
+    /// Bytes of the records that `deliveries` needs.
+    live_bytes: u64,
+    /// What the events read and appended so far add up to.
+    run: Run,
+    /// Records that only a later version of the program knows.
+    later: usize,
+}
+
+impl Journal {
+    fn empty(dir: &Path, spec: &SpecId) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            spec: spec.clone(),
+            segments: VecDeque::new(),
+            next_number: 1,
+            appendable: false,
+            batch: Vec::new(),
+            must_sync: false,
+            deliveries: HashMap::new(),
+            earlier_attempts: HashMap::new(),
+            shared: HashMap::new(),
+            live_bytes: 0,
+            run: Run::default(),
+            later: 0,
+        }
+    }
+
+    /// Opens or creates the journal in `dir`: reads its records, sets damaged ones aside, cuts a
+    /// torn tail. Of its files the newest `keep_open` stay open.
+    pub(super) fn open(dir: &Path, spec: &SpecId, keep_open: usize) -> Result<(Self, Recovery), FileError> {
+        files::create_dir_durably(dir)?;
+        let numbers = segment_numbers(dir).map_err(FileError::on("list", dir))?;
+        if let Some(last) = numbers.last().filter(|last| **last > MAX_NUMBER) {
+            let path = segment_path(dir, *last);
+            return Err(FileError::on("use", &path)(io::Error::other(NO_SUCH_NUMBER)));
+        }
+        let mut journal =
+            Self { next_number: numbers.last().map_or(1, |last| last + 1), ..Self::empty(dir, spec) };
+        let mut recovery = Recovery::of(spec);
+        for number in numbers {
+            journal.read_segment(number, &mut recovery)?;
+            journal.close_files(keep_open);
+        }
+        Ok((journal, recovery))
+    }
+
+    fn read_segment(&mut self, number: u64, recovery: &mut Recovery) -> Result<(), FileError> {
+        let path = segment_path(&self.dir, number);
+        let failed = |doing| FileError::on(doing, &path);
+        let file = files::existing_file(&path).map_err(failed("open"))?;
+        // After a sync that failed, what is read here may never have reached the disk: now it
+        // does, or we stop.
+        files::sync(&file).map_err(failed("sync"))?;
+        let id = FileId::of(&file).map_err(failed("read"))?;
+        let mut content = content_of(&file).map_err(failed("read"))?;
+        // Payloads are passed over: none is needed before its turn comes.
+        let scan = record::scan::<IgnoredAny>(&content);
+        for damaged in &scan.damaged {
+            self.set_aside(number, damaged.start, &content[damaged.clone()]);
+        }
+        if scan.torn_at < content.len() {
+            log::warn!(
+                "{}: cut {} bytes of a record that a crash left unfinished; it was never acknowledged",
+                path.display(),
+                content.len() - scan.torn_at
+            );
+            files::cut(&file, scan.torn_at as u64).map_err(failed("repair"))?;
+            content.truncate(scan.torn_at);
+        }
+        let length = content.len() as u64;
+        self.add_segment(Segment { number, length, known_bytes: 0, id, file: Some(file) }, scan, recovery);
+        let is_whole = content.is_empty() || content.ends_with(b"\n");
+        self.appendable = is_whole && length > 0 && length < FILE_BYTES;
+        Ok(())
+    }
+
+    fn add_segment(&mut self, segment: Segment, scan: record::Scan<IgnoredAny>, recovery: &mut Recovery) {
+        let number = segment.number;
+        self.segments.push_back(segment);
+        for (range, record) in scan.records {
+            let place = Place::new(number, &range);
+            recovery.read(&record, place);
+            self.index(&record, place);
+        }
+    }
+
+    /// Keeps a copy of damaged bytes in a file of their own, once, and says so.
+    fn set_aside(&self, number: u64, offset: usize, bytes: &[u8]) {
+        let path = self.dir.join(format!("damaged-{number:08}-{offset:08}"));
+        if path.exists() {
+            return;
+        }
+        let kept = match files::write_atomic(&path, bytes) {
+            Ok(()) => format!("a copy is kept in {}", path.display()),
+            Err(error) => format!("no copy could be kept: {error}"),
+        };
+        log::error!(
+            "{}: {} bytes at {offset} are damaged ({kept}); all other records are recovered",
+            segment_path(&self.dir, number).display(),
+            bytes.len(),
+        );
+    }
+
+    /// Keeps track of where an appended or recovered record stands and what it ends.
+    fn index<B>(&mut self, record: &Record<B>, place: Place) {
+        match record {
+            Record::Spool { .. } => {}
+            Record::Run(run) => self.run = run.clone(),
+            Record::Known { idempotency_key, .. } => self.add_known(idempotency_key),
+            Record::Later(_) => self.later += 1,
+            Record::Accepted(accepted) => {
+                accepted.run.iter().for_each(|step| self.run.take(step));
+                self.add_known(&accepted.idempotency_key);
+                for delivery in &accepted.deliveries {
+                    self.forget(delivery.id);
+                }
+                if accepted.deliveries.is_empty() {
+                    return;
+                }
+                self.live_bytes += place.length();
+                if accepted.deliveries.len() > 1 {
+                    let unfinished = u32::try_from(accepted.deliveries.len()).unwrap_or(u32::MAX);
+                    self.shared.insert(place.order(), unfinished);
+                }
+                for delivery in &accepted.deliveries {
+                    self.deliveries.insert(delivery.id, LiveDelivery { event: place, last_attempt: None });
+                }
+            }
+            Record::Attempted { id, .. } => {
+                if let Some(delivery) = self.deliveries.get_mut(id) {
+                    if let Some(earlier) = delivery.last_attempt.replace(place) {
+                        self.earlier_attempts.entry(*id).or_default().push(earlier);
+                    }
+                    self.live_bytes += place.length();
+                }
+            }
+            Record::Finished { id, .. } => self.forget(*id),
+        }
+    }
+
+    fn add_known(&mut self, key: &IdempotencyKey) {
+        if let Some(segment) = self.segments.back_mut() {
+            segment.known_bytes += record::known_length(key) as u64;
+        }
+    }
+
+    /// Nothing of this delivery is wanted any more.
+    fn forget(&mut self, id: DeliveryId) {
+        let Some(LiveDelivery { event, last_attempt }) = self.deliveries.remove(&id) else { return };
+        let attempts = self.earlier_attempts.remove(&id).into_iter().flatten().chain(last_attempt);
+        self.live_bytes -= attempts.map(Place::length).sum::<u64>();
+        match self.shared.get_mut(&event.order()) {
+            None => self.live_bytes -= event.length(),
+            Some(unfinished) if *unfinished > 2 => *unfinished -= 1,
+            Some(_) => drop(self.shared.remove(&event.order())),
+        }
+    }
+
+    /// Adds a record to the batch; on disk after [`flush`](Self::flush).
+    pub(super) fn append(&mut self, record: &Record) -> Result<(), FileError> {
+        self.make_appendable()?;
+        let Some((number, end)) = self.segments.back().map(|last| (last.number, last.length)) else {
+            return Err(FileError::on("open", &self.dir)(io::ErrorKind::NotFound.into()));
+        };
+        let offset = end + self.batch.len() as u64;
+        let length = record::encode(record, &mut self.batch) as u64;
+        self.must_sync |= matches!(record, Record::Accepted(_));
+        self.index(record, Place::at(number, offset, length));
+        Ok(())
+    }
+
+    /// Sees to it that the last file can be appended to, or begins a new one.
+    fn make_appendable(&mut self) -> Result<(), FileError> {
+        let Some(last) = self.segments.back_mut().filter(|_| self.appendable) else {
+            return self.begin_segment();
+        };
+        if last.file.is_none() {
+            let path = segment_path(&self.dir, last.number);
+            let opened = files::existing_file(&path).and_then(|file| match FileId::of(&file)? == last.id {
+                true => Ok(file),
+                false => Err(io::Error::new(io::ErrorKind::NotFound, "another file is in its place")),
+            });
+            last.file = Some(opened.map_err(FileError::on("open", &path))?);
+        }
+        Ok(())
+    }
+
+    fn begin_segment(&mut self) -> Result<(), FileError> {
+        // A file that somebody else put there is not ours to append to.
+        while segment_path(&self.dir, self.next_number).exists() {
+            self.next_number += 1;
+        }
+        let path = segment_path(&self.dir, self.next_number);
+        let mut header = Vec::new();
+        record::encode(&Record::Spool { version: VERSION, spec: self.spec.clone() }, &mut header);
+        let created = files::private_file(&path).and_then(|mut file| {
+            files::append(&mut file, &header)?;
+            files::sync(&file)?;
+            files::sync_dir(&self.dir)?;
+            Ok((FileId::of(&file)?, file))
+        });
+        let (id, file) = created.map_err(|error| {
+            // What is left of it must not be appended to.
+            if files::remove(&path).is_err() {
+                self.next_number += 1;
+            }
+            FileError::on("create", &path)(error)
+        })?;
+        let length = header.len() as u64;
+        let number = self.next_number;
+        self.segments.push_back(Segment { number, length, known_bytes: 0, id, file: Some(file) });
+        self.next_number += 1;
+        self.appendable = true;
+        Ok(())
+    }
+
+    /// Appends nothing more to the last file: the next record begins a new one.
+    pub(super) fn seal(&mut self) {
+        self.appendable = false;
+    }
+
+    /// Closes all files but the `newest`; what is needed again is opened by its name.
+    pub(super) fn close_files(&mut self, newest: usize) {
+        // What waits to be written needs the last one.
+        let kept = if self.batch.is_empty() { newest } else { newest.max(1) };
+        self.segments.iter_mut().rev().skip(kept).for_each(|segment| segment.file = None);
+    }
+
+    /// How many files are held open.
+    pub(super) fn open_files(&self) -> usize {
+        self.segments.iter().filter(|segment| segment.file.is_some()).count()
+    }
+
+    /// Whether something waits to be written.
+    pub(super) fn has_batch(&self) -> bool {
+        !self.batch.is_empty()
+    }
+
+    /// Writes the batch, synced where an emitter waits for it; it counts once it is
+    /// [`confirm`](Self::confirm)ed. After a failure nothing more may be written through this
+    /// journal: [`Broken::repair`] it.
+    pub(super) fn write(&mut self) -> Result<(), FileError> {
+        let Some(last) = self.segments.back_mut().filter(|_| !self.batch.is_empty()) else { return Ok(()) };
+        let is_full = last.length + self.batch.len() as u64 >= FILE_BYTES;
+        let path = segment_path(&self.dir, last.number);
+        let file = last.file.as_mut().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound));
+        let written = file.and_then(|file| {
+            files::append(file, &self.batch)?;
+            if self.must_sync || is_full { files::sync(file) } else { Ok(()) }
+        });
+        written.map_err(FileError::on("write", &path))
+    }
+
+    /// Counts what was [`write`](Self::write)ten as part of the journal.
+    pub(super) fn confirm(&mut self) {
+        let Some(last) = self.segments.back_mut() else { return };
+        last.length += self.batch.len() as u64;
+        if last.length >= FILE_BYTES && !self.batch.is_empty() {
+            self.appendable = false;
+        }
+        self.batch.clear();
+        self.must_sync = false;
+    }
+
+    fn flush(&mut self) -> Result<(), FileError> {
+        self.write()?;
+        self.confirm();
+        Ok(())
+    }
+
+    /// Syncs what was written without a sync.
+    pub(super) fn sync(&self) -> Result<(), FileError> {
+        let file = self.segments.back().and_then(|last| last.file.as_ref());
+        file.map_or(Ok(()), files::sync).map_err(FileError::on("sync", &self.dir))
+    }
+
+    /// Whether the last file, batch included, is still what lies at its path, and nobody else has
+    /// written to it.
+    ///
+    /// # Errors
+    /// Nobody can say: the path cannot be looked at.
+    pub(super) fn is_last_in_place(&self) -> Result<bool, FileError> {
+        let Some(last) = self.segments.back() else { return Ok(true) };
+        let path = segment_path(&self.dir, last.number);
+        let is_there = last.id.is_at(&path).map_err(FileError::on("look at", &path))?;
+        let length =
+            last.file.as_ref().map_or(Ok(None), |file| file.metadata().map(|found| Some(found.len())));
+        let length = length.map_err(FileError::on("look at", &path))?;
+        let written = last.length + self.batch.len() as u64;
+        Ok(is_there && length.is_none_or(|length| length == written || length == last.length))
+    }
+
+    /// Whether every file is still what lies at its path, and nobody else has written to the last
+    /// one.
+    ///
+    /// # Errors
+    /// As [`is_last_in_place`](Self::is_last_in_place).
+    pub(super) fn is_in_place(&self) -> Result<bool, FileError> {
+        Ok(self.has_its_names()? && self.is_last_in_place()?)
+    }
+
+    fn has_its_names(&self) -> Result<bool, FileError> {
+        for segment in &self.segments {
+            let path = segment_path(&self.dir, segment.number);
+            if !segment.id.is_at(&path).map_err(FileError::on("look at", &path))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// How to make this journal's files whole again after a failed write: what was not confirmed
+    /// is none of it.
+    pub(super) fn into_broken(mut self) -> Broken {
+        self.batch.clear();
+        Broken(self)
+    }
+
+    /// What the SPEC's events add up to.
+    pub(super) fn run(&self) -> &Run {
+        &self.run
+    }
+
+    /// How many records only a later version of the program knows.
+    pub(super) fn later(&self) -> usize {
+        self.later
+    }
+
+    /// How many deliveries are not finished.
+    pub(super) fn pending(&self) -> usize {
+        self.deliveries.len()
+    }
+
+    /// Whether it holds anything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    /// Whether this delivery is unfinished, and stands there.
+    fn is_live(&self, id: DeliveryId, event: Place) -> bool {
+        self.deliveries.get(&id).is_some_and(|live| live.event == event)
+    }
+}

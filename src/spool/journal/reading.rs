@@ -1,0 +1,106 @@
+//! What is read back of a journal: payloads when their turn comes, and the attempts made so far.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use super::Journal;
+use crate::delivery::{AttemptSummary, DeliveryId};
+use crate::files::FileError;
+use crate::spool::peek::LastAttempt;
+use crate::spool::place::Place;
+use crate::spool::record::{Accepted, Record, decode_whole};
+use crate::spool::segment::Segment;
+
+impl Journal {
+    /// The attempts recorded since the event's own record, oldest first.
+    fn attempts_of(&self, id: DeliveryId) -> impl Iterator<Item = Place> {
+        let last = self.deliveries.get(&id).and_then(|delivery| delivery.last_attempt);
+        self.earlier_attempts.get(&id).into_iter().flatten().copied().chain(last)
+    }
+
+    fn read(&self, place: Place) -> io::Result<Record> {
+        let segment = self.segments.binary_search_by_key(&place.file(), |segment| segment.number);
+        let segment = segment.map_err(|_| io::Error::from(io::ErrorKind::NotFound))?;
+        let segment = &self.segments[segment];
+        let length = usize::try_from(place.length()).map_err(io::Error::other)?;
+        if place.offset() < segment.length {
+            return decode_whole(&segment.read_at(&self.dir, place.offset(), length)?);
+        }
+        // Only the last file has a batch that is not counted yet.
+        let start = usize::try_from(place.offset() - segment.length).map_err(io::Error::other)?;
+        decode_whole(self.batch.get(start..start + length).ok_or(io::ErrorKind::UnexpectedEof)?)
+    }
+
+    /// All of a file as far as it is there, with the batch where that belongs to it.
+    pub(super) fn content(&self, segment: &Segment) -> io::Result<Vec<u8>> {
+        let length = usize::try_from(segment.length).map_err(io::Error::other)?;
+        let mut content = segment.read_up_to(&self.dir, length)?;
+        // Somebody cut it: what follows stays where it was.
+        content.resize(length, b'\n');
+        if self.segments.back().is_some_and(|last| last.number == segment.number) {
+            content.extend_from_slice(&self.batch);
+        }
+        Ok(content)
+    }
+
+    fn read_accepted(&self, id: DeliveryId) -> io::Result<Accepted> {
+        let missing = || io::Error::new(io::ErrorKind::NotFound, format!("{id} is not pending"));
+        let delivery = self.deliveries.get(&id).ok_or_else(missing)?;
+        match self.read(delivery.event)? {
+            Record::Accepted(accepted) => Ok(accepted),
+            _ => Err(missing()),
+        }
+    }
+
+    /// The payload of an unfinished delivery.
+    pub(in crate::spool) fn body(&self, id: DeliveryId) -> Result<Bytes, FileError> {
+        let accepted = self.read_accepted(id).map_err(FileError::on("read a payload from", &self.dir))?;
+        Ok(accepted.into_body(id))
+    }
+
+    /// The attempts of an unfinished delivery, oldest first, and when the next one is due.
+    pub(super) fn attempts_and_due(
+        &self,
+        id: DeliveryId,
+        accepted: &Accepted,
+    ) -> io::Result<(Vec<AttemptSummary>, Option<Timestamp>)> {
+        let moved = accepted.deliveries.iter().find(|delivery| delivery.id == id);
+        let (mut attempts, mut due) =
+            moved.map_or((Vec::new(), None), |d| (d.attempts.clone(), d.next_attempt_at));
+        for place in self.attempts_of(id) {
+            if let Record::Attempted { attempt, next_attempt_at, .. } = self.read(place)? {
+                attempts.push(attempt);
+                due = Some(next_attempt_at);
+            }
+        }
+        Ok((attempts, due))
+    }
+
+    /// Where the last attempt of an unfinished delivery stands, if there was one.
+    pub(in crate::spool) fn last_attempt(&self, id: DeliveryId) -> Option<LastAttempt> {
+        let delivery = self.deliveries.get(&id)?;
+        let place = delivery.last_attempt.unwrap_or(delivery.event);
+        Some(LastAttempt::at(&self.dir, id, place))
+    }
+
+    /// The attempts of an unfinished delivery, oldest first, and its payload.
+    pub(in crate::spool) fn attempts_and_body(
+        &self,
+        id: DeliveryId,
+    ) -> Result<(Vec<AttemptSummary>, Bytes), FileError> {
+        let failed = |error| FileError::on("read a delivery from", &self.dir)(error);
+        let accepted = self.read_accepted(id).map_err(failed)?;
+        let (attempts, _) = self.attempts_and_due(id, &accepted).map_err(failed)?;
+        Ok((attempts, accepted.into_body(id)))
+    }
+
+    pub(super) fn unfinished_bodies(&self) -> Vec<Bytes> {
+        let events: BTreeMap<u64, DeliveryId> =
+            self.deliveries.iter().map(|(id, live)| (live.event.order(), *id)).collect();
+        let body = |id: DeliveryId| self.read_accepted(id).ok().map(Accepted::into_payload);
+        events.into_values().filter_map(body).collect()
+    }
+}

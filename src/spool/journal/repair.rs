@@ -1,0 +1,155 @@
+//! A journal made whole again: after a write that failed, or when its files were taken away.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use super::Journal;
+use crate::clock;
+use crate::delivery::{DeliveryId, FinalState};
+use crate::event::IdempotencyKey;
+use crate::files::{self, FileError};
+use crate::spool::record::{self, Accepted, Record};
+use crate::spool::recovery::Recovery;
+use crate::spool::segment::{Segment, segment_numbers, segment_path};
+
+impl Journal {
+    /// The same journal as its open files have it: what was appended and never confirmed is not in
+    /// it.
+    fn reread(&self) -> Result<Self, FileError> {
+        let failed = |error| FileError::on("read again", &self.dir)(error);
+        let mut journal = Self { next_number: self.next_number, ..Self::empty(&self.dir, &self.spec) };
+        let mut recovery = Recovery::of(&self.spec);
+        for segment in &self.segments {
+            let Ok(content) = self.content(segment) else { continue };
+            let file = segment.file.as_ref().map(File::try_clone).transpose().map_err(failed)?;
+            let Segment { number, length, id, .. } = *segment;
+            let same = Segment { number, length, known_bytes: 0, id, file };
+            journal.add_segment(same, record::scan(&content), &mut recovery);
+        }
+        Ok(journal)
+    }
+
+    /// Writes what is wanted of a journal whose files were taken away into new ones at its path,
+    /// beside whatever lies there now.
+    pub(in crate::spool) fn rescue(
+        &self,
+        known_since: Timestamp,
+        keep_open: usize,
+    ) -> Result<Rescued, FileError> {
+        let (mut fresh, found) = Self::open(&self.dir, &self.spec, keep_open)?;
+        fresh.seal();
+        // Should one of our files come back, it is read before what is written now.
+        fresh.next_number = fresh.next_number.max(self.next_number);
+        let mut unread: HashSet<DeliveryId> = self.deliveries.keys().copied().collect();
+        // An older copy of our files may lie there: what has ended since is not begun again.
+        let mut copied: HashMap<IdempotencyKey, Vec<DeliveryId>> = HashMap::new();
+        for (unfinished, _) in found.unfinished().filter(|(found, _)| !unread.contains(&found.delivery.id)) {
+            copied.entry(unfinished.delivery.key.clone()).or_default().push(unfinished.delivery.id);
+        }
+        for segment in &self.segments {
+            let content = match self.content(segment) {
+                Ok(content) => content,
+                Err(error) => {
+                    let path = segment_path(&self.dir, segment.number);
+                    log::error!("{} is gone, and cannot be read any more: {error}", path.display());
+                    continue;
+                }
+            };
+            let wanted = self.wanted(segment.number, &content)?;
+            let mut ended = Vec::new();
+            for record in &wanted {
+                let (Record::Accepted(Accepted { idempotency_key: key, .. })
+                | Record::Known { idempotency_key: key, .. }) = record
+                else {
+                    continue;
+                };
+                ended.extend(copied.remove(key).into_iter().flatten());
+                if let Record::Accepted(accepted) = record {
+                    for delivery in &accepted.deliveries {
+                        unread.remove(&delivery.id);
+                    }
+                }
+            }
+            fresh.take_over(wanted, known_since)?;
+            for id in ended {
+                // How it ended stands in the evidence.
+                fresh.append(&Record::Finished { id, state: FinalState::Delivered, at: clock::now() })?;
+            }
+            fresh.flush()?;
+        }
+        if !self.run.is_empty() {
+            fresh.append(&Record::Run(self.run.clone()))?;
+        }
+        fresh.must_sync = true;
+        fresh.flush()?;
+        let lost = unread.into_iter().collect();
+        Ok(Rescued { journal: fresh, lost, has_strangers: !copied.is_empty() })
+    }
+
+    /// Whether a file lies in the folder that is not of this journal.
+    pub(in crate::spool) fn has_strangers(&self) -> Result<bool, FileError> {
+        let numbers = segment_numbers(&self.dir).map_err(FileError::on("list", &self.dir))?;
+        let is_ours = |number: &u64| self.segments.binary_search_by_key(number, |own| own.number).is_ok();
+        Ok(!numbers.iter().all(is_ours))
+    }
+}
+
+/// A journal that was made whole again.
+pub(in crate::spool) struct Rescued {
+    pub(in crate::spool) journal: Journal,
+    /// Deliveries that could not be read any more.
+    pub(in crate::spool) lost: Vec<DeliveryId>,
+    /// Whether something unfinished lay there that was never ours.
+    pub(in crate::spool) has_strangers: bool,
+}
+
+/// A journal whose last write or sync failed. Its files stay open: should somebody remove them,
+/// they can be read all the same.
+#[derive(Debug)]
+pub(in crate::spool) struct Broken(pub(super) Journal);
+
+impl Broken {
+    /// Cuts what nobody was told is on disk, reads the journal anew, and appends to another file
+    /// from now on.
+    pub(in crate::spool) fn repair(
+        &self,
+        known_since: Timestamp,
+        keep_open: usize,
+    ) -> Result<Rescued, FileError> {
+        let Self(journal) = self;
+        if !journal.has_its_names()? {
+            return journal.reread()?.rescue(known_since, keep_open);
+        }
+        if let Some(last) = journal.segments.back() {
+            let path = segment_path(&journal.dir, last.number);
+            let file = files::existing_file(&path);
+            file.and_then(|file| files::cut(&file, last.length)).map_err(FileError::on("repair", &path))?;
+        }
+        let (mut fresh, _) = Journal::open(&journal.dir, &journal.spec, keep_open)?;
+        fresh.seal();
+        Ok(Rescued { journal: fresh, lost: Vec::new(), has_strangers: false })
+    }
+
+    /// See [`Journal::has_strangers`].
+    pub(in crate::spool) fn has_strangers(&self) -> Result<bool, FileError> {
+        self.0.has_strangers()
+    }
+
+    /// Whether its files lie where they did.
+    pub(in crate::spool) fn has_its_names(&self) -> bool {
+        self.0.has_its_names().is_ok_and(|has| has)
+    }
+
+    /// The payload of each acknowledged event of which something is unfinished and can be read.
+    pub(in crate::spool) fn unfinished_bodies(&self) -> Vec<Bytes> {
+        self.0.unfinished_bodies()
+    }
+
+    /// How many files are held open.
+    pub(in crate::spool) fn open_files(&self) -> usize {
+        self.0.open_files()
+    }
+}

@@ -1,0 +1,596 @@
+//! The spool: what was accepted and is not finished, SPEC by SPEC, and the inbox beside it. Its
+//! interface is records, ids and SPECs: how they lie on disk is this folder's own matter.
+
+mod inbox;
+mod journal;
+mod leftovers;
+mod lock;
+mod peek;
+mod place;
+mod presence;
+mod record;
+mod recovery;
+mod reserve;
+mod segment;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+
+pub use inbox::{Aside, Cause, Content, Inbox, InboxName, Settled, Taken, put as put_in_inbox};
+pub use peek::{
+    LastAttempt, Peeked, bytes as bytes_of, damaged, events_in_inbox, is_owned, unfinished, unfinished_of,
+    unusable,
+};
+#[cfg(test)]
+pub(crate) use record::encode;
+pub use record::{Accepted, AcceptedDelivery, Record};
+
+use crate::clock;
+use crate::delivery::{AttemptSummary, Delivery, DeliveryId, SubscriptionId, Told};
+use crate::event::{IdempotencyKey, SpecId};
+use crate::files::{self, FileError, git_ignore, share_of_open_files, spec_dirs, user};
+use crate::run::Run;
+use journal::{Broken, Compact, Journal};
+use lock::Lock;
+use presence::Announced;
+use reserve::Reserve;
+
+/// Spool files kept open at a time, where the limit of open files allows.
+const MAX_OPEN_SPOOL: usize = 4096;
+
+/// Why something of the spool was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// It is gone or damaged: no other attempt mends that.
+    #[error("{0}")]
+    Gone(FileError),
+    /// The disk said no: it may say yes later.
+    #[error("{0}")]
+    NotNow(FileError),
+}
+
+/// Why the spool could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process owns it.
+    #[error("another runtime owns the spool {}: stop it, or send events through it", .0.display())]
+    Locked(PathBuf),
+    /// A spool written by a later version.
+    #[error("{} was written by a later version (format {version}): it is left untouched; use that version of spec-notify", path.display())]
+    Newer {
+        /// Which file.
+        path: PathBuf,
+        /// The format it says it has.
+        version: u32,
+    },
+    /// A spool of another user.
+    #[error("cannot use the spool {}: {}", .0.display(), .1)]
+    Foreign(PathBuf, io::Error),
+    /// The disk said no.
+    #[error("{0}; check that the spool and evidence directories exist and can be written")]
+    Io(#[from] FileError),
+}
+
+/// What the spool says is not finished, and which events are known.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    /// Each subscription's, in the order they were accepted.
+    pub unfinished: BTreeMap<SubscriptionId, Vec<Unfinished>>,
+    /// Every event that is still known and when it was accepted, oldest first.
+    pub known: Vec<(IdempotencyKey, Timestamp)>,
+    /// Each SPEC's run so far, where there is one.
+    pub runs: HashMap<SpecId, Run>,
+    /// What was told lately, in the order of each SPEC.
+    pub told: Vec<(SpecId, IdempotencyKey, Told)>,
+}
+
+/// What recovery found of one unfinished delivery.
+#[derive(Clone, Debug)]
+pub struct Unfinished {
+    /// What is delivered.
+    pub delivery: Arc<Delivery>,
+    /// Attempts that ended without success.
+    pub attempts: u32,
+    /// When the next one was to be; `None` for at once.
+    pub next_attempt_at: Option<Timestamp>,
+}
+
+/// Whether we are the owner still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The spool is ours.
+    Owner,
+    /// Another process took a spool that was removed under us.
+    Deposed,
+    /// The spool of a SPEC that was set aside can be read by now: a start would take it in.
+    Outdated,
+}
+
+/// The owner's view of the spool. Dropping it gives the spool up.
+#[derive(Debug)]
+pub struct Spool {
+    /// Without the repo nothing is made anew.
+    repo: PathBuf,
+    dir: PathBuf,
+    /// How long an event is known after it was accepted.
+    dedupe_window: SignedDuration,
+    journals: HashMap<SpecId, Journal>,
+    /// Journals whose last write failed, until they could be read anew.
+    broken: HashMap<SpecId, Broken>,
+    /// SPECs whose spool could not be read at the start, and why: their trouble is theirs alone.
+    aside: BTreeMap<SpecId, FileError>,
+    inbox: Inbox,
+    /// Inbox files whose events are in the batch.
+    taken: Vec<(SpecId, InboxName)>,
+    reserve: Reserve,
+    /// What keeps events from being accepted, as of the last look.
+    troubles: BTreeSet<String>,
+    /// SPECs of which a batch could not be written, until those who wait for it have heard.
+    unanswered: HashMap<SpecId, FileError>,
+    /// When each SPEC's folder had last changed, as far as it was looked through for files of
+    /// others.
+    looked_through: HashMap<SpecId, SystemTime>,
+    /// Deliveries that were taken away with their files, until they end.
+    lost: BTreeSet<DeliveryId>,
+    /// `runtime.json`, while there is to be one.
+    announced: Option<Announced>,
+    standing: Standing,
+    lock: Lock,
+}
+
+impl Spool {
+    /// Takes the lock of the spool in `dir` and reads what is pending. Events are known for
+    /// `dedupe_window` after they were accepted.
+    ///
+    /// # Errors
+    /// Owned by another process, written by a later version, or not writable.
+    pub fn open(
+        repo: &Path,
+        dir: &Path,
+        dedupe_window: SignedDuration,
+    ) -> Result<(Self, Recovered), OpenError> {
+        git_ignore::ensure_dir(dir)?;
+        user::check_owner(dir).map_err(|error| OpenError::Foreign(dir.to_owned(), error))?;
+        git_ignore::ensure(dir);
+        let lock = Lock::take(dir)?;
+        let (mut specs, mut aside) = specs(dir)?;
+        leftovers::sweep(dir, &specs);
+        for spec in std::mem::take(&mut specs) {
+            match peek::check_version(&dir.join(spec.as_str())) {
+                Ok(()) => specs.push(spec),
+                Err(OpenError::Io(error)) => drop(aside.insert(spec, error)),
+                Err(error) => return Err(error),
+            }
+        }
+        let mut spool = Self {
+            repo: repo.to_owned(),
+            inbox: Inbox::new(dir),
+            reserve: Reserve::open(dir),
+            dir: dir.to_owned(),
+            dedupe_window,
+            journals: HashMap::new(),
+            broken: HashMap::new(),
+            aside,
+            taken: Vec::new(),
+            troubles: BTreeSet::new(),
+            unanswered: HashMap::new(),
+            looked_through: HashMap::new(),
+            lost: BTreeSet::new(),
+            announced: None,
+            standing: Standing::Owner,
+            lock,
+        };
+        let recovered = spool.recover(specs);
+        Ok((spool, recovered))
+    }
+
+    fn recover(&mut self, specs: Vec<SpecId>) -> Recovered {
+        let mut recovered = Recovered::default();
+        for spec in specs {
+            let (journal, mut found) = match Journal::open(&self.spec_dir(&spec), &spec, self.max_open()) {
+                Ok(opened) => opened,
+                Err(error) => {
+                    self.aside.insert(spec, error);
+                    continue;
+                }
+            };
+            for name in found.inbox.iter().filter_map(|name| name.parse().ok()) {
+                self.inbox.remove(&name);
+            }
+            match recovered.known.is_empty() {
+                // There may be many, and most repos have one SPEC at work.
+                true => std::mem::swap(&mut recovered.known, &mut found.known),
+                false => recovered.known.append(&mut found.known),
+            }
+            recovered.told.extend(found.take_told().map(|(key, told)| (spec.clone(), key, told)));
+            for (unfinished, _) in found.unfinished() {
+                let of = recovered.unfinished.entry(unfinished.delivery.subscription.clone());
+                of.or_default().push(unfinished);
+            }
+            if !journal.run().is_empty() {
+                recovered.runs.insert(spec.clone(), journal.run().clone());
+            }
+            self.keep_journal(spec, journal);
+        }
+        let since = self.known_since();
+        recovered.known.retain(|(_, at)| *at >= since);
+        recovered.known.sort_unstable_by_key(|(_, at)| *at);
+        for unfinished in recovered.unfinished.values_mut() {
+            // Stable: what one SPEC accepted within a millisecond keeps its order.
+            unfinished.sort_by_key(|unfinished| unfinished.delivery.accepted_at);
+        }
+        recovered
+    }
+
+    /// Events are known for so long from now on.
+    pub fn set_dedupe_window(&mut self, window: SignedDuration) {
+        self.dedupe_window = window;
+    }
+
+    /// Deliveries that are not finished; unknown where something cannot be read.
+    pub fn pending(&self) -> Option<usize> {
+        let is_whole = self.broken.is_empty() && self.aside.is_empty();
+        is_whole.then(|| self.journals.values().map(Journal::pending).sum())
+    }
+
+    /// Compacts all that is worth it, whatever waits: for a start.
+    pub fn compact_all(&mut self) {
+        let specs: Vec<SpecId> = self.journals.keys().cloned().collect();
+        for spec in specs {
+            while self.journals.get(&spec).is_some_and(|journal| journal.is_wasteful(Compact::AtLeisure)) {
+                self.compact(&spec);
+            }
+        }
+    }
+
+    /// Makes the spool's folder where somebody removed it.
+    fn ensure_dir(&self) -> Result<(), FileError> {
+        git_ignore::ensure_dir(&self.dir)?;
+        git_ignore::ensure(&self.dir);
+        Ok(())
+    }
+
+    fn spec_dir(&self, spec: &SpecId) -> PathBuf {
+        self.dir.join(spec.as_str())
+    }
+
+    fn known_since(&self) -> Timestamp {
+        clock::now().checked_sub(self.dedupe_window).unwrap_or(Timestamp::MIN)
+    }
+
+    fn keep_journal(&mut self, spec: SpecId, journal: Journal) {
+        self.journals.insert(spec, journal);
+        self.bound_open_files();
+    }
+
+    /// Spool files that may be open: at most a quarter of what the process may have.
+    fn max_open(&self) -> usize {
+        share_of_open_files(4).min(MAX_OPEN_SPOOL)
+    }
+
+    /// Closes files beyond the bound, those first of which nothing is unfinished: what is open can
+    /// be read even when somebody removes it.
+    fn bound_open_files(&mut self) {
+        let most = self.max_open();
+        let broken: usize = self.broken.values().map(Broken::open_files).sum();
+        let mut open = broken + self.journals.values().map(Journal::open_files).sum::<usize>();
+        for (is_idle, newest) in [(true, 0), (false, 1), (false, 0)] {
+            for journal in self.journals.values_mut() {
+                if open <= most {
+                    return;
+                }
+                if !is_idle || journal.pending() == 0 {
+                    let before = journal.open_files();
+                    journal.close_files(newest);
+                    open -= before - journal.open_files();
+                }
+            }
+        }
+    }
+
+    /// The SPEC's journal; one whose last write failed is read anew first.
+    fn journal(&mut self, spec: &SpecId) -> Result<&mut Journal, FileError> {
+        if let Some(why) = self.aside.get(spec) {
+            return Err(why.again());
+        }
+        if !self.journals.contains_key(spec) {
+            // What follows changes files: they must be ours.
+            self.check_standing()?;
+            self.verify_lock()?;
+        }
+        if let Some(broken) = self.broken.get(spec) {
+            let rescued = broken.repair(self.known_since(), self.max_open())?;
+            self.broken.remove(spec);
+            log::info!("the spool of {spec} could be read anew and takes events again");
+            self.keep_rescued(spec, rescued);
+        }
+        if !self.journals.contains_key(spec) {
+            let (journal, _) = Journal::open(&self.spec_dir(spec), spec, self.max_open())?;
+            if !journal.is_empty() {
+                self.is_outdated(spec);
+            }
+            self.keep_journal(spec.clone(), journal);
+        }
+        self.journals
+            .get_mut(spec)
+            .ok_or_else(|| FileError::on("open", &self.dir)(io::Error::from(io::ErrorKind::NotFound)))
+    }
+
+    /// Writes nothing more through a journal until it was made whole again. Who waits for its
+    /// batch hears why.
+    fn break_journal(&mut self, spec: &SpecId, why: &FileError) {
+        if self.journals.get(spec).is_some_and(Journal::has_batch) {
+            self.unanswered.insert(spec.clone(), why.again());
+        }
+        self.set_broken(spec);
+    }
+
+    fn set_broken(&mut self, spec: &SpecId) {
+        if let Some(journal) = self.journals.remove(spec) {
+            self.broken.insert(spec.clone(), journal.into_broken());
+        }
+    }
+
+    /// Adds a record to its SPEC's batch; on disk after [`commit`](Self::commit). An inbox file it
+    /// came from is removed then.
+    ///
+    /// # Errors
+    /// The SPEC's spool cannot be opened, the disk is full, or the spool is not ours any more.
+    pub fn append(&mut self, spec: &SpecId, record: &Record) -> Result<(), FileError> {
+        self.check_standing()?;
+        match record {
+            Record::Accepted(_) => self.check_room()?,
+            // What room is left on a full disk is for deliveries that end; after a kill these
+            // attempts are not counted.
+            Record::Attempted { .. } if self.reserve.is_full() => return Ok(()),
+            _ => {}
+        }
+        let appended = self.journal(spec).and_then(|journal| journal.append(record));
+        if let Err(error) = appended {
+            self.note_failure(&error);
+            return Err(error);
+        }
+        if let Record::Accepted(Accepted { inbox: Some(name), .. }) = record
+            && let Ok(name) = name.parse()
+        {
+            self.taken.push((spec.clone(), name));
+        }
+        Ok(())
+    }
+
+    /// Whether the disk has no room for anything new.
+    pub fn is_full(&self) -> bool {
+        self.reserve.is_full()
+    }
+
+    /// Notes that something could not be written: on a full disk, what is held in reserve is given
+    /// up.
+    pub fn note_failure(&mut self, error: &FileError) {
+        self.reserve.give_up_for(&error.source);
+    }
+
+    /// Refuses what a full disk has no room for.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn check_room(&mut self) -> Result<(), FileError> {
+        if self.reserve.is_full() {
+            // There may be room by now.
+            self.reserve.look();
+        }
+        if !self.reserve.is_full() {
+            return Ok(());
+        }
+        let full = io::Error::new(io::ErrorKind::StorageFull, "the disk is full: make room on it");
+        Err(FileError::on("write to the spool", &self.dir)(full))
+    }
+
+    /// Writes every batch of records, synced where an accepted event is among them, and makes sure
+    /// that what was written has its names still. Returns what failed: of those SPECs nothing of
+    /// the batch is accepted.
+    pub fn commit(&mut self) -> HashMap<SpecId, FileError> {
+        let batches = self.journals.iter().filter(|(_, journal)| journal.has_batch());
+        let batches: Vec<SpecId> = batches.map(|(spec, _)| spec.clone()).collect();
+        if !batches.is_empty() {
+            self.write_batches(&batches);
+        }
+        let failed = std::mem::take(&mut self.unanswered);
+        for error in failed.values() {
+            self.reserve.give_up_for(&error.source);
+        }
+        for (spec, name) in std::mem::take(&mut self.taken) {
+            if !failed.contains_key(&spec) {
+                self.inbox.remove(&name);
+            }
+        }
+        failed
+    }
+
+    fn write_batches(&mut self, batches: &[SpecId]) {
+        // What belongs to another owner by now is not written to.
+        if let Err(error) = self.verify_owner() {
+            batches.iter().for_each(|spec| self.break_journal(spec, &error));
+            return;
+        }
+        for spec in batches {
+            let written = self.journals.get_mut(spec).map_or(Ok(()), Journal::write);
+            // At once: should the spool be made anew in a moment, what failed is not part of it.
+            written.unwrap_or_else(|error| self.break_journal(spec, &error));
+        }
+        let owner = self.verify_owner();
+        for spec in batches {
+            let verified = match &owner {
+                Ok(()) => self.verify_last_of(spec),
+                Err(error) => Err(error.again()),
+            };
+            match verified {
+                Ok(()) => self.journals.get_mut(spec).into_iter().for_each(Journal::confirm),
+                Err(error) => self.break_journal(spec, &error),
+            }
+        }
+    }
+
+    /// Of each SPEC whose spool holds what only a later version of the program knows, that it does.
+    pub fn later_records(&self) -> impl Iterator<Item = String> {
+        self.journals.iter().filter(|(_, journal)| journal.later() > 0).map(|(spec, journal)| {
+            let count = journal.later();
+            format!(
+                "the spool of {spec} holds {count} records of a later version of this program: they are kept, and only that \
+                 version delivers them"
+            )
+        })
+    }
+
+    /// Closes all files that may be: what is needed again is opened by its name.
+    #[cfg(test)]
+    pub(crate) fn close_files(&mut self) {
+        self.journals.values_mut().for_each(|journal| journal.close_files(0));
+    }
+
+    /// Whether a step of compaction cannot wait any longer.
+    pub fn must_compact(&self) -> bool {
+        self.journals.values().any(|journal| journal.is_wasteful(Compact::AtOnce))
+    }
+
+    /// One bounded step of compaction, where one cannot wait any longer. Call after
+    /// [`commit`](Self::commit).
+    pub fn compact_what_must(&mut self) {
+        self.compact_one(Compact::AtOnce);
+    }
+
+    /// One bounded step of compaction, where one is worth it; whether there was one. Call after
+    /// [`commit`](Self::commit).
+    pub fn compact_some(&mut self) -> bool {
+        self.compact_one(Compact::AtLeisure)
+    }
+
+    fn compact_one(&mut self, compact: Compact) -> bool {
+        let mut journals = self.journals.iter();
+        let due = journals.find(|(_, journal)| journal.is_wasteful(compact)).map(|(spec, _)| spec.clone());
+        due.inspect(|spec| self.compact(spec)).is_some()
+    }
+
+    /// Compacts whatever gives room, where the disk is full.
+    fn make_room(&mut self) {
+        let wasteful = |(spec, journal): (&SpecId, &Journal)| {
+            let fits = || {
+                journal.compaction_takes().is_ok_and(|takes| takes < files::free_bytes(&self.spec_dir(spec)))
+            };
+            (journal.is_wasteful(Compact::ForRoom) && fits()).then(|| spec.clone())
+        };
+        let specs: Vec<SpecId> = self.journals.iter().filter_map(wasteful).collect();
+        for spec in specs {
+            self.compact(&spec);
+        }
+    }
+
+    pub(crate) fn compact(&mut self, spec: &SpecId) {
+        // The file that goes must be ours, and those that stay must have their names.
+        if self.standing != Standing::Owner || !self.lock.is_in_place().is_ok_and(|is_ours| is_ours) {
+            return;
+        }
+        let since = self.known_since();
+        let Some(journal) = self.journals.get_mut(spec) else { return };
+        // Who waits for a batch is answered by a commit, which makes sure of more.
+        if journal.has_batch() || !journal.is_in_place().is_ok_and(|is_in_place| is_in_place) {
+            return;
+        }
+        if let Err(error) = journal.compact_oldest(since) {
+            log::error!("the spool of {spec} could not be compacted: {error}; nothing of it is lost");
+            // Nobody waits for the records that it was moving.
+            self.set_broken(spec);
+        }
+    }
+
+    /// Syncs everything; for the end of a run, after a [`commit`](Self::commit).
+    ///
+    /// # Errors
+    /// What is not on disk: it is lost when this process ends.
+    pub fn close(&mut self) -> Result<(), Vec<String>> {
+        let synced = self.journals.values().filter_map(|journal| journal.sync().err());
+        let mut failed: Vec<String> = synced.map(|error| error.to_string()).collect();
+        match self.check_standing() {
+            Ok(()) => {
+                let broken: Vec<SpecId> = self.broken.keys().cloned().collect();
+                for spec in broken {
+                    failed.extend(self.journal(&spec).err().map(|error| error.to_string()));
+                }
+            }
+            Err(error) => failed.push(error.to_string()),
+        }
+        if !self.lost.is_empty() {
+            failed.push(format!(
+                "{} deliveries went with files that were removed, and have no dead letter yet",
+                self.lost.len()
+            ));
+        }
+        self.announce(None);
+        if failed.is_empty() { Ok(()) } else { Err(failed) }
+    }
+
+    /// What a SPEC's events add up to, on disk.
+    ///
+    /// # Errors
+    /// The SPEC's spool cannot be opened.
+    pub fn run(&mut self, spec: &SpecId) -> Result<Run, FileError> {
+        self.journal(spec).map(|journal| journal.run().clone())
+    }
+
+    /// The payload of an unfinished delivery.
+    ///
+    /// # Errors
+    /// It is not pending, or cannot be read.
+    pub fn body(&mut self, spec: &SpecId, id: DeliveryId) -> Result<Bytes, FileError> {
+        self.journal(spec).and_then(|journal| journal.body(id))
+    }
+
+    /// The recorded attempts of an unfinished delivery, oldest first, and its payload.
+    ///
+    /// # Errors
+    /// It is not pending, or cannot be read.
+    pub fn attempts_and_body(
+        &mut self,
+        spec: &SpecId,
+        id: DeliveryId,
+    ) -> Result<(Vec<AttemptSummary>, Bytes), FileError> {
+        self.journal(spec).and_then(|journal| journal.attempts_and_body(id))
+    }
+
+    /// Where the last attempts of these unfinished deliveries stand.
+    pub fn last_attempts(&self, ids: &[(SpecId, DeliveryId)]) -> Vec<LastAttempt> {
+        ids.iter().filter_map(|(spec, id)| self.journals.get(spec)?.last_attempt(*id)).collect()
+    }
+
+    /// Does with an inbox file what is to be done; what is left of it is under the name that is
+    /// returned.
+    pub fn settle_inbox(&self, name: &InboxName, settled: Settled) -> Option<InboxName> {
+        self.inbox.settle(name, settled)
+    }
+}
+
+/// The SPECs that have a journal, in order, and those whose folder cannot be used. Files of others
+/// are left alone.
+fn specs(spool_dir: &Path) -> Result<(Vec<SpecId>, BTreeMap<SpecId, FileError>), FileError> {
+    let mut all = spec_dirs(spool_dir).map_err(FileError::on("list", spool_dir))?;
+    all.sort();
+    let (mut specs, mut aside) = (Vec::new(), BTreeMap::new());
+    for spec in all {
+        let dir = spool_dir.join(spec.as_str());
+        if fs::symlink_metadata(&dir).is_ok_and(|found| found.is_file()) {
+            continue;
+        }
+        match files::create_dir_durably(&dir).and_then(|()| peek::exists_in(&dir)) {
+            Ok(true) => specs.push(spec),
+            Ok(false) => {}
+            Err(error) => drop(aside.insert(spec, error)),
+        }
+    }
+    Ok((specs, aside))
+}

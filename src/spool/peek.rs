@@ -1,0 +1,230 @@
+//! What anybody may see of a spool, from its files: nothing is repaired, nothing locked.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::de::{DeserializeOwned, IgnoredAny};
+
+use super::inbox::InboxName;
+use super::lock::Lock;
+use super::place::Place;
+use super::record::{self, Record, VERSION, decode_whole};
+use super::recovery::Recovery;
+use super::segment::{check_file, content_of, segment_numbers, segment_path};
+use super::{OpenError, Unfinished};
+use crate::delivery::{AttemptSummary, DeliveryId};
+use crate::event::SpecId;
+use crate::files::{self, FileError, absent_is_empty, spec_dirs};
+
+/// Whether somebody owns the spool. Creates nothing.
+pub fn is_owned(spool_dir: &Path) -> bool {
+    Lock::is_held(spool_dir)
+}
+
+/// What is unfinished of a SPEC, and the last attempt of each, as far as it can be read now.
+///
+/// # Errors
+/// Its folder cannot be listed.
+pub fn unfinished_of(spool_dir: &Path, spec: &SpecId) -> io::Result<Vec<Peeked>> {
+    let dir = spool_dir.join(spec.as_str());
+    match exists_in(&dir) {
+        Ok(true) => peek(&dir, spec).map_err(io::Error::other),
+        Ok(false) | Err(_) => Ok(Vec::new()),
+    }
+}
+
+/// The same of all SPECs.
+///
+/// # Errors
+/// The spool cannot be listed.
+pub fn unfinished(spool_dir: &Path) -> io::Result<Vec<Peeked>> {
+    let mut found = Vec::new();
+    for spec in absent_is_empty(spec_dirs(spool_dir))? {
+        found.append(&mut unfinished_of(spool_dir, &spec)?);
+    }
+    Ok(found)
+}
+
+/// Bytes of all journals in a spool, without what cannot be listed.
+pub fn bytes(spool_dir: &Path) -> u64 {
+    let specs = files::known_specs(spool_dir).into_iter();
+    specs.map(|spec| bytes_in(&spool_dir.join(spec.as_str()))).sum()
+}
+
+/// How many events wait in the inbox, by the names of its files, and how many of its files hold
+/// none.
+pub fn events_in_inbox(spool_dir: &Path) -> (usize, usize) {
+    let names = names(&spool_dir.join("inbox"));
+    let events = names.iter().filter_map(|name| name.parse().ok()).map(|name: InboxName| name.events());
+    (events.sum(), names.iter().filter(|name| name.ends_with(".rejected")).count())
+}
+
+/// The side files with damaged records, relative to the spool.
+pub fn damaged(spool_dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for spec in spec_dirs(spool_dir).unwrap_or_default() {
+        let damaged = names(&spool_dir.join(spec.as_str()));
+        let damaged = damaged.into_iter().filter(|name| name.starts_with("damaged-"));
+        found.extend(damaged.map(|name| format!("{spec}/{name}")));
+    }
+    found.sort();
+    found
+}
+
+/// Whether a directory holds a journal.
+///
+/// # Errors
+/// It cannot be listed.
+pub(super) fn exists_in(dir: &Path) -> Result<bool, FileError> {
+    segment_numbers(dir).map(|numbers| !numbers.is_empty()).map_err(FileError::on("list", dir))
+}
+
+/// Whether a journal could be opened: reads it, and changes nothing.
+pub(super) fn probe(dir: &Path) -> Result<(), FileError> {
+    for number in segment_numbers(dir).map_err(FileError::on("list", dir))? {
+        let path = segment_path(dir, number);
+        let read = files::existing_file(&path).and_then(|file| {
+            files::sync(&file)?;
+            content_of(&file)
+        });
+        read.map_err(FileError::on("read", &path))?;
+    }
+    match check_version(dir) {
+        Ok(()) => Ok(()),
+        Err(OpenError::Io(error)) => Err(error),
+        Err(error) => Err(FileError::on("read", dir)(io::Error::other(error.to_string()))),
+    }
+}
+
+/// Bytes of a directory's journal files.
+fn bytes_in(dir: &Path) -> u64 {
+    let numbers = segment_numbers(dir).unwrap_or_default().into_iter();
+    numbers.filter_map(|number| fs::metadata(segment_path(dir, number)).ok()).map(|found| found.len()).sum()
+}
+
+/// Refuses a journal of a later version; touches nothing.
+pub(super) fn check_version(dir: &Path) -> Result<(), OpenError> {
+    let numbers = segment_numbers(dir).map_err(FileError::on("list", dir))?;
+    for path in numbers.iter().map(|number| segment_path(dir, *number)) {
+        let file = files::open_to_read(&path).map_err(FileError::on("open", &path))?;
+        let mut start = vec![0; 512];
+        let read = file.read_at(&mut start, 0).map_err(FileError::on("read", &path))?;
+        if let Some((Record::Spool { version, .. }, _)) = record::decode::<IgnoredAny>(&start[..read])
+            && version > VERSION
+        {
+            return Err(OpenError::Newer { path, version });
+        }
+    }
+    Ok(())
+}
+
+/// What is unfinished in `dir`, and the last attempt of each, as far as it can be read now:
+/// nothing is repaired, nothing locked, and no payload read.
+fn peek(dir: &Path, spec: &SpecId) -> Result<Vec<Peeked>, FileError> {
+    let mut recovery = Recovery::of(spec);
+    for number in segment_numbers(dir).map_err(FileError::on("list", dir))? {
+        let path = segment_path(dir, number);
+        // A runtime that compacts may have removed it: what it held stands in a later one.
+        let Ok(content) = files::open_to_read(&path).and_then(|file| content_of(&file)) else { continue };
+        for (range, record) in record::scan::<IgnoredAny>(&content).records {
+            recovery.read(&record, Place::new(number, &range));
+        }
+    }
+    let last = |id, place: Option<Place>| place.map(|place| LastAttempt::at(dir, id, place));
+    let peeked = |(unfinished, place): (Unfinished, _)| Peeked {
+        last_attempt: last(unfinished.delivery.id, place),
+        unfinished,
+    };
+    Ok(recovery.unfinished().map(peeked).collect())
+}
+
+/// An unfinished delivery, and where its last attempt stands.
+#[derive(Debug)]
+pub struct Peeked {
+    /// What is unfinished.
+    pub unfinished: Unfinished,
+    /// Where there was one.
+    pub last_attempt: Option<LastAttempt>,
+}
+
+/// Where the last attempt of an unfinished delivery stands: can be read on any thread.
+#[derive(Clone, Debug)]
+pub struct LastAttempt {
+    dir: PathBuf,
+    /// Of which delivery.
+    pub id: DeliveryId,
+    place: Place,
+}
+
+impl LastAttempt {
+    pub(super) fn at(dir: &Path, id: DeliveryId, place: Place) -> Self {
+        Self { dir: dir.to_owned(), id, place }
+    }
+
+    /// Reads it; `None` where a compaction has just moved it, or it is not written yet.
+    pub fn read(&self) -> Option<AttemptSummary> {
+        match read_record::<IgnoredAny>(&self.dir, self.place).ok()? {
+            Record::Attempted { id, attempt, .. } if id == self.id => Some(attempt),
+            Record::Accepted(accepted) => {
+                accepted.deliveries.into_iter().find(|delivery| delivery.id == self.id)?.attempts.pop()
+            }
+            _ => None,
+        }
+    }
+}
+
+fn read_record<B: DeserializeOwned>(dir: &Path, place: Place) -> io::Result<Record<B>> {
+    let mut line = vec![0; usize::try_from(place.length()).map_err(io::Error::other)?];
+    files::open_to_read(&segment_path(dir, place.file()))?.read_exact_at(&mut line, place.offset())?;
+    decode_whole(&line)
+}
+
+/// What of a spool cannot be looked at, and why. Plain files with an ending are somebody else's.
+pub fn unusable(spool_dir: &Path) -> Vec<String> {
+    let mut unusable = Vec::new();
+    let mut say = |path: &Path, why: &dyn std::fmt::Display| {
+        unusable.push(format!("{}: {why}", path.display()));
+    };
+    let lock = spool_dir.join(".lock");
+    if fs::symlink_metadata(&lock).is_ok_and(|found| !found.is_file()) {
+        say(&lock, &"something else than a file is in its place, and no runtime can start");
+    }
+    let mut folders = vec![spool_dir.join("inbox")];
+    for spec in spec_dirs(spool_dir).unwrap_or_default() {
+        let dir = spool_dir.join(spec.as_str());
+        if fs::symlink_metadata(&dir).is_ok_and(|found| found.is_file()) && spec.as_str().contains('.') {
+            continue;
+        }
+        for name in names(&dir).into_iter().filter(|name| name.starts_with("spool-")) {
+            let path = dir.join(name);
+            if let Err(error) = check_file(&path)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                say(&path, &error);
+            }
+        }
+        folders.push(dir.join("dead-letter"));
+        folders.push(dir);
+    }
+    for dir in folders {
+        match fs::symlink_metadata(&dir) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+            Err(error) => say(&dir, &error),
+            Ok(found) if found.is_symlink() => say(&dir, &"a symbolic link is in its place"),
+            Ok(found) if !found.is_dir() => say(&dir, &"something else than a folder is in its place"),
+            Ok(_) => {
+                if let Err(error) = fs::read_dir(&dir) {
+                    say(&dir, &error);
+                }
+            }
+        }
+    }
+    unusable
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}

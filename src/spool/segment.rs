@@ -1,0 +1,117 @@
+//! One file of a SPEC's journal: its name, and how it is read.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::files::{self, FileId};
+
+/// Largest file that is read: above what one batch adds to a file that is not full. Another is none
+/// of ours.
+const MAX_FILE_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// Greatest number of a file: no journal comes near it.
+pub(super) const MAX_NUMBER: u64 = u32::MAX as u64 / 2;
+
+/// One file of the journal.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) number: u64,
+    pub(super) length: u64,
+    /// What the keys of its events would take as [`Record::Known`].
+    pub(super) known_bytes: u64,
+    /// Which file it is: whoever removes or replaces it takes only its name.
+    pub(super) id: FileId,
+    /// Kept open while it may be, so that it can be read without its name.
+    pub(super) file: Option<File>,
+}
+
+impl Segment {
+    /// The first `length` bytes, or as many as there are.
+    pub(super) fn read_up_to(&self, dir: &Path, length: usize) -> io::Result<Vec<u8>> {
+        let by_name;
+        let file = match &self.file {
+            Some(file) => file,
+            None => {
+                by_name = files::open_to_read(&segment_path(dir, self.number))?;
+                &by_name
+            }
+        };
+        let mut bytes = vec![0; length];
+        let mut read = 0;
+        while read < length {
+            match file.read_at(&mut bytes[read..], read as u64) {
+                Ok(0) => break,
+                Ok(more) => read += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+
+    /// The bytes at `range`: from the open file, else from whatever has its name.
+    pub(super) fn read_at(&self, dir: &Path, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        match &self.file {
+            Some(file) => file.read_exact_at(&mut bytes, offset)?,
+            None => {
+                let path = segment_path(dir, self.number);
+                files::open_to_read(&path)?.read_exact_at(&mut bytes, offset)?;
+            }
+        }
+        Ok(bytes)
+    }
+}
+
+fn segment_name(number: u64) -> String {
+    format!("spool-{number:08}.jsonl")
+}
+
+/// The number in a file's name. Another spelling of it is none of ours.
+fn number_of(name: &str) -> Option<u64> {
+    let number = name.strip_prefix("spool-")?.strip_suffix(".jsonl")?.parse().ok()?;
+    (segment_name(number) == name).then_some(number)
+}
+
+/// The file's path.
+pub(super) fn segment_path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(segment_name(number))
+}
+
+/// The numbers of a directory's journal files, in order. Other files are not ours.
+pub(super) fn segment_numbers(dir: &Path) -> io::Result<Vec<u64>> {
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        numbers.extend(name.to_str().and_then(number_of));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// All of an open file.
+pub(super) fn content_of(file: &File) -> io::Result<Vec<u8>> {
+    if file.metadata()?.len() > MAX_FILE_BYTES {
+        return Err(io::Error::other(TOO_LARGE));
+    }
+    let mut content = Vec::new();
+    file.take(MAX_FILE_BYTES).read_to_end(&mut content)?;
+    Ok(content)
+}
+
+/// Whether a file can be one of a journal, without reading it.
+pub(super) fn check_file(path: &Path) -> io::Result<()> {
+    let length = files::open_to_read(path)?.metadata()?.len();
+    let number = path.file_name().and_then(|name| number_of(name.to_str()?));
+    match (number, length) {
+        (Some(number), _) if number > MAX_NUMBER => Err(io::Error::other(NO_SUCH_NUMBER)),
+        (_, length) if length > MAX_FILE_BYTES => Err(io::Error::other(TOO_LARGE)),
+        _ => Ok(()),
+    }
+}
+
+pub(super) const NO_SUCH_NUMBER: &str = "no file of ours has such a number; move it away";
+const TOO_LARGE: &str = "it is larger than any file of ours; move it away";
