@@ -200,7 +200,7 @@ fn every_file_says_what_it_is_about() {
 fn comments_end_by_column_100() {
     let mut files = Vec::new();
     for folder in ["src", "actors", "tests", "benches"] {
-        rust_files(&root().join(folder), &mut files);
+        files_named(&root().join(folder), "rs", &mut files);
     }
     let mut long = Vec::new();
     for path in files {
