@@ -10,6 +10,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use spec_notify::Environment;
+use spec_notify::config::{LoadOptions, load};
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -212,21 +215,33 @@ fn comments_end_by_column_100() {
     assert!(long.is_empty(), "{long:#?}");
 }
 
-/// The words in double quotes between two markers of a source file.
-fn quoted(file: &str, from: &str, to: &str) -> BTreeSet<String> {
-    let text = text(file);
-    let part =
-        text.split_once(from).unwrap_or_else(|| panic!("{from} in {file}")).1.split_once(to).unwrap().0;
-    part.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+/// The keys that a table can have, as the program lists them where one is not known.
+fn known_keys(table: &str) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("config.toml"), format!("{table}\nzzzz = 1\n")).unwrap();
+    let options = LoadOptions {
+        config: Some("config.toml".into()),
+        repo: Some(dir.path().to_owned()),
+        working_dir: dir.path().to_owned(),
+        secrets: false,
+    };
+    let errors = load(&options, &Environment::fixed([])).errors;
+    let unknown = errors.iter().find(|error| error.message == "unknown key `zzzz`").unwrap();
+    unknown.help.strip_prefix("known keys are: ").unwrap().split(", ").map(str::to_owned).collect()
 }
 
 #[test]
-fn the_docs_name_every_config_key() {
+fn the_docs_name_every_config_key_in_the_order_of_the_messages() {
     let docs = text("docs/config.md");
-    let settings = quoted("src/config/check.rs", "const SETTINGS", "];");
-    let keys = quoted("src/config/check.rs", "const SUBSCRIPTION", "];");
-    assert!(settings.len() > 5 && keys.len() > 15);
-    for key in settings.union(&keys) {
+    for (table, least) in [("[spec_ops.webhooks]", 15), ("[[spec_ops.webhooks.subscriptions]]", 25)] {
+        let page = docs.split_once(&format!("## `{table}`\n")).unwrap().1.split("\n#").next().unwrap();
+        let rows = page.lines().filter(|line| line.starts_with("| `"));
+        let names = rows.flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2));
+        let (named, known): (Vec<&str>, Vec<String>) = (names.collect(), known_keys(table));
+        assert_eq!(named, known, "docs/config.md and {table}");
+        assert!(known.len() >= least, "{known:?}");
+    }
+    for key in known_keys("[spec_ops.webhooks.alerts]") {
         assert!(docs.contains(&format!("`{key}`")), "docs/config.md does not have `{key}`");
     }
 }

@@ -5,8 +5,11 @@ mod folders;
 mod names;
 mod network;
 mod services;
+mod subscription;
+#[cfg(test)]
+mod tests;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::fmt::Display;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -19,73 +22,12 @@ use toml::de::DeTable;
 
 use super::loaded::Loaded;
 use super::table::{At, Findings, Table};
-use super::{Config, Origin, Problem, SecretNames, SubscriptionConfig, Switch};
-use crate::delivery::{RetryPolicy, SubscriptionId};
+use super::{Config, Origin, Problem, Switch};
 use crate::env::{EnvFileError, Environment};
 use crate::event::SpecId;
-use crate::filter::{EventPattern, Filter};
 use crate::names::printable;
-use crate::payload::Format;
 use crate::run::RunPolicy;
 use crate::secret::{NOT_SHOWN, may_be_shown};
-
-/// Keys of `[spec_ops.webhooks]`.
-const SETTINGS: [&str; 17] = [
-    "enabled",
-    "max_concurrency",
-    "spool_dir",
-    "evidence_dir",
-    "max_evidence_bytes",
-    "max_dead_letter_bytes",
-    "max_pending",
-    "git_ignore",
-    "dedupe_window_s",
-    "allow_insecure_http",
-    "consensus_wait_ms",
-    "task_done_statuses",
-    "task_tracker_spec",
-    "max_stage_attempts",
-    "env_file",
-    "alerts",
-    "subscriptions",
-];
-
-/// Keys of `[spec_ops.webhooks.alerts]`.
-const ALERTS: [&str; 1] = ["cost_threshold_usd"];
-
-/// Keys of `[[spec_ops.webhooks.subscriptions]]`.
-const SUBSCRIPTION: [&str; 27] = [
-    "id",
-    "url",
-    "url_env",
-    "secret_env",
-    "previous_secret_env",
-    "active",
-    "dry_run",
-    "include_events",
-    "include_stages",
-    "include_status",
-    "max_attempts",
-    "initial_backoff_ms",
-    "backoff_factor",
-    "max_backoff_ms",
-    "jitter_ms",
-    "per_request_timeout_ms",
-    "include_specs",
-    "include_tasks",
-    "format",
-    "headers",
-    "max_in_flight",
-    "rate_limit_per_s",
-    "retry_statuses",
-    "proxy",
-    "client_cert_file",
-    "client_key_file",
-    "ca_file",
-];
-
-/// Requests of one subscription at a time, where `max_concurrency` allows as many.
-const MAX_IN_FLIGHT: u64 = 8;
 
 const GIB: u64 = 1 << 30;
 
@@ -176,21 +118,22 @@ struct Checker<'a, 'f> {
 }
 
 impl Checker<'_, '_> {
+    /// Reads every key, and in the order in which `docs/config.md` has them: so are they listed
+    /// where one is not known.
     fn settings(&mut self, table: &Table<'_, '_>, enabled: bool) -> Config {
-        table.refuse_unknown(&SETTINGS, self.findings);
         let env_file = self.env_file(table, enabled);
         let max_concurrency = table.integer("max_concurrency", 4, 1..=1024, self.findings);
-        let allow_insecure_http = table.boolean("allow_insecure_http", self.findings).unwrap_or(false);
         let evidence_dir = self.dir(table, "evidence_dir", EVIDENCE_DIR);
         let spool_dir = self.dir(table, "spool_dir", &format!("{EVIDENCE_DIR}/webhooks"));
         self.has_its_own_folder(table, &spool_dir, &evidence_dir);
+        let max_pending = table.integer("max_pending", 10_000, 1..=10_000_000, self.findings);
+        let max_pending = usize::try_from(max_pending).unwrap_or(usize::MAX);
+        let dedupe_window_s = table.integer("dedupe_window_s", 86_400, 1..=30 * 86_400, self.findings);
         let bytes = 64 * 1024..=64 * GIB;
         let max_evidence_bytes = table.integer("max_evidence_bytes", 3_000_000, bytes.clone(), self.findings);
         let max_dead_letter_bytes = table.integer("max_dead_letter_bytes", 2_000_000, bytes, self.findings);
-        let max_pending = table.integer("max_pending", 10_000, 1..=10_000_000, self.findings);
-        let max_pending = usize::try_from(max_pending).unwrap_or(usize::MAX);
         let git_ignore = table.boolean("git_ignore", self.findings).unwrap_or(true);
-        let dedupe_window_s = table.integer("dedupe_window_s", 86_400, 1..=30 * 86_400, self.findings);
+        let allow_insecure_http = table.boolean("allow_insecure_http", self.findings).unwrap_or(false);
         let consensus_wait_ms = table.integer("consensus_wait_ms", 2000, 0..=60_000, self.findings);
         let task_done_statuses = table.strings("task_done_statuses", self.findings).unwrap_or_default();
         let task_tracker_spec = self.tracker(table);
@@ -211,6 +154,7 @@ impl Checker<'_, '_> {
             }
             subscriptions.push(subscription);
         }
+        table.refuse_unknown(self.findings);
         if enabled && !subscriptions.iter().any(|subscription| subscription.active) {
             self.findings.warn(
                 None,
@@ -305,83 +249,11 @@ impl Checker<'_, '_> {
         let attempts = table.integer("max_stage_attempts", 3, 1..=1000, self.findings);
         let alerts = table.table("alerts", self.findings);
         let cost_threshold_usd = alerts.and_then(|alerts| {
-            alerts.refuse_unknown(&ALERTS, self.findings);
-            alerts.optional_float("cost_threshold_usd", 0.01..=1e9, self.findings)
+            let threshold = alerts.optional_float("cost_threshold_usd", 0.01..=1e9, self.findings);
+            alerts.refuse_unknown(self.findings);
+            threshold
         });
         RunPolicy { max_stage_attempts: u32::try_from(attempts).unwrap_or(u32::MAX), cost_threshold_usd }
-    }
-
-    /// One subscription; `None` where it has no usable id or secret name, which is an error by
-    /// then.
-    fn subscription(
-        &mut self,
-        table: &Table<'_, '_>,
-        enabled: bool,
-        insecure: bool,
-        max_concurrency: u64,
-    ) -> Option<SubscriptionConfig> {
-        table.refuse_unknown(&SUBSCRIPTION, self.findings);
-        let active = table.boolean("active", self.findings).unwrap_or(true);
-        let dry_run = table.boolean("dry_run", self.findings).unwrap_or(false);
-        let id = self.required(table, "id", "it names the subscription in messages and files");
-        let id = id.and_then(|id| self.parsed::<SubscriptionId>("id", &id, "for example \"chatops-slack\""));
-        let needed = enabled && active && self.secrets;
-        let format = table.string("format", self.findings).and_then(|format| {
-            self.parsed::<Format>("format", &format, "it says what the endpoint understands")
-        });
-        let endpoint = self.endpoint(table, needed, insecure, format.is_some());
-        let current = self.required(
-            table,
-            "secret_env",
-            "it names the environment variable that holds the signing secret",
-        );
-        if let Some(current) = &current {
-            self.secret("secret_env", current, needed);
-        }
-        let previous = table.string("previous_secret_env", self.findings);
-        if let Some(previous) = &previous {
-            self.secret("previous_secret_env", previous, needed);
-        }
-        let filter = self.filter(table);
-        let retry = self.retry(table);
-        let timeout = table.integer("per_request_timeout_ms", 5000, 1..=600_000, self.findings);
-        let usual = max_concurrency.min(MAX_IN_FLIGHT);
-        let max_in_flight = table.integer("max_in_flight", usual, 1..=1024, self.findings);
-        let retry_statuses = self.retry_statuses(table);
-        let rate_limit_per_s = table.optional_float("rate_limit_per_s", 0.001..=100_000.0, self.findings);
-        let headers = self.headers(table, endpoint.as_ref(), needed);
-        let proxy = self.proxy(table, endpoint.as_ref(), needed);
-        let tls_files = self.tls_files(table, needed);
-        Some(SubscriptionConfig {
-            id: id?,
-            endpoint,
-            secrets: SecretNames { current: current?.value, previous: previous.map(|name| name.value) },
-            active,
-            dry_run,
-            filter,
-            format: format.unwrap_or_default(),
-            retry,
-            timeout: Duration::from_millis(timeout),
-            max_in_flight: usize::try_from(max_in_flight).unwrap_or(usize::MAX),
-            retry_statuses,
-            rate_limit_per_s,
-            headers,
-            proxy,
-            tls_files,
-        })
-    }
-
-    fn required(&mut self, table: &Table<'_, '_>, key: &str, why: &str) -> Option<At<String>> {
-        let errors = self.findings.errors.len();
-        let value = table.string(key, self.findings);
-        if value.is_none() && errors == self.findings.errors.len() {
-            self.findings.error(
-                Some(table.span.clone()),
-                format_args!("a subscription has no `{key}`"),
-                format_args!("add {key} = \"…\": {why}"),
-            );
-        }
-        value
     }
 
     fn parsed<T: FromStr<Err: Display>>(&mut self, key: &str, text: &At<String>, help: &str) -> Option<T> {
@@ -392,87 +264,5 @@ impl Checker<'_, '_> {
                 self.findings.error(Some(text.span.clone()), message, help);
             })
             .ok()
-    }
-
-    fn filter(&mut self, table: &Table<'_, '_>) -> Filter {
-        let events = table.strings("include_events", self.findings).map(|patterns| {
-            let parse = |pattern: &At<String>| {
-                EventPattern::parse(&pattern.value)
-                    .map_err(|error| {
-                        self.findings.error(
-                            Some(pattern.span.clone()),
-                            wrong_value("include_events", &pattern.value, &error),
-                            "correct the pattern: as it is, it can match nothing",
-                        )
-                    })
-                    .ok()
-            };
-            patterns.iter().filter_map(parse).collect()
-        });
-        Filter {
-            events,
-            stages: self.words(table, "include_stages"),
-            statuses: self.words(table, "include_status"),
-            specs: self.words(table, "include_specs"),
-            tasks: self.words(table, "include_tasks"),
-        }
-    }
-
-    fn words<T, C>(&mut self, table: &Table<'_, '_>, key: &str) -> Option<C>
-    where
-        T: FromStr<Err: Display>,
-        C: FromIterator<T>,
-    {
-        let words = table.strings(key, self.findings)?;
-        Some(
-            words
-                .iter()
-                .filter_map(|word| self.parsed::<T>(key, word, "correct it: as it is, it can match nothing"))
-                .collect(),
-        )
-    }
-
-    /// `retry_statuses`: what is final otherwise.
-    fn retry_statuses(&mut self, table: &Table<'_, '_>) -> BTreeSet<u16> {
-        let mut statuses = BTreeSet::new();
-        for At { value, span } in table.integers("retry_statuses", self.findings) {
-            match u16::try_from(value).ok().filter(|status| (400..=499).contains(status)) {
-                Some(status) => drop(statuses.insert(status)),
-                None => self.findings.error(
-                    Some(span),
-                    format_args!("`retry_statuses` has {value}"),
-                    "name statuses from 400 to 499, such as 408, 423 or 425; 5xx are tried again anyway, and 2xx and 3xx never",
-                ),
-            }
-        }
-        statuses
-    }
-
-    fn retry(&mut self, table: &Table<'_, '_>) -> RetryPolicy {
-        const HOUR: u64 = 3_600_000;
-        let default = RetryPolicy::default();
-        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let attempts = u64::from(default.max_attempts);
-        let max_attempts = table.integer("max_attempts", attempts, 1..=1000, self.findings);
-        let initial = table.integer("initial_backoff_ms", ms(default.initial), 1..=HOUR, self.findings);
-        let factor = table.float("backoff_factor", default.factor, 1.0..=100.0, self.findings);
-        let max = table.integer("max_backoff_ms", ms(default.max), 1..=24 * HOUR, self.findings);
-        let jitter = table.integer("jitter_ms", ms(default.jitter), 0..=HOUR, self.findings);
-        if initial > max {
-            self.findings.warn(
-                Some(table.span.clone()),
-                format_args!(
-                    "initial_backoff_ms ({initial}) is above max_backoff_ms ({max}): every wait is {max} ms"
-                ),
-                "raise max_backoff_ms",
-            );
-        }
-        RetryPolicy {
-            max_attempts: u32::try_from(max_attempts).unwrap_or(u32::MAX),
-            initial: Duration::from_millis(initial),
-            factor,
-            max: Duration::from_millis(max),
-            jitter: Duration::from_millis(jitter),
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! Reading the keys of one TOML table: each value checked where it stands, each problem noted with
 //! its place.
 
+use std::cell::RefCell;
 use std::fmt::Display;
 use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
@@ -70,34 +71,41 @@ pub(super) struct At<T> {
     pub(super) span: Range<usize>,
 }
 
-/// One table, and what to call it in messages.
+/// One table, and which keys it can have: those that were asked for.
 pub(super) struct Table<'t, 'i> {
     table: &'t DeTable<'i>,
     /// Where it begins.
     pub(super) span: Range<usize>,
+    /// Every key that was asked for, in that order: the list of known keys is written nowhere else.
+    asked: RefCell<Vec<&'static str>>,
 }
 
 impl<'t, 'i> Table<'t, 'i> {
     pub(super) fn new(table: &'t DeTable<'i>, span: Range<usize>) -> Self {
-        Self { table, span }
+        Self { table, span, asked: RefCell::default() }
     }
 
-    fn get(&self, key: &str) -> Option<&'t Spanned<DeValue<'i>>> {
+    fn get(&self, key: &'static str) -> Option<&'t Spanned<DeValue<'i>>> {
+        let mut asked = self.asked.borrow_mut();
+        if !asked.contains(&key) {
+            asked.push(key);
+        }
         self.table.iter().find(|(name, _)| name.get_ref() == key).map(|(_, value)| value)
     }
 
     /// Whether a key is there.
-    pub(super) fn has(&self, key: &str) -> bool {
+    pub(super) fn has(&self, key: &'static str) -> bool {
         self.get(key).is_some()
     }
 
     /// Whether a key is there and has a text.
-    pub(super) fn is_filled(&self, key: &str) -> bool {
+    pub(super) fn is_filled(&self, key: &'static str) -> bool {
         self.get(key).and_then(|value| value.get_ref().as_str()).is_some_and(|text| !text.is_empty())
     }
 
-    /// Refuses keys that are not known.
-    pub(super) fn refuse_unknown(&self, known: &[&str], findings: &mut Findings<'_>) {
+    /// Refuses keys that nobody asked for. It comes last: what is asked for later would be refused.
+    pub(super) fn refuse_unknown(&self, findings: &mut Findings<'_>) {
+        let known = self.asked.borrow();
         for name in self.table.keys() {
             let key: &str = name.get_ref();
             if !known.contains(&key) {
@@ -123,7 +131,7 @@ impl<'t, 'i> Table<'t, 'i> {
         texts
     }
 
-    pub(super) fn boolean(&self, key: &str, findings: &mut Findings<'_>) -> Option<bool> {
+    pub(super) fn boolean(&self, key: &'static str, findings: &mut Findings<'_>) -> Option<bool> {
         let value = self.get(key)?;
         let boolean = value.get_ref().as_bool();
         if boolean.is_none() {
@@ -132,7 +140,7 @@ impl<'t, 'i> Table<'t, 'i> {
         boolean
     }
 
-    pub(super) fn string(&self, key: &str, findings: &mut Findings<'_>) -> Option<At<String>> {
+    pub(super) fn string(&self, key: &'static str, findings: &mut Findings<'_>) -> Option<At<String>> {
         let value = self.get(key)?;
         match value.get_ref().as_str() {
             Some(text) => Some(At { value: text.to_owned(), span: value.span() }),
@@ -144,7 +152,7 @@ impl<'t, 'i> Table<'t, 'i> {
     }
 
     /// A list of strings with at least one in it: an empty filter would match nothing.
-    pub(super) fn strings(&self, key: &str, findings: &mut Findings<'_>) -> Option<Vec<At<String>>> {
+    pub(super) fn strings(&self, key: &'static str, findings: &mut Findings<'_>) -> Option<Vec<At<String>>> {
         let value = self.get(key)?;
         let Some(list) = value.get_ref().as_array() else {
             wrong_type(key, value, "a list of strings", findings);
@@ -168,7 +176,7 @@ impl<'t, 'i> Table<'t, 'i> {
     }
 
     /// A list of whole numbers; empty where it is absent.
-    pub(super) fn integers(&self, key: &str, findings: &mut Findings<'_>) -> Vec<At<i64>> {
+    pub(super) fn integers(&self, key: &'static str, findings: &mut Findings<'_>) -> Vec<At<i64>> {
         let Some(value) = self.get(key) else { return Vec::new() };
         let Some(list) = value.get_ref().as_array() else {
             wrong_type(key, value, "a list of whole numbers", findings);
@@ -188,7 +196,7 @@ impl<'t, 'i> Table<'t, 'i> {
     /// A whole number within `range`; the default where it is absent or wrong.
     pub(super) fn integer(
         &self,
-        key: &str,
+        key: &'static str,
         default: u64,
         range: RangeInclusive<u64>,
         findings: &mut Findings<'_>,
@@ -209,7 +217,7 @@ impl<'t, 'i> Table<'t, 'i> {
     /// A number within `range`; the default where it is absent or wrong.
     pub(super) fn float(
         &self,
-        key: &str,
+        key: &'static str,
         default: f64,
         range: RangeInclusive<f64>,
         findings: &mut Findings<'_>,
@@ -235,7 +243,7 @@ impl<'t, 'i> Table<'t, 'i> {
     /// A number within `range`; `None` where it is absent.
     pub(super) fn optional_float(
         &self,
-        key: &str,
+        key: &'static str,
         range: RangeInclusive<f64>,
         findings: &mut Findings<'_>,
     ) -> Option<f64> {
@@ -245,7 +253,7 @@ impl<'t, 'i> Table<'t, 'i> {
     }
 
     /// A table within this one.
-    pub(super) fn table(&self, key: &str, findings: &mut Findings<'_>) -> Option<Table<'t, 'i>> {
+    pub(super) fn table(&self, key: &'static str, findings: &mut Findings<'_>) -> Option<Table<'t, 'i>> {
         let value = self.get(key)?;
         match value.get_ref().as_table() {
             Some(table) => Some(Table::new(table, value.span())),
@@ -257,7 +265,7 @@ impl<'t, 'i> Table<'t, 'i> {
     }
 
     /// A list of tables within this one.
-    pub(super) fn tables(&self, key: &str, findings: &mut Findings<'_>) -> Vec<Table<'t, 'i>> {
+    pub(super) fn tables(&self, key: &'static str, findings: &mut Findings<'_>) -> Vec<Table<'t, 'i>> {
         let Some(value) = self.get(key) else { return Vec::new() };
         let list = value.get_ref().as_array();
         if list.is_none() {

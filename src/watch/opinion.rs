@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::memory::{Memory, Standing};
+use super::file::{age, is_whole, relative, stage_in, stamp, telemetry_in};
+use super::memory::Memory;
 use super::settle::LONG;
+use super::standing::Standing;
 use super::tree::{Kind, Tree};
-use super::{age, is_whole, relative, stage_in, stamp, telemetry_in};
 use crate::config::Config;
 use crate::event::{Envelope, Event};
 

@@ -4,8 +4,12 @@ mod folders;
 #[cfg(feature = "cli")]
 mod opinions;
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Instant;
+
+use jiff::Timestamp;
 
 use super::*;
 use crate::config::{LoadOptions, load};

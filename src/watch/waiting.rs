@@ -4,9 +4,10 @@
 use std::path::Path;
 use std::time::Instant;
 
-use super::memory::{Memory, Standing};
+use super::file::{relative, stage_in, stamp, telemetry_in};
+use super::memory::Memory;
+use super::standing::Standing;
 use super::tree::{Kind, Tree};
-use super::{relative, stage_in, stamp, telemetry_in};
 use crate::config::Config;
 use crate::decode;
 use crate::files::open::{self, Links};

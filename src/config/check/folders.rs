@@ -7,7 +7,7 @@ use crate::config::table::{At, Table};
 
 impl Checker<'_, '_> {
     /// A folder of ours, absolute.
-    pub(super) fn dir(&mut self, table: &Table<'_, '_>, key: &str, default: &str) -> PathBuf {
+    pub(super) fn dir(&mut self, table: &Table<'_, '_>, key: &'static str, default: &str) -> PathBuf {
         match table.string(key, self.findings) {
             Some(At { value, span }) if value.is_empty() => {
                 self.findings.error(

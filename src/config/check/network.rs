@@ -249,7 +249,7 @@ impl Checker<'_, '_> {
 
     /// `ca_file`, `client_cert_file` and `client_key_file`, and what is in them.
     pub(super) fn tls_files(&mut self, table: &Table<'_, '_>, needed: bool) -> TlsFiles {
-        let mut file = |key: &str| table.string(key, self.findings);
+        let mut file = |key: &'static str| table.string(key, self.findings);
         let (ca, certificate, key) = (file("ca_file"), file("client_cert_file"), file("client_key_file"));
         let span = [&ca, &certificate, &key].into_iter().flatten().next().map(|text| text.span.clone());
         let path = |text: &At<String>| self.repo.join(&text.value);

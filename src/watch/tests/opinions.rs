@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::watch::opinion::State;
+use crate::watch::watcher::LOOK;
 
 fn opinion(repo: &Repo, path: &str) -> Opinion {
     Opinion::of(&repo.dir.path().join(path), &repo.config())

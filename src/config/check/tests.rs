@@ -1,0 +1,59 @@
+//! Every key is asked for, whatever the others are: one that was not would be refused as unknown.
+
+use std::path::Path;
+
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::check;
+use crate::env::Environment;
+
+/// Values that are right for some keys and wrong for the others; a key may be absent as well.
+const VALUES: [Option<&str>; 14] = [
+    None,
+    Some("true"),
+    Some("false"),
+    Some("7"),
+    Some("-0.5"),
+    Some("1979-05-27"),
+    Some("\"\""),
+    Some("\"A\""),
+    Some("\"env:A\""),
+    Some("\"https://h.example/x\""),
+    Some("[]"),
+    Some("[408, 7]"),
+    Some("[\"Plan\", \"success\"]"),
+    Some("{ A = \"x\", b = 1 }"),
+];
+
+const SETTINGS: &str = "[spec_ops.webhooks]";
+const ALERTS: &str = "[spec_ops.webhooks.alerts]";
+const SUBSCRIPTION: &str = "[[spec_ops.webhooks.subscriptions]]";
+
+/// The keys that a table with these lines can have, as they are listed for one that is not known.
+fn known(table: &str, lines: &str, is_on: bool, secrets: bool) -> Vec<String> {
+    let switch = if is_on { "1" } else { "0" };
+    let environment =
+        Environment::fixed([("SPECKIT_WEBHOOKS_ENABLED", switch), ("A", "https://h.example/a")]);
+    let text = format!("{table}\n{lines}zzzz = 1\n");
+    let errors = check(None, &text, Path::new("/repo"), &environment, secrets).errors;
+    let unknown = errors.iter().find(|error| error.message == "unknown key `zzzz`").unwrap();
+    let listed = unknown.help.strip_prefix("known keys are: ").unwrap();
+    listed.split(", ").map(str::to_owned).collect()
+}
+
+proptest! {
+    #[test]
+    fn every_key_is_known_whatever_the_others_are(
+        table in select(&[SETTINGS, ALERTS, SUBSCRIPTION][..]),
+        values in prop::collection::vec(select(&VALUES[..]), 32),
+        is_on: bool,
+        secrets: bool,
+    ) {
+        let keys = known(table, "", true, true);
+        prop_assert!(keys.len() <= values.len());
+        let given = keys.iter().zip(&values).filter_map(|(key, value)| Some((key, (*value)?)));
+        let lines: String = given.map(|(key, value)| format!("{key} = {value}\n")).collect();
+        prop_assert_eq!(known(table, &lines, is_on, secrets), keys);
+    }
+}

@@ -1,0 +1,61 @@
+//! One watched file as it stands on disk: its version and its age, when its stage ended, what is in
+//! it, and its name in the memory.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::settle::Stamp;
+use crate::config::Config;
+use crate::decode;
+use crate::files::open::{self, Links};
+use crate::intake::consensus::time_of_session;
+use crate::intake::stage::{self, StageRead};
+use crate::intake::telemetry::{MAX_TELEMETRY_BYTES, NotTelemetry, RepoPaths};
+
+/// The content of a telemetry file, and one byte more of one that is too large to be judged.
+pub(super) fn telemetry_in(path: &Path) -> io::Result<Vec<u8>> {
+    open::start(path, Links::Refused, MAX_TELEMETRY_BYTES as u64 + 1)
+}
+
+/// Whether nothing of a telemetry file is still to come, as far as its content says.
+pub(super) fn is_whole(bytes: &[u8]) -> bool {
+    bytes.len() > MAX_TELEMETRY_BYTES || decode::is_json(bytes)
+}
+
+/// What a telemetry file with this content tells of.
+pub(super) fn stage_in(path: &Path, bytes: &[u8], config: &Config) -> Result<StageRead, NotTelemetry> {
+    stage::read(path, bytes, &RepoPaths { root: &config.repo, evidence_dir: &config.evidence_dir })
+}
+
+/// A path as it is remembered: relative to the repo, where it is in it.
+pub(super) fn relative(path: &Path, config: &Config) -> String {
+    path.strip_prefix(&config.repo).unwrap_or(path).to_string_lossy().into_owned()
+}
+
+/// A file's version; `None` for what is no file, a symbolic link included.
+pub(super) fn stamp(path: &Path) -> Option<Stamp> {
+    let found = fs::symlink_metadata(path).ok()?;
+    if found.is_symlink() {
+        log::debug!("{} is a symbolic link and is not followed", path.display());
+    }
+    let written =
+        found.modified().ok()?.duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_nanos());
+    found.is_file().then_some((found.len(), u64::try_from(written).unwrap_or(u64::MAX)))
+}
+
+/// How long ago a version was written, by the wall clock.
+pub(super) fn age((_, written): Stamp) -> Duration {
+    std::time::UNIX_EPOCH.elapsed().unwrap_or_default().saturating_sub(Duration::from_nanos(written))
+}
+
+/// When a stage ended, in nanoseconds: by the session in the file's name, else by when it was
+/// written.
+pub(super) fn ended_at(path: &Path, (_, written): Stamp) -> i128 {
+    let name = path.file_stem().and_then(|name| name.to_str());
+    let named = name.and_then(|name| time_of_session(name.split_once('_')?.1));
+    named.map_or_else(|| written.into(), Timestamp::as_nanosecond)
+}

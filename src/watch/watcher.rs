@@ -1,0 +1,303 @@
+//! The watcher's loop: it hears what changed, looks at everything from time to time, and has files
+//! read once they have settled.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use super::file::{ended_at, stamp};
+use super::notifier::{Notifier, Told};
+use super::reading::{GLANCE, Looked, Reader};
+use super::settle::{Due, Settler};
+use super::tree::{Kind, Tree};
+use super::turns::{Turn, Turns};
+use super::{MAX_WAITING, Message, unread};
+use crate::config::Config;
+
+/// How often everything is looked at, whatever the operating system said.
+pub(super) const LOOK: Duration = Duration::from_secs(60);
+
+/// The same where the operating system says nothing.
+const LOOK_UNTOLD: Duration = Duration::from_secs(5);
+
+/// How often it is checked whether the folders that are watched, and the file of what was seen,
+/// are still those.
+const CHECK: Duration = Duration::from_secs(1);
+
+/// How often in a row new folders are asked for: where they come and go without end, the next
+/// check goes on.
+const MOST_ROUNDS: usize = 16;
+
+/// How long files are read before it is heard what else changed.
+const SLICE: Duration = Duration::from_millis(200);
+
+/// After a look at everything the watcher does other things for so many times as long, and at least
+/// for so long.
+const REST: u32 = 2;
+const LEAST_REST: Duration = Duration::from_millis(100);
+const MOST_REST: Duration = Duration::from_secs(1);
+
+/// How long a file waits for those that ended before it, beyond what these may wait for their
+/// consensus.
+const MOST_HELD_UP: Duration = Duration::from_secs(5);
+
+/// See the module's first lines.
+pub(super) struct Watcher {
+    config: Box<dyn Fn() -> Arc<Config> + Send>,
+    tell: Box<dyn Fn(Option<String>) + Send>,
+    reader: Reader,
+    /// The memory could not be written the last time.
+    is_unwritten: bool,
+    notifier: Notifier,
+    /// Something was not told of.
+    missed: Arc<AtomicBool>,
+    /// Everything is to be looked at.
+    look_is_due: bool,
+    stopping: Arc<AtomicBool>,
+    settler: Settler,
+    /// What was said of sources that nobody reads.
+    said: HashSet<String>,
+    /// What is passed over was said for the first time.
+    has_looked: bool,
+}
+
+impl Watcher {
+    /// `missed` says that the notifier could not tell of something, `stopping` that it is to end.
+    pub(super) fn new(
+        config: Box<dyn Fn() -> Arc<Config> + Send>,
+        tell: Box<dyn Fn(Option<String>) + Send>,
+        reader: Reader,
+        notifier: Notifier,
+        missed: Arc<AtomicBool>,
+        stopping: Arc<AtomicBool>,
+    ) -> Self {
+        Self {
+            config,
+            tell,
+            reader,
+            is_unwritten: false,
+            notifier,
+            missed,
+            look_is_due: true,
+            stopping,
+            settler: Settler::default(),
+            said: HashSet::new(),
+            has_looked: false,
+        }
+    }
+
+    /// Watches until it is to stop. With `baseline` what is there now is taken as known.
+    pub(super) fn run(mut self, waiting: &Receiver<Message>, baseline: bool) {
+        if baseline {
+            self.take_baseline();
+        }
+        let mut next_look = Instant::now();
+        let (mut next_check, mut rested) = (next_look, next_look);
+        while !self.stopping.load(Ordering::Relaxed) {
+            let now = Instant::now();
+            if now >= next_check {
+                self.check();
+                next_check = now + CHECK;
+            }
+            if self.missed.swap(false, Ordering::Relaxed) {
+                // What was lost may be that a folder is not the one any more that is watched.
+                self.notifier.forget_all();
+                self.look_is_due = true;
+            }
+            if (self.look_is_due && now >= rested) || now >= next_look {
+                self.look_is_due = false;
+                self.look_at_everything();
+                let ended = Instant::now();
+                next_look = ended + self.look_every();
+                rested = ended + ((ended - now) * REST).clamp(LEAST_REST, MOST_REST);
+            }
+            self.read_what_is_due();
+            let now = Instant::now();
+            let look = if self.look_is_due { rested.min(next_look) } else { next_look };
+            let wait = look.min(next_check).saturating_duration_since(now);
+            match waiting.recv_timeout(wait.min(self.settler.next(now).unwrap_or(wait))) {
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(Message::Told(told)) => self.told(told),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            for message in waiting.try_iter().take(MAX_WAITING) {
+                if let Message::Told(told) = message {
+                    self.told(told);
+                }
+            }
+        }
+        self.flush();
+    }
+
+    fn look_every(&self) -> Duration {
+        if self.notifier.is_told() { LOOK } else { LOOK_UNTOLD }
+    }
+
+    /// What costs next to nothing and finds, whatever was told or not, that folders went, came or
+    /// were replaced, and that what was seen is not on disk.
+    fn check(&mut self) {
+        let tree = Tree::of(&(self.config)());
+        self.look_is_due |= self.notifier.is_behind(&tree.roots());
+        self.flush();
+    }
+
+    /// Writes what was seen. What cannot be written now is written at a later check.
+    fn flush(&mut self) {
+        match (self.reader.flush(&(self.config)().repo), self.is_unwritten) {
+            (Ok(()), false) | (Err(_), true) => {}
+            (Ok(()), true) => {
+                self.is_unwritten = false;
+                log::info!("what was seen is on disk again");
+                (self.tell)(None);
+            }
+            (Err(error), false) => {
+                self.is_unwritten = true;
+                let what = format!(
+                    "what the watcher has seen cannot be written to watch.jsonl: {error}; it is tried again every second"
+                );
+                log::error!("{what}");
+                (self.tell)(Some(what));
+            }
+        }
+    }
+
+    /// What exists at the very first start is known, and nothing is sent for it.
+    fn take_baseline(&mut self) {
+        let config = (self.config)();
+        let mut count = 0;
+        for (kind, path) in Tree::of(&config).files() {
+            count += usize::from(kind == Kind::Telemetry);
+            let in_haste = self.stopping.load(Ordering::Relaxed);
+            self.reader.take_as_known(kind, &path, &config, in_haste);
+        }
+        self.flush();
+        log::info!("watching for the first time: {count} telemetry files are there already and are not sent");
+    }
+
+    /// Finds what appeared or changed, and has the operating system tell of more.
+    fn look_at_everything(&mut self) {
+        let config = (self.config)();
+        let tree = Tree::of(&config);
+        // Until no folder has come between looking and being told.
+        for _ in 0..MOST_ROUNDS {
+            if !self.notifier.watch(&tree.dirs()) {
+                break;
+            }
+        }
+        self.say_what_is_not_read(&tree, &config);
+        let now = Instant::now();
+        for (kind, path) in tree.files() {
+            if let Some(stamp) = stamp(&path)
+                && !self.reader.has_read(kind, &path, stamp, &config)
+            {
+                self.settler.seen(&path, stamp, now);
+            }
+        }
+    }
+
+    /// Sources that nobody reads, once each, and at the first look what lies beside telemetry.
+    fn say_what_is_not_read(&mut self, tree: &Tree, config: &Config) {
+        for unread in unread::sources(config) {
+            if !self.said.contains(&unread) {
+                log::warn!("{unread}");
+                self.said.insert(unread);
+            }
+        }
+        if !std::mem::replace(&mut self.has_looked, true) && log::log_enabled!(log::Level::Debug) {
+            for path in tree.passed_over() {
+                log::debug!("{}: passed over: {}", path.display(), tree.why_not(&path));
+            }
+        }
+    }
+
+    /// What the operating system says.
+    fn told(&mut self, told: Told) {
+        let path = match told {
+            Told::Changed(path) => path,
+            Told::Gone(path) => {
+                // One that stands there by now was not told of.
+                self.look_is_due |= self.notifier.gone(&path);
+                path
+            }
+            Told::Missed => {
+                self.missed.store(true, Ordering::Relaxed);
+                return;
+            }
+        };
+        let tree = Tree::of(&(self.config)());
+        match tree.kind(&path) {
+            Some(_) => {
+                if let Some(stamp) = stamp(&path) {
+                    self.settler.seen(&path, stamp, Instant::now());
+                }
+            }
+            // A new folder: what it holds was not told of.
+            None if tree.is_folder(&path) => self.look_is_due = true,
+            None if tree.is_beside_telemetry(&path) => {
+                log::debug!("{}: passed over: {}", path.display(), tree.why_not(&path));
+            }
+            None => {}
+        }
+    }
+
+    /// Stages of a SPEC are read in the order they ended: a run is made of them. One that has to
+    /// wait holds those up that come after it. What cannot be read in a [`SLICE`] is read in the
+    /// next one.
+    fn read_what_is_due(&mut self) {
+        let began = Instant::now();
+        let folders = self.settler.due(began, ended_at);
+        if folders.is_empty() {
+            return;
+        }
+        // Whatever it took to find them, as long again is for reading.
+        let until = Instant::now() + began.elapsed().max(SLICE);
+        let mut first_unread: HashMap<PathBuf, i128> = HashMap::new();
+        for folder in &folders {
+            first_unread.extend(folder.first_waiting.map(|first| (folder.path.clone(), first)));
+        }
+        let config = (self.config)();
+        for turn in Turns::of(folders) {
+            if self.stopping.load(Ordering::Relaxed) || Instant::now() > until {
+                break;
+            }
+            let Turn { due: Due { path, stamp: seen, ended_at, is_final, .. }, is_of_a_crowd } = turn;
+            let first = path.parent().and_then(|folder| first_unread.get(folder));
+            if !is_of_a_crowd
+                && first.is_some_and(|first| *first < ended_at)
+                && self.reader.waited(&path) < config.consensus_wait + MOST_HELD_UP
+            {
+                self.settler.later(&path, Instant::now(), GLANCE);
+                continue;
+            }
+            let looked = match (stamp(&path), Tree::of(&config).kind(&path)) {
+                (Some(now), _) if now != seen => {
+                    self.settler.seen(&path, now, Instant::now());
+                    continue;
+                }
+                (Some(_), Some(kind)) => self.reader.read(kind, &path, seen, &config, is_final),
+                // Gone, or no file any more.
+                _ => {
+                    self.reader.is_done_with(&path);
+                    Looked::Done
+                }
+            };
+            match looked {
+                Looked::Done => self.settler.done(&path),
+                Looked::Torn => self.settler.torn(&path),
+                Looked::Later(wait) => {
+                    self.settler.later(&path, Instant::now(), wait);
+                    if let Some(folder) = path.parent() {
+                        let first = first_unread.entry(folder.to_owned()).or_insert(ended_at);
+                        *first = ended_at.min(*first);
+                    }
+                }
+            }
+        }
+        if !self.is_unwritten {
+            self.flush();
+        }
+    }
+}
