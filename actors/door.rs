@@ -13,11 +13,11 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::ledger::{Condition, FindLastAttempts, Ledger, Look, ReadCondition};
 use super::router::{
-    Emission, Emit, EmitError, GiveUpLost, ListAllUnfinished, ReadQueues, Receipt, Replay, Role, Router,
-    Sample, WaitIdle,
+    Emission, Emit, GiveUpLost, ListAllUnfinished, ReadQueues, Replay, Role, Router, Sample, WaitIdle,
 };
-use super::subscription::{Queue, RequestError, Sent};
+use super::subscription::{Queue, Sent};
 use super::tell::tell;
+use crate::answer::{EmitError, Receipt, RequestError};
 use crate::config::{Config, Origin, Report};
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::env::Environment;

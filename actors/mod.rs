@@ -23,6 +23,4 @@ pub(crate) use panics::{Panic, StandStill};
 pub(crate) use permits::Permits;
 pub(crate) use router::Emission;
 pub(crate) use router::{Close, Entry, Reconfigure, Role, Router};
-pub use router::{EmitError, Receipt};
-pub use subscription::RequestError;
 pub(crate) use subscription::{Queue, Sent};

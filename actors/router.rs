@@ -18,10 +18,10 @@ use super::alarm::Alarm;
 use super::attempt::Settings;
 use super::ledger::{Accept, Ledger, ReadDeadLetter, ReadRun};
 use super::subscription::{
-    self, Configure, Enqueue, ListUnfinished, Purpose, Queue, ReadQueue, RequestError, SendNow, Sent, Settle,
-    Subscription,
+    self, Configure, Enqueue, ListUnfinished, Purpose, Queue, ReadQueue, SendNow, Sent, Settle, Subscription,
 };
 use super::tell::tell;
+use crate::answer::{EmitError, Receipt, RequestError};
 use crate::clock;
 use crate::config::Config;
 use crate::delivery::{
@@ -39,30 +39,6 @@ const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
 
 /// Messages that may wait: more than admission lets in.
 const MAILBOX: usize = 4 * 1024;
-
-/// What became of an event that was emitted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Receipt {
-    /// It is on disk and will be delivered; possibly to nobody.
-    Accepted(Vec<(DeliveryId, SubscriptionId)>),
-    /// An event with the same idempotency key was accepted within `dedupe_window_s`.
-    Duplicate,
-    /// It is on disk, in the inbox: the runtime takes it in as soon as it can.
-    Queued,
-    /// Webhooks are switched off: nothing was kept.
-    Off,
-}
-
-/// Why an event was not accepted. Nothing of it is kept: emit it again.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum EmitError {
-    /// It cannot be accepted, now or later.
-    #[error("refused: {0}")]
-    Refused(String),
-    /// It could not be accepted now.
-    #[error("not accepted: {0}")]
-    Unavailable(String),
-}
 
 /// What became of an event, and the key that it has: its own, or that of the event that it is.
 #[derive(Clone, Debug)]

@@ -18,6 +18,7 @@ use super::attempt::{self, Settings};
 use super::ledger::{KeepHealth, Ledger, NoBody, ReadBody, RecordAttempt};
 use super::permits::{Asked, Permit, Seat};
 use super::tell::tell;
+use crate::answer::RequestError;
 use crate::clock;
 use crate::delivery::{
     Body, Delivery, DeliveryId, Health, HealthState, InFlight, Jitter, Judgement, Lane, LocalFault,
@@ -86,17 +87,6 @@ pub(crate) struct Sent {
     pub(crate) finished: Arc<Finished>,
     /// Whether it arrived (or, for a dry run, would have been sent).
     pub(crate) succeeded: bool,
-}
-
-/// Why a runtime did not do what was asked of it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RequestError {
-    /// It would not.
-    #[error("{0}")]
-    Refused(String),
-    /// It could not be asked, or gave no answer.
-    #[error("no runtime is reachable: {0}")]
-    Unreachable(String),
 }
 
 /// From the Router: answered when nothing is under way and nothing is due. With `close`, nothing

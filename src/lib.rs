@@ -8,6 +8,7 @@
 
 #[path = "../actors/mod.rs"]
 mod actors;
+mod answer;
 #[cfg(feature = "cli")]
 pub mod cli;
 mod clock;
@@ -31,7 +32,7 @@ pub mod sign;
 pub mod store;
 mod watch;
 
-pub use actors::{EmitError, Receipt, RequestError};
+pub use answer::{EmitError, Receipt, RequestError};
 pub use config::Config;
 pub use env::Environment;
 pub use event::Event;

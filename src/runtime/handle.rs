@@ -9,7 +9,8 @@ use tokio::sync::{oneshot, watch};
 
 use super::block::block_on;
 use super::{Current, Mode};
-use crate::actors::{Door, EmitError, Receipt, RequestError};
+use crate::actors::Door;
+use crate::answer::{EmitError, Receipt, RequestError};
 use crate::config::Report;
 use crate::control::{CHANGE_OF_OWNER, ClientError, LOOK_AGAIN, Request, SentReport, StatusReport};
 use crate::delivery::{DeliveryId, SubscriptionId};

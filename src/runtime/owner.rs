@@ -14,10 +14,11 @@ use tokio::sync::{mpsc, watch};
 use super::block::block_on;
 use super::{Current, Drained, Mode, Setting, StartError};
 use crate::actors::{
-    Alarm, AlarmBell, Announce, Close, CloseLedger, ConfigureStore, Door, EmitError, Entry, Ledger, Permits,
+    Alarm, AlarmBell, Announce, Close, CloseLedger, ConfigureStore, Door, Entry, Ledger, Permits,
     Reconfigure, ReloadReply, Ring, Role, Router, Settings, Watching, look_after_files, look_once,
     take_inbox_in,
 };
+use crate::answer::EmitError;
 use crate::config::{Config, Loaded, Problem, Report, WatchFrom};
 use crate::control::Server;
 use crate::event::Event;
