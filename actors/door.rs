@@ -13,12 +13,12 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::ledger::{Condition, FindLastAttempts, Ledger, Look, ReadCondition};
 use super::router::{
-    Emission, Emit, GiveUpLost, ListAllUnfinished, ReadQueues, Replay, Role, Router, Sample, WaitIdle,
+    Emission, Emit, GiveUpLost, ListAllUnfinished, ReadQueues, Replay, Router, Sample, WaitIdle,
 };
 use super::subscription::{Queue, Sent};
 use super::tell::tell;
 use crate::answer::{EmitError, Receipt, RequestError};
-use crate::config::{Config, Origin, Report};
+use crate::config::{Config, Origin, Report, Role};
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::env::Environment;
 use crate::event::{Event, SpecId};

@@ -22,5 +22,5 @@ pub(crate) use ledger::{Announce, Close as CloseLedger, Condition, ConfigureStor
 pub(crate) use panics::{Panic, StandStill};
 pub(crate) use permits::Permits;
 pub(crate) use router::Emission;
-pub(crate) use router::{Close, Entry, Reconfigure, Role, Router};
+pub(crate) use router::{Close, Reconfigure, Router};
 pub(crate) use subscription::{Queue, Sent};

@@ -53,7 +53,7 @@ pub(crate) struct Enqueue {
 /// From a task of its own: an attempt ended, or could not be made. Bounded by `max_in_flight`.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Ended {
+struct AttemptEnded {
     in_flight: InFlight,
     attempt: Result<Attempt, NoBody>,
     /// Given back once the next attempt has asked for its own: who is quick has its turn then.
@@ -358,7 +358,7 @@ impl Subscription {
                 Ok((attempt, permit)) => (Ok(attempt), permit),
                 Err(error) => (Err(error), None),
             };
-            Ended { in_flight, attempt, permit }
+            AttemptEnded { in_flight, attempt, permit }
         });
     }
 
@@ -503,11 +503,11 @@ impl Handler<Enqueue> for Subscription {
     }
 }
 
-impl Handler<Ended> for Subscription {
+impl Handler<AttemptEnded> for Subscription {
     type Result = ();
 
-    fn handle(&mut self, ended: Ended, context: &mut Self::Context) {
-        let Ended { in_flight, attempt, permit } = ended;
+    fn handle(&mut self, ended: AttemptEnded, context: &mut Self::Context) {
+        let AttemptEnded { in_flight, attempt, permit } = ended;
         let id = in_flight.delivery().id;
         match attempt {
             Ok(attempt) => {
