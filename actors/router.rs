@@ -1,10 +1,10 @@
 //! The Router: takes events in, tells new from known, and fans out to the subscriptions that want
 //! them.
 
+mod fan_out;
 mod runs;
 
-use std::collections::btree_map::Entry as Place;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -28,9 +28,10 @@ use crate::delivery::{
     BodyBudget, Dedupe, Delivery, DeliveryId, Identities, Identity, KeyDigest, Pending, SubscriptionId,
 };
 use crate::event::{Event, IdempotencyKey, SpecId};
-use crate::payload::{self, Format};
+use crate::payload;
 use crate::run::Run;
-use crate::store::{Accepted, AcceptedDelivery, Healths, InboxName, Listed, Query, Recovered, Unfinished};
+use crate::store::{Healths, InboxName, Listed, Query, Recovered, Unfinished};
+use fan_out::{fan_out, refused};
 
 /// Bodies of waiting deliveries held in memory, over all subscriptions; beyond it they are read
 /// back when their turn comes.
@@ -259,65 +260,6 @@ impl Router {
         self.subscribers.push(Subscriber { id, config, address });
     }
 
-    /// The body, once, and a delivery for each subscription that wants the event; none where it
-    /// `is_told_already`.
-    fn prepare(
-        &self,
-        event: &Event,
-        inbox: Option<&InboxName>,
-        at: Timestamp,
-        is_told_already: bool,
-    ) -> Result<(Accepted, Vec<Outgoing>), EmitError> {
-        let refused = |error: &dyn std::fmt::Display| EmitError::Refused(error.to_string());
-        let body: Bytes = payload::body(event).map_err(|error| refused(&error))?;
-        let envelope = &event.event;
-        let wanting: Vec<(&SubscriptionConfig, &Addr<Subscription>)> = self
-            .active_ones()
-            .filter(|(config, _)| !is_told_already && config.filter.admits(event).is_ok())
-            .collect();
-        // Each body once, whoever wants it.
-        let mut rendered = BTreeMap::new();
-        for (config, _) in &wanting {
-            if let Place::Vacant(place) = rendered.entry(config.format) {
-                let bytes = config.format.render(event, &body).map_err(|error| refused(&error))?;
-                place.insert((self.bodies.hold(&bytes), bytes));
-            }
-        }
-        let outgoing: Vec<Outgoing> = wanting
-            .into_iter()
-            .map(|(config, address)| {
-                let delivery = Delivery {
-                    id: DeliveryId::random(),
-                    subscription: config.id.clone(),
-                    spec: event.spec.id.clone(),
-                    key: envelope.idempotency_key.clone(),
-                    kind: envelope.kind,
-                    accepted_at: at,
-                    format: config.format,
-                };
-                let held = rendered.get(&config.format).and_then(|(held, _)| held.clone());
-                let pending = Pending::new(Arc::new(delivery), held);
-                Outgoing { address: address.clone(), pending }
-            })
-            .collect();
-        let deliveries = outgoing
-            .iter()
-            .map(|Outgoing { pending, .. }| pending.delivery())
-            .map(|delivery| AcceptedDelivery {
-                format: delivery.format,
-                ..AcceptedDelivery::new(delivery.id, delivery.subscription.clone())
-            })
-            .collect();
-        let mut accepted =
-            Accepted::new(at, envelope.idempotency_key.clone(), envelope.kind, deliveries, &body)
-                .map_err(|error| refused(&error))?;
-        for (format, (_, bytes)) in rendered.iter().filter(|(format, _)| **format != Format::SpecKit) {
-            accepted.add_body(*format, bytes).map_err(|error| refused(&error))?;
-        }
-        accepted.inbox = inbox.map(ToString::to_string);
-        Ok((accepted, outgoing))
-    }
-
     #[cfg(test)]
     pub(super) fn first_subscriber(&self) -> &Addr<Subscription> {
         &self.subscribers[0].address
@@ -343,12 +285,6 @@ impl Router {
     fn active_ones(&self) -> impl Iterator<Item = (&SubscriptionConfig, &Addr<Subscription>)> {
         self.subscribers.iter().filter_map(|one| Some((one.config.as_deref()?, &one.address)))
     }
-}
-
-/// A delivery and the subscription it goes to.
-struct Outgoing {
-    address: Addr<Subscription>,
-    pending: Pending,
 }
 
 impl Handler<Emit> for Router {
@@ -406,11 +342,18 @@ impl Handler<Emit> for Router {
                 self.runs.get(&spec).unwrap_or(&none).plan(&mut event, &self.config.runs)
             }
         };
-        let prepared = self.prepare(&event, inbox.as_ref(), at, is_told_already);
-        let (mut accepted, outgoing) = match prepared {
-            Ok(prepared) => prepared,
+        let body = payload::body(&event).map_err(refused);
+        let fanned_out = body.and_then(|body| {
+            let (active, ids) = (self.active_ones(), DeliveryId::random);
+            fan_out(&event, &body, at, is_told_already, active, &self.bodies, ids)
+        });
+        let (mut accepted, outgoing) = match fanned_out {
+            Ok(fanned_out) => fanned_out,
             Err(error) => return emitter.hears(Err(error)),
         };
+        let own = |(address, pending): (&Addr<Subscription>, Pending)| (address.clone(), pending);
+        let outgoing: Vec<_> = outgoing.into_iter().map(own).collect();
+        accepted.inbox = inbox.as_ref().map(ToString::to_string);
         if let Some(step) = &step {
             self.runs.entry(spec.clone()).or_default().take(step);
         }
@@ -443,7 +386,7 @@ impl Handler<Emit> for Router {
             }
             written?;
             let mut deliveries = Vec::with_capacity(outgoing.len());
-            for Outgoing { address, pending } in outgoing {
+            for (address, pending) in outgoing {
                 let delivery = pending.delivery();
                 deliveries.push((delivery.id, delivery.subscription.clone()));
                 if !tell(&address, Enqueue { pending, _admission: admission.clone() }).await {
