@@ -22,7 +22,7 @@ use crate::config::{Config, Origin, Report, Role};
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::env::Environment;
 use crate::event::{Event, SpecId};
-use crate::intake::repo;
+use crate::intake::branch::Branch;
 use crate::payload;
 use crate::store::{
     InboxName, Listing, Page, Query, StoreOptions, Survey, Surveyor, Tried, TriedQuery, tried,
@@ -40,9 +40,6 @@ const TICK: Duration = Duration::from_millis(250);
 /// How often the names of all files are made sure of.
 const LOOK_AFTER_FILES: Duration = Duration::from_millis(500);
 
-/// How long the repo's branch counts as read.
-const BRANCH_HOLDS: Duration = Duration::from_millis(250);
-
 /// See the module's first line. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Door {
@@ -51,10 +48,7 @@ pub(crate) struct Door {
     admission: Arc<Semaphore>,
     /// Held by who reads the files for an operator.
     reading: Arc<Semaphore>,
-    repo: Arc<Path>,
-    /// Where a CI service may say the branch.
-    environment: Environment,
-    branch: Arc<Mutex<Option<Branch>>>,
+    branch: Branch,
     files: Arc<StoreOptions>,
     /// Used by one reader at a time.
     surveyor: Arc<Mutex<Surveyor>>,
@@ -68,13 +62,6 @@ pub(crate) struct Door {
     /// Wakes those who wait, for their executors may have no timers.
     ticks: Arc<Notify>,
     started: Instant,
-}
-
-/// What git said, and when.
-#[derive(Debug)]
-struct Branch {
-    read: Instant,
-    name: Option<String>,
 }
 
 /// Who waits for a reload to end.
@@ -119,9 +106,7 @@ impl Door {
             ledger,
             admission: Arc::new(Semaphore::new(MAX_ADMITTED as usize)),
             reading: Arc::new(Semaphore::new(MAX_READING)),
-            repo: config.repo.as_path().into(),
-            environment,
-            branch: Arc::default(),
+            branch: Branch::new(&config.repo, environment),
             files: Arc::new(config.store_options()),
             surveyor: Arc::default(),
             inbox: Arc::default(),
@@ -182,7 +167,7 @@ impl Door {
         let admission = self.admit(within).await.ok_or_else(|| {
             EmitError::Unavailable("the runtime is stopped, or busy with too many events".to_owned())
         })?;
-        event.add_branch(|| self.branch());
+        self.branch.add_to(&mut event);
         let (reply, answer) = oneshot::channel();
         let emit = Emit { event, inbox, admission: Some(admission), reply };
         let answered = async {
@@ -209,19 +194,6 @@ impl Door {
         }
     }
 
-    /// The repo's branch, read again a few times a second at most: every event asks.
-    fn branch(&self) -> Option<String> {
-        let mut read = self.branch.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*read {
-            Some(Branch { read, name }) if read.elapsed() < BRANCH_HOLDS => name.clone(),
-            _ => {
-                let name = repo::current_branch(&self.repo, &self.environment);
-                *read = Some(Branch { read: Instant::now(), name: name.clone() });
-                name
-            }
-        }
-    }
-
     /// Sends one signed sample of `spec` to an active subscription now.
     pub(crate) async fn test(
         &self,
@@ -230,7 +202,7 @@ impl Door {
         dry_run: bool,
     ) -> Result<Sent, RequestError> {
         let admission = self.admit(ADMISSION).await.ok_or_else(gone)?;
-        let event = payload::sample(spec, self.branch());
+        let event = payload::sample(spec, self.branch.current());
         self.router.send(Sample { event, subscription, dry_run, admission }).await.map_err(|_| gone())?
     }
 
