@@ -1,96 +1,47 @@
 //! The way to the actors of one run, from any thread and any executor.
 
 use std::path::Path;
-use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::Addr;
-use actix_rt::time::sleep;
-use futures_util::future::{Either, select};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
-use super::ledger::{Condition, FindLastAttempts, Ledger, Look, ReadCondition};
-use super::router::{
-    Emission, Emit, EmitError, GiveUpLost, ListAllUnfinished, ReadQueues, Receipt, Replay, Role, Router,
-    Sample, WaitIdle,
-};
-use super::subscription::{Queue, RequestError, Sent};
+use super::admission::Admission;
+use super::ledger::{Condition, FindLastAttempts, Ledger, ReadCondition};
+use super::notices::{Notices, Told, Watching};
+use super::reading::Reading;
+use super::router::{Emission, Emit, ListAllUnfinished, ReadQueues, Replay, Router, Sample, WaitIdle};
+use super::subscription::{Queue, Sent};
 use super::tell::tell;
-use crate::archive::Census;
-use crate::config::{Config, Origin, Report};
+use crate::answer::{EmitError, Receipt, RequestError};
+use crate::config::{Config, Origin, Report, Role};
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::env::Environment;
 use crate::event::{Event, SpecId};
 use crate::inspect::{Listing, Page, Query, Survey, Tried, TriedQuery, tried};
-use crate::intake::repo;
+use crate::intake::branch::Branch;
 use crate::payload;
 use crate::spool::InboxName;
-use crate::store::StoreOptions;
 
-/// Emits and requests under way at a time; more wait for their turn.
-const MAX_ADMITTED: u32 = 1024;
-
-/// Threads that read files for operators at a time; more wait for their turn.
-const MAX_READING: usize = 2;
-
-/// How often those who wait look at the clock.
-const TICK: Duration = Duration::from_millis(250);
-
-/// How often the names of all files are made sure of.
-const LOOK_AFTER_FILES: Duration = Duration::from_millis(500);
-
-/// How long the repo's branch counts as read.
-const BRANCH_HOLDS: Duration = Duration::from_millis(250);
+/// How long a request of an operator waits for admission.
+const ADMISSION: Duration = Duration::from_secs(10);
 
 /// See the module's first line. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Door {
     router: Addr<Router>,
     ledger: Addr<Ledger>,
-    admission: Arc<Semaphore>,
-    /// Held by who reads the files for an operator.
-    reading: Arc<Semaphore>,
-    repo: Arc<Path>,
-    /// Where a CI service may say the branch.
-    environment: Environment,
-    branch: Arc<Mutex<Option<Branch>>>,
-    files: Arc<StoreOptions>,
-    /// Used by one reader at a time.
-    census: Arc<Mutex<Census>>,
-    /// What of the inbox stands aside, and why.
-    inbox: Arc<Mutex<Vec<String>>>,
-    /// Whether the repo is watched.
-    watching: Arc<Mutex<Watching>>,
-    /// Where the config that is in force came from.
-    origin: Arc<Mutex<Option<Origin>>>,
+    admission: Admission,
+    branch: Branch,
+    reading: Reading,
+    notices: Notices,
     reloads: mpsc::Sender<ReloadReply>,
-    /// Wakes those who wait, for their executors may have no timers.
-    ticks: Arc<Notify>,
     started: Instant,
-}
-
-/// What git said, and when.
-#[derive(Debug)]
-struct Branch {
-    read: Instant,
-    name: Option<String>,
 }
 
 /// Who waits for a reload to end.
 pub(crate) type ReloadReply = oneshot::Sender<Report>;
-
-/// Whether the repo is watched.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Watching {
-    /// Nobody asked for it.
-    #[default]
-    Off,
-    On,
-    /// It should be, and this is wrong.
-    Troubled(String),
-}
 
 /// What an operator may want to know now, from the actors and the disk.
 #[derive(Debug)]
@@ -118,21 +69,13 @@ impl Door {
         let door = Self {
             router,
             ledger,
-            admission: Arc::new(Semaphore::new(MAX_ADMITTED as usize)),
-            reading: Arc::new(Semaphore::new(MAX_READING)),
-            repo: config.repo.as_path().into(),
-            environment,
-            branch: Arc::default(),
-            files: Arc::new(config.store_options()),
-            census: Arc::default(),
-            inbox: Arc::default(),
-            watching: Arc::default(),
-            origin: Arc::new(Mutex::new(config.origin.clone())),
+            admission: Admission::new(),
+            branch: Branch::new(&config.repo, environment),
+            reading: Reading::new(config.store_options()),
+            notices: Notices::new(config.origin.clone()),
             reloads,
-            ticks: Arc::default(),
             started: Instant::now(),
         };
-        actix_rt::spawn(tick(door.ticks.clone()));
         (door, reload)
     }
 
@@ -149,9 +92,9 @@ impl Door {
         }
     }
 
-    /// Accepts an event: when this says `Accepted`, it is synced to disk. Waits `within`, or a
-    /// [`TICK`] longer, for admission, and again for the disk; an event for which it no longer
-    /// waits may be accepted all the same.
+    /// Accepts an event: when this says `Accepted`, it is synced to disk. Waits `within`, or
+    /// 250 ms longer, for admission, and again for the disk; an event for which it no longer waits
+    /// may be accepted all the same.
     pub(crate) async fn emit(
         &self,
         event: Event,
@@ -180,10 +123,10 @@ impl Door {
         within: Duration,
     ) -> Result<Emission, EmitError> {
         let stopped = || EmitError::Unavailable("the runtime has stopped".to_owned());
-        let admission = self.admit(within).await.ok_or_else(|| {
+        let admission = self.admission.admit(within).await.ok_or_else(|| {
             EmitError::Unavailable("the runtime is stopped, or busy with too many events".to_owned())
         })?;
-        event.add_branch(|| self.branch());
+        self.branch.add_to(&mut event);
         let (reply, answer) = oneshot::channel();
         let emit = Emit { event, inbox, admission: Some(admission), reply };
         let answered = async {
@@ -192,35 +135,10 @@ impl Door {
             }
             answer.await.map_err(|_| stopped())
         };
-        self.patiently(within, answered).await.unwrap_or_else(|| {
+        self.admission.patiently(within, answered).await.unwrap_or_else(|| {
             let waited = format!("no answer from the disk within {} ms", within.as_millis());
             Err(EmitError::Unavailable(waited))
         })
-    }
-
-    /// What `work` comes to; `None` where that takes longer than `within`, or a [`TICK`] more.
-    async fn patiently<T>(&self, within: Duration, work: impl Future<Output = T>) -> Option<T> {
-        let (end, mut work) = (Instant::now() + within, pin!(work));
-        loop {
-            match select(work.as_mut(), pin!(self.ticks.notified())).await {
-                Either::Left((value, _)) => return Some(value),
-                Either::Right(_) if Instant::now() < end => {}
-                Either::Right(_) => return None,
-            }
-        }
-    }
-
-    /// The repo's branch, read again a few times a second at most: every event asks.
-    fn branch(&self) -> Option<String> {
-        let mut read = self.branch.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*read {
-            Some(Branch { read, name }) if read.elapsed() < BRANCH_HOLDS => name.clone(),
-            _ => {
-                let name = repo::current_branch(&self.repo, &self.environment);
-                *read = Some(Branch { read: Instant::now(), name: name.clone() });
-                name
-            }
-        }
     }
 
     /// Sends one signed sample of `spec` to an active subscription now.
@@ -230,54 +148,48 @@ impl Door {
         subscription: SubscriptionId,
         dry_run: bool,
     ) -> Result<Sent, RequestError> {
-        let admission = self.admit(ADMISSION).await.ok_or_else(gone)?;
-        let event = payload::sample(spec, self.branch());
+        let admission = self.admission.admit(ADMISSION).await.ok_or_else(gone)?;
+        let event = payload::sample(spec, self.branch.current());
         self.router.send(Sample { event, subscription, dry_run, admission }).await.map_err(|_| gone())?
     }
 
     /// Sends a dead letter again now, under its own id, signed anew. Success removes it; failure
     /// adds to it.
     pub(crate) async fn replay(&self, spec: SpecId, id: DeliveryId) -> Result<Sent, RequestError> {
-        let admission = self.admit(ADMISSION).await.ok_or_else(gone)?;
+        let admission = self.admission.admit(ADMISSION).await.ok_or_else(gone)?;
         self.router.send(Replay { spec, id, admission }).await.map_err(|_| gone())?
     }
 
     /// Whose door it is.
     pub(crate) fn spool_dir(&self) -> &Path {
-        &self.files.spool_dir
+        self.reading.spool_dir()
     }
 
     /// What there is to know for `status`.
     pub(crate) async fn facts(&self) -> Result<Facts, RequestError> {
         let queues = self.router.send(ReadQueues).await.map_err(|_| gone())?;
         let condition = self.ledger.send(ReadCondition).await.map_err(|_| gone())?;
-        let census = self.census.clone();
-        let origin = self.origin.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let look = move |files: &StoreOptions| {
-            let mut census = census.lock().unwrap_or_else(PoisonError::into_inner);
-            let survey = Survey::again(&files.spool_dir, &mut census);
-            (survey, origin.and_then(|origin| origin.edited()))
-        };
-        let (survey, edited) = self.read(look).await?;
-        let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let watching = self.watching.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let origin = self.notices.told().origin;
+        let (survey, edited) = self.reading.survey(move || origin.and_then(|origin| origin.edited())).await?;
+        // Afterwards: what was told while the files were read counts.
+        let Told { inbox, watching, .. } = self.notices.told();
         let uptime = self.started.elapsed();
         Ok(Facts { queues, condition, survey, inbox, watching, edited, uptime })
     }
 
     /// What of the inbox stands aside from now on, for `status`.
     pub(super) fn tell_of_inbox(&self, aside: Vec<String>) {
-        *self.inbox.lock().unwrap_or_else(PoisonError::into_inner) = aside;
+        self.notices.tell(|told| told.inbox = aside);
     }
 
     /// Whether the repo is watched from now on, for `status`.
     pub(crate) fn tell_of_watch(&self, watching: Watching) {
-        *self.watching.lock().unwrap_or_else(PoisonError::into_inner) = watching;
+        self.notices.tell(|told| told.watching = watching);
     }
 
     /// Where the config that is in force from now on came from, for `status`.
     pub(crate) fn tell_of_config(&self, origin: Option<Origin>) {
-        *self.origin.lock().unwrap_or_else(PoisonError::into_inner) = origin;
+        self.notices.tell(|told| told.origin = origin);
     }
 
     /// One page of deliveries, newest first.
@@ -287,7 +199,7 @@ impl Door {
         let unfinished = self.router.send(ListAllUnfinished(query)).await.map_err(|_| gone())?;
         unfinished.into_iter().for_each(|listed| page.add(listed));
         let last = self.ledger.send(FindLastAttempts(page.tried())).await.map_err(|_| gone())?;
-        let listed = self.read(move |files| {
+        let listed = self.reading.read(move |files| {
             page.set_last(&last);
             page.add_finished(&files.spool_dir, &files.evidence_dir).map(|()| page.into_listing())
         });
@@ -296,7 +208,7 @@ impl Door {
 
     /// The newest attempts, newest first.
     pub(crate) async fn tried(&self, query: TriedQuery) -> Result<Vec<Tried>, RequestError> {
-        let read = self.read(move |files| tried(&files.evidence_dir, &query)).await?;
+        let read = self.reading.read(move |files| tried(&files.evidence_dir, &query)).await?;
         read.map_err(|error| RequestError::Refused(format!("cannot read the evidence: {error}")))
     }
 
@@ -307,70 +219,15 @@ impl Door {
         answer.await.map_err(|_| gone())
     }
 
-    /// Reads files on a thread of its own, few at a time: neither the actors nor the caller's
-    /// executor may block.
-    async fn read<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&StoreOptions) -> T + Send + 'static,
-    ) -> Result<T, RequestError> {
-        let permit = self.reading.clone().acquire_owned().await.map_err(|_| gone())?;
-        let (done, result) = oneshot::channel();
-        let files = self.files.clone();
-        thread::spawn(move || {
-            if done.send(work(&files)).is_err() {
-                log::debug!("nobody waits any more for what was read");
-            }
-            drop(permit);
-        });
-        result.await.map_err(|_| RequestError::Refused("no thread could be had to read the files".to_owned()))
-    }
-
     /// Waits until nothing is under way and nothing is due.
     pub(crate) async fn idle(&self) {
-        // Whoever emits holds a permit until each subscription has its delivery: with all of them
-        // in hand nothing is on its way from one actor to another.
-        drop(self.admission.acquire_many(MAX_ADMITTED).await);
+        self.admission.all_back().await;
         if self.router.send(WaitIdle).await.is_err() {
             log::debug!("the runtime stopped while someone waited for it to be idle");
         }
     }
-
-    async fn admit(&self, within: Duration) -> Option<OwnedSemaphorePermit> {
-        match self.admission.clone().try_acquire_owned() {
-            Ok(permit) => Some(permit),
-            Err(_) => self.patiently(within, self.admission.clone().acquire_owned()).await?.ok(),
-        }
-    }
 }
-
-/// Ticks as long as the runtime's thread runs.
-async fn tick(ticks: Arc<Notify>) {
-    loop {
-        sleep(TICK).await;
-        ticks.notify_waiters();
-    }
-}
-
-/// How long a request of an operator waits for admission.
-const ADMISSION: Duration = Duration::from_secs(10);
 
 fn gone() -> RequestError {
     RequestError::Unreachable("the runtime has stopped".to_owned())
-}
-
-/// Makes sure of the names of all files, now and again, until the actors end.
-pub(crate) async fn look_after_files(ledger: Addr<Ledger>, router: Addr<Router>) {
-    while look_once(&ledger, &router).await {
-        sleep(LOOK_AFTER_FILES).await;
-    }
-}
-
-/// Makes sure of the names of all files, and has given up what was taken away; whether the actors
-/// are there still.
-pub(crate) async fn look_once(ledger: &Addr<Ledger>, router: &Addr<Router>) -> bool {
-    match ledger.send(Look).await {
-        Ok(lost) if lost.is_empty() => true,
-        Ok(lost) => router.send(GiveUpLost(lost)).await.is_ok(),
-        Err(_) => false,
-    }
 }

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::door::Door;
 use super::ledger::{Ledger, SettleInbox};
-use super::router::{EmitError, Receipt};
+use crate::answer::{EmitError, Receipt};
 use crate::event::Event;
 use crate::spool::{Aside, Cause, Content, Inbox, InboxName, Settled, Taken};
 

@@ -1,28 +1,32 @@
 //! The three actors: Router, Subscription and Ledger, and the door to them. With `runtime`, the
 //! only code that names actix.
 
+mod admission;
 mod alarm;
 mod attempt;
 mod door;
 mod inbox;
 mod ledger;
+mod notices;
 #[cfg(test)]
 mod panics;
 mod permits;
+mod presence;
+mod reading;
 mod router;
 mod subscription;
 mod tell;
 
 pub(crate) use alarm::{Alarm, AlarmBell, Ring};
 pub(crate) use attempt::Settings;
-pub(crate) use door::{Door, Facts, ReloadReply, Watching, look_after_files, look_once};
+pub(crate) use door::{Door, Facts, ReloadReply};
 pub(crate) use inbox::take_inbox_in;
 pub(crate) use ledger::{Announce, Close as CloseLedger, Condition, ConfigureStore, Ledger};
+pub(crate) use notices::Watching;
 #[cfg(test)]
 pub(crate) use panics::{Panic, StandStill};
 pub(crate) use permits::Permits;
+pub(crate) use presence::{look_after_files, look_once};
 pub(crate) use router::Emission;
-pub(crate) use router::{Close, Entry, Reconfigure, Role, Router};
-pub use router::{EmitError, Receipt};
-pub use subscription::RequestError;
+pub(crate) use router::{Close, Reconfigure, Router};
 pub(crate) use subscription::{Queue, Sent};

@@ -21,7 +21,7 @@ impl Handler<Panic> for Router {
     fn handle(&mut self, who: Panic, _: &mut Self::Context) {
         match who {
             Panic::Router => panic!("a test of the Router"),
-            Panic::Subscription => self.first_target().try_send(who).unwrap(),
+            Panic::Subscription => self.first_subscriber().try_send(who).unwrap(),
             Panic::Ledger => self.ledger().try_send(who).unwrap(),
         }
     }

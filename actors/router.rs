@@ -1,10 +1,10 @@
 //! The Router: takes events in, tells new from known, and fans out to the subscriptions that want
 //! them.
 
+mod fan_out;
 mod runs;
 
-use std::collections::btree_map::Entry as Place;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -18,22 +18,22 @@ use super::alarm::Alarm;
 use super::attempt::Settings;
 use super::ledger::{Accept, Ledger, ReadDeadLetter, ReadRun};
 use super::subscription::{
-    self, Configure, Enqueue, ListUnfinished, Purpose, Queue, ReadQueue, RequestError, SendNow, Sent, Settle,
-    Subscription,
+    self, Configure, Enqueue, ListUnfinished, Purpose, Queue, ReadQueue, SendNow, Sent, Settle, Subscription,
 };
 use super::tell::tell;
+use crate::answer::{EmitError, Receipt, RequestError};
 use crate::archive::Healths;
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, Role, SubscriptionConfig};
 use crate::delivery::{
     BodyBudget, Dedupe, Delivery, DeliveryId, Identities, Identity, KeyDigest, Pending, SubscriptionId,
 };
 use crate::event::{Event, IdempotencyKey, SpecId};
-use crate::filter::Filter;
 use crate::inspect::{Listed, Query};
-use crate::payload::{self, Format};
+use crate::payload;
 use crate::run::Run;
-use crate::spool::{Accepted, AcceptedDelivery, InboxName, Recovered, Unfinished};
+use crate::spool::{InboxName, Recovered, Unfinished};
+use fan_out::{fan_out, refused};
 
 /// Bodies of waiting deliveries held in memory, over all subscriptions; beyond it they are read
 /// back when their turn comes.
@@ -41,30 +41,6 @@ const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
 
 /// Messages that may wait: more than admission lets in.
 const MAILBOX: usize = 4 * 1024;
-
-/// What became of an event that was emitted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Receipt {
-    /// It is on disk and will be delivered; possibly to nobody.
-    Accepted(Vec<(DeliveryId, SubscriptionId)>),
-    /// An event with the same idempotency key was accepted within `dedupe_window_s`.
-    Duplicate,
-    /// It is on disk, in the inbox: the runtime takes it in as soon as it can.
-    Queued,
-    /// Webhooks are switched off: nothing was kept.
-    Off,
-}
-
-/// Why an event was not accepted. Nothing of it is kept: emit it again.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum EmitError {
-    /// It cannot be accepted, now or later.
-    #[error("refused: {0}")]
-    Refused(String),
-    /// It could not be accepted now.
-    #[error("not accepted: {0}")]
-    Unavailable(String),
-}
 
 /// What became of an event, and the key that it has: its own, or that of the event that it is.
 #[derive(Clone, Debug)]
@@ -107,7 +83,7 @@ pub(crate) struct Emit {
 /// From the Router's own task to itself: an acceptance ended. Bounded as [`Emit`].
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Ended {
+struct AcceptanceEnded {
     spec: SpecId,
     key: KeyDigest,
     at: Timestamp,
@@ -153,7 +129,8 @@ pub(crate) struct Close {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Reconfigure {
-    pub(crate) entries: Vec<Entry>,
+    /// Settings are absent where an entry is not active.
+    pub(crate) entries: Vec<(SubscriptionId, Option<Settings>)>,
     pub(crate) config: Arc<Config>,
 }
 
@@ -173,37 +150,23 @@ pub(crate) struct GiveUpLost(pub(crate) Vec<DeliveryId>);
 #[rtype(result = "Vec<Listed>")]
 pub(crate) struct ListAllUnfinished(pub(crate) Arc<Query>);
 
-/// One config entry.
-pub(crate) struct Entry {
-    pub(crate) id: SubscriptionId,
-    pub(crate) role: Role,
-    pub(crate) filter: Filter,
-    pub(crate) format: Format,
-    /// Absent where it is not active.
-    pub(crate) settings: Option<Settings>,
-}
-
-/// What a subscription is there for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    Active,
-    DryRun,
-    /// Gets nothing new; switched off, or no longer in the config.
-    Inactive,
-}
-
 /// One subscription, as the Router sees it.
-struct Target {
+struct Subscriber {
     id: SubscriptionId,
-    role: Role,
-    filter: Filter,
-    format: Format,
+    /// Absent while it is not active.
+    config: Option<Arc<SubscriptionConfig>>,
     address: Addr<Subscription>,
+}
+
+impl Subscriber {
+    fn role(&self) -> Role {
+        self.config.as_ref().map_or(Role::Inactive, |config| config.role())
+    }
 }
 
 /// See the module's first line.
 pub(crate) struct Router {
-    targets: Vec<Target>,
+    subscribers: Vec<Subscriber>,
     ledger: Addr<Ledger>,
     known: Dedupe,
     /// Which events those are that come without an identity.
@@ -242,7 +205,7 @@ impl Router {
     /// A Router that goes on with what the disk says, and a Subscription for each entry and for
     /// each id of which something is unfinished.
     pub(crate) fn new(
-        entries: Vec<Entry>,
+        entries: Vec<(SubscriptionId, Option<Settings>)>,
         recovered: Recovered,
         healths: Healths,
         ledger: Addr<Ledger>,
@@ -252,7 +215,7 @@ impl Router {
     ) -> Self {
         let mut unfinished = recovered.unfinished;
         let mut router = Self {
-            targets: Vec::new(),
+            subscribers: Vec::new(),
             ledger,
             known: Dedupe::new(config.dedupe_window),
             identities: Identities::default(),
@@ -267,14 +230,12 @@ impl Router {
             open: true,
             alarm,
         };
-        for entry in entries {
-            let waiting = unfinished.remove(&entry.id).unwrap_or_default();
-            router.add(entry, waiting);
+        for (id, settings) in entries {
+            let waiting = unfinished.remove(&id).unwrap_or_default();
+            router.add(id, settings, waiting);
         }
         for (id, waiting) in unfinished {
-            let (filter, format) = (Filter::default(), Format::default());
-            let entry = Entry { id, role: Role::Inactive, filter, format, settings: None };
-            router.add(entry, waiting);
+            router.add(id, None, waiting);
         }
         for (spec, key, told) in recovered.told {
             router.identities.restore(&spec, key, told);
@@ -284,89 +245,27 @@ impl Router {
         router
     }
 
-    fn add(&mut self, entry: Entry, waiting: Vec<Unfinished>) {
-        let Entry { id, role, filter, format, settings } = entry;
-        match (waiting.len(), role) {
+    fn add(&mut self, id: SubscriptionId, settings: Option<Settings>, waiting: Vec<Unfinished>) {
+        match (waiting.len(), &settings) {
             (0, _) => {}
-            (count, Role::Inactive) => log::warn!(
+            (count, None) => log::warn!(
                 "{count} pending deliveries are for `{id}`, which is not an active subscription: they stay in the \
                  spool and go on when it returns"
             ),
-            (count, _) => log::info!("{count} pending deliveries of {id} recovered from the spool"),
+            (count, Some(_)) => log::info!("{count} pending deliveries of {id} recovered from the spool"),
         }
         let (ledger, alarm) = (self.ledger.clone(), self.alarm.clone());
         let health = self.healths.remove(&id).unwrap_or_default();
-        let of = id.clone();
+        let (of, config) = (id.clone(), settings.as_ref().map(|settings| settings.config.clone()));
         let address = Subscription::start_in_arbiter(&self.deliveries, move |_| {
             Subscription::new(of, settings, ledger, waiting, health, alarm)
         });
-        self.targets.push(Target { id, role, filter, format, address });
-    }
-
-    /// The body, once, and a delivery for each subscription that wants the event; none where it
-    /// `is_told_already`.
-    fn prepare(
-        &self,
-        event: &Event,
-        inbox: Option<&InboxName>,
-        at: Timestamp,
-        is_told_already: bool,
-    ) -> Result<(Accepted, Vec<Outgoing>), EmitError> {
-        let refused = |error: &dyn std::fmt::Display| EmitError::Refused(error.to_string());
-        let body: Bytes = payload::body(event).map_err(|error| refused(&error))?;
-        let envelope = &event.event;
-        let wanting: Vec<&Target> = self
-            .targets
-            .iter()
-            .filter(|target| !is_told_already && target.role != Role::Inactive)
-            .filter(|target| target.filter.admits(event).is_ok())
-            .collect();
-        // Each body once, whoever wants it.
-        let mut rendered = BTreeMap::new();
-        for target in &wanting {
-            if let Place::Vacant(place) = rendered.entry(target.format) {
-                let bytes = target.format.render(event, &body).map_err(|error| refused(&error))?;
-                place.insert((self.bodies.hold(&bytes), bytes));
-            }
-        }
-        let outgoing: Vec<Outgoing> = wanting
-            .into_iter()
-            .map(|target| {
-                let delivery = Delivery {
-                    id: DeliveryId::random(),
-                    subscription: target.id.clone(),
-                    spec: event.spec.id.clone(),
-                    key: envelope.idempotency_key.clone(),
-                    kind: envelope.kind,
-                    accepted_at: at,
-                    format: target.format,
-                };
-                let held = rendered.get(&target.format).and_then(|(held, _)| held.clone());
-                let pending = Pending::new(Arc::new(delivery), held);
-                Outgoing { address: target.address.clone(), pending }
-            })
-            .collect();
-        let deliveries = outgoing
-            .iter()
-            .map(|Outgoing { pending, .. }| pending.delivery())
-            .map(|delivery| AcceptedDelivery {
-                format: delivery.format,
-                ..AcceptedDelivery::new(delivery.id, delivery.subscription.clone())
-            })
-            .collect();
-        let mut accepted =
-            Accepted::new(at, envelope.idempotency_key.clone(), envelope.kind, deliveries, &body)
-                .map_err(|error| refused(&error))?;
-        for (format, (_, bytes)) in rendered.iter().filter(|(format, _)| **format != Format::SpecKit) {
-            accepted.add_body(*format, bytes).map_err(|error| refused(&error))?;
-        }
-        accepted.inbox = inbox.map(ToString::to_string);
-        Ok((accepted, outgoing))
+        self.subscribers.push(Subscriber { id, config, address });
     }
 
     #[cfg(test)]
-    pub(super) fn first_target(&self) -> &Addr<Subscription> {
-        &self.targets[0].address
+    pub(super) fn first_subscriber(&self) -> &Addr<Subscription> {
+        &self.subscribers[0].address
     }
 
     #[cfg(test)]
@@ -374,19 +273,21 @@ impl Router {
         &self.ledger
     }
 
-    fn target(&self, id: &SubscriptionId) -> Result<&Target, RequestError> {
-        let active = || self.targets.iter().filter(|target| target.role != Role::Inactive);
-        active().find(|target| target.id == *id).ok_or_else(|| {
-            let known: Vec<_> = active().map(|target| target.id.as_str()).collect();
+    /// An active subscription and its config.
+    fn active(
+        &self,
+        id: &SubscriptionId,
+    ) -> Result<(&SubscriptionConfig, &Addr<Subscription>), RequestError> {
+        let mut active = self.active_ones();
+        active.find(|(config, _)| config.id == *id).ok_or_else(|| {
+            let known: Vec<_> = self.active_ones().map(|(config, _)| config.id.as_str()).collect();
             RequestError::Refused(format!("no active subscription `{id}`; active are: {}", known.join(", ")))
         })
     }
-}
 
-/// A delivery and the subscription it goes to.
-struct Outgoing {
-    address: Addr<Subscription>,
-    pending: Pending,
+    fn active_ones(&self) -> impl Iterator<Item = (&SubscriptionConfig, &Addr<Subscription>)> {
+        self.subscribers.iter().filter_map(|one| Some((one.config.as_deref()?, &one.address)))
+    }
 }
 
 impl Handler<Emit> for Router {
@@ -444,11 +345,18 @@ impl Handler<Emit> for Router {
                 self.runs.get(&spec).unwrap_or(&none).plan(&mut event, &self.config.runs)
             }
         };
-        let prepared = self.prepare(&event, inbox.as_ref(), at, is_told_already);
-        let (mut accepted, outgoing) = match prepared {
-            Ok(prepared) => prepared,
+        let body = payload::body(&event).map_err(refused);
+        let fanned_out = body.and_then(|body| {
+            let (active, ids) = (self.active_ones(), DeliveryId::random);
+            fan_out(&event, &body, at, is_told_already, active, &self.bodies, ids)
+        });
+        let (mut accepted, outgoing) = match fanned_out {
+            Ok(fanned_out) => fanned_out,
             Err(error) => return emitter.hears(Err(error)),
         };
+        let own = |(address, pending): (&Addr<Subscription>, Pending)| (address.clone(), pending);
+        let outgoing: Vec<_> = outgoing.into_iter().map(own).collect();
+        accepted.inbox = inbox.as_ref().map(ToString::to_string);
         if let Some(step) = &step {
             self.runs.entry(spec.clone()).or_default().take(step);
         }
@@ -476,12 +384,12 @@ impl Handler<Emit> for Router {
                     Err(EmitError::Unavailable(format!("the ledger does not take events: {error}")))
                 }
             };
-            if !tell(&router, Ended { spec, key, at, result: written.clone() }).await {
+            if !tell(&router, AcceptanceEnded { spec, key, at, result: written.clone() }).await {
                 log::debug!("the router stopped while an event was accepted");
             }
             written?;
             let mut deliveries = Vec::with_capacity(outgoing.len());
-            for Outgoing { address, pending } in outgoing {
+            for (address, pending) in outgoing {
                 let delivery = pending.delivery();
                 deliveries.push((delivery.id, delivery.subscription.clone()));
                 if !tell(&address, Enqueue { pending, _admission: admission.clone() }).await {
@@ -501,10 +409,14 @@ fn stopped() -> EmitError {
     EmitError::Unavailable("the runtime has stopped".to_owned())
 }
 
-impl Handler<Ended> for Router {
+impl Handler<AcceptanceEnded> for Router {
     type Result = ();
 
-    fn handle(&mut self, Ended { spec, key, at, result }: Ended, context: &mut Self::Context) {
+    fn handle(
+        &mut self,
+        AcceptanceEnded { spec, key, at, result }: AcceptanceEnded,
+        context: &mut Self::Context,
+    ) {
         for other in self.accepting.remove(&key).unwrap_or_default() {
             if other.send(result.clone()).is_err() {
                 log::debug!("an emitter of an event of {spec} no longer waits");
@@ -536,10 +448,10 @@ impl Handler<Sample> for Router {
 
     fn handle(&mut self, message: Sample, _: &mut Self::Context) -> Self::Result {
         let Sample { event, subscription, dry_run, admission } = message;
-        let prepared = self.target(&subscription).and_then(|target| {
-            let body = payload::body(&event).and_then(|body| target.format.render(&event, &body));
+        let prepared = self.active(&subscription).and_then(|(config, address)| {
+            let body = payload::body(&event).and_then(|body| config.format.render(&event, &body));
             let body = body.map_err(|error| RequestError::Refused(error.to_string()))?;
-            Ok((target.address.clone(), target.format, body))
+            Ok((address.clone(), config.format, body))
         });
         Box::pin(async move {
             let _admission = admission;
@@ -570,7 +482,7 @@ impl Handler<Replay> for Router {
                     letter.id, letter.message, letter.hint
                 ))),
                 Ok(Ok(letter)) => {
-                    router.target(&letter.subscription).map(|target| (target.address.clone(), letter))
+                    router.active(&letter.subscription).map(|(_, address)| (address.clone(), letter))
                 }
                 Ok(Err(error)) => Err(RequestError::Refused(error.to_string())),
                 Err(_) => Err(RequestError::Unreachable("the ledger has stopped".to_owned())),
@@ -599,12 +511,12 @@ async fn send_now(
 impl Router {
     /// Tells every subscription now; resolves when all are quiet, as a stopped one is.
     fn settle(&self, close: bool) -> impl Future<Output = ()> + use<> {
-        let tell_one = |target: &Target| {
+        let tell_one = |one: &Subscriber| {
             let (reply, answer) = oneshot::channel();
             // `send` takes the message at once; awaiting it only tells whether someone is there.
-            (target.address.send(Settle { close, reply }), answer)
+            (one.address.send(Settle { close, reply }), answer)
         };
-        let told: Vec<_> = self.targets.iter().map(tell_one).collect();
+        let told: Vec<_> = self.subscribers.iter().map(tell_one).collect();
         async move {
             for (request, answer) in told {
                 if request.await.is_err() {
@@ -628,23 +540,23 @@ impl Handler<Reconfigure> for Router {
         }
         self.known.set_window(config.dedupe_window);
         self.config = config;
-        let mut before = std::mem::take(&mut self.targets);
+        let mut before = std::mem::take(&mut self.subscribers);
         let mut told = Vec::new();
-        for entry in entries {
-            match before.iter().position(|target| target.id == entry.id) {
-                None => self.add(entry, Vec::new()),
+        for (id, settings) in entries {
+            match before.iter().position(|subscriber| subscriber.id == id) {
+                None => self.add(id, settings, Vec::new()),
                 Some(at) => {
-                    let Target { id, address, .. } = before.swap_remove(at);
-                    told.push(address.send(Configure(entry.settings)));
-                    let Entry { role, filter, format, .. } = entry;
-                    self.targets.push(Target { id, role, filter, format, address });
+                    let Subscriber { address, .. } = before.swap_remove(at);
+                    let config = settings.as_ref().map(|settings| settings.config.clone());
+                    told.push(address.send(Configure(settings)));
+                    self.subscribers.push(Subscriber { id, config, address });
                 }
             }
         }
         // What waits for those that left stays with them, should they return.
-        for target in before {
-            told.push(target.address.send(Configure(None)));
-            self.targets.push(Target { role: Role::Inactive, ..target });
+        for subscriber in before {
+            told.push(subscriber.address.send(Configure(None)));
+            self.subscribers.push(Subscriber { config: None, ..subscriber });
         }
         Box::pin(async move {
             for told in told {
@@ -661,8 +573,8 @@ impl Handler<GiveUpLost> for Router {
 
     fn handle(&mut self, GiveUpLost(lost): GiveUpLost, _: &mut Self::Context) -> Self::Result {
         let lost = Arc::new(lost.into_iter().collect::<HashSet<_>>());
-        let tell = |target: &Target| target.address.send(subscription::GiveUpLost(lost.clone()));
-        let told: Vec<_> = self.targets.iter().map(tell).collect();
+        let tell = |one: &Subscriber| one.address.send(subscription::GiveUpLost(lost.clone()));
+        let told: Vec<_> = self.subscribers.iter().map(tell).collect();
         Box::pin(async move {
             for told in told {
                 if told.await.is_err() {
@@ -679,8 +591,8 @@ impl Handler<ReadQueues> for Router {
     type Result = ResponseFuture<Vec<(SubscriptionId, Role, Queue)>>;
 
     fn handle(&mut self, _: ReadQueues, _: &mut Self::Context) -> Self::Result {
-        let ask = |target: &Target| (target.id.clone(), target.role, target.address.send(ReadQueue));
-        let asked: Vec<_> = self.targets.iter().map(ask).collect();
+        let ask = |one: &Subscriber| (one.id.clone(), one.role(), one.address.send(ReadQueue));
+        let asked: Vec<_> = self.subscribers.iter().map(ask).collect();
         Box::pin(async move {
             let mut queues = Vec::with_capacity(asked.len());
             for (id, role, queue) in asked {
@@ -695,9 +607,9 @@ impl Handler<ListAllUnfinished> for Router {
     type Result = ResponseFuture<Vec<Listed>>;
 
     fn handle(&mut self, ListAllUnfinished(query): ListAllUnfinished, _: &mut Self::Context) -> Self::Result {
-        let wanted = |target: &&Target| query.subscription.as_ref().is_none_or(|id| *id == target.id);
-        let ask = |target: &Target| target.address.send(ListUnfinished { query: query.clone() });
-        let asked: Vec<_> = self.targets.iter().filter(wanted).map(ask).collect();
+        let wanted = |one: &&Subscriber| query.subscription.as_ref().is_none_or(|id| *id == one.id);
+        let ask = |one: &Subscriber| one.address.send(ListUnfinished { query: query.clone() });
+        let asked: Vec<_> = self.subscribers.iter().filter(wanted).map(ask).collect();
         Box::pin(async move {
             let mut listed = Vec::new();
             for rows in asked {
@@ -729,7 +641,7 @@ impl Handler<Close> for Router {
     fn handle(&mut self, Close { wait }: Close, _: &mut Self::Context) -> Self::Result {
         self.open = false;
         let settled = self.settle(true);
-        let addresses: Vec<_> = self.targets.iter().map(|target| target.address.clone()).collect();
+        let addresses: Vec<_> = self.subscribers.iter().map(|one| one.address.clone()).collect();
         Box::pin(async move {
             // Kept until the queues are read: a message whose asker has gone is not handled.
             let mut settled = pin!(settled);

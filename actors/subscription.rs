@@ -18,6 +18,7 @@ use super::attempt::{self, Settings};
 use super::ledger::{KeepHealth, Ledger, NoBody, ReadBody, RecordAttempt};
 use super::permits::{Asked, Permit, Seat};
 use super::tell::tell;
+use crate::answer::RequestError;
 use crate::archive::DeadLetter;
 use crate::clock;
 use crate::delivery::{
@@ -55,7 +56,7 @@ pub(crate) struct Enqueue {
 /// From a task of its own: an attempt ended, or could not be made. Bounded by `max_in_flight`.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Ended {
+struct AttemptEnded {
     in_flight: InFlight,
     attempt: Result<Attempt, NoBody>,
     /// Given back once the next attempt has asked for its own: who is quick has its turn then.
@@ -89,17 +90,6 @@ pub(crate) struct Sent {
     pub(crate) finished: Arc<Finished>,
     /// Whether it arrived (or, for a dry run, would have been sent).
     pub(crate) succeeded: bool,
-}
-
-/// Why a runtime did not do what was asked of it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RequestError {
-    /// It would not.
-    #[error("{0}")]
-    Refused(String),
-    /// It could not be asked, or gave no answer.
-    #[error("no runtime is reachable: {0}")]
-    Unreachable(String),
 }
 
 /// From the Router: answered when nothing is under way and nothing is due. With `close`, nothing
@@ -371,7 +361,7 @@ impl Subscription {
                 Ok((attempt, permit)) => (Ok(attempt), permit),
                 Err(error) => (Err(error), None),
             };
-            Ended { in_flight, attempt, permit }
+            AttemptEnded { in_flight, attempt, permit }
         });
     }
 
@@ -516,11 +506,11 @@ impl Handler<Enqueue> for Subscription {
     }
 }
 
-impl Handler<Ended> for Subscription {
+impl Handler<AttemptEnded> for Subscription {
     type Result = ();
 
-    fn handle(&mut self, ended: Ended, context: &mut Self::Context) {
-        let Ended { in_flight, attempt, permit } = ended;
+    fn handle(&mut self, ended: AttemptEnded, context: &mut Self::Context) {
+        let AttemptEnded { in_flight, attempt, permit } = ended;
         let id = in_flight.delivery().id;
         match attempt {
             Ok(attempt) => {

@@ -8,6 +8,7 @@
 
 #[path = "../actors/mod.rs"]
 mod actors;
+mod answer;
 pub mod archive;
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -34,7 +35,7 @@ pub mod spool;
 pub mod store;
 mod watch;
 
-pub use actors::{EmitError, Receipt, RequestError};
+pub use answer::{EmitError, Receipt, RequestError};
 pub use config::Config;
 pub use env::Environment;
 pub use event::Event;

@@ -7,7 +7,8 @@ use actix::prelude::*;
 use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
-use super::{Emit, EmitError, Receipt, Router, stopped};
+use super::{Emit, Router, stopped};
+use crate::answer::{EmitError, Receipt};
 use crate::clock;
 use crate::event::{Event, SpecId};
 use crate::intake::outstanding;

@@ -3,7 +3,7 @@
 
 use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global, load};
-use crate::config::{Report, Switch};
+use crate::config::{Report, Role, Switch};
 use crate::control::counted;
 use crate::files::user::check_readable;
 
@@ -35,10 +35,10 @@ pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure>
                 screen.line(Tone::Plain, format_args!("ok: {file}: {all}, {active} active"));
                 for subscription in &config.subscriptions {
                     let endpoint = subscription.endpoint.as_ref().map_or("-".to_owned(), ToString::to_string);
-                    let state = match (subscription.active, subscription.dry_run) {
-                        (false, _) => "inactive",
-                        (true, true) => "dry run",
-                        (true, false) => "active",
+                    let state = match subscription.role() {
+                        Role::Inactive => "inactive",
+                        Role::DryRun => "dry run",
+                        Role::Active => "active",
                     };
                     screen.line(Tone::Plain, format_args!("  {} {state} {endpoint}", subscription.id));
                 }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::receive::{self, Received, Receiver};
 use super::render::{Screen, Tone, columns};
 use super::{Exit, Failure};
-use crate::actors::Receipt;
+use crate::answer::Receipt;
 use crate::config::{self, Config, LoadOptions};
 use crate::delivery::DeliveryId;
 use crate::env::Environment;

@@ -10,7 +10,9 @@ use super::render::{Line, Screen, Tone, columns, wrap};
 use super::{Exit, Failure, Global, emit, load_config};
 use crate::config::Config;
 use crate::delivery::SubscriptionId;
+use crate::env::Environment;
 use crate::event::Event;
+use crate::intake::branch::Branch;
 use crate::names::printable;
 use crate::watch::Opinion;
 
@@ -37,6 +39,9 @@ struct Answer {
     subscription: SubscriptionId,
     matches: bool,
     refused_by: Option<String>,
+    /// The event's branch, the same in each answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    branch: Option<String>,
     /// What the watcher makes of the telemetry file, the same in each answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     watcher: Option<Opinion>,
@@ -58,13 +63,15 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
         }
         (None, None) => return Err(Failure::usage("give --event FILE or --telemetry FILE")),
     };
-    let event = event.map_err(|why| {
+    let mut event = event.map_err(|why| {
         // What is no event for emit may have another reason to be none for the watcher.
         if let Some(opinion) = &opinion {
             screen.note(told(opinion));
         }
         Failure::usage(why)
     })?;
+    // As on its way into the runtime.
+    Branch::new(&config.repo, Environment::process()).add_to(&mut event);
     let answers = answers(&config, &event, opinion.as_ref());
     if screen.is_json() {
         screen.value(&answers);
@@ -73,6 +80,9 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
         screen.line(Tone::Heading, format_args!("{} {}", envelope.kind, envelope.idempotency_key));
         if let Some(status) = envelope.status {
             screen.line(Tone::Plain, format_args!("status: {status}"));
+        }
+        if let Some(branch) = &event.spec.branch {
+            screen.line(Tone::Plain, format_args!("branch: {}", printable(branch, 255)));
         }
         for reason in &envelope.reasons {
             screen.line(Tone::Plain, format_args!("reason: {}", printable(reason, 500)));
@@ -106,7 +116,8 @@ fn answers(config: &Config, event: &Event, opinion: Option<&Opinion>) -> Vec<Ans
             true => entry.filter.admits(event).err().map(|refusal| refusal.to_string()),
         };
         let matches = refused_by.is_none();
-        Answer { subscription: entry.id.clone(), matches, refused_by, watcher: opinion.cloned() }
+        let (subscription, branch) = (entry.id.clone(), event.spec.branch.clone());
+        Answer { subscription, matches, refused_by, branch, watcher: opinion.cloned() }
     };
     config.subscriptions.iter().map(answer).collect()
 }

@@ -31,7 +31,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use log::LevelFilter;
 use rustix::process::Signal;
 
-use crate::actors::RequestError;
+use crate::answer::RequestError;
 use crate::config::{self, Config, LoadOptions};
 use crate::control::counted;
 use crate::env::Environment;

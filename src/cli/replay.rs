@@ -13,7 +13,7 @@ use super::list::lines;
 use super::render::{Line, Screen, Tone, cut, wrap};
 use super::test::{DRAIN, PATIENCE, show};
 use super::{Exit, Failure, Global, load_to_act};
-use crate::actors::RequestError;
+use crate::answer::RequestError;
 use crate::clock;
 use crate::control::{SentOutcome, SentReport, counted};
 use crate::delivery::{DeliveryId, OPEN_AFTER, SubscriptionId};

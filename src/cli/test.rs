@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global, load_to_act};
-use crate::actors::RequestError;
+use crate::answer::RequestError;
 use crate::config::Config;
 use crate::control::{SentOutcome, SentReport};
 use crate::delivery::SubscriptionId;

@@ -4,6 +4,7 @@ mod check;
 mod file;
 mod loaded;
 mod origin;
+mod role;
 mod switch;
 mod table;
 
@@ -20,6 +21,7 @@ pub(crate) use file::no_folder;
 pub use file::{LoadOptions, load};
 pub use loaded::Loaded;
 pub use origin::Origin;
+pub(crate) use role::Role;
 pub use switch::Switch;
 
 use crate::delivery::{RetryPolicy, SubscriptionId};

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use crate::actors::RequestError;
+use crate::answer::RequestError;
 
 use super::handshake::{Caller, VERSION, Welcome};
 use super::protocol::{MAX_LINE, Reply, Request, RuntimeFile, runtime_file};

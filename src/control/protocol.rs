@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::handshake::Token;
-use crate::actors::{EmitError, Receipt, Sent};
+use crate::actors::Sent;
+use crate::answer::{EmitError, Receipt};
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::event::{Event, EventKind, IdempotencyKey, SpecId};
 use crate::files::read_small;

@@ -8,9 +8,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::protocol::RuntimeFile;
-use crate::actors::{Condition, Facts, Queue, Role, Watching};
+use crate::actors::{Condition, Facts, Queue, Watching};
 use crate::archive::Healths;
 use crate::clock;
+use crate::config::Role;
 #[cfg(feature = "cli")]
 use crate::config::{Config, SubscriptionConfig};
 use crate::delivery::{HealthState, LocalFault, SubscriptionId};
@@ -185,14 +186,7 @@ impl StatusReport {
         sources: Option<Waiting>,
         silent: Option<String>,
     ) -> Self {
-        let role = |active, dry_run| match (active, dry_run) {
-            (false, _) => Role::Inactive,
-            (true, true) => Role::DryRun,
-            (true, false) => Role::Active,
-        };
-        let entry = |entry: &SubscriptionConfig| {
-            (entry.id.clone(), role(entry.active, entry.dry_run), Queue::default())
-        };
+        let entry = |entry: &SubscriptionConfig| (entry.id.clone(), entry.role(), Queue::default());
         let mut queues: Vec<(SubscriptionId, Role, Queue)> = config.subscriptions.iter().map(entry).collect();
         let is_unknown = matches!(unfinished, Unfinished::Unknown);
         let (listed, counted_only) = match unfinished {

@@ -1,6 +1,7 @@
 //! Reading what a Spec-Kit repo holds. `telemetry` and `tasks` are given bytes and paths and open
 //! nothing.
 
+pub(crate) mod branch;
 pub mod consensus;
 mod fields;
 pub mod outstanding;

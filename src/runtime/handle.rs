@@ -9,13 +9,14 @@ use tokio::sync::{oneshot, watch};
 
 use super::block::block_on;
 use super::{Current, Mode};
-use crate::actors::{Door, EmitError, Receipt, RequestError};
+use crate::actors::Door;
+use crate::answer::{EmitError, Receipt, RequestError};
 use crate::config::Report;
 use crate::control::{CHANGE_OF_OWNER, ClientError, LOOK_AGAIN, Request, SentReport, StatusReport};
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::event::{Event, SpecId};
 use crate::inspect::{Listing, Query};
-use crate::intake::repo;
+use crate::intake::branch::Branch;
 use crate::spool::put_in_inbox;
 
 /// How long [`Handle::emit`] waits for the spool before the event goes to the inbox.
@@ -284,7 +285,7 @@ impl On {
     /// same, the key tells.
     fn queue(&self, mut event: Event, reason: &str) -> Result<Receipt, EmitError> {
         let config = self.current.config();
-        event.add_branch(|| repo::current_branch(&config.repo, &self.current.environment));
+        Branch::new(&config.repo, self.current.environment.clone()).add_to(&mut event);
         put_in_inbox(&config.spool_dir, &[event])
             .map_err(|error| EmitError::Unavailable(format!("{reason}; nor could it be queued: {error}")))?;
         log::debug!("queued in the inbox: {reason}");

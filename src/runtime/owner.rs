@@ -14,13 +14,14 @@ use tokio::sync::{mpsc, watch};
 use super::block::block_on;
 use super::{Current, Drained, Mode, Setting, StartError};
 use crate::actors::{
-    Alarm, AlarmBell, Announce, Close, CloseLedger, ConfigureStore, Door, EmitError, Entry, Ledger, Permits,
-    Reconfigure, ReloadReply, Ring, Role, Router, Settings, Watching, look_after_files, look_once,
-    take_inbox_in,
+    Alarm, AlarmBell, Announce, Close, CloseLedger, ConfigureStore, Door, Ledger, Permits, Reconfigure,
+    ReloadReply, Ring, Router, Settings, Watching, look_after_files, look_once, take_inbox_in,
 };
+use crate::answer::EmitError;
 use crate::archive::Healths;
 use crate::config::{Config, Loaded, Problem, Report, WatchFrom};
 use crate::control::Server;
+use crate::delivery::SubscriptionId;
 use crate::event::Event;
 use crate::files::share_of_open_files;
 use crate::http::{Connections, TlsSettings};
@@ -238,8 +239,12 @@ impl Equipment {
         }
     }
 
-    /// Each config entry, with all that its Subscription needs.
-    fn entries(&mut self, config: &Config, current: &Current) -> Result<Vec<Entry>, StartError> {
+    /// Each config entry's id, with all that its Subscription needs where it is active.
+    fn entries(
+        &mut self,
+        config: &Config,
+        current: &Current,
+    ) -> Result<Vec<(SubscriptionId, Option<Settings>)>, StartError> {
         let environment = current.environment.with_file(config.env_file.as_deref());
         let mut entries = Vec::new();
         for entry in &config.subscriptions {
@@ -258,13 +263,7 @@ impl Equipment {
                     max_pending: config.max_pending,
                 }),
             };
-            let role = match (entry.active, entry.dry_run) {
-                (false, _) => Role::Inactive,
-                (true, true) => Role::DryRun,
-                (true, false) => Role::Active,
-            };
-            let (id, filter, format) = (entry.id.clone(), entry.filter.clone(), entry.format);
-            entries.push(Entry { id, role, filter, format, settings });
+            entries.push((entry.id.clone(), settings));
         }
         Ok(entries)
     }

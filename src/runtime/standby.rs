@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
 use super::{Mode, PAUSE, Setting};
-use crate::actors::{EmitError, Receipt};
+use crate::answer::{EmitError, Receipt};
 use crate::control::{Client, ClientError, Emitted, Request};
 use crate::event::Event;
 use crate::spool;

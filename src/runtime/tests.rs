@@ -5,7 +5,8 @@ use std::net::TcpListener;
 use std::path::Path;
 
 use super::*;
-use crate::actors::{Door, Panic, Receipt, StandStill};
+use crate::actors::{Door, Panic, StandStill};
+use crate::answer::Receipt;
 use crate::config::{LoadOptions, load};
 use crate::event::{Event, EventKind};
 

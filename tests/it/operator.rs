@@ -330,6 +330,21 @@ fn explain_says_who_gets_an_event_and_which_filter_refuses_it() {
 }
 
 #[test]
+fn explain_shows_the_branch_that_an_event_would_get() {
+    let sandbox = Sandbox::new(&[("one", "http://127.0.0.1:9/", "")]);
+    let unsaid = r#"{"event":{"type":"spec-auto.stage.completed","stage":"Plan"},"spec":{"id":"SPEC-1"}}"#;
+    let said = unsaid.replace("SPEC-1\"", "SPEC-1\",\"branch\":\"feat/own\"");
+    let unsaid = sandbox.write("unsaid.json", unsaid);
+    let said = sandbox.write("said.json", &said);
+    sandbox.write(".git/HEAD", "ref: refs/heads/feat/x\n");
+    for (event, branch) in [(unsaid, "feat/x"), (said, "feat/own")] {
+        let arguments = ["explain", "--event", event.to_str().unwrap()];
+        assert_says(&sandbox.run(&arguments), 0, &[&format!("branch: {branch}\n")]);
+        assert_eq!(json(&sandbox, 0, &arguments)[0]["branch"], branch);
+    }
+}
+
+#[test]
 fn a_valid_config_is_taken_over_and_an_invalid_one_changes_nothing() {
     let (old, new, slow) =
         (Endpoint::replying(&[200]), Endpoint::replying(&[200]), Endpoint::answering(vec![Answer::Hang]));

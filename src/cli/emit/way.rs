@@ -13,7 +13,7 @@ use crate::cli::keep::{Kept, Writing};
 use crate::control::{Client, ClientError, Emitted, EmittedEvent, Outcome, Request};
 use crate::env::Environment;
 use crate::event::Event;
-use crate::intake::repo;
+use crate::intake::branch::Branch;
 
 /// Events under way at a time: as many as a runtime has of one connection.
 const WINDOW: usize = 64;
@@ -42,7 +42,7 @@ const GRACE: Duration = Duration::from_millis(5);
 /// See the module's first lines.
 pub(super) struct Way {
     spool_dir: PathBuf,
-    repo: PathBuf,
+    branch: Branch,
     deadline: Duration,
     /// How long the runtime has for an event: then there is still time for the inbox.
     patience: Duration,
@@ -101,7 +101,7 @@ impl Way {
         let rest = deadline.saturating_sub(INBOXES_SHARE).max(deadline / 2);
         Self {
             spool_dir: spool_dir.to_owned(),
-            repo: repo.to_owned(),
+            branch: Branch::new(repo, Environment::process()),
             deadline,
             patience: deadline.mul_f64(0.75).min(rest),
             port: Port::Untried,
@@ -247,7 +247,7 @@ impl Way {
     /// Adds an event to what goes into the inbox next.
     fn gather(&mut self, at: usize, mut event: Event, since: Instant, why: String) {
         let shown = EmittedEvent::of(&event);
-        event.add_branch(|| repo::current_branch(&self.repo, &Environment::process()));
+        self.branch.add_to(&mut event);
         match serde_json::to_string(&event) {
             Ok(line) => {
                 if self.gathered > 0 && self.lines.len() + line.len() >= BATCH_BYTES {

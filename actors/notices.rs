@@ -1,0 +1,47 @@
+//! What those beside the actors tell for `status`: who takes the inbox in, who watches the repo,
+//! who reads the config.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::config::Origin;
+
+/// The latest of each. Clones share them.
+#[derive(Clone, Debug)]
+pub(super) struct Notices(Arc<Mutex<Told>>);
+
+/// See [`Notices`].
+#[derive(Clone, Debug, Default)]
+pub(super) struct Told {
+    /// What of the inbox stands aside, and why.
+    pub(super) inbox: Vec<String>,
+    pub(super) watching: Watching,
+    /// Where the config that is in force came from.
+    pub(super) origin: Option<Origin>,
+}
+
+/// Whether the repo is watched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Watching {
+    /// Nobody asked for it.
+    #[default]
+    Off,
+    On,
+    /// It should be, and this is wrong.
+    Troubled(String),
+}
+
+impl Notices {
+    pub(super) fn new(origin: Option<Origin>) -> Self {
+        Self(Arc::new(Mutex::new(Told { origin, ..Told::default() })))
+    }
+
+    /// Changes what is told.
+    pub(super) fn tell(&self, change: impl FnOnce(&mut Told)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// What is told by now.
+    pub(super) fn told(&self) -> Told {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
