@@ -4,6 +4,8 @@
 //! Group commit: the first record of a batch schedules one flush; the mailbox is drained before
 //! that flush runs, so it writes all that came since, syncs once, and then answers everyone.
 
+mod reads;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,10 +16,11 @@ use tokio::sync::oneshot;
 use super::alarm::{Alarm, Ring};
 use crate::delivery::{Delivery, DeliveryId, Health, Reason, SubscriptionId};
 use crate::event::SpecId;
-use crate::run::Run;
 use crate::store::{
-    Accepted, DeadLetter, Finished, Healths, InboxName, LastAttempt, Record, Settled, Standing, Store,
-    StoreError, StoreOptions, Unreadable,
+    Accepted, Finished, Healths, InboxName, Record, Settled, Standing, Store, StoreError, StoreOptions,
+};
+pub(crate) use reads::{
+    Condition, FindLastAttempts, NoBody, ReadBody, ReadCondition, ReadDeadLetter, ReadRun,
 };
 
 /// Records after which a batch is flushed even though more wait: bounds a batch, and so an
@@ -47,20 +50,6 @@ pub(crate) enum NotWritten {
     /// There is no Ledger any more.
     #[error("the ledger has stopped")]
     Stopped,
-}
-
-/// Why something was not read.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct NotRead(pub(super) String);
-
-/// Why a payload was not read.
-#[derive(Clone, Debug)]
-pub(crate) enum NoBody {
-    /// It never will be.
-    Gone(String),
-    /// Not now.
-    NotNow(String),
 }
 
 /// Where the Ledger answers.
@@ -103,15 +92,6 @@ pub(crate) struct GiveUp {
     pub(crate) reply: Reply,
 }
 
-/// From a Subscription, for an attempt of a delivery that waited without its body. Bounded by the
-/// attempts in flight.
-#[derive(Message)]
-#[rtype(result = "Result<Bytes, NoBody>")]
-pub(crate) struct ReadBody {
-    pub(crate) spec: SpecId,
-    pub(crate) id: DeliveryId,
-}
-
 /// From the task that takes the inbox in: what is to be done with this file. Answered with the
 /// name of what is left of it. One at a time.
 #[derive(Message)]
@@ -121,25 +101,6 @@ pub(crate) struct SettleInbox {
     pub(crate) settled: Settled,
 }
 
-/// From the Router, for a replay. Bounded by the admission permits.
-#[derive(Message)]
-#[rtype(result = "Result<DeadLetter, NotRead>")]
-pub(crate) struct ReadDeadLetter {
-    pub(crate) spec: SpecId,
-    pub(crate) id: DeliveryId,
-}
-
-/// From the Router, after an event that could not be accepted: what the SPEC's events on disk add
-/// up to.
-#[derive(Message)]
-#[rtype(result = "Result<Run, NotRead>")]
-pub(crate) struct ReadRun(pub(crate) SpecId);
-
-/// From the door, for `list`. One a listing.
-#[derive(Message)]
-#[rtype(result = "Vec<LastAttempt>")]
-pub(crate) struct FindLastAttempts(pub(crate) Vec<(SpecId, DeliveryId)>);
-
 /// From a Subscription: how it fares by now, where no attempt is to be recorded that would say so.
 /// One at a time, as attempts come to it.
 #[derive(Message)]
@@ -147,23 +108,6 @@ pub(crate) struct FindLastAttempts(pub(crate) Vec<(SpecId, DeliveryId)>);
 pub(crate) struct KeepHealth {
     pub(crate) subscription: SubscriptionId,
     pub(crate) health: Health,
-}
-
-/// From the door, for `status`: how the subscriptions and the files fare.
-#[derive(Message)]
-#[rtype(result = "Condition")]
-pub(crate) struct ReadCondition;
-
-/// See [`ReadCondition`].
-#[derive(Debug)]
-pub(crate) struct Condition {
-    pub(crate) healths: Healths,
-    /// What keeps events from being accepted.
-    pub(crate) troubles: Vec<String>,
-    /// What keeps evidence from being written.
-    pub(crate) evidence: Vec<String>,
-    /// What only a later version of the program delivers.
-    pub(crate) later: Vec<String>,
 }
 
 /// From the runtime, at a reload: other bounds.
@@ -382,58 +326,11 @@ impl Handler<Announce> for Ledger {
     }
 }
 
-impl Handler<ReadBody> for Ledger {
-    type Result = Result<Bytes, NoBody>;
-
-    fn handle(&mut self, ReadBody { spec, id }: ReadBody, _: &mut Self::Context) -> Self::Result {
-        self.store.body(&spec, id).map_err(|error| match error {
-            Unreadable::Gone(error) => NoBody::Gone(error.to_string()),
-            Unreadable::NotNow(error) => NoBody::NotNow(error.to_string()),
-        })
-    }
-}
-
-impl Handler<ReadDeadLetter> for Ledger {
-    type Result = Result<DeadLetter, NotRead>;
-
-    fn handle(&mut self, message: ReadDeadLetter, _: &mut Self::Context) -> Self::Result {
-        let ReadDeadLetter { spec, id } = message;
-        self.store.read_dead_letter(&spec, id).map_err(|error| match error.is_not_found() {
-            true => NotRead(match self.store.spec_of_dead_letter(id) {
-                Some(other) => format!(
-                    "the dead letter {id} is not of {spec}: spec-notify replay {other} --delivery-id {id}"
-                ),
-                None => format!(
-                    "there is no dead letter {id}: it arrived meanwhile, or made room; spec-notify list --state \
-                     dead_letter has them all"
-                ),
-            }),
-            false => NotRead(format!("the dead letter {id} of {spec}: {error}")),
-        })
-    }
-}
-
 impl Handler<SettleInbox> for Ledger {
     type Result = Option<InboxName>;
 
     fn handle(&mut self, SettleInbox { name, settled }: SettleInbox, _: &mut Self::Context) -> Self::Result {
         self.store.settle_inbox(&name, settled)
-    }
-}
-
-impl Handler<ReadRun> for Ledger {
-    type Result = Result<Run, NotRead>;
-
-    fn handle(&mut self, ReadRun(spec): ReadRun, _: &mut Self::Context) -> Self::Result {
-        self.store.run(&spec).map_err(|error| NotRead(error.to_string()))
-    }
-}
-
-impl Handler<FindLastAttempts> for Ledger {
-    type Result = MessageResult<FindLastAttempts>;
-
-    fn handle(&mut self, FindLastAttempts(ids): FindLastAttempts, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.store.last_attempts(&ids))
     }
 }
 
@@ -443,20 +340,6 @@ impl Handler<KeepHealth> for Ledger {
     fn handle(&mut self, message: KeepHealth, context: &mut Self::Context) {
         let KeepHealth { subscription, health } = message;
         self.keep_health(subscription, health, context);
-    }
-}
-
-impl Handler<ReadCondition> for Ledger {
-    type Result = MessageResult<ReadCondition>;
-
-    fn handle(&mut self, _: ReadCondition, _: &mut Self::Context) -> Self::Result {
-        self.store.look();
-        MessageResult(Condition {
-            healths: self.healths.clone(),
-            troubles: self.store.troubles().map(str::to_owned).collect(),
-            evidence: self.store.evidence_troubles().collect(),
-            later: self.store.later_records().collect(),
-        })
     }
 }
 
