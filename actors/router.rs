@@ -33,14 +33,15 @@ use fan_out::{fan_out, refused};
 pub(crate) use lifecycle::{Close, Reconfigure, WaitIdle};
 pub(crate) use operator::{ListAllUnfinished, ReadQueues, Replay, Sample};
 
-/// Bodies of waiting deliveries held in memory, over all subscriptions; beyond it they are read
-/// back when their turn comes.
+/// Bytes of waiting bodies kept in memory, over all subscriptions; others are read back from the
+/// spool when their turn comes.
 const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
 
 /// Messages that may wait: more than admission lets in.
 const MAILBOX: usize = 4 * 1024;
 
-/// What became of an event, and the key that it has: its own, or that of the event that it is.
+/// What became of an event, and its key: its own, or the one of the known event that it turned out
+/// to be.
 #[derive(Clone, Debug)]
 pub(crate) struct Emission {
     pub(crate) key: IdempotencyKey,
@@ -50,7 +51,7 @@ pub(crate) struct Emission {
 /// Answers an [`Emit`].
 pub(crate) type EmitReply = oneshot::Sender<Emission>;
 
-/// Where the answer goes, and of which event it is.
+/// Where an event's answer goes.
 struct Emitter {
     key: IdempotencyKey,
     reply: EmitReply,
@@ -73,7 +74,7 @@ pub(crate) struct Emit {
     pub(crate) event: Event,
     /// The inbox file it comes from.
     pub(crate) inbox: Option<InboxName>,
-    /// Absent for what follows from a run: there is little of it.
+    /// Absent for events that follow from a run: at most a few per SPEC.
     pub(crate) admission: Option<OwnedSemaphorePermit>,
     pub(crate) reply: EmitReply,
 }
@@ -88,7 +89,8 @@ struct AcceptanceEnded {
     result: Result<(), EmitError>,
 }
 
-/// From the task that looks after the files: these deliveries' payloads were taken away.
+/// From the task that looks after the files: these deliveries' payloads were removed. One at a
+/// time.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct GiveUpLost(pub(crate) Vec<DeliveryId>);
@@ -112,20 +114,20 @@ pub(crate) struct Router {
     subscribers: Vec<Subscriber>,
     ledger: Addr<Ledger>,
     known: Dedupe,
-    /// Which events those are that come without an identity.
+    /// Tells which event it is where one comes without an identity.
     identities: Identities,
     bodies: BodyBudget,
-    /// Events whose acceptance is under way, and who else emitted them meanwhile.
+    /// Events being accepted, and who else emitted the same ones meanwhile.
     accepting: HashMap<KeyDigest, Vec<oneshot::Sender<Result<(), EmitError>>>>,
     config: Arc<Config>,
     runs: HashMap<SpecId, Run>,
-    /// How subscriptions fared at the start, for those that have not begun yet.
+    /// The health of subscriptions as recovered, for those not started yet.
     healths: Healths,
-    /// Where subscriptions run: the disk, which may block this thread, must not hold requests up.
+    /// The thread of the subscriptions: this one may block on the disk, and requests must not.
     deliveries: ArbiterHandle,
-    /// SPECs of which an event was not accepted: their runs are read from disk.
+    /// SPECs with an event that was not accepted: their runs have to be read from disk.
     unsure: HashSet<SpecId>,
-    /// Runs whose end is to be told, and when that is.
+    /// Timers of the runs whose end is to be told.
     ending: HashMap<SpecId, SpawnHandle>,
     open: bool,
     alarm: Alarm,
@@ -134,7 +136,7 @@ pub(crate) struct Router {
 impl Actor for Router {
     type Context = Context<Self>;
 
-    /// What runs owed at the last stop is told now.
+    /// Tells first what runs still owed at the last stop.
     fn started(&mut self, context: &mut Self::Context) {
         context.set_mailbox_capacity(MAILBOX);
         let specs: Vec<SpecId> = self.runs.keys().cloned().collect();
@@ -145,8 +147,8 @@ impl Actor for Router {
 }
 
 impl Router {
-    /// A Router that goes on with what the disk says, and a Subscription for each entry and for
-    /// each id of which something is unfinished.
+    /// A Router with what was recovered from disk, and one Subscription for each config entry and
+    /// for each other id with unfinished deliveries.
     pub(crate) fn new(
         entries: Vec<(SubscriptionId, Option<Settings>)>,
         recovered: Recovered,
@@ -182,7 +184,7 @@ impl Router {
         for (spec, key, told) in recovered.told {
             router.identities.restore(&spec, key, told);
         }
-        // After the subscriptions, which begin meanwhile on their own thread.
+        // Last, because it takes long: the subscriptions start meanwhile on their own thread.
         router.known.restore(recovered.known);
         router
     }
@@ -230,7 +232,8 @@ impl Handler<Emit> for Router {
         if let Some(other) = self.identities.waits_for(&event, is_under_way)
             && let Some(others) = self.accepting.get_mut(&(&other).into())
         {
-            // Whether it is that one is known once that one is accepted, or not.
+            // Whether both are one event is known only when the other acceptance ends: emit it
+            // again then.
             let (ended, end) = oneshot::channel();
             others.push(ended);
             let router = context.address();
@@ -262,7 +265,7 @@ impl Handler<Emit> for Router {
             });
             return;
         }
-        // One text for all that waits of a SPEC.
+        // Deliveries of one SPEC share one allocation of its id.
         if let Some((known, _)) = self.runs.get_key_value(&event.spec.id) {
             event.spec.id = known.clone();
         }

@@ -30,23 +30,23 @@ pub(crate) use operator::{ListUnfinished, Purpose, Queue, ReadQueue, SendNow, Se
 use records::Gathered;
 use sender::Sender;
 
-/// Finished attempts whose record the Ledger has not written yet; no new attempt starts beyond it,
-/// and so a full disk pauses the subscription.
+/// Finished attempts that the Ledger has not written yet. At this many no new attempt starts: a
+/// full disk pauses the subscription.
 const MAX_UNRECORDED: usize = 64;
 
 /// Messages that may wait: more than admission lets in.
 const MAILBOX: usize = 4 * 1024;
 
-/// How long a delivery waits whose payload could not be read.
+/// How long a delivery waits after its payload could not be read.
 const READ_AGAIN: Duration = Duration::from_secs(1);
 
-/// From the Router, for each accepted event. What is lost on the way is found in the spool by the
+/// From the Router, for each accepted event. One lost on the way is recovered from the spool at the
 /// next start.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Enqueue {
     pub(crate) pending: Pending,
-    /// Of its event: until this is handled, and so the bound of these messages.
+    /// Its event's permit, held until this is handled: the bound of these messages.
     pub(crate) _admission: Option<Arc<OwnedSemaphorePermit>>,
 }
 
@@ -56,12 +56,13 @@ pub(crate) struct Enqueue {
 struct AttemptEnded {
     in_flight: InFlight,
     attempt: Result<Attempt, NoBody>,
-    /// Given back once the next attempt has asked for its own: who is quick has its turn then.
+    /// Given back only after the next attempt has asked for one, so that a fast endpoint keeps its
+    /// turn.
     permit: Option<Permit>,
 }
 
-/// From the Router: answered when nothing is under way and nothing is due. With `close`, nothing
-/// starts any more.
+/// From the Router: answered when nothing is under way and nothing is due. With `close`, no attempt
+/// starts any more. One per `WaitIdle` or `Close`.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Settle {
@@ -69,14 +70,14 @@ pub(crate) struct Settle {
     pub(crate) reply: oneshot::Sender<()>,
 }
 
-/// From the Router, at a reload: other settings from now on, or none. What is under way ends as it
-/// began.
+/// From the Router, at a reload: new settings, or none. Attempts under way end with the old ones.
+/// One at a time, as reloads are.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Configure(pub(crate) Option<Settings>);
 
-/// From the Router: these deliveries' payloads were taken away; whichever of them wait here are
-/// given up.
+/// From the Router: these deliveries' payloads were removed; those that wait here are given up. One
+/// at a time.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct GiveUpLost(pub(crate) Arc<HashSet<DeliveryId>>);
@@ -101,7 +102,7 @@ pub(crate) struct Subscription {
     /// Deliveries whose payload could not be read when it was their turn, and the last reason.
     unread: HashSet<DeliveryId>,
     why_unread: String,
-    /// How its endpoint fares; the Ledger keeps it for the next start.
+    /// The endpoint's health; the Ledger keeps it for the next start.
     health: Health,
     timer: Option<(Instant, SpawnHandle)>,
     settling: Vec<oneshot::Sender<()>>,
@@ -147,7 +148,7 @@ impl Subscription {
         subscription.configure(settings);
         subscription.lane.set_narrow(subscription.health.state() == HealthState::Open);
         if let Some(until) = subscription.health.paused_until {
-            // By a wall clock that may have jumped: at most as long as any pause may be.
+            // The wall clock may have jumped: never wait longer than a pause may be.
             let left = Duration::try_from(until.duration_since(wall)).unwrap_or_default();
             subscription.lane.pause_until(now + left.min(MAX_RETRY_AFTER));
         }
@@ -162,7 +163,7 @@ impl Subscription {
         subscription
     }
 
-    /// Starts what may start, arms the timer for the rest, and answers who waits for quiet.
+    /// Starts what may start, arms the timer for the rest, and answers those who wait for quiet.
     fn pump(&mut self, context: &mut Context<Self>) {
         let now = Instant::now();
         while self.unrecorded < MAX_UNRECORDED
@@ -195,7 +196,7 @@ impl Subscription {
         }
     }
 
-    /// Pumps again then; what is set already stays.
+    /// Sets the one timer to pump at this time; does nothing if it is set to it already.
     fn set_timer(&mut self, at: Option<Instant>, now: Instant, context: &mut Context<Self>) {
         if self.timer.as_ref().map(|(set, _)| *set) == at {
             return;
@@ -223,7 +224,8 @@ impl Subscription {
         log::debug!("attempt {number} of {} to {} begins", delivery.id, self.id);
         self.under_way.insert(delivery.id, (delivery.clone(), number));
         let (ledger, is_proven) = (self.ledger.clone(), self.health.is_proven());
-        // What has its body asks at once; what has to read it holds no permit meanwhile.
+        // Asks for the permit at once if the body is in memory. Else after reading it: a slow disk
+        // must not hold a permit.
         let asked = body.as_ref().and_then(|_| sender.ask(is_proven, false));
         let sending = async move {
             let payload = match &body {
@@ -244,8 +246,8 @@ impl Subscription {
         });
     }
 
-    /// Runs `work` in a task of its own, which wakes nothing but itself, and takes what it comes
-    /// to.
+    /// Runs `work` in its own task, which wakes no other future, and sends its result to this
+    /// actor.
     fn spawn<M>(&self, context: &Context<Self>, work: impl Future<Output = M> + 'static)
     where
         Self: Handler<M>,
@@ -262,7 +264,8 @@ impl Subscription {
         });
     }
 
-    /// Takes back an attempt that was none. What hindered it hinders those behind it too.
+    /// Takes back an attempt that could not be made. The whole lane pauses: the others would meet
+    /// the same obstacle.
     fn put_back(&mut self, in_flight: InFlight, wait: Duration) {
         let now = Instant::now();
         self.lane.put_back(in_flight, now, wait);
@@ -313,7 +316,7 @@ impl Handler<AttemptEnded> for Subscription {
                 self.pump(context);
             }
         }
-        // By now whatever may start has asked.
+        // Only now: the attempts started above have asked for theirs.
         drop(permit);
     }
 }

@@ -1,4 +1,4 @@
-//! What is read through the Ledger: payloads, dead letters, runs, last attempts, how all fares.
+//! What is read through the Ledger: payloads, dead letters, runs, last attempts, conditions.
 
 use actix::prelude::*;
 use bytes::Bytes;
@@ -17,9 +17,9 @@ pub(crate) struct NotRead(pub(super) String);
 /// Why a payload was not read.
 #[derive(Clone, Debug)]
 pub(crate) enum NoBody {
-    /// It never will be.
+    /// It is gone for good.
     Gone(String),
-    /// Not now.
+    /// It may be readable later.
     NotNow(String),
 }
 
@@ -40,18 +40,18 @@ pub(crate) struct ReadDeadLetter {
     pub(crate) id: DeliveryId,
 }
 
-/// From the Router, after an event that could not be accepted: what the SPEC's events on disk add
-/// up to.
+/// From the Router, after an event could not be accepted: the SPEC's run as the disk has it. One
+/// per such event.
 #[derive(Message)]
 #[rtype(result = "Result<Run, NotRead>")]
 pub(crate) struct ReadRun(pub(crate) SpecId);
 
-/// From the door, for `list`. One a listing.
+/// From the door, for `list`: these deliveries' last attempts. One per listing.
 #[derive(Message)]
 #[rtype(result = "Vec<LastAttempt>")]
 pub(crate) struct FindLastAttempts(pub(crate) Vec<(SpecId, DeliveryId)>);
 
-/// From the door, for `status`: how the subscriptions and the files fare.
+/// From the door, for `status`: the health of subscriptions and files. One per request.
 #[derive(Message)]
 #[rtype(result = "Condition")]
 pub(crate) struct ReadCondition;
@@ -64,7 +64,7 @@ pub(crate) struct Condition {
     pub(crate) troubles: Vec<String>,
     /// What keeps evidence from being written.
     pub(crate) evidence: Vec<String>,
-    /// What only a later version of the program delivers.
+    /// What only a later version of the program can deliver.
     pub(crate) later: Vec<String>,
 }
 

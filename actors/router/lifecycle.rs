@@ -1,4 +1,4 @@
-//! The Router from config to config and to its end: a reload, quiet, the last stop.
+//! The Router's lifecycle: a reload, waiting until nothing is under way, the stop.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::delivery::SubscriptionId;
 
 /// From the runtime, at a reload: these config entries from now on. Answered when every
-/// subscription knows.
+/// subscription knows. One at a time, as reloads are.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Reconfigure {
@@ -22,17 +22,17 @@ pub(crate) struct Reconfigure {
     pub(crate) config: Arc<Config>,
 }
 
-/// From the runtime or a `Handle`: answered when nothing is under way and nothing is due.
+/// From a `Handle`: answered when nothing is under way and nothing is due. One per waiting caller.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct WaitIdle;
 
-/// From the runtime, at the end: no event is taken any more, no attempt starts; answered when
-/// those under way have ended, with how many deliveries are left.
+/// From the runtime, at the end: refuse new events and start no attempts. Answered with the number
+/// of deliveries left, once the attempts under way have ended. Two a run.
 #[derive(Message)]
 #[rtype(result = "usize")]
 pub(crate) struct Close {
-    /// Whether to wait for what is under way, or only count.
+    /// False: answer at once, without waiting for attempts under way.
     pub(crate) wait: bool,
 }
 
@@ -59,7 +59,7 @@ impl Handler<Reconfigure> for Router {
                 }
             }
         }
-        // What waits for those that left stays with them, should they return.
+        // An entry that left the config keeps its Subscription: what waits goes on when it returns.
         for subscriber in before {
             told.push(subscriber.address.send(Configure(None)));
             self.subscribers.push(Subscriber { config: None, ..subscriber });
@@ -75,7 +75,7 @@ impl Handler<Reconfigure> for Router {
 }
 
 impl Router {
-    /// Tells every subscription now; resolves when all are quiet, as a stopped one is.
+    /// Tells every subscription now; resolves when all are quiet. A stopped one counts as quiet.
     fn settle(&self, close: bool) -> impl Future<Output = ()> + use<> {
         let tell_one = |one: &Subscriber| {
             let (reply, answer) = oneshot::channel();
@@ -99,7 +99,7 @@ impl Router {
 impl Handler<WaitIdle> for Router {
     type Result = ResponseActFuture<Self, ()>;
 
-    /// Ends of runs are told first, without their wait.
+    /// Tells due ends of runs first, without their usual wait.
     fn handle(&mut self, _: WaitIdle, context: &mut Self::Context) -> Self::Result {
         let mut telling = actix::fut::wrap_future(std::future::ready(())).boxed_local();
         for (spec, timer) in std::mem::take(&mut self.ending) {
@@ -119,7 +119,7 @@ impl Handler<Close> for Router {
         let settled = self.settle(true);
         let addresses: Vec<_> = self.subscribers.iter().map(|one| one.address.clone()).collect();
         Box::pin(async move {
-            // Kept until the queues are read: a message whose asker has gone is not handled.
+            // Lives until the queues are read: actix skips a message whose sender is gone.
             let mut settled = pin!(settled);
             if wait {
                 settled.as_mut().await;

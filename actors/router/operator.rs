@@ -23,7 +23,7 @@ use crate::store::{Listed, Query};
 pub(crate) struct Sample {
     pub(crate) event: Event,
     pub(crate) subscription: SubscriptionId,
-    /// Whether it is only to be shown.
+    /// Show the request, send nothing.
     pub(crate) dry_run: bool,
     pub(crate) admission: OwnedSemaphorePermit,
 }
@@ -37,13 +37,14 @@ pub(crate) struct Replay {
     pub(crate) admission: OwnedSemaphorePermit,
 }
 
-/// From the door, for `status`: every subscription and its queue, in the config's order, those
-/// that left it last.
+/// From the door, for `status`: every subscription and its queue, in the config's order, those that
+/// left it last. One per request.
 #[derive(Message)]
 #[rtype(result = "Vec<(SubscriptionId, Role, Queue)>")]
 pub(crate) struct ReadQueues;
 
-/// From the door, for `list`: the newest unfinished deliveries of every subscription.
+/// From the door, for `list`: the newest unfinished deliveries of every subscription. One per
+/// listing.
 #[derive(Message)]
 #[rtype(result = "Vec<Listed>")]
 pub(crate) struct ListAllUnfinished(pub(crate) Arc<Query>);

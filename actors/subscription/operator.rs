@@ -28,7 +28,7 @@ pub(crate) struct SendNow {
 
 /// Why one attempt is made now.
 pub(crate) enum Purpose {
-    /// To try the subscription out, or only to see what would be sent.
+    /// To try the subscription out, or to show what would be sent.
     Sample { dry_run: bool },
     /// To resolve a dead letter.
     Replay(Box<DeadLetter>),
@@ -39,13 +39,13 @@ pub(crate) enum Purpose {
 pub(crate) struct Sent {
     /// Its payload.
     pub(crate) body: Bytes,
-    /// What was sent, and what came of it.
+    /// The attempt and its outcome.
     pub(crate) finished: Arc<Finished>,
     /// Whether it arrived (or, for a dry run, would have been sent).
     pub(crate) succeeded: bool,
 }
 
-/// From the Router, for `status` and at the end of a run.
+/// From the Router, for `status` and at the end of a run. One per request.
 #[derive(Message)]
 #[rtype(result = "Queue")]
 pub(crate) struct ReadQueue;
@@ -61,8 +61,8 @@ pub(crate) struct Queue {
     pub(crate) unread: Option<(usize, String)>,
 }
 
-/// From the Router, for `list`: what is under way, and the newest that wait and are wanted, one
-/// more than the limit.
+/// From the Router, for `list`: what is under way, and the newest waiting deliveries that match,
+/// one more than the limit. One per listing.
 #[derive(Message)]
 #[rtype(result = "Vec<Listed>")]
 pub(crate) struct ListUnfinished {
@@ -113,7 +113,8 @@ impl Handler<SendNow> for Subscription {
             let health = attempt.outcome.as_ref().map(|_| subscription.health.clone());
             async move {
                 let finished = Arc::new(Finished { delivery, attempt, effect });
-                // What this machine could not send was no attempt, and a dead letter is as it was.
+                // A failure of this machine is no attempt: nothing is recorded, a dead letter stays
+                // unchanged.
                 if !is_none {
                     let of = finished.clone();
                     let record = |reply| RecordAttempt { finished: of, again: false, health, reply };
@@ -153,8 +154,8 @@ impl Handler<ListUnfinished> for Subscription {
         let under_way = self.under_way.values().map(|(delivery, number)| {
             Listed::unfinished(delivery, DeliveryState::InFlight, number.saturating_sub(1), None)
         });
-        // The lane's order is nearly that of acceptance: those accepted at the same moment may
-        // have come in any order.
+        // The lane is almost in order of acceptance: only deliveries accepted in the same moment
+        // can be out of order, so all are compared.
         let mut newest: BTreeMap<Cursor, Listed> = BTreeMap::new();
         for (due, pending) in self.lane.newest_first() {
             let delivery = pending.delivery();

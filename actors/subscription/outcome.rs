@@ -1,4 +1,4 @@
-//! What comes of an attempt: the verdict on its delivery, and how the endpoint fares.
+//! What follows from an attempt's outcome: the verdict on its delivery, the endpoint's health.
 
 use std::time::{Duration, Instant};
 
@@ -50,8 +50,8 @@ impl Subscription {
         self.pump(context);
     }
 
-    /// Whether this machine was not able to make an attempt, which is none then: its delivery
-    /// waits, and so do all.
+    /// How long to wait, if this machine could not make the attempt: it does not count, and the
+    /// whole lane waits.
     pub(super) fn was_held(&mut self, outcome: &Outcome) -> Option<Duration> {
         let before = self.health.local_fault.clone();
         let wait = self.health.note_local(outcome, clock::now())?;
@@ -73,7 +73,7 @@ impl Subscription {
         Some(wait)
     }
 
-    /// Takes note of how an attempt ended; says so where the breaker turns, once and not for each
+    /// Notes an attempt's outcome; logs once when the breaker opens or closes, not for each
     /// delivery.
     pub(super) fn note_health(&mut self, attempt: &Attempt, outcome: &Outcome, spec: &SpecId) {
         let turn = self.health.note(outcome, spec, clock::now(), || attempt.summary().in_words());

@@ -1,4 +1,5 @@
-//! What a Subscription's attempts are made with, and how that follows another config.
+//! What a Subscription makes attempts with: client, target, place among the permits; rebuilt at a
+//! reload.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ pub(super) struct Sender {
     settings: Settings,
     pub(super) client: Client,
     pub(super) target: Target,
-    /// Among those that share the permits; none where nothing is ever sent.
+    /// Its place among those that share the permits; absent for a dry run, which sends nothing.
     pub(super) seat: Option<Rc<Seat>>,
 }
 
@@ -25,8 +26,8 @@ impl Sender {
         self.seat.as_ref().filter(|_| !dry_run).map(|seat| seat.ask(is_proven))
     }
 
-    /// Makes the attempt once it has its permit, which whoever gets it back drops when nothing is
-    /// to be asked for first.
+    /// Makes the attempt once it has its permit. The caller drops the permit after it has asked for
+    /// the next one.
     pub(super) async fn send(
         self: Rc<Self>,
         asked: Option<Asked>,
@@ -50,7 +51,7 @@ impl Sender {
 impl Subscription {
     pub(super) fn configure(&mut self, settings: Option<Settings>) {
         let Some(settings) = settings else {
-            // What waits is never dropped for want of a config entry.
+            // What waits is kept, never dropped, while there is no config entry for it.
             self.lane.configure(RetryPolicy::default(), 0, usize::MAX);
             self.lane.close();
             self.sender = None;
@@ -65,7 +66,7 @@ impl Subscription {
             let kept = of_before.filter(|seat| seat.is_of(&settings.permits));
             kept.unwrap_or_else(|| Rc::new(Seat::new(&settings.permits)))
         });
-        // Connections stay open where they can be used on.
+        // Keeps the client, and so its open connections, if TLS and proxy are unchanged.
         let is_usable =
             |before: &Rc<Sender>| before.client.is_with(settings.tls.as_ref(), config.proxy.as_ref());
         let client = before.filter(is_usable).map_or_else(
