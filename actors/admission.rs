@@ -1,5 +1,4 @@
-//! Admission: how many emits and requests may be under way at a time, and how long who waits for
-//! something does so.
+//! Admission: the bound on emits and requests under way, and the patience of those who wait.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -19,7 +18,7 @@ const TICK: Duration = Duration::from_millis(250);
 #[derive(Clone, Debug)]
 pub(super) struct Admission {
     permits: Arc<Semaphore>,
-    /// Wakes those who wait, for their executors may have no timers.
+    /// Wakes the waiting callers: a host's executor may have no timers.
     ticks: Arc<Notify>,
 }
 

@@ -1,12 +1,12 @@
-//! Tells the runtime that this run is over: an actor panicked, which actix takes for the end of a
-//! task and nobody would notice, or the spool is not what it was taken for.
+//! Tells the runtime that this run is over: an actor panicked, or the spool has another owner or
+//! more in it. actix itself treats a panic as the end of one task and tells nobody.
 
 use tokio::sync::mpsc;
 
 /// Why a run is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ring {
-    /// A part of it panicked.
+    /// An actor or one of its tasks panicked.
     Panicked,
     /// Another process owns the spool now.
     Deposed,
@@ -14,8 +14,7 @@ pub(crate) enum Ring {
     Outdated,
 }
 
-/// Held by every actor and every task that must not end half done; goes off when it is dropped by
-/// a panic.
+/// Held by every actor and by every task that must run to its end: rings when a panic drops it.
 #[derive(Clone, Debug)]
 pub(crate) struct Alarm(mpsc::Sender<Ring>);
 
@@ -31,7 +30,7 @@ impl Alarm {
 
     /// Ends the run.
     pub(crate) fn ring(&self, why: Ring) {
-        // Where it rings already, once is enough.
+        // The bell holds one ring: the first says enough.
         if self.0.try_send(why).is_err() {
             log::debug!("the run ends already: {why:?}");
         }

@@ -14,20 +14,20 @@ use crate::secret::{Endpoint, Secret, shown_variable};
 use crate::sign::{self, Secrets};
 use crate::store::Attempt;
 
-/// What makes a subscription active.
+/// What an active subscription needs to send: its config and what it shares with others.
 #[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) config: Arc<SubscriptionConfig>,
     pub(crate) endpoint: Endpoint,
     pub(crate) environment: Environment,
-    /// Where the endpoint needs it.
+    /// Present where the endpoint needs TLS.
     pub(crate) tls: Option<Tls>,
     pub(crate) permits: Arc<Permits>,
     pub(crate) connections: Connections,
     pub(crate) max_pending: usize,
 }
 
-/// What to do about a variable that is not as it should be.
+/// The hint for an environment variable that is missing or malformed.
 const SET_IT: &str = "set it for the process that sends (serve, or the host), or in the env_file, which is read anew for each attempt";
 
 /// Makes one attempt, start to end, and never takes longer than the subscription's deadline.
@@ -85,8 +85,8 @@ async fn refresh(environment: &Environment) {
     }
 }
 
-/// The value of an extra header; from the environment it may be a credential, and its absence is
-/// one's as well.
+/// The value of an extra header. One from the environment may be a credential, so its absence fails
+/// the attempt as an absent secret does.
 fn extra_value(environment: &Environment, header: &ExtraHeader) -> Result<String, Failure> {
     match &header.value {
         HeaderValue::Fixed(value) => Ok(value.clone()),
@@ -109,7 +109,7 @@ fn extra_value(environment: &Environment, header: &ExtraHeader) -> Result<String
     }
 }
 
-/// Reads the secrets anew, so that a rotation counts from the next attempt on.
+/// Reads the secrets for each attempt, so that a rotation takes effect with the next one.
 fn read_secrets(environment: &Environment, names: &SecretNames) -> Result<Secrets, Failure> {
     let read = |name: &str| {
         let problem = |what: &str| Failure {
@@ -132,7 +132,7 @@ fn is_secret(name: &str, extra: &[ExtraHeader]) -> bool {
     extra.iter().any(|one| one.name == name && matches!(one.value, HeaderValue::Environment(_)))
 }
 
-/// What of a request nobody may read who was not sent it.
+/// Request parts that only the recipient may see: credentials, signatures.
 fn secrets_of<'a>(target: &'a Target, headers: &'a [Header], extra: &[ExtraHeader]) -> Vec<&'a str> {
     let mut secrets: Vec<&str> = target.credentials().iter().map(|part| part.as_str()).collect();
     for (name, value) in headers {
@@ -148,8 +148,8 @@ fn secrets_of<'a>(target: &'a Target, headers: &'a [Header], extra: &[ExtraHeade
     secrets
 }
 
-/// What the evidence says of a request. Signatures are left out: with the body, one could be sent
-/// again by whoever reads the file.
+/// The request as the evidence shows it. Signatures are left out: whoever reads the file could
+/// replay the request with them.
 fn request_line(
     endpoint: &Endpoint,
     mut headers: Vec<Header>,

@@ -43,16 +43,16 @@ pub(crate) struct Door {
 /// Who waits for a reload to end.
 pub(crate) type ReloadReply = oneshot::Sender<Report>;
 
-/// What an operator may want to know now, from the actors and the disk.
+/// The answer to `status`, gathered from the actors and the disk.
 #[derive(Debug)]
 pub(crate) struct Facts {
     pub(crate) queues: Vec<(SubscriptionId, Role, Queue)>,
     pub(crate) condition: Condition,
     pub(crate) survey: Survey,
-    /// What of the inbox stands aside, and why.
+    /// Inbox files that are set aside, and why.
     pub(crate) inbox: Vec<String>,
     pub(crate) watching: Watching,
-    /// What is to be done because the config was edited since it was read, if it was.
+    /// The hint to reload, where the config file was edited since it was read.
     pub(crate) edited: Option<String>,
     pub(crate) uptime: Duration,
 }
@@ -84,8 +84,8 @@ impl Door {
         &self.router
     }
 
-    /// Resolves when every actor has begun, with all that was recovered. What is emitted earlier
-    /// waits for that.
+    /// Resolves when every actor has started with its recovered deliveries. Events emitted before
+    /// that wait.
     pub(crate) async fn began(&self) {
         if self.router.send(ReadQueues).await.is_err() {
             log::debug!("an actor has ended before it began");
@@ -160,34 +160,34 @@ impl Door {
         self.router.send(Replay { spec, id, admission }).await.map_err(|_| gone())?
     }
 
-    /// Whose door it is.
+    /// The spool that this runtime owns.
     pub(crate) fn spool_dir(&self) -> &Path {
         self.reading.spool_dir()
     }
 
-    /// What there is to know for `status`.
+    /// Gathers what `status` shows.
     pub(crate) async fn facts(&self) -> Result<Facts, RequestError> {
         let queues = self.router.send(ReadQueues).await.map_err(|_| gone())?;
         let condition = self.ledger.send(ReadCondition).await.map_err(|_| gone())?;
         let origin = self.notices.told().origin;
         let (survey, edited) = self.reading.survey(move || origin.and_then(|origin| origin.edited())).await?;
-        // Afterwards: what was told while the files were read counts.
+        // Read last, so that what is told while the files are read is included.
         let Told { inbox, watching, .. } = self.notices.told();
         let uptime = self.started.elapsed();
         Ok(Facts { queues, condition, survey, inbox, watching, edited, uptime })
     }
 
-    /// What of the inbox stands aside from now on, for `status`.
+    /// Sets which inbox files `status` shows as set aside.
     pub(super) fn tell_of_inbox(&self, aside: Vec<String>) {
         self.notices.tell(|told| told.inbox = aside);
     }
 
-    /// Whether the repo is watched from now on, for `status`.
+    /// Sets what `status` says about the watcher.
     pub(crate) fn tell_of_watch(&self, watching: Watching) {
         self.notices.tell(|told| told.watching = watching);
     }
 
-    /// Where the config that is in force from now on came from, for `status`.
+    /// Sets where the config in force came from: `status` says when that file was edited.
     pub(crate) fn tell_of_config(&self, origin: Option<Origin>) {
         self.notices.tell(|told| told.origin = origin);
     }
@@ -212,7 +212,7 @@ impl Door {
         read.map_err(|error| RequestError::Refused(format!("cannot read the evidence: {error}")))
     }
 
-    /// Takes the config over as it is now, if it is good.
+    /// Reads the config again and, if it is valid, puts it in force.
     pub(crate) async fn reload(&self) -> Result<Report, RequestError> {
         let (reply, answer) = oneshot::channel();
         self.reloads.send(reply).await.map_err(|_| gone())?;

@@ -1,4 +1,5 @@
-//! Takes the inbox in, in the order of each SPEC: what stands aside waits, and the rest goes on.
+//! Takes events from the inbox, in order within each SPEC: a SPEC that is stuck waits, the others
+//! go on.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -17,24 +18,26 @@ use crate::spool::{Aside, Cause, Content, Inbox, InboxName, Settled, Taken};
 /// How often the inbox is looked at.
 const POLL: Duration = Duration::from_millis(500);
 
-/// Where it is so full that listing it takes long, it rests so many times as long.
+/// The pause between two looks is at least this many times the duration of the last listing: a full
+/// inbox is slow to list.
 const REST: u32 = 20;
 
-/// The longest rest: the time that a listing took may be that of a process which was stopped.
+/// The longest pause: a listing also takes long when the process was stopped meanwhile.
 const MOST_REST: Duration = Duration::from_secs(5);
 
-/// Files, and about how many bytes of them, read at a time.
+/// Files read at a time, and about how many bytes.
 const FILES: usize = 64;
 const BYTES: usize = 1024 * 1024;
 
-/// How long an event waits for the disk: the file waits as well as we do.
+/// How long an event may wait for the disk. Long, because the event stays safe in its file
+/// meanwhile.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
-/// There is no runtime any more that could take events.
+/// The actors have ended.
 struct Stopped;
 
-/// Takes the inbox in until the actors end. A file goes when all that is in it is accepted or
-/// known. Says when it was `looked` through for the first time.
+/// Takes the inbox in until the actors end. A file is removed when all its events are accepted or
+/// already known. Sets `looked` after the first complete look.
 pub(crate) async fn take_inbox_in(ledger: Addr<Ledger>, door: Door, looked: watch::Sender<bool>) {
     let inbox = Inbox::new(door.spool_dir());
     let mut aside = Aside::default();
@@ -49,7 +52,7 @@ pub(crate) async fn take_inbox_in(ledger: Addr<Ledger>, door: Door, looked: watc
         });
         let mut pause = POLL;
         match listed.await {
-            // What stands aside is there still, and nothing else.
+            // Nothing changed: only the files set aside are there.
             Ok((_, None)) => {}
             Ok((changed, Some(names))) => {
                 trouble = None;
@@ -83,7 +86,7 @@ pub(crate) async fn take_inbox_in(ledger: Addr<Ledger>, door: Door, looked: watc
     }
 }
 
-/// Reading blocks, and neither the actors nor those who wait for them may.
+/// Runs `work` on a thread that may block: the actors' thread must not.
 async fn on_a_thread<T: Send + 'static>(
     inbox: &Inbox,
     work: impl FnOnce(&Inbox) -> io::Result<T> + Send + 'static,
@@ -92,7 +95,7 @@ async fn on_a_thread<T: Send + 'static>(
     actix_rt::task::spawn_blocking(move || work(&inbox)).await.map_err(io::Error::other)?
 }
 
-/// One pass over what is listed, which `aside` has begun with; whether it got to its end.
+/// One pass over the listed files, which `aside` already knows; true if it reached the end.
 async fn pass(
     aside: &mut Aside,
     names: Vec<InboxName>,
@@ -118,7 +121,7 @@ async fn pass(
         }
         next.drain(..files.len());
         for Taken { name, content } in files {
-            // What it waits for may have been tried since it was read.
+            // Its SPEC may have become stuck since this file was read.
             if !aside.may_look(&name) {
                 continue;
             }
@@ -141,10 +144,10 @@ async fn pass(
     }
 }
 
-/// Why a file stands aside that is done with.
+/// The reason kept for a file that is finished but could not be removed.
 const STAYS: &str = "it is done with, and cannot be removed or renamed";
 
-/// A file that cannot be read now; whether there is room to remember it.
+/// Sets a file aside that cannot be read now; true if there was room to remember it.
 fn stand_aside(aside: &mut Aside, name: &InboxName, why: &str) -> bool {
     let cause = Cause::Files(why.to_owned());
     let Some(is_new) = aside.set(cause.clone(), why, Instant::now()) else { return false };
@@ -154,8 +157,7 @@ fn stand_aside(aside: &mut Aside, name: &InboxName, why: &str) -> bool {
     aside.remember(name, &HashMap::from([(cause, 1)]))
 }
 
-/// Emits what is in a file, but for SPECs that take nothing now; whether there is room to remember
-/// these.
+/// Emits a file's events, except those of stuck SPECs; true if there was room to remember these.
 async fn take_file(
     aside: &mut Aside,
     name: InboxName,
@@ -184,7 +186,7 @@ async fn take_file(
             left.push(text);
             continue;
         }
-        // The Ledger removes a file of one event with the record of it.
+        // The Ledger removes a file of one event itself, together with writing its record.
         let emitted = emit(event, is_one.then(|| name.clone())).await;
         match emitted {
             Ok(receipt) => {

@@ -1,8 +1,11 @@
-//! The Ledger: the only writer of spool, evidence and dead letters. It may block: beside it on its
-//! thread is only the Router, which could accept nothing meanwhile.
+//! The Ledger: the only writer of spool, evidence and dead letters. It may block: only the Router
+//! shares its thread, and that can accept nothing while the disk is busy.
 //!
-//! Group commit: the first record of a batch schedules one flush; the mailbox is drained before
-//! that flush runs, so it writes all that came since, syncs once, and then answers everyone.
+//! Group commit: the first record of a batch schedules one flush. actix drains the mailbox before
+//! that flush runs, so one write and one sync serve all records that arrived meanwhile, and then
+//! everyone is answered.
+
+mod reads;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,55 +15,40 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::alarm::{Alarm, Ring};
-use crate::archive::{DeadLetter, Healths};
 use crate::delivery::{Delivery, DeliveryId, Health, Reason, SubscriptionId};
 use crate::event::SpecId;
 use crate::files::FileError;
-use crate::run::Run;
-use crate::spool::{Accepted, InboxName, LastAttempt, Record, Settled, Standing, Unreadable};
+use crate::spool::{Accepted, InboxName, Record, Settled, Standing};
 use crate::store::{Finished, Store, StoreOptions};
+pub(crate) use reads::{
+    Condition, FindLastAttempts, NoBody, ReadBody, ReadCondition, ReadDeadLetter, ReadRun,
+};
 
-/// Records after which a batch is flushed even though more wait: bounds a batch, and so an
-/// emitter's wait.
+/// Records after which a batch is flushed even if more wait: bounds an emitter's wait.
 const MAX_BATCH: usize = 256;
 
-/// Messages that may wait. Admission (1,024 emits) and the lanes' own bounds keep it from ever
-/// being full.
+/// Capacity of the mailbox. Never reached: admission (1,024 emits) and the lanes' bounds are lower.
 const MAILBOX: usize = 16 * 1024;
 
-/// How long a run lasts at least that ends because a start would take more in: what cannot be
-/// mended must not spin.
+/// The shortest run that may end because a restart would take in more: without it, a file that
+/// stays damaged would cause one restart after another.
 const OUTDATED_AFTER: Duration = Duration::from_secs(10);
 
-/// How long news of the subscriptions' health may wait to be written.
+/// How long a change of a subscription's health may stay unwritten.
 const KEEP_HEALTHS: Duration = Duration::from_secs(1);
 
-/// How long a step of compaction waits, and the next one: emitters would wait for it otherwise.
+/// The pause before each step of compaction, in which emitters are served.
 const COMPACT_AFTER: Duration = Duration::from_secs(1);
 
 /// Why something was not written.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum NotWritten {
-    /// The disk said no: it may say yes later.
+    /// The disk refused: trying again may succeed.
     #[error("{0}")]
     Failed(String),
-    /// There is no Ledger any more.
+    /// The Ledger has stopped.
     #[error("the ledger has stopped")]
     Stopped,
-}
-
-/// Why something was not read.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct NotRead(pub(super) String);
-
-/// Why a payload was not read.
-#[derive(Clone, Debug)]
-pub(crate) enum NoBody {
-    /// It never will be.
-    Gone(String),
-    /// Not now.
-    NotNow(String),
 }
 
 /// Where the Ledger answers.
@@ -82,9 +70,9 @@ pub(crate) struct Accept {
 #[rtype(result = "()")]
 pub(crate) struct RecordAttempt {
     pub(crate) finished: Arc<Finished>,
-    /// Whether this was said before and could not be recorded: then its evidence is written.
+    /// True if an earlier try failed after the evidence was written: it is not written twice.
     pub(crate) again: bool,
-    /// How the subscription fares by now, with the last of several.
+    /// The subscription's health after these attempts; only with the last of a batch.
     pub(crate) health: Option<Health>,
     pub(crate) reply: Reply,
 }
@@ -103,17 +91,8 @@ pub(crate) struct GiveUp {
     pub(crate) reply: Reply,
 }
 
-/// From a Subscription, for an attempt of a delivery that waited without its body. Bounded by the
-/// attempts in flight.
-#[derive(Message)]
-#[rtype(result = "Result<Bytes, NoBody>")]
-pub(crate) struct ReadBody {
-    pub(crate) spec: SpecId,
-    pub(crate) id: DeliveryId,
-}
-
-/// From the task that takes the inbox in: what is to be done with this file. Answered with the
-/// name of what is left of it. One at a time.
+/// From the task that takes the inbox in: what to do with this file. Answered with the name of the
+/// file that holds the rest, if any. One at a time.
 #[derive(Message)]
 #[rtype(result = "Option<InboxName>")]
 pub(crate) struct SettleInbox {
@@ -121,27 +100,8 @@ pub(crate) struct SettleInbox {
     pub(crate) settled: Settled,
 }
 
-/// From the Router, for a replay. Bounded by the admission permits.
-#[derive(Message)]
-#[rtype(result = "Result<DeadLetter, NotRead>")]
-pub(crate) struct ReadDeadLetter {
-    pub(crate) spec: SpecId,
-    pub(crate) id: DeliveryId,
-}
-
-/// From the Router, after an event that could not be accepted: what the SPEC's events on disk add
-/// up to.
-#[derive(Message)]
-#[rtype(result = "Result<Run, NotRead>")]
-pub(crate) struct ReadRun(pub(crate) SpecId);
-
-/// From the door, for `list`. One a listing.
-#[derive(Message)]
-#[rtype(result = "Vec<LastAttempt>")]
-pub(crate) struct FindLastAttempts(pub(crate) Vec<(SpecId, DeliveryId)>);
-
-/// From a Subscription: how it fares by now, where no attempt is to be recorded that would say so.
-/// One at a time, as attempts come to it.
+/// From a Subscription: its health changed without an attempt that is recorded. One at a time, as
+/// attempts end.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct KeepHealth {
@@ -149,47 +109,30 @@ pub(crate) struct KeepHealth {
     pub(crate) health: Health,
 }
 
-/// From the door, for `status`: how the subscriptions and the files fare.
-#[derive(Message)]
-#[rtype(result = "Condition")]
-pub(crate) struct ReadCondition;
-
-/// See [`ReadCondition`].
-#[derive(Debug)]
-pub(crate) struct Condition {
-    pub(crate) healths: Healths,
-    /// What keeps events from being accepted.
-    pub(crate) troubles: Vec<String>,
-    /// What keeps evidence from being written.
-    pub(crate) evidence: Vec<String>,
-    /// What only a later version of the program delivers.
-    pub(crate) later: Vec<String>,
-}
-
-/// From the runtime, at a reload: other bounds.
+/// From the runtime, at a reload: the store's new bounds. One at a time, as reloads are.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct ConfigureStore(pub(crate) StoreOptions);
 
-/// From the runtime, now and then: make sure of the names of all files. Answered with the
-/// deliveries of which the payload was taken away. One at a time.
+/// From the runtime, twice a second: check that all files are still there. Answered with the
+/// deliveries whose payload was removed. One at a time.
 #[derive(Message)]
 #[rtype(result = "Vec<DeliveryId>")]
 pub(crate) struct Look;
 
-/// From the runtime, at its start and its end: what `runtime.json` says from now on. Answered when
-/// it is written.
+/// From the runtime, at its start and its end: the new content of `runtime.json`, or its removal.
+/// Answered when it is written. Two a run.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Announce(pub(crate) Option<Vec<u8>>);
 
-/// From the runtime, once, at the end: everything is written and synced when it is answered, but
-/// for what the answer says.
+/// From the runtime, once, at the end. Answered when everything is written and synced; the error
+/// says what is not.
 #[derive(Message)]
 #[rtype(result = "Result<(), String>")]
 pub(crate) struct Close;
 
-/// Who waits for a batch.
+/// One that is answered when the batch is on disk.
 struct Waiting {
     spec: SpecId,
     reply: Reply,
@@ -233,14 +176,13 @@ impl Ledger {
         }
     }
 
-    /// Answers once the batch is on disk to which something was added, or at once where it was
-    /// not.
+    /// Answers once the batch is on disk, or at once if nothing could be added to it.
     fn answer_for(&mut self, added: Result<(), FileError>, waiting: Waiting, context: &mut Context<Self>) {
         match added {
             Ok(()) => self.waiting.push(waiting),
             Err(error) => answer(waiting.reply, Err(NotWritten::Failed(error.to_string()))),
         }
-        // What was refused may have left evidence.
+        // In both cases: even a refused record may have left evidence to flush.
         self.compact_later(context);
         if self.waiting.len() >= MAX_BATCH {
             self.flush_then_compact(context);
@@ -251,7 +193,7 @@ impl Ledger {
         }
     }
 
-    /// Keeps how a subscription fares; on disk soon.
+    /// Keeps a subscription's health; it is written within a second.
     fn keep_health(&mut self, id: SubscriptionId, health: Health, context: &mut Context<Self>) {
         self.store.healths_mut().insert(id, health);
         if !self.healths_scheduled {
@@ -282,7 +224,7 @@ impl Ledger {
         self.ring_if_not_owner();
     }
 
-    /// Ends this run where another process owns the spool, or a start would take more in.
+    /// Ends this run if another process owns the spool, or if a restart would take in more.
     fn ring_if_not_owner(&self) {
         match self.store.standing() {
             Standing::Owner => {}
@@ -292,7 +234,8 @@ impl Ledger {
         }
     }
 
-    /// As [`flush`](Self::flush); what has to be compacted is, once those who waited have heard.
+    /// As [`flush`](Self::flush); a compaction that cannot wait follows, after everyone was
+    /// answered.
     fn flush_then_compact(&mut self, context: &mut Context<Self>) {
         self.flush();
         if self.store.must_compact() && !self.must_compact {
@@ -305,7 +248,7 @@ impl Ledger {
         }
     }
 
-    /// Compacts a step at a time, in a while, and again while there is something to do.
+    /// Compacts step by step, with a pause before each, until nothing is left to do.
     fn compact_later(&mut self, context: &mut Context<Self>) {
         if self.compaction_scheduled {
             return;
@@ -321,8 +264,7 @@ impl Ledger {
     }
 }
 
-/// Answers; nobody listens any more where the emitter gave up waiting, which is no fault of the
-/// record.
+/// Answers. An emitter that gave up waiting is no error: its record is written all the same.
 fn answer(reply: Reply, result: Result<(), NotWritten>) {
     if reply.send(result).is_err() {
         log::debug!("a record was written for an emitter that no longer waits");
@@ -380,58 +322,11 @@ impl Handler<Announce> for Ledger {
     }
 }
 
-impl Handler<ReadBody> for Ledger {
-    type Result = Result<Bytes, NoBody>;
-
-    fn handle(&mut self, ReadBody { spec, id }: ReadBody, _: &mut Self::Context) -> Self::Result {
-        self.store.body(&spec, id).map_err(|error| match error {
-            Unreadable::Gone(error) => NoBody::Gone(error.to_string()),
-            Unreadable::NotNow(error) => NoBody::NotNow(error.to_string()),
-        })
-    }
-}
-
-impl Handler<ReadDeadLetter> for Ledger {
-    type Result = Result<DeadLetter, NotRead>;
-
-    fn handle(&mut self, message: ReadDeadLetter, _: &mut Self::Context) -> Self::Result {
-        let ReadDeadLetter { spec, id } = message;
-        self.store.read_dead_letter(&spec, id).map_err(|error| match error.is_not_found() {
-            true => NotRead(match self.store.spec_of_dead_letter(id) {
-                Some(other) => format!(
-                    "the dead letter {id} is not of {spec}: spec-notify replay {other} --delivery-id {id}"
-                ),
-                None => format!(
-                    "there is no dead letter {id}: it arrived meanwhile, or made room; spec-notify list --state \
-                     dead_letter has them all"
-                ),
-            }),
-            false => NotRead(format!("the dead letter {id} of {spec}: {error}")),
-        })
-    }
-}
-
 impl Handler<SettleInbox> for Ledger {
     type Result = Option<InboxName>;
 
     fn handle(&mut self, SettleInbox { name, settled }: SettleInbox, _: &mut Self::Context) -> Self::Result {
         self.store.settle_inbox(&name, settled)
-    }
-}
-
-impl Handler<ReadRun> for Ledger {
-    type Result = Result<Run, NotRead>;
-
-    fn handle(&mut self, ReadRun(spec): ReadRun, _: &mut Self::Context) -> Self::Result {
-        self.store.run(&spec).map_err(|error| NotRead(error.to_string()))
-    }
-}
-
-impl Handler<FindLastAttempts> for Ledger {
-    type Result = MessageResult<FindLastAttempts>;
-
-    fn handle(&mut self, FindLastAttempts(ids): FindLastAttempts, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.store.last_attempts(&ids))
     }
 }
 
@@ -441,20 +336,6 @@ impl Handler<KeepHealth> for Ledger {
     fn handle(&mut self, message: KeepHealth, context: &mut Self::Context) {
         let KeepHealth { subscription, health } = message;
         self.keep_health(subscription, health, context);
-    }
-}
-
-impl Handler<ReadCondition> for Ledger {
-    type Result = MessageResult<ReadCondition>;
-
-    fn handle(&mut self, _: ReadCondition, _: &mut Self::Context) -> Self::Result {
-        self.store.look();
-        MessageResult(Condition {
-            healths: self.store.healths().clone(),
-            troubles: self.store.troubles().map(str::to_owned).collect(),
-            evidence: self.store.evidence_troubles().collect(),
-            later: self.store.later_records().collect(),
-        })
     }
 }
 

@@ -1,5 +1,4 @@
-//! What those beside the actors tell for `status`: who takes the inbox in, who watches the repo,
-//! who reads the config.
+//! What tasks beside the actors report for `status`: the inbox, the watcher, the config's origin.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,7 +11,7 @@ pub(super) struct Notices(Arc<Mutex<Told>>);
 /// See [`Notices`].
 #[derive(Clone, Debug, Default)]
 pub(super) struct Told {
-    /// What of the inbox stands aside, and why.
+    /// Inbox files that are set aside, and why.
     pub(super) inbox: Vec<String>,
     pub(super) watching: Watching,
     /// Where the config that is in force came from.
@@ -26,7 +25,7 @@ pub(crate) enum Watching {
     #[default]
     Off,
     On,
-    /// It should be, and this is wrong.
+    /// It should be watched and is not, for this reason.
     Troubled(String),
 }
 

@@ -27,7 +27,7 @@ impl Handler<Panic> for Router {
     }
 }
 
-/// Keeps the intake's thread from doing anything, as a disk does that does not answer.
+/// Blocks the intake thread, as a disk does that does not answer.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct StandStill(pub(crate) std::sync::mpsc::Receiver<()>);

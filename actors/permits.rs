@@ -1,5 +1,4 @@
-//! Permits for requests, as [`Sharing`] gives them out: to whoever asks, and then waits for its
-//! turn.
+//! Permits for requests: [`Sharing`] decides whose turn it is, this hands the permit over.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -12,7 +11,7 @@ use crate::delivery::{SeatId, Share, Sharing};
 #[derive(Debug)]
 pub(crate) struct Permits(Mutex<Sharing<oneshot::Sender<Permit>>>);
 
-/// An active subscription's place among those that share; free again when it is dropped.
+/// An active subscription's place among those that share the permits; given up on drop.
 #[derive(Debug)]
 pub(crate) struct Seat {
     permits: Arc<Permits>,
@@ -40,7 +39,7 @@ impl Permits {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes something and hands out what can be had then.
+    /// Applies a change and hands out the permits that it makes available.
     fn change(self: &Arc<Self>, change: impl FnOnce(&mut Sharing<oneshot::Sender<Permit>>)) {
         let mut sharing = self.sharing();
         change(&mut sharing);
@@ -50,7 +49,7 @@ impl Permits {
         }
         drop(sharing);
         for (permit, asked) in given {
-            // Who does not wait any more gives it back by dropping it.
+            // If the receiver is gone, the permit is dropped here and so given back.
             drop(asked.send(permit));
         }
     }
@@ -61,12 +60,12 @@ impl Seat {
         Self { permits: permits.clone(), id: permits.sharing().open() }
     }
 
-    /// Whether it is one of these.
+    /// Whether it belongs to these permits.
     pub(crate) fn is_of(&self, permits: &Arc<Permits>) -> bool {
         Arc::ptr_eq(&self.permits, permits)
     }
 
-    /// Asks for a permit: from now on it waits for its turn.
+    /// Asks for a permit: takes a place in the queue now.
     pub(crate) fn ask(&self, is_proven: bool) -> Asked {
         let (asked, given) = oneshot::channel();
         self.permits.change(|sharing| sharing.ask(self.id, is_proven, asked));
@@ -75,7 +74,8 @@ impl Seat {
 }
 
 impl Asked {
-    /// Waits for its turn. `None` once the seat is gone, which who waits keeps.
+    /// Waits for the permit. `None` only if the seat is gone, which cannot happen while this holds
+    /// it.
     pub(crate) async fn permit(self) -> Option<Permit> {
         self.0.await.ok()
     }

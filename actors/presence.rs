@@ -1,4 +1,5 @@
-//! Makes sure of the names of all files, now and again, and has given up what was taken away.
+//! Checks twice a second that all spool files are still there, and gives up deliveries whose
+//! payload was removed.
 
 use std::time::Duration;
 

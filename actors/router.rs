@@ -2,47 +2,47 @@
 //! them.
 
 mod fan_out;
+mod lifecycle;
+mod operator;
 mod runs;
 
 use std::collections::{HashMap, HashSet};
-use std::pin::pin;
 use std::sync::Arc;
 
 use actix::prelude::*;
 use actix_rt::ArbiterHandle;
-use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::alarm::Alarm;
 use super::attempt::Settings;
-use super::ledger::{Accept, Ledger, ReadDeadLetter, ReadRun};
-use super::subscription::{
-    self, Configure, Enqueue, ListUnfinished, Purpose, Queue, ReadQueue, SendNow, Sent, Settle, Subscription,
-};
+use super::ledger::{Accept, Ledger, ReadRun};
+use super::subscription::{self, Enqueue, Subscription};
 use super::tell::tell;
-use crate::answer::{EmitError, Receipt, RequestError};
+use crate::answer::{EmitError, Receipt};
 use crate::archive::Healths;
 use crate::clock;
 use crate::config::{Config, Role, SubscriptionConfig};
 use crate::delivery::{
-    BodyBudget, Dedupe, Delivery, DeliveryId, Identities, Identity, KeyDigest, Pending, SubscriptionId,
+    BodyBudget, Dedupe, DeliveryId, Identities, Identity, KeyDigest, Pending, SubscriptionId,
 };
 use crate::event::{Event, IdempotencyKey, SpecId};
-use crate::inspect::{Listed, Query};
 use crate::payload;
 use crate::run::Run;
 use crate::spool::{InboxName, Recovered, Unfinished};
 use fan_out::{fan_out, refused};
+pub(crate) use lifecycle::{Close, Reconfigure, WaitIdle};
+pub(crate) use operator::{ListAllUnfinished, ReadQueues, Replay, Sample};
 
-/// Bodies of waiting deliveries held in memory, over all subscriptions; beyond it they are read
-/// back when their turn comes.
+/// Bytes of waiting bodies kept in memory, over all subscriptions; others are read back from the
+/// spool when their turn comes.
 const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
 
 /// Messages that may wait: more than admission lets in.
 const MAILBOX: usize = 4 * 1024;
 
-/// What became of an event, and the key that it has: its own, or that of the event that it is.
+/// What became of an event, and its key: its own, or the one of the known event that it turned out
+/// to be.
 #[derive(Clone, Debug)]
 pub(crate) struct Emission {
     pub(crate) key: IdempotencyKey,
@@ -52,7 +52,7 @@ pub(crate) struct Emission {
 /// Answers an [`Emit`].
 pub(crate) type EmitReply = oneshot::Sender<Emission>;
 
-/// Where the answer goes, and of which event it is.
+/// Where an event's answer goes.
 struct Emitter {
     key: IdempotencyKey,
     reply: EmitReply,
@@ -75,7 +75,7 @@ pub(crate) struct Emit {
     pub(crate) event: Event,
     /// The inbox file it comes from.
     pub(crate) inbox: Option<InboxName>,
-    /// Absent for what follows from a run: there is little of it.
+    /// Absent for events that follow from a run: at most a few per SPEC.
     pub(crate) admission: Option<OwnedSemaphorePermit>,
     pub(crate) reply: EmitReply,
 }
@@ -90,65 +90,11 @@ struct AcceptanceEnded {
     result: Result<(), EmitError>,
 }
 
-/// From a `Handle`: send a sample to one subscription now. Bounded by the admission permit.
-#[derive(Message)]
-#[rtype(result = "Result<Sent, RequestError>")]
-pub(crate) struct Sample {
-    pub(crate) event: Event,
-    pub(crate) subscription: SubscriptionId,
-    /// Whether it is only to be shown.
-    pub(crate) dry_run: bool,
-    pub(crate) admission: OwnedSemaphorePermit,
-}
-
-/// From a `Handle`: send a dead letter again now. Bounded by the admission permit.
-#[derive(Message)]
-#[rtype(result = "Result<Sent, RequestError>")]
-pub(crate) struct Replay {
-    pub(crate) spec: SpecId,
-    pub(crate) id: DeliveryId,
-    pub(crate) admission: OwnedSemaphorePermit,
-}
-
-/// From the runtime or a `Handle`: answered when nothing is under way and nothing is due.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct WaitIdle;
-
-/// From the runtime, at the end: no event is taken any more, no attempt starts; answered when
-/// those under way have ended, with how many deliveries are left.
-#[derive(Message)]
-#[rtype(result = "usize")]
-pub(crate) struct Close {
-    /// Whether to wait for what is under way, or only count.
-    pub(crate) wait: bool,
-}
-
-/// From the runtime, at a reload: these config entries from now on. Answered when every
-/// subscription knows.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Reconfigure {
-    /// Settings are absent where an entry is not active.
-    pub(crate) entries: Vec<(SubscriptionId, Option<Settings>)>,
-    pub(crate) config: Arc<Config>,
-}
-
-/// From the door, for `status`: every subscription and its queue, in the config's order, those
-/// that left it last.
-#[derive(Message)]
-#[rtype(result = "Vec<(SubscriptionId, Role, Queue)>")]
-pub(crate) struct ReadQueues;
-
-/// From the task that looks after the files: these deliveries' payloads were taken away.
+/// From the task that looks after the files: these deliveries' payloads were removed. One at a
+/// time.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct GiveUpLost(pub(crate) Vec<DeliveryId>);
-
-/// From the door, for `list`: the newest unfinished deliveries of every subscription.
-#[derive(Message)]
-#[rtype(result = "Vec<Listed>")]
-pub(crate) struct ListAllUnfinished(pub(crate) Arc<Query>);
 
 /// One subscription, as the Router sees it.
 struct Subscriber {
@@ -169,20 +115,20 @@ pub(crate) struct Router {
     subscribers: Vec<Subscriber>,
     ledger: Addr<Ledger>,
     known: Dedupe,
-    /// Which events those are that come without an identity.
+    /// Tells which event it is where one comes without an identity.
     identities: Identities,
     bodies: BodyBudget,
-    /// Events whose acceptance is under way, and who else emitted them meanwhile.
+    /// Events being accepted, and who else emitted the same ones meanwhile.
     accepting: HashMap<KeyDigest, Vec<oneshot::Sender<Result<(), EmitError>>>>,
     config: Arc<Config>,
     runs: HashMap<SpecId, Run>,
-    /// How subscriptions fared at the start, for those that have not begun yet.
+    /// The health of subscriptions as recovered, for those not started yet.
     healths: Healths,
-    /// Where subscriptions run: the disk, which may block this thread, must not hold requests up.
+    /// The thread of the subscriptions: this one may block on the disk, and requests must not.
     deliveries: ArbiterHandle,
-    /// SPECs of which an event was not accepted: their runs are read from disk.
+    /// SPECs with an event that was not accepted: their runs have to be read from disk.
     unsure: HashSet<SpecId>,
-    /// Runs whose end is to be told, and when that is.
+    /// Timers of the runs whose end is to be told.
     ending: HashMap<SpecId, SpawnHandle>,
     open: bool,
     alarm: Alarm,
@@ -191,7 +137,7 @@ pub(crate) struct Router {
 impl Actor for Router {
     type Context = Context<Self>;
 
-    /// What runs owed at the last stop is told now.
+    /// Tells first what runs still owed at the last stop.
     fn started(&mut self, context: &mut Self::Context) {
         context.set_mailbox_capacity(MAILBOX);
         let specs: Vec<SpecId> = self.runs.keys().cloned().collect();
@@ -202,8 +148,8 @@ impl Actor for Router {
 }
 
 impl Router {
-    /// A Router that goes on with what the disk says, and a Subscription for each entry and for
-    /// each id of which something is unfinished.
+    /// A Router with what was recovered from disk, and one Subscription for each config entry and
+    /// for each other id with unfinished deliveries.
     pub(crate) fn new(
         entries: Vec<(SubscriptionId, Option<Settings>)>,
         recovered: Recovered,
@@ -240,7 +186,7 @@ impl Router {
         for (spec, key, told) in recovered.told {
             router.identities.restore(&spec, key, told);
         }
-        // After the subscriptions, which begin meanwhile on their own thread.
+        // Last, because it takes long: the subscriptions start meanwhile on their own thread.
         router.known.restore(recovered.known);
         router
     }
@@ -273,18 +219,6 @@ impl Router {
         &self.ledger
     }
 
-    /// An active subscription and its config.
-    fn active(
-        &self,
-        id: &SubscriptionId,
-    ) -> Result<(&SubscriptionConfig, &Addr<Subscription>), RequestError> {
-        let mut active = self.active_ones();
-        active.find(|(config, _)| config.id == *id).ok_or_else(|| {
-            let known: Vec<_> = self.active_ones().map(|(config, _)| config.id.as_str()).collect();
-            RequestError::Refused(format!("no active subscription `{id}`; active are: {}", known.join(", ")))
-        })
-    }
-
     fn active_ones(&self) -> impl Iterator<Item = (&SubscriptionConfig, &Addr<Subscription>)> {
         self.subscribers.iter().filter_map(|one| Some((one.config.as_deref()?, &one.address)))
     }
@@ -300,7 +234,8 @@ impl Handler<Emit> for Router {
         if let Some(other) = self.identities.waits_for(&event, is_under_way)
             && let Some(others) = self.accepting.get_mut(&(&other).into())
         {
-            // Whether it is that one is known once that one is accepted, or not.
+            // Whether both are one event is known only when the other acceptance ends: emit it
+            // again then.
             let (ended, end) = oneshot::channel();
             others.push(ended);
             let router = context.address();
@@ -332,7 +267,7 @@ impl Handler<Emit> for Router {
             });
             return;
         }
-        // One text for all that waits of a SPEC.
+        // Deliveries of one SPEC share one allocation of its id.
         if let Some((known, _)) = self.runs.get_key_value(&event.spec.id) {
             event.spec.id = known.clone();
         }
@@ -443,131 +378,6 @@ impl Handler<AcceptanceEnded> for Router {
     }
 }
 
-impl Handler<Sample> for Router {
-    type Result = ResponseFuture<Result<Sent, RequestError>>;
-
-    fn handle(&mut self, message: Sample, _: &mut Self::Context) -> Self::Result {
-        let Sample { event, subscription, dry_run, admission } = message;
-        let prepared = self.active(&subscription).and_then(|(config, address)| {
-            let body = payload::body(&event).and_then(|body| config.format.render(&event, &body));
-            let body = body.map_err(|error| RequestError::Refused(error.to_string()))?;
-            Ok((address.clone(), config.format, body))
-        });
-        Box::pin(async move {
-            let _admission = admission;
-            let (address, format, body) = prepared?;
-            let delivery = Arc::new(Delivery {
-                id: DeliveryId::random(),
-                subscription,
-                spec: event.spec.id,
-                key: event.event.idempotency_key,
-                kind: event.event.kind,
-                accepted_at: clock::now(),
-                format,
-            });
-            send_now(&address, delivery, body, Purpose::Sample { dry_run }).await
-        })
-    }
-}
-
-impl Handler<Replay> for Router {
-    type Result = ResponseActFuture<Self, Result<Sent, RequestError>>;
-
-    fn handle(&mut self, Replay { spec, id, admission }: Replay, _: &mut Self::Context) -> Self::Result {
-        let reading = self.ledger.send(ReadDeadLetter { spec, id });
-        Box::pin(reading.into_actor(self).then(|read, router, _| {
-            let prepared = match read {
-                Ok(Ok(letter)) if !letter.has_payload() => Err(RequestError::Refused(format!(
-                    "the dead letter {} cannot be sent again: {}; {}",
-                    letter.id, letter.message, letter.hint
-                ))),
-                Ok(Ok(letter)) => {
-                    router.active(&letter.subscription).map(|(_, address)| (address.clone(), letter))
-                }
-                Ok(Err(error)) => Err(RequestError::Refused(error.to_string())),
-                Err(_) => Err(RequestError::Unreachable("the ledger has stopped".to_owned())),
-            };
-            async move {
-                let _admission = admission;
-                let (address, letter) = prepared?;
-                let (delivery, body) = (Arc::new(letter.delivery()), letter.payload());
-                send_now(&address, delivery, body, Purpose::Replay(Box::new(letter))).await
-            }
-            .into_actor(router)
-        }))
-    }
-}
-
-async fn send_now(
-    address: &Addr<Subscription>,
-    delivery: Arc<Delivery>,
-    body: Bytes,
-    purpose: Purpose,
-) -> Result<Sent, RequestError> {
-    let sent = address.send(SendNow { delivery, body, purpose }).await;
-    sent.unwrap_or_else(|_| Err(RequestError::Unreachable("the subscription has stopped".to_owned())))
-}
-
-impl Router {
-    /// Tells every subscription now; resolves when all are quiet, as a stopped one is.
-    fn settle(&self, close: bool) -> impl Future<Output = ()> + use<> {
-        let tell_one = |one: &Subscriber| {
-            let (reply, answer) = oneshot::channel();
-            // `send` takes the message at once; awaiting it only tells whether someone is there.
-            (one.address.send(Settle { close, reply }), answer)
-        };
-        let told: Vec<_> = self.subscribers.iter().map(tell_one).collect();
-        async move {
-            for (request, answer) in told {
-                if request.await.is_err() {
-                    continue;
-                }
-                if answer.await.is_err() {
-                    log::error!("a subscription stopped before it was quiet");
-                }
-            }
-        }
-    }
-}
-
-impl Handler<Reconfigure> for Router {
-    type Result = ResponseFuture<()>;
-
-    fn handle(&mut self, message: Reconfigure, _: &mut Self::Context) -> Self::Result {
-        let Reconfigure { entries, config } = message;
-        if !self.open {
-            return Box::pin(std::future::ready(()));
-        }
-        self.known.set_window(config.dedupe_window);
-        self.config = config;
-        let mut before = std::mem::take(&mut self.subscribers);
-        let mut told = Vec::new();
-        for (id, settings) in entries {
-            match before.iter().position(|subscriber| subscriber.id == id) {
-                None => self.add(id, settings, Vec::new()),
-                Some(at) => {
-                    let Subscriber { address, .. } = before.swap_remove(at);
-                    let config = settings.as_ref().map(|settings| settings.config.clone());
-                    told.push(address.send(Configure(settings)));
-                    self.subscribers.push(Subscriber { id, config, address });
-                }
-            }
-        }
-        // What waits for those that left stays with them, should they return.
-        for subscriber in before {
-            told.push(subscriber.address.send(Configure(None)));
-            self.subscribers.push(Subscriber { config: None, ..subscriber });
-        }
-        Box::pin(async move {
-            for told in told {
-                if told.await.is_err() {
-                    log::error!("a subscription has stopped: its deliveries wait on disk for the next start");
-                }
-            }
-        })
-    }
-}
-
 impl Handler<GiveUpLost> for Router {
     type Result = ResponseFuture<()>;
 
@@ -583,77 +393,6 @@ impl Handler<GiveUpLost> for Router {
                     );
                 }
             }
-        })
-    }
-}
-
-impl Handler<ReadQueues> for Router {
-    type Result = ResponseFuture<Vec<(SubscriptionId, Role, Queue)>>;
-
-    fn handle(&mut self, _: ReadQueues, _: &mut Self::Context) -> Self::Result {
-        let ask = |one: &Subscriber| (one.id.clone(), one.role(), one.address.send(ReadQueue));
-        let asked: Vec<_> = self.subscribers.iter().map(ask).collect();
-        Box::pin(async move {
-            let mut queues = Vec::with_capacity(asked.len());
-            for (id, role, queue) in asked {
-                queues.push((id, role, queue.await.unwrap_or_default()));
-            }
-            queues
-        })
-    }
-}
-
-impl Handler<ListAllUnfinished> for Router {
-    type Result = ResponseFuture<Vec<Listed>>;
-
-    fn handle(&mut self, ListAllUnfinished(query): ListAllUnfinished, _: &mut Self::Context) -> Self::Result {
-        let wanted = |one: &&Subscriber| query.subscription.as_ref().is_none_or(|id| *id == one.id);
-        let ask = |one: &Subscriber| one.address.send(ListUnfinished { query: query.clone() });
-        let asked: Vec<_> = self.subscribers.iter().filter(wanted).map(ask).collect();
-        Box::pin(async move {
-            let mut listed = Vec::new();
-            for rows in asked {
-                listed.append(&mut rows.await.unwrap_or_default());
-            }
-            listed
-        })
-    }
-}
-
-impl Handler<WaitIdle> for Router {
-    type Result = ResponseActFuture<Self, ()>;
-
-    /// Ends of runs are told first, without their wait.
-    fn handle(&mut self, _: WaitIdle, context: &mut Self::Context) -> Self::Result {
-        let mut telling = actix::fut::wrap_future(std::future::ready(())).boxed_local();
-        for (spec, timer) in std::mem::take(&mut self.ending) {
-            context.cancel_future(timer);
-            let told = self.tell_of_ends(spec);
-            telling = telling.then(|(), _, _| told).boxed_local();
-        }
-        Box::pin(telling.then(|(), router, _| router.settle(false).into_actor(router)))
-    }
-}
-
-impl Handler<Close> for Router {
-    type Result = ResponseFuture<usize>;
-
-    fn handle(&mut self, Close { wait }: Close, _: &mut Self::Context) -> Self::Result {
-        self.open = false;
-        let settled = self.settle(true);
-        let addresses: Vec<_> = self.subscribers.iter().map(|one| one.address.clone()).collect();
-        Box::pin(async move {
-            // Kept until the queues are read: a message whose asker has gone is not handled.
-            let mut settled = pin!(settled);
-            if wait {
-                settled.as_mut().await;
-            }
-            let mut left = 0;
-            for address in addresses {
-                let queue = address.send(ReadQueue).await.unwrap_or_default();
-                left += queue.waiting + queue.in_flight;
-            }
-            left
         })
     }
 }

@@ -1,55 +1,53 @@
 //! A Subscription: one config entry's mailbox, its lane of deliveries, and its one timer. One that
 //! is inactive, or no longer in the config, holds what waits for it until it returns.
 
+mod operator;
+mod outcome;
 mod records;
+mod sender;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use bytes::Bytes;
-use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::alarm::Alarm;
-use super::attempt::{self, Settings};
-use super::ledger::{KeepHealth, Ledger, NoBody, ReadBody, RecordAttempt};
-use super::permits::{Asked, Permit, Seat};
+use super::attempt::Settings;
+use super::ledger::{Ledger, NoBody, ReadBody};
+use super::permits::Permit;
 use super::tell::tell;
-use crate::answer::RequestError;
-use crate::archive::DeadLetter;
 use crate::clock;
 use crate::delivery::{
-    Body, Delivery, DeliveryId, Health, HealthState, InFlight, Jitter, Judgement, Lane, LocalFault,
-    MAX_RETRY_AFTER, OPEN_AFTER, Outcome, Payload, Pending, Reason, RetryPolicy, SubscriptionId, Turn,
-    Verdict, retry_at,
+    Body, Delivery, DeliveryId, Health, HealthState, InFlight, Lane, MAX_RETRY_AFTER, Payload, Pending,
+    Reason, RetryPolicy, SubscriptionId,
 };
-use crate::event::SpecId;
-use crate::http::{Client, Target};
-use crate::inspect::{Cursor, DeliveryState, Listed, Query};
 use crate::spool::Unfinished;
-use crate::store::{Attempt, Effect, Finished};
-use records::{Gathered, hand, written};
+use crate::store::Attempt;
+pub(crate) use operator::{ListUnfinished, Purpose, Queue, ReadQueue, SendNow, Sent};
+use records::Gathered;
+use sender::Sender;
 
-/// Finished attempts whose record the Ledger has not written yet; no new attempt starts beyond it,
-/// and so a full disk pauses the subscription.
+/// Finished attempts that the Ledger has not written yet. At this many no new attempt starts: a
+/// full disk pauses the subscription.
 const MAX_UNRECORDED: usize = 64;
 
 /// Messages that may wait: more than admission lets in.
 const MAILBOX: usize = 4 * 1024;
 
-/// How long a delivery waits whose payload could not be read.
+/// How long a delivery waits after its payload could not be read.
 const READ_AGAIN: Duration = Duration::from_secs(1);
 
-/// From the Router, for each accepted event. What is lost on the way is found in the spool by the
+/// From the Router, for each accepted event. One lost on the way is recovered from the spool at the
 /// next start.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Enqueue {
     pub(crate) pending: Pending,
-    /// Of its event: until this is handled, and so the bound of these messages.
+    /// Its event's permit, held until this is handled: the bound of these messages.
     pub(crate) _admission: Option<Arc<OwnedSemaphorePermit>>,
 }
 
@@ -59,41 +57,13 @@ pub(crate) struct Enqueue {
 struct AttemptEnded {
     in_flight: InFlight,
     attempt: Result<Attempt, NoBody>,
-    /// Given back once the next attempt has asked for its own: who is quick has its turn then.
+    /// Given back only after the next attempt has asked for one, so that a fast endpoint keeps its
+    /// turn.
     permit: Option<Permit>,
 }
 
-/// From the Router, on an operator's request: one attempt now, outside the lane but under the same
-/// permits. Bounded by the admission permits.
-#[derive(Message)]
-#[rtype(result = "Result<Sent, RequestError>")]
-pub(crate) struct SendNow {
-    pub(crate) delivery: Arc<Delivery>,
-    pub(crate) body: Bytes,
-    pub(crate) purpose: Purpose,
-}
-
-/// Why one attempt is made now.
-pub(crate) enum Purpose {
-    /// To try the subscription out, or only to see what would be sent.
-    Sample { dry_run: bool },
-    /// To resolve a dead letter.
-    Replay(Box<DeadLetter>),
-}
-
-/// One attempt made on request, and whether the endpoint took it.
-#[derive(Clone, Debug)]
-pub(crate) struct Sent {
-    /// Its payload.
-    pub(crate) body: Bytes,
-    /// What was sent, and what came of it.
-    pub(crate) finished: Arc<Finished>,
-    /// Whether it arrived (or, for a dry run, would have been sent).
-    pub(crate) succeeded: bool,
-}
-
-/// From the Router: answered when nothing is under way and nothing is due. With `close`, nothing
-/// starts any more.
+/// From the Router: answered when nothing is under way and nothing is due. With `close`, no attempt
+/// starts any more. One per `WaitIdle` or `Close`.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Settle {
@@ -101,81 +71,20 @@ pub(crate) struct Settle {
     pub(crate) reply: oneshot::Sender<()>,
 }
 
-/// From the Router, at a reload: other settings from now on, or none. What is under way ends as it
-/// began.
+/// From the Router, at a reload: new settings, or none. Attempts under way end with the old ones.
+/// One at a time, as reloads are.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Configure(pub(crate) Option<Settings>);
 
-/// From the Router, for `status` and at the end of a run.
-#[derive(Message)]
-#[rtype(result = "Queue")]
-pub(crate) struct ReadQueue;
-
-/// From the Router: these deliveries' payloads were taken away; whichever of them wait here are
-/// given up.
+/// From the Router: these deliveries' payloads were removed; those that wait here are given up. One
+/// at a time.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct GiveUpLost(pub(crate) Arc<HashSet<DeliveryId>>);
 
-/// How many deliveries of a subscription are not finished.
-#[derive(Clone, Debug, Default, PartialEq, Eq, MessageResponse)]
-pub(crate) struct Queue {
-    pub(crate) waiting: usize,
-    pub(crate) in_flight: usize,
-    /// When the oldest of them was accepted.
-    pub(crate) oldest: Option<Timestamp>,
-    /// How many of them cannot be read at the moment, and why.
-    pub(crate) unread: Option<(usize, String)>,
-}
-
-/// From the Router, for `list`: what is under way, and the newest that wait and are wanted, one
-/// more than the limit.
-#[derive(Message)]
-#[rtype(result = "Vec<Listed>")]
-pub(crate) struct ListUnfinished {
-    pub(crate) query: Arc<Query>,
-}
-
 /// A delivery that waits for its next attempt, and when that is due.
 type Due = (Pending, Instant);
-
-/// What an attempt needs; shared with the tasks that make them.
-struct Sender {
-    settings: Settings,
-    client: Client,
-    target: Target,
-    /// Among those that share the permits; none where nothing is ever sent.
-    seat: Option<Rc<Seat>>,
-}
-
-impl Sender {
-    /// Asks for a permit, where one is needed.
-    fn ask(&self, is_proven: bool, dry_run: bool) -> Option<Asked> {
-        self.seat.as_ref().filter(|_| !dry_run).map(|seat| seat.ask(is_proven))
-    }
-
-    /// Makes the attempt once it has its permit, which whoever gets it back drops when nothing is
-    /// to be asked for first.
-    async fn send(
-        self: Rc<Self>,
-        asked: Option<Asked>,
-        delivery: Arc<Delivery>,
-        payload: Payload,
-        number: u32,
-        dry_run: bool,
-    ) -> (Attempt, Option<Permit>) {
-        let settings = &self.settings;
-        let dry_run = dry_run || settings.config.dry_run;
-        let permit = match asked {
-            Some(asked) => asked.permit().await,
-            None => None,
-        };
-        let attempt =
-            attempt::make(&self.client, &self.target, settings, &delivery, payload, number, dry_run).await;
-        (attempt, permit)
-    }
-}
 
 /// See the module's first line.
 pub(crate) struct Subscription {
@@ -194,7 +103,7 @@ pub(crate) struct Subscription {
     /// Deliveries whose payload could not be read when it was their turn, and the last reason.
     unread: HashSet<DeliveryId>,
     why_unread: String,
-    /// How its endpoint fares; the Ledger keeps it for the next start.
+    /// The endpoint's health; the Ledger keeps it for the next start.
     health: Health,
     timer: Option<(Instant, SpawnHandle)>,
     settling: Vec<oneshot::Sender<()>>,
@@ -240,7 +149,7 @@ impl Subscription {
         subscription.configure(settings);
         subscription.lane.set_narrow(subscription.health.state() == HealthState::Open);
         if let Some(until) = subscription.health.paused_until {
-            // By a wall clock that may have jumped: at most as long as any pause may be.
+            // The wall clock may have jumped: never wait longer than a pause may be.
             let left = Duration::try_from(until.duration_since(wall)).unwrap_or_default();
             subscription.lane.pause_until(now + left.min(MAX_RETRY_AFTER));
         }
@@ -255,35 +164,7 @@ impl Subscription {
         subscription
     }
 
-    fn configure(&mut self, settings: Option<Settings>) {
-        let Some(settings) = settings else {
-            // What waits is never dropped for want of a config entry.
-            self.lane.configure(RetryPolicy::default(), 0, usize::MAX);
-            self.lane.close();
-            self.sender = None;
-            return;
-        };
-        let config = &settings.config;
-        self.lane.configure(config.retry.clone(), config.max_in_flight, settings.max_pending);
-        self.lane.set_rate(config.rate_limit_per_s);
-        let before = self.sender.take();
-        let of_before = before.as_ref().and_then(|before| before.seat.clone());
-        let seat = (!config.dry_run).then(|| {
-            let kept = of_before.filter(|seat| seat.is_of(&settings.permits));
-            kept.unwrap_or_else(|| Rc::new(Seat::new(&settings.permits)))
-        });
-        // Connections stay open where they can be used on.
-        let is_usable =
-            |before: &Rc<Sender>| before.client.is_with(settings.tls.as_ref(), config.proxy.as_ref());
-        let client = before.filter(is_usable).map_or_else(
-            || Client::new(settings.tls.clone(), config.proxy.clone(), settings.connections.clone()),
-            |before| before.client.clone(),
-        );
-        let target = Target::new(&settings.endpoint);
-        self.sender = Some(Rc::new(Sender { settings, client, target, seat }));
-    }
-
-    /// Starts what may start, arms the timer for the rest, and answers who waits for quiet.
+    /// Starts what may start, arms the timer for the rest, and answers those who wait for quiet.
     fn pump(&mut self, context: &mut Context<Self>) {
         let now = Instant::now();
         while self.unrecorded < MAX_UNRECORDED
@@ -316,7 +197,7 @@ impl Subscription {
         }
     }
 
-    /// Pumps again then; what is set already stays.
+    /// Sets the one timer to pump at this time; does nothing if it is set to it already.
     fn set_timer(&mut self, at: Option<Instant>, now: Instant, context: &mut Context<Self>) {
         if self.timer.as_ref().map(|(set, _)| *set) == at {
             return;
@@ -344,7 +225,8 @@ impl Subscription {
         log::debug!("attempt {number} of {} to {} begins", delivery.id, self.id);
         self.under_way.insert(delivery.id, (delivery.clone(), number));
         let (ledger, is_proven) = (self.ledger.clone(), self.health.is_proven());
-        // What has its body asks at once; what has to read it holds no permit meanwhile.
+        // Asks for the permit at once if the body is in memory. Else after reading it: a slow disk
+        // must not hold a permit.
         let asked = body.as_ref().and_then(|_| sender.ask(is_proven, false));
         let sending = async move {
             let payload = match &body {
@@ -365,8 +247,8 @@ impl Subscription {
         });
     }
 
-    /// Runs `work` in a task of its own, which wakes nothing but itself, and takes what it comes
-    /// to.
+    /// Runs `work` in its own task, which wakes no other future, and sends its result to this
+    /// actor.
     fn spawn<M>(&self, context: &Context<Self>, work: impl Future<Output = M> + 'static)
     where
         Self: Handler<M>,
@@ -383,118 +265,18 @@ impl Subscription {
         });
     }
 
-    /// Takes back an attempt that was none. What hindered it hinders those behind it too.
+    /// Takes back an attempt that could not be made. The whole lane pauses: the others would meet
+    /// the same obstacle.
     fn put_back(&mut self, in_flight: InFlight, wait: Duration) {
         let now = Instant::now();
         self.lane.put_back(in_flight, now, wait);
         self.lane.pause_until(now + wait);
-    }
-
-    /// Whether this machine was not able to make an attempt, which is none then: its delivery
-    /// waits, and so do all.
-    fn was_held(&mut self, outcome: &Outcome) -> Option<Duration> {
-        let before = self.health.local_fault.clone();
-        let wait = self.health.note_local(outcome, clock::now())?;
-        if self.health.local_fault != before
-            && let Some(LocalFault { error, hint, .. }) = &self.health.local_fault
-        {
-            log::error!(
-                "nothing can be sent to {}: {error}; {hint}. What waits is tried again by itself",
-                self.id
-            );
-            let (ledger, subscription) = (self.ledger.clone(), self.id.clone());
-            let health = self.health.clone();
-            actix_rt::spawn(async move {
-                if !tell(&ledger, KeepHealth { subscription, health }).await {
-                    log::debug!("the ledger has stopped");
-                }
-            });
-        }
-        Some(wait)
-    }
-
-    fn finished(&mut self, in_flight: InFlight, attempt: Attempt, context: &mut Context<Self>) {
-        let delivery = in_flight.delivery().clone();
-        if let Some(wait) = attempt.outcome.as_ref().and_then(|outcome| self.was_held(outcome)) {
-            self.under_way.remove(&delivery.id);
-            self.put_back(in_flight, wait);
-            return self.pump(context);
-        }
-        let number = in_flight.attempt();
-        let jitter = Jitter(self.lane.policy().jitter.mul_f64(fastrand::f64()));
-        let (effect, retry) = match &attempt.outcome {
-            None => {
-                log::info!("dry run: {} to {} is recorded and not sent", delivery.id, self.id);
-                self.lane.release();
-                (Effect::DryRun, None)
-            }
-            Some(outcome) => {
-                self.note_health(&attempt, outcome, &delivery.spec);
-                let verdict = self.lane.finished(in_flight, outcome, jitter, Instant::now());
-                log_verdict(&self.id, &delivery, number, outcome, &verdict);
-                match verdict {
-                    Verdict::Delivered => (Effect::Delivered, None),
-                    Verdict::DeadLetter(reason) => (Effect::DeadLetter(reason), None),
-                    Verdict::Retry { pending, wait } => {
-                        let (now, wall) = (Instant::now(), clock::now());
-                        let next_attempt_at = retry_at(wall, wait);
-                        let wait = Duration::try_from(next_attempt_at.duration_since(wall)).unwrap_or(wait);
-                        (Effect::Retry { next_attempt_at }, Some((pending, now + wait)))
-                    }
-                }
-            }
-        };
-        self.gather(Finished { delivery, attempt, effect }, retry);
-        self.pump(context);
-    }
-
-    /// Takes note of how an attempt ended; says so where the breaker turns, once and not for each
-    /// delivery.
-    fn note_health(&mut self, attempt: &Attempt, outcome: &Outcome, spec: &SpecId) {
-        let turn = self.health.note(outcome, spec, clock::now(), || attempt.summary().in_words());
-        match turn {
-            None => return,
-            Some(Turn::Opened) => log::error!(
-                "{} failed {OPEN_AFTER} times in a row, the last with {}: from now on one request at a time, until one \
-                 succeeds",
-                self.id,
-                outcome.summary()
-            ),
-            Some(Turn::Closed) => log::info!("{} takes deliveries again", self.id),
-        }
-        self.lane.set_narrow(turn == Some(Turn::Opened));
     }
 }
 
 async fn read_body(ledger: &Addr<Ledger>, delivery: &Delivery) -> Result<Bytes, NoBody> {
     let read = ledger.send(ReadBody { spec: delivery.spec.clone(), id: delivery.id }).await;
     read.unwrap_or_else(|_| Err(NoBody::NotNow("the ledger has stopped".to_owned())))
-}
-
-fn log_verdict(
-    subscription: &SubscriptionId,
-    delivery: &Delivery,
-    number: u32,
-    outcome: &Outcome,
-    verdict: &Verdict,
-) {
-    let summary = outcome.summary();
-    let what = format!("{} ({})", delivery.key, delivery.id);
-    match verdict {
-        Verdict::Delivered => log::info!("delivered {what} to {subscription} at attempt {number}: {summary}"),
-        Verdict::Retry { wait, .. } => {
-            let seconds = wait.as_secs_f64();
-            log::warn!(
-                "attempt {number} of {what} to {subscription} failed, next in {seconds:.1} s: {summary}"
-            );
-        }
-        Verdict::DeadLetter(reason) => {
-            let hint = reason.hint(outcome.advice().as_deref());
-            log::error!(
-                "gave {what} to {subscription} up after attempt {number}, {reason}: {summary}; {hint}"
-            );
-        }
-    }
 }
 
 impl Handler<Enqueue> for Subscription {
@@ -535,7 +317,7 @@ impl Handler<AttemptEnded> for Subscription {
                 self.pump(context);
             }
         }
-        // By now whatever may start has asked.
+        // Only now: the attempts started above have asked for theirs.
         drop(permit);
     }
 }
@@ -546,66 +328,6 @@ impl Handler<GiveUpLost> for Subscription {
     fn handle(&mut self, GiveUpLost(lost): GiveUpLost, context: &mut Self::Context) {
         self.gone.extend(self.lane.take(&lost));
         self.pump(context);
-    }
-}
-
-impl Handler<SendNow> for Subscription {
-    type Result = ResponseActFuture<Self, Result<Sent, RequestError>>;
-
-    fn handle(&mut self, message: SendNow, _: &mut Self::Context) -> Self::Result {
-        let SendNow { delivery, body, purpose } = message;
-        let number = match &purpose {
-            Purpose::Sample { .. } => 1,
-            Purpose::Replay(letter) => {
-                u32::try_from(letter.attempts.len()).unwrap_or(u32::MAX).saturating_add(1)
-            }
-        };
-        let Some(sender) = self.sender.clone() else {
-            let error = RequestError::Refused(format!(
-                "the subscription `{}` is not active: set active = true, or give it an entry in the config",
-                self.id
-            ));
-            return Box::pin(actix::fut::err(error));
-        };
-        let dry_run = matches!(purpose, Purpose::Sample { dry_run: true });
-        let payload = Payload::new(body.clone());
-        let asked = sender.ask(self.health.is_proven(), dry_run);
-        let sending = sender.send(asked, delivery.clone(), payload, number, dry_run);
-        Box::pin(sending.into_actor(self).then(move |(attempt, permit), subscription, context| {
-            let mut is_none = false;
-            if let Some(outcome) = &attempt.outcome {
-                is_none = subscription.was_held(outcome).is_some();
-                if !is_none {
-                    subscription.note_health(&attempt, outcome, &delivery.spec);
-                }
-                subscription.pump(context);
-            }
-            drop(permit);
-            let arrived =
-                attempt.outcome.as_ref().is_some_and(|outcome| outcome.judge() == Judgement::Delivered);
-            let effect = match purpose {
-                Purpose::Sample { .. } => Effect::Sample,
-                Purpose::Replay(_) if arrived => Effect::Replayed,
-                Purpose::Replay(letter) => Effect::ReplayFailed(letter),
-            };
-            let succeeded = arrived || attempt.outcome.is_none();
-            let ledger = subscription.ledger.clone();
-            let health = attempt.outcome.as_ref().map(|_| subscription.health.clone());
-            async move {
-                let finished = Arc::new(Finished { delivery, attempt, effect });
-                // What this machine could not send was no attempt, and a dead letter is as it was.
-                if !is_none {
-                    let of = finished.clone();
-                    let record = |reply| RecordAttempt { finished: of, again: false, health, reply };
-                    let answer = hand(&ledger, record);
-                    written(answer)
-                        .await
-                        .map_err(|error| RequestError::Refused(format!("sent, but not recorded: {error}")))?;
-                }
-                Ok(Sent { body, finished, succeeded })
-            }
-            .into_actor(subscription)
-        }))
     }
 }
 
@@ -627,53 +349,5 @@ impl Handler<Configure> for Subscription {
     fn handle(&mut self, Configure(settings): Configure, context: &mut Self::Context) {
         self.configure(settings);
         self.pump(context);
-    }
-}
-
-impl Handler<ReadQueue> for Subscription {
-    type Result = Queue;
-
-    fn handle(&mut self, _: ReadQueue, _: &mut Self::Context) -> Queue {
-        let waits = self.lane.oldest().map(|pending| pending.delivery().accepted_at);
-        let under_way = self.under_way.values().map(|(delivery, _)| delivery.accepted_at).min();
-        let unread = (!self.unread.is_empty()).then(|| (self.unread.len(), self.why_unread.clone()));
-        Queue {
-            waiting: self.lane.waiting() + self.gone.len(),
-            in_flight: self.under_way.len(),
-            oldest: waits.into_iter().chain(under_way).min(),
-            unread,
-        }
-    }
-}
-
-impl Handler<ListUnfinished> for Subscription {
-    type Result = MessageResult<ListUnfinished>;
-
-    fn handle(&mut self, wanted: ListUnfinished, _: &mut Self::Context) -> Self::Result {
-        let (now, wall) = (Instant::now(), clock::now());
-        let under_way = self.under_way.values().map(|(delivery, number)| {
-            Listed::unfinished(delivery, DeliveryState::InFlight, number.saturating_sub(1), None)
-        });
-        // The lane's order is nearly that of acceptance: those accepted at the same moment may
-        // have come in any order.
-        let mut newest: BTreeMap<Cursor, Listed> = BTreeMap::new();
-        for (due, pending) in self.lane.newest_first() {
-            let delivery = pending.delivery();
-            let cursor = Cursor { accepted_at: delivery.accepted_at, id: delivery.id };
-            let is_full = newest.len() > wanted.query.limit;
-            if is_full && newest.first_key_value().is_some_and(|(oldest, _)| cursor < *oldest) {
-                continue;
-            }
-            let due = wall + due.saturating_duration_since(now);
-            let listed =
-                Listed::unfinished(delivery, DeliveryState::Pending, pending.attempts_made(), Some(due));
-            if wanted.query.wants(&listed) {
-                newest.insert(cursor, listed);
-                if is_full {
-                    newest.pop_first();
-                }
-            }
-        }
-        MessageResult(under_way.chain(newest.into_values()).collect())
     }
 }

@@ -1,10 +1,10 @@
-//! Gives a message to an actor and does not wait for it to be handled: an answer from another
-//! thread would wake this one for nothing.
+//! Sends a message without waiting until it is handled: an answer from another thread would wake
+//! this one for nothing.
 
 use actix::dev::ToEnvelope;
 use actix::prelude::*;
 
-/// Whether the actor is there to take it. Bounds nothing: what a message carries must.
+/// True if the actor is alive. Ignores the mailbox's capacity: each message's own bound counts.
 pub(super) async fn tell<A, M>(to: &Addr<A>, message: M) -> bool
 where
     A: Actor + Handler<M>,

@@ -1,5 +1,5 @@
-//! What follows from a SPEC's run, emitted by the Router to itself: a cost at once, an end in a
-//! moment.
+//! Events that follow from a SPEC's run, emitted by the Router to itself: a cost at once, an end
+//! after two seconds.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use crate::clock;
 use crate::event::{Event, SpecId};
 use crate::intake::outstanding;
 
-/// How long the end of a run waits to be told: a host that tells of it itself is believed instead.
+/// How long the end of a run waits before it is told: if the host tells it meanwhile, its event is
+/// used instead.
 const END_WAIT: Duration = Duration::from_secs(2);
 
 impl Router {
-    /// Sees to it that what the SPEC's run owes is told: a cost now, its end in a moment, for the
-    /// host may tell of it itself.
+    /// Tells what the SPEC's run owes: a cost now, its end after [`END_WAIT`].
     pub(super) fn tell_of_run(&mut self, spec: &SpecId, context: &mut Context<Self>) {
         let Some(run) = self.runs.get(spec) else { return };
         let (owes_its_end, anomaly) = (run.owes_its_end(), run.owed_anomaly(spec));
@@ -52,7 +52,7 @@ impl Router {
         self.ending.insert(spec, timer);
     }
 
-    /// Tells of the ends of a SPEC's runs that are owed; after a failure again in a while.
+    /// Tells the owed ends of a SPEC's runs; tries again after [`END_WAIT`] if that fails.
     pub(super) fn tell_of_ends(&self, spec: SpecId) -> ResponseActFuture<Self, ()> {
         let (config, of) = (self.config.clone(), spec.clone());
         let reading = actix_rt::task::spawn_blocking(move || outstanding::tasks(&config, &of));

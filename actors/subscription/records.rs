@@ -1,4 +1,4 @@
-//! What becomes of a Subscription's deliveries, handed to the Ledger until it is written.
+//! Hands what became of deliveries to the Ledger, and tries again until it is written.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,12 +11,12 @@ use crate::actors::ledger::{GiveUp, Ledger, NotWritten, RecordAttempt, Reply};
 use crate::delivery::{DeliveryId, Pending, Reason};
 use crate::store::Finished;
 
-/// Attempts that ended are handed to the Ledger so many at a time, or after so long, while others
-/// are under way: what a crash would have sent again.
+/// Ended attempts go to the Ledger in batches of 16, or after 2 ms, while others are under way. A
+/// crash would send that many again.
 const MAX_GATHERED: usize = 16;
 const GATHERED_FOR: Duration = Duration::from_millis(2);
 
-/// How long to wait before something is recorded again that could not be written.
+/// The pause before something that could not be written is tried again.
 const RECORD_AGAIN: Duration = Duration::from_secs(1);
 
 /// From a task of its own: what became of a delivery is on disk. Bounded by
@@ -44,13 +44,13 @@ impl Subscription {
         self.gathered.push(Gathered { finished: Arc::new(finished), retry, hand_over_by });
     }
 
-    /// When what is gathered is handed over at the latest.
+    /// When the gathered attempts are handed over at the latest.
     pub(super) fn hand_over_by(&self) -> Option<Instant> {
         self.gathered.first().map(|oldest| oldest.hand_over_by)
     }
 
-    /// Hands what has ended to the Ledger, several at a time while more is about to end: each time
-    /// wakes its thread.
+    /// Hands ended attempts to the Ledger, in batches while more are under way, because each
+    /// hand-over wakes the Ledger's thread.
     pub(super) fn hand_over(&mut self, now: Instant, context: &Context<Self>) {
         let is_last = self.lane.in_flight() == 0 || !self.lane.is_open();
         let is_time = self.hand_over_by().is_some_and(|by| by <= now);
@@ -61,7 +61,7 @@ impl Subscription {
         let last = gathered.len().saturating_sub(1);
         for (at, Gathered { finished, retry, .. }) in gathered.into_iter().enumerate() {
             let (ledger, id) = (self.ledger.clone(), finished.delivery.id);
-            // What is said of the last holds for all before it.
+            // The health after the last one includes all before it.
             let health = (at == last).then(|| self.health.clone());
             let hand = move |again, health| {
                 hand(&ledger, |reply| RecordAttempt { finished: finished.clone(), again, health, reply })
@@ -86,7 +86,7 @@ impl Subscription {
         self.give_up(dropped, Reason::SpoolSaturated, context);
     }
 
-    /// Gives a delivery up that waited, without an attempt.
+    /// Gives up a waiting delivery without an attempt.
     pub(super) fn give_up(&mut self, pending: &Pending, reason: Reason, context: &mut Context<Self>) {
         let delivery = pending.delivery().clone();
         let held = pending.body().map(|body| body.bytes().clone());
@@ -113,7 +113,7 @@ impl Subscription {
 /// What the Ledger will answer, or why it could not be asked.
 pub(super) type Answer = Result<oneshot::Receiver<Result<(), NotWritten>>, NotWritten>;
 
-/// Hands something to the Ledger, now: what comes after finds it there.
+/// Hands something to the Ledger at once, so that messages keep their order.
 pub(super) fn hand<M>(ledger: &Addr<Ledger>, message: impl FnOnce(Reply) -> M) -> Answer
 where
     M: Message<Result = ()> + Send + 'static,
@@ -132,8 +132,8 @@ pub(super) async fn written(answer: Answer) -> Result<(), NotWritten> {
     answer?.await.unwrap_or(Err(NotWritten::Stopped))
 }
 
-/// Tries again while the disk says no: what happened to a delivery is known here alone until it is
-/// written. Ends when there is no Ledger any more; then the delivery is pending at the next start.
+/// Tries again while the disk refuses: until it is written, only this task knows what happened.
+/// Ends when the Ledger has stopped; the delivery is then pending at the next start.
 async fn until_written(id: DeliveryId, mut answer: Answer, again: impl Fn() -> Answer) {
     let mut said = String::new();
     while let Err(NotWritten::Failed(error)) = written(answer).await {

@@ -16,13 +16,13 @@ use super::protocol::{MAX_LINE, Reply, Request, RuntimeFile, runtime_file};
 /// Why a runtime could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// None runs on this spool, or it does not answer.
+    /// No runtime runs on this spool, or it does not answer.
     #[error("no runtime is reachable: {0}")]
     Unreachable(String),
-    /// None is there at all: nothing was asked of anybody.
+    /// No runtime is there: the request reached nobody.
     #[error("no runtime is reachable: {0}")]
     Absent(String),
-    /// It answered, and the answer is no.
+    /// The runtime refused.
     #[error("{0}")]
     Refused(String),
 }
@@ -50,7 +50,7 @@ impl From<io::Error> for ClientError {
 
 /// Why a connection did not come about.
 enum Ended {
-    /// It was closed before both ends had proved themselves.
+    /// It was closed during the handshake.
     Closed,
     Failed(ClientError),
 }

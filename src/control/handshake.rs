@@ -50,7 +50,7 @@ impl fmt::Debug for Token {
 pub struct Hello {
     /// The protocol's version.
     pub version: u32,
-    /// Something that no connection had before: 32 to 128 characters.
+    /// A nonce, new for each connection: 32 to 128 characters.
     #[serde(default)]
     pub nonce: String,
 }
@@ -91,7 +91,7 @@ impl Caller {
         Hello { version: VERSION, nonce: self.nonce.clone() }
     }
 
-    /// Its own proof, where the other end has given one.
+    /// Our proof, if the server's proof is right.
     pub(super) fn prove(&self, welcome: &Welcome) -> Option<Proof> {
         let theirs = self.token.proof("server", &self.nonce, &welcome.nonce);
         let is_it = NONCE.contains(&welcome.nonce.len()) && sign::equal(&theirs, &welcome.proof);
@@ -102,11 +102,11 @@ impl Caller {
 /// What a server makes of a first line.
 #[derive(Debug)]
 pub(super) enum Heard {
-    /// The line of a client: to be answered so, and its proof to be this.
+    /// A client's hello: our answer, and the proof expected of it.
     Client { welcome: Welcome, proof: String },
     /// Another version of the protocol.
     Version(u32),
-    /// Who does not speak the protocol, such as a browser.
+    /// Not our protocol: a browser, for example.
     Stranger,
 }
 
@@ -152,7 +152,7 @@ mod tests {
         let caller = Caller::new(token.clone());
         let Heard::Client { welcome, proof } = heard(&caller.hello(), &token) else { panic!() };
         assert_eq!(caller.prove(&welcome).unwrap().proof, proof);
-        // Neither end's words serve as the other's, nor those of another connection.
+        // One end's proof is not valid as the other's, nor on another connection.
         assert_ne!(welcome.proof, proof);
         let Heard::Client { welcome: again, proof: other } = heard(&caller.hello(), &token) else { panic!() };
         assert!(again.proof != welcome.proof && other != proof);

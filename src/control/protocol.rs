@@ -1,5 +1,4 @@
-//! What is said on the control port once both ends have proved who they are: one JSON object a
-//! line.
+//! The messages of the control port after the handshake: one JSON object per line.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -30,7 +29,7 @@ pub struct RuntimeFile {
     pub pid: u32,
     /// `127.0.0.1:<port>`.
     pub address: String,
-    /// What both ends of a connection prove to know. Never said.
+    /// The secret that both ends prove to know; never sent.
     pub token: Token,
     /// The program's version.
     pub version: String,
@@ -39,7 +38,7 @@ pub struct RuntimeFile {
     pub protocol: u32,
 }
 
-/// That of a runtime that does not say.
+/// The version of a runtime that does not state one.
 fn first_protocol() -> u32 {
     1
 }
@@ -85,7 +84,7 @@ pub enum Request {
         spec: SpecId,
         /// To whom.
         subscription: SubscriptionId,
-        /// Whether it is only to be shown.
+        /// Show the request, send nothing.
         #[serde(default)]
         dry_run: bool,
     },
@@ -130,7 +129,7 @@ named! {
         Unconfirmed = "unconfirmed",
         /// Webhooks are off.
         Disabled = "disabled",
-        /// Not taken: it is no event, or could not be kept.
+        /// Not taken: it is not a valid event, or could not be stored.
         Refused = "refused",
     }
 }
@@ -140,7 +139,7 @@ named! {
 pub struct Emitted {
     /// What became of it.
     pub outcome: Outcome,
-    /// Which event; absent for what is none.
+    /// Which event; absent where the input was no event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<EmittedEvent>,
     /// One for each subscription that wants it.
@@ -177,7 +176,7 @@ impl EmittedEvent {
 }
 
 impl Emitted {
-    /// Of an event that a runtime was given.
+    /// For an event that was given to a runtime.
     pub fn new(event: EmittedEvent, result: Result<Receipt, EmitError>) -> Self {
         let (outcome, deliveries, error) = match result {
             Ok(Receipt::Accepted(deliveries)) => (Outcome::Accepted, deliveries, None),
@@ -191,7 +190,7 @@ impl Emitted {
         Self { outcome, event: Some(event), deliveries, error }
     }
 
-    /// What the one who emitted it hears.
+    /// The same, as the emitter's result.
     pub(crate) fn into_receipt(self) -> Result<Receipt, EmitError> {
         match self.outcome {
             Outcome::Accepted => {
@@ -211,7 +210,7 @@ impl Emitted {
         }
     }
 
-    /// Of a text that is no event.
+    /// For a text that is no event.
     pub fn refused(error: String) -> Self {
         Self { outcome: Outcome::Refused, event: None, deliveries: Vec::new(), error: Some(error) }
     }
@@ -222,11 +221,11 @@ named! {
     SentOutcome, "outcome" {
         /// The endpoint has it.
         Delivered = "delivered",
-        /// It does not.
+        /// The attempt failed.
         Failed = "failed",
-        /// Nothing was sent, as that was not wanted.
+        /// Nothing was sent: it is a dry run.
         DryRun = "dry_run",
-        /// Nothing was sent, after too many failures of others.
+        /// Nothing was sent: too many others of this subscription failed before.
         NotTried = "not_tried",
     }
 }

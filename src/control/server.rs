@@ -29,22 +29,21 @@ use crate::files::share_of_open_files;
 use crate::names::printable;
 use crate::sign;
 
-/// Connections at a time that have proved themselves, where the limit of open files allows; as many
-/// again wait for their turn.
+/// Authenticated connections at a time, if the limit of open files allows; as many again may wait.
 const MAX_CONNECTIONS: usize = 64;
 
-/// Connections at a time that have proved nothing yet; with one more the oldest is closed, so that
-/// whoever fills the port with silence shuts nobody out.
+/// Connections at a time that are not authenticated yet. One more closes the oldest: silent
+/// connections cannot lock others out.
 const MAX_STRANGERS: usize = 256;
 
-/// How long each of them has to prove itself, however many come.
+/// How long each of them is safe from being closed, however many come.
 const GRACE: Duration = Duration::from_millis(50);
 
-/// How often to look whether one of them has gone.
+/// How often to check whether one of them has gone.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Events of one connection that are under way at a time, and bytes of them: at least one of any
-/// size fits.
+/// Events of one connection under way at a time, and their bytes; one event of any size always
+/// fits.
 const MAX_OUTSTANDING: usize = 64;
 const MAX_OUTSTANDING_BYTES: usize = 2 * MAX_LINE;
 
@@ -54,7 +53,7 @@ const IDLE: Duration = Duration::from_secs(30);
 /// How long an event may take to be accepted; the client has put it into the inbox long before.
 const EMIT_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long each line of the handshake may take to come, and its longest length in bytes.
+/// How long each line of the handshake may take, and its maximum length in bytes.
 const GREETING: Duration = Duration::from_secs(2);
 const MAX_GREETING: usize = 4096;
 
@@ -77,7 +76,7 @@ impl Server {
         Ok(Self { listener, address, token: Token::random()? })
     }
 
-    /// What `runtime.json` says of it, for this user alone to read.
+    /// The content of `runtime.json`, which only this user can read.
     pub(crate) fn runtime_file(&self) -> RuntimeFile {
         RuntimeFile {
             pid: process::id(),
@@ -113,7 +112,7 @@ impl Server {
                     });
                 }
                 Err(error) => {
-                    // Out of file descriptors, for example: let some be closed before trying again.
+                    // Out of file descriptors, for example: wait until some are closed.
                     log::error!("control port cannot take a connection: {error}");
                     sleep(Duration::from_millis(100)).await;
                 }
@@ -122,7 +121,7 @@ impl Server {
     }
 }
 
-/// Connections that have proved nothing yet, in the order in which they came.
+/// Connections that are not authenticated yet, oldest first.
 #[derive(Clone, Default)]
 struct Strangers(Rc<RefCell<Waiting>>);
 
@@ -140,8 +139,8 @@ struct Stranger {
 }
 
 impl Strangers {
-    /// Closes the oldest where there are too many, once it has had its time: whoever comes again as
-    /// soon as it is closed waits with everybody else.
+    /// Closes the oldest if there are too many, once its time is up: a client that reconnects at
+    /// once goes to the end of the row.
     async fn has_room_for_one(&self, most: usize) {
         loop {
             {
@@ -160,7 +159,7 @@ impl Strangers {
         }
     }
 
-    /// Begins with one more.
+    /// Adds a connection.
     fn admit<F: Future<Output = ()> + 'static>(&self, converse: impl FnOnce(Stranger) -> F) {
         let mut waiting = self.0.borrow_mut();
         waiting.count += 1;
@@ -176,7 +175,7 @@ impl Drop for Stranger {
     }
 }
 
-/// Places of those who have proved themselves.
+/// Places for authenticated connections.
 #[derive(Clone)]
 struct Places {
     taken: Arc<Semaphore>,
@@ -184,7 +183,7 @@ struct Places {
 }
 
 impl Places {
-    /// A place, once one is free; `None` where too many wait.
+    /// A place, once one is free; `None` if too many wait already.
     async fn take(&self) -> Option<OwnedSemaphorePermit> {
         match self.taken.clone().try_acquire_owned() {
             Ok(place) => Some(place),
@@ -233,7 +232,7 @@ async fn converse(
     let (jobs, queue) = mpsc::channel(MAX_OUTSTANDING);
     let answering = answer_in_order(&mut writer, queue, door);
     match select(pin!(read_requests(&mut reader, jobs, door)), pin!(answering)).await {
-        // What was read before the end is answered all the same.
+        // Requests read before the end are still answered.
         Either::Left((ended, answering)) => answering.await.and(ended),
         Either::Right((answered, _)) => answered,
     }
@@ -245,12 +244,12 @@ enum Job {
     Emitting(JoinHandle<Reply<Emitted>>),
     /// A line that is no request.
     Wrong(String),
-    /// Anything else: done once everything before it is answered, and what follows waits for it.
+    /// Any other request: carried out after all earlier answers, before any later request.
     Other(Request, oneshot::Sender<()>),
 }
 
-/// Reads requests until the client has no more. Events are begun at once, as many as may be under
-/// way, so that one write to disk is for many.
+/// Reads requests until the client has no more. Events start at once, up to the limit, so that one
+/// write to disk serves many.
 async fn read_requests<R: tokio::io::AsyncBufRead + Unpin>(
     reader: &mut R,
     jobs: mpsc::Sender<Job>,
@@ -335,7 +334,7 @@ async fn obey<W: tokio::io::AsyncWrite + Unpin>(
     }
 }
 
-/// An error here says that the event was not taken now; one that is none is an answer.
+/// `Err`: the event was not taken now. An invalid event is an ordinary answer, not an error.
 async fn emit(door: &Door, event: &serde_json::Map<String, serde_json::Value>) -> Reply<Emitted> {
     let text = serde_json::to_string(event).unwrap_or_default();
     match Event::from_json(&text) {
@@ -352,7 +351,7 @@ async fn emit(door: &Door, event: &serde_json::Map<String, serde_json::Value>) -
     }
 }
 
-/// What a client hears whose line is no request.
+/// The answer to a line that is no request.
 fn not_a_request(line: &[u8], error: &serde_json::Error) -> String {
     #[derive(Deserialize)]
     struct Named {

@@ -36,10 +36,10 @@ pub struct StatusReport {
     pub sources: Option<SourcesStatus>,
     /// What an operator should know, and what to do about it.
     pub warnings: Vec<String>,
-    /// What stands aside and cannot be delivered as things are, and why; also warnings.
+    /// What is set aside and cannot be delivered at present, and why; also in `warnings`.
     #[serde(default)]
     pub aside: Vec<String>,
-    /// What is wrong with a runtime that should answer and does not; also a warning.
+    /// Why a runtime that should answer does not; also in `warnings`.
     #[serde(skip)]
     pub(crate) silent: Option<String>,
 }
@@ -67,7 +67,7 @@ pub struct SourcesStatus {
     pub stages: usize,
     /// Tasks that became Done.
     pub tasks: usize,
-    /// Whether the next start takes them as known, because nothing was watched here yet.
+    /// Whether the next start takes them as known, because this repo was never watched.
     pub baseline: bool,
 }
 
@@ -128,7 +128,7 @@ pub struct SubscriptionStatus {
     /// When the oldest unfinished delivery was accepted.
     #[serde(with = "clock::maybe_millis")]
     pub oldest_pending_at: Option<Timestamp>,
-    /// Until when its endpoint asked to be left alone, while that is to come.
+    /// Until when its endpoint asked for a pause, if that is in the future.
     #[serde(default, with = "clock::maybe_millis")]
     pub paused_until: Option<Timestamp>,
     /// How far its endpoint's clock is off ours, in seconds, where that is more than a minute;
@@ -143,14 +143,14 @@ impl SubscriptionStatus {
     }
 }
 
-/// What is not finished, as far as someone without a runtime knows.
+/// What is not finished, as far as it can be known without a runtime.
 #[derive(Clone, Debug)]
 pub enum Unfinished {
     /// Of each delivery, to whom it goes and when it was accepted.
     Listed(Vec<(SubscriptionId, Timestamp)>),
     /// Only how many there are.
     Counted(usize),
-    /// Nothing: the last run did not end in order, and counting takes long.
+    /// Unknown: the last run did not end in order, and counting would take long.
     Unknown,
 }
 
@@ -359,7 +359,7 @@ impl StatusReport {
                 let letters = counted(subscription.dead_letters, "dead letter", "dead letters");
                 let first =
                     if subscription.health == HealthState::Inactive { "make it active, then " } else { "" };
-                // Of one that fails it is said above.
+                // A failing one has its warning above.
                 let why = match (&subscription.last_error, &subscription.last_hint) {
                     (Some(error), Some(hint)) if !subscription.is_failing() => {
                         format!("the last failure was {error}: {hint}; then ")
@@ -444,7 +444,7 @@ pub(crate) fn ago(now: Timestamp, then: Timestamp) -> String {
     short(now.duration_since(then))
 }
 
-/// A length of time in its largest unit; what is negative counts as none.
+/// A length of time in its largest unit; a negative one counts as zero.
 pub(crate) fn short(time: SignedDuration) -> String {
     match time.as_secs().max(0) {
         seconds @ 0..60 => format!("{seconds}s"),

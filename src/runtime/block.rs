@@ -1,5 +1,4 @@
-//! Waits for a future on a plain thread, for a limited time: no executor is needed, and none is
-//! entered.
+//! Waits for a future on a plain thread, for a limited time and without an executor.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -15,7 +14,7 @@ impl Wake for Unpark {
     }
 }
 
-/// What `future` comes to, or `None` after `deadline`; it is dropped then.
+/// The result of `future`, or `None` after `deadline`, when it is dropped.
 pub(super) fn block_on<T>(future: impl Future<Output = T>, deadline: Duration) -> Option<T> {
     let end = Instant::now() + deadline;
     let waker = Waker::from(Arc::new(Unpark(thread::current())));

@@ -65,8 +65,8 @@ impl Handle {
         within_limits(&event)?;
         match on.emit(event.clone(), EMIT_WITHIN).await {
             Err(EmitError::Unavailable(reason)) => {
-                // Writing blocks, and the caller's executor must not: this is rare enough for a
-                // thread.
+                // Writing blocks, which the caller's executor must not; this is rare, so a thread
+                // is cheap enough.
                 let (done, queued) = oneshot::channel();
                 let on = on.clone();
                 thread::spawn(move || {
@@ -107,7 +107,7 @@ impl Handle {
         self.sample(spec, subscription, false).await
     }
 
-    /// The same, sent or only shown.
+    /// As [`test`](Self::test); with `dry_run` it is shown and not sent.
     pub(crate) async fn sample(
         &self,
         spec: SpecId,
@@ -151,8 +151,8 @@ impl Handle {
         self.ask(Request::List(query.clone()), own).await
     }
 
-    /// Asks whoever owns the spool: our own actors, or the process that does. While it changes its
-    /// owner, again for a while: what was asked of nobody may be asked again.
+    /// Asks the owner of the spool: our own actors or another process. While the owner changes it
+    /// asks again for a while: a request that reached nobody is safe to repeat.
     async fn ask<T>(
         &self,
         request: Request,
@@ -261,7 +261,7 @@ async fn pause(time: Duration) {
         thread::sleep(time);
         drop(done);
     });
-    // It ends without a word.
+    // Always an error: the sender is dropped without a value.
     drop(end.await);
 }
 
@@ -281,8 +281,8 @@ impl On {
         }
     }
 
-    /// Puts an event that the runtime could not take into the inbox. If the runtime has it all the
-    /// same, the key tells.
+    /// Puts an event that the runtime could not take into the inbox. If the runtime took it after
+    /// all, its key shows that it is a duplicate.
     fn queue(&self, mut event: Event, reason: &str) -> Result<Receipt, EmitError> {
         let config = self.current.config();
         Branch::new(&config.repo, self.current.environment.clone()).add_to(&mut event);

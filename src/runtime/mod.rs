@@ -40,12 +40,12 @@ const MAX_RESTARTS: usize = 5;
 /// See [`MAX_RESTARTS`].
 const RESTART_WINDOW: Duration = Duration::from_secs(60);
 
-/// How long to wait before a disk that could not be opened is tried again, and how often waiting
-/// threads look whether they are to stop.
+/// The pause before a spool that could not be opened is tried again, and how often waiting threads
+/// check whether to stop.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Fewest files that have to be allowed: its threads, the spool and the control port take some
-/// twenty.
+/// The lowest limit of open files that a runtime starts with: threads, spool and control port take
+/// about twenty.
 const MIN_OPEN_FILES: u64 = 32;
 
 /// Why a runtime did not start.
@@ -114,15 +114,15 @@ struct Running {
 /// How events reach the spool now.
 #[derive(Clone, Debug)]
 enum Mode {
-    /// Not at the moment: starting, or starting again.
+    /// Not yet: starting, or starting again.
     Starting,
     /// Through our own actors.
     Owner(Door),
     /// Through the process that owns the spool.
     Standby(Link),
-    /// Not any more.
+    /// The runtime was stopped.
     Stopped,
-    /// Not any more, because of this.
+    /// The runtime gave up, for this reason.
     Failed(Arc<str>),
 }
 
@@ -170,7 +170,7 @@ impl Current {
     }
 }
 
-/// What a run needs, again for each run.
+/// What every run needs.
 struct Setting {
     current: Arc<Current>,
     mode: watch::Sender<Mode>,
@@ -235,15 +235,15 @@ impl Drop for Runtime {
 }
 
 impl Setting {
-    /// Whether the runtime is to stop. A dropped sender is a dropped runtime.
+    /// Whether the runtime is to stop: it was told so, or was dropped with the sender.
     fn is_stopped(&self) -> bool {
         self.stop.borrow().is_some() || self.stop.has_changed().is_err()
     }
 
-    /// Says that events can be taken, now and, for the one who started us, for the first time.
+    /// Says that events can be taken now; the first time it also answers `Runtime::start`.
     fn is_ready(&self, mode: Mode) {
         self.mode.send_replace(mode);
-        // Nobody waits after the first time.
+        // `Runtime::start` waits for the first answer only.
         drop(self.ready.try_send(Ok(())));
     }
 }
@@ -308,7 +308,7 @@ fn supervise(setting: &Arc<Setting>) -> Drained {
     Drained::default()
 }
 
-/// When the last restarts were.
+/// The times of the latest restarts.
 #[derive(Debug, Default)]
 struct Restarts(VecDeque<Instant>);
 

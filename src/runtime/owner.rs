@@ -40,20 +40,18 @@ const REOPEN_WITHIN: Duration = Duration::from_secs(5);
 
 /// How a run ended.
 pub(super) enum Ended {
-    /// As it was told to.
+    /// It was told to stop.
     Stopped(Drained),
-    /// A part of it panicked.
+    /// An actor or one of its tasks panicked.
     Panicked,
-    /// Another process owns the spool by now, or there is more in it than was taken in: to be
-    /// opened again.
+    /// The spool has to be opened again: another process owns it, or a restart would take in more.
     Reopen,
-    /// Before it could take events.
+    /// It failed before it could take events.
     NotStarted(StartError),
 }
 
-/// Runs the Subscriptions and the control port on this thread. The Ledger, which blocks, has
-/// another, and shares it with the Router: between being emitted and being synced an event changes
-/// threads no more than it must.
+/// Runs the Subscriptions and the control port on this thread, the Ledger and the Router on
+/// another: the Ledger blocks, and the Router beside it saves each event two changes of thread.
 pub(super) fn run(setting: &Arc<Setting>, (store, recovered): (Store, Recovered)) -> Ended {
     System::new().block_on(async move {
         let (alarm, mut bell) = Alarm::new();
@@ -100,7 +98,7 @@ async fn serve(
         Ok(server) => server,
         Err(source) => return Ended::NotStarted(StartError::ControlPort { port, source }),
     };
-    // Not before: what was recovered must not be sent by a process that cannot go on.
+    // Only now, with the port open: a process that cannot start must not send what was recovered.
     door.began().await;
     announce(ledger, serde_json::to_vec(&server.runtime_file()).ok()).await;
     let files = actix_rt::spawn(look_after_files(ledger.clone(), door.router().clone()));
@@ -115,7 +113,7 @@ async fn serve(
     let stopped = async {
         let serving = pin!(server.serve(door.clone()));
         match select(pin!(stop.wait_for(Option::is_some)), serving).await {
-            // A dropped sender is a dropped runtime: stop at once.
+            // The sender is gone, so the runtime was dropped: stop at once.
             Either::Left((Ok(deadline), _)) => deadline.unwrap_or_default(),
             Either::Left((Err(_), _)) | Either::Right(_) => Duration::ZERO,
         }
@@ -128,7 +126,7 @@ async fn serve(
     inbox.abort();
     files.abort();
     reloading.abort();
-    // Its thread may wait for us, so we wait for it without standing still.
+    // The watcher may be waiting for these actors, so this thread must not block on it.
     if let Some(watch) = watch
         && actix_rt::task::spawn_blocking(move || watch.stop()).await.is_err()
     {
@@ -136,7 +134,7 @@ async fn serve(
     }
     drop(server);
     announce(ledger, None).await;
-    // What was taken away meanwhile is given up while somebody can write it.
+    // Deliveries whose payload was removed are given up while the Ledger can still record it.
     look_once(ledger, door.router()).await;
     match ended {
         Ok(deadline) => Ended::Stopped(drain(door.router(), deadline).await),
@@ -144,7 +142,7 @@ async fn serve(
         Err(Ring::Deposed) => {
             log::error!("another process owns the spool by now: this one steps down");
             drain(door.router(), Duration::ZERO).await;
-            // Whoever is connected hears that it is over, and asks the new owner.
+            // Connected clients hear that this runtime has ended, and ask the new owner.
             sleep(FAREWELL).await;
             Ended::Reopen
         }
@@ -156,14 +154,14 @@ async fn serve(
     }
 }
 
-/// Says in `runtime.json` where the runtime is; with `None` not any more.
+/// Writes `runtime.json`, which says where the runtime is; `None` removes it.
 async fn announce(ledger: &Addr<Ledger>, content: Option<Vec<u8>>) {
     if ledger.send(Announce(content)).await.is_err() {
         log::debug!("the ledger has stopped");
     }
 }
 
-/// Begins to watch the repo; a failure is said and leaves everything else at work.
+/// Begins to watch the repo; a failure is logged and everything else goes on.
 fn start_watch(
     current: &Arc<Current>,
     from: WatchFrom,
@@ -173,8 +171,8 @@ fn start_watch(
     let (reading, emitting, telling) = (current.clone(), door.clone(), door.clone());
     let mut is_first = true;
     let emit = move |event: Event| {
-        // What waits in the inbox was told before what the watcher finds now: of two versions of a
-        // session the newer one is to be told last.
+        // The inbox goes first: its events are older, and of two versions of a session the newer
+        // must be told last.
         if std::mem::replace(&mut is_first, false) {
             block_on(inbox_looked.wait_for(|looked| *looked), WATCH_EMIT);
         }
@@ -212,7 +210,7 @@ struct Started {
     equipment: Equipment,
 }
 
-/// What all subscriptions share, from one config to the next where it is the same.
+/// What all subscriptions share; kept across reloads where the config allows.
 struct Equipment {
     tls: TlsSettings,
     permits: Arc<Permits>,
@@ -231,7 +229,7 @@ impl Equipment {
         }
     }
 
-    /// Fits another config; what is under way goes on with what it has.
+    /// Adapts to another config; requests under way keep what they have.
     fn refit(&mut self, config: &Config) {
         if config.max_concurrency != self.max_concurrency {
             self.max_concurrency = config.max_concurrency;
@@ -269,7 +267,7 @@ impl Equipment {
     }
 }
 
-/// Permits for so many requests, or for fewer where the limit of open files does not allow as many
+/// Permits for `max_concurrency` requests, or for fewer if the limit of open files allows fewer
 /// connections.
 fn permits(max_concurrency: usize) -> Arc<Permits> {
     let most = share_of_open_files(4);
@@ -300,7 +298,7 @@ fn start_actors(
     Ok(Started { door, reloads, equipment })
 }
 
-/// Takes another config over, one reload after the other. What is under way ends as it began.
+/// Carries out reloads, one after the other. Attempts under way end with the old config.
 async fn take_reloads(
     mut reloads: mpsc::Receiver<ReloadReply>,
     current: Arc<Current>,
@@ -361,7 +359,7 @@ async fn reload(
 }
 
 async fn drain(router: &Addr<Router>, deadline: Duration) -> Drained {
-    // Without any time nobody was waited for: what is left is in the answer below.
+    // Without a deadline there is no wait: the second `Close` below only counts what is left.
     if !deadline.is_zero() && timeout(deadline, router.send(Close { wait: true })).await.is_err() {
         log::warn!("requests still under way after {} ms are cut off", deadline.as_millis());
     }

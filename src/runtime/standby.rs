@@ -16,10 +16,10 @@ use crate::control::{Client, ClientError, Emitted, Request};
 use crate::event::Event;
 use crate::spool;
 
-/// Events that wait to be handed over; beyond it they go to the inbox.
+/// Events that may wait to be handed over; more go to the inbox.
 const MAX_WAITING: usize = 1024;
 
-/// How long a request of an operator may take: the longest deadline of an attempt, and its turn in
+/// How long an operator's request may take: the longest deadline of an attempt, plus its wait in
 /// the queue.
 const PATIENCE: Duration = Duration::from_secs(660);
 
@@ -50,7 +50,7 @@ impl Link {
         answer.await.unwrap_or_else(|_| Err(unavailable("the spool changes its owner")))
     }
 
-    /// Asks the owner something, on a thread of its own: an operator asks seldom, and may wait for
+    /// Asks the owner something on a new thread: operators ask seldom, and the answer may wait for
     /// an endpoint.
     pub(super) async fn ask<T>(&self, request: Request) -> Result<T, ClientError>
     where
@@ -99,8 +99,8 @@ pub(super) fn run(setting: &Setting) {
     setting.mode.send_replace(Mode::Starting);
 }
 
-/// One exchange with the owner; on a connection that has ended meanwhile, once more on a new one:
-/// the owner knows an event that comes twice.
+/// One exchange with the owner. If the connection has ended meanwhile, repeats it on a new one: the
+/// owner recognises an event that comes twice.
 fn hand_over(
     client: &mut Option<Client>,
     spool_dir: &Path,

@@ -1,0 +1,131 @@
+//! What is read through the Ledger: payloads, dead letters, runs, last attempts, conditions.
+
+use actix::prelude::*;
+use bytes::Bytes;
+
+use super::Ledger;
+use crate::archive::{DeadLetter, Healths};
+use crate::delivery::DeliveryId;
+use crate::event::SpecId;
+use crate::run::Run;
+use crate::spool::{LastAttempt, Unreadable};
+
+/// Why something was not read.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct NotRead(pub(super) String);
+
+/// Why a payload was not read.
+#[derive(Clone, Debug)]
+pub(crate) enum NoBody {
+    /// It is gone for good.
+    Gone(String),
+    /// It may be readable later.
+    NotNow(String),
+}
+
+/// From a Subscription, for an attempt of a delivery that waited without its body. Bounded by the
+/// attempts in flight.
+#[derive(Message)]
+#[rtype(result = "Result<Bytes, NoBody>")]
+pub(crate) struct ReadBody {
+    pub(crate) spec: SpecId,
+    pub(crate) id: DeliveryId,
+}
+
+/// From the Router, for a replay. Bounded by the admission permits.
+#[derive(Message)]
+#[rtype(result = "Result<DeadLetter, NotRead>")]
+pub(crate) struct ReadDeadLetter {
+    pub(crate) spec: SpecId,
+    pub(crate) id: DeliveryId,
+}
+
+/// From the Router, after an event could not be accepted: the SPEC's run as the disk has it. One
+/// per such event.
+#[derive(Message)]
+#[rtype(result = "Result<Run, NotRead>")]
+pub(crate) struct ReadRun(pub(crate) SpecId);
+
+/// From the door, for `list`: these deliveries' last attempts. One per listing.
+#[derive(Message)]
+#[rtype(result = "Vec<LastAttempt>")]
+pub(crate) struct FindLastAttempts(pub(crate) Vec<(SpecId, DeliveryId)>);
+
+/// From the door, for `status`: the health of subscriptions and files. One per request.
+#[derive(Message)]
+#[rtype(result = "Condition")]
+pub(crate) struct ReadCondition;
+
+/// See [`ReadCondition`].
+#[derive(Debug)]
+pub(crate) struct Condition {
+    pub(crate) healths: Healths,
+    /// What keeps events from being accepted.
+    pub(crate) troubles: Vec<String>,
+    /// What keeps evidence from being written.
+    pub(crate) evidence: Vec<String>,
+    /// What only a later version of the program can deliver.
+    pub(crate) later: Vec<String>,
+}
+
+impl Handler<ReadBody> for Ledger {
+    type Result = Result<Bytes, NoBody>;
+
+    fn handle(&mut self, ReadBody { spec, id }: ReadBody, _: &mut Self::Context) -> Self::Result {
+        self.store.body(&spec, id).map_err(|error| match error {
+            Unreadable::Gone(error) => NoBody::Gone(error.to_string()),
+            Unreadable::NotNow(error) => NoBody::NotNow(error.to_string()),
+        })
+    }
+}
+
+impl Handler<ReadDeadLetter> for Ledger {
+    type Result = Result<DeadLetter, NotRead>;
+
+    fn handle(&mut self, message: ReadDeadLetter, _: &mut Self::Context) -> Self::Result {
+        let ReadDeadLetter { spec, id } = message;
+        self.store.read_dead_letter(&spec, id).map_err(|error| match error.is_not_found() {
+            true => NotRead(match self.store.spec_of_dead_letter(id) {
+                Some(other) => format!(
+                    "the dead letter {id} is not of {spec}: spec-notify replay {other} --delivery-id {id}"
+                ),
+                None => format!(
+                    "there is no dead letter {id}: it arrived meanwhile, or made room; spec-notify list --state \
+                     dead_letter has them all"
+                ),
+            }),
+            false => NotRead(format!("the dead letter {id} of {spec}: {error}")),
+        })
+    }
+}
+
+impl Handler<ReadRun> for Ledger {
+    type Result = Result<Run, NotRead>;
+
+    fn handle(&mut self, ReadRun(spec): ReadRun, _: &mut Self::Context) -> Self::Result {
+        self.store.run(&spec).map_err(|error| NotRead(error.to_string()))
+    }
+}
+
+impl Handler<FindLastAttempts> for Ledger {
+    type Result = MessageResult<FindLastAttempts>;
+
+    fn handle(&mut self, FindLastAttempts(ids): FindLastAttempts, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.store.last_attempts(&ids))
+    }
+}
+
+impl Handler<ReadCondition> for Ledger {
+    type Result = MessageResult<ReadCondition>;
+
+    fn handle(&mut self, _: ReadCondition, _: &mut Self::Context) -> Self::Result {
+        self.store.look();
+        MessageResult(Condition {
+            healths: self.store.healths().clone(),
+            troubles: self.store.troubles().map(str::to_owned).collect(),
+            evidence: self.store.evidence_troubles().collect(),
+            later: self.store.later_records().collect(),
+        })
+    }
+}

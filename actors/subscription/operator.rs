@@ -1,0 +1,181 @@
+//! What operators ask of a Subscription: one attempt now, what waits.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::prelude::*;
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use super::Subscription;
+use super::records::{hand, written};
+use crate::actors::ledger::RecordAttempt;
+use crate::answer::RequestError;
+use crate::archive::DeadLetter;
+use crate::clock;
+use crate::delivery::{Delivery, Judgement, Payload};
+use crate::inspect::{Cursor, DeliveryState, Listed, Query};
+use crate::store::{Effect, Finished};
+
+/// From the Router, on an operator's request: one attempt now, outside the lane but under the same
+/// permits. Bounded by the admission permits.
+#[derive(Message)]
+#[rtype(result = "Result<Sent, RequestError>")]
+pub(crate) struct SendNow {
+    pub(crate) delivery: Arc<Delivery>,
+    pub(crate) body: Bytes,
+    pub(crate) purpose: Purpose,
+}
+
+/// Why one attempt is made now.
+pub(crate) enum Purpose {
+    /// To try the subscription out, or to show what would be sent.
+    Sample { dry_run: bool },
+    /// To resolve a dead letter.
+    Replay(Box<DeadLetter>),
+}
+
+/// One attempt made on request, and whether the endpoint took it.
+#[derive(Clone, Debug)]
+pub(crate) struct Sent {
+    /// Its payload.
+    pub(crate) body: Bytes,
+    /// The attempt and its outcome.
+    pub(crate) finished: Arc<Finished>,
+    /// Whether it arrived (or, for a dry run, would have been sent).
+    pub(crate) succeeded: bool,
+}
+
+/// From the Router, for `status` and at the end of a run. One per request.
+#[derive(Message)]
+#[rtype(result = "Queue")]
+pub(crate) struct ReadQueue;
+
+/// How many deliveries of a subscription are not finished.
+#[derive(Clone, Debug, Default, PartialEq, Eq, MessageResponse)]
+pub(crate) struct Queue {
+    pub(crate) waiting: usize,
+    pub(crate) in_flight: usize,
+    /// When the oldest of them was accepted.
+    pub(crate) oldest: Option<Timestamp>,
+    /// How many of them cannot be read at the moment, and why.
+    pub(crate) unread: Option<(usize, String)>,
+}
+
+/// From the Router, for `list`: what is under way, and the newest waiting deliveries that match,
+/// one more than the limit. One per listing.
+#[derive(Message)]
+#[rtype(result = "Vec<Listed>")]
+pub(crate) struct ListUnfinished {
+    pub(crate) query: Arc<Query>,
+}
+
+impl Handler<SendNow> for Subscription {
+    type Result = ResponseActFuture<Self, Result<Sent, RequestError>>;
+
+    fn handle(&mut self, message: SendNow, _: &mut Self::Context) -> Self::Result {
+        let SendNow { delivery, body, purpose } = message;
+        let number = match &purpose {
+            Purpose::Sample { .. } => 1,
+            Purpose::Replay(letter) => {
+                u32::try_from(letter.attempts.len()).unwrap_or(u32::MAX).saturating_add(1)
+            }
+        };
+        let Some(sender) = self.sender.clone() else {
+            let error = RequestError::Refused(format!(
+                "the subscription `{}` is not active: set active = true, or give it an entry in the config",
+                self.id
+            ));
+            return Box::pin(actix::fut::err(error));
+        };
+        let dry_run = matches!(purpose, Purpose::Sample { dry_run: true });
+        let payload = Payload::new(body.clone());
+        let asked = sender.ask(self.health.is_proven(), dry_run);
+        let sending = sender.send(asked, delivery.clone(), payload, number, dry_run);
+        Box::pin(sending.into_actor(self).then(move |(attempt, permit), subscription, context| {
+            let mut is_none = false;
+            if let Some(outcome) = &attempt.outcome {
+                is_none = subscription.was_held(outcome).is_some();
+                if !is_none {
+                    subscription.note_health(&attempt, outcome, &delivery.spec);
+                }
+                subscription.pump(context);
+            }
+            drop(permit);
+            let arrived =
+                attempt.outcome.as_ref().is_some_and(|outcome| outcome.judge() == Judgement::Delivered);
+            let effect = match purpose {
+                Purpose::Sample { .. } => Effect::Sample,
+                Purpose::Replay(_) if arrived => Effect::Replayed,
+                Purpose::Replay(letter) => Effect::ReplayFailed(letter),
+            };
+            let succeeded = arrived || attempt.outcome.is_none();
+            let ledger = subscription.ledger.clone();
+            let health = attempt.outcome.as_ref().map(|_| subscription.health.clone());
+            async move {
+                let finished = Arc::new(Finished { delivery, attempt, effect });
+                // A failure of this machine is no attempt: nothing is recorded, a dead letter stays
+                // unchanged.
+                if !is_none {
+                    let of = finished.clone();
+                    let record = |reply| RecordAttempt { finished: of, again: false, health, reply };
+                    let answer = hand(&ledger, record);
+                    written(answer)
+                        .await
+                        .map_err(|error| RequestError::Refused(format!("sent, but not recorded: {error}")))?;
+                }
+                Ok(Sent { body, finished, succeeded })
+            }
+            .into_actor(subscription)
+        }))
+    }
+}
+
+impl Handler<ReadQueue> for Subscription {
+    type Result = Queue;
+
+    fn handle(&mut self, _: ReadQueue, _: &mut Self::Context) -> Queue {
+        let waits = self.lane.oldest().map(|pending| pending.delivery().accepted_at);
+        let under_way = self.under_way.values().map(|(delivery, _)| delivery.accepted_at).min();
+        let unread = (!self.unread.is_empty()).then(|| (self.unread.len(), self.why_unread.clone()));
+        Queue {
+            waiting: self.lane.waiting() + self.gone.len(),
+            in_flight: self.under_way.len(),
+            oldest: waits.into_iter().chain(under_way).min(),
+            unread,
+        }
+    }
+}
+
+impl Handler<ListUnfinished> for Subscription {
+    type Result = MessageResult<ListUnfinished>;
+
+    fn handle(&mut self, wanted: ListUnfinished, _: &mut Self::Context) -> Self::Result {
+        let (now, wall) = (Instant::now(), clock::now());
+        let under_way = self.under_way.values().map(|(delivery, number)| {
+            Listed::unfinished(delivery, DeliveryState::InFlight, number.saturating_sub(1), None)
+        });
+        // The lane is almost in order of acceptance: only deliveries accepted in the same moment
+        // can be out of order, so all are compared.
+        let mut newest: BTreeMap<Cursor, Listed> = BTreeMap::new();
+        for (due, pending) in self.lane.newest_first() {
+            let delivery = pending.delivery();
+            let cursor = Cursor { accepted_at: delivery.accepted_at, id: delivery.id };
+            let is_full = newest.len() > wanted.query.limit;
+            if is_full && newest.first_key_value().is_some_and(|(oldest, _)| cursor < *oldest) {
+                continue;
+            }
+            let due = wall + due.saturating_duration_since(now);
+            let listed =
+                Listed::unfinished(delivery, DeliveryState::Pending, pending.attempts_made(), Some(due));
+            if wanted.query.wants(&listed) {
+                newest.insert(cursor, listed);
+                if is_full {
+                    newest.pop_first();
+                }
+            }
+        }
+        MessageResult(under_way.chain(newest.into_values()).collect())
+    }
+}

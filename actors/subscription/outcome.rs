@@ -1,0 +1,118 @@
+//! What follows from an attempt's outcome: the verdict on its delivery, the endpoint's health.
+
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+
+use super::Subscription;
+use crate::actors::ledger::KeepHealth;
+use crate::actors::tell::tell;
+use crate::clock;
+use crate::delivery::{
+    Delivery, InFlight, Jitter, LocalFault, OPEN_AFTER, Outcome, SubscriptionId, Turn, Verdict, retry_at,
+};
+use crate::event::SpecId;
+use crate::store::{Attempt, Effect, Finished};
+
+impl Subscription {
+    pub(super) fn finished(&mut self, in_flight: InFlight, attempt: Attempt, context: &mut Context<Self>) {
+        let delivery = in_flight.delivery().clone();
+        if let Some(wait) = attempt.outcome.as_ref().and_then(|outcome| self.was_held(outcome)) {
+            self.under_way.remove(&delivery.id);
+            self.put_back(in_flight, wait);
+            return self.pump(context);
+        }
+        let number = in_flight.attempt();
+        let jitter = Jitter(self.lane.policy().jitter.mul_f64(fastrand::f64()));
+        let (effect, retry) = match &attempt.outcome {
+            None => {
+                log::info!("dry run: {} to {} is recorded and not sent", delivery.id, self.id);
+                self.lane.release();
+                (Effect::DryRun, None)
+            }
+            Some(outcome) => {
+                self.note_health(&attempt, outcome, &delivery.spec);
+                let verdict = self.lane.finished(in_flight, outcome, jitter, Instant::now());
+                log_verdict(&self.id, &delivery, number, outcome, &verdict);
+                match verdict {
+                    Verdict::Delivered => (Effect::Delivered, None),
+                    Verdict::DeadLetter(reason) => (Effect::DeadLetter(reason), None),
+                    Verdict::Retry { pending, wait } => {
+                        let (now, wall) = (Instant::now(), clock::now());
+                        let next_attempt_at = retry_at(wall, wait);
+                        let wait = Duration::try_from(next_attempt_at.duration_since(wall)).unwrap_or(wait);
+                        (Effect::Retry { next_attempt_at }, Some((pending, now + wait)))
+                    }
+                }
+            }
+        };
+        self.gather(Finished { delivery, attempt, effect }, retry);
+        self.pump(context);
+    }
+
+    /// How long to wait, if this machine could not make the attempt: it does not count, and the
+    /// whole lane waits.
+    pub(super) fn was_held(&mut self, outcome: &Outcome) -> Option<Duration> {
+        let before = self.health.local_fault.clone();
+        let wait = self.health.note_local(outcome, clock::now())?;
+        if self.health.local_fault != before
+            && let Some(LocalFault { error, hint, .. }) = &self.health.local_fault
+        {
+            log::error!(
+                "nothing can be sent to {}: {error}; {hint}. What waits is tried again by itself",
+                self.id
+            );
+            let (ledger, subscription) = (self.ledger.clone(), self.id.clone());
+            let health = self.health.clone();
+            actix_rt::spawn(async move {
+                if !tell(&ledger, KeepHealth { subscription, health }).await {
+                    log::debug!("the ledger has stopped");
+                }
+            });
+        }
+        Some(wait)
+    }
+
+    /// Notes an attempt's outcome; logs once when the breaker opens or closes, not for each
+    /// delivery.
+    pub(super) fn note_health(&mut self, attempt: &Attempt, outcome: &Outcome, spec: &SpecId) {
+        let turn = self.health.note(outcome, spec, clock::now(), || attempt.summary().in_words());
+        match turn {
+            None => return,
+            Some(Turn::Opened) => log::error!(
+                "{} failed {OPEN_AFTER} times in a row, the last with {}: from now on one request at a time, until one \
+                 succeeds",
+                self.id,
+                outcome.summary()
+            ),
+            Some(Turn::Closed) => log::info!("{} takes deliveries again", self.id),
+        }
+        self.lane.set_narrow(turn == Some(Turn::Opened));
+    }
+}
+
+fn log_verdict(
+    subscription: &SubscriptionId,
+    delivery: &Delivery,
+    number: u32,
+    outcome: &Outcome,
+    verdict: &Verdict,
+) {
+    let summary = outcome.summary();
+    let what = format!("{} ({})", delivery.key, delivery.id);
+    match verdict {
+        Verdict::Delivered => log::info!("delivered {what} to {subscription} at attempt {number}: {summary}"),
+        Verdict::Retry { wait, .. } => {
+            let seconds = wait.as_secs_f64();
+            log::warn!(
+                "attempt {number} of {what} to {subscription} failed, next in {seconds:.1} s: {summary}"
+            );
+        }
+        Verdict::DeadLetter(reason) => {
+            let hint = reason.hint(outcome.advice().as_deref());
+            log::error!(
+                "gave {what} to {subscription} up after attempt {number}, {reason}: {summary}; {hint}"
+            );
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What a Subscription makes attempts with: client, target, place among the permits; rebuilt at a
+//! reload.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::Subscription;
+use crate::actors::attempt::{self, Settings};
+use crate::actors::permits::{Asked, Permit, Seat};
+use crate::delivery::{Delivery, Payload, RetryPolicy};
+use crate::http::{Client, Target};
+use crate::store::Attempt;
+
+/// What an attempt needs; shared with the tasks that make them.
+pub(super) struct Sender {
+    settings: Settings,
+    pub(super) client: Client,
+    pub(super) target: Target,
+    /// Its place among those that share the permits; absent for a dry run, which sends nothing.
+    pub(super) seat: Option<Rc<Seat>>,
+}
+
+impl Sender {
+    /// Asks for a permit, where one is needed.
+    pub(super) fn ask(&self, is_proven: bool, dry_run: bool) -> Option<Asked> {
+        self.seat.as_ref().filter(|_| !dry_run).map(|seat| seat.ask(is_proven))
+    }
+
+    /// Makes the attempt once it has its permit. The caller drops the permit after it has asked for
+    /// the next one.
+    pub(super) async fn send(
+        self: Rc<Self>,
+        asked: Option<Asked>,
+        delivery: Arc<Delivery>,
+        payload: Payload,
+        number: u32,
+        dry_run: bool,
+    ) -> (Attempt, Option<Permit>) {
+        let settings = &self.settings;
+        let dry_run = dry_run || settings.config.dry_run;
+        let permit = match asked {
+            Some(asked) => asked.permit().await,
+            None => None,
+        };
+        let attempt =
+            attempt::make(&self.client, &self.target, settings, &delivery, payload, number, dry_run).await;
+        (attempt, permit)
+    }
+}
+
+impl Subscription {
+    pub(super) fn configure(&mut self, settings: Option<Settings>) {
+        let Some(settings) = settings else {
+            // What waits is kept, never dropped, while there is no config entry for it.
+            self.lane.configure(RetryPolicy::default(), 0, usize::MAX);
+            self.lane.close();
+            self.sender = None;
+            return;
+        };
+        let config = &settings.config;
+        self.lane.configure(config.retry.clone(), config.max_in_flight, settings.max_pending);
+        self.lane.set_rate(config.rate_limit_per_s);
+        let before = self.sender.take();
+        let of_before = before.as_ref().and_then(|before| before.seat.clone());
+        let seat = (!config.dry_run).then(|| {
+            let kept = of_before.filter(|seat| seat.is_of(&settings.permits));
+            kept.unwrap_or_else(|| Rc::new(Seat::new(&settings.permits)))
+        });
+        // Keeps the client, and so its open connections, if TLS and proxy are unchanged.
+        let is_usable =
+            |before: &Rc<Sender>| before.client.is_with(settings.tls.as_ref(), config.proxy.as_ref());
+        let client = before.filter(is_usable).map_or_else(
+            || Client::new(settings.tls.clone(), config.proxy.clone(), settings.connections.clone()),
+            |before| before.client.clone(),
+        );
+        let target = Target::new(&settings.endpoint);
+        self.sender = Some(Rc::new(Sender { settings, client, target, seat }));
+    }
+}
