@@ -5,24 +5,31 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::Addr;
+use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 
 use super::admission::Admission;
-use super::ledger::{Condition, FindLastAttempts, Ledger, ReadCondition};
-use super::notices::{Notices, Told, Watching};
+use super::ledger::{FindLastAttempts, Ledger, ReadCondition};
+use super::notices::{Notices, Told};
 use super::reading::Reading;
 use super::router::{Emission, Emit, ListAllUnfinished, ReadQueues, Replay, Router, Sample, WaitIdle};
-use super::subscription::{Queue, Sent};
 use super::tell::tell;
 use crate::answer::{EmitError, Receipt, RequestError};
-use crate::config::{Config, Origin, Report, Role};
-use crate::delivery::{DeliveryId, SubscriptionId};
+use crate::ask::{
+    Answer, EmitEvent, Emitted, EmittedEvent, ReadStatus, ReloadConfig, ReplayDeadLetter, Request,
+    SendSample, SentReport,
+};
+use crate::config::{Config, Origin, Report};
 use crate::env::Environment;
-use crate::event::{Event, SpecId};
-use crate::inspect::{Listing, Page, Query, Survey, Tried, TriedQuery, tried};
+use crate::event::Event;
+use crate::inspect::{Facts, Listing, Page, Query, StatusReport, Tried, TriedQuery, Watching, tried};
 use crate::intake::branch::Branch;
 use crate::payload;
 use crate::spool::InboxName;
+
+/// How long an event of an operator may take to be accepted; whoever sent it has put it into the
+/// inbox long before.
+const EMIT_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long a request of an operator waits for admission.
 const ADMISSION: Duration = Duration::from_secs(10);
@@ -42,20 +49,6 @@ pub(crate) struct Door {
 
 /// Who waits for a reload to end.
 pub(crate) type ReloadReply = oneshot::Sender<Report>;
-
-/// The answer to `status`, gathered from the actors and the disk.
-#[derive(Debug)]
-pub(crate) struct Facts {
-    pub(crate) queues: Vec<(SubscriptionId, Role, Queue)>,
-    pub(crate) condition: Condition,
-    pub(crate) survey: Survey,
-    /// Inbox files that are set aside, and why.
-    pub(crate) inbox: Vec<String>,
-    pub(crate) watching: Watching,
-    /// The hint to reload, where the config file was edited since it was read.
-    pub(crate) edited: Option<String>,
-    pub(crate) uptime: Duration,
-}
 
 impl Door {
     /// To be called on the actors' own arbiter.
@@ -141,32 +134,57 @@ impl Door {
         })
     }
 
-    /// Sends one signed sample of `spec` to an active subscription now.
-    pub(crate) async fn test(
-        &self,
-        spec: SpecId,
-        subscription: SubscriptionId,
-        dry_run: bool,
-    ) -> Result<Sent, RequestError> {
+    /// Answers any request of an operator.
+    pub(crate) async fn answer(&self, request: Request) -> Result<Answer, RequestError> {
+        Ok(match request {
+            Request::Emit(EmitEvent { event }) => Answer::Emit(self.emit_json(&event).await?),
+            Request::Test(sample) => Answer::Test(self.test(sample).await?),
+            Request::Replay(letter) => Answer::Replay(self.replay(letter).await?),
+            Request::List(query) => Answer::List(self.list(query).await?),
+            Request::Attempts(query) => Answer::Attempts(self.tried(query).await?),
+            Request::Status(ReadStatus {}) => {
+                Answer::Status(StatusReport::of(&self.facts().await?, self.reading.spool_dir()))
+            }
+            Request::Reload(ReloadConfig {}) => Answer::Reload(self.reload().await?),
+        })
+    }
+
+    /// Accepts an event given as JSON. An error says that it was not taken now; what is no event is
+    /// an answer.
+    async fn emit_json(&self, event: &Map<String, Value>) -> Result<Emitted, RequestError> {
+        let text = serde_json::to_string(event).unwrap_or_default();
+        let event = match Event::from_json(&text) {
+            Ok(event) => event,
+            Err(error) => return Ok(Emitted::refused(error.to_string())),
+        };
+        let kind = event.event.kind;
+        let Emission { key: idempotency_key, result } = self.emit_and_name(event, None, EMIT_WITHIN).await;
+        match result {
+            Err(EmitError::Unavailable(error)) => Err(RequestError::Refused(error)),
+            result => Ok(Emitted::new(EmittedEvent { kind, idempotency_key }, result)),
+        }
+    }
+
+    async fn test(&self, sample: SendSample) -> Result<SentReport, RequestError> {
+        let SendSample { spec, subscription, dry_run } = sample;
         let admission = self.admission.admit(ADMISSION).await.ok_or_else(gone)?;
         let event = payload::sample(spec, self.branch.current());
         self.router.send(Sample { event, subscription, dry_run, admission }).await.map_err(|_| gone())?
     }
 
-    /// Sends a dead letter again now, under its own id, signed anew. Success removes it; failure
-    /// adds to it.
-    pub(crate) async fn replay(&self, spec: SpecId, id: DeliveryId) -> Result<Sent, RequestError> {
+    async fn replay(&self, letter: ReplayDeadLetter) -> Result<SentReport, RequestError> {
+        let ReplayDeadLetter { spec, delivery_id: id } = letter;
         let admission = self.admission.admit(ADMISSION).await.ok_or_else(gone)?;
         self.router.send(Replay { spec, id, admission }).await.map_err(|_| gone())?
     }
 
     /// The spool that this runtime owns.
-    pub(crate) fn spool_dir(&self) -> &Path {
+    pub(super) fn spool_dir(&self) -> &Path {
         self.reading.spool_dir()
     }
 
     /// Gathers what `status` shows.
-    pub(crate) async fn facts(&self) -> Result<Facts, RequestError> {
+    async fn facts(&self) -> Result<Facts, RequestError> {
         let queues = self.router.send(ReadQueues).await.map_err(|_| gone())?;
         let condition = self.ledger.send(ReadCondition).await.map_err(|_| gone())?;
         let origin = self.notices.told().origin;
@@ -193,7 +211,7 @@ impl Door {
     }
 
     /// One page of deliveries, newest first.
-    pub(crate) async fn list(&self, query: Query) -> Result<Listing, RequestError> {
+    async fn list(&self, query: Query) -> Result<Listing, RequestError> {
         let mut page = Page::new(query);
         let query = Arc::new(page.query().clone());
         let unfinished = self.router.send(ListAllUnfinished(query)).await.map_err(|_| gone())?;
@@ -207,7 +225,7 @@ impl Door {
     }
 
     /// The newest attempts, newest first.
-    pub(crate) async fn tried(&self, query: TriedQuery) -> Result<Vec<Tried>, RequestError> {
+    async fn tried(&self, query: TriedQuery) -> Result<Vec<Tried>, RequestError> {
         let read = self.reading.read(move |files| tried(&files.evidence_dir, &query)).await?;
         read.map_err(|error| RequestError::Refused(format!("cannot read the evidence: {error}")))
     }

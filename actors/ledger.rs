@@ -20,9 +20,7 @@ use crate::event::SpecId;
 use crate::files::FileError;
 use crate::spool::{Accepted, InboxName, Record, Settled, Standing};
 use crate::store::{Finished, Store, StoreOptions};
-pub(crate) use reads::{
-    Condition, FindLastAttempts, NoBody, ReadBody, ReadCondition, ReadDeadLetter, ReadRun,
-};
+pub(crate) use reads::{FindLastAttempts, NoBody, ReadBody, ReadCondition, ReadDeadLetter, ReadRun};
 
 /// Records after which a batch is flushed even if more wait: bounds an emitter's wait.
 const MAX_BATCH: usize = 256;

@@ -19,14 +19,11 @@ mod tell;
 
 pub(crate) use alarm::{Alarm, AlarmBell, Ring};
 pub(crate) use attempt::Settings;
-pub(crate) use door::{Door, Facts, ReloadReply};
+pub(crate) use door::{Door, ReloadReply};
 pub(crate) use inbox::take_inbox_in;
-pub(crate) use ledger::{Announce, Close as CloseLedger, Condition, ConfigureStore, Ledger};
-pub(crate) use notices::Watching;
+pub(crate) use ledger::{Announce, Close as CloseLedger, ConfigureStore, Ledger};
 #[cfg(test)]
 pub(crate) use panics::{Panic, StandStill};
 pub(crate) use permits::Permits;
 pub(crate) use presence::{look_after_files, look_once};
-pub(crate) use router::Emission;
 pub(crate) use router::{Close, Reconfigure, Router};
-pub(crate) use subscription::{Queue, Sent};

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::Origin;
+use crate::inspect::Watching;
 
 /// The latest of each. Clones share them.
 #[derive(Clone, Debug)]
@@ -16,17 +17,6 @@ pub(super) struct Told {
     pub(super) watching: Watching,
     /// Where the config that is in force came from.
     pub(super) origin: Option<Origin>,
-}
-
-/// Whether the repo is watched.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Watching {
-    /// Nobody asked for it.
-    #[default]
-    Off,
-    On,
-    /// It should be watched and is not, for this reason.
-    Troubled(String),
 }
 
 impl Notices {

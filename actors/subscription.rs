@@ -27,7 +27,7 @@ use crate::delivery::{
 };
 use crate::spool::Unfinished;
 use crate::store::Attempt;
-pub(crate) use operator::{ListUnfinished, Purpose, Queue, ReadQueue, SendNow, Sent};
+pub(crate) use operator::{ListUnfinished, Purpose, ReadQueue, SendNow};
 use records::Gathered;
 use sender::Sender;
 

@@ -10,6 +10,7 @@
 mod actors;
 mod answer;
 pub mod archive;
+pub mod ask;
 #[cfg(feature = "cli")]
 pub mod cli;
 mod clock;

@@ -4,9 +4,10 @@ use actix::prelude::*;
 use bytes::Bytes;
 
 use super::Ledger;
-use crate::archive::{DeadLetter, Healths};
+use crate::archive::DeadLetter;
 use crate::delivery::DeliveryId;
 use crate::event::SpecId;
+use crate::inspect::Condition;
 use crate::run::Run;
 use crate::spool::{LastAttempt, Unreadable};
 
@@ -56,18 +57,6 @@ pub(crate) struct FindLastAttempts(pub(crate) Vec<(SpecId, DeliveryId)>);
 #[derive(Message)]
 #[rtype(result = "Condition")]
 pub(crate) struct ReadCondition;
-
-/// See [`ReadCondition`].
-#[derive(Debug)]
-pub(crate) struct Condition {
-    pub(crate) healths: Healths,
-    /// What keeps events from being accepted.
-    pub(crate) troubles: Vec<String>,
-    /// What keeps evidence from being written.
-    pub(crate) evidence: Vec<String>,
-    /// What only a later version of the program can deliver.
-    pub(crate) later: Vec<String>,
-}
 
 impl Handler<ReadBody> for Ledger {
     type Result = Result<Bytes, NoBody>;

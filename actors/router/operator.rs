@@ -8,18 +8,19 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Router, Subscriber};
 use crate::actors::ledger::ReadDeadLetter;
-use crate::actors::subscription::{ListUnfinished, Purpose, Queue, ReadQueue, SendNow, Sent, Subscription};
+use crate::actors::subscription::{ListUnfinished, Purpose, ReadQueue, SendNow, Subscription};
 use crate::answer::RequestError;
+use crate::ask::SentReport;
 use crate::clock;
 use crate::config::{Role, SubscriptionConfig};
 use crate::delivery::{Delivery, DeliveryId, SubscriptionId};
 use crate::event::{Event, SpecId};
-use crate::inspect::{Listed, Query};
+use crate::inspect::{Listed, Query, Queue};
 use crate::payload;
 
 /// From a `Handle`: send a sample to one subscription now. Bounded by the admission permit.
 #[derive(Message)]
-#[rtype(result = "Result<Sent, RequestError>")]
+#[rtype(result = "Result<SentReport, RequestError>")]
 pub(crate) struct Sample {
     pub(crate) event: Event,
     pub(crate) subscription: SubscriptionId,
@@ -30,7 +31,7 @@ pub(crate) struct Sample {
 
 /// From a `Handle`: send a dead letter again now. Bounded by the admission permit.
 #[derive(Message)]
-#[rtype(result = "Result<Sent, RequestError>")]
+#[rtype(result = "Result<SentReport, RequestError>")]
 pub(crate) struct Replay {
     pub(crate) spec: SpecId,
     pub(crate) id: DeliveryId,
@@ -64,7 +65,7 @@ impl Router {
 }
 
 impl Handler<Sample> for Router {
-    type Result = ResponseFuture<Result<Sent, RequestError>>;
+    type Result = ResponseFuture<Result<SentReport, RequestError>>;
 
     fn handle(&mut self, message: Sample, _: &mut Self::Context) -> Self::Result {
         let Sample { event, subscription, dry_run, admission } = message;
@@ -91,7 +92,7 @@ impl Handler<Sample> for Router {
 }
 
 impl Handler<Replay> for Router {
-    type Result = ResponseActFuture<Self, Result<Sent, RequestError>>;
+    type Result = ResponseActFuture<Self, Result<SentReport, RequestError>>;
 
     fn handle(&mut self, Replay { spec, id, admission }: Replay, _: &mut Self::Context) -> Self::Result {
         let reading = self.ledger.send(ReadDeadLetter { spec, id });
@@ -123,7 +124,7 @@ async fn send_now(
     delivery: Arc<Delivery>,
     body: Bytes,
     purpose: Purpose,
-) -> Result<Sent, RequestError> {
+) -> Result<SentReport, RequestError> {
     let sent = address.send(SendNow { delivery, body, purpose }).await;
     sent.unwrap_or_else(|_| Err(RequestError::Unreachable("the subscription has stopped".to_owned())))
 }

@@ -6,22 +6,22 @@ use std::time::Instant;
 
 use actix::prelude::*;
 use bytes::Bytes;
-use jiff::Timestamp;
 
 use super::Subscription;
 use super::records::{hand, written};
 use crate::actors::ledger::RecordAttempt;
 use crate::answer::RequestError;
 use crate::archive::DeadLetter;
+use crate::ask::SentReport;
 use crate::clock;
 use crate::delivery::{Delivery, Judgement, Payload};
-use crate::inspect::{Cursor, DeliveryState, Listed, Query};
+use crate::inspect::{Cursor, DeliveryState, Listed, Query, Queue};
 use crate::store::{Effect, Finished};
 
 /// From the Router, on an operator's request: one attempt now, outside the lane but under the same
 /// permits. Bounded by the admission permits.
 #[derive(Message)]
-#[rtype(result = "Result<Sent, RequestError>")]
+#[rtype(result = "Result<SentReport, RequestError>")]
 pub(crate) struct SendNow {
     pub(crate) delivery: Arc<Delivery>,
     pub(crate) body: Bytes,
@@ -36,32 +36,10 @@ pub(crate) enum Purpose {
     Replay(Box<DeadLetter>),
 }
 
-/// One attempt made on request, and whether the endpoint took it.
-#[derive(Clone, Debug)]
-pub(crate) struct Sent {
-    /// Its payload.
-    pub(crate) body: Bytes,
-    /// The attempt and its outcome.
-    pub(crate) finished: Arc<Finished>,
-    /// Whether it arrived (or, for a dry run, would have been sent).
-    pub(crate) succeeded: bool,
-}
-
 /// From the Router, for `status` and at the end of a run. One per request.
 #[derive(Message)]
 #[rtype(result = "Queue")]
 pub(crate) struct ReadQueue;
-
-/// How many deliveries of a subscription are not finished.
-#[derive(Clone, Debug, Default, PartialEq, Eq, MessageResponse)]
-pub(crate) struct Queue {
-    pub(crate) waiting: usize,
-    pub(crate) in_flight: usize,
-    /// When the oldest of them was accepted.
-    pub(crate) oldest: Option<Timestamp>,
-    /// How many of them cannot be read at the moment, and why.
-    pub(crate) unread: Option<(usize, String)>,
-}
 
 /// From the Router, for `list`: what is under way, and the newest waiting deliveries that match,
 /// one more than the limit. One per listing.
@@ -72,7 +50,7 @@ pub(crate) struct ListUnfinished {
 }
 
 impl Handler<SendNow> for Subscription {
-    type Result = ResponseActFuture<Self, Result<Sent, RequestError>>;
+    type Result = ResponseActFuture<Self, Result<SentReport, RequestError>>;
 
     fn handle(&mut self, message: SendNow, _: &mut Self::Context) -> Self::Result {
         let SendNow { delivery, body, purpose } = message;
@@ -125,7 +103,7 @@ impl Handler<SendNow> for Subscription {
                         .await
                         .map_err(|error| RequestError::Refused(format!("sent, but not recorded: {error}")))?;
                 }
-                Ok(Sent { body, finished, succeeded })
+                Ok(SentReport::of(&finished, &body, succeeded))
             }
             .into_actor(subscription)
         }))
@@ -133,18 +111,18 @@ impl Handler<SendNow> for Subscription {
 }
 
 impl Handler<ReadQueue> for Subscription {
-    type Result = Queue;
+    type Result = MessageResult<ReadQueue>;
 
-    fn handle(&mut self, _: ReadQueue, _: &mut Self::Context) -> Queue {
+    fn handle(&mut self, _: ReadQueue, _: &mut Self::Context) -> Self::Result {
         let waits = self.lane.oldest().map(|pending| pending.delivery().accepted_at);
         let under_way = self.under_way.values().map(|(delivery, _)| delivery.accepted_at).min();
         let unread = (!self.unread.is_empty()).then(|| (self.unread.len(), self.why_unread.clone()));
-        Queue {
+        MessageResult(Queue {
             waiting: self.lane.waiting() + self.gone.len(),
             in_flight: self.under_way.len(),
             oldest: waits.into_iter().chain(under_way).min(),
             unread,
-        }
+        })
     }
 }
 

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use serde_json::{Map, Value};
 use spec_notify::Event;
-use spec_notify::control::{Client, Emitted, Outcome, Request};
+use spec_notify::ask::{EmitEvent, EmitOutcome};
+use spec_notify::control::Client;
 use spec_notify::event::EventKind;
 
 use super::Bench;
@@ -93,13 +94,13 @@ fn cpu_per_delivery(bench: &Bench, many: &Repo, few: &Repo) -> Vec<Figure> {
 /// CPU seconds of `serve` for each of `count` events that it takes at its port and delivers.
 fn cpu_of_deliveries(bench: &Bench, repo: &Repo, serve: &Serve, round: usize, count: usize) -> f64 {
     let mut client = Client::connect(&repo.spool(), WITHIN).expect("a control port");
-    let requests: Vec<Request> =
-        (0..count).map(|n| Request::Emit { event: fields(&event(format!("{round}-{n}"))) }).collect();
+    let requests: Vec<EmitEvent> =
+        (0..count).map(|n| EmitEvent { event: fields(&event(format!("{round}-{n}"))) }).collect();
     bench.receiver.take();
     let before = cpu_seconds(&serve.child);
     for request in requests {
-        let emitted: Emitted = client.request(&request, WITHIN).expect("an answer");
-        assert_eq!(emitted.outcome, Outcome::Accepted);
+        let emitted = client.request(&request, WITHIN).expect("an answer");
+        assert_eq!(emitted.outcome, EmitOutcome::Accepted);
     }
     bench.receiver.wait_for(count);
     thread::sleep(Duration::from_millis(50));
@@ -132,10 +133,10 @@ fn start(bench: &Bench, many: &Repo) -> Vec<Figure> {
     let ready = || {
         let started = Instant::now();
         let serve = many.serve(&["--no-watch"]);
-        let request = Request::Emit { event: fields(&event(format!("start-{}", answered.len()))) };
+        let request = EmitEvent { event: fields(&event(format!("start-{}", answered.len()))) };
         let mut client = Client::connect(&many.spool(), WITHIN).expect("a control port");
-        let emitted: Emitted = client.request(&request, WITHIN).expect("an answer");
-        assert_eq!(emitted.outcome, Outcome::Accepted);
+        let emitted = client.request(&request, WITHIN).expect("an answer");
+        assert_eq!(emitted.outcome, EmitOutcome::Accepted);
         answered.push(started.elapsed().as_secs_f64());
         serve.ready_in.as_secs_f64()
     };

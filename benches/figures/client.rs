@@ -5,7 +5,8 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use spec_notify::control::{Client, Emitted, Outcome, Request};
+use spec_notify::ask::{EmitEvent, EmitOutcome};
+use spec_notify::control::Client;
 
 /// The argument that makes this program the client; the spool and a file with the event's JSON
 /// follow.
@@ -16,7 +17,7 @@ pub(super) fn ask(spool: &str, event: &str) -> io::Result<()> {
     let within = Duration::from_secs(10);
     let event = serde_json::from_str(&fs::read_to_string(event)?)?;
     let mut client = Client::connect(Path::new(spool), within).map_err(io::Error::other)?;
-    let emitted: Emitted = client.request(&Request::Emit { event }, within).map_err(io::Error::other)?;
+    let emitted = client.request(&EmitEvent { event }, within).map_err(io::Error::other)?;
     println!("{}", serde_json::to_string(&emitted)?);
-    if emitted.outcome == Outcome::Accepted { Ok(()) } else { Err(io::Error::other("not accepted")) }
+    if emitted.outcome == EmitOutcome::Accepted { Ok(()) } else { Err(io::Error::other("not accepted")) }
 }

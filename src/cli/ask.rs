@@ -10,12 +10,15 @@ use jiff::Timestamp;
 
 use super::{Failure, Global, load_good_enough, render::Screen};
 use crate::archive::{AtRest, left_at_rest, read_healths};
+use crate::ask::{Ask, ReadStatus};
 use crate::config::Config;
-use crate::control::{Client, ClientError, Request, RuntimeFile, StatusReport, Unfinished};
+use crate::control::{Client, ClientError, RuntimeFile};
 use crate::event::SpecId;
 use crate::files::known_specs;
 use crate::files::user::check_readable;
-use crate::inspect::{Listed, Listing, Page, Query, Survey, Tried, TriedQuery, tried, unfinished};
+use crate::inspect::{
+    Listed, Listing, Page, Query, StatusReport, Survey, Tried, TriedQuery, Unfinished, tried, unfinished,
+};
 use crate::spool;
 use crate::watch::Waiting;
 
@@ -76,10 +79,10 @@ impl Source {
 
     /// Asks the runtime; once more on a new connection where the old one has ended. `None` where
     /// none answers.
-    fn ask<T: serde::de::DeserializeOwned>(&mut self, request: &Request) -> Result<Option<T>, Failure> {
+    fn ask<A: Ask>(&mut self, ask: &A) -> Result<Option<A::Answer>, Failure> {
         for _ in 0..2 {
             let Some(client) = &mut self.client else { break };
-            match client.request(request, self.patience) {
+            match client.request(ask, self.patience) {
                 Ok(answer) => return Ok(Some(answer)),
                 Err(ClientError::Refused(why)) => return Err(Failure::failed(why)),
                 Err(ClientError::Unreachable(_) | ClientError::Absent(_)) => self.connect(),
@@ -120,7 +123,7 @@ impl Source {
         until: Option<Instant>,
         look: impl FnOnce(&Path) -> io::Result<(Unfinished, Survey)>,
     ) -> Result<StatusReport, Failure> {
-        if let Some(report) = self.ask(&Request::Status {})? {
+        if let Some(report) = self.ask(&ReadStatus {})? {
             return Ok(report);
         }
         let dir = &self.config.spool_dir;
@@ -152,7 +155,7 @@ impl Source {
     }
 
     fn page(&mut self, query: Query) -> Result<Listing, Failure> {
-        if let Some(listing) = self.ask(&Request::List(query.clone()))? {
+        if let Some(listing) = self.ask(&query)? {
             return Ok(listing);
         }
         let mut page = Page::new(query);
@@ -164,7 +167,7 @@ impl Source {
 
     /// Attempts, newest first.
     pub(super) fn tried(&mut self, query: &TriedQuery) -> Result<Vec<Tried>, Failure> {
-        match self.ask(&Request::Attempts(query.clone()))? {
+        match self.ask(query)? {
             Some(tried) => Ok(tried),
             None => tried(&self.config.evidence_dir, query).map_err(|error| self.unreadable(&error)),
         }

@@ -4,8 +4,8 @@
 use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global, load};
 use crate::config::{Report, Role, Switch};
-use crate::control::counted;
 use crate::files::user::check_readable;
+use crate::inspect::counted;
 
 pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure> {
     let loaded = load(global, true)?;

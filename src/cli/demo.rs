@@ -142,7 +142,7 @@ impl Story {
             .map_err(text)?;
         let got = self.next(&tracker_got, "the replayed request")?;
         screen.line(Tone::Good, format_args!("   {got}"));
-        expect(sent.outcome == crate::control::SentOutcome::Delivered, "the replay arrives")?;
+        expect(sent.outcome == crate::ask::SentOutcome::Delivered, "the replay arrives")?;
         expect(got.id.as_deref() == Some(&id.to_string()), "the replay has the id of the dead letter")?;
         expect(got.is_verified(), "the replay's signatures verify")?;
         expect(!letter_path.exists(), "the dead letter is gone")?;

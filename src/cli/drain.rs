@@ -10,10 +10,10 @@ use serde::Serialize;
 use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global, load_to_act};
 use crate::config::{Config, WatchFrom};
-use crate::control::{SourcesStatus, StatusReport, counted};
 use crate::delivery::HealthState;
 use crate::env::Environment;
 use crate::inspect::Survey;
+use crate::inspect::{SourcesStatus, StatusReport, counted};
 use crate::runtime::Runtime;
 use crate::watch::Waiting;
 

@@ -14,8 +14,8 @@ use serde_json::json;
 
 use super::render::Screen;
 use super::{Exit, Failure, Global, load, take_good_enough};
+use crate::ask::{EmitOutcome, EmittedEvent};
 use crate::config::{Config, Loaded};
-use crate::control::{EmittedEvent, Outcome};
 use crate::event::{Event, EventKind, MAX_EVENT_BYTES, Stage, Status};
 use crate::files::open::{self, Links};
 use crate::intake::stage::{self, StageRead};
@@ -99,7 +99,7 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
         if screen.is_json() {
             for event in given(options, &config).into_iter().flatten() {
                 let event = event.as_ref().ok().map(EmittedEvent::of);
-                screen.value(&json!({"outcome": Outcome::Disabled, "event": event, "deliveries": []}));
+                screen.value(&json!({"outcome": EmitOutcome::Disabled, "event": event, "deliveries": []}));
             }
         }
         return Ok(Exit::Done);

@@ -7,10 +7,10 @@ use super::ask::{Source, moment};
 use super::render::{Line, Screen, Tone, columns, cut, wrap};
 use super::{Exit, Failure, Global};
 use crate::clock;
-use crate::control::{ago, counted, short};
 use crate::delivery::SubscriptionId;
 use crate::event::{EventKind, SpecId};
 use crate::inspect::{DeliveryState, Listed, Query};
+use crate::inspect::{ago, counted, short};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\

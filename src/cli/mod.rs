@@ -33,9 +33,9 @@ use rustix::process::Signal;
 
 use crate::answer::RequestError;
 use crate::config::{self, Config, LoadOptions};
-use crate::control::counted;
 use crate::env::Environment;
 use crate::files::raise_max_open;
+use crate::inspect::counted;
 use crate::spool;
 use render::Screen;
 

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global, load};
+use crate::ask::ReloadConfig;
 use crate::config::Report;
-use crate::control::{CHANGE_OF_OWNER, Client, ClientError, LOOK_AGAIN, Request};
+use crate::control::{CHANGE_OF_OWNER, Client, ClientError, LOOK_AGAIN};
 use crate::files::user::check_owner;
 use crate::spool;
 
@@ -32,8 +33,7 @@ pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure>
     {
         return Err(Failure::failed(format!("cannot use the spool {}: {error}", spool_dir.display())));
     }
-    let asked =
-        connect(spool_dir).and_then(|mut client| client.request::<Report>(&Request::Reload {}, PATIENCE));
+    let asked = connect(spool_dir).and_then(|mut client| client.request(&ReloadConfig {}, PATIENCE));
     let report = asked.map_err(|error| match error {
         ClientError::Unreachable(_) | ClientError::Absent(_) => {
             Failure::new(Exit::NoRuntime, format!(

@@ -14,11 +14,12 @@ use super::render::{Line, Screen, Tone, cut, wrap};
 use super::test::{DRAIN, PATIENCE, show};
 use super::{Exit, Failure, Global, load_to_act};
 use crate::answer::RequestError;
+use crate::ask::{SentOutcome, SentReport};
 use crate::clock;
-use crate::control::{SentOutcome, SentReport, counted};
 use crate::delivery::{DeliveryId, OPEN_AFTER, SubscriptionId};
 use crate::env::Environment;
 use crate::event::SpecId;
+use crate::inspect::counted;
 use crate::inspect::{DeliveryState, Listed, Query};
 use crate::runtime::{Handle, Runtime};
 

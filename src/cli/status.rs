@@ -10,8 +10,8 @@ use super::ask::{PATIENCE, Source};
 use super::render::{Line, Screen, Tone, columns, cut, wrap};
 use super::{Exit, Failure, Global};
 use crate::clock;
-use crate::control::{StatusReport, SubscriptionStatus, ago};
 use crate::delivery::HealthState;
+use crate::inspect::{StatusReport, SubscriptionStatus, ago};
 
 /// How long a runtime may take for one answer: a prompt cannot wait for one that hangs.
 const BANNER_PATIENCE: Duration = Duration::from_millis(150);

@@ -11,7 +11,8 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use crate::answer::RequestError;
 
 use super::handshake::{Caller, VERSION, Welcome};
-use super::protocol::{MAX_LINE, Reply, Request, RuntimeFile, runtime_file};
+use super::protocol::{MAX_LINE, Reply, RuntimeFile, runtime_file};
+use crate::ask::{Ask, Request};
 
 /// Why a runtime could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -151,13 +152,10 @@ impl Client {
     ///
     /// # Errors
     /// The runtime's own error, or none came within the deadline.
-    pub fn request<T: DeserializeOwned>(
-        &mut self,
-        request: &Request,
-        within: Duration,
-    ) -> Result<T, ClientError> {
+    pub fn request<A: Ask>(&mut self, ask: &A, within: Duration) -> Result<A::Answer, ClientError> {
         self.deadline = Instant::now() + within;
-        self.ask(request)
+        let request: Request = ask.clone().into();
+        self.ask(&request)
     }
 
     /// Asks without waiting for the answer, and says how many bytes that were: answers come in the

@@ -4,16 +4,9 @@ mod client;
 mod handshake;
 mod protocol;
 mod server;
-mod status;
 
 pub(crate) use client::{CHANGE_OF_OWNER, LOOK_AGAIN};
 pub use client::{Client, ClientError};
 pub use handshake::{Hello, Proof, Token, VERSION, Welcome};
-pub use protocol::{
-    COMMANDS, Emitted, EmittedDelivery, EmittedEvent, Outcome, Reply, Request, RuntimeFile, SentOutcome,
-    SentReport, SentRequest, runtime_file,
-};
+pub use protocol::{Reply, RuntimeFile, runtime_file};
 pub(crate) use server::Server;
-pub use status::{RuntimeStatus, SourcesStatus, StatusReport, SubscriptionStatus, Unfinished};
-#[cfg(feature = "cli")]
-pub(crate) use status::{ago, counted, short};

@@ -20,11 +20,10 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::handshake::{Heard, Proof, Token, VERSION};
-use super::protocol::{COMMANDS, Emitted, EmittedEvent, MAX_LINE, Reply, Request, RuntimeFile, SentReport};
-use super::status::StatusReport;
-use crate::actors::{Door, Emission};
-use crate::answer::{EmitError, RequestError};
-use crate::event::Event;
+use super::protocol::{MAX_LINE, Reply, RuntimeFile};
+use crate::actors::Door;
+use crate::answer::RequestError;
+use crate::ask::{Answer, Request};
 use crate::files::share_of_open_files;
 use crate::names::printable;
 use crate::sign;
@@ -49,9 +48,6 @@ const MAX_OUTSTANDING_BYTES: usize = 2 * MAX_LINE;
 
 /// How long a connection may be silent, or slow to take an answer.
 const IDLE: Duration = Duration::from_secs(30);
-
-/// How long an event may take to be accepted; the client has put it into the inbox long before.
-const EMIT_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long each line of the handshake may take, and its maximum length in bytes.
 const GREETING: Duration = Duration::from_secs(2);
@@ -241,7 +237,7 @@ async fn converse(
 /// What is answered next.
 enum Job {
     /// An event that is under way.
-    Emitting(JoinHandle<Reply<Emitted>>),
+    Emitting(JoinHandle<Reply<Answer>>),
     /// A line that is no request.
     Wrong(String),
     /// Any other request: carried out after all earlier answers, before any later request.
@@ -259,12 +255,12 @@ async fn read_requests<R: tokio::io::AsyncBufRead + Unpin>(
     while let Some(line) = read_line(reader, IDLE, MAX_LINE).await? {
         let job = match serde_json::from_slice::<Request>(&line) {
             Err(error) => Job::Wrong(not_a_request(&line, &error)),
-            Ok(Request::Emit { event }) => {
+            Ok(request @ Request::Emit(_)) => {
                 let bytes = u32::try_from(line.len()).unwrap_or(u32::MAX);
                 let Ok(room) = room.clone().acquire_many_owned(bytes).await else { return Ok(()) };
                 let door = door.clone();
                 Job::Emitting(actix_rt::spawn(async move {
-                    let reply = emit(&door, &event).await;
+                    let reply = reply(door.answer(request).await);
                     drop(room);
                     reply
                 }))
@@ -298,7 +294,7 @@ async fn answer_in_order<W: tokio::io::AsyncWrite + Unpin>(
             }
             Job::Wrong(why) => answer(writer, &Reply::<()>::Error(why)).await?,
             Job::Other(request, done) => {
-                obey(writer, request, door).await?;
+                answer(writer, &reply(door.answer(request).await)).await?;
                 if done.send(()).is_err() {
                     log::debug!("a client left before its answer");
                 }
@@ -308,49 +304,6 @@ async fn answer_in_order<W: tokio::io::AsyncWrite + Unpin>(
     Ok(())
 }
 
-async fn obey<W: tokio::io::AsyncWrite + Unpin>(
-    writer: &mut W,
-    request: Request,
-    door: &Door,
-) -> io::Result<()> {
-    match request {
-        Request::Emit { event } => answer(writer, &emit(door, &event).await).await,
-        Request::Test { spec, subscription, dry_run } => {
-            let sent = door.test(spec, subscription, dry_run).await;
-            answer(writer, &reply(sent.map(|sent| SentReport::from(&sent)))).await
-        }
-        Request::Replay { spec, delivery_id } => {
-            let sent = door.replay(spec, delivery_id).await;
-            answer(writer, &reply(sent.map(|sent| SentReport::from(&sent)))).await
-        }
-        Request::List(query) => answer(writer, &reply(door.list(query).await)).await,
-        Request::Attempts(query) => answer(writer, &reply(door.tried(query).await)).await,
-        Request::Reload {} => answer(writer, &reply(door.reload().await)).await,
-        Request::Status {} => {
-            let facts = door.facts().await;
-            let report = facts.map(|facts| StatusReport::of(&facts, door.spool_dir()));
-            answer(writer, &reply(report)).await
-        }
-    }
-}
-
-/// `Err`: the event was not taken now. An invalid event is an ordinary answer, not an error.
-async fn emit(door: &Door, event: &serde_json::Map<String, serde_json::Value>) -> Reply<Emitted> {
-    let text = serde_json::to_string(event).unwrap_or_default();
-    match Event::from_json(&text) {
-        Err(error) => Reply::Ok(Emitted::refused(error.to_string())),
-        Ok(event) => {
-            let kind = event.event.kind;
-            let Emission { key: idempotency_key, result } =
-                door.emit_and_name(event, None, EMIT_WITHIN).await;
-            match result {
-                Err(EmitError::Unavailable(error)) => Reply::Error(error),
-                result => Reply::Ok(Emitted::new(EmittedEvent { kind, idempotency_key }, result)),
-            }
-        }
-    }
-}
-
 /// The answer to a line that is no request.
 fn not_a_request(line: &[u8], error: &serde_json::Error) -> String {
     #[derive(Deserialize)]
@@ -358,10 +311,10 @@ fn not_a_request(line: &[u8], error: &serde_json::Error) -> String {
         command: String,
     }
     match serde_json::from_slice::<Named>(line) {
-        Ok(Named { command }) if !COMMANDS.contains(&command.as_str()) => format!(
+        Ok(Named { command }) if !Request::NAMES.contains(&command.as_str()) => format!(
             "unknown command `{}`: this version of spec-notify knows {}",
             printable(&command, 40),
-            COMMANDS.join(", ")
+            Request::NAMES.join(", ")
         ),
         _ => format!("not a request: {error}"),
     }

@@ -4,18 +4,17 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde::de::DeserializeOwned;
 use tokio::sync::{oneshot, watch};
 
 use super::block::block_on;
 use super::{Current, Mode};
-use crate::actors::Door;
 use crate::answer::{EmitError, Receipt, RequestError};
+use crate::ask::{Ask, ReadStatus, ReplayDeadLetter, SendSample, SentReport};
 use crate::config::Report;
-use crate::control::{CHANGE_OF_OWNER, ClientError, LOOK_AGAIN, Request, SentReport, StatusReport};
+use crate::control::{CHANGE_OF_OWNER, ClientError, LOOK_AGAIN};
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::event::{Event, SpecId};
-use crate::inspect::{Listing, Query};
+use crate::inspect::{Listing, Query, StatusReport};
 use crate::intake::branch::Branch;
 use crate::spool::put_in_inbox;
 
@@ -114,12 +113,7 @@ impl Handle {
         subscription: SubscriptionId,
         dry_run: bool,
     ) -> Result<SentReport, RequestError> {
-        let request = Request::Test { spec: spec.clone(), subscription: subscription.clone(), dry_run };
-        let own = async |door: Door| {
-            let sent = door.test(spec.clone(), subscription.clone(), dry_run).await;
-            sent.map(|sent| SentReport::from(&sent))
-        };
-        self.ask(request, own).await
+        self.ask(SendSample { spec, subscription, dry_run }).await
     }
 
     /// Sends a dead letter again now, under its own id, signed anew. Success removes it; failure
@@ -128,9 +122,7 @@ impl Handle {
     /// # Errors
     /// No such dead letter, its subscription is gone, webhooks are off, or the runtime has stopped.
     pub async fn replay(&self, spec: SpecId, id: DeliveryId) -> Result<SentReport, RequestError> {
-        let request = Request::Replay { spec: spec.clone(), delivery_id: id };
-        let own = async |door: Door| door.replay(spec.clone(), id).await.map(|sent| SentReport::from(&sent));
-        self.ask(request, own).await
+        self.ask(ReplayDeadLetter { spec, delivery_id: id }).await
     }
 
     /// How the runtime and its subscriptions fare.
@@ -138,8 +130,7 @@ impl Handle {
     /// # Errors
     /// Webhooks are off, or the runtime has stopped.
     pub async fn status(&self) -> Result<StatusReport, RequestError> {
-        let own = async |door: Door| Ok(StatusReport::of(&door.facts().await?, door.spool_dir()));
-        self.ask(Request::Status {}, own).await
+        self.ask(ReadStatus {}).await
     }
 
     /// One page of deliveries, newest first, whatever their state.
@@ -147,25 +138,21 @@ impl Handle {
     /// # Errors
     /// Webhooks are off, the runtime has stopped, or the files cannot be read.
     pub async fn list(&self, query: Query) -> Result<Listing, RequestError> {
-        let own = async |door: Door| door.list(query.clone()).await;
-        self.ask(Request::List(query.clone()), own).await
+        self.ask(query).await
     }
 
     /// Asks the owner of the spool: our own actors or another process. While the owner changes it
     /// asks again for a while: a request that reached nobody is safe to repeat.
-    async fn ask<T>(
-        &self,
-        request: Request,
-        own: impl AsyncFn(Door) -> Result<T, RequestError>,
-    ) -> Result<T, RequestError>
-    where
-        T: DeserializeOwned + Send + 'static,
-    {
+    async fn ask<A: Ask>(&self, ask: A) -> Result<A::Answer, RequestError> {
         let until = Instant::now() + CHANGE_OF_OWNER;
         loop {
             let error = match self.mode()? {
-                Mode::Owner(door) => return own(door).await,
-                Mode::Standby(link) => match link.ask(request.clone()).await {
+                Mode::Owner(door) => {
+                    let answer = A::answer_in(door.answer(ask.into()).await?);
+                    return answer
+                        .ok_or_else(|| RequestError::Refused("this is no answer to that".to_owned()));
+                }
+                Mode::Standby(link) => match link.ask(ask.clone()).await {
                     Err(ClientError::Absent(why)) => RequestError::Unreachable(why),
                     asked => return asked.map_err(RequestError::from),
                 },

@@ -15,7 +15,7 @@ use super::block::block_on;
 use super::{Current, Drained, Mode, Setting, StartError};
 use crate::actors::{
     Alarm, AlarmBell, Announce, Close, CloseLedger, ConfigureStore, Door, Ledger, Permits, Reconfigure,
-    ReloadReply, Ring, Router, Settings, Watching, look_after_files, look_once, take_inbox_in,
+    ReloadReply, Ring, Router, Settings, look_after_files, look_once, take_inbox_in,
 };
 use crate::answer::EmitError;
 use crate::archive::Healths;
@@ -25,6 +25,7 @@ use crate::delivery::SubscriptionId;
 use crate::event::Event;
 use crate::files::share_of_open_files;
 use crate::http::{Connections, TlsSettings};
+use crate::inspect::Watching;
 use crate::spool::Recovered;
 use crate::store::Store;
 use crate::watch::{Fate, Watch};

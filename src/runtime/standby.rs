@@ -6,13 +6,13 @@ use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
 use super::{Mode, PAUSE, Setting};
 use crate::answer::{EmitError, Receipt};
-use crate::control::{Client, ClientError, Emitted, Request};
+use crate::ask::{Ask, EmitEvent};
+use crate::control::{Client, ClientError};
 use crate::event::Event;
 use crate::spool;
 
@@ -52,15 +52,12 @@ impl Link {
 
     /// Asks the owner something on a new thread: operators ask seldom, and the answer may wait for
     /// an endpoint.
-    pub(super) async fn ask<T>(&self, request: Request) -> Result<T, ClientError>
-    where
-        T: DeserializeOwned + Send + 'static,
-    {
+    pub(super) async fn ask<A: Ask>(&self, ask: A) -> Result<A::Answer, ClientError> {
         let (reply, answer) = oneshot::channel();
         let spool_dir = self.spool_dir.clone();
         thread::spawn(move || {
-            let asked = Client::connect(&spool_dir, CONNECT)
-                .and_then(|mut client| client.request(&request, PATIENCE));
+            let asked =
+                Client::connect(&spool_dir, CONNECT).and_then(|mut client| client.request(&ask, PATIENCE));
             if reply.send(asked).is_err() {
                 log::debug!("nobody waits any more for the owner's answer");
             }
@@ -112,17 +109,17 @@ fn hand_over(
         Ok(Value::Object(event)) => event,
         _ => return Err(EmitError::Refused("the event is not JSON".to_owned())),
     };
-    let request = Request::Emit { event };
+    let request = EmitEvent { event };
     let left = || deadline.saturating_duration_since(Instant::now());
     if let Some(open) = client
-        && let Ok(emitted) = open.request::<Emitted>(&request, left())
+        && let Ok(emitted) = open.request(&request, left())
     {
         return emitted.into_receipt();
     }
     *client = None;
     let mut fresh =
         Client::connect(spool_dir, left().min(CONNECT)).map_err(|error| unavailable(error.to_string()))?;
-    let emitted: Emitted = fresh.request(&request, left()).map_err(|error| unavailable(error.to_string()))?;
+    let emitted = fresh.request(&request, left()).map_err(|error| unavailable(error.to_string()))?;
     *client = Some(fresh);
     emitted.into_receipt()
 }

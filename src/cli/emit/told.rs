@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::ask::{EmitOutcome, Emitted};
 use crate::cli::Exit;
 use crate::cli::OFF;
 use crate::cli::render::{Screen, Tone};
-use crate::control::{Emitted, Outcome, counted};
+use crate::inspect::counted;
 
 /// The result of one event.
 pub(super) struct Handed {
@@ -41,7 +42,7 @@ impl<'a> Told<'a> {
     }
 
     pub(super) fn tell(&mut self, Handed { emitted, is_no_event }: Handed) {
-        if emitted.outcome == Outcome::Refused {
+        if emitted.outcome == EmitOutcome::Refused {
             self.exit = self.exit.max(if is_no_event { Exit::Usage } else { Exit::Failed });
         }
         if self.screen.is_json() {
@@ -70,18 +71,18 @@ impl<'a> Told<'a> {
             let what = counted(*events, "event", "events");
             let tone = if *outcome == "duplicate" { Tone::Faint } else { Tone::Plain };
             let note = match outcome.parse() {
-                Ok(Outcome::Accepted) => counted(*deliveries, "delivery", "deliveries"),
-                Ok(Outcome::Duplicate) => "accepted before, not sent again".to_owned(),
-                Ok(Outcome::Queued) => {
+                Ok(EmitOutcome::Accepted) => counted(*deliveries, "delivery", "deliveries"),
+                Ok(EmitOutcome::Duplicate) => "accepted before, not sent again".to_owned(),
+                Ok(EmitOutcome::Queued) => {
                     "no runtime took them now; the next one does: spec-notify serve".to_owned()
                 }
-                Ok(Outcome::Unconfirmed) => WRITING.to_owned(),
-                Ok(Outcome::Refused) => {
+                Ok(EmitOutcome::Unconfirmed) => WRITING.to_owned(),
+                Ok(EmitOutcome::Refused) => {
                     let why = error.as_deref().unwrap_or("no reason is known");
                     self.screen.error(format_args!("{events} refused: {why}"));
                     continue;
                 }
-                Ok(Outcome::Disabled) | Err(_) => OFF.to_owned(),
+                Ok(EmitOutcome::Disabled) | Err(_) => OFF.to_owned(),
             };
             self.screen.line(tone, format_args!("{outcome} {what} ({note})"));
         }
@@ -96,7 +97,7 @@ fn show(emitted: &Emitted, screen: &mut Screen) {
     let key = emitted.event.as_ref().map_or("", |event| event.idempotency_key.as_str());
     let kind = emitted.event.as_ref().map_or("", |event| event.kind.as_str());
     match emitted.outcome {
-        Outcome::Accepted => {
+        EmitOutcome::Accepted => {
             let names: Vec<_> =
                 emitted.deliveries.iter().map(|delivery| delivery.subscription.as_str()).collect();
             let count = names.len();
@@ -107,22 +108,22 @@ fn show(emitted: &Emitted, screen: &mut Screen) {
             let plural = if count == 1 { "y" } else { "ies" };
             screen.line(Tone::Plain, format_args!("accepted {count} deliver{plural}: {kind} {key} ({to})"));
         }
-        Outcome::Queued => screen.line(
+        EmitOutcome::Queued => screen.line(
             Tone::Plain,
             format_args!(
                 "queued: {kind} {key} (no runtime took it now; the next one does: spec-notify serve)"
             ),
         ),
-        Outcome::Unconfirmed => {
+        EmitOutcome::Unconfirmed => {
             screen.line(Tone::Warning, format_args!("unconfirmed: {kind} {key} ({WRITING})"));
         }
-        Outcome::Duplicate => {
+        EmitOutcome::Duplicate => {
             screen.line(
                 Tone::Faint,
                 format_args!("duplicate: {kind} {key} was accepted before and is not sent again"),
             );
         }
-        Outcome::Disabled => screen.note(OFF),
-        Outcome::Refused => screen.error(emitted.error.as_deref().unwrap_or("refused")),
+        EmitOutcome::Disabled => screen.note(OFF),
+        EmitOutcome::Refused => screen.error(emitted.error.as_deref().unwrap_or("refused")),
     }
 }

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value};
 
 use super::told::Handed;
+use crate::ask::{EmitEvent, EmitOutcome, Emitted, EmittedEvent};
 use crate::cli::keep::{Kept, Writing};
-use crate::control::{Client, ClientError, Emitted, EmittedEvent, Outcome, Request};
+use crate::control::{Client, ClientError};
 use crate::env::Environment;
 use crate::event::Event;
 use crate::intake::branch::Branch;
@@ -128,7 +129,7 @@ impl Way {
         self.find_port(since);
         match &mut self.port {
             Port::Open(client) => {
-                let request = Request::Emit { event: as_map(&event) };
+                let request = EmitEvent { event: as_map(&event) }.into();
                 let sent = client.send(&request, since + self.patience);
                 let bytes = sent.as_ref().map_or(0, |bytes| *bytes);
                 self.slots.push_back(Slot::Sent { event: Box::new(event), bytes, since });
@@ -293,13 +294,13 @@ impl Way {
         let deadline = since.unwrap_or_else(Instant::now) + self.deadline;
         log::info!("into the inbox: {}", self.why);
         let (outcome, error) = match self.keep(lines, deadline) {
-            Kept::Yes => (Outcome::Queued, None),
+            Kept::Yes => (EmitOutcome::Queued, None),
             Kept::Unconfirmed(writing) => {
                 self.writing.push_back(writing);
-                (Outcome::Unconfirmed, None)
+                (EmitOutcome::Unconfirmed, None)
             }
             Kept::No(error) => {
-                (Outcome::Refused, Some(format!("nothing was kept: {}; and {error}", self.why)))
+                (EmitOutcome::Refused, Some(format!("nothing was kept: {}; and {error}", self.why)))
             }
         };
         for slot in &mut self.slots {

@@ -25,8 +25,9 @@ use super::ask::Source;
 use super::render::Screen;
 use super::test::PATIENCE;
 use super::{Exit, Failure, Global};
+use crate::ask::ReplayDeadLetter;
 use crate::clock;
-use crate::control::{Client, ClientError, Request, SentReport};
+use crate::control::{Client, ClientError};
 use crate::delivery::DeliveryId;
 use crate::event::SpecId;
 use crate::inspect::{DeliveryState, MAX_TRIED, Query, Tried, TriedQuery};
@@ -159,9 +160,9 @@ impl Loop {
     fn replay(&self, spec: SpecId, id: DeliveryId) {
         let (tell, spool_dir) = (self.tell.clone(), self.spool_dir.clone());
         thread::spawn(move || {
-            let request = Request::Replay { spec: spec.clone(), delivery_id: id };
+            let request = ReplayDeadLetter { spec: spec.clone(), delivery_id: id };
             let sent = Client::connect(&spool_dir, CONNECT)
-                .and_then(|mut client| client.request::<SentReport>(&request, PATIENCE));
+                .and_then(|mut client| client.request(&request, PATIENCE));
             let told = match sent {
                 Ok(report) => match (report.outcome, report.error) {
                     (_, Some(error)) => format!("{id} failed again: {error}"),

@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use crate::control::StatusReport;
 use crate::delivery::DeliveryId;
 use crate::event::SpecId;
+use crate::inspect::StatusReport;
 use crate::inspect::{DeliveryState, Listed, Tried};
 
 /// Rows that PageUp and PageDown move by.

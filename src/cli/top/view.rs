@@ -12,8 +12,8 @@ use super::model::{Input, Model, Pane, Snapshot, View};
 use crate::cli::list::{last, tone as state_tone};
 use crate::cli::render::Tone;
 use crate::cli::status::tone as health_tone;
-use crate::control::{ago, counted, short};
 use crate::inspect::{DeliveryState, Listed, Tried};
+use crate::inspect::{ago, counted, short};
 use crate::names::{is_deceiving, printable};
 
 /// Longest text of a cell or a line, in characters.
@@ -139,7 +139,7 @@ fn draw_table<const N: usize>(
 fn draw_subscriptions(model: &Model, now: Timestamp, frame: &mut Frame<'_>, area: Rect) {
     let since = |at: Option<Timestamp>| at.map_or("-".to_owned(), |at| ago(now, at));
     let all = model.snapshot.iter().flat_map(|snapshot| &snapshot.status.subscriptions);
-    let row = |one: &crate::control::SubscriptionStatus| {
+    let row = |one: &crate::inspect::SubscriptionStatus| {
         Row::new([
             one.id.to_string(),
             one.health.to_string(),

@@ -2,13 +2,14 @@
 //! From a runtime's actors, or from the disk alone.
 
 use std::fmt;
+use std::io;
 use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::protocol::RuntimeFile;
-use crate::actors::{Condition, Facts, Queue, Watching};
+use super::words::{ago, counted, short};
+use super::{Condition, Facts, Queue, Survey, Watching};
 use crate::archive::Healths;
 use crate::clock;
 use crate::config::Role;
@@ -16,7 +17,8 @@ use crate::config::Role;
 use crate::config::{Config, SubscriptionConfig};
 use crate::delivery::{HealthState, LocalFault, SubscriptionId};
 use crate::event::SpecId;
-use crate::inspect::Survey;
+use crate::files::read_small;
+use crate::files::user::check_owner;
 #[cfg(feature = "cli")]
 use crate::watch::Waiting;
 
@@ -58,6 +60,22 @@ pub struct RuntimeStatus {
     /// Whether it watches the repo.
     #[serde(default)]
     pub watches: bool,
+}
+
+/// What `runtime.json` says to those who do not connect.
+#[derive(Deserialize)]
+struct Announced {
+    pid: u32,
+    address: String,
+    version: String,
+}
+
+impl Announced {
+    fn read(spool_dir: &Path) -> io::Result<Self> {
+        let path = spool_dir.join("runtime.json");
+        check_owner(&path)?;
+        Ok(serde_json::from_slice(&read_small(&path)?)?)
+    }
 }
 
 /// What the repo holds that no runtime has taken in yet.
@@ -157,7 +175,7 @@ pub enum Unfinished {
 impl StatusReport {
     /// Of a running runtime.
     pub(crate) fn of(facts: &Facts, spool_dir: &Path) -> Self {
-        let runtime = RuntimeFile::read(spool_dir).ok().map(|file| RuntimeStatus {
+        let runtime = Announced::read(spool_dir).ok().map(|file| RuntimeStatus {
             pid: file.pid,
             address: file.address,
             version: file.version,
@@ -432,38 +450,4 @@ fn rejected(survey: &Survey) -> Option<String> {
     (survey.rejected > 0).then(|| {
         format!("{files} in the inbox hold no event (inbox/*.rejected): look at them, then remove them")
     })
-}
-
-/// `1 file`, `2 files`.
-pub(crate) fn counted(count: usize, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
-}
-
-/// `12s`, `5m`, `3h`, `2d`: how long it has been, in its largest unit.
-pub(crate) fn ago(now: Timestamp, then: Timestamp) -> String {
-    short(now.duration_since(then))
-}
-
-/// A length of time in its largest unit; a negative one counts as zero.
-pub(crate) fn short(time: SignedDuration) -> String {
-    match time.as_secs().max(0) {
-        seconds @ 0..60 => format!("{seconds}s"),
-        seconds @ 60..3600 => format!("{}m", seconds / 60),
-        seconds @ 3600..172_800 => format!("{}h", seconds / 3600),
-        seconds => format!("{}d", seconds / 86_400),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_told_in_their_largest_unit() {
-        for (seconds, told) in
-            [(-5, "0s"), (59, "59s"), (60, "1m"), (3599, "59m"), (7300, "2h"), (172_800, "2d")]
-        {
-            assert_eq!(short(SignedDuration::from_secs(seconds)), told);
-        }
-    }
 }

@@ -1,0 +1,96 @@
+//! What became of one request that an operator had sent at once.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::delivery::{DeliveryId, Judgement, SubscriptionId};
+use crate::names::named;
+use crate::store::Finished;
+
+named! {
+    /// What became of a request that was made at once.
+    SentOutcome, "outcome" {
+        /// The endpoint has it.
+        Delivered = "delivered",
+        /// The attempt failed.
+        Failed = "failed",
+        /// Nothing was sent: it is a dry run.
+        DryRun = "dry_run",
+        /// Nothing was sent: too many others of this subscription failed before.
+        NotTried = "not_tried",
+    }
+}
+
+/// The outcome of one `test` or `replay`, as `--json` prints it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SentReport {
+    /// The `X-SpecKit-Id`.
+    pub id: DeliveryId,
+    /// To whom.
+    pub subscription: SubscriptionId,
+    /// What became of it.
+    pub outcome: SentOutcome,
+    /// HTTP status, where there was an answer.
+    pub status: Option<u16>,
+    /// How long it took.
+    pub latency_ms: f64,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// The start of the response's body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response: Option<String>,
+    /// What was sent.
+    pub request: SentRequest,
+}
+
+/// What was sent: nothing in it is a secret.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SentRequest {
+    /// Scheme, host, port and a short hash.
+    pub url: String,
+    /// Names and values.
+    pub headers: Map<String, Value>,
+    /// The body.
+    pub body: Value,
+}
+
+impl SentReport {
+    /// Of an attempt with this payload; whether it arrived, or would have been sent.
+    pub(crate) fn of(finished: &Finished, payload: &[u8], succeeded: bool) -> Self {
+        let outcome = finished.attempt.outcome.as_ref();
+        let headers = &finished.attempt.request.headers;
+        let response = outcome.and_then(|outcome| outcome.result.as_ref().ok());
+        let error = outcome.filter(|_| !succeeded).map(|outcome| match outcome.judge() {
+            Judgement::Terminal(reason) => reason.to_string(),
+            _ => outcome.summary(),
+        });
+        let hint = outcome.filter(|_| !succeeded).and_then(|outcome| outcome.advice()).map(Cow::into_owned);
+        Self {
+            id: finished.delivery.id,
+            subscription: finished.delivery.subscription.clone(),
+            outcome: match (outcome, succeeded) {
+                (None, _) => SentOutcome::DryRun,
+                (Some(_), true) => SentOutcome::Delivered,
+                (Some(_), false) => SentOutcome::Failed,
+            },
+            status: response.map(|response| response.status),
+            latency_ms: finished.attempt.latency_ms(),
+            error,
+            hint,
+            response: response.map(|response| response.body.clone()).filter(|body| !body.is_empty()),
+            request: SentRequest {
+                url: finished.attempt.request.url.clone(),
+                headers: headers
+                    .iter()
+                    .map(|(name, value)| (name.to_string(), value.to_string().into()))
+                    .collect(),
+                body: serde_json::from_slice(payload).unwrap_or_default(),
+            },
+        }
+    }
+}

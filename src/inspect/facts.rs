@@ -1,0 +1,59 @@
+//! What a runtime knows of itself that `status` tells, as plain values: gathered from the actors
+//! and the disk.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::Survey;
+use crate::archive::Healths;
+use crate::config::Role;
+use crate::delivery::SubscriptionId;
+
+/// See the module's first lines.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    pub(crate) queues: Vec<(SubscriptionId, Role, Queue)>,
+    pub(crate) condition: Condition,
+    pub(crate) survey: Survey,
+    /// Inbox files that are set aside, and why.
+    pub(crate) inbox: Vec<String>,
+    pub(crate) watching: Watching,
+    /// The hint to reload, where the config file was edited since it was read.
+    pub(crate) edited: Option<String>,
+    pub(crate) uptime: Duration,
+}
+
+/// How many deliveries of a subscription are not finished.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Queue {
+    pub(crate) waiting: usize,
+    pub(crate) in_flight: usize,
+    /// When the oldest of them was accepted.
+    pub(crate) oldest: Option<Timestamp>,
+    /// How many of them cannot be read at the moment, and why.
+    pub(crate) unread: Option<(usize, String)>,
+}
+
+/// How the files fare, and the subscriptions' health.
+#[derive(Debug)]
+pub(crate) struct Condition {
+    pub(crate) healths: Healths,
+    /// What keeps events from being accepted.
+    pub(crate) troubles: Vec<String>,
+    /// What keeps evidence from being written.
+    pub(crate) evidence: Vec<String>,
+    /// What only a later version of the program can deliver.
+    pub(crate) later: Vec<String>,
+}
+
+/// Whether the repo is watched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Watching {
+    /// Nobody asked for it.
+    #[default]
+    Off,
+    On,
+    /// It should be watched and is not, for this reason.
+    Troubled(String),
+}

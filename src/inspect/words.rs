@@ -1,0 +1,37 @@
+//! Numbers and lengths of time as people read them.
+
+use jiff::{SignedDuration, Timestamp};
+
+/// `1 file`, `2 files`.
+pub(crate) fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+/// `12s`, `5m`, `3h`, `2d`: how long it has been, in its largest unit.
+pub(crate) fn ago(now: Timestamp, then: Timestamp) -> String {
+    short(now.duration_since(then))
+}
+
+/// A length of time in its largest unit; a negative one counts as zero.
+pub(crate) fn short(time: SignedDuration) -> String {
+    match time.as_secs().max(0) {
+        seconds @ 0..60 => format!("{seconds}s"),
+        seconds @ 60..3600 => format!("{}m", seconds / 60),
+        seconds @ 3600..172_800 => format!("{}h", seconds / 3600),
+        seconds => format!("{}d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_in_their_largest_unit() {
+        for (seconds, told) in
+            [(-5, "0s"), (59, "59s"), (60, "1m"), (3599, "59m"), (7300, "2h"), (172_800, "2d")]
+        {
+            assert_eq!(short(SignedDuration::from_secs(seconds)), told);
+        }
+    }
+}
