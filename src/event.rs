@@ -311,7 +311,7 @@ impl Event {
                 _ => return Err(EventError::Malformed(format!("`{part}.{field}` is required, as a string"))),
             }
         }
-        let (key, origin) = derived_key(&document)?;
+        let (key, origin) = derived_key(&document, clock::exactly(), clock::nonce())?;
         if let Some(Value::Object(envelope)) = document.get_mut("event")
             && envelope.get("idempotency_key").is_none_or(Value::is_null)
         {
@@ -327,8 +327,12 @@ impl Event {
 }
 
 /// The key of an event that came without one: from its step, attempt and session where it has a
-/// step, else unique.
-fn derived_key(document: &Map<String, Value>) -> Result<(IdempotencyKey, KeyOrigin), EventError> {
+/// step, else unique. `at` and `nonce` say where one was made.
+fn derived_key(
+    document: &Map<String, Value>,
+    at: Timestamp,
+    nonce: u64,
+) -> Result<(IdempotencyKey, KeyOrigin), EventError> {
     let text_at =
         |part: &str, field: &str| document.get(part).and_then(|part| part.get(field)).and_then(Value::as_str);
     let malformed = |error: &dyn fmt::Display| EventError::Malformed(error.to_string());
@@ -345,12 +349,11 @@ fn derived_key(document: &Map<String, Value>) -> Result<(IdempotencyKey, KeyOrig
         document.get("pipeline").and_then(|p| p.get("attempt")).and_then(Value::as_u64).unwrap_or(1);
     let attempt = u32::try_from(attempt).unwrap_or(u32::MAX);
     let session = text_at("telemetry", "sessionId");
-    let now = clock::now();
-    let made = KeyOrigin::Made { at: clock::exactly(), nonce: fastrand::u64(..) };
+    let made = KeyOrigin::Made { at, nonce };
     Ok(match step {
         Some(step) => {
             let key = IdempotencyKey::of_step(&spec, &step, attempt, session);
-            (key, if session.is_some() { KeyOrigin::Source(now) } else { made })
+            (key, if session.is_some() { KeyOrigin::Source(clock::in_milliseconds(at)) } else { made })
         }
         None => {
             let what = text_at("task", "id").unwrap_or(kind.as_str());

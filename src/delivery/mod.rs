@@ -37,6 +37,7 @@ pub use session::MAX_SESSIONS;
 pub use sharing::{SeatId, Share, Sharing};
 pub use summary::AttemptSummary;
 
+use crate::clock;
 use crate::event::{EventKind, IdempotencyKey, SpecId};
 use crate::payload::Format;
 
@@ -48,7 +49,7 @@ pub struct DeliveryId(Uuid);
 impl DeliveryId {
     /// A new id.
     pub fn random() -> Self {
-        Self(Uuid::new_v4())
+        Self(clock::uuid())
     }
 }
 

@@ -168,7 +168,7 @@ impl DeadLetters {
         files::write_atomic(&path, &json).map_err(StoreError::on("write", &path))?;
         self.sizes.retain(|(_, id), _| *id != letter.id);
         // Not the file's own time, which is too coarse to tell two letters apart.
-        self.sizes.insert((SystemTime::now(), letter.id), json.len() as u64);
+        self.sizes.insert((clock::as_files_have_it(), letter.id), json.len() as u64);
         self.make_room(letter.id);
         Ok(())
     }

@@ -14,6 +14,7 @@ use super::inbox;
 use super::journal::{self, Rescued};
 use super::lock::Lock;
 use super::{OpenError, Standing, Store, StoreError, files, write_atomic};
+use crate::clock;
 use crate::delivery::DeliveryId;
 use crate::event::{Event, SpecId};
 
@@ -249,7 +250,7 @@ impl Store {
                 Ok(true) => self.is_outdated(&spec),
                 // What changes within a tick of the file system's clock is looked through once
                 // more.
-                Ok(false) if changed.elapsed().is_ok_and(|age| age > TICK) => {
+                Ok(false) if clock::age(changed).is_some_and(|age| age > TICK) => {
                     self.looked_through.insert(spec, changed);
                 }
                 Ok(false) | Err(_) => {}

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{InboxName, dead_letter, journal, spec_dirs};
+use crate::clock;
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::event::SpecId;
 
@@ -120,7 +121,7 @@ impl Letters {
         if before.modified == Some(modified) {
             return before;
         }
-        let is_settled = modified.elapsed().is_ok_and(|age| age > TICK);
+        let is_settled = clock::age(modified).is_some_and(|age| age > TICK);
         let mut letters = Self { modified: is_settled.then_some(modified), ..Self::default() };
         for id in dead_letter::ids(dir) {
             let known = before.each.get(&id).cloned();
