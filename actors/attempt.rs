@@ -27,7 +27,8 @@ pub(crate) struct Settings {
 }
 
 /// What to do about a variable that is not as it should be.
-const SET_IT: &str = "set it for the process that sends (serve, or the host), or in the env_file, which is read anew for each attempt";
+const SET_IT: &str = "set it for the process that sends (serve, or the host), or in the env_file, which is \
+                      read anew for each attempt";
 
 /// Makes one attempt, start to end, and never takes longer than the subscription's deadline.
 pub(super) async fn make(

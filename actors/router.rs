@@ -286,8 +286,8 @@ impl Router {
         match (waiting.len(), role) {
             (0, _) => {}
             (count, Role::Inactive) => log::warn!(
-                "{count} pending deliveries are for `{id}`, which is not an active subscription: they stay in the \
-                 spool and go on when it returns"
+                "{count} pending deliveries are for `{id}`, which is not an active subscription: \
+                 they stay in the spool and go on when it returns"
             ),
             (count, _) => log::info!("{count} pending deliveries of {id} recovered from the spool"),
         }

@@ -462,8 +462,8 @@ impl Subscription {
         match turn {
             None => return,
             Some(Turn::Opened) => log::error!(
-                "{} failed {OPEN_AFTER} times in a row, the last with {}: from now on one request at a time, until one \
-                 succeeds",
+                "{} failed {OPEN_AFTER} times in a row, the last with {}: from now on one request at a time, \
+                 until one succeeds",
                 self.id,
                 outcome.summary()
             ),

@@ -222,13 +222,14 @@ pub struct EvidencePaths {
 pub enum EventError {
     /// More than [`MAX_EVENT_BYTES`].
     #[error(
-        "the event has {0} bytes; at most {MAX_EVENT_BYTES} are accepted: shorten `telemetry` or link to a file"
+        "the event has {0} bytes; at most {MAX_EVENT_BYTES} are accepted: shorten `telemetry` or link to a \
+         file"
     )]
     TooLarge(usize),
     /// Nested more deeply than [`MAX_EVENT_DEPTH`].
     #[error(
-        "the event is nested {0} levels deep; at most {MAX_EVENT_DEPTH} are accepted: flatten what is in it, or link \
-         to a file"
+        "the event is nested {0} levels deep; at most {MAX_EVENT_DEPTH} are accepted: \
+         flatten what is in it, or link to a file"
     )]
     TooDeep(usize),
     /// Not JSON, or a field is missing or of the wrong type.
@@ -368,7 +369,8 @@ mod tests {
 
     #[test]
     fn a_given_key_is_kept_and_unknown_fields_are_carried() {
-        let text = r#"{"event":{"type":"spec-auto.stage.completed","stage":"Plan","idempotency_key":"mine","x":1},
+        let text = r#"{"event":{"type":"spec-auto.stage.completed","stage":"Plan",
+            "idempotency_key":"mine","x":1},
             "spec":{"id":"SPEC-1"},"future":{"a":[1,2]}}"#;
         let event = Event::from_json(text).unwrap();
         assert_eq!(event.event.idempotency_key.as_str(), "mine");

@@ -140,7 +140,8 @@ pub enum InvalidEndpoint {
     Scheme,
     /// Plain HTTP to somewhere else than this machine.
     #[error(
-        "http:// sends the payload in the clear: use https://, or set allow_insecure_http = true if the network is trusted"
+        "http:// sends the payload in the clear: use https://, or set allow_insecure_http = true if the \
+         network is trusted"
     )]
     Insecure,
 }

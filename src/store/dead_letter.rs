@@ -184,8 +184,8 @@ impl DeadLetters {
             let path = path(&self.dir, oldest.1);
             match files::remove(&path) {
                 Ok(()) => log::warn!(
-                    "removed the dead letter {}, the oldest: together they are above max_dead_letter_bytes ({}); \
-                     it can no longer be replayed",
+                    "removed the dead letter {}, the oldest: together they are above max_dead_letter_bytes \
+                     ({}); it can no longer be replayed",
                     path.display(),
                     self.max_bytes
                 ),

@@ -76,7 +76,8 @@ impl Store {
         }
         if self.reserve.is_full() {
             troubles.insert(format!(
-                "the disk of {} is full: nothing is accepted until there is room; what is pending is delivered",
+                "the disk of {} is full: nothing is accepted until there is room; \
+                 what is pending is delivered",
                 self.options.spool_dir.display()
             ));
         }
@@ -132,7 +133,8 @@ impl Store {
             Ok(lock) => {
                 self.lock = lock;
                 log::warn!(
-                    "{} or its lock was removed or moved away under this runtime: it is made anew, with all that is held",
+                    "{} or its lock was removed or moved away under this runtime: \
+                     it is made anew, with all that is held",
                     dir.display()
                 );
                 let all: Vec<SpecId> = self.journals.keys().cloned().collect();
@@ -162,7 +164,8 @@ impl Store {
         self.ensure_spool()?;
         let rescued = journal.rescue(self.known_since(), self.max_open())?;
         log::warn!(
-            "files of {} were removed or moved away under this runtime: {} pending deliveries are written anew",
+            "files of {} were removed or moved away under this runtime: {} pending deliveries are written \
+             anew",
             self.spec_dir(spec).display(),
             rescued.journal.pending()
         );
