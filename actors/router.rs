@@ -195,8 +195,8 @@ impl Router {
         match (waiting.len(), &settings) {
             (0, _) => {}
             (count, None) => log::warn!(
-                "{count} pending deliveries are for `{id}`, which is not an active subscription: they stay in the \
-                 spool and go on when it returns"
+                "{count} pending deliveries are for `{id}`, which is not an active subscription: \
+                 they stay in the spool and go on when it returns"
             ),
             (count, Some(_)) => log::info!("{count} pending deliveries of {id} recovered from the spool"),
         }

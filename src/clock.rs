@@ -1,7 +1,12 @@
-//! The wall clock, read in one place, and its one way of being written: RFC 3339 UTC with
-//! milliseconds.
+//! The clock and the dice: nothing else reads the wall clock or draws a random number. And the one
+//! way in which a time is written: RFC 3339 UTC with milliseconds.
+
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
+use openssl::error::ErrorStack;
+use openssl::rand::rand_bytes;
+use uuid::Uuid;
 
 /// Now, in whole milliseconds: what is in memory is what is written.
 pub(crate) fn now() -> Timestamp {
@@ -21,6 +26,39 @@ pub(crate) fn exactly() -> Timestamp {
 /// Nanoseconds since the epoch: an order for what happens within a millisecond.
 pub(crate) fn nanoseconds() -> i128 {
     Timestamp::now().as_nanosecond()
+}
+
+/// Now, to be compared with the times of files.
+pub(crate) fn as_files_have_it() -> SystemTime {
+    SystemTime::now()
+}
+
+/// How long ago a time of a file was; `None` where it is still to come.
+pub(crate) fn age(of: SystemTime) -> Option<Duration> {
+    of.elapsed().ok()
+}
+
+/// A UUID v4, from the system's randomness: nobody guesses it, and no two are the same.
+pub(crate) fn uuid() -> Uuid {
+    Uuid::new_v4()
+}
+
+/// A number that tells apart what happens at the same time. It can be guessed.
+pub(crate) fn nonce() -> u64 {
+    fastrand::u64(..)
+}
+
+/// From 0 up to 1, evenly. It can be guessed.
+pub(crate) fn fraction() -> f64 {
+    fastrand::f64()
+}
+
+/// Fills in what a secret is made of.
+///
+/// # Errors
+/// OpenSSL has no randomness.
+pub(crate) fn secret_bytes(bytes: &mut [u8]) -> Result<(), ErrorStack> {
+    rand_bytes(bytes)
 }
 
 /// `2025-10-14T10:00:00.123Z`.

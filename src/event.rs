@@ -222,13 +222,14 @@ pub struct EvidencePaths {
 pub enum EventError {
     /// More than [`MAX_EVENT_BYTES`].
     #[error(
-        "the event has {0} bytes; at most {MAX_EVENT_BYTES} are accepted: shorten `telemetry` or link to a file"
+        "the event has {0} bytes; at most {MAX_EVENT_BYTES} are accepted: shorten `telemetry` or link to a \
+         file"
     )]
     TooLarge(usize),
     /// Nested more deeply than [`MAX_EVENT_DEPTH`].
     #[error(
-        "the event is nested {0} levels deep; at most {MAX_EVENT_DEPTH} are accepted: flatten what is in it, or link \
-         to a file"
+        "the event is nested {0} levels deep; at most {MAX_EVENT_DEPTH} are accepted: \
+         flatten what is in it, or link to a file"
     )]
     TooDeep(usize),
     /// Not JSON, or a field is missing or of the wrong type.
@@ -311,7 +312,7 @@ impl Event {
                 _ => return Err(EventError::Malformed(format!("`{part}.{field}` is required, as a string"))),
             }
         }
-        let (key, origin) = derived_key(&document)?;
+        let (key, origin) = derived_key(&document, clock::exactly(), clock::nonce())?;
         if let Some(Value::Object(envelope)) = document.get_mut("event")
             && envelope.get("idempotency_key").is_none_or(Value::is_null)
         {
@@ -327,8 +328,12 @@ impl Event {
 }
 
 /// The key of an event that came without one: from its step, attempt and session where it has a
-/// step, else unique.
-fn derived_key(document: &Map<String, Value>) -> Result<(IdempotencyKey, KeyOrigin), EventError> {
+/// step, else unique. `at` and `nonce` say where one was made.
+fn derived_key(
+    document: &Map<String, Value>,
+    at: Timestamp,
+    nonce: u64,
+) -> Result<(IdempotencyKey, KeyOrigin), EventError> {
     let text_at =
         |part: &str, field: &str| document.get(part).and_then(|part| part.get(field)).and_then(Value::as_str);
     let malformed = |error: &dyn fmt::Display| EventError::Malformed(error.to_string());
@@ -345,12 +350,11 @@ fn derived_key(document: &Map<String, Value>) -> Result<(IdempotencyKey, KeyOrig
         document.get("pipeline").and_then(|p| p.get("attempt")).and_then(Value::as_u64).unwrap_or(1);
     let attempt = u32::try_from(attempt).unwrap_or(u32::MAX);
     let session = text_at("telemetry", "sessionId");
-    let now = clock::now();
-    let made = KeyOrigin::Made { at: clock::exactly(), nonce: fastrand::u64(..) };
+    let made = KeyOrigin::Made { at, nonce };
     Ok(match step {
         Some(step) => {
             let key = IdempotencyKey::of_step(&spec, &step, attempt, session);
-            (key, if session.is_some() { KeyOrigin::Source(now) } else { made })
+            (key, if session.is_some() { KeyOrigin::Source(clock::in_milliseconds(at)) } else { made })
         }
         None => {
             let what = text_at("task", "id").unwrap_or(kind.as_str());
@@ -365,7 +369,8 @@ mod tests {
 
     #[test]
     fn a_given_key_is_kept_and_unknown_fields_are_carried() {
-        let text = r#"{"event":{"type":"spec-auto.stage.completed","stage":"Plan","idempotency_key":"mine","x":1},
+        let text = r#"{"event":{"type":"spec-auto.stage.completed","stage":"Plan",
+            "idempotency_key":"mine","x":1},
             "spec":{"id":"SPEC-1"},"future":{"a":[1,2]}}"#;
         let event = Event::from_json(text).unwrap();
         assert_eq!(event.event.idempotency_key.as_str(), "mine");

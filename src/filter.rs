@@ -26,7 +26,10 @@ pub enum InvalidPattern {
     #[error(transparent)]
     Unknown(#[from] UnknownName),
     /// A glob that no event type fits.
-    #[error("no event type fits `{pattern}`; known are: {}", EventKind::ALL.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(", "))]
+    #[error(
+        "no event type fits `{pattern}`; known are: {}",
+        EventKind::ALL.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(", ")
+    )]
     MatchesNothing {
         /// The glob as given.
         pattern: String,

@@ -29,7 +29,9 @@ pub(crate) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>)
 /// An enum whose every variant has one name on the wire: `ALL`, `as_str`, `Display`, `FromStr`
 /// (case does not count) and serde, all from the one list.
 macro_rules! named {
-    ($(#[$doc:meta])* $name:ident, $what:literal { $($(#[$variant_doc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+    ($(#[$doc:meta])* $name:ident, $what:literal {
+        $($(#[$variant_doc:meta])* $variant:ident = $text:literal),+ $(,)?
+    }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum $name { $($(#[$variant_doc])* $variant),+ }
@@ -54,7 +56,8 @@ macro_rules! named {
             type Err = $crate::names::UnknownName;
 
             fn from_str(text: &str) -> Result<Self, $crate::names::UnknownName> {
-                Self::ALL.iter().copied().find(|value| value.as_str().eq_ignore_ascii_case(text)).ok_or_else(|| $crate::names::UnknownName {
+                let named = |value: &Self| value.as_str().eq_ignore_ascii_case(text);
+                Self::ALL.iter().copied().find(named).ok_or_else(|| $crate::names::UnknownName {
                     what: $what,
                     given: text.to_owned(),
                     known: Self::ALL.iter().map(|value| value.as_str()).collect(),

@@ -573,7 +573,8 @@ mod tests {
             let mut keys = std::collections::HashSet::new();
             for (minute, (of, status)) in (0u32..).zip(events) {
                 let mut event = stage(Stage::ALL[of], Status::ALL[status], minute % 60, &json!({}));
-                event.telemetry.as_mut().unwrap().to_change().insert("sessionId".to_owned(), minute.to_string().into());
+                let telemetry = event.telemetry.as_mut().unwrap().to_change();
+                telemetry.insert("sessionId".to_owned(), minute.to_string().into());
                 let ends = Stage::ALL[of] == Unlock && status == 0 || status == 2;
                 let (attempt, owed) = apply(&mut run, event);
                 prop_assert!(attempt >= 1 && attempt as usize <= MAX_STAGES + 1);

@@ -7,10 +7,10 @@ use std::net::IpAddr;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use openssl::error::ErrorStack;
-use openssl::rand::rand_bytes;
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
+use crate::clock;
 use crate::digest::sha256;
 
 /// Standard Webhooks' prefix of a base64 secret.
@@ -66,7 +66,7 @@ impl Secret {
     /// OpenSSL has no randomness.
     pub fn generate() -> Result<Zeroizing<String>, ErrorStack> {
         let mut bytes = Zeroizing::new([0; 32]);
-        rand_bytes(&mut *bytes)?;
+        clock::secret_bytes(&mut *bytes)?;
         Ok(Zeroizing::new(format!("{PREFIX}{}", STANDARD.encode(*bytes))))
     }
 
@@ -140,7 +140,8 @@ pub enum InvalidEndpoint {
     Scheme,
     /// Plain HTTP to somewhere else than this machine.
     #[error(
-        "http:// sends the payload in the clear: use https://, or set allow_insecure_http = true if the network is trusted"
+        "http:// sends the payload in the clear: use https://, or set allow_insecure_http = true if the \
+         network is trusted"
     )]
     Insecure,
 }

@@ -128,7 +128,11 @@ mod tests {
         /// Keys shorter, as long as and longer than a block, messages in one part or several: as
         /// OpenSSL's own HMAC.
         #[test]
-        fn it_is_openssls_hmac(key in "[ -~]{1,200}", message in proptest::collection::vec(any::<u8>(), 0..300), at in 0usize..300) {
+        fn it_is_openssls_hmac(
+            key in "[ -~]{1,200}",
+            message in proptest::collection::vec(any::<u8>(), 0..300),
+            at in 0usize..300,
+        ) {
             let secret = Secret::parse(&format!("k{key}")).unwrap();
             let own = PKey::hmac(secret.key()).unwrap();
             let mut signer = Signer::new(MessageDigest::sha256(), &own).unwrap();

@@ -215,6 +215,17 @@ fn comments_end_by_column_100() {
     assert!(long.is_empty(), "{long:#?}");
 }
 
+/// rustfmt leaves lines that are too long as they are where a literal or a macro makes them so.
+#[test]
+fn code_ends_by_column_110() {
+    let mut long = Vec::new();
+    for (file, text) in sources() {
+        let lines = (1..).zip(text.lines()).filter(|(_, line)| line.chars().count() > 110);
+        long.extend(lines.map(|(number, _)| format!("{file}:{number}")));
+    }
+    assert!(long.is_empty(), "break literals with a backslash: {long:#?}");
+}
+
 /// The keys that a table can have, as the program lists them where one is not known.
 fn known_keys(table: &str) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();
@@ -378,6 +389,33 @@ fn every_dependency_has_its_reason() {
     }
 }
 
+/// The lines of a file's code: comments and its tests apart.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    code.lines().filter(|line| !line.trim_start().starts_with("//"))
+}
+
+/// What reads them elsewhere cannot be given a time or a number by a test.
+#[test]
+fn the_clock_and_the_dice_are_in_one_place() {
+    let reads = [
+        "new_v4",
+        "fastrand::",
+        "rand_bytes",
+        "Timestamp::now",
+        "SystemTime::now",
+        "Zoned::now",
+        "EPOCH.elapsed",
+    ];
+    for (file, text) in sources() {
+        if file == "src/clock.rs" || file.contains("tests") {
+            continue;
+        }
+        let line = code(&text).find(|line| reads.iter().any(|read| line.contains(read)));
+        assert!(line.is_none(), "{file}: {line:?}: ask crate::clock");
+    }
+}
+
 /// One that is opened elsewhere could be a FIFO or have no end.
 #[test]
 fn every_file_that_is_read_is_opened_in_one_place() {
@@ -387,8 +425,7 @@ fn every_file_that_is_read_is_opened_in_one_place() {
         if may || file.contains("tests") {
             continue;
         }
-        let code = text.split("#[cfg(test)]").next().unwrap();
-        for line in code.lines().filter(|line| opens.iter().any(|open| line.contains(open))) {
+        for line in code(&text).filter(|line| opens.iter().any(|open| line.contains(open))) {
             let is_ours = line.contains("open::") || line.contains("/etc/passwd");
             assert!(is_ours, "{file}: {line}: open it through crate::files::open");
         }

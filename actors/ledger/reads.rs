@@ -80,8 +80,8 @@ impl Handler<ReadDeadLetter> for Ledger {
                     "the dead letter {id} is not of {spec}: spec-notify replay {other} --delivery-id {id}"
                 ),
                 None => format!(
-                    "there is no dead letter {id}: it arrived meanwhile, or made room; spec-notify list --state \
-                     dead_letter has them all"
+                    "there is no dead letter {id}: it arrived meanwhile, or made room; \
+                     spec-notify list --state dead_letter has them all"
                 ),
             }),
             false => NotRead(format!("the dead letter {id} of {spec}: {error}")),

@@ -23,7 +23,7 @@ impl Subscription {
             return self.pump(context);
         }
         let number = in_flight.attempt();
-        let jitter = Jitter(self.lane.policy().jitter.mul_f64(fastrand::f64()));
+        let jitter = Jitter(self.lane.policy().jitter.mul_f64(clock::fraction()));
         let (effect, retry) = match &attempt.outcome {
             None => {
                 log::info!("dry run: {} to {} is recorded and not sent", delivery.id, self.id);
@@ -80,8 +80,8 @@ impl Subscription {
         match turn {
             None => return,
             Some(Turn::Opened) => log::error!(
-                "{} failed {OPEN_AFTER} times in a row, the last with {}: from now on one request at a time, until one \
-                 succeeds",
+                "{} failed {OPEN_AFTER} times in a row, the last with {}: from now on one request at a time, \
+                 until one succeeds",
                 self.id,
                 outcome.summary()
             ),

@@ -173,7 +173,7 @@ impl DeadLetters {
         files::write_atomic(&path, &json).map_err(FileError::on("write", &path))?;
         self.sizes.retain(|(_, id), _| *id != letter.id);
         // Not the file's own time, which is too coarse to tell two letters apart.
-        self.sizes.insert((SystemTime::now(), letter.id), json.len() as u64);
+        self.sizes.insert((clock::as_files_have_it(), letter.id), json.len() as u64);
         self.make_room(letter.id);
         Ok(())
     }
@@ -189,8 +189,8 @@ impl DeadLetters {
             let path = path(&self.dir, oldest.1);
             match files::remove(&path) {
                 Ok(()) => log::warn!(
-                    "removed the dead letter {}, the oldest: together they are above max_dead_letter_bytes ({}); \
-                     it can no longer be replayed",
+                    "removed the dead letter {}, the oldest: together they are above max_dead_letter_bytes \
+                     ({}); it can no longer be replayed",
                     path.display(),
                     self.max_bytes
                 ),

@@ -70,7 +70,9 @@ impl Source {
                 (
                     None,
                     Some(format!(
-                        "{who} owns the spool and does not answer ({error}): look whether it hangs, and if it does, stop it and start spec-notify serve again; what follows is what the disk says"
+                        "{who} owns the spool and does not answer ({error}): look whether it hangs, and if \
+                         it does, stop it and start spec-notify serve again; what follows is what the disk \
+                         says"
                     )),
                 )
             }

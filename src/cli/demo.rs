@@ -101,7 +101,8 @@ impl Story {
     fn tell(self, started: Instant, screen: &mut Screen) -> Told {
         screen.line(
             Tone::Heading,
-            "\n2. A six-stage run writes telemetry: each file becomes an event, is accepted on disk, then sent",
+            "\n2. A six-stage run writes telemetry: each file becomes an event, is accepted on disk, then \
+             sent",
         );
         let handle = self.runtime.handle();
         let mut arrived = BTreeSet::new();
@@ -200,7 +201,9 @@ impl Story {
             "specId": SPEC,
             "sessionId": session,
             "timestamp": format!("2025-10-14T10:0{at}:00Z"),
-            "artifacts": [{"path": format!("{EVIDENCE}/commands/{SPEC}/spec-{}_{session}.log", stage.slug())}],
+            "artifacts": [{
+            "path": format!("{EVIDENCE}/commands/{SPEC}/spec-{}_{session}.log", stage.slug()),
+        }],
         });
         let scenarios = json!([{"name": "unit tests", "status": "passed"}]);
         match stage {

@@ -124,8 +124,9 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     if let Some(known) = drained.baseline {
         let spool = config.spool_dir.display();
         screen.warning(format_args!(
-            "nothing was watched here before: {known} that the repo held already are taken as known and not sent; to send \
-             them all the same, remove {spool}/watch.jsonl and run spec-notify drain --from-start"
+            "nothing was watched here before: {known} that the repo held already are taken as known and not \
+             sent; to send them all the same, remove {spool}/watch.jsonl and run spec-notify drain \
+             --from-start"
         ));
     }
     if screen.is_json() {
@@ -153,8 +154,9 @@ fn tell(drained: &Drained, status: &StatusReport, timeout: u64, screen: &mut Scr
     if let Some(sources) = untold.filter(|_| !watches(status)) {
         let pid = status.runtime.as_ref().map_or(0, |runtime| runtime.pid);
         screen.warning(format_args!(
-            "the repo holds {sources} that nobody has told: process {pid} owns the spool and does not watch it (serve \
-             --no-watch); start it without --no-watch, or run spec-notify drain --no-watch to leave them"
+            "the repo holds {sources} that nobody has told: process {pid} owns the spool and does not watch \
+             it (serve --no-watch); start it without --no-watch, or run spec-notify drain --no-watch to \
+             leave them"
         ));
     }
     let text = match (drained.pending, drained.dead_letters, untold) {

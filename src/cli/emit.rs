@@ -68,7 +68,12 @@ pub(super) struct Options {
     #[arg(long, requires = "kind")]
     key: Option<String>,
     /// Longest an event may take, in milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    #[arg(
+        long,
+        value_name = "MS",
+        default_value_t = 2000,
+        value_parser = clap::value_parser!(u64).range(1..=600_000)
+    )]
     deadline: u64,
 }
 

@@ -107,8 +107,8 @@ impl Writing {
                 Ok(News::Ended(Err(error))) => return Kept::No(error),
                 Err(RecvTimeoutError::Timeout) if is_handed_over => return Kept::Unconfirmed(self),
                 Err(RecvTimeoutError::Timeout) => {
-                    let late = "the inbox could not be written within the deadline: emit it again, it is delivered \
-                                once either way";
+                    let late = "the inbox could not be written within the deadline: \
+                                emit it again, it is delivered once either way";
                     return Kept::No(late.to_owned());
                 }
                 Err(RecvTimeoutError::Disconnected) => {

@@ -34,7 +34,12 @@ pub(super) struct Options {
     #[arg(long, value_name = "WHEN", value_parser = moment)]
     since: Option<Timestamp>,
     /// At most so many
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 20,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
     limit: u32,
 }
 
@@ -197,7 +202,8 @@ mod tests {
 
     #[test]
     fn what_people_read_fits_the_terminal() {
-        let long = "all 10 attempts failed; connection: no connection to https://hooks.example.com:443 (#1a2b3c4d): Connection refused (os error 111)";
+        let long = "all 10 attempts failed; connection: no connection to \
+                    https://hooks.example.com:443 (#1a2b3c4d): Connection refused (os error 111)";
         let deliveries = [
             listed(0, DeliveryState::InFlight, 0, None),
             listed(1, DeliveryState::Pending, 3, Some((Some(503), "status 503: upstream is being deployed"))),

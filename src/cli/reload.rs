@@ -35,11 +35,13 @@ pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure>
     }
     let asked = connect(spool_dir).and_then(|mut client| client.request(&ReloadConfig {}, PATIENCE));
     let report = asked.map_err(|error| match error {
-        ClientError::Unreachable(_) | ClientError::Absent(_) => {
-            Failure::new(Exit::NoRuntime, format!(
-                "{error}: start spec-notify serve; where one runs and spool_dir was changed, it needs a new start"
-            ))
-        }
+        ClientError::Unreachable(_) | ClientError::Absent(_) => Failure::new(
+            Exit::NoRuntime,
+            format!(
+                "{error}: start spec-notify serve; where one runs and spool_dir was changed, it needs a new \
+                 start"
+            ),
+        ),
         ClientError::Refused(_) => Failure::failed(error),
     })?;
     Ok(tell(&report, screen))

@@ -30,15 +30,22 @@ Examples:
   spec-notify replay --all --subscription chatops-slack --since 2h --dry-run
   spec-notify replay SPEC-KIT-065 --all
 
-Each keeps its X-SpecKit-Id and is signed anew with the current secret. A success removes the dead letter, a failure
-adds to it. With --all the oldest goes first, one at a time; a subscription that fails five times in a row gets no more.
+Each keeps its X-SpecKit-Id and is signed anew with the current secret. \
+A success removes the dead letter, a failure
+adds to it. With --all the oldest goes first, one at a time; \
+a subscription that fails five times in a row gets no more.
 Exit code 1 where one failed or nothing matches.")]
 pub(super) struct Options {
     /// Of this SPEC
     #[arg(required_unless_present = "all")]
     spec: Option<SpecId>,
     /// This one; else give --all
-    #[arg(long, value_name = "UUID", required_unless_present = "all", conflicts_with_all = ["all", "subscription", "since"])]
+    #[arg(
+        long,
+        value_name = "UUID",
+        required_unless_present = "all",
+        conflicts_with_all = ["all", "subscription", "since"]
+    )]
     delivery_id: Option<DeliveryId>,
     /// All there are
     #[arg(long)]
@@ -53,7 +60,13 @@ pub(super) struct Options {
     #[arg(long)]
     dry_run: bool,
     /// With --all, at most so many a second
-    #[arg(long, value_name = "N", requires = "all", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "all",
+        default_value_t = 20,
+        value_parser = clap::value_parser!(u32).range(1..=1000)
+    )]
     rate: u32,
 }
 

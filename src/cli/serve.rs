@@ -33,8 +33,10 @@ const SAME_SIGNAL: Duration = Duration::from_millis(100);
 Example:
   spec-notify serve
 
-SIGTERM and Ctrl-C let requests under way end, a second one stops at once; what is left is pending on disk. SIGHUP reads
-the config again. The repo is watched: the evidence tree, SPEC.md and docs/SPEC-*/tasks.md. Where another process owns the spool, this one stands by and takes over when that ends.")]
+SIGTERM and Ctrl-C let requests under way end, a second one stops at once; \
+what is left is pending on disk. SIGHUP reads
+the config again. The repo is watched: the evidence tree, SPEC.md and docs/SPEC-*/tasks.md. \
+Where another process owns the spool, this one stands by and takes over when that ends.")]
 pub(super) struct Options {
     /// Port of the control port on 127.0.0.1; 0 is any that is free
     #[arg(long, default_value_t = 0)]
@@ -99,7 +101,8 @@ async fn serve(config: Config, options: &Options, screen: &mut Screen) -> Result
     match drained.await {
         Ok(drained) => {
             if !drained.is_kept {
-                let what = "not all of them are on disk: the spool was removed and could not be written anew (see the log)";
+                let what = "not all of them are on disk: the spool was removed and could not be written anew \
+                            (see the log)";
                 return Err(Failure::failed(format!(
                     "stopped; {} deliveries pending, and {what}",
                     drained.pending

@@ -23,7 +23,8 @@ Examples:
   spec-notify status --banner      for a prompt: nothing, or one line
   spec-notify status --json
 
-Exit code 1 while something is unresolved: a subscription fails, dead letters are left, records are damaged, or
+Exit code 1 while something is unresolved: \
+a subscription fails, dead letters are left, records are damaged, or
 no runtime runs and deliveries wait, or the repo holds what nobody has told of.")]
 pub(super) struct Options {
     /// One line, and only if something is unresolved
@@ -134,14 +135,17 @@ mod tests {
 
     fn report() -> StatusReport {
         serde_json::from_value(serde_json::json!({
-            "runtime": {"pid": 4711, "address": "127.0.0.1:40123", "version": "0.1.0", "uptime_s": 7384, "watches": true},
+            "runtime": {"pid": 4711, "address": "127.0.0.1:40123", "version": "0.1.0",
+            "uptime_s": 7384, "watches": true},
             "subscriptions": [
                 {"id": "chatops-slack", "health": "open", "pending": 12, "in_flight": 1, "dead_letters": 3,
                  "consecutive_failures": 17, "failing_since": "2025-10-14T08:00:00.000Z",
-                 "last_success_at": "2025-10-13T09:00:00.000Z", "oldest_pending_at": "2025-10-14T08:30:00.000Z",
+                 "last_success_at": "2025-10-13T09:00:00.000Z",
+                 "oldest_pending_at": "2025-10-14T08:30:00.000Z",
                  "last_error": "status 503: upstream is being deployed"},
                 {"id": "audit", "health": "healthy", "pending": 0, "in_flight": 0, "dead_letters": 0,
-                 "consecutive_failures": 0, "failing_since": null, "last_success_at": "2025-10-14T09:59:57.000Z",
+                 "consecutive_failures": 0, "failing_since": null,
+                 "last_success_at": "2025-10-14T09:59:57.000Z",
                  "oldest_pending_at": null, "last_error": null},
                 {"id": "next-quarter", "health": "inactive", "pending": 2, "in_flight": 0, "dead_letters": 0,
                  "consecutive_failures": 0, "failing_since": null, "last_success_at": null,
@@ -150,7 +154,9 @@ mod tests {
             "pending": 15,
             "inbox": 1,
             "warnings": [
-                "chatops-slack: 17 attempts in a row have failed, the last with status 503: upstream is being deployed; after mending it: spec-notify test SPEC --subscription chatops-slack",
+                "chatops-slack: 17 attempts in a row have failed, the last with status 503: \
+                 upstream is being deployed; \
+                 after mending it: spec-notify test SPEC --subscription chatops-slack",
                 "chatops-slack: 3 dead letters; spec-notify replay --all --subscription chatops-slack",
             ],
         }))

@@ -53,7 +53,8 @@ pub fn load(options: &LoadOptions, environment: &Environment) -> Loaded {
                 message: format!("cannot be read: {error}"),
                 help: match error.kind() {
                     io::ErrorKind::InvalidData => "save it as UTF-8 text".to_owned(),
-                    _ => "check the path given with --config or SPECKIT_WEBHOOKS_CONFIG, and the file's permissions"
+                    _ => "check the path given with --config or SPECKIT_WEBHOOKS_CONFIG, and the file's \
+                          permissions"
                         .to_owned(),
                 },
             };

@@ -28,7 +28,8 @@ impl Origin {
                 "{file} was edited and is not in force yet: spec-notify check, then spec-notify reload"
             )),
             Err(error) => Some(format!(
-                "{file}, which the config was read from, cannot be read any more ({error}): the next start needs it"
+                "{file}, which the config was read from, cannot be read any more ({error}): \
+                 the next start needs it"
             )),
         }
     }

@@ -45,7 +45,8 @@ impl fmt::Display for Switch {
                 let files = files.join(", ");
                 write!(
                     f,
-                    "webhooks are off: there is no config file (looked for {files}): make one with enabled = true under {TABLE}"
+                    "webhooks are off: there is no config file (looked for {files}): \
+                     make one with enabled = true under {TABLE}"
                 )
             }
             Self::NoTable(file) => {
@@ -64,8 +65,8 @@ impl fmt::Display for Switch {
                 write!(f, "webhooks are off: {file} says enabled = false: set enabled = true under {TABLE}")
             }
             Self::Environment => f.write_str(
-                "webhooks are off: SPECKIT_WEBHOOKS_ENABLED says so: set it to 1, or unset it and set enabled = true in the \
-                 config file",
+                "webhooks are off: SPECKIT_WEBHOOKS_ENABLED says so: set it to 1, or unset it and set \
+                 enabled = true in the config file",
             ),
             Self::Unknown => f.write_str("whether webhooks are on is not known: the config was not read"),
         }

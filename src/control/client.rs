@@ -91,8 +91,8 @@ impl Client {
         })?;
         if file.protocol != VERSION {
             return Err(ClientError::Unreachable(format!(
-                "process {} speaks version {} of the control port, this program {VERSION}: stop it, and start \
-                 spec-notify serve of this version",
+                "process {} speaks version {} of the control port, this program {VERSION}: \
+                 stop it, and start spec-notify serve of this version",
                 file.pid, file.protocol
             )));
         }

@@ -4,10 +4,9 @@
 use std::fmt;
 use std::io;
 
-use openssl::rand::rand_bytes;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
+use crate::clock;
 use crate::sign;
 
 /// The protocol's version, which both ends say first.
@@ -28,7 +27,7 @@ impl Token {
     /// OpenSSL has no randomness.
     pub fn random() -> io::Result<Self> {
         let mut bytes = [0; 32];
-        rand_bytes(&mut bytes).map_err(io::Error::other)?;
+        clock::secret_bytes(&mut bytes).map_err(io::Error::other)?;
         Ok(Self(hex::encode(bytes)))
     }
 
@@ -135,7 +134,7 @@ impl Heard {
 
 /// 244 random bits, from the system: starting OpenSSL's generator takes a process a millisecond.
 fn nonce() -> String {
-    format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())
+    format!("{}{}", clock::uuid().simple(), clock::uuid().simple())
 }
 
 #[cfg(test)]

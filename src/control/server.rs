@@ -207,8 +207,8 @@ async fn converse(
         Heard::Client { welcome, proof } => (welcome, proof),
         Heard::Version(version) => {
             let why = format!(
-                "version {version} of the control port is not spoken here, only {VERSION}: use the program of the same \
-                 version as the runtime"
+                "version {version} of the control port is not spoken here, only {VERSION}: \
+                 use the program of the same version as the runtime"
             );
             return error(&mut writer, why).await;
         }

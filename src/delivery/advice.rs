@@ -29,10 +29,12 @@ impl Outcome {
 fn of_chat_status(status: u16) -> Option<&'static str> {
     Some(match status {
         400 | 422 => {
-            "the service does not take this message: see its word in the attempts, and that the subscription's format is the one of that service"
+            "the service does not take this message: see its word in the attempts, and that the \
+             subscription's format is the one of that service"
         }
         401 | 403 => {
-            "the service refuses the url: an administrator may have switched webhooks off, or it was copied without its end"
+            "the service refuses the url: an administrator may have switched webhooks off, or it was copied \
+             without its end"
         }
         404 | 410 => {
             "the webhook was removed: make a new one in the channel, and put its url into the subscription"
@@ -46,27 +48,33 @@ fn of_chat_status(status: u16) -> Option<&'static str> {
 fn of_status(status: u16) -> &'static str {
     match status {
         304 => {
-            "the endpoint answers a POST as if it were a question: correct the subscription's url, or the endpoint"
+            "the endpoint answers a POST as if it were a question: correct the subscription's url, or the \
+             endpoint"
         }
         300..=399 => "redirects are not followed: set the subscription's url to the final address",
         400 | 422 => {
-            "the endpoint does not take this payload: see the body of its answer in the attempts; were it a chat service's, the subscription would need its format"
+            "the endpoint does not take this payload: see the body of its answer in the attempts; \
+             were it a chat service's, the subscription would need its format"
         }
         401 | 403 => {
-            "the endpoint did not accept the credentials or the signature: compare the secret on both sides, and an Authorization header where there is one"
+            "the endpoint did not accept the credentials or the signature: compare the secret on both sides, \
+             and an Authorization header where there is one"
         }
         402 => "the endpoint wants to be paid: see the plan or the quota of its account",
         404 => {
-            "nothing is at that path: correct the subscription's url; where it is only gone while it is being deployed, retry_statuses = [404]"
+            "nothing is at that path: correct the subscription's url; where it is only gone while it is \
+             being deployed, retry_statuses = [404]"
         }
         405 | 501 => "nothing there takes a POST: correct the subscription's url",
         406 | 415 => "the endpoint does not take this kind of content: correct the subscription's format",
         407 => "a proxy in between wants credentials: put them into the subscription's proxy",
         408 => {
-            "the endpoint waited for the request for too long: see what is slow in between; where that passes by itself, retry_statuses = [408]"
+            "the endpoint waited for the request for too long: see what is slow in between; \
+             where that passes by itself, retry_statuses = [408]"
         }
         409 | 412 | 423 | 425 => {
-            "the endpoint could not take it at that time; where that passes by itself, let it be tried again with retry_statuses in the subscription"
+            "the endpoint could not take it at that time; where that passes by itself, let it be tried again \
+             with retry_statuses in the subscription"
         }
         410 => "the endpoint is gone for good: correct the subscription's url, or set active = false",
         411 => {
@@ -78,20 +86,24 @@ fn of_status(status: u16) -> &'static str {
         }
         421 => "the endpoint is not the one for this host: correct the subscription's url, or its proxy",
         426 | 505 => {
-            "the endpoint does not take HTTP/1.1 there: put a proxy before it, or correct the subscription's url"
+            "the endpoint does not take HTTP/1.1 there: put a proxy before it, or correct the subscription's \
+             url"
         }
         429 => {
-            "the endpoint takes fewer requests than come: set rate_limit_per_s in the subscription, or raise its limit"
+            "the endpoint takes fewer requests than come: set rate_limit_per_s in the subscription, or raise \
+             its limit"
         }
         451 => "the endpoint must not answer, for a legal reason: see the body of its answer in the attempts",
         502..=504 => {
-            "a gateway answered, and what is behind it is down, slow or being deployed: see that the endpoint runs"
+            "a gateway answered, and what is behind it is down, slow or being deployed: \
+             see that the endpoint runs"
         }
         507 => "the endpoint is out of space: make room there",
         511 => "a network in between wants a sign-in: sign this machine in",
         500..=599 => "the endpoint failed in itself: see its log",
         400..=499 => {
-            "the endpoint refuses it: see the body of its answer in the attempts; where that passes by itself, let it be tried again with retry_statuses in the subscription"
+            "the endpoint refuses it: see the body of its answer in the attempts; \
+             where that passes by itself, let it be tried again with retry_statuses in the subscription"
         }
         _ => "what answers there is no endpoint for webhooks: correct the subscription's url",
     }

@@ -361,7 +361,10 @@ proptest! {
     /// was told last is what the file says.
     #[test]
     fn what_was_told_last_is_what_the_file_says(
-        writes in proptest::collection::vec((any::<bool>(), any::<bool>(), 1i64..100_000, 1usize..4, any::<bool>()), 1..20),
+        writes in proptest::collection::vec(
+            (any::<bool>(), any::<bool>(), 1i64..100_000, 1usize..4, any::<bool>()),
+            1..20,
+        ),
         fails in proptest::collection::vec(any::<bool>(), 1..20),
         is_watched in any::<bool>(),
     ) {

@@ -282,7 +282,10 @@ mod tests {
             max_in_flight in 1usize..5,
             max_attempts in 1u32..5,
             max_pending in 1usize..25,
-            answers in proptest::collection::vec(prop_oneof![Just(None), Just(Some(200)), Just(Some(500)), Just(Some(404)), Just(Some(429))], 1..50),
+            answers in proptest::collection::vec(
+                prop_oneof![Just(None), Just(Some(200)), Just(Some(500)), Just(Some(404)), Just(Some(429))],
+                1..50,
+            ),
             steps in proptest::collection::vec((0u64..3_000, any::<bool>()), 1..400),
             rate in proptest::option::of(0.2f64..50.0),
             narrow in proptest::collection::vec(any::<bool>(), 1..10),
@@ -305,7 +308,8 @@ mod tests {
                 prop_assert!(lane.waiting() <= max_pending);
             }
             let mut now = start;
-            for (advance, finish_first) in steps.iter().copied().chain(std::iter::repeat_n((120_000, true), 200)) {
+            let until_all_have_ended = std::iter::repeat_n((120_000, true), 200);
+            for (advance, finish_first) in steps.iter().copied().chain(until_all_have_ended) {
                 now += Duration::from_millis(advance);
                 let (is_narrow, before) = (narrow.next().unwrap(), running.len());
                 lane.set_narrow(is_narrow);
@@ -341,7 +345,8 @@ mod tests {
             // Evenly spaced: no window has more starts than the rate allows, and one.
             for (at, first) in starts.iter().enumerate() {
                 for (more, last) in starts[at..].iter().enumerate() {
-                    let allowed = rate.map_or(f64::MAX, |rate| last.duration_since(*first).as_secs_f64() * rate + 2.0);
+                    let lasted = last.duration_since(*first).as_secs_f64();
+                    let allowed = rate.map_or(f64::MAX, |rate| lasted * rate + 2.0);
                     prop_assert!((more as f64) < allowed);
                 }
             }

@@ -39,6 +39,7 @@ pub use session::MAX_SESSIONS;
 pub use sharing::{SeatId, Share, Sharing};
 pub use summary::AttemptSummary;
 
+use crate::clock;
 use crate::event::{EventKind, IdempotencyKey, SpecId};
 use crate::payload::Format;
 
@@ -50,7 +51,7 @@ pub struct DeliveryId(Uuid);
 impl DeliveryId {
     /// A new id.
     pub fn random() -> Self {
-        Self(Uuid::new_v4())
+        Self(clock::uuid())
     }
 }
 

@@ -124,7 +124,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_clock_that_jumps_neither_parks_a_delivery_nor_shortens_what_is_left(attempts in 0u32..40, left_ms in -100_000i64..400_000, jump_s in -7200i64..7200) {
+        fn a_clock_that_jumps_neither_parks_a_delivery_nor_shortens_what_is_left(
+            attempts in 0u32..40,
+            left_ms in -100_000i64..400_000,
+            jump_s in -7200i64..7200,
+        ) {
             let policy = policy();
             let longest = policy.wait_before_retry(attempts.max(1), Jitter(policy.jitter));
             let left = SignedDuration::from_millis(left_ms);
@@ -136,7 +140,10 @@ mod tests {
         }
 
         #[test]
-        fn a_retry_is_never_early_and_hardly_late(now_ns in 0i64..4_000_000_000_000_000_000, wait_us in 0u64..7_200_000_000) {
+        fn a_retry_is_never_early_and_hardly_late(
+            now_ns in 0i64..4_000_000_000_000_000_000,
+            wait_us in 0u64..7_200_000_000,
+        ) {
             let now = Timestamp::from_nanosecond(now_ns.into()).unwrap();
             let wait = Duration::from_micros(wait_us);
             let late = retry_at(now, wait).duration_since(now) - SignedDuration::try_from(wait).unwrap();
@@ -146,7 +153,13 @@ mod tests {
         }
 
         #[test]
-        fn the_law(initial in 1u64..100_000, factor in 1.0f64..10.0, max in 1u64..1_000_000, retry in 1u32..40, jitter in 0u64..500) {
+        fn the_law(
+            initial in 1u64..100_000,
+            factor in 1.0f64..10.0,
+            max in 1u64..1_000_000,
+            retry in 1u32..40,
+            jitter in 0u64..500,
+        ) {
             let policy = RetryPolicy {
                 max_attempts: 40,
                 initial: Duration::from_millis(initial),
@@ -155,7 +168,8 @@ mod tests {
                 jitter: Duration::from_millis(500),
             };
             let expected = (initial as f64 * factor.powi(retry as i32 - 1)).min(max as f64) + jitter as f64;
-            let wait = policy.wait_before_retry(retry, Jitter(Duration::from_millis(jitter))).as_secs_f64() * 1000.0;
+            let jitter_up_to = Jitter(Duration::from_millis(jitter));
+            let wait = policy.wait_before_retry(retry, jitter_up_to).as_secs_f64() * 1000.0;
             prop_assert!((wait - expected).abs() <= 1.0 + expected * 1e-6, "{wait} {expected}");
         }
     }

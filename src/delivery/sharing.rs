@@ -314,7 +314,8 @@ mod tests {
             let of_fast = waits.pop().unwrap();
             prop_assert_eq!(of_fast.len(), alone.len(), "all of it was sent");
             if slow.len() < max {
-                prop_assert!(p99(&of_fast) <= p99(&alone) * 3 / 2 + 50, "{} ms, alone {} ms", p99(&of_fast), p99(&alone));
+                let (fast, alone) = (p99(&of_fast), p99(&alone));
+                prop_assert!(fast <= alone * 3 / 2 + 50, "{fast} ms, alone {alone} ms");
             } else {
                 let wait = of_fast.iter().max().copied().unwrap();
                 // And for those of its own that came while it did, and for those that came while

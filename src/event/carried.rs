@@ -173,7 +173,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_the_same_value_without_its_white_space(texts in prop::collection::vec("\\PC{0,20}", 0..6)) {
+        fn any_text_is_the_same_value_without_its_white_space(
+            texts in prop::collection::vec("\\PC{0,20}", 0..6),
+        ) {
             let value = serde_json::json!({"texts": texts, "n": [1, -2.5, null]});
             let pretty = serde_json::to_string_pretty(&value).unwrap();
             prop_assert_eq!(compact(&pretty), value.to_string());

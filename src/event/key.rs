@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, de};
-use uuid::Uuid;
 
 use super::SpecId;
 use crate::clock;
@@ -52,7 +51,7 @@ impl IdempotencyKey {
 
     /// A key no other event has: for events that have no natural identity, such as a test.
     pub fn unique(spec: &SpecId, what: &str) -> Self {
-        Self(format!("{spec}:{}:{}", printable(what, 200), Uuid::new_v4()).into())
+        Self(format!("{spec}:{}:{}", printable(what, 200), clock::uuid()).into())
     }
 
     /// The key as text.

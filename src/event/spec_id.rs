@@ -22,13 +22,15 @@ const RESERVED: [&str; 5] = ["inbox", "health.json", "lock", "runtime.json", "wa
 pub enum InvalidSpecId {
     /// It cannot name a folder.
     #[error(
-        "`{}` is not a SPEC id: it must start with a letter or digit and have at most 128 of letters, digits, `.`, `_` and `-` (it becomes a folder name)",
+        "`{}` is not a SPEC id: it must start with a letter or digit and have at most 128 of letters, \
+         digits, `.`, `_` and `-` (it becomes a folder name)",
         printable(.0, 140)
     )]
     Malformed(String),
     /// It names something else in the spool.
     #[error(
-        "`{0}` is not a SPEC id: the spool has a file or folder of its own by that name, and a SPEC's id becomes the name of a folder beside it; rename the SPEC"
+        "`{0}` is not a SPEC id: the spool has a file or folder of its own by that name, and a SPEC's id \
+         becomes the name of a folder beside it; rename the SPEC"
     )]
     Reserved(String),
 }

@@ -355,8 +355,10 @@ mod tests {
         fn how_it_is_cut_into_pieces_makes_no_difference(
             heads in prop::collection::vec(
                 prop::sample::select(vec![
-                    "\r\n", "HTTP/1.1 100 \r\n\r\n", "HTTP/1.1 200 OK\r\n", "HTTP/1.0 204 No\n", "content-length: 3\r\n",
-                    "date: a\r\n b\n", "server: \r\n", "transfer-encoding: chunked\r\n", "\r\n", "\n", "abc", "x\0\r\n",
+                    "\r\n", "HTTP/1.1 100 \r\n\r\n", "HTTP/1.1 200 OK\r\n",
+                    "HTTP/1.0 204 No\n", "content-length: 3\r\n",
+                    "date: a\r\n b\n", "server: \r\n", "transfer-encoding: chunked\r\n",
+                    "\r\n", "\n", "abc", "x\0\r\n",
                 ]),
                 0..9,
             ),
@@ -380,7 +382,9 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_bring_it_down(parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..9)) {
+        fn no_bytes_bring_it_down(
+            parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..9),
+        ) {
             let mut reader = HeadReader::default();
             let _ = reader.push(b"HTTP/1.1 200 ");
             for part in parts {

@@ -62,8 +62,8 @@ impl TlsError {
             Self::Read { .. } => "correct the path, or let the user who runs this read the file",
             Self::Malformed { .. } => "give a file in PEM form",
             Self::Encrypted(_) => {
-                "write it without its passphrase, `openssl pkey -in KEY -out PLAIN`, let nobody else read it, \
-                 `chmod 600 PLAIN`, and name that file"
+                "write it without its passphrase, `openssl pkey -in KEY -out PLAIN`, let nobody else read \
+                 it, `chmod 600 PLAIN`, and name that file"
             }
             Self::Mismatch(_) => "give the key that the certificate was made with",
         }

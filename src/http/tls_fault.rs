@@ -180,10 +180,13 @@ impl TlsFault {
             false => format!("give {what} as the subscription's ca_file"),
         };
         match self {
-            Self::Expired { whose: Whose::Its, .. } => "the endpoint's certificate has to be renewed".to_owned(),
+            Self::Expired { whose: Whose::Its, .. } => {
+                "the endpoint's certificate has to be renewed".to_owned()
+            }
             Self::Expired { .. } => "the endpoint has to send the newer certificate of that CA".to_owned(),
             Self::NotYetValid { .. } => {
-                "compare this machine's clock, then the certificate's dates with whoever runs the endpoint".to_owned()
+                "compare this machine's clock, then the certificate's dates with whoever runs the endpoint"
+                    .to_owned()
             }
             Self::WrongName { .. } => {
                 "correct the host in the subscription's url, or have the certificate issued for it".to_owned()
@@ -202,12 +205,15 @@ impl TlsFault {
             Self::Weak { .. } => "the endpoint needs a newer certificate or TLS set-up".to_owned(),
             Self::Refused { .. } => "look at the certificate with whoever runs the endpoint".to_owned(),
             Self::NoTls => {
-                "correct the port in the subscription's url; or begin it with http://, if it is meant to go in the clear"
+                "correct the port in the subscription's url; or begin it with http://, if it is meant to go \
+                 in the clear"
                     .to_owned()
             }
             Self::TooOld => "the endpoint has to speak TLS 1.2 or later".to_owned(),
             Self::HandshakeFailure if !client => {
-                "see in the endpoint's log what it refuses; where it asks for a certificate, give the subscription a client_cert_file and a client_key_file".to_owned()
+                "see in the endpoint's log what it refuses; where it asks for a certificate, give the \
+                 subscription a client_cert_file and a client_key_file"
+                    .to_owned()
             }
             Self::WantsCertificate | Self::RefusesCertificate if !client => {
                 "give the subscription a client_cert_file and a client_key_file".to_owned()
@@ -218,7 +224,9 @@ impl TlsFault {
             Self::HandshakeFailure => "see in the endpoint's log what it refuses".to_owned(),
             Self::UnknownName { .. } => "correct the host in the subscription's url".to_owned(),
             Self::Closed | Self::Other { .. } => {
-                "see that the port of the subscription's url is one for https, and what the endpoint's log says".to_owned()
+                "see that the port of the subscription's url is one for https, and what the endpoint's log \
+                 says"
+                    .to_owned()
             }
         }
     }
@@ -241,7 +249,8 @@ impl fmt::Display for TlsFault {
             }
             Self::NoIntermediate { issuer } => write!(
                 f,
-                "its certificate is issued by {}, who is not trusted here, and it sends no intermediate certificate",
+                "its certificate is issued by {}, who is not trusted here, and it sends no intermediate \
+                 certificate",
                 quoted(issuer)
             ),
             Self::NoIssuer { of, issuer } => {

@@ -424,19 +424,21 @@ mod tests {
         let options = StoreOptions::in_dir(dir.path());
         let webhooks = options.evidence_dir.join("commands/SPEC-1/webhooks");
         fs::create_dir_all(&webhooks).unwrap();
-        let request = r#""url":"http://127.0.0.1:9 (1a2b3c4d)","headers":{"x-speckit-attempt":"1"},"body_sha256":"00","body_bytes":1"#;
+        let request = concat!(
+            r#""url":"http://127.0.0.1:9 (1a2b3c4d)","headers":{"x-speckit-attempt":"1"},"#,
+            r#""body_sha256":"00","body_bytes":1"#,
+        );
+        let event = r#""idempotency_key":"k","event":"spec-auto.stage.completed","subscription":"s""#;
+        let error = r#""error":{"class":"connection","message":"refused"}"#;
+        let end = r#""latency_ms":0.5,"resent":false,"outcome":"failed""#;
         let (of_first, of_second) = (r#""method":"POST","#, "");
         let lines = |v: u32, extra: &str, second: i64| {
             let (id, time) = (DeliveryId::random(), clock::rfc3339(at(second)));
-            let of = format!(
-                r#""time":"{time}","delivery":"{id}","idempotency_key":"k","event":"spec-auto.stage.completed","subscription":"s""#
-            );
-            let attempt = format!(
-                r#"{{"v":{v},"record":"attempt",{of},"attempt":1,"request":{{{extra}{request}}},"error":{{"class":"connection","message":"refused"}},"latency_ms":0.5,"resent":false,"outcome":"failed"}}"#
-            );
-            let last = format!(
-                r#"{{"v":{v},"record":"final",{of},"attempts":1,"state":"dead_letter","accepted_at":"{time}","last_error":"refused"}}"#
-            );
+            let of = format!(r#""time":"{time}","delivery":"{id}",{event}"#);
+            let sent = format!(r#""request":{{{extra}{request}}}"#);
+            let attempt = format!(r#"{{"v":{v},"record":"attempt",{of},"attempt":1,{sent},{error},{end}}}"#);
+            let ended = format!(r#""state":"dead_letter","accepted_at":"{time}","last_error":"refused""#);
+            let last = format!(r#"{{"v":{v},"record":"final",{of},"attempts":1,{ended}}}"#);
             format!("{attempt}\n{last}\n")
         };
         let first = lines(1, of_first, 1);

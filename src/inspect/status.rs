@@ -230,7 +230,8 @@ impl StatusReport {
             report.warnings.insert(0, silent.clone());
             report.silent = Some(silent);
         } else if is_unknown {
-            let what = "the last run did not end in order, and nobody has counted what it left: start spec-notify serve";
+            let what = "the last run did not end in order, and nobody has counted what it left: \
+                        start spec-notify serve";
             report.warnings.insert(0, what.to_owned());
         }
         let to_tell = in_repo.filter(|sources| !sources.baseline);
@@ -250,8 +251,8 @@ impl StatusReport {
         }
         if let Some(known) = in_repo.filter(|sources| sources.baseline) {
             report.warnings.push(format!(
-                "no runtime has watched this repo yet, and it holds {known}: the first spec-notify serve or drain takes \
-                 them as known and tells what comes after; serve --from-start tells them too"
+                "no runtime has watched this repo yet, and it holds {known}: the first spec-notify serve or \
+                 drain takes them as known and tells what comes after; serve --from-start tells them too"
             ));
         }
         if let Some(sources) = sources {
@@ -340,8 +341,8 @@ impl StatusReport {
             if let Some(LocalFault { since, error, hint }) = &subscription.local_fault {
                 let lasts = ago(clock::now(), *since);
                 warnings.push(format!(
-                    "{id}: nothing can be sent since {lasts}: {error}; {hint}. What waits is tried again by itself, and \
-                     no attempt is counted before a day has passed"
+                    "{id}: nothing can be sent since {lasts}: {error}; {hint}. \
+                     What waits is tried again by itself, and no attempt is counted before a day has passed"
                 ));
             }
             if subscription.consecutive_failures > 0 && subscription.is_failing() {
@@ -354,13 +355,15 @@ impl StatusReport {
                 let hint = subscription.last_hint.as_deref().unwrap_or("mend it");
                 let spec = subscription.last_spec.as_ref().map_or("SPEC", SpecId::as_str);
                 warnings.push(format!(
-                    "{id}: {failures} failed, the last with {error}; {hint}; then try it: spec-notify test {spec} --subscription {id}"
+                    "{id}: {failures} failed, the last with {error}; {hint}; then try it: \
+                     spec-notify test {spec} --subscription {id}"
                 ));
             }
             if let Some(until) = subscription.paused_until {
                 let left = short(until.duration_since(clock::now()));
                 warnings.push(format!(
-                    "{id}: its endpoint asked to be left alone for another {left} (Retry-After): what waits goes on then"
+                    "{id}: its endpoint asked to be left alone for another {left} (Retry-After): \
+                     what waits goes on then"
                 ));
             }
             if let Some(skew) = subscription.clock_skew_s {
@@ -369,8 +372,8 @@ impl StatusReport {
                     if skew > 0 { "ahead of" } else { "behind" },
                 );
                 warnings.push(format!(
-                    "{id}: its endpoint's clock is {by} {way} ours: receivers refuse signatures that are five minutes \
-                     old; set both by NTP"
+                    "{id}: its endpoint's clock is {by} {way} ours: receivers refuse signatures that are \
+                     five minutes old; set both by NTP"
                 ));
             }
             if subscription.dead_letters > 0 {
@@ -398,7 +401,8 @@ impl StatusReport {
         }
         for unusable in &survey.unusable {
             warnings.push(format!(
-                "{unusable}: what it holds waits, and its new events wait in the inbox; move it away or mend it"
+                "{unusable}: what it holds waits, and its new events wait in the inbox; \
+                 move it away or mend it"
             ));
         }
         for file in &survey.damaged {

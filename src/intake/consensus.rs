@@ -206,7 +206,10 @@ mod tests {
         let newest =
             |after: Option<&str>| newest(dir.path(), Stage::Plan, || after.map(|at| at.parse().unwrap()));
         assert_eq!(newest(None), None);
-        let synthesis = |at: &str, status: &str| json!({"stage": "plan", "timestamp": at, "status": status, "agents": [], "consensus": {"agreements": ["a"], "conflicts": []}});
+        let synthesis = |at: &str, status: &str| {
+            json!({"stage": "plan", "timestamp": at, "status": status, "agents": [],
+                "consensus": {"agreements": ["a"], "conflicts": []}})
+        };
         write(
             dir.path(),
             "spec-plan_2025-10-06T00:00:00Z_synthesis.json",
@@ -229,7 +232,8 @@ mod tests {
         );
         fs::write(dir.path().join("spec-plan_2025-10-09T00:00:00Z_synthesis.json"), "{\"status\": \"confl")
             .unwrap();
-        let agent = json!({"agent": "claude", "model_id": "claude-4.5", "model_release": "2025-09-29", "reasoning_mode": "auto", "cost_usd": null});
+        let agent = json!({"agent": "claude", "model_id": "claude-4.5", "model_release": "2025-09-29",
+            "reasoning_mode": "auto", "cost_usd": null});
         write(
             dir.path(),
             "spec-plan_2025-10-07T00:00:00Z_telemetry.jsonl",
@@ -239,11 +243,13 @@ mod tests {
         assert_eq!(found.status.as_deref(), Some("ok"));
         assert_eq!(
             Value::from(found.agents[0].clone()),
-            json!({"agent": "claude", "model": "claude-4.5", "model_release": "2025-09-29", "reasoning_mode": "auto"})
+            json!({"agent": "claude", "model": "claude-4.5", "model_release": "2025-09-29",
+                "reasoning_mode": "auto"})
         );
         assert_eq!(found.extra["agreements"], json!(["a"]));
         assert_eq!(newest(Some("2025-10-07T00:00:00Z")), None, "it belongs to an earlier run");
-        let active = json!({"timestamp": "2025-10-10T00:00:00Z", "status": "hold", "agents": {"active": [{"model": "gpt-5", "role": "x"}], "degraded": ["gpt"]}});
+        let active = json!({"timestamp": "2025-10-10T00:00:00Z", "status": "hold",
+            "agents": {"active": [{"model": "gpt-5", "role": "x"}], "degraded": ["gpt"]}});
         write(dir.path(), "spec-plan_synthesis.json", &active);
         let found = newest(None).unwrap();
         assert_eq!(

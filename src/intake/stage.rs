@@ -111,7 +111,8 @@ mod tests {
             let artifacts: Vec<_> =
                 (0..artifacts).map(|n| format!("docs/a/{n}-{}", "p".repeat(80))).collect();
             let telemetry = json!({"command": "spec-ops-plan", "specId": "SPEC-1", "sessionId": "s",
-                "timestamp": "2025-10-14T10:00:00Z", "baseline": {"status": "passed"}, "artifacts": artifacts});
+                "timestamp": "2025-10-14T10:00:00Z",
+                "baseline": {"status": "passed"}, "artifacts": artifacts});
             let path = dir.path().join("ev/commands/SPEC-1/spec-plan_s.json");
             let read = read(&path, telemetry.to_string().as_bytes(), &repo).unwrap();
             assert_eq!(read.event.check_limits(), Ok(()));

@@ -429,7 +429,10 @@ Intro | with a pipe
         /// and was seen open is found at least once.
         #[test]
         fn skipping_versions_never_invents_a_transition(
-            versions in proptest::collection::vec(proptest::collection::vec(proptest::option::of(any::<bool>()), 4), 1..12),
+            versions in proptest::collection::vec(
+                proptest::collection::vec(proptest::option::of(any::<bool>()), 4),
+                1..12,
+            ),
             kept in proptest::collection::vec(any::<bool>(), 12),
         ) {
             let versions: Vec<Vec<(u8, Option<bool>)>> =
@@ -447,7 +450,8 @@ Intro | with a pipe
                 found
             };
             let all = count(&mut versions.iter());
-            let some = count(&mut versions.iter().zip(&kept).filter(|(_, kept)| **kept).map(|(version, _)| version));
+            let seen = versions.iter().zip(&kept).filter(|(_, kept)| **kept);
+            let some = count(&mut seen.map(|(version, _)| version));
             for (id, times) in some {
                 prop_assert!(times <= all.get(&id).copied().unwrap_or(0), "{}", id);
             }

@@ -71,7 +71,9 @@ pub fn read(path: &Path, bytes: &[u8], repo: &RepoPaths<'_>) -> Result<Event, No
     let is_agent_output = named.rest.as_deref().is_some_and(|rest| rest.contains('_'))
         && !(command_stage.is_some() && text(&fields, "sessionId") == named.rest.as_deref());
     if is_agent_output {
-        return Err(not("by its name it is an agent's output (spec-<stage>_<agent>_<session>.json); emit spec-<stage>_<session>.json".to_owned()));
+        return Err(not("by its name it is an agent's output (spec-<stage>_<agent>_<session>.json); \
+                        emit spec-<stage>_<session>.json"
+            .to_owned()));
     }
     let stage = named.stage.or(command_stage).ok_or_else(|| {
         not("neither its name (spec-<stage>_<session>.json) nor its `command` says which stage it is of"
@@ -230,7 +232,8 @@ fn envelope_defect(
     let command = printable(text(fields, "command").unwrap_or_default(), 80);
     match command_stage {
         None => Some(format!(
-            "command `{command}` is not a guardrail's (spec-ops-<stage>, spec-<stage>, speckit.<stage>, guardrail.<stage>)"
+            "command `{command}` is not a guardrail's (spec-ops-<stage>, spec-<stage>, speckit.<stage>, \
+             guardrail.<stage>)"
         )),
         Some(of_command) if of_command != stage => {
             Some(format!("the file's name says {stage}, its command `{command}` says {of_command}"))

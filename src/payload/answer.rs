@@ -204,7 +204,8 @@ mod tests {
     fn teams_passes_the_status_of_what_is_behind_it_on() {
         let body = |status: &str| {
             format!(
-                "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error {status} \
+                "Webhook message delivery failed with error: \
+                 Microsoft Teams endpoint returned HTTP error {status} \
                  with ContextId tcid=3626521845697697778,server=DB3PEPF0000009A,cv=429.503."
             )
         };

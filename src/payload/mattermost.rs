@@ -35,7 +35,8 @@ pub(super) fn message(summary: &Summary) -> Value {
     if let Some(colour) = summary.tone.hex() {
         attachment["color"] = colour.into();
     }
-    json!({"text": format!("**{}**", MARKDOWN.text.fit(&summary.headline, HEADLINE)), "attachments": [attachment]})
+    let headline = MARKDOWN.text.fit(&summary.headline, HEADLINE);
+    json!({"text": format!("**{headline}**"), "attachments": [attachment]})
 }
 
 /// Takes the meaning from markup, mentions, emoji names and addresses. A backslash is shown where

@@ -19,19 +19,22 @@ fn rendered(format: Format, event: &Event) -> (Bytes, Value) {
 
 fn stage(status: &str, reasons: &[&str]) -> Event {
     event(&json!({
-        "event": {"type": "spec-auto.stage.completed", "status": status, "stage": "Validate", "reasons": reasons},
+        "event": {"type": "spec-auto.stage.completed", "status": status, "stage": "Validate",
+        "reasons": reasons},
         "spec": {"id": "SPEC-KIT-065-add-webhooks", "branch": "feature/webhooks_v2"},
         "pipeline": {"attempt": 2, "maxAttempts": 3, "startedAt": "2025-10-14T10:00:00Z",
             "completedAt": "2025-10-14T12:02:30+02:00"},
         "consensus": {"status": "degraded"},
-        "evidence": {"paths": ["evidence/commands/SPEC-KIT-065/spec-validate_s.json", "evidence/log <1>.txt"]},
+        "evidence": {"paths": ["evidence/commands/SPEC-KIT-065/spec-validate_s.json",
+        "evidence/log <1>.txt"]},
     }))
 }
 
 fn pipeline() -> Event {
     event(&json!({
         "event": {"type": "spec-auto.pipeline.completed", "status": "failure",
-            "reasons": ["Validate failed at attempt 3 of 3"], "idempotency_key": "SPEC-KIT-065:pipeline:attempt-1"},
+            "reasons": ["Validate failed at attempt 3 of 3"],
+            "idempotency_key": "SPEC-KIT-065:pipeline:attempt-1"},
         "spec": {"id": "SPEC-KIT-065-add-webhooks", "branch": "main"},
         "pipeline": {"attempt": 1, "startedAt": "2025-10-14T10:00:00Z", "completedAt": "2025-10-14T10:45:00Z",
             "durationMs": 2_700_000, "stages": [
@@ -52,7 +55,8 @@ fn task() -> Event {
 
 fn conflict() -> Event {
     event(&json!({
-        "event": {"type": "spec-auto.anomaly.consensus_conflict", "stage": "Plan", "idempotency_key": "k:consensus-conflict"},
+        "event": {"type": "spec-auto.anomaly.consensus_conflict", "stage": "Plan",
+        "idempotency_key": "k:consensus-conflict"},
         "spec": {"id": "SPEC-KIT-065"},
         "pipeline": {"attempt": 1, "maxAttempts": 3},
         "consensus": {"status": "conflict"},
@@ -62,7 +66,8 @@ fn conflict() -> Event {
 
 fn cost() -> Event {
     event(&json!({
-        "event": {"type": "spec-auto.anomaly.cost_threshold", "stage": "Audit", "idempotency_key": "k:cost-threshold-5"},
+        "event": {"type": "spec-auto.anomaly.cost_threshold", "stage": "Audit",
+        "idempotency_key": "k:cost-threshold-5"},
         "spec": {"id": "SPEC-KIT-065"},
         "cost": {"totalUsd": 6},
         "anomaly": {"thresholdUsd": 5, "totalUsd": 6, "run": 1, "hint": "look at the agents"},
@@ -131,7 +136,8 @@ fn hostile_events(text: &str) -> Vec<Event> {
             "stages": [{"stage": text, "status": text}]},
         "cost": {"totalUsd": 1e308},
         "followUps": vec![text; 3],
-        "anomaly": {"disagreements": vec![text; copies], "hint": text, "thresholdUsd": -1e308, "totalUsd": 1e308},
+        "anomaly": {"disagreements": vec![text; copies], "hint": text,
+        "thresholdUsd": -1e308, "totalUsd": 1e308},
         "message": text,
         "consensus": {"status": text},
         "task": {"id": text, "title": text},

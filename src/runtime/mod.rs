@@ -71,7 +71,8 @@ pub enum StartError {
     },
     /// Too few files may be open for a runtime and one request.
     #[error(
-        "this process may have {0} files open, and a runtime needs {MIN_OPEN_FILES}: raise the limit (ulimit -n, LimitNOFILE)"
+        "this process may have {0} files open, and a runtime needs {MIN_OPEN_FILES}: \
+         raise the limit (ulimit -n, LimitNOFILE)"
     )]
     OpenFiles(u64),
     /// No thread could be had.
@@ -276,9 +277,9 @@ fn supervise(setting: &Arc<Setting>) -> Drained {
                             continue;
                         }
                         let reason = format!(
-                            "the runtime panicked more than {MAX_RESTARTS} times within a minute and has stopped; \
-                             what was accepted is on disk, and events go to the inbox: restart it, and report the \
-                             panic above"
+                            "the runtime panicked more than {MAX_RESTARTS} times within a minute and has \
+                             stopped; what was accepted is on disk, and events go to the inbox: \
+                             restart it, and report the panic above"
                         );
                         log::error!("{reason}");
                         setting.mode.send_replace(Mode::Failed(reason.into()));

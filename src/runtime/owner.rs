@@ -274,8 +274,8 @@ fn permits(max_concurrency: usize) -> Arc<Permits> {
     let most = share_of_open_files(4);
     if most < max_concurrency {
         log::warn!(
-            "at most {most} requests at a time instead of max_concurrency ({max_concurrency}): more would need a higher \
-             limit of open files (ulimit -n)"
+            "at most {most} requests at a time instead of max_concurrency ({max_concurrency}): \
+             more would need a higher limit of open files (ulimit -n)"
         );
     }
     Arc::new(Permits::new(max_concurrency.min(most)))

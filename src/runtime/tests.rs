@@ -16,8 +16,10 @@ const LONG: Duration = Duration::from_secs(30);
 fn runtime(repo: &Path, listener: &TcpListener) -> Runtime {
     let port = listener.local_addr().unwrap().port();
     let text = format!(
-        "[spec_ops.webhooks]\nenabled = true\nspool_dir = \"spool\"\nmax_concurrency = 8\n[[spec_ops.webhooks.subscriptions]]\n\
-         id = \"s\"\nurl = \"http://127.0.0.1:{port}/\"\nsecret_env = \"S\"\nper_request_timeout_ms = 600000\n"
+        "[spec_ops.webhooks]\nenabled = true\nspool_dir = \"spool\"\nmax_concurrency = 8\n\
+         [[spec_ops.webhooks.subscriptions]]\n\
+         id = \"s\"\nurl = \"http://127.0.0.1:{port}/\"\nsecret_env = \"S\"\n\
+         per_request_timeout_ms = 600000\n"
     );
     fs::create_dir_all(repo.join(".spec-kit")).unwrap();
     fs::write(repo.join(".spec-kit/config.toml"), text).unwrap();

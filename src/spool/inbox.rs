@@ -10,7 +10,6 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 pub use aside::{Aside, Cause};
 pub use reader::{Content, Inbox, Settled, Taken};
@@ -64,7 +63,7 @@ impl InboxName {
     /// Of an event, or of several, that are put there now. Ids keep those of the same nanosecond
     /// apart; they have no order anyway.
     fn new(events: usize) -> Self {
-        let stem = format!("{:020}-{}", clock::nanoseconds(), Uuid::new_v4().simple());
+        let stem = format!("{:020}-{}", clock::nanoseconds(), clock::uuid().simple());
         Self(if events == 1 { format!("{stem}{ONE}") } else { format!("{stem}-{events}{SEVERAL}") }.into())
     }
 

@@ -63,7 +63,8 @@ pub enum OpenError {
     #[error("another runtime owns the spool {}: stop it, or send events through it", .0.display())]
     Locked(PathBuf),
     /// A spool written by a later version.
-    #[error("{} was written by a later version (format {version}): it is left untouched; use that version of spec-notify", path.display())]
+    #[error("{} was written by a later version (format {version}): it is left untouched; \
+             use that version of spec-notify", path.display())]
     Newer {
         /// Which file.
         path: PathBuf,
@@ -442,8 +443,8 @@ impl Spool {
         self.journals.iter().filter(|(_, journal)| journal.later() > 0).map(|(spec, journal)| {
             let count = journal.later();
             format!(
-                "the spool of {spec} holds {count} records of a later version of this program: they are kept, and only that \
-                 version delivers them"
+                "the spool of {spec} holds {count} records of a later version of this program: \
+                 they are kept, and only that version delivers them"
             )
         })
     }

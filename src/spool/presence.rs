@@ -13,6 +13,7 @@ use super::journal::{Journal, Rescued};
 use super::lock::Lock;
 use super::peek;
 use super::{OpenError, Spool, Standing};
+use crate::clock;
 use crate::delivery::DeliveryId;
 use crate::event::{Event, SpecId};
 use crate::files::{self, FileError, FileId, git_ignore, write_atomic};
@@ -77,7 +78,8 @@ impl Spool {
         }
         if self.reserve.is_full() {
             troubles.insert(format!(
-                "the disk of {} is full: nothing is accepted until there is room; what is pending is delivered",
+                "the disk of {} is full: nothing is accepted until there is room; \
+                 what is pending is delivered",
                 self.dir.display()
             ));
         }
@@ -138,7 +140,8 @@ impl Spool {
             Ok(lock) => {
                 self.lock = lock;
                 log::warn!(
-                    "{} or its lock was removed or moved away under this runtime: it is made anew, with all that is held",
+                    "{} or its lock was removed or moved away under this runtime: \
+                     it is made anew, with all that is held",
                     dir.display()
                 );
                 let all: Vec<SpecId> = self.journals.keys().cloned().collect();
@@ -168,7 +171,8 @@ impl Spool {
         self.ensure_dir()?;
         let rescued = journal.rescue(self.known_since(), self.max_open())?;
         log::warn!(
-            "files of {} were removed or moved away under this runtime: {} pending deliveries are written anew",
+            "files of {} were removed or moved away under this runtime: {} pending deliveries are written \
+             anew",
             self.spec_dir(spec).display(),
             rescued.journal.pending()
         );
@@ -255,7 +259,7 @@ impl Spool {
                 Ok(true) => self.is_outdated(&spec),
                 // What changes within a tick of the file system's clock is looked through once
                 // more.
-                Ok(false) if changed.elapsed().is_ok_and(|age| age > TICK) => {
+                Ok(false) if clock::age(changed).is_some_and(|age| age > TICK) => {
                     self.looked_through.insert(spec, changed);
                 }
                 Ok(false) | Err(_) => {}

@@ -356,7 +356,10 @@ mod tests {
 
     #[test]
     fn a_record_of_a_later_version_is_kept_as_it_is_and_its_event_is_known() {
-        let accepted = r#"{"accepted":{"at":"2025-10-14T10:00:00.123Z","idempotency_key":"k1","event":"spec-auto.of-tomorrow","deliveries":[],"body":{ "a": 1.0 }}}"#;
+        let accepted = concat!(
+            r#"{"accepted":{"at":"2025-10-14T10:00:00.123Z","idempotency_key":"k1","#,
+            r#""event":"spec-auto.of-tomorrow","deliveries":[],"body":{ "a": 1.0 }}}"#,
+        );
         for (json, key) in [(accepted, Some("k1")), (r#"{"paused":{"subscription":"s"}}"#, None)] {
             let line = format!("{:08x} {:08x} {json}\n", crc32fast::hash(json.as_bytes()), json.len());
             let scan = scan::<serde::de::IgnoredAny>(line.as_bytes());

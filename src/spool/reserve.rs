@@ -48,8 +48,8 @@ impl Reserve {
     pub(super) fn give_up_for(&mut self, error: &io::Error) {
         if error.kind() == io::ErrorKind::FileTooLarge && !self.is_limit_said {
             log::error!(
-                "no file in {} may become as large as it would be: a limit on the size of files is set (ulimit -f, \
-                 LimitFSIZE=): what does not fit is refused; raise the limit",
+                "no file in {} may become as large as it would be: a limit on the size of files is set \
+                 (ulimit -f, LimitFSIZE=): what does not fit is refused; raise the limit",
                 self.path.parent().unwrap_or(Path::new("the spool")).display()
             );
             self.is_limit_said = true;
@@ -59,8 +59,8 @@ impl Reserve {
         }
         if !self.is_full {
             log::error!(
-                "the disk of {} is full: the room held in reserve is given up so that deliveries can end; no event is \
-                 accepted until there is room again",
+                "the disk of {} is full: the room held in reserve is given up so that deliveries can end; \
+                 no event is accepted until there is room again",
                 self.path.display()
             );
         }

@@ -131,7 +131,8 @@ proptest! {
                         attempt: *attempts, at: clock::now(), status: Some(500), error: None, response: None,
                         latency_ms: 1.0,
                     };
-                    let added = store.append(spec, &Record::Attempted { id, attempt, next_attempt_at: clock::now() });
+                    let attempted = Record::Attempted { id, attempt, next_attempt_at: clock::now() };
+                    let added = store.append(spec, &attempted);
                     commit(&mut store, added);
                 },
                 Op::RemoveSpool => drop(fs::remove_dir_all(&spool)),

@@ -4,11 +4,12 @@
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use jiff::Timestamp;
 
 use super::settle::Stamp;
+use crate::clock;
 use crate::config::Config;
 use crate::decode;
 use crate::files::open::{self, Links};
@@ -42,14 +43,13 @@ pub(super) fn stamp(path: &Path) -> Option<Stamp> {
     if found.is_symlink() {
         log::debug!("{} is a symbolic link and is not followed", path.display());
     }
-    let written =
-        found.modified().ok()?.duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_nanos());
+    let written = found.modified().ok()?.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
     found.is_file().then_some((found.len(), u64::try_from(written).unwrap_or(u64::MAX)))
 }
 
 /// How long ago a version was written, by the wall clock.
 pub(super) fn age((_, written): Stamp) -> Duration {
-    std::time::UNIX_EPOCH.elapsed().unwrap_or_default().saturating_sub(Duration::from_nanos(written))
+    clock::age(UNIX_EPOCH + Duration::from_nanos(written)).unwrap_or_default()
 }
 
 /// When a stage ended, in nanoseconds: by the session in the file's name, else by when it was

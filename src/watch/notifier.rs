@@ -85,8 +85,8 @@ impl Notifier {
         }
         if let Some((dir, error)) = refused {
             log::warn!(
-                "changes in {} ({} such folders) are not told of ({error}): they are found within a minute; more watches may \
-                 have to be allowed (fs.inotify.max_user_watches)",
+                "changes in {} ({} such folders) are not told of ({error}): they are found within a minute; \
+                 more watches may have to be allowed (fs.inotify.max_user_watches)",
                 dir.display(),
                 self.refused.len()
             );

@@ -100,14 +100,17 @@ fn told(path: &Path, event: &Event, config: &Config, waits_for: Option<&str>) ->
         ),
         _ if is_first => (
             State::Waits,
-            "nothing was watched here yet: it becomes part of the baseline at the first serve, and is sent only by \
-             serve --from-start"
+            "nothing was watched here yet: it becomes part of the baseline at the first serve, and is sent \
+             only by serve --from-start"
                 .to_owned(),
         ),
-        Standing::New => {
-            (State::Waits, waits_for.map_or_else(|| format!("it is to be told: {next}"), |why| format!("it {why}")))
+        Standing::New => (
+            State::Waits,
+            waits_for.map_or_else(|| format!("it is to be told: {next}"), |why| format!("it {why}")),
+        ),
+        Standing::Changed => {
+            (State::Waits, format!("it says something else than what is known of it: {next}"))
         }
-        Standing::Changed => (State::Waits, format!("it says something else than what is known of it: {next}")),
         Standing::Rewritten => (State::Waits, format!("it was told with another verdict: {next}")),
     }
 }

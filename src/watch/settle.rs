@@ -210,7 +210,9 @@ mod tests {
         /// looked at within QUIET of its last change but when it never rests, and always in the
         /// end, as the last version.
         #[test]
-        fn a_file_is_read_at_rest_and_always_in_the_end(gaps in proptest::collection::vec(1u64..1000, 1..40)) {
+        fn a_file_is_read_at_rest_and_always_in_the_end(
+            gaps in proptest::collection::vec(1u64..1000, 1..40),
+        ) {
             let start = Instant::now();
             let path = Path::new("file");
             let mut settler = Settler::default();

@@ -93,7 +93,8 @@ impl Repo {
 
     fn plan_in(&self, evidence: &str, spec: &str, session: &str) -> String {
         let telemetry = serde_json::json!({
-            "command": "spec-ops-plan", "specId": spec, "sessionId": session, "timestamp": "2025-10-14T10:00:00Z",
+            "command": "spec-ops-plan", "specId": spec, "sessionId": session,
+            "timestamp": "2025-10-14T10:00:00Z",
             "baseline": {"status": "passed"},
         });
         self.write(&format!("{evidence}/commands/{spec}/spec-plan_{session}.json"), &telemetry.to_string());
@@ -241,7 +242,8 @@ fn a_stage_waits_a_moment_for_its_consensus_and_a_conflict_halts_it() {
     let key = repo.plan("SPEC-1", "2025-10-14T10:00:00Z-1");
     thread::park_timeout(3 * QUIET_FOR_TESTS);
     assert_eq!(repo.keys(), Vec::<String>::new(), "it waits");
-    let synthesis = r#"{"stage": "plan", "timestamp": "2025-10-14T10:01:00Z", "status": "conflict", "consensus": {"conflicts": ["a or b"]}}"#;
+    let synthesis = r#"{"stage": "plan", "timestamp": "2025-10-14T10:01:00Z", "status": "conflict",
+        "consensus": {"conflicts": ["a or b"]}}"#;
     repo.write("evidence/consensus/SPEC-1/spec-plan_synthesis.json", synthesis);
     repo.expect(&[&key, &format!("{key}:consensus-conflict")]);
     let sent = repo.sent.lock().unwrap().clone();

@@ -13,8 +13,8 @@ pub(super) fn sources(config: &Config) -> Vec<String> {
         .into_iter()
         .map(|tree| {
             format!(
-                "{} has telemetry and is not watched, because evidence_dir is {}: if its stages are to be told, set \
-                 evidence_dir to it",
+                "{} has telemetry and is not watched, because evidence_dir is {}: \
+                 if its stages are to be told, set evidence_dir to it",
                 tree.display(),
                 config.evidence_dir.display()
             )
@@ -22,7 +22,8 @@ pub(super) fn sources(config: &Config) -> Vec<String> {
         .collect();
     if config.repo.join(".specify").is_dir() {
         found.push(
-            ".specify is here: the workflow runs of GitHub Spec Kit are not read; emit their stages with spec-notify emit"
+            ".specify is here: the workflow runs of GitHub Spec Kit are not read; \
+             emit their stages with spec-notify emit"
                 .to_owned(),
         );
     }
@@ -31,7 +32,8 @@ pub(super) fn sources(config: &Config) -> Vec<String> {
         .chain(folders(&config.repo.join("docs")).into_iter().map(|folder| folder.join("evidence")));
     if let Some(file) = native.flat_map(|folder| entries(&folder)).find(|path| is_named(path, "guardrail-")) {
         found.push(format!(
-            "{} and what is named like it is not read: emit the stages of native guardrails with spec-notify emit",
+            "{} and what is named like it is not read: emit the stages of native guardrails with spec-notify \
+             emit",
             file.display()
         ));
     }

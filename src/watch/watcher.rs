@@ -156,7 +156,8 @@ impl Watcher {
             (Err(error), false) => {
                 self.is_unwritten = true;
                 let what = format!(
-                    "what the watcher has seen cannot be written to watch.jsonl: {error}; it is tried again every second"
+                    "what the watcher has seen cannot be written to watch.jsonl: {error}; \
+                     it is tried again every second"
                 );
                 log::error!("{what}");
                 (self.tell)(Some(what));

@@ -195,8 +195,8 @@ impl Lines {
             return Ok(match text {
                 Some(text) => read(&text).or_else(|error| self.error(error)),
                 None => self.error(format!(
-                    "one JSON object over several lines may have {MAX_EVENT_BYTES} bytes at most, and this one has \
-                     more; of JSON Lines each line is an object"
+                    "one JSON object over several lines may have {MAX_EVENT_BYTES} bytes at most, and this \
+                     one has more; of JSON Lines each line is an object"
                 )),
             });
         }

@@ -50,11 +50,17 @@ const CONNECT: Duration = Duration::from_secs(2);
 Example:
   spec-notify top
 
-Keys: q quit, Tab next pane, arrows move, Enter opens a delivery, r replays a dead letter, / filters, a all deliveries,
+Keys: q quit, Tab next pane, arrows move, Enter opens a delivery, r replays a dead letter, \
+/ filters, a all deliveries,
 w warnings, ? help. Needs a terminal; elsewhere use spec-notify status and list.")]
 pub(super) struct Options {
     /// Seconds from one look to the next
-    #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u64).range(1..=3600)
+    )]
     interval: u64,
 }
 

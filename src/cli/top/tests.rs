@@ -19,9 +19,12 @@ fn id(n: usize) -> String {
 
 fn delivery(n: usize, state: &str, error: Option<&str>) -> serde_json::Value {
     json!({
-        "id": id(n), "subscription": if n.is_multiple_of(2) { "audit" } else { "chatops-slack" }, "spec": "SPEC-KIT-065",
-        "event": "spec-auto.stage.completed", "idempotency_key": format!("SPEC-KIT-065:validate:attempt-{n}:2025-10-14"),
-        "state": state, "attempts": if error.is_some() { 3 } else { 0 }, "last_status": null, "last_error": error,
+        "id": id(n), "subscription": if n.is_multiple_of(2) { "audit" } else { "chatops-slack" },
+        "spec": "SPEC-KIT-065",
+        "event": "spec-auto.stage.completed",
+        "idempotency_key": format!("SPEC-KIT-065:validate:attempt-{n}:2025-10-14"),
+        "state": state, "attempts": if error.is_some() { 3 } else { 0 },
+        "last_status": null, "last_error": error,
         "accepted_at": now() - SignedDuration::from_secs(n as i64 * 100),
         "next_attempt_at": (state == "pending").then(|| now() + SignedDuration::from_secs(90)),
     })
@@ -29,8 +32,10 @@ fn delivery(n: usize, state: &str, error: Option<&str>) -> serde_json::Value {
 
 fn tried(n: usize, status: Option<u16>) -> serde_json::Value {
     let mut tried = json!({
-        "time": now() - SignedDuration::from_secs(n as i64), "delivery": id(1), "subscription": "chatops-slack",
-        "idempotency_key": "SPEC-KIT-065:validate:attempt-1:2025-10-14", "attempt": 3 - n, "latency_ms": 12.345,
+        "time": now() - SignedDuration::from_secs(n as i64), "delivery": id(1),
+        "subscription": "chatops-slack",
+        "idempotency_key": "SPEC-KIT-065:validate:attempt-1:2025-10-14",
+        "attempt": 3 - n, "latency_ms": 12.345,
         "outcome": "retry",
     });
     match status {
@@ -53,7 +58,8 @@ fn model() -> Model {
     let status = json!({
         "runtime": {"pid": 4711, "address": "127.0.0.1:40123", "version": "0.1.0", "uptime_s": 60},
         "subscriptions": [subscription("audit", "healthy", 0), subscription("chatops-slack", "failing", 2)],
-        "pending": 2, "inbox": 0, "warnings": ["chatops-slack: 2 dead letters; spec-notify replay --all --subscription chatops-slack"],
+        "pending": 2, "inbox": 0,
+        "warnings": ["chatops-slack: 2 dead letters; spec-notify replay --all --subscription chatops-slack"],
     });
     let deliveries = json!([
         delivery(0, "in_flight", None),

@@ -175,9 +175,12 @@ mod tests {
 
     #[test]
     fn the_hosts_own_tables_are_left_alone() {
-        let theirs = "model = \"m\"\nspec_opz = 1\nwebhook = \"x\"\n[tui]\nx = 1\n[spec_ops]\nwebhook = 1\n[spec_ops.telemetry]\n\
-                      enabled = true\n[spec_ops.web]\nport = 1\n[spec_ops.hooks]\nx = 1\n[specs]\nx = 1\n[specs.hooks]\nx = 1\n\
-                      [github.webhooks]\nurl = \"x\"\n[[mcp.servers]]\nurl = \"x\"\n[devops.webhooks]\nenabled = true\n\
+        let theirs = "model = \"m\"\nspec_opz = 1\nwebhook = \"x\"\n[tui]\nx = 1\n\
+                      [spec_ops]\nwebhook = 1\n[spec_ops.telemetry]\n\
+                      enabled = true\n[spec_ops.web]\nport = 1\n[spec_ops.hooks]\nx = 1\n\
+                      [specs]\nx = 1\n[specs.hooks]\nx = 1\n\
+                      [github.webhooks]\nurl = \"x\"\n[[mcp.servers]]\nurl = \"x\"\n\
+                      [devops.webhooks]\nenabled = true\n\
                       [hooks.subscriptions]\nx = 1\n[pubsub]\nsubscriptions = [{ topic = \"t\" }]\n";
         assert_eq!(found(theirs), [""; 0]);
         assert_eq!(found(&format!("{theirs}[spec_ops.webhooks]\nenabled = true\n")), [""; 0]);

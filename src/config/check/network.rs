@@ -84,7 +84,8 @@ impl Checker<'_, '_> {
                     self.findings.warn(
                         Some(span),
                         "`url` is a credential: whoever can read this file can post with it",
-                        "put it into an environment variable or the env_file, and name that: url_env = \"NAME\"",
+                        "put it into an environment variable or the env_file, and name that: \
+                         url_env = \"NAME\"",
                     );
                 }
                 Some(endpoint)
@@ -122,11 +123,15 @@ impl Checker<'_, '_> {
             Err(error) => self.findings.error(
                 Some(name.span.clone()),
                 format_args!("`{key}`: the secret in {}: {error}", shown_variable(&name.value)),
-                "a whsec_ secret is whsec_ and the base64 of 24 to 64 random bytes; any other text is taken as it is",
+                "a whsec_ secret is whsec_ and the base64 of 24 to 64 random bytes; \
+                 any other text is taken as it is",
             ),
             Ok(secret) if secret.key().len() < SHORT_SECRET => self.findings.warn(
                 Some(name.span.clone()),
-                format_args!("`{key}`: the secret in {} is shorter than {SHORT_SECRET} bytes", shown_variable(&name.value)),
+                format_args!(
+                    "`{key}`: the secret in {} is shorter than {SHORT_SECRET} bytes",
+                    shown_variable(&name.value)
+                ),
                 "use a random one of 32 bytes",
             ),
             Ok(_) => {}

@@ -42,7 +42,8 @@ pub(super) fn service_of(url: &Url) -> Option<Service> {
         "hooks.slack.com" | "hooks.slack-gov.com"
             if matches!(segments[..], ["triggers" | "workflows", ..]) =>
         {
-            let note = "; the workflow gets the message as its variable `text` and nothing else of it: an incoming webhook's URL (/services/…) shows all";
+            let note = "; the workflow gets the message as its variable `text` and nothing else of it: \
+                        an incoming webhook's URL (/services/…) shows all";
             Some(Service { name: "a Slack workflow", format: Format::Slack, note })
         }
         "hooks.slack.com" | "hooks.slack-gov.com" => of("Slack", Format::Slack),

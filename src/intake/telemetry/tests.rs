@@ -101,7 +101,8 @@ fn each_status_rule_holds_both_ways() {
         ("audit", json!({"scenarios": [scenario("passed")], "hal": {"summary": {"status": "skipped"}}}), ""),
         (
             "audit",
-            json!({"scenarios": [scenario("passed")], "hal": {"summary": {"status": "failed", "failed_checks": ["ping"]}}}),
+            json!({"scenarios": [scenario("passed")],
+                "hal": {"summary": {"status": "failed", "failed_checks": ["ping"]}}}),
             "hal.summary.status is failed: ping",
         ),
         ("unlock", json!({"unlock_status": "unlocked"}), ""),
@@ -158,7 +159,8 @@ fn version_2_brings_consensus_and_plain_artifacts() {
     assert_eq!(
         consensus,
         json!({"status": "ok", "conflicts": ["which log counts"], "agents": [
-            {"agent": "one", "model": "model-a", "model_release": "2025-08", "reasoning_mode": "auto"}, {"agent": "two"}]})
+            {"agent": "one", "model": "model-a", "model_release": "2025-08", "reasoning_mode": "auto"},
+            {"agent": "two"}]})
     );
     assert_eq!(
         event.evidence.unwrap().paths,
@@ -235,7 +237,10 @@ fn a_session_may_have_underscores_where_the_content_agrees() {
 
 proptest! {
     #[test]
-    fn whatever_a_file_holds_it_is_read_or_refused(name in "[a-z_-]{0,20}", bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn whatever_a_file_holds_it_is_read_or_refused(
+        name in "[a-z_-]{0,20}",
+        bytes in proptest::collection::vec(any::<u8>(), 0..300),
+    ) {
         let _ = read_named(&format!("{name}.json"), &bytes);
         prop_assert_eq!(read_named("spec-plan_s1.json", &bytes).unwrap().event.status, Some(Status::Halt));
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::value::RawValue;
 
 use super::{Header, InboxName, MAX_FILE_BYTES, One, VERSION, lines};
+use crate::clock;
 use crate::files;
 
 /// The clock of any file system ticks more often than this.
@@ -64,7 +65,7 @@ impl Inbox {
     /// within the clock's tick.
     pub fn changed(&self) -> Option<SystemTime> {
         let changed = fs::metadata(&self.dir).and_then(|found| found.modified()).ok()?;
-        changed.elapsed().is_ok_and(|age| age > TICK).then_some(changed)
+        clock::age(changed).is_some_and(|age| age > TICK).then_some(changed)
     }
 
     /// The names of all files, oldest first.

@@ -207,7 +207,8 @@ proptest! {
         let read = all(&Inbox::new(dir.path()));
         if is_kept {
             let keys: Vec<_> = given.iter().map(|event| event.event.idempotency_key.clone()).collect();
-            let back: Vec<_> = events(&read).iter().map(|event| event.event.idempotency_key.clone()).collect();
+            let events = events(&read);
+            let back: Vec<_> = events.iter().map(|event| event.event.idempotency_key.clone()).collect();
             prop_assert_eq!(back, keys);
         } else {
             prop_assert!(read.is_empty());

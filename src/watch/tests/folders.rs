@@ -185,7 +185,9 @@ proptest! {
     /// Whatever becomes of the folders, a file that is there in the end was told of, and none
     /// twice.
     #[test]
-    fn whatever_becomes_of_folders_what_is_there_was_told_once(steps in prop::collection::vec(step(), 1..12)) {
+    fn whatever_becomes_of_folders_what_is_there_was_told_once(
+        steps in prop::collection::vec(step(), 1..12),
+    ) {
         let repo = Repo::new();
         let _watch = repo.watch();
         let mut written = BTreeMap::new();
