@@ -5,6 +5,7 @@ mod facts;
 mod listing;
 mod status;
 mod survey;
+mod warnings;
 mod words;
 
 pub use attempts::{MAX_TRIED, Tried, TriedQuery, tried};

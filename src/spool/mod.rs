@@ -1,6 +1,7 @@
 //! The spool: what was accepted and is not finished, SPEC by SPEC, and the inbox beside it. Its
 //! interface is records, ids and SPECs: how they lie on disk is this folder's own matter.
 
+mod error;
 mod inbox;
 mod journal;
 mod leftovers;
@@ -11,18 +12,19 @@ mod presence;
 mod record;
 mod recovery;
 mod reserve;
+mod room;
 mod segment;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
+pub use error::{OpenError, Unreadable};
 pub use inbox::{Aside, Cause, Content, Inbox, InboxName, Settled, Taken, put as put_in_inbox};
 pub use peek::{
     LastAttempt, Peeked, bytes as bytes_of, damaged, events_in_inbox, is_owned, unfinished, unfinished_of,
@@ -31,53 +33,17 @@ pub use peek::{
 #[cfg(test)]
 pub(crate) use record::encode;
 pub use record::{Accepted, AcceptedDelivery, Record};
+pub use recovery::Unfinished;
 
 use crate::clock;
-use crate::delivery::{AttemptSummary, Delivery, DeliveryId, SubscriptionId, Told};
+use crate::delivery::{AttemptSummary, DeliveryId, SubscriptionId, Told};
 use crate::event::{IdempotencyKey, SpecId};
-use crate::files::{self, FileError, git_ignore, share_of_open_files, spec_dirs, user};
+use crate::files::{self, FileError, git_ignore, spec_dirs, user};
 use crate::run::Run;
-use journal::{Broken, Compact, Journal};
+use journal::{Broken, Journal};
 use lock::Lock;
 use presence::Announced;
 use reserve::Reserve;
-
-/// Spool files kept open at a time, where the limit of open files allows.
-const MAX_OPEN_SPOOL: usize = 4096;
-
-/// Why something of the spool was not read.
-#[derive(Debug, thiserror::Error)]
-pub enum Unreadable {
-    /// It is gone or damaged: no other attempt mends that.
-    #[error("{0}")]
-    Gone(FileError),
-    /// The disk said no: it may say yes later.
-    #[error("{0}")]
-    NotNow(FileError),
-}
-
-/// Why the spool could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process owns it.
-    #[error("another runtime owns the spool {}: stop it, or send events through it", .0.display())]
-    Locked(PathBuf),
-    /// A spool written by a later version.
-    #[error("{} was written by a later version (format {version}): it is left untouched; \
-             use that version of spec-notify", path.display())]
-    Newer {
-        /// Which file.
-        path: PathBuf,
-        /// The format it says it has.
-        version: u32,
-    },
-    /// A spool of another user.
-    #[error("cannot use the spool {}: {}", .0.display(), .1)]
-    Foreign(PathBuf, io::Error),
-    /// The disk said no.
-    #[error("{0}; check that the spool and evidence directories exist and can be written")]
-    Io(#[from] FileError),
-}
 
 /// What the spool says is not finished, and which events are known.
 #[derive(Debug, Default)]
@@ -90,17 +56,6 @@ pub struct Recovered {
     pub runs: HashMap<SpecId, Run>,
     /// What was told lately, in the order of each SPEC.
     pub told: Vec<(SpecId, IdempotencyKey, Told)>,
-}
-
-/// What recovery found of one unfinished delivery.
-#[derive(Clone, Debug)]
-pub struct Unfinished {
-    /// What is delivered.
-    pub delivery: Arc<Delivery>,
-    /// Attempts that ended without success.
-    pub attempts: u32,
-    /// When the next one was to be; `None` for at once.
-    pub next_attempt_at: Option<Timestamp>,
 }
 
 /// Whether we are the owner still.
@@ -241,16 +196,6 @@ impl Spool {
         is_whole.then(|| self.journals.values().map(Journal::pending).sum())
     }
 
-    /// Compacts all that is worth it, whatever waits: for a start.
-    pub fn compact_all(&mut self) {
-        let specs: Vec<SpecId> = self.journals.keys().cloned().collect();
-        for spec in specs {
-            while self.journals.get(&spec).is_some_and(|journal| journal.is_wasteful(Compact::AtLeisure)) {
-                self.compact(&spec);
-            }
-        }
-    }
-
     /// Makes the spool's folder where somebody removed it.
     fn ensure_dir(&self) -> Result<(), FileError> {
         git_ignore::ensure_dir(&self.dir)?;
@@ -269,31 +214,6 @@ impl Spool {
     fn keep_journal(&mut self, spec: SpecId, journal: Journal) {
         self.journals.insert(spec, journal);
         self.bound_open_files();
-    }
-
-    /// Spool files that may be open: at most a quarter of what the process may have.
-    fn max_open(&self) -> usize {
-        share_of_open_files(4).min(MAX_OPEN_SPOOL)
-    }
-
-    /// Closes files beyond the bound, those first of which nothing is unfinished: what is open can
-    /// be read even when somebody removes it.
-    fn bound_open_files(&mut self) {
-        let most = self.max_open();
-        let broken: usize = self.broken.values().map(Broken::open_files).sum();
-        let mut open = broken + self.journals.values().map(Journal::open_files).sum::<usize>();
-        for (is_idle, newest) in [(true, 0), (false, 1), (false, 0)] {
-            for journal in self.journals.values_mut() {
-                if open <= most {
-                    return;
-                }
-                if !is_idle || journal.pending() == 0 {
-                    let before = journal.open_files();
-                    journal.close_files(newest);
-                    open -= before - journal.open_files();
-                }
-            }
-        }
     }
 
     /// The SPEC's journal; one whose last write failed is read anew first.
@@ -366,33 +286,6 @@ impl Spool {
         Ok(())
     }
 
-    /// Whether the disk has no room for anything new.
-    pub fn is_full(&self) -> bool {
-        self.reserve.is_full()
-    }
-
-    /// Notes that something could not be written: on a full disk, what is held in reserve is given
-    /// up.
-    pub fn note_failure(&mut self, error: &FileError) {
-        self.reserve.give_up_for(&error.source);
-    }
-
-    /// Refuses what a full disk has no room for.
-    ///
-    /// # Errors
-    /// The disk is full.
-    pub fn check_room(&mut self) -> Result<(), FileError> {
-        if self.reserve.is_full() {
-            // There may be room by now.
-            self.reserve.look();
-        }
-        if !self.reserve.is_full() {
-            return Ok(());
-        }
-        let full = io::Error::new(io::ErrorKind::StorageFull, "the disk is full: make room on it");
-        Err(FileError::on("write to the spool", &self.dir)(full))
-    }
-
     /// Writes every batch of records, synced where an accepted event is among them, and makes sure
     /// that what was written has its names still. Returns what failed: of those SPECs nothing of
     /// the batch is accepted.
@@ -447,67 +340,6 @@ impl Spool {
                  they are kept, and only that version delivers them"
             )
         })
-    }
-
-    /// Closes all files that may be: what is needed again is opened by its name.
-    #[cfg(test)]
-    pub(crate) fn close_files(&mut self) {
-        self.journals.values_mut().for_each(|journal| journal.close_files(0));
-    }
-
-    /// Whether a step of compaction cannot wait any longer.
-    pub fn must_compact(&self) -> bool {
-        self.journals.values().any(|journal| journal.is_wasteful(Compact::AtOnce))
-    }
-
-    /// One bounded step of compaction, where one cannot wait any longer. Call after
-    /// [`commit`](Self::commit).
-    pub fn compact_what_must(&mut self) {
-        self.compact_one(Compact::AtOnce);
-    }
-
-    /// One bounded step of compaction, where one is worth it; whether there was one. Call after
-    /// [`commit`](Self::commit).
-    pub fn compact_some(&mut self) -> bool {
-        self.compact_one(Compact::AtLeisure)
-    }
-
-    fn compact_one(&mut self, compact: Compact) -> bool {
-        let mut journals = self.journals.iter();
-        let due = journals.find(|(_, journal)| journal.is_wasteful(compact)).map(|(spec, _)| spec.clone());
-        due.inspect(|spec| self.compact(spec)).is_some()
-    }
-
-    /// Compacts whatever gives room, where the disk is full.
-    fn make_room(&mut self) {
-        let wasteful = |(spec, journal): (&SpecId, &Journal)| {
-            let fits = || {
-                journal.compaction_takes().is_ok_and(|takes| takes < files::free_bytes(&self.spec_dir(spec)))
-            };
-            (journal.is_wasteful(Compact::ForRoom) && fits()).then(|| spec.clone())
-        };
-        let specs: Vec<SpecId> = self.journals.iter().filter_map(wasteful).collect();
-        for spec in specs {
-            self.compact(&spec);
-        }
-    }
-
-    pub(crate) fn compact(&mut self, spec: &SpecId) {
-        // The file that goes must be ours, and those that stay must have their names.
-        if self.standing != Standing::Owner || !self.lock.is_in_place().is_ok_and(|is_ours| is_ours) {
-            return;
-        }
-        let since = self.known_since();
-        let Some(journal) = self.journals.get_mut(spec) else { return };
-        // Who waits for a batch is answered by a commit, which makes sure of more.
-        if journal.has_batch() || !journal.is_in_place().is_ok_and(|is_in_place| is_in_place) {
-            return;
-        }
-        if let Err(error) = journal.compact_oldest(since) {
-            log::error!("the spool of {spec} could not be compacted: {error}; nothing of it is lost");
-            // Nobody waits for the records that it was moving.
-            self.set_broken(spec);
-        }
     }
 
     /// Syncs everything; for the end of a run, after a [`commit`](Self::commit).

@@ -5,11 +5,21 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Unfinished;
 use super::place::Place;
 use super::record::{Accepted, AcceptedDelivery, Record};
 use crate::delivery::{Delivery, DeliveryId, MAX_SESSIONS, SubscriptionId, Told};
 use crate::event::{IdempotencyKey, SpecId};
+
+/// What recovery found of one unfinished delivery.
+#[derive(Clone, Debug)]
+pub struct Unfinished {
+    /// What is delivered.
+    pub delivery: Arc<Delivery>,
+    /// Attempts that ended without success.
+    pub attempts: u32,
+    /// When the next one was to be; `None` for at once.
+    pub next_attempt_at: Option<Timestamp>,
+}
 
 /// What is unfinished, while records are read.
 struct Found {

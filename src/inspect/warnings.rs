@@ -1,0 +1,101 @@
+//! What an operator should know of the subscriptions and the files, and what to do about it.
+
+use jiff::SignedDuration;
+
+use super::words::{ago, counted, short};
+use super::{StatusReport, Survey};
+use crate::clock;
+use crate::delivery::{HealthState, LocalFault};
+use crate::event::SpecId;
+
+impl StatusReport {
+    pub(super) fn find_warnings(&self, survey: &Survey) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for subscription in &self.subscriptions {
+            let id = &subscription.id;
+            if let Some(LocalFault { since, error, hint }) = &subscription.local_fault {
+                let lasts = ago(clock::now(), *since);
+                warnings.push(format!(
+                    "{id}: nothing can be sent since {lasts}: {error}; {hint}. \
+                     What waits is tried again by itself, and no attempt is counted before a day has passed"
+                ));
+            }
+            if subscription.consecutive_failures > 0 && subscription.is_failing() {
+                let failures = counted(
+                    subscription.consecutive_failures as usize,
+                    "attempt has",
+                    "attempts in a row have",
+                );
+                let error = subscription.last_error.as_deref().unwrap_or("no error is known");
+                let hint = subscription.last_hint.as_deref().unwrap_or("mend it");
+                let spec = subscription.last_spec.as_ref().map_or("SPEC", SpecId::as_str);
+                warnings.push(format!(
+                    "{id}: {failures} failed, the last with {error}; {hint}; then try it: \
+                     spec-notify test {spec} --subscription {id}"
+                ));
+            }
+            if let Some(until) = subscription.paused_until {
+                let left = short(until.duration_since(clock::now()));
+                warnings.push(format!(
+                    "{id}: its endpoint asked to be left alone for another {left} (Retry-After): \
+                     what waits goes on then"
+                ));
+            }
+            if let Some(skew) = subscription.clock_skew_s {
+                let (by, way) = (
+                    short(SignedDuration::from_secs(skew.abs())),
+                    if skew > 0 { "ahead of" } else { "behind" },
+                );
+                warnings.push(format!(
+                    "{id}: its endpoint's clock is {by} {way} ours: receivers refuse signatures that are \
+                     five minutes old; set both by NTP"
+                ));
+            }
+            if subscription.dead_letters > 0 {
+                let letters = counted(subscription.dead_letters, "dead letter", "dead letters");
+                let first =
+                    if subscription.health == HealthState::Inactive { "make it active, then " } else { "" };
+                // A failing one has its warning above.
+                let why = match (&subscription.last_error, &subscription.last_hint) {
+                    (Some(error), Some(hint)) if !subscription.is_failing() => {
+                        format!("the last failure was {error}: {hint}; then ")
+                    }
+                    _ => String::new(),
+                };
+                warnings.push(format!(
+                    "{id}: {letters}; {why}{first}spec-notify replay --all --subscription {id}"
+                ));
+            }
+            let waiting = subscription.pending + subscription.in_flight;
+            if subscription.health == HealthState::Inactive && waiting > 0 {
+                let what = counted(waiting, "pending delivery waits", "pending deliveries wait");
+                warnings.push(format!(
+                    "{id}: {what} and it is not an active subscription; they go on when it returns"
+                ));
+            }
+        }
+        for unusable in &survey.unusable {
+            warnings.push(format!(
+                "{unusable}: what it holds waits, and its new events wait in the inbox; \
+                 move it away or mend it"
+            ));
+        }
+        for file in &survey.damaged {
+            warnings.push(format!(
+                "damaged records were set aside in {file}: look what was in them, then remove the file"
+            ));
+        }
+        for file in &survey.unreadable {
+            warnings.push(format!("{file} cannot be read as a dead letter: look at it, then move it away"));
+        }
+        warnings.extend(rejected(survey));
+        warnings
+    }
+}
+
+pub(super) fn rejected(survey: &Survey) -> Option<String> {
+    let files = counted(survey.rejected, "file", "files");
+    (survey.rejected > 0).then(|| {
+        format!("{files} in the inbox hold no event (inbox/*.rejected): look at them, then remove them")
+    })
+}

@@ -1,0 +1,137 @@
+//! How much the spool may take: files that stay open, what a full disk still has room for, and
+//! compaction.
+
+use std::io;
+
+use super::journal::{Broken, Compact, Journal};
+use super::{Spool, Standing};
+use crate::event::SpecId;
+use crate::files::{self, FileError, share_of_open_files};
+
+/// Spool files kept open at a time, where the limit of open files allows.
+const MAX_OPEN_SPOOL: usize = 4096;
+
+impl Spool {
+    /// Spool files that may be open: at most a quarter of what the process may have.
+    pub(super) fn max_open(&self) -> usize {
+        share_of_open_files(4).min(MAX_OPEN_SPOOL)
+    }
+
+    /// Closes files beyond the bound, those first of which nothing is unfinished: what is open can
+    /// be read even when somebody removes it.
+    pub(super) fn bound_open_files(&mut self) {
+        let most = self.max_open();
+        let broken: usize = self.broken.values().map(Broken::open_files).sum();
+        let mut open = broken + self.journals.values().map(Journal::open_files).sum::<usize>();
+        for (is_idle, newest) in [(true, 0), (false, 1), (false, 0)] {
+            for journal in self.journals.values_mut() {
+                if open <= most {
+                    return;
+                }
+                if !is_idle || journal.pending() == 0 {
+                    let before = journal.open_files();
+                    journal.close_files(newest);
+                    open -= before - journal.open_files();
+                }
+            }
+        }
+    }
+
+    /// Whether the disk has no room for anything new.
+    pub fn is_full(&self) -> bool {
+        self.reserve.is_full()
+    }
+
+    /// Notes that something could not be written: on a full disk, what is held in reserve is given
+    /// up.
+    pub fn note_failure(&mut self, error: &FileError) {
+        self.reserve.give_up_for(&error.source);
+    }
+
+    /// Refuses what a full disk has no room for.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn check_room(&mut self) -> Result<(), FileError> {
+        if self.reserve.is_full() {
+            // There may be room by now.
+            self.reserve.look();
+        }
+        if !self.reserve.is_full() {
+            return Ok(());
+        }
+        let full = io::Error::new(io::ErrorKind::StorageFull, "the disk is full: make room on it");
+        Err(FileError::on("write to the spool", &self.dir)(full))
+    }
+
+    /// Compacts all that is worth it, whatever waits: for a start.
+    pub fn compact_all(&mut self) {
+        let specs: Vec<SpecId> = self.journals.keys().cloned().collect();
+        for spec in specs {
+            while self.journals.get(&spec).is_some_and(|journal| journal.is_wasteful(Compact::AtLeisure)) {
+                self.compact(&spec);
+            }
+        }
+    }
+
+    /// Closes all files that may be: what is needed again is opened by its name.
+    #[cfg(test)]
+    pub(crate) fn close_files(&mut self) {
+        self.journals.values_mut().for_each(|journal| journal.close_files(0));
+    }
+
+    /// Whether a step of compaction cannot wait any longer.
+    pub fn must_compact(&self) -> bool {
+        self.journals.values().any(|journal| journal.is_wasteful(Compact::AtOnce))
+    }
+
+    /// One bounded step of compaction, where one cannot wait any longer. Call after
+    /// [`commit`](Self::commit).
+    pub fn compact_what_must(&mut self) {
+        self.compact_one(Compact::AtOnce);
+    }
+
+    /// One bounded step of compaction, where one is worth it; whether there was one. Call after
+    /// [`commit`](Self::commit).
+    pub fn compact_some(&mut self) -> bool {
+        self.compact_one(Compact::AtLeisure)
+    }
+
+    fn compact_one(&mut self, compact: Compact) -> bool {
+        let mut journals = self.journals.iter();
+        let due = journals.find(|(_, journal)| journal.is_wasteful(compact)).map(|(spec, _)| spec.clone());
+        due.inspect(|spec| self.compact(spec)).is_some()
+    }
+
+    /// Compacts whatever gives room, where the disk is full.
+    pub(super) fn make_room(&mut self) {
+        let wasteful = |(spec, journal): (&SpecId, &Journal)| {
+            let fits = || {
+                journal.compaction_takes().is_ok_and(|takes| takes < files::free_bytes(&self.spec_dir(spec)))
+            };
+            (journal.is_wasteful(Compact::ForRoom) && fits()).then(|| spec.clone())
+        };
+        let specs: Vec<SpecId> = self.journals.iter().filter_map(wasteful).collect();
+        for spec in specs {
+            self.compact(&spec);
+        }
+    }
+
+    pub(crate) fn compact(&mut self, spec: &SpecId) {
+        // The file that goes must be ours, and those that stay must have their names.
+        if self.standing != Standing::Owner || !self.lock.is_in_place().is_ok_and(|is_ours| is_ours) {
+            return;
+        }
+        let since = self.known_since();
+        let Some(journal) = self.journals.get_mut(spec) else { return };
+        // Who waits for a batch is answered by a commit, which makes sure of more.
+        if journal.has_batch() || !journal.is_in_place().is_ok_and(|is_in_place| is_in_place) {
+            return;
+        }
+        if let Err(error) = journal.compact_oldest(since) {
+            log::error!("the spool of {spec} could not be compacted: {error}; nothing of it is lost");
+            // Nobody waits for the records that it was moving.
+            self.set_broken(spec);
+        }
+    }
+}
