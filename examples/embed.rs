@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use spec_notify::config::{LoadOptions, load};
+use spec_notify::LoadOptions;
 use spec_notify::{Environment, Event, Receipt, Runtime};
 
 /// What the host knows of a stage that has just ended.
@@ -16,13 +16,7 @@ const EVENT: &str = r#"{
 
 fn main() -> Result<(), Box<dyn Error>> {
     let environment = Environment::process();
-    let options =
-        LoadOptions { config: None, repo: None, working_dir: std::env::current_dir()?, secrets: true };
-    let loaded = load(&options, &environment);
-    let Some(config) = loaded.config else {
-        let problems: Vec<String> = loaded.errors.iter().map(ToString::to_string).collect();
-        return Err(problems.join("\n").into());
-    };
+    let config = LoadOptions::in_dir(std::env::current_dir()?).load(&environment).into_config()?;
 
     // One runtime for the life of the host; a handle wherever events happen.
     let runtime = Runtime::start(config, environment)?;
@@ -34,6 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Receipt::Duplicate => println!("this event was accepted before"),
         Receipt::Queued => println!("queued on disk: the runtime takes it in as soon as it can"),
         Receipt::Off => println!("webhooks are off"),
+        other => println!("{other:?}"),
     }
 
     // At the end of the host: what is under way may finish, the rest waits on disk for the next start.

@@ -4,6 +4,7 @@ use crate::delivery::{DeliveryId, SubscriptionId};
 
 /// What became of an event that was emitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Receipt {
     /// It is on disk and will be delivered; possibly to nobody.
     Accepted(Vec<(DeliveryId, SubscriptionId)>),
@@ -17,6 +18,7 @@ pub enum Receipt {
 
 /// Why an event was not accepted. Nothing of it is kept: emit it again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum EmitError {
     /// It cannot be accepted, now or later.
     #[error("refused: {0}")]
@@ -28,6 +30,7 @@ pub enum EmitError {
 
 /// Why a runtime did not do what was asked of it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum RequestError {
     /// It would not.
     #[error("{0}")]

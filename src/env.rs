@@ -53,14 +53,14 @@ impl Environment {
 
     /// The same with the variables of a dotenv file under it; without one, as it is.
     #[must_use]
-    pub fn with_file(&self, path: Option<&Path>) -> Self {
+    pub(crate) fn with_file(&self, path: Option<&Path>) -> Self {
         let file = path.map(|path| Arc::new(EnvFile { path: path.to_owned(), read: Mutex::new(None) }));
         Self { fixed: self.fixed.clone(), file }
     }
 
     /// A variable's value; an empty one and one that is not UTF-8 count as not set. What the file
     /// says is what [`refresh`](Self::refresh) last read.
-    pub fn get(&self, name: &str) -> Option<Zeroizing<String>> {
+    pub(crate) fn get(&self, name: &str) -> Option<Zeroizing<String>> {
         let own = match &self.fixed {
             None => std::env::var(name).ok().map(Zeroizing::new),
             Some(variables) => variables.get(name).cloned(),
@@ -70,7 +70,7 @@ impl Environment {
     }
 
     /// Whether there is a file that may change.
-    pub fn has_file(&self) -> bool {
+    pub(crate) fn has_file(&self) -> bool {
         self.file.is_some()
     }
 
@@ -79,14 +79,14 @@ impl Environment {
     /// # Errors
     /// [`EnvFileError::Unreadable`]: what it said is no longer said where it is gone, else what
     /// was read before stands. [`EnvFileError::Lines`], once: the other lines count.
-    pub fn refresh(&self) -> Result<(), EnvFileError> {
+    pub(crate) fn refresh(&self) -> Result<(), EnvFileError> {
         self.file.as_ref().map_or(Ok(()), |file| file.refresh())
     }
 }
 
 /// What is wrong with an `env_file`. Says nothing of what stands in it.
 #[derive(Debug, thiserror::Error)]
-pub enum EnvFileError {
+pub(crate) enum EnvFileError {
     /// It is not there, or cannot be read.
     #[error(transparent)]
     Unreadable(#[from] io::Error),

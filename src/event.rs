@@ -89,6 +89,7 @@ named! {
 ///
 /// Fields this version does not know are carried through unchanged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Event {
     /// Always [`SCHEMA_VERSION`] on the way out.
     #[serde(rename = "schemaVersion")]
@@ -119,6 +120,7 @@ pub struct Event {
 
 /// The `event` part of the payload.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Envelope {
     /// What kind of event.
     #[serde(rename = "type")]
@@ -144,6 +146,7 @@ pub struct Envelope {
 
 /// The `spec` part of the payload.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Spec {
     /// The SPEC's full id.
     pub id: SpecId,
@@ -158,6 +161,7 @@ pub struct Spec {
 /// The `pipeline` part of the payload: the run this belongs to. Times are RFC 3339.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct Pipeline {
     /// Which try of the stage or run this was, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -178,6 +182,7 @@ pub struct Pipeline {
 
 /// The `consensus` part of the payload.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Consensus {
     /// The verdict, in the host's word: `ok`, `degraded`, `hold`, `conflict`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -192,6 +197,7 @@ pub struct Consensus {
 
 /// The `task` part of the payload.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Task {
     /// The task's id in its table.
     pub id: String,
@@ -208,6 +214,7 @@ pub struct Task {
 
 /// The `evidence` part of the payload.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct EvidencePaths {
     /// Paths relative to the repo.
     #[serde(default)]
@@ -219,6 +226,7 @@ pub struct EvidencePaths {
 
 /// Why a text is not taken as an event.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum EventError {
     /// More than [`MAX_EVENT_BYTES`].
     #[error(
@@ -242,6 +250,17 @@ pub enum EventError {
 
 impl Event {
     /// An event with nothing but its identity; the rest is filled in by whoever knows more.
+    ///
+    /// ```
+    /// use spec_notify::{Event, EventKind, IdempotencyKey, Stage, Status};
+    ///
+    /// let spec = "SPEC-KIT-065".parse().unwrap();
+    /// let key = IdempotencyKey::of_step(&spec, "plan", 1, Some("session-7"));
+    /// let mut event = Event::new(EventKind::StageCompleted, spec, key);
+    /// event.event.stage = Some(Stage::Plan);
+    /// event.event.status = Some(Status::Success);
+    /// assert_eq!(event.event.idempotency_key.as_str(), "SPEC-KIT-065:plan:attempt-1:session-7");
+    /// ```
     pub fn new(kind: EventKind, spec: SpecId, idempotency_key: IdempotencyKey) -> Self {
         Self {
             schema_version: SCHEMA_VERSION.to_owned(),
@@ -269,6 +288,15 @@ impl Event {
     ///
     /// # Errors
     /// [`EventError`] says which part is wrong.
+    ///
+    /// ```
+    /// use spec_notify::Event;
+    ///
+    /// let text = r#"{"event": {"type": "spec-kit.task.completed"}, "spec": {"id": "SPEC-1"}}"#;
+    /// assert_eq!(Event::from_json(text).unwrap().spec.id.as_str(), "SPEC-1");
+    /// let error = Event::from_json(r#"{"event": {}}"#).unwrap_err().to_string();
+    /// assert!(error.contains("event.type"));
+    /// ```
     pub fn from_json(text: &str) -> Result<Self, EventError> {
         limits::check_text(text, MAX_EVENT_BYTES)?;
         let event = Self::parse(text)?;

@@ -11,14 +11,14 @@ use crate::names::UnknownName;
 
 /// One event pattern of `include_events`: a glob over event types.
 #[derive(Clone, Debug)]
-pub struct EventPattern {
+pub(crate) struct EventPattern {
     text: String,
     matcher: GlobMatcher,
 }
 
 /// Why a text is no event pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidPattern {
+pub(crate) enum InvalidPattern {
     /// Not a glob.
     #[error("malformed pattern: {0}")]
     Glob(String),
@@ -41,7 +41,7 @@ impl EventPattern {
     ///
     /// # Errors
     /// [`InvalidPattern`]: a pattern that can match nothing is a mistake.
-    pub fn parse(text: &str) -> Result<Self, InvalidPattern> {
+    pub(crate) fn parse(text: &str) -> Result<Self, InvalidPattern> {
         if !text.contains(['*', '?', '[', '{']) {
             text.parse::<EventKind>()?;
         }
@@ -58,7 +58,7 @@ impl EventPattern {
 
 /// A glob over SPEC or task ids.
 #[derive(Clone, Debug)]
-pub struct IdPattern {
+pub(crate) struct IdPattern {
     text: String,
     matcher: GlobMatcher,
 }
@@ -75,7 +75,7 @@ impl FromStr for IdPattern {
 
 /// The filters of one subscription; an omitted one (`None`) lets everything through but anomalies.
 #[derive(Clone, Debug, Default)]
-pub struct Filter {
+pub(crate) struct Filter {
     /// `include_events`.
     pub events: Option<Vec<EventPattern>>,
     /// `include_stages`; says nothing about events that have no stage.
@@ -90,7 +90,7 @@ pub struct Filter {
 
 /// Which filter refused an event, and what it would need.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// `include_events` does not have this type.
     Event {
         /// The event's.
@@ -160,7 +160,7 @@ impl Filter {
     ///
     /// # Errors
     /// The first filter that refuses it.
-    pub fn admits(&self, event: &Event) -> Result<(), Refusal> {
+    pub(crate) fn admits(&self, event: &Event) -> Result<(), Refusal> {
         let envelope = &event.event;
         match &self.events {
             None if envelope.kind.is_anomaly() => return Err(Refusal::Anomaly(envelope.kind)),

@@ -1,43 +1,104 @@
 //! Signed, retried, evidenced webhooks for Spec-Kit pipelines, from inside the repo.
 //!
-//! A [`Runtime`] runs three actors on a thread of its own: a Router takes events in and fans out
-//! to one Subscription for each config entry, and these hand finished attempts to the Ledger, the
-//! only writer of files. A host embeds it through [`Runtime::start`] and emits through a
-//! [`Handle`]; the `spec-notify` program does the same. `docs/ARCHITECTURE.md` has the map.
+//! A host that has something to tell starts one [`Runtime`] and emits through its [`Handle`]:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use spec_notify::{Environment, Event, LoadOptions, Runtime};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let environment = Environment::process();
+//! let config = LoadOptions::in_dir(std::env::current_dir()?).load(&environment).into_config()?;
+//! let runtime = Runtime::start(config, environment)?;
+//! let event = Event::from_json(
+//!     r#"{"event": {"type": "spec-auto.stage.completed", "stage": "Plan", "status": "success"},
+//!         "spec": {"id": "SPEC-KIT-065"}}"#,
+//! )?;
+//! let receipt = runtime.handle().emit_blocking(event, Duration::from_secs(2))?;
+//! println!("{receipt:?}");
+//! runtime.drain(Duration::from_secs(5));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The runtime has a thread of its own with three actors: a Router takes events in and fans out to
+//! one Subscription for each config entry, and these hand finished attempts to the Ledger, the only
+//! writer of files. `docs/ARCHITECTURE.md` has the map. The `spec-notify` program is built on the
+//! same library.
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(feature = "cli"),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "the program shares these modules, and a host links what it uses"
+    )
+)]
 
 #[path = "../actors/mod.rs"]
 mod actors;
 mod answer;
-pub mod archive;
-pub mod ask;
+mod archive;
+mod ask;
 #[cfg(feature = "cli")]
-pub mod cli;
+mod cli;
 mod clock;
-pub mod config;
-pub mod control;
+mod config;
+mod control;
 mod decode;
-pub mod delivery;
+mod delivery;
 mod digest;
-pub mod env;
-pub mod event;
+mod env;
+mod event;
 mod files;
-pub mod filter;
-pub mod http;
-pub mod inspect;
-pub mod intake;
+mod filter;
+mod http;
+mod inspect;
+mod intake;
 mod names;
-pub mod payload;
-pub mod run;
-pub mod runtime;
-pub mod secret;
-pub mod sign;
-pub mod spool;
-pub mod store;
+mod payload;
+mod run;
+mod runtime;
+mod secret;
+mod sign;
+mod spool;
+mod store;
 mod watch;
 
 pub use answer::{EmitError, Receipt, RequestError};
-pub use config::Config;
+pub use ask::{SentOutcome, SentReport, SentRequest};
+#[cfg(feature = "cli")]
+pub use cli::{Exit, run};
+pub use config::{Config, ConfigError, LoadOptions, Loaded, Problem, Report, WatchFrom};
+pub use delivery::{DeliveryId, HealthState, InvalidSubscriptionId, LocalFault, SubscriptionId};
 pub use env::Environment;
-pub use event::Event;
-pub use runtime::{Handle, Runtime, StartError};
+pub use event::{
+    Carried, Consensus, Envelope, Event, EventError, EventKind, EvidencePaths, IdempotencyKey, InvalidKey,
+    InvalidSpecId, KeyOrigin, MAX_EVENT_BYTES, MAX_EVENT_DEPTH, Pipeline, SCHEMA_VERSION, Spec, SpecId,
+    Stage, Status, Task,
+};
+pub use files::FileError;
+pub use inspect::{
+    Cursor, DeliveryState, Listed, Listing, MAX_LISTED, Query, RuntimeStatus, SourcesStatus, StatusReport,
+    SubscriptionStatus,
+};
+pub use names::UnknownName;
+pub use runtime::{Drained, Handle, Runtime, StartError};
+pub use spool::OpenError;
+
+/// What the project's own tests and benches use; no part of the interface, and free to change.
+#[doc(hidden)]
+pub mod testing {
+    pub use crate::ask::{EmitEvent, EmitOutcome, Emitted, EmittedDelivery, EmittedEvent, Request};
+    pub use crate::control::{Client, ClientError, RuntimeFile};
+    pub use crate::delivery::Delivery;
+    pub use crate::payload::Format;
+    pub use crate::secret::Secret;
+    pub use crate::sign::Secrets;
+
+    /// The two signatures of a request.
+    pub mod sign {
+        pub use crate::sign::{headers, spec_kit, standard};
+    }
+}

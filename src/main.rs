@@ -4,5 +4,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    spec_notify::cli::run(std::env::args_os()).into()
+    spec_notify::run(std::env::args_os()).into()
 }

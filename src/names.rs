@@ -34,8 +34,11 @@ macro_rules! named {
     }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[non_exhaustive]
+        #[allow(unreachable_pub, reason = "some of these sets are the crate's own")]
         pub enum $name { $($(#[$variant_doc])* $variant),+ }
 
+        #[allow(unreachable_pub, reason = "as above")]
         impl $name {
             /// Every value, in the order a person would list them.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];

@@ -23,7 +23,7 @@ const MAX_UNTOLD: usize = 100;
 
 /// What the operator chose.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct RunPolicy {
+pub(crate) struct RunPolicy {
     /// `max_stage_attempts`: a stage that fails this often in a run ends it.
     pub max_stage_attempts: u32,
     /// `cost_threshold_usd`: a run that costs this much is an anomaly.
@@ -32,7 +32,7 @@ pub struct RunPolicy {
 
 /// One stage of a run that ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StageEnd {
+pub(crate) struct StageEnd {
     stage: Stage,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     status: Option<Status>,
@@ -50,7 +50,7 @@ pub struct StageEnd {
 
 /// How a run ended, until that is told.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Ending {
+pub(crate) struct Ending {
     status: Status,
     /// The key of the pipeline event.
     key: IdempotencyKey,
@@ -62,7 +62,7 @@ pub struct Ending {
 
 /// A cost above the threshold, until that is told.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Excess {
+pub(crate) struct Excess {
     threshold_usd: f64,
     stage: Stage,
     /// The key of the anomaly.
@@ -71,7 +71,7 @@ pub struct Excess {
 
 /// A stage that ended, and what that means for its run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StageStep {
+pub(crate) struct StageStep {
     end: StageEnd,
     /// Whether it is the first of another run.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -87,7 +87,7 @@ pub struct StageStep {
 /// What one event means for its SPEC's run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Step {
+pub(crate) enum Step {
     /// A stage ended.
     Stage(Box<StageStep>),
     /// The run's end was told, as the event with this key: by us, or by the host itself, which
@@ -112,7 +112,7 @@ enum State {
 
 /// A SPEC's run so far.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Run {
+pub(crate) struct Run {
     /// From 1; the next run of the SPEC has the next number.
     number: u32,
     stages: Vec<StageEnd>,
@@ -130,7 +130,7 @@ pub struct Run {
 impl Run {
     /// What an event means, if it is about a run. A stage that does not know which attempt it is,
     /// is told.
-    pub fn plan(&self, event: &mut Event, policy: &RunPolicy) -> Option<Step> {
+    pub(crate) fn plan(&self, event: &mut Event, policy: &RunPolicy) -> Option<Step> {
         match (event.event.kind, event.event.stage) {
             (EventKind::StageCompleted, Some(stage)) => Some(self.plan_stage(event, stage, policy)),
             (EventKind::PipelineCompleted, _) => Some(Step::Told(event.event.idempotency_key.clone())),
@@ -212,7 +212,7 @@ impl Run {
     }
 
     /// Takes a step in.
-    pub fn take(&mut self, step: &Step) {
+    pub(crate) fn take(&mut self, step: &Step) {
         match step {
             Step::Stage(step) => {
                 let StageStep { end, begins, ends, exceeds } = &**step;
@@ -246,17 +246,17 @@ impl Run {
     }
 
     /// Whether nothing has happened yet.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
     /// Whether its end is to be told.
-    pub fn owes_its_end(&self) -> bool {
+    pub(crate) fn owes_its_end(&self) -> bool {
         matches!(self.state, State::Ending(_))
     }
 
     /// Whether the end of a run before this one is to be told.
-    pub fn owes_earlier_ends(&self) -> bool {
+    pub(crate) fn owes_earlier_ends(&self) -> bool {
         !self.untold.is_empty()
     }
 
@@ -265,7 +265,7 @@ impl Run {
     }
 
     /// The anomaly of a cost above the threshold, where that is to be told.
-    pub fn owed_anomaly(&self, spec: &SpecId) -> Option<Event> {
+    pub(crate) fn owed_anomaly(&self, spec: &SpecId) -> Option<Event> {
         let Excess { threshold_usd, stage, key } = self.excess.as_ref()?;
         let mut anomaly = Event::new(EventKind::CostThreshold, spec.clone(), key.clone());
         anomaly.event.stage = Some(*stage);
@@ -280,7 +280,7 @@ impl Run {
 
     /// Each run whose end is to be told, as one event, oldest first. `open_tasks` are the SPEC's
     /// tasks that are not Done; `now` counts as the end where no stage has a time.
-    pub fn owed_ends(&self, spec: &SpecId, open_tasks: &[String], now: Timestamp) -> Vec<Event> {
+    pub(crate) fn owed_ends(&self, spec: &SpecId, open_tasks: &[String], now: Timestamp) -> Vec<Event> {
         let runs = self.untold.iter().chain(std::iter::once(self));
         runs.filter_map(|run| run.owed_end(spec, open_tasks, now)).collect()
     }
@@ -573,7 +573,7 @@ mod tests {
             let mut keys = std::collections::HashSet::new();
             for (minute, (of, status)) in (0u32..).zip(events) {
                 let mut event = stage(Stage::ALL[of], Status::ALL[status], minute % 60, &json!({}));
-                let telemetry = event.telemetry.as_mut().unwrap().to_change();
+                let telemetry = event.telemetry.as_mut().unwrap().fields_mut();
                 telemetry.insert("sessionId".to_owned(), minute.to_string().into());
                 let ends = Stage::ALL[of] == Unlock && status == 0 || status == 2;
                 let (attempt, owed) = apply(&mut run, event);

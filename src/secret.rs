@@ -124,14 +124,14 @@ pub(crate) fn is_variable(text: &str) -> bool {
 /// Where a subscription's requests go. Path, query and userinfo are credentials: only `http` reads
 /// them.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     url: Url,
     shown: String,
 }
 
 /// Why a text is no endpoint. Says nothing of the text itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidEndpoint {
+pub(crate) enum InvalidEndpoint {
     /// No URL at all.
     #[error("malformed URL ({0}): write it as https://host[:port]/path")]
     Malformed(url::ParseError),
@@ -152,7 +152,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`InvalidEndpoint`], which does not repeat the URL.
-    pub fn parse(text: &str, allow_insecure_http: bool) -> Result<Self, InvalidEndpoint> {
+    pub(crate) fn parse(text: &str, allow_insecure_http: bool) -> Result<Self, InvalidEndpoint> {
         let mut url = Url::parse(text.trim()).map_err(InvalidEndpoint::Malformed)?;
         match url.scheme() {
             "https" => {}
@@ -198,12 +198,12 @@ impl Endpoint {
     }
 
     /// Whether requests need TLS.
-    pub fn is_tls(&self) -> bool {
+    pub(crate) fn is_tls(&self) -> bool {
         self.url.scheme() == "https"
     }
 
     /// Whether it is on this machine.
-    pub fn is_loopback(&self) -> bool {
+    pub(crate) fn is_loopback(&self) -> bool {
         is_loopback(&self.url)
     }
 
@@ -213,7 +213,7 @@ impl Endpoint {
     }
 
     /// The host, which is no secret.
-    pub fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         self.url.host_str().unwrap_or_default()
     }
 }

@@ -69,7 +69,7 @@ pub fn standard(secret: &Secret, id: &str, timestamp: i64, body: &[u8]) -> Strin
 }
 
 /// Whether two signatures are equal, in a time that depends on their lengths alone.
-pub fn equal(ours: &str, theirs: &str) -> bool {
+pub(crate) fn equal(ours: &str, theirs: &str) -> bool {
     ours.len() == theirs.len() && memcmp::eq(ours.as_bytes(), theirs.as_bytes())
 }
 

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use spec_notify::Environment;
-use spec_notify::config::{LoadOptions, load};
+use spec_notify::LoadOptions;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -230,13 +230,8 @@ fn code_ends_by_column_110() {
 fn known_keys(table: &str) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("config.toml"), format!("{table}\nzzzz = 1\n")).unwrap();
-    let options = LoadOptions {
-        config: Some("config.toml".into()),
-        repo: Some(dir.path().to_owned()),
-        working_dir: dir.path().to_owned(),
-        secrets: false,
-    };
-    let errors = load(&options, &Environment::fixed([])).errors;
+    let options = LoadOptions::in_dir(dir.path()).repo(dir.path()).config("config.toml").without_secrets();
+    let errors = options.load(&Environment::fixed([])).errors;
     let unknown = errors.iter().find(|error| error.message == "unknown key `zzzz`").unwrap();
     unknown.help.strip_prefix("known keys are: ").unwrap().split(", ").map(str::to_owned).collect()
 }

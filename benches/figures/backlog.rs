@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use serde_json::{Map, Value};
 use spec_notify::Event;
-use spec_notify::ask::{EmitEvent, EmitOutcome};
-use spec_notify::control::Client;
-use spec_notify::event::EventKind;
+use spec_notify::EventKind;
+use spec_notify::testing::Client;
+use spec_notify::testing::{EmitEvent, EmitOutcome};
 
 use super::Bench;
 use super::accept::WITHIN;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use spec_notify::ask::SentOutcome;
+use spec_notify::SentOutcome;
 use spec_notify::{Receipt, Runtime};
 
 use super::Bench;

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use spec_notify::delivery::{Delivery, DeliveryId};
-use spec_notify::event::EventKind;
-use spec_notify::payload::Format;
-use spec_notify::secret::Secret;
-use spec_notify::sign::{self, Secrets};
+use spec_notify::DeliveryId;
+use spec_notify::EventKind;
+use spec_notify::testing::Delivery;
+use spec_notify::testing::Format;
+use spec_notify::testing::Secret;
+use spec_notify::testing::{Secrets, sign};
 
 use super::receiver::Receiver;
 use super::repo::{SECRET, SPEC, event};

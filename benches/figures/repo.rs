@@ -7,10 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use spec_notify::config::{LoadOptions, load};
-use spec_notify::control::RuntimeFile;
-use spec_notify::event::{Event, EventKind, IdempotencyKey};
+use spec_notify::LoadOptions;
+use spec_notify::testing::RuntimeFile;
 use spec_notify::{Environment, Runtime};
+use spec_notify::{Event, EventKind, IdempotencyKey};
 
 use super::machine::wait_for;
 
@@ -84,14 +84,8 @@ impl Repo {
     /// The product in this process.
     pub(super) fn runtime(&self) -> Runtime {
         let environment = Environment::fixed([("SECRET", SECRET)]);
-        let options = LoadOptions {
-            config: None,
-            repo: Some(self.path().into()),
-            working_dir: self.path().into(),
-            secrets: true,
-        };
-        let loaded = load(&options, &environment);
-        Runtime::start(loaded.config.expect("a good config"), environment).expect("a runtime")
+        let loaded = LoadOptions::in_dir(self.path()).repo(self.path()).load(&environment);
+        Runtime::start(loaded.into_config().expect("a good config"), environment).expect("a runtime")
     }
 
     /// Another program with the environment that the product has.

@@ -15,7 +15,7 @@ use crate::files::spec_dirs;
 
 /// Dead letters of one subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeadLetterCount {
+pub(crate) struct DeadLetterCount {
     /// How many.
     pub count: usize,
     /// When the oldest was given up.
@@ -24,7 +24,7 @@ pub struct DeadLetterCount {
 /// Counts the dead letters again and again: opens each once, and lists a folder again only when it
 /// has changed.
 #[derive(Debug, Default)]
-pub struct Census(HashMap<SpecId, Letters>);
+pub(crate) struct Census(HashMap<SpecId, Letters>);
 
 /// The dead letters of one SPEC, as they were found.
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ pub(super) type Counted = (BTreeMap<SubscriptionId, DeadLetterCount>, Vec<String
 
 impl Census {
     /// All dead letters there are now; what cannot be listed counts as empty.
-    pub fn take(&mut self, spool_dir: &Path) -> Counted {
+    pub(crate) fn take(&mut self, spool_dir: &Path) -> Counted {
         let (mut counts, mut unreadable) = (BTreeMap::new(), Vec::new());
         let mut before = std::mem::take(&mut self.0);
         for spec in spec_dirs(spool_dir).unwrap_or_default() {

@@ -22,7 +22,7 @@ const VERSION: u32 = 1;
 
 /// The content of `dead-letter/<delivery-id>.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct DeadLetter {
+pub(crate) struct DeadLetter {
     /// Format version.
     pub v: u32,
     /// The `X-SpecKit-Id`.
@@ -63,7 +63,7 @@ impl DeadLetter {
     ///
     /// # Errors
     /// The body is not JSON, which no accepted event's is.
-    pub fn new(
+    pub(crate) fn new(
         delivery: &Delivery,
         body: &Bytes,
         reason: Reason,
@@ -91,7 +91,7 @@ impl DeadLetter {
     }
 
     /// The delivery it holds, ready to be sent again under the same id.
-    pub fn delivery(&self) -> Delivery {
+    pub(crate) fn delivery(&self) -> Delivery {
         Delivery {
             id: self.id,
             subscription: self.subscription.clone(),
@@ -104,7 +104,7 @@ impl DeadLetter {
     }
 
     /// Why it was given up, and what the last attempt came to.
-    pub fn failure(&self) -> String {
+    pub(crate) fn failure(&self) -> String {
         match (&self.reason, self.attempts.last()) {
             (Reason::SpoolSaturated | Reason::SpoolRemoved, _) | (_, None) => self.message.clone(),
             // Its status is said already.
@@ -116,12 +116,12 @@ impl DeadLetter {
     }
 
     /// Whether there is a payload to send again; there is none where that was gone.
-    pub fn has_payload(&self) -> bool {
+    pub(crate) fn has_payload(&self) -> bool {
         self.body.get() != "null"
     }
 
     /// Its payload.
-    pub fn payload(&self) -> Bytes {
+    pub(crate) fn payload(&self) -> Bytes {
         self.body.get().to_owned().into()
     }
 }

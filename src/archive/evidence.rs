@@ -34,7 +34,7 @@ pub(crate) fn is_record(line: &[u8], record: &str) -> bool {
 
 /// One attempt.
 #[derive(Debug, Serialize)]
-pub struct AttemptLine<'a> {
+pub(crate) struct AttemptLine<'a> {
     /// Format version.
     pub v: u32,
     /// Always `attempt`.
@@ -82,7 +82,7 @@ pub struct AttemptLine<'a> {
 
 /// What was sent: nothing in it is a secret.
 #[derive(Clone, Debug, Serialize)]
-pub struct RequestLine {
+pub(crate) struct RequestLine {
     /// Scheme, host, port and a short hash.
     pub url: String,
     /// Names and values; signatures are cut to their scheme. Written are those that a reader could
@@ -97,7 +97,7 @@ pub struct RequestLine {
 
 /// What came back.
 #[derive(Debug, Serialize)]
-pub struct ResponseLine<'a> {
+pub(crate) struct ResponseLine<'a> {
     /// HTTP status.
     pub status: u16,
     /// Selected headers.
@@ -138,7 +138,7 @@ fn as_object<N: Serialize, V: Serialize, S: Serializer>(
 
 /// Why nothing came back.
 #[derive(Debug, Serialize)]
-pub struct ErrorLine<'a> {
+pub(crate) struct ErrorLine<'a> {
     /// What kind.
     pub class: FailureClass,
     /// For the reader.
@@ -147,7 +147,7 @@ pub struct ErrorLine<'a> {
 
 /// The end of a delivery.
 #[derive(Debug, Serialize)]
-pub struct FinalLine<'a> {
+pub(crate) struct FinalLine<'a> {
     /// Format version.
     pub v: u32,
     /// Always `final`.
@@ -183,7 +183,7 @@ pub struct FinalLine<'a> {
 
 impl<'a> FinalLine<'a> {
     /// The end of a delivery whose dead letter is written.
-    pub fn of_dead_letter(letter: &'a DeadLetter) -> Self {
+    pub(crate) fn of_dead_letter(letter: &'a DeadLetter) -> Self {
         Self {
             accepted_at: letter.accepted_at,
             last_status: letter.attempts.last().and_then(|last| last.status),
@@ -203,7 +203,7 @@ impl<'a> FinalLine<'a> {
 }
 
 /// Adds a line of evidence to others.
-pub fn add_line(line: &impl Serialize, lines: &mut Vec<u8>) {
+pub(crate) fn add_line(line: &impl Serialize, lines: &mut Vec<u8>) {
     let start = lines.len();
     if let Err(error) = serde_json::to_writer(&mut *lines, line) {
         lines.truncate(start);

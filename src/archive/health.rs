@@ -14,11 +14,11 @@ use crate::files;
 const VERSION: u32 = 1;
 
 /// Every subscription that was ever tried.
-pub type Healths = BTreeMap<SubscriptionId, Health>;
+pub(crate) type Healths = BTreeMap<SubscriptionId, Health>;
 
 /// What a run left when it ended in order; absent while one runs, and after a kill.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct AtRest {
+pub(crate) struct AtRest {
     /// Deliveries that are not finished.
     pub pending: usize,
     /// Dead letters, by subscription.
@@ -39,12 +39,12 @@ fn path(spool_dir: &Path) -> PathBuf {
 }
 
 /// What is known; nothing where there is no file, or none that this version reads.
-pub fn read_healths(spool_dir: &Path) -> Healths {
+pub(crate) fn read_healths(spool_dir: &Path) -> Healths {
     read(spool_dir).subscriptions
 }
 
 /// What the last run left, where it ended in order: saves reading the spool to find out.
-pub fn left_at_rest(spool_dir: &Path) -> Option<AtRest> {
+pub(crate) fn left_at_rest(spool_dir: &Path) -> Option<AtRest> {
     read(spool_dir).rest
 }
 
@@ -69,7 +69,7 @@ fn read(spool_dir: &Path) -> Content {
 ///
 /// # Errors
 /// It could not be written: the old one stands.
-pub fn write_healths(spool_dir: &Path, healths: &Healths, rest: Option<AtRest>) -> io::Result<()> {
+pub(crate) fn write_healths(spool_dir: &Path, healths: &Healths, rest: Option<AtRest>) -> io::Result<()> {
     let content = Content { v: VERSION, rest, subscriptions: healths.clone() };
     files::replace(&path(spool_dir), &serde_json::to_vec(&content)?)
 }

@@ -11,15 +11,15 @@ mod reader;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-pub use census::{Census, DeadLetterCount};
-pub use dead_letter::DeadLetter;
+pub(crate) use census::{Census, DeadLetterCount};
+pub(crate) use dead_letter::DeadLetter;
 pub(crate) use dead_letter::{by_age as dead_letters_by_age, read as read_dead_letter};
 pub(crate) use evidence::VERSION as EVIDENCE_VERSION;
 pub(crate) use evidence::is_record;
-pub use evidence::{
+pub(crate) use evidence::{
     AttemptLine, ErrorLine, FinalLine, RequestLine, ResponseLine, add_line as add_evidence_line,
 };
-pub use health::{AtRest, Healths, left_at_rest, read_healths, write_healths};
+pub(crate) use health::{AtRest, Healths, left_at_rest, read_healths, write_healths};
 pub(crate) use reader::{evidence_files, lines_of};
 
 use crate::delivery::DeliveryId;
@@ -34,7 +34,7 @@ const MAX_OPEN_EVIDENCE: usize = 64;
 
 /// Where the archive is, and how much of it there may be.
 #[derive(Clone, Debug)]
-pub struct ArchiveOptions {
+pub(crate) struct ArchiveOptions {
     /// Absolute path of the spool, whose SPEC folders hold the dead letters.
     pub spool_dir: PathBuf,
     /// Absolute path of the evidence tree's root.
@@ -49,7 +49,7 @@ pub struct ArchiveOptions {
 
 /// The writer's view of the archive.
 #[derive(Debug)]
-pub struct Archive {
+pub(crate) struct Archive {
     options: ArchiveOptions,
     evidence: HashMap<SpecId, EvidenceFile>,
     dead_letters: HashMap<SpecId, DeadLetters>,
@@ -62,7 +62,7 @@ pub(crate) fn dead_letter_dir(spool_dir: &Path, spec: &SpecId) -> PathBuf {
 
 impl Archive {
     /// The archive there; nothing is made before something is written.
-    pub fn new(options: ArchiveOptions) -> Self {
+    pub(crate) fn new(options: ArchiveOptions) -> Self {
         let archive = Self { options, evidence: HashMap::new(), dead_letters: HashMap::new() };
         // An earlier version may have made them.
         archive.ignore_evidence();
@@ -71,7 +71,7 @@ impl Archive {
 
     /// Other bounds from now on; the directories stay what they are. Returns what could not be
     /// written, as [`close`](Self::close).
-    pub fn configure(&mut self, options: &ArchiveOptions) -> Vec<FileError> {
+    pub(crate) fn configure(&mut self, options: &ArchiveOptions) -> Vec<FileError> {
         let ArchiveOptions { spool_dir, evidence_dir, .. } = self.options.clone();
         self.options = ArchiveOptions { spool_dir, evidence_dir, ..options.clone() };
         let failed = self.close();
@@ -89,7 +89,7 @@ impl Archive {
 
     /// Adds lines to the SPEC's evidence; on disk after [`flush`](Self::flush). Returns what could
     /// not be written of others that had to be closed.
-    pub fn add_evidence(&mut self, spec: &SpecId, lines: &[u8]) -> Vec<FileError> {
+    pub(crate) fn add_evidence(&mut self, spec: &SpecId, lines: &[u8]) -> Vec<FileError> {
         let most = MAX_OPEN_EVIDENCE.min(share_of_open_files(8));
         let is_too_many = !self.evidence.contains_key(spec) && self.evidence.len() >= most;
         let failed = if is_too_many { self.close() } else { Vec::new() };
@@ -104,7 +104,7 @@ impl Archive {
 
     /// Writes what was added to the evidence. What cannot be written waits for the next time,
     /// changes no delivery's fate, and is said once; it is returned as often as it happens.
-    pub fn flush(&mut self) -> Vec<FileError> {
+    pub(crate) fn flush(&mut self) -> Vec<FileError> {
         let mut failed = Vec::new();
         for file in self.evidence.values_mut() {
             if let Err((error, was_failing)) = file.flush() {
@@ -118,14 +118,14 @@ impl Archive {
     }
 
     /// Syncs one SPEC's evidence: what it tells of is about to happen.
-    pub fn sync(&mut self, spec: &SpecId) {
+    pub(crate) fn sync(&mut self, spec: &SpecId) {
         if let Some(Err(error)) = self.evidence.get_mut(spec).map(EvidenceFile::sync) {
             log::error!("{error}");
         }
     }
 
     /// Writes, syncs and closes all evidence but what could not be written, which is returned.
-    pub fn close(&mut self) -> Vec<FileError> {
+    pub(crate) fn close(&mut self) -> Vec<FileError> {
         let failed = self.flush();
         for error in self.evidence.values_mut().filter_map(|file| file.sync().err()) {
             log::error!("{error}");
@@ -135,7 +135,7 @@ impl Archive {
     }
 
     /// Of each SPEC whose evidence cannot be written at the moment, why.
-    pub fn troubles(&self) -> impl Iterator<Item = String> {
+    pub(crate) fn troubles(&self) -> impl Iterator<Item = String> {
         self.evidence.iter().filter_map(|(spec, file)| {
             Some(format!("the evidence of {spec} is not written, deliveries go on: {}", file.trouble()?))
         })
@@ -160,7 +160,7 @@ impl Archive {
     ///
     /// # Errors
     /// It could not be written: the delivery must stay pending.
-    pub fn write_dead_letter(&mut self, letter: &DeadLetter) -> Result<(), FileError> {
+    pub(crate) fn write_dead_letter(&mut self, letter: &DeadLetter) -> Result<(), FileError> {
         self.dead_letters(&letter.spec)?.write(letter)
     }
 
@@ -168,7 +168,7 @@ impl Archive {
     ///
     /// # Errors
     /// It could not be removed.
-    pub fn remove_dead_letter(&mut self, spec: &SpecId, id: DeliveryId) -> Result<(), FileError> {
+    pub(crate) fn remove_dead_letter(&mut self, spec: &SpecId, id: DeliveryId) -> Result<(), FileError> {
         self.dead_letters(spec)?.remove(id)
     }
 
@@ -176,17 +176,17 @@ impl Archive {
     ///
     /// # Errors
     /// There is none, or it cannot be read.
-    pub fn read_dead_letter(&self, spec: &SpecId, id: DeliveryId) -> Result<DeadLetter, FileError> {
+    pub(crate) fn read_dead_letter(&self, spec: &SpecId, id: DeliveryId) -> Result<DeadLetter, FileError> {
         dead_letter::read(&dead_letter_dir(&self.options.spool_dir, spec), id)
     }
 
     /// The deliveries of a SPEC that have a dead letter.
-    pub fn dead_letters_of(&self, spec: &SpecId) -> HashSet<DeliveryId> {
+    pub(crate) fn dead_letters_of(&self, spec: &SpecId) -> HashSet<DeliveryId> {
         dead_letter::ids(&dead_letter_dir(&self.options.spool_dir, spec))
     }
 
     /// Of which SPEC a dead letter is.
-    pub fn spec_of_dead_letter(&self, id: DeliveryId) -> Option<SpecId> {
+    pub(crate) fn spec_of_dead_letter(&self, id: DeliveryId) -> Option<SpecId> {
         let dir = &self.options.spool_dir;
         let has = |spec: &SpecId| dead_letter::path(&dead_letter_dir(dir, spec), id).exists();
         known_specs(dir).into_iter().find(has)

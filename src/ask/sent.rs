@@ -25,6 +25,7 @@ named! {
 
 /// The outcome of one `test` or `replay`, as `--json` prints it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SentReport {
     /// The `X-SpecKit-Id`.
     pub id: DeliveryId,
@@ -50,6 +51,7 @@ pub struct SentReport {
 
 /// What was sent: nothing in it is a secret.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SentRequest {
     /// Scheme, host, port and a short hash.
     pub url: String,

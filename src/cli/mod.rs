@@ -11,7 +11,7 @@ mod keep;
 mod list;
 mod logging;
 mod outlet;
-pub mod receive;
+pub(crate) mod receive;
 mod reload;
 mod render;
 mod replay;

@@ -64,7 +64,7 @@ pub(super) struct CommandOptions {
 
 /// How to answer.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub(crate) struct Options {
     /// To verify with; without it nothing is.
     pub secret: Option<Secret>,
     /// Statuses of successive answers; the last one repeats; none is 200. A request that is
@@ -75,7 +75,7 @@ pub struct Options {
 /// What the signatures of a request are worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verified {
+pub(crate) enum Verified {
     /// Both are right and recent.
     Ok,
     /// One is wrong, missing or old.
@@ -86,7 +86,7 @@ pub enum Verified {
 
 /// One request that came.
 #[derive(Clone, Debug, Serialize)]
-pub struct Received {
+pub(crate) struct Received {
     /// When.
     pub at: String,
     /// Path and query.
@@ -110,7 +110,7 @@ pub struct Received {
 
 impl Received {
     /// Whether both signatures are right.
-    pub fn is_verified(&self) -> bool {
+    pub(crate) fn is_verified(&self) -> bool {
         self.verified == Verified::Ok
     }
 }
@@ -144,7 +144,7 @@ impl fmt::Display for Received {
 
 /// A running endpoint, on a thread of its own.
 #[derive(Debug)]
-pub struct Receiver {
+pub(crate) struct Receiver {
     address: SocketAddr,
     server: ServerHandle,
     thread: JoinHandle<()>,
@@ -156,7 +156,10 @@ impl Receiver {
     ///
     /// # Errors
     /// No thread could be had, or the listener cannot be used.
-    pub fn start(listener: TcpListener, options: Options) -> io::Result<(Self, mpsc::Receiver<Received>)> {
+    pub(crate) fn start(
+        listener: TcpListener,
+        options: Options,
+    ) -> io::Result<(Self, mpsc::Receiver<Received>)> {
         let address = listener.local_addr()?;
         let (received, events) = mpsc::sync_channel(BACKLOG);
         let shared = Arc::new(Shared { options, answered: AtomicUsize::new(0), received });
@@ -182,12 +185,12 @@ impl Receiver {
     }
 
     /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Stops at once.
-    pub fn stop(self) {
+    pub(crate) fn stop(self) {
         self.end(false);
     }
 

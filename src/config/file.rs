@@ -18,17 +18,58 @@ const MAX_BYTES: u64 = 1024 * 1024;
 #[derive(Clone, Debug)]
 pub struct LoadOptions {
     /// The file to read, whatever else there is.
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// The repo's root, whatever git says.
-    pub repo: Option<PathBuf>,
+    pub(crate) repo: Option<PathBuf>,
     /// Where the search for the repo begins.
-    pub working_dir: PathBuf,
+    pub(crate) working_dir: PathBuf,
     /// Whether secrets and URLs must be in the environment; only a runtime needs them.
-    pub secrets: bool,
+    pub(crate) secrets: bool,
+}
+
+impl LoadOptions {
+    /// The config of the repo in which `working_dir` is, as `docs/config.md` says where it lies.
+    pub fn in_dir(working_dir: impl Into<PathBuf>) -> Self {
+        Self { config: None, repo: None, working_dir: working_dir.into(), secrets: true }
+    }
+
+    /// This file, whatever else there is.
+    #[must_use]
+    pub fn config(self, file: impl Into<PathBuf>) -> Self {
+        Self { config: Some(file.into()), ..self }
+    }
+
+    /// The repo's root, whatever git says; relative to the working directory.
+    #[must_use]
+    pub fn repo(self, root: impl Into<PathBuf>) -> Self {
+        Self { repo: Some(root.into()), ..self }
+    }
+
+    /// Secrets and URLs may be missing in the environment: such a config is good to be looked at,
+    /// and not to be run.
+    #[must_use]
+    pub fn without_secrets(self) -> Self {
+        Self { secrets: false, ..self }
+    }
+
+    /// Finds, reads and checks the config; variables are those of `environment`.
+    ///
+    /// ```
+    /// use spec_notify::{Environment, LoadOptions};
+    ///
+    /// let repo = std::env::temp_dir();
+    /// let loaded = LoadOptions::in_dir(&repo).repo(&repo).load(&Environment::process());
+    /// for problem in loaded.errors.iter().chain(&loaded.warnings) {
+    ///     println!("{problem}");
+    /// }
+    /// ```
+    pub fn load(&self, environment: &Environment) -> Loaded {
+        load(self, environment)
+    }
 }
 
 /// Finds, reads and checks the config.
-pub fn load(options: &LoadOptions, environment: &Environment) -> Loaded {
+pub(crate) fn load(options: &LoadOptions, environment: &Environment) -> Loaded {
     let repo = options
         .repo
         .as_ref()

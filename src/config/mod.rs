@@ -10,19 +10,20 @@ mod table;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
+pub use file::LoadOptions;
+pub(crate) use file::load;
 #[cfg(feature = "cli")]
 pub(crate) use file::no_folder;
-pub use file::{LoadOptions, load};
-pub use loaded::Loaded;
-pub use origin::Origin;
+pub use loaded::{ConfigError, Loaded};
+pub(crate) use origin::Origin;
 pub(crate) use role::Role;
-pub use switch::Switch;
+pub(crate) use switch::Switch;
 
 use crate::delivery::{RetryPolicy, SubscriptionId};
 use crate::event::SpecId;
@@ -37,52 +38,84 @@ use crate::store::StoreOptions;
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The repo's root; evidence paths in payloads are relative to it.
-    pub repo: PathBuf,
+    pub(crate) repo: PathBuf,
     /// `enabled`, after the environment's override.
-    pub enabled: bool,
+    pub(crate) enabled: bool,
     /// Requests at a time, over all subscriptions; at least 1.
-    pub max_concurrency: usize,
+    pub(crate) max_concurrency: usize,
     /// Absolute path of the spool.
-    pub spool_dir: PathBuf,
+    pub(crate) spool_dir: PathBuf,
     /// Absolute path of the evidence tree's root.
-    pub evidence_dir: PathBuf,
+    pub(crate) evidence_dir: PathBuf,
     /// `max_evidence_bytes`, per SPEC.
-    pub max_evidence_bytes: u64,
+    pub(crate) max_evidence_bytes: u64,
     /// `max_dead_letter_bytes`, per SPEC.
-    pub max_dead_letter_bytes: u64,
+    pub(crate) max_dead_letter_bytes: u64,
     /// `max_pending`, per subscription.
-    pub max_pending: usize,
+    pub(crate) max_pending: usize,
     /// `git_ignore`: whether git is kept from seeing evidence.
-    pub git_ignore: bool,
+    pub(crate) git_ignore: bool,
     /// `dedupe_window_s`.
-    pub dedupe_window: SignedDuration,
+    pub(crate) dedupe_window: SignedDuration,
     /// `consensus_wait_ms`: how long a stage waits for consensus files that come later.
-    pub consensus_wait: Duration,
+    pub(crate) consensus_wait: Duration,
     /// `task_done_statuses`: further statuses that mean Done.
-    pub task_done_statuses: Vec<String>,
+    pub(crate) task_done_statuses: Vec<String>,
     /// `task_tracker_spec`: whose tasks those are that name no SPEC.
-    pub task_tracker_spec: SpecId,
+    pub(crate) task_tracker_spec: SpecId,
     /// `max_stage_attempts` and `cost_threshold_usd`: when a SPEC's run ends, and when it costs
     /// too much.
-    pub runs: RunPolicy,
+    pub(crate) runs: RunPolicy,
     /// `env_file`: a dotenv file under the environment.
-    pub env_file: Option<PathBuf>,
+    pub(crate) env_file: Option<PathBuf>,
     /// Whether the repo is watched. Not in the file: a host sets it, and `serve`.
-    pub watch: Option<WatchFrom>,
+    pub(crate) watch: Option<WatchFrom>,
     /// The control port on 127.0.0.1; 0 is any that is free. Not in the file: `serve --port` sets
     /// it.
-    pub control_port: u16,
+    pub(crate) control_port: u16,
     /// How it was found and read, to be read again at a reload; `None` where a host made it.
-    pub source: Option<LoadOptions>,
+    pub(crate) source: Option<LoadOptions>,
     /// The file it was read from, as it was then.
-    pub origin: Option<Origin>,
+    pub(crate) origin: Option<Origin>,
     /// In the file's order; inactive ones too.
-    pub subscriptions: Vec<SubscriptionConfig>,
+    pub(crate) subscriptions: Vec<SubscriptionConfig>,
 }
 
 impl Config {
+    /// Whether webhooks are on: `enabled`, after the environment's override.
+    pub fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+
+    /// The repo's root, absolute.
+    pub fn repo(&self) -> &Path {
+        &self.repo
+    }
+
+    /// The spool, absolute.
+    pub fn spool_dir(&self) -> &Path {
+        &self.spool_dir
+    }
+
+    /// The root of the evidence tree, absolute.
+    pub fn evidence_dir(&self) -> &Path {
+        &self.evidence_dir
+    }
+
+    /// The runtime watches the repo, as `spec-notify serve` does.
+    #[must_use]
+    pub fn watching(self, from: WatchFrom) -> Self {
+        Self { watch: Some(from), ..self }
+    }
+
+    /// The control port on 127.0.0.1; without this, any that is free.
+    #[must_use]
+    pub fn on_port(self, control_port: u16) -> Self {
+        Self { control_port, ..self }
+    }
+
     /// Where everything is on disk, and how much of it there may be.
-    pub fn store_options(&self) -> StoreOptions {
+    pub(crate) fn store_options(&self) -> StoreOptions {
         StoreOptions {
             repo: self.repo.clone(),
             spool_dir: self.spool_dir.clone(),
@@ -97,6 +130,7 @@ impl Config {
 
 /// What a watcher sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum WatchFrom {
     /// What appears from the very first start on.
     Now,
@@ -106,7 +140,7 @@ pub enum WatchFrom {
 
 /// One entry of `[[spec_ops.webhooks.subscriptions]]`.
 #[derive(Clone, Debug)]
-pub struct SubscriptionConfig {
+pub(crate) struct SubscriptionConfig {
     /// `id`.
     pub id: SubscriptionId,
     /// `url`, or what `url_env` named. Always there for an active subscription of an enabled
@@ -142,7 +176,7 @@ pub struct SubscriptionConfig {
 
 /// A header that is sent with every request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExtraHeader {
+pub(crate) struct ExtraHeader {
     /// In lower case.
     pub name: String,
     /// Where its value is.
@@ -151,7 +185,7 @@ pub struct ExtraHeader {
 
 /// The value of an extra header.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HeaderValue {
+pub(crate) enum HeaderValue {
     /// As it stands in the file.
     Fixed(String),
     /// In this environment variable; never shown.
@@ -160,7 +194,7 @@ pub enum HeaderValue {
 
 /// Where a subscription's secrets are: names of environment variables, never values.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SecretNames {
+pub(crate) struct SecretNames {
     /// `secret_env`.
     pub current: String,
     /// `previous_secret_env`.
@@ -169,13 +203,14 @@ pub struct SecretNames {
 
 impl HeaderValue {
     /// Whether a text can be a header's value: control characters cannot be sent.
-    pub fn is_sendable(text: &str) -> bool {
+    pub(crate) fn is_sendable(text: &str) -> bool {
         !text.bytes().any(|byte| byte < 0x20 || byte == 0x7f)
     }
 }
 
 /// One thing that is wrong with the config, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Problem {
     /// In which file; none for the environment.
     pub file: Option<PathBuf>,
@@ -205,6 +240,7 @@ impl fmt::Display for Problem {
 
 /// What came of reading a config, as `check --json` and `reload --json` print it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Report {
     /// Whether it is good to run.
     pub ok: bool,
@@ -219,7 +255,7 @@ pub struct Report {
 
 impl Problem {
     /// One that has no place in a file.
-    pub fn general(message: impl Into<String>, help: impl Into<String>) -> Self {
+    pub(crate) fn general(message: impl Into<String>, help: impl Into<String>) -> Self {
         Self { file: None, line: None, column: None, message: message.into(), help: help.into() }
     }
 }

@@ -8,7 +8,7 @@ use super::file::read_text;
 /// See the module's first line. Other tables of the file are the host's: what is edited there
 /// changes nothing for us.
 #[derive(Clone, Debug)]
-pub struct Origin {
+pub(crate) struct Origin {
     file: PathBuf,
     /// Of what the file said then; not the text, which may have secrets.
     said: Option<u64>,

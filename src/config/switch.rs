@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// What decides whether webhooks are on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Switch {
+pub(crate) enum Switch {
     /// They are on.
     On,
     /// Off: none of these files is there.
@@ -25,7 +25,7 @@ pub enum Switch {
 
 impl Switch {
     /// Whether webhooks are on; `None` where nothing was read.
-    pub fn enabled(&self) -> Option<bool> {
+    pub(crate) fn enabled(&self) -> Option<bool> {
         match self {
             Self::On => Some(true),
             Self::Unknown => None,

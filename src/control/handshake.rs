@@ -10,7 +10,7 @@ use crate::clock;
 use crate::sign;
 
 /// The protocol's version, which both ends say first.
-pub const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 2;
 
 /// Fewest and most characters of a nonce.
 const NONCE: std::ops::RangeInclusive<usize> = 32..=128;
@@ -46,7 +46,7 @@ impl fmt::Debug for Token {
 
 /// The client's first line.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Hello {
+pub(crate) struct Hello {
     /// The protocol's version.
     pub version: u32,
     /// A nonce, new for each connection: 32 to 128 characters.
@@ -56,7 +56,7 @@ pub struct Hello {
 
 /// The server's answer: a nonce of its own, and its proof.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Welcome {
+pub(crate) struct Welcome {
     /// The protocol's version.
     pub version: u32,
     /// The program's version.
@@ -69,7 +69,7 @@ pub struct Welcome {
 
 /// The client's second line.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Proof {
+pub(crate) struct Proof {
     /// `hmac-sha256(token, "client:<client's nonce>:<server's nonce>")` in hex.
     pub proof: String,
 }

@@ -7,6 +7,5 @@ mod server;
 
 pub(crate) use client::{CHANGE_OF_OWNER, LOOK_AGAIN};
 pub use client::{Client, ClientError};
-pub use handshake::{Hello, Proof, Token, VERSION, Welcome};
-pub use protocol::{Reply, RuntimeFile, runtime_file};
+pub use protocol::RuntimeFile;
 pub(crate) use server::Server;

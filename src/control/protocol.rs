@@ -25,7 +25,7 @@ pub struct RuntimeFile {
     pub token: Token,
     /// The program's version.
     pub version: String,
-    /// The [protocol's version](super::VERSION).
+    /// The version of what is spoken on the port: `docs/control-port.md`.
     #[serde(default = "first_protocol")]
     pub protocol: u32,
 }
@@ -42,7 +42,7 @@ impl fmt::Debug for RuntimeFile {
 }
 
 /// Where a spool's `runtime.json` is.
-pub fn runtime_file(spool_dir: &Path) -> PathBuf {
+pub(crate) fn runtime_file(spool_dir: &Path) -> PathBuf {
     spool_dir.join("runtime.json")
 }
 
@@ -61,7 +61,7 @@ impl RuntimeFile {
 /// Every answer.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Reply<T> {
+pub(crate) enum Reply<T> {
     /// What was asked for.
     Ok(T),
     /// Why it was not done.

@@ -7,7 +7,7 @@ use crate::payload::Rejection;
 
 impl Outcome {
     /// What to do about it, as a clause: `start it`. `None` where it is delivered.
-    pub fn advice(&self) -> Option<Cow<'_, str>> {
+    pub(crate) fn advice(&self) -> Option<Cow<'_, str>> {
         match &self.result {
             Err(failure) => Some(Cow::Borrowed(&*failure.hint)),
             Ok(Response { status: 200..=299, rejection: None, .. }) => None,

@@ -12,21 +12,21 @@ use crate::digest::sha256;
 /// What is sent, and its SHA-256 for the evidence: worked out once, however many get it. Cheap to
 /// clone.
 #[derive(Clone, Debug)]
-pub struct Payload(Arc<(Bytes, OnceLock<[u8; 32]>)>);
+pub(crate) struct Payload(Arc<(Bytes, OnceLock<[u8; 32]>)>);
 
 impl Payload {
     /// The payload that these bytes are.
-    pub fn new(bytes: Bytes) -> Self {
+    pub(crate) fn new(bytes: Bytes) -> Self {
         Self(Arc::new((bytes, OnceLock::new())))
     }
 
     /// The body.
-    pub fn bytes(&self) -> &Bytes {
+    pub(crate) fn bytes(&self) -> &Bytes {
         &self.0.0
     }
 
     /// Of the body.
-    pub fn sha256(&self) -> [u8; 32] {
+    pub(crate) fn sha256(&self) -> [u8; 32] {
         let (bytes, hash) = &*self.0;
         *hash.get_or_init(|| sha256(bytes))
     }
@@ -34,12 +34,12 @@ impl Payload {
 
 /// How many bytes of bodies may be held in memory at a time. Clones share it.
 #[derive(Clone, Debug)]
-pub struct BodyBudget(Arc<AtomicUsize>);
+pub(crate) struct BodyBudget(Arc<AtomicUsize>);
 
 /// A body in memory, shared by the deliveries of one event. Its bytes are free again when the last
 /// clone is dropped.
 #[derive(Clone, Debug)]
-pub struct Body(Arc<Held>);
+pub(crate) struct Body(Arc<Held>);
 
 #[derive(Debug)]
 struct Held {
@@ -49,12 +49,12 @@ struct Held {
 
 impl BodyBudget {
     /// A budget of so many bytes.
-    pub fn new(bytes: usize) -> Self {
+    pub(crate) fn new(bytes: usize) -> Self {
         Self(Arc::new(AtomicUsize::new(bytes)))
     }
 
     /// Holds a body, if there is room for it.
-    pub fn hold(&self, bytes: &Bytes) -> Option<Body> {
+    pub(crate) fn hold(&self, bytes: &Bytes) -> Option<Body> {
         let take = |left: usize| left.checked_sub(bytes.len());
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
         Some(Body(Arc::new(Held { payload: Payload::new(bytes.clone()), budget: self.clone() })))

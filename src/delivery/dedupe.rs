@@ -13,11 +13,11 @@ const MAX_KNOWN: usize = 100_000;
 
 /// A key in few bytes: the start of its SHA-256. That two keys share it is beyond all chance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct KeyDigest([u8; 16]);
+pub(crate) struct KeyDigest([u8; 16]);
 
 impl KeyDigest {
     /// Of any bytes.
-    pub fn of(bytes: &[u8]) -> Self {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
         let mut digest = [0; 16];
         digest.copy_from_slice(&sha256(bytes)[..16]);
         Self(digest)
@@ -48,7 +48,7 @@ impl<'de> Deserialize<'de> for KeyDigest {
 
 /// The idempotency keys of the last while. Times are in milliseconds, as they are in the spool.
 #[derive(Debug)]
-pub struct Dedupe {
+pub(crate) struct Dedupe {
     window: SignedDuration,
     known: HashMap<KeyDigest, i64>,
     order: VecDeque<(i64, KeyDigest)>,
@@ -56,17 +56,17 @@ pub struct Dedupe {
 
 impl Dedupe {
     /// Knows nothing yet, and remembers an event for `window`.
-    pub fn new(window: SignedDuration) -> Self {
+    pub(crate) fn new(window: SignedDuration) -> Self {
         Self { window, known: HashMap::new(), order: VecDeque::new() }
     }
 
     /// Remembers events for `window` from now on.
-    pub fn set_window(&mut self, window: SignedDuration) {
+    pub(crate) fn set_window(&mut self, window: SignedDuration) {
         self.window = window;
     }
 
     /// Remembers what was known at the last stop, oldest first.
-    pub fn restore(&mut self, known: Vec<(IdempotencyKey, Timestamp)>) {
+    pub(crate) fn restore(&mut self, known: Vec<(IdempotencyKey, Timestamp)>) {
         let count = known.len().min(MAX_KNOWN);
         self.known.reserve(count);
         self.order.reserve_exact(count);
@@ -76,7 +76,7 @@ impl Dedupe {
     }
 
     /// Whether an event with this key was accepted within the window.
-    pub fn knows(&self, key: KeyDigest, now: Timestamp) -> bool {
+    pub(crate) fn knows(&self, key: KeyDigest, now: Timestamp) -> bool {
         self.known.get(&key).is_some_and(|at| !self.is_over(*at, now.as_millisecond()))
     }
 
@@ -85,7 +85,7 @@ impl Dedupe {
     }
 
     /// Remembers an accepted event. Call in the order of acceptance.
-    pub fn remember(&mut self, key: KeyDigest, at: Timestamp) {
+    pub(crate) fn remember(&mut self, key: KeyDigest, at: Timestamp) {
         let at = at.as_millisecond();
         self.known.insert(key, at);
         self.order.push_back((at, key));

@@ -12,7 +12,7 @@ use crate::event::SpecId;
 use crate::names::named;
 
 /// Failures in a row after which a subscription counts as `open` (`docs/delivery.md`).
-pub const OPEN_AFTER: u32 = 5;
+pub(crate) const OPEN_AFTER: u32 = 5;
 
 /// Receivers refuse signatures five minutes old; a minute is worth a word.
 const MAX_SKEW_S: i64 = 60;
@@ -24,7 +24,7 @@ named! {
         Healthy = "healthy",
         /// The last attempt failed, or this machine is not able to make one.
         Failing = "failing",
-        /// At least [`OPEN_AFTER`] attempts in a row failed.
+        /// At least five attempts in a row failed: one request at a time until one succeeds.
         Open = "open",
         /// Configured and switched off, or no longer configured.
         Inactive = "inactive",
@@ -35,7 +35,7 @@ named! {
 
 /// What is remembered of a subscription's attempts, whichever deliveries they were for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Health {
+pub(crate) struct Health {
     /// Attempts that failed since the last one that did not.
     pub consecutive_failures: u32,
     /// When the first of these failed.
@@ -82,7 +82,7 @@ const LOCAL_FAULT_COUNTS_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
 /// What an attempt changed about the breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
+pub(crate) enum Turn {
     /// It opened: from now on one request at a time.
     Opened,
     /// It closed.
@@ -93,7 +93,7 @@ impl Health {
     /// Takes note of an attempt that this machine was not able to make; gives how long to wait for
     /// the next one, half as long as it lasts already. `None` where that counts as any other
     /// failure: it is another, or has lasted for a day.
-    pub fn note_local(&mut self, outcome: &Outcome, at: Timestamp) -> Option<Duration> {
+    pub(crate) fn note_local(&mut self, outcome: &Outcome, at: Timestamp) -> Option<Duration> {
         let failure = outcome.result.as_ref().err().filter(|_| outcome.is_local())?;
         let since = self.local_fault.as_ref().map_or(at, |fault| fault.since);
         let lasts = at.duration_since(since);
@@ -109,7 +109,7 @@ impl Health {
     /// An attempt for a delivery of `spec` ended at `at`, and [`note_local`](Self::note_local) has
     /// no say in it; `in_words` is what to say of a failure. Returns what that changed about the
     /// breaker.
-    pub fn note(
+    pub(crate) fn note(
         &mut self,
         outcome: &Outcome,
         spec: &SpecId,
@@ -142,7 +142,7 @@ impl Health {
     }
 
     /// Whether its last attempt succeeded: only then it may hold more than its share.
-    pub fn is_proven(&self) -> bool {
+    pub(crate) fn is_proven(&self) -> bool {
         self.consecutive_failures == 0 && self.last_success_at.is_some()
     }
 
@@ -159,7 +159,7 @@ impl Health {
     }
 
     /// What that amounts to for an active subscription.
-    pub fn state(&self) -> HealthState {
+    pub(crate) fn state(&self) -> HealthState {
         match self.consecutive_failures {
             0 if self.local_fault.is_none() => HealthState::Healthy,
             0 => HealthState::Failing,

@@ -31,7 +31,7 @@ const MAX_STEPS: usize = 1024;
 
 /// What was told of a step, as the spool remembers it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Told {
+pub(crate) struct Told {
     /// `plan`, `pipeline` or `task:<id>`.
     step: String,
     at: Timestamp,
@@ -73,7 +73,7 @@ struct Step {
 
 /// Whose event one is.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Identity {
+pub(crate) enum Identity {
     /// Its own. The key may be one that is known.
     Own(Option<Told>),
     /// A source's word for one that was told without an identity: known from now on, and not sent.
@@ -82,7 +82,7 @@ pub enum Identity {
 
 /// See the module's first lines.
 #[derive(Debug, Default)]
-pub struct Identities {
+pub(crate) struct Identities {
     steps: HashMap<(SpecId, String), Step>,
     sessions: Sessions,
 }
@@ -90,7 +90,7 @@ pub struct Identities {
 impl Identities {
     /// Decides which event this is that came `now`, and gives it that one's key. `is_known` says
     /// whether an event of a key was accepted.
-    pub fn resolve(
+    pub(crate) fn resolve(
         &mut self,
         event: &mut Event,
         now: Timestamp,
@@ -128,7 +128,7 @@ impl Identities {
 
     /// The event whose acceptance decides which event a source's is, while that acceptance is
     /// under way.
-    pub fn waits_for(
+    pub(crate) fn waits_for(
         &mut self,
         event: &Event,
         is_under_way: impl Fn(&IdempotencyKey) -> bool,
@@ -152,7 +152,13 @@ impl Identities {
     }
 
     /// An event that is told was counted as this attempt of its step.
-    pub fn counted(&mut self, spec: &SpecId, key: &IdempotencyKey, told: &mut Told, attempt: Option<u32>) {
+    pub(crate) fn counted(
+        &mut self,
+        spec: &SpecId,
+        key: &IdempotencyKey,
+        told: &mut Told,
+        attempt: Option<u32>,
+    ) {
         // One without an identity says by itself which attempt it is, or leaves that open.
         if matches!(told.origin, KeyOrigin::Made { .. }) {
             return;
@@ -166,7 +172,7 @@ impl Identities {
     }
 
     /// Remembers what the spool says was told before this start.
-    pub fn restore(&mut self, spec: &SpecId, key: IdempotencyKey, told: Told) {
+    pub(crate) fn restore(&mut self, spec: &SpecId, key: IdempotencyKey, told: Told) {
         self.bound();
         told.remember_version(&key, &mut self.sessions);
         let step = self.steps.entry((spec.clone(), told.step.clone())).or_default();
@@ -274,7 +280,7 @@ impl Told {
     }
 
     /// Whether it says which version of a session was told.
-    pub fn is_of_a_session(&self) -> bool {
+    pub(crate) fn is_of_a_session(&self) -> bool {
         self.version.is_some()
     }
 

@@ -10,7 +10,7 @@ use super::{Body, DeliveryId, InFlight, Jitter, Outcome, Pending, RetryPolicy, V
 /// The waiting and running deliveries of one subscription. Holds no clock: every question brings
 /// `now`.
 #[derive(Debug)]
-pub struct Lane {
+pub(crate) struct Lane {
     policy: RetryPolicy,
     max_in_flight: usize,
     max_pending: usize,
@@ -34,7 +34,7 @@ pub struct Lane {
 impl Lane {
     /// An empty lane that runs at most `max_in_flight` deliveries at a time and holds about
     /// `max_pending`.
-    pub fn new(policy: RetryPolicy, max_in_flight: usize, max_pending: usize) -> Self {
+    pub(crate) fn new(policy: RetryPolicy, max_in_flight: usize, max_pending: usize) -> Self {
         Self {
             policy,
             max_in_flight,
@@ -52,24 +52,19 @@ impl Lane {
     }
 
     /// At most so many starts a second from now on, evenly spaced; `None` for as many as may be.
-    pub fn set_rate(&mut self, per_second: Option<f64>) {
+    pub(crate) fn set_rate(&mut self, per_second: Option<f64>) {
         let seconds = per_second.map_or(0.0, |rate| 1.0 / rate);
         self.interval = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO);
     }
 
     /// Whether only one may be under way at a time, because the endpoint fails again and again.
-    pub fn set_narrow(&mut self, is_narrow: bool) {
+    pub(crate) fn set_narrow(&mut self, is_narrow: bool) {
         self.is_narrow = is_narrow;
     }
 
     /// Starts nothing before `until`; a later moment that was said before stands.
-    pub fn pause_until(&mut self, until: Instant) {
+    pub(crate) fn pause_until(&mut self, until: Instant) {
         self.paused_until = self.paused_until.max(Some(until));
-    }
-
-    /// Until when the endpoint asked to be left alone.
-    pub fn paused_until(&self) -> Option<Instant> {
-        self.paused_until
     }
 
     fn has_room(&self) -> bool {
@@ -77,7 +72,7 @@ impl Lane {
     }
 
     /// Takes a delivery that is to start at `due` or later. Call [`shed`](Self::shed) afterwards.
-    pub fn enqueue(&mut self, mut pending: Pending, due: Instant) {
+    pub(crate) fn enqueue(&mut self, mut pending: Pending, due: Instant) {
         let arrival = pending.arrival.unwrap_or_else(|| self.arrive());
         pending.arrival = Some(arrival);
         self.due.insert((due, arrival));
@@ -93,7 +88,7 @@ impl Lane {
 
     /// Takes what waited at the last stop, in its old order. As many enqueued one by one would
     /// take nearly twice the memory: trees that are filled in order keep their nodes half empty.
-    pub fn restore(&mut self, pending: impl IntoIterator<Item = (Pending, Instant)>) {
+    pub(crate) fn restore(&mut self, pending: impl IntoIterator<Item = (Pending, Instant)>) {
         let restored = pending.into_iter().map(|(mut pending, due)| {
             let arrival = self.arrive();
             pending.arrival = Some(arrival);
@@ -106,7 +101,7 @@ impl Lane {
 
     /// While more than `max_pending` are pending: the oldest that is not under way, which is to be
     /// dropped.
-    pub fn shed(&mut self) -> Option<Pending> {
+    pub(crate) fn shed(&mut self) -> Option<Pending> {
         if self.waiting.len() + self.in_flight <= self.max_pending {
             return None;
         }
@@ -116,7 +111,7 @@ impl Lane {
     }
 
     /// The delivery to start now, if one is due and there is room for it. Call until `None`.
-    pub fn start_next(&mut self, now: Instant) -> Option<(InFlight, Option<Body>)> {
+    pub(crate) fn start_next(&mut self, now: Instant) -> Option<(InFlight, Option<Body>)> {
         let not_before = self.paused_until.max(self.next_start);
         if !self.open || !self.is_due(now) || !self.has_room() || not_before.is_some_and(|at| now < at) {
             return None;
@@ -136,7 +131,7 @@ impl Lane {
 
     /// How long until something is due; `None` while nothing waits or there is no room: then the
     /// next [`finished`](Self::finished) or [`enqueue`](Self::enqueue) is the time to look again.
-    pub fn next_due_in(&self, now: Instant) -> Option<Duration> {
+    pub(crate) fn next_due_in(&self, now: Instant) -> Option<Duration> {
         if !self.open || !self.has_room() {
             return None;
         }
@@ -149,7 +144,7 @@ impl Lane {
     /// retry waits with the caller until its record is written, and comes back through
     /// [`enqueue`](Self::enqueue). An endpoint that wants to be left alone gets nothing else
     /// meanwhile either.
-    pub fn finished(
+    pub(crate) fn finished(
         &mut self,
         in_flight: InFlight,
         outcome: &Outcome,
@@ -164,19 +159,19 @@ impl Lane {
     }
 
     /// Makes room again after an attempt that came to nothing: a dry run.
-    pub fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
     /// Takes back an attempt that could not be made: its delivery is due again after `wait`, and
     /// nothing is counted.
-    pub fn put_back(&mut self, in_flight: InFlight, now: Instant, wait: Duration) {
+    pub(crate) fn put_back(&mut self, in_flight: InFlight, now: Instant, wait: Duration) {
         self.release();
         self.enqueue(in_flight.put_back(), now + wait);
     }
 
     /// Takes deliveries that wait out of the lane, oldest first.
-    pub fn take(&mut self, ids: &HashSet<DeliveryId>) -> Vec<Pending> {
+    pub(crate) fn take(&mut self, ids: &HashSet<DeliveryId>) -> Vec<Pending> {
         let is_wanted =
             |(_, (_, pending)): &(&NonZeroU64, &(Instant, Pending))| ids.contains(&pending.delivery().id);
         let wanted: Vec<NonZeroU64> = self.waiting.iter().filter(is_wanted).map(|(at, _)| *at).collect();
@@ -190,49 +185,49 @@ impl Lane {
 
     /// Starts nothing more: what waits stays on disk for the next start, or until it is
     /// [`configure`](Self::configure)d.
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.open = false;
     }
 
     /// Whether it starts anything.
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.open
     }
 
     /// From now on these bounds and this policy; open. What waits keeps its time and its place in
     /// line.
-    pub fn configure(&mut self, policy: RetryPolicy, max_in_flight: usize, max_pending: usize) {
+    pub(crate) fn configure(&mut self, policy: RetryPolicy, max_in_flight: usize, max_pending: usize) {
         (self.policy, self.max_in_flight, self.max_pending) = (policy, max_in_flight, max_pending);
         self.open = true;
     }
 
     /// The policy that outcomes are judged by.
-    pub fn policy(&self) -> &RetryPolicy {
+    pub(crate) fn policy(&self) -> &RetryPolicy {
         &self.policy
     }
 
     /// What waits and when it is due, newest first.
-    pub fn newest_first(&self) -> impl Iterator<Item = (Instant, &Pending)> {
+    pub(crate) fn newest_first(&self) -> impl Iterator<Item = (Instant, &Pending)> {
         self.waiting.values().rev().map(|(due, pending)| (*due, pending))
     }
 
     /// What has waited longest.
-    pub fn oldest(&self) -> Option<&Pending> {
+    pub(crate) fn oldest(&self) -> Option<&Pending> {
         self.waiting.first_key_value().map(|(_, (_, pending))| pending)
     }
 
     /// How many wait.
-    pub fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
     /// How many are under way.
-    pub fn in_flight(&self) -> usize {
+    pub(crate) fn in_flight(&self) -> usize {
         self.in_flight
     }
 
     /// Whether something is under way, or would start as soon as there is room.
-    pub fn is_busy(&self, now: Instant) -> bool {
+    pub(crate) fn is_busy(&self, now: Instant) -> bool {
         let is_paused = self.paused_until.is_some_and(|until| now < until);
         self.in_flight > 0 || (self.open && !is_paused && self.is_due(now))
     }

@@ -26,18 +26,19 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use uuid::Uuid;
 
-pub use body::{Body, BodyBudget, Payload};
-pub use dedupe::{Dedupe, KeyDigest};
-pub use final_state::FinalState;
-pub use health::{Health, HealthState, LocalFault, OPEN_AFTER, Turn};
-pub use identity::{Identities, Identity, Told};
-pub use lane::Lane;
-pub use outcome::{Failure, FailureClass, Judgement, MAX_KEPT_BYTES, Outcome, Reason, Response};
-pub use retry::{Jitter, RetryPolicy, retry_at};
-pub use retry_after::{MAX_RETRY_AFTER, clock_skew, retry_after};
-pub use session::MAX_SESSIONS;
-pub use sharing::{SeatId, Share, Sharing};
-pub use summary::AttemptSummary;
+pub(crate) use body::{Body, BodyBudget, Payload};
+pub(crate) use dedupe::{Dedupe, KeyDigest};
+pub(crate) use final_state::FinalState;
+pub(crate) use health::{Health, OPEN_AFTER, Turn};
+pub use health::{HealthState, LocalFault};
+pub(crate) use identity::{Identities, Identity, Told};
+pub(crate) use lane::Lane;
+pub(crate) use outcome::{Failure, FailureClass, Judgement, MAX_KEPT_BYTES, Outcome, Reason, Response};
+pub(crate) use retry::{Jitter, RetryPolicy, retry_at};
+pub(crate) use retry_after::{MAX_RETRY_AFTER, clock_skew, retry_after};
+pub(crate) use session::MAX_SESSIONS;
+pub(crate) use sharing::{SeatId, Share, Sharing};
+pub(crate) use summary::AttemptSummary;
 
 use crate::clock;
 use crate::event::{EventKind, IdempotencyKey, SpecId};
@@ -132,7 +133,7 @@ pub struct Delivery {
 
 /// A delivery that waits for its next attempt.
 #[derive(Clone, Debug)]
-pub struct Pending {
+pub(crate) struct Pending {
     delivery: Arc<Delivery>,
     attempts_made: u32,
     /// Its place in line, once a lane has taken it.
@@ -143,32 +144,32 @@ pub struct Pending {
 impl Pending {
     /// A new delivery, with its body where there is room for it in memory; else the first attempt
     /// reads it back.
-    pub fn new(delivery: Arc<Delivery>, body: Option<Body>) -> Self {
+    pub(crate) fn new(delivery: Arc<Delivery>, body: Option<Body>) -> Self {
         Self { delivery, attempts_made: 0, arrival: None, body }
     }
 
     /// A delivery of which `attempts_made` attempts have ended without success.
-    pub fn recovered(delivery: Arc<Delivery>, attempts_made: u32) -> Self {
+    pub(crate) fn recovered(delivery: Arc<Delivery>, attempts_made: u32) -> Self {
         Self { delivery, attempts_made, arrival: None, body: None }
     }
 
     /// What is delivered.
-    pub fn delivery(&self) -> &Arc<Delivery> {
+    pub(crate) fn delivery(&self) -> &Arc<Delivery> {
         &self.delivery
     }
 
     /// Its body, where it is in memory.
-    pub fn body(&self) -> Option<&Body> {
+    pub(crate) fn body(&self) -> Option<&Body> {
         self.body.as_ref()
     }
 
     /// How many attempts have ended without success.
-    pub fn attempts_made(&self) -> u32 {
+    pub(crate) fn attempts_made(&self) -> u32 {
         self.attempts_made
     }
 
     /// Begins the next attempt. The body goes with it.
-    pub fn start(self) -> (InFlight, Option<Body>) {
+    pub(crate) fn start(self) -> (InFlight, Option<Body>) {
         let attempt = self.attempts_made.saturating_add(1);
         (InFlight { attempt, delivery: self.delivery, arrival: self.arrival }, self.body)
     }
@@ -176,7 +177,7 @@ impl Pending {
 
 /// A delivery with an attempt under way. Never written down: after a crash it is [`Pending`] again.
 #[derive(Debug)]
-pub struct InFlight {
+pub(crate) struct InFlight {
     delivery: Arc<Delivery>,
     attempt: u32,
     arrival: Option<NonZeroU64>,
@@ -184,7 +185,7 @@ pub struct InFlight {
 
 /// What follows from one attempt.
 #[derive(Debug)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// The endpoint has it.
     Delivered,
     /// Try again after `wait`.
@@ -200,24 +201,24 @@ pub enum Verdict {
 
 impl InFlight {
     /// What is delivered.
-    pub fn delivery(&self) -> &Arc<Delivery> {
+    pub(crate) fn delivery(&self) -> &Arc<Delivery> {
         &self.delivery
     }
 
     /// Which attempt this is, from 1.
-    pub fn attempt(&self) -> u32 {
+    pub(crate) fn attempt(&self) -> u32 {
         self.attempt
     }
 
     /// Takes back an attempt that could not be made: it does not count.
-    pub fn put_back(self) -> Pending {
+    pub(crate) fn put_back(self) -> Pending {
         let attempts_made = self.attempt.saturating_sub(1);
         Pending { delivery: self.delivery, attempts_made, arrival: self.arrival, body: None }
     }
 
     /// Ends the attempt: the outcome's judgement, and the policy's word on whether another is
     /// allowed.
-    pub fn finish(self, outcome: &Outcome, policy: &RetryPolicy, jitter: Jitter) -> Verdict {
+    pub(crate) fn finish(self, outcome: &Outcome, policy: &RetryPolicy, jitter: Jitter) -> Verdict {
         match outcome.judge() {
             Judgement::Delivered => Verdict::Delivered,
             Judgement::Terminal(reason) => Verdict::DeadLetter(reason),

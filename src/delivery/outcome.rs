@@ -11,11 +11,11 @@ use super::MAX_RETRY_AFTER;
 use crate::payload::{Answer, Format, Rejection};
 
 /// How much of a response's body is kept for the evidence.
-pub const MAX_KEPT_BYTES: usize = 1024;
+pub(crate) const MAX_KEPT_BYTES: usize = 1024;
 
 /// One attempt, ended. A failed request is data, not an error.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// What came back, or why nothing did.
     pub result: Result<Response, Failure>,
     /// From the start of the attempt to the last byte read.
@@ -26,7 +26,7 @@ pub struct Outcome {
 
 /// What the endpoint answered.
 #[derive(Clone, Debug, Default)]
-pub struct Response {
+pub(crate) struct Response {
     /// The HTTP status.
     pub status: u16,
     /// The headers kept for the evidence, names in lower case.
@@ -53,7 +53,7 @@ const SHORTEST_SECRET: usize = 6;
 impl Response {
     /// Takes note of what the service of a `format` says in the body, which is `None` where it
     /// cannot be read.
-    pub fn heed(&mut self, format: Format, body: Option<&str>) {
+    pub(crate) fn heed(&mut self, format: Format, body: Option<&str>) {
         let answer = Answer { status: self.status, content_type: self.header("content-type"), body };
         let (wait, rejection) = (format.wait(answer), format.rejection(answer));
         self.retry_after = self.retry_after.max(wait.map(|wait| wait.min(MAX_RETRY_AFTER)));
@@ -61,13 +61,13 @@ impl Response {
     }
 
     /// One of the kept headers.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(kept, _)| kept == name).map(|(_, value)| value.as_str())
     }
 
     /// Takes out of it what was sent and is a secret: many an endpoint's error page repeats the
     /// path, or the headers.
-    pub fn redact<S: AsRef<str>>(&mut self, secrets: &[S]) {
+    pub(crate) fn redact<S: AsRef<str>>(&mut self, secrets: &[S]) {
         let mut secrets: Vec<&str> = secrets.iter().map(AsRef::as_ref).collect();
         secrets.retain(|secret| secret.len() >= SHORTEST_SECRET);
         // The longest first: one may be part of another.
@@ -96,7 +96,7 @@ fn redact_cut(text: &mut String, secret: &str) {
 
 /// Why no answer came.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// What kind, from the error's type.
     pub class: FailureClass,
     /// For the reader; never contains the URL's path or a secret.
@@ -135,7 +135,7 @@ named! {
 
 /// What an outcome means for the delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Judgement {
+pub(crate) enum Judgement {
     /// 2xx.
     Delivered,
     /// Worth another attempt: 429, 5xx, or no answer.
@@ -222,7 +222,7 @@ impl Reason {
 
 impl Outcome {
     /// What this outcome means (`docs/delivery.md`).
-    pub fn judge(&self) -> Judgement {
+    pub(crate) fn judge(&self) -> Judgement {
         match &self.result {
             Err(_) => Judgement::Retry,
             Ok(response) => match response.status {
@@ -246,7 +246,7 @@ impl Outcome {
     /// How long the endpoint wants to be left alone, where it may ask for that
     /// (`docs/delivery.md`): 429, 503, what its subscription retries, and a 2xx in which its
     /// service says that it is not able to now.
-    pub fn pause(&self) -> Option<Duration> {
+    pub(crate) fn pause(&self) -> Option<Duration> {
         let response = self.result.as_ref().ok()?;
         let is_put_off = response.rejection.as_ref().is_some_and(|rejection| rejection.retry);
         let may_ask = response.is_retried || is_put_off || matches!(response.status, 429 | 503);
@@ -254,17 +254,12 @@ impl Outcome {
     }
 
     /// Whether this machine was not able to make it.
-    pub fn is_local(&self) -> bool {
+    pub(crate) fn is_local(&self) -> bool {
         self.result.as_ref().is_err_and(|failure| failure.class == FailureClass::Local)
     }
 
-    /// The status, where there was an answer.
-    pub fn status(&self) -> Option<u16> {
-        self.result.as_ref().ok().map(|response| response.status)
-    }
-
     /// In a few words: `200`, or `timeout: no answer within 5000 ms`.
-    pub fn summary(&self) -> String {
+    pub(crate) fn summary(&self) -> String {
         match &self.result {
             Ok(Response { status, rejection: Some(Rejection { word, .. }), .. }) => {
                 format!("status {status}, and the service said: {word}")

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 /// How often, and how long apart, a delivery is tried.
 #[derive(Clone, Debug, PartialEq)]
-pub struct RetryPolicy {
+pub(crate) struct RetryPolicy {
     /// Attempts in all, the first included; at least 1.
     pub max_attempts: u32,
     /// Before the first retry.
@@ -36,11 +36,11 @@ impl Default for RetryPolicy {
 
 /// A random part of a wait, drawn by the caller from `0..=policy.jitter`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Jitter(pub Duration);
+pub(crate) struct Jitter(pub Duration);
 
 impl RetryPolicy {
     /// `min(max, initial * factor^(retry-1)) + jitter`, with `retry` from 1 (`docs/delivery.md`).
-    pub fn wait_before_retry(&self, retry: u32, jitter: Jitter) -> Duration {
+    pub(crate) fn wait_before_retry(&self, retry: u32, jitter: Jitter) -> Duration {
         let mut schedule = ExponentialBackoff {
             current_interval: self.initial,
             initial_interval: self.initial,
@@ -65,7 +65,7 @@ impl RetryPolicy {
 
     /// What is left of the wait after `attempts_made` attempts, by a wall clock that says `left`
     /// and may have jumped since: never negative, never more than that wait can be.
-    pub fn remaining_wait(&self, attempts_made: u32, left: SignedDuration) -> Duration {
+    pub(crate) fn remaining_wait(&self, attempts_made: u32, left: SignedDuration) -> Duration {
         let longest = self.wait_before_retry(attempts_made.max(1), Jitter(self.jitter));
         Duration::try_from(left).unwrap_or(Duration::ZERO).min(longest)
     }
@@ -77,7 +77,7 @@ const MAX_SLACK_MS: u128 = 256;
 /// When a retry starts that waits for `wait` from `now`: never earlier, and at most a 128th of the
 /// wait (or a millisecond) and at most 256 ms later. Many that wait long so start together, and
 /// wake the machine seldom.
-pub fn retry_at(now: Timestamp, wait: Duration) -> Timestamp {
+pub(crate) fn retry_at(now: Timestamp, wait: Duration) -> Timestamp {
     let allowed = (wait.as_millis() / 128).clamp(1, MAX_SLACK_MS);
     // A power of two: grids of different slacks meet.
     let slack = 1_i128 << allowed.ilog2();

@@ -5,12 +5,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 /// Longest pause that an endpoint may ask for.
-pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+pub(crate) const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// The pause that a header's value asks for at `now`: seconds, fractions too, or one of the three
 /// forms of an HTTP date. At most [`MAX_RETRY_AFTER`]; zero for a time that is past. `None` for
 /// what is neither.
-pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
+pub(crate) fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     if value.bytes().next().is_some_and(|first| first.is_ascii_digit() || first == b'.') {
         let seconds: f64 = value.parse().ok()?;
@@ -23,7 +23,7 @@ pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
 
 /// How far a `Date` header is off `now`, in seconds; ahead is positive. `None` for what is no HTTP
 /// date.
-pub fn clock_skew(value: &str, now: Timestamp) -> Option<i64> {
+pub(crate) fn clock_skew(value: &str, now: Timestamp) -> Option<i64> {
     let date = Timestamp::try_from(httpdate::parse_http_date(value.trim()).ok()?).ok()?;
     Some(date.as_second() - now.as_second())
 }

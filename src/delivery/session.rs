@@ -12,7 +12,7 @@ use crate::event::{Event, IdempotencyKey, KeyOrigin, Status};
 
 /// Sessions whose verdict is remembered; beyond it the one that was told of first is forgotten,
 /// and a further version of it is taken for the one that is known.
-pub const MAX_SESSIONS: usize = 10_000;
+pub(crate) const MAX_SESSIONS: usize = 10_000;
 
 /// One version of a session, as an event tells of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

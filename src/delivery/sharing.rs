@@ -7,12 +7,12 @@ use std::time::Duration;
 
 /// One that shares: an active subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SeatId(u64);
+pub(crate) struct SeatId(u64);
 
 /// The right to one request.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "it is taken until it is given back"]
-pub struct Share {
+pub(crate) struct Share {
     seat: SeatId,
     is_unproven: bool,
     /// Somebody waits who has waited longer.
@@ -21,7 +21,7 @@ pub struct Share {
 
 /// What is held and who waits; a `T` is what a waiting request is known by.
 #[derive(Debug)]
-pub struct Sharing<T> {
+pub(crate) struct Sharing<T> {
     max: usize,
     held: usize,
     held_unproven: usize,
@@ -51,7 +51,7 @@ impl<T> Seat<T> {
 impl<T> Sharing<T> {
     /// At most `max` shares at a time; those whose endpoint is not proven hold at most half of
     /// them, and at least one.
-    pub fn new(max: usize) -> Self {
+    pub(crate) fn new(max: usize) -> Self {
         Self {
             max: max.max(1),
             held: 0,
@@ -63,7 +63,7 @@ impl<T> Sharing<T> {
     }
 
     /// Lets another subscription share.
-    pub fn open(&mut self) -> SeatId {
+    pub(crate) fn open(&mut self) -> SeatId {
         let id = SeatId(self.next_seat);
         self.next_seat += 1;
         let zero = Duration::ZERO;
@@ -74,12 +74,12 @@ impl<T> Sharing<T> {
 
     /// One is not active any more. What it holds is still to be given back; what waits there is
     /// let go of.
-    pub fn close(&mut self, id: SeatId) {
+    pub(crate) fn close(&mut self, id: SeatId) {
         self.seats.remove(&id);
     }
 
     /// A request waits for a share. Call [`give`](Self::give) afterwards.
-    pub fn ask(&mut self, id: SeatId, is_proven: bool, request: T) {
+    pub(crate) fn ask(&mut self, id: SeatId, is_proven: bool, request: T) {
         let Some(seat) = self.seats.get_mut(&id) else { return };
         seat.is_proven = is_proven;
         seat.waiting.push_back((self.next_arrival, request));
@@ -87,7 +87,7 @@ impl<T> Sharing<T> {
     }
 
     /// Who has a share now, if there is one to be had. Call until `None`.
-    pub fn give(&mut self) -> Option<(Share, T)> {
+    pub(crate) fn give(&mut self) -> Option<(Share, T)> {
         let mut wanting: Vec<_> = self.seats.iter().filter(|(id, seat)| self.may_start(**id, seat)).collect();
         // The fewest held first.
         let fewest = wanting.iter().map(|(_, seat)| seat.held).min()?;
@@ -125,7 +125,7 @@ impl<T> Sharing<T> {
     }
 
     /// A share is given back that was held for so long. Call [`give`](Self::give) afterwards.
-    pub fn give_back(&mut self, Share { seat, is_unproven, overtakes }: Share, held_for: Duration) {
+    pub(crate) fn give_back(&mut self, Share { seat, is_unproven, overtakes }: Share, held_for: Duration) {
         self.held = self.held.saturating_sub(1);
         self.held_unproven = self.held_unproven.saturating_sub(usize::from(is_unproven));
         let Some(seat) = self.seats.get_mut(&seat) else { return };

@@ -9,7 +9,7 @@ use crate::names::printable;
 /// One attempt in few bytes: what a dead letter lists, and what the spool remembers between
 /// attempts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct AttemptSummary {
+pub(crate) struct AttemptSummary {
     /// From 1.
     pub attempt: u32,
     /// When it began.
@@ -30,7 +30,7 @@ pub struct AttemptSummary {
 
 impl AttemptSummary {
     /// What came of it: the error, or the status and the start of the answer.
-    pub fn in_words(&self) -> String {
+    pub(crate) fn in_words(&self) -> String {
         const SHOWN: usize = 120;
         match (&self.error, self.status, &self.response) {
             (Some(error), ..) => error.clone(),

@@ -39,7 +39,7 @@ impl Carried {
     }
 
     /// The fields, to be changed: from then on they are written as they are here.
-    pub fn to_change(&mut self) -> &mut Map<String, Value> {
+    pub(crate) fn fields_mut(&mut self) -> &mut Map<String, Value> {
         self.exact = None;
         &mut self.fields
     }
@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(serde_json::to_string(&of(pretty)).unwrap(), compact);
         let mut carried = of(r#"{"n":18446744073709551616}"#);
         assert!(carried.get("n").is_some_and(Value::is_f64));
-        carried.to_change().insert("m".to_owned(), 1.into());
+        carried.fields_mut().insert("m".to_owned(), 1.into());
         assert_eq!(serde_json::to_string(&carried).unwrap(), r#"{"n":1.8446744073709552e+19,"m":1}"#);
     }
 

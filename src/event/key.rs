@@ -39,7 +39,7 @@ impl IdempotencyKey {
 
     /// The key of a task that became Done for the `times`th time. Several lists of a SPEC may have
     /// the same id: `list` says which one it is.
-    pub fn of_task(spec: &SpecId, list: &str, id: &str, times: u32) -> Self {
+    pub(crate) fn of_task(spec: &SpecId, list: &str, id: &str, times: u32) -> Self {
         let (list, id) = (printable(list, 160), printable(id, 160));
         Self(format!("{spec}:{list}#{id}:done-{times}").into())
     }

@@ -37,7 +37,7 @@ pub enum InvalidSpecId {
 
 impl SpecId {
     /// Whose tasks those of the repo's tracker are that name no SPEC.
-    pub fn tracker() -> Self {
+    pub(crate) fn tracker() -> Self {
         Self("SPEC-TRACKER".into())
     }
 

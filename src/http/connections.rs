@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A count of open connections, and how many of them are kept alive for later. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Connections {
+pub(crate) struct Connections {
     open: Arc<AtomicUsize>,
     most_kept: usize,
 }
@@ -17,7 +17,7 @@ pub(super) struct Counted(Arc<AtomicUsize>);
 
 impl Connections {
     /// None is open yet; beyond `most_kept` each ends with its answer.
-    pub fn new(most_kept: usize) -> Self {
+    pub(crate) fn new(most_kept: usize) -> Self {
         Self { open: Arc::default(), most_kept }
     }
 

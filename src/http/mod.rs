@@ -28,16 +28,16 @@ use bytes::Bytes;
 
 use crate::delivery::{Outcome, Response};
 use crate::payload::Format;
-pub use connections::Connections;
+pub(crate) use connections::Connections;
 use failure::is_stale;
-pub use proxy::{InvalidProxy, Proxy};
-pub use target::Target;
-pub use tls::{Tls, TlsError, TlsFiles, TlsSettings};
+pub(crate) use proxy::Proxy;
+pub(crate) use target::Target;
+pub(crate) use tls::{Tls, TlsError, TlsFiles, TlsSettings};
 use wire::Wire;
 
 /// Sends requests on one arbiter; cheap to clone, its connections are kept alive.
 #[derive(Clone)]
-pub struct Client {
+pub(crate) struct Client {
     /// Keeps connections alive.
     client: awc::Client,
     /// Keeps none: each request has a new one.
@@ -48,10 +48,10 @@ pub struct Client {
 }
 
 /// A header's name and value.
-pub type Header = (Cow<'static, str>, Cow<'static, str>);
+pub(crate) type Header = (Cow<'static, str>, Cow<'static, str>);
 
 /// One request.
-pub struct Request<'a> {
+pub(crate) struct Request<'a> {
     /// Where to.
     pub target: &'a Target,
     /// Names in lower case.
@@ -67,7 +67,7 @@ pub struct Request<'a> {
 impl Client {
     /// A client for the arbiter it is made on: with `tls` where its endpoint needs it, through
     /// `proxy` where there is one.
-    pub fn new(tls: Option<Tls>, proxy: Option<Proxy>, connections: Connections) -> Self {
+    pub(crate) fn new(tls: Option<Tls>, proxy: Option<Proxy>, connections: Connections) -> Self {
         let with = (tls.clone(), proxy.clone(), connections.clone());
         let connect = fn_service(move |request: ConnectInfo<Uri>| {
             let (tls, proxy, connections) = with.clone();
@@ -101,13 +101,13 @@ impl Client {
     }
 
     /// Whether a client made with these would be the same: then its connections can be used on.
-    pub fn is_with(&self, tls: Option<&Tls>, proxy: Option<&Proxy>) -> bool {
+    pub(crate) fn is_with(&self, tls: Option<&Tls>, proxy: Option<&Proxy>) -> bool {
         self.tls.as_ref() == tls && self.proxy.as_ref() == proxy
     }
 
     /// Sends one request. Never takes longer than its timeout; a failure is an outcome like any
     /// other.
-    pub async fn attempt(&self, request: &Request<'_>) -> Outcome {
+    pub(crate) async fn attempt(&self, request: &Request<'_>) -> Outcome {
         let started = Instant::now();
         let deadline = started + request.timeout;
         let mut resent = false;

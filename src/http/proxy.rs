@@ -13,7 +13,7 @@ use crate::secret::{Endpoint, percent_decoded};
 
 /// An HTTP proxy. Its credentials cannot be printed.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Proxy {
+pub(crate) struct Proxy {
     pub(super) host: String,
     pub(super) port: u16,
     /// The value of `Proxy-Authorization`.
@@ -22,7 +22,7 @@ pub struct Proxy {
 
 /// Why a text names no proxy. Says nothing of the text itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidProxy {
+pub(crate) enum InvalidProxy {
     /// No URL at all.
     #[error("malformed proxy URL ({0}): write it as http://[user:password@]host:port")]
     Malformed(url::ParseError),
@@ -37,7 +37,7 @@ impl Proxy {
     ///
     /// # Errors
     /// [`InvalidProxy`], which does not repeat the text.
-    pub fn parse(text: &str) -> Result<Self, InvalidProxy> {
+    pub(crate) fn parse(text: &str) -> Result<Self, InvalidProxy> {
         let text = text.trim();
         let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let url = Url::parse(&with_scheme).map_err(InvalidProxy::Malformed)?;
@@ -59,7 +59,7 @@ impl Proxy {
     ///
     /// # Errors
     /// The variable's name, and why its value is no proxy.
-    pub fn of_environment(
+    pub(crate) fn of_environment(
         endpoint: &Endpoint,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Option<Self>, (&'static str, InvalidProxy)> {

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use crate::secret::{Endpoint, percent_decoded};
 
 /// An endpoint, ready to be sent to.
-pub struct Target {
+pub(crate) struct Target {
     pub(super) host_name: String,
     /// As awc is to see it: plain, for TLS is done below it, by the connection itself. Absent
     /// where it takes it for none.
@@ -25,7 +25,7 @@ pub struct Target {
 
 impl Target {
     /// What requests to this endpoint need.
-    pub fn new(endpoint: &Endpoint) -> Self {
+    pub(crate) fn new(endpoint: &Endpoint) -> Self {
         let mut url = endpoint.expose().clone();
         let (user, password) = (percent_decoded(url.username()), url.password().map(percent_decoded));
         let authorization = (!user.is_empty() || password.is_some()).then(|| {
@@ -50,7 +50,7 @@ impl Target {
     }
 
     /// What of the endpoint nobody may read who was not sent it.
-    pub fn credentials(&self) -> &[Zeroizing<String>] {
+    pub(crate) fn credentials(&self) -> &[Zeroizing<String>] {
         &self.credentials
     }
 }

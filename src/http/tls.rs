@@ -72,7 +72,7 @@ impl TlsError {
 
 /// Where a subscription's trust settings are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TlsFiles {
+pub(crate) struct TlsFiles {
     /// `ca_file`: extra trust roots.
     pub ca: Option<PathBuf>,
     /// `client_cert_file` and `client_key_file`.
@@ -91,7 +91,7 @@ struct Digest([u8; 32]);
 
 /// Ready to connect with. Cheap to clone, on any thread.
 #[derive(Clone)]
-pub struct Tls {
+pub(crate) struct Tls {
     connector: SslConnector,
     digest: Digest,
     has_ca: bool,
@@ -100,14 +100,14 @@ pub struct Tls {
 
 /// Every trust setting in use, each read once.
 #[derive(Default)]
-pub struct TlsSettings(HashMap<Digest, Tls>);
+pub(crate) struct TlsSettings(HashMap<Digest, Tls>);
 
 impl TlsSettings {
     /// The setting of these files as they are now.
     ///
     /// # Errors
     /// A file cannot be read or does not hold what it should, or OpenSSL is not usable.
-    pub fn of(&mut self, files: &TlsFiles) -> Result<Tls, TlsError> {
+    pub(crate) fn of(&mut self, files: &TlsFiles) -> Result<Tls, TlsError> {
         let material = Material::read(files)?;
         let digest = material.digest();
         if let Some(tls) = self.0.get(&digest) {
@@ -124,7 +124,7 @@ impl TlsFiles {
     ///
     /// # Errors
     /// As [`TlsSettings::of`].
-    pub fn check(&self) -> Result<(), TlsError> {
+    pub(crate) fn check(&self) -> Result<(), TlsError> {
         if *self == Self::default() {
             return Ok(());
         }

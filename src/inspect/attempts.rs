@@ -13,7 +13,7 @@ use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::event::{IdempotencyKey, SpecId};
 
 /// Most attempts in one answer.
-pub const MAX_TRIED: usize = 200;
+pub(crate) const MAX_TRIED: usize = 200;
 
 /// Which attempts are wanted.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -77,7 +77,7 @@ pub struct TriedError {
 ///
 /// # Errors
 /// The evidence cannot be listed.
-pub fn tried(evidence_dir: &Path, query: &TriedQuery) -> io::Result<Vec<Tried>> {
+pub(crate) fn tried(evidence_dir: &Path, query: &TriedQuery) -> io::Result<Vec<Tried>> {
     let limit = query.limit.clamp(1, MAX_TRIED);
     let mut newest: BTreeMap<(Timestamp, DeliveryId, u32), Tried> = BTreeMap::new();
     for (_, path) in evidence_files(evidence_dir, query.spec.as_ref())? {

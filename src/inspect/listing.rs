@@ -52,6 +52,7 @@ impl From<FinalState> for DeliveryState {
 
 /// One delivery, as `list --json` prints it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Listed {
     /// The `X-SpecKit-Id`.
     pub id: DeliveryId,
@@ -84,7 +85,7 @@ pub struct Listed {
 
 impl Listed {
     /// A delivery that is not finished.
-    pub fn unfinished(
+    pub(crate) fn unfinished(
         delivery: &Delivery,
         state: DeliveryState,
         attempts: u32,
@@ -108,6 +109,13 @@ impl Listed {
 }
 
 /// Which deliveries are wanted.
+///
+/// ```
+/// use spec_notify::{DeliveryState, Query};
+///
+/// let dead = Query { states: vec![DeliveryState::DeadLetter], ..Query::newest(20) };
+/// assert_eq!(dead.limit, 20);
+/// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Query {
@@ -149,8 +157,13 @@ impl Listed {
 }
 
 impl Query {
+    /// The newest of all deliveries, so many.
+    pub fn newest(limit: usize) -> Self {
+        Self { spec: None, subscription: None, states: Vec::new(), since: None, before: None, limit }
+    }
+
     /// Whether a delivery is wanted.
-    pub fn wants(&self, listed: &Listed) -> bool {
+    pub(crate) fn wants(&self, listed: &Listed) -> bool {
         self.spec.as_ref().is_none_or(|spec| *spec == listed.spec)
             && self.subscription.as_ref().is_none_or(|subscription| *subscription == listed.subscription)
             && (self.states.is_empty() || self.states.contains(&listed.state))
@@ -165,6 +178,7 @@ impl Query {
 
 /// What was found, newest first.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Listing {
     /// One page.
     pub deliveries: Vec<Listed>,
@@ -174,7 +188,7 @@ pub struct Listing {
 
 /// The newest of what is added, as many as the query's limit.
 #[derive(Debug)]
-pub struct Page {
+pub(crate) struct Page {
     query: Query,
     rows: BTreeMap<Cursor, Listed>,
     seen: HashSet<DeliveryId>,
@@ -183,18 +197,18 @@ pub struct Page {
 
 impl Page {
     /// An empty page.
-    pub fn new(query: Query) -> Self {
+    pub(crate) fn new(query: Query) -> Self {
         let query = Query { limit: query.limit.clamp(1, MAX_LISTED), ..query };
         Self { query, rows: BTreeMap::new(), seen: HashSet::new(), more: false }
     }
 
     /// What is wanted.
-    pub fn query(&self) -> &Query {
+    pub(crate) fn query(&self) -> &Query {
         &self.query
     }
 
     /// Adds a delivery; what is added first of one id counts.
-    pub fn add(&mut self, listed: Listed) {
+    pub(crate) fn add(&mut self, listed: Listed) {
         if !self.seen.insert(listed.id) || !self.query.wants(&listed) {
             return;
         }
@@ -223,7 +237,7 @@ impl Page {
     ///
     /// # Errors
     /// The spool cannot be listed.
-    pub fn add_unfinished(&mut self, spool_dir: &Path) -> io::Result<()> {
+    pub(crate) fn add_unfinished(&mut self, spool_dir: &Path) -> io::Result<()> {
         if !self.query.wants_any(&[DeliveryState::Pending]) {
             return Ok(());
         }
@@ -244,14 +258,14 @@ impl Page {
     }
 
     /// What is on the page and was tried, but is not finished.
-    pub fn tried(&self) -> Vec<(SpecId, DeliveryId)> {
+    pub(crate) fn tried(&self) -> Vec<(SpecId, DeliveryId)> {
         let unfinished = [DeliveryState::Pending, DeliveryState::InFlight];
         let rows = self.rows.values().filter(|row| row.attempts > 0 && unfinished.contains(&row.state));
         rows.map(|row| (row.spec.clone(), row.id)).collect()
     }
 
     /// Reads what the last attempts of deliveries on the page came to.
-    pub fn set_last(&mut self, last: &[LastAttempt]) {
+    pub(crate) fn set_last(&mut self, last: &[LastAttempt]) {
         let mut last: HashMap<DeliveryId, &LastAttempt> = last.iter().map(|last| (last.id, last)).collect();
         for row in self.rows.values_mut() {
             if let Some(attempt) = last.remove(&row.id).and_then(LastAttempt::read) {
@@ -265,7 +279,7 @@ impl Page {
     ///
     /// # Errors
     /// The directories cannot be listed.
-    pub fn add_finished(&mut self, spool_dir: &Path, evidence_dir: &Path) -> io::Result<()> {
+    pub(crate) fn add_finished(&mut self, spool_dir: &Path, evidence_dir: &Path) -> io::Result<()> {
         if self.query.wants_any(&[DeliveryState::DeadLetter, DeliveryState::Dropped]) {
             for spec in self.specs(spool_dir)? {
                 self.add_dead_letters(&dead_letter_dir(spool_dir, &spec));
@@ -339,7 +353,7 @@ impl Page {
     }
 
     /// The page, newest first.
-    pub fn into_listing(self) -> Listing {
+    pub(crate) fn into_listing(self) -> Listing {
         Listing { deliveries: self.rows.into_values().rev().collect(), more: self.more }
     }
 }
@@ -371,7 +385,7 @@ mod tests {
     use crate::store::{Store, StoreOptions};
 
     fn query(limit: usize) -> Query {
-        Query { spec: None, subscription: None, states: vec![], since: None, before: None, limit }
+        Query::newest(limit)
     }
 
     fn at(second: i64) -> Timestamp {

@@ -8,10 +8,12 @@ mod survey;
 mod warnings;
 mod words;
 
-pub use attempts::{MAX_TRIED, Tried, TriedQuery, tried};
+pub(crate) use attempts::{MAX_TRIED, Tried, TriedQuery, tried};
 pub(crate) use facts::{Condition, Facts, Queue, Watching};
-pub use listing::{Cursor, DeliveryState, Listed, Listing, MAX_LISTED, Page, Query};
-pub use status::{RuntimeStatus, SourcesStatus, StatusReport, SubscriptionStatus, Unfinished};
-pub use survey::{Survey, unfinished};
+pub(crate) use listing::Page;
+pub use listing::{Cursor, DeliveryState, Listed, Listing, MAX_LISTED, Query};
+pub(crate) use status::Unfinished;
+pub use status::{RuntimeStatus, SourcesStatus, StatusReport, SubscriptionStatus};
+pub(crate) use survey::{Survey, unfinished};
 #[cfg(feature = "cli")]
 pub(crate) use words::{ago, counted, short};

@@ -25,6 +25,7 @@ use crate::watch::Waiting;
 
 /// The answer to `status`, as `--json` prints it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct StatusReport {
     /// The runtime; `None` where none runs.
     pub runtime: Option<RuntimeStatus>,
@@ -49,6 +50,7 @@ pub struct StatusReport {
 
 /// Which runtime answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RuntimeStatus {
     /// Its process.
     pub pid: u32,
@@ -81,6 +83,7 @@ impl Announced {
 
 /// What the repo holds that no runtime has taken in yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SourcesStatus {
     /// Stages that ended.
     pub stages: usize,
@@ -114,6 +117,7 @@ impl fmt::Display for SourcesStatus {
 
 /// How one subscription fares.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SubscriptionStatus {
     /// Its id.
     pub id: SubscriptionId,
@@ -164,7 +168,7 @@ impl SubscriptionStatus {
 
 /// What is not finished, as far as it can be known without a runtime.
 #[derive(Clone, Debug)]
-pub enum Unfinished {
+pub(crate) enum Unfinished {
     /// Of each delivery, to whom it goes and when it was accepted.
     Listed(Vec<(SubscriptionId, Timestamp)>),
     /// Only how many there are.

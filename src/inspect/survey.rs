@@ -15,14 +15,14 @@ use crate::spool;
 ///
 /// # Errors
 /// The spool cannot be listed.
-pub fn unfinished(spool_dir: &Path) -> io::Result<Vec<(SubscriptionId, Timestamp)>> {
+pub(crate) fn unfinished(spool_dir: &Path) -> io::Result<Vec<(SubscriptionId, Timestamp)>> {
     let peeked = spool::unfinished(spool_dir)?.into_iter().map(|peeked| peeked.unfinished.delivery);
     Ok(peeked.map(|delivery| (delivery.subscription.clone(), delivery.accepted_at)).collect())
 }
 
 /// See the module's first line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Survey {
+pub(crate) struct Survey {
     /// By subscription.
     pub dead_letters: BTreeMap<SubscriptionId, DeadLetterCount>,
     /// Files that should be dead letters and cannot be read.
@@ -39,25 +39,25 @@ pub struct Survey {
 
 impl Survey {
     /// Looks at a spool; what cannot be listed counts as empty.
-    pub fn of(spool_dir: &Path) -> Self {
+    pub(crate) fn of(spool_dir: &Path) -> Self {
         Self::again(spool_dir, &mut Census::default())
     }
 
     /// The same, where the dead letters were counted before.
-    pub fn again(spool_dir: &Path, census: &mut Census) -> Self {
+    pub(crate) fn again(spool_dir: &Path, census: &mut Census) -> Self {
         let (dead_letters, unreadable) = census.take(spool_dir);
         Self { unreadable, ..Self::beside(spool_dir, dead_letters) }
     }
 
     /// Everything but the dead letters, which are `counted` already.
-    pub fn beside(spool_dir: &Path, counted: BTreeMap<SubscriptionId, DeadLetterCount>) -> Self {
+    pub(crate) fn beside(spool_dir: &Path, counted: BTreeMap<SubscriptionId, DeadLetterCount>) -> Self {
         let (inbox, rejected) = spool::events_in_inbox(spool_dir);
         let (damaged, unusable) = (spool::damaged(spool_dir), spool::unusable(spool_dir));
         Self { dead_letters: counted, unreadable: Vec::new(), damaged, unusable, inbox, rejected }
     }
 
     /// How many dead letters there are in all.
-    pub fn dead(&self) -> usize {
+    pub(crate) fn dead(&self) -> usize {
         self.dead_letters.values().map(|letters| letters.count).sum()
     }
 }

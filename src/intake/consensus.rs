@@ -27,14 +27,18 @@ struct Named {
 }
 
 /// Where a SPEC's consensus files are.
-pub fn dir(evidence_dir: &Path, spec: &SpecId) -> PathBuf {
+pub(crate) fn dir(evidence_dir: &Path, spec: &SpecId) -> PathBuf {
     evidence_dir.join("consensus").join(spec.as_str())
 }
 
 /// The newest consensus of a stage that was reached later than `after` says, from the files in
 /// `dir`; `None` where there is none. A synthesis has the verdict; agents that it does not list
 /// come from the telemetry. Of many files those are read that are newest by their names.
-pub fn newest(dir: &Path, stage: Stage, after: impl FnOnce() -> Option<Timestamp>) -> Option<Consensus> {
+pub(crate) fn newest(
+    dir: &Path,
+    stage: Stage,
+    after: impl FnOnce() -> Option<Timestamp>,
+) -> Option<Consensus> {
     let entries = fs::read_dir(dir).ok()?;
     let mut named: Vec<Named> =
         entries.flatten().filter_map(|entry| Named::of(&entry.path(), stage)).collect();
@@ -111,7 +115,7 @@ fn object(json: &[u8]) -> Option<Map<String, Value>> {
 }
 
 /// The time that a session begins with: `2025-10-14T10:00:00Z-4711`.
-pub fn time_of_session(session: &str) -> Option<Timestamp> {
+pub(crate) fn time_of_session(session: &str) -> Option<Timestamp> {
     let (at, _) = session.split_once('Z')?;
     format!("{at}Z").parse().ok()
 }
@@ -128,7 +132,7 @@ fn read(fields: &Map<String, Value>) -> Consensus {
 }
 
 /// The verdict and the agents of an embedded consensus, in the payload's words.
-pub fn embedded(given: &Map<String, Value>) -> Consensus {
+pub(crate) fn embedded(given: &Map<String, Value>) -> Consensus {
     let extra = ["agreements", "conflicts"]
         .into_iter()
         .filter_map(|name| Some((name.to_owned(), given.get(name)?.clone())))
@@ -164,7 +168,7 @@ fn agents(given: &Value) -> Vec<Map<String, Value>> {
 
 /// Gives a stage event its consensus. A conflict makes it a `halt`; the second event tells of the
 /// conflict.
-pub fn apply(event: &mut Event, consensus: Consensus) -> Option<Event> {
+pub(crate) fn apply(event: &mut Event, consensus: Consensus) -> Option<Event> {
     let is_conflict = consensus.status.as_deref() == Some("conflict");
     event.consensus = Some(consensus);
     if !is_conflict {

@@ -2,10 +2,10 @@
 //! nothing.
 
 pub(crate) mod branch;
-pub mod consensus;
+pub(crate) mod consensus;
 mod fields;
-pub mod outstanding;
-pub mod repo;
-pub mod stage;
-pub mod tasks;
-pub mod telemetry;
+pub(crate) mod outstanding;
+pub(crate) mod repo;
+pub(crate) mod stage;
+pub(crate) mod tasks;
+pub(crate) mod telemetry;

@@ -10,10 +10,10 @@ use crate::event::SpecId;
 use crate::files::open::{self, Links};
 
 /// Largest file of tasks that is read.
-pub const MAX_TASKS_BYTES: u64 = 8 * 1024 * 1024;
+pub(crate) const MAX_TASKS_BYTES: u64 = 8 * 1024 * 1024;
 
 /// The tasks of `spec` that are not Done, one sentence each. A file that is not there has none.
-pub fn tasks(config: &Config, spec: &SpecId) -> Vec<String> {
+pub(crate) fn tasks(config: &Config, spec: &SpecId) -> Vec<String> {
     let own = Path::new("docs").join(spec.as_str()).join("tasks.md");
     let lists = [PathBuf::from("SPEC.md"), own];
     lists.iter().flat_map(|list| open_tasks(config, list, spec)).collect()

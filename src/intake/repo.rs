@@ -11,7 +11,7 @@ const OF_CI: [&str; 2] = ["GITHUB_HEAD_REF", "CI_COMMIT_REF_NAME"];
 
 /// The current branch; where it is detached the one that a CI service names, else `HEAD`; `None`
 /// outside a repo, and where only git itself could say it (a repository with reftables).
-pub fn current_branch(root: &Path, environment: &Environment) -> Option<String> {
+pub(crate) fn current_branch(root: &Path, environment: &Environment) -> Option<String> {
     let head = read_small(&git_dir(root)?.join("HEAD"))?;
     let Some(reference) = head.trim().strip_prefix("ref: ") else {
         let named = OF_CI.iter().find_map(|name| environment.get(name));

@@ -12,7 +12,7 @@ use crate::event::{Event, KeyOrigin, Stage};
 
 /// What a telemetry file says, with its consensus.
 #[derive(Clone, Debug)]
-pub struct StageRead {
+pub(crate) struct StageRead {
     /// The stage's event.
     pub event: Event,
     /// The event of a conflict, where the consensus is one.
@@ -26,7 +26,7 @@ pub struct StageRead {
 ///
 /// # Errors
 /// As [`telemetry::read`].
-pub fn read(path: &Path, bytes: &[u8], repo: &RepoPaths<'_>) -> Result<StageRead, NotTelemetry> {
+pub(crate) fn read(path: &Path, bytes: &[u8], repo: &RepoPaths<'_>) -> Result<StageRead, NotTelemetry> {
     let mut event = telemetry::read(path, bytes, repo)?;
     event.event.key_origin = KeyOrigin::Source(written(path));
     let dir = consensus::dir(repo.evidence_dir, &event.spec.id);

@@ -30,7 +30,7 @@ const MAX_STATES: usize = 10_000;
 
 /// Where a table's text comes from.
 #[derive(Clone, Debug)]
-pub struct TaskFile<'a> {
+pub(crate) struct TaskFile<'a> {
     /// The file, relative to the repo.
     pub path: &'a Path,
     /// The evidence tree's root, relative to the repo.
@@ -43,7 +43,7 @@ pub struct TaskFile<'a> {
 
 /// One row.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TaskRow {
+pub(crate) struct TaskRow {
     /// As the table has it.
     pub id: String,
     /// Where there is a column for it.
@@ -58,7 +58,7 @@ pub struct TaskRow {
 
 impl<'a> TaskFile<'a> {
     /// A file of a repo, by its path in it or its whole path, read as the config has it.
-    pub fn of(path: &'a Path, config: &'a Config) -> Self {
+    pub(crate) fn of(path: &'a Path, config: &'a Config) -> Self {
         let inside = |path: &'a Path| path.strip_prefix(&config.repo).unwrap_or(path);
         Self {
             path: inside(path),
@@ -70,7 +70,7 @@ impl<'a> TaskFile<'a> {
 
     /// The rows of all tables of a text that have an id and a status column, in order; the first
     /// of an id counts. Of a file with more rows than any list has the first 10,000 count.
-    pub fn rows(&self, text: &str) -> Vec<TaskRow> {
+    pub(crate) fn rows(&self, text: &str) -> Vec<TaskRow> {
         let mut rows: Vec<TaskRow> = Vec::new();
         let mut seen = HashSet::new();
         let mut columns = None;
@@ -219,7 +219,7 @@ fn each_row(text: &str, mut take: impl FnMut(bool, &[String]) -> bool) {
 
 /// What is remembered of one task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TaskState {
+pub(crate) struct TaskState {
     /// Whether it was Done when it was last seen.
     pub done: bool,
     /// How often it became Done.
@@ -230,11 +230,11 @@ pub struct TaskState {
 /// written, or a branch that is switched to and fro, invents nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct TaskStates(BTreeMap<String, TaskState>);
+pub(crate) struct TaskStates(BTreeMap<String, TaskState>);
 
 impl TaskStates {
     /// Takes the file's rows in; returns those that became Done, and how often each has by now.
-    pub fn apply<'a>(&mut self, rows: &'a [TaskRow]) -> Vec<(&'a TaskRow, u32)> {
+    pub(crate) fn apply<'a>(&mut self, rows: &'a [TaskRow]) -> Vec<(&'a TaskRow, u32)> {
         let mut became_done = Vec::new();
         for row in rows {
             let state = self.0.entry(row.id.clone()).or_default();
@@ -253,7 +253,7 @@ impl TaskStates {
 }
 
 /// The event of a task that became Done for the `times`th time, as seen `at`.
-pub fn event(row: &TaskRow, times: u32, file: &TaskFile<'_>, at: Timestamp) -> Event {
+pub(crate) fn event(row: &TaskRow, times: u32, file: &TaskFile<'_>, at: Timestamp) -> Event {
     let list = file.path.to_string_lossy();
     let key = IdempotencyKey::of_task(&row.spec, &list, &row.id, times);
     let mut event = Event::of_source(EventKind::TaskCompleted, row.spec.clone(), key, at);

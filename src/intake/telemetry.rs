@@ -16,11 +16,11 @@ use crate::event::{
 use crate::names::printable;
 
 /// Largest telemetry file that is embedded; a larger one cannot be judged and is a `halt`.
-pub const MAX_TELEMETRY_BYTES: usize = 256 * 1024;
+pub(crate) const MAX_TELEMETRY_BYTES: usize = 256 * 1024;
 
 /// Where the repo is, to write paths relative to it.
 #[derive(Clone, Copy, Debug)]
-pub struct RepoPaths<'a> {
+pub(crate) struct RepoPaths<'a> {
     /// The repo's root, absolute.
     pub root: &'a Path,
     /// The evidence tree's root, absolute.
@@ -30,14 +30,14 @@ pub struct RepoPaths<'a> {
 /// Why a file is not taken as telemetry. Nothing is emitted for it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{file} is not guardrail telemetry: {reason}")]
-pub struct NotTelemetry {
+pub(crate) struct NotTelemetry {
     file: String,
     reason: String,
 }
 
 impl NotTelemetry {
     /// Why, without which file it is.
-    pub fn reason(&self) -> &str {
+    pub(crate) fn reason(&self) -> &str {
         &self.reason
     }
 }
@@ -63,7 +63,7 @@ struct Content {
 /// # Errors
 /// The file is no telemetry (an agent's output, say), or neither it nor its path says which SPEC
 /// and stage it is of.
-pub fn read(path: &Path, bytes: &[u8], repo: &RepoPaths<'_>) -> Result<Event, NotTelemetry> {
+pub(crate) fn read(path: &Path, bytes: &[u8], repo: &RepoPaths<'_>) -> Result<Event, NotTelemetry> {
     let not = |reason: String| NotTelemetry { file: path.display().to_string(), reason };
     let named = Named::of(path);
     let Content { mut fields, mut defect } = content(bytes);
@@ -109,7 +109,7 @@ pub fn read(path: &Path, bytes: &[u8], repo: &RepoPaths<'_>) -> Result<Event, No
     event.consensus = fields.get("consensus").and_then(Value::as_object).map(consensus::embedded);
     let reasons = match defect {
         Some(defect) => {
-            fields.to_change().insert("error".to_owned(), defect.as_str().into());
+            fields.fields_mut().insert("error".to_owned(), defect.as_str().into());
             event.event.status = Some(Status::Halt);
             vec![defect]
         }
@@ -125,7 +125,7 @@ pub fn read(path: &Path, bytes: &[u8], repo: &RepoPaths<'_>) -> Result<Event, No
 }
 
 /// Whether a file's name may be telemetry's: `spec-<stage>_<session>.json`.
-pub fn is_named_so(path: &Path) -> bool {
+pub(crate) fn is_named_so(path: &Path) -> bool {
     Named::of(path).stage.is_some()
 }
 

@@ -14,7 +14,7 @@ mod teams;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{Answer, Rejection};
+pub(crate) use answer::{Answer, Rejection};
 pub use format::Format;
 
 use bytes::Bytes;
@@ -26,7 +26,7 @@ use crate::event::{Event, EventKind, IdempotencyKey, KeyOrigin, SpecId};
 ///
 /// # Errors
 /// None that a parsed event can cause; serde's signature has one.
-pub fn body(event: &Event) -> serde_json::Result<Bytes> {
+pub(crate) fn body(event: &Event) -> serde_json::Result<Bytes> {
     match event.event.key_origin {
         KeyOrigin::Given => serde_json::to_vec(event),
         // For us alone.
@@ -40,7 +40,7 @@ pub fn body(event: &Event) -> serde_json::Result<Bytes> {
 }
 
 /// A sample event of a SPEC, to try a subscription out.
-pub fn sample(spec: SpecId, branch: Option<String>) -> Event {
+pub(crate) fn sample(spec: SpecId, branch: Option<String>) -> Event {
     let key = IdempotencyKey::unique(&spec, EventKind::Test.as_str());
     let mut event = Event::new(EventKind::Test, spec, key);
     event.spec.branch = branch;

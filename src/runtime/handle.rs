@@ -57,8 +57,17 @@ impl Handle {
     /// [`EmitError`]: nothing of the event was kept. One above [`MAX_EVENT_BYTES`] or
     /// [`MAX_EVENT_DEPTH`] is refused before anything is done with it.
     ///
-    /// [`MAX_EVENT_BYTES`]: crate::event::MAX_EVENT_BYTES
-    /// [`MAX_EVENT_DEPTH`]: crate::event::MAX_EVENT_DEPTH
+    /// [`MAX_EVENT_BYTES`]: crate::MAX_EVENT_BYTES
+    /// [`MAX_EVENT_DEPTH`]: crate::MAX_EVENT_DEPTH
+    ///
+    /// ```no_run
+    /// # async fn stage_ended(handle: &spec_notify::Handle, event: spec_notify::Event) {
+    /// match handle.emit(event).await {
+    ///     Ok(receipt) => println!("{receipt:?}"),
+    ///     Err(error) => eprintln!("emit it again: {error}"),
+    /// }
+    /// # }
+    /// ```
     pub async fn emit(&self, event: Event) -> Result<Receipt, EmitError> {
         let Some(on) = &self.0 else { return Ok(Receipt::Off) };
         within_limits(&event)?;
@@ -85,6 +94,14 @@ impl Handle {
     ///
     /// # Errors
     /// As `emit`.
+    ///
+    /// ```no_run
+    /// # use spec_notify::{EmitError, Event, Handle};
+    /// # fn stage_ended(handle: &Handle, event: Event) -> Result<(), EmitError> {
+    /// let receipt = handle.emit_blocking(event, std::time::Duration::from_secs(2))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn emit_blocking(&self, event: Event, deadline: Duration) -> Result<Receipt, EmitError> {
         let Some(on) = &self.0 else { return Ok(Receipt::Off) };
         within_limits(&event)?;
@@ -102,6 +119,14 @@ impl Handle {
     ///
     /// # Errors
     /// No such subscription, webhooks are off, or the runtime has stopped.
+    ///
+    /// ```no_run
+    /// # async fn try_it(handle: &spec_notify::Handle) -> Result<(), Box<dyn std::error::Error>> {
+    /// let sent = handle.test("SPEC-KIT-065".parse()?, "chatops".parse()?).await?;
+    /// println!("{}: {:?}", sent.outcome, sent.hint);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn test(&self, spec: SpecId, subscription: SubscriptionId) -> Result<SentReport, RequestError> {
         self.sample(spec, subscription, false).await
     }
@@ -121,6 +146,18 @@ impl Handle {
     ///
     /// # Errors
     /// No such dead letter, its subscription is gone, webhooks are off, or the runtime has stopped.
+    ///
+    /// ```no_run
+    /// # async fn again(handle: &spec_notify::Handle) -> Result<(), Box<dyn std::error::Error>> {
+    /// use spec_notify::{DeliveryState, Query};
+    ///
+    /// let dead = Query { states: vec![DeliveryState::DeadLetter], ..Query::newest(1) };
+    /// for letter in handle.list(dead).await?.deliveries {
+    ///     println!("{}", handle.replay(letter.spec, letter.id).await?.outcome);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn replay(&self, spec: SpecId, id: DeliveryId) -> Result<SentReport, RequestError> {
         self.ask(ReplayDeadLetter { spec, delivery_id: id }).await
     }
@@ -129,6 +166,15 @@ impl Handle {
     ///
     /// # Errors
     /// Webhooks are off, or the runtime has stopped.
+    ///
+    /// ```no_run
+    /// # async fn look(handle: &spec_notify::Handle) -> Result<(), spec_notify::RequestError> {
+    /// for warning in handle.status().await?.warnings {
+    ///     eprintln!("{warning}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn status(&self) -> Result<StatusReport, RequestError> {
         self.ask(ReadStatus {}).await
     }

@@ -85,6 +85,7 @@ pub enum StartError {
 
 /// What a runtime left undone when it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Drained {
     /// Deliveries not finished.
     pub pending: usize,
@@ -188,6 +189,23 @@ impl Runtime {
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use spec_notify::{Environment, LoadOptions, Receipt, Runtime};
+    /// # let repo = std::env::temp_dir().join(format!("spec-notify-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&repo).unwrap();
+    ///
+    /// // A repo without a config: nothing is started, and every event is answered with `Off`.
+    /// let environment = Environment::fixed([]);
+    /// let loaded = LoadOptions::in_dir(&repo).repo(&repo).load(&environment);
+    /// let config = loaded.into_config().unwrap();
+    /// let runtime = Runtime::start(config, environment).unwrap();
+    /// assert!(!runtime.handle().is_on());
+    /// assert_eq!(runtime.drain(Duration::ZERO).pending, 0);
+    /// # std::fs::remove_dir(&repo).unwrap();
+    /// ```
     pub fn start(config: Config, environment: Environment) -> Result<Self, StartError> {
         if !config.enabled {
             return Ok(Self { handle: Handle::off(), running: None });

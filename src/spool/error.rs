@@ -7,7 +7,7 @@ use crate::files::FileError;
 
 /// Why something of the spool was not read.
 #[derive(Debug, thiserror::Error)]
-pub enum Unreadable {
+pub(crate) enum Unreadable {
     /// It is gone or damaged: no other attempt mends that.
     #[error("{0}")]
     Gone(FileError),
@@ -18,6 +18,7 @@ pub enum Unreadable {
 
 /// Why the spool could not be opened.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum OpenError {
     /// Another process owns it.
     #[error("another runtime owns the spool {}: stop it, or send events through it", .0.display())]

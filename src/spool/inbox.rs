@@ -11,8 +11,8 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use aside::{Aside, Cause};
-pub use reader::{Content, Inbox, Settled, Taken};
+pub(crate) use aside::{Aside, Cause};
+pub(crate) use reader::{Content, Inbox, Settled, Taken};
 
 use crate::clock;
 use crate::event::Event;
@@ -34,12 +34,12 @@ const MAX_FILE_BYTES: usize = 8 * 1024 * 1024;
 /// The name of an inbox file: nanoseconds since the epoch, an id, and for several events how many.
 /// In order they are the order of the events.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct InboxName(Box<str>);
+pub(crate) struct InboxName(Box<str>);
 
 /// A name that no inbox file has.
 #[derive(Debug, thiserror::Error)]
 #[error("not the name of an inbox file")]
-pub struct InvalidInboxName;
+pub(crate) struct InvalidInboxName;
 
 impl FromStr for InboxName {
     type Err = InvalidInboxName;
@@ -68,13 +68,13 @@ impl InboxName {
     }
 
     /// How many events the file has, by its name.
-    pub fn events(&self) -> usize {
+    pub(crate) fn events(&self) -> usize {
         let stem = self.0.strip_suffix(SEVERAL).unwrap_or_default();
         stem.rsplit_once('-').and_then(|(_, count)| count.parse().ok()).unwrap_or(1)
     }
 
     /// Whether the file is one of several events.
-    pub fn is_several(&self) -> bool {
+    pub(crate) fn is_several(&self) -> bool {
         self.0.ends_with(SEVERAL)
     }
 
@@ -109,7 +109,7 @@ struct Header {
 /// # Errors
 /// One of them could not be read back, being above the limits, or the inbox cannot be written;
 /// nothing was kept.
-pub fn put(spool_dir: &Path, events: &[Event]) -> Result<(), FileError> {
+pub(crate) fn put(spool_dir: &Path, events: &[Event]) -> Result<(), FileError> {
     let dir = spool_dir.join("inbox");
     let not_kept = |error: &dyn fmt::Display| {
         FileError::on("keep an event in", &dir)(std::io::Error::other(error.to_string()))

@@ -24,16 +24,17 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
-pub use error::{OpenError, Unreadable};
-pub use inbox::{Aside, Cause, Content, Inbox, InboxName, Settled, Taken, put as put_in_inbox};
-pub use peek::{
+pub use error::OpenError;
+pub(crate) use error::Unreadable;
+pub(crate) use inbox::{Aside, Cause, Content, Inbox, InboxName, Settled, Taken, put as put_in_inbox};
+pub(crate) use peek::{
     LastAttempt, Peeked, bytes as bytes_of, damaged, events_in_inbox, is_owned, unfinished, unfinished_of,
     unusable,
 };
 #[cfg(test)]
 pub(crate) use record::encode;
-pub use record::{Accepted, AcceptedDelivery, Record};
-pub use recovery::Unfinished;
+pub(crate) use record::{Accepted, AcceptedDelivery, Record};
+pub(crate) use recovery::Unfinished;
 
 use crate::clock;
 use crate::delivery::{AttemptSummary, DeliveryId, SubscriptionId, Told};
@@ -47,7 +48,7 @@ use reserve::Reserve;
 
 /// What the spool says is not finished, and which events are known.
 #[derive(Debug, Default)]
-pub struct Recovered {
+pub(crate) struct Recovered {
     /// Each subscription's, in the order they were accepted.
     pub unfinished: BTreeMap<SubscriptionId, Vec<Unfinished>>,
     /// Every event that is still known and when it was accepted, oldest first.
@@ -60,7 +61,7 @@ pub struct Recovered {
 
 /// Whether we are the owner still.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub(crate) enum Standing {
     /// The spool is ours.
     Owner,
     /// Another process took a spool that was removed under us.
@@ -71,7 +72,7 @@ pub enum Standing {
 
 /// The owner's view of the spool. Dropping it gives the spool up.
 #[derive(Debug)]
-pub struct Spool {
+pub(crate) struct Spool {
     /// Without the repo nothing is made anew.
     repo: PathBuf,
     dir: PathBuf,
@@ -107,7 +108,7 @@ impl Spool {
     ///
     /// # Errors
     /// Owned by another process, written by a later version, or not writable.
-    pub fn open(
+    pub(crate) fn open(
         repo: &Path,
         dir: &Path,
         dedupe_window: SignedDuration,
@@ -186,12 +187,12 @@ impl Spool {
     }
 
     /// Events are known for so long from now on.
-    pub fn set_dedupe_window(&mut self, window: SignedDuration) {
+    pub(crate) fn set_dedupe_window(&mut self, window: SignedDuration) {
         self.dedupe_window = window;
     }
 
     /// Deliveries that are not finished; unknown where something cannot be read.
-    pub fn pending(&self) -> Option<usize> {
+    pub(crate) fn pending(&self) -> Option<usize> {
         let is_whole = self.broken.is_empty() && self.aside.is_empty();
         is_whole.then(|| self.journals.values().map(Journal::pending).sum())
     }
@@ -264,7 +265,7 @@ impl Spool {
     ///
     /// # Errors
     /// The SPEC's spool cannot be opened, the disk is full, or the spool is not ours any more.
-    pub fn append(&mut self, spec: &SpecId, record: &Record) -> Result<(), FileError> {
+    pub(crate) fn append(&mut self, spec: &SpecId, record: &Record) -> Result<(), FileError> {
         self.check_standing()?;
         match record {
             Record::Accepted(_) => self.check_room()?,
@@ -289,7 +290,7 @@ impl Spool {
     /// Writes every batch of records, synced where an accepted event is among them, and makes sure
     /// that what was written has its names still. Returns what failed: of those SPECs nothing of
     /// the batch is accepted.
-    pub fn commit(&mut self) -> HashMap<SpecId, FileError> {
+    pub(crate) fn commit(&mut self) -> HashMap<SpecId, FileError> {
         let batches = self.journals.iter().filter(|(_, journal)| journal.has_batch());
         let batches: Vec<SpecId> = batches.map(|(spec, _)| spec.clone()).collect();
         if !batches.is_empty() {
@@ -332,7 +333,7 @@ impl Spool {
     }
 
     /// Of each SPEC whose spool holds what only a later version of the program knows, that it does.
-    pub fn later_records(&self) -> impl Iterator<Item = String> {
+    pub(crate) fn later_records(&self) -> impl Iterator<Item = String> {
         self.journals.iter().filter(|(_, journal)| journal.later() > 0).map(|(spec, journal)| {
             let count = journal.later();
             format!(
@@ -346,7 +347,7 @@ impl Spool {
     ///
     /// # Errors
     /// What is not on disk: it is lost when this process ends.
-    pub fn close(&mut self) -> Result<(), Vec<String>> {
+    pub(crate) fn close(&mut self) -> Result<(), Vec<String>> {
         let synced = self.journals.values().filter_map(|journal| journal.sync().err());
         let mut failed: Vec<String> = synced.map(|error| error.to_string()).collect();
         match self.check_standing() {
@@ -372,7 +373,7 @@ impl Spool {
     ///
     /// # Errors
     /// The SPEC's spool cannot be opened.
-    pub fn run(&mut self, spec: &SpecId) -> Result<Run, FileError> {
+    pub(crate) fn run(&mut self, spec: &SpecId) -> Result<Run, FileError> {
         self.journal(spec).map(|journal| journal.run().clone())
     }
 
@@ -380,7 +381,7 @@ impl Spool {
     ///
     /// # Errors
     /// It is not pending, or cannot be read.
-    pub fn body(&mut self, spec: &SpecId, id: DeliveryId) -> Result<Bytes, FileError> {
+    pub(crate) fn body(&mut self, spec: &SpecId, id: DeliveryId) -> Result<Bytes, FileError> {
         self.journal(spec).and_then(|journal| journal.body(id))
     }
 
@@ -388,7 +389,7 @@ impl Spool {
     ///
     /// # Errors
     /// It is not pending, or cannot be read.
-    pub fn attempts_and_body(
+    pub(crate) fn attempts_and_body(
         &mut self,
         spec: &SpecId,
         id: DeliveryId,
@@ -397,13 +398,13 @@ impl Spool {
     }
 
     /// Where the last attempts of these unfinished deliveries stand.
-    pub fn last_attempts(&self, ids: &[(SpecId, DeliveryId)]) -> Vec<LastAttempt> {
+    pub(crate) fn last_attempts(&self, ids: &[(SpecId, DeliveryId)]) -> Vec<LastAttempt> {
         ids.iter().filter_map(|(spec, id)| self.journals.get(spec)?.last_attempt(*id)).collect()
     }
 
     /// Does with an inbox file what is to be done; what is left of it is under the name that is
     /// returned.
-    pub fn settle_inbox(&self, name: &InboxName, settled: Settled) -> Option<InboxName> {
+    pub(crate) fn settle_inbox(&self, name: &InboxName, settled: Settled) -> Option<InboxName> {
         self.inbox.settle(name, settled)
     }
 }

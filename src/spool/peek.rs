@@ -19,7 +19,7 @@ use crate::event::SpecId;
 use crate::files::{self, FileError, absent_is_empty, spec_dirs};
 
 /// Whether somebody owns the spool. Creates nothing.
-pub fn is_owned(spool_dir: &Path) -> bool {
+pub(crate) fn is_owned(spool_dir: &Path) -> bool {
     Lock::is_held(spool_dir)
 }
 
@@ -27,7 +27,7 @@ pub fn is_owned(spool_dir: &Path) -> bool {
 ///
 /// # Errors
 /// Its folder cannot be listed.
-pub fn unfinished_of(spool_dir: &Path, spec: &SpecId) -> io::Result<Vec<Peeked>> {
+pub(crate) fn unfinished_of(spool_dir: &Path, spec: &SpecId) -> io::Result<Vec<Peeked>> {
     let dir = spool_dir.join(spec.as_str());
     match exists_in(&dir) {
         Ok(true) => peek(&dir, spec).map_err(io::Error::other),
@@ -39,7 +39,7 @@ pub fn unfinished_of(spool_dir: &Path, spec: &SpecId) -> io::Result<Vec<Peeked>>
 ///
 /// # Errors
 /// The spool cannot be listed.
-pub fn unfinished(spool_dir: &Path) -> io::Result<Vec<Peeked>> {
+pub(crate) fn unfinished(spool_dir: &Path) -> io::Result<Vec<Peeked>> {
     let mut found = Vec::new();
     for spec in absent_is_empty(spec_dirs(spool_dir))? {
         found.append(&mut unfinished_of(spool_dir, &spec)?);
@@ -48,21 +48,21 @@ pub fn unfinished(spool_dir: &Path) -> io::Result<Vec<Peeked>> {
 }
 
 /// Bytes of all journals in a spool, without what cannot be listed.
-pub fn bytes(spool_dir: &Path) -> u64 {
+pub(crate) fn bytes(spool_dir: &Path) -> u64 {
     let specs = files::known_specs(spool_dir).into_iter();
     specs.map(|spec| bytes_in(&spool_dir.join(spec.as_str()))).sum()
 }
 
 /// How many events wait in the inbox, by the names of its files, and how many of its files hold
 /// none.
-pub fn events_in_inbox(spool_dir: &Path) -> (usize, usize) {
+pub(crate) fn events_in_inbox(spool_dir: &Path) -> (usize, usize) {
     let names = names(&spool_dir.join("inbox"));
     let events = names.iter().filter_map(|name| name.parse().ok()).map(|name: InboxName| name.events());
     (events.sum(), names.iter().filter(|name| name.ends_with(".rejected")).count())
 }
 
 /// The side files with damaged records, relative to the spool.
-pub fn damaged(spool_dir: &Path) -> Vec<String> {
+pub(crate) fn damaged(spool_dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for spec in spec_dirs(spool_dir).unwrap_or_default() {
         let damaged = names(&spool_dir.join(spec.as_str()));
@@ -142,7 +142,7 @@ fn peek(dir: &Path, spec: &SpecId) -> Result<Vec<Peeked>, FileError> {
 
 /// An unfinished delivery, and where its last attempt stands.
 #[derive(Debug)]
-pub struct Peeked {
+pub(crate) struct Peeked {
     /// What is unfinished.
     pub unfinished: Unfinished,
     /// Where there was one.
@@ -151,7 +151,7 @@ pub struct Peeked {
 
 /// Where the last attempt of an unfinished delivery stands: can be read on any thread.
 #[derive(Clone, Debug)]
-pub struct LastAttempt {
+pub(crate) struct LastAttempt {
     dir: PathBuf,
     /// Of which delivery.
     pub id: DeliveryId,
@@ -164,7 +164,7 @@ impl LastAttempt {
     }
 
     /// Reads it; `None` where a compaction has just moved it, or it is not written yet.
-    pub fn read(&self) -> Option<AttemptSummary> {
+    pub(crate) fn read(&self) -> Option<AttemptSummary> {
         match read_record::<IgnoredAny>(&self.dir, self.place).ok()? {
             Record::Attempted { id, attempt, .. } if id == self.id => Some(attempt),
             Record::Accepted(accepted) => {
@@ -182,7 +182,7 @@ fn read_record<B: DeserializeOwned>(dir: &Path, place: Place) -> io::Result<Reco
 }
 
 /// What of a spool cannot be looked at, and why. Plain files with an ending are somebody else's.
-pub fn unusable(spool_dir: &Path) -> Vec<String> {
+pub(crate) fn unusable(spool_dir: &Path) -> Vec<String> {
     let mut unusable = Vec::new();
     let mut say = |path: &Path, why: &dyn std::fmt::Display| {
         unusable.push(format!("{}: {why}", path.display()));

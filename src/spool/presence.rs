@@ -26,7 +26,7 @@ const TICK: Duration = Duration::from_secs(2);
 
 impl Spool {
     /// Whether the spool is ours, and all of it was taken in.
-    pub fn standing(&self) -> Standing {
+    pub(crate) fn standing(&self) -> Standing {
         self.standing
     }
 
@@ -34,7 +34,7 @@ impl Spool {
     ///
     /// # Errors
     /// Another process owns the spool by now.
-    pub fn check_standing(&self) -> Result<(), FileError> {
+    pub(crate) fn check_standing(&self) -> Result<(), FileError> {
         match self.standing {
             Standing::Owner | Standing::Outdated => Ok(()),
             Standing::Deposed => {
@@ -46,7 +46,7 @@ impl Spool {
 
     /// Makes sure of the names of all that is open; what was taken away is written anew. Cheap: to
     /// be called often.
-    pub fn look(&mut self) {
+    pub(crate) fn look(&mut self) {
         if self.standing == Standing::Deposed {
             return;
         }
@@ -90,7 +90,7 @@ impl Spool {
     }
 
     /// What keeps events from being accepted, as of the last look.
-    pub fn troubles(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn troubles(&self) -> impl Iterator<Item = &str> {
         self.troubles.iter().map(String::as_str)
     }
 
@@ -103,12 +103,12 @@ impl Spool {
     }
 
     /// Deliveries whose payload was taken away and that have not ended yet.
-    pub fn lost(&self) -> Vec<DeliveryId> {
+    pub(crate) fn lost(&self) -> Vec<DeliveryId> {
         self.lost.iter().copied().collect()
     }
 
     /// A delivery that was taken away has ended: whether it was one.
-    pub fn is_lost_no_more(&mut self, id: DeliveryId) -> bool {
+    pub(crate) fn is_lost_no_more(&mut self, id: DeliveryId) -> bool {
         self.lost.remove(&id)
     }
 
@@ -284,7 +284,7 @@ impl Spool {
     }
 
     /// Says in `runtime.json` where the runtime is, from now on; with `None` not any more.
-    pub fn announce(&mut self, content: Option<Vec<u8>>) {
+    pub(crate) fn announce(&mut self, content: Option<Vec<u8>>) {
         self.announced = None;
         if let Some(content) = content {
             let path = self.dir.join("runtime.json");

@@ -32,7 +32,7 @@ const PREFIX: usize = 18;
 /// of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Record<B = Box<RawValue>> {
+pub(crate) enum Record<B = Box<RawValue>> {
     /// The first line of every file.
     Spool {
         /// The format's version.
@@ -83,7 +83,7 @@ pub enum Record<B = Box<RawValue>> {
 
 /// A record that this version does not know.
 #[derive(Clone, Debug)]
-pub struct Later {
+pub(crate) struct Later {
     text: Box<RawValue>,
     /// Of an event that was accepted: which one, and when.
     pub(super) event: Option<(IdempotencyKey, Timestamp)>,
@@ -109,7 +109,7 @@ impl Later {
 
 /// An accepted event: its body, and a delivery for each subscription that wants it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Accepted<B = Box<RawValue>> {
+pub(crate) struct Accepted<B = Box<RawValue>> {
     /// When.
     #[serde(with = "clock::millis")]
     pub at: Timestamp,
@@ -137,7 +137,7 @@ pub struct Accepted<B = Box<RawValue>> {
 
 /// One delivery of an accepted event.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct AcceptedDelivery {
+pub(crate) struct AcceptedDelivery {
     /// The `X-SpecKit-Id`.
     pub id: DeliveryId,
     /// To whom.
@@ -155,7 +155,7 @@ pub struct AcceptedDelivery {
 
 impl AcceptedDelivery {
     /// A new one, not yet tried.
-    pub fn new(id: DeliveryId, subscription: SubscriptionId) -> Self {
+    pub(crate) fn new(id: DeliveryId, subscription: SubscriptionId) -> Self {
         let format = Format::default();
         Self { id, subscription, format, attempts: Vec::new(), next_attempt_at: None }
     }
@@ -171,7 +171,7 @@ impl Accepted {
     ///
     /// # Errors
     /// `body` is not JSON.
-    pub fn new(
+    pub(crate) fn new(
         at: Timestamp,
         idempotency_key: IdempotencyKey,
         event: EventKind,
@@ -188,7 +188,7 @@ impl Accepted {
     ///
     /// # Errors
     /// `body` is not JSON.
-    pub fn add_body(&mut self, format: Format, body: &Bytes) -> io::Result<()> {
+    pub(crate) fn add_body(&mut self, format: Format, body: &Bytes) -> io::Result<()> {
         self.bodies.insert(format, raw(body)?);
         Ok(())
     }

@@ -12,7 +12,7 @@ use crate::event::{IdempotencyKey, SpecId};
 
 /// What recovery found of one unfinished delivery.
 #[derive(Clone, Debug)]
-pub struct Unfinished {
+pub(crate) struct Unfinished {
     /// What is delivered.
     pub delivery: Arc<Delivery>,
     /// Attempts that ended without success.

@@ -38,13 +38,13 @@ impl Spool {
     }
 
     /// Whether the disk has no room for anything new.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.reserve.is_full()
     }
 
     /// Notes that something could not be written: on a full disk, what is held in reserve is given
     /// up.
-    pub fn note_failure(&mut self, error: &FileError) {
+    pub(crate) fn note_failure(&mut self, error: &FileError) {
         self.reserve.give_up_for(&error.source);
     }
 
@@ -52,7 +52,7 @@ impl Spool {
     ///
     /// # Errors
     /// The disk is full.
-    pub fn check_room(&mut self) -> Result<(), FileError> {
+    pub(crate) fn check_room(&mut self) -> Result<(), FileError> {
         if self.reserve.is_full() {
             // There may be room by now.
             self.reserve.look();
@@ -65,7 +65,7 @@ impl Spool {
     }
 
     /// Compacts all that is worth it, whatever waits: for a start.
-    pub fn compact_all(&mut self) {
+    pub(crate) fn compact_all(&mut self) {
         let specs: Vec<SpecId> = self.journals.keys().cloned().collect();
         for spec in specs {
             while self.journals.get(&spec).is_some_and(|journal| journal.is_wasteful(Compact::AtLeisure)) {
@@ -81,19 +81,19 @@ impl Spool {
     }
 
     /// Whether a step of compaction cannot wait any longer.
-    pub fn must_compact(&self) -> bool {
+    pub(crate) fn must_compact(&self) -> bool {
         self.journals.values().any(|journal| journal.is_wasteful(Compact::AtOnce))
     }
 
     /// One bounded step of compaction, where one cannot wait any longer. Call after
     /// [`commit`](Self::commit).
-    pub fn compact_what_must(&mut self) {
+    pub(crate) fn compact_what_must(&mut self) {
         self.compact_one(Compact::AtOnce);
     }
 
     /// One bounded step of compaction, where one is worth it; whether there was one. Call after
     /// [`commit`](Self::commit).
-    pub fn compact_some(&mut self) -> bool {
+    pub(crate) fn compact_some(&mut self) -> bool {
         self.compact_one(Compact::AtLeisure)
     }
 

@@ -29,7 +29,7 @@ use crate::spool::{
 
 /// Where everything is, and how much of it there may be.
 #[derive(Clone, Debug)]
-pub struct StoreOptions {
+pub(crate) struct StoreOptions {
     /// Absolute path of the repo; without it nothing is made anew.
     pub repo: PathBuf,
     /// Absolute path of the spool.
@@ -76,7 +76,7 @@ impl StoreOptions {
 
 /// The owner's view of the disk. Dropping it gives the spool up.
 #[derive(Debug)]
-pub struct Store {
+pub(crate) struct Store {
     spool_dir: PathBuf,
     spool: Spool,
     archive: Archive,
@@ -89,7 +89,7 @@ impl Store {
     ///
     /// # Errors
     /// Owned by another process, written by a later version, or not writable.
-    pub fn open(options: StoreOptions) -> Result<(Self, Recovered), OpenError> {
+    pub(crate) fn open(options: StoreOptions) -> Result<(Self, Recovered), OpenError> {
         let (spool, mut recovered) = Spool::open(&options.repo, &options.spool_dir, options.dedupe_window)?;
         let archive = Archive::new(options.of_archive());
         let healths = read_healths(&options.spool_dir);
@@ -133,25 +133,25 @@ impl Store {
     }
 
     /// The bounds and the window from now on. The directories stay what they are.
-    pub fn configure(&mut self, options: &StoreOptions) {
+    pub(crate) fn configure(&mut self, options: &StoreOptions) {
         self.spool.set_dedupe_window(options.dedupe_window);
         let failed = self.archive.configure(&options.of_archive());
         self.note_failures(&failed);
     }
 
     /// How the subscriptions fare.
-    pub fn healths(&self) -> &Healths {
+    pub(crate) fn healths(&self) -> &Healths {
         &self.healths
     }
 
     /// The same, to be changed; on disk after [`keep_healths`](Self::keep_healths).
-    pub fn healths_mut(&mut self) -> &mut Healths {
+    pub(crate) fn healths_mut(&mut self) -> &mut Healths {
         &mut self.healths
     }
 
     /// Keeps how the subscriptions fare for the next start; at the end of a run, also how much is
     /// left. A failure is logged and matters to nobody else.
-    pub fn keep_healths(&self, at_end: bool) {
+    pub(crate) fn keep_healths(&self, at_end: bool) {
         if self.standing() == Standing::Deposed {
             return;
         }
@@ -174,7 +174,7 @@ impl Store {
     ///
     /// # Errors
     /// The SPEC's spool cannot be opened, the disk is full, or the spool is not ours any more.
-    pub fn append(&mut self, spec: &SpecId, record: &Record) -> Result<(), FileError> {
+    pub(crate) fn append(&mut self, spec: &SpecId, record: &Record) -> Result<(), FileError> {
         match self.spool.append(spec, record) {
             // Its file was removed while it was closed.
             Err(error) if error.is_gone() => {
@@ -188,14 +188,14 @@ impl Store {
     /// Writes the evidence and then every batch of records, synced where an accepted event is
     /// among them, and makes sure that what was written has its names still. Returns what failed:
     /// of those SPECs nothing of the batch is accepted.
-    pub fn commit(&mut self) -> HashMap<SpecId, FileError> {
+    pub(crate) fn commit(&mut self) -> HashMap<SpecId, FileError> {
         self.flush_evidence();
         self.spool.commit()
     }
 
     /// Writes what was added to the evidence; what room is left on a full disk is for deliveries
     /// that end.
-    pub fn flush_evidence(&mut self) {
+    pub(crate) fn flush_evidence(&mut self) {
         if !self.spool.is_full() {
             let failed = self.archive.flush();
             self.note_failures(&failed);
@@ -210,14 +210,14 @@ impl Store {
     }
 
     /// Adds lines to the SPEC's evidence; on disk after [`flush_evidence`](Self::flush_evidence).
-    pub fn add_evidence(&mut self, spec: &SpecId, lines: &[u8]) {
+    pub(crate) fn add_evidence(&mut self, spec: &SpecId, lines: &[u8]) {
         let failed = self.archive.add_evidence(spec, lines);
         self.note_failures(&failed);
     }
 
     /// Makes sure of the names of all that is open; what was taken away is written anew. Cheap: to
     /// be called often.
-    pub fn look(&mut self) {
+    pub(crate) fn look(&mut self) {
         if self.standing() != Standing::Deposed {
             self.flush_evidence();
             self.spool.look();
@@ -225,49 +225,49 @@ impl Store {
     }
 
     /// Whether the spool is ours, and all of it was taken in.
-    pub fn standing(&self) -> Standing {
+    pub(crate) fn standing(&self) -> Standing {
         self.spool.standing()
     }
 
     /// What keeps events from being accepted, as of the last look.
-    pub fn troubles(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn troubles(&self) -> impl Iterator<Item = &str> {
         self.spool.troubles()
     }
 
     /// Of each SPEC whose evidence cannot be written at the moment, why.
-    pub fn evidence_troubles(&self) -> impl Iterator<Item = String> {
+    pub(crate) fn evidence_troubles(&self) -> impl Iterator<Item = String> {
         self.archive.troubles()
     }
 
     /// Of each SPEC whose spool holds what only a later version of the program knows, that it does.
-    pub fn later_records(&self) -> impl Iterator<Item = String> {
+    pub(crate) fn later_records(&self) -> impl Iterator<Item = String> {
         self.spool.later_records()
     }
 
     /// Deliveries whose payload was taken away and that have not ended yet.
-    pub fn lost(&self) -> Vec<DeliveryId> {
+    pub(crate) fn lost(&self) -> Vec<DeliveryId> {
         self.spool.lost()
     }
 
     /// Says in `runtime.json` where the runtime is, from now on; with `None` not any more.
-    pub fn announce(&mut self, content: Option<Vec<u8>>) {
+    pub(crate) fn announce(&mut self, content: Option<Vec<u8>>) {
         self.spool.announce(content);
     }
 
     /// Whether a step of compaction cannot wait any longer.
-    pub fn must_compact(&self) -> bool {
+    pub(crate) fn must_compact(&self) -> bool {
         self.spool.must_compact()
     }
 
     /// One bounded step of compaction, where one cannot wait any longer. Call after
     /// [`commit`](Self::commit).
-    pub fn compact_what_must(&mut self) {
+    pub(crate) fn compact_what_must(&mut self) {
         self.spool.compact_what_must();
     }
 
     /// One bounded step of compaction, where one is worth it; whether there was one. Call after
     /// [`commit`](Self::commit).
-    pub fn compact_some(&mut self) -> bool {
+    pub(crate) fn compact_some(&mut self) -> bool {
         self.spool.compact_some()
     }
 
@@ -275,7 +275,7 @@ impl Store {
     ///
     /// # Errors
     /// What is not on disk: it is lost when this process ends.
-    pub fn close(&mut self) -> Result<(), String> {
+    pub(crate) fn close(&mut self) -> Result<(), String> {
         self.look();
         let mut failed: Vec<String> = self.commit().values().map(FileError::to_string).collect();
         let unwritten = self.archive.close();
@@ -288,7 +288,7 @@ impl Store {
     ///
     /// # Errors
     /// The SPEC's spool cannot be opened.
-    pub fn run(&mut self, spec: &SpecId) -> Result<Run, FileError> {
+    pub(crate) fn run(&mut self, spec: &SpecId) -> Result<Run, FileError> {
         self.spool.run(spec)
     }
 
@@ -296,7 +296,7 @@ impl Store {
     ///
     /// # Errors
     /// It is not pending, or cannot be read.
-    pub fn body(&mut self, spec: &SpecId, id: DeliveryId) -> Result<Bytes, Unreadable> {
+    pub(crate) fn body(&mut self, spec: &SpecId, id: DeliveryId) -> Result<Bytes, Unreadable> {
         self.read(|spool| spool.body(spec, id))
     }
 
@@ -304,7 +304,7 @@ impl Store {
     ///
     /// # Errors
     /// It is not pending, or cannot be read.
-    pub fn attempts_and_body(
+    pub(crate) fn attempts_and_body(
         &mut self,
         spec: &SpecId,
         id: DeliveryId,
@@ -328,7 +328,7 @@ impl Store {
     }
 
     /// Where the last attempts of these unfinished deliveries stand.
-    pub fn last_attempts(&self, ids: &[(SpecId, DeliveryId)]) -> Vec<LastAttempt> {
+    pub(crate) fn last_attempts(&self, ids: &[(SpecId, DeliveryId)]) -> Vec<LastAttempt> {
         self.spool.last_attempts(ids)
     }
 
@@ -336,18 +336,18 @@ impl Store {
     ///
     /// # Errors
     /// There is none, or it cannot be read.
-    pub fn read_dead_letter(&self, spec: &SpecId, id: DeliveryId) -> Result<DeadLetter, FileError> {
+    pub(crate) fn read_dead_letter(&self, spec: &SpecId, id: DeliveryId) -> Result<DeadLetter, FileError> {
         self.archive.read_dead_letter(spec, id)
     }
 
     /// Of which SPEC a dead letter is.
-    pub fn spec_of_dead_letter(&self, id: DeliveryId) -> Option<SpecId> {
+    pub(crate) fn spec_of_dead_letter(&self, id: DeliveryId) -> Option<SpecId> {
         self.archive.spec_of_dead_letter(id)
     }
 
     /// Does with an inbox file what is to be done; what is left of it is under the name that is
     /// returned.
-    pub fn settle_inbox(&self, name: &InboxName, settled: Settled) -> Option<InboxName> {
+    pub(crate) fn settle_inbox(&self, name: &InboxName, settled: Settled) -> Option<InboxName> {
         self.spool.settle_inbox(name, settled)
     }
 }

@@ -67,7 +67,7 @@ fn every_documented_command_answers_and_an_unknown_one_is_told_so() {
             .contains("unknown field `page`")
     );
     let docs = include_str!("../../docs/control-port.md");
-    for command in spec_notify::ask::Request::NAMES {
+    for command in spec_notify::testing::Request::NAMES {
         assert!(docs.contains(&format!("`{command}`")), "docs/control-port.md does not have `{command}`");
     }
 }

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
-use spec_notify::secret::Secret;
-use spec_notify::sign;
+use spec_notify::testing::Secret;
+use spec_notify::testing::sign;
 
 use crate::harness::{Answer, EVIDENCE, Endpoint, SECRET, Sandbox, payload_schema, plan_telemetry};
 

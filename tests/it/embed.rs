@@ -3,18 +3,16 @@
 use std::path::Path;
 use std::time::Duration;
 
-use spec_notify::config::{Config, LoadOptions, load};
-use spec_notify::event::{Event, EventKind, IdempotencyKey, SpecId};
+use spec_notify::{Config, LoadOptions};
 use spec_notify::{Environment, Receipt, Runtime};
+use spec_notify::{Event, EventKind, IdempotencyKey, SpecId};
 
 use crate::harness::{Endpoint, SECRET, Sandbox};
 
 pub(crate) fn setting(repo: &Path) -> (Config, Environment) {
     let environment = Environment::fixed([("TEST_SECRET", SECRET)]);
-    let options =
-        LoadOptions { config: None, repo: Some(repo.into()), working_dir: repo.into(), secrets: true };
-    let loaded = load(&options, &environment);
-    (loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.errors)), environment)
+    let loaded = LoadOptions::in_dir(repo).repo(repo).load(&environment);
+    (loaded.into_config().unwrap(), environment)
 }
 
 pub(crate) fn event(key: &str) -> Event {

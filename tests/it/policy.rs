@@ -7,8 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use spec_notify::secret::Secret;
-use spec_notify::sign;
+use spec_notify::testing::Secret;
+use spec_notify::testing::sign;
 
 use crate::harness::{Answer, Endpoint, Request, Sandbox, wait_for};
 

@@ -317,14 +317,13 @@ fn what_is_wrong_is_said_without_repeating_it() {
 
 #[test]
 fn a_secret_that_is_missing_at_an_attempt_sends_nothing() {
-    use spec_notify::config::{LoadOptions, load};
+    use spec_notify::LoadOptions;
     use spec_notify::{Environment, Event, Runtime};
     let endpoint = Endpoint::replying(&[200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let repo = sandbox.path().to_owned();
     let complete = Environment::fixed([("TEST_SECRET", "a-secret-of-the-tests")]);
-    let options = LoadOptions { config: None, repo: Some(repo.clone()), working_dir: repo, secrets: true };
-    let config = load(&options, &complete).config.unwrap();
+    let config = LoadOptions::in_dir(&repo).repo(&repo).load(&complete).into_config().unwrap();
     let runtime = Runtime::start(config, Environment::fixed([])).unwrap();
     let event = r#"{"event":{"type":"spec-auto.pipeline.completed"},"spec":{"id":"SPEC-1"}}"#;
     runtime

@@ -243,7 +243,7 @@ fn work(mut source: Source, jobs: &Receiver<Job>, tell: &SyncSender<News>) {
 fn look(source: &mut Source, all: bool) -> Result<Snapshot, Failure> {
     use DeliveryState::{DeadLetter, Dropped, InFlight, Pending};
     let states = if all { Vec::new() } else { vec![DeadLetter, Dropped, InFlight, Pending] };
-    let query = Query { spec: None, subscription: None, states, since: None, before: None, limit: ROWS };
+    let query = Query { states, ..Query::newest(ROWS) };
     let attempts = TriedQuery { spec: None, delivery_id: None, limit: 50 };
     Ok(Snapshot {
         at: clock::now(),

@@ -22,7 +22,7 @@ const MAX_TOLD: usize = 10;
 
 /// Why something stands aside.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Cause {
+pub(crate) enum Cause {
     /// The SPEC takes no event now: its later events wait behind the first.
     Spec(SpecId),
     /// Files cannot be read, for this reason.
@@ -31,7 +31,7 @@ pub enum Cause {
 
 /// See the module's first lines.
 #[derive(Debug, Default)]
-pub struct Aside {
+pub(crate) struct Aside {
     ids: HashMap<Cause, u32>,
     held: HashMap<u32, Held>,
     next_id: u32,
@@ -54,7 +54,7 @@ struct Held {
 impl Aside {
     /// Begins a pass over the inbox as it is listed: what is gone is forgotten, and what is due
     /// may be tried once.
-    pub fn begin(&mut self, listed: &[InboxName], now: Instant) {
+    pub(crate) fn begin(&mut self, listed: &[InboxName], now: Instant) {
         let there: HashSet<u64> = listed.iter().map(|name| self.digest(name)).collect();
         self.files.retain(|file, _| there.contains(file));
         let waited_for: HashSet<u32> = self.files.values().flatten().map(|(id, _)| *id).collect();
@@ -65,25 +65,25 @@ impl Aside {
     }
 
     /// Whether something is to be tried again.
-    pub fn is_due(&self, now: Instant) -> bool {
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
         self.held.values().any(|held| held.next <= now)
     }
 
     /// Whether to look into a file in this pass: it is new, or something that it waits for is free
     /// or due.
-    pub fn may_look(&self, name: &InboxName) -> bool {
+    pub(crate) fn may_look(&self, name: &InboxName) -> bool {
         let free = |id: &u32| !self.held.contains_key(id) || self.due.contains(id);
         self.files.get(&self.digest(name)).is_none_or(|waits| waits.iter().any(|(id, _)| free(id)))
     }
 
     /// Whether a SPEC takes no event in this pass.
-    pub fn holds(&self, spec: &SpecId) -> bool {
+    pub(crate) fn holds(&self, spec: &SpecId) -> bool {
         self.ids.get(&Cause::Spec(spec.clone())).is_some_and(|id| !self.due.contains(id))
     }
 
     /// Sets something aside, or again; whether it was not before. `None` where no more can be
     /// remembered.
-    pub fn set(&mut self, cause: Cause, why: &str, now: Instant) -> Option<bool> {
+    pub(crate) fn set(&mut self, cause: Cause, why: &str, now: Instant) -> Option<bool> {
         if let Some(id) = self.ids.get(&cause) {
             if matches!(cause, Cause::Spec(_)) {
                 self.due.remove(id);
@@ -108,14 +108,14 @@ impl Aside {
     }
 
     /// The SPEC took an event; whether it stood aside before.
-    pub fn free(&mut self, spec: &SpecId) -> bool {
+    pub(crate) fn free(&mut self, spec: &SpecId) -> bool {
         let id = self.ids.remove(&Cause::Spec(spec.clone()));
         id.is_some_and(|id| self.held.remove(&id).is_some())
     }
 
     /// Remembers what a file waits for, and how many of its events do. `false` where no more can
     /// be remembered.
-    pub fn remember(&mut self, name: &InboxName, waits: &HashMap<Cause, u32>) -> bool {
+    pub(crate) fn remember(&mut self, name: &InboxName, waits: &HashMap<Cause, u32>) -> bool {
         let file = self.digest(name);
         if self.files.len() >= MAX_FILES && !self.files.contains_key(&file) {
             return false;
@@ -127,7 +127,7 @@ impl Aside {
     }
 
     /// What stands aside and why, for people.
-    pub fn told(&self) -> Vec<String> {
+    pub(crate) fn told(&self) -> Vec<String> {
         let mut counts: HashMap<u32, usize> = HashMap::new();
         for (id, events) in self.files.values().flatten() {
             *counts.entry(*id).or_default() += *events as usize;

@@ -17,13 +17,13 @@ const TICK: Duration = Duration::from_secs(2);
 
 /// The inbox of a spool. Anyone may look; the owner's Ledger alone changes what is there.
 #[derive(Clone, Debug)]
-pub struct Inbox {
+pub(crate) struct Inbox {
     dir: PathBuf,
 }
 
 /// An inbox file that was looked at.
 #[derive(Debug)]
-pub struct Taken {
+pub(crate) struct Taken {
     /// Which.
     pub name: InboxName,
     /// What is in it.
@@ -32,7 +32,7 @@ pub struct Taken {
 
 /// What is in an inbox file.
 #[derive(Debug)]
-pub enum Content {
+pub(crate) enum Content {
     /// These events, as JSON.
     Events(Vec<String>),
     /// None, and there never will be, for this reason.
@@ -45,7 +45,7 @@ pub enum Content {
 
 /// How a file is done with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Settled {
+pub(crate) enum Settled {
     /// All that was in it is accepted or known.
     Done,
     /// These of its events are none, or cannot ever be accepted; the others are done with. Empty
@@ -57,13 +57,13 @@ pub enum Settled {
 
 impl Inbox {
     /// The inbox of this spool.
-    pub fn new(spool_dir: &Path) -> Self {
+    pub(crate) fn new(spool_dir: &Path) -> Self {
         Self { dir: spool_dir.join("inbox") }
     }
 
     /// When a file last came or went; unknown where that was a moment ago: more may have since,
     /// within the clock's tick.
-    pub fn changed(&self) -> Option<SystemTime> {
+    pub(crate) fn changed(&self) -> Option<SystemTime> {
         let changed = fs::metadata(&self.dir).and_then(|found| found.modified()).ok()?;
         clock::age(changed).is_some_and(|age| age > TICK).then_some(changed)
     }
@@ -72,7 +72,7 @@ impl Inbox {
     ///
     /// # Errors
     /// The folder cannot be listed.
-    pub fn names(&self) -> io::Result<Vec<InboxName>> {
+    pub(crate) fn names(&self) -> io::Result<Vec<InboxName>> {
         if fs::symlink_metadata(&self.dir).is_ok_and(|found| found.is_symlink()) {
             return Err(io::Error::other("a symbolic link is in its place; move it away"));
         }
@@ -89,7 +89,7 @@ impl Inbox {
     }
 
     /// Reads files in this order, up to `most` bytes in all but at least one file.
-    pub fn read(&self, names: &[InboxName], most: usize) -> Vec<Taken> {
+    pub(crate) fn read(&self, names: &[InboxName], most: usize) -> Vec<Taken> {
         let (mut read, mut bytes) = (Vec::new(), 0);
         for name in names {
             let content = self.read_one(name);
@@ -136,7 +136,7 @@ impl Inbox {
 
     /// Does with a file what is to be done; what is left of it is under the name that is returned.
     /// One that cannot be changed is left whole: when it is read again, its events are known.
-    pub fn settle(&self, name: &InboxName, settled: Settled) -> Option<InboxName> {
+    pub(crate) fn settle(&self, name: &InboxName, settled: Settled) -> Option<InboxName> {
         match settled {
             Settled::Done => (!self.remove(name)).then(|| name.clone()),
             Settled::Rejected(events, why) if name.is_several() && !events.is_empty() => {
