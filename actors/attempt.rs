@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::permits::Permits;
+use crate::archive::Attempt;
 use crate::archive::RequestLine;
 use crate::clock;
 use crate::config::{ExtraHeader, HeaderValue, SecretNames, SubscriptionConfig};
@@ -12,7 +13,6 @@ use crate::env::Environment;
 use crate::http::{Client, Connections, Header, Request, Target, Tls};
 use crate::secret::{Endpoint, Secret, shown_variable};
 use crate::sign::{self, Secrets};
-use crate::store::Attempt;
 
 /// What an active subscription needs to send: its config and what it shares with others.
 #[derive(Clone)]
@@ -54,9 +54,7 @@ pub(super) async fn make(
     });
     let (headers, outcome) = match headers {
         headers if dry_run => (headers.unwrap_or_default(), None),
-        Err(failure) => {
-            (Vec::new(), Some(Outcome { result: Err(failure), latency: started.elapsed(), resent: false }))
-        }
+        Err(failure) => (Vec::new(), Some(Outcome::new(Err(failure), started.elapsed()))),
         Ok(headers) => {
             let body = payload.bytes().clone();
             let format = delivery.format;

@@ -15,11 +15,12 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::alarm::{Alarm, Ring};
+use crate::archive::Finished;
 use crate::delivery::{Delivery, DeliveryId, Health, Reason, SubscriptionId};
 use crate::event::SpecId;
 use crate::files::FileError;
 use crate::spool::{Accepted, InboxName, Record, Settled, Standing};
-use crate::store::{Finished, Store, StoreOptions};
+use crate::store::{Store, StoreOptions};
 pub(crate) use reads::{FindLastAttempts, NoBody, ReadBody, ReadCondition, ReadDeadLetter, ReadRun};
 
 /// Records after which a batch is flushed even if more wait: bounds an emitter's wait.

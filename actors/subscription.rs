@@ -20,13 +20,13 @@ use super::attempt::Settings;
 use super::ledger::{Ledger, NoBody, ReadBody};
 use super::permits::Permit;
 use super::tell::tell;
+use crate::archive::Attempt;
 use crate::clock;
 use crate::delivery::{
     Body, Delivery, DeliveryId, Health, HealthState, InFlight, Lane, MAX_RETRY_AFTER, Payload, Pending,
     Reason, RetryPolicy, SubscriptionId,
 };
 use crate::spool::Unfinished;
-use crate::store::Attempt;
 pub(crate) use operator::{ListUnfinished, Purpose, ReadQueue, SendNow};
 use records::Gathered;
 use sender::Sender;

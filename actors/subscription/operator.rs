@@ -12,11 +12,11 @@ use super::records::{hand, written};
 use crate::actors::ledger::RecordAttempt;
 use crate::answer::RequestError;
 use crate::archive::DeadLetter;
+use crate::archive::{Effect, Finished};
 use crate::ask::SentReport;
 use crate::clock;
 use crate::delivery::{Delivery, Judgement, Payload};
 use crate::inspect::{Cursor, DeliveryState, Listed, Query, Queue};
-use crate::store::{Effect, Finished};
 
 /// From the Router, on an operator's request: one attempt now, outside the lane but under the same
 /// permits. Bounded by the admission permits.

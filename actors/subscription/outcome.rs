@@ -7,12 +7,12 @@ use actix::prelude::*;
 use super::Subscription;
 use crate::actors::ledger::KeepHealth;
 use crate::actors::tell::tell;
+use crate::archive::{Attempt, Effect, Finished};
 use crate::clock;
 use crate::delivery::{
     Delivery, InFlight, Jitter, LocalFault, OPEN_AFTER, Outcome, SubscriptionId, Turn, Verdict, retry_at,
 };
 use crate::event::SpecId;
-use crate::store::{Attempt, Effect, Finished};
 
 impl Subscription {
     pub(super) fn finished(&mut self, in_flight: InFlight, attempt: Attempt, context: &mut Context<Self>) {

@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 
 use super::{Due, Subscription};
 use crate::actors::ledger::{GiveUp, Ledger, NotWritten, RecordAttempt, Reply};
+use crate::archive::Finished;
 use crate::delivery::{DeliveryId, Pending, Reason};
-use crate::store::Finished;
 
 /// Ended attempts go to the Ledger in batches of 16, or after 2 ms, while others are under way. A
 /// crash would send that many again.

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use super::Subscription;
 use crate::actors::attempt::{self, Settings};
 use crate::actors::permits::{Asked, Permit, Seat};
+use crate::archive::Attempt;
 use crate::delivery::{Delivery, Payload, RetryPolicy};
 use crate::http::{Client, Target};
-use crate::store::Attempt;
 
 /// What an attempt needs; shared with the tasks that make them.
 pub(super) struct Sender {

@@ -8,11 +8,12 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use super::attempt::{Attempt, Effect, Finished};
 use super::dead_letter::DeadLetter;
 use crate::clock;
-use crate::delivery::{DeliveryId, FailureClass, FinalState, Reason, SubscriptionId};
+use crate::delivery::{Delivery, DeliveryId, FailureClass, FinalState, Reason, SubscriptionId};
 use crate::event::{EventKind, IdempotencyKey};
-use crate::files::{self, FileError, FileId, git_ignore};
+use crate::files::{self, FileError, FileId, git_ignore, user};
 use crate::names::harmless_json;
 
 /// What is appended to.
@@ -78,6 +79,43 @@ pub(crate) struct AttemptLine<'a> {
     /// What would have been sent, byte for byte, where nothing was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<&'a RawValue>,
+}
+
+impl<'a> AttemptLine<'a> {
+    fn of(Finished { delivery, attempt, effect }: &'a Finished) -> Self {
+        let result = attempt.outcome.as_ref().map(|outcome| outcome.result.as_ref());
+        let is_replay = effect.is_replay();
+        Self {
+            v: VERSION,
+            record: "attempt",
+            time: attempt.at,
+            delivery: delivery.id,
+            idempotency_key: &delivery.key,
+            event: delivery.kind,
+            subscription: &delivery.subscription,
+            attempt: attempt.number,
+            replay: is_replay,
+            user: is_replay.then(user::name),
+            request: &attempt.request,
+            response: result.and_then(Result::ok).map(|response| ResponseLine {
+                status: response.status,
+                headers: &response.headers,
+                body: &response.body,
+            }),
+            error: result
+                .and_then(Result::err)
+                .map(|failure| ErrorLine { class: failure.class, message: &failure.message }),
+            latency_ms: attempt.latency_ms(),
+            resent: attempt.outcome.as_ref().is_some_and(|outcome| outcome.resent),
+            outcome: effect.outcome(),
+            next_attempt_at: match effect {
+                Effect::Retry { next_attempt_at } => Some(clock::rfc3339(*next_attempt_at)),
+                _ => None,
+            },
+            // What was accepted is JSON, on one line.
+            body: attempt.unsent.as_ref().and_then(|body| serde_json::from_slice(body).ok()),
+        }
+    }
 }
 
 /// What was sent: nothing in it is a secret.
@@ -182,6 +220,25 @@ pub(crate) struct FinalLine<'a> {
 }
 
 impl<'a> FinalLine<'a> {
+    /// The end of a delivery that an attempt decided.
+    fn of(delivery: &'a Delivery, last: &Attempt, state: FinalState) -> Self {
+        Self {
+            v: VERSION,
+            record: "final",
+            time: clock::now(),
+            delivery: delivery.id,
+            idempotency_key: &delivery.key,
+            event: delivery.kind,
+            subscription: &delivery.subscription,
+            attempts: if state == FinalState::DryRun { 0 } else { last.number },
+            state,
+            reason: None,
+            accepted_at: delivery.accepted_at,
+            last_status: last.status(),
+            last_error: None,
+        }
+    }
+
     /// The end of a delivery whose dead letter is written.
     pub(crate) fn of_dead_letter(letter: &'a DeadLetter) -> Self {
         Self {
@@ -200,6 +257,30 @@ impl<'a> FinalLine<'a> {
             reason: Some(&letter.reason),
         }
     }
+}
+
+/// Bytes that the lines of one attempt and of its delivery's end take at most, as a rule.
+const USUAL_EVIDENCE: usize = 2 * 1024;
+
+/// The line of an attempt, as the file has it.
+pub(crate) fn attempt_lines(finished: &Finished) -> Vec<u8> {
+    let mut lines = Vec::with_capacity(USUAL_EVIDENCE);
+    add_line(&AttemptLine::of(finished), &mut lines);
+    lines
+}
+
+/// The line of a delivery's end that an attempt decided.
+pub(crate) fn final_lines(delivery: &Delivery, last: &Attempt, state: FinalState) -> Vec<u8> {
+    let mut lines = Vec::new();
+    add_line(&FinalLine::of(delivery, last, state), &mut lines);
+    lines
+}
+
+/// The line of a delivery's end, once its dead letter is made.
+pub(crate) fn burial_lines(letter: &DeadLetter) -> Vec<u8> {
+    let mut lines = Vec::new();
+    add_line(&FinalLine::of_dead_letter(letter), &mut lines);
+    lines
 }
 
 /// Adds a line of evidence to others.

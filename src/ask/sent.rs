@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::archive::Finished;
 use crate::delivery::{DeliveryId, Judgement, SubscriptionId};
 use crate::names::named;
-use crate::store::Finished;
 
 named! {
     /// What became of a request that was made at once.

@@ -118,7 +118,7 @@ mod tests {
     use crate::payload::Format;
 
     fn advice(response: Response) -> Option<String> {
-        let outcome = Outcome { result: Ok(response), latency: Duration::ZERO, resent: false };
+        let outcome = Outcome::new(Ok(response), Duration::ZERO);
         outcome.advice().map(Cow::into_owned)
     }
 
@@ -145,7 +145,7 @@ mod tests {
         let of_chat = |format| advice(Response { status: 404, format, ..Response::default() }).unwrap();
         assert!(of_chat(Format::Slack).contains("new one") && of_chat(Format::SpecKit).contains("url"));
         let failure = Failure { class: FailureClass::Dns, message: "m".to_owned(), hint: "mend it".into() };
-        let outcome = Outcome { result: Err(failure), latency: Duration::ZERO, resent: false };
+        let outcome = Outcome::new(Err(failure), Duration::ZERO);
         assert_eq!(outcome.advice().as_deref(), Some("mend it"));
     }
 }

@@ -197,7 +197,7 @@ mod tests {
         let answer = |status: u16, clock_skew| {
             let retry_after = Some(Duration::from_secs(100));
             let response = Response { status, retry_after, clock_skew, ..Response::default() };
-            Outcome { result: Ok(response), latency: Duration::ZERO, resent: false }
+            Outcome::new(Ok(response), Duration::ZERO)
         };
         let (mut health, spec) = (Health::default(), "SPEC-1".parse().unwrap());
         assert!(!health.is_proven());
@@ -217,7 +217,7 @@ mod tests {
         let at = |second: i64| Timestamp::from_second(second).unwrap();
         let failed = |class| {
             let failure = Failure { class, message: "no network".to_owned(), hint: "connect it".into() };
-            Outcome { result: Err(failure), latency: Duration::ZERO, resent: false }
+            Outcome::new(Err(failure), Duration::ZERO)
         };
         let (local, other) = (failed(FailureClass::Local), failed(FailureClass::Dns));
         let (mut health, spec) = (Health::default(), "SPEC-1".parse().unwrap());

@@ -259,7 +259,7 @@ mod tests {
         let failure = Failure { class: FailureClass::Timeout, message: String::new(), hint: "".into() };
         let retry_after = Some(Duration::from_secs(30));
         let answer = |status| Response { status, retry_after, ..Response::default() };
-        Outcome { result: status.map(answer).ok_or(failure), latency: Duration::ZERO, resent: false }
+        Outcome::new(status.map(answer).ok_or(failure), Duration::ZERO)
     }
 
     fn policy(max_attempts: u32) -> RetryPolicy {

@@ -221,6 +221,11 @@ impl Reason {
 }
 
 impl Outcome {
+    /// Of a request that was sent once, or never.
+    pub(crate) fn new(result: Result<Response, Failure>, latency: Duration) -> Self {
+        Self { result, latency, resent: false }
+    }
+
     /// What this outcome means (`docs/delivery.md`).
     pub(crate) fn judge(&self) -> Judgement {
         match &self.result {
@@ -279,7 +284,7 @@ mod tests {
         let retry_after = Some(Duration::from_secs(9));
         let outcome = |is_retried| {
             let response = Response { status: 423, retry_after, is_retried, ..Response::default() };
-            Outcome { result: Ok(response), latency: Duration::ZERO, resent: false }
+            Outcome::new(Ok(response), Duration::ZERO)
         };
         assert_eq!((outcome(true).judge(), outcome(true).pause()), (Judgement::Retry, retry_after));
         let refused = Judgement::Terminal(Reason::Refused { status: 423 });
@@ -303,7 +308,7 @@ mod tests {
     fn every_status_has_one_meaning() {
         let judge = |status| {
             let response = Response { status, ..Response::default() };
-            Outcome { result: Ok(response), latency: Duration::ZERO, resent: false }.judge()
+            Outcome::new(Ok(response), Duration::ZERO).judge()
         };
         for status in 100..=999 {
             let expected = match status {
@@ -331,7 +336,7 @@ mod tests {
         let judge = |retry| {
             let rejection = Some(Rejection { word: "invalid_payload".to_owned(), retry, hint: "" });
             let response = Response { status: 200, rejection, ..Response::default() };
-            Outcome { result: Ok(response), latency: Duration::ZERO, resent: false }.judge()
+            Outcome::new(Ok(response), Duration::ZERO).judge()
         };
         assert_eq!(judge(true), Judgement::Retry);
         let word = "invalid_payload".to_owned();
@@ -339,7 +344,7 @@ mod tests {
         for (status, pauses) in [(429, true), (503, true), (500, false), (200, false), (301, false)] {
             let retry_after = Some(Duration::from_secs(9));
             let response = Response { status, retry_after, ..Response::default() };
-            let outcome = Outcome { result: Ok(response), latency: Duration::ZERO, resent: false };
+            let outcome = Outcome::new(Ok(response), Duration::ZERO);
             assert_eq!(outcome.pause().is_some(), pauses, "{status}");
         }
     }

@@ -378,7 +378,7 @@ mod tests {
     use super::*;
     use std::fs;
 
-    use crate::archive::{Archive, DeadLetter, FinalLine, add_evidence_line};
+    use crate::archive::{Archive, DeadLetter};
     use crate::delivery::{AttemptSummary, Reason};
     use crate::inspect::{TriedQuery, tried};
     use crate::spool::{Accepted, AcceptedDelivery, Record};
@@ -405,23 +405,14 @@ mod tests {
     }
 
     fn end(store: &mut Store, delivery: &Delivery, time: Timestamp) {
-        let line = FinalLine {
-            v: 2,
-            record: "final",
-            time,
-            delivery: delivery.id,
-            idempotency_key: &delivery.key,
-            event: delivery.kind,
-            subscription: &delivery.subscription,
-            attempts: 1,
-            state: FinalState::Delivered,
-            reason: None,
-            accepted_at: delivery.accepted_at,
-            last_status: Some(200),
-            last_error: None,
-        };
-        let mut lines = Vec::new();
-        add_evidence_line(&line, &mut lines);
+        let Delivery { id, key, kind, subscription, .. } = delivery;
+        let (time, accepted_at) = (clock::rfc3339(time), clock::rfc3339(delivery.accepted_at));
+        let of = format!(r#""time":"{time}","delivery":"{id}","idempotency_key":"{key}","event":"{kind}""#);
+        let to = format!(r#""subscription":"{subscription}","attempts":1,"state":"delivered""#);
+        let line = format!(
+            r#"{{"v":2,"record":"final",{of},{to},"accepted_at":"{accepted_at}","last_status":200}}"#
+        );
+        let lines = format!("{line}\n").into_bytes();
         store.add_evidence(&delivery.spec, &lines);
     }
 

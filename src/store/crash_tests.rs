@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
-use crate::archive::RequestLine;
+use crate::archive::{Attempt, Effect, Finished, RequestLine};
 use crate::delivery::{Delivery, FinalState, Outcome, Reason, Response};
 use crate::event::{Event, EventKind, Stage};
 use crate::files::{self, fault};
@@ -88,7 +88,7 @@ impl Way {
         self.attempts += 1;
         let status = if matches!(effect, Effect::Delivered | Effect::Replayed) { 200 } else { 500 };
         let response = Response { status, ..Response::default() };
-        let outcome = Outcome { result: Ok(response), latency: Duration::ZERO, resent: false };
+        let outcome = Outcome::new(Ok(response), Duration::ZERO);
         let request = RequestLine {
             url: "http://127.0.0.1".to_owned(),
             headers: Vec::new(),

@@ -13,8 +13,6 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use jiff::SignedDuration;
 
-pub(crate) use settle::{Attempt, Effect, Finished};
-
 use crate::archive::{
     Archive, ArchiveOptions, AtRest, Census, DeadLetter, Healths, left_at_rest, read_healths, write_healths,
 };

@@ -1,0 +1,103 @@
+//! An attempt that ended: what was sent, what came of it, and what that leads to on disk.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use super::dead_letter::DeadLetter;
+use super::evidence::RequestLine;
+use crate::delivery::{AttemptSummary, Delivery, Outcome, Reason};
+use crate::names::printable;
+
+/// An attempt that ended, or would have been made but for `dry_run`.
+#[derive(Clone, Debug)]
+pub(crate) struct Attempt {
+    /// From 1.
+    pub(crate) number: u32,
+    /// When it began.
+    pub(crate) at: Timestamp,
+    /// What was sent, without secrets.
+    pub(crate) request: RequestLine,
+    /// What came of it; `None` for a dry run.
+    pub(crate) outcome: Option<Outcome>,
+    /// What a dry run would have sent.
+    pub(crate) unsent: Option<Bytes>,
+}
+
+impl Attempt {
+    /// In few bytes, for the spool and the dead letter.
+    pub(crate) fn summary(&self) -> AttemptSummary {
+        const KEPT: usize = 256;
+        let outcome = self.outcome.as_ref();
+        let response = outcome.and_then(|outcome| outcome.result.as_ref().ok());
+        let kept = response.map(|response| printable(&response.body, KEPT));
+        AttemptSummary {
+            attempt: self.number,
+            at: self.at,
+            status: self.status(),
+            error: outcome.and_then(|outcome| match &outcome.result {
+                Err(failure) => Some(failure.to_string()),
+                Ok(response) => response.rejection.as_ref().map(|_| outcome.summary()),
+            }),
+            response: kept.filter(|body| !body.is_empty()),
+            latency_ms: self.latency_ms(),
+        }
+    }
+
+    /// The answer's status, where there was one.
+    pub(crate) fn status(&self) -> Option<u16> {
+        self.outcome.as_ref().and_then(|outcome| outcome.result.as_ref().ok()).map(|response| response.status)
+    }
+
+    /// How long it took; 0 for a dry run.
+    pub(crate) fn latency_ms(&self) -> f64 {
+        let latency = self.outcome.as_ref().map_or(Duration::ZERO, |outcome| outcome.latency);
+        (latency.as_secs_f64() * 1e6).round() / 1e3
+    }
+}
+
+/// An attempt that ended. Shared, and not sent: whoever made it drops it last, on the thread that
+/// allocated it, where no lock of the allocator is in the way.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) delivery: Arc<Delivery>,
+    pub(crate) attempt: Attempt,
+    pub(crate) effect: Effect,
+}
+
+/// What an attempt leads to on disk.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    /// It stays pending.
+    Retry { next_attempt_at: Timestamp },
+    /// It is finished.
+    Delivered,
+    /// It moves to the dead letters.
+    DeadLetter(Reason),
+    /// It is finished, unsent.
+    DryRun,
+    /// A sample, of which only the evidence remains.
+    Sample,
+    /// The dead letter is resolved.
+    Replayed,
+    /// The dead letter stays, with one attempt more.
+    ReplayFailed(Box<DeadLetter>),
+}
+
+impl Effect {
+    pub(super) fn is_replay(&self) -> bool {
+        matches!(self, Self::Replayed | Self::ReplayFailed(_))
+    }
+
+    pub(super) fn outcome(&self) -> &'static str {
+        match self {
+            Self::Retry { .. } => "retry",
+            Self::Delivered | Self::Replayed => "delivered",
+            Self::DeadLetter(_) | Self::ReplayFailed(_) => "failed",
+            Self::DryRun => "dry_run",
+            Self::Sample => "sample",
+        }
+    }
+}
