@@ -1,15 +1,52 @@
 //! An attempt that ended: what was sent, what came of it, and what that leads to on disk.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use serde::{Serialize, Serializer};
 
 use super::dead_letter::DeadLetter;
-use super::evidence::RequestLine;
 use crate::delivery::{AttemptSummary, Delivery, Outcome, Reason};
 use crate::names::printable;
+
+/// What was sent: nothing in it is a secret.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct RequestLine {
+    /// Scheme, host, port and a short hash.
+    pub url: String,
+    /// Names and values; signatures are cut to their scheme. Written are those that a reader could
+    /// not tell without them.
+    #[serde(serialize_with = "telling")]
+    pub headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
+    /// SHA-256 of the body, in hex.
+    pub body_sha256: String,
+    /// Its size.
+    pub body_bytes: usize,
+}
+
+/// The headers but those whose value the rest of the line says, or the format.
+fn telling<S: Serializer>(
+    headers: &[(Cow<'static, str>, Cow<'static, str>)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let tells = |name: &str, value: &str| match name {
+        "content-type" => value != "application/json",
+        "accept-encoding" => value != "identity",
+        "x-speckit-event"
+        | "x-speckit-id"
+        | "x-speckit-request-timestamp"
+        | "x-speckit-attempt"
+        | "x-speckit-signature"
+        | "webhook-id"
+        | "webhook-timestamp"
+        | "webhook-signature" => false,
+        _ => true,
+    };
+    serializer.collect_map(headers.iter().filter(|(name, value)| tells(name, value)).map(|(n, v)| (n, v)))
+}
 
 /// An attempt that ended, or would have been made but for `dry_run`.
 #[derive(Clone, Debug)]

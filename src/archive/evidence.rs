@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::attempt::{Attempt, Effect, Finished};
+use super::attempt::{Attempt, Effect, Finished, RequestLine};
 use super::dead_letter::DeadLetter;
 use crate::clock;
 use crate::delivery::{Delivery, DeliveryId, FailureClass, FinalState, Reason, SubscriptionId};
@@ -118,21 +118,6 @@ impl<'a> AttemptLine<'a> {
     }
 }
 
-/// What was sent: nothing in it is a secret.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct RequestLine {
-    /// Scheme, host, port and a short hash.
-    pub url: String,
-    /// Names and values; signatures are cut to their scheme. Written are those that a reader could
-    /// not tell without them.
-    #[serde(serialize_with = "telling")]
-    pub headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
-    /// SHA-256 of the body, in hex.
-    pub body_sha256: String,
-    /// Its size.
-    pub body_bytes: usize,
-}
-
 /// What came back.
 #[derive(Debug, Serialize)]
 pub(crate) struct ResponseLine<'a> {
@@ -143,27 +128,6 @@ pub(crate) struct ResponseLine<'a> {
     pub headers: &'a [(String, String)],
     /// The body's first KiB, made printable.
     pub body: &'a str,
-}
-
-/// The headers but those whose value the rest of the line says, or the format.
-fn telling<S: Serializer>(
-    headers: &[(Cow<'static, str>, Cow<'static, str>)],
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    let tells = |name: &str, value: &str| match name {
-        "content-type" => value != "application/json",
-        "accept-encoding" => value != "identity",
-        "x-speckit-event"
-        | "x-speckit-id"
-        | "x-speckit-request-timestamp"
-        | "x-speckit-attempt"
-        | "x-speckit-signature"
-        | "webhook-id"
-        | "webhook-timestamp"
-        | "webhook-signature" => false,
-        _ => true,
-    };
-    serializer.collect_map(headers.iter().filter(|(name, value)| tells(name, value)).map(|(n, v)| (n, v)))
 }
 
 /// Names and values, without a map that would have to be built first.

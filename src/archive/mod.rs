@@ -12,11 +12,11 @@ mod reader;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-pub(crate) use attempt::{Attempt, Effect, Finished};
+pub(crate) use attempt::{Attempt, Effect, Finished, RequestLine};
 pub(crate) use census::{Census, DeadLetterCount};
 pub(crate) use dead_letter::DeadLetter;
 pub(crate) use dead_letter::{by_age as dead_letters_by_age, read as read_dead_letter};
-pub(crate) use evidence::{RequestLine, attempt_lines, burial_lines, final_lines, is_record};
+pub(crate) use evidence::{attempt_lines, burial_lines, final_lines, is_record};
 pub(crate) use health::{AtRest, Healths, left_at_rest, read_healths, write_healths};
 pub(crate) use reader::{evidence_files, lines_of};
 

@@ -1,10 +1,10 @@
 //! From the file's text to a config that is good to run, or everything that is wrong with it at
 //! once.
 
+mod credential;
 mod folders;
 mod names;
 mod network;
-mod services;
 mod subscription;
 #[cfg(test)]
 mod tests;

@@ -1,11 +1,28 @@
-//! The format of a subscription: which body an event becomes.
+//! The format of a subscription: which body an event becomes, and what the service's answers say.
+//! One file a service.
+
+mod cloudevents;
+mod discord;
+mod mattermost;
+mod place;
+mod slack;
+mod teams;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
 
 use bytes::Bytes;
+use url::Url;
 
+use super::answer::{Answer, Rejection, is_page};
 use super::summary::Summary;
-use super::{cloudevents, discord, mattermost, slack, teams};
 use crate::event::Event;
 use crate::names::named;
+use place::Place;
+pub(crate) use place::Service;
+#[cfg(test)]
+pub(crate) use teams::MESSAGE as TEAMS_MESSAGE;
 
 named! {
     /// What a subscription's endpoint understands.
@@ -62,17 +79,42 @@ impl Format {
         };
         serde_json::to_vec(&message).map(Bytes::from)
     }
+
+    /// How long the service asks in its body to be left alone; only Discord does.
+    pub(crate) fn wait(self, answer: Answer<'_>) -> Option<Duration> {
+        if self == Self::Discord { discord::wait(answer.body?) } else { None }
+    }
+
+    /// What the service refused with, if its answer has a 2xx status and says in its body that it
+    /// failed.
+    pub fn rejection(self, answer: Answer<'_>) -> Option<Rejection> {
+        if !(200..300).contains(&answer.status) || matches!(self, Self::SpecKit | Self::CloudEvents) {
+            return None;
+        }
+        let Some(body) = answer.body.map(str::trim) else {
+            let hint = "have the service, or what stands before it, answer without compression";
+            let word = "its answer cannot be read: it is compressed (Content-Encoding)".to_owned();
+            return Some(Rejection { word, retry: false, hint });
+        };
+        if is_page(answer.content_type, body) {
+            // Not from the service: a sign-in, a proxy's notice.
+            let word = "a web page came back, and no word of the service".to_owned();
+            let hint = "the url leads to a sign-in or a proxy's page: use one that programs can reach";
+            return Some(Rejection { word, retry: true, hint });
+        }
+        match self {
+            Self::SpecKit | Self::CloudEvents => None,
+            Self::Slack => slack::refusal(body),
+            Self::Discord => discord::refusal(body),
+            Self::Teams => teams::refusal(body),
+            Self::Mattermost => mattermost::refusal(body),
+        }
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_names_are_those_of_the_config() {
-        assert_eq!(Format::default(), Format::SpecKit);
-        assert_eq!("cloudevents".parse(), Ok(Format::CloudEvents));
-        let error = "slak".parse::<Format>().unwrap_err().to_string();
-        assert!(error.starts_with("unknown format `slak` (did you mean `slack`?)"), "{error}");
-    }
+/// The service behind a URL, where it is known by it.
+pub(crate) fn service_of(url: &Url) -> Option<Service> {
+    let place = Place::of(url)?;
+    let services = [slack::service, discord::service, teams::service, mattermost::service];
+    services.into_iter().find_map(|service| service(&place))
 }

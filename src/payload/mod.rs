@@ -2,20 +2,16 @@
 //! services understand.
 
 mod answer;
-mod cloudevents;
 mod cut;
-mod discord;
 mod format;
 mod markdown;
-mod mattermost;
-mod slack;
 mod summary;
-mod teams;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use answer::{Answer, Rejection};
 pub use format::Format;
+pub(crate) use format::{Service, service_of};
 
 use bytes::Bytes;
 use serde_json::json;

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{Format, body, sample, teams};
+use super::format::TEAMS_MESSAGE;
+use super::{Format, body, sample};
 use crate::event::{Event, EventKind};
 
 fn event(document: &Value) -> Event {
@@ -245,7 +246,7 @@ fn unescaped(text: &str, marks: &str) {
 }
 
 fn check_teams(bytes: &Bytes, message: &Value) {
-    assert!(bytes.len() <= teams::MESSAGE, "{}", bytes.len());
+    assert!(bytes.len() <= TEAMS_MESSAGE, "{}", bytes.len());
     let body = message["attachments"][0]["content"]["body"].as_array().unwrap();
     for block in body {
         match block["type"].as_str().unwrap() {

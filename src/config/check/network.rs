@@ -2,10 +2,11 @@
 
 use zeroize::Zeroizing;
 
-use super::services::{Service, is_credential, service_of};
+use super::credential::is_credential;
 use super::{At, Checker, Table, shown};
 use crate::config::{ExtraHeader, HeaderValue, Problem};
 use crate::http::{Proxy, TlsFiles};
+use crate::payload::{Service, service_of};
 use crate::secret::{Endpoint, NOT_SHOWN, Secret, shown_variable};
 
 /// Headers that are ours: an extra one of the same name would change what is signed or how it is

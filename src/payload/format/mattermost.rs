@@ -6,9 +6,12 @@
 
 use serde_json::{Value, json};
 
-use super::cut::{Spelling, utf16};
-use super::markdown::Markdown;
-use super::summary::Summary;
+use super::Format;
+use super::place::{Place, Service};
+use crate::payload::answer::{Rejection, is_too_much, rejection, said};
+use crate::payload::cut::{Spelling, utf16};
+use crate::payload::markdown::Markdown;
+use crate::payload::summary::Summary;
 
 const HEADLINE: usize = 300;
 
@@ -58,4 +61,34 @@ fn inert_in_code(c: char, to: &mut String) {
     if c == '@' {
         to.push('\u{200b}');
     }
+}
+
+/// Self-hosted services are told by their paths.
+pub(super) fn service(place: &Place<'_>) -> Option<Service> {
+    match place.segments[..] {
+        ["hooks", id] | [.., "hooks", id] if is_mattermost_id(id) => {
+            Service::named("Mattermost", Format::Mattermost)
+        }
+        ["hooks", id, token] if is_rocket_chat(id, token) => {
+            Service::named("Rocket.Chat", Format::Mattermost)
+        }
+        ["api", "v1", "external", "slack_incoming"] => Service::named("Zulip", Format::Mattermost),
+        _ => None,
+    }
+}
+
+/// 26 characters of its own base 32.
+fn is_mattermost_id(id: &str) -> bool {
+    id.len() == 26 && id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+}
+
+/// An id (of MongoDB, or its own) and a longer token.
+fn is_rocket_chat(id: &str, token: &str) -> bool {
+    let is_random = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    matches!(id.len(), 17 | 24) && token.len() >= 40 && is_random(id) && is_random(token)
+}
+
+/// What it, or one that is compatible, refused with in a 2xx.
+pub(super) fn refusal(body: &str) -> Option<Rejection> {
+    said(body)?.err().map(|word| rejection(&word, is_too_much(&word)))
 }

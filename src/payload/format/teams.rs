@@ -6,12 +6,15 @@
 
 use serde_json::{Value, json};
 
-use super::cut::{Spelling, bullet, verbatim};
-use super::summary::{Summary, Tone};
+use super::Format;
+use super::place::{Place, Service};
+use crate::payload::answer::{Rejection, rejection};
+use crate::payload::cut::{Spelling, bullet, verbatim};
+use crate::payload::summary::{Summary, Tone};
 
 /// Most bytes of a message; the parts below add up to less.
 #[cfg(test)]
-pub(super) const MESSAGE: usize = 14_000;
+pub(crate) const MESSAGE: usize = 14_000;
 
 const HEADLINE: usize = 400;
 const VALUE: usize = 200;
@@ -98,4 +101,41 @@ fn backslashed(c: char, to: &mut String) {
 /// Bytes of a text within a JSON string. Summaries have no control characters, which take more.
 fn json_bytes(text: &str) -> usize {
     text.len() + text.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count()
+}
+
+/// The hosts of Teams and of its Workflows.
+pub(super) fn service(place: &Place<'_>) -> Option<Service> {
+    if matches!(place.host, "outlook.office.com" | "outlook.office365.com")
+        || place.is_below("webhook.office.com")
+    {
+        return Service::named("Teams", Format::Teams);
+    }
+    let is_flow = place.is_below("logic.azure.com") || place.is_below("environment.api.powerplatform.com");
+    let note = "; or format = \"spec-kit\", where the workflow is one of your own";
+    is_flow.then_some(Service { name: "a Teams workflow", format: Format::Teams, note })
+}
+
+/// Parts of words with which Teams says so; it has no list of them.
+const TEAMS_PASSES: [&str; 6] =
+    ["throttl", "too many requests", "toomanyrequests", "exception", "error contacting", "timed out"];
+
+/// Parts of words that no answer has which means yes.
+const TEAMS_FAILED: [&str; 6] = ["fail", "error", "denied", "unauthorized", "forbidden", "bad request"];
+
+/// What it refused with in a 2xx: Teams passes on the status of what stands behind it.
+pub(super) fn refusal(body: &str) -> Option<Rejection> {
+    const ENDPOINT: &str = "Microsoft Teams endpoint returned HTTP error";
+    let lower = body.to_lowercase();
+    let has = |parts: &[&str]| parts.iter().any(|part| lower.contains(part));
+    if !has(&TEAMS_FAILED) && !has(&TEAMS_PASSES) {
+        return None;
+    }
+    let behind = body.split_once(ENDPOINT).map_or(body, |(_, behind)| behind);
+    let words = behind.split(|c: char| !c.is_ascii_alphanumeric());
+    let status = words.filter(|word| word.len() == 3).find_map(|word| word.parse::<u16>().ok());
+    let passes = |status: u16| status == 408 || status == 429 || (500..600).contains(&status);
+    Some(match status.filter(|_| body.contains(ENDPOINT)) {
+        Some(status) => rejection(&format!("{ENDPOINT} {status}"), passes(status)),
+        None => rejection(body, has(&TEAMS_PASSES) || status.is_some_and(passes)),
+    })
 }

@@ -6,9 +6,14 @@
 
 use serde_json::{Value, json};
 
-use super::cut::{Spelling, utf16};
-use super::markdown::Markdown;
-use super::summary::{Summary, Tone};
+use std::time::Duration;
+
+use super::Format;
+use super::place::{Place, Service};
+use crate::payload::answer::{Rejection, object, rejection};
+use crate::payload::cut::{Spelling, utf16};
+use crate::payload::markdown::Markdown;
+use crate::payload::summary::{Summary, Tone};
 
 const TITLE: usize = 256;
 
@@ -55,4 +60,35 @@ fn backslashed(c: char, to: &mut String) {
 /// Code cannot hold a backtick; nothing else means anything in it.
 fn in_code(c: char, to: &mut String) {
     to.push(if c == '`' { '\'' } else { c });
+}
+
+/// Discord's hosts. It takes Slack's messages too, where the path says so.
+pub(super) fn service(place: &Place<'_>) -> Option<Service> {
+    if !matches!(place.host, "discord.com" | "discordapp.com" | "ptb.discord.com" | "canary.discord.com") {
+        return None;
+    }
+    let is_slack = place.segments.last() == Some(&"slack");
+    Service::named("Discord", if is_slack { Format::Slack } else { Format::Discord })
+}
+
+/// How long it asks in its body to be left alone.
+pub(super) fn wait(body: &str) -> Option<Duration> {
+    let seconds = object(body)?.get("retry_after")?.as_f64()?;
+    // Infinite ones are as long as there are.
+    (seconds >= 0.0).then(|| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
+}
+
+/// What it refused with in a 2xx: an object with a code and a message, and no id.
+pub(super) fn refusal(body: &str) -> Option<Rejection> {
+    let answer = object(body)?;
+    if answer.contains_key("id") {
+        return None;
+    }
+    let message = answer.get("message")?;
+    let message = message.as_str().map_or_else(|| message.to_string(), str::to_owned);
+    if answer.contains_key("retry_after") {
+        return Some(rejection(&message, true));
+    }
+    let code = answer.get("code")?.as_number()?;
+    Some(rejection(&format!("{code} {message}"), false))
 }

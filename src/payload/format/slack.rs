@@ -6,8 +6,11 @@
 
 use serde_json::{Value, json};
 
-use super::cut::{Spelling, bullet, bullet_code, utf16};
-use super::summary::Summary;
+use super::Format;
+use super::place::{Place, Service};
+use crate::payload::answer::{Rejection, is_too_much, rejection, said};
+use crate::payload::cut::{Spelling, bullet, bullet_code, utf16};
+use crate::payload::summary::Summary;
 
 const HEADER: usize = 150;
 const SECTION: usize = 3000;
@@ -75,4 +78,40 @@ fn entity(c: char, to: &mut String) {
 /// As [`entity`]; code cannot hold a backtick.
 fn entity_in_code(c: char, to: &mut String) {
     entity(if c == '`' { '\'' } else { c }, to);
+}
+
+/// Slack's hosts.
+pub(super) fn service(place: &Place<'_>) -> Option<Service> {
+    match (place.host, &place.segments[..]) {
+        ("hooks.slack.com" | "hooks.slack-gov.com", ["triggers" | "workflows", ..]) => {
+            let note = "; the workflow gets the message as its variable `text` and nothing else of it: \
+                        an incoming webhook's URL (/services/…) shows all";
+            Some(Service { name: "a Slack workflow", format: Format::Slack, note })
+        }
+        ("hooks.slack.com" | "hooks.slack-gov.com", _) => Service::named("Slack", Format::Slack),
+        _ => None,
+    }
+}
+
+/// Words with which Slack says that it is not able to now (its page on errors of incoming
+/// webhooks, and those of its API).
+const SLACK_PASSES: [&str; 6] = [
+    "fatal_error",
+    "internal_error",
+    "request_timeout",
+    "rollup_error",
+    "service_unavailable",
+    "team_added_to_org",
+];
+
+/// What it refused with in a 2xx: anything but `ok`.
+pub(super) fn refusal(body: &str) -> Option<Rejection> {
+    let word = match said(body) {
+        Some(Ok(())) => return None,
+        Some(Err(word)) => word,
+        None if body == "ok" => return None,
+        None if body.is_empty() => "no answer \"ok\"".to_owned(),
+        None => body.to_owned(),
+    };
+    Some(rejection(&word, SLACK_PASSES.contains(&word.as_str()) || is_too_much(&word)))
 }
