@@ -9,17 +9,20 @@ use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 
 use super::admission::Admission;
-use super::ledger::{FindLastAttempts, Ledger, ReadCondition};
+use super::ledger::{FindLastAttempts, Ledger, ReadCondition, ReadDeadLetter};
 use super::notices::{Notices, Told};
 use super::reading::Reading;
-use super::router::{Emission, Emit, ListAllUnfinished, ReadQueues, Replay, Router, Sample, WaitIdle};
+use super::router::{Emission, Emit, FindActive, Found, ListAllUnfinished, ReadQueues, Router, WaitIdle};
+use super::subscription::{Purpose, SendNow};
 use super::tell::tell;
 use crate::answer::{EmitError, Receipt, RequestError};
 use crate::ask::{
     Answer, EmitEvent, Emitted, EmittedEvent, ReadStatus, ReloadConfig, ReplayDeadLetter, Request,
     SendSample, SentReport,
 };
+use crate::clock;
 use crate::config::{Config, Origin, Report};
+use crate::delivery::{Delivery, DeliveryId, SubscriptionId};
 use crate::env::Environment;
 use crate::event::Event;
 use crate::inspect::{Facts, Listing, Page, Query, StatusReport, Tried, TriedQuery, Watching, tried};
@@ -167,15 +170,44 @@ impl Door {
 
     async fn test(&self, sample: SendSample) -> Result<SentReport, RequestError> {
         let SendSample { spec, subscription, dry_run } = sample;
-        let admission = self.admission.admit(ADMISSION).await.ok_or_else(gone)?;
+        let _admission = self.admission.admit(ADMISSION).await.ok_or_else(gone)?;
         let event = payload::sample(spec, self.branch.current());
-        self.router.send(Sample { event, subscription, dry_run, admission }).await.map_err(|_| gone())?
+        let Found { address, config } = self.find(subscription).await?;
+        let body = payload::body(&event).and_then(|body| config.format.render(&event, &body));
+        let body = body.map_err(|error| RequestError::Refused(error.to_string()))?;
+        let delivery = Arc::new(Delivery {
+            id: DeliveryId::random(),
+            subscription: config.id.clone(),
+            spec: event.spec.id,
+            key: event.event.idempotency_key,
+            kind: event.event.kind,
+            accepted_at: clock::now(),
+            format: config.format,
+        });
+        let purpose = Purpose::Sample { dry_run };
+        address.send(SendNow { delivery, body, purpose }).await.map_err(|_| gone())?
     }
 
     async fn replay(&self, letter: ReplayDeadLetter) -> Result<SentReport, RequestError> {
         let ReplayDeadLetter { spec, delivery_id: id } = letter;
-        let admission = self.admission.admit(ADMISSION).await.ok_or_else(gone)?;
-        self.router.send(Replay { spec, id, admission }).await.map_err(|_| gone())?
+        let _admission = self.admission.admit(ADMISSION).await.ok_or_else(gone)?;
+        let read = self.ledger.send(ReadDeadLetter { spec, id }).await.map_err(|_| gone())?;
+        let letter = read.map_err(|error| RequestError::Refused(error.to_string()))?;
+        if !letter.has_payload() {
+            return Err(RequestError::Refused(format!(
+                "the dead letter {} cannot be sent again: {}; {}",
+                letter.id, letter.message, letter.hint
+            )));
+        }
+        let Found { address, .. } = self.find(letter.subscription.clone()).await?;
+        let (delivery, body) = (Arc::new(letter.delivery()), letter.payload());
+        let purpose = Purpose::Replay(Box::new(letter));
+        address.send(SendNow { delivery, body, purpose }).await.map_err(|_| gone())?
+    }
+
+    /// A subscription that is active, for what is asked of it alone.
+    async fn find(&self, id: SubscriptionId) -> Result<Found, RequestError> {
+        self.router.send(FindActive(id)).await.map_err(|_| gone())?
     }
 
     /// The spool that this runtime owns.

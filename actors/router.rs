@@ -32,7 +32,7 @@ use crate::run::Run;
 use crate::spool::{InboxName, Recovered, Unfinished};
 use fan_out::{fan_out, refused};
 pub(crate) use lifecycle::{Close, Reconfigure, WaitIdle};
-pub(crate) use operator::{ListAllUnfinished, ReadQueues, Replay, Sample};
+pub(crate) use operator::{FindActive, Found, ListAllUnfinished, ReadQueues};
 
 /// Bytes of waiting bodies kept in memory, over all subscriptions; others are read back from the
 /// spool when their turn comes.
@@ -219,8 +219,8 @@ impl Router {
         &self.ledger
     }
 
-    fn active_ones(&self) -> impl Iterator<Item = (&SubscriptionConfig, &Addr<Subscription>)> {
-        self.subscribers.iter().filter_map(|one| Some((one.config.as_deref()?, &one.address)))
+    fn active_ones(&self) -> impl Iterator<Item = (&Arc<SubscriptionConfig>, &Addr<Subscription>)> {
+        self.subscribers.iter().filter_map(|one| Some((one.config.as_ref()?, &one.address)))
     }
 }
 
@@ -282,7 +282,8 @@ impl Handler<Emit> for Router {
         };
         let body = payload::body(&event).map_err(refused);
         let fanned_out = body.and_then(|body| {
-            let (active, ids) = (self.active_ones(), DeliveryId::random);
+            let active = self.active_ones().map(|(config, address)| (&**config, address));
+            let ids = DeliveryId::random;
             fan_out(&event, &body, at, is_told_already, active, &self.bodies, ids)
         });
         let (mut accepted, outgoing) = match fanned_out {

@@ -34,7 +34,7 @@ pub(crate) struct ReadBody {
     pub(crate) id: DeliveryId,
 }
 
-/// From the Router, for a replay. Bounded by the admission permits.
+/// From the door, for a replay. Bounded by the admission permits.
 #[derive(Message)]
 #[rtype(result = "Result<DeadLetter, NotRead>")]
 pub(crate) struct ReadDeadLetter {

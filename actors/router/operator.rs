@@ -1,41 +1,26 @@
-//! What operators ask of the Router: a sample, a replay, what waits.
+//! What operators ask of the Router: where a subscription is, and what waits.
 
 use std::sync::Arc;
 
 use actix::prelude::*;
-use bytes::Bytes;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Router, Subscriber};
-use crate::actors::ledger::ReadDeadLetter;
-use crate::actors::subscription::{ListUnfinished, Purpose, ReadQueue, SendNow, Subscription};
+use crate::actors::subscription::{ListUnfinished, ReadQueue, Subscription};
 use crate::answer::RequestError;
-use crate::ask::SentReport;
-use crate::clock;
 use crate::config::{Role, SubscriptionConfig};
-use crate::delivery::{Delivery, DeliveryId, SubscriptionId};
-use crate::event::{Event, SpecId};
+use crate::delivery::SubscriptionId;
 use crate::inspect::{Listed, Query, Queue};
-use crate::payload;
 
-/// From a `Handle`: send a sample to one subscription now. Bounded by the admission permit.
+/// From the door, for what an operator asks of one subscription: where it is, if it is active.
+/// Bounded by the admission permits.
 #[derive(Message)]
-#[rtype(result = "Result<SentReport, RequestError>")]
-pub(crate) struct Sample {
-    pub(crate) event: Event,
-    pub(crate) subscription: SubscriptionId,
-    /// Show the request, send nothing.
-    pub(crate) dry_run: bool,
-    pub(crate) admission: OwnedSemaphorePermit,
-}
+#[rtype(result = "Result<Found, RequestError>")]
+pub(crate) struct FindActive(pub(crate) SubscriptionId);
 
-/// From a `Handle`: send a dead letter again now. Bounded by the admission permit.
-#[derive(Message)]
-#[rtype(result = "Result<SentReport, RequestError>")]
-pub(crate) struct Replay {
-    pub(crate) spec: SpecId,
-    pub(crate) id: DeliveryId,
-    pub(crate) admission: OwnedSemaphorePermit,
+/// An active subscription.
+pub(crate) struct Found {
+    pub(crate) address: Addr<Subscription>,
+    pub(crate) config: Arc<SubscriptionConfig>,
 }
 
 /// From the door, for `status`: every subscription and its queue, in the config's order, those that
@@ -50,83 +35,18 @@ pub(crate) struct ReadQueues;
 #[rtype(result = "Vec<Listed>")]
 pub(crate) struct ListAllUnfinished(pub(crate) Arc<Query>);
 
-impl Router {
-    /// An active subscription and its config.
-    fn active(
-        &self,
-        id: &SubscriptionId,
-    ) -> Result<(&SubscriptionConfig, &Addr<Subscription>), RequestError> {
+impl Handler<FindActive> for Router {
+    type Result = Result<Found, RequestError>;
+
+    fn handle(&mut self, FindActive(id): FindActive, _: &mut Self::Context) -> Self::Result {
         let mut active = self.active_ones();
-        active.find(|(config, _)| config.id == *id).ok_or_else(|| {
+        let found = active.find(|(config, _)| config.id == id);
+        let found = found.map(|(config, address)| Found { address: address.clone(), config: config.clone() });
+        found.ok_or_else(|| {
             let known: Vec<_> = self.active_ones().map(|(config, _)| config.id.as_str()).collect();
             RequestError::Refused(format!("no active subscription `{id}`; active are: {}", known.join(", ")))
         })
     }
-}
-
-impl Handler<Sample> for Router {
-    type Result = ResponseFuture<Result<SentReport, RequestError>>;
-
-    fn handle(&mut self, message: Sample, _: &mut Self::Context) -> Self::Result {
-        let Sample { event, subscription, dry_run, admission } = message;
-        let prepared = self.active(&subscription).and_then(|(config, address)| {
-            let body = payload::body(&event).and_then(|body| config.format.render(&event, &body));
-            let body = body.map_err(|error| RequestError::Refused(error.to_string()))?;
-            Ok((address.clone(), config.format, body))
-        });
-        Box::pin(async move {
-            let _admission = admission;
-            let (address, format, body) = prepared?;
-            let delivery = Arc::new(Delivery {
-                id: DeliveryId::random(),
-                subscription,
-                spec: event.spec.id,
-                key: event.event.idempotency_key,
-                kind: event.event.kind,
-                accepted_at: clock::now(),
-                format,
-            });
-            send_now(&address, delivery, body, Purpose::Sample { dry_run }).await
-        })
-    }
-}
-
-impl Handler<Replay> for Router {
-    type Result = ResponseActFuture<Self, Result<SentReport, RequestError>>;
-
-    fn handle(&mut self, Replay { spec, id, admission }: Replay, _: &mut Self::Context) -> Self::Result {
-        let reading = self.ledger.send(ReadDeadLetter { spec, id });
-        Box::pin(reading.into_actor(self).then(|read, router, _| {
-            let prepared = match read {
-                Ok(Ok(letter)) if !letter.has_payload() => Err(RequestError::Refused(format!(
-                    "the dead letter {} cannot be sent again: {}; {}",
-                    letter.id, letter.message, letter.hint
-                ))),
-                Ok(Ok(letter)) => {
-                    router.active(&letter.subscription).map(|(_, address)| (address.clone(), letter))
-                }
-                Ok(Err(error)) => Err(RequestError::Refused(error.to_string())),
-                Err(_) => Err(RequestError::Unreachable("the ledger has stopped".to_owned())),
-            };
-            async move {
-                let _admission = admission;
-                let (address, letter) = prepared?;
-                let (delivery, body) = (Arc::new(letter.delivery()), letter.payload());
-                send_now(&address, delivery, body, Purpose::Replay(Box::new(letter))).await
-            }
-            .into_actor(router)
-        }))
-    }
-}
-
-async fn send_now(
-    address: &Addr<Subscription>,
-    delivery: Arc<Delivery>,
-    body: Bytes,
-    purpose: Purpose,
-) -> Result<SentReport, RequestError> {
-    let sent = address.send(SendNow { delivery, body, purpose }).await;
-    sent.unwrap_or_else(|_| Err(RequestError::Unreachable("the subscription has stopped".to_owned())))
 }
 
 impl Handler<ReadQueues> for Router {

@@ -18,7 +18,7 @@ use crate::clock;
 use crate::delivery::{Delivery, Judgement, Payload};
 use crate::inspect::{Cursor, DeliveryState, Listed, Query, Queue};
 
-/// From the Router, on an operator's request: one attempt now, outside the lane but under the same
+/// From the door, on an operator's request: one attempt now, outside the lane but under the same
 /// permits. Bounded by the admission permits.
 #[derive(Message)]
 #[rtype(result = "Result<SentReport, RequestError>")]

@@ -23,7 +23,7 @@ impl Subscription {
             return self.pump(context);
         }
         let number = in_flight.attempt();
-        let jitter = Jitter(self.lane.policy().jitter.mul_f64(clock::fraction()));
+        let jitter = Jitter(clock::fraction());
         let (effect, retry) = match &attempt.outcome {
             None => {
                 log::info!("dry run: {} to {} is recorded and not sent", delivery.id, self.id);

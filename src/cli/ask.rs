@@ -14,7 +14,6 @@ use crate::ask::{Ask, ReadStatus};
 use crate::config::Config;
 use crate::control::{Client, ClientError, RuntimeFile};
 use crate::event::SpecId;
-use crate::files::known_specs;
 use crate::files::user::check_readable;
 use crate::inspect::{
     Listed, Listing, Page, Query, StatusReport, Survey, Tried, TriedQuery, Unfinished, tried, unfinished,
@@ -177,7 +176,7 @@ impl Source {
 
     /// The SPECs that the spool knows.
     pub(super) fn specs(&self) -> Vec<SpecId> {
-        known_specs(&self.config.spool_dir)
+        spool::specs(&self.config.spool_dir).unwrap_or_default()
     }
 
     /// Events in the inbox.

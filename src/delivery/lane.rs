@@ -324,7 +324,7 @@ mod tests {
                     if let Some(pause) = answer.pause() {
                         paused_until = paused_until.max(now + pause);
                     }
-                    match lane.finished(in_flight, &answer, Jitter(Duration::ZERO), now) {
+                    match lane.finished(in_flight, &answer, Jitter(0.0), now) {
                         Verdict::Retry { pending, wait } => {
                             prop_assert!(wait >= Duration::from_secs(1));
                             lane.enqueue(pending, now + wait);

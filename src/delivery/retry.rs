@@ -34,9 +34,9 @@ impl Default for RetryPolicy {
     }
 }
 
-/// A random part of a wait, drawn by the caller from `0..=policy.jitter`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Jitter(pub Duration);
+/// A random number from 0 to 1, drawn by the caller.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Jitter(pub(crate) f64);
 
 impl RetryPolicy {
     /// `min(max, initial * factor^(retry-1)) + jitter`, with `retry` from 1 (`docs/delivery.md`).
@@ -60,13 +60,13 @@ impl RetryPolicy {
                 break;
             }
         }
-        wait.min(self.max) + jitter.0.min(self.jitter)
+        wait.min(self.max) + self.jitter.mul_f64(jitter.0.clamp(0.0, 1.0))
     }
 
     /// What is left of the wait after `attempts_made` attempts, by a wall clock that says `left`
     /// and may have jumped since: never negative, never more than that wait can be.
     pub(crate) fn remaining_wait(&self, attempts_made: u32, left: SignedDuration) -> Duration {
-        let longest = self.wait_before_retry(attempts_made.max(1), Jitter(self.jitter));
+        let longest = self.wait_before_retry(attempts_made.max(1), Jitter(1.0));
         Duration::try_from(left).unwrap_or(Duration::ZERO).min(longest)
     }
 }
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn the_default_schedule() {
         let waits: Vec<u64> =
-            (1..=10).map(|n| policy().wait_before_retry(n, Jitter(Duration::ZERO)).as_secs()).collect();
+            (1..=10).map(|n| policy().wait_before_retry(n, Jitter(0.0)).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300]);
     }
 
@@ -130,7 +130,7 @@ mod tests {
             jump_s in -7200i64..7200,
         ) {
             let policy = policy();
-            let longest = policy.wait_before_retry(attempts.max(1), Jitter(policy.jitter));
+            let longest = policy.wait_before_retry(attempts.max(1), Jitter(1.0));
             let left = SignedDuration::from_millis(left_ms);
             let jumped = policy.remaining_wait(attempts, left + SignedDuration::from_secs(jump_s));
             prop_assert!(jumped <= longest);
@@ -168,8 +168,8 @@ mod tests {
                 jitter: Duration::from_millis(500),
             };
             let expected = (initial as f64 * factor.powi(retry as i32 - 1)).min(max as f64) + jitter as f64;
-            let jitter_up_to = Jitter(Duration::from_millis(jitter));
-            let wait = policy.wait_before_retry(retry, jitter_up_to).as_secs_f64() * 1000.0;
+            let drawn = Jitter(jitter as f64 / 500.0);
+            let wait = policy.wait_before_retry(retry, drawn).as_secs_f64() * 1000.0;
             prop_assert!((wait - expected).abs() <= 1.0 + expected * 1e-6, "{wait} {expected}");
         }
     }

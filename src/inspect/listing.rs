@@ -241,7 +241,11 @@ impl Page {
         if !self.query.wants_any(&[DeliveryState::Pending]) {
             return Ok(());
         }
-        for spec in self.specs(spool_dir)? {
+        let specs = match &self.query.spec {
+            Some(spec) => vec![spec.clone()],
+            None => spool::specs(spool_dir)?,
+        };
+        for spec in specs {
             let found = spool::unfinished_of(spool_dir, &spec)?;
             for Peeked { unfinished, .. } in &found {
                 let due = unfinished.next_attempt_at;

@@ -28,8 +28,8 @@ pub use error::OpenError;
 pub(crate) use error::Unreadable;
 pub(crate) use inbox::{Aside, Cause, Content, Inbox, InboxName, Settled, Taken, put as put_in_inbox};
 pub(crate) use peek::{
-    LastAttempt, Peeked, bytes as bytes_of, damaged, events_in_inbox, is_owned, unfinished, unfinished_of,
-    unusable,
+    LastAttempt, Peeked, bytes as bytes_of, damaged, events_in_inbox, is_owned, specs, unfinished,
+    unfinished_of, unusable,
 };
 #[cfg(test)]
 pub(crate) use record::encode;
@@ -117,7 +117,7 @@ impl Spool {
         user::check_owner(dir).map_err(|error| OpenError::Foreign(dir.to_owned(), error))?;
         git_ignore::ensure(dir);
         let lock = Lock::take(dir)?;
-        let (mut specs, mut aside) = specs(dir)?;
+        let (mut specs, mut aside) = with_journal(dir)?;
         leftovers::sweep(dir, &specs);
         for spec in std::mem::take(&mut specs) {
             match peek::check_version(&dir.join(spec.as_str())) {
@@ -411,7 +411,7 @@ impl Spool {
 
 /// The SPECs that have a journal, in order, and those whose folder cannot be used. Files of others
 /// are left alone.
-fn specs(spool_dir: &Path) -> Result<(Vec<SpecId>, BTreeMap<SpecId, FileError>), FileError> {
+fn with_journal(spool_dir: &Path) -> Result<(Vec<SpecId>, BTreeMap<SpecId, FileError>), FileError> {
     let mut all = spec_dirs(spool_dir).map_err(FileError::on("list", spool_dir))?;
     all.sort();
     let (mut specs, mut aside) = (Vec::new(), BTreeMap::new());

@@ -41,15 +41,26 @@ pub(crate) fn unfinished_of(spool_dir: &Path, spec: &SpecId) -> io::Result<Vec<P
 /// The spool cannot be listed.
 pub(crate) fn unfinished(spool_dir: &Path) -> io::Result<Vec<Peeked>> {
     let mut found = Vec::new();
-    for spec in absent_is_empty(spec_dirs(spool_dir))? {
+    for spec in specs(spool_dir)? {
         found.append(&mut unfinished_of(spool_dir, &spec)?);
     }
     Ok(found)
 }
 
+/// The SPECs that have something in a spool, or had.
+///
+/// # Errors
+/// The spool cannot be listed.
+pub(crate) fn specs(spool_dir: &Path) -> io::Result<Vec<SpecId>> {
+    let mut specs = absent_is_empty(spec_dirs(spool_dir))?;
+    specs.retain(|spec| spool_dir.join(spec.as_str()).is_dir());
+    specs.sort();
+    Ok(specs)
+}
+
 /// Bytes of all journals in a spool, without what cannot be listed.
 pub(crate) fn bytes(spool_dir: &Path) -> u64 {
-    let specs = files::known_specs(spool_dir).into_iter();
+    let specs = specs(spool_dir).unwrap_or_default().into_iter();
     specs.map(|spec| bytes_in(&spool_dir.join(spec.as_str()))).sum()
 }
 
