@@ -26,8 +26,8 @@ use crate::delivery::{Delivery, DeliveryId, SubscriptionId};
 use crate::env::Environment;
 use crate::event::Event;
 use crate::inspect::{Facts, Listing, Page, Query, StatusReport, Tried, TriedQuery, Watching, tried};
-use crate::intake::branch::Branch;
 use crate::payload;
+use crate::sources::branch::Branch;
 use crate::spool::InboxName;
 
 /// How long an event of an operator may take to be accepted; whoever sent it has put it into the

@@ -44,7 +44,7 @@ fn sources() -> Vec<(String, String)> {
 /// The modules, each of which uses only those before it: see `docs/ARCHITECTURE.md`.
 const ORDER: [&str; 27] = [
     "clock", "decode", "names", "digest", "event", "files", "secret", "env", "run", "filter", "payload",
-    "delivery", "answer", "sign", "http", "spool", "archive", "store", "config", "intake", "watch",
+    "delivery", "answer", "sign", "http", "spool", "archive", "store", "config", "sources", "watch",
     "inspect", "ask", "actors", "control", "runtime", "cli",
 ];
 

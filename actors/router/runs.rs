@@ -11,7 +11,7 @@ use super::{Emit, Router, stopped};
 use crate::answer::{EmitError, Receipt};
 use crate::clock;
 use crate::event::{Event, SpecId};
-use crate::intake::outstanding;
+use crate::sources::outstanding;
 
 /// How long the end of a run waits before it is told: if the host tells it meanwhile, its event is
 /// used instead.

@@ -21,9 +21,9 @@ use crate::config::{self, Config, LoadOptions};
 use crate::delivery::DeliveryId;
 use crate::env::Environment;
 use crate::event::{SpecId, Stage};
-use crate::intake::telemetry::{self, RepoPaths};
 use crate::runtime::{Handle, Runtime};
 use crate::secret::Secret;
+use crate::sources::telemetry::{self, RepoPaths};
 
 /// The SPEC whose run is told.
 const SPEC: &str = "SPEC-DEMO-001-first-webhook";

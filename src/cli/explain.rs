@@ -12,8 +12,8 @@ use crate::config::Config;
 use crate::delivery::SubscriptionId;
 use crate::env::Environment;
 use crate::event::Event;
-use crate::intake::branch::Branch;
 use crate::names::printable;
+use crate::sources::branch::Branch;
 use crate::watch::Opinion;
 
 #[derive(Debug, Args)]

@@ -15,7 +15,7 @@ use crate::control::{CHANGE_OF_OWNER, ClientError, LOOK_AGAIN};
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::event::{Event, SpecId};
 use crate::inspect::{Listing, Query, StatusReport};
-use crate::intake::branch::Branch;
+use crate::sources::branch::Branch;
 use crate::spool::put_in_inbox;
 
 /// How long [`Handle::emit`] waits for the spool before the event goes to the inbox.

@@ -13,9 +13,8 @@ use crate::clock;
 use crate::config::Config;
 use crate::decode;
 use crate::files::open::{self, Links};
-use crate::intake::consensus::time_of_session;
-use crate::intake::stage::{self, StageRead};
-use crate::intake::telemetry::{MAX_TELEMETRY_BYTES, NotTelemetry, RepoPaths};
+use crate::sources::stage::{self, StageRead};
+use crate::sources::telemetry::{self, MAX_TELEMETRY_BYTES, NotTelemetry, RepoPaths};
 
 /// The content of a telemetry file, and one byte more of one that is too large to be judged.
 pub(super) fn telemetry_in(path: &Path) -> io::Result<Vec<u8>> {
@@ -55,7 +54,6 @@ pub(super) fn age((_, written): Stamp) -> Duration {
 /// When a stage ended, in nanoseconds: by the session in the file's name, else by when it was
 /// written.
 pub(super) fn ended_at(path: &Path, (_, written): Stamp) -> i128 {
-    let name = path.file_stem().and_then(|name| name.to_str());
-    let named = name.and_then(|name| time_of_session(name.split_once('_')?.1));
+    let named = telemetry::named(path).and_then(|(_, named)| named.at);
     named.map_or_else(|| written.into(), Timestamp::as_nanosecond)
 }

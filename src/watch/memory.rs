@@ -13,7 +13,7 @@ use super::settle::Stamp;
 use crate::event::{IdempotencyKey, Status};
 use crate::files::open::{self, Links};
 use crate::files::write_atomic;
-use crate::intake::tasks::TaskStates;
+use crate::sources::tasks::TaskStates;
 
 const VERSION: u32 = 1;
 

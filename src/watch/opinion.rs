@@ -52,14 +52,14 @@ impl Opinion {
     pub(crate) fn of(path: &Path, config: &Config) -> Self {
         let path = in_the_tree(path, config);
         let tree = Tree::of(config);
-        match tree.kind(&path) {
+        let guardrail = match tree.kind(&path) {
             None => return Self::passed_over(tree.why_not(&path)),
             Some(Kind::Tasks) => {
                 let why = "its tasks are told as they become Done; it is no telemetry".to_owned();
                 return Self { source: Some("task list"), state: State::Waits, why, event: None };
             }
-            Some(Kind::Telemetry) => {}
-        }
+            Some(Kind::Telemetry(guardrail)) => guardrail,
+        };
         let Some(version) = stamp(&path) else {
             return Self::passed_over("it is no file, or a symbolic link, which is not followed");
         };
@@ -80,7 +80,7 @@ impl Opinion {
             _ => None,
         };
         let (state, why) = told(&path, &read.event, config, waits_for);
-        Self { source: Some("bash guardrails"), state, why, event: Some(read.event.event) }
+        Self { source: Some(guardrail.name), state, why, event: Some(read.event.event) }
     }
 }
 

@@ -16,9 +16,9 @@ use crate::config::Config;
 use crate::decode;
 use crate::event::{Envelope, Event, KeyOrigin};
 use crate::files::open::{self, Links};
-use crate::intake::outstanding::MAX_TASKS_BYTES;
-use crate::intake::stage;
-use crate::intake::tasks::{self, TaskFile, TaskStates};
+use crate::sources::outstanding::MAX_TASKS_BYTES;
+use crate::sources::stage;
+use crate::sources::tasks::{self, TaskFile, TaskStates};
 
 /// How often a file that waits for something beside it is looked at.
 pub(super) const GLANCE: Duration = Duration::from_millis(100);
@@ -54,7 +54,7 @@ impl Reader {
     /// Whether this version of a file was read.
     pub(super) fn has_read(&self, kind: Kind, path: &Path, version: Stamp, config: &Config) -> bool {
         match kind {
-            Kind::Telemetry => self
+            Kind::Telemetry(_) => self
                 .memory
                 .telemetry(&relative(path, config))
                 .is_some_and(|seen| seen.version == Some(version)),
@@ -71,7 +71,7 @@ impl Reader {
     /// its name it is of one session.
     pub(super) fn take_as_known(&mut self, kind: Kind, path: &Path, config: &Config, in_haste: bool) {
         match kind {
-            Kind::Telemetry => {
+            Kind::Telemetry(_) => {
                 let seen = if in_haste { Seen::default() } else { as_it_is(path, config) };
                 self.memory.remember_telemetry(&relative(path, config), seen);
             }
@@ -89,11 +89,11 @@ impl Reader {
         is_final: bool,
     ) -> Looked {
         let looked = match kind {
-            Kind::Telemetry => self.read_telemetry(path, version, config, is_final),
+            Kind::Telemetry(_) => self.read_telemetry(path, version, config, is_final),
             Kind::Tasks => self.read_tasks(path, config, is_final, false),
         };
         if matches!(looked, Looked::Done) {
-            if kind == Kind::Tasks {
+            if !kind.is_telemetry() {
                 self.tasks_read.insert(path.to_owned(), version);
             }
             self.is_done_with(path);

@@ -132,6 +132,39 @@ impl Repo {
 }
 
 #[test]
+fn native_guardrails_are_told_from_both_places_once_and_in_order() {
+    let repo = Repo::new();
+    let watch = repo.watch();
+    let native = |stage: &str, time: &str| {
+        serde_json::json!({"command": format!("guardrail.{stage}"), "specId": "SPEC-1",
+            "sessionId": "7", "success": true,
+            "timestamp": time, "checks": []})
+        .to_string()
+    };
+    repo.write(
+        "docs/SPEC-1/evidence/guardrail-plan-2025-12-26T13-50-08Z_7.json",
+        &native("plan", "2025-12-26T13:50:08Z"),
+    );
+    repo.write(
+        "docs/SPEC-1/evidence/guardrail-tasks-2025-12-26T13-50-23Z_7.json",
+        &native("tasks", "2025-12-26T13:50:23Z"),
+    );
+    repo.wait("two", || (repo.keys().len() >= 2).then_some(()));
+    let earlier = "evidence/commands/SPEC-1/guardrail-audit-2025-12-26T13-54-50Z_7.json";
+    repo.write(earlier, &native("audit", "2025-12-26T13:54:50Z"));
+    repo.write("docs/SPEC-1/evidence/guardrail-later.json", "{}");
+    repo.write("docs/SPEC-1/evidence/inner/guardrail-plan-2025-12-26T13-59-08Z_7.json", "{}");
+    repo.wait("three", || (repo.keys().len() >= 3).then_some(()));
+    watch.stop();
+    let keys = [
+        "plan:attempt-1:2025-12-26T13-50-08Z_7",
+        "tasks:attempt-1:2025-12-26T13-50-23Z_7",
+        "audit:attempt-1:2025-12-26T13-54-50Z_7",
+    ];
+    assert_eq!(repo.keys(), keys.map(|key| format!("SPEC-1:{key}")));
+}
+
+#[test]
 fn what_is_there_at_the_first_start_is_not_sent_and_what_appears_is_once() {
     let repo = Repo::new();
     repo.plan("SPEC-1", "old-1");

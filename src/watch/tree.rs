@@ -1,53 +1,63 @@
-//! Which files of a repo are watched, and in which folders they can be.
+//! Which files of a repo are watched, and in which folders they can be: what its sources say.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::event::SpecId;
-use crate::intake::telemetry;
+use crate::sources::place::{Level, Place, entries};
+use crate::sources::telemetry::{self, Guardrail, RepoPaths};
+use crate::sources::{GUARDRAILS, tasks};
 
 /// What a file is to the watcher.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
-    /// `<evidence>/commands/<SPEC>/spec-<stage>_<session>.json`, or what is named like it.
-    Telemetry,
+    /// A guardrail's telemetry.
+    Telemetry(&'static Guardrail),
     /// `SPEC.md` or `docs/SPEC-*/tasks.md`.
     Tasks,
+}
+
+impl Kind {
+    pub(super) fn is_telemetry(self) -> bool {
+        matches!(self, Self::Telemetry(_))
+    }
 }
 
 /// The watched part of a repo.
 pub(super) struct Tree {
     repo: PathBuf,
-    docs: PathBuf,
-    commands: PathBuf,
-    consensus: PathBuf,
+    /// Where each guardrail's files lie.
+    guardrails: Vec<(&'static Guardrail, Vec<Place>)>,
+    tasks: Vec<Place>,
+    /// Consensus files are read with their stage: they wake the watcher.
+    consensus: Place,
 }
 
 impl Tree {
     pub(super) fn of(config: &Config) -> Self {
+        let paths = RepoPaths { root: &config.repo, evidence_dir: &config.evidence_dir };
         Self {
             repo: config.repo.clone(),
-            docs: config.repo.join("docs"),
-            commands: config.evidence_dir.join("commands"),
-            consensus: config.evidence_dir.join("consensus"),
+            guardrails: GUARDRAILS.map(|guardrail| (guardrail, (guardrail.places)(&paths))).into(),
+            tasks: tasks::places(&config.repo),
+            consensus: Place { root: config.evidence_dir.join("consensus"), levels: &[Level::Spec] },
         }
+    }
+
+    fn places(&self) -> impl Iterator<Item = &Place> {
+        let telemetry = self.guardrails.iter().flat_map(|(_, places)| places);
+        telemetry.chain(&self.tasks).chain([&self.consensus])
     }
 
     /// What a path is to us.
     pub(super) fn kind(&self, path: &Path) -> Option<Kind> {
-        let name = path.file_name()?.to_str()?;
         let folder = path.parent()?;
-        if folder == self.repo {
-            return (name == "SPEC.md").then_some(Kind::Tasks);
+        if let Some((guardrail, _)) = telemetry::named(path) {
+            let (_, places) = self.guardrails.iter().find(|(one, _)| std::ptr::eq(*one, guardrail))?;
+            return places.iter().any(|place| place.holds(folder)).then_some(Kind::Telemetry(guardrail));
         }
-        let folder_name = folder.file_name()?.to_str()?;
-        let above = folder.parent()?;
-        if above == self.commands {
-            let is_telemetry = telemetry::is_named_so(path) && folder_name.parse::<SpecId>().is_ok();
-            return is_telemetry.then_some(Kind::Telemetry);
-        }
-        let is_tasks = above == self.docs && name == "tasks.md" && folder_name.starts_with("SPEC-");
+        let is_tasks = self.tasks.iter().any(|place| place.holds(folder)) && tasks::is_list(path, &self.repo);
         is_tasks.then_some(Kind::Tasks)
     }
 
@@ -55,48 +65,67 @@ impl Tree {
     pub(super) fn why_not(&self, path: &Path) -> String {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let folder = path.parent().unwrap_or(Path::new(""));
-        if !path.starts_with(&self.commands) {
-            return format!("it is outside the evidence tree that is watched, {}", self.commands.display());
+        let places = || self.guardrails.iter().flat_map(|(_, places)| places);
+        if places().any(|place| place.holds(folder)) {
+            let patterns: Vec<_> = GUARDRAILS.iter().map(|guardrail| guardrail.pattern).collect();
+            return format!("{name} is not named as telemetry is, {}", patterns.join(" or "));
         }
-        if folder.parent() != Some(&self.commands) {
-            return format!("it is not in the folder of a SPEC, {}/<SPEC-ID>", self.commands.display());
+        let commands = self.guardrails.iter().flat_map(|(_, places)| places).next();
+        let commands = commands.map_or(Path::new(""), |place| &place.root);
+        if !path.starts_with(commands) {
+            return format!("it is outside the evidence tree that is watched, {}", commands.display());
+        }
+        if folder.parent() != Some(commands) {
+            return format!("it is not in the folder of a SPEC, {}/<SPEC-ID>", commands.display());
         }
         let spec = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         match spec.parse::<SpecId>() {
             Err(error) => format!("its folder is named after no SPEC: {error}"),
-            Ok(_) => format!("{name} is not named as telemetry is, spec-<stage>_<session>.json"),
+            Ok(_) => format!("{name} is not in a folder that is watched"),
         }
     }
 
     /// Whether a path is a file where telemetry could be, and is none.
     pub(super) fn is_beside_telemetry(&self, path: &Path) -> bool {
-        path.starts_with(&self.commands) && path.is_file() && self.kind(path).is_none()
+        let is_below = |place: &Place| path.starts_with(&place.root) && place.levels == [Level::Spec];
+        let mut places = self.guardrails.iter().flat_map(|(_, places)| places);
+        places.any(is_below) && path.is_file() && self.kind(path).is_none()
     }
 
     /// Every file that is passed over beside telemetry.
     pub(super) fn passed_over(&self) -> Vec<PathBuf> {
-        let inside = folders(&self.commands).into_iter().flat_map(|folder| entries(&folder));
-        inside.chain(entries(&self.commands)).filter(|path| self.is_beside_telemetry(path)).collect()
+        let places = self.guardrails.iter().flat_map(|(_, places)| places);
+        let folders = places.flat_map(|place| place.folders().into_iter().chain([place.root.clone()]));
+        let mut found: Vec<PathBuf> = folders
+            .flat_map(|folder| entries(&folder))
+            .filter(|path| self.is_beside_telemetry(path))
+            .collect();
+        found.sort();
+        found.dedup();
+        found
     }
 
     /// Every file there is now. Symbolic links are not followed.
     pub(super) fn files(&self) -> Vec<(Kind, PathBuf)> {
-        let telemetry = folders(&self.commands).into_iter().flat_map(|folder| entries(&folder));
-        let specs = folders(&self.docs).into_iter().filter(|folder| is_named_spec(folder));
-        let tasks = specs.map(|folder| folder.join("tasks.md")).chain([self.repo.join("SPEC.md")]);
-        let all = telemetry.chain(tasks.filter(|path| fs::symlink_metadata(path).is_ok()));
+        let telemetry = self.guardrails.iter().flat_map(|(_, places)| places);
+        let mut folders: Vec<PathBuf> = telemetry.flat_map(Place::holders).collect();
+        folders.sort();
+        folders.dedup();
+        let telemetry = folders.iter().flat_map(|folder| entries(folder));
+        let lists = self.tasks.iter().flat_map(tasks::lists_in);
+        let all = telemetry.chain(lists.filter(|path| fs::symlink_metadata(path).is_ok()));
         all.filter_map(|path| self.kind(&path).map(|kind| (kind, path))).collect()
     }
 
     /// The folders under which everything else is, whether they are there or not: what is not
     /// there yet may come.
     pub(super) fn roots(&self) -> Vec<PathBuf> {
-        let above = [&self.commands, &self.consensus].into_iter().flat_map(|dir| {
-            let inside = dir.ancestors().take_while(|dir| dir.starts_with(&self.repo));
-            inside.chain(dir.parent()).chain([dir.as_path()]).map(Path::to_owned)
+        let above = self.places().flat_map(|place| {
+            let inside = place.root.ancestors().take_while(|dir| dir.starts_with(&self.repo));
+            let outside = place.root.parent().filter(|_| !place.root.starts_with(&self.repo));
+            inside.chain(outside).chain([place.root.as_path()]).map(Path::to_owned)
         });
-        let mut roots: Vec<PathBuf> =
-            [self.repo.clone(), self.docs.clone()].into_iter().chain(above).collect();
+        let mut roots: Vec<PathBuf> = above.collect();
         roots.sort();
         roots.dedup();
         roots
@@ -104,17 +133,12 @@ impl Tree {
 
     /// Whether a folder with this path is one in which a change can matter.
     pub(super) fn is_folder(&self, path: &Path) -> bool {
-        let above = path.parent();
-        let is_of_a_spec = above.is_some_and(|above| above == self.commands || above == self.consensus);
-        is_of_a_spec
-            || (above == Some(&self.docs) && is_named_spec(path))
-            || self.roots().iter().any(|root| root == path)
+        self.places().any(|place| place.leads_through(path)) || self.roots().iter().any(|root| root == path)
     }
 
     /// Every folder in which a change can matter that is there now.
     pub(super) fn dirs(&self) -> Vec<PathBuf> {
-        let specs = folders(&self.docs).into_iter().filter(|folder| is_named_spec(folder));
-        let inside = specs.chain(folders(&self.commands)).chain(folders(&self.consensus));
+        let inside = self.places().flat_map(Place::folders);
         let mut all: Vec<PathBuf> =
             self.roots().into_iter().filter(|dir| is_dir(dir)).chain(inside).collect();
         all.sort();
@@ -123,22 +147,6 @@ impl Tree {
     }
 }
 
-fn is_named_spec(folder: &Path) -> bool {
-    folder.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("SPEC-"))
-}
-
 fn is_dir(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
-}
-
-pub(super) fn entries(dir: &Path) -> impl Iterator<Item = PathBuf> + use<> {
-    fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path())
-}
-
-pub(super) fn folders(dir: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .map(|entry| entry.path())
-        .collect()
 }

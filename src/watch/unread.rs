@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::tree::{entries, folders};
 use crate::config::Config;
 use crate::event::SpecId;
+use crate::sources::place::{entries, folders};
 
 /// A sentence for each, with what to do.
 pub(super) fn sources(config: &Config) -> Vec<String> {
@@ -26,16 +26,6 @@ pub(super) fn sources(config: &Config) -> Vec<String> {
              emit their stages with spec-notify emit"
                 .to_owned(),
         );
-    }
-    let native = folders(&config.evidence_dir.join("commands"))
-        .into_iter()
-        .chain(folders(&config.repo.join("docs")).into_iter().map(|folder| folder.join("evidence")));
-    if let Some(file) = native.flat_map(|folder| entries(&folder)).find(|path| is_named(path, "guardrail-")) {
-        found.push(format!(
-            "{} and what is named like it is not read: emit the stages of native guardrails with spec-notify \
-             emit",
-            file.display()
-        ));
     }
     found
 }

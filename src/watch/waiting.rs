@@ -11,8 +11,8 @@ use super::tree::{Kind, Tree};
 use crate::config::Config;
 use crate::decode;
 use crate::files::open::{self, Links};
-use crate::intake::outstanding::MAX_TASKS_BYTES;
-use crate::intake::tasks::{TaskFile, TaskStates};
+use crate::sources::outstanding::MAX_TASKS_BYTES;
+use crate::sources::tasks::{TaskFile, TaskStates};
 
 /// Files that are named where they cannot be read; more are counted alone.
 const MAX_NAMED: usize = 3;
@@ -53,7 +53,7 @@ impl Waiting {
                 break;
             }
             let looked = match kind {
-                Kind::Telemetry => {
+                Kind::Telemetry(_) => {
                     stage_waits(&path, config, &memory).map(|waits| waiting.stages += usize::from(waits))
                 }
                 Kind::Tasks => tasks_waiting(&path, config, &memory).map(|tasks| waiting.tasks += tasks),

@@ -12,7 +12,7 @@ use super::file::{ended_at, stamp};
 use super::notifier::{Notifier, Told};
 use super::reading::{GLANCE, Looked, Reader};
 use super::settle::{Due, Settler};
-use super::tree::{Kind, Tree};
+use super::tree::Tree;
 use super::turns::{Turn, Turns};
 use super::{MAX_WAITING, Message, unread};
 use crate::config::Config;
@@ -170,7 +170,7 @@ impl Watcher {
         let config = (self.config)();
         let mut count = 0;
         for (kind, path) in Tree::of(&config).files() {
-            count += usize::from(kind == Kind::Telemetry);
+            count += usize::from(kind.is_telemetry());
             let in_haste = self.stopping.load(Ordering::Relaxed);
             self.reader.take_as_known(kind, &path, &config, in_haste);
         }

@@ -14,7 +14,7 @@ use crate::cli::keep::{Kept, Writing};
 use crate::control::{Client, ClientError};
 use crate::env::Environment;
 use crate::event::Event;
-use crate::intake::branch::Branch;
+use crate::sources::branch::Branch;
 
 /// Events under way at a time: as many as a runtime has of one connection.
 const WINDOW: usize = 64;

@@ -1,12 +1,16 @@
-//! Guardrail telemetry: what a stage's file says happened. Given bytes and a path, opens nothing.
+//! Guardrail telemetry: what the files of all guardrails have in common, and the event that one
+//! becomes. Given bytes and a path, opens nothing.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use super::GUARDRAILS;
 use super::consensus;
 use super::fields::{filled, text};
+use super::place::Place;
 use crate::clock;
 use crate::decode;
 use crate::event::{
@@ -42,12 +46,61 @@ impl NotTelemetry {
     }
 }
 
-/// What a file's name and folder say.
-struct Named {
-    stage: Option<Stage>,
-    /// What follows the stage: the session, or an agent and a session.
-    rest: Option<String>,
-    spec: Option<SpecId>,
+/// A kind of guardrail: how its files are named, where they lie, and how it judges a stage.
+#[derive(Debug)]
+pub(crate) struct Guardrail {
+    /// For people.
+    pub(crate) name: &'static str,
+    /// How its files are named, for people.
+    pub(crate) pattern: &'static str,
+    /// What stands before the stage in `command`.
+    pub(super) commands: &'static [&'static str],
+    /// Where its files lie.
+    pub(crate) places: fn(&RepoPaths<'_>) -> Vec<Place>,
+    /// What a file's name says, without its ending; `None` where it is not named so.
+    pub(super) named: fn(&str) -> Option<Named>,
+    /// What tells one run of a stage from another, made of `sessionId` and the other fields.
+    pub(super) session: fn(&Map<String, Value>, &str) -> String,
+    /// Why a whole file cannot be judged.
+    pub(super) defect: fn(&Map<String, Value>) -> Option<String>,
+    /// Why the stage did not pass; empty where it did.
+    pub(super) failures: fn(Stage, &Map<String, Value>) -> Vec<String>,
+}
+
+/// What a file's name says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub(crate) stage: Stage,
+    /// What tells this run of the stage from others.
+    pub(crate) session: String,
+    /// When the stage ended.
+    pub(crate) at: Option<Timestamp>,
+    /// It may be an agent's output, which is no telemetry.
+    pub(super) is_of_an_agent: bool,
+}
+
+/// Which guardrail's a file is by its name, and what the name says.
+pub(crate) fn named(path: &Path) -> Option<(&'static Guardrail, Named)> {
+    let stem = path.file_name()?.to_str()?.strip_suffix(".json")?;
+    GUARDRAILS.into_iter().find_map(|guardrail| Some((guardrail, (guardrail.named)(stem)?)))
+}
+
+/// Which guardrail's a file is by its command, and of which stage.
+fn of_command(command: &str) -> Option<(&'static Guardrail, Stage)> {
+    let of = |guardrail: &'static Guardrail| {
+        let stage = guardrail.commands.iter().find_map(|prefix| command.strip_prefix(prefix)?.parse().ok());
+        Some((guardrail, stage?))
+    };
+    GUARDRAILS.into_iter().find_map(of)
+}
+
+/// The SPEC in whose folder a file lies.
+fn spec_by_folder(path: &Path) -> Option<SpecId> {
+    let folders: Vec<&str> = path.components().filter_map(|part| part.as_os_str().to_str()).collect();
+    match folders.as_slice() {
+        [.., "commands", spec, _] | [.., "docs", spec, "evidence", _] => spec.parse().ok(),
+        _ => None,
+    }
 }
 
 /// What could be had of a file's content.
@@ -65,35 +118,54 @@ struct Content {
 /// and stage it is of.
 pub(crate) fn read(path: &Path, bytes: &[u8], repo: &RepoPaths<'_>) -> Result<Event, NotTelemetry> {
     let not = |reason: String| NotTelemetry { file: path.display().to_string(), reason };
-    let named = Named::of(path);
+    let (by_name, named) = named(path).unzip();
     let Content { mut fields, mut defect } = content(bytes);
-    let command_stage = text(&fields, "command").and_then(stage_of_command);
-    let is_agent_output = named.rest.as_deref().is_some_and(|rest| rest.contains('_'))
-        && !(command_stage.is_some() && text(&fields, "sessionId") == named.rest.as_deref());
+    let by_command = text(&fields, "command").and_then(of_command);
+    let is_agent_output = named.as_ref().is_some_and(|named| named.is_of_an_agent)
+        && !(by_command.is_some()
+            && text(&fields, "sessionId") == named.as_ref().map(|named| &*named.session));
     if is_agent_output {
         return Err(not("by its name it is an agent's output (spec-<stage>_<agent>_<session>.json); \
                         emit spec-<stage>_<session>.json"
             .to_owned()));
     }
-    let stage = named.stage.or(command_stage).ok_or_else(|| {
-        not("neither its name (spec-<stage>_<session>.json) nor its `command` says which stage it is of"
-            .to_owned())
+    let stage = named.as_ref().map(|named| named.stage).or(by_command.map(|(_, stage)| stage));
+    let stage = stage.ok_or_else(|| {
+        let patterns: Vec<_> = GUARDRAILS.iter().map(|guardrail| guardrail.pattern).collect();
+        let patterns = patterns.join(" or ");
+        not(format!("neither its name ({patterns}) nor its `command` says which stage it is of"))
     })?;
+    // The command's, unless only the name's can judge what is there.
+    let of_command = by_command.map(|(guardrail, _)| guardrail);
+    let can_judge = |one: &&Guardrail| by_name.is_none() || (one.defect)(&fields).is_none();
+    let guardrail = of_command.filter(can_judge).or(by_name).unwrap_or(GUARDRAILS[0]);
     let given_spec = text(&fields, "specId").map(str::parse::<SpecId>);
-    let spec = match (&given_spec, named.spec) {
+    let spec = match (&given_spec, spec_by_folder(path)) {
         (Some(Ok(spec)), _) => spec.clone(),
         (_, Some(spec)) => spec,
         (Some(Err(error)), None) => return Err(not(error.to_string())),
         (None, None) => {
             return Err(not(
-                "neither `specId` nor its folder (commands/<SPEC-ID>/) says which SPEC it is of".to_owned(),
+                "neither `specId` nor its folder (commands/<SPEC-ID>/, docs/<SPEC-ID>/evidence/) \
+                 says which SPEC it is of"
+                    .to_owned(),
             ));
         }
     };
     if defect.is_none() {
-        defect = envelope_defect(&fields, stage, command_stage, given_spec);
+        let of_command = by_command.map(|(_, stage)| stage);
+        defect =
+            envelope_defect(&fields, stage, of_command, given_spec).or_else(|| (guardrail.defect)(&fields));
     }
-    let session = text(&fields, "sessionId").map(str::to_owned).or(named.rest);
+    // A name that the same guardrail gave has all that is wanted, however broken the content.
+    let is_its_name = by_name.is_some_and(|by_name| std::ptr::eq(by_name, guardrail));
+    let session = match (text(&fields, "sessionId"), named) {
+        (Some(given), Some(named)) if is_its_name && (guardrail.session)(&fields, given) != given => {
+            Some(named.session)
+        }
+        (Some(given), _) => Some((guardrail.session)(&fields, given)),
+        (None, named) => named.map(|named| named.session),
+    };
     let attempt =
         fields.get("attempt").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
     let key = IdempotencyKey::of_step(&spec, &stage.slug(), attempt.unwrap_or(1), session.as_deref());
@@ -114,7 +186,7 @@ pub(crate) fn read(path: &Path, bytes: &[u8], repo: &RepoPaths<'_>) -> Result<Ev
             vec![defect]
         }
         None => {
-            let reasons = failures(stage, &fields);
+            let reasons = (guardrail.failures)(stage, &fields);
             event.event.status = Some(if reasons.is_empty() { Status::Success } else { Status::Failure });
             reasons
         }
@@ -122,27 +194,6 @@ pub(crate) fn read(path: &Path, bytes: &[u8], repo: &RepoPaths<'_>) -> Result<Ev
     event.event.reasons = reasons;
     event.telemetry = Some(fields);
     Ok(event)
-}
-
-/// Whether a file's name may be telemetry's: `spec-<stage>_<session>.json`.
-pub(crate) fn is_named_so(path: &Path) -> bool {
-    Named::of(path).stage.is_some()
-}
-
-impl Named {
-    fn of(path: &Path) -> Self {
-        let parts = path.file_name().and_then(|name| name.to_str()).and_then(|name| {
-            let (stage, rest) = name.strip_suffix(".json")?.strip_prefix("spec-")?.split_once('_')?;
-            Some((stage.parse::<Stage>().ok()?, rest.to_owned()))
-        });
-        let folders: Vec<&str> = path.components().filter_map(|part| part.as_os_str().to_str()).collect();
-        let spec = match folders.as_slice() {
-            [.., "commands", spec, _] => spec.parse().ok(),
-            _ => None,
-        };
-        let (stage, rest) = parts.unzip();
-        Self { stage, rest, spec }
-    }
 }
 
 /// The fields of a JSON object; of anything else, what can be read and why that is not all.
@@ -206,12 +257,6 @@ fn salvage(text: &str) -> Carried {
     fields.into()
 }
 
-fn stage_of_command(command: &str) -> Option<Stage> {
-    ["spec-ops-", "spec-", "speckit.", "guardrail."]
-        .iter()
-        .find_map(|prefix| command.strip_prefix(prefix)?.parse().ok())
-}
-
 /// What every telemetry file must have, whatever its stage.
 fn envelope_defect(
     fields: &Map<String, Value>,
@@ -240,65 +285,6 @@ fn envelope_defect(
         }
         Some(_) => None,
     }
-}
-
-/// Why the guardrail does not count the stage as passed (`docs/events.md`); empty where it does.
-fn failures(stage: Stage, fields: &Map<String, Value>) -> Vec<String> {
-    let mut reasons = Vec::new();
-    let mut require = |name: &str, value: Option<&Value>, allowed: &[&str]| {
-        let word = value.and_then(filled);
-        if !word.is_some_and(|word| allowed.contains(&word)) {
-            let is = match (word, value) {
-                (Some(word), _) => format!("is {}", printable(word, 80)),
-                (None, None) => "is missing".to_owned(),
-                (None, Some(_)) => "is empty or not a text".to_owned(),
-            };
-            reasons.push(format!("{name} {is}, not {}", allowed.join(" or ")));
-        }
-    };
-    let within = |outer: &str, inner: &str| fields.get(outer).and_then(|outer| outer.get(inner));
-    match stage {
-        Stage::Plan => {
-            require("baseline.status", within("baseline", "status"), &["passed", "skipped"]);
-            if let Some(hook) = within("hooks", "session.start") {
-                require("hooks[\"session.start\"]", Some(hook), &["ok"]);
-            }
-        }
-        Stage::Tasks => require("tool.status", within("tool", "status"), &["ok", "ready", "skipped"]),
-        Stage::Implement => {
-            require("lock_status", fields.get("lock_status"), &["locked"]);
-            require("hook_status", fields.get("hook_status"), &["ok"]);
-        }
-        Stage::Unlock => require("unlock_status", fields.get("unlock_status"), &["unlocked"]),
-        Stage::Validate | Stage::Audit => {
-            let scenarios = fields.get("scenarios").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-            for (at, scenario) in scenarios.iter().enumerate() {
-                let name = scenario
-                    .get("name")
-                    .and_then(filled)
-                    .map_or(format!("#{}", at + 1), |name| printable(name, 120));
-                require(&format!("scenario `{name}`"), scenario.get("status"), &["passed", "skipped"]);
-            }
-            if scenarios.is_empty() {
-                reasons.push("there is no scenario".to_owned());
-            }
-            let summary = within("hal", "summary");
-            if summary.and_then(|summary| summary.get("status")).and_then(filled) == Some("failed") {
-                let checks =
-                    summary.and_then(|summary| summary.get("failed_checks")).and_then(Value::as_array);
-                let checks: Vec<_> = checks
-                    .into_iter()
-                    .flatten()
-                    .filter_map(filled)
-                    .map(|check| printable(check, 80))
-                    .collect();
-                let which =
-                    if checks.is_empty() { String::new() } else { format!(": {}", checks.join(", ")) };
-                reasons.push(format!("hal.summary.status is failed{which}"));
-            }
-        }
-    }
-    reasons
 }
 
 /// The file itself and its artifacts, relative to the repo, each once.

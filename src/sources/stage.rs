@@ -78,11 +78,10 @@ const TOO_MUCH: &str = "too large or too deeply nested for an event: see the con
 /// When the stage's run before this one was, by the sessions in the names of the files beside this
 /// one.
 fn run_before(path: &Path, stage: Stage) -> Option<Timestamp> {
-    let prefix = format!("spec-{}_", stage.slug());
-    let time = |name: &str| consensus::time_of_session(name.strip_prefix(&prefix)?);
-    let own = time(path.file_name()?.to_str()?)?;
+    let time = |path: &Path| telemetry::named(path).filter(|(_, named)| named.stage == stage)?.1.at;
+    let own = time(path)?;
     let beside = fs::read_dir(path.parent()?).ok()?.flatten();
-    let times = beside.filter_map(|entry| time(entry.file_name().to_str()?));
+    let times = beside.filter_map(|entry| time(&entry.path()));
     times.filter(|at| *at < own).max()
 }
 

@@ -253,3 +253,56 @@ proptest! {
         prop_assert_eq!(event.event.idempotency_key.as_str(), "SPEC-FIX-101:plan:attempt-1:s1");
     }
 }
+
+fn native(fields: &Value) -> Vec<u8> {
+    let mut telemetry = json!({"schemaVersion": 1, "command": "guardrail.audit", "specId": SPEC,
+        "sessionId": "462513",
+        "timestamp": "2025-12-26T14:42:21Z", "success": true, "checks": [], "warnings": ["w"], "errors": []});
+    telemetry.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    telemetry.to_string().into_bytes()
+}
+
+const NATIVE: &str = "guardrail-audit-2025-12-26T14-42-21Z_462513.json";
+const NATIVE_KEY: &str = "SPEC-FIX-101:audit:attempt-1:2025-12-26T14-42-21Z_462513";
+
+#[test]
+fn a_native_guardrail_is_judged_by_its_success_and_known_by_its_time() {
+    let docs = Path::new("/repo/docs").join(SPEC).join("evidence").join(NATIVE);
+    for path in [path(NATIVE), docs, PathBuf::from("/tmp/renamed.json")] {
+        let event = read(&path, &native(&json!({})), &repo()).unwrap();
+        assert_eq!(event.event.idempotency_key.as_str(), NATIVE_KEY, "{}", path.display());
+        assert_eq!((event.event.status, event.event.stage), (Some(Status::Success), Some(Stage::Audit)));
+        assert_eq!(event.telemetry.unwrap()["warnings"], json!(["w"]));
+    }
+    let checks = json!([{"name": "clean-tree", "status": "failed", "message": "1 change"}]);
+    let event = read_named(NATIVE, &native(&json!({"success": false, "checks": checks}))).unwrap();
+    assert_eq!(event.event.status, Some(Status::Failure));
+    assert_eq!(event.event.reasons, ["clean-tree: 1 change"]);
+}
+
+#[test]
+fn a_native_guardrail_that_cannot_be_judged_is_a_halt_under_the_same_key() {
+    let whole = native(&json!({}));
+    let huge = native(&json!({"artifacts": ["x".repeat(MAX_TELEMETRY_BYTES)]}));
+    let other = native(&json!({"command": "guardrail.plan"}));
+    let (cut, binary) = (whole[..40].to_vec(), vec![0xff, 0x00, 0xfe, 0x80]);
+    let silent = native(&json!({"success": null}));
+    for bytes in [Vec::new(), cut, binary, huge, silent, other] {
+        let event =
+            read(&Path::new("/repo/docs").join(SPEC).join("evidence").join(NATIVE), &bytes, &repo()).unwrap();
+        assert_eq!((event.event.status, event.event.stage), (Some(Status::Halt), Some(Stage::Audit)));
+        assert_eq!(event.spec.id.as_str(), SPEC);
+        assert_eq!(event.event.idempotency_key.as_str(), NATIVE_KEY);
+    }
+}
+
+#[test]
+fn a_bash_guardrail_with_the_native_command_is_judged_by_what_it_has() {
+    let mut telemetry = base("plan");
+    telemetry["command"] = json!("guardrail.plan");
+    telemetry["baseline"] = json!({"status": "passed"});
+    let read = |telemetry: &Value| read_named("spec-plan_s1.json", telemetry.to_string().as_bytes()).unwrap();
+    assert_eq!(read(&telemetry).event.status, Some(Status::Success));
+    telemetry["success"] = json!(false);
+    assert_eq!(read(&telemetry).event.status, Some(Status::Failure));
+}

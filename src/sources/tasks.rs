@@ -2,12 +2,13 @@
 //! Given texts, opens nothing.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use jiff::Timestamp;
 use pulldown_cmark::{Event as Markdown, Options, Parser, Tag, TagEnd};
 use serde::{Deserialize, Serialize};
 
+use super::place::{Level, Place};
 use crate::config::Config;
 use crate::event::{Event, EventKind, EvidencePaths, IdempotencyKey, SpecId, Task};
 use crate::names::printable;
@@ -39,6 +40,28 @@ pub(crate) struct TaskFile<'a> {
     pub tracker: &'a SpecId,
     /// Further statuses that mean Done, such as `In Review`.
     pub extra_done: &'a [String],
+}
+
+/// Where lists of tasks lie.
+pub(crate) fn places(repo: &Path) -> Vec<Place> {
+    vec![
+        Place { root: repo.to_owned(), levels: &[] },
+        Place { root: repo.join("docs"), levels: &[Level::SpecNamed] },
+    ]
+}
+
+/// Whether a file of such a place is one: the repo's `SPEC.md`, a SPEC's `tasks.md`.
+pub(crate) fn is_list(path: &Path, repo: &Path) -> bool {
+    let wanted = if path.parent() == Some(repo) { "SPEC.md" } else { "tasks.md" };
+    path.file_name().is_some_and(|name| name == wanted)
+}
+
+/// The lists that may be in a place.
+pub(crate) fn lists_in(place: &Place) -> Vec<PathBuf> {
+    match place.levels {
+        [] => vec![place.root.join("SPEC.md")],
+        _ => place.holders().into_iter().map(|folder| folder.join("tasks.md")).collect(),
+    }
 }
 
 /// One row.

@@ -1,0 +1,19 @@
+//! What a Spec-Kit repo holds that tells of a pipeline: one file a source says where its files lie,
+//! how they are named and what one tells. The watcher asks all of them.
+
+mod bash_guardrails;
+pub(crate) mod branch;
+pub(crate) mod consensus;
+mod fields;
+mod native_guardrails;
+pub(crate) mod outstanding;
+pub(crate) mod place;
+pub(crate) mod repo;
+pub(crate) mod stage;
+pub(crate) mod tasks;
+pub(crate) mod telemetry;
+
+use telemetry::Guardrail;
+
+/// All guardrails. What two of them could claim is the first one's.
+pub(crate) static GUARDRAILS: [&Guardrail; 2] = [&bash_guardrails::SOURCE, &native_guardrails::SOURCE];

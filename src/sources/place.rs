@@ -1,0 +1,140 @@
+//! Where the files of a source lie: folders below a root, level by level. Looks at names alone, but
+//! for what lists them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::event::SpecId;
+
+/// What a folder's name has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// A SPEC's id.
+    Spec,
+    /// A SPEC's id that begins with `SPEC-`: beside other folders.
+    SpecNamed,
+    /// This one.
+    Named(&'static str),
+}
+
+/// The folders that hold a source's files: those at the last level.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Above all levels, whether it is there or not.
+    pub(crate) root: PathBuf,
+    /// From the root down; none where the root itself holds the files.
+    pub(crate) levels: &'static [Level],
+}
+
+impl Level {
+    fn admits(self, name: &str) -> bool {
+        match self {
+            Self::Spec => name.parse::<SpecId>().is_ok(),
+            Self::SpecNamed => name.starts_with("SPEC-") && name.parse::<SpecId>().is_ok(),
+            Self::Named(wanted) => name == wanted,
+        }
+    }
+}
+
+impl Place {
+    /// How many levels down a folder is; `None` where it is not of this place.
+    fn depth(&self, folder: &Path) -> Option<usize> {
+        let inside = folder.strip_prefix(&self.root).ok()?;
+        let mut depth = 0;
+        for part in inside.components() {
+            let level = self.levels.get(depth)?;
+            if !level.admits(part.as_os_str().to_str()?) {
+                return None;
+            }
+            depth += 1;
+        }
+        Some(depth)
+    }
+
+    /// Whether a folder holds files of the source.
+    pub(crate) fn holds(&self, folder: &Path) -> bool {
+        self.depth(folder) == Some(self.levels.len())
+    }
+
+    /// Whether a folder is one of the place, at any level: a change in it can matter.
+    pub(crate) fn leads_through(&self, folder: &Path) -> bool {
+        self.depth(folder).is_some()
+    }
+
+    /// The folders of the place that are there now, at all levels but the root. Symbolic links are
+    /// not followed.
+    pub(crate) fn folders(&self) -> Vec<PathBuf> {
+        let mut all = Vec::new();
+        let mut above = vec![self.root.clone()];
+        for level in self.levels {
+            let inside = above.iter().flat_map(|folder| folders(folder));
+            above = inside.filter(|folder| named(folder).is_some_and(|name| level.admits(name))).collect();
+            all.extend(above.iter().cloned());
+        }
+        all
+    }
+
+    /// Those of them that hold files of the source.
+    pub(crate) fn holders(&self) -> Vec<PathBuf> {
+        let mut all = self.folders();
+        all.retain(|folder| self.holds(folder));
+        all
+    }
+}
+
+fn named(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str()
+}
+
+/// What is in a folder; nothing where it cannot be listed.
+pub(crate) fn entries(dir: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+/// The folders in a folder, no links among them.
+pub(crate) fn folders(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_belongs_to_a_place_by_the_names_from_its_root_down() {
+        let place = Place { root: "/repo/docs".into(), levels: &[Level::Spec, Level::Named("evidence")] };
+        for (folder, leads, holds) in [
+            ("/repo/docs", true, false),
+            ("/repo/docs/SPEC-1", true, false),
+            ("/repo/docs/SPEC-1/evidence", true, true),
+            ("/repo/docs/SPEC-1/evidence/inner", false, false),
+            ("/repo/docs/SPEC-1/other", false, false),
+            ("/repo/docs/.hidden", false, false),
+            ("/repo", false, false),
+            ("/repo/docs-2/SPEC-1/evidence", false, false),
+        ] {
+            let path = Path::new(folder);
+            assert_eq!((place.leads_through(path), place.holds(path)), (leads, holds), "{folder}");
+        }
+        let root = Place { root: "/repo".into(), levels: &[] };
+        assert!(root.holds(Path::new("/repo")) && !root.holds(Path::new("/repo/docs")));
+    }
+
+    #[test]
+    fn its_folders_are_those_that_are_there_and_no_links() {
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["docs/SPEC-1/evidence", "docs/SPEC-2", "docs/.x/evidence", "docs/SPEC-3/other"] {
+            fs::create_dir_all(dir.path().join(folder)).unwrap();
+        }
+        std::os::unix::fs::symlink(dir.path(), dir.path().join("docs/SPEC-4")).unwrap();
+        let levels = &[Level::SpecNamed, Level::Named("evidence")];
+        let mut found = Place { root: dir.path().join("docs"), levels }.folders();
+        found.sort();
+        let expected = ["SPEC-1", "SPEC-1/evidence", "SPEC-2", "SPEC-3"];
+        assert_eq!(found, expected.map(|name| dir.path().join("docs").join(name)));
+    }
+}
