@@ -86,8 +86,8 @@ pub(crate) fn tried(evidence_dir: &Path, query: &TriedQuery) -> io::Result<Vec<T
                 continue;
             }
             let Ok(tried) = serde_json::from_slice::<Tried>(&line) else { continue };
-            // Lines are ordered by the end of the attempts, which is nearly the order of their
-            // beginnings: a page that is full is not changed by older lines.
+            // Lines are ordered by the end of the attempts, nearly the order of their beginnings:
+            // stop at the first one older than a full page. A long attempt may stop it early.
             if newest.len() >= limit
                 && newest.first_key_value().is_some_and(|(oldest, _)| tried.time < oldest.0)
             {
