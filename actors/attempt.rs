@@ -61,7 +61,7 @@ pub(super) async fn make(
             let request = Request { target, headers: &headers, body, format, timeout: config.timeout };
             let mut outcome = client.attempt(&request).await;
             if let Ok(response) = &mut outcome.result {
-                response.is_retried = config.retry_statuses.contains(&response.status);
+                response.is_in_retry_statuses = config.retry_statuses.contains(&response.status);
                 response.redact(&secrets_of(target, &headers, &config.headers));
             }
             (headers, Some(outcome))

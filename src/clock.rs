@@ -1,5 +1,5 @@
-//! The clock and the dice: nothing else reads the wall clock or draws a random number. And the one
-//! way in which a time is written: RFC 3339 UTC with milliseconds.
+//! Wall clock and random numbers: no other module reads or draws them. Also the one form in which
+//! times are written: RFC 3339 in UTC with milliseconds.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +8,7 @@ use openssl::error::ErrorStack;
 use openssl::rand::rand_bytes;
 use uuid::Uuid;
 
-/// Now, in whole milliseconds: what is in memory is what is written.
+/// Now, in whole milliseconds, so that a time in memory equals its written form.
 pub(crate) fn now() -> Timestamp {
     in_milliseconds(Timestamp::now())
 }
@@ -18,42 +18,42 @@ pub(crate) fn in_milliseconds(at: Timestamp) -> Timestamp {
     Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(at)
 }
 
-/// Now, as exactly as the system knows it.
+/// Now, with the system's full precision.
 pub(crate) fn exactly() -> Timestamp {
     Timestamp::now()
 }
 
-/// Nanoseconds since the epoch: an order for what happens within a millisecond.
+/// Nanoseconds since the epoch: orders events within a millisecond.
 pub(crate) fn nanoseconds() -> i128 {
     Timestamp::now().as_nanosecond()
 }
 
-/// Now, to be compared with the times of files.
+/// Now, for comparison with the times of files.
 pub(crate) fn as_files_have_it() -> SystemTime {
     SystemTime::now()
 }
 
-/// How long ago a time of a file was; `None` where it is still to come.
+/// The age of a file's time; `None` if it is in the future.
 pub(crate) fn age(of: SystemTime) -> Option<Duration> {
     of.elapsed().ok()
 }
 
-/// A UUID v4, from the system's randomness: nobody guesses it, and no two are the same.
+/// A UUID v4 from the system's randomness: unguessable and unique.
 pub(crate) fn uuid() -> Uuid {
     Uuid::new_v4()
 }
 
-/// A number that tells apart what happens at the same time. It can be guessed.
+/// A number that distinguishes events of the same time. It can be guessed.
 pub(crate) fn nonce() -> u64 {
     fastrand::u64(..)
 }
 
-/// From 0 up to 1, evenly. It can be guessed.
+/// A uniform random number from 0 (included) to 1 (excluded). It can be guessed.
 pub(crate) fn fraction() -> f64 {
     fastrand::f64()
 }
 
-/// Fills in what a secret is made of.
+/// Fills `bytes` with randomness fit for a secret.
 ///
 /// # Errors
 /// OpenSSL has no randomness.
@@ -61,13 +61,13 @@ pub(crate) fn secret_bytes(bytes: &mut [u8]) -> Result<(), ErrorStack> {
     rand_bytes(bytes)
 }
 
-/// `2025-10-14T10:00:00.123Z`.
+/// The time in the form `2025-10-14T10:00:00.123Z`.
 pub(crate) fn rfc3339(at: Timestamp) -> String {
     format!("{at:.3}")
 }
 
-/// A time as it was given where that is RFC 3339, else the same time written so; `None` where it
-/// is none. Tools write `2025-10-14 10:00:00Z` and other forms of ISO 8601.
+/// A time in RFC 3339: unchanged if it is in that form, else converted. `None` if it is not a time.
+/// Tools write `2025-10-14 10:00:00Z` and other forms of ISO 8601.
 pub(crate) fn in_rfc3339(given: &str) -> Option<String> {
     let at: Timestamp = given.parse().ok()?;
     let digits = |text: &str, shape: &str| {
@@ -105,7 +105,7 @@ pub(crate) mod millis {
     }
 }
 
-/// Serde for what [`millis`] is for, where there may be none.
+/// Serde for an optional [`Timestamp`], written like [`millis`].
 pub(crate) mod maybe_millis {
     use jiff::Timestamp;
     use serde::{Deserialize as _, Deserializer, Serializer};

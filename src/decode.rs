@@ -1,14 +1,14 @@
-//! Text as tools really write it: UTF-16, a byte order mark, `NaN`, half a surrogate pair. What is
-//! sound is read, and what had to be changed to be JSON is noted.
+//! Reads text as tools write it in practice: UTF-16, a byte order mark, `NaN`, half a surrogate
+//! pair. Changes needed to make it JSON are noted.
 
 use std::borrow::Cow;
 
 use serde_json::Value;
 
-/// What some programs begin a text with, in UTF-8.
+/// The UTF-8 byte order mark that some programs write at the beginning.
 pub(crate) const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// In which form a text is written.
+/// The encoding of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     Utf8,
@@ -17,7 +17,8 @@ pub(crate) enum Form {
 }
 
 impl Form {
-    /// By the byte order mark, else by the zeros beside a first character that is ASCII.
+    /// Detected by the byte order mark, else by the zero bytes beside ASCII characters at the
+    /// beginning.
     pub(crate) fn of(bytes: &[u8]) -> Self {
         match bytes {
             [0xff, 0xfe, ..] => Self::Utf16Little,
@@ -29,13 +30,13 @@ impl Form {
     }
 }
 
-/// A text without its byte order mark; what is no text becomes U+FFFD.
+/// The text without its byte order mark; invalid parts become U+FFFD.
 pub(crate) fn text(bytes: &[u8]) -> Cow<'_, str> {
     let units = |unit: fn([u8; 2]) -> u16| {
         let units = bytes.chunks_exact(2).map(move |pair| unit([pair[0], pair[1]]));
         let text: String =
             char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect();
-        // One byte of a pair: the rest is still to come.
+        // A single byte of a pair: the rest has not arrived.
         if bytes.len().is_multiple_of(2) { text } else { text + "\u{fffd}" }
     };
     let text: Cow<'_, str> = match Form::of(bytes) {
@@ -49,15 +50,15 @@ pub(crate) fn text(bytes: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// What was changed so that a text is JSON: one sentence for each kind.
+/// The changes that made a text JSON: one sentence for each kind.
 pub(crate) type Notes = Vec<String>;
 
-/// A JSON text, and what had to be changed in it.
+/// Parses JSON; also returns what had to be changed in it.
 ///
 /// # Errors
-/// It is none, for another reason than those that are mended.
+/// The text is not JSON, for another reason than those that are repaired.
 pub(crate) fn json(bytes: &[u8]) -> Result<(Value, Notes), serde_json::Error> {
-    // Bytes that are no text are no JSON, unless they are half a surrogate pair.
+    // Invalid UTF-8 is not JSON, except for half a surrogate pair.
     let (bytes, raw_halves) = match Form::of(bytes) {
         Form::Utf8 => without_halves(bytes),
         Form::Utf16Little | Form::Utf16Big => (Cow::Owned(text(bytes).into_owned().into_bytes()), 0),
@@ -79,7 +80,8 @@ pub(crate) fn json(bytes: &[u8]) -> Result<(Value, Notes), serde_json::Error> {
     Ok((read, mended.notes()))
 }
 
-/// A text with what is mended in it, whether or not it is JSON then: it may go on.
+/// The text with everything repaired that can be, whether or not it is JSON then: more text may
+/// follow.
 #[cfg(feature = "cli")]
 pub(crate) fn mended(bytes: &[u8]) -> Cow<'_, [u8]> {
     let Ok(text) = std::str::from_utf8(bytes) else { return bytes.into() };
@@ -88,13 +90,13 @@ pub(crate) fn mended(bytes: &[u8]) -> Cow<'_, [u8]> {
     if mended.numbers + mended.halves == 0 { bytes.into() } else { mended.json.into_bytes().into() }
 }
 
-/// Whether a text is JSON, as [`json`] reads it.
+/// Whether a text is JSON as [`json`] accepts it.
 pub(crate) fn is_json(bytes: &[u8]) -> bool {
     json(bytes).is_ok()
 }
 
-/// Half a surrogate pair as some tools write it into UTF-8 (`ED A0 80` to `ED BF BF`) becomes
-/// U+FFFD; how many there were.
+/// Replaces half a surrogate pair, which some tools write in UTF-8 (`ED A0 80` to `ED BF BF`), by
+/// U+FFFD. Returns how many were replaced.
 fn without_halves(bytes: &[u8]) -> (Cow<'_, [u8]>, usize) {
     let is_half = |at: usize| matches!(bytes.get(at..at + 3), Some([0xed, 0xa0..=0xbf, 0x80..=0xbf]));
     if std::str::from_utf8(bytes).is_ok() || !(0..bytes.len()).any(is_half) {
@@ -114,11 +116,11 @@ fn without_halves(bytes: &[u8]) -> (Cow<'_, [u8]>, usize) {
     (kept.into(), halves)
 }
 
-/// A text on its way to being JSON.
+/// A text while it is repaired to become JSON.
 #[derive(Default)]
 struct Mended {
     json: String,
-    /// `NaN` and the infinities.
+    /// Number of `NaN` and infinities.
     numbers: usize,
     halves: usize,
 }
@@ -140,7 +142,7 @@ impl Mended {
         }
     }
 
-    /// An escape within a string; how many bytes it has.
+    /// Handles an escape within a string; returns its length in bytes.
     fn escape(&mut self, rest: &str) -> usize {
         const ESCAPE: usize = 6;
         let unit = |at: usize| {
@@ -160,7 +162,8 @@ impl Mended {
         taken
     }
 
-    /// A word that is no number of JSON's, where one begins here; how many bytes were taken.
+    /// Handles a possible number, and replaces the words that JSON does not allow as numbers;
+    /// returns the bytes consumed.
     fn number(&mut self, rest: &str) -> usize {
         let words = ["NaN", "Infinity", "-Infinity", "-NaN"];
         let is_apart = |text: &str| !text.starts_with(|c: char| c.is_alphanumeric() || c == '_');

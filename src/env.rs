@@ -1,5 +1,5 @@
-//! The environment: the process's own, or a fixed one for a host or a test that brings its own
-//! values; under either the values of an `env_file`.
+//! Environment variables: those of the process, or a fixed set for a host or a test; below either,
+//! the variables of an `env_file`.
 
 use std::collections::HashMap;
 use std::fs;
@@ -17,14 +17,14 @@ use crate::secret::is_variable;
 /// Largest `env_file` that is read.
 const MAX_BYTES: u64 = 1024 * 1024;
 
-/// Where variables are read from, anew each time.
+/// A source of variables. They are read anew at each use.
 #[derive(Clone, Default)]
 pub struct Environment {
     fixed: Option<Arc<HashMap<String, Zeroizing<String>>>>,
     file: Option<Arc<EnvFile>>,
 }
 
-/// A dotenv file, read anew when it has changed.
+/// A dotenv file, read again when it has changed.
 struct EnvFile {
     path: PathBuf,
     read: Mutex<Option<Read>>,
@@ -35,31 +35,31 @@ struct Read {
     variables: Variables,
 }
 
-/// What tells one version of a file from another.
+/// Modification time and length: the version of a file.
 type Version = (SystemTime, u64);
 
 impl Environment {
-    /// The process's own.
+    /// The environment of the process.
     pub fn process() -> Self {
         Self::default()
     }
 
-    /// These variables and no others.
+    /// A fixed set of variables.
     pub fn fixed<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let owned =
             variables.into_iter().map(|(name, value)| (name.to_owned(), Zeroizing::new(value.to_owned())));
         Self { fixed: Some(Arc::new(owned.collect())), file: None }
     }
 
-    /// The same with the variables of a dotenv file under it; without one, as it is.
+    /// This environment with the variables of a dotenv file below it; `None` for no file.
     #[must_use]
     pub(crate) fn with_file(&self, path: Option<&Path>) -> Self {
         let file = path.map(|path| Arc::new(EnvFile { path: path.to_owned(), read: Mutex::new(None) }));
         Self { fixed: self.fixed.clone(), file }
     }
 
-    /// A variable's value; an empty one and one that is not UTF-8 count as not set. What the file
-    /// says is what [`refresh`](Self::refresh) last read.
+    /// The value of a variable. An empty value, or one that is not UTF-8, counts as not set. The
+    /// file's variables are those of the last [`refresh`](Self::refresh).
     pub(crate) fn get(&self, name: &str) -> Option<Zeroizing<String>> {
         let own = match &self.fixed {
             None => std::env::var(name).ok().map(Zeroizing::new),
@@ -69,28 +69,28 @@ impl Environment {
         own.filter(|value| !value.is_empty()).or_else(of_file).filter(|value| !value.is_empty())
     }
 
-    /// Whether there is a file that may change.
+    /// Whether there is a file, which may change.
     pub(crate) fn has_file(&self) -> bool {
         self.file.is_some()
     }
 
-    /// Reads the file if it has changed. Blocks.
+    /// Reads the file again if it has changed. Blocks on I/O.
     ///
     /// # Errors
-    /// [`EnvFileError::Unreadable`]: what it said is no longer said where it is gone, else what
-    /// was read before stands. [`EnvFileError::Lines`], once: the other lines count.
+    /// [`EnvFileError::Unreadable`]: if the file is gone its variables are dropped, else the
+    /// earlier ones remain. [`EnvFileError::Lines`], once per version: the other lines are used.
     pub(crate) fn refresh(&self) -> Result<(), EnvFileError> {
         self.file.as_ref().map_or(Ok(()), |file| file.refresh())
     }
 }
 
-/// What is wrong with an `env_file`. Says nothing of what stands in it.
+/// What is wrong with an `env_file`. Does not repeat its content.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EnvFileError {
-    /// It is not there, or cannot be read.
+    /// The file does not exist, or cannot be read.
     #[error(transparent)]
     Unreadable(#[from] io::Error),
-    /// These lines, counted from 1, are none of `NAME=value`.
+    /// These lines, counted from 1, are not of the form `NAME=value`.
     #[error("{} no NAME=value; the other lines count", lines(.0))]
     Lines(Vec<usize>),
 }
@@ -110,7 +110,7 @@ impl EnvFile {
     fn refresh(&self) -> Result<(), EnvFileError> {
         let found = fs::metadata(&self.path);
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        // What is no longer there is no longer said.
+        // Drop the variables if the file is gone.
         let found = found.inspect_err(|_| *read = None)?;
         let version = (found.modified()?, found.len());
         if read.as_ref().is_some_and(|read| read.version == version) {
@@ -125,9 +125,9 @@ impl EnvFile {
 
 type Variables = HashMap<String, Zeroizing<String>>;
 
-/// The variables of a file, and the numbers of the lines that are none. A value is what stands
-/// there, byte for byte, but for white space around it and one pair of quotes around all of it
-/// (systemd.exec(5), `EnvironmentFile=`, has both); of two lines with one name the last counts.
+/// The variables of a file, and the numbers of its invalid lines. A value is taken byte for byte,
+/// without surrounding white space and one pair of quotes around all of it (like `EnvironmentFile=`
+/// in systemd.exec(5)). Of two lines with one name the last counts.
 fn variables(content: &[u8]) -> (Variables, Vec<usize>) {
     let (mut variables, mut wrong) = (Variables::new(), Vec::new());
     let decoded =
@@ -158,7 +158,7 @@ fn variable(line: &str) -> Option<(&str, &str)> {
     is_variable(name).then(|| (name, unquoted('"').or_else(|| unquoted('\'')).unwrap_or(value)))
 }
 
-/// Shows no values: some are secrets.
+/// Shows no values, since some are secrets.
 impl std::fmt::Debug for Environment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(if self.fixed.is_some() { "Environment(fixed" } else { "Environment(process" })?;

@@ -1,4 +1,4 @@
-//! Which events a subscription wants: one decision, with the reason where the answer is no.
+//! The filters of a subscription: whether it wants an event, with the reason if not.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,16 +16,16 @@ pub(crate) struct EventPattern {
     matcher: GlobMatcher,
 }
 
-/// Why a text is no event pattern.
+/// Why a text is not an event pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidPattern {
-    /// Not a glob.
+    /// It is not a valid glob.
     #[error("malformed pattern: {0}")]
     Glob(String),
-    /// A plain name that is no event type.
+    /// It is a plain name that is not an event type.
     #[error(transparent)]
     Unknown(#[from] UnknownName),
-    /// A glob that no event type fits.
+    /// It is a glob that matches no event type.
     #[error(
         "no event type fits `{pattern}`; known are: {}",
         EventKind::ALL.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(", ")
@@ -37,10 +37,10 @@ pub(crate) enum InvalidPattern {
 }
 
 impl EventPattern {
-    /// Reads an event type or a glob that fits at least one.
+    /// Parses an event type, or a glob that matches at least one.
     ///
     /// # Errors
-    /// [`InvalidPattern`]: a pattern that can match nothing is a mistake.
+    /// [`InvalidPattern`]; a pattern that matches nothing is a mistake.
     pub(crate) fn parse(text: &str) -> Result<Self, InvalidPattern> {
         if !text.contains(['*', '?', '[', '{']) {
             text.parse::<EventKind>()?;
@@ -73,59 +73,60 @@ impl FromStr for IdPattern {
     }
 }
 
-/// The filters of one subscription; an omitted one (`None`) lets everything through but anomalies.
+/// The filters of one subscription. An omitted filter (`None`) lets everything through, except that
+/// anomalies need `include_events`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Filter {
     /// `include_events`.
     pub events: Option<Vec<EventPattern>>,
-    /// `include_stages`; says nothing about events that have no stage.
+    /// `include_stages`; not applied to events without a stage.
     pub stages: Option<BTreeSet<Stage>>,
-    /// `include_status`; says nothing about events that have no status.
+    /// `include_status`; not applied to events without a status.
     pub statuses: Option<BTreeSet<Status>>,
     /// `include_specs`.
     pub specs: Option<Vec<IdPattern>>,
-    /// `include_tasks`; says nothing about events that have no task.
+    /// `include_tasks`; not applied to events without a task.
     pub tasks: Option<Vec<IdPattern>>,
 }
 
-/// Which filter refused an event, and what it would need.
+/// Which filter refused an event, and what it admits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// `include_events` does not have this type.
+    /// `include_events` does not match this type.
     Event {
-        /// The event's.
+        /// The event's type.
         kind: EventKind,
-        /// The filter's.
+        /// The filter's patterns.
         wanted: Vec<String>,
     },
-    /// There is no `include_events`, and anomalies go only where it names them.
+    /// There is no `include_events`; anomalies are sent only if it names them.
     Anomaly(EventKind),
-    /// `include_stages` does not have this stage.
+    /// `include_stages` does not contain this stage.
     Stage {
-        /// The event's.
+        /// The event's stage.
         stage: Stage,
-        /// The filter's.
+        /// The filter's stages.
         wanted: Vec<Stage>,
     },
-    /// `include_status` does not have this status.
+    /// `include_status` does not contain this status.
     Status {
-        /// The event's.
+        /// The event's status.
         status: Status,
-        /// The filter's.
+        /// The filter's statuses.
         wanted: Vec<Status>,
     },
-    /// `include_specs` does not have this SPEC.
+    /// `include_specs` does not match this SPEC.
     Spec {
-        /// The event's.
+        /// The event's SPEC.
         spec: String,
-        /// The filter's.
+        /// The filter's patterns.
         wanted: Vec<String>,
     },
-    /// `include_tasks` does not have this task.
+    /// `include_tasks` does not match this task.
     Task {
-        /// The event's.
+        /// The event's task.
         task: String,
-        /// The filter's.
+        /// The filter's patterns.
         wanted: Vec<String>,
     },
 }
@@ -159,7 +160,7 @@ impl Filter {
     /// Whether the subscription wants this event.
     ///
     /// # Errors
-    /// The first filter that refuses it.
+    /// The first filter that refuses the event.
     pub(crate) fn admits(&self, event: &Event) -> Result<(), Refusal> {
         let envelope = &event.event;
         match &self.events {
@@ -193,7 +194,7 @@ impl Filter {
     }
 }
 
-/// The patterns of a filter that is there and has none for this id.
+/// The patterns of a filter, if it is given and none matches this id.
 fn unless_any(patterns: Option<&[IdPattern]>, id: &str) -> Option<Vec<String>> {
     let patterns = patterns.filter(|patterns| !patterns.iter().any(|one| one.matcher.is_match(id)))?;
     Some(patterns.iter().map(|one| one.text.clone()).collect())

@@ -1,8 +1,8 @@
-//! The closed sets of names, the one that was meant, and what of a text may be shown on a terminal.
+//! Closed sets of names, suggestions for misspelled ones, and text made safe for a terminal.
 
 use std::borrow::Cow;
 
-/// A word that is none of the words allowed in its place.
+/// A word that is not among those allowed in its place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown {what} `{given}`{}; known are: {}", nearest_hint(.given, .known), .known.join(", "))]
 pub struct UnknownName {
@@ -15,7 +15,7 @@ fn nearest_hint(given: &str, known: &[&'static str]) -> String {
     nearest(given, known.iter().copied()).map_or(String::new(), |name| format!(" (did you mean `{name}`?)"))
 }
 
-/// The known word closest to `given`, when it is close enough to be a slip of the keyboard.
+/// The known word closest to `given`, if it is close enough to be a misspelling.
 pub(crate) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let given = given.to_lowercase();
     known
@@ -26,8 +26,8 @@ pub(crate) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>)
         .map(|(_, name)| name)
 }
 
-/// An enum whose every variant has one name on the wire: `ALL`, `as_str`, `Display`, `FromStr`
-/// (case does not count) and serde, all from the one list.
+/// Declares an enum whose variants each have one name in files and messages. Generates `ALL`,
+/// `as_str`, `Display`, `FromStr` (ignoring case) and serde from one list.
 macro_rules! named {
     ($(#[$doc:meta])* $name:ident, $what:literal {
         $($(#[$variant_doc:meta])* $variant:ident = $text:literal),+ $(,)?
@@ -40,7 +40,7 @@ macro_rules! named {
 
         #[allow(unreachable_pub, reason = "as above")]
         impl $name {
-            /// Every value, in the order a person would list them.
+            /// Every value, in the order in which people would list them.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
             /// The name used in config files, payloads and messages.
@@ -84,21 +84,21 @@ macro_rules! named {
 }
 pub(crate) use named;
 
-/// Whether a character does something to the text around it where it is shown: control characters,
-/// and those that break its line or reorder it.
+/// Whether a character affects the text around it when shown: control characters, line separators
+/// and direction marks.
 pub(crate) fn is_deceiving(c: char) -> bool {
     const MARKS: [char; 3] = ['\u{61c}', '\u{200e}', '\u{200f}'];
     c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') || MARKS.contains(&c)
 }
 
-/// JSON whose texts have no deceiving characters as they stand, and mean the same.
+/// Escapes the deceiving characters within the strings of a JSON text; the meaning stays the same.
 pub(crate) fn harmless_json(json: &str) -> Cow<'_, str> {
     if json.bytes().all(|byte| byte < 0x7f) {
         return json.into();
     }
     let mut harmless = String::with_capacity(json.len());
     for c in json.chars() {
-        // Outside of its texts there is none; all of them have four digits.
+        // Such characters occur only within strings, and each fits in four hex digits.
         match is_deceiving(c) {
             true => harmless += &format!("\\u{:04x}", u32::from(c)),
             false => harmless.push(c),
@@ -108,7 +108,7 @@ pub(crate) fn harmless_json(json: &str) -> Cow<'_, str> {
 }
 
 /// `text` for a message or a log line: deceiving characters replaced, at most `limit` characters,
-/// a mark where cut.
+/// `…` where it is cut.
 pub(crate) fn printable(text: &str, limit: usize) -> String {
     let mut shown: String =
         text.chars().take(limit).map(|c| if is_deceiving(c) { '\u{fffd}' } else { c }).collect();

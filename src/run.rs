@@ -1,9 +1,9 @@
-//! What a SPEC's stage events add up to: attempts, the end of a run, its cost. Plain decisions and
-//! a plain fold over them, with no clock and no file.
+//! Folds a SPEC's stage events into runs: attempts, the end of a run, its cost. Pure decisions,
+//! with no clock and no I/O.
 //!
-//! What one event means is decided once, by [`Run::plan`], and kept in the spool with the event as
-//! a [`Step`]; a restart folds the steps again and decides nothing anew. Events that follow from a
-//! run are owed until they are accepted themselves, so that no stop in between loses one.
+//! What an event means is decided once, by [`Run::plan`], and stored in the spool with the event as
+//! a [`Step`]; a restart folds the steps and decides nothing anew. Events that follow from a run
+//! are owed until they are accepted themselves, so that a stop in between does not lose them.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -12,16 +12,16 @@ use serde_json::{Map, Value, json};
 use crate::event::{Event, EventKind, IdempotencyKey, Pipeline, SpecId, Stage, Status};
 use crate::names::printable;
 
-/// Stages of one run that are kept; a run that has more is told of by its last ones.
+/// Most stages of one run that are kept; of a longer run the last ones are told.
 const MAX_STAGES: usize = 100;
 
-/// Follow-ups that are told of.
+/// Most follow-ups in one event.
 const MAX_FOLLOW_UPS: usize = 50;
 
-/// Ended runs of a SPEC that wait to be told of; they are told as soon as the next begins.
+/// Most ended runs of a SPEC that wait to be told; they are told as soon as the next one begins.
 const MAX_UNTOLD: usize = 100;
 
-/// What the operator chose.
+/// The operator's settings.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct RunPolicy {
     /// `max_stage_attempts`: a stage that fails this often in a run ends it.
@@ -30,7 +30,7 @@ pub(crate) struct RunPolicy {
     pub cost_threshold_usd: Option<f64>,
 }
 
-/// One stage of a run that ended.
+/// The end of one stage in a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct StageEnd {
     stage: Stage,
@@ -43,12 +43,12 @@ pub(crate) struct StageEnd {
     completed_at: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cost_usd: Option<f64>,
-    /// What is to be done about it.
+    /// What remains to be done after it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     follow_ups: Vec<String>,
 }
 
-/// How a run ended, until that is told.
+/// The end of a run, kept until it is told.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Ending {
     status: Status,
@@ -60,38 +60,38 @@ pub(crate) struct Ending {
     reasons: Vec<String>,
 }
 
-/// A cost above the threshold, until that is told.
+/// A cost above the threshold, kept until it is told.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Excess {
     threshold_usd: f64,
     stage: Stage,
-    /// The key of the anomaly.
+    /// The key of the anomaly event.
     key: IdempotencyKey,
 }
 
-/// A stage that ended, and what that means for its run.
+/// A stage that ended, and its effect on its run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct StageStep {
     end: StageEnd,
-    /// Whether it is the first of another run.
+    /// Whether it is the first stage of a new run.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     begins: bool,
-    /// Whether the run ends with it.
+    /// The end of the run, if this stage ends it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ends: Option<Ending>,
-    /// Whether the run costs too much by now.
+    /// The cost above the threshold, if this stage exceeds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     exceeds: Option<Excess>,
 }
 
-/// What one event means for its SPEC's run.
+/// The effect of one event on its SPEC's run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Step {
     /// A stage ended.
     Stage(Box<StageStep>),
-    /// The run's end was told, as the event with this key: by us, or by the host itself, which
-    /// knows better.
+    /// The run's end was told by the event with this key, made by us or by the host. The host's
+    /// takes precedence.
     Told(IdempotencyKey),
     /// The run's cost was told.
     CostTold,
@@ -102,34 +102,34 @@ pub(crate) enum Step {
 enum State {
     #[default]
     Open,
-    /// It ended, which is still to be told.
+    /// The run ended, which is still to be told.
     Ending(Ending),
-    /// It ended and was told.
+    /// The run ended and was told.
     Ended,
-    /// The host told of its end before we saw it: its last stages may come late.
+    /// The host told the end before this run reached it: the last stages may still come.
     EndedByHost,
 }
 
-/// A SPEC's run so far.
+/// The current run of a SPEC.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Run {
-    /// From 1; the next run of the SPEC has the next number.
+    /// The run's number, from 1, counted per SPEC.
     number: u32,
     stages: Vec<StageEnd>,
     state: State,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     excess: Option<Excess>,
-    /// The threshold that was last told of, or is to be.
+    /// The threshold that was told last, or is to be told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     threshold_told: Option<f64>,
-    /// Runs before this one whose end is still to be told, oldest first.
+    /// Earlier runs whose end is still to be told, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     untold: Vec<Run>,
 }
 
 impl Run {
-    /// What an event means, if it is about a run. A stage that does not know which attempt it is,
-    /// is told.
+    /// The effect of an event, if it concerns a run. Fills in the attempt of a stage event that has
+    /// none.
     pub(crate) fn plan(&self, event: &mut Event, policy: &RunPolicy) -> Option<Step> {
         match (event.event.kind, event.event.stage) {
             (EventKind::StageCompleted, Some(stage)) => Some(self.plan_stage(event, stage, policy)),
@@ -195,8 +195,8 @@ impl Run {
         }
     }
 
-    /// The run after this one, which `stage` begins. One that does not begin with its first stage
-    /// goes on from what the stages before had come to.
+    /// The run after this one, begun by `stage`. If `stage` is not the first stage, the last
+    /// results of the stages before it are carried over.
     fn next(&self, stage: Stage) -> Self {
         let last = |of: Stage| self.stages.iter().rev().find(|end| end.stage == of);
         let before = Stage::ALL.iter().filter(|earlier| **earlier < stage);
@@ -211,7 +211,7 @@ impl Run {
         Self { number: self.number.saturating_add(1), stages: carried.collect(), untold, ..Self::default() }
     }
 
-    /// Takes a step in.
+    /// Applies a step.
     pub(crate) fn take(&mut self, step: &Step) {
         match step {
             Step::Stage(step) => {
@@ -250,12 +250,12 @@ impl Run {
         *self == Self::default()
     }
 
-    /// Whether its end is to be told.
+    /// Whether the end of this run is still to be told.
     pub(crate) fn owes_its_end(&self) -> bool {
         matches!(self.state, State::Ending(_))
     }
 
-    /// Whether the end of a run before this one is to be told.
+    /// Whether the end of an earlier run is still to be told.
     pub(crate) fn owes_earlier_ends(&self) -> bool {
         !self.untold.is_empty()
     }
@@ -264,7 +264,7 @@ impl Run {
         matches!(&self.state, State::Ending(ending) if ending.key == *key)
     }
 
-    /// The anomaly of a cost above the threshold, where that is to be told.
+    /// The anomaly event for a cost above the threshold, if it is still to be told.
     pub(crate) fn owed_anomaly(&self, spec: &SpecId) -> Option<Event> {
         let Excess { threshold_usd, stage, key } = self.excess.as_ref()?;
         let mut anomaly = Event::new(EventKind::CostThreshold, spec.clone(), key.clone());
@@ -278,8 +278,8 @@ impl Run {
         Some(anomaly)
     }
 
-    /// Each run whose end is to be told, as one event, oldest first. `open_tasks` are the SPEC's
-    /// tasks that are not Done; `now` counts as the end where no stage has a time.
+    /// An event for each run whose end is still to be told, oldest first. `open_tasks` are the
+    /// SPEC's tasks that are not Done; `now` is the end of a run whose stages have no time.
     pub(crate) fn owed_ends(&self, spec: &SpecId, open_tasks: &[String], now: Timestamp) -> Vec<Event> {
         let runs = self.untold.iter().chain(std::iter::once(self));
         runs.filter_map(|run| run.owed_end(spec, open_tasks, now)).collect()
@@ -319,7 +319,7 @@ impl Run {
         Some(event)
     }
 
-    /// What its stages cost, as far as their telemetry says.
+    /// The cost of its stages, as far as their telemetry gives it.
     fn cost(&self) -> Option<f64> {
         self.stages.iter().filter_map(|end| end.cost_usd).reduce(|sum, cost| sum + cost)
     }
@@ -334,7 +334,7 @@ impl Run {
 }
 
 impl StageEnd {
-    /// As the pipeline event tells of it.
+    /// The stage in the form of the pipeline event.
     fn told(&self) -> Value {
         let mut told = json!({"stage": self.stage, "status": self.status, "attempt": self.attempt});
         for (name, at) in [("startedAt", &self.started_at), ("completedAt", &self.completed_at)] {
@@ -349,7 +349,7 @@ impl StageEnd {
     }
 }
 
-/// Whether a stage's end is the end of its run, and how that ended.
+/// The status with which a stage's end ends its run; `None` if the run goes on.
 fn end_of_run(stage: Stage, status: Option<Status>, attempt: u32, policy: &RunPolicy) -> Option<Status> {
     match status? {
         Status::Success => (stage == Stage::Unlock).then_some(Status::Success),
@@ -358,7 +358,8 @@ fn end_of_run(stage: Stage, status: Option<Status>, attempt: u32, policy: &RunPo
     }
 }
 
-/// What a stage leaves to do: why it did not succeed, and a consensus that is none.
+/// What remains to be done after a stage: the reasons why it did not succeed, and a missing
+/// consensus.
 fn follow_ups(event: &Event, stage: Stage) -> Vec<String> {
     let mut found: Vec<String> = match event.event.status {
         Some(Status::Success) | None => Vec::new(),
@@ -373,7 +374,7 @@ fn follow_ups(event: &Event, stage: Stage) -> Vec<String> {
     found
 }
 
-/// What a stage cost, where its telemetry says so: as a whole, else agent by agent.
+/// The cost of a stage from its telemetry: the total, else the sum over the agents.
 fn cost(telemetry: &Map<String, Value>) -> Option<f64> {
     let of = |fields: &Value| {
         ["totalUsd", "total_usd", "costUsd", "cost_usd"].iter().find_map(|name| fields.get(name)?.as_f64())
@@ -387,7 +388,7 @@ fn cost(telemetry: &Map<String, Value>) -> Option<f64> {
     whole.or_else(agents).filter(|cost| cost.is_finite() && *cost >= 0.0)
 }
 
-/// In hundredths of a cent: sums of decimals have a tail.
+/// Rounded to a hundredth of a cent, because sums of decimals have rounding errors.
 fn rounded(usd: f64) -> f64 {
     (usd * 10_000.0).round() / 10_000.0
 }
@@ -424,12 +425,12 @@ mod tests {
         event
     }
 
-    /// Takes an event in as the Router and the spool do; returns its attempt and what is owed
-    /// then, which is told at once.
+    /// Applies an event as the Router and the spool do. Returns its attempt and the events owed
+    /// then, which are told at once.
     fn apply(run: &mut Run, mut event: Event) -> (u32, Vec<Event>) {
         let step = run.plan(&mut event, &POLICY).unwrap();
         let attempt = event.pipeline.and_then(|pipeline| pipeline.attempt).unwrap_or(0);
-        // As after a restart: what the spool keeps is all there is.
+        // As after a restart: only what the spool stores is left.
         run.take(&serde_json::from_str(&serde_json::to_string(&step).unwrap()).unwrap());
         *run = serde_json::from_str(&serde_json::to_string(run).unwrap()).unwrap();
         let ends = run.owed_ends(&spec(), &[], Timestamp::UNIX_EPOCH);
@@ -510,7 +511,7 @@ mod tests {
             (1, vec![]),
             "it is told already"
         );
-        // While ours is owed, the host's wins.
+        // If ours is still owed, the host's takes precedence.
         let mut run = Run::default();
         let step = run.plan(&mut stage(Unlock, Success, 45, &json!({})), &POLICY).unwrap();
         run.take(&step);
@@ -565,8 +566,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever stages come in whatever order: bounded, and each run's end is told exactly
-        /// once, under a key of its own.
+        /// Whatever stages come in whatever order: memory is bounded, and each run's end is told
+        /// exactly once, with a key of its own.
         #[test]
         fn every_end_is_told_once(events in proptest::collection::vec((0usize..6, 0usize..3), 1..300)) {
             let mut run = Run::default();

@@ -1,5 +1,4 @@
-//! What must never be printed: secrets and endpoint URLs, in types that can only show themselves
-//! redacted.
+//! Secrets and endpoint URLs, in types whose output is redacted: they must never be printed.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -13,40 +12,40 @@ use zeroize::Zeroizing;
 use crate::clock;
 use crate::digest::sha256;
 
-/// Standard Webhooks' prefix of a base64 secret.
+/// Prefix of a base64 secret (Standard Webhooks).
 const PREFIX: &str = "whsec_";
 
-/// Fewest bytes a `whsec_` secret decodes to (Standard Webhooks, "Symmetric signatures").
+/// Fewest bytes that a `whsec_` secret decodes to (Standard Webhooks, "Symmetric signatures").
 const MIN_DECODED_BYTES: usize = 24;
 
-/// A part of a path that is as long as this is no word but a credential.
+/// Length from which a path segment counts as a credential and not as a word.
 const LONG_SEGMENT: usize = 12;
 
-/// One signing secret. Its `Debug` shows nothing of it, and it is wiped from memory after use.
+/// A signing secret. Its `Debug` output is redacted, and it is wiped from memory when dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
-    /// As it stands in its variable.
+    /// The text of the secret, as in its environment variable.
     text: Zeroizing<Vec<u8>>,
-    /// What follows `whsec_`, decoded; absent where it has not that form.
+    /// The bytes encoded after `whsec_`; `None` for a secret without that prefix.
     decoded: Option<Zeroizing<Vec<u8>>>,
 }
 
-/// Why a text is no signing secret. Says nothing of the text itself.
+/// Why a text is not a signing secret. Does not repeat the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSecret {
-    /// Nothing in it.
+    /// The text is empty.
     #[error("it is empty")]
     Empty,
-    /// `whsec_` and then something else.
+    /// It begins with `whsec_` and the rest is not valid.
     #[error("what follows `whsec_` is not padded base64 of at least {MIN_DECODED_BYTES} bytes")]
     NotBase64,
 }
 
 impl Secret {
-    /// Any text, or `whsec_` and the base64 of at least 24 bytes.
+    /// Parses any text, or `whsec_` followed by the base64 of at least 24 bytes.
     ///
     /// # Errors
-    /// Empty, or a `whsec_` secret that does not decode to at least 24 bytes.
+    /// The text is empty, or is a `whsec_` secret that does not decode to at least 24 bytes.
     pub fn parse(text: &str) -> Result<Self, InvalidSecret> {
         let decoded = match text.strip_prefix(PREFIX) {
             Some(encoded) => match STANDARD.decode(encoded).map(Zeroizing::new) {
@@ -59,7 +58,7 @@ impl Secret {
         Ok(Self { text: Zeroizing::new(text.as_bytes().to_vec()), decoded })
     }
 
-    /// A new one in the form that off-the-shelf verifiers take: `whsec_` and the base64 of 32
+    /// Generates a secret in the form that standard verifiers accept: `whsec_` and the base64 of 32
     /// random bytes.
     ///
     /// # Errors
@@ -70,12 +69,12 @@ impl Secret {
         Ok(Zeroizing::new(format!("{PREFIX}{}", STANDARD.encode(*bytes))))
     }
 
-    /// Its bytes as they stand there: the key of `X-SpecKit-Signature`. For `sign` alone.
+    /// The bytes of the text: the key of `X-SpecKit-Signature`. Only for `sign`.
     pub(crate) fn text(&self) -> &[u8] {
         &self.text
     }
 
-    /// The key of Standard Webhooks: what is encoded in it, else its bytes. For `sign` alone.
+    /// The key of Standard Webhooks: the decoded bytes, else those of the text. Only for `sign`.
     pub(crate) fn key(&self) -> &[u8] {
         self.decoded.as_ref().unwrap_or(&self.text)
     }
@@ -87,13 +86,13 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A run of letters and digits as long as this, with a digit in it, may be a secret; so may a text
-/// as long as this with so many digits.
+/// A run of letters and digits of this length with a digit in it may be a secret; so may a text of
+/// this length with at least six digits.
 const SUSPICIOUS: usize = 16;
 const SUSPICIOUS_DIGITS: usize = 6;
 
-/// Whether a text that stands where a name or a word belongs may be repeated in a message: not
-/// where it may be a secret that was pasted there.
+/// Whether a text given in place of a name may be repeated in a message. Not if it may be a secret
+/// that was pasted there.
 pub(crate) fn may_be_shown(text: &str) -> bool {
     let is_harmless = |run: &str| {
         run.len() < SUSPICIOUS
@@ -107,10 +106,10 @@ pub(crate) fn may_be_shown(text: &str) -> bool {
         && text.split(|c: char| !(c.is_alphanumeric() || "+/=".contains(c))).all(is_harmless)
 }
 
-/// What stands in the place of a text that may be a secret.
+/// Shown instead of a text that may be a secret.
 pub(crate) const NOT_SHOWN: &str = "… (not shown: was a secret put there?)";
 
-/// The name of an environment variable, for a message.
+/// The name of an environment variable in the form for a message.
 pub(crate) fn shown_variable(name: &str) -> &str {
     if is_variable(name) && may_be_shown(name) { name } else { NOT_SHOWN }
 }
@@ -121,24 +120,24 @@ pub(crate) fn is_variable(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// Where a subscription's requests go. Path, query and userinfo are credentials: only `http` reads
-/// them.
+/// The URL of a subscription's endpoint. Path, query and userinfo are credentials: only `http`
+/// reads them.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     url: Url,
     shown: String,
 }
 
-/// Why a text is no endpoint. Says nothing of the text itself.
+/// Why a text is not an endpoint. Does not repeat the text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidEndpoint {
-    /// No URL at all.
+    /// It is not a URL.
     #[error("malformed URL ({0}): write it as https://host[:port]/path")]
     Malformed(url::ParseError),
-    /// Another scheme.
+    /// Its scheme is neither `https` nor `http`.
     #[error("a URL must start with https:// (or http:// to this machine)")]
     Scheme,
-    /// Plain HTTP to somewhere else than this machine.
+    /// It is plain HTTP to another machine.
     #[error(
         "http:// sends the payload in the clear: use https://, or set allow_insecure_http = true if the \
          network is trusted"
@@ -147,8 +146,8 @@ pub(crate) enum InvalidEndpoint {
 }
 
 impl Endpoint {
-    /// Reads an absolute `https` URL; `http` only to loopback, or anywhere with
-    /// `allow_insecure_http`.
+    /// Parses an absolute `https` URL, or an `http` URL to loopback; with `allow_insecure_http`, to
+    /// any host.
     ///
     /// # Errors
     /// [`InvalidEndpoint`], which does not repeat the URL.
@@ -171,13 +170,14 @@ impl Endpoint {
         Ok(Self { url, shown })
     }
 
-    /// The whole URL, credentials and all: for the HTTP client, and to look at where none of it is
-    /// said.
+    /// The whole URL with its credentials. Only for the HTTP client, and for checks that print
+    /// nothing of it.
     pub(crate) fn expose(&self) -> &Url {
         &self.url
     }
 
-    /// The parts of the URL that are credentials, as whoever got them might repeat them.
+    /// The parts of the URL that are credentials, in the forms in which a recipient might repeat
+    /// them.
     pub(crate) fn credentials(&self) -> Vec<Zeroizing<String>> {
         let (user, password) = (self.url.username(), self.url.password().unwrap_or_default());
         let pair = format!("{}:{}", percent_decoded(user), percent_decoded(password));
@@ -192,7 +192,7 @@ impl Endpoint {
         parts.into_iter().map(Zeroizing::new).collect()
     }
 
-    /// Whether it has a user or a password of its own.
+    /// Whether the URL has a user or a password.
     pub(crate) fn has_userinfo(&self) -> bool {
         !self.url.username().is_empty() || self.url.password().is_some()
     }
@@ -207,19 +207,19 @@ impl Endpoint {
         is_loopback(&self.url)
     }
 
-    /// The port, its scheme's own where it gives none.
+    /// The port; the scheme's default if the URL gives none.
     pub(crate) fn port(&self) -> u16 {
         self.url.port_or_known_default().unwrap_or(443)
     }
 
-    /// The host, which is no secret.
+    /// The host, which is not secret.
     pub(crate) fn host(&self) -> &str {
         self.url.host_str().unwrap_or_default()
     }
 }
 
 pub(crate) fn percent_decoded(text: &str) -> String {
-    // A query decodes `+` as a space and userinfo does not: protect it.
+    // A query decodes `+` as a space, userinfo does not: protect it.
     let query = format!("v={}", text.replace('+', "%2B").replace('&', "%26"));
     url::form_urlencoded::parse(query.as_bytes())
         .next()
@@ -235,8 +235,8 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Scheme, host, port, and eight hex digits of the whole URL's SHA-256, so that two can be told
-/// apart.
+/// Displays scheme, host, port, and eight hex digits of the whole URL's SHA-256, which distinguish
+/// endpoints on one host.
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.shown)

@@ -1,5 +1,5 @@
-//! The two signatures of a request: our own over the body, and Standard Webhooks' over id, time
-//! and body.
+//! The two signatures of a request: our own over the body, and that of Standard Webhooks over id,
+//! time and body.
 
 use std::borrow::Cow;
 
@@ -21,7 +21,8 @@ const USER_AGENT: &str = concat!("spec-notify/", env!("CARGO_PKG_VERSION"));
 pub struct Secrets {
     /// Signs everything.
     pub current: Secret,
-    /// During a rotation: signs `webhook-signature` too, after the current one.
+    /// The previous secret during a rotation: also signs `webhook-signature`, after the current
+    /// one.
     pub previous: Option<Secret>,
 }
 
@@ -54,30 +55,31 @@ pub fn headers(
     ]
 }
 
-/// `sha256=<hex hmac-sha256(secret, body)>`, the `X-SpecKit-Signature` header: keyed with the
-/// secret's UTF-8 bytes, always, as the requirements' verification helper has it.
+/// The `X-SpecKit-Signature` header: `sha256=<hex hmac-sha256(secret, body)>`. The key is always
+/// the secret's UTF-8 bytes, as in the requirements' verification helper.
 pub fn spec_kit(secret: &Secret, body: &[u8]) -> String {
     format!("sha256={}", hex::encode(hmac(secret.text(), &[body])))
 }
 
-/// `v1,<base64 hmac-sha256(secret, "id.timestamp.body")>`, one token of the `webhook-signature`
-/// header: keyed with what is encoded in a `whsec_` secret, as Standard Webhooks has it.
+/// One token of the `webhook-signature` header: `v1,<base64 hmac-sha256(secret,
+/// "id.timestamp.body")>`. The key is the decoded part of a `whsec_` secret, as Standard Webhooks
+/// defines it.
 pub fn standard(secret: &Secret, id: &str, timestamp: i64, body: &[u8]) -> String {
     let timestamp = timestamp.to_string();
     let parts = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body];
     format!("v1,{}", STANDARD.encode(hmac(secret.key(), &parts)))
 }
 
-/// Whether two signatures are equal, in a time that depends on their lengths alone.
+/// Whether two signatures are equal, in a time that depends only on their lengths.
 pub(crate) fn equal(ours: &str, theirs: &str) -> bool {
     ours.len() == theirs.len() && memcmp::eq(ours.as_bytes(), theirs.as_bytes())
 }
 
-/// Bytes that SHA-256 takes at a time.
+/// Bytes in a block of SHA-256.
 const BLOCK: usize = 64;
 
-/// HMAC-SHA-256 (RFC 2104) over OpenSSL's SHA-256: its generic calls fetch algorithms and allocate
-/// contexts, which takes several times as long as the hash of a usual body.
+/// HMAC-SHA-256 (RFC 2104) built on OpenSSL's SHA-256. OpenSSL's generic calls fetch algorithms and
+/// allocate contexts, which takes several times as long as the hash of a usual body.
 pub(crate) fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     let mut block = Zeroizing::new([0; BLOCK]);
     match key {
@@ -125,8 +127,8 @@ mod tests {
     }
 
     proptest! {
-        /// Keys shorter, as long as and longer than a block, messages in one part or several: as
-        /// OpenSSL's own HMAC.
+        /// Same result as OpenSSL's HMAC, for keys shorter than, equal to and longer than a block,
+        /// and messages in one or two parts.
         #[test]
         fn it_is_openssls_hmac(
             key in "[ -~]{1,200}",

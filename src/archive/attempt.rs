@@ -1,4 +1,4 @@
-//! An attempt that ended: what was sent, what came of it, and what that leads to on disk.
+//! An attempt that ended: what was sent, its result, and the effect on disk.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -12,22 +12,23 @@ use super::dead_letter::DeadLetter;
 use crate::delivery::{AttemptSummary, Delivery, Outcome, Reason};
 use crate::names::printable;
 
-/// What was sent: nothing in it is a secret.
+/// What was sent, without secrets.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct RequestLine {
-    /// Scheme, host, port and a short hash.
+    /// Scheme, host, port and a short hash of the URL.
     pub url: String,
-    /// Names and values; signatures are cut to their scheme. Written are those that a reader could
-    /// not tell without them.
+    /// Names and values; signatures are cut to their scheme. Only the headers that the rest of the
+    /// line does not imply are serialised.
     #[serde(serialize_with = "telling")]
     pub headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
     /// SHA-256 of the body, in hex.
     pub body_sha256: String,
-    /// Its size.
+    /// The body's size in bytes.
     pub body_bytes: usize,
 }
 
-/// The headers but those whose value the rest of the line says, or the format.
+/// Serialises the headers except those whose value follows from the rest of the line or from the
+/// format.
 fn telling<S: Serializer>(
     headers: &[(Cow<'static, str>, Cow<'static, str>)],
     serializer: S,
@@ -48,23 +49,23 @@ fn telling<S: Serializer>(
     serializer.collect_map(headers.iter().filter(|(name, value)| tells(name, value)).map(|(n, v)| (n, v)))
 }
 
-/// An attempt that ended, or would have been made but for `dry_run`.
+/// An attempt that ended, or that `dry_run` kept from being made.
 #[derive(Clone, Debug)]
 pub(crate) struct Attempt {
-    /// From 1.
+    /// The attempt's number, from 1.
     pub(crate) number: u32,
     /// When it began.
     pub(crate) at: Timestamp,
     /// What was sent, without secrets.
     pub(crate) request: RequestLine,
-    /// What came of it; `None` for a dry run.
+    /// The result; `None` for a dry run.
     pub(crate) outcome: Option<Outcome>,
-    /// What a dry run would have sent.
+    /// The body that a dry run would have sent.
     pub(crate) unsent: Option<Bytes>,
 }
 
 impl Attempt {
-    /// In few bytes, for the spool and the dead letter.
+    /// A short form for the spool and the dead letter.
     pub(crate) fn summary(&self) -> AttemptSummary {
         const KEPT: usize = 256;
         let outcome = self.outcome.as_ref();
@@ -83,7 +84,7 @@ impl Attempt {
         }
     }
 
-    /// The answer's status, where there was one.
+    /// The answer's status, if there was an answer.
     pub(crate) fn status(&self) -> Option<u16> {
         self.outcome.as_ref().and_then(|outcome| outcome.result.as_ref().ok()).map(|response| response.status)
     }
@@ -95,8 +96,9 @@ impl Attempt {
     }
 }
 
-/// An attempt that ended. Shared, and not sent: whoever made it drops it last, on the thread that
-/// allocated it, where no lock of the allocator is in the way.
+/// An attempt that ended, with its delivery and effect. It is shared between threads by reference
+/// count: the thread that allocated it drops it last, which avoids the allocator's cross-thread
+/// lock.
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub(crate) delivery: Arc<Delivery>,
@@ -104,22 +106,22 @@ pub(crate) struct Finished {
     pub(crate) effect: Effect,
 }
 
-/// What an attempt leads to on disk.
+/// The effect of an attempt on disk.
 #[derive(Debug)]
 pub(crate) enum Effect {
-    /// It stays pending.
+    /// The delivery stays pending.
     Retry { next_attempt_at: Timestamp },
-    /// It is finished.
+    /// The delivery is finished.
     Delivered,
-    /// It moves to the dead letters.
+    /// The delivery becomes a dead letter.
     DeadLetter(Reason),
-    /// It is finished, unsent.
+    /// The delivery is finished without being sent.
     DryRun,
-    /// A sample, of which only the evidence remains.
+    /// A sample: only its evidence is kept.
     Sample,
-    /// The dead letter is resolved.
+    /// The dead letter is removed.
     Replayed,
-    /// The dead letter stays, with one attempt more.
+    /// The dead letter stays, with one more attempt.
     ReplayFailed(Box<DeadLetter>),
 }
 

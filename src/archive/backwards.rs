@@ -1,5 +1,5 @@
-//! The lines of a file, last line first, read in blocks: the newest of a long file without reading
-//! all of it.
+//! Reads the lines of a file from the last to the first, in blocks, so that the newest lines of a
+//! long file are found without reading all of it.
 
 use std::fs::File;
 use std::io;
@@ -8,16 +8,17 @@ use std::os::unix::fs::FileExt as _;
 /// Bytes read at a time.
 const BLOCK: usize = 64 * 1024;
 
-/// Longest line that is read: above any of ours. A longer one is an error and the end.
+/// Longest line that is read: above any that this program writes. A longer one is an error and ends
+/// the reading.
 const MAX_LINE: usize = 8 * 1024 * 1024;
 
-/// Yields each line without its newline. A last line without one is being written, or torn: it is
-/// left out.
+/// Yields each line without its newline. A last line without a newline is still being written, or
+/// torn, and is left out.
 pub(super) struct Backwards {
     file: File,
-    /// Where `read` begins in the file.
+    /// The offset in the file where `read` begins.
     start: u64,
-    /// What was read and not yielded yet; ends with a newline once the torn tail is gone.
+    /// Bytes that are read and not yet yielded; they end with a newline once the torn tail is cut.
     read: Vec<u8>,
     tail_is_cut: bool,
 }
@@ -28,8 +29,8 @@ impl Backwards {
         Ok(Self { file, start, read: Vec::new(), tail_is_cut: false })
     }
 
-    /// Reads the block before what is read, as long again as that is; `false` at the beginning of
-    /// the file.
+    /// Reads the block before `read`, as long as `read` itself, so that a long line is read in few
+    /// steps. Returns `false` at the beginning of the file.
     fn read_block(&mut self) -> io::Result<bool> {
         let length = usize::try_from(self.start).unwrap_or(usize::MAX).min(self.read.len().max(BLOCK));
         if length == 0 {

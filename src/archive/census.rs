@@ -1,4 +1,4 @@
-//! How many dead letters there are, to whom, and since when. Read-only.
+//! Counts dead letters by subscription, with the age of the oldest. Read-only.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -16,35 +16,35 @@ use crate::files::spec_dirs;
 /// Dead letters of one subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DeadLetterCount {
-    /// How many.
+    /// Their number.
     pub count: usize,
-    /// When the oldest was given up.
+    /// When the oldest became a dead letter.
     pub oldest: Timestamp,
 }
-/// Counts the dead letters again and again: opens each once, and lists a folder again only when it
-/// has changed.
+/// Counts the dead letters repeatedly: each file is opened once, and a folder is listed again only
+/// when it has changed.
 #[derive(Debug, Default)]
 pub(crate) struct Census(HashMap<SpecId, Letters>);
 
-/// The dead letters of one SPEC, as they were found.
+/// The dead letters of one SPEC, as last listed.
 #[derive(Debug, Default)]
 struct Letters {
-    /// When the folder had last changed; unknown where it had just changed: it may do so again
-    /// within its clock's tick.
+    /// The folder's modification time. `None` if it was less than a clock tick old: a later change
+    /// could have the same time.
     modified: Option<SystemTime>,
     each: HashMap<DeliveryId, (SubscriptionId, Timestamp)>,
     unreadable: Vec<DeliveryId>,
 }
 
-/// The clock of any file system ticks more often than this.
+/// An upper bound of the clock tick of any file system.
 const TICK: Duration = Duration::from_secs(2);
 
-/// By subscription, and the files that should be dead letters and cannot be read, relative to the
-/// spool.
+/// The counts by subscription, and the files with a dead letter's name that cannot be read,
+/// relative to the spool.
 pub(super) type Counted = (BTreeMap<SubscriptionId, DeadLetterCount>, Vec<String>);
 
 impl Census {
-    /// All dead letters there are now; what cannot be listed counts as empty.
+    /// All dead letters at present; a folder that cannot be listed counts as empty.
     pub(crate) fn take(&mut self, spool_dir: &Path) -> Counted {
         let (mut counts, mut unreadable) = (BTreeMap::new(), Vec::new());
         let mut before = std::mem::take(&mut self.0);
@@ -80,7 +80,7 @@ impl Letters {
             let read = || dead_letter::head(dir, id).map(|head| (head.subscription, head.dead_at));
             match known.map_or_else(read, Ok) {
                 Ok(letter) => drop(letters.each.insert(id, letter)),
-                // Replayed a moment ago.
+                // It was replayed a moment ago.
                 Err(error) if error.is_not_found() => {}
                 Err(_) => letters.unreadable.push(id),
             }

@@ -1,4 +1,5 @@
-//! A delivery given up: one file that holds all it takes to understand it and to send it again.
+//! A dead letter: a delivery that was given up, in one file with all that is needed to understand
+//! it and to send it again.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
@@ -25,31 +26,31 @@ const VERSION: u32 = 1;
 pub(crate) struct DeadLetter {
     /// Format version.
     pub v: u32,
-    /// The `X-SpecKit-Id`.
+    /// The delivery's id, sent as `X-SpecKit-Id`.
     pub id: DeliveryId,
-    /// To whom.
+    /// The subscription it was to go to.
     pub subscription: SubscriptionId,
-    /// Of which SPEC.
+    /// The SPEC of the event.
     pub spec: SpecId,
-    /// Which event.
+    /// The event's key.
     pub idempotency_key: IdempotencyKey,
-    /// Its type.
+    /// The event's type.
     pub event: EventKind,
     /// When the event was accepted.
     #[serde(with = "clock::millis")]
     pub accepted_at: Timestamp,
-    /// When it was given up.
+    /// When the delivery was given up.
     #[serde(with = "clock::millis")]
     pub dead_at: Timestamp,
-    /// Why, for machines.
+    /// The reason, for machines.
     pub reason: Reason,
-    /// Why, in a sentence.
+    /// The reason, as a sentence.
     pub message: String,
     /// What to do about it.
     pub hint: String,
     /// The command that sends it again.
     pub replay: String,
-    /// What the body is, where it is not the payload itself.
+    /// The format of the body, if it is not the payload itself.
     #[serde(default, skip_serializing_if = "Format::is_spec_kit")]
     pub format: Format,
     /// Every attempt, oldest first.
@@ -59,10 +60,10 @@ pub(crate) struct DeadLetter {
 }
 
 impl DeadLetter {
-    /// The dead letter of `delivery`, whose last attempt has this `advice`.
+    /// The dead letter of `delivery`; `advice` is that of its last attempt.
     ///
     /// # Errors
-    /// The body is not JSON, which no accepted event's is.
+    /// The body is not JSON; an accepted event's body always is.
     pub(crate) fn new(
         delivery: &Delivery,
         body: &Bytes,
@@ -90,7 +91,7 @@ impl DeadLetter {
         })
     }
 
-    /// The delivery it holds, ready to be sent again under the same id.
+    /// The delivery, ready to be sent again with the same id.
     pub(crate) fn delivery(&self) -> Delivery {
         Delivery {
             id: self.id,
@@ -103,11 +104,11 @@ impl DeadLetter {
         }
     }
 
-    /// Why it was given up, and what the last attempt came to.
+    /// The reason, and the result of the last attempt.
     pub(crate) fn failure(&self) -> String {
         match (&self.reason, self.attempts.last()) {
             (Reason::SpoolSaturated | Reason::SpoolRemoved, _) | (_, None) => self.message.clone(),
-            // Its status is said already.
+            // The message already has its status.
             (Reason::Refused { .. } | Reason::Redirected { .. }, Some(last)) if last.response.is_none() => {
                 self.message.clone()
             }
@@ -115,25 +116,25 @@ impl DeadLetter {
         }
     }
 
-    /// Whether there is a payload to send again; there is none where that was gone.
+    /// Whether there is a payload to send again; `false` if it was lost with the spool's files.
     pub(crate) fn has_payload(&self) -> bool {
         self.body.get() != "null"
     }
 
-    /// Its payload.
+    /// The payload.
     pub(crate) fn payload(&self) -> Bytes {
         self.body.get().to_owned().into()
     }
 }
 
-/// The dead letters of one SPEC: at most so many bytes, the oldest make room.
+/// The dead letters of one SPEC, at most `max_bytes`: the oldest are removed beyond that.
 #[derive(Debug)]
 pub(super) struct DeadLetters {
     dir: PathBuf,
-    /// Which folder it is: somebody may remove it.
+    /// The folder's identity: it may be removed or replaced at any time.
     id: FileId,
     max_bytes: u64,
-    /// By when they were last written.
+    /// The size of each letter, by the time it was last written.
     sizes: BTreeMap<(SystemTime, DeliveryId), u64>,
 }
 
@@ -164,15 +165,15 @@ impl DeadLetters {
         Ok(())
     }
 
-    /// Writes a letter, whole and synced, in place of an older one of the same delivery; then
-    /// removes the oldest others while there are too many bytes.
+    /// Writes a letter, whole and synced, replacing an older one of the same delivery; then removes
+    /// the oldest others while the total is above the bound.
     pub(super) fn write(&mut self, letter: &DeadLetter) -> Result<(), FileError> {
         let path = path(&self.dir, letter.id);
-        // Not pretty-printed: that would touch the body's bytes.
+        // Not pretty-printed: that would change the body's bytes.
         let json = serde_json::to_vec(letter).map_err(|error| FileError::on("write", &path)(error.into()))?;
         files::write_atomic(&path, &json).map_err(FileError::on("write", &path))?;
         self.sizes.retain(|(_, id), _| *id != letter.id);
-        // Not the file's own time, which is too coarse to tell two letters apart.
+        // The file's own time is too coarse to order two letters.
         self.sizes.insert((clock::as_files_have_it(), letter.id), json.len() as u64);
         self.make_room(letter.id);
         Ok(())
@@ -227,7 +228,7 @@ fn id_of(name: &OsStr) -> Option<DeliveryId> {
     name.to_str()?.strip_suffix(".json")?.parse().ok()
 }
 
-/// The dead letters in `dir`, least recently written first, and when that was.
+/// The dead letters in `dir` with the time they were written, oldest first.
 pub(crate) fn by_age(dir: &Path) -> Vec<(SystemTime, DeliveryId)> {
     let age = |id| Some((fs::metadata(path(dir, id)).ok()?.modified().ok()?, id));
     let mut found: Vec<_> = ids(dir).into_iter().filter_map(age).collect();
@@ -235,21 +236,21 @@ pub(crate) fn by_age(dir: &Path) -> Vec<(SystemTime, DeliveryId)> {
     found
 }
 
-/// To whom a dead letter was to go, and when it was given up.
+/// The start of a dead letter: its subscription, and when it was given up.
 #[derive(Deserialize)]
 pub(super) struct Head {
     pub(super) subscription: SubscriptionId,
     pub(super) dead_at: Timestamp,
 }
 
-/// Reads the start of a dead letter: who counts a thousand of them wants no payloads.
+/// Reads only the start of a dead letter, without the payload: a count may open thousands.
 pub(super) fn head(dir: &Path, id: DeliveryId) -> Result<Head, FileError> {
     const ENOUGH: usize = 1024;
     let path = path(dir, id);
     let mut start = vec![0; ENOUGH];
     let length = files::open_to_read(&path).and_then(|mut file| file.read(&mut start));
     start.truncate(length.map_err(FileError::on("read", &path))?);
-    // Fields stand in the order of the struct.
+    // The fields are in the order of the struct.
     let cut = start.windows(10).position(|text| text == b",\"reason\":");
     let head = cut.and_then(|cut| serde_json::from_slice(&[&start[..cut], b"}"].concat()).ok());
     match head {
@@ -312,7 +313,7 @@ mod tests {
         }
         let left = |n: usize| read(dir.path(), written[n].id).is_ok();
         assert_eq!([0, 1, 2, 3, 4].map(left), [false, false, true, true, true]);
-        // Known again after a restart.
+        // A new start lists them again.
         let mut letters = DeadLetters::open(dir.path().to_owned(), 1).unwrap();
         let large = letter("{}");
         letters.write(&large).unwrap();

@@ -1,4 +1,4 @@
-//! The audit log of one SPEC: JSON Lines, one line an attempt and one a final state.
+//! The evidence of one SPEC: JSON Lines, one line for each attempt and one for each final state.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -16,24 +16,24 @@ use crate::event::{EventKind, IdempotencyKey};
 use crate::files::{self, FileError, FileId, git_ignore, user};
 use crate::names::harmless_json;
 
-/// What is appended to.
+/// The file that lines are appended to.
 pub(super) const CURRENT: &str = "deliveries.jsonl";
 
-/// What was, until it was half the bound.
+/// The file before it, renamed when it reached half the bound.
 pub(super) const PREVIOUS: &str = "deliveries.1.jsonl";
 
-/// The format of the lines; it grows by additions only. The first one said of every request what is
-/// the same in all of them, or stands elsewhere in the line.
+/// The format version of the lines; a version grows by additions only. Version 1 also wrote, for
+/// every request, values that never vary or that the line has elsewhere.
 pub(crate) const VERSION: u32 = 2;
 
-/// Whether a line, of whatever version that is known, is such a record.
+/// Whether a line of any known version is a record of this type.
 pub(crate) fn is_record(line: &[u8], record: &str) -> bool {
     let versions = [&br#"{"v":2,"record":""#[..], br#"{"v":1,"record":""#];
     let rest = versions.into_iter().find_map(|start| line.strip_prefix(start));
     rest.and_then(|rest| rest.strip_prefix(record.as_bytes())).is_some_and(|rest| rest.starts_with(b"\""))
 }
 
-/// One attempt.
+/// The line of one attempt.
 #[derive(Debug, Serialize)]
 pub(crate) struct AttemptLine<'a> {
     /// Format version.
@@ -43,28 +43,28 @@ pub(crate) struct AttemptLine<'a> {
     /// When the request began.
     #[serde(with = "clock::millis")]
     pub time: Timestamp,
-    /// The `X-SpecKit-Id`.
+    /// The delivery's id, sent as `X-SpecKit-Id`.
     pub delivery: DeliveryId,
-    /// Which event.
+    /// The event's key.
     pub idempotency_key: &'a IdempotencyKey,
-    /// Its type.
+    /// The event's type.
     pub event: EventKind,
-    /// To whom.
+    /// The subscription it goes to.
     pub subscription: &'a SubscriptionId,
-    /// From 1; replays count on.
+    /// The attempt's number, from 1; replays count on.
     pub attempt: u32,
-    /// Whether a replay made it.
+    /// Whether it was a replay.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub replay: bool,
-    /// Who asked for the replay.
+    /// The user who asked for the replay.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<&'a str>,
     /// What was sent.
     pub request: &'a RequestLine,
-    /// What came back.
+    /// The answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub response: Option<ResponseLine<'a>>,
-    /// Why nothing came back.
+    /// Why there was no answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorLine<'a>>,
     /// From the start of the attempt to the last byte read.
@@ -76,7 +76,7 @@ pub(crate) struct AttemptLine<'a> {
     /// When the next attempt is due, for `retry`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_attempt_at: Option<String>,
-    /// What would have been sent, byte for byte, where nothing was.
+    /// The body that was not sent, byte for byte, for a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<&'a RawValue>,
 }
@@ -112,13 +112,13 @@ impl<'a> AttemptLine<'a> {
                 Effect::Retry { next_attempt_at } => Some(clock::rfc3339(*next_attempt_at)),
                 _ => None,
             },
-            // What was accepted is JSON, on one line.
+            // An accepted body is JSON on one line.
             body: attempt.unsent.as_ref().and_then(|body| serde_json::from_slice(body).ok()),
         }
     }
 }
 
-/// What came back.
+/// The answer to an attempt.
 #[derive(Debug, Serialize)]
 pub(crate) struct ResponseLine<'a> {
     /// HTTP status.
@@ -130,7 +130,7 @@ pub(crate) struct ResponseLine<'a> {
     pub body: &'a str,
 }
 
-/// Names and values, without a map that would have to be built first.
+/// Serialises pairs as an object without building a map first.
 fn as_object<N: Serialize, V: Serialize, S: Serializer>(
     pairs: &impl AsRef<[(N, V)]>,
     serializer: S,
@@ -138,53 +138,53 @@ fn as_object<N: Serialize, V: Serialize, S: Serializer>(
     serializer.collect_map(pairs.as_ref().iter().map(|(name, value)| (name, value)))
 }
 
-/// Why nothing came back.
+/// Why there was no answer.
 #[derive(Debug, Serialize)]
 pub(crate) struct ErrorLine<'a> {
-    /// What kind.
+    /// The class of the failure.
     pub class: FailureClass,
-    /// For the reader.
+    /// The failure in words.
     pub message: &'a str,
 }
 
-/// The end of a delivery.
+/// The line of a delivery's end.
 #[derive(Debug, Serialize)]
 pub(crate) struct FinalLine<'a> {
     /// Format version.
     pub v: u32,
     /// Always `final`.
     pub record: &'static str,
-    /// When.
+    /// When it ended.
     #[serde(with = "clock::millis")]
     pub time: Timestamp,
-    /// The `X-SpecKit-Id`.
+    /// The delivery's id, sent as `X-SpecKit-Id`.
     pub delivery: DeliveryId,
-    /// Which event.
+    /// The event's key.
     pub idempotency_key: &'a IdempotencyKey,
-    /// Its type.
+    /// The event's type.
     pub event: EventKind,
-    /// To whom.
+    /// The subscription it goes to.
     pub subscription: &'a SubscriptionId,
-    /// How many attempts it took.
+    /// Number of attempts.
     pub attempts: u32,
-    /// How it ended.
+    /// The final state.
     pub state: FinalState,
-    /// Why, for a dead letter.
+    /// The reason, for a dead letter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'a Reason>,
     /// When the event was accepted.
     #[serde(with = "clock::millis")]
     pub accepted_at: Timestamp,
-    /// HTTP status of the last attempt, where there was an answer.
+    /// HTTP status of the last attempt, if there was an answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_status: Option<u16>,
-    /// Why it failed, in a sentence.
+    /// Why it failed, as a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
 }
 
 impl<'a> FinalLine<'a> {
-    /// The end of a delivery that an attempt decided.
+    /// The end of a delivery that its last attempt decided.
     fn of(delivery: &'a Delivery, last: &Attempt, state: FinalState) -> Self {
         Self {
             v: VERSION,
@@ -203,7 +203,7 @@ impl<'a> FinalLine<'a> {
         }
     }
 
-    /// The end of a delivery whose dead letter is written.
+    /// The end of a delivery that becomes this dead letter.
     pub(crate) fn of_dead_letter(letter: &'a DeadLetter) -> Self {
         Self {
             accepted_at: letter.accepted_at,
@@ -223,38 +223,39 @@ impl<'a> FinalLine<'a> {
     }
 }
 
-/// Bytes that the lines of one attempt and of its delivery's end take at most, as a rule.
+/// Bytes that the lines of one attempt and of its delivery's end usually take at most.
 const USUAL_EVIDENCE: usize = 2 * 1024;
 
-/// The line of an attempt, as the file has it.
+/// The line of an attempt.
 pub(crate) fn attempt_lines(finished: &Finished) -> Vec<u8> {
     let mut lines = Vec::with_capacity(USUAL_EVIDENCE);
     add_line(&AttemptLine::of(finished), &mut lines);
     lines
 }
 
-/// The line of a delivery's end that an attempt decided.
+/// The line of a delivery's end that its last attempt decided.
 pub(crate) fn final_lines(delivery: &Delivery, last: &Attempt, state: FinalState) -> Vec<u8> {
     let mut lines = Vec::new();
     add_line(&FinalLine::of(delivery, last, state), &mut lines);
     lines
 }
 
-/// The line of a delivery's end, once its dead letter is made.
+/// The line of a delivery's end that becomes a dead letter.
 pub(crate) fn burial_lines(letter: &DeadLetter) -> Vec<u8> {
     let mut lines = Vec::new();
     add_line(&FinalLine::of_dead_letter(letter), &mut lines);
     lines
 }
 
-/// Adds a line of evidence to others.
+/// Appends one line of evidence to `lines`.
 pub(crate) fn add_line(line: &impl Serialize, lines: &mut Vec<u8>) {
     let start = lines.len();
     if let Err(error) = serde_json::to_writer(&mut *lines, line) {
         lines.truncate(start);
         return log::error!("an evidence line cannot be written: {error}");
     }
-    // Whoever reads the file on a terminal sees what emitters wrote.
+    // Emitters' text is escaped, so that it has no effect on the terminal of whoever reads the
+    // file.
     let escaped = match std::str::from_utf8(&lines[start..]).map(harmless_json) {
         Ok(Cow::Owned(escaped)) => escaped,
         _ => return lines.push(b'\n'),
@@ -264,23 +265,24 @@ pub(crate) fn add_line(line: &impl Serialize, lines: &mut Vec<u8>) {
     lines.push(b'\n');
 }
 
-/// Lines that wait for a disk that does not take them, in bytes; beyond it further ones are lost.
-/// Above what one batch of the Ledger adds.
+/// Most bytes of lines that wait while they cannot be written; further lines are lost. More than
+/// one batch of the Ledger adds.
 const MAX_WAITING: usize = 1024 * 1024;
 
-/// A SPEC's evidence: `deliveries.jsonl`, and `deliveries.1.jsonl` with what came before.
+/// A SPEC's evidence: `deliveries.jsonl`, and `deliveries.1.jsonl` with the lines before it.
 #[derive(Debug)]
 pub(super) struct EvidenceFile {
     dir: PathBuf,
     max_bytes: u64,
-    /// Whether git is kept from seeing the folder.
+    /// Whether the folder gets a `.gitignore`.
     git_ignore: bool,
-    /// Absent until something is written, and after a failure: opening it cuts a part of a line.
+    /// `None` until something is written, and after a failure: opening it again cuts an incomplete
+    /// line.
     open: Option<Open>,
     batch: Vec<u8>,
     /// Why the last flush failed, if it did.
     trouble: Option<String>,
-    /// Whether lines were lost since the last flush that did not fail.
+    /// Whether lines were lost since the last flush that succeeded.
     is_losing: bool,
 }
 
@@ -289,19 +291,19 @@ struct Open {
     file: File,
     id: FileId,
     length: u64,
-    /// Whether all that was written has reached the disk.
+    /// Whether all written lines are synced.
     is_synced: bool,
 }
 
 impl EvidenceFile {
-    /// The evidence in `dir`, which is made when something is written. Both files together stay
-    /// within `max_bytes`, give or take one batch.
+    /// The evidence in `dir`, which is created by the first write. Both files together take at most
+    /// `max_bytes`, plus or minus one batch.
     pub(super) fn new(dir: PathBuf, max_bytes: u64, git_ignore: bool) -> Self {
         let (trouble, is_losing) = (None, false);
         Self { dir, max_bytes, git_ignore, open: None, batch: Vec::new(), trouble, is_losing }
     }
 
-    /// Why nothing can be written at the moment.
+    /// Why nothing can be written at present.
     pub(super) fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
     }
@@ -320,8 +322,9 @@ impl EvidenceFile {
         self.is_losing = true;
     }
 
-    /// Writes the batch. What cannot be written waits for the next flush, within a bound; the file
-    /// ends with a whole line all the same. Whether it failed before is for whoever says so.
+    /// Writes the batch. Lines that cannot be written wait for the next flush, within a bound, and
+    /// the file still ends with a whole line. The error says whether the flush before failed too,
+    /// so that it is logged once.
     pub(super) fn flush(&mut self) -> Result<(), (FileError, bool)> {
         if self.batch.is_empty() {
             return Ok(());
@@ -333,7 +336,7 @@ impl EvidenceFile {
                 Ok(())
             }
             Err(error) => {
-                // Lines before these may still be in memory.
+                // Earlier lines may not be synced yet.
                 drop(self.sync());
                 self.open = None;
                 let was_failing = self.trouble.replace(error.to_string()).is_some();
@@ -379,7 +382,7 @@ impl EvidenceFile {
         !self.batch.is_empty()
     }
 
-    /// Sees to it that all that was written has reached the disk.
+    /// Syncs all written lines.
     pub(super) fn sync(&mut self) -> Result<(), FileError> {
         self.open.as_mut().map_or(Ok(()), |open| open.sync(&self.dir.join(CURRENT)))
     }

@@ -1,5 +1,5 @@
-//! How the subscriptions fared, kept across restarts: a hint for people and for fairness, never
-//! for a delivery's fate.
+//! The health of the subscriptions, kept across restarts in `health.json`. It informs people and
+//! fairness only; no delivery's outcome depends on it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,13 +13,13 @@ use crate::files;
 
 const VERSION: u32 = 1;
 
-/// Every subscription that was ever tried.
+/// The health of every subscription that was ever tried.
 pub(crate) type Healths = BTreeMap<SubscriptionId, Health>;
 
-/// What a run left when it ended in order; absent while one runs, and after a kill.
+/// What a run left when it ended in order. Absent while a runtime runs, and after a kill.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct AtRest {
-    /// Deliveries that are not finished.
+    /// Number of unfinished deliveries.
     pub pending: usize,
     /// Dead letters, by subscription.
     #[serde(default)]
@@ -38,12 +38,12 @@ fn path(spool_dir: &Path) -> PathBuf {
     spool_dir.join("health.json")
 }
 
-/// What is known; nothing where there is no file, or none that this version reads.
+/// The stored health; empty if there is no file, or none that this version can read.
 pub(crate) fn read_healths(spool_dir: &Path) -> Healths {
     read(spool_dir).subscriptions
 }
 
-/// What the last run left, where it ended in order: saves reading the spool to find out.
+/// What the last run left, if it ended in order: saves reading the spool to find out.
 pub(crate) fn left_at_rest(spool_dir: &Path) -> Option<AtRest> {
     read(spool_dir).rest
 }
@@ -65,10 +65,10 @@ fn read(spool_dir: &Path) -> Content {
     }
 }
 
-/// Replaces the file, unsynced: after a power loss health is counted anew.
+/// Replaces the file without a sync: after a power loss health is counted anew.
 ///
 /// # Errors
-/// It could not be written: the old one stands.
+/// The file could not be written: the old one remains.
 pub(crate) fn write_healths(spool_dir: &Path, healths: &Healths, rest: Option<AtRest>) -> io::Result<()> {
     let content = Content { v: VERSION, rest, subscriptions: healths.clone() };
     files::replace(&path(spool_dir), &serde_json::to_vec(&content)?)

@@ -1,5 +1,5 @@
-//! The archive: what happened to deliveries, for people. Evidence, dead letters and health are
-//! files of the repo, whatever holds the spool.
+//! The archive: what happened to deliveries, for people. Evidence has its own folder in the repo;
+//! dead letters and health are files in the spool's folder.
 
 mod attempt;
 mod backwards;
@@ -26,22 +26,22 @@ use crate::files::{self, FileError, git_ignore, known_specs, share_of_open_files
 use dead_letter::DeadLetters;
 use evidence::EvidenceFile;
 
-/// Evidence files kept open at a time, where the limit of open files allows; beyond it all are
-/// closed and reopened as needed.
+/// Most evidence files kept open at a time, if the limit of open files allows it. Beyond it all are
+/// closed, and opened again as needed.
 const MAX_OPEN_EVIDENCE: usize = 64;
 
-/// Where the archive is, and how much of it there may be.
+/// The folders of the archive, and the bounds of its size.
 #[derive(Clone, Debug)]
 pub(crate) struct ArchiveOptions {
     /// Absolute path of the spool, whose SPEC folders hold the dead letters.
     pub spool_dir: PathBuf,
     /// Absolute path of the evidence tree's root.
     pub evidence_dir: PathBuf,
-    /// Evidence of one SPEC, in bytes.
+    /// Most bytes of evidence per SPEC.
     pub max_evidence_bytes: u64,
-    /// Dead letters of one SPEC, in bytes.
+    /// Most bytes of dead letters per SPEC.
     pub max_dead_letter_bytes: u64,
-    /// Whether git is kept from seeing evidence; it never sees the spool.
+    /// Whether evidence gets a `.gitignore`; the spool always has one.
     pub git_ignore: bool,
 }
 
@@ -53,22 +53,22 @@ pub(crate) struct Archive {
     dead_letters: HashMap<SpecId, DeadLetters>,
 }
 
-/// Where the dead letters of a SPEC are.
+/// The folder of a SPEC's dead letters.
 pub(crate) fn dead_letter_dir(spool_dir: &Path, spec: &SpecId) -> PathBuf {
     spool_dir.join(spec.as_str()).join("dead-letter")
 }
 
 impl Archive {
-    /// The archive there; nothing is made before something is written.
+    /// The archive in these folders. Nothing is created before something is written.
     pub(crate) fn new(options: ArchiveOptions) -> Self {
         let archive = Self { options, evidence: HashMap::new(), dead_letters: HashMap::new() };
-        // An earlier version may have made them.
+        // An earlier version may have created evidence folders without a `.gitignore`.
         archive.ignore_evidence();
         archive
     }
 
-    /// Other bounds from now on; the directories stay what they are. Returns what could not be
-    /// written, as [`close`](Self::close).
+    /// Sets other bounds; the folders stay the same. Returns what could not be written, as
+    /// [`close`](Self::close).
     pub(crate) fn configure(&mut self, options: &ArchiveOptions) -> Vec<FileError> {
         let ArchiveOptions { spool_dir, evidence_dir, .. } = self.options.clone();
         self.options = ArchiveOptions { spool_dir, evidence_dir, ..options.clone() };
@@ -78,15 +78,15 @@ impl Archive {
         failed
     }
 
-    /// Keeps git from seeing the evidence that is there.
+    /// Writes a `.gitignore` into the existing evidence folders.
     fn ignore_evidence(&self) {
         if self.options.git_ignore {
             reader::evidence_dirs(&self.options.evidence_dir).iter().for_each(|dir| git_ignore::ensure(dir));
         }
     }
 
-    /// Adds lines to the SPEC's evidence; on disk after [`flush`](Self::flush). Returns what could
-    /// not be written of others that had to be closed.
+    /// Adds lines to the SPEC's evidence; they are on disk after [`flush`](Self::flush). Returns
+    /// what could not be written of other SPECs' evidence that had to be closed.
     pub(crate) fn add_evidence(&mut self, spec: &SpecId, lines: &[u8]) -> Vec<FileError> {
         let most = MAX_OPEN_EVIDENCE.min(share_of_open_files(8));
         let is_too_many = !self.evidence.contains_key(spec) && self.evidence.len() >= most;
@@ -100,8 +100,8 @@ impl Archive {
         failed
     }
 
-    /// Writes what was added to the evidence. What cannot be written waits for the next time,
-    /// changes no delivery's fate, and is said once; it is returned as often as it happens.
+    /// Writes the batched evidence and returns the failures. Lines that cannot be written wait for
+    /// the next flush; no delivery's outcome depends on it. A lasting failure is logged once.
     pub(crate) fn flush(&mut self) -> Vec<FileError> {
         let mut failed = Vec::new();
         for file in self.evidence.values_mut() {
@@ -115,14 +115,14 @@ impl Archive {
         failed
     }
 
-    /// Syncs one SPEC's evidence: what it tells of is about to happen.
+    /// Syncs one SPEC's evidence, before the step that it records is made.
     pub(crate) fn sync(&mut self, spec: &SpecId) {
         if let Some(Err(error)) = self.evidence.get_mut(spec).map(EvidenceFile::sync) {
             log::error!("{error}");
         }
     }
 
-    /// Writes, syncs and closes all evidence but what could not be written, which is returned.
+    /// Writes, syncs and closes all evidence files. Returns the failures; those files stay open.
     pub(crate) fn close(&mut self) -> Vec<FileError> {
         let failed = self.flush();
         for error in self.evidence.values_mut().filter_map(|file| file.sync().err()) {
@@ -132,7 +132,7 @@ impl Archive {
         failed
     }
 
-    /// Of each SPEC whose evidence cannot be written at the moment, why.
+    /// For each SPEC whose evidence cannot be written at present, the reason.
     pub(crate) fn troubles(&self) -> impl Iterator<Item = String> {
         self.evidence.iter().filter_map(|(spec, file)| {
             Some(format!("the evidence of {spec} is not written, deliveries go on: {}", file.trouble()?))
@@ -141,7 +141,7 @@ impl Archive {
 
     fn dead_letters(&mut self, spec: &SpecId) -> Result<&mut DeadLetters, FileError> {
         let dir = dead_letter_dir(&self.options.spool_dir, spec);
-        // Somebody may have removed them, or the whole spool.
+        // The folder, or the whole spool, may have been removed.
         if !self.dead_letters.get(spec).is_some_and(DeadLetters::is_in_place) {
             git_ignore::ensure_dir(&self.options.spool_dir)?;
             git_ignore::ensure(&self.options.spool_dir);
@@ -153,19 +153,20 @@ impl Archive {
         self.dead_letters.get_mut(spec).ok_or_else(missing)
     }
 
-    /// Writes a dead letter, whole and synced, in place of an older one of the same delivery. The
-    /// oldest ones of its SPEC make room. The evidence of what it tells comes before it.
+    /// Writes a dead letter, whole and synced, replacing an older one of the same delivery. The
+    /// oldest ones of its SPEC are removed to stay within the bound. Its evidence must be written
+    /// before.
     ///
     /// # Errors
-    /// It could not be written: the delivery must stay pending.
+    /// The letter could not be written: the delivery must stay pending.
     pub(crate) fn write_dead_letter(&mut self, letter: &DeadLetter) -> Result<(), FileError> {
         self.dead_letters(&letter.spec)?.write(letter)
     }
 
-    /// Removes a dead letter whose replay arrived.
+    /// Removes a dead letter whose replay was delivered.
     ///
     /// # Errors
-    /// It could not be removed.
+    /// The file could not be removed.
     pub(crate) fn remove_dead_letter(&mut self, spec: &SpecId, id: DeliveryId) -> Result<(), FileError> {
         self.dead_letters(spec)?.remove(id)
     }
@@ -173,7 +174,7 @@ impl Archive {
     /// Reads a dead letter.
     ///
     /// # Errors
-    /// There is none, or it cannot be read.
+    /// There is no such letter, or it cannot be read.
     pub(crate) fn read_dead_letter(&self, spec: &SpecId, id: DeliveryId) -> Result<DeadLetter, FileError> {
         dead_letter::read(&dead_letter_dir(&self.options.spool_dir, spec), id)
     }
@@ -183,7 +184,7 @@ impl Archive {
         dead_letter::ids(&dead_letter_dir(&self.options.spool_dir, spec))
     }
 
-    /// Of which SPEC a dead letter is.
+    /// The SPEC of a dead letter.
     pub(crate) fn spec_of_dead_letter(&self, id: DeliveryId) -> Option<SpecId> {
         let dir = &self.options.spool_dir;
         let has = |spec: &SpecId| dead_letter::path(&dead_letter_dir(dir, spec), id).exists();

@@ -1,4 +1,4 @@
-//! The evidence, read: which files there are, and their lines, newest first.
+//! Reads the evidence: which files there are, and their lines, newest first.
 
 use std::fs;
 use std::io;
@@ -10,8 +10,8 @@ use super::evidence::{CURRENT, PREVIOUS};
 use crate::event::SpecId;
 use crate::files::{self, absent_is_empty, spec_dirs};
 
-/// The evidence files, most recently written first: so a page is full early, and what is left is
-/// too old for it.
+/// The evidence files, most recently written first: a page fills early, and the remaining files are
+/// then too old for it.
 pub(crate) fn evidence_files(
     evidence_dir: &Path,
     spec: Option<&SpecId>,
@@ -34,7 +34,7 @@ pub(crate) fn evidence_files(
     Ok(files.into_iter().map(|(_, spec, path)| (spec, path)).collect())
 }
 
-/// The folders that hold evidence, none of them a link.
+/// The folders that hold evidence, links excluded.
 pub(super) fn evidence_dirs(evidence_dir: &Path) -> Vec<PathBuf> {
     let commands = evidence_dir.join("commands");
     let specs = spec_dirs(&commands).unwrap_or_default().into_iter();
@@ -50,7 +50,7 @@ pub(super) fn evidence_dirs(evidence_dir: &Path) -> Vec<PathBuf> {
 pub(crate) fn lines_of(path: &Path) -> impl Iterator<Item = Vec<u8>> + '_ {
     let lines = files::open_to_read(path).and_then(Backwards::new);
     let said = |error: &io::Error| match error.kind() {
-        // It has rotated out.
+        // It was rotated away.
         io::ErrorKind::NotFound => {}
         _ => log::warn!("{}: {error}", path.display()),
     };

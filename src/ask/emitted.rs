@@ -1,4 +1,4 @@
-//! What becomes of an emitted event, as those outside the process hear it.
+//! The result of emitting an event, in the form that leaves the process.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,19 +8,19 @@ use crate::event::{Event, EventKind, IdempotencyKey};
 use crate::names::named;
 
 named! {
-    /// What became of an emitted event.
+    /// The result of emitting an event.
     EmitOutcome, "outcome" {
-        /// On disk, to be delivered.
+        /// It is on disk and will be delivered.
         Accepted = "accepted",
-        /// Known already.
+        /// It was already known.
         Duplicate = "duplicate",
-        /// On disk, in the inbox: the next runtime takes it in.
+        /// It is in the inbox, on disk: the next runtime takes it in.
         Queued = "queued",
-        /// On its way into the inbox: the disk did not confirm it within the deadline.
+        /// It is being put into the inbox: the disk did not confirm it within the deadline.
         Unconfirmed = "unconfirmed",
-        /// Webhooks are off.
+        /// Webhooks are disabled.
         Disabled = "disabled",
-        /// Not taken: it is not a valid event, or could not be stored.
+        /// It was refused: it is not a valid event, or could not be stored.
         Refused = "refused",
     }
 }
@@ -28,19 +28,19 @@ named! {
 /// The outcome of one `emit`, as `--json` prints it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Emitted {
-    /// What became of it.
+    /// The result.
     pub outcome: EmitOutcome,
-    /// Which event; absent where the input was no event.
+    /// The event; absent if the input was not an event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<EmittedEvent>,
-    /// One for each subscription that wants it.
+    /// One delivery for each subscription that wants the event.
     pub deliveries: Vec<EmittedDelivery>,
     /// Why it was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// Which event was emitted.
+/// The identity of an emitted event.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EmittedEvent {
     /// Its type.
@@ -53,21 +53,21 @@ pub struct EmittedEvent {
 /// One delivery of an accepted event.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EmittedDelivery {
-    /// The `X-SpecKit-Id`.
+    /// The delivery's id, sent as `X-SpecKit-Id`.
     pub id: DeliveryId,
-    /// To whom.
+    /// The subscription it goes to.
     pub subscription: SubscriptionId,
 }
 
 impl EmittedEvent {
-    /// Which event this is.
+    /// The identity of `event`.
     pub fn of(event: &Event) -> Self {
         Self { kind: event.event.kind, idempotency_key: event.event.idempotency_key.clone() }
     }
 }
 
 impl Emitted {
-    /// For an event that was given to a runtime.
+    /// The result for an event that was given to a runtime.
     pub fn new(event: EmittedEvent, result: Result<Receipt, EmitError>) -> Self {
         let (outcome, deliveries, error) = match result {
             Ok(Receipt::Accepted(deliveries)) => (EmitOutcome::Accepted, deliveries, None),
@@ -81,7 +81,7 @@ impl Emitted {
         Self { outcome, event: Some(event), deliveries, error }
     }
 
-    /// The same, as the emitter's result.
+    /// The same result for the emitter in this process.
     pub(crate) fn into_receipt(self) -> Result<Receipt, EmitError> {
         match self.outcome {
             EmitOutcome::Accepted => {
@@ -101,7 +101,7 @@ impl Emitted {
         }
     }
 
-    /// For a text that is no event.
+    /// The result for a text that is not an event.
     pub fn refused(error: String) -> Self {
         Self { outcome: EmitOutcome::Refused, event: None, deliveries: Vec::new(), error: Some(error) }
     }

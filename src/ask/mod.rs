@@ -1,6 +1,6 @@
-//! Every request of an operator, with the type of its answer. One is answered by the runtime in
-//! this process (`actors/door.rs`), over the control port (`control/`), or, where no runtime runs,
-//! from the files (`cli/ask.rs`).
+//! The requests that an operator can make, each with the type of its answer. A request is answered
+//! by the runtime in this process (`actors/door.rs`), over the control port (`control/`), or, if no
+//! runtime runs, from the files (`cli/ask.rs`).
 
 mod emitted;
 mod sent;
@@ -19,15 +19,15 @@ use crate::inspect::{Listing, Query, StatusReport, Tried, TriedQuery};
 
 /// A request whose answer has this type.
 pub trait Ask: Clone + Into<Request> + Send + 'static {
-    /// What is answered.
+    /// The type of the answer.
     type Answer: Serialize + DeserializeOwned + Send + 'static;
 
-    /// The answer to this request; `None` where it answers another one.
+    /// Takes the answer to this request out of [`Answer`]; `None` if it answers another request.
     fn answer_in(answer: Answer) -> Option<Self::Answer>;
 }
 
-/// The enums of all requests and answers, from one list: request, its name on the control port,
-/// answer.
+/// Generates the enums of all requests and answers from one list: request, its name on the control
+/// port, and the type of the answer.
 macro_rules! requests {
     ($($(#[$doc:meta])* $variant:ident($ask:ty) = $name:literal -> $answer:ty;)+) => {
         /// Any request, as a line of the control port.
@@ -81,9 +81,9 @@ requests! {
     List(Query) = "list" -> Listing;
     /// Attempts, newest first.
     Attempts(TriedQuery) = "attempts" -> Vec<Tried>;
-    /// How the runtime and its subscriptions fare.
+    /// The state of the runtime and its subscriptions.
     Status(ReadStatus) = "status" -> StatusReport;
-    /// Take the config over as it is now.
+    /// Load the config again and apply it.
     Reload(ReloadConfig) = "reload" -> Report;
 }
 
@@ -91,7 +91,7 @@ requests! {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EmitEvent {
-    /// In the payload's shape.
+    /// The event, in the payload's shape.
     pub event: Map<String, Value>,
 }
 
@@ -99,32 +99,32 @@ pub struct EmitEvent {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SendSample {
-    /// Of which SPEC.
+    /// The SPEC of the sample.
     pub spec: SpecId,
-    /// To whom.
+    /// The subscription it goes to.
     pub subscription: SubscriptionId,
-    /// Whether it is only to be shown.
+    /// Whether the request is only shown, not sent.
     #[serde(default)]
     pub dry_run: bool,
 }
 
-/// Send a dead letter again now, under its own id, signed anew. Success removes it; failure adds to
-/// it.
+/// Send a dead letter again now, with its own id and a new signature. Success removes it; a failed
+/// attempt is added to it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReplayDeadLetter {
-    /// Of which SPEC.
+    /// The SPEC of the dead letter.
     pub spec: SpecId,
-    /// Which.
+    /// The delivery's id.
     pub delivery_id: DeliveryId,
 }
 
-/// How the runtime and its subscriptions fare.
+/// Read the state of the runtime and its subscriptions.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReadStatus {}
 
-/// Read the config again and, if it is good, put it in force.
+/// Read the config again and, if it is valid, put it in force.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReloadConfig {}

@@ -1,4 +1,4 @@
-//! What became of one request that an operator had sent at once.
+//! The result of a request that was sent at once for an operator (`test`, `replay`).
 
 use std::borrow::Cow;
 
@@ -10,15 +10,15 @@ use crate::delivery::{DeliveryId, Judgement, SubscriptionId};
 use crate::names::named;
 
 named! {
-    /// What became of a request that was made at once.
+    /// The result of a request that was sent at once.
     SentOutcome, "outcome" {
-        /// The endpoint has it.
+        /// The endpoint accepted it.
         Delivered = "delivered",
         /// The attempt failed.
         Failed = "failed",
         /// Nothing was sent: it is a dry run.
         DryRun = "dry_run",
-        /// Nothing was sent: too many others of this subscription failed before.
+        /// Nothing was sent: too many earlier ones of this subscription failed.
         NotTried = "not_tried",
     }
 }
@@ -27,15 +27,15 @@ named! {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SentReport {
-    /// The `X-SpecKit-Id`.
+    /// The delivery's id, sent as `X-SpecKit-Id`.
     pub id: DeliveryId,
-    /// To whom.
+    /// The subscription it goes to.
     pub subscription: SubscriptionId,
-    /// What became of it.
+    /// The result.
     pub outcome: SentOutcome,
-    /// HTTP status, where there was an answer.
+    /// HTTP status, if there was an answer.
     pub status: Option<u16>,
-    /// How long it took.
+    /// Duration of the attempt, in milliseconds.
     pub latency_ms: f64,
     /// Why it failed.
     pub error: Option<String>,
@@ -49,11 +49,11 @@ pub struct SentReport {
     pub request: SentRequest,
 }
 
-/// What was sent: nothing in it is a secret.
+/// What was sent, without secrets.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SentRequest {
-    /// Scheme, host, port and a short hash.
+    /// Scheme, host, port and a short hash of the URL.
     pub url: String,
     /// Names and values.
     pub headers: Map<String, Value>,
@@ -62,7 +62,8 @@ pub struct SentRequest {
 }
 
 impl SentReport {
-    /// Of an attempt with this payload; whether it arrived, or would have been sent.
+    /// The report of an attempt with this payload. `succeeded`: it was delivered, or a dry run
+    /// would have been sent.
     pub(crate) fn of(finished: &Finished, payload: &[u8], succeeded: bool) -> Self {
         let outcome = finished.attempt.outcome.as_ref();
         let headers = &finished.attempt.request.headers;

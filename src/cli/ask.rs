@@ -1,5 +1,5 @@
-//! Where `list`, `status` and `top` get their answers: from the runtime that owns the spool, else
-//! from the disk.
+//! Answers for `list`, `status` and `top`: from the runtime that owns the spool, else from the
+//! disk.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,30 +21,30 @@ use crate::inspect::{
 use crate::spool;
 use crate::watch::Waiting;
 
-/// How long a runtime may take to answer; then the disk is asked.
+/// How long a runtime may take to answer; after that the disk is read.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A spool of this size is read in no time.
+/// Size of a spool that is read in negligible time, in bytes.
 const QUICK_BYTES: u64 = 512 * 1024;
 
-/// See the module's first line.
+/// A source of answers; see the module's documentation.
 pub(super) struct Source {
     pub(super) config: Config,
     client: Option<Client>,
-    /// What is wrong with a runtime that should answer and does not.
+    /// Why a runtime that should answer does not.
     silent: Option<String>,
     /// How long the runtime may take for one answer.
     patience: Duration,
 }
 
 impl Source {
-    /// Finds the runtime, if one runs. Secrets may be missing, and the config may have errors: the
-    /// runtime has its own.
+    /// Finds the runtime, if one runs. Secrets may be missing and the config may have errors,
+    /// because the runtime uses its own.
     pub(super) fn find(global: &Global, screen: &mut Screen) -> Result<Self, Failure> {
         Self::find_within(global, PATIENCE, screen)
     }
 
-    /// The same, for who cannot wait long for a runtime that hangs.
+    /// Like [`find`](Self::find), for a caller that cannot wait long for a hanging runtime.
     pub(super) fn find_within(
         global: &Global,
         patience: Duration,
@@ -61,7 +61,7 @@ impl Source {
         let dir = &self.config.spool_dir;
         (self.client, self.silent) = match Client::connect(dir, self.patience) {
             Ok(client) => (Some(client), None),
-            // Nothing there: nobody owns it, and asking for its lock must not create one.
+            // No process owns the spool. Asking for its lock must not create it.
             Err(_) if !spool::is_owned(dir) => (None, None),
             Err(error) => {
                 let who = RuntimeFile::read(dir)
@@ -78,8 +78,8 @@ impl Source {
         };
     }
 
-    /// Asks the runtime; once more on a new connection where the old one has ended. `None` where
-    /// none answers.
+    /// Asks the runtime, once more on a new connection if the old one has ended. `None` if none
+    /// answers.
     fn ask<A: Ask>(&mut self, ask: &A) -> Result<Option<A::Answer>, Failure> {
         for _ in 0..2 {
             let Some(client) = &mut self.client else { break };
@@ -96,14 +96,14 @@ impl Source {
         Ok(None)
     }
 
-    /// How everything fares.
+    /// The status of the runtime and its subscriptions.
     pub(super) fn status(&mut self) -> Result<StatusReport, Failure> {
         self.status_with(None, |dir| Ok((Unfinished::Listed(unfinished(dir)?), Survey::of(dir))))
     }
 
-    /// How everything fares, within the patience: without the oldest pending and each
-    /// subscription's number of them where that would take reading the whole spool. What the last
-    /// run left stands in a file.
+    /// The status within the patience. If reading the whole spool would take too long, it lacks the
+    /// oldest pending delivery and the counts per subscription; `health.json` has what the last run
+    /// left.
     pub(super) fn brief_status(&mut self) -> Result<StatusReport, Failure> {
         let is_silent = self.silent.is_some();
         let until = Instant::now() + self.patience;
@@ -130,13 +130,13 @@ impl Source {
         let dir = &self.config.spool_dir;
         let (unfinished, survey) = look(dir).map_err(|error| self.unreadable(&error))?;
         let healths = read_healths(dir);
-        // A runtime that does not answer watches all the same, and one that is off watches nothing.
+        // A runtime that does not answer still watches; with webhooks off nothing is watched.
         let is_read = self.silent.is_none() && self.config.enabled;
         let sources = is_read.then(|| Waiting::of(&self.config, until));
         Ok(StatusReport::at_rest(&self.config, unfinished, &healths, &survey, sources, self.silent.clone()))
     }
 
-    /// Deliveries, newest first, as many as the query's limit, however many pages that takes.
+    /// Deliveries, newest first, up to the query's limit, over as many pages as needed.
     pub(super) fn list(&mut self, query: &Query) -> Result<Listing, Failure> {
         let mut listing = Listing::default();
         loop {
@@ -174,17 +174,17 @@ impl Source {
         }
     }
 
-    /// The SPECs that the spool knows.
+    /// The SPECs in the spool.
     pub(super) fn specs(&self) -> Vec<SpecId> {
         spool::specs(&self.config.spool_dir).unwrap_or_default()
     }
 
-    /// Events in the inbox.
+    /// Number of events in the inbox.
     pub(super) fn queued(&self) -> usize {
         Survey::beside(&self.config.spool_dir, BTreeMap::new()).inbox
     }
 
-    /// What is wrong with the runtime, where one should answer and does not.
+    /// Why a runtime that should answer does not.
     pub(super) fn silent(&self) -> Option<&str> {
         self.silent.as_deref()
     }
@@ -194,7 +194,7 @@ impl Source {
     }
 }
 
-/// A moment that was typed: `2h` or `3 days` ago, or a time of its own such as
+/// Parses a time as typed: a length of time ago such as `2h` or `3 days`, or a time such as
 /// `2025-10-14T10:00:00Z`.
 pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
     moment_before(crate::clock::now(), text)

@@ -1,5 +1,4 @@
-//! `spec-notify check`: whether webhooks are on, and everything that is wrong with the config, at
-//! once.
+//! `spec-notify check`: whether webhooks are on, and every problem of the config at once.
 
 use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global, load};

@@ -1,4 +1,4 @@
-//! `spec-notify demo`: the whole story on this machine, told as it happens, and every claim
+//! `spec-notify demo`: a complete run on this machine, explained as it happens, with every claim
 //! checked.
 
 use std::collections::BTreeSet;
@@ -25,16 +25,16 @@ use crate::runtime::{Handle, Runtime};
 use crate::secret::Secret;
 use crate::sources::telemetry::{self, RepoPaths};
 
-/// The SPEC whose run is told.
+/// The SPEC of the demo's run.
 const SPEC: &str = "SPEC-DEMO-001-first-webhook";
 
-/// Where telemetry stands in a repo.
+/// The folder of telemetry in a repo.
 const EVIDENCE: &str = "docs/SPEC-OPS-004-integrated-coder-hooks/evidence";
 
-/// Longest the whole story may take.
+/// Longest time for the whole demo.
 const LIMIT: Duration = Duration::from_secs(15);
 
-/// Longest one emit may take.
+/// Longest time for one emit.
 const EMIT: Duration = Duration::from_secs(2);
 
 pub(super) fn run(screen: &mut Screen) -> Result<Exit, Failure> {
@@ -45,7 +45,7 @@ pub(super) fn run(screen: &mut Screen) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// What the demo needs on stage.
+/// The parts of the demo.
 struct Story {
     repo: PathBuf,
     config: Config,
@@ -63,8 +63,7 @@ type Told<T = ()> = Result<T, String>;
 impl Story {
     fn begin(repo: &Path, screen: &mut Screen) -> Told<Self> {
         let deadline = Instant::now() + LIMIT;
-        // A path that canonical names agree on: some systems reach their temporary folder through
-        // a link.
+        // The canonical path, because on some systems the temporary folder is behind a link.
         let repo = repo.canonicalize().map_err(text)?;
         let (chatops_text, tracker_text) = (random_secret(), random_secret());
         let chatops_secret = Secret::parse(&chatops_text).map_err(text)?;
@@ -227,7 +226,8 @@ impl Story {
         Ok(path)
     }
 
-    /// Shows what the flaky endpoint gets until it takes a delivery; returns that delivery's id.
+    /// Shows the requests at the flaky endpoint until it accepts a delivery; returns that
+    /// delivery's id.
     fn watch_chatops(&self, screen: &mut Screen) -> Told<String> {
         let mut refused: Option<String> = None;
         loop {
@@ -273,7 +273,7 @@ impl Story {
     }
 }
 
-/// One delivery, as the evidence tells it.
+/// One delivery, as recorded in the evidence.
 struct Row {
     stage: String,
     subscription: String,
@@ -283,7 +283,7 @@ struct Row {
 }
 
 impl Row {
-    /// What came of its attempts, each of a kind once: `connection ×3, 200`.
+    /// The results of its attempts, equal neighbours counted: `connection ×3, 200`.
     fn answers(&self) -> String {
         let alike = self.answers.chunk_by(|one, next| one == next);
         let told = alike.map(|alike| match alike {
@@ -295,7 +295,7 @@ impl Row {
     }
 }
 
-/// What the evidence's lines add up to, delivery by delivery, in the order they were first tried.
+/// Summarises the evidence by delivery, in the order of their first lines.
 fn summarise(evidence: &str) -> Told<Vec<Row>> {
     let mut rows: Vec<(String, Row)> = Vec::new();
     for line in evidence.lines() {
@@ -357,7 +357,7 @@ fn random_secret() -> String {
     format!("{}{}", DeliveryId::random(), DeliveryId::random())
 }
 
-/// A port that is taken, so that nobody else gets it, and refuses connections.
+/// A port that is bound, so that no other process gets it, and refuses connections.
 struct DeadEndpoint {
     socket: OwnedFd,
     port: u16,

@@ -1,5 +1,5 @@
-//! `spec-notify drain`: takes in what the sources hold and delivers everything that is pending,
-//! retries included, then exits: the last step of a CI job.
+//! `spec-notify drain`: takes in what the sources hold, delivers everything pending, retries
+//! included, then exits. Meant as the last step of a CI job.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,14 +17,14 @@ use crate::inspect::{SourcesStatus, StatusReport, counted};
 use crate::runtime::Runtime;
 use crate::watch::Waiting;
 
-/// How often to look whether something is left.
+/// Interval between checks whether something is left.
 const POLL: Duration = Duration::from_millis(50);
 
-/// How long one look may take.
+/// How long one check may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long another process may own the spool that does not watch the repo: a command that acts
-/// owns it for a moment alone.
+/// How long another process that does not watch the repo may own the spool before that counts as
+/// lasting: commands such as `test` own it for a moment.
 const UNWATCHED: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
@@ -49,20 +49,20 @@ pub(super) struct Options {
     from_start: bool,
 }
 
-/// What `drain --json` prints.
+/// The output of `drain --json`.
 #[derive(Debug, Serialize)]
 struct Drained {
     /// Deliveries that are still pending.
     pending: usize,
-    /// Deliveries that were given up meanwhile.
+    /// Deliveries that became dead letters meanwhile.
     dead_letters: usize,
-    /// What the repo holds that is still not told; absent where it was left alone.
+    /// What the repo holds that is still not told; absent with `--no-watch`.
     #[serde(skip_serializing_if = "Option::is_none")]
     sources: Option<SourcesStatus>,
-    /// What was taken as known and not sent, because nothing was watched here before.
+    /// What was taken as known and not sent, because this repo was not watched before.
     #[serde(skip_serializing_if = "Option::is_none")]
     baseline: Option<SourcesStatus>,
-    /// What stands aside and could not be delivered, and why.
+    /// What is set aside and could not be delivered, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     aside: Vec<String>,
 }
@@ -77,7 +77,7 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     };
     let in_repo = || watch.map(|_| Waiting::of(&config, None)).unwrap_or_default();
     let baseline = Some(in_repo()).filter(|found| found.is_first && watch == Some(WatchFrom::Now));
-    // One that is given up at once must not count as one that was there.
+    // Count before the start: a delivery given up at once must not count as an earlier one.
     let before = Survey::of(&config.spool_dir).dead();
     let started = Runtime::start(Config { watch, ..config.clone() }, Environment::process());
     let runtime = started.map_err(Failure::failed)?;
@@ -96,7 +96,7 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
             let in_repo = in_repo();
             let is_unwatched = !watches(&status) && began.elapsed() > UNWATCHED;
             if is_unwatched || !(in_repo.is_something() || in_repo.is_first && watches(&status)) {
-                // A run that has just ended is told of now, and not in a moment.
+                // Tell the end of a run that has just ended now, not after a delay.
                 handle.block(PATIENCE, handle.idle());
                 status = look()?;
                 if left(&status) == 0 {
@@ -137,7 +137,7 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     Ok(if drained.is_done() { Exit::Done } else { Exit::Failed })
 }
 
-/// What people read.
+/// Prints the result for people.
 fn tell(drained: &Drained, status: &StatusReport, timeout: u64, screen: &mut Screen) {
     let parked = parked(status);
     if parked > 0 {
@@ -181,7 +181,7 @@ fn tell(drained: &Drained, status: &StatusReport, timeout: u64, screen: &mut Scr
 
 impl Drained {
     fn is_done(&self) -> bool {
-        // What was never watched is nobody's to tell.
+        // What was never watched does not have to be told.
         let is_told = self.sources.is_none_or(|sources| sources.baseline || !sources.is_something());
         self.pending == 0 && self.dead_letters == 0 && self.aside.is_empty() && is_told
     }

@@ -1,4 +1,4 @@
-//! `spec-notify emit`: reads events, hands them to the runtime, and says what became of each.
+//! `spec-notify emit`: reads events, hands them to the runtime, and reports the result of each.
 
 mod lines;
 mod told;
@@ -77,22 +77,22 @@ pub(super) struct Options {
     deadline: u64,
 }
 
-/// One event as it was given: ready, or why it is none.
+/// An event from the input, or why the input is not one.
 pub(super) type Given = Result<Event, String>;
 
-/// Events that were read and not taken yet.
+/// Most events that are read ahead.
 const READ_AHEAD: usize = 32;
 
-/// How long to wait for more to write into the inbox at once.
+/// How long to wait for more events, so that they go into the inbox together.
 const LINGER: Duration = Duration::from_millis(20);
 
 pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
     let start = Instant::now();
-    // The secrets are the runtime's affair: the script that emits may well not have them.
+    // Only the runtime needs the secrets: a script that emits may not have them.
     let loaded = load(global, false)?;
     let switch = loaded.switch.clone();
     let config = match loaded {
-        // A slip in a table's name must not fail a script, nor switch its webhooks off in silence.
+        // A misspelled table name must neither fail a script nor switch its webhooks off silently.
         Loaded { only_misnamed: true, salvaged: Some(config), errors, .. } => {
             errors.iter().for_each(|error| screen.warning(error));
             config
@@ -112,7 +112,8 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     let mut input = Input::new(given(options, &config)?, options.event.is_some());
     let mut way = Way::new(&config.spool_dir, &config.repo, Duration::from_millis(options.deadline));
     let mut told = Told::new(screen, options.event.is_some());
-    // What was typed with the command is given when it begins, and lines when they come.
+    // The deadline of an event from arguments begins with the command, that of a line when it is
+    // read.
     let mut since = Some(start).filter(|_| options.event.is_none());
     loop {
         let next = match way.state() {
@@ -133,11 +134,11 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     Ok(told.end())
 }
 
-/// Where events come from.
+/// The source of events.
 enum Input {
-    /// They are there.
+    /// Events that can be read without waiting.
     Ready(Box<dyn Iterator<Item = Given>>),
-    /// They come when they come: another thread waits for them.
+    /// Events that arrive over time: another thread waits for them.
     Coming(mpsc::Receiver<Given>),
 }
 
@@ -211,7 +212,7 @@ fn given(options: &Options, config: &Config) -> Result<Box<dyn Iterator<Item = G
 
 pub(super) fn read_telemetry(path: &Path, config: &Config) -> Result<StageRead, String> {
     let absolute = std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    // A guardrail is not slowed by a file of gigabytes.
+    // Bounded, so that a file of gigabytes does not slow down a guardrail.
     let bytes = open::start(&absolute, Links::Followed, MAX_EVENT_BYTES as u64 + 1)
         .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     let paths = RepoPaths { root: &config.repo, evidence_dir: &config.evidence_dir };

@@ -1,5 +1,5 @@
 //! `spec-notify explain`: which subscriptions would get an event and, for the others, which filter
-//! refuses it; of a telemetry file also what the watcher makes of it.
+//! refuses it; for a telemetry file also what the watcher does with it.
 
 use std::path::PathBuf;
 
@@ -33,7 +33,7 @@ pub(super) struct Options {
     telemetry: Option<PathBuf>,
 }
 
-/// One subscription's answer, as `--json` prints it.
+/// The answer for one subscription, as `--json` prints it.
 #[derive(Debug, Serialize)]
 struct Answer {
     subscription: SubscriptionId,
@@ -42,7 +42,7 @@ struct Answer {
     /// The event's branch, the same in each answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     branch: Option<String>,
-    /// What the watcher makes of the telemetry file, the same in each answer.
+    /// What the watcher does with the telemetry file, the same in each answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     watcher: Option<Opinion>,
 }
@@ -64,13 +64,13 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
         (None, None) => return Err(Failure::usage("give --event FILE or --telemetry FILE")),
     };
     let mut event = event.map_err(|why| {
-        // What is no event for emit may have another reason to be none for the watcher.
+        // The watcher may have another reason for rejecting the file: show it too.
         if let Some(opinion) = &opinion {
             screen.note(told(opinion));
         }
         Failure::usage(why)
     })?;
-    // As on its way into the runtime.
+    // As `emit` and the runtime do.
     Branch::new(&config.repo, Environment::process()).add_to(&mut event);
     let answers = answers(&config, &event, opinion.as_ref());
     if screen.is_json() {
@@ -100,7 +100,7 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     Ok(if answers.iter().any(|answer| answer.matches) { Exit::Done } else { Exit::Failed })
 }
 
-/// The watcher's word, for people.
+/// The watcher's opinion as a sentence.
 fn told(opinion: &Opinion) -> String {
     let what = match opinion.source {
         Some(source) => format!("reads it ({source})"),

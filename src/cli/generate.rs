@@ -1,5 +1,4 @@
-//! `spec-notify completions` and `man`: what a shell and a manual reader want, from the definition
-//! of the command line.
+//! `spec-notify completions` and `man`: generated from the definition of the command line.
 
 use std::fs;
 use std::io::Write as _;
@@ -25,7 +24,7 @@ pub(super) struct CompletionOptions {
 pub(super) fn completions(options: &CompletionOptions, screen: &mut Screen) -> Exit {
     let mut script = Vec::new();
     let all = Cli::command();
-    // What is hidden from people is not offered to them either.
+    // Hidden commands are not offered either.
     let shown = all.get_subcommands().filter(|one| !one.is_hide_set()).cloned();
     let mut command = clap::Command::new("spec-notify")
         .version(env!("CARGO_PKG_VERSION"))

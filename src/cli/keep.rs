@@ -1,6 +1,6 @@
-//! Writes events into the inbox in a process of its own, which `emit` leaves behind at its
-//! deadline: a thread in the middle of a write to a disk that stands still keeps its whole process
-//! from ending, even when it is killed.
+//! Writes events into the inbox in a process of its own, which `emit` can leave behind at its
+//! deadline. A thread blocked in a write to a stalled disk would keep its whole process from
+//! ending, even after a kill.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -16,14 +16,14 @@ use super::{Exit, Failure};
 use crate::event::Event;
 use crate::spool::put_in_inbox;
 
-/// Most bytes that are given at a time, far above what is.
+/// Most bytes that are read at a time; more than is ever given.
 const MAX_GIVEN: u64 = 8 * 1024 * 1024;
 
-/// How long the process of its own may take to start and to be given everything, whatever is left
-/// of the deadline.
+/// How long the child process may take to start and to receive everything, even beyond the
+/// deadline.
 const HAND_OVER: Duration = Duration::from_secs(1);
 
-/// Said once everything is on disk.
+/// Printed once everything is on disk.
 const KEPT: &str = "kept";
 
 #[derive(Debug, Args)]
@@ -33,8 +33,8 @@ pub(super) struct Options {
     spool: PathBuf,
 }
 
-/// The process's own side: reads everything before it touches the disk, so that whoever gives it
-/// is soon done.
+/// The child's side: reads everything before it touches the disk, so that the parent is soon done
+/// with writing.
 pub(super) fn run(options: &Options) -> Result<Exit, Failure> {
     let mut text = String::new();
     io::stdin().take(MAX_GIVEN).read_to_string(&mut text).map_err(Failure::failed)?;
@@ -43,14 +43,14 @@ pub(super) fn run(options: &Options) -> Result<Exit, Failure> {
         Ok(()) => KEPT.to_owned(),
         Err(error) => error.clone(),
     };
-    // Whoever asked may have gone: what is kept is kept.
+    // The parent may be gone: the events are kept all the same.
     let is_heard = writeln!(io::stdout(), "{said}").is_ok();
     log::debug!("{said}; heard: {is_heard}");
     Ok(if kept.is_ok() { Exit::Done } else { Exit::Failed })
 }
 
-/// Puts events, one JSON object a line, into the inbox. A last line without its newline was cut
-/// off.
+/// Puts events, one JSON object per line, into the inbox. A last line without its newline was
+/// truncated and is dropped.
 fn keep(spool_dir: &Path, lines: &str) -> Result<(), String> {
     let whole = lines.split_inclusive('\n').filter(|line| line.ends_with('\n'));
     let events: Result<Vec<Event>, _> = whole.map(|line| Event::from_kept(line.trim_end())).collect();
@@ -58,32 +58,32 @@ fn keep(spool_dir: &Path, lines: &str) -> Result<(), String> {
     put_in_inbox(spool_dir, &events).map_err(|error| error.to_string())
 }
 
-/// What is known of a write.
+/// A report on a write.
 enum News {
-    /// All of it is with the process, which goes on whatever becomes of us.
+    /// The child has received everything and goes on, even if the parent ends.
     HandedOver,
     Ended(Result<(), String>),
 }
 
-/// How a write stands at the deadline.
+/// The state of a write at the deadline.
 pub(super) enum Kept {
     /// It is on disk.
     Yes,
-    /// It goes on.
+    /// It is still in progress.
     Unconfirmed(Writing),
-    /// It is not, for this reason.
+    /// It failed, for this reason.
     No(String),
 }
 
-/// A write that goes on.
+/// A write in progress.
 pub(super) struct Writing(Receiver<News>);
 
 impl Writing {
-    /// Begins to write these events, one JSON object a line.
+    /// Starts writing these events, one JSON object per line.
     pub(super) fn start(spool_dir: &Path, lines: String) -> Self {
         let (tell, news) = mpsc::sync_channel(2);
         let spool_dir = spool_dir.to_owned();
-        // Pipes may fill up, and even starting a program reads a disk: neither may hold us up.
+        // On a thread, because pipes can fill up and even starting a program reads the disk.
         thread::spawn(move || {
             let ended = write(&spool_dir, &lines, &tell);
             if tell.send(News::Ended(ended)).is_err() {
@@ -93,11 +93,11 @@ impl Writing {
         Self(news)
     }
 
-    /// Waits for its end.
+    /// Waits for the result until the deadline.
     pub(super) fn wait(self, deadline: Instant) -> Kept {
         let mut is_handed_over = false;
-        // No disk is waited for in this, only a process that starts: on a machine that is busy that
-        // may take longer than a short deadline, and then it is late and not lost.
+        // This waits for no disk, only for the child to start. On a busy machine that may take
+        // longer than a short deadline; the event is then late, but not lost.
         let handed_over_by = deadline.max(Instant::now() + HAND_OVER);
         loop {
             let until = if is_handed_over { deadline } else { handed_over_by };
@@ -118,7 +118,7 @@ impl Writing {
         }
     }
 
-    /// Whether it goes on still, at most until `deadline`.
+    /// Whether it is still in progress, waiting at most until `deadline`.
     pub(super) fn goes_on(&self, deadline: Instant) -> bool {
         match self.0.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Err(RecvTimeoutError::Timeout) => true,
@@ -157,8 +157,8 @@ fn write(spool_dir: &Path, lines: &str, tell: &SyncSender<News>) -> Result<(), S
     }
 }
 
-/// In a process group of its own, so that neither Ctrl-C nor a terminal that closes ends it; with
-/// nothing of ours open, so that whoever waits for the end of our output does not wait for it.
+/// Starts the child in its own process group, so that neither Ctrl-C nor a closing terminal ends
+/// it, and without inherited output, so that a reader of our output does not wait for it.
 fn start(spool_dir: &Path) -> io::Result<Child> {
     Command::new(std::env::current_exe()?)
         .args(["keep", "--spool"])

@@ -78,7 +78,7 @@ pub(super) fn run(global: &Global, options: Options, screen: &mut Screen) -> Res
     Ok(if is_filtered && listing.deliveries.is_empty() { Exit::Failed } else { Exit::Done })
 }
 
-/// Why there may be nothing to show.
+/// Possible reasons why nothing matches.
 fn hints(source: &Source, query: &Query) -> Vec<String> {
     let mut hints = Vec::new();
     if let Some(id) = &query.subscription
@@ -105,8 +105,8 @@ fn hints(source: &Source, query: &Query) -> Vec<String> {
     hints
 }
 
-/// What people read: a line of columns for each delivery, and below it its id and SPEC, its event
-/// and what went wrong.
+/// The lines for people: for each delivery a row of columns, then its id and SPEC, its event, and
+/// what went wrong.
 pub(super) fn lines(deliveries: &[Listed], now: Timestamp, width: usize) -> Vec<Line> {
     let heading = ["STATE", "SUBSCRIPTION", "EVENT", "TRIES", "LAST", "AGE", "NEXT"].map(str::to_owned);
     let rows = deliveries.iter().map(|delivery| row(delivery, now, width));
@@ -126,7 +126,7 @@ pub(super) fn lines(deliveries: &[Listed], now: Timestamp, width: usize) -> Vec<
 }
 
 fn row(delivery: &Listed, now: Timestamp, width: usize) -> [String; 7] {
-    // What all other columns leave of it.
+    // The width that the other columns leave.
     let room = width.saturating_sub(60);
     let next = match (delivery.state, delivery.next_attempt_at) {
         (DeliveryState::Pending, Some(at)) if at > now => format!("in {}", short(at.duration_since(now))),
@@ -145,7 +145,7 @@ fn row(delivery: &Listed, now: Timestamp, width: usize) -> [String; 7] {
     ]
 }
 
-/// How the last attempt ended, in a word.
+/// The result of the last attempt, in a word.
 pub(super) fn last(delivery: &Listed) -> String {
     match (delivery.last_status, delivery.attempts) {
         (Some(status), _) => status.to_string(),
@@ -154,7 +154,7 @@ pub(super) fn last(delivery: &Listed) -> String {
     }
 }
 
-/// An event's type without what all have in common.
+/// An event's type without the part that all have in common.
 pub(super) fn short_name(kind: EventKind) -> &'static str {
     let name = kind.as_str();
     let name = name.strip_prefix("spec-auto.").or_else(|| name.strip_prefix("spec-kit.")).unwrap_or(name);

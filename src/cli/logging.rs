@@ -1,4 +1,5 @@
-//! The log of the program: our own words at the level asked for, other crates' only from `warn` up.
+//! The log of the program: its own lines at the requested level, those of other crates only from
+//! `warn` up.
 
 use std::backtrace::Backtrace;
 use std::io;
@@ -11,11 +12,11 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use super::outlet::STDERR;
 use super::render::harmless;
 
-/// What the `notify` crate warns of is that a folder which is gone was not watched any more: no
-/// news.
+/// A logger that filters other crates. `notify` warns when a folder that is gone was no longer
+/// watched, which is not worth a line.
 ///
 /// At `debug` and `trace` the HTTP crates print requests with their paths and headers, which are
-/// credentials here: no setting lets them through.
+/// credentials here: no setting lets these lines through.
 struct Capped(env_logger::Logger);
 
 impl Capped {
@@ -32,7 +33,7 @@ impl Log for Capped {
 
     fn log(&self, record: &Record<'_>) {
         if Self::lets_through(record.metadata()) {
-            // What others wrote stands in it: names of files, answers of endpoints.
+            // The text may contain what others wrote: names of files, answers of endpoints.
             let text = harmless(record.args());
             let mut harmless = Record::builder();
             harmless.metadata(record.metadata().clone()).module_path(record.module_path());
@@ -45,7 +46,7 @@ impl Log for Capped {
     }
 }
 
-/// Where the lines of the log go: one write is one line.
+/// The target of the log: each write is one line.
 struct Lines;
 
 impl io::Write for Lines {
@@ -59,8 +60,8 @@ impl io::Write for Lines {
     }
 }
 
-/// Starts the log on stderr, at the command's own level unless flags say otherwise. `RUST_LOG`
-/// wins over all. Neither a line of it nor a panic's message waits for somebody to read it.
+/// Starts the log on stderr at the command's own level, changed by the flags and by `RUST_LOG`,
+/// which takes precedence. Neither a line nor a panic's message waits for a reader.
 pub(super) fn start(quiet: bool, verbose: u8, own: LevelFilter) {
     let level = match (quiet, verbose) {
         (true, _) => own.min(LevelFilter::Error),

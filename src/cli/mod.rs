@@ -1,4 +1,4 @@
-//! The command line: what was typed becomes what was meant, which is run and ends in an exit code.
+//! The command line: parses the arguments, runs the command, and returns the exit code.
 
 mod ask;
 mod check;
@@ -39,16 +39,16 @@ use crate::inspect::counted;
 use crate::spool;
 use render::Screen;
 
-/// How a command ended.
+/// The exit code of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Exit {
-    /// Done.
+    /// The command succeeded.
     Done = 0,
-    /// The thing asked for failed.
+    /// What was asked for failed.
     Failed = 1,
-    /// Wrong usage, or a wrong config.
+    /// The usage or the config is wrong.
     Usage = 2,
-    /// No runtime is reachable where one is needed.
+    /// No runtime can be reached where one is needed.
     NoRuntime = 3,
 }
 
@@ -157,17 +157,17 @@ enum Command {
     Man(generate::ManOptions),
 }
 
-/// Runs the program with these arguments, the first of which is its own name.
+/// Runs the program with these arguments, the first of which is the program's name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let cli = match Cli::try_parse_from(flags_as_commands(arguments)) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are answers, not errors: clap tells them apart by where they are
-            // printed.
+            // Help and version are answers, not errors: clap prints them to stdout.
             let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
             let text = error.to_string();
             if render::harmless(&text) != text {
-                // It repeats what was typed, perhaps by a script from a text of somebody else.
+                // The error repeats the arguments, which a script may have taken from another
+                // user's text.
                 Screen::new(false).words(&text);
                 return exit;
             }
@@ -177,18 +177,17 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let json = cli.global.json || cli.global.format == Format::Json;
     let level = match cli.command {
         Command::Serve(_) => LevelFilter::Info,
-        // Tell themselves what happens.
+        // These commands report on their own.
         Command::Demo | Command::Top(_) => LevelFilter::Off,
         _ => LevelFilter::Warn,
     };
     logging::start(cli.global.quiet, cli.global.verbose, level);
-    // The program's own affair: a library changes neither its host's limits nor what signals do
-    // there.
+    // Only in the program: a library must not change its host's limits or signals.
     raise_max_open();
     survive_file_size_limits();
     let mut screen = Screen::new(json);
     let outcome = match cli.global.repo.as_deref().and_then(config::no_folder) {
-        // These two say what is wrong with a config in a form of their own.
+        // These two commands report problems of a config in their own form.
         Some(problem) if !matches!(cli.command, Command::Check | Command::Reload) => {
             Err(Failure::usage(problem))
         }
@@ -210,8 +209,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     exit
 }
 
-/// Makes a write beyond the limit on the size of files an error. Its signal ends a process that
-/// does not listen to it.
+/// Makes a write beyond the limit on file sizes an error: without a handler, its signal (SIGXFSZ)
+/// ends the process.
 fn survive_file_size_limits() {
     let heard = Arc::new(AtomicBool::new(false));
     if let Err(error) = signal_hook::flag::register(Signal::XFSZ.as_raw(), heard) {
@@ -242,7 +241,7 @@ fn run_command(cli: Cli, screen: &mut Screen) -> Result<Exit, Failure> {
     }
 }
 
-/// The flag forms `--test SPEC …`, `--list [SPEC]` and `--replay SPEC …` are commands in disguise.
+/// Turns the flag forms `--test SPEC …`, `--list [SPEC]` and `--replay SPEC …` into commands.
 fn flags_as_commands(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let commands: Vec<String> =
         Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
@@ -260,7 +259,7 @@ fn flags_as_commands(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsStr
     arguments
 }
 
-/// A command that could not do what was asked.
+/// Why a command could not do what was asked.
 struct Failure {
     message: String,
     exit: Exit,
@@ -276,7 +275,7 @@ impl Failure {
         Self::new(Exit::Failed, message)
     }
 
-    /// Wrong usage or config.
+    /// Wrong usage or a wrong config.
     fn usage(message: impl std::fmt::Display) -> Self {
         Self::new(Exit::Usage, message)
     }
@@ -328,17 +327,17 @@ fn take(loaded: config::Loaded, screen: &mut Screen) -> Result<Config, Failure> 
     }
 }
 
-/// The config of a `serve`, which must be right and on.
+/// The config for `serve`: it must be valid and on.
 fn load_to_serve(global: &Global, screen: &mut Screen) -> Result<Config, Failure> {
     take_if_on(load(global, true)?, screen)
 }
 
-/// The config for a command that acts through the runtime which owns the spool, or else by owning
-/// it for the moment: only then the secrets must be in its own environment.
+/// The config for a command that acts through the runtime that owns the spool, or else owns the
+/// spool itself for a moment. Only in the second case must the secrets be in its own environment.
 fn load_to_act(global: &Global, screen: &mut Screen) -> Result<Config, Failure> {
     let loaded = load(global, false)?;
     let is_owned = |config: &Config| spool::is_owned(&config.spool_dir);
-    // One that is off is said to be off, whatever secrets it would need.
+    // If webhooks are off, say so, and do not ask for secrets.
     match loaded.config.as_ref().is_some_and(|config| config.enabled && !is_owned(config)) {
         true => load_to_serve(global, screen),
         false => take_if_on(loaded, screen),
@@ -351,9 +350,8 @@ fn take_if_on(loaded: config::Loaded, screen: &mut Screen) -> Result<Config, Fai
     if config.enabled { Ok(config) } else { Err(Failure::usage(switch)) }
 }
 
-/// The config, or what could be salvaged of one with errors, with a warning: for those who need to
-/// know where the spool is and no more. A slip in one subscription must neither cost an event nor
-/// hide how things stand.
+/// The config, or with a warning the salvaged part of one with errors, for commands that only need
+/// the spool's path. A mistake in one subscription must neither lose an event nor hide the status.
 fn load_good_enough(global: &Global, screen: &mut Screen) -> Result<Config, Failure> {
     take_good_enough(load(global, false)?, screen)
 }
@@ -370,7 +368,7 @@ fn take_good_enough(loaded: config::Loaded, screen: &mut Screen) -> Result<Confi
     }
 }
 
-/// What a command says of a config in which webhooks are off.
+/// The message of a command if webhooks are off.
 const OFF: &str =
     "webhooks are off: set enabled = true under [spec_ops.webhooks], or SPECKIT_WEBHOOKS_ENABLED=1";
 

@@ -1,5 +1,5 @@
-//! Text for a stream that perhaps nobody reads: it waits in a bounded queue for a thread of its
-//! own, and what finds no room is dropped and counted. Who writes never waits for who reads.
+//! Writes text to a stream whose reader may be slow or absent: a bounded queue and a thread. Text
+//! that finds no room is dropped and counted, so the writer never waits for the reader.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -13,20 +13,19 @@ use std::time::Duration;
 use anstream::AutoStream;
 use rustix::event::{PollFd, PollFlags, poll};
 
-/// Bytes that wait to be written: some ten thousand lines, which a reader that pauses catches up
-/// with.
+/// Most bytes that wait: some ten thousand lines, which a pausing reader can catch up with.
 const MOST: usize = 1024 * 1024;
 
-/// How long an end waits for a reader that takes nothing.
+/// How long a flush waits while the reader takes nothing.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What the log and the program's words about its work go through.
+/// Output of the log and of the program's messages.
 pub(super) static STDERR: Outlet = Outlet::new(|| io::stderr().as_fd().try_clone_to_owned().map(File::from));
 
-/// The results of a program that must go on whether they are read or not.
+/// Results of a program that must go on whether they are read or not.
 pub(super) static STDOUT: Outlet = Outlet::new(|| io::stdout().as_fd().try_clone_to_owned().map(File::from));
 
-/// See the module's first lines.
+/// A stream with its queue; see the module's documentation.
 pub(super) struct Outlet {
     open: fn() -> io::Result<File>,
     state: Mutex<State>,
@@ -35,11 +34,11 @@ pub(super) struct Outlet {
 
 struct State {
     waiting: VecDeque<Vec<u8>>,
-    /// Of those that wait.
+    /// Bytes of the waiting texts.
     bytes: usize,
-    /// Texts that found no room since the last that did.
+    /// Number of texts dropped since the last one that found room.
     dropped: usize,
-    /// Texts that were written, or were not to be written any more.
+    /// Number of texts that were written, or given up after an error.
     done: usize,
     is_writing: bool,
     has_thread: bool,
@@ -58,7 +57,7 @@ impl Outlet {
         Self { open, state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// Gives a text that ends its line to the thread, which the first one starts.
+    /// Queues a text that ends with a newline. The first call starts the thread.
     pub(super) fn write(&'static self, text: impl Into<Vec<u8>>) {
         let mut state = self.state();
         if !state.has_thread {
@@ -69,7 +68,8 @@ impl Outlet {
         self.changed.notify_all();
     }
 
-    /// Waits until everything was written, as long as the reader takes some of it within a second.
+    /// Waits until everything is written, as long as the reader takes some of it within each
+    /// second.
     pub(super) fn flush(&self) {
         let mut state = self.state();
         while state.has_thread && !state.is_idle() {
@@ -84,7 +84,7 @@ impl Outlet {
         }
     }
 
-    /// The thread's life.
+    /// The loop of the thread.
     fn work(&self) {
         let mut stream = (self.open)();
         let mut state = self.state();
@@ -95,7 +95,7 @@ impl Outlet {
             };
             drop(state);
             if let Ok(stream) = &mut stream {
-                // There is nobody to tell of it: this is where troubles are told.
+                // The error cannot be reported: this is where errors are reported.
                 drop(write_all(stream, &text));
             }
             state = self.state();
@@ -131,7 +131,7 @@ impl State {
         text
     }
 
-    /// A line that stands for those that were dropped.
+    /// A line in place of those that were dropped.
     fn missing(&mut self) -> Option<Vec<u8>> {
         match std::mem::take(&mut self.dropped) {
             0 => None,
@@ -147,16 +147,15 @@ impl State {
     }
 }
 
-/// A text with its colours, where the stream that it is for takes them.
+/// The text with its colours, if the stream supports them.
 pub(super) fn coloured(text: impl Display, stream: &impl anstream::stream::RawStream) -> Vec<u8> {
     let mut coloured = AutoStream::new(Vec::new(), AutoStream::choice(stream));
-    // Memory takes everything.
+    // Writing to memory cannot fail.
     drop(coloured.write_fmt(format_args!("{text}")));
     coloured.into_inner()
 }
 
-/// Writes to a stream that may be another program's too, which may have made its writes come back
-/// at once.
+/// Writes to a stream that another program may share and may have made non-blocking.
 fn write_all(stream: &mut File, mut text: &[u8]) -> io::Result<()> {
     while !text.is_empty() {
         match stream.write(text) {
@@ -195,7 +194,7 @@ mod tests {
         assert_eq!(rest[3], b"3 lines were dropped here because nobody read them\n");
         assert_eq!(rest[4], b"later\n");
         assert!(state.bytes == 0 && state.is_idle());
-        // Nothing follows: it is said when the queue is empty.
+        // Nothing follows, so it is reported when the queue is empty.
         state.take(vec![b'x'; MOST + 1]);
         assert!(!state.is_idle());
         assert_eq!(state.next().unwrap(), b"1 line was dropped here because nobody read it\n");

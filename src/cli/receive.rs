@@ -1,5 +1,5 @@
-//! A local endpoint that verifies signatures and hands out what it gets: the `receive` command,
-//! and the demo's two ends.
+//! A local endpoint that verifies signatures and hands out the requests it gets: the `receive`
+//! command, and both endpoints of the demo.
 
 use std::fmt;
 use std::io;
@@ -26,17 +26,18 @@ use crate::env::Environment;
 use crate::secret::{Secret, shown_variable};
 use crate::sign;
 
-/// Largest request body taken.
+/// Largest request body accepted, in bytes.
 const MAX_BODY: usize = 2 * 1024 * 1024;
 
-/// Requests that wait to be looked at; a sender waits beyond it.
+/// Most requests that wait to be handed out; beyond it senders wait.
 const BACKLOG: usize = 1024;
 
-/// Signatures older or younger than this are refused, as Standard Webhooks verifiers do.
+/// Greatest difference in seconds between a signature's time and now, as in Standard Webhooks
+/// verifiers.
 const TOLERANCE_SECONDS: i64 = 300;
 
-/// What a request is answered whose signatures are not right, where there is a secret to verify
-/// them with.
+/// The status for a request whose signatures are not valid, if there is a secret to verify them
+/// with.
 const REFUSED: u16 = 401;
 
 #[derive(Debug, Args)]
@@ -62,60 +63,60 @@ pub(super) struct CommandOptions {
     count: Option<usize>,
 }
 
-/// How to answer.
+/// How to answer requests.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
-    /// To verify with; without it nothing is.
+    /// The secret to verify with; without it nothing is verified.
     pub secret: Option<Secret>,
-    /// Statuses of successive answers; the last one repeats; none is 200. A request that is
-    /// refused, with 401, uses none of them up.
+    /// The statuses of successive answers; the last one repeats; an empty list means 200. A refused
+    /// request (401) does not use one up.
     pub answers: Vec<u16>,
 }
 
-/// What the signatures of a request are worth.
+/// The result of verifying a request's signatures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Verified {
-    /// Both are right and recent.
+    /// Both are valid and recent.
     Ok,
     /// One is wrong, missing or old.
     Bad,
-    /// There are none, or no secret to verify them with.
+    /// There are none, or there is no secret.
     Unsigned,
 }
 
-/// One request that came.
+/// One request that was received.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Received {
-    /// When.
+    /// When it was received.
     pub at: String,
-    /// Path and query.
+    /// Path and query of the request.
     pub path: String,
-    /// `X-SpecKit-Id`.
+    /// The value of `X-SpecKit-Id`.
     pub id: Option<String>,
-    /// `X-SpecKit-Event`.
+    /// The value of `X-SpecKit-Event`.
     pub event: Option<String>,
-    /// `X-SpecKit-Attempt`.
+    /// The value of `X-SpecKit-Attempt`.
     pub attempt: Option<u32>,
-    /// What its signatures are worth.
+    /// The result of verifying its signatures.
     pub verified: Verified,
-    /// Why they are not what the secret asks for: the request was refused.
+    /// Why the request was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<&'static str>,
-    /// What it was answered.
+    /// The status of the answer.
     pub status: u16,
-    /// JSON as JSON, anything else as a text.
+    /// The body: JSON if it is JSON, else a string.
     pub body: Value,
 }
 
 impl Received {
-    /// Whether both signatures are right.
+    /// Whether both signatures are valid.
     pub(crate) fn is_verified(&self) -> bool {
         self.verified == Verified::Ok
     }
 }
 
-/// One line for a person.
+/// Displayed as one line for people.
 impl fmt::Display for Received {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = self.at.get(11..23).unwrap_or(&self.at);
@@ -151,11 +152,11 @@ pub(crate) struct Receiver {
 }
 
 impl Receiver {
-    /// Starts to answer. What comes is handed out through the returned channel, in order; while
-    /// that is full, senders wait for their answer.
+    /// Starts to answer. Requests are handed out through the returned channel, in order; while it
+    /// is full, senders wait for their answer.
     ///
     /// # Errors
-    /// No thread could be had, or the listener cannot be used.
+    /// No thread could be started, or the listener cannot be used.
     pub(crate) fn start(
         listener: TcpListener,
         options: Options,
@@ -184,7 +185,7 @@ impl Receiver {
         Ok((Self { address, server, thread }, events))
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -194,14 +195,14 @@ impl Receiver {
         self.end(false);
     }
 
-    /// Stops once what came was answered, or after a second.
+    /// Stops once the requests received were answered, or after a second.
     fn finish(self) {
         self.end(true);
     }
 
     fn end(self, is_graceful: bool) {
-        // Queued as soon as it is called; the future only waits for the end, and joining the
-        // thread does too.
+        // The stop is queued by the call itself; the future only waits for the end, which joining
+        // the thread does too.
         drop(self.server.stop(is_graceful));
         if self.thread.join().is_err() {
             log::error!("the receiver's thread panicked");
@@ -216,7 +217,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// The next of the answers that were asked for.
+    /// The next of the configured answers.
     fn next_answer(&self) -> u16 {
         let at = self.answered.fetch_add(1, Ordering::Relaxed);
         let answers = &self.options.answers;
@@ -263,7 +264,7 @@ async fn answer(mut request: Request, shared: &Shared) -> Response<actix_http::b
     }
     let now = clock::now();
     let (verified, why) = verify(request.headers(), &body, shared.options.secret.as_ref(), now);
-    // As an endpoint would in earnest: who cannot be told from a stranger gets none of its
+    // As a real endpoint would do: a request that is not verified gets none of the configured
     // answers.
     let status = if why.is_some() { REFUSED } else { shared.next_answer() };
     let header =
@@ -289,7 +290,7 @@ async fn answer(mut request: Request, shared: &Shared) -> Response<actix_http::b
     }
 }
 
-/// Both signatures, in constant time, and the timestamp they bind.
+/// Verifies both signatures, in constant time, and the timestamp that they cover.
 fn verify(
     headers: &HeaderMap,
     body: &[u8],
@@ -364,7 +365,7 @@ pub(super) fn run(options: &CommandOptions, screen: &mut Screen) -> Result<Exit,
             screen.line(if is_good { Tone::Good } else { Tone::Bad }, &received);
         }
     }
-    // The last request was handed on before its answer was written.
+    // The last request was handed out before its answer was written.
     receiver.finish();
     Ok(exit)
 }

@@ -1,5 +1,4 @@
-//! `spec-notify reload`: the running runtime reads its config again, and takes it over if it is
-//! good.
+//! `spec-notify reload`: has the running runtime read its config again and apply it if it is valid.
 
 use std::io;
 use std::path::Path;
@@ -14,15 +13,15 @@ use crate::control::{CHANGE_OF_OWNER, Client, ClientError, LOOK_AGAIN};
 use crate::files::user::check_owner;
 use crate::spool;
 
-/// How long the runtime may take to be there.
+/// How long connecting to the runtime may take.
 const CONNECT: Duration = Duration::from_secs(2);
 
-/// How long it may take then: it reads a file, and perhaps the system's trust roots.
+/// How long the reload may take: the runtime reads a file, and perhaps the system's trust roots.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure> {
-    // To know where the spool is. What is wrong by now is wrong for the runtime too, which reads
-    // the same file.
+    // Loaded for the spool's path. Errors found here hold for the runtime too, which reads the same
+    // file.
     let loaded = load(global, false)?;
     let Some(config) = &loaded.config else {
         return Ok(tell(&loaded.report(), screen));
@@ -47,8 +46,8 @@ pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure>
     Ok(tell(&report, screen))
 }
 
-/// Connects to the runtime; while the spool has an owner that is not there yet, or not any more,
-/// again for a while.
+/// Connects to the runtime. While the spool has an owner that does not answer yet, or no longer, it
+/// tries again for a while.
 fn connect(spool_dir: &Path) -> Result<Client, ClientError> {
     let until = Instant::now() + CHANGE_OF_OWNER;
     loop {

@@ -1,5 +1,4 @@
-//! The only place that prints: results on stdout, words about them on stderr, coloured where a
-//! person looks.
+//! The only module that prints: results on stdout, messages on stderr, coloured on a terminal.
 
 use std::fmt::{self, Display};
 use std::io::{self, IsTerminal as _, Write as _};
@@ -12,16 +11,16 @@ use serde::Serialize;
 use super::outlet::{STDERR, STDOUT, coloured};
 use crate::names::{harmless_json, is_deceiving};
 
-/// Where results go, and in which form.
+/// The output, in the requested form.
 pub(super) struct Screen {
     json: bool,
-    /// Whether the program goes on however long nobody reads.
+    /// Whether output must never wait for a reader.
     is_unread: bool,
-    /// Why what was written last did not arrive.
+    /// Why a result could not be written.
     lost: Option<io::Error>,
 }
 
-/// How a line is meant.
+/// The meaning of a line, shown as its colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tone {
     Plain,
@@ -45,10 +44,10 @@ impl Tone {
     }
 }
 
-/// Where nobody looks, nothing is cut.
+/// Width without a terminal: nothing is cut.
 const UNBOUNDED: usize = 10_000;
 
-/// Narrower terminals wrap by themselves.
+/// Least width that is used; narrower terminals wrap lines themselves.
 const NARROWEST: usize = 40;
 
 /// One line for people, composed and not printed yet.
@@ -64,7 +63,7 @@ impl Line {
     }
 }
 
-/// Rows as lines of aligned columns.
+/// Formats rows as lines of aligned columns.
 pub(super) fn columns<const N: usize>(rows: impl IntoIterator<Item = [String; N]>) -> Vec<String> {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
@@ -77,13 +76,12 @@ pub(super) fn columns<const N: usize>(rows: impl IntoIterator<Item = [String; N]
     table.lines().map(|line| line.trim_end().to_owned()).collect()
 }
 
-/// A text of several lines that does nothing to the terminal but be there, whoever wrote what
-/// stands in it.
+/// A text, possibly of several lines, with every character replaced that would affect the terminal.
 pub(super) fn harmless(text: impl Display) -> String {
     text.to_string().chars().map(|c| if is_deceiving(c) && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
-/// The start of a text that fits `width`, with a mark where it was cut.
+/// The start of a text that fits `width`, with `…` where it is cut.
 pub(super) fn cut(text: &str, width: usize) -> String {
     if textwrap::core::display_width(text) <= width {
         return text.to_owned();
@@ -99,9 +97,9 @@ pub(super) fn cut(text: &str, width: usize) -> String {
     kept + "…"
 }
 
-/// A text as lines of `width`, each behind `indent`.
+/// Wraps a text into lines of `width`, each after `indent`.
 pub(super) fn wrap(text: &str, indent: &str, width: usize) -> Vec<String> {
-    // Only at spaces: a command or an address is copied whole.
+    // Only at spaces, so that a command or an address can be copied whole.
     let options = textwrap::Options::new(width)
         .initial_indent(indent)
         .subsequent_indent(indent)
@@ -121,28 +119,28 @@ impl Screen {
         Self { json, is_unread: false, lost: None }
     }
 
-    /// From here on nothing that is printed waits for a reader.
+    /// Makes all further output independent of readers.
     pub(super) fn goes_on_unread(&mut self) {
         self.is_unread = true;
     }
 
-    /// Why a result did not arrive, once; a reader that closed its end wanted no more.
+    /// Why a result could not be written, once. A closed reader (a broken pipe) does not count.
     pub(super) fn lost(&mut self) -> Option<io::Error> {
         self.lost.take().filter(|error| error.kind() != io::ErrorKind::BrokenPipe)
     }
 
-    /// Whether results are for a machine.
+    /// Whether results are JSON.
     pub(super) fn is_json(&self) -> bool {
         self.json
     }
 
-    /// One line of a result for people.
+    /// Prints one line of a result for people.
     pub(super) fn line(&mut self, tone: Tone, text: impl Display) {
         let style = tone.style();
         self.result(format_args!("{style}{}{style:#}\n", harmless(text)));
     }
 
-    /// One value of a result for machines, on a line of its own.
+    /// Prints one value of a result as JSON, on a line of its own.
     pub(super) fn value(&mut self, value: &impl Serialize) {
         match serde_json::to_string(value) {
             Ok(json) => self.result(format_args!("{}\n", harmless_json(&json))),
@@ -150,29 +148,29 @@ impl Screen {
         }
     }
 
-    /// What went wrong, on stderr.
+    /// Prints an error on stderr.
     pub(super) fn error(&mut self, text: impl Display) {
         let style = AnsiColor::Red.on_default().bold();
         self.word(format_args!("{style}error:{style:#} {}\n", harmless(text)));
     }
 
-    /// What may go wrong, on stderr.
+    /// Prints a warning on stderr.
     pub(super) fn warning(&mut self, text: impl Display) {
         let style = AnsiColor::Yellow.on_default().bold();
         self.word(format_args!("{style}warning:{style:#} {}\n", harmless(text)));
     }
 
-    /// Lines for the person at the terminal, on stderr.
+    /// Prints several lines for the user, on stderr.
     pub(super) fn words(&mut self, text: &str) {
         self.word(format_args!("{}", harmless(text)));
     }
 
-    /// A word to the person at the terminal, on stderr.
+    /// Prints a note for the user, on stderr.
     pub(super) fn note(&mut self, text: impl Display) {
         self.word(format_args!("{}\n", harmless(text)));
     }
 
-    /// Text for another program, as it is.
+    /// Prints text for another program, unchanged.
     pub(super) fn raw(&mut self, text: &[u8]) {
         let mut stream = io::stdout();
         if self.lost.is_none() {
@@ -180,25 +178,24 @@ impl Screen {
         }
     }
 
-    /// A composed line of a result for people.
+    /// Prints a composed line of a result for people.
     pub(super) fn print(&mut self, line: &Line) {
         self.line(line.tone, &line.text);
     }
 
-    /// A word on how long work goes, which the next one replaces; on a terminal only.
+    /// Prints the progress of work, replacing the line before; only on a terminal.
     pub(super) fn progress(&mut self, text: impl Display) {
         if io::stderr().is_terminal() && !self.json {
             self.word(format_args!("\r\x1b[2K{}", harmless(text)));
         }
     }
 
-    /// Removes the last word of [`progress`](Self::progress).
+    /// Removes the last line of [`progress`](Self::progress).
     pub(super) fn progress_ends(&mut self) {
         self.progress("");
     }
 
-    /// Columns there are for a line: the terminal's, `COLUMNS`, or as many as anyone wants where
-    /// nobody looks.
+    /// Width of a line in columns: the terminal's, `COLUMNS`, or unbounded without either.
     pub(super) fn width(&self) -> usize {
         let told = || std::env::var("COLUMNS").ok()?.parse().ok();
         let looked = || size().ok().map(|(columns, _)| usize::from(columns));
@@ -217,12 +214,12 @@ impl Screen {
         if self.is_unread {
             return STDERR.write(coloured(text, &io::stderr()));
         }
-        // The log's lines that came before stand before.
+        // The log's earlier lines must come first.
         STDERR.flush();
         self.write(&mut anstream::stderr(), text);
     }
 
-    /// A reader that closed its end, such as `head`, ends the printing and not the program.
+    /// If a reader such as `head` closes its end, only the printing ends, not the program.
     fn write(&mut self, stream: &mut impl io::Write, text: fmt::Arguments<'_>) {
         if self.lost.is_none() {
             self.lost = stream.write_fmt(text).and_then(|()| stream.flush()).err();

@@ -1,4 +1,4 @@
-//! `spec-notify replay`: dead letters sent again, one or many, at a pace that floods nobody.
+//! `spec-notify replay`: sends dead letters again, one or many, at a limited rate.
 
 use std::collections::HashMap;
 use std::thread;
@@ -137,7 +137,7 @@ fn send(handle: &Handle, spec: SpecId, id: DeliveryId) -> Result<SentReport, Req
     handle.block(PATIENCE, handle.replay(spec, id)).ok_or_else(no_answer)?
 }
 
-/// The dead letters that are meant, oldest first.
+/// The selected dead letters, oldest first.
 fn find(
     options: &Options,
     mut list: impl FnMut(Query) -> Result<crate::inspect::Listing, Failure>,
@@ -224,7 +224,7 @@ fn all(handle: &Handle, options: &Options, screen: &mut Screen) -> Result<Exit, 
     Ok(if all_good { Exit::Done } else { Exit::Failed })
 }
 
-/// What came of many replays: the failures one by one, the rest as a count.
+/// Prints the results of many replays: failures one by one, the rest as counts.
 fn tell(replayed: &[Replayed], screen: &mut Screen) {
     if replayed.is_empty() {
         return screen.note("nothing matches: there is no such dead letter");

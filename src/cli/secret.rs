@@ -1,4 +1,4 @@
-//! `spec-notify secret new`: a good signing secret.
+//! `spec-notify secret new`: generates a signing secret.
 
 use clap::{Args, Subcommand};
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! `spec-notify serve`: the runtime in the foreground, until a signal ends it.
+//! `spec-notify serve`: runs the runtime in the foreground until a signal ends it.
 
 use std::io;
 use std::path::Path;
@@ -25,7 +25,7 @@ use crate::control::RuntimeFile;
 use crate::env::Environment;
 use crate::runtime::Runtime;
 
-/// A signal this soon after the first is the same one.
+/// A signal that follows the first within this time counts as the same one.
 const SAME_SIGNAL: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Args)]
@@ -80,7 +80,7 @@ async fn serve(config: Config, options: &Options, screen: &mut Screen) -> Result
         loop {
             match next(&mut terminate, &mut interrupt, &mut hangup).await {
                 Got::End => return,
-                // What came of it is in the log.
+                // The result is in the log.
                 Got::Hangup => {
                     if let Err(error) = handle.reload().await {
                         log::error!("SIGHUP: the config was not read again: {error}");
@@ -96,7 +96,7 @@ async fn serve(config: Config, options: &Options, screen: &mut Screen) -> Result
         .note("stopping: requests under way may end, the rest stays on disk; a second signal stops at once");
     let (done, drained) = oneshot::channel();
     let deadline = Duration::from_millis(options.drain_deadline);
-    // A thread of its own: a drain blocks.
+    // On a thread of its own, because a drain blocks.
     thread::spawn(move || done.send(runtime.drain(deadline)));
     match drained.await {
         Ok(drained) => {
@@ -115,9 +115,8 @@ async fn serve(config: Config, options: &Options, screen: &mut Screen) -> Result
     }
 }
 
-/// Makes the second SIGTERM or SIGINT end the process at once with exit code 1, whatever stands
-/// still in it: the signal's own handler does it, and needs no thread, no lock and nobody who
-/// reads what is printed.
+/// Makes the second SIGTERM or SIGINT end the process at once with exit code 1, even if a thread
+/// hangs: the signal's handler does it, without a thread, a lock or a reader of the output.
 fn second_signal_ends() -> io::Result<()> {
     let is_second = Arc::new(AtomicBool::new(false));
     let kinds = [SIGTERM, SIGINT];
@@ -127,7 +126,7 @@ fn second_signal_ends() -> io::Result<()> {
     let mut signals = Signals::new(kinds)?;
     thread::Builder::new().name("spec-notify-end".to_owned()).spawn(move || {
         if signals.forever().next().is_some() {
-            // timeout(1) and some shells say it to the process and to its group: that is one
+            // timeout(1) and some shells signal the process and its group: that counts as one
             // signal.
             thread::sleep(SAME_SIGNAL);
             is_second.store(true, Ordering::SeqCst);
@@ -136,7 +135,7 @@ fn second_signal_ends() -> io::Result<()> {
     Ok(())
 }
 
-/// Says what runs where, or which process we wait for.
+/// Prints what is served where, or which process this one waits for.
 fn announce(spool_dir: &Path, is_standing_by: bool, subscriptions: &[String], screen: &mut Screen) {
     let owner = RuntimeFile::read(spool_dir).ok();
     let names = if subscriptions.is_empty() { "none active".to_owned() } else { subscriptions.join(", ") };

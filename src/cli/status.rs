@@ -1,5 +1,5 @@
-//! `spec-notify status`: how everything fares, in a form that can be pasted into a ticket;
-//! `--banner`: one line, if any.
+//! `spec-notify status`: the state of runtime and subscriptions, fit for a ticket; `--banner`: one
+//! line, if something is unresolved.
 
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ use crate::clock;
 use crate::delivery::HealthState;
 use crate::inspect::{StatusReport, SubscriptionStatus, ago};
 
-/// How long a runtime may take for one answer: a prompt cannot wait for one that hangs.
+/// How long a runtime may take for an answer to `--banner`: a prompt cannot wait for one that
+/// hangs.
 const BANNER_PATIENCE: Duration = Duration::from_millis(150);
 
 #[derive(Debug, Args)]
@@ -56,7 +57,7 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     Ok(if banner.is_some() { Exit::Failed } else { Exit::Done })
 }
 
-/// What people read.
+/// The lines for people.
 pub(super) fn lines(report: &StatusReport, now: Timestamp, width: usize) -> Vec<Line> {
     let mut lines = vec![match &report.runtime {
         Some(runtime) => {
@@ -105,7 +106,7 @@ pub(super) fn lines(report: &StatusReport, now: Timestamp, width: usize) -> Vec<
 }
 
 fn row(subscription: &SubscriptionStatus, now: Timestamp, width: usize) -> [String; 7] {
-    // What all other columns leave of it.
+    // The width that the other columns leave.
     let room = width.saturating_sub(62);
     let since = |at: Option<Timestamp>| at.map_or("-".to_owned(), |at| ago(now, at));
     [

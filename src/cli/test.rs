@@ -1,4 +1,4 @@
-//! `spec-notify test`: one request now, and all there is to know about it.
+//! `spec-notify test`: sends one request now and shows everything about it.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use crate::env::Environment;
 use crate::event::SpecId;
 use crate::runtime::Runtime;
 
-/// How long other deliveries that we began as the owner for the moment may take to end.
+/// How long other deliveries that this process began as owner of the spool may take to end.
 pub(super) const DRAIN: Duration = Duration::from_secs(5);
 
-/// Longest time any subscription's deadline allows an attempt, and its turn in the queue.
+/// The longest deadline that a subscription can have for an attempt, plus its turn in the queue.
 pub(super) const PATIENCE: Duration = Duration::from_secs(660);
 
 #[derive(Debug, Args)]
@@ -41,8 +41,8 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     let config = load_to_act(global, screen)?;
     let Options { spec, subscription, dry_run } = options;
     check_subscription(&config, subscription)?;
-    // Through the runtime that owns the spool, else by owning it for the moment: to the `Runtime`
-    // it is the same.
+    // Through the runtime that owns the spool, else by owning it for a moment: `Runtime` handles
+    // both.
     let runtime = Runtime::start(config, Environment::process()).map_err(Failure::failed)?;
     let handle = runtime.handle();
     let sent = handle.block(PATIENCE, handle.sample(spec.clone(), subscription.clone(), *dry_run));
@@ -75,7 +75,7 @@ fn check_subscription(config: &Config, id: &SubscriptionId) -> Result<(), Failur
     }
 }
 
-/// One request and its answer, for people.
+/// Prints one request and its answer for people.
 pub(super) fn show(report: &SentReport, screen: &mut Screen) {
     screen.line(Tone::Heading, format_args!("POST {}", report.request.url));
     for (name, value) in &report.request.headers {

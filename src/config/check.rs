@@ -1,5 +1,5 @@
-//! From the file's text to a config that is good to run, or everything that is wrong with it at
-//! once.
+//! Turns the text of a config file into a checked config, or reports everything that is wrong with
+//! it at once.
 
 mod credential;
 mod folders;
@@ -33,7 +33,8 @@ const GIB: u64 = 1 << 30;
 
 const EVIDENCE_DIR: &str = "docs/SPEC-OPS-004-integrated-coder-hooks/evidence";
 
-/// Checks the text of `file`. With `secrets` false, what is missing in the environment is no error.
+/// Checks the text of `file`. With `secrets` false, variables missing from the environment are no
+/// errors.
 pub(super) fn check(
     file: Option<PathBuf>,
     text: &str,
@@ -66,7 +67,7 @@ pub(super) fn check(
         (None, Some(file)) => Switch::NoTable(file.clone()),
     };
     let mut config = checker.settings(&webhooks, said == Some(true));
-    // Only a runtime is ever asked; whoever emits need not read the text twice.
+    // Only a runtime needs the origin; an emitter saves the second parse.
     config.origin = file.as_deref().filter(|_| secrets).map(|file| Origin::new(file, text));
     if matches!(switch, Switch::NotSaid(_)) {
         let what = match config.subscriptions.len() {
@@ -79,12 +80,12 @@ pub(super) fn check(
             "set enabled = true under [spec_ops.webhooks]; or enabled = false, if they are meant to be off",
         );
     }
-    // A spool that stands in the file and could not be read may be another one.
+    // If `spool_dir` is present and could not be read, the default is the wrong spool.
     let spool_is_known = match webhooks.has("spool_dir") {
         true => webhooks.is_filled("spool_dir"),
         false => is_whole || !text.contains("spool_dir"),
     };
-    // One that is the repo itself is not to be used.
+    // A spool that contains the repo must not be used.
     let spool_is_known = spool_is_known && !folders::is_in(repo, &config.spool_dir);
     let Findings { mut errors, warnings, to_live_with, .. } = findings;
     errors.sort_by_key(|problem| (problem.line, problem.column));
@@ -100,12 +101,12 @@ fn is_readable_by_others(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o044 != 0)
 }
 
-/// A text of the config, for a message.
+/// A text of the config in the form for a message.
 fn shown(text: &str) -> String {
     if may_be_shown(text) { printable(text, 60) } else { NOT_SHOWN.to_owned() }
 }
 
-/// What is wrong with a value; the error may repeat it.
+/// A message about a wrong value; the error may repeat the value.
 fn wrong_value(key: &str, value: &str, error: &dyn Display) -> String {
     if may_be_shown(value) { format!("`{key}`: {error}") } else { format!("`{key}`: {NOT_SHOWN}") }
 }
@@ -118,8 +119,8 @@ struct Checker<'a, 'f> {
 }
 
 impl Checker<'_, '_> {
-    /// Reads every key, and in the order in which `docs/config.md` has them: so are they listed
-    /// where one is not known.
+    /// Reads every key, in the order of `docs/config.md`: the message about an unknown key lists
+    /// them in this order.
     fn settings(&mut self, table: &Table<'_, '_>, enabled: bool) -> Config {
         let env_file = self.env_file(table, enabled);
         let max_concurrency = table.integer("max_concurrency", 4, 1..=1024, self.findings);
@@ -186,8 +187,8 @@ impl Checker<'_, '_> {
         }
     }
 
-    /// `enabled`, where anybody says it, and whether it is the environment that does: it has the
-    /// last word.
+    /// `enabled`, if it is set anywhere, and whether the environment sets it. The environment takes
+    /// precedence.
     fn enabled(&mut self, table: &Table<'_, '_>) -> (Option<bool>, bool) {
         const OVERRIDE: &str = "SPECKIT_WEBHOOKS_ENABLED";
         let in_file = table.boolean("enabled", self.findings);
@@ -203,7 +204,7 @@ impl Checker<'_, '_> {
         }
     }
 
-    /// `env_file`, whose variables count from here on.
+    /// `env_file`; its variables are used from here on.
     fn env_file(&mut self, table: &Table<'_, '_>, enabled: bool) -> Option<PathBuf> {
         let At { value, span } = table.string("env_file", self.findings)?;
         let path = self.repo.join(value);
@@ -244,7 +245,7 @@ impl Checker<'_, '_> {
             .unwrap_or_else(SpecId::tracker)
     }
 
-    /// `max_stage_attempts`, and what is in `alerts`.
+    /// `max_stage_attempts`, and the keys in `alerts`.
     fn runs(&mut self, table: &Table<'_, '_>) -> RunPolicy {
         let attempts = table.integer("max_stage_attempts", 3, 1..=1000, self.findings);
         let alerts = table.table("alerts", self.findings);

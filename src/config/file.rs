@@ -1,4 +1,4 @@
-//! Where the config is: the order of look-up, the repo's root, and the environment's overrides.
+//! Finds the config: the order of look-up, the repo's root, and the environment's overrides.
 
 use std::fs;
 use std::io;
@@ -14,45 +14,47 @@ use crate::files::open::{self, Links};
 /// Largest config file that is read.
 const MAX_BYTES: u64 = 1024 * 1024;
 
-/// What the caller knows of where to look.
+/// Where to look for the config.
 #[derive(Clone, Debug)]
 pub struct LoadOptions {
-    /// The file to read, whatever else there is.
+    /// The file to read, instead of searching for one.
     pub(crate) config: Option<PathBuf>,
-    /// The repo's root, whatever git says.
+    /// The repo's root, instead of the one found by git.
     pub(crate) repo: Option<PathBuf>,
-    /// Where the search for the repo begins.
+    /// The folder where the search for the repo begins.
     pub(crate) working_dir: PathBuf,
-    /// Whether secrets and URLs must be in the environment; only a runtime needs them.
+    /// Whether secrets and URLs must be in the environment. Only a runtime needs them.
     pub(crate) secrets: bool,
 }
 
 impl LoadOptions {
-    /// The config of the repo in which `working_dir` is, as `docs/config.md` says where it lies.
+    /// Loads the config of the repo that contains `working_dir`, from the places listed in
+    /// `docs/config.md`.
     pub fn in_dir(working_dir: impl Into<PathBuf>) -> Self {
         Self { config: None, repo: None, working_dir: working_dir.into(), secrets: true }
     }
 
-    /// This file, whatever else there is.
+    /// Reads this file instead of searching for one.
     #[must_use]
     pub fn config(self, file: impl Into<PathBuf>) -> Self {
         Self { config: Some(file.into()), ..self }
     }
 
-    /// The repo's root, whatever git says; relative to the working directory.
+    /// Uses this root for the repo instead of the one found by git; relative to the working
+    /// directory.
     #[must_use]
     pub fn repo(self, root: impl Into<PathBuf>) -> Self {
         Self { repo: Some(root.into()), ..self }
     }
 
-    /// Secrets and URLs may be missing in the environment: such a config is good to be looked at,
-    /// and not to be run.
+    /// Allows secrets and URLs to be missing from the environment. Such a config can be inspected
+    /// but not run.
     #[must_use]
     pub fn without_secrets(self) -> Self {
         Self { secrets: false, ..self }
     }
 
-    /// Finds, reads and checks the config; variables are those of `environment`.
+    /// Finds, reads and checks the config, with the variables of `environment`.
     ///
     /// ```
     /// use spec_notify::{Environment, LoadOptions};
@@ -111,8 +113,8 @@ pub(crate) fn load(options: &LoadOptions, environment: &Environment) -> Loaded {
     loaded
 }
 
-/// What is wrong with the repo's root where somebody named it, if anything is: taken for a repo
-/// without a config it would be silent.
+/// Why a repo's root that the user named cannot be used, if so. Without this check it would
+/// silently count as a repo without a config.
 pub(crate) fn no_folder(repo: &Path) -> Option<Problem> {
     let why = match fs::metadata(repo) {
         Ok(found) if found.is_dir() => return None,
@@ -124,14 +126,14 @@ pub(crate) fn no_folder(repo: &Path) -> Option<Problem> {
     Some(Problem::general(message, "give the repo's root with --repo, or leave it out within the repo"))
 }
 
-/// A file that was named: it must exist.
+/// The file that the user named: it must exist.
 fn named(options: &LoadOptions, environment: &Environment) -> Option<PathBuf> {
     let from_environment =
         || environment.get("SPECKIT_WEBHOOKS_CONFIG").map(|file| PathBuf::from(file.as_str()));
     options.config.clone().or_else(from_environment).map(|file| options.working_dir.join(file))
 }
 
-/// Files that may exist, the first of which counts.
+/// The files to look for; the first that exists is used.
 fn candidates(repo: &Path, environment: &Environment) -> Vec<PathBuf> {
     let home = environment.get("HOME").map(|home| PathBuf::from(home.as_str()));
     let of_host = |variable: &str, default: &str| {

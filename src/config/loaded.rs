@@ -1,4 +1,4 @@
-//! A config as it was loaded: what is good of it, and what is wrong with it.
+//! The result of loading a config: the usable part, and what is wrong with it.
 
 use std::error::Error;
 use std::fmt;
@@ -6,34 +6,34 @@ use std::path::PathBuf;
 
 use super::{Config, Problem, Report, Switch};
 
-/// What was found and what is wrong with it.
+/// The result of loading a config.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Loaded {
-    /// The file that was read; `None` where there is none, which means: off.
+    /// The file that was read; `None` if there is none, which means that webhooks are off.
     pub file: Option<PathBuf>,
-    /// Whether webhooks are on, and what makes them so.
+    /// Whether webhooks are on, and why or why not.
     pub(crate) switch: Switch,
-    /// Present when there are no errors, or only such as leave the rest good to run.
+    /// The config, if there are no errors, or only errors that leave the rest safe to run.
     pub config: Option<Config>,
-    /// What could be read in spite of errors: good to find the spool with, and for nothing else.
-    /// Absent where even that may be wrong.
+    /// What could be read despite errors: only for finding the spool. `None` if even the spool may
+    /// be wrong.
     pub(crate) salvaged: Option<Config>,
-    /// Every error is a table whose name is only near ours: as if it were not there, webhooks are
-    /// what the rest says.
+    /// Whether every error is a table with a misspelled name. Without those tables, the rest of the
+    /// file still decides whether webhooks are on.
     pub(crate) only_misnamed: bool,
-    /// Everything that must be mended.
+    /// Everything that must be corrected.
     pub errors: Vec<Problem>,
-    /// What may not be what was meant.
+    /// What may not be as intended.
     pub warnings: Vec<Problem>,
 }
 
-/// A config that is not good to run: every [`Problem`] of it, each on lines of its own.
+/// A config that cannot be run, with every [`Problem`] on lines of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError(Vec<Problem>);
 
 impl ConfigError {
-    /// Everything that must be mended.
+    /// Everything that must be corrected.
     pub fn problems(&self) -> &[Problem] {
         &self.0
     }
@@ -49,7 +49,7 @@ impl fmt::Display for ConfigError {
 impl Error for ConfigError {}
 
 impl Loaded {
-    /// No config, for this one reason.
+    /// A result without a config, for this one reason.
     pub(crate) fn refused(message: &str, help: &str) -> Self {
         Self::unread(None, Problem::general(message, help))
     }
@@ -66,21 +66,21 @@ impl Loaded {
         }
     }
 
-    /// The config, or what could be salvaged of one with errors, if webhooks are on in it: whoever
-    /// hands events over, or asks the runtime, needs to know where the spool is and no more.
+    /// The config, or the salvaged part of one with errors if webhooks are on in it. Enough for
+    /// handing over events or asking the runtime, which need only the spool's path.
     pub(crate) fn good_enough(&self) -> Option<&Config> {
         self.config.as_ref().or_else(|| self.salvaged.as_ref().filter(|config| config.enabled))
     }
 
-    /// The config, where it is good to run.
+    /// The config, if it can be run.
     ///
     /// # Errors
-    /// Everything that must be mended, each with its place and what to do.
+    /// Everything that must be corrected, each with its place and what to do.
     pub fn into_config(self) -> Result<Config, ConfigError> {
         self.config.ok_or(ConfigError(self.errors))
     }
 
-    /// What was found out about it.
+    /// The problems, in the form that is printed.
     pub fn report(&self) -> Report {
         Report {
             ok: self.config.is_some(),

@@ -1,4 +1,4 @@
-//! What the operator configured, checked and ready to use.
+//! The configuration: checked and ready to use.
 
 mod check;
 mod file;
@@ -34,14 +34,14 @@ use crate::run::RunPolicy;
 use crate::secret::Endpoint;
 use crate::store::StoreOptions;
 
-/// The `[spec_ops.webhooks]` table, checked as a whole: a value of this type is good to run.
+/// The `[spec_ops.webhooks]` table, checked as a whole: a value of this type can be run.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The repo's root; evidence paths in payloads are relative to it.
     pub(crate) repo: PathBuf,
     /// `enabled`, after the environment's override.
     pub(crate) enabled: bool,
-    /// Requests at a time, over all subscriptions; at least 1.
+    /// `max_concurrency`: requests at a time over all subscriptions; at least 1.
     pub(crate) max_concurrency: usize,
     /// Absolute path of the spool.
     pub(crate) spool_dir: PathBuf,
@@ -53,7 +53,7 @@ pub struct Config {
     pub(crate) max_dead_letter_bytes: u64,
     /// `max_pending`, per subscription.
     pub(crate) max_pending: usize,
-    /// `git_ignore`: whether git is kept from seeing evidence.
+    /// `git_ignore`: whether evidence gets a `.gitignore`.
     pub(crate) git_ignore: bool,
     /// `dedupe_window_s`.
     pub(crate) dedupe_window: SignedDuration,
@@ -61,23 +61,22 @@ pub struct Config {
     pub(crate) consensus_wait: Duration,
     /// `task_done_statuses`: further statuses that mean Done.
     pub(crate) task_done_statuses: Vec<String>,
-    /// `task_tracker_spec`: whose tasks those are that name no SPEC.
+    /// `task_tracker_spec`: the SPEC of tasks that name none.
     pub(crate) task_tracker_spec: SpecId,
-    /// `max_stage_attempts` and `cost_threshold_usd`: when a SPEC's run ends, and when it costs
-    /// too much.
+    /// `max_stage_attempts` and `cost_threshold_usd`: when a SPEC's run ends, and when it costs too
+    /// much.
     pub(crate) runs: RunPolicy,
-    /// `env_file`: a dotenv file under the environment.
+    /// `env_file`: a dotenv file; the environment takes precedence over it.
     pub(crate) env_file: Option<PathBuf>,
-    /// Whether the repo is watched. Not in the file: a host sets it, and `serve`.
+    /// Whether the repo is watched. Not in the file: set by a host, or by `serve`.
     pub(crate) watch: Option<WatchFrom>,
-    /// The control port on 127.0.0.1; 0 is any that is free. Not in the file: `serve --port` sets
-    /// it.
+    /// The control port on 127.0.0.1; 0 for any free one. Not in the file: set by `serve --port`.
     pub(crate) control_port: u16,
-    /// How it was found and read, to be read again at a reload; `None` where a host made it.
+    /// How it was found and read, for a reload; `None` if a host made it.
     pub(crate) source: Option<LoadOptions>,
-    /// The file it was read from, as it was then.
+    /// The file it was read from, with its content at that time.
     pub(crate) origin: Option<Origin>,
-    /// In the file's order; inactive ones too.
+    /// The subscriptions in the file's order, inactive ones included.
     pub(crate) subscriptions: Vec<SubscriptionConfig>,
 }
 
@@ -92,7 +91,7 @@ impl Config {
         &self.repo
     }
 
-    /// The spool, absolute.
+    /// The spool's folder, absolute.
     pub fn spool_dir(&self) -> &Path {
         &self.spool_dir
     }
@@ -102,19 +101,19 @@ impl Config {
         &self.evidence_dir
     }
 
-    /// The runtime watches the repo, as `spec-notify serve` does.
+    /// Makes the runtime watch the repo, as `spec-notify serve` does.
     #[must_use]
     pub fn watching(self, from: WatchFrom) -> Self {
         Self { watch: Some(from), ..self }
     }
 
-    /// The control port on 127.0.0.1; without this, any that is free.
+    /// Sets the control port on 127.0.0.1; without this, any free port is used.
     #[must_use]
     pub fn on_port(self, control_port: u16) -> Self {
         Self { control_port, ..self }
     }
 
-    /// Where everything is on disk, and how much of it there may be.
+    /// The folders on disk, and the bounds of their size.
     pub(crate) fn store_options(&self) -> StoreOptions {
         StoreOptions {
             repo: self.repo.clone(),
@@ -128,13 +127,13 @@ impl Config {
     }
 }
 
-/// What a watcher sends.
+/// What a watcher tells of at its very first start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WatchFrom {
-    /// What appears from the very first start on.
+    /// Only what appears from the very first start on.
     Now,
-    /// What is there at the very first start too.
+    /// Also what is already there at the very first start.
     Start,
 }
 
@@ -143,32 +142,32 @@ pub enum WatchFrom {
 pub(crate) struct SubscriptionConfig {
     /// `id`.
     pub id: SubscriptionId,
-    /// `url`, or what `url_env` named. Always there for an active subscription of an enabled
-    /// config whose secrets were checked.
+    /// `url`, or the value of the variable in `url_env`. Always present for an active subscription
+    /// of an enabled config whose secrets were checked.
     pub endpoint: Option<Endpoint>,
-    /// The environment variables that hold the secrets.
+    /// The names of the environment variables that hold the secrets.
     pub secrets: SecretNames,
-    /// `active`: an inactive one gets nothing.
+    /// `active`: an inactive subscription gets nothing.
     pub active: bool,
-    /// `dry_run`: recorded, not sent.
+    /// `dry_run`: events are recorded and not sent.
     pub dry_run: bool,
     /// `include_*`.
     pub filter: Filter,
-    /// `format`: what its endpoint understands.
+    /// `format`: the format that its endpoint understands.
     pub format: Format,
     /// `max_attempts` and the backoff keys.
     pub retry: RetryPolicy,
-    /// `per_request_timeout_ms`: one deadline over the whole attempt.
+    /// `per_request_timeout_ms`: one deadline for the whole attempt.
     pub timeout: Duration,
-    /// `max_in_flight`: its requests at a time.
+    /// `max_in_flight`: requests of this subscription at a time.
     pub max_in_flight: usize,
-    /// `retry_statuses`: statuses from 400 to 499 that are tried again.
+    /// `retry_statuses`: statuses from 400 to 499 that are retried.
     pub retry_statuses: BTreeSet<u16>,
-    /// `rate_limit_per_s`: attempts a second, evenly spaced.
+    /// `rate_limit_per_s`: attempts per second, evenly spaced.
     pub rate_limit_per_s: Option<f64>,
     /// `headers`.
     pub headers: Vec<ExtraHeader>,
-    /// `proxy`, else the environment's.
+    /// `proxy`, else the environment's proxy.
     pub proxy: Option<Proxy>,
     /// `ca_file`, `client_cert_file`, `client_key_file`.
     pub tls_files: TlsFiles,
@@ -177,22 +176,22 @@ pub(crate) struct SubscriptionConfig {
 /// A header that is sent with every request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ExtraHeader {
-    /// In lower case.
+    /// The name, in lower case.
     pub name: String,
-    /// Where its value is.
+    /// Its value, or where that is.
     pub value: HeaderValue,
 }
 
 /// The value of an extra header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum HeaderValue {
-    /// As it stands in the file.
+    /// The value, as written in the file.
     Fixed(String),
-    /// In this environment variable; never shown.
+    /// The environment variable that holds the value, which is never shown.
     Environment(String),
 }
 
-/// Where a subscription's secrets are: names of environment variables, never values.
+/// The environment variables that hold a subscription's secrets: names, never values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SecretNames {
     /// `secret_env`.
@@ -208,23 +207,23 @@ impl HeaderValue {
     }
 }
 
-/// One thing that is wrong with the config, and what to do about it.
+/// One problem of the config, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Problem {
-    /// In which file; none for the environment.
+    /// The file; `None` for the environment.
     pub file: Option<PathBuf>,
-    /// From 1.
+    /// The line, from 1.
     pub line: Option<usize>,
-    /// In characters, from 1.
+    /// The column in characters, from 1.
     pub column: Option<usize>,
     /// What is wrong.
     pub message: String,
-    /// What to do.
+    /// What to do about it.
     pub help: String,
 }
 
-/// `file:line:column: message`, and the help on a line of its own.
+/// Displayed as `file:line:column: message`, with the help on a line of its own.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(file) = &self.file {
@@ -238,23 +237,23 @@ impl fmt::Display for Problem {
     }
 }
 
-/// What came of reading a config, as `check --json` and `reload --json` print it.
+/// The result of reading a config, as `check --json` and `reload --json` print it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Report {
-    /// Whether it is good to run.
+    /// Whether the config can be run.
     pub ok: bool,
-    /// Whether webhooks are on in it; absent where nothing was read.
+    /// Whether webhooks are on in it; absent if nothing was read.
     #[serde(default)]
     pub enabled: Option<bool>,
-    /// Everything that must be mended.
+    /// Everything that must be corrected.
     pub errors: Vec<Problem>,
-    /// What may not be what was meant.
+    /// What may not be as intended.
     pub warnings: Vec<Problem>,
 }
 
 impl Problem {
-    /// One that has no place in a file.
+    /// A problem without a place in a file.
     pub(crate) fn general(message: impl Into<String>, help: impl Into<String>) -> Self {
         Self { file: None, line: None, column: None, message: message.into(), help: help.into() }
     }

@@ -1,16 +1,16 @@
-//! The file a config was read from, and whether it has been edited since.
+//! The file that a config was read from, and whether it has been edited since.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 
 use super::file::read_text;
 
-/// See the module's first line. Other tables of the file are the host's: what is edited there
-/// changes nothing for us.
+/// The file that a config was read from. Only edits of this program's table count; other tables
+/// belong to the host.
 #[derive(Clone, Debug)]
 pub(crate) struct Origin {
     file: PathBuf,
-    /// Of what the file said then; not the text, which may have secrets.
+    /// A digest of the table's content at that time; not the text, which may hold secrets.
     said: Option<u64>,
 }
 
@@ -19,7 +19,7 @@ impl Origin {
         Self { file: file.to_owned(), said: digest(text) }
     }
 
-    /// What is to be done because the file says something else by now, if it does. Blocks.
+    /// What to do about an edit of the file, if its table has changed. Blocks on I/O.
     pub(crate) fn edited(&self) -> Option<String> {
         let file = self.file.display();
         match read_text(&self.file) {
@@ -35,7 +35,8 @@ impl Origin {
     }
 }
 
-/// Of the table that is ours, whatever its layout and comments; `None` where the text is no TOML.
+/// A digest of this program's table, independent of layout and comments; `None` if the text is not
+/// TOML.
 fn digest(text: &str) -> Option<u64> {
     let document: toml::Table = text.parse().ok()?;
     let ours = document.get("spec_ops").and_then(|table| table.get("webhooks"));

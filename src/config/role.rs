@@ -1,20 +1,19 @@
-//! What a subscription is there for: to get events, to have them recorded only, or to hold what
-//! waits.
+//! The role of a subscription: events are sent, only recorded, or no longer taken.
 
 use super::SubscriptionConfig;
 
-/// See the module's first line.
+/// The role of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     Active,
-    /// What it would get is recorded and not sent.
+    /// Its events are recorded and not sent.
     DryRun,
-    /// Gets nothing new; switched off, or no longer in the config.
+    /// It gets no new events: it is switched off, or no longer in the config.
     Inactive,
 }
 
 impl SubscriptionConfig {
-    /// What the entry is there for: `dry_run` means nothing where it is not `active`.
+    /// The role of this entry. `dry_run` has no effect if it is not `active`.
     pub(crate) fn role(&self) -> Role {
         match (self.active, self.dry_run) {
             (false, _) => Role::Inactive,

@@ -1,5 +1,4 @@
-//! Whether webhooks are on and, where they are off, what makes them so: a repo that is silent must
-//! be able to say why.
+//! Whether webhooks are on and, if they are off, why: a silent repo must be able to explain itself.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,22 +8,22 @@ use std::path::PathBuf;
 pub(crate) enum Switch {
     /// They are on.
     On,
-    /// Off: none of these files is there.
+    /// Off: none of these files exists.
     NoFile(Vec<PathBuf>),
     /// Off: the file has no `[spec_ops.webhooks]`.
     NoTable(PathBuf),
-    /// Off: the file has the table, and nothing in it says `enabled`.
+    /// Off: the file has the table, without `enabled`.
     NotSaid(PathBuf),
     /// Off: the file says `enabled = false`.
     SaidOff(PathBuf),
-    /// Off: the environment says so, whatever the file says.
+    /// Off: the environment says so and takes precedence over the file.
     Environment,
-    /// Nobody knows: nothing was read.
+    /// Unknown: nothing was read.
     Unknown,
 }
 
 impl Switch {
-    /// Whether webhooks are on; `None` where nothing was read.
+    /// Whether webhooks are on; `None` if nothing was read.
     pub(crate) fn enabled(&self) -> Option<bool> {
         match self {
             Self::On => Some(true),
@@ -34,7 +33,7 @@ impl Switch {
     }
 }
 
-/// Whether they are on, else why not and what to do.
+/// Displays that webhooks are on, or why they are off and what to do.
 impl fmt::Display for Switch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const TABLE: &str = "[spec_ops.webhooks]";

@@ -1,5 +1,5 @@
-//! Reading the keys of one TOML table: each value checked where it stands, each problem noted with
-//! its place.
+//! Reads the keys of one TOML table: each value is checked at its place, and each problem is noted
+//! with its place.
 
 use std::cell::RefCell;
 use std::fmt::Display;
@@ -13,13 +13,13 @@ use super::Problem;
 use crate::names::nearest;
 use crate::secret::{NOT_SHOWN, may_be_shown};
 
-/// What is wrong with one file, as it is found.
+/// The problems of one file, collected while it is checked.
 pub(super) struct Findings<'a> {
     pub(super) file: Option<PathBuf>,
     pub(super) text: &'a str,
     pub(super) errors: Vec<Problem>,
     pub(super) warnings: Vec<Problem>,
-    /// Errors that leave the rest good to run.
+    /// Number of errors that leave the rest safe to run.
     pub(super) to_live_with: usize,
 }
 
@@ -29,7 +29,7 @@ impl Findings<'_> {
         self.errors.push(problem);
     }
 
-    /// An error that is to be mended, and leaves the rest good to run.
+    /// Adds an error that must be corrected but leaves the rest safe to run.
     pub(super) fn error_to_live_with(
         &mut self,
         span: Option<Range<usize>>,
@@ -57,26 +57,26 @@ impl Findings<'_> {
     }
 }
 
-/// Line and column, both from 1, the column in characters.
+/// The line and column at a byte offset, both from 1; the column counts characters.
 fn place(text: &str, at: usize) -> (usize, usize) {
     let before = text.get(..at).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
-/// A value and where it stands.
+/// A value and its place in the text.
 #[derive(Clone, Debug)]
 pub(super) struct At<T> {
     pub(super) value: T,
     pub(super) span: Range<usize>,
 }
 
-/// One table, and which keys it can have: those that were asked for.
+/// One table, and the keys that were asked for, which are the known ones.
 pub(super) struct Table<'t, 'i> {
     table: &'t DeTable<'i>,
-    /// Where it begins.
+    /// Where the table begins.
     pub(super) span: Range<usize>,
-    /// Every key that was asked for, in that order: the list of known keys is written nowhere else.
+    /// Every key that was asked for, in that order. There is no other list of known keys.
     asked: RefCell<Vec<&'static str>>,
 }
 
@@ -93,17 +93,18 @@ impl<'t, 'i> Table<'t, 'i> {
         self.table.iter().find(|(name, _)| name.get_ref() == key).map(|(_, value)| value)
     }
 
-    /// Whether a key is there.
+    /// Whether a key is present.
     pub(super) fn has(&self, key: &'static str) -> bool {
         self.get(key).is_some()
     }
 
-    /// Whether a key is there and has a text.
+    /// Whether a key is present with a non-empty text.
     pub(super) fn is_filled(&self, key: &'static str) -> bool {
         self.get(key).and_then(|value| value.get_ref().as_str()).is_some_and(|text| !text.is_empty())
     }
 
-    /// Refuses keys that nobody asked for. It comes last: what is asked for later would be refused.
+    /// Refuses keys that were not asked for. Must be called last: keys asked for later would be
+    /// refused.
     pub(super) fn refuse_unknown(&self, findings: &mut Findings<'_>) {
         let known = self.asked.borrow();
         for name in self.table.keys() {
@@ -118,7 +119,7 @@ impl<'t, 'i> Table<'t, 'i> {
         }
     }
 
-    /// Every key and its text.
+    /// Every key with its text.
     pub(super) fn texts(&self, findings: &mut Findings<'_>) -> Vec<(At<String>, At<String>)> {
         let mut texts = Vec::new();
         for (name, value) in self.table.iter() {
@@ -151,7 +152,7 @@ impl<'t, 'i> Table<'t, 'i> {
         }
     }
 
-    /// A list of strings with at least one in it: an empty filter would match nothing.
+    /// A list of strings, at least one: an empty filter would match nothing.
     pub(super) fn strings(&self, key: &'static str, findings: &mut Findings<'_>) -> Option<Vec<At<String>>> {
         let value = self.get(key)?;
         let Some(list) = value.get_ref().as_array() else {
@@ -175,7 +176,7 @@ impl<'t, 'i> Table<'t, 'i> {
         Some(strings)
     }
 
-    /// A list of whole numbers; empty where it is absent.
+    /// A list of whole numbers; empty if the key is absent.
     pub(super) fn integers(&self, key: &'static str, findings: &mut Findings<'_>) -> Vec<At<i64>> {
         let Some(value) = self.get(key) else { return Vec::new() };
         let Some(list) = value.get_ref().as_array() else {
@@ -193,7 +194,7 @@ impl<'t, 'i> Table<'t, 'i> {
         numbers
     }
 
-    /// A whole number within `range`; the default where it is absent or wrong.
+    /// A whole number within `range`; the default if the key is absent or wrong.
     pub(super) fn integer(
         &self,
         key: &'static str,
@@ -214,7 +215,7 @@ impl<'t, 'i> Table<'t, 'i> {
         default
     }
 
-    /// A number within `range`; the default where it is absent or wrong.
+    /// A number within `range`; the default if the key is absent or wrong.
     pub(super) fn float(
         &self,
         key: &'static str,
@@ -240,7 +241,7 @@ impl<'t, 'i> Table<'t, 'i> {
         }
     }
 
-    /// A number within `range`; `None` where it is absent.
+    /// A number within `range`; `None` if the key is absent.
     pub(super) fn optional_float(
         &self,
         key: &'static str,

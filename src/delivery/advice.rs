@@ -1,4 +1,4 @@
-//! What an operator can do about an attempt that failed, true for how it failed.
+//! Advice to an operator about a failed attempt, specific to how it failed.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,7 @@ use super::outcome::{Outcome, Response};
 use crate::payload::Rejection;
 
 impl Outcome {
-    /// What to do about it, as a clause: `start it`. `None` where it is delivered.
+    /// What to do about a failure, as a clause: `start it`. `None` if the attempt was a success.
     pub(crate) fn advice(&self) -> Option<Cow<'_, str>> {
         match &self.result {
             Err(failure) => Some(Cow::Borrowed(&*failure.hint)),
@@ -25,7 +25,7 @@ impl Outcome {
     }
 }
 
-/// What it means of a chat service, which verifies no signature and whose url is the credential.
+/// Advice for a status of a chat service: it verifies no signature, and its url is the credential.
 fn of_chat_status(status: u16) -> Option<&'static str> {
     Some(match status {
         400 | 422 => {
@@ -43,8 +43,7 @@ fn of_chat_status(status: u16) -> Option<&'static str> {
     })
 }
 
-/// What a status other than a success means for whoever runs the subscription (RFC 9110, section
-/// 15; RFC 6585).
+/// Advice for a status other than a success (RFC 9110, section 15; RFC 6585).
 fn of_status(status: u16) -> &'static str {
     match status {
         304 => {
@@ -127,7 +126,7 @@ mod tests {
         for status in 100..=999 {
             let told = advice(Response { status, ..Response::default() });
             assert_eq!(told.is_none(), (200..300).contains(&status), "{status}");
-            // What is tried again anyway is not to be named there.
+            // Advice must not name `retry_statuses` for a status that is retried anyway.
             let names_it = told.is_some_and(|told| told.contains("retry_statuses"));
             assert!(!names_it || (400..500).contains(&status) && status != 429, "{status}");
         }

@@ -1,5 +1,5 @@
-//! Bodies in memory, within a budget: beyond it a delivery waits without its body, which the spool
-//! has.
+//! Bodies in memory, within a budget. Beyond it a delivery waits without its body, which is read
+//! back from the spool.
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,13 +9,13 @@ use bytes::Bytes;
 
 use crate::digest::sha256;
 
-/// What is sent, and its SHA-256 for the evidence: worked out once, however many get it. Cheap to
-/// clone.
+/// A body, with its SHA-256 for the evidence, computed once however many subscriptions get it.
+/// Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Payload(Arc<(Bytes, OnceLock<[u8; 32]>)>);
 
 impl Payload {
-    /// The payload that these bytes are.
+    /// A payload of these bytes.
     pub(crate) fn new(bytes: Bytes) -> Self {
         Self(Arc::new((bytes, OnceLock::new())))
     }
@@ -25,19 +25,19 @@ impl Payload {
         &self.0.0
     }
 
-    /// Of the body.
+    /// The SHA-256 of the body.
     pub(crate) fn sha256(&self) -> [u8; 32] {
         let (bytes, hash) = &*self.0;
         *hash.get_or_init(|| sha256(bytes))
     }
 }
 
-/// How many bytes of bodies may be held in memory at a time. Clones share it.
+/// Bytes of bodies that may still be held in memory. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct BodyBudget(Arc<AtomicUsize>);
 
-/// A body in memory, shared by the deliveries of one event. Its bytes are free again when the last
-/// clone is dropped.
+/// A body in memory, shared by the deliveries of one event. Its bytes return to the budget when the
+/// last clone is dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct Body(Arc<Held>);
 
@@ -48,7 +48,7 @@ struct Held {
 }
 
 impl BodyBudget {
-    /// A budget of so many bytes.
+    /// A budget of `bytes` bytes.
     pub(crate) fn new(bytes: usize) -> Self {
         Self(Arc::new(AtomicUsize::new(bytes)))
     }

@@ -1,4 +1,4 @@
-//! Which events are known already, so that the same one seen twice is delivered once.
+//! Knows which events were accepted, so that a repeated event is delivered once.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -11,12 +11,12 @@ use crate::event::IdempotencyKey;
 /// Most events remembered; beyond it the oldest is forgotten first.
 const MAX_KNOWN: usize = 100_000;
 
-/// A key in few bytes: the start of its SHA-256. That two keys share it is beyond all chance.
+/// The first 16 bytes of a key's SHA-256: compact, and without collisions in practice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct KeyDigest([u8; 16]);
 
 impl KeyDigest {
-    /// Of any bytes.
+    /// The digest of any bytes.
     pub(crate) fn of(bytes: &[u8]) -> Self {
         let mut digest = [0; 16];
         digest.copy_from_slice(&sha256(bytes)[..16]);
@@ -30,7 +30,7 @@ impl From<&IdempotencyKey> for KeyDigest {
     }
 }
 
-/// In hex.
+/// Serialised in hex.
 impl Serialize for KeyDigest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&hex::encode(self.0))
@@ -46,7 +46,7 @@ impl<'de> Deserialize<'de> for KeyDigest {
     }
 }
 
-/// The idempotency keys of the last while. Times are in milliseconds, as they are in the spool.
+/// The idempotency keys accepted within a window. Times are in milliseconds, as in the spool.
 #[derive(Debug)]
 pub(crate) struct Dedupe {
     window: SignedDuration,
@@ -55,17 +55,17 @@ pub(crate) struct Dedupe {
 }
 
 impl Dedupe {
-    /// Knows nothing yet, and remembers an event for `window`.
+    /// Knows nothing yet, and remembers events for `window`.
     pub(crate) fn new(window: SignedDuration) -> Self {
         Self { window, known: HashMap::new(), order: VecDeque::new() }
     }
 
-    /// Remembers events for `window` from now on.
+    /// Sets how long events are remembered.
     pub(crate) fn set_window(&mut self, window: SignedDuration) {
         self.window = window;
     }
 
-    /// Remembers what was known at the last stop, oldest first.
+    /// Restores what was known at the last stop, given oldest first.
     pub(crate) fn restore(&mut self, known: Vec<(IdempotencyKey, Timestamp)>) {
         let count = known.len().min(MAX_KNOWN);
         self.known.reserve(count);
@@ -84,7 +84,7 @@ impl Dedupe {
         i128::from(now.saturating_sub(at)) >= self.window.as_millis()
     }
 
-    /// Remembers an accepted event. Call in the order of acceptance.
+    /// Remembers an accepted event. Must be called in the order of acceptance.
     pub(crate) fn remember(&mut self, key: KeyDigest, at: Timestamp) {
         let at = at.as_millisecond();
         self.known.insert(key, at);

@@ -1,4 +1,4 @@
-//! How a delivery ended.
+//! The final states of a delivery.
 
 use super::Reason;
 use crate::names::named;
@@ -6,13 +6,13 @@ use crate::names::named;
 named! {
     /// How a delivery ended.
     FinalState, "final state" {
-        /// The endpoint has it.
+        /// The endpoint accepted it.
         Delivered = "delivered",
-        /// Given up; a dead letter has it.
+        /// It was given up and has a dead letter.
         DeadLetter = "dead_letter",
-        /// Recorded, not sent.
+        /// It was recorded and not sent.
         DryRun = "dry_run",
-        /// Pushed out by newer ones because `max_pending` was reached; a dead letter has it.
+        /// It was dropped for newer ones because `max_pending` was reached, and has a dead letter.
         Dropped = "dropped",
     }
 }

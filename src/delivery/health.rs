@@ -1,4 +1,4 @@
-//! How well an endpoint takes what it is sent, from its last attempts.
+//! The health of a subscription's endpoint, from its last attempts.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -14,85 +14,86 @@ use crate::names::named;
 /// Failures in a row after which a subscription counts as `open` (`docs/delivery.md`).
 pub(crate) const OPEN_AFTER: u32 = 5;
 
-/// Receivers refuse signatures five minutes old; a minute is worth a word.
+/// Clock difference in seconds above which it is reported. Receivers refuse signatures that are
+/// five minutes old.
 const MAX_SKEW_S: i64 = 60;
 
 named! {
-    /// How a subscription fares.
+    /// The health of a subscription.
     HealthState, "health" {
         /// The last attempt succeeded, or there was none.
         Healthy = "healthy",
-        /// The last attempt failed, or this machine is not able to make one.
+        /// The last attempt failed, or this machine cannot make one.
         Failing = "failing",
         /// At least five attempts in a row failed: one request at a time until one succeeds.
         Open = "open",
         /// Configured and switched off, or no longer configured.
         Inactive = "inactive",
-        /// Recorded, not sent.
+        /// Its deliveries are recorded and not sent.
         DryRun = "dry_run",
     }
 }
 
-/// What is remembered of a subscription's attempts, whichever deliveries they were for.
+/// What is remembered of a subscription's attempts, over all its deliveries.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Health {
-    /// Attempts that failed since the last one that did not.
+    /// Number of failed attempts since the last success.
     pub consecutive_failures: u32,
-    /// When the first of these failed.
+    /// When the first of these attempts failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failing_since: Option<Timestamp>,
     /// When an attempt last succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_success_at: Option<Timestamp>,
-    /// The last failure, in the words of its error; kept after a success.
+    /// The last failure, in words; kept after a success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
     /// What to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_hint: Option<String>,
-    /// Of which SPEC that delivery was.
+    /// The SPEC of the delivery that failed last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_spec: Option<SpecId>,
-    /// Why nothing can leave this machine for its endpoint, while that is so.
+    /// Why nothing can be sent from this machine to its endpoint, as long as that lasts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local_fault: Option<LocalFault>,
-    /// Until when the endpoint asked to be left alone.
+    /// Until when the endpoint asked for a pause.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_until: Option<Timestamp>,
-    /// How far its clock is off ours, in seconds, where that is more than a minute; ahead is
-    /// positive.
+    /// The difference between its clock and ours in seconds, if it is more than a minute; positive
+    /// if its clock is ahead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_skew_s: Option<i64>,
 }
 
-/// A fault of this machine: its attempts are none of the endpoint's.
+/// A fault of this machine, which is not counted against the endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalFault {
-    /// When it was first met.
+    /// When it first occurred.
     #[serde(with = "clock::millis")]
     pub since: Timestamp,
-    /// In words.
+    /// The fault in words.
     pub error: String,
     /// What to do about it.
     pub hint: String,
 }
 
-/// After so long a fault of this machine counts like any other (`docs/delivery.md`).
+/// Age at which a fault of this machine counts like any other failure (`docs/delivery.md`).
 const LOCAL_FAULT_COUNTS_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
-/// What an attempt changed about the breaker.
+/// A change of the breaker's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
-    /// It opened: from now on one request at a time.
+    /// It opened: one request at a time from now on.
     Opened,
     /// It closed.
     Closed,
 }
 
 impl Health {
-    /// Takes note of an attempt that this machine was not able to make; gives how long to wait for
-    /// the next one, half as long as it lasts already. `None` where that counts as any other
-    /// failure: it is another, or has lasted for a day.
+    /// Notes an attempt that this machine was not able to make. Returns the wait before the next
+    /// one: half the time the fault has lasted, from 1 s to 60 s. `None` if the failure counts like
+    /// any other: it is not a local fault, or has lasted for a day.
     pub(crate) fn note_local(&mut self, outcome: &Outcome, at: Timestamp) -> Option<Duration> {
         let failure = outcome.result.as_ref().err().filter(|_| outcome.is_local())?;
         let since = self.local_fault.as_ref().map_or(at, |fault| fault.since);
@@ -106,9 +107,9 @@ impl Health {
         Some(half.clamp(Duration::from_secs(1), Duration::from_secs(60)))
     }
 
-    /// An attempt for a delivery of `spec` ended at `at`, and [`note_local`](Self::note_local) has
-    /// no say in it; `in_words` is what to say of a failure. Returns what that changed about the
-    /// breaker.
+    /// Notes an attempt for a delivery of `spec` that ended at `at` and that
+    /// [`note_local`](Self::note_local) did not handle. `in_words` describes a failure. Returns the
+    /// change of the breaker's state, if any.
     pub(crate) fn note(
         &mut self,
         outcome: &Outcome,
@@ -141,7 +142,7 @@ impl Health {
         }
     }
 
-    /// Whether its last attempt succeeded: only then it may hold more than its share.
+    /// Whether the last attempt succeeded: only then may the subscription hold more than its share.
     pub(crate) fn is_proven(&self) -> bool {
         self.consecutive_failures == 0 && self.last_success_at.is_some()
     }
@@ -158,7 +159,7 @@ impl Health {
         self.last_error = Some(error);
     }
 
-    /// What that amounts to for an active subscription.
+    /// The health of an active subscription with these attempts.
     pub(crate) fn state(&self) -> HealthState {
         match self.consecutive_failures {
             0 if self.local_fault.is_none() => HealthState::Healthy,

@@ -1,12 +1,12 @@
-//! Which event an event without an identity of its own is: a further one, or the one that was just
-//! told. A script that emits by flags gives no session and no key, and the watcher may tell of the
-//! same stage a moment before or after.
+//! Decides which event an event without its own identity is: a new one, or one that was just told.
+//! A script that emits by flags gives neither session nor key, and the watcher may tell of the same
+//! stage shortly before or after.
 //!
-//! The law: without a session or a key, an event is a further one of its step (a stage, the
-//! pipeline, a task) unless it says the same as the last one before it did within a [`WINDOW`], or
-//! a source told of it within that. A source's event is the same as one without an identity that
-//! said so within a [`WINDOW`], each of those once. "Before" is by when events were made, not by
-//! when they came: what is handed over twice, or late, comes to the same.
+//! The rule: an event without session or key is a new event of its step (a stage, the pipeline, a
+//! task), unless within a [`WINDOW`] before it the last event of the step said the same, or a
+//! source told of it. A source's event is the same as an event without an identity that said so
+//! within a [`WINDOW`]; each of those is matched once. Order is by when events were made, not when
+//! they came, so a repeated or late hand-over gives the same result.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,19 +17,18 @@ use super::KeyDigest;
 use super::session::{Sessions, Version};
 use crate::event::{Event, EventKind, IdempotencyKey, KeyOrigin, SpecId, Status};
 
-/// How far apart two events may be that are one.
+/// Greatest distance in time between two reports of one event.
 const WINDOW: SignedDuration = SignedDuration::from_secs(60);
 
-/// Events of one step that are remembered, and events that turned out to be one of them; more
-/// within a minute are each their own.
+/// Events of one step that are remembered, and repeats remembered for each. Beyond that, an event
+/// within a minute counts as new.
 const MAX_RECENT: usize = 16;
 const MAX_NONCES: usize = 16;
 
-/// Steps that are remembered; beyond it the half of them that was told of longest ago is
-/// forgotten.
+/// Steps that are remembered; beyond it, the half that was told longest ago is forgotten.
 const MAX_STEPS: usize = 1024;
 
-/// What was told of a step, as the spool remembers it.
+/// What was told of a step, as stored in the spool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Told {
     /// `plan`, `pipeline` or `task:<id>`.
@@ -41,46 +40,46 @@ pub(crate) struct Told {
     status: Option<Status>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     attempt: Option<u32>,
-    /// Of all that an event without an identity says.
+    /// Digest of the content of an event without an identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     says: Option<KeyDigest>,
-    /// Which version of its session it tells of, where it has one.
+    /// The version of its session, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     version: Option<Version>,
-    /// The event that had said it already, where this is only a source's word for it.
+    /// The event that this source's event repeats, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) same_as: Option<IdempotencyKey>,
 }
 
-/// One event that was told.
+/// An event that was told lately.
 #[derive(Debug)]
 struct Recent {
     key: IdempotencyKey,
     told: Told,
-    /// The source's event that told of this one, which had no identity.
+    /// The source's event that repeated this one, which had no identity.
     met_by: Option<IdempotencyKey>,
-    /// Events without an identity that turned out to be this one, itself included.
+    /// Nonces of the events without an identity that were found to be this one, its own included.
     nonces: Vec<u64>,
 }
 
-/// What was told of one step lately.
+/// The events of one step that were told lately.
 #[derive(Debug, Default)]
 struct Step {
     recent: Vec<Recent>,
-    /// The last number that a key was made with.
+    /// The last number used in a made key.
     last_number: u32,
 }
 
-/// Whose event one is.
+/// Which event an event is.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Identity {
-    /// Its own. The key may be one that is known.
+    /// A new event, or one whose key is already known.
     Own(Option<Told>),
-    /// A source's word for one that was told without an identity: known from now on, and not sent.
+    /// A source's repeat of an event told without an identity: remembered as known, and not sent.
     Known(Told),
 }
 
-/// See the module's first lines.
+/// The steps and sessions that were told; see the module's documentation.
 #[derive(Debug, Default)]
 pub(crate) struct Identities {
     steps: HashMap<(SpecId, String), Step>,
@@ -88,8 +87,8 @@ pub(crate) struct Identities {
 }
 
 impl Identities {
-    /// Decides which event this is that came `now`, and gives it that one's key. `is_known` says
-    /// whether an event of a key was accepted.
+    /// Decides which event this is, which arrived at `now`, and gives it that event's key.
+    /// `is_known` says whether an event with a key was accepted.
     pub(crate) fn resolve(
         &mut self,
         event: &mut Event,
@@ -104,7 +103,7 @@ impl Identities {
         let mut told = Told { version, ..Told::of(event, name, origin, now) };
         match origin {
             KeyOrigin::Given => {}
-            // Read once more.
+            // The source was read once more.
             KeyOrigin::Source(_) | KeyOrigin::Rewritten(_) if is_known(&event.event.idempotency_key) => {
                 return Identity::Own(None);
             }
@@ -126,8 +125,8 @@ impl Identities {
         Identity::Own(Some(told))
     }
 
-    /// The event whose acceptance decides which event a source's is, while that acceptance is
-    /// under way.
+    /// The event whose acceptance has to finish before this source's event can be decided, if its
+    /// acceptance is still in progress.
     pub(crate) fn waits_for(
         &mut self,
         event: &Event,
@@ -151,7 +150,7 @@ impl Identities {
         self.steps.retain(|_, step| step.newest() >= since && step.newest() > newest[0]);
     }
 
-    /// An event that is told was counted as this attempt of its step.
+    /// Notes that a told event was counted as this attempt of its step.
     pub(crate) fn counted(
         &mut self,
         spec: &SpecId,
@@ -159,7 +158,7 @@ impl Identities {
         told: &mut Told,
         attempt: Option<u32>,
     ) {
-        // One without an identity says by itself which attempt it is, or leaves that open.
+        // An event without an identity names its attempt itself, or leaves it open.
         if matches!(told.origin, KeyOrigin::Made { .. }) {
             return;
         }
@@ -171,7 +170,7 @@ impl Identities {
         }
     }
 
-    /// Remembers what the spool says was told before this start.
+    /// Restores what was told before this start, from the spool.
     pub(crate) fn restore(&mut self, spec: &SpecId, key: IdempotencyKey, told: Told) {
         self.bound();
         told.remember_version(&key, &mut self.sessions);
@@ -192,7 +191,7 @@ impl Step {
         self.recent.iter().map(|recent| recent.told.at).max().unwrap_or(Timestamp::MIN)
     }
 
-    /// The event without an identity that a source tells of now, under this key.
+    /// The event without an identity that the source's event with this key repeats.
     fn counterpart_of(&mut self, key: &IdempotencyKey, source: &Told) -> Option<&mut Recent> {
         self.recent.iter_mut().find(|recent| {
             matches!(recent.told.origin, KeyOrigin::Made { .. })
@@ -202,7 +201,7 @@ impl Step {
         })
     }
 
-    /// The key of the event that an event without an identity says again.
+    /// The key of the event that an event without an identity repeats.
     fn said_before(&mut self, told: &Told, nonce: u64) -> Option<IdempotencyKey> {
         let before = self.recent.iter().enumerate().filter(|(_, recent)| recent.told.at <= told.at);
         let last = before.max_by_key(|(_, recent)| recent.told.at).map(|(at, _)| at);
@@ -229,7 +228,7 @@ impl Step {
         Some(recent.key.clone())
     }
 
-    /// Gives an event a key that no other of its step has.
+    /// Gives an event a key that no other event of its step has.
     fn make_key(&mut self, event: &mut Event, is_known: impl Fn(&IdempotencyKey) -> bool) {
         let Some((step, first)) = event.numbered_step() else { return };
         let key = |number| IdempotencyKey::of_step(&event.spec.id, &step, number, None);
@@ -247,7 +246,7 @@ impl Step {
     }
 
     fn add(&mut self, key: IdempotencyKey, told: Told) {
-        // One that is said again, or was not accepted and comes again.
+        // A repeated event, or one that was not accepted and comes again.
         if self.recent.iter().any(|recent| recent.key == key) {
             return;
         }
@@ -279,7 +278,7 @@ impl Told {
         }
     }
 
-    /// Whether it says which version of a session was told.
+    /// Whether it tells of a version of a session.
     pub(crate) fn is_of_a_session(&self) -> bool {
         self.version.is_some()
     }
@@ -290,7 +289,7 @@ impl Told {
         }
     }
 
-    /// Whether this event, which may say little, is not at odds with another.
+    /// Whether this event, which may give few fields, does not contradict another.
     fn may_be(&self, other: &Self) -> bool {
         (self.status.is_none() || self.status == other.status)
             && (self.attempt.is_none() || other.attempt.is_none() || self.attempt == other.attempt)
@@ -301,7 +300,8 @@ fn is_near(one: Timestamp, other: Timestamp) -> bool {
     one.duration_since(other).abs() <= WINDOW
 }
 
-/// What may be told more than once by more than one: a stage, a pipeline's end, a task.
+/// The step that an event tells of and that several reporters may tell: a stage, a pipeline's end,
+/// a task.
 fn step_of(event: &Event) -> Option<String> {
     match event.event.kind {
         EventKind::TaskCompleted => Some(format!("task:{}", event.task.as_ref()?.id)),
@@ -309,7 +309,8 @@ fn step_of(event: &Event) -> Option<String> {
     }
 }
 
-/// All that an event says, but for its key and for what is the same for all at a time.
+/// Digest of an event's content without its key and its branch, which is the same for all events at
+/// a time.
 fn says(event: &Event) -> KeyDigest {
     let mut said = serde_json::to_value(event).unwrap_or_default();
     for (part, field) in [("event", "idempotency_key"), ("event", "key_origin"), ("spec", "branch")] {
@@ -317,7 +318,7 @@ fn says(event: &Event) -> KeyDigest {
             part.remove(field);
         }
     }
-    // In one order, whoever wrote it.
+    // Sorted, so that the order in which the emitter wrote the fields does not matter.
     let sorted: BTreeMap<String, serde_json::Value> = serde_json::from_value(said).unwrap_or_default();
     KeyDigest::of(&serde_json::to_vec(&sorted).unwrap_or_default())
 }

@@ -1,4 +1,5 @@
-//! Sequences of emits by flags and of files: nothing new is swallowed, nothing same is told twice.
+//! Tests: sequences of emits by flags and by files. Nothing new is swallowed, nothing is told
+//! twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,15 +36,15 @@ fn from_file(stage: Stage, status: Status, session: &str, ms: i64) -> Event {
     event
 }
 
-/// As the Router has it: what is known, and what was told.
+/// Stands in for the Router: what is known, and what was told.
 #[derive(Default)]
 struct Router {
     identities: Identities,
     known: BTreeSet<IdempotencyKey>,
     told: Vec<Event>,
-    /// Of a source's event that was told already: as which.
+    /// For a source's event that was told already: the event it repeats.
     same: BTreeMap<IdempotencyKey, IdempotencyKey>,
-    /// What the spool would have.
+    /// What the spool would hold.
     spool: Vec<(IdempotencyKey, Told)>,
 }
 
@@ -53,7 +54,7 @@ impl Router {
         self.gets_on_a_disk(event, ms, true)
     }
 
-    /// Where the disk does not take it, its emitter comes again.
+    /// If the disk does not take it, its emitter comes again.
     fn gets_on_a_disk(&mut self, mut event: Event, ms: i64, takes_it: bool) -> (IdempotencyKey, bool) {
         let known = &self.known;
         let identity = self.identities.resolve(&mut event, at(ms), |key| known.contains(key));
@@ -96,7 +97,7 @@ fn a_retry_that_succeeds_is_told_and_the_same_again_is_not() {
         (1_000, Failure, 1, false),
         (2_000, Success, 2, true),
         (50_000, Success, 2, false),
-        // Of more than a minute ago, it is another.
+        // More than a minute later it is another event.
         (62_001, Success, 3, true),
         (63_000, Failure, 4, true),
     ] {
@@ -134,7 +135,7 @@ fn what_the_watcher_told_is_the_same_event_whichever_comes_first_and_over_a_rest
                 }
                 assert_eq!(router.gets(second.clone(), 300), (one.clone(), false));
                 assert!(!router.gets(second, 400).1, "once more, as after a restart");
-                // Each has its counterpart: another session is another event.
+                // Each event has one counterpart: another session is another event.
                 let other = from_file(Stage::Plan, Status::Success, "s2", 500);
                 assert!(router.gets(other, 600).1, "{first_by_flags} {restart}");
                 let failed = from_file(Stage::Plan, Status::Failure, "s3", 700);
@@ -164,7 +165,7 @@ fn a_key_or_an_attempt_that_was_given_is_taken_at_its_word() {
     let (key, is_told) = router.gets(attempt(2, 10), 10);
     assert!(is_told && key.as_str().ends_with(":tasks:attempt-2"), "{key}");
     assert!(router.gets(attempt(3, 11), 11).1);
-    // The watcher told of the first attempt: a second one is another.
+    // The watcher told of the first attempt; the second one is another event.
     let mut router_of_file = Router::default();
     let (key, _) = router_of_file.gets(from_file(Stage::Tasks, Status::Failure, "s1", 0), 0);
     let mut told = router_of_file.spool[0].1.clone();
@@ -191,7 +192,8 @@ fn what_waited_in_the_inbox_is_taken_as_of_when_it_was_said() {
     assert!(router.gets(by_flags(Stage::Plan, Some(Status::Success), 599_000), 600_200).1);
 }
 
-/// One end of a stage, as it really happened, and who tells of it: flags so often, and a file.
+/// One end of a stage as it happened, and its reporters: by flags, with these delays, and by a
+/// file.
 #[derive(Clone, Debug)]
 struct End {
     gap_ms: i64,
@@ -221,7 +223,7 @@ proptest! {
         let mut fails = fails.into_iter().cycle();
         let mut reports: Vec<(i64, usize, Event, bool)> = Vec::new();
         let mut happened = Vec::new();
-        // No two are made at the same moment: the clock has nanoseconds.
+        // No two events are made at the same moment, since the clock has nanoseconds.
         let mut moments = BTreeSet::new();
         let mut moment = |mut ms: i64| {
             while !moments.insert(ms) {
@@ -260,7 +262,7 @@ proptest! {
                 *told.entry(n).or_default() += 1;
                 prop_assert!(when_told.insert(key, (ms, end.stage, end.status)).is_none(), "a key twice");
             } else {
-                // Whatever is not told is what was told within the last minute, and says the same.
+                // An event that is not told repeats one told within the last minute.
                 let (then, stage, status) = when_told[&key];
                 prop_assert!((ms - then).abs() <= 60_000 && (stage, status) == (end.stage, end.status));
             }
@@ -277,9 +279,8 @@ proptest! {
                 prop_assert_eq!(told.get(&n), Some(&1), "{} of {:?}", n, ends);
             }
         }
-        // Handed over once more, as by an emitter that did not hear the answer: all of it is
-        // known. What was only known to be told already is not on disk, and so is decided anew
-        // after a restart.
+        // Handed over again, as by an emitter that did not hear the answer: all of it is known. A
+        // repeat of a told event is not on disk, so it is decided anew after a restart.
         let count = router.told.len();
         for event in all.iter().rev().take(8).rev().filter(|_| !has_restarts) {
             router.gets(event.clone(), now);
@@ -301,7 +302,7 @@ proptest! {
     }
 }
 
-/// A session's file, as it was written at a time; `stamped` is what it says of that itself.
+/// A session's file as written at `ms`; `stamped` is the timestamp it contains.
 fn version(status: Status, stamped: i64, ms: i64) -> Event {
     let mut event = from_file(Stage::Plan, status, "s", ms);
     event.telemetry =
@@ -319,15 +320,15 @@ fn another_verdict_of_the_same_session_is_told_under_its_own_timestamp() {
         for (status, stamped, ms, key, is_told) in [
             (Failure, 0, 1_000, first.clone(), true),
             (Failure, 0, 1_000, first.clone(), false),
-            // The same verdict, later: nothing that is not known.
+            // The same verdict, later: nothing new.
             (Failure, 5_000, 6_000, first.clone(), false),
             (Success, 10_000, 11_000, of(10_000), true),
             (Success, 10_000, 11_000, of(10_000), false),
-            // What was handed over before that, once more.
+            // The version before it, handed over again.
             (Failure, 0, 1_000, first.clone(), false),
             (Failure, 20_000, 21_000, of(20_000), true),
             (Success, 10_000, 11_000, of(10_000), false),
-            // Written again, and its timestamp is the same.
+            // Written again with the same timestamp.
             (Success, 20_000, 22_000, format!("{first}:{}", crate::clock::rfc3339(at(22_000))), true),
         ] {
             let got = router.gets(version(status, stamped, ms), ms + 200_000);
@@ -336,13 +337,13 @@ fn another_verdict_of_the_same_session_is_told_under_its_own_timestamp() {
                 router.restarts();
             }
         }
-        // The source knows that it told something else, and the spool has forgotten.
+        // The source knows that it told another verdict; the spool has forgotten it.
         let mut router = Router::default();
         let mut event = version(Success, 30_000, 31_000);
         event.event.key_origin = KeyOrigin::Rewritten(at(31_000));
         assert_eq!(router.gets(event.clone(), 31_000), (of(30_000).parse().unwrap(), true));
         assert!(!router.gets(event, 32_000).1);
-        // Flags said so a moment before: the subscribers know.
+        // Flags said so a moment before, so the subscribers know it.
         let mut router = Router::default();
         assert!(router.gets(version(Failure, 0, 0), 0).1);
         assert!(router.gets(by_flags(Stage::Plan, Some(Success), 10_000), 10_000).1);
@@ -356,9 +357,8 @@ fn another_verdict_of_the_same_session_is_told_under_its_own_timestamp() {
 }
 
 proptest! {
-    /// A file is written again and again, and read by more than one, now and then late, and over
-    /// restarts and a disk that takes nothing: each change of the verdict is told once, and what
-    /// was told last is what the file says.
+    /// A file is rewritten and read several times, sometimes late, over restarts and failed writes.
+    /// Each change of the verdict is told once, and the last one told is the file's.
     #[test]
     fn what_was_told_last_is_what_the_file_says(
         writes in proptest::collection::vec(

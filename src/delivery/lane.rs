@@ -1,5 +1,5 @@
-//! All that one subscription decides: what may start now, when to look again, and what an outcome
-//! leads to.
+//! The decisions of one subscription: which delivery may start now, when to look again, and what an
+//! outcome leads to.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::num::NonZeroU64;
@@ -7,27 +7,27 @@ use std::time::{Duration, Instant};
 
 use super::{Body, DeliveryId, InFlight, Jitter, Outcome, Pending, RetryPolicy, Verdict};
 
-/// The waiting and running deliveries of one subscription. Holds no clock: every question brings
-/// `now`.
+/// The waiting and running deliveries of one subscription. It has no clock: callers pass `now`.
 #[derive(Debug)]
 pub(crate) struct Lane {
     policy: RetryPolicy,
     max_in_flight: usize,
     max_pending: usize,
-    /// By their place in line, which a retry keeps.
+    /// Waiting deliveries by their place in line, which a retry keeps.
     waiting: BTreeMap<NonZeroU64, (Instant, Pending)>,
-    /// When each of `waiting` is due.
+    /// When each waiting delivery is due.
     due: BTreeSet<(Instant, NonZeroU64)>,
     in_flight: usize,
     next_arrival: NonZeroU64,
-    open: bool,
-    /// Nothing starts before: the endpoint asked to be left alone.
+    /// Whether attempts may start; `false` after [`close`](Self::close).
+    may_start: bool,
+    /// Nothing starts before this time, because the endpoint asked for a pause.
     paused_until: Option<Instant>,
-    /// At least so long from one start to the next.
+    /// Least time between two starts.
     interval: Duration,
-    /// Nothing starts before: the rate.
+    /// Nothing starts before this time, because of the rate limit.
     next_start: Option<Instant>,
-    /// The breaker is open: one at a time.
+    /// Whether the breaker is open: one delivery at a time.
     is_narrow: bool,
 }
 
@@ -43,7 +43,7 @@ impl Lane {
             due: BTreeSet::new(),
             in_flight: 0,
             next_arrival: NonZeroU64::MIN,
-            open: true,
+            may_start: true,
             paused_until: None,
             interval: Duration::ZERO,
             next_start: None,
@@ -51,18 +51,18 @@ impl Lane {
         }
     }
 
-    /// At most so many starts a second from now on, evenly spaced; `None` for as many as may be.
+    /// Limits the rate to `per_second` starts, evenly spaced; `None` for no limit.
     pub(crate) fn set_rate(&mut self, per_second: Option<f64>) {
         let seconds = per_second.map_or(0.0, |rate| 1.0 / rate);
         self.interval = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO);
     }
 
-    /// Whether only one may be under way at a time, because the endpoint fails again and again.
+    /// Sets whether only one delivery may be in flight, because the endpoint fails repeatedly.
     pub(crate) fn set_narrow(&mut self, is_narrow: bool) {
         self.is_narrow = is_narrow;
     }
 
-    /// Starts nothing before `until`; a later moment that was said before stands.
+    /// Starts nothing before `until`; a later time set before stays.
     pub(crate) fn pause_until(&mut self, until: Instant) {
         self.paused_until = self.paused_until.max(Some(until));
     }
@@ -71,7 +71,7 @@ impl Lane {
         self.in_flight < if self.is_narrow { self.max_in_flight.min(1) } else { self.max_in_flight }
     }
 
-    /// Takes a delivery that is to start at `due` or later. Call [`shed`](Self::shed) afterwards.
+    /// Takes a delivery that is due at `due`. Call [`shed`](Self::shed) afterwards.
     pub(crate) fn enqueue(&mut self, mut pending: Pending, due: Instant) {
         let arrival = pending.arrival.unwrap_or_else(|| self.arrive());
         pending.arrival = Some(arrival);
@@ -86,8 +86,9 @@ impl Lane {
         arrival
     }
 
-    /// Takes what waited at the last stop, in its old order. As many enqueued one by one would
-    /// take nearly twice the memory: trees that are filled in order keep their nodes half empty.
+    /// Takes the deliveries that waited at the last stop, in their old order. Enqueuing them one by
+    /// one would take nearly twice the memory, because trees filled in order keep their nodes half
+    /// empty.
     pub(crate) fn restore(&mut self, pending: impl IntoIterator<Item = (Pending, Instant)>) {
         let restored = pending.into_iter().map(|(mut pending, due)| {
             let arrival = self.arrive();
@@ -99,8 +100,8 @@ impl Lane {
         self.waiting.append(&mut restored);
     }
 
-    /// While more than `max_pending` are pending: the oldest that is not under way, which is to be
-    /// dropped.
+    /// Removes the oldest waiting delivery if more than `max_pending` are pending; it is to be
+    /// dropped. Call until `None`.
     pub(crate) fn shed(&mut self) -> Option<Pending> {
         if self.waiting.len() + self.in_flight <= self.max_pending {
             return None;
@@ -113,13 +114,13 @@ impl Lane {
     /// The delivery to start now, if one is due and there is room for it. Call until `None`.
     pub(crate) fn start_next(&mut self, now: Instant) -> Option<(InFlight, Option<Body>)> {
         let not_before = self.paused_until.max(self.next_start);
-        if !self.open || !self.is_due(now) || !self.has_room() || not_before.is_some_and(|at| now < at) {
+        if !self.may_start || !self.is_due(now) || !self.has_room() || not_before.is_some_and(|at| now < at) {
             return None;
         }
         let (_, arrival) = self.due.pop_first()?;
         let (_, pending) = self.waiting.remove(&arrival)?;
         self.in_flight += 1;
-        // Spaced by when each might have started, not by when someone looked.
+        // Spaced by when each could have started, not by when this was called.
         let from = self.next_start.filter(|at| now.duration_since(*at) < self.interval).unwrap_or(now);
         self.next_start = (!self.interval.is_zero()).then(|| from + self.interval);
         Some(pending.start())
@@ -129,10 +130,10 @@ impl Lane {
         self.due.first().is_some_and(|(first, _)| *first <= now)
     }
 
-    /// How long until something is due; `None` while nothing waits or there is no room: then the
-    /// next [`finished`](Self::finished) or [`enqueue`](Self::enqueue) is the time to look again.
+    /// How long until something is due. `None` if nothing waits or there is no room: look again
+    /// after the next [`finished`](Self::finished) or [`enqueue`](Self::enqueue).
     pub(crate) fn next_due_in(&self, now: Instant) -> Option<Duration> {
-        if !self.open || !self.has_room() {
+        if !self.may_start || !self.has_room() {
             return None;
         }
         let (first, _) = self.due.first()?;
@@ -141,9 +142,9 @@ impl Lane {
     }
 
     /// Ends an attempt that [`start_next`](Self::start_next) began and makes room for another. A
-    /// retry waits with the caller until its record is written, and comes back through
-    /// [`enqueue`](Self::enqueue). An endpoint that wants to be left alone gets nothing else
-    /// meanwhile either.
+    /// retry stays with the caller until its record is written, and comes back through
+    /// [`enqueue`](Self::enqueue). If the endpoint asked for a pause, nothing else starts
+    /// meanwhile.
     pub(crate) fn finished(
         &mut self,
         in_flight: InFlight,
@@ -158,19 +159,19 @@ impl Lane {
         in_flight.finish(outcome, &self.policy, jitter)
     }
 
-    /// Makes room again after an attempt that came to nothing: a dry run.
+    /// Makes room again after an attempt without an outcome: a dry run.
     pub(crate) fn release(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
     /// Takes back an attempt that could not be made: its delivery is due again after `wait`, and
-    /// nothing is counted.
+    /// the attempt is not counted.
     pub(crate) fn put_back(&mut self, in_flight: InFlight, now: Instant, wait: Duration) {
         self.release();
         self.enqueue(in_flight.put_back(), now + wait);
     }
 
-    /// Takes deliveries that wait out of the lane, oldest first.
+    /// Takes these waiting deliveries out of the lane, oldest first.
     pub(crate) fn take(&mut self, ids: &HashSet<DeliveryId>) -> Vec<Pending> {
         let is_wanted =
             |(_, (_, pending)): &(&NonZeroU64, &(Instant, Pending))| ids.contains(&pending.delivery().id);
@@ -183,53 +184,53 @@ impl Lane {
         wanted.into_iter().filter_map(out_of_line).collect()
     }
 
-    /// Starts nothing more: what waits stays on disk for the next start, or until it is
-    /// [`configure`](Self::configure)d.
+    /// Starts nothing more until [`configure`](Self::configure). What waits stays on disk for the
+    /// next start.
     pub(crate) fn close(&mut self) {
-        self.open = false;
+        self.may_start = false;
     }
 
-    /// Whether it starts anything.
+    /// Whether attempts may start.
     pub(crate) fn is_open(&self) -> bool {
-        self.open
+        self.may_start
     }
 
-    /// From now on these bounds and this policy; open. What waits keeps its time and its place in
-    /// line.
+    /// Sets these bounds and this policy, and lets attempts start. Waiting deliveries keep their
+    /// time and their place in line.
     pub(crate) fn configure(&mut self, policy: RetryPolicy, max_in_flight: usize, max_pending: usize) {
         (self.policy, self.max_in_flight, self.max_pending) = (policy, max_in_flight, max_pending);
-        self.open = true;
+        self.may_start = true;
     }
 
-    /// The policy that outcomes are judged by.
+    /// The retry policy.
     pub(crate) fn policy(&self) -> &RetryPolicy {
         &self.policy
     }
 
-    /// What waits and when it is due, newest first.
+    /// The waiting deliveries and when each is due, newest first.
     pub(crate) fn newest_first(&self) -> impl Iterator<Item = (Instant, &Pending)> {
         self.waiting.values().rev().map(|(due, pending)| (*due, pending))
     }
 
-    /// What has waited longest.
+    /// The delivery that has waited longest.
     pub(crate) fn oldest(&self) -> Option<&Pending> {
         self.waiting.first_key_value().map(|(_, (_, pending))| pending)
     }
 
-    /// How many wait.
+    /// Number of waiting deliveries.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
-    /// How many are under way.
+    /// Number of deliveries in flight.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight
     }
 
-    /// Whether something is under way, or would start as soon as there is room.
+    /// Whether something is in flight, or would start as soon as there is room.
     pub(crate) fn is_busy(&self, now: Instant) -> bool {
         let is_paused = self.paused_until.is_some_and(|until| now < until);
-        self.in_flight > 0 || (self.open && !is_paused && self.is_due(now))
+        self.in_flight > 0 || (self.may_start && !is_paused && self.is_due(now))
     }
 }
 
@@ -268,9 +269,9 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the endpoint answers and whenever the clock is read: each delivery ends
-        /// exactly once, is tried at most `max_attempts` times and never before it is due, no more
-        /// than allowed are in flight or pending, and what is dropped is the oldest that waits.
+        /// Whatever the endpoint answers and whenever the clock is read: each delivery ends exactly
+        /// once, is tried at most `max_attempts` times and never before it is due; no more than
+        /// allowed are in flight or pending; and the one dropped is the oldest that waits.
         #[test]
         fn nothing_is_lost_and_nothing_ends_twice(
             count in 1usize..20,
@@ -337,7 +338,7 @@ mod tests {
                 prop_assert_eq!(lane.due.len(), lane.waiting.len());
             }
             prop_assert_eq!(ended.len(), count);
-            // Evenly spaced: no window has more starts than the rate allows, and one.
+            // Evenly spaced: a window has at most one start more than the rate allows.
             for (at, first) in starts.iter().enumerate() {
                 for (more, last) in starts[at..].iter().enumerate() {
                     let lasted = last.duration_since(*first).as_secs_f64();
@@ -357,7 +358,7 @@ mod tests {
         let (mut now, mut started) = (start, 0);
         while let Some(wait) = lane.next_due_in(now) {
             prop_assert_bounded(wait);
-            // Whoever looks is late now and then.
+            // The caller is late now and then.
             now += wait + Duration::from_micros(started % 7 * 300);
             while lane.start_next(now).is_some() {
                 started += 1;

@@ -1,4 +1,5 @@
-//! One event on its way to one subscription: its states, and what each attempt's outcome means.
+//! Delivery of one event to one subscription: its states, and what the outcome of each attempt
+//! means.
 
 mod advice;
 mod body;
@@ -44,7 +45,8 @@ use crate::clock;
 use crate::event::{EventKind, IdempotencyKey, SpecId};
 use crate::payload::Format;
 
-/// The `X-SpecKit-Id`: a UUID v4, the same on every attempt and every replay of a delivery.
+/// The id of a delivery, sent as `X-SpecKit-Id`: a UUID v4, the same on every attempt and every
+/// replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct DeliveryId(Uuid);
@@ -70,12 +72,12 @@ impl FromStr for DeliveryId {
     }
 }
 
-/// The name of a subscription: 1 to 64 of letters, digits, `.`, `_` and `-`.
+/// The name of a subscription: 1 to 64 letters, digits, `.`, `_` and `-`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct SubscriptionId(Arc<str>);
 
-/// A text that is no subscription id.
+/// The text is not a valid subscription id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a subscription id has 1 to 64 of letters, digits, `.`, `_` and `-`")]
 pub struct InvalidSubscriptionId;
@@ -112,22 +114,22 @@ impl<'de> Deserialize<'de> for SubscriptionId {
     }
 }
 
-/// What is delivered, to whom: fixed when the event is accepted.
+/// What is delivered, and to which subscription; fixed when the event is accepted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delivery {
-    /// The `X-SpecKit-Id`.
+    /// The delivery's id, sent as `X-SpecKit-Id`.
     pub id: DeliveryId,
-    /// To which subscription.
+    /// The subscription it goes to.
     pub subscription: SubscriptionId,
-    /// Of which SPEC.
+    /// The SPEC of the event.
     pub spec: SpecId,
-    /// Which event, for the evidence.
+    /// The event's key, for the evidence.
     pub key: IdempotencyKey,
     /// Its type, for the `X-SpecKit-Event` header.
     pub kind: EventKind,
     /// When the event was accepted.
     pub accepted_at: Timestamp,
-    /// What its body is.
+    /// The format of its body.
     pub format: Format,
 }
 
@@ -142,40 +144,40 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    /// A new delivery, with its body where there is room for it in memory; else the first attempt
-    /// reads it back.
+    /// A new delivery. Without `body` (no room in memory) the first attempt reads it back from the
+    /// spool.
     pub(crate) fn new(delivery: Arc<Delivery>, body: Option<Body>) -> Self {
         Self { delivery, attempts_made: 0, arrival: None, body }
     }
 
-    /// A delivery of which `attempts_made` attempts have ended without success.
+    /// A delivery with `attempts_made` attempts that ended without success.
     pub(crate) fn recovered(delivery: Arc<Delivery>, attempts_made: u32) -> Self {
         Self { delivery, attempts_made, arrival: None, body: None }
     }
 
-    /// What is delivered.
+    /// The delivery.
     pub(crate) fn delivery(&self) -> &Arc<Delivery> {
         &self.delivery
     }
 
-    /// Its body, where it is in memory.
+    /// Its body, if it is in memory.
     pub(crate) fn body(&self) -> Option<&Body> {
         self.body.as_ref()
     }
 
-    /// How many attempts have ended without success.
+    /// Number of attempts that ended without success.
     pub(crate) fn attempts_made(&self) -> u32 {
         self.attempts_made
     }
 
-    /// Begins the next attempt. The body goes with it.
+    /// Begins the next attempt and hands over the body.
     pub(crate) fn start(self) -> (InFlight, Option<Body>) {
         let attempt = self.attempts_made.saturating_add(1);
         (InFlight { attempt, delivery: self.delivery, arrival: self.arrival }, self.body)
     }
 }
 
-/// A delivery with an attempt under way. Never written down: after a crash it is [`Pending`] again.
+/// A delivery with an attempt in progress. Never stored: after a crash it is [`Pending`] again.
 #[derive(Debug)]
 pub(crate) struct InFlight {
     delivery: Arc<Delivery>,
@@ -183,41 +185,40 @@ pub(crate) struct InFlight {
     arrival: Option<NonZeroU64>,
 }
 
-/// What follows from one attempt.
+/// The consequence of an attempt.
 #[derive(Debug)]
 pub(crate) enum Verdict {
-    /// The endpoint has it.
+    /// The endpoint accepted it.
     Delivered,
     /// Try again after `wait`.
     Retry {
         /// The delivery, with the attempt counted.
         pending: Pending,
-        /// From now.
+        /// The wait, from now.
         wait: Duration,
     },
-    /// Given up.
+    /// The delivery is given up.
     DeadLetter(Reason),
 }
 
 impl InFlight {
-    /// What is delivered.
+    /// The delivery.
     pub(crate) fn delivery(&self) -> &Arc<Delivery> {
         &self.delivery
     }
 
-    /// Which attempt this is, from 1.
+    /// The number of this attempt, from 1.
     pub(crate) fn attempt(&self) -> u32 {
         self.attempt
     }
 
-    /// Takes back an attempt that could not be made: it does not count.
+    /// Takes back an attempt that could not be made: it is not counted.
     pub(crate) fn put_back(self) -> Pending {
         let attempts_made = self.attempt.saturating_sub(1);
         Pending { delivery: self.delivery, attempts_made, arrival: self.arrival, body: None }
     }
 
-    /// Ends the attempt: the outcome's judgement, and the policy's word on whether another is
-    /// allowed.
+    /// Ends the attempt: the outcome's judgement, and whether the policy allows another attempt.
     pub(crate) fn finish(self, outcome: &Outcome, policy: &RetryPolicy, jitter: Jitter) -> Verdict {
         match outcome.judge() {
             Judgement::Delivered => Verdict::Delivered,
@@ -226,9 +227,9 @@ impl InFlight {
                 Verdict::DeadLetter(Reason::Exhausted { attempts: self.attempt })
             }
             Judgement::Retry => Verdict::Retry {
-                // The endpoint's own wish makes a wait longer and never shorter.
+                // A pause that the endpoint asked for lengthens the wait and never shortens it.
                 wait: policy.wait_before_retry(self.attempt, jitter).max(outcome.pause().unwrap_or_default()),
-                // The next attempt reads the body back: what waits keeps no bodies in memory.
+                // A waiting retry keeps no body in memory: the next attempt reads it back.
                 pending: Pending {
                     delivery: self.delivery,
                     attempts_made: self.attempt,

@@ -1,4 +1,4 @@
-//! What one attempt came to, and whether that means delivered, try again, or give up.
+//! The outcome of one attempt, and whether it means delivered, retry, or give up.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -10,21 +10,21 @@ use std::fmt;
 use super::MAX_RETRY_AFTER;
 use crate::payload::{Answer, Format, Rejection};
 
-/// How much of a response's body is kept for the evidence.
+/// Bytes of an answer's body that are kept for the evidence.
 pub(crate) const MAX_KEPT_BYTES: usize = 1024;
 
-/// One attempt, ended. A failed request is data, not an error.
+/// An attempt that ended. A failed request is a value, not an error.
 #[derive(Clone, Debug)]
 pub(crate) struct Outcome {
-    /// What came back, or why nothing did.
+    /// The answer, or why there was none.
     pub result: Result<Response, Failure>,
     /// From the start of the attempt to the last byte read.
     pub latency: Duration,
-    /// Whether it was sent a second time at once, because a kept-alive connection had gone stale.
+    /// Whether the request was sent again at once because a kept-alive connection had gone stale.
     pub resent: bool,
 }
 
-/// What the endpoint answered.
+/// The endpoint's answer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Response {
     /// The HTTP status.
@@ -35,24 +35,25 @@ pub(crate) struct Response {
     pub body: String,
     /// For a redirect: the host it points to.
     pub location_host: Option<String>,
-    /// How long it wants to be left alone, at most [`MAX_RETRY_AFTER`](super::MAX_RETRY_AFTER).
+    /// The pause the endpoint asks for, at most [`MAX_RETRY_AFTER`](super::MAX_RETRY_AFTER).
     pub retry_after: Option<Duration>,
-    /// How far its clock is off ours, in seconds; ahead is positive.
+    /// The difference between its clock and ours in seconds; positive if its clock is ahead.
     pub clock_skew: Option<i64>,
-    /// Why a 2xx is none, by the rules of the service whose format was sent.
+    /// Set when a 2xx answer means failure by the rules of the chat service.
     pub rejection: Option<Rejection>,
-    /// What was sent.
+    /// The format of the body that was sent.
     pub format: Format,
-    /// Whether its subscription retries this status, which is final otherwise: `retry_statuses`.
-    pub is_retried: bool,
+    /// Whether the subscription's `retry_statuses` names this status, which is final otherwise.
+    pub is_in_retry_statuses: bool,
 }
 
-/// Shorter texts are no credentials and may be anywhere.
+/// Least length of a secret that is redacted: a shorter text is not a credential and may occur
+/// anywhere.
 const SHORTEST_SECRET: usize = 6;
 
 impl Response {
-    /// Takes note of what the service of a `format` says in the body, which is `None` where it
-    /// cannot be read.
+    /// Evaluates what the service of `format` says in the answer's body; `None` if the body cannot
+    /// be read.
     pub(crate) fn heed(&mut self, format: Format, body: Option<&str>) {
         let answer = Answer { status: self.status, content_type: self.header("content-type"), body };
         let (wait, rejection) = (format.wait(answer), format.rejection(answer));
@@ -65,12 +66,12 @@ impl Response {
         self.headers.iter().find(|(kept, _)| kept == name).map(|(_, value)| value.as_str())
     }
 
-    /// Takes out of it what was sent and is a secret: many an endpoint's error page repeats the
-    /// path, or the headers.
+    /// Redacts the secrets that were sent: an endpoint's error page may repeat the path or the
+    /// headers.
     pub(crate) fn redact<S: AsRef<str>>(&mut self, secrets: &[S]) {
         let mut secrets: Vec<&str> = secrets.iter().map(AsRef::as_ref).collect();
         secrets.retain(|secret| secret.len() >= SHORTEST_SECRET);
-        // The longest first: one may be part of another.
+        // The longest first, because one may contain another.
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         let texts = self.headers.iter_mut().map(|(_, value)| value).chain([&mut self.body]);
         let word = self.rejection.iter_mut().map(|rejection| &mut rejection.word);
@@ -85,7 +86,7 @@ impl Response {
     }
 }
 
-/// Takes away the beginning of a secret that a text was cut in.
+/// Redacts the beginning of a secret at the end of a text that was cut.
 fn redact_cut(text: &mut String, secret: &str) {
     let Some(kept) = text.strip_suffix('…') else { return };
     let cuts = secret.char_indices().map(|(at, _)| at).filter(|at| *at >= SHORTEST_SECRET);
@@ -94,12 +95,12 @@ fn redact_cut(text: &mut String, secret: &str) {
     }
 }
 
-/// Why no answer came.
+/// Why there was no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
-    /// What kind, from the error's type.
+    /// The class of the failure, by the error's type.
     pub class: FailureClass,
-    /// For the reader; never contains the URL's path or a secret.
+    /// The failure in words; never contains the URL's path or a secret.
     pub message: String,
     /// What to do about it, as a clause.
     pub hint: Cow<'static, str>,
@@ -112,21 +113,21 @@ impl fmt::Display for Failure {
 }
 
 named! {
-    /// The kinds of failure of an attempt.
+    /// The classes of failure of an attempt.
     FailureClass, "failure class" {
         /// The attempt's deadline passed.
         Timeout = "timeout",
         /// The host name did not resolve.
         Dns = "dns",
-        /// No connection, or it broke.
+        /// The connection could not be made, or broke.
         Connection = "connection",
-        /// The proxy did not do its part: the endpoint was never asked.
+        /// The proxy failed: the endpoint was never asked.
         Proxy = "proxy",
-        /// TLS could not be agreed on, or the certificate is not good.
+        /// TLS could not be negotiated, or the certificate is not valid.
         Tls = "tls",
-        /// What came back is no HTTP.
+        /// The answer is not HTTP.
         Protocol = "protocol",
-        /// This machine was not able to: the endpoint was never asked.
+        /// This machine could not make the attempt: the endpoint was never asked.
         Local = "local",
         /// The signing secret is missing or malformed: nothing was sent.
         Secret = "secret",
@@ -136,11 +137,11 @@ named! {
 /// What an outcome means for the delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Judgement {
-    /// 2xx.
+    /// A 2xx answer.
     Delivered,
-    /// Worth another attempt: 429, 5xx, or no answer.
+    /// Worth another attempt: 429, 5xx, a status in `retry_statuses`, or no answer.
     Retry,
-    /// No attempt with the same body will fare better.
+    /// No attempt with the same body can succeed.
     Terminal(Reason),
 }
 
@@ -150,31 +151,31 @@ pub(crate) enum Judgement {
 pub enum Reason {
     /// The last allowed attempt failed.
     Exhausted {
-        /// How many were made.
+        /// Number of attempts.
         attempts: u32,
     },
-    /// A 4xx other than 429, a 3xx that redirects nowhere, or a status that is none.
+    /// A 4xx other than 429, a 3xx that does not redirect, or a status outside HTTP's ranges.
     Refused {
         /// The HTTP status.
         status: u16,
     },
-    /// A redirect, none of which is followed.
+    /// A redirect; redirects are not followed.
     Redirected {
         /// The HTTP status.
         status: u16,
-        /// Where it pointed, without path.
+        /// The host it pointed to, without the path.
         host: Option<String>,
     },
-    /// The service answered 2xx and said in the body that it did not take it.
+    /// The service answered 2xx and reported a failure in the body.
     Rejected {
         /// The HTTP status.
         status: u16,
-        /// The service's own word.
+        /// The service's message.
         word: String,
     },
-    /// Newer deliveries pushed it out: more than `max_pending` of its subscription were pending.
+    /// Dropped for newer deliveries: more than `max_pending` of its subscription were pending.
     SpoolSaturated,
-    /// Its payload was taken away with the spool's files, and could not be read any more.
+    /// Its payload was removed with the spool's files and can no longer be read.
     SpoolRemoved,
 }
 
@@ -202,8 +203,8 @@ impl fmt::Display for Reason {
 }
 
 impl Reason {
-    /// What the operator can do about a delivery that was given up, whose last attempt has this
-    /// `advice`.
+    /// What the operator can do about a delivery that was given up; `advice` is that of its last
+    /// attempt.
     pub fn hint(&self, advice: Option<&str>) -> String {
         match (self, advice) {
             (Self::SpoolSaturated, _) => {
@@ -221,7 +222,7 @@ impl Reason {
 }
 
 impl Outcome {
-    /// Of a request that was sent once, or never.
+    /// The outcome of a request that was sent once, or never.
     pub(crate) fn new(result: Result<Response, Failure>, latency: Duration) -> Self {
         Self { result, latency, resent: false }
     }
@@ -239,7 +240,7 @@ impl Outcome {
                     }
                 },
                 429 | 500..=599 => Judgement::Retry,
-                _ if response.is_retried => Judgement::Retry,
+                _ if response.is_in_retry_statuses => Judgement::Retry,
                 status @ (301..=303 | 307 | 308) => {
                     Judgement::Terminal(Reason::Redirected { status, host: response.location_host.clone() })
                 }
@@ -248,22 +249,22 @@ impl Outcome {
         }
     }
 
-    /// How long the endpoint wants to be left alone, where it may ask for that
-    /// (`docs/delivery.md`): 429, 503, what its subscription retries, and a 2xx in which its
-    /// service says that it is not able to now.
+    /// The pause the endpoint asked for, if it may ask for one (`docs/delivery.md`): with 429, 503,
+    /// a status in `retry_statuses`, or a 2xx in which its service says that it cannot take the
+    /// message now.
     pub(crate) fn pause(&self) -> Option<Duration> {
         let response = self.result.as_ref().ok()?;
         let is_put_off = response.rejection.as_ref().is_some_and(|rejection| rejection.retry);
-        let may_ask = response.is_retried || is_put_off || matches!(response.status, 429 | 503);
+        let may_ask = response.is_in_retry_statuses || is_put_off || matches!(response.status, 429 | 503);
         response.retry_after.filter(|_| may_ask)
     }
 
-    /// Whether this machine was not able to make it.
+    /// Whether this machine could not make the attempt.
     pub(crate) fn is_local(&self) -> bool {
         self.result.as_ref().is_err_and(|failure| failure.class == FailureClass::Local)
     }
 
-    /// In a few words: `200`, or `timeout: no answer within 5000 ms`.
+    /// A short description: `status 200`, or `timeout: no answer within 5000 ms`.
     pub(crate) fn summary(&self) -> String {
         match &self.result {
             Ok(Response { status, rejection: Some(Rejection { word, .. }), .. }) => {
@@ -282,8 +283,8 @@ mod tests {
     #[test]
     fn what_its_subscription_retries_is_retried_and_may_ask_for_a_pause() {
         let retry_after = Some(Duration::from_secs(9));
-        let outcome = |is_retried| {
-            let response = Response { status: 423, retry_after, is_retried, ..Response::default() };
+        let outcome = |is_in_retry_statuses| {
+            let response = Response { status: 423, retry_after, is_in_retry_statuses, ..Response::default() };
             Outcome::new(Ok(response), Duration::ZERO)
         };
         assert_eq!((outcome(true).judge(), outcome(true).pause()), (Judgement::Retry, retry_after));

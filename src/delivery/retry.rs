@@ -1,4 +1,4 @@
-//! The retry law: how long to wait before each retry. The one place that knows the `backoff` crate.
+//! The retry schedule: how long to wait before each retry. The only user of the `backoff` crate.
 
 use std::time::Duration;
 
@@ -6,22 +6,22 @@ use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff as _;
 use jiff::{SignedDuration, Timestamp};
 
-/// How often, and how long apart, a delivery is tried.
+/// How often a delivery is tried, and at which intervals.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RetryPolicy {
-    /// Attempts in all, the first included; at least 1.
+    /// Attempts in all, including the first; at least 1.
     pub max_attempts: u32,
-    /// Before the first retry.
+    /// The wait before the first retry.
     pub initial: Duration,
-    /// Each wait is the one before times this; at least 1.
+    /// Each wait is the one before multiplied by this; at least 1.
     pub factor: f64,
-    /// Cap of one wait, jitter not counted.
+    /// Longest wait, without jitter.
     pub max: Duration,
     /// Largest jitter.
     pub jitter: Duration,
 }
 
-/// The config's defaults.
+/// The defaults of the config.
 impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
@@ -63,23 +63,23 @@ impl RetryPolicy {
         wait.min(self.max) + self.jitter.mul_f64(jitter.0.clamp(0.0, 1.0))
     }
 
-    /// What is left of the wait after `attempts_made` attempts, by a wall clock that says `left`
-    /// and may have jumped since: never negative, never more than that wait can be.
+    /// The rest of the wait after `attempts_made` attempts, of which the wall clock says that
+    /// `left` is left. The clock may have jumped: the result is never negative and never longer
+    /// than that wait can be.
     pub(crate) fn remaining_wait(&self, attempts_made: u32, left: SignedDuration) -> Duration {
         let longest = self.wait_before_retry(attempts_made.max(1), Jitter(1.0));
         Duration::try_from(left).unwrap_or(Duration::ZERO).min(longest)
     }
 }
 
-/// Most that a retry is late so that others start with it, in milliseconds.
+/// Most milliseconds that a retry is delayed so that it starts together with others.
 const MAX_SLACK_MS: u128 = 256;
 
-/// When a retry starts that waits for `wait` from `now`: never earlier, and at most a 128th of the
-/// wait (or a millisecond) and at most 256 ms later. Many that wait long so start together, and
-/// wake the machine seldom.
+/// When a retry starts that waits for `wait` from `now`: never earlier, and later by at most a
+/// 128th of the wait, from 1 ms to 256 ms. Long waits so end together and wake the machine seldom.
 pub(crate) fn retry_at(now: Timestamp, wait: Duration) -> Timestamp {
     let allowed = (wait.as_millis() / 128).clamp(1, MAX_SLACK_MS);
-    // A power of two: grids of different slacks meet.
+    // A power of two, so that the grids of different slacks coincide.
     let slack = 1_i128 << allowed.ilog2();
     let nanoseconds = i128::try_from(wait.as_nanos()).unwrap_or(i128::MAX);
     let due = now.as_nanosecond().saturating_add(nanoseconds);

@@ -1,4 +1,4 @@
-//! `Retry-After`: when an endpoint wants to be asked again (RFC 9110, section 10.2.3).
+//! `Retry-After`: how long an endpoint asks to wait (RFC 9110, section 10.2.3).
 
 use std::time::Duration;
 
@@ -7,22 +7,22 @@ use jiff::Timestamp;
 /// Longest pause that an endpoint may ask for.
 pub(crate) const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
-/// The pause that a header's value asks for at `now`: seconds, fractions too, or one of the three
-/// forms of an HTTP date. At most [`MAX_RETRY_AFTER`]; zero for a time that is past. `None` for
-/// what is neither.
+/// The pause that a header's value asks for at `now`: seconds, also fractional, or an HTTP date in
+/// one of its three forms. At most [`MAX_RETRY_AFTER`]; zero for a time in the past; `None` for any
+/// other text.
 pub(crate) fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     if value.bytes().next().is_some_and(|first| first.is_ascii_digit() || first == b'.') {
         let seconds: f64 = value.parse().ok()?;
-        // Anything absurd, infinity too, is as long as we wait at most.
+        // Absurd values, infinity included, count as the longest pause.
         let capped = seconds.min(MAX_RETRY_AFTER.as_secs_f64());
         return Duration::try_from_secs_f64(capped).ok();
     }
     Some(until(value, now)?.min(MAX_RETRY_AFTER))
 }
 
-/// How far a `Date` header is off `now`, in seconds; ahead is positive. `None` for what is no HTTP
-/// date.
+/// The difference between a `Date` header and `now` in seconds; positive if the header is ahead.
+/// `None` if it is not an HTTP date.
 pub(crate) fn clock_skew(value: &str, now: Timestamp) -> Option<i64> {
     let date = Timestamp::try_from(httpdate::parse_http_date(value.trim()).ok()?).ok()?;
     Some(date.as_second() - now.as_second())

@@ -1,5 +1,6 @@
-//! Which version of a session an event tells of. A host that retries under the same session writes
-//! the same file again: with another verdict it is a further event, and read once more it is not.
+//! Decides which version of a session an event tells of. A host that retries under the same session
+//! rewrites the same file: with another verdict it is a new event; the same verdict read again is
+//! not.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -10,49 +11,49 @@ use super::KeyDigest;
 use crate::clock;
 use crate::event::{Event, IdempotencyKey, KeyOrigin, Status};
 
-/// Sessions whose verdict is remembered; beyond it the one that was told of first is forgotten,
-/// and a further version of it is taken for the one that is known.
+/// Sessions whose verdict is remembered. Beyond it the one told first is forgotten, and a later
+/// version of it counts as the known event.
 pub(crate) const MAX_SESSIONS: usize = 10_000;
 
-/// One version of a session, as an event tells of it.
+/// The version of a session that an event tells of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Version {
-    /// The key of the session's first event, where this one has another.
+    /// The key of the session's first event, if this event has another key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     session: Option<IdempotencyKey>,
-    /// Its timestamp: what the source says, else when it was written.
+    /// Its timestamp: as given by the source, else the time it was written.
     stamp: String,
 }
 
-/// What was told of one version.
+/// The verdict that was told of one version.
 #[derive(Clone, Debug)]
 struct Verdict {
     key: IdempotencyKey,
     status: Status,
     stamp: String,
-    /// When it was written.
+    /// When the version was written.
     at: Timestamp,
 }
 
-/// What was told of one session.
+/// The verdicts that were told of one session.
 #[derive(Debug)]
 struct Session {
     first: Verdict,
-    /// Absent where it is the first.
+    /// `None` if the last verdict is the first.
     last: Option<Verdict>,
 }
 
-/// See the module's first lines.
+/// The sessions that were told; see the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     told: HashMap<KeyDigest, Session>,
-    /// In the order in which they were first told.
+    /// Sessions in the order in which they were first told.
     order: VecDeque<KeyDigest>,
 }
 
 impl Sessions {
-    /// Gives an event the key of the version that it tells of. `is_known` says whether an event of
-    /// a key was accepted. `None` where it tells of no session, or has no verdict.
+    /// Gives an event the key of the version that it tells of. `is_known` says whether an event
+    /// with a key was accepted. `None` if it tells of no session, or has no verdict.
     pub(super) fn resolve(
         &self,
         event: &mut Event,
@@ -76,12 +77,12 @@ impl Sessions {
         Some(Version { session, stamp })
     }
 
-    /// A version is told, or was before this start.
+    /// Remembers a version that is told now, or was told before this start.
     pub(super) fn tell(&mut self, key: &IdempotencyKey, version: &Version, status: Status, at: Timestamp) {
         let digest = KeyDigest::from(version.session.as_ref().unwrap_or(key));
         let verdict = Verdict { key: key.clone(), status, stamp: version.stamp.clone(), at };
         match self.told.get_mut(&digest) {
-            // One that comes late does not make what came after it undone.
+            // A version that arrives late does not replace a later one.
             Some(told) if at >= told.last().at && *key != told.last().key => told.last = Some(verdict),
             Some(_) => {}
             None => {
@@ -114,8 +115,8 @@ impl Session {
         if status == last.status {
             return last.key.clone();
         }
-        // A host whose timestamps do not change: when the file was written tells its versions
-        // apart.
+        // A host may keep the same timestamp: then the time the file was written distinguishes its
+        // versions.
         let is_later = stamp == last.stamp && at > last.at;
         if !is_later && status == self.first.status && stamp == self.first.stamp {
             return self.first.key.clone();
@@ -128,7 +129,7 @@ impl Session {
     }
 }
 
-/// When a version was made, in its own words where these are a time.
+/// The timestamp of a version: the source's own if it is a valid time, else `at`.
 fn stamp_of(event: &Event, at: Timestamp) -> String {
     let said = event.telemetry.as_ref().and_then(|fields| fields.get("timestamp")?.as_str());
     let ended = event.pipeline.as_ref().and_then(|pipeline| pipeline.completed_at.as_deref());

@@ -1,25 +1,24 @@
-//! Who may send next: so many requests at a time over all subscriptions, shared so that no slow or
-//! dead endpoint keeps another waiting (`docs/delivery.md`, fairness). Holds no clock: whoever
-//! gives a share back says how long it was held.
+//! Shares the concurrent requests among all subscriptions, so that no slow or dead endpoint delays
+//! another (`docs/delivery.md`, fairness). It has no clock: callers pass how long a share was held.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-/// One that shares: an active subscription.
+/// The place of one active subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SeatId(u64);
 
-/// The right to one request.
+/// The right to make one request.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "it is taken until it is given back"]
 pub(crate) struct Share {
     seat: SeatId,
     is_unproven: bool,
-    /// Somebody waits who has waited longer.
+    /// Whether it was given although another subscription had waited longer.
     overtakes: bool,
 }
 
-/// What is held and who waits; a `T` is what a waiting request is known by.
+/// The shares that are held and the requests that wait; `T` identifies a waiting request.
 #[derive(Debug)]
 pub(crate) struct Sharing<T> {
     max: usize,
@@ -34,11 +33,12 @@ pub(crate) struct Sharing<T> {
 struct Seat<T> {
     is_proven: bool,
     held: usize,
-    /// Oldest first, with their places among all that ever waited.
+    /// Waiting requests, oldest first, with their places in the line of all requests.
     waiting: VecDeque<(u64, T)>,
-    /// How long it holds a share as a rule.
+    /// How long it usually holds a share (moving average, weight 1/8).
     usual: Duration,
-    /// How long it has held what it had before its turn, since who had waited longest had one.
+    /// Total time of the shares with which it overtook, since the longest waiting subscription last
+    /// had its turn.
     ahead: Duration,
 }
 
@@ -49,8 +49,8 @@ impl<T> Seat<T> {
 }
 
 impl<T> Sharing<T> {
-    /// At most `max` shares at a time; those whose endpoint is not proven hold at most half of
-    /// them, and at least one.
+    /// At most `max` shares at a time. Subscriptions whose endpoint is not proven hold at most half
+    /// of them, but at least one may be held.
     pub(crate) fn new(max: usize) -> Self {
         Self {
             max: max.max(1),
@@ -62,7 +62,7 @@ impl<T> Sharing<T> {
         }
     }
 
-    /// Lets another subscription share.
+    /// Adds a subscription.
     pub(crate) fn open(&mut self) -> SeatId {
         let id = SeatId(self.next_seat);
         self.next_seat += 1;
@@ -72,13 +72,13 @@ impl<T> Sharing<T> {
         id
     }
 
-    /// One is not active any more. What it holds is still to be given back; what waits there is
-    /// let go of.
+    /// Removes a subscription. Its shares must still be given back; its waiting requests are
+    /// dropped.
     pub(crate) fn close(&mut self, id: SeatId) {
         self.seats.remove(&id);
     }
 
-    /// A request waits for a share. Call [`give`](Self::give) afterwards.
+    /// Adds a request that waits for a share. Call [`give`](Self::give) afterwards.
     pub(crate) fn ask(&mut self, id: SeatId, is_proven: bool, request: T) {
         let Some(seat) = self.seats.get_mut(&id) else { return };
         seat.is_proven = is_proven;
@@ -86,16 +86,16 @@ impl<T> Sharing<T> {
         self.next_arrival += 1;
     }
 
-    /// Who has a share now, if there is one to be had. Call until `None`.
+    /// Gives a share to the next request, if one is free. Call until `None`.
     pub(crate) fn give(&mut self) -> Option<(Share, T)> {
         let mut wanting: Vec<_> = self.seats.iter().filter(|(id, seat)| self.may_start(**id, seat)).collect();
-        // The fewest held first.
+        // Subscriptions that hold the fewest shares come first.
         let fewest = wanting.iter().map(|(_, seat)| seat.held).min()?;
         wanting.retain(|(_, seat)| seat.held == fewest);
         let (patient, waits) = *wanting.iter().min_by_key(|(_, seat)| seat.arrival())?;
-        // Of these one that is quicker by far, so that an endpoint that answers at once waits for
-        // one request of slow ones and not for a round of them; but nobody costs who waits longest
-        // more than its own request takes.
+        // Among these, a much quicker one may overtake, so that an endpoint that answers at once
+        // waits for one request of slow ones and not for a round of them. All that overtake
+        // together cost whoever waits longest at most about the time of one of its own requests.
         let may_overtake = |seat: &Seat<T>| seat.usual * 2 <= waits.usual && seat.ahead < waits.usual;
         let may_overtake = |seat: &Seat<T>| std::ptr::eq(seat, waits) || may_overtake(seat);
         let quickest = wanting.iter().filter(|(_, seat)| may_overtake(seat));
@@ -124,7 +124,7 @@ impl<T> Sharing<T> {
         !seat.waiting.is_empty() && free > 0 && has_room && !is_kept_for_another()
     }
 
-    /// A share is given back that was held for so long. Call [`give`](Self::give) afterwards.
+    /// Takes back a share that was held for `held_for`. Call [`give`](Self::give) afterwards.
     pub(crate) fn give_back(&mut self, Share { seat, is_unproven, overtakes }: Share, held_for: Duration) {
         self.held = self.held.saturating_sub(1);
         self.held_unproven = self.held_unproven.saturating_sub(usize::from(is_unproven));
@@ -171,12 +171,13 @@ mod tests {
         assert_eq!(taken.len(), 3);
         sharing.ask(other, true, 100);
         assert_eq!(take(&mut sharing).pop().map(|(_, request)| request), Some(100));
-        // It has one now, and nothing is free; what is given back goes to who holds the fewer.
+        // The other holds one now and nothing is free: a share given back goes to the one with
+        // fewer.
         sharing.ask(other, true, 101);
         let (share, _) = taken.pop().unwrap();
         sharing.give_back(share, Duration::from_secs(1));
         assert_eq!(take(&mut sharing).pop().map(|(_, request)| request), Some(101));
-        // Alone it has all.
+        // Alone it gets all shares.
         sharing.close(other);
         taken.drain(..).for_each(|(share, _)| sharing.give_back(share, Duration::ZERO));
         assert_eq!(take(&mut sharing).len(), 2, "and two are held by the one that is closed");
@@ -198,7 +199,7 @@ mod tests {
         assert_eq!(take(&mut sharing).len(), 1);
     }
 
-    /// An endpoint, and how it is asked.
+    /// An endpoint, and how it is used.
     #[derive(Clone, Debug)]
     struct Endpoint {
         every_ms: u64,
@@ -207,17 +208,17 @@ mod tests {
         max_in_flight: usize,
     }
 
-    /// How long each request of each endpoint waited for its share, in milliseconds, of those that
-    /// came after `from_ms`.
+    /// How long each endpoint's requests that came after `from_ms` waited for their share, in
+    /// milliseconds.
     fn simulate(max: usize, endpoints: &[Endpoint], from_ms: u64, until_ms: u64) -> Vec<Vec<u64>> {
         let mut sharing = Sharing::new(max);
         let seats: Vec<SeatId> = endpoints.iter().map(|_| sharing.open()).collect();
         let mut waits = vec![Vec::new(); endpoints.len()];
-        // What comes when: an event of an endpoint, or the end of a request.
+        // Coming events by time: a new event of an endpoint, or the end of a request.
         let mut coming: BinaryHeap<Reverse<(u64, usize, Option<usize>)>> =
             (0..endpoints.len()).map(|at| Reverse((0, at, None))).collect();
         let mut under_way: Vec<Option<(Share, u64)>> = Vec::new();
-        // As the lane does: no more ask at a time than may be under way.
+        // As in the lane: no more requests wait at a time than may be in flight.
         let mut queued: Vec<VecDeque<u64>> = vec![VecDeque::new(); endpoints.len()];
         let mut asking = vec![0; endpoints.len()];
         let mut made = vec![0; endpoints.len()];
@@ -260,7 +261,7 @@ mod tests {
         sorted[(sorted.len() * 99).div_ceil(100) - 1]
     }
 
-    /// Ten events a second at most, and an endpoint that answers at once.
+    /// At most ten events a second, and an endpoint that answers at once.
     fn fast() -> impl Strategy<Value = Endpoint> {
         (100u64..200, prop::collection::vec(1u64..6, 1..8), 1usize..9).prop_map(
             |(every_ms, takes_ms, max_in_flight)| Endpoint {
@@ -272,7 +273,7 @@ mod tests {
         )
     }
 
-    /// One that takes between once and twice so long.
+    /// An endpoint that takes between `at_least_ms` and twice that.
     fn slow(at_least_ms: u64) -> impl Strategy<Value = Endpoint> {
         let takes_ms = prop::collection::vec(at_least_ms..2 * at_least_ms, 1..8);
         (20u64..400, takes_ms, any::<bool>(), 1usize..9).prop_map(
@@ -285,7 +286,7 @@ mod tests {
         )
     }
 
-    /// Some that are about as slow as each other, and some that are not.
+    /// Endpoints of about equal slowness, or of different slowness.
     fn slow_ones() -> impl Strategy<Value = (bool, Vec<Endpoint>)> {
         let alike = (300u64..1500).prop_flat_map(|at_least| prop::collection::vec(slow(at_least), 1..20));
         let mixed = prop::collection::vec((300u64..1500).prop_flat_map(slow), 1..20);
@@ -295,9 +296,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// Beside fewer slow ones than there are shares it is as if they were not there; beside
-        /// more it waits for one request of theirs at most, for two where these are of many kinds.
-        /// None of them starves.
+        /// With fewer slow endpoints than shares, the fast one is not delayed. With more, it waits
+        /// for at most one of their requests, or for two if their speeds differ. None of them
+        /// starves.
         #[test]
         fn slow_endpoints_do_not_keep_a_fast_one_waiting(
             max in 1usize..9,
@@ -305,7 +306,7 @@ mod tests {
             (are_alike, slow) in slow_ones(),
         ) {
             let longest = slow.iter().flat_map(|one| &one.takes_ms).max().copied().unwrap();
-            // By then each has shown how long it takes: before, nobody can know.
+            // By then each has shown how long it takes; before, it cannot be known.
             let from = longest * slow.len() as u64 + 1000;
             let until = from + 20_000;
             let alone = simulate(max, std::slice::from_ref(&fast), from, until).remove(0);
@@ -318,8 +319,8 @@ mod tests {
                 prop_assert!(fast <= alone * 3 / 2 + 50, "{fast} ms, alone {alone} ms");
             } else {
                 let wait = of_fast.iter().max().copied().unwrap();
-                // And for those of its own that came while it did, and for those that came while
-                // these went.
+                // And for its own requests that came meanwhile, and for those that came while these
+                // were sent.
                 let own = (longest / fast.every_ms + 2) * fast.takes_ms.iter().max().unwrap();
                 let most = if are_alike { longest } else { 2 * longest };
                 prop_assert!(wait <= most + 2 * own, "{wait} ms beside {longest} ms");
@@ -329,7 +330,8 @@ mod tests {
             }
         }
 
-        /// No order of asking, ending and closing gives out more than there is, or loses one.
+        /// No order of asking, ending and closing gives out more shares than there are, or loses
+        /// one.
         #[test]
         fn shares_are_neither_made_nor_lost(
             max in 1usize..6,
@@ -357,7 +359,7 @@ mod tests {
                 prop_assert_eq!((sharing.held, sharing.held_unproven), (shares.len(), unproven));
             }
             shares.drain(..).for_each(|share| sharing.give_back(share, Duration::ZERO));
-            // Once nothing is held, whatever waits gets its share.
+            // Once nothing is held, every waiting request gets a share.
             let mut left: usize = sharing.seats.values().map(|seat| seat.waiting.len()).sum();
             while left > 0 {
                 let given = take(&mut sharing);

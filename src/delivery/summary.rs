@@ -1,4 +1,4 @@
-//! What is remembered of one attempt.
+//! The summary of one attempt.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -6,30 +6,29 @@ use serde::{Deserialize, Serialize};
 use crate::clock;
 use crate::names::printable;
 
-/// One attempt in few bytes: what a dead letter lists, and what the spool remembers between
-/// attempts.
+/// One attempt in a short form: listed in a dead letter, and kept in the spool between attempts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct AttemptSummary {
-    /// From 1.
+    /// The attempt's number, from 1.
     pub attempt: u32,
     /// When it began.
     #[serde(with = "clock::millis")]
     pub at: Timestamp,
-    /// HTTP status, where there was an answer.
+    /// HTTP status, if there was an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// Why there was none.
+    /// Why there was no answer, or why the service refused the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// The start of the response's body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response: Option<String>,
-    /// How long it took.
+    /// Duration of the attempt, in milliseconds.
     pub latency_ms: f64,
 }
 
 impl AttemptSummary {
-    /// What came of it: the error, or the status and the start of the answer.
+    /// The result in words: the error, or the status and the start of the answer.
     pub(crate) fn in_words(&self) -> String {
         const SHOWN: usize = 120;
         match (&self.error, self.status, &self.response) {

@@ -1,4 +1,5 @@
-//! What keeps git from seeing our folders: a `.gitignore` with `*` in each, made with it.
+//! Keeps git from seeing this program's folders: a `.gitignore` with `*` in each, created with the
+//! folder.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,14 +16,14 @@ use crate::files;
 
 const NAME: &str = ".gitignore";
 
-/// Everything in the folder, this file too.
+/// Ignores everything in the folder, this file included.
 const CONTENT: &[u8] = b"*\n";
 
-/// Folders whose file could not be made, as far as that was said.
+/// Folders for which a failure was already logged.
 static SAID: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// Creates a folder of ours, as [`files::create_dir_durably`] does, where it can be with the file
-/// in it from the first moment: others write into it as soon as it is there.
+/// Creates a folder of this program like [`files::create_dir_durably`], if possible with the
+/// `.gitignore` in it from the start: other processes write into it as soon as it exists.
 pub(crate) fn create_dir(dir: &Path) -> Result<(), FileError> {
     if matches!(fs::symlink_metadata(dir), Err(error) if error.kind() == io::ErrorKind::NotFound)
         && let Err(error) = create_whole(dir)
@@ -32,8 +33,7 @@ pub(crate) fn create_dir(dir: &Path) -> Result<(), FileError> {
     files::create_dir_durably(dir)
 }
 
-/// Creates the spool's folder, where there is none; one that is reached through links is the user's
-/// choice.
+/// Creates the spool's folder if it does not exist. The user may have reached it through links.
 pub(crate) fn ensure_dir(dir: &Path) -> Result<(), FileError> {
     if dir.is_dir() { Ok(()) } else { create_dir(dir) }
 }
@@ -44,15 +44,15 @@ fn create_whole(dir: &Path) -> io::Result<()> {
     let as_usual = fs::Permissions::from_mode(0o777);
     let made = tempfile::Builder::new().prefix(".spec-notify-").permissions(as_usual).tempdir_in(parent)?;
     make(made.path())?;
-    // Over a folder that somebody made meanwhile it fails, unless that one is empty.
+    // This fails if another process created the folder meanwhile, unless that folder is empty.
     files::rename(made.path(), dir)?;
-    // It is there no more under this name.
+    // The temporary name no longer exists, so nothing must be removed.
     drop(made.keep());
     files::sync_dir(parent)
 }
 
-/// Makes the file in a folder of ours where there is none; one that is there is left as it is.
-/// Where it cannot be made that is said once, and everything else goes on.
+/// Creates the `.gitignore` in a folder of this program if there is none; an existing one is never
+/// changed. A failure is logged once, and everything else goes on.
 pub(crate) fn ensure(dir: &Path) {
     if let Err(error) = make(dir)
         && SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(dir.to_owned())
@@ -77,8 +77,8 @@ fn make(dir: &Path) -> io::Result<()> {
     files::sync_dir(dir)
 }
 
-/// Names a file only when all of it is on disk: whoever runs git meanwhile sees nothing. Others may
-/// read it, as far as the user's mask says: so may their git.
+/// Writes the file completely before it gets its name, so that a running git sees no half file. Its
+/// mode follows the user's mask, so that other users' git may read it.
 fn make_unseen(dir: &Path, path: &Path) -> io::Result<()> {
     let mut file = tempfile::tempfile_in(dir)?;
     files::append(&mut file, CONTENT)?;
@@ -88,7 +88,7 @@ fn make_unseen(dir: &Path, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The same where the file system has no files without a name, or there is no `/proc`.
+/// Does the same by renaming, for file systems without nameless files, or without `/proc`.
 fn make_by_name(dir: &Path, path: &Path) -> io::Result<()> {
     let everybody = fs::Permissions::from_mode(0o666);
     let mut file = tempfile::Builder::new().permissions(everybody).tempfile_in(dir)?;
@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(left_in(ours.parent().unwrap()), ["ours"]);
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
         assert_eq!(mode(&ours), mode(ours.parent().unwrap()));
-        // One that is there stays, whoever was faster.
+        // An existing folder stays, whoever created it.
         fs::write(ours.join("theirs"), "").unwrap();
         assert!(create_whole(&ours).is_err());
         create_dir(&ours).unwrap();

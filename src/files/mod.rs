@@ -1,5 +1,5 @@
-//! The few file operations that must be right for durability. Every change on disk goes through
-//! here, so that the tests can stop the program, or make the disk fail, between any two of them.
+//! The file operations that durability depends on. Every change on disk goes through them, so that
+//! tests can stop the program, or make the disk fail, between any two.
 
 pub(crate) mod git_ignore;
 pub(crate) mod open;
@@ -19,7 +19,7 @@ use rustix::process::{Rlimit, setrlimit};
 use crate::event::SpecId;
 use open::Links;
 
-/// A file operation that failed, and on which path.
+/// A failed file operation, with its path.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {doing} {}: {source}", path.display())]
 pub struct FileError {
@@ -33,46 +33,45 @@ impl FileError {
         move |source| Self { doing, path: path.to_owned(), source }
     }
 
-    /// The same error for somebody else.
+    /// A copy of the error, for another receiver.
     pub(crate) fn again(&self) -> Self {
         let source = io::Error::new(self.source.kind(), self.source.to_string());
         Self { doing: self.doing, path: self.path.clone(), source }
     }
 
-    /// Whether what was wanted is gone or damaged: it will not be there later.
+    /// Whether the data is gone or damaged, so that a later try does not help.
     pub(crate) fn is_gone(&self) -> bool {
         is_gone(&self.source)
     }
 
-    /// Whether it is simply not there.
+    /// Whether the file does not exist.
     pub fn is_not_found(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound
     }
 }
 
-/// Whether an error says that what was to be read is gone or damaged, which no other attempt
-/// mends.
+/// Whether an error says that the data is gone or damaged, so that a later try does not help.
 pub(crate) fn is_gone(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidData, NotADirectory, NotFound, UnexpectedEof};
     matches!(error.kind(), NotFound | NotADirectory | InvalidData | UnexpectedEof)
 }
 
-/// Creates a directory that the user chose, where there is none; one that is reached through links
-/// is theirs to choose.
+/// Creates a directory that the user chose, if it does not exist. The user may have reached it
+/// through links.
 pub(crate) fn ensure_dir(dir: &Path) -> Result<(), FileError> {
     if dir.is_dir() { Ok(()) } else { create_dir_durably(dir) }
 }
 
-/// Creates a directory and its missing parents; each new entry is synced in the directory above
-/// it. The directory itself must not be a symbolic link: what is ours is not written elsewhere.
+/// Creates a directory and its missing parents, and syncs each new entry in its parent. The
+/// directory itself must not be a symbolic link: this program's data must not be written elsewhere.
 pub(crate) fn create_dir_durably(dir: &Path) -> Result<(), FileError> {
-    // Somebody who removes a tree removes those above while they are being made.
+    // A process that removes the tree may remove the parents while they are being created.
     let is_there = |made: &Result<(), FileError>| !matches!(made, Err(error) if error.is_not_found());
     let mut tries = (0..TRIES_BESIDE_RM).map(|_| try_to_create_dir(dir));
     tries.find(is_there).unwrap_or_else(|| try_to_create_dir(dir))
 }
 
-/// How often a directory is made again that is removed meanwhile.
+/// Tries to create a directory that is removed meanwhile.
 const TRIES_BESIDE_RM: usize = 10;
 
 fn try_to_create_dir(dir: &Path) -> Result<(), FileError> {
@@ -105,37 +104,35 @@ pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Largest file that is read as a whole although nobody but us should write it.
+/// Most bytes of a file that is read as a whole.
 const SMALL: u64 = 16 * 1024 * 1024;
 
-/// Opens a file of ours for reading.
+/// Opens a file of this program for reading; refuses a symbolic link.
 pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
     open::to_read(path, Links::Refused)
 }
 
-/// Reads a file of ours that is small; a larger one is none of ours.
+/// Reads a small file of this program; refuses a symbolic link.
 ///
 /// # Errors
-/// It is not there, no file, or larger than 16 MiB.
+/// It does not exist, is not a file, or is larger than 16 MiB.
 pub(crate) fn read_small(path: &Path) -> io::Result<Vec<u8>> {
     open::whole(path, Links::Refused, SMALL)
 }
 
-/// Opens a file for reading and appending, made 0600 where it is new; never through a symbolic
-/// link.
+/// Opens a file for reading and appending, creating it with mode 0600; refuses a symbolic link.
 pub(crate) fn private_file(path: &Path) -> io::Result<File> {
     step()?;
     open::with(path, Links::Refused, OpenOptions::new().read(true).append(true).create(true).mode(0o600))
 }
 
-/// Opens a file that is there for reading and appending; never through a symbolic link.
+/// Opens an existing file for reading and appending; refuses a symbolic link.
 pub(crate) fn existing_file(path: &Path) -> io::Result<File> {
     open::with(path, Links::Refused, OpenOptions::new().read(true).append(true))
 }
 
-/// Which file this is, whatever its name: the same for as long as it exists, even without a name.
-/// With its time of birth where the file system knows it: the number of an inode is soon given to
-/// another file.
+/// The identity of a file, whatever its name, as long as it exists. It includes the time of
+/// creation where the file system has it, because an inode's number is soon reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileId {
     device: u64,
@@ -144,20 +141,20 @@ pub(crate) struct FileId {
 }
 
 impl FileId {
-    /// Of an open file.
+    /// The identity of an open file.
     pub(crate) fn of(file: &File) -> io::Result<Self> {
         file.metadata().map(|found| Self::from(&found))
     }
 
-    /// Of what lies at a path, a folder as well.
+    /// The identity of the file or folder at a path.
     pub(crate) fn at(path: &Path) -> io::Result<Self> {
         fs::symlink_metadata(path).map(|found| Self::from(&found))
     }
 
-    /// Whether the file is still the one at this path: it was not removed, moved or replaced.
+    /// Whether the file is still the one at this path: not removed, moved or replaced.
     ///
     /// # Errors
-    /// Nobody can say: the path cannot be looked at.
+    /// The path cannot be looked at.
     pub(crate) fn is_at(self, path: &Path) -> io::Result<bool> {
         match fs::symlink_metadata(path) {
             Ok(found) => Ok(Self::from(&found) == self),
@@ -175,19 +172,19 @@ impl From<&fs::Metadata> for FileId {
     }
 }
 
-/// Open files that this process may have; `None` where there is no limit.
+/// Most files that this process may open; `None` for no limit.
 pub(crate) fn max_open() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
-/// A share of the files that this process may have open, at least 8.
+/// One `part`-th of the files that this process may open, at least 8.
 pub(crate) fn share_of_open_files(part: u64) -> usize {
     let share = max_open().map_or(usize::MAX, |most| usize::try_from(most / part).unwrap_or(usize::MAX));
     share.max(8)
 }
 
-/// Raises the soft limit of open files to the hard one; for a program, never for a host that
-/// embeds us.
+/// Raises the soft limit of open files to the hard one. Only for a program of its own, never in a
+/// host that embeds this crate.
 #[cfg(feature = "cli")]
 pub(crate) fn raise_max_open() {
     let limit = getrlimit(Resource::Nofile);
@@ -199,7 +196,7 @@ pub(crate) fn raise_max_open() {
     }
 }
 
-/// Entries of a directory that are named as a SPEC is.
+/// The entries of a directory whose names are SPEC ids.
 pub(crate) fn spec_dirs(dir: &Path) -> io::Result<Vec<SpecId>> {
     let mut specs = Vec::new();
     for entry in fs::read_dir(dir)? {
@@ -208,7 +205,7 @@ pub(crate) fn spec_dirs(dir: &Path) -> io::Result<Vec<SpecId>> {
     Ok(specs)
 }
 
-/// The SPECs that have a folder in `dir`; none where it cannot be listed.
+/// The SPECs that have a folder in `dir`; empty if it cannot be listed.
 pub(crate) fn known_specs(dir: &Path) -> Vec<SpecId> {
     let mut specs = spec_dirs(dir).unwrap_or_default();
     specs.retain(|spec| dir.join(spec.as_str()).is_dir());
@@ -216,7 +213,7 @@ pub(crate) fn known_specs(dir: &Path) -> Vec<SpecId> {
     specs
 }
 
-/// What is found in a folder that may not be there.
+/// Turns the error for a missing folder into an empty list.
 pub(crate) fn absent_is_empty<T>(found: io::Result<Vec<T>>) -> io::Result<Vec<T>> {
     match found {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -224,7 +221,7 @@ pub(crate) fn absent_is_empty<T>(found: io::Result<Vec<T>>) -> io::Result<Vec<T>
     }
 }
 
-/// Room that is left on a directory's disk, in bytes; none where nobody can say.
+/// Free bytes on a directory's disk; 0 if unknown.
 pub(crate) fn free_bytes(dir: &Path) -> u64 {
     #[cfg(test)]
     if let Some(free) = fault::free_bytes() {
@@ -233,7 +230,7 @@ pub(crate) fn free_bytes(dir: &Path) -> u64 {
     rustix::fs::statvfs(dir).map_or(0, |found| found.f_bavail.saturating_mul(found.f_frsize))
 }
 
-/// Takes room on the disk for a file, without writing to it where the file system can do that.
+/// Takes room on the disk for a file, without writing it where the file system allows that.
 pub(crate) fn allocate(file: &mut File, length: u64) -> io::Result<()> {
     step()?;
     take_room(length)?;
@@ -249,7 +246,7 @@ pub(crate) fn allocate(file: &mut File, length: u64) -> io::Result<()> {
 /// Appends to a file.
 pub(crate) fn append(file: &mut File, bytes: &[u8]) -> io::Result<()> {
     if let Err(error) = step() {
-        // A disk that fills up takes a part.
+        // A disk that fills up takes a part of the bytes.
         file.write_all(&bytes[..bytes.len() / 2])?;
         return Err(error);
     }
@@ -271,7 +268,7 @@ pub(crate) fn cut(file: &File, length: u64) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Cuts a last line that has no newline, which a crash left.
+/// Cuts a last line without a newline, which a crash left.
 pub(crate) fn cut_torn_line(file: &mut File) -> io::Result<()> {
     const BLOCK: u64 = 64 * 1024;
     let length = file.seek(SeekFrom::End(0))?;
@@ -299,8 +296,8 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A new file that takes another one's place once it is whole. It is locked from before its first
-/// byte until its process is done with it or ends: what is locked is in use.
+/// A new file that replaces another one once it is whole. It is locked before its first byte until
+/// its process is done with it or ends: a locked file is in use.
 pub(crate) fn temporary(dir: &Path) -> io::Result<tempfile::NamedTempFile> {
     let temporary = tempfile::NamedTempFile::new_in(dir)?;
     if let Err(error) = temporary.as_file().try_lock() {
@@ -309,16 +306,17 @@ pub(crate) fn temporary(dir: &Path) -> io::Result<tempfile::NamedTempFile> {
     Ok(temporary)
 }
 
-/// Moves a file over another one.
+/// Renames a file, replacing an existing one.
 pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     step()?;
     fs::rename(from, to)
 }
 
-/// Replaces a file's content: readers see the old one or the new one, whole. The file is 0600.
+/// Replaces a file's content: readers see the old or the new content, whole. The file has mode
+/// 0600.
 ///
 /// # Errors
-/// The directory is not writable or the disk is full; the old content stands.
+/// The directory is not writable or the disk is full; the old content remains.
 pub(crate) fn write_atomic(path: &Path, content: &[u8]) -> io::Result<()> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut temporary = temporary(dir)?;
@@ -330,7 +328,7 @@ pub(crate) fn write_atomic(path: &Path, content: &[u8]) -> io::Result<()> {
     sync_dir(dir)
 }
 
-/// As [`write_atomic`], but nothing is synced: a power loss may bring the old content back, or
+/// Like [`write_atomic`] without a sync: after a power loss the file may have the old content, or
 /// none.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -360,7 +358,7 @@ fn give_room(_: u64) {}
 #[cfg(test)]
 use fault::{give_room, step, take_room};
 
-/// What the tests put between two file operations.
+/// Faults that tests inject between two file operations.
 #[cfg(test)]
 pub(crate) mod fault {
     use std::cell::Cell;
@@ -369,19 +367,19 @@ pub(crate) mod fault {
     #[derive(Clone, Copy)]
     enum Armed {
         No,
-        /// The process stops after so many operations, for good.
+        /// The process stops after this many operations.
         Crash(usize),
-        /// After so many operations, so many fail.
+        /// After this many operations, this many fail.
         Full(usize, usize),
     }
 
     thread_local! {
         static ARMED: Cell<Armed> = const { Cell::new(Armed::No) };
-        /// Bytes that are left on a small disk.
+        /// Free bytes on a small simulated disk.
         static FREE: Cell<Option<u64>> = const { Cell::new(None) };
     }
 
-    /// Runs `work` on a disk of so many bytes.
+    /// Runs `work` on a disk of `bytes` bytes.
     pub(crate) fn on_a_disk_of(bytes: u64, work: impl FnOnce()) {
         FREE.set(Some(bytes));
         work();
@@ -402,10 +400,10 @@ pub(crate) mod fault {
         FREE.set(FREE.get().map(|free| free + bytes));
     }
 
-    /// What a simulated crash unwinds with.
+    /// The payload of the panic that simulates a crash.
     pub(crate) struct Crashed;
 
-    /// Runs `work`, stopping it after `operations`; whether it got to its end.
+    /// Runs `work`, stopping it after `operations`. Returns whether it got to its end.
     pub(crate) fn crash_after(operations: usize, work: impl FnOnce()) -> bool {
         ARMED.set(Armed::Crash(operations));
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
@@ -417,8 +415,8 @@ pub(crate) mod fault {
         }
     }
 
-    /// Runs `work` on a disk of which `failures` operations fail after `operations`; whether any
-    /// did.
+    /// Runs `work` on a disk where `failures` operations fail after `operations`. Returns whether
+    /// any failed.
     pub(crate) fn full_after(operations: usize, failures: usize, work: impl FnOnce()) -> bool {
         ARMED.set(Armed::Full(operations, failures));
         work();

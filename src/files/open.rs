@@ -1,5 +1,5 @@
-//! Opens every file that we read: whatever lies in its place, a FIFO, a device, a folder, a link
-//! or a file without end, is an error, and neither a wait nor memory without bound.
+//! Opens every file that is read. A FIFO, a device, a folder, a refused link or an endless file in
+//! its place gives an error: no blocking, and no unbounded memory.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
@@ -9,26 +9,28 @@ use std::path::Path;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-/// What becomes of a symbolic link in a file's place. Those in the path above it are the user's.
+/// How a symbolic link in a file's place is treated. Links in the path above it are the user's
+/// choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Links {
-    /// In a place that a person named.
+    /// Followed: the user named the path.
     Followed,
-    /// In a place of ours, or where anybody may have put it.
+    /// Refused: the path is this program's, or others may have put the link there.
     Refused,
 }
 
 /// Opens a file for reading.
 ///
 /// # Errors
-/// It is not there, or no regular file.
+/// It does not exist, or is not a regular file.
 pub(crate) fn to_read(path: &Path, links: Links) -> io::Result<File> {
     with(path, links, OpenOptions::new().read(true))
 }
 
-/// The same, to be written to as well, as the options say.
+/// Opens a file with these options; refuses what is not a regular file.
 pub(crate) fn with(path: &Path, links: Links, options: &mut OpenOptions) -> io::Result<File> {
-    // A FIFO would make us wait for somebody at its other end, a terminal become ours.
+    // Without these flags, opening a FIFO would block until the other end opens, and a terminal
+    // could become the controlling one.
     let mut flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     flags.set(OFlags::NOFOLLOW, links == Links::Refused);
     options.custom_flags(flags.bits().cast_signed());
@@ -49,7 +51,7 @@ fn no_file(links: Links) -> io::Error {
     })
 }
 
-/// The first `most` bytes of a file, or all of it.
+/// Reads the first `most` bytes of a file, or all of it.
 ///
 /// # Errors
 /// As [`to_read`], or it cannot be read.
@@ -59,14 +61,14 @@ pub(crate) fn start(path: &Path, links: Links, most: u64) -> io::Result<Vec<u8>>
     Ok(bytes)
 }
 
-/// All of a file.
+/// Reads a whole file.
 ///
 /// # Errors
 /// As [`start`], or it has more than `most` bytes.
 pub(crate) fn whole(path: &Path, links: Links, most: u64) -> io::Result<Vec<u8>> {
     let file = to_read(path, links)?;
     let too_large = || io::Error::other(format!("it has more than {most} bytes"));
-    // Before any of it is in memory.
+    // Check the size before reading anything into memory.
     if file.metadata()?.len() > most {
         return Err(too_large());
     }

@@ -1,4 +1,5 @@
-//! Whose something is: what the evidence of a replay says, and why a spool is refused.
+//! Users of this machine: the user named in the evidence of a replay, and the owner checks of a
+//! spool.
 
 use std::fs;
 use std::io;
@@ -8,17 +9,16 @@ use std::sync::OnceLock;
 
 use crate::files;
 
-/// This process's user: the name, as far as this machine's own list of users knows it; else the
-/// number.
+/// This process's user: the name, if `/etc/passwd` has it, else the number.
 pub(crate) fn name() -> &'static str {
     static NAME: OnceLock<String> = OnceLock::new();
     NAME.get_or_init(|| name_of(own()))
 }
 
-/// Refuses what another user made: what it says may be a trap.
+/// Refuses a file of another user, because its content cannot be trusted.
 ///
 /// # Errors
-/// It is another user's, or cannot be looked at.
+/// It belongs to another user, or cannot be looked at.
 pub(crate) fn check_owner(path: &Path) -> io::Result<()> {
     let owner = fs::metadata(path)?.uid();
     if owner == own() {
@@ -31,15 +31,14 @@ pub(crate) fn check_owner(path: &Path) -> io::Result<()> {
     ))
 }
 
-/// Whether this user can look into a spool. What another user keeps only root can read, most
-/// often; what is this user's own and cannot be read is said file by file. A spool that is not
-/// there has nothing to hide.
+/// Checks that this user can read a spool. Another user's files are usually readable only by root;
+/// unreadable files of the user's own are reported one by one elsewhere. A missing spool passes.
 ///
 /// # Errors
-/// It cannot be looked at, or is another user's and something in it cannot be read.
+/// The spool cannot be looked at, or belongs to another user and something in it cannot be read.
 pub(crate) fn check_readable(spool_dir: &Path) -> io::Result<()> {
     let is_denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
-    // Where not even its owner can be seen, this is all there is to say.
+    // Not even the owner can be seen: this is all that can be said.
     let unseen = |error: io::Error| {
         io::Error::new(error.kind(), format!("{error}; run this as the user who runs spec-notify serve"))
     };
@@ -55,7 +54,7 @@ pub(crate) fn check_readable(spool_dir: &Path) -> io::Result<()> {
     match looked {
         Err(error) if is_denied(&error) && is_own => Err(unseen(error)),
         Err(error) if is_denied(&error) => check_owner(spool_dir),
-        // Removed meanwhile or damaged: whoever reads it says so.
+        // Removed meanwhile or damaged: the reader of the file reports it.
         _ => Ok(()),
     }
 }
@@ -68,7 +67,7 @@ fn can_read(entry: &fs::DirEntry) -> io::Result<()> {
     }
 }
 
-/// This process's user, as a number.
+/// This process's effective user id.
 pub(crate) fn own() -> u32 {
     rustix::process::geteuid().as_raw()
 }

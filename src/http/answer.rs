@@ -1,4 +1,4 @@
-//! Reads an answer: its body within the bounds, and what is kept of it all.
+//! Reads an answer: its body within bounds, and what is kept of it.
 
 use std::borrow::Cow;
 use std::io::{self, Read as _};
@@ -18,29 +18,29 @@ use crate::delivery::{MAX_KEPT_BYTES, Response, clock_skew, retry_after};
 use crate::names::{is_deceiving, printable};
 use crate::payload::Format;
 
-/// Most bytes of an answer's body that are read; a longer one costs its connection.
+/// Most bytes of an answer's body that are read. With a longer body the connection is closed.
 const MAX_READ_BYTES: usize = 64 * 1024;
 
-/// How long an answer that gives no length may rest before it is taken to be over: many a small
-/// server keeps its connection open behind one.
+/// How long an answer without a length may pause before it counts as complete: many small servers
+/// keep the connection open after one.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// How long before the deadline an answer that gives no length counts by its status.
+/// How long before the deadline an answer without a length counts by its status.
 const BEFORE_DEADLINE: Duration = Duration::from_millis(10);
 
-/// Reads the rest of an answer whose head has come.
+/// Reads the rest of an answer whose head has arrived.
 pub(super) async fn read<S>(mut answer: ClientResponse<S>, format: Format, deadline: Instant) -> Response
 where
     S: futures_util::Stream<Item = Result<Bytes, awc::error::PayloadError>> + Unpin,
 {
-    // All of it where a service says in it what became of the message.
+    // A chat service says in the body what became of the message, so read all of it.
     let most = if format.is_chat() { MAX_READ_BYTES } else { MAX_KEPT_BYTES + 1 };
     let body = read_body(&mut answer, most, deadline).await;
     response(&answer, &body, format)
 }
 
-/// Reads the body so that the connection can be used again; of one beyond the bound, the rest is
-/// dropped and the connection with it.
+/// Reads the body to its end, so that the connection can be used again. Beyond the bound the rest
+/// is dropped and the connection is closed.
 async fn read_body<S>(answer: &mut ClientResponse<S>, most: usize, deadline: Instant) -> Vec<u8>
 where
     S: futures_util::Stream<Item = Result<Bytes, awc::error::PayloadError>> + Unpin,
@@ -49,7 +49,8 @@ where
     let mut read = 0;
     let is_open_ended = answer.version() == Version::HTTP_10;
     loop {
-        // The status is known: at the deadline, too, what comes to rest is over.
+        // The status is known: just before the deadline, too, an answer that pauses counts as
+        // complete.
         let left = deadline.saturating_duration_since(Instant::now()).saturating_sub(BEFORE_DEADLINE);
         let next = answer.next();
         let chunk = match is_open_ended {
@@ -59,7 +60,7 @@ where
         let chunk = match chunk {
             None => break,
             Some(Ok(chunk)) => chunk,
-            // The endpoint has decided, and a broken body does not undo that.
+            // The status is the endpoint's decision; a broken body does not change it.
             Some(Err(error)) => {
                 log::debug!("the answer's body broke off: {error}");
                 break;
@@ -87,7 +88,7 @@ fn response<S>(answer: &ClientResponse<S>, body: &[u8], format: Format) -> Respo
     let headers = names.filter_map(|name| {
         let value = answer.headers().get(name)?;
         let value = match name {
-            // A path may be a credential here as in our own URL.
+            // The path may be a credential, as in our own URL.
             "location" => location_host.clone().unwrap_or_else(|| "(relative)".to_owned()),
             _ => printable(&String::from_utf8_lossy(value.as_bytes()), 200),
         };
@@ -96,7 +97,7 @@ fn response<S>(answer: &ClientResponse<S>, body: &[u8], format: Format) -> Respo
     let headers = headers.collect();
     let text = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
     let now = clock::now();
-    // Discord's own, in seconds with fractions, beside the first.
+    // Discord sends its own header beside it, in seconds with fractions.
     let waits = ["retry-after", "x-ratelimit-reset-after"].map(|name| retry_after(text(name)?, now));
     let coding = text("content-encoding").unwrap_or_default();
     let readable = decoded(body, coding);
@@ -114,12 +115,12 @@ fn response<S>(answer: &ClientResponse<S>, body: &[u8], format: Format) -> Respo
     response
 }
 
-/// What a body says, without a byte order mark: some compress though `identity` alone was asked
-/// for. `None` where it cannot be read.
+/// The decoded body, without a byte order mark. Some servers compress although only `identity` is
+/// accepted. `None` if it cannot be decoded.
 fn decoded<'a>(body: &'a [u8], coding: &str) -> Option<Cow<'a, [u8]>> {
     let read = |decoder: &mut dyn io::Read| {
         let mut text = Vec::new();
-        // What was kept of a body may be its beginning: what can be read of that counts.
+        // Only the beginning of a body may have been kept: what can be decoded of it counts.
         let broken = decoder.take(MAX_READ_BYTES as u64).read_to_end(&mut text).is_err();
         (!broken || !text.is_empty()).then_some(text)
     };
@@ -127,7 +128,7 @@ fn decoded<'a>(body: &'a [u8], coding: &str) -> Option<Cow<'a, [u8]>> {
         _ if body.is_empty() => Some(body.into()),
         "" | "identity" => Some(body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body).into()),
         "gzip" | "x-gzip" => read(&mut MultiGzDecoder::new(body)).map(Cow::from),
-        // Both forms of it are sent (RFC 9110, section 8.4.1.2).
+        // Servers send both forms, with and without the zlib wrapper (RFC 9110, section 8.4.1.2).
         "deflate" => {
             let zlib = read(&mut ZlibDecoder::new(body));
             zlib.or_else(|| read(&mut DeflateDecoder::new(body))).map(Cow::from)
@@ -136,7 +137,7 @@ fn decoded<'a>(body: &'a [u8], coding: &str) -> Option<Cow<'a, [u8]>> {
     }
 }
 
-/// A body for the evidence: text, without what deceives, a mark where cut.
+/// A body for the evidence: text with deceiving characters replaced, and `…` where it is cut.
 fn shown(body: &[u8]) -> String {
     let cut = body.len() > MAX_KEPT_BYTES;
     let text = String::from_utf8_lossy(&body[..body.len().min(MAX_KEPT_BYTES)]).replace("\r\n", "\n");

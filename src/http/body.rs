@@ -1,38 +1,38 @@
-//! Where the body of an answer ends on its connection (RFC 9112, sections 6 and 7.1): what comes
-//! behind it is no part of any answer.
+//! Finds where the body of an answer ends on its connection (RFC 9112, sections 6 and 7.1): bytes
+//! after it belong to no answer.
 
 use super::head::End;
 
 /// What is still to come of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Body {
-    /// So many bytes.
+    /// This many bytes.
     Left(u64),
-    /// Chunks.
+    /// Chunks, at this position.
     Chunks(Chunks),
-    /// All that comes.
+    /// Everything until the connection closes.
     Open,
 }
 
-/// Where in the chunks it is.
+/// The position within a chunked body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Chunks {
-    /// In the digits of a chunk's size.
+    /// In the digits of a chunk's size; the size so far.
     Size(u64),
-    /// In what stands behind them on their line.
+    /// In the rest of the size line; the chunk's size.
     Extension(u64),
-    /// In its data.
+    /// In the data of a chunk; the bytes that are left.
     Data(u64),
-    /// In the line end behind the data.
+    /// In the line end after the data.
     DataEnd,
-    /// In the lines behind the last chunk; whether this one is empty so far.
+    /// In the lines after the last chunk; whether the current one is empty so far.
     Trailer(bool),
-    /// Behind the body.
+    /// After the body.
     Over,
 }
 
 impl Body {
-    /// The body of an answer that ends so.
+    /// The body of an answer that ends at `end`.
     pub(super) fn of(end: End) -> Self {
         match end {
             End::Head => Self::Left(0),
@@ -42,7 +42,7 @@ impl Body {
         }
     }
 
-    /// How many of these bytes, which come next, are of the body.
+    /// How many of these next bytes belong to the body.
     pub(super) fn take(&mut self, bytes: &[u8]) -> usize {
         match self {
             Self::Open => bytes.len(),
@@ -75,7 +75,8 @@ impl Chunks {
         at
     }
 
-    /// Behind a byte that is not data. What is malformed goes on: whoever reads it says so.
+    /// The position after a byte that is not data. Malformed input is accepted here: awc reports it
+    /// when it reads the body.
     fn after(self, byte: u8) -> Self {
         match (self, byte) {
             (Self::Size(0) | Self::Extension(0), b'\n') => Self::Trailer(true),

@@ -1,10 +1,9 @@
-//! How many connections are open, over all clients: where there are too many, no more are kept
-//! alive.
+//! Counts the open connections of all clients: above a limit, no more are kept alive.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A count of open connections, and how many of them are kept alive for later. Clones share it.
+/// The number of open connections, and the limit up to which they are kept alive. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Connections {
     open: Arc<AtomicUsize>,
@@ -16,18 +15,18 @@ pub(crate) struct Connections {
 pub(super) struct Counted(Arc<AtomicUsize>);
 
 impl Connections {
-    /// None is open yet; beyond `most_kept` each ends with its answer.
+    /// A count of zero. While more than `most_kept` are open, a connection closes after its answer.
     pub(crate) fn new(most_kept: usize) -> Self {
         Self { open: Arc::default(), most_kept }
     }
 
-    /// Counts one that was opened.
+    /// Counts a new connection.
     pub(super) fn count(&self) -> Counted {
         self.open.fetch_add(1, Ordering::Relaxed);
         Counted(self.open.clone())
     }
 
-    /// Whether there are too many to keep one alive.
+    /// Whether too many are open to keep one alive.
     pub(super) fn are_too_many(&self) -> bool {
         self.open.load(Ordering::Relaxed) > self.most_kept
     }

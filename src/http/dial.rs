@@ -1,5 +1,5 @@
-//! A TCP connection to an endpoint, straight or through a proxy: every address of both families is
-//! tried, the next one a moment after the one before (RFC 8305), and the first that answers wins.
+//! Opens a TCP connection to an endpoint, direct or through a proxy. All addresses of both families
+//! are tried, each a moment after the one before (RFC 8305); the first that connects wins.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -18,10 +18,10 @@ use super::proxy::Proxy;
 /// How long an address may take before the next one is tried too (RFC 8305, section 5).
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 
-/// Longest answer of a proxy to CONNECT that is read.
+/// Longest answer of a proxy to CONNECT that is read, in bytes.
 const MAX_PROXY_ANSWER: usize = 16 * 1024;
 
-/// The proxy's own failure: the endpoint was never asked.
+/// A failure of the proxy: the endpoint was never asked.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ProxyFailure {
     #[error("the proxy {0} cannot be reached: {why}", why = .1.kind())]
@@ -57,13 +57,13 @@ impl From<ProxyFailure> for ConnectError {
     }
 }
 
-/// Connects; whoever calls bounds the time.
+/// Connects to `host`; the caller bounds the time.
 pub(super) async fn dial(host: &str, port: u16, proxy: Option<&Proxy>) -> Result<TcpStream, ConnectError> {
     let stream = match proxy {
         None => connect(host, port).await?,
         Some(proxy) => tunnel(proxy, host, port).await?,
     };
-    // Nagle's algorithm delays large bodies by a delayed acknowledgement.
+    // Nagle's algorithm would delay large bodies by a delayed acknowledgement.
     if let Err(error) = stream.set_nodelay(true) {
         log::debug!("TCP_NODELAY not set: {error}");
     }
@@ -81,7 +81,7 @@ async fn connect(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
     race(alternating(addresses)).await
 }
 
-/// The families in turn, the resolver's first choice first.
+/// Alternates between the address families, starting with the resolver's first choice.
 fn alternating(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (first, second): (Vec<_>, Vec<_>) =
@@ -90,7 +90,7 @@ fn alternating(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     (0..longest).flat_map(|at| [first.get(at), second.get(at)]).flatten().copied().collect()
 }
 
-/// The first that connects; the last error where none does.
+/// The first address that connects; the last error if none does.
 async fn race(addresses: Vec<SocketAddr>) -> Result<TcpStream, ConnectError> {
     let mut attempts: FuturesUnordered<_> = FuturesUnordered::new();
     let mut left = addresses.into_iter();
@@ -106,7 +106,7 @@ async fn race(addresses: Vec<SocketAddr>) -> Result<TcpStream, ConnectError> {
         let answer = if left.len() == 0 {
             attempts.next().await
         } else {
-            // The next address goes on when this one has failed, or has had its moment.
+            // Try the next address when this one has failed, or has had its time.
             tokio::select! {
                 answer = attempts.next() => answer,
                 () = sleep(NEXT_ADDRESS_AFTER) => continue,
@@ -114,8 +114,8 @@ async fn race(addresses: Vec<SocketAddr>) -> Result<TcpStream, ConnectError> {
         };
         match answer {
             Some(Ok(stream)) => return Ok(stream),
-            // One family of this machine may lead nowhere: what an endpoint said by the other
-            // counts.
+            // This machine may lack one family: prefer the error of an endpoint to that of a
+            // missing network.
             Some(Err(error)) if failed.is_none() || lack(&error).is_none() => failed = Some(error),
             Some(Err(_)) => {}
             None => {}
@@ -123,7 +123,7 @@ async fn race(addresses: Vec<SocketAddr>) -> Result<TcpStream, ConnectError> {
     }
 }
 
-/// A connection through a proxy, by CONNECT (RFC 9110, section 9.3.6).
+/// Opens a connection through a proxy by CONNECT (RFC 9110, section 9.3.6).
 async fn tunnel(proxy: &Proxy, host: &str, port: u16) -> Result<TcpStream, ConnectError> {
     let mut stream = connect(&proxy.host, proxy.port).await.map_err(|error| match error {
         ConnectError::Io(error) => ProxyFailure::Unreachable(proxy.clone(), error),
@@ -137,7 +137,7 @@ async fn tunnel(proxy: &Proxy, host: &str, port: u16) -> Result<TcpStream, Conne
     request.push_str("\r\n");
     stream.write_all(request.as_bytes()).await.map_err(broke)?;
     let mut answer = Vec::new();
-    // Byte by byte at its end: what follows the head is the endpoint's.
+    // Byte by byte, because what follows the head belongs to the endpoint.
     while !answer.ends_with(b"\r\n\r\n") {
         if answer.len() >= MAX_PROXY_ANSWER {
             return Err(ProxyFailure::Malformed(proxy.clone()).into());
@@ -152,7 +152,7 @@ async fn tunnel(proxy: &Proxy, host: &str, port: u16) -> Result<TcpStream, Conne
     }
 }
 
-/// The status of an answer's first line.
+/// The status in the first line of an answer.
 fn status(answer: &[u8]) -> Option<u16> {
     let line = std::str::from_utf8(answer).ok()?.lines().next()?;
     line.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()
@@ -182,7 +182,7 @@ mod tests {
         actix_rt::System::new().block_on(async {
             let listener = actix_rt::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let here = listener.local_addr().unwrap();
-            // Refused at once, then one that answers.
+            // The first address refuses at once, the second one answers.
             let refused = SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 9));
             assert_eq!(race(vec![refused, here]).await.unwrap().peer_addr().unwrap(), here);
             assert!(matches!(race(vec![refused]).await, Err(ConnectError::Io(_))));

@@ -1,5 +1,5 @@
-//! What an error of the HTTP client means: its class, by its type and never by its words, and what
-//! to do about it. Texts of awc may hold the URL and are not used.
+//! Turns an error of the HTTP client into a failure class (by the error's type, never by its text)
+//! and advice. Texts of awc may contain the URL and are not used.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -17,13 +17,13 @@ use super::tls_fault::TlsFault;
 use super::wire::Stale;
 use crate::delivery::{Failure, FailureClass};
 
-/// A class, what happened, and what to do about it.
+/// A failure's class, what happened, and what to do about it.
 type Words = (FailureClass, Cow<'static, str>, Cow<'static, str>);
 
 const SEE_ITS_LOG: &str =
     "see that the endpoint runs, and in its log, or that of what stands before it, why it closes connections";
 
-/// The failure of an attempt that took longer than it may.
+/// The failure of an attempt whose deadline passed.
 pub(super) fn timeout(deadline: Duration) -> Failure {
     Failure {
         class: FailureClass::Timeout,
@@ -33,7 +33,7 @@ pub(super) fn timeout(deadline: Duration) -> Failure {
     }
 }
 
-/// What an error means for an attempt at `host`.
+/// The failure that an error means for an attempt at `host`.
 pub(super) async fn of(error: &SendRequestError, host: &str, tls: Option<&Tls>) -> Failure {
     let local = match error {
         SendRequestError::Connect(error) if is_of_a_name(error) => {
@@ -62,7 +62,7 @@ pub(super) async fn of(error: &SendRequestError, host: &str, tls: Option<&Tls>) 
     Failure { class, message: message.into_owned(), hint }
 }
 
-/// A kept-alive connection that the endpoint had closed: the request was sent into nothing.
+/// Whether the endpoint had closed the kept-alive connection, so that the request was not read.
 pub(super) fn is_stale(error: &SendRequestError) -> bool {
     match error {
         SendRequestError::Send(error) | SendRequestError::Response(ParseError::Io(error)) => {
@@ -76,7 +76,7 @@ fn within<T: Error + 'static>(error: &io::Error) -> Option<&T> {
     error.get_ref()?.downcast_ref()
 }
 
-/// Whether a name did not resolve, the endpoint's or the proxy's.
+/// Whether a name did not resolve: the endpoint's or the proxy's.
 fn is_of_a_name(error: &ConnectError) -> bool {
     match error {
         ConnectError::Resolver(_) => true,
@@ -135,13 +135,14 @@ fn of_io(error: &io::Error, host: &str, tls: Option<&Tls>, what: &str) -> Words 
     if let Some(error) = within::<HeadError>(error) {
         return no_http(error.to_string().into());
     }
-    // After the handshake an alert can come with any reading: that of a client certificate does.
+    // A TLS alert can come with any read after the handshake: one about the client certificate
+    // does.
     let alert = within::<openssl::ssl::Error>(error).map(|error| TlsFault::of_error(error, host));
     if let Some(fault) = within::<TlsFault>(error).or(alert.as_ref()) {
         let hint = tls.map_or_else(String::new, |tls| tls.hint(fault));
         return (FailureClass::Tls, fault.to_string().into(), hint.into());
     }
-    // Which has no word for most of what no system call reports.
+    // `Other` is what most errors have that no system call reports; its text says nothing.
     let why = match error.kind() {
         io::ErrorKind::Other => "it was closed".to_owned(),
         kind => kind.to_string(),

@@ -1,16 +1,16 @@
-//! The head of an answer, read as RFC 9112 has it and written anew in the one form that awc reads
-//! as it is meant. Only the headers that count here are handed on; what says where the answer ends
-//! always stands in them.
+//! Parses the head of an answer as RFC 9112 defines it, and rewrites it in one form that awc reads
+//! without ambiguity. Only the headers that are needed are passed on; where the answer ends is
+//! always stated.
 
 use std::borrow::Cow;
 
 use httparse::{Header, ParserConfig, Status};
 
-/// Most bytes of heads, those of interim answers among them, before an answer's body.
+/// Most bytes of heads before an answer's body, interim answers included.
 pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-/// Response headers worth keeping, and no others: a response may hold cookies and tokens. Names in
-/// lower case.
+/// The response headers that are kept, names in lower case. No others, because a response may hold
+/// cookies and tokens.
 pub(super) const KEPT_HEADERS: [&str; 7] = [
     "content-type",
     "content-encoding",
@@ -21,27 +21,27 @@ pub(super) const KEPT_HEADERS: [&str; 7] = [
     "location",
 ];
 
-/// Reads what comes until the answer's head is whole.
+/// Collects bytes until the answer's head is complete.
 #[derive(Debug, Default)]
 pub(super) struct HeadReader {
     come: Vec<u8>,
-    /// No empty line begins before here.
+    /// No empty line begins before this position.
     searched: usize,
     interim_bytes: usize,
 }
 
-/// An answer's head.
+/// The head of an answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) status: u16,
     pub(super) end: End,
-    /// The head in awc's form.
+    /// The head in the form for awc.
     pub(super) bytes: Vec<u8>,
-    /// What came behind it.
+    /// The bytes after the head.
     pub(super) rest: Vec<u8>,
 }
 
-/// Why what came is no answer. The texts are for the reader of the evidence.
+/// Why the bytes are not an answer. The texts appear in the evidence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum HeadError {
     #[error("what came back is not HTTP/1")]
@@ -61,27 +61,27 @@ pub(super) enum HeadError {
 /// Where an answer ends (RFC 9112, section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// With its head, whatever that says of a length.
+    /// With its head, even if that gives a length.
     Head,
-    /// So many bytes after its head.
+    /// This many bytes after its head.
     Length(u64),
     Chunked,
-    /// With its connection.
+    /// When the connection closes.
     Close,
 }
 
 impl HeadReader {
-    /// Whether nothing of an answer has come yet.
+    /// Whether nothing of an answer has arrived yet.
     pub(super) fn is_empty(&self) -> bool {
         self.come.is_empty() && self.interim_bytes == 0
     }
 
-    /// Takes what came; gives the head once it is whole. Interim answers (RFC 9110, section 15.2)
-    /// are passed over.
+    /// Takes bytes; returns the head once it is complete. Interim answers (RFC 9110, section 15.2)
+    /// are skipped.
     pub(super) fn push(&mut self, part: &[u8]) -> Result<Option<Head>, HeadError> {
         self.come.extend_from_slice(part);
         loop {
-            // A line end too many after the answer before (RFC 9112, section 2.2).
+            // Skip an extra line end after the answer before (RFC 9112, section 2.2).
             let blank = self.come.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
             if blank > 0 && self.searched == 0 {
                 self.come.drain(..blank);
@@ -97,7 +97,7 @@ impl HeadReader {
             let head = std::mem::replace(&mut self.come, rest);
             self.searched = 0;
             match parse(&head)? {
-                // 101 is final: what follows is no HTTP any more.
+                // 101 is final: what follows is no longer HTTP.
                 Head { status: 100 | 102..=199, .. } => self.interim_bytes += end,
                 mut head => {
                     head.rest = std::mem::take(&mut self.come);
@@ -107,7 +107,7 @@ impl HeadReader {
         }
     }
 
-    /// Where the empty line ends that ends the head.
+    /// The position after the empty line that ends the head.
     fn end(&mut self) -> Option<usize> {
         let from = self.searched;
         let ends = |at: usize| match self.come.get(at..) {
@@ -121,25 +121,25 @@ impl HeadReader {
     }
 }
 
-/// Whether it can become an answer of any HTTP/1: told at its first bytes, as what speaks another
-/// protocol may wait for us.
+/// Checks that the bytes can become an HTTP/1 answer. Checked from the first byte, because a server
+/// of another protocol may wait for us to speak.
 fn is_beginning(come: &[u8]) -> Result<(), HeadError> {
     const VERSION: &[u8] = b"HTTP/1.";
     let fits = VERSION.iter().zip(come).all(|(wanted, byte)| wanted == byte);
     match come {
         _ if fits => Ok(()),
-        // An alert, or a record of the handshake (RFC 8446, section 5.1).
+        // A TLS alert or handshake record (RFC 8446, section 5.1).
         [0x15 | 0x16] | [0x15 | 0x16, 3, ..] => Err(HeadError::Tls),
         _ => Err(HeadError::NotHttp),
     }
 }
 
-/// Reads a whole head.
+/// Parses a complete head.
 fn parse(head: &[u8]) -> Result<Head, HeadError> {
     let mut head = Cow::Borrowed(head);
     const MINOR: usize = b"HTTP/1.".len();
     let minor = *head.get(MINOR).filter(|minor| minor.is_ascii_digit()).ok_or(HeadError::NotHttp)?;
-    // A higher minor version is read as the highest that is known (RFC 9110, section 2.5).
+    // A higher minor version is read as the highest known one (RFC 9110, section 2.5).
     if minor > b'1' {
         head.to_mut()[MINOR] = b'1';
     }
@@ -157,12 +157,12 @@ fn parse(head: &[u8]) -> Result<Head, HeadError> {
         }
         Err(_) => return Err(HeadError::Malformed),
     };
-    // An interim answer ends with its head; what else it says is nobody's concern.
+    // An interim answer ends with its head; its headers are ignored.
     if matches!(status, 100 | 102..=199) {
         return Ok(Head { status, end: End::Head, bytes: Vec::new(), rest: Vec::new() });
     }
     let end = end_of(status, answer.headers)?;
-    // Written anew: one line end, nothing folded, nothing that awc need not know.
+    // Rewritten: one kind of line end, no folded lines, no headers that awc does not need.
     let version = if end == End::Close { "HTTP/1.0" } else { "HTTP/1.1" };
     let mut bytes = format!("{version} {status} \r\n").into_bytes();
     match end {
@@ -174,12 +174,12 @@ fn parse(head: &[u8]) -> Result<Head, HeadError> {
         bytes.extend(b"connection: close\r\n");
     }
     for name in KEPT_HEADERS {
-        // The first of each: awc takes 96 headers and no more.
+        // Only the first of each name: awc accepts at most 96 headers.
         let mut named = answer.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
         let Some(header) = named.next() else { continue };
         bytes.extend(name.bytes());
         bytes.extend(b": ");
-        // A folded line is one with spaces (RFC 9112, section 5.2).
+        // A folded line becomes one line with spaces (RFC 9112, section 5.2).
         let unfold = |byte: &u8| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte };
         bytes.extend(header.value.iter().map(unfold));
         bytes.extend(b"\r\n");
@@ -188,13 +188,13 @@ fn parse(head: &[u8]) -> Result<Head, HeadError> {
     Ok(Head { status, end, bytes, rest: Vec::new() })
 }
 
-/// The members of all lists that headers of this name hold.
+/// The members of the lists in all headers of this name.
 fn members<'a>(headers: &'a [Header<'_>], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
     let named = headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name));
     named.flat_map(|header| header.value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
-/// The codings of the transfer; `identity`, which is none, is of the RFC before (7230).
+/// The transfer codings. `identity` means none; it is from the earlier RFC 7230.
 fn codings<'a>(headers: &'a [Header<'_>]) -> impl Iterator<Item = &'a [u8]> {
     let codings = members(headers, "transfer-encoding");
     codings.filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
@@ -204,7 +204,7 @@ fn end_of(status: u16, headers: &[Header<'_>]) -> Result<End, HeadError> {
     if has_no_body(status) {
         return Ok(End::Head);
     }
-    // Another protocol follows, for as long as the connection lasts.
+    // Another protocol follows until the connection closes.
     if status == 101 {
         return Ok(End::Close);
     }
@@ -224,13 +224,13 @@ fn end_of(status: u16, headers: &[Header<'_>]) -> Result<End, HeadError> {
     Ok(length.map_or(End::Close, End::Length))
 }
 
-/// Whatever its headers say of one (RFC 9112, section 6.3).
+/// Whether the status excludes a body, whatever the headers say (RFC 9112, section 6.3).
 fn has_no_body(status: u16) -> bool {
     matches!(status, 204 | 304)
 }
 
-/// Whether the connection is good for another request (RFC 9112, section 9.3): not where the
-/// endpoint closes it, and not where the endpoint may see another end of this answer than we do.
+/// Whether the connection can be used for another request (RFC 9112, section 9.3). Not if the
+/// endpoint closes it, or may see the end of this answer elsewhere than we do.
 fn persists(status: u16, is_current: bool, headers: &[Header<'_>]) -> bool {
     let asks = |option: &[u8]| members(headers, "connection").any(|one| one.eq_ignore_ascii_case(option));
     let is_coded = codings(headers).next().is_some();
@@ -248,7 +248,7 @@ mod tests {
 
     use super::*;
 
-    /// In one piece.
+    /// Parses a text given in one piece.
     fn read(text: &str) -> Result<Option<String>, HeadError> {
         let head = HeadReader::default().push(text.as_bytes())?;
         Ok(head.map(|head| String::from_utf8([head.bytes, head.rest].concat()).unwrap()))
@@ -303,7 +303,7 @@ mod tests {
             ),
         ] {
             assert_eq!(form(&format!("{given}\r\n\r\n")), expected, "{given}");
-            // Bare line feeds end lines too (section 2.2).
+            // Bare line feeds end lines too (RFC 9112, section 2.2).
             assert_eq!(form(&format!("{}\n\n", given.replace("\r\n", "\n"))), expected, "{given}");
         }
         let many = "x-more: 1\r\n".repeat(4000);

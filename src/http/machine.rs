@@ -1,4 +1,4 @@
-//! Faults of this machine: what keeps any request from leaving it, whatever the endpoint is
+//! Faults of this machine, which keep any request from leaving it whatever the endpoint is
 //! (`docs/delivery.md`).
 
 use std::error::Error;
@@ -7,13 +7,13 @@ use std::net::UdpSocket;
 
 use rustix::io::Errno;
 
-/// What this machine lacks, and what to do about it.
+/// A resource that this machine lacks, and what to do about it.
 pub(super) struct Lack {
     pub(super) message: &'static str,
     pub(super) hint: &'static str,
 }
 
-/// What this machine lacks, where an error says that.
+/// The resource that this machine lacks, if the error says so.
 pub(super) fn lack(error: &(dyn Error + 'static)) -> Option<Lack> {
     let error: &io::Error = error.downcast_ref()?;
     let (message, hint) = match Errno::from_raw_os_error(error.raw_os_error()?) {
@@ -39,9 +39,10 @@ pub(super) fn lack(error: &(dyn Error + 'static)) -> Option<Lack> {
     Some(Lack { message, hint })
 }
 
-/// Why nothing can leave this machine, if that is so: no name resolves then. No packet is sent.
+/// Why nothing can leave this machine, if that is so; asked when a name does not resolve. Sends no
+/// packet.
 pub(super) fn cut_off() -> Option<Lack> {
-    // Of the blocks for documentation (RFC 5737, RFC 3849): only a route to everywhere leads there.
+    // Addresses reserved for documentation (RFC 5737, RFC 3849): only a default route leads there.
     let tried = [("0.0.0.0:0", "192.0.2.1:53"), ("[::]:0", "[2001:db8::1]:53")]
         .map(|(from, to)| UdpSocket::bind(from).and_then(|socket| socket.connect(to)));
     match &tried {

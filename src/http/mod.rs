@@ -1,5 +1,5 @@
-//! One HTTP request through awc: verified TLS, no redirects, one deadline, a bounded answer. Knows
-//! no actors.
+//! Sends one HTTP request through awc: verified TLS, no redirects, one deadline, a bounded answer.
+//! Independent of the actors.
 
 mod answer;
 mod body;
@@ -35,12 +35,12 @@ pub(crate) use target::Target;
 pub(crate) use tls::{Tls, TlsError, TlsFiles, TlsSettings};
 use wire::Wire;
 
-/// Sends requests on one arbiter; cheap to clone, its connections are kept alive.
+/// Sends requests on one arbiter and keeps connections alive. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Client {
     /// Keeps connections alive.
     client: awc::Client,
-    /// Keeps none: each request has a new one.
+    /// Opens a new connection for each request.
     anew: awc::Client,
     tls: Option<Tls>,
     proxy: Option<Proxy>,
@@ -52,21 +52,21 @@ pub(crate) type Header = (Cow<'static, str>, Cow<'static, str>);
 
 /// One request.
 pub(crate) struct Request<'a> {
-    /// Where to.
+    /// Where the request goes.
     pub target: &'a Target,
-    /// Names in lower case.
+    /// Headers, names in lower case.
     pub headers: &'a [Header],
-    /// The body, as it is.
+    /// The body, sent unchanged.
     pub body: Bytes,
-    /// What the body is: its service's answers say more than their status.
+    /// The format of the body: a chat service's answer says more than its status.
     pub format: Format,
-    /// From DNS to the last byte read.
+    /// The time from DNS to the last byte read.
     pub timeout: Duration,
 }
 
 impl Client {
-    /// A client for the arbiter it is made on: with `tls` where its endpoint needs it, through
-    /// `proxy` where there is one.
+    /// A client for the arbiter it is created on: with `tls` if its endpoint needs it, through
+    /// `proxy` if there is one.
     pub(crate) fn new(tls: Option<Tls>, proxy: Option<Proxy>, connections: Connections) -> Self {
         let with = (tls.clone(), proxy.clone(), connections.clone());
         let connect = fn_service(move |request: ConnectInfo<Uri>| {
@@ -86,8 +86,8 @@ impl Client {
             }
         });
         let client = || {
-            // Our own deadline holds over all of it, and our own permits bound the connections:
-            // awc's limits, which are shared by all hosts, stay out of the way.
+            // Our deadline covers the whole request and our shares bound the connections, so awc's
+            // own limits, which all hosts share, are disabled.
             let never = Duration::from_secs(24 * 3600);
             let connector = Connector::new().connector(connect.clone());
             awc::Client::builder()
@@ -100,13 +100,13 @@ impl Client {
         Self { client: client(), anew: client(), tls, proxy, connections }
     }
 
-    /// Whether a client made with these would be the same: then its connections can be used on.
+    /// Whether a client with these settings would be the same, so that its connections can be
+    /// reused.
     pub(crate) fn is_with(&self, tls: Option<&Tls>, proxy: Option<&Proxy>) -> bool {
         self.tls.as_ref() == tls && self.proxy.as_ref() == proxy
     }
 
-    /// Sends one request. Never takes longer than its timeout; a failure is an outcome like any
-    /// other.
+    /// Sends one request. Never takes longer than its timeout; a failure is an outcome too.
     pub(crate) async fn attempt(&self, request: &Request<'_>) -> Outcome {
         let started = Instant::now();
         let deadline = started + request.timeout;

@@ -1,27 +1,27 @@
-//! Keys and certificates from PEM text. OpenSSL asks the terminal for the passphrase of what is
-//! encrypted, whatever runs there: nothing that is encrypted is handed to it, and what only turns
-//! out to be is refused the passphrase.
+//! Keys and certificates from PEM text. OpenSSL would ask on the terminal for the passphrase of an
+//! encrypted block. So no block marked as encrypted is given to it, and if one turns out to be
+//! encrypted the passphrase is refused.
 
 use openssl::error::ErrorStack;
 use openssl::pkey::{PKey, Private};
 use openssl::x509::X509;
 
-/// Why a text gives nothing.
+/// Why a text holds nothing usable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PemError {
-    /// It holds none, or none that OpenSSL can use.
+    /// It holds nothing of the kind, or nothing that OpenSSL can use.
     Malformed,
-    /// What it holds needs a passphrase.
+    /// It needs a passphrase.
     Encrypted,
 }
 
-/// The word that every encrypted block has, in its first line (PKCS #8) or in its `Proc-Type`
-/// header (RFC 1421), and that OpenSSL looks for before it asks for a passphrase.
+/// The word in every encrypted block, in its first line (PKCS #8) or its `Proc-Type` header (RFC
+/// 1421): OpenSSL looks for it before it asks for a passphrase.
 const ENCRYPTED: &[u8] = b"ENCRYPTED";
 
-/// All certificates of a text, at least one.
+/// All certificates in a text, at least one.
 pub(super) fn certificates(pem: &[u8]) -> Result<Vec<X509>, PemError> {
-    // A key may stand in the same file: it is none of this.
+    // A key may be in the same file: skip it.
     let blocks: Vec<&[u8]> = blocks(pem).filter(|block| first_line(block).ends_with("CERTIFICATE")).collect();
     if blocks.iter().any(|block| is_encrypted(block)) {
         return Err(PemError::Encrypted);
@@ -32,7 +32,7 @@ pub(super) fn certificates(pem: &[u8]) -> Result<Vec<X509>, PemError> {
     }
 }
 
-/// The first private key of a text that needs no passphrase.
+/// The first private key in a text that needs no passphrase.
 pub(super) fn private_key(pem: &[u8]) -> Result<PKey<Private>, PemError> {
     let mut error = PemError::Malformed;
     for block in blocks(pem).filter(|block| first_line(block).ends_with("PRIVATE KEY")) {
@@ -40,7 +40,7 @@ pub(super) fn private_key(pem: &[u8]) -> Result<PKey<Private>, PemError> {
             error = PemError::Encrypted;
             continue;
         }
-        // Asked for where a block is not what its first line says.
+        // OpenSSL asks if a block is encrypted although its first line does not say so.
         let mut was_asked = false;
         let refuse = |_: &mut [u8]| {
             was_asked = true;
@@ -55,8 +55,8 @@ pub(super) fn private_key(pem: &[u8]) -> Result<PKey<Private>, PemError> {
     Err(error)
 }
 
-/// Every part that begins with a `-----BEGIN` line, up to the next such line; what stands before
-/// is comment.
+/// The parts of a text that begin with a `-----BEGIN` line, each up to the next such line. Text
+/// before the first one is a comment.
 fn blocks(pem: &[u8]) -> impl Iterator<Item = &[u8]> {
     const BEGIN: &[u8] = b"-----BEGIN ";
     let is_begin = |at: &usize| pem[*at..].starts_with(BEGIN) && (*at == 0 || pem[*at - 1] == b'\n');
@@ -65,7 +65,7 @@ fn blocks(pem: &[u8]) -> impl Iterator<Item = &[u8]> {
     begins.into_iter().zip(ends).map(|(begin, end)| &pem[begin..end])
 }
 
-/// What a block says that it is, as far as it can be read.
+/// The label line of a block, without the dashes at its end.
 fn first_line(block: &[u8]) -> &str {
     let line = block.split(|byte| *byte == b'\n').next().unwrap_or_default();
     std::str::from_utf8(line).unwrap_or_default().trim_end().trim_end_matches('-')
@@ -88,7 +88,7 @@ mod tests {
         parts.concat()
     }
 
-    /// A key, plain, in both encrypted forms, and encrypted under the name of one that is not.
+    /// A key: plain, encrypted in both forms, and encrypted with the label of a plain one.
     fn forms() -> [Vec<u8>; 4] {
         let rsa = Rsa::generate(2048).unwrap();
         let key = PKey::from_rsa(rsa.clone()).unwrap();
@@ -98,7 +98,7 @@ mod tests {
         [key.private_key_to_pem_pkcs8().unwrap(), modern, legacy, mislabelled]
     }
 
-    /// A certificate for nobody.
+    /// A certificate without a name.
     fn certificate() -> Vec<u8> {
         let key = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
         let mut builder = X509::builder().unwrap();
@@ -109,8 +109,8 @@ mod tests {
         builder.build().to_pem().unwrap()
     }
 
-    // Were one of them handed to OpenSSL as it is, the test would ask for a passphrase wherever it
-    // runs on a terminal.
+    // If one of them were given to OpenSSL as it is, the test would ask for a passphrase on a
+    // terminal.
     #[test]
     fn an_encrypted_key_is_said_to_be_one() {
         let [plain, modern, legacy, mislabelled] = forms();
@@ -120,7 +120,7 @@ mod tests {
             let windows = text.replace('\n', "\r\n");
             assert_eq!(private_key(windows.as_bytes()).err(), Some(PemError::Encrypted), "{windows}");
             assert!(private_key(&joined(&[b"a comment\n", encrypted, &plain])).is_ok(), "{text}");
-            // Broken off, it is still known for what it is, or is none; nothing asks.
+            // A truncated key is encrypted or malformed; it never asks for a passphrase.
             for end in (0..encrypted.len()).step_by(7) {
                 assert!(private_key(&encrypted[..end]).is_err());
             }

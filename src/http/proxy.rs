@@ -1,5 +1,5 @@
-//! Which proxy a request goes through, if any: from the subscription's own `proxy`, else the
-//! environment's. Pure but for the values it is given.
+//! Chooses the proxy of a request, if any: the subscription's own `proxy`, else the environment's.
+//! No I/O: the variables are passed in.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,29 +11,29 @@ use zeroize::Zeroizing;
 
 use crate::secret::{Endpoint, percent_decoded};
 
-/// An HTTP proxy. Its credentials cannot be printed.
+/// An HTTP proxy. Its credentials are not printed.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Proxy {
     pub(super) host: String,
     pub(super) port: u16,
-    /// The value of `Proxy-Authorization`.
+    /// The value of the `Proxy-Authorization` header.
     pub(super) authorization: Option<Zeroizing<String>>,
 }
 
-/// Why a text names no proxy. Says nothing of the text itself.
+/// Why a text is not a proxy. Does not repeat the text, which may hold credentials.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidProxy {
-    /// No URL at all.
+    /// It is not a URL.
     #[error("malformed proxy URL ({0}): write it as http://[user:password@]host:port")]
     Malformed(url::ParseError),
-    /// Another scheme.
+    /// Its scheme is not `http`.
     #[error("a proxy must be http:// (the connection through it is encrypted to the endpoint all the same)")]
     Scheme,
 }
 
 impl Proxy {
-    /// Reads `http://[user:password@]host[:port]`, also without the scheme, as the environment
-    /// often has it.
+    /// Parses `http://[user:password@]host[:port]`, also without the scheme, as it is often written
+    /// in the environment.
     ///
     /// # Errors
     /// [`InvalidProxy`], which does not repeat the text.
@@ -54,11 +54,11 @@ impl Proxy {
         Ok(Self { host, port: url.port_or_known_default().unwrap_or(80), authorization })
     }
 
-    /// The environment's proxy for an endpoint: `HTTPS_PROXY` or `HTTP_PROXY` by its scheme, but
-    /// for what `NO_PROXY` names and for this machine. Lower-case names count first, as for curl.
+    /// The environment's proxy for an endpoint: `HTTPS_PROXY` or `HTTP_PROXY` by its scheme, except
+    /// for hosts in `NO_PROXY` and for this machine. Lower-case names take precedence, as in curl.
     ///
     /// # Errors
-    /// The variable's name, and why its value is no proxy.
+    /// The variable's name, and why its value is not a proxy.
     pub(crate) fn of_environment(
         endpoint: &Endpoint,
         variable: impl Fn(&str) -> Option<String>,
@@ -77,7 +77,7 @@ impl Proxy {
     }
 }
 
-/// Whether `NO_PROXY` names a host: what curl reads so, and what Go does
+/// Whether `NO_PROXY` names a host, by the rules of curl and of Go
 /// (golang.org/x/net/http/httpproxy).
 fn is_excepted(host: &str, port: u16, list: &str) -> bool {
     let host = host.trim_matches(['[', ']']);
@@ -100,11 +100,11 @@ fn is_excepted(host: &str, port: u16, list: &str) -> bool {
     })
 }
 
-/// The name or address of an entry, if it has no port or this one.
+/// The name or address of an entry, if it has no port or this port.
 fn of_port(entry: &str, port: u16) -> Option<&str> {
     let (name, given) = match entry.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((name, rest)) => (name, rest.strip_prefix(':')),
-        // More than one colon is an address of IPv6.
+        // More than one colon means an IPv6 address.
         None => match entry.split_once(':') {
             Some((name, given)) if !given.contains(':') => (name, Some(given)),
             _ => (entry, None),
@@ -113,7 +113,8 @@ fn of_port(entry: &str, port: u16) -> Option<&str> {
     given.is_none_or(|given| given.parse() == Ok(port)).then_some(name)
 }
 
-/// `example` and `.example` name the domain and all below it, `*.example` all below it.
+/// `example` and `.example` match the domain and everything below it, `*.example` only what is
+/// below it.
 fn is_of_domain(host: &str, name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     let (domain, is_itself) = match name.strip_prefix("*.") {
@@ -139,7 +140,7 @@ fn is_in_network(address: Option<IpAddr>, network: &str, length: &str) -> bool {
     }
 }
 
-/// Without its credentials.
+/// Displayed without credentials.
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.host.contains(':') {
@@ -159,7 +160,7 @@ impl fmt::Debug for Proxy {
 mod tests {
     use super::*;
 
-    /// The table of `docs/config.md`.
+    /// The cases of the table in `docs/config.md`.
     #[test]
     fn exceptions_are_what_curl_and_go_read() {
         for (host, port, entry, excepted) in [

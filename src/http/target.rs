@@ -1,5 +1,4 @@
-//! Where requests go, as the HTTP client takes it: worked out once for an endpoint and not for
-//! each request.
+//! The target of requests in the form the HTTP client takes, computed once per endpoint.
 
 use awc::http::Uri;
 use awc::http::header::HeaderValue;
@@ -9,29 +8,29 @@ use zeroize::Zeroizing;
 
 use crate::secret::{Endpoint, percent_decoded};
 
-/// An endpoint, ready to be sent to.
+/// An endpoint in the form requests need.
 pub(crate) struct Target {
     pub(super) host_name: String,
-    /// As awc is to see it: plain, for TLS is done below it, by the connection itself. Absent
-    /// where it takes it for none.
+    /// The URI given to awc, with the scheme `http`: TLS is done below awc, by the connection
+    /// itself. `None` if awc does not accept it.
     pub(super) uri: Option<Uri>,
-    /// The `Host` header.
+    /// The value of the `Host` header.
     pub(super) host: Option<HeaderValue>,
-    /// `Basic …` of the URL's userinfo, which must not stand in the request line.
+    /// `Basic …` from the URL's userinfo, which must not appear in the request line.
     pub(super) authorization: Option<HeaderValue>,
     /// See [`Endpoint::credentials`].
     credentials: Vec<Zeroizing<String>>,
 }
 
 impl Target {
-    /// What requests to this endpoint need.
+    /// The target for an endpoint.
     pub(crate) fn new(endpoint: &Endpoint) -> Self {
         let mut url = endpoint.expose().clone();
         let (user, password) = (percent_decoded(url.username()), url.password().map(percent_decoded));
         let authorization = (!user.is_empty() || password.is_some()).then(|| {
             format!("Basic {}", STANDARD.encode(format!("{user}:{}", password.unwrap_or_default())))
         });
-        // Fails only for URLs that cannot have userinfo, and those have none to remove.
+        // This fails only for URLs that cannot have userinfo, which have none to remove.
         let _ = url.set_username("").and_then(|()| url.set_password(None));
         let port = url.port_or_known_default();
         let host = match url.port() {
@@ -49,7 +48,7 @@ impl Target {
         }
     }
 
-    /// What of the endpoint nobody may read who was not sent it.
+    /// The parts of the endpoint that only the recipient may see: its credentials.
     pub(crate) fn credentials(&self) -> &[Zeroizing<String>] {
         &self.credentials
     }

@@ -1,5 +1,5 @@
-//! What TLS needs for one trust setting: verified certificates, extra roots, a client certificate.
-//! Read once, shared.
+//! TLS for one trust setting: verified certificates, extra roots, a client certificate. Read once
+//! and shared.
 
 use std::collections::HashMap;
 use std::io;
@@ -21,35 +21,35 @@ use super::pem::{self, PemError};
 use super::tls_fault::TlsFault;
 use crate::files::open::{self, Links};
 
-/// Largest file of certificates or keys that is read.
+/// Largest file of certificates or keys that is read, in bytes.
 const MAX_PEM_BYTES: u64 = 16 * 1024 * 1024;
 
-/// TLS could not be set up.
+/// Why TLS could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// OpenSSL or the system's trust roots are not usable.
+    /// OpenSSL or the system's trust roots cannot be used.
     #[error("cannot set up TLS: {0}")]
     OpenSsl(#[from] ErrorStack),
-    /// A file of the config cannot be read.
+    /// A file named in the config cannot be read.
     #[error("{}: {error}", path.display())]
     Read {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error.
         error: io::Error,
     },
-    /// A file of the config is not what it should be.
+    /// A file named in the config has the wrong content.
     #[error("{} holds no {what} in PEM form that OpenSSL can use", path.display())]
     Malformed {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// What it should hold.
         what: &'static str,
     },
-    /// A file of the config is encrypted, and nobody is asked for a passphrase.
+    /// A file named in the config is encrypted; nothing asks for a passphrase.
     #[error("{} is encrypted with a passphrase, and nothing here asks for one", .0.display())]
     Encrypted(PathBuf),
-    /// Key and certificate are not of one pair.
+    /// The key does not belong to the certificate.
     #[error("{} is not the key of the certificate", .0.display())]
     Mismatch(PathBuf),
 }
@@ -70,7 +70,7 @@ impl TlsError {
     }
 }
 
-/// Where a subscription's trust settings are.
+/// The files of a subscription's trust settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TlsFiles {
     /// `ca_file`: extra trust roots.
@@ -79,17 +79,17 @@ pub(crate) struct TlsFiles {
     pub client: Option<(PathBuf, PathBuf)>,
 }
 
-/// The files' content.
+/// The content of the files.
 struct Material {
     ca: Option<(PathBuf, Vec<u8>)>,
     client: Option<[(PathBuf, Zeroizing<Vec<u8>>); 2]>,
 }
 
-/// Tells trust settings apart by what their files hold.
+/// Identifies a trust setting by the content of its files.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Digest([u8; 32]);
 
-/// Ready to connect with. Cheap to clone, on any thread.
+/// A TLS set-up, ready to connect. Cheap to clone, usable on any thread.
 #[derive(Clone)]
 pub(crate) struct Tls {
     connector: SslConnector,
@@ -98,15 +98,15 @@ pub(crate) struct Tls {
     has_client: bool,
 }
 
-/// Every trust setting in use, each read once.
+/// Every trust setting in use, each set up once.
 #[derive(Default)]
 pub(crate) struct TlsSettings(HashMap<Digest, Tls>);
 
 impl TlsSettings {
-    /// The setting of these files as they are now.
+    /// The set-up for these files with their current content.
     ///
     /// # Errors
-    /// A file cannot be read or does not hold what it should, or OpenSSL is not usable.
+    /// A file cannot be read or has the wrong content, or OpenSSL cannot be used.
     pub(crate) fn of(&mut self, files: &TlsFiles) -> Result<Tls, TlsError> {
         let material = Material::read(files)?;
         let digest = material.digest();
@@ -120,7 +120,7 @@ impl TlsSettings {
 }
 
 impl TlsFiles {
-    /// Whether all files hold what they should.
+    /// Checks that all files have the right content.
     ///
     /// # Errors
     /// As [`TlsSettings::of`].
@@ -198,8 +198,8 @@ fn add_roots(store: &mut X509StoreBuilderRef, roots: Vec<X509>) -> Result<(), Er
 }
 
 impl Tls {
-    /// TLS 1.2 or later, HTTP/1.1, certificates verified against the system's trust roots and the
-    /// files'.
+    /// TLS 1.2 or later, HTTP/1.1, certificates verified against the system's trust roots and those
+    /// of the files.
     fn new(material: &Material, digest: Digest) -> Result<Self, TlsError> {
         let mut builder = SslConnector::builder(SslMethod::tls_client())?;
         builder.set_min_proto_version(Some(SslVersion::TLS1_2))?;
@@ -213,14 +213,14 @@ impl Tls {
             builder.load_verify_locations(None, Some(dir))?;
         }
         material.install(&mut builder)?;
-        // Any certificate that is trusted is an anchor, an intermediate CA's and the endpoint's
-        // own too, as for curl.
+        // Any trusted certificate is an anchor, also an intermediate CA's or the endpoint's own, as
+        // in curl.
         builder.verify_param_mut().set_flags(X509VerifyFlags::PARTIAL_CHAIN)?;
         let (has_ca, has_client) = (material.ca.is_some(), material.client.is_some());
         Ok(Self { connector: builder.build(), digest, has_ca, has_client })
     }
 
-    /// Agrees on TLS with `host` over a connection to it.
+    /// Performs the TLS handshake with `host` over a connection to it.
     pub(super) async fn secure(
         &self,
         host: &str,
@@ -231,7 +231,8 @@ impl Tls {
         // 3).
         let host = host.strip_suffix('.').unwrap_or(host);
         let mut configuration = self.connector.configure()?;
-        // The handshake's own error has lost it.
+        // The verification's error is noted here, because the handshake's own error does not carry
+        // it.
         let refused: Arc<OnceLock<TlsFault>> = Arc::default();
         let (noted, name) = (refused.clone(), host.to_owned());
         configuration.set_verify_callback(SslVerifyMode::PEER, move |is_good, context| {
@@ -255,7 +256,7 @@ impl Tls {
     }
 }
 
-/// Whether they trust the same and show the same.
+/// Equal if both trust the same roots and present the same certificate.
 impl PartialEq for Tls {
     fn eq(&self, other: &Self) -> bool {
         self.digest == other.digest

@@ -1,4 +1,4 @@
-//! What is wrong where TLS cannot be agreed on, in words, and what to do about it.
+//! Explains in words why TLS with an endpoint failed, and what to do about it.
 
 use std::{fmt, io};
 
@@ -11,11 +11,10 @@ use openssl::x509::{X509NameRef, X509Ref, X509StoreContextRef};
 
 use crate::names::printable;
 
-/// Most names of a certificate that are said.
+/// Most names of a certificate that a message lists.
 const NAMES: usize = 3;
 
-/// OpenSSL's own numbers, which are part of its interface: why a certificate is refused
-/// (x509_vfy.h).
+/// OpenSSL's codes for a refused certificate (x509_vfy.h), which are part of its stable interface.
 mod verify {
     pub(super) const NO_ISSUER: i32 = 2;
     pub(super) const NOT_YET_VALID: i32 = 9;
@@ -32,8 +31,8 @@ mod verify {
     pub(super) const WEAK_DIGEST: i32 = 68;
 }
 
-/// The same of why a handshake ends (sslerr.h); from 1000 on they are the other side's alerts (RFC
-/// 8446, section 6).
+/// OpenSSL's codes for a failed handshake (sslerr.h); from 1000 on they are alerts of the other
+/// side (RFC 8446, section 6).
 mod reason {
     pub(super) const HTTP_REQUEST: i32 = 156;
     pub(super) const PACKET_TOO_LONG: i32 = 198;
@@ -58,43 +57,43 @@ mod reason {
 pub(super) enum TlsFault {
     /// A certificate of the chain has expired.
     Expired { whose: Whose, at: String },
-    /// A certificate of the chain is good from later on.
+    /// A certificate of the chain is not valid yet.
     NotYetValid { whose: Whose, from: String },
-    /// It is for other names.
+    /// The endpoint's certificate is for other names.
     WrongName { host: String, names: Vec<String> },
-    /// It vouches for itself, and nobody here knows it.
+    /// The endpoint's certificate is self-signed and not trusted here.
     SelfSigned,
-    /// Its CA is not among those that are trusted.
+    /// The certificate's CA is not trusted here.
     UnknownCa { ca: String },
-    /// The chain that it sends ends with a certificate whose issuer is not known.
+    /// The chain that the endpoint sends ends with a certificate of an unknown issuer.
     NoIssuer { of: Whose, issuer: String },
-    /// Who issued it is not known, and the endpoint sends nothing that leads further.
+    /// The issuer is unknown, and the endpoint sends no intermediate certificate.
     NoIntermediate { issuer: String },
-    /// It is for something else than servers.
+    /// The certificate is not for servers.
     NotForServers,
-    /// A key or a signature in it is too weak.
+    /// A key or a signature is too weak.
     Weak { what: &'static str },
-    /// Another reason to refuse it, in OpenSSL's words.
+    /// Refused for another reason, in OpenSSL's words.
     Refused { why: String },
-    /// What answers there speaks another protocol.
+    /// The endpoint speaks another protocol.
     NoTls,
-    /// It speaks TLS, and none that is good enough.
+    /// The endpoint speaks only TLS versions that are too old.
     TooOld,
-    /// It wants to see a certificate.
+    /// The endpoint requires a client certificate.
     WantsCertificate,
-    /// It does not take the one it was shown.
+    /// The endpoint refuses the client certificate.
     RefusesCertificate,
-    /// Its alert says no more than that.
+    /// The endpoint sent the general handshake alert.
     HandshakeFailure,
-    /// It does not know its name.
+    /// The endpoint does not know the server name.
     UnknownName { host: String },
-    /// It closed the connection.
+    /// The endpoint closed the connection.
     Closed,
-    /// Anything else, in OpenSSL's words.
+    /// Any other fault, in OpenSSL's words.
     Other { why: String },
 }
 
-/// Whose certificate of a chain.
+/// The certificate of a chain that is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Whose {
     Its,
@@ -102,7 +101,7 @@ pub(super) enum Whose {
 }
 
 impl TlsFault {
-    /// What is wrong with a certificate that is being refused.
+    /// The fault of a certificate that is being refused.
     pub(super) fn of_certificate(context: &X509StoreContextRef, host: &str) -> Self {
         let certificate = context.current_cert();
         let depth = context.error_depth();
@@ -135,11 +134,11 @@ impl TlsFault {
         }
     }
 
-    /// What a broken handshake, or an alert after it, means.
+    /// The fault behind a broken handshake, or an alert after it.
     pub(super) fn of_error(error: &Error, host: &str) -> Self {
         match error.ssl_error() {
             Some(stack) => Self::of_stack(stack, host),
-            // Without a word of OpenSSL or of the system.
+            // Neither OpenSSL nor the system gave a reason.
             None => match error.io_error().map(io::Error::kind) {
                 None | Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => Self::Closed,
                 Some(kind) => Self::Other { why: kind.to_string() },
@@ -173,7 +172,7 @@ impl TlsFault {
         }
     }
 
-    /// What to do about it. `ca_file` and `client` say whether the subscription gives these.
+    /// What to do about it. `ca_file` and `client`: whether the subscription sets these.
     pub(super) fn hint(&self, ca_file: bool, client: bool) -> String {
         let trust = |what: &str| match ca_file {
             true => format!("add {what} to the subscription's ca_file, which holds others"),
@@ -292,7 +291,7 @@ fn quoted(name: &str) -> String {
     if name.is_empty() { "its issuer".to_owned() } else { format!("\"{name}\"") }
 }
 
-/// Who a certificate is of: its common name, else its organisation.
+/// The name in a certificate: its common name, else its organisation.
 fn name(name: &X509NameRef) -> String {
     let entry =
         [Nid::COMMONNAME, Nid::ORGANIZATIONNAME].into_iter().find_map(|nid| name.entries_by_nid(nid).next());
@@ -300,7 +299,7 @@ fn name(name: &X509NameRef) -> String {
     text.map_or_else(String::new, |text| printable(&text, 80))
 }
 
-/// The first of the names and addresses that a certificate is for.
+/// The first names and addresses that a certificate is for.
 fn names(certificate: &X509Ref) -> Vec<String> {
     let Some(found) = certificate.subject_alt_names() else { return Vec::new() };
     let name = |name: &openssl::x509::GeneralNameRef| match (name.dnsname(), name.ipaddress()) {
@@ -321,7 +320,7 @@ fn names(certificate: &X509Ref) -> Vec<String> {
     names
 }
 
-/// The day, as RFC 3339 writes it.
+/// The day, in the form of RFC 3339.
 fn date(time: &Asn1TimeRef) -> Option<String> {
     let since = Asn1Time::from_unix(0).ok()?.diff(time).ok()?;
     let seconds = i64::from(since.days) * 86_400 + i64::from(since.secs);

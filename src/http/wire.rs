@@ -1,5 +1,5 @@
-//! A connection as awc sees it, plain or through TLS: with the heads of answers as awc reads them,
-//! and with an error of its own for a kept-alive one that was closed.
+//! A connection as awc sees it, plain or with TLS: it rewrites the heads of answers for awc, and
+//! reports a closed kept-alive connection as an error of its own.
 
 use std::fmt;
 use std::io;
@@ -14,8 +14,8 @@ use super::body::Body;
 use super::connections::Counted;
 use super::head::{Head, HeadReader};
 
-/// A kept-alive connection was closed, or was to be, before our request: nothing on it is an
-/// answer to that.
+/// A kept-alive connection was closed, or was about to be, before our request arrived: nothing on
+/// it is an answer to the request.
 #[derive(Debug, thiserror::Error)]
 #[error("the endpoint had closed the kept-alive connection")]
 pub(super) struct Stale;
@@ -23,9 +23,9 @@ pub(super) struct Stale;
 pub(super) struct Wire {
     stream: Stream,
     phase: Phase,
-    /// An earlier request had its answer here.
+    /// Whether an earlier request was answered on this connection.
     is_kept_alive: bool,
-    /// More came than the answer had: nothing here is an answer to anything any more.
+    /// Whether more bytes came than the answer had: the connection cannot be used again.
     has_surplus: bool,
     _counted: Counted,
 }
@@ -36,9 +36,9 @@ pub(super) enum Stream {
 }
 
 enum Phase {
-    /// A request is on its way; what has come is the beginning of the answer's head.
+    /// A request is being sent; what has arrived is the beginning of the answer's head.
     Asked(HeadReader),
-    /// The answer is being read; what was looked at is still to be handed on.
+    /// The answer is being read; `come` holds bytes still to be passed on.
     Answered { come: Vec<u8>, body: Body },
 }
 
@@ -81,7 +81,8 @@ impl Wire {
         }
     }
 
-    /// An error of the connection: of a kept-alive one that nothing came from, that it was stale.
+    /// Maps an error of the connection to [`Stale`] if it was kept alive and nothing of an answer
+    /// came.
     fn error(&self, error: io::Error) -> io::Error {
         let has_none = matches!(&self.phase, Phase::Asked(reader) if reader.is_empty());
         let is_closed = matches!(
@@ -104,7 +105,7 @@ impl AsyncRead for Wire {
         let this = self.get_mut();
         loop {
             let reader = match &mut this.phase {
-                // As if it were closed: it is not used again.
+                // Report the end, as if it were closed, so that it is not used again.
                 Phase::Answered { come, .. } if come.is_empty() && this.has_surplus => {
                     return Poll::Ready(Ok(()));
                 }
@@ -134,8 +135,7 @@ impl AsyncRead for Wire {
             }
             match reader.push(part.filled()) {
                 Ok(None) => {}
-                // It had waited for a request for too long, and ours has crossed that (RFC 9110,
-                // section 15.5.9).
+                // The endpoint's idle timeout crossed our request (RFC 9110, section 15.5.9).
                 Ok(Some(Head { status: 408, .. })) if this.is_kept_alive => {
                     return Poll::Ready(Err(io::Error::other(Stale)));
                 }
@@ -195,7 +195,7 @@ impl ActixStream for Wire {
     }
 }
 
-/// Shows nothing of what goes over it.
+/// Shows nothing of the transferred data.
 impl fmt::Debug for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if matches!(self.stream, Stream::Tls(_)) { "Wire(tls)" } else { "Wire(plain)" })

@@ -1,4 +1,4 @@
-//! The newest attempts, as `top` shows them, from the evidence.
+//! The newest attempts, read from the evidence, for `top`.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,47 +15,47 @@ use crate::event::{IdempotencyKey, SpecId};
 /// Most attempts in one answer.
 pub(crate) const MAX_TRIED: usize = 200;
 
-/// Which attempts are wanted.
+/// Selects attempts.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TriedQuery {
-    /// Of this SPEC only.
+    /// Only attempts of this SPEC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spec: Option<SpecId>,
-    /// Of this delivery only.
+    /// Only attempts of this delivery.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery_id: Option<DeliveryId>,
-    /// At most so many, at most [`MAX_TRIED`].
+    /// Most attempts to return; at most [`MAX_TRIED`].
     pub limit: usize,
 }
 
-/// One attempt, as the evidence tells of it.
+/// One attempt, as recorded in the evidence.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tried {
     /// When it began.
     #[serde(with = "clock::millis")]
     pub time: Timestamp,
-    /// Of which delivery.
+    /// The delivery's id.
     pub delivery: DeliveryId,
-    /// Which event.
+    /// The event's key.
     pub idempotency_key: IdempotencyKey,
-    /// To whom.
+    /// The subscription it went to.
     pub subscription: SubscriptionId,
-    /// From 1.
+    /// The attempt's number, from 1.
     pub attempt: u32,
-    /// What came back.
+    /// The answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response: Option<TriedResponse>,
-    /// Why nothing came back.
+    /// Why there was no answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<TriedError>,
-    /// How long it took.
+    /// Duration of the attempt, in milliseconds.
     pub latency_ms: f64,
     /// `delivered`, `retry`, `failed`, `dry_run` or `sample`.
     pub outcome: String,
 }
 
-/// See [`Tried::response`].
+/// The answer to an attempt; see [`Tried::response`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TriedResponse {
     /// HTTP status.
@@ -64,12 +64,12 @@ pub struct TriedResponse {
     pub body: String,
 }
 
-/// See [`Tried::error`].
+/// Why an attempt had no answer; see [`Tried::error`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TriedError {
-    /// What kind.
+    /// The class of the failure.
     pub class: String,
-    /// For the reader.
+    /// The failure in words.
     pub message: String,
 }
 
@@ -86,8 +86,8 @@ pub(crate) fn tried(evidence_dir: &Path, query: &TriedQuery) -> io::Result<Vec<T
                 continue;
             }
             let Ok(tried) = serde_json::from_slice::<Tried>(&line) else { continue };
-            // Lines stand in the order of the attempts' ends, which is nearly that of their
-            // beginnings.
+            // Lines are ordered by the end of the attempts, nearly the order of their beginnings:
+            // stop at the first one older than a full page. A long attempt may stop it early.
             if newest.len() >= limit
                 && newest.first_key_value().is_some_and(|(oldest, _)| tried.time < oldest.0)
             {

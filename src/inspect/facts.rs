@@ -1,5 +1,5 @@
-//! What a runtime knows of itself that `status` tells, as plain values: gathered from the actors
-//! and the disk.
+//! The state of a running runtime as plain values, gathered from the actors and the disk for
+//! `status`.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::archive::Healths;
 use crate::config::Role;
 use crate::delivery::SubscriptionId;
 
-/// See the module's first lines.
+/// The state that `status` reports; see the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Facts {
     pub(crate) queues: Vec<(SubscriptionId, Role, Queue)>,
@@ -19,23 +19,23 @@ pub(crate) struct Facts {
     /// Inbox files that are set aside, and why.
     pub(crate) inbox: Vec<String>,
     pub(crate) watching: Watching,
-    /// The hint to reload, where the config file was edited since it was read.
+    /// The hint to reload, if the config file was edited since it was read.
     pub(crate) edited: Option<String>,
     pub(crate) uptime: Duration,
 }
 
-/// How many deliveries of a subscription are not finished.
+/// The unfinished deliveries of a subscription.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Queue {
     pub(crate) waiting: usize,
     pub(crate) in_flight: usize,
-    /// When the oldest of them was accepted.
+    /// When the oldest unfinished delivery was accepted.
     pub(crate) oldest: Option<Timestamp>,
-    /// How many of them cannot be read at the moment, and why.
+    /// How many of them cannot be read at present, and why.
     pub(crate) unread: Option<(usize, String)>,
 }
 
-/// How the files fare, and the subscriptions' health.
+/// The state of the files, and the subscriptions' health.
 #[derive(Debug)]
 pub(crate) struct Condition {
     pub(crate) healths: Healths,
@@ -43,17 +43,17 @@ pub(crate) struct Condition {
     pub(crate) troubles: Vec<String>,
     /// What keeps evidence from being written.
     pub(crate) evidence: Vec<String>,
-    /// What only a later version of the program can deliver.
+    /// Records that only a later version of the program can deliver.
     pub(crate) later: Vec<String>,
 }
 
 /// Whether the repo is watched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Watching {
-    /// Nobody asked for it.
+    /// Watching was not asked for.
     #[default]
     Off,
     On,
-    /// It should be watched and is not, for this reason.
+    /// The repo should be watched and is not, for this reason.
     Troubled(String),
 }

@@ -1,4 +1,4 @@
-//! What `list` shows: deliveries newest first, whatever their state. Reads no more of the files
+//! The listing of deliveries for `list`, newest first, in any state. Reads no more of the files
 //! than the page needs.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -22,19 +22,19 @@ use crate::spool::{self, LastAttempt, Peeked};
 pub const MAX_LISTED: usize = 500;
 
 named! {
-    /// Where a delivery stands.
+    /// The state of a delivery.
     DeliveryState, "state" {
-        /// Waits for its next attempt.
+        /// It waits for its next attempt.
         Pending = "pending",
         /// An attempt is under way.
         InFlight = "in_flight",
-        /// The endpoint has it.
+        /// The endpoint accepted it.
         Delivered = "delivered",
-        /// Given up; can be replayed.
+        /// It was given up; it can be replayed while its dead letter exists.
         DeadLetter = "dead_letter",
-        /// Pushed out by newer ones; can be replayed.
+        /// It was dropped in favour of newer ones; it can be replayed while its dead letter exists.
         Dropped = "dropped",
-        /// Recorded, not sent.
+        /// It was recorded and not sent.
         DryRun = "dry_run",
     }
 }
@@ -54,23 +54,23 @@ impl From<FinalState> for DeliveryState {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Listed {
-    /// The `X-SpecKit-Id`.
+    /// The delivery's id, sent as `X-SpecKit-Id`.
     pub id: DeliveryId,
-    /// To whom.
+    /// The subscription it goes to.
     pub subscription: SubscriptionId,
     /// The event's type.
     pub event: EventKind,
-    /// Of which SPEC.
+    /// The SPEC of the event.
     pub spec: SpecId,
-    /// Which event.
+    /// The event's key.
     pub idempotency_key: IdempotencyKey,
-    /// Where it stands.
+    /// The delivery's state.
     pub state: DeliveryState,
     /// Attempts made so far.
     pub attempts: u32,
-    /// HTTP status of the last one, where there was an answer.
+    /// HTTP status of the last attempt, if there was an answer.
     pub last_status: Option<u16>,
-    /// Why it failed; `None` after a success.
+    /// Why the last attempt failed; `None` after a success.
     pub last_error: Option<String>,
     /// What to do about a dead letter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -84,7 +84,7 @@ pub struct Listed {
 }
 
 impl Listed {
-    /// A delivery that is not finished.
+    /// An unfinished delivery.
     pub(crate) fn unfinished(
         delivery: &Delivery,
         state: DeliveryState,
@@ -108,7 +108,7 @@ impl Listed {
     }
 }
 
-/// Which deliveries are wanted.
+/// Selects deliveries.
 ///
 /// ```
 /// use spec_notify::{DeliveryState, Query};
@@ -119,50 +119,50 @@ impl Listed {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Query {
-    /// Of this SPEC only.
+    /// Only deliveries of this SPEC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spec: Option<SpecId>,
-    /// To this subscription only.
+    /// Only deliveries to this subscription.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subscription: Option<SubscriptionId>,
-    /// In one of these states only; none means all.
+    /// Only deliveries in one of these states; empty means any state.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub states: Vec<DeliveryState>,
-    /// Accepted at this time or later.
+    /// Only deliveries accepted at this time or later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// Older than this one only: where the page before ended.
+    /// Only deliveries older than this one: the last one of the page before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Cursor>,
-    /// At most so many, at most [`MAX_LISTED`].
+    /// Most deliveries to return; at most [`MAX_LISTED`].
     pub limit: usize,
 }
 
-/// A delivery's place in a listing.
+/// The place of a delivery in a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cursor {
-    /// When it was accepted.
+    /// When the event was accepted.
     #[serde(with = "clock::millis")]
     pub accepted_at: Timestamp,
-    /// Its id.
+    /// The delivery's id.
     pub id: DeliveryId,
 }
 
 impl Listed {
-    /// Its place.
+    /// The place of this delivery.
     pub fn cursor(&self) -> Cursor {
         Cursor { accepted_at: self.accepted_at, id: self.id }
     }
 }
 
 impl Query {
-    /// The newest of all deliveries, so many.
+    /// The newest `limit` of all deliveries.
     pub fn newest(limit: usize) -> Self {
         Self { spec: None, subscription: None, states: Vec::new(), since: None, before: None, limit }
     }
 
-    /// Whether a delivery is wanted.
+    /// Whether a delivery is selected.
     pub(crate) fn wants(&self, listed: &Listed) -> bool {
         self.spec.as_ref().is_none_or(|spec| *spec == listed.spec)
             && self.subscription.as_ref().is_none_or(|subscription| *subscription == listed.subscription)
@@ -176,7 +176,7 @@ impl Query {
     }
 }
 
-/// What was found, newest first.
+/// The deliveries that were found, newest first.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Listing {
@@ -186,7 +186,7 @@ pub struct Listing {
     pub more: bool,
 }
 
-/// The newest of what is added, as many as the query's limit.
+/// Collects the newest of the deliveries that are added, up to the query's limit.
 #[derive(Debug)]
 pub(crate) struct Page {
     query: Query,
@@ -202,12 +202,12 @@ impl Page {
         Self { query, rows: BTreeMap::new(), seen: HashSet::new(), more: false }
     }
 
-    /// What is wanted.
+    /// The query of this page.
     pub(crate) fn query(&self) -> &Query {
         &self.query
     }
 
-    /// Adds a delivery; what is added first of one id counts.
+    /// Adds a delivery. Of several with one id, the first one counts.
     pub(crate) fn add(&mut self, listed: Listed) {
         if !self.seen.insert(listed.id) || !self.query.wants(&listed) {
             return;
@@ -219,21 +219,21 @@ impl Page {
         }
     }
 
-    /// Nothing that was accepted before this time can come onto the page any more.
+    /// The time before which an accepted delivery can no longer get onto the page.
     fn horizon(&self) -> Timestamp {
         let full = self.rows.len() >= self.query.limit;
         let oldest = self.rows.first_key_value().filter(|_| full).map(|(oldest, _)| oldest.accepted_at);
         oldest.max(self.query.since).unwrap_or(Timestamp::MIN)
     }
 
-    /// Whether what ended at `at` is too old for the page: it was accepted before that.
+    /// Whether a delivery that ended at `at` is too old for the page: it was accepted before that.
     fn is_past(&mut self, at: Timestamp) -> bool {
         let past = at < self.horizon();
         self.more |= past && self.query.since.is_none_or(|since| at >= since);
         past
     }
 
-    /// Adds what is not finished, as the spool's files say: where no runtime can be asked.
+    /// Adds the unfinished deliveries from the spool's files, for use when no runtime can be asked.
     ///
     /// # Errors
     /// The spool cannot be listed.
@@ -261,14 +261,14 @@ impl Page {
         Ok(())
     }
 
-    /// What is on the page and was tried, but is not finished.
+    /// The unfinished deliveries on the page that have been attempted.
     pub(crate) fn tried(&self) -> Vec<(SpecId, DeliveryId)> {
         let unfinished = [DeliveryState::Pending, DeliveryState::InFlight];
         let rows = self.rows.values().filter(|row| row.attempts > 0 && unfinished.contains(&row.state));
         rows.map(|row| (row.spec.clone(), row.id)).collect()
     }
 
-    /// Reads what the last attempts of deliveries on the page came to.
+    /// Reads the results of the last attempts of deliveries on the page.
     pub(crate) fn set_last(&mut self, last: &[LastAttempt]) {
         let mut last: HashMap<DeliveryId, &LastAttempt> = last.iter().map(|last| (last.id, last)).collect();
         for row in self.rows.values_mut() {
@@ -279,7 +279,7 @@ impl Page {
         }
     }
 
-    /// Adds what is finished: dead letters, and the ends that the evidence tells of.
+    /// Adds the finished deliveries: dead letters, and the final lines of the evidence.
     ///
     /// # Errors
     /// The directories cannot be listed.
@@ -309,7 +309,7 @@ impl Page {
 
     fn add_dead_letters(&mut self, dir: &Path) {
         for (written, id) in dead_letters_by_age(dir).into_iter().rev() {
-            // It was accepted before it was written.
+            // A delivery is accepted before its dead letter is written.
             if Timestamp::try_from(written).is_ok_and(|written| self.is_past(written)) {
                 return;
             }
@@ -356,13 +356,13 @@ impl Page {
         }
     }
 
-    /// The page, newest first.
+    /// The finished page, newest first.
     pub(crate) fn into_listing(self) -> Listing {
         Listing { deliveries: self.rows.into_values().rev().collect(), more: self.more }
     }
 }
 
-/// A line that says how a delivery ended.
+/// A final line of the evidence.
 #[derive(Deserialize)]
 struct End {
     time: Timestamp,
@@ -452,7 +452,7 @@ mod tests {
         };
         let first = lines(1, of_first, 1);
         let second = lines(2, of_second, 2);
-        // Nobody knows what a later one says.
+        // A line of a later version is skipped: its meaning is not known.
         let later = lines(3, of_second, 3);
         fs::write(webhooks.join("deliveries.1.jsonl"), &first).unwrap();
         fs::write(webhooks.join("deliveries.jsonl"), lines(1, of_first, 2) + &second + &later).unwrap();
@@ -468,7 +468,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let options = StoreOptions::in_dir(dir.path());
         let (mut store, _) = Store::open(options.clone()).unwrap();
-        // Odd ones end late: the order of the ends is not the order of the listing.
+        // Odd ones end late, so that the order of the ends differs from the order of the listing.
         for n in 0..200 {
             let spec = if n % 3 == 0 { "SPEC-1" } else { "SPEC-2" };
             let done = delivery(spec, &format!("k{n}"), at(n));

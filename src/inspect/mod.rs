@@ -1,4 +1,4 @@
-//! What people are shown of deliveries, as values: read from the files, and changing nothing.
+//! Read-only views of deliveries for people, as values read from the files.
 
 mod attempts;
 mod facts;

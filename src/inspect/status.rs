@@ -1,5 +1,5 @@
-//! What `status` says: how each subscription fares, what waits, and what an operator should do.
-//! From a runtime's actors, or from the disk alone.
+//! The answer to `status`: the state of each subscription, what waits, and what an operator should
+//! do. Built from a runtime's actors, or from the disk alone.
 
 use std::fmt;
 use std::io;
@@ -27,15 +27,16 @@ use crate::watch::Waiting;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StatusReport {
-    /// The runtime; `None` where none runs.
+    /// The runtime; `None` if none runs, or its `runtime.json` cannot be read.
     pub runtime: Option<RuntimeStatus>,
-    /// In the config's order; those that left it and still have something come last.
+    /// The subscriptions in the config's order, then those no longer in the config that still have
+    /// deliveries or dead letters.
     pub subscriptions: Vec<SubscriptionStatus>,
-    /// Deliveries that are not finished, of all subscriptions.
+    /// Number of unfinished deliveries of all subscriptions.
     pub pending: usize,
-    /// Events in the inbox, which the next runtime takes in.
+    /// Number of events in the inbox, which the next runtime takes in.
     pub inbox: usize,
-    /// What the repo holds that no runtime has taken in yet; absent where one runs.
+    /// What the repo holds that no runtime has taken in yet; absent if one runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sources: Option<SourcesStatus>,
     /// What an operator should know, and what to do about it.
@@ -48,13 +49,13 @@ pub struct StatusReport {
     pub(crate) silent: Option<String>,
 }
 
-/// Which runtime answered.
+/// The runtime that answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RuntimeStatus {
-    /// Its process.
+    /// Its process id.
     pub pid: u32,
-    /// Its control port.
+    /// The address of its control port.
     pub address: String,
     /// The program's version.
     pub version: String,
@@ -65,7 +66,7 @@ pub struct RuntimeStatus {
     pub watches: bool,
 }
 
-/// What `runtime.json` says to those who do not connect.
+/// The content of `runtime.json`, for a process that does not connect.
 #[derive(Deserialize)]
 struct Announced {
     pid: u32,
@@ -85,16 +86,17 @@ impl Announced {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SourcesStatus {
-    /// Stages that ended.
+    /// Number of stages that ended.
     pub stages: usize,
-    /// Tasks that became Done.
+    /// Number of tasks that became Done.
     pub tasks: usize,
-    /// Whether the next start takes them as known, because this repo was never watched.
+    /// Whether the next start takes them as known without telling them, because this repo was never
+    /// watched.
     pub baseline: bool,
 }
 
 impl SourcesStatus {
-    /// Whether there is anything.
+    /// Whether any count is above zero.
     pub fn is_something(&self) -> bool {
         self.stages + self.tasks > 0
     }
@@ -105,7 +107,7 @@ impl SourcesStatus {
     }
 }
 
-/// `3 stages and 1 task`.
+/// Displayed as in `3 stages and 1 task`.
 impl fmt::Display for SourcesStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kinds = [(self.stages, "stage", "stages"), (self.tasks, "task", "tasks")];
@@ -115,47 +117,47 @@ impl fmt::Display for SourcesStatus {
     }
 }
 
-/// How one subscription fares.
+/// The state of one subscription.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SubscriptionStatus {
-    /// Its id.
+    /// The subscription's id.
     pub id: SubscriptionId,
-    /// In a word.
+    /// The state in a word.
     pub health: HealthState,
-    /// Deliveries that wait.
+    /// Number of deliveries that wait.
     pub pending: usize,
-    /// Deliveries with an attempt under way.
+    /// Number of deliveries with an attempt under way.
     pub in_flight: usize,
-    /// Deliveries given up that can be replayed.
+    /// Number of dead letters, which can be replayed.
     pub dead_letters: usize,
-    /// Attempts that failed since the last one that did not.
+    /// Number of failed attempts since the last success.
     pub consecutive_failures: u32,
-    /// When the first of these failed.
+    /// When the first of these attempts failed.
     #[serde(with = "clock::maybe_millis")]
     pub failing_since: Option<Timestamp>,
     /// When an attempt last succeeded.
     #[serde(with = "clock::maybe_millis")]
     pub last_success_at: Option<Timestamp>,
-    /// The last failure, in the words of its error.
+    /// The last failure, in words.
     pub last_error: Option<String>,
     /// What to do about it.
     #[serde(default)]
     pub last_hint: Option<String>,
-    /// Of which SPEC that delivery was.
+    /// The SPEC of the delivery that failed last.
     #[serde(default)]
     pub last_spec: Option<SpecId>,
-    /// Why nothing can leave this machine for its endpoint, while that is so.
+    /// Why nothing can be sent from this machine to its endpoint, as long as that lasts.
     #[serde(default)]
     pub local_fault: Option<LocalFault>,
     /// When the oldest unfinished delivery was accepted.
     #[serde(with = "clock::maybe_millis")]
     pub oldest_pending_at: Option<Timestamp>,
-    /// Until when its endpoint asked for a pause, if that is in the future.
+    /// Until when its endpoint asked for a pause, if that time is in the future.
     #[serde(default, with = "clock::maybe_millis")]
     pub paused_until: Option<Timestamp>,
-    /// How far its endpoint's clock is off ours, in seconds, where that is more than a minute;
-    /// ahead is positive.
+    /// The difference between its endpoint's clock and ours in seconds, if it is more than a
+    /// minute; positive if the endpoint's clock is ahead.
     #[serde(default)]
     pub clock_skew_s: Option<i64>,
 }
@@ -166,19 +168,19 @@ impl SubscriptionStatus {
     }
 }
 
-/// What is not finished, as far as it can be known without a runtime.
+/// The unfinished deliveries, as far as known without a runtime.
 #[derive(Clone, Debug)]
 pub(crate) enum Unfinished {
-    /// Of each delivery, to whom it goes and when it was accepted.
+    /// The subscription of each delivery, and when it was accepted.
     Listed(Vec<(SubscriptionId, Timestamp)>),
-    /// Only how many there are.
+    /// Only their number.
     Counted(usize),
     /// Unknown: the last run did not end in order, and counting would take long.
     Unknown,
 }
 
 impl StatusReport {
-    /// Of a running runtime.
+    /// The status of a running runtime.
     pub(crate) fn of(facts: &Facts, spool_dir: &Path) -> Self {
         let runtime = Announced::read(spool_dir).ok().map(|file| RuntimeStatus {
             pid: file.pid,
@@ -199,7 +201,7 @@ impl StatusReport {
         report
     }
 
-    /// Where no runtime answers. `sources` is what waits in the repo, where that was looked at.
+    /// The status if no runtime answers. `sources` is what waits in the repo, if it was examined.
     #[cfg(feature = "cli")]
     pub(crate) fn at_rest(
         config: &Config,
@@ -339,8 +341,8 @@ impl StatusReport {
         report
     }
 
-    /// One line if something is unresolved: something fails, was given up, is damaged, or waits
-    /// for a runtime.
+    /// One line if something is unresolved: failing subscriptions, dead letters, damage, or events
+    /// that wait for a runtime.
     pub fn banner(&self, now: Timestamp) -> Option<String> {
         let mut parts = Vec::new();
         for subscription in self.subscriptions.iter().filter(|subscription| subscription.is_failing()) {

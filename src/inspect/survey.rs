@@ -1,5 +1,5 @@
-//! What there is on disk that an operator should know of: dead letters, damage, and what waits in
-//! the inbox. Read-only.
+//! Surveys the disk for what an operator should know: dead letters, damage, and what waits in the
+//! inbox. Read-only.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,7 +11,8 @@ use crate::archive::{Census, DeadLetterCount};
 use crate::delivery::SubscriptionId;
 use crate::spool;
 
-/// To whom each unfinished delivery goes, and when it was accepted, as the spool's files say.
+/// The subscription of each unfinished delivery and when it was accepted, read from the spool's
+/// files.
 ///
 /// # Errors
 /// The spool cannot be listed.
@@ -20,43 +21,43 @@ pub(crate) fn unfinished(spool_dir: &Path) -> io::Result<Vec<(SubscriptionId, Ti
     Ok(peeked.map(|delivery| (delivery.subscription.clone(), delivery.accepted_at)).collect())
 }
 
-/// See the module's first line.
+/// The result of a survey; see the module's documentation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Survey {
-    /// By subscription.
+    /// The dead letters, by subscription.
     pub dead_letters: BTreeMap<SubscriptionId, DeadLetterCount>,
-    /// Files that should be dead letters and cannot be read.
+    /// Files with a dead letter's name that cannot be read.
     pub unreadable: Vec<String>,
-    /// Side files with damaged records, relative to the spool.
+    /// Files with copies of damaged records, relative to the spool.
     pub damaged: Vec<String>,
-    /// What of it cannot be used, and why: SPEC folders, spool files, the inbox, dead letters.
+    /// What cannot be used, and why: SPEC folders, spool files, the inbox, dead letters.
     pub unusable: Vec<String>,
-    /// Events in the inbox, by the names of its files.
+    /// Number of events in the inbox, by the names of its files.
     pub inbox: usize,
-    /// Inbox files that hold no event.
+    /// Number of inbox files that hold no valid event.
     pub rejected: usize,
 }
 
 impl Survey {
-    /// Looks at a spool; what cannot be listed counts as empty.
+    /// Surveys a spool; a folder that cannot be listed counts as empty.
     pub(crate) fn of(spool_dir: &Path) -> Self {
         Self::again(spool_dir, &mut Census::default())
     }
 
-    /// The same, where the dead letters were counted before.
+    /// Surveys a spool, reusing an earlier count of the dead letters.
     pub(crate) fn again(spool_dir: &Path, census: &mut Census) -> Self {
         let (dead_letters, unreadable) = census.take(spool_dir);
         Self { unreadable, ..Self::beside(spool_dir, dead_letters) }
     }
 
-    /// Everything but the dead letters, which are `counted` already.
+    /// Surveys everything but the dead letters, which are `counted` already.
     pub(crate) fn beside(spool_dir: &Path, counted: BTreeMap<SubscriptionId, DeadLetterCount>) -> Self {
         let (inbox, rejected) = spool::events_in_inbox(spool_dir);
         let (damaged, unusable) = (spool::damaged(spool_dir), spool::unusable(spool_dir));
         Self { dead_letters: counted, unreadable: Vec::new(), damaged, unusable, inbox, rejected }
     }
 
-    /// How many dead letters there are in all.
+    /// Number of dead letters in all.
     pub(crate) fn dead(&self) -> usize {
         self.dead_letters.values().map(|letters| letters.count).sum()
     }

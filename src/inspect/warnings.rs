@@ -1,4 +1,4 @@
-//! What an operator should know of the subscriptions and the files, and what to do about it.
+//! Warnings for an operator about the subscriptions and the files, and what to do about them.
 
 use jiff::SignedDuration;
 
@@ -55,7 +55,7 @@ impl StatusReport {
                 let letters = counted(subscription.dead_letters, "dead letter", "dead letters");
                 let first =
                     if subscription.health == HealthState::Inactive { "make it active, then " } else { "" };
-                // A failing one has its warning above.
+                // A failing subscription has its own warning above.
                 let why = match (&subscription.last_error, &subscription.last_hint) {
                     (Some(error), Some(hint)) if !subscription.is_failing() => {
                         format!("the last failure was {error}: {hint}; then ")

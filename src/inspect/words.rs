@@ -1,18 +1,19 @@
-//! Numbers and lengths of time as people read them.
+//! Numbers and lengths of time in the form that people read.
 
 use jiff::{SignedDuration, Timestamp};
 
-/// `1 file`, `2 files`.
+/// A count with its noun: `1 file`, `2 files`.
 pub(crate) fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
-/// `12s`, `5m`, `3h`, `2d`: how long it has been, in its largest unit.
+/// The time since `then` in its largest unit: `12s`, `5m`, `3h`, `2d`.
 pub(crate) fn ago(now: Timestamp, then: Timestamp) -> String {
     short(now.duration_since(then))
 }
 
-/// A length of time in its largest unit; a negative one counts as zero.
+/// A length of time in one unit: seconds, minutes, hours up to two days, then days. A negative one
+/// counts as zero.
 pub(crate) fn short(time: SignedDuration) -> String {
     match time.as_secs().max(0) {
         seconds @ 0..60 => format!("{seconds}s"),

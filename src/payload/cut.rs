@@ -1,26 +1,26 @@
-//! Event text in a service's own spelling, cut to what the service takes.
+//! Writes event text in a service's markup and cuts it to the service's limits.
 
-/// What ends a text that was cut.
+/// Ends a text that was cut.
 const MARK: &str = "…";
 
-/// Kept free in a list for the line that tells how many items are left out.
+/// Length kept free in a list for the line that counts the omitted items.
 const REST_LINE: usize = 24;
 
-/// What a line of a list has besides its item: a bullet, code marks, the line's end.
+/// Length of a list line besides its item: bullet, code marks, line end.
 const LINE_MARKS: usize = 6;
 
-/// How a service spells a character, and how it counts.
+/// How a service escapes characters and measures length.
 #[derive(Clone, Copy)]
 pub(super) struct Spelling {
-    /// Writes a character so that it means nothing but itself.
+    /// Writes a character so that it has no meaning as markup.
     pub(super) escape: fn(char, &mut String),
     /// The length of a text in the unit of the service's limits.
     pub(super) width: fn(&str) -> usize,
 }
 
 impl Spelling {
-    /// `text` as the service shows it: spelled out, at most `limit` long, a mark where cut. No
-    /// escape is cut in two.
+    /// `text` escaped, at most `limit` long, with [`MARK`] where it is cut. An escape is never cut
+    /// in two.
     pub(super) fn fit(&self, text: &str, limit: usize) -> String {
         let mark = (self.width)(MARK);
         let (mut fitted, mut used, mut kept) = (String::new(), 0, 0);
@@ -40,8 +40,8 @@ impl Spelling {
         fitted
     }
 
-    /// One line for each of the first `most` items, and one that counts the rest: at most `budget`
-    /// long in all. The items share it, so a long one takes no place from the others.
+    /// A line for each of the first `most` items, and one that counts the rest, at most `budget`
+    /// long in all. Every shown item gets an equal share, so a long item does not displace others.
     pub(super) fn lines(
         &self,
         items: &[String],
@@ -62,13 +62,13 @@ impl Spelling {
     }
 }
 
-/// Length in UTF-16 units. Never less than in characters, so a limit holds whichever of the two a
-/// service counts.
+/// The length in UTF-16 units. Never less than in characters, so a limit holds whichever of the two
+/// a service counts.
 pub(super) fn utf16(text: &str) -> usize {
     text.encode_utf16().count()
 }
 
-/// Writes a character as it is.
+/// Writes a character unchanged.
 pub(super) fn verbatim(c: char, to: &mut String) {
     to.push(c);
 }

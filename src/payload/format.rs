@@ -1,5 +1,5 @@
-//! The format of a subscription: which body an event becomes, and what the service's answers say.
-//! One file a service.
+//! The format of a subscription: the body made of an event, and the meaning of the service's
+//! answers. One file per service.
 
 mod cloudevents;
 mod discord;
@@ -25,7 +25,7 @@ pub(crate) use place::Service;
 pub(crate) use teams::MESSAGE as TEAMS_MESSAGE;
 
 named! {
-    /// What a subscription's endpoint understands.
+    /// The format that a subscription's endpoint understands.
     #[derive(Default)]
     Format, "format" {
         /// The payload itself.
@@ -37,7 +37,7 @@ named! {
         Discord = "discord",
         /// A card for a Teams Workflows webhook.
         Teams = "teams",
-        /// A message of a Mattermost incoming webhook, or of what is compatible: Rocket.Chat,
+        /// A message of a Mattermost incoming webhook, or of a compatible service: Rocket.Chat,
         /// Zulip.
         Mattermost = "mattermost",
         /// A CloudEvent 1.0 in structured mode.
@@ -46,12 +46,13 @@ named! {
 }
 
 impl Format {
-    /// Whether it is a chat service's, which says in its answers what became of a message.
+    /// Whether it is a chat service's format. Chat services report in their answers what became of
+    /// a message.
     pub fn is_chat(self) -> bool {
         !matches!(self, Self::SpecKit | Self::CloudEvents)
     }
 
-    /// Whether it is the one that goes without saying.
+    /// Whether it is the default format, `spec-kit`.
     pub fn is_spec_kit(&self) -> bool {
         *self == Self::SpecKit
     }
@@ -64,7 +65,7 @@ impl Format {
         }
     }
 
-    /// The body of `event`, whose body in the `spec-kit` format is `spec_kit`.
+    /// Renders the body of `event`, given its body in the `spec-kit` format.
     ///
     /// # Errors
     /// `spec_kit` is not JSON.
@@ -80,13 +81,12 @@ impl Format {
         serde_json::to_vec(&message).map(Bytes::from)
     }
 
-    /// How long the service asks in its body to be left alone; only Discord does.
+    /// The pause that the service asks for in the answer's body; only Discord does.
     pub(crate) fn wait(self, answer: Answer<'_>) -> Option<Duration> {
         if self == Self::Discord { discord::wait(answer.body?) } else { None }
     }
 
-    /// What the service refused with, if its answer has a 2xx status and says in its body that it
-    /// failed.
+    /// The service's refusal, if its answer has a 2xx status and reports a failure in the body.
     pub fn rejection(self, answer: Answer<'_>) -> Option<Rejection> {
         if !(200..300).contains(&answer.status) || matches!(self, Self::SpecKit | Self::CloudEvents) {
             return None;
@@ -97,7 +97,7 @@ impl Format {
             return Some(Rejection { word, retry: false, hint });
         };
         if is_page(answer.content_type, body) {
-            // Not from the service: a sign-in, a proxy's notice.
+            // A page does not come from the service but from a sign-in or a proxy.
             let word = "a web page came back, and no word of the service".to_owned();
             let hint = "the url leads to a sign-in or a proxy's page: use one that programs can reach";
             return Some(Rejection { word, retry: true, hint });
@@ -112,7 +112,7 @@ impl Format {
     }
 }
 
-/// The service behind a URL, where it is known by it.
+/// The service that a URL belongs to, if its host or path shows it.
 pub(crate) fn service_of(url: &Url) -> Option<Service> {
     let place = Place::of(url)?;
     let services = [slack::service, discord::service, teams::service, mattermost::service];

@@ -1,4 +1,4 @@
-//! What the messages of Discord and Mattermost have in common: lists under bold names, and facts as
+//! The parts that messages of Discord and Mattermost share: lists under bold names, and facts as
 //! fields.
 
 use serde_json::Value;
@@ -10,22 +10,22 @@ const VALUE: usize = 120;
 const LIST_ITEMS: usize = 12;
 const EVIDENCE_ITEMS: usize = 5;
 
-/// How a service wants them.
+/// How a service formats these parts.
 pub(super) struct Markdown {
     pub(super) text: Spelling,
     pub(super) code: Spelling,
     /// Length of all lists together, without their names.
     pub(super) lists: usize,
-    /// What stands between two lists.
+    /// The text between two lists.
     pub(super) between: &'static str,
-    /// Length of the evidence paths together.
+    /// Length of all evidence paths together.
     pub(super) evidence: usize,
-    /// A field: its name, its value, and whether others stand beside it.
+    /// Builds a field from its name, its value, and whether others may be beside it.
     pub(super) field: fn(&str, &str, bool) -> Value,
 }
 
 impl Markdown {
-    /// Each list under its name; empty where there is none.
+    /// Each list under its name; empty if there are no lists.
     pub(super) fn lists(&self, summary: &Summary) -> String {
         let share = self.lists / summary.lists.len().max(1);
         let list = |(name, items): &(&str, Vec<String>)| {
@@ -34,7 +34,7 @@ impl Markdown {
         summary.lists.iter().map(list).collect::<Vec<_>>().join(self.between)
     }
 
-    /// The facts, and the evidence's paths last.
+    /// The facts, then the evidence paths.
     pub(super) fn fields(&self, summary: &Summary) -> Vec<Value> {
         let facts = summary.facts.iter();
         let mut fields: Vec<Value> =

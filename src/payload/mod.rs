@@ -1,5 +1,5 @@
-//! The body of an event: `spec-kit`, made once when it is accepted, and from it what other
-//! services understand.
+//! The body of an event: `spec-kit`, made once when the event is accepted, and the formats of other
+//! services rendered from it.
 
 mod answer;
 mod cut;
@@ -18,14 +18,14 @@ use serde_json::json;
 
 use crate::event::{Event, EventKind, IdempotencyKey, KeyOrigin, SpecId};
 
-/// The body of `event`: compact JSON, as `docs/payload.schema.json` describes it.
+/// The body of `event`: compact JSON, as described by `docs/payload.schema.json`.
 ///
 /// # Errors
-/// None that a parsed event can cause; serde's signature has one.
+/// A parsed event cannot cause one; the error comes from serde's signature.
 pub(crate) fn body(event: &Event) -> serde_json::Result<Bytes> {
     match event.event.key_origin {
         KeyOrigin::Given => serde_json::to_vec(event),
-        // For us alone.
+        // The key's origin is internal and not sent.
         KeyOrigin::Source(_) | KeyOrigin::Rewritten(_) | KeyOrigin::Made { .. } => {
             let mut event = event.clone();
             event.event.key_origin = KeyOrigin::Given;
@@ -35,7 +35,7 @@ pub(crate) fn body(event: &Event) -> serde_json::Result<Bytes> {
     .map(Bytes::from)
 }
 
-/// A sample event of a SPEC, to try a subscription out.
+/// A sample event of a SPEC, for trying out a subscription.
 pub(crate) fn sample(spec: SpecId, branch: Option<String>) -> Event {
     let key = IdempotencyKey::unique(&spec, EventKind::Test.as_str());
     let mut event = Event::new(EventKind::Test, spec, key);

@@ -1,4 +1,4 @@
-//! What is said of an event to people, in no service's markup yet.
+//! Summarises an event for people, without a service's markup.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -6,8 +6,8 @@ use serde_json::Value;
 use crate::event::{Event, EventKind, Stage, Status};
 use crate::names::is_deceiving;
 
-/// Characters of a text that are looked at: more than any service shows, so what is longer is
-/// still seen to be cut.
+/// Most characters of a text that are read: more than any service shows, so a longer text is still
+/// marked as cut.
 const MOST_SHOWN: usize = 5000;
 
 /// How good the news is; services show it as a colour.
@@ -17,14 +17,14 @@ pub(super) enum Tone {
     Success,
     /// It failed.
     Failure,
-    /// Somebody has to look at it.
+    /// A person has to look at it.
     Halt,
     /// Neither good nor bad.
     Neutral,
 }
 
 impl Tone {
-    /// The colour, as Slack and those that take its messages want it.
+    /// The colour, in the form of Slack and compatible services.
     pub(super) fn hex(self) -> Option<&'static str> {
         match self {
             Self::Success => Some("#2eb67d"),
@@ -35,7 +35,7 @@ impl Tone {
     }
 }
 
-/// What there is to say. Every text is one line of printable characters.
+/// The content of a message. Every text is one line of printable characters.
 #[derive(Debug)]
 pub(super) struct Summary {
     /// The event in one line.
@@ -51,7 +51,7 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    /// What there is to say of `event`.
+    /// The summary of `event`.
     pub(super) fn of(event: &Event) -> Self {
         let paths = event.evidence.iter().flat_map(|evidence| &evidence.paths);
         Self {
@@ -149,7 +149,7 @@ fn facts(event: &Event) -> Vec<(&'static str, String)> {
 fn attempt(event: &Event) -> Option<String> {
     let pipeline = event.pipeline.as_ref()?;
     let attempt = pipeline.attempt?;
-    // A run is counted without an end, whatever its stages are allowed.
+    // A run has no limit, whatever its stages have.
     match pipeline.max_attempts.filter(|_| event.event.kind != EventKind::PipelineCompleted) {
         Some(most) => Some(format!("{attempt} of {most}")),
         None => Some(attempt.to_string()),
@@ -172,7 +172,7 @@ fn duration(event: &Event) -> Option<String> {
     told.or_else(between).map(length)
 }
 
-/// Milliseconds as a person says them.
+/// A length of time for people.
 fn length(milliseconds: u64) -> String {
     let seconds = milliseconds / 1000;
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
@@ -203,7 +203,7 @@ fn lists(event: &Event) -> Vec<(&'static str, Vec<String>)> {
     lists
 }
 
-/// The lines of a list, or of one value in a list's place.
+/// The lines of a list; a single value counts as a list of one.
 fn items(value: Option<&Value>, line: fn(&Value) -> String) -> Vec<String> {
     match value {
         None | Some(Value::Null) => Vec::new(),
@@ -212,12 +212,12 @@ fn items(value: Option<&Value>, line: fn(&Value) -> String) -> Vec<String> {
     }
 }
 
-/// A host may give anything where we give a sentence.
+/// A host may send any JSON value where a sentence is expected.
 fn sentence(value: &Value) -> String {
     one_line(&value.as_str().map_or_else(|| value.to_string(), str::to_owned))
 }
 
-/// One attempt of a stage of a run.
+/// The line for one attempt of a stage of a run.
 fn stage_line(value: &Value) -> String {
     let text = |name| value.get(name).and_then(Value::as_str);
     let Some(stage) = text("stage") else { return sentence(value) };

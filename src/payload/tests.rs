@@ -1,4 +1,4 @@
-//! What each format makes of each kind of event, and of text that is out to do harm.
+//! Tests: what each format renders of each kind of event, and of hostile text.
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -144,7 +144,7 @@ fn hostile_events(text: &str) -> Vec<Event> {
         "task": {"id": text, "title": text},
         "evidence": {"paths": vec![text; copies]},
     });
-    // All kinds show the same parts; the headline of a task has the text in it besides.
+    // All kinds show the same parts; the headline of a task also contains the text.
     let kinds = EventKind::ALL.iter();
     kinds
         .filter(|kind| text.len() < 1000 || **kind == EventKind::TaskCompleted)
@@ -154,7 +154,7 @@ fn hostile_events(text: &str) -> Vec<Event> {
                 "spec": {"id": "S".repeat(128)},
             });
             document.as_object_mut().unwrap().extend(parts.as_object().unwrap().clone());
-            // Built from the value, as the text alone may be larger than the largest event.
+            // Built from the value, because the JSON text may exceed the size limit of an event.
             document["schemaVersion"] = "1.0".into();
             let mut event: Event = serde_json::from_value(document).unwrap();
             event.event.reasons = vec![text.to_owned(); copies];
@@ -164,7 +164,7 @@ fn hostile_events(text: &str) -> Vec<Event> {
         .collect()
 }
 
-/// Every string of a value, with the name it stands under.
+/// Collects every string in a value with the name it is under.
 fn strings<'a>(value: &'a Value, name: &'a str, found: &mut Vec<(&'a str, &'a str)>) {
     match value {
         Value::String(text) => found.push((name, text)),
@@ -233,7 +233,7 @@ fn check_mattermost(message: &Value) {
     }
 }
 
-/// That none of `marks` stands without a backslash of its own.
+/// Checks that none of `marks` occurs without a backslash of its own.
 fn unescaped(text: &str, marks: &str) {
     let mut chars = text.chars();
     while let Some(c) = chars.next() {

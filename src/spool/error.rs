@@ -1,17 +1,17 @@
-//! Why a spool cannot be opened, or something of it not be read.
+//! Errors of opening a spool and of reading something in it.
 
 use std::io;
 use std::path::PathBuf;
 
 use crate::files::FileError;
 
-/// Why something of the spool was not read.
+/// Why something in the spool could not be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unreadable {
-    /// It is gone or damaged: no other attempt mends that.
+    /// The record is gone or damaged: trying again does not help.
     #[error("{0}")]
     Gone(FileError),
-    /// The disk said no: it may say yes later.
+    /// An I/O error: a later try may succeed.
     #[error("{0}")]
     NotNow(FileError),
 }
@@ -23,19 +23,19 @@ pub enum OpenError {
     /// Another process owns it.
     #[error("another runtime owns the spool {}: stop it, or send events through it", .0.display())]
     Locked(PathBuf),
-    /// A spool written by a later version.
+    /// The spool was written by a later version.
     #[error("{} was written by a later version (format {version}): it is left untouched; \
              use that version of spec-notify", path.display())]
     Newer {
-        /// Which file.
+        /// The file of the later version.
         path: PathBuf,
-        /// The format it says it has.
+        /// The format version it names.
         version: u32,
     },
-    /// A spool of another user.
+    /// The spool belongs to another user.
     #[error("cannot use the spool {}: {}", .0.display(), .1)]
     Foreign(PathBuf, io::Error),
-    /// The disk said no.
+    /// An I/O error.
     #[error("{0}; check that the spool and evidence directories exist and can be written")]
     Io(#[from] FileError),
 }

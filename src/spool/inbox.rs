@@ -1,5 +1,6 @@
-//! The inbox: events accepted while no runtime could be reached, in durable files, until a runtime
-//! takes them in. One event is a file of its own; several that came at once are one file of lines.
+//! The inbox: events accepted while no runtime could be reached, kept in durable files until a
+//! runtime takes them in. A single event has a file of its own (`.event.json`); events that came
+//! together share one file of lines (`.events.jsonl`).
 
 mod aside;
 mod reader;
@@ -19,24 +20,24 @@ use crate::event::Event;
 use crate::files::user::check_owner;
 use crate::files::{self, FileError, git_ignore};
 
-/// The format of an inbox file.
+/// The format version of an inbox file.
 const VERSION: u32 = 1;
 
-/// How the name of a file of one event ends.
+/// Ending of the name of a file that holds one event.
 const ONE: &str = ".event.json";
 
-/// How the name of a file of several ends.
+/// Ending of the name of a file that holds several events.
 const SEVERAL: &str = ".events.jsonl";
 
-/// Largest file that is read: far above what is written.
+/// Largest inbox file that is read and written.
 const MAX_FILE_BYTES: usize = 8 * 1024 * 1024;
 
-/// The name of an inbox file: nanoseconds since the epoch, an id, and for several events how many.
-/// In order they are the order of the events.
+/// The name of an inbox file: nanoseconds since the epoch, an id and, for several events, their
+/// number. Sorting the names gives the order of the events.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct InboxName(Box<str>);
 
-/// A name that no inbox file has.
+/// The name does not have the form of an inbox file's name.
 #[derive(Debug, thiserror::Error)]
 #[error("not the name of an inbox file")]
 pub(crate) struct InvalidInboxName;
@@ -60,25 +61,25 @@ impl fmt::Display for InboxName {
 }
 
 impl InboxName {
-    /// Of an event, or of several, that are put there now. Ids keep those of the same nanosecond
-    /// apart; they have no order anyway.
+    /// A name for `events` events that are put into the inbox now. The id keeps names of the same
+    /// nanosecond apart; their order does not matter.
     fn new(events: usize) -> Self {
         let stem = format!("{:020}-{}", clock::nanoseconds(), clock::uuid().simple());
         Self(if events == 1 { format!("{stem}{ONE}") } else { format!("{stem}-{events}{SEVERAL}") }.into())
     }
 
-    /// How many events the file has, by its name.
+    /// The number of events in the file, taken from its name.
     pub(crate) fn events(&self) -> usize {
         let stem = self.0.strip_suffix(SEVERAL).unwrap_or_default();
         stem.rsplit_once('-').and_then(|(_, count)| count.parse().ok()).unwrap_or(1)
     }
 
-    /// Whether the file is one of several events.
+    /// Whether the file holds several events.
     pub(crate) fn is_several(&self) -> bool {
         self.0.ends_with(SEVERAL)
     }
 
-    /// The same place in the order, for a file of so many events.
+    /// The same name with another number of events: the file keeps its place in the order.
     fn with_events(&self, events: usize) -> Self {
         let stem = self.0.strip_suffix(SEVERAL).unwrap_or_default();
         let stem = stem.rsplit_once('-').map_or(stem, |(stem, _)| stem);
@@ -86,7 +87,7 @@ impl InboxName {
     }
 }
 
-/// What a file of one event holds.
+/// The content of a file that holds one event.
 #[derive(Serialize, Deserialize)]
 struct One<E> {
     v: u32,
@@ -95,7 +96,7 @@ struct One<E> {
     event: E,
 }
 
-/// The first line of a file of several.
+/// The first line of a file that holds several events.
 #[derive(Serialize, Deserialize)]
 struct Header {
     v: u32,
@@ -103,12 +104,12 @@ struct Header {
     queued_at: Timestamp,
 }
 
-/// Puts events into the inbox of a spool: durable when this returns, and taken in by the next
-/// runtime. All of them go into one file, whole or not at all.
+/// Puts events into the inbox of a spool, all in one file, whole or not at all. They are durable
+/// when this returns; the next runtime takes them in.
 ///
 /// # Errors
-/// One of them could not be read back, being above the limits, or the inbox cannot be written;
-/// nothing was kept.
+/// An event could not be read back (it is above the limits), or the inbox cannot be written.
+/// Nothing was kept.
 pub(crate) fn put(spool_dir: &Path, events: &[Event]) -> Result<(), FileError> {
     let dir = spool_dir.join("inbox");
     let not_kept = |error: &dyn fmt::Display| {
@@ -117,7 +118,8 @@ pub(crate) fn put(spool_dir: &Path, events: &[Event]) -> Result<(), FileError> {
     let mut texts = Vec::with_capacity(events.len());
     for event in events {
         let text = serde_json::to_string(event).map_err(|error| not_kept(&error))?;
-        // What is put there is what can be taken from there: these very bytes are read.
+        // Check the exact bytes that will be read later, so that whatever is put here can be taken
+        // in.
         Event::from_kept(&text).map_err(|error| not_kept(&error))?;
         texts.push(text);
     }
@@ -135,13 +137,14 @@ pub(crate) fn put(spool_dir: &Path, events: &[Event]) -> Result<(), FileError> {
         return Err(not_kept(&format!("{} bytes are more than {MAX_FILE_BYTES} at a time", content.len())));
     }
     git_ignore::ensure_dir(spool_dir)?;
-    // The runtime refuses a spool of another user: what is put there would wait for ever.
+    // A runtime refuses a spool of another user, so events put there would wait for ever.
     check_owner(spool_dir).map_err(FileError::on("use the spool", spool_dir))?;
     git_ignore::ensure(spool_dir);
     files::create_dir_durably(&dir)?;
     let path = dir.join(&*InboxName::new(events.len()).0);
     files::write_atomic(&path, &content).map_err(|error| {
-        // It may be there and not be synced: the emitter hears that it is not, so it should not be.
+        // The file may exist without being synced. The emitter is told that it failed, so remove
+        // it.
         if let Err(error) = files::remove(&path) {
             log::debug!("{} was not there to be removed: {error}", path.display());
         }
@@ -149,7 +152,7 @@ pub(crate) fn put(spool_dir: &Path, events: &[Event]) -> Result<(), FileError> {
     })
 }
 
-/// The content of a file of several events.
+/// The content of a file that holds several events: a header line, then a line per event.
 fn lines(texts: &[String]) -> serde_json::Result<Vec<u8>> {
     let mut content = serde_json::to_vec(&Header { v: VERSION, queued_at: clock::now() })?;
     for text in texts {

@@ -1,5 +1,5 @@
-//! The journal of one SPEC: numbered files of records, oldest first, and where in them each
-//! unfinished delivery stands. Bodies stay on disk until an attempt needs them.
+//! The journal of one SPEC: numbered files of records (segments), oldest first, and the place of
+//! each unfinished delivery in them. Payloads stay on disk until an attempt needs them.
 
 mod compaction;
 mod reading;
@@ -25,16 +25,16 @@ use crate::run::Run;
 pub(super) use compaction::Compact;
 pub(super) use repair::{Broken, Rescued};
 
-/// A file that has reached this many bytes is not appended to any more: bounds what one step of
-/// compaction moves.
+/// A segment that has reached this size takes no more records: this bounds how much one compaction
+/// step moves.
 const FILE_BYTES: u64 = 2 * 1024 * 1024;
 
-/// Where an unfinished delivery stands.
+/// Where the records of an unfinished delivery are.
 #[derive(Debug)]
 struct LiveDelivery {
     event: Place,
-    /// The last attempt recorded since; those before it stand in `earlier_attempts`, or in the
-    /// event's record.
+    /// The last attempt recorded after the event. Those before it are in `earlier_attempts`, or in
+    /// the event's own record.
     last_attempt: Option<Place>,
 }
 
@@ -43,23 +43,23 @@ struct LiveDelivery {
 pub(super) struct Journal {
     dir: PathBuf,
     spec: SpecId,
-    /// Oldest first.
+    /// The segments, oldest first.
     segments: VecDeque<Segment>,
     next_number: u64,
-    /// Whether the last segment ends with a whole record, has room, and never failed.
+    /// Whether the last segment ends with a whole record, has room, and had no failed write.
     appendable: bool,
     batch: Vec<u8>,
     must_sync: bool,
     deliveries: HashMap<DeliveryId, LiveDelivery>,
-    /// Attempts recorded before the last one, oldest first: few deliveries have any.
+    /// Attempts recorded before the last one, oldest first. Most deliveries have none.
     earlier_attempts: HashMap<DeliveryId, Vec<Place>>,
-    /// Events, by their order, of which more than one delivery is unfinished, and how many.
+    /// Events with more than one unfinished delivery: the number of those, by the event's order.
     shared: HashMap<u64, u32>,
-    /// Bytes of the records that `deliveries` needs.
+    /// Bytes of the records that `deliveries` refers to.
     live_bytes: u64,
-    /// What the events read and appended so far add up to.
+    /// The SPEC's run, folded from the events read and appended so far.
     run: Run,
-    /// Records that only a later version of the program knows.
+    /// Number of records that only a later version of the program understands.
     later: usize,
 }
 
@@ -82,8 +82,8 @@ impl Journal {
         }
     }
 
-    /// Opens or creates the journal in `dir`: reads its records, sets damaged ones aside, cuts a
-    /// torn tail. Of its files the newest `keep_open` stay open.
+    /// Opens or creates the journal in `dir`: reads its records, copies damaged ones aside, and
+    /// cuts an unfinished last record. Only the newest `keep_open` segments stay open.
     pub(super) fn open(dir: &Path, spec: &SpecId, keep_open: usize) -> Result<(Self, Recovery), FileError> {
         files::create_dir_durably(dir)?;
         let numbers = segment_numbers(dir).map_err(FileError::on("list", dir))?;
@@ -105,12 +105,12 @@ impl Journal {
         let path = segment_path(&self.dir, number);
         let failed = |doing| FileError::on(doing, &path);
         let file = files::existing_file(&path).map_err(failed("open"))?;
-        // After a sync that failed, what is read here may never have reached the disk: now it
-        // does, or we stop.
+        // After a failed sync the content read here may never have reached the disk: sync it now,
+        // or fail.
         files::sync(&file).map_err(failed("sync"))?;
         let id = FileId::of(&file).map_err(failed("read"))?;
         let mut content = content_of(&file).map_err(failed("read"))?;
-        // Payloads are passed over: none is needed before its turn comes.
+        // Payloads are skipped: each is read when its attempt starts.
         let scan = record::scan::<IgnoredAny>(&content);
         for damaged in &scan.damaged {
             self.set_aside(number, damaged.start, &content[damaged.clone()]);
@@ -141,7 +141,7 @@ impl Journal {
         }
     }
 
-    /// Keeps a copy of damaged bytes in a file of their own, once, and says so.
+    /// Copies damaged bytes into a file of their own, once, and logs it.
     fn set_aside(&self, number: u64, offset: usize, bytes: &[u8]) {
         let path = self.dir.join(format!("damaged-{number:08}-{offset:08}"));
         if path.exists() {
@@ -158,7 +158,7 @@ impl Journal {
         );
     }
 
-    /// Keeps track of where an appended or recovered record stands and what it ends.
+    /// Updates the index for an appended or recovered record: where it is, and what it ends.
     fn index<B>(&mut self, record: &Record<B>, place: Place) {
         match record {
             Record::Spool { .. } => {}
@@ -201,7 +201,7 @@ impl Journal {
         }
     }
 
-    /// Nothing of this delivery is wanted any more.
+    /// Drops a delivery from the index: its records are no longer needed.
     fn forget(&mut self, id: DeliveryId) {
         let Some(LiveDelivery { event, last_attempt }) = self.deliveries.remove(&id) else { return };
         let attempts = self.earlier_attempts.remove(&id).into_iter().flatten().chain(last_attempt);
@@ -226,7 +226,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Sees to it that the last file can be appended to, or begins a new one.
+    /// Makes sure that the last segment can be appended to; begins a new one otherwise.
     fn make_appendable(&mut self) -> Result<(), FileError> {
         let Some(last) = self.segments.back_mut().filter(|_| self.appendable) else {
             return self.begin_segment();
@@ -243,7 +243,7 @@ impl Journal {
     }
 
     fn begin_segment(&mut self) -> Result<(), FileError> {
-        // A file that somebody else put there is not ours to append to.
+        // A file of that name was put there by another program: do not append to it.
         while segment_path(&self.dir, self.next_number).exists() {
             self.next_number += 1;
         }
@@ -257,7 +257,8 @@ impl Journal {
             Ok((FileId::of(&file)?, file))
         });
         let (id, file) = created.map_err(|error| {
-            // What is left of it must not be appended to.
+            // The file may be half written: remove it, or skip its number, so that nothing is
+            // appended to it.
             if files::remove(&path).is_err() {
                 self.next_number += 1;
             }
@@ -271,31 +272,31 @@ impl Journal {
         Ok(())
     }
 
-    /// Appends nothing more to the last file: the next record begins a new one.
+    /// Closes the last segment for appends: the next record begins a new one.
     pub(super) fn seal(&mut self) {
         self.appendable = false;
     }
 
-    /// Closes all files but the `newest`; what is needed again is opened by its name.
+    /// Closes all segments but the `newest`. A closed one is opened by its name when needed.
     pub(super) fn close_files(&mut self, newest: usize) {
-        // What waits to be written needs the last one.
+        // Writing the batch needs the last segment.
         let kept = if self.batch.is_empty() { newest } else { newest.max(1) };
         self.segments.iter_mut().rev().skip(kept).for_each(|segment| segment.file = None);
     }
 
-    /// How many files are held open.
+    /// Number of open segments.
     pub(super) fn open_files(&self) -> usize {
         self.segments.iter().filter(|segment| segment.file.is_some()).count()
     }
 
-    /// Whether something waits to be written.
+    /// Whether records wait to be written.
     pub(super) fn has_batch(&self) -> bool {
         !self.batch.is_empty()
     }
 
-    /// Writes the batch, synced where an emitter waits for it; it counts once it is
-    /// [`confirm`](Self::confirm)ed. After a failure nothing more may be written through this
-    /// journal: [`Broken::repair`] it.
+    /// Writes the batch, and syncs it if an emitter waits for it. It counts only after
+    /// [`confirm`](Self::confirm). After a failure nothing more may be written through this journal
+    /// until [`Broken::repair`].
     pub(super) fn write(&mut self) -> Result<(), FileError> {
         let Some(last) = self.segments.back_mut().filter(|_| !self.batch.is_empty()) else { return Ok(()) };
         let is_full = last.length + self.batch.len() as u64 >= FILE_BYTES;
@@ -308,7 +309,7 @@ impl Journal {
         written.map_err(FileError::on("write", &path))
     }
 
-    /// Counts what was [`write`](Self::write)ten as part of the journal.
+    /// Counts the batch that was [`write`](Self::write)ten as part of the journal.
     pub(super) fn confirm(&mut self) {
         let Some(last) = self.segments.back_mut() else { return };
         last.length += self.batch.len() as u64;
@@ -331,11 +332,11 @@ impl Journal {
         file.map_or(Ok(()), files::sync).map_err(FileError::on("sync", &self.dir))
     }
 
-    /// Whether the last file, batch included, is still what lies at its path, and nobody else has
-    /// written to it.
+    /// Whether the last segment is still the file at its path, with the length that was written
+    /// here: no other process has replaced it or written to it.
     ///
     /// # Errors
-    /// Nobody can say: the path cannot be looked at.
+    /// The path cannot be looked at.
     pub(super) fn is_last_in_place(&self) -> Result<bool, FileError> {
         let Some(last) = self.segments.back() else { return Ok(true) };
         let path = segment_path(&self.dir, last.number);
@@ -347,8 +348,8 @@ impl Journal {
         Ok(is_there && length.is_none_or(|length| length == written || length == last.length))
     }
 
-    /// Whether every file is still what lies at its path, and nobody else has written to the last
-    /// one.
+    /// Whether every segment is still the file at its path, and no other process has written to the
+    /// last one.
     ///
     /// # Errors
     /// As [`is_last_in_place`](Self::is_last_in_place).
@@ -366,34 +367,34 @@ impl Journal {
         Ok(true)
     }
 
-    /// How to make this journal's files whole again after a failed write: what was not confirmed
-    /// is none of it.
+    /// Gives up this journal after a failed write; the result can repair it. Unconfirmed records
+    /// are dropped.
     pub(super) fn into_broken(mut self) -> Broken {
         self.batch.clear();
         Broken(self)
     }
 
-    /// What the SPEC's events add up to.
+    /// The SPEC's run, folded from its events.
     pub(super) fn run(&self) -> &Run {
         &self.run
     }
 
-    /// How many records only a later version of the program knows.
+    /// Number of records that only a later version of the program understands.
     pub(super) fn later(&self) -> usize {
         self.later
     }
 
-    /// How many deliveries are not finished.
+    /// Number of unfinished deliveries.
     pub(super) fn pending(&self) -> usize {
         self.deliveries.len()
     }
 
-    /// Whether it holds anything.
+    /// Whether the journal has no segment.
     pub(super) fn is_empty(&self) -> bool {
         self.segments.is_empty()
     }
 
-    /// Whether this delivery is unfinished, and stands there.
+    /// Whether this delivery is unfinished and its event is recorded at this place.
     fn is_live(&self, id: DeliveryId, event: Place) -> bool {
         self.deliveries.get(&id).is_some_and(|live| live.event == event)
     }

@@ -1,5 +1,5 @@
-//! Files that a write left behind whose process was killed: removed at the next start, once it is
-//! certain that nobody writes them.
+//! Temporary files left behind by a killed process: removed at the next start, once it is certain
+//! that no process is writing them.
 
 use std::fs;
 use std::io;
@@ -11,11 +11,11 @@ use crate::clock;
 use crate::event::SpecId;
 use crate::files::{self, user};
 
-/// A file with nothing in it may have been made a moment ago and not be locked yet.
+/// An empty file younger than this may have just been created and not be locked yet.
 const YOUNG: Duration = Duration::from_secs(60);
 
-/// Removes what killed writes left in the spool's folders. To be called by the spool's owner;
-/// other processes write events into its inbox all the while.
+/// Removes the temporary files that killed processes left in the spool's folders. Only the spool's
+/// owner may call it; other processes may be writing events into the inbox meanwhile.
 pub(super) fn sweep(spool_dir: &Path, specs: &[SpecId]) {
     let folders = specs.iter().map(|spec| spool_dir.join(spec.as_str()));
     let folders = folders.flat_map(|folder| [folder.join("dead-letter"), folder]);
@@ -35,7 +35,7 @@ fn left_in(folder: &Path) -> impl Iterator<Item = PathBuf> {
     named.map(|entry| entry.path()).filter(|path| is_left(path).unwrap_or(false))
 }
 
-/// Whether tempfile gives its files names like this.
+/// Whether the name has the form that `tempfile` gives: `.tmp` and six alphanumeric characters.
 fn is_name_of_one(name: &str) -> bool {
     let random = name.strip_prefix(".tmp");
     random.is_some_and(|random| random.len() == 6 && random.bytes().all(|byte| byte.is_ascii_alphanumeric()))
@@ -67,7 +67,7 @@ mod tests {
         fs::create_dir_all(&folders[3]).unwrap();
         let mut in_use = Vec::new();
         for folder in &folders {
-            // A killed process unlocks its files and removes none.
+            // When a process is killed, its locks are released but its files stay.
             fs::write(folder.join(".tmpAb12zZ"), "half").unwrap();
             File::create(folder.join(".tmpOld000")).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
             for other in [".tmp-other", ".tmpAb12z", "tmpAb12zZ", ".tmpAb12zZ.json"] {

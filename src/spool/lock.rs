@@ -1,4 +1,5 @@
-//! The lock that makes this process a spool's owner. The system gives it up when the process ends.
+//! The lock that makes this process the spool's owner. The system releases it when the process
+//! ends.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -7,10 +8,10 @@ use std::path::{Path, PathBuf};
 use super::OpenError;
 use crate::files::{self, FileError, FileId};
 
-/// How often a lock file that is replaced while it is being locked is tried again.
+/// Tries to lock a file that is replaced while it is being locked.
 const TRIES: usize = 10;
 
-/// A lock that is held, on the file that lay at its path when it was taken.
+/// A lock that is held, and the identity of the file it was taken on.
 #[derive(Debug)]
 pub(super) struct Lock {
     path: PathBuf,
@@ -22,7 +23,7 @@ impl Lock {
     /// Takes the lock of a spool.
     ///
     /// # Errors
-    /// Another process holds it, or the file cannot be made.
+    /// Another process holds it, or the file cannot be created.
     pub(super) fn take(spool_dir: &Path) -> Result<Self, OpenError> {
         let path = spool_dir.join(".lock");
         for _ in 0..TRIES {
@@ -33,7 +34,8 @@ impl Lock {
                 Err(TryLockError::Error(source)) => return Err(FileError::on("lock", &path)(source).into()),
             }
             let id = FileId::of(&file).map_err(FileError::on("look at", &path))?;
-            // Removed between being opened and being locked, it would keep nobody out.
+            // If the file was removed between open and lock, the lock would keep no other process
+            // out.
             if id.is_at(&path).map_err(FileError::on("look at", &path))? {
                 return Ok(Self { path, id, _file: file });
             }
@@ -42,17 +44,17 @@ impl Lock {
         Err(FileError::on("lock", &path)(replaced).into())
     }
 
-    /// Whether somebody holds the lock of a spool; asks by sharing it for a moment.
+    /// Whether a process holds the lock of a spool; found out by sharing it for a moment.
     pub(super) fn is_held(spool_dir: &Path) -> bool {
         let file = files::open_to_read(&spool_dir.join(".lock"));
         file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
-    /// Whether the file that is locked is still the one at its path: another process would lock
-    /// that one.
+    /// Whether the locked file is still the one at its path. If not, another process can lock the
+    /// new one.
     ///
     /// # Errors
-    /// Nobody can say: the path cannot be looked at.
+    /// The path cannot be looked at.
     pub(super) fn is_in_place(&self) -> Result<bool, FileError> {
         self.id.is_at(&self.path).map_err(FileError::on("look at", &self.path))
     }

@@ -1,5 +1,5 @@
-//! The spool: what was accepted and is not finished, SPEC by SPEC, and the inbox beside it. Its
-//! interface is records, ids and SPECs: how they lie on disk is this folder's own matter.
+//! The spool: accepted events with unfinished deliveries, per SPEC, and the inbox. Callers see
+//! records, ids and SPECs only; the layout on disk is private to this folder.
 
 mod error;
 mod inbox;
@@ -46,68 +46,69 @@ use lock::Lock;
 use presence::Announced;
 use reserve::Reserve;
 
-/// What the spool says is not finished, and which events are known.
+/// What a start finds in the spool: unfinished deliveries and known events.
 #[derive(Debug, Default)]
 pub(crate) struct Recovered {
-    /// Each subscription's, in the order they were accepted.
+    /// The unfinished deliveries of each subscription, in the order they were accepted.
     pub unfinished: BTreeMap<SubscriptionId, Vec<Unfinished>>,
     /// Every event that is still known and when it was accepted, oldest first.
     pub known: Vec<(IdempotencyKey, Timestamp)>,
-    /// Each SPEC's run so far, where there is one.
+    /// The run so far of each SPEC that has one.
     pub runs: HashMap<SpecId, Run>,
-    /// What was told lately, in the order of each SPEC.
+    /// The steps told lately, in the order of each SPEC.
     pub told: Vec<(SpecId, IdempotencyKey, Told)>,
 }
 
-/// Whether we are the owner still.
+/// Whether this process still owns the spool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// The spool is ours.
+    /// This process owns the spool.
     Owner,
-    /// Another process took a spool that was removed under us.
+    /// The spool was removed, and another process owns the one in its place.
     Deposed,
-    /// The spool of a SPEC that was set aside can be read by now: a start would take it in.
+    /// The disk has more than this run took in, such as a SPEC that was set aside and is readable
+    /// again: only a new start takes it in.
     Outdated,
 }
 
-/// The owner's view of the spool. Dropping it gives the spool up.
+/// The owner's view of the spool. Dropping it releases the lock.
 #[derive(Debug)]
 pub(crate) struct Spool {
-    /// Without the repo nothing is made anew.
+    /// The repo. The spool is not created again if the repo is gone.
     repo: PathBuf,
     dir: PathBuf,
-    /// How long an event is known after it was accepted.
+    /// How long an event stays known after it was accepted.
     dedupe_window: SignedDuration,
     journals: HashMap<SpecId, Journal>,
-    /// Journals whose last write failed, until they could be read anew.
+    /// Journals whose last write failed, until they are repaired.
     broken: HashMap<SpecId, Broken>,
-    /// SPECs whose spool could not be read at the start, and why: their trouble is theirs alone.
+    /// SPECs whose spool could not be read at the start, and why. The other SPECs go on.
     aside: BTreeMap<SpecId, FileError>,
     inbox: Inbox,
-    /// Inbox files whose events are in the batch.
+    /// Inbox files whose events are in the batch; removed at commit.
     taken: Vec<(SpecId, InboxName)>,
     reserve: Reserve,
-    /// What keeps events from being accepted, as of the last look.
+    /// What keeps events from being accepted, as of the last [`look`](Self::look).
     troubles: BTreeSet<String>,
-    /// SPECs of which a batch could not be written, until those who wait for it have heard.
+    /// SPECs whose batch could not be written, until the waiting emitters are told.
     unanswered: HashMap<SpecId, FileError>,
-    /// When each SPEC's folder had last changed, as far as it was looked through for files of
-    /// others.
+    /// When each SPEC's folder had last changed when it was checked for segments of other
+    /// processes.
     looked_through: HashMap<SpecId, SystemTime>,
-    /// Deliveries that were taken away with their files, until they end.
+    /// Deliveries whose files were removed, until they end as dead letters.
     lost: BTreeSet<DeliveryId>,
-    /// `runtime.json`, while there is to be one.
+    /// `runtime.json`, while it is to exist.
     announced: Option<Announced>,
     standing: Standing,
     lock: Lock,
 }
 
 impl Spool {
-    /// Takes the lock of the spool in `dir` and reads what is pending. Events are known for
+    /// Takes the lock of the spool in `dir` and reads what is pending. Events stay known for
     /// `dedupe_window` after they were accepted.
     ///
     /// # Errors
-    /// Owned by another process, written by a later version, or not writable.
+    /// The spool is owned by another process, was written by a later version, or cannot be written.
     pub(crate) fn open(
         repo: &Path,
         dir: &Path,
@@ -162,7 +163,7 @@ impl Spool {
                 self.inbox.remove(&name);
             }
             match recovered.known.is_empty() {
-                // There may be many, and most repos have one SPEC at work.
+                // There may be many, and most repos have one active SPEC: swap instead of copying.
                 true => std::mem::swap(&mut recovered.known, &mut found.known),
                 false => recovered.known.append(&mut found.known),
             }
@@ -180,24 +181,24 @@ impl Spool {
         recovered.known.retain(|(_, at)| *at >= since);
         recovered.known.sort_unstable_by_key(|(_, at)| *at);
         for unfinished in recovered.unfinished.values_mut() {
-            // Stable: what one SPEC accepted within a millisecond keeps its order.
+            // A stable sort: what one SPEC accepted within a millisecond keeps its order.
             unfinished.sort_by_key(|unfinished| unfinished.delivery.accepted_at);
         }
         recovered
     }
 
-    /// Events are known for so long from now on.
+    /// Sets how long events stay known.
     pub(crate) fn set_dedupe_window(&mut self, window: SignedDuration) {
         self.dedupe_window = window;
     }
 
-    /// Deliveries that are not finished; unknown where something cannot be read.
+    /// Number of unfinished deliveries; `None` if some journal cannot be read.
     pub(crate) fn pending(&self) -> Option<usize> {
         let is_whole = self.broken.is_empty() && self.aside.is_empty();
         is_whole.then(|| self.journals.values().map(Journal::pending).sum())
     }
 
-    /// Makes the spool's folder where somebody removed it.
+    /// Creates the spool's folder again if it was removed.
     fn ensure_dir(&self) -> Result<(), FileError> {
         git_ignore::ensure_dir(&self.dir)?;
         git_ignore::ensure(&self.dir);
@@ -217,13 +218,13 @@ impl Spool {
         self.bound_open_files();
     }
 
-    /// The SPEC's journal; one whose last write failed is read anew first.
+    /// The SPEC's journal, opened or repaired first where needed.
     fn journal(&mut self, spec: &SpecId) -> Result<&mut Journal, FileError> {
         if let Some(why) = self.aside.get(spec) {
             return Err(why.again());
         }
         if !self.journals.contains_key(spec) {
-            // What follows changes files: they must be ours.
+            // Opening and repairing change files, so this process must own the spool.
             self.check_standing()?;
             self.verify_lock()?;
         }
@@ -245,8 +246,8 @@ impl Spool {
             .ok_or_else(|| FileError::on("open", &self.dir)(io::Error::from(io::ErrorKind::NotFound)))
     }
 
-    /// Writes nothing more through a journal until it was made whole again. Who waits for its
-    /// batch hears why.
+    /// Stops writing through a journal until it is repaired. Emitters that wait for its batch are
+    /// told why.
     fn break_journal(&mut self, spec: &SpecId, why: &FileError) {
         if self.journals.get(spec).is_some_and(Journal::has_batch) {
             self.unanswered.insert(spec.clone(), why.again());
@@ -260,17 +261,17 @@ impl Spool {
         }
     }
 
-    /// Adds a record to its SPEC's batch; on disk after [`commit`](Self::commit). An inbox file it
-    /// came from is removed then.
+    /// Adds a record to its SPEC's batch; it is on disk after [`commit`](Self::commit), which also
+    /// removes the inbox file the record came from.
     ///
     /// # Errors
-    /// The SPEC's spool cannot be opened, the disk is full, or the spool is not ours any more.
+    /// The SPEC's spool cannot be opened, the disk is full, or another process owns the spool.
     pub(crate) fn append(&mut self, spec: &SpecId, record: &Record) -> Result<(), FileError> {
         self.check_standing()?;
         match record {
             Record::Accepted(_) => self.check_room()?,
-            // What room is left on a full disk is for deliveries that end; after a kill these
-            // attempts are not counted.
+            // On a full disk the remaining room is for records of deliveries that end. An attempt
+            // that is not recorded is not counted after a kill.
             Record::Attempted { .. } if self.reserve.is_full() => return Ok(()),
             _ => {}
         }
@@ -287,9 +288,9 @@ impl Spool {
         Ok(())
     }
 
-    /// Writes every batch of records, synced where an accepted event is among them, and makes sure
-    /// that what was written has its names still. Returns what failed: of those SPECs nothing of
-    /// the batch is accepted.
+    /// Writes the batch of every SPEC, synced if it has an accepted event, and verifies that the
+    /// written files still have their names. Returns the SPECs that failed: nothing of their
+    /// batches is accepted.
     pub(crate) fn commit(&mut self) -> HashMap<SpecId, FileError> {
         let batches = self.journals.iter().filter(|(_, journal)| journal.has_batch());
         let batches: Vec<SpecId> = batches.map(|(spec, _)| spec.clone()).collect();
@@ -309,14 +310,15 @@ impl Spool {
     }
 
     fn write_batches(&mut self, batches: &[SpecId]) {
-        // What belongs to another owner by now is not written to.
+        // If another process owns the spool by now, nothing may be written to it.
         if let Err(error) = self.verify_owner() {
             batches.iter().for_each(|spec| self.break_journal(spec, &error));
             return;
         }
         for spec in batches {
             let written = self.journals.get_mut(spec).map_or(Ok(()), Journal::write);
-            // At once: should the spool be made anew in a moment, what failed is not part of it.
+            // Set it aside at once: if the spool is created again in the next step, the failed
+            // batch must not be part of it.
             written.unwrap_or_else(|error| self.break_journal(spec, &error));
         }
         let owner = self.verify_owner();
@@ -332,7 +334,7 @@ impl Spool {
         }
     }
 
-    /// Of each SPEC whose spool holds what only a later version of the program knows, that it does.
+    /// A warning for each SPEC whose spool holds records that only a later version understands.
     pub(crate) fn later_records(&self) -> impl Iterator<Item = String> {
         self.journals.iter().filter(|(_, journal)| journal.later() > 0).map(|(spec, journal)| {
             let count = journal.later();
@@ -343,10 +345,10 @@ impl Spool {
         })
     }
 
-    /// Syncs everything; for the end of a run, after a [`commit`](Self::commit).
+    /// Syncs all journals at the end of a run, after a [`commit`](Self::commit).
     ///
     /// # Errors
-    /// What is not on disk: it is lost when this process ends.
+    /// What is not on disk and is lost when this process ends.
     pub(crate) fn close(&mut self) -> Result<(), Vec<String>> {
         let synced = self.journals.values().filter_map(|journal| journal.sync().err());
         let mut failed: Vec<String> = synced.map(|error| error.to_string()).collect();
@@ -369,7 +371,7 @@ impl Spool {
         if failed.is_empty() { Ok(()) } else { Err(failed) }
     }
 
-    /// What a SPEC's events add up to, on disk.
+    /// The run so far of a SPEC, batch included.
     ///
     /// # Errors
     /// The SPEC's spool cannot be opened.
@@ -397,20 +399,20 @@ impl Spool {
         self.journal(spec).and_then(|journal| journal.attempts_and_body(id))
     }
 
-    /// Where the last attempts of these unfinished deliveries stand.
+    /// Where the last attempts of these unfinished deliveries are recorded.
     pub(crate) fn last_attempts(&self, ids: &[(SpecId, DeliveryId)]) -> Vec<LastAttempt> {
         ids.iter().filter_map(|(spec, id)| self.journals.get(spec)?.last_attempt(*id)).collect()
     }
 
-    /// Does with an inbox file what is to be done; what is left of it is under the name that is
-    /// returned.
+    /// Settles an inbox file. Returns the name that its remaining events are kept under, if any
+    /// remain.
     pub(crate) fn settle_inbox(&self, name: &InboxName, settled: Settled) -> Option<InboxName> {
         self.inbox.settle(name, settled)
     }
 }
 
-/// The SPECs that have a journal, in order, and those whose folder cannot be used. Files of others
-/// are left alone.
+/// The SPECs that have a journal, in order, and those whose folder cannot be used. Plain files are
+/// skipped: they belong to others.
 fn with_journal(spool_dir: &Path) -> Result<(Vec<SpecId>, BTreeMap<SpecId, FileError>), FileError> {
     let mut all = spec_dirs(spool_dir).map_err(FileError::on("list", spool_dir))?;
     all.sort();

@@ -1,4 +1,4 @@
-//! What anybody may see of a spool, from its files: nothing is repaired, nothing locked.
+//! What any process may read of a spool: nothing is repaired and nothing is locked.
 
 use std::fs;
 use std::io;
@@ -18,12 +18,13 @@ use crate::delivery::{AttemptSummary, DeliveryId};
 use crate::event::SpecId;
 use crate::files::{self, FileError, absent_is_empty, spec_dirs};
 
-/// Whether somebody owns the spool. Creates nothing.
+/// Whether a process owns the spool. Creates nothing.
 pub(crate) fn is_owned(spool_dir: &Path) -> bool {
     Lock::is_held(spool_dir)
 }
 
-/// What is unfinished of a SPEC, and the last attempt of each, as far as it can be read now.
+/// The unfinished deliveries of a SPEC and the last attempt of each, as far as they can be read
+/// now.
 ///
 /// # Errors
 /// Its folder cannot be listed.
@@ -35,7 +36,7 @@ pub(crate) fn unfinished_of(spool_dir: &Path, spec: &SpecId) -> io::Result<Vec<P
     }
 }
 
-/// The same of all SPECs.
+/// The unfinished deliveries of all SPECs.
 ///
 /// # Errors
 /// The spool cannot be listed.
@@ -47,7 +48,7 @@ pub(crate) fn unfinished(spool_dir: &Path) -> io::Result<Vec<Peeked>> {
     Ok(found)
 }
 
-/// The SPECs that have something in a spool, or had.
+/// The SPECs that have or had something in a spool.
 ///
 /// # Errors
 /// The spool cannot be listed.
@@ -58,21 +59,20 @@ pub(crate) fn specs(spool_dir: &Path) -> io::Result<Vec<SpecId>> {
     Ok(specs)
 }
 
-/// Bytes of all journals in a spool, without what cannot be listed.
+/// Bytes of all journals in a spool; folders that cannot be listed are skipped.
 pub(crate) fn bytes(spool_dir: &Path) -> u64 {
     let specs = specs(spool_dir).unwrap_or_default().into_iter();
     specs.map(|spec| bytes_in(&spool_dir.join(spec.as_str()))).sum()
 }
 
-/// How many events wait in the inbox, by the names of its files, and how many of its files hold
-/// none.
+/// The number of events in the inbox, by the names of its files, and the number of rejected files.
 pub(crate) fn events_in_inbox(spool_dir: &Path) -> (usize, usize) {
     let names = names(&spool_dir.join("inbox"));
     let events = names.iter().filter_map(|name| name.parse().ok()).map(|name: InboxName| name.events());
     (events.sum(), names.iter().filter(|name| name.ends_with(".rejected")).count())
 }
 
-/// The side files with damaged records, relative to the spool.
+/// The files with copies of damaged records, relative to the spool.
 pub(crate) fn damaged(spool_dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for spec in spec_dirs(spool_dir).unwrap_or_default() {
@@ -92,7 +92,7 @@ pub(super) fn exists_in(dir: &Path) -> Result<bool, FileError> {
     segment_numbers(dir).map(|numbers| !numbers.is_empty()).map_err(FileError::on("list", dir))
 }
 
-/// Whether a journal could be opened: reads it, and changes nothing.
+/// Checks that a journal could be opened: reads and syncs its files, and changes nothing.
 pub(super) fn probe(dir: &Path) -> Result<(), FileError> {
     for number in segment_numbers(dir).map_err(FileError::on("list", dir))? {
         let path = segment_path(dir, number);
@@ -115,7 +115,7 @@ fn bytes_in(dir: &Path) -> u64 {
     numbers.filter_map(|number| fs::metadata(segment_path(dir, number)).ok()).map(|found| found.len()).sum()
 }
 
-/// Refuses a journal of a later version; touches nothing.
+/// Refuses a journal of a later version; changes nothing.
 pub(super) fn check_version(dir: &Path) -> Result<(), OpenError> {
     let numbers = segment_numbers(dir).map_err(FileError::on("list", dir))?;
     for path in numbers.iter().map(|number| segment_path(dir, *number)) {
@@ -131,13 +131,13 @@ pub(super) fn check_version(dir: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// What is unfinished in `dir`, and the last attempt of each, as far as it can be read now:
-/// nothing is repaired, nothing locked, and no payload read.
+/// The unfinished deliveries in `dir` and the last attempt of each, as far as they can be read now.
+/// Repairs nothing, locks nothing, reads no payload.
 fn peek(dir: &Path, spec: &SpecId) -> Result<Vec<Peeked>, FileError> {
     let mut recovery = Recovery::of(spec);
     for number in segment_numbers(dir).map_err(FileError::on("list", dir))? {
         let path = segment_path(dir, number);
-        // A runtime that compacts may have removed it: what it held stands in a later one.
+        // A compacting runtime may have removed the file: its records are in a later one.
         let Ok(content) = files::open_to_read(&path).and_then(|file| content_of(&file)) else { continue };
         for (range, record) in record::scan::<IgnoredAny>(&content).records {
             recovery.read(&record, Place::new(number, &range));
@@ -151,20 +151,20 @@ fn peek(dir: &Path, spec: &SpecId) -> Result<Vec<Peeked>, FileError> {
     Ok(recovery.unfinished().map(peeked).collect())
 }
 
-/// An unfinished delivery, and where its last attempt stands.
+/// An unfinished delivery, and where its last attempt is recorded.
 #[derive(Debug)]
 pub(crate) struct Peeked {
-    /// What is unfinished.
+    /// The delivery.
     pub unfinished: Unfinished,
-    /// Where there was one.
+    /// Its last attempt, if there was one.
     pub last_attempt: Option<LastAttempt>,
 }
 
-/// Where the last attempt of an unfinished delivery stands: can be read on any thread.
+/// Where the last attempt of an unfinished delivery is recorded: it can be read on any thread.
 #[derive(Clone, Debug)]
 pub(crate) struct LastAttempt {
     dir: PathBuf,
-    /// Of which delivery.
+    /// The delivery.
     pub id: DeliveryId,
     place: Place,
 }
@@ -174,7 +174,7 @@ impl LastAttempt {
         Self { dir: dir.to_owned(), id, place }
     }
 
-    /// Reads it; `None` where a compaction has just moved it, or it is not written yet.
+    /// Reads the attempt. `None` if a compaction has just moved it, or it is not written yet.
     pub(crate) fn read(&self) -> Option<AttemptSummary> {
         match read_record::<IgnoredAny>(&self.dir, self.place).ok()? {
             Record::Attempted { id, attempt, .. } if id == self.id => Some(attempt),
@@ -192,7 +192,8 @@ fn read_record<B: DeserializeOwned>(dir: &Path, place: Place) -> io::Result<Reco
     decode_whole(&line)
 }
 
-/// What of a spool cannot be looked at, and why. Plain files with an ending are somebody else's.
+/// What in a spool cannot be used, and why. Plain files with an extension are skipped: they belong
+/// to others.
 pub(crate) fn unusable(spool_dir: &Path) -> Vec<String> {
     let mut unusable = Vec::new();
     let mut say = |path: &Path, why: &dyn std::fmt::Display| {

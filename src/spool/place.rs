@@ -1,10 +1,10 @@
-//! Where a record stands in a SPEC's journal.
+//! The place of a record in a SPEC's journal.
 
 use std::num::NonZeroU32;
 use std::ops::Range;
 
-/// Where a record stands. Small, because there is one for each unfinished delivery: a file of the
-/// spool is far below 4 GiB.
+/// The place of a record: segment number, offset and length. Compact, because each unfinished
+/// delivery holds one; a segment is far below 4 GiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     file: NonZeroU32,
@@ -17,8 +17,8 @@ impl Place {
         Self::at(file, range.start as u64, range.len() as u64)
     }
 
-    /// Numbers that no file of ours can have stay at the greatest: nothing is found there, and
-    /// that is said.
+    /// Numbers beyond `u32` become `u32::MAX`: no segment has that number, so a read fails with an
+    /// error.
     pub(super) fn at(file: u64, offset: u64, length: u64) -> Self {
         let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
         let file = NonZeroU32::new(small(file)).unwrap_or(NonZeroU32::MAX);

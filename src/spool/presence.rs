@@ -1,6 +1,6 @@
-//! Files that no longer have a name: what `git clean`, a checkout or `rm -r` took away under a
-//! running runtime is noticed before anything more is acknowledged, and written anew from what is
-//! still open.
+//! Detects that files of the spool were removed or replaced under a running runtime (`git clean`, a
+//! checkout, `rm -r`) before anything more is acknowledged, and writes them anew from the files
+//! that are still open.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,14 +18,14 @@ use crate::delivery::DeliveryId;
 use crate::event::{Event, SpecId};
 use crate::files::{self, FileError, FileId, git_ignore, write_atomic};
 
-/// Events that are handed over in one file.
+/// Events per inbox file when a spool is handed over.
 const HANDED_OVER_AT_A_TIME: usize = 8;
 
-/// The clock of any file system ticks more often than this.
+/// An upper bound of the clock tick of any file system.
 const TICK: Duration = Duration::from_secs(2);
 
 impl Spool {
-    /// Whether the spool is ours, and all of it was taken in.
+    /// Whether this process owns the spool, and has taken in all of it.
     pub(crate) fn standing(&self) -> Standing {
         self.standing
     }
@@ -44,8 +44,8 @@ impl Spool {
         }
     }
 
-    /// Makes sure of the names of all that is open; what was taken away is written anew. Cheap: to
-    /// be called often.
+    /// Verifies that all open files still have their names, and writes anew what was removed. Cheap
+    /// enough to be called often.
     pub(crate) fn look(&mut self) {
         if self.standing == Standing::Deposed {
             return;
@@ -89,12 +89,12 @@ impl Spool {
         self.troubles = troubles;
     }
 
-    /// What keeps events from being accepted, as of the last look.
+    /// What keeps events from being accepted, as of the last [`look`](Self::look).
     pub(crate) fn troubles(&self) -> impl Iterator<Item = &str> {
         self.troubles.iter().map(String::as_str)
     }
 
-    /// Makes sure that all files of a SPEC have their names.
+    /// Verifies that all files of a SPEC have their names.
     fn verify_all_of(&mut self, spec: &SpecId) -> Result<(), FileError> {
         match self.journal(spec)?.is_in_place()? {
             true => Ok(()),
@@ -102,30 +102,30 @@ impl Spool {
         }
     }
 
-    /// Deliveries whose payload was taken away and that have not ended yet.
+    /// Deliveries whose payload was removed and that have not ended yet.
     pub(crate) fn lost(&self) -> Vec<DeliveryId> {
         self.lost.iter().copied().collect()
     }
 
-    /// A delivery that was taken away has ended: whether it was one.
+    /// Notes that a delivery has ended. Returns whether it was a lost one.
     pub(crate) fn is_lost_no_more(&mut self, id: DeliveryId) -> bool {
         self.lost.remove(&id)
     }
 
-    /// Makes sure that a SPEC's batch, which was just written, has its name.
+    /// Verifies that the file with a SPEC's batch, which was just written, has its name.
     pub(super) fn verify_last_of(&mut self, spec: &SpecId) -> Result<(), FileError> {
         let is_in_place = self.journals.get(spec).map_or(Ok(true), Journal::is_last_in_place);
         if is_in_place? { Ok(()) } else { self.rescue(spec) }
     }
 
-    /// Makes sure that the spool is ours.
+    /// Verifies that this process owns the spool.
     pub(super) fn verify_owner(&mut self) -> Result<(), FileError> {
         self.check_standing()?;
         self.verify_lock()
     }
 
-    /// Takes the lock anew where its file was taken away; where another process was faster, the
-    /// spool is its own.
+    /// Takes the lock again if its file was removed. If another process has taken it first, the
+    /// spool belongs to that process.
     pub(super) fn verify_lock(&mut self) -> Result<(), FileError> {
         if self.lock.is_in_place()? {
             return Ok(());
@@ -161,7 +161,7 @@ impl Spool {
         }
     }
 
-    /// Writes a SPEC's spool anew.
+    /// Writes a SPEC's journal anew.
     fn rescue(&mut self, spec: &SpecId) -> Result<(), FileError> {
         let Some(journal) = self.journals.get(spec) else { return Ok(()) };
         if !self.repo.is_dir() {
@@ -180,7 +180,7 @@ impl Spool {
         Ok(())
     }
 
-    /// Goes on with a journal that was made whole again.
+    /// Goes on with a repaired journal.
     pub(super) fn keep_rescued(&mut self, spec: &SpecId, rescued: Rescued) {
         let Rescued { journal, lost, has_strangers } = rescued;
         if !lost.is_empty() {
@@ -196,11 +196,12 @@ impl Spool {
         self.keep_journal(spec.clone(), journal);
     }
 
-    /// Gives what only we hold to the one who owns the spool now: their events are put into its
-    /// inbox.
+    /// Hands over to the new owner of the spool what only this process holds: puts the events into
+    /// the new owner's inbox.
     ///
     /// # Errors
-    /// Something could not be put there: all of it is to be put there again, and the keys tell.
+    /// An event could not be put there. The whole hand-over has to be repeated; the idempotency
+    /// keys reveal the duplicates.
     fn hand_over(&mut self) -> Result<(), FileError> {
         let taken = io::Error::other("another runtime owns the one in its place");
         let taken = FileError::on("write to the spool", &self.dir)(taken);
@@ -210,7 +211,7 @@ impl Spool {
             .filter(|(_, journal)| !journal.is_in_place().is_ok_and(|is_in_place| is_in_place))
             .map(|(spec, _)| spec.clone())
             .collect();
-        // What was not acknowledged is its emitter's to hand over.
+        // What was not acknowledged stays with its emitter, who hands it over.
         away.iter().for_each(|spec| self.break_journal(spec, &taken));
         for (spec, journal) in self.broken.iter().filter(|(_, journal)| !journal.has_its_names()) {
             let mut events = Vec::new();
@@ -228,7 +229,7 @@ impl Spool {
         Ok(())
     }
 
-    /// A SPEC of which there is more than this run has taken in.
+    /// Notes that a SPEC's spool has more than this run has taken in.
     pub(super) fn is_outdated(&mut self, spec: &SpecId) {
         if self.standing == Standing::Owner {
             log::warn!(
@@ -238,7 +239,8 @@ impl Spool {
         }
     }
 
-    /// Files that somebody put beside ours, as a stash that is popped does.
+    /// Looks for segments that another program put beside those of this process, such as `git stash
+    /// pop`.
     fn look_for_strangers(&mut self) {
         for spec in files::spec_dirs(&self.dir).unwrap_or_default() {
             let dir = self.spec_dir(&spec);
@@ -257,8 +259,7 @@ impl Spool {
             };
             match has_strangers {
                 Ok(true) => self.is_outdated(&spec),
-                // What changes within a tick of the file system's clock is looked through once
-                // more.
+                // A change within the last tick of the file system's clock is checked once more.
                 Ok(false) if clock::age(changed).is_some_and(|age| age > TICK) => {
                     self.looked_through.insert(spec, changed);
                 }
@@ -267,8 +268,8 @@ impl Spool {
         }
     }
 
-    /// A SPEC that was set aside and is mended: one that is gone begins anew, one that can be read
-    /// is for a start to read.
+    /// Checks the SPECs that were set aside: one whose folder is gone begins anew; one that can be
+    /// read again needs a new start.
     fn look_aside(&mut self) {
         let specs: Vec<SpecId> = self.aside.keys().cloned().collect();
         for spec in specs {
@@ -283,7 +284,7 @@ impl Spool {
         }
     }
 
-    /// Says in `runtime.json` where the runtime is, from now on; with `None` not any more.
+    /// Writes `runtime.json` with this content from now on; `None` removes it.
     pub(crate) fn announce(&mut self, content: Option<Vec<u8>>) {
         self.announced = None;
         if let Some(content) = content {
@@ -299,7 +300,7 @@ impl Spool {
         }
         let Some(announced) = &mut self.announced else { return };
         if let Err(error) = announced.write() {
-            // On a disk that is full there is room once the reserve is given up.
+            // On a full disk, giving up the reserve makes room for it.
             self.reserve.give_up_for(&error);
             if let Err(error) = announced.write() {
                 announced.say(&error);
@@ -308,19 +309,19 @@ impl Spool {
     }
 }
 
-/// A `runtime.json` of ours, removed when it is dropped.
+/// A `runtime.json` written by this process; dropping it removes the file.
 #[derive(Debug)]
 pub(super) struct Announced {
     path: PathBuf,
     content: Vec<u8>,
-    /// Which file it is, once it could be written.
+    /// The identity of the file, once it is written.
     id: Option<FileId>,
-    /// Why it could not, as far as that was said.
+    /// The last failure that was logged.
     said: String,
 }
 
 impl Announced {
-    /// Writes it where it is not, or not any more.
+    /// Writes the file if it does not exist.
     fn write(&mut self) -> io::Result<()> {
         if self.is_there() {
             return Ok(());
@@ -330,7 +331,7 @@ impl Announced {
         Ok(())
     }
 
-    /// Says once that it cannot be written.
+    /// Logs once that the file cannot be written.
     fn say(&mut self, error: &io::Error) {
         let why = format!("cannot write {}: {error}; events go to the inbox meanwhile", self.path.display());
         if self.said != why {
@@ -347,7 +348,7 @@ impl Announced {
 
 impl Drop for Announced {
     fn drop(&mut self) {
-        // What another owner wrote there is not ours to remove.
+        // Another owner may have written the file: remove it only if it is the one written here.
         if self.is_there()
             && let Err(error) = fs::remove_file(&self.path)
         {

@@ -1,9 +1,8 @@
-//! What a line of the spool means: its records, their encoding, and how much of a damaged file can
-//! still be read.
+//! The records of the spool: their encoding, and how much of a damaged file can still be read.
 //!
-//! A record is one line: eight hex digits of CRC-32 over the JSON, a space, eight hex digits of
-//! the JSON's length in bytes, a space, the JSON, a newline. With the length, a damaged newline
-//! costs nothing; with the newline, a damaged length costs one record. `docs/files.md` has it byte
+//! A record is one line: eight hex digits of CRC-32 over the JSON, a space, eight hex digits of the
+//! JSON's length in bytes, a space, the JSON, a newline. With the length, a damaged newline loses
+//! nothing; with the newline, a damaged length loses one record. `docs/files.md` describes it byte
 //! by byte.
 
 use std::collections::BTreeMap;
@@ -22,14 +21,13 @@ use crate::event::{EventKind, IdempotencyKey, SpecId};
 use crate::payload::Format;
 use crate::run::{Run, Step};
 
-/// The spool's format. The first line of a file keeps its form in all versions.
+/// The version of the spool's format. The first line of a file has the same form in all versions.
 pub(super) const VERSION: u32 = 1;
 
 /// Bytes before the JSON: checksum, space, length, space.
 const PREFIX: usize = 18;
 
-/// One line of the spool. `B` is what is read of a payload: `IgnoredAny` where nothing is wanted
-/// of it.
+/// One line of the spool. `B` is the type that a payload is read into: `IgnoredAny` skips it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Record<B = Box<RawValue>> {
@@ -37,60 +35,60 @@ pub(crate) enum Record<B = Box<RawValue>> {
     Spool {
         /// The format's version.
         version: u32,
-        /// Whose spool this is.
+        /// The SPEC that the spool belongs to.
         spec: SpecId,
     },
-    /// An event was accepted. Synced before the emitter hears of it.
+    /// An event was accepted. Synced before the emitter is answered.
     Accepted(Accepted<B>),
-    /// An event that was accepted earlier and of which nothing is pending: kept so that it is
-    /// known when it comes again.
+    /// An event that was accepted earlier and has nothing pending: kept so that a repeated one is
+    /// recognised.
     Known {
-        /// Which event.
+        /// The event's key.
         idempotency_key: IdempotencyKey,
         /// When it was accepted.
         #[serde(with = "clock::millis")]
         at: Timestamp,
-        /// Which step it told of, while that may still have a counterpart.
+        /// The step it told of, kept while a counterpart may still come.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         told: Option<Told>,
     },
-    /// A SPEC's run so far: written by a compaction that removes the steps it came from.
+    /// A SPEC's run so far: written by a compaction that removes the events it was folded from.
     Run(Run),
-    /// An attempt failed and another follows.
+    /// An attempt failed and another one follows.
     Attempted {
-        /// Of which delivery.
+        /// The delivery.
         id: DeliveryId,
-        /// What came of it.
+        /// The result of the attempt.
         attempt: AttemptSummary,
-        /// When the next one is due.
+        /// When the next attempt is due.
         #[serde(with = "clock::millis")]
         next_attempt_at: Timestamp,
     },
     /// A delivery ended.
     Finished {
-        /// Which.
+        /// The delivery.
         id: DeliveryId,
-        /// How.
+        /// The final state.
         state: FinalState,
-        /// When.
+        /// When it ended.
         #[serde(with = "clock::millis")]
         at: Timestamp,
     },
-    /// Whole, and of a later version of the program: kept as it is, for that version.
+    /// A whole record of a later version of the program: kept unchanged, for that version.
     #[serde(skip)]
     Later(Later),
 }
 
-/// A record that this version does not know.
+/// A record that this version does not understand.
 #[derive(Clone, Debug)]
 pub(crate) struct Later {
     text: Box<RawValue>,
-    /// Of an event that was accepted: which one, and when.
+    /// If it accepted an event: the event's key, and when it was accepted.
     pub(super) event: Option<(IdempotencyKey, Timestamp)>,
 }
 
 impl Later {
-    /// The record that a text of JSON is.
+    /// The record with this JSON text.
     fn of(json: &[u8]) -> serde_json::Result<Self> {
         #[derive(Deserialize)]
         struct Accepted {
@@ -107,30 +105,30 @@ impl Later {
     }
 }
 
-/// An accepted event: its body, and a delivery for each subscription that wants it.
+/// An accepted event: its payload, and a delivery for each subscription that wants it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Accepted<B = Box<RawValue>> {
-    /// When.
+    /// When it was accepted.
     #[serde(with = "clock::millis")]
     pub at: Timestamp,
-    /// Which event.
+    /// The event's key.
     pub idempotency_key: IdempotencyKey,
-    /// Its type.
+    /// The event's type.
     pub event: EventKind,
     /// The inbox file it came from, which is removed once this record is synced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inbox: Option<String>,
-    /// What it means for its SPEC's run.
+    /// What it adds to its SPEC's run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Step>,
-    /// Which step it tells of, so that one without an identity of its own is known for what it is.
+    /// The step it tells of, so that a counterpart without an identity of its own is recognised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told: Option<Told>,
-    /// Delivery by delivery; none where no subscription wants it.
+    /// Its deliveries; empty if no subscription wants it.
     pub deliveries: Vec<AcceptedDelivery>,
     /// The payload, byte for byte.
     pub body: B,
-    /// What it became in other formats, for the deliveries that want it so.
+    /// The payload rendered in other formats, for the deliveries that use them.
     #[serde(default = "BTreeMap::new", skip_serializing_if = "BTreeMap::is_empty")]
     pub bodies: BTreeMap<Format, B>,
 }
@@ -138,23 +136,23 @@ pub(crate) struct Accepted<B = Box<RawValue>> {
 /// One delivery of an accepted event.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct AcceptedDelivery {
-    /// The `X-SpecKit-Id`.
+    /// The delivery's id, sent as `X-SpecKit-Id`.
     pub id: DeliveryId,
-    /// To whom.
+    /// The subscription it goes to.
     pub subscription: SubscriptionId,
-    /// In which format.
+    /// The format of its payload.
     #[serde(default, skip_serializing_if = "Format::is_spec_kit")]
     pub format: Format,
     /// Attempts made before the record was moved here by a compaction.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<AttemptSummary>,
-    /// When the next one is due, as far as known at that time.
+    /// When the next attempt is due, as known when a compaction moved the record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_at: Option<Timestamp>,
 }
 
 impl AcceptedDelivery {
-    /// A new one, not yet tried.
+    /// A new delivery, not yet tried.
     pub(crate) fn new(id: DeliveryId, subscription: SubscriptionId) -> Self {
         let format = Format::default();
         Self { id, subscription, format, attempts: Vec::new(), next_attempt_at: None }
@@ -184,7 +182,7 @@ impl Accepted {
         Ok(Self { at, idempotency_key, event, inbox, run, told, deliveries, body, bodies })
     }
 
-    /// Adds what the payload became in another format.
+    /// Adds the payload rendered in another format.
     ///
     /// # Errors
     /// `body` is not JSON.
@@ -193,12 +191,12 @@ impl Accepted {
         Ok(())
     }
 
-    /// The payload, whatever formats it became.
+    /// The payload in its own format, not one rendered for a delivery.
     pub(super) fn into_payload(self) -> Bytes {
         Bytes::from(Box::<str>::from(self.body).into_string())
     }
 
-    /// What one of its deliveries sends.
+    /// The payload that one of its deliveries sends.
     pub(super) fn into_body(mut self, id: DeliveryId) -> Bytes {
         let format =
             self.deliveries.iter().find(|delivery| delivery.id == id).map(|delivery| delivery.format);
@@ -207,12 +205,11 @@ impl Accepted {
     }
 }
 
-/// Writes a record as its line; returns the line's length.
+/// Appends a record as one line; returns the line's length.
 pub(crate) fn encode(record: &Record, lines: &mut Vec<u8>) -> usize {
     let start = lines.len();
     lines.extend_from_slice(&[b' '; PREFIX]);
-    // A record holds only types whose serialisation cannot fail: strings, numbers, and JSON that
-    // was parsed.
+    // Serialising cannot fail: a record holds only strings, numbers, and JSON that was parsed.
     let written = match record {
         Record::Later(later) => serde_json::to_writer(&mut *lines, &later.text),
         record => serde_json::to_writer(&mut *lines, record),
@@ -221,7 +218,7 @@ pub(crate) fn encode(record: &Record, lines: &mut Vec<u8>) -> usize {
         log::error!("a record could not be written as JSON: {error}");
     }
     let (prefix, json) = lines[start..].split_at_mut(PREFIX);
-    // As long as it is: eight hex digits hold both.
+    // Eight hex digits hold the checksum and any length below 4 GiB.
     let written = write!(&mut *prefix, "{:08x} {:08x} ", crc32fast::hash(json), json.len());
     if let Err(error) = written {
         log::error!("a record is too long: {error}");
@@ -230,18 +227,18 @@ pub(crate) fn encode(record: &Record, lines: &mut Vec<u8>) -> usize {
     lines.len() - start
 }
 
-/// How long a [`Record::Known`] of this key is, without writing it.
+/// The length of a [`Record::Known`] with this key and without `told`, computed without writing it.
 pub(super) fn known_length(key: &IdempotencyKey) -> usize {
-    // Keys hold no control characters, so these are all that JSON escapes.
+    // Keys hold no control characters, so JSON escapes only these two.
     let escapes = key.as_str().bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count();
     PREFIX + KNOWN.len() + key.as_str().len() + escapes + 1
 }
 
-/// What stands around the key in a [`Record::Known`].
+/// What surrounds the key in a [`Record::Known`] without `told`.
 const KNOWN: &str = r#"{"known":{"idempotency_key":"","at":"2025-10-14T10:00:00.000Z"}}"#;
 
-/// Reads the record that begins a text; returns it and its length without the newline. `None`
-/// where there is none.
+/// Reads the record at the start of a text. Returns it and its length without the newline; `None`
+/// if there is no record.
 pub(super) fn decode<B: DeserializeOwned>(text: &[u8]) -> Option<(Record<B>, usize)> {
     let prefix = std::str::from_utf8(text.get(..PREFIX)?).ok()?;
     let (sum, length) = prefix.strip_suffix(' ')?.split_once(' ')?;
@@ -250,29 +247,30 @@ pub(super) fn decode<B: DeserializeOwned>(text: &[u8]) -> Option<(Record<B>, usi
     if u32::from_str_radix(sum, 16).ok()? != crc32fast::hash(json) {
         return None;
     }
-    // What has its checksum is what was written: by a later version, if this one does not know it.
+    // A matching checksum means that the JSON is as it was written: if this version does not
+    // understand it, a later one wrote it.
     let record = serde_json::from_slice(json).or_else(|_| Later::of(json).map(Record::Later)).ok()?;
     Some((record, PREFIX + length))
 }
 
-/// The record that a whole line is.
+/// The record in a whole line.
 pub(super) fn decode_whole<B: DeserializeOwned>(line: &[u8]) -> io::Result<Record<B>> {
     let decoded = decode(line).map(|(record, _)| record);
     decoded.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the record is damaged"))
 }
 
-/// What the bytes of a spool file hold.
+/// What a spool file holds.
 #[derive(Debug)]
 pub(super) struct Scan<B = Box<RawValue>> {
-    /// Whole records and where they stand, newline included.
+    /// Whole records and their ranges, newline included.
     pub(super) records: Vec<(Range<usize>, Record<B>)>,
-    /// What is no record, with a newline or a record after it.
+    /// Ranges that are no record and are followed by a newline or a record.
     pub(super) damaged: Vec<Range<usize>>,
-    /// Where an unfinished last line begins; the length where there is none.
+    /// Where an unfinished last line begins; the length of the content if there is none.
     pub(super) torn_at: usize,
 }
 
-/// Reads all that can be read.
+/// Reads every record that can be read.
 pub(super) fn scan<B: DeserializeOwned>(content: &[u8]) -> Scan<B> {
     let mut scan = Scan { records: Vec::new(), damaged: Vec::new(), torn_at: content.len() };
     let mut at = 0;
@@ -286,8 +284,7 @@ pub(super) fn scan<B: DeserializeOwned>(content: &[u8]) -> Scan<B> {
                     scan.damaged.push(end..end + 1);
                     scan.records.push((at..end + 1, record));
                 }
-                // Without its newline it was never acknowledged; that it is whole is no reason to
-                // lose it.
+                // A record without its newline was never acknowledged. It is whole, so it is kept.
                 None => {
                     scan.records.push((at..end, record));
                     scan.torn_at = end;
@@ -408,7 +405,7 @@ mod tests {
             ends.push(content.len());
         }
         for cut in 0..=content.len() {
-            // The record counts as whole once all but its newline is there.
+            // A record counts as whole once only its newline is missing.
             let whole = ends.iter().filter(|end| **end <= cut + 1).count();
             let found: Scan = scan(&content[..cut]);
             assert_eq!(found.records.len(), whole, "cut at {cut}");

@@ -1,4 +1,4 @@
-//! What the records of a SPEC's spool add up to, read in order: a plain fold, with no file in it.
+//! Folds the records of a SPEC's spool, read in order, into what is unfinished and known. No I/O.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -10,46 +10,46 @@ use super::record::{Accepted, AcceptedDelivery, Record};
 use crate::delivery::{Delivery, DeliveryId, MAX_SESSIONS, SubscriptionId, Told};
 use crate::event::{IdempotencyKey, SpecId};
 
-/// What recovery found of one unfinished delivery.
+/// An unfinished delivery, as recovery found it.
 #[derive(Clone, Debug)]
 pub(crate) struct Unfinished {
-    /// What is delivered.
+    /// The delivery.
     pub delivery: Arc<Delivery>,
-    /// Attempts that ended without success.
+    /// Number of attempts that ended without success.
     pub attempts: u32,
-    /// When the next one was to be; `None` for at once.
+    /// When the next attempt is due; `None` for at once.
     pub next_attempt_at: Option<Timestamp>,
 }
 
-/// What is unfinished, while records are read.
+/// An unfinished delivery while records are read.
 struct Found {
     unfinished: Unfinished,
-    /// Which record has its last attempt.
+    /// The place of the record with its last attempt.
     last_attempt: Option<Place>,
 }
 
-/// What the records read so far add up to. Kept small: there may be many, and what is built from
-/// it comes beside it.
+/// The state folded from the records read so far. Kept small, because there may be many records and
+/// what is built from it exists beside it.
 pub(super) struct Recovery {
     spec: SpecId,
-    /// In the order of acceptance; `None` for what has ended.
+    /// In the order of acceptance; `None` for a delivery that has ended.
     found: Vec<Option<Found>>,
-    /// Where in `found` each delivery is.
+    /// The index in `found` of each delivery.
     places: HashMap<DeliveryId, u32>,
-    /// One text each, however many deliveries they have.
+    /// One shared text per subscription, however many deliveries it has.
     subscriptions: BTreeSet<SubscriptionId>,
-    /// Events that are known, and since when.
+    /// Known events, and when each was accepted.
     pub(super) known: Vec<(IdempotencyKey, Timestamp)>,
-    /// Inbox files that are accepted.
+    /// Inbox files whose events are accepted.
     pub(super) inbox: Vec<String>,
-    /// What was told last, in order.
+    /// The steps told last, in order.
     told: VecDeque<(Timestamp, IdempotencyKey, Told)>,
-    /// Verdicts of sessions that were told before that, in order.
+    /// Verdicts of sessions that were told before those in `told`, in order.
     verdicts: VecDeque<(IdempotencyKey, Told)>,
 }
 
-/// What was told so long before the last event, or before so many others, has no counterpart any
-/// more that is not known; what it says of a session matters still.
+/// Age before the last event, and number of later ones, after which what was told no longer waits
+/// for a counterpart. Verdicts of sessions are kept beyond that.
 pub(super) const TOLD_BEFORE: SignedDuration = SignedDuration::from_secs(120);
 const MAX_TOLD: usize = 2_000;
 
@@ -67,11 +67,11 @@ impl Recovery {
         }
     }
 
-    /// The next record, and where it stands.
+    /// Takes the next record and its place.
     pub(super) fn read<B>(&mut self, record: &Record<B>, place: Place) {
         match record {
             Record::Spool { .. } | Record::Run(_) => {}
-            // Its event is known when it comes again.
+            // Its event is recognised when it comes again.
             Record::Later(later) => self.known.extend(later.event.clone()),
             Record::Known { idempotency_key, at, told } => {
                 self.known.push((idempotency_key.clone(), *at));
@@ -83,7 +83,7 @@ impl Recovery {
                 self.remember_told(&accepted.idempotency_key, accepted.at, accepted.told.as_ref());
                 for delivery in &accepted.deliveries {
                     let found = self.found_in(accepted, delivery, place);
-                    // A record that a compaction moved stands for the same acceptance.
+                    // A record that a compaction moved is the same acceptance.
                     match self.places.get(&delivery.id).and_then(|at| self.found.get_mut(*at as usize)) {
                         Some(same) => *same = Some(found),
                         None => {
@@ -125,7 +125,7 @@ impl Recovery {
         }
     }
 
-    /// What was told, in order, as far as it may still matter.
+    /// The steps told, in order, as far as they may still matter.
     pub(super) fn take_told(&mut self) -> impl Iterator<Item = (IdempotencyKey, Told)> + use<> {
         let told = std::mem::take(&mut self.told).into_iter().map(|(_, key, told)| (key, told));
         std::mem::take(&mut self.verdicts).into_iter().chain(told)
@@ -156,7 +156,7 @@ impl Recovery {
         Found { unfinished, last_attempt: (!delivery.attempts.is_empty()).then_some(place) }
     }
 
-    /// What is unfinished, in the order of acceptance, and which record has its last attempt.
+    /// What is unfinished, in the order of acceptance, and the place of each last attempt.
     pub(super) fn unfinished(self) -> impl Iterator<Item = (Unfinished, Option<Place>)> {
         self.found.into_iter().flatten().map(|found| (found.unfinished, found.last_attempt))
     }

@@ -1,6 +1,6 @@
-//! A file that only takes room, `.reserve`: given up when the disk is full, so that what is under
-//! way can end and be compacted, and made again when there is room. While it is given up nothing
-//! new is accepted.
+//! The file `.reserve`, which only takes room on the disk. It is removed when the disk is full, so
+//! that deliveries under way can end and be compacted, and created again when there is room. While
+//! it is missing for a full disk, nothing new is accepted.
 
 use std::fs;
 use std::io;
@@ -12,23 +12,23 @@ use crate::files;
 /// deliveries that end.
 const BYTES: u64 = 1024 * 1024;
 
-/// There must be so much room beside it before it is made again: the disk would be full again at
-/// once.
+/// Room that must be free beside it before it is created again: otherwise the disk would be full
+/// again at once.
 const BESIDE: u64 = BYTES / 2;
 
-/// See the module's first lines.
+/// The reserve; see the module's documentation.
 #[derive(Debug)]
 pub(super) struct Reserve {
     path: PathBuf,
     /// Whether it was given up, and the disk has not had room for it since.
     is_full: bool,
-    /// Whether it was said that files may not grow: room does not help there, and the journal goes
-    /// on in another file.
+    /// Whether the limit on file sizes was logged. Free room does not help there; the journal goes
+    /// on in another segment.
     is_limit_said: bool,
 }
 
 impl Reserve {
-    /// Makes the file where there is none; one that cannot be made is no hindrance.
+    /// Creates the file if it does not exist. A failure is only logged.
     pub(super) fn open(spool_dir: &Path) -> Self {
         let reserve = Self { path: spool_dir.join(".reserve"), is_full: false, is_limit_said: false };
         if !reserve.is_there()
@@ -39,12 +39,12 @@ impl Reserve {
         reserve
     }
 
-    /// Whether the disk is full as far as we know.
+    /// Whether the disk is full as far as known.
     pub(super) fn is_full(&self) -> bool {
         self.is_full
     }
 
-    /// Gives the file up where an error says that the disk is full.
+    /// Removes the file if the error says that the disk is full.
     pub(super) fn give_up_for(&mut self, error: &io::Error) {
         if error.kind() == io::ErrorKind::FileTooLarge && !self.is_limit_said {
             log::error!(
@@ -73,10 +73,10 @@ impl Reserve {
         }
     }
 
-    /// Makes the file again where it is missing and there is room for it.
+    /// Creates the file again if it is missing and there is room for it.
     pub(super) fn look(&mut self) {
         if self.is_there() {
-            // It could not be given up: the next write that fails tries again.
+            // The file could not be removed earlier: the next failed write tries again.
             self.is_full = false;
             return;
         }
@@ -120,7 +120,7 @@ mod tests {
         assert!(!path.exists() && reserve.is_full());
         reserve.look();
         assert!(path.exists() && !reserve.is_full());
-        // Removed by somebody, it is only made again.
+        // If another program removed it, it is only created again.
         fs::remove_file(&path).unwrap();
         reserve.look();
         assert!(path.exists() && !reserve.is_full());

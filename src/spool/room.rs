@@ -1,5 +1,4 @@
-//! How much the spool may take: files that stay open, what a full disk still has room for, and
-//! compaction.
+//! Bounds of the spool: files that stay open, what a full disk still has room for, and compaction.
 
 use std::io;
 
@@ -8,17 +7,17 @@ use super::{Spool, Standing};
 use crate::event::SpecId;
 use crate::files::{self, FileError, share_of_open_files};
 
-/// Spool files kept open at a time, where the limit of open files allows.
+/// Most spool files kept open at a time, if the limit of open files allows it.
 const MAX_OPEN_SPOOL: usize = 4096;
 
 impl Spool {
-    /// Spool files that may be open: at most a quarter of what the process may have.
+    /// Spool files that may be open: at most a quarter of what the process may open.
     pub(super) fn max_open(&self) -> usize {
         share_of_open_files(4).min(MAX_OPEN_SPOOL)
     }
 
-    /// Closes files beyond the bound, those first of which nothing is unfinished: what is open can
-    /// be read even when somebody removes it.
+    /// Closes files beyond the bound, those of SPECs without unfinished deliveries first: an open
+    /// file can be read even after it is removed.
     pub(super) fn bound_open_files(&mut self) {
         let most = self.max_open();
         let broken: usize = self.broken.values().map(Broken::open_files).sum();
@@ -37,13 +36,12 @@ impl Spool {
         }
     }
 
-    /// Whether the disk has no room for anything new.
+    /// Whether the disk has no room for new events.
     pub(crate) fn is_full(&self) -> bool {
         self.reserve.is_full()
     }
 
-    /// Notes that something could not be written: on a full disk, what is held in reserve is given
-    /// up.
+    /// Notes a failed write: if the disk is full, the reserve is given up.
     pub(crate) fn note_failure(&mut self, error: &FileError) {
         self.reserve.give_up_for(&error.source);
     }
@@ -64,7 +62,7 @@ impl Spool {
         Err(FileError::on("write to the spool", &self.dir)(full))
     }
 
-    /// Compacts all that is worth it, whatever waits: for a start.
+    /// Compacts every journal as long as it is worth it, even if work waits: for a start.
     pub(crate) fn compact_all(&mut self) {
         let specs: Vec<SpecId> = self.journals.keys().cloned().collect();
         for spec in specs {
@@ -74,25 +72,25 @@ impl Spool {
         }
     }
 
-    /// Closes all files that may be: what is needed again is opened by its name.
+    /// Closes all files that may be closed; they are opened by name when needed.
     #[cfg(test)]
     pub(crate) fn close_files(&mut self) {
         self.journals.values_mut().for_each(|journal| journal.close_files(0));
     }
 
-    /// Whether a step of compaction cannot wait any longer.
+    /// Whether a compaction step cannot wait any longer.
     pub(crate) fn must_compact(&self) -> bool {
         self.journals.values().any(|journal| journal.is_wasteful(Compact::AtOnce))
     }
 
-    /// One bounded step of compaction, where one cannot wait any longer. Call after
+    /// Does one bounded compaction step if one cannot wait any longer. Call after
     /// [`commit`](Self::commit).
     pub(crate) fn compact_what_must(&mut self) {
         self.compact_one(Compact::AtOnce);
     }
 
-    /// One bounded step of compaction, where one is worth it; whether there was one. Call after
-    /// [`commit`](Self::commit).
+    /// Does one bounded compaction step if one is worth it; returns whether there was one. Call
+    /// after [`commit`](Self::commit).
     pub(crate) fn compact_some(&mut self) -> bool {
         self.compact_one(Compact::AtLeisure)
     }
@@ -103,7 +101,7 @@ impl Spool {
         due.inspect(|spec| self.compact(spec)).is_some()
     }
 
-    /// Compacts whatever gives room, where the disk is full.
+    /// On a full disk: compacts whatever frees room.
     pub(super) fn make_room(&mut self) {
         let wasteful = |(spec, journal): (&SpecId, &Journal)| {
             let fits = || {
@@ -118,19 +116,19 @@ impl Spool {
     }
 
     pub(crate) fn compact(&mut self, spec: &SpecId) {
-        // The file that goes must be ours, and those that stay must have their names.
+        // This process must own the segment to be removed, and the others must have their names.
         if self.standing != Standing::Owner || !self.lock.is_in_place().is_ok_and(|is_ours| is_ours) {
             return;
         }
         let since = self.known_since();
         let Some(journal) = self.journals.get_mut(spec) else { return };
-        // Who waits for a batch is answered by a commit, which makes sure of more.
+        // The emitters that wait for a batch are answered by a commit, which verifies more.
         if journal.has_batch() || !journal.is_in_place().is_ok_and(|is_in_place| is_in_place) {
             return;
         }
         if let Err(error) = journal.compact_oldest(since) {
             log::error!("the spool of {spec} could not be compacted: {error}; nothing of it is lost");
-            // Nobody waits for the records that it was moving.
+            // No emitter waits for the records that it was moving.
             self.set_broken(spec);
         }
     }

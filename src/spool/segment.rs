@@ -1,4 +1,4 @@
-//! One file of a SPEC's journal: its name, and how it is read.
+//! One file of a SPEC's journal (a segment): its name, and how it is read.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use crate::files::{self, FileId};
 
-/// Largest file that is read: above what one batch adds to a file that is not full. Another is none
-/// of ours.
+/// Largest file that is read: more than one batch adds to a file that is not full. This program
+/// writes no larger one.
 const MAX_FILE_BYTES: u64 = 1024 * 1024 * 1024;
 
-/// Greatest number of a file: no journal comes near it.
+/// Greatest segment number that is accepted: no journal comes near it.
 pub(super) const MAX_NUMBER: u64 = u32::MAX as u64 / 2;
 
 /// One file of the journal.
@@ -19,11 +19,11 @@ pub(super) const MAX_NUMBER: u64 = u32::MAX as u64 / 2;
 pub(super) struct Segment {
     pub(super) number: u64,
     pub(super) length: u64,
-    /// What the keys of its events would take as [`Record::Known`].
+    /// Bytes that the keys of its events would take as [`Record::Known`].
     pub(super) known_bytes: u64,
-    /// Which file it is: whoever removes or replaces it takes only its name.
+    /// The file's identity: a file removed or replaced at the path has another one.
     pub(super) id: FileId,
-    /// Kept open while it may be, so that it can be read without its name.
+    /// Kept open while the bound allows it, so that it can be read even after it is removed.
     pub(super) file: Option<File>,
 }
 
@@ -52,7 +52,7 @@ impl Segment {
         Ok(bytes)
     }
 
-    /// The bytes at `range`: from the open file, else from whatever has its name.
+    /// `length` bytes at `offset`: from the open file, else from the file at its path.
     pub(super) fn read_at(&self, dir: &Path, offset: u64, length: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; length];
         match &self.file {
@@ -70,7 +70,7 @@ fn segment_name(number: u64) -> String {
     format!("spool-{number:08}.jsonl")
 }
 
-/// The number in a file's name. Another spelling of it is none of ours.
+/// The number in a file's name. Only the spelling of [`segment_name`] counts.
 fn number_of(name: &str) -> Option<u64> {
     let number = name.strip_prefix("spool-")?.strip_suffix(".jsonl")?.parse().ok()?;
     (segment_name(number) == name).then_some(number)
@@ -81,7 +81,7 @@ pub(super) fn segment_path(dir: &Path, number: u64) -> PathBuf {
     dir.join(segment_name(number))
 }
 
-/// The numbers of a directory's journal files, in order. Other files are not ours.
+/// The numbers of a directory's journal files, in order. Other files are skipped.
 pub(super) fn segment_numbers(dir: &Path) -> io::Result<Vec<u64>> {
     let mut numbers = Vec::new();
     for entry in fs::read_dir(dir)? {
@@ -92,7 +92,7 @@ pub(super) fn segment_numbers(dir: &Path) -> io::Result<Vec<u64>> {
     Ok(numbers)
 }
 
-/// All of an open file.
+/// The content of an open file.
 pub(super) fn content_of(file: &File) -> io::Result<Vec<u8>> {
     if file.metadata()?.len() > MAX_FILE_BYTES {
         return Err(io::Error::other(TOO_LARGE));
@@ -102,7 +102,7 @@ pub(super) fn content_of(file: &File) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// Whether a file can be one of a journal, without reading it.
+/// Checks that a file can be a segment, without reading it.
 pub(super) fn check_file(path: &Path) -> io::Result<()> {
     let length = files::open_to_read(path)?.metadata()?.len();
     let number = path.file_name().and_then(|name| number_of(name.to_str()?));

@@ -1,5 +1,5 @@
-//! The store stopped, or out of space, between any two of its file operations; and its files cut
-//! and flipped.
+//! Tests: the store is stopped, or its disk fills up, between any two file operations; its files
+//! are cut and flipped.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,31 +22,32 @@ fn spec() -> SpecId {
     "SPEC-1".parse().unwrap()
 }
 
-/// What the one who runs the workload was told, step by step.
+/// What the workload was told, step by step.
 #[derive(Default)]
 struct Told {
-    /// Deliveries of events that were acknowledged.
+    /// Deliveries of acknowledged events.
     accepted: BTreeSet<DeliveryId>,
     known: BTreeSet<String>,
-    /// Deliveries whose end was begun, and of those the ones whose end was confirmed.
+    /// Deliveries whose end was begun, and those of them whose end was confirmed.
     ending: BTreeSet<DeliveryId>,
     ended: BTreeSet<DeliveryId>,
-    /// Dead letters that were confirmed and not resolved.
+    /// Dead letters that were confirmed and not removed.
     dead: BTreeSet<DeliveryId>,
     /// Dead letters whose removal was begun.
     resolving: BTreeSet<DeliveryId>,
     queued: BTreeSet<String>,
-    /// The run as it was confirmed, and as it is once what was begun is accepted.
+    /// The confirmed run, and the run once everything begun is accepted.
     run: Run,
     run_begun: Run,
 }
 
-/// The evidence file is turned over once, and both together hold all that the workload adds.
+/// A bound at which the evidence file is rotated once, and both files hold all lines of the
+/// workload.
 fn options(dir: &Path) -> StoreOptions {
     StoreOptions { max_evidence_bytes: 9_000, ..StoreOptions::in_dir(dir) }
 }
 
-/// Tries until the disk says yes.
+/// Repeats a step until it succeeds.
 fn insist<T, E: std::fmt::Debug>(mut step: impl FnMut() -> Result<T, E>) -> T {
     for _ in 0..10 {
         if let Ok(done) = step() {
@@ -56,14 +57,14 @@ fn insist<T, E: std::fmt::Debug>(mut step: impl FnMut() -> Result<T, E>) -> T {
     step().unwrap()
 }
 
-/// Commits what was added; a disk that is full is looked at again.
+/// Commits what was added, then lets the store look again, in case the disk was full.
 fn commit(store: &mut Store, added: Result<(), FileError>) -> Result<(), FileError> {
     let committed = store.commit().into_values().next().map_or(Ok(()), Err);
     store.look();
     added.and(committed)
 }
 
-/// One delivery on its way, and its attempts so far.
+/// One delivery, and the number of its attempts so far.
 struct Way {
     delivery: Arc<Delivery>,
     attempts: u32,
@@ -83,7 +84,7 @@ impl Way {
         Self { delivery: Arc::new(delivery), attempts: 0 }
     }
 
-    /// Ends an attempt, as a subscription says it: again and again until it is written.
+    /// Ends an attempt as a subscription does: repeated until it is written.
     fn ends(&mut self, store: &mut Store, effect: Effect) {
         self.attempts += 1;
         let status = if matches!(effect, Effect::Delivered | Effect::Replayed) { 200 } else { 500 };
@@ -154,8 +155,8 @@ impl Way {
     }
 }
 
-/// Accepts an event for two subscriptions. After a refusal the event is new, as an emitter's would
-/// be.
+/// Accepts an event for two subscriptions. After a refusal it is accepted as a new event, as an
+/// emitter would do.
 fn accept(store: &mut Store, told: &RefCell<Told>, key: &str, inbox: Option<&InboxName>) -> [Way; 2] {
     let mut event = Event::new(EventKind::StageCompleted, spec(), key.parse().unwrap());
     event.event.stage = Some(Stage::Plan);
@@ -182,8 +183,8 @@ fn accept(store: &mut Store, told: &RefCell<Told>, key: &str, inbox: Option<&Inb
     [Way::new(a, "a", key), Way::new(b, "b", key)]
 }
 
-/// Accept, attempt, deliver, bury, drop, replay, take the inbox in, compact, turn the evidence
-/// over, in that and other orders.
+/// Runs every kind of operation, in several orders: accept, attempt, deliver, bury, drop, replay,
+/// take in the inbox, compact, rotate the evidence.
 fn workload(dir: &Path, told: &RefCell<Told>) {
     let options = options(dir);
     let (mut store, _) = insist(|| Store::open(options.clone()));
@@ -204,7 +205,7 @@ fn workload(dir: &Path, told: &RefCell<Told>) {
     told.borrow_mut().queued.insert("from the inbox".to_owned());
     let taken = Inbox::new(&options.spool_dir).names().unwrap();
     accept(store, told, "from the inbox", Some(&taken[0]));
-    // A put that failed late may have left its file: the key tells the Router, which has it
+    // A put that failed late may have left its file. The Router recognises the key and has the file
     // removed.
     taken[1..].iter().for_each(|again| drop(store.settle_inbox(again, Settled::Done)));
     store.spool.compact(&spec());
@@ -216,10 +217,10 @@ fn workload(dir: &Path, told: &RefCell<Told>) {
     insist(|| store.close());
 }
 
-/// What is on disk now fits what was told.
+/// Checks that the disk agrees with what was told.
 fn check(dir: &Path, told: &Told, refused_may_be_there: bool) {
     let (mut store, recovered) = Store::open(options(dir)).unwrap();
-    // Opens the file, which cuts a part of a line.
+    // This opens the file, which cuts an incomplete line.
     store.add_evidence(&spec(), b"{}\n");
     store.flush_evidence();
     check_evidence(dir, told, refused_may_be_there);
@@ -231,7 +232,7 @@ fn check(dir: &Path, told: &Told, refused_may_be_there: bool) {
         assert!(unfinished.insert(id, found.attempts).is_none(), "{id} twice");
         let body = store.body(&spec(), id).unwrap();
         assert_eq!(body, format!(r#"{{"key":"{}"}}"#, found.delivery.key).as_bytes());
-        // While the disk is full attempts are not counted.
+        // Attempts are not counted while the disk is full.
         let attempts = store.attempts_and_body(&spec(), id).unwrap().0;
         assert_eq!(attempts.last().map_or(0, |last| last.attempt), found.attempts);
     }
@@ -254,13 +255,13 @@ fn check(dir: &Path, told: &Told, refused_may_be_there: bool) {
         let waiting = Inbox::new(&options(dir).spool_dir).names().unwrap().len();
         let (waits, taken) = (waiting > 0, known.contains(key));
         assert!(waits || taken, "an event in the inbox is lost");
-        // Where a file could not be removed, its event is known.
+        // If the file could not be removed, its event is known.
         assert!(!(waits && taken && refused_may_be_there), "an event is taken in and waits still");
     }
 }
 
-/// Nothing ended twice, and nothing happened without evidence: whatever has ended, died or was
-/// resolved has its line, as far as lines could be written.
+/// Checks that nothing ended twice, and that whatever ended, died or was resolved has its line, as
+/// far as lines could be written.
 fn check_evidence(dir: &Path, told: &Told, could_be_written: bool) {
     let webhooks = dir.join("evidence/commands/SPEC-1/webhooks");
     let mut finals: Vec<(DeliveryId, String)> = Vec::new();
@@ -296,7 +297,7 @@ fn stopped_between_any_two_file_operations_nothing_is_lost_or_doubled() {
         let told = RefCell::new(Told::default());
         let ended = fault::crash_after(crashes, || workload(dir.path(), &told));
         check(dir.path(), &told.borrow(), true);
-        // And again: recovery itself changes nothing that was told.
+        // Opening again must change nothing that was told.
         check(dir.path(), &told.borrow(), true);
         if ended {
             break;
@@ -346,7 +347,7 @@ fn a_disk_that_our_own_records_filled_recovers_as_deliveries_end_and_a_start_on_
             assert!(accepted.len() < 1_000, "it fills up");
         }
         assert!(accepted.len() > 100, "{}", accepted.len());
-        // What fails meanwhile is told at once and takes none of the room that is left.
+        // A failed attempt takes none of the room that is left.
         let left = files::free_bytes(dir.path());
         accepted[0].is_retried(&mut store);
         assert_eq!(files::free_bytes(dir.path()), left);

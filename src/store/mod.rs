@@ -1,5 +1,5 @@
-//! The order of writes over spool and archive: evidence first, then dead letters, then records. One
-//! owner at a time, the Ledger.
+//! The store: the order of writes over spool and archive (evidence first, then dead letters, then
+//! records). One owner at a time, the Ledger.
 
 #[cfg(test)]
 mod crash_tests;
@@ -25,28 +25,28 @@ use crate::spool::{
     InboxName, LastAttempt, OpenError, Record, Recovered, Settled, Spool, Standing, Unreadable,
 };
 
-/// Where everything is, and how much of it there may be.
+/// The folders of the store, and the bounds of its size.
 #[derive(Clone, Debug)]
 pub(crate) struct StoreOptions {
-    /// Absolute path of the repo; without it nothing is made anew.
+    /// Absolute path of the repo. Nothing is created again if the repo is gone.
     pub repo: PathBuf,
     /// Absolute path of the spool.
     pub spool_dir: PathBuf,
     /// Absolute path of the evidence tree's root.
     pub evidence_dir: PathBuf,
-    /// Evidence of one SPEC, in bytes.
+    /// Most bytes of evidence per SPEC.
     pub max_evidence_bytes: u64,
-    /// Dead letters of one SPEC, in bytes.
+    /// Most bytes of dead letters per SPEC.
     pub max_dead_letter_bytes: u64,
-    /// How long an event is known after it was accepted.
+    /// How long an event stays known after it was accepted.
     pub dedupe_window: SignedDuration,
-    /// Whether git is kept from seeing evidence; it never sees the spool.
+    /// Whether evidence gets a `.gitignore`; the spool always has one.
     pub git_ignore: bool,
 }
 
 #[cfg(test)]
 impl StoreOptions {
-    /// Everything in one directory, with the default bounds.
+    /// All folders in one directory, with fixed bounds.
     pub(crate) fn in_dir(dir: &std::path::Path) -> Self {
         Self {
             repo: dir.to_owned(),
@@ -72,13 +72,13 @@ impl StoreOptions {
     }
 }
 
-/// The owner's view of the disk. Dropping it gives the spool up.
+/// The owner's view of the disk. Dropping it releases the spool.
 #[derive(Debug)]
 pub(crate) struct Store {
     spool_dir: PathBuf,
     spool: Spool,
     archive: Archive,
-    /// How the subscriptions fare.
+    /// The health of the subscriptions.
     healths: Healths,
 }
 
@@ -86,7 +86,7 @@ impl Store {
     /// Takes the spool's lock and reads what is pending.
     ///
     /// # Errors
-    /// Owned by another process, written by a later version, or not writable.
+    /// The spool is owned by another process, was written by a later version, or cannot be written.
     pub(crate) fn open(options: StoreOptions) -> Result<(Self, Recovered), OpenError> {
         let (spool, mut recovered) = Spool::open(&options.repo, &options.spool_dir, options.dedupe_window)?;
         let archive = Archive::new(options.of_archive());
@@ -103,8 +103,8 @@ impl Store {
         Ok((store, recovered))
     }
 
-    /// Ends what has a dead letter: a crash came between that and the record that it ends the
-    /// delivery. Its evidence was written before it.
+    /// Ends the deliveries that have a dead letter: a crash came between the letter and the record
+    /// that ends the delivery. Their evidence was written before the letter.
     fn finish_buried(&mut self, recovered: &mut Recovered) {
         let mut dead: HashMap<SpecId, _> = HashMap::new();
         let mut buried = Vec::new();
@@ -130,25 +130,26 @@ impl Store {
         }
     }
 
-    /// The bounds and the window from now on. The directories stay what they are.
+    /// Sets other bounds and another window; the folders stay the same.
     pub(crate) fn configure(&mut self, options: &StoreOptions) {
         self.spool.set_dedupe_window(options.dedupe_window);
         let failed = self.archive.configure(&options.of_archive());
         self.note_failures(&failed);
     }
 
-    /// How the subscriptions fare.
+    /// The health of the subscriptions.
     pub(crate) fn healths(&self) -> &Healths {
         &self.healths
     }
 
-    /// The same, to be changed; on disk after [`keep_healths`](Self::keep_healths).
+    /// The health of the subscriptions, to be changed; on disk after
+    /// [`keep_healths`](Self::keep_healths).
     pub(crate) fn healths_mut(&mut self) -> &mut Healths {
         &mut self.healths
     }
 
-    /// Keeps how the subscriptions fare for the next start; at the end of a run, also how much is
-    /// left. A failure is logged and matters to nobody else.
+    /// Writes the health of the subscriptions for the next start and, at the end of a run, how much
+    /// is left. A failure is only logged.
     pub(crate) fn keep_healths(&self, at_end: bool) {
         if self.standing() == Standing::Deposed {
             return;
@@ -167,14 +168,14 @@ impl Store {
         failed.iter().for_each(|error| self.spool.note_failure(error));
     }
 
-    /// Adds a record to its SPEC's batch; on disk after [`commit`](Self::commit). An inbox file it
-    /// came from is removed then.
+    /// Adds a record to its SPEC's batch; it is on disk after [`commit`](Self::commit), which also
+    /// removes the inbox file the record came from.
     ///
     /// # Errors
-    /// The SPEC's spool cannot be opened, the disk is full, or the spool is not ours any more.
+    /// The SPEC's spool cannot be opened, the disk is full, or another process owns the spool.
     pub(crate) fn append(&mut self, spec: &SpecId, record: &Record) -> Result<(), FileError> {
         match self.spool.append(spec, record) {
-            // Its file was removed while it was closed.
+            // The segment was removed while it was closed: write it anew, then try once more.
             Err(error) if error.is_gone() => {
                 self.look();
                 self.spool.append(spec, record)
@@ -183,16 +184,16 @@ impl Store {
         }
     }
 
-    /// Writes the evidence and then every batch of records, synced where an accepted event is
-    /// among them, and makes sure that what was written has its names still. Returns what failed:
-    /// of those SPECs nothing of the batch is accepted.
+    /// Writes the evidence, then the batch of every SPEC, synced if it has an accepted event, and
+    /// verifies that the written files still have their names. Returns the SPECs that failed:
+    /// nothing of their batches is accepted.
     pub(crate) fn commit(&mut self) -> HashMap<SpecId, FileError> {
         self.flush_evidence();
         self.spool.commit()
     }
 
-    /// Writes what was added to the evidence; what room is left on a full disk is for deliveries
-    /// that end.
+    /// Writes the batched evidence. Not on a full disk: the remaining room is for deliveries that
+    /// end.
     pub(crate) fn flush_evidence(&mut self) {
         if !self.spool.is_full() {
             let failed = self.archive.flush();
@@ -200,21 +201,22 @@ impl Store {
         }
     }
 
-    /// As [`flush_evidence`](Self::flush_evidence), and syncs one SPEC's: what it tells of is
-    /// about to happen.
+    /// Like [`flush_evidence`](Self::flush_evidence), then syncs one SPEC's evidence, before the
+    /// step that it records is made.
     fn sync_evidence(&mut self, spec: &SpecId) {
         self.flush_evidence();
         self.archive.sync(spec);
     }
 
-    /// Adds lines to the SPEC's evidence; on disk after [`flush_evidence`](Self::flush_evidence).
+    /// Adds lines to the SPEC's evidence; they are on disk after
+    /// [`flush_evidence`](Self::flush_evidence).
     pub(crate) fn add_evidence(&mut self, spec: &SpecId, lines: &[u8]) {
         let failed = self.archive.add_evidence(spec, lines);
         self.note_failures(&failed);
     }
 
-    /// Makes sure of the names of all that is open; what was taken away is written anew. Cheap: to
-    /// be called often.
+    /// Verifies that all open files still have their names, and writes anew what was removed. Cheap
+    /// enough to be called often.
     pub(crate) fn look(&mut self) {
         if self.standing() != Standing::Deposed {
             self.flush_evidence();
@@ -222,57 +224,57 @@ impl Store {
         }
     }
 
-    /// Whether the spool is ours, and all of it was taken in.
+    /// Whether this process owns the spool, and has taken in all of it.
     pub(crate) fn standing(&self) -> Standing {
         self.spool.standing()
     }
 
-    /// What keeps events from being accepted, as of the last look.
+    /// What keeps events from being accepted, as of the last [`look`](Self::look).
     pub(crate) fn troubles(&self) -> impl Iterator<Item = &str> {
         self.spool.troubles()
     }
 
-    /// Of each SPEC whose evidence cannot be written at the moment, why.
+    /// For each SPEC whose evidence cannot be written at present, the reason.
     pub(crate) fn evidence_troubles(&self) -> impl Iterator<Item = String> {
         self.archive.troubles()
     }
 
-    /// Of each SPEC whose spool holds what only a later version of the program knows, that it does.
+    /// A warning for each SPEC whose spool holds records that only a later version understands.
     pub(crate) fn later_records(&self) -> impl Iterator<Item = String> {
         self.spool.later_records()
     }
 
-    /// Deliveries whose payload was taken away and that have not ended yet.
+    /// Deliveries whose payload was removed and that have not ended yet.
     pub(crate) fn lost(&self) -> Vec<DeliveryId> {
         self.spool.lost()
     }
 
-    /// Says in `runtime.json` where the runtime is, from now on; with `None` not any more.
+    /// Writes `runtime.json` with this content from now on; `None` removes it.
     pub(crate) fn announce(&mut self, content: Option<Vec<u8>>) {
         self.spool.announce(content);
     }
 
-    /// Whether a step of compaction cannot wait any longer.
+    /// Whether a compaction step cannot wait any longer.
     pub(crate) fn must_compact(&self) -> bool {
         self.spool.must_compact()
     }
 
-    /// One bounded step of compaction, where one cannot wait any longer. Call after
+    /// Does one bounded compaction step if one cannot wait any longer. Call after
     /// [`commit`](Self::commit).
     pub(crate) fn compact_what_must(&mut self) {
         self.spool.compact_what_must();
     }
 
-    /// One bounded step of compaction, where one is worth it; whether there was one. Call after
-    /// [`commit`](Self::commit).
+    /// Does one bounded compaction step if one is worth it; returns whether there was one. Call
+    /// after [`commit`](Self::commit).
     pub(crate) fn compact_some(&mut self) -> bool {
         self.spool.compact_some()
     }
 
-    /// Writes and syncs everything; for the end of a run.
+    /// Writes and syncs everything at the end of a run.
     ///
     /// # Errors
-    /// What is not on disk: it is lost when this process ends.
+    /// What is not on disk and is lost when this process ends.
     pub(crate) fn close(&mut self) -> Result<(), String> {
         self.look();
         let mut failed: Vec<String> = self.commit().values().map(FileError::to_string).collect();
@@ -282,7 +284,7 @@ impl Store {
         if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
     }
 
-    /// What a SPEC's events add up to, on disk.
+    /// The run so far of a SPEC, batch included.
     ///
     /// # Errors
     /// The SPEC's spool cannot be opened.
@@ -310,8 +312,8 @@ impl Store {
         self.read(|spool| spool.attempts_and_body(spec, id))
     }
 
-    /// Reads from the spool; what is gone is looked for once more after its files were looked
-    /// after.
+    /// Reads from the spool. If the data is gone, the files are verified (and written anew where
+    /// possible) and it is read once more.
     fn read<T>(&mut self, read: impl Fn(&mut Spool) -> Result<T, FileError>) -> Result<T, Unreadable> {
         match read(&mut self.spool) {
             Err(error) if error.is_gone() => {
@@ -325,7 +327,7 @@ impl Store {
         }
     }
 
-    /// Where the last attempts of these unfinished deliveries stand.
+    /// Where the last attempts of these unfinished deliveries are recorded.
     pub(crate) fn last_attempts(&self, ids: &[(SpecId, DeliveryId)]) -> Vec<LastAttempt> {
         self.spool.last_attempts(ids)
     }
@@ -333,18 +335,18 @@ impl Store {
     /// Reads a dead letter.
     ///
     /// # Errors
-    /// There is none, or it cannot be read.
+    /// There is no such letter, or it cannot be read.
     pub(crate) fn read_dead_letter(&self, spec: &SpecId, id: DeliveryId) -> Result<DeadLetter, FileError> {
         self.archive.read_dead_letter(spec, id)
     }
 
-    /// Of which SPEC a dead letter is.
+    /// The SPEC of a dead letter.
     pub(crate) fn spec_of_dead_letter(&self, id: DeliveryId) -> Option<SpecId> {
         self.archive.spec_of_dead_letter(id)
     }
 
-    /// Does with an inbox file what is to be done; what is left of it is under the name that is
-    /// returned.
+    /// Settles an inbox file. Returns the name that its remaining events are kept under, if any
+    /// remain.
     pub(crate) fn settle_inbox(&self, name: &InboxName, settled: Settled) -> Option<InboxName> {
         self.spool.settle_inbox(name, settled)
     }

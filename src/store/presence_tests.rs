@@ -1,4 +1,5 @@
-//! The spool removed, moved away and replaced under its owner, between any of its operations.
+//! Tests: the spool is removed, moved away and replaced under its owner, between any of its
+//! operations.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -30,9 +31,9 @@ enum Op {
     RemoveFile(usize),
     RemoveLock,
     RemoveRuntimeFile,
-    /// As a stash, or a person, keeps a copy.
+    /// A copy is made, as by a stash or a person.
     CopySpool,
-    /// The copy takes the spool's place.
+    /// The copy replaces the spool.
     RestoreCopy,
     Compact(usize),
     Look,
@@ -91,8 +92,8 @@ fn first_file(dir: &Path) -> Option<PathBuf> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
-    /// Whatever is taken away and when: all that is acknowledged after it, and all that was held
-    /// before it, is there at the next start, and there is one owner.
+    /// Whatever is removed and when: everything acknowledged before and after is there at the next
+    /// start, and there is only one owner.
     #[test]
     fn nothing_that_was_acknowledged_is_lost_with_the_names_of_its_files(
         ops in proptest::collection::vec(op(), 1..40),
@@ -158,7 +159,7 @@ proptest! {
         prop_assert_eq!(fs::read(spool.join("runtime.json")).unwrap(), b"here");
         prop_assert!(matches!(Store::open(options.clone()), Err(OpenError::Locked(_))), "one owner");
         prop_assert_eq!(store.lost(), []);
-        // As `kill -9` ends it: nothing more is written.
+        // Dropped as by `kill -9`: nothing more is written.
         drop(store);
         let (mut store, recovered) = Store::open(options).unwrap();
         let found: BTreeMap<DeliveryId, u32> = recovered
@@ -196,7 +197,8 @@ fn what_was_closed_and_removed_is_lost_and_told_and_becomes_a_dead_letter() {
         accepted_at: clock::now(),
         format: crate::payload::Format::SpecKit,
     };
-    // Who has the payload in memory saves it; nobody can send what nobody has.
+    // A payload held in memory is saved in the dead letter; without it, the letter cannot be sent
+    // again.
     let held = body("k", &spec);
     for (held, kept) in [(Some(&held), true), (None, false)] {
         store.give_up(&delivery, crate::delivery::Reason::SpoolRemoved, held, false).unwrap();
@@ -290,7 +292,7 @@ fn unfinished(options: &StoreOptions) -> BTreeSet<DeliveryId> {
     recovered.unfinished.values().flatten().map(|found| found.delivery.id).collect()
 }
 
-/// An event of which a record waits in the batch.
+/// Adds an event whose record stays in the batch.
 fn add(store: &mut Store, spec: &SpecId, key: &str, size: usize) -> DeliveryId {
     let id = DeliveryId::random();
     let to = AcceptedDelivery::new(id, "s".parse().unwrap());
@@ -344,7 +346,7 @@ fn what_was_handed_over_and_has_ended_is_not_written_into_the_new_owners_spool()
     let (mut store, _) = Store::open(options.clone()).unwrap();
     let spec: SpecId = "SPEC-1".parse().unwrap();
     accept(&mut store, &spec, "k1").unwrap();
-    // Of the largest event that is taken, and of a journal whose last write failed.
+    // One event of the largest size accepted, and one journal whose last write failed.
     let large = add(&mut store, &"SPEC-2".parse().unwrap(), "large", crate::event::MAX_EVENT_BYTES - 300);
     assert!(store.commit().is_empty());
     accept(&mut store, &"SPEC-3".parse().unwrap(), "k3").unwrap();
@@ -401,7 +403,7 @@ fn a_batch_that_is_broken_before_its_commit_is_not_answered_as_written() {
 #[test]
 fn what_comes_back_or_comes_from_another_is_taken_in_by_a_start_and_what_has_ended_stays_ended() {
     let spec: SpecId = "SPEC-1".parse().unwrap();
-    // As a stash: moved away, ended meanwhile, and back beside what was written anew.
+    // As by a stash: moved away, ended meanwhile, and back beside what was written anew.
     let dir = tempfile::tempdir().unwrap();
     let options = StoreOptions::in_dir(dir.path());
     let (folder, stash) = (options.spool_dir.join("SPEC-1"), dir.path().join("stash"));
@@ -424,7 +426,7 @@ fn what_comes_back_or_comes_from_another_is_taken_in_by_a_start_and_what_has_end
     drop(store);
     assert_eq!(unfinished(&options), BTreeSet::new());
 
-    // Moved away before the start, and back under the running owner.
+    // Moved away before the start, and back while the owner runs.
     let dir = tempfile::tempdir().unwrap();
     let options = StoreOptions::in_dir(dir.path());
     let (folder, stash) = (options.spool_dir.join("SPEC-1"), dir.path().join("stash"));

@@ -1,6 +1,5 @@
-//! What became of a delivery, and the order in which it is written: first the evidence, then the
-//! dead letter, then the record. A stop in between leaves a delivery that is made again, and
-//! nothing that happened without evidence.
+//! Writes what became of a delivery, in this order: evidence, dead letter, record. A crash in
+//! between repeats the delivery; nothing has happened without evidence.
 
 use bytes::Bytes;
 
@@ -12,11 +11,11 @@ use crate::files::FileError;
 use crate::spool::{Record, Unreadable};
 
 impl Store {
-    /// Writes what became of an attempt; on disk after [`commit`](Self::commit). With `again`, it
-    /// was said before and could not be recorded: its evidence is written already.
+    /// Writes the result of an attempt; it is on disk after [`commit`](Self::commit). `again`: an
+    /// earlier call failed, so the evidence is already written.
     ///
     /// # Errors
-    /// What could not be written: the delivery is where it was.
+    /// What could not be written: the delivery stays as it was.
     pub(crate) fn settle(&mut self, finished: &Finished, again: bool) -> Result<(), FileError> {
         self.spool.check_standing()?;
         let Finished { delivery, attempt, effect } = finished;
@@ -64,9 +63,9 @@ impl Store {
         self.append(spec, &Record::Finished { id, state, at: clock::now() })
     }
 
-    /// Gives a delivery up that no attempt decides: its dead letter, then the record that it
-    /// ended. `held` is its payload where somebody has it in memory, for one that cannot be read
-    /// any more. `again` as in [`settle`](Self::settle).
+    /// Gives up a delivery without a deciding attempt: writes its dead letter, then the record that
+    /// ends it. `held` is its payload if a caller has it in memory, used when it cannot be read any
+    /// more. `again` as in [`settle`](Self::settle).
     ///
     /// # Errors
     /// It could not be written: the delivery stays pending.
@@ -106,7 +105,7 @@ impl Store {
         }
         self.spool.check_room()?;
         self.sync_evidence(&delivery.spec);
-        // Nobody could read it now: somebody may later.
+        // The payload cannot be read now but may be later: keep the delivery pending.
         body?;
         self.archive.write_dead_letter(&letter)?;
         self.spool.is_lost_no_more(delivery.id);

@@ -1,5 +1,5 @@
-//! Events from a file or a pipe: one JSON object over several lines, or one a line, each as soon
-//! as it is there.
+//! Reads events from a file or a pipe: one JSON object over several lines, or one per line, each as
+//! soon as it arrives.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Cursor, Read as _};
@@ -13,23 +13,23 @@ use crate::decode::{self, BYTE_ORDER_MARK, Form};
 use crate::event::{Event, EventError, MAX_EVENT_BYTES};
 use crate::files::open::{self, Links};
 
-/// Longest text that is held for one event; no event is that long.
+/// Most bytes that are held for one event; no event is that long.
 const MAX_HELD: usize = 2 * MAX_EVENT_BYTES;
 
-/// Every event of a text.
+/// The events of a text.
 pub(in crate::cli) struct Lines {
     reader: Box<dyn BufRead + Send>,
-    /// What it is called in messages; empty for standard input.
+    /// The name used in messages; empty for standard input.
     name: String,
-    /// Lines read so far.
+    /// Number of lines read so far.
     count: usize,
     state: State,
 }
 
 enum State {
-    /// Nothing but blank lines came yet.
+    /// Only blank lines so far.
     Start,
-    /// Each line is an event; these were read already.
+    /// Each line is an event; these lines were read ahead.
     Lines(VecDeque<Line>),
     End,
 }
@@ -41,7 +41,7 @@ struct Line {
 
 enum Text {
     Whole(Vec<u8>),
-    /// Of a line that is too long, how long it is.
+    /// The length of a line that is too long.
     TooLong(usize),
 }
 
@@ -50,7 +50,7 @@ impl Line {
         matches!(&self.text, Text::Whole(text) if text.trim_ascii().is_empty())
     }
 
-    /// Whether it is a whole JSON object by itself.
+    /// Whether the line is a complete JSON object.
     fn is_object(&self) -> bool {
         match &self.text {
             Text::Whole(text) => text.starts_with(b"{") && decode::is_json(text),
@@ -59,11 +59,11 @@ impl Line {
     }
 }
 
-/// What a first line says of the rest.
+/// What the first line says about the format.
 enum First {
-    /// It is whole, or broken on its own.
+    /// The line stands alone: it is complete, or invalid by itself.
     OfLines,
-    /// It needs those after it.
+    /// The line is the beginning of JSON over several lines.
     Begins,
 }
 
@@ -79,11 +79,11 @@ impl First {
     }
 }
 
-/// Most bytes of UTF-16 that are read: it is held as a whole.
+/// Most bytes of UTF-16 that are read, because it is held as a whole.
 const MAX_UTF16: u64 = 64 * 1024 * 1024;
 
 impl Lines {
-    /// Of a file, or of standard input where it is called `-`.
+    /// Opens a file, or standard input for `-`.
     pub(in crate::cli) fn open(path: &Path) -> Result<Self, Failure> {
         if path.as_os_str() == "-" {
             return Self::of(BufReader::new(io::stdin()), String::new(), "standard input");
@@ -138,7 +138,7 @@ impl Lines {
         }
     }
 
-    /// What stands before an error: where it is.
+    /// The place of an error: file name and line number, as far as known.
     fn at(&self, line: Option<usize>) -> String {
         let line = line.map(|line| format!("line {line}"));
         let name = Some(self.name.clone()).filter(|name| !name.is_empty());
@@ -158,7 +158,7 @@ impl Lines {
         Err(if at.is_empty() { format!("standard input: {error}") } else { format!("{at}: {error}") })
     }
 
-    /// The first event: what follows the first line may belong to it.
+    /// The first event, which may continue on further lines.
     fn first(&mut self) -> io::Result<Given> {
         let first = loop {
             match self.line()? {
@@ -188,7 +188,7 @@ impl Lines {
         }
         let text = is_whole.then(|| joined(&held));
         let is_one = text.as_ref().is_some_and(|text| decode::is_json(text));
-        // Of lines a first one that was cut off, or is none, takes none of the others with it.
+        // In JSON Lines, an invalid or truncated first line must not take the other lines with it.
         let is_alone = held.iter().skip(1).all(Line::is_blank);
         if is_one || !(is_alone || held.iter().skip(1).any(Line::is_object)) {
             self.state = State::End;

@@ -1,4 +1,4 @@
-//! What is said of each emitted event, and of many together, and the exit code it comes to.
+//! Reports the result of each emitted event, or of many together, and computes the exit code.
 
 use std::collections::BTreeMap;
 
@@ -11,28 +11,28 @@ use crate::inspect::counted;
 /// The result of one event.
 pub(super) struct Handed {
     pub(super) emitted: Emitted,
-    /// Whether it was refused for what it is.
+    /// Whether it was refused because it is not a valid event.
     pub(super) is_no_event: bool,
 }
 
-/// Says what became of events, as they come.
+/// Reports results as they come.
 pub(super) struct Told<'a> {
     screen: &'a mut Screen,
-    /// Whether there may be any number of them: then people hear of all together, at the end.
+    /// Whether there may be any number of events: then people get one summary at the end.
     many: bool,
-    /// The first, as long as it is the only one.
+    /// The first result, as long as it is the only one.
     first: Option<Emitted>,
     count: usize,
     sums: BTreeMap<&'static str, Sum>,
     exit: Exit,
 }
 
-/// Events of one outcome.
+/// The events with one outcome.
 #[derive(Default)]
 struct Sum {
     events: usize,
     deliveries: usize,
-    /// The first reason.
+    /// The reason of the first refusal.
     error: Option<String>,
 }
 
@@ -61,7 +61,7 @@ impl<'a> Told<'a> {
         self.first = (self.count == 1).then_some(emitted);
     }
 
-    /// The end: nothing more comes.
+    /// Prints the summary and returns the exit code.
     pub(super) fn end(self) -> Exit {
         if let Some(only) = self.first {
             show(&only, self.screen);

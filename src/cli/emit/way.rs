@@ -1,6 +1,6 @@
-//! The way of events into the spool: through the runtime, many under way at once, and what it does
-//! not take in time into the inbox, many at once. The deadline holds for each event; results come
-//! in the order of the events.
+//! Brings events into the spool: through the runtime, many in flight at once; those it does not
+//! take in time go into the inbox, many in one file. The deadline applies to each event; results
+//! come in the order of the events.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -16,68 +16,70 @@ use crate::env::Environment;
 use crate::event::Event;
 use crate::sources::branch::Branch;
 
-/// Events under way at a time: as many as a runtime has of one connection.
+/// Most events in flight: as many as a runtime accepts from one connection.
 const WINDOW: usize = 64;
 
-/// Bytes of them: what fits between two processes without either waiting for the other's answers.
+/// Most bytes in flight: an amount that both processes can buffer, so that neither blocks on
+/// writing.
 const WINDOW_BYTES: usize = 1024 * 1024;
 
-/// Events, and bytes of them, that go into one file of the inbox.
+/// Most events, and bytes of them, in one inbox file.
 const BATCH: usize = 5000;
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
-/// Writes of the inbox that may go on unconfirmed at a time.
+/// Most unconfirmed inbox writes at a time.
 const MAX_WRITING: usize = 4;
 
-/// How soon a runtime is looked for again, at first and at most, and how long that may take.
+/// Delay before a runtime is looked for again (the first one, doubled up to the longest), and how
+/// long that look may take.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// How long the inbox has at least, where that is not more than half of the deadline.
+/// Least time kept for the inbox, but at most half of the deadline.
 const INBOXES_SHARE: Duration = Duration::from_millis(150);
 
-/// An answer that is there already is read however late it is.
+/// Extra time for reading an answer that has already arrived.
 const GRACE: Duration = Duration::from_millis(5);
 
-/// See the module's first lines.
+/// The events on their way; see the module's documentation.
 pub(super) struct Way {
     spool_dir: PathBuf,
     branch: Branch,
     deadline: Duration,
-    /// How long the runtime has for an event: then there is still time for the inbox.
+    /// How long the runtime has for an event, so that there is still time for the inbox.
     patience: Duration,
     port: Port,
-    /// Every event whose result is not told yet, in order.
+    /// Every event whose result is not yet returned, in order.
     slots: VecDeque<Slot>,
-    /// How many of the slots are under way, and their bytes.
+    /// How many slots are in flight, and their bytes.
     sent: usize,
     sent_bytes: usize,
-    /// How many of the slots are gathered for the inbox, as lines, and why.
+    /// How many slots are gathered for the inbox, their lines, and why they go there.
     gathered: usize,
     lines: String,
     why: String,
     writing: VecDeque<Writing>,
 }
 
-/// See [`Way::state`].
+/// What there is to do; see [`Way::state`].
 pub(super) enum State {
     /// Nothing.
     Idle,
-    /// Answers of the runtime are to be waited for.
+    /// Wait for answers of the runtime.
     Waits,
-    /// What is gathered is to be written.
+    /// Write what is gathered.
     Gathers,
 }
 
 enum Slot {
-    /// With the runtime.
+    /// Sent to the runtime.
     Sent {
         event: Box<Event>,
         bytes: usize,
         since: Instant,
     },
-    /// To go into the inbox.
+    /// Gathered for the inbox.
     Gathered {
         event: EmittedEvent,
         since: Instant,
@@ -85,11 +87,11 @@ enum Slot {
     Done(Handed),
 }
 
-/// The runtime that owns the spool.
+/// The connection to the runtime that owns the spool.
 enum Port {
     Untried,
     Open(Client),
-    /// None answers. It is looked for again then.
+    /// No runtime answers; it is looked for again at `again`.
     Lost {
         why: String,
         again: Instant,
@@ -116,8 +118,8 @@ impl Way {
         }
     }
 
-    /// Takes an event that was given at `since`, or what is none, and sends it on its way. May
-    /// wait for room, and then for the deadline of those before it at most.
+    /// Takes an event given at `since`, or an error, and sends the event. May wait for room, at
+    /// most until the deadline of earlier events.
     pub(super) fn take(&mut self, given: Result<Event, String>, since: Instant) {
         let event = match given {
             Ok(event) => event,
@@ -154,7 +156,7 @@ impl Way {
         }
     }
 
-    /// What there is to do while nothing new is there.
+    /// What there is to do while no new event has arrived.
     pub(super) fn state(&self) -> State {
         match (self.sent, self.gathered) {
             (0, 0) => State::Idle,
@@ -163,7 +165,7 @@ impl Way {
         }
     }
 
-    /// Goes on with what is under way, while nothing new is there: waits for one answer, or for
+    /// Continues with events in flight while no new one has arrived: waits for one answer, or for
     /// the inbox.
     pub(super) fn go_on(&mut self) {
         if self.sent > 0 {
@@ -174,7 +176,7 @@ impl Way {
         }
     }
 
-    /// The next result, where it is there.
+    /// The next result, if it is known.
     pub(super) fn next(&mut self) -> Option<Handed> {
         match self.slots.pop_front()? {
             Slot::Done(handed) => Some(handed),
@@ -199,9 +201,9 @@ impl Way {
         };
     }
 
-    /// Waits for the oldest answer that is due; what is late goes into the inbox, and so does all
-    /// that is under way behind it: whatever the runtime may answer later answers another
-    /// question.
+    /// Waits for the answer to the oldest event in flight. If it is late, that event and all in
+    /// flight behind it go into the inbox, because a later answer could not be matched to its
+    /// event.
     fn hear(&mut self) {
         let Some(at) = self.slots.iter().position(|slot| matches!(slot, Slot::Sent { .. })) else { return };
         let (Slot::Sent { since, .. }, Port::Open(client)) = (&self.slots[at], &mut self.port) else {
@@ -231,8 +233,8 @@ impl Way {
         before
     }
 
-    /// Everything under way goes into the inbox; if the runtime has it all the same, the key
-    /// tells.
+    /// Gives up the connection: everything in flight goes into the inbox. If the runtime has
+    /// accepted it too, the key reveals the duplicate.
     fn lose_port(&mut self, why: &str) {
         let again = Instant::now() + FIRST_PAUSE;
         self.port = Port::Lost { why: why.to_owned(), again, pause: FIRST_PAUSE };
@@ -245,7 +247,7 @@ impl Way {
         }
     }
 
-    /// Adds an event to what goes into the inbox next.
+    /// Adds an event to the next inbox file.
     fn gather(&mut self, at: usize, mut event: Event, since: Instant, why: String) {
         let shown = EmittedEvent::of(&event);
         self.branch.add_to(&mut event);
@@ -267,8 +269,8 @@ impl Way {
         }
     }
 
-    /// Whether the inbox cannot wait for more: it is enough, or the oldest has waited for the
-    /// runtime in vain.
+    /// Whether the inbox must be written now: enough is gathered, or the oldest event has used up
+    /// the runtime's time.
     fn is_inbox_due(&self) -> bool {
         let oldest = || {
             self.slots.iter().find_map(|slot| match slot {
@@ -280,7 +282,7 @@ impl Way {
         self.gathered >= BATCH || (self.gathered > 0 && oldest().is_some_and(is_late))
     }
 
-    /// Writes what is gathered, and waits for it until the deadline of its oldest event.
+    /// Writes what is gathered, and waits until the deadline of the oldest event.
     fn write_inbox(&mut self) {
         if self.gathered == 0 {
             return;
@@ -324,7 +326,7 @@ impl Way {
     }
 }
 
-/// In a slot that is about to be filled.
+/// A placeholder for a slot that is filled right after.
 fn nothing() -> Handed {
     Handed { emitted: Emitted::refused(String::new()), is_no_event: false }
 }

@@ -1,5 +1,5 @@
-//! `spec-notify top`: a live screen of subscriptions, deliveries and attempts, from which a dead
-//! letter can be replayed.
+//! `spec-notify top`: a live screen of subscriptions, deliveries and attempts, from which dead
+//! letters can be replayed.
 
 mod model;
 #[cfg(test)]
@@ -33,16 +33,16 @@ use crate::event::SpecId;
 use crate::inspect::{DeliveryState, MAX_TRIED, Query, Tried, TriedQuery};
 use model::{Action, Model, Snapshot};
 
-/// How often the screen looks for keys and news.
+/// Interval at which the screen checks for keys and news.
 const TICK: Duration = Duration::from_millis(50);
 
-/// How long the screen has to end by itself and leave the terminal as it was.
+/// How long the screen has to end by itself and restore the terminal.
 const GOODBYE: Duration = Duration::from_millis(500);
 
-/// Deliveries and attempts that are looked at.
+/// Most deliveries on the screen.
 const ROWS: usize = 200;
 
-/// How long a runtime may take to be there.
+/// How long connecting to the runtime may take.
 const CONNECT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
@@ -64,13 +64,13 @@ pub(super) struct Options {
     interval: u64,
 }
 
-/// What the worker is asked.
+/// A request to the worker.
 enum Job {
     Refresh { all: bool },
     Open(SpecId, DeliveryId),
 }
 
-/// What the screen hears.
+/// A message to the screen.
 enum News {
     Learned(Box<Snapshot>),
     Trouble(String),
@@ -89,7 +89,7 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     let (jobs, waiting) = mpsc::sync_channel(4);
     let (tell, news) = mpsc::sync_channel(16);
     let telling = tell.clone();
-    // Not joined: it may wait for a runtime that hangs, and writes nothing.
+    // Not joined: it may wait for a hanging runtime, and writes nothing.
     thread::spawn(move || work(source, &waiting, &telling));
     end_after(wait_for_a_signal, &tell);
     end_after(wait_for_a_hangup, &tell);
@@ -102,7 +102,7 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     Ok(Exit::Done)
 }
 
-/// What stands between keys, news and the screen.
+/// Connects keys, news and the screen.
 struct Loop {
     jobs: SyncSender<Job>,
     tell: SyncSender<News>,
@@ -134,7 +134,7 @@ impl Loop {
                     }
                 }
             }
-            // One question at a time: a slow answer is not asked for again.
+            // One question at a time: while an answer is slow, it is not asked for again.
             if !is_asking && looked.is_none_or(|looked| looked.elapsed() >= interval) {
                 is_asking = self.jobs.try_send(Job::Refresh { all: model.all }).is_ok();
                 looked = Some(Instant::now());
@@ -162,7 +162,7 @@ impl Loop {
         }
     }
 
-    /// Replays on a thread of its own: an endpoint may take its time.
+    /// Replays on a thread of its own, because an endpoint may be slow.
     fn replay(&self, spec: SpecId, id: DeliveryId) {
         let (tell, spool_dir) = (self.tell.clone(), self.spool_dir.clone());
         thread::spawn(move || {
@@ -185,13 +185,13 @@ impl Loop {
     }
 }
 
-/// Ends the screen once `wait` is over, and the process soon after: a read from a terminal that is
-/// gone, or a write to one that stands still, does not return.
+/// Ends the screen once `wait` returns, and the process soon after: a read from a terminal that is
+/// gone, or a write to one that is stalled, does not return.
 fn end_after(wait: fn(), tell: &SyncSender<News>) {
     let tell = tell.clone();
     thread::spawn(move || {
         wait();
-        // Nobody may be there to hear it: the screen is full of news, or gone.
+        // The message may not be received: the queue is full, or the screen is gone.
         drop(tell.try_send(News::End));
         thread::sleep(GOODBYE);
         drop(disable_raw_mode());
@@ -202,19 +202,19 @@ fn end_after(wait: fn(), tell: &SyncSender<News>) {
 /// Returns when the terminal is gone.
 fn wait_for_a_hangup() {
     let stdin = io::stdin();
-    // Nothing is asked for: what is told without asking is that no more can come.
+    // No event is requested: a hang-up and an error are reported without a request.
     let mut terminal = [PollFd::new(&stdin, PollFlags::empty())];
     while poll(&mut terminal, None) == Err(Errno::INTR) {}
     let told = terminal[0].revents();
     if !told.intersects(PollFlags::HUP | PollFlags::ERR) {
-        // Where terminals cannot be asked like this, a signal or a failed write ends the screen.
+        // If terminals cannot be polled like this, a signal or a failed write ends the screen.
         loop {
             thread::park();
         }
     }
 }
 
-/// Returns at any signal that asks for the end: the terminal is to be left as it was found.
+/// Returns at any signal that asks for the end, so that the terminal is restored.
 fn wait_for_a_signal() {
     let kinds = [SignalKind::terminate(), SignalKind::hangup(), SignalKind::interrupt(), SignalKind::quit()];
     System::new().block_on(async {
@@ -224,7 +224,7 @@ fn wait_for_a_signal() {
     });
 }
 
-/// Asks the runtime, or the disk, one question after the other.
+/// Asks the runtime, or reads the disk, one question after the other.
 fn work(mut source: Source, jobs: &Receiver<Job>, tell: &SyncSender<News>) {
     while let Ok(job) = jobs.recv() {
         let news = match job {

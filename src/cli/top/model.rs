@@ -1,4 +1,4 @@
-//! What `top` knows and what a key does to it: no terminal and no runtime in here.
+//! The state of `top` and the effect of keys on it; independent of terminal and runtime.
 
 use jiff::Timestamp;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -11,17 +11,17 @@ use crate::inspect::{DeliveryState, Listed, Tried};
 /// Rows that PageUp and PageDown move by.
 const PAGE: usize = 10;
 
-/// Lines of a view that can be scrolled to.
+/// Most lines that a view can be scrolled by.
 const LONGEST_VIEW: usize = 1000;
 
-/// What was learned at one time.
+/// The data read at one time.
 #[derive(Clone, Debug)]
 pub(super) struct Snapshot {
     pub(super) at: Timestamp,
     pub(super) status: StatusReport,
     pub(super) deliveries: Vec<Listed>,
     pub(super) attempts: Vec<Tried>,
-    /// Why this is only what the disk says, where a runtime should have answered.
+    /// Why this is only read from the disk, if a runtime should have answered.
     pub(super) silent: Option<String>,
 }
 
@@ -33,7 +33,7 @@ pub(super) enum Pane {
     Subscriptions,
 }
 
-/// What covers the panes.
+/// The view that covers the panes.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum View {
     Panes,
@@ -43,16 +43,16 @@ pub(super) enum View {
     Delivery(Box<Listed>, Option<Vec<Tried>>),
 }
 
-/// What keys are for now.
+/// What keys are used for at present.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Input {
     Keys,
     Filter,
-    /// Whether to replay this one.
+    /// Asks whether to replay this delivery.
     Confirm(SpecId, DeliveryId),
 }
 
-/// What is to be done outside.
+/// What is to be done outside the model.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Action {
     Nothing,
@@ -62,10 +62,10 @@ pub(super) enum Action {
     Replay(SpecId, DeliveryId),
 }
 
-/// See the module's first line.
+/// The state of the screen; see the module's documentation.
 pub(super) struct Model {
     pub(super) snapshot: Option<Snapshot>,
-    /// Why there is no newer one.
+    /// Why there is no newer snapshot.
     pub(super) trouble: Option<String>,
     pub(super) pane: Pane,
     /// The selected row of each pane.
@@ -74,10 +74,10 @@ pub(super) struct Model {
     /// Whether finished deliveries are shown too.
     pub(super) all: bool,
     pub(super) view: View,
-    /// Lines of the open view that are scrolled away.
+    /// Number of lines by which the open view is scrolled.
     pub(super) scrolled: u16,
     pub(super) input: Input,
-    /// What came of the last thing that was asked for.
+    /// The result of the last command.
     pub(super) note: String,
 }
 
@@ -97,20 +97,20 @@ impl Model {
         }
     }
 
-    /// Takes in what was learned.
+    /// Takes new data.
     pub(super) fn learn(&mut self, mut snapshot: Snapshot) {
         let rank = |state| match state {
             DeliveryState::DeadLetter | DeliveryState::Dropped => 0,
             DeliveryState::InFlight | DeliveryState::Pending => 1,
             DeliveryState::Delivered | DeliveryState::DryRun => 2,
         };
-        // A stable order: newest first among those of a kind.
+        // The sort is stable: newest first among deliveries of the same rank.
         snapshot.deliveries.sort_by_key(|delivery| rank(delivery.state));
         self.trouble = snapshot.silent.take();
         self.snapshot = Some(snapshot);
     }
 
-    /// The attempts of the delivery that is open, if it still is.
+    /// Takes the attempts of the opened delivery, if it is still open.
     pub(super) fn opened(&mut self, id: DeliveryId, attempts: Vec<Tried>) {
         if let View::Delivery(delivery, shown) = &mut self.view
             && delivery.id == id
@@ -119,7 +119,7 @@ impl Model {
         }
     }
 
-    /// The deliveries that the filter lets through.
+    /// The deliveries that match the filter.
     pub(super) fn deliveries(&self) -> Vec<&Listed> {
         let all = self.snapshot.iter().flat_map(|snapshot| &snapshot.deliveries);
         let text = |delivery: &Listed| {
@@ -129,7 +129,7 @@ impl Model {
         all.filter(|delivery| self.admits(&text(delivery))).collect()
     }
 
-    /// The attempts that the filter lets through.
+    /// The attempts that match the filter.
     pub(super) fn attempts(&self) -> Vec<&Tried> {
         let all = self.snapshot.iter().flat_map(|snapshot| &snapshot.attempts);
         let text = |tried: &Tried| {
@@ -153,13 +153,13 @@ impl Model {
         }
     }
 
-    /// The selected row of a pane; `None` where it is empty.
+    /// The selected row of a pane; `None` if the pane is empty.
     pub(super) fn selected(&self, pane: Pane) -> Option<usize> {
         let last = self.rows(pane).checked_sub(1)?;
         Some(self.selected[pane as usize].min(last))
     }
 
-    /// Moves the selection, or what is open.
+    /// Moves the selection, or scrolls the open view.
     fn go(&mut self, to: impl Fn(usize, usize) -> usize) {
         if self.view == View::Panes {
             let last = self.rows(self.pane).saturating_sub(1);
@@ -175,7 +175,7 @@ impl Model {
         self.scrolled = 0;
     }
 
-    /// The delivery that Enter and `r` mean.
+    /// The delivery that Enter and `r` act on.
     fn meant(&self) -> Option<Listed> {
         match (&self.view, self.pane) {
             (View::Delivery(delivery, _), _) => Some((**delivery).clone()),
@@ -191,7 +191,7 @@ impl Model {
         }
     }
 
-    /// A key was pressed.
+    /// Handles a key press.
     pub(super) fn press(&mut self, key: KeyEvent) -> Action {
         if key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('c') {
             return Action::Quit;

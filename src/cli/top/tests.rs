@@ -1,4 +1,4 @@
-//! The screen of `top` as it is drawn, and what its keys do.
+//! Tests: the drawn screen of `top`, and the effect of its keys.
 
 use jiff::{SignedDuration, Timestamp};
 use ratatui::Terminal;
@@ -122,7 +122,7 @@ fn it_fits_a_small_terminal_and_uses_a_large_one() {
     snapshot.status.warnings.clear();
     snapshot.status.pending = 0;
     insta::assert_snapshot!("well_80", drawn(&well, 80, 24));
-    // Smaller than it is made for: cut, not broken.
+    // Smaller than supported: cut, but no panic.
     drawn(&down, 20, 5);
     drawn(&down, 1, 1);
 }

@@ -1,5 +1,5 @@
-//! How `top` looks: a banner, three panes and a line for keys and notes, from 80 columns and 24
-//! lines up.
+//! The layout of `top`: a banner, three panes and a line for keys and notes, for terminals from 80
+//! columns and 24 lines.
 
 use jiff::Timestamp;
 use ratatui::Frame;
@@ -50,7 +50,7 @@ fn style(tone: Tone) -> Style {
     }
 }
 
-/// Draws everything as it is `now`.
+/// Draws the whole screen as of `now`.
 pub(super) fn draw(model: &Model, now: Timestamp, frame: &mut Frame<'_>) {
     let subscriptions = model.snapshot.as_ref().map_or(0, |snapshot| snapshot.status.subscriptions.len());
     let height = u16::try_from(subscriptions.clamp(1, 5) + 3).unwrap_or(8);
@@ -78,7 +78,7 @@ pub(super) fn draw(model: &Model, now: Timestamp, frame: &mut Frame<'_>) {
     }
     let (text, tone) = footer_line(model);
     frame.render_widget(Paragraph::new(text).style(style(tone)), footer);
-    // What others wrote stands in it, and a cell goes to the terminal as it is.
+    // Cells may contain what others wrote and reach the terminal unchanged.
     for cell in &mut frame.buffer_mut().content {
         if cell.symbol().chars().any(is_deceiving) {
             cell.set_symbol("\u{fffd}");
@@ -86,7 +86,7 @@ pub(super) fn draw(model: &Model, now: Timestamp, frame: &mut Frame<'_>) {
     }
 }
 
-/// What the first line says.
+/// The text of the first line.
 fn headline(model: &Model, now: Timestamp) -> (String, Tone) {
     let Some(snapshot) = &model.snapshot else {
         return match &model.trouble {
@@ -225,7 +225,7 @@ fn draw_attempts(model: &Model, now: Timestamp, frame: &mut Frame<'_>, area: Rec
     draw_table(title, heading, widths, rows, model, (frame, area));
 }
 
-/// What came back, in a word.
+/// The answer in a word.
 fn answer(tried: &Tried) -> String {
     match (&tried.response, &tried.error) {
         (Some(response), _) => response.status.to_string(),
@@ -242,7 +242,7 @@ fn warnings(snapshot: Option<&Snapshot>) -> Vec<Line<'static>> {
     warnings.iter().map(|warning| Line::from(printable(warning, LONGEST))).collect()
 }
 
-/// One delivery in words, its attempts newest first.
+/// The text about one delivery, its attempts newest first.
 fn about(delivery: &Listed, attempts: Option<&[Tried]>, now: Timestamp) -> Vec<Line<'static>> {
     let line = |text: String| Line::from(printable(&text, LONGEST));
     let mut lines = vec![
@@ -294,7 +294,7 @@ fn about(delivery: &Listed, attempts: Option<&[Tried]>, now: Timestamp) -> Vec<L
 fn cover(title: &str, lines: Vec<Line<'static>>, model: &Model, (frame, area): (&mut Frame<'_>, Rect)) {
     frame.render_widget(Clear, area);
     let block = Block::bordered().title(format!("{title} (Esc closes)"));
-    // However far it is scrolled, something of it stays.
+    // However far it is scrolled, at least one line stays visible.
     let scrolled = model.scrolled.min(u16::try_from(lines.len().saturating_sub(1)).unwrap_or(0));
     let text = Paragraph::new(Text::from(lines)).wrap(Wrap { trim: false }).scroll((scrolled, 0));
     frame.render_widget(text.block(block), area);

@@ -1,10 +1,10 @@
-//! Whether a URL is itself a credential: what its host, path and query tell.
+//! Recognises a URL that is itself a credential, by its host, path and query.
 
 use url::Url;
 
 use crate::payload::service_of;
 
-/// Names of a query's values that let whoever knows them in.
+/// Names of query parameters that hold credentials.
 const CREDENTIALS: [&str; 12] = [
     "access_token",
     "api_key",
@@ -20,7 +20,7 @@ const CREDENTIALS: [&str; 12] = [
     "x-api-key",
 ];
 
-/// Whether whoever reads the URL can post with it.
+/// Whether knowing the URL is enough to post with it.
 pub(super) fn is_credential(url: &Url) -> bool {
     let names_one = |name: &str| CREDENTIALS.contains(&name.to_ascii_lowercase().as_str());
     let has_value = url.query_pairs().any(|(name, value)| names_one(&name) && !value.is_empty());

@@ -1,4 +1,5 @@
-//! Where spool and evidence are. Git sees nothing of the spool's folder: nothing else may be in it.
+//! The folders of spool and evidence. Git ignores the whole spool folder, so nothing else may be in
+//! it.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -6,7 +7,7 @@ use super::Checker;
 use crate::config::table::{At, Table};
 
 impl Checker<'_, '_> {
-    /// A folder of ours, absolute.
+    /// The absolute path of a folder of this program.
     pub(super) fn dir(&mut self, table: &Table<'_, '_>, key: &'static str, default: &str) -> PathBuf {
         match table.string(key, self.findings) {
             Some(At { value, span }) if value.is_empty() => {
@@ -22,7 +23,8 @@ impl Checker<'_, '_> {
         }
     }
 
-    /// Refuses a spool in whose folder the whole repo lies, and warns of one that has the evidence.
+    /// Refuses a spool folder that contains the repo, and warns about one that contains the
+    /// evidence.
     pub(super) fn has_its_own_folder(&mut self, table: &Table<'_, '_>, spool: &Path, evidence: &Path) {
         let Some(At { span, .. }) = table.string("spool_dir", self.findings) else { return };
         let help = "name a folder that holds nothing else: git sees nothing of what is in it";
@@ -35,12 +37,12 @@ impl Checker<'_, '_> {
     }
 }
 
-/// Whether a path is a folder or lies in it, as they are written.
+/// Whether a path is a folder or below it, compared as written, without following links.
 pub(super) fn is_in(path: &Path, folder: &Path) -> bool {
     plain(path).starts_with(plain(folder))
 }
 
-/// Without `.` and `..`.
+/// The path without `.` and `..`.
 fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for component in path.components() {

@@ -1,5 +1,5 @@
-//! Tables whose names are near ours: a slip there would switch webhooks off, or lose a
-//! subscription, in silence.
+//! Finds tables with names close to `[spec_ops.webhooks]`: a misspelling would silently switch
+//! webhooks off, or lose a subscription.
 
 use std::ops::Range;
 
@@ -7,11 +7,11 @@ use toml::de::{DeTable, DeValue};
 
 use super::Findings;
 
-/// What the table is called.
+/// The name of this program's table.
 const OURS: &str = "[spec_ops.webhooks]";
 
-/// Refuses tables that are meant to be ours, and warns of those that may be: the file is the
-/// host's, and every other table is its own affair. How many were refused.
+/// Refuses tables that are certainly meant for this program, and warns about those that may be. All
+/// other tables belong to the host. Returns how many were refused.
 pub(super) fn refuse_misnamed(root: &DeTable<'_>, findings: &mut Findings<'_>) -> usize {
     let has_ours = root.iter().any(|(name, value)| {
         name.get_ref() == "spec_ops" && tables(value.get_ref()).any(|table| table.contains_key("webhooks"))
@@ -41,25 +41,24 @@ pub(super) fn refuse_misnamed(root: &DeTable<'_>, findings: &mut Findings<'_>) -
 }
 
 enum Verdict {
-    /// It can be nothing else.
+    /// It can only be meant for this program.
     Slip,
-    /// It may well be another program's.
+    /// It may belong to another program.
     Doubt,
 }
 
-/// What is in a table: all of its own tables, where it is a list of them.
+/// The content of a table: several tables if it is an array of tables.
 type Tables<'t, 'i> = Vec<&'t DeTable<'i>>;
 
-/// A table's name, where the first part of it stands that is not ours, and what it holds.
+/// A table's name, the place of the first part of it that differs, and its content.
 type Named<'t, 'i> = (Vec<String>, Range<usize>, Tables<'t, 'i>);
 
 fn judge(path: &[String], table: &Tables<'_, '_>, has_ours: bool) -> Option<Verdict> {
     let is_like_ours = table.iter().any(|table| has_subscriptions(table));
-    // Where ours is there too, what is only near and has no subscriptions may be what it is
-    // called.
+    // If the right table is present too, a close name without subscriptions may be correct.
     let unless_ours_is_there = if has_ours && !is_like_ours { Verdict::Doubt } else { Verdict::Slip };
     let verdict = match path {
-        // Whatever joins or parts its words.
+        // The same words, joined or separated differently.
         _ if far(&path.concat(), "specopswebhooks") == 0 => Verdict::Slip,
         [name] if far(name, "specopswebhooks") <= 2 => unless_ours_is_there,
         [name] if far(name, "webhooks") <= 1 && !has_ours => Verdict::Doubt,
@@ -71,20 +70,19 @@ fn judge(path: &[String], table: &Tables<'_, '_>, has_ours: bool) -> Option<Verd
     Some(verdict)
 }
 
-/// How many slips of the keyboard lie between a name and one of ours, whatever its case and
-/// whatever joins its words.
+/// The edit distance between a name and the expected one, ignoring case and separators.
 fn far(name: &str, ours: &str) -> usize {
     let name: String = name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
     strsim::damerau_levenshtein(&name, ours)
 }
 
-/// Whether it has what only a list of our subscriptions has.
+/// Whether it holds what only a list of subscriptions for this program has.
 fn has_subscriptions(table: &DeTable<'_>) -> bool {
     let lists = table.iter().filter(|(name, _)| far(name.get_ref(), "subscriptions") <= 1);
     lists.flat_map(|(_, value)| tables(value.get_ref())).any(|entry| entry.contains_key("secret_env"))
 }
 
-/// Every table of the file's first three levels but ours.
+/// Collects every table of the file's first three levels except `[spec_ops.webhooks]`.
 fn named<'t, 'i>(
     above: &[String],
     at: Option<&Range<usize>>,
@@ -105,7 +103,7 @@ fn named<'t, 'i>(
     }
 }
 
-/// The table that a value is, or the tables of the list that it is.
+/// The table in a value, or the tables of the array in it.
 fn tables<'t, 'i>(value: &'t DeValue<'i>) -> impl Iterator<Item = &'t DeTable<'i>> {
     let list = value.as_array().into_iter().flatten().filter_map(|item| item.get_ref().as_table());
     value.as_table().into_iter().chain(list)
@@ -118,7 +116,7 @@ mod tests {
     use crate::config::check::check;
     use crate::env::Environment;
 
-    /// `E` for an error, `W` for a warning, with its place.
+    /// The findings: `E` for an error, `W` for a warning, with the place.
     fn found(text: &str) -> Vec<String> {
         let environment = Environment::fixed([]);
         let loaded = check(Some("config.toml".into()), text, Path::new("/repo"), &environment, false);
@@ -156,7 +154,7 @@ mod tests {
             assert_eq!(found(&table), [format!("E2:{column}")], "{name}");
             let list = format!("\n\n[[{name}.subscriptions]]\n{SUBSCRIPTION}");
             assert_eq!(found(&list), [format!("E3:{}", column + 1)], "{name}");
-            // Beside the real one too: a subscription that nobody reads is lost in the same way.
+            // Also beside the right table: a subscription that is not read is lost in the same way.
             let both = format!("{list}[spec_ops.webhooks]\nenabled = true\n");
             assert_eq!(found(&both), [format!("E3:{}", column + 1)], "{name}");
         }

@@ -1,4 +1,4 @@
-//! Where a subscription's requests go and with what: URL, secrets, extra headers, proxy, TLS files.
+//! The network settings of a subscription: URL, secrets, extra headers, proxy, TLS files.
 
 use zeroize::Zeroizing;
 
@@ -9,8 +9,8 @@ use crate::http::{Proxy, TlsFiles};
 use crate::payload::{Service, service_of};
 use crate::secret::{Endpoint, NOT_SHOWN, Secret, shown_variable};
 
-/// Headers that are ours: an extra one of the same name would change what is signed or how it is
-/// sent.
+/// Headers that this program sets: an extra one of the same name would change what is signed or how
+/// it is sent.
 const OUR_HEADERS: [&str; 12] = [
     "accept-encoding",
     "connection",
@@ -26,16 +26,16 @@ const OUR_HEADERS: [&str; 12] = [
     "user-agent",
 ];
 
-/// Secrets shorter than this, in bytes, are worth a warning.
+/// Length in bytes below which a secret causes a warning.
 const SHORT_SECRET: usize = 16;
 
-/// Whether what is given for a file may be one: somebody may have put the key itself there.
+/// Whether a text may be a path and not the key itself.
 fn may_be_a_path(text: &str) -> bool {
     !text.contains("-----") && !text.contains(char::is_control)
 }
 
 impl Checker<'_, '_> {
-    /// `url` or the value of `url_env`; neither is ever repeated in a message.
+    /// `url` or the value of `url_env`; neither is repeated in a message.
     pub(super) fn endpoint(
         &mut self,
         table: &Table<'_, '_>,
@@ -139,7 +139,7 @@ impl Checker<'_, '_> {
         }
     }
 
-    /// `headers`: names and values that can be sent, and none of ours.
+    /// `headers`: names and values that can be sent, without those this program sets.
     pub(super) fn headers(
         &mut self,
         table: &Table<'_, '_>,
@@ -162,8 +162,8 @@ impl Checker<'_, '_> {
                 );
                 continue;
             }
-            // A credential, which stands in no file of the repo; the URL's own would be a second
-            // one.
+            // It is a credential, which must not be in a file of the repo. With a user in the URL
+            // there would be two.
             if name == "authorization" && !text.value.starts_with("env:") {
                 self.findings.error(
                     Some(text.span),
@@ -210,7 +210,7 @@ impl Checker<'_, '_> {
         extra
     }
 
-    /// `proxy`, else the environment's. Neither is ever repeated in a message.
+    /// `proxy`, else the environment's proxy. Neither is repeated in a message.
     pub(super) fn proxy(
         &mut self,
         table: &Table<'_, '_>,
@@ -253,7 +253,7 @@ impl Checker<'_, '_> {
             .ok()
     }
 
-    /// `ca_file`, `client_cert_file` and `client_key_file`, and what is in them.
+    /// `ca_file`, `client_cert_file` and `client_key_file`, with their content checked.
     pub(super) fn tls_files(&mut self, table: &Table<'_, '_>, needed: bool) -> TlsFiles {
         let mut file = |key: &'static str| table.string(key, self.findings);
         let (ca, certificate, key) = (file("ca_file"), file("client_cert_file"), file("client_key_file"));

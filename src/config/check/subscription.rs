@@ -1,5 +1,5 @@
-//! One entry of `[[spec_ops.webhooks.subscriptions]]`: its keys, what it wants and how it is
-//! retried. Where its requests go is read in `network.rs`.
+//! One entry of `[[spec_ops.webhooks.subscriptions]]`: its keys, its filter and its retries. The
+//! network settings are read in `network.rs`.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -13,12 +13,12 @@ use crate::delivery::{RetryPolicy, SubscriptionId};
 use crate::filter::{EventPattern, Filter};
 use crate::payload::Format;
 
-/// Requests of one subscription at a time, where `max_concurrency` allows as many.
+/// Default for the requests of one subscription at a time, if `max_concurrency` allows as many.
 const MAX_IN_FLIGHT: u64 = 8;
 
 impl Checker<'_, '_> {
-    /// One subscription; `None` where it has no usable id or secret name, which is an error by
-    /// then. Every key is read all the same, in the order of `docs/config.md`.
+    /// Reads one subscription. `None` if it has no valid id or secret name, which has been reported
+    /// as an error. Every key is read all the same, in the order of `docs/config.md`.
     pub(super) fn subscription(
         &mut self,
         table: &Table<'_, '_>,
@@ -128,7 +128,7 @@ impl Checker<'_, '_> {
         )
     }
 
-    /// `retry_statuses`: what is final otherwise.
+    /// `retry_statuses`: statuses that are final otherwise.
     fn retry_statuses(&mut self, table: &Table<'_, '_>) -> BTreeSet<u16> {
         let mut statuses = BTreeSet::new();
         for At { value, span } in table.integers("retry_statuses", self.findings) {

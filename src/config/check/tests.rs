@@ -1,4 +1,5 @@
-//! Every key is asked for, whatever the others are: one that was not would be refused as unknown.
+//! Tests: every key is asked for, whatever the others are. One that were not would be refused as
+//! unknown.
 
 use std::path::Path;
 
@@ -8,7 +9,7 @@ use proptest::sample::select;
 use super::check;
 use crate::env::Environment;
 
-/// Values that are right for some keys and wrong for the others; a key may be absent as well.
+/// Values that are valid for some keys and invalid for others; a key may also be absent.
 const VALUES: [Option<&str>; 14] = [
     None,
     Some("true"),
@@ -30,7 +31,7 @@ const SETTINGS: &str = "[spec_ops.webhooks]";
 const ALERTS: &str = "[spec_ops.webhooks.alerts]";
 const SUBSCRIPTION: &str = "[[spec_ops.webhooks.subscriptions]]";
 
-/// The keys that a table with these lines can have, as they are listed for one that is not known.
+/// The known keys of a table with these lines, as listed in the message about an unknown key.
 fn known(table: &str, lines: &str, is_on: bool, secrets: bool) -> Vec<String> {
     let switch = if is_on { "1" } else { "0" };
     let environment =

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use crate::event::{Event, EventKind};
 
-/// The attributes, in the order they are sent.
+/// The attributes, in the order in which they are sent.
 #[derive(Serialize)]
 struct CloudEvent<'a> {
     specversion: &'static str,
@@ -21,8 +21,8 @@ struct CloudEvent<'a> {
     data: &'a RawValue,
 }
 
-/// The body. `id` is the event's idempotency key: the same event has the same `source` and `id`,
-/// as the standard asks.
+/// The body. `id` is the event's idempotency key: the same event has the same `source` and `id`, as
+/// the specification requires.
 pub(super) fn body(event: &Event, spec_kit: &[u8]) -> serde_json::Result<Vec<u8>> {
     serde_json::to_vec(&CloudEvent {
         specversion: "1.0",
@@ -36,7 +36,7 @@ pub(super) fn body(event: &Event, spec_kit: &[u8]) -> serde_json::Result<Vec<u8>
     })
 }
 
-/// When it ended, in UTC: hosts write times in ways that RFC 3339 does not have.
+/// When the event ended, in UTC: hosts may write times in forms that RFC 3339 does not allow.
 fn time(event: &Event) -> Option<String> {
     let completed: Timestamp = event.pipeline.as_ref()?.completed_at.as_ref()?.parse().ok()?;
     // RFC 3339 has no years before 0.

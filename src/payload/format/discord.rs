@@ -1,8 +1,8 @@
 //! An event as a message of a Discord webhook: one embed.
 //!
-//! Limits as Discord documents them: title 256, description 4,096, 25 fields, a field's name 256
-//! and value 1,024, all of it 6,000. Discord counts code points (its API is Python 3); UTF-16
-//! units are never fewer.
+//! Discord's documented limits: title 256, description 4,096, 25 fields, a field's name 256 and
+//! value 1,024, 6,000 in all. Discord counts code points (its API is Python 3); UTF-16 units are
+//! never fewer.
 
 use serde_json::{Value, json};
 
@@ -26,7 +26,7 @@ const MARKDOWN: Markdown = Markdown {
     field: |name, value, inline| json!({"name": name, "value": value, "inline": inline}),
 };
 
-/// The message. `allowed_mentions` keeps every mention in it from notifying anybody.
+/// The message. `allowed_mentions` prevents every mention in it from notifying anyone.
 pub(super) fn message(summary: &Summary) -> Value {
     let mut embed = json!({"title": MARKDOWN.text.fit(&summary.headline, TITLE)});
     let description = MARKDOWN.lists(summary);
@@ -49,7 +49,7 @@ fn colour(tone: Tone) -> Option<u32> {
     }
 }
 
-/// Takes the meaning from markup, mentions, emoji names and addresses.
+/// Escapes markup, mentions, emoji names and links.
 fn backslashed(c: char, to: &mut String) {
     if "\\`*_~|<>#[]():@".contains(c) {
         to.push('\\');
@@ -57,12 +57,13 @@ fn backslashed(c: char, to: &mut String) {
     to.push(c);
 }
 
-/// Code cannot hold a backtick; nothing else means anything in it.
+/// A backtick would end the code; nothing else has a meaning in it.
 fn in_code(c: char, to: &mut String) {
     to.push(if c == '`' { '\'' } else { c });
 }
 
-/// Discord's hosts. It takes Slack's messages too, where the path says so.
+/// Recognises Discord's hosts. Discord also accepts Slack's messages, on paths that end in
+/// `/slack`.
 pub(super) fn service(place: &Place<'_>) -> Option<Service> {
     if !matches!(place.host, "discord.com" | "discordapp.com" | "ptb.discord.com" | "canary.discord.com") {
         return None;
@@ -71,14 +72,14 @@ pub(super) fn service(place: &Place<'_>) -> Option<Service> {
     Service::named("Discord", if is_slack { Format::Slack } else { Format::Discord })
 }
 
-/// How long it asks in its body to be left alone.
+/// The pause that Discord asks for in the body.
 pub(super) fn wait(body: &str) -> Option<Duration> {
     let seconds = object(body)?.get("retry_after")?.as_f64()?;
-    // Infinite ones are as long as there are.
+    // A number too large for a duration counts as the longest one.
     (seconds >= 0.0).then(|| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
 }
 
-/// What it refused with in a 2xx: an object with a code and a message, and no id.
+/// The refusal in a 2xx answer: an object with a code and a message, and without an id.
 pub(super) fn refusal(body: &str) -> Option<Rejection> {
     let answer = object(body)?;
     if answer.contains_key("id") {

@@ -1,8 +1,8 @@
 //! An event as a message of a Mattermost incoming webhook, in Slack's older form: a text and one
-//! attachment. Rocket.Chat and Zulip take the same.
+//! attachment. Rocket.Chat and Zulip accept the same.
 //!
-//! Limits: Mattermost takes 16,383 characters of a message, Zulip 10,000, Rocket.Chat 5,000 as it
-//! comes; the parts below add up to less.
+//! Limits of a message in characters: Mattermost 16,383, Zulip 10,000, Rocket.Chat 5,000 by
+//! default. The parts below add up to less.
 
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ const HEADLINE: usize = 300;
 
 const MARKDOWN: Markdown = Markdown {
     text: Spelling { escape: inert, width: utf16 },
-    // Where no markup is read: in code, and in a notification.
+    // For places without markup: code, and the fallback text of a notification.
     code: Spelling { escape: inert_in_code, width: utf16 },
     lists: 2200,
     between: "\n\n",
@@ -42,9 +42,8 @@ pub(super) fn message(summary: &Summary) -> Value {
     json!({"text": format!("**{headline}**"), "attachments": [attachment]})
 }
 
-/// Takes the meaning from markup, mentions, emoji names and addresses. A backslash is shown where
-/// the service knows no such escape: what begins with these two is broken by a space without
-/// width.
+/// Escapes markup, mentions, emoji names and links. Some services show a backslash before `@` and
+/// `:`, so these are broken by a zero-width space instead.
 fn inert(c: char, to: &mut String) {
     if "\\`*_[]()#~|>!".contains(c) {
         to.push('\\');
@@ -55,7 +54,7 @@ fn inert(c: char, to: &mut String) {
     }
 }
 
-/// Code cannot hold a backtick; a mention in it is looked for by some.
+/// A backtick would end the code. Some services find mentions in code too, so `@` is broken.
 fn inert_in_code(c: char, to: &mut String) {
     to.push(if c == '`' { '\'' } else { c });
     if c == '@' {
@@ -63,7 +62,7 @@ fn inert_in_code(c: char, to: &mut String) {
     }
 }
 
-/// Self-hosted services are told by their paths.
+/// Recognises self-hosted services by their paths.
 pub(super) fn service(place: &Place<'_>) -> Option<Service> {
     match place.segments[..] {
         ["hooks", id] | [.., "hooks", id] if is_mattermost_id(id) => {
@@ -77,18 +76,18 @@ pub(super) fn service(place: &Place<'_>) -> Option<Service> {
     }
 }
 
-/// 26 characters of its own base 32.
+/// Whether this is a Mattermost id: 26 characters of its base 32.
 fn is_mattermost_id(id: &str) -> bool {
     id.len() == 26 && id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
 }
 
-/// An id (of MongoDB, or its own) and a longer token.
+/// Whether this is a Rocket.Chat id (MongoDB's, or its own) and a longer token.
 fn is_rocket_chat(id: &str, token: &str) -> bool {
     let is_random = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
     matches!(id.len(), 17 | 24) && token.len() >= 40 && is_random(id) && is_random(token)
 }
 
-/// What it, or one that is compatible, refused with in a 2xx.
+/// The refusal in a 2xx answer of Mattermost or a compatible service.
 pub(super) fn refusal(body: &str) -> Option<Rejection> {
     said(body)?.err().map(|word| rejection(&word, is_too_much(&word)))
 }

@@ -1,17 +1,17 @@
-//! Which service a URL is of, as its host and path tell.
+//! The parts of a URL by which a service is recognised.
 
 use url::Url;
 
 use super::Format;
 
-/// What is known of an endpoint by its URL.
+/// A service recognised by an endpoint's URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Service {
-    /// Its name for people.
+    /// The service's name, for people.
     pub(crate) name: &'static str,
-    /// What it understands.
+    /// The format it understands.
     pub(crate) format: Format,
-    /// What to do besides setting the format.
+    /// Further advice, besides setting the format.
     pub(crate) note: &'static str,
 }
 
@@ -21,10 +21,10 @@ impl Service {
     }
 }
 
-/// The parts of a URL that tell a service.
+/// The parts of a URL that identify a service.
 pub(super) struct Place<'a> {
     pub(super) host: &'a str,
-    /// Of the path.
+    /// The segments of the path.
     pub(super) segments: Vec<&'a str>,
 }
 
@@ -34,7 +34,7 @@ impl<'a> Place<'a> {
         Some(Self { host, segments: url.path().split('/').skip(1).collect() })
     }
 
-    /// Whether the host is below this domain.
+    /// Whether the host is a subdomain of this domain.
     pub(super) fn is_below(&self, domain: &str) -> bool {
         self.host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
     }

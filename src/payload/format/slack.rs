@@ -1,7 +1,7 @@
 //! An event as a message of a Slack incoming webhook.
 //!
-//! Limits as Slack documents them for Block Kit: 150 characters of a header, 3,000 of a section's
-//! text, 2,000 of a field, 10 fields, 50 blocks. The colour is that of an attachment: blocks have
+//! Slack's documented limits for Block Kit: a header 150 characters, a section's text 3,000, a
+//! field 2,000, 10 fields, 50 blocks. The colour is that of an attachment, because blocks have
 //! none.
 
 use serde_json::{Value, json};
@@ -54,18 +54,18 @@ fn section(text: &Value) -> Value {
     json!({"type": "section", "text": text})
 }
 
-/// Text in which Slack looks for no markup.
+/// Text in which Slack interprets no markup.
 fn plain(text: &str) -> Value {
     json!({"type": "plain_text", "text": text, "emoji": false})
 }
 
-/// Text with Slack's markup; `verbatim` keeps it from making links of what looks like one.
+/// Text with Slack's markup; `verbatim` prevents Slack from turning text into links.
 fn markup(text: &str) -> Value {
     json!({"type": "mrkdwn", "text": text, "verbatim": true})
 }
 
-/// The three characters that Slack parses in every text: mentions, links and entities begin with
-/// them.
+/// Escapes the three characters that Slack interprets in every text: mentions, links and entities
+/// begin with them.
 fn entity(c: char, to: &mut String) {
     match c {
         '&' => to.push_str("&amp;"),
@@ -75,12 +75,12 @@ fn entity(c: char, to: &mut String) {
     }
 }
 
-/// As [`entity`]; code cannot hold a backtick.
+/// Like [`entity`]; a backtick would end the code.
 fn entity_in_code(c: char, to: &mut String) {
     entity(if c == '`' { '\'' } else { c }, to);
 }
 
-/// Slack's hosts.
+/// Recognises Slack's hosts.
 pub(super) fn service(place: &Place<'_>) -> Option<Service> {
     match (place.host, &place.segments[..]) {
         ("hooks.slack.com" | "hooks.slack-gov.com", ["triggers" | "workflows", ..]) => {
@@ -93,8 +93,8 @@ pub(super) fn service(place: &Place<'_>) -> Option<Service> {
     }
 }
 
-/// Words with which Slack says that it is not able to now (its page on errors of incoming
-/// webhooks, and those of its API).
+/// Messages by which Slack says that it cannot take one at present (from Slack's page on errors of
+/// incoming webhooks, and those of its API).
 const SLACK_PASSES: [&str; 6] = [
     "fatal_error",
     "internal_error",
@@ -104,7 +104,7 @@ const SLACK_PASSES: [&str; 6] = [
     "team_added_to_org",
 ];
 
-/// What it refused with in a 2xx: anything but `ok`.
+/// The refusal in a 2xx answer: anything but `ok`.
 pub(super) fn refusal(body: &str) -> Option<Rejection> {
     let word = match said(body) {
         Some(Ok(())) => return None,

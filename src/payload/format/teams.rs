@@ -1,8 +1,8 @@
 //! An event as an Adaptive Card 1.4 for a Teams Workflows webhook.
 //!
-//! Teams takes messages of 28 KB and is seen to count them in UTF-16, so a body of half as many
-//! bytes of UTF-8 fits either way. Text stands in `TextRun`s, in which nothing is markup; the
-//! facts, which have markup, are escaped.
+//! Teams accepts messages of 28 KB and has been observed to count them in UTF-16; a body of half as
+//! many bytes of UTF-8 fits either way. Text is in `TextRun`s, which have no markup; the facts have
+//! markup and are escaped.
 
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ pub(crate) const MESSAGE: usize = 14_000;
 
 const HEADLINE: usize = 400;
 const VALUE: usize = 200;
-/// All lists together, without their names.
+/// Length of all lists together, without their names.
 const LISTS: usize = 4500;
 const LIST_ITEMS: usize = 8;
 const EVIDENCE: usize = 1500;
@@ -74,7 +74,7 @@ fn name_of_list(name: &str) -> Value {
     run(json!({"type": "TextRun", "text": name, "weight": "Bolder"}))
 }
 
-/// A line of its own. The caller hands its only text over.
+/// A block of one line. Takes the text by value to avoid a copy.
 fn run(text: Value) -> Value {
     let mut block = json!({"type": "RichTextBlock"});
     block["inlines"] = Value::Array(vec![text]);
@@ -90,7 +90,7 @@ fn colour(tone: Tone) -> &'static str {
     }
 }
 
-/// Takes the meaning from what the card's Markdown knows.
+/// Escapes what the card's Markdown interprets.
 fn backslashed(c: char, to: &mut String) {
     if "\\`*_[]()<>#!~|".contains(c) {
         to.push('\\');
@@ -98,12 +98,13 @@ fn backslashed(c: char, to: &mut String) {
     to.push(c);
 }
 
-/// Bytes of a text within a JSON string. Summaries have no control characters, which take more.
+/// Bytes of a text within a JSON string. Summaries have no control characters, which would take
+/// more.
 fn json_bytes(text: &str) -> usize {
     text.len() + text.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count()
 }
 
-/// The hosts of Teams and of its Workflows.
+/// Recognises the hosts of Teams and of its Workflows.
 pub(super) fn service(place: &Place<'_>) -> Option<Service> {
     if matches!(place.host, "outlook.office.com" | "outlook.office365.com")
         || place.is_below("webhook.office.com")
@@ -115,14 +116,15 @@ pub(super) fn service(place: &Place<'_>) -> Option<Service> {
     is_flow.then_some(Service { name: "a Teams workflow", format: Format::Teams, note })
 }
 
-/// Parts of words with which Teams says so; it has no list of them.
+/// Parts of messages by which Teams says that it cannot take one at present; Microsoft publishes no
+/// list of them.
 const TEAMS_PASSES: [&str; 6] =
     ["throttl", "too many requests", "toomanyrequests", "exception", "error contacting", "timed out"];
 
-/// Parts of words that no answer has which means yes.
+/// Parts of messages that mean a failure; a successful answer has none of them.
 const TEAMS_FAILED: [&str; 6] = ["fail", "error", "denied", "unauthorized", "forbidden", "bad request"];
 
-/// What it refused with in a 2xx: Teams passes on the status of what stands behind it.
+/// The refusal in a 2xx answer: Teams reports the status of the service behind it in the body.
 pub(super) fn refusal(body: &str) -> Option<Rejection> {
     const ENDPOINT: &str = "Microsoft Teams endpoint returned HTTP error";
     let lower = body.to_lowercase();

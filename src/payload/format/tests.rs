@@ -1,4 +1,4 @@
-//! The names of formats, the answers of services, and their URLs.
+//! Tests: the names of formats, the answers of services, and their URLs.
 
 use super::*;
 use crate::payload::answer::WORD;

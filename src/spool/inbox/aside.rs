@@ -1,6 +1,6 @@
-//! What of the inbox stands aside: the SPECs that take no event now and the files that cannot be
-//! read, when each is tried again, and which files wait for it. Without I/O or clock, so that no
-//! trouble of one keeps the others.
+//! Which SPECs and files of the inbox are set aside (SPECs that take no event now, files that
+//! cannot be read), when each is tried again, and which files wait for them. One in trouble does
+//! not delay the others. No I/O and no clock here.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
@@ -9,37 +9,37 @@ use std::time::{Duration, Instant};
 use super::InboxName;
 use crate::event::SpecId;
 
-/// How soon what stands aside is tried again, at first and at most.
+/// Delay before something set aside is tried again: the first one, doubled up to the longest.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// Causes and files remembered. Beyond it the rest of the inbox waits unread.
+/// Most causes and files that are remembered. Beyond them the rest of the inbox waits unread.
 const MAX_CAUSES: usize = 1000;
 const MAX_FILES: usize = 200_000;
 
-/// Causes that are told of one by one.
+/// Causes that are reported one by one; the others are only counted.
 const MAX_TOLD: usize = 10;
 
-/// Why something stands aside.
+/// Why something is set aside.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Cause {
-    /// The SPEC takes no event now: its later events wait behind the first.
+    /// The SPEC takes no event now: its later events wait behind the first one.
     Spec(SpecId),
     /// Files cannot be read, for this reason.
     Files(String),
 }
 
-/// See the module's first lines.
+/// Everything that is set aside; see the module's documentation.
 #[derive(Debug, Default)]
 pub(crate) struct Aside {
     ids: HashMap<Cause, u32>,
     held: HashMap<u32, Held>,
     next_id: u32,
-    /// By a digest of its name, what each file waits for and how many of its events do. Two names
-    /// of one digest would only be tried when either is due.
+    /// By the digest of a file's name: the causes it waits for, and how many of its events wait for
+    /// each. Two names with the same digest only cause an early try.
     files: HashMap<u64, Vec<(u32, u32)>>,
     hasher: RandomState,
-    /// Those tried in this pass.
+    /// The causes that may be tried in this pass.
     due: HashSet<u32>,
     pass: Option<Instant>,
 }
@@ -52,8 +52,8 @@ struct Held {
 }
 
 impl Aside {
-    /// Begins a pass over the inbox as it is listed: what is gone is forgotten, and what is due
-    /// may be tried once.
+    /// Begins a pass over the listed inbox: forgets files that are gone, and lets each cause that
+    /// is due be tried once.
     pub(crate) fn begin(&mut self, listed: &[InboxName], now: Instant) {
         let there: HashSet<u64> = listed.iter().map(|name| self.digest(name)).collect();
         self.files.retain(|file, _| there.contains(file));
@@ -64,13 +64,12 @@ impl Aside {
         self.pass = Some(now);
     }
 
-    /// Whether something is to be tried again.
+    /// Whether a cause is due to be tried again.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
         self.held.values().any(|held| held.next <= now)
     }
 
-    /// Whether to look into a file in this pass: it is new, or something that it waits for is free
-    /// or due.
+    /// Whether to read a file in this pass: it is new, or a cause it waits for is free or due.
     pub(crate) fn may_look(&self, name: &InboxName) -> bool {
         let free = |id: &u32| !self.held.contains_key(id) || self.due.contains(id);
         self.files.get(&self.digest(name)).is_none_or(|waits| waits.iter().any(|(id, _)| free(id)))
@@ -81,8 +80,8 @@ impl Aside {
         self.ids.get(&Cause::Spec(spec.clone())).is_some_and(|id| !self.due.contains(id))
     }
 
-    /// Sets something aside, or again; whether it was not before. `None` where no more can be
-    /// remembered.
+    /// Sets a cause aside, or sets it aside again with a longer delay. Returns whether it is new;
+    /// `None` when no more can be remembered.
     pub(crate) fn set(&mut self, cause: Cause, why: &str, now: Instant) -> Option<bool> {
         if let Some(id) = self.ids.get(&cause) {
             if matches!(cause, Cause::Spec(_)) {
@@ -107,14 +106,14 @@ impl Aside {
         Some(true)
     }
 
-    /// The SPEC took an event; whether it stood aside before.
+    /// Notes that the SPEC took an event. Returns whether it was set aside before.
     pub(crate) fn free(&mut self, spec: &SpecId) -> bool {
         let id = self.ids.remove(&Cause::Spec(spec.clone()));
         id.is_some_and(|id| self.held.remove(&id).is_some())
     }
 
-    /// Remembers what a file waits for, and how many of its events do. `false` where no more can
-    /// be remembered.
+    /// Remembers which causes a file waits for, and how many of its events wait for each. Returns
+    /// `false` when no more can be remembered.
     pub(crate) fn remember(&mut self, name: &InboxName, waits: &HashMap<Cause, u32>) -> bool {
         let file = self.digest(name);
         if self.files.len() >= MAX_FILES && !self.files.contains_key(&file) {
@@ -126,7 +125,7 @@ impl Aside {
         true
     }
 
-    /// What stands aside and why, for people.
+    /// Messages for people: what is set aside and why.
     pub(crate) fn told(&self) -> Vec<String> {
         let mut counts: HashMap<u32, usize> = HashMap::new();
         for (id, events) in self.files.values().flatten() {

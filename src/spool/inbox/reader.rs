@@ -1,5 +1,4 @@
-//! How a runtime sees the inbox: which files there are, what is in them, and how each is done
-//! with.
+//! How a runtime reads the inbox: which files exist, what they hold, and how each is settled.
 
 use std::fs;
 use std::io::{self, Read as _};
@@ -12,46 +11,46 @@ use super::{Header, InboxName, MAX_FILE_BYTES, One, VERSION, lines};
 use crate::clock;
 use crate::files;
 
-/// The clock of any file system ticks more often than this.
+/// An upper bound of the clock tick of any file system.
 const TICK: Duration = Duration::from_secs(2);
 
-/// The inbox of a spool. Anyone may look; the owner's Ledger alone changes what is there.
+/// The inbox of a spool. Any process may read it; only the owner's Ledger changes it.
 #[derive(Clone, Debug)]
 pub(crate) struct Inbox {
     dir: PathBuf,
 }
 
-/// An inbox file that was looked at.
+/// An inbox file that was read.
 #[derive(Debug)]
 pub(crate) struct Taken {
-    /// Which.
+    /// The file's name.
     pub name: InboxName,
-    /// What is in it.
+    /// Its content.
     pub content: Content,
 }
 
-/// What is in an inbox file.
+/// The content of an inbox file.
 #[derive(Debug)]
 pub(crate) enum Content {
-    /// These events, as JSON.
+    /// The events, as JSON.
     Events(Vec<String>),
-    /// None, and there never will be, for this reason.
+    /// It holds no event and never will, for this reason.
     None(String),
-    /// It cannot be read now, for this reason: it may be later.
+    /// It cannot be read now, for this reason; it may be readable later.
     Unreadable(String),
-    /// It is not there any more.
+    /// The file no longer exists.
     Gone,
 }
 
-/// How a file is done with.
+/// How a file is settled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Settled {
-    /// All that was in it is accepted or known.
+    /// Every event in it is accepted or already known.
     Done,
-    /// These of its events are none, or cannot ever be accepted; the others are done with. Empty
-    /// where the whole file holds none.
+    /// These events are invalid or can never be accepted, for this reason; the others are settled.
+    /// No events: the whole file is invalid.
     Rejected(Vec<String>, String),
-    /// These of its events are still to be taken in; the others are done with.
+    /// These events are still to be taken in; the others are settled.
     Left(Vec<String>),
 }
 
@@ -61,8 +60,8 @@ impl Inbox {
         Self { dir: spool_dir.join("inbox") }
     }
 
-    /// When a file last came or went; unknown where that was a moment ago: more may have since,
-    /// within the clock's tick.
+    /// When a file was last added or removed. `None` if that was less than a clock tick ago,
+    /// because a later change could have the same time.
     pub(crate) fn changed(&self) -> Option<SystemTime> {
         let changed = fs::metadata(&self.dir).and_then(|found| found.modified()).ok()?;
         clock::age(changed).is_some_and(|age| age > TICK).then_some(changed)
@@ -88,7 +87,7 @@ impl Inbox {
         Ok(names)
     }
 
-    /// Reads files in this order, up to `most` bytes in all but at least one file.
+    /// Reads files in this order until `most` bytes of events are read; always at least one file.
     pub(crate) fn read(&self, names: &[InboxName], most: usize) -> Vec<Taken> {
         let (mut read, mut bytes) = (Vec::new(), 0);
         for name in names {
@@ -134,8 +133,8 @@ impl Inbox {
         }
     }
 
-    /// Does with a file what is to be done; what is left of it is under the name that is returned.
-    /// One that cannot be changed is left whole: when it is read again, its events are known.
+    /// Settles a file. Returns the name that its remaining events are kept under, if any remain. A
+    /// file that cannot be changed stays whole: its events are recognised when it is read again.
     pub(crate) fn settle(&self, name: &InboxName, settled: Settled) -> Option<InboxName> {
         match settled {
             Settled::Done => (!self.remove(name)).then(|| name.clone()),
@@ -148,7 +147,7 @@ impl Inbox {
         }
     }
 
-    /// Removes a file; whether it is not there any more.
+    /// Removes a file. Returns whether it is gone.
     pub(in crate::spool) fn remove(&self, name: &InboxName) -> bool {
         let path = self.dir.join(&*name.0);
         match files::remove(&path) {
@@ -160,8 +159,8 @@ impl Inbox {
         }
     }
 
-    /// Puts the rest of a file into its place, and says where it is; a crash in between leaves
-    /// both, and the keys tell.
+    /// Replaces a file by one that holds only these events, and returns its name. A crash in
+    /// between leaves both files; the idempotency keys reveal the duplicates.
     fn leave(&self, name: &InboxName, events: &[String]) -> InboxName {
         let rest = name.with_events(events.len());
         if rest == *name {
@@ -182,8 +181,8 @@ impl Inbox {
         }
     }
 
-    /// Renames a file that holds no event, so that it is looked at by a person and not again by
-    /// us; whether it could be.
+    /// Renames a file that holds no valid event to `*.rejected`, so that it is not read again and a
+    /// person can look at it. Returns whether that succeeded.
     fn reject(&self, name: &InboxName, why: &str) -> bool {
         let path = self.dir.join(&*name.0);
         let aside = self.dir.join(format!("{name}.rejected"));
@@ -198,7 +197,8 @@ impl Inbox {
     }
 }
 
-/// A file and no folder, link, pipe or device, which a stranger may have put there.
+/// Reads a regular file. Refuses folders, links, pipes and devices, which another user may have put
+/// there.
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     if !fs::symlink_metadata(path)?.is_file() {
         return Err(io::Error::other("it is not a file: move it away"));
@@ -208,7 +208,7 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The version and the events of a file of several.
+/// The format version and the events of a file that holds several.
 fn several(text: &str) -> serde_json::Result<(u32, Vec<String>)> {
     let mut lines = text.lines();
     let header: Header = serde_json::from_str(lines.next().unwrap_or_default())?;

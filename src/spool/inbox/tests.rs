@@ -1,4 +1,4 @@
-//! What is put into the inbox is taken from it.
+//! Tests: what is put into the inbox is read from it.
 
 use std::fs;
 
@@ -13,7 +13,7 @@ fn event(key: &str) -> Event {
     Event::new(EventKind::Test, "SPEC-1".parse().unwrap(), key.parse().unwrap())
 }
 
-/// Everything there, file by file.
+/// All files of the inbox.
 fn all(inbox: &Inbox) -> Vec<Taken> {
     inbox.read(&inbox.names().unwrap(), usize::MAX)
 }
@@ -113,7 +113,7 @@ fn what_could_not_be_taken_from_it_is_not_put_into_it() {
     deep.extra.insert("x".to_owned(), (0..120).fold(json!(1), |inner, _| json!([inner])));
     let mut large = event("large");
     large.extra.insert("x".to_owned(), "x".repeat(600 * 1024).into());
-    // Its JSON has `spec` twice, the second time as something else.
+    // Its JSON has `spec` twice; the second one is not a SPEC.
     let mut twice = event("twice");
     twice.extra.insert("spec".to_owned(), json!("another"));
     for bad in [deep, large, twice] {
@@ -124,7 +124,7 @@ fn what_could_not_be_taken_from_it_is_not_put_into_it() {
     assert!(Inbox::new(dir.path()).names().unwrap().is_empty());
 }
 
-/// Whether the process stops or the disk is full between any two file operations.
+/// Each file operation in turn is the last one: the process stops, or the disk is full.
 #[test]
 fn several_are_put_whole_or_not_at_all_and_what_is_left_of_them_is_never_lost() {
     let given = [event("a"), event("b"), event("c")];

@@ -1,6 +1,6 @@
-//! Compaction of one SPEC's journal, from the old end: what is still wanted of the oldest file is
-//! appended to the newest, synced, and the oldest removed. A crash in between leaves some records
-//! twice, which recovery reads as once.
+//! Compaction of one SPEC's journal from its oldest segment: the records still needed are appended
+//! to the newest segment and synced, then the oldest is removed. A crash in between leaves some
+//! records twice; recovery counts them once.
 
 use jiff::Timestamp;
 use serde::de::IgnoredAny;
@@ -13,19 +13,19 @@ use crate::spool::record::{self, AcceptedDelivery, Record, decode_whole};
 use crate::spool::recovery::TOLD_BEFORE;
 use crate::spool::segment::segment_path;
 
-/// Whose turn it is: a compaction takes time that emitters would wait.
+/// How urgent a compaction is. It takes time during which emitters wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::spool) enum Compact {
-    /// When there is little else to do.
+    /// Compact when there is little else to do.
     AtLeisure,
-    /// Whatever waits.
+    /// Compact even if work waits.
     AtOnce,
-    /// The disk is full: all that is to be had counts.
+    /// The disk is full: compact whatever gives room.
     ForRoom,
 }
 
 impl Compact {
-    /// Bytes of finished work that are not worth it.
+    /// Bytes of finished work below which a compaction is not worth it.
     fn slack(self) -> u64 {
         match self {
             Self::AtLeisure => 1024 * 1024,
@@ -35,24 +35,24 @@ impl Compact {
     }
 }
 
-/// Keys of finished events kept for one SPEC, in bytes; beyond it the oldest are forgotten.
+/// Most bytes of keys of finished events kept for one SPEC; beyond it the oldest are forgotten.
 const MAX_KNOWN_BYTES: u64 = 16 * 1024 * 1024;
 
 impl Journal {
-    /// Whether finished work takes more room than what is still wanted.
+    /// Whether finished work takes more room than what is still needed.
     pub(in crate::spool) fn is_wasteful(&self, compact: Compact) -> bool {
-        // Which records belong to one of a later version only that version can tell.
+        // Only a later version knows which records belong to its own, so nothing may be dropped.
         if self.later > 0 {
             return false;
         }
         let total: u64 = self.segments.iter().map(|segment| segment.length).sum();
         let wanted = self.live_bytes + self.known_bytes();
-        // What is wanted is moved: as a rule not worth it where it is the greater part.
+        // Needed records are moved, so it is usually not worth it where they are the larger part.
         let part = if compact == Compact::ForRoom { wanted } else { 2 * wanted };
         total > part + compact.slack()
     }
 
-    /// Bytes that a step of compaction takes before it gives any back.
+    /// Bytes that a compaction step writes before it frees any.
     pub(in crate::spool) fn compaction_takes(&self) -> Result<u64, FileError> {
         let Some(oldest) = self.segments.front() else { return Ok(0) };
         let failed = |error| FileError::on("read", &segment_path(&self.dir, oldest.number))(error);
@@ -67,9 +67,9 @@ impl Journal {
         self.segments.iter().map(|segment| segment.known_bytes).sum()
     }
 
-    /// Moves what is still wanted of the oldest file to the newest and removes it; one bounded
-    /// step. Events accepted before `known_since` are forgotten. After a failure as after one of
-    /// [`write`](Self::write).
+    /// One bounded step: moves what is still needed of the oldest segment to the newest, and
+    /// removes the oldest. Events accepted before `known_since` are forgotten. A failure has to be
+    /// treated like one of [`write`](Self::write).
     pub(in crate::spool) fn compact_oldest(&mut self, known_since: Timestamp) -> Result<(), FileError> {
         self.flush()?;
         if self.segments.len() == 1 {
@@ -89,7 +89,7 @@ impl Journal {
         Ok(())
     }
 
-    /// What is still wanted of a file's content, as records of its own.
+    /// The records of a segment that are still needed, rewritten to stand on their own.
     pub(super) fn wanted(&self, number: u64, content: &[u8]) -> Result<Vec<Record>, FileError> {
         let mut wanted = Vec::new();
         let mut has_steps = false;
@@ -121,7 +121,7 @@ impl Journal {
         Ok(wanted)
     }
 
-    /// Adds what is wanted of another file, or of another journal.
+    /// Appends the records needed of another segment, or of another journal.
     pub(super) fn take_over(&mut self, wanted: Vec<Record>, known_since: Timestamp) -> Result<(), FileError> {
         let now = clock::now();
         for mut record in wanted {
@@ -139,7 +139,7 @@ impl Journal {
         Ok(())
     }
 
-    /// The event's record with what is unfinished of it, and the attempts that were made since.
+    /// The event's record with its unfinished deliveries only, each with the attempts made since.
     fn live_event(&self, line: &[u8], place: Place) -> Result<Option<Record>, FileError> {
         let failed = |error| FileError::on("read", &self.dir)(error);
         let Record::Accepted(mut accepted) = decode_whole(line).map_err(failed)? else { return Ok(None) };

@@ -1,4 +1,4 @@
-//! What is read back of a journal: payloads when their turn comes, and the attempts made so far.
+//! Reading back from a journal: payloads when their attempt starts, and the attempts so far.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,7 +15,7 @@ use crate::spool::record::{Accepted, Record, decode_whole};
 use crate::spool::segment::Segment;
 
 impl Journal {
-    /// The attempts recorded since the event's own record, oldest first.
+    /// The attempts recorded after the event's own record, oldest first.
     fn attempts_of(&self, id: DeliveryId) -> impl Iterator<Item = Place> {
         let last = self.deliveries.get(&id).and_then(|delivery| delivery.last_attempt);
         self.earlier_attempts.get(&id).into_iter().flatten().copied().chain(last)
@@ -29,16 +29,17 @@ impl Journal {
         if place.offset() < segment.length {
             return decode_whole(&segment.read_at(&self.dir, place.offset(), length)?);
         }
-        // Only the last file has a batch that is not counted yet.
+        // Only the last segment has a batch that is not yet counted in its length.
         let start = usize::try_from(place.offset() - segment.length).map_err(io::Error::other)?;
         decode_whole(self.batch.get(start..start + length).ok_or(io::ErrorKind::UnexpectedEof)?)
     }
 
-    /// All of a file as far as it is there, with the batch where that belongs to it.
+    /// The content of a segment as far as it can be read, with the batch if it is the last one.
     pub(super) fn content(&self, segment: &Segment) -> io::Result<Vec<u8>> {
         let length = usize::try_from(segment.length).map_err(io::Error::other)?;
         let mut content = segment.read_up_to(&self.dir, length)?;
-        // Somebody cut it: what follows stays where it was.
+        // Another program may have cut the file: pad with newlines, so that the batch keeps its
+        // offsets.
         content.resize(length, b'\n');
         if self.segments.back().is_some_and(|last| last.number == segment.number) {
             content.extend_from_slice(&self.batch);
@@ -79,7 +80,7 @@ impl Journal {
         Ok((attempts, due))
     }
 
-    /// Where the last attempt of an unfinished delivery stands, if there was one.
+    /// Where the last attempt of an unfinished delivery is recorded, if there was one.
     pub(in crate::spool) fn last_attempt(&self, id: DeliveryId) -> Option<LastAttempt> {
         let delivery = self.deliveries.get(&id)?;
         let place = delivery.last_attempt.unwrap_or(delivery.event);

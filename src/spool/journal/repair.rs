@@ -1,4 +1,4 @@
-//! A journal made whole again: after a write that failed, or when its files were taken away.
+//! Repairs a journal after a failed write, or after its files were removed.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -16,8 +16,7 @@ use crate::spool::recovery::Recovery;
 use crate::spool::segment::{Segment, segment_numbers, segment_path};
 
 impl Journal {
-    /// The same journal as its open files have it: what was appended and never confirmed is not in
-    /// it.
+    /// The same journal, indexed anew from its open files: unconfirmed records are not in it.
     fn reread(&self) -> Result<Self, FileError> {
         let failed = |error| FileError::on("read again", &self.dir)(error);
         let mut journal = Self { next_number: self.next_number, ..Self::empty(&self.dir, &self.spec) };
@@ -32,8 +31,8 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Writes what is wanted of a journal whose files were taken away into new ones at its path,
-    /// beside whatever lies there now.
+    /// Writes the records still needed of a journal whose files were removed into new segments at
+    /// its path, beside whatever is there now.
     pub(in crate::spool) fn rescue(
         &self,
         known_since: Timestamp,
@@ -41,10 +40,11 @@ impl Journal {
     ) -> Result<Rescued, FileError> {
         let (mut fresh, found) = Self::open(&self.dir, &self.spec, keep_open)?;
         fresh.seal();
-        // Should one of our files come back, it is read before what is written now.
+        // Should a removed segment come back, its number must sort before those written now.
         fresh.next_number = fresh.next_number.max(self.next_number);
         let mut unread: HashSet<DeliveryId> = self.deliveries.keys().copied().collect();
-        // An older copy of our files may lie there: what has ended since is not begun again.
+        // An older copy of this journal's files may be at the path: deliveries in it that have
+        // ended since must not begin again.
         let mut copied: HashMap<IdempotencyKey, Vec<DeliveryId>> = HashMap::new();
         for (unfinished, _) in found.unfinished().filter(|(found, _)| !unread.contains(&found.delivery.id)) {
             copied.entry(unfinished.delivery.key.clone()).or_default().push(unfinished.delivery.id);
@@ -75,7 +75,7 @@ impl Journal {
             }
             fresh.take_over(wanted, known_since)?;
             for id in ended {
-                // How it ended stands in the evidence.
+                // The final state here is a placeholder: the evidence has the real one.
                 fresh.append(&Record::Finished { id, state: FinalState::Delivered, at: clock::now() })?;
             }
             fresh.flush()?;
@@ -89,7 +89,7 @@ impl Journal {
         Ok(Rescued { journal: fresh, lost, has_strangers: !copied.is_empty() })
     }
 
-    /// Whether a file lies in the folder that is not of this journal.
+    /// Whether the folder has a segment that does not belong to this journal.
     pub(in crate::spool) fn has_strangers(&self) -> Result<bool, FileError> {
         let numbers = segment_numbers(&self.dir).map_err(FileError::on("list", &self.dir))?;
         let is_ours = |number: &u64| self.segments.binary_search_by_key(number, |own| own.number).is_ok();
@@ -97,23 +97,23 @@ impl Journal {
     }
 }
 
-/// A journal that was made whole again.
+/// A journal that was repaired.
 pub(in crate::spool) struct Rescued {
     pub(in crate::spool) journal: Journal,
-    /// Deliveries that could not be read any more.
+    /// Deliveries that can no longer be read.
     pub(in crate::spool) lost: Vec<DeliveryId>,
-    /// Whether something unfinished lay there that was never ours.
+    /// Whether the folder had unfinished deliveries that this journal never held.
     pub(in crate::spool) has_strangers: bool,
 }
 
-/// A journal whose last write or sync failed. Its files stay open: should somebody remove them,
-/// they can be read all the same.
+/// A journal whose last write or sync failed. Its files stay open, so that they can be read even if
+/// they are removed.
 #[derive(Debug)]
 pub(in crate::spool) struct Broken(pub(super) Journal);
 
 impl Broken {
-    /// Cuts what nobody was told is on disk, reads the journal anew, and appends to another file
-    /// from now on.
+    /// Cuts the unconfirmed bytes, reads the journal again, and appends to a new segment from now
+    /// on.
     pub(in crate::spool) fn repair(
         &self,
         known_since: Timestamp,
@@ -138,17 +138,18 @@ impl Broken {
         self.0.has_strangers()
     }
 
-    /// Whether its files lie where they did.
+    /// Whether its files are still at their paths.
     pub(in crate::spool) fn has_its_names(&self) -> bool {
         self.0.has_its_names().is_ok_and(|has| has)
     }
 
-    /// The payload of each acknowledged event of which something is unfinished and can be read.
+    /// The payload of each acknowledged event with an unfinished delivery, as far as it can be
+    /// read.
     pub(in crate::spool) fn unfinished_bodies(&self) -> Vec<Bytes> {
         self.0.unfinished_bodies()
     }
 
-    /// How many files are held open.
+    /// Number of open segments.
     pub(in crate::spool) fn open_files(&self) -> usize {
         self.0.open_files()
     }

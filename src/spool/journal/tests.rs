@@ -1,4 +1,4 @@
-//! The files of a journal cut and flipped at every byte.
+//! Tests: a journal's files are cut and flipped at every byte.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,7 +14,7 @@ fn spec() -> SpecId {
     "SPEC-1".parse().unwrap()
 }
 
-/// A journal of a few records, its file, and what is in it.
+/// A journal of a few records: its file, its content, and where each record ends.
 fn recorded(dir: &Path) -> (PathBuf, Vec<u8>, Vec<(usize, DeliveryId)>) {
     let (mut journal, _) = Journal::open(dir, &spec(), 8).unwrap();
     let path = dir.join("spool-00000001.jsonl");
@@ -45,7 +45,7 @@ fn cut_at_every_byte_it_opens_with_every_whole_record_and_goes_on() {
     for cut in 0..=content.len() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(path.file_name().unwrap()), &content[..cut]).unwrap();
-        // Without its newline a record is whole all the same.
+        // A record without its newline counts as whole.
         let whole: BTreeSet<_> = ends.iter().filter(|(end, _)| *end <= cut + 1).map(|(_, id)| *id).collect();
         let (mut journal, recovered) = Journal::open(dir.path(), &spec(), 8).unwrap();
         assert_eq!(recovered.unfinished().count(), whole.len(), "cut at {cut}");
