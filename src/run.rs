@@ -15,7 +15,7 @@ use crate::names::printable;
 /// Most stages of one run that are kept; of a longer run the last ones are told.
 const MAX_STAGES: usize = 100;
 
-/// Most follow-ups in one event.
+/// Most follow-ups in one event; also of what is kept of one stage, and of an end's reasons.
 const MAX_FOLLOW_UPS: usize = 50;
 
 /// Most ended runs of a SPEC that wait to be told; they are told as soon as the next one begins.
@@ -134,7 +134,7 @@ impl Run {
         match (event.event.kind, event.event.stage) {
             (EventKind::StageCompleted, Some(stage)) => Some(self.plan_stage(event, stage, policy)),
             (EventKind::PipelineCompleted, _) => Some(Step::Told(event.event.idempotency_key.clone())),
-            (EventKind::CostThreshold, _) if self.excess.is_some() => Some(Step::CostTold),
+            (EventKind::CostThreshold, _) if self.owes_an_anomaly() => Some(Step::CostTold),
             _ => None,
         }
     }
@@ -179,7 +179,16 @@ impl Run {
                 status,
                 key: IdempotencyKey::of_step(&event.spec.id, "pipeline", run.number, session),
                 branch: event.spec.branch.clone(),
-                reasons: if status == Status::Success { Vec::new() } else { event.event.reasons.clone() },
+                reasons: match status {
+                    Status::Success => Vec::new(),
+                    _ => event
+                        .event
+                        .reasons
+                        .iter()
+                        .take(MAX_FOLLOW_UPS)
+                        .map(|it| printable(it, 1000))
+                        .collect(),
+                },
             }
         });
         Step::Stage(Box::new(StageStep { end, begins, ends, exceeds }))
@@ -202,8 +211,8 @@ impl Run {
         let before = Stage::ALL.iter().filter(|earlier| **earlier < stage);
         let carried = before.filter_map(|earlier| last(*earlier)).cloned();
         let mut untold = self.untold.clone();
-        if self.owes_its_end() {
-            untold.push(Self { untold: Vec::new(), excess: None, ..self.clone() });
+        if self.owes_its_end() || self.excess.is_some() {
+            untold.push(Self { untold: Vec::new(), ..self.clone() });
         }
         if untold.len() > MAX_UNTOLD {
             untold.remove(0);
@@ -219,6 +228,9 @@ impl Run {
                 if *begins {
                     *self = self.next(end.stage);
                 }
+                // Only what the last attempt left to do is told.
+                let earlier = self.stages.iter_mut().filter(|earlier| earlier.stage == end.stage);
+                earlier.for_each(|earlier| earlier.follow_ups.clear());
                 self.stages.push(end.clone());
                 if self.stages.len() > MAX_STAGES {
                     self.stages.remove(0);
@@ -232,7 +244,9 @@ impl Run {
                 }
             }
             Step::Told(key) if self.untold.iter().any(|run| run.ends_as(key)) => {
-                self.untold.retain(|run| !run.ends_as(key));
+                let told = self.untold.iter_mut().filter(|run| run.ends_as(key));
+                told.for_each(|run| run.state = State::Ended);
+                self.forget_what_is_told();
             }
             Step::Told(_) => {
                 self.number = self.number.max(1);
@@ -241,8 +255,20 @@ impl Run {
                     State::Open | State::EndedByHost => State::EndedByHost,
                 };
             }
-            Step::CostTold => self.excess = None,
+            // They are told one after the other, oldest first.
+            Step::CostTold => {
+                let earlier = self.untold.iter_mut().find(|run| run.excess.is_some());
+                match earlier {
+                    Some(run) => run.excess = None,
+                    None => self.excess = None,
+                }
+                self.forget_what_is_told();
+            }
         }
+    }
+
+    fn forget_what_is_told(&mut self) {
+        self.untold.retain(|run| run.owes_its_end() || run.excess.is_some());
     }
 
     /// Whether nothing has happened yet.
@@ -255,17 +281,26 @@ impl Run {
         matches!(self.state, State::Ending(_))
     }
 
+    fn owes_an_anomaly(&self) -> bool {
+        self.excess.is_some() || self.untold.iter().any(|run| run.excess.is_some())
+    }
+
     /// Whether the end of an earlier run is still to be told.
     pub(crate) fn owes_earlier_ends(&self) -> bool {
-        !self.untold.is_empty()
+        self.untold.iter().any(Self::owes_its_end)
     }
 
     fn ends_as(&self, key: &IdempotencyKey) -> bool {
         matches!(&self.state, State::Ending(ending) if ending.key == *key)
     }
 
-    /// The anomaly event for a cost above the threshold, if it is still to be told.
+    /// The anomaly event for a cost above the threshold: the oldest that is still to be told.
     pub(crate) fn owed_anomaly(&self, spec: &SpecId) -> Option<Event> {
+        let mut runs = self.untold.iter().chain(std::iter::once(self));
+        runs.find_map(|run| run.own_anomaly(spec))
+    }
+
+    fn own_anomaly(&self, spec: &SpecId) -> Option<Event> {
         let Excess { threshold_usd, stage, key } = self.excess.as_ref()?;
         let mut anomaly = Event::new(EventKind::CostThreshold, spec.clone(), key.clone());
         anomaly.event.stage = Some(*stage);
@@ -371,6 +406,7 @@ fn follow_ups(event: &Event, stage: Stage) -> Vec<String> {
     if let Some(verdict @ ("hold" | "conflict" | "degraded")) = verdict {
         found.push(format!("{stage}: the consensus is {verdict}"));
     }
+    found.truncate(MAX_FOLLOW_UPS);
     found
 }
 
@@ -423,6 +459,39 @@ mod tests {
         fields.insert("sessionId".to_owned(), session.into());
         event.telemetry = Some(fields.into());
         event
+    }
+
+    #[test]
+    fn a_cost_that_was_not_told_yet_is_told_after_the_next_run_has_begun() {
+        let mut run = Run::default();
+        let take =
+            |run: &mut Run, mut event: Event| run.plan(&mut event, &POLICY).inspect(|step| run.take(step));
+        take(&mut run, stage(Stage::Plan, Status::Success, 1, &json!({"cost_usd": 6.0})));
+        take(&mut run, stage(Stage::Tasks, Status::Success, 2, &json!({})));
+        take(&mut run, stage(Stage::Plan, Status::Success, 3, &json!({"cost_usd": 7.0})));
+        for (number, total) in [(1, 6.0), (2, 7.0)] {
+            let anomaly = run.owed_anomaly(&spec()).unwrap();
+            assert_eq!(
+                (&anomaly.extra["anomaly"]["run"], &anomaly.extra["cost"]["totalUsd"]),
+                (&json!(number), &json!(total))
+            );
+            take(&mut run, anomaly);
+        }
+        assert_eq!((run.owed_anomaly(&spec()), run.untold.len()), (None, 0));
+    }
+
+    #[test]
+    fn what_is_kept_of_a_stage_is_bounded_however_much_it_says() {
+        let mut run = Run::default();
+        for minute in 0..3 {
+            let mut event = stage(Stage::Validate, Status::Failure, minute, &json!({}));
+            event.event.reasons = vec!["x".repeat(2_000); 5_000];
+            let step = run.plan(&mut event, &POLICY).unwrap();
+            run.take(&step);
+        }
+        assert!(run.owes_its_end());
+        let bytes = serde_json::to_vec(&run).unwrap().len();
+        assert!(bytes < 128 * 1024, "{bytes}");
     }
 
     /// Applies an event as the Router and the spool do. Returns its attempt and the events owed

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io;
 use std::path::Path;
+use std::process;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -66,20 +67,15 @@ pub struct RuntimeStatus {
     pub watches: bool,
 }
 
-/// The content of `runtime.json`, for a process that does not connect.
-#[derive(Deserialize)]
-struct Announced {
-    pid: u32,
-    address: String,
-    version: String,
-}
-
-impl Announced {
-    fn read(spool_dir: &Path) -> io::Result<Self> {
-        let path = spool_dir.join("runtime.json");
-        check_owner(&path)?;
-        Ok(serde_json::from_slice(&read_small(&path)?)?)
+/// The address of the control port, as `runtime.json` says.
+fn address_in(spool_dir: &Path) -> io::Result<String> {
+    #[derive(Deserialize)]
+    struct Announced {
+        address: String,
     }
+    let path = spool_dir.join("runtime.json");
+    check_owner(&path)?;
+    Ok(serde_json::from_slice::<Announced>(&read_small(&path)?)?.address)
 }
 
 /// What the repo holds that no runtime has taken in yet.
@@ -182,15 +178,16 @@ pub(crate) enum Unfinished {
 impl StatusReport {
     /// The status of a running runtime.
     pub(crate) fn of(facts: &Facts, spool_dir: &Path) -> Self {
-        let runtime = Announced::read(spool_dir).ok().map(|file| RuntimeStatus {
-            pid: file.pid,
-            address: file.address,
-            version: file.version,
+        // It is this process that answers, whether its runtime.json can be read or not.
+        let runtime = RuntimeStatus {
+            pid: process::id(),
+            address: address_in(spool_dir).unwrap_or_else(|_| "unknown".to_owned()),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_s: facts.uptime.as_secs(),
             watches: facts.watching != Watching::Off,
-        });
+        };
         let Condition { healths, troubles, evidence, later } = &facts.condition;
-        let mut report = Self::new(runtime, &facts.queues, healths, &facts.survey);
+        let mut report = Self::new(Some(runtime), &facts.queues, healths, &facts.survey);
         report.warnings.splice(0..0, troubles.iter().chain(evidence).chain(later).cloned());
         report.warnings.extend(facts.edited.iter().cloned());
         if let Watching::Troubled(trouble) = &facts.watching {

@@ -17,7 +17,7 @@ use super::place::Place;
 use super::record::{self, Record, VERSION};
 use super::recovery::Recovery;
 use super::segment::{MAX_NUMBER, NO_SUCH_NUMBER, Segment, content_of, segment_numbers, segment_path};
-use crate::delivery::DeliveryId;
+use crate::delivery::{DeliveryId, Told};
 use crate::event::{IdempotencyKey, SpecId};
 use crate::files::{self, FileError, FileId};
 use crate::run::Run;
@@ -61,6 +61,8 @@ pub(super) struct Journal {
     run: Run,
     /// Number of records that only a later version of the program understands.
     later: usize,
+    /// The last record of the run, if there is one: the steps before it are not needed.
+    run_record: Option<Place>,
 }
 
 impl Journal {
@@ -79,6 +81,7 @@ impl Journal {
             live_bytes: 0,
             run: Run::default(),
             later: 0,
+            run_record: None,
         }
     }
 
@@ -162,12 +165,15 @@ impl Journal {
     fn index<B>(&mut self, record: &Record<B>, place: Place) {
         match record {
             Record::Spool { .. } => {}
-            Record::Run(run) => self.run = run.clone(),
-            Record::Known { idempotency_key, .. } => self.add_known(idempotency_key),
+            Record::Run(run) => {
+                self.run = run.clone();
+                self.run_record = Some(place);
+            }
+            Record::Known { idempotency_key, told, .. } => self.add_known(idempotency_key, told.as_ref()),
             Record::Later(_) => self.later += 1,
             Record::Accepted(accepted) => {
                 accepted.run.iter().for_each(|step| self.run.take(step));
-                self.add_known(&accepted.idempotency_key);
+                self.add_known(&accepted.idempotency_key, accepted.told.as_ref());
                 for delivery in &accepted.deliveries {
                     self.forget(delivery.id);
                 }
@@ -195,9 +201,9 @@ impl Journal {
         }
     }
 
-    fn add_known(&mut self, key: &IdempotencyKey) {
+    fn add_known(&mut self, key: &IdempotencyKey, told: Option<&Told>) {
         if let Some(segment) = self.segments.back_mut() {
-            segment.known_bytes += record::known_length(key) as u64;
+            segment.known_bytes += record::known_length(key, told) as u64;
         }
     }
 

@@ -227,12 +227,16 @@ pub(crate) fn encode(record: &Record, lines: &mut Vec<u8>) -> usize {
     lines.len() - start
 }
 
-/// The length of a [`Record::Known`] with this key and without `told`, computed without writing it.
-pub(super) fn known_length(key: &IdempotencyKey) -> usize {
+/// The length of a [`Record::Known`] with these, without writing it.
+pub(super) fn known_length(key: &IdempotencyKey, told: Option<&Told>) -> usize {
     // Keys hold no control characters, so JSON escapes only these two.
     let escapes = key.as_str().bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count();
-    PREFIX + KNOWN.len() + key.as_str().len() + escapes + 1
+    let told = told.and_then(|told| serde_json::to_vec(told).ok()).map_or(0, |json| TOLD.len() + json.len());
+    PREFIX + KNOWN.len() + key.as_str().len() + escapes + told + 1
 }
+
+/// The text before what was told in a [`Record::Known`].
+const TOLD: &str = r#","told":"#;
 
 /// What surrounds the key in a [`Record::Known`] without `told`.
 const KNOWN: &str = r#"{"known":{"idempotency_key":"","at":"2025-10-14T10:00:00.000Z"}}"#;
@@ -314,6 +318,8 @@ pub(super) fn scan<B: DeserializeOwned>(content: &[u8]) -> Scan<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delivery::{Identities, Identity};
+    use crate::event::{Event, Stage, Status};
     use proptest::prelude::*;
 
     fn accepted(key: &str, body: &str) -> Record {
@@ -343,9 +349,20 @@ mod tests {
             prop_assert_eq!(length, line.len());
             prop_assert_eq!(line.iter().filter(|b| **b == b'\n').count(), 1);
             prop_assert_eq!(keys(&scan(&line)), std::slice::from_ref(&key));
-            let known =
-                Record::Known { idempotency_key: key.parse().unwrap(), at: clock::now(), told: None };
-            prop_assert_eq!(encode(&known, &mut Vec::new()), known_length(&key.parse().unwrap()));
+            let of = key.parse::<IdempotencyKey>().unwrap();
+            let (kind, now) = (EventKind::StageCompleted, clock::now());
+            let mut event = Event::of_source(kind, "SPEC-1".parse().unwrap(), of, now);
+            (event.event.stage, event.event.status) = (Some(Stage::Plan), Some(Status::Failure));
+            let identity = Identities::default().resolve(&mut event, now, |_| false);
+            let Identity::Own(told @ Some(_)) = identity else {
+                panic!("a stage is told of")
+            };
+            for told in [None, told] {
+                let idempotency_key = key.parse().unwrap();
+                let length = known_length(&idempotency_key, told.as_ref());
+                let known = Record::Known { idempotency_key, at: clock::now(), told };
+                prop_assert_eq!(encode(&known, &mut Vec::new()), length);
+            }
             prop_assert!(decode::<Box<RawValue>>(&garbage).is_none());
             prop_assert!(scan::<Box<RawValue>>(&garbage).records.is_empty());
         }

@@ -66,9 +66,10 @@ impl Spool {
     pub(crate) fn compact_all(&mut self) {
         let specs: Vec<SpecId> = self.journals.keys().cloned().collect();
         for spec in specs {
-            while self.journals.get(&spec).is_some_and(|journal| journal.is_wasteful(Compact::AtLeisure)) {
-                self.compact(&spec);
-            }
+            let is_wasteful = |spool: &Self| {
+                spool.journals.get(&spec).is_some_and(|journal| journal.is_wasteful(Compact::AtLeisure))
+            };
+            while is_wasteful(self) && self.compact(&spec) {}
         }
     }
 
@@ -96,9 +97,10 @@ impl Spool {
     }
 
     fn compact_one(&mut self, compact: Compact) -> bool {
-        let mut journals = self.journals.iter();
-        let due = journals.find(|(_, journal)| journal.is_wasteful(compact)).map(|(spec, _)| spec.clone());
-        due.inspect(|spec| self.compact(spec)).is_some()
+        let due = self.journals.iter().filter(|(_, journal)| journal.is_wasteful(compact));
+        let due: Vec<SpecId> = due.map(|(spec, _)| spec.clone()).collect();
+        // One that cannot be compacted now keeps no other from it.
+        due.iter().any(|spec| self.compact(spec))
     }
 
     /// On a full disk: compacts whatever frees room.
@@ -115,21 +117,26 @@ impl Spool {
         }
     }
 
-    pub(crate) fn compact(&mut self, spec: &SpecId) {
+    /// Does one step of a SPEC's; returns whether it could.
+    pub(crate) fn compact(&mut self, spec: &SpecId) -> bool {
         // This process must own the segment to be removed, and the others must have their names.
         if self.standing != Standing::Owner || !self.lock.is_in_place().is_ok_and(|is_ours| is_ours) {
-            return;
+            return false;
         }
         let since = self.known_since();
-        let Some(journal) = self.journals.get_mut(spec) else { return };
+        let Some(journal) = self.journals.get_mut(spec) else { return false };
         // The emitters that wait for a batch are answered by a commit, which verifies more.
         if journal.has_batch() || !journal.is_in_place().is_ok_and(|is_in_place| is_in_place) {
-            return;
+            return false;
         }
-        if let Err(error) = journal.compact_oldest(since) {
-            log::error!("the spool of {spec} could not be compacted: {error}; nothing of it is lost");
-            // No emitter waits for the records that it was moving.
-            self.set_broken(spec);
+        match journal.compact_oldest(since) {
+            Ok(()) => true,
+            Err(error) => {
+                log::error!("the spool of {spec} could not be compacted: {error}; nothing of it is lost");
+                // No emitter waits for the records that it was moving.
+                self.set_broken(spec);
+                false
+            }
         }
     }
 }

@@ -12,8 +12,8 @@ use bytes::Bytes;
 
 use super::*;
 use crate::archive::{Attempt, Effect, Finished, RequestLine};
-use crate::delivery::{Delivery, FinalState, Outcome, Reason, Response};
-use crate::event::{Event, EventKind, Stage};
+use crate::delivery::{Delivery, FinalState, Identities, Identity, Outcome, Reason, Response};
+use crate::event::{Event, EventKind, IdempotencyKey, Stage, Status};
 use crate::files::{self, fault};
 use crate::run::{Run, RunPolicy};
 use crate::spool::{Accepted, AcceptedDelivery, Inbox, encode, put_in_inbox};
@@ -408,6 +408,45 @@ fn nothing_is_written_through_a_symbolic_link_and_foreign_files_stay() {
         assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 1);
         assert_eq!(fs::read_to_string(dir.path().join("spool/notes.txt")).unwrap(), "foreign");
     }
+}
+
+/// A SPEC's run and what was told of its sessions are wanted too, however large they are.
+#[test]
+fn compaction_ends_whatever_the_records_hold_that_are_always_wanted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = Store::open(StoreOptions::in_dir(dir.path())).unwrap();
+    let mut run = Run::default();
+    for n in 0..3_000 {
+        let session = format!("s-{n}");
+        let key = IdempotencyKey::of_step(&spec(), "validate", 1, Some(&session));
+        let mut event = Event::of_source(EventKind::StageCompleted, spec(), key.clone(), clock::now());
+        (event.event.stage, event.event.status) = (Some(Stage::Validate), Some(Status::Failure));
+        event.event.reasons = vec!["x".repeat(290); 60];
+        let told = match Identities::default().resolve(&mut event, clock::now(), |_| false) {
+            Identity::Own(told) => told,
+            Identity::Known(told) => Some(told),
+        };
+        let step = run.plan(&mut event, &RunPolicy { max_stage_attempts: 9, cost_threshold_usd: None });
+        let mut accepted =
+            Accepted::new(clock::now(), key, EventKind::StageCompleted, vec![], &"{}".into()).unwrap();
+        run.take(step.as_ref().unwrap());
+        (accepted.run, accepted.told) = (step, told);
+        store.append(&spec(), &Record::Accepted(accepted)).unwrap();
+        if n % 100 == 99 {
+            assert!(store.commit().is_empty());
+        }
+    }
+    let mut steps = 0;
+    while store.compact_some() {
+        steps += 1;
+        assert!(steps < 100, "compaction goes on and on");
+    }
+    assert!(steps > 0);
+    drop(store);
+    let (mut store, recovered) = Store::open(StoreOptions::in_dir(dir.path())).unwrap();
+    assert_eq!(recovered.known.len(), 3_000);
+    assert_eq!(store.run(&spec()).unwrap(), run);
+    assert!(!store.compact_some());
 }
 
 #[test]

@@ -20,9 +20,6 @@ impl Store {
         self.spool.check_standing()?;
         let Finished { delivery, attempt, effect } = finished;
         let (spec, id) = (&delivery.spec, delivery.id);
-        if !matches!(effect, Effect::Retry { .. }) {
-            self.spool.is_lost_no_more(id);
-        }
         let spares_room = self.spool.is_full() && matches!(effect, Effect::Retry { .. });
         if !again && !spares_room {
             self.add_evidence(spec, &attempt_lines(finished));
@@ -60,7 +57,9 @@ impl Store {
         if !again {
             self.add_evidence(spec, &final_lines(delivery, attempt, state));
         }
-        self.append(spec, &Record::Finished { id, state, at: clock::now() })
+        self.append(spec, &Record::Finished { id, state, at: clock::now() })?;
+        self.spool.is_lost_no_more(id);
+        Ok(())
     }
 
     /// Gives up a delivery without a deciding attempt: writes its dead letter, then the record that
@@ -108,8 +107,9 @@ impl Store {
         // The payload cannot be read now but may be later: keep the delivery pending.
         body?;
         self.archive.write_dead_letter(&letter)?;
-        self.spool.is_lost_no_more(delivery.id);
         let state = (&letter.reason).into();
-        self.append(&delivery.spec, &Record::Finished { id: delivery.id, state, at: letter.dead_at })
+        self.append(&delivery.spec, &Record::Finished { id: delivery.id, state, at: letter.dead_at })?;
+        self.spool.is_lost_no_more(delivery.id);
+        Ok(())
     }
 }

@@ -46,7 +46,8 @@ impl Journal {
             return false;
         }
         let total: u64 = self.segments.iter().map(|segment| segment.length).sum();
-        let wanted = self.live_bytes + self.known_bytes();
+        // All that a compaction keeps: what it does not count it would move for ever.
+        let wanted = self.live_bytes + self.known_bytes() + self.run_record.map_or(0, Place::length);
         // Needed records are moved, so it is usually not worth it where they are the larger part.
         let part = if compact == Compact::ForRoom { wanted } else { 2 * wanted };
         total > part + compact.slack()
@@ -115,7 +116,8 @@ impl Journal {
                 Record::Spool { .. } | Record::Attempted { .. } | Record::Finished { .. } => {}
             }
         }
-        if has_steps {
+        // Once a pass, however large it is: a record that stands later has these steps in it.
+        if has_steps && self.run_record.is_none_or(|run| run.file() <= number) {
             wanted.push(Record::Run(self.run.clone()));
         }
         Ok(wanted)

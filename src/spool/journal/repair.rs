@@ -49,6 +49,10 @@ impl Journal {
         for (unfinished, _) in found.unfinished().filter(|(found, _)| !unread.contains(&found.delivery.id)) {
             copied.entry(unfinished.delivery.key.clone()).or_default().push(unfinished.delivery.id);
         }
+        // First: of most segments the steps are in it.
+        if !self.run.is_empty() {
+            fresh.append(&Record::Run(self.run.clone()))?;
+        }
         for segment in &self.segments {
             let content = match self.content(segment) {
                 Ok(content) => content,
@@ -79,9 +83,6 @@ impl Journal {
                 fresh.append(&Record::Finished { id, state: FinalState::Delivered, at: clock::now() })?;
             }
             fresh.flush()?;
-        }
-        if !self.run.is_empty() {
-            fresh.append(&Record::Run(self.run.clone()))?;
         }
         fresh.must_sync = true;
         fresh.flush()?;
