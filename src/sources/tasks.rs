@@ -122,14 +122,15 @@ impl<'a> TaskFile<'a> {
         let status = cell(Some(columns.status))?;
         let word = plain(status);
         let extra = self.extra_done.iter().any(|extra| plain(extra) == word);
-        let spec = cell(columns.prd)
-            .and_then(|path| self.spec_in(path))
+        let spec = cell(columns.spec)
+            .and_then(spec_in_words)
+            .or_else(|| self.spec_in(cell(columns.prd)?))
             .or_else(|| self.spec_in(cell(columns.evidence)?))
             .or_else(|| self.path.components().rev().skip(1).find_map(spec_of_folder));
         Some(TaskRow {
             id,
             title: cell(columns.title).map(|title| printable(title, LONGEST)),
-            is_done: extra || DONE.contains(&word.as_str()),
+            is_done: extra || DONE.contains(&word.as_str()) || DONE.contains(&without_date(status).as_str()),
             status: printable(status, LONGEST),
             spec: spec.unwrap_or_else(|| self.tracker.clone()),
         })
@@ -161,6 +162,8 @@ struct Columns {
     id: usize,
     status: usize,
     title: Option<usize>,
+    /// The SPEC itself, in a tracker of SPECs.
+    spec: Option<usize>,
     prd: Option<usize>,
     evidence: Option<usize>,
 }
@@ -173,15 +176,85 @@ impl Columns {
             |names: &[&str]| names.iter().find_map(|name| heading.iter().position(|cell| cell == name));
         let ids: &[&str] =
             if is_of_a_spec { &["task id", "id", "order", "task"] } else { &["task id", "id", "task"] };
-        let id = find(ids)?;
+        let spec = find(&["spec id", "spec-id", "spec"]);
+        // A tracker of SPECs needs no other id.
+        let id = find(ids).or(spec)?;
         Some(Self {
             id,
+            spec: spec.filter(|_| !is_of_a_spec),
             status: find(&["status", "task status"])?,
             title: find(&["title", "task", "description", "name", "summary"]).filter(|column| *column != id),
             prd: find(&["prd", "spec"]),
             evidence: find(&["evidence"]),
         })
     }
+}
+
+/// The SPEC that a cell names as one of its words, or as the last part of a path.
+fn spec_in_words(cell: &str) -> Option<SpecId> {
+    let words = cell.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')));
+    words.filter(|word| word.starts_with("SPEC-")).find_map(|word| word.trim_end_matches('.').parse().ok())
+}
+
+/// A status without the day on which it was reached: `Done (2025-09-29)` is `done`. Other numbers
+/// stay, so that `Done 3/5` is no word for Done.
+fn without_date(cell: &str) -> String {
+    const MONTHS: [&str; 12] =
+        ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+    let kept: String = cell
+        .chars()
+        .map(|c| if c.is_alphanumeric() || matches!(c, '-' | '/' | '.' | ':') { c } else { ' ' })
+        .collect();
+    let trim = |word: &str| word.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase();
+    let words: Vec<String> = kept.split_whitespace().map(trim).filter(|word| !word.is_empty()).collect();
+    let is_month = |word: &String| {
+        let known = MONTHS.iter().find(|month| word.starts_with(**month));
+        known.is_some_and(|month| word.len() == month.len() || is_month_in_full(word))
+    };
+    let names_a_month = words.iter().any(is_month);
+    let is_part = |word: &String| {
+        let number = word.trim_end_matches(['s', 't', 'n', 'd', 'r', 'h']);
+        let is_number = matches!(number.len(), 1 | 2 | 4) && number.bytes().all(|byte| byte.is_ascii_digit());
+        is_day(word) || (names_a_month && (is_month(word) || is_number)) || is_time(word)
+    };
+    let has_date = words.iter().any(|word| is_day(word)) || names_a_month;
+    let rest =
+        words.iter().filter(|word| !(has_date && (is_part(word) || matches!(&***word, "on" | "at" | "utc"))));
+    rest.cloned().collect::<Vec<_>>().join(" ")
+}
+
+fn is_month_in_full(word: &str) -> bool {
+    const MONTHS: [&str; 12] = [
+        "january",
+        "february",
+        "march",
+        "april",
+        "may",
+        "june",
+        "july",
+        "august",
+        "september",
+        "october",
+        "november",
+        "december",
+    ];
+    MONTHS.contains(&word)
+}
+
+/// `2025-09-29`, `2025/9/29`, `29.09.2025`, `2025-09-29T10:00:00Z`.
+fn is_day(word: &str) -> bool {
+    let day = word.split_once('t').map_or(word, |(day, _)| day);
+    let parts: Vec<&str> = day.split(['-', '/', '.']).collect();
+    let are_digits = parts.iter().all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()));
+    let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
+    are_digits && matches!(lengths[..], [4, 1..=2, 1..=2] | [1..=2, 1..=2, 4] | [4, 2])
+}
+
+/// `10:00`, `10:00:00z`.
+fn is_time(word: &str) -> bool {
+    let parts: Vec<&str> = word.trim_end_matches('z').split(':').collect();
+    let is_two = |part: &&str| matches!(part.len(), 1 | 2) && part.bytes().all(|byte| byte.is_ascii_digit());
+    matches!(parts.len(), 2 | 3) && parts.iter().all(is_two)
 }
 
 /// A cell as a word to compare: letters, digits and inner hyphens in lower case; emphasis, emoji
@@ -345,6 +418,51 @@ mod tests {
             (rows.len(), rows[MAX_ROWS - 1].id.as_str()),
             (MAX_ROWS, format!("T{}", MAX_ROWS - 1).as_str())
         );
+    }
+
+    #[test]
+    fn a_status_may_say_when_it_was_reached() {
+        for (cell, done) in [
+            ("Done (2025-09-29)", true),
+            ("**DONE** (2025-09-29)", true),
+            ("✅ Done 2025-09-29", true),
+            ("Completed on 2025/9/29", true),
+            ("Done: 29.09.2025", true),
+            ("Done (2025-09-29T10:00:00Z)", true),
+            ("Complete - Sep 29, 2025", true),
+            ("Done (29 September 2025, 10:00 UTC)", true),
+            ("Done (1st Oct 2025)", true),
+            ("Done (2025-09)", true),
+            ("Done 3/5", false),
+            ("Done (3 of 5)", false),
+            ("Done (in part, 2025-09-29)", false),
+            ("Not done (2025-09-29)", false),
+            ("In Progress (2025-09-29)", false),
+            ("2025-09-29", false),
+            ("Done 10:00", false),
+            ("May be done", false),
+        ] {
+            let table = format!("| ID | Status |\n|---|---|\n| T1 | {cell} |\n");
+            assert_eq!(ids("SPEC.md", &table), [pair("T1", done)], "{cell}");
+        }
+    }
+
+    #[test]
+    fn a_tracker_of_specs_needs_no_id_column() {
+        let table = "| Spec | Status |\n|---|---|\n| SPEC-KIT-902-x | Done (2025-09-29) |\n\
+                     | [SPEC-KIT-903](docs/SPEC-KIT-903/spec.md) | Open |\n| Login page | Done |\n";
+        let found: Vec<_> =
+            read("SPEC.md", table).into_iter().map(|(id, _, done, spec)| (id, done, spec)).collect();
+        let row = |id: &str, done, spec: &str| (id.to_owned(), done, spec.to_owned());
+        let tracker = SpecId::tracker().to_string();
+        let expected = [
+            row("SPEC-KIT-902-x", true, "SPEC-KIT-902-x"),
+            row("SPEC-KIT-903", false, "SPEC-KIT-903"),
+            row("Login page", true, &tracker),
+        ];
+        assert_eq!(found, expected);
+        let with_id = "| ID | Spec | Status |\n|---|---|---|\n| T1 | SPEC-KIT-902 | Done |\n";
+        assert_eq!(read("SPEC.md", with_id)[0].3, "SPEC-KIT-902");
     }
 
     #[test]
