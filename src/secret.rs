@@ -182,8 +182,11 @@ impl Endpoint {
         let (user, password) = (self.url.username(), self.url.password().unwrap_or_default());
         let pair = format!("{}:{}", percent_decoded(user), percent_decoded(password));
         let segments = self.url.path().split('/').filter(|segment| segment.len() >= LONG_SEGMENT);
-        let values = self.url.query_pairs().map(|(_, value)| value.into_owned());
-        let mut parts: Vec<String> = segments.map(str::to_owned).chain(values).collect();
+        let pairs = self.url.query().unwrap_or_default().split('&');
+        let encoded_values = pairs.filter_map(|pair| Some(pair.split_once('=')?.1.to_owned()));
+        let values = self.url.query_pairs().map(|(_, value)| value.into_owned()).chain(encoded_values);
+        let decoded = segments.clone().map(percent_decoded);
+        let mut parts: Vec<String> = segments.map(str::to_owned).chain(decoded).chain(values).collect();
         parts.extend([self.url.path(), user, password].map(percent_decoded));
         parts.extend(
             [self.url.path(), self.url.query().unwrap_or_default(), user, password].map(str::to_owned),
@@ -252,6 +255,28 @@ impl fmt::Debug for Endpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_of_a_url_is_a_credential_in_each_form_in_which_it_may_come_back() {
+        let url =
+            "https://u%40x:p%2Fw@corp.example/hooks/aB3%2FaB3aB3aB3aB3aB3aB3aB3?sig=a%2Fb%2Bc&team=x%20y";
+        let found: Vec<String> =
+            Endpoint::parse(url, false).unwrap().credentials().iter().map(|part| part.to_string()).collect();
+        for part in [
+            "a/b+c",
+            "a%2Fb%2Bc",
+            "x y",
+            "x%20y",
+            "sig=a%2Fb%2Bc&team=x%20y",
+            "aB3%2FaB3aB3aB3aB3aB3aB3aB3",
+            "aB3/aB3aB3aB3aB3aB3aB3aB3",
+            "u@x",
+            "p/w",
+            "p%2Fw",
+        ] {
+            assert!(found.iter().any(|one| one == part), "{part} is not among {found:?}");
+        }
+    }
 
     #[test]
     fn what_may_be_a_secret_is_not_repeated() {

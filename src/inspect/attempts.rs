@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -86,10 +87,11 @@ pub(crate) fn tried(evidence_dir: &Path, query: &TriedQuery) -> io::Result<Vec<T
                 continue;
             }
             let Ok(tried) = serde_json::from_slice::<Tried>(&line) else { continue };
-            // Lines are ordered by the end of the attempts, nearly the order of their beginnings:
-            // stop at the first one older than a full page. A long attempt may stop it early.
+            // Lines are ordered by the ends of the attempts: before one that ended before a full
+            // page began, none begins on it.
+            let ended_at = tried.time + Duration::from_secs_f64(tried.latency_ms.clamp(0.0, 1e9) / 1e3);
             if newest.len() >= limit
-                && newest.first_key_value().is_some_and(|(oldest, _)| tried.time < oldest.0)
+                && newest.first_key_value().is_some_and(|(oldest, _)| ended_at < oldest.0)
             {
                 break;
             }
@@ -102,4 +104,31 @@ pub(crate) fn tried(evidence_dir: &Path, query: &TriedQuery) -> io::Result<Vec<T
         }
     }
     Ok(newest.into_values().rev().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// Lines stand in the order of the attempts' ends.
+    #[test]
+    fn a_slow_attempt_hides_none_that_began_before_it_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let webhooks = dir.path().join("commands/SPEC-1/webhooks");
+        fs::create_dir_all(&webhooks).unwrap();
+        let line = |second: u32, latency_ms: u32| {
+            let (time, id) = (format!("2025-10-14T10:00:{second:02}.000Z"), DeliveryId::random());
+            let of = format!(r#""time":"{time}","delivery":"{id}","idempotency_key":"k","subscription":"s""#);
+            let end = format!(r#""attempt":1,"latency_ms":{latency_ms},"outcome":"delivered""#);
+            format!(r#"{{"v":2,"record":"attempt",{of},{end}}}"#)
+        };
+        // By their ends: 29.1, 29.8 (a slow one), 30.0, 31.1.
+        let lines = [line(29, 100), line(1, 28_800), line(28, 2_000), line(31, 100)].join("\n") + "\n";
+        fs::write(webhooks.join("deliveries.jsonl"), lines).unwrap();
+        let newest = tried(dir.path(), &TriedQuery { spec: None, delivery_id: None, limit: 2 }).unwrap();
+        let begun: Vec<i8> =
+            newest.iter().map(|one| one.time.strftime("%S").to_string().parse().unwrap()).collect();
+        assert_eq!(begun, [31, 29]);
+    }
 }
