@@ -174,7 +174,7 @@ impl Run {
         });
         let status = end_of_run(stage, event.event.status, attempt, policy);
         let ends = status.filter(|_| run.state == State::Open).map(|status| {
-            let session = event.telemetry.as_ref().and_then(|fields| fields.get("sessionId")?.as_str());
+            let session = session_of(event);
             Ending {
                 status,
                 key: IdempotencyKey::of_step(&event.spec.id, "pipeline", run.number, session),
@@ -393,6 +393,15 @@ fn end_of_run(stage: Stage, status: Option<Status>, attempt: u32, policy: &RunPo
     }
 }
 
+/// The session of a stage, as its key has it: a source may add to `sessionId` what makes it one of
+/// its own.
+fn session_of(event: &Event) -> Option<&str> {
+    let given = event.telemetry.as_ref()?.get("sessionId")?.as_str()?;
+    let numbered = event.event.idempotency_key.as_str().split_once(":attempt-");
+    let in_key = numbered.and_then(|(_, rest)| rest.split_once(':')).map(|(_, session)| session);
+    in_key.filter(|session| session.ends_with(given)).or(Some(given))
+}
+
 /// What remains to be done after a stage: the reasons why it did not succeed, and a missing
 /// consensus.
 fn follow_ups(event: &Event, stage: Stage) -> Vec<String> {
@@ -478,6 +487,28 @@ mod tests {
             take(&mut run, anomaly);
         }
         assert_eq!((run.owed_anomaly(&spec()), run.untold.len()), (None, 0));
+    }
+
+    #[test]
+    fn a_run_ends_under_the_session_that_its_last_stage_has_in_its_key() {
+        let ends_as = |key: &str| {
+            let mut event = stage(Stage::Unlock, Status::Success, 1, &json!({}));
+            event.event.idempotency_key = key.parse().unwrap();
+            let mut run = Run::default();
+            let step = run.plan(&mut event, &POLICY).unwrap();
+            run.take(&step);
+            let now = "2025-10-14T11:00:00Z".parse().unwrap();
+            run.owed_ends(&spec(), &[], now)[0].event.idempotency_key.to_string()
+        };
+        for (key, session) in [
+            ("SPEC-KIT-065:unlock:attempt-1:s1", "s1"),
+            ("SPEC-KIT-065:unlock:attempt-1:2025-10-14T10-01-00Z_s1", "2025-10-14T10-01-00Z_s1"),
+            ("SPEC-KIT-065:unlock:attempt-1:s1:2025-10-14T10:01:00Z", "s1"),
+            ("SPEC-KIT-065:unlock:attempt-1", "s1"),
+            ("a key of the host's own", "s1"),
+        ] {
+            assert_eq!(ends_as(key), format!("SPEC-KIT-065:pipeline:attempt-1:{session}"), "{key}");
+        }
     }
 
     #[test]
