@@ -85,8 +85,6 @@ pub(crate) struct GiveUp {
     pub(crate) reason: Reason,
     /// Its payload, where the subscription has it in memory.
     pub(crate) held: Option<Bytes>,
-    /// As in [`RecordAttempt`].
-    pub(crate) again: bool,
     pub(crate) reply: Reply,
 }
 
@@ -297,8 +295,8 @@ impl Handler<GiveUp> for Ledger {
     type Result = ();
 
     fn handle(&mut self, message: GiveUp, context: &mut Self::Context) {
-        let GiveUp { delivery, reason, held, again, reply } = message;
-        let added = self.store.give_up(&delivery, reason, held.as_ref(), again);
+        let GiveUp { delivery, reason, held, reply } = message;
+        let added = self.store.give_up(&delivery, reason, held.as_ref());
         self.answer_for(added, Waiting { spec: delivery.spec.clone(), reply }, context);
     }
 }

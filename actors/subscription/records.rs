@@ -91,20 +91,19 @@ impl Subscription {
         let delivery = pending.delivery().clone();
         let held = pending.body().map(|body| body.bytes().clone());
         let (ledger, id) = (self.ledger.clone(), delivery.id);
-        let hand = move |again| {
+        let hand = move || {
             hand(&ledger, |reply| GiveUp {
                 delivery: delivery.clone(),
                 reason: reason.clone(),
                 held: held.clone(),
-                again,
                 reply,
             })
         };
-        let answer = hand(false);
+        let answer = hand();
         self.unread.remove(&id);
         self.unrecorded += 1;
         self.spawn(context, async move {
-            until_written(id, answer, || hand(true)).await;
+            until_written(id, answer, hand).await;
             Recorded { id, retry: None }
         });
     }

@@ -133,10 +133,8 @@ impl Way {
     fn is_dropped(&self, store: &mut Store, told: &RefCell<Told>) {
         let id = self.delivery.id;
         told.borrow_mut().ending.insert(id);
-        let mut again = false;
         insist(|| {
-            let added = store.give_up(&self.delivery, Reason::SpoolSaturated, None, again);
-            again = true;
+            let added = store.give_up(&self.delivery, Reason::SpoolSaturated, None);
             commit(store, added)
         });
         told.borrow_mut().dead.insert(id);

@@ -7,7 +7,7 @@ mod crash_tests;
 mod presence_tests;
 mod settle;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -80,6 +80,10 @@ pub(crate) struct Store {
     archive: Archive,
     /// The health of the subscriptions.
     healths: Healths,
+    /// Deliveries whose end stands in the evidence and is not recorded yet: it is told once.
+    ends_told: HashSet<DeliveryId>,
+    /// Those of them whose record is in the batch.
+    ending: Vec<(SpecId, DeliveryId)>,
 }
 
 impl Store {
@@ -91,7 +95,14 @@ impl Store {
         let (spool, mut recovered) = Spool::open(&options.repo, &options.spool_dir, options.dedupe_window)?;
         let archive = Archive::new(options.of_archive());
         let healths = read_healths(&options.spool_dir);
-        let mut store = Self { spool_dir: options.spool_dir, spool, archive, healths };
+        let mut store = Self {
+            spool_dir: options.spool_dir,
+            spool,
+            archive,
+            healths,
+            ends_told: HashSet::new(),
+            ending: Vec::new(),
+        };
         store.finish_buried(&mut recovered);
         for error in store.commit().into_values() {
             log::error!("{error}");
@@ -189,7 +200,13 @@ impl Store {
     /// nothing of their batches is accepted.
     pub(crate) fn commit(&mut self) -> HashMap<SpecId, FileError> {
         self.flush_evidence();
-        self.spool.commit()
+        let failed = self.spool.commit();
+        for (spec, id) in std::mem::take(&mut self.ending) {
+            if !failed.contains_key(&spec) {
+                self.ends_told.remove(&id);
+            }
+        }
+        failed
     }
 
     /// Writes the batched evidence. Not on a full disk: the remaining room is for deliveries that

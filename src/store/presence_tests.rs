@@ -178,6 +178,43 @@ proptest! {
     }
 }
 
+/// What cannot be read now stays pending: its end is told in the evidence once it has come to it.
+#[test]
+fn an_end_that_cannot_be_written_yet_is_not_told_and_is_told_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = Store::open(StoreOptions::in_dir(dir.path())).unwrap();
+    let spec: SpecId = "SPEC-1".parse().unwrap();
+    let id = accept(&mut store, &spec, "k").unwrap();
+    store.spool.close_files();
+    let file = first_file(&dir.path().join("spool/SPEC-1")).unwrap();
+    let away = dir.path().join("away");
+    fs::rename(&file, &away).unwrap();
+    fs::create_dir(&file).unwrap();
+    let delivery = Delivery {
+        id,
+        subscription: "s".parse().unwrap(),
+        spec,
+        key: "k".parse().unwrap(),
+        kind: EventKind::Test,
+        accepted_at: clock::now(),
+        format: crate::payload::Format::SpecKit,
+    };
+    let ends = || {
+        let evidence = dir.path().join("evidence/commands/SPEC-1/webhooks/deliveries.jsonl");
+        let text = fs::read_to_string(evidence).unwrap_or_default();
+        text.lines().filter(|line| line.contains(r#""record":"final""#)).count()
+    };
+    let reason = crate::delivery::Reason::SpoolSaturated;
+    store.give_up(&delivery, reason.clone(), None).unwrap_err();
+    store.flush_evidence();
+    assert_eq!(ends(), 0);
+    fs::remove_dir(&file).unwrap();
+    fs::rename(&away, &file).unwrap();
+    store.give_up(&delivery, reason, None).unwrap();
+    assert!(store.commit().is_empty());
+    assert_eq!(ends(), 1);
+}
+
 #[test]
 fn what_was_closed_and_removed_is_lost_and_told_and_becomes_a_dead_letter() {
     let dir = tempfile::tempdir().unwrap();
@@ -201,7 +238,7 @@ fn what_was_closed_and_removed_is_lost_and_told_and_becomes_a_dead_letter() {
     // again.
     let held = body("k", &spec);
     for (held, kept) in [(Some(&held), true), (None, false)] {
-        store.give_up(&delivery, crate::delivery::Reason::SpoolRemoved, held, false).unwrap();
+        store.give_up(&delivery, crate::delivery::Reason::SpoolRemoved, held).unwrap();
         assert!(store.commit().is_empty());
         let letter = store.read_dead_letter(&spec, id).unwrap();
         assert_eq!(letter.reason, crate::delivery::Reason::SpoolRemoved);

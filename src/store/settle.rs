@@ -31,7 +31,7 @@ impl Store {
                     .append(spec, &Record::Attempted { id, attempt: attempt.summary(), next_attempt_at });
             }
             Effect::DeadLetter(reason) => {
-                return self.bury(delivery, Some(attempt), reason.clone(), None, again);
+                return self.bury(delivery, Some(attempt), reason.clone(), None);
             }
             Effect::Sample => return Ok(()),
             Effect::Replayed => {
@@ -64,7 +64,7 @@ impl Store {
 
     /// Gives up a delivery without a deciding attempt: writes its dead letter, then the record that
     /// ends it. `held` is its payload if a caller has it in memory, used when it cannot be read any
-    /// more. `again` as in [`settle`](Self::settle).
+    /// more.
     ///
     /// # Errors
     /// It could not be written: the delivery stays pending.
@@ -73,10 +73,9 @@ impl Store {
         delivery: &Delivery,
         reason: Reason,
         held: Option<&Bytes>,
-        again: bool,
     ) -> Result<(), FileError> {
         self.spool.check_standing()?;
-        self.bury(delivery, None, reason, held, again)
+        self.bury(delivery, None, reason, held)
     }
 
     fn bury(
@@ -85,7 +84,6 @@ impl Store {
         last: Option<&Attempt>,
         reason: Reason,
         held: Option<&Bytes>,
-        again: bool,
     ) -> Result<(), FileError> {
         let (mut attempts, body) = match self.attempts_and_body(&delivery.spec, delivery.id) {
             Ok((attempts, body)) => (attempts, Ok(Some(body))),
@@ -94,21 +92,21 @@ impl Store {
         };
         attempts.extend(last.map(Attempt::summary));
         let reason = if matches!(body, Ok(None)) { Reason::SpoolRemoved } else { reason };
-        let known = body.as_ref().ok().cloned().flatten().unwrap_or_else(|| Bytes::from_static(b"null"));
+        // A payload that cannot be read now may be later: the delivery stays pending, untold.
+        let known = body?.unwrap_or_else(|| Bytes::from_static(b"null"));
         let advice = last.and_then(|last| last.outcome.as_ref()?.advice());
         let letter = DeadLetter::new(delivery, &known, reason, attempts, clock::now(), advice.as_deref());
         let letter =
             letter.map_err(|error| FileError::on("write a dead letter in", &self.spool_dir)(error.into()))?;
-        if !again {
+        self.spool.check_room()?;
+        if self.ends_told.insert(delivery.id) {
             self.add_evidence(&delivery.spec, &burial_lines(&letter));
         }
-        self.spool.check_room()?;
         self.sync_evidence(&delivery.spec);
-        // The payload cannot be read now but may be later: keep the delivery pending.
-        body?;
         self.archive.write_dead_letter(&letter)?;
         let state = (&letter.reason).into();
         self.append(&delivery.spec, &Record::Finished { id: delivery.id, state, at: letter.dead_at })?;
+        self.ending.push((delivery.spec.clone(), delivery.id));
         self.spool.is_lost_no_more(delivery.id);
         Ok(())
     }
