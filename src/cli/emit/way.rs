@@ -141,12 +141,15 @@ impl Way {
                     self.lose_port(&error.to_string());
                 }
             }
-            Port::Lost { why, .. } => {
-                let why = why.clone();
+            // What cannot be sent is gathered for the inbox, whatever the reason.
+            port @ (Port::Lost { .. } | Port::Untried) => {
+                let why = match port {
+                    Port::Lost { why, .. } => why.clone(),
+                    _ => "no runtime was asked".to_owned(),
+                };
                 self.slots.push_back(Slot::Done(nothing()));
                 self.gather(self.slots.len() - 1, event, since, why);
             }
-            Port::Untried => {}
         }
         while self.sent >= WINDOW || (self.sent > 1 && self.sent_bytes > WINDOW_BYTES) {
             self.hear();

@@ -98,8 +98,13 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     let shown =
         Loop { jobs, tell, news, spool_dir }.run(&mut terminal, Duration::from_secs(options.interval));
     let restored = ratatui::try_restore();
-    shown.and(restored).map_err(|error| Failure::failed(format!("the terminal failed: {error}")))?;
-    Ok(Exit::Done)
+    match shown.and(restored) {
+        // The terminal is gone, which ends the screen as a hang-up does.
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::IO) => Ok(Exit::Done),
+        ended => ended
+            .map(|()| Exit::Done)
+            .map_err(|error| Failure::failed(format!("the terminal failed: {error}"))),
+    }
 }
 
 /// Connects keys, news and the screen.
