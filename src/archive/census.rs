@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{dead_letter, dead_letter_dir};
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::event::SpecId;
-use crate::files::spec_dirs;
+use crate::files::{has_rested, spec_dirs};
 
 /// Dead letters of one subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +21,7 @@ pub(crate) struct DeadLetterCount {
     /// When the oldest became a dead letter.
     pub oldest: Timestamp,
 }
+
 /// Counts the dead letters repeatedly: each file is opened once, and a folder is listed again only
 /// when it has changed.
 #[derive(Debug, Default)]
@@ -35,9 +36,6 @@ struct Letters {
     each: HashMap<DeliveryId, (SubscriptionId, Timestamp)>,
     unreadable: Vec<DeliveryId>,
 }
-
-/// An upper bound of the clock tick of any file system.
-const TICK: Duration = Duration::from_secs(2);
 
 /// The counts by subscription, and the files with a dead letter's name that cannot be read,
 /// relative to the spool.
@@ -73,8 +71,7 @@ impl Letters {
         if before.modified == Some(modified) {
             return before;
         }
-        let is_settled = modified.elapsed().is_ok_and(|age| age > TICK);
-        let mut letters = Self { modified: is_settled.then_some(modified), ..Self::default() };
+        let mut letters = Self { modified: has_rested(modified).then_some(modified), ..Self::default() };
         for id in dead_letter::ids(dir) {
             let known = before.each.get(&id).cloned();
             let read = || dead_letter::head(dir, id).map(|head| (head.subscription, head.dead_at));

@@ -24,7 +24,7 @@ pub(super) const PREVIOUS: &str = "deliveries.1.jsonl";
 
 /// The format version of the lines; a version grows by additions only. Version 1 also wrote, for
 /// every request, values that never vary or that the line has elsewhere.
-pub(crate) const VERSION: u32 = 2;
+const VERSION: u32 = 2;
 
 /// Whether a line of any known version is a record of this type.
 pub(crate) fn is_record(line: &[u8], record: &str) -> bool {
@@ -204,7 +204,7 @@ impl<'a> FinalLine<'a> {
     }
 
     /// The end of a delivery that becomes this dead letter.
-    pub(crate) fn of_dead_letter(letter: &'a DeadLetter) -> Self {
+    fn of_dead_letter(letter: &'a DeadLetter) -> Self {
         Self {
             accepted_at: letter.accepted_at,
             last_status: letter.attempts.last().and_then(|last| last.status),
@@ -227,42 +227,34 @@ impl<'a> FinalLine<'a> {
 const USUAL_EVIDENCE: usize = 2 * 1024;
 
 /// The line of an attempt.
-pub(crate) fn attempt_lines(finished: &Finished) -> Vec<u8> {
-    let mut lines = Vec::with_capacity(USUAL_EVIDENCE);
-    add_line(&AttemptLine::of(finished), &mut lines);
-    lines
+pub(crate) fn attempt_line(finished: &Finished) -> Vec<u8> {
+    line(&AttemptLine::of(finished))
 }
 
 /// The line of a delivery's end that its last attempt decided.
-pub(crate) fn final_lines(delivery: &Delivery, last: &Attempt, state: FinalState) -> Vec<u8> {
-    let mut lines = Vec::new();
-    add_line(&FinalLine::of(delivery, last, state), &mut lines);
-    lines
+pub(crate) fn final_line(delivery: &Delivery, last: &Attempt, state: FinalState) -> Vec<u8> {
+    line(&FinalLine::of(delivery, last, state))
 }
 
 /// The line of a delivery's end that becomes a dead letter.
-pub(crate) fn burial_lines(letter: &DeadLetter) -> Vec<u8> {
-    let mut lines = Vec::new();
-    add_line(&FinalLine::of_dead_letter(letter), &mut lines);
-    lines
+pub(crate) fn burial_line(letter: &DeadLetter) -> Vec<u8> {
+    line(&FinalLine::of_dead_letter(letter))
 }
 
-/// Appends one line of evidence to `lines`.
-pub(crate) fn add_line(line: &impl Serialize, lines: &mut Vec<u8>) {
-    let start = lines.len();
-    if let Err(error) = serde_json::to_writer(&mut *lines, line) {
-        lines.truncate(start);
-        return log::error!("an evidence line cannot be written: {error}");
+/// A line of evidence, its newline included; nothing where it cannot be written as JSON.
+fn line(of: &impl Serialize) -> Vec<u8> {
+    let mut line = Vec::with_capacity(USUAL_EVIDENCE);
+    if let Err(error) = serde_json::to_writer(&mut line, of) {
+        log::error!("an evidence line cannot be written: {error}");
+        return Vec::new();
     }
     // Emitters' text is escaped, so that it has no effect on the terminal of whoever reads the
     // file.
-    let escaped = match std::str::from_utf8(&lines[start..]).map(harmless_json) {
-        Ok(Cow::Owned(escaped)) => escaped,
-        _ => return lines.push(b'\n'),
-    };
-    lines.truncate(start);
-    lines.extend_from_slice(escaped.as_bytes());
-    lines.push(b'\n');
+    if let Ok(Cow::Owned(escaped)) = std::str::from_utf8(&line).map(harmless_json) {
+        line = escaped.into_bytes();
+    }
+    line.push(b'\n');
+    line
 }
 
 /// Most bytes of lines that wait while they cannot be written; further lines are lost. More than
@@ -423,7 +415,7 @@ mod tests {
     fn what_emitters_wrote_does_nothing_to_a_terminal() {
         let key = "k \u{202e}\u{200f}\u{9b}31m é";
         let mut lines = b"before\n".to_vec();
-        add_line(&serde_json::json!({"key": key}), &mut lines);
+        lines.extend(line(&serde_json::json!({"key": key})));
         let text = String::from_utf8(lines).unwrap();
         assert_eq!(text, "before\n{\"key\":\"k \\u202e\\u200f\\u009b31m é\"}\n");
         let line: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
@@ -435,9 +427,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut evidence = EvidenceFile::new(dir.path().to_owned(), 1000, true);
         for n in 0..300 {
-            let mut line = Vec::new();
-            add_line(&serde_json::json!({"n": n}), &mut line);
-            evidence.append(&line);
+            evidence.append(&line(&serde_json::json!({"n": n})));
             evidence.flush().unwrap();
         }
         let read = |name| std::fs::read_to_string(dir.path().join(name)).unwrap();

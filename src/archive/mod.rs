@@ -16,7 +16,7 @@ pub(crate) use attempt::{Attempt, Effect, Finished, RequestLine};
 pub(crate) use census::{Census, DeadLetterCount};
 pub(crate) use dead_letter::DeadLetter;
 pub(crate) use dead_letter::{by_age as dead_letters_by_age, read as read_dead_letter};
-pub(crate) use evidence::{attempt_lines, burial_lines, final_lines, is_record};
+pub(crate) use evidence::{attempt_line, burial_line, final_line, is_record};
 pub(crate) use health::{AtRest, Healths, left_at_rest, read_healths, write_healths};
 pub(crate) use reader::{evidence_files, lines_of};
 
@@ -188,6 +188,6 @@ impl Archive {
     pub(crate) fn spec_of_dead_letter(&self, id: DeliveryId) -> Option<SpecId> {
         let dir = &self.options.spool_dir;
         let has = |spec: &SpecId| dead_letter::path(&dead_letter_dir(dir, spec), id).exists();
-        known_specs(dir).into_iter().find(has)
+        known_specs(dir).unwrap_or_default().into_iter().find(has)
     }
 }

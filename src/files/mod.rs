@@ -9,13 +9,14 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 #[cfg(feature = "cli")]
 use rustix::process::{Rlimit, setrlimit};
 
+use crate::clock;
 use crate::event::SpecId;
 use open::Links;
 
@@ -205,12 +206,24 @@ pub(crate) fn spec_dirs(dir: &Path) -> io::Result<Vec<SpecId>> {
     Ok(specs)
 }
 
-/// The SPECs that have a folder in `dir`; empty if it cannot be listed.
-pub(crate) fn known_specs(dir: &Path) -> Vec<SpecId> {
-    let mut specs = spec_dirs(dir).unwrap_or_default();
+/// The SPECs that have a folder in `dir`, in order.
+///
+/// # Errors
+/// `dir` cannot be listed.
+pub(crate) fn known_specs(dir: &Path) -> io::Result<Vec<SpecId>> {
+    let mut specs = spec_dirs(dir)?;
     specs.retain(|spec| dir.join(spec.as_str()).is_dir());
     specs.sort();
-    specs
+    Ok(specs)
+}
+
+/// An upper bound of the clock tick of any file system.
+const TICK: Duration = Duration::from_secs(2);
+
+/// Whether a folder that was modified at this time shows every later change by another time: a
+/// change within the same tick of the clock does not.
+pub(crate) fn has_rested(modified: SystemTime) -> bool {
+    clock::age(modified).is_some_and(|age| age > TICK)
 }
 
 /// Turns the error for a missing folder into an empty list.

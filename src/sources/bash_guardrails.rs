@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 use super::consensus::time_of_session;
-use super::fields::filled;
+use super::fields::{filled, text};
 use super::place::{Level, Place};
 use super::telemetry::{Guardrail, Named};
 use crate::event::Stage;
@@ -25,7 +25,7 @@ pub(super) static SOURCE: Guardrail = Guardrail {
             is_of_an_agent: rest.contains('_'),
         })
     },
-    session: |_, session| session.to_owned(),
+    session: |fields, in_name| text(fields, "sessionId").or(in_name).map(str::to_owned),
     defect: |_| None,
     failures,
 };

@@ -4,6 +4,7 @@
 mod bash_guardrails;
 pub(crate) mod branch;
 pub(crate) mod consensus;
+mod dated;
 mod fields;
 mod native_guardrails;
 pub(crate) mod outstanding;

@@ -29,10 +29,13 @@ pub(super) static SOURCE: Guardrail = Guardrail {
         let at = rest.split_once('_').and_then(|(time, _)| time_in_a_name(time));
         Some(Named { stage: stage.parse().ok()?, session: rest.to_owned(), at, is_of_an_agent: false })
     },
-    session: |fields, session| match text(fields, "timestamp") {
-        // As the host writes both into the name.
-        Some(at) => format!("{}_{session}", at.replace(':', "-")),
-        None => session.to_owned(),
+    session: |fields, in_name| {
+        // As the host writes time and process into the name, however broken the content is.
+        let in_fields = || {
+            let (session, at) = (text(fields, "sessionId")?, text(fields, "timestamp"));
+            Some(at.map_or(session.to_owned(), |at| format!("{}_{session}", at.replace(':', "-"))))
+        };
+        in_name.map(str::to_owned).or_else(in_fields)
     },
     defect: |fields| match fields.get("success") {
         Some(Value::Bool(_)) => None,

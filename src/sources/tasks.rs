@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use pulldown_cmark::{Event as Markdown, Options, Parser, Tag, TagEnd};
 use serde::{Deserialize, Serialize};
 
+use super::dated::without_date;
 use super::place::{Level, Place};
 use crate::config::Config;
 use crate::event::{Event, EventKind, EvidencePaths, IdempotencyKey, SpecId, Task};
@@ -194,67 +195,6 @@ impl Columns {
 fn spec_in_words(cell: &str) -> Option<SpecId> {
     let words = cell.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')));
     words.filter(|word| word.starts_with("SPEC-")).find_map(|word| word.trim_end_matches('.').parse().ok())
-}
-
-/// A status without the day on which it was reached: `Done (2025-09-29)` is `done`. Other numbers
-/// stay, so that `Done 3/5` is no word for Done.
-fn without_date(cell: &str) -> String {
-    const MONTHS: [&str; 12] =
-        ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
-    let kept: String = cell
-        .chars()
-        .map(|c| if c.is_alphanumeric() || matches!(c, '-' | '/' | '.' | ':') { c } else { ' ' })
-        .collect();
-    let trim = |word: &str| word.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase();
-    let words: Vec<String> = kept.split_whitespace().map(trim).filter(|word| !word.is_empty()).collect();
-    let is_month = |word: &String| {
-        let known = MONTHS.iter().find(|month| word.starts_with(**month));
-        known.is_some_and(|month| word.len() == month.len() || is_month_in_full(word))
-    };
-    let names_a_month = words.iter().any(is_month);
-    let is_part = |word: &String| {
-        let number = word.trim_end_matches(['s', 't', 'n', 'd', 'r', 'h']);
-        let is_number = matches!(number.len(), 1 | 2 | 4) && number.bytes().all(|byte| byte.is_ascii_digit());
-        is_day(word) || (names_a_month && (is_month(word) || is_number)) || is_time(word)
-    };
-    let has_date = words.iter().any(|word| is_day(word)) || names_a_month;
-    let rest =
-        words.iter().filter(|word| !(has_date && (is_part(word) || matches!(&***word, "on" | "at" | "utc"))));
-    rest.cloned().collect::<Vec<_>>().join(" ")
-}
-
-fn is_month_in_full(word: &str) -> bool {
-    const MONTHS: [&str; 12] = [
-        "january",
-        "february",
-        "march",
-        "april",
-        "may",
-        "june",
-        "july",
-        "august",
-        "september",
-        "october",
-        "november",
-        "december",
-    ];
-    MONTHS.contains(&word)
-}
-
-/// `2025-09-29`, `2025/9/29`, `29.09.2025`, `2025-09-29T10:00:00Z`.
-fn is_day(word: &str) -> bool {
-    let day = word.split_once('t').map_or(word, |(day, _)| day);
-    let parts: Vec<&str> = day.split(['-', '/', '.']).collect();
-    let are_digits = parts.iter().all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()));
-    let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
-    are_digits && matches!(lengths[..], [4, 1..=2, 1..=2] | [1..=2, 1..=2, 4] | [4, 2])
-}
-
-/// `10:00`, `10:00:00z`.
-fn is_time(word: &str) -> bool {
-    let parts: Vec<&str> = word.trim_end_matches('z').split(':').collect();
-    let is_two = |part: &&str| matches!(part.len(), 1 | 2) && part.bytes().all(|byte| byte.is_ascii_digit());
-    matches!(parts.len(), 2 | 3) && parts.iter().all(is_two)
 }
 
 /// A cell as a word to compare: letters, digits and inner hyphens in lower case; emphasis, emoji

@@ -59,8 +59,9 @@ pub(crate) struct Guardrail {
     pub(crate) places: fn(&RepoPaths<'_>) -> Vec<Place>,
     /// What a file's name says, without its ending; `None` where it is not named so.
     pub(super) named: fn(&str) -> Option<Named>,
-    /// What tells one run of a stage from another, made of `sessionId` and the other fields.
-    pub(super) session: fn(&Map<String, Value>, &str) -> String,
+    /// What tells one run of a stage from another, by the fields and the session in a name that
+    /// this guardrail gave.
+    pub(super) session: fn(&Map<String, Value>, Option<&str>) -> Option<String>,
     /// Why a whole file cannot be judged.
     pub(super) defect: fn(&Map<String, Value>) -> Option<String>,
     /// Why the stage did not pass; empty where it did.
@@ -77,6 +78,11 @@ pub(crate) struct Named {
     pub(crate) at: Option<Timestamp>,
     /// It may be an agent's output, which is no telemetry.
     pub(super) is_of_an_agent: bool,
+}
+
+/// How the files of all guardrails are named, for people.
+pub(crate) fn patterns() -> String {
+    GUARDRAILS.map(|guardrail| guardrail.pattern).join(" or ")
 }
 
 /// Which guardrail's a file is by its name, and what the name says.
@@ -131,9 +137,7 @@ pub(crate) fn read(path: &Path, bytes: &[u8], repo: &RepoPaths<'_>) -> Result<Ev
     }
     let stage = named.as_ref().map(|named| named.stage).or(by_command.map(|(_, stage)| stage));
     let stage = stage.ok_or_else(|| {
-        let patterns: Vec<_> = GUARDRAILS.iter().map(|guardrail| guardrail.pattern).collect();
-        let patterns = patterns.join(" or ");
-        not(format!("neither its name ({patterns}) nor its `command` says which stage it is of"))
+        not(format!("neither its name ({}) nor its `command` says which stage it is of", patterns()))
     })?;
     // The command's, unless only the name's can judge what is there.
     let of_command = by_command.map(|(guardrail, _)| guardrail);
@@ -157,15 +161,9 @@ pub(crate) fn read(path: &Path, bytes: &[u8], repo: &RepoPaths<'_>) -> Result<Ev
         defect =
             envelope_defect(&fields, stage, of_command, given_spec).or_else(|| (guardrail.defect)(&fields));
     }
-    // A name that the same guardrail gave has all that is wanted, however broken the content.
+    let in_name = named.map(|named| named.session);
     let is_its_name = by_name.is_some_and(|by_name| std::ptr::eq(by_name, guardrail));
-    let session = match (text(&fields, "sessionId"), named) {
-        (Some(given), Some(named)) if is_its_name && (guardrail.session)(&fields, given) != given => {
-            Some(named.session)
-        }
-        (Some(given), _) => Some((guardrail.session)(&fields, given)),
-        (None, named) => named.map(|named| named.session),
-    };
+    let session = (guardrail.session)(&fields, in_name.as_deref().filter(|_| is_its_name)).or(in_name);
     let attempt =
         fields.get("attempt").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
     let key = IdempotencyKey::of_step(&spec, &stage.slug(), attempt.unwrap_or(1), session.as_deref());

@@ -16,7 +16,7 @@ use super::segment::{check_file, content_of, segment_numbers, segment_path};
 use super::{OpenError, Unfinished};
 use crate::delivery::{AttemptSummary, DeliveryId};
 use crate::event::SpecId;
-use crate::files::{self, FileError, absent_is_empty, spec_dirs};
+use crate::files::{self, FileError, absent_is_empty, known_specs, spec_dirs};
 
 /// Whether a process owns the spool. Creates nothing.
 pub(crate) fn is_owned(spool_dir: &Path) -> bool {
@@ -53,10 +53,7 @@ pub(crate) fn unfinished(spool_dir: &Path) -> io::Result<Vec<Peeked>> {
 /// # Errors
 /// The spool cannot be listed.
 pub(crate) fn specs(spool_dir: &Path) -> io::Result<Vec<SpecId>> {
-    let mut specs = absent_is_empty(spec_dirs(spool_dir))?;
-    specs.retain(|spec| spool_dir.join(spec.as_str()).is_dir());
-    specs.sort();
-    Ok(specs)
+    absent_is_empty(known_specs(spool_dir))
 }
 
 /// Bytes of all journals in a spool; folders that cannot be listed are skipped.

@@ -6,23 +6,18 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::inbox;
 use super::journal::{Journal, Rescued};
 use super::lock::Lock;
 use super::peek;
 use super::{OpenError, Spool, Standing};
-use crate::clock;
 use crate::delivery::DeliveryId;
 use crate::event::{Event, SpecId};
 use crate::files::{self, FileError, FileId, git_ignore, write_atomic};
 
 /// Events per inbox file when a spool is handed over.
 const HANDED_OVER_AT_A_TIME: usize = 8;
-
-/// An upper bound of the clock tick of any file system.
-const TICK: Duration = Duration::from_secs(2);
 
 impl Spool {
     /// Whether this process owns the spool, and has taken in all of it.
@@ -260,7 +255,7 @@ impl Spool {
             match has_strangers {
                 Ok(true) => self.is_outdated(&spec),
                 // A change within the last tick of the file system's clock is checked once more.
-                Ok(false) if clock::age(changed).is_some_and(|age| age > TICK) => {
+                Ok(false) if files::has_rested(changed) => {
                     self.looked_through.insert(spec, changed);
                 }
                 Ok(false) | Err(_) => {}

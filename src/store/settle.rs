@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::Store;
-use crate::archive::{Attempt, DeadLetter, Effect, Finished, attempt_lines, burial_lines, final_lines};
+use crate::archive::{Attempt, DeadLetter, Effect, Finished, attempt_line, burial_line, final_line};
 use crate::clock;
 use crate::delivery::{Delivery, FinalState, Outcome, Reason};
 use crate::files::FileError;
@@ -22,7 +22,7 @@ impl Store {
         let (spec, id) = (&delivery.spec, delivery.id);
         let spares_room = self.spool.is_full() && matches!(effect, Effect::Retry { .. });
         if !again && !spares_room {
-            self.add_evidence(spec, &attempt_lines(finished));
+            self.add_evidence(spec, &attempt_line(finished));
         }
         let state = match effect {
             Effect::Retry { next_attempt_at } => {
@@ -37,7 +37,7 @@ impl Store {
             Effect::Replayed => {
                 self.spool.check_room()?;
                 if !again {
-                    self.add_evidence(spec, &final_lines(delivery, attempt, FinalState::Delivered));
+                    self.add_evidence(spec, &final_line(delivery, attempt, FinalState::Delivered));
                 }
                 self.sync_evidence(spec);
                 return self.archive.remove_dead_letter(spec, id);
@@ -55,7 +55,7 @@ impl Store {
             Effect::DryRun => FinalState::DryRun,
         };
         if !again {
-            self.add_evidence(spec, &final_lines(delivery, attempt, state));
+            self.add_evidence(spec, &final_line(delivery, attempt, state));
         }
         self.append(spec, &Record::Finished { id, state, at: clock::now() })?;
         self.spool.is_lost_no_more(id);
@@ -100,7 +100,7 @@ impl Store {
             letter.map_err(|error| FileError::on("write a dead letter in", &self.spool_dir)(error.into()))?;
         self.spool.check_room()?;
         if self.ends_told.insert(delivery.id) {
-            self.add_evidence(&delivery.spec, &burial_lines(&letter));
+            self.add_evidence(&delivery.spec, &burial_line(&letter));
         }
         self.sync_evidence(&delivery.spec);
         self.archive.write_dead_letter(&letter)?;

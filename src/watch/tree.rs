@@ -1,5 +1,6 @@
 //! Which files of a repo are watched, and in which folders they can be: what its sources say.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +30,8 @@ pub(super) struct Tree {
     repo: PathBuf,
     /// Where each guardrail's files lie.
     guardrails: Vec<(&'static Guardrail, Vec<Place>)>,
+    /// The same places, each once.
+    telemetry: Vec<Place>,
     tasks: Vec<Place>,
     /// Consensus files are read with their stage: they wake the watcher.
     consensus: Place,
@@ -37,17 +40,25 @@ pub(super) struct Tree {
 impl Tree {
     pub(super) fn of(config: &Config) -> Self {
         let paths = RepoPaths { root: &config.repo, evidence_dir: &config.evidence_dir };
+        let guardrails: Vec<_> =
+            GUARDRAILS.iter().map(|guardrail| (*guardrail, (guardrail.places)(&paths))).collect();
+        let mut telemetry: Vec<Place> = Vec::new();
+        for place in guardrails.iter().flat_map(|(_, places)| places) {
+            if !telemetry.contains(place) {
+                telemetry.push(place.clone());
+            }
+        }
         Self {
             repo: config.repo.clone(),
-            guardrails: GUARDRAILS.map(|guardrail| (guardrail, (guardrail.places)(&paths))).into(),
+            guardrails,
+            telemetry,
             tasks: tasks::places(&config.repo),
             consensus: Place { root: config.evidence_dir.join("consensus"), levels: &[Level::Spec] },
         }
     }
 
     fn places(&self) -> impl Iterator<Item = &Place> {
-        let telemetry = self.guardrails.iter().flat_map(|(_, places)| places);
-        telemetry.chain(&self.tasks).chain([&self.consensus])
+        self.telemetry.iter().chain(&self.tasks).chain([&self.consensus])
     }
 
     /// What a path is to us.
@@ -65,13 +76,10 @@ impl Tree {
     pub(super) fn why_not(&self, path: &Path) -> String {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let folder = path.parent().unwrap_or(Path::new(""));
-        let places = || self.guardrails.iter().flat_map(|(_, places)| places);
-        if places().any(|place| place.holds(folder)) {
-            let patterns: Vec<_> = GUARDRAILS.iter().map(|guardrail| guardrail.pattern).collect();
-            return format!("{name} is not named as telemetry is, {}", patterns.join(" or "));
+        if self.telemetry.iter().any(|place| place.holds(folder)) {
+            return format!("{name} is not named as telemetry is, {}", telemetry::patterns());
         }
-        let commands = self.guardrails.iter().flat_map(|(_, places)| places).next();
-        let commands = commands.map_or(Path::new(""), |place| &place.root);
+        let commands = self.telemetry.first().map_or(Path::new(""), |place| &place.root);
         if !path.starts_with(commands) {
             return format!("it is outside the evidence tree that is watched, {}", commands.display());
         }
@@ -88,30 +96,19 @@ impl Tree {
     /// Whether a path is a file where telemetry could be, and is none.
     pub(super) fn is_beside_telemetry(&self, path: &Path) -> bool {
         let is_below = |place: &Place| path.starts_with(&place.root) && place.levels == [Level::Spec];
-        let mut places = self.guardrails.iter().flat_map(|(_, places)| places);
-        places.any(is_below) && path.is_file() && self.kind(path).is_none()
+        self.telemetry.iter().any(is_below) && path.is_file() && self.kind(path).is_none()
     }
 
     /// Every file that is passed over beside telemetry.
     pub(super) fn passed_over(&self) -> Vec<PathBuf> {
-        let places = self.guardrails.iter().flat_map(|(_, places)| places);
-        let folders = places.flat_map(|place| place.folders().into_iter().chain([place.root.clone()]));
-        let mut found: Vec<PathBuf> = folders
-            .flat_map(|folder| entries(&folder))
-            .filter(|path| self.is_beside_telemetry(path))
-            .collect();
-        found.sort();
-        found.dedup();
-        found
+        let of = |place: &Place| place.folders().into_iter().chain([place.root.clone()]);
+        let inside = self.telemetry.iter().flat_map(of).flat_map(|folder| entries(&folder));
+        inside.filter(|path| self.is_beside_telemetry(path)).collect()
     }
 
     /// Every file there is now. Symbolic links are not followed.
     pub(super) fn files(&self) -> Vec<(Kind, PathBuf)> {
-        let telemetry = self.guardrails.iter().flat_map(|(_, places)| places);
-        let mut folders: Vec<PathBuf> = telemetry.flat_map(Place::holders).collect();
-        folders.sort();
-        folders.dedup();
-        let telemetry = folders.iter().flat_map(|folder| entries(folder));
+        let telemetry = self.telemetry.iter().flat_map(Place::holders).flat_map(|folder| entries(&folder));
         let lists = self.tasks.iter().flat_map(tasks::lists_in);
         let all = telemetry.chain(lists.filter(|path| fs::symlink_metadata(path).is_ok()));
         all.filter_map(|path| self.kind(&path).map(|kind| (kind, path))).collect()
@@ -125,10 +122,7 @@ impl Tree {
             let outside = place.root.parent().filter(|_| !place.root.starts_with(&self.repo));
             inside.chain(outside).chain([place.root.as_path()]).map(Path::to_owned)
         });
-        let mut roots: Vec<PathBuf> = above.collect();
-        roots.sort();
-        roots.dedup();
-        roots
+        once(above)
     }
 
     /// Whether a folder with this path is one in which a change can matter.
@@ -139,12 +133,13 @@ impl Tree {
     /// Every folder in which a change can matter that is there now.
     pub(super) fn dirs(&self) -> Vec<PathBuf> {
         let inside = self.places().flat_map(Place::folders);
-        let mut all: Vec<PathBuf> =
-            self.roots().into_iter().filter(|dir| is_dir(dir)).chain(inside).collect();
-        all.sort();
-        all.dedup();
-        all
+        once(self.roots().into_iter().filter(|dir| is_dir(dir)).chain(inside))
     }
+}
+
+/// Each path once, in order.
+fn once(paths: impl Iterator<Item = PathBuf>) -> Vec<PathBuf> {
+    paths.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 fn is_dir(path: &Path) -> bool {

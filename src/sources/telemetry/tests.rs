@@ -287,7 +287,8 @@ fn a_native_guardrail_that_cannot_be_judged_is_a_halt_under_the_same_key() {
     let other = native(&json!({"command": "guardrail.plan"}));
     let (cut, binary) = (whole[..40].to_vec(), vec![0xff, 0x00, 0xfe, 0x80]);
     let silent = native(&json!({"success": null}));
-    for bytes in [Vec::new(), cut, binary, huge, silent, other] {
+    let timeless = native(&json!({"timestamp": ""}));
+    for bytes in [Vec::new(), cut, binary, huge, silent, timeless, other] {
         let event =
             read(&Path::new("/repo/docs").join(SPEC).join("evidence").join(NATIVE), &bytes, &repo()).unwrap();
         assert_eq!((event.event.status, event.event.stage), (Some(Status::Halt), Some(Stage::Audit)));

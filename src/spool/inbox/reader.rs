@@ -3,16 +3,12 @@
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde_json::value::RawValue;
 
 use super::{Header, InboxName, MAX_FILE_BYTES, One, VERSION, lines};
-use crate::clock;
 use crate::files;
-
-/// An upper bound of the clock tick of any file system.
-const TICK: Duration = Duration::from_secs(2);
 
 /// The inbox of a spool. Any process may read it; only the owner's Ledger changes it.
 #[derive(Clone, Debug)]
@@ -64,7 +60,7 @@ impl Inbox {
     /// because a later change could have the same time.
     pub(crate) fn changed(&self) -> Option<SystemTime> {
         let changed = fs::metadata(&self.dir).and_then(|found| found.modified()).ok()?;
-        clock::age(changed).is_some_and(|age| age > TICK).then_some(changed)
+        files::has_rested(changed).then_some(changed)
     }
 
     /// The names of all files, oldest first.
