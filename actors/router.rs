@@ -26,7 +26,7 @@ use crate::config::{Config, Role, SubscriptionConfig};
 use crate::delivery::{
     BodyBudget, Dedupe, DeliveryId, Identities, Identity, KeyDigest, Pending, SubscriptionId,
 };
-use crate::event::{Event, IdempotencyKey, SpecId};
+use crate::event::{Event, EventKind, IdempotencyKey, KeyOrigin, SpecId};
 use crate::payload;
 use crate::run::Run;
 use crate::spool::{InboxName, Recovered, Unfinished};
@@ -41,8 +41,8 @@ const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
 /// Messages that may wait: more than admission lets in.
 const MAILBOX: usize = 4 * 1024;
 
-/// What became of an event, and its key: its own, or the one of the known event that it turned out
-/// to be.
+/// What became of an event, and its key: its own, or the one of the known event that it turned
+/// out to be.
 #[derive(Clone, Debug)]
 pub(crate) struct Emission {
     pub(crate) key: IdempotencyKey,
@@ -248,7 +248,17 @@ impl Handler<Emit> for Router {
             return;
         }
         let known = |key: &IdempotencyKey| self.known.knows(key.into(), at);
+        let is_seen_cost = event.event.kind == EventKind::CostThreshold
+            && matches!(event.event.key_origin, KeyOrigin::Source(_));
         let identity = self.identities.resolve(&mut event, at, known);
+        if is_seen_cost {
+            let none = Run::default();
+            let run = self.runs.get(&event.spec.id).unwrap_or(&none);
+            if !run.takes_alert(&mut event, &self.config.runs) {
+                let key = event.event.idempotency_key;
+                return Emitter { key, reply }.hears(Ok(Receipt::Duplicate));
+            }
+        }
         let emitter = Emitter { key: event.event.idempotency_key.clone(), reply };
         let key = KeyDigest::from(&emitter.key);
         if !self.open {

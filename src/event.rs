@@ -1,4 +1,5 @@
-//! What happened in a pipeline: the event, and the values it is made of, each with its one parser.
+//! What happened in a pipeline: the event, and the values it is made of, each with its one
+//! parser.
 
 mod carried;
 mod key;
@@ -133,6 +134,10 @@ pub struct Envelope {
     pub stage: Option<Stage>,
     /// Which event this is.
     pub idempotency_key: IdempotencyKey,
+    /// The key of the event that this one corrects: the same stage, told again with another
+    /// status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amends: Option<IdempotencyKey>,
     /// Where the key comes from. The Router takes it out.
     #[serde(default, skip_serializing_if = "KeyOrigin::is_given")]
     pub key_origin: KeyOrigin,
@@ -269,6 +274,7 @@ impl Event {
                 status: None,
                 stage: None,
                 idempotency_key,
+                amends: None,
                 key_origin: KeyOrigin::Given,
                 reasons: Vec::new(),
                 extra: Map::new(),

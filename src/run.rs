@@ -1,16 +1,21 @@
 //! Folds a SPEC's stage events into runs: attempts, the end of a run, its cost. Pure decisions,
 //! with no clock and no I/O.
 //!
-//! What an event means is decided once, by [`Run::plan`], and stored in the spool with the event as
-//! a [`Step`]; a restart folds the steps and decides nothing anew. Events that follow from a run
-//! are owed until they are accepted themselves, so that a stop in between does not lose them.
+//! What an event means is decided once, by [`Run::plan`], and stored in the spool with the event
+//! as a [`Step`]; a restart folds the steps and decides nothing anew. Events that follow from a
+//! run are owed until they are accepted themselves, so that a stop in between does not lose them.
+
+mod spent;
+mod told;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
-use crate::event::{Event, EventKind, IdempotencyKey, Pipeline, SpecId, Stage, Status};
+use crate::event::{Event, EventKind, IdempotencyKey, Pipeline, Stage, Status};
 use crate::names::printable;
+pub(crate) use spent::Spent;
+use spent::cost_in;
 
 /// Most stages of one run that are kept; of a longer run the last ones are told.
 const MAX_STAGES: usize = 100;
@@ -76,6 +81,9 @@ pub(crate) struct StageStep {
     /// Whether it is the first stage of a new run.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     begins: bool,
+    /// Whether it corrects what was told of the stage, and is no further attempt.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    amends: bool,
     /// The end of the run, if this stage ends it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ends: Option<Ending>,
@@ -95,6 +103,8 @@ pub(crate) enum Step {
     Told(IdempotencyKey),
     /// The run's cost was told.
     CostTold,
+    /// The same, of this threshold and of a cost that no stage told.
+    CostSeen(f64),
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -122,19 +132,26 @@ pub(crate) struct Run {
     /// The threshold that was told last, or is to be told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     threshold_told: Option<f64>,
+    /// When the run before this one ended: what was spent until then is not this one's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    before: Option<Timestamp>,
     /// Earlier runs whose end is still to be told, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     untold: Vec<Run>,
 }
 
 impl Run {
-    /// The effect of an event, if it concerns a run. Fills in the attempt of a stage event that has
-    /// none.
+    /// The effect of an event, if it concerns a run. Fills in the attempt of a stage event that
+    /// has none.
     pub(crate) fn plan(&self, event: &mut Event, policy: &RunPolicy) -> Option<Step> {
         match (event.event.kind, event.event.stage) {
+            (EventKind::StageCompleted, Some(stage)) if event.event.amends.is_some() => {
+                self.plan_correction(event, stage)
+            }
             (EventKind::StageCompleted, Some(stage)) => Some(self.plan_stage(event, stage, policy)),
             (EventKind::PipelineCompleted, _) => Some(Step::Told(event.event.idempotency_key.clone())),
             (EventKind::CostThreshold, _) if self.owes_an_anomaly() => Some(Step::CostTold),
+            (EventKind::CostThreshold, _) => policy.cost_threshold_usd.map(Step::CostSeen),
             _ => None,
         }
     }
@@ -160,7 +177,7 @@ impl Run {
             attempt,
             started_at: pipeline.started_at.clone(),
             completed_at: pipeline.completed_at.clone(),
-            cost_usd: event.telemetry.as_deref().and_then(cost),
+            cost_usd: event.telemetry.as_deref().and_then(cost_in),
             follow_ups: follow_ups(event, stage),
         };
         let cost = run.cost().into_iter().chain(end.cost_usd).reduce(|sum, cost| sum + cost);
@@ -173,25 +190,39 @@ impl Run {
             Some(Excess { threshold_usd, stage, key })
         });
         let status = end_of_run(stage, event.event.status, attempt, policy);
-        let ends = status.filter(|_| run.state == State::Open).map(|status| {
-            let session = session_of(event);
-            Ending {
-                status,
-                key: IdempotencyKey::of_step(&event.spec.id, "pipeline", run.number, session),
-                branch: event.spec.branch.clone(),
-                reasons: match status {
-                    Status::Success => Vec::new(),
-                    _ => event
-                        .event
-                        .reasons
-                        .iter()
-                        .take(MAX_FOLLOW_UPS)
-                        .map(|it| printable(it, 1000))
-                        .collect(),
-                },
+        let ends =
+            status.filter(|_| run.state == State::Open).map(|status| Ending::of(event, status, run.number));
+        Step::Stage(Box::new(StageStep { end, begins, amends: false, ends, exceeds }))
+    }
+
+    /// The effect of a stage told again with another status: on the stage as it stands in the
+    /// run, and on the run only while nothing came after that stage and no end was told. Says
+    /// which attempt it is.
+    fn plan_correction(&self, event: &mut Event, stage: Stage) -> Option<Step> {
+        let completed_at = event.pipeline.as_ref().and_then(|pipeline| pipeline.completed_at.clone());
+        let place = self.place_of(stage, completed_at.as_ref())?;
+        let was = &self.stages[place];
+        let pipeline = event.pipeline.get_or_insert_with(Pipeline::default);
+        pipeline.attempt.get_or_insert(was.attempt);
+        let end =
+            StageEnd { status: event.event.status, follow_ups: follow_ups(event, stage), ..was.clone() };
+        let halts = event.event.status == Some(Status::Halt) && place + 1 == self.stages.len();
+        let ends = match &self.state {
+            State::Open if halts => Some(Ending::of(event, Status::Halt, self.number)),
+            // What is to be told of the run's end is told under the key it has.
+            State::Ending(ending) if halts => {
+                let key = ending.key.clone();
+                Some(Ending { key, ..Ending::of(event, Status::Halt, self.number) })
             }
-        });
-        Step::Stage(Box::new(StageStep { end, begins, ends, exceeds }))
+            State::Open | State::Ending(_) | State::Ended | State::EndedByHost => None,
+        };
+        Some(Step::Stage(Box::new(StageStep { end, begins: false, amends: true, ends, exceeds: None })))
+    }
+
+    /// Where the last end of a stage stands that has this time.
+    fn place_of(&self, stage: Stage, completed_at: Option<&String>) -> Option<usize> {
+        let is_it = |end: &StageEnd| end.stage == stage && end.completed_at.as_ref() == completed_at;
+        self.stages.iter().rposition(is_it)
     }
 
     /// Whether this stage begins another run.
@@ -217,23 +248,30 @@ impl Run {
         if untold.len() > MAX_UNTOLD {
             untold.remove(0);
         }
-        Self { number: self.number.saturating_add(1), stages: carried.collect(), untold, ..Self::default() }
+        let ended = self.stages.iter().rev().find_map(|end| end.completed_at.as_deref()?.parse().ok());
+        Self {
+            number: self.number.saturating_add(1),
+            stages: carried.collect(),
+            untold,
+            before: ended,
+            // What was told before its first stage was seen was told of the first run.
+            threshold_told: self.threshold_told.filter(|_| self.number == 0),
+            ..Self::default()
+        }
     }
 
     /// Applies a step.
     pub(crate) fn take(&mut self, step: &Step) {
         match step {
             Step::Stage(step) => {
-                let StageStep { end, begins, ends, exceeds } = &**step;
+                let StageStep { end, begins, amends, ends, exceeds } = &**step;
                 if *begins {
                     *self = self.next(end.stage);
                 }
-                // Only what the last attempt left to do is told.
-                let earlier = self.stages.iter_mut().filter(|earlier| earlier.stage == end.stage);
-                earlier.for_each(|earlier| earlier.follow_ups.clear());
-                self.stages.push(end.clone());
-                if self.stages.len() > MAX_STAGES {
-                    self.stages.remove(0);
+                let corrected = self.place_of(end.stage, end.completed_at.as_ref()).filter(|_| *amends);
+                match corrected {
+                    Some(place) => self.stages[place] = end.clone(),
+                    None => self.add(end),
                 }
                 if let Some(ending) = ends {
                     self.state = State::Ending(ending.clone());
@@ -255,6 +293,7 @@ impl Run {
                     State::Open | State::EndedByHost => State::EndedByHost,
                 };
             }
+            Step::CostSeen(threshold_usd) => self.threshold_told = Some(*threshold_usd),
             // They are told one after the other, oldest first.
             Step::CostTold => {
                 let earlier = self.untold.iter_mut().find(|run| run.excess.is_some());
@@ -264,6 +303,16 @@ impl Run {
                 }
                 self.forget_what_is_told();
             }
+        }
+    }
+
+    fn add(&mut self, end: &StageEnd) {
+        // Only what the last attempt left to do is told.
+        let earlier = self.stages.iter_mut().filter(|earlier| earlier.stage == end.stage);
+        earlier.for_each(|earlier| earlier.follow_ups.clear());
+        self.stages.push(end.clone());
+        if self.stages.len() > MAX_STAGES {
+            self.stages.remove(0);
         }
     }
 
@@ -294,93 +343,34 @@ impl Run {
         matches!(&self.state, State::Ending(ending) if ending.key == *key)
     }
 
-    /// The anomaly event for a cost above the threshold: the oldest that is still to be told.
-    pub(crate) fn owed_anomaly(&self, spec: &SpecId) -> Option<Event> {
-        let mut runs = self.untold.iter().chain(std::iter::once(self));
-        runs.find_map(|run| run.own_anomaly(spec))
-    }
-
-    fn own_anomaly(&self, spec: &SpecId) -> Option<Event> {
-        let Excess { threshold_usd, stage, key } = self.excess.as_ref()?;
-        let mut anomaly = Event::new(EventKind::CostThreshold, spec.clone(), key.clone());
-        anomaly.event.stage = Some(*stage);
-        let total = self.cost().map(rounded);
-        anomaly.extra.insert("cost".to_owned(), json!({"totalUsd": total}));
-        let hint = "look at what the run's stages cost so far, and stop it if that is not meant";
-        let told =
-            json!({"thresholdUsd": threshold_usd, "totalUsd": total, "run": self.number, "hint": hint});
-        anomaly.extra.insert("anomaly".to_owned(), told);
-        Some(anomaly)
-    }
-
-    /// An event for each run whose end is still to be told, oldest first. `open_tasks` are the
-    /// SPEC's tasks that are not Done; `now` is the end of a run whose stages have no time.
-    pub(crate) fn owed_ends(&self, spec: &SpecId, open_tasks: &[String], now: Timestamp) -> Vec<Event> {
-        let runs = self.untold.iter().chain(std::iter::once(self));
-        runs.filter_map(|run| run.owed_end(spec, open_tasks, now)).collect()
-    }
-
-    fn owed_end(&self, spec: &SpecId, open_tasks: &[String], now: Timestamp) -> Option<Event> {
-        let State::Ending(Ending { status, key, branch, reasons }) = &self.state else { return None };
-        let mut event = Event::of_source(EventKind::PipelineCompleted, spec.clone(), key.clone(), now);
-        event.event.status = Some(*status);
-        event.event.reasons.clone_from(reasons);
-        event.spec.branch.clone_from(branch);
-        let began = |end: &StageEnd| end.started_at.clone().or(end.completed_at.clone());
-        let started_at = self.stages.iter().find_map(began);
-        let ended = self.stages.iter().rev().find_map(|end| end.completed_at.clone());
-        let completed_at = ended.unwrap_or_else(|| format!("{now:.3}"));
-        let mut extra = Map::new();
-        extra.insert("stages".to_owned(), self.stages.iter().map(StageEnd::told).collect());
-        if let Some(length) = milliseconds(started_at.as_deref(), Some(&completed_at)) {
-            extra.insert("durationMs".to_owned(), length.into());
+    /// Makes an event of a cost that no stage told the one of this run. False where the threshold
+    /// was told of this run already: then there is nothing to tell.
+    pub(crate) fn takes_alert(&self, event: &mut Event, policy: &RunPolicy) -> bool {
+        let Some(threshold_usd) = policy.cost_threshold_usd.filter(|usd| self.threshold_told != Some(*usd))
+        else {
+            return false;
+        };
+        let number = self.number.max(1);
+        let run = IdempotencyKey::of_step(&event.spec.id, "pipeline", number, None);
+        let Ok(key) = format!("{run}:cost-threshold-{threshold_usd}").parse() else { return false };
+        event.event.idempotency_key = key;
+        if let Some(Value::Object(anomaly)) = event.extra.get_mut("anomaly") {
+            anomaly.insert("run".to_owned(), number.into());
         }
-        event.pipeline = Some(Pipeline {
-            attempt: Some(self.number),
-            max_attempts: None,
-            started_at,
-            completed_at: Some(completed_at),
-            extra,
-        });
-        if let Some(cost) = self.cost() {
-            event.extra.insert("cost".to_owned(), json!({"totalUsd": rounded(cost)}));
-        }
-        let mut follow_ups = self.outstanding();
-        follow_ups.extend_from_slice(open_tasks);
-        follow_ups.truncate(MAX_FOLLOW_UPS);
-        if !follow_ups.is_empty() {
-            event.extra.insert("followUps".to_owned(), follow_ups.into());
-        }
-        Some(event)
-    }
-
-    /// The cost of its stages, as far as their telemetry gives it.
-    fn cost(&self) -> Option<f64> {
-        self.stages.iter().filter_map(|end| end.cost_usd).reduce(|sum, cost| sum + cost)
-    }
-
-    /// What the last attempt of each stage left to do.
-    fn outstanding(&self) -> Vec<String> {
-        let is_last =
-            |at: usize, end: &StageEnd| self.stages[at + 1..].iter().all(|later| later.stage != end.stage);
-        let last = self.stages.iter().enumerate().filter(|(at, end)| is_last(*at, end));
-        last.flat_map(|(_, end)| end.follow_ups.clone()).collect()
+        true
     }
 }
 
-impl StageEnd {
-    /// The stage in the form of the pipeline event.
-    fn told(&self) -> Value {
-        let mut told = json!({"stage": self.stage, "status": self.status, "attempt": self.attempt});
-        for (name, at) in [("startedAt", &self.started_at), ("completedAt", &self.completed_at)] {
-            if let Some(at) = at {
-                told[name] = at.as_str().into();
-            }
+impl Ending {
+    /// The end of run `number` with the stage that an event tells of.
+    fn of(event: &Event, status: Status, number: u32) -> Self {
+        let reasons = event.event.reasons.iter().take(MAX_FOLLOW_UPS).map(|it| printable(it, 1000));
+        Self {
+            status,
+            key: IdempotencyKey::of_step(&event.spec.id, "pipeline", number, session_of(event)),
+            branch: event.spec.branch.clone(),
+            reasons: if status == Status::Success { Vec::new() } else { reasons.collect() },
         }
-        if let Some(length) = milliseconds(self.started_at.as_deref(), self.completed_at.as_deref()) {
-            told["durationMs"] = length.into();
-        }
-        told
     }
 }
 
@@ -393,11 +383,12 @@ fn end_of_run(stage: Stage, status: Option<Status>, attempt: u32, policy: &RunPo
     }
 }
 
-/// The session of a stage, as its key has it: a source may add to `sessionId` what makes it one of
-/// its own.
+/// The session of a stage, as its key has it: a source may add to `sessionId` what makes it one
+/// of its own.
 fn session_of(event: &Event) -> Option<&str> {
     let given = event.telemetry.as_ref()?.get("sessionId")?.as_str()?;
-    let numbered = event.event.idempotency_key.as_str().split_once(":attempt-");
+    let of_stage = event.event.amends.as_ref().unwrap_or(&event.event.idempotency_key);
+    let numbered = of_stage.as_str().split_once(":attempt-");
     let in_key = numbered.and_then(|(_, rest)| rest.split_once(':')).map(|(_, session)| session);
     in_key.filter(|session| session.ends_with(given)).or(Some(given))
 }
@@ -419,34 +410,12 @@ fn follow_ups(event: &Event, stage: Stage) -> Vec<String> {
     found
 }
 
-/// The cost of a stage from its telemetry: the total, else the sum over the agents.
-fn cost(telemetry: &Map<String, Value>) -> Option<f64> {
-    let of = |fields: &Value| {
-        ["totalUsd", "total_usd", "costUsd", "cost_usd"].iter().find_map(|name| fields.get(name)?.as_f64())
-    };
-    let whole = ["cost_usd", "costUsd"].iter().find_map(|name| telemetry.get(*name)?.as_f64());
-    let whole = whole.or_else(|| of(telemetry.get("cost")?));
-    let agents = || {
-        let agents = telemetry.get("consensus")?.get("agents")?.as_array()?;
-        agents.iter().filter_map(of).reduce(|sum, cost| sum + cost)
-    };
-    whole.or_else(agents).filter(|cost| cost.is_finite() && *cost >= 0.0)
-}
-
-/// Rounded to a hundredth of a cent, because sums of decimals have rounding errors.
-fn rounded(usd: f64) -> f64 {
-    (usd * 10_000.0).round() / 10_000.0
-}
-
-fn milliseconds(from: Option<&str>, to: Option<&str>) -> Option<i64> {
-    let (from, to): (Timestamp, Timestamp) = (from?.parse().ok()?, to?.parse().ok()?);
-    i64::try_from(to.duration_since(from).as_millis()).ok().filter(|length| *length >= 0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::SpecId;
     use proptest::prelude::*;
+    use serde_json::json;
 
     const POLICY: RunPolicy = RunPolicy { max_stage_attempts: 3, cost_threshold_usd: Some(5.0) };
 
@@ -498,7 +467,7 @@ mod tests {
             let step = run.plan(&mut event, &POLICY).unwrap();
             run.take(&step);
             let now = "2025-10-14T11:00:00Z".parse().unwrap();
-            run.owed_ends(&spec(), &[], now)[0].event.idempotency_key.to_string()
+            run.owed_ends(&spec(), &[], None, now)[0].event.idempotency_key.to_string()
         };
         for (key, session) in [
             ("SPEC-KIT-065:unlock:attempt-1:s1", "s1"),
@@ -509,6 +478,116 @@ mod tests {
         ] {
             assert_eq!(ends_as(key), format!("SPEC-KIT-065:pipeline:attempt-1:{session}"), "{key}");
         }
+    }
+
+    /// The stage of `of` told again, as a `halt`.
+    fn correction(of: &Event) -> Event {
+        let mut again = of.clone();
+        let key = &of.event.idempotency_key;
+        again.event.amends = Some(key.clone());
+        again.event.idempotency_key = format!("{key}:consensus-run_1").parse().unwrap();
+        again.event.status = Some(Status::Halt);
+        again.event.reasons = vec!["the consensus is a conflict".to_owned()];
+        again
+    }
+
+    #[test]
+    fn a_correction_ends_the_run_while_nothing_came_after_its_stage_and_is_no_attempt() {
+        let plan = stage(Plan, Success, 0, &json!({}));
+        let mut run = Run::default();
+        apply(&mut run, plan.clone());
+        let (attempt, owed) = apply(&mut run, correction(&plan));
+        assert_eq!((attempt, owed[0].event.status), (1, Some(Halt)));
+        assert_eq!(owed[0].event.idempotency_key.as_str(), "SPEC-KIT-065:pipeline:attempt-1:s0");
+        assert_eq!(told(&owed[0]), named(&[(Plan, 1)]));
+        assert_eq!(owed[0].extra["followUps"], json!(["Plan: the consensus is a conflict"]));
+        // A later stage has begun: the run goes on, and its end says what is left to do.
+        let mut run = Run::default();
+        apply(&mut run, plan.clone());
+        apply(&mut run, stage(Tasks, Success, 1, &json!({})));
+        assert_eq!(apply(&mut run, correction(&plan)), (1, vec![]));
+        let (_, owed) = apply(&mut run, stage(Unlock, Success, 2, &json!({})));
+        assert_eq!(owed[0].event.status, Some(Success));
+        assert_eq!(owed[0].pipeline.as_ref().unwrap().extra["stages"][0]["status"], "halt");
+        assert_eq!(owed[0].extra["followUps"], json!(["Plan: the consensus is a conflict"]));
+        // The end was told: it stays what it was.
+        let unlock = stage(Unlock, Success, 2, &json!({}));
+        assert_eq!(apply(&mut run, correction(&unlock)).1, vec![]);
+        // Of a stage that no run has.
+        let mut none = Run::default();
+        assert_eq!(none.plan(&mut correction(&plan), &POLICY), None);
+        assert_eq!(apply(&mut none, stage(Plan, Success, 3, &json!({}))), (1, vec![]));
+    }
+
+    #[test]
+    fn a_correction_of_the_last_stage_turns_an_end_that_is_not_told_yet() {
+        let unlock = stage(Unlock, Success, 2, &json!({}));
+        let mut run = Run::default();
+        for event in [unlock.clone(), correction(&unlock)] {
+            let step = run.plan(&mut event.clone(), &POLICY).unwrap();
+            run.take(&step);
+        }
+        let owed = run.owed_ends(&spec(), &[], None, Timestamp::UNIX_EPOCH);
+        let keys: Vec<_> = owed.iter().map(|event| event.event.idempotency_key.to_string()).collect();
+        assert_eq!(
+            (keys, owed[0].event.status),
+            (vec!["SPEC-KIT-065:pipeline:attempt-1:s2".to_owned()], Some(Halt))
+        );
+    }
+
+    fn spent(total_usd: f64, at: &str) -> Spent {
+        let per_stage = [("Plan".to_owned(), total_usd.into())].into_iter().collect();
+        Spent { total_usd, budget_usd: Some(2.0), per_stage, at: at.parse().unwrap() }
+    }
+
+    #[test]
+    fn the_end_has_what_the_host_says_that_was_spent_since_the_run_before() {
+        let mut run = Run::default();
+        let end = |run: &mut Run, of: Event, spent: &Spent| {
+            let step = run.plan(&mut of.clone(), &POLICY).unwrap();
+            run.take(&step);
+            let mut owed = run.owed_ends(&spec(), &[], Some(spent), Timestamp::UNIX_EPOCH);
+            let step = run.plan(&mut owed[0], &POLICY).unwrap();
+            run.take(&step);
+            owed[0].extra.get("cost").cloned()
+        };
+        let first = spent(3.5, "2025-10-14T10:20:00Z");
+        let cost = end(&mut run, stage(Unlock, Success, 10, &json!({"cost_usd": 1.0})), &first);
+        assert_eq!(cost, Some(json!({"totalUsd": 3.5, "budgetUsd": 2.0, "perStage": {"Plan": 3.5}})));
+        // The file is that of the run before.
+        let old = spent(3.5, "2025-10-14T10:09:00Z");
+        let cost = end(&mut run, stage(Unlock, Success, 40, &json!({"cost_usd": 1.0})), &old);
+        assert_eq!(cost, Some(json!({"totalUsd": 1.0})));
+        let cost = end(&mut run, stage(Unlock, Success, 50, &json!({})), &old);
+        assert_eq!(cost, None);
+    }
+
+    #[test]
+    fn a_cost_that_the_host_sums_up_is_told_once_a_run() {
+        let mut run = Run::default();
+        let alert = |run: &mut Run| {
+            let mut event = Event::new(EventKind::CostThreshold, spec(), "k".parse().unwrap());
+            event.extra.insert("anomaly".to_owned(), json!({"thresholdUsd": 5.0}));
+            let takes = run.takes_alert(&mut event, &POLICY);
+            if takes {
+                let step = run.plan(&mut event, &POLICY).unwrap();
+                run.take(&serde_json::from_str(&serde_json::to_string(&step).unwrap()).unwrap());
+            }
+            takes.then(|| (event.event.idempotency_key.to_string(), event.extra["anomaly"]["run"].clone()))
+        };
+        let key = |number| format!("SPEC-KIT-065-x:pipeline:attempt-{number}:cost-threshold-5");
+        assert_eq!(alert(&mut run), Some((key(1), json!(1))));
+        assert_eq!(alert(&mut run), None);
+        // Its first stage is seen later, and costs as much.
+        assert_eq!(apply(&mut run, stage(Plan, Success, 0, &json!({"cost_usd": 6.0}))).1, vec![]);
+        assert_eq!(alert(&mut run), None);
+        apply(&mut run, stage(Unlock, Success, 1, &json!({})));
+        apply(&mut run, stage(Plan, Success, 2, &json!({})));
+        assert_eq!(alert(&mut run), Some((key(2), json!(2))));
+        assert!(!run.takes_alert(
+            &mut Event::new(EventKind::CostThreshold, spec(), "k".parse().unwrap()),
+            &RunPolicy { cost_threshold_usd: None, ..POLICY }
+        ));
     }
 
     #[test]
@@ -533,7 +612,7 @@ mod tests {
         // As after a restart: only what the spool stores is left.
         run.take(&serde_json::from_str(&serde_json::to_string(&step).unwrap()).unwrap());
         *run = serde_json::from_str(&serde_json::to_string(run).unwrap()).unwrap();
-        let ends = run.owed_ends(&spec(), &[], Timestamp::UNIX_EPOCH);
+        let ends = run.owed_ends(&spec(), &[], None, Timestamp::UNIX_EPOCH);
         let owed: Vec<Event> = run.owed_anomaly(&spec()).into_iter().chain(ends).collect();
         for mut event in owed.clone() {
             let step = run.plan(&mut event, &POLICY).unwrap();
@@ -628,7 +707,7 @@ mod tests {
             let step = run.plan(&mut stage(Unlock, Success, minute, &json!({})), &POLICY).unwrap();
             run.take(&step);
         }
-        let owed = run.owed_ends(&spec(), &[], Timestamp::UNIX_EPOCH);
+        let owed = run.owed_ends(&spec(), &[], None, Timestamp::UNIX_EPOCH);
         let numbers: Vec<_> = owed.iter().map(|event| event.pipeline.as_ref().unwrap().attempt).collect();
         assert_eq!(numbers, [Some(1), Some(2), Some(3)]);
         for mut event in owed {
@@ -669,17 +748,26 @@ mod tests {
         /// Whatever stages come in whatever order: memory is bounded, and each run's end is told
         /// exactly once, with a key of its own.
         #[test]
-        fn every_end_is_told_once(events in proptest::collection::vec((0usize..6, 0usize..3), 1..300)) {
+        fn every_end_is_told_once(
+            events in proptest::collection::vec((0usize..6, 0usize..3, 0usize..4), 1..300),
+        ) {
             let mut run = Run::default();
             let mut keys = std::collections::HashSet::new();
-            for (minute, (of, status)) in (0u32..).zip(events) {
+            for (minute, (of, status, corrected)) in (0u32..).zip(events) {
                 let mut event = stage(Stage::ALL[of], Status::ALL[status], minute % 60, &json!({}));
                 let telemetry = event.telemetry.as_mut().unwrap().fields_mut();
                 telemetry.insert("sessionId".to_owned(), minute.to_string().into());
                 let ends = Stage::ALL[of] == Unlock && status == 0 || status == 2;
+                let later = correction(&event);
                 let (attempt, owed) = apply(&mut run, event);
                 prop_assert!(attempt >= 1 && attempt as usize <= MAX_STAGES + 1);
                 prop_assert!(!ends || owed.len() == 1);
+                if corrected == 0 {
+                    let before = run.stages.len();
+                    let (again, owed) = apply(&mut run, later);
+                    prop_assert_eq!((again, run.stages.len()), (attempt, before));
+                    prop_assert!(owed.iter().all(|event| keys.insert(event.event.idempotency_key.clone())));
+                }
                 prop_assert!(owed.iter().all(|event| keys.insert(event.event.idempotency_key.clone())));
                 prop_assert!(run.stages.len() <= MAX_STAGES);
             }

@@ -11,10 +11,11 @@ use super::{Emit, Router, stopped};
 use crate::answer::{EmitError, Receipt};
 use crate::clock;
 use crate::event::{Event, SpecId};
-use crate::sources::outstanding;
+use crate::sources::place::RepoPaths;
+use crate::sources::{costs, outstanding};
 
-/// How long the end of a run waits before it is told: if the host tells it meanwhile, its event is
-/// used instead.
+/// How long the end of a run waits before it is told: if the host tells it meanwhile, its event
+/// is used instead.
 const END_WAIT: Duration = Duration::from_secs(2);
 
 impl Router {
@@ -55,10 +56,14 @@ impl Router {
     /// Tells the owed ends of a SPEC's runs; tries again after [`END_WAIT`] if that fails.
     pub(super) fn tell_of_ends(&self, spec: SpecId) -> ResponseActFuture<Self, ()> {
         let (config, of) = (self.config.clone(), spec.clone());
-        let reading = actix_rt::task::spawn_blocking(move || outstanding::tasks(&config, &of));
-        let told = reading.into_actor(self).then(move |tasks, router: &mut Self, context| {
+        let reading = actix_rt::task::spawn_blocking(move || {
+            let paths = RepoPaths { root: &config.repo, evidence_dir: &config.evidence_dir };
+            (outstanding::tasks(&config, &of), costs::of(&of, &paths))
+        });
+        let told = reading.into_actor(self).then(move |read, router: &mut Self, context| {
+            let (tasks, spent) = read.unwrap_or_default();
             let run = router.runs.get(&spec);
-            let owed = run.map(|run| run.owed_ends(&spec, &tasks.unwrap_or_default(), clock::now()));
+            let owed = run.map(|run| run.owed_ends(&spec, &tasks, spent.as_ref(), clock::now()));
             let owed = owed.unwrap_or_default().into_iter();
             let emitted: Vec<_> = owed.map(|event| router.emit_owed(event, context)).collect();
             join_all(emitted).into_actor(router).map(move |emitted, router, context: &mut Context<Self>| {

@@ -23,7 +23,8 @@ use crate::env::Environment;
 use crate::event::{SpecId, Stage};
 use crate::runtime::{Handle, Runtime};
 use crate::secret::Secret;
-use crate::sources::telemetry::{self, RepoPaths};
+use crate::sources::place::RepoPaths;
+use crate::sources::telemetry::{self};
 
 /// The SPEC of the demo's run.
 const SPEC: &str = "SPEC-DEMO-001-first-webhook";

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global, load_to_act};
-use crate::config::{Config, WatchFrom};
+use crate::config::{Config, StageEndsWith, WatchFrom};
 use crate::delivery::HealthState;
 use crate::env::Environment;
 use crate::inspect::Survey;
@@ -68,7 +68,8 @@ struct Drained {
 }
 
 pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
-    let config = load_to_act(global, screen)?;
+    // The pipeline is over: what waits for its agents is told without them.
+    let config = Config { stage_ends_with: StageEndsWith::Guardrail, ..load_to_act(global, screen)? };
     let deadline = Instant::now() + Duration::from_secs(options.timeout);
     let watch = match (options.no_watch, options.from_start) {
         (true, _) => None,

@@ -18,8 +18,8 @@ use crate::ask::{EmitOutcome, EmittedEvent};
 use crate::config::{Config, Loaded};
 use crate::event::{Event, EventKind, MAX_EVENT_BYTES, Stage, Status};
 use crate::files::open::{self, Links};
-use crate::sources::stage::{self, StageRead};
-use crate::sources::telemetry::RepoPaths;
+use crate::sources::place::RepoPaths;
+use crate::sources::stage::{self, Setting, StageRead};
 pub(super) use lines::Lines;
 use told::Told;
 use way::{State, Way};
@@ -92,7 +92,8 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     let loaded = load(global, false)?;
     let switch = loaded.switch.clone();
     let config = match loaded {
-        // A misspelled table name must neither fail a script nor switch its webhooks off silently.
+        // A misspelled table name must neither fail a script nor switch its webhooks off
+        // silently.
         Loaded { only_misnamed: true, salvaged: Some(config), errors, .. } => {
             errors.iter().for_each(|error| screen.warning(error));
             config
@@ -216,7 +217,8 @@ pub(super) fn read_telemetry(path: &Path, config: &Config) -> Result<StageRead, 
     let bytes = open::start(&absolute, Links::Followed, MAX_EVENT_BYTES as u64 + 1)
         .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     let paths = RepoPaths { root: &config.repo, evidence_dir: &config.evidence_dir };
-    stage::read(&absolute, &bytes, &paths).map_err(|error| error.to_string())
+    let setting = Setting::of_files(paths, config.stage_ends_with);
+    stage::read(&absolute, &bytes, &setting).map_err(|error| error.to_string())
 }
 
 fn from_flags(options: &Options, kind: EventKind) -> Given {

@@ -1,5 +1,5 @@
-//! Turns the text of a config file into a checked config, or reports everything that is wrong with
-//! it at once.
+//! Turns the text of a config file into a checked config, or reports everything that is wrong
+//! with it at once.
 
 mod credential;
 mod folders;
@@ -22,7 +22,7 @@ use toml::de::DeTable;
 
 use super::loaded::Loaded;
 use super::table::{At, Findings, Table};
-use super::{Config, Origin, Problem, Switch};
+use super::{Config, Origin, Problem, StageEndsWith, Switch};
 use crate::env::{EnvFileError, Environment};
 use crate::event::SpecId;
 use crate::names::printable;
@@ -135,6 +135,10 @@ impl Checker<'_, '_> {
         let max_dead_letter_bytes = table.integer("max_dead_letter_bytes", 2_000_000, bytes, self.findings);
         let git_ignore = table.boolean("git_ignore", self.findings).unwrap_or(true);
         let allow_insecure_http = table.boolean("allow_insecure_http", self.findings).unwrap_or(false);
+        let stage_ends_with = table.string("stage_ends_with", self.findings).and_then(|end| {
+            let help = "guardrail, or consensus where a guardrail runs before its stage's agents";
+            self.parsed("stage_ends_with", &end, help)
+        });
         let consensus_wait_ms = table.integer("consensus_wait_ms", 2000, 0..=60_000, self.findings);
         let task_done_statuses = table.strings("task_done_statuses", self.findings).unwrap_or_default();
         let task_tracker_spec = self.tracker(table);
@@ -174,6 +178,7 @@ impl Checker<'_, '_> {
             max_pending,
             git_ignore,
             dedupe_window: SignedDuration::from_secs(i64::try_from(dedupe_window_s).unwrap_or(i64::MAX)),
+            stage_ends_with: stage_ends_with.unwrap_or(StageEndsWith::Guardrail),
             consensus_wait: Duration::from_millis(consensus_wait_ms),
             task_done_statuses: task_done_statuses.into_iter().map(|status| status.value).collect(),
             task_tracker_spec,
@@ -187,8 +192,8 @@ impl Checker<'_, '_> {
         }
     }
 
-    /// `enabled`, if it is set anywhere, and whether the environment sets it. The environment takes
-    /// precedence.
+    /// `enabled`, if it is set anywhere, and whether the environment sets it. The environment
+    /// takes precedence.
     fn enabled(&mut self, table: &Table<'_, '_>) -> (Option<bool>, bool) {
         const OVERRIDE: &str = "SPECKIT_WEBHOOKS_ENABLED";
         let in_file = table.boolean("enabled", self.findings);

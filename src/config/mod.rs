@@ -29,10 +29,21 @@ use crate::delivery::{RetryPolicy, SubscriptionId};
 use crate::event::SpecId;
 use crate::filter::Filter;
 use crate::http::{Proxy, TlsFiles};
+use crate::names::named;
 use crate::payload::Format;
 use crate::run::RunPolicy;
 use crate::secret::Endpoint;
 use crate::store::StoreOptions;
+
+named! {
+    /// `stage_ends_with`: what ends a stage.
+    StageEndsWith, "end of a stage" {
+        /// Its guardrail.
+        Guardrail = "guardrail",
+        /// Its consensus, in a host whose guardrail runs before the stage's agents.
+        Consensus = "consensus",
+    }
+}
 
 /// The `[spec_ops.webhooks]` table, checked as a whole: a value of this type can be run.
 #[derive(Clone, Debug)]
@@ -57,14 +68,16 @@ pub struct Config {
     pub(crate) git_ignore: bool,
     /// `dedupe_window_s`.
     pub(crate) dedupe_window: SignedDuration,
+    /// `stage_ends_with`.
+    pub(crate) stage_ends_with: StageEndsWith,
     /// `consensus_wait_ms`: how long a stage waits for consensus files that come later.
     pub(crate) consensus_wait: Duration,
     /// `task_done_statuses`: further statuses that mean Done.
     pub(crate) task_done_statuses: Vec<String>,
     /// `task_tracker_spec`: the SPEC of tasks that name none.
     pub(crate) task_tracker_spec: SpecId,
-    /// `max_stage_attempts` and `cost_threshold_usd`: when a SPEC's run ends, and when it costs too
-    /// much.
+    /// `max_stage_attempts` and `cost_threshold_usd`: when a SPEC's run ends, and when it costs
+    /// too much.
     pub(crate) runs: RunPolicy,
     /// `env_file`: a dotenv file; the environment takes precedence over it.
     pub(crate) env_file: Option<PathBuf>,
@@ -142,8 +155,8 @@ pub enum WatchFrom {
 pub(crate) struct SubscriptionConfig {
     /// `id`.
     pub id: SubscriptionId,
-    /// `url`, or the value of the variable in `url_env`. Always present for an active subscription
-    /// of an enabled config whose secrets were checked.
+    /// `url`, or the value of the variable in `url_env`. Always present for an active
+    /// subscription of an enabled config whose secrets were checked.
     pub endpoint: Option<Endpoint>,
     /// The names of the environment variables that hold the secrets.
     pub secrets: SecretNames,

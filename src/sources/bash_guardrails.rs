@@ -3,9 +3,9 @@
 
 use serde_json::{Map, Value};
 
-use super::consensus::time_of_session;
 use super::fields::{filled, text};
 use super::place::{Level, Place};
+use super::session::time_of_session;
 use super::telemetry::{Guardrail, Named};
 use crate::event::Stage;
 use crate::names::printable;
@@ -14,6 +14,7 @@ pub(super) static SOURCE: Guardrail = Guardrail {
     name: "bash guardrails",
     pattern: "spec-<stage>_<session>.json",
     commands: &["spec-ops-", "spec-", "speckit."],
+    is_before_agents: false,
     places: |repo| vec![Place { root: repo.evidence_dir.join("commands"), levels: &[Level::Spec] }],
     named: |stem| {
         let (stage, rest) = stem.strip_prefix("spec-")?.split_once('_')?;

@@ -1,15 +1,17 @@
-//! What a Spec-Kit repo holds that tells of a pipeline: one file a source says where its files lie,
-//! how they are named and what one tells. The watcher asks all of them.
+//! What a Spec-Kit repo holds that tells of a pipeline: one file a source says where its files
+//! lie, how they are named and what one tells. The watcher asks all of them.
 
 mod bash_guardrails;
 pub(crate) mod branch;
 pub(crate) mod consensus;
+pub(crate) mod costs;
 mod dated;
 mod fields;
 mod native_guardrails;
 pub(crate) mod outstanding;
 pub(crate) mod place;
 pub(crate) mod repo;
+mod session;
 pub(crate) mod stage;
 pub(crate) mod tasks;
 pub(crate) mod telemetry;

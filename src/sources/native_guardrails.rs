@@ -18,6 +18,7 @@ pub(super) static SOURCE: Guardrail = Guardrail {
     name: "native guardrails",
     pattern: "guardrail-<stage>-<time>_<pid>.json",
     commands: &["guardrail."],
+    is_before_agents: true,
     places: |repo| {
         vec![
             Place { root: repo.evidence_dir.join("commands"), levels: &[Level::Spec] },

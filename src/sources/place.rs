@@ -1,10 +1,19 @@
-//! Where the files of a source lie: folders below a root, level by level. Looks at names alone, but
-//! for what lists them.
+//! Where the files of a source lie: folders below a root, level by level. Looks at names alone,
+//! but for what lists them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::event::SpecId;
+
+/// Where the repo is, to write paths relative to it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RepoPaths<'a> {
+    /// The repo's root, absolute.
+    pub root: &'a Path,
+    /// The evidence tree's root, absolute.
+    pub evidence_dir: &'a Path,
+}
 
 /// What a folder's name has to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +60,15 @@ impl Place {
         Some(depth)
     }
 
+    /// The folder that holds the files of one SPEC, whether it is there or not.
+    pub(crate) fn folder_of(&self, spec: &SpecId) -> PathBuf {
+        let names = self.levels.iter().map(|level| match level {
+            Level::Spec | Level::SpecNamed => spec.as_str(),
+            Level::Named(name) => name,
+        });
+        names.fold(self.root.clone(), |folder, name| folder.join(name))
+    }
+
     /// Whether a folder holds files of the source.
     pub(crate) fn holds(&self, folder: &Path) -> bool {
         self.depth(folder) == Some(self.levels.len())
@@ -74,11 +92,10 @@ impl Place {
         all
     }
 
-    /// Those of them that hold files of the source.
+    /// The folders that hold files of the source, the root among them where it does.
     pub(crate) fn holders(&self) -> Vec<PathBuf> {
-        let mut all = self.folders();
-        all.retain(|folder| self.holds(folder));
-        all
+        let all = self.folders().into_iter().chain([self.root.clone()]);
+        all.filter(|folder| self.holds(folder)).collect()
     }
 }
 
@@ -131,10 +148,13 @@ mod tests {
             fs::create_dir_all(dir.path().join(folder)).unwrap();
         }
         std::os::unix::fs::symlink(dir.path(), dir.path().join("docs/SPEC-4")).unwrap();
-        let levels = &[Level::SpecNamed, Level::Named("evidence")];
+        let levels: &[Level] = &[Level::SpecNamed, Level::Named("evidence")];
         let mut found = Place { root: dir.path().join("docs"), levels }.folders();
         found.sort();
         let expected = ["SPEC-1", "SPEC-1/evidence", "SPEC-2", "SPEC-3"];
         assert_eq!(found, expected.map(|name| dir.path().join("docs").join(name)));
+        let place = |levels| Place { root: dir.path().join("docs"), levels };
+        assert_eq!(place(levels).holders(), [dir.path().join("docs/SPEC-1/evidence")]);
+        assert_eq!(place(&[]).holders(), [dir.path().join("docs")]);
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::GUARDRAILS;
 use super::consensus;
 use super::fields::{filled, text};
-use super::place::Place;
+use super::place::{Place, RepoPaths};
 use crate::clock;
 use crate::decode;
 use crate::event::{
@@ -21,15 +21,6 @@ use crate::names::printable;
 
 /// Largest telemetry file that is embedded; a larger one cannot be judged and is a `halt`.
 pub(crate) const MAX_TELEMETRY_BYTES: usize = 256 * 1024;
-
-/// Where the repo is, to write paths relative to it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RepoPaths<'a> {
-    /// The repo's root, absolute.
-    pub root: &'a Path,
-    /// The evidence tree's root, absolute.
-    pub evidence_dir: &'a Path,
-}
 
 /// Why a file is not taken as telemetry. Nothing is emitted for it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +46,8 @@ pub(crate) struct Guardrail {
     pub(crate) pattern: &'static str,
     /// What stands before the stage in `command`.
     pub(super) commands: &'static [&'static str],
+    /// It ends before its stage's agents begin, whatever the host's setting.
+    pub(crate) is_before_agents: bool,
     /// Where its files lie.
     pub(crate) places: fn(&RepoPaths<'_>) -> Vec<Place>,
     /// What a file's name says, without its ending; `None` where it is not named so.
@@ -100,11 +93,11 @@ fn of_command(command: &str) -> Option<(&'static Guardrail, Stage)> {
     GUARDRAILS.into_iter().find_map(of)
 }
 
-/// The SPEC in whose folder a file lies.
-fn spec_by_folder(path: &Path) -> Option<SpecId> {
+/// The name of the folder of a SPEC in which a file lies.
+pub(crate) fn folder_of_spec(path: &Path) -> Option<&str> {
     let folders: Vec<&str> = path.components().filter_map(|part| part.as_os_str().to_str()).collect();
     match folders.as_slice() {
-        [.., "commands", spec, _] | [.., "docs", spec, "evidence", _] => spec.parse().ok(),
+        [.., "commands", spec, _] | [.., "docs", spec, "evidence", _] => Some(spec),
         _ => None,
     }
 }
@@ -144,7 +137,7 @@ pub(crate) fn read(path: &Path, bytes: &[u8], repo: &RepoPaths<'_>) -> Result<Ev
     let can_judge = |one: &&Guardrail| by_name.is_none() || (one.defect)(&fields).is_none();
     let guardrail = of_command.filter(can_judge).or(by_name).unwrap_or(GUARDRAILS[0]);
     let given_spec = text(&fields, "specId").map(str::parse::<SpecId>);
-    let spec = match (&given_spec, spec_by_folder(path)) {
+    let spec = match (&given_spec, folder_of_spec(path).and_then(|spec| spec.parse().ok())) {
         (Some(Ok(spec)), _) => spec.clone(),
         (_, Some(spec)) => spec,
         (Some(Err(error)), None) => return Err(not(error.to_string())),

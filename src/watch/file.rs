@@ -1,20 +1,24 @@
-//! One watched file as it stands on disk: its version and its age, when its stage ended, what is in
-//! it, and its name in the memory.
+//! One watched file as it stands on disk: its version and its age, when its stage ended, what is
+//! in it, and its name in the memory.
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use jiff::Timestamp;
 
+use super::memory::Memory;
 use super::settle::Stamp;
 use crate::clock;
 use crate::config::Config;
 use crate::decode;
+use crate::event::IdempotencyKey;
 use crate::files::open::{self, Links};
-use crate::sources::stage::{self, StageRead};
-use crate::sources::telemetry::{self, MAX_TELEMETRY_BYTES, NotTelemetry, RepoPaths};
+use crate::sources::consensus;
+use crate::sources::place::RepoPaths;
+use crate::sources::stage::{self, Setting, StageRead};
+use crate::sources::telemetry::{self, MAX_TELEMETRY_BYTES, NotTelemetry};
 
 /// The content of a telemetry file, and one byte more of one that is too large to be judged.
 pub(super) fn telemetry_in(path: &Path) -> io::Result<Vec<u8>> {
@@ -26,9 +30,31 @@ pub(super) fn is_whole(bytes: &[u8]) -> bool {
     bytes.len() > MAX_TELEMETRY_BYTES || decode::is_json(bytes)
 }
 
-/// What a telemetry file with this content tells of.
-pub(super) fn stage_in(path: &Path, bytes: &[u8], config: &Config) -> Result<StageRead, NotTelemetry> {
-    stage::read(path, bytes, &RepoPaths { root: &config.repo, evidence_dir: &config.evidence_dir })
+/// What a telemetry file with this content tells of, beside what is remembered.
+pub(super) fn stage_in(
+    path: &Path,
+    bytes: &[u8],
+    config: &Config,
+    memory: &Memory,
+) -> Result<StageRead, NotTelemetry> {
+    with_setting(config, memory, |setting| stage::read(path, bytes, setting))
+}
+
+/// Does something with what is remembered of the stages and their consensus.
+pub(super) fn with_setting<T>(config: &Config, memory: &Memory, act: impl FnOnce(&Setting<'_>) -> T) -> T {
+    let is_free =
+        |file: &Path, key: &IdempotencyKey| memory.is_free(&relative(file, config), stamp(file), key);
+    let told_with = |file: &Path| memory.file(&relative(file, config))?.reached;
+    act(&Setting {
+        repo: repo_paths(config),
+        ends_with: config.stage_ends_with,
+        is_free: &is_free,
+        told_with: &told_with,
+    })
+}
+
+pub(super) fn repo_paths(config: &Config) -> RepoPaths<'_> {
+    RepoPaths { root: &config.repo, evidence_dir: &config.evidence_dir }
 }
 
 /// A path as it is remembered: relative to the repo, where it is in it.
@@ -49,6 +75,14 @@ pub(super) fn stamp(path: &Path) -> Option<Stamp> {
 /// How long ago a version was written, by the wall clock.
 pub(super) fn age((_, written): Stamp) -> Duration {
     clock::age(UNIX_EPOCH + Duration::from_nanos(written)).unwrap_or_default()
+}
+
+/// What a file is read in order with: the other files of its SPEC, else those of its folder.
+pub(super) fn group_of(path: &Path) -> PathBuf {
+    let folder = path.parent().unwrap_or(path);
+    let of_spec = consensus::folder_of_spec(path).map(Path::new);
+    let of_spec = of_spec.or_else(|| telemetry::folder_of_spec(path).map(Path::new));
+    of_spec.unwrap_or(folder).to_owned()
 }
 
 /// When a stage ended, in nanoseconds: by the session in the file's name, else by when it was

@@ -2,14 +2,16 @@
 //! what follows from it, so it may lag behind after a kill, and then an event comes twice and is
 //! known; it is never ahead.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::settle::Stamp;
+use crate::clock;
 use crate::event::{IdempotencyKey, Status};
 use crate::files::open::{self, Links};
 use crate::files::write_atomic;
@@ -32,7 +34,9 @@ const SLACK: usize = 2_000;
 enum Line {
     /// The first one.
     Watch { version: u32 },
-    /// A telemetry file, and what is [known](Seen) of it.
+    /// The sources of which a first look was taken: what another one holds then is its baseline.
+    Sources(BTreeSet<String>),
+    /// A file of telemetry, consensus or costs, and what is [known](Seen) of it.
     Telemetry {
         path: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,16 +47,21 @@ enum Line {
         version: Option<Stamp>,
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         baseline: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none", with = "clock::maybe_millis")]
+        reached: Option<Timestamp>,
     },
     /// What a file's tasks were.
     Tasks { path: String, states: TaskStates },
 }
 
-/// What is known of a telemetry file.
+/// Sources that were watched before memories said which.
+const FIRST_SOURCES: [&str; 2] = ["bash guardrails", "task list"];
+
+/// What is known of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seen {
-    /// The key of its event; none for what is no telemetry, and for what an earlier version found
-    /// at the very first start.
+    /// The key of its event, of a consensus its stage's; none for what tells nothing or nothing
+    /// yet, and for what an earlier version found at the very first start.
     pub(super) key: Option<IdempotencyKey>,
     /// The verdict.
     pub(super) status: Option<Status>,
@@ -60,20 +69,23 @@ pub(super) struct Seen {
     pub(super) version: Option<Stamp>,
     /// It was there at the very first start, and is not sent.
     pub(super) baseline: bool,
+    /// When the consensus was reached that its stage was told with.
+    pub(super) reached: Option<Timestamp>,
 }
 
 impl Seen {
     fn line(&self, path: &str) -> Line {
-        let Self { key, status, version, baseline } = self.clone();
-        Line::Telemetry { path: path.to_owned(), key, status, version, baseline }
+        let Self { key, status, version, baseline, reached } = self.clone();
+        Line::Telemetry { path: path.to_owned(), key, status, version, baseline, reached }
     }
 }
 
 /// See the module's first lines.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Memory {
     file: PathBuf,
-    telemetry: HashMap<String, Seen>,
+    sources: BTreeSet<String>,
+    files: HashMap<String, Seen>,
     tasks: HashMap<String, TaskStates>,
     lines: usize,
     /// What is on disk is not to be appended to: the file is written anew.
@@ -89,9 +101,9 @@ impl Memory {
     /// before the first [`flush`](Self::flush).
     pub(super) fn open(spool_dir: &Path) -> io::Result<(Self, bool)> {
         let file = spool_dir.join("watch.jsonl");
-        let (telemetry, tasks) = (HashMap::new(), HashMap::new());
+        let (sources, files, tasks) = (BTreeSet::new(), HashMap::new(), HashMap::new());
         let (lines, is_stale, most) = (0, false, MAX_FILES);
-        let mut memory = Self { file, telemetry, tasks, lines, is_stale, most, batch: Vec::new() };
+        let mut memory = Self { file, sources, files, tasks, lines, is_stale, most, batch: Vec::new() };
         let text = match open::whole(&memory.file, Links::Refused, MAX_BYTES) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
@@ -112,8 +124,9 @@ impl Memory {
                     ));
                 }
                 Ok(Line::Watch { .. }) => {}
-                Ok(Line::Telemetry { path, key, status, version, baseline }) => {
-                    memory.telemetry.insert(path, Seen { key, status, version, baseline });
+                Ok(Line::Sources(sources)) => memory.sources = sources,
+                Ok(Line::Telemetry { path, key, status, version, baseline, reached }) => {
+                    memory.files.insert(path, Seen { key, status, version, baseline, reached });
                 }
                 Ok(Line::Tasks { path, states }) => drop(memory.tasks.insert(path, states)),
                 // What it said is seen again, and is known.
@@ -126,14 +139,35 @@ impl Memory {
                 memory.file.display()
             );
         }
+        if !is_first && memory.sources.is_empty() {
+            memory.sources = FIRST_SOURCES.map(str::to_owned).into();
+        }
         // Its last line may be torn. Whether that can be mended now is no condition for watching.
         memory.is_stale = !is_first;
         Ok((memory, is_first))
     }
 
-    /// What is known of a telemetry file.
-    pub(super) fn telemetry(&self, path: &str) -> Option<&Seen> {
-        self.telemetry.get(path)
+    /// Whether a source was looked at before.
+    pub(super) fn knows_source(&self, source: &str) -> bool {
+        self.sources.contains(source)
+    }
+
+    pub(super) fn remember_source(&mut self, source: &str) {
+        if self.sources.insert(source.to_owned()) {
+            self.add(&Line::Sources(self.sources.clone()));
+        }
+    }
+
+    /// What is known of a file.
+    pub(super) fn file(&self, path: &str) -> Option<&Seen> {
+        self.files.get(path)
+    }
+
+    /// Whether this version of a consensus file may belong to the stage with this key: neither
+    /// another stage nor the baseline has it.
+    pub(super) fn is_free(&self, path: &str, version: Option<Stamp>, stage: &IdempotencyKey) -> bool {
+        let seen = self.files.get(path).filter(|seen| seen.version == version);
+        seen.is_none_or(|seen| seen.key.as_ref().map_or(!seen.baseline, |key| key == stage))
     }
 
     /// What a file's tasks were; `None` where it was never seen.
@@ -141,10 +175,10 @@ impl Memory {
         self.tasks.get(path)
     }
 
-    pub(super) fn remember_telemetry(&mut self, path: &str, seen: Seen) {
-        if self.telemetry.get(path) != Some(&seen) {
+    pub(super) fn remember(&mut self, path: &str, seen: Seen) {
+        if self.files.get(path) != Some(&seen) {
             self.add(&seen.line(path));
-            self.telemetry.insert(path.to_owned(), seen);
+            self.files.insert(path.to_owned(), seen);
         }
     }
 
@@ -166,10 +200,10 @@ impl Memory {
     /// Writes what was remembered and is not on disk, however that came about. `root` is where the
     /// paths begin. An error forgets nothing: the next time it is written all the same.
     pub(super) fn flush(&mut self, root: &Path) -> io::Result<()> {
-        if self.telemetry.len() > self.most {
-            self.telemetry.retain(|path, _| root.join(path).exists());
+        if self.files.len() > self.most {
+            self.files.retain(|path, _| root.join(path).exists());
             // Where they all exist, looking again at each turn would find nothing.
-            self.most = MAX_FILES.max(self.telemetry.len() + self.telemetry.len() / 4);
+            self.most = MAX_FILES.max(self.files.len() + self.files.len() / 4);
             self.is_stale = true;
         }
         let is_there = self.file.exists();
@@ -177,7 +211,7 @@ impl Memory {
             // It is not ours to make again; once it is there, all of this is written.
             return Err(io::Error::new(io::ErrorKind::NotFound, "the spool's folder is gone"));
         }
-        let is_long = self.lines > 2 * (self.telemetry.len() + self.tasks.len()) + SLACK;
+        let is_long = self.lines > 2 * (self.files.len() + self.tasks.len()) + SLACK;
         if self.is_stale || is_long || !is_there {
             return self.write_anew();
         }
@@ -198,11 +232,12 @@ impl Memory {
         self.lines = 0;
         self.is_stale = true;
         self.add(&Line::Watch { version: VERSION });
-        let telemetry: Vec<Line> = self.telemetry.iter().map(|(path, seen)| seen.line(path)).collect();
+        self.add(&Line::Sources(self.sources.clone()));
+        let files: Vec<Line> = self.files.iter().map(|(path, seen)| seen.line(path)).collect();
         let tasks = self.tasks.iter();
         let tasks: Vec<Line> =
             tasks.map(|(path, states)| Line::Tasks { path: path.clone(), states: states.clone() }).collect();
-        telemetry.iter().chain(&tasks).for_each(|line| self.add(line));
+        files.iter().chain(&tasks).for_each(|line| self.add(line));
         let content = std::mem::take(&mut self.batch);
         write_atomic(&self.file, &content)?;
         self.is_stale = false;
@@ -221,6 +256,7 @@ mod tests {
             status: Some(Status::Success),
             version: Some((100, 1_760_000_000_000_000_000)),
             baseline: false,
+            reached: None,
         }
     }
 
@@ -230,8 +266,8 @@ mod tests {
         let (mut memory, is_first) = Memory::open(dir.path()).unwrap();
         assert!(is_first);
         let key: IdempotencyKey = "k1".parse().unwrap();
-        memory.remember_telemetry("a b\n:.json", told(&key));
-        memory.remember_telemetry("old.json", Seen::default());
+        memory.remember("a b\n:.json", told(&key));
+        memory.remember("old.json", Seen::default());
         memory.flush(dir.path()).unwrap();
         fs::OpenOptions::new()
             .append(true)
@@ -241,11 +277,11 @@ mod tests {
             .unwrap();
         let (mut memory, is_first) = Memory::open(dir.path()).unwrap();
         assert!(!is_first);
-        assert_eq!(memory.telemetry("a b\n:.json"), Some(&told(&key)));
-        assert_eq!(memory.telemetry("old.json"), Some(&Seen::default()));
-        assert_eq!(memory.telemetry("new.json"), None);
+        assert_eq!(memory.file("a b\n:.json"), Some(&told(&key)));
+        assert_eq!(memory.file("old.json"), Some(&Seen::default()));
+        assert_eq!(memory.file("new.json"), None);
         for n in 0..3 * SLACK {
-            memory.remember_telemetry("old.json", Seen { version: Some((1, n as u64)), ..told(&key) });
+            memory.remember("old.json", Seen { version: Some((1, n as u64)), ..told(&key) });
             memory.flush(dir.path()).unwrap();
         }
         let size = fs::metadata(dir.path().join("watch.jsonl")).unwrap().len();
@@ -269,17 +305,17 @@ mod tests {
         // Neither to be appended to nor to be replaced.
         fs::remove_file(&file).unwrap();
         fs::create_dir_all(file.join("in-the-way")).unwrap();
-        memory.remember_telemetry("b", told(&key));
+        memory.remember("b", told(&key));
         assert!(memory.flush(dir.path()).is_err());
-        memory.remember_telemetry("c", told(&key));
+        memory.remember("c", told(&key));
         assert!(memory.flush(dir.path()).is_err());
         fs::remove_dir_all(&file).unwrap();
         memory.flush(dir.path()).unwrap();
         let (memory, is_first) = Memory::open(dir.path()).unwrap();
         assert!(!is_first);
-        assert_eq!(memory.telemetry("a"), Some(&Seen::default()));
+        assert_eq!(memory.file("a"), Some(&Seen::default()));
         for path in ["b", "c"] {
-            assert_eq!(memory.telemetry(path), Some(&told(&key)));
+            assert_eq!(memory.file(path), Some(&told(&key)));
         }
     }
 }

@@ -3,6 +3,7 @@
 //! what changed; a slow look at everything finds what it did not say.
 
 mod file;
+mod late;
 mod memory;
 mod notifier;
 #[cfg(feature = "cli")]
@@ -98,7 +99,7 @@ impl Watch {
             let Some((memory, is_first)) = opened else { return };
             let reader = Reader::new(memory, Box::new(emit));
             let watcher = Watcher::new(Box::new(config), Box::new(tell), reader, notifier, missed, stop);
-            watcher.run(&waiting, is_first && !from_start);
+            watcher.run(&waiting, is_first, from_start);
         };
         let thread = thread::Builder::new().name("spec-notify-watch".to_owned()).spawn(work)?;
         Ok(Self { messages, stopping, thread: Some(thread) })

@@ -1,17 +1,20 @@
 //! What the watcher makes of one file, and why, in words: the same decisions as its own, for a
 //! person who asks.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::file::{age, is_whole, relative, stage_in, stamp, telemetry_in};
+use super::late::Late;
 use super::memory::Memory;
 use super::settle::LONG;
 use super::standing::Standing;
 use super::tree::{Kind, Tree};
 use crate::config::Config;
 use crate::event::{Envelope, Event};
+use crate::sources::stage::Awaits;
 
 /// What became of a file, or will.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -54,10 +57,26 @@ impl Opinion {
         let tree = Tree::of(config);
         let guardrail = match tree.kind(&path) {
             None => return Self::passed_over(tree.why_not(&path)),
-            Some(Kind::Tasks) => {
-                let why = "its tasks are told as they become Done; it is no telemetry".to_owned();
-                return Self { source: Some("task list"), state: State::Waits, why, event: None };
+            Some(kind @ Kind::Tasks) => {
+                let why = "its tasks are told as they become Done; it is no telemetry";
+                return Self {
+                    source: Some(kind.source()),
+                    state: State::Waits,
+                    why: why.to_owned(),
+                    event: None,
+                };
             }
+            Some(kind @ Kind::Costs) => {
+                let why = "it is part of the run's end, and of the alert above alerts.cost_threshold_usd; it \
+                           is no telemetry";
+                return Self {
+                    source: Some(kind.source()),
+                    state: State::Waits,
+                    why: why.to_owned(),
+                    event: None,
+                };
+            }
+            Some(Kind::Consensus) => return Self::of_consensus(&path, config),
             Some(Kind::Telemetry(guardrail)) => guardrail,
         };
         let Some(version) = stamp(&path) else {
@@ -67,32 +86,69 @@ impl Opinion {
             Ok(bytes) => bytes,
             Err(error) => return Self::passed_over(format!("it cannot be read: {error}")),
         };
-        let read = match stage_in(&path, &bytes, config) {
+        let opened = Memory::open(&config.spool_dir);
+        let nothing = Memory::default();
+        let memory = opened.as_ref().map_or(&nothing, |(memory, _)| memory);
+        let read = match stage_in(&path, &bytes, config, memory) {
             Ok(read) => read,
             Err(not) => return Self::passed_over(not.reason()),
         };
         let rests = age(version) >= LONG;
-        let waits_for = match (rests || is_whole(&bytes), read.awaits_consensus) {
+        let waits_for = match (rests || is_whole(&bytes), read.awaits) {
             (false, _) => Some("may still be being written: it is read once it is whole, or rests for 2 s"),
-            (true, true) if age(version) < config.consensus_wait => {
+            (true, Awaits::Consensus) if age(version) < config.consensus_wait => {
                 Some("waits for its consensus, up to consensus_wait_ms")
             }
+            (true, Awaits::Synthesis) => Some(
+                "waits for its synthesis, or for the next stage's guardrail, because stage_ends_with is \
+                 consensus",
+            ),
             _ => None,
         };
-        let (state, why) = told(&path, &read.event, config, waits_for);
+        let (state, why) = told(&path, &read.event, opened, waits_for, config);
         Self { source: Some(guardrail.name), state, why, event: Some(read.event.event) }
+    }
+
+    fn of_consensus(path: &Path, config: &Config) -> Self {
+        let source = Some(Kind::Consensus.source());
+        let (Some(version), Ok((memory, _))) = (stamp(path), Memory::open(&config.spool_dir)) else {
+            return Self::passed_over("it is no file, or a symbolic link, which is not followed");
+        };
+        let is_read = memory.file(&relative(path, config)).is_some_and(|seen| seen.version == Some(version));
+        let (state, why, event) = match Late::of(path, version, config, &memory) {
+            Late::Unreadable => return Self::passed_over("it is no JSON object of at most 1 MiB"),
+            Late::Free => {
+                (State::Waits, "it is part of its stage's event, which is still to come".to_owned(), None)
+            }
+            Late::Belongs(key) => (State::Told, format!("it belongs to {key}, which was told"), None),
+            Late::Corrects(correction) if is_read => {
+                (State::Told, format!("it belongs to {}, which was told", correction.key), None)
+            }
+            Late::Corrects(correction) => (
+                State::Waits,
+                format!("it is a conflict of {}, which was told before it: it is told again", correction.key),
+                Some(correction.event.event),
+            ),
+        };
+        Self { source, state, why, event }
     }
 }
 
 /// What became of a telemetry file's event, as far as the memory says.
-fn told(path: &Path, event: &Event, config: &Config, waits_for: Option<&str>) -> (State, String) {
-    let (memory, is_first) = match Memory::open(&config.spool_dir) {
+fn told(
+    path: &Path,
+    event: &Event,
+    opened: io::Result<(Memory, bool)>,
+    waits_for: Option<&str>,
+    config: &Config,
+) -> (State, String) {
+    let (memory, is_first) = match opened {
         Ok(opened) => opened,
         Err(error) => return (State::Unknown, format!("whether it was told cannot be seen: {error}")),
     };
     let Envelope { idempotency_key: key, status, .. } = &event.event;
     let next = "a serve that watches tells it at once, else the next one does at its start";
-    match Standing::of(memory.telemetry(&relative(path, config)), key, *status, path) {
+    match Standing::of(memory.file(&relative(path, config)), key, *status, path) {
         Standing::Told => (State::Told, "it was told already".to_owned()),
         Standing::Baseline => (
             State::Baseline,

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::file::{age, is_whole, relative, stage_in, stamp, telemetry_in};
+use super::late::{Correction, Late};
 use super::memory::{Memory, Seen};
 use super::settle::Stamp;
 use super::standing::Standing;
@@ -14,10 +15,11 @@ use super::tree::Kind;
 use super::{AGAIN, Fate};
 use crate::config::Config;
 use crate::decode;
-use crate::event::{Envelope, Event, KeyOrigin};
+use crate::event::{Envelope, Event, IdempotencyKey, KeyOrigin};
 use crate::files::open::{self, Links};
+use crate::sources::costs;
 use crate::sources::outstanding::MAX_TASKS_BYTES;
-use crate::sources::stage;
+use crate::sources::stage::{self, Awaits};
 use crate::sources::tasks::{self, TaskFile, TaskStates};
 
 /// How often a file that waits for something beside it is looked at.
@@ -29,6 +31,8 @@ pub(super) enum Looked {
     /// It may still be being written.
     Torn,
     Later(Duration),
+    /// It waits for something beside it, which will be told of, and holds nobody up.
+    Held,
 }
 
 /// See the module's first lines.
@@ -51,13 +55,21 @@ impl Reader {
         self.memory.flush(root)
     }
 
+    /// Whether a source was looked at before this start.
+    pub(super) fn knows_source(&self, source: &str) -> bool {
+        self.memory.knows_source(source)
+    }
+
+    pub(super) fn remember_source(&mut self, source: &str) {
+        self.memory.remember_source(source);
+    }
+
     /// Whether this version of a file was read.
     pub(super) fn has_read(&self, kind: Kind, path: &Path, version: Stamp, config: &Config) -> bool {
         match kind {
-            Kind::Telemetry(_) => self
-                .memory
-                .telemetry(&relative(path, config))
-                .is_some_and(|seen| seen.version == Some(version)),
+            Kind::Telemetry(_) | Kind::Consensus | Kind::Costs => {
+                self.memory.file(&relative(path, config)).is_some_and(|seen| seen.version == Some(version))
+            }
             Kind::Tasks => self.tasks_read.get(path) == Some(&version),
         }
     }
@@ -67,13 +79,18 @@ impl Reader {
         self.waits_since.entry(path.to_owned()).or_insert_with(Instant::now).elapsed()
     }
 
-    /// Takes a file as known, and tells nothing of it. In haste, a telemetry file is not opened: by
-    /// its name it is of one session.
+    /// Takes a file as known, and tells nothing of it. In haste, a telemetry file is not opened:
+    /// by its name it is of one session.
     pub(super) fn take_as_known(&mut self, kind: Kind, path: &Path, config: &Config, in_haste: bool) {
         match kind {
-            Kind::Telemetry(_) => {
-                let seen = if in_haste { Seen::default() } else { as_it_is(path, config) };
-                self.memory.remember_telemetry(&relative(path, config), seen);
+            Kind::Telemetry(_) => match in_haste {
+                true => self.memory.remember(&relative(path, config), Seen::default()),
+                false => self.take_telemetry_as_it_is(path, config),
+            },
+            Kind::Consensus => self.take_consensus_as_it_is(path, config),
+            Kind::Costs => {
+                let seen = Seen { version: stamp(path), baseline: true, ..Seen::default() };
+                self.memory.remember(&relative(path, config), seen);
             }
             Kind::Tasks => drop(self.read_tasks(path, config, true, true)),
         }
@@ -90,10 +107,12 @@ impl Reader {
     ) -> Looked {
         let looked = match kind {
             Kind::Telemetry(_) => self.read_telemetry(path, version, config, is_final),
+            Kind::Consensus => self.read_consensus(path, version, config, is_final),
+            Kind::Costs => self.read_costs(path, version, config, is_final),
             Kind::Tasks => self.read_tasks(path, config, is_final, false),
         };
         if matches!(looked, Looked::Done) {
-            if !kind.is_telemetry() {
+            if matches!(kind, Kind::Tasks) {
                 self.tasks_read.insert(path.to_owned(), version);
             }
             self.is_done_with(path);
@@ -112,43 +131,165 @@ impl Reader {
         if !is_final && !is_whole(&bytes) {
             return Looked::Later(GLANCE);
         }
-        let mut read = match stage_in(path, &bytes, config) {
+        let mut read = match stage_in(path, &bytes, config, &self.memory) {
             Ok(read) => read,
             Err(not) => {
                 log::debug!("{not}");
-                self.memory.remember_telemetry(&name, Seen { version: Some(seen), ..Seen::default() });
+                self.memory.remember(&name, Seen { version: Some(seen), ..Seen::default() });
                 return Looked::Done;
             }
         };
         let Envelope { idempotency_key: key, status, .. } = read.event.event.clone();
-        let standing = Standing::of(self.memory.telemetry(&name), &key, status, path);
+        let standing = Standing::of(self.memory.file(&name), &key, status, path);
         let baseline = standing == Standing::Baseline;
-        let seen_now = Seen { key: Some(key), status, version: Some(seen), baseline };
+        let reached = read.reached.as_ref().map(|reached| reached.at);
+        let seen_now = Seen { key: Some(key.clone()), status, version: Some(seen), baseline, reached };
         if standing.is_known() {
-            self.memory.remember_telemetry(&name, seen_now);
+            self.memory.remember(&name, seen_now);
             return Looked::Done;
         }
         if standing == Standing::Rewritten {
             read.event.event.key_origin = KeyOrigin::Rewritten(stage::written(path));
         }
-        if read.awaits_consensus {
+        match read.awaits {
             // What ended while nobody watched has waited already.
-            if self.waited(path) < config.consensus_wait && age(seen) < config.consensus_wait {
+            Awaits::Consensus
+                if self.waited(path) < config.consensus_wait && age(seen) < config.consensus_wait =>
+            {
                 return Looked::Later(GLANCE);
             }
+            Awaits::Synthesis => return Looked::Held,
+            Awaits::Consensus | Awaits::Nothing => {}
         }
-        for event in [Some(read.event), read.conflict].into_iter().flatten() {
+        let events = [Some(read.event), read.conflict].into_iter().flatten();
+        if let Err(later) = self.tell(&name, events) {
+            return later;
+        }
+        self.memory.remember(&name, seen_now);
+        for file in read.reached.into_iter().flat_map(|reached| reached.files) {
+            self.belongs(&file, stamp(&file), &key, baseline, config);
+        }
+        Looked::Done
+    }
+
+    /// Hands events over; when to look again where one is not taken now.
+    fn tell(&mut self, name: &str, events: impl IntoIterator<Item = Event>) -> Result<(), Looked> {
+        for event in events {
             match (self.emit)(event) {
                 Fate::Taken => {}
                 Fate::Refused(why) => log::warn!("{name} is not sent: {why}"),
                 Fate::NotNow(why) => {
                     log::warn!("{name} waits: {why}");
-                    return Looked::Later(AGAIN);
+                    return Err(Looked::Later(AGAIN));
                 }
             }
         }
-        self.memory.remember_telemetry(&name, seen_now);
+        Ok(())
+    }
+
+    /// Remembers that a version of a consensus file belongs to the stage with this key.
+    fn belongs(
+        &mut self,
+        file: &Path,
+        version: Option<Stamp>,
+        stage: &IdempotencyKey,
+        baseline: bool,
+        config: &Config,
+    ) {
+        let seen = Seen { key: Some(stage.clone()), version, baseline, ..Seen::default() };
+        self.memory.remember(&relative(file, config), seen);
+    }
+
+    /// Reads a consensus file by itself: where it changes the verdict of a stage that was told,
+    /// the stage is told again. What is for a stage that is not told yet is read with it.
+    fn read_consensus(&mut self, path: &Path, version: Stamp, config: &Config, is_final: bool) -> Looked {
+        let name = relative(path, config);
+        match Late::of(path, version, config, &self.memory) {
+            Late::Unreadable if !is_final => return Looked::Torn,
+            Late::Unreadable => {
+                log::warn!("{name} cannot be read as a consensus (JSON up to 1 MiB): it counts for no stage");
+                self.memory.remember(&name, Seen { version: Some(version), ..Seen::default() });
+            }
+            Late::Free => {
+                self.memory.remember(&name, Seen { version: Some(version), ..Seen::default() });
+            }
+            Late::Belongs(key) => self.belongs(path, Some(version), &key, false, config),
+            // The verdict that names the run is exported with it.
+            Late::Corrects(correction) if !correction.names_its_run && !is_final => {
+                return Looked::Later(GLANCE);
+            }
+            Late::Corrects(correction) => {
+                let Correction { key, event, conflict, .. } = *correction;
+                if let Err(later) = self.tell(&name, [event, conflict]) {
+                    return later;
+                }
+                self.belongs(path, Some(version), &key, false, config);
+            }
+        }
         Looked::Done
+    }
+
+    /// Reads what a SPEC cost; tells of it where it is above the threshold. The Router knows
+    /// whether that was told of this run.
+    fn read_costs(&mut self, path: &Path, version: Stamp, config: &Config, is_final: bool) -> Looked {
+        let name = relative(path, config);
+        let Ok(read) = costs::read(path) else { return Looked::Later(AGAIN) };
+        let Some((spent, spec)) = read.zip(costs::spec_of(path)) else {
+            if !is_final {
+                return Looked::Torn;
+            }
+            log::warn!("{name} is no summary of costs (JSON with a number `total_spent`): it is not told of");
+            self.memory.remember(&name, Seen { version: Some(version), ..Seen::default() });
+            return Looked::Done;
+        };
+        let threshold = config.runs.cost_threshold_usd.filter(|threshold| spent.total_usd >= *threshold);
+        let alert = threshold.map(|threshold| costs::alert(&spec, &spent, threshold, Some(&name)));
+        if let Err(later) = self.tell(&name, alert) {
+            return later;
+        }
+        self.memory.remember(&name, Seen { version: Some(version), ..Seen::default() });
+        Looked::Done
+    }
+
+    /// What a telemetry file says at the very first start, and the consensus that it has then. One
+    /// that cannot be read then is known by its name.
+    fn take_telemetry_as_it_is(&mut self, path: &Path, config: &Config) {
+        let (name, version) = (relative(path, config), stamp(path));
+        let read = telemetry_in(path).map(|bytes| stage_in(path, &bytes, config, &self.memory));
+        let (seen, reached) = match read {
+            Err(_) => (Seen::default(), None),
+            Ok(Err(_)) => (Seen { version, ..Seen::default() }, None),
+            Ok(Ok(read)) => {
+                let Envelope { idempotency_key, status, .. } = read.event.event;
+                let at = read.reached.as_ref().map(|reached| reached.at);
+                (
+                    Seen { key: Some(idempotency_key), status, version, baseline: true, reached: at },
+                    read.reached,
+                )
+            }
+        };
+        if let Some(key) = &seen.key {
+            for file in reached.into_iter().flat_map(|reached| reached.files) {
+                self.belongs(&file, stamp(&file), key, true, config);
+            }
+        }
+        self.memory.remember(&name, seen);
+    }
+
+    /// A consensus file at the first look at such files belongs to the stage that was told, or is
+    /// nobody's.
+    fn take_consensus_as_it_is(&mut self, path: &Path, config: &Config) {
+        let Some(version) = stamp(path) else { return };
+        let name = relative(path, config);
+        if self.memory.file(&name).is_some_and(|seen| seen.version == Some(version)) {
+            return;
+        }
+        let key = match Late::of(path, version, config, &self.memory) {
+            Late::Belongs(key) => Some(key),
+            Late::Corrects(correction) => Some(correction.key),
+            Late::Unreadable | Late::Free => None,
+        };
+        self.memory.remember(&name, Seen { key, version: Some(version), baseline: true, ..Seen::default() });
     }
 
     /// Reads a file of tasks; tells of those that became Done, unless this is the baseline.
@@ -186,18 +327,5 @@ impl Reader {
         }
         self.memory.remember_tasks(&name, states);
         Looked::Done
-    }
-}
-
-/// What a telemetry file says at the very first start. One that cannot be read then is known by its
-/// name.
-fn as_it_is(path: &Path, config: &Config) -> Seen {
-    let version = stamp(path);
-    let Ok(bytes) = telemetry_in(path) else { return Seen::default() };
-    match stage_in(path, &bytes, config).map(|read| read.event.event) {
-        Ok(Envelope { idempotency_key, status, .. }) => {
-            Seen { key: Some(idempotency_key), status, version, baseline: true }
-        }
-        Err(_) => Seen { version, ..Seen::default() },
     }
 }

@@ -27,8 +27,17 @@ struct Unsettled {
     first: Instant,
     /// Not before this.
     look: Instant,
-    /// This version was looked at and is not whole: it holds nobody up.
-    is_torn: bool,
+    /// This version was looked at, and holds nobody up.
+    rests: Option<Rests>,
+}
+
+/// Why a file holds nobody up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rests {
+    /// It is not whole.
+    Torn,
+    /// It waits for another file.
+    Held,
 }
 
 /// Files that changed and were not read yet.
@@ -57,10 +66,11 @@ const NEWEST: usize = 8192;
 const AT_ONCE: usize = 64;
 const OLDEST: usize = 16;
 
-/// What is due in one folder.
+/// What is due of the files that are read in order with each other.
 #[derive(Clone, Debug)]
-pub(super) struct Folder {
-    pub(super) path: PathBuf,
+pub(super) struct Group {
+    /// What they have in common.
+    pub(super) of: PathBuf,
     /// Of a crowd some, in the order in which they are to be read.
     pub(super) due: Vec<Due>,
     /// When the first stage ended that is not due yet and may be read.
@@ -75,7 +85,7 @@ type File<'a> = (&'a PathBuf, &'a Unsettled);
 fn some_of(due: Vec<File<'_>>) -> Vec<File<'_>> {
     // Of those that were found together, what was written last came last.
     let came = |(_, file): &File<'_>| (file.first, file.stamp.1);
-    let (torn, whole): (Vec<_>, Vec<_>) = due.into_iter().partition(|(_, file)| file.is_torn);
+    let (torn, whole): (Vec<_>, Vec<_>) = due.into_iter().partition(|(_, file)| file.rests.is_some());
     let (mut newest, older) = part(whole, NEWEST, |file| Reverse(came(file)));
     newest.sort_unstable_by_key(|file| Reverse(came(file)));
     let later = newest.split_off(AT_ONCE.min(newest.len()));
@@ -98,29 +108,41 @@ fn part<'a, K: Ord>(
 }
 
 impl Settler {
-    /// A file was seen with this stamp.
-    pub(super) fn seen(&mut self, path: &Path, stamp: Stamp, now: Instant) {
-        let new = Unsettled { stamp, changed: now, first: now, look: now + QUIET, is_torn: false };
-        let file = self.0.entry(path.to_owned()).or_insert(new);
-        if file.stamp != stamp {
+    /// A file was seen with this stamp; whether that is new.
+    pub(super) fn seen(&mut self, path: &Path, stamp: Stamp, now: Instant) -> bool {
+        let new = Unsettled { stamp, changed: now, first: now, look: now + QUIET, rests: None };
+        let Some(file) = self.0.get_mut(path) else {
+            self.0.insert(path.to_owned(), new);
+            return true;
+        };
+        let is_new = file.stamp != stamp;
+        if is_new {
             // One that never rests is looked at now and then all the same.
-            let look = (now + QUIET).min(file.first + LONG).max(file.look);
-            *file = Unsettled { stamp, changed: now, look, is_torn: false, ..*file };
+            let at_least = if file.rests == Some(Rests::Held) { now } else { file.look };
+            let look = (now + QUIET).min(file.first + LONG).max(at_least);
+            *file = Unsettled { stamp, changed: now, look, rests: None, ..*file };
         }
+        is_new
     }
 
-    /// What may be looked at now, by folder. Each is to be answered with [`done`](Self::done),
-    /// [`seen`](Self::seen), [`torn`](Self::torn) or [`later`](Self::later), or comes again.
-    /// `ended_at` says when the stage of a file ended.
-    pub(super) fn due(&self, now: Instant, ended_at: impl Fn(&Path, Stamp) -> i128) -> Vec<Folder> {
-        let mut folders: BTreeMap<&Path, Vec<(&PathBuf, &Unsettled)>> = BTreeMap::new();
+    /// What may be looked at now, by what `group_of` says a file is read in order with. Each is to
+    /// be answered with [`done`](Self::done), [`seen`](Self::seen), [`torn`](Self::torn),
+    /// [`hold`](Self::hold) or [`later`](Self::later), or comes again. `ended_at` says when the
+    /// stage of a file ended.
+    pub(super) fn due(
+        &self,
+        now: Instant,
+        group_of: impl Fn(&Path) -> PathBuf,
+        ended_at: impl Fn(&Path, Stamp) -> i128,
+    ) -> Vec<Group> {
+        let mut groups: BTreeMap<PathBuf, Vec<(&PathBuf, &Unsettled)>> = BTreeMap::new();
         for (path, file) in &self.0 {
-            folders.entry(path.parent().unwrap_or(path)).or_default().push((path, file));
+            groups.entry(group_of(path)).or_default().push((path, file));
         }
-        let folders = folders.into_iter().map(|(folder, files)| {
+        let groups = groups.into_iter().map(|(of, files)| {
             let is_a_crowd = files.len() > CROWD;
             let (mut due, waiting): (Vec<_>, Vec<_>) =
-                files.into_iter().partition(|(_, file)| file.look <= now);
+                files.into_iter().partition(|(_, file)| file.look <= now && file.rests != Some(Rests::Held));
             if is_a_crowd {
                 due = some_of(due);
             }
@@ -130,22 +152,39 @@ impl Settler {
                 ended_at: ended_at(path, file.stamp),
                 is_final: now >= file.changed + LONG,
             });
-            let waiting = waiting.into_iter().filter(|(_, file)| !is_a_crowd && !file.is_torn);
-            Folder {
-                path: folder.to_owned(),
+            let waiting = waiting.into_iter().filter(|(_, file)| !is_a_crowd && file.rests.is_none());
+            Group {
+                of,
                 due: due.collect(),
                 first_waiting: waiting.map(|(path, file)| ended_at(path, file.stamp)).min(),
                 is_a_crowd,
             }
         });
-        folders.filter(|folder| !folder.due.is_empty()).collect()
+        groups.filter(|group| !group.due.is_empty()).collect()
     }
 
     /// It is not whole: it may change at any time, else it is looked at once it is final.
     pub(super) fn torn(&mut self, path: &Path) {
         if let Some(file) = self.0.get_mut(path) {
-            file.is_torn = true;
+            file.rests = Some(Rests::Torn);
             file.look = file.changed + LONG;
+        }
+    }
+
+    /// It waits for another file of its group, however long that takes: [`wake`](Self::wake).
+    pub(super) fn hold(&mut self, path: &Path) {
+        if let Some(file) = self.0.get_mut(path) {
+            file.rests = Some(Rests::Held);
+        }
+    }
+
+    /// Something came of the group of this path: what waits for that is looked at again.
+    pub(super) fn wake(&mut self, path: &Path, now: Instant, group_of: impl Fn(&Path) -> PathBuf) {
+        let group = group_of(path);
+        let held = self.0.iter_mut().filter(|(_, file)| file.rests == Some(Rests::Held));
+        for (_, file) in held.filter(|(held, _)| group_of(held) == group) {
+            file.rests = None;
+            file.look = now;
         }
     }
 
@@ -163,7 +202,8 @@ impl Settler {
 
     /// How long until something may be looked at.
     pub(super) fn next(&self, now: Instant) -> Option<Duration> {
-        self.0.values().map(|file| file.look.saturating_duration_since(now)).min()
+        let looked_at = self.0.values().filter(|file| file.rests != Some(Rests::Held));
+        looked_at.map(|file| file.look.saturating_duration_since(now)).min()
     }
 }
 
@@ -172,8 +212,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn folder_of(path: &Path) -> PathBuf {
+        path.parent().unwrap().to_owned()
+    }
+
     fn due(settler: &Settler, now: Instant) -> Vec<Due> {
-        settler.due(now, |_, (_, written)| written.into()).into_iter().flat_map(|folder| folder.due).collect()
+        let groups = settler.due(now, folder_of, |_, (_, written)| written.into());
+        groups.into_iter().flat_map(|group| group.due).collect()
     }
 
     #[test]
@@ -187,7 +232,7 @@ mod tests {
         settler.seen(Path::new("a/1"), (1, 7), start);
         settler.seen(Path::new("a/2"), (1, 9), start + Duration::from_secs(60));
         let now = start + Duration::from_secs(30);
-        let folders = settler.due(now, |_, (_, written)| written.into());
+        let folders = settler.due(now, folder_of, |_, (_, written)| written.into());
         assert!(
             (folders[0].due.len(), folders[0].first_waiting, folders[0].is_a_crowd) == (1, Some(9), false)
         );
@@ -198,7 +243,9 @@ mod tests {
         let wanted = (0..OLDEST as i128).chain(i128::from(count) - NEWEST as i128..count.into());
         assert_eq!(first, wanted.collect::<Vec<_>>());
         let mut looked_at = 0;
-        while let Some(folder) = settler.due(now, |_, _| 0).into_iter().find(|folder| folder.is_a_crowd) {
+        while let Some(folder) =
+            settler.due(now, folder_of, |_, _| 0).into_iter().find(|folder| folder.is_a_crowd)
+        {
             looked_at += folder.due.len();
             folder.due.iter().for_each(|due| settler.done(&due.path));
         }

@@ -59,7 +59,7 @@ mod tests {
         let other: IdempotencyKey = serde_json::from_str("\"SPEC-1:plan:attempt-1:s-2\"").unwrap();
         let path = Path::new("ev/commands/SPEC-1/spec-plan_s-1.json");
         let seen = |key: Option<&IdempotencyKey>, status, version, baseline| {
-            Some(Seen { key: key.cloned(), status, version, baseline })
+            Some(Seen { key: key.cloned(), status, version, baseline, reached: None })
         };
         let now = Some((1, 1));
         for (seen, standing) in [

@@ -6,23 +6,44 @@ use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::event::SpecId;
+use crate::sources::place::RepoPaths;
 use crate::sources::place::{Level, Place, entries};
-use crate::sources::telemetry::{self, Guardrail, RepoPaths};
-use crate::sources::{GUARDRAILS, tasks};
+use crate::sources::telemetry::{self, Guardrail};
+use crate::sources::{GUARDRAILS, consensus, costs, tasks};
 
 /// What a file is to the watcher.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     /// A guardrail's telemetry.
     Telemetry(&'static Guardrail),
+    /// What a stage's agents agreed on.
+    Consensus,
+    /// What a SPEC cost.
+    Costs,
     /// `SPEC.md` or `docs/SPEC-*/tasks.md`.
     Tasks,
 }
 
 impl Kind {
-    pub(super) fn is_telemetry(self) -> bool {
+    pub(super) fn tells_stages(self) -> bool {
         matches!(self, Self::Telemetry(_))
     }
+
+    /// The source it is of, for people and for the memory.
+    pub(super) fn source(self) -> &'static str {
+        match self {
+            Self::Telemetry(guardrail) => guardrail.name,
+            Self::Consensus => "consensus",
+            Self::Costs => "costs",
+            Self::Tasks => "task list",
+        }
+    }
+}
+
+/// All sources.
+pub(super) fn sources() -> impl Iterator<Item = &'static str> {
+    let kinds = GUARDRAILS.into_iter().map(Kind::Telemetry);
+    kinds.chain([Kind::Consensus, Kind::Costs, Kind::Tasks]).map(Kind::source)
 }
 
 /// The watched part of a repo.
@@ -33,8 +54,8 @@ pub(super) struct Tree {
     /// The same places, each once.
     telemetry: Vec<Place>,
     tasks: Vec<Place>,
-    /// Consensus files are read with their stage: they wake the watcher.
-    consensus: Place,
+    consensus: [Place; 2],
+    costs: [Place; 2],
 }
 
 impl Tree {
@@ -53,23 +74,32 @@ impl Tree {
             guardrails,
             telemetry,
             tasks: tasks::places(&config.repo),
-            consensus: Place { root: config.evidence_dir.join("consensus"), levels: &[Level::Spec] },
+            consensus: consensus::places(&paths),
+            costs: costs::places(&paths),
         }
     }
 
     fn places(&self) -> impl Iterator<Item = &Place> {
-        self.telemetry.iter().chain(&self.tasks).chain([&self.consensus])
+        self.telemetry.iter().chain(&self.tasks).chain(&self.consensus).chain(&self.costs)
     }
 
     /// What a path is to us.
     pub(super) fn kind(&self, path: &Path) -> Option<Kind> {
         let folder = path.parent()?;
-        if let Some((guardrail, _)) = telemetry::named(path) {
-            let (_, places) = self.guardrails.iter().find(|(one, _)| std::ptr::eq(*one, guardrail))?;
-            return places.iter().any(|place| place.holds(folder)).then_some(Kind::Telemetry(guardrail));
+        let is_in = |places: &[Place]| places.iter().any(|place| place.holds(folder));
+        let (by_name, _) = telemetry::named(path).unzip();
+        let guardrail = self.guardrails.iter().find(|(guardrail, places)| {
+            by_name.is_some_and(|by_name| std::ptr::eq(*guardrail, by_name)) && is_in(places)
+        });
+        if let Some((guardrail, _)) = guardrail {
+            Some(Kind::Telemetry(guardrail))
+        } else if consensus::Named::of(path).is_some() && is_in(&self.consensus) {
+            Some(Kind::Consensus)
+        } else if costs::spec_of(path).is_some() && is_in(&self.costs) {
+            Some(Kind::Costs)
+        } else {
+            (tasks::is_list(path, &self.repo) && is_in(&self.tasks)).then_some(Kind::Tasks)
         }
-        let is_tasks = self.tasks.iter().any(|place| place.holds(folder)) && tasks::is_list(path, &self.repo);
-        is_tasks.then_some(Kind::Tasks)
     }
 
     /// Why a path is nothing to us.
@@ -108,9 +138,10 @@ impl Tree {
 
     /// Every file there is now. Symbolic links are not followed.
     pub(super) fn files(&self) -> Vec<(Kind, PathBuf)> {
-        let telemetry = self.telemetry.iter().flat_map(Place::holders).flat_map(|folder| entries(&folder));
+        let others = self.telemetry.iter().chain(&self.consensus).chain(&self.costs);
+        let inside = others.flat_map(Place::holders).flat_map(|folder| entries(&folder));
         let lists = self.tasks.iter().flat_map(tasks::lists_in);
-        let all = telemetry.chain(lists.filter(|path| fs::symlink_metadata(path).is_ok()));
+        let all = inside.chain(lists.filter(|path| fs::symlink_metadata(path).is_ok()));
         all.filter_map(|path| self.kind(&path).map(|kind| (kind, path))).collect()
     }
 

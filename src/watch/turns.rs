@@ -1,15 +1,15 @@
-//! In which order files that are due are read: those of a folder by when their stages ended, unless
-//! it is a crowd, and folders in turn. A plain decision, with no I/O.
+//! In which order files that are due are read: those of a group by when their stages ended, unless
+//! it is a crowd, and groups in turn. A plain decision, with no I/O.
 
 use std::collections::VecDeque;
 
-use super::settle::{Due, Folder};
+use super::settle::{Due, Group};
 
 /// One file whose turn it is.
 #[derive(Debug)]
 pub(super) struct Turn {
     pub(super) due: Due,
-    /// It waits for none of its folder.
+    /// It waits for none of its group.
     pub(super) is_of_a_crowd: bool,
 }
 
@@ -18,8 +18,8 @@ pub(super) struct Turn {
 pub(super) struct Turns(VecDeque<(VecDeque<Due>, bool)>);
 
 impl Turns {
-    pub(super) fn of(folders: Vec<Folder>) -> Self {
-        let ordered = folders.into_iter().map(|Folder { mut due, is_a_crowd, .. }| {
+    pub(super) fn of(groups: Vec<Group>) -> Self {
+        let ordered = groups.into_iter().map(|Group { mut due, is_a_crowd, .. }| {
             if !is_a_crowd {
                 due.sort_by_key(|due| due.ended_at);
             }
@@ -57,7 +57,7 @@ mod tests {
                 ended_at: -i128::from(n),
                 is_final: false,
             };
-            Folder { path: path.into(), due: (0..count).map(due).collect(), first_waiting: None, is_a_crowd }
+            Group { of: path.into(), due: (0..count).map(due).collect(), first_waiting: None, is_a_crowd }
         };
         let turns = Turns::of(vec![folder("a", 3, false), folder("b", 1, false), folder("c", 2, true)]);
         let told: Vec<String> = turns.map(|turn| turn.due.path.display().to_string()).collect();

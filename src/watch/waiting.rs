@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::file::{relative, stage_in, stamp, telemetry_in};
+use super::late::Late;
 use super::memory::Memory;
 use super::standing::Standing;
 use super::tree::{Kind, Tree};
@@ -12,6 +13,7 @@ use crate::config::Config;
 use crate::decode;
 use crate::files::open::{self, Links};
 use crate::sources::outstanding::MAX_TASKS_BYTES;
+use crate::sources::stage::Awaits;
 use crate::sources::tasks::{TaskFile, TaskStates};
 
 /// Files that are named where they cannot be read; more are counted alone.
@@ -45,7 +47,13 @@ impl Waiting {
             }
         };
         let mut unreadable = 0;
+        let is_first = waiting.is_first;
+        let is_new = |kind: &Kind| !is_first && !memory.knows_source(kind.source());
         for (kind, path) in Tree::of(config).files() {
+            if is_new(&kind) {
+                // What it holds becomes its baseline at the next start.
+                continue;
+            }
             if until.is_some_and(|until| Instant::now() > until) {
                 let what =
                     "the repo has so many files that not all were looked at: spec-notify status looks longer";
@@ -56,6 +64,12 @@ impl Waiting {
                 Kind::Telemetry(_) => {
                     stage_waits(&path, config, &memory).map(|waits| waiting.stages += usize::from(waits))
                 }
+                Kind::Consensus => {
+                    waiting.stages += usize::from(correction_waits(&path, config, &memory));
+                    Ok(())
+                }
+                // What it says is told once a run, or is part of the run's end.
+                Kind::Costs => Ok(()),
                 Kind::Tasks => tasks_waiting(&path, config, &memory).map(|tasks| waiting.tasks += tasks),
             };
             if let Err(error) = looked {
@@ -81,16 +95,25 @@ impl Waiting {
 }
 
 fn stage_waits(path: &Path, config: &Config, memory: &Memory) -> std::io::Result<bool> {
-    let seen = memory.telemetry(&relative(path, config));
+    let seen = memory.file(&relative(path, config));
     let Some(version) = stamp(path) else { return Ok(false) };
     if seen.is_some_and(|seen| seen.version == Some(version)) {
         return Ok(false);
     }
     let bytes = telemetry_in(path)?;
-    Ok(stage_in(path, &bytes, config).is_ok_and(|read| {
+    Ok(stage_in(path, &bytes, config, memory).is_ok_and(|read| {
         let event = read.event.event;
-        !Standing::of(seen, &event.idempotency_key, event.status, path).is_known()
+        // What waits for its agents waits for nobody here.
+        read.awaits != Awaits::Synthesis
+            && !Standing::of(seen, &event.idempotency_key, event.status, path).is_known()
     }))
+}
+
+/// Whether a consensus changes the verdict of a stage that was told.
+fn correction_waits(path: &Path, config: &Config, memory: &Memory) -> bool {
+    let Some(version) = stamp(path) else { return false };
+    let is_read = memory.file(&relative(path, config)).is_some_and(|seen| seen.version == Some(version));
+    !is_read && matches!(Late::of(path, version, config, memory), Late::Corrects(_))
 }
 
 fn tasks_waiting(path: &Path, config: &Config, memory: &Memory) -> std::io::Result<usize> {

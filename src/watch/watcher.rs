@@ -2,17 +2,17 @@
 //! read once they have settled.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use super::file::{ended_at, stamp};
+use super::file::{ended_at, group_of, stamp};
 use super::notifier::{Notifier, Told};
 use super::reading::{GLANCE, Looked, Reader};
-use super::settle::{Due, Settler};
-use super::tree::Tree;
+use super::settle::{Due, Settler, Stamp};
+use super::tree::{self, Tree};
 use super::turns::{Turn, Turns};
 use super::{MAX_WAITING, Message, unread};
 use crate::config::Config;
@@ -34,8 +34,8 @@ const MOST_ROUNDS: usize = 16;
 /// How long files are read before it is heard what else changed.
 const SLICE: Duration = Duration::from_millis(200);
 
-/// After a look at everything the watcher does other things for so many times as long, and at least
-/// for so long.
+/// After a look at everything the watcher does other things for so many times as long, and at
+/// least for so long.
 const REST: u32 = 2;
 const LEAST_REST: Duration = Duration::from_millis(100);
 const MOST_REST: Duration = Duration::from_secs(1);
@@ -89,11 +89,10 @@ impl Watcher {
         }
     }
 
-    /// Watches until it is to stop. With `baseline` what is there now is taken as known.
-    pub(super) fn run(mut self, waiting: &Receiver<Message>, baseline: bool) {
-        if baseline {
-            self.take_baseline();
-        }
+    /// Watches until it is to stop. At the very first start, what is there now is taken as known
+    /// unless `from_start`.
+    pub(super) fn run(mut self, waiting: &Receiver<Message>, is_first: bool, from_start: bool) {
+        self.take_baseline(is_first, from_start);
         let mut next_look = Instant::now();
         let (mut next_check, mut rested) = (next_look, next_look);
         while !self.stopping.load(Ordering::Relaxed) {
@@ -165,17 +164,30 @@ impl Watcher {
         }
     }
 
-    /// What exists at the very first start is known, and nothing is sent for it.
-    fn take_baseline(&mut self) {
+    /// What exists at the very first start is known, and nothing is sent for it; so is what a
+    /// source holds that an earlier version of this program did not watch.
+    fn take_baseline(&mut self, is_first: bool, from_start: bool) {
         let config = (self.config)();
+        let is_new = |source: &&str| !self.reader.knows_source(source);
+        let new: Vec<&str> = tree::sources().filter(is_new).collect();
         let mut count = 0;
+        let is_sent = is_first && from_start;
         for (kind, path) in Tree::of(&config).files() {
-            count += usize::from(kind.is_telemetry());
-            let in_haste = self.stopping.load(Ordering::Relaxed);
-            self.reader.take_as_known(kind, &path, &config, in_haste);
+            if new.contains(&kind.source()) && !is_sent {
+                count += usize::from(kind.tells_stages());
+                let in_haste = self.stopping.load(Ordering::Relaxed);
+                self.reader.take_as_known(kind, &path, &config, in_haste);
+            }
         }
+        new.iter().for_each(|source| self.reader.remember_source(source));
         self.flush();
-        log::info!("watching for the first time: {count} telemetry files are there already and are not sent");
+        if count > 0 || (is_first && !from_start) {
+            let what = if is_first { String::new() } else { format!(" ({})", new.join(", ")) };
+            log::info!(
+                "watching for the first time{what}: {count} telemetry files are there already and are not \
+                 sent"
+            );
+        }
     }
 
     /// Finds what appeared or changed, and has the operating system tell of more.
@@ -194,8 +206,15 @@ impl Watcher {
             if let Some(stamp) = stamp(&path)
                 && !self.reader.has_read(kind, &path, stamp, &config)
             {
-                self.settler.seen(&path, stamp, now);
+                self.seen(&path, stamp, now);
             }
+        }
+    }
+
+    /// A file was seen: what waits for something of its SPEC is looked at once more.
+    fn seen(&mut self, path: &Path, stamp: Stamp, now: Instant) {
+        if self.settler.seen(path, stamp, now) {
+            self.settler.wake(path, now, group_of);
         }
     }
 
@@ -232,7 +251,7 @@ impl Watcher {
         match tree.kind(&path) {
             Some(_) => {
                 if let Some(stamp) = stamp(&path) {
-                    self.settler.seen(&path, stamp, Instant::now());
+                    self.seen(&path, stamp, Instant::now());
                 }
             }
             // A new folder: what it holds was not told of.
@@ -249,23 +268,24 @@ impl Watcher {
     /// next one.
     fn read_what_is_due(&mut self) {
         let began = Instant::now();
-        let folders = self.settler.due(began, ended_at);
-        if folders.is_empty() {
+        let groups = self.settler.due(began, group_of, ended_at);
+        if groups.is_empty() {
             return;
         }
         // Whatever it took to find them, as long again is for reading.
         let until = Instant::now() + began.elapsed().max(SLICE);
         let mut first_unread: HashMap<PathBuf, i128> = HashMap::new();
-        for folder in &folders {
-            first_unread.extend(folder.first_waiting.map(|first| (folder.path.clone(), first)));
+        for group in &groups {
+            first_unread.extend(group.first_waiting.map(|first| (group.of.clone(), first)));
         }
         let config = (self.config)();
-        for turn in Turns::of(folders) {
+        for turn in Turns::of(groups) {
             if self.stopping.load(Ordering::Relaxed) || Instant::now() > until {
                 break;
             }
             let Turn { due: Due { path, stamp: seen, ended_at, is_final, .. }, is_of_a_crowd } = turn;
-            let first = path.parent().and_then(|folder| first_unread.get(folder));
+            let group = group_of(&path);
+            let first = first_unread.get(&group);
             if !is_of_a_crowd
                 && first.is_some_and(|first| *first < ended_at)
                 && self.reader.waited(&path) < config.consensus_wait + MOST_HELD_UP
@@ -286,14 +306,16 @@ impl Watcher {
                 }
             };
             match looked {
-                Looked::Done => self.settler.done(&path),
+                Looked::Done => {
+                    self.settler.done(&path);
+                    self.settler.wake(&path, Instant::now(), group_of);
+                }
+                Looked::Held => self.settler.hold(&path),
                 Looked::Torn => self.settler.torn(&path),
                 Looked::Later(wait) => {
                     self.settler.later(&path, Instant::now(), wait);
-                    if let Some(folder) = path.parent() {
-                        let first = first_unread.entry(folder.to_owned()).or_insert(ended_at);
-                        *first = ended_at.min(*first);
-                    }
+                    let first = first_unread.entry(group).or_insert(ended_at);
+                    *first = ended_at.min(*first);
                 }
             }
         }

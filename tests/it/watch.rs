@@ -8,7 +8,11 @@ use serde_json::Value;
 use crate::harness::{EVIDENCE, Endpoint, Sandbox, plan_telemetry, wait_for};
 
 fn write_plan(sandbox: &Sandbox, spec: &str, session: &str) -> String {
-    let path = format!("{EVIDENCE}/commands/{spec}/spec-plan_{session}.json");
+    write_plan_in(sandbox, EVIDENCE, spec, session)
+}
+
+fn write_plan_in(sandbox: &Sandbox, evidence: &str, spec: &str, session: &str) -> String {
+    let path = format!("{evidence}/commands/{spec}/spec-plan_{session}.json");
     sandbox.write(&path, &plan_telemetry(spec, session).to_string());
     path
 }
@@ -144,6 +148,65 @@ fn tasks_and_consensus_are_told_of_with_what_they_say() {
         requests.iter().map(|request| request.json()).find(|body| body["anomaly"].is_object()).unwrap();
     assert_eq!(conflict["anomaly"]["disagreements"][0], "a or b");
     assert!(fs::read_dir(sandbox.spool().join("SPEC-BOARD")).is_ok());
+}
+
+#[test]
+fn a_conflict_that_comes_late_is_told_and_a_cost_above_the_threshold_at_once() {
+    let endpoint = Endpoint::replying(&[200]);
+    let sandbox = Sandbox::with_settings(
+        "evidence_dir = \"evidence\"\n[spec_ops.webhooks.alerts]\ncost_threshold_usd = 2.0",
+        &[("all", &endpoint.url(), "include_events = [\"*\"]")],
+    );
+    let serve = sandbox.serve();
+    wait_for_baseline(&sandbox);
+    let of_type = |kind: &str| {
+        let bodies = endpoint.requests().into_iter().map(|request| request.json());
+        bodies.filter(|body| body["event"]["type"] == kind).collect::<Vec<Value>>()
+    };
+    let guardrail = r#"{"schemaVersion": 1, "command": "guardrail.plan", "specId": "SPEC-1", "sessionId": "77",
+        "timestamp": "2025-12-26T13:50:08Z", "success": true, "checks": []}"#;
+    let path = "docs/SPEC-1/evidence/guardrail-plan-2025-12-26T13-50-08Z_77.json";
+    sandbox.write(path, guardrail);
+    endpoint.wait_for(1);
+    let costs = |total: f64| {
+        let summary =
+            format!(r#"{{"total_spent": {total}, "budget": 2.0, "per_stage": {{"spec-plan": {total}}}}}"#);
+        sandbox.write("evidence/costs/SPEC-1_cost_summary.json", &summary);
+    };
+    costs(2.5);
+    let alert = "spec-auto.anomaly.cost_threshold";
+    wait_for("the alert", || (of_type(alert).len() == 1).then_some(()));
+    costs(2.75);
+    sandbox.write(
+        "evidence/consensus/SPEC-1/plan_verdict.json",
+        r#"{"spec_id": "SPEC-1", "stage": "plan", "run_id": "run_7", "exported_at": "2025-12-26T14:30:00Z"}"#,
+    );
+    sandbox.write(
+        "evidence/consensus/SPEC-1/plan_synthesis.json",
+        r#"{"status": "conflict", "conflicts": ["a or b"], "output_markdown": ""}"#,
+    );
+    let ends = || of_type("spec-auto.pipeline.completed");
+    wait_for("the end of the run", || (ends().len() == 1).then_some(()));
+    let key = "SPEC-1:plan:attempt-1:2025-12-26T13-50-08Z_77";
+    let stages = of_type("spec-auto.stage.completed");
+    let keys: Vec<&Value> = stages.iter().map(|body| &body["event"]["idempotency_key"]).collect();
+    assert_eq!(keys, [&key.into(), &format!("{key}:consensus-run_7").into()] as [&Value; 2]);
+    assert_eq!((&stages[1]["event"]["status"], &stages[1]["event"]["amends"]), (&"halt".into(), &key.into()));
+    assert_eq!(
+        (&stages[0]["pipeline"]["attempt"], &stages[1]["pipeline"]["attempt"]),
+        (&1.into(), &1.into())
+    );
+    assert_eq!(of_type("spec-auto.anomaly.consensus_conflict").len(), 1);
+    let end = &ends()[0];
+    assert_eq!((&end["event"]["status"], &end["cost"]["totalUsd"]), (&"halt".into(), &2.75.into()));
+    assert_eq!(end["cost"]["perStage"], serde_json::json!({"Plan": 2.75}));
+    assert_eq!(of_type(alert).len(), 1, "once a run, however often the file is written");
+    // Killed and looked at again: nothing is told twice.
+    serve.kill();
+    let _serve = sandbox.serve();
+    write_plan_in(&sandbox, "evidence", "SPEC-2", "marker");
+    endpoint.wait_for(6);
+    assert_eq!(endpoint.requests().len(), 6);
 }
 
 #[test]
