@@ -213,8 +213,9 @@ impl Watcher {
 
     /// A file was seen: what waits for something of its SPEC is looked at once more.
     fn seen(&mut self, path: &Path, stamp: Stamp, now: Instant) {
-        if self.settler.seen(path, stamp, now) {
-            self.settler.wake(path, now, group_of);
+        let group = group_of(path);
+        if self.settler.seen(path, group.clone(), stamp, now) {
+            self.settler.wake(&group, now);
         }
     }
 
@@ -268,7 +269,7 @@ impl Watcher {
     /// next one.
     fn read_what_is_due(&mut self) {
         let began = Instant::now();
-        let groups = self.settler.due(began, group_of, ended_at);
+        let groups = self.settler.due(began, ended_at);
         if groups.is_empty() {
             return;
         }
@@ -295,7 +296,7 @@ impl Watcher {
             }
             let looked = match (stamp(&path), Tree::of(&config).kind(&path)) {
                 (Some(now), _) if now != seen => {
-                    self.settler.seen(&path, now, Instant::now());
+                    self.settler.seen(&path, group, now, Instant::now());
                     continue;
                 }
                 (Some(_), Some(kind)) => self.reader.read(kind, &path, seen, &config, is_final),
@@ -308,7 +309,7 @@ impl Watcher {
             match looked {
                 Looked::Done => {
                     self.settler.done(&path);
-                    self.settler.wake(&path, Instant::now(), group_of);
+                    self.settler.wake(&group, Instant::now());
                 }
                 Looked::Held => self.settler.hold(&path),
                 Looked::Torn => self.settler.torn(&path),
