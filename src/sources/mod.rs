@@ -2,14 +2,15 @@
 //! how they are named and what one tells. The watcher asks all of them.
 
 mod bash_guardrails;
-pub(crate) mod branch;
+pub(crate) mod checkout;
 pub(crate) mod consensus;
 mod dated;
 mod fields;
 mod native_guardrails;
 pub(crate) mod outstanding;
 pub(crate) mod place;
-pub(crate) mod repo;
+mod remote;
+mod repo;
 pub(crate) mod stage;
 pub(crate) mod tasks;
 pub(crate) mod telemetry;

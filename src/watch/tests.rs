@@ -3,6 +3,7 @@
 mod folders;
 #[cfg(feature = "cli")]
 mod opinions;
+mod samples;
 
 use std::fs;
 use std::path::{Path, PathBuf};
