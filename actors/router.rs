@@ -157,8 +157,7 @@ impl Router {
     /// for each other id with unfinished deliveries.
     pub(crate) fn new(
         entries: Vec<(SubscriptionId, Option<Settings>)>,
-        recovered: Recovered,
-        healths: Healths,
+        (recovered, healths): (Recovered, Healths),
         ledger: Addr<Ledger>,
         deliveries: ArbiterHandle,
         config: Arc<Config>,

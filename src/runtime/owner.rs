@@ -286,7 +286,7 @@ fn start_actors(
     current: &Current,
     intake: &ArbiterHandle,
     ledger: &Addr<Ledger>,
-    (recovered, healths): (Recovered, Healths),
+    recovered: (Recovered, Healths),
     alarm: Alarm,
 ) -> Result<Started, StartError> {
     let config = current.config();
@@ -296,7 +296,7 @@ fn start_actors(
     let checkout = Checkout::new(&config.repo, current.environment.clone());
     let its_checkout = checkout.clone();
     let router = Router::start_in_arbiter(intake, move |_| {
-        Router::new(entries, recovered, healths, to_ledger, deliveries, its_config, its_checkout, alarm)
+        Router::new(entries, recovered, to_ledger, deliveries, its_config, its_checkout, alarm)
     });
     let (door, reloads) = Door::new(router, ledger.clone(), &config, checkout);
     Ok(Started { door, reloads, equipment })

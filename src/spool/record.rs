@@ -400,7 +400,13 @@ mod tests {
             r#"{"accepted":{"at":"2025-10-14T10:00:00.123Z","idempotency_key":"k1","#,
             r#""event":"spec-auto.of-tomorrow","deliveries":[],"body":{ "a": 1.0 }}}"#,
         );
-        for (json, key) in [(accepted, Some("k1")), (r#"{"paused":{"subscription":"s"}}"#, None)] {
+        let at = 1_760_436_000_123;
+        let numbered = accepted.replace(r#""deliveries""#, r#""sequence":1760436000999,"deliveries""#);
+        for (json, key, sequence) in [
+            (accepted, Some("k1"), at),
+            (&*numbered, Some("k1"), 1_760_436_000_999),
+            (r#"{"paused":{"subscription":"s"}}"#, None, 0),
+        ] {
             let line = format!("{:08x} {:08x} {json}\n", crc32fast::hash(json.as_bytes()), json.len());
             let scan = scan::<serde::de::IgnoredAny>(line.as_bytes());
             assert!(scan.damaged.is_empty() && scan.records.len() == 1, "{json}");
@@ -408,8 +414,10 @@ mod tests {
                 panic!("{json} is one of a later version")
             };
             assert_eq!(later.event.as_ref().map(|(key, _)| key.as_str()), key);
+            let later = Record::Later(later);
+            assert_eq!(later.sequence(), sequence, "{json}");
             let mut again = Vec::new();
-            encode(&Record::Later(later), &mut again);
+            encode(&later, &mut again);
             assert_eq!(String::from_utf8(again).unwrap(), line);
         }
         let broken = "{\"accepted\":";

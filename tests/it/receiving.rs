@@ -1,5 +1,5 @@
-//! The receiver of `docs/receiving.md` as it stands there: deliveries come shuffled, doubled and from
-//! four threads at once, and it is killed in between.
+//! The receiver of `docs/receiving.md` as it stands there: deliveries come shuffled, doubled and
+//! from four threads at once, and it is killed in between.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde::de::DeserializeOwned;
+use serde_json::json;
 use spec_notify::testing::{Secret, sign};
 use spec_notify::{DeliveryId, Stage, Status};
 
@@ -77,14 +78,12 @@ fn send(port: &str, delivery: &Delivery, secret: &str) -> Option<u16> {
     answer.split(' ').nth(1)?.parse().ok()
 }
 
-/// What the receiver holds: of each stage its status, its sequence and how many events it applied.
-fn state(file: &Path) -> Vec<(String, String, String, u64, u64)> {
+/// What the receiver holds.
+fn query<T: DeserializeOwned>(file: &Path, sql: &str) -> Vec<T> {
     let script = "import json, sqlite3, sys\n\
-        print(json.dumps(sqlite3.connect(sys.argv[1]).execute('SELECT * FROM stages').fetchall()))";
-    let output = Command::new("python3").args(["-c", script]).arg(file).output().unwrap();
-    let rows: Vec<(String, String, String, u64, u64)> =
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
-    rows
+        print(json.dumps(sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchall()))";
+    let output = Command::new("python3").args(["-c", script]).arg(file).arg(sql).output().unwrap();
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
 }
 
 #[test]
@@ -125,15 +124,13 @@ fn the_receiver_applies_each_event_once_and_keeps_the_newest_though_it_is_killed
         }
     });
     drop(program);
-    let held = state(&database);
+    let held: Vec<(String, String, String, u64, u64)> = query(&database, "SELECT * FROM stages");
     assert_eq!(held.len(), SPECS * STAGES);
     for (spec, stage, status, sequence, events) in held {
         let newest = &expected[&(spec.clone(), stage.clone())];
         assert_eq!(&(sequence, status), newest, "{spec} {stage}");
         assert_eq!(events, EVENTS, "{spec} {stage}: each was applied once");
     }
-    let seen = Value::from(all.len() / 2 + all.len() / 4);
-    let script = "import sqlite3, sys\nprint(sqlite3.connect(sys.argv[1]).execute('SELECT count(*) FROM seen').fetchone()[0])";
-    let output = Command::new("python3").args(["-c", script]).arg(&database).output().unwrap();
-    assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap(), seen, "{output:?}");
+    let seen: Vec<[usize; 1]> = query(&database, "SELECT count(*) FROM seen");
+    assert_eq!(seen, [[all.len() / 2 + all.len() / 4]], "each delivery, and each event");
 }

@@ -35,7 +35,8 @@ fn write_consensus(repo: &Repo, spec: &str, minute: u32, status: &str, conflicts
     let synthesis = json!({
         "stage": "plan", "timestamp": at, "status": status,
         "agents": [
-            {"agent": "claude", "model": "claude-4.5", "model_release": "2025-09-29", "reasoning_mode": "auto"},
+            {"agent": "claude", "model": "claude-4.5", "model_release": "2025-09-29",
+                "reasoning_mode": "auto"},
             {"agent": "gpt", "model": "gpt-5"},
         ],
         "consensus": {"agreements": ["one journal a SPEC"], "conflicts": conflicts},
