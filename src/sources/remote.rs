@@ -8,15 +8,12 @@ const LONGEST: usize = 100;
 
 /// The repo by the remote `origin`, else by the first remote; `None` where no remote names one.
 pub(super) fn repo(config: &str) -> Option<String> {
-    let remotes = remotes(config);
-    let (_, url) = remotes.iter().find(|(name, _)| name == "origin").or(remotes.first())?;
-    repo_of_url(url)
+    repo_of_url(&url(config)?)
 }
 
-/// The remotes and the first URL of each, in their order. What is no config has none.
-fn remotes(config: &str) -> Vec<(String, String)> {
-    let mut found: Vec<(String, String)> = Vec::new();
-    let mut section = None;
+/// The first URL of `origin`, else of the first remote that has one. What is no config has none.
+fn url(config: &str) -> Option<String> {
+    let (mut first, mut section) = (None, None);
     // A line that ends with a backslash goes on in the next.
     let joined = config.replace("\\\r\n", "").replace("\\\n", "");
     for line in joined.lines() {
@@ -30,11 +27,14 @@ fn remotes(config: &str) -> Vec<(String, String)> {
             rest = after.trim_start();
         }
         let (Some(remote), Some((key, value))) = (&section, rest.split_once('=')) else { continue };
-        if key.trim().eq_ignore_ascii_case("url") && found.iter().all(|(known, _)| known != remote) {
-            found.push((remote.clone(), unquoted(value)));
+        if key.trim().eq_ignore_ascii_case("url") {
+            if remote == "origin" {
+                return Some(unquoted(value));
+            }
+            first.get_or_insert_with(|| unquoted(value));
         }
     }
-    found
+    first
 }
 
 /// Of `remote "name"] …`, what follows a `[`: the remote, if it is one's section, and what stands

@@ -44,12 +44,14 @@ pub(crate) fn source(root: &Path, environment: &Environment) -> Source {
     }
 }
 
-/// A repository's folders.
+/// A repository.
 struct Git {
-    /// The checkout's own.
+    /// The checkout's own folder.
     own: PathBuf,
-    /// What its worktrees share.
+    /// The folder that its worktrees share.
     shared: PathBuf,
+    /// What stands in HEAD: read once, so that branch and commit are of one moment.
+    head: Option<String>,
 }
 
 impl Git {
@@ -61,7 +63,8 @@ impl Git {
             false => root.join(read_small(&git)?.trim().strip_prefix("gitdir: ")?),
         };
         let shared = read_small(&own.join("commondir")).map_or(own.clone(), |path| own.join(path.trim()));
-        Some(Self { own, shared })
+        let head = read_small(&own.join("HEAD"));
+        Some(Self { own, shared, head })
     }
 
     fn remote(&self) -> Option<String> {
@@ -72,8 +75,7 @@ impl Git {
     /// The current branch; where it is detached the one that a CI service names, else `HEAD`;
     /// `None` where only git itself could say it (a repository with reftables).
     fn branch(&self, environment: &Environment) -> Option<String> {
-        let head = read_small(&self.own.join("HEAD"))?;
-        let Some(reference) = head.trim().strip_prefix("ref: ") else {
+        let Some(reference) = self.head.as_ref()?.trim().strip_prefix("ref: ") else {
             let named = OF_CI.iter().find_map(|name| environment.get(name));
             return Some(named.map_or("HEAD".to_owned(), |name| printable(&name, LONGEST)));
         };
@@ -83,7 +85,7 @@ impl Git {
 
     /// The commit that is checked out; `None` before the first one.
     fn commit(&self) -> Option<String> {
-        let mut text = read_small(&self.own.join("HEAD"))?;
+        let mut text = self.head.clone()?;
         for _ in 0..MAX_HOPS {
             let Some(reference) = text.trim().strip_prefix("ref: ") else { return id(text.trim()) };
             let reference = reference.trim();

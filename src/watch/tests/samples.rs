@@ -118,6 +118,23 @@ fn the_samples_of_the_docs_are_what_the_program_makes() {
     sample.event.idempotency_key = "SPEC-KIT-065-add-webhooks:spec-kit.webhook.test:1".parse().unwrap();
     router.accepted.push(sample);
 
+    // As docs/receiving.md says of the program's own sources.
+    for event in &router.accepted {
+        let body: Value = serde_json::from_slice(&payload::body(event).unwrap()).unwrap();
+        let gives: &[&str] = match event.event.kind {
+            EventKind::StageCompleted => &["/event/stage", "/event/status", "/telemetry", "/evidence"],
+            EventKind::PipelineCompleted => {
+                &["/event/status", "/pipeline/attempt", "/pipeline/completedAt", "/pipeline/stages"]
+            }
+            EventKind::TaskCompleted => &["/task", "/evidence"],
+            EventKind::ConsensusConflict | EventKind::CostThreshold => &["/event/stage", "/anomaly"],
+            EventKind::Test => &["/message"],
+        };
+        assert!(gives.iter().all(|path| body.pointer(path).is_some()), "{gives:?} in {body:#}");
+        let reasons = body.pointer("/event/reasons").is_some();
+        assert_eq!(reasons, !matches!(event.event.status, Some(Status::Success) | None), "{body:#}");
+    }
+
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
     let schema = fs::read(docs.join("payload.schema.json")).unwrap();
     let schema = jsonschema::validator_for(&serde_json::from_slice(&schema).unwrap()).unwrap();
