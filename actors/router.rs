@@ -26,9 +26,10 @@ use crate::config::{Config, Role, SubscriptionConfig};
 use crate::delivery::{
     BodyBudget, Dedupe, DeliveryId, Identities, Identity, KeyDigest, Pending, SubscriptionId,
 };
-use crate::event::{Event, EventKind, IdempotencyKey, KeyOrigin, SpecId};
+use crate::event::{Event, EventKind, IdempotencyKey, KeyOrigin, SpecId, sequence_after};
 use crate::payload;
 use crate::run::Run;
+use crate::sources::checkout::Checkout;
 use crate::spool::{InboxName, Recovered, Unfinished};
 use fan_out::{fan_out, refused};
 pub(crate) use lifecycle::{Close, Reconfigure, WaitIdle};
@@ -121,7 +122,11 @@ pub(crate) struct Router {
     /// Events being accepted, and who else emitted the same ones meanwhile.
     accepting: HashMap<KeyDigest, Vec<oneshot::Sender<Result<(), EmitError>>>>,
     config: Arc<Config>,
+    checkout: Checkout,
     runs: HashMap<SpecId, Run>,
+    /// The last `event.sequence` that each SPEC was given. One whose event was not accepted after
+    /// all is not given again in this run.
+    sequences: HashMap<SpecId, u64>,
     /// The health of subscriptions as recovered, for those not started yet.
     healths: Healths,
     /// The thread of the subscriptions: this one may block on the disk, and requests must not.
@@ -152,11 +157,11 @@ impl Router {
     /// for each other id with unfinished deliveries.
     pub(crate) fn new(
         entries: Vec<(SubscriptionId, Option<Settings>)>,
-        recovered: Recovered,
-        healths: Healths,
+        (recovered, healths): (Recovered, Healths),
         ledger: Addr<Ledger>,
         deliveries: ArbiterHandle,
         config: Arc<Config>,
+        checkout: Checkout,
         alarm: Alarm,
     ) -> Self {
         let mut unfinished = recovered.unfinished;
@@ -168,7 +173,9 @@ impl Router {
             bodies: BodyBudget::new(MAX_BODY_BYTES),
             accepting: HashMap::new(),
             config,
+            checkout,
             runs: recovered.runs,
+            sequences: recovered.sequences,
             healths,
             deliveries,
             unsure: HashSet::new(),
@@ -217,6 +224,13 @@ impl Router {
     #[cfg(test)]
     pub(super) fn ledger(&self) -> &Addr<Ledger> {
         &self.ledger
+    }
+
+    /// The place in the order of its SPEC of an event that is accepted at `at`.
+    fn next_sequence(&mut self, spec: &SpecId, at: Timestamp) -> u64 {
+        let last = self.sequences.entry(spec.clone()).or_default();
+        *last = sequence_after(*last, at);
+        *last
     }
 
     fn active_ones(&self) -> impl Iterator<Item = (&Arc<SubscriptionConfig>, &Addr<Subscription>)> {
@@ -290,6 +304,8 @@ impl Handler<Emit> for Router {
                 self.runs.get(&spec).unwrap_or(&none).plan(&mut event, &self.config.runs)
             }
         };
+        let sequence = self.next_sequence(&spec, at);
+        event.accepted(at, sequence);
         let body = payload::body(&event).map_err(refused);
         let fanned_out = body.and_then(|body| {
             let active = self.active_ones().map(|(config, address)| (&**config, address));
@@ -302,6 +318,7 @@ impl Handler<Emit> for Router {
         };
         let own = |(address, pending): (&Addr<Subscription>, Pending)| (address.clone(), pending);
         let outgoing: Vec<_> = outgoing.into_iter().map(own).collect();
+        accepted.sequence = Some(sequence);
         accepted.inbox = inbox.as_ref().map(ToString::to_string);
         if let Some(step) = &step {
             self.runs.entry(spec.clone()).or_default().take(step);

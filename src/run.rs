@@ -146,7 +146,7 @@ impl Run {
     pub(crate) fn plan(&self, event: &mut Event, policy: &RunPolicy) -> Option<Step> {
         match (event.event.kind, event.event.stage) {
             (EventKind::StageCompleted, Some(stage)) if event.event.amends.is_some() => {
-                self.plan_correction(event, stage)
+                self.plan_correction(event, stage, policy)
             }
             (EventKind::StageCompleted, Some(stage)) => Some(self.plan_stage(event, stage, policy)),
             (EventKind::PipelineCompleted, _) => Some(Step::Told(event.event.idempotency_key.clone())),
@@ -198,12 +198,13 @@ impl Run {
     /// The effect of a stage told again with another status: on the stage as it stands in the
     /// run, and on the run only while nothing came after that stage and no end was told. Says
     /// which attempt it is.
-    fn plan_correction(&self, event: &mut Event, stage: Stage) -> Option<Step> {
-        let completed_at = event.pipeline.as_ref().and_then(|pipeline| pipeline.completed_at.clone());
-        let place = self.place_of(stage, completed_at.as_ref())?;
-        let was = &self.stages[place];
+    fn plan_correction(&self, event: &mut Event, stage: Stage, policy: &RunPolicy) -> Option<Step> {
         let pipeline = event.pipeline.get_or_insert_with(Pipeline::default);
-        pipeline.attempt.get_or_insert(was.attempt);
+        pipeline.max_attempts.get_or_insert(policy.max_stage_attempts);
+        let place = self.place_of(stage, pipeline.completed_at.as_ref());
+        pipeline.attempt.get_or_insert(place.map_or(1, |place| self.stages[place].attempt));
+        let place = place?;
+        let was = &self.stages[place];
         let end =
             StageEnd { status: event.event.status, follow_ups: follow_ups(event, stage), ..was.clone() };
         let halts = event.event.status == Some(Status::Halt) && place + 1 == self.stages.len();

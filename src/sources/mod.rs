@@ -2,7 +2,7 @@
 //! lie, how they are named and what one tells. The watcher asks all of them.
 
 mod bash_guardrails;
-pub(crate) mod branch;
+pub(crate) mod checkout;
 pub(crate) mod consensus;
 pub(crate) mod costs;
 mod dated;
@@ -10,7 +10,8 @@ mod fields;
 mod native_guardrails;
 pub(crate) mod outstanding;
 pub(crate) mod place;
-pub(crate) mod repo;
+mod remote;
+mod repo;
 mod session;
 pub(crate) mod stage;
 pub(crate) mod tasks;

@@ -4,6 +4,7 @@ mod consensus;
 mod folders;
 #[cfg(feature = "cli")]
 mod opinions;
+mod samples;
 
 use std::fs;
 use std::path::{Path, PathBuf};

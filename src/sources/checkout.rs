@@ -1,54 +1,54 @@
-//! The branch that events say they happened on: the repo's, read anew a few times a second at
-//! most, for every event asks.
+//! The checkout that events say they come from: read anew a few times a second at most, for every
+//! event asks.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::repo::current_branch;
+use super::repo;
 use crate::env::Environment;
-use crate::event::Event;
+use crate::event::{Event, Source};
 
-/// How long the branch counts as read.
+/// How long what was read counts.
 const HOLDS: Duration = Duration::from_millis(250);
 
 /// See the module's first lines. Clones share what was read.
 #[derive(Clone, Debug)]
-pub(crate) struct Branch {
+pub(crate) struct Checkout {
     repo: Arc<Path>,
     /// Where a CI service may say the branch.
     environment: Environment,
     last: Arc<Mutex<Option<Read>>>,
 }
 
-/// What git said, and when.
+/// What git's files said, and when.
 #[derive(Debug)]
 struct Read {
     at: Instant,
-    name: Option<String>,
+    source: Source,
 }
 
-impl Branch {
+impl Checkout {
     pub(crate) fn new(repo: &Path, environment: Environment) -> Self {
         Self { repo: repo.into(), environment, last: Arc::default() }
     }
 
-    /// The branch now; `None` outside a git repository.
-    pub(crate) fn current(&self) -> Option<String> {
+    /// Repo, commit and branch now.
+    pub(crate) fn current(&self) -> Source {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match &*last {
-            Some(Read { at, name }) if at.elapsed() < HOLDS => name.clone(),
+            Some(Read { at, source }) if at.elapsed() < HOLDS => source.clone(),
             _ => {
-                let name = current_branch(&self.repo, &self.environment);
-                *last = Some(Read { at: Instant::now(), name: name.clone() });
-                name
+                let source = repo::source(&self.repo, &self.environment);
+                *last = Some(Read { at: Instant::now(), source: source.clone() });
+                source
             }
         }
     }
 
-    /// Says in an event on which branch it happened, where it does not say so itself.
+    /// Says in an event where it comes from, as far as it does not say so itself.
     pub(crate) fn add_to(&self, event: &mut Event) {
-        event.add_branch(|| self.current());
+        event.come_from(self.current());
     }
 }
 
@@ -62,12 +62,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join(".git")).unwrap();
         std::fs::write(dir.path().join(".git/HEAD"), "ref: refs/heads/feat/x\n").unwrap();
-        let branch = Branch::new(dir.path(), Environment::fixed([]));
+        let checkout = Checkout::new(dir.path(), Environment::fixed([]));
         let mut event = Event::new(EventKind::Test, "SPEC-1".parse().unwrap(), "k".parse().unwrap());
-        branch.add_to(&mut event);
+        checkout.add_to(&mut event);
         assert_eq!(event.spec.branch.as_deref(), Some("feat/x"));
+        let source = event.source.clone().unwrap();
+        assert_eq!((source.branch.as_deref(), source.commit), (Some("feat/x"), None));
         event.spec.branch = Some("own".to_owned());
-        branch.add_to(&mut event);
+        checkout.add_to(&mut event);
         assert_eq!(event.spec.branch.as_deref(), Some("own"));
     }
 }
