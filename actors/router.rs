@@ -5,6 +5,7 @@ mod fan_out;
 mod lifecycle;
 mod operator;
 mod runs;
+mod stalls;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use crate::delivery::{
 };
 use crate::event::{Event, EventKind, IdempotencyKey, KeyOrigin, SpecId, sequence_after};
 use crate::payload;
-use crate::run::Run;
+use crate::run::{Run, Silences};
 use crate::sources::checkout::Checkout;
 use crate::spool::{InboxName, Recovered, Unfinished};
 use fan_out::{fan_out, refused};
@@ -135,6 +136,9 @@ pub(crate) struct Router {
     unsure: HashSet<SpecId>,
     /// Timers of the runs whose end is to be told.
     ending: HashMap<SpecId, SpawnHandle>,
+    /// When to look which run went silent, and the timer for the first of them.
+    silences: Silences,
+    silence_timer: Option<SpawnHandle>,
     open: bool,
     alarm: Alarm,
 }
@@ -148,7 +152,9 @@ impl Actor for Router {
         let specs: Vec<SpecId> = self.runs.keys().cloned().collect();
         for spec in specs {
             self.tell_of_run(&spec, context);
+            self.expect_life(&spec, None);
         }
+        self.await_silence(context);
     }
 }
 
@@ -180,6 +186,8 @@ impl Router {
             deliveries,
             unsure: HashSet::new(),
             ending: HashMap::new(),
+            silences: Silences::default(),
+            silence_timer: None,
             open: true,
             alarm,
         };
@@ -262,6 +270,10 @@ impl Handler<Emit> for Router {
             return;
         }
         let known = |key: &IdempotencyKey| self.known.knows(key.into(), at);
+        let seen_at = match event.event.key_origin {
+            KeyOrigin::Source(written) | KeyOrigin::Rewritten(written) => written.min(at),
+            KeyOrigin::Given | KeyOrigin::Made { .. } => at,
+        };
         let is_seen_cost = event.event.kind == EventKind::CostThreshold
             && matches!(event.event.key_origin, KeyOrigin::Source(_));
         let identity = self.identities.resolve(&mut event, at, known);
@@ -301,7 +313,7 @@ impl Handler<Emit> for Router {
             true => None,
             false => {
                 let none = Run::default();
-                self.runs.get(&spec).unwrap_or(&none).plan(&mut event, &self.config.runs)
+                self.runs.get(&spec).unwrap_or(&none).plan(&mut event, &self.config.runs, seen_at)
             }
         };
         let sequence = self.next_sequence(&spec, at);
@@ -389,6 +401,8 @@ impl Handler<AcceptanceEnded> for Router {
             Ok(()) => {
                 self.known.remember(key, at);
                 self.tell_of_run(&spec, context);
+                self.expect_life(&spec, None);
+                self.await_silence(context);
             }
             Err(_) => drop(self.unsure.insert(spec.clone())),
         }

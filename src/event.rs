@@ -42,6 +42,8 @@ named! {
         ConsensusConflict = "spec-auto.anomaly.consensus_conflict",
         /// A run cost more than its threshold.
         CostThreshold = "spec-auto.anomaly.cost_threshold",
+        /// A run that has begun shows no sign of life.
+        Stalled = "spec-auto.anomaly.stalled",
         /// A sample, sent on request to try a subscription out.
         Test = "spec-kit.webhook.test",
     }
@@ -50,7 +52,7 @@ named! {
 impl EventKind {
     /// Anomalies go only to subscriptions whose `include_events` names them.
     pub fn is_anomaly(self) -> bool {
-        matches!(self, Self::ConsensusConflict | Self::CostThreshold)
+        matches!(self, Self::ConsensusConflict | Self::CostThreshold | Self::Stalled)
     }
 }
 

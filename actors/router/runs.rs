@@ -86,7 +86,7 @@ impl Router {
     }
 
     /// Emits what follows from a run, as if it came from outside.
-    fn emit_owed(
+    pub(super) fn emit_owed(
         &mut self,
         mut event: Event,
         context: &mut Context<Self>,

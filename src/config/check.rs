@@ -111,6 +111,9 @@ fn wrong_value(key: &str, value: &str, error: &dyn Display) -> String {
     if may_be_shown(value) { format!("`{key}`: {error}") } else { format!("`{key}`: {NOT_SHOWN}") }
 }
 
+/// `stall_after_s` where it is not given.
+const DEFAULT_STALL_S: u64 = 1800;
+
 struct Checker<'a, 'f> {
     repo: &'a Path,
     environment: Environment,
@@ -254,12 +257,19 @@ impl Checker<'_, '_> {
     fn runs(&mut self, table: &Table<'_, '_>) -> RunPolicy {
         let attempts = table.integer("max_stage_attempts", 3, 1..=1000, self.findings);
         let alerts = table.table("alerts", self.findings);
-        let cost_threshold_usd = alerts.and_then(|alerts| {
-            let threshold = alerts.optional_float("cost_threshold_usd", 0.01..=1e9, self.findings);
+        let (mut cost_threshold_usd, mut stall_after_s) = (None, DEFAULT_STALL_S);
+        if let Some(alerts) = alerts {
+            cost_threshold_usd = alerts.optional_float("cost_threshold_usd", 0.01..=1e9, self.findings);
+            let seconds = 0..=30 * 86_400;
+            stall_after_s = alerts.integer("stall_after_s", DEFAULT_STALL_S, seconds, self.findings);
             alerts.refuse_unknown(self.findings);
-            threshold
-        });
-        RunPolicy { max_stage_attempts: u32::try_from(attempts).unwrap_or(u32::MAX), cost_threshold_usd }
+        }
+        let stall_after = i64::try_from(stall_after_s).ok().filter(|seconds| *seconds > 0);
+        RunPolicy {
+            max_stage_attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
+            cost_threshold_usd,
+            stall_after: stall_after.map(SignedDuration::from_secs),
+        }
     }
 
     fn parsed<T: FromStr<Err: Display>>(&mut self, key: &str, text: &At<String>, help: &str) -> Option<T> {

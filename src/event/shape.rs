@@ -37,6 +37,7 @@ const EVENT: Fields = &[
             ("thresholdUsd", Shape::Number),
             ("totalUsd", Shape::Number),
             ("run", Shape::Integer),
+            ("since", Shape::Text),
             ("hint", Shape::Text),
         ]),
     ),

@@ -13,6 +13,7 @@ pub(crate) mod place;
 mod remote;
 mod repo;
 mod session;
+pub(crate) mod signs;
 pub(crate) mod stage;
 pub(crate) mod tasks;
 pub(crate) mod telemetry;

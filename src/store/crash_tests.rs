@@ -161,8 +161,8 @@ impl Way {
 fn accept(store: &mut Store, told: &RefCell<Told>, key: &str, inbox: Option<&InboxName>) -> [Way; 2] {
     let mut event = Event::new(EventKind::StageCompleted, spec(), key.parse().unwrap());
     event.event.stage = Some(Stage::Plan);
-    let policy = RunPolicy { max_stage_attempts: 3, cost_threshold_usd: None };
-    let step = told.borrow().run.plan(&mut event, &policy);
+    let policy = RunPolicy { max_stage_attempts: 3, cost_threshold_usd: None, stall_after: None };
+    let step = told.borrow().run.plan(&mut event, &policy, jiff::Timestamp::UNIX_EPOCH);
     step.iter().for_each(|step| told.borrow_mut().run_begun.take(step));
     let ids = insist(|| {
         // Far ahead of the clock, from which it could not be had again.
@@ -435,7 +435,11 @@ fn compaction_ends_whatever_the_records_hold_that_are_always_wanted() {
             Identity::Own(told) => told,
             Identity::Known(told) => Some(told),
         };
-        let step = run.plan(&mut event, &RunPolicy { max_stage_attempts: 9, cost_threshold_usd: None });
+        let step = run.plan(
+            &mut event,
+            &RunPolicy { max_stage_attempts: 9, cost_threshold_usd: None, stall_after: None },
+            jiff::Timestamp::UNIX_EPOCH,
+        );
         let mut accepted =
             Accepted::new(clock::now(), key, EventKind::StageCompleted, vec![], &"{}".into()).unwrap();
         run.take(step.as_ref().unwrap());

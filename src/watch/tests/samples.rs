@@ -84,7 +84,7 @@ impl Router {
         let at = first + SignedDuration::from_secs(self.accepted.len() as i64);
         self.identities.resolve(&mut event, at, |_| false);
         let run = self.runs.entry(event.spec.id.clone()).or_default();
-        let step = run.plan(&mut event, &config.runs);
+        let step = run.plan(&mut event, &config.runs, at);
         step.iter().for_each(|step| run.take(step));
         let last = self.sequences.entry(event.spec.id.clone()).or_default();
         *last = sequence_after(*last, at);
@@ -113,6 +113,12 @@ fn the_samples_of_the_docs_are_what_the_program_makes() {
     run.owed_anomaly(&spec).into_iter().chain(owed).for_each(|event| {
         router.accept(event, &config, &checkout);
     });
+    let (mut begun, mut first) = (Run::default(), router.accepted[0].clone());
+    let step = begun.plan(&mut first, &config.runs, "2026-01-02T03:00:31Z".parse().unwrap());
+    step.iter().for_each(|step| begun.take(step));
+    let (sign, after) = (begun.last_sign().unwrap(), SignedDuration::from_mins(30));
+    let stalled = begun.stalled(&first.spec.id, sign, after, sign + after).unwrap();
+    router.accept(stalled, &config, &checkout);
     let at = "2026-01-02T04:05:00.678Z".parse().unwrap();
     let mut sample = payload::sample(spec, checkout.current(), at);
     sample.event.idempotency_key = "SPEC-KIT-065-add-webhooks:spec-kit.webhook.test:1".parse().unwrap();
@@ -127,7 +133,9 @@ fn the_samples_of_the_docs_are_what_the_program_makes() {
                 &["/event/status", "/pipeline/attempt", "/pipeline/completedAt", "/pipeline/stages"]
             }
             EventKind::TaskCompleted => &["/task", "/evidence"],
-            EventKind::ConsensusConflict | EventKind::CostThreshold => &["/event/stage", "/anomaly"],
+            EventKind::ConsensusConflict | EventKind::CostThreshold | EventKind::Stalled => {
+                &["/event/stage", "/anomaly"]
+            }
             EventKind::Test => &["/message"],
         };
         assert!(gives.iter().all(|path| body.pointer(path).is_some()), "{gives:?} in {body:#}");
