@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::repo::current_branch;
+use super::repo::{Glance, current_branch};
 use crate::env::Environment;
 use crate::event::Event;
 
@@ -26,6 +26,8 @@ pub(crate) struct Branch {
 struct Read {
     at: Instant,
     name: Option<String>,
+    /// Where git had to be asked: it says the same as long as this is the same.
+    glance: Option<Glance>,
 }
 
 impl Branch {
@@ -37,10 +39,18 @@ impl Branch {
     pub(crate) fn current(&self) -> Option<String> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match &*last {
-            Some(Read { at, name }) if at.elapsed() < HOLDS => name.clone(),
+            Some(Read { at, name, .. }) if at.elapsed() < HOLDS => name.clone(),
             _ => {
-                let name = current_branch(&self.repo, &self.environment);
-                *last = Some(Read { at: Instant::now(), name: name.clone() });
+                let glance = Glance::at(&self.repo).filter(Glance::is_in_reftables);
+                let name = match last.take() {
+                    Some(Read { name: Some(name), glance: Some(before), .. })
+                        if Some(&before) == glance.as_ref() =>
+                    {
+                        Some(name)
+                    }
+                    _ => current_branch(&self.repo, &self.environment),
+                };
+                *last = Some(Read { at: Instant::now(), name: name.clone(), glance });
                 name
             }
         }

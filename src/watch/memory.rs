@@ -13,7 +13,7 @@ use super::settle::Stamp;
 use crate::event::{IdempotencyKey, Status};
 use crate::files::open::{self, Links};
 use crate::files::write_atomic;
-use crate::sources::tasks::TaskStates;
+use crate::sources::done::TaskStates;
 
 const VERSION: u32 = 1;
 
@@ -45,7 +45,11 @@ enum Line {
         baseline: bool,
     },
     /// What a file's tasks were.
-    Tasks { path: String, states: TaskStates },
+    Tasks {
+        path: String,
+        #[serde(flatten)]
+        states: TaskStates,
+    },
 }
 
 /// What is known of a telemetry file.

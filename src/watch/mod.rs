@@ -3,6 +3,7 @@
 //! what changed; a slow look at everything finds what it did not say.
 
 mod file;
+mod lists;
 mod memory;
 mod notifier;
 #[cfg(feature = "cli")]

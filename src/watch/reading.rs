@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::file::{age, is_whole, relative, stage_in, stamp, telemetry_in};
+use super::lists::Lists;
 use super::memory::{Memory, Seen};
 use super::settle::Stamp;
 use super::standing::Standing;
@@ -16,9 +17,11 @@ use crate::config::Config;
 use crate::decode;
 use crate::event::{Envelope, Event, KeyOrigin};
 use crate::files::open::{self, Links};
+use crate::sources::done::TaskStates;
 use crate::sources::outstanding::MAX_TASKS_BYTES;
+use crate::sources::repo::Glance;
 use crate::sources::stage;
-use crate::sources::tasks::{self, TaskFile, TaskStates};
+use crate::sources::tasks::{self, TaskFile};
 
 /// How often a file that waits for something beside it is looked at.
 pub(super) const GLANCE: Duration = Duration::from_millis(100);
@@ -35,15 +38,19 @@ pub(super) enum Looked {
 pub(super) struct Reader {
     emit: Box<dyn FnMut(Event) -> Fate + Send>,
     memory: Memory,
-    /// The version of each file of tasks that was read last.
-    tasks_read: HashMap<PathBuf, Stamp>,
+    pub(super) lists: Lists,
+    /// The version of each file of tasks that was read last, and where its repo stood.
+    tasks_read: HashMap<PathBuf, (Stamp, Option<Glance>)>,
+    /// Where the repo itself stood last.
+    stood: Option<Glance>,
     /// Since when a stage waits: for its consensus, or for those that ended before it.
     waits_since: HashMap<PathBuf, Instant>,
 }
 
 impl Reader {
     pub(super) fn new(memory: Memory, emit: Box<dyn FnMut(Event) -> Fate + Send>) -> Self {
-        Self { emit, memory, tasks_read: HashMap::new(), waits_since: HashMap::new() }
+        let (tasks_read, waits_since) = (HashMap::new(), HashMap::new());
+        Self { emit, memory, lists: Lists::new(), tasks_read, stood: None, waits_since }
     }
 
     /// Writes what was remembered. `root` is where its paths begin.
@@ -51,14 +58,25 @@ impl Reader {
         self.memory.flush(root)
     }
 
-    /// Whether this version of a file was read.
+    /// Whether git moved HEAD or the stash, or came to an end, since this was asked last.
+    pub(super) fn has_moved(&mut self, config: &Config) -> bool {
+        let stands = Glance::at(&config.repo);
+        let has_moved = stands != self.stood;
+        self.stood = stands;
+        has_moved
+    }
+
+    /// Whether this version of a file was read. A list of tasks is read again where HEAD has
+    /// moved: a commit can change what its rows mean without a change in it.
     pub(super) fn has_read(&self, kind: Kind, path: &Path, version: Stamp, config: &Config) -> bool {
         match kind {
             Kind::Telemetry(_) => self
                 .memory
                 .telemetry(&relative(path, config))
                 .is_some_and(|seen| seen.version == Some(version)),
-            Kind::Tasks => self.tasks_read.get(path) == Some(&version),
+            Kind::Tasks => {
+                self.tasks_read.get(path).is_some_and(|read| *read == (version, glance_at_repo_of(path)))
+            }
         }
     }
 
@@ -67,15 +85,18 @@ impl Reader {
         self.waits_since.entry(path.to_owned()).or_insert_with(Instant::now).elapsed()
     }
 
-    /// Takes a file as known, and tells nothing of it. In haste, a telemetry file is not opened: by
-    /// its name it is of one session.
+    /// Takes a file as known, and tells nothing of it. In haste, a telemetry file is not opened:
+    /// by its name it is of one session.
     pub(super) fn take_as_known(&mut self, kind: Kind, path: &Path, config: &Config, in_haste: bool) {
         match kind {
             Kind::Telemetry(_) => {
                 let seen = if in_haste { Seen::default() } else { as_it_is(path, config) };
                 self.memory.remember_telemetry(&relative(path, config), seen);
             }
-            Kind::Tasks => drop(self.read_tasks(path, config, true, true)),
+            Kind::Tasks => {
+                let glance = glance_at_repo_of(path);
+                self.read_tasks(path, glance.as_ref(), config, true, true);
+            }
         }
     }
 
@@ -90,12 +111,16 @@ impl Reader {
     ) -> Looked {
         let looked = match kind {
             Kind::Telemetry(_) => self.read_telemetry(path, version, config, is_final),
-            Kind::Tasks => self.read_tasks(path, config, is_final, false),
+            Kind::Tasks => {
+                let glance = glance_at_repo_of(path);
+                let looked = self.read_tasks(path, glance.as_ref(), config, is_final, false);
+                if matches!(looked, Looked::Done) {
+                    self.tasks_read.insert(path.to_owned(), (version, glance));
+                }
+                looked
+            }
         };
         if matches!(looked, Looked::Done) {
-            if !kind.is_telemetry() {
-                self.tasks_read.insert(path.to_owned(), version);
-            }
             self.is_done_with(path);
         }
         looked
@@ -152,7 +177,14 @@ impl Reader {
     }
 
     /// Reads a file of tasks; tells of those that became Done, unless this is the baseline.
-    fn read_tasks(&mut self, path: &Path, config: &Config, is_final: bool, baseline: bool) -> Looked {
+    fn read_tasks(
+        &mut self,
+        path: &Path,
+        glance: Option<&Glance>,
+        config: &Config,
+        is_final: bool,
+        baseline: bool,
+    ) -> Looked {
         let name = relative(path, config);
         let Ok(bytes) = open::start(path, Links::Refused, MAX_TASKS_BYTES + 1) else {
             return Looked::Later(AGAIN);
@@ -169,7 +201,10 @@ impl Reader {
         let file = TaskFile::of(path, config);
         let rows = file.rows(&text);
         let mut states: TaskStates = self.memory.tasks(&name).cloned().unwrap_or_default();
-        for (row, times) in states.apply(&rows) {
+        let Some(view) = self.lists.view(path, &file, &text, &rows, &states, glance) else {
+            return Looked::Later(GLANCE);
+        };
+        for (row, times) in states.apply(&rows, &view, (self.lists.now)()) {
             if baseline {
                 continue;
             }
@@ -189,8 +224,12 @@ impl Reader {
     }
 }
 
-/// What a telemetry file says at the very first start. One that cannot be read then is known by its
-/// name.
+fn glance_at_repo_of(path: &Path) -> Option<Glance> {
+    Glance::at(path.parent()?)
+}
+
+/// What a telemetry file says at the very first start. One that cannot be read then is known by
+/// its name.
 fn as_it_is(path: &Path, config: &Config) -> Seen {
     let version = stamp(path);
     let Ok(bytes) = telemetry_in(path) else { return Seen::default() };

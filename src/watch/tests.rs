@@ -1,5 +1,6 @@
 //! The watcher against real files: what it sends, and what it does not.
 
+mod branches;
 mod folders;
 #[cfg(feature = "cli")]
 mod opinions;

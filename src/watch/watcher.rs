@@ -137,10 +137,11 @@ impl Watcher {
     }
 
     /// What costs next to nothing and finds, whatever was told or not, that folders went, came or
-    /// were replaced, and that what was seen is not on disk.
+    /// were replaced, that HEAD moved, and that what was seen is not on disk.
     fn check(&mut self) {
-        let tree = Tree::of(&(self.config)());
-        self.look_is_due |= self.notifier.is_behind(&tree.roots());
+        let config = (self.config)();
+        self.look_is_due |= self.notifier.is_behind(&Tree::of(&config).roots());
+        self.look_is_due |= self.reader.has_moved(&config);
         self.flush();
     }
 
