@@ -8,6 +8,7 @@ mod dated;
 pub(crate) mod done;
 mod fields;
 pub(crate) mod git;
+pub(crate) mod lists;
 mod native_guardrails;
 pub(crate) mod outstanding;
 pub(crate) mod place;

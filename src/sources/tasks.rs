@@ -1,13 +1,12 @@
 //! Task tables: rows of Markdown tables that have a status column. Given texts, opens nothing.
 
 use std::collections::HashSet;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 
 use jiff::Timestamp;
 use pulldown_cmark::{Event as Markdown, Options, Parser, Tag, TagEnd};
 
 use super::dated::without_date;
-use super::place::{Level, Place};
 use crate::config::Config;
 use crate::event::{Event, EventKind, EvidencePaths, IdempotencyKey, SpecId, Task};
 use crate::names::printable;
@@ -36,28 +35,6 @@ pub(crate) struct TaskFile<'a> {
     pub tracker: &'a SpecId,
     /// Further statuses that mean Done, such as `In Review`.
     pub extra_done: &'a [String],
-}
-
-/// Where lists of tasks lie.
-pub(crate) fn places(repo: &Path) -> Vec<Place> {
-    vec![
-        Place { root: repo.to_owned(), levels: &[] },
-        Place { root: repo.join("docs"), levels: &[Level::SpecNamed] },
-    ]
-}
-
-/// Whether a file of such a place is one: the repo's `SPEC.md`, a SPEC's `tasks.md`.
-pub(crate) fn is_list(path: &Path, repo: &Path) -> bool {
-    let wanted = if path.parent() == Some(repo) { "SPEC.md" } else { "tasks.md" };
-    path.file_name().is_some_and(|name| name == wanted)
-}
-
-/// The lists that may be in a place.
-pub(crate) fn lists_in(place: &Place) -> Vec<PathBuf> {
-    match place.levels {
-        [] => vec![place.root.join("SPEC.md")],
-        _ => place.holders().into_iter().map(|folder| folder.join("tasks.md")).collect(),
-    }
 }
 
 /// One row.
@@ -112,10 +89,10 @@ impl<'a> TaskFile<'a> {
     }
 
     fn row(&self, cells: &[String], columns: &Columns) -> Option<TaskRow> {
-        let cell =
-            |column: Option<usize>| cells.get(column?).map(|text| text.trim()).filter(|text| is_filled(text));
+        let text = |column: Option<usize>| cells.get(column?).map(|text| text.trim());
+        let cell = |column: Option<usize>| text(column).filter(|text| is_filled(text));
         let id = printable(cell(Some(columns.id))?, LONGEST);
-        let status = cell(Some(columns.status))?;
+        let status = text(Some(columns.status)).filter(|text| is_filled(text) || is_a_sign(text))?;
         let word = plain(status);
         let extra = self.extra_done.iter().any(|extra| plain(extra) == word);
         let spec = cell(columns.spec)
@@ -205,6 +182,13 @@ fn plain(cell: &str) -> String {
 fn is_filled(text: &str) -> bool {
     let is_placeholder = text.contains("${") && text.contains('}');
     !is_placeholder && text.chars().any(char::is_alphanumeric)
+}
+
+/// Whether a cell is a status of signs alone, such as `[~]` or an emoji.
+fn is_a_sign(text: &str) -> bool {
+    let is_picture =
+        |c: char| !c.is_ascii() && !c.is_alphanumeric() && !"‐‑‒–—―−…·\u{fffd}\u{a0}".contains(c);
+    text.starts_with('[') && text.ends_with(']') || text.contains(is_picture) && !text.contains("${")
 }
 
 /// Every row of every table of a text, and whether it is a heading, until `take` has enough: the
@@ -379,9 +363,17 @@ mod tests {
             ("~~Done~~ In Progress", false),
             ("Done (partly)", false),
             ("Backlog", false),
+            ("[~]", false),
+            ("[~] In Progress", false),
+            ("[ ]", false),
+            ("🚧", false),
         ] {
             let text = format!("| ID | Status |\n|---|---|\n| T1 | {cell} |\n");
             assert_eq!(ids("SPEC.md", &text), [pair("T1", done)], "{cell}");
+        }
+        for nothing in ["", "-", "—", "…", "**", "${status}", "~~Done~~"] {
+            let text = format!("| ID | Status |\n|---|---|\n| T1 | {nothing} |\n");
+            assert_eq!(ids("SPEC.md", &text), [], "{nothing}");
         }
     }
 

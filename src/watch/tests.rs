@@ -2,6 +2,7 @@
 
 mod branches;
 mod folders;
+mod lists;
 #[cfg(feature = "cli")]
 mod opinions;
 

@@ -6,16 +6,17 @@ use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::event::SpecId;
+use crate::sources::GUARDRAILS;
+use crate::sources::lists::TaskLists;
 use crate::sources::place::{Level, Place, entries};
 use crate::sources::telemetry::{self, Guardrail, RepoPaths};
-use crate::sources::{GUARDRAILS, tasks};
 
 /// What a file is to the watcher.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     /// A guardrail's telemetry.
     Telemetry(&'static Guardrail),
-    /// `SPEC.md` or `docs/SPEC-*/tasks.md`.
+    /// A list of tasks.
     Tasks,
 }
 
@@ -32,7 +33,7 @@ pub(super) struct Tree {
     guardrails: Vec<(&'static Guardrail, Vec<Place>)>,
     /// The same places, each once.
     telemetry: Vec<Place>,
-    tasks: Vec<Place>,
+    lists: TaskLists,
     /// Consensus files are read with their stage: they wake the watcher.
     consensus: Place,
 }
@@ -52,13 +53,13 @@ impl Tree {
             repo: config.repo.clone(),
             guardrails,
             telemetry,
-            tasks: tasks::places(&config.repo),
+            lists: TaskLists::of(config),
             consensus: Place { root: config.evidence_dir.join("consensus"), levels: &[Level::Spec] },
         }
     }
 
     fn places(&self) -> impl Iterator<Item = &Place> {
-        self.telemetry.iter().chain(&self.tasks).chain([&self.consensus])
+        self.telemetry.iter().chain(self.lists.places()).chain([&self.consensus])
     }
 
     /// What a path is to us.
@@ -68,8 +69,7 @@ impl Tree {
             let (_, places) = self.guardrails.iter().find(|(one, _)| std::ptr::eq(*one, guardrail))?;
             return places.iter().any(|place| place.holds(folder)).then_some(Kind::Telemetry(guardrail));
         }
-        let is_tasks = self.tasks.iter().any(|place| place.holds(folder)) && tasks::is_list(path, &self.repo);
-        is_tasks.then_some(Kind::Tasks)
+        self.lists.is_list(path).then_some(Kind::Tasks)
     }
 
     /// Why a path is nothing to us.
@@ -109,8 +109,7 @@ impl Tree {
     /// Every file there is now. Symbolic links are not followed.
     pub(super) fn files(&self) -> Vec<(Kind, PathBuf)> {
         let telemetry = self.telemetry.iter().flat_map(Place::holders).flat_map(|folder| entries(&folder));
-        let lists = self.tasks.iter().flat_map(tasks::lists_in);
-        let all = telemetry.chain(lists.filter(|path| fs::symlink_metadata(path).is_ok()));
+        let all = telemetry.chain(self.lists.files());
         all.filter_map(|path| self.kind(&path).map(|kind| (kind, path))).collect()
     }
 
@@ -122,17 +121,23 @@ impl Tree {
             let outside = place.root.parent().filter(|_| !place.root.starts_with(&self.repo));
             inside.chain(outside).chain([place.root.as_path()]).map(Path::to_owned)
         });
-        once(above)
+        let of_lists = self.lists.roots().flat_map(|root| {
+            let inside = root.ancestors().take_while(|dir| dir.starts_with(&self.repo));
+            inside.map(Path::to_owned).collect::<Vec<_>>()
+        });
+        once(above.chain(of_lists))
     }
 
     /// Whether a folder with this path is one in which a change can matter.
     pub(super) fn is_folder(&self, path: &Path) -> bool {
-        self.places().any(|place| place.leads_through(path)) || self.roots().iter().any(|root| root == path)
+        self.places().any(|place| place.leads_through(path))
+            || self.lists.leads_through(path)
+            || self.roots().iter().any(|root| root == path)
     }
 
     /// Every folder in which a change can matter that is there now.
     pub(super) fn dirs(&self) -> Vec<PathBuf> {
-        let inside = self.places().flat_map(Place::folders);
+        let inside = self.places().flat_map(Place::folders).chain(self.lists.folders().0);
         once(self.roots().into_iter().filter(|dir| is_dir(dir)).chain(inside))
     }
 }

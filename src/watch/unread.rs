@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::event::SpecId;
+use crate::sources::lists::TaskLists;
 use crate::sources::place::{entries, folders};
 
 /// A sentence for each, with what to do.
@@ -26,6 +27,14 @@ pub(super) fn sources(config: &Config) -> Vec<String> {
              emit their stages with spec-notify emit"
                 .to_owned(),
         );
+    }
+    let (folders, is_all) = TaskLists::of(config).folders();
+    if !is_all {
+        found.push(format!(
+            "task_files leads through more than {} folders: lists deeper down are not watched; \
+             name the folders they are in more closely",
+            folders.len()
+        ));
     }
     found
 }
