@@ -46,8 +46,23 @@ enum Known {
     Reopened(u32),
 }
 
+/// Where the repo lies that is watched.
+#[derive(Clone, Copy, Debug)]
+enum Lies {
+    AtTheTop,
+    BelowTheTop,
+    InALinkedWorktree,
+    InASubmodule,
+}
+
+const LIES: [Lies; 4] = [Lies::AtTheTop, Lies::BelowTheTop, Lies::InALinkedWorktree, Lies::InASubmodule];
+
 struct Git {
     repo: Repo,
+    /// The list's folder, where git is run.
+    root: PathBuf,
+    /// The form of references.
+    form: &'static str,
     config: Arc<Config>,
     reader: Option<Reader>,
     /// Seconds since the epoch: what is done takes one, what is seen another.
@@ -59,10 +74,10 @@ struct Git {
 type Rows = BTreeMap<String, bool>;
 
 impl Git {
-    /// A repo with a list on its only branch; `None` where git is not installed.
-    fn new() -> Option<Self> {
+    /// A repo with a list on the branch `main`; `None` where git is not installed.
+    fn new(lies: Lies, form: &'static str) -> Option<Self> {
         let repo = Repo::new();
-        if Command::new("git").args(["init", "-q", "-b", "main"]).arg(repo.dir.path()).output().is_err() {
+        if Command::new("git").arg("--version").output().is_err() {
             eprintln!("skipped: git is not installed");
             return None;
         }
@@ -70,13 +85,43 @@ impl Git {
             "config.toml",
             "[spec_ops.webhooks]\nspool_dir = \"spool\"\nevidence_dir = \"evidence\"\n",
         );
-        repo.write(".gitignore", "spool\nconfig.toml\n");
-        let config = repo.config();
+        let root = repo.dir.path().join(match lies {
+            Lies::AtTheTop => "repo",
+            Lies::BelowTheTop => "repo/below",
+            Lies::InALinkedWorktree => "linked",
+            Lies::InASubmodule => "outer/inner",
+        });
+        let config = Arc::new(Config { repo: root.clone(), ..(*repo.config()).clone() });
         let known = TASKS.map(|task| (task, Known::Untold)).into();
         let clock = Arc::new(AtomicI64::new(1_700_000_000));
-        let mut git = Self { repo, config, reader: None, clock, known, expected: Vec::new() };
+        let first = repo.dir.path().to_owned();
+        let (reader, expected) = (None, Vec::new());
+        let mut git = Self { repo, root: first, form, config, reader, clock, known, expected };
+        let run = |git: &Self, all: &[&[&str]]| {
+            for arguments in all {
+                assert!(git.run(arguments), "{arguments:?}");
+            }
+        };
+        run(&git, &[&["init", "-q", "-b", "main", "repo"]]);
+        let begin: &[&str] = &["-C", "repo", "commit", "-q", "--allow-empty", "-m", "begin"];
+        match lies {
+            Lies::AtTheTop | Lies::BelowTheTop => fs::create_dir_all(&root).unwrap(),
+            Lies::InALinkedWorktree => {
+                let elsewhere: &[&str] = &["-C", "repo", "checkout", "-q", "-b", "elsewhere"];
+                run(&git, &[begin, elsewhere, &["-C", "repo", "worktree", "add", "-q", "../linked", "main"]]);
+            }
+            Lies::InASubmodule => {
+                let add: &[&str] = &["-C", "outer", "submodule", "--quiet", "add", "../repo", "inner"];
+                run(&git, &[begin, &["init", "-q", "outer"], add]);
+            }
+        }
+        git.root = root;
         git.write_rows(&[false, false]);
-        assert!(git.run(&["add", "-A"]) && git.run(&["commit", "-q", "-m", "begin"]));
+        // The list is there in every commit that can be looked at.
+        assert!(git.run(&["add", "-A"]));
+        let amends = git.run(&["rev-parse", "-q", "--verify", "HEAD"]);
+        let amend: &[&str] = if amends { &["--amend"] } else { &[] };
+        assert!(git.run(&[&["commit", "-q", "-m", "begin"][..], amend].concat()));
         git.start();
         git.look();
         Some(git)
@@ -110,8 +155,10 @@ impl Git {
         let mut git = Command::new("git");
         git.args(["-c", "user.name=a", "-c", "user.email=a@b", "-c", "advice.detachedHead=false"]);
         git.args(["-c", "gc.auto=0", "-c", "rebase.autoStash=true", "-c", "core.editor=true"]);
-        git.arg("-C").arg(self.repo.dir.path()).args(arguments);
-        let ran = git.env("GIT_AUTHOR_DATE", &at).env("GIT_COMMITTER_DATE", &at).output().unwrap();
+        git.args(["-c", "protocol.file.allow=always", "-C"]).arg(&self.root).args(arguments);
+        git.env("GIT_AUTHOR_DATE", &at).env("GIT_COMMITTER_DATE", &at);
+        // Git 2.45 and later.
+        let ran = git.env("GIT_DEFAULT_REF_FORMAT", self.form).output().unwrap();
         ran.status.success().then(|| String::from_utf8(ran.stdout).unwrap())
     }
 
@@ -122,7 +169,7 @@ impl Git {
             text += &format!("| {task} | {} |\n", if *done { "Done" } else { "Open" });
             text += &(0..4).map(|n| format!("| {task}-{n} | Open |\n")).collect::<String>();
         }
-        self.repo.write("SPEC.md", &text);
+        fs::write(self.root.join("SPEC.md"), text).unwrap();
     }
 
     fn rows_in(&self, text: &str) -> Rows {
@@ -131,11 +178,11 @@ impl Git {
     }
 
     fn rows(&self) -> Rows {
-        self.rows_in(&fs::read_to_string(self.repo.dir.path().join("SPEC.md")).unwrap())
+        self.rows_in(&fs::read_to_string(self.root.join("SPEC.md")).unwrap())
     }
 
     fn rows_in_head(&self) -> Rows {
-        self.rows_in(&self.output(&["show", "HEAD:SPEC.md"]).unwrap())
+        self.rows_in(&self.output(&["show", "HEAD:./SPEC.md"]).unwrap())
     }
 
     /// Work made a task Done, or reopened it.
@@ -163,15 +210,17 @@ impl Git {
                 self.expected.push(format!("SPEC-TRACKER:SPEC.md#{task}:done-1"));
             }
         }
-        let path = self.repo.dir.path().join("SPEC.md");
-        let reader = self.reader.as_mut().unwrap();
-        let version = stamp(&path).unwrap();
-        let looked = reader.read(Kind::Tasks, &path, version, &self.config, true);
-        assert!(matches!(looked, Looked::Done));
+        assert!(matches!(self.read(), Looked::Done));
         let mut told = self.repo.keys();
         told.sort();
         self.expected.sort();
         assert_eq!(told, self.expected);
+    }
+
+    fn read(&mut self) -> Looked {
+        let path = self.root.join("SPEC.md");
+        let version = stamp(&path).unwrap();
+        self.reader.as_mut().unwrap().read(Kind::Tasks, &path, version, &self.config, true)
     }
 
     fn step(&mut self, step: Step) {
@@ -201,7 +250,7 @@ impl Git {
                 }
             }
             Step::CommitOther => {
-                self.repo.write("other", &self.clock.load(Ordering::Relaxed).to_string());
+                fs::write(self.root.join("other"), self.clock.load(Ordering::Relaxed).to_string()).unwrap();
                 assert!(self.run(&["add", "other"]) && self.run(&["commit", "-q", "-m", "other", "other"]));
             }
             Step::Switch(branch) => {
@@ -272,10 +321,75 @@ proptest! {
     #![proptest_config(few_cases())]
 
     #[test]
-    fn a_task_is_told_when_it_became_done_by_work_and_once(steps in steps()) {
-        let Some(mut git) = Git::new() else { return Ok(()) };
+    fn a_task_is_told_when_it_became_done_by_work_and_once(
+        lies in proptest::sample::select(&LIES[..]),
+        form in proptest::sample::select(&["files", "reftable"][..]),
+        steps in steps(),
+    ) {
+        let Some(mut git) = Git::new(lies, form) else { return Ok(()) };
         for step in steps {
             git.step(step);
         }
     }
+}
+
+#[test]
+fn while_git_writes_the_list_waits() {
+    let Some(mut git) = Git::new(Lies::AtTheTop, "files") else { return };
+    git.step(Step::Edit { task: 0, done: true });
+    git.step(Step::Commit);
+    let lock = git.root.join(".git/index.lock");
+    let lock = |age: u64| {
+        let file = fs::File::create(&lock).unwrap();
+        file.set_modified(std::time::SystemTime::now() - Duration::from_secs(age)).unwrap();
+    };
+    lock(0);
+    // There is no question yet.
+    assert!(matches!(git.read(), Looked::Done));
+    git.write_rows(&[false, false]);
+    assert!(matches!(git.read(), Looked::Later(_)));
+    // One that a killed git left.
+    lock(60);
+    assert!(matches!(git.read(), Looked::Done));
+    git.write_rows(&[true, false]);
+    git.reader.as_mut().unwrap().lists.lull = PATIENCE;
+    fs::remove_file(git.root.join(".git/index.lock")).unwrap();
+    assert!(git.run(&["add", "-A"]));
+    assert!(matches!(git.read(), Looked::Later(_)));
+    git.reader.as_mut().unwrap().lists.lull = Duration::ZERO;
+    assert!(matches!(git.read(), Looked::Done));
+    assert_eq!(git.repo.keys(), ["SPEC-TRACKER:SPEC.md#T1:done-1", "SPEC-TRACKER:SPEC.md#T1:done-2"]);
+}
+
+#[test]
+fn where_git_cannot_be_asked_an_edit_counts_and_what_comes_with_another_head_does_not() {
+    for form in ["files", "reftable"] {
+        let Some(mut git) = Git::new(Lies::AtTheTop, form) else { return };
+        git.reader.as_mut().unwrap().lists.patience = Duration::ZERO;
+        git.step(Step::Switch(1));
+        git.step(Step::Edit { task: 0, done: true });
+        git.step(Step::Commit);
+        git.step(Step::Switch(0));
+        git.step(Step::Switch(1));
+        git.step(Step::Edit { task: 0, done: false });
+        git.step(Step::Edit { task: 0, done: true });
+        assert_eq!(git.repo.keys(), ["SPEC-TRACKER:SPEC.md#T1:done-1", "SPEC-TRACKER:SPEC.md#T1:done-2"]);
+    }
+}
+
+/// As a branch that is switched while files are still being read does it: a list is read again
+/// when HEAD moves, also where nothing in it changed.
+#[test]
+fn a_list_counts_as_read_until_head_moves() {
+    let Some(mut git) = Git::new(Lies::AtTheTop, "files") else { return };
+    let path = git.root.join("SPEC.md");
+    let (version, config) = (stamp(&path).unwrap(), git.config.clone());
+    let has_read = |git: &Git| git.reader.as_ref().unwrap().has_read(Kind::Tasks, &path, version, &config);
+    assert!(has_read(&git));
+    assert!(git.reader.as_mut().unwrap().has_moved(&config));
+    assert!(!git.reader.as_mut().unwrap().has_moved(&config));
+    assert!(git.run(&["commit", "-q", "--allow-empty", "-m", "one"]));
+    assert!(!has_read(&git) && git.reader.as_mut().unwrap().has_moved(&config));
+    git.look();
+    assert!(has_read(&git));
 }
