@@ -41,6 +41,8 @@ pub(super) struct Reader {
     pub(super) lists: Lists,
     /// The version of each file of tasks that was read last, and where its repo stood.
     tasks_read: HashMap<PathBuf, (Stamp, Option<Glance>)>,
+    /// Why a list of tasks is not read, as it was said.
+    unread: HashMap<PathBuf, String>,
     /// Where the repo itself stood last.
     stood: Option<Glance>,
     /// Since when a stage waits: for its consensus, or for those that ended before it.
@@ -50,7 +52,8 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn new(memory: Memory, emit: Box<dyn FnMut(Event) -> Fate + Send>) -> Self {
         let (tasks_read, waits_since) = (HashMap::new(), HashMap::new());
-        Self { emit, memory, lists: Lists::new(), tasks_read, stood: None, waits_since }
+        let (lists, unread) = (Lists::new(), HashMap::new());
+        Self { emit, memory, lists, tasks_read, unread, stood: None, waits_since }
     }
 
     /// Writes what was remembered. `root` is where its paths begin.
@@ -176,6 +179,14 @@ impl Reader {
         Looked::Done
     }
 
+    /// Says once why a list is not read.
+    fn is_unread(&mut self, path: &Path, why: String) {
+        if self.unread.get(path) != Some(&why) {
+            log::warn!("{why}");
+            self.unread.insert(path.to_owned(), why);
+        }
+    }
+
     /// Reads a file of tasks; tells of those that became Done, unless this is the baseline.
     fn read_tasks(
         &mut self,
@@ -186,13 +197,21 @@ impl Reader {
         baseline: bool,
     ) -> Looked {
         let name = relative(path, config);
-        let Ok(bytes) = open::start(path, Links::Refused, MAX_TASKS_BYTES + 1) else {
-            return Looked::Later(AGAIN);
+        let bytes = match open::start(path, Links::Refused, MAX_TASKS_BYTES + 1) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                if error.kind() != io::ErrorKind::NotFound {
+                    self.is_unread(path, format!("{name} cannot be read, and is tried again: {error}"));
+                }
+                return Looked::Later(AGAIN);
+            }
         };
         if bytes.len() as u64 > MAX_TASKS_BYTES {
-            log::warn!("{name} is larger than {MAX_TASKS_BYTES} bytes: its tasks are not watched");
+            let what = format!("{name} is larger than {MAX_TASKS_BYTES} bytes: its tasks are not watched");
+            self.is_unread(path, what);
             return Looked::Done;
         }
+        self.unread.remove(path);
         // Cut off within a line, `Done` may still become `Done (in part)`.
         let text = decode::text(&bytes);
         if !is_final && !text.ends_with('\n') {

@@ -1,6 +1,7 @@
 //! Sources that are there and that nobody reads: what a person who waits for notifications has to
 //! be told.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
@@ -28,7 +29,8 @@ pub(super) fn sources(config: &Config) -> Vec<String> {
                 .to_owned(),
         );
     }
-    let (folders, is_all) = TaskLists::of(config).folders();
+    let lists = TaskLists::of(config);
+    let (folders, is_all) = lists.folders();
     if !is_all {
         found.push(format!(
             "task_files leads through more than {} folders: lists deeper down are not watched; \
@@ -36,6 +38,14 @@ pub(super) fn sources(config: &Config) -> Vec<String> {
             folders.len()
         ));
     }
+    found.extend(lists.files().iter().filter_map(|list| {
+        let kind = fs::symlink_metadata(list).ok()?.file_type();
+        // What a glob names may be a folder.
+        let is_a_list = kind.is_file() || kind.is_dir();
+        let what = "is no file of its own: its tasks are not watched; links are not followed, \
+                    put the list itself there";
+        (!is_a_list).then(|| format!("{} {what}", list.display()))
+    }));
     found
 }
 

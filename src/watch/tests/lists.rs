@@ -128,5 +128,7 @@ fn a_list_that_is_not_as_it_should_be_invents_and_loses_nothing() {
     fs::remove_file(&path).unwrap();
     let mode = rustix::fs::Mode::from_raw_mode(0o600);
     rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let unread = unread::sources(&repo.config());
+    assert!(unread.iter().any(|line| line.contains("SPEC.md is no file of its own")), "{unread:?}");
     check("a FIFO", now);
 }
