@@ -448,3 +448,20 @@ fn no_program_that_a_repo_names_is_run_when_git_is_asked() {
     assert!(!log.contains("git cannot be asked"), "{log}");
     assert!(!mark.exists(), "{:?}", fs::read_to_string(&mark));
 }
+
+#[test]
+fn lists_that_a_reload_names_are_looked_at_at_once() {
+    let (endpoint, sandbox) = watched();
+    sandbox.write("q1-board.md", &task_table("Done"));
+    let _serve = sandbox.serve();
+    wait_for_baseline(&sandbox);
+    let config = fs::read_to_string(sandbox.path().join(".spec-kit/config.toml")).unwrap();
+    let named = config.replace("enabled = true", "enabled = true\ntask_files = [\"*-board.md\"]");
+    sandbox.write(".spec-kit/config.toml", &named);
+    assert_eq!(sandbox.run(&["reload"]).code, 0);
+    endpoint.wait_for(1);
+    sandbox.write("q2-board.md", &task_table("Done"));
+    endpoint.wait_for(2);
+    let expected = ["q1", "q2"].map(|quarter| format!("SPEC-TRACKER:{quarter}-board.md#T1:done-1"));
+    assert_eq!(task_keys(&endpoint), expected);
+}
