@@ -63,7 +63,8 @@ impl Router {
                     router.expect_life(spec, Some(sign));
                     continue;
                 }
-                // A sign of life may come that nobody tells of: it is looked for until it is no news.
+                // A sign of life may come that nobody tells of: it is looked for until it is no
+                // news.
                 let next = now.checked_add(after).ok().filter(|_| is_news(sign, after, now));
                 router.silences.set(spec, next);
                 if let Some(event) = router.runs[spec].stalled(spec, sign, after, now) {

@@ -15,6 +15,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -22,7 +23,7 @@ use toml::de::DeTable;
 
 use super::loaded::Loaded;
 use super::table::{At, Findings, Table};
-use super::{Config, Origin, Problem, StageEndsWith, Switch};
+use super::{Config, Origin, PathGlob, Problem, StageEndsWith, Switch};
 use crate::env::{EnvFileError, Environment};
 use crate::event::SpecId;
 use crate::names::printable;
@@ -143,6 +144,7 @@ impl Checker<'_, '_> {
             self.parsed("stage_ends_with", &end, help)
         });
         let consensus_wait_ms = table.integer("consensus_wait_ms", 2000, 0..=60_000, self.findings);
+        let task_files = self.task_files(table);
         let task_done_statuses = table.strings("task_done_statuses", self.findings).unwrap_or_default();
         let task_tracker_spec = self.tracker(table);
         let runs = self.runs(table);
@@ -183,6 +185,7 @@ impl Checker<'_, '_> {
             dedupe_window: SignedDuration::from_secs(i64::try_from(dedupe_window_s).unwrap_or(i64::MAX)),
             stage_ends_with: stage_ends_with.unwrap_or(StageEndsWith::Guardrail),
             consensus_wait: Duration::from_millis(consensus_wait_ms),
+            task_files,
             task_done_statuses: task_done_statuses.into_iter().map(|status| status.value).collect(),
             task_tracker_spec,
             runs,
@@ -243,6 +246,13 @@ impl Checker<'_, '_> {
             );
         }
         Some(path)
+    }
+
+    /// `task_files`.
+    fn task_files(&mut self, table: &Table<'_, '_>) -> Arc<[PathGlob]> {
+        let globs = table.strings("task_files", self.findings).unwrap_or_default();
+        let help = "write a path relative to the repo root, such as \"plans/**/todo-?.md\"";
+        globs.iter().filter_map(|glob| self.parsed("task_files", glob, help)).collect()
     }
 
     /// `task_tracker_spec`, or the default.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::repo;
+use super::standpoint::Glance;
 use crate::env::Environment;
 use crate::event::{Event, Source};
 
@@ -26,6 +27,8 @@ pub(crate) struct Checkout {
 struct Read {
     at: Instant,
     source: Source,
+    /// Where git had to be asked: it says the same as long as this is the same.
+    glance: Option<Glance>,
 }
 
 impl Checkout {
@@ -37,10 +40,16 @@ impl Checkout {
     pub(crate) fn current(&self) -> Source {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match &*last {
-            Some(Read { at, source }) if at.elapsed() < HOLDS => source.clone(),
+            Some(Read { at, source, .. }) if at.elapsed() < HOLDS => source.clone(),
             _ => {
-                let source = repo::source(&self.repo, &self.environment);
-                *last = Some(Read { at: Instant::now(), source: source.clone() });
+                let glance = Glance::at(&self.repo).filter(Glance::is_in_reftables);
+                let source = match last.take() {
+                    Some(Read { source, glance: Some(before), .. }) if Some(&before) == glance.as_ref() => {
+                        source
+                    }
+                    _ => repo::source(&self.repo, &self.environment),
+                };
+                *last = Some(Read { at: Instant::now(), source: source.clone(), glance });
                 source
             }
         }

@@ -1,9 +1,10 @@
-//! What git says of the checkout: its repo, commit and branch, from a few small files and without
-//! running git.
+//! What git says of the checkout: its repo, commit and branch, from a few small files. Git itself
+//! is asked where only it can say (reftables).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::remote;
+use super::git_dir::{GitDir, id, reference_in};
+use super::{git, remote};
 use crate::env::Environment;
 use crate::event::Source;
 use crate::files::open::{self, Links};
@@ -12,15 +13,11 @@ use crate::names::printable;
 /// Where a CI service says which branch it checked out, where the checkout itself has none.
 const OF_CI: [&str; 2] = ["GITHUB_HEAD_REF", "CI_COMMIT_REF_NAME"];
 
-/// What stands in HEAD where references are kept in another form (git-init(1), `--ref-format`).
-const ELSEWHERE: &str = ".invalid";
-
 /// Longest name that is kept, in characters.
 const LONGEST: usize = 255;
 
-/// Bytes that are read of a config, and of the file of packed references.
+/// Bytes that are read of a config.
 const MAX_CONFIG: u64 = 256 * 1024;
-const MAX_PACKED: u64 = 4 * 1024 * 1024;
 
 /// References that may lead to one another before one has a commit.
 const MAX_HOPS: usize = 5;
@@ -30,96 +27,59 @@ const UNNAMED: &str = "unnamed";
 
 /// The checkout in this folder. Outside a repo it has the folder's name, and no more.
 pub(crate) fn source(root: &Path, environment: &Environment) -> Source {
-    let git = Git::of(root);
-    let named = git.as_ref().and_then(Git::remote);
+    let git = GitDir::of(root);
     let folder = || {
         let name = root.file_name().map(|name| printable(&name.to_string_lossy(), LONGEST));
         name.unwrap_or_else(|| UNNAMED.to_owned())
     };
     Source {
-        repo: Some(named.unwrap_or_else(folder)),
-        commit: git.as_ref().and_then(Git::commit),
-        branch: git.as_ref().and_then(|git| git.branch(environment)),
+        repo: Some(git.as_ref().and_then(remote).unwrap_or_else(folder)),
+        commit: git.as_ref().and_then(|git| commit(git, root)),
+        branch: git.as_ref().and_then(|git| branch(git, root, environment)),
         ..Source::default()
     }
 }
 
-/// A repository.
-struct Git {
-    /// The checkout's own folder.
-    own: PathBuf,
-    /// The folder that its worktrees share.
-    shared: PathBuf,
-    /// What stands in HEAD: read once, so that branch and commit are of one moment.
-    head: Option<String>,
+fn remote(git: &GitDir) -> Option<String> {
+    let config = open::start(&git.shared.join("config"), Links::Followed, MAX_CONFIG).ok()?;
+    remote::repo(&String::from_utf8_lossy(&config))
 }
 
-impl Git {
-    /// `.git` itself, or where the file of that name in a worktree or submodule points.
-    fn of(root: &Path) -> Option<Self> {
-        let git = root.join(".git");
-        let own = match git.is_dir() {
-            true => git,
-            false => root.join(read_small(&git)?.trim().strip_prefix("gitdir: ")?),
-        };
-        let shared = read_small(&own.join("commondir")).map_or(own.clone(), |path| own.join(path.trim()));
-        let head = read_small(&own.join("HEAD"));
-        Some(Self { own, shared, head })
-    }
-
-    fn remote(&self) -> Option<String> {
-        let config = open::start(&self.shared.join("config"), Links::Followed, MAX_CONFIG).ok()?;
-        remote::repo(&String::from_utf8_lossy(&config))
-    }
-
-    /// The current branch; where it is detached the one that a CI service names, else `HEAD`;
-    /// `None` where only git itself could say it (a repository with reftables).
-    fn branch(&self, environment: &Environment) -> Option<String> {
-        let Some(reference) = self.head.as_ref()?.trim().strip_prefix("ref: ") else {
-            let named = OF_CI.iter().find_map(|name| environment.get(name));
-            return Some(named.map_or("HEAD".to_owned(), |name| printable(&name, LONGEST)));
-        };
-        let branch = reference.strip_prefix("refs/heads/").unwrap_or(reference);
-        (branch != ELSEWHERE).then(|| printable(branch, LONGEST))
-    }
-
-    /// The commit that is checked out; `None` before the first one.
-    fn commit(&self) -> Option<String> {
-        let mut text = self.head.clone()?;
-        for _ in 0..MAX_HOPS {
-            let Some(reference) = text.trim().strip_prefix("ref: ") else { return id(text.trim()) };
-            let reference = reference.trim();
-            // It becomes a path.
-            if !reference.starts_with("refs/") || reference.split('/').any(|part| part == "..") {
-                return None;
+/// The current branch; where it is detached the one that a CI service names, else `HEAD`.
+fn branch(git: &GitDir, root: &Path, environment: &Environment) -> Option<String> {
+    let detached = || {
+        let named = OF_CI.iter().find_map(|name| environment.get(name));
+        Some(named.map_or("HEAD".to_owned(), |name| printable(&name, LONGEST)))
+    };
+    let Some(reference) = git.reference() else { return detached() };
+    if git.is_in_reftables() {
+        return match git::branch(root, git::PATIENCE) {
+            Ok(Some(branch)) => Some(printable(&branch, LONGEST)),
+            Ok(None) => detached(),
+            Err(error) => {
+                log::debug!("the branch is not known: {error}");
+                None
             }
-            let loose = [&self.own, &self.shared].map(|dir| dir.join(reference));
-            match loose.iter().find_map(|path| read_small(path)) {
-                Some(found) => text = found,
-                None => return self.packed(reference),
-            }
+        };
+    }
+    Some(printable(reference.strip_prefix("refs/heads/").unwrap_or(reference), LONGEST))
+}
+
+/// The commit that is checked out; `None` before the first one.
+fn commit(git: &GitDir, root: &Path) -> Option<String> {
+    if git.is_in_reftables() {
+        let [head] = git::ids(root, ["HEAD"], git::PATIENCE).ok()?;
+        return head;
+    }
+    let mut text = git.head.clone();
+    for _ in 0..MAX_HOPS {
+        let Some(reference) = reference_in(&text) else { return id(text.trim()) };
+        match git.loose(reference) {
+            Some(found) => text = found,
+            None => return git.packed(reference),
         }
-        None
     }
-
-    fn packed(&self, reference: &str) -> Option<String> {
-        let file = open::start(&self.shared.join("packed-refs"), Links::Followed, MAX_PACKED).ok()?;
-        let text = String::from_utf8_lossy(&file);
-        text.lines().find_map(|line| {
-            let (commit, name) = line.split_once(' ')?;
-            (name.trim_end() == reference).then(|| id(commit))?
-        })
-    }
-}
-
-/// A text that is a full id of an object, SHA-1 or SHA-256.
-fn id(text: &str) -> Option<String> {
-    let is_id = matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    is_id.then(|| text.to_owned())
-}
-
-fn read_small(path: &Path) -> Option<String> {
-    String::from_utf8(open::start(path, Links::Followed, 4096).ok()?).ok()
+    None
 }
 
 #[cfg(test)]
@@ -151,7 +111,7 @@ mod tests {
         fs::write(root.join("w/.git"), "gitdir: ../.git/worktrees/w\n").unwrap();
         assert_eq!(branch(&root.join("w")).as_deref(), Some("w"));
         fs::write(root.join(".git/HEAD"), "ref: refs/heads/.invalid\n").unwrap();
-        assert_eq!(branch(root), None, "in a reftable");
+        assert_eq!(branch(root), None, "in reftables of which git knows nothing");
     }
 
     #[test]
@@ -187,8 +147,12 @@ mod tests {
         ]));
         assert_eq!(branch("a/sub").as_deref(), Some("feat/w"));
         // Git 2.45 and later.
-        if git(&["init", "-q", "--ref-format=reftable", "r"]) {
-            assert_eq!(branch("r"), None);
+        if git(&["init", "-q", "-b", "feat/r", "--ref-format=reftable", "r"]) {
+            assert_eq!(branch("r").as_deref(), Some("feat/r"));
+            assert!(git(&["-C", "r", "commit", "-q", "--allow-empty", "-m", "one"]));
+            assert!(git(&["-C", "r", "checkout", "-q", "--detach"]));
+            assert_eq!(branch("r").as_deref(), Some("HEAD"));
+            assert_eq!(source(&dir.path().join("r"), &none).commit.map(|id| id.len()), Some(40));
         }
         let head = |name: &str| {
             let mut git = std::process::Command::new("git");

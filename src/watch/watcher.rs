@@ -58,6 +58,8 @@ pub(super) struct Watcher {
     look_is_due: bool,
     stopping: Arc<AtomicBool>,
     settler: Settler,
+    /// The config that everything was looked at with.
+    looked_with: Option<Arc<Config>>,
     /// What was said of sources that nobody reads.
     said: HashSet<String>,
     /// What is passed over was said for the first time.
@@ -84,6 +86,7 @@ impl Watcher {
             look_is_due: true,
             stopping,
             settler: Settler::default(),
+            looked_with: None,
             said: HashSet::new(),
             has_looked: false,
         }
@@ -136,10 +139,13 @@ impl Watcher {
     }
 
     /// What costs next to nothing and finds, whatever was told or not, that folders went, came or
-    /// were replaced, and that what was seen is not on disk.
+    /// were replaced, that HEAD moved, and that what was seen is not on disk.
     fn check(&mut self) {
-        let tree = Tree::of(&(self.config)());
-        self.look_is_due |= self.notifier.is_behind(&tree.roots());
+        let config = (self.config)();
+        self.look_is_due |= self.notifier.is_behind(&Tree::of(&config).roots());
+        self.look_is_due |= self.reader.has_moved(&config);
+        // A reload may name files that nobody told of.
+        self.look_is_due |= !self.looked_with.as_ref().is_some_and(|before| Arc::ptr_eq(before, &config));
         self.flush();
     }
 
@@ -193,6 +199,7 @@ impl Watcher {
     /// Finds what appeared or changed, and has the operating system tell of more.
     fn look_at_everything(&mut self) {
         let config = (self.config)();
+        self.looked_with = Some(config.clone());
         let tree = Tree::of(&config);
         // Until no folder has come between looking and being told.
         for _ in 0..MOST_ROUNDS {
