@@ -8,6 +8,8 @@ use globset::{Glob, GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 /// See the module's first lines.
 #[derive(Clone, Debug)]
 pub(crate) struct PathGlob {
+    /// As it is written.
+    text: String,
     file: GlobMatcher,
     /// The folders on the way to its files.
     folders: GlobSet,
@@ -75,11 +77,16 @@ impl FromStr for PathGlob {
         let folders =
             folders.build().map_err(|error| InvalidPath::Glob(given(), error.kind().to_string()))?;
         let root = above.iter().take_while(|part| !part.contains(SIGNS)).collect();
-        Ok(Self { file: glob(&parts)?.compile_matcher(), folders, root })
+        Ok(Self { text: given(), file: glob(&parts)?.compile_matcher(), folders, root })
     }
 }
 
 impl PathGlob {
+    /// As it is written.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
+    }
+
     /// Whether a file, by its path relative to the repo, is meant.
     pub(crate) fn is_match(&self, file: &Path) -> bool {
         self.file.is_match(file)

@@ -16,6 +16,9 @@ const MAX_FOLDERS: usize = 2_000;
 /// Folders of other programs, which hold very many files and no lists.
 const OF_OTHERS: [&str; 3] = [".git", "target", "node_modules"];
 
+/// What a list is, for people and for the memory.
+const SOURCE: &str = "task list";
+
 /// See the module's first lines.
 pub(crate) struct TaskLists {
     repo: PathBuf,
@@ -47,6 +50,21 @@ impl TaskLists {
         let wanted = if folder == self.repo { "SPEC.md" } else { "tasks.md" };
         let is_named = path.file_name().is_some_and(|name| name == wanted);
         is_named && self.places.iter().any(|place| place.holds(folder)) || self.is_further(path)
+    }
+
+    /// The sources that lists are of: those that are there whatever the config says, and each glob
+    /// of `task_files`, whose lists are a baseline when it is new.
+    pub(crate) fn sources(&self) -> Vec<String> {
+        let further = self.further.iter().map(|glob| format!("{SOURCE} {}", glob.as_str()));
+        std::iter::once(SOURCE.to_owned()).chain(further).collect()
+    }
+
+    /// Which of them a list is of.
+    pub(crate) fn source_of(&self, path: &Path) -> String {
+        let own = path.parent().is_some_and(|folder| self.places.iter().any(|place| place.holds(folder)));
+        let inside = path.strip_prefix(&self.repo).unwrap_or(path);
+        let glob = self.further.iter().find(|glob| glob.is_match(inside)).filter(|_| !own);
+        glob.map_or(SOURCE.to_owned(), |glob| format!("{SOURCE} {}", glob.as_str()))
     }
 
     fn is_further(&self, path: &Path) -> bool {

@@ -25,11 +25,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) fn tells_stages(self) -> bool {
-        matches!(self, Self::Telemetry(_))
-    }
-
-    /// The source it is of, for people and for the memory.
+    /// The source it is of, for people.
     pub(super) fn source(self) -> &'static str {
         match self {
             Self::Telemetry(guardrail) => guardrail.name,
@@ -38,12 +34,6 @@ impl Kind {
             Self::Tasks => "task list",
         }
     }
-}
-
-/// All sources.
-pub(super) fn sources() -> impl Iterator<Item = &'static str> {
-    let kinds = GUARDRAILS.into_iter().map(Kind::Telemetry);
-    kinds.chain([Kind::Consensus, Kind::Costs, Kind::Tasks]).map(Kind::source)
 }
 
 /// The watched part of a repo.
@@ -76,6 +66,20 @@ impl Tree {
             consensus: consensus::places(&paths),
             costs: costs::places(&paths),
             lists: TaskLists::of(config),
+        }
+    }
+
+    /// All sources, as the memory knows them.
+    pub(super) fn sources(&self) -> Vec<String> {
+        let kinds = GUARDRAILS.into_iter().map(Kind::Telemetry).chain([Kind::Consensus, Kind::Costs]);
+        kinds.map(|kind| kind.source().to_owned()).chain(self.lists.sources()).collect()
+    }
+
+    /// Which of them a file of this kind is of.
+    pub(super) fn source_of(&self, kind: Kind, path: &Path) -> String {
+        match kind {
+            Kind::Tasks => self.lists.source_of(path),
+            Kind::Telemetry(_) | Kind::Consensus | Kind::Costs => kind.source().to_owned(),
         }
     }
 

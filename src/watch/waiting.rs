@@ -50,10 +50,9 @@ impl Waiting {
             }
         };
         let (mut unreadable, mut lists) = (0, Lists::new());
-        let is_first = waiting.is_first;
-        let is_new = |kind: &Kind| !is_first && !memory.knows_source(kind.source());
-        for (kind, path) in Tree::of(config).files() {
-            if is_new(&kind) {
+        let (is_first, tree) = (waiting.is_first, Tree::of(config));
+        for (kind, path) in tree.files() {
+            if !is_first && !memory.knows_source(&tree.source_of(kind, &path)) {
                 // What it holds becomes its baseline at the next start.
                 continue;
             }

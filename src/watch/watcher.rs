@@ -12,7 +12,7 @@ use super::file::{ended_at, group_of, stamp};
 use super::notifier::{Notifier, Told};
 use super::reading::{GLANCE, Looked, Reader};
 use super::settle::{Due, Settler, Stamp};
-use super::tree::{self, Tree};
+use super::tree::Tree;
 use super::turns::{Turn, Turns};
 use super::{MAX_WAITING, Message, unread};
 use crate::config::Config;
@@ -95,7 +95,8 @@ impl Watcher {
     /// Watches until it is to stop. At the very first start, what is there now is taken as known
     /// unless `from_start`.
     pub(super) fn run(mut self, waiting: &Receiver<Message>, is_first: bool, from_start: bool) {
-        self.take_baseline(is_first, from_start);
+        let config = (self.config)();
+        self.take_baseline(&Tree::of(&config), &config, is_first, from_start);
         let mut next_look = Instant::now();
         let (mut next_check, mut rested) = (next_look, next_look);
         while !self.stopping.load(Ordering::Relaxed) {
@@ -170,28 +171,32 @@ impl Watcher {
         }
     }
 
-    /// What exists at the very first start is known, and nothing is sent for it; so is what a
-    /// source holds that an earlier version of this program did not watch.
-    fn take_baseline(&mut self, is_first: bool, from_start: bool) {
-        let config = (self.config)();
-        let is_new = |source: &&str| !self.reader.knows_source(source);
-        let new: Vec<&str> = tree::sources().filter(is_new).collect();
+    /// What a source holds when it is looked at for the first time is known, and nothing is sent
+    /// for it: at the very first start, and of one that is new in the config or in this version of
+    /// the program.
+    fn take_baseline(&mut self, tree: &Tree, config: &Config, is_first: bool, from_start: bool) {
+        let mut new = tree.sources();
+        new.retain(|source| !self.reader.knows_source(source));
+        if new.is_empty() {
+            return;
+        }
         let mut count = 0;
-        let is_sent = is_first && from_start;
-        for (kind, path) in Tree::of(&config).files() {
-            if new.contains(&kind.source()) && !is_sent {
-                count += usize::from(kind.tells_stages());
-                let in_haste = self.stopping.load(Ordering::Relaxed);
-                self.reader.take_as_known(kind, &path, &config, in_haste);
+        if !(is_first && from_start) {
+            for (kind, path) in tree.files() {
+                if new.contains(&tree.source_of(kind, &path)) {
+                    count += 1;
+                    let in_haste = self.stopping.load(Ordering::Relaxed);
+                    self.reader.take_as_known(kind, &path, config, in_haste);
+                }
             }
         }
         new.iter().for_each(|source| self.reader.remember_source(source));
         self.flush();
-        if count > 0 || (is_first && !from_start) {
-            let what = if is_first { String::new() } else { format!(" ({})", new.join(", ")) };
+        if count > 0 {
+            let files = if count == 1 { "1 file is".to_owned() } else { format!("{count} files are") };
             log::info!(
-                "watching for the first time{what}: {count} telemetry files are there already and are not \
-                 sent"
+                "watching for the first time: {}: {files} there already, and what they tell is not sent",
+                new.join(", ")
             );
         }
     }
@@ -201,6 +206,7 @@ impl Watcher {
         let config = (self.config)();
         self.looked_with = Some(config.clone());
         let tree = Tree::of(&config);
+        self.take_baseline(&tree, &config, false, false);
         // Until no folder has come between looking and being told.
         for _ in 0..MOST_ROUNDS {
             if !self.notifier.watch(&tree.dirs()) {

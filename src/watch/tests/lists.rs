@@ -132,3 +132,21 @@ fn a_list_that_is_not_as_it_should_be_invents_and_loses_nothing() {
     assert!(unread.iter().any(|line| line.contains("SPEC.md is no file of its own")), "{unread:?}");
     check("a FIFO", now);
 }
+
+#[test]
+fn what_a_glob_names_is_known_when_it_is_new() {
+    let repo = Repo::new();
+    let done = table(&[("A", "Done"), ("B", "Open")]);
+    repo.write("one/board.md", &done);
+    repo.write("two/board.md", &done);
+    let watch = repo.watch_with(false, "task_files = [\"one/board.md\"]");
+    repo.wait("the memory", || repo.dir.path().join("spool/watch.jsonl").exists().then_some(()));
+    watch.stop();
+    let _watch = repo.watch_with(false, "task_files = [\"one/board.md\", \"*/board.md\"]");
+    // Of one that is named already, what became Done meanwhile is told.
+    repo.write("one/board.md", &table(&[("A", "Done"), ("B", "Done")]));
+    let first = keys("one/board.md", &["B"]);
+    repo.expect_all(std::slice::from_ref(&first));
+    repo.write("two/board.md", &table(&[("A", "Done"), ("B", "Done")]));
+    repo.expect_all(&[first, keys("two/board.md", &["B"])]);
+}
