@@ -46,10 +46,15 @@ impl TaskLists {
 
     /// Whether a path is a list's.
     pub(crate) fn is_list(&self, path: &Path) -> bool {
+        self.is_own(path) || self.is_further(path)
+    }
+
+    /// Whether it is one whatever the config says.
+    fn is_own(&self, path: &Path) -> bool {
         let Some(folder) = path.parent() else { return false };
         let wanted = if folder == self.repo { "SPEC.md" } else { "tasks.md" };
         let is_named = path.file_name().is_some_and(|name| name == wanted);
-        is_named && self.places.iter().any(|place| place.holds(folder)) || self.is_further(path)
+        is_named && self.places.iter().any(|place| place.holds(folder))
     }
 
     /// The sources that lists are of: those that are there whatever the config says, and each glob
@@ -61,7 +66,7 @@ impl TaskLists {
 
     /// Which of them a list is of.
     pub(crate) fn source_of(&self, path: &Path) -> String {
-        let own = path.parent().is_some_and(|folder| self.places.iter().any(|place| place.holds(folder)));
+        let own = self.is_own(path);
         let inside = path.strip_prefix(&self.repo).unwrap_or(path);
         let glob = self.further.iter().find(|glob| glob.is_match(inside)).filter(|_| !own);
         glob.map_or(SOURCE.to_owned(), |glob| format!("{SOURCE} {}", glob.as_str()))
