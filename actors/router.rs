@@ -277,10 +277,15 @@ impl Handler<Emit> for Router {
         let is_seen_cost = event.event.kind == EventKind::CostThreshold
             && matches!(event.event.key_origin, KeyOrigin::Source(_));
         let identity = self.identities.resolve(&mut event, at, known);
+        if let Some(amended) = &mut event.event.amends
+            && let Some(last) = self.identities.last_version(amended)
+        {
+            *amended = last;
+        }
         if is_seen_cost {
             let none = Run::default();
             let run = self.runs.get(&event.spec.id).unwrap_or(&none);
-            if !run.takes_alert(&mut event, &self.config.runs) {
+            if !run.takes_alert(&mut event, &self.config.runs, seen_at) {
                 let key = event.event.idempotency_key;
                 return Emitter { key, reply }.hears(Ok(Receipt::Duplicate));
             }

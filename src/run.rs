@@ -379,9 +379,12 @@ impl Run {
         matches!(&self.state, State::Ending(ending) if ending.key == *key)
     }
 
-    /// Makes an event of a cost that no stage told the one of this run. False where the threshold
-    /// was told of this run already: then there is nothing to tell.
-    pub(crate) fn takes_alert(&self, event: &mut Event, policy: &RunPolicy) -> bool {
+    /// Makes an event of a cost that no stage told the one of this run. False where there is nothing
+    /// to tell: the threshold was told of this run already, or the cost was `written` before it.
+    pub(crate) fn takes_alert(&self, event: &mut Event, policy: &RunPolicy, written: Timestamp) -> bool {
+        if self.before.is_some_and(|before| written <= before) {
+            return false;
+        }
         let is_new = |usd: &f64| self.threshold_told != Some(*usd);
         let Some(threshold_usd) = policy.cost_threshold_usd.filter(is_new) else {
             return false;
@@ -616,7 +619,7 @@ mod tests {
         let alert = |run: &mut Run| {
             let mut event = Event::new(EventKind::CostThreshold, spec(), "k".parse().unwrap());
             event.extra.insert("anomaly".to_owned(), json!({"thresholdUsd": 5.0}));
-            let takes = run.takes_alert(&mut event, &POLICY);
+            let takes = run.takes_alert(&mut event, &POLICY, clock::now());
             if takes {
                 let step = run.plan(&mut event, &POLICY, NOW).unwrap();
                 run.take(&serde_json::from_str(&serde_json::to_string(&step).unwrap()).unwrap());
@@ -634,7 +637,8 @@ mod tests {
         assert_eq!(alert(&mut run), Some((key(2), json!(2))));
         assert!(!run.takes_alert(
             &mut Event::new(EventKind::CostThreshold, spec(), "k".parse().unwrap()),
-            &RunPolicy { cost_threshold_usd: None, ..POLICY }
+            &RunPolicy { cost_threshold_usd: None, ..POLICY },
+            clock::now()
         ));
     }
 

@@ -125,6 +125,11 @@ impl Identities {
         Identity::Own(Some(told))
     }
 
+    /// The key under which the last verdict of the session with this key was told, if another.
+    pub(crate) fn last_version(&self, session: &IdempotencyKey) -> Option<IdempotencyKey> {
+        self.sessions.last_of(session)
+    }
+
     /// The event whose acceptance has to finish before this source's event can be decided, if its
     /// acceptance is still in progress.
     pub(crate) fn waits_for(

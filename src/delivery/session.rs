@@ -77,6 +77,11 @@ impl Sessions {
         Some(Version { session, stamp })
     }
 
+    /// The key of the last verdict of a session, if that is not the session's own.
+    pub(super) fn last_of(&self, session: &IdempotencyKey) -> Option<IdempotencyKey> {
+        Some(self.told.get(&session.into())?.last.as_ref()?.key.clone())
+    }
+
     /// Remembers a version that is told now, or was told before this start.
     pub(super) fn tell(&mut self, key: &IdempotencyKey, version: &Version, status: Status, at: Timestamp) {
         let digest = KeyDigest::from(version.session.as_ref().unwrap_or(key));

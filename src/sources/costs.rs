@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::place::{Level, Place, RepoPaths};
 use super::stage;
 use crate::decode;
+use crate::digest::sha256;
 use crate::event::{Event, EventKind, EvidencePaths, IdempotencyKey, SpecId, Stage};
 use crate::files::open::{self, Links};
 use crate::run::Spent;
@@ -52,6 +53,14 @@ pub(crate) fn of(spec: &SpecId, repo: &RepoPaths<'_>) -> Option<Spent> {
 pub(crate) fn read(path: &Path) -> io::Result<Option<Spent>> {
     let bytes = open::start(path, Links::Refused, MAX_BYTES)?;
     Ok(decode::json(&bytes).ok().and_then(|(value, _)| spent(&value, stage::written(path))))
+}
+
+/// What stands in a summary, for comparison. Blocks.
+///
+/// # Errors
+/// It cannot be read now.
+pub(crate) fn says(path: &Path) -> io::Result<[u8; 32]> {
+    Ok(sha256(&open::start(path, Links::Refused, MAX_BYTES)?))
 }
 
 fn spent(summary: &Value, at: Timestamp) -> Option<Spent> {

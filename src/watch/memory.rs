@@ -219,6 +219,17 @@ impl Memory {
         }
     }
 
+    /// Whether a summary of costs still says what it said at the first look.
+    pub(super) fn is_baseline_cost(&self, path: &str, says: [u8; 32]) -> bool {
+        self.agreed.contains_key(&named_cost(path, says))
+    }
+
+    pub(super) fn remember_cost(&mut self, path: &str, says: [u8; 32]) {
+        let (of, agreed) = (named_cost(path, says), Agreed { baseline: true, ..Agreed::default() });
+        self.add(&Line::Agreed { of: of.clone(), agreed: agreed.clone() });
+        self.agreed.insert(of, agreed);
+    }
+
     /// What a file's tasks were; `None` where it was never seen.
     pub(super) fn tasks(&self, path: &str) -> Option<&TaskStates> {
         self.tasks.get(path)
@@ -306,6 +317,11 @@ impl Memory {
 /// The name of what a consensus file says, among those of its SPEC.
 fn named_agreed(file: &Path, name: &str) -> String {
     format!("{}/{name}", folder_of_spec(file).unwrap_or_default())
+}
+
+/// The name of what a summary of costs says.
+fn named_cost(path: &str, says: [u8; 32]) -> String {
+    format!("{path}#{}", hex::encode(&says[..8]))
 }
 
 #[cfg(test)]

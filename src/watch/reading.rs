@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::decode;
 use crate::event::{Envelope, Event, KeyOrigin};
 use crate::files::open::{self, Links};
+use crate::sources::costs;
 use crate::sources::done::TaskStates;
 use crate::sources::outstanding::MAX_TASKS_BYTES;
 use crate::sources::stage::{self, Awaits};
@@ -49,6 +50,8 @@ pub(super) struct Reader {
     unread: HashMap<PathBuf, String>,
     /// Where the repo itself stood last.
     stood: Option<Glance>,
+    /// The version of each summary of costs that was read last, and the threshold then.
+    costs_read: HashMap<PathBuf, (Stamp, Option<f64>)>,
     /// Since when a stage waits: for its consensus, or for those that ended before it.
     waits_since: HashMap<PathBuf, Instant>,
 }
@@ -57,7 +60,8 @@ impl Reader {
     pub(super) fn new(memory: Memory, emit: Box<dyn FnMut(Event) -> Fate + Send>) -> Self {
         let (tasks_read, waits_since) = (HashMap::new(), HashMap::new());
         let (lists, unread) = (Lists::new(), HashMap::new());
-        Self { emit, memory, lists, tasks_read, unread, stood: None, waits_since }
+        let costs_read = HashMap::new();
+        Self { emit, memory, lists, tasks_read, unread, stood: None, costs_read, waits_since }
     }
 
     /// Writes what was remembered. `root` is where its paths begin.
@@ -86,9 +90,11 @@ impl Reader {
     /// moved: a commit can change what its rows mean without a change in it.
     pub(super) fn has_read(&self, kind: Kind, path: &Path, version: Stamp, config: &Config) -> bool {
         match kind {
-            Kind::Telemetry(_) | Kind::Consensus | Kind::Costs => {
+            Kind::Telemetry(_) | Kind::Consensus => {
                 self.memory.file(&relative(path, config)).is_some_and(|seen| seen.version == Some(version))
             }
+            // With another threshold it may say something else.
+            Kind::Costs => self.costs_read.get(path) == Some(&(version, config.runs.cost_threshold_usd)),
             Kind::Tasks => {
                 self.tasks_read.get(path).is_some_and(|read| *read == (version, glance_at_repo_of(path)))
             }
@@ -110,8 +116,9 @@ impl Reader {
             },
             Kind::Consensus => self.take_consensus_as_it_is(path, config),
             Kind::Costs => {
-                let seen = Seen { version: stamp(path), baseline: true, ..Seen::default() };
-                self.memory.remember(&relative(path, config), seen);
+                if let Ok(says) = costs::says(path) {
+                    self.memory.remember_cost(&relative(path, config), says);
+                }
             }
             Kind::Tasks => {
                 let glance = glance_at_repo_of(path);

@@ -74,21 +74,26 @@ impl Reader {
         is_final: bool,
     ) -> Looked {
         let name = relative(path, config);
-        let Ok(read) = costs::read(path) else { return Looked::Later(AGAIN) };
-        let Some((spent, spec)) = read.zip(costs::spec_of(path)) else {
-            if !is_final {
-                return Looked::Torn;
-            }
-            log::warn!("{name} is no summary of costs (JSON with a number `total_spent`): it is not told of");
-            self.memory.remember(&name, Seen { version: Some(version), ..Seen::default() });
-            return Looked::Done;
+        let threshold = config.runs.cost_threshold_usd;
+        let (Ok(read), Ok(says)) = (costs::read(path), costs::says(path)) else {
+            return Looked::Later(AGAIN);
         };
-        let threshold = config.runs.cost_threshold_usd.filter(|threshold| spent.total_usd >= *threshold);
-        let alert = threshold.map(|threshold| costs::alert(&spec, &spent, threshold, Some(&name)));
-        if let Err(later) = self.tell(&name, alert) {
-            return later;
+        match read.zip(costs::spec_of(path)) {
+            None if !is_final => return Looked::Torn,
+            None => log::warn!(
+                "{name} is no summary of costs (JSON with a number `total_spent`): it is not told of"
+            ),
+            // As it was at the very first look, it is of no run that was seen.
+            Some(_) if self.memory.is_baseline_cost(&name, says) => {}
+            Some((spent, spec)) => {
+                let reached = threshold.filter(|threshold| spent.total_usd >= *threshold);
+                let alert = reached.map(|threshold| costs::alert(&spec, &spent, threshold, Some(&name)));
+                if let Err(later) = self.tell(&name, alert) {
+                    return later;
+                }
+            }
         }
-        self.memory.remember(&name, Seen { version: Some(version), ..Seen::default() });
+        self.costs_read.insert(path.to_owned(), (version, threshold));
         Looked::Done
     }
 

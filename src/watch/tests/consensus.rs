@@ -490,3 +490,20 @@ fn agents_that_come_first_are_waited_for_by_no_setting_and_another_setting_lets_
     repo.expect(&[&halted[0], &halted[1]]);
     watch.stop();
 }
+
+#[test]
+fn a_cost_of_the_baseline_is_no_news_and_a_lower_threshold_is_looked_at_anew() {
+    let repo = Repo::new();
+    let threshold = |usd: f64| format!("[spec_ops.webhooks.alerts]\ncost_threshold_usd = {usd:.1}");
+    let summary = "evidence/costs/SPEC-1_cost_summary.json";
+    repo.write(summary, r#"{"total_spent": 6.0}"#);
+    let watch = repo.watch_with(false, &threshold(5.0));
+    repo.wait("the memory", || repo.dir.path().join("spool/watch.jsonl").exists().then_some(()));
+    repo.touch(summary);
+    repo.expect_only(&[], "m-1");
+    repo.write(summary, r#"{"total_spent": 4.0}"#);
+    repo.expect_only(&[], "m-2");
+    watch.stop();
+    let _watch = repo.watch_with(false, &threshold(3.0));
+    repo.expect(&["SPEC-1:pipeline:attempt-1"]);
+}
