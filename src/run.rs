@@ -379,8 +379,9 @@ impl Run {
         matches!(&self.state, State::Ending(ending) if ending.key == *key)
     }
 
-    /// Makes an event of a cost that no stage told the one of this run. False where there is nothing
-    /// to tell: the threshold was told of this run already, or the cost was `written` before it.
+    /// Makes an event of a cost that no stage told the one of this run. False where there is
+    /// nothing to tell: the threshold was told of this run already, or the cost was `written`
+    /// before it.
     pub(crate) fn takes_alert(&self, event: &mut Event, policy: &RunPolicy, written: Timestamp) -> bool {
         if self.before.is_some_and(|before| written <= before) {
             return false;

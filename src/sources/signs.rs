@@ -12,8 +12,8 @@ use crate::event::SpecId;
 /// Files and folders of a SPEC's own folder that are looked at.
 const MOST: usize = 5_000;
 
-/// When a SPEC's run last left a file: telemetry, an agent's output, consensus, costs, or one in the
-/// SPEC's own folder or below it. What is ours is no sign.
+/// When a SPEC's run last left a file: telemetry, an agent's output, consensus, costs, or one in
+/// the SPEC's own folder or below it. What is ours is no sign.
 pub(crate) fn last(spec: &SpecId, repo: &RepoPaths<'_>) -> Option<Timestamp> {
     let guardrails = GUARDRAILS.iter().flat_map(|guardrail| (guardrail.places)(repo));
     let places = guardrails.chain(consensus::places(repo));

@@ -94,8 +94,8 @@ pub(crate) fn folders_of(spec: &SpecId, repo: &RepoPaths<'_>) -> Vec<PathBuf> {
 }
 
 /// The consensus of one run of a stage, from what the files in `folders` say and `is_free` lets
-/// through. `runs` is asked once there is some. Of many files those are read that are newest by their
-/// names.
+/// through. `runs` is asked once there is some. Of many files those are read that are newest by
+/// their names.
 pub(crate) fn of_run(
     folders: &[PathBuf],
     stage: Stage,
