@@ -36,6 +36,8 @@ use notifier::{Notifier, Told};
 pub(crate) use opinion::Opinion;
 use reading::Reader;
 #[cfg(feature = "cli")]
+pub(crate) use unread::other_trees;
+#[cfg(feature = "cli")]
 pub(crate) use waiting::Waiting;
 use watcher::Watcher;
 

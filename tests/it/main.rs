@@ -19,6 +19,7 @@ mod git_status;
 mod harness;
 mod hostile;
 mod identity;
+mod init;
 mod limits;
 mod local;
 mod operator;

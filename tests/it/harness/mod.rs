@@ -61,12 +61,17 @@ impl Sandbox {
         Self::with_settings("", subscriptions)
     }
 
-    pub(crate) fn with_settings(settings: &str, subscriptions: &[(&str, &str, &str)]) -> Self {
-        let sandbox = Self {
+    /// A folder with nothing in it.
+    pub(crate) fn empty() -> Self {
+        Self {
             dir: tempfile::tempdir().unwrap(),
-            environment: vec![("TEST_SECRET".into(), SECRET.into())],
+            environment: Vec::new(),
             spool: Path::new(EVIDENCE).join("webhooks"),
-        };
+        }
+    }
+
+    pub(crate) fn with_settings(settings: &str, subscriptions: &[(&str, &str, &str)]) -> Self {
+        let sandbox = Self::empty().env("TEST_SECRET", SECRET);
         let mut text = format!("[spec_ops.webhooks]\nenabled = true\n{settings}\n");
         for (id, url, lines) in subscriptions {
             text += &format!("[[spec_ops.webhooks.subscriptions]]\nid = \"{id}\"\nurl = \"{url}\"\n");
@@ -156,6 +161,19 @@ impl Sandbox {
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("RUST_BACKTRACE", "1");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null());
+        command
+    }
+
+    /// A script for `sh`, in this repo, with the program on its `PATH`.
+    pub(crate) fn shell(&self, script: &str) -> Command {
+        let programs = Path::new(env!("CARGO_BIN_EXE_spec-notify")).parent().unwrap().to_owned();
+        let usual = std::env::var_os("PATH").unwrap_or_default();
+        let all = [programs].into_iter().chain(std::env::split_paths(&usual));
+        let like = self.command(&[]);
+        let mut command = Command::new("sh");
+        command.args(["-euc", script]).current_dir(self.path()).env_clear().stdin(Stdio::null());
+        command.envs(like.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.env("PATH", std::env::join_paths(all).unwrap());
         command
     }
 
