@@ -1,6 +1,7 @@
 //! The command line: parses the arguments, runs the command, and returns the exit code.
 
 mod ask;
+mod baseline;
 mod check;
 mod demo;
 mod drain;
@@ -146,6 +147,9 @@ enum Command {
         after_help = "Example:\n  spec-notify reload      as kill -HUP does, with the answer on the screen"
     )]
     Reload,
+    /// Take what the repo holds now as known: the first step of a CI job that ends in drain
+    #[command(after_help = baseline::AFTER_HELP)]
+    Baseline,
     /// Deliver everything pending, then exit
     Drain(drain::Options),
     /// A good signing secret
@@ -242,6 +246,7 @@ fn run_command(cli: Cli, screen: &mut Screen) -> Result<Exit, Failure> {
         Command::Top(options) => top::run(global, &options, screen),
         Command::Explain(options) => explain::run(global, &options, screen),
         Command::Reload => reload::run(global, screen),
+        Command::Baseline => baseline::run(global, screen),
         Command::Drain(options) => drain::run(global, &options, screen),
         Command::Completions(options) => Ok(generate::completions(&options, screen)),
         Command::Man(options) => generate::man(&options, screen),

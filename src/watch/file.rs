@@ -16,8 +16,10 @@ use crate::decode;
 use crate::event::IdempotencyKey;
 use crate::files::open::{self, Links};
 use crate::sources::consensus;
+use crate::sources::outstanding::MAX_TASKS_BYTES;
 use crate::sources::place::RepoPaths;
 use crate::sources::stage::{self, Setting, StageRead};
+use crate::sources::tasks::{TaskFile, TaskStates};
 use crate::sources::telemetry::{self, MAX_TELEMETRY_BYTES, NotTelemetry};
 
 /// The content of a telemetry file, and one byte more of one that is too large to be judged.
@@ -55,6 +57,26 @@ pub(super) fn with_setting<T>(config: &Config, memory: &Memory, act: impl FnOnce
 
 pub(super) fn repo_paths(config: &Config) -> RepoPaths<'_> {
     RepoPaths { root: &config.repo, evidence_dir: &config.evidence_dir }
+}
+
+/// What the tasks of a file are now, and how many became Done since it was read last; `None` for
+/// no file, and for one that is too large to be watched.
+pub(super) fn tasks_in(
+    path: &Path,
+    config: &Config,
+    memory: &Memory,
+) -> io::Result<Option<(TaskStates, usize)>> {
+    if stamp(path).is_none() {
+        return Ok(None);
+    }
+    let bytes = open::start(path, Links::Refused, MAX_TASKS_BYTES + 1)?;
+    if bytes.len() as u64 > MAX_TASKS_BYTES {
+        return Ok(None);
+    }
+    let rows = TaskFile::of(path, config).rows(&decode::text(&bytes));
+    let mut states = memory.tasks(&relative(path, config)).cloned().unwrap_or_default();
+    let became_done = states.apply(&rows).len();
+    Ok(Some((states, became_done)))
 }
 
 /// A path as it is remembered: relative to the repo, where it is in it.

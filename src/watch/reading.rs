@@ -6,12 +6,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::file::{age, is_whole, relative, stage_in, stamp, telemetry_in};
+use super::file::{age, is_whole, relative, stage_in, stamp, tasks_in, telemetry_in};
 use super::late::{Correction, Late};
 use super::memory::{Memory, Seen};
 use super::settle::Stamp;
 use super::standing::Standing;
-use super::tree::Kind;
+use super::tree::{self, Kind};
 use super::{AGAIN, Fate};
 use crate::config::Config;
 use crate::decode;
@@ -35,6 +35,15 @@ pub(super) enum Looked {
     Held,
 }
 
+/// What would have been told of a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Untold {
+    pub(super) stages: usize,
+    pub(super) tasks: usize,
+    /// Stages that were told, with a verdict that a consensus changes.
+    pub(super) corrections: usize,
+}
+
 /// See the module's first lines.
 pub(super) struct Reader {
     emit: Box<dyn FnMut(Event) -> Fate + Send>,
@@ -55,13 +64,14 @@ impl Reader {
         self.memory.flush(root)
     }
 
-    /// Whether a source was looked at before this start.
-    pub(super) fn knows_source(&self, source: &str) -> bool {
-        self.memory.knows_source(source)
+    /// The sources that were not looked at before this start.
+    pub(super) fn new_sources(&self) -> Vec<&'static str> {
+        tree::sources().filter(|source| !self.memory.knows_source(source)).collect()
     }
 
-    pub(super) fn remember_source(&mut self, source: &str) {
-        self.memory.remember_source(source);
+    /// Notes that sources are looked at from now on.
+    pub(super) fn remember_sources(&mut self, sources: &[&str]) {
+        sources.iter().for_each(|source| self.memory.remember_source(source));
     }
 
     /// Whether this version of a file was read.
@@ -79,20 +89,35 @@ impl Reader {
         self.waits_since.entry(path.to_owned()).or_insert_with(Instant::now).elapsed()
     }
 
-    /// Takes a file as known, and tells nothing of it. In haste, a telemetry file is not opened:
-    /// by its name it is of one session.
-    pub(super) fn take_as_known(&mut self, kind: Kind, path: &Path, config: &Config, in_haste: bool) {
+    /// Takes a file as known, and tells nothing of it: what would have been told of it otherwise.
+    /// In haste, a telemetry file is not opened: by its name it is of one session.
+    pub(super) fn take_as_known(
+        &mut self,
+        kind: Kind,
+        path: &Path,
+        config: &Config,
+        in_haste: bool,
+    ) -> io::Result<Untold> {
+        let name = relative(path, config);
         match kind {
-            Kind::Telemetry(_) => match in_haste {
-                true => self.memory.remember(&relative(path, config), Seen::default()),
-                false => self.take_telemetry_as_it_is(path, config),
-            },
-            Kind::Consensus => self.take_consensus_as_it_is(path, config),
+            Kind::Telemetry(_) if in_haste => {
+                self.memory.remember(&name, Seen::default());
+                Ok(Untold { stages: 1, ..Untold::default() })
+            }
+            Kind::Telemetry(_) => self.take_telemetry_as_it_is(path, config),
+            Kind::Consensus => Ok(self.take_consensus_as_it_is(path, config)),
             Kind::Costs => {
                 let seen = Seen { version: stamp(path), baseline: true, ..Seen::default() };
-                self.memory.remember(&relative(path, config), seen);
+                self.memory.remember(&name, seen);
+                Ok(Untold::default())
             }
-            Kind::Tasks => drop(self.read_tasks(path, config, true, true)),
+            Kind::Tasks => {
+                let Some((states, tasks)) = tasks_in(path, config, &self.memory)? else {
+                    return Ok(Untold::default());
+                };
+                self.memory.remember_tasks(&name, states);
+                Ok(Untold { tasks, ..Untold::default() })
+            }
         }
     }
 
@@ -109,7 +134,7 @@ impl Reader {
             Kind::Telemetry(_) => self.read_telemetry(path, version, config, is_final),
             Kind::Consensus => self.read_consensus(path, version, config, is_final),
             Kind::Costs => self.read_costs(path, version, config, is_final),
-            Kind::Tasks => self.read_tasks(path, config, is_final, false),
+            Kind::Tasks => self.read_tasks(path, config, is_final),
         };
         if matches!(looked, Looked::Done) {
             if matches!(kind, Kind::Tasks) {
@@ -251,49 +276,54 @@ impl Reader {
         Looked::Done
     }
 
-    /// What a telemetry file says at the very first start, and the consensus that it has then. One
-    /// that cannot be read then is known by its name.
-    fn take_telemetry_as_it_is(&mut self, path: &Path, config: &Config) {
+    /// What a telemetry file says, and the consensus that it has, as known. One that cannot be read
+    /// is known by its name.
+    fn take_telemetry_as_it_is(&mut self, path: &Path, config: &Config) -> io::Result<Untold> {
         let (name, version) = (relative(path, config), stamp(path));
-        let read = telemetry_in(path).map(|bytes| stage_in(path, &bytes, config, &self.memory));
-        let (seen, reached) = match read {
-            Err(_) => (Seen::default(), None),
-            Ok(Err(_)) => (Seen { version, ..Seen::default() }, None),
-            Ok(Ok(read)) => {
-                let Envelope { idempotency_key, status, .. } = read.event.event;
-                let at = read.reached.as_ref().map(|reached| reached.at);
-                (
-                    Seen { key: Some(idempotency_key), status, version, baseline: true, reached: at },
-                    read.reached,
-                )
-            }
-        };
-        if let Some(key) = &seen.key {
-            for file in reached.into_iter().flat_map(|reached| reached.files) {
-                self.belongs(&file, stamp(&file), key, true, config);
-            }
+        let before = self.memory.file(&name).cloned();
+        if before.as_ref().is_some_and(|seen| version.is_some() && seen.version == version) {
+            return Ok(Untold::default());
         }
-        self.memory.remember(&name, seen);
+        let bytes = telemetry_in(path).inspect_err(|_| {
+            if before.is_none() {
+                self.memory.remember(&name, Seen::default());
+            }
+        })?;
+        let Ok(read) = stage_in(path, &bytes, config, &self.memory) else {
+            self.memory.remember(&name, Seen { version, ..Seen::default() });
+            return Ok(Untold::default());
+        };
+        let Envelope { idempotency_key: key, status, .. } = read.event.event;
+        let standing = Standing::of(before.as_ref(), &key, status, path);
+        // Of what was told, only a version is taken as known, and a later one is a retry.
+        let baseline = !matches!(standing, Standing::Told | Standing::Rewritten);
+        let reached = read.reached.as_ref().map(|reached| reached.at);
+        for file in read.reached.into_iter().flat_map(|reached| reached.files) {
+            self.belongs(&file, stamp(&file), &key, baseline, config);
+        }
+        self.memory.remember(&name, Seen { key: Some(key), status, version, baseline, reached });
+        Ok(Untold { stages: usize::from(!standing.is_known()), ..Untold::default() })
     }
 
-    /// A consensus file at the first look at such files belongs to the stage that was told, or is
+    /// A consensus file that nothing is to be told of belongs to the stage that was told, or is
     /// nobody's.
-    fn take_consensus_as_it_is(&mut self, path: &Path, config: &Config) {
-        let Some(version) = stamp(path) else { return };
+    fn take_consensus_as_it_is(&mut self, path: &Path, config: &Config) -> Untold {
+        let Some(version) = stamp(path) else { return Untold::default() };
         let name = relative(path, config);
         if self.memory.file(&name).is_some_and(|seen| seen.version == Some(version)) {
-            return;
+            return Untold::default();
         }
-        let key = match Late::of(path, version, config, &self.memory) {
-            Late::Belongs(key) => Some(key),
-            Late::Corrects(correction) => Some(correction.key),
-            Late::Unreadable | Late::Free => None,
+        let (key, corrections) = match Late::of(path, version, config, &self.memory) {
+            Late::Belongs(key) => (Some(key), 0),
+            Late::Corrects(correction) => (Some(correction.key), 1),
+            Late::Unreadable | Late::Free => (None, 0),
         };
         self.memory.remember(&name, Seen { key, version: Some(version), baseline: true, ..Seen::default() });
+        Untold { corrections, ..Untold::default() }
     }
 
-    /// Reads a file of tasks; tells of those that became Done, unless this is the baseline.
-    fn read_tasks(&mut self, path: &Path, config: &Config, is_final: bool, baseline: bool) -> Looked {
+    /// Reads a file of tasks; tells of those that became Done.
+    fn read_tasks(&mut self, path: &Path, config: &Config, is_final: bool) -> Looked {
         let name = relative(path, config);
         let Ok(bytes) = open::start(path, Links::Refused, MAX_TASKS_BYTES + 1) else {
             return Looked::Later(AGAIN);
@@ -311,9 +341,6 @@ impl Reader {
         let rows = file.rows(&text);
         let mut states: TaskStates = self.memory.tasks(&name).cloned().unwrap_or_default();
         for (row, times) in states.apply(&rows) {
-            if baseline {
-                continue;
-            }
             let written = stage::written(path);
             match (self.emit)(tasks::event(row, times, &file, written)) {
                 Fate::Taken => {}

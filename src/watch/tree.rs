@@ -25,10 +25,6 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) fn tells_stages(self) -> bool {
-        matches!(self, Self::Telemetry(_))
-    }
-
     /// The source it is of, for people and for the memory.
     pub(super) fn source(self) -> &'static str {
         match self {

@@ -4,20 +4,14 @@
 use std::path::Path;
 use std::time::Instant;
 
-use super::file::{relative, stage_in, stamp, telemetry_in};
+use super::baseline::Unreadable;
+use super::file::{relative, stage_in, stamp, tasks_in, telemetry_in};
 use super::late::Late;
 use super::memory::Memory;
 use super::standing::Standing;
 use super::tree::{Kind, Tree};
 use crate::config::Config;
-use crate::decode;
-use crate::files::open::{self, Links};
-use crate::sources::outstanding::MAX_TASKS_BYTES;
 use crate::sources::stage::Awaits;
-use crate::sources::tasks::{TaskFile, TaskStates};
-
-/// Files that are named where they cannot be read; more are counted alone.
-const MAX_NAMED: usize = 3;
 
 /// See the module's first lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,7 +40,7 @@ impl Waiting {
                 return waiting;
             }
         };
-        let mut unreadable = 0;
+        let mut unreadable = Unreadable::default();
         let is_first = waiting.is_first;
         let is_new = |kind: &Kind| !is_first && !memory.knows_source(kind.source());
         for (kind, path) in Tree::of(config).files() {
@@ -70,21 +64,16 @@ impl Waiting {
                 }
                 // What it says is told once a run, or is part of the run's end.
                 Kind::Costs => Ok(()),
-                Kind::Tasks => tasks_waiting(&path, config, &memory).map(|tasks| waiting.tasks += tasks),
+                Kind::Tasks => tasks_in(&path, config, &memory)
+                    .map(|tasks| waiting.tasks += tasks.map_or(0, |(_, became_done)| became_done)),
             };
             if let Err(error) = looked {
-                unreadable += 1;
-                if unreadable <= MAX_NAMED {
-                    let name = relative(&path, config);
-                    waiting
-                        .troubles
-                        .push(format!("{name} cannot be read, and is not told of before it can: {error}"));
-                }
+                let name = relative(&path, config);
+                let what = "is not told of before it can";
+                unreadable.add(format!("{name} cannot be read, and {what}: {error}"));
             }
         }
-        if unreadable > MAX_NAMED {
-            waiting.troubles.push(format!("{} more files cannot be read", unreadable - MAX_NAMED));
-        }
+        waiting.troubles.extend(unreadable.sentences());
         waiting
     }
 
@@ -114,17 +103,4 @@ fn correction_waits(path: &Path, config: &Config, memory: &Memory) -> bool {
     let Some(version) = stamp(path) else { return false };
     let is_read = memory.file(&relative(path, config)).is_some_and(|seen| seen.version == Some(version));
     !is_read && matches!(Late::of(path, version, config, memory), Late::Corrects(_))
-}
-
-fn tasks_waiting(path: &Path, config: &Config, memory: &Memory) -> std::io::Result<usize> {
-    if stamp(path).is_none() {
-        return Ok(0);
-    }
-    let bytes = open::start(path, Links::Refused, MAX_TASKS_BYTES + 1)?;
-    if bytes.len() as u64 > MAX_TASKS_BYTES {
-        return Ok(0);
-    }
-    let rows = TaskFile::of(path, config).rows(&decode::text(&bytes));
-    let mut states: TaskStates = memory.tasks(&relative(path, config)).cloned().unwrap_or_default();
-    Ok(states.apply(&rows).len())
 }

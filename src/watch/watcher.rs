@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use super::baseline::Known;
 use super::file::{ended_at, group_of, stamp};
 use super::notifier::{Notifier, Told};
 use super::reading::{GLANCE, Looked, Reader};
 use super::settle::{Due, Settler, Stamp};
-use super::tree::{self, Tree};
+use super::tree::Tree;
 use super::turns::{Turn, Turns};
 use super::{MAX_WAITING, Message, unread};
 use crate::config::Config;
@@ -168,24 +169,22 @@ impl Watcher {
     /// source holds that an earlier version of this program did not watch.
     fn take_baseline(&mut self, is_first: bool, from_start: bool) {
         let config = (self.config)();
-        let is_new = |source: &&str| !self.reader.knows_source(source);
-        let new: Vec<&str> = tree::sources().filter(is_new).collect();
-        let mut count = 0;
-        let is_sent = is_first && from_start;
-        for (kind, path) in Tree::of(&config).files() {
-            if new.contains(&kind.source()) && !is_sent {
-                count += usize::from(kind.tells_stages());
-                let in_haste = self.stopping.load(Ordering::Relaxed);
-                self.reader.take_as_known(kind, &path, &config, in_haste);
-            }
+        let new = self.reader.new_sources();
+        if is_first && from_start {
+            self.reader.remember_sources(&new);
+            return self.flush();
         }
-        new.iter().for_each(|source| self.reader.remember_source(source));
+        let known = Known::take(&mut self.reader, &config, &new, is_first, &self.stopping);
         self.flush();
-        if count > 0 || (is_first && !from_start) {
+        for trouble in &known.troubles {
+            log::warn!("{trouble}");
+        }
+        if known.is_something() || is_first {
             let what = if is_first { String::new() } else { format!(" ({})", new.join(", ")) };
+            let Known { stages, tasks, .. } = known;
             log::info!(
-                "watching for the first time{what}: {count} telemetry files are there already and are not \
-                 sent"
+                "watching for the first time{what}: stages ({stages}) and tasks ({tasks}) that are there \
+                 already are not sent"
             );
         }
     }

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 
 use serde_json::{Value, json};
 
-use crate::harness::{DeadEndpoint, EVIDENCE, Endpoint, Ran, Sandbox, plan_telemetry, wait_for};
+use crate::harness::{DeadEndpoint, EVIDENCE, Endpoint, Ran, STRANGER, Sandbox, plan_telemetry, wait_for};
 
 const CONFIG: &str = ".spec-kit/config.toml";
 const SECRETS: &str = ".spec-kit/webhooks/secrets.env";
@@ -300,8 +299,10 @@ fn a_clone_has_the_config_and_gets_a_secret_of_its_own() {
     // Where the environment has it, nothing is missing.
     fs::remove_dir_all(sandbox.path().join(".spec-kit/webhooks")).unwrap();
     let sandbox = sandbox.env("SPECKIT_WEBHOOK_SECRET", "a-secret-of-sixteen");
-    sandbox.run(&["init"]);
+    init(&sandbox);
     assert!(!sandbox.path().join(SECRETS).exists());
+    let check = sandbox.run(&["check"]);
+    assert!(check.code == 0 && check.stderr.contains("the environment has every variable"), "{check:?}");
 }
 
 #[test]
@@ -329,24 +330,6 @@ fn a_config_of_the_home_that_is_used_stays_in_use_and_that_is_said() {
     let none = named.env("SPECKIT_WEBHOOKS_CONFIG", "none.toml");
     assert_eq!(none.run(&["init"]).code, 2);
     assert!(!none.path().join(".spec-kit").exists());
-}
-
-/// As a user who may not write everywhere; `None` where this user cannot become another.
-fn as_stranger(sandbox: &Sandbox) -> Option<Ran> {
-    let probe = sandbox.write("probe", "");
-    if chown(&probe, Some(12345), None).is_err() {
-        eprintln!("skipped: only root can become another user");
-        return None;
-    }
-    fs::set_permissions(sandbox.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let program = sandbox.path().join("spec-notify");
-    fs::copy(env!("CARGO_BIN_EXE_spec-notify"), &program).unwrap();
-    let mut command = Command::new(&program);
-    command.arg("init").current_dir(sandbox.path()).env_clear().uid(12345).gid(12345);
-    let ran = Ran::from(command.stdin(Stdio::null()).output().unwrap());
-    fs::remove_file(program).unwrap();
-    fs::remove_file(probe).unwrap();
-    Some(ran)
 }
 
 #[test]
@@ -391,14 +374,14 @@ fn what_is_in_the_way_is_said_and_nothing_is_half_made() {
         let folder = sandbox.path().join(folder);
         fs::create_dir_all(&folder).unwrap();
         let before = files(sandbox.path());
-        let Some(ran) = as_stranger(&sandbox) else { return };
+        let Some(ran) = sandbox.run_as_stranger(&["init"]) else { return };
         assert!(ran.code == 1 && ran.stderr.contains("Permission denied"), "{ran:?}");
         assert_eq!(files(sandbox.path()), before);
-        chown(&folder, Some(12345), Some(12345)).unwrap();
+        chown(&folder, Some(STRANGER), Some(STRANGER)).unwrap();
     }
     fs::set_permissions(sandbox.path().join(".spec-kit"), fs::Permissions::from_mode(0o555)).unwrap();
     let before = files(sandbox.path());
-    let ran = as_stranger(&sandbox).unwrap();
+    let ran = sandbox.run_as_stranger(&["init"]).unwrap();
     assert!(ran.code == 1 && ran.stderr.contains("config.toml"), "{ran:?}");
     let after = files(sandbox.path());
     assert!(!after.contains_key(Path::new(SECRETS)), "{ran:?}");

@@ -8,10 +8,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::harness::{DeadEndpoint, Ran, Sandbox};
-
-/// No user of any machine, we hope.
-const STRANGER: u32 = 12345;
+use crate::harness::{DeadEndpoint, Ran, STRANGER, Sandbox};
 
 /// Everything in a folder but the program itself: whose it is, its mode, its content.
 fn everything(dir: &Path) -> BTreeMap<PathBuf, (u32, u32, Vec<u8>)> {

@@ -9,6 +9,8 @@ pub(crate) use terminal::{Terminal, kill, wait_for_end};
 
 use std::fs;
 use std::io::Read as _;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -21,6 +23,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The evidence tree, in a repo.
 pub(crate) const EVIDENCE: &str = "docs/SPEC-OPS-004-integrated-coder-hooks/evidence";
+
+/// No user of any machine, we hope.
+pub(crate) const STRANGER: u32 = 12345;
 
 /// The secret every test subscription signs with, unless it says otherwise.
 pub(crate) const SECRET: &str = "a-secret-of-the-tests";
@@ -179,6 +184,28 @@ impl Sandbox {
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
         Ran::from(self.command(arguments).output().unwrap())
+    }
+
+    /// Runs the program as a user who owns nothing here; `None` where this user cannot become
+    /// another. The caller says which folders that one may use.
+    pub(crate) fn run_as_stranger(&self, arguments: &[&str]) -> Option<Ran> {
+        let probe = self.write("probe", "");
+        let became = chown(&probe, Some(STRANGER), None);
+        fs::remove_file(probe).unwrap();
+        if became.is_err() {
+            eprintln!("skipped: only root can become another user");
+            return None;
+        }
+        fs::set_permissions(self.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let program = self.path().join("spec-notify");
+        fs::copy(env!("CARGO_BIN_EXE_spec-notify"), &program).unwrap();
+        let usual = self.command(arguments);
+        let mut command = Command::new(&program);
+        command.args(arguments).current_dir(self.path()).env_clear().uid(STRANGER).gid(STRANGER);
+        command.envs(usual.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let ran = Ran::from(command.stdin(Stdio::null()).output().unwrap());
+        fs::remove_file(program).unwrap();
+        Some(ran)
     }
 
     /// Starts `serve` and waits until its control port is announced.
