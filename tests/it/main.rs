@@ -21,6 +21,7 @@ mod harness;
 mod hostile;
 mod identity;
 mod init;
+mod integrations;
 mod limits;
 mod local;
 mod operator;
