@@ -15,6 +15,8 @@ mod session;
 pub(crate) mod stage;
 pub(crate) mod tasks;
 pub(crate) mod telemetry;
+#[cfg(feature = "cli")]
+pub(crate) mod workflow;
 
 use telemetry::Guardrail;
 

@@ -1,8 +1,12 @@
-//! What `docs/integrations/` shows, as it stands there: a guardrail host in shell and in Rust.
+//! What `docs/integrations/` shows, as it stands there: a guardrail host in shell and in Rust, and
+//! the extension for GitHub Spec Kit.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use serde_json::{Value, json};
+use spec_notify::Stage;
 
 use crate::harness::{DeadEndpoint, EVIDENCE, Endpoint, Ran, Sandbox, plan_telemetry, wait_for};
 
@@ -156,4 +160,128 @@ fn the_host_in_rust_is_the_one_of_the_page_and_works() {
     let dead = DeadEndpoint::new();
     let (sandbox, _) = repo(&dead.url());
     assert_eq!(host(&sandbox, &[]).code, 0);
+}
+
+const EXTENSION: &str = ".specify/extensions/spec-notify";
+
+/// A project with the extension, as Spec Kit installs it.
+fn project(endpoint: &str) -> Sandbox {
+    let sandbox = Sandbox::new(&[("one", endpoint, "")]);
+    for file in ["extension.yml", "scripts/stage-ended.sh"] {
+        sandbox.write(&format!("{EXTENSION}/{file}"), &page(&format!("spec-kit/{file}")));
+    }
+    sandbox
+}
+
+/// The hooks of the extension, and what the command of each has the agent run.
+fn hooks() -> Vec<(String, String)> {
+    let manifest = page("spec-kit/extension.yml");
+    let (provided, hooks) = manifest.split_once("\nhooks:\n").unwrap();
+    let hooks = hooks.split("\n  after_").map(|hook| hook.strip_prefix("  after_").unwrap_or(hook));
+    let value = |text: &str, key: &str| {
+        let line = text.lines().find_map(|line| line.trim().strip_prefix(key)).unwrap().trim().to_owned();
+        line.trim_matches('"').to_owned()
+    };
+    let of = |hook: &str| {
+        let name = hook.split_once(':').unwrap().0.to_owned();
+        let command = value(hook, "command:");
+        assert_eq!(value(hook, "optional:"), "false");
+        let entry = provided.split("- name: ").find(|entry| entry.starts_with(&*command)).unwrap();
+        (name, block(&page(&format!("spec-kit/{}", value(entry, "file:"))), "sh"))
+    };
+    hooks.map(of).collect()
+}
+
+#[test]
+fn each_hook_of_the_extension_tells_its_stage() {
+    let endpoint = Endpoint::replying(&[200]);
+    let sandbox = project(&endpoint.url());
+    sandbox.write(".specify/feature.json", "{\r\n  \"feature_directory\": \"specs/001-first/\"\r\n}");
+    let _serve = sandbox.serve_with(&["--no-watch"]);
+    let names: Vec<String> = hooks().into_iter().map(|(name, _)| name).collect();
+    let all = ["specify", "clarify", "plan", "tasks", "analyze", "checklist", "implement"];
+    assert_eq!(names, all);
+    let mut told = 0;
+    for (name, script) in hooks() {
+        let ran = Ran::from(sandbox.shell(&script).output().unwrap());
+        assert_eq!(ran.code, 0, "{name}: {ran:?}");
+        let stage = script.trim().rsplit(' ').next().unwrap();
+        assert_eq!(stage.to_ascii_lowercase(), name);
+        if stage.parse::<Stage>().is_err() {
+            // A hook never fails, whatever this version knows.
+            assert!(ran.stderr.contains(&format!("{stage} of 001-first is not told")), "{ran:?}");
+            continue;
+        }
+        told += 1;
+        let body = endpoint.wait_for(told).pop().unwrap().json();
+        assert_eq!((&body["event"]["stage"], &body["event"]["status"]), (&stage.into(), &"success".into()));
+        assert_eq!(body["spec"]["id"], "001-first");
+    }
+    assert!(told >= 3);
+}
+
+#[test]
+fn the_spec_is_the_feature_else_the_branch_else_that_is_said() {
+    let sandbox = project("http://127.0.0.1:9/");
+    let hook = &hooks().into_iter().find(|(name, _)| name == "plan").unwrap().1;
+    let run = || Ran::from(sandbox.shell(hook).output().unwrap());
+    let none = run();
+    assert!(none.code == 0 && none.stderr.contains("which feature it is of"), "{none:?}");
+    for command in ["git init -q", "git checkout -q -b feature/002-kanban"] {
+        assert!(sandbox.shell(command).status().unwrap().success());
+    }
+    assert!(run().stdout.contains(" feature-002-kanban:plan:"));
+    for (feature, spec) in [("specs/003-x", "003-x"), ("/elsewhere/004-y/", "004-y")] {
+        sandbox.write(".specify/feature.json", &json!({"feature_directory": feature}).to_string());
+        assert!(run().stdout.contains(&format!(" {spec}:plan:")), "{feature}");
+    }
+    // Nothing that a file says is a command.
+    let evil = json!({"feature_directory": "specs/$(touch made)`touch made`; touch made"});
+    sandbox.write(".specify/feature.json", &evil.to_string());
+    let ran = run();
+    assert!(ran.code == 0 && ran.stderr.contains("is not told"), "{ran:?}");
+    assert!(!sandbox.path().join("made").exists());
+    // Without the program.
+    let mut shell = Command::new("/bin/sh");
+    shell.args([&format!("{EXTENSION}/scripts/stage-ended.sh"), "Plan"]).current_dir(sandbox.path());
+    let ran = Ran::from(shell.env_clear().env("PATH", sandbox.path()).output().unwrap());
+    assert!(ran.code == 0 && ran.stderr.contains("not installed, so Plan is not told"), "{ran:?}");
+}
+
+#[test]
+fn a_hook_is_a_duplicate_while_a_workflow_run_is_at_its_command() {
+    let sandbox = project("http://127.0.0.1:9/");
+    let emit = |stage: &str, more: &[&str]| -> Value {
+        let mut arguments = vec!["--json", "emit", "--type", "spec-auto.stage.completed", "--spec", "SPEC-1"];
+        arguments.extend(["--stage", stage, "--status", "success"]);
+        arguments.extend(more);
+        let ran = sandbox.run(&arguments);
+        assert_eq!(ran.code, 0, "{ran:?}");
+        serde_json::from_str(&ran.stdout).unwrap()
+    };
+    let run = ".specify/workflows/runs/324c7cc6";
+    sandbox.write(&format!("{run}/workflow.yml"), "steps:\n- id: write-plan\n  command: speckit.plan\n");
+    let state = |status: &str| {
+        let state = json!({"status": status, "current_step_id": "write-plan", "step_results": {}});
+        sandbox.write(&format!("{run}/state.json"), &state.to_string());
+    };
+    state("running");
+    let answer = emit("Plan", &["--hook"]);
+    let event = json!({"type": "spec-auto.stage.completed", "idempotency_key": "SPEC-1:plan:attempt-1"});
+    assert_eq!(answer, json!({"outcome": "duplicate", "event": event, "deliveries": []}));
+    assert!(sandbox.inbox().is_empty());
+    // Of another stage, without the flag, or once the run is over, it is an event.
+    for (stage, more, status) in [
+        ("Tasks", &["--hook"][..], "running"),
+        ("Plan", &[], "running"),
+        ("Plan", &["--hook"], "completed"),
+        ("Plan", &["--hook"], "paused"),
+    ] {
+        state(status);
+        assert_eq!(emit(stage, more)["outcome"], "queued", "{stage} {status}");
+    }
+    sandbox.write(&format!("{run}/state.json"), "{\"status\": \"running\"");
+    assert_eq!(emit("Plan", &["--hook"])["outcome"], "queued");
+    let wrong = sandbox.run(&["emit", "--hook", "--event", "-"]);
+    assert_eq!(wrong.code, 2, "{wrong:?}");
 }
