@@ -40,7 +40,8 @@ pub(crate) fn create(path: &Path, content: &[u8], readers: Readers) -> io::Resul
         Err(error) if !is_final(&error) => create_by_name(dir, path, content, readers)?,
         created => created?,
     }
-    files::sync_dir(dir)
+    // One that is not sure to last is none: the caller is told that nothing was made.
+    files::sync_dir(dir).inspect_err(|_| drop(fs::remove_file(path)))
 }
 
 /// Whether the other way would end with the same error.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Child;
 
 use serde_json::{Value, json};
 
@@ -12,14 +12,6 @@ use crate::harness::{DeadEndpoint, EVIDENCE, Endpoint, Ran, STRANGER, Sandbox, p
 
 const CONFIG: &str = ".spec-kit/config.toml";
 const SECRETS: &str = ".spec-kit/webhooks/secrets.env";
-
-fn git(sandbox: &Sandbox, arguments: &[&str]) -> String {
-    let mut git = Command::new("git");
-    git.args(["-c", "user.email=a@example.com", "-c", "user.name=a"]).args(arguments);
-    let output = git.current_dir(sandbox.path()).output().unwrap();
-    assert!(output.status.success(), "{arguments:?}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
 
 /// Every file of a repo with its mode and content, but for git's own.
 fn files(root: &Path) -> BTreeMap<PathBuf, (u32, String)> {
@@ -51,6 +43,7 @@ impl Mode for fs::Metadata {
 fn init(sandbox: &Sandbox) -> Ran {
     let ran = sandbox.run(&["init"]);
     assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(!ran.stdout.contains("whsec_") && !ran.stderr.contains("whsec_"), "the secret is not said");
     ran
 }
 
@@ -148,9 +141,9 @@ fn in_every_kind_of_repo_one_thing_happens_and_one_request_arrives() {
                 sandbox.write(path, content);
             }
             if is_git {
-                git(&sandbox, &["init", "-q"]);
-                git(&sandbox, &["add", "-A"]);
-                git(&sandbox, &["commit", "-q", "--allow-empty", "-m", "the repo"]);
+                sandbox.git(&["init", "-q"]);
+                sandbox.git(&["add", "-A"]);
+                sandbox.git(&["commit", "-q", "--allow-empty", "-m", "the repo"]);
             }
             let before = files(sandbox.path());
             init(&sandbox);
@@ -166,7 +159,7 @@ fn in_every_kind_of_repo_one_thing_happens_and_one_request_arrives() {
             let secret = after[Path::new(SECRETS)].1.split("SECRET=").nth(1).unwrap().trim().to_owned();
             assert!(secret.starts_with("whsec_") && !after[Path::new(CONFIG)].1.contains(&secret));
             if is_git {
-                let status = git(&sandbox, &["status", "--porcelain", "--untracked-files=all"]);
+                let status = sandbox.git(&["status", "--porcelain", "--untracked-files=all"]);
                 assert_eq!(status, format!("?? {CONFIG}\n"), "{name}");
             }
             let check = sandbox.run(&["check"]);
@@ -271,7 +264,7 @@ fn the_readmes_first_five_minutes_work_as_they_stand() {
     let port = port_of(&dead.url());
     drop(dead);
     let sandbox = Sandbox::empty();
-    git(&sandbox, &["init", "-q"]);
+    sandbox.git(&["init", "-q"]);
     let blocks = readme_blocks(&port);
     assert!(blocks.len() >= 7 && blocks[0].starts_with("cargo install "), "{blocks:?}");
     run_all(&sandbox, &blocks[1..2]);
@@ -292,7 +285,7 @@ fn the_readmes_first_five_minutes_work_as_they_stand() {
     }
     run_all(&sandbox, std::slice::from_ref(last));
     fs::write(sandbox.path().join(".git/info/exclude"), "*.out\n").unwrap();
-    let left = git(&sandbox, &["status", "--porcelain", "--untracked-files=all"]);
+    let left = sandbox.git(&["status", "--porcelain", "--untracked-files=all"]);
     assert_eq!(left, format!("?? {CONFIG}\n"), "{}", received());
 }
 

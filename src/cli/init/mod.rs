@@ -350,6 +350,7 @@ fn tell(ready: &Ready, loaded: &Loaded, repo: &Path, screen: &mut Screen) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::fault;
 
     #[test]
     fn a_path_is_one_word_of_the_shells() {
@@ -362,6 +363,27 @@ mod tests {
         ] {
             assert_eq!(shell_word(path), word);
         }
+    }
+
+    #[test]
+    fn a_fault_at_any_step_leaves_nothing_half_made() {
+        let mut faults = 0;
+        for step in 0.. {
+            let dir = tempfile::tempdir().unwrap();
+            let place = Place::of(dir.path());
+            let mut made = None;
+            let failed = fault::full_after(step, 1, || made = Some(place.make(None)));
+            let made = made.unwrap();
+            match made {
+                Ok(made) => assert_eq!(made.files, [place.secrets.clone(), place.config.clone()]),
+                Err(_) => assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "step {step}"),
+            }
+            if !failed {
+                break;
+            }
+            faults += 1;
+        }
+        assert!(faults > 8, "{faults}");
     }
 
     /// Whoever takes off the `#` of an example has a config that is right.

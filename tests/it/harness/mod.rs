@@ -169,6 +169,15 @@ impl Sandbox {
         command
     }
 
+    /// Runs git in this repo.
+    pub(crate) fn git(&self, arguments: &[&str]) -> String {
+        let mut git = Command::new("git");
+        git.args(["-c", "user.email=a@example.com", "-c", "user.name=a"]).args(arguments);
+        let output = git.current_dir(self.path()).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// A script for `sh`, in this repo, with the program on its `PATH`.
     pub(crate) fn shell(&self, script: &str) -> Command {
         let programs = Path::new(env!("CARGO_BIN_EXE_spec-notify")).parent().unwrap().to_owned();
