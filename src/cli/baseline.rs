@@ -91,7 +91,7 @@ pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure>
             }
             let exit = if known.troubles.is_empty() { Exit::Done } else { Exit::Failed };
             let counts = SourcesStatus { stages: known.stages, tasks: known.tasks, baseline: known.is_first };
-            let Known { stages, tasks, is_first: first, troubles: unread } = known;
+            let Known { stages, tasks, is_first: first, troubles: unread, .. } = known;
             answer(&Answer { outcome: Outcome::Taken, stages, tasks, first, unread }, screen, |screen| {
                 let text = match counts.is_something() {
                     true => format!("baseline taken: {counts} that are here already are not sent"),

@@ -1,20 +1,23 @@
 //! What the sources hold now is taken as known, and nothing is sent for it: at the very first
 //! start, of a source that an earlier version did not watch, and on request.
 
-#[cfg(feature = "cli")]
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 #[cfg(feature = "cli")]
 use super::Fate;
 use super::file::relative;
 #[cfg(feature = "cli")]
 use super::memory::Memory;
-use super::reading::Reader;
-#[cfg(feature = "cli")]
-use super::tree;
+use super::reading::{GLANCE, Reader};
 use super::tree::Tree;
 use crate::config::Config;
+
+/// How long a baseline waits in all for git, where that is writing: what its files say then is
+/// neither before nor after.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What was taken as known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +28,8 @@ pub(crate) struct Known {
     pub(crate) tasks: usize,
     /// Nothing was watched here before.
     pub(crate) is_first: bool,
+    /// Files that were looked at.
+    pub(super) files: usize,
     /// What could not be read, and what that means for it.
     pub(crate) troubles: Vec<String>,
 }
@@ -34,18 +39,31 @@ impl Known {
     /// not opened.
     pub(super) fn take(
         reader: &mut Reader,
+        tree: &Tree,
         config: &Config,
-        sources: &[&str],
+        sources: &[String],
         is_first: bool,
         in_haste: &AtomicBool,
     ) -> Self {
         let mut known = Self { is_first, ..Self::default() };
         let mut unreadable = Unreadable::default();
-        for (kind, path) in Tree::of(config).files() {
-            if !sources.contains(&kind.source()) {
+        let until = Instant::now() + PATIENCE;
+        for (kind, path) in tree.files() {
+            if !sources.contains(&tree.source_of(kind, &path)) {
                 continue;
             }
-            match reader.take_as_known(kind, &path, config, in_haste.load(Ordering::Relaxed)) {
+            known.files += 1;
+            let mut take = || reader.take_as_known(kind, &path, config, in_haste.load(Ordering::Relaxed));
+            let mut taken = take();
+            while let Err(error) = &taken
+                && error.kind() == io::ErrorKind::WouldBlock
+                && Instant::now() < until
+                && !in_haste.load(Ordering::Relaxed)
+            {
+                thread::park_timeout(GLANCE);
+                taken = take();
+            }
+            match taken {
                 Ok(untold) => {
                     // At a first look no stage was told that could be corrected.
                     known.stages += untold.stages + if is_first { 0 } else { untold.corrections };
@@ -73,8 +91,9 @@ impl Known {
         let (memory, is_first) = Memory::open(&config.spool_dir)?;
         // Nothing is told here.
         let mut reader = Reader::new(memory, Box::new(|_| Fate::NotNow(String::new())));
-        let sources: Vec<&str> = tree::sources().collect();
-        let known = Self::take(&mut reader, config, &sources, is_first, &AtomicBool::new(false));
+        let tree = Tree::of(config);
+        let sources = tree.sources();
+        let known = Self::take(&mut reader, &tree, config, &sources, is_first, &AtomicBool::new(false));
         reader.flush(&config.repo)?;
         Ok(known)
     }
@@ -83,11 +102,6 @@ impl Known {
     #[cfg(feature = "cli")]
     pub(crate) fn is_written(config: &Config) -> bool {
         Memory::open(&config.spool_dir).is_ok_and(|(_, is_first)| !is_first)
-    }
-
-    /// Whether anything would have been told.
-    pub(crate) fn is_something(&self) -> bool {
-        self.stages + self.tasks > 0
     }
 }
 

@@ -15,7 +15,7 @@ use crate::clock;
 use crate::event::{IdempotencyKey, Status};
 use crate::files::open::{self, Links};
 use crate::files::write_atomic;
-use crate::sources::tasks::TaskStates;
+use crate::sources::done::TaskStates;
 
 const VERSION: u32 = 1;
 
@@ -51,7 +51,11 @@ enum Line {
         reached: Option<Timestamp>,
     },
     /// What a file's tasks were.
-    Tasks { path: String, states: TaskStates },
+    Tasks {
+        path: String,
+        #[serde(flatten)]
+        states: TaskStates,
+    },
 }
 
 /// Sources that were watched before memories said which.

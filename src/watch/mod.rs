@@ -5,6 +5,7 @@
 mod baseline;
 mod file;
 mod late;
+mod lists;
 mod memory;
 mod notifier;
 #[cfg(feature = "cli")]

@@ -1,12 +1,14 @@
 //! What the sources hold that no runtime has taken in: what the next start would tell of. Looks,
 //! and changes nothing.
 
+use std::io;
 use std::path::Path;
 use std::time::Instant;
 
 use super::baseline::Unreadable;
 use super::file::{relative, stage_in, stamp, tasks_in, telemetry_in};
 use super::late::Late;
+use super::lists::Lists;
 use super::memory::Memory;
 use super::standing::Standing;
 use super::tree::{Kind, Tree};
@@ -40,11 +42,10 @@ impl Waiting {
                 return waiting;
             }
         };
-        let mut unreadable = Unreadable::default();
-        let is_first = waiting.is_first;
-        let is_new = |kind: &Kind| !is_first && !memory.knows_source(kind.source());
-        for (kind, path) in Tree::of(config).files() {
-            if is_new(&kind) {
+        let (mut unreadable, mut lists) = (Unreadable::default(), Lists::new());
+        let (is_first, tree) = (waiting.is_first, Tree::of(config));
+        for (kind, path) in tree.files() {
+            if !is_first && !memory.knows_source(&tree.source_of(kind, &path)) {
                 // What it holds becomes its baseline at the next start.
                 continue;
             }
@@ -64,8 +65,15 @@ impl Waiting {
                 }
                 // What it says is told once a run, or is part of the run's end.
                 Kind::Costs => Ok(()),
-                Kind::Tasks => tasks_in(&path, config, &memory)
-                    .map(|tasks| waiting.tasks += tasks.map_or(0, |(_, became_done)| became_done)),
+                Kind::Tasks => match tasks_in(&path, config, &memory, &mut lists) {
+                    Ok(tasks) => {
+                        waiting.tasks += tasks.map_or(0, |(_, became_done)| became_done);
+                        Ok(())
+                    }
+                    // While git writes there, what is read now is not what the next start finds.
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+                    Err(error) => Err(error),
+                },
             };
             if let Err(error) = looked {
                 let name = relative(&path, config);
@@ -83,7 +91,7 @@ impl Waiting {
     }
 }
 
-fn stage_waits(path: &Path, config: &Config, memory: &Memory) -> std::io::Result<bool> {
+fn stage_waits(path: &Path, config: &Config, memory: &Memory) -> io::Result<bool> {
     let seen = memory.file(&relative(path, config));
     let Some(version) = stamp(path) else { return Ok(false) };
     if seen.is_some_and(|seen| seen.version == Some(version)) {

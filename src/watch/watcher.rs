@@ -59,6 +59,8 @@ pub(super) struct Watcher {
     look_is_due: bool,
     stopping: Arc<AtomicBool>,
     settler: Settler,
+    /// The config that everything was looked at with.
+    looked_with: Option<Arc<Config>>,
     /// What was said of sources that nobody reads.
     said: HashSet<String>,
     /// What is passed over was said for the first time.
@@ -85,6 +87,7 @@ impl Watcher {
             look_is_due: true,
             stopping,
             settler: Settler::default(),
+            looked_with: None,
             said: HashSet::new(),
             has_looked: false,
         }
@@ -93,7 +96,8 @@ impl Watcher {
     /// Watches until it is to stop. At the very first start, what is there now is taken as known
     /// unless `from_start`.
     pub(super) fn run(mut self, waiting: &Receiver<Message>, is_first: bool, from_start: bool) {
-        self.take_baseline(is_first, from_start);
+        let config = (self.config)();
+        self.take_baseline(&Tree::of(&config), &config, is_first, from_start);
         let mut next_look = Instant::now();
         let (mut next_check, mut rested) = (next_look, next_look);
         while !self.stopping.load(Ordering::Relaxed) {
@@ -137,10 +141,13 @@ impl Watcher {
     }
 
     /// What costs next to nothing and finds, whatever was told or not, that folders went, came or
-    /// were replaced, and that what was seen is not on disk.
+    /// were replaced, that HEAD moved, and that what was seen is not on disk.
     fn check(&mut self) {
-        let tree = Tree::of(&(self.config)());
-        self.look_is_due |= self.notifier.is_behind(&tree.roots());
+        let config = (self.config)();
+        self.look_is_due |= self.notifier.is_behind(&Tree::of(&config).roots());
+        self.look_is_due |= self.reader.has_moved(&config);
+        // A reload may name files that nobody told of.
+        self.look_is_due |= !self.looked_with.as_ref().is_some_and(|before| Arc::ptr_eq(before, &config));
         self.flush();
     }
 
@@ -165,26 +172,29 @@ impl Watcher {
         }
     }
 
-    /// What exists at the very first start is known, and nothing is sent for it; so is what a
-    /// source holds that an earlier version of this program did not watch.
-    fn take_baseline(&mut self, is_first: bool, from_start: bool) {
-        let config = (self.config)();
-        let new = self.reader.new_sources();
+    /// What a source holds when it is looked at for the first time is known, and nothing is sent
+    /// for it: at the very first start, and of one that is new in the config or in this version of
+    /// the program.
+    fn take_baseline(&mut self, tree: &Tree, config: &Config, is_first: bool, from_start: bool) {
+        let new = self.reader.new_sources(tree);
+        if new.is_empty() {
+            return;
+        }
         if is_first && from_start {
             self.reader.remember_sources(&new);
             return self.flush();
         }
-        let known = Known::take(&mut self.reader, &config, &new, is_first, &self.stopping);
+        let known = Known::take(&mut self.reader, tree, config, &new, is_first, &self.stopping);
         self.flush();
         for trouble in &known.troubles {
             log::warn!("{trouble}");
         }
-        if known.is_something() || is_first {
-            let what = if is_first { String::new() } else { format!(" ({})", new.join(", ")) };
-            let Known { stages, tasks, .. } = known;
+        if known.files > 0 {
+            let files =
+                if known.files == 1 { "1 file is".to_owned() } else { format!("{} files are", known.files) };
             log::info!(
-                "watching for the first time{what}: stages ({stages}) and tasks ({tasks}) that are there \
-                 already are not sent"
+                "watching for the first time: {}: {files} there already, and what they tell is not sent",
+                new.join(", ")
             );
         }
     }
@@ -192,7 +202,9 @@ impl Watcher {
     /// Finds what appeared or changed, and has the operating system tell of more.
     fn look_at_everything(&mut self) {
         let config = (self.config)();
+        self.looked_with = Some(config.clone());
         let tree = Tree::of(&config);
+        self.take_baseline(&tree, &config, false, false);
         // Until no folder has come between looking and being told.
         for _ in 0..MOST_ROUNDS {
             if !self.notifier.watch(&tree.dirs()) {
@@ -212,8 +224,9 @@ impl Watcher {
 
     /// A file was seen: what waits for something of its SPEC is looked at once more.
     fn seen(&mut self, path: &Path, stamp: Stamp, now: Instant) {
-        if self.settler.seen(path, stamp, now) {
-            self.settler.wake(path, now, group_of);
+        let group = group_of(path);
+        if self.settler.seen(path, group.clone(), stamp, now) {
+            self.settler.wake(&group, now);
         }
     }
 
@@ -267,7 +280,7 @@ impl Watcher {
     /// next one.
     fn read_what_is_due(&mut self) {
         let began = Instant::now();
-        let groups = self.settler.due(began, group_of, ended_at);
+        let groups = self.settler.due(began, ended_at);
         if groups.is_empty() {
             return;
         }
@@ -294,7 +307,7 @@ impl Watcher {
             }
             let looked = match (stamp(&path), Tree::of(&config).kind(&path)) {
                 (Some(now), _) if now != seen => {
-                    self.settler.seen(&path, now, Instant::now());
+                    self.settler.seen(&path, group, now, Instant::now());
                     continue;
                 }
                 (Some(_), Some(kind)) => self.reader.read(kind, &path, seen, &config, is_final),
@@ -307,7 +320,7 @@ impl Watcher {
             match looked {
                 Looked::Done => {
                     self.settler.done(&path);
-                    self.settler.wake(&path, Instant::now(), group_of);
+                    self.settler.wake(&group, Instant::now());
                 }
                 Looked::Held => self.settler.hold(&path),
                 Looked::Torn => self.settler.torn(&path),
