@@ -79,6 +79,8 @@ async fn refresh(environment: &Environment) {
     let reading = environment.clone();
     match actix_rt::task::spawn_blocking(move || reading.refresh()).await {
         Ok(Ok(())) => {}
+        // The secret that it should hold may be in the environment; if not, the attempt fails.
+        Ok(Err(error)) if error.is_absent() => log::debug!("env_file: {error}"),
         Ok(Err(error)) => log::warn!("env_file: {error}"),
         Err(error) => log::error!("env_file was not read: {error}"),
     }

@@ -95,6 +95,13 @@ pub(crate) enum EnvFileError {
     Lines(Vec<usize>),
 }
 
+impl EnvFileError {
+    /// Whether the file does not exist.
+    pub(crate) fn is_absent(&self) -> bool {
+        matches!(self, Self::Unreadable(error) if error.kind() == io::ErrorKind::NotFound)
+    }
+}
+
 fn lines(numbers: &[usize]) -> String {
     let all: Vec<String> = numbers.iter().map(usize::to_string).collect();
     let (what, is) = if numbers.len() == 1 { ("line", "is") } else { ("lines", "are") };

@@ -173,7 +173,7 @@ impl Story {
                 started.elapsed().as_secs_f64()
             ),
         );
-        screen.line(Tone::Plain, "Now with your own endpoint: see \"Five minutes\" in README.md.");
+        screen.line(Tone::Plain, "Now in your own repo: spec-notify init.");
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::json;
 
-use super::render::Screen;
+use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global, load, take_good_enough};
 use crate::ask::{EmitOutcome, EmittedEvent};
 use crate::config::{Config, Loaded};
@@ -20,6 +20,7 @@ use crate::event::{Event, EventKind, MAX_EVENT_BYTES, Stage, Status};
 use crate::files::open::{self, Links};
 use crate::sources::place::RepoPaths;
 use crate::sources::stage::{self, Setting, StageRead};
+use crate::sources::workflow;
 pub(super) use lines::Lines;
 use told::Told;
 use way::{State, Way};
@@ -67,6 +68,10 @@ pub(super) struct Options {
     /// The idempotency key, instead of one made from the above
     #[arg(long, requires = "kind")]
     key: Option<String>,
+    /// Of a hook of GitHub Spec Kit: a duplicate while a workflow run is at this stage's command,
+    /// because the run tells of it
+    #[arg(long, requires = "stage")]
+    hook: bool,
     /// Longest an event may take, in milliseconds
     #[arg(
         long,
@@ -110,6 +115,16 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
         }
         return Ok(Exit::Done);
     }
+    if let Some(event) = told_by_its_run(options, &config) {
+        if screen.is_json() {
+            screen.value(&json!({"outcome": EmitOutcome::Duplicate, "event": event, "deliveries": []}));
+        } else {
+            let what = "a workflow run is at this command, and tells of it";
+            let text = format!("duplicate: {} {} ({what})", event.kind, event.idempotency_key);
+            screen.line(Tone::Faint, text);
+        }
+        return Ok(Exit::Done);
+    }
     let mut input = Input::new(given(options, &config)?, options.event.is_some());
     let mut way = Way::new(&config.spool_dir, &config.repo, Duration::from_millis(options.deadline));
     let mut told = Told::new(screen, options.event.is_some());
@@ -133,6 +148,14 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
         }
     }
     Ok(told.end())
+}
+
+/// The event of a hook whose stage a workflow run tells.
+fn told_by_its_run(options: &Options, config: &Config) -> Option<EmittedEvent> {
+    let (kind, stage) = options.kind.zip(options.stage.filter(|_| options.hook))?;
+    // What is no event is refused as ever.
+    let event = from_flags(options, kind).ok()?;
+    workflow::stands_at(&config.repo, stage).then(|| EmittedEvent::of(&event))
 }
 
 /// The source of events.

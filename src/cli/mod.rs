@@ -1,12 +1,14 @@
 //! The command line: parses the arguments, runs the command, and returns the exit code.
 
 mod ask;
+mod baseline;
 mod check;
 mod demo;
 mod drain;
 mod emit;
 mod explain;
 mod generate;
+mod init;
 mod keep;
 mod list;
 mod logging;
@@ -71,6 +73,7 @@ struct Cli {
 const AFTER_HELP: &str = "\
 Start here:
   spec-notify demo                       the whole story on this machine, no config needed
+  spec-notify init                       make this repo ready, and say what comes next
   spec-notify check                      is the config right?
   spec-notify test SPEC --subscription ID    send one signed sample now
 
@@ -112,6 +115,10 @@ enum Format {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Make a repo ready: a config with a commented example, and a fresh secret that git does not
+    /// see
+    #[command(after_help = init::AFTER_HELP)]
+    Init,
     /// Run the runtime in the foreground: control port and deliveries
     Serve(serve::Options),
     /// Hand events to the runtime: telemetry files, JSON, or flags
@@ -140,6 +147,9 @@ enum Command {
         after_help = "Example:\n  spec-notify reload      as kill -HUP does, with the answer on the screen"
     )]
     Reload,
+    /// Take what the repo holds now as known: the first step of a CI job that ends in drain
+    #[command(after_help = baseline::AFTER_HELP)]
+    Baseline,
     /// Deliver everything pending, then exit
     Drain(drain::Options),
     /// A good signing secret
@@ -221,7 +231,8 @@ fn survive_file_size_limits() {
 fn run_command(cli: Cli, screen: &mut Screen) -> Result<Exit, Failure> {
     let global = &cli.global;
     match cli.command {
-        Command::Receive(options) => receive::run(&options, screen),
+        Command::Init => init::run(global, screen),
+        Command::Receive(options) => receive::run(global, &options, screen),
         Command::Demo => demo::run(screen),
         Command::Secret(options) => secret::run(&options, screen),
         Command::Check => check::run(global, screen),
@@ -235,6 +246,7 @@ fn run_command(cli: Cli, screen: &mut Screen) -> Result<Exit, Failure> {
         Command::Top(options) => top::run(global, &options, screen),
         Command::Explain(options) => explain::run(global, &options, screen),
         Command::Reload => reload::run(global, screen),
+        Command::Baseline => baseline::run(global, screen),
         Command::Drain(options) => drain::run(global, &options, screen),
         Command::Completions(options) => Ok(generate::completions(&options, screen)),
         Command::Man(options) => generate::man(&options, screen),
@@ -294,11 +306,13 @@ impl From<RequestError> for Failure {
 /// Reads and checks the config. With `secrets` false, what only a runtime needs from the
 /// environment may be missing.
 fn load(global: &Global, secrets: bool) -> Result<config::Loaded, Failure> {
+    Ok(config::load(&load_options(global, secrets)?, &Environment::process()))
+}
+
+fn load_options(global: &Global, secrets: bool) -> Result<LoadOptions, Failure> {
     let working_dir = std::env::current_dir()
         .map_err(|error| Failure::usage(format!("the working directory cannot be read: {error}")))?;
-    let options =
-        LoadOptions { config: global.config.clone(), repo: global.repo.clone(), working_dir, secrets };
-    Ok(config::load(&options, &Environment::process()))
+    Ok(LoadOptions { config: global.config.clone(), repo: global.repo.clone(), working_dir, secrets })
 }
 
 /// The config, or all its errors on stderr.

@@ -20,7 +20,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::render::{Screen, Tone};
-use super::{Exit, Failure};
+use super::{Exit, Failure, Global, load};
 use crate::clock;
 use crate::env::Environment;
 use crate::secret::{Secret, shown_variable};
@@ -42,15 +42,15 @@ const REFUSED: u16 = 401;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example, in two terminals:
-  MY_SECRET=$(openssl rand -hex 24) spec-notify receive --port 9000 --secret-env MY_SECRET
-  spec-notify test SPEC-KIT-065 --subscription my-endpoint    # url = \"http://127.0.0.1:9000/\"")]
+Example, in two terminals, after spec-notify init:
+  spec-notify receive --port 9000 --secret-env SPECKIT_WEBHOOK_SECRET
+  spec-notify test SPEC-KIT-065 --subscription local")]
 pub(super) struct CommandOptions {
     /// Port on 127.0.0.1; 0 is any that is free
     #[arg(long, default_value_t = 0)]
     port: u16,
-    /// The environment variable that holds the secret: a request that is not signed with it is
-    /// answered 401; without it nothing is verified
+    /// The variable that holds the secret, in the environment or in the config's env_file: a
+    /// request that is not signed with it is answered 401; without it nothing is verified
     #[arg(long, value_name = "NAME")]
     secret_env: Option<String>,
     /// Statuses to answer with, one after the other; the last one repeats; a refused request uses
@@ -325,22 +325,34 @@ fn verify(
     (Verified::Ok, None)
 }
 
-pub(super) fn run(options: &CommandOptions, screen: &mut Screen) -> Result<Exit, Failure> {
-    let secret = match &options.secret_env {
-        None => None,
-        Some(name) => {
-            let text = Environment::process().get(name);
-            let text = text.ok_or_else(|| {
-                Failure::usage(format!(
-                    "the environment variable {} is not set: export it first",
-                    shown_variable(name)
-                ))
-            })?;
-            Some(Secret::parse(&text).map_err(|error| {
-                Failure::usage(format!("the secret in {}: {error}", shown_variable(name)))
-            })?)
-        }
-    };
+/// The secret in a variable of the environment, else of the `env_file` that the repo's config
+/// names: so a receiver in another terminal has the secret that `serve` signs with.
+fn secret_in(name: &str, global: &Global) -> Result<Secret, Failure> {
+    let loaded = load(global, false)?;
+    let config = loaded.config.as_ref().or(loaded.salvaged.as_ref());
+    let env_file = config.and_then(|config| config.env_file.as_deref());
+    let environment = Environment::process().with_file(env_file);
+    // A line of it that is wrong concerns another variable; one that cannot be read has none.
+    let unread = environment.refresh().err();
+    let name_shown = shown_variable(name);
+    let text = environment.get(name).ok_or_else(|| {
+        Failure::usage(match (env_file, unread) {
+            (None, _) => format!("the environment variable {name_shown} is not set: export it first"),
+            (Some(file), None) => format!(
+                "{name_shown} is neither set in the environment nor in {}: export it, or add a line there",
+                file.display()
+            ),
+            (Some(file), Some(error)) => format!(
+                "{name_shown} is not set in the environment, and not to be had from {}: {error}",
+                file.display()
+            ),
+        })
+    })?;
+    Secret::parse(&text).map_err(|error| Failure::usage(format!("the secret in {name_shown}: {error}")))
+}
+
+pub(super) fn run(global: &Global, options: &CommandOptions, screen: &mut Screen) -> Result<Exit, Failure> {
+    let secret = options.secret_env.as_deref().map(|name| secret_in(name, global)).transpose()?;
     let verifies = secret.is_some();
     let answering = Options { secret, answers: options.answer.clone() };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port));

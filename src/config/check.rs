@@ -12,6 +12,7 @@ mod tests;
 use std::collections::HashSet;
 use std::fmt::Display;
 use std::fs;
+use std::ops::Range;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -57,7 +58,14 @@ pub(super) fn check(
     let empty = DeTable::new();
     let has_table = webhooks.is_some();
     let webhooks = webhooks.unwrap_or_else(|| Table::new(&empty, 0..0));
-    let mut checker = Checker { repo, environment: environment.clone(), secrets, findings: &mut findings };
+    let mut checker = Checker {
+        repo,
+        environment: environment.clone(),
+        secrets,
+        absent_env_file: None,
+        is_variable_missing: false,
+        findings: &mut findings,
+    };
     let (said, is_of_environment) = checker.enabled(&webhooks);
     let switch = match (said, &file) {
         (Some(true), _) => Switch::On,
@@ -119,6 +127,10 @@ struct Checker<'a, 'f> {
     repo: &'a Path,
     environment: Environment,
     secrets: bool,
+    /// Where an `env_file` is named that does not exist.
+    absent_env_file: Option<(Range<usize>, String)>,
+    /// A variable that is needed is nowhere set.
+    is_variable_missing: bool,
     findings: &'a mut Findings<'f>,
 }
 
@@ -165,6 +177,7 @@ impl Checker<'_, '_> {
             subscriptions.push(subscription);
         }
         table.refuse_unknown(self.findings);
+        self.needs_its_env_file();
         if enabled && !subscriptions.iter().any(|subscription| subscription.active) {
             self.findings.warn(
                 None,
@@ -227,6 +240,9 @@ impl Checker<'_, '_> {
         let shown = path.display();
         match read {
             Ok(()) => {}
+            Err(error) if error.is_absent() => {
+                self.absent_env_file = Some((span.clone(), format!("`env_file`: {shown}: {error}")));
+            }
             Err(EnvFileError::Unreadable(error)) => self.findings.error(
                 Some(span.clone()),
                 format_args!("`env_file`: {shown}: {error}"),
@@ -246,6 +262,24 @@ impl Checker<'_, '_> {
             );
         }
         Some(path)
+    }
+
+    /// An `env_file` that does not exist is an error where a variable is missing: a checkout, such
+    /// as one in CI, may have them all in its environment.
+    fn needs_its_env_file(&mut self) {
+        let Some((span, what)) = self.absent_env_file.take() else { return };
+        match self.is_variable_missing {
+            true => self.findings.error(
+                Some(span),
+                what,
+                "it holds lines of NAME=value; spec-notify init makes the one that a config of its own names",
+            ),
+            false => self.findings.warn(
+                Some(span),
+                format_args!("{what}; the environment has every variable that is needed"),
+                "nothing, where that is meant, as in CI",
+            ),
+        }
     }
 
     /// `task_files`.

@@ -54,6 +54,12 @@ impl LoadOptions {
         Self { secrets: false, ..self }
     }
 
+    /// The repo's root.
+    pub(crate) fn root(&self) -> PathBuf {
+        let given = self.repo.as_ref().map(|repo| self.working_dir.join(repo));
+        given.unwrap_or_else(|| repo_root(&self.working_dir))
+    }
+
     /// Finds, reads and checks the config, with the variables of `environment`.
     ///
     /// ```
@@ -72,10 +78,7 @@ impl LoadOptions {
 
 /// Finds, reads and checks the config.
 pub(crate) fn load(options: &LoadOptions, environment: &Environment) -> Loaded {
-    let repo = options
-        .repo
-        .as_ref()
-        .map_or_else(|| repo_root(&options.working_dir), |repo| options.working_dir.join(repo));
+    let repo = options.root();
     if options.repo.is_some()
         && let Some(problem) = no_folder(&repo)
     {

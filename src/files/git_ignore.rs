@@ -4,14 +4,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{AtFlags, CWD, linkat};
-
 use super::FileError;
+use super::new::{self, Readers};
 use crate::files;
 
 const NAME: &str = ".gitignore";
@@ -69,33 +67,20 @@ fn make(dir: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    match make_unseen(dir, &path) {
-        Err(error) if error.kind() != io::ErrorKind::StorageFull => make_by_name(dir, &path),
+    match new::create(&path, CONTENT, Readers::Usual) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         made => made,
     }
-    .or_else(|error| if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })?;
-    files::sync_dir(dir)
 }
 
-/// Writes the file completely before it gets its name, so that a running git sees no half file. Its
-/// mode follows the user's mask, so that other users' git may read it.
-fn make_unseen(dir: &Path, path: &Path) -> io::Result<()> {
-    let mut file = tempfile::tempfile_in(dir)?;
-    files::append(&mut file, CONTENT)?;
-    files::sync(&file)?;
-    let nameless = format!("/proc/self/fd/{}", file.as_raw_fd());
-    linkat(CWD, nameless, CWD, path, AtFlags::SYMLINK_FOLLOW)?;
-    Ok(())
-}
-
-/// Does the same by renaming, for file systems without nameless files, or without `/proc`.
-fn make_by_name(dir: &Path, path: &Path) -> io::Result<()> {
-    let everybody = fs::Permissions::from_mode(0o666);
-    let mut file = tempfile::Builder::new().permissions(everybody).tempfile_in(dir)?;
-    files::append(file.as_file_mut(), CONTENT)?;
-    files::sync(file.as_file())?;
-    file.persist_noclobber(path)?;
-    Ok(())
+/// Whether a folder has such a `.gitignore`, of ours or of somebody else.
+#[cfg(feature = "cli")]
+pub(crate) fn hides_all(dir: &Path) -> bool {
+    files::read_small(&dir.join(NAME)).is_ok_and(|content| {
+        let lines = content.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+        let rules: Vec<&[u8]> = lines.filter(|line| !line.is_empty() && !line.starts_with(b"#")).collect();
+        rules == [b"*"]
+    })
 }
 
 #[cfg(test)]
@@ -107,23 +92,18 @@ mod tests {
     }
 
     #[test]
-    fn it_is_made_whole_and_never_changed_afterwards() {
-        for make in [make_unseen, make_by_name] {
-            let dir = tempfile::tempdir().unwrap();
-            let path = dir.path().join(NAME);
-            make(dir.path(), &path).unwrap();
-            fs::write(dir.path().join("usual"), "").unwrap();
-            let mode = |name| fs::metadata(dir.path().join(name)).unwrap().permissions().mode();
-            assert_eq!(mode(NAME), mode("usual"));
-            fs::remove_file(dir.path().join("usual")).unwrap();
-            assert_eq!(fs::read(&path).unwrap(), CONTENT);
-            fs::write(&path, "mine").unwrap();
-            let error = make(dir.path(), &path).unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+    fn it_is_never_changed_once_it_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        ensure(dir.path());
+        assert_eq!(fs::read(dir.path().join(NAME)).unwrap(), CONTENT);
+        assert!(hides_all(dir.path()));
+        for (mine, hides) in [("# mine\n*\n", true), ("*\n!.env\n", false), ("mine", false), ("", false)] {
+            fs::write(dir.path().join(NAME), mine).unwrap();
             ensure(dir.path());
-            assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
-            assert_eq!(left_in(dir.path()), [NAME]);
+            assert_eq!(fs::read_to_string(dir.path().join(NAME)).unwrap(), mine);
+            assert_eq!(hides_all(dir.path()), hides, "{mine:?}");
         }
+        assert_eq!(left_in(dir.path()), [NAME]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! tests can stop the program, or make the disk fail, between any two.
 
 pub(crate) mod git_ignore;
+pub(crate) mod new;
 pub(crate) mod open;
 pub(crate) mod user;
 

@@ -22,6 +22,8 @@ pub(crate) mod stage;
 pub(crate) mod standpoint;
 pub(crate) mod tasks;
 pub(crate) mod telemetry;
+#[cfg(feature = "cli")]
+pub(crate) mod workflow;
 
 use telemetry::Guardrail;
 

@@ -6,20 +6,31 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::OpenError;
-use crate::files::{self, FileError, FileId};
+use crate::files::{self, FileError, FileId, git_ignore, user};
 
 /// Tries to lock a file that is replaced while it is being locked.
 const TRIES: usize = 10;
 
 /// A lock that is held, and the identity of the file it was taken on.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(crate) struct Lock {
     path: PathBuf,
     id: FileId,
     _file: File,
 }
 
 impl Lock {
+    /// Makes the folder of a spool where it is missing, and takes its lock.
+    ///
+    /// # Errors
+    /// Another process holds it, the spool is another user's, or it cannot be written.
+    pub(crate) fn own(spool_dir: &Path) -> Result<Self, OpenError> {
+        git_ignore::ensure_dir(spool_dir)?;
+        user::check_owner(spool_dir).map_err(|error| OpenError::Foreign(spool_dir.to_owned(), error))?;
+        git_ignore::ensure(spool_dir);
+        Self::take(spool_dir)
+    }
+
     /// Takes the lock of a spool.
     ///
     /// # Errors

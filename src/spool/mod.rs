@@ -39,10 +39,10 @@ pub(crate) use recovery::Unfinished;
 use crate::clock;
 use crate::delivery::{AttemptSummary, DeliveryId, SubscriptionId, Told};
 use crate::event::{IdempotencyKey, SpecId};
-use crate::files::{self, FileError, git_ignore, spec_dirs, user};
+use crate::files::{self, FileError, git_ignore, spec_dirs};
 use crate::run::Run;
 use journal::{Broken, Journal};
-use lock::Lock;
+pub(crate) use lock::Lock;
 use presence::Announced;
 use reserve::Reserve;
 
@@ -116,10 +116,7 @@ impl Spool {
         dir: &Path,
         dedupe_window: SignedDuration,
     ) -> Result<(Self, Recovered), OpenError> {
-        git_ignore::ensure_dir(dir)?;
-        user::check_owner(dir).map_err(|error| OpenError::Foreign(dir.to_owned(), error))?;
-        git_ignore::ensure(dir);
-        let lock = Lock::take(dir)?;
+        let lock = Lock::own(dir)?;
         let (mut specs, mut aside) = with_journal(dir)?;
         leftovers::sweep(dir, &specs);
         for spec in std::mem::take(&mut specs) {

@@ -8,6 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use jiff::Timestamp;
 
+use super::lists::Lists;
 use super::memory::Memory;
 use super::settle::Stamp;
 use crate::clock;
@@ -16,8 +17,12 @@ use crate::decode;
 use crate::event::IdempotencyKey;
 use crate::files::open::{self, Links};
 use crate::sources::consensus::{self, Identity};
+use crate::sources::done::TaskStates;
+use crate::sources::outstanding::MAX_TASKS_BYTES;
 use crate::sources::place::RepoPaths;
 use crate::sources::stage::{self, Setting, StageRead};
+use crate::sources::standpoint::Glance;
+use crate::sources::tasks::TaskFile;
 use crate::sources::telemetry::{self, MAX_TELEMETRY_BYTES, NotTelemetry};
 
 /// The content of a telemetry file, and one byte more of one that is too large to be judged.
@@ -56,6 +61,34 @@ pub(super) fn with_setting<T>(config: &Config, memory: &Memory, act: impl FnOnce
 
 pub(super) fn repo_paths(config: &Config) -> RepoPaths<'_> {
     RepoPaths { root: &config.repo, evidence_dir: &config.evidence_dir }
+}
+
+/// What the tasks of a file are now, and how many became Done since it was read last; `None` for
+/// no file, and for one that is too large to be watched.
+///
+/// # Errors
+/// It cannot be read; `WouldBlock` while git is writing in its repo.
+pub(super) fn tasks_in(
+    path: &Path,
+    config: &Config,
+    memory: &Memory,
+    lists: &mut Lists,
+) -> io::Result<Option<(TaskStates, usize)>> {
+    if stamp(path).is_none() {
+        return Ok(None);
+    }
+    let bytes = open::start(path, Links::Refused, MAX_TASKS_BYTES + 1)?;
+    if bytes.len() as u64 > MAX_TASKS_BYTES {
+        return Ok(None);
+    }
+    let (text, file) = (decode::text(&bytes), TaskFile::of(path, config));
+    let rows = file.rows(&text);
+    let mut states = memory.tasks(&relative(path, config)).cloned().unwrap_or_default();
+    let glance = path.parent().and_then(Glance::at);
+    let view = lists.view(path, &file, &text, &rows, &states, glance.as_ref());
+    let busy = || io::Error::new(io::ErrorKind::WouldBlock, "git is writing in its repo");
+    let became_done = states.apply(&rows, &view.ok_or_else(busy)?, (lists.now)()).len();
+    Ok(Some((states, became_done)))
 }
 
 /// A path as it is remembered: relative to the repo, where it is in it.

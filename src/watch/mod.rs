@@ -2,6 +2,7 @@
 //! that ended, a task whose status becomes Done is a task completed. The operating system says
 //! what changed; a slow look at everything finds what it did not say.
 
+mod baseline;
 mod file;
 mod late;
 mod lists;
@@ -31,11 +32,15 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::event::Event;
+#[cfg(feature = "cli")]
+pub(crate) use baseline::Known;
 use memory::Memory;
 use notifier::{Notifier, Told};
 #[cfg(feature = "cli")]
 pub(crate) use opinion::Opinion;
 use reading::Reader;
+#[cfg(feature = "cli")]
+pub(crate) use unread::other_trees;
 #[cfg(feature = "cli")]
 pub(crate) use waiting::Waiting;
 use watcher::Watcher;

@@ -8,12 +8,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::file::{age, is_whole, relative, stage_in, stamp, telemetry_in};
+use super::file::{age, is_whole, relative, stage_in, stamp, tasks_in, telemetry_in};
 use super::lists::Lists;
 use super::memory::{Memory, Seen};
 use super::settle::Stamp;
 use super::standing::Standing;
-use super::tree::Kind;
+use super::tree::{Kind, Tree};
 use super::{AGAIN, Fate};
 use crate::config::Config;
 use crate::decode;
@@ -37,6 +37,15 @@ pub(super) enum Looked {
     Later(Duration),
     /// It waits for something beside it, which will be told of, and holds nobody up.
     Held,
+}
+
+/// What would have been told of a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Untold {
+    pub(super) stages: usize,
+    pub(super) tasks: usize,
+    /// Stages that were told, with a verdict that a consensus changes.
+    pub(super) corrections: usize,
 }
 
 /// See the module's first lines.
@@ -69,13 +78,16 @@ impl Reader {
         self.memory.flush(root)
     }
 
-    /// Whether a source was looked at before this start.
-    pub(super) fn knows_source(&self, source: &str) -> bool {
-        self.memory.knows_source(source)
+    /// The sources that were not looked at before this start.
+    pub(super) fn new_sources(&self, tree: &Tree) -> Vec<String> {
+        let mut sources = tree.sources();
+        sources.retain(|source| !self.memory.knows_source(source));
+        sources
     }
 
-    pub(super) fn remember_source(&mut self, source: &str) {
-        self.memory.remember_source(source);
+    /// Notes that sources are looked at from now on.
+    pub(super) fn remember_sources(&mut self, sources: &[String]) {
+        sources.iter().for_each(|source| self.memory.remember_source(source));
     }
 
     /// Whether git moved HEAD or the stash, or came to an end, since this was asked last.
@@ -106,23 +118,33 @@ impl Reader {
         self.waits_since.entry(path.to_owned()).or_insert_with(Instant::now).elapsed()
     }
 
-    /// Takes a file as known, and tells nothing of it. In haste, a telemetry file is not opened:
-    /// by its name it is of one session.
-    pub(super) fn take_as_known(&mut self, kind: Kind, path: &Path, config: &Config, in_haste: bool) {
+    /// Takes a file as known, and tells nothing of it: what would have been told of it otherwise.
+    /// In haste, a telemetry file is not opened: by its name it is of one session.
+    pub(super) fn take_as_known(
+        &mut self,
+        kind: Kind,
+        path: &Path,
+        config: &Config,
+        in_haste: bool,
+    ) -> io::Result<Untold> {
+        let name = relative(path, config);
         match kind {
-            Kind::Telemetry(_) => match in_haste {
-                true => self.memory.remember(&relative(path, config), Seen::default()),
-                false => self.take_telemetry_as_it_is(path, config),
-            },
-            Kind::Consensus => self.take_consensus_as_it_is(path, config),
+            Kind::Telemetry(_) if in_haste => {
+                self.memory.remember(&name, Seen::default());
+                Ok(Untold { stages: 1, ..Untold::default() })
+            }
+            Kind::Telemetry(_) => self.take_telemetry_as_it_is(path, config),
+            Kind::Consensus => Ok(self.take_consensus_as_it_is(path, config)),
             Kind::Costs => {
-                if let Ok(says) = costs::says(path) {
-                    self.memory.remember_cost(&relative(path, config), says);
-                }
+                self.memory.remember_cost(&name, costs::says(path)?);
+                Ok(Untold::default())
             }
             Kind::Tasks => {
-                let glance = glance_at_repo_of(path);
-                self.read_tasks(path, glance.as_ref(), config, true, true);
+                let Some((states, tasks)) = tasks_in(path, config, &self.memory, &mut self.lists)? else {
+                    return Ok(Untold::default());
+                };
+                self.memory.remember_tasks(&name, states);
+                Ok(Untold { tasks, ..Untold::default() })
             }
         }
     }
@@ -142,7 +164,7 @@ impl Reader {
             Kind::Costs => self.read_costs(path, version, config, is_final),
             Kind::Tasks => {
                 let glance = glance_at_repo_of(path);
-                let looked = self.read_tasks(path, glance.as_ref(), config, is_final, false);
+                let looked = self.read_tasks(path, glance.as_ref(), config, is_final);
                 if matches!(looked, Looked::Done) {
                     self.tasks_read.insert(path.to_owned(), (version, glance));
                 }
@@ -222,27 +244,33 @@ impl Reader {
         Ok(())
     }
 
-    /// What a telemetry file says at the very first start, and the consensus that it has then. One
-    /// that cannot be read then is known by its name.
-    fn take_telemetry_as_it_is(&mut self, path: &Path, config: &Config) {
+    /// What a telemetry file says, and the consensus that it has, as known. One that cannot be read
+    /// is known by its name.
+    fn take_telemetry_as_it_is(&mut self, path: &Path, config: &Config) -> io::Result<Untold> {
         let (name, version) = (relative(path, config), stamp(path));
-        let read = telemetry_in(path).map(|bytes| stage_in(path, &bytes, config, &self.memory));
-        let (seen, reached) = match read {
-            Err(_) => (Seen::default(), None),
-            Ok(Err(_)) => (Seen { version, ..Seen::default() }, None),
-            Ok(Ok(read)) => {
-                let Envelope { idempotency_key, status, .. } = read.event.event;
-                let at = read.reached.as_ref().map(|reached| reached.at);
-                (
-                    Seen { key: Some(idempotency_key), status, version, baseline: true, reached: at },
-                    read.reached,
-                )
-            }
-        };
-        if let (Some(key), Some(reached)) = (&seen.key, &reached) {
-            self.belongs(reached, key, true);
+        let before = self.memory.file(&name).cloned();
+        if before.as_ref().is_some_and(|seen| version.is_some() && seen.version == version) {
+            return Ok(Untold::default());
         }
-        self.memory.remember(&name, seen);
+        let bytes = telemetry_in(path).inspect_err(|_| {
+            if before.is_none() {
+                self.memory.remember(&name, Seen::default());
+            }
+        })?;
+        let Ok(read) = stage_in(path, &bytes, config, &self.memory) else {
+            self.memory.remember(&name, Seen { version, ..Seen::default() });
+            return Ok(Untold::default());
+        };
+        let Envelope { idempotency_key: key, status, .. } = read.event.event;
+        let standing = Standing::of(before.as_ref(), &key, status, path);
+        // Of what was told, only a version is taken as known, and a later one is a retry.
+        let baseline = !matches!(standing, Standing::Told | Standing::Rewritten);
+        let reached = read.reached.as_ref().map(|reached| reached.at);
+        if let Some(reached) = &read.reached {
+            self.belongs(reached, &key, baseline);
+        }
+        self.memory.remember(&name, Seen { key: Some(key), status, version, baseline, reached });
+        Ok(Untold { stages: usize::from(!standing.is_known()), ..Untold::default() })
     }
 
     /// Says once why a list is not read.
@@ -253,14 +281,13 @@ impl Reader {
         }
     }
 
-    /// Reads a file of tasks; tells of those that became Done, unless this is the baseline.
+    /// Reads a file of tasks; tells of those that became Done.
     fn read_tasks(
         &mut self,
         path: &Path,
         glance: Option<&Glance>,
         config: &Config,
         is_final: bool,
-        baseline: bool,
     ) -> Looked {
         let name = relative(path, config);
         let bytes = match open::start(path, Links::Refused, MAX_TASKS_BYTES + 1) {
@@ -290,9 +317,6 @@ impl Reader {
             return Looked::Later(GLANCE);
         };
         for (row, times) in states.apply(&rows, &view, (self.lists.now)()) {
-            if baseline {
-                continue;
-            }
             let written = stage::written(path);
             match (self.emit)(tasks::event(row, times, &file, written)) {
                 Fate::Taken => {}

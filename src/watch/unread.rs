@@ -51,7 +51,7 @@ pub(super) fn sources(config: &Config) -> Vec<String> {
 
 /// Evidence trees with guardrail telemetry in the places where hosts keep them, but for the one
 /// that is watched.
-fn other_trees(config: &Config) -> Vec<PathBuf> {
+pub(crate) fn other_trees(config: &Config) -> Vec<PathBuf> {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let watched = real(&config.evidence_dir);
     let above =

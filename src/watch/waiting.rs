@@ -1,26 +1,19 @@
 //! What the sources hold that no runtime has taken in: what the next start would tell of. Looks,
 //! and changes nothing.
 
+use std::io;
 use std::path::Path;
 use std::time::Instant;
 
-use super::file::{relative, stage_in, stamp, telemetry_in};
+use super::baseline::Unreadable;
+use super::file::{relative, stage_in, stamp, tasks_in, telemetry_in};
 use super::late::Late;
 use super::lists::Lists;
 use super::memory::Memory;
 use super::standing::Standing;
 use super::tree::{Kind, Tree};
 use crate::config::Config;
-use crate::decode;
-use crate::files::open::{self, Links};
-use crate::sources::done::TaskStates;
-use crate::sources::outstanding::MAX_TASKS_BYTES;
 use crate::sources::stage::Awaits;
-use crate::sources::standpoint::Glance;
-use crate::sources::tasks::TaskFile;
-
-/// Files that are named where they cannot be read; more are counted alone.
-const MAX_NAMED: usize = 3;
 
 /// See the module's first lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,7 +42,7 @@ impl Waiting {
                 return waiting;
             }
         };
-        let (mut unreadable, mut lists) = (0, Lists::new());
+        let (mut unreadable, mut lists) = (Unreadable::default(), Lists::new());
         let (is_first, tree) = (waiting.is_first, Tree::of(config));
         for (kind, path) in tree.files() {
             if !is_first && !memory.knows_source(&tree.source_of(kind, &path)) {
@@ -72,23 +65,23 @@ impl Waiting {
                 }
                 // What it says is told once a run, or is part of the run's end.
                 Kind::Costs => Ok(()),
-                Kind::Tasks => {
-                    tasks_waiting(&path, config, &memory, &mut lists).map(|tasks| waiting.tasks += tasks)
-                }
+                Kind::Tasks => match tasks_in(&path, config, &memory, &mut lists) {
+                    Ok(tasks) => {
+                        waiting.tasks += tasks.map_or(0, |(_, became_done)| became_done);
+                        Ok(())
+                    }
+                    // While git writes there, what is read now is not what the next start finds.
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+                    Err(error) => Err(error),
+                },
             };
             if let Err(error) = looked {
-                unreadable += 1;
-                if unreadable <= MAX_NAMED {
-                    let name = relative(&path, config);
-                    waiting
-                        .troubles
-                        .push(format!("{name} cannot be read, and is not told of before it can: {error}"));
-                }
+                let name = relative(&path, config);
+                let what = "is not told of before it can";
+                unreadable.add(format!("{name} cannot be read, and {what}: {error}"));
             }
         }
-        if unreadable > MAX_NAMED {
-            waiting.troubles.push(format!("{} more files cannot be read", unreadable - MAX_NAMED));
-        }
+        waiting.troubles.extend(unreadable.sentences());
         waiting
     }
 
@@ -98,7 +91,7 @@ impl Waiting {
     }
 }
 
-fn stage_waits(path: &Path, config: &Config, memory: &Memory) -> std::io::Result<bool> {
+fn stage_waits(path: &Path, config: &Config, memory: &Memory) -> io::Result<bool> {
     let seen = memory.file(&relative(path, config));
     let Some(version) = stamp(path) else { return Ok(false) };
     if seen.is_some_and(|seen| seen.version == Some(version)) {
@@ -118,21 +111,4 @@ fn correction_waits(path: &Path, config: &Config, memory: &Memory) -> bool {
     let Some(version) = stamp(path) else { return false };
     let is_read = memory.file(&relative(path, config)).is_some_and(|seen| seen.version == Some(version));
     !is_read && matches!(Late::of(path, version, config, memory).0, Late::Corrects(_))
-}
-
-fn tasks_waiting(path: &Path, config: &Config, memory: &Memory, lists: &mut Lists) -> std::io::Result<usize> {
-    if stamp(path).is_none() {
-        return Ok(0);
-    }
-    let bytes = open::start(path, Links::Refused, MAX_TASKS_BYTES + 1)?;
-    if bytes.len() as u64 > MAX_TASKS_BYTES {
-        return Ok(0);
-    }
-    let (text, file) = (decode::text(&bytes), TaskFile::of(path, config));
-    let rows = file.rows(&text);
-    let mut states: TaskStates = memory.tasks(&relative(path, config)).cloned().unwrap_or_default();
-    let glance = path.parent().and_then(Glance::at);
-    let view = lists.view(path, &file, &text, &rows, &states, glance.as_ref());
-    // While git writes there, what is read now is not what the next start finds.
-    Ok(view.map_or(0, |view| states.apply(&rows, &view, (lists.now)()).len()))
 }

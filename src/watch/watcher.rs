@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use super::baseline::Known;
 use super::file::{ended_at, group_of, stamp};
 use super::notifier::{Notifier, Told};
 use super::reading::{GLANCE, Looked, Reader};
@@ -179,25 +180,22 @@ impl Watcher {
     /// for it: at the very first start, and of one that is new in the config or in this version of
     /// the program.
     fn take_baseline(&mut self, tree: &Tree, config: &Config, is_first: bool, from_start: bool) {
-        let mut new = tree.sources();
-        new.retain(|source| !self.reader.knows_source(source));
+        let new = self.reader.new_sources(tree);
         if new.is_empty() {
             return;
         }
-        let mut count = 0;
-        if !(is_first && from_start) {
-            for (kind, path) in tree.files() {
-                if new.contains(&tree.source_of(kind, &path)) {
-                    count += 1;
-                    let in_haste = self.stopping.load(Ordering::Relaxed);
-                    self.reader.take_as_known(kind, &path, config, in_haste);
-                }
-            }
+        if is_first && from_start {
+            self.reader.remember_sources(&new);
+            return self.flush();
         }
-        new.iter().for_each(|source| self.reader.remember_source(source));
+        let known = Known::take(&mut self.reader, tree, config, &new, is_first, &self.stopping);
         self.flush();
-        if count > 0 {
-            let files = if count == 1 { "1 file is".to_owned() } else { format!("{count} files are") };
+        for trouble in &known.troubles {
+            log::warn!("{trouble}");
+        }
+        if known.files > 0 {
+            let files =
+                if known.files == 1 { "1 file is".to_owned() } else { format!("{} files are", known.files) };
             log::info!(
                 "watching for the first time: {}: {files} there already, and what they tell is not sent",
                 new.join(", ")

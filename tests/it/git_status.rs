@@ -2,22 +2,14 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use crate::harness::{EVIDENCE, Endpoint, Sandbox, wait_for};
 
 const TELEMETRY: &str = "spec-plan_20251014T100000Z-1.json";
 
-fn git(sandbox: &Sandbox, arguments: &[&str]) -> String {
-    let mut git = Command::new("git");
-    git.args(["-c", "user.email=a@example.com", "-c", "user.name=a"]).args(arguments);
-    let output = git.current_dir(sandbox.path()).output().unwrap();
-    assert!(output.status.success(), "{arguments:?}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
 fn status(sandbox: &Sandbox) -> String {
-    git(sandbox, &["status", "--porcelain", "--untracked-files=all"])
+    sandbox.git(&["status", "--porcelain", "--untracked-files=all"])
 }
 
 fn is_clean(sandbox: &Sandbox, after: &str) {
@@ -26,11 +18,11 @@ fn is_clean(sandbox: &Sandbox, after: &str) {
 
 /// Everything so far is the host's.
 fn commit(sandbox: &Sandbox) {
-    git(sandbox, &["init", "-q"]);
+    sandbox.git(&["init", "-q"]);
     // The tests' own.
     fs::write(sandbox.path().join(".git/info/exclude"), "/serve.log\n").unwrap();
-    git(sandbox, &["add", "-A"]);
-    git(sandbox, &["commit", "-qm", "the repo"]);
+    sandbox.git(&["add", "-A"]);
+    sandbox.git(&["commit", "-qm", "the repo"]);
     is_clean(sandbox, "the commit");
 }
 
@@ -79,6 +71,8 @@ fn ends_with_runs_of_every_command(scene: &Scene, evidence: &str) {
             "test SPEC-2 --subscription good --dry-run",
             "test SPEC-2 --subscription bad",
             "drain",
+            "baseline",
+            "init",
             "replay --all",
             "secret new",
             "completions bash",
@@ -108,7 +102,7 @@ fn ends_with_runs_of_every_command(scene: &Scene, evidence: &str) {
     assert_eq!(code, 0, "{log}");
     is_clean(sandbox, "the end");
     receives(sandbox);
-    git(sandbox, &["clean", "-fdxq", "-e", "*.log"]);
+    sandbox.git(&["clean", "-fdxq", "-e", "*.log"]);
     run_all(sandbox, &[&format!("emit {event} --key 4"), "status"]);
 }
 

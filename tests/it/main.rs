@@ -5,6 +5,7 @@
     reason = "helpers of tests; clippy exempts only the test functions themselves"
 )]
 
+mod baseline;
 mod bounds;
 mod cli;
 mod clock;
@@ -19,6 +20,8 @@ mod git_status;
 mod harness;
 mod hostile;
 mod identity;
+mod init;
+mod integrations;
 mod limits;
 mod local;
 mod operator;

@@ -1,13 +1,14 @@
 //! The recipes as they stand in `docs/recipes/`, each against a stand-in that holds its service's
 //! documented rules.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::harness::{DeadEndpoint, EVIDENCE, Endpoint, Sandbox, wait_for};
+use crate::harness::{DeadEndpoint, EVIDENCE, Endpoint, Sandbox, plan_telemetry, wait_for};
 
 fn recipe(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/recipes").join(name);
@@ -251,6 +252,37 @@ fn the_receiver_for_github_hands_on_what_github_takes() {
         assert_eq!(sent["event_type"], "spec-kit.webhook.test");
         assert!(sent["client_payload"].as_object().unwrap().len() <= 10 && request.body.len() < 64_000);
     }
+}
+
+#[test]
+fn a_job_tells_what_its_pipeline_did_and_nothing_of_what_it_checked_out() {
+    let endpoint = Endpoint::replying(&[200]);
+    let text = recipe("github-actions.md");
+    let job = block(text.split_once("## A pipeline that runs in a job").unwrap().1, "yaml");
+    let steps: Vec<&str> = job.lines().filter_map(|line| line.trim().strip_prefix("run: ")).collect();
+    let (install, steps) = steps.split_first().unwrap();
+    assert!(install.starts_with("cargo install ") && steps.len() == 3, "{steps:?}");
+    let lines = "secret_env = \"SPECKIT_WEBHOOK_SECRET\"";
+    let sandbox = Sandbox::with_settings("env_file = \"none.env\"", &[("one", &endpoint.url(), lines)])
+        .env("SPECKIT_WEBHOOK_SECRET", "the-secret-of-the-repository");
+    let telemetry = |session: &str| format!("{EVIDENCE}/commands/SPEC-1/spec-plan_{session}.json");
+    sandbox.write(&telemetry("before"), &plan_telemetry("SPEC-1", "before").to_string());
+    sandbox.write("after.json", &plan_telemetry("SPEC-1", "after").to_string());
+    let pipeline = format!(
+        "#!/bin/sh\ncp after.json {}\nspec-notify emit --type spec-auto.stage.completed --spec SPEC-1 \
+         --stage Tasks --status failure\n",
+        telemetry("after")
+    );
+    let script = sandbox.write("scripts/pipeline.sh", &pipeline);
+    fs::set_permissions(script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    for step in steps {
+        let output = sandbox.shell(step).output().unwrap();
+        assert!(output.status.success(), "{step}: {output:?}");
+    }
+    let stages: BTreeSet<String> =
+        endpoint.requests().iter().map(|request| request.json()["event"]["stage"].to_string()).collect();
+    assert_eq!(stages, ["\"Plan\"", "\"Tasks\""].map(str::to_owned).into());
+    assert_eq!(endpoint.requests().len(), 2);
 }
 
 /// What the footprint's script says of a SPEC, and its exit code.

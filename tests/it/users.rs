@@ -8,10 +8,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::harness::{DeadEndpoint, Ran, Sandbox};
-
-/// No user of any machine, we hope.
-const STRANGER: u32 = 12345;
+use crate::harness::{DeadEndpoint, Ran, STRANGER, Sandbox};
 
 /// Everything in a folder but the program itself: whose it is, its mode, its content.
 fn everything(dir: &Path) -> BTreeMap<PathBuf, (u32, u32, Vec<u8>)> {
@@ -62,7 +59,7 @@ fn a_spool_of_another_user_is_never_said_to_be_well_or_empty() {
     fs::set_permissions(sandbox.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let before = everything(sandbox.path());
     let event = ["emit", "--type", "spec-auto.stage.completed", "--spec", "SPEC-1", "--key", "k3"];
-    let commands: [&[&str]; 12] = [
+    let commands: [&[&str]; 13] = [
         &["status"],
         &["status", "--banner"],
         &["status", "--json"],
@@ -71,6 +68,7 @@ fn a_spool_of_another_user_is_never_said_to_be_well_or_empty() {
         &["check"],
         &["check", "--json"],
         &["drain"],
+        &["baseline"],
         &["replay", "--all"],
         &["reload"],
         &["test", "SPEC-1", "--subscription", "one"],
@@ -100,8 +98,13 @@ fn root_sees_all_of_a_users_spool_and_leaves_no_trace_in_it() {
     let dead = sandbox.run(&["list"]);
     assert!(dead.code == 0 && dead.stdout.contains("SPEC-1"), "{dead:?}");
     assert_eq!(sandbox.run(&["check"]).code, 0);
-    let commands: [&[&str]; 4] =
-        [&["drain"], &["replay", "--all"], &["reload"], &["test", "SPEC-1", "--subscription", "one"]];
+    let commands: [&[&str]; 5] = [
+        &["drain"],
+        &["baseline"],
+        &["replay", "--all"],
+        &["reload"],
+        &["test", "SPEC-1", "--subscription", "one"],
+    ];
     for arguments in commands {
         let ran = sandbox.run(arguments);
         assert_eq!(ran.code, 1, "{arguments:?}: {ran:?}");

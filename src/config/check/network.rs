@@ -103,6 +103,7 @@ impl Checker<'_, '_> {
     }
 
     pub(super) fn not_set(&mut self, key: &str, name: &At<String>) {
+        self.is_variable_missing = true;
         self.findings.error(
             Some(name.span.clone()),
             format_args!("`{key}`: the environment variable {} is not set", shown_variable(&name.value)),

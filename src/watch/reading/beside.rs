@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::{GLANCE, Looked, Reader};
+use super::{GLANCE, Looked, Reader, Untold};
 use crate::config::Config;
 use crate::event::IdempotencyKey;
 use crate::sources::consensus::Reached;
@@ -97,13 +97,15 @@ impl Reader {
         Looked::Done
     }
 
-    /// What a consensus file says at the first look at such files belongs to the stage that was
-    /// told, or is nobody's.
-    pub(super) fn take_consensus_as_it_is(&mut self, path: &Path, config: &Config) {
-        let Some(version) = stamp(path) else { return };
+    /// What a consensus file says and nothing is to be told of belongs to the stage that was told,
+    /// or is nobody's.
+    pub(super) fn take_consensus_as_it_is(&mut self, path: &Path, config: &Config) -> Untold {
+        let Some(version) = stamp(path) else { return Untold::default() };
         let (late, identity) = Late::of(path, version, config, &self.memory);
+        let seen = Seen { version: Some(version), baseline: true, ..Seen::default() };
+        self.memory.remember(&relative(path, config), seen);
         let (key, conflict, late) = match late {
-            Late::Known(_) => return self.remember_version(path, version, config),
+            Late::Known(_) => return Untold::default(),
             Late::Belongs { key, conflict } => (Some(key), conflict, false),
             Late::Corrects(correction) => (Some(correction.key), true, true),
             Late::Unreadable | Late::Free => (None, false, false),
@@ -112,11 +114,6 @@ impl Reader {
             let agreed = Agreed { key, conflict, late, baseline: true };
             self.memory.remember_agreed(path, &identity, agreed);
         }
-        self.remember_version(path, version, config);
-    }
-
-    fn remember_version(&mut self, path: &Path, version: Stamp, config: &Config) {
-        let seen = Seen { version: Some(version), baseline: true, ..Seen::default() };
-        self.memory.remember(&relative(path, config), seen);
+        Untold { corrections: usize::from(late), ..Untold::default() }
     }
 }

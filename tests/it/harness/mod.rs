@@ -9,6 +9,8 @@ pub(crate) use terminal::{Terminal, kill, wait_for_end};
 
 use std::fs;
 use std::io::Read as _;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -21,6 +23,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The evidence tree, in a repo.
 pub(crate) const EVIDENCE: &str = "docs/SPEC-OPS-004-integrated-coder-hooks/evidence";
+
+/// No user of any machine, we hope.
+pub(crate) const STRANGER: u32 = 12345;
 
 /// The secret every test subscription signs with, unless it says otherwise.
 pub(crate) const SECRET: &str = "a-secret-of-the-tests";
@@ -61,12 +66,17 @@ impl Sandbox {
         Self::with_settings("", subscriptions)
     }
 
-    pub(crate) fn with_settings(settings: &str, subscriptions: &[(&str, &str, &str)]) -> Self {
-        let sandbox = Self {
+    /// A folder with nothing in it.
+    pub(crate) fn empty() -> Self {
+        Self {
             dir: tempfile::tempdir().unwrap(),
-            environment: vec![("TEST_SECRET".into(), SECRET.into())],
+            environment: Vec::new(),
             spool: Path::new(EVIDENCE).join("webhooks"),
-        };
+        }
+    }
+
+    pub(crate) fn with_settings(settings: &str, subscriptions: &[(&str, &str, &str)]) -> Self {
+        let sandbox = Self::empty().env("TEST_SECRET", SECRET);
         let mut text = format!("[spec_ops.webhooks]\nenabled = true\n{settings}\n");
         for (id, url, lines) in subscriptions {
             text += &format!("[[spec_ops.webhooks.subscriptions]]\nid = \"{id}\"\nurl = \"{url}\"\n");
@@ -159,8 +169,52 @@ impl Sandbox {
         command
     }
 
+    /// Runs git in this repo.
+    pub(crate) fn git(&self, arguments: &[&str]) -> String {
+        let mut git = Command::new("git");
+        git.args(["-c", "user.email=a@example.com", "-c", "user.name=a"]).args(arguments);
+        let output = git.current_dir(self.path()).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// A script for `sh`, in this repo, with the program on its `PATH`.
+    pub(crate) fn shell(&self, script: &str) -> Command {
+        let programs = Path::new(env!("CARGO_BIN_EXE_spec-notify")).parent().unwrap().to_owned();
+        let usual = std::env::var_os("PATH").unwrap_or_default();
+        let all = [programs].into_iter().chain(std::env::split_paths(&usual));
+        let like = self.command(&[]);
+        let mut command = Command::new("sh");
+        command.args(["-euc", script]).current_dir(self.path()).env_clear().stdin(Stdio::null());
+        command.envs(like.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.env("PATH", std::env::join_paths(all).unwrap());
+        command
+    }
+
     pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
         Ran::from(self.command(arguments).output().unwrap())
+    }
+
+    /// Runs the program as a user who owns nothing here; `None` where this user cannot become
+    /// another. The caller says which folders that one may use.
+    pub(crate) fn run_as_stranger(&self, arguments: &[&str]) -> Option<Ran> {
+        let probe = self.write("probe", "");
+        let became = chown(&probe, Some(STRANGER), None);
+        fs::remove_file(probe).unwrap();
+        if became.is_err() {
+            eprintln!("skipped: only root can become another user");
+            return None;
+        }
+        fs::set_permissions(self.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let program = self.path().join("spec-notify");
+        fs::copy(env!("CARGO_BIN_EXE_spec-notify"), &program).unwrap();
+        let usual = self.command(arguments);
+        let mut command = Command::new(&program);
+        command.args(arguments).current_dir(self.path()).env_clear().uid(STRANGER).gid(STRANGER);
+        command.envs(usual.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let ran = Ran::from(command.stdin(Stdio::null()).output().unwrap());
+        fs::remove_file(program).unwrap();
+        Some(ran)
     }
 
     /// Starts `serve` and waits until its control port is announced.

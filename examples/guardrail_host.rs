@@ -1,0 +1,61 @@
+//! A guardrail host with the runtime inside: what it calls where. See `docs/integrations/host.md`.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use spec_notify::{Environment, Event, Handle, LoadOptions, Query, Runtime, SpecId, WatchFrom};
+
+/// The longest that a guardrail or a status command waits for webhooks.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// At the end of a guardrail. Whatever comes of it, the guardrail's own result stands.
+fn stage_ended(handle: &Handle, spec: &str, stage: &str, status: &str, session: &str) {
+    let event = serde_json::json!({
+        "event": {"type": "spec-auto.stage.completed", "stage": stage, "status": status},
+        "spec": {"id": spec}, "telemetry": {"sessionId": session},
+    });
+    match Event::from_json(&event.to_string()).map(|event| handle.emit_blocking(event, PATIENCE)) {
+        Ok(Ok(receipt)) => log::info!("webhooks: {receipt:?}"),
+        Ok(Err(error)) => eprintln!("webhooks: {error}"),
+        Err(error) => eprintln!("webhooks: {error}"),
+    }
+}
+
+/// In the host's status command: a line where something is unresolved, and a SPEC's deliveries.
+fn show(handle: &Handle, spec: &str) -> Option<()> {
+    let status = handle.block(PATIENCE, handle.status())?.ok()?;
+    status.banner(jiff::Timestamp::now()).iter().for_each(|banner| println!("{banner}"));
+    let query = Query { spec: Some(spec.parse::<SpecId>().ok()?), ..Query::newest(5) };
+    for row in handle.block(PATIENCE, handle.list(query))?.ok()?.deliveries {
+        println!("{} {} {} {}", row.id, row.subscription, row.state, row.last_error.unwrap_or_default());
+    }
+    Some(())
+}
+
+fn main() -> ExitCode {
+    // --test SPEC --subscription ID, --list [SPEC], --replay SPEC --delivery-id UUID
+    let flags = ["--test", "--list", "--replay"];
+    if std::env::args().nth(1).is_some_and(|first| flags.contains(&first.as_str())) {
+        return spec_notify::run(std::env::args_os()).into();
+    }
+    let environment = Environment::process();
+    let here = std::env::current_dir().unwrap_or_default();
+    let loaded =
+        LoadOptions::in_dir(here).load(&environment).into_config().map_err(|error| error.to_string());
+    // The stages and tasks that are watched are told without a call.
+    let started = loaded.and_then(|config| {
+        Runtime::start(config.watching(WatchFrom::Now), environment).map_err(|error| error.to_string())
+    });
+    match started {
+        Ok(runtime) => {
+            stage_ended(&runtime.handle(), "SPEC-KIT-065", "Plan", "success", "host-session-7");
+            if show(&runtime.handle(), "SPEC-KIT-065").is_none() {
+                eprintln!("webhooks: no answer");
+            }
+            // What has not arrived by then waits on disk for the next start.
+            runtime.drain(PATIENCE);
+        }
+        Err(error) => eprintln!("webhooks: {error}"),
+    }
+    ExitCode::SUCCESS
+}
