@@ -81,6 +81,7 @@ fn headline(event: &Event) -> String {
         EventKind::StageCompleted => format!("{stage} {}: {spec}", verb(event)),
         EventKind::PipelineCompleted => format!("Run {}: {spec}", verb(event)),
         EventKind::TaskCompleted => task_headline(event),
+        EventKind::TaskListCompleted => list_headline(event, spec),
         EventKind::ConsensusConflict => match event.event.stage {
             Some(stage) => format!("Consensus conflict in {stage}: {spec}"),
             None => format!("Consensus conflict: {spec}"),
@@ -108,6 +109,15 @@ fn task_headline(event: &Event) -> String {
     }
 }
 
+fn list_headline(event: &Event, spec: &str) -> String {
+    let done = event.extra.get("tasks").and_then(|tasks| tasks.get("done")).and_then(Value::as_u64);
+    match done {
+        Some(1) => format!("The one task done: {spec}"),
+        Some(done) => format!("All {done} tasks done: {spec}"),
+        None => format!("All tasks done: {spec}"),
+    }
+}
+
 fn cost_headline(event: &Event) -> String {
     let amount = |name| anomaly(event, name).and_then(Value::as_f64);
     match (amount("totalUsd"), amount("thresholdUsd")) {
@@ -129,7 +139,9 @@ fn anomaly<'a>(event: &'a Event, name: &str) -> Option<&'a Value> {
 
 fn tone(event: &Event) -> Tone {
     match (event.event.status, event.event.kind) {
-        (Some(Status::Success), _) | (None, EventKind::TaskCompleted) => Tone::Success,
+        (Some(Status::Success), _) | (None, EventKind::TaskCompleted | EventKind::TaskListCompleted) => {
+            Tone::Success
+        }
         (Some(Status::Failure), _) => Tone::Failure,
         (Some(Status::Halt), _) => Tone::Halt,
         (None, kind) if kind.is_anomaly() => Tone::Halt,
