@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::event::{Event, EventKind, Stage, Status};
+use crate::event::{Event, EventKind, SpecId, Stage, Status};
 use crate::names::is_deceiving;
 
 /// Most characters of a text that are read: more than any service shows, so a longer text is still
@@ -75,7 +75,7 @@ fn one_line(text: &str) -> String {
 }
 
 fn headline(event: &Event) -> String {
-    let spec = event.spec.id.short();
+    let spec = name(&event.spec.id);
     let stage = event.event.stage.map_or("Stage", Stage::as_str);
     match event.event.kind {
         EventKind::StageCompleted => format!("{stage} {}: {spec}", verb(event)),
@@ -92,6 +92,12 @@ fn headline(event: &Event) -> String {
     }
 }
 
+/// The short id, where it is more than a number: of `002-kanban` the number alone is no name.
+fn name(spec: &SpecId) -> &str {
+    let is_a_number = spec.short().bytes().all(|byte| byte.is_ascii_digit());
+    if is_a_number { spec.as_str() } else { spec.short() }
+}
+
 fn verb(event: &Event) -> &'static str {
     match event.event.status {
         Some(Status::Success) => "succeeded",
@@ -102,7 +108,7 @@ fn verb(event: &Event) -> &'static str {
 }
 
 fn task_headline(event: &Event) -> String {
-    let Some(task) = &event.task else { return format!("Task done: {}", event.spec.id.short()) };
+    let Some(task) = &event.task else { return format!("Task done: {}", name(&event.spec.id)) };
     match &task.title {
         Some(title) => format!("Task {} done: {title}", task.id),
         None => format!("Task {} done", task.id),

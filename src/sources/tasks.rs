@@ -428,7 +428,8 @@ mod tests {
     #[test]
     fn a_box_is_a_task_beside_the_rows_of_tables() {
         let text = "| ID | Status |\n|---|---|\n| T1 | Open |\n| T2 | Done |\n\n- [x] T1 a\n- [X] **T3** b\n\
-                    - [ ] `T4`: c\n  - [~] T5 d\n- [-] T6\n- [x] T3 again\n- [x] No id\n1. [x] T7 [P] [US1] e\n\n\
+                    - [ ] `T4`: c\n  - [~] T5 d\n- [-] T6\n- [x] T3 again\n- [x] No id\n\
+                    1. [x] T7 [P] [US1] e\n\n\
                     | ID | Status |\n|---|---|\n| T4 | Done |\n| T8 | Done |\n";
         let found: Vec<_> = read("SPEC.md", text).into_iter().map(|row| (row.0, row.1, row.2)).collect();
         let row = |(id, status, done): (&str, &str, bool)| (id.to_owned(), status.to_owned(), done);
