@@ -580,7 +580,7 @@ fn boxes_are_ticked_one_by_one_and_the_last_one_completes_the_list() {
     let said = chat.wait_for(1)[0].json().to_string();
     assert!(said.contains("All 3 tasks done: 002-x"), "{said}");
     // While nothing runs: a task is added, and ticked after the next start.
-    serve.kill();
+    serve.terminate();
     let more = |sign: &str| format!("{}- [{sign}] T004 Write more\n", list(3));
     sandbox.write("specs/002-x/tasks.md", &more(" "));
     let serve = sandbox.serve();
