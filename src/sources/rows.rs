@@ -212,6 +212,9 @@ mod tests {
         // As deep as anyone likes.
         let deep: String = (0..500).map(|n| format!("{}- [~] {n}\n", "  ".repeat(n))).collect();
         assert_eq!(boxes(&deep).len(), 500);
+        assert_eq!(boxes(&format!("{}[~] a", "- ".repeat(20_000))).len(), 1);
+        assert_eq!(boxes(&format!("{}a", "- [~] ".repeat(20_000))).len(), 1);
+        assert_eq!(boxes(&format!("{}- [~] a", "> ".repeat(20_000))).len(), 0);
     }
 
     proptest! {
