@@ -150,6 +150,10 @@ pub struct Envelope {
     /// status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amends: Option<IdempotencyKey>,
+    /// Of a correction: what follows its stage has begun, though it may not be told yet. Never in a
+    /// payload.
+    #[serde(skip)]
+    pub(crate) is_followed: bool,
     /// Where the key comes from. The Router takes it out.
     #[serde(default, skip_serializing_if = "KeyOrigin::is_given")]
     pub key_origin: KeyOrigin,
@@ -296,6 +300,7 @@ impl Event {
                 stage: None,
                 idempotency_key,
                 amends: None,
+                is_followed: false,
                 key_origin: KeyOrigin::Given,
                 time: None,
                 sequence: None,

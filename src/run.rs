@@ -237,7 +237,8 @@ impl Run {
         let was = &self.stages[place];
         let end =
             StageEnd { status: event.event.status, follow_ups: follow_ups(event, stage), ..was.clone() };
-        let halts = event.event.status == Some(Status::Halt) && place + 1 == self.stages.len();
+        let is_last = place + 1 == self.stages.len() && !event.event.is_followed;
+        let halts = event.event.status == Some(Status::Halt) && is_last;
         let ends = match &self.state {
             State::Open if halts => Some(Ending::of(event, Status::Halt, self.number)),
             // What is to be told of the run's end is told under the key it has.
@@ -381,8 +382,8 @@ impl Run {
     /// Makes an event of a cost that no stage told the one of this run. False where the threshold
     /// was told of this run already: then there is nothing to tell.
     pub(crate) fn takes_alert(&self, event: &mut Event, policy: &RunPolicy) -> bool {
-        let Some(threshold_usd) = policy.cost_threshold_usd.filter(|usd| self.threshold_told != Some(*usd))
-        else {
+        let is_new = |usd: &f64| self.threshold_told != Some(*usd);
+        let Some(threshold_usd) = policy.cost_threshold_usd.filter(is_new) else {
             return false;
         };
         let number = self.number.max(1);
@@ -418,14 +419,22 @@ fn end_of_run(stage: Stage, status: Option<Status>, attempt: u32, policy: &RunPo
     }
 }
 
-/// The session of a stage, as its key has it: a source may add to `sessionId` what makes it one
-/// of its own.
+/// The session of a stage, as its key has it: a source may add to `sessionId` what makes it one of
+/// its own, and a version of it has its time behind.
 fn session_of(event: &Event) -> Option<&str> {
-    let given = event.telemetry.as_ref()?.get("sessionId")?.as_str()?;
+    let telemetry = event.telemetry.as_ref()?;
     let of_stage = event.event.amends.as_ref().unwrap_or(&event.event.idempotency_key);
     let numbered = of_stage.as_str().split_once(":attempt-");
     let in_key = numbered.and_then(|(_, rest)| rest.split_once(':')).map(|(_, session)| session);
-    in_key.filter(|session| session.ends_with(given)).or(Some(given))
+    let Some(given) = telemetry.get("sessionId").and_then(Value::as_str) else {
+        // Broken telemetry: its session stands in its name alone.
+        return in_key.filter(|_| telemetry.contains_key("error"));
+    };
+    let added = in_key.and_then(|session| {
+        let at = session.find(&format!("_{given}"))?;
+        session.get(..at + 1 + given.len())
+    });
+    added.or(Some(given))
 }
 
 /// What remains to be done after a stage: the reasons why it did not succeed, and a missing

@@ -58,10 +58,15 @@ impl TaskLists {
 
     /// Whether a path is a list's.
     pub(crate) fn is_list(&self, path: &Path) -> bool {
+        self.is_own(path) || self.is_further(path)
+    }
+
+    /// Whether it is one whatever the config says.
+    fn is_own(&self, path: &Path) -> bool {
         let Some(folder) = path.parent() else { return false };
         let wanted = if folder == self.repo { "SPEC.md" } else { "tasks.md" };
         let is_named = path.file_name().is_some_and(|name| name == wanted);
-        is_named && self.places.iter().any(|place| place.holds(folder)) || self.is_further(path)
+        is_named && self.places.iter().any(|place| place.holds(folder))
     }
 
     /// The sources that lists are of: those that are there whatever the config says, and each glob
@@ -73,15 +78,12 @@ impl TaskLists {
 
     /// Which of them a list is of.
     pub(crate) fn source_of(&self, path: &Path) -> String {
-        let is_in = |places: &[Place]| {
-            path.parent().is_some_and(|folder| places.iter().any(|place| place.holds(folder)))
-        };
-        if is_in(&self.places[2..]) {
-            return SPECS_SOURCE.to_owned();
+        if self.is_own(path) {
+            let is_of_a_feature = path.starts_with(self.repo.join(SPECS));
+            return if is_of_a_feature { SPECS_SOURCE.to_owned() } else { SOURCE.to_owned() };
         }
         let inside = path.strip_prefix(&self.repo).unwrap_or(path);
-        let own = is_in(&self.places[..2]);
-        let glob = self.further.iter().find(|glob| glob.is_match(inside)).filter(|_| !own);
+        let glob = self.further.iter().find(|glob| glob.is_match(inside));
         glob.map_or(SOURCE.to_owned(), |glob| format!("{SOURCE} {}", glob.as_str()))
     }
 

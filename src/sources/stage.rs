@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::GUARDRAILS;
-use super::consensus::{self, Reached, Runs};
+use super::consensus::{self, Identity, Reached, Runs};
 use super::place::{RepoPaths, entries};
 use super::telemetry::{self, Guardrail, NotTelemetry};
 use crate::clock;
@@ -41,8 +41,8 @@ pub(crate) enum Awaits {
 pub(crate) struct Setting<'a> {
     pub repo: RepoPaths<'a>,
     pub ends_with: StageEndsWith,
-    /// Whether a consensus file may belong to the run with this key: none other has it.
-    pub is_free: &'a dyn Fn(&Path, &IdempotencyKey) -> bool,
+    /// Whether what a consensus file says may belong to the run with this key: none other has it.
+    pub is_free: &'a dyn Fn(&Path, &Identity, &IdempotencyKey) -> bool,
     /// When the consensus was reached that a telemetry file was told with.
     pub told_with: &'a dyn Fn(&Path) -> Option<Timestamp>,
 }
@@ -50,7 +50,7 @@ pub(crate) struct Setting<'a> {
 impl<'a> Setting<'a> {
     /// Where nothing is known but the files.
     pub(crate) fn of_files(repo: RepoPaths<'a>, ends_with: StageEndsWith) -> Self {
-        Self { repo, ends_with, is_free: &|_, _| true, told_with: &|_| None }
+        Self { repo, ends_with, is_free: &|_, _, _| true, told_with: &|_| None }
     }
 }
 
@@ -93,8 +93,7 @@ pub(crate) fn runs(of_stage: &[&Ended], setting: &Setting<'_>) -> Runs {
     Runs {
         ended: of_stage.iter().map(|ended| ended.at).collect(),
         reached: of_stage.iter().filter_map(|ended| (setting.told_with)(&ended.path)).collect(),
-        are_guardrail_first: setting.ends_with == StageEndsWith::Consensus
-            || of_stage.iter().any(|ended| ended.guardrail.is_before_agents),
+        are_guardrail_first: of_stage.iter().any(|ended| ended.guardrail.is_before_agents),
     }
 }
 
@@ -112,7 +111,7 @@ pub(crate) fn read(path: &Path, bytes: &[u8], setting: &Setting<'_>) -> Result<S
     let is_judged = event.telemetry.as_ref().is_some_and(|fields| !fields.contains_key("error"));
     let reached = event.event.stage.filter(|_| is_judged).and_then(|stage| {
         let key = &event.event.idempotency_key;
-        let is_free = |file: &Path| (setting.is_free)(file, key);
+        let is_free = |file: &Path, identity: &Identity| (setting.is_free)(file, identity, key);
         consensus::of_run(&folders, stage, is_free, || runs_with(path, stage, &event.spec.id, setting))
     });
     let has_one = reached.as_ref().is_some_and(|reached| reached.is_synthesis) || event.consensus.is_some();

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::decode;
 use crate::event::IdempotencyKey;
 use crate::files::open::{self, Links};
-use crate::sources::consensus;
+use crate::sources::consensus::{self, Identity};
 use crate::sources::place::RepoPaths;
 use crate::sources::stage::{self, Setting, StageRead};
 use crate::sources::telemetry::{self, MAX_TELEMETRY_BYTES, NotTelemetry};
@@ -42,8 +42,9 @@ pub(super) fn stage_in(
 
 /// Does something with what is remembered of the stages and their consensus.
 pub(super) fn with_setting<T>(config: &Config, memory: &Memory, act: impl FnOnce(&Setting<'_>) -> T) -> T {
-    let is_free =
-        |file: &Path, key: &IdempotencyKey| memory.is_free(&relative(file, config), stamp(file), key);
+    let is_free = |file: &Path, identity: &Identity, key: &IdempotencyKey| {
+        memory.agreed(file, identity).is_none_or(|agreed| agreed.is_free_for(key))
+    };
     let told_with = |file: &Path| memory.file(&relative(file, config))?.reached;
     act(&Setting {
         repo: repo_paths(config),

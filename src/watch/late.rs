@@ -5,11 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::file::{age, relative, repo_paths, telemetry_in, with_setting};
-use super::memory::Memory;
+use super::memory::{Agreed, Memory};
 use super::settle::Stamp;
 use crate::config::Config;
 use crate::event::{Event, IdempotencyKey, SpecId, Status};
-use crate::sources::consensus::{self, Named, Reached, folder_of_spec};
+use crate::sources::consensus::{self, Identity, Named, Reached, folder_of_spec};
 use crate::sources::stage::{self, Ended};
 
 /// So young a file belongs to the run that was told last, where by its times it is of none: clocks
@@ -21,10 +21,12 @@ const FRESH: Duration = Duration::from_secs(60);
 pub(super) enum Late {
     /// It cannot be read, or says nothing.
     Unreadable,
+    /// What it says is known.
+    Known(Option<IdempotencyKey>),
     /// It belongs to a stage that is not told yet.
     Free,
     /// It belongs to the stage with this key, of which nothing else is to be told.
-    Belongs(IdempotencyKey),
+    Belongs { key: IdempotencyKey, conflict: bool },
     /// It changes the verdict of the stage with this key.
     Corrects(Box<Correction>),
 }
@@ -40,47 +42,96 @@ pub(super) struct Correction {
 }
 
 impl Late {
-    /// Of a file as it is now; nothing is changed.
-    pub(super) fn of(path: &Path, version: Stamp, config: &Config, memory: &Memory) -> Self {
-        let Some(reached) = consensus::of_file(path) else { return Self::Unreadable };
-        let Some((ended, key, status)) = told_stage(path, &reached, version, config, memory) else {
+    /// Of a file as it is now, and what tells it from others; nothing is changed.
+    pub(super) fn of(
+        path: &Path,
+        version: Stamp,
+        config: &Config,
+        memory: &Memory,
+    ) -> (Self, Option<Identity>) {
+        let Some(reached) = consensus::of_file(path) else { return (Self::Unreadable, None) };
+        let identity = reached.files.first().map(|(_, identity)| identity.clone());
+        let agreed = identity.as_ref().and_then(|identity| memory.agreed(path, identity));
+        let is_news = agreed.is_none_or(|agreed| reached.is_conflict() && !agreed.conflict);
+        let late = match agreed {
+            Some(agreed) if !is_news || (agreed.baseline && agreed.key.is_none()) => {
+                Self::Known(agreed.key.clone())
+            }
+            _ => Self::of_news(path, &reached, version, config, memory, agreed),
+        };
+        (late, identity)
+    }
+
+    fn of_news(
+        path: &Path,
+        reached: &Reached,
+        version: Stamp,
+        config: &Config,
+        memory: &Memory,
+        agreed: Option<&Agreed>,
+    ) -> Self {
+        let key = agreed.and_then(|agreed| agreed.key.as_ref());
+        let Some(told) = told_stage(path, reached, version, config, memory, key) else {
             return Self::Free;
         };
+        let Told { ended, key, status, is_followed } = told;
+        let conflict = reached.is_conflict();
         if status == Some(Status::Halt) {
-            return Self::Belongs(key);
+            return Self::Belongs { key, conflict };
         }
-        let Ok(bytes) = telemetry_in(&ended.path) else { return Self::Belongs(key) };
-        match stage::correction(&ended.path, &bytes, &key, &reached, &repo_paths(config)) {
-            None => Self::Belongs(key),
-            Some((event, conflict)) => Self::Corrects(Box::new(Correction {
-                key,
-                event,
-                conflict,
-                names_its_run: reached.run.is_some(),
-            })),
+        let bytes = telemetry_in(&ended.path);
+        let corrected = bytes
+            .ok()
+            .and_then(|bytes| stage::correction(&ended.path, &bytes, &key, reached, &repo_paths(config)));
+        match corrected {
+            None => Self::Belongs { key, conflict },
+            Some((mut event, conflict)) => {
+                event.event.is_followed = is_followed;
+                let names_its_run = reached.run.is_some();
+                Self::Corrects(Box::new(Correction { key, event, conflict, names_its_run }))
+            }
         }
     }
 }
 
-/// The run of its stage that a consensus belongs to, where that was told: its telemetry file, its
-/// key and its verdict.
+/// A run of a stage that was told.
+struct Told {
+    ended: Ended,
+    key: IdempotencyKey,
+    status: Option<Status>,
+    /// A guardrail of its SPEC ended after it.
+    is_followed: bool,
+}
+
+/// The run of its stage that a consensus belongs to, where that was told: the one with `known`, or
+/// by the times.
 fn told_stage(
     path: &Path,
     reached: &Reached,
     version: Stamp,
     config: &Config,
     memory: &Memory,
-) -> Option<(Ended, IdempotencyKey, Option<Status>)> {
+    known: Option<&IdempotencyKey>,
+) -> Option<Told> {
     let spec: SpecId = folder_of_spec(path)?.parse().ok()?;
     let stage = Named::of(path)?.stage;
     let mut ended = stage::ended(&spec, &repo_paths(config));
+    let last_of_all = ended.last()?.at;
     ended.retain(|ended| ended.stage == stage);
-    let runs =
-        with_setting(config, memory, |setting| stage::runs(&ended.iter().collect::<Vec<_>>(), setting));
-    let last = ended.len().checked_sub(1);
-    let by_age = || last.filter(|_| runs.are_guardrail_first && age(version) < FRESH);
-    let owner = consensus::owner(reached, &runs).or_else(by_age)?;
+    let seen = |ended: &Ended| memory.file(&relative(&ended.path, config));
+    let owner = match known {
+        Some(_) => ended.iter().rposition(|one| seen(one).and_then(|seen| seen.key.as_ref()) == known)?,
+        None => {
+            let of_stage: Vec<&Ended> = ended.iter().collect();
+            let runs = with_setting(config, memory, |setting| stage::runs(&of_stage, setting));
+            let last = ended.len().checked_sub(1);
+            let by_age = || last.filter(|_| runs.are_guardrail_first && age(version) < FRESH);
+            consensus::owner(reached, &runs).or_else(by_age)?
+        }
+    };
     let ended = ended.swap_remove(owner);
-    let seen = memory.file(&relative(&ended.path, config))?;
-    Some((ended, seen.key.clone()?, seen.status))
+    let seen = seen(&ended)?;
+    let (key, status) = (seen.key.clone()?, seen.status);
+    let is_followed = last_of_all > ended.at;
+    Some(Told { ended, key, status, is_followed })
 }

@@ -15,12 +15,16 @@ use crate::clock;
 use crate::event::{IdempotencyKey, Status};
 use crate::files::open::{self, Links};
 use crate::files::write_atomic;
+use crate::sources::consensus::{Identity, folder_of_spec};
 use crate::sources::done::TaskStates;
 
 const VERSION: u32 = 1;
 
 /// Most files that are remembered; beyond it those are forgotten that no longer exist.
 const MAX_FILES: usize = 200_000;
+
+/// The same of consensus: some ten for each run of a SPEC.
+const MAX_AGREED: usize = 50_000;
 
 /// Largest `watch.jsonl` that is read; one of ours has some 300 bytes for each file.
 const MAX_BYTES: u64 = 256 * 1024 * 1024;
@@ -50,6 +54,12 @@ enum Line {
         #[serde(default, skip_serializing_if = "Option::is_none", with = "clock::maybe_millis")]
         reached: Option<Timestamp>,
     },
+    /// To which stage a consensus belongs.
+    Agreed {
+        of: String,
+        #[serde(flatten)]
+        agreed: Agreed,
+    },
     /// What a file's tasks were.
     Tasks {
         path: String,
@@ -58,14 +68,40 @@ enum Line {
     },
 }
 
+/// To which stage a consensus belongs, whatever becomes of its file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Agreed {
+    /// The stage's key; none where it belongs to none that was told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) key: Option<IdempotencyKey>,
+    /// It is a conflict, and told as one where it is not of the baseline.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) conflict: bool,
+    /// It came after its stage was told: what is told of the stage's own file is without it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) late: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) baseline: bool,
+}
+
+impl Agreed {
+    /// Whether it may be part of what is told of the stage with this key.
+    pub(super) fn is_free_for(&self, stage: &IdempotencyKey) -> bool {
+        match &self.key {
+            Some(key) => key == stage && !self.late,
+            None => !self.baseline,
+        }
+    }
+}
+
 /// Sources that were watched before memories said which.
 const FIRST_SOURCES: [&str; 2] = ["bash guardrails", "task list"];
 
 /// What is known of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seen {
-    /// The key of its event, of a consensus its stage's; none for what tells nothing or nothing
-    /// yet, and for what an earlier version found at the very first start.
+    /// The key of its event; none for what tells nothing by itself, and for what an earlier version
+    /// found at the very first start.
     pub(super) key: Option<IdempotencyKey>,
     /// The verdict.
     pub(super) status: Option<Status>,
@@ -90,6 +126,7 @@ pub(super) struct Memory {
     file: PathBuf,
     sources: BTreeSet<String>,
     files: HashMap<String, Seen>,
+    agreed: HashMap<String, Agreed>,
     tasks: HashMap<String, TaskStates>,
     lines: usize,
     /// What is on disk is not to be appended to: the file is written anew.
@@ -105,9 +142,10 @@ impl Memory {
     /// before the first [`flush`](Self::flush).
     pub(super) fn open(spool_dir: &Path) -> io::Result<(Self, bool)> {
         let file = spool_dir.join("watch.jsonl");
-        let (sources, files, tasks) = (BTreeSet::new(), HashMap::new(), HashMap::new());
+        let (sources, files, agreed, tasks) = Default::default();
         let (lines, is_stale, most) = (0, false, MAX_FILES);
-        let mut memory = Self { file, sources, files, tasks, lines, is_stale, most, batch: Vec::new() };
+        let mut memory =
+            Self { file, sources, files, agreed, tasks, lines, is_stale, most, batch: Vec::new() };
         let text = match open::whole(&memory.file, Links::Refused, MAX_BYTES) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
@@ -132,6 +170,7 @@ impl Memory {
                 Ok(Line::Telemetry { path, key, status, version, baseline, reached }) => {
                     memory.files.insert(path, Seen { key, status, version, baseline, reached });
                 }
+                Ok(Line::Agreed { of, agreed }) => drop(memory.agreed.insert(of, agreed)),
                 Ok(Line::Tasks { path, states }) => drop(memory.tasks.insert(path, states)),
                 // What it said is seen again, and is known.
                 Err(_) => damaged += 1,
@@ -167,11 +206,17 @@ impl Memory {
         self.files.get(path)
     }
 
-    /// Whether this version of a consensus file may belong to the stage with this key: neither
-    /// another stage nor the baseline has it.
-    pub(super) fn is_free(&self, path: &str, version: Option<Stamp>, stage: &IdempotencyKey) -> bool {
-        let seen = self.files.get(path).filter(|seen| seen.version == version);
-        seen.is_none_or(|seen| seen.key.as_ref().map_or(!seen.baseline, |key| key == stage))
+    /// What is known of what a consensus file says.
+    pub(super) fn agreed(&self, file: &Path, identity: &Identity) -> Option<&Agreed> {
+        identity.names().find_map(|name| self.agreed.get(&named_agreed(file, name)))
+    }
+
+    pub(super) fn remember_agreed(&mut self, file: &Path, identity: &Identity, agreed: Agreed) {
+        let of = named_agreed(file, identity.name());
+        if self.agreed.get(&of) != Some(&agreed) {
+            self.add(&Line::Agreed { of: of.clone(), agreed: agreed.clone() });
+            self.agreed.insert(of, agreed);
+        }
     }
 
     /// What a file's tasks were; `None` where it was never seen.
@@ -204,6 +249,11 @@ impl Memory {
     /// Writes what was remembered and is not on disk, however that came about. `root` is where the
     /// paths begin. An error forgets nothing: the next time it is written all the same.
     pub(super) fn flush(&mut self, root: &Path) -> io::Result<()> {
+        if self.agreed.len() > MAX_AGREED {
+            // What none but the baseline had is known by nothing else.
+            self.agreed.retain(|_, agreed| agreed.baseline);
+            self.is_stale = true;
+        }
         if self.files.len() > self.most {
             self.files.retain(|path, _| root.join(path).exists());
             // Where they all exist, looking again at each turn would find nothing.
@@ -215,7 +265,8 @@ impl Memory {
             // It is not ours to make again; once it is there, all of this is written.
             return Err(io::Error::new(io::ErrorKind::NotFound, "the spool's folder is gone"));
         }
-        let is_long = self.lines > 2 * (self.files.len() + self.tasks.len()) + SLACK;
+        let known = self.files.len() + self.agreed.len() + self.tasks.len();
+        let is_long = self.lines > 2 * known + SLACK;
         if self.is_stale || is_long || !is_there {
             return self.write_anew();
         }
@@ -237,16 +288,24 @@ impl Memory {
         self.is_stale = true;
         self.add(&Line::Watch { version: VERSION });
         self.add(&Line::Sources(self.sources.clone()));
+        let agreed = self.agreed.iter();
+        let agreed: Vec<Line> =
+            agreed.map(|(of, agreed)| Line::Agreed { of: of.clone(), agreed: agreed.clone() }).collect();
         let files: Vec<Line> = self.files.iter().map(|(path, seen)| seen.line(path)).collect();
         let tasks = self.tasks.iter();
         let tasks: Vec<Line> =
             tasks.map(|(path, states)| Line::Tasks { path: path.clone(), states: states.clone() }).collect();
-        files.iter().chain(&tasks).for_each(|line| self.add(line));
+        files.iter().chain(&agreed).chain(&tasks).for_each(|line| self.add(line));
         let content = std::mem::take(&mut self.batch);
         write_atomic(&self.file, &content)?;
         self.is_stale = false;
         Ok(())
     }
+}
+
+/// The name of what a consensus file says, among those of its SPEC.
+fn named_agreed(file: &Path, name: &str) -> String {
+    format!("{}/{name}", folder_of_spec(file).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -115,12 +115,17 @@ impl Opinion {
             return Self::passed_over("it is no file, or a symbolic link, which is not followed");
         };
         let is_read = memory.file(&relative(path, config)).is_some_and(|seen| seen.version == Some(version));
-        let (state, why, event) = match Late::of(path, version, config, &memory) {
+        let (state, why, event) = match Late::of(path, version, config, &memory).0 {
             Late::Unreadable => return Self::passed_over("it is no JSON object of at most 1 MiB"),
             Late::Free => {
                 (State::Waits, "it is part of its stage's event, which is still to come".to_owned(), None)
             }
-            Late::Belongs(key) => (State::Told, format!("it belongs to {key}, which was told"), None),
+            Late::Known(None) => {
+                (State::Baseline, "it was there at the first look at such files".to_owned(), None)
+            }
+            Late::Known(Some(key)) | Late::Belongs { key, .. } => {
+                (State::Told, format!("it belongs to {key}, which was told"), None)
+            }
             Late::Corrects(correction) if is_read => {
                 (State::Told, format!("it belongs to {}, which was told", correction.key), None)
             }

@@ -194,8 +194,8 @@ impl Reader {
             return later;
         }
         self.memory.remember(&name, seen_now);
-        for file in read.reached.into_iter().flat_map(|reached| reached.files) {
-            self.belongs(&file, stamp(&file), &key, baseline, config);
+        if let Some(reached) = &read.reached {
+            self.belongs(reached, &key, baseline);
         }
         Looked::Done
     }
@@ -233,10 +233,8 @@ impl Reader {
                 )
             }
         };
-        if let Some(key) = &seen.key {
-            for file in reached.into_iter().flat_map(|reached| reached.files) {
-                self.belongs(&file, stamp(&file), key, true, config);
-            }
+        if let (Some(key), Some(reached)) = (&seen.key, &reached) {
+            self.belongs(reached, key, true);
         }
         self.memory.remember(&name, seen);
     }

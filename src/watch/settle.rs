@@ -176,8 +176,17 @@ impl Settler {
 
     /// Something came of a group: what waits for that is looked at again.
     pub(super) fn wake(&mut self, group: &Path, now: Instant) {
+        self.wake_those(now, |file| file.group == group);
+    }
+
+    /// The same of all groups.
+    pub(super) fn wake_all(&mut self, now: Instant) {
+        self.wake_those(now, |_| true);
+    }
+
+    fn wake_those(&mut self, now: Instant, are: impl Fn(&Unsettled) -> bool) {
         let (woken, held): (BTreeMap<_, _>, _) =
-            std::mem::take(&mut self.held).into_iter().partition(|(_, file)| file.group == group);
+            std::mem::take(&mut self.held).into_iter().partition(|(_, file)| are(file));
         self.held = held;
         self.files.extend(woken.into_iter().map(|(path, file)| (path, Unsettled { look: now, ..file })));
     }

@@ -117,7 +117,7 @@ fn stage_waits(path: &Path, config: &Config, memory: &Memory) -> std::io::Result
 fn correction_waits(path: &Path, config: &Config, memory: &Memory) -> bool {
     let Some(version) = stamp(path) else { return false };
     let is_read = memory.file(&relative(path, config)).is_some_and(|seen| seen.version == Some(version));
-    !is_read && matches!(Late::of(path, version, config, memory), Late::Corrects(_))
+    !is_read && matches!(Late::of(path, version, config, memory).0, Late::Corrects(_))
 }
 
 fn tasks_waiting(path: &Path, config: &Config, memory: &Memory, lists: &mut Lists) -> std::io::Result<usize> {

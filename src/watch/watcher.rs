@@ -146,8 +146,12 @@ impl Watcher {
         self.look_is_due |= self.notifier.is_behind(&Tree::of(&config).roots());
         self.look_is_due |= self.reader.has_moved(&config);
         // A reload may name files that nobody told of.
-        self.look_is_due |= !self.looked_with.as_ref().is_some_and(|before| Arc::ptr_eq(before, &config));
+        self.look_is_due |= !self.is_looked_with(&config);
         self.flush();
+    }
+
+    fn is_looked_with(&self, config: &Arc<Config>) -> bool {
+        self.looked_with.as_ref().is_some_and(|before| Arc::ptr_eq(before, config))
     }
 
     /// Writes what was seen. What cannot be written now is written at a later check.
@@ -204,6 +208,10 @@ impl Watcher {
     /// Finds what appeared or changed, and has the operating system tell of more.
     fn look_at_everything(&mut self) {
         let config = (self.config)();
+        if !self.is_looked_with(&config) {
+            // Another setting may let go what waits for its agents.
+            self.settler.wake_all(Instant::now());
+        }
         self.looked_with = Some(config.clone());
         let tree = Tree::of(&config);
         self.take_baseline(&tree, &config, false, false);

@@ -593,3 +593,19 @@ fn boxes_are_ticked_one_by_one_and_the_last_one_completes_the_list() {
     assert_eq!(task_keys(&endpoint)[4..], [format!("{file}#T004:done-1"), format!("{file}:tasklist-done-2")]);
     drop(serve);
 }
+
+#[test]
+fn a_stage_that_waits_for_its_agents_keeps_no_drain_and_is_told_by_the_drain_that_ends_a_job() {
+    let endpoint = Endpoint::replying(&[200]);
+    let sandbox = Sandbox::with_settings("stage_ends_with = \"consensus\"", &[("all", &endpoint.url(), "")]);
+    let serve = sandbox.serve();
+    wait_for_baseline(&sandbox);
+    let path = write_plan(&sandbox, "SPEC-KIT-001", "held");
+    let opinion = || sandbox.run(&["explain", "--telemetry", &path]).stdout;
+    wait_for("the file to be at rest", || opinion().contains("waits for its synthesis").then_some(()));
+    let drained = sandbox.run(&["drain", "--timeout", "20"]);
+    assert_eq!((drained.code, endpoint.requests().len()), (0, 0), "{drained:?}");
+    serve.kill();
+    let drained = sandbox.run(&["drain", "--timeout", "20"]);
+    assert_eq!((drained.code, sessions(&endpoint)), (0, vec!["held".to_owned()]), "{drained:?}");
+}

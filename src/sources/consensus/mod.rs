@@ -2,6 +2,7 @@
 
 mod agents;
 mod content;
+mod identity;
 mod name;
 mod ownership;
 mod verdict;
@@ -19,6 +20,7 @@ use crate::event::{Consensus, SpecId, Stage};
 use crate::files::open::{self, Links};
 use content::Content;
 pub(crate) use content::embedded;
+pub(crate) use identity::Identity;
 use name::Part;
 pub(crate) use name::{Named, folder_of_spec};
 use ownership::Order;
@@ -53,8 +55,15 @@ pub(crate) struct Reached {
     pub(crate) consensus: Consensus,
     /// There is a verdict, and not only a list of agents.
     pub(crate) is_synthesis: bool,
-    /// The files that say so.
-    pub(crate) files: Vec<PathBuf>,
+    /// The files that say so, and what each says.
+    pub(crate) files: Vec<(PathBuf, Identity)>,
+}
+
+impl Reached {
+    /// Whether it is one that halts its stage.
+    pub(crate) fn is_conflict(&self) -> bool {
+        verdict::is_conflict(&self.consensus)
+    }
 }
 
 /// One file that was read.
@@ -64,6 +73,7 @@ struct File {
     at: Timestamp,
     time: String,
     content: Content,
+    identity: Identity,
 }
 
 /// The runs of a stage, as far as they are known.
@@ -83,18 +93,18 @@ pub(crate) fn folders_of(spec: &SpecId, repo: &RepoPaths<'_>) -> Vec<PathBuf> {
     folders.into_iter().filter(|folder| folder.is_dir()).collect()
 }
 
-/// The consensus of one run of a stage, from the files in `folders` that `is_free` lets through.
-/// `runs` is asked once there are some. Of many files those are read that are newest by their
+/// The consensus of one run of a stage, from what the files in `folders` say and `is_free` lets
+/// through. `runs` is asked once there is some. Of many files those are read that are newest by their
 /// names.
 pub(crate) fn of_run(
     folders: &[PathBuf],
     stage: Stage,
-    is_free: impl Fn(&Path) -> bool,
+    is_free: impl Fn(&Path, &Identity) -> bool,
     runs: impl FnOnce() -> Option<(Runs, usize)>,
 ) -> Option<Reached> {
     let inside = folders.iter().flat_map(|folder| entries(folder));
     let named = inside.filter_map(|path| Some((Named::of(&path)?, path)));
-    let mut named: Vec<_> = named.filter(|(named, path)| named.stage == stage && is_free(path)).collect();
+    let mut named: Vec<_> = named.filter(|(named, _)| named.stage == stage).collect();
     if named.is_empty() {
         return None;
     }
@@ -107,6 +117,10 @@ pub(crate) fn of_run(
     let mut files: Vec<File> = newest(Part::Synthesis).map(|file| file.with(&verdicts)).collect();
     files.extend(newest(Part::Telemetry));
     files.extend(verdicts);
+    files.retain(|file| is_free(&file.path, &file.identity));
+    if files.is_empty() {
+        return None;
+    }
     let (runs, run) = runs()?;
     let order = match runs.are_guardrail_first {
         true => Order::GuardrailFirst,
@@ -147,7 +161,8 @@ impl File {
         let by_name = || Some((named.at()?, named.session.clone()?));
         let by_file = || written(path).map(|at| (at, clock::rfc3339(at)));
         let (at, time) = content.at.clone().or_else(by_name).or_else(by_file)?;
-        Some(Self { path: path.to_owned(), named: named.clone(), at, time, content })
+        let identity = Identity::of(named.stage, content.run.as_deref(), &bytes);
+        Some(Self { path: path.to_owned(), named: named.clone(), at, time, content, identity })
     }
 
     /// A synthesis with what the verdict that was exported with it adds: the run's id, and its
@@ -164,7 +179,10 @@ impl File {
                 self.at = verdict.at;
                 self.time.clone_from(&verdict.time);
             }
-            self.content.run = self.content.run.or_else(|| verdict.content.run.clone());
+            if let (None, Some(run)) = (&self.content.run, &verdict.content.run) {
+                self.identity.name_run(self.named.stage, run);
+                self.content.run = Some(run.clone());
+            }
         }
         self
     }
@@ -192,7 +210,7 @@ impl Reached {
             run: said.content.run.clone(),
             is_synthesis: consensus.status.is_some() || parts[0].is_some(),
             consensus,
-            files: files.iter().map(|file| file.path.clone()).collect(),
+            files: files.iter().map(|file| (file.path.clone(), file.identity.clone())).collect(),
         })
     }
 }
@@ -219,7 +237,7 @@ mod tests {
     fn of_plan(dir: &Path, ended: &[&str]) -> Option<Reached> {
         let runs = Runs { ended: ended.iter().map(|at| time(at)).collect(), ..Runs::default() };
         let last = ended.len() - 1;
-        of_run(&[dir.to_owned()], Stage::Plan, |_| true, || Some((runs, last)))
+        of_run(&[dir.to_owned()], Stage::Plan, |_, _| true, || Some((runs, last)))
     }
 
     #[test]

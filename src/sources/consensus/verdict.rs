@@ -11,7 +11,7 @@ use crate::names::printable;
 const LONGEST_KEY: usize = 360;
 
 /// Whether it is one that halts its stage.
-fn is_conflict(consensus: &Consensus) -> bool {
+pub(super) fn is_conflict(consensus: &Consensus) -> bool {
     consensus.status.as_deref() == Some("conflict")
 }
 

@@ -6,25 +6,22 @@ use std::path::Path;
 use super::{GLANCE, Looked, Reader};
 use crate::config::Config;
 use crate::event::IdempotencyKey;
+use crate::sources::consensus::Reached;
 use crate::sources::costs;
 use crate::watch::AGAIN;
 use crate::watch::file::{relative, stamp};
 use crate::watch::late::{Correction, Late};
-use crate::watch::memory::Seen;
+use crate::watch::memory::{Agreed, Seen};
 use crate::watch::settle::Stamp;
 
 impl Reader {
-    /// Remembers that a version of a consensus file belongs to the stage with this key.
-    pub(super) fn belongs(
-        &mut self,
-        file: &Path,
-        version: Option<Stamp>,
-        stage: &IdempotencyKey,
-        baseline: bool,
-        config: &Config,
-    ) {
-        let seen = Seen { key: Some(stage.clone()), version, baseline, ..Seen::default() };
-        self.memory.remember(&relative(file, config), seen);
+    /// Remembers to which stage what these consensus files say belongs, which is told with them.
+    pub(super) fn belongs(&mut self, reached: &Reached, stage: &IdempotencyKey, baseline: bool) {
+        let conflict = reached.is_conflict();
+        for (file, identity) in &reached.files {
+            let agreed = Agreed { key: Some(stage.clone()), conflict, late: false, baseline };
+            self.memory.remember_agreed(file, identity, agreed);
+        }
     }
 
     /// Reads a consensus file by itself: where it changes the verdict of a stage that was told,
@@ -37,16 +34,17 @@ impl Reader {
         is_final: bool,
     ) -> Looked {
         let name = relative(path, config);
-        match Late::of(path, version, config, &self.memory) {
+        let (late, identity) = Late::of(path, version, config, &self.memory);
+        let agreed = match late {
             Late::Unreadable if !is_final => return Looked::Torn,
             Late::Unreadable => {
                 log::warn!("{name} cannot be read as a consensus (JSON up to 1 MiB): it counts for no stage");
-                self.memory.remember(&name, Seen { version: Some(version), ..Seen::default() });
+                None
             }
-            Late::Free => {
-                self.memory.remember(&name, Seen { version: Some(version), ..Seen::default() });
+            Late::Known(_) | Late::Free => None,
+            Late::Belongs { key, conflict } => {
+                Some(Agreed { key: Some(key), conflict, late: true, baseline: false })
             }
-            Late::Belongs(key) => self.belongs(path, Some(version), &key, false, config),
             // The verdict that names the run is exported with it.
             Late::Corrects(correction) if !correction.names_its_run && !is_final => {
                 return Looked::Later(GLANCE);
@@ -56,9 +54,13 @@ impl Reader {
                 if let Err(later) = self.tell(&name, [event, conflict]) {
                     return later;
                 }
-                self.belongs(path, Some(version), &key, false, config);
+                Some(Agreed { key: Some(key), conflict: true, late: true, baseline: false })
             }
+        };
+        if let Some((identity, agreed)) = identity.zip(agreed) {
+            self.memory.remember_agreed(path, &identity, agreed);
         }
+        self.memory.remember(&name, Seen { version: Some(version), ..Seen::default() });
         Looked::Done
     }
 
@@ -90,19 +92,26 @@ impl Reader {
         Looked::Done
     }
 
-    /// A consensus file at the first look at such files belongs to the stage that was told, or is
-    /// nobody's.
+    /// What a consensus file says at the first look at such files belongs to the stage that was
+    /// told, or is nobody's.
     pub(super) fn take_consensus_as_it_is(&mut self, path: &Path, config: &Config) {
         let Some(version) = stamp(path) else { return };
-        let name = relative(path, config);
-        if self.memory.file(&name).is_some_and(|seen| seen.version == Some(version)) {
-            return;
-        }
-        let key = match Late::of(path, version, config, &self.memory) {
-            Late::Belongs(key) => Some(key),
-            Late::Corrects(correction) => Some(correction.key),
-            Late::Unreadable | Late::Free => None,
+        let (late, identity) = Late::of(path, version, config, &self.memory);
+        let (key, conflict, late) = match late {
+            Late::Known(_) => return self.remember_version(path, version, config),
+            Late::Belongs { key, conflict } => (Some(key), conflict, false),
+            Late::Corrects(correction) => (Some(correction.key), true, true),
+            Late::Unreadable | Late::Free => (None, false, false),
         };
-        self.memory.remember(&name, Seen { key, version: Some(version), baseline: true, ..Seen::default() });
+        if let Some(identity) = identity {
+            let agreed = Agreed { key, conflict, late, baseline: true };
+            self.memory.remember_agreed(path, &identity, agreed);
+        }
+        self.remember_version(path, version, config);
+    }
+
+    fn remember_version(&mut self, path: &Path, version: Stamp, config: &Config) {
+        let seen = Seen { version: Some(version), baseline: true, ..Seen::default() };
+        self.memory.remember(&relative(path, config), seen);
     }
 }

@@ -366,3 +366,127 @@ fn of_broken_consensus_and_costs_nothing_is_told_and_nothing_is_held_up() {
     let [again, anomaly] = corrected(&key, &which);
     repo.expect(&[&key, &again, &anomaly]);
 }
+
+impl Repo {
+    /// Writes a file again as it is, as a checkout does.
+    fn touch(&self, path: &str) {
+        let path = self.dir.path().join(path);
+        let content = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, content).unwrap();
+    }
+}
+
+#[test]
+fn what_is_checked_out_again_tells_nothing_of_its_consensus_again() {
+    for host in [Host::Bash, Host::Native] {
+        let repo = Repo::new();
+        let watch = repo.watch_with(false, "consensus_wait_ms = 0");
+        repo.wait("the memory", || repo.dir.path().join("spool/watch.jsonl").exists().then_some(()));
+        let key = repo.guardrail(host, "plan", 0);
+        repo.expect(&[&key]);
+        let which = repo.synthesis(host, "plan", "conflict", 500);
+        let [again, anomaly] = corrected(&key, &which);
+        let second = repo.guardrail(host, "plan", 900);
+        let mut all = vec![key.clone(), again, anomaly, second.clone()];
+        repo.wait("both", || (repo.keys().len() == 4).then_some(()));
+        all.sort();
+        let told = || {
+            let mut told = repo.keys();
+            told.sort();
+            told
+        };
+        assert_eq!(told(), all);
+        let mut files = Vec::new();
+        for folder in ["evidence/commands/SPEC-1", "docs/SPEC-1/evidence", "evidence/consensus/SPEC-1"] {
+            let inside = fs::read_dir(repo.dir.path().join(folder)).into_iter().flatten();
+            files.extend(inside.map(|entry| {
+                let path = entry.unwrap().path();
+                path.strip_prefix(repo.dir.path()).unwrap().to_str().unwrap().to_owned()
+            }));
+        }
+        assert!(files.len() >= 3, "{files:?}");
+        for round in 0..2 {
+            files.iter().filter(|file| file.ends_with(".json")).for_each(|file| repo.touch(file));
+            let marker = repo.plan("SPEC-9", &format!("m-{round}"));
+            repo.wait("the marker", || repo.keys().contains(&marker).then_some(()));
+            repo.sent.lock().unwrap().retain(|event| event.spec.id.as_str() != "SPEC-9");
+            assert_eq!(told(), all, "{host:?}");
+        }
+        watch.stop();
+        files.iter().filter(|file| file.ends_with(".json")).for_each(|file| repo.touch(file));
+        let _watch = repo.watch_as_configured(false);
+        let marker = repo.plan("SPEC-9", "m-3");
+        repo.wait("the marker", || repo.keys().contains(&marker).then_some(()));
+        repo.sent.lock().unwrap().retain(|event| event.spec.id.as_str() != "SPEC-9");
+        assert_eq!(told(), all, "{host:?}");
+    }
+}
+
+#[test]
+fn a_consensus_without_a_time_or_a_run_is_known_by_what_it_says() {
+    let repo = Repo::new();
+    let _watch = repo.watch_with(false, "consensus_wait_ms = 0");
+    repo.wait("the memory", || repo.dir.path().join("spool/watch.jsonl").exists().then_some(()));
+    let path = "evidence/consensus/SPEC-1/plan_synthesis.json";
+    let conflict = json!({"status": "conflict", "conflicts": ["a or b"]});
+    let first = repo.guardrail(Host::Native, "plan", 0);
+    repo.expect(&[&first]);
+    repo.write_at(path, &conflict, 500);
+    let [again, anomaly] = corrected(&first, &format!("{:.3}", at(500)));
+    repo.expect(&[&first, &again, &anomaly]);
+    let second = repo.guardrail(Host::Native, "plan", 900);
+    repo.expect(&[&first, &again, &anomaly, &second]);
+    repo.write_at(path, &json!({"status": "ok"}), 1200);
+    // The one before is checked out again.
+    repo.write_at(path, &conflict, 5000);
+    repo.expect_only(&[&first, &again, &anomaly, &second], "m-1");
+}
+
+#[test]
+fn a_run_of_the_agents_that_is_exported_again_stays_with_its_stage() {
+    let repo = Repo::new();
+    let _watch = repo.watch_with(false, "consensus_wait_ms = 0");
+    repo.wait("the memory", || repo.dir.path().join("spool/watch.jsonl").exists().then_some(()));
+    let export = |second: i64| {
+        let verdict = json!({"run_id": "run_1", "exported_at": format!("{:.0}", at(second))});
+        repo.write_at("evidence/consensus/SPEC-1/plan_verdict.json", &verdict, second);
+        let synthesis = json!({"status": "conflict", "conflicts": ["a or b"], "exported": second});
+        repo.write_at("evidence/consensus/SPEC-1/plan_synthesis.json", &synthesis, second);
+    };
+    let first = repo.guardrail(Host::Native, "plan", 0);
+    repo.expect(&[&first]);
+    export(500);
+    let [again, anomaly] = corrected(&first, "run_1");
+    repo.expect(&[&first, &again, &anomaly]);
+    let second = repo.guardrail(Host::Native, "plan", 900);
+    repo.expect(&[&first, &again, &anomaly, &second]);
+    export(1500);
+    repo.expect_only(&[&first, &again, &anomaly, &second], "m-1");
+}
+
+#[test]
+fn a_guardrail_that_waits_has_begun_and_a_conflict_before_it_ends_no_run() {
+    let repo = Repo::new();
+    let _watch = repo.watch_with(false, "stage_ends_with = \"consensus\"");
+    repo.wait("the memory", || repo.dir.path().join("spool/watch.jsonl").exists().then_some(()));
+    let plan = repo.guardrail(Host::Native, "plan", 0);
+    let _tasks = repo.guardrail(Host::Native, "tasks", 400);
+    repo.expect(&[&plan]);
+    let run = repo.synthesis(Host::Native, "plan", "conflict", 300);
+    let [again, anomaly] = corrected(&plan, &run);
+    repo.expect(&[&plan, &again, &anomaly]);
+    assert!(repo.sent.lock().unwrap()[1].event.is_followed);
+}
+
+#[test]
+fn agents_that_come_first_are_waited_for_by_no_setting_and_another_setting_lets_go() {
+    let repo = Repo::new();
+    let watch = repo.watch_with(false, "stage_ends_with = \"consensus\"");
+    repo.wait("the memory", || repo.dir.path().join("spool/watch.jsonl").exists().then_some(()));
+    repo.synthesis(Host::Bash, "plan", "conflict", 0);
+    let key = repo.guardrail(Host::Bash, "plan", 15);
+    let halted = halted(&key);
+    repo.expect(&[&halted[0], &halted[1]]);
+    watch.stop();
+}

@@ -141,10 +141,11 @@ fn what_a_glob_names_is_known_when_it_is_new() {
     let done = table(&[("A", "Done"), ("B", "Open")]);
     repo.write("one/board.md", &done);
     repo.write("two/board.md", &done);
+    repo.write("TODO.md", &done);
     let watch = repo.watch_with(false, "task_files = [\"one/board.md\"]");
     repo.wait("the memory", || repo.dir.path().join("spool/watch.jsonl").exists().then_some(()));
     watch.stop();
-    let _watch = repo.watch_with(false, "task_files = [\"one/board.md\", \"*/board.md\"]");
+    let _watch = repo.watch_with(false, "task_files = [\"one/board.md\", \"*/board.md\", \"TODO*.md\"]");
     // Of one that is named already, what became Done meanwhile is told.
     repo.write("one/board.md", &table(&[("A", "Done"), ("B", "Done")]));
     let first = keys("one/board.md", &["B"]);
