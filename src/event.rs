@@ -38,6 +38,8 @@ named! {
         PipelineCompleted = "spec-auto.pipeline.completed",
         /// A tracked task became Done.
         TaskCompleted = "spec-kit.task.completed",
+        /// The last open task of a task list became Done.
+        TaskListCompleted = "spec-kit.tasklist.completed",
         /// The agents of a stage disagree.
         ConsensusConflict = "spec-auto.anomaly.consensus_conflict",
         /// A run cost more than its threshold.
@@ -224,7 +226,7 @@ pub struct Consensus {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Task {
-    /// The task's id in its table.
+    /// The task's id in its list.
     pub id: String,
     /// Its title.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -232,6 +234,9 @@ pub struct Task {
     /// Its status as a word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
+    /// What a check box has in brackets between its id and its title: `[P] [US1]` is `P`, `US1`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub markers: Vec<String>,
     /// Everything else that was given.
     #[serde(flatten)]
     pub extra: Map<String, Value>,

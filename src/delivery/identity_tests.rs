@@ -185,7 +185,13 @@ fn a_key_or_an_attempt_that_was_given_is_taken_at_its_word() {
     let task = |ms| {
         let key = IdempotencyKey::unique(&spec(), "T1");
         let mut event = Event::new(EventKind::TaskCompleted, spec(), key);
-        event.task = Some(Task { id: "T1".into(), title: None, status: None, extra: Default::default() });
+        event.task = Some(Task {
+            id: "T1".into(),
+            title: None,
+            status: None,
+            markers: Vec::new(),
+            extra: Default::default(),
+        });
         event.event.key_origin = made(ms);
         event
     };

@@ -44,6 +44,11 @@ impl IdempotencyKey {
         Self(format!("{spec}:{list}#{id}:done-{times}").into())
     }
 
+    /// The key of a list whose last open task became Done for the `times`th time.
+    pub(crate) fn of_task_list(spec: &SpecId, list: &str, times: u32) -> Self {
+        Self(format!("{spec}:{}:tasklist-done-{times}", printable(list, 160)).into())
+    }
+
     /// The key of a further version of a session, which the source rewrote with another verdict.
     pub(crate) fn of_version(&self, stamp: &str) -> Self {
         Self(format!("{self}:{}", printable(stamp, 64)).into())

@@ -46,6 +46,9 @@ const EVENT: Fields = &[
 /// Of other events, a `message` is the emitter's own.
 const SAMPLE: Fields = &[("message", Shape::Text)];
 
+/// Of other events, `tasks` are the emitter's own.
+const TASK_LIST: Fields = &[("tasks", Shape::Object(&[("done", Shape::Integer), ("total", Shape::Integer)]))];
+
 const PIPELINE: Fields = &[
     ("durationMs", Shape::Integer),
     (
@@ -77,6 +80,9 @@ impl Event {
         if self.event.kind == EventKind::Test {
             check("", &self.extra, SAMPLE)?;
         }
+        if self.event.kind == EventKind::TaskListCompleted {
+            check("", &self.extra, TASK_LIST)?;
+        }
         if let Some(pipeline) = &self.pipeline {
             check("pipeline.", &pipeline.extra, PIPELINE)?;
         }
@@ -91,6 +97,13 @@ impl Event {
 /// Takes away published fields that are `null`, which says the same as leaving them out.
 pub(super) fn without_nulls(document: &mut Map<String, Value>) {
     prune(document, EVENT);
+    let kind = document.get("event").and_then(|event| event.get("type"));
+    if kind.and_then(Value::as_str) == Some(EventKind::TaskListCompleted.as_str()) {
+        prune(document, TASK_LIST);
+    }
+    if let Some(task) = document.get_mut("task").and_then(Value::as_object_mut) {
+        task.retain(|name, value| !value.is_null() || name != "markers");
+    }
     for (part, fields) in [("pipeline", PIPELINE), ("consensus", CONSENSUS)] {
         document
             .get_mut(part)
@@ -176,6 +189,7 @@ mod tests {
             (json!({"pipeline": {"stages": [{"stage": 7}]}}), "`pipeline.stages.stage` must be a text"),
             (json!({"consensus": {"conflicts": {}}}), "`consensus.conflicts` must be a list"),
             (json!({"consensus": {"agents": [{"model": 5}]}}), "`consensus.agents.model` must be a text"),
+            (json!({"task": {"id": "T1", "markers": [5]}}), "invalid type"),
         ] {
             let error = read(&more).unwrap_err().to_string();
             assert!(error.contains(reason), "{more}: {error}");
@@ -185,7 +199,7 @@ mod tests {
                 .unwrap()
                 .iter()
                 .next()
-                .filter(|(name, _)| !["pipeline", "consensus"].contains(&name.as_str()))
+                .filter(|(name, _)| !["pipeline", "consensus", "task"].contains(&name.as_str()))
             {
                 built.extra.insert(name.clone(), value.clone());
                 assert!(built.check_limits().is_err(), "a host's own: {more}");
@@ -196,13 +210,25 @@ mod tests {
     #[test]
     fn null_is_as_good_as_left_out_and_what_is_unknown_is_left_alone() {
         let given = json!({"cost": null, "followUps": [], "message": {"own": null}, "own": null,
+            "tasks": "own", "task": {"id": "T1", "markers": null},
             "pipeline": {"stages": [{"stage": "Plan", "status": null, "own": null}], "durationMs": null},
             "consensus": {"agents": [{"agent": "a", "model": null, "cost_usd": null}]}});
         let told = serde_json::to_value(read(&given).unwrap()).unwrap();
         assert_eq!(told.get("cost"), None);
-        assert_eq!(told["message"], json!({"own": null}));
+        assert_eq!((&told["message"], &told["tasks"]), (&json!({"own": null}), &json!("own")));
+        assert_eq!(told["task"], json!({"id": "T1"}));
         assert!(told.get("own").is_some_and(Value::is_null));
         assert_eq!(told["pipeline"], json!({"stages": [{"stage": "Plan", "own": null}]}));
         assert_eq!(told["consensus"]["agents"], json!([{"agent": "a", "cost_usd": null}]));
+    }
+
+    #[test]
+    fn tasks_are_typed_where_they_are_published() {
+        let list = json!({"type": "spec-kit.tasklist.completed"});
+        let of = |tasks: Value| read(&json!({"event": list, "tasks": tasks}));
+        assert!(of(json!({"done": 2, "total": 2, "own": "x"})).is_ok());
+        assert!(!of(Value::Null).unwrap().extra.contains_key("tasks"));
+        let error = of(json!({"done": "all"})).unwrap_err().to_string();
+        assert!(error.contains("`tasks.done` must be a whole number from 0"), "{error}");
     }
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::event::{Event, EventKind, Stage, Status};
+use crate::event::{Event, EventKind, SpecId, Stage, Status};
 use crate::names::is_deceiving;
 
 /// Most characters of a text that are read: more than any service shows, so a longer text is still
@@ -75,12 +75,13 @@ fn one_line(text: &str) -> String {
 }
 
 fn headline(event: &Event) -> String {
-    let spec = event.spec.id.short();
+    let spec = name(&event.spec.id);
     let stage = event.event.stage.map_or("Stage", Stage::as_str);
     match event.event.kind {
         EventKind::StageCompleted => format!("{stage} {}: {spec}", verb(event)),
         EventKind::PipelineCompleted => format!("Run {}: {spec}", verb(event)),
         EventKind::TaskCompleted => task_headline(event),
+        EventKind::TaskListCompleted => list_headline(event, spec),
         EventKind::ConsensusConflict => match event.event.stage {
             Some(stage) => format!("Consensus conflict in {stage}: {spec}"),
             None => format!("Consensus conflict: {spec}"),
@@ -89,6 +90,12 @@ fn headline(event: &Event) -> String {
         EventKind::Stalled => stall_headline(event, spec),
         EventKind::Test => "Test from spec-notify".to_owned(),
     }
+}
+
+/// The short id, where it is more than a number: of `002-kanban` the number alone is no name.
+fn name(spec: &SpecId) -> &str {
+    let is_a_number = spec.short().bytes().all(|byte| byte.is_ascii_digit());
+    if is_a_number { spec.as_str() } else { spec.short() }
 }
 
 fn verb(event: &Event) -> &'static str {
@@ -101,10 +108,19 @@ fn verb(event: &Event) -> &'static str {
 }
 
 fn task_headline(event: &Event) -> String {
-    let Some(task) = &event.task else { return format!("Task done: {}", event.spec.id.short()) };
+    let Some(task) = &event.task else { return format!("Task done: {}", name(&event.spec.id)) };
     match &task.title {
         Some(title) => format!("Task {} done: {title}", task.id),
         None => format!("Task {} done", task.id),
+    }
+}
+
+fn list_headline(event: &Event, spec: &str) -> String {
+    let done = event.extra.get("tasks").and_then(|tasks| tasks.get("done")).and_then(Value::as_u64);
+    match done {
+        Some(1) => format!("The one task done: {spec}"),
+        Some(done) => format!("All {done} tasks done: {spec}"),
+        None => format!("All tasks done: {spec}"),
     }
 }
 
@@ -129,7 +145,9 @@ fn anomaly<'a>(event: &'a Event, name: &str) -> Option<&'a Value> {
 
 fn tone(event: &Event) -> Tone {
     match (event.event.status, event.event.kind) {
-        (Some(Status::Success), _) | (None, EventKind::TaskCompleted) => Tone::Success,
+        (Some(Status::Success), _) | (None, EventKind::TaskCompleted | EventKind::TaskListCompleted) => {
+            Tone::Success
+        }
         (Some(Status::Failure), _) => Tone::Failure,
         (Some(Status::Halt), _) => Tone::Halt,
         (None, kind) if kind.is_anomaly() => Tone::Halt,

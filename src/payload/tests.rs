@@ -54,6 +54,16 @@ fn task() -> Event {
     }))
 }
 
+fn task_list() -> Event {
+    event(&json!({
+        "event": {"type": "spec-kit.tasklist.completed",
+            "idempotency_key": "002-kanban:specs/002-kanban/tasks.md:tasklist-done-1"},
+        "spec": {"id": "002-kanban", "branch": "main"},
+        "tasks": {"done": 12, "total": 12},
+        "evidence": {"paths": ["specs/002-kanban/tasks.md"]},
+    }))
+}
+
 fn conflict() -> Event {
     event(&json!({
         "event": {"type": "spec-auto.anomaly.consensus_conflict", "stage": "Plan",
@@ -91,6 +101,7 @@ fn what_each_format_makes_of_each_event() {
         ("stage_halt", stage("halt", &["the telemetry is no JSON: line 1"])),
         ("pipeline", pipeline()),
         ("task", task()),
+        ("task_list", task_list()),
         ("conflict", conflict()),
         ("cost", cost()),
         ("test", test()),

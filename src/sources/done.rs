@@ -1,6 +1,6 @@
-//! Which tasks became Done by work: a plain decision over what is remembered of a list, its rows
-//! now, and what git says. A task is told as Done once over all branches until work reopens it;
-//! that git puts another version of the list there is no work.
+//! Which tasks, and lists of tasks, became Done by work: a plain decision over what is remembered
+//! of a list, its rows now, and what git says. A task is told as Done once over all branches until
+//! work reopens it; that git puts another version of the list there is no work.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -54,12 +54,30 @@ fn is_zero(seconds: &i64) -> bool {
 
 /// What is remembered of a file's tasks: also of those that are not in it now, so that a file half
 /// written, or a branch that is switched to and fro, invents nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TaskStates {
     states: BTreeMap<String, TaskState>,
     /// Where the repo stood when this was seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     seen_at: Option<Standpoint>,
+    /// Of the list as a whole. An earlier version, which read no boxes either, wrote nothing here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    list: Option<ListState>,
+}
+
+/// What is remembered of a list as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct ListState {
+    /// How often its last open task became Done.
+    times: u32,
+    /// Whether that was told, and no work is left since.
+    told: bool,
+}
+
+impl Default for TaskStates {
+    fn default() -> Self {
+        Self { states: BTreeMap::new(), seen_at: None, list: Some(ListState::default()) }
+    }
 }
 
 /// Which tasks of a version are Done.
@@ -199,6 +217,9 @@ impl TaskStates {
             View::At(standpoint, _) => Moved::between(self.seen_at.as_ref(), standpoint),
             View::Outside | View::Busy => Moved { head: false, stash: false },
         };
+        if self.list.is_none() {
+            self.upgrade(rows, now);
+        }
         let mut became_done = Vec::new();
         for row in rows {
             let state = self.states.entry(row.id.clone()).or_default();
@@ -225,6 +246,42 @@ impl TaskStates {
         }
         became_done
     }
+
+    /// Whether the list's last open task became Done with those that [`apply`](Self::apply) gave,
+    /// and how often that was by now. Once it did, it can only do so again after a task was there
+    /// that work left open: one that was never Done, or that was reopened.
+    pub(crate) fn completes(&mut self, rows: &[TaskRow], became_done: &[(&TaskRow, u32)]) -> Option<u32> {
+        let list = self.list.get_or_insert_default();
+        let is_left = |state: &TaskState| state.times == 0 || state.reopened.is_some();
+        let mut open = rows.iter().filter(|row| !row.is_done).peekable();
+        if open.peek().is_some() {
+            list.told &= !open.any(|row| self.states.get(&row.id).is_none_or(is_left));
+            return None;
+        }
+        if became_done.is_empty() || std::mem::replace(&mut list.told, true) {
+            return None;
+        }
+        list.times += 1;
+        Some(list.times)
+    }
+
+    /// Whether a task that is not among these rows was open when it was last seen: the list may be
+    /// half written.
+    pub(crate) fn has_open_beside(&self, rows: &[TaskRow]) -> bool {
+        let there: HashSet<&str> = rows.iter().map(|row| row.id.as_str()).collect();
+        self.states.iter().any(|(id, state)| !state.done && !there.contains(id.as_str()))
+    }
+
+    /// What an earlier version remembered: the boxes that it did not read are known as they are.
+    fn upgrade(&mut self, rows: &[TaskRow], now: i64) {
+        for row in rows.iter().filter(|row| row.is_box) {
+            let known =
+                TaskState { done: row.is_done, times: u32::from(row.is_done), told: now, reopened: None };
+            self.states.entry(row.id.clone()).or_insert(known);
+        }
+        let told = !self.states.is_empty() && self.states.values().all(|state| state.done);
+        self.list = Some(ListState { times: u32::from(told), told });
+    }
 }
 
 #[cfg(test)]
@@ -237,8 +294,10 @@ mod tests {
             Some(TaskRow {
                 id: format!("T{id}"),
                 title: None,
+                markers: Vec::new(),
                 status: String::new(),
                 is_done,
+                is_box: false,
                 spec: "S".parse().unwrap(),
             })
         };
@@ -268,7 +327,7 @@ mod tests {
     fn told(done: bool, reopened: bool) -> TaskStates {
         let state = TaskState { done, times: 1, told: 100, reopened: reopened.then_some(200) };
         let seen_at = Some(Standpoint { head: Some("A".to_owned()), stash: None });
-        TaskStates { states: [("T1".to_owned(), state)].into(), seen_at }
+        TaskStates { states: [("T1".to_owned(), state)].into(), seen_at, ..TaskStates::default() }
     }
 
     #[test]
@@ -384,11 +443,104 @@ mod tests {
             .map(|(row, times)| (row.id.clone(), *times))
             .collect();
         assert_eq!(told, [("T2".to_owned(), 2), ("T3".to_owned(), 1)]);
+        let told = states.apply(&now, &View::Outside, 5);
+        assert_eq!(states.completes(&now, &told), None, "none became Done");
         let again: TaskStates = serde_json::from_value(serde_json::to_value(&states).unwrap()).unwrap();
         assert_eq!(again, states);
     }
 
+    #[test]
+    fn boxes_that_an_earlier_version_did_not_read_are_known_as_they_are() {
+        let text = r#"{"states": {"T1": {"done": false, "times": 0}}}"#;
+        let mut states: TaskStates = serde_json::from_str(text).unwrap();
+        let mut now = rows(&[(1, Some(true)), (2, Some(true)), (3, Some(false)), (4, Some(true))]);
+        now[1].is_box = true;
+        now[2].is_box = true;
+        let ids = |told: Vec<(&TaskRow, u32)>| told.iter().map(|(row, _)| row.id.clone()).collect::<Vec<_>>();
+        // Rows of tables are told as ever.
+        assert_eq!(ids(states.apply(&now, &View::Outside, 5)), ["T1", "T4"]);
+        now[2].is_done = true;
+        let told = states.apply(&now, &View::Outside, 6);
+        assert_eq!(states.completes(&now, &told), Some(1));
+        assert_eq!(ids(told), ["T3"]);
+        // One that was complete is known to be.
+        let text = r#"{"states": {"T1": {"done": true, "times": 1}}}"#;
+        let mut states: TaskStates = serde_json::from_str(text).unwrap();
+        let now = rows(&[(1, Some(true)), (2, Some(true))]);
+        let told = states.apply(&now, &View::Outside, 5);
+        assert_eq!((told.len(), states.completes(&now, &told)), (1, None));
+    }
+
+    #[test]
+    fn a_list_completes_with_its_last_open_task_and_again_after_work_left_one_open() {
+        let (mut states, mut told) = (TaskStates::default(), Vec::new());
+        let mut look = |what: &str, now: &[(u8, Option<bool>)], view: &View| {
+            let now = rows(now);
+            let became_done = states.apply(&now, view, 100);
+            if let Some(times) = states.completes(&now, &became_done) {
+                told.push((what.to_owned(), times));
+            }
+        };
+        let (done, open, gone) = (Some(true), Some(false), None);
+        let out = &View::Outside;
+        look("nothing", &[], out);
+        look("open ones", &[(1, open), (2, open)], out);
+        look("one of two", &[(1, done), (2, open)], out);
+        look("the last", &[(1, done), (2, done)], out);
+        look("the same again", &[(1, done), (2, done)], out);
+        look("a further one that is Done already", &[(1, done), (2, done), (3, done)], out);
+        look("a new one", &[(1, done), (2, done), (3, done), (4, open)], out);
+        look("the new one", &[(1, done), (2, done), (3, done), (4, done)], out);
+        look("one is reopened", &[(1, open), (2, done)], out);
+        look("it is Done again", &[(1, done), (2, done)], out);
+        look("a new one", &[(1, done), (5, open)], out);
+        look("the last open one is deleted", &[(1, done)], out);
+        look("one is reopened", &[(1, open)], out);
+        look("it is Done again, and it is the only one", &[(1, done)], out);
+        look("two new ones", &[(1, done), (6, open), (7, open)], out);
+        look("one Done, the other deleted", &[(1, done), (6, done), (7, gone)], out);
+        // In a repo: an older commit has one open, and it is looked at and left again.
+        let view = |head| at(head, "", history(&[(90, Some(true))]));
+        look("a repo", &[(1, done), (6, done)], &view("A"));
+        look("a switch", &[(1, open), (6, done)], &at("B", "", history(&[(80, Some(false))])));
+        look("and back", &[(1, done), (6, done)], &view("A"));
+        let expected = [
+            ("the last", 1),
+            ("the new one", 2),
+            ("it is Done again", 3),
+            ("it is Done again, and it is the only one", 4),
+            ("one Done, the other deleted", 5),
+        ];
+        assert_eq!(told, expected.map(|(what, times)| (what.to_owned(), times)));
+    }
+
     proptest! {
+        /// Whatever versions there are, a list is told when a task was told and none is open, and
+        /// in between one was open.
+        #[test]
+        fn a_list_is_told_with_a_task_and_once_until_one_is_open(
+            versions in proptest::collection::vec(
+                proptest::collection::vec(proptest::option::of(any::<bool>()), 3),
+                1..20,
+            ),
+        ) {
+            let (mut states, mut was_open, mut count) = (TaskStates::default(), true, 0);
+            for version in versions {
+                let now = rows(&(0..).zip(version).collect::<Vec<_>>());
+                let became_done = states.apply(&now, &View::Outside, 1);
+                let is_open = now.iter().any(|row| !row.is_done);
+                was_open |= is_open;
+                let times = states.completes(&now, &became_done);
+                prop_assert_eq!(times.is_some(), !became_done.is_empty() && !is_open && was_open);
+                if let Some(times) = times {
+                    (count, was_open) = (count + 1, false);
+                    prop_assert_eq!(times, count);
+                }
+                let text = serde_json::to_string(&states).unwrap();
+                prop_assert_eq!(&serde_json::from_str::<TaskStates>(&text).unwrap(), &states);
+            }
+        }
+
         /// Versions of a file: each task absent, open or Done. Whatever versions are skipped, no
         /// transition is found that is not found when none is, and a task that is Done in the end
         /// and was seen open is found at least once.

@@ -1,5 +1,5 @@
-//! Where lists of tasks lie: the repo's `SPEC.md`, each SPEC's `tasks.md`, and what `task_files`
-//! names.
+//! Where lists of tasks lie: the repo's `SPEC.md`, each SPEC's `tasks.md`, the features' lists
+//! below `specs`, and what `task_files` names.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs;
@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::place::{Level, Place, entries, folders};
 use crate::config::{Config, PathGlob};
+use crate::event::SpecId;
 
 /// Folders that are looked into for what `task_files` names; those near the repo's root come
 /// first.
@@ -19,10 +20,17 @@ const OF_OTHERS: [&str; 3] = [".git", "target", "node_modules"];
 /// What a list is, for people and for the memory.
 const SOURCE: &str = "task list";
 
+/// The same of those below `specs`, as if a glob named them.
+const SPECS_SOURCE: &str = "task list specs/**/tasks.md";
+
+/// The folder of GitHub Spec Kit's features, each with its `tasks.md`.
+const SPECS: &str = "specs";
+
 /// See the module's first lines.
 pub(crate) struct TaskLists {
     repo: PathBuf,
-    places: [Place; 2],
+    /// The last three are below `specs`.
+    places: [Place; 5],
     further: Arc<[PathGlob]>,
     /// What is written there is ours, or a guardrail's.
     not_in: [PathBuf; 2],
@@ -31,9 +39,13 @@ pub(crate) struct TaskLists {
 impl TaskLists {
     pub(crate) fn of(config: &Config) -> Self {
         let repo = config.repo.clone();
+        let below_specs = |levels| Place { root: repo.join(SPECS), levels };
         let places = [
             Place { root: repo.clone(), levels: &[] },
             Place { root: repo.join("docs"), levels: &[Level::SpecNamed] },
+            below_specs(&[]),
+            below_specs(&[Level::Any]),
+            below_specs(&[Level::Any, Level::Any]),
         ];
         let not_in = [config.evidence_dir.clone(), config.spool_dir.clone()];
         Self { repo, places, further: config.task_files.clone(), not_in }
@@ -61,14 +73,17 @@ impl TaskLists {
     /// of `task_files`, whose lists are a baseline when it is new.
     pub(crate) fn sources(&self) -> Vec<String> {
         let further = self.further.iter().map(|glob| format!("{SOURCE} {}", glob.as_str()));
-        std::iter::once(SOURCE.to_owned()).chain(further).collect()
+        [SOURCE, SPECS_SOURCE].map(str::to_owned).into_iter().chain(further).collect()
     }
 
     /// Which of them a list is of.
     pub(crate) fn source_of(&self, path: &Path) -> String {
-        let own = self.is_own(path);
+        if self.is_own(path) {
+            let is_of_a_feature = path.starts_with(self.repo.join(SPECS));
+            return if is_of_a_feature { SPECS_SOURCE.to_owned() } else { SOURCE.to_owned() };
+        }
         let inside = path.strip_prefix(&self.repo).unwrap_or(path);
-        let glob = self.further.iter().find(|glob| glob.is_match(inside)).filter(|_| !own);
+        let glob = self.further.iter().find(|glob| glob.is_match(inside));
         glob.map_or(SOURCE.to_owned(), |glob| format!("{SOURCE} {}", glob.as_str()))
     }
 
@@ -123,9 +138,17 @@ impl TaskLists {
         inside.filter(|path| self.is_further(path))
     }
 
+    /// Where the lists of a feature can be, whether they are there or not.
+    pub(crate) fn of_feature(&self, spec: &SpecId) -> Vec<PathBuf> {
+        let feature = self.repo.join(SPECS).join(spec.as_str());
+        let folders = folders(&feature).into_iter().chain([feature]);
+        folders.map(|folder| folder.join("tasks.md")).filter(|list| self.is_list(list)).collect()
+    }
+
     /// Every list there is.
     pub(crate) fn files(&self) -> BTreeSet<PathBuf> {
-        let own = self.places[1].holders().into_iter().map(|folder| folder.join("tasks.md"));
+        let holders = self.places[1..].iter().flat_map(Place::holders);
+        let own = holders.map(|folder| folder.join("tasks.md"));
         let own = own.chain([self.repo.join("SPEC.md")]).filter(|path| fs::symlink_metadata(path).is_ok());
         own.chain(self.further()).collect()
     }

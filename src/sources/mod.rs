@@ -2,6 +2,7 @@
 //! lie, how they are named and what one tells. The watcher asks all of them.
 
 mod bash_guardrails;
+mod boxes;
 pub(crate) mod checkout;
 pub(crate) mod consensus;
 pub(crate) mod costs;
@@ -16,6 +17,7 @@ pub(crate) mod outstanding;
 pub(crate) mod place;
 mod remote;
 mod repo;
+mod rows;
 mod session;
 pub(crate) mod signs;
 pub(crate) mod stage;

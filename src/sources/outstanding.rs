@@ -1,4 +1,4 @@
-//! Which tasks of a SPEC are not Done: read from the repo's tracker, the SPEC's own list and those
+//! Which tasks of a SPEC are not Done: read from the repo's tracker, the SPEC's own lists and those
 //! of `task_files` when a run ends. Blocks.
 
 use std::path::{Path, PathBuf};
@@ -17,7 +17,8 @@ pub(crate) const MAX_TASKS_BYTES: u64 = 8 * 1024 * 1024;
 pub(crate) fn tasks(config: &Config, spec: &SpecId) -> Vec<String> {
     let own = Path::new("docs").join(spec.as_str()).join("tasks.md");
     let mut lists = vec![PathBuf::from("SPEC.md"), own];
-    for list in TaskLists::of(config).further() {
+    let all = TaskLists::of(config);
+    for list in all.of_feature(spec).into_iter().chain(all.further()) {
         let inside = list.strip_prefix(&config.repo).unwrap_or(&list).to_owned();
         if !lists.contains(&inside) {
             lists.push(inside);
@@ -75,5 +76,20 @@ mod tests {
         fs::write(dir.path().join("plans/b.md"), further).unwrap();
         let found = tasks(&config(&["plans/*.md", "**/b.md", "SPEC.md"]), &spec);
         assert_eq!(found, [&expected[..], &["task F1 is Open, not Done"]].concat());
+        // The feature's own, and no other's.
+        let boxes = "- [x] T001 Read\n- [ ] T002 [P] Write\n- [~] T003\n- [ ] no task\n";
+        for folder in ["specs/002-x/phase-2", "specs/003-y"] {
+            fs::create_dir_all(dir.path().join(folder)).unwrap();
+            fs::write(dir.path().join(folder).join("tasks.md"), "- [ ] P1 Later\n").unwrap();
+        }
+        fs::write(dir.path().join("specs/002-x/tasks.md"), boxes).unwrap();
+        let expected = [
+            "task P1 (Later) is Open, not Done",
+            "task T002 (Write) is Open, not Done",
+            "task T003 is [~], not Done",
+        ];
+        let feature = "002-x".parse().unwrap();
+        assert_eq!(tasks(&config(&[]), &feature), expected);
+        assert_eq!(tasks(&config(&["specs/**/tasks.md"]), &feature), expected);
     }
 }

@@ -24,7 +24,12 @@ pub(crate) enum Level {
     SpecNamed,
     /// This one.
     Named(&'static str),
+    /// Any that is not hidden.
+    Any,
 }
+
+/// Folders of a level that admits any that are looked into.
+const MOST_OF_ANY: usize = 5_000;
 
 /// The folders that hold a source's files: those at the last level.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +46,7 @@ impl Level {
             Self::Spec => name.parse::<SpecId>().is_ok(),
             Self::SpecNamed => name.starts_with("SPEC-") && name.parse::<SpecId>().is_ok(),
             Self::Named(wanted) => name == wanted,
+            Self::Any => !name.starts_with('.'),
         }
     }
 }
@@ -63,7 +69,7 @@ impl Place {
     /// The folder that holds the files of one SPEC, whether it is there or not.
     pub(crate) fn folder_of(&self, spec: &SpecId) -> PathBuf {
         let names = self.levels.iter().map(|level| match level {
-            Level::Spec | Level::SpecNamed => spec.as_str(),
+            Level::Spec | Level::SpecNamed | Level::Any => spec.as_str(),
             Level::Named(name) => name,
         });
         names.fold(self.root.clone(), |folder, name| folder.join(name))
@@ -87,6 +93,11 @@ impl Place {
         for level in self.levels {
             let inside = above.iter().flat_map(|folder| folders(folder));
             above = inside.filter(|folder| named(folder).is_some_and(|name| level.admits(name))).collect();
+            if *level == Level::Any && above.len() > MOST_OF_ANY {
+                // Features are numbered: the newest are the last ones.
+                above.sort_unstable_by(|one, other| other.cmp(one));
+                above.truncate(MOST_OF_ANY);
+            }
             all.extend(above.iter().cloned());
         }
         all
@@ -137,6 +148,11 @@ mod tests {
             let path = Path::new(folder);
             assert_eq!((place.leads_through(path), place.holds(path)), (leads, holds), "{folder}");
         }
+        let any = Place { root: "/repo/specs".into(), levels: &[Level::Any, Level::Any] };
+        assert!(any.holds(Path::new("/repo/specs/001 a/b")) && any.leads_through(Path::new("/repo/specs/é")));
+        assert!(
+            !any.leads_through(Path::new("/repo/specs/.git")) && !any.holds(Path::new("/repo/specs/a/b/c"))
+        );
         let root = Place { root: "/repo".into(), levels: &[] };
         assert!(root.holds(Path::new("/repo")) && !root.holds(Path::new("/repo/docs")));
     }

@@ -1,12 +1,15 @@
-//! Task tables: rows of Markdown tables that have a status column. Given texts, opens nothing.
+//! Tasks of a list: rows of Markdown tables that have a status column, and check boxes with an id.
+//! Given texts, opens nothing.
 
 use std::collections::HashSet;
 use std::path::{Component, Path};
 
 use jiff::Timestamp;
-use pulldown_cmark::{Event as Markdown, Options, Parser, Tag, TagEnd};
+use serde_json::{Map, json};
 
+use super::boxes;
 use super::dated::without_date;
+use super::rows::{self, Row};
 use crate::config::Config;
 use crate::event::{Event, EventKind, EvidencePaths, IdempotencyKey, SpecId, Task};
 use crate::names::printable;
@@ -17,14 +20,10 @@ const DONE: [&str; 3] = ["done", "complete", "completed"];
 /// Longest id and title that is kept, in characters.
 const LONGEST: usize = 160;
 
-/// Cells of a row that are looked at, and bytes of a cell: above what any list of people has.
-const MAX_CELLS: usize = 64;
-const MAX_CELL_BYTES: usize = 4096;
-
 /// Rows of a file that count.
 const MAX_ROWS: usize = 10_000;
 
-/// Where a table's text comes from.
+/// Where a list's text comes from.
 #[derive(Clone, Debug)]
 pub(crate) struct TaskFile<'a> {
     /// The file, relative to the repo.
@@ -40,16 +39,20 @@ pub(crate) struct TaskFile<'a> {
 /// One row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TaskRow {
-    /// As the table has it.
+    /// As the list has it.
     pub id: String,
-    /// Where there is a column for it.
+    /// Where there is a column for it, or text behind a box's id.
     pub title: Option<String>,
-    /// As the table has it, without emphasis.
+    /// Of a box: what stands in brackets between its id and its title.
+    pub markers: Vec<String>,
+    /// As the table has it, without emphasis. Of a box `Done`, `Open`, or the box itself.
     pub status: String,
     /// Whether that means Done.
     pub is_done: bool,
     /// Whose task it is.
     pub spec: SpecId,
+    /// Whether it is a check box.
+    pub is_box: bool,
 }
 
 impl<'a> TaskFile<'a> {
@@ -64,16 +67,23 @@ impl<'a> TaskFile<'a> {
         }
     }
 
-    /// The rows of all tables of a text that have an id and a status column, in order; the first
-    /// of an id counts. Of a file with more rows than any list has the first 10,000 count.
+    /// The rows of all tables of a text that have an id and a status column, and its check boxes
+    /// with an id, in order; the first of an id counts. Of a file with more than any list has the
+    /// first 10,000 count.
     pub(crate) fn rows(&self, text: &str) -> Vec<TaskRow> {
         let mut rows: Vec<TaskRow> = Vec::new();
         let mut seen = HashSet::new();
         let mut columns = None;
-        each_row(text, |is_heading, cells| {
-            if is_heading {
-                columns = Columns::of(cells, self.is_of_a_spec());
-            } else if let Some(row) = columns.as_ref().and_then(|columns| self.row(cells, columns))
+        rows::each(text, |row| {
+            let row = match row {
+                Row::Heading(cells) => {
+                    columns = Columns::of(cells, self.is_of_a_spec());
+                    None
+                }
+                Row::Cells(cells) => columns.as_ref().and_then(|columns| self.row(cells, columns)),
+                Row::Box(sign, text) => self.of_box(sign, text),
+            };
+            if let Some(row) = row
                 && seen.insert(row.id.clone())
             {
                 rows.push(row);
@@ -99,14 +109,43 @@ impl<'a> TaskFile<'a> {
             .and_then(spec_in_words)
             .or_else(|| self.spec_in(cell(columns.prd)?))
             .or_else(|| self.spec_in(cell(columns.evidence)?))
-            .or_else(|| self.path.components().rev().skip(1).find_map(spec_of_folder));
+            .or_else(|| self.spec_of_path());
         Some(TaskRow {
             id,
             title: cell(columns.title).map(|title| printable(title, LONGEST)),
+            markers: Vec::new(),
+            is_box: false,
             is_done: extra || DONE.contains(&word.as_str()) || DONE.contains(&without_date(status).as_str()),
             status: printable(status, LONGEST),
             spec: spec.unwrap_or_else(|| self.tracker.clone()),
         })
+    }
+
+    fn of_box(&self, sign: char, text: &str) -> Option<TaskRow> {
+        let said = boxes::task(text)?;
+        let status = match sign {
+            'x' | 'X' => "Done".to_owned(),
+            ' ' | '\t' => "Open".to_owned(),
+            other => format!("[{}]", printable(&other.to_string(), 1)),
+        };
+        Some(TaskRow {
+            id: printable(said.id, LONGEST),
+            title: (!said.title.is_empty()).then(|| printable(said.title, LONGEST)),
+            markers: said.markers.iter().map(|marker| printable(marker, LONGEST)).collect(),
+            is_done: matches!(sign, 'x' | 'X'),
+            is_box: true,
+            status,
+            spec: self.spec_of_path().unwrap_or_else(|| self.tracker.clone()),
+        })
+    }
+
+    /// The SPEC that the list's own path names: the folder below `specs`, else the innermost one
+    /// that is named as a SPEC.
+    fn spec_of_path(&self) -> Option<SpecId> {
+        let folders = self.path.parent()?;
+        let below = folders.components().skip_while(|folder| folder.as_os_str() != "specs").nth(1);
+        let feature = below.and_then(|folder| folder.as_os_str().to_str()?.parse().ok());
+        feature.or_else(|| folders.components().rev().find_map(spec_of_folder))
     }
 
     /// The SPEC whose folder a path leads through. Within the evidence tree that is the folder
@@ -191,47 +230,6 @@ fn is_a_sign(text: &str) -> bool {
     text.starts_with('[') && text.ends_with(']') || text.contains(is_picture) && !text.contains("${")
 }
 
-/// Every row of every table of a text, and whether it is a heading, until `take` has enough: the
-/// texts of its first [`MAX_CELLS`] cells, each up to [`MAX_CELL_BYTES`]. What is struck through
-/// is not there. Nothing of a row is kept for the next.
-fn each_row(text: &str, mut take: impl FnMut(bool, &[String]) -> bool) {
-    let (mut cells, mut count, mut struck) = (Vec::<String>::new(), 0, 0);
-    let mut in_cell = false;
-    for event in Parser::new_ext(text, Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH) {
-        let mut add = |text: &str| {
-            if let Some(cell) = cells.last_mut()
-                && in_cell
-                && struck == 0
-                && cell.len() < MAX_CELL_BYTES
-            {
-                cell.push_str(text);
-            }
-        };
-        match event {
-            Markdown::Text(text) | Markdown::Code(text) => add(&text),
-            Markdown::SoftBreak | Markdown::HardBreak => add(" "),
-            Markdown::Start(Tag::TableHead | Tag::TableRow) => {
-                cells.clear();
-                count = 0;
-            }
-            Markdown::End(end @ (TagEnd::TableHead | TagEnd::TableRow))
-                if !take(end == TagEnd::TableHead, &cells) =>
-            {
-                return;
-            }
-            Markdown::Start(Tag::TableCell) => {
-                count += 1;
-                in_cell = count <= MAX_CELLS;
-                cells.extend(in_cell.then(String::new));
-            }
-            Markdown::End(TagEnd::TableCell) => in_cell = false,
-            Markdown::Start(Tag::Strikethrough) => struck += 1,
-            Markdown::End(TagEnd::Strikethrough) => struck -= 1,
-            _ => {}
-        }
-    }
-}
-
 /// The event of a task that became Done for the `times`th time, as seen `at`.
 pub(crate) fn event(row: &TaskRow, times: u32, file: &TaskFile<'_>, at: Timestamp) -> Event {
     let list = file.path.to_string_lossy();
@@ -241,11 +239,31 @@ pub(crate) fn event(row: &TaskRow, times: u32, file: &TaskFile<'_>, at: Timestam
         id: row.id.clone(),
         title: row.title.clone(),
         status: Some(row.status.clone()),
-        extra: serde_json::Map::new(),
+        markers: row.markers.clone(),
+        extra: Map::new(),
     });
-    let paths = file.path.to_str().map(str::to_owned).into_iter().collect();
-    event.evidence = Some(EvidencePaths { paths, extra: serde_json::Map::new() });
+    event.evidence = Some(evidence(file));
     event
+}
+
+/// The event of a list whose last open task, this row, became Done, for the `times`th time.
+pub(crate) fn list_event(
+    row: &TaskRow,
+    times: u32,
+    total: usize,
+    file: &TaskFile<'_>,
+    at: Timestamp,
+) -> Event {
+    let key = IdempotencyKey::of_task_list(&row.spec, &file.path.to_string_lossy(), times);
+    let mut event = Event::of_source(EventKind::TaskListCompleted, row.spec.clone(), key, at);
+    event.extra.insert("tasks".to_owned(), json!({ "done": total, "total": total }));
+    event.evidence = Some(evidence(file));
+    event
+}
+
+fn evidence(file: &TaskFile<'_>) -> EvidencePaths {
+    let paths = file.path.to_str().map(str::to_owned).into_iter().collect();
+    EvidencePaths { paths, extra: Map::new() }
 }
 
 #[cfg(test)]
@@ -408,6 +426,43 @@ mod tests {
     }
 
     #[test]
+    fn a_box_is_a_task_beside_the_rows_of_tables() {
+        let text = "| ID | Status |\n|---|---|\n| T1 | Open |\n| T2 | Done |\n\n- [x] T1 a\n- [X] **T3** b\n\
+                    - [ ] `T4`: c\n  - [~] T5 d\n- [-] T6\n- [x] T3 again\n- [x] No id\n\
+                    1. [x] T7 [P] [US1] e\n\n\
+                    | ID | Status |\n|---|---|\n| T4 | Done |\n| T8 | Done |\n";
+        let found: Vec<_> = read("SPEC.md", text).into_iter().map(|row| (row.0, row.1, row.2)).collect();
+        let row = |(id, status, done): (&str, &str, bool)| (id.to_owned(), status.to_owned(), done);
+        let expected = [
+            ("T1", "Open", false),
+            ("T2", "Done", true),
+            ("T3", "Done", true),
+            ("T4", "Open", false),
+            ("T5", "[~]", false),
+            ("T6", "[-]", false),
+            ("T7", "Done", true),
+            ("T8", "Done", true),
+        ];
+        assert_eq!(found, expected.map(row));
+        for (path, spec) in [
+            ("SPEC.md", "SPEC-TRACKER"),
+            ("docs/SPEC-9-x/tasks.md", "SPEC-9-x"),
+            ("specs/tasks.md", "SPEC-TRACKER"),
+            ("specs/002-kanban/tasks.md", "002-kanban"),
+            ("specs/001-a/phase-2/tasks.md", "001-a"),
+            ("specs/001-a/SPEC-2/tasks.md", "001-a"),
+            ("specs/a b/tasks.md", "SPEC-TRACKER"),
+            ("specs/a b/SPEC-2/tasks.md", "SPEC-2"),
+            ("service/specs/001-a/board.md", "001-a"),
+            ("my-specs/001-a/tasks.md", "SPEC-TRACKER"),
+        ] {
+            assert_eq!(read(path, "- [x] T1 a\n")[0].3, spec, "{path}");
+        }
+        let many: String = (0..MAX_ROWS + 9).map(|n| format!("- [x] T{n}\n")).collect();
+        assert_eq!(ids("SPEC.md", &many).len(), MAX_ROWS);
+    }
+
+    #[test]
     fn warts_cost_their_own_row_at_most() {
         let text = "\
 Intro | with a pipe
@@ -447,6 +502,7 @@ Intro | with a pipe
         fn any_text_is_read_without_a_panic(text in "[ -~|\\n`*_\\\\-]{0,400}") {
             ids("SPEC.md", &text);
             ids("docs/SPEC-1/tasks.md", &format!("| ID | Status |\n|---|---|\n{text}"));
+            ids("specs/1/tasks.md", &format!("- [x] T1 {text}"));
         }
     }
 }

@@ -87,8 +87,10 @@ pub(super) fn tasks_in(
     let glance = path.parent().and_then(Glance::at);
     let view = lists.view(path, &file, &text, &rows, &states, glance.as_ref());
     let busy = || io::Error::new(io::ErrorKind::WouldBlock, "git is writing in its repo");
-    let became_done = states.apply(&rows, &view.ok_or_else(busy)?, (lists.now)()).len();
-    Ok(Some((states, became_done)))
+    let became_done = states.apply(&rows, &view.ok_or_else(busy)?, (lists.now)());
+    states.completes(&rows, &became_done);
+    let tasks = became_done.len();
+    Ok(Some((states, tasks)))
 }
 
 /// A path as it is remembered: relative to the repo, where it is in it.

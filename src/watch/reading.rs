@@ -232,9 +232,10 @@ impl Reader {
     /// Hands events over; when to look again where one is not taken now.
     fn tell(&mut self, name: &str, events: impl IntoIterator<Item = Event>) -> Result<(), Looked> {
         for event in events {
+            let key = event.event.idempotency_key.clone();
             match (self.emit)(event) {
                 Fate::Taken => {}
-                Fate::Refused(why) => log::warn!("{name} is not sent: {why}"),
+                Fate::Refused(why) => log::warn!("{key} of {name} is not sent: {why}"),
                 Fate::NotNow(why) => {
                     log::warn!("{name} waits: {why}");
                     return Err(Looked::Later(AGAIN));
@@ -316,16 +317,20 @@ impl Reader {
         let Some(view) = self.lists.view(path, &file, &text, &rows, &states, glance) else {
             return Looked::Later(GLANCE);
         };
-        for (row, times) in states.apply(&rows, &view, (self.lists.now)()) {
+        let became_done = states.apply(&rows, &view, (self.lists.now)());
+        let completes = states.completes(&rows, &became_done);
+        if completes.is_some() && !is_final && states.has_open_beside(&rows) {
+            return Looked::Torn;
+        }
+        if !became_done.is_empty() {
             let written = stage::written(path);
-            match (self.emit)(tasks::event(row, times, &file, written)) {
-                Fate::Taken => {}
-                Fate::Refused(why) => log::warn!("task {} of {name} is not sent: {why}", row.id),
-                // All of it again: what was taken is known.
-                Fate::NotNow(why) => {
-                    log::warn!("{name} waits: {why}");
-                    return Looked::Later(AGAIN);
-                }
+            let events = became_done.iter().map(|(row, times)| tasks::event(row, *times, &file, written));
+            let list = completes.zip(became_done.last());
+            let list =
+                list.map(|(times, (row, _))| tasks::list_event(row, times, rows.len(), &file, written));
+            // Where one is not taken now, all of it again: what was taken is known.
+            if let Err(later) = self.tell(&name, events.chain(list)) {
+                return later;
             }
         }
         self.memory.remember_tasks(&name, states);

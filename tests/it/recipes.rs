@@ -55,6 +55,7 @@ fn events() -> String {
             ("spec-auto.stage.completed", Some("Plan"), "halt"),
             ("spec-auto.pipeline.completed", None, "failure"),
             ("spec-kit.task.completed", None, "success"),
+            ("spec-kit.tasklist.completed", None, "success"),
             ("spec-auto.anomaly.consensus_conflict", Some("Plan"), "halt"),
             ("spec-auto.anomaly.cost_threshold", None, "success"),
         ] {
@@ -65,6 +66,7 @@ fn events() -> String {
                 "spec": {"id": "SPEC-KIT-065", "branch": short},
                 "pipeline": {"attempt": 1, "stages": [{"stage": "Plan", "status": "success", "attempt": 1}]},
                 "task": {"id": "T1", "title": short, "status": "Done"},
+                "tasks": {"done": 12, "total": 12},
                 "followUps": vec![short.clone(); 40],
                 "anomaly": {"disagreements": [short], "hint": "look"},
                 "cost": {"totalUsd": 3.5},

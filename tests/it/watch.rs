@@ -115,7 +115,9 @@ fn tasks_and_consensus_are_told_of_with_what_they_say() {
         &[("all", &endpoint.url(), "include_events = [\"*\"]"), ("no-anomalies", &endpoint.url(), "")],
     );
     let table = |status: &str| {
-        format!("| Order | Task ID | Title | Status |\n|---|---|---|---|\n| 1 | T1 | Write it | {status} |\n")
+        let heading =
+            "| Order | Task ID | Title | Status |\n|---|---|---|---|\n| 2 | T2 | Read it | Open |\n";
+        format!("{heading}| 1 | T1 | Write it | {status} |\n")
     };
     sandbox.write("SPEC.md", &table("Backlog"));
     let _serve = sandbox.serve();
@@ -326,7 +328,7 @@ fn what_ended_while_nothing_ran_is_said_and_drain_tells_it() {
     status(0);
     // A stage ends, and a task, and nothing runs.
     let path = write_plan(&sandbox, "SPEC-KIT-001", "new");
-    sandbox.write("SPEC.md", "| ID | Status |\n|---|---|\n| T1 | Done |\n");
+    sandbox.write("SPEC.md", &task_table("Done"));
     let waits = status(1);
     assert_eq!(waits["sources"], serde_json::json!({"stages": 1, "tasks": 1, "baseline": false}));
     assert!(waits["warnings"][0].as_str().unwrap().contains("spec-notify drain"), "{waits}");
@@ -395,7 +397,7 @@ fn git(sandbox: &Sandbox, arguments: &[&str]) -> Option<()> {
 }
 
 fn task_table(status: &str) -> String {
-    format!("| ID | Status |\n|---|---|\n| T1 | {status} |\n")
+    format!("| ID | Status |\n|---|---|\n| T1 | {status} |\n| T2 | Open |\n")
 }
 
 /// A repo whose list is committed with this status; `None` where git is not installed.
@@ -522,11 +524,75 @@ fn lists_that_a_reload_names_are_looked_at_at_once() {
     let named = config.replace("enabled = true", "enabled = true\ntask_files = [\"*-board.md\"]");
     sandbox.write(".spec-kit/config.toml", &named);
     assert_eq!(sandbox.run(&["reload"]).code, 0);
-    endpoint.wait_for(1);
+    // What was there is the new glob's baseline.
+    let memory = sandbox.spool().join("watch.jsonl");
+    wait_for("the list", || fs::read_to_string(&memory).unwrap().contains("q1-board.md").then_some(()));
     sandbox.write("q2-board.md", &task_table("Done"));
-    endpoint.wait_for(2);
-    let expected = ["q1", "q2"].map(|quarter| format!("SPEC-TRACKER:{quarter}-board.md#T1:done-1"));
-    assert_eq!(task_keys(&endpoint), expected);
+    endpoint.wait_for(1);
+    assert_eq!(task_keys(&endpoint), ["SPEC-TRACKER:q2-board.md#T1:done-1"]);
+}
+
+/// As an agent does it that implements a feature.
+#[test]
+fn boxes_are_ticked_one_by_one_and_the_last_one_completes_the_list() {
+    let (endpoint, chat) = (Endpoint::replying(&[200]), Endpoint::replying(&[200]));
+    let sandbox = Sandbox::with_settings(
+        "",
+        &[
+            ("all", &endpoint.url(), "max_in_flight = 1"),
+            (
+                "chat",
+                &chat.url(),
+                "format = \"mattermost\"\ninclude_events = [\"spec-kit.tasklist.*\"]\ninclude_tasks = [\"none\"]",
+            ),
+        ],
+    );
+    let list = |done: usize| {
+        let row = |n: usize| {
+            let sign = if n <= done { "X" } else { " " };
+            format!("- [{sign}] T00{n} [P] [US{n}] Write part {n}\n")
+        };
+        format!("# Tasks\n\n{}\n- [ ] Reviewed by a person\n", (1..=3).map(row).collect::<String>())
+    };
+    sandbox.write("specs/001-first/tasks.md", "- [x] T001 Long done\n");
+    sandbox.write("specs/002-x/tasks.md", &list(0));
+    let serve = sandbox.serve();
+    wait_for_baseline(&sandbox);
+    for done in 1..=3 {
+        sandbox.write("specs/002-x/tasks.md", &list(done));
+        endpoint.wait_for(done);
+    }
+    let bodies: Vec<Value> = endpoint.wait_for(4).iter().map(|request| request.json()).collect();
+    let file = "002-x:specs/002-x/tasks.md";
+    let expected = ["#T001:done-1", "#T002:done-1", "#T003:done-1", ":tasklist-done-1"];
+    assert_eq!(task_keys(&endpoint), expected.map(|key| format!("{file}{key}")));
+    let task = serde_json::json!(
+        {"id": "T002", "title": "Write part 2", "status": "Done", "markers": ["P", "US2"]}
+    );
+    assert_eq!(bodies[1]["task"], task);
+    let last = &bodies[3];
+    assert_eq!(last["event"]["type"], "spec-kit.tasklist.completed");
+    assert_eq!(last["tasks"], serde_json::json!({"done": 3, "total": 3}));
+    assert_eq!(
+        (&last["spec"]["id"], &last["evidence"]["paths"][0]),
+        (&"002-x".into(), &"specs/002-x/tasks.md".into())
+    );
+    assert!(bodies[2]["event"]["sequence"].as_u64() < last["event"]["sequence"].as_u64());
+    let said = chat.wait_for(1)[0].json().to_string();
+    assert!(said.contains("All 3 tasks done: 002-x"), "{said}");
+    // While nothing runs: a task is added, and ticked after the next start.
+    serve.terminate();
+    let more = |sign: &str| format!("{}- [{sign}] T004 Write more\n", list(3));
+    sandbox.write("specs/002-x/tasks.md", &more(" "));
+    let serve = sandbox.serve();
+    wait_for("the new task to be seen", || {
+        let memory = fs::read_to_string(sandbox.spool().join("watch.jsonl")).ok()?;
+        memory.contains("\"T004\"").then_some(())
+    });
+    sandbox.write("specs/002-x/tasks.md", &more("x"));
+    endpoint.wait_for(6);
+    assert_eq!(task_keys(&endpoint)[4..], [format!("{file}#T004:done-1"), format!("{file}:tasklist-done-2")]);
+    drop(serve);
 }
 
 #[test]

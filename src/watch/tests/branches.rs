@@ -63,6 +63,8 @@ struct Git {
     root: PathBuf,
     /// The form of references.
     form: &'static str,
+    /// Whether the list has check boxes in the place of a table.
+    boxes: bool,
     config: Arc<Config>,
     reader: Option<Reader>,
     /// Seconds since the epoch: what is done takes one, what is seen another.
@@ -76,6 +78,10 @@ type Rows = BTreeMap<String, bool>;
 impl Git {
     /// A repo with a list on the branch `main`; `None` where git is not installed.
     fn new(lies: Lies, form: &'static str) -> Option<Self> {
+        Self::with(lies, form, false)
+    }
+
+    fn with(lies: Lies, form: &'static str, boxes: bool) -> Option<Self> {
         let repo = Repo::new();
         if Command::new("git").arg("--version").output().is_err() {
             eprintln!("skipped: git is not installed");
@@ -96,7 +102,7 @@ impl Git {
         let clock = Arc::new(AtomicI64::new(1_700_000_000));
         let first = repo.dir.path().to_owned();
         let (reader, expected) = (None, Vec::new());
-        let mut git = Self { repo, root: first, form, config, reader, clock, known, expected };
+        let mut git = Self { repo, root: first, form, boxes, config, reader, clock, known, expected };
         let run = |git: &Self, all: &[&[&str]]| {
             for arguments in all {
                 assert!(git.run(arguments), "{arguments:?}");
@@ -164,10 +170,16 @@ impl Git {
 
     /// Rows between those of the tasks keep changes of both from touching.
     fn write_rows(&self, done: &[bool]) {
-        let mut text = "| ID | Status |\n|---|---|\n".to_owned();
+        let row = |task: &str, done: bool| match (self.boxes, done) {
+            (true, true) => format!("- [x] {task} a\n"),
+            (true, false) => format!("- [ ] {task} a\n"),
+            (false, true) => format!("| {task} | Done |\n"),
+            (false, false) => format!("| {task} | Open |\n"),
+        };
+        let mut text = if self.boxes { String::new() } else { "| ID | Status |\n|---|---|\n".to_owned() };
         for (task, done) in TASKS.iter().zip(done) {
-            text += &format!("| {task} | {} |\n", if *done { "Done" } else { "Open" });
-            text += &(0..4).map(|n| format!("| {task}-{n} | Open |\n")).collect::<String>();
+            text += &row(task, *done);
+            text += &(0..4).map(|n| row(&format!("{task}-{n}"), false)).collect::<String>();
         }
         fs::write(self.root.join("SPEC.md"), text).unwrap();
     }
@@ -324,9 +336,10 @@ proptest! {
     fn a_task_is_told_when_it_became_done_by_work_and_once(
         lies in proptest::sample::select(&LIES[..]),
         form in proptest::sample::select(&["files", "reftable"][..]),
+        boxes in any::<bool>(),
         steps in steps(),
     ) {
-        let Some(mut git) = Git::new(lies, form) else { return Ok(()) };
+        let Some(mut git) = Git::with(lies, form, boxes) else { return Ok(()) };
         for step in steps {
             git.step(step);
         }
@@ -392,4 +405,48 @@ fn a_list_counts_as_read_until_head_moves() {
     assert!(!has_read(&git) && git.reader.as_mut().unwrap().has_moved(&config));
     git.look();
     assert!(has_read(&git));
+}
+
+/// Only work completes a list: neither a switch to where a task is open and back, nor a stash.
+#[test]
+fn a_complete_list_is_told_once_over_all_branches() {
+    let Some(mut git) = Git::new(Lies::AtTheTop, "files") else { return };
+    let list = |git: &Git, done: [&str; 2]| {
+        let [first, second] = done;
+        fs::write(git.root.join("SPEC.md"), format!("- [{first}] T1 a\n\ntext\n\n- [{second}] T2 b\n"))
+            .unwrap();
+    };
+    let keys = |git: &Git| {
+        let keys = git.repo.keys();
+        let of = |key: String| key.strip_prefix("SPEC-TRACKER:SPEC.md").unwrap().to_owned();
+        keys.into_iter().map(of).collect::<Vec<_>>()
+    };
+    let mut told = vec!["#T1:done-1", "#T2:done-1", ":tasklist-done-1"];
+    let mut check = |git: &mut Git, what: &str, more: &[&'static str]| {
+        git.clock.fetch_add(1, Ordering::Relaxed);
+        assert!(matches!(git.read(), Looked::Done), "{what}");
+        told.extend(more);
+        assert_eq!(keys(git), told, "{what}");
+    };
+    list(&git, [" ", " "]);
+    assert!(git.run(&["commit", "-q", "-a", "-m", "open"]));
+    assert!(matches!(git.read(), Looked::Done));
+    list(&git, ["x", "x"]);
+    check(&mut git, "done", &[]);
+    assert!(git.run(&["stash", "-q"]));
+    check(&mut git, "stashed", &[]);
+    assert!(git.run(&["stash", "pop", "-q"]));
+    check(&mut git, "popped", &[]);
+    assert!(git.run(&["checkout", "-q", "-b", "done"]) && git.run(&["commit", "-q", "-a", "-m", "done"]));
+    check(&mut git, "committed", &[]);
+    assert!(git.run(&["checkout", "-q", "main"]));
+    check(&mut git, "switched", &[]);
+    list(&git, ["x", " "]);
+    check(&mut git, "one of them Done on the other branch too", &[]);
+    assert!(git.run(&["checkout", "-q", "SPEC.md"]) && git.run(&["merge", "-q", "done"]));
+    check(&mut git, "merged", &[]);
+    list(&git, ["x", " "]);
+    check(&mut git, "reopened", &[]);
+    list(&git, ["x", "x"]);
+    check(&mut git, "done again", &["#T2:done-2", ":tasklist-done-2"]);
 }

@@ -16,6 +16,7 @@ use crate::sources::outstanding;
 
 const SPEC: &str = "SPEC-KIT-065-add-webhooks";
 const IN_CONFLICT: &str = "SPEC-KIT-070-sync";
+const FEATURE: &str = "002-kanban";
 
 /// Writes a stage's telemetry as its guardrail does.
 fn write_stage(repo: &Repo, spec: &str, stage: &str, minute: u32, more: &Value) {
@@ -66,6 +67,8 @@ fn write_all(repo: &Repo) {
     let tasks = "| Task ID | Title | Status |\n| --- | --- | --- |\n| T1 | Sign the payload | Done |\n\
                  | T2 | Retries and back-off | In Progress |\n";
     repo.write(&format!("docs/{SPEC}/tasks.md"), tasks);
+    let boxes = "- [x] T001 Set the project up\n- [x] T002 [P] [US1] Write the model\n";
+    repo.write(&format!("specs/{FEATURE}/tasks.md"), boxes);
 }
 
 /// What the Router does with events, in this order.
@@ -99,11 +102,13 @@ fn the_samples_of_the_docs_are_what_the_program_makes() {
     write_all(&repo);
     let settings = "consensus_wait_ms = 1\n[spec_ops.webhooks.alerts]\ncost_threshold_usd = 4";
     let watch = repo.watch_with(true, settings);
-    repo.wait("all", || (repo.keys().len() >= 10).then_some(()));
+    repo.wait("all", || (repo.keys().len() >= 13).then_some(()));
     watch.stop();
     let mut events = repo.sent.lock().unwrap().clone();
     // Of different SPECs and kinds, the watcher may tell either first.
     events.sort_by_key(|event| (event.spec.id.to_string(), event.event.kind));
+    let (feature, events): (Vec<_>, Vec<_>) =
+        events.into_iter().partition(|event| event.spec.id.as_str() == FEATURE);
     let (config, spec): (_, SpecId) = (repo.config(), SPEC.parse().unwrap());
     let checkout = Checkout::new(repo.dir.path(), Environment::fixed([]));
     let mut router = Router::default();
@@ -113,12 +118,14 @@ fn the_samples_of_the_docs_are_what_the_program_makes() {
     run.owed_anomaly(&spec).into_iter().chain(owed).for_each(|event| {
         router.accept(event, &config, &checkout);
     });
-    let (mut begun, mut first) = (Run::default(), router.accepted[0].clone());
+    let first = router.accepted.iter().find(|event| event.event.kind == EventKind::StageCompleted);
+    let (mut begun, mut first) = (Run::default(), first.unwrap().clone());
     let step = begun.plan(&mut first, &config.runs, "2026-01-02T03:00:31Z".parse().unwrap());
     step.iter().for_each(|step| begun.take(step));
     let (sign, after) = (begun.last_sign().unwrap(), SignedDuration::from_mins(30));
     let stalled = begun.stalled(&first.spec.id, sign, after, sign + after).unwrap();
     router.accept(stalled, &config, &checkout);
+    feature.into_iter().for_each(|event| router.accept(event, &config, &checkout));
     let at = "2026-01-02T04:05:00.678Z".parse().unwrap();
     let mut sample = payload::sample(spec, checkout.current(), at);
     sample.event.idempotency_key = "SPEC-KIT-065-add-webhooks:spec-kit.webhook.test:1".parse().unwrap();
@@ -133,6 +140,7 @@ fn the_samples_of_the_docs_are_what_the_program_makes() {
                 &["/event/status", "/pipeline/attempt", "/pipeline/completedAt", "/pipeline/stages"]
             }
             EventKind::TaskCompleted => &["/task", "/evidence"],
+            EventKind::TaskListCompleted => &["/tasks/done", "/tasks/total", "/evidence"],
             EventKind::ConsensusConflict | EventKind::CostThreshold | EventKind::Stalled => {
                 &["/event/stage", "/anomaly"]
             }
