@@ -15,6 +15,7 @@ mod session;
 pub(crate) mod stage;
 pub(crate) mod tasks;
 pub(crate) mod telemetry;
+pub(crate) mod workflow_run;
 
 use telemetry::Guardrail;
 

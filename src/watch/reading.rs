@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::file::{age, is_whole, relative, stage_in, stamp, telemetry_in};
 use super::late::{Correction, Late};
 use super::memory::{Memory, Seen};
+use super::runs::Runs;
 use super::settle::Stamp;
 use super::standing::Standing;
 use super::tree::Kind;
@@ -43,11 +44,13 @@ pub(super) struct Reader {
     tasks_read: HashMap<PathBuf, Stamp>,
     /// Since when a stage waits: for its consensus, or for those that ended before it.
     waits_since: HashMap<PathBuf, Instant>,
+    /// Workflow runs, whose logs are read as they grow.
+    runs: Runs,
 }
 
 impl Reader {
     pub(super) fn new(memory: Memory, emit: Box<dyn FnMut(Event) -> Fate + Send>) -> Self {
-        Self { emit, memory, tasks_read: HashMap::new(), waits_since: HashMap::new() }
+        Self { emit, memory, tasks_read: HashMap::new(), waits_since: HashMap::new(), runs: Runs::default() }
     }
 
     /// Writes what was remembered. `root` is where its paths begin.
@@ -71,7 +74,27 @@ impl Reader {
                 self.memory.file(&relative(path, config)).is_some_and(|seen| seen.version == Some(version))
             }
             Kind::Tasks => self.tasks_read.get(path) == Some(&version),
+            Kind::WorkflowRun => {
+                self.memory.run(&relative(path, config)).is_some_and(|seen| seen.is_all_of(version))
+            }
         }
+    }
+
+    /// The log of a workflow run changed, or has more than was told.
+    pub(super) fn run_changed(&mut self, path: &Path) {
+        self.runs.changed(path, Instant::now());
+    }
+
+    /// Reads the logs of workflow runs that are due.
+    pub(super) fn read_runs(&mut self, config: &Config) {
+        for path in self.runs.due(Instant::now()) {
+            self.runs.read(&path, config, &mut self.memory, &mut self.emit);
+        }
+    }
+
+    /// How long until one is.
+    pub(super) fn next_run(&self) -> Option<Duration> {
+        self.runs.next(Instant::now())
     }
 
     /// For how long a file has been waiting, from the first time that this is asked.
@@ -93,6 +116,7 @@ impl Reader {
                 self.memory.remember(&relative(path, config), seen);
             }
             Kind::Tasks => drop(self.read_tasks(path, config, true, true)),
+            Kind::WorkflowRun => Runs::take_as_known(path, config, &mut self.memory),
         }
     }
 
@@ -110,6 +134,11 @@ impl Reader {
             Kind::Consensus => self.read_consensus(path, version, config, is_final),
             Kind::Costs => self.read_costs(path, version, config, is_final),
             Kind::Tasks => self.read_tasks(path, config, is_final, false),
+            // It is not settled first.
+            Kind::WorkflowRun => {
+                self.run_changed(path);
+                Looked::Done
+            }
         };
         if matches!(looked, Looked::Done) {
             if matches!(kind, Kind::Tasks) {

@@ -9,7 +9,7 @@ use crate::event::SpecId;
 use crate::sources::place::RepoPaths;
 use crate::sources::place::{Level, Place, entries};
 use crate::sources::telemetry::{self, Guardrail};
-use crate::sources::{GUARDRAILS, consensus, costs, tasks};
+use crate::sources::{GUARDRAILS, consensus, costs, tasks, workflow_run};
 
 /// What a file is to the watcher.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +22,8 @@ pub(super) enum Kind {
     Costs,
     /// `SPEC.md` or `docs/SPEC-*/tasks.md`.
     Tasks,
+    /// The log of a workflow run.
+    WorkflowRun,
 }
 
 impl Kind {
@@ -36,6 +38,7 @@ impl Kind {
             Self::Consensus => "consensus",
             Self::Costs => "costs",
             Self::Tasks => "task list",
+            Self::WorkflowRun => "workflow runs",
         }
     }
 }
@@ -43,7 +46,7 @@ impl Kind {
 /// All sources.
 pub(super) fn sources() -> impl Iterator<Item = &'static str> {
     let kinds = GUARDRAILS.into_iter().map(Kind::Telemetry);
-    kinds.chain([Kind::Consensus, Kind::Costs, Kind::Tasks]).map(Kind::source)
+    kinds.chain([Kind::Consensus, Kind::Costs, Kind::Tasks, Kind::WorkflowRun]).map(Kind::source)
 }
 
 /// The watched part of a repo.
@@ -56,6 +59,7 @@ pub(super) struct Tree {
     tasks: Vec<Place>,
     consensus: [Place; 2],
     costs: [Place; 2],
+    workflow_runs: [Place; 1],
 }
 
 impl Tree {
@@ -76,11 +80,13 @@ impl Tree {
             tasks: tasks::places(&config.repo),
             consensus: consensus::places(&paths),
             costs: costs::places(&paths),
+            workflow_runs: workflow_run::places(&config.repo),
         }
     }
 
     fn places(&self) -> impl Iterator<Item = &Place> {
-        self.telemetry.iter().chain(&self.tasks).chain(&self.consensus).chain(&self.costs)
+        let beside = self.consensus.iter().chain(&self.costs).chain(&self.workflow_runs);
+        self.telemetry.iter().chain(&self.tasks).chain(beside)
     }
 
     /// What a path is to us.
@@ -97,6 +103,8 @@ impl Tree {
             Some(Kind::Consensus)
         } else if costs::spec_of(path).is_some() && is_in(&self.costs) {
             Some(Kind::Costs)
+        } else if workflow_run::is_log(path) && is_in(&self.workflow_runs) {
+            Some(Kind::WorkflowRun)
         } else {
             (tasks::is_list(path, &self.repo) && is_in(&self.tasks)).then_some(Kind::Tasks)
         }
@@ -140,8 +148,10 @@ impl Tree {
     pub(super) fn files(&self) -> Vec<(Kind, PathBuf)> {
         let others = self.telemetry.iter().chain(&self.consensus).chain(&self.costs);
         let inside = others.flat_map(Place::holders).flat_map(|folder| entries(&folder));
+        let logs =
+            self.workflow_runs.iter().flat_map(Place::holders).map(|folder| folder.join(workflow_run::LOG));
         let lists = self.tasks.iter().flat_map(tasks::lists_in);
-        let all = inside.chain(lists.filter(|path| fs::symlink_metadata(path).is_ok()));
+        let all = inside.chain(lists.chain(logs).filter(|path| fs::symlink_metadata(path).is_ok()));
         all.filter_map(|path| self.kind(&path).map(|kind| (kind, path))).collect()
     }
 

@@ -9,7 +9,7 @@ use crate::sources::place::{entries, folders};
 
 /// A sentence for each, with what to do.
 pub(super) fn sources(config: &Config) -> Vec<String> {
-    let mut found: Vec<String> = other_trees(config)
+    other_trees(config)
         .into_iter()
         .map(|tree| {
             format!(
@@ -19,15 +19,7 @@ pub(super) fn sources(config: &Config) -> Vec<String> {
                 config.evidence_dir.display()
             )
         })
-        .collect();
-    if config.repo.join(".specify").is_dir() {
-        found.push(
-            ".specify is here: the workflow runs of GitHub Spec Kit are not read; \
-             emit their stages with spec-notify emit"
-                .to_owned(),
-        );
-    }
-    found
+        .collect()
 }
 
 /// Evidence trees with guardrail telemetry in the places where hosts keep them, but for the one

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::file::{relative, stage_in, stamp, telemetry_in};
 use super::late::Late;
 use super::memory::Memory;
+use super::runs;
 use super::standing::Standing;
 use super::tree::{Kind, Tree};
 use crate::config::Config;
@@ -26,6 +27,8 @@ pub(crate) struct Waiting {
     pub(crate) stages: usize,
     /// Tasks that became Done.
     pub(crate) tasks: usize,
+    /// Workflow runs of which something is to be told.
+    pub(crate) runs: usize,
     /// Nothing was watched here yet: the next start takes all of it as known.
     pub(crate) is_first: bool,
     /// What cannot be looked at, and why.
@@ -70,6 +73,9 @@ impl Waiting {
                 }
                 // What it says is told once a run, or is part of the run's end.
                 Kind::Costs => Ok(()),
+                Kind::WorkflowRun => {
+                    runs::untold(&path, config, &memory).map(|events| waiting.runs += usize::from(events > 0))
+                }
                 Kind::Tasks => tasks_waiting(&path, config, &memory).map(|tasks| waiting.tasks += tasks),
             };
             if let Err(error) = looked {
@@ -90,7 +96,7 @@ impl Waiting {
 
     /// Whether a runtime that watches has something to take in.
     pub(crate) fn is_something(&self) -> bool {
-        self.stages + self.tasks > 0
+        self.stages + self.tasks + self.runs > 0
     }
 }
 

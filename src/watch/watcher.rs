@@ -12,7 +12,7 @@ use super::file::{ended_at, group_of, stamp};
 use super::notifier::{Notifier, Told};
 use super::reading::{GLANCE, Looked, Reader};
 use super::settle::{Due, Settler, Stamp};
-use super::tree::{self, Tree};
+use super::tree::{self, Kind, Tree};
 use super::turns::{Turn, Turns};
 use super::{MAX_WAITING, Message, unread};
 use crate::config::Config;
@@ -114,10 +114,12 @@ impl Watcher {
                 rested = ended + ((ended - now) * REST).clamp(LEAST_REST, MOST_REST);
             }
             self.read_what_is_due();
+            self.read_runs();
             let now = Instant::now();
             let look = if self.look_is_due { rested.min(next_look) } else { next_look };
             let wait = look.min(next_check).saturating_duration_since(now);
-            match waiting.recv_timeout(wait.min(self.settler.next(now).unwrap_or(wait))) {
+            let waits = [self.settler.next(now), self.reader.next_run()];
+            match waiting.recv_timeout(waits.into_iter().flatten().fold(wait, Duration::min)) {
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(Message::Told(told)) => self.told(told),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -206,14 +208,16 @@ impl Watcher {
             if let Some(stamp) = stamp(&path)
                 && !self.reader.has_read(kind, &path, stamp, &config)
             {
-                self.seen(&path, stamp, now);
+                self.seen(kind, &path, stamp, now);
             }
         }
     }
 
     /// A file was seen: what waits for something of its SPEC is looked at once more.
-    fn seen(&mut self, path: &Path, stamp: Stamp, now: Instant) {
-        if self.settler.seen(path, stamp, now) {
+    fn seen(&mut self, kind: Kind, path: &Path, stamp: Stamp, now: Instant) {
+        if matches!(kind, Kind::WorkflowRun) {
+            self.reader.run_changed(path);
+        } else if self.settler.seen(path, stamp, now) {
             self.settler.wake(path, now, group_of);
         }
     }
@@ -249,9 +253,9 @@ impl Watcher {
         };
         let tree = Tree::of(&(self.config)());
         match tree.kind(&path) {
-            Some(_) => {
+            Some(kind) => {
                 if let Some(stamp) = stamp(&path) {
-                    self.seen(&path, stamp, Instant::now());
+                    self.seen(kind, &path, stamp, Instant::now());
                 }
             }
             // A new folder: what it holds was not told of.
@@ -260,6 +264,16 @@ impl Watcher {
                 log::debug!("{}: passed over: {}", path.display(), tree.why_not(&path));
             }
             None => {}
+        }
+    }
+
+    /// What the logs of workflow runs have more.
+    fn read_runs(&mut self) {
+        if self.reader.next_run().is_some_and(|wait| wait.is_zero()) {
+            self.reader.read_runs(&(self.config)());
+            if !self.is_unwritten {
+                self.flush();
+            }
         }
     }
 
