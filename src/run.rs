@@ -452,6 +452,30 @@ mod tests {
     }
 
     #[test]
+    fn a_workflow_run_is_none_of_these() {
+        let mut run = Run::default();
+        let mut plan = stage(Stage::Plan, Status::Failure, 1, &Value::Null);
+        let step = run.plan(&mut plan, &POLICY).unwrap();
+        run.take(&step);
+        let before = run.clone();
+        for (kind, of) in [
+            (EventKind::StageCompleted, Some(Stage::Unlock)),
+            (EventKind::StageCompleted, Some(Stage::Plan)),
+            (EventKind::PipelineWaiting, None),
+            (EventKind::PipelineCompleted, None),
+        ] {
+            let mut event = Event::new(kind, spec(), "k".parse().unwrap());
+            (event.event.stage, event.event.status) = (of, Some(Status::Halt));
+            let mut pipeline = Pipeline { attempt: Some(9), ..Pipeline::default() };
+            pipeline.extra.insert("run".to_owned(), json!({"id": "6f9a3c73"}));
+            event.pipeline = Some(pipeline);
+            assert_eq!(run.plan(&mut event, &POLICY), None);
+            assert_eq!(event.pipeline.unwrap().max_attempts, None);
+        }
+        assert_eq!(run, before);
+    }
+
+    #[test]
     fn a_cost_that_was_not_told_yet_is_told_after_the_next_run_has_begun() {
         let mut run = Run::default();
         let take =

@@ -114,6 +114,8 @@ mod tests {
             ("SPEC-KIT-045-mini", "SPEC-KIT-045"),
             ("SPEC-KIT-DEMO", "SPEC-KIT-DEMO"),
             ("065", "065"),
+            ("002-kanban", "002-kanban"),
+            ("002-kanban-3-more", "002-kanban-3"),
         ] {
             assert_eq!(full.parse::<SpecId>().unwrap().short(), short);
         }

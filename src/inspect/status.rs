@@ -87,11 +87,16 @@ pub struct SourcesStatus {
     /// Number of tasks that became Done.
     pub tasks: usize,
     /// Number of workflow runs of which something is to be told.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub runs: usize,
     /// Whether the next start takes them as known without telling them, because this repo was never
     /// watched.
     pub baseline: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl SourcesStatus {

@@ -4,6 +4,7 @@ mod consensus;
 mod folders;
 #[cfg(feature = "cli")]
 mod opinions;
+mod workflow_runs;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -36,3 +36,4 @@ mod tls;
 mod unread;
 mod users;
 mod watch;
+mod workflow_runs;

@@ -190,7 +190,8 @@ impl Fold {
             }
             What::Continued { step, error } => self.settle_step(step, error.as_deref(), world),
             What::Aborted { step, error } => {
-                self.add_trouble(step, error.as_deref());
+                // Earlier versions say no more than this.
+                self.add_trouble(step, error.as_deref().or(Some("a person rejected it")));
                 self.settle_step(step, error.as_deref(), world)
             }
             What::Interrupted => {

@@ -183,7 +183,7 @@ fn every_shape_of_a_run_tells_its_stages_its_gates_and_its_end() {
             "a rejection by a version that gives no error",
             &shell,
             &["started ask gate", "completed ask failed", "aborted ask", "finished aborted"],
-            &["002-kanban:pipeline:attempt-1:6f9a3c73 halt step ask: it failed"],
+            &["002-kanban:pipeline:attempt-1:6f9a3c73 halt step ask: a person rejected it"],
         ),
         (
             "continue_on_error, a branch, a fan-out and a fan-in",
