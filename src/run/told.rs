@@ -89,7 +89,8 @@ impl Run {
     }
 }
 
-/// Says in the event of a run's end what its stages were, how long it took and what they left to do.
+/// Says in the event of a run's end what its stages were, how long it took and what they left to
+/// do.
 pub(crate) fn tell_of_stages(event: &mut Event, stages: &[StageEnd]) {
     let pipeline = event.pipeline.get_or_insert_with(Pipeline::default);
     pipeline.extra.insert("stages".to_owned(), stages.iter().map(StageEnd::told).collect());

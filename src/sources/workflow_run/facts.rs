@@ -233,11 +233,12 @@ fn strings(value: Option<&Value>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
-    fn facts(workflow: &str, state: &str) -> Facts {
+    fn facts(workflow: &str, state: &Value) -> Facts {
         let mut facts = Facts::default();
         assert!(workflow.is_empty() || facts.read_workflow(workflow.as_bytes()));
-        facts.read_state(state.as_bytes());
+        facts.read_state(state.to_string().as_bytes());
         facts
     }
 
@@ -262,13 +263,16 @@ mod tests {
 
     #[test]
     fn a_step_is_found_in_loops_in_branches_and_in_the_workflows_that_are_called() {
-        let workflow = "workflow: {id: w}\nsteps:\n- id: loop\n  type: while\n  steps:\n  - {id: plan, command: speckit.plan}\n\
-                        - command: speckit.tasks\n- id: call\n  type: workflow\n  workflow: inner\n- {id: sh, run: ls}\n";
-        let state = r#"{"execution": {"sequence": {"nodes": [{}, {}, {"binding": {"workflow": "inner",
-            "definition": "steps:\n- {id: plan, command: speckit.analyze}\n- {id: ask, type: gate, message: 'Go?'}\n"},
-            "children": [{"nodes": [{}, {"result": {"error": "no"}}]}]}]}},
-            "step_results": {"made": {"output": {"command": "speckit.converge"}}}}"#;
-        let facts = facts(workflow, state);
+        let workflow = "workflow: {id: w}\nsteps:\n- id: loop\n  type: while\n  steps:\n  \
+                        - {id: plan, command: speckit.plan}\n- command: speckit.tasks\n\
+                        - {id: call, type: workflow, workflow: inner}\n- {id: sh, run: ls}\n";
+        let definition = "steps:\n- {id: plan, command: speckit.analyze}\n\
+                          - {id: ask, type: gate, message: 'Go?'}\n";
+        let call = json!({"binding": {"workflow": "inner", "definition": definition},
+            "children": [{"nodes": [{}, {"result": {"error": "no"}}]}]});
+        let state = json!({"execution": {"sequence": {"nodes": [{}, {}, call]}},
+            "step_results": {"made": {"output": {"command": "speckit.converge"}}}});
+        let facts = facts(workflow, &state);
         for (id, path, stage) in [
             ("plan", "", Some(Some(Stage::Plan))),
             ("loop:plan:2", "", Some(Some(Stage::Plan))),
@@ -289,11 +293,15 @@ mod tests {
 
     #[test]
     fn what_a_gate_asks_is_filled_in_or_left_out() {
-        let workflow = "steps:\n- {id: a, type: gate, message: 'Ship {{ inputs.what }} of {{steps.s.output.n}}?', options: [yes, reject]}\n\
-                        - {id: b, type: gate, message: '{{ inputs.what | upper }}', show_file: '{{ inputs.file }}'}\n- {id: c, type: gate}\n";
-        let state = r#"{"inputs": {"what": "it", "file": "spec.md"}, "step_results": {"s": {"output": {"n": 3}},
-            "b": {"output": {"message": "IT", "options": ["ok"], "show_file": "spec.md"}}}}"#;
-        let facts = facts(workflow, state);
+        let workflow = "steps:\n- id: a\n  type: gate\n  \
+                        message: 'Ship {{ inputs.what }} of {{steps.s.output.n}}?'\n  \
+                        options: [yes, reject]\n\
+                        - {id: b, message: '{{ inputs.what | upper }}', show_file: '{{ inputs.file }}'}\n\
+                        - {id: c, type: gate}\n";
+        let output = json!({"message": "IT", "options": ["ok"], "show_file": "spec.md"});
+        let state = json!({"inputs": {"what": "it", "file": "spec.md"},
+            "step_results": {"s": {"output": {"n": 3}}, "b": {"output": output}}});
+        let facts = facts(workflow, &state);
         let gate = |message: Option<&str>, options: &[&str], show_file: Option<&str>, is_whole| Gate {
             message: message.map(str::to_owned),
             options: options.iter().map(|&option| option.to_owned()).collect(),

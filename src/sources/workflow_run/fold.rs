@@ -1,27 +1,25 @@
 //! Folds the lines of a run's log into what it tells. Pure: the same lines give the same events,
 //! with the same keys, because everything is counted in the log.
 
+mod told;
+
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
 
-use super::facts::{Facts, Gate};
+use super::facts::Facts;
 use super::line::{Line, Outcome, Step, What};
-use crate::clock;
-use crate::event::{Event, EventKind, EvidencePaths, IdempotencyKey, Pipeline, SpecId, Stage, Status};
+use crate::event::{Event, SpecId, Stage, Status};
 use crate::names::printable;
-use crate::run::{StageEnd, tell_of_stages};
+use crate::run::StageEnd;
+use told::Ended;
 
 /// Most reasons of a run's failure: of a fan-out many steps can fail it.
 const MAX_TROUBLES: usize = 10;
 
 /// Most characters of a reason, and of a text that a gate shows.
 const MAX_TEXT: usize = 1000;
-
-/// Most options of a gate that are told.
-const MAX_OPTIONS: usize = 20;
 
 /// A place in the log: where a line begins, and the checksum of all before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,16 +84,6 @@ struct Unsettled {
     since: Timestamp,
 }
 
-/// A stage's end, as it is told.
-struct Ended<'a> {
-    step: &'a Step,
-    stage: Stage,
-    status: Status,
-    reason: Option<String>,
-    began: Option<Timestamp>,
-    at: Option<Timestamp>,
-}
-
 /// See the module's first lines.
 #[derive(Clone, Debug)]
 pub(crate) struct Fold {
@@ -116,16 +104,16 @@ pub(crate) struct Fold {
     interruptions: u32,
     ends: u32,
     stages: Vec<StageEnd>,
-    /// Since the run was started or resumed: the steps that failed it, or at which it was ended, with
-    /// their errors.
+    /// Since the run was started or resumed: the steps that failed it, or at which it was ended,
+    /// with their errors.
     troubles: Vec<(Step, Option<String>)>,
     /// Since then a gate has paused the run.
     is_paused: bool,
 }
 
 impl Fold {
-    /// Of a run of which nothing was read. `remembered` is its SPEC, where that was fixed at an earlier
-    /// reading.
+    /// Of a run of which nothing was read. `remembered` is its SPEC, where that was fixed at an
+    /// earlier reading.
     pub(super) fn new(run: &str, remembered: Option<SpecId>) -> Self {
         let until_then = format!("run-{run}").parse().unwrap_or_else(|_| SpecId::tracker());
         Self {
@@ -365,8 +353,8 @@ impl Fold {
         steps.iter().flat_map(|step| self.settle_step(step, None, world)).collect()
     }
 
-    /// Tells of the gates that nobody has answered for so long, and of stages whose error has not come
-    /// within `patience`.
+    /// Tells of the gates that nobody has answered for so long, and of stages whose error has not
+    /// come within `patience`.
     pub(super) fn tell_what_is_due(
         &mut self,
         notice: Duration,
@@ -411,112 +399,6 @@ impl Fold {
         // They count as attempts all the same.
         drop(self.settle(world));
     }
-
-    fn event(&self, kind: EventKind, status: Status, key: IdempotencyKey, at: Timestamp) -> Event {
-        let mut event = Event::of_source(kind, self.spec().clone(), key, clock::in_milliseconds(at));
-        event.event.status = Some(status);
-        let log = format!(".specify/workflows/runs/{}/log.jsonl", self.run);
-        let mut evidence = EvidencePaths::default();
-        evidence.paths.push(log);
-        event.evidence = Some(evidence);
-        event
-    }
-
-    fn pipeline(
-        &self,
-        attempt: u32,
-        began: Option<Timestamp>,
-        ended: Option<Timestamp>,
-        step: Option<&Step>,
-        world: &World<'_>,
-    ) -> Pipeline {
-        let mut run = json!({"id": self.run});
-        if let Some(workflow) = world.facts.workflow_id() {
-            run["workflow"] = printable(workflow, 200).into();
-        }
-        if let Some(step) = step {
-            run["step"] = printable(&step.id, 200).into();
-        }
-        let mut pipeline = Pipeline { attempt: Some(attempt), ..Pipeline::default() };
-        pipeline.started_at = began.map(written);
-        pipeline.completed_at = ended.map(written);
-        pipeline.extra.insert("run".to_owned(), run);
-        pipeline
-    }
-
-    fn stage(&mut self, ended: Ended<'_>, world: &World<'_>) -> Event {
-        let Ended { step, stage, status, reason, began, at } = ended;
-        let attempt = self.attempts.entry(stage).or_default();
-        *attempt = attempt.saturating_add(1);
-        let attempt = *attempt;
-        let key = IdempotencyKey::of_step(self.spec(), &stage.slug(), attempt, Some(&self.run));
-        let mut event = self.event(EventKind::StageCompleted, status, key, at.unwrap_or(world.now));
-        event.event.stage = Some(stage);
-        event.event.reasons.extend(reason.map(|reason| printable(reason.trim(), MAX_TEXT)));
-        event.pipeline = Some(self.pipeline(attempt, began, at, Some(step), world));
-        StageEnd::of(&event, stage, attempt).add_to(&mut self.stages);
-        event
-    }
-
-    /// A gate that waits for a person.
-    fn waiting(&self, asked: &Asked, is_paused: bool, world: &World<'_>) -> Event {
-        let Asked { step, n, at, since, .. } = asked;
-        let Gate { message, options, show_file, .. } = world.facts.gate(step, is_paused);
-        let name = printable(&step.id, 100);
-        let key = IdempotencyKey::of_wait(self.spec(), &format!("gate-{name}"), *n, &self.run);
-        let mut event = self.event(EventKind::PipelineWaiting, Status::Halt, key, at.unwrap_or(*since));
-        event.event.reasons.push(format!("the run waits for a person at gate {name}"));
-        let mut gate = json!({"step": name});
-        let cut = |text: String| Value::from(text.chars().take(MAX_TEXT).collect::<String>());
-        if let Some(message) = message {
-            gate["message"] = cut(message);
-        }
-        if !options.is_empty() {
-            gate["options"] = options.into_iter().take(MAX_OPTIONS).map(cut).collect();
-        }
-        if let Some(show_file) = show_file {
-            gate["showFile"] = cut(show_file);
-        }
-        let mut pipeline = self.pipeline(*n, *at, None, Some(step), world);
-        pipeline.extra.insert("gate".to_owned(), gate);
-        event.pipeline = Some(pipeline);
-        event
-    }
-
-    /// The run waits, and no gate asks for anything.
-    fn interrupted(&mut self, why: String, at: Option<Timestamp>, world: &World<'_>) -> Event {
-        self.interruptions = self.interruptions.saturating_add(1);
-        let n = self.interruptions;
-        let key = IdempotencyKey::of_wait(self.spec(), "interrupted", n, &self.run);
-        let mut event = self.event(EventKind::PipelineWaiting, Status::Halt, key, at.unwrap_or(world.now));
-        event.event.reasons.push(why);
-        let began = self.begun.iter().max_by_key(|(step, begun)| (begun.at, step.id.clone()));
-        event.pipeline = Some(self.pipeline(n, self.began, None, began.map(|(step, _)| step), world));
-        self.leg_is_over();
-        event
-    }
-
-    fn end(
-        &mut self,
-        status: Status,
-        reasons: Vec<String>,
-        at: Option<Timestamp>,
-        world: &World<'_>,
-    ) -> Event {
-        self.ends = self.ends.saturating_add(1);
-        let key = IdempotencyKey::of_step(self.spec(), "pipeline", self.ends, Some(&self.run));
-        let mut event = self.event(EventKind::PipelineCompleted, status, key, at.unwrap_or(world.now));
-        event.event.reasons = reasons;
-        let step = self.troubles.first().map(|(step, _)| step).filter(|_| status != Status::Success);
-        event.pipeline = Some(self.pipeline(self.ends, self.began, at, step, world));
-        tell_of_stages(&mut event, &self.stages);
-        self.leg_is_over();
-        event
-    }
-}
-
-fn written(at: Timestamp) -> String {
-    clock::rfc3339(clock::in_milliseconds(at))
 }
 
 /// How much of a wait is left.

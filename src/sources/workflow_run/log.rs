@@ -101,7 +101,7 @@ impl Log {
         };
         let (text, whole) = (&bytes[..end], &bytes[..=end]);
         if let Some(told) = self.told.filter(|told| self.position + whole.len() as u64 > told.at) {
-            // A line ended there, or began; only what was never read may have been cut off within one.
+            // What was read ended with a line; only what never was may have ended within one.
             if told.crc.is_some() && self.skipping_from.is_none() {
                 return Next::Replaced;
             }

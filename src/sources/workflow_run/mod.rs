@@ -1,6 +1,6 @@
-//! The workflow runs of GitHub Spec Kit: `.specify/workflows/runs/<run>/log.jsonl`, which grows line
-//! by line, `state.json` and `workflow.yml` beside it. What a run tells is folded from its log; the
-//! other two say what the log leaves out. No I/O but in [`spec`].
+//! The workflow runs of GitHub Spec Kit: `.specify/workflows/runs/<run>/log.jsonl`, which grows
+//! line by line, with `state.json` and `workflow.yml` beside it. What a run tells is folded from
+//! its log; the other two say what the log leaves out. No I/O but in [`spec`].
 
 mod facts;
 mod fold;

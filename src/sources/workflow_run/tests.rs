@@ -17,7 +17,8 @@ fn at(second: i64) -> Timestamp {
 }
 
 /// One line a second, from words: `started plan command`, `completed plan failed`, `failed plan:
-/// why`, `continued plan: why`, `aborted gate: why`, `interrupted`, `finished paused`, `broken: why`.
+/// why`, `continued plan: why`, `aborted gate: why`, `interrupted`, `finished paused`, `broken:
+/// why`.
 /// A step in a workflow that is called is written with its path: `ask@[2,"workflow",0]`.
 fn log(lines: &[&str]) -> String {
     let line = |(second, words): (i64, &&str)| {
@@ -46,13 +47,29 @@ fn log(lines: &[&str]) -> String {
     (0..).zip(lines).map(line).collect()
 }
 
-const WORKFLOW: &str = "workflow:\n  id: speckit\nsteps:\n- id: specify\n  command: speckit.specify\n- id: ask\n  type: gate\n  \
-    message: Is the spec right?\n  options: [approve, reject]\n- id: plan\n  command: speckit.plan\n- id: loop\n  type: while\n  \
-    steps:\n  - {id: implement, command: speckit.implement}\n- id: each\n  type: fan-out\n  step: {id: one, command: speckit.analyze}\n\
-    - {id: sh, type: shell, run: ls}\n";
+const WORKFLOW: &str = "\
+workflow:
+  id: speckit
+steps:
+- {id: specify, command: speckit.specify}
+- {id: ask, type: gate, message: Is the spec right?, options: [approve, reject]}
+- {id: plan, command: speckit.plan}
+- id: loop
+  type: while
+  steps:
+  - {id: implement, command: speckit.implement}
+- {id: each, type: fan-out, step: {id: one, command: speckit.analyze}}
+- {id: sh, type: shell, run: ls}
+";
 
-const SHELL: &str = "workflow:\n  id: shell-demo\nsteps:\n- {id: specify, type: shell, run: ls}\n- id: ask\n  type: gate\n  \
-    message: Review the spec\n- {id: implement, type: shell, run: ls}\n";
+const SHELL: &str = "\
+workflow:
+  id: shell-demo
+steps:
+- {id: specify, type: shell, run: ls}
+- {id: ask, type: gate, message: Review the spec}
+- {id: implement, type: shell, run: ls}
+";
 
 fn facts(workflow: &str, state: &Value) -> Facts {
     let mut facts = Facts::default();

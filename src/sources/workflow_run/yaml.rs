@@ -102,9 +102,10 @@ mod tests {
 
     #[test]
     fn what_a_workflow_is_written_in_is_read() {
-        let text = "schema_version: '1.0'\nworkflow:\n  id: a\nsteps:\n- id: one\n  type: gate\n  message: Look\n    \
-                    at it\n  options: &o\n  - approve\n  - \"re\\u006aect\"\n- id: two\n  options: *o\n  run: |\n    \
-                    a\n    b\n  n: 7\n  on: true\n  none:\n  flow: {a: [1, 'x']}\n";
+        let text = "schema_version: '1.0'\nworkflow:\n  id: a\nsteps:\n- id: one\n  type: gate\n  \
+                    message: Look\n    at it\n  options: &o\n  - approve\n  - \"re\\u006aect\"\n\
+                    - id: two\n  options: *o\n  run: |\n    a\n    b\n  n: 7\n  on: true\n  none:\n  \
+                    flow: {a: [1, 'x']}\n";
         let expected = json!({"schema_version": "1.0", "workflow": {"id": "a"}, "steps": [
             {"id": "one", "type": "gate", "message": "Look at it", "options": ["approve", "reject"]},
             {"id": "two", "options": ["approve", "reject"], "run": "a\nb\n", "n": 7, "on": true, "none": null,
