@@ -157,7 +157,10 @@ fn what_a_run_does_while_nothing_runs_is_said_and_told_at_the_next_start() {
     let log = engine.path("log.jsonl");
     let explained = sandbox.run(&["explain", "--telemetry", &log]);
     // It is no telemetry, and the watcher's word is said all the same.
-    assert!(explained.code == 2 && explained.stderr.contains("workflow run's log"), "{explained:?}");
+    assert!(
+        explained.code == 2 && explained.stderr.contains("(workflow runs): it is told up to byte"),
+        "{explained:?}"
+    );
     assert_eq!(sandbox.run(&["drain"]).code, 0);
     let end = endpoint.wait_for(2).pop().unwrap().json();
     assert_eq!(keys(&endpoint), ["003-pay:specify:attempt-1:r-1", "003-pay:pipeline:attempt-1:r-1"]);
