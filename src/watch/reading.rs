@@ -85,9 +85,9 @@ impl Reader {
         self.runs.changed(path, Instant::now());
     }
 
-    /// Reads the logs of workflow runs that are due.
-    pub(super) fn read_runs(&mut self, config: &Config) {
-        for path in self.runs.due(Instant::now()) {
+    /// Reads the logs of workflow runs that are due, as long as `goes_on`; the others stay due.
+    pub(super) fn read_runs(&mut self, config: &Config, goes_on: impl Fn() -> bool) {
+        for path in self.runs.due(Instant::now()).into_iter().take_while(|_| goes_on()) {
             self.runs.read(&path, config, &mut self.memory, &mut self.emit);
         }
     }

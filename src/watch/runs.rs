@@ -51,6 +51,8 @@ struct Reading {
     identity: (u64, u64),
     untold: VecDeque<Event>,
     wants_since: Option<Instant>,
+    /// How long a missing fact is waited for: less once one did not come.
+    patience: Duration,
     /// What stands before its position, by which a log that was written anew is seen.
     before: Vec<u8>,
     /// The length of the `state.json` that is kept.
@@ -85,9 +87,11 @@ impl Runs {
         *due = soon.min(*due);
     }
 
-    /// The logs that are to be read now.
+    /// The logs that are to be read now, those that wait longest first.
     pub(super) fn due(&self, now: Instant) -> Vec<PathBuf> {
-        self.due.iter().filter(|(_, at)| **at <= now).map(|(path, _)| path.clone()).collect()
+        let mut due: Vec<_> = self.due.iter().filter(|(_, at)| **at <= now).collect();
+        due.sort_unstable_by_key(|(_, at)| **at);
+        due.into_iter().map(|(path, _)| path.clone()).collect()
     }
 
     /// How long until one is.
@@ -197,6 +201,7 @@ impl Reading {
             identity,
             untold: VecDeque::new(),
             wants_since: None,
+            patience: PATIENCE,
             before: Vec::new(),
             state_bytes: 0,
         };
@@ -258,9 +263,11 @@ impl Reading {
             if self.untold.len() >= MAX_AHEAD {
                 return Ok(Stopped::Full);
             }
-            let waited = self.wants_since.map(|since| since.elapsed());
-            let is_final =
-                is_final || self.log.is_catching_up() || waited.is_some_and(|waited| waited >= PATIENCE);
+            let is_given_up = self.wants_since.is_some_and(|since| since.elapsed() >= self.patience);
+            if is_given_up {
+                self.patience = PATIENCE / 5;
+            }
+            let is_final = is_final || is_given_up || self.log.is_catching_up();
             let before = self.log.position();
             match self.with_world(config, is_final, is_fresh, |log, world| log.next(bytes, world)) {
                 Next::Taken(told) => {

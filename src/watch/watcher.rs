@@ -270,7 +270,9 @@ impl Watcher {
     /// What the logs of workflow runs have more.
     fn read_runs(&mut self) {
         if self.reader.next_run().is_some_and(|wait| wait.is_zero()) {
-            self.reader.read_runs(&(self.config)());
+            let until = Instant::now() + SLICE;
+            let goes_on = || Instant::now() < until && !self.stopping.load(Ordering::Relaxed);
+            self.reader.read_runs(&(self.config)(), goes_on);
             if !self.is_unwritten {
                 self.flush();
             }

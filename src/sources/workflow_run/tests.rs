@@ -578,6 +578,7 @@ fn the_events_are_of_the_kinds_and_in_the_form_that_the_docs_have() {
     let kinds: Vec<EventKind> = events.iter().map(|event| event.event.kind).collect();
     assert_eq!(kinds, [EventKind::StageCompleted, EventKind::PipelineWaiting, EventKind::PipelineCompleted]);
     assert!(events.iter().all(Event::is_of_a_workflow_run));
+    insta::assert_snapshot!(serde_json::to_string_pretty(&events).unwrap());
     let text = serde_json::to_string(&events[0]).unwrap();
     assert!(Event::from_json(&text).unwrap().is_of_a_workflow_run());
 }

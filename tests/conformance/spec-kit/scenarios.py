@@ -80,6 +80,20 @@ steps:
   - {id: sleep, type: shell, run: "sleep 30"}
 """
 
+CALLER = """schema_version: "1.0"
+workflow: {id: caller, name: Caller, version: "1.0.0", author: me, description: calls another workflow}
+steps:
+  - {id: review, type: workflow, workflow: inner}
+"""
+
+INNER = """schema_version: "1.0"
+workflow: {id: inner, name: Inner, version: "1.0.0", author: me, description: is called}
+steps:
+  - {id: checklist, command: speckit.checklist, integration: claude, input: {args: ""}}
+  - {id: review, type: gate, message: "Inside?", options: [approve, reject]}
+  - {id: plan, command: speckit.plan, integration: claude, input: {args: fail}}
+"""
+
 # What an agent would leave.
 AGENT = """#!/bin/sh
 case "$*" in
@@ -123,10 +137,11 @@ class Repo:
         (self.folder / ".spec-kit").mkdir()
         (self.folder / ".spec-kit" / "config.toml").write_text(
             f'[spec_ops.webhooks]\nenabled = true\nspool_dir = "spool"\n[[spec_ops.webhooks.subscriptions]]\n'
-            f'id = "one"\nurl = "http://127.0.0.1:{port}/"\nsecret_env = "SECRET"\n'
+            f'id = "one"\nurl = "http://127.0.0.1:{port}/"\nsecret_env = "SECRET"\nmax_in_flight = 1\n'
         )
-        for name, text in [("shell", SHELL), ("stages", STAGES), ("branches", BRANCHES), ("sleep", SLEEP)]:
+        for name, text in [("shell", SHELL), ("stages", STAGES), ("branches", BRANCHES), ("sleep", SLEEP), ("caller", CALLER), ("inner", INNER)]:
             (self.folder / f"{name}.yml").write_text(text)
+        self.piped("add", "inner.yml")
         self.log = open(self.folder / "serve.log", "wb")
         self.serve = subprocess.Popen([PROGRAM, "serve"], cwd=folder, env=self.environment, stdout=self.log, stderr=self.log)
         self.wait("the baseline", lambda: (self.folder / "spool" / "watch.jsonl").exists())
@@ -239,6 +254,16 @@ def scenarios(repo):
     run = repo.piped("run", "branches.yml")
     loop = [f"analyze:attempt-{n} success" for n in (1, 2, 3)]
     repo.expect("a branch, a loop and a fan-out", [*loop, "pipeline:attempt-1 success"], run)
+
+    run = repo.piped("run", "caller.yml")
+    if run is None:
+        print("   --   this version calls no other workflows")
+    else:
+        bodies = repo.expect("a workflow that is called", ["checklist:attempt-1 success", "gate-review-1 halt"], run)
+        repo.check("the gate of the inner one", bodies and bodies[-1]["pipeline"]["gate"].get("message") == "Inside?")
+        rest = ["plan:attempt-1 failure", "pipeline:attempt-1 failure"]
+        end = repo.answer("resumed at a terminal", "approve", rest, "resume", run, gate="gate-review-2 halt")
+        repo.check("one reason, of the inner step", end and len(end[-1]["event"]["reasons"]) == 1)
 
     process, terminal, shown = repo.at_a_terminal("run", "sleep.yml")
     repo.wait("the step", lambda: b"sleep" in shown)
