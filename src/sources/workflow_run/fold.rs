@@ -18,6 +18,10 @@ use told::Ended;
 /// Most reasons of a run's failure: of a fan-out many steps can fail it.
 const MAX_TROUBLES: usize = 10;
 
+/// Most steps that are under way at a time, and gates of a run: far above what a workflow has. Of
+/// others it is not known when they began.
+const MAX_STEPS: usize = 10_000;
+
 /// Most characters of a reason, and of a text that a gate shows.
 const MAX_TEXT: usize = 1000;
 
@@ -230,6 +234,9 @@ impl Fold {
         world: &World<'_>,
     ) -> Vec<Event> {
         let told = self.settle_step(step, None, world);
+        if self.begun.len().max(self.gates.len()) >= MAX_STEPS {
+            return told;
+        }
         self.begun.insert(step.clone(), Begun { kind: kind.to_owned(), at });
         if kind == "gate" {
             let n = self.gates.entry(step.id.clone()).or_default();
