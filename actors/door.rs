@@ -23,11 +23,10 @@ use crate::ask::{
 use crate::clock;
 use crate::config::{Config, Origin, Report};
 use crate::delivery::{Delivery, DeliveryId, SubscriptionId};
-use crate::env::Environment;
 use crate::event::Event;
 use crate::inspect::{Facts, Listing, Page, Query, StatusReport, Tried, TriedQuery, Watching, tried};
 use crate::payload;
-use crate::sources::branch::Branch;
+use crate::sources::checkout::Checkout;
 use crate::spool::InboxName;
 
 /// How long an event of an operator may take to be accepted; whoever sent it has put it into the
@@ -43,7 +42,7 @@ pub(crate) struct Door {
     router: Addr<Router>,
     ledger: Addr<Ledger>,
     admission: Admission,
-    branch: Branch,
+    checkout: Checkout,
     reading: Reading,
     notices: Notices,
     reloads: mpsc::Sender<ReloadReply>,
@@ -59,14 +58,14 @@ impl Door {
         router: Addr<Router>,
         ledger: Addr<Ledger>,
         config: &Config,
-        environment: Environment,
+        checkout: Checkout,
     ) -> (Self, mpsc::Receiver<ReloadReply>) {
         let (reloads, reload) = mpsc::channel(1);
         let door = Self {
             router,
             ledger,
             admission: Admission::new(),
-            branch: Branch::new(&config.repo, environment),
+            checkout,
             reading: Reading::new(config.store_options()),
             notices: Notices::new(config.origin.clone()),
             reloads,
@@ -122,7 +121,7 @@ impl Door {
         let admission = self.admission.admit(within).await.ok_or_else(|| {
             EmitError::Unavailable("the runtime is stopped, or busy with too many events".to_owned())
         })?;
-        self.branch.add_to(&mut event);
+        self.checkout.add_to(&mut event);
         let (reply, answer) = oneshot::channel();
         let emit = Emit { event, inbox, admission: Some(admission), reply };
         let answered = async {
@@ -171,7 +170,8 @@ impl Door {
     async fn test(&self, sample: SendSample) -> Result<SentReport, RequestError> {
         let SendSample { spec, subscription, dry_run } = sample;
         let _admission = self.admission.admit(ADMISSION).await.ok_or_else(gone)?;
-        let event = payload::sample(spec, self.branch.current());
+        let at = clock::now();
+        let event = payload::sample(spec, self.checkout.current(), at);
         let Found { address, config } = self.find(subscription).await?;
         let body = payload::body(&event).and_then(|body| config.format.render(&event, &body));
         let body = body.map_err(|error| RequestError::Refused(error.to_string()))?;
@@ -181,7 +181,7 @@ impl Door {
             spec: event.spec.id,
             key: event.event.idempotency_key,
             kind: event.event.kind,
-            accepted_at: clock::now(),
+            accepted_at: at,
             format: config.format,
         });
         let purpose = Purpose::Sample { dry_run };

@@ -5,6 +5,7 @@ mod fan_out;
 mod lifecycle;
 mod operator;
 mod runs;
+mod stalls;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -26,9 +27,10 @@ use crate::config::{Config, Role, SubscriptionConfig};
 use crate::delivery::{
     BodyBudget, Dedupe, DeliveryId, Identities, Identity, KeyDigest, Pending, SubscriptionId,
 };
-use crate::event::{Event, EventKind, IdempotencyKey, KeyOrigin, SpecId};
+use crate::event::{Event, EventKind, IdempotencyKey, KeyOrigin, SpecId, sequence_after};
 use crate::payload;
-use crate::run::Run;
+use crate::run::{Run, Silences};
+use crate::sources::checkout::Checkout;
 use crate::spool::{InboxName, Recovered, Unfinished};
 use fan_out::{fan_out, refused};
 pub(crate) use lifecycle::{Close, Reconfigure, WaitIdle};
@@ -121,7 +123,11 @@ pub(crate) struct Router {
     /// Events being accepted, and who else emitted the same ones meanwhile.
     accepting: HashMap<KeyDigest, Vec<oneshot::Sender<Result<(), EmitError>>>>,
     config: Arc<Config>,
+    checkout: Checkout,
     runs: HashMap<SpecId, Run>,
+    /// The last `event.sequence` that each SPEC was given. One whose event was not accepted after
+    /// all is not given again in this run.
+    sequences: HashMap<SpecId, u64>,
     /// The health of subscriptions as recovered, for those not started yet.
     healths: Healths,
     /// The thread of the subscriptions: this one may block on the disk, and requests must not.
@@ -130,6 +136,9 @@ pub(crate) struct Router {
     unsure: HashSet<SpecId>,
     /// Timers of the runs whose end is to be told.
     ending: HashMap<SpecId, SpawnHandle>,
+    /// When to look which run went silent, and the timer for the first of them.
+    silences: Silences,
+    silence_timer: Option<SpawnHandle>,
     open: bool,
     alarm: Alarm,
 }
@@ -143,7 +152,9 @@ impl Actor for Router {
         let specs: Vec<SpecId> = self.runs.keys().cloned().collect();
         for spec in specs {
             self.tell_of_run(&spec, context);
+            self.expect_life(&spec, None);
         }
+        self.await_silence(context);
     }
 }
 
@@ -152,11 +163,11 @@ impl Router {
     /// for each other id with unfinished deliveries.
     pub(crate) fn new(
         entries: Vec<(SubscriptionId, Option<Settings>)>,
-        recovered: Recovered,
-        healths: Healths,
+        (recovered, healths): (Recovered, Healths),
         ledger: Addr<Ledger>,
         deliveries: ArbiterHandle,
         config: Arc<Config>,
+        checkout: Checkout,
         alarm: Alarm,
     ) -> Self {
         let mut unfinished = recovered.unfinished;
@@ -168,11 +179,15 @@ impl Router {
             bodies: BodyBudget::new(MAX_BODY_BYTES),
             accepting: HashMap::new(),
             config,
+            checkout,
             runs: recovered.runs,
+            sequences: recovered.sequences,
             healths,
             deliveries,
             unsure: HashSet::new(),
             ending: HashMap::new(),
+            silences: Silences::default(),
+            silence_timer: None,
             open: true,
             alarm,
         };
@@ -219,6 +234,13 @@ impl Router {
         &self.ledger
     }
 
+    /// The place in the order of its SPEC of an event that is accepted at `at`.
+    fn next_sequence(&mut self, spec: &SpecId, at: Timestamp) -> u64 {
+        let last = self.sequences.entry(spec.clone()).or_default();
+        *last = sequence_after(*last, at);
+        *last
+    }
+
     fn active_ones(&self) -> impl Iterator<Item = (&Arc<SubscriptionConfig>, &Addr<Subscription>)> {
         self.subscribers.iter().filter_map(|one| Some((one.config.as_ref()?, &one.address)))
     }
@@ -248,6 +270,10 @@ impl Handler<Emit> for Router {
             return;
         }
         let known = |key: &IdempotencyKey| self.known.knows(key.into(), at);
+        let seen_at = match event.event.key_origin {
+            KeyOrigin::Source(written) | KeyOrigin::Rewritten(written) => written.min(at),
+            KeyOrigin::Given | KeyOrigin::Made { .. } => at,
+        };
         let is_seen_cost = event.event.kind == EventKind::CostThreshold
             && matches!(event.event.key_origin, KeyOrigin::Source(_));
         let identity = self.identities.resolve(&mut event, at, known);
@@ -287,9 +313,11 @@ impl Handler<Emit> for Router {
             true => None,
             false => {
                 let none = Run::default();
-                self.runs.get(&spec).unwrap_or(&none).plan(&mut event, &self.config.runs)
+                self.runs.get(&spec).unwrap_or(&none).plan(&mut event, &self.config.runs, seen_at)
             }
         };
+        let sequence = self.next_sequence(&spec, at);
+        event.accepted(at, sequence);
         let body = payload::body(&event).map_err(refused);
         let fanned_out = body.and_then(|body| {
             let active = self.active_ones().map(|(config, address)| (&**config, address));
@@ -302,6 +330,7 @@ impl Handler<Emit> for Router {
         };
         let own = |(address, pending): (&Addr<Subscription>, Pending)| (address.clone(), pending);
         let outgoing: Vec<_> = outgoing.into_iter().map(own).collect();
+        accepted.sequence = Some(sequence);
         accepted.inbox = inbox.as_ref().map(ToString::to_string);
         if let Some(step) = &step {
             self.runs.entry(spec.clone()).or_default().take(step);
@@ -372,6 +401,8 @@ impl Handler<AcceptanceEnded> for Router {
             Ok(()) => {
                 self.known.remember(key, at);
                 self.tell_of_run(&spec, context);
+                self.expect_life(&spec, None);
+                self.await_silence(context);
             }
             Err(_) => drop(self.unsure.insert(spec.clone())),
         }

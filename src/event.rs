@@ -4,6 +4,9 @@
 mod carried;
 mod key;
 mod limits;
+mod order;
+mod shape;
+mod source;
 mod spec_id;
 
 use std::fmt;
@@ -19,6 +22,8 @@ pub use carried::Carried;
 pub use key::{IdempotencyKey, InvalidKey, KeyOrigin};
 pub(crate) use limits::depth;
 pub use limits::{MAX_EVENT_BYTES, MAX_EVENT_DEPTH};
+pub(crate) use order::{sequence_after, sequence_at};
+pub use source::Source;
 pub use spec_id::{InvalidSpecId, SpecId};
 
 /// Version of the payload's shape; changes within 1.x only add.
@@ -39,6 +44,8 @@ named! {
         ConsensusConflict = "spec-auto.anomaly.consensus_conflict",
         /// A run cost more than its threshold.
         CostThreshold = "spec-auto.anomaly.cost_threshold",
+        /// A run that has begun shows no sign of life.
+        Stalled = "spec-auto.anomaly.stalled",
         /// A sample, sent on request to try a subscription out.
         Test = "spec-kit.webhook.test",
     }
@@ -47,7 +54,7 @@ named! {
 impl EventKind {
     /// Anomalies go only to subscriptions whose `include_events` names them.
     pub fn is_anomaly(self) -> bool {
-        matches!(self, Self::ConsensusConflict | Self::CostThreshold)
+        matches!(self, Self::ConsensusConflict | Self::CostThreshold | Self::Stalled)
     }
 }
 
@@ -123,6 +130,9 @@ pub struct Event {
     pub event: Envelope,
     /// To which SPEC.
     pub spec: Spec,
+    /// In which checkout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
     /// In which run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pipeline: Option<Pipeline>,
@@ -165,6 +175,12 @@ pub struct Envelope {
     /// Where the key comes from. The Router takes it out.
     #[serde(default, skip_serializing_if = "KeyOrigin::is_given")]
     pub key_origin: KeyOrigin,
+    /// When the runtime accepted it: RFC 3339 in UTC with milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<String>,
+    /// Its place in the order of its SPEC's events, given by the runtime as it accepts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<u64>,
     /// Why the status is not `success`, one sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
@@ -300,10 +316,13 @@ impl Event {
                 idempotency_key,
                 amends: None,
                 key_origin: KeyOrigin::Given,
+                time: None,
+                sequence: None,
                 reasons: Vec::new(),
                 extra: Map::new(),
             },
             spec: Spec { id: spec, branch: None, extra: Map::new() },
+            source: None,
             pipeline: None,
             telemetry: None,
             consensus: None,
@@ -378,13 +397,17 @@ impl Event {
             }
         }
         let (key, origin) = derived_key(&document, clock::exactly(), clock::nonce())?;
-        if let Some(Value::Object(envelope)) = document.get_mut("event")
-            && envelope.get("idempotency_key").is_none_or(Value::is_null)
-        {
-            envelope.insert("idempotency_key".into(), key.as_str().into());
-            envelope.insert("key_origin".into(), serde_json::to_value(origin).map_err(malformed)?);
+        if let Some(Value::Object(envelope)) = document.get_mut("event") {
+            if envelope.get("idempotency_key").is_none_or(Value::is_null) {
+                envelope.insert("idempotency_key".into(), key.as_str().into());
+                envelope.insert("key_origin".into(), serde_json::to_value(origin).map_err(malformed)?);
+            }
+            // The runtime gives them, whatever is said here.
+            envelope.retain(|name, _| name != "time" && name != "sequence");
         }
+        shape::without_nulls(&mut document);
         let mut event: Self = serde_json::from_value(Value::Object(document)).map_err(malformed)?;
+        event.check_shape()?;
         if let Some(telemetry) = &mut event.telemetry {
             telemetry.restore(text);
         }

@@ -75,8 +75,8 @@ pub use delivery::{DeliveryId, HealthState, InvalidSubscriptionId, LocalFault, S
 pub use env::Environment;
 pub use event::{
     Carried, Consensus, Envelope, Event, EventError, EventKind, EvidencePaths, IdempotencyKey, InvalidKey,
-    InvalidSpecId, KeyOrigin, MAX_EVENT_BYTES, MAX_EVENT_DEPTH, Pipeline, SCHEMA_VERSION, Spec, SpecId,
-    Stage, Status, Task,
+    InvalidSpecId, KeyOrigin, MAX_EVENT_BYTES, MAX_EVENT_DEPTH, Pipeline, SCHEMA_VERSION, Source, Spec,
+    SpecId, Stage, Status, Task,
 };
 pub use files::FileError;
 pub use inspect::{

@@ -6,16 +6,19 @@
 //! run are owed until they are accepted themselves, so that a stop in between does not lose them.
 
 mod spent;
+mod stall;
 mod told;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::clock;
 use crate::event::{Event, EventKind, IdempotencyKey, Pipeline, Stage, Status};
 use crate::names::printable;
 pub(crate) use spent::Spent;
 use spent::cost_in;
+pub(crate) use stall::{Silences, is_news};
 pub(crate) use told::{add_follow_ups, tell_of_stages};
 
 /// Most stages of one run that are kept; of a longer run the last ones are told.
@@ -34,6 +37,8 @@ pub(crate) struct RunPolicy {
     pub max_stage_attempts: u32,
     /// `cost_threshold_usd`: a run that costs this much is an anomaly.
     pub cost_threshold_usd: Option<f64>,
+    /// `stall_after_s`: a run that is silent for so long is an anomaly.
+    pub stall_after: Option<SignedDuration>,
 }
 
 /// The end of one stage in a run.
@@ -82,6 +87,9 @@ pub(crate) struct StageStep {
     /// Whether it is the first stage of a new run.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     begins: bool,
+    /// When it was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "clock::maybe_millis")]
+    seen_at: Option<Timestamp>,
     /// Whether it corrects what was told of the stage, and is no further attempt.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     amends: bool,
@@ -106,6 +114,10 @@ pub(crate) enum Step {
     CostTold,
     /// The same, of this threshold and of a cost that no stage told.
     CostSeen(f64),
+    /// The run goes on: a task became Done.
+    Alive(#[serde(with = "clock::millis")] Timestamp),
+    /// It was told that the run is silent since then.
+    Stalled(#[serde(with = "clock::millis")] Timestamp),
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -133,6 +145,12 @@ pub(crate) struct Run {
     /// The threshold that was told last, or is to be told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     threshold_told: Option<f64>,
+    /// The last sign of life.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "clock::maybe_millis")]
+    sign: Option<Timestamp>,
+    /// The sign of life after which the run was told to be stalled.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "clock::maybe_millis")]
+    stalled: Option<Timestamp>,
     /// When the run before this one ended: what was spent until then is not this one's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     before: Option<Timestamp>,
@@ -142,25 +160,33 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// The effect of an event, if it concerns a run. Fills in the attempt of a stage event that
-    /// has none. A workflow run is none of these: its own log says when it ends.
-    pub(crate) fn plan(&self, event: &mut Event, policy: &RunPolicy) -> Option<Step> {
+    /// The effect of an event that was seen `at`, if it concerns a run. Fills in the attempt of a
+    /// stage event that has none. A workflow run is none of these: its own log says when it ends.
+    pub(crate) fn plan(&self, event: &mut Event, policy: &RunPolicy, at: Timestamp) -> Option<Step> {
         if event.is_of_a_workflow_run() {
+            let pipeline = event.pipeline.get_or_insert_with(Pipeline::default);
+            // Its source has counted; an emitter may not have.
+            pipeline.attempt.get_or_insert(1);
             return None;
         }
         match (event.event.kind, event.event.stage) {
             (EventKind::StageCompleted, Some(stage)) if event.event.amends.is_some() => {
-                self.plan_correction(event, stage)
+                self.plan_correction(event, stage, policy, at)
             }
-            (EventKind::StageCompleted, Some(stage)) => Some(self.plan_stage(event, stage, policy)),
+            (EventKind::StageCompleted, Some(stage)) => Some(self.plan_stage(event, stage, policy, at)),
             (EventKind::PipelineCompleted, _) => Some(Step::Told(event.event.idempotency_key.clone())),
             (EventKind::CostThreshold, _) if self.owes_an_anomaly() => Some(Step::CostTold),
             (EventKind::CostThreshold, _) => policy.cost_threshold_usd.map(Step::CostSeen),
+            (EventKind::TaskCompleted, _) => self.last_sign().map(|_| Step::Alive(at)),
+            (EventKind::Stalled, _) => {
+                let since = event.extra.get("anomaly")?.get("since")?.as_str()?;
+                since.parse().ok().map(Step::Stalled)
+            }
             _ => None,
         }
     }
 
-    fn plan_stage(&self, event: &mut Event, stage: Stage, policy: &RunPolicy) -> Step {
+    fn plan_stage(&self, event: &mut Event, stage: Stage, policy: &RunPolicy, at: Timestamp) -> Step {
         let begins = self.is_over_for(stage);
         let next;
         let run = match begins {
@@ -188,18 +214,26 @@ impl Run {
         let status = end_of_run(stage, event.event.status, attempt, policy);
         let ends =
             status.filter(|_| run.state == State::Open).map(|status| Ending::of(event, status, run.number));
-        Step::Stage(Box::new(StageStep { end, begins, amends: false, ends, exceeds }))
+        let seen_at = Some(at);
+        Step::Stage(Box::new(StageStep { end, begins, seen_at, amends: false, ends, exceeds }))
     }
 
     /// The effect of a stage told again with another status: on the stage as it stands in the
     /// run, and on the run only while nothing came after that stage and no end was told. Says
     /// which attempt it is.
-    fn plan_correction(&self, event: &mut Event, stage: Stage) -> Option<Step> {
-        let completed_at = event.pipeline.as_ref().and_then(|pipeline| pipeline.completed_at.clone());
-        let place = self.place_of(stage, completed_at.as_ref())?;
-        let was = &self.stages[place];
+    fn plan_correction(
+        &self,
+        event: &mut Event,
+        stage: Stage,
+        policy: &RunPolicy,
+        at: Timestamp,
+    ) -> Option<Step> {
         let pipeline = event.pipeline.get_or_insert_with(Pipeline::default);
-        pipeline.attempt.get_or_insert(was.attempt);
+        pipeline.max_attempts.get_or_insert(policy.max_stage_attempts);
+        let place = self.place_of(stage, pipeline.completed_at.as_ref());
+        pipeline.attempt.get_or_insert(place.map_or(1, |place| self.stages[place].attempt));
+        let place = place?;
+        let was = &self.stages[place];
         let end =
             StageEnd { status: event.event.status, follow_ups: follow_ups(event, stage), ..was.clone() };
         let halts = event.event.status == Some(Status::Halt) && place + 1 == self.stages.len();
@@ -212,7 +246,8 @@ impl Run {
             }
             State::Open | State::Ending(_) | State::Ended | State::EndedByHost => None,
         };
-        Some(Step::Stage(Box::new(StageStep { end, begins: false, amends: true, ends, exceeds: None })))
+        let step = StageStep { end, begins: false, seen_at: Some(at), amends: true, ends, exceeds: None };
+        Some(Step::Stage(Box::new(step)))
     }
 
     /// Where the last end of a stage stands that has this time.
@@ -260,10 +295,11 @@ impl Run {
     pub(crate) fn take(&mut self, step: &Step) {
         match step {
             Step::Stage(step) => {
-                let StageStep { end, begins, amends, ends, exceeds } = &**step;
+                let StageStep { end, begins, seen_at, amends, ends, exceeds } = &**step;
                 if *begins {
                     *self = self.next(end.stage);
                 }
+                self.sign = self.sign.max(*seen_at);
                 let corrected = self.place_of(end.stage, end.completed_at.as_ref()).filter(|_| *amends);
                 match corrected {
                     Some(place) => self.stages[place] = end.clone(),
@@ -290,6 +326,8 @@ impl Run {
                 };
             }
             Step::CostSeen(threshold_usd) => self.threshold_told = Some(*threshold_usd),
+            Step::Alive(at) => self.sign = self.sign.max(Some(*at)),
+            Step::Stalled(since) => self.stalled = Some(*since),
             // They are told one after the other, oldest first.
             Step::CostTold => {
                 let earlier = self.untold.iter_mut().find(|run| run.excess.is_some());
@@ -429,7 +467,10 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    const POLICY: RunPolicy = RunPolicy { max_stage_attempts: 3, cost_threshold_usd: Some(5.0) };
+    const POLICY: RunPolicy =
+        RunPolicy { max_stage_attempts: 3, cost_threshold_usd: Some(5.0), stall_after: None };
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
     fn spec() -> SpecId {
         "SPEC-KIT-065-x".parse().unwrap()
@@ -455,7 +496,7 @@ mod tests {
     fn a_workflow_run_is_none_of_these() {
         let mut run = Run::default();
         let mut plan = stage(Stage::Plan, Status::Failure, 1, &Value::Null);
-        let step = run.plan(&mut plan, &POLICY).unwrap();
+        let step = run.plan(&mut plan, &POLICY, NOW).unwrap();
         run.take(&step);
         let before = run.clone();
         for (kind, of) in [
@@ -469,7 +510,7 @@ mod tests {
             let mut pipeline = Pipeline { attempt: Some(9), ..Pipeline::default() };
             pipeline.extra.insert("run".to_owned(), json!({"id": "6f9a3c73"}));
             event.pipeline = Some(pipeline);
-            assert_eq!(run.plan(&mut event, &POLICY), None);
+            assert_eq!(run.plan(&mut event, &POLICY, NOW), None);
             assert_eq!(event.pipeline.unwrap().max_attempts, None);
         }
         assert_eq!(run, before);
@@ -478,8 +519,9 @@ mod tests {
     #[test]
     fn a_cost_that_was_not_told_yet_is_told_after_the_next_run_has_begun() {
         let mut run = Run::default();
-        let take =
-            |run: &mut Run, mut event: Event| run.plan(&mut event, &POLICY).inspect(|step| run.take(step));
+        let take = |run: &mut Run, mut event: Event| {
+            run.plan(&mut event, &POLICY, NOW).inspect(|step| run.take(step))
+        };
         take(&mut run, stage(Stage::Plan, Status::Success, 1, &json!({"cost_usd": 6.0})));
         take(&mut run, stage(Stage::Tasks, Status::Success, 2, &json!({})));
         take(&mut run, stage(Stage::Plan, Status::Success, 3, &json!({"cost_usd": 7.0})));
@@ -500,7 +542,7 @@ mod tests {
             let mut event = stage(Stage::Unlock, Status::Success, 1, &json!({}));
             event.event.idempotency_key = key.parse().unwrap();
             let mut run = Run::default();
-            let step = run.plan(&mut event, &POLICY).unwrap();
+            let step = run.plan(&mut event, &POLICY, NOW).unwrap();
             run.take(&step);
             let now = "2025-10-14T11:00:00Z".parse().unwrap();
             run.owed_ends(&spec(), &[], None, now)[0].event.idempotency_key.to_string()
@@ -551,7 +593,7 @@ mod tests {
         assert_eq!(apply(&mut run, correction(&unlock)).1, vec![]);
         // Of a stage that no run has.
         let mut none = Run::default();
-        assert_eq!(none.plan(&mut correction(&plan), &POLICY), None);
+        assert_eq!(none.plan(&mut correction(&plan), &POLICY, NOW), None);
         assert_eq!(apply(&mut none, stage(Plan, Success, 3, &json!({}))), (1, vec![]));
     }
 
@@ -560,7 +602,7 @@ mod tests {
         let unlock = stage(Unlock, Success, 2, &json!({}));
         let mut run = Run::default();
         for event in [unlock.clone(), correction(&unlock)] {
-            let step = run.plan(&mut event.clone(), &POLICY).unwrap();
+            let step = run.plan(&mut event.clone(), &POLICY, NOW).unwrap();
             run.take(&step);
         }
         let owed = run.owed_ends(&spec(), &[], None, Timestamp::UNIX_EPOCH);
@@ -580,10 +622,10 @@ mod tests {
     fn the_end_has_what_the_host_says_that_was_spent_since_the_run_before() {
         let mut run = Run::default();
         let end = |run: &mut Run, of: Event, spent: &Spent| {
-            let step = run.plan(&mut of.clone(), &POLICY).unwrap();
+            let step = run.plan(&mut of.clone(), &POLICY, NOW).unwrap();
             run.take(&step);
             let mut owed = run.owed_ends(&spec(), &[], Some(spent), Timestamp::UNIX_EPOCH);
-            let step = run.plan(&mut owed[0], &POLICY).unwrap();
+            let step = run.plan(&mut owed[0], &POLICY, NOW).unwrap();
             run.take(&step);
             owed[0].extra.get("cost").cloned()
         };
@@ -606,7 +648,7 @@ mod tests {
             event.extra.insert("anomaly".to_owned(), json!({"thresholdUsd": 5.0}));
             let takes = run.takes_alert(&mut event, &POLICY);
             if takes {
-                let step = run.plan(&mut event, &POLICY).unwrap();
+                let step = run.plan(&mut event, &POLICY, NOW).unwrap();
                 run.take(&serde_json::from_str(&serde_json::to_string(&step).unwrap()).unwrap());
             }
             takes.then(|| (event.event.idempotency_key.to_string(), event.extra["anomaly"]["run"].clone()))
@@ -627,12 +669,42 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_goes_on_and_is_silent_is_told_once_until_it_shows_life() {
+        let at = |minute: i64| Timestamp::from_second(1_760_000_000 + 60 * minute).unwrap();
+        let after = SignedDuration::from_mins(30);
+        let mut run = Run::default();
+        let take = |run: &mut Run, mut event: Event, minute| {
+            let step = run.plan(&mut event, &POLICY, at(minute)).unwrap();
+            run.take(&serde_json::from_str(&serde_json::to_string(&step).unwrap()).unwrap());
+        };
+        let stalled = |run: &Run, minute| run.stalled(&spec(), run.last_sign()?, after, at(minute));
+        assert_eq!(stalled(&run, 1000), None, "nothing began");
+        take(&mut run, stage(Plan, Success, 0, &json!({})), 0);
+        assert_eq!((stalled(&run, 29), stalled(&run, 24 * 60 + 31)), (None, None), "not yet, and no news");
+        let event = stalled(&run, 30).unwrap();
+        let key = "SPEC-KIT-065-x:pipeline:attempt-1:stalled-2025-10-09T08:53:20.000Z";
+        assert_eq!(event.event.idempotency_key.as_str(), key);
+        assert_eq!((event.event.stage, &event.extra["anomaly"]["run"]), (Some(Plan), &json!(1)));
+        take(&mut run, event, 30);
+        assert_eq!(stalled(&run, 60), None, "told");
+        // A task became Done, and it is silent again.
+        let task = Event::new(EventKind::TaskCompleted, spec(), "t".parse().unwrap());
+        take(&mut run, task.clone(), 70);
+        assert_eq!((stalled(&run, 99), stalled(&run, 100).is_some()), (None, true));
+        // A file that it left.
+        assert!(run.stalled(&spec(), at(95), after, at(100)).is_none());
+        take(&mut run, stage(Unlock, Success, 3, &json!({})), 101);
+        assert_eq!(stalled(&run, 200), None, "it ended");
+        assert_eq!(run.plan(&mut task.clone(), &POLICY, at(201)), None);
+    }
+
+    #[test]
     fn what_is_kept_of_a_stage_is_bounded_however_much_it_says() {
         let mut run = Run::default();
         for minute in 0..3 {
             let mut event = stage(Stage::Validate, Status::Failure, minute, &json!({}));
             event.event.reasons = vec!["x".repeat(2_000); 5_000];
-            let step = run.plan(&mut event, &POLICY).unwrap();
+            let step = run.plan(&mut event, &POLICY, NOW).unwrap();
             run.take(&step);
         }
         assert!(run.owes_its_end());
@@ -643,7 +715,7 @@ mod tests {
     /// Applies an event as the Router and the spool do. Returns its attempt and the events owed
     /// then, which are told at once.
     fn apply(run: &mut Run, mut event: Event) -> (u32, Vec<Event>) {
-        let step = run.plan(&mut event, &POLICY).unwrap();
+        let step = run.plan(&mut event, &POLICY, NOW).unwrap();
         let attempt = event.pipeline.and_then(|pipeline| pipeline.attempt).unwrap_or(0);
         // As after a restart: only what the spool stores is left.
         run.take(&serde_json::from_str(&serde_json::to_string(&step).unwrap()).unwrap());
@@ -651,7 +723,7 @@ mod tests {
         let ends = run.owed_ends(&spec(), &[], None, Timestamp::UNIX_EPOCH);
         let owed: Vec<Event> = run.owed_anomaly(&spec()).into_iter().chain(ends).collect();
         for mut event in owed.clone() {
-            let step = run.plan(&mut event, &POLICY).unwrap();
+            let step = run.plan(&mut event, &POLICY, NOW).unwrap();
             run.take(&step);
         }
         assert_eq!((run.owed_anomaly(&spec()), run.owes_its_end()), (None, false), "told once");
@@ -728,10 +800,10 @@ mod tests {
         );
         // If ours is still owed, the host's takes precedence.
         let mut run = Run::default();
-        let step = run.plan(&mut stage(Unlock, Success, 45, &json!({})), &POLICY).unwrap();
+        let step = run.plan(&mut stage(Unlock, Success, 45, &json!({})), &POLICY, NOW).unwrap();
         run.take(&step);
         assert!(run.owes_its_end());
-        let step = run.plan(&mut own(), &POLICY).unwrap();
+        let step = run.plan(&mut own(), &POLICY, NOW).unwrap();
         run.take(&step);
         assert!(!run.owes_its_end());
     }
@@ -740,14 +812,14 @@ mod tests {
     fn the_next_run_may_begin_before_an_end_is_told() {
         let mut run = Run::default();
         for minute in 0..3 {
-            let step = run.plan(&mut stage(Unlock, Success, minute, &json!({})), &POLICY).unwrap();
+            let step = run.plan(&mut stage(Unlock, Success, minute, &json!({})), &POLICY, NOW).unwrap();
             run.take(&step);
         }
         let owed = run.owed_ends(&spec(), &[], None, Timestamp::UNIX_EPOCH);
         let numbers: Vec<_> = owed.iter().map(|event| event.pipeline.as_ref().unwrap().attempt).collect();
         assert_eq!(numbers, [Some(1), Some(2), Some(3)]);
         for mut event in owed {
-            let step = run.plan(&mut event, &POLICY).unwrap();
+            let step = run.plan(&mut event, &POLICY, NOW).unwrap();
             run.take(&step);
         }
         assert!(!run.owes_its_end() && !run.owes_earlier_ends());

@@ -86,11 +86,12 @@ impl Router {
     }
 
     /// Emits what follows from a run, as if it came from outside.
-    fn emit_owed(
+    pub(super) fn emit_owed(
         &mut self,
-        event: Event,
+        mut event: Event,
         context: &mut Context<Self>,
     ) -> impl Future<Output = Result<Receipt, EmitError>> + use<> {
+        self.checkout.add_to(&mut event);
         let (reply, answer) = oneshot::channel();
         self.handle(Emit { event, inbox: None, admission: None, reply }, context);
         async { answer.await.map_or_else(|_| Err(stopped()), |emission| emission.result) }

@@ -68,16 +68,21 @@ struct Drained {
 }
 
 pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
-    // The pipeline is over: what waits for its agents is told without them.
-    let config = Config { stage_ends_with: StageEndsWith::Guardrail, ..load_to_act(global, screen)? };
+    let given = load_to_act(global, screen)?;
+    // The pipeline is over: what waits for its agents is told without them, unless another process
+    // owns the spool, which goes on waiting.
+    let config = Config { stage_ends_with: StageEndsWith::Guardrail, ..given.clone() };
     let deadline = Instant::now() + Duration::from_secs(options.timeout);
     let watch = match (options.no_watch, options.from_start) {
         (true, _) => None,
         (false, true) => Some(WatchFrom::Start),
         (false, false) => Some(WatchFrom::Now),
     };
-    let in_repo = || watch.map(|_| Waiting::of(&config, None)).unwrap_or_default();
-    let baseline = Some(in_repo()).filter(|found| found.is_first && watch == Some(WatchFrom::Now));
+    let in_repo = |is_ours: bool| {
+        let config = if is_ours { &config } else { &given };
+        watch.map(|_| Waiting::of(config, None)).unwrap_or_default()
+    };
+    let baseline = Some(in_repo(true)).filter(|found| found.is_first && watch == Some(WatchFrom::Now));
     // Count before the start: a delivery given up at once must not count as an earlier one.
     let before = Survey::of(&config.spool_dir).dead();
     let started = Runtime::start(Config { watch, ..config.clone() }, Environment::process());
@@ -94,7 +99,7 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     while Instant::now() < deadline {
         if left(&status) == 0 {
             let looked = Instant::now();
-            let in_repo = in_repo();
+            let in_repo = in_repo(is_ours(&status));
             let is_unwatched = !watches(&status) && began.elapsed() > UNWATCHED;
             if is_unwatched || !(in_repo.is_something() || in_repo.is_first && watches(&status)) {
                 // Tell the end of a run that has just ended now, not after a delay.
@@ -112,7 +117,7 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
         status = look()?;
     }
     screen.progress_ends();
-    let in_repo = in_repo();
+    let in_repo = in_repo(is_ours(&status));
     runtime.drain(Duration::ZERO);
     let is_made = |found: &Waiting| found.is_something() && !in_repo.is_first;
     let drained = Drained {
@@ -186,6 +191,10 @@ impl Drained {
         let is_told = self.sources.is_none_or(|sources| sources.baseline || !sources.is_something());
         self.pending == 0 && self.dead_letters == 0 && self.aside.is_empty() && is_told
     }
+}
+
+fn is_ours(status: &StatusReport) -> bool {
+    status.runtime.as_ref().is_some_and(|runtime| runtime.pid == std::process::id())
 }
 
 fn watches(status: &StatusReport) -> bool {

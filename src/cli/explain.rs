@@ -13,7 +13,7 @@ use crate::delivery::SubscriptionId;
 use crate::env::Environment;
 use crate::event::Event;
 use crate::names::printable;
-use crate::sources::branch::Branch;
+use crate::sources::checkout::Checkout;
 use crate::watch::Opinion;
 
 #[derive(Debug, Args)]
@@ -71,7 +71,7 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
         Failure::usage(why)
     })?;
     // As `emit` and the runtime do.
-    Branch::new(&config.repo, Environment::process()).add_to(&mut event);
+    Checkout::new(&config.repo, Environment::process()).add_to(&mut event);
     let answers = answers(&config, &event, opinion.as_ref());
     if screen.is_json() {
         screen.value(&answers);

@@ -15,6 +15,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -22,7 +23,7 @@ use toml::de::DeTable;
 
 use super::loaded::Loaded;
 use super::table::{At, Findings, Table};
-use super::{Config, Origin, Problem, StageEndsWith, Switch};
+use super::{Config, Origin, PathGlob, Problem, StageEndsWith, Switch};
 use crate::env::{EnvFileError, Environment};
 use crate::event::SpecId;
 use crate::names::printable;
@@ -111,6 +112,9 @@ fn wrong_value(key: &str, value: &str, error: &dyn Display) -> String {
     if may_be_shown(value) { format!("`{key}`: {error}") } else { format!("`{key}`: {NOT_SHOWN}") }
 }
 
+/// `stall_after_s` where it is not given.
+const DEFAULT_STALL_S: u64 = 1800;
+
 struct Checker<'a, 'f> {
     repo: &'a Path,
     environment: Environment,
@@ -141,6 +145,7 @@ impl Checker<'_, '_> {
         });
         let consensus_wait_ms = table.integer("consensus_wait_ms", 2000, 0..=60_000, self.findings);
         let gate_notice_s = table.integer("gate_notice_s", 5, 0..=86_400, self.findings);
+        let task_files = self.task_files(table);
         let task_done_statuses = table.strings("task_done_statuses", self.findings).unwrap_or_default();
         let task_tracker_spec = self.tracker(table);
         let runs = self.runs(table);
@@ -182,6 +187,7 @@ impl Checker<'_, '_> {
             stage_ends_with: stage_ends_with.unwrap_or(StageEndsWith::Guardrail),
             consensus_wait: Duration::from_millis(consensus_wait_ms),
             gate_notice: Duration::from_secs(gate_notice_s),
+            task_files,
             task_done_statuses: task_done_statuses.into_iter().map(|status| status.value).collect(),
             task_tracker_spec,
             runs,
@@ -244,6 +250,13 @@ impl Checker<'_, '_> {
         Some(path)
     }
 
+    /// `task_files`.
+    fn task_files(&mut self, table: &Table<'_, '_>) -> Arc<[PathGlob]> {
+        let globs = table.strings("task_files", self.findings).unwrap_or_default();
+        let help = "write a path relative to the repo root, such as \"plans/**/todo-?.md\"";
+        globs.iter().filter_map(|glob| self.parsed("task_files", glob, help)).collect()
+    }
+
     /// `task_tracker_spec`, or the default.
     fn tracker(&mut self, table: &Table<'_, '_>) -> SpecId {
         let given = table.string("task_tracker_spec", self.findings);
@@ -256,12 +269,19 @@ impl Checker<'_, '_> {
     fn runs(&mut self, table: &Table<'_, '_>) -> RunPolicy {
         let attempts = table.integer("max_stage_attempts", 3, 1..=1000, self.findings);
         let alerts = table.table("alerts", self.findings);
-        let cost_threshold_usd = alerts.and_then(|alerts| {
-            let threshold = alerts.optional_float("cost_threshold_usd", 0.01..=1e9, self.findings);
+        let (mut cost_threshold_usd, mut stall_after_s) = (None, DEFAULT_STALL_S);
+        if let Some(alerts) = alerts {
+            cost_threshold_usd = alerts.optional_float("cost_threshold_usd", 0.01..=1e9, self.findings);
+            let seconds = 0..=30 * 86_400;
+            stall_after_s = alerts.integer("stall_after_s", DEFAULT_STALL_S, seconds, self.findings);
             alerts.refuse_unknown(self.findings);
-            threshold
-        });
-        RunPolicy { max_stage_attempts: u32::try_from(attempts).unwrap_or(u32::MAX), cost_threshold_usd }
+        }
+        let stall_after = i64::try_from(stall_after_s).ok().filter(|seconds| *seconds > 0);
+        RunPolicy {
+            max_stage_attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
+            cost_threshold_usd,
+            stall_after: stall_after.map(SignedDuration::from_secs),
+        }
     }
 
     fn parsed<T: FromStr<Err: Display>>(&mut self, key: &str, text: &At<String>, help: &str) -> Option<T> {

@@ -4,6 +4,7 @@ mod check;
 mod file;
 mod loaded;
 mod origin;
+mod path_glob;
 mod role;
 mod switch;
 mod table;
@@ -11,6 +12,7 @@ mod table;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -22,6 +24,7 @@ pub(crate) use file::load;
 pub(crate) use file::no_folder;
 pub use loaded::{ConfigError, Loaded};
 pub(crate) use origin::Origin;
+pub(crate) use path_glob::PathGlob;
 pub(crate) use role::Role;
 pub(crate) use switch::Switch;
 
@@ -74,6 +77,8 @@ pub struct Config {
     pub(crate) consensus_wait: Duration,
     /// `gate_notice_s`: a gate at a terminal that is answered sooner is not told.
     pub(crate) gate_notice: Duration,
+    /// `task_files`: further lists of tasks.
+    pub(crate) task_files: Arc<[PathGlob]>,
     /// `task_done_statuses`: further statuses that mean Done.
     pub(crate) task_done_statuses: Vec<String>,
     /// `task_tracker_spec`: the SPEC of tasks that name none.

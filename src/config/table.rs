@@ -163,7 +163,7 @@ impl<'t, 'i> Table<'t, 'i> {
             findings.error(
                 Some(value.span()),
                 format_args!("`{key}` is empty: it matches nothing"),
-                "name what is wanted, or remove the key to match everything",
+                "name what is wanted, or remove the key",
             );
         }
         let mut strings = Vec::new();

@@ -309,14 +309,20 @@ fn step_of(event: &Event) -> Option<String> {
     }
 }
 
-/// Digest of an event's content without its key and its branch, which is the same for all events at
-/// a time.
+/// Digest of an event's content without its key, its time and what is added of its checkout, which
+/// is the same for all events at a time.
 fn says(event: &Event) -> KeyDigest {
+    let mut event = event.clone();
+    (event.event.time, event.event.sequence, event.spec.branch) = (None, None, None);
+    // A source that says no more than that is none.
+    event.source = event.source.filter(|source| !source.extra.is_empty());
+    if let Some(source) = &mut event.source {
+        (source.repo, source.commit, source.branch) = (None, None, None);
+    }
     let mut said = serde_json::to_value(event).unwrap_or_default();
-    for (part, field) in [("event", "idempotency_key"), ("event", "key_origin"), ("spec", "branch")] {
-        if let Some(part) = said.get_mut(part).and_then(|part| part.as_object_mut()) {
-            part.remove(field);
-        }
+    if let Some(envelope) = said.get_mut("event").and_then(|part| part.as_object_mut()) {
+        envelope.remove("idempotency_key");
+        envelope.remove("key_origin");
     }
     // Sorted, so that the order in which the emitter wrote the fields does not matter.
     let sorted: BTreeMap<String, serde_json::Value> = serde_json::from_value(said).unwrap_or_default();

@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
-use crate::event::{Event, EventKind, IdempotencyKey, KeyOrigin, Pipeline, SpecId, Stage, Status, Task};
+use crate::event::{
+    Event, EventKind, IdempotencyKey, KeyOrigin, Pipeline, Source, SpecId, Stage, Status, Task,
+};
 
 fn at(ms: i64) -> Timestamp {
     Timestamp::from_millisecond(1_760_000_000_000 + ms).unwrap()
@@ -104,6 +106,14 @@ fn a_retry_that_succeeds_is_told_and_the_same_again_is_not() {
         let got = router.gets(by_flags(Stage::Plan, Some(status), ms), ms);
         assert_eq!((got.0.to_string(), got.1), (key(number), is_told), "{ms}");
     }
+    let mut elsewhere = by_flags(Stage::Plan, Some(Failure), 63_100);
+    let commit = Source { commit: Some("c0ffee".to_owned()), ..Source::default() };
+    (elsewhere.source, elsewhere.spec.branch) = (Some(commit), Some("b".to_owned()));
+    elsewhere.accepted(at(63_100), 7);
+    assert!(!router.gets(elsewhere, 63_100).1, "where and when it was told makes no other event");
+    let mut build = by_flags(Stage::Plan, Some(Failure), 63_200);
+    build.source = Some(serde_json::from_str(r#"{"build": 7}"#).unwrap());
+    assert!(router.gets(build, 63_200).1, "what else the emitter says of its source does");
     let mut reason = by_flags(Stage::Plan, Some(Failure), 63_500);
     reason.event.reasons.push("another one".to_owned());
     assert!(router.gets(reason, 63_500).1, "it says something else");

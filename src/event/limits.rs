@@ -18,38 +18,34 @@ pub const MAX_EVENT_BYTES: usize = 512 * 1024;
 /// stops at 128, and puts an event into a few levels of its own.
 pub const MAX_EVENT_DEPTH: usize = 100;
 
-/// Longest name of a branch that is added to an event.
-const MAX_BRANCH: usize = 1024;
+/// Longest name of a repo, a commit or a branch that is added to an event.
+pub(super) const MAX_NAME: usize = 1024;
 
-/// What a branch adds at most: each byte of it may be written as six. An event that was within the
-/// limits when it was given is within them, and this, when it is read back.
-const BRANCH_ROOM: usize = 6 * MAX_BRANCH + 64;
+/// What is added at most: the branch twice, repo and commit, each byte of which may be written as
+/// six; time and sequence. An event that was within the limits when it was given is within them,
+/// and this, when it is read back.
+const ROOM: usize = 4 * 6 * MAX_NAME + 512;
 
 /// A text of at most this length stays within the limit however its numbers and defaults are
 /// written anew.
 const SURELY_FITS: usize = MAX_EVENT_BYTES / 8;
 
 impl Event {
-    /// Checks the event against the limits that hold on every way in.
+    /// Checks the event against the limits that hold on every way in, and against the types of the
+    /// published fields.
     ///
     /// # Errors
-    /// [`EventError::TooLarge`] or [`EventError::TooDeep`].
+    /// [`EventError`] says which part is wrong.
     pub fn check_limits(&self) -> Result<(), EventError> {
+        self.check_shape()?;
         let (bytes, levels) = measure(self).map_err(|error| EventError::Malformed(error.to_string()))?;
         within(bytes, levels, MAX_EVENT_BYTES)
     }
 
-    /// Says on which branch it happened, where that is not said already.
-    pub(crate) fn add_branch(&mut self, branch: impl FnOnce() -> Option<String>) {
-        if self.spec.branch.is_none() {
-            self.spec.branch = branch().filter(|name| name.len() <= MAX_BRANCH);
-        }
-    }
-
-    /// Reads what is kept of an event that was given within the limits; a branch was added
-    /// meanwhile.
+    /// Reads what is kept of an event that was given within the limits; where it comes from was
+    /// added meanwhile.
     pub(crate) fn from_kept(text: &str) -> Result<Self, EventError> {
-        check_text(text, MAX_EVENT_BYTES + BRANCH_ROOM)?;
+        check_text(text, MAX_EVENT_BYTES + ROOM)?;
         Self::parse(text)
     }
 }
@@ -166,7 +162,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::event::EventKind;
+    use crate::event::{EventKind, Source};
 
     fn nested(levels: usize) -> Value {
         (1..levels).fold(json!(1), |inner, _| json!({ "a": inner }))
@@ -218,18 +214,28 @@ mod tests {
     }
 
     #[test]
-    fn a_branch_that_is_added_later_takes_no_event_over_the_limit() {
+    fn what_is_added_later_takes_no_event_over_the_limit() {
         let mut event = event();
         let rest = MAX_EVENT_BYTES - serde_json::to_vec(&event).unwrap().len() - r#","x":"""#.len();
         event.extra.insert("x".to_owned(), "x".repeat(rest).into());
         assert_eq!(event.check_limits(), Ok(()));
-        event.add_branch(|| Some("\u{1}".repeat(MAX_BRANCH)));
-        let text = serde_json::to_string(&event).unwrap();
-        assert!(text.len() > MAX_EVENT_BYTES + 6 * MAX_BRANCH);
-        assert_eq!(Event::from_kept(&text), Ok(event.clone()));
-        event.spec.branch = None;
-        event.add_branch(|| Some("x".repeat(MAX_BRANCH + 1)));
-        assert_eq!(event.spec.branch, None);
+        let long = |text: &str, length| Some(text.repeat(length));
+        let of = |text: &str, length| Source {
+            repo: long(text, length),
+            commit: long(text, length),
+            branch: long(text, length),
+            ..Source::default()
+        };
+        let mut longer = event.clone();
+        longer.come_from(of("\u{1}", MAX_NAME));
+        let text = serde_json::to_string(&longer).unwrap();
+        assert!(text.len() > MAX_EVENT_BYTES + 4 * 6 * MAX_NAME);
+        assert_eq!(Event::from_kept(&text), Ok(longer.clone()));
+        longer.accepted(jiff::Timestamp::MAX, u64::MAX);
+        let text = serde_json::to_string(&longer).unwrap();
+        assert!(Event::from_kept(&text).is_ok(), "handed over by an owner that took it");
+        event.come_from(of("x", MAX_NAME + 1));
+        assert_eq!((event.spec.branch, event.source), (None, Some(Source::default())));
     }
 
     fn any_json() -> impl Strategy<Value = Value> {

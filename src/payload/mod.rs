@@ -14,9 +14,10 @@ pub use format::Format;
 pub(crate) use format::{Service, service_of};
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde_json::json;
 
-use crate::event::{Event, EventKind, IdempotencyKey, KeyOrigin, SpecId};
+use crate::event::{Event, EventKind, IdempotencyKey, KeyOrigin, Source, SpecId, sequence_at};
 
 /// The body of `event`: compact JSON, as described by `docs/payload.schema.json`.
 ///
@@ -35,11 +36,13 @@ pub(crate) fn body(event: &Event) -> serde_json::Result<Bytes> {
     .map(Bytes::from)
 }
 
-/// A sample event of a SPEC, for trying out a subscription.
-pub(crate) fn sample(spec: SpecId, branch: Option<String>) -> Event {
+/// A sample event of a SPEC, for trying out a subscription. It is none of the SPEC's own events, so
+/// its place in their order is that of its time.
+pub(crate) fn sample(spec: SpecId, checkout: Source, at: Timestamp) -> Event {
     let key = IdempotencyKey::unique(&spec, EventKind::Test.as_str());
     let mut event = Event::new(EventKind::Test, spec, key);
-    event.spec.branch = branch;
+    event.come_from(checkout);
+    event.accepted(at, sequence_at(at));
     event.extra.insert("message".to_owned(), json!("A sample from spec-notify: no stage ran."));
     event
 }

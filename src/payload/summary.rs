@@ -90,6 +90,7 @@ fn headline(event: &Event) -> String {
             None => format!("Consensus conflict: {spec}"),
         },
         EventKind::CostThreshold => cost_headline(event),
+        EventKind::Stalled => stall_headline(event, spec),
         EventKind::Test => "Test from spec-notify".to_owned(),
     }
 }
@@ -117,6 +118,13 @@ fn cost_headline(event: &Event) -> String {
         (Some(total), Some(threshold)) => format!("Cost threshold reached: {total:.2} of {threshold:.2} USD"),
         _ => "Cost threshold reached".to_owned(),
     }
+}
+
+fn stall_headline(event: &Event, spec: &str) -> String {
+    let since = anomaly(event, "since").and_then(Value::as_str);
+    let since = since.map(|since| format!(" since {since}")).unwrap_or_default();
+    let after = event.event.stage.map(|stage| format!(" after {stage}")).unwrap_or_default();
+    format!("No sign of life{since}{after}: {spec}")
 }
 
 fn anomaly<'a>(event: &'a Event, name: &str) -> Option<&'a Value> {

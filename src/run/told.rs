@@ -18,11 +18,15 @@ impl Run {
         let Excess { threshold_usd, stage, key } = self.excess.as_ref()?;
         let mut anomaly = Event::new(EventKind::CostThreshold, spec.clone(), key.clone());
         anomaly.event.stage = Some(*stage);
-        let total = self.cost().map(rounded);
-        anomaly.extra.insert("cost".to_owned(), json!({"totalUsd": total}));
         let hint = "look at what the run's stages cost so far, and stop it if that is not meant";
-        let told =
-            json!({"thresholdUsd": threshold_usd, "totalUsd": total, "run": self.number, "hint": hint});
+        let mut told = json!({"thresholdUsd": threshold_usd});
+        // Of a very long run, the stages that cost it may be forgotten.
+        if let Some(total) = self.cost().map(rounded) {
+            anomaly.extra.insert("cost".to_owned(), json!({"totalUsd": total}));
+            told["totalUsd"] = total.into();
+        }
+        told["run"] = self.number.into();
+        told["hint"] = hint.into();
         anomaly.extra.insert("anomaly".to_owned(), told);
         Some(anomaly)
     }
@@ -122,7 +126,11 @@ fn outstanding(stages: &[StageEnd]) -> Vec<String> {
 impl StageEnd {
     /// The stage in the form of the pipeline event.
     fn told(&self) -> Value {
-        let mut told = json!({"stage": self.stage, "status": self.status, "attempt": self.attempt});
+        let mut told = json!({"stage": self.stage});
+        if let Some(status) = self.status {
+            told["status"] = status.as_str().into();
+        }
+        told["attempt"] = self.attempt.into();
         for (name, at) in [("startedAt", &self.started_at), ("completedAt", &self.completed_at)] {
             if let Some(at) = at {
                 told[name] = at.as_str().into();

@@ -15,7 +15,7 @@ use crate::control::{CHANGE_OF_OWNER, ClientError, LOOK_AGAIN};
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::event::{Event, SpecId};
 use crate::inspect::{Listing, Query, StatusReport};
-use crate::sources::branch::Branch;
+use crate::sources::checkout::Checkout;
 use crate::spool::put_in_inbox;
 
 /// How long [`Handle::emit`] waits for the spool before the event goes to the inbox.
@@ -318,7 +318,7 @@ impl On {
     /// all, its key shows that it is a duplicate.
     fn queue(&self, mut event: Event, reason: &str) -> Result<Receipt, EmitError> {
         let config = self.current.config();
-        Branch::new(&config.repo, self.current.environment.clone()).add_to(&mut event);
+        Checkout::new(&config.repo, self.current.environment.clone()).add_to(&mut event);
         put_in_inbox(&config.spool_dir, &[event])
             .map_err(|error| EmitError::Unavailable(format!("{reason}; nor could it be queued: {error}")))?;
         log::debug!("queued in the inbox: {reason}");

@@ -26,6 +26,7 @@ use crate::event::Event;
 use crate::files::share_of_open_files;
 use crate::http::{Connections, TlsSettings};
 use crate::inspect::Watching;
+use crate::sources::checkout::Checkout;
 use crate::spool::Recovered;
 use crate::store::Store;
 use crate::watch::{Fate, Watch};
@@ -285,17 +286,19 @@ fn start_actors(
     current: &Current,
     intake: &ArbiterHandle,
     ledger: &Addr<Ledger>,
-    (recovered, healths): (Recovered, Healths),
+    recovered: (Recovered, Healths),
     alarm: Alarm,
 ) -> Result<Started, StartError> {
     let config = current.config();
     let mut equipment = Equipment::new(&config);
     let entries = equipment.entries(&config, current)?;
     let (to_ledger, deliveries, its_config) = (ledger.clone(), Arbiter::current(), config.clone());
+    let checkout = Checkout::new(&config.repo, current.environment.clone());
+    let its_checkout = checkout.clone();
     let router = Router::start_in_arbiter(intake, move |_| {
-        Router::new(entries, recovered, healths, to_ledger, deliveries, its_config, alarm)
+        Router::new(entries, recovered, to_ledger, deliveries, its_config, its_checkout, alarm)
     });
-    let (door, reloads) = Door::new(router, ledger.clone(), &config, current.environment.clone());
+    let (door, reloads) = Door::new(router, ledger.clone(), &config, checkout);
     Ok(Started { door, reloads, equipment })
 }
 

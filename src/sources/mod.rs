@@ -2,17 +2,24 @@
 //! lie, how they are named and what one tells. The watcher asks all of them.
 
 mod bash_guardrails;
-pub(crate) mod branch;
+pub(crate) mod checkout;
 pub(crate) mod consensus;
 pub(crate) mod costs;
 mod dated;
+pub(crate) mod done;
 mod fields;
+pub(crate) mod git;
+mod git_dir;
+pub(crate) mod lists;
 mod native_guardrails;
 pub(crate) mod outstanding;
 pub(crate) mod place;
-pub(crate) mod repo;
+mod remote;
+mod repo;
 mod session;
+pub(crate) mod signs;
 pub(crate) mod stage;
+pub(crate) mod standpoint;
 pub(crate) mod tasks;
 pub(crate) mod telemetry;
 pub(crate) mod workflow_run;

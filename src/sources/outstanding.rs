@@ -1,8 +1,9 @@
-//! Which tasks of a SPEC are not Done: read from the repo's tracker and the SPEC's own list when a
-//! run ends. Blocks.
+//! Which tasks of a SPEC are not Done: read from the repo's tracker, the SPEC's own list and those
+//! of `task_files` when a run ends. Blocks.
 
 use std::path::{Path, PathBuf};
 
+use super::lists::TaskLists;
 use super::tasks::TaskFile;
 use crate::config::Config;
 use crate::decode;
@@ -15,7 +16,14 @@ pub(crate) const MAX_TASKS_BYTES: u64 = 8 * 1024 * 1024;
 /// The tasks of `spec` that are not Done, one sentence each. A file that is not there has none.
 pub(crate) fn tasks(config: &Config, spec: &SpecId) -> Vec<String> {
     let own = Path::new("docs").join(spec.as_str()).join("tasks.md");
-    let lists = [PathBuf::from("SPEC.md"), own];
+    let mut lists = vec![PathBuf::from("SPEC.md"), own];
+    for list in TaskLists::of(config).further() {
+        let inside = list.strip_prefix(&config.repo).unwrap_or(&list).to_owned();
+        if !lists.contains(&inside) {
+            lists.push(inside);
+        }
+    }
+    lists[2..].sort_unstable();
     lists.iter().flat_map(|list| open_tasks(config, list, spec)).collect()
 }
 
@@ -57,5 +65,15 @@ mod tests {
         fs::write(dir.path().join("docs/SPEC-KIT-065-x/tasks.md"), own).unwrap();
         let expected = ["task T1 (Write) is In Progress, not Done", "task 2 (b) is Backlog, not Done"];
         assert_eq!(tasks(&config, &spec), expected);
+        // One that is named twice is asked once.
+        let config = |globs: &[&str]| {
+            let globs = globs.iter().map(|glob| glob.parse().unwrap()).collect();
+            Config { task_files: globs, ..config.clone() }
+        };
+        let further = "| ID | Status | PRD |\n|---|---|---|\n| F1 | Open | docs/SPEC-KIT-065-x/PRD.md |\n";
+        fs::create_dir(dir.path().join("plans")).unwrap();
+        fs::write(dir.path().join("plans/b.md"), further).unwrap();
+        let found = tasks(&config(&["plans/*.md", "**/b.md", "SPEC.md"]), &spec);
+        assert_eq!(found, [&expected[..], &["task F1 is Open, not Done"]].concat());
     }
 }

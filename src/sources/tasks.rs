@@ -1,15 +1,12 @@
-//! Task tables: rows of Markdown tables that have a status column, and which of them became Done.
-//! Given texts, opens nothing.
+//! Task tables: rows of Markdown tables that have a status column. Given texts, opens nothing.
 
-use std::collections::{BTreeMap, HashSet};
-use std::path::{Component, Path, PathBuf};
+use std::collections::HashSet;
+use std::path::{Component, Path};
 
 use jiff::Timestamp;
 use pulldown_cmark::{Event as Markdown, Options, Parser, Tag, TagEnd};
-use serde::{Deserialize, Serialize};
 
 use super::dated::without_date;
-use super::place::{Level, Place};
 use crate::config::Config;
 use crate::event::{Event, EventKind, EvidencePaths, IdempotencyKey, SpecId, Task};
 use crate::names::printable;
@@ -27,9 +24,6 @@ const MAX_CELL_BYTES: usize = 4096;
 /// Rows of a file that count.
 const MAX_ROWS: usize = 10_000;
 
-/// Tasks of one file that are remembered; beyond it those are forgotten that are not in it.
-const MAX_STATES: usize = 10_000;
-
 /// Where a table's text comes from.
 #[derive(Clone, Debug)]
 pub(crate) struct TaskFile<'a> {
@@ -41,28 +35,6 @@ pub(crate) struct TaskFile<'a> {
     pub tracker: &'a SpecId,
     /// Further statuses that mean Done, such as `In Review`.
     pub extra_done: &'a [String],
-}
-
-/// Where lists of tasks lie.
-pub(crate) fn places(repo: &Path) -> Vec<Place> {
-    vec![
-        Place { root: repo.to_owned(), levels: &[] },
-        Place { root: repo.join("docs"), levels: &[Level::SpecNamed] },
-    ]
-}
-
-/// Whether a file of such a place is one: the repo's `SPEC.md`, a SPEC's `tasks.md`.
-pub(crate) fn is_list(path: &Path, repo: &Path) -> bool {
-    let wanted = if path.parent() == Some(repo) { "SPEC.md" } else { "tasks.md" };
-    path.file_name().is_some_and(|name| name == wanted)
-}
-
-/// The lists that may be in a place.
-pub(crate) fn lists_in(place: &Place) -> Vec<PathBuf> {
-    match place.levels {
-        [] => vec![place.root.join("SPEC.md")],
-        _ => place.holders().into_iter().map(|folder| folder.join("tasks.md")).collect(),
-    }
 }
 
 /// One row.
@@ -117,10 +89,10 @@ impl<'a> TaskFile<'a> {
     }
 
     fn row(&self, cells: &[String], columns: &Columns) -> Option<TaskRow> {
-        let cell =
-            |column: Option<usize>| cells.get(column?).map(|text| text.trim()).filter(|text| is_filled(text));
+        let text = |column: Option<usize>| cells.get(column?).map(|text| text.trim());
+        let cell = |column: Option<usize>| text(column).filter(|text| is_filled(text));
         let id = printable(cell(Some(columns.id))?, LONGEST);
-        let status = cell(Some(columns.status))?;
+        let status = text(Some(columns.status)).filter(|text| is_filled(text) || is_a_sign(text))?;
         let word = plain(status);
         let extra = self.extra_done.iter().any(|extra| plain(extra) == word);
         let spec = cell(columns.spec)
@@ -212,6 +184,13 @@ fn is_filled(text: &str) -> bool {
     !is_placeholder && text.chars().any(char::is_alphanumeric)
 }
 
+/// Whether a cell is a status of signs alone, such as `[~]` or an emoji.
+fn is_a_sign(text: &str) -> bool {
+    let is_picture =
+        |c: char| !c.is_ascii() && !c.is_alphanumeric() && !"‐‑‒–—―−…·\u{fffd}\u{a0}".contains(c);
+    text.starts_with('[') && text.ends_with(']') || text.contains(is_picture) && !text.contains("${")
+}
+
 /// Every row of every table of a text, and whether it is a heading, until `take` has enough: the
 /// texts of its first [`MAX_CELLS`] cells, each up to [`MAX_CELL_BYTES`]. What is struck through
 /// is not there. Nothing of a row is kept for the next.
@@ -250,41 +229,6 @@ fn each_row(text: &str, mut take: impl FnMut(bool, &[String]) -> bool) {
             Markdown::End(TagEnd::Strikethrough) => struck -= 1,
             _ => {}
         }
-    }
-}
-
-/// What is remembered of one task.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct TaskState {
-    /// Whether it was Done when it was last seen.
-    pub done: bool,
-    /// How often it became Done.
-    pub times: u32,
-}
-
-/// What is remembered of a file's tasks: also of those that are not in it now, so that a file half
-/// written, or a branch that is switched to and fro, invents nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct TaskStates(BTreeMap<String, TaskState>);
-
-impl TaskStates {
-    /// Takes the file's rows in; returns those that became Done, and how often each has by now.
-    pub(crate) fn apply<'a>(&mut self, rows: &'a [TaskRow]) -> Vec<(&'a TaskRow, u32)> {
-        let mut became_done = Vec::new();
-        for row in rows {
-            let state = self.0.entry(row.id.clone()).or_default();
-            if row.is_done && !state.done {
-                state.times += 1;
-                became_done.push((row, state.times));
-            }
-            state.done = row.is_done;
-        }
-        if self.0.len() > MAX_STATES {
-            let there: HashSet<&str> = rows.iter().map(|row| row.id.as_str()).collect();
-            self.0.retain(|id, _| there.contains(id.as_str()));
-        }
-        became_done
     }
 }
 
@@ -419,9 +363,17 @@ mod tests {
             ("~~Done~~ In Progress", false),
             ("Done (partly)", false),
             ("Backlog", false),
+            ("[~]", false),
+            ("[~] In Progress", false),
+            ("[ ]", false),
+            ("🚧", false),
         ] {
             let text = format!("| ID | Status |\n|---|---|\n| T1 | {cell} |\n");
             assert_eq!(ids("SPEC.md", &text), [pair("T1", done)], "{cell}");
+        }
+        for nothing in ["", "-", "—", "…", "**", "${status}", "~~Done~~"] {
+            let text = format!("| ID | Status |\n|---|---|\n| T1 | {nothing} |\n");
+            assert_eq!(ids("SPEC.md", &text), [], "{nothing}");
         }
     }
 
@@ -490,54 +442,7 @@ Intro | with a pipe
         }
     }
 
-    fn rows(states: &[(u8, Option<bool>)]) -> Vec<TaskRow> {
-        let row = |(id, done): &(u8, Option<bool>)| {
-            let is_done = (*done)?;
-            Some(TaskRow {
-                id: format!("T{id}"),
-                title: None,
-                status: String::new(),
-                is_done,
-                spec: "S".parse().unwrap(),
-            })
-        };
-        states.iter().filter_map(row).collect()
-    }
-
     proptest! {
-        /// Versions of a file: each task absent, open or Done. Whatever versions are skipped, no
-        /// transition is found that is not found when none is, and a task that is Done in the end
-        /// and was seen open is found at least once.
-        #[test]
-        fn skipping_versions_never_invents_a_transition(
-            versions in proptest::collection::vec(
-                proptest::collection::vec(proptest::option::of(any::<bool>()), 4),
-                1..12,
-            ),
-            kept in proptest::collection::vec(any::<bool>(), 12),
-        ) {
-            let versions: Vec<Vec<(u8, Option<bool>)>> =
-                versions.into_iter().map(|states| (0..).zip(states).collect()).collect();
-            let count = |versions: &mut dyn Iterator<Item = &Vec<(u8, Option<bool>)>>| {
-                let mut states = TaskStates::default();
-                let mut found: BTreeMap<String, u32> = BTreeMap::new();
-                for version in versions {
-                    for (row, times) in states.apply(&rows(version)) {
-                        let so_far = found.entry(row.id.clone()).or_default();
-                        *so_far += 1;
-                        assert_eq!(*so_far, times);
-                    }
-                }
-                found
-            };
-            let all = count(&mut versions.iter());
-            let seen = versions.iter().zip(&kept).filter(|(_, kept)| **kept);
-            let some = count(&mut seen.map(|(version, _)| version));
-            for (id, times) in some {
-                prop_assert!(times <= all.get(&id).copied().unwrap_or(0), "{}", id);
-            }
-        }
-
         #[test]
         fn any_text_is_read_without_a_panic(text in "[ -~|\\n`*_\\\\-]{0,400}") {
             ids("SPEC.md", &text);

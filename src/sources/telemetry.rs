@@ -22,6 +22,9 @@ use crate::names::printable;
 /// Largest telemetry file that is embedded; a larger one cannot be judged and is a `halt`.
 pub(crate) const MAX_TELEMETRY_BYTES: usize = 256 * 1024;
 
+/// How hosts name the time at which a stage began.
+const STARTS: [&str; 3] = ["startedAt", "started_at", "start_time"];
+
 /// Why a file is not taken as telemetry. Nothing is emitted for it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{file} is not guardrail telemetry: {reason}")]
@@ -165,6 +168,7 @@ pub(crate) fn read(path: &Path, bytes: &[u8], repo: &RepoPaths<'_>) -> Result<Ev
     event.pipeline = Some(Pipeline {
         // What the telemetry does not say is counted when the event is accepted.
         attempt,
+        started_at: STARTS.iter().find_map(|name| clock::in_rfc3339(text(&fields, name)?)),
         completed_at: text(&fields, "timestamp").and_then(clock::in_rfc3339),
         ..Pipeline::default()
     });

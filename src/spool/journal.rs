@@ -59,6 +59,8 @@ pub(super) struct Journal {
     live_bytes: u64,
     /// The SPEC's run, folded from the events read and appended so far.
     run: Run,
+    /// The greatest `event.sequence` so far.
+    sequence: u64,
     /// Number of records that only a later version of the program understands.
     later: usize,
     /// The last record of the run, if there is one: the steps before it are not needed.
@@ -80,6 +82,7 @@ impl Journal {
             shared: HashMap::new(),
             live_bytes: 0,
             run: Run::default(),
+            sequence: 0,
             later: 0,
             run_record: None,
         }
@@ -163,6 +166,7 @@ impl Journal {
 
     /// Updates the index for an appended or recovered record: where it is, and what it ends.
     fn index<B>(&mut self, record: &Record<B>, place: Place) {
+        self.sequence = self.sequence.max(record.sequence());
         match record {
             Record::Spool { .. } => {}
             Record::Run(run) => {
@@ -255,7 +259,9 @@ impl Journal {
         }
         let path = segment_path(&self.dir, self.next_number);
         let mut header = Vec::new();
-        record::encode(&Record::Spool { version: VERSION, spec: self.spec.clone() }, &mut header);
+        let sequence = (self.sequence > 0).then_some(self.sequence);
+        let first = Record::Spool { version: VERSION, spec: self.spec.clone(), sequence };
+        record::encode(&first, &mut header);
         let created = files::private_file(&path).and_then(|mut file| {
             files::append(&mut file, &header)?;
             files::sync(&file)?;
@@ -383,6 +389,11 @@ impl Journal {
     /// The SPEC's run, folded from its events.
     pub(super) fn run(&self) -> &Run {
         &self.run
+    }
+
+    /// The greatest `event.sequence` of its events, and of those that compactions removed.
+    pub(super) fn sequence(&self) -> u64 {
+        self.sequence
     }
 
     /// Number of records that only a later version of the program understands.

@@ -55,6 +55,8 @@ pub(crate) struct Recovered {
     pub known: Vec<(IdempotencyKey, Timestamp)>,
     /// The run so far of each SPEC that has one.
     pub runs: HashMap<SpecId, Run>,
+    /// The greatest `event.sequence` of each SPEC.
+    pub sequences: HashMap<SpecId, u64>,
     /// The steps told lately, in the order of each SPEC.
     pub told: Vec<(SpecId, IdempotencyKey, Told)>,
 }
@@ -172,6 +174,7 @@ impl Spool {
                 let of = recovered.unfinished.entry(unfinished.delivery.subscription.clone());
                 of.or_default().push(unfinished);
             }
+            recovered.sequences.insert(spec.clone(), journal.sequence());
             if !journal.run().is_empty() {
                 recovered.runs.insert(spec.clone(), journal.run().clone());
             }

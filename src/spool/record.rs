@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 
 use crate::clock;
 use crate::delivery::{AttemptSummary, DeliveryId, FinalState, SubscriptionId, Told};
-use crate::event::{EventKind, IdempotencyKey, SpecId};
+use crate::event::{EventKind, IdempotencyKey, SpecId, sequence_at};
 use crate::payload::Format;
 use crate::run::{Run, Step};
 
@@ -37,6 +37,10 @@ pub(crate) enum Record<B = Box<RawValue>> {
         version: u32,
         /// The SPEC that the spool belongs to.
         spec: SpecId,
+        /// The greatest `event.sequence` before this file: a compaction removes the events of those
+        /// before it. Absent in files of earlier versions.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sequence: Option<u64>,
     },
     /// An event was accepted. Synced before the emitter is answered.
     Accepted(Accepted<B>),
@@ -79,12 +83,27 @@ pub(crate) enum Record<B = Box<RawValue>> {
     Later(Later),
 }
 
+impl<B> Record<B> {
+    /// The greatest `event.sequence` that it tells of. Of an event that does not have it, which an
+    /// earlier version accepted, it is the least that it could have.
+    pub(super) fn sequence(&self) -> u64 {
+        match self {
+            Self::Spool { sequence, .. } => sequence.unwrap_or(0),
+            Self::Accepted(Accepted { sequence, at, .. }) => sequence.unwrap_or_else(|| sequence_at(*at)),
+            Self::Known { at, .. } => sequence_at(*at),
+            Self::Later(later) => later.sequence,
+            Self::Run(_) | Self::Attempted { .. } | Self::Finished { .. } => 0,
+        }
+    }
+}
+
 /// A record that this version does not understand.
 #[derive(Clone, Debug)]
 pub(crate) struct Later {
     text: Box<RawValue>,
     /// If it accepted an event: the event's key, and when it was accepted.
     pub(super) event: Option<(IdempotencyKey, Timestamp)>,
+    sequence: u64,
 }
 
 impl Later {
@@ -94,14 +113,18 @@ impl Later {
         struct Accepted {
             idempotency_key: IdempotencyKey,
             at: Timestamp,
+            #[serde(default)]
+            sequence: Option<u64>,
         }
         #[derive(Deserialize)]
         struct Event {
             accepted: Accepted,
         }
         let event = serde_json::from_slice::<Event>(json).ok();
-        let event = event.map(|Event { accepted: Accepted { idempotency_key, at } }| (idempotency_key, at));
-        Ok(Self { text: serde_json::from_slice(json)?, event })
+        let accepted = event.map(|Event { accepted }| accepted);
+        let sequence = accepted.as_ref().map_or(0, |it| it.sequence.unwrap_or_else(|| sequence_at(it.at)));
+        let event = accepted.map(|Accepted { idempotency_key, at, .. }| (idempotency_key, at));
+        Ok(Self { text: serde_json::from_slice(json)?, event, sequence })
     }
 }
 
@@ -115,6 +138,9 @@ pub(crate) struct Accepted<B = Box<RawValue>> {
     pub idempotency_key: IdempotencyKey,
     /// The event's type.
     pub event: EventKind,
+    /// Its `event.sequence`; absent in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<u64>,
     /// The inbox file it came from, which is removed once this record is synced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inbox: Option<String>,
@@ -178,8 +204,8 @@ impl Accepted {
     ) -> io::Result<Self> {
         let body = raw(body)?;
         let bodies = BTreeMap::new();
-        let (inbox, run, told) = (None, None, None);
-        Ok(Self { at, idempotency_key, event, inbox, run, told, deliveries, body, bodies })
+        let (sequence, inbox, run, told) = (None, None, None, None);
+        Ok(Self { at, idempotency_key, event, sequence, inbox, run, told, deliveries, body, bodies })
     }
 
     /// Adds the payload rendered in another format.
@@ -374,7 +400,13 @@ mod tests {
             r#"{"accepted":{"at":"2025-10-14T10:00:00.123Z","idempotency_key":"k1","#,
             r#""event":"spec-auto.of-tomorrow","deliveries":[],"body":{ "a": 1.0 }}}"#,
         );
-        for (json, key) in [(accepted, Some("k1")), (r#"{"paused":{"subscription":"s"}}"#, None)] {
+        let at = 1_760_436_000_123;
+        let numbered = accepted.replace(r#""deliveries""#, r#""sequence":1760436000999,"deliveries""#);
+        for (json, key, sequence) in [
+            (accepted, Some("k1"), at),
+            (&*numbered, Some("k1"), 1_760_436_000_999),
+            (r#"{"paused":{"subscription":"s"}}"#, None, 0),
+        ] {
             let line = format!("{:08x} {:08x} {json}\n", crc32fast::hash(json.as_bytes()), json.len());
             let scan = scan::<serde::de::IgnoredAny>(line.as_bytes());
             assert!(scan.damaged.is_empty() && scan.records.len() == 1, "{json}");
@@ -382,8 +414,10 @@ mod tests {
                 panic!("{json} is one of a later version")
             };
             assert_eq!(later.event.as_ref().map(|(key, _)| key.as_str()), key);
+            let later = Record::Later(later);
+            assert_eq!(later.sequence(), sequence, "{json}");
             let mut again = Vec::new();
-            encode(&Record::Later(later), &mut again);
+            encode(&later, &mut again);
             assert_eq!(String::from_utf8(again).unwrap(), line);
         }
         let broken = "{\"accepted\":";

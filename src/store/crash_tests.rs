@@ -39,6 +39,9 @@ struct Told {
     /// The confirmed run, and the run once everything begun is accepted.
     run: Run,
     run_begun: Run,
+    /// The last confirmed `event.sequence`, and the last that was begun.
+    sequence: u64,
+    sequence_begun: u64,
 }
 
 /// A bound at which the evidence file is rotated once, and both files hold all lines of the
@@ -158,10 +161,13 @@ impl Way {
 fn accept(store: &mut Store, told: &RefCell<Told>, key: &str, inbox: Option<&InboxName>) -> [Way; 2] {
     let mut event = Event::new(EventKind::StageCompleted, spec(), key.parse().unwrap());
     event.event.stage = Some(Stage::Plan);
-    let policy = RunPolicy { max_stage_attempts: 3, cost_threshold_usd: None };
-    let step = told.borrow().run.plan(&mut event, &policy);
+    let policy = RunPolicy { max_stage_attempts: 3, cost_threshold_usd: None, stall_after: None };
+    let step = told.borrow().run.plan(&mut event, &policy, jiff::Timestamp::UNIX_EPOCH);
     step.iter().for_each(|step| told.borrow_mut().run_begun.take(step));
     let ids = insist(|| {
+        // Far ahead of the clock, from which it could not be had again.
+        let sequence = told.borrow().sequence_begun.max(4_000_000_000_000) + 1;
+        told.borrow_mut().sequence_begun = sequence;
         let ids = [DeliveryId::random(), DeliveryId::random()];
         let to = |(id, name): (DeliveryId, &str)| AcceptedDelivery::new(id, name.parse().unwrap());
         let deliveries = ids.into_iter().zip(["a", "b"]).map(to).collect();
@@ -171,10 +177,13 @@ fn accept(store: &mut Store, told: &RefCell<Told>, key: &str, inbox: Option<&Inb
             Accepted::new(at, key.parse().unwrap(), EventKind::StageCompleted, deliveries, &body).unwrap();
         accepted.inbox = inbox.map(ToString::to_string);
         accepted.run.clone_from(&step);
+        accepted.sequence = Some(sequence);
         let added = store.append(&spec(), &Record::Accepted(accepted));
         commit(store, added).map(|()| ids)
     });
     step.iter().for_each(|step| told.borrow_mut().run.take(step));
+    let sequence = told.borrow().sequence_begun;
+    told.borrow_mut().sequence = sequence;
     told.borrow_mut().accepted.extend(ids);
     told.borrow_mut().known.insert(key.to_owned());
     let [a, b] = ids;
@@ -224,6 +233,8 @@ fn check(dir: &Path, told: &Told, refused_may_be_there: bool) {
     check_evidence(dir, told, refused_may_be_there);
     let run = recovered.runs.get(&spec()).cloned().unwrap_or_default();
     assert!(run == told.run || (refused_may_be_there && run == told.run_begun), "{run:?}");
+    let sequence = recovered.sequences.get(&spec()).copied().unwrap_or(0);
+    assert!((told.sequence..=told.sequence_begun).contains(&sequence), "{sequence}");
     let mut unfinished = BTreeMap::new();
     for found in recovered.unfinished.values().flatten() {
         let id = found.delivery.id;
@@ -369,7 +380,7 @@ fn a_later_version_is_left_untouched() {
     let path = dir.path().join("spool/SPEC-1/spool-00000001.jsonl");
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     let mut line = Vec::new();
-    encode(&Record::Spool { version: 2, spec: spec() }, &mut line);
+    encode(&Record::Spool { version: 2, spec: spec(), sequence: None }, &mut line);
     line.extend_from_slice(b"whatever comes then, unfinished");
     fs::write(&path, &line).unwrap();
     let error = Store::open(StoreOptions::in_dir(dir.path())).unwrap_err().to_string();
@@ -424,7 +435,11 @@ fn compaction_ends_whatever_the_records_hold_that_are_always_wanted() {
             Identity::Own(told) => told,
             Identity::Known(told) => Some(told),
         };
-        let step = run.plan(&mut event, &RunPolicy { max_stage_attempts: 9, cost_threshold_usd: None });
+        let step = run.plan(
+            &mut event,
+            &RunPolicy { max_stage_attempts: 9, cost_threshold_usd: None, stall_after: None },
+            jiff::Timestamp::UNIX_EPOCH,
+        );
         let mut accepted =
             Accepted::new(clock::now(), key, EventKind::StageCompleted, vec![], &"{}".into()).unwrap();
         run.take(step.as_ref().unwrap());

@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
+mod order_tests;
+#[cfg(test)]
 mod presence_tests;
 mod settle;
 

@@ -63,11 +63,21 @@ fn body(key: &str, spec: &SpecId) -> Bytes {
 }
 
 fn accept(store: &mut Store, spec: &SpecId, key: &str) -> Result<DeliveryId, FileError> {
+    accept_as(store, spec, key, None)
+}
+
+fn accept_as(
+    store: &mut Store,
+    spec: &SpecId,
+    key: &str,
+    sequence: Option<u64>,
+) -> Result<DeliveryId, FileError> {
     let id = DeliveryId::random();
     let to = AcceptedDelivery::new(id, "s".parse().unwrap());
-    let accepted =
-        Accepted::new(clock::now(), key.parse().unwrap(), EventKind::Test, vec![to], &body(key, spec));
-    let added = store.append(spec, &Record::Accepted(accepted.unwrap()));
+    let body = body(key, spec);
+    let accepted = Accepted::new(clock::now(), key.parse().unwrap(), EventKind::Test, vec![to], &body);
+    let accepted = Accepted { sequence, ..accepted.unwrap() };
+    let added = store.append(spec, &Record::Accepted(accepted));
     let committed = store.commit().into_values().next().map_or(Ok(()), Err);
     added.and(committed).map(|()| id)
 }
@@ -106,6 +116,7 @@ proptest! {
         store.announce(Some(b"here".to_vec()));
         let mut pending: BTreeMap<DeliveryId, (SpecId, String, u32)> = BTreeMap::new();
         let mut known = BTreeSet::new();
+        let mut sequences = BTreeMap::new();
         let commit = |store: &mut Store, added: Result<(), FileError>| {
             added.unwrap();
             assert!(store.commit().is_empty());
@@ -115,7 +126,10 @@ proptest! {
             match *op {
                 Op::Accept(at) => {
                     let key = format!("k{n}");
-                    let id = accept(&mut store, &specs[at], &key).unwrap();
+                    // Far ahead of the clock, from which it could not be had again.
+                    let sequence = 4_000_000_000_000 + n as u64;
+                    let id = accept_as(&mut store, &specs[at], &key, Some(sequence)).unwrap();
+                    sequences.insert(specs[at].clone(), sequence);
                     pending.insert(id, (specs[at].clone(), key.clone(), 0));
                     known.insert(key);
                 }
@@ -175,6 +189,9 @@ proptest! {
         prop_assert_eq!(found.len(), pending.len(), "what has ended stays ended");
         let remembered: BTreeSet<String> = recovered.known.iter().map(|(key, _)| key.to_string()).collect();
         prop_assert_eq!(remembered, known);
+        for (spec, sequence) in sequences {
+            prop_assert_eq!(recovered.sequences.get(&spec), Some(&sequence), "{}", spec);
+        }
     }
 }
 
@@ -535,7 +552,7 @@ fn a_spec_set_aside_that_a_start_would_refuse_stays_aside() {
     fs::remove_file(&folder).unwrap();
     fs::create_dir(&folder).unwrap();
     let mut line = Vec::new();
-    encode(&Record::Spool { version: 2, spec: "SPEC-2".parse().unwrap() }, &mut line);
+    encode(&Record::Spool { version: 2, spec: "SPEC-2".parse().unwrap(), sequence: None }, &mut line);
     fs::write(folder.join("spool-00000001.jsonl"), &line).unwrap();
     store.look();
     assert_eq!(store.standing(), Standing::Owner, "all other SPECs go on");

@@ -15,7 +15,7 @@ use crate::clock;
 use crate::event::{IdempotencyKey, SpecId, Status};
 use crate::files::open::{self, Links};
 use crate::files::write_atomic;
-use crate::sources::tasks::TaskStates;
+use crate::sources::done::TaskStates;
 use crate::sources::workflow_run::Mark;
 
 const VERSION: u32 = 1;
@@ -64,7 +64,11 @@ enum Line {
         spec: Option<SpecId>,
     },
     /// What a file's tasks were.
-    Tasks { path: String, states: TaskStates },
+    Tasks {
+        path: String,
+        #[serde(flatten)]
+        states: TaskStates,
+    },
 }
 
 /// Sources that were watched before memories said which.

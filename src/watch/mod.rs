@@ -4,6 +4,7 @@
 
 mod file;
 mod late;
+mod lists;
 mod memory;
 mod notifier;
 #[cfg(feature = "cli")]

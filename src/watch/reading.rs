@@ -1,13 +1,15 @@
 //! What is done with one file: it is read, its events are told, and then it is remembered. In this
 //! order nothing is forgotten, and what is told again is known by its key.
 
+mod beside;
+
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::file::{age, is_whole, relative, stage_in, stamp, telemetry_in};
-use super::late::{Correction, Late};
+use super::lists::Lists;
 use super::memory::{Memory, Seen};
 use super::runs::Runs;
 use super::settle::Stamp;
@@ -16,12 +18,13 @@ use super::tree::Kind;
 use super::{AGAIN, Fate};
 use crate::config::Config;
 use crate::decode;
-use crate::event::{Envelope, Event, IdempotencyKey, KeyOrigin};
+use crate::event::{Envelope, Event, KeyOrigin};
 use crate::files::open::{self, Links};
-use crate::sources::costs;
+use crate::sources::done::TaskStates;
 use crate::sources::outstanding::MAX_TASKS_BYTES;
 use crate::sources::stage::{self, Awaits};
-use crate::sources::tasks::{self, TaskFile, TaskStates};
+use crate::sources::standpoint::Glance;
+use crate::sources::tasks::{self, TaskFile};
 
 /// How often a file that waits for something beside it is looked at.
 pub(super) const GLANCE: Duration = Duration::from_millis(100);
@@ -40,8 +43,13 @@ pub(super) enum Looked {
 pub(super) struct Reader {
     emit: Box<dyn FnMut(Event) -> Fate + Send>,
     memory: Memory,
-    /// The version of each file of tasks that was read last.
-    tasks_read: HashMap<PathBuf, Stamp>,
+    pub(super) lists: Lists,
+    /// The version of each file of tasks that was read last, and where its repo stood.
+    tasks_read: HashMap<PathBuf, (Stamp, Option<Glance>)>,
+    /// Why a list of tasks is not read, as it was said.
+    unread: HashMap<PathBuf, String>,
+    /// Where the repo itself stood last.
+    stood: Option<Glance>,
     /// Since when a stage waits: for its consensus, or for those that ended before it.
     waits_since: HashMap<PathBuf, Instant>,
     /// Workflow runs, whose logs are read as they grow.
@@ -50,7 +58,9 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(memory: Memory, emit: Box<dyn FnMut(Event) -> Fate + Send>) -> Self {
-        Self { emit, memory, tasks_read: HashMap::new(), waits_since: HashMap::new(), runs: Runs::default() }
+        let (tasks_read, waits_since) = (HashMap::new(), HashMap::new());
+        let (lists, unread) = (Lists::new(), HashMap::new());
+        Self { emit, memory, lists, tasks_read, unread, stood: None, waits_since, runs: Runs::default() }
     }
 
     /// Writes what was remembered. `root` is where its paths begin.
@@ -67,15 +77,26 @@ impl Reader {
         self.memory.remember_source(source);
     }
 
-    /// Whether this version of a file was read.
+    /// Whether git moved HEAD or the stash, or came to an end, since this was asked last.
+    pub(super) fn has_moved(&mut self, config: &Config) -> bool {
+        let stands = Glance::at(&config.repo);
+        let has_moved = stands != self.stood;
+        self.stood = stands;
+        has_moved
+    }
+
+    /// Whether this version of a file was read. A list of tasks is read again where HEAD has
+    /// moved: a commit can change what its rows mean without a change in it.
     pub(super) fn has_read(&self, kind: Kind, path: &Path, version: Stamp, config: &Config) -> bool {
         match kind {
             Kind::Telemetry(_) | Kind::Consensus | Kind::Costs => {
                 self.memory.file(&relative(path, config)).is_some_and(|seen| seen.version == Some(version))
             }
-            Kind::Tasks => self.tasks_read.get(path) == Some(&version),
             Kind::WorkflowRun => {
                 self.memory.run(&relative(path, config)).is_some_and(|seen| seen.is_all_of(version))
+            }
+            Kind::Tasks => {
+                self.tasks_read.get(path).is_some_and(|read| *read == (version, glance_at_repo_of(path)))
             }
         }
     }
@@ -115,8 +136,11 @@ impl Reader {
                 let seen = Seen { version: stamp(path), baseline: true, ..Seen::default() };
                 self.memory.remember(&relative(path, config), seen);
             }
-            Kind::Tasks => drop(self.read_tasks(path, config, true, true)),
             Kind::WorkflowRun => Runs::take_as_known(path, config, &mut self.memory),
+            Kind::Tasks => {
+                let glance = glance_at_repo_of(path);
+                self.read_tasks(path, glance.as_ref(), config, true, true);
+            }
         }
     }
 
@@ -133,17 +157,21 @@ impl Reader {
             Kind::Telemetry(_) => self.read_telemetry(path, version, config, is_final),
             Kind::Consensus => self.read_consensus(path, version, config, is_final),
             Kind::Costs => self.read_costs(path, version, config, is_final),
-            Kind::Tasks => self.read_tasks(path, config, is_final, false),
             // It is not settled first.
             Kind::WorkflowRun => {
                 self.run_changed(path);
                 Looked::Done
             }
+            Kind::Tasks => {
+                let glance = glance_at_repo_of(path);
+                let looked = self.read_tasks(path, glance.as_ref(), config, is_final, false);
+                if matches!(looked, Looked::Done) {
+                    self.tasks_read.insert(path.to_owned(), (version, glance));
+                }
+                looked
+            }
         };
         if matches!(looked, Looked::Done) {
-            if matches!(kind, Kind::Tasks) {
-                self.tasks_read.insert(path.to_owned(), version);
-            }
             self.is_done_with(path);
         }
         looked
@@ -216,70 +244,6 @@ impl Reader {
         Ok(())
     }
 
-    /// Remembers that a version of a consensus file belongs to the stage with this key.
-    fn belongs(
-        &mut self,
-        file: &Path,
-        version: Option<Stamp>,
-        stage: &IdempotencyKey,
-        baseline: bool,
-        config: &Config,
-    ) {
-        let seen = Seen { key: Some(stage.clone()), version, baseline, ..Seen::default() };
-        self.memory.remember(&relative(file, config), seen);
-    }
-
-    /// Reads a consensus file by itself: where it changes the verdict of a stage that was told,
-    /// the stage is told again. What is for a stage that is not told yet is read with it.
-    fn read_consensus(&mut self, path: &Path, version: Stamp, config: &Config, is_final: bool) -> Looked {
-        let name = relative(path, config);
-        match Late::of(path, version, config, &self.memory) {
-            Late::Unreadable if !is_final => return Looked::Torn,
-            Late::Unreadable => {
-                log::warn!("{name} cannot be read as a consensus (JSON up to 1 MiB): it counts for no stage");
-                self.memory.remember(&name, Seen { version: Some(version), ..Seen::default() });
-            }
-            Late::Free => {
-                self.memory.remember(&name, Seen { version: Some(version), ..Seen::default() });
-            }
-            Late::Belongs(key) => self.belongs(path, Some(version), &key, false, config),
-            // The verdict that names the run is exported with it.
-            Late::Corrects(correction) if !correction.names_its_run && !is_final => {
-                return Looked::Later(GLANCE);
-            }
-            Late::Corrects(correction) => {
-                let Correction { key, event, conflict, .. } = *correction;
-                if let Err(later) = self.tell(&name, [event, conflict]) {
-                    return later;
-                }
-                self.belongs(path, Some(version), &key, false, config);
-            }
-        }
-        Looked::Done
-    }
-
-    /// Reads what a SPEC cost; tells of it where it is above the threshold. The Router knows
-    /// whether that was told of this run.
-    fn read_costs(&mut self, path: &Path, version: Stamp, config: &Config, is_final: bool) -> Looked {
-        let name = relative(path, config);
-        let Ok(read) = costs::read(path) else { return Looked::Later(AGAIN) };
-        let Some((spent, spec)) = read.zip(costs::spec_of(path)) else {
-            if !is_final {
-                return Looked::Torn;
-            }
-            log::warn!("{name} is no summary of costs (JSON with a number `total_spent`): it is not told of");
-            self.memory.remember(&name, Seen { version: Some(version), ..Seen::default() });
-            return Looked::Done;
-        };
-        let threshold = config.runs.cost_threshold_usd.filter(|threshold| spent.total_usd >= *threshold);
-        let alert = threshold.map(|threshold| costs::alert(&spec, &spent, threshold, Some(&name)));
-        if let Err(later) = self.tell(&name, alert) {
-            return later;
-        }
-        self.memory.remember(&name, Seen { version: Some(version), ..Seen::default() });
-        Looked::Done
-    }
-
     /// What a telemetry file says at the very first start, and the consensus that it has then. One
     /// that cannot be read then is known by its name.
     fn take_telemetry_as_it_is(&mut self, path: &Path, config: &Config) {
@@ -305,32 +269,39 @@ impl Reader {
         self.memory.remember(&name, seen);
     }
 
-    /// A consensus file at the first look at such files belongs to the stage that was told, or is
-    /// nobody's.
-    fn take_consensus_as_it_is(&mut self, path: &Path, config: &Config) {
-        let Some(version) = stamp(path) else { return };
-        let name = relative(path, config);
-        if self.memory.file(&name).is_some_and(|seen| seen.version == Some(version)) {
-            return;
+    /// Says once why a list is not read.
+    fn is_unread(&mut self, path: &Path, why: String) {
+        if self.unread.get(path) != Some(&why) {
+            log::warn!("{why}");
+            self.unread.insert(path.to_owned(), why);
         }
-        let key = match Late::of(path, version, config, &self.memory) {
-            Late::Belongs(key) => Some(key),
-            Late::Corrects(correction) => Some(correction.key),
-            Late::Unreadable | Late::Free => None,
-        };
-        self.memory.remember(&name, Seen { key, version: Some(version), baseline: true, ..Seen::default() });
     }
 
     /// Reads a file of tasks; tells of those that became Done, unless this is the baseline.
-    fn read_tasks(&mut self, path: &Path, config: &Config, is_final: bool, baseline: bool) -> Looked {
+    fn read_tasks(
+        &mut self,
+        path: &Path,
+        glance: Option<&Glance>,
+        config: &Config,
+        is_final: bool,
+        baseline: bool,
+    ) -> Looked {
         let name = relative(path, config);
-        let Ok(bytes) = open::start(path, Links::Refused, MAX_TASKS_BYTES + 1) else {
-            return Looked::Later(AGAIN);
+        let bytes = match open::start(path, Links::Refused, MAX_TASKS_BYTES + 1) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                if error.kind() != io::ErrorKind::NotFound {
+                    self.is_unread(path, format!("{name} cannot be read, and is tried again: {error}"));
+                }
+                return Looked::Later(AGAIN);
+            }
         };
         if bytes.len() as u64 > MAX_TASKS_BYTES {
-            log::warn!("{name} is larger than {MAX_TASKS_BYTES} bytes: its tasks are not watched");
+            let what = format!("{name} is larger than {MAX_TASKS_BYTES} bytes: its tasks are not watched");
+            self.is_unread(path, what);
             return Looked::Done;
         }
+        self.unread.remove(path);
         // Cut off within a line, `Done` may still become `Done (in part)`.
         let text = decode::text(&bytes);
         if !is_final && !text.ends_with('\n') {
@@ -339,7 +310,10 @@ impl Reader {
         let file = TaskFile::of(path, config);
         let rows = file.rows(&text);
         let mut states: TaskStates = self.memory.tasks(&name).cloned().unwrap_or_default();
-        for (row, times) in states.apply(&rows) {
+        let Some(view) = self.lists.view(path, &file, &text, &rows, &states, glance) else {
+            return Looked::Later(GLANCE);
+        };
+        for (row, times) in states.apply(&rows, &view, (self.lists.now)()) {
             if baseline {
                 continue;
             }
@@ -357,4 +331,8 @@ impl Reader {
         self.memory.remember_tasks(&name, states);
         Looked::Done
     }
+}
+
+fn glance_at_repo_of(path: &Path) -> Option<Glance> {
+    Glance::at(path.parent()?)
 }

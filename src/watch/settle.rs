@@ -18,8 +18,10 @@ pub(super) const LONG: Duration = Duration::from_secs(2);
 pub(super) type Stamp = (u64, u64);
 
 /// What is known of a file that changed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Unsettled {
+    /// What it is read in order with.
+    group: PathBuf,
     stamp: Stamp,
     /// When this version was first seen.
     changed: Instant,
@@ -27,22 +29,17 @@ struct Unsettled {
     first: Instant,
     /// Not before this.
     look: Instant,
-    /// This version was looked at, and holds nobody up.
-    rests: Option<Rests>,
-}
-
-/// Why a file holds nobody up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rests {
-    /// It is not whole.
-    Torn,
-    /// It waits for another file.
-    Held,
+    /// This version was looked at and is not whole: it holds nobody up.
+    is_torn: bool,
 }
 
 /// Files that changed and were not read yet.
 #[derive(Debug, Default)]
-pub(super) struct Settler(BTreeMap<PathBuf, Unsettled>);
+pub(super) struct Settler {
+    files: BTreeMap<PathBuf, Unsettled>,
+    /// Those that wait for another file of their group, however long that takes.
+    held: BTreeMap<PathBuf, Unsettled>,
+}
 
 /// A file that is to be looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +82,7 @@ type File<'a> = (&'a PathBuf, &'a Unsettled);
 fn some_of(due: Vec<File<'_>>) -> Vec<File<'_>> {
     // Of those that were found together, what was written last came last.
     let came = |(_, file): &File<'_>| (file.first, file.stamp.1);
-    let (torn, whole): (Vec<_>, Vec<_>) = due.into_iter().partition(|(_, file)| file.rests.is_some());
+    let (torn, whole): (Vec<_>, Vec<_>) = due.into_iter().partition(|(_, file)| file.is_torn);
     let (mut newest, older) = part(whole, NEWEST, |file| Reverse(came(file)));
     newest.sort_unstable_by_key(|file| Reverse(came(file)));
     let later = newest.split_off(AT_ONCE.min(newest.len()));
@@ -108,41 +105,40 @@ fn part<'a, K: Ord>(
 }
 
 impl Settler {
-    /// A file was seen with this stamp; whether that is new.
-    pub(super) fn seen(&mut self, path: &Path, stamp: Stamp, now: Instant) -> bool {
-        let new = Unsettled { stamp, changed: now, first: now, look: now + QUIET, rests: None };
-        let Some(file) = self.0.get_mut(path) else {
-            self.0.insert(path.to_owned(), new);
+    /// A file of this group was seen with this stamp; whether that is new.
+    pub(super) fn seen(&mut self, path: &Path, group: PathBuf, stamp: Stamp, now: Instant) -> bool {
+        if let Some(held) = self.held.get(path) {
+            if held.stamp == stamp {
+                return false;
+            }
+            self.held.remove(path);
+        }
+        let new = Unsettled { group, stamp, changed: now, first: now, look: now + QUIET, is_torn: false };
+        let Some(file) = self.files.get_mut(path) else {
+            self.files.insert(path.to_owned(), new);
             return true;
         };
         let is_new = file.stamp != stamp;
         if is_new {
             // One that never rests is looked at now and then all the same.
-            let at_least = if file.rests == Some(Rests::Held) { now } else { file.look };
-            let look = (now + QUIET).min(file.first + LONG).max(at_least);
-            *file = Unsettled { stamp, changed: now, look, rests: None, ..*file };
+            let look = new.look.min(file.first + LONG).max(file.look);
+            *file = Unsettled { first: file.first, look, ..new };
         }
         is_new
     }
 
-    /// What may be looked at now, by what `group_of` says a file is read in order with. Each is to
-    /// be answered with [`done`](Self::done), [`seen`](Self::seen), [`torn`](Self::torn),
-    /// [`hold`](Self::hold) or [`later`](Self::later), or comes again. `ended_at` says when the
-    /// stage of a file ended.
-    pub(super) fn due(
-        &self,
-        now: Instant,
-        group_of: impl Fn(&Path) -> PathBuf,
-        ended_at: impl Fn(&Path, Stamp) -> i128,
-    ) -> Vec<Group> {
-        let mut groups: BTreeMap<PathBuf, Vec<(&PathBuf, &Unsettled)>> = BTreeMap::new();
-        for (path, file) in &self.0 {
-            groups.entry(group_of(path)).or_default().push((path, file));
+    /// What may be looked at now, by group. Each is to be answered with [`done`](Self::done),
+    /// [`seen`](Self::seen), [`torn`](Self::torn), [`hold`](Self::hold) or [`later`](Self::later),
+    /// or comes again. `ended_at` says when the stage of a file ended.
+    pub(super) fn due(&self, now: Instant, ended_at: impl Fn(&Path, Stamp) -> i128) -> Vec<Group> {
+        let mut groups: BTreeMap<&Path, Vec<(&PathBuf, &Unsettled)>> = BTreeMap::new();
+        for (path, file) in &self.files {
+            groups.entry(&file.group).or_default().push((path, file));
         }
         let groups = groups.into_iter().map(|(of, files)| {
             let is_a_crowd = files.len() > CROWD;
             let (mut due, waiting): (Vec<_>, Vec<_>) =
-                files.into_iter().partition(|(_, file)| file.look <= now && file.rests != Some(Rests::Held));
+                files.into_iter().partition(|(_, file)| file.look <= now);
             if is_a_crowd {
                 due = some_of(due);
             }
@@ -152,9 +148,9 @@ impl Settler {
                 ended_at: ended_at(path, file.stamp),
                 is_final: now >= file.changed + LONG,
             });
-            let waiting = waiting.into_iter().filter(|(_, file)| !is_a_crowd && file.rests.is_none());
+            let waiting = waiting.into_iter().filter(|(_, file)| !is_a_crowd && !file.is_torn);
             Group {
-                of,
+                of: of.to_owned(),
                 due: due.collect(),
                 first_waiting: waiting.map(|(path, file)| ended_at(path, file.stamp)).min(),
                 is_a_crowd,
@@ -165,45 +161,43 @@ impl Settler {
 
     /// It is not whole: it may change at any time, else it is looked at once it is final.
     pub(super) fn torn(&mut self, path: &Path) {
-        if let Some(file) = self.0.get_mut(path) {
-            file.rests = Some(Rests::Torn);
+        if let Some(file) = self.files.get_mut(path) {
+            file.is_torn = true;
             file.look = file.changed + LONG;
         }
     }
 
-    /// It waits for another file of its group, however long that takes: [`wake`](Self::wake).
+    /// It waits for another file of its group: [`wake`](Self::wake).
     pub(super) fn hold(&mut self, path: &Path) {
-        if let Some(file) = self.0.get_mut(path) {
-            file.rests = Some(Rests::Held);
+        if let Some((path, file)) = self.files.remove_entry(path) {
+            self.held.insert(path, file);
         }
     }
 
-    /// Something came of the group of this path: what waits for that is looked at again.
-    pub(super) fn wake(&mut self, path: &Path, now: Instant, group_of: impl Fn(&Path) -> PathBuf) {
-        let group = group_of(path);
-        let held = self.0.iter_mut().filter(|(_, file)| file.rests == Some(Rests::Held));
-        for (_, file) in held.filter(|(held, _)| group_of(held) == group) {
-            file.rests = None;
-            file.look = now;
-        }
+    /// Something came of a group: what waits for that is looked at again.
+    pub(super) fn wake(&mut self, group: &Path, now: Instant) {
+        let (woken, held): (BTreeMap<_, _>, _) =
+            std::mem::take(&mut self.held).into_iter().partition(|(_, file)| file.group == group);
+        self.held = held;
+        self.files.extend(woken.into_iter().map(|(path, file)| (path, Unsettled { look: now, ..file })));
     }
 
     /// It was read, or is gone.
     pub(super) fn done(&mut self, path: &Path) {
-        self.0.remove(path);
+        self.files.remove(path);
+        self.held.remove(path);
     }
 
     /// It could not be used yet: look again after `wait`.
     pub(super) fn later(&mut self, path: &Path, now: Instant, wait: Duration) {
-        if let Some(file) = self.0.get_mut(path) {
+        if let Some(file) = self.files.get_mut(path) {
             file.look = now + wait;
         }
     }
 
     /// How long until something may be looked at.
     pub(super) fn next(&self, now: Instant) -> Option<Duration> {
-        let looked_at = self.0.values().filter(|file| file.rests != Some(Rests::Held));
-        looked_at.map(|file| file.look.saturating_duration_since(now)).min()
+        self.files.values().map(|file| file.look.saturating_duration_since(now)).min()
     }
 }
 
@@ -212,12 +206,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn folder_of(path: &Path) -> PathBuf {
-        path.parent().unwrap().to_owned()
+    fn see(settler: &mut Settler, path: &str, stamp: Stamp, now: Instant) {
+        let path = Path::new(path);
+        settler.seen(path, path.parent().unwrap().to_owned(), stamp, now);
     }
 
     fn due(settler: &Settler, now: Instant) -> Vec<Due> {
-        let groups = settler.due(now, folder_of, |_, (_, written)| written.into());
+        let groups = settler.due(now, |_, (_, written)| written.into());
         groups.into_iter().flat_map(|group| group.due).collect()
     }
 
@@ -227,12 +222,12 @@ mod tests {
         let mut settler = Settler::default();
         let count = NEWEST as u64 + 500;
         for n in 0..count {
-            settler.seen(&Path::new("crowd").join(n.to_string()), (1, n), start + Duration::from_millis(n));
+            see(&mut settler, &format!("crowd/{n}"), (1, n), start + Duration::from_millis(n));
         }
-        settler.seen(Path::new("a/1"), (1, 7), start);
-        settler.seen(Path::new("a/2"), (1, 9), start + Duration::from_secs(60));
+        see(&mut settler, "a/1", (1, 7), start);
+        see(&mut settler, "a/2", (1, 9), start + Duration::from_secs(60));
         let now = start + Duration::from_secs(30);
-        let folders = settler.due(now, folder_of, |_, (_, written)| written.into());
+        let folders = settler.due(now, |_, (_, written)| written.into());
         assert!(
             (folders[0].due.len(), folders[0].first_waiting, folders[0].is_a_crowd) == (1, Some(9), false)
         );
@@ -243,9 +238,7 @@ mod tests {
         let wanted = (0..OLDEST as i128).chain(i128::from(count) - NEWEST as i128..count.into());
         assert_eq!(first, wanted.collect::<Vec<_>>());
         let mut looked_at = 0;
-        while let Some(folder) =
-            settler.due(now, folder_of, |_, _| 0).into_iter().find(|folder| folder.is_a_crowd)
-        {
+        while let Some(folder) = settler.due(now, |_, _| 0).into_iter().find(|folder| folder.is_a_crowd) {
             looked_at += folder.due.len();
             folder.due.iter().for_each(|due| settler.done(&due.path));
         }
@@ -268,7 +261,7 @@ mod tests {
             let mut unread = None;
             let mut read = 0;
             for (version, gap) in (1..).zip(&gaps) {
-                settler.seen(path, (version, 0), now);
+                settler.seen(path, PathBuf::new(), (version, 0), now);
                 changed = now;
                 unread.get_or_insert(now);
                 let next = now + Duration::from_millis(*gap);
@@ -297,7 +290,7 @@ mod tests {
     fn what_cannot_be_used_yet_is_looked_at_again() {
         let now = Instant::now();
         let mut settler = Settler::default();
-        settler.seen(Path::new("a"), (1, 1), now);
+        see(&mut settler, "a", (1, 1), now);
         assert_eq!(settler.next(now), Some(QUIET));
         assert!(due(&settler, now).is_empty());
         settler.later(Path::new("a"), now + QUIET, LONG);
@@ -305,5 +298,23 @@ mod tests {
         assert!(due(&settler, now + QUIET + LONG)[0].is_final);
         settler.done(Path::new("a"));
         assert_eq!(settler.next(now), None);
+    }
+
+    #[test]
+    fn what_waits_for_another_file_holds_nobody_up_and_is_woken_by_its_group() {
+        let now = Instant::now();
+        let mut settler = Settler::default();
+        see(&mut settler, "a/1", (1, 1), now);
+        settler.hold(Path::new("a/1"));
+        let later = now + LONG;
+        assert_eq!((settler.next(later), due(&settler, later)), (None, vec![]));
+        assert!(!settler.seen(Path::new("a/1"), "a".into(), (1, 1), later), "it is known");
+        settler.wake(Path::new("b"), later);
+        assert_eq!(settler.next(later), None);
+        settler.wake(Path::new("a"), later);
+        assert_eq!(due(&settler, later).len(), 1);
+        settler.hold(Path::new("a/1"));
+        see(&mut settler, "a/1", (2, 2), later);
+        assert_eq!(settler.next(later), Some(QUIET));
     }
 }

@@ -1,9 +1,12 @@
 //! The watcher against real files: what it sends, and what it does not.
 
+mod branches;
 mod consensus;
 mod folders;
+mod lists;
 #[cfg(feature = "cli")]
 mod opinions;
+mod samples;
 mod workflow_runs;
 
 use std::fs;

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::event::SpecId;
-use crate::sources::place::RepoPaths;
-use crate::sources::place::{Level, Place, entries};
+use crate::sources::lists::TaskLists;
+use crate::sources::place::{Level, Place, RepoPaths, entries};
 use crate::sources::telemetry::{self, Guardrail};
-use crate::sources::{GUARDRAILS, consensus, costs, tasks, workflow_run};
+use crate::sources::{GUARDRAILS, consensus, costs, workflow_run};
 
 /// What a file is to the watcher.
 #[derive(Clone, Copy, Debug)]
@@ -20,18 +20,14 @@ pub(super) enum Kind {
     Consensus,
     /// What a SPEC cost.
     Costs,
-    /// `SPEC.md` or `docs/SPEC-*/tasks.md`.
+    /// A list of tasks.
     Tasks,
     /// The log of a workflow run.
     WorkflowRun,
 }
 
 impl Kind {
-    pub(super) fn tells_stages(self) -> bool {
-        matches!(self, Self::Telemetry(_))
-    }
-
-    /// The source it is of, for people and for the memory.
+    /// The source it is of, for people.
     pub(super) fn source(self) -> &'static str {
         match self {
             Self::Telemetry(guardrail) => guardrail.name,
@@ -43,12 +39,6 @@ impl Kind {
     }
 }
 
-/// All sources.
-pub(super) fn sources() -> impl Iterator<Item = &'static str> {
-    let kinds = GUARDRAILS.into_iter().map(Kind::Telemetry);
-    kinds.chain([Kind::Consensus, Kind::Costs, Kind::Tasks, Kind::WorkflowRun]).map(Kind::source)
-}
-
 /// The watched part of a repo.
 pub(super) struct Tree {
     repo: PathBuf,
@@ -56,10 +46,10 @@ pub(super) struct Tree {
     guardrails: Vec<(&'static Guardrail, Vec<Place>)>,
     /// The same places, each once.
     telemetry: Vec<Place>,
-    tasks: Vec<Place>,
     consensus: [Place; 2],
     costs: [Place; 2],
     workflow_runs: [Place; 1],
+    lists: TaskLists,
 }
 
 impl Tree {
@@ -77,16 +67,36 @@ impl Tree {
             repo: config.repo.clone(),
             guardrails,
             telemetry,
-            tasks: tasks::places(&config.repo),
             consensus: consensus::places(&paths),
             costs: costs::places(&paths),
             workflow_runs: workflow_run::places(&config.repo),
+            lists: TaskLists::of(config),
+        }
+    }
+
+    /// All sources, as the memory knows them.
+    pub(super) fn sources(&self) -> Vec<String> {
+        let kinds = GUARDRAILS.into_iter().map(Kind::Telemetry).chain([
+            Kind::Consensus,
+            Kind::Costs,
+            Kind::WorkflowRun,
+        ]);
+        kinds.map(|kind| kind.source().to_owned()).chain(self.lists.sources()).collect()
+    }
+
+    /// Which of them a file of this kind is of.
+    pub(super) fn source_of(&self, kind: Kind, path: &Path) -> String {
+        match kind {
+            Kind::Tasks => self.lists.source_of(path),
+            Kind::Telemetry(_) | Kind::Consensus | Kind::Costs | Kind::WorkflowRun => {
+                kind.source().to_owned()
+            }
         }
     }
 
     fn places(&self) -> impl Iterator<Item = &Place> {
         let beside = self.consensus.iter().chain(&self.costs).chain(&self.workflow_runs);
-        self.telemetry.iter().chain(&self.tasks).chain(beside)
+        self.telemetry.iter().chain(self.lists.places()).chain(beside)
     }
 
     /// What a path is to us.
@@ -106,7 +116,7 @@ impl Tree {
         } else if workflow_run::is_log(path) && is_in(&self.workflow_runs) {
             Some(Kind::WorkflowRun)
         } else {
-            (tasks::is_list(path, &self.repo) && is_in(&self.tasks)).then_some(Kind::Tasks)
+            self.lists.is_list(path).then_some(Kind::Tasks)
         }
     }
 
@@ -148,10 +158,9 @@ impl Tree {
     pub(super) fn files(&self) -> Vec<(Kind, PathBuf)> {
         let others = self.telemetry.iter().chain(&self.consensus).chain(&self.costs);
         let inside = others.flat_map(Place::holders).flat_map(|folder| entries(&folder));
-        let logs =
-            self.workflow_runs.iter().flat_map(Place::holders).map(|folder| folder.join(workflow_run::LOG));
-        let lists = self.tasks.iter().flat_map(tasks::lists_in);
-        let all = inside.chain(lists.chain(logs).filter(|path| fs::symlink_metadata(path).is_ok()));
+        let runs = self.workflow_runs.iter().flat_map(Place::holders);
+        let logs = runs.map(|folder| folder.join(workflow_run::LOG)).filter(|path| path.exists());
+        let all = inside.chain(self.lists.files()).chain(logs);
         all.filter_map(|path| self.kind(&path).map(|kind| (kind, path))).collect()
     }
 
@@ -163,17 +172,23 @@ impl Tree {
             let outside = place.root.parent().filter(|_| !place.root.starts_with(&self.repo));
             inside.chain(outside).chain([place.root.as_path()]).map(Path::to_owned)
         });
-        once(above)
+        let of_lists = self.lists.roots().flat_map(|root| {
+            let inside = root.ancestors().take_while(|dir| dir.starts_with(&self.repo));
+            inside.map(Path::to_owned).collect::<Vec<_>>()
+        });
+        once(above.chain(of_lists))
     }
 
     /// Whether a folder with this path is one in which a change can matter.
     pub(super) fn is_folder(&self, path: &Path) -> bool {
-        self.places().any(|place| place.leads_through(path)) || self.roots().iter().any(|root| root == path)
+        self.places().any(|place| place.leads_through(path))
+            || self.lists.leads_through(path)
+            || self.roots().iter().any(|root| root == path)
     }
 
     /// Every folder in which a change can matter that is there now.
     pub(super) fn dirs(&self) -> Vec<PathBuf> {
-        let inside = self.places().flat_map(Place::folders);
+        let inside = self.places().flat_map(Place::folders).chain(self.lists.folders().0);
         once(self.roots().into_iter().filter(|dir| is_dir(dir)).chain(inside))
     }
 }

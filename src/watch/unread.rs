@@ -1,15 +1,17 @@
 //! Sources that are there and that nobody reads: what a person who waits for notifications has to
 //! be told.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::event::SpecId;
+use crate::sources::lists::TaskLists;
 use crate::sources::place::{entries, folders};
 
 /// A sentence for each, with what to do.
 pub(super) fn sources(config: &Config) -> Vec<String> {
-    other_trees(config)
+    let mut found: Vec<String> = other_trees(config)
         .into_iter()
         .map(|tree| {
             format!(
@@ -19,7 +21,25 @@ pub(super) fn sources(config: &Config) -> Vec<String> {
                 config.evidence_dir.display()
             )
         })
-        .collect()
+        .collect();
+    let lists = TaskLists::of(config);
+    let (folders, is_all) = lists.folders();
+    if !is_all {
+        found.push(format!(
+            "task_files leads through more than {} folders: lists deeper down are not watched; \
+             name the folders they are in more closely",
+            folders.len()
+        ));
+    }
+    found.extend(lists.files().iter().filter_map(|list| {
+        let kind = fs::symlink_metadata(list).ok()?.file_type();
+        // What a glob names may be a folder.
+        let is_a_list = kind.is_file() || kind.is_dir();
+        let what = "is no file of its own: its tasks are not watched; links are not followed, \
+                    put the list itself there";
+        (!is_a_list).then(|| format!("{} {what}", list.display()))
+    }));
+    found
 }
 
 /// Evidence trees with guardrail telemetry in the places where hosts keep them, but for the one

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::file::{relative, stage_in, stamp, telemetry_in};
 use super::late::Late;
+use super::lists::Lists;
 use super::memory::Memory;
 use super::runs;
 use super::standing::Standing;
@@ -13,9 +14,11 @@ use super::tree::{Kind, Tree};
 use crate::config::Config;
 use crate::decode;
 use crate::files::open::{self, Links};
+use crate::sources::done::TaskStates;
 use crate::sources::outstanding::MAX_TASKS_BYTES;
 use crate::sources::stage::Awaits;
-use crate::sources::tasks::{TaskFile, TaskStates};
+use crate::sources::standpoint::Glance;
+use crate::sources::tasks::TaskFile;
 
 /// Files that are named where they cannot be read; more are counted alone.
 const MAX_NAMED: usize = 3;
@@ -49,11 +52,10 @@ impl Waiting {
                 return waiting;
             }
         };
-        let mut unreadable = 0;
-        let is_first = waiting.is_first;
-        let is_new = |kind: &Kind| !is_first && !memory.knows_source(kind.source());
-        for (kind, path) in Tree::of(config).files() {
-            if is_new(&kind) {
+        let (mut unreadable, mut lists) = (0, Lists::new());
+        let (is_first, tree) = (waiting.is_first, Tree::of(config));
+        for (kind, path) in tree.files() {
+            if !is_first && !memory.knows_source(&tree.source_of(kind, &path)) {
                 // What it holds becomes its baseline at the next start.
                 continue;
             }
@@ -76,7 +78,9 @@ impl Waiting {
                 Kind::WorkflowRun => {
                     runs::untold(&path, config, &memory).map(|events| waiting.runs += usize::from(events > 0))
                 }
-                Kind::Tasks => tasks_waiting(&path, config, &memory).map(|tasks| waiting.tasks += tasks),
+                Kind::Tasks => {
+                    tasks_waiting(&path, config, &memory, &mut lists).map(|tasks| waiting.tasks += tasks)
+                }
             };
             if let Err(error) = looked {
                 unreadable += 1;
@@ -122,7 +126,7 @@ fn correction_waits(path: &Path, config: &Config, memory: &Memory) -> bool {
     !is_read && matches!(Late::of(path, version, config, memory), Late::Corrects(_))
 }
 
-fn tasks_waiting(path: &Path, config: &Config, memory: &Memory) -> std::io::Result<usize> {
+fn tasks_waiting(path: &Path, config: &Config, memory: &Memory, lists: &mut Lists) -> std::io::Result<usize> {
     if stamp(path).is_none() {
         return Ok(0);
     }
@@ -130,7 +134,11 @@ fn tasks_waiting(path: &Path, config: &Config, memory: &Memory) -> std::io::Resu
     if bytes.len() as u64 > MAX_TASKS_BYTES {
         return Ok(0);
     }
-    let rows = TaskFile::of(path, config).rows(&decode::text(&bytes));
+    let (text, file) = (decode::text(&bytes), TaskFile::of(path, config));
+    let rows = file.rows(&text);
     let mut states: TaskStates = memory.tasks(&relative(path, config)).cloned().unwrap_or_default();
-    Ok(states.apply(&rows).len())
+    let glance = path.parent().and_then(Glance::at);
+    let view = lists.view(path, &file, &text, &rows, &states, glance.as_ref());
+    // While git writes there, what is read now is not what the next start finds.
+    Ok(view.map_or(0, |view| states.apply(&rows, &view, (lists.now)()).len()))
 }

@@ -12,7 +12,7 @@ use super::file::{ended_at, group_of, stamp};
 use super::notifier::{Notifier, Told};
 use super::reading::{GLANCE, Looked, Reader};
 use super::settle::{Due, Settler, Stamp};
-use super::tree::{self, Kind, Tree};
+use super::tree::{Kind, Tree};
 use super::turns::{Turn, Turns};
 use super::{MAX_WAITING, Message, unread};
 use crate::config::Config;
@@ -58,6 +58,8 @@ pub(super) struct Watcher {
     look_is_due: bool,
     stopping: Arc<AtomicBool>,
     settler: Settler,
+    /// The config that everything was looked at with.
+    looked_with: Option<Arc<Config>>,
     /// What was said of sources that nobody reads.
     said: HashSet<String>,
     /// What is passed over was said for the first time.
@@ -84,6 +86,7 @@ impl Watcher {
             look_is_due: true,
             stopping,
             settler: Settler::default(),
+            looked_with: None,
             said: HashSet::new(),
             has_looked: false,
         }
@@ -92,7 +95,8 @@ impl Watcher {
     /// Watches until it is to stop. At the very first start, what is there now is taken as known
     /// unless `from_start`.
     pub(super) fn run(mut self, waiting: &Receiver<Message>, is_first: bool, from_start: bool) {
-        self.take_baseline(is_first, from_start);
+        let config = (self.config)();
+        self.take_baseline(&Tree::of(&config), &config, is_first, from_start);
         let mut next_look = Instant::now();
         let (mut next_check, mut rested) = (next_look, next_look);
         while !self.stopping.load(Ordering::Relaxed) {
@@ -138,10 +142,13 @@ impl Watcher {
     }
 
     /// What costs next to nothing and finds, whatever was told or not, that folders went, came or
-    /// were replaced, and that what was seen is not on disk.
+    /// were replaced, that HEAD moved, and that what was seen is not on disk.
     fn check(&mut self) {
-        let tree = Tree::of(&(self.config)());
-        self.look_is_due |= self.notifier.is_behind(&tree.roots());
+        let config = (self.config)();
+        self.look_is_due |= self.notifier.is_behind(&Tree::of(&config).roots());
+        self.look_is_due |= self.reader.has_moved(&config);
+        // A reload may name files that nobody told of.
+        self.look_is_due |= !self.looked_with.as_ref().is_some_and(|before| Arc::ptr_eq(before, &config));
         self.flush();
     }
 
@@ -166,28 +173,32 @@ impl Watcher {
         }
     }
 
-    /// What exists at the very first start is known, and nothing is sent for it; so is what a
-    /// source holds that an earlier version of this program did not watch.
-    fn take_baseline(&mut self, is_first: bool, from_start: bool) {
-        let config = (self.config)();
-        let is_new = |source: &&str| !self.reader.knows_source(source);
-        let new: Vec<&str> = tree::sources().filter(is_new).collect();
+    /// What a source holds when it is looked at for the first time is known, and nothing is sent
+    /// for it: at the very first start, and of one that is new in the config or in this version of
+    /// the program.
+    fn take_baseline(&mut self, tree: &Tree, config: &Config, is_first: bool, from_start: bool) {
+        let mut new = tree.sources();
+        new.retain(|source| !self.reader.knows_source(source));
+        if new.is_empty() {
+            return;
+        }
         let mut count = 0;
-        let is_sent = is_first && from_start;
-        for (kind, path) in Tree::of(&config).files() {
-            if new.contains(&kind.source()) && !is_sent {
-                count += usize::from(kind.tells_stages());
-                let in_haste = self.stopping.load(Ordering::Relaxed);
-                self.reader.take_as_known(kind, &path, &config, in_haste);
+        if !(is_first && from_start) {
+            for (kind, path) in tree.files() {
+                if new.contains(&tree.source_of(kind, &path)) {
+                    count += 1;
+                    let in_haste = self.stopping.load(Ordering::Relaxed);
+                    self.reader.take_as_known(kind, &path, config, in_haste);
+                }
             }
         }
         new.iter().for_each(|source| self.reader.remember_source(source));
         self.flush();
-        if count > 0 || (is_first && !from_start) {
-            let what = if is_first { String::new() } else { format!(" ({})", new.join(", ")) };
+        if count > 0 {
+            let files = if count == 1 { "1 file is".to_owned() } else { format!("{count} files are") };
             log::info!(
-                "watching for the first time{what}: {count} telemetry files are there already and are not \
-                 sent"
+                "watching for the first time: {}: {files} there already, and what they tell is not sent",
+                new.join(", ")
             );
         }
     }
@@ -195,7 +206,9 @@ impl Watcher {
     /// Finds what appeared or changed, and has the operating system tell of more.
     fn look_at_everything(&mut self) {
         let config = (self.config)();
+        self.looked_with = Some(config.clone());
         let tree = Tree::of(&config);
+        self.take_baseline(&tree, &config, false, false);
         // Until no folder has come between looking and being told.
         for _ in 0..MOST_ROUNDS {
             if !self.notifier.watch(&tree.dirs()) {
@@ -216,9 +229,11 @@ impl Watcher {
     /// A file was seen: what waits for something of its SPEC is looked at once more.
     fn seen(&mut self, kind: Kind, path: &Path, stamp: Stamp, now: Instant) {
         if matches!(kind, Kind::WorkflowRun) {
-            self.reader.run_changed(path);
-        } else if self.settler.seen(path, stamp, now) {
-            self.settler.wake(path, now, group_of);
+            return self.reader.run_changed(path);
+        }
+        let group = group_of(path);
+        if self.settler.seen(path, group.clone(), stamp, now) {
+            self.settler.wake(&group, now);
         }
     }
 
@@ -284,7 +299,7 @@ impl Watcher {
     /// next one.
     fn read_what_is_due(&mut self) {
         let began = Instant::now();
-        let groups = self.settler.due(began, group_of, ended_at);
+        let groups = self.settler.due(began, ended_at);
         if groups.is_empty() {
             return;
         }
@@ -311,7 +326,7 @@ impl Watcher {
             }
             let looked = match (stamp(&path), Tree::of(&config).kind(&path)) {
                 (Some(now), _) if now != seen => {
-                    self.settler.seen(&path, now, Instant::now());
+                    self.settler.seen(&path, group, now, Instant::now());
                     continue;
                 }
                 (Some(_), Some(kind)) => self.reader.read(kind, &path, seen, &config, is_final),
@@ -324,7 +339,7 @@ impl Watcher {
             match looked {
                 Looked::Done => {
                     self.settler.done(&path);
-                    self.settler.wake(&path, Instant::now(), group_of);
+                    self.settler.wake(&group, Instant::now());
                 }
                 Looked::Held => self.settler.hold(&path),
                 Looked::Torn => self.settler.torn(&path),

@@ -11,7 +11,7 @@ const WAIT: Duration = Duration::from_millis(200);
 const POLICY: &str = "initial_backoff_ms = 200\nbackoff_factor = 1.0\njitter_ms = 0\nmax_attempts = 1000";
 
 /// The library that shifts a process's clock, built by the C compiler that OpenSSL needs anyway.
-fn shift_library() -> Option<PathBuf> {
+pub(crate) fn shift_library() -> Option<PathBuf> {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/shift_clock.c");
     let library = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("shift_clock.so");
     let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).status();

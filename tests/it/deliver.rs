@@ -14,20 +14,66 @@ use crate::harness::{Answer, EVIDENCE, Endpoint, SECRET, Sandbox, payload_schema
 fn the_schema_refuses_what_is_no_payload() {
     let validator = payload_schema();
     let good = json!({"schemaVersion": "1.0", "event": {"type": "spec-auto.stage.completed", "stage": "Plan",
-        "status": "success", "idempotency_key": "k"}, "spec": {"id": "SPEC-1"}});
-    assert!(validator.is_valid(&good));
+        "status": "success", "idempotency_key": "k", "time": "2026-01-02T03:04:05.678Z", "sequence": 7},
+        "spec": {"id": "SPEC-1"}, "source": {"repo": "o/n"}, "pipeline": {"attempt": 1, "maxAttempts": 3},
+        "unknown": {"to": "1.0"}});
+    assert!(validator.is_valid(&good), "what is not known is no fault");
     for (pointer, wrong) in [
         ("/schemaVersion", json!("2.0")),
         ("/event/type", json!("other")),
         ("/event/stage", json!("plan")),
         ("/event/status", json!("ok")),
         ("/event/idempotency_key", Value::Null),
+        ("/event/time", json!("2026-01-02T03:04:05Z")),
+        ("/event/sequence", json!("7")),
         ("/spec/id", json!("../x")),
+        ("/source", json!({})),
+        ("/source/repo", json!(7)),
+        ("/pipeline", json!({"attempt": 1})),
     ] {
         let mut bad = good.clone();
         *bad.pointer_mut(pointer).unwrap() = wrong;
         assert!(!validator.is_valid(&bad), "{pointer}");
     }
+    let mut without_stage = good;
+    without_stage["event"].as_object_mut().unwrap().remove("stage");
+    without_stage.as_object_mut().unwrap().remove("pipeline");
+    assert!(validator.is_valid(&without_stage), "an emitter may leave it out");
+}
+
+#[test]
+fn whatever_an_emitter_leaves_out_its_event_fits_the_schema() {
+    let endpoint = Endpoint::replying(&[200]);
+    let sandbox = Sandbox::new(&[("all", &endpoint.url(), "include_events = [\"*\"]")]);
+    let _serve = sandbox.serve_with(&["--no-watch"]);
+    let mut lines = String::new();
+    for kind in spec_notify::EventKind::ALL {
+        for more in [
+            json!({}),
+            json!({"event": {"status": "failure", "reasons": [], "time": "noon", "sequence": -1}}),
+            json!({"event": {"stage": "Plan"}, "pipeline": {}, "source": {"repo": null, "host": "h"}}),
+            json!({"task": {"id": "T"}, "evidence": {}, "consensus": {"agents": []}, "telemetry": {"error": 7}}),
+            json!({"cost": null, "followUps": null, "anomaly": {"hint": null}, "pipeline": {"stages": null}}),
+        ] {
+            let mut event = json!({"event": {}, "spec": {"id": "SPEC-1"}});
+            for (name, value) in more.as_object().unwrap() {
+                event[name] = value.clone();
+            }
+            event["event"]["type"] = kind.as_str().into();
+            event["event"]["idempotency_key"] = format!("k{}", lines.len()).into();
+            lines += &format!("{event}\n");
+        }
+    }
+    let file = sandbox.write("events.jsonl", &lines);
+    let ran = sandbox.run(&["emit", "--event", file.to_str().unwrap()]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    for request in endpoint.wait_for(lines.lines().count()) {
+        let body = request.json();
+        assert!(body["event"]["time"].is_string() && body["event"]["sequence"].is_u64(), "{body:#}");
+    }
+    let wrong = r#"{"event": {"type": "spec-kit.task.completed"}, "spec": {"id": "A"}, "cost": "cheap"}"#;
+    let ran = sandbox.run(&["emit", "--event", sandbox.write("wrong.json", wrong).to_str().unwrap()]);
+    assert!(ran.code == 2 && ran.stderr.contains("`cost` must be an object"), "{ran:?}");
 }
 
 #[test]

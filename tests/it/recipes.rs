@@ -15,7 +15,7 @@ fn recipe(name: &str) -> String {
 }
 
 /// What stands between fences of this kind.
-fn block(text: &str, kind: &str) -> String {
+pub(crate) fn block(text: &str, kind: &str) -> String {
     let after = text.split_once(&format!("```{kind}\n")).unwrap().1;
     after.split_once("\n```").unwrap().0.to_owned() + "\n"
 }
@@ -187,10 +187,10 @@ fn mattermost_takes_every_event() {
 }
 
 /// A Python program of a recipe at work; killed when dropped.
-struct Program(Child);
+pub(crate) struct Program(Child);
 
 impl Program {
-    fn start(file: &PathBuf, port: &str, more: &[(&str, &str)]) -> Option<Self> {
+    pub(crate) fn start(file: &PathBuf, port: &str, more: &[(&str, &str)]) -> Option<Self> {
         if Command::new("python3").arg("--version").output().is_err() {
             eprintln!("skipped: python3 is not installed");
             return None;

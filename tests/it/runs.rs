@@ -167,3 +167,32 @@ fn the_last_allowed_failure_ends_a_run() {
     assert_eq!(end["followUps"], json!(["Audit: scenario `unit` is failed, not passed or skipped"]));
     assert_eq!(stages(&endpoint)[1]["pipeline"]["maxAttempts"], 2);
 }
+
+#[test]
+fn a_run_that_goes_silent_is_told_once_until_it_shows_life() {
+    let endpoint = Endpoint::replying(&[200]);
+    let sandbox = Sandbox::with_settings(
+        "[spec_ops.webhooks.alerts]\nstall_after_s = 2",
+        &[("stalls", &endpoint.url(), "include_events = [\"spec-auto.anomaly.stalled\"]")],
+    );
+    let serve = sandbox.serve();
+    wait_for("the baseline", || sandbox.spool().join("watch.jsonl").exists().then_some(()));
+    write_stage(&sandbox, "plan", 1, &json!({}));
+    let told = |count: usize| {
+        wait_for("a stall", || of_type(&endpoint, "spec-auto.anomaly.stalled").into_iter().nth(count - 1))
+    };
+    let first = told(1);
+    assert_eq!((&first["event"]["stage"], &first["anomaly"]["run"]), (&"Plan".into(), &1.into()));
+    assert!(first["event"]["idempotency_key"].as_str().unwrap().contains(":pipeline:attempt-1:stalled-"));
+    // Over a restart it stays told.
+    serve.kill();
+    let serve = sandbox.serve();
+    write_stage(&sandbox, "tasks", 2, &json!({}));
+    let second = told(2);
+    assert_eq!(second["event"]["stage"], "Tasks", "the first one was not told again");
+    // What only leaves files lives.
+    sandbox.write(&format!("{EVIDENCE}/commands/{SPEC}/spec-tasks_claude_1.json"), "{}");
+    let since = |body: &Value| body["anomaly"]["since"].as_str().unwrap().to_owned();
+    assert!(since(&told(3)) > since(&second));
+    drop(serve);
+}

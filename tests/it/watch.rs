@@ -384,3 +384,163 @@ fn what_cannot_be_looked_at_is_said() {
     assert!(ran.code == 1 && ran.stdout.contains("the repo is not watched"), "{ran:?}");
     serve.kill();
 }
+
+/// Runs git in the sandbox; `None` where git is not installed.
+fn git(sandbox: &Sandbox, arguments: &[&str]) -> Option<()> {
+    let mut git = std::process::Command::new("git");
+    git.args(["-c", "user.name=a", "-c", "user.email=a@b", "-C"]).arg(sandbox.path()).args(arguments);
+    let ran = git.output().ok()?;
+    assert!(ran.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&ran.stderr));
+    Some(())
+}
+
+fn task_table(status: &str) -> String {
+    format!("| ID | Status |\n|---|---|\n| T1 | {status} |\n")
+}
+
+/// A repo whose list is committed with this status; `None` where git is not installed.
+fn repo_with_a_task(status: &str) -> Option<(Endpoint, Sandbox)> {
+    let (endpoint, sandbox) = watched();
+    sandbox.write(".gitignore", "docs/\n.spec-kit/\n");
+    sandbox.write("SPEC.md", &task_table(status));
+    if git(&sandbox, &["init", "-q", "-b", "main"]).is_none() {
+        eprintln!("skipped: git is not installed");
+        return None;
+    }
+    git(&sandbox, &["add", "-A"]);
+    git(&sandbox, &["commit", "-q", "-m", "one"]);
+    Some((endpoint, sandbox))
+}
+
+/// Waits until the watcher has read the list as it is now. What it reads is remembered, and its
+/// memory written, whether or not anything is told.
+fn wait_until_seen(sandbox: &Sandbox, is_done: bool) {
+    let head = fs::read_to_string(sandbox.path().join(".git/HEAD")).unwrap();
+    let head = head.trim().strip_prefix("ref: ").unwrap();
+    let head = fs::read_to_string(sandbox.path().join(".git").join(head)).unwrap();
+    wait_for("the list to be seen", || {
+        let memory = fs::read_to_string(sandbox.spool().join("watch.jsonl")).ok()?;
+        let last = memory.lines().rfind(|line| line.starts_with("{\"tasks\""))?;
+        let last: Value = serde_json::from_str(last).ok()?;
+        let seen = &last["tasks"];
+        (seen["seen_at"]["head"] == head.trim() && seen["states"]["T1"]["done"] == is_done).then_some(())
+    });
+}
+
+fn task_keys(endpoint: &Endpoint) -> Vec<String> {
+    let key = |body: Value| body["event"]["idempotency_key"].as_str().unwrap().to_owned();
+    endpoint.requests().iter().map(|request| key(request.json())).collect()
+}
+
+#[test]
+fn a_task_is_told_once_over_all_branches_until_work_reopens_it() {
+    let Some((endpoint, sandbox)) = repo_with_a_task("Backlog") else { return };
+    let git = |arguments: &[&str]| git(&sandbox, arguments).unwrap();
+    git(&["checkout", "-q", "-b", "feature"]);
+    sandbox.write("SPEC.md", &task_table("Done"));
+    git(&["commit", "-q", "-a", "-m", "two"]);
+    git(&["checkout", "-q", "main"]);
+    let serve = sandbox.serve();
+    wait_for_baseline(&sandbox);
+    for _ in 0..2 {
+        git(&["checkout", "-q", "feature"]);
+        wait_until_seen(&sandbox, true);
+        git(&["checkout", "-q", "main"]);
+        wait_until_seen(&sandbox, false);
+    }
+    git(&["merge", "-q", "feature"]);
+    wait_until_seen(&sandbox, true);
+    let first = "SPEC-TRACKER:SPEC.md#T1:done-1";
+    endpoint.wait_for(1);
+    // Reopened by an edit, which a stash puts away and brings back.
+    sandbox.write("SPEC.md", &task_table("In Progress"));
+    wait_until_seen(&sandbox, false);
+    git(&["stash", "-q"]);
+    wait_until_seen(&sandbox, true);
+    git(&["stash", "pop", "-q"]);
+    wait_until_seen(&sandbox, false);
+    git(&["commit", "-q", "-a", "-m", "three"]);
+    wait_until_seen(&sandbox, false);
+    git(&["checkout", "-q", "feature"]);
+    wait_until_seen(&sandbox, true);
+    git(&["checkout", "-q", "main"]);
+    wait_until_seen(&sandbox, false);
+    sandbox.write("SPEC.md", &task_table("Done"));
+    endpoint.wait_for(2);
+    assert_eq!(task_keys(&endpoint), [first, "SPEC-TRACKER:SPEC.md#T1:done-2"]);
+    let (_, log) = serve.terminate();
+    assert!(!log.contains("git cannot be asked"), "{log}");
+}
+
+#[test]
+fn no_program_that_a_repo_names_is_run_when_git_is_asked() {
+    let Some((endpoint, sandbox)) = repo_with_a_task("Done") else { return };
+    let mark = sandbox.path().join("ran");
+    let program = sandbox.write("program", &format!("#!/bin/sh\necho \"$0 $*\" >> {}\n", mark.display()));
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&program, mode).unwrap();
+    fs::create_dir(sandbox.path().join("hooks")).unwrap();
+    for hook in
+        ["post-checkout", "pre-commit", "post-index-change", "reference-transaction", "fsmonitor-watchman"]
+    {
+        fs::copy(&program, sandbox.path().join("hooks").join(hook)).unwrap();
+    }
+    sandbox.write(".gitattributes", "* diff=own filter=own\n");
+    let program = program.to_str().unwrap();
+    let hooks = sandbox.path().join("hooks");
+    let serve = sandbox.serve();
+    wait_for_baseline(&sandbox);
+    // From here on git is run by nobody else.
+    let mut config = fs::read_to_string(sandbox.path().join(".git/config")).unwrap();
+    config += &format!(
+        "[core]\nfsmonitor = {program}\nhooksPath = {}\npager = {program}\nsshCommand = {program}\n\
+         editor = {program}\naskPass = {program}\nalternateRefsCommand = {program}\n\
+         [alias]\ncat-file = !{program}\n[pager]\ncat-file = true\n[credential]\nhelper = {program}\n\
+         [diff \"own\"]\ntextconv = {program}\ncommand = {program}\n\
+         [filter \"own\"]\nsmudge = {program}\nclean = {program}\nprocess = {program}\n\
+         [gpg]\nprogram = {program}\n[log]\nshowSignature = true\n[uploadpack]\npackObjectsHook = {program}\n",
+        hooks.display()
+    );
+    sandbox.write(".git/config", &config);
+    sandbox.write("SPEC.md", &task_table("In Progress"));
+    wait_until_seen(&sandbox, false);
+    sandbox.write("SPEC.md", &task_table("Done"));
+    endpoint.wait_for(1);
+    assert_eq!(task_keys(&endpoint), ["SPEC-TRACKER:SPEC.md#T1:done-2"]);
+    let (_, log) = serve.terminate();
+    assert!(!log.contains("git cannot be asked"), "{log}");
+    assert!(!mark.exists(), "{:?}", fs::read_to_string(&mark));
+}
+
+#[test]
+fn lists_that_a_reload_names_are_looked_at_at_once() {
+    let (endpoint, sandbox) = watched();
+    sandbox.write("q1-board.md", &task_table("Done"));
+    let _serve = sandbox.serve();
+    wait_for_baseline(&sandbox);
+    let config = fs::read_to_string(sandbox.path().join(".spec-kit/config.toml")).unwrap();
+    let named = config.replace("enabled = true", "enabled = true\ntask_files = [\"*-board.md\"]");
+    sandbox.write(".spec-kit/config.toml", &named);
+    assert_eq!(sandbox.run(&["reload"]).code, 0);
+    endpoint.wait_for(1);
+    sandbox.write("q2-board.md", &task_table("Done"));
+    endpoint.wait_for(2);
+    let expected = ["q1", "q2"].map(|quarter| format!("SPEC-TRACKER:{quarter}-board.md#T1:done-1"));
+    assert_eq!(task_keys(&endpoint), expected);
+}
+
+#[test]
+fn a_stage_that_waits_for_its_agents_keeps_no_drain_and_is_told_by_the_drain_that_ends_a_job() {
+    let endpoint = Endpoint::replying(&[200]);
+    let sandbox = Sandbox::with_settings("stage_ends_with = \"consensus\"", &[("all", &endpoint.url(), "")]);
+    let serve = sandbox.serve();
+    wait_for_baseline(&sandbox);
+    let path = write_plan(&sandbox, "SPEC-KIT-001", "held");
+    let opinion = || sandbox.run(&["explain", "--telemetry", &path]).stdout;
+    wait_for("the file to be at rest", || opinion().contains("waits for its synthesis").then_some(()));
+    let drained = sandbox.run(&["drain", "--timeout", "20"]);
+    assert_eq!((drained.code, endpoint.requests().len()), (0, 0), "{drained:?}");
+    serve.kill();
+    let drained = sandbox.run(&["drain", "--timeout", "20"]);
+    assert_eq!((drained.code, sessions(&endpoint)), (0, vec!["held".to_owned()]), "{drained:?}");
+}

@@ -14,7 +14,7 @@ use crate::cli::keep::{Kept, Writing};
 use crate::control::{Client, ClientError};
 use crate::env::Environment;
 use crate::event::Event;
-use crate::sources::branch::Branch;
+use crate::sources::checkout::Checkout;
 
 /// Most events in flight: as many as a runtime accepts from one connection.
 const WINDOW: usize = 64;
@@ -45,7 +45,7 @@ const GRACE: Duration = Duration::from_millis(5);
 /// The events on their way; see the module's documentation.
 pub(super) struct Way {
     spool_dir: PathBuf,
-    branch: Branch,
+    checkout: Checkout,
     deadline: Duration,
     /// How long the runtime has for an event, so that there is still time for the inbox.
     patience: Duration,
@@ -104,7 +104,7 @@ impl Way {
         let rest = deadline.saturating_sub(INBOXES_SHARE).max(deadline / 2);
         Self {
             spool_dir: spool_dir.to_owned(),
-            branch: Branch::new(repo, Environment::process()),
+            checkout: Checkout::new(repo, Environment::process()),
             deadline,
             patience: deadline.mul_f64(0.75).min(rest),
             port: Port::Untried,
@@ -253,7 +253,7 @@ impl Way {
     /// Adds an event to the next inbox file.
     fn gather(&mut self, at: usize, mut event: Event, since: Instant, why: String) {
         let shown = EmittedEvent::of(&event);
-        self.branch.add_to(&mut event);
+        self.checkout.add_to(&mut event);
         match serde_json::to_string(&event) {
             Ok(line) => {
                 if self.gathered > 0 && self.lines.len() + line.len() >= BATCH_BYTES {

@@ -58,3 +58,19 @@ proptest! {
         prop_assert_eq!(known(table, &lines, is_on, secrets), keys);
     }
 }
+
+#[test]
+fn globs_of_task_lists_are_paths_in_the_repo_and_each_error_has_its_place() {
+    let text = "[spec_ops.webhooks]\ntask_files = [\"a/*/b.md\", \"/etc/x\",\n  \"../x\", \"a/[b].md\"]\n";
+    let checked = |text: &str| check(None, text, Path::new("/repo"), &Environment::fixed([]), true);
+    let errors = checked(text).errors;
+    let places: Vec<_> = errors.iter().map(|error| (error.line.unwrap(), error.column.unwrap())).collect();
+    assert_eq!(places, [(2, 27), (3, 3), (3, 11)]);
+    for (error, why) in errors.iter().zip(["not relative", "leads out", "`[` in it"]) {
+        assert!(error.message.starts_with("`task_files`: ") && error.message.contains(why), "{error}");
+        assert!(error.help.contains("relative to the repo root"), "{error}");
+    }
+    let config = checked("[spec_ops.webhooks]\ntask_files = [\"a/*/b.md\"]\n").config.unwrap();
+    assert!(config.task_files[0].is_match(Path::new("a/x/b.md")));
+    assert!(checked("[spec_ops.webhooks]\n").config.unwrap().task_files.is_empty());
+}

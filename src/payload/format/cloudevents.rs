@@ -1,6 +1,5 @@
 //! An event as a CloudEvent 1.0 in structured mode, with the `spec-kit` payload as its data.
 
-use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -16,7 +15,10 @@ struct CloudEvent<'a> {
     kind: EventKind,
     subject: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    time: Option<String>,
+    time: Option<&'a str>,
+    /// The documented extension: texts that order as they stand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sequence: Option<String>,
     datacontenttype: &'static str,
     data: &'a RawValue,
 }
@@ -30,15 +32,9 @@ pub(super) fn body(event: &Event, spec_kit: &[u8]) -> serde_json::Result<Vec<u8>
         source: format!("/spec-kit/{}", event.spec.id),
         kind: event.event.kind,
         subject: event.spec.id.as_str(),
-        time: time(event),
+        time: event.event.time.as_deref(),
+        sequence: event.event.sequence.map(|sequence| format!("{sequence:020}")),
         datacontenttype: "application/json",
         data: serde_json::from_slice(spec_kit)?,
     })
-}
-
-/// When the event ended, in UTC: hosts may write times in forms that RFC 3339 does not allow.
-fn time(event: &Event) -> Option<String> {
-    let completed: Timestamp = event.pipeline.as_ref()?.completed_at.as_ref()?.parse().ok()?;
-    // RFC 3339 has no years before 0.
-    Some(completed.to_string()).filter(|time| !time.starts_with('-'))
 }

@@ -38,6 +38,25 @@ fn judge(stage: &str, fields: &Value) -> (Status, Vec<String>) {
 }
 
 #[test]
+fn when_a_stage_began_is_told_where_its_telemetry_has_a_time_for_it() {
+    let began = |fields: Value| {
+        let mut telemetry = base("plan");
+        telemetry.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let event = read_named("spec-plan_s1.json", telemetry.to_string().as_bytes()).unwrap();
+        event.pipeline.unwrap().started_at
+    };
+    let time = "2025-11-01T07:59:00Z";
+    for name in ["startedAt", "started_at", "start_time"] {
+        assert_eq!(began(json!({name: time})).as_deref(), Some(time), "{name}");
+        for none in [json!("yesterday"), json!(1_761_984_000), json!("${started}"), json!(null), json!("")] {
+            assert_eq!(began(json!({name: none})), None, "{name}: {none}");
+        }
+    }
+    assert_eq!(began(json!({"startedAt": "soon", "start_time": time})).as_deref(), Some(time));
+    assert_eq!(began(json!({})), None);
+}
+
+#[test]
 fn a_sound_stage_is_no_halt_for_how_its_text_is_written() {
     let mut telemetry = base("plan");
     telemetry["baseline"] = json!({"status": "passed"});

@@ -9,7 +9,7 @@ use crate::decode;
 use crate::env::Environment;
 use crate::event::SpecId;
 use crate::files::open::{self, Links};
-use crate::sources::repo::current_branch;
+use crate::sources::repo;
 
 /// Largest `feature.json` that is read.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -17,7 +17,7 @@ const MAX_BYTES: u64 = 64 * 1024;
 /// The SPEC now. Reads files.
 pub(crate) fn now(repo: &Path) -> Option<SpecId> {
     in_feature_json(repo).or_else(|| {
-        let branch = current_branch(repo, &Environment::fixed([]))?;
+        let branch = repo::source(repo, &Environment::fixed([])).branch?;
         let spec = branch.parse().ok()?;
         repo.join("specs").join(branch).is_dir().then_some(spec)
     })

@@ -74,7 +74,8 @@ impl Journal {
     pub(in crate::spool) fn compact_oldest(&mut self, known_since: Timestamp) -> Result<(), FileError> {
         self.flush()?;
         if self.segments.len() == 1 {
-            self.seal();
+            // Also where nothing is moved into it: its first line has the last `event.sequence`.
+            self.begin_segment()?;
         }
         let Some(oldest) = self.segments.front() else { return Ok(()) };
         let path = segment_path(&self.dir, oldest.number);

@@ -19,7 +19,11 @@ impl Journal {
     /// The same journal, indexed anew from its open files: unconfirmed records are not in it.
     fn reread(&self) -> Result<Self, FileError> {
         let failed = |error| FileError::on("read again", &self.dir)(error);
-        let mut journal = Self { next_number: self.next_number, ..Self::empty(&self.dir, &self.spec) };
+        let mut journal = Self {
+            next_number: self.next_number,
+            sequence: self.sequence,
+            ..Self::empty(&self.dir, &self.spec)
+        };
         let mut recovery = Recovery::of(&self.spec);
         for segment in &self.segments {
             let Ok(content) = self.content(segment) else { continue };
@@ -42,6 +46,11 @@ impl Journal {
         fresh.seal();
         // Should a removed segment come back, its number must sort before those written now.
         fresh.next_number = fresh.next_number.max(self.next_number);
+        fresh.sequence = fresh.sequence.max(self.sequence);
+        if !self.segments.is_empty() {
+            // Also where nothing is moved into it: its first line has the last `event.sequence`.
+            fresh.begin_segment()?;
+        }
         let mut unread: HashSet<DeliveryId> = self.deliveries.keys().copied().collect();
         // An older copy of this journal's files may be at the path: deliveries in it that have
         // ended since must not begin again.

@@ -83,3 +83,30 @@ fn with_any_byte_flipped_only_its_own_record_is_set_aside() {
         assert_eq!(reopened(dir.path()), found, "the same at the next start");
     }
 }
+
+/// As an earlier version wrote it, which a later one reads and goes on with.
+#[test]
+fn a_spool_without_sequences_counts_from_the_times_of_its_events() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("spool-00000001.jsonl");
+    let mut content = Vec::new();
+    for json in [
+        r#"{"spool":{"version":1,"spec":"SPEC-1"}}"#,
+        concat!(
+            r#"{"accepted":{"at":"2025-10-14T10:00:00.123Z","idempotency_key":"k1","#,
+            r#""event":"spec-kit.webhook.test","deliveries":[],"body":{}}}"#
+        ),
+        r#"{"known":{"idempotency_key":"k0","at":"2025-10-14T09:00:00.000Z"}}"#,
+    ] {
+        let line = format!("{:08x} {:08x} {json}\n", crc32fast::hash(json.as_bytes()), json.len());
+        content.extend_from_slice(line.as_bytes());
+    }
+    fs::write(&path, &content).unwrap();
+    let (mut journal, recovered) = Journal::open(dir.path(), &spec(), 8).unwrap();
+    assert_eq!((journal.sequence(), recovered.known.len()), (1_760_436_000_123, 2));
+    journal.compact_oldest(clock::now()).unwrap();
+    drop(journal);
+    assert!(!path.exists());
+    let (journal, recovered) = Journal::open(dir.path(), &spec(), 8).unwrap();
+    assert_eq!((journal.sequence(), recovered.known.len()), (1_760_436_000_123, 0), "nothing else is left");
+}

@@ -23,12 +23,19 @@ impl Repo {
         self.dir.path().join(path)
     }
 
+    /// Removes a folder in which the watcher may be writing what it has seen.
+    fn remove_all(&self, folder: &Path) {
+        self.wait("a folder to be removed", || {
+            (fs::remove_dir_all(folder).is_ok() || !folder.exists()).then_some(())
+        });
+    }
+
     /// Lets it happen to a folder. `meanwhile` runs while there is none.
     fn befall(&self, folder: &str, fate: Fate, meanwhile: impl FnOnce()) {
         let elsewhere = tempfile::tempdir_in(self.dir.path()).unwrap().keep();
         let (path, away, other) = (self.path(folder), elsewhere.join("away"), elsewhere.join("other"));
         match fate {
-            Fate::Removed => fs::remove_dir_all(&path).unwrap(),
+            Fate::Removed => self.remove_all(&path),
             Fate::MovedAway | Fate::MovedAwayAndBack => fs::rename(&path, &away).unwrap(),
             Fate::Replaced => {
                 fs::create_dir(&other).unwrap();
@@ -134,7 +141,7 @@ fn the_repo_itself_and_its_docs_may_go_and_come_back() {
     for (n, folder) in ["docs/SPEC-7-x", "docs", "", "", ""].into_iter().enumerate() {
         match n {
             3 => fs::rename(&root, &away).unwrap(),
-            _ => fs::remove_dir_all(repo.path(folder)).unwrap(),
+            _ => repo.remove_all(&repo.path(folder)),
         }
         if n == 4 {
             // Another one is moved in.
@@ -232,7 +239,7 @@ fn the_file_of_what_was_seen_is_made_again_wherever_it_went() {
     fs::remove_file(&file).unwrap();
     repo.wait("the file again", || knows(&["spec-plan_old", "spec-plan_first"]));
     // The spool is not the watcher's to make.
-    fs::remove_dir_all(repo.path("spool")).unwrap();
+    repo.remove_all(&repo.path("spool"));
     let second = repo.plan("SPEC-1", "second");
     repo.expect(&[&first, &second]);
     assert!(!repo.path("spool").exists());
