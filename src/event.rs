@@ -36,6 +36,8 @@ named! {
         StageCompleted = "spec-auto.stage.completed",
         /// A whole run ended.
         PipelineCompleted = "spec-auto.pipeline.completed",
+        /// A run stands at a gate, or was interrupted, and waits for a person.
+        PipelineWaiting = "spec-auto.pipeline.waiting",
         /// A tracked task became Done.
         TaskCompleted = "spec-kit.task.completed",
         /// The last open task of a task list became Done.
@@ -59,14 +61,27 @@ impl EventKind {
 }
 
 named! {
-    /// A stage of the pipeline, in the order they run.
+    /// A stage of the pipeline, in the order they run: those of hosts with guardrails, and those of
+    /// GitHub Spec Kit, which share three.
     Stage, "stage" {
+        /// Constitution, of GitHub Spec Kit.
+        Constitution = "Constitution",
+        /// Specify, of GitHub Spec Kit.
+        Specify = "Specify",
+        /// Clarify, of GitHub Spec Kit.
+        Clarify = "Clarify",
         /// Plan.
         Plan = "Plan",
+        /// Checklist, of GitHub Spec Kit.
+        Checklist = "Checklist",
         /// Tasks.
         Tasks = "Tasks",
+        /// Analyze, of GitHub Spec Kit.
+        Analyze = "Analyze",
         /// Implement.
         Implement = "Implement",
+        /// Converge, of GitHub Spec Kit.
+        Converge = "Converge",
         /// Validate.
         Validate = "Validate",
         /// Audit.
@@ -77,6 +92,15 @@ named! {
 }
 
 impl Stage {
+    /// The stages that guardrails judge, in the order they run.
+    pub(crate) const OF_GUARDRAILS: [Self; 6] =
+        [Self::Plan, Self::Tasks, Self::Implement, Self::Validate, Self::Audit, Self::Unlock];
+
+    /// The stage of a guardrail with this name.
+    pub(crate) fn of_guardrail(name: &str) -> Option<Self> {
+        name.parse().ok().filter(|stage| Self::OF_GUARDRAILS.contains(stage))
+    }
+
     /// The lower-case name, as file names and idempotency keys have it.
     pub fn slug(self) -> String {
         self.as_str().to_ascii_lowercase()
@@ -346,6 +370,13 @@ impl Event {
         let mut event = Self::new(kind, spec, key);
         event.event.key_origin = KeyOrigin::Source(at);
         event
+    }
+
+    /// Whether it tells of a workflow run, which its source counts by itself: its log says which
+    /// attempt it is, and when the run ends.
+    pub(crate) fn is_of_a_workflow_run(&self) -> bool {
+        let run = self.pipeline.as_ref().and_then(|pipeline| pipeline.extra.get("run"));
+        run.is_some_and(|run| run.get("id").is_some_and(Value::is_string))
     }
 
     /// The step that its key names, and which try of it this is as far as the event says: 1 where

@@ -19,6 +19,7 @@ use crate::names::printable;
 pub(crate) use spent::Spent;
 use spent::cost_in;
 pub(crate) use stall::{Silences, is_news};
+pub(crate) use told::{add_follow_ups, tell_of_stages};
 
 /// Most stages of one run that are kept; of a longer run the last ones are told.
 const MAX_STAGES: usize = 100;
@@ -160,8 +161,14 @@ pub(crate) struct Run {
 
 impl Run {
     /// The effect of an event that was seen `at`, if it concerns a run. Fills in the attempt of a
-    /// stage event that has none.
+    /// stage event that has none. A workflow run is none of these: its own log says when it ends.
     pub(crate) fn plan(&self, event: &mut Event, policy: &RunPolicy, at: Timestamp) -> Option<Step> {
+        if event.is_of_a_workflow_run() {
+            let pipeline = event.pipeline.get_or_insert_with(Pipeline::default);
+            // Its source has counted; an emitter may not have.
+            pipeline.attempt.get_or_insert(1);
+            return None;
+        }
         match (event.event.kind, event.event.stage) {
             (EventKind::StageCompleted, Some(stage)) if event.event.amends.is_some() => {
                 self.plan_correction(event, stage, policy, at)
@@ -194,15 +201,7 @@ impl Run {
         let counted = u32::try_from(earlier).unwrap_or(u32::MAX).saturating_add(1);
         let attempt = *pipeline.attempt.get_or_insert(counted);
         pipeline.max_attempts.get_or_insert(policy.max_stage_attempts);
-        let end = StageEnd {
-            stage,
-            status: event.event.status,
-            attempt,
-            started_at: pipeline.started_at.clone(),
-            completed_at: pipeline.completed_at.clone(),
-            cost_usd: event.telemetry.as_deref().and_then(cost_in),
-            follow_ups: follow_ups(event, stage),
-        };
+        let end = StageEnd::of(event, stage, attempt);
         let cost = run.cost().into_iter().chain(end.cost_usd).reduce(|sum, cost| sum + cost);
         let exceeded = policy.cost_threshold_usd.filter(|threshold| {
             cost.is_some_and(|cost| cost >= *threshold) && run.threshold_told != Some(*threshold)
@@ -305,7 +304,7 @@ impl Run {
                 let corrected = self.place_of(end.stage, end.completed_at.as_ref()).filter(|_| *amends);
                 match corrected {
                     Some(place) => self.stages[place] = end.clone(),
-                    None => self.add(end),
+                    None => end.clone().add_to(&mut self.stages),
                 }
                 if let Some(ending) = ends {
                     self.state = State::Ending(ending.clone());
@@ -339,16 +338,6 @@ impl Run {
                 }
                 self.forget_what_is_told();
             }
-        }
-    }
-
-    fn add(&mut self, end: &StageEnd) {
-        // Only what the last attempt left to do is told.
-        let earlier = self.stages.iter_mut().filter(|earlier| earlier.stage == end.stage);
-        earlier.for_each(|earlier| earlier.follow_ups.clear());
-        self.stages.push(end.clone());
-        if self.stages.len() > MAX_STAGES {
-            self.stages.remove(0);
         }
     }
 
@@ -398,6 +387,32 @@ impl Run {
             anomaly.insert("run".to_owned(), number.into());
         }
         true
+    }
+}
+
+impl StageEnd {
+    /// What an event tells of the end of a stage.
+    pub(crate) fn of(event: &Event, stage: Stage, attempt: u32) -> Self {
+        let pipeline = event.pipeline.as_ref();
+        Self {
+            stage,
+            status: event.event.status,
+            attempt,
+            started_at: pipeline.and_then(|pipeline| pipeline.started_at.clone()),
+            completed_at: pipeline.and_then(|pipeline| pipeline.completed_at.clone()),
+            cost_usd: event.telemetry.as_deref().and_then(cost_in),
+            follow_ups: follow_ups(event, stage),
+        }
+    }
+
+    /// Adds it to the stages of its run. Only what the last attempt left to do is told.
+    pub(crate) fn add_to(self, stages: &mut Vec<Self>) {
+        let earlier = stages.iter_mut().filter(|earlier| earlier.stage == self.stage);
+        earlier.for_each(|earlier| earlier.follow_ups.clear());
+        stages.push(self);
+        if stages.len() > MAX_STAGES {
+            stages.remove(0);
+        }
     }
 }
 
@@ -488,6 +503,30 @@ mod tests {
         fields.insert("sessionId".to_owned(), session.into());
         event.telemetry = Some(fields.into());
         event
+    }
+
+    #[test]
+    fn a_workflow_run_is_none_of_these() {
+        let mut run = Run::default();
+        let mut plan = stage(Stage::Plan, Status::Failure, 1, &Value::Null);
+        let step = run.plan(&mut plan, &POLICY, NOW).unwrap();
+        run.take(&step);
+        let before = run.clone();
+        for (kind, of) in [
+            (EventKind::StageCompleted, Some(Stage::Unlock)),
+            (EventKind::StageCompleted, Some(Stage::Plan)),
+            (EventKind::PipelineWaiting, None),
+            (EventKind::PipelineCompleted, None),
+        ] {
+            let mut event = Event::new(kind, spec(), "k".parse().unwrap());
+            (event.event.stage, event.event.status) = (of, Some(Status::Halt));
+            let mut pipeline = Pipeline { attempt: Some(9), ..Pipeline::default() };
+            pipeline.extra.insert("run".to_owned(), json!({"id": "6f9a3c73"}));
+            event.pipeline = Some(pipeline);
+            assert_eq!(run.plan(&mut event, &POLICY, NOW), None);
+            assert_eq!(event.pipeline.unwrap().max_attempts, None);
+        }
+        assert_eq!(run, before);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::control::{Client, ClientError};
 use crate::inspect::{RuntimeStatus, SourcesStatus};
 use crate::spool::{Lock, OpenError};
-use crate::watch::Known;
+use crate::watch::{Known, Waiting};
 
 pub(super) const AFTER_HELP: &str = "\
 Example, as the first and the last step of a CI job:
@@ -42,6 +42,8 @@ struct Answer {
     /// How many stages and tasks were taken as known that would have been told.
     stages: usize,
     tasks: usize,
+    /// Workflow runs of which something was not told.
+    runs: usize,
     /// Whether nothing was watched here before.
     first: bool,
     /// What could not be read.
@@ -84,21 +86,27 @@ pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure>
             Ok(Exit::Done)
         }
         Owner::This(lock) => {
+            let runs = Waiting::of(&config, None).runs;
             let known = Known::of(&config).map_err(Failure::failed)?;
             drop(lock);
             for trouble in &known.troubles {
                 screen.warning(trouble);
             }
             let exit = if known.troubles.is_empty() { Exit::Done } else { Exit::Failed };
-            let counts = SourcesStatus { stages: known.stages, tasks: known.tasks, baseline: known.is_first };
+            let counts =
+                SourcesStatus { stages: known.stages, tasks: known.tasks, runs, baseline: known.is_first };
             let Known { stages, tasks, is_first: first, troubles: unread, .. } = known;
-            answer(&Answer { outcome: Outcome::Taken, stages, tasks, first, unread }, screen, |screen| {
-                let text = match counts.is_something() {
-                    true => format!("baseline taken: {counts} that are here already are not sent"),
-                    false => "baseline taken: nothing is here that is not known".to_owned(),
-                };
-                screen.line(Tone::Good, text);
-            });
+            answer(
+                &Answer { outcome: Outcome::Taken, stages, tasks, runs, first, unread },
+                screen,
+                |screen| {
+                    let text = match counts.is_something() {
+                        true => format!("baseline taken: {counts} that are here already are not sent"),
+                        false => "baseline taken: nothing is here that is not known".to_owned(),
+                    };
+                    screen.line(Tone::Good, text);
+                },
+            );
             Ok(exit)
         }
     }

@@ -44,7 +44,7 @@ pub(super) struct Options {
     /// The SPEC's id
     #[arg(long, value_name = "SPEC", requires = "kind")]
     spec: Option<String>,
-    /// Plan, Tasks, Implement, Validate, Audit or Unlock
+    /// Plan, Tasks, Implement, Validate, Audit or Unlock; or a stage of GitHub Spec Kit
     #[arg(long, requires = "kind")]
     stage: Option<Stage>,
     /// success, failure or halt

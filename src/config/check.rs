@@ -156,6 +156,7 @@ impl Checker<'_, '_> {
             self.parsed("stage_ends_with", &end, help)
         });
         let consensus_wait_ms = table.integer("consensus_wait_ms", 2000, 0..=60_000, self.findings);
+        let gate_notice_s = table.integer("gate_notice_s", 5, 0..=86_400, self.findings);
         let task_files = self.task_files(table);
         let task_done_statuses = table.strings("task_done_statuses", self.findings).unwrap_or_default();
         let task_tracker_spec = self.tracker(table);
@@ -198,6 +199,7 @@ impl Checker<'_, '_> {
             dedupe_window: SignedDuration::from_secs(i64::try_from(dedupe_window_s).unwrap_or(i64::MAX)),
             stage_ends_with: stage_ends_with.unwrap_or(StageEndsWith::Guardrail),
             consensus_wait: Duration::from_millis(consensus_wait_ms),
+            gate_notice: Duration::from_secs(gate_notice_s),
             task_files,
             task_done_statuses: task_done_statuses.into_iter().map(|status| status.value).collect(),
             task_tracker_spec,

@@ -75,6 +75,8 @@ pub struct Config {
     pub(crate) stage_ends_with: StageEndsWith,
     /// `consensus_wait_ms`: how long a stage waits for consensus files that come later.
     pub(crate) consensus_wait: Duration,
+    /// `gate_notice_s`: a gate at a terminal that is answered sooner is not told.
+    pub(crate) gate_notice: Duration,
     /// `task_files`: further lists of tasks.
     pub(crate) task_files: Arc<[PathGlob]>,
     /// `task_done_statuses`: further statuses that mean Done.

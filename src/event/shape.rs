@@ -50,6 +50,16 @@ const SAMPLE: Fields = &[("message", Shape::Text)];
 const TASK_LIST: Fields = &[("tasks", Shape::Object(&[("done", Shape::Integer), ("total", Shape::Integer)]))];
 
 const PIPELINE: Fields = &[
+    ("run", Shape::Object(&[("id", Shape::Text), ("workflow", Shape::Text), ("step", Shape::Text)])),
+    (
+        "gate",
+        Shape::Object(&[
+            ("step", Shape::Text),
+            ("message", Shape::Text),
+            ("options", Shape::Texts),
+            ("showFile", Shape::Text),
+        ]),
+    ),
     ("durationMs", Shape::Integer),
     (
         "stages",

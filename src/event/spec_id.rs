@@ -47,12 +47,12 @@ impl SpecId {
     }
 
     /// The id up to its number: `SPEC-KIT-065` of `SPEC-KIT-065-add-webhooks`; the whole id where
-    /// it has none.
+    /// it has none, or begins with it as in `002-kanban`: a number alone names no SPEC.
     pub fn short(&self) -> &str {
         let mut end = 0;
         for segment in self.0.split('-') {
             end += segment.len();
-            if !segment.is_empty() && segment.bytes().all(|b| b.is_ascii_digit()) {
+            if end > segment.len() && !segment.is_empty() && segment.bytes().all(|b| b.is_ascii_digit()) {
                 return &self.0[..end];
             }
             end += 1;
@@ -114,6 +114,8 @@ mod tests {
             ("SPEC-KIT-045-mini", "SPEC-KIT-045"),
             ("SPEC-KIT-DEMO", "SPEC-KIT-DEMO"),
             ("065", "065"),
+            ("002-kanban", "002-kanban"),
+            ("002-kanban-3-more", "002-kanban-3"),
         ] {
             assert_eq!(full.parse::<SpecId>().unwrap().short(), short);
         }

@@ -86,27 +86,36 @@ pub struct SourcesStatus {
     pub stages: usize,
     /// Number of tasks that became Done.
     pub tasks: usize,
+    /// Number of workflow runs of which something is to be told.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub runs: usize,
     /// Whether the next start takes them as known without telling them, because this repo was never
     /// watched.
     pub baseline: bool,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
 impl SourcesStatus {
     /// Whether any count is above zero.
     pub fn is_something(&self) -> bool {
-        self.stages + self.tasks > 0
+        self.stages + self.tasks + self.runs > 0
     }
 
     #[cfg(feature = "cli")]
     pub(crate) fn of(waiting: &Waiting) -> Self {
-        Self { stages: waiting.stages, tasks: waiting.tasks, baseline: waiting.is_first }
+        Self { stages: waiting.stages, tasks: waiting.tasks, runs: waiting.runs, baseline: waiting.is_first }
     }
 }
 
 /// Displayed as in `3 stages and 1 task`.
 impl fmt::Display for SourcesStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kinds = [(self.stages, "stage", "stages"), (self.tasks, "task", "tasks")];
+        let runs = (self.runs, "workflow run", "workflow runs");
+        let kinds = [(self.stages, "stage", "stages"), (self.tasks, "task", "tasks"), runs];
         let there = kinds.into_iter().filter(|(count, ..)| *count > 0);
         let there: Vec<String> = there.map(|(count, one, many)| counted(count, one, many)).collect();
         f.write_str(&there.join(" and "))

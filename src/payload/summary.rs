@@ -80,6 +80,10 @@ fn headline(event: &Event) -> String {
     match event.event.kind {
         EventKind::StageCompleted => format!("{stage} {}: {spec}", verb(event)),
         EventKind::PipelineCompleted => format!("Run {}: {spec}", verb(event)),
+        EventKind::PipelineWaiting => match gate(event, "step").and_then(Value::as_str) {
+            Some(step) => format!("Waiting at {step}: {spec}"),
+            None => format!("Run interrupted: {spec}"),
+        },
         EventKind::TaskCompleted => task_headline(event),
         EventKind::TaskListCompleted => list_headline(event, spec),
         EventKind::ConsensusConflict => match event.event.stage {
@@ -141,6 +145,18 @@ fn stall_headline(event: &Event, spec: &str) -> String {
 
 fn anomaly<'a>(event: &'a Event, name: &str) -> Option<&'a Value> {
     event.extra.get("anomaly")?.get(name)
+}
+
+/// What a gate asks.
+fn gate<'a>(event: &'a Event, name: &str) -> Option<&'a Value> {
+    event.pipeline.as_ref()?.extra.get("gate")?.get(name)
+}
+
+/// How a workflow run that waits goes on.
+fn resume(event: &Event) -> Option<Value> {
+    let run = event.pipeline.as_ref()?.extra.get("run")?.get("id")?.as_str()?;
+    let is_waiting = event.event.kind == EventKind::PipelineWaiting;
+    is_waiting.then(|| format!("answer at its terminal, or run: specify workflow resume {run}").into())
 }
 
 fn tone(event: &Event) -> Tone {
@@ -216,6 +232,10 @@ fn lists(event: &Event) -> Vec<(&'static str, Vec<String>)> {
         ("Reasons", event.event.reasons.iter().map(|reason| one_line(reason)).collect()),
         ("Disagreements", items(anomaly(event, "disagreements"), sentence)),
         ("What to do", items(anomaly(event, "hint"), sentence)),
+        ("Gate", items(gate(event, "message"), sentence)),
+        ("Options", items(gate(event, "options"), sentence)),
+        ("To review", items(gate(event, "showFile"), sentence)),
+        ("To go on", items(resume(event).as_ref(), sentence)),
         ("Follow-ups", items(event.extra.get("followUps"), sentence)),
         (
             "Message",

@@ -85,6 +85,19 @@ fn cost() -> Event {
     }))
 }
 
+fn waiting() -> Event {
+    event(&json!({
+        "event": {"type": "spec-auto.pipeline.waiting", "status": "halt",
+        "reasons": ["the run waits for a person at gate review-spec"],
+        "idempotency_key": "002-kanban:gate-review-spec-1:6f9a3c73"},
+        "spec": {"id": "002-kanban", "branch": "002-kanban"},
+        "pipeline": {"attempt": 1, "startedAt": "2026-11-28T09:30:11.447Z",
+            "run": {"id": "6f9a3c73", "workflow": "speckit", "step": "review-spec"},
+            "gate": {"step": "review-spec", "message": "Review the generated spec\nbefore planning.",
+                "options": ["approve", "reject"], "showFile": "specs/002-kanban/spec.md"}},
+    }))
+}
+
 fn test() -> Event {
     let checkout = Source { branch: Some("main".to_owned()), ..Source::default() };
     let at = "2026-01-02T03:04:05.678Z".parse().unwrap();
@@ -100,6 +113,7 @@ fn what_each_format_makes_of_each_event() {
         ("stage_failure", stage("failure", &["scenario `a_b` is failed", "see https://example.com/*"])),
         ("stage_halt", stage("halt", &["the telemetry is no JSON: line 1"])),
         ("pipeline", pipeline()),
+        ("waiting", waiting()),
         ("task", task()),
         ("task_list", task_list()),
         ("conflict", conflict()),
@@ -142,7 +156,8 @@ fn hostile_events(text: &str) -> Vec<Event> {
     let copies = if text.len() > 1000 { 2 } else { 20 };
     let parts = json!({
         "pipeline": {"attempt": u32::MAX, "maxAttempts": u32::MAX, "durationMs": u64::MAX,
-            "stages": [{"stage": text, "status": text}]},
+            "stages": [{"stage": text, "status": text}], "run": {"id": text},
+            "gate": {"step": text, "message": text, "options": vec![text; copies], "showFile": text}},
         "cost": {"totalUsd": 1e308},
         "followUps": vec![text; 3],
         "anomaly": {"disagreements": vec![text; copies], "hint": text,

@@ -63,27 +63,18 @@ impl Run {
         let started_at = self.stages.iter().find_map(began);
         let ended = self.stages.iter().rev().find_map(|end| end.completed_at.clone());
         let completed_at = ended.unwrap_or_else(|| format!("{now:.3}"));
-        let mut extra = Map::new();
-        extra.insert("stages".to_owned(), self.stages.iter().map(StageEnd::told).collect());
-        if let Some(length) = milliseconds(started_at.as_deref(), Some(&completed_at)) {
-            extra.insert("durationMs".to_owned(), length.into());
-        }
         event.pipeline = Some(Pipeline {
             attempt: Some(self.number),
             max_attempts: None,
             started_at,
             completed_at: Some(completed_at),
-            extra,
+            extra: Map::new(),
         });
         if let Some(cost) = self.told_cost(spent) {
             event.extra.insert("cost".to_owned(), cost);
         }
-        let mut follow_ups = self.outstanding();
-        follow_ups.extend_from_slice(open_tasks);
-        follow_ups.truncate(MAX_FOLLOW_UPS);
-        if !follow_ups.is_empty() {
-            event.extra.insert("followUps".to_owned(), follow_ups.into());
-        }
+        tell_of_stages(&mut event, &self.stages);
+        add_follow_ups(&mut event, open_tasks.to_vec());
         Some(event)
     }
 
@@ -100,14 +91,36 @@ impl Run {
             None => own.map(|cost| json!({"totalUsd": rounded(cost)})),
         }
     }
+}
 
-    /// What the last attempt of each stage left to do.
-    fn outstanding(&self) -> Vec<String> {
-        let is_last =
-            |at: usize, end: &StageEnd| self.stages[at + 1..].iter().all(|later| later.stage != end.stage);
-        let last = self.stages.iter().enumerate().filter(|(at, end)| is_last(*at, end));
-        last.flat_map(|(_, end)| end.follow_ups.clone()).collect()
+/// Says in the event of a run's end what its stages were, how long it took and what they left to
+/// do.
+pub(crate) fn tell_of_stages(event: &mut Event, stages: &[StageEnd]) {
+    let pipeline = event.pipeline.get_or_insert_with(Pipeline::default);
+    pipeline.extra.insert("stages".to_owned(), stages.iter().map(StageEnd::told).collect());
+    if let Some(length) = milliseconds(pipeline.started_at.as_deref(), pipeline.completed_at.as_deref()) {
+        pipeline.extra.insert("durationMs".to_owned(), length.into());
     }
+    add_follow_ups(event, outstanding(stages));
+}
+
+/// Adds to what is left to do after a run.
+pub(crate) fn add_follow_ups(event: &mut Event, further: Vec<String>) {
+    if further.is_empty() {
+        return;
+    }
+    let all = event.extra.entry("followUps").or_insert_with(|| Value::Array(Vec::new()));
+    if let Value::Array(all) = all {
+        all.extend(further.into_iter().map(Value::from));
+        all.truncate(MAX_FOLLOW_UPS);
+    }
+}
+
+/// What the last attempt of each stage left to do.
+fn outstanding(stages: &[StageEnd]) -> Vec<String> {
+    let is_last = |at: usize, end: &StageEnd| stages[at + 1..].iter().all(|later| later.stage != end.stage);
+    let last = stages.iter().enumerate().filter(|(at, end)| is_last(*at, end));
+    last.flat_map(|(_, end)| end.follow_ups.clone()).collect()
 }
 
 impl StageEnd {

@@ -20,7 +20,7 @@ pub(super) static SOURCE: Guardrail = Guardrail {
         let (stage, rest) = stem.strip_prefix("spec-")?.split_once('_')?;
         let at = time_of_session(rest);
         Some(Named {
-            stage: stage.parse().ok()?,
+            stage: Stage::of_guardrail(stage)?,
             session: rest.to_owned(),
             at,
             is_of_an_agent: rest.contains('_'),
@@ -86,6 +86,13 @@ fn failures(stage: Stage, fields: &Map<String, Value>) -> Vec<String> {
                 reasons.push(format!("hal.summary.status is failed{which}"));
             }
         }
+        // Files of these are no guardrail's: see `Stage::of_guardrail`.
+        Stage::Constitution
+        | Stage::Specify
+        | Stage::Clarify
+        | Stage::Checklist
+        | Stage::Analyze
+        | Stage::Converge => reasons.push(format!("no guardrail judges {stage}")),
     }
     reasons
 }

@@ -26,6 +26,7 @@ pub(crate) mod tasks;
 pub(crate) mod telemetry;
 #[cfg(feature = "cli")]
 pub(crate) mod workflow;
+pub(crate) mod workflow_run;
 
 use telemetry::Guardrail;
 

@@ -28,7 +28,12 @@ pub(super) static SOURCE: Guardrail = Guardrail {
     named: |stem| {
         let (stage, rest) = stem.strip_prefix("guardrail-")?.split_once('-')?;
         let at = rest.split_once('_').and_then(|(time, _)| time_in_a_name(time));
-        Some(Named { stage: stage.parse().ok()?, session: rest.to_owned(), at, is_of_an_agent: false })
+        Some(Named {
+            stage: Stage::of_guardrail(stage)?,
+            session: rest.to_owned(),
+            at,
+            is_of_an_agent: false,
+        })
     },
     session: |fields, in_name| {
         // As the host writes time and process into the name, however broken the content is.

@@ -22,6 +22,8 @@ pub(crate) enum Level {
     Spec,
     /// A SPEC's id that begins with `SPEC-`: beside other folders.
     SpecNamed,
+    /// The id of a workflow run, as GitHub Spec Kit takes one.
+    Run,
     /// This one.
     Named(&'static str),
     /// Any that is not hidden.
@@ -45,6 +47,13 @@ impl Level {
         match self {
             Self::Spec => name.parse::<SpecId>().is_ok(),
             Self::SpecNamed => name.starts_with("SPEC-") && name.parse::<SpecId>().is_ok(),
+            Self::Run => {
+                let is_allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+                // Where nothing says more, its SPEC's id is made of it.
+                name.len() <= 120
+                    && name.bytes().all(is_allowed)
+                    && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+            }
             Self::Named(wanted) => name == wanted,
             Self::Any => !name.starts_with('.'),
         }
@@ -69,7 +78,7 @@ impl Place {
     /// The folder that holds the files of one SPEC, whether it is there or not.
     pub(crate) fn folder_of(&self, spec: &SpecId) -> PathBuf {
         let names = self.levels.iter().map(|level| match level {
-            Level::Spec | Level::SpecNamed | Level::Any => spec.as_str(),
+            Level::Spec | Level::SpecNamed | Level::Run | Level::Any => spec.as_str(),
             Level::Named(name) => name,
         });
         names.fold(self.root.clone(), |folder, name| folder.join(name))

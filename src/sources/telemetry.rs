@@ -90,8 +90,8 @@ pub(crate) fn named(path: &Path) -> Option<(&'static Guardrail, Named)> {
 /// Which guardrail's a file is by its command, and of which stage.
 fn of_command(command: &str) -> Option<(&'static Guardrail, Stage)> {
     let of = |guardrail: &'static Guardrail| {
-        let stage = guardrail.commands.iter().find_map(|prefix| command.strip_prefix(prefix)?.parse().ok());
-        Some((guardrail, stage?))
+        let named = |prefix: &&str| Stage::of_guardrail(command.strip_prefix(*prefix)?);
+        Some((guardrail, guardrail.commands.iter().find_map(named)?))
     };
     GUARDRAILS.into_iter().find_map(of)
 }

@@ -12,11 +12,12 @@ use serde::{Deserialize, Serialize};
 
 use super::settle::Stamp;
 use crate::clock;
-use crate::event::{IdempotencyKey, Status};
+use crate::event::{IdempotencyKey, SpecId, Status};
 use crate::files::open::{self, Links};
 use crate::files::write_atomic;
 use crate::sources::consensus::{Identity, folder_of_spec};
 use crate::sources::done::TaskStates;
+use crate::sources::workflow_run::Mark;
 
 const VERSION: u32 = 1;
 
@@ -59,6 +60,18 @@ enum Line {
         of: String,
         #[serde(flatten)]
         agreed: Agreed,
+    },
+    /// How far the log of a workflow run was told: up to which byte, the checksum of what is before
+    /// it, which version of the file that was; and the run's SPEC, once it is fixed.
+    Run {
+        path: String,
+        told: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        crc: Option<u32>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<Stamp>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        spec: Option<SpecId>,
     },
     /// What a file's tasks were.
     Tasks {
@@ -120,6 +133,29 @@ impl Seen {
     }
 }
 
+/// What is known of a workflow run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct SeenRun {
+    /// How far its log was told; without a checksum it is the baseline, which was never read.
+    pub(super) told: Mark,
+    /// Which version of the log that was.
+    pub(super) version: Option<Stamp>,
+    /// Its SPEC, once it is fixed.
+    pub(super) spec: Option<SpecId>,
+}
+
+impl SeenRun {
+    fn line(&self, path: &str) -> Line {
+        let Self { told: Mark { at: told, crc }, version, spec } = self.clone();
+        Line::Run { path: path.to_owned(), told, crc, version, spec }
+    }
+
+    /// Whether nothing of this version of the log is still to be told.
+    pub(super) fn is_all_of(&self, version: Stamp) -> bool {
+        self.version == Some(version) && self.told.at == version.0
+    }
+}
+
 /// See the module's first lines.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
@@ -128,6 +164,7 @@ pub(super) struct Memory {
     files: HashMap<String, Seen>,
     agreed: HashMap<String, Agreed>,
     tasks: HashMap<String, TaskStates>,
+    runs: HashMap<String, SeenRun>,
     lines: usize,
     /// What is on disk is not to be appended to: the file is written anew.
     is_stale: bool,
@@ -142,10 +179,7 @@ impl Memory {
     /// before the first [`flush`](Self::flush).
     pub(super) fn open(spool_dir: &Path) -> io::Result<(Self, bool)> {
         let file = spool_dir.join("watch.jsonl");
-        let (sources, files, agreed, tasks) = Default::default();
-        let (lines, is_stale, most) = (0, false, MAX_FILES);
-        let mut memory =
-            Self { file, sources, files, agreed, tasks, lines, is_stale, most, batch: Vec::new() };
+        let mut memory = Self { file, most: MAX_FILES, ..Self::default() };
         let text = match open::whole(&memory.file, Links::Refused, MAX_BYTES) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
@@ -171,6 +205,9 @@ impl Memory {
                     memory.files.insert(path, Seen { key, status, version, baseline, reached });
                 }
                 Ok(Line::Agreed { of, agreed }) => drop(memory.agreed.insert(of, agreed)),
+                Ok(Line::Run { path, told, crc, version, spec }) => {
+                    memory.runs.insert(path, SeenRun { told: Mark { at: told, crc }, version, spec });
+                }
                 Ok(Line::Tasks { path, states }) => drop(memory.tasks.insert(path, states)),
                 // What it said is seen again, and is known.
                 Err(_) => damaged += 1,
@@ -242,6 +279,18 @@ impl Memory {
         }
     }
 
+    /// What is known of the run with this log.
+    pub(super) fn run(&self, path: &str) -> Option<&SeenRun> {
+        self.runs.get(path)
+    }
+
+    pub(super) fn remember_run(&mut self, path: &str, seen: SeenRun) {
+        if self.runs.get(path) != Some(&seen) {
+            self.add(&seen.line(path));
+            self.runs.insert(path.to_owned(), seen);
+        }
+    }
+
     pub(super) fn remember_tasks(&mut self, path: &str, states: TaskStates) {
         if self.tasks.get(path) != Some(&states) {
             self.add(&Line::Tasks { path: path.to_owned(), states: states.clone() });
@@ -265,10 +314,12 @@ impl Memory {
             self.agreed.retain(|_, agreed| agreed.baseline);
             self.is_stale = true;
         }
-        if self.files.len() > self.most {
+        if self.files.len() + self.runs.len() > self.most {
             self.files.retain(|path, _| root.join(path).exists());
+            self.runs.retain(|path, _| root.join(path).exists());
             // Where they all exist, looking again at each turn would find nothing.
-            self.most = MAX_FILES.max(self.files.len() + self.files.len() / 4);
+            let left = self.files.len() + self.runs.len();
+            self.most = MAX_FILES.max(left + left / 4);
             self.is_stale = true;
         }
         let is_there = self.file.exists();
@@ -276,7 +327,7 @@ impl Memory {
             // It is not ours to make again; once it is there, all of this is written.
             return Err(io::Error::new(io::ErrorKind::NotFound, "the spool's folder is gone"));
         }
-        let known = self.files.len() + self.agreed.len() + self.tasks.len();
+        let known = self.files.len() + self.agreed.len() + self.tasks.len() + self.runs.len();
         let is_long = self.lines > 2 * known + SLACK;
         if self.is_stale || is_long || !is_there {
             return self.write_anew();
@@ -306,7 +357,8 @@ impl Memory {
         let tasks = self.tasks.iter();
         let tasks: Vec<Line> =
             tasks.map(|(path, states)| Line::Tasks { path: path.clone(), states: states.clone() }).collect();
-        files.iter().chain(&agreed).chain(&tasks).for_each(|line| self.add(line));
+        let runs: Vec<Line> = self.runs.iter().map(|(path, seen)| seen.line(path)).collect();
+        files.iter().chain(&agreed).chain(&tasks).chain(&runs).for_each(|line| self.add(line));
         let content = std::mem::take(&mut self.batch);
         write_atomic(&self.file, &content)?;
         self.is_stale = false;

@@ -11,6 +11,7 @@ mod notifier;
 #[cfg(feature = "cli")]
 mod opinion;
 mod reading;
+mod runs;
 mod settle;
 mod standing;
 #[cfg(test)]

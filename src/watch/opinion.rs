@@ -76,6 +76,7 @@ impl Opinion {
                     event: None,
                 };
             }
+            Some(Kind::WorkflowRun) => return Self::of_run(&path, config),
             Some(Kind::Consensus) => return Self::of_consensus(&path, config),
             Some(Kind::Telemetry(guardrail)) => guardrail,
         };
@@ -107,6 +108,30 @@ impl Opinion {
         };
         let (state, why) = told(&path, &read.event, opened, waits_for, config);
         Self { source: Some(guardrail.name), state, why, event: Some(read.event.event) }
+    }
+
+    fn of_run(path: &Path, config: &Config) -> Self {
+        let source = Some(Kind::WorkflowRun.source());
+        let (Some(version), Ok((memory, _))) = (stamp(path), Memory::open(&config.spool_dir)) else {
+            return Self::passed_over("it is no file, or a symbolic link, which is not followed");
+        };
+        let (state, why) = match memory.run(&relative(path, config)) {
+            Some(seen) if seen.is_all_of(version) && seen.told.crc.is_none() => {
+                (State::Baseline, "it was there at the very first start; what comes later is told".to_owned())
+            }
+            Some(seen) if seen.is_all_of(version) => {
+                (State::Told, "all that it has is told; what comes later is told as it comes".to_owned())
+            }
+            Some(seen) => {
+                let (told, length) = (seen.told.at, version.0);
+                (
+                    State::Waits,
+                    format!("it is told up to byte {told} of {length}: the rest is told as it comes"),
+                )
+            }
+            None => (State::Waits, "it is a workflow run's log: its lines are told as they come".to_owned()),
+        };
+        Self { source, state, why, event: None }
     }
 
     fn of_consensus(path: &Path, config: &Config) -> Self {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::file::{age, is_whole, relative, stage_in, stamp, tasks_in, telemetry_in};
 use super::lists::Lists;
 use super::memory::{Memory, Seen};
+use super::runs::Runs;
 use super::settle::Stamp;
 use super::standing::Standing;
 use super::tree::{Kind, Tree};
@@ -63,14 +64,16 @@ pub(super) struct Reader {
     costs_read: HashMap<PathBuf, (Stamp, Option<f64>)>,
     /// Since when a stage waits: for its consensus, or for those that ended before it.
     waits_since: HashMap<PathBuf, Instant>,
+    /// Workflow runs, whose logs are read as they grow.
+    runs: Runs,
 }
 
 impl Reader {
     pub(super) fn new(memory: Memory, emit: Box<dyn FnMut(Event) -> Fate + Send>) -> Self {
         let (tasks_read, waits_since) = (HashMap::new(), HashMap::new());
         let (lists, unread) = (Lists::new(), HashMap::new());
-        let costs_read = HashMap::new();
-        Self { emit, memory, lists, tasks_read, unread, stood: None, costs_read, waits_since }
+        let (costs_read, runs) = (HashMap::new(), Runs::default());
+        Self { emit, memory, lists, tasks_read, unread, stood: None, costs_read, waits_since, runs }
     }
 
     /// Writes what was remembered. `root` is where its paths begin.
@@ -107,10 +110,30 @@ impl Reader {
             }
             // With another threshold it may say something else.
             Kind::Costs => self.costs_read.get(path) == Some(&(version, config.runs.cost_threshold_usd)),
+            Kind::WorkflowRun => {
+                self.memory.run(&relative(path, config)).is_some_and(|seen| seen.is_all_of(version))
+            }
             Kind::Tasks => {
                 self.tasks_read.get(path).is_some_and(|read| *read == (version, glance_at_repo_of(path)))
             }
         }
+    }
+
+    /// The log of a workflow run changed, or has more than was told.
+    pub(super) fn run_changed(&mut self, path: &Path) {
+        self.runs.changed(path, Instant::now());
+    }
+
+    /// Reads the logs of workflow runs that are due, as long as `goes_on`; the others stay due.
+    pub(super) fn read_runs(&mut self, config: &Config, goes_on: impl Fn() -> bool) {
+        for path in self.runs.due(Instant::now()).into_iter().take_while(|_| goes_on()) {
+            self.runs.read(&path, config, &mut self.memory, &mut self.emit);
+        }
+    }
+
+    /// How long until one is.
+    pub(super) fn next_run(&self) -> Option<Duration> {
+        self.runs.next(Instant::now())
     }
 
     /// For how long a file has been waiting, from the first time that this is asked.
@@ -139,6 +162,11 @@ impl Reader {
                 self.memory.remember_cost(&name, costs::says(path)?);
                 Ok(Untold::default())
             }
+            // Its log is not read for that: there may be very many.
+            Kind::WorkflowRun => {
+                Runs::take_as_known(path, config, &mut self.memory);
+                Ok(Untold::default())
+            }
             Kind::Tasks => {
                 let Some((states, tasks)) = tasks_in(path, config, &self.memory, &mut self.lists)? else {
                     return Ok(Untold::default());
@@ -162,6 +190,11 @@ impl Reader {
             Kind::Telemetry(_) => self.read_telemetry(path, version, config, is_final),
             Kind::Consensus => self.read_consensus(path, version, config, is_final),
             Kind::Costs => self.read_costs(path, version, config, is_final),
+            // It is not settled first.
+            Kind::WorkflowRun => {
+                self.run_changed(path);
+                Looked::Done
+            }
             Kind::Tasks => {
                 let glance = glance_at_repo_of(path);
                 let looked = self.read_tasks(path, glance.as_ref(), config, is_final);

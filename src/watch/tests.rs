@@ -7,6 +7,7 @@ mod lists;
 #[cfg(feature = "cli")]
 mod opinions;
 mod samples;
+mod workflow_runs;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -9,7 +9,7 @@ use crate::event::SpecId;
 use crate::sources::lists::TaskLists;
 use crate::sources::place::{Level, Place, RepoPaths, entries};
 use crate::sources::telemetry::{self, Guardrail};
-use crate::sources::{GUARDRAILS, consensus, costs};
+use crate::sources::{GUARDRAILS, consensus, costs, workflow_run};
 
 /// What a file is to the watcher.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +22,8 @@ pub(super) enum Kind {
     Costs,
     /// A list of tasks.
     Tasks,
+    /// The log of a workflow run.
+    WorkflowRun,
 }
 
 impl Kind {
@@ -32,6 +34,7 @@ impl Kind {
             Self::Consensus => "consensus",
             Self::Costs => "costs",
             Self::Tasks => "task list",
+            Self::WorkflowRun => "workflow runs",
         }
     }
 }
@@ -45,6 +48,7 @@ pub(super) struct Tree {
     telemetry: Vec<Place>,
     consensus: [Place; 2],
     costs: [Place; 2],
+    workflow_runs: [Place; 1],
     lists: TaskLists,
 }
 
@@ -65,13 +69,18 @@ impl Tree {
             telemetry,
             consensus: consensus::places(&paths),
             costs: costs::places(&paths),
+            workflow_runs: workflow_run::places(&config.repo),
             lists: TaskLists::of(config),
         }
     }
 
     /// All sources, as the memory knows them.
     pub(super) fn sources(&self) -> Vec<String> {
-        let kinds = GUARDRAILS.into_iter().map(Kind::Telemetry).chain([Kind::Consensus, Kind::Costs]);
+        let kinds = GUARDRAILS.into_iter().map(Kind::Telemetry).chain([
+            Kind::Consensus,
+            Kind::Costs,
+            Kind::WorkflowRun,
+        ]);
         kinds.map(|kind| kind.source().to_owned()).chain(self.lists.sources()).collect()
     }
 
@@ -79,12 +88,15 @@ impl Tree {
     pub(super) fn source_of(&self, kind: Kind, path: &Path) -> String {
         match kind {
             Kind::Tasks => self.lists.source_of(path),
-            Kind::Telemetry(_) | Kind::Consensus | Kind::Costs => kind.source().to_owned(),
+            Kind::Telemetry(_) | Kind::Consensus | Kind::Costs | Kind::WorkflowRun => {
+                kind.source().to_owned()
+            }
         }
     }
 
     fn places(&self) -> impl Iterator<Item = &Place> {
-        self.telemetry.iter().chain(self.lists.places()).chain(&self.consensus).chain(&self.costs)
+        let beside = self.consensus.iter().chain(&self.costs).chain(&self.workflow_runs);
+        self.telemetry.iter().chain(self.lists.places()).chain(beside)
     }
 
     /// What a path is to us.
@@ -101,6 +113,8 @@ impl Tree {
             Some(Kind::Consensus)
         } else if costs::spec_of(path).is_some() && is_in(&self.costs) {
             Some(Kind::Costs)
+        } else if workflow_run::is_log(path) && is_in(&self.workflow_runs) {
+            Some(Kind::WorkflowRun)
         } else {
             self.lists.is_list(path).then_some(Kind::Tasks)
         }
@@ -144,7 +158,9 @@ impl Tree {
     pub(super) fn files(&self) -> Vec<(Kind, PathBuf)> {
         let others = self.telemetry.iter().chain(&self.consensus).chain(&self.costs);
         let inside = others.flat_map(Place::holders).flat_map(|folder| entries(&folder));
-        let all = inside.chain(self.lists.files());
+        let runs = self.workflow_runs.iter().flat_map(Place::holders);
+        let logs = runs.map(|folder| folder.join(workflow_run::LOG)).filter(|path| path.exists());
+        let all = inside.chain(self.lists.files()).chain(logs);
         all.filter_map(|path| self.kind(&path).map(|kind| (kind, path))).collect()
     }
 

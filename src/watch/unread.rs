@@ -22,13 +22,6 @@ pub(super) fn sources(config: &Config) -> Vec<String> {
             )
         })
         .collect();
-    if config.repo.join(".specify").is_dir() {
-        found.push(
-            ".specify is here: the workflow runs of GitHub Spec Kit are not read; \
-             emit their stages with spec-notify emit"
-                .to_owned(),
-        );
-    }
     let lists = TaskLists::of(config);
     let (folders, is_all) = lists.folders();
     if !is_all {

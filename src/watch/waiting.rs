@@ -10,6 +10,7 @@ use super::file::{relative, stage_in, stamp, tasks_in, telemetry_in};
 use super::late::Late;
 use super::lists::Lists;
 use super::memory::Memory;
+use super::runs;
 use super::standing::Standing;
 use super::tree::{Kind, Tree};
 use crate::config::Config;
@@ -22,6 +23,8 @@ pub(crate) struct Waiting {
     pub(crate) stages: usize,
     /// Tasks that became Done.
     pub(crate) tasks: usize,
+    /// Workflow runs of which something is to be told.
+    pub(crate) runs: usize,
     /// Nothing was watched here yet: the next start takes all of it as known.
     pub(crate) is_first: bool,
     /// What cannot be looked at, and why.
@@ -65,6 +68,9 @@ impl Waiting {
                 }
                 // What it says is told once a run, or is part of the run's end.
                 Kind::Costs => Ok(()),
+                Kind::WorkflowRun => {
+                    runs::untold(&path, config, &memory).map(|events| waiting.runs += usize::from(events > 0))
+                }
                 Kind::Tasks => match tasks_in(&path, config, &memory, &mut lists) {
                     Ok(tasks) => {
                         waiting.tasks += tasks.map_or(0, |(_, became_done)| became_done);
@@ -87,7 +93,7 @@ impl Waiting {
 
     /// Whether a runtime that watches has something to take in.
     pub(crate) fn is_something(&self) -> bool {
-        self.stages + self.tasks > 0
+        self.stages + self.tasks + self.runs > 0
     }
 }
 

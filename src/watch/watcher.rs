@@ -13,7 +13,7 @@ use super::file::{ended_at, group_of, stamp};
 use super::notifier::{Notifier, Told};
 use super::reading::{GLANCE, Looked, Reader};
 use super::settle::{Due, Settler, Stamp};
-use super::tree::Tree;
+use super::tree::{Kind, Tree};
 use super::turns::{Turn, Turns};
 use super::{MAX_WAITING, Message, unread};
 use crate::config::Config;
@@ -119,10 +119,12 @@ impl Watcher {
                 rested = ended + ((ended - now) * REST).clamp(LEAST_REST, MOST_REST);
             }
             self.read_what_is_due();
+            self.read_runs();
             let now = Instant::now();
             let look = if self.look_is_due { rested.min(next_look) } else { next_look };
             let wait = look.min(next_check).saturating_duration_since(now);
-            match waiting.recv_timeout(wait.min(self.settler.next(now).unwrap_or(wait))) {
+            let waits = [self.settler.next(now), self.reader.next_run()];
+            match waiting.recv_timeout(waits.into_iter().flatten().fold(wait, Duration::min)) {
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(Message::Told(told)) => self.told(told),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -225,13 +227,16 @@ impl Watcher {
             if let Some(stamp) = stamp(&path)
                 && !self.reader.has_read(kind, &path, stamp, &config)
             {
-                self.seen(&path, stamp, now);
+                self.seen(kind, &path, stamp, now);
             }
         }
     }
 
     /// A file was seen: what waits for something of its SPEC is looked at once more.
-    fn seen(&mut self, path: &Path, stamp: Stamp, now: Instant) {
+    fn seen(&mut self, kind: Kind, path: &Path, stamp: Stamp, now: Instant) {
+        if matches!(kind, Kind::WorkflowRun) {
+            return self.reader.run_changed(path);
+        }
         let group = group_of(path);
         if self.settler.seen(path, group.clone(), stamp, now) {
             self.settler.wake(&group, now);
@@ -269,9 +274,9 @@ impl Watcher {
         };
         let tree = Tree::of(&(self.config)());
         match tree.kind(&path) {
-            Some(_) => {
+            Some(kind) => {
                 if let Some(stamp) = stamp(&path) {
-                    self.seen(&path, stamp, Instant::now());
+                    self.seen(kind, &path, stamp, Instant::now());
                 }
             }
             // A new folder: what it holds was not told of.
@@ -280,6 +285,18 @@ impl Watcher {
                 log::debug!("{}: passed over: {}", path.display(), tree.why_not(&path));
             }
             None => {}
+        }
+    }
+
+    /// What the logs of workflow runs have more.
+    fn read_runs(&mut self) {
+        if self.reader.next_run().is_some_and(|wait| wait.is_zero()) {
+            let until = Instant::now() + SLICE;
+            let goes_on = || Instant::now() < until && !self.stopping.load(Ordering::Relaxed);
+            self.reader.read_runs(&(self.config)(), goes_on);
+            if !self.is_unwritten {
+                self.flush();
+            }
         }
     }
 

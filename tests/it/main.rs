@@ -41,3 +41,4 @@ mod tls;
 mod unread;
 mod users;
 mod watch;
+mod workflow_runs;

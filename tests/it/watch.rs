@@ -278,15 +278,15 @@ fn explain_and_the_log_say_what_the_watcher_makes_of_what_is_there() {
     let path = write_plan(&sandbox, "SPEC-1", "before");
     let agents = sandbox.write(&format!("{EVIDENCE}/commands/SPEC-1/spec-plan_gemini_s.json"), "{}");
     let misnamed = sandbox.write(&format!("{EVIDENCE}/commands/SPEC-1/plan.json"), "{}");
-    sandbox.write(".specify/feature.json", "{}");
+    write_plan_in(&sandbox, "evidence", "SPEC-1", "elsewhere");
     let serve = sandbox.serve_with(&["-v"]);
     wait_for("the log", || {
         let log = serve.log();
         let passed = format!("{}: passed over: plan.json is not named", misnamed.display());
-        (log.contains(&passed) && log.contains(".specify is here")).then_some(())
+        (log.contains(&passed) && log.contains("evidence has telemetry and is not watched")).then_some(())
     });
     let (_, log) = serve.terminate();
-    assert_eq!(log.matches(".specify is here").count(), 1, "{log}");
+    assert_eq!(log.matches("has telemetry and is not watched").count(), 1, "{log}");
     let ran = sandbox.run(&["--json", "explain", "--telemetry", &path]);
     let answers: Value = serde_json::from_str(&ran.stdout).unwrap();
     let row = &answers[0];

@@ -39,7 +39,7 @@ impl Named {
         let stem = lines.or_else(|| name.strip_suffix(".json"))?;
         let of_spec = folder_of_spec(path).and_then(|spec| stem.strip_prefix(spec)?.strip_prefix('_'));
         let (stage, rest) = of_spec.unwrap_or(stem).split_once('_')?;
-        let stage = stage.strip_prefix("spec-").unwrap_or(stage).parse().ok()?;
+        let stage = Stage::of_guardrail(stage.strip_prefix("spec-").unwrap_or(stage))?;
         let (part, session) = PARTS.iter().find_map(|(word, part)| {
             if rest == *word {
                 return Some((*part, None));

@@ -326,3 +326,12 @@ fn a_bash_guardrail_with_the_native_command_is_judged_by_what_it_has() {
     telemetry["success"] = json!(false);
     assert_eq!(read(&telemetry).event.status, Some(Status::Failure));
 }
+
+#[test]
+fn stages_that_no_guardrail_judges_are_none_of_a_guardrails_file() {
+    for name in ["spec-specify_s-1.json", "guardrail-analyze-2025-12-26T13-50-08Z_7.json"] {
+        assert!(named(Path::new(name)).is_none(), "{name}");
+    }
+    assert!(of_command("speckit.converge").is_none() && of_command("speckit.plan").is_some());
+    assert!(Stage::OF_GUARDRAILS.is_sorted(), "runs rely on the order in which they come");
+}

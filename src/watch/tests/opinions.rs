@@ -78,10 +78,7 @@ fn sources_that_nobody_reads_are_found() {
     repo.plan_in("docs/SPEC-OPS-004-integrated-coder-hooks/evidence", "SPEC-1", "s-1");
     repo.write(".specify/feature.json", "{}");
     let found = unread();
-    for (found, words) in found.iter().zip(["evidence_dir", ".specify"]) {
-        assert!(found.contains(words), "{found}");
-    }
-    assert_eq!(found.len(), 2);
+    assert!(found.len() == 1 && found[0].contains("evidence_dir"), "{found:?}");
 }
 
 #[test]

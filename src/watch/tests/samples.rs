@@ -69,6 +69,21 @@ fn write_all(repo: &Repo) {
     repo.write(&format!("docs/{SPEC}/tasks.md"), tasks);
     let boxes = "- [x] T001 Set the project up\n- [x] T002 [P] [US1] Write the model\n";
     repo.write(&format!("specs/{FEATURE}/tasks.md"), boxes);
+    let run = ".specify/workflows/runs/6f9a3c73";
+    repo.write(".specify/feature.json", "{\"feature_directory\": \"specs/002-kanban\"}");
+    let gate = "- {id: review-plan, type: gate, message: Review the plan before generating tasks.}";
+    repo.write(&format!("{run}/workflow.yml"), &format!("workflow: {{id: speckit}}\nsteps:\n{gate}\n"));
+    let output = json!({"message": "Review the plan before generating tasks.",
+        "options": ["approve", "reject"], "show_file": "specs/002-kanban/plan.md"});
+    let state = json!({"step_results": {"review-plan": {"output": output}}});
+    repo.write(&format!("{run}/state.json"), &state.to_string());
+    let log = [
+        json!({"event": "step_started", "step_id": "review-plan", "type": "gate",
+            "timestamp": "2026-01-02T03:55:00.173066+00:00"}),
+        json!({"event": "step_completed", "step_id": "review-plan", "status": "paused",
+            "timestamp": "2026-01-02T03:55:00.182066+00:00"}),
+    ];
+    repo.write(&format!("{run}/log.jsonl"), &log.map(|line| format!("{line}\n")).concat());
 }
 
 /// What the Router does with events, in this order.
@@ -102,11 +117,12 @@ fn the_samples_of_the_docs_are_what_the_program_makes() {
     write_all(&repo);
     let settings = "consensus_wait_ms = 1\n[spec_ops.webhooks.alerts]\ncost_threshold_usd = 4";
     let watch = repo.watch_with(true, settings);
-    repo.wait("all", || (repo.keys().len() >= 13).then_some(()));
+    repo.wait("all", || (repo.keys().len() >= 14).then_some(()));
     watch.stop();
     let mut events = repo.sent.lock().unwrap().clone();
     // Of different SPECs and kinds, the watcher may tell either first.
-    events.sort_by_key(|event| (event.spec.id.to_string(), event.event.kind));
+    let is_of_a_run = |event: &Event| event.event.kind == EventKind::PipelineWaiting;
+    events.sort_by_key(|event| (is_of_a_run(event), event.spec.id.to_string(), event.event.kind));
     let (feature, events): (Vec<_>, Vec<_>) =
         events.into_iter().partition(|event| event.spec.id.as_str() == FEATURE);
     let (config, spec): (_, SpecId) = (repo.config(), SPEC.parse().unwrap());
@@ -139,6 +155,7 @@ fn the_samples_of_the_docs_are_what_the_program_makes() {
             EventKind::PipelineCompleted => {
                 &["/event/status", "/pipeline/attempt", "/pipeline/completedAt", "/pipeline/stages"]
             }
+            EventKind::PipelineWaiting => &["/event/status", "/pipeline/run", "/evidence"],
             EventKind::TaskCompleted => &["/task", "/evidence"],
             EventKind::TaskListCompleted => &["/tasks/done", "/tasks/total", "/evidence"],
             EventKind::ConsensusConflict | EventKind::CostThreshold | EventKind::Stalled => {

@@ -1,0 +1,65 @@
+//! Which SPEC a repo of GitHub Spec Kit is at: the folder that `.specify/feature.json` names, else
+//! the branch where `specs/<branch>/` is there.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::decode;
+use crate::env::Environment;
+use crate::event::SpecId;
+use crate::files::open::{self, Links};
+use crate::sources::repo;
+
+/// Largest `feature.json` that is read.
+const MAX_BYTES: u64 = 64 * 1024;
+
+/// The SPEC now. Reads files.
+pub(crate) fn now(repo: &Path) -> Option<SpecId> {
+    in_feature_json(repo).or_else(|| {
+        let branch = repo::source(repo, &Environment::fixed([])).branch?;
+        let spec = branch.parse().ok()?;
+        repo.join("specs").join(branch).is_dir().then_some(spec)
+    })
+}
+
+fn in_feature_json(repo: &Path) -> Option<SpecId> {
+    let file = repo.join(".specify").join("feature.json");
+    let bytes = open::whole(&file, Links::Refused, MAX_BYTES).ok()?;
+    let feature: Value = serde_json::from_str(&decode::text(&bytes)).ok()?;
+    let folder = feature.get("feature_directory")?.as_str()?;
+    let name = folder.split(['/', '\\']).rfind(|part| !part.is_empty())?;
+    name.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn the_feature_s_folder_else_the_branch_that_has_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let now = || now(dir.path()).map(|spec| spec.to_string());
+        assert_eq!(now(), None);
+        write(".git/HEAD", "ref: refs/heads/003-pay\n");
+        assert_eq!(now(), None);
+        write("specs/003-pay/spec.md", "");
+        assert_eq!(now(), Some("003-pay".to_owned()));
+        for (text, spec) in [
+            ("{\"feature_directory\":\"specs/002-kanban\"}", Some("002-kanban".to_owned())),
+            ("{\"feature_directory\":\"/repo/specs/004-x/\"}", Some("004-x".to_owned())),
+            ("{\"feature_directory\":\"specs/a b\"}", Some("003-pay".to_owned())),
+            ("{\"feature_directory\":", Some("003-pay".to_owned())),
+        ] {
+            write(".specify/feature.json", text);
+            assert_eq!(now(), spec, "{text}");
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! The logs of workflow runs: read as they grow, told line by line, and then remembered. They do
+//! not settle first: a line that ends is whole.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::file::{relative, stamp};
+use super::memory::{Memory, SeenRun};
+use super::{AGAIN, Fate};
+use crate::clock;
+use crate::config::Config;
+use crate::event::{Event, EventKind};
+use crate::files::open::{self, Links};
+use crate::run::add_follow_ups;
+use crate::sources::outstanding;
+use crate::sources::workflow_run::{self, Facts, Log, MAX_LINE, Mark, Next, PATIENCE, World};
+
+/// How long after a change a log is read: the engine writes its lines one by one.
+const SOON: Duration = Duration::from_millis(20);
+
+/// How often `state.json` is looked at where it is behind the log.
+const GLANCE: Duration = Duration::from_millis(50);
+
+/// How long one log is read before others are, and how much at a time.
+const SLICE: Duration = Duration::from_millis(100);
+const PIECE: usize = 2 * MAX_LINE;
+
+/// Largest `workflow.yml` and `state.json` that are read, and largest `state.json` that is kept.
+const MAX_WORKFLOW: u64 = 1024 * 1024;
+const MAX_STATE: u64 = 16 * 1024 * 1024;
+const MAX_KEPT: usize = 256 * 1024;
+
+/// Logs that are kept open to be read on; others are read from their start when they change.
+const MAX_OPEN: usize = 32;
+
+/// Bytes that are compared before a log is read on: its last line, with its time.
+const MAX_BEFORE: usize = 256;
+
+/// Events that are read ahead of what is taken.
+const MAX_AHEAD: usize = 64;
+
+/// A log that is being read.
+struct Reading {
+    log: Log,
+    facts: Facts,
+    /// Device and inode.
+    identity: (u64, u64),
+    untold: VecDeque<Event>,
+    wants_since: Option<Instant>,
+    /// How long a missing fact is waited for: less once one did not come.
+    patience: Duration,
+    /// What stands before its position, by which a log that was written anew is seen.
+    before: Vec<u8>,
+    /// The length of the `state.json` that is kept.
+    state_bytes: usize,
+}
+
+/// Why reading stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stopped {
+    /// At the end, or within its last line.
+    AtTheEnd,
+    /// There is more than was read at once.
+    Full,
+    /// A fact is still missing.
+    Wanting,
+    /// It is not what was read before.
+    Replaced,
+}
+
+/// See the module's first lines.
+#[derive(Default)]
+pub(super) struct Runs {
+    open: HashMap<PathBuf, Reading>,
+    due: HashMap<PathBuf, Instant>,
+}
+
+impl Runs {
+    /// A log changed, or is there.
+    pub(super) fn changed(&mut self, path: &Path, now: Instant) {
+        let soon = now + SOON;
+        let due = self.due.entry(path.to_owned()).or_insert(soon);
+        *due = soon.min(*due);
+    }
+
+    /// The logs that are to be read now, those that wait longest first.
+    pub(super) fn due(&self, now: Instant) -> Vec<PathBuf> {
+        let mut due: Vec<_> = self.due.iter().filter(|(_, at)| **at <= now).collect();
+        due.sort_unstable_by_key(|(_, at)| **at);
+        due.into_iter().map(|(path, _)| path.clone()).collect()
+    }
+
+    /// How long until one is.
+    pub(super) fn next(&self, now: Instant) -> Option<Duration> {
+        self.due.values().map(|at| at.saturating_duration_since(now)).min()
+    }
+
+    /// Takes a log as known that is not opened: what comes later is told.
+    pub(super) fn take_as_known(path: &Path, config: &Config, memory: &mut Memory) {
+        if let Some(version) = stamp(path) {
+            let told = Mark { at: version.0, crc: None };
+            memory
+                .remember_run(&relative(path, config), SeenRun { told, version: Some(version), spec: None });
+        }
+    }
+
+    /// Reads what a log has more, and tells it.
+    pub(super) fn read(
+        &mut self,
+        path: &Path,
+        config: &Config,
+        memory: &mut Memory,
+        emit: &mut dyn FnMut(Event) -> Fate,
+    ) {
+        self.due.remove(path);
+        let name = relative(path, config);
+        let opened =
+            stamp(path).and_then(|version| Some((version, open::to_read(path, Links::Refused).ok()?)));
+        let Some((version, file)) = opened else {
+            // Gone, or something else is in its place.
+            self.open.remove(path);
+            return;
+        };
+        let Ok(identity) = file.metadata().map(|found| (found.dev(), found.ino())) else { return };
+        let known = self.open.remove(path);
+        let known = known.filter(|it| it.identity == identity && it.log.position() <= version.0);
+        let mut reading = known.unwrap_or_else(|| Reading::new(path, identity, memory.run(&name), version.0));
+        let wait = match reading.go_on(path, &file, &name, config, emit) {
+            Ok(Some(Stopped::Replaced)) => {
+                log::info!("{name} was replaced: it is read from its start");
+                reading =
+                    Reading::new(path, identity, memory.run(&name).map(from_its_start).as_ref(), version.0);
+                Some(Duration::ZERO)
+            }
+            Ok(stopped) => reading.next(stopped, config),
+            Err(error) => {
+                log::debug!("{name} cannot be read now: {error}");
+                Some(AGAIN)
+            }
+        };
+        if let Some(complaint) = reading.log.complaint() {
+            log::warn!("{name} {complaint}: it is passed over, and so are others like it");
+        }
+        if reading.untold.is_empty() && !reading.log.is_catching_up() {
+            let spec = reading.log.spec().cloned();
+            memory.remember_run(&name, SeenRun { told: reading.log.told(), version: Some(version), spec });
+        }
+        if let Some(wait) = wait {
+            self.due.insert(path.to_owned(), Instant::now() + wait);
+        }
+        reading.forget_what_is_large();
+        self.open.insert(path.to_owned(), reading);
+        if self.open.len() > MAX_OPEN {
+            self.open.retain(|path, _| self.due.contains_key(path));
+        }
+    }
+}
+
+/// How many events of a log no runtime has told. Changes nothing.
+#[cfg(feature = "cli")]
+pub(super) fn untold(path: &Path, config: &Config, memory: &Memory) -> io::Result<usize> {
+    let Some(version) = stamp(path) else { return Ok(0) };
+    let seen = memory.run(&relative(path, config));
+    if seen.is_some_and(|seen| seen.is_all_of(version)) {
+        return Ok(0);
+    }
+    let file = open::to_read(path, Links::Refused)?;
+    let mut reading = Reading::new(path, (0, 0), seen, version.0);
+    let mut count = 0;
+    loop {
+        let stopped = reading.read_on(path, &file, config, true)?;
+        if stopped == Stopped::Replaced {
+            reading = Reading::new(path, (0, 0), seen.map(from_its_start).as_ref(), version.0);
+            continue;
+        }
+        count += reading.untold.drain(..).count();
+        if stopped != Stopped::Full {
+            return Ok(count);
+        }
+    }
+}
+
+/// What is still known of a run whose log is another one.
+fn from_its_start(seen: &SeenRun) -> SeenRun {
+    SeenRun { told: Mark::default(), version: None, spec: seen.spec.clone() }
+}
+
+impl Reading {
+    /// Begins to read a log of this length.
+    fn new(path: &Path, identity: (u64, u64), seen: Option<&SeenRun>, length: u64) -> Self {
+        let told = seen.map(|seen| seen.told).filter(|told| told.at <= length);
+        let spec = seen.and_then(|seen| seen.spec.clone());
+        let log = Log::new(workflow_run::run_of(path).unwrap_or_default(), spec, told);
+        let mut reading = Self {
+            log,
+            facts: Facts::default(),
+            identity,
+            untold: VecDeque::new(),
+            wants_since: None,
+            patience: PATIENCE,
+            before: Vec::new(),
+            state_bytes: 0,
+        };
+        reading.read_facts(path);
+        reading
+    }
+
+    /// Reads and tells until there is nothing more or something has to be waited for; `None` where
+    /// an event is not taken now.
+    fn go_on(
+        &mut self,
+        path: &Path,
+        file: &File,
+        name: &str,
+        config: &Config,
+        emit: &mut dyn FnMut(Event) -> Fate,
+    ) -> io::Result<Option<Stopped>> {
+        let until = Instant::now() + SLICE;
+        loop {
+            while let Some(event) = self.untold.front() {
+                match emit(event.clone()) {
+                    Fate::Taken => {}
+                    Fate::Refused(why) => log::warn!("an event of {name} is not sent: {why}"),
+                    Fate::NotNow(why) => {
+                        log::warn!("{name} waits: {why}");
+                        return Ok(None);
+                    }
+                }
+                self.untold.pop_front();
+            }
+            let stopped = self.read_on(path, file, config, false)?;
+            if self.untold.is_empty() && (stopped != Stopped::Full || Instant::now() > until) {
+                return Ok(Some(stopped));
+            }
+        }
+    }
+
+    /// When to look again.
+    fn next(&mut self, stopped: Option<Stopped>, config: &Config) -> Option<Duration> {
+        match stopped {
+            None => Some(AGAIN),
+            Some(Stopped::Full | Stopped::Replaced) => Some(Duration::ZERO),
+            Some(Stopped::Wanting) => Some(GLANCE),
+            Some(Stopped::AtTheEnd) => self.log.due_in(config.gate_notice, clock::exactly()),
+        }
+    }
+
+    /// Reads a piece of the log; what it tells is added to what is untold. What is not known is
+    /// not waited for where that is `final`.
+    fn read_on(&mut self, path: &Path, file: &File, config: &Config, is_final: bool) -> io::Result<Stopped> {
+        let mut piece = vec![0; MAX_BEFORE + PIECE];
+        let start = self.before.len();
+        let read = file.read_at(&mut piece[..start + PIECE], self.log.position() - start as u64)?;
+        let piece = &piece[..read];
+        let Some(mut bytes) = piece.strip_prefix(&*self.before) else { return Ok(Stopped::Replaced) };
+        let is_more = bytes.len() == PIECE;
+        let mut is_fresh = false;
+        loop {
+            if self.untold.len() >= MAX_AHEAD {
+                return Ok(Stopped::Full);
+            }
+            let is_given_up = self.wants_since.is_some_and(|since| since.elapsed() >= self.patience);
+            if is_given_up {
+                self.patience = PATIENCE / 5;
+            }
+            let is_final = is_final || is_given_up || self.log.is_catching_up();
+            let before = self.log.position();
+            match self.with_world(config, is_final, is_fresh, |log, world| log.next(bytes, world)) {
+                Next::Taken(told) => {
+                    self.untold.extend(told.into_iter().map(|event| with_open_tasks(event, config)));
+                    let over = usize::try_from(self.log.position() - before).unwrap_or(usize::MAX);
+                    bytes = bytes.get(over..).unwrap_or_default();
+                    let end = piece.len() - bytes.len();
+                    self.before = piece[end.saturating_sub(MAX_BEFORE)..end].to_vec();
+                    self.wants_since = None;
+                    is_fresh = false;
+                }
+                Next::Replaced => return Ok(Stopped::Replaced),
+                Next::Wants if is_fresh => {
+                    self.wants_since.get_or_insert_with(Instant::now);
+                    return Ok(Stopped::Wanting);
+                }
+                Next::Wants => {
+                    self.read_facts(path);
+                    is_fresh = true;
+                }
+                Next::Torn if is_more => return Ok(Stopped::Full),
+                Next::Torn => break,
+            }
+        }
+        let is_due = self.log.due_in(config.gate_notice, clock::exactly()).is_some_and(|wait| wait.is_zero());
+        if is_due {
+            self.read_facts(path);
+            let notice = config.gate_notice;
+            let told = self.with_world(config, true, true, |log, world| log.due(notice, world));
+            self.untold.extend(told);
+        }
+        Ok(Stopped::AtTheEnd)
+    }
+
+    fn with_world<T>(
+        &mut self,
+        config: &Config,
+        is_final: bool,
+        is_fresh: bool,
+        act: impl FnOnce(&mut Log, &World<'_>) -> T,
+    ) -> T {
+        let spec_now = || workflow_run::spec::now(&config.repo);
+        let now = clock::exactly();
+        let world = World { facts: &self.facts, spec_now: &spec_now, is_final, is_fresh, now };
+        act(&mut self.log, &world)
+    }
+
+    /// Reads what lies beside the log.
+    fn read_facts(&mut self, log: &Path) {
+        let beside = |name: &str, most| open::whole(&log.with_file_name(name), Links::Refused, most).ok();
+        if !self.facts.has_workflow()
+            && let Some(bytes) = beside("workflow.yml", MAX_WORKFLOW)
+        {
+            self.facts.read_workflow(&bytes);
+        }
+        if let Some(bytes) = beside("state.json", MAX_STATE) {
+            self.facts.read_state(&bytes);
+            self.state_bytes = bytes.len();
+        }
+    }
+
+    /// A large `state.json` is read again when it is needed.
+    fn forget_what_is_large(&mut self) {
+        if self.state_bytes > MAX_KEPT {
+            self.facts.forget_state();
+            self.state_bytes = 0;
+        }
+    }
+}
+
+/// The end of a run also says what is not Done of its SPEC.
+fn with_open_tasks(mut event: Event, config: &Config) -> Event {
+    if event.event.kind == EventKind::PipelineCompleted {
+        let open = outstanding::tasks(config, &event.spec.id);
+        add_follow_ups(&mut event, open);
+    }
+    event
+}

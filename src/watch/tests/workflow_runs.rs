@@ -1,0 +1,271 @@
+//! The logs of workflow runs, written as the engine does.
+
+use std::io::Write as _;
+
+use serde_json::{Value, json};
+
+use super::*;
+
+const WORKFLOW: &str = "workflow:\n  id: w\nsteps:\n- {id: plan, command: speckit.plan}\n\
+    - {id: ask, type: gate, message: 'Is {{ steps.plan.output.file | upper }} right?'}\n\
+    - {id: tasks, command: speckit.tasks}\n";
+
+/// What an engine writes for a run.
+struct Engine<'a> {
+    repo: &'a Repo,
+    run: &'a str,
+}
+
+impl Engine<'_> {
+    fn begin<'a>(repo: &'a Repo, run: &'a str) -> Engine<'a> {
+        repo.write(".specify/feature.json", "{\"feature_directory\": \"specs/002-kanban\"}");
+        let engine = Engine { repo, run };
+        repo.write(&engine.path("workflow.yml"), WORKFLOW);
+        engine
+    }
+
+    fn path(&self, name: &str) -> String {
+        format!(".specify/workflows/runs/{}/{name}", self.run)
+    }
+
+    fn log(&self) -> PathBuf {
+        self.repo.dir.path().join(self.path("log.jsonl"))
+    }
+
+    fn append(&self, text: &str) {
+        let log = self.log();
+        fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(log)
+            .unwrap()
+            .write_all(text.as_bytes())
+            .unwrap();
+    }
+
+    fn line(event: &str, step: &str, with: &Value) -> String {
+        let mut line = json!({"event": event, "step_id": step, "timestamp": Timestamp::now().to_string()});
+        line.as_object_mut().unwrap().extend(with.as_object().unwrap().clone());
+        format!("{line}\n")
+    }
+
+    fn starts(&self, step: &str, kind: &str) {
+        self.append(&Self::line("step_started", step, &json!({"type": kind})));
+    }
+
+    fn completes(&self, step: &str, status: &str) {
+        self.append(&Self::line("step_completed", step, &json!({"status": status})));
+    }
+
+    fn finishes(&self, status: &str) {
+        self.append(&Self::line("workflow_finished", "", &json!({"status": status})));
+    }
+
+    fn stage(&self, step: &str) -> String {
+        self.starts(step, "command");
+        self.completes(step, "completed");
+        self.key(&format!("{step}:attempt-1"))
+    }
+
+    fn key(&self, what: &str) -> String {
+        format!("002-kanban:{what}:{}", self.run)
+    }
+}
+
+impl Repo {
+    #[track_caller]
+    fn expect_runs(&self, keys: &[String]) {
+        self.expect(&keys.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+
+    fn gate(&self, place: usize) -> Value {
+        self.sent.lock().unwrap()[place].pipeline.as_ref().unwrap().extra["gate"].clone()
+    }
+}
+
+#[test]
+fn lines_are_told_as_they_come_and_once_over_restarts_of_two_runs_at_once() {
+    let repo = Repo::new();
+    let watch = repo.watch();
+    let (one, other) = (Engine::begin(&repo, "one"), Engine::begin(&repo, "two_2"));
+    let mut keys = vec![one.stage("plan")];
+    repo.expect_runs(&keys);
+    keys.push(other.stage("plan"));
+    repo.expect_runs(&keys);
+    watch.stop();
+    keys.push(one.stage("tasks"));
+    one.starts("tasks", "command");
+    let watch = repo.watch();
+    repo.expect_runs(&keys);
+    one.completes("tasks", "completed");
+    keys.push(one.key("tasks:attempt-2"));
+    repo.expect_runs(&keys);
+    one.finishes("completed");
+    keys.push(one.key("pipeline:attempt-1"));
+    repo.expect_runs(&keys);
+    let pipeline = repo.sent.lock().unwrap()[4].pipeline.clone().unwrap();
+    assert_eq!(pipeline.extra["stages"].as_array().unwrap().len(), 3);
+    // In the middle of the other one its folder goes; what comes back is known.
+    let folder = other.log().parent().unwrap().to_owned();
+    fs::rename(&folder, repo.dir.path().join("away")).unwrap();
+    repo.expect_nothing_but(&keys.iter().map(String::as_str).collect::<Vec<_>>(), "gone");
+    fs::rename(repo.dir.path().join("away"), &folder).unwrap();
+    other.finishes("failed");
+    keys.push(other.key("pipeline:attempt-1"));
+    repo.expect_runs(&keys);
+    watch.stop();
+}
+
+#[test]
+fn what_is_there_at_the_first_start_is_known_and_what_comes_later_is_told() {
+    let repo = Repo::new();
+    for n in 0..300 {
+        let name = format!("old-{n}");
+        let engine = Engine::begin(&repo, &name);
+        engine.stage("plan");
+        engine.finishes("completed");
+    }
+    let middle = Engine::begin(&repo, "middle");
+    middle.stage("plan");
+    middle.starts("ask", "gate");
+    let last_line = Engine::line("step_completed", "ask", &json!({"status": "paused"}));
+    middle.append(&last_line[..20]);
+    let watch = repo.watch_with(false, "gate_notice_s = 0");
+    repo.wait("the memory", || repo.dir.path().join("spool/watch.jsonl").exists().then_some(()));
+    middle.append(&last_line[20..]);
+    let mut keys = vec![middle.key("gate-ask-1")];
+    repo.expect_runs(&keys);
+    middle.starts("plan", "command");
+    middle.completes("plan", "completed");
+    keys.push(middle.key("plan:attempt-2"));
+    repo.expect_runs(&keys);
+    watch.stop();
+    repo.watch_with(true, "").stop();
+    assert_eq!(repo.keys(), keys);
+}
+
+#[test]
+fn a_gate_that_is_paused_is_told_with_what_it_asks_also_where_the_state_comes_later() {
+    let repo = Repo::new();
+    let _watch = repo.watch();
+    let engine = Engine::begin(&repo, "r");
+    engine.starts("ask", "gate");
+    engine.completes("ask", "paused");
+    // In place, as before 1.0, and torn at first.
+    repo.write(&engine.path("state.json"), "{\"step_results\": {");
+    let output = json!({"message": "Is A right?", "options": ["yes", "no"], "show_file": "specs/a.md"});
+    repo.write(&engine.path("state.json"), &json!({"step_results": {"ask": {"output": output}}}).to_string());
+    repo.expect_runs(&[engine.key("gate-ask-1")]);
+    let expected =
+        json!({"step": "ask", "message": "Is A right?", "options": ["yes", "no"], "showFile": "specs/a.md"});
+    assert_eq!(repo.gate(0), expected);
+    // One whose state never comes is told without.
+    let lonely = Engine::begin(&repo, "lonely");
+    lonely.starts("ask", "gate");
+    lonely.completes("ask", "paused");
+    repo.expect_runs(&[engine.key("gate-ask-1"), lonely.key("gate-ask-1")]);
+    assert_eq!(repo.gate(1), json!({"step": "ask", "options": ["approve", "reject"]}));
+}
+
+#[test]
+fn a_gate_at_a_terminal_is_told_unless_it_is_answered_sooner_also_over_a_restart() {
+    let repo = Repo::new();
+    let watch = repo.watch_with(false, "gate_notice_s = 1");
+    repo.wait("the memory", || repo.dir.path().join("spool/watch.jsonl").exists().then_some(()));
+    let engine = Engine::begin(&repo, "r");
+    engine.starts("ask", "gate");
+    engine.completes("ask", "completed");
+    let mut keys = vec![engine.stage("plan")];
+    repo.expect_runs(&keys);
+    engine.starts("ask", "gate");
+    keys.push(engine.stage("tasks"));
+    repo.expect_runs(&keys);
+    watch.stop();
+    assert_eq!(repo.keys(), keys);
+    let watch = repo.watch_with(false, "gate_notice_s = 1");
+    // What came after the gate is read once more with it, and known by its key.
+    let told = |key: &String| repo.keys().contains(key);
+    repo.wait("the gate", || told(&engine.key("gate-ask-2")).then_some(()));
+    watch.stop();
+    let count = repo.keys().len();
+    repo.watch_with(false, "gate_notice_s = 1").stop();
+    assert_eq!(repo.keys().len(), count);
+    assert!(!told(&engine.key("gate-ask-1")));
+}
+
+#[test]
+fn a_log_that_is_cut_off_or_replaced_is_read_from_its_start_under_the_same_keys() {
+    let repo = Repo::new();
+    let _watch = repo.watch();
+    let engine = Engine::begin(&repo, "r");
+    let key = engine.stage("plan");
+    repo.expect(&[&key]);
+    let text = fs::read_to_string(engine.log()).unwrap();
+    // The same again, in another file: nothing is new.
+    repo.write("copy", &text);
+    fs::rename(repo.dir.path().join("copy"), engine.log()).unwrap();
+    let tasks = engine.stage("tasks");
+    repo.expect(&[&key, &tasks]);
+    // Written anew in place, and longer at once.
+    let other = text.replace("2026", "2027") + &"\n".repeat(2000);
+    repo.write(&engine.path("log.jsonl"), &other.replace("\"plan\"", "\"plan\" "));
+    repo.wait("the key again", || (repo.keys().len() >= 3).then_some(()));
+    assert_eq!(repo.keys()[2], key);
+    fs::write(engine.log(), "").unwrap();
+    engine.append(&text);
+    repo.wait("the key again", || (repo.keys().len() >= 4).then_some(()));
+    assert_eq!(repo.keys()[3], key);
+}
+
+#[test]
+fn what_is_no_log_is_passed_over_and_a_broken_line_costs_nothing_else() {
+    let repo = Repo::new();
+    let _watch = repo.watch();
+    let path = |path: &str| repo.dir.path().join(".specify/workflows/runs").join(path);
+    for folder in ["folder/log.jsonl", "fifo", "link", "not a run!"] {
+        fs::create_dir_all(path(folder)).unwrap();
+    }
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, path("fifo/log.jsonl"), rustix::fs::FileType::Fifo, mode, 0)
+        .unwrap();
+    let engine = Engine::begin(&repo, "r");
+    std::os::unix::fs::symlink(engine.log(), path("link/log.jsonl")).unwrap();
+    fs::write(
+        path("not a run!/log.jsonl"),
+        Engine::line("workflow_finished", "", &json!({"status": "failed"})),
+    )
+    .unwrap();
+    engine.append("{\"event\": \"step_sta\n\u{0}\u{1}\nnull\n");
+    engine.append(&format!("{}\n", "x".repeat(2_000_000)));
+    let key = engine.stage("plan");
+    repo.expect_nothing_but(&[&key], "m");
+    // A line that is still being written is waited for.
+    let line = Engine::line("workflow_finished", "", &json!({"status": "aborted"}));
+    engine.append(&line[..30]);
+    repo.expect_nothing_but(&[&key], "n");
+    engine.append(&line[30..]);
+    repo.expect_runs(&[key, engine.key("pipeline:attempt-1")]);
+}
+
+#[test]
+fn what_is_not_taken_now_is_told_later_in_order() {
+    let repo = Repo::new();
+    let _watch = repo.watch();
+    *repo.fate.lock().unwrap() = Fate::NotNow("full".to_owned());
+    let engine = Engine::begin(&repo, "r");
+    let keys = [engine.stage("plan"), engine.stage("tasks"), engine.key("pipeline:attempt-1")];
+    engine.finishes("completed");
+    repo.expect_only_later();
+    *repo.fate.lock().unwrap() = Fate::Taken;
+    repo.expect_runs(&keys);
+}
+
+impl Repo {
+    /// Waits until the watcher has come to the log and could tell nothing.
+    fn expect_only_later(&self) {
+        self.wait("the source in the memory", || {
+            let memory = fs::read_to_string(self.dir.path().join("spool/watch.jsonl")).ok()?;
+            (memory.contains("workflow runs") && self.keys().is_empty()).then_some(())
+        });
+    }
+}

@@ -1,0 +1,169 @@
+//! Workflow runs of GitHub Spec Kit under a real `serve`, written as the engine writes them.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Endpoint, Sandbox, wait_for};
+
+const WORKFLOW: &str = "schema_version: '1.0'\nworkflow:\n  id: speckit\nsteps:\n- id: specify\n  command: speckit.specify\n\
+    - id: review-spec\n  type: gate\n  message: Review the generated spec before planning.\n  options:\n  - approve\n  - reject\n  \
+    on_reject: abort\n- id: plan\n  command: speckit.plan\n- id: check\n  type: shell\n  run: make check\n";
+
+/// The engine, as far as its files show it.
+struct Engine<'a> {
+    sandbox: &'a Sandbox,
+    run: &'a str,
+    second: u32,
+    state: Value,
+}
+
+impl Engine<'_> {
+    fn begin<'a>(sandbox: &'a Sandbox, run: &'a str) -> Engine<'a> {
+        let engine = Engine { sandbox, run, second: 0, state: json!({"run_id": run, "status": "running"}) };
+        sandbox.write(&engine.path("workflow.yml"), WORKFLOW);
+        engine.save();
+        engine
+    }
+
+    fn path(&self, name: &str) -> String {
+        format!(".specify/workflows/runs/{}/{name}", self.run)
+    }
+
+    /// `state.json` is replaced before the line is written that tells of it.
+    fn save(&self) {
+        let new = self.sandbox.write(&self.path(".state.json.new"), &self.state.to_string());
+        std::fs::rename(new, self.sandbox.path().join(self.path("state.json"))).unwrap();
+    }
+
+    fn log(&mut self, mut line: Value) {
+        self.second += 1;
+        let (minute, second) = (self.second / 60, self.second % 60);
+        line["timestamp"] = format!("2026-11-28T09:{minute:02}:{second:02}.020786+00:00").into();
+        let log = self.sandbox.path().join(self.path("log.jsonl"));
+        let mut log = OpenOptions::new().append(true).create(true).open(log).unwrap();
+        writeln!(log, "{line}").unwrap();
+    }
+
+    fn starts(&mut self, step: &str, kind: &str) {
+        self.log(json!({"event": "step_started", "step_id": step, "type": kind}));
+    }
+
+    fn completes(&mut self, step: &str, status: &str, output: &Value) {
+        self.state["step_results"][step] = json!({"output": output, "status": status, "error": null});
+        self.save();
+        self.log(json!({"event": "step_completed", "step_id": step, "status": status}));
+    }
+
+    fn fails(&mut self, step: &str, error: &str) {
+        self.completes(step, "failed", &Value::Null);
+        self.log(json!({"event": "step_failed", "step_id": step, "error": error}));
+    }
+
+    fn finishes(&mut self, status: &str) {
+        self.log(json!({"event": "workflow_finished", "status": status}));
+        self.state["status"] = status.into();
+        self.save();
+    }
+}
+
+fn watched() -> (Endpoint, Sandbox) {
+    let endpoint = Endpoint::replying(&[200]);
+    let sandbox = Sandbox::with_settings("gate_notice_s = 1", &[("one", &endpoint.url(), "")]);
+    (endpoint, sandbox)
+}
+
+fn keys(endpoint: &Endpoint) -> Vec<String> {
+    let key = |body: Value| body["event"]["idempotency_key"].as_str().unwrap().to_owned();
+    endpoint.requests().iter().map(|request| key(request.json())).collect()
+}
+
+#[test]
+fn a_run_is_told_step_by_step_and_its_end_once() {
+    let (endpoint, sandbox) = watched();
+    let serve = sandbox.serve();
+    wait_for("the baseline", || sandbox.spool().join("watch.jsonl").exists().then_some(()));
+    let mut engine = Engine::begin(&sandbox, "324c7cc6");
+    engine.starts("specify", "command");
+    sandbox.write(".specify/feature.json", "{\"feature_directory\": \"specs/002-kanban\"}");
+    engine.completes("specify", "completed", &json!({"command": "speckit.specify"}));
+    endpoint.wait_for(1);
+    // At a terminal: nobody answers.
+    engine.starts("review-spec", "gate");
+    let waiting = endpoint.wait_for(2).pop().unwrap();
+    assert_eq!(waiting.header("x-speckit-event"), "spec-auto.pipeline.waiting");
+    let body = waiting.json();
+    assert_eq!((&body["event"]["status"], &body["spec"]["id"]), (&json!("halt"), &json!("002-kanban")));
+    let gate = json!({"step": "review-spec", "message": "Review the generated spec before planning.",
+        "options": ["approve", "reject"]});
+    assert_eq!(body["pipeline"]["gate"], gate);
+    engine.completes("review-spec", "completed", &json!({"choice": "approve"}));
+    // As often as a guardrail's stage may fail: no run is made of it.
+    for _ in 0..3 {
+        engine.starts("plan", "command");
+        engine.fails("plan", "no room");
+        engine.finishes("failed");
+    }
+    endpoint.wait_for(8);
+    // Paused without a terminal, and rejected.
+    engine.starts("review-spec", "gate");
+    let output = json!({"message": "Review it.", "options": ["approve", "reject"], "show_file": null});
+    engine.completes("review-spec", "paused", &output);
+    engine.finishes("paused");
+    endpoint.wait_for(9);
+    engine.starts("review-spec", "gate");
+    engine.completes("review-spec", "failed", &output);
+    engine.log(
+        json!({"event": "workflow_aborted", "step_id": "review-spec", "error": "Gate rejected by user"}),
+    );
+    engine.finishes("aborted");
+    let end = endpoint.wait_for(10).pop().unwrap().json();
+    assert_eq!(end["event"]["reasons"], json!(["step review-spec: Gate rejected by user"]));
+    assert_eq!(end["pipeline"]["stages"].as_array().unwrap().len(), 4);
+    let (code, log) = serve.terminate();
+    assert_eq!(code, 0, "{log}");
+    assert!(!log.contains(".specify"), "nothing is wrong with it: {log}");
+    // Whatever a run of the guardrails' would owe is told by this.
+    assert_eq!(sandbox.run(&["drain"]).code, 0);
+    let expected = [
+        "specify:attempt-1",
+        "gate-review-spec-1",
+        "plan:attempt-1",
+        "pipeline:attempt-1",
+        "plan:attempt-2",
+        "pipeline:attempt-2",
+        "plan:attempt-3",
+        "pipeline:attempt-3",
+        "gate-review-spec-2",
+        "pipeline:attempt-4",
+    ];
+    assert_eq!(keys(&endpoint), expected.map(|what| format!("002-kanban:{what}:324c7cc6")));
+}
+
+#[test]
+fn what_a_run_does_while_nothing_runs_is_said_and_told_at_the_next_start() {
+    let (endpoint, sandbox) = watched();
+    let mut engine = Engine::begin(&sandbox, "r-1");
+    engine.starts("specify", "command");
+    assert_eq!(sandbox.run(&["drain"]).code, 0);
+    sandbox.write(".specify/feature.json", "{\"feature_directory\": \"specs/003-pay\"}");
+    engine.completes("specify", "completed", &json!({}));
+    engine.starts("check", "shell");
+    engine.fails("check", "exited with 2");
+    engine.finishes("failed");
+    let status = sandbox.run(&["status"]);
+    assert!(status.code == 1 && status.stdout.contains("1 workflow run "), "{status:?}");
+    let log = engine.path("log.jsonl");
+    let explained = sandbox.run(&["explain", "--telemetry", &log]);
+    // It is no telemetry, and the watcher's word is said all the same.
+    assert!(
+        explained.code == 2 && explained.stderr.contains("(workflow runs): it is told up to byte"),
+        "{explained:?}"
+    );
+    assert_eq!(sandbox.run(&["drain"]).code, 0);
+    let end = endpoint.wait_for(2).pop().unwrap().json();
+    assert_eq!(keys(&endpoint), ["003-pay:specify:attempt-1:r-1", "003-pay:pipeline:attempt-1:r-1"]);
+    assert_eq!(end["event"]["reasons"], json!(["step check: exited with 2"]));
+    assert_eq!(sandbox.run(&["status"]).code, 0);
+}
