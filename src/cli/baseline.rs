@@ -12,7 +12,7 @@ use super::{Exit, Failure, Global, load, take};
 use crate::ask::ReadStatus;
 use crate::config::Config;
 use crate::control::{Client, ClientError};
-use crate::inspect::{RuntimeStatus, SourcesStatus};
+use crate::inspect::{RuntimeStatus, SourcesStatus, is_zero};
 use crate::spool::{Lock, OpenError};
 use crate::watch::{Known, Waiting};
 
@@ -43,6 +43,7 @@ struct Answer {
     stages: usize,
     tasks: usize,
     /// Workflow runs of which something was not told.
+    #[serde(skip_serializing_if = "is_zero")]
     runs: usize,
     /// Whether nothing was watched here before.
     first: bool,

@@ -13,6 +13,8 @@ pub(crate) use facts::{Condition, Facts, Queue, Watching};
 pub(crate) use listing::Page;
 pub use listing::{Cursor, DeliveryState, Listed, Listing, MAX_LISTED, Query};
 pub(crate) use status::Unfinished;
+#[cfg(feature = "cli")]
+pub(crate) use status::is_zero;
 pub use status::{RuntimeStatus, SourcesStatus, StatusReport, SubscriptionStatus};
 pub(crate) use survey::{Survey, unfinished};
 #[cfg(feature = "cli")]

@@ -89,13 +89,13 @@ pub struct SourcesStatus {
     /// Number of workflow runs of which something is to be told.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub runs: usize,
-    /// Whether the next start takes them as known without telling them, because this repo was never
-    /// watched.
+    /// Whether the next start takes them as known without telling them, because this repo was
+    /// never watched.
     pub baseline: bool,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
-fn is_zero(count: &usize) -> bool {
+pub(crate) fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 

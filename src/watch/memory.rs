@@ -61,8 +61,8 @@ enum Line {
         #[serde(flatten)]
         agreed: Agreed,
     },
-    /// How far the log of a workflow run was told: up to which byte, the checksum of what is before
-    /// it, which version of the file that was; and the run's SPEC, once it is fixed.
+    /// How far the log of a workflow run was told: up to which byte, the checksum of what is
+    /// before it, which version of the file that was; and the run's SPEC, once it is fixed.
     Run {
         path: String,
         told: u64,
@@ -72,6 +72,8 @@ enum Line {
         version: Option<Stamp>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         spec: Option<SpecId>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        goes_on: bool,
     },
     /// What a file's tasks were.
     Tasks {
@@ -113,8 +115,8 @@ const FIRST_SOURCES: [&str; 2] = ["bash guardrails", "task list"];
 /// What is known of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Seen {
-    /// The key of its event; none for what tells nothing by itself, and for what an earlier version
-    /// found at the very first start.
+    /// The key of its event; none for what tells nothing by itself, and for what an earlier
+    /// version found at the very first start.
     pub(super) key: Option<IdempotencyKey>,
     /// The verdict.
     pub(super) status: Option<Status>,
@@ -142,12 +144,14 @@ pub(super) struct SeenRun {
     pub(super) version: Option<Stamp>,
     /// Its SPEC, once it is fixed.
     pub(super) spec: Option<SpecId>,
+    /// It has neither ended nor paused.
+    pub(super) goes_on: bool,
 }
 
 impl SeenRun {
     fn line(&self, path: &str) -> Line {
-        let Self { told: Mark { at: told, crc }, version, spec } = self.clone();
-        Line::Run { path: path.to_owned(), told, crc, version, spec }
+        let Self { told: Mark { at: told, crc }, version, spec, goes_on } = self.clone();
+        Line::Run { path: path.to_owned(), told, crc, version, spec, goes_on }
     }
 
     /// Whether nothing of this version of the log is still to be told.
@@ -205,8 +209,9 @@ impl Memory {
                     memory.files.insert(path, Seen { key, status, version, baseline, reached });
                 }
                 Ok(Line::Agreed { of, agreed }) => drop(memory.agreed.insert(of, agreed)),
-                Ok(Line::Run { path, told, crc, version, spec }) => {
-                    memory.runs.insert(path, SeenRun { told: Mark { at: told, crc }, version, spec });
+                Ok(Line::Run { path, told, crc, version, spec, goes_on }) => {
+                    let told = Mark { at: told, crc };
+                    memory.runs.insert(path, SeenRun { told, version, spec, goes_on });
                 }
                 Ok(Line::Tasks { path, states }) => drop(memory.tasks.insert(path, states)),
                 // What it said is seen again, and is known.

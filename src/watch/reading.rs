@@ -27,6 +27,9 @@ use crate::sources::stage::{self, Awaits};
 use crate::sources::standpoint::Glance;
 use crate::sources::tasks::{self, TaskFile};
 
+/// A run whose log is older is read again only when it changes.
+const MAY_STALL: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// How often a file that waits for something beside it is looked at.
 pub(super) const GLANCE: Duration = Duration::from_millis(100);
 
@@ -110,9 +113,11 @@ impl Reader {
             }
             // With another threshold it may say something else.
             Kind::Costs => self.costs_read.get(path) == Some(&(version, config.runs.cost_threshold_usd)),
-            Kind::WorkflowRun => {
-                self.memory.run(&relative(path, config)).is_some_and(|seen| seen.is_all_of(version))
-            }
+            // One that goes on may stall, which is in no line.
+            Kind::WorkflowRun => self.memory.run(&relative(path, config)).is_some_and(|seen| {
+                let may_stall = seen.goes_on && age(version) < MAY_STALL && !self.runs.is_open(path);
+                seen.is_all_of(version) && !may_stall
+            }),
             Kind::Tasks => {
                 self.tasks_read.get(path).is_some_and(|read| *read == (version, glance_at_repo_of(path)))
             }
@@ -278,8 +283,8 @@ impl Reader {
         Ok(())
     }
 
-    /// What a telemetry file says, and the consensus that it has, as known. One that cannot be read
-    /// is known by its name.
+    /// What a telemetry file says, and the consensus that it has, as known. One that cannot be
+    /// read is known by its name.
     fn take_telemetry_as_it_is(&mut self, path: &Path, config: &Config) -> io::Result<Untold> {
         let (name, version) = (relative(path, config), stamp(path));
         let before = self.memory.file(&name).cloned();

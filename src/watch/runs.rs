@@ -8,6 +8,8 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use jiff::{SignedDuration, Timestamp};
+
 use super::file::{relative, stamp};
 use super::memory::{Memory, SeenRun};
 use super::{AGAIN, Fate};
@@ -15,7 +17,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::event::{Event, EventKind};
 use crate::files::open::{self, Links};
-use crate::run::add_follow_ups;
+use crate::run::{add_follow_ups, is_news};
 use crate::sources::outstanding;
 use crate::sources::workflow_run::{self, Facts, Log, MAX_LINE, Mark, Next, PATIENCE, World};
 
@@ -57,6 +59,8 @@ struct Reading {
     before: Vec<u8>,
     /// The length of the `state.json` that is kept.
     state_bytes: usize,
+    /// The sign of life after which the run was told to be stalled.
+    stalled: Option<Timestamp>,
 }
 
 /// Why reading stopped.
@@ -87,6 +91,11 @@ impl Runs {
         *due = soon.min(*due);
     }
 
+    /// Whether a log is being read.
+    pub(super) fn is_open(&self, path: &Path) -> bool {
+        self.open.contains_key(path)
+    }
+
     /// The logs that are to be read now, those that wait longest first.
     pub(super) fn due(&self, now: Instant) -> Vec<PathBuf> {
         let mut due: Vec<_> = self.due.iter().filter(|(_, at)| **at <= now).collect();
@@ -103,8 +112,10 @@ impl Runs {
     pub(super) fn take_as_known(path: &Path, config: &Config, memory: &mut Memory) {
         if let Some(version) = stamp(path) {
             let told = Mark { at: version.0, crc: None };
-            memory
-                .remember_run(&relative(path, config), SeenRun { told, version: Some(version), spec: None });
+            memory.remember_run(
+                &relative(path, config),
+                SeenRun { told, version: Some(version), ..SeenRun::default() },
+            );
         }
     }
 
@@ -136,7 +147,7 @@ impl Runs {
                     Reading::new(path, identity, memory.run(&name).map(from_its_start).as_ref(), version.0);
                 Some(Duration::ZERO)
             }
-            Ok(stopped) => reading.next(stopped, config),
+            Ok(stopped) => reading.next(stopped, path, config),
             Err(error) => {
                 log::debug!("{name} cannot be read now: {error}");
                 Some(AGAIN)
@@ -147,7 +158,9 @@ impl Runs {
         }
         if reading.untold.is_empty() && !reading.log.is_catching_up() {
             let spec = reading.log.spec().cloned();
-            memory.remember_run(&name, SeenRun { told: reading.log.told(), version: Some(version), spec });
+            let goes_on = reading.log.silent_since().is_some();
+            let seen = SeenRun { told: reading.log.told(), version: Some(version), spec, goes_on };
+            memory.remember_run(&name, seen);
         }
         if let Some(wait) = wait {
             self.due.insert(path.to_owned(), Instant::now() + wait);
@@ -186,7 +199,7 @@ pub(super) fn untold(path: &Path, config: &Config, memory: &Memory) -> io::Resul
 
 /// What is still known of a run whose log is another one.
 fn from_its_start(seen: &SeenRun) -> SeenRun {
-    SeenRun { told: Mark::default(), version: None, spec: seen.spec.clone() }
+    SeenRun { spec: seen.spec.clone(), ..SeenRun::default() }
 }
 
 impl Reading {
@@ -204,6 +217,7 @@ impl Reading {
             patience: PATIENCE,
             before: Vec::new(),
             state_bytes: 0,
+            stalled: None,
         };
         reading.read_facts(path);
         reading
@@ -240,12 +254,21 @@ impl Reading {
     }
 
     /// When to look again.
-    fn next(&mut self, stopped: Option<Stopped>, config: &Config) -> Option<Duration> {
+    fn next(&mut self, stopped: Option<Stopped>, path: &Path, config: &Config) -> Option<Duration> {
         match stopped {
             None => Some(AGAIN),
             Some(Stopped::Full | Stopped::Replaced) => Some(Duration::ZERO),
             Some(Stopped::Wanting) => Some(GLANCE),
-            Some(Stopped::AtTheEnd) => self.log.due_in(config.gate_notice, clock::exactly()),
+            Some(Stopped::AtTheEnd) => {
+                let now = clock::exactly();
+                let stalls = self.silence(path, config).and_then(|(sign, after)| {
+                    let left = after - now.duration_since(sign);
+                    let may_be_told = self.stalled.is_none_or(|told| told < sign);
+                    let wait = if may_be_told { left } else { after };
+                    is_news(sign, after, now).then(|| Duration::try_from(wait).unwrap_or_default())
+                });
+                self.log.due_in(config.gate_notice, now).into_iter().chain(stalls).min()
+            }
         }
     }
 
@@ -299,7 +322,38 @@ impl Reading {
             let told = self.with_world(config, true, true, |log, world| log.due(notice, world));
             self.untold.extend(told);
         }
+        if let Some(stalled) = self.stall(path, config).filter(|_| !is_final) {
+            self.untold.push_back(stalled);
+        }
         Ok(Stopped::AtTheEnd)
+    }
+
+    /// The last sign of life of a run that goes on, and how long it may be silent: a line of its
+    /// log, a change of its state, a task that was ticked.
+    fn silence(&self, path: &Path, config: &Config) -> Option<(Timestamp, SignedDuration)> {
+        let after = config.runs.stall_after?;
+        let line = self.log.silent_since()?;
+        let written = |path: &Path| {
+            let found = std::fs::symlink_metadata(path).ok().filter(|found| found.is_file())?;
+            Timestamp::try_from(found.modified().ok()?).ok()
+        };
+        let list = self.log.spec().map(|spec| config.repo.join("specs").join(spec.as_str()).join("tasks.md"));
+        let files = [Some(path.to_owned()), Some(path.with_file_name("state.json")), list];
+        let signs = files.iter().flatten().filter_map(|path| written(path)).chain(line);
+        // Of a clock that is ahead no more is known than that somebody was there.
+        Some((signs.max()?.min(clock::exactly()), after))
+    }
+
+    /// The event of a run that is silent for so long, once for each sign of life.
+    fn stall(&mut self, path: &Path, config: &Config) -> Option<Event> {
+        let (sign, after) = self.silence(path, config)?;
+        let now = clock::exactly();
+        let is_told = self.stalled.is_some_and(|told| told >= sign);
+        if is_told || now.duration_since(sign) < after || !is_news(sign, after, now) {
+            return None;
+        }
+        self.stalled = Some(sign);
+        Some(self.with_world(config, true, true, |log, world| log.stalled(sign, world)))
     }
 
     fn with_world<T>(

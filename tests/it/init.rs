@@ -100,7 +100,7 @@ fn emits(sandbox: &Sandbox) {
 }
 
 /// Each kind of repo is a line here.
-const LAYOUTS: [Layout; 4] = [
+const LAYOUTS: [Layout; 5] = [
     Layout {
         name: "bash guardrails",
         holds: &[("SPEC.md", "| Task ID | Status |\n| --- | --- |\n| T1 | Done |\n")],
@@ -120,6 +120,18 @@ const LAYOUTS: [Layout; 4] = [
         holds: &[("docs/SPEC-KIT-064/evidence/guardrail-plan-2025-12-26T13-50-08Z_1.json", "{}")],
         happens: native_guardrail,
         tells: (STAGE, "SPEC-KIT-065"),
+        spool: "docs/SPEC-OPS-004-integrated-coder-hooks/evidence/webhooks",
+    },
+    Layout {
+        name: "GitHub Spec Kit",
+        holds: &[
+            (".specify/feature.json", "{\"feature_directory\": \"specs/002-kanban\"}"),
+            ("specs/002-kanban/tasks.md", "- [ ] T001 a\n- [ ] T002 b\n"),
+        ],
+        happens: |sandbox| {
+            sandbox.write("specs/002-kanban/tasks.md", "- [x] T001 a\n- [ ] T002 b\n");
+        },
+        tells: ("spec-kit.task.completed", "002-kanban"),
         spool: "docs/SPEC-OPS-004-integrated-coder-hooks/evidence/webhooks",
     },
     Layout {

@@ -113,6 +113,10 @@ pub(crate) struct Fold {
     troubles: Vec<(Step, Option<String>)>,
     /// Since then a gate has paused the run.
     is_paused: bool,
+    /// A step was started since the run was last ended, paused or interrupted.
+    goes_on: bool,
+    /// When the last line was written, as far as lines say it.
+    last_at: Option<Timestamp>,
 }
 
 impl Fold {
@@ -137,6 +141,8 @@ impl Fold {
             stages: Vec::new(),
             troubles: Vec::new(),
             is_paused: false,
+            goes_on: false,
+            last_at: None,
         }
     }
 
@@ -172,6 +178,7 @@ impl Fold {
                 self.fix_spec(world);
             }
         }
+        self.last_at = self.last_at.max(line.at);
         Ok(match &line.what {
             What::Started { step, kind } => self.started(step, kind, line.at, from, world),
             What::Completed { step, outcome } => self.completed(step, *outcome, stage, line.at, from, world),
@@ -234,6 +241,7 @@ impl Fold {
         world: &World<'_>,
     ) -> Vec<Event> {
         let told = self.settle_step(step, None, world);
+        self.goes_on = true;
         if self.begun.len().max(self.gates.len()) >= MAX_STEPS {
             return told;
         }
@@ -320,6 +328,13 @@ impl Fold {
         self.asked.clear();
         self.troubles.clear();
         self.is_paused = false;
+        self.goes_on = false;
+    }
+
+    /// When its last line was written, while it runs: it has neither ended nor paused, and no gate
+    /// waits for a person.
+    pub(super) fn silent_since(&self) -> Option<Option<Timestamp>> {
+        (self.goes_on && self.asked.is_empty()).then_some(self.last_at)
     }
 
     fn add_trouble(&mut self, step: &Step, error: Option<&str>) {

@@ -151,6 +151,16 @@ impl Log {
         }
     }
 
+    /// When its last line was written, as far as that is known, while the run goes on.
+    pub(crate) fn silent_since(&self) -> Option<Option<Timestamp>> {
+        self.fold.silent_since().filter(|_| !self.is_catching_up())
+    }
+
+    /// The run is silent since then.
+    pub(crate) fn stalled(&self, since: Timestamp, world: &World<'_>) -> Event {
+        self.fold.stalled(since, world)
+    }
+
     /// How long until something is due.
     pub(crate) fn due_in(&self, notice: Duration, now: Timestamp) -> Option<Duration> {
         self.fold.next(notice, PATIENCE, now).filter(|_| !self.is_catching_up())

@@ -269,3 +269,44 @@ impl Repo {
         });
     }
 }
+
+#[test]
+fn a_run_that_goes_silent_is_told_once_for_each_sign_of_life() {
+    let repo = Repo::new();
+    let settings = "[spec_ops.webhooks.alerts]\nstall_after_s = 1";
+    let watch = repo.watch_with(false, settings);
+    repo.wait("the memory", || repo.dir.path().join("spool/watch.jsonl").exists().then_some(()));
+    let engine = Engine::begin(&repo, "one");
+    let plan = engine.stage("plan");
+    engine.starts("tasks", "command");
+    let stalls = || {
+        let sent = repo.sent.lock().unwrap();
+        sent.iter().filter(|event| event.event.kind == EventKind::Stalled).cloned().collect::<Vec<_>>()
+    };
+    let nth = |count: usize| repo.wait("a stall", || stalls().into_iter().nth(count - 1));
+    let first = nth(1);
+    assert_eq!(first.event.stage.map(|stage| stage.to_string()).as_deref(), Some("Tasks"));
+    assert_eq!(first.pipeline.as_ref().unwrap().extra["run"]["step"], "tasks");
+    let since = |event: &Event| event.extra["anomaly"]["since"].as_str().unwrap().to_owned();
+    assert_eq!(first.event.idempotency_key.as_str(), engine.key(&format!("stalled-{}", since(&first))));
+    // A task is ticked; then nobody watches for a while.
+    repo.write("specs/002-kanban/tasks.md", "- [x] T001 a\n- [ ] T002 b\n");
+    let second = nth(2);
+    assert!(since(&second) > since(&first));
+    watch.stop();
+    let _watch = repo.watch_with(false, settings);
+    // As of the same sign, it is known by its key.
+    let again = nth(3);
+    assert_eq!(again.event.idempotency_key, second.event.idempotency_key);
+    // One that stands at a gate, or has ended, is not silent.
+    engine.completes("tasks", "completed");
+    engine.starts("ask", "gate");
+    engine.completes("ask", "paused");
+    engine.finishes("paused");
+    repo.wait("the gate", || repo.keys().iter().any(|key| key.contains(":gate-ask-1:")).then_some(()));
+    repo.wait("both stages", || repo.keys().contains(&plan).then_some(()));
+    let other = Engine::begin(&repo, "two");
+    other.starts("plan", "command");
+    let keys = nth(4).event.idempotency_key;
+    assert!(keys.as_str().ends_with(":two"), "{keys}");
+}

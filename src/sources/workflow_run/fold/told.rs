@@ -109,6 +109,24 @@ impl Fold {
         event
     }
 
+    /// A run that goes on and shows no sign of life since then.
+    pub(in super::super) fn stalled(&self, since: Timestamp, world: &World<'_>) -> Event {
+        let since = clock::in_milliseconds(since);
+        let key = IdempotencyKey::of_stall(self.spec(), &clock::rfc3339(since), &self.run);
+        let mut event = Event::new(EventKind::Stalled, self.spec().clone(), key);
+        let last = self.begun.iter().max_by_key(|(step, begun)| (begun.at, step.id.clone()));
+        let step = last.map(|(step, _)| step);
+        event.event.stage = step.and_then(|step| world.facts.stage(step)).flatten();
+        event.pipeline = Some(self.pipeline(self.ends.saturating_add(1), self.began, None, step, world));
+        let hint = format!(
+            "look whether the run still works; where it does not, `specify workflow resume {}` goes on where \
+             it stands; alerts.stall_after_s says how long a run may be silent",
+            printable(&self.run, 120)
+        );
+        event.extra.insert("anomaly".to_owned(), json!({"since": clock::rfc3339(since), "hint": hint}));
+        event
+    }
+
     pub(super) fn end(
         &mut self,
         status: Status,
