@@ -25,7 +25,7 @@ use crate::config::{Config, Origin, Report};
 use crate::delivery::{Delivery, DeliveryId, SubscriptionId};
 use crate::event::Event;
 use crate::inspect::{Facts, Listing, Page, Query, StatusReport, Tried, TriedQuery, Watching, tried};
-use crate::payload;
+use crate::payload::{self, Reader};
 use crate::sources::checkout::Checkout;
 use crate::spool::InboxName;
 
@@ -173,7 +173,8 @@ impl Door {
         let at = clock::now();
         let event = payload::sample(spec, self.checkout.current(), at);
         let Found { address, config } = self.find(subscription).await?;
-        let body = payload::body(&event).and_then(|body| config.format.render(&event, &body));
+        let body =
+            payload::body(&event).and_then(|body| config.format.render(&event, &body, &Reader::default()));
         let body = body.map_err(|error| RequestError::Refused(error.to_string()))?;
         let delivery = Arc::new(Delivery {
             id: DeliveryId::random(),

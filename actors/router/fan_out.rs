@@ -13,7 +13,7 @@ use crate::answer::EmitError;
 use crate::config::{Role, SubscriptionConfig};
 use crate::delivery::{BodyBudget, Delivery, DeliveryId, Pending};
 use crate::event::Event;
-use crate::payload::Format;
+use crate::payload::{Format, Reader};
 use crate::spool::{Accepted, AcceptedDelivery};
 
 /// Fans `event` out to those of the `subscriptions` that want it; to none where it
@@ -43,7 +43,7 @@ pub(super) fn fan_out<'a, A>(
         let held = match rendered.entry(format) {
             Place::Occupied(place) => place.into_mut(),
             Place::Vacant(place) => {
-                let bytes = format.render(event, body).map_err(refused)?;
+                let bytes = format.render(event, body, &Reader::default()).map_err(refused)?;
                 place.insert((budget.hold(&bytes), bytes))
             }
         };

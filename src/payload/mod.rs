@@ -5,13 +5,16 @@ mod answer;
 mod cut;
 mod format;
 mod markdown;
-mod summary;
+mod message;
+mod pages;
+mod reader;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use answer::{Answer, Rejection};
 pub use format::Format;
 pub(crate) use format::{Service, service_of};
+pub(crate) use reader::Reader;
 
 use bytes::Bytes;
 use jiff::Timestamp;
