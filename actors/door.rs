@@ -173,8 +173,10 @@ impl Door {
         let at = clock::now();
         let event = payload::sample(spec, self.checkout.current(), at);
         let Found { address, config } = self.find(subscription).await?;
-        let body =
-            payload::body(&event).and_then(|body| config.format.render(&event, &body, &Reader::default()));
+        let gets = config.filter.gets();
+        let subscription = Some(config.id.as_str());
+        let reader = Reader { subscription, gets: Some(&gets), ..Reader::default() };
+        let body = payload::body(&event).and_then(|body| config.format.render(&event, &body, &reader));
         let body = body.map_err(|error| RequestError::Refused(error.to_string()))?;
         let delivery = Arc::new(Delivery {
             id: DeliveryId::random(),

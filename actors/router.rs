@@ -32,7 +32,7 @@ use crate::payload;
 use crate::run::{Run, Silences};
 use crate::sources::checkout::Checkout;
 use crate::spool::{InboxName, Recovered, Unfinished};
-use fan_out::{fan_out, refused};
+use fan_out::{News, fan_out, refused};
 pub(crate) use lifecycle::{Close, Reconfigure, WaitIdle};
 pub(crate) use operator::{FindActive, Found, ListAllUnfinished, ReadQueues};
 
@@ -241,6 +241,11 @@ impl Router {
         *last
     }
 
+    /// Whether anybody gets messages, which lead to pages of the repo.
+    fn has_chats(&self) -> bool {
+        self.active_ones().any(|(config, _)| config.format.is_chat())
+    }
+
     fn active_ones(&self) -> impl Iterator<Item = (&Arc<SubscriptionConfig>, &Addr<Subscription>)> {
         self.subscribers.iter().filter_map(|one| Some((one.config.as_ref()?, &one.address)))
     }
@@ -322,7 +327,11 @@ impl Handler<Emit> for Router {
         let fanned_out = body.and_then(|body| {
             let active = self.active_ones().map(|(config, address)| (&**config, address));
             let ids = DeliveryId::random;
-            fan_out(&event, &body, at, is_told_already, active, &self.bodies, ids)
+            let ends = step.as_ref().and_then(|step| step.ends_run());
+            let pages = self.has_chats().then(|| self.checkout.pages(self.config.link_template.as_ref()));
+            let pages = pages.as_ref();
+            let news = News { event: &event, body: &body, at, is_told_already, ends, pages };
+            fan_out(&news, active, &self.bodies, ids)
         });
         let (mut accepted, outgoing) = match fanned_out {
             Ok(fanned_out) => fanned_out,

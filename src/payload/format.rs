@@ -88,6 +88,23 @@ impl Format {
         serde_json::to_vec(&rendered).map(Bytes::from)
     }
 
+    /// Checks the name of somebody that a message is to call, as the service names people.
+    ///
+    /// # Errors
+    /// What the service's names look like.
+    pub(crate) fn owner(self, text: &str) -> Result<(), &'static str> {
+        let (is_one, form) = match self {
+            Self::SpecKit | Self::CloudEvents => (false, "only messages of a chat service call somebody"),
+            Self::Slack => (slack::is_owner(text), "Slack's ids are a user's U… or a group's S…"),
+            Self::Discord => (discord::is_owner(text), "Discord's ids of users are 15 to 20 digits"),
+            Self::Teams => {
+                (teams::is_owner(text), "Teams knows people by what they sign in with, name@domain")
+            }
+            Self::Mattermost => (mattermost::is_owner(text), "a user's name, without @; no group or channel"),
+        };
+        if is_one { Ok(()) } else { Err(form) }
+    }
+
     /// The pause that the service asks for in the answer's body; only Discord does.
     pub(crate) fn wait(self, answer: Answer<'_>) -> Option<Duration> {
         if self == Self::Discord { discord::wait(answer.body?) } else { None }

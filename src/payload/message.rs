@@ -12,6 +12,7 @@ use super::pages::{Link, Pages, file_name};
 use super::reader::Reader;
 use crate::event::Event;
 use story::Story;
+pub(crate) use story::is_a_call;
 
 /// Longest line, in characters: some six on a phone.
 const LINE: usize = 300;
@@ -92,13 +93,13 @@ pub(super) struct Message<'a> {
 impl<'a> Message<'a> {
     /// What is told of `event` to this reader.
     pub(super) fn of(event: &Event, reader: &Reader<'a>) -> Self {
-        let Story { tone, glyph, head, lines, aside, is_a_call } = Story::of(event, reader);
+        let Story { tone, glyph, head, lines, aside } = Story::of(event, reader);
         let pages = reader.pages.filter(|pages| pages.are_of(event));
         let (links, more_links) = pages.map(|pages| pages.links(event)).unwrap_or_default();
         let branch = pages.and_then(|pages| pages.branch(event));
         let page = branch.or_else(|| Some(links.first()?.url.clone()));
         let told = event.event.time.as_deref().and_then(|time| time.parse::<Timestamp>().ok());
-        let owner = reader.owner.filter(|_| is_a_call);
+        let owner = reader.owner.filter(|_| is_a_call(event));
         let time = told.and(event.event.time.clone());
         let footer = footer(event, pages, told, &aside, links.is_empty());
         let title = event.spec.id.to_string();

@@ -6,7 +6,7 @@ mod cut;
 mod format;
 mod markdown;
 mod message;
-mod pages;
+pub(crate) mod pages;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -14,6 +14,7 @@ mod tests;
 pub(crate) use answer::{Answer, Rejection};
 pub use format::Format;
 pub(crate) use format::{Service, service_of};
+pub(crate) use message::is_a_call;
 pub(crate) use reader::Reader;
 
 use bytes::Bytes;

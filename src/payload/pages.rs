@@ -64,7 +64,8 @@ pub(crate) enum InvalidTemplate {
     #[error("an address with a user or a password in it would be shown to everybody")]
     Credentials,
     #[error(
-        "the address needs {{branch}} or {{commit}}, may have {{repo}} and {{path}}, and nothing else in braces"
+        "the address needs {{branch}} or {{commit}}, and may have {{repo}} and {{path}}, and nothing else in \
+         braces"
     )]
     Places,
 }
@@ -172,7 +173,9 @@ impl Pages {
 
     fn page(&self, place: Place<'_>) -> Option<String> {
         let forge = match &self.template {
-            Some(LinkTemplate::Address(address)) => return self.filled(address, place).filter(is_fit),
+            Some(LinkTemplate::Address(address)) => {
+                return self.filled(address, place).filter(|url| is_fit(url));
+            }
             Some(LinkTemplate::Forge(forge)) => *forge,
             None => self.forge?,
         };
@@ -193,7 +196,7 @@ impl Pages {
         };
         let form =
             if matches!((forge, place), (Forge::GitHub, Place::Request(_))) { "?expand=1" } else { "" };
-        Some(format!("{home}{way}{}{form}", encoded(name))).filter(is_fit)
+        Some(format!("{home}{way}{}{form}", encoded(name))).filter(|url| is_fit(url))
     }
 
     /// The address of a template; none where it needs what this place does not have.
@@ -217,7 +220,7 @@ impl Pages {
 }
 
 /// Whether an address is short, and has no sign that ends one in the markup of a service.
-fn is_fit(url: &String) -> bool {
+fn is_fit(url: &str) -> bool {
     let is_inert = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/?#@!$&+,;=%".contains(&byte);
     url.len() <= LONGEST && url.bytes().all(is_inert)
 }
@@ -244,7 +247,7 @@ pub(crate) fn job(get: impl Fn(&str) -> Option<String>) -> Option<String> {
     };
     let url = Url::parse(&of_github().or_else(|| get("CI_JOB_URL"))?).ok()?;
     let has_no_user = url.username().is_empty() && url.password().is_none();
-    (is_web(&url) && has_no_user).then(|| url.to_string()).filter(is_fit)
+    (is_web(&url) && has_no_user).then(|| url.to_string()).filter(|url| is_fit(url))
 }
 
 /// The name of a file, its middle left out where it is long.
@@ -257,4 +260,125 @@ pub(super) fn file_name(path: &str) -> String {
     }
     let (start, end) = (&name[..LONG - END - 1], &name[name.len() - END..]);
     start.iter().chain(&['…']).chain(end).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{IdempotencyKey, SpecId};
+
+    fn pages(forge: Option<Forge>, template: Option<&str>) -> Pages {
+        Pages {
+            repo: "o/n".to_owned(),
+            home: Some("https://h.example/o/n".to_owned()),
+            forge,
+            branch: Some("feat/#1 (x)".to_owned()),
+            commit: Some("c0ffee".to_owned()),
+            job: None,
+            template: template.map(|template| template.parse().unwrap()),
+        }
+    }
+
+    fn event() -> Event {
+        let spec: SpecId = "SPEC-1".parse().unwrap();
+        let mut event = Event::new(
+            EventKind::PipelineCompleted,
+            spec.clone(),
+            IdempotencyKey::of_step(&spec, "pipeline", 1, None),
+        );
+        event.event.status = Some(Status::Success);
+        event.spec.branch = Some("feat/#1 (x)".to_owned());
+        let source = serde_json::json!({"repo": "o/n", "commit": "c0ffee"});
+        event.source = serde_json::from_value(source).unwrap();
+        event
+    }
+
+    /// Branch, commit and pull request.
+    fn all(pages: &Pages) -> [Option<String>; 3] {
+        let event = event();
+        let request = pages.links(&event).0.first().map(|link| link.url.clone());
+        [pages.branch(&event), pages.commit(&event), request]
+    }
+
+    #[test]
+    fn each_service_has_its_own_forms() {
+        let branch = "feat/%231%20%28x%29";
+        for (forge, forms) in [
+            (Forge::GitHub, ["/tree/BRANCH", "/commit/c0ffee", "/compare/BRANCH?expand=1"]),
+            (
+                Forge::GitLab,
+                [
+                    "/-/tree/BRANCH",
+                    "/-/commit/c0ffee",
+                    "/-/merge_requests/new?merge_request%5Bsource_branch%5D=BRANCH",
+                ],
+            ),
+            (Forge::Bitbucket, ["/branch/BRANCH", "/commits/c0ffee", "/pull-requests/new?source=BRANCH"]),
+            (Forge::Gitea, ["/src/branch/BRANCH", "/commit/c0ffee", "/compare/BRANCH"]),
+        ] {
+            let expected =
+                forms.map(|form| Some(format!("https://h.example/o/n{}", form.replace("BRANCH", branch))));
+            assert_eq!(all(&pages(Some(forge), None)), expected);
+            assert_eq!(all(&pages(None, Some(forge.as_str()))), expected, "by its name");
+        }
+        assert_eq!(all(&pages(None, None)), [None, None, None], "an unknown host");
+        let template = "https://git.corp.example/{repo}?at={branch}&p={path}";
+        let filled = Some(format!("https://git.corp.example/o/n?at={branch}&p="));
+        assert_eq!(all(&pages(Some(Forge::GitHub), Some(template))), [filled, None, None]);
+    }
+
+    #[test]
+    fn hosts_are_known_by_their_names() {
+        for (host, forge) in [
+            ("github.com", Some(Forge::GitHub)),
+            ("github.corp.example", Some(Forge::GitHub)),
+            ("gitlab.com", Some(Forge::GitLab)),
+            ("my-gitlab.example", Some(Forge::GitLab)),
+            ("bitbucket.org", Some(Forge::Bitbucket)),
+            ("codeberg.org", Some(Forge::Gitea)),
+            ("gitea.example", Some(Forge::Gitea)),
+            ("git.corp.example", None),
+            ("notgithub.example", None),
+            ("bitbucket.corp.example", None),
+        ] {
+            assert_eq!(Forge::of_host(host), forge, "{host}");
+        }
+    }
+
+    #[test]
+    fn what_is_of_another_repo_branch_or_commit_has_no_page() {
+        let found = pages(Some(Forge::GitHub), None);
+        let mut other = event();
+        other.spec.branch = Some("main".to_owned());
+        other.source.as_mut().unwrap().commit = Some("beef".to_owned());
+        assert_eq!((found.branch(&other), found.commit(&other)), (None, None));
+        assert_eq!(found.links(&other), (Vec::new(), 0));
+        other.source.as_mut().unwrap().repo = Some("o/other".to_owned());
+        assert!(found.are_of(&event()) && !found.are_of(&other));
+        let long = Pages { branch: Some("x".repeat(400)), ..found };
+        other.spec.branch = long.branch.clone();
+        assert_eq!(long.branch(&other), None, "a long address crowds out what there is to say");
+    }
+
+    #[test]
+    fn a_ci_job_has_a_page_where_its_variables_are_such() {
+        let job = |variables: &[(&str, &str)]| {
+            job(|name| Some((*variables.iter().find(|(known, _)| *known == name)?.1).to_owned()))
+        };
+        let github = [
+            ("GITHUB_SERVER_URL", "https://github.com"),
+            ("GITHUB_REPOSITORY", "o/n"),
+            ("GITHUB_RUN_ID", "47"),
+        ];
+        assert_eq!(job(&github).as_deref(), Some("https://github.com/o/n/actions/runs/47"));
+        assert_eq!(job(&github[..2]), None);
+        let gitlab = |url| job(&[("CI_JOB_URL", url)]);
+        let page = "https://gitlab.example/o/n/-/jobs/4711";
+        assert_eq!(gitlab(page).as_deref(), Some(page));
+        for none in
+            ["https://u:p@gitlab.example/x", "javascript:alert(1)", "https://h/a)b", "x", "https://h/|x>"]
+        {
+            assert_eq!(gitlab(none), None, "{none}");
+        }
+    }
 }

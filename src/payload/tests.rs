@@ -37,7 +37,12 @@ fn owner(format: Format) -> &'static str {
 
 fn rendered(format: Format, event: &Event) -> (Bytes, Value) {
     let pages = pages();
-    let reader = Reader { subscription: Some("chat"), pages: Some(&pages), owner: Some(owner(format)) };
+    let reader = Reader {
+        subscription: Some("chat"),
+        gets: Some("run ends"),
+        pages: Some(&pages),
+        owner: Some(owner(format)),
+    };
     let bytes = format.render(event, &body(event).unwrap(), &reader).unwrap();
     let value = serde_json::from_slice(&bytes).unwrap();
     (bytes, value)

@@ -9,6 +9,7 @@ use super::repo;
 use super::standpoint::Glance;
 use crate::env::Environment;
 use crate::event::{Event, Source};
+use crate::payload::pages::{LinkTemplate, Pages};
 
 /// How long what was read counts.
 const HOLDS: Duration = Duration::from_millis(250);
@@ -29,6 +30,8 @@ struct Read {
     source: Source,
     /// Where git had to be asked: it says the same as long as this is the same.
     glance: Option<Glance>,
+    /// The pages, where somebody asked for them since.
+    pages: Option<Pages>,
 }
 
 impl Checkout {
@@ -38,8 +41,26 @@ impl Checkout {
 
     /// Repo, commit and branch now.
     pub(crate) fn current(&self) -> Source {
+        self.read(&mut self.last.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The pages that messages may lead to, now.
+    pub(crate) fn pages(&self, template: Option<&LinkTemplate>) -> Pages {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*last {
+        let source = self.read(&mut last);
+        let read = || repo::pages(&self.repo, &self.environment, &source, template);
+        match &mut *last {
+            Some(last) => {
+                let is_same = |pages: &Pages| pages.template.as_ref() == template;
+                let held = last.pages.take().filter(is_same);
+                last.pages.insert(held.unwrap_or_else(read)).clone()
+            }
+            None => read(),
+        }
+    }
+
+    fn read(&self, last: &mut Option<Read>) -> Source {
+        match last {
             Some(Read { at, source, .. }) if at.elapsed() < HOLDS => source.clone(),
             _ => {
                 let glance = Glance::at(&self.repo).filter(Glance::is_in_reftables);
@@ -49,7 +70,7 @@ impl Checkout {
                     }
                     _ => repo::source(&self.repo, &self.environment),
                 };
-                *last = Some(Read { at: Instant::now(), source: source.clone(), glance });
+                *last = Some(Read { at: Instant::now(), source: source.clone(), glance, pages: None });
                 source
             }
         }

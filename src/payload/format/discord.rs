@@ -22,7 +22,8 @@ const FOOTER: usize = 500;
 
 const TEXT: Spelling = Spelling { tame: as_it_is, escape: backslashed, width: utf16 };
 
-/// The message. `allowed_mentions` prevents every mention in it from notifying anyone but the owner.
+/// The message. `allowed_mentions` prevents every mention in it from notifying anyone but the
+/// owner.
 pub(super) fn message(message: &Message<'_>) -> Value {
     // Lock screens show this text as it is. Links in it would unfold a preview: the embed has them.
     let mut content = TEXT.head(message, CONTENT, str::to_owned, |text, _| text.to_owned());
@@ -76,8 +77,8 @@ fn colour(tone: Tone) -> Option<u32> {
     }
 }
 
-/// Escapes markup, mentions, emoji names and links. A colon before a space begins neither an emoji's
-/// name nor an address.
+/// Escapes markup, mentions, emoji names and links. A colon before a space begins neither an
+/// emoji's name nor an address.
 fn backslashed(c: char, next: Option<char>, to: &mut String) {
     let is_inert = c == ':' && next == Some(' ');
     if "\\`*_~|<>#[]:@".contains(c) && !is_inert {

@@ -1,5 +1,5 @@
-//! An event as a message of a Mattermost incoming webhook: a text in Markdown and nothing else, which
-//! Rocket.Chat and Zulip show too.
+//! An event as a message of a Mattermost incoming webhook: a text in Markdown and nothing else,
+//! which Rocket.Chat and Zulip show too.
 //!
 //! Limits of a message in characters: Mattermost 16,383, Zulip 10,000, Rocket.Chat 5,000 by
 //! default. The parts below add up to less.

@@ -21,8 +21,18 @@ pub(super) struct Story {
     pub(super) lines: Vec<Line>,
     /// What is good to know besides, for the footer.
     pub(super) aside: Vec<String>,
-    /// Whether the owner is to be called.
-    pub(super) is_a_call: bool,
+}
+
+/// Whether somebody has to do something now: a failure, a halt, a stall.
+pub(crate) fn is_a_call(event: &Event) -> bool {
+    match event.event.kind {
+        EventKind::StageCompleted | EventKind::PipelineCompleted => is_bad(event),
+        EventKind::Stalled => true,
+        EventKind::TaskCompleted
+        | EventKind::ConsensusConflict
+        | EventKind::CostThreshold
+        | EventKind::Test => false,
+    }
 }
 
 impl Story {
@@ -40,7 +50,7 @@ impl Story {
 
     /// A story that is told with this glyph.
     fn told(tone: Tone, glyph: &'static str) -> Self {
-        Self { tone, glyph, head: Vec::new(), lines: Vec::new(), aside: Vec::new(), is_a_call: false }
+        Self { tone, glyph, head: Vec::new(), lines: Vec::new(), aside: Vec::new() }
     }
 
     /// A story of something that ended so.
@@ -51,8 +61,7 @@ impl Story {
             Some(Status::Halt) => (Tone::Halt, "⚠️"),
             None => (Tone::Neutral, "ℹ️"),
         };
-        let is_a_call = matches!(status, Some(Status::Failure | Status::Halt));
-        Self { is_a_call, ..Self::told(tone, glyph) }
+        Self::told(tone, glyph)
     }
 
     fn strong(mut self, text: impl Into<String>) -> Self {
@@ -345,8 +354,7 @@ fn stall(event: &Event) -> Story {
     let told_at = event.event.time.as_deref().and_then(|time| time.parse::<Timestamp>().ok());
     let silence =
         since.zip(told_at).and_then(|(since, at)| between(since, at)).map(|it| it / 60_000 * 60_000);
-    let told = Story { is_a_call: true, ..Story::told(Tone::Halt, "⏳") };
-    let told = told.strong("No news").plain(" from ").spec(event);
+    let told = Story::told(Tone::Halt, "⏳").strong("No news").plain(" from ").spec(event);
     let told = told.plain(silence.and_then(length).map(|it| format!(" for {it}")).unwrap_or_default());
     let after = event.event.stage.map(|stage| format!(", after {stage}"));
     let told = told.plain(after.unwrap_or_default());
@@ -364,6 +372,9 @@ fn test(event: &Event, reader: &Reader<'_>) -> Story {
         }
         None => told.plain(" from spec-notify: ").spec(event),
     };
+    if let Some(gets) = reader.gets {
+        return told.line(Some(format!("Gets: {gets}. No stage ran.")));
+    }
     let message = event.extra.get("message").map(|message| match message.as_str() {
         Some(text) => one_line(text),
         None => one_line(&message.to_string()),
