@@ -10,6 +10,7 @@ use crate::answer::RequestError;
 use crate::config::{Role, SubscriptionConfig};
 use crate::delivery::SubscriptionId;
 use crate::inspect::{Listed, Query, Queue};
+use crate::payload::pages::Pages;
 
 /// From the door, for what an operator asks of one subscription: where it is, if it is active.
 /// Bounded by the admission permits.
@@ -21,6 +22,8 @@ pub(crate) struct FindActive(pub(crate) SubscriptionId);
 pub(crate) struct Found {
     pub(crate) address: Addr<Subscription>,
     pub(crate) config: Arc<SubscriptionConfig>,
+    /// Where its messages may lead.
+    pub(crate) pages: Pages,
 }
 
 /// From the door, for `status`: every subscription and its queue, in the config's order, those that
@@ -41,7 +44,11 @@ impl Handler<FindActive> for Router {
     fn handle(&mut self, FindActive(id): FindActive, _: &mut Self::Context) -> Self::Result {
         let mut active = self.active_ones();
         let found = active.find(|(config, _)| config.id == id);
-        let found = found.map(|(config, address)| Found { address: address.clone(), config: config.clone() });
+        let found = found.map(|(config, address)| Found {
+            address: address.clone(),
+            config: config.clone(),
+            pages: self.checkout.pages(self.config.link_template.as_ref()),
+        });
         found.ok_or_else(|| {
             let known: Vec<_> = self.active_ones().map(|(config, _)| config.id.as_str()).collect();
             RequestError::Refused(format!("no active subscription `{id}`; active are: {}", known.join(", ")))

@@ -114,6 +114,24 @@ impl<'a> Message<'a> {
         format!("{} {}", self.glyph, parts.collect::<String>())
     }
 
+    /// The whole without any markup.
+    #[cfg(feature = "cli")]
+    pub(super) fn text(&self) -> String {
+        let (marks, texts) = self.marked_lines();
+        let lines = marks.iter().zip(texts).map(|(mark, text)| format!("{mark}{text}"));
+        let feet = self.footer.iter().enumerate();
+        let mut last: String =
+            feet.map(|(n, foot)| format!("{}{}", if n == 0 { "" } else { foot.before }, foot.text)).collect();
+        for link in &self.links {
+            last += &format!(" · {} {}", link.name, link.url);
+        }
+        if let Some(owner) = self.owner {
+            last += &format!(" · Owner: {owner}");
+        }
+        let all = std::iter::once(self.headline()).chain(lines).chain(Some(last));
+        all.collect::<Vec<_>>().join("\n")
+    }
+
     /// The lines: the marks before them, and their texts.
     pub(super) fn marked_lines(&self) -> (Vec<&'static str>, Vec<&str>) {
         let marked = self.lines.iter().map(|line| match line {

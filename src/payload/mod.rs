@@ -8,6 +8,8 @@ mod markdown;
 mod message;
 pub(crate) mod pages;
 mod reader;
+#[cfg(feature = "cli")]
+mod samples;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +18,8 @@ pub use format::Format;
 pub(crate) use format::{Service, service_of};
 pub(crate) use message::is_a_call;
 pub(crate) use reader::Reader;
+#[cfg(feature = "cli")]
+pub(crate) use samples::Sample;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -38,6 +42,12 @@ pub(crate) fn body(event: &Event) -> serde_json::Result<Bytes> {
         }
     }
     .map(Bytes::from)
+}
+
+/// How the message of `event` reads, without the markup of any service.
+#[cfg(feature = "cli")]
+pub(crate) fn text(event: &Event, reader: &Reader<'_>) -> String {
+    message::Message::of(event, reader).text()
 }
 
 /// A sample event of a SPEC, for trying out a subscription. It is none of the SPEC's own events, so

@@ -171,6 +171,49 @@ fn mattermost_takes_every_event() {
     });
 }
 
+#[test]
+fn a_message_is_shown_and_sent_as_that_of_a_real_event() {
+    let endpoint = Endpoint::replying(&[200]);
+    let chat = "format = \"mattermost\"\nowner = \"lead\"\nnotify = \"failures+runs\"";
+    let sandbox = Sandbox::new(&[("chat", &endpoint.url(), chat)]);
+    let failed = json!({
+        "event": {"type": "spec-auto.stage.completed", "stage": "Plan", "status": "failure",
+            "reasons": ["baseline.status is failed, not passed or skipped"]},
+        "spec": {"id": "SPEC-1-x"}, "source": {"repo": "acme/checkout"},
+        "pipeline": {"attempt": 2, "maxAttempts": 3},
+    });
+    let file = sandbox.write("event.json", &failed.to_string());
+    let file = file.to_str().unwrap();
+    let headline = "❌ Plan failed (2 of 3): SPEC-1 x · the baseline failed";
+    let shown = sandbox.run(&["preview", "--format", "mattermost", "--event", file]);
+    assert_eq!(shown.code, 0, "{shown:?}");
+    let reads = shown.stdout.split_once("how it reads (mattermost):\n").unwrap().1;
+    assert!(reads.starts_with(headline) && reads.contains("Owner: lead"), "{reads}");
+    let shown = sandbox.run(&["preview", "--format", "slack", "--json", "--event", file]);
+    let preview: Value = serde_json::from_str(&shown.stdout).unwrap();
+    assert_eq!((&preview["format"], &preview["body"]["text"]), (&"slack".into(), &headline.into()));
+    for wrong in [&["preview", "--event", file][..], &["--format", "slack", "status"]] {
+        let ran = sandbox.run(wrong);
+        assert!(ran.code == 2 && ran.stderr.contains("--format"), "{ran:?}");
+    }
+    assert!(endpoint.requests().is_empty(), "a preview sends nothing");
+
+    let test = |more: &[&str]| {
+        let arguments = [&["test", "SPEC-2", "--subscription", "chat"], more].concat();
+        let ran = sandbox.run(&arguments);
+        assert_eq!(ran.code, 0, "{ran:?}");
+        endpoint.requests().last().unwrap().json()["text"].as_str().unwrap().to_owned()
+    };
+    let text = test(&[]);
+    assert!(text.starts_with("🔔 **Test**: subscription \"chat\""), "{text}");
+    assert!(text.contains("Gets: failures, halts, stalls and run ends. No stage ran."), "{text}");
+    let text = test(&["--event", file]);
+    assert!(text.starts_with("❌ **Plan failed** (2 of 3): SPEC-2 · the baseline failed"), "{text}");
+    assert!(text.ends_with("Owner: @lead"), "{text}");
+    let text = test(&["--sample", "stage-halt"]);
+    assert!(text.starts_with("⚠️ **Audit halted**"), "{text}");
+}
+
 /// A Python program of a recipe at work; killed when dropped.
 pub(crate) struct Program(Child);
 
