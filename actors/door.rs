@@ -123,8 +123,9 @@ impl Door {
             EmitError::Unavailable("the runtime is stopped, or busy with too many events".to_owned())
         })?;
         self.checkout.add_to(&mut event);
+        let published = self.checkout.published(&event);
         let (reply, answer) = oneshot::channel();
-        let emit = Emit { event, inbox, admission: Some(admission), reply };
+        let emit = Emit { event, published, inbox, admission: Some(admission), reply };
         let answered = async {
             if !tell(&self.router, emit).await {
                 return Err(stopped());

@@ -28,7 +28,7 @@ use crate::delivery::{
     BodyBudget, Dedupe, DeliveryId, Identities, Identity, KeyDigest, Pending, SubscriptionId,
 };
 use crate::event::{Event, EventKind, IdempotencyKey, KeyOrigin, SpecId, sequence_after};
-use crate::payload;
+use crate::payload::{self, pages::Pages};
 use crate::run::{Run, Silences};
 use crate::sources::checkout::Checkout;
 use crate::spool::{InboxName, Recovered, Unfinished};
@@ -75,6 +75,8 @@ impl Emitter {
 #[rtype(result = "()")]
 pub(crate) struct Emit {
     pub(crate) event: Event,
+    /// Which files of its evidence have a page.
+    pub(crate) published: Vec<String>,
     /// The inbox file it comes from.
     pub(crate) inbox: Option<InboxName>,
     /// Absent for events that follow from a run: at most a few per SPEC.
@@ -241,6 +243,11 @@ impl Router {
         *last
     }
 
+    /// The pages that messages may lead to.
+    fn pages(&self) -> Pages {
+        self.checkout.pages(self.config.link_template.as_ref())
+    }
+
     /// Whether anybody gets messages, which lead to pages of the repo.
     fn has_chats(&self) -> bool {
         self.active_ones().any(|(config, _)| config.format.is_chat())
@@ -255,7 +262,7 @@ impl Handler<Emit> for Router {
     type Result = ();
 
     fn handle(&mut self, emit: Emit, context: &mut Self::Context) {
-        let Emit { mut event, inbox, admission, reply } = emit;
+        let Emit { mut event, published, inbox, admission, reply } = emit;
         let at = clock::now();
         let is_under_way = |key: &IdempotencyKey| self.accepting.contains_key(&key.into());
         if let Some(other) = self.identities.waits_for(&event, is_under_way)
@@ -268,7 +275,7 @@ impl Handler<Emit> for Router {
             let router = context.address();
             actix_rt::spawn(async move {
                 drop(end.await);
-                if !tell(&router, Emit { event, inbox, admission, reply }).await {
+                if !tell(&router, Emit { event, published, inbox, admission, reply }).await {
                     log::debug!("the router stopped while an event waited for another");
                 }
             });
@@ -328,7 +335,7 @@ impl Handler<Emit> for Router {
             let active = self.active_ones().map(|(config, address)| (&**config, address));
             let ids = DeliveryId::random;
             let ends = step.as_ref().and_then(|step| step.ends_run());
-            let pages = self.has_chats().then(|| self.checkout.pages(self.config.link_template.as_ref()));
+            let pages = self.has_chats().then(|| Pages { files: published, ..self.pages() });
             let pages = pages.as_ref();
             let news = News { event: &event, body: &body, at, is_told_already, ends, pages };
             fan_out(&news, active, &self.bodies, ids)

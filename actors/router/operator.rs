@@ -47,7 +47,7 @@ impl Handler<FindActive> for Router {
         let found = found.map(|(config, address)| Found {
             address: address.clone(),
             config: config.clone(),
-            pages: self.checkout.pages(self.config.link_template.as_ref()),
+            pages: self.pages(),
         });
         found.ok_or_else(|| {
             let known: Vec<_> = self.active_ones().map(|(config, _)| config.id.as_str()).collect();

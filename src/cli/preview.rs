@@ -11,6 +11,7 @@ use super::{Exit, Failure, Global, emit, load_config};
 use crate::clock;
 use crate::env::Environment;
 use crate::event::sequence_at;
+use crate::payload::pages::Pages;
 use crate::payload::{self, Format, Reader};
 use crate::sources::checkout::Checkout;
 
@@ -51,7 +52,8 @@ pub(super) fn run(
     checkout.add_to(&mut event);
     let at = clock::now();
     event.accepted(at, sequence_at(at));
-    let pages = checkout.pages(config.link_template.as_ref());
+    let published = checkout.published(&event);
+    let pages = Pages { files: published, ..checkout.pages(config.link_template.as_ref()) };
     let mut of_format = config.subscriptions.iter().filter(|one| one.active && one.format == format);
     let owner = of_format.find_map(|one| one.owner.as_deref());
     let reader = Reader { pages: Some(&pages), owner, ..Reader::default() };

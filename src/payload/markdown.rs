@@ -42,28 +42,42 @@ impl Spelling {
         marks.iter().zip(texts).map(|(mark, text)| format!("{mark}{text}")).collect()
     }
 
-    /// The footer with its links, and those to further pages.
-    pub(super) fn footer(&self, message: &Message<'_>, link: fn(&str, &str) -> String) -> String {
-        let mut footer = String::new();
-        for foot in &message.footer {
-            let text = self.fit(&foot.text, FOOT);
-            let text = foot.url.as_ref().map_or(text.clone(), |url| link(&text, url));
-            append(&mut footer, foot.before, &text);
-        }
-        append(&mut footer, " · ", &links(message, link));
-        footer
+    /// The footer with its links and those to further pages; without them where they take more than
+    /// `most`.
+    pub(super) fn footer(
+        &self,
+        message: &Message<'_>,
+        most: usize,
+        link: fn(&str, &str) -> String,
+    ) -> String {
+        let row = |is_linked: bool| {
+            let mut footer = String::new();
+            for foot in &message.footer {
+                let text = self.fit(&foot.text, FOOT);
+                let text = match foot.url.as_ref().filter(|_| is_linked) {
+                    Some(url) => link(&text, url),
+                    None => text,
+                };
+                append(&mut footer, foot.before, &text);
+            }
+            footer
+        };
+        let mut linked = row(true);
+        append(&mut linked, " · ", &self.links(message, link));
+        if (self.width)(&linked) <= most { linked } else { row(false) }
+    }
+
+    /// The links to further pages in a row.
+    pub(super) fn links(&self, message: &Message<'_>, link: fn(&str, &str) -> String) -> String {
+        let link = |Link { name, url }: &Link| link(&self.fit(name, FOOT), url);
+        let mut links: Vec<String> = message.links.iter().map(link).collect();
+        links.extend((message.more_links > 0).then(|| format!("+{}", message.more_links)));
+        links.join(" · ")
     }
 }
 
 /// Longest part of a footer.
 const FOOT: usize = 150;
-
-/// The links to further pages in a row.
-pub(super) fn links(message: &Message<'_>, link: fn(&str, &str) -> String) -> String {
-    let mut links: Vec<String> = message.links.iter().map(|Link { name, url }| link(name, url)).collect();
-    links.extend((message.more_links > 0).then(|| format!("+{}", message.more_links)));
-    links.join(" · ")
-}
 
 fn append(to: &mut String, before: &str, text: &str) {
     if !text.is_empty() {

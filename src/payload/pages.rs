@@ -103,7 +103,7 @@ fn is_web(url: &Url) -> bool {
 /// A link with its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Link {
-    pub(super) name: &'static str,
+    pub(super) name: String,
     pub(super) url: String,
 }
 
@@ -123,6 +123,8 @@ pub(crate) struct Pages {
     pub(crate) job: Option<String>,
     /// `link_template`.
     pub(crate) template: Option<LinkTemplate>,
+    /// Of an event's evidence, the files that are in the commit.
+    pub(crate) files: Vec<String>,
 }
 
 /// Something that has a page.
@@ -130,6 +132,8 @@ pub(crate) struct Pages {
 enum Place<'a> {
     Branch(&'a str),
     Commit(&'a str),
+    /// A file in the commit.
+    File(&'a str),
     /// The form in which a pull request from this branch is opened.
     Request(&'a str),
 }
@@ -163,10 +167,18 @@ impl Pages {
             event.event.kind == EventKind::PipelineCompleted && event.event.status == Some(Status::Success);
         let branch = self.branch_of(event).filter(|branch| is_passed_run && !TRUNKS.contains(branch));
         let request = branch.and_then(|branch| self.page(Place::Request(branch)));
-        let request = request.map(|url| Link { name: "Open a PR", url });
-        let job = self.job.clone().map(|url| Link { name: "CI run", url });
-        let mut links: Vec<Link> = request.into_iter().chain(job).collect();
-        let more = links.len().saturating_sub(LINKS);
+        let named = |name: &str, url: Option<String>| Some(Link { name: name.to_owned(), url: url? });
+        let files = self.files.iter().filter(|_| self.commit(event).is_some());
+        let files: Vec<Link> =
+            files.filter_map(|path| named(&file_name(path), self.page(Place::File(path)))).collect();
+        // A CI run has what cannot be linked on its own.
+        let job = self.job.clone().filter(|_| files.is_empty());
+        // Of evidence that is linked, all files count.
+        let all = event.evidence.as_ref().filter(|_| !files.is_empty()).map_or(0, |all| all.paths.len());
+        let others = named("Open a PR", request).into_iter().chain(named("CI run", job));
+        let mut links: Vec<Link> = others.collect();
+        let more = (links.len() + all).saturating_sub(LINKS.min(links.len() + files.len()));
+        links.extend(files);
         links.truncate(LINKS);
         (links, more)
     }
@@ -180,6 +192,16 @@ impl Pages {
             None => self.forge?,
         };
         let home = self.home.as_deref()?;
+        if let Place::File(path) = place {
+            let way = match forge {
+                Forge::GitHub => "/blob/",
+                Forge::GitLab => "/-/blob/",
+                Forge::Bitbucket => "/src/",
+                Forge::Gitea => "/src/commit/",
+            };
+            let url = format!("{home}{way}{}/{}", self.commit.as_deref()?, encoded(path));
+            return Some(url).filter(|url| is_fit(url));
+        }
         let (way, name) = match (forge, place) {
             (Forge::GitHub, Place::Branch(name)) => ("/tree/", name),
             (Forge::GitLab, Place::Branch(name)) => ("/-/tree/", name),
@@ -193,6 +215,7 @@ impl Pages {
                 ("/-/merge_requests/new?merge_request%5Bsource_branch%5D=", name)
             }
             (Forge::Bitbucket, Place::Request(name)) => ("/pull-requests/new?source=", name),
+            (_, Place::File(_)) => return None,
         };
         let form =
             if matches!((forge, place), (Forge::GitHub, Place::Request(_))) { "?expand=1" } else { "" };
@@ -201,15 +224,16 @@ impl Pages {
 
     /// The address of a template; none where it needs what this place does not have.
     fn filled(&self, address: &str, place: Place<'_>) -> Option<String> {
-        let needed = match place {
-            Place::Branch(_) => "{branch}",
-            Place::Commit(_) => "{commit}",
+        let (needed, path) = match place {
+            Place::Branch(_) => ("{branch}", ""),
+            Place::Commit(_) => ("{commit}", ""),
+            Place::File(path) => ("{path}", path),
             Place::Request(_) => return None,
         };
         if !address.contains(needed) {
             return None;
         }
-        let mut filled = address.replace("{repo}", &encoded(&self.repo)).replace("{path}", "");
+        let mut filled = address.replace("{repo}", &encoded(&self.repo)).replace("{path}", &encoded(path));
         for (name, value) in [("{branch}", &self.branch), ("{commit}", &self.commit)] {
             if filled.contains(name) {
                 filled = filled.replace(name, &encoded(value.as_deref()?));
@@ -276,6 +300,7 @@ mod tests {
             commit: Some("c0ffee".to_owned()),
             job: None,
             template: template.map(|template| template.parse().unwrap()),
+            files: Vec::new(),
         }
     }
 
@@ -325,6 +350,36 @@ mod tests {
         let template = "https://git.corp.example/{repo}?at={branch}&p={path}";
         let filled = Some(format!("https://git.corp.example/o/n?at={branch}&p="));
         assert_eq!(all(&pages(Some(Forge::GitHub), Some(template))), [filled, None, None]);
+    }
+
+    #[test]
+    fn three_links_at_most_and_the_rest_of_the_evidence_is_counted() {
+        let mut event = event();
+        let paths: Vec<String> = (0..50).map(|n| format!("docs/e (1)/{n}.json")).collect();
+        event.evidence = serde_json::from_value(serde_json::json!({"paths": paths})).unwrap();
+        let job = Some("https://ci.example/1".to_owned());
+        for (forge, way) in [
+            (Forge::GitHub, "/blob/"),
+            (Forge::GitLab, "/-/blob/"),
+            (Forge::Bitbucket, "/src/"),
+            (Forge::Gitea, "/src/commit/"),
+        ] {
+            let pages = Pages { files: paths[..8].to_vec(), job: job.clone(), ..pages(Some(forge), None) };
+            let (links, more) = pages.links(&event);
+            let names: Vec<&str> = links.iter().map(|link| link.name.as_str()).collect();
+            assert_eq!((names, more), (vec!["Open a PR", "0.json", "1.json"], 48));
+            let url = format!("https://h.example/o/n{way}c0ffee/docs/e%20%281%29/0.json");
+            assert_eq!(links[1].url, url);
+            let names =
+                |pages: &Pages| pages.links(&event).0.into_iter().map(|link| link.name).collect::<Vec<_>>();
+            let none = Pages { files: Vec::new(), ..pages.clone() };
+            assert_eq!(names(&none), ["Open a PR", "CI run"], "else the CI run");
+            assert_eq!(none.links(&event).1, 0);
+        }
+        let template = "https://git.corp.example/{repo}/{commit}/{path}";
+        let pages = Pages { files: paths[..1].to_vec(), ..pages(None, Some(template)) };
+        let url = "https://git.corp.example/o/n/c0ffee/docs/e%20%281%29/0.json";
+        assert_eq!(pages.links(&event).0[0].url, url);
     }
 
     #[test]

@@ -23,6 +23,7 @@ fn pages() -> Pages {
         commit: Some("8393d67".repeat(5) + "12345"),
         job: Some("https://github.com/acme/checkout/actions/runs/47".to_owned()),
         template: None,
+        files: Vec::new(),
     }
 }
 

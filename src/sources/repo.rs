@@ -10,7 +10,7 @@ use crate::env::Environment;
 use crate::event::Source;
 use crate::files::open::{self, Links};
 use crate::names::printable;
-use crate::payload::pages::{self, Forge, LinkTemplate, Pages};
+use crate::payload::pages::{self, Forge, Pages};
 
 /// Where a CI service says which branch it checked out, where the checkout itself has none.
 const OF_CI: [&str; 2] = ["GITHUB_HEAD_REF", "CI_COMMIT_REF_NAME"];
@@ -47,12 +47,7 @@ pub(crate) fn source(root: &Path, environment: &Environment) -> Source {
 
 /// The pages that messages of the checkout in this folder may lead to: those of what its remote
 /// has, as far as git's files or the CI job say so.
-pub(crate) fn pages(
-    root: &Path,
-    environment: &Environment,
-    source: &Source,
-    template: Option<&LinkTemplate>,
-) -> Pages {
+pub(crate) fn pages(root: &Path, environment: &Environment, source: &Source) -> Pages {
     let git = GitDir::of(root);
     let home = git.as_ref().and_then(config).and_then(|config| remote::home(&config));
     let (branch, commit) = (source.branch.clone(), source.commit.clone());
@@ -69,7 +64,8 @@ pub(crate) fn pages(
         branch: branch.filter(|_| is_of_job || tip.is_some()),
         commit: commit.filter(|commit| is_of_job || tip.as_ref() == Some(commit)),
         job: pages::job(get),
-        template: template.cloned(),
+        template: None,
+        files: Vec::new(),
     }
 }
 
@@ -227,7 +223,7 @@ mod tests {
         write("config", config);
         write("refs/heads/feat/x", &one);
         let pages = |environment: &Environment| {
-            let pages = pages(root, environment, &source(root, environment), None);
+            let pages = pages(root, environment, &source(root, environment));
             assert!(!format!("{pages:?}").contains("s3cret"));
             pages
         };

@@ -12,12 +12,13 @@ use super::Format;
 use super::place::{Place, Service};
 use crate::payload::answer::{Rejection, object, rejection};
 use crate::payload::cut::{PLAIN, Spelling, as_it_is, utf16};
-use crate::payload::markdown::{link, links};
+use crate::payload::markdown::link;
 use crate::payload::message::{Foot, Message, Tone};
 
 const CONTENT: usize = 500;
 const TITLE: usize = 256;
 const BODY: usize = 2600;
+const PAGES: usize = 1400;
 const FOOTER: usize = 500;
 
 const TEXT: Spelling = Spelling { tame: as_it_is, escape: backslashed, width: utf16 };
@@ -35,8 +36,10 @@ pub(super) fn message(message: &Message<'_>) -> Value {
     let mut lines = TEXT.body(message, BODY);
     let pages =
         message.footer.iter().filter_map(|foot| Some(link(&TEXT.fit(&foot.text, 150), foot.url.as_ref()?)));
-    let pages: Vec<String> = pages.chain(Some(links(message, link)).filter(|it| !it.is_empty())).collect();
-    lines.extend((!pages.is_empty()).then(|| pages.join(" · ")));
+    let pages: Vec<String> =
+        pages.chain(Some(TEXT.links(message, link)).filter(|it| !it.is_empty())).collect();
+    let pages = pages.join(" · ");
+    lines.extend(Some(pages).filter(|pages| !pages.is_empty() && utf16(pages) <= PAGES));
     let mut embed = json!({"title": TEXT.fit(&message.title, TITLE)});
     if let Some(page) = &message.page {
         embed["url"] = page.as_str().into();

@@ -108,7 +108,7 @@ fn runs(parts: Vec<Value>) -> Value {
 /// A button for each page.
 fn actions(message: &Message<'_>) -> Vec<Value> {
     let open = |title: &str, url: &str| json!({"type": "Action.OpenUrl", "title": title, "url": url});
-    let links = message.links.iter().map(|link| open(link.name, &link.url));
+    let links = message.links.iter().map(|link| open(&link.name, &link.url));
     let names = ["Branch", "Commit"].into_iter();
     let feet = message.footer.iter().filter_map(|foot| foot.url.as_deref());
     links.chain(names.zip(feet).map(|(name, url)| open(name, url))).take(BUTTONS).collect()
