@@ -243,16 +243,6 @@ impl Router {
         *last
     }
 
-    /// The pages that messages may lead to.
-    fn pages(&self) -> Pages {
-        self.checkout.pages(self.config.link_template.as_ref())
-    }
-
-    /// Whether anybody gets messages, which lead to pages of the repo.
-    fn has_chats(&self) -> bool {
-        self.active_ones().any(|(config, _)| config.format.is_chat())
-    }
-
     fn active_ones(&self) -> impl Iterator<Item = (&Arc<SubscriptionConfig>, &Addr<Subscription>)> {
         self.subscribers.iter().filter_map(|one| Some((one.config.as_ref()?, &one.address)))
     }

@@ -22,14 +22,17 @@ named! {
 }
 
 impl Notify {
-    /// Whether it is told of this. What is told only to those who ask for it by name is.
+    /// Whether it is told of this. Anomalies were asked for by name.
     fn wants(self, kind: EventKind, status: Option<Status>) -> bool {
-        match (self, kind) {
-            (Self::All, _) | (_, EventKind::PipelineCompleted | EventKind::Test) => true,
-            (Self::FailuresAndRuns, EventKind::StageCompleted) => {
-                matches!(status, Some(Status::Failure | Status::Halt))
-            }
-            (Self::FailuresAndRuns, kind) => kind.is_anomaly(),
+        match kind {
+            _ if self == Self::All => true,
+            EventKind::StageCompleted => matches!(status, Some(Status::Failure | Status::Halt)),
+            EventKind::PipelineCompleted
+            | EventKind::ConsensusConflict
+            | EventKind::CostThreshold
+            | EventKind::Stalled
+            | EventKind::Test => true,
+            EventKind::TaskCompleted => false,
         }
     }
 }

@@ -38,6 +38,18 @@ pub(crate) struct ReadQueues;
 #[rtype(result = "Vec<Listed>")]
 pub(crate) struct ListAllUnfinished(pub(crate) Arc<Query>);
 
+impl Router {
+    /// The pages that messages may lead to.
+    pub(super) fn pages(&self) -> Pages {
+        self.checkout.pages(self.config.link_template.as_ref())
+    }
+
+    /// Whether anybody gets messages, which lead to pages of the repo.
+    pub(super) fn has_chats(&self) -> bool {
+        self.active_ones().any(|(config, _)| config.format.is_chat())
+    }
+}
+
 impl Handler<FindActive> for Router {
     type Result = Result<Found, RequestError>;
 

@@ -31,7 +31,13 @@ pub(super) fn message(message: &Message<'_>) -> Value {
     if !context.is_empty() {
         blocks.push(json!({"type": "context", "elements": [markup(&context.join(" · "))]}));
     }
-    json!({"text": TEXT.fit(&message.headline(), HEADLINE), "blocks": blocks})
+    // Previews of the linked pages would be longer than the message.
+    json!({
+        "text": TEXT.fit(&message.headline(), HEADLINE),
+        "blocks": blocks,
+        "unfurl_links": false,
+        "unfurl_media": false,
+    })
 }
 
 /// Text with Slack's markup; `verbatim` prevents Slack from turning text into links.
