@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::Addr;
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 
@@ -23,9 +24,9 @@ use crate::ask::{
 use crate::clock;
 use crate::config::{Config, Origin, Report};
 use crate::delivery::{Delivery, DeliveryId, SubscriptionId};
-use crate::event::Event;
+use crate::event::{Event, IdempotencyKey, SpecId, sequence_at};
 use crate::inspect::{Facts, Listing, Page, Query, StatusReport, Tried, TriedQuery, Watching, tried};
-use crate::payload;
+use crate::payload::{self, Reader};
 use crate::sources::checkout::Checkout;
 use crate::spool::InboxName;
 
@@ -122,8 +123,9 @@ impl Door {
             EmitError::Unavailable("the runtime is stopped, or busy with too many events".to_owned())
         })?;
         self.checkout.add_to(&mut event);
+        let published = self.checkout.published(&event);
         let (reply, answer) = oneshot::channel();
-        let emit = Emit { event, inbox, admission: Some(admission), reply };
+        let emit = Emit { event, published, inbox, admission: Some(admission), reply };
         let answered = async {
             if !tell(&self.router, emit).await {
                 return Err(stopped());
@@ -151,8 +153,8 @@ impl Door {
         })
     }
 
-    /// Accepts an event given as JSON. An error says that it was not taken now; what is no event is
-    /// an answer.
+    /// Accepts an event given as JSON. An error says that it was not taken now; what is no event
+    /// is an answer.
     async fn emit_json(&self, event: &Map<String, Value>) -> Result<Emitted, RequestError> {
         let text = serde_json::to_string(event).unwrap_or_default();
         let event = match Event::from_json(&text) {
@@ -168,12 +170,22 @@ impl Door {
     }
 
     async fn test(&self, sample: SendSample) -> Result<SentReport, RequestError> {
-        let SendSample { spec, subscription, dry_run } = sample;
+        let SendSample { spec, subscription, dry_run, event } = sample;
         let _admission = self.admission.admit(ADMISSION).await.ok_or_else(gone)?;
         let at = clock::now();
-        let event = payload::sample(spec, self.checkout.current(), at);
-        let Found { address, config } = self.find(subscription).await?;
-        let body = payload::body(&event).and_then(|body| config.format.render(&event, &body));
+        let event = match event {
+            Some(event) => self.as_sample(&event, spec, at)?,
+            None => payload::sample(spec, self.checkout.current(), at),
+        };
+        let Found { address, config, pages } = self.find(subscription).await?;
+        let gets = config.filter.gets();
+        let reader = Reader {
+            subscription: Some(config.id.as_str()),
+            gets: Some(&gets),
+            pages: Some(&pages),
+            owner: config.owner.as_deref(),
+        };
+        let body = payload::body(&event).and_then(|body| config.format.render(&event, &body, &reader));
         let body = body.map_err(|error| RequestError::Refused(error.to_string()))?;
         let delivery = Arc::new(Delivery {
             id: DeliveryId::random(),
@@ -186,6 +198,22 @@ impl Door {
         });
         let purpose = Purpose::Sample { dry_run };
         address.send(SendNow { delivery, body, purpose }).await.map_err(|_| gone())?
+    }
+
+    /// An event of somebody's, as one of this SPEC that is told now and is none of its own.
+    fn as_sample(
+        &self,
+        event: &Map<String, Value>,
+        spec: SpecId,
+        at: Timestamp,
+    ) -> Result<Event, RequestError> {
+        let text = serde_json::to_string(event).unwrap_or_default();
+        let mut event = Event::from_json(&text).map_err(|error| RequestError::Refused(error.to_string()))?;
+        event.event.idempotency_key = IdempotencyKey::unique(&spec, event.event.kind.as_str());
+        event.spec.id = spec;
+        event.come_from(self.checkout.current());
+        event.accepted(at, sequence_at(at));
+        Ok(event)
     }
 
     async fn replay(&self, letter: ReplayDeadLetter) -> Result<SentReport, RequestError> {

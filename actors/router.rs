@@ -28,11 +28,11 @@ use crate::delivery::{
     BodyBudget, Dedupe, DeliveryId, Identities, Identity, KeyDigest, Pending, SubscriptionId,
 };
 use crate::event::{Event, EventKind, IdempotencyKey, KeyOrigin, SpecId, sequence_after};
-use crate::payload;
+use crate::payload::{self, pages::Pages};
 use crate::run::{Run, Silences};
 use crate::sources::checkout::Checkout;
 use crate::spool::{InboxName, Recovered, Unfinished};
-use fan_out::{fan_out, refused};
+use fan_out::{News, fan_out, refused};
 pub(crate) use lifecycle::{Close, Reconfigure, WaitIdle};
 pub(crate) use operator::{FindActive, Found, ListAllUnfinished, ReadQueues};
 
@@ -75,6 +75,8 @@ impl Emitter {
 #[rtype(result = "()")]
 pub(crate) struct Emit {
     pub(crate) event: Event,
+    /// Which files of its evidence have a page.
+    pub(crate) published: Vec<String>,
     /// The inbox file it comes from.
     pub(crate) inbox: Option<InboxName>,
     /// Absent for events that follow from a run: at most a few per SPEC.
@@ -250,7 +252,7 @@ impl Handler<Emit> for Router {
     type Result = ();
 
     fn handle(&mut self, emit: Emit, context: &mut Self::Context) {
-        let Emit { mut event, inbox, admission, reply } = emit;
+        let Emit { mut event, published, inbox, admission, reply } = emit;
         let at = clock::now();
         let is_under_way = |key: &IdempotencyKey| self.accepting.contains_key(&key.into());
         if let Some(other) = self.identities.waits_for(&event, is_under_way)
@@ -263,7 +265,7 @@ impl Handler<Emit> for Router {
             let router = context.address();
             actix_rt::spawn(async move {
                 drop(end.await);
-                if !tell(&router, Emit { event, inbox, admission, reply }).await {
+                if !tell(&router, Emit { event, published, inbox, admission, reply }).await {
                     log::debug!("the router stopped while an event waited for another");
                 }
             });
@@ -327,7 +329,11 @@ impl Handler<Emit> for Router {
         let fanned_out = body.and_then(|body| {
             let active = self.active_ones().map(|(config, address)| (&**config, address));
             let ids = DeliveryId::random;
-            fan_out(&event, &body, at, is_told_already, active, &self.bodies, ids)
+            let ends = step.as_ref().and_then(|step| step.ends_run());
+            let pages = self.has_chats().then(|| Pages { files: published, ..self.pages() });
+            let pages = pages.as_ref();
+            let news = News { event: &event, body: &body, at, is_told_already, ends, pages };
+            fan_out(&news, active, &self.bodies, ids)
         });
         let (mut accepted, outgoing) = match fanned_out {
             Ok(fanned_out) => fanned_out,

@@ -6,8 +6,37 @@ use std::str::FromStr;
 
 use globset::{GlobBuilder, GlobMatcher};
 
-use crate::event::{Event, EventKind, Stage, Status};
-use crate::names::UnknownName;
+use crate::event::{Envelope, Event, EventKind, Stage, Status};
+use crate::names::{UnknownName, named};
+
+named! {
+    /// `notify`: how much of what its filters admit a subscription is told.
+    #[derive(Default)]
+    Notify, "way to notify" {
+        /// All of it.
+        #[default]
+        All = "all",
+        /// What somebody has to know of: failures, halts, gates, stalls and the ends of runs.
+        FailuresAndRuns = "failures+runs",
+    }
+}
+
+impl Notify {
+    /// Whether it is told of this. Anomalies were asked for by name.
+    fn wants(self, kind: EventKind, status: Option<Status>) -> bool {
+        match kind {
+            _ if self == Self::All => true,
+            EventKind::StageCompleted => matches!(status, Some(Status::Failure | Status::Halt)),
+            EventKind::PipelineCompleted
+            | EventKind::PipelineWaiting
+            | EventKind::ConsensusConflict
+            | EventKind::CostThreshold
+            | EventKind::Stalled
+            | EventKind::Test => true,
+            EventKind::TaskCompleted | EventKind::TaskListCompleted => false,
+        }
+    }
+}
 
 /// One event pattern of `include_events`: a glob over event types.
 #[derive(Clone, Debug)]
@@ -73,8 +102,8 @@ impl FromStr for IdPattern {
     }
 }
 
-/// The filters of one subscription. An omitted filter (`None`) lets everything through, except that
-/// anomalies need `include_events`.
+/// The filters of one subscription. An omitted filter (`None`) lets everything through, except
+/// that anomalies need `include_events`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Filter {
     /// `include_events`.
@@ -87,6 +116,8 @@ pub(crate) struct Filter {
     pub specs: Option<Vec<IdPattern>>,
     /// `include_tasks`; not applied to events without a task.
     pub tasks: Option<Vec<IdPattern>>,
+    /// `notify`.
+    pub notify: Notify,
 }
 
 /// Which filter refused an event, and what it admits.
@@ -107,6 +138,15 @@ pub(crate) enum Refusal {
         stage: Stage,
         /// The filter's stages.
         wanted: Vec<Stage>,
+    },
+    /// `notify` leaves this out.
+    Notify {
+        /// The event's type.
+        kind: EventKind,
+        /// The event's status.
+        status: Option<Status>,
+        /// The subscription's setting.
+        notify: Notify,
     },
     /// `include_status` does not contain this status.
     Status {
@@ -148,6 +188,10 @@ impl fmt::Display for Refusal {
                 write!(f, "include_status has no {status}, only {}", list(wanted))
             }
             Self::Spec { spec, wanted } => write!(f, "include_specs has no {spec}, only {}", list(wanted)),
+            Self::Notify { kind, status, notify } => {
+                let status = status.map(|status| format!(" with the status {status}")).unwrap_or_default();
+                write!(f, "notify = \"{notify}\" leaves out {kind}{status}")
+            }
             Self::Task { task, wanted } => {
                 let task = crate::names::printable(task, 80);
                 write!(f, "include_tasks has no {task}, only {}", list(wanted))
@@ -162,25 +206,14 @@ impl Filter {
     /// # Errors
     /// The first filter that refuses the event.
     pub(crate) fn admits(&self, event: &Event) -> Result<(), Refusal> {
-        let envelope = &event.event;
-        match &self.events {
-            None if envelope.kind.is_anomaly() => return Err(Refusal::Anomaly(envelope.kind)),
-            Some(patterns) if !patterns.iter().any(|p| p.matcher.is_match(envelope.kind.as_str())) => {
-                let wanted = patterns.iter().map(|p| p.text.clone()).collect();
-                return Err(Refusal::Event { kind: envelope.kind, wanted });
-            }
-            _ => {}
-        }
-        if let (Some(wanted), Some(stage)) = (&self.stages, envelope.stage)
+        let Envelope { kind, status, stage, .. } = event.event;
+        self.admits_kind(kind)?;
+        if let (Some(wanted), Some(stage)) = (&self.stages, stage)
             && !wanted.contains(&stage)
         {
             return Err(Refusal::Stage { stage, wanted: wanted.iter().copied().collect() });
         }
-        if let (Some(wanted), Some(status)) = (&self.statuses, envelope.status)
-            && !wanted.contains(&status)
-        {
-            return Err(Refusal::Status { status, wanted: wanted.iter().copied().collect() });
-        }
+        self.admits_status(status)?;
         let spec = event.spec.id.as_str();
         if let Some(wanted) = unless_any(self.specs.as_deref(), spec) {
             return Err(Refusal::Spec { spec: spec.to_owned(), wanted });
@@ -190,7 +223,64 @@ impl Filter {
         {
             return Err(Refusal::Task { task: task.id.clone(), wanted });
         }
+        if !self.notify.wants(kind, status) {
+            return Err(Refusal::Notify { kind, status, notify: self.notify });
+        }
         Ok(())
+    }
+
+    fn admits_kind(&self, kind: EventKind) -> Result<(), Refusal> {
+        match &self.events {
+            // `failures+runs` names stalls by what it says.
+            None if kind == EventKind::Stalled && self.notify == Notify::FailuresAndRuns => Ok(()),
+            None if kind.is_anomaly() => Err(Refusal::Anomaly(kind)),
+            Some(patterns) if !patterns.iter().any(|p| p.matcher.is_match(kind.as_str())) => {
+                Err(Refusal::Event { kind, wanted: patterns.iter().map(|p| p.text.clone()).collect() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn admits_status(&self, status: Option<Status>) -> Result<(), Refusal> {
+        match (&self.statuses, status) {
+            (Some(wanted), Some(status)) if !wanted.contains(&status) => {
+                Err(Refusal::Status { status, wanted: wanted.iter().copied().collect() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the subscription is told of a stage that ends its run so by the run's end alone: it
+    /// says the same and more.
+    pub(crate) fn leaves_to_the_run(&self, end: Status) -> bool {
+        self.notify == Notify::FailuresAndRuns
+            && self.admits_kind(EventKind::PipelineCompleted).is_ok()
+            && self.admits_status(Some(end)).is_ok()
+    }
+
+    /// What the subscription gets, for people.
+    pub(crate) fn gets(&self) -> String {
+        let mut gets = match self.notify {
+            Notify::All => "all that its filters admit".to_owned(),
+            Notify::FailuresAndRuns => "failures, halts, stalls and run ends".to_owned(),
+        };
+        let list = |name: &str, words: Vec<&str>| format!("; {name} {}", words.join(", "));
+        if let Some(events) = &self.events {
+            gets += &list("of the events", events.iter().map(|one| one.text.as_str()).collect());
+        }
+        if let Some(stages) = &self.stages {
+            gets += &list("of the stages", stages.iter().map(|one| one.as_str()).collect());
+        }
+        if let Some(statuses) = &self.statuses {
+            gets += &list("with the status", statuses.iter().map(|one| one.as_str()).collect());
+        }
+        if let Some(specs) = &self.specs {
+            gets += &list("of the SPECs", specs.iter().map(|one| one.text.as_str()).collect());
+        }
+        if let Some(tasks) = &self.tasks {
+            gets += &list("of the tasks", tasks.iter().map(|one| one.text.as_str()).collect());
+        }
+        gets
     }
 }
 
@@ -232,6 +322,7 @@ mod tests {
             statuses: Some([Status::Failure].into()),
             specs: Some(vec!["SPEC-1".parse().unwrap(), "SPEC-KIT-*".parse().unwrap()]),
             tasks: Some(vec!["T[12]".parse().unwrap()]),
+            notify: Notify::All,
         };
         let mut other = event(EventKind::PipelineCompleted, None, None);
         other.spec.id = "SPEC-OPS-1".parse().unwrap();
@@ -256,6 +347,46 @@ mod tests {
             let refusal = filter.admits(&refused).unwrap_err().to_string();
             assert!(refusal.contains(words), "{refusal}");
         }
+    }
+
+    #[test]
+    fn failures_and_runs_are_what_somebody_has_to_know_of() {
+        let mut filter = Filter { notify: Notify::FailuresAndRuns, ..Filter::default() };
+        let (stage, run) = (EventKind::StageCompleted, EventKind::PipelineCompleted);
+        let (success, failure, halt) = (Some(Status::Success), Some(Status::Failure), Some(Status::Halt));
+        for (kind, status, is_wanted) in [
+            (stage, success, false),
+            (stage, None, false),
+            (stage, failure, true),
+            (stage, halt, true),
+            (run, success, true),
+            (run, failure, true),
+            (EventKind::TaskCompleted, None, false),
+            (EventKind::TaskListCompleted, None, false),
+            (EventKind::PipelineWaiting, halt, true),
+            (EventKind::Stalled, None, true),
+            (EventKind::CostThreshold, None, false),
+            (EventKind::Test, None, true),
+        ] {
+            assert_eq!(filter.admits(&event(kind, None, status)).is_ok(), is_wanted, "{kind} {status:?}");
+        }
+        let refusal = filter.admits(&event(stage, None, success)).unwrap_err().to_string();
+        let words = "notify = \"failures+runs\" leaves out spec-auto.stage.completed with the status success";
+        assert_eq!(refusal, words);
+        // It goes together with the filters.
+        assert!(filter.leaves_to_the_run(Status::Failure));
+        filter.events = Some(vec![EventPattern::parse("spec-auto.*").unwrap()]);
+        assert!(filter.admits(&event(EventKind::CostThreshold, None, None)).is_ok(), "asked for by name");
+        filter.statuses = Some([Status::Halt].into());
+        assert!(filter.admits(&event(stage, None, failure)).is_err());
+        assert!(filter.leaves_to_the_run(Status::Halt) && !filter.leaves_to_the_run(Status::Failure));
+        filter.events = Some(vec![EventPattern::parse("spec-auto.stage.*").unwrap()]);
+        assert!(!filter.leaves_to_the_run(Status::Halt), "it hears of no run");
+        assert!(filter.admits(&event(EventKind::Stalled, None, None)).is_err());
+        assert!(!Filter::default().leaves_to_the_run(Status::Halt));
+        let gets =
+            "failures, halts, stalls and run ends; of the events spec-auto.stage.*; with the status halt";
+        assert_eq!(filter.gets(), gets);
     }
 
     #[test]

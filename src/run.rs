@@ -120,6 +120,16 @@ pub(crate) enum Step {
     Stalled(#[serde(with = "clock::millis")] Timestamp),
 }
 
+impl Step {
+    /// How it ends its run, where it does: the run's end is then told as an event of its own.
+    pub(crate) fn ends_run(&self) -> Option<Status> {
+        match self {
+            Self::Stage(step) => step.ends.as_ref().map(|ending| ending.status),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum State {

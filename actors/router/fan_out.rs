@@ -12,38 +12,57 @@ use jiff::Timestamp;
 use crate::answer::EmitError;
 use crate::config::{Role, SubscriptionConfig};
 use crate::delivery::{BodyBudget, Delivery, DeliveryId, Pending};
-use crate::event::Event;
-use crate::payload::Format;
+use crate::event::{Event, Status};
+use crate::payload::pages::Pages;
+use crate::payload::{self, Format, Reader};
 use crate::spool::{Accepted, AcceptedDelivery};
 
-/// Fans `event` out to those of the `subscriptions` that want it; to none where it
-/// `is_told_already`. `body` is its payload; what comes with a subscription (`A`) goes with its
-/// delivery.
+/// An event that is to be accepted.
+#[derive(Clone, Copy)]
+pub(super) struct News<'a> {
+    pub(super) event: &'a Event,
+    /// Its payload.
+    pub(super) body: &'a Bytes,
+    pub(super) at: Timestamp,
+    /// Whether it goes to nobody.
+    pub(super) is_told_already: bool,
+    /// How it ends its run, where that is told next.
+    pub(super) ends: Option<Status>,
+    /// Where messages may lead.
+    pub(super) pages: Option<&'a Pages>,
+}
+
+/// Fans an event out to those of the `subscriptions` that want it; what comes with a subscription
+/// (`A`) goes with its delivery.
 ///
 /// # Errors
 /// [`EmitError::Refused`]: the body cannot be rendered in a format that is wanted.
 pub(super) fn fan_out<'a, A>(
-    event: &Event,
-    body: &Bytes,
-    at: Timestamp,
-    is_told_already: bool,
+    news: &News<'_>,
     subscriptions: impl Iterator<Item = (&'a SubscriptionConfig, A)>,
     budget: &BodyBudget,
     mut draw_id: impl FnMut() -> DeliveryId,
 ) -> Result<(Accepted, Vec<(A, Pending)>), EmitError> {
+    let News { event, body, at, is_told_already, ends, pages } = *news;
     let envelope = &event.event;
     let wants = |config: &SubscriptionConfig| {
-        !is_told_already && config.role() != Role::Inactive && config.filter.admits(event).is_ok()
+        !is_told_already
+            && config.role() != Role::Inactive
+            && config.filter.admits(event).is_ok()
+            && !ends.is_some_and(|end| config.filter.leaves_to_the_run(end))
     };
-    // Once per format, however many subscriptions share it.
+    // Once per format and owner, however many subscriptions share it.
     let mut rendered = BTreeMap::new();
-    let (mut deliveries, mut outgoing) = (Vec::new(), Vec::new());
+    let is_a_call = payload::is_a_call(event);
+    let (mut deliveries, mut outgoing, mut own) = (Vec::new(), Vec::new(), Vec::new());
     for (config, attached) in subscriptions.filter(|(config, _)| wants(config)) {
         let format = config.format;
-        let held = match rendered.entry(format) {
+        let owner = config.owner.as_deref().filter(|_| is_a_call);
+        let held = match rendered.entry((format, owner)) {
             Place::Occupied(place) => place.into_mut(),
             Place::Vacant(place) => {
-                let bytes = format.render(event, body).map_err(refused)?;
+                let reader = Reader { pages, owner, ..Reader::default() };
+                let bytes = format.render(event, body, &reader).map_err(refused)?;
                 place.insert((budget.hold(&bytes), bytes))
             }
         };
@@ -56,14 +75,20 @@ pub(super) fn fan_out<'a, A>(
             accepted_at: at,
             format,
         };
+        own.extend(owner.map(|owner| (delivery.id, (format, Some(owner)))));
         deliveries.push(AcceptedDelivery { format, ..AcceptedDelivery::new(delivery.id, config.id.clone()) });
         outgoing.push((attached, Pending::new(Arc::new(delivery), held.0.clone())));
     }
     let key = envelope.idempotency_key.clone();
     let mut record = Accepted::new(at, key, envelope.kind, deliveries, body).map_err(refused)?;
-    // The payload itself is in the record anyway.
-    for (format, (_, bytes)) in rendered.iter().filter(|(format, _)| **format != Format::SpecKit) {
-        record.add_body(*format, bytes).map_err(refused)?;
+    for ((format, owner), (_, bytes)) in &rendered {
+        // The payload itself is in the record anyway.
+        if *format != Format::SpecKit && owner.is_none() {
+            record.add_body(*format, bytes).map_err(refused)?;
+        }
+    }
+    for (id, (_, bytes)) in own.into_iter().filter_map(|(id, of)| Some((id, rendered.get(&of)?))) {
+        record.add_own_body(id, bytes).map_err(refused)?;
     }
     Ok((record, outgoing))
 }
@@ -83,7 +108,6 @@ mod tests {
     use crate::event::EventKind;
     use crate::filter::{EventPattern, Filter};
     use crate::http::TlsFiles;
-    use crate::payload;
 
     fn subscription(id: &str, format: Format) -> SubscriptionConfig {
         SubscriptionConfig {
@@ -93,6 +117,7 @@ mod tests {
             active: true,
             dry_run: false,
             filter: Filter::default(),
+            owner: None,
             format,
             retry: RetryPolicy::default(),
             timeout: Duration::from_secs(5),
@@ -115,15 +140,25 @@ mod tests {
         is_told_already: bool,
         budget: usize,
     ) -> (Accepted, Vec<(usize, Pending)>) {
-        let (event, at) = (event(), "2026-01-02T03:04:05Z".parse().unwrap());
-        let body = payload::body(&event).unwrap();
+        fanned_of(&event(), subscriptions, is_told_already, budget)
+    }
+
+    fn fanned_of(
+        event: &Event,
+        subscriptions: &[SubscriptionConfig],
+        is_told_already: bool,
+        budget: usize,
+    ) -> (Accepted, Vec<(usize, Pending)>) {
+        let at = "2026-01-02T03:04:05Z".parse().unwrap();
+        let body = payload::body(event).unwrap();
+        let news = News { event, body: &body, at, is_told_already, ends: None, pages: None };
         let numbered = subscriptions.iter().zip(0..);
         let mut drawn = 0;
         let draw = || {
             drawn += 1;
             format!("00000000-0000-4000-8000-{drawn:012}").parse().unwrap()
         };
-        fan_out(&event, &body, at, is_told_already, numbered, &BodyBudget::new(budget), draw).unwrap()
+        fan_out(&news, numbered, &BodyBudget::new(budget), draw).unwrap()
     }
 
     fn places(outgoing: &[(usize, Pending)]) -> Vec<usize> {
@@ -169,6 +204,31 @@ mod tests {
     }
 
     #[test]
+    fn who_has_an_owner_gets_a_body_of_its_own_where_somebody_is_called() {
+        let owned = |id: &str, owner: &str| SubscriptionConfig {
+            owner: Some(owner.to_owned()),
+            ..subscription(id, Format::Slack)
+        };
+        let subscriptions = [subscription("a", Format::Slack), owned("b", "U1"), owned("c", "U2")];
+        let (record, outgoing) = fanned(&subscriptions, false, 1 << 20);
+        assert!(record.own_bodies.is_empty(), "a test calls nobody");
+        assert_eq!(bytes(&outgoing[0].1), bytes(&outgoing[2].1));
+        let failed = r#"{"event": {"type": "spec-auto.stage.completed", "status": "failure"},
+            "spec": {"id": "SPEC-1"}}"#;
+        let (record, outgoing) =
+            fanned_of(&Event::from_json(failed).unwrap(), &subscriptions, false, 1 << 20);
+        for (at, mention) in [(0, None), (1, Some("<@U1>")), (2, Some("<@U2>"))] {
+            let body = std::str::from_utf8(bytes(&outgoing[at].1)).unwrap();
+            assert_eq!(body.matches("<@").count(), usize::from(mention.is_some()), "{body}");
+            assert!(mention.is_none_or(|mention| body.contains(mention)), "{body}");
+            let id = outgoing[at].1.delivery().id;
+            let kept = record.own_bodies.get(&id).unwrap_or(&record.bodies[&Format::Slack]);
+            assert_eq!(kept.get(), body);
+        }
+        assert_eq!((record.bodies.len(), record.own_bodies.len()), (1, 2));
+    }
+
+    #[test]
     fn without_room_in_memory_it_goes_out_without_its_body() {
         let (record, outgoing) = fanned(&[subscription("a", Format::Slack)], false, 0);
         assert!(outgoing[0].1.body().is_none() && record.bodies.contains_key(&Format::Slack));
@@ -200,8 +260,10 @@ mod tests {
             let subscription = subscription("a", format);
             let to = [(&subscription, ())].into_iter();
             let body = Bytes::from_static(b"no JSON");
-            let at = Timestamp::UNIX_EPOCH;
-            let result = fan_out(&event(), &body, at, false, to, &budget, DeliveryId::random);
+            let (event, at) = (event(), Timestamp::UNIX_EPOCH);
+            let news =
+                News { event: &event, body: &body, at, is_told_already: false, ends: None, pages: None };
+            let result = fan_out(&news, to, &budget, DeliveryId::random);
             assert!(matches!(result, Err(EmitError::Refused(_))), "{format}");
         }
     }

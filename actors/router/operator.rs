@@ -10,6 +10,7 @@ use crate::answer::RequestError;
 use crate::config::{Role, SubscriptionConfig};
 use crate::delivery::SubscriptionId;
 use crate::inspect::{Listed, Query, Queue};
+use crate::payload::pages::Pages;
 
 /// From the door, for what an operator asks of one subscription: where it is, if it is active.
 /// Bounded by the admission permits.
@@ -21,10 +22,12 @@ pub(crate) struct FindActive(pub(crate) SubscriptionId);
 pub(crate) struct Found {
     pub(crate) address: Addr<Subscription>,
     pub(crate) config: Arc<SubscriptionConfig>,
+    /// Where its messages may lead.
+    pub(crate) pages: Pages,
 }
 
-/// From the door, for `status`: every subscription and its queue, in the config's order, those that
-/// left it last. One per request.
+/// From the door, for `status`: every subscription and its queue, in the config's order, those
+/// that left it last. One per request.
 #[derive(Message)]
 #[rtype(result = "Vec<(SubscriptionId, Role, Queue)>")]
 pub(crate) struct ReadQueues;
@@ -35,13 +38,29 @@ pub(crate) struct ReadQueues;
 #[rtype(result = "Vec<Listed>")]
 pub(crate) struct ListAllUnfinished(pub(crate) Arc<Query>);
 
+impl Router {
+    /// The pages that messages may lead to.
+    pub(super) fn pages(&self) -> Pages {
+        self.checkout.pages(self.config.link_template.as_ref())
+    }
+
+    /// Whether anybody gets messages, which lead to pages of the repo.
+    pub(super) fn has_chats(&self) -> bool {
+        self.active_ones().any(|(config, _)| config.format.is_chat())
+    }
+}
+
 impl Handler<FindActive> for Router {
     type Result = Result<Found, RequestError>;
 
     fn handle(&mut self, FindActive(id): FindActive, _: &mut Self::Context) -> Self::Result {
         let mut active = self.active_ones();
         let found = active.find(|(config, _)| config.id == id);
-        let found = found.map(|(config, address)| Found { address: address.clone(), config: config.clone() });
+        let found = found.map(|(config, address)| Found {
+            address: address.clone(),
+            config: config.clone(),
+            pages: self.pages(),
+        });
         found.ok_or_else(|| {
             let known: Vec<_> = self.active_ones().map(|(config, _)| config.id.as_str()).collect();
             RequestError::Refused(format!("no active subscription `{id}`; active are: {}", known.join(", ")))

@@ -93,7 +93,7 @@ impl Router {
     ) -> impl Future<Output = Result<Receipt, EmitError>> + use<> {
         self.checkout.add_to(&mut event);
         let (reply, answer) = oneshot::channel();
-        self.handle(Emit { event, inbox: None, admission: None, reply }, context);
+        self.handle(Emit { event, published: Vec::new(), inbox: None, admission: None, reply }, context);
         async { answer.await.map_or_else(|_| Err(stopped()), |emission| emission.result) }
     }
 }

@@ -1,6 +1,6 @@
 //! The requests that an operator can make, each with the type of its answer. A request is answered
-//! by the runtime in this process (`actors/door.rs`), over the control port (`control/`), or, if no
-//! runtime runs, from the files (`cli/ask.rs`).
+//! by the runtime in this process (`actors/door.rs`), over the control port (`control/`), or, if
+//! no runtime runs, from the files (`cli/ask.rs`).
 
 mod emitted;
 mod sent;
@@ -106,6 +106,9 @@ pub struct SendSample {
     /// Whether the request is only shown, not sent.
     #[serde(default)]
     pub dry_run: bool,
+    /// The event that is told, in the payload's shape; else one that only tries the way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<Map<String, Value>>,
 }
 
 /// Send a dead letter again now, with its own id and a new signature. Success removes it; a failed

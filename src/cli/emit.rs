@@ -85,6 +85,16 @@ pub(super) struct Options {
 /// An event from the input, or why the input is not one.
 pub(super) type Given = Result<Event, String>;
 
+/// The one event of a file.
+pub(super) fn only_event(file: &Path) -> Result<Given, Failure> {
+    let mut events = Lines::open(file)?;
+    let first = events.next();
+    if events.next().is_some() {
+        return Err(Failure::usage("one event at a time: this file holds several"));
+    }
+    Ok(first.unwrap_or_else(|| Err("there is no event in it".to_owned())))
+}
+
 /// Most events that are read ahead.
 const READ_AHEAD: usize = 32;
 

@@ -53,14 +53,7 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     let opinion = file.map(|file| Opinion::of(&file, &config));
     let event = match (&options.telemetry, &options.event) {
         (Some(file), _) => emit::read_telemetry(file, &config).map(|read| read.event),
-        (None, Some(file)) => {
-            let mut events = emit::Lines::open(file)?;
-            let first = events.next();
-            if events.next().is_some() {
-                return Err(Failure::usage("one event at a time: this file holds several"));
-            }
-            first.unwrap_or_else(|| Err("there is no event in it".to_owned()))
-        }
+        (None, Some(file)) => emit::only_event(file)?,
         (None, None) => return Err(Failure::usage("give --event FILE or --telemetry FILE")),
     };
     let mut event = event.map_err(|why| {

@@ -13,6 +13,7 @@ mod keep;
 mod list;
 mod logging;
 mod outlet;
+mod preview;
 pub(crate) mod receive;
 mod reload;
 mod render;
@@ -29,6 +30,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use clap::builder::PossibleValue;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use log::LevelFilter;
 use rustix::process::Signal;
@@ -38,6 +40,7 @@ use crate::config::{self, Config, LoadOptions};
 use crate::env::Environment;
 use crate::files::raise_max_open;
 use crate::inspect::counted;
+use crate::payload;
 use crate::spool;
 use render::Screen;
 
@@ -93,7 +96,7 @@ struct Global {
     /// The repo's root [default: the git top level above the working directory]
     #[arg(long, global = true, value_name = "DIR")]
     repo: Option<PathBuf>,
-    /// How to print results
+    /// How to print results: human or json; of preview, what the endpoint understands
     #[arg(long, global = true, value_enum, default_value_t = Format::Human)]
     format: Format,
     /// Short for --format json
@@ -107,10 +110,46 @@ struct Global {
     verbose: u8,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {
     Human,
     Json,
+    /// That of a body, for the one command that shows one.
+    Of(payload::Format),
+}
+
+impl Format {
+    /// The format of a body, where one is named.
+    fn of_body(self) -> Option<payload::Format> {
+        match self {
+            Self::Of(format) => Some(format),
+            Self::Human | Self::Json => None,
+        }
+    }
+}
+
+impl ValueEnum for Format {
+    fn value_variants<'a>() -> &'a [Self] {
+        use payload::Format::{CloudEvents, Discord, Mattermost, Slack, SpecKit, Teams};
+        &[
+            Self::Human,
+            Self::Json,
+            Self::Of(SpecKit),
+            Self::Of(Slack),
+            Self::Of(Discord),
+            Self::Of(Teams),
+            Self::Of(Mattermost),
+            Self::Of(CloudEvents),
+        ]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            Self::Human => PossibleValue::new("human"),
+            Self::Json => PossibleValue::new("json"),
+            Self::Of(format) => PossibleValue::new(format.as_str()).hide(true),
+        })
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -142,7 +181,10 @@ enum Command {
     Check,
     /// Which subscriptions would get an event and, for the others, which filter refuses it
     Explain(explain::Options),
-    /// Have the running runtime read its config again; a wrong one is refused and the old one stays
+    /// The body that an endpoint would get of an event, and how it reads
+    Preview(preview::Options),
+    /// Have the running runtime read its config again; a wrong one is refused and the old one
+    /// stays
     #[command(
         after_help = "Example:\n  spec-notify reload      as kill -HUP does, with the answer on the screen"
     )]
@@ -230,6 +272,9 @@ fn survive_file_size_limits() {
 
 fn run_command(cli: Cli, screen: &mut Screen) -> Result<Exit, Failure> {
     let global = &cli.global;
+    if let (Some(format), false) = (global.format.of_body(), matches!(cli.command, Command::Preview(_))) {
+        return Err(Failure::usage(format!("--format {format} is for preview: others print human or json")));
+    }
     match cli.command {
         Command::Init => init::run(global, screen),
         Command::Receive(options) => receive::run(global, &options, screen),
@@ -245,6 +290,7 @@ fn run_command(cli: Cli, screen: &mut Screen) -> Result<Exit, Failure> {
         Command::Status(options) => status::run(global, &options, screen),
         Command::Top(options) => top::run(global, &options, screen),
         Command::Explain(options) => explain::run(global, &options, screen),
+        Command::Preview(options) => preview::run(global, &options, global.format.of_body(), screen),
         Command::Reload => reload::run(global, screen),
         Command::Baseline => baseline::run(global, screen),
         Command::Drain(options) => drain::run(global, &options, screen),

@@ -1,17 +1,19 @@
 //! `spec-notify test`: sends one request now and shows everything about it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 
 use super::render::{Screen, Tone};
-use super::{Exit, Failure, Global, load_to_act};
+use super::{Exit, Failure, Global, emit, load_to_act};
 use crate::answer::RequestError;
-use crate::ask::{SentOutcome, SentReport};
+use crate::ask::{SendSample, SentOutcome, SentReport};
 use crate::config::Config;
 use crate::delivery::SubscriptionId;
 use crate::env::Environment;
 use crate::event::SpecId;
+use crate::payload::Sample;
 use crate::runtime::Runtime;
 
 /// How long other deliveries that this process began as owner of the spool may take to end.
@@ -24,6 +26,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(660);
 #[command(after_help = "\
 Example:
   spec-notify test SPEC-KIT-065 --subscription chatops-slack
+  spec-notify test SPEC-KIT-065 --subscription chatops-slack --sample stage-failure
 
 Through the running runtime where there is one. Exit code 1 where the endpoint did not take it.")]
 pub(super) struct Options {
@@ -35,17 +38,34 @@ pub(super) struct Options {
     /// Only show the request
     #[arg(long)]
     dry_run: bool,
+    /// A real message: of the event in this file, one JSON object in the payload's shape, as if it
+    /// happened to the SPEC now; `-` is standard input
+    #[arg(long, value_name = "FILE|-")]
+    event: Option<PathBuf>,
+    /// The same of an event of ours: stage-success, stage-failure, stage-halt, run-success,
+    /// run-failure, task, conflict, cost, stall
+    #[arg(long, value_name = "NAME", conflicts_with = "event")]
+    sample: Option<Sample>,
 }
 
 pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
     let config = load_to_act(global, screen)?;
-    let Options { spec, subscription, dry_run } = options;
+    let Options { spec, subscription, dry_run, event, sample } = options;
     check_subscription(&config, subscription)?;
+    let event = match (event, sample) {
+        (Some(file), _) => {
+            let event = emit::only_event(file)?.map_err(Failure::usage)?;
+            serde_json::to_value(&event).map_err(Failure::failed)?.as_object().cloned()
+        }
+        (None, sample) => sample.map(|sample| sample.event(spec)),
+    };
+    let sample =
+        SendSample { spec: spec.clone(), subscription: subscription.clone(), dry_run: *dry_run, event };
     // Through the runtime that owns the spool, else by owning it for a moment: `Runtime` handles
     // both.
     let runtime = Runtime::start(config, Environment::process()).map_err(Failure::failed)?;
     let handle = runtime.handle();
-    let sent = handle.block(PATIENCE, handle.sample(spec.clone(), subscription.clone(), *dry_run));
+    let sent = handle.block(PATIENCE, handle.sample(sample));
     runtime.drain(DRAIN);
     let no_answer = || RequestError::Unreachable("no answer from the runtime".to_owned());
     let report = sent.ok_or_else(no_answer)??;

@@ -160,6 +160,10 @@ impl Checker<'_, '_> {
         let task_files = self.task_files(table);
         let task_done_statuses = table.strings("task_done_statuses", self.findings).unwrap_or_default();
         let task_tracker_spec = self.tracker(table);
+        let link_template = table.string("link_template", self.findings).and_then(|template| {
+            let help = "github, gitlab, bitbucket or gitea; or https://host/{repo}/tree/{branch}";
+            self.parsed("link_template", &template, help)
+        });
         let runs = self.runs(table);
         let mut subscriptions = Vec::new();
         let mut ids = HashSet::new();
@@ -203,6 +207,7 @@ impl Checker<'_, '_> {
             task_files,
             task_done_statuses: task_done_statuses.into_iter().map(|status| status.value).collect(),
             task_tracker_spec,
+            link_template,
             runs,
             env_file,
             watch: None,

@@ -34,6 +34,7 @@ use crate::filter::Filter;
 use crate::http::{Proxy, TlsFiles};
 use crate::names::named;
 use crate::payload::Format;
+use crate::payload::pages::LinkTemplate;
 use crate::run::RunPolicy;
 use crate::secret::Endpoint;
 use crate::store::StoreOptions;
@@ -83,6 +84,8 @@ pub struct Config {
     pub(crate) task_done_statuses: Vec<String>,
     /// `task_tracker_spec`: the SPEC of tasks that name none.
     pub(crate) task_tracker_spec: SpecId,
+    /// `link_template`: how the pages of the repo are laid out, where its host does not show it.
+    pub(crate) link_template: Option<LinkTemplate>,
     /// `max_stage_attempts` and `cost_threshold_usd`: when a SPEC's run ends, and when it costs
     /// too much.
     pub(crate) runs: RunPolicy,
@@ -171,8 +174,10 @@ pub(crate) struct SubscriptionConfig {
     pub active: bool,
     /// `dry_run`: events are recorded and not sent.
     pub dry_run: bool,
-    /// `include_*`.
+    /// `include_*` and `notify`.
     pub filter: Filter,
+    /// `owner`: who is called where somebody has to do something.
+    pub owner: Option<String>,
     /// `format`: the format that its endpoint understands.
     pub format: Format,
     /// `max_attempts` and the backoff keys.

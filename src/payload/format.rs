@@ -16,7 +16,8 @@ use bytes::Bytes;
 use url::Url;
 
 use super::answer::{Answer, Rejection, is_page};
-use super::summary::Summary;
+use super::message::Message;
+use super::reader::Reader;
 use crate::event::Event;
 use crate::names::named;
 use place::Place;
@@ -65,20 +66,43 @@ impl Format {
         }
     }
 
-    /// Renders the body of `event`, given its body in the `spec-kit` format.
+    /// Renders the body of `event` for a reader, given its body in the `spec-kit` format.
     ///
     /// # Errors
     /// `spec_kit` is not JSON.
-    pub fn render(self, event: &Event, spec_kit: &Bytes) -> serde_json::Result<Bytes> {
-        let message = match self {
+    pub(crate) fn render(
+        self,
+        event: &Event,
+        spec_kit: &Bytes,
+        reader: &Reader<'_>,
+    ) -> serde_json::Result<Bytes> {
+        let message = || Message::of(event, reader);
+        let rendered = match self {
             Self::SpecKit => return Ok(spec_kit.clone()),
             Self::CloudEvents => return cloudevents::body(event, spec_kit).map(Bytes::from),
-            Self::Slack => slack::message(&Summary::of(event)),
-            Self::Discord => discord::message(&Summary::of(event)),
-            Self::Teams => teams::message(&Summary::of(event)),
-            Self::Mattermost => mattermost::message(&Summary::of(event)),
+            Self::Slack => slack::message(&message()),
+            Self::Discord => discord::message(&message()),
+            Self::Teams => teams::message(&message()),
+            Self::Mattermost => mattermost::message(&message()),
         };
-        serde_json::to_vec(&message).map(Bytes::from)
+        serde_json::to_vec(&rendered).map(Bytes::from)
+    }
+
+    /// Checks the name of somebody that a message is to call, as the service names people.
+    ///
+    /// # Errors
+    /// What the service's names look like.
+    pub(crate) fn owner(self, text: &str) -> Result<(), &'static str> {
+        let (is_one, form) = match self {
+            Self::SpecKit | Self::CloudEvents => (false, "only messages of a chat service call somebody"),
+            Self::Slack => (slack::is_owner(text), "Slack's ids are a user's U… or a group's S…"),
+            Self::Discord => (discord::is_owner(text), "Discord's ids of users are 15 to 20 digits"),
+            Self::Teams => {
+                (teams::is_owner(text), "Teams knows people by what they sign in with, name@domain")
+            }
+            Self::Mattermost => (mattermost::is_owner(text), "a user's name, without @; no group or channel"),
+        };
+        if is_one { Ok(()) } else { Err(form) }
     }
 
     /// The pause that the service asks for in the answer's body; only Discord does.

@@ -1,48 +1,99 @@
-//! The parts that messages of Discord and Mattermost share: lists under bold names, and facts as
-//! fields.
+//! Lays a message out in Markdown, as Discord and Mattermost have it.
 
-use serde_json::Value;
+use super::cut::Spelling;
+use super::message::{Message, Part};
+use super::pages::Link;
 
-use super::cut::{Spelling, bullet, bullet_code};
-use super::summary::Summary;
+impl Spelling {
+    /// The headline, at most `limit` long but for what `strong` and `link` put around its parts.
+    pub(super) fn head(
+        &self,
+        message: &Message<'_>,
+        limit: usize,
+        strong: fn(&str) -> String,
+        link: fn(&str, &str) -> String,
+    ) -> String {
+        let mut head = format!("{} ", message.glyph);
+        let mut left = limit.saturating_sub((self.width)(&head));
+        for part in &message.head {
+            let (Part::Strong(text) | Part::Spec(text) | Part::Plain(text)) = part;
+            let fitted = self.fit(text, left);
+            left = left.saturating_sub((self.width)(&fitted));
+            match (part, &message.page) {
+                // Markup does not hold where it begins or ends with a space.
+                (Part::Strong(_), _) => {
+                    let inner = fitted.trim_start();
+                    head += &fitted[..fitted.len() - inner.len()];
+                    head += &strong(inner);
+                }
+                (Part::Spec(_), Some(url)) => head += &link(&fitted, url),
+                _ => head += &fitted,
+            }
+        }
+        head
+    }
 
-const VALUE: usize = 120;
-const LIST_ITEMS: usize = 12;
-const EVIDENCE_ITEMS: usize = 5;
+    /// The lines below the headline, at most `budget` long in all, the breaks between them too.
+    pub(super) fn body(&self, message: &Message<'_>, budget: usize) -> Vec<String> {
+        let (marks, texts) = message.marked_lines();
+        // The longest mark and a line break.
+        let marked = 3 * texts.len();
+        let texts = self.share(&texts, budget.saturating_sub(marked));
+        marks.iter().zip(texts).map(|(mark, text)| format!("{mark}{text}")).collect()
+    }
 
-/// How a service formats these parts.
-pub(super) struct Markdown {
-    pub(super) text: Spelling,
-    pub(super) code: Spelling,
-    /// Length of all lists together, without their names.
-    pub(super) lists: usize,
-    /// The text between two lists.
-    pub(super) between: &'static str,
-    /// Length of all evidence paths together.
-    pub(super) evidence: usize,
-    /// Builds a field from its name, its value, and whether others may be beside it.
-    pub(super) field: fn(&str, &str, bool) -> Value,
+    /// The footer with its links and those to further pages; without them where they take more
+    /// than `most`.
+    pub(super) fn footer(
+        &self,
+        message: &Message<'_>,
+        most: usize,
+        link: fn(&str, &str) -> String,
+    ) -> String {
+        let row = |is_linked: bool| {
+            let mut footer = String::new();
+            for foot in &message.footer {
+                let text = self.fit(&foot.text, FOOT);
+                let text = match foot.url.as_ref().filter(|_| is_linked) {
+                    Some(url) => link(&text, url),
+                    None => text,
+                };
+                append(&mut footer, foot.before, &text);
+            }
+            footer
+        };
+        let mut linked = row(true);
+        append(&mut linked, " · ", &self.links(message, link));
+        if (self.width)(&linked) <= most { linked } else { row(false) }
+    }
+
+    /// The links to further pages in a row.
+    pub(super) fn links(&self, message: &Message<'_>, link: fn(&str, &str) -> String) -> String {
+        let link = |Link { name, url }: &Link| link(&self.fit(name, FOOT), url);
+        let mut links: Vec<String> = message.links.iter().map(link).collect();
+        links.extend((message.more_links > 0).then(|| format!("+{}", message.more_links)));
+        links.join(" · ")
+    }
 }
 
-impl Markdown {
-    /// Each list under its name; empty if there are no lists.
-    pub(super) fn lists(&self, summary: &Summary) -> String {
-        let share = self.lists / summary.lists.len().max(1);
-        let list = |(name, items): &(&str, Vec<String>)| {
-            format!("**{name}**\n{}", self.text.lines(items, LIST_ITEMS, share, bullet).join("\n"))
-        };
-        summary.lists.iter().map(list).collect::<Vec<_>>().join(self.between)
-    }
+/// Longest part of a footer.
+const FOOT: usize = 150;
 
-    /// The facts, then the evidence paths.
-    pub(super) fn fields(&self, summary: &Summary) -> Vec<Value> {
-        let facts = summary.facts.iter();
-        let mut fields: Vec<Value> =
-            facts.map(|(name, value)| (self.field)(name, &self.text.fit(value, VALUE), true)).collect();
-        let paths = self.code.lines(&summary.evidence, EVIDENCE_ITEMS, self.evidence, bullet_code);
-        if !paths.is_empty() {
-            fields.push((self.field)("Evidence", &paths.join("\n"), false));
+fn append(to: &mut String, before: &str, text: &str) {
+    if !text.is_empty() {
+        if !to.is_empty() {
+            to.push_str(before);
         }
-        fields
+        to.push_str(text);
     }
+}
+
+/// A link in Markdown. Addresses have no sign that ends one.
+pub(super) fn link(text: &str, url: &str) -> String {
+    format!("[{text}]({url})")
+}
+
+/// Bold text in Markdown.
+pub(super) fn bold(text: &str) -> String {
+    format!("**{text}**")
 }

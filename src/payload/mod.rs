@@ -1,17 +1,25 @@
-//! The body of an event: `spec-kit`, made once when the event is accepted, and the formats of other
-//! services rendered from it.
+//! The body of an event: `spec-kit`, made once when the event is accepted, and the formats of
+//! other services rendered from it.
 
 mod answer;
 mod cut;
 mod format;
 mod markdown;
-mod summary;
+mod message;
+pub(crate) mod pages;
+mod reader;
+#[cfg(feature = "cli")]
+mod samples;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use answer::{Answer, Rejection};
 pub use format::Format;
 pub(crate) use format::{Service, service_of};
+pub(crate) use message::is_a_call;
+pub(crate) use reader::Reader;
+#[cfg(feature = "cli")]
+pub(crate) use samples::Sample;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -36,8 +44,14 @@ pub(crate) fn body(event: &Event) -> serde_json::Result<Bytes> {
     .map(Bytes::from)
 }
 
-/// A sample event of a SPEC, for trying out a subscription. It is none of the SPEC's own events, so
-/// its place in their order is that of its time.
+/// How the message of `event` reads, without the markup of any service.
+#[cfg(feature = "cli")]
+pub(crate) fn text(event: &Event, reader: &Reader<'_>) -> String {
+    message::Message::of(event, reader).text()
+}
+
+/// A sample event of a SPEC, for trying out a subscription. It is none of the SPEC's own events,
+/// so its place in their order is that of its time.
 pub(crate) fn sample(spec: SpecId, checkout: Source, at: Timestamp) -> Event {
     let key = IdempotencyKey::unique(&spec, EventKind::Test.as_str());
     let mut event = Event::new(EventKind::Test, spec, key);

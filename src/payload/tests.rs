@@ -5,53 +5,128 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::format::TEAMS_MESSAGE;
-use super::{Format, body, sample};
+use super::pages::{Forge, Pages};
+use super::{Format, Reader, body, sample};
 use crate::event::{Event, EventKind, Source};
 
 fn event(document: &Value) -> Event {
     Event::from_json(&document.to_string()).unwrap()
 }
 
+/// Pages of a repo on a service whose host shows which one it is.
+fn pages() -> Pages {
+    Pages {
+        repo: "acme/checkout".to_owned(),
+        home: Some("https://github.com/acme/checkout".to_owned()),
+        forge: Some(Forge::GitHub),
+        branch: Some("feature/webhooks_v2".to_owned()),
+        commit: Some("8393d67".repeat(5) + "12345"),
+        job: Some("https://github.com/acme/checkout/actions/runs/47".to_owned()),
+        template: None,
+        files: Vec::new(),
+    }
+}
+
+fn owner(format: Format) -> &'static str {
+    match format {
+        Format::Discord => "111222333444555666",
+        Format::Teams => "lead@acme.example",
+        Format::Mattermost => "lead",
+        _ => "U123",
+    }
+}
+
 fn rendered(format: Format, event: &Event) -> (Bytes, Value) {
-    let bytes = format.render(event, &body(event).unwrap()).unwrap();
+    let pages = pages();
+    let reader = Reader {
+        subscription: Some("chat"),
+        gets: Some("run ends"),
+        pages: Some(&pages),
+        owner: Some(owner(format)),
+    };
+    let bytes = format.render(event, &body(event).unwrap(), &reader).unwrap();
     let value = serde_json::from_slice(&bytes).unwrap();
     (bytes, value)
 }
 
-fn stage(status: &str, reasons: &[&str]) -> Event {
-    event(&json!({
-        "event": {"type": "spec-auto.stage.completed", "status": status, "stage": "Validate",
-        "reasons": reasons},
+/// An event of the repo that has pages, with more said of it.
+fn of_repo(kind: &str, more: &Value) -> Event {
+    let mut document = json!({
+        "event": {"type": kind, "idempotency_key": "k"},
         "spec": {"id": "SPEC-KIT-065-add-webhooks", "branch": "feature/webhooks_v2"},
-        "pipeline": {"attempt": 2, "maxAttempts": 3, "startedAt": "2025-10-14T10:00:00Z",
-            "completedAt": "2025-10-14T12:02:30+02:00"},
-        "consensus": {"status": "degraded"},
-        "evidence": {"paths": ["evidence/commands/SPEC-KIT-065/spec-validate_s.json",
-        "evidence/log <1>.txt"]},
-    }))
+        "source": {"repo": "acme/checkout", "commit": pages().commit, "branch": "feature/webhooks_v2"},
+    });
+    for (name, value) in more.as_object().unwrap() {
+        match (document.get_mut(name).and_then(Value::as_object_mut), value.as_object()) {
+            (Some(there), Some(more)) => there.extend(more.clone()),
+            _ => document[name] = value.clone(),
+        }
+    }
+    event(&document)
 }
 
-fn pipeline() -> Event {
-    event(&json!({
-        "event": {"type": "spec-auto.pipeline.completed", "status": "failure",
-            "reasons": ["Validate failed at attempt 3 of 3"],
-            "idempotency_key": "SPEC-KIT-065:pipeline:attempt-1"},
-        "spec": {"id": "SPEC-KIT-065-add-webhooks", "branch": "main"},
-        "pipeline": {"attempt": 1, "startedAt": "2025-10-14T10:00:00Z", "completedAt": "2025-10-14T10:45:00Z",
-            "durationMs": 2_700_000, "stages": [
-                {"stage": "Plan", "status": "success", "attempt": 1, "durationMs": 90_000},
-                {"stage": "Validate", "status": "failure", "attempt": 3}]},
-        "cost": {"totalUsd": 1.754},
-        "followUps": ["Validate: scenario `a` is failed", "Task T7 is open"],
-    }))
+fn stage(status: &str, reasons: &[&str]) -> Event {
+    of_repo(
+        "spec-auto.stage.completed",
+        &json!({
+            "event": {"status": status, "stage": "Validate", "reasons": reasons},
+            "pipeline": {"attempt": 2, "maxAttempts": 3, "startedAt": "2026-01-02T03:00:00Z",
+                "completedAt": "2026-01-02T05:02:30+02:00"},
+            "consensus": {"status": "degraded"},
+            "evidence": {"paths": ["evidence/commands/SPEC-KIT-065/spec-validate_s.json",
+            "evidence/log <1>.txt"]},
+        }),
+    )
+}
+
+/// A stage as the guardrails write it.
+fn scenarios() -> Event {
+    let failed = ["login keeps the cart", "retry_after 429", "dead letter is *replayed*"];
+    let mut reasons: Vec<String> =
+        failed.iter().map(|name| format!("scenario `{name}` is failed, not passed or skipped")).collect();
+    reasons.push("hal.summary.status is failed: graphql_ping".to_owned());
+    let mut event = stage("failure", &reasons.iter().map(String::as_str).collect::<Vec<_>>());
+    let fields = json!({"scenarios": vec![json!({"name": "x", "status": "passed"}); 12]});
+    event.telemetry = Some(fields.as_object().unwrap().clone().into());
+    event
+}
+
+/// A stage whose telemetry is broken.
+fn unreadable() -> Event {
+    let reason = "the file is not valid JSON: expected `,` or `}` at line 17 column 111";
+    let mut event = stage("halt", &[reason]);
+    event.telemetry = Some(json!({"error": reason}).as_object().unwrap().clone().into());
+    event
+}
+
+fn pipeline(status: &str) -> Event {
+    let mut event = of_repo(
+        "spec-auto.pipeline.completed",
+        &json!({
+            "event": {"status": status},
+            "pipeline": {"attempt": 1, "startedAt": "2026-01-02T02:15:00Z",
+                "completedAt": "2026-01-02T03:00:00Z", "durationMs": 2_700_000, "stages": [
+                    {"stage": "Plan", "status": "success", "attempt": 1, "durationMs": 90_000},
+                    {"stage": "Validate", "status": "failure", "attempt": 1, "durationMs": 310_000},
+                    {"stage": "Validate", "status": status, "attempt": 2, "durationMs": 290_000}]},
+            "cost": {"totalUsd": 4.366},
+            "followUps": ["Audit: the consensus is degraded",
+                "task T7 (Retry budget per subscription) is In Progress, not Done",
+                "task T9 is Open, not Done"],
+        }),
+    );
+    if status != "success" {
+        let reason = "scenario `a` is failed, not passed or skipped";
+        event.event.reasons = vec![reason.to_owned()];
+        let left = event.extra["followUps"].as_array_mut().unwrap();
+        left.push(format!("Validate: {reason}").into());
+    }
+    event
 }
 
 fn task() -> Event {
-    event(&json!({
-        "event": {"type": "spec-kit.task.completed", "idempotency_key": "SPEC-KIT-065:SPEC.md#T7:done-1"},
-        "spec": {"id": "SPEC-KIT-065", "branch": "main"},
-        "task": {"id": "T7", "title": "Retries & back-off", "status": "Done"},
-    }))
+    let task = json!({"id": "T7", "title": "Retries & back-off", "status": "Done"});
+    of_repo("spec-kit.task.completed", &json!({"task": task}))
 }
 
 fn task_list() -> Event {
@@ -65,24 +140,41 @@ fn task_list() -> Event {
 }
 
 fn conflict() -> Event {
-    event(&json!({
-        "event": {"type": "spec-auto.anomaly.consensus_conflict", "stage": "Plan",
-        "idempotency_key": "k:consensus-conflict"},
-        "spec": {"id": "SPEC-KIT-065"},
-        "pipeline": {"attempt": 1, "maxAttempts": 3},
-        "consensus": {"status": "conflict"},
-        "anomaly": {"disagreements": ["queue or file", {"point": "retries"}], "hint": "read the synthesis"},
-    }))
+    let hint = "read the synthesis, settle the points with the agents' owners, and run the stage again";
+    let positions = json!({"claude": "a queue each", "gpt_pro": "one shared file"});
+    let points = json!(["queue or file", {"point": "retries", "positions": positions}]);
+    of_repo(
+        "spec-auto.anomaly.consensus_conflict",
+        &json!({
+            "event": {"stage": "Plan"},
+            "pipeline": {"attempt": 1, "maxAttempts": 3},
+            "consensus": {"status": "conflict"},
+            "anomaly": {"disagreements": points, "hint": hint},
+        }),
+    )
 }
 
 fn cost() -> Event {
-    event(&json!({
-        "event": {"type": "spec-auto.anomaly.cost_threshold", "stage": "Audit",
-        "idempotency_key": "k:cost-threshold-5"},
-        "spec": {"id": "SPEC-KIT-065"},
-        "cost": {"totalUsd": 6},
-        "anomaly": {"thresholdUsd": 5, "totalUsd": 6, "run": 1, "hint": "look at the agents"},
-    }))
+    let hint = "look at what the run's stages cost so far, and stop it if that is not meant";
+    of_repo(
+        "spec-auto.anomaly.cost_threshold",
+        &json!({
+            "event": {"stage": "Implement"},
+            "cost": {"totalUsd": 6.02, "perStage": {"plan": 0.9, "implement": 4.8, "tasks": 0.32}},
+            "anomaly": {"thresholdUsd": 5, "totalUsd": 6.02, "run": 2, "hint": hint},
+        }),
+    )
+}
+
+fn stalled() -> Event {
+    let hint = "look whether what follows Implement still works, and start it again where it does not";
+    of_repo(
+        "spec-auto.anomaly.stalled",
+        &json!({
+            "event": {"stage": "Implement"},
+            "anomaly": {"since": "2026-01-02T02:24:00Z", "run": 1, "hint": hint},
+        }),
+    )
 }
 
 fn waiting() -> Event {
@@ -99,34 +191,131 @@ fn waiting() -> Event {
 }
 
 fn test() -> Event {
-    let checkout = Source { branch: Some("main".to_owned()), ..Source::default() };
     let at = "2026-01-02T03:04:05.678Z".parse().unwrap();
+    let checkout = Source { repo: Some("acme/checkout".to_owned()), ..Source::default() };
     let mut event = sample("SPEC-KIT-065".parse().unwrap(), checkout, at);
     event.event.idempotency_key = "SPEC-KIT-065:test".parse().unwrap();
     event
 }
 
-#[test]
-fn what_each_format_makes_of_each_event() {
-    let events = [
+/// What somebody writes who means harm, and what is much.
+fn nasty() -> Event {
+    let mut event = stage(
+        "failure",
+        &[
+            "<!channel> @everyone <@U1> *bold* _it_ ~no~ `code` [a](https://evil.example) :tada: # H1 > q",
+            "see https://ci.example/job/4711?x=1&y=2#L200 and retry_after, snake_case_names",
+            "the \u{202e}detrever\u{202c} and \u{1b}[31m red",
+        ],
+    );
+    event.event.reasons.extend((0..20).map(|n| format!("lorem ipsum dolor {} {n}", "sit amet ".repeat(60))));
+    event.spec.branch = Some("users/*very*_long/`branch`/".repeat(8));
+    event
+}
+
+/// As the runtime accepts it.
+fn accepted(mut event: Event) -> Event {
+    event.accepted("2026-01-02T03:04:05.678Z".parse().unwrap(), 1_767_323_045_678);
+    event
+}
+
+fn all_events() -> Vec<(&'static str, Event)> {
+    let mut late = stage("failure", &["baseline.status is failed, not passed or skipped"]);
+    late.pipeline.as_mut().unwrap().completed_at = Some("2025-12-31T23:59:00Z".to_owned());
+    vec![
         ("stage_success", stage("success", &[])),
         ("stage_failure", stage("failure", &["scenario `a_b` is failed", "see https://example.com/*"])),
-        ("stage_halt", stage("halt", &["the telemetry is no JSON: line 1"])),
-        ("pipeline", pipeline()),
+        ("stage_halt", stage("halt", &["the consensus is a conflict: 2 points of disagreement"])),
+        ("stage_scenarios", scenarios()),
+        ("stage_unreadable", unreadable()),
+        ("stage_late", late),
+        ("stage_nasty", nasty()),
+        ("pipeline", pipeline("failure")),
+        ("pipeline_success", pipeline("success")),
         ("waiting", waiting()),
         ("task", task()),
         ("task_list", task_list()),
         ("conflict", conflict()),
         ("cost", cost()),
+        ("stalled", stalled()),
         ("test", test()),
-    ];
+    ]
+}
+
+#[test]
+fn what_each_format_makes_of_each_event() {
     for format in [Format::Slack, Format::Discord, Format::Teams, Format::Mattermost, Format::CloudEvents] {
-        for (name, event) in &events {
-            let mut event = event.clone();
-            event.accepted("2026-01-02T03:04:05.678Z".parse().unwrap(), 1_767_323_045_678);
-            let (_, value) = rendered(format, &event);
+        for (name, event) in all_events() {
+            let (_, value) = rendered(format, &accepted(event));
             let pretty = serde_json::to_string_pretty(&value).unwrap();
             insta::assert_snapshot!(format!("{format}_{name}"), pretty);
+        }
+    }
+}
+
+/// The first line of each message is what a lock screen shows.
+#[test]
+fn the_first_line_says_what_where_and_why() {
+    let lines: Vec<String> = all_events()
+        .into_iter()
+        .filter(|(name, _)| *name != "stage_nasty")
+        .map(|(_, event)| {
+            let (_, message) = rendered(Format::Teams, &accepted(event));
+            message["attachments"][0]["content"]["fallbackText"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "✅ Validate passed (2 of 3): SPEC-KIT-065 add-webhooks · 2 min 30 s",
+            "❌ Validate failed (2 of 3): SPEC-KIT-065 add-webhooks · 1 scenario failed",
+            "⚠️ Validate halted (2 of 3): SPEC-KIT-065 add-webhooks · the agents disagree on 2 points",
+            "❌ Validate failed (2 of 3): SPEC-KIT-065 add-webhooks · 3 of 12 scenarios failed",
+            "⚠️ Validate halted (2 of 3): SPEC-KIT-065 add-webhooks · its telemetry can't be read",
+            "❌ Validate failed (2 of 3): SPEC-KIT-065 add-webhooks · the baseline failed",
+            "❌ Run failed at Validate (attempt 2): SPEC-KIT-065 add-webhooks · 45 min · $4.37",
+            "✅ Run passed: SPEC-KIT-065 add-webhooks · 45 min · $4.37 · 3 follow-ups",
+            "✋ Approval needed: 002-kanban \"Review the generated spec before planning.\"",
+            "☑️ SPEC-KIT-065 T7 done: Retries & back-off",
+            "☑️ 002-kanban all 12 tasks are done",
+            "⚠️ Agents disagree on Plan: SPEC-KIT-065 add-webhooks · 2 points",
+            "💸 SPEC-KIT-065 cost $6.02, over the $5.00 limit (run 2, Implement)",
+            "⏳ No news from SPEC-KIT-065 add-webhooks for 40 min, after Implement",
+            "🔔 Test: subscription \"chat\" of acme/checkout works",
+        ]
+    );
+}
+
+#[test]
+fn the_owner_is_called_where_somebody_has_to_do_something_and_nobody_else_is() {
+    let calls = [
+        "stage_failure",
+        "stage_halt",
+        "stage_scenarios",
+        "stage_unreadable",
+        "stage_late",
+        "stage_nasty",
+        "pipeline",
+        "waiting",
+        "stalled",
+    ];
+    for (name, event) in all_events() {
+        for (format, mention) in [
+            (Format::Slack, "<@U123>"),
+            (Format::Discord, "<@111222333444555666>"),
+            (Format::Teams, "<at>lead@acme.example</at>"),
+            (Format::Mattermost, "@lead"),
+        ] {
+            let (bytes, message) = rendered(format, &event);
+            let text = std::str::from_utf8(&bytes).unwrap();
+            assert_eq!(text.contains(mention), calls.contains(&name), "{format} {name}: {text}");
+            let allowed = &message["allowed_mentions"];
+            let expected = match (format, calls.contains(&name)) {
+                (Format::Discord, true) => json!({"parse": [], "users": ["111222333444555666"]}),
+                (Format::Discord, false) => json!({"parse": []}),
+                _ => Value::Null,
+            };
+            assert_eq!(*allowed, expected, "{format} {name}");
         }
     }
 }
@@ -134,11 +323,11 @@ fn what_each_format_makes_of_each_event() {
 #[test]
 fn the_spec_kit_body_is_left_as_it_is() {
     let given = Bytes::from_static(b"{ \"any\": 1.000000000000000000001 }");
-    assert_eq!(Format::SpecKit.render(&task(), &given).unwrap(), given);
-    let wrapped = Format::CloudEvents.render(&task(), &given).unwrap();
+    assert_eq!(Format::SpecKit.render(&task(), &given, &Reader::default()).unwrap(), given);
+    let wrapped = Format::CloudEvents.render(&task(), &given, &Reader::default()).unwrap();
     let wrapped = std::str::from_utf8(&wrapped).unwrap();
     assert!(wrapped.ends_with(",\"data\":{ \"any\": 1.000000000000000000001 }}"), "{wrapped}");
-    assert!(Format::CloudEvents.render(&task(), &Bytes::from_static(b"{")).is_err());
+    assert!(Format::CloudEvents.render(&task(), &Bytes::from_static(b"{"), &Reader::default()).is_err());
 }
 
 #[test]
@@ -182,6 +371,7 @@ fn hostile_events(text: &str) -> Vec<Event> {
             let mut event: Event = serde_json::from_value(document).unwrap();
             event.event.reasons = vec![text.to_owned(); copies];
             event.spec.branch = Some(text.to_owned());
+            event.source = serde_json::from_value(json!({"repo": text, "commit": text})).unwrap();
             event
         })
         .collect()
@@ -201,59 +391,61 @@ fn units(value: &Value) -> usize {
     value.as_str().map_or(0, |text| text.encode_utf16().count())
 }
 
-fn check_slack(message: &Value) {
-    assert!((1..=150).contains(&units(&message["text"])));
-    let top = message["blocks"].as_array().unwrap();
-    let details = message["attachments"][0]["blocks"].as_array().unwrap();
-    assert!(top.len() + details.len() <= 50);
-    assert!((1..=150).contains(&units(&top[0]["text"]["text"])));
-    for block in details {
-        let fields = block["fields"].as_array().map_or(&[][..], Vec::as_slice);
-        assert!(fields.len() <= 10 && fields.iter().all(|field| (1..=2000).contains(&units(&field["text"]))));
-        assert!(fields.is_empty() != block["text"].is_null());
-        assert!(units(&block["text"]["text"]) <= 3000);
-    }
+/// A text without the links and the mention that are the program's own.
+fn without_own(text: &str, own: &[&str]) -> String {
+    own.iter().fold(text.to_owned(), |text, own| text.replace(own, ""))
+}
+
+fn check_slack(bytes: &Bytes, message: &Value) {
+    assert!(bytes.len() < 12_000, "{}", bytes.len());
+    assert!((1..=400).contains(&units(&message["text"])));
+    let blocks = message["blocks"].as_array().unwrap();
+    assert!((1..=2).contains(&blocks.len()) && message.get("attachments").is_none());
+    assert!((1..=3000).contains(&units(&blocks[0]["text"]["text"])));
+    assert!(units(&blocks.last().unwrap()["elements"][0]["text"]) <= 2000);
     let mut found = Vec::new();
     strings(message, "", &mut found);
-    for (_, text) in found {
+    for (_, text) in found.iter().filter(|(name, _)| *name == "text") {
+        let text = without_own(text, &["<@U123>"]);
         assert!(!text.contains(['<', '>']), "{text}");
         let entities =
             ["&amp;", "&lt;", "&gt;"].iter().map(|entity| text.matches(entity).count()).sum::<usize>();
         assert_eq!(entities, text.matches('&').count(), "{text}");
+        assert!(!text.contains(['~', '`']), "{text}");
+        // What happened is bold, and nothing else is.
+        assert!(text.matches('*').count() <= 2, "{text}");
     }
 }
 
 fn check_discord(message: &Value) {
-    assert_eq!(message["allowed_mentions"], json!({"parse": []}));
+    assert!(message["allowed_mentions"]["parse"] == json!([]));
     let embed = &message["embeds"][0];
-    let fields = embed["fields"].as_array().unwrap();
+    assert!(embed.get("fields").is_none());
     assert!((1..=256).contains(&units(&embed["title"])) && units(&embed["description"]) <= 4096);
-    assert!(fields.len() <= 25);
-    let mut total = units(&embed["title"]) + units(&embed["description"]);
-    for field in fields {
-        let (name, value) = (units(&field["name"]), units(&field["value"]));
-        assert!((1..=256).contains(&name) && (1..=1024).contains(&value));
-        total += name + value;
-    }
-    assert!(total <= 6000, "{total}");
-    assert!(message.get("content").is_none());
+    assert!((1..=2000).contains(&units(&message["content"])) && units(&embed["footer"]["text"]) <= 2048);
+    let total = units(&embed["title"]) + units(&embed["description"]) + units(&embed["footer"]["text"]);
+    assert!(total + units(&message["content"]) <= 6000, "{total}");
     unescaped(embed["title"].as_str().unwrap(), "`*_~|<>#[]():@");
+    // Our own marks apart, nothing means anything.
+    let own = ["<@111222333444555666>", "**"];
+    let content = without_own(message["content"].as_str().unwrap(), &own);
+    let description = embed["description"].as_str().unwrap_or_default();
+    for text in [&content, description] {
+        unescaped(&text.replace(": ", " ").replace(":…", "…"), "`*_~|<>#[]@:");
+    }
 }
 
 fn check_mattermost(message: &Value) {
-    let attachment = &message["attachments"][0];
-    let mut found = Vec::new();
-    strings(message, "", &mut found);
-    assert!(found.iter().map(|(_, text)| text.chars().count()).sum::<usize>() < 5000);
-    for (_, text) in found {
-        assert!(text.split('@').skip(1).all(|rest| rest.starts_with('\u{200b}')), "{text}");
+    let text = message["text"].as_str().unwrap();
+    assert!(text.chars().count() < 5000 && message.as_object().unwrap().len() == 1);
+    let text = without_own(text, &["@lead", "**"]);
+    for mark in ['@', ':'] {
+        assert!(
+            text.split(mark).skip(1).all(|rest| rest.starts_with(['\u{200b}', ' ', '\n', '…'])),
+            "{text}"
+        );
     }
-    let headline = message["text"].as_str().unwrap().trim_matches('*');
-    unescaped(headline.trim_end_matches('\\'), "`*_[]()#~|>!");
-    let fields = attachment["fields"].as_array().unwrap();
-    for field in fields.iter().filter(|field| field["title"] != "Evidence") {
-        unescaped(field["value"].as_str().unwrap(), "`*_[]()#~|>!");
-    }
+    unescaped(&text, "`*_[]#~|>!");
 }
 
 /// Checks that none of `marks` occurs without a backslash of its own.
@@ -270,25 +462,30 @@ fn unescaped(text: &str, marks: &str) {
 
 fn check_teams(bytes: &Bytes, message: &Value) {
     assert!(bytes.len() <= TEAMS_MESSAGE, "{}", bytes.len());
-    let body = message["attachments"][0]["content"]["body"].as_array().unwrap();
-    for block in body {
+    let content = &message["attachments"][0]["content"];
+    assert_eq!(content["msteams"]["width"], "Full");
+    let mentions = content["msteams"]["entities"].as_array().map_or(&[][..], Vec::as_slice);
+    assert!(mentions.iter().all(|one| one["mentioned"]["id"] == "lead@acme.example") && mentions.len() <= 1);
+    let [head, body @ ..] = &content["body"].as_array().unwrap()[..] else { panic!("no body") };
+    assert_eq!(head["type"], "Container");
+    for block in head["items"].as_array().unwrap().iter().chain(body) {
         match block["type"].as_str().unwrap() {
-            "RichTextBlock" => assert!(block["inlines"].as_array().unwrap().len() == 1),
-            "FactSet" => block["facts"].as_array().unwrap().iter().for_each(|fact| {
-                unescaped(fact["value"].as_str().unwrap(), "`*_[]()<>#!~|");
-            }),
+            "RichTextBlock" => assert!(!block["inlines"].as_array().unwrap().is_empty()),
+            "TextBlock" => assert_eq!(block["text"], "Owner: <at>lead@acme.example</at>"),
             other => panic!("{other} knows markup"),
         }
     }
 }
 
+/// Checks an event that has no pages: every address in its messages is text.
 fn check(event: &Event) {
     let spec_kit = body(event).unwrap();
     for format in [Format::Slack, Format::Discord, Format::Teams, Format::Mattermost] {
-        let bytes = format.render(event, &spec_kit).unwrap();
+        let reader = Reader { owner: Some(owner(format)), ..Reader::default() };
+        let bytes = format.render(event, &spec_kit, &reader).unwrap();
         let message = serde_json::from_slice(&bytes).unwrap();
         match format {
-            Format::Slack => check_slack(&message),
+            Format::Slack => check_slack(&bytes, &message),
             Format::Discord => check_discord(&message),
             Format::Mattermost => check_mattermost(&message),
             _ => check_teams(&bytes, &message),
@@ -299,7 +496,7 @@ fn check(event: &Event) {
             assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{name}: {text:?}");
         }
     }
-    let wrapped = Format::CloudEvents.render(event, &spec_kit).unwrap();
+    let wrapped = Format::CloudEvents.render(event, &spec_kit, &Reader::default()).unwrap();
     let wrapped: Value = serde_json::from_slice(&wrapped).unwrap();
     assert_eq!(wrapped["data"], serde_json::from_slice::<Value>(&spec_kit).unwrap());
 }
@@ -336,8 +533,9 @@ fn a_text_that_was_cut_ends_with_a_mark() {
         let (_, message) = rendered(format, &event);
         let mut found = Vec::new();
         strings(&message, "", &mut found);
-        let cut: Vec<_> = found.iter().filter(|(_, text)| text.contains("aaaa")).collect();
-        assert!(!cut.is_empty() && cut.iter().all(|(_, text)| text.ends_with('…')), "{format}");
+        let lines = found.iter().flat_map(|(_, text)| text.lines());
+        let cut: Vec<_> = lines.filter(|text| text.contains("aaaa")).collect();
+        assert!(!cut.is_empty() && cut.iter().all(|text| text.ends_with('…')), "{format}: {cut:?}");
     }
 }
 

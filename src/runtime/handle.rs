@@ -128,17 +128,12 @@ impl Handle {
     /// # }
     /// ```
     pub async fn test(&self, spec: SpecId, subscription: SubscriptionId) -> Result<SentReport, RequestError> {
-        self.sample(spec, subscription, false).await
+        self.sample(SendSample { spec, subscription, dry_run: false, event: None }).await
     }
 
-    /// As [`test`](Self::test); with `dry_run` it is shown and not sent.
-    pub(crate) async fn sample(
-        &self,
-        spec: SpecId,
-        subscription: SubscriptionId,
-        dry_run: bool,
-    ) -> Result<SentReport, RequestError> {
-        self.ask(SendSample { spec, subscription, dry_run }).await
+    /// As [`test`](Self::test), with all that can be asked of it.
+    pub(crate) async fn sample(&self, sample: SendSample) -> Result<SentReport, RequestError> {
+        self.ask(sample).await
     }
 
     /// Sends a dead letter again now, under its own id, signed anew. Success removes it; failure

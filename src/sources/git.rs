@@ -113,6 +113,21 @@ pub(crate) fn ids<const N: usize>(
     Ok(ids)
 }
 
+/// Which of these names stand for something; of objects nothing is read.
+///
+/// # Errors
+/// As [`history`].
+pub(crate) fn are_there(folder: &Path, names: &[String], patience: Duration) -> io::Result<Vec<bool>> {
+    let mut git = Git::start(folder, &["cat-file", "--batch-check"], patience)?;
+    names
+        .iter()
+        .map(|name| {
+            git.put(name.as_bytes())?;
+            Ok(!git.line()?.ends_with(" missing"))
+        })
+        .collect()
+}
+
 /// The branch that HEAD is on; `None` where it is detached.
 ///
 /// # Errors
@@ -197,8 +212,7 @@ impl Git {
         Ok(Self { child, questions, answers, buffer: Vec::new(), read: 0, until })
     }
 
-    /// The object that a name stands for; `None` where it stands for none.
-    fn ask(&mut self, name: &[u8]) -> io::Result<Option<Found>> {
+    fn put(&mut self, name: &[u8]) -> io::Result<()> {
         if name.contains(&b'\n') {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a name has a line break in it"));
         }
@@ -206,6 +220,12 @@ impl Git {
         if let Some(questions) = &mut self.questions {
             questions.write_all(&[name, b"\n"].concat())?;
         }
+        Ok(())
+    }
+
+    /// The object that a name stands for; `None` where it stands for none.
+    fn ask(&mut self, name: &[u8]) -> io::Result<Option<Found>> {
+        self.put(name)?;
         let line = self.line()?;
         if line.ends_with(" missing") {
             return Ok(None);

@@ -1,5 +1,5 @@
-//! Which repo a checkout is of, by the remotes in git's config: `owner/name`, and nothing else of
-//! their URLs, which may hold credentials.
+//! Which repo a checkout is of, by the remotes in git's config: `owner/name`, and its page on the
+//! web. Nothing else of their URLs is used: they may hold credentials.
 
 use crate::names::printable;
 
@@ -8,11 +8,27 @@ const LONGEST: usize = 100;
 
 /// The repo by the remote `origin`, else by the first remote; `None` where no remote names one.
 pub(super) fn repo(config: &str) -> Option<String> {
-    repo_of_url(&url(config)?)
+    repo_of_url(&remote(config)?.1)
 }
 
-/// The first URL of `origin`, else of the first remote that has one. What is no config has none.
-fn url(config: &str) -> Option<String> {
+/// The page of a repo on the web.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Home {
+    /// The name of the remote it is known by.
+    pub(super) remote: String,
+    pub(super) host: String,
+    pub(super) url: String,
+}
+
+/// The page of the same remote's repo; `None` where its URL does not show one.
+pub(super) fn home(config: &str) -> Option<Home> {
+    let (remote, url) = remote(config)?;
+    let (host, url) = page_of_url(&url)?;
+    Some(Home { remote, host, url })
+}
+
+/// `origin` with its first URL, else the first remote that has one. What is no config has none.
+fn remote(config: &str) -> Option<(String, String)> {
     let (mut first, mut section) = (None, None);
     // A line that ends with a backslash goes on in the next.
     let joined = config.replace("\\\r\n", "").replace("\\\n", "");
@@ -29,9 +45,9 @@ fn url(config: &str) -> Option<String> {
         let (Some(remote), Some((key, value))) = (&section, rest.split_once('=')) else { continue };
         if key.trim().eq_ignore_ascii_case("url") {
             if remote == "origin" {
-                return Some(unquoted(value));
+                return Some((remote.clone(), unquoted(value)));
             }
-            first.get_or_insert_with(|| unquoted(value));
+            first.get_or_insert_with(|| (remote.clone(), unquoted(value)));
         }
     }
     first
@@ -70,6 +86,65 @@ fn unquoted(value: &str) -> String {
         }
     }
     text.trim_end().to_owned()
+}
+
+/// Hosts that only speak SSH, and those whose pages show the same.
+const SSH_HOSTS: [(&str, &str); 3] = [
+    ("ssh.github.com", "github.com"),
+    ("altssh.gitlab.com", "gitlab.com"),
+    ("altssh.bitbucket.org", "bitbucket.org"),
+];
+
+/// The host and the page of a repo by the URL of a remote: scheme, host, port and path are written
+/// anew from parts that can be nothing else, so that no credential comes through.
+fn page_of_url(url: &str) -> Option<(String, String)> {
+    let (scheme, authority, path) = match url.split_once("://") {
+        Some((scheme @ ("https" | "http"), rest)) => {
+            let (authority, path) = rest.split_once('/')?;
+            (scheme, authority, path)
+        }
+        Some(("ssh" | "git" | "git+ssh" | "ssh+git", rest)) => {
+            let (authority, path) = rest.split_once('/')?;
+            ("ssh", authority, path)
+        }
+        Some(_) => return None,
+        None => {
+            let (authority, path) = url.split_once(':').filter(|(host, _)| !host.contains('/'))?;
+            ("ssh", authority, path)
+        }
+    };
+    let address = authority.rsplit('@').next()?;
+    let (host, port) = address.split_once(':').map_or((address, None), |(host, port)| (host, Some(port)));
+    let host = host.to_ascii_lowercase();
+    let host = SSH_HOSTS.iter().find(|(ssh, _)| *ssh == host).map_or(host.as_str(), |(_, web)| web);
+    let is_label = |label: &str| {
+        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    // A name without a dot is one of this machine's own, or an alias of its SSH.
+    if !host.contains('.') || !host.split('.').all(is_label) {
+        return None;
+    }
+    let port = match port {
+        Some(port)
+            if port.is_empty() || port.len() > 5 || !port.bytes().all(|byte| byte.is_ascii_digit()) =>
+        {
+            return None;
+        }
+        // The port of SSH is not the web's.
+        Some(port) if scheme != "ssh" => format!(":{port}"),
+        _ => String::new(),
+    };
+    let path = path.split(['?', '#']).next()?.trim_matches('/');
+    let path = path.strip_suffix(".git").unwrap_or(path);
+    let is_name = |part: &str| {
+        let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+        !part.is_empty() && part != "." && part != ".." && part.bytes().all(is_of_name)
+    };
+    if !path.contains('/') || !path.split('/').all(is_name) {
+        return None;
+    }
+    let scheme = if scheme == "http" { "http" } else { "https" };
+    Some((host.to_owned(), format!("{scheme}://{host}{port}/{path}")))
 }
 
 /// `owner/name` by a URL: the last two parts of the path on its host. `None` for a local path, and
@@ -165,6 +240,43 @@ mod tests {
         );
     }
 
+    #[test]
+    fn the_page_of_a_repo_has_no_credential_and_no_port_of_ssh() {
+        for (url, page) in [
+            ("https://github.com/owner/name.git", "https://github.com/owner/name"),
+            (
+                "https://user:s3cret@github.com:8443/owner/name.git?token=s3cret#s3cret",
+                "https://github.com:8443/owner/name",
+            ),
+            ("https://s3cret@gitlab.example/group/sub/name/", "https://gitlab.example/group/sub/name"),
+            ("http://git.corp.example:3000/owner/name", "http://git.corp.example:3000/owner/name"),
+            ("ssh://git@git.corp.example:2222/owner/name.git", "https://git.corp.example/owner/name"),
+            ("git@GitHub.com:owner/name.git", "https://github.com/owner/name"),
+            ("ssh://git@ssh.github.com:443/owner/name.git", "https://github.com/owner/name"),
+        ] {
+            assert_eq!(page_of_url(url).map(|(_, page)| page).as_deref(), Some(page), "{url}");
+        }
+        for none in [
+            "",
+            "/srv/git/owner/name.git",
+            "file:///srv/owner/name.git",
+            "work:owner/name.git",
+            "https://host.example/name",
+            "https://user:s3/cret@host.example/name.git",
+            "https://user:s3cret/x@host.example/owner/name",
+            "https://host.example/owner/na(me)",
+            "https://host.example/../name",
+            "codecommit::region://s3cret@name.x/a/b",
+        ] {
+            assert_eq!(page_of_url(none), None, "{none}");
+        }
+        let config = "[remote \"up\"]\nurl = git@github.com:owner/name.git\n";
+        assert_eq!(
+            home(config).map(|home| (home.remote, home.host)),
+            Some(("up".to_owned(), "github.com".to_owned()))
+        );
+    }
+
     proptest! {
         #[test]
         fn no_text_is_too_much_and_no_credential_comes_through(
@@ -173,8 +285,12 @@ mod tests {
             path in "[a-z:/@]{0,12}",
         ) {
             let _ = repo(&text);
-            let url = format!("https://{user}SECRET@host/{path}");
-            prop_assert!(!repo_of_url(&url).unwrap_or_default().contains("SECRET"), "{}", url);
+            for host in ["host", "host.example"] {
+                let url = format!("https://{user}SECRET@{host}/{path}");
+                prop_assert!(!repo_of_url(&url).unwrap_or_default().contains("SECRET"), "{}", url);
+                let page = page_of_url(&url).map(|(_, page)| page).unwrap_or_default();
+                prop_assert!(!page.contains("SECRET") && !page.contains('@'), "{}", url);
+            }
         }
     }
 }

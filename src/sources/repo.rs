@@ -1,5 +1,5 @@
-//! What git says of the checkout: its repo, commit and branch, from a few small files. Git itself
-//! is asked where only it can say (reftables).
+//! What git says of the checkout: its repo, commit and branch, and which of them a remote has,
+//! from a few small files. Git itself is asked where only it can say (reftables).
 
 use std::path::Path;
 
@@ -9,9 +9,13 @@ use crate::env::Environment;
 use crate::event::Source;
 use crate::files::open::{self, Links};
 use crate::names::printable;
+use crate::payload::pages::{self, Forge, Pages};
 
 /// Where a CI service says which branch it checked out, where the checkout itself has none.
 const OF_CI: [&str; 2] = ["GITHUB_HEAD_REF", "CI_COMMIT_REF_NAME"];
+
+/// Where a CI service says which commit it checked out: one that the service itself has.
+const OF_JOB: [&str; 2] = ["GITHUB_SHA", "CI_COMMIT_SHA"];
 
 /// Longest name that is kept, in characters.
 const LONGEST: usize = 255;
@@ -40,9 +44,37 @@ pub(crate) fn source(root: &Path, environment: &Environment) -> Source {
     }
 }
 
-fn remote(git: &GitDir) -> Option<String> {
+/// The pages that messages of the checkout in this folder may lead to: those of what its remote
+/// has, as far as git's files or the CI job say so.
+pub(crate) fn pages(root: &Path, environment: &Environment, source: &Source) -> Pages {
+    let git = GitDir::of(root);
+    let home = git.as_ref().and_then(config).and_then(|config| remote::home(&config));
+    let (branch, commit) = (source.branch.clone(), source.commit.clone());
+    let get = |name: &str| environment.get(name).map(|value| value.to_string());
+    let is_of_job = commit.is_some() && OF_JOB.iter().any(|name| get(name) == commit);
+    let tip = git.zip(home.as_ref()).zip(branch.as_ref()).and_then(|((git, home), branch)| {
+        let reference = format!("refs/remotes/{}/{branch}", home.remote);
+        git.loose(&reference).and_then(|text| id(text.trim())).or_else(|| git.packed(&reference))
+    });
+    Pages {
+        repo: source.repo.clone().unwrap_or_default(),
+        forge: home.as_ref().and_then(|home| Forge::of_host(&home.host)),
+        home: home.map(|home| home.url),
+        branch: branch.filter(|_| is_of_job || tip.is_some()),
+        commit: commit.filter(|commit| is_of_job || tip.as_ref() == Some(commit)),
+        job: pages::job(get),
+        template: None,
+        files: Vec::new(),
+    }
+}
+
+fn config(git: &GitDir) -> Option<String> {
     let config = open::start(&git.shared.join("config"), Links::Followed, MAX_CONFIG).ok()?;
-    remote::repo(&String::from_utf8_lossy(&config))
+    Some(String::from_utf8_lossy(&config).into_owned())
+}
+
+fn remote(git: &GitDir) -> Option<String> {
+    remote::repo(&config(git)?)
 }
 
 /// The current branch; where it is detached the one that a CI service names, else `HEAD`.
@@ -173,6 +205,52 @@ mod tests {
             assert_eq!(source(&dir.path().join(name), &none).repo.as_deref(), Some("owner/name"));
         }
         assert_eq!(source(&dir.path().join("a/sub"), &none).repo.as_deref(), Some("sub"), "a local remote");
+    }
+
+    #[test]
+    fn only_what_a_remote_has_has_a_page() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        let write = |path: &str, text: &str| {
+            let path = root.join(".git").join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let (one, two) = ("a".repeat(40), "b".repeat(40));
+        let config = "[remote \"origin\"]\nurl = https://user:s3cret@git.corp.example/o/n.git\n";
+        write("HEAD", "ref: refs/heads/feat/x\n");
+        write("config", config);
+        write("refs/heads/feat/x", &one);
+        let pages = |environment: &Environment| {
+            let pages = pages(root, environment, &source(root, environment));
+            assert!(!format!("{pages:?}").contains("s3cret"));
+            pages
+        };
+        let none = Environment::fixed([]);
+        let found = pages(&none);
+        assert_eq!(
+            (found.repo.as_str(), found.home.as_deref()),
+            ("o/n", Some("https://git.corp.example/o/n"))
+        );
+        assert_eq!((found.forge, found.branch, found.commit), (None, None, None), "nothing was pushed");
+        write("refs/remotes/origin/feat/x", &two);
+        let found = pages(&none);
+        assert_eq!((found.branch.as_deref(), found.commit), (Some("feat/x"), None), "the commit was not");
+        write("refs/remotes/origin/feat/x", &one);
+        assert_eq!(pages(&none).commit, Some(one.clone()));
+        fs::remove_file(root.join(".git/refs/remotes/origin/feat/x")).unwrap();
+        write("packed-refs", &format!("{one} refs/remotes/origin/feat/x\n"));
+        assert_eq!(pages(&none).commit, Some(one.clone()));
+        fs::remove_file(root.join(".git/packed-refs")).unwrap();
+        let job = Environment::fixed([
+            ("GITHUB_SHA", one.as_str()),
+            ("GITHUB_SERVER_URL", "https://github.com"),
+            ("GITHUB_REPOSITORY", "o/n"),
+            ("GITHUB_RUN_ID", "47"),
+        ]);
+        let found = pages(&job);
+        assert_eq!((found.branch.as_deref(), found.commit), (Some("feat/x"), Some(one)));
+        assert_eq!(found.job.as_deref(), Some("https://github.com/o/n/actions/runs/47"));
     }
 
     #[test]

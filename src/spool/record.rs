@@ -1,9 +1,9 @@
 //! The records of the spool: their encoding, and how much of a damaged file can still be read.
 //!
-//! A record is one line: eight hex digits of CRC-32 over the JSON, a space, eight hex digits of the
-//! JSON's length in bytes, a space, the JSON, a newline. With the length, a damaged newline loses
-//! nothing; with the newline, a damaged length loses one record. `docs/files.md` describes it byte
-//! by byte.
+//! A record is one line: eight hex digits of CRC-32 over the JSON, a space, eight hex digits of
+//! the JSON's length in bytes, a space, the JSON, a newline. With the length, a damaged newline
+//! loses nothing; with the newline, a damaged length loses one record. `docs/files.md` describes
+//! it byte by byte.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
@@ -37,8 +37,8 @@ pub(crate) enum Record<B = Box<RawValue>> {
         version: u32,
         /// The SPEC that the spool belongs to.
         spec: SpecId,
-        /// The greatest `event.sequence` before this file: a compaction removes the events of those
-        /// before it. Absent in files of earlier versions.
+        /// The greatest `event.sequence` before this file: a compaction removes the events of
+        /// those before it. Absent in files of earlier versions.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         sequence: Option<u64>,
     },
@@ -157,6 +157,9 @@ pub(crate) struct Accepted<B = Box<RawValue>> {
     /// The payload rendered in other formats, for the deliveries that use them.
     #[serde(default = "BTreeMap::new", skip_serializing_if = "BTreeMap::is_empty")]
     pub bodies: BTreeMap<Format, B>,
+    /// The payloads of those deliveries that do not share theirs: they call somebody.
+    #[serde(default = "BTreeMap::new", skip_serializing_if = "BTreeMap::is_empty")]
+    pub own_bodies: BTreeMap<DeliveryId, B>,
 }
 
 /// One delivery of an accepted event.
@@ -203,9 +206,21 @@ impl Accepted {
         body: &Bytes,
     ) -> io::Result<Self> {
         let body = raw(body)?;
-        let bodies = BTreeMap::new();
+        let (bodies, own_bodies) = (BTreeMap::new(), BTreeMap::new());
         let (sequence, inbox, run, told) = (None, None, None, None);
-        Ok(Self { at, idempotency_key, event, sequence, inbox, run, told, deliveries, body, bodies })
+        Ok(Self {
+            at,
+            idempotency_key,
+            event,
+            sequence,
+            inbox,
+            run,
+            told,
+            deliveries,
+            body,
+            bodies,
+            own_bodies,
+        })
     }
 
     /// Adds the payload rendered in another format.
@@ -214,6 +229,15 @@ impl Accepted {
     /// `body` is not JSON.
     pub(crate) fn add_body(&mut self, format: Format, body: &Bytes) -> io::Result<()> {
         self.bodies.insert(format, raw(body)?);
+        Ok(())
+    }
+
+    /// Adds the payload that one delivery alone sends.
+    ///
+    /// # Errors
+    /// `body` is not JSON.
+    pub(crate) fn add_own_body(&mut self, id: DeliveryId, body: &Bytes) -> io::Result<()> {
+        self.own_bodies.insert(id, raw(body)?);
         Ok(())
     }
 
@@ -226,7 +250,8 @@ impl Accepted {
     pub(super) fn into_body(mut self, id: DeliveryId) -> Bytes {
         let format =
             self.deliveries.iter().find(|delivery| delivery.id == id).map(|delivery| delivery.format);
-        let other = format.and_then(|format| self.bodies.remove(&format));
+        let shared = || format.and_then(|format| self.bodies.remove(&format));
+        let other = self.own_bodies.remove(&id).or_else(shared);
         Bytes::from(Box::<str>::from(other.unwrap_or(self.body)).into_string())
     }
 }

@@ -151,8 +151,12 @@ fn a_drain_tells_of_a_run_that_has_just_ended() {
 
 #[test]
 fn the_last_allowed_failure_ends_a_run() {
-    let endpoint = Endpoint::replying(&[200]);
-    let sandbox = Sandbox::with_settings("max_stage_attempts = 2", &[("all", &endpoint.url(), "")]);
+    let (endpoint, channel) = (Endpoint::replying(&[200]), Endpoint::replying(&[200]));
+    let noteworthy = "notify = \"failures+runs\"";
+    let sandbox = Sandbox::with_settings(
+        "max_stage_attempts = 2",
+        &[("all", &endpoint.url(), ""), ("channel", &channel.url(), noteworthy)],
+    );
     let _serve = sandbox.serve();
     // What is there before is not sent.
     wait_for("the baseline", || sandbox.spool().join("watch.jsonl").exists().then_some(()));
@@ -166,6 +170,8 @@ fn the_last_allowed_failure_ends_a_run() {
     assert_eq!(end["event"]["status"], "failure");
     assert_eq!(end["followUps"], json!(["Audit: scenario `unit` is failed, not passed or skipped"]));
     assert_eq!(stages(&endpoint)[1]["pipeline"]["maxAttempts"], 2);
+    wait_for("the end of the run", || ends(&channel).pop());
+    assert_eq!(stages(&channel).len(), 1, "the failure that ends the run is told by the run alone");
 }
 
 #[test]

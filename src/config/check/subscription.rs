@@ -10,15 +10,18 @@ use super::{Checker, wrong_value};
 use crate::config::table::{At, Table};
 use crate::config::{SecretNames, SubscriptionConfig};
 use crate::delivery::{RetryPolicy, SubscriptionId};
-use crate::filter::{EventPattern, Filter};
+use crate::filter::{EventPattern, Filter, Notify};
 use crate::payload::Format;
 
 /// Default for the requests of one subscription at a time, if `max_concurrency` allows as many.
 const MAX_IN_FLIGHT: u64 = 8;
 
+/// Messages a second of a chat subscription, where it does not say: what such services take.
+const CHAT_RATE_PER_S: f64 = 1.0;
+
 impl Checker<'_, '_> {
-    /// Reads one subscription. `None` if it has no valid id or secret name, which has been reported
-    /// as an error. Every key is read all the same, in the order of `docs/config.md`.
+    /// Reads one subscription. `None` if it has no valid id or secret name, which has been
+    /// reported as an error. Every key is read all the same, in the order of `docs/config.md`.
     pub(super) fn subscription(
         &mut self,
         table: &Table<'_, '_>,
@@ -48,12 +51,15 @@ impl Checker<'_, '_> {
             self.secret("previous_secret_env", previous, needed);
         }
         let filter = self.filter(table);
+        let owner = self.owner(table, format.unwrap_or_default());
         let retry = self.retry(table);
         let timeout = table.integer("per_request_timeout_ms", 5000, 1..=600_000, self.findings);
         let usual = max_concurrency.min(MAX_IN_FLIGHT);
         let max_in_flight = table.integer("max_in_flight", usual, 1..=1024, self.findings);
         let retry_statuses = self.retry_statuses(table);
         let rate_limit_per_s = table.optional_float("rate_limit_per_s", 0.001..=100_000.0, self.findings);
+        let format = format.unwrap_or_default();
+        let of_chats = format.is_chat().then_some(CHAT_RATE_PER_S);
         let headers = self.headers(table, endpoint.as_ref(), needed);
         let proxy = self.proxy(table, endpoint.as_ref(), needed);
         let tls_files = self.tls_files(table, needed);
@@ -65,12 +71,13 @@ impl Checker<'_, '_> {
             active,
             dry_run,
             filter,
-            format: format.unwrap_or_default(),
+            owner,
+            format,
             retry,
             timeout: Duration::from_millis(timeout),
             max_in_flight: usize::try_from(max_in_flight).unwrap_or(usize::MAX),
             retry_statuses,
-            rate_limit_per_s,
+            rate_limit_per_s: rate_limit_per_s.or(of_chats),
             headers,
             proxy,
             tls_files,
@@ -111,6 +118,27 @@ impl Checker<'_, '_> {
             statuses: self.words(table, "include_status"),
             specs: self.words(table, "include_specs"),
             tasks: self.words(table, "include_tasks"),
+            notify: self.notify(table),
+        }
+    }
+
+    /// `notify`, or the default.
+    fn notify(&mut self, table: &Table<'_, '_>) -> Notify {
+        let given = table.string("notify", self.findings);
+        let help = "all, or failures+runs for failures, halts, stalls and the ends of runs";
+        given.and_then(|word| self.parsed("notify", &word, help)).unwrap_or_default()
+    }
+
+    /// `owner`: somebody whom messages call.
+    fn owner(&mut self, table: &Table<'_, '_>, format: Format) -> Option<String> {
+        let At { value, span } = table.string("owner", self.findings)?;
+        match format.owner(&value) {
+            Ok(()) => Some(value),
+            Err(form) => {
+                let message = wrong_value("owner", &value, &format_args!("`{value}` is nobody: {form}"));
+                self.findings.error(Some(span), message, "name one person or group as the service does");
+                None
+            }
         }
     }
 

@@ -74,3 +74,54 @@ fn globs_of_task_lists_are_paths_in_the_repo_and_each_error_has_its_place() {
     assert!(config.task_files[0].is_match(Path::new("a/x/b.md")));
     assert!(checked("[spec_ops.webhooks]\n").config.unwrap().task_files.is_empty());
 }
+
+#[test]
+fn a_chat_subscription_says_who_is_called_and_where_links_lead() {
+    let checked = |top: &str, entry: &str| {
+        let text = format!(
+            "[spec_ops.webhooks]\nenabled = true\n{top}\n[[spec_ops.webhooks.subscriptions]]\nid = \"a\"\n\
+             url = \"https://h.example/x\"\nsecret_env = \"A\"\n{entry}\n"
+        );
+        check(None, &text, Path::new("/repo"), &Environment::fixed([]), false)
+    };
+    for (format, owner) in [
+        ("slack", "U0123ABC"),
+        ("slack", "S0123ABC"),
+        ("discord", "111222333444555666"),
+        ("teams", "first.last@corp.example"),
+        ("mattermost", "first.last"),
+    ] {
+        let entry = format!("format = \"{format}\"\nowner = \"{owner}\"\nnotify = \"failures+runs\"");
+        let found = checked("", &entry).config.unwrap().subscriptions.remove(0);
+        assert_eq!((found.owner.as_deref(), found.rate_limit_per_s), (Some(owner), Some(1.0)), "{format}");
+    }
+    for (format, owner) in [
+        ("slack", "!channel"),
+        ("slack", "U1> <!here"),
+        ("slack", "C0123ABC"),
+        ("discord", "@everyone"),
+        ("discord", "111"),
+        ("teams", "General"),
+        ("teams", "a@b</at><at>c"),
+        ("mattermost", "channel"),
+        ("mattermost", "@lead"),
+        ("spec-kit", "U0123ABC"),
+    ] {
+        let errors = checked("", &format!("format = \"{format}\"\nowner = \"{owner}\"")).errors;
+        assert!(errors.len() == 1 && errors[0].message.starts_with("`owner`: "), "{owner}: {errors:?}");
+    }
+    let rate = |entry: &str| checked("", entry).config.unwrap().subscriptions[0].rate_limit_per_s;
+    assert_eq!((rate(""), rate("format = \"slack\"\nrate_limit_per_s = 9")), (None, Some(9.0)));
+    for template in ["gitlab", "https://git.corp.example/{repo}/tree/{branch}", "https://h/{commit}/{path}"] {
+        let config = checked(&format!("link_template = \"{template}\""), "").config.unwrap();
+        assert_eq!(config.link_template, Some(template.parse().unwrap()));
+    }
+    for template in
+        ["github.com", "ftp://h/{branch}", "https://u:p@h/{branch}", "https://h/x", "https://h/{branch}/{x}"]
+    {
+        let errors = checked(&format!("link_template = \"{template}\""), "").errors;
+        assert!(errors.len() == 1 && errors[0].message.starts_with("`link_template`: "), "{errors:?}");
+    }
+    let errors = checked("", "notify = \"failures\"").errors;
+    assert!(errors[0].message.contains("known are: all, failures+runs"), "{errors:?}");
+}

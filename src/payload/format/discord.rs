@@ -1,43 +1,75 @@
-//! An event as a message of a Discord webhook: one embed.
+//! An event as a message of a Discord webhook: the headline as its text, which phones show, and
+//! one embed with the rest.
 //!
-//! Discord's documented limits: title 256, description 4,096, 25 fields, a field's name 256 and
-//! value 1,024, 6,000 in all. Discord counts code points (its API is Python 3); UTF-16 units are
-//! never fewer.
-
-use serde_json::{Value, json};
+//! Discord's documented limits: text 2,000, an embed's title 256, description 4,096, footer 2,048,
+//! 6,000 in all. Discord counts code points (its API is Python 3); UTF-16 units are never fewer.
 
 use std::time::Duration;
+
+use serde_json::{Value, json};
 
 use super::Format;
 use super::place::{Place, Service};
 use crate::payload::answer::{Rejection, object, rejection};
-use crate::payload::cut::{Spelling, utf16};
-use crate::payload::markdown::Markdown;
-use crate::payload::summary::{Summary, Tone};
+use crate::payload::cut::{PLAIN, Spelling, as_it_is, utf16};
+use crate::payload::markdown::link;
+use crate::payload::message::{Foot, Message, Tone};
 
+const CONTENT: usize = 500;
 const TITLE: usize = 256;
+const BODY: usize = 2600;
+const PAGES: usize = 1400;
+const FOOTER: usize = 500;
 
-const MARKDOWN: Markdown = Markdown {
-    text: Spelling { escape: backslashed, width: utf16 },
-    code: Spelling { escape: in_code, width: utf16 },
-    lists: 3000,
-    between: "\n",
-    evidence: 1000,
-    field: |name, value, inline| json!({"name": name, "value": value, "inline": inline}),
-};
+const TEXT: Spelling = Spelling { tame: as_it_is, escape: backslashed, width: utf16 };
 
-/// The message. `allowed_mentions` prevents every mention in it from notifying anyone.
-pub(super) fn message(summary: &Summary) -> Value {
-    let mut embed = json!({"title": MARKDOWN.text.fit(&summary.headline, TITLE)});
-    let description = MARKDOWN.lists(summary);
-    if !description.is_empty() {
-        embed["description"] = description.into();
+/// The message. `allowed_mentions` prevents every mention in it from notifying anyone but the
+/// owner.
+pub(super) fn message(message: &Message<'_>) -> Value {
+    // Lock screens show this text as it is. Links in it would unfold a preview: the embed has
+    // them.
+    let mut content = TEXT.head(message, CONTENT, str::to_owned, |text, _| text.to_owned());
+    let mut allowed = json!({"parse": []});
+    if let Some(owner) = message.owner {
+        content += &format!(" <@{owner}>");
+        allowed["users"] = json!([owner]);
     }
-    if let Some(colour) = colour(summary.tone) {
+    let mut lines = TEXT.body(message, BODY);
+    let pages =
+        message.footer.iter().filter_map(|foot| Some(link(&TEXT.fit(&foot.text, 150), foot.url.as_ref()?)));
+    let pages: Vec<String> =
+        pages.chain(Some(TEXT.links(message, link)).filter(|it| !it.is_empty())).collect();
+    let pages = pages.join(" · ");
+    lines.extend(Some(pages).filter(|pages| !pages.is_empty() && utf16(pages) <= PAGES));
+    let mut embed = json!({"title": TEXT.fit(&message.title, TITLE)});
+    if let Some(page) = &message.page {
+        embed["url"] = page.as_str().into();
+    }
+    if !lines.is_empty() {
+        embed["description"] = lines.join("\n").into();
+    }
+    if let Some(colour) = colour(message.tone) {
         embed["color"] = colour.into();
     }
-    embed["fields"] = MARKDOWN.fields(summary).into();
-    json!({"embeds": [embed], "allowed_mentions": {"parse": []}})
+    let footer = footer(&message.footer);
+    if !footer.is_empty() {
+        embed["footer"] = json!({"text": PLAIN.fit(&footer, FOOTER)});
+    }
+    if let Some(time) = &message.time {
+        embed["timestamp"] = time.as_str().into();
+    }
+    json!({"content": content, "embeds": [embed], "allowed_mentions": allowed})
+}
+
+/// The footer, which has no markup.
+fn footer(feet: &[Foot]) -> String {
+    let parts = feet.iter().enumerate();
+    parts.map(|(at, foot)| format!("{}{}", if at == 0 { "" } else { foot.before }, foot.text)).collect()
+}
+
+/// Whether this is the id of a user.
+pub(super) fn is_owner(text: &str) -> bool {
+    (15..=20).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn colour(tone: Tone) -> Option<u32> {
@@ -49,17 +81,14 @@ fn colour(tone: Tone) -> Option<u32> {
     }
 }
 
-/// Escapes markup, mentions, emoji names and links.
-fn backslashed(c: char, to: &mut String) {
-    if "\\`*_~|<>#[]():@".contains(c) {
+/// Escapes markup, mentions, emoji names and links. A colon before a space begins neither an
+/// emoji's name nor an address.
+fn backslashed(c: char, next: Option<char>, to: &mut String) {
+    let is_inert = c == ':' && next == Some(' ');
+    if "\\`*_~|<>#[]:@".contains(c) && !is_inert {
         to.push('\\');
     }
     to.push(c);
-}
-
-/// A backtick would end the code; nothing else has a meaning in it.
-fn in_code(c: char, to: &mut String) {
-    to.push(if c == '`' { '\'' } else { c });
 }
 
 /// Recognises Discord's hosts. Discord also accepts Slack's messages, on paths that end in

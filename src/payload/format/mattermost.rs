@@ -1,5 +1,5 @@
-//! An event as a message of a Mattermost incoming webhook, in Slack's older form: a text and one
-//! attachment. Rocket.Chat and Zulip accept the same.
+//! An event as a message of a Mattermost incoming webhook: a text in Markdown and nothing else,
+//! which Rocket.Chat and Zulip show too.
 //!
 //! Limits of a message in characters: Mattermost 16,383, Zulip 10,000, Rocket.Chat 5,000 by
 //! default. The parts below add up to less.
@@ -9,55 +9,42 @@ use serde_json::{Value, json};
 use super::Format;
 use super::place::{Place, Service};
 use crate::payload::answer::{Rejection, is_too_much, rejection, said};
-use crate::payload::cut::{Spelling, utf16};
-use crate::payload::markdown::Markdown;
-use crate::payload::summary::Summary;
+use crate::payload::cut::{Spelling, as_it_is, utf16};
+use crate::payload::markdown::{bold, link};
+use crate::payload::message::Message;
 
-const HEADLINE: usize = 300;
+const HEADLINE: usize = 400;
+const BODY: usize = 2000;
+const FOOTER: usize = 1900;
 
-const MARKDOWN: Markdown = Markdown {
-    text: Spelling { escape: inert, width: utf16 },
-    // For places without markup: code, and the fallback text of a notification.
-    code: Spelling { escape: inert_in_code, width: utf16 },
-    lists: 2200,
-    between: "\n\n",
-    evidence: 900,
-    field: |name, value, short| json!({"title": name, "value": value, "short": short}),
-};
+const TEXT: Spelling = Spelling { tame: as_it_is, escape: inert, width: utf16 };
 
 /// The message.
-pub(super) fn message(summary: &Summary) -> Value {
-    let mut attachment = json!({
-        "fallback": MARKDOWN.code.fit(&summary.headline, HEADLINE),
-        "fields": MARKDOWN.fields(summary),
-    });
-    let lists = MARKDOWN.lists(summary);
-    if !lists.is_empty() {
-        attachment["text"] = lists.into();
-    }
-    if let Some(colour) = summary.tone.hex() {
-        attachment["color"] = colour.into();
-    }
-    let headline = MARKDOWN.text.fit(&summary.headline, HEADLINE);
-    json!({"text": format!("**{headline}**"), "attachments": [attachment]})
+pub(super) fn message(message: &Message<'_>) -> Value {
+    let mut lines = vec![TEXT.head(message, HEADLINE, bold, link)];
+    lines.extend(TEXT.body(message, BODY));
+    let owner = message.owner.map(|owner| format!("Owner: @{owner}"));
+    let footer = Some(TEXT.footer(message, FOOTER, link)).filter(|it| !it.is_empty());
+    let last: Vec<String> = footer.into_iter().chain(owner).collect();
+    lines.extend((!last.is_empty()).then(|| last.join(" · ")));
+    json!({"text": lines.join("\n")})
+}
+
+/// Whether this is the name of a user: one that calls a whole channel is not.
+pub(super) fn is_owner(text: &str) -> bool {
+    let is_of_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
+    let is_everybody = matches!(text, "all" | "channel" | "here" | "everyone");
+    (1..=64).contains(&text.len()) && text.bytes().all(is_of_name) && !is_everybody
 }
 
 /// Escapes markup, mentions, emoji names and links. Some services show a backslash before `@` and
-/// `:`, so these are broken by a zero-width space instead.
-fn inert(c: char, to: &mut String) {
-    if "\\`*_[]()#~|>!".contains(c) {
+/// `:`, so these are broken by a zero-width space instead, where no space follows anyway.
+fn inert(c: char, next: Option<char>, to: &mut String) {
+    if "\\`*_[]#~|>!".contains(c) {
         to.push('\\');
     }
     to.push(c);
-    if matches!(c, '@' | ':') {
-        to.push('\u{200b}');
-    }
-}
-
-/// A backtick would end the code. Some services find mentions in code too, so `@` is broken.
-fn inert_in_code(c: char, to: &mut String) {
-    to.push(if c == '`' { '\'' } else { c });
-    if c == '@' {
+    if matches!(c, '@' | ':') && next != Some(' ') {
         to.push('\u{200b}');
     }
 }

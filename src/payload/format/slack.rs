@@ -1,62 +1,43 @@
-//! An event as a message of a Slack incoming webhook.
+//! An event as a message of a Slack incoming webhook: a section and a line of context.
 //!
-//! Slack's documented limits for Block Kit: a header 150 characters, a section's text 3,000, a
-//! field 2,000, 10 fields, 50 blocks. The colour is that of an attachment, because blocks have
-//! none.
+//! Slack's documented limits: a section's text 3,000, and it refuses a message near 13,000 as a
+//! whole. `text` is what notifications show. `expand` keeps Slack from folding the section.
+
+use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
 use super::Format;
 use super::place::{Place, Service};
 use crate::payload::answer::{Rejection, is_too_much, rejection, said};
-use crate::payload::cut::{Spelling, bullet, bullet_code, utf16};
-use crate::payload::summary::Summary;
+use crate::payload::cut::{Spelling, utf16};
+use crate::payload::message::Message;
 
-const HEADER: usize = 150;
+const HEADLINE: usize = 400;
 const SECTION: usize = 3000;
-const FIELD: usize = 1000;
-const ITEMS: usize = 15;
+const CONTEXT: usize = 2000;
 
-const TEXT: Spelling = Spelling { escape: entity, width: utf16 };
-const CODE: Spelling = Spelling { escape: entity_in_code, width: utf16 };
+const TEXT: Spelling = Spelling { tame: tamed, escape: entity, width: utf16 };
 
 /// The message.
-pub(super) fn message(summary: &Summary) -> Value {
-    let mut attachment = json!({"blocks": details(summary)});
-    if let Some(colour) = summary.tone.hex() {
-        attachment["color"] = colour.into();
+pub(super) fn message(message: &Message<'_>) -> Value {
+    let head = TEXT.head(message, HEADLINE, |text| format!("*{text}*"), link);
+    let lines = TEXT.body(message, SECTION - utf16(&head) - 1);
+    let section = std::iter::once(head).chain(lines).collect::<Vec<_>>().join("\n");
+    let mut blocks = vec![json!({"type": "section", "expand": true, "text": markup(&section)})];
+    let owner = message.owner.map(|owner| format!("Owner: {}", mention(owner)));
+    let footer = Some(TEXT.footer(message, CONTEXT, link)).filter(|it| !it.is_empty());
+    let context: Vec<String> = footer.into_iter().chain(owner).collect();
+    if !context.is_empty() {
+        blocks.push(json!({"type": "context", "elements": [markup(&context.join(" · "))]}));
     }
-    let headline = TEXT.fit(&summary.headline, HEADER);
+    // Previews of the linked pages would be longer than the message.
     json!({
-        "text": headline,
-        "blocks": [{"type": "header", "text": plain(&headline)}],
-        "attachments": [attachment],
+        "text": TEXT.fit(&message.headline(), HEADLINE),
+        "blocks": blocks,
+        "unfurl_links": false,
+        "unfurl_media": false,
     })
-}
-
-fn details(summary: &Summary) -> Vec<Value> {
-    let fact = |(name, value): &(&str, String)| plain(&format!("{name}: {}", TEXT.fit(value, FIELD)));
-    let facts: Vec<Value> = summary.facts.iter().map(fact).collect();
-    let mut blocks = vec![json!({"type": "section", "fields": facts})];
-    for (name, items) in &summary.lists {
-        let lines = TEXT.lines(items, ITEMS, SECTION, bullet).join("\n");
-        blocks.push(section(&markup(&format!("*{name}*"))));
-        blocks.push(section(&plain(&lines)));
-    }
-    let lines = CODE.lines(&summary.evidence, ITEMS, SECTION - "*Evidence*\n".len(), bullet_code).join("\n");
-    if !lines.is_empty() {
-        blocks.push(section(&markup(&format!("*Evidence*\n{lines}"))));
-    }
-    blocks
-}
-
-fn section(text: &Value) -> Value {
-    json!({"type": "section", "text": text})
-}
-
-/// Text in which Slack interprets no markup.
-fn plain(text: &str) -> Value {
-    json!({"type": "plain_text", "text": text, "emoji": false})
 }
 
 /// Text with Slack's markup; `verbatim` prevents Slack from turning text into links.
@@ -64,20 +45,57 @@ fn markup(text: &str) -> Value {
     json!({"type": "mrkdwn", "text": text, "verbatim": true})
 }
 
+fn link(text: &str, url: &str) -> String {
+    format!("<{}|{text}>", url.replace('&', "&amp;"))
+}
+
+/// How Slack calls somebody: a user's id, or a group's.
+fn mention(owner: &str) -> String {
+    if owner.starts_with('S') { format!("<!subteam^{owner}>") } else { format!("<@{owner}>") }
+}
+
+/// Whether this is the id of a user or of a group of users.
+pub(super) fn is_owner(text: &str) -> bool {
+    let is_id = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
+    text.starts_with(['U', 'W', 'S']) && (3..=24).contains(&text.len()) && text.bytes().all(is_id)
+}
+
+/// Slack has no escape for these: marks become signs that look alike, and names of emoji are
+/// broken by a space without width. `_` within a word means nothing.
+fn tamed(text: &str) -> Cow<'_, str> {
+    if !text.contains(['*', '_', '~', '`', ':']) {
+        return text.into();
+    }
+    let mut tame = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    let (mut before, mut is_name) = (' ', false);
+    while let Some(c) = chars.next() {
+        let is_in_word =
+            before.is_ascii_alphanumeric() && chars.peek().is_some_and(char::is_ascii_alphanumeric);
+        match c {
+            '*' => tame.push('∗'),
+            '~' => tame.push('∼'),
+            '`' => tame.push('\''),
+            '_' if !is_in_word => tame.push('＿'),
+            ':' if is_name && before != ':' => tame.push_str("\u{200b}:"),
+            c => tame.push(c),
+        }
+        let is_of_name = c.is_alphanumeric() || matches!(c, '_' | '-' | '+' | '\'');
+        is_name = c == ':' || is_name && is_of_name;
+        before = c;
+    }
+    tame.into()
+}
+
 /// Escapes the three characters that Slack interprets in every text: mentions, links and entities
 /// begin with them.
-fn entity(c: char, to: &mut String) {
+fn entity(c: char, _: Option<char>, to: &mut String) {
     match c {
         '&' => to.push_str("&amp;"),
         '<' => to.push_str("&lt;"),
         '>' => to.push_str("&gt;"),
         c => to.push(c),
     }
-}
-
-/// Like [`entity`]; a backtick would end the code.
-fn entity_in_code(c: char, to: &mut String) {
-    entity(if c == '`' { '\'' } else { c }, to);
 }
 
 /// Recognises Slack's hosts.

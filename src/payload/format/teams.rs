@@ -1,104 +1,145 @@
 //! An event as an Adaptive Card 1.4 for a Teams Workflows webhook.
 //!
-//! Teams accepts messages of 28 KB and has been observed to count them in UTF-16; a body of half as
-//! many bytes of UTF-8 fits either way. Text is in `TextRun`s, which have no markup; the facts have
-//! markup and are escaped.
+//! Teams accepts messages of 28 KB and has been observed to count them in UTF-16; a body of half
+//! as many bytes of UTF-8 fits either way. Text is in `TextRun`s, which have no markup.
+//! `fallbackText` is what notifications show.
 
 use serde_json::{Value, json};
 
 use super::Format;
 use super::place::{Place, Service};
 use crate::payload::answer::{Rejection, rejection};
-use crate::payload::cut::{Spelling, bullet, verbatim};
-use crate::payload::summary::{Summary, Tone};
+use crate::payload::cut::{Spelling, as_it_is, verbatim};
+use crate::payload::message::{Foot, Message, Part, Tone};
 
 /// Most bytes of a message; the parts below add up to less.
 #[cfg(test)]
 pub(crate) const MESSAGE: usize = 14_000;
 
-const HEADLINE: usize = 400;
-const VALUE: usize = 200;
-/// Length of all lists together, without their names.
-const LISTS: usize = 4500;
-const LIST_ITEMS: usize = 8;
-const EVIDENCE: usize = 1500;
+const HEADLINE: usize = 600;
+const BODY: usize = 5000;
+const FOOT: usize = 200;
 
-const TEXT: Spelling = Spelling { escape: verbatim, width: json_bytes };
-const FACT: Spelling = Spelling { escape: backslashed, width: json_bytes };
+const TEXT: Spelling = Spelling { tame: as_it_is, escape: verbatim, width: json_bytes };
 
 /// The message.
-pub(super) fn message(summary: &Summary) -> Value {
+pub(super) fn message(message: &Message<'_>) -> Value {
+    let mut teams = json!({"width": "Full"});
+    if let Some(owner) = message.owner {
+        let mentioned = json!({"id": owner, "name": owner});
+        teams["entities"] = json!([{"type": "mention", "text": at(owner), "mentioned": mentioned}]);
+    }
+    let mut card = json!({
+        "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+        "type": "AdaptiveCard",
+        "version": "1.4",
+        "fallbackText": TEXT.fit(&message.headline(), HEADLINE),
+        "msteams": teams,
+        "body": body(message),
+    });
+    let actions = actions(message);
+    if !actions.is_empty() {
+        card["actions"] = actions.into();
+    }
     json!({
         "type": "message",
         "attachments": [{
             "contentType": "application/vnd.microsoft.card.adaptive",
-            "content": {
-                "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
-                "type": "AdaptiveCard",
-                "version": "1.4",
-                "body": body(summary),
-            },
+            "content": card,
         }],
     })
 }
 
-fn body(summary: &Summary) -> Vec<Value> {
-    let mut body = vec![headline(summary), facts(summary)];
-    let share = LISTS / summary.lists.len().max(1);
-    for (name, items) in &summary.lists {
-        body.push(name_of_list(name));
-        let lines = TEXT.lines(items, LIST_ITEMS, share, bullet);
-        body.extend(lines.into_iter().map(|line| run(json!({"type": "TextRun", "text": line}))));
+fn body(message: &Message<'_>) -> Vec<Value> {
+    let mut body = vec![json!({
+        "type": "Container",
+        "style": style(message.tone),
+        "bleed": true,
+        "items": [runs(headline(message))],
+    })];
+    let (marks, texts) = message.marked_lines();
+    for (mark, text) in marks.iter().zip(TEXT.share(&texts, BODY)) {
+        let mut line = runs(vec![json!({"type": "TextRun", "text": format!("{mark}{text}")})]);
+        line["spacing"] = "Small".into();
+        body.push(line);
     }
-    let paths = TEXT.lines(&summary.evidence, LIST_ITEMS, EVIDENCE, bullet);
-    if !paths.is_empty() {
-        body.push(name_of_list("Evidence"));
+    if let Some(owner) = message.owner {
+        // Mentions work in this block alone, which knows markup: a name of people has none.
+        body.push(json!({"type": "TextBlock", "text": format!("Owner: {}", at(owner)), "wrap": true}));
     }
-    let path = |line: String| run(json!({"type": "TextRun", "text": line, "fontType": "Monospace"}));
-    body.extend(paths.into_iter().map(path));
+    let foot = |(n, foot): (usize, &Foot)| {
+        let text = TEXT.fit(&foot.text, FOOT);
+        format!("{}{text}", if n == 0 { "" } else { foot.before })
+    };
+    let footer: String = message.footer.iter().enumerate().map(foot).collect();
+    if !footer.is_empty() {
+        body.push(runs(vec![json!({"type": "TextRun", "text": footer, "size": "Small", "isSubtle": true})]));
+    }
     body
 }
 
-fn headline(summary: &Summary) -> Value {
-    let text = TEXT.fit(&summary.headline, HEADLINE);
-    let colour = colour(summary.tone);
-    run(json!({"type": "TextRun", "text": text, "size": "Large", "weight": "Bolder", "color": colour}))
+/// The headline; what happened is bold.
+fn headline(message: &Message<'_>) -> Vec<Value> {
+    let mut left = HEADLINE;
+    let mut head = vec![json!({"type": "TextRun", "text": format!("{} ", message.glyph)})];
+    for part in &message.head {
+        let (Part::Strong(text) | Part::Spec(text) | Part::Plain(text)) = part;
+        let text = TEXT.fit(text, left);
+        left = left.saturating_sub(json_bytes(&text));
+        if text.is_empty() {
+            continue;
+        }
+        let mut run = json!({"type": "TextRun", "text": text});
+        if matches!(part, Part::Strong(_)) {
+            run["weight"] = "Bolder".into();
+        }
+        head.push(run);
+    }
+    head
 }
 
-fn facts(summary: &Summary) -> Value {
-    let fact = |(name, value): &(&str, String)| json!({"title": name, "value": FACT.fit(value, VALUE)});
-    json!({"type": "FactSet", "facts": summary.facts.iter().map(fact).collect::<Vec<_>>()})
-}
-
-fn name_of_list(name: &str) -> Value {
-    run(json!({"type": "TextRun", "text": name, "weight": "Bolder"}))
-}
-
-/// A block of one line. Takes the text by value to avoid a copy.
-fn run(text: Value) -> Value {
+/// A paragraph. Takes its parts by value to avoid a copy.
+fn runs(parts: Vec<Value>) -> Value {
     let mut block = json!({"type": "RichTextBlock"});
-    block["inlines"] = Value::Array(vec![text]);
+    block["inlines"] = Value::Array(parts);
     block
 }
 
-fn colour(tone: Tone) -> &'static str {
+/// A button for each page.
+fn actions(message: &Message<'_>) -> Vec<Value> {
+    let open = |title: &str, url: &str| json!({"type": "Action.OpenUrl", "title": title, "url": url});
+    let links = message.links.iter().map(|link| open(&link.name, &link.url));
+    let names = ["Branch", "Commit"].into_iter();
+    let feet = message.footer.iter().filter_map(|foot| foot.url.as_deref());
+    links.chain(names.zip(feet).map(|(name, url)| open(name, url))).take(BUTTONS).collect()
+}
+
+/// Most buttons: more would not stand in one row.
+const BUTTONS: usize = 3;
+
+/// How Teams calls somebody.
+fn at(owner: &str) -> String {
+    format!("<at>{owner}</at>")
+}
+
+/// Whether this is the name with which a user signs in.
+pub(super) fn is_owner(text: &str) -> bool {
+    let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"._-+".contains(&byte);
+    let is_part = |part: &str| !part.is_empty() && part.bytes().all(is_of_name);
+    text.len() <= 113 && text.split_once('@').is_some_and(|(name, domain)| is_part(name) && is_part(domain))
+}
+
+/// The tint behind the headline.
+fn style(tone: Tone) -> &'static str {
     match tone {
-        Tone::Success => "Good",
-        Tone::Failure => "Attention",
-        Tone::Halt => "Warning",
-        Tone::Neutral => "Default",
+        Tone::Success => "good",
+        Tone::Failure => "attention",
+        Tone::Halt => "warning",
+        Tone::Neutral => "emphasis",
     }
 }
 
-/// Escapes what the card's Markdown interprets.
-fn backslashed(c: char, to: &mut String) {
-    if "\\`*_[]()<>#!~|".contains(c) {
-        to.push('\\');
-    }
-    to.push(c);
-}
-
-/// Bytes of a text within a JSON string. Summaries have no control characters, which would take
+/// Bytes of a text within a JSON string. Messages have no control characters, which would take
 /// more.
 fn json_bytes(text: &str) -> usize {
     text.len() + text.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count()
@@ -116,8 +157,8 @@ pub(super) fn service(place: &Place<'_>) -> Option<Service> {
     is_flow.then_some(Service { name: "a Teams workflow", format: Format::Teams, note })
 }
 
-/// Parts of messages by which Teams says that it cannot take one at present; Microsoft publishes no
-/// list of them.
+/// Parts of messages by which Teams says that it cannot take one at present; Microsoft publishes
+/// no list of them.
 const TEAMS_PASSES: [&str; 6] =
     ["throttl", "too many requests", "toomanyrequests", "exception", "error contacting", "timed out"];
 

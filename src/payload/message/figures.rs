@@ -1,0 +1,99 @@
+//! Lengths of time, moments and amounts, as people read them.
+
+use jiff::{SignedDuration, Timestamp};
+
+/// What happened this much before it is told is told as something of then.
+const LATE: SignedDuration = SignedDuration::from_mins(10);
+
+/// A length of time: `45 min`, `2 min 30 s`. None where it is no second.
+pub(super) fn length(milliseconds: u64) -> Option<String> {
+    let seconds = milliseconds / 1000;
+    let two = |first: String, more: u64, unit: &str| match more {
+        0 => first,
+        more => format!("{first} {more} {unit}"),
+    };
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, 0) => None,
+        (0, 0, seconds) => Some(format!("{seconds} s")),
+        (0, minutes, seconds) => Some(two(format!("{minutes} min"), seconds, "s")),
+        (hours, minutes, _) => Some(two(format!("{hours} h"), minutes, "min")),
+    }
+}
+
+/// The same where many stand in a row: `2m30`.
+pub(super) fn brief(milliseconds: u64) -> Option<String> {
+    let seconds = milliseconds / 1000;
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, 0) => None,
+        (0, 0, seconds) => Some(format!("{seconds}s")),
+        (0, minutes, 0) => Some(format!("{minutes}m")),
+        (0, minutes, seconds) => Some(format!("{minutes}m{seconds:02}")),
+        (hours, minutes, _) => Some(format!("{hours}h{minutes:02}")),
+    }
+}
+
+/// The time between two moments, in milliseconds; none where the second is the earlier one.
+pub(super) fn between(from: Timestamp, to: Timestamp) -> Option<u64> {
+    u64::try_from(to.duration_since(from).as_millis()).ok()
+}
+
+/// An amount of US dollars.
+pub(super) fn money(usd: f64) -> String {
+    // Nobody spends this much: it is told so that it stays short.
+    if usd.abs() >= 1e9 { format!("${usd:.2e}") } else { format!("${usd:.2}") }
+}
+
+/// When it was, as of `told`: the time, and the day where it was another one.
+pub(super) fn moment(at: Timestamp, told: Timestamp) -> String {
+    let is_today = at.strftime("%F").to_string() == told.strftime("%F").to_string();
+    at.strftime(if is_today { "%H:%M UTC" } else { "%-d %b %Y, %H:%M UTC" }).to_string()
+}
+
+/// The same of what happened then and is told only now: says so where that is late.
+pub(super) fn when(happened: Option<Timestamp>, told: Timestamp) -> String {
+    match happened.filter(|at| told.duration_since(*at) > LATE) {
+        Some(at) => format!("happened {}", moment(at, told)),
+        None => moment(told, told),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_told_in_two_parts_at_most() {
+        for (milliseconds, told, in_a_row) in [
+            (999, None, None),
+            (59_999, Some("59 s"), Some("59s")),
+            (62_000, Some("1 min 2 s"), Some("1m02")),
+            (2_700_000, Some("45 min"), Some("45m")),
+            (3_720_000, Some("1 h 2 min"), Some("1h02")),
+            (7_200_000, Some("2 h"), Some("2h00")),
+            (u64::MAX, Some("5124095576030 h 25 min"), Some("5124095576030h25")),
+        ] {
+            assert_eq!(length(milliseconds).as_deref(), told);
+            assert_eq!(brief(milliseconds).as_deref(), in_a_row);
+        }
+    }
+
+    #[test]
+    fn what_is_told_late_says_when_it_happened() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let told = at("2026-01-02T10:12:30.5Z");
+        for (happened, words) in [
+            (None, "10:12 UTC"),
+            (Some("2026-01-02T10:05:00Z"), "10:12 UTC"),
+            (Some("2026-01-02T10:20:00Z"), "10:12 UTC"),
+            (Some("2026-01-02T09:01:59Z"), "happened 09:01 UTC"),
+            (Some("2025-12-31T23:59:00Z"), "happened 31 Dec 2025, 23:59 UTC"),
+        ] {
+            assert_eq!(when(happened.map(at), told), words);
+        }
+    }
+
+    #[test]
+    fn amounts_have_cents_and_stay_short() {
+        assert_eq!([money(4.366), money(6.0), money(1e308)], ["$4.37", "$6.00", "$1.00e308"]);
+    }
+}

@@ -1,0 +1,418 @@
+//! What is told of each type of event: a new type is one more arm of `Story::of`.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::figures::{between, brief, length, moment, money};
+use super::words::{self, Remedy, Why};
+use super::{LINE, Line, Part, Reader, Tone, listed, one_line};
+use crate::event::{Event, EventKind, Stage, Status};
+use crate::payload::cut::PLAIN;
+
+/// Most characters of a title in the headline.
+const TITLE: usize = 160;
+
+/// A message without where and when.
+#[derive(Debug)]
+pub(super) struct Story {
+    pub(super) tone: Tone,
+    pub(super) glyph: &'static str,
+    pub(super) head: Vec<Part>,
+    pub(super) lines: Vec<Line>,
+    /// What is good to know besides, for the footer.
+    pub(super) aside: Vec<String>,
+}
+
+/// Whether somebody has to do something now: a failure, a halt, a gate, a stall.
+pub(crate) fn is_a_call(event: &Event) -> bool {
+    match event.event.kind {
+        EventKind::StageCompleted | EventKind::PipelineCompleted => is_bad(event),
+        EventKind::PipelineWaiting | EventKind::Stalled => true,
+        EventKind::TaskCompleted
+        | EventKind::TaskListCompleted
+        | EventKind::ConsensusConflict
+        | EventKind::CostThreshold
+        | EventKind::Test => false,
+    }
+}
+
+impl Story {
+    pub(super) fn of(event: &Event, reader: &Reader<'_>) -> Self {
+        match event.event.kind {
+            EventKind::StageCompleted => stage(event),
+            EventKind::PipelineCompleted => run(event),
+            EventKind::PipelineWaiting => waiting(event),
+            EventKind::TaskCompleted => task(event),
+            EventKind::TaskListCompleted => task_list(event),
+            EventKind::ConsensusConflict => conflict(event),
+            EventKind::CostThreshold => cost(event),
+            EventKind::Stalled => stall(event),
+            EventKind::Test => test(event, reader),
+        }
+    }
+
+    /// A story that is told with this glyph.
+    fn told(tone: Tone, glyph: &'static str) -> Self {
+        Self { tone, glyph, head: Vec::new(), lines: Vec::new(), aside: Vec::new() }
+    }
+
+    /// A story of something that ended so.
+    fn ended(status: Option<Status>) -> Self {
+        let (tone, glyph) = match status {
+            Some(Status::Success) => (Tone::Success, "✅"),
+            Some(Status::Failure) => (Tone::Failure, "❌"),
+            Some(Status::Halt) => (Tone::Halt, "⚠️"),
+            None => (Tone::Neutral, "ℹ️"),
+        };
+        Self::told(tone, glyph)
+    }
+
+    fn strong(mut self, text: impl Into<String>) -> Self {
+        self.head.push(Part::Strong(text.into()));
+        self
+    }
+
+    fn plain(mut self, text: impl AsRef<str>) -> Self {
+        let text = PLAIN.fit(&one_line_within(text.as_ref()), TITLE);
+        self.head.extend((!text.is_empty()).then_some(Part::Plain(text)));
+        self
+    }
+
+    /// The SPEC's short id, and the rest of its id as words of their own.
+    fn spec(self, event: &Event) -> Self {
+        let slug = event.spec.id.as_str().strip_prefix(event.spec.id.short()).unwrap_or_default();
+        let slug = slug.trim_start_matches('-');
+        let told = self.short(event);
+        if slug.is_empty() { told } else { told.plain(format!(" {slug}")) }
+    }
+
+    fn short(mut self, event: &Event) -> Self {
+        self.head.push(Part::Spec(event.spec.id.short().to_owned()));
+        self
+    }
+
+    /// Adds what is known of a figure.
+    fn and(self, figure: Option<String>) -> Self {
+        match figure.filter(|figure| !figure.trim().is_empty()) {
+            Some(figure) => self.plain(format!(" · {figure}")),
+            None => self,
+        }
+    }
+
+    fn line(mut self, text: Option<String>) -> Self {
+        let text = text.map(|text| PLAIN.fit(&text, LINE)).filter(|text| !text.is_empty());
+        self.lines.extend(text.map(Line::Text));
+        self
+    }
+
+    fn items(mut self, items: Vec<String>) -> Self {
+        listed(items, &mut self.lines);
+        self
+    }
+
+    fn next(mut self, text: Option<String>) -> Self {
+        self.lines.extend(text.map(|text| Line::Next(PLAIN.fit(&text, LINE))));
+        self
+    }
+
+    fn aside(mut self, text: Option<String>) -> Self {
+        self.aside.extend(text);
+        self
+    }
+}
+
+/// As [`one_line`], with the spaces that part it from what stands around it.
+fn one_line_within(text: &str) -> String {
+    let space = |is_there: bool| if is_there { " " } else { "" };
+    format!("{}{}{}", space(text.starts_with(' ')), one_line(text), space(text.ends_with(' ')))
+}
+
+/// Whether somebody has to look at it.
+pub(super) fn is_bad(event: &Event) -> bool {
+    matches!(event.event.status, Some(Status::Failure | Status::Halt))
+}
+
+fn verb(status: Option<Status>) -> &'static str {
+    match status {
+        Some(Status::Success) => "passed",
+        Some(Status::Failure) => "failed",
+        Some(Status::Halt) => "halted",
+        None => "ended",
+    }
+}
+
+fn stage_name(event: &Event) -> &'static str {
+    event.event.stage.map_or("the stage", Stage::as_str)
+}
+
+fn stage(event: &Event) -> Story {
+    let status = event.event.status;
+    let name = event.event.stage.map_or("Stage", Stage::as_str);
+    let told = Story::ended(status).strong(format!("{name} {}", verb(status)));
+    let told = told.plain(tries(event).unwrap_or_default()).plain(": ").spec(event);
+    let again = event.event.amends.as_ref().map(|_| "This corrects what was told before.".to_owned());
+    if !is_bad(event) {
+        let verdict = event.consensus.as_ref().and_then(|consensus| consensus.status.as_deref());
+        let verdict = match verdict {
+            Some("degraded") => Some("The agents agreed only in part.".to_owned()),
+            Some("hold") => Some("The agents have not decided.".to_owned()),
+            _ => None,
+        };
+        return told.and(duration(event)).line(verdict).line(again);
+    }
+    let Why { heading, items, remedy } = words::why(event);
+    let next = match status {
+        Some(Status::Halt) => Some(format!("The run has stopped. {}", to_go_on(remedy, name))),
+        _ => tries_left(event),
+    };
+    told.and(heading).line(again).items(items).next(next).aside(duration(event))
+}
+
+/// ` (2 of 3)`: which try it was, where that is worth a word.
+fn tries(event: &Event) -> Option<String> {
+    let pipeline = event.pipeline.as_ref()?;
+    let attempt = pipeline.attempt?;
+    let is_failure = event.event.status == Some(Status::Failure);
+    match pipeline.max_attempts {
+        Some(most) if is_failure || attempt > 1 => Some(format!(" ({attempt} of {most})")),
+        None if attempt > 1 => Some(format!(" (attempt {attempt})")),
+        _ => None,
+    }
+}
+
+fn tries_left(event: &Event) -> Option<String> {
+    let pipeline = event.pipeline.as_ref()?;
+    Some(match pipeline.max_attempts?.saturating_sub(pipeline.attempt?) {
+        0 => "That was the last attempt: the run ends.".to_owned(),
+        1 => "One attempt left, then the run ends.".to_owned(),
+        left => format!("{left} attempts left."),
+    })
+}
+
+fn to_go_on(remedy: Remedy, stage: &str) -> String {
+    match remedy {
+        Remedy::Work => format!("Look at why, then run {stage} again."),
+        Remedy::Telemetry => format!("Fix the file or run {stage} again."),
+        Remedy::Decision => format!("Decide in the PRD, then run {stage} again."),
+    }
+}
+
+fn run(event: &Event) -> Story {
+    let status = event.event.status;
+    let stages = Stages::of(event);
+    let at = stages.last_bad().filter(|_| is_bad(event));
+    let mut what = format!("Run {}", verb(status));
+    if let Some(at) = at {
+        what = format!("{what} at {}", at.name);
+    }
+    let try_of_it = at.and_then(|at| at.attempt).filter(|attempt| *attempt > 1);
+    let told = Story::ended(status).strong(what);
+    let told = told.plain(try_of_it.map(|attempt| format!(" (attempt {attempt})")).unwrap_or_default());
+    let told = told.plain(": ").spec(event).and(duration(event)).and(total_cost(event));
+    let number = event.pipeline.as_ref().and_then(|pipeline| pipeline.attempt).filter(|number| *number > 1);
+    let told = told.aside(number.map(|number| format!("run {number}")));
+    let left = words::follow_ups(event);
+    let many = match left.len() {
+        0 => None,
+        1 => Some("1 follow-up".to_owned()),
+        count => Some(format!("{count} follow-ups")),
+    };
+    if !is_bad(event) {
+        return told.and(many).line(stages.chain()).items(left);
+    }
+    let Why { heading, items, remedy } = words::why(event);
+    let (heading, items) = match (heading, items) {
+        (Some(heading), items) if items.len() == 1 => (Some(format!("{heading}: {}", items[0])), Vec::new()),
+        (Some(heading), items) if !items.is_empty() => (Some(format!("{heading}:")), items),
+        other => other,
+    };
+    let told = told.line(stages.chain()).line(heading.map(|text| words::capital(&text))).items(items);
+    let told = told.line(many.filter(|_| !left.is_empty()).map(|many| format!("{many}:"))).items(left);
+    told.next(at.map(|at| to_go_on(remedy, &at.name)))
+}
+
+fn total_cost(event: &Event) -> Option<String> {
+    Some(money(event.extra.get("cost")?.get("totalUsd")?.as_f64()?))
+}
+
+fn duration(event: &Event) -> Option<String> {
+    let pipeline = event.pipeline.as_ref()?;
+    let time = |text: &Option<String>| text.as_ref()?.parse::<Timestamp>().ok();
+    let told = pipeline.extra.get("durationMs").and_then(Value::as_u64);
+    told.or_else(|| between(time(&pipeline.started_at)?, time(&pipeline.completed_at)?)).and_then(length)
+}
+
+/// The stages of a run, as its event has them.
+struct Stages(Vec<Ended>);
+
+/// One attempt of one of them.
+struct Ended {
+    name: String,
+    status: Option<Status>,
+    attempt: Option<u64>,
+    length: Option<u64>,
+}
+
+impl Stages {
+    fn of(event: &Event) -> Self {
+        let list = event.pipeline.as_ref().and_then(|pipeline| pipeline.extra.get("stages")?.as_array());
+        let ended = list.into_iter().flatten().filter_map(|value| {
+            let text = |name: &str| value.get(name).and_then(Value::as_str);
+            Some(Ended {
+                name: PLAIN.fit(&one_line(text("stage")?), 40),
+                status: text("status").and_then(|status| status.parse().ok()),
+                attempt: value.get("attempt").and_then(Value::as_u64),
+                length: value.get("durationMs").and_then(Value::as_u64),
+            })
+        });
+        Self(ended.collect())
+    }
+
+    fn last_bad(&self) -> Option<&Ended> {
+        self.0.iter().rev().find(|ended| matches!(ended.status, Some(Status::Failure | Status::Halt)))
+    }
+
+    /// `Plan 2m30 → Validate 5m10 ✗, 4m50 ✓`: the attempts of a stage that follow one another
+    /// stand together, and a single one that passed has no mark.
+    fn chain(&self) -> Option<String> {
+        let groups = self.0.chunk_by(|one, next| one.name == next.name);
+        let told = groups.map(|group| {
+            let is_plain = matches!(group, [Ended { status: Some(Status::Success), .. }]);
+            let mark = |ended: &Ended| match ended.status {
+                Some(Status::Success) => "✓",
+                Some(Status::Failure) => "✗",
+                Some(Status::Halt) => "⚠",
+                None => "",
+            };
+            let each = group.iter().map(|ended| {
+                let parts =
+                    [ended.length.and_then(brief), Some(mark(ended).to_owned()).filter(|_| !is_plain)];
+                parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+            });
+            format!("{} {}", group[0].name, each.collect::<Vec<_>>().join(", ")).trim_end().to_owned()
+        });
+        Some(told.collect::<Vec<_>>().join(" → ")).filter(|chain| !chain.is_empty())
+    }
+}
+
+fn task(event: &Event) -> Story {
+    let told = Story::told(Tone::Success, "☑️").short(event);
+    let Some(task) = &event.task else { return told.strong(" task done") };
+    let told = told.strong(format!(" {} done", PLAIN.fit(&one_line(&task.id), 80)));
+    let count = event.extra.get("tasks").and_then(|tasks| {
+        let number = |name: &str| tasks.get(name).and_then(Value::as_u64);
+        Some(format!("{} of {}", number("done")?, number("total")?))
+    });
+    match task.title.as_deref().map(one_line).filter(|title| !title.is_empty()) {
+        Some(title) => told.plain(": ").plain(title).and(count),
+        None => told.and(count),
+    }
+}
+
+fn task_list(event: &Event) -> Story {
+    let done = event.extra.get("tasks").and_then(|tasks| tasks.get("done")?.as_u64());
+    let what = match done {
+        Some(1) => " its one task is done".to_owned(),
+        Some(done) => format!(" all {done} tasks are done"),
+        None => " all tasks are done".to_owned(),
+    };
+    Story::told(Tone::Success, "☑️").short(event).strong(what)
+}
+
+/// A run that stands at a gate, or was interrupted: what is asked, and how it goes on.
+fn waiting(event: &Event) -> Story {
+    let part = |part: &str, field: &str| event.pipeline.as_ref()?.extra.get(part)?.get(field).cloned();
+    let text = |part_of: &str, field: &str| part(part_of, field)?.as_str().map(one_line);
+    let resume = text("run", "id").map(|run| format!("specify workflow resume {run}"));
+    let told = Story::told(Tone::Halt, "✋");
+    if part("gate", "step").is_none() {
+        let reason = event.event.reasons.first().map(|reason| words::capital(&one_line(reason)));
+        return told.strong("Run interrupted").plain(": ").spec(event).line(reason).next(resume);
+    }
+    let told = told.strong("Approval needed").plain(": ").spec(event);
+    let asks = text("gate", "message").filter(|asks| !asks.is_empty());
+    let told = told.plain(asks.map(|asks| format!(" \"{asks}\"")).unwrap_or_default());
+    let options: Vec<String> = match part("gate", "options") {
+        Some(Value::Array(options)) => options.iter().filter_map(Value::as_str).map(one_line).collect(),
+        _ => Vec::new(),
+    };
+    let options = (!options.is_empty()).then(|| format!("Options: {}", options.join(", ")));
+    let read = text("gate", "showFile").map(|file| format!("To read: {file}"));
+    told.line(options).line(read).next(resume.map(|resume| format!("Answer at its terminal, or: {resume}")))
+}
+
+fn conflict(event: &Event) -> Story {
+    let told = Story::told(Tone::Halt, "⚠️").strong(format!("Agents disagree on {}", stage_name(event)));
+    let points = words::disagreements(event);
+    let count = match points.len() {
+        0 => None,
+        1 => Some("1 point".to_owned()),
+        count => Some(format!("{count} points")),
+    };
+    told.plain(": ").spec(event).and(count).items(points).next(words::next(event, stage_name(event)))
+}
+
+fn anomaly<'a>(event: &'a Event, name: &str) -> Option<&'a Value> {
+    event.extra.get("anomaly")?.get(name)
+}
+
+fn cost(event: &Event) -> Story {
+    let amount = |name| anomaly(event, name).and_then(Value::as_f64).map(money);
+    let told = Story::told(Tone::Halt, "💸").short(event);
+    let told = match amount("totalUsd").or_else(|| total_cost(event)) {
+        Some(total) => told.strong(format!(" cost {total}")),
+        None => told.strong(" cost too much"),
+    };
+    let told =
+        told.plain(amount("thresholdUsd").map(|it| format!(", over the {it} limit")).unwrap_or_default());
+    let run = anomaly(event, "run").and_then(Value::as_u64).map(|run| format!("run {run}"));
+    let place: Vec<String> =
+        run.into_iter().chain(event.event.stage.map(|stage| stage.to_string())).collect();
+    let place = if place.is_empty() { String::new() } else { format!(" ({})", place.join(", ")) };
+    let next = words::next(event, stage_name(event));
+    told.plain(place).line(cost_by_stage(event)).next(next)
+}
+
+/// `Implement $4.80 · Plan $0.90`, the dearest first.
+fn cost_by_stage(event: &Event) -> Option<String> {
+    let by_stage = event.extra.get("cost")?.get("perStage")?.as_object()?;
+    let mut each: Vec<(f64, String)> =
+        by_stage.iter().filter_map(|(name, usd)| Some((usd.as_f64()?, one_line(name)))).collect();
+    each.sort_by(|one, other| other.0.total_cmp(&one.0));
+    let told = each.into_iter().map(|(usd, name)| format!("{} {}", PLAIN.fit(&name, 40), money(usd)));
+    Some(told.collect::<Vec<_>>().join(" · "))
+}
+
+fn stall(event: &Event) -> Story {
+    let since = anomaly(event, "since").and_then(Value::as_str);
+    let since = since.and_then(|since| since.parse::<Timestamp>().ok());
+    let told_at = event.event.time.as_deref().and_then(|time| time.parse::<Timestamp>().ok());
+    let silence =
+        since.zip(told_at).and_then(|(since, at)| between(since, at)).map(|it| it / 60_000 * 60_000);
+    let told = Story::told(Tone::Halt, "⏳").strong("No news").plain(" from ").spec(event);
+    let told = told.plain(silence.and_then(length).map(|it| format!(" for {it}")).unwrap_or_default());
+    let after = event.event.stage.map(|stage| format!(", after {stage}"));
+    let told = told.plain(after.unwrap_or_default());
+    let sign = since.map(|since| format!("Last sign {}", moment(since, told_at.unwrap_or(since))));
+    told.line(sign).next(words::next(event, stage_name(event)))
+}
+
+fn test(event: &Event, reader: &Reader<'_>) -> Story {
+    let told = Story::told(Tone::Neutral, "🔔").strong("Test");
+    let repo = event.source.as_ref().and_then(|source| source.repo.as_deref());
+    let told = match reader.subscription {
+        Some(id) => {
+            let repo = repo.map(|repo| format!(" of {repo}")).unwrap_or_default();
+            told.plain(format!(": subscription \"{id}\"{repo} works"))
+        }
+        None => told.plain(" from spec-notify: ").spec(event),
+    };
+    if let Some(gets) = reader.gets {
+        return told.line(Some(format!("Gets: {gets}. No stage ran.")));
+    }
+    let message = event.extra.get("message").map(|message| match message.as_str() {
+        Some(text) => one_line(text),
+        None => one_line(&message.to_string()),
+    });
+    told.line(message)
+}
