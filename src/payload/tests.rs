@@ -527,6 +527,37 @@ fn hostile_text_stays_within_every_limit_and_means_nothing() {
 }
 
 #[test]
+fn the_longest_links_beside_the_most_to_say_stay_within_every_limit() {
+    let mut event = accepted(nasty());
+    let branch = format!("feature/{}", "webhooks_v2(&)".repeat(17));
+    let files: Vec<String> = (0..50).map(|n| format!("docs/{}/{n}&.json", "deep_(1)/".repeat(12))).collect();
+    event.spec.branch = Some(branch.clone());
+    event.evidence = serde_json::from_value(json!({"paths": files})).unwrap();
+    let pages = Pages { branch: Some(branch), files, job: None, ..pages() };
+    for format in [Format::Slack, Format::Discord, Format::Teams, Format::Mattermost] {
+        let reader = Reader { pages: Some(&pages), owner: Some(owner(format)), ..Reader::default() };
+        let bytes = format.render(&event, &body(&event).unwrap(), &reader).unwrap();
+        let text = std::str::from_utf8(&bytes).unwrap();
+        assert!(text.contains("/commit/8393d67") || format == Format::Teams, "{text}");
+        let message: Value = serde_json::from_slice(&bytes).unwrap();
+        match format {
+            Format::Slack => {
+                assert!(bytes.len() < 12_000 && units(&message["blocks"][0]["text"]["text"]) <= 3000);
+                assert!(units(&message["blocks"][1]["elements"][0]["text"]) <= 2100);
+            }
+            Format::Discord => {
+                let embed = &message["embeds"][0];
+                let description = units(&embed["description"]);
+                let total = description + units(&embed["title"]) + units(&embed["footer"]["text"]);
+                assert!(description <= 4096 && total + units(&message["content"]) <= 6000);
+            }
+            Format::Mattermost => assert!(message["text"].as_str().unwrap().chars().count() < 5000),
+            _ => assert!(bytes.len() <= TEAMS_MESSAGE, "{}", bytes.len()),
+        }
+    }
+}
+
+#[test]
 fn a_text_that_was_cut_ends_with_a_mark() {
     let event = stage("failure", &["a".repeat(100_000).as_str()]);
     for format in [Format::Slack, Format::Discord, Format::Teams, Format::Mattermost] {

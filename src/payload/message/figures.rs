@@ -16,7 +16,8 @@ pub(super) fn length(milliseconds: u64) -> Option<String> {
         (0, 0, 0) => None,
         (0, 0, seconds) => Some(format!("{seconds} s")),
         (0, minutes, seconds) => Some(two(format!("{minutes} min"), seconds, "s")),
-        (hours, minutes, _) => Some(two(format!("{hours} h"), minutes, "min")),
+        (hours, minutes, _) if hours < 48 => Some(two(format!("{hours} h"), minutes, "min")),
+        (hours, ..) => Some(two(format!("{} d", hours / 24), hours % 24, "h")),
     }
 }
 
@@ -70,7 +71,8 @@ mod tests {
             (2_700_000, Some("45 min"), Some("45m")),
             (3_720_000, Some("1 h 2 min"), Some("1h02")),
             (7_200_000, Some("2 h"), Some("2h00")),
-            (u64::MAX, Some("5124095576030 h 25 min"), Some("5124095576030h25")),
+            (259_200_000, Some("3 d"), Some("72h00")),
+            (u64::MAX, Some("213503982334 d 14 h"), Some("5124095576030h25")),
         ] {
             assert_eq!(length(milliseconds).as_deref(), told);
             assert_eq!(brief(milliseconds).as_deref(), in_a_row);
