@@ -70,7 +70,9 @@ impl Engine<'_> {
 
 fn watched() -> (Endpoint, Sandbox) {
     let endpoint = Endpoint::replying(&[200]);
-    let sandbox = Sandbox::with_settings("gate_notice_s = 1", &[("one", &endpoint.url(), "")]);
+    // One at a time, so that they arrive in the order in which they were told.
+    let one = ("one", &*endpoint.url(), "max_in_flight = 1");
+    let sandbox = Sandbox::with_settings("gate_notice_s = 1", &[one]);
     (endpoint, sandbox)
 }
 

@@ -8,7 +8,7 @@ pub(crate) use endpoint::{Answer, DeadEndpoint, Endpoint, Request, read_request}
 pub(crate) use terminal::{Terminal, kill, wait_for_end};
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// Longest any condition is waited for. Far above what is needed: a test that gets here has failed.
+/// Longest any condition is waited for. Far above what is needed: a test that gets here has
+/// failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The evidence tree, in a repo.
@@ -212,7 +213,13 @@ impl Sandbox {
         let mut command = Command::new(&program);
         command.args(arguments).current_dir(self.path()).env_clear().uid(STRANGER).gid(STRANGER);
         command.envs(usual.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        let ran = Ran::from(command.stdin(Stdio::null()).output().unwrap());
+        command.stdin(Stdio::null());
+        // Another test may have forked while the copy was being written: until its child has
+        // begun, the file counts as open for writing.
+        let ran = wait_for("the program to be free", || match command.output() {
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => None,
+            ran => Some(Ran::from(ran.unwrap())),
+        });
         fs::remove_file(program).unwrap();
         Some(ran)
     }
