@@ -43,7 +43,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "FILE|-")]
     event: Option<PathBuf>,
     /// The same of an event of ours: stage-success, stage-failure, stage-halt, run-success,
-    /// run-failure, task, conflict, cost, stall
+    /// run-failure, task, conflict, cost, stall, gate, task-list
     #[arg(long, value_name = "NAME", conflicts_with = "event")]
     sample: Option<Sample>,
 }
