@@ -87,6 +87,16 @@ pub(crate) struct Runs {
     pub(crate) are_guardrail_first: bool,
 }
 
+impl Runs {
+    /// What ends first, as `reached` and what is known of the runs tell.
+    fn order(&self, reached: impl IntoIterator<Item = Timestamp>) -> Order {
+        if self.are_guardrail_first {
+            return Order::GuardrailFirst;
+        }
+        Order::of(&self.ended, self.reached.iter().copied().chain(reached))
+    }
+}
+
 /// The folders that may hold a SPEC's consensus and that are there.
 pub(crate) fn folders_of(spec: &SpecId, repo: &RepoPaths<'_>) -> Vec<PathBuf> {
     let folders = places(repo).map(|place| place.folder_of(spec));
@@ -122,21 +132,14 @@ pub(crate) fn of_run(
         return None;
     }
     let (runs, run) = runs()?;
-    let order = match runs.are_guardrail_first {
-        true => Order::GuardrailFirst,
-        false => Order::of(&runs.ended, files.iter().map(|file| file.at).chain(runs.reached.iter().copied())),
-    };
+    let order = runs.order(files.iter().map(|file| file.at));
     files.retain(|file| order.owner(&runs.ended, file.at) == Some(run));
     Reached::of(&files)
 }
 
 /// Which run of a stage a file belongs to that came later, by the times alone.
 pub(crate) fn owner(file: &Reached, runs: &Runs) -> Option<usize> {
-    let order = match runs.are_guardrail_first {
-        true => Order::GuardrailFirst,
-        false => Order::of(&runs.ended, runs.reached.iter().copied().chain([file.at])),
-    };
-    order.owner(&runs.ended, file.at)
+    runs.order([file.at]).owner(&runs.ended, file.at)
 }
 
 /// What one file says, with the verdict beside it; `None` where it cannot be read, or says
@@ -145,10 +148,9 @@ pub(crate) fn of_file(path: &Path) -> Option<Reached> {
     let named = Named::of(path)?;
     let file = File::read(&named, path)?;
     let beside = entries(path.parent()?).filter_map(|beside| Some((Named::of(&beside)?, beside)));
-    let mut verdicts =
-        beside.filter(|(beside, _)| beside.part == Part::Verdict && beside.stage == named.stage);
+    let verdicts = beside.filter(|(beside, _)| beside.part == Part::Verdict && beside.stage == named.stage);
     let verdicts: Vec<File> = match named.part {
-        Part::Synthesis => verdicts.by_ref().filter_map(|(named, path)| File::read(&named, &path)).collect(),
+        Part::Synthesis => verdicts.filter_map(|(named, path)| File::read(&named, &path)).collect(),
         Part::Verdict | Part::Telemetry => Vec::new(),
     };
     Reached::of(&[file.with(&verdicts)])
