@@ -42,25 +42,26 @@ pub(crate) fn spec_of(path: &Path) -> Option<SpecId> {
 /// What a SPEC cost so far, by the newest of its summaries; `None` where there is none. Blocks.
 pub(crate) fn of(spec: &SpecId, repo: &RepoPaths<'_>) -> Option<Spent> {
     let files = places(repo).map(|place| place.folder_of(spec).join(format!("{spec}{ENDING}")));
-    let summaries = files.iter().filter_map(|file| read(file).ok().flatten());
+    let summaries = files.iter().filter_map(|file| read(file).ok()?.spent);
     summaries.max_by_key(|spent| spent.at)
 }
 
-/// What a summary says; `None` where it is none. Blocks.
-///
-/// # Errors
-/// It cannot be read now.
-pub(crate) fn read(path: &Path) -> io::Result<Option<Spent>> {
-    let bytes = open::start(path, Links::Refused, MAX_BYTES)?;
-    Ok(decode::json(&bytes).ok().and_then(|(value, _)| spent(&value, stage::written(path))))
+/// A summary as it was read.
+pub(crate) struct Summary {
+    /// What it says; `None` where it is no summary.
+    pub(crate) spent: Option<Spent>,
+    /// What stands in it, for comparison.
+    pub(crate) content: [u8; 32],
 }
 
-/// What stands in a summary, for comparison. Blocks.
+/// What stands in a file. Blocks.
 ///
 /// # Errors
 /// It cannot be read now.
-pub(crate) fn says(path: &Path) -> io::Result<[u8; 32]> {
-    Ok(sha256(&open::start(path, Links::Refused, MAX_BYTES)?))
+pub(crate) fn read(path: &Path) -> io::Result<Summary> {
+    let bytes = open::start(path, Links::Refused, MAX_BYTES)?;
+    let spent = decode::json(&bytes).ok().and_then(|(value, _)| spent(&value, stage::written(path)));
+    Ok(Summary { spent, content: sha256(&bytes) })
 }
 
 fn spent(summary: &Value, at: Timestamp) -> Option<Spent> {

@@ -164,7 +164,7 @@ impl Reader {
             Kind::Telemetry(_) => self.take_telemetry_as_it_is(path, config),
             Kind::Consensus => Ok(self.take_consensus_as_it_is(path, config)),
             Kind::Costs => {
-                self.memory.remember_cost(&name, costs::says(path)?);
+                self.memory.remember_cost(&name, costs::read(path)?.content);
                 Ok(Untold::default())
             }
             // Its log is not read for that: there may be very many.

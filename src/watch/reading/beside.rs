@@ -75,16 +75,14 @@ impl Reader {
     ) -> Looked {
         let name = relative(path, config);
         let threshold = config.runs.cost_threshold_usd;
-        let (Ok(read), Ok(says)) = (costs::read(path), costs::says(path)) else {
-            return Looked::Later(AGAIN);
-        };
-        match read.zip(costs::spec_of(path)) {
+        let Ok(read) = costs::read(path) else { return Looked::Later(AGAIN) };
+        match read.spent.zip(costs::spec_of(path)) {
             None if !is_final => return Looked::Torn,
             None => log::warn!(
                 "{name} is no summary of costs (JSON with a number `total_spent`): it is not told of"
             ),
             // As it was at the very first look, it is of no run that was seen.
-            Some(_) if self.memory.is_baseline_cost(&name, says) => {}
+            Some(_) if self.memory.is_baseline_cost(&name, read.content) => {}
             Some((spent, spec)) => {
                 let reached = threshold.filter(|threshold| spent.total_usd >= *threshold);
                 let alert = reached.map(|threshold| costs::alert(&spec, &spent, threshold, Some(&name)));
