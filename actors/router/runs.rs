@@ -57,7 +57,7 @@ impl Router {
     pub(super) fn tell_of_ends(&self, spec: SpecId) -> ResponseActFuture<Self, ()> {
         let (config, of) = (self.config.clone(), spec.clone());
         let reading = actix_rt::task::spawn_blocking(move || {
-            let paths = RepoPaths { root: &config.repo, evidence_dir: &config.evidence_dir };
+            let paths = RepoPaths::of(&config);
             (outstanding::tasks(&config, &of), costs::of(&of, &paths))
         });
         let told = reading.into_actor(self).then(move |read, router: &mut Self, context| {

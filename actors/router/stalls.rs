@@ -49,7 +49,7 @@ impl Router {
         let due = self.silences.due(clock::now());
         let (config, of) = (self.config.clone(), due.clone());
         let reading = actix_rt::task::spawn_blocking(move || {
-            let paths = RepoPaths { root: &config.repo, evidence_dir: &config.evidence_dir };
+            let paths = RepoPaths::of(&config);
             of.iter().map(|spec| signs::last(spec, &paths)).collect::<Vec<_>>()
         });
         let told = reading.into_actor(self).then(move |signs, router: &mut Self, context| {

@@ -181,7 +181,7 @@ impl Story {
     fn emit_stage(&self, stage: Stage, at: usize, handle: &Handle, screen: &mut Screen) -> Told {
         let path = self.write_telemetry(stage, at)?;
         let bytes = fs::read(&path).map_err(text)?;
-        let paths = RepoPaths { root: &self.config.repo, evidence_dir: &self.config.evidence_dir };
+        let paths = RepoPaths::of(&self.config);
         let event = telemetry::read(&path, &bytes, &paths).map_err(text)?;
         let status = event.event.status.map_or(String::new(), |status| status.to_string());
         let receipt = handle.emit_blocking(event, EMIT).map_err(text)?;

@@ -249,7 +249,7 @@ pub(super) fn read_telemetry(path: &Path, config: &Config) -> Result<StageRead, 
     // Bounded, so that a file of gigabytes does not slow down a guardrail.
     let bytes = open::start(&absolute, Links::Followed, MAX_EVENT_BYTES as u64 + 1)
         .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    let paths = RepoPaths { root: &config.repo, evidence_dir: &config.evidence_dir };
+    let paths = RepoPaths::of(config);
     let setting = Setting::of_files(paths, config.stage_ends_with);
     stage::read(&absolute, &bytes, &setting).map_err(|error| error.to_string())
 }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::config::Config;
 use crate::event::SpecId;
 
 /// Where the repo is, to write paths relative to it.
@@ -13,6 +14,13 @@ pub(crate) struct RepoPaths<'a> {
     pub root: &'a Path,
     /// The evidence tree's root, absolute.
     pub evidence_dir: &'a Path,
+}
+
+impl<'a> RepoPaths<'a> {
+    /// Where a config says that they are.
+    pub(crate) fn of(config: &'a Config) -> Self {
+        Self { root: &config.repo, evidence_dir: &config.evidence_dir }
+    }
 }
 
 /// What a folder's name has to be.

@@ -52,15 +52,11 @@ pub(super) fn with_setting<T>(config: &Config, memory: &Memory, act: impl FnOnce
     };
     let told_with = |file: &Path| memory.file(&relative(file, config))?.reached;
     act(&Setting {
-        repo: repo_paths(config),
+        repo: RepoPaths::of(config),
         ends_with: config.stage_ends_with,
         is_free: &is_free,
         told_with: &told_with,
     })
-}
-
-pub(super) fn repo_paths(config: &Config) -> RepoPaths<'_> {
-    RepoPaths { root: &config.repo, evidence_dir: &config.evidence_dir }
 }
 
 /// What the tasks of a file are now, and how many became Done since it was read last; `None` for

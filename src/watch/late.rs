@@ -4,12 +4,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::file::{age, relative, repo_paths, telemetry_in, with_setting};
+use super::file::{age, relative, telemetry_in, with_setting};
 use super::memory::{Agreed, Memory};
 use super::settle::Stamp;
 use crate::config::Config;
 use crate::event::{Event, IdempotencyKey, SpecId, Status};
 use crate::sources::consensus::{self, Identity, Named, Reached, folder_of_spec};
+use crate::sources::place::RepoPaths;
 use crate::sources::stage::{self, Ended};
 
 /// So young a file belongs to the run that was told last, where by its times it is of none: clocks
@@ -82,7 +83,7 @@ impl Late {
         let bytes = telemetry_in(&ended.path);
         let corrected = bytes
             .ok()
-            .and_then(|bytes| stage::correction(&ended.path, &bytes, &key, reached, &repo_paths(config)));
+            .and_then(|bytes| stage::correction(&ended.path, &bytes, &key, reached, &RepoPaths::of(config)));
         match corrected {
             None => Self::Belongs { key, conflict },
             Some((mut event, conflict)) => {
@@ -115,7 +116,7 @@ fn told_stage(
 ) -> Option<Told> {
     let spec: SpecId = folder_of_spec(path)?.parse().ok()?;
     let stage = Named::of(path)?.stage;
-    let mut ended = stage::ended(&spec, &repo_paths(config));
+    let mut ended = stage::ended(&spec, &RepoPaths::of(config));
     let last_of_all = ended.last()?.at;
     ended.retain(|ended| ended.stage == stage);
     let seen = |ended: &Ended| memory.file(&relative(&ended.path, config));

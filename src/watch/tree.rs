@@ -54,7 +54,7 @@ pub(super) struct Tree {
 
 impl Tree {
     pub(super) fn of(config: &Config) -> Self {
-        let paths = RepoPaths { root: &config.repo, evidence_dir: &config.evidence_dir };
+        let paths = RepoPaths::of(config);
         let guardrails: Vec<_> =
             GUARDRAILS.iter().map(|guardrail| (*guardrail, (guardrail.places)(&paths))).collect();
         let mut telemetry: Vec<Place> = Vec::new();
