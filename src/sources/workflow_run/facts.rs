@@ -11,6 +11,9 @@ use crate::event::Stage;
 /// Deepest nesting of steps that is looked through.
 const MAX_DEPTH: usize = 32;
 
+/// Where a step has steps of its own, beside `cases`.
+const STEPS_INSIDE: [&str; 5] = ["steps", "then", "else", "default", "step"];
+
 /// What a gate asks without saying so itself.
 const MESSAGE: &str = "Review required.";
 const OPTIONS: [&str; 2] = ["approve", "reject"];
@@ -196,7 +199,7 @@ impl Facts {
     }
 }
 
-/// The first step, or what is written like one, for which something holds.
+/// The first step for which something holds.
 fn find<'a>(
     value: &'a Value,
     depth: usize,
@@ -206,7 +209,12 @@ fn find<'a>(
     match value {
         Value::Array(list) => list.iter().find_map(|value| find(value, depth, is_it)),
         Value::Object(map) if is_it(map) => Some(map),
-        Value::Object(map) => map.values().find_map(|value| find(value, depth, is_it)),
+        Value::Object(map) => {
+            let cases = map.get("cases").and_then(Value::as_object).into_iter().flat_map(Map::values);
+            // What else a step has is its own: its `input` may have an `id` too.
+            let mut inside = STEPS_INSIDE.iter().filter_map(|key| map.get(*key)).chain(cases);
+            inside.find_map(|value| find(value, depth, is_it))
+        }
         _ => None,
     }
 }
@@ -265,7 +273,8 @@ mod tests {
     fn a_step_is_found_in_loops_in_branches_and_in_the_workflows_that_are_called() {
         let workflow = "workflow: {id: w}\nsteps:\n- id: loop\n  type: while\n  steps:\n  \
                         - {id: plan, command: speckit.plan}\n- command: speckit.tasks\n\
-                        - {id: call, type: workflow, workflow: inner}\n- {id: sh, run: ls}\n";
+                        - {id: call, type: workflow, workflow: inner}\n\
+                        - {id: in, input: {id: sh, command: speckit.plan}}\n- {id: sh, run: ls}\n";
         let definition = "steps:\n- {id: plan, command: speckit.analyze}\n\
                           - {id: ask, type: gate, message: 'Go?'}\n";
         let call = json!({"binding": {"workflow": "inner", "definition": definition},
