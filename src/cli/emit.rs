@@ -20,7 +20,7 @@ use crate::event::{Event, EventKind, MAX_EVENT_BYTES, Stage, Status};
 use crate::files::open::{self, Links};
 use crate::sources::place::RepoPaths;
 use crate::sources::stage::{self, Setting, StageRead};
-use crate::sources::workflow;
+use crate::sources::workflow_run;
 pub(super) use lines::Lines;
 use told::Told;
 use way::{State, Way};
@@ -165,7 +165,7 @@ fn told_by_its_run(options: &Options, config: &Config) -> Option<EmittedEvent> {
     let (kind, stage) = options.kind.zip(options.stage.filter(|_| options.hook))?;
     // What is no event is refused as ever.
     let event = from_flags(options, kind).ok()?;
-    workflow::stands_at(&config.repo, stage).then(|| EmittedEvent::of(&event))
+    workflow_run::now::stands_at(&config.repo, stage).then(|| EmittedEvent::of(&event))
 }
 
 /// The source of events.

@@ -25,7 +25,6 @@ pub(crate) mod standpoint;
 pub(crate) mod tasks;
 pub(crate) mod telemetry;
 #[cfg(feature = "cli")]
-pub(crate) mod workflow;
 pub(crate) mod workflow_run;
 
 use telemetry::Guardrail;

@@ -49,6 +49,25 @@ impl Facts {
         }
     }
 
+    /// The same with the steps that the state holds, for a run without `workflow.yml`.
+    pub(super) fn read_workflow_in_state(&mut self) -> bool {
+        let source = self.sequence().and_then(|sequence| sequence.get("source")?.as_str());
+        let workflow = source.map(|steps| format!("steps:\n{steps}")).unwrap_or_default();
+        self.read_workflow(workflow.as_bytes())
+    }
+
+    /// The step of the run's own workflow at which it stands; `None` for a run that does not run.
+    pub(super) fn current_step(&self) -> Option<Step> {
+        let text = |name: &str| self.state.as_ref()?.get(name)?.as_str();
+        let id = text("current_step_id").filter(|_| text("status") == Some("running"))?;
+        Some(Step { id: id.to_owned(), path: String::new() })
+    }
+
+    /// The stage of the command at which it stands.
+    pub(super) fn stage_now(&self) -> Option<Stage> {
+        self.stage(&self.current_step()?)?
+    }
+
     pub(crate) fn forget_state(&mut self) {
         self.state = None;
     }
@@ -174,12 +193,16 @@ impl Facts {
         yaml::read(definitions.next()?)
     }
 
+    /// The root of the state's execution tree.
+    fn sequence(&self) -> Option<&Value> {
+        self.state.as_ref()?.get("execution")?.get("sequence")
+    }
+
     /// The nodes of the state's execution tree down to a step.
     fn node(&self, step: &Step) -> Vec<&Value> {
         let mut nodes = Vec::new();
         let Ok(path) = serde_json::from_str::<Vec<Value>>(&step.path) else { return nodes };
-        let tree = self.state.as_ref().and_then(|state| state.get("execution"));
-        let mut within = tree.and_then(|tree| tree.get("sequence"));
+        let mut within = self.sequence();
         let mut parts = path.iter();
         while let Some(place) = parts.next().and_then(Value::as_u64) {
             let place = usize::try_from(place).unwrap_or(usize::MAX);

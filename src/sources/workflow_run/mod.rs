@@ -1,11 +1,12 @@
 //! The workflow runs of GitHub Spec Kit: `.specify/workflows/runs/<run>/log.jsonl`, which grows
 //! line by line, with `state.json` and `workflow.yml` beside it. What a run tells is folded from
-//! its log; the other two say what the log leaves out. No I/O but in [`spec`].
+//! its log; the other two say what the log leaves out. No I/O but in [`spec`] and [`now`].
 
 mod facts;
 mod fold;
 mod line;
 mod log;
+pub(crate) mod now;
 pub(crate) mod spec;
 #[cfg(test)]
 mod tests;
