@@ -24,7 +24,6 @@ pub(crate) mod stage;
 pub(crate) mod standpoint;
 pub(crate) mod tasks;
 pub(crate) mod telemetry;
-#[cfg(feature = "cli")]
 pub(crate) mod workflow_run;
 
 use telemetry::Guardrail;

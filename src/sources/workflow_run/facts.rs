@@ -49,25 +49,6 @@ impl Facts {
         }
     }
 
-    /// The same with the steps that the state holds, for a run without `workflow.yml`.
-    pub(super) fn read_workflow_in_state(&mut self) -> bool {
-        let source = self.sequence().and_then(|sequence| sequence.get("source")?.as_str());
-        let workflow = source.map(|steps| format!("steps:\n{steps}")).unwrap_or_default();
-        self.read_workflow(workflow.as_bytes())
-    }
-
-    /// The step of the run's own workflow at which it stands; `None` for a run that does not run.
-    pub(super) fn current_step(&self) -> Option<Step> {
-        let text = |name: &str| self.state.as_ref()?.get(name)?.as_str();
-        let id = text("current_step_id").filter(|_| text("status") == Some("running"))?;
-        Some(Step { id: id.to_owned(), path: String::new() })
-    }
-
-    /// The stage of the command at which it stands.
-    pub(super) fn stage_now(&self) -> Option<Stage> {
-        self.stage(&self.current_step()?)?
-    }
-
     pub(crate) fn forget_state(&mut self) {
         self.state = None;
     }
@@ -219,6 +200,29 @@ impl Facts {
             within = child.and_then(|child| node.get("children")?.get(child));
         }
         nodes
+    }
+}
+
+/// Where a run stands just now.
+#[cfg(feature = "cli")]
+impl Facts {
+    /// Takes the steps that the state holds as the workflow, for a run without `workflow.yml`.
+    pub(super) fn read_workflow_in_state(&mut self) -> bool {
+        let source = self.sequence().and_then(|sequence| sequence.get("source")?.as_str());
+        let workflow = source.map(|steps| format!("steps:\n{steps}")).unwrap_or_default();
+        self.read_workflow(workflow.as_bytes())
+    }
+
+    /// The step of the run's own workflow at which it stands; `None` for a run that does not run.
+    pub(super) fn current_step(&self) -> Option<Step> {
+        let text = |name: &str| self.state.as_ref()?.get(name)?.as_str();
+        let id = text("current_step_id").filter(|_| text("status") == Some("running"))?;
+        Some(Step { id: id.to_owned(), path: String::new() })
+    }
+
+    /// The stage of the command at which it stands.
+    pub(super) fn stage_now(&self) -> Option<Stage> {
+        self.stage(&self.current_step()?)?
     }
 }
 

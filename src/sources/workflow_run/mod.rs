@@ -6,6 +6,7 @@ mod facts;
 mod fold;
 mod line;
 mod log;
+#[cfg(feature = "cli")]
 pub(crate) mod now;
 pub(crate) mod spec;
 #[cfg(test)]
