@@ -13,7 +13,9 @@ use super::admission::Admission;
 use super::ledger::{FindLastAttempts, Ledger, ReadCondition, ReadDeadLetter};
 use super::notices::{Notices, Told};
 use super::reading::Reading;
-use super::router::{Emission, Emit, FindActive, Found, ListAllUnfinished, ReadQueues, Router, WaitIdle};
+use super::router::{
+    Await, Emission, Emit, FindActive, Found, ListAllUnfinished, ReadQueues, Router, WaitIdle,
+};
 use super::subscription::{Purpose, SendNow};
 use super::tell::tell;
 use crate::answer::{EmitError, Receipt, RequestError};
@@ -27,6 +29,7 @@ use crate::delivery::{Delivery, DeliveryId, SubscriptionId};
 use crate::event::{Event, IdempotencyKey, SpecId, sequence_at};
 use crate::inspect::{Facts, Listing, Page, Query, StatusReport, Tried, TriedQuery, Watching, tried};
 use crate::payload::{self, Reader};
+use crate::run::AwaitedStage;
 use crate::sources::checkout::Checkout;
 use crate::spool::InboxName;
 
@@ -250,9 +253,9 @@ impl Door {
         let origin = self.notices.told().origin;
         let (survey, edited) = self.reading.survey(move || origin.and_then(|origin| origin.edited())).await?;
         // Read last, so that what is told while the files are read is included.
-        let Told { inbox, watching, .. } = self.notices.told();
+        let Told { inbox, watching, awaited, .. } = self.notices.told();
         let uptime = self.started.elapsed();
-        Ok(Facts { queues, condition, survey, inbox, watching, edited, uptime })
+        Ok(Facts { queues, condition, survey, inbox, watching, awaited, edited, uptime })
     }
 
     /// Sets which inbox files `status` shows as set aside.
@@ -263,6 +266,14 @@ impl Door {
     /// Sets what `status` says about the watcher.
     pub(crate) fn tell_of_watch(&self, watching: Watching) {
         self.notices.tell(|told| told.watching = watching);
+    }
+
+    /// Sets which stages wait for their agents.
+    pub(crate) async fn tell_of_awaited(&self, awaited: Vec<AwaitedStage>) {
+        self.notices.tell(|told| told.awaited.clone_from(&awaited));
+        if !tell(&self.router, Await(awaited)).await {
+            log::debug!("the runtime stopped");
+        }
     }
 
     /// Sets where the config in force came from: `status` says when that file was edited.

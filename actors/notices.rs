@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::Origin;
 use crate::inspect::Watching;
+use crate::run::AwaitedStage;
 
 /// The latest of each. Clones share them.
 #[derive(Clone, Debug)]
@@ -15,6 +16,8 @@ pub(super) struct Told {
     /// Inbox files that are set aside, and why.
     pub(super) inbox: Vec<String>,
     pub(super) watching: Watching,
+    /// Stages that wait for their agents.
+    pub(super) awaited: Vec<AwaitedStage>,
     /// Where the config that is in force came from.
     pub(super) origin: Option<Origin>,
 }

@@ -29,12 +29,13 @@ use crate::delivery::{
 };
 use crate::event::{Event, EventKind, IdempotencyKey, KeyOrigin, SpecId, sequence_after};
 use crate::payload::{self, pages::Pages};
-use crate::run::{Run, Silences};
+use crate::run::{AwaitedStage, Run, Silences};
 use crate::sources::checkout::Checkout;
 use crate::spool::{InboxName, Recovered, Unfinished};
 use fan_out::{News, fan_out, refused};
 pub(crate) use lifecycle::{Close, Reconfigure, WaitIdle};
 pub(crate) use operator::{FindActive, Found, ListAllUnfinished, ReadQueues};
+pub(crate) use stalls::Await;
 
 /// Bytes of waiting bodies kept in memory, over all subscriptions; others are read back from the
 /// spool when their turn comes.
@@ -141,6 +142,8 @@ pub(crate) struct Router {
     /// When to look which run went silent, and the timer for the first of them.
     silences: Silences,
     silence_timer: Option<SpawnHandle>,
+    /// Stages that wait for their agents: their runs may go silent too.
+    awaited: Vec<AwaitedStage>,
     open: bool,
     alarm: Alarm,
 }
@@ -190,6 +193,7 @@ impl Router {
             ending: HashMap::new(),
             silences: Silences::default(),
             silence_timer: None,
+            awaited: Vec::new(),
             open: true,
             alarm,
         };

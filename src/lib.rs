@@ -84,6 +84,7 @@ pub use inspect::{
     SubscriptionStatus,
 };
 pub use names::UnknownName;
+pub use run::AwaitedStage;
 pub use runtime::{Drained, Handle, Runtime, StartError};
 pub use spool::OpenError;
 

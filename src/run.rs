@@ -20,6 +20,7 @@ use crate::event::{Event, EventKind, IdempotencyKey, Pipeline, Stage, Status};
 use crate::names::printable;
 pub(crate) use spent::Spent;
 use spent::cost_in;
+pub use stall::AwaitedStage;
 pub(crate) use stall::{Silences, is_news};
 pub(crate) use told::{add_follow_ups, tell_of_stages};
 

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::Router;
 use crate::clock;
 use crate::event::SpecId;
-use crate::run::is_news;
+use crate::run::{AwaitedStage, Run, is_news};
 use crate::sources::place::RepoPaths;
 use crate::sources::signs;
 
@@ -18,12 +18,42 @@ use crate::sources::signs;
 /// noticed.
 const LONGEST: Duration = Duration::from_secs(30);
 
+/// From the watcher, whenever they change: all stages that wait for their agents.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Await(pub(crate) Vec<AwaitedStage>);
+
+impl Handler<Await> for Router {
+    type Result = ();
+
+    fn handle(&mut self, Await(awaited): Await, context: &mut Self::Context) {
+        let before = std::mem::replace(&mut self.awaited, awaited);
+        let mut specs: Vec<SpecId> =
+            before.into_iter().chain(self.awaited.clone()).map(|one| one.spec).collect();
+        specs.sort();
+        specs.dedup();
+        specs.iter().for_each(|spec| self.expect_life(spec, None));
+        self.await_silence(context);
+    }
+}
+
 impl Router {
+    /// The stage of a SPEC that waits for its agents, the last where there are several.
+    fn awaited(&self, spec: &SpecId) -> Option<&AwaitedStage> {
+        self.awaited.iter().filter(|one| one.spec == *spec).max_by_key(|one| one.since)
+    }
+
+    /// The last sign of life that is known of a SPEC's run.
+    fn last_sign(&self, spec: &SpecId) -> Option<Timestamp> {
+        let told = self.runs.get(spec).and_then(Run::last_sign);
+        told.max(self.awaited(spec).map(|awaited| awaited.since))
+    }
+
     /// Notes when a SPEC's run is to be looked at: when it has been silent for `stall_after_s`
     /// since the last sign of life that is known, or since `sign`.
     pub(super) fn expect_life(&mut self, spec: &SpecId, sign: Option<Timestamp>) {
         let at = self.config.runs.stall_after.and_then(|after| {
-            let known = self.runs.get(spec)?.last_sign()?;
+            let known = self.last_sign(spec)?;
             sign.map_or(known, |sign| known.max(sign)).checked_add(after).ok()
         });
         self.silences.set(spec, at);
@@ -53,9 +83,9 @@ impl Router {
             of.iter().map(|spec| signs::last(spec, &paths)).collect::<Vec<_>>()
         });
         let told = reading.into_actor(self).then(move |signs, router: &mut Self, context| {
-            let (now, mut emitted) = (clock::now(), Vec::new());
+            let (now, mut emitted, nothing) = (clock::now(), Vec::new(), Run::default());
             for (spec, sign) in due.iter().zip(signs.unwrap_or_default()) {
-                let Some(known) = router.runs.get(spec).and_then(|run| run.last_sign()) else { continue };
+                let Some(known) = router.last_sign(spec) else { continue };
                 // A file from the future says that somebody was there.
                 let sign = sign.map_or(known, |sign| known.max(sign.min(now)));
                 let Some(after) = router.config.runs.stall_after else { continue };
@@ -67,7 +97,9 @@ impl Router {
                 // news.
                 let next = now.checked_add(after).ok().filter(|_| is_news(sign, after, now));
                 router.silences.set(spec, next);
-                if let Some(event) = router.runs[spec].stalled(spec, sign, after, now) {
+                let awaited = router.awaited(spec).map(|awaited| awaited.stage);
+                let run = router.runs.get(spec).unwrap_or(&nothing);
+                if let Some(event) = run.stalled(spec, awaited, sign, after, now) {
                     emitted.push(router.emit_owed(event, context));
                 }
             }

@@ -12,6 +12,7 @@ use super::{Exit, Failure, Global};
 use crate::clock;
 use crate::delivery::HealthState;
 use crate::inspect::{StatusReport, SubscriptionStatus, ago};
+use crate::run::AwaitedStage;
 
 /// How long a runtime may take for an answer to `--banner`: a prompt cannot wait for one that
 /// hangs.
@@ -76,6 +77,10 @@ pub(super) fn lines(report: &StatusReport, now: Timestamp, width: usize) -> Vec<
     lines.push(Line::new(Tone::Plain, format!("at       {}", clock::rfc3339(now))));
     if report.inbox > 0 {
         lines.push(Line::new(Tone::Plain, format!("inbox    {} waiting", report.inbox)));
+    }
+    for AwaitedStage { spec, stage, since, .. } in &report.awaited {
+        let since = ago(now, *since);
+        lines.push(Line::new(Tone::Plain, format!("waits    {stage} of {spec} for its agents, {since}")));
     }
     lines.push(Line::new(Tone::Plain, ""));
     if report.subscriptions.is_empty() {

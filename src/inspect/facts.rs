@@ -9,6 +9,7 @@ use super::Survey;
 use crate::archive::Healths;
 use crate::config::Role;
 use crate::delivery::SubscriptionId;
+use crate::run::AwaitedStage;
 
 /// The state that `status` reports; see the module's documentation.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub(crate) struct Facts {
     /// Inbox files that are set aside, and why.
     pub(crate) inbox: Vec<String>,
     pub(crate) watching: Watching,
+    /// Stages that wait for their agents.
+    pub(crate) awaited: Vec<AwaitedStage>,
     /// The hint to reload, if the config file was edited since it was read.
     pub(crate) edited: Option<String>,
     pub(crate) uptime: Duration,

@@ -21,6 +21,7 @@ use crate::delivery::{HealthState, LocalFault, SubscriptionId};
 use crate::event::SpecId;
 use crate::files::read_small;
 use crate::files::user::check_owner;
+use crate::run::AwaitedStage;
 #[cfg(feature = "cli")]
 use crate::watch::Waiting;
 
@@ -40,6 +41,10 @@ pub struct StatusReport {
     /// What the repo holds that no runtime has taken in yet; absent if one runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sources: Option<SourcesStatus>,
+    /// Stages whose guardrail passed and that are told once their agents have agreed
+    /// (`stage_ends_with = "consensus"`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub awaited: Vec<AwaitedStage>,
     /// What an operator should know, and what to do about it.
     pub warnings: Vec<String>,
     /// What is set aside and cannot be delivered at present, and why; also in `warnings`.
@@ -204,6 +209,7 @@ impl StatusReport {
         }
         report.warnings.extend(facts.inbox.iter().cloned());
         report.aside.extend(troubles.iter().chain(later).chain(&facts.inbox).cloned());
+        report.awaited.clone_from(&facts.awaited);
         report
     }
 
@@ -334,7 +340,9 @@ impl StatusReport {
         aside.extend(rejected(survey));
         let (inbox, warnings) = (survey.inbox, Vec::new());
         let (sources, silent) = (None, None);
-        let mut report = Self { runtime, subscriptions, pending, inbox, sources, warnings, aside, silent };
+        let awaited = Vec::new();
+        let mut report =
+            Self { runtime, subscriptions, pending, inbox, sources, awaited, warnings, aside, silent };
         report.warnings = report.find_warnings(survey);
         for (id, _, queue) in queues {
             if let Some((count, why)) = &queue.unread {

@@ -3,11 +3,12 @@
 use std::collections::{BTreeSet, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{Run, State};
 use crate::clock;
-use crate::event::{Event, EventKind, IdempotencyKey, Pipeline, SpecId};
+use crate::event::{Event, EventKind, IdempotencyKey, Pipeline, SpecId, Stage};
 
 /// What went silent so much longer ago is no news: a run that somebody left, and a runtime that
 /// starts years later.
@@ -18,41 +19,61 @@ pub(crate) fn is_news(sign: Timestamp, after: SignedDuration, now: Timestamp) ->
     now.duration_since(sign) <= after.saturating_add(OLD)
 }
 
+/// A stage whose guardrail passed and that is told once its agents have agreed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct AwaitedStage {
+    /// Its SPEC.
+    pub spec: SpecId,
+    /// The stage.
+    pub stage: Stage,
+    /// When its guardrail ended.
+    #[serde(with = "clock::millis")]
+    pub since: Timestamp,
+}
+
 impl Run {
     /// The last sign of life of a run that goes on, as far as its events tell.
     pub(crate) fn last_sign(&self) -> Option<Timestamp> {
         self.sign.filter(|_| self.state == State::Open && !self.stages.is_empty())
     }
 
-    /// The event of a run that goes on and whose last sign of life was at `sign`, at least `after`
-    /// ago. `None` where that was told, or is no news.
+    /// The event of a run that goes on, or that begins with the stage that is `awaited`, and whose
+    /// last sign of life was at `sign`, at least `after` ago. `None` where that was told, or is no
+    /// news.
     pub(crate) fn stalled(
         &self,
         spec: &SpecId,
+        awaited: Option<Stage>,
         sign: Timestamp,
         after: SignedDuration,
         now: Timestamp,
     ) -> Option<Event> {
-        self.last_sign()?;
+        let stands_at = self.last_sign().and_then(|_| Some(self.stages.last()?.stage));
+        let stage = awaited.or(stands_at)?;
         let was_told = self.stalled.is_some_and(|told| told >= sign);
         if was_told || now.duration_since(sign) < after || !is_news(sign, after, now) {
             return None;
         }
-        let last = self.stages.last()?;
+        let begins = awaited.is_some_and(|stage| self.is_over_for(stage));
+        let number = self.number.saturating_add(u32::from(begins));
         let since = clock::rfc3339(sign);
-        let run = IdempotencyKey::of_step(spec, "pipeline", self.number, None);
+        let run = IdempotencyKey::of_step(spec, "pipeline", number, None);
         let mut event =
             Event::new(EventKind::Stalled, spec.clone(), format!("{run}:stalled-{since}").parse().ok()?);
-        event.event.stage = Some(last.stage);
-        let began = self.stages.iter().find_map(|end| end.started_at.clone().or(end.completed_at.clone()));
-        event.pipeline =
-            Some(Pipeline { attempt: Some(self.number), started_at: began, ..Pipeline::default() });
+        event.event.stage = Some(stage);
+        let ends = self.stages.iter().filter(|_| !begins);
+        let began = ends.into_iter().find_map(|end| end.started_at.clone().or(end.completed_at.clone()));
+        event.pipeline = Some(Pipeline { attempt: Some(number), started_at: began, ..Pipeline::default() });
+        let what = match awaited {
+            Some(stage) => format!("the agents of {stage}, whose guardrail passed, still work"),
+            None => format!("what follows {stage} still works"),
+        };
         let hint = format!(
-            "look whether what follows {} still works, and start it again where it does not; \
-             alerts.stall_after_s says how long a run may be silent",
-            last.stage
+            "look whether {what}, and start it again where it does not; \
+             alerts.stall_after_s says how long a run may be silent"
         );
-        event.extra.insert("anomaly".to_owned(), json!({"since": since, "run": self.number, "hint": hint}));
+        event.extra.insert("anomaly".to_owned(), json!({"since": since, "run": number, "hint": hint}));
         Some(event)
     }
 }

@@ -215,7 +215,7 @@ fn a_run_that_goes_on_and_is_silent_is_told_once_until_it_shows_life() {
         let step = run.plan(&mut event, &POLICY, at(minute)).unwrap();
         run.take(&serde_json::from_str(&serde_json::to_string(&step).unwrap()).unwrap());
     };
-    let stalled = |run: &Run, minute| run.stalled(&spec(), run.last_sign()?, after, at(minute));
+    let stalled = |run: &Run, minute| run.stalled(&spec(), None, run.last_sign()?, after, at(minute));
     assert_eq!(stalled(&run, 1000), None, "nothing began");
     take(&mut run, stage(Plan, Success, 0, &json!({})), 0);
     assert_eq!((stalled(&run, 29), stalled(&run, 24 * 60 + 31)), (None, None), "not yet, and no news");
@@ -230,10 +230,38 @@ fn a_run_that_goes_on_and_is_silent_is_told_once_until_it_shows_life() {
     take(&mut run, task.clone(), 70);
     assert_eq!((stalled(&run, 99), stalled(&run, 100).is_some()), (None, true));
     // A file that it left.
-    assert!(run.stalled(&spec(), at(95), after, at(100)).is_none());
+    assert!(run.stalled(&spec(), None, at(95), after, at(100)).is_none());
     take(&mut run, stage(Unlock, Success, 3, &json!({})), 101);
     assert_eq!(stalled(&run, 200), None, "it ended");
     assert_eq!(run.plan(&mut task.clone(), &POLICY, at(201)), None);
+}
+
+#[test]
+fn a_run_whose_first_stage_waits_for_its_agents_may_go_silent_too() {
+    let at = |minute: i64| Timestamp::from_second(1_760_000_000 + 60 * minute).unwrap();
+    let after = SignedDuration::from_mins(30);
+    let mut run = Run::default();
+    let stalls = |run: &mut Run, stage, minute: i64| {
+        let event = run.stalled(&spec(), Some(stage), at(minute - 30), after, at(minute));
+        let event = event.map(|mut event| {
+            let step = run.plan(&mut event, &POLICY, at(minute)).unwrap();
+            run.take(&step);
+            event
+        });
+        event.map(|event| (event.event.idempotency_key.to_string(), event.event.stage))
+    };
+    let key = |run: u32, since| format!("SPEC-KIT-065-x:pipeline:attempt-{run}:stalled-{since}");
+    let first = Some((key(1, "2025-10-09T08:53:20.000Z"), Some(Plan)));
+    assert_eq!((stalls(&mut run, Plan, 30), stalls(&mut run, Plan, 30)), (first, None));
+    let mut event = stage(Plan, Success, 0, &json!({}));
+    let step = run.plan(&mut event, &POLICY, at(31)).unwrap();
+    run.take(&step);
+    assert_eq!(event.pipeline.unwrap().attempt, Some(1));
+    // The second of the same run, and the first of the next one.
+    assert_eq!(stalls(&mut run, Tasks, 90), Some((key(1, "2025-10-09T09:53:20.000Z"), Some(Tasks))));
+    let step = run.plan(&mut stage(Unlock, Success, 1, &json!({})), &POLICY, at(91)).unwrap();
+    run.take(&step);
+    assert_eq!(stalls(&mut run, Plan, 150), Some((key(2, "2025-10-09T10:53:20.000Z"), Some(Plan))));
 }
 
 #[test]

@@ -29,7 +29,7 @@ use crate::inspect::Watching;
 use crate::sources::checkout::Checkout;
 use crate::spool::Recovered;
 use crate::store::Store;
-use crate::watch::{Fate, Watch};
+use crate::watch::{Fate, Said, Watch};
 
 /// How long the spool may take to accept what the watcher found.
 const WATCH_EMIT: Duration = Duration::from_secs(5);
@@ -189,8 +189,13 @@ fn start_watch(
         }
     };
     door.tell_of_watch(Watching::On);
-    let tell = move |trouble: Option<String>| {
-        telling.tell_of_watch(trouble.map_or(Watching::On, Watching::Troubled));
+    let tell = move |said: Said| match said {
+        Said::Trouble(trouble) => telling.tell_of_watch(trouble.map_or(Watching::On, Watching::Troubled)),
+        Said::Awaited(awaited) => {
+            if block_on(telling.tell_of_awaited(awaited), WATCH_EMIT).is_none() {
+                log::debug!("the runtime is stopping");
+            }
+        }
     };
     match Watch::start(move || reading.config(), from == WatchFrom::Start, emit, tell) {
         Ok(watch) => Some(watch),

@@ -33,6 +33,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::event::Event;
+use crate::run::AwaitedStage;
 #[cfg(feature = "cli")]
 pub(crate) use baseline::Known;
 use memory::Memory;
@@ -63,6 +64,15 @@ pub(crate) enum Fate {
     NotNow(String),
 }
 
+/// What the watcher says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// What is wrong with watching; `None` when that is over.
+    Trouble(Option<String>),
+    /// All stages that wait for their agents by now.
+    Awaited(Vec<AwaitedStage>),
+}
+
 /// What wakes the watcher.
 enum Message {
     Told(Told),
@@ -79,7 +89,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Begins to watch. At the very first start what is there is the baseline and is not sent,
-    /// unless `from_start`. `tell` hears what is wrong with watching, and when that is over.
+    /// unless `from_start`. `tell` hears what it says of itself.
     ///
     /// # Errors
     /// Its memory is of a later version, or no thread could be had.
@@ -87,7 +97,7 @@ impl Watch {
         config: impl Fn() -> Arc<Config> + Send + 'static,
         from_start: bool,
         emit: impl FnMut(Event) -> Fate + Send + 'static,
-        tell: impl Fn(Option<String>) + Send + 'static,
+        tell: impl Fn(Said) + Send + 'static,
     ) -> io::Result<Self> {
         let spool_dir = config().spool_dir.clone();
         let opened = open_memory(&spool_dir, &tell)?;
@@ -134,14 +144,14 @@ impl Drop for Watch {
 }
 
 /// Reads what was seen; `None` where it cannot be read now.
-fn open_memory(spool_dir: &Path, tell: &impl Fn(Option<String>)) -> io::Result<Option<(Memory, bool)>> {
+fn open_memory(spool_dir: &Path, tell: &impl Fn(Said)) -> io::Result<Option<(Memory, bool)>> {
     match Memory::open(spool_dir) {
         Ok(opened) => Ok(Some(opened)),
         Err(error) if error.kind() == io::ErrorKind::Unsupported => Err(error),
         Err(error) => {
             let what = format!("the repo is not watched yet: {error}; it is tried again every second");
             log::error!("{what}");
-            tell(Some(what));
+            tell(Said::Trouble(Some(what)));
             Ok(None)
         }
     }
@@ -151,20 +161,20 @@ fn open_memory(spool_dir: &Path, tell: &impl Fn(Option<String>)) -> io::Result<O
 fn open_memory_later(
     spool_dir: &Path,
     waiting: &Receiver<Message>,
-    tell: &impl Fn(Option<String>),
+    tell: &impl Fn(Said),
 ) -> Option<(Memory, bool)> {
     // No folder is watched yet: whatever is said is that it is to stop.
     while let Err(RecvTimeoutError::Timeout) = waiting.recv_timeout(AGAIN) {
         match Memory::open(spool_dir) {
             Ok(opened) => {
                 log::info!("the repo is watched now");
-                tell(None);
+                tell(Said::Trouble(None));
                 return Some(opened);
             }
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {
                 let what = format!("the repo is not watched: {error}");
                 log::error!("{what}");
-                tell(Some(what));
+                tell(Said::Trouble(Some(what)));
                 return None;
             }
             Err(error) => log::debug!("{error}"),

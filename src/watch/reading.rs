@@ -3,10 +3,12 @@
 
 mod beside;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use jiff::SignedDuration;
 
 use super::file::{age, is_whole, relative, stage_in, stamp, tasks_in, telemetry_in};
 use super::lists::Lists;
@@ -16,10 +18,12 @@ use super::settle::Stamp;
 use super::standing::Standing;
 use super::tree::{Kind, Tree};
 use super::{AGAIN, Fate};
+use crate::clock;
 use crate::config::Config;
 use crate::decode;
 use crate::event::{Envelope, Event, KeyOrigin};
 use crate::files::open::{self, Links};
+use crate::run::AwaitedStage;
 use crate::sources::costs;
 use crate::sources::done::TaskStates;
 use crate::sources::outstanding::MAX_TASKS_BYTES;
@@ -67,6 +71,9 @@ pub(super) struct Reader {
     costs_read: HashMap<PathBuf, (Stamp, Option<f64>)>,
     /// Since when a stage waits: for its consensus, or for those that ended before it.
     waits_since: HashMap<PathBuf, Instant>,
+    /// Stages that wait for their agents, and whether that was said.
+    awaited: BTreeMap<PathBuf, AwaitedStage>,
+    awaited_is_said: bool,
     /// Workflow runs, whose logs are read as they grow.
     runs: Runs,
 }
@@ -76,7 +83,20 @@ impl Reader {
         let (tasks_read, waits_since) = (HashMap::new(), HashMap::new());
         let (lists, unread) = (Lists::new(), HashMap::new());
         let (costs_read, runs) = (HashMap::new(), Runs::default());
-        Self { emit, memory, lists, tasks_read, unread, stood: None, costs_read, waits_since, runs }
+        let awaited = BTreeMap::new();
+        Self {
+            emit,
+            memory,
+            lists,
+            tasks_read,
+            unread,
+            stood: None,
+            costs_read,
+            waits_since,
+            awaited,
+            awaited_is_said: true,
+            runs,
+        }
     }
 
     /// Writes what was remembered. `root` is where its paths begin.
@@ -218,6 +238,33 @@ impl Reader {
     /// Nothing waits for a file any more.
     pub(super) fn is_done_with(&mut self, path: &Path) {
         self.waits_since.remove(path);
+        self.awaited_is_said &= self.awaited.remove(path).is_none();
+    }
+
+    /// Files that wait for their agents may have been removed, which nobody is told of.
+    pub(super) fn forget_what_is_gone(&mut self) {
+        let before = self.awaited.len();
+        self.awaited.retain(|path, _| path.exists());
+        self.awaited_is_said &= self.awaited.len() == before;
+    }
+
+    /// The stages that wait for their agents, where they are others than the last time.
+    pub(super) fn awaited_anew(&mut self) -> Option<Vec<AwaitedStage>> {
+        let is_said = std::mem::replace(&mut self.awaited_is_said, true);
+        (!is_said).then(|| self.awaited.values().cloned().collect())
+    }
+
+    /// A stage waits for its agents.
+    fn awaits(&mut self, path: &Path, event: &Event, seen: Stamp) {
+        let Some(stage) = event.event.stage else { return };
+        let since = event.pipeline.as_ref().and_then(|pipeline| pipeline.completed_at.as_ref()?.parse().ok());
+        let since =
+            since.unwrap_or_else(|| clock::now() - SignedDuration::try_from(age(seen)).unwrap_or_default());
+        let awaited = AwaitedStage { spec: event.spec.id.clone(), stage, since };
+        if self.awaited.get(path) != Some(&awaited) {
+            self.awaited.insert(path.to_owned(), awaited);
+            self.awaited_is_said = false;
+        }
     }
 
     fn read_telemetry(&mut self, path: &Path, seen: Stamp, config: &Config, is_final: bool) -> Looked {
@@ -253,7 +300,10 @@ impl Reader {
             {
                 return Looked::Later(GLANCE);
             }
-            Awaits::Synthesis => return Looked::Held,
+            Awaits::Synthesis => {
+                self.awaits(path, &read.event, seen);
+                return Looked::Held;
+            }
             Awaits::Consensus | Awaits::Nothing => {}
         }
         let events = [Some(read.event), read.conflict].into_iter().flatten();

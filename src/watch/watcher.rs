@@ -15,7 +15,7 @@ use super::reading::{GLANCE, Looked, Reader};
 use super::settle::{Due, Settler, Stamp};
 use super::tree::{Kind, Tree};
 use super::turns::{Turn, Turns};
-use super::{MAX_WAITING, Message, unread};
+use super::{MAX_WAITING, Message, Said, unread};
 use crate::config::Config;
 
 /// How often everything is looked at, whatever the operating system said.
@@ -48,7 +48,7 @@ const MOST_HELD_UP: Duration = Duration::from_secs(5);
 /// See the module's first lines.
 pub(super) struct Watcher {
     config: Box<dyn Fn() -> Arc<Config> + Send>,
-    tell: Box<dyn Fn(Option<String>) + Send>,
+    tell: Box<dyn Fn(Said) + Send>,
     reader: Reader,
     /// The memory could not be written the last time.
     is_unwritten: bool,
@@ -71,7 +71,7 @@ impl Watcher {
     /// `missed` says that the notifier could not tell of something, `stopping` that it is to end.
     pub(super) fn new(
         config: Box<dyn Fn() -> Arc<Config> + Send>,
-        tell: Box<dyn Fn(Option<String>) + Send>,
+        tell: Box<dyn Fn(Said) + Send>,
         reader: Reader,
         notifier: Notifier,
         missed: Arc<AtomicBool>,
@@ -119,6 +119,7 @@ impl Watcher {
                 rested = ended + ((ended - now) * REST).clamp(LEAST_REST, MOST_REST);
             }
             self.read_what_is_due();
+            self.say_what_is_awaited();
             self.read_runs();
             let now = Instant::now();
             let look = if self.look_is_due { rested.min(next_look) } else { next_look };
@@ -164,7 +165,7 @@ impl Watcher {
             (Ok(()), true) => {
                 self.is_unwritten = false;
                 log::info!("what was seen is on disk again");
-                (self.tell)(None);
+                (self.tell)(Said::Trouble(None));
             }
             (Err(error), false) => {
                 self.is_unwritten = true;
@@ -173,7 +174,7 @@ impl Watcher {
                      it is tried again every second"
                 );
                 log::error!("{what}");
-                (self.tell)(Some(what));
+                (self.tell)(Said::Trouble(Some(what)));
             }
         }
     }
@@ -222,6 +223,7 @@ impl Watcher {
             }
         }
         self.say_what_is_not_read(&tree, &config);
+        self.reader.forget_what_is_gone();
         let now = Instant::now();
         for (kind, path) in tree.files() {
             if let Some(stamp) = stamp(&path)
@@ -255,6 +257,13 @@ impl Watcher {
             for path in tree.passed_over() {
                 log::debug!("{}: passed over: {}", path.display(), tree.why_not(&path));
             }
+        }
+    }
+
+    /// Which stages wait for their agents, where that changed.
+    fn say_what_is_awaited(&mut self) {
+        if let Some(awaited) = self.reader.awaited_anew() {
+            (self.tell)(Said::Awaited(awaited));
         }
     }
 

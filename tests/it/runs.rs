@@ -202,3 +202,41 @@ fn a_run_that_goes_silent_is_told_once_until_it_shows_life() {
     assert!(since(&told(3)) > since(&second));
     drop(serve);
 }
+
+#[test]
+fn a_stage_that_waits_for_its_agents_is_shown_and_its_silence_is_told() {
+    let endpoint = Endpoint::replying(&[200]);
+    let of = "include_events = [\"spec-auto.anomaly.stalled\", \"spec-auto.stage.completed\"]";
+    let sandbox = Sandbox::with_settings(
+        "stage_ends_with = \"consensus\"\n[spec_ops.webhooks.alerts]\nstall_after_s = 2",
+        &[("all", &endpoint.url(), of)],
+    );
+    let serve = sandbox.serve();
+    wait_for("the baseline", || sandbox.spool().join("watch.jsonl").exists().then_some(()));
+    write_stage(&sandbox, "plan", 1, &json!({}));
+    let awaited = || {
+        let status = sandbox.run(&["status", "--json"]).stdout;
+        serde_json::from_str::<Value>(&status).unwrap()["awaited"].clone()
+    };
+    let shown = wait_for("the stage in status", || Some(awaited()).filter(|awaited| !awaited.is_null()));
+    assert_eq!(shown, json!([{"spec": SPEC, "stage": "Plan", "since": "2025-10-14T10:01:00.000Z"}]));
+    let text = sandbox.run(&["status"]).stdout;
+    assert!(text.contains(&format!("waits    Plan of {SPEC} for its agents, ")), "{text}");
+    let stall = |count: usize| {
+        wait_for("a stall", || of_type(&endpoint, "spec-auto.anomaly.stalled").into_iter().nth(count - 1))
+    };
+    assert_eq!(stall(1)["event"]["stage"], "Plan");
+    // Over a restart it stays told, and the stage goes on waiting.
+    serve.kill();
+    let _serve = sandbox.serve();
+    wait_for("the stage in status", || Some(awaited()).filter(|awaited| !awaited.is_null()));
+    let synthesis = json!({"stage": "plan", "timestamp": "2025-10-14T10:09:00Z", "status": "ok"});
+    let path = format!("{EVIDENCE}/consensus/{SPEC}/spec-plan_2025-10-14T10:09:00Z_synthesis.json");
+    sandbox.write(&path, &synthesis.to_string());
+    let told = wait_for("the stage", || stages(&endpoint).pop());
+    assert_eq!((&told["event"]["status"], &told["pipeline"]["attempt"]), (&"success".into(), &1.into()));
+    wait_for("nothing waits", || awaited().is_null().then_some(()));
+    let second = stall(2);
+    assert_eq!(second["anomaly"]["run"], 1);
+    assert!(second["anomaly"]["since"].as_str() > stall(1)["anomaly"]["since"].as_str(), "not told again");
+}

@@ -507,3 +507,27 @@ fn a_cost_of_the_baseline_is_no_news_and_a_lower_threshold_is_looked_at_anew() {
     let _watch = repo.watch_with(false, &threshold(3.0));
     repo.expect(&["SPEC-1:pipeline:attempt-1"]);
 }
+
+#[test]
+fn a_conflict_that_is_written_in_two_name_forms_is_told_once() {
+    for second_form in [
+        "docs/SPEC-1/evidence/consensus/plan_synthesis.json",
+        "evidence/consensus/SPEC-1/SPEC-1_plan_synthesis_20251226_130820.json",
+        "evidence/consensus/SPEC-1/spec-plan_2025-12-26T13:08:20Z_synthesis.json",
+    ] {
+        for lag in [0, 700] {
+            let repo = Repo::new();
+            let _watch = repo.watch_with(false, "consensus_wait_ms = 0");
+            repo.wait("the memory", || repo.dir.path().join("spool/watch.jsonl").exists().then_some(()));
+            let key = repo.guardrail(Host::Native, "plan", 0);
+            repo.expect(&[&key]);
+            let run = repo.synthesis(Host::Native, "plan", "conflict", 500);
+            let [again, anomaly] = corrected(&key, &run);
+            repo.expect(&[&key, &again, &anomaly]);
+            let same =
+                json!({"spec_id": "SPEC-1", "stage": "plan", "status": "conflict", "conflicts": ["a or b"]});
+            repo.write_at(second_form, &same, 500 + lag);
+            repo.expect_only(&[&key, &again, &anomaly], "m-1");
+        }
+    }
+}

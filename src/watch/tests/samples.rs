@@ -139,7 +139,7 @@ fn the_samples_of_the_docs_are_what_the_program_makes() {
     let step = begun.plan(&mut first, &config.runs, "2026-01-02T03:00:31Z".parse().unwrap());
     step.iter().for_each(|step| begun.take(step));
     let (sign, after) = (begun.last_sign().unwrap(), SignedDuration::from_mins(30));
-    let stalled = begun.stalled(&first.spec.id, sign, after, sign + after).unwrap();
+    let stalled = begun.stalled(&first.spec.id, None, sign, after, sign + after).unwrap();
     router.accept(stalled, &config, &checkout);
     feature.into_iter().for_each(|event| router.accept(event, &config, &checkout));
     let at = "2026-01-02T04:05:00.678Z".parse().unwrap();
