@@ -15,9 +15,10 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::alarm::{Alarm, Ring};
-use crate::archive::Finished;
-use crate::delivery::{Delivery, DeliveryId, Health, Reason, SubscriptionId};
+use crate::archive::{Effect, Finished};
+use crate::delivery::{Delivery, DeliveryId, Health, Judgement, Reason, SubscriptionId};
 use crate::event::SpecId;
+use crate::figures::{Counted, Counts, Way};
 use crate::files::FileError;
 use crate::spool::{Accepted, InboxName, Record, Settled, Standing};
 use crate::store::{Store, StoreOptions};
@@ -106,6 +107,11 @@ pub(crate) struct KeepHealth {
     pub(crate) health: Health,
 }
 
+/// From the task that reads the evidence at the start: what was counted before. Once.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Remember(pub(crate) Counts);
+
 /// From the runtime, at a reload: the store's new bounds. One at a time, as reloads are.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -138,6 +144,8 @@ struct Waiting {
 /// See the module's first lines.
 pub(crate) struct Ledger {
     store: Store,
+    /// What `status` says of the last day.
+    counts: Counts,
     waiting: Vec<Waiting>,
     flush_scheduled: bool,
     healths_scheduled: bool,
@@ -161,6 +169,7 @@ impl Ledger {
     pub(crate) fn new(store: Store, alarm: Alarm) -> Self {
         Self {
             store,
+            counts: Counts::default(),
             healths_scheduled: false,
             compaction_scheduled: false,
             must_compact: false,
@@ -261,6 +270,19 @@ impl Ledger {
     }
 }
 
+/// How an attempt counts; `None` of a dry run.
+fn counted(Finished { attempt, effect, .. }: &Finished) -> Option<Counted> {
+    let outcome = attempt.outcome.as_ref()?;
+    let way = match &outcome.result {
+        Ok(response) => Way::Status(response.status),
+        Err(failure) => Way::Class(failure.class),
+    };
+    let is_success = outcome.judge() == Judgement::Delivered;
+    let at = attempt.at + outcome.latency;
+    let gave_up = matches!(effect, Effect::DeadLetter(_));
+    Some(Counted { at, latency_ms: attempt.latency_ms(), failed: (!is_success).then_some(way), gave_up })
+}
+
 /// Answers. An emitter that gave up waiting is no error: its record is written all the same.
 fn answer(reply: Reply, result: Result<(), NotWritten>) {
     if reply.send(result).is_err() {
@@ -272,7 +294,12 @@ impl Handler<Accept> for Ledger {
     type Result = ();
 
     fn handle(&mut self, Accept { spec, record, reply }: Accept, context: &mut Self::Context) {
+        let deliveries: Vec<_> = record.deliveries.iter().map(|one| one.subscription.clone()).collect();
+        let at = record.at;
         let added = self.store.append(&spec, &Record::Accepted(record));
+        if added.is_ok() {
+            deliveries.iter().for_each(|subscription| self.counts.accepted(subscription, at));
+        }
         self.answer_for(added, Waiting { spec, reply }, context);
     }
 }
@@ -285,6 +312,10 @@ impl Handler<RecordAttempt> for Ledger {
         let delivery = &finished.delivery;
         if let Some(health) = health {
             self.keep_health(delivery.subscription.clone(), health, context);
+        }
+        // One that has to be recorded again was counted the first time.
+        if !again && let Some(counted) = counted(&finished) {
+            self.counts.ended(&delivery.subscription, &counted);
         }
         let added = self.store.settle(&finished, again);
         self.answer_for(added, Waiting { spec: delivery.spec.clone(), reply }, context);
@@ -333,6 +364,14 @@ impl Handler<KeepHealth> for Ledger {
     fn handle(&mut self, message: KeepHealth, context: &mut Self::Context) {
         let KeepHealth { subscription, health } = message;
         self.keep_health(subscription, health, context);
+    }
+}
+
+impl Handler<Remember> for Ledger {
+    type Result = ();
+
+    fn handle(&mut self, Remember(counts): Remember, _: &mut Self::Context) {
+        self.counts.merge(counts);
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) use alarm::{Alarm, AlarmBell, Ring};
 pub(crate) use attempt::Settings;
 pub(crate) use door::{Door, ReloadReply};
 pub(crate) use inbox::take_inbox_in;
-pub(crate) use ledger::{Announce, Close as CloseLedger, ConfigureStore, Ledger};
+pub(crate) use ledger::{Announce, Close as CloseLedger, ConfigureStore, Ledger, Remember};
 #[cfg(test)]
 pub(crate) use panics::{Panic, StandStill};
 pub(crate) use permits::Permits;

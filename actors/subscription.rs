@@ -105,6 +105,10 @@ pub(crate) struct Subscription {
     why_unread: String,
     /// The endpoint's health; the Ledger keeps it for the next start.
     health: Health,
+    /// The health that the log said last.
+    said: HealthState,
+    /// While it is open: when that was said last, and how many attempts have failed since.
+    failed_since_said: (Instant, u32),
     timer: Option<(Instant, SpawnHandle)>,
     settling: Vec<oneshot::Sender<()>>,
     alarm: Alarm,
@@ -142,12 +146,15 @@ impl Subscription {
             unread: HashSet::new(),
             why_unread: String::new(),
             health,
+            said: HealthState::Untried,
+            failed_since_said: (now, 0),
             timer: None,
             settling: Vec::new(),
             alarm,
         };
         subscription.configure(settings);
-        subscription.lane.set_narrow(subscription.health.state() == HealthState::Open);
+        subscription.lane.set_narrow(subscription.health.is_narrow());
+        subscription.said = subscription.health.state(wall);
         if let Some(until) = subscription.health.paused_until {
             // The wall clock may have jumped: never wait longer than a pause may be.
             let left = Duration::try_from(until.duration_since(wall)).unwrap_or_default();

@@ -51,6 +51,7 @@ mod delivery;
 mod digest;
 mod env;
 mod event;
+mod figures;
 mod files;
 mod filter;
 mod http;
@@ -71,17 +72,20 @@ pub use ask::{SentOutcome, SentReport, SentRequest};
 #[cfg(feature = "cli")]
 pub use cli::{Exit, run};
 pub use config::{Config, ConfigError, LoadOptions, Loaded, Problem, Report, WatchFrom};
-pub use delivery::{DeliveryId, HealthState, InvalidSubscriptionId, LocalFault, SubscriptionId};
+pub use delivery::{
+    Cause, DeliveryId, HealthState, Incident, InvalidSubscriptionId, LocalFault, SubscriptionId,
+};
 pub use env::Environment;
 pub use event::{
     Carried, Consensus, Envelope, Event, EventError, EventKind, EvidencePaths, IdempotencyKey, InvalidKey,
     InvalidSpecId, KeyOrigin, MAX_EVENT_BYTES, MAX_EVENT_DEPTH, Pipeline, SCHEMA_VERSION, Source, Spec,
     SpecId, Stage, Status, Task,
 };
+pub use figures::{Figures, Minutes, Window, Windows};
 pub use files::FileError;
 pub use inspect::{
     Cursor, DeliveryState, Listed, Listing, MAX_LISTED, Query, RuntimeStatus, SourcesStatus, StatusReport,
-    SubscriptionStatus,
+    SubscriptionStatus, Trouble, TroubleKind,
 };
 pub use names::UnknownName;
 pub use run::AwaitedStage;

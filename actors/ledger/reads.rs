@@ -112,6 +112,7 @@ impl Handler<ReadCondition> for Ledger {
         self.store.look();
         MessageResult(Condition {
             healths: self.store.healths().clone(),
+            counts: self.counts.clone(),
             troubles: self.store.troubles().map(str::to_owned).collect(),
             evidence: self.store.evidence_troubles().collect(),
             later: self.store.later_records().collect(),

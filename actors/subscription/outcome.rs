@@ -10,9 +10,14 @@ use crate::actors::tell::tell;
 use crate::archive::{Attempt, Effect, Finished};
 use crate::clock;
 use crate::delivery::{
-    Delivery, InFlight, Jitter, LocalFault, OPEN_AFTER, Outcome, SubscriptionId, Turn, Verdict, retry_at,
+    Delivery, HealthState, InFlight, Jitter, Judgement, LocalFault, Outcome, SubscriptionId, Verdict,
+    retry_at,
 };
 use crate::event::SpecId;
+use crate::inspect::counted;
+
+/// How often the log says that a subscription is still open.
+const SAY_OPEN_EVERY: Duration = Duration::from_secs(60);
 
 impl Subscription {
     pub(super) fn finished(&mut self, in_flight: InFlight, attempt: Attempt, context: &mut Context<Self>) {
@@ -33,10 +38,13 @@ impl Subscription {
             Some(outcome) => {
                 self.note_health(&attempt, outcome, &delivery.spec);
                 let verdict = self.lane.finished(in_flight, outcome, jitter, Instant::now());
-                log_verdict(&self.id, &delivery, number, outcome, &verdict);
+                log_verdict(&self.id, &delivery, number, outcome, &verdict, self.said);
                 match verdict {
                     Verdict::Delivered => (Effect::Delivered, None),
-                    Verdict::DeadLetter(reason) => (Effect::DeadLetter(reason), None),
+                    Verdict::DeadLetter(reason) => {
+                        self.health.gave_up();
+                        (Effect::DeadLetter(reason), None)
+                    }
                     Verdict::Retry { pending, wait } => {
                         let (now, wall) = (Instant::now(), clock::now());
                         let next_attempt_at = retry_at(wall, wait);
@@ -73,21 +81,48 @@ impl Subscription {
         Some(wait)
     }
 
-    /// Notes an attempt's outcome; logs once when the breaker opens or closes, not for each
-    /// delivery.
+    /// Notes an attempt's outcome. The log says once when the endpoint's health turns, and while
+    /// it is open how many attempts failed in a minute.
     pub(super) fn note_health(&mut self, attempt: &Attempt, outcome: &Outcome, spec: &SpecId) {
-        let turn = self.health.note(outcome, spec, clock::now(), || attempt.summary().in_words());
-        match turn {
-            None => return,
-            Some(Turn::Opened) => log::error!(
-                "{} failed {OPEN_AFTER} times in a row, the last with {}: from now on one request at a time, \
-                 until one succeeds",
-                self.id,
-                outcome.summary()
+        let (id, now) = (&self.id, clock::now());
+        self.health.note(outcome, spec, now, || attempt.summary().in_words());
+        self.lane.set_narrow(self.health.is_narrow());
+        let (before, health) = (std::mem::replace(&mut self.said, self.health.state(now)), &self.health);
+        let (summary, (ok, failed)) = (outcome.summary(), health.recently(now));
+        let (said_at, failed_since) = &mut self.failed_since_said;
+        match (before, self.said) {
+            (HealthState::Open, HealthState::Open) => {
+                *failed_since += u32::from(outcome.judge() != Judgement::Delivered);
+                if said_at.elapsed() >= SAY_OPEN_EVERY {
+                    let waiting = counted(self.lane.waiting(), "delivery waits", "deliveries wait");
+                    log::warn!(
+                        "{id} is still open: {} more, the last with {summary}; {waiting}",
+                        counted(*failed_since as usize, "attempt failed", "attempts failed")
+                    );
+                    self.failed_since_said = (Instant::now(), 0);
+                }
+            }
+            (_, HealthState::Open) => {
+                self.failed_since_said = (Instant::now(), 0);
+                log::error!(
+                    "{id} is open: {} in a row failed, the last with {summary}: one request at a time until \
+                     one succeeds",
+                    counted(health.consecutive_failures as usize, "attempt", "attempts")
+                );
+            }
+            (HealthState::Open | HealthState::Failing, HealthState::Degraded | HealthState::Healthy) => {
+                log::info!("{id} takes deliveries again");
+            }
+            (HealthState::Degraded, HealthState::Healthy) => match health.incidents(now).last() {
+                Some(over) => log::info!("{id} is healthy again: {over}"),
+                None => log::info!("{id} is healthy again"),
+            },
+            (HealthState::Healthy | HealthState::Untried, HealthState::Degraded) => log::warn!(
+                "{id} is degraded: {failed} of the last {} failed, the last with {summary}",
+                counted(usize::try_from(ok + failed).unwrap_or(usize::MAX), "attempt", "attempts")
             ),
-            Some(Turn::Closed) => log::info!("{} takes deliveries again", self.id),
+            _ => {}
         }
-        self.lane.set_narrow(turn == Some(Turn::Opened));
     }
 }
 
@@ -97,6 +132,7 @@ fn log_verdict(
     number: u32,
     outcome: &Outcome,
     verdict: &Verdict,
+    health: HealthState,
 ) {
     let summary = outcome.summary();
     let what = format!("{} ({})", delivery.key, delivery.id);
@@ -104,7 +140,10 @@ fn log_verdict(
         Verdict::Delivered => log::info!("delivered {what} to {subscription} at attempt {number}: {summary}"),
         Verdict::Retry { wait, .. } => {
             let seconds = wait.as_secs_f64();
-            log::warn!(
+            // While it is open, one line a minute says so of all.
+            let level = if health == HealthState::Open { log::Level::Debug } else { log::Level::Warn };
+            log::log!(
+                level,
                 "attempt {number} of {what} to {subscription} failed, next in {seconds:.1} s: {summary}"
             );
         }

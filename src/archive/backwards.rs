@@ -8,9 +8,9 @@ use std::os::unix::fs::FileExt as _;
 /// Bytes read at a time.
 const BLOCK: usize = 64 * 1024;
 
-/// Longest line that is read: above any that this program writes. A longer one is an error and ends
-/// the reading.
-const MAX_LINE: usize = 8 * 1024 * 1024;
+/// Longest line that is read: above any that this program writes, which has an event of at most
+/// 512 KiB, some of it escaped. A longer one is an error and ends the reading.
+const MAX_LINE: usize = 2 * 1024 * 1024;
 
 /// Yields each line without its newline. A last line without a newline is still being written, or
 /// torn, and is left out.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -236,29 +236,39 @@ pub(crate) fn by_age(dir: &Path) -> Vec<(SystemTime, DeliveryId)> {
     found
 }
 
-/// The start of a dead letter: its subscription, and when it was given up.
-#[derive(Deserialize)]
+/// What a count of dead letters tells apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) subscription: SubscriptionId,
     pub(super) dead_at: Timestamp,
+    /// What its last attempt came to, in words.
+    pub(super) what: String,
+    /// What to do about it.
+    pub(super) hint: String,
 }
 
-/// Reads only the start of a dead letter, without the payload: a count may open thousands.
+/// Reads what a count needs, and passes over the payload: a count may open thousands.
 pub(super) fn head(dir: &Path, id: DeliveryId) -> Result<Head, FileError> {
-    const ENOUGH: usize = 1024;
-    let path = path(dir, id);
-    let mut start = vec![0; ENOUGH];
-    let length = files::open_to_read(&path).and_then(|mut file| file.read(&mut start));
-    start.truncate(length.map_err(FileError::on("read", &path))?);
-    // The fields are in the order of the struct.
-    let cut = start.windows(10).position(|text| text == b",\"reason\":");
-    let head = cut.and_then(|cut| serde_json::from_slice(&[&start[..cut], b"}"].concat()).ok());
-    match head {
-        Some(head) => Ok(head),
-        None => {
-            read(dir, id).map(|letter| Head { subscription: letter.subscription, dead_at: letter.dead_at })
-        }
+    #[derive(Deserialize)]
+    struct Start {
+        subscription: SubscriptionId,
+        dead_at: Timestamp,
+        reason: Reason,
+        message: String,
+        hint: String,
+        #[serde(default)]
+        attempts: Vec<AttemptSummary>,
     }
+    let path = path(dir, id);
+    let json = files::read_small(&path).map_err(FileError::on("read", &path))?;
+    let start: Start =
+        serde_json::from_slice(&json).map_err(|error| FileError::on("read", &path)(error.into()))?;
+    let Start { subscription, dead_at, reason, message, hint, attempts } = start;
+    let what = match (reason, attempts.last()) {
+        (Reason::SpoolSaturated | Reason::SpoolRemoved, _) | (_, None) => message,
+        (_, Some(last)) => last.cause(),
+    };
+    Ok(Head { subscription, dead_at, what, hint })
 }
 
 /// Reads the dead letter of a delivery.

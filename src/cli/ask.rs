@@ -11,9 +11,11 @@ use jiff::Timestamp;
 use super::{Failure, Global, load_good_enough, render::Screen};
 use crate::archive::{AtRest, left_at_rest, read_healths};
 use crate::ask::{Ask, ReadStatus};
+use crate::clock;
 use crate::config::Config;
 use crate::control::{Client, ClientError, RuntimeFile};
 use crate::event::SpecId;
+use crate::figures::{Counts, from_evidence};
 use crate::files::user::check_readable;
 use crate::inspect::{
     Listed, Listing, Page, Query, StatusReport, Survey, Tried, TriedQuery, Unfinished, tried, unfinished,
@@ -23,6 +25,9 @@ use crate::watch::Waiting;
 
 /// How long a runtime may take to answer; after that the disk is read.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long the evidence is read for the figures of a runtime that does not run.
+const FIGURES_WITHIN: Duration = Duration::from_secs(2);
 
 /// Size of a spool that is read in negligible time, in bytes.
 const QUICK_BYTES: u64 = 512 * 1024;
@@ -98,7 +103,9 @@ impl Source {
 
     /// The status of the runtime and its subscriptions.
     pub(super) fn status(&mut self) -> Result<StatusReport, Failure> {
-        self.status_with(None, |dir| Ok((Unfinished::Listed(unfinished(dir)?), Survey::of(dir))))
+        let until = Instant::now() + FIGURES_WITHIN;
+        let counted = |dir: &Path| from_evidence(dir, clock::now(), || Instant::now() < until);
+        self.status_with(None, counted, |dir| Ok((Unfinished::Listed(unfinished(dir)?), Survey::of(dir))))
     }
 
     /// The status within the patience. If reading the whole spool would take too long, it lacks the
@@ -107,7 +114,9 @@ impl Source {
     pub(super) fn brief_status(&mut self) -> Result<StatusReport, Failure> {
         let is_silent = self.silent.is_some();
         let until = Instant::now() + self.patience;
-        self.status_with(Some(until), |dir| match left_at_rest(dir) {
+        // Nothing that is asked for in haste shows them.
+        let nothing = |_: &Path| Counts::default();
+        self.status_with(Some(until), nothing, |dir| match left_at_rest(dir) {
             Some(AtRest { pending, dead_letters }) => {
                 Ok((Unfinished::Counted(pending), Survey::beside(dir, dead_letters)))
             }
@@ -122,6 +131,7 @@ impl Source {
     fn status_with(
         &mut self,
         until: Option<Instant>,
+        counted: impl FnOnce(&Path) -> Counts,
         look: impl FnOnce(&Path) -> io::Result<(Unfinished, Survey)>,
     ) -> Result<StatusReport, Failure> {
         if let Some(report) = self.ask(&ReadStatus {})? {
@@ -133,7 +143,9 @@ impl Source {
         // A runtime that does not answer still watches; with webhooks off nothing is watched.
         let is_read = self.silent.is_none() && self.config.enabled;
         let sources = is_read.then(|| Waiting::of(&self.config, until));
-        Ok(StatusReport::at_rest(&self.config, unfinished, &healths, &survey, sources, self.silent.clone()))
+        let counts = counted(&self.config.evidence_dir);
+        let known = (&healths, &counts);
+        Ok(StatusReport::at_rest(&self.config, unfinished, known, &survey, sources, self.silent.clone()))
     }
 
     /// Deliveries, newest first, up to the query's limit, over as many pages as needed.

@@ -1,18 +1,23 @@
 //! `spec-notify status`: the state of runtime and subscriptions, fit for a ticket; `--banner`: one
 //! line, if something is unresolved.
 
+mod screen;
+
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use jiff::Timestamp;
+use jiff::SignedDuration;
+use jiff::tz::TimeZone;
 
 use super::ask::{PATIENCE, Source};
-use super::render::{Line, Screen, Tone, columns, cut, wrap};
+use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global};
 use crate::clock;
-use crate::delivery::HealthState;
-use crate::inspect::{StatusReport, SubscriptionStatus, ago};
-use crate::run::AwaitedStage;
+use crate::figures::Windows;
+pub(super) use screen::tone;
+use screen::{View, lines};
 
 /// How long a runtime may take for an answer to `--banner`: a prompt cannot wait for one that
 /// hangs.
@@ -22,16 +27,52 @@ const BANNER_PATIENCE: Duration = Duration::from_millis(150);
 #[command(after_help = "\
 Examples:
   spec-notify status
+  spec-notify status --since 24h
   spec-notify status --banner      for a prompt: nothing, or one line
   spec-notify status --json
 
 Exit code 1 while something is unresolved: \
-a subscription fails, dead letters are left, records are damaged, or
+a subscription fails or may at any time, dead letters are left, records are damaged, or
 no runtime runs and deliveries wait, or the repo holds what nobody has told of.")]
 pub(super) struct Options {
     /// One line, and only if something is unresolved
     #[arg(long)]
     banner: bool,
+    /// How far back the figures look: 1m, 10m, 1h or 24h; of another length the next longer one
+    #[arg(long, value_name = "LENGTH", default_value = "1h")]
+    since: Since,
+}
+
+/// The window whose figures are shown.
+#[derive(Clone, Copy, Debug)]
+struct Since(Windows);
+
+impl FromStr for Since {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let length: SignedDuration =
+            text.parse().map_err(|_| format!("`{text}` is no length of time: 10m, 1h, 24h"))?;
+        let fits = [
+            (SignedDuration::from_mins(1), Windows::Minute),
+            (SignedDuration::from_mins(10), Windows::TenMinutes),
+            (SignedDuration::from_hours(1), Windows::Hour),
+            (SignedDuration::from_hours(24), Windows::Day),
+        ];
+        let window = fits.into_iter().find(|(longest, _)| length <= *longest);
+        window.map(|(_, window)| Self(window)).ok_or_else(|| "figures are kept for 24h".to_owned())
+    }
+}
+
+impl fmt::Display for Since {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Windows::Minute => "MINUTE",
+            Windows::TenMinutes => "10 MINUTES",
+            Windows::Hour => "HOUR",
+            Windows::Day => "24 HOURS",
+        })
+    }
 }
 
 pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
@@ -53,148 +94,24 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     } else if options.banner {
         banner.iter().for_each(|banner| screen.line(Tone::Warning, banner));
     } else {
-        lines(&report, now, screen.width()).iter().for_each(|line| screen.print(line));
+        let view = View { now, zone: TimeZone::system(), width: screen.width(), since: options.since };
+        lines(&report, &view).iter().for_each(|line| screen.print(line));
     }
     Ok(if banner.is_some() { Exit::Failed } else { Exit::Done })
-}
-
-/// The lines for people.
-pub(super) fn lines(report: &StatusReport, now: Timestamp, width: usize) -> Vec<Line> {
-    let mut lines = vec![match &report.runtime {
-        Some(runtime) => {
-            let up =
-                ago(now, now - jiff::SignedDuration::from_secs(i64::try_from(runtime.uptime_s).unwrap_or(0)));
-            let watches = if runtime.watches { "" } else { ", does not watch the repo" };
-            let text = format!(
-                "runtime  process {}, up {up}, {}, version {}{watches}",
-                runtime.pid, runtime.address, runtime.version
-            );
-            Line::new(Tone::Plain, text)
-        }
-        None if report.silent.is_some() => Line::new(Tone::Bad, "runtime  does not answer"),
-        None => Line::new(Tone::Warning, "runtime  none is running"),
-    }];
-    lines.push(Line::new(Tone::Plain, format!("at       {}", clock::rfc3339(now))));
-    if report.inbox > 0 {
-        lines.push(Line::new(Tone::Plain, format!("inbox    {} waiting", report.inbox)));
-    }
-    for AwaitedStage { spec, stage, since, .. } in &report.awaited {
-        let since = ago(now, *since);
-        lines.push(Line::new(Tone::Plain, format!("waits    {stage} of {spec} for its agents, {since}")));
-    }
-    lines.push(Line::new(Tone::Plain, ""));
-    if report.subscriptions.is_empty() {
-        lines.push(Line::new(
-            Tone::Plain,
-            "no subscriptions: add a [[spec_ops.webhooks.subscriptions]] entry",
-        ));
-    } else {
-        let heading = ["SUBSCRIPTION", "HEALTH", "SINCE", "PENDING", "OLDEST", "DEAD", "LAST SUCCESS"];
-        let rows = report.subscriptions.iter().map(|subscription| row(subscription, now, width));
-        let table = columns(std::iter::once(heading.map(str::to_owned)).chain(rows));
-        let tones = report.subscriptions.iter().map(|subscription| tone(subscription.health));
-        let tones = std::iter::once(Tone::Heading).chain(tones);
-        lines.extend(tones.zip(table).map(|(tone, text)| Line::new(tone, text)));
-    }
-    if !report.warnings.is_empty() {
-        lines.push(Line::new(Tone::Plain, ""));
-        lines.push(Line::new(Tone::Heading, "WARNINGS"));
-        for warning in &report.warnings {
-            let mut wrapped = wrap(warning, "    ", width).into_iter();
-            lines.extend(
-                wrapped.next().map(|first| Line::new(Tone::Plain, format!("  {}", first.trim_start()))),
-            );
-            lines.extend(wrapped.map(|text| Line::new(Tone::Plain, text)));
-        }
-    }
-    lines
-}
-
-fn row(subscription: &SubscriptionStatus, now: Timestamp, width: usize) -> [String; 7] {
-    // The width that the other columns leave.
-    let room = width.saturating_sub(62);
-    let since = |at: Option<Timestamp>| at.map_or("-".to_owned(), |at| ago(now, at));
-    [
-        cut(subscription.id.as_str(), room),
-        subscription.health.to_string(),
-        since(subscription.failing_since),
-        (subscription.pending + subscription.in_flight).to_string(),
-        since(subscription.oldest_pending_at),
-        subscription.dead_letters.to_string(),
-        subscription.last_success_at.map_or("never".to_owned(), |at| format!("{} ago", ago(now, at))),
-    ]
-}
-
-pub(super) fn tone(health: HealthState) -> Tone {
-    match health {
-        HealthState::Healthy => Tone::Good,
-        HealthState::Failing => Tone::Warning,
-        HealthState::Open => Tone::Bad,
-        HealthState::Inactive | HealthState::DryRun => Tone::Faint,
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::render::text;
-
-    fn report() -> StatusReport {
-        serde_json::from_value(serde_json::json!({
-            "runtime": {"pid": 4711, "address": "127.0.0.1:40123", "version": "0.1.0",
-            "uptime_s": 7384, "watches": true},
-            "subscriptions": [
-                {"id": "chatops-slack", "health": "open", "pending": 12, "in_flight": 1, "dead_letters": 3,
-                 "consecutive_failures": 17, "failing_since": "2025-10-14T08:00:00.000Z",
-                 "last_success_at": "2025-10-13T09:00:00.000Z",
-                 "oldest_pending_at": "2025-10-14T08:30:00.000Z",
-                 "last_error": "status 503: upstream is being deployed"},
-                {"id": "audit", "health": "healthy", "pending": 0, "in_flight": 0, "dead_letters": 0,
-                 "consecutive_failures": 0, "failing_since": null,
-                 "last_success_at": "2025-10-14T09:59:57.000Z",
-                 "oldest_pending_at": null, "last_error": null},
-                {"id": "next-quarter", "health": "inactive", "pending": 2, "in_flight": 0, "dead_letters": 0,
-                 "consecutive_failures": 0, "failing_since": null, "last_success_at": null,
-                 "oldest_pending_at": "2025-10-12T08:30:00.000Z", "last_error": null},
-            ],
-            "pending": 15,
-            "inbox": 1,
-            "warnings": [
-                "chatops-slack: 17 attempts in a row have failed, the last with status 503: \
-                 upstream is being deployed; \
-                 after mending it: spec-notify test SPEC --subscription chatops-slack",
-                "chatops-slack: 3 dead letters; spec-notify replay --all --subscription chatops-slack",
-            ],
-        }))
-        .unwrap()
-    }
 
     #[test]
-    fn what_people_read_fits_the_terminal() {
-        let now = "2025-10-14T10:00:00Z".parse().unwrap();
-        for width in [80, 120] {
-            let text = text(&lines(&report(), now, width));
-            assert!(text.lines().all(|line| line.chars().count() <= width), "{text}");
-            insta::assert_snapshot!(format!("status_{width}"), text);
+    fn the_window_is_the_next_longer_one() {
+        let told = |text: &str| text.parse::<Since>().map(|since| since.to_string());
+        for (text, window) in
+            [("5s", "MINUTE"), ("60s", "MINUTE"), ("2m", "10 MINUTES"), ("1h", "HOUR"), ("1h 1s", "24 HOURS")]
+        {
+            assert_eq!(told(text).as_deref(), Ok(window), "{text}");
         }
-    }
-
-    #[test]
-    fn the_banner_is_one_line_and_only_while_something_is_unresolved() {
-        let now = "2025-10-14T10:00:00Z".parse().unwrap();
-        let mut report = report();
-        let banner = report.banner(now).unwrap();
-        assert_eq!(
-            banner,
-            "spec-notify: chatops-slack open since 2h, 3 dead letters, 15 pending (see spec-notify status)"
-        );
-        report.subscriptions.remove(0);
-        report.warnings.clear();
-        assert_eq!(report.banner(now), None);
-        report.warnings.push("something is damaged".to_owned());
-        assert_eq!(
-            report.banner(now).unwrap(),
-            "spec-notify: 1 warning, 15 pending (see spec-notify status)"
-        );
+        assert!(told("25h").is_err() && told("long").is_err());
     }
 }

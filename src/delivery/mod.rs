@@ -16,6 +16,7 @@ mod retry_after;
 mod session;
 mod sharing;
 mod summary;
+mod trouble;
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -30,7 +31,7 @@ use uuid::Uuid;
 pub(crate) use body::{Body, BodyBudget, Payload};
 pub(crate) use dedupe::{Dedupe, KeyDigest};
 pub(crate) use final_state::FinalState;
-pub(crate) use health::{Health, OPEN_AFTER, Turn};
+pub(crate) use health::{Health, OPEN_AFTER};
 pub use health::{HealthState, LocalFault};
 pub(crate) use identity::{Identities, Identity, Told};
 pub(crate) use lane::Lane;
@@ -40,6 +41,7 @@ pub(crate) use retry_after::{MAX_RETRY_AFTER, clock_skew, retry_after};
 pub(crate) use session::MAX_SESSIONS;
 pub(crate) use sharing::{SeatId, Share, Sharing};
 pub(crate) use summary::AttemptSummary;
+pub use trouble::{Cause, Incident};
 
 use crate::clock;
 use crate::event::{EventKind, IdempotencyKey, SpecId};

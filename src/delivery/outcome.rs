@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use crate::names::named;
+use crate::names::{named, printable};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -262,6 +262,16 @@ impl Outcome {
     /// Whether this machine could not make the attempt.
     pub(crate) fn is_local(&self) -> bool {
         self.result.as_ref().is_err_and(|failure| failure.class == FailureClass::Local)
+    }
+
+    /// A failure in words that are the same whenever it is the same failure.
+    pub(crate) fn cause(&self) -> String {
+        const LONGEST: usize = 120;
+        let what = match &self.result {
+            Ok(_) => self.summary(),
+            Err(failure) => failure.message.clone(),
+        };
+        printable(&what, LONGEST)
     }
 
     /// A short description: `status 200`, or `timeout: no answer within 5000 ms`.

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::FailureClass;
 use crate::clock;
 use crate::names::printable;
 
@@ -28,6 +29,19 @@ pub(crate) struct AttemptSummary {
 }
 
 impl AttemptSummary {
+    /// The failure in words that are the same whenever it is the same failure.
+    pub(crate) fn cause(&self) -> String {
+        let of_class = |error: &str| {
+            let (class, message) = error.split_once(": ")?;
+            class.parse::<FailureClass>().ok().map(|_| message.to_owned())
+        };
+        match (&self.error, self.status) {
+            (Some(error), _) => of_class(error).unwrap_or_else(|| error.clone()),
+            (None, Some(status)) => format!("status {status}"),
+            (None, None) => "not sent".to_owned(),
+        }
+    }
+
     /// The result in words: the error, or the status and the start of the answer.
     pub(crate) fn in_words(&self) -> String {
         const SHOWN: usize = 120;

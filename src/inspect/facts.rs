@@ -9,6 +9,7 @@ use super::Survey;
 use crate::archive::Healths;
 use crate::config::Role;
 use crate::delivery::SubscriptionId;
+use crate::figures::Counts;
 use crate::run::AwaitedStage;
 
 /// The state that `status` reports; see the module's documentation.
@@ -42,6 +43,8 @@ pub(crate) struct Queue {
 #[derive(Debug)]
 pub(crate) struct Condition {
     pub(crate) healths: Healths,
+    /// Attempts of the last day.
+    pub(crate) counts: Counts,
     /// What keeps events from being accepted.
     pub(crate) troubles: Vec<String>,
     /// What keeps evidence from being written.

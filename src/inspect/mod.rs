@@ -1,6 +1,7 @@
 //! Read-only views of deliveries for people, as values read from the files.
 
 mod attempts;
+mod causes;
 mod facts;
 mod listing;
 mod status;
@@ -9,6 +10,7 @@ mod warnings;
 mod words;
 
 pub(crate) use attempts::{MAX_TRIED, Tried, TriedQuery, tried};
+pub use causes::{Trouble, TroubleKind};
 pub(crate) use facts::{Condition, Facts, Queue, Watching};
 pub(crate) use listing::Page;
 pub use listing::{Cursor, DeliveryState, Listed, Listing, MAX_LISTED, Query};
@@ -17,5 +19,6 @@ pub(crate) use status::Unfinished;
 pub(crate) use status::is_zero;
 pub use status::{RuntimeStatus, SourcesStatus, StatusReport, SubscriptionStatus};
 pub(crate) use survey::{Survey, unfinished};
+pub(crate) use words::counted;
 #[cfg(feature = "cli")]
-pub(crate) use words::{ago, counted, short};
+pub(crate) use words::{ago, grouped, latency, local, short};

@@ -9,6 +9,7 @@ use std::process;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::causes::Trouble;
 use super::warnings::rejected;
 use super::words::{ago, counted};
 use super::{Condition, Facts, Queue, Survey, Watching};
@@ -17,13 +18,18 @@ use crate::clock;
 use crate::config::Role;
 #[cfg(feature = "cli")]
 use crate::config::{Config, SubscriptionConfig};
-use crate::delivery::{HealthState, LocalFault, SubscriptionId};
+use crate::delivery::{Health, HealthState, Incident, LocalFault, SubscriptionId};
 use crate::event::SpecId;
+use crate::figures::{Counts, Figures};
 use crate::files::read_small;
 use crate::files::user::check_owner;
+use crate::names::printable;
 use crate::run::AwaitedStage;
 #[cfg(feature = "cli")]
 use crate::watch::Waiting;
+
+/// Longest banner, in characters: it stands on a line of somebody's prompt or status command.
+const LONGEST_BANNER: usize = 120;
 
 /// The answer to `status`, as `--json` prints it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,6 +40,9 @@ pub struct StatusReport {
     /// The subscriptions in the config's order, then those no longer in the config that still have
     /// deliveries or dead letters.
     pub subscriptions: Vec<SubscriptionStatus>,
+    /// The attempts of all subscriptions over time.
+    #[serde(default)]
+    pub figures: Box<Figures>,
     /// Number of unfinished deliveries of all subscriptions.
     pub pending: usize,
     /// Number of events in the inbox, which the next runtime takes in.
@@ -45,6 +54,9 @@ pub struct StatusReport {
     /// (`stage_ends_with = "consensus"`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub awaited: Vec<AwaitedStage>,
+    /// What fails, grouped by how; also in `warnings`.
+    #[serde(default)]
+    pub troubles: Vec<Trouble>,
     /// What an operator should know, and what to do about it.
     pub warnings: Vec<String>,
     /// What is set aside and cannot be delivered at present, and why; also in `warnings`.
@@ -135,10 +147,26 @@ pub struct SubscriptionStatus {
     pub id: SubscriptionId,
     /// The state in a word.
     pub health: HealthState,
+    /// Since when it is in that state.
+    #[serde(default, with = "clock::maybe_millis")]
+    pub since: Option<Timestamp>,
+    /// Whether somebody has to look: it fails, or may at any time.
+    #[serde(default)]
+    pub unresolved: bool,
     /// Number of deliveries that wait.
     pub pending: usize,
     /// Number of deliveries with an attempt under way.
     pub in_flight: usize,
+    /// In how many seconds nothing waits any more at the rate of the last minute; absent where
+    /// nothing waits, or as many come as end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub empty_in_s: Option<f64>,
+    /// Its attempts over time.
+    #[serde(default)]
+    pub figures: Figures,
+    /// Spells of failures that ended in the last day, the oldest first.
+    #[serde(default)]
+    pub incidents: Vec<Incident>,
     /// Number of dead letters, which can be replayed.
     pub dead_letters: usize,
     /// Number of failed attempts since the last success.
@@ -173,8 +201,48 @@ pub struct SubscriptionStatus {
 }
 
 impl SubscriptionStatus {
-    pub(super) fn is_failing(&self) -> bool {
-        matches!(self.health, HealthState::Failing | HealthState::Open)
+    /// As `unresolved`, which a runtime of an earlier version does not say.
+    fn needs_somebody(&self) -> bool {
+        self.unresolved || matches!(self.health, HealthState::Failing | HealthState::Open)
+    }
+
+    fn of(
+        id: SubscriptionId,
+        role: Role,
+        queue: &Queue,
+        health: Health,
+        dead_letters: usize,
+        figures: Figures,
+        now: Timestamp,
+    ) -> Self {
+        let state = match role {
+            Role::Active => health.state(now),
+            Role::DryRun => HealthState::DryRun,
+            Role::Inactive => HealthState::Inactive,
+        };
+        let fails = health.failing_since.or(health.local_fault.as_ref().map(|fault| fault.since));
+        Self {
+            id,
+            health: state,
+            since: health.since(now).filter(|_| role == Role::Active),
+            unresolved: role == Role::Active && health.is_unresolved(now),
+            pending: queue.waiting,
+            in_flight: queue.in_flight,
+            dead_letters,
+            empty_in_s: figures.empty_in_s(queue.waiting + queue.in_flight),
+            figures,
+            incidents: health.incidents(now),
+            consecutive_failures: health.consecutive_failures,
+            failing_since: fails,
+            last_success_at: health.last_success_at,
+            last_error: health.last_error,
+            last_hint: health.last_hint,
+            last_spec: health.last_spec,
+            local_fault: health.local_fault,
+            oldest_pending_at: queue.oldest,
+            paused_until: health.paused_until.filter(|until| *until > now),
+            clock_skew_s: health.clock_skew_s,
+        }
     }
 }
 
@@ -200,8 +268,8 @@ impl StatusReport {
             uptime_s: facts.uptime.as_secs(),
             watches: facts.watching != Watching::Off,
         };
-        let Condition { healths, troubles, evidence, later } = &facts.condition;
-        let mut report = Self::new(Some(runtime), &facts.queues, healths, &facts.survey);
+        let Condition { healths, counts, troubles, evidence, later } = &facts.condition;
+        let mut report = Self::new(Some(runtime), &facts.queues, healths, counts, &facts.survey);
         report.warnings.splice(0..0, troubles.iter().chain(evidence).chain(later).cloned());
         report.warnings.extend(facts.edited.iter().cloned());
         if let Watching::Troubled(trouble) = &facts.watching {
@@ -218,7 +286,7 @@ impl StatusReport {
     pub(crate) fn at_rest(
         config: &Config,
         unfinished: Unfinished,
-        healths: &Healths,
+        (healths, counts): (&Healths, &Counts),
         survey: &Survey,
         sources: Option<Waiting>,
         silent: Option<String>,
@@ -240,7 +308,7 @@ impl StatusReport {
             queue.waiting += 1;
             queue.oldest = Some(queue.oldest.map_or(since, |oldest| oldest.min(since)));
         }
-        let mut report = Self::new(None, &queues, healths, survey);
+        let mut report = Self::new(None, &queues, healths, counts, survey);
         report.pending = counted_only.unwrap_or(report.pending);
         let parked = report.subscriptions.iter().filter(|one| one.health == HealthState::Inactive);
         let waiting = report.pending + survey.inbox - parked.map(|one| one.pending).sum::<usize>();
@@ -285,64 +353,41 @@ impl StatusReport {
         runtime: Option<RuntimeStatus>,
         queues: &[(SubscriptionId, Role, Queue)],
         healths: &Healths,
+        counts: &Counts,
         survey: &Survey,
     ) -> Self {
-        let mut subscriptions: Vec<SubscriptionStatus> = queues
-            .iter()
-            .map(|(id, role, queue)| {
-                let health = healths.get(id).cloned().unwrap_or_default();
-                SubscriptionStatus {
-                    health: match role {
-                        Role::Active => health.state(),
-                        Role::DryRun => HealthState::DryRun,
-                        Role::Inactive => HealthState::Inactive,
-                    },
-                    pending: queue.waiting,
-                    in_flight: queue.in_flight,
-                    dead_letters: survey.dead_letters.get(id).map_or(0, |letters| letters.count),
-                    consecutive_failures: health.consecutive_failures,
-                    failing_since: health
-                        .failing_since
-                        .or(health.local_fault.as_ref().map(|fault| fault.since)),
-                    last_success_at: health.last_success_at,
-                    last_error: health.last_error,
-                    last_hint: health.last_hint,
-                    last_spec: health.last_spec,
-                    local_fault: health.local_fault,
-                    oldest_pending_at: queue.oldest,
-                    paused_until: health.paused_until.filter(|until| *until > clock::now()),
-                    clock_skew_s: health.clock_skew_s,
-                    id: id.clone(),
-                }
-            })
-            .collect();
+        let now = clock::now();
         let known = |id: &SubscriptionId| queues.iter().any(|(known, ..)| known == id);
-        let gone = survey.dead_letters.iter().filter(|(id, _)| !known(id));
-        subscriptions.extend(gone.map(|(id, letters)| SubscriptionStatus {
-            id: id.clone(),
-            health: HealthState::Inactive,
-            pending: 0,
-            in_flight: 0,
-            dead_letters: letters.count,
-            consecutive_failures: 0,
-            failing_since: None,
-            last_success_at: None,
-            last_error: None,
-            last_hint: None,
-            last_spec: None,
-            local_fault: None,
-            oldest_pending_at: None,
-            paused_until: None,
-            clock_skew_s: None,
-        }));
+        let gone = survey.dead_letters.keys().filter(|id| !known(id));
+        let gone = gone.map(|id| (id.clone(), Role::Inactive, Queue::default()));
+        let mut causes = Vec::new();
+        let mut subscriptions = Vec::new();
+        for (id, role, queue) in queues.iter().cloned().chain(gone) {
+            let health = healths.get(&id).cloned().unwrap_or_default();
+            if role == Role::Active && health.is_unresolved(now) {
+                causes.push((id.clone(), health.causes(now)));
+            }
+            let letters = survey.dead_letters.get(&id).map_or(0, |letters| letters.count);
+            let figures = counts.of(&id, now);
+            subscriptions.push(SubscriptionStatus::of(id, role, &queue, health, letters, figures, now));
+        }
         let pending = queues.iter().map(|(.., queue)| queue.waiting + queue.in_flight).sum();
         let mut aside = survey.unusable.clone();
         aside.extend(rejected(survey));
-        let (inbox, warnings) = (survey.inbox, Vec::new());
-        let (sources, silent) = (None, None);
-        let awaited = Vec::new();
-        let mut report =
-            Self { runtime, subscriptions, pending, inbox, sources, awaited, warnings, aside, silent };
+        let mut report = Self {
+            runtime,
+            subscriptions,
+            figures: Box::new(counts.in_all(now)),
+            pending,
+            inbox: survey.inbox,
+            sources: None,
+            awaited: Vec::new(),
+            troubles: Vec::new(),
+            warnings: Vec::new(),
+            aside,
+            silent: None,
+        };
+        report.troubles = report.find_troubles(&causes, survey);
         report.warnings = report.find_warnings(survey);
         for (id, _, queue) in queues {
             if let Some((count, why)) = &queue.unread {
@@ -359,11 +404,28 @@ impl StatusReport {
     /// that wait for a runtime.
     pub fn banner(&self, now: Timestamp) -> Option<String> {
         let mut parts = Vec::new();
-        for subscription in self.subscriptions.iter().filter(|subscription| subscription.is_failing()) {
-            let since = subscription
-                .failing_since
-                .map_or(String::new(), |since| format!(" since {}", ago(now, since)));
-            parts.push(format!("{} {}{since}", subscription.id, subscription.health));
+        let bad: Vec<_> = self.subscriptions.iter().filter(|one| one.needs_somebody()).collect();
+        let in_words = |one: &SubscriptionStatus| {
+            let since = one.since.map_or(String::new(), |since| format!(" since {}", ago(now, since)));
+            format!("{} {}{since}", one.id, one.health)
+        };
+        match &bad[..] {
+            [] => {}
+            [one] => parts.push(in_words(one)),
+            [one, other] => parts.extend([in_words(one), in_words(other)]),
+            [..] => {
+                let oldest = bad.iter().filter_map(|one| one.since).min();
+                let since = oldest.map_or(String::new(), |since| format!(" since {}", ago(now, since)));
+                let fail = bad.iter().filter(|one| one.health != HealthState::Degraded).count();
+                let of = self.subscriptions.len();
+                parts.push(match (fail, bad.len() - fail) {
+                    (fail, 0) => format!("{fail} of {of} subscriptions fail{since}"),
+                    (0, degraded) => format!("{degraded} of {of} subscriptions degraded{since}"),
+                    (fail, degraded) => {
+                        format!("{fail} of {of} subscriptions fail, {degraded} degraded{since}")
+                    }
+                });
+            }
         }
         let dead: usize = self.subscriptions.iter().map(|subscription| subscription.dead_letters).sum();
         if dead > 0 {
@@ -383,6 +445,10 @@ impl StatusReport {
             let what = if self.silent.is_some() { "the runtime does not answer" } else { "no runtime runs" };
             parts.push(what.to_owned());
         }
-        unresolved.then(|| format!("spec-notify: {} (see spec-notify status)", parts.join(", ")))
+        unresolved.then(|| {
+            let (start, end) = ("spec-notify: ", " (see spec-notify status)");
+            let room = LONGEST_BANNER - start.len() - end.len();
+            format!("{start}{}{end}", printable(&parts.join(", "), room))
+        })
     }
 }

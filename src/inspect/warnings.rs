@@ -6,11 +6,15 @@ use super::words::{ago, counted, short};
 use super::{StatusReport, Survey};
 use crate::clock;
 use crate::delivery::{HealthState, LocalFault};
-use crate::event::SpecId;
 
 impl StatusReport {
+    /// What fails, as it stands in the warnings.
+    pub(crate) fn trouble_sentences(&self) -> impl Iterator<Item = String> {
+        self.troubles.iter().map(|trouble| trouble.sentence(clock::rfc3339))
+    }
+
     pub(super) fn find_warnings(&self, survey: &Survey) -> Vec<String> {
-        let mut warnings = Vec::new();
+        let mut warnings: Vec<String> = self.trouble_sentences().collect();
         for subscription in &self.subscriptions {
             let id = &subscription.id;
             if let Some(LocalFault { since, error, hint }) = &subscription.local_fault {
@@ -18,20 +22,6 @@ impl StatusReport {
                 warnings.push(format!(
                     "{id}: nothing can be sent since {lasts}: {error}; {hint}. \
                      What waits is tried again by itself, and no attempt is counted before a day has passed"
-                ));
-            }
-            if subscription.consecutive_failures > 0 && subscription.is_failing() {
-                let failures = counted(
-                    subscription.consecutive_failures as usize,
-                    "attempt has",
-                    "attempts in a row have",
-                );
-                let error = subscription.last_error.as_deref().unwrap_or("no error is known");
-                let hint = subscription.last_hint.as_deref().unwrap_or("mend it");
-                let spec = subscription.last_spec.as_ref().map_or("SPEC", SpecId::as_str);
-                warnings.push(format!(
-                    "{id}: {failures} failed, the last with {error}; {hint}; then try it: \
-                     spec-notify test {spec} --subscription {id}"
                 ));
             }
             if let Some(until) = subscription.paused_until {
@@ -49,21 +39,6 @@ impl StatusReport {
                 warnings.push(format!(
                     "{id}: its endpoint's clock is {by} {way} ours: receivers refuse signatures that are \
                      five minutes old; set both by NTP"
-                ));
-            }
-            if subscription.dead_letters > 0 {
-                let letters = counted(subscription.dead_letters, "dead letter", "dead letters");
-                let first =
-                    if subscription.health == HealthState::Inactive { "make it active, then " } else { "" };
-                // A failing subscription has its own warning above.
-                let why = match (&subscription.last_error, &subscription.last_hint) {
-                    (Some(error), Some(hint)) if !subscription.is_failing() => {
-                        format!("the last failure was {error}: {hint}; then ")
-                    }
-                    _ => String::new(),
-                };
-                warnings.push(format!(
-                    "{id}: {letters}; {why}{first}spec-notify replay --all --subscription {id}"
                 ));
             }
             let waiting = subscription.pending + subscription.in_flight;

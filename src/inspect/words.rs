@@ -1,10 +1,51 @@
 //! Numbers and lengths of time in the form that people read.
 
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 /// A count with its noun: `1 file`, `2 files`.
 pub(crate) fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
+}
+
+/// A time as people read it in their zone: `02:14`, and where that is another day than today's
+/// `28 Nov 02:14`.
+pub(crate) fn local(at: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
+    let [there, today] = [at, now].map(|time| time.to_zoned_datetime(zone.clone()));
+    let form = if there.date() == today.date() { "%H:%M" } else { "%-d %b %H:%M" };
+    there.strftime(form).to_string()
+}
+
+/// A count with a comma at each thousand: `3,229`.
+pub(crate) fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let mut grouped = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// A latency: `40 ms`, `1.2 s`.
+pub(crate) fn latency(ms: f64) -> String {
+    match ms {
+        0.0..10.0 => format!("{ms:.1} ms"),
+        10.0..1000.0 => format!("{ms:.0} ms"),
+        _ => format!("{:.1} s", ms / 1000.0),
+    }
+}
+
+/// Names, and of many the first ones and how many more: `a, b`, or `a, b and 13 more of 15 hosts`.
+pub(crate) fn listed(names: &[&str], most: usize, of_what: &str) -> String {
+    match names.len().checked_sub(most) {
+        None | Some(0 | 1) => names.join(", "),
+        Some(more) => {
+            format!("{} and {more} more of {} {of_what}", names[..most].join(", "), names.len())
+        }
+    }
 }
 
 /// The time since `then` in its largest unit: `12s`, `5m`, `3h`, `2d`.
@@ -26,6 +67,24 @@ pub(crate) fn short(time: SignedDuration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_of_another_day_says_which() {
+        let zone = TimeZone::fixed(jiff::tz::offset(2));
+        let now = "2025-10-14T22:30:00Z".parse().unwrap();
+        let told = |at: &str| local(at.parse().unwrap(), now, &zone);
+        assert_eq!(told("2025-10-14T22:14:59Z"), "00:14");
+        assert_eq!(told("2025-10-14T21:14:59Z"), "14 Oct 23:14");
+    }
+
+    #[test]
+    fn numbers_are_told_as_people_read_them() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([0.34, 40.4, 1234.0].map(latency), ["0.3 ms", "40 ms", "1.2 s"]);
+        let names = ["a", "b", "c", "d", "e"];
+        assert_eq!(listed(&names[..4], 3, "x"), "a, b, c, d", "one more takes no more room");
+        assert_eq!(listed(&names, 3, "x"), "a, b, c and 2 more of 5 x");
+    }
 
     #[test]
     fn times_are_told_in_their_largest_unit() {

@@ -15,14 +15,16 @@ use super::block::block_on;
 use super::{Current, Drained, Mode, Setting, StartError};
 use crate::actors::{
     Alarm, AlarmBell, Announce, Close, CloseLedger, ConfigureStore, Door, Ledger, Permits, Reconfigure,
-    ReloadReply, Ring, Router, Settings, look_after_files, look_once, take_inbox_in,
+    ReloadReply, Remember, Ring, Router, Settings, look_after_files, look_once, take_inbox_in,
 };
 use crate::answer::EmitError;
 use crate::archive::Healths;
+use crate::clock;
 use crate::config::{Config, Loaded, Problem, Report, WatchFrom};
 use crate::control::Server;
 use crate::delivery::SubscriptionId;
 use crate::event::Event;
+use crate::figures::from_evidence;
 use crate::files::share_of_open_files;
 use crate::http::{Connections, TlsSettings};
 use crate::inspect::Watching;
@@ -106,6 +108,7 @@ async fn serve(
     let files = actix_rt::spawn(look_after_files(ledger.clone(), door.router().clone()));
     let (looked, inbox_looked) = watch::channel(false);
     let inbox = actix_rt::spawn(take_inbox_in(ledger.clone(), door.clone(), looked));
+    let counting = actix_rt::spawn(count_again(ledger.clone(), setting.clone()));
     let reloading = take_reloads(reloads, setting.current.clone(), equipment, door.clone(), ledger.clone());
     let reloading = actix_rt::spawn(reloading);
     let watch = config.watch.and_then(|from| start_watch(&setting.current, from, &door, inbox_looked));
@@ -127,6 +130,7 @@ async fn serve(
     setting.mode.send_replace(Mode::Starting);
     inbox.abort();
     files.abort();
+    counting.abort();
     reloading.abort();
     // The watcher may be waiting for these actors, so this thread must not block on it.
     if let Some(watch) = watch
@@ -159,6 +163,18 @@ async fn serve(
 /// Writes `runtime.json`, which says where the runtime is; `None` removes it.
 async fn announce(ledger: &Addr<Ledger>, content: Option<Vec<u8>>) {
     if ledger.send(Announce(content)).await.is_err() {
+        log::debug!("the ledger has stopped");
+    }
+}
+
+/// Fills the figures from what the evidence has of the last day, without holding anybody up.
+async fn count_again(ledger: Addr<Ledger>, setting: Arc<Setting>) {
+    let (evidence_dir, until) = (setting.current.config().evidence_dir.clone(), clock::now());
+    let reading = move || from_evidence(&evidence_dir, until, || setting.stop.borrow().is_none());
+    let Ok(counts) = actix_rt::task::spawn_blocking(reading).await else {
+        return log::error!("the figures of the last day could not be read from the evidence");
+    };
+    if ledger.send(Remember(counts)).await.is_err() {
         log::debug!("the ledger has stopped");
     }
 }

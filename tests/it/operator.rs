@@ -253,7 +253,8 @@ fn status_tells_of_damage_of_the_inbox_and_of_subscriptions_that_left() {
     for words in [
         "damaged records were set aside in SPEC-1/damaged-",
         "away: 1 pending delivery waits and it is not an active subscription",
-        "kept: ",
+        "× status 503 ",
+        ": kept; a gateway answered",
     ] {
         assert!(warnings.contains(words), "{words}: {warnings}");
     }

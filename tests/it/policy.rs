@@ -114,20 +114,30 @@ fn slow_endpoints_that_answer_leave_one_permit_for_who_holds_none() {
 }
 
 #[test]
-fn a_breaker_opens_and_closes_with_a_line_each_and_narrows_in_between() {
-    let statuses = [vec![200], vec![500; 12], vec![200]].concat();
-    let endpoint = Endpoint::replying(&statuses);
+fn a_breaker_opens_and_closes_with_a_line_each_however_many_attempts_fail() {
     let lines = "initial_backoff_ms = 20\nbackoff_factor = 1.0\njitter_ms = 0";
-    let sandbox = Sandbox::new(&[("one", &endpoint.url(), lines)]);
-    let serve = sandbox.serve();
-    for n in 0..4 {
-        sandbox.emit("SPEC-1", "Plan", &format!("k{n}"));
-    }
-    sandbox.wait_for_finals("SPEC-1", 4);
-    let (code, log) = serve.terminate();
-    assert_eq!(code, 0);
-    assert_eq!(log.matches("from now on one request at a time").count(), 1, "{log}");
-    assert_eq!(log.matches("one takes deliveries again").count(), 1, "{log}");
+    let log_of = |statuses: &[u16]| {
+        let endpoint = Endpoint::replying(statuses);
+        let sandbox = Sandbox::new(&[("one", &endpoint.url(), lines)]);
+        let serve = sandbox.serve();
+        for n in 0..4 {
+            sandbox.emit("SPEC-1", "Plan", &format!("k{n}"));
+        }
+        sandbox.wait_for_finals("SPEC-1", 4);
+        let (code, log) = serve.terminate();
+        assert_eq!(code, 0);
+        log
+    };
+    let said = |log: &str, words: &str| assert_eq!(log.matches(words).count(), 1, "{words}: {log}");
+    let log = log_of(&[vec![500; 12], vec![200]].concat());
+    said(&log, "one is open: 5 attempts in a row failed, the last with status 500: one request at a time");
+    said(&log, "one takes deliveries again");
+    // While it is open no attempt has a line of its own.
+    assert_eq!(log.matches("to one failed, next in").count(), 4, "{log}");
+    // One that took something a moment ago may take the next one.
+    let log = log_of(&[vec![200], vec![500; 12], vec![200]].concat());
+    said(&log, "one is degraded: 1 of the last 2 attempts failed, the last with status 500");
+    assert!(!log.contains("is open"), "{log}");
 }
 
 #[test]

@@ -52,7 +52,8 @@ fn tried(n: usize, status: Option<u16>) -> serde_json::Value {
 fn model() -> Model {
     let subscription = |id: &str, health: &str, dead: usize| {
         json!({"id": id, "health": health, "pending": dead, "in_flight": 0, "dead_letters": dead,
-               "consecutive_failures": dead, "failing_since": (dead > 0).then(now), "last_success_at": null,
+               "consecutive_failures": dead, "since": (dead > 0).then(now),
+               "failing_since": (dead > 0).then(now), "last_success_at": null,
                "last_error": null, "oldest_pending_at": null})
     };
     let status = json!({
