@@ -29,6 +29,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// How long the evidence is read for the figures of a runtime that does not run.
 const FIGURES_WITHIN: Duration = Duration::from_secs(2);
 
+/// How long the repo is looked at for an answer in haste.
+const SOURCES_WITHIN: Duration = Duration::from_millis(50);
+
 /// Size of a spool that is read in negligible time, in bytes.
 const QUICK_BYTES: u64 = 512 * 1024;
 
@@ -113,7 +116,7 @@ impl Source {
     /// left.
     pub(super) fn brief_status(&mut self) -> Result<StatusReport, Failure> {
         let is_silent = self.silent.is_some();
-        let until = Instant::now() + self.patience;
+        let until = Instant::now() + SOURCES_WITHIN;
         // Nothing that is asked for in haste shows them.
         let nothing = |_: &Path| Counts::default();
         self.status_with(Some(until), nothing, |dir| match left_at_rest(dir) {

@@ -94,8 +94,13 @@ pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure>
                 screen.warning(trouble);
             }
             let exit = if known.troubles.is_empty() { Exit::Done } else { Exit::Failed };
-            let counts =
-                SourcesStatus { stages: known.stages, tasks: known.tasks, runs, baseline: known.is_first };
+            let counts = SourcesStatus {
+                stages: known.stages,
+                tasks: known.tasks,
+                runs,
+                partial: false,
+                baseline: known.is_first,
+            };
             let Known { stages, tasks, is_first: first, troubles: unread, .. } = known;
             answer(
                 &Answer { outcome: Outcome::Taken, stages, tasks, runs, first, unread },

@@ -106,6 +106,9 @@ pub struct SourcesStatus {
     /// Number of workflow runs of which something is to be told.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub runs: usize,
+    /// Whether the look was cut short, so that there may be more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
     /// Whether the next start takes them as known without telling them, because this repo was
     /// never watched.
     pub baseline: bool,
@@ -124,18 +127,25 @@ impl SourcesStatus {
 
     #[cfg(feature = "cli")]
     pub(crate) fn of(waiting: &Waiting) -> Self {
-        Self { stages: waiting.stages, tasks: waiting.tasks, runs: waiting.runs, baseline: waiting.is_first }
+        Self {
+            stages: waiting.stages,
+            tasks: waiting.tasks,
+            runs: waiting.runs,
+            partial: waiting.is_partial,
+            baseline: waiting.is_first,
+        }
     }
 }
 
-/// Displayed as in `3 stages and 1 task`.
+/// Displayed as in `3 stages and 1 task`, or `at least 3 stages` of a look that was cut short.
 impl fmt::Display for SourcesStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let runs = (self.runs, "workflow run", "workflow runs");
         let kinds = [(self.stages, "stage", "stages"), (self.tasks, "task", "tasks"), runs];
         let there = kinds.into_iter().filter(|(count, ..)| *count > 0);
         let there: Vec<String> = there.map(|(count, one, many)| counted(count, one, many)).collect();
-        f.write_str(&there.join(" and "))
+        let at_least = if self.partial { "at least " } else { "" };
+        write!(f, "{at_least}{}", there.join(" and "))
     }
 }
 
@@ -344,6 +354,11 @@ impl StatusReport {
         }
         if let Some(sources) = sources {
             report.sources = Some(SourcesStatus::of(&sources));
+            if sources.is_partial && !sources.is_something() {
+                let what =
+                    "the repo has so many files that not all were looked at: spec-notify status looks longer";
+                report.warnings.push(what.to_owned());
+            }
             report.warnings.extend(sources.troubles);
         }
         report
@@ -447,7 +462,8 @@ impl StatusReport {
         }
         unresolved.then(|| {
             let (start, end) = ("spec-notify: ", " (see spec-notify status)");
-            let room = LONGEST_BANNER - start.len() - end.len();
+            // `…` where it is cut.
+            let room = LONGEST_BANNER - start.len() - end.len() - 1;
             format!("{start}{}{end}", printable(&parts.join(", "), room))
         })
     }

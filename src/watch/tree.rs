@@ -155,13 +155,13 @@ impl Tree {
     }
 
     /// Every file there is now. Symbolic links are not followed.
-    pub(super) fn files(&self) -> Vec<(Kind, PathBuf)> {
+    pub(super) fn files(&self) -> impl Iterator<Item = (Kind, PathBuf)> {
         let others = self.telemetry.iter().chain(&self.consensus).chain(&self.costs);
         let inside = others.flat_map(Place::holders).flat_map(|folder| entries(&folder));
         let runs = self.workflow_runs.iter().flat_map(Place::holders);
         let logs = runs.map(|folder| folder.join(workflow_run::LOG)).filter(|path| path.exists());
         let all = inside.chain(self.lists.files()).chain(logs);
-        all.filter_map(|path| self.kind(&path).map(|kind| (kind, path))).collect()
+        all.filter_map(|path| self.kind(&path).map(|kind| (kind, path)))
     }
 
     /// The folders under which everything else is, whether they are there or not: what is not

@@ -25,6 +25,8 @@ pub(crate) struct Waiting {
     pub(crate) tasks: usize,
     /// Workflow runs of which something is to be told.
     pub(crate) runs: usize,
+    /// Not everything was looked at: there may be more.
+    pub(crate) is_partial: bool,
     /// Nothing was watched here yet: the next start takes all of it as known.
     pub(crate) is_first: bool,
     /// What cannot be looked at, and why.
@@ -53,9 +55,7 @@ impl Waiting {
                 continue;
             }
             if until.is_some_and(|until| Instant::now() > until) {
-                let what =
-                    "the repo has so many files that not all were looked at: spec-notify status looks longer";
-                waiting.troubles.push(what.to_owned());
+                waiting.is_partial = true;
                 break;
             }
             let looked = match kind {

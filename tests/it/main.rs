@@ -16,6 +16,7 @@ mod embed;
 mod emit;
 mod evidence;
 mod faults;
+mod figures;
 mod git_status;
 mod harness;
 mod hostile;
