@@ -1,5 +1,7 @@
 //! What `status` shows to people: the subscriptions, what fails and since when, the figures.
 
+use std::collections::HashSet;
+
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use textwrap::core::display_width;
@@ -197,20 +199,19 @@ fn what_fails(lines: &mut Vec<Line>, troubles: &[Trouble], view: &View) {
     if !troubles.is_empty() {
         lines.extend([Line::new(Tone::Plain, ""), Line::new(Tone::Heading, "WHAT FAILS")]);
     }
-    let mut before = "";
+    let mut said = HashSet::new();
     for trouble in troubles {
         let headline = trouble.headline(|at| view.time(at));
         let mut headline = wrap(&headline, "    ", view.width).into_iter();
         lines
             .extend(headline.next().map(|first| Line::new(Tone::Plain, format!("  {}", first.trim_start()))));
         lines.extend(headline.map(|text| Line::new(Tone::Plain, text)));
-        // What was just said is not said again.
-        if trouble.hint != before {
+        // What was said above is not said again.
+        if said.insert(&trouble.hint) {
             lines.extend(
                 wrap(&trouble.hint, "    ", view.width).into_iter().map(|text| Line::new(Tone::Plain, text)),
             );
         }
-        before = &trouble.hint;
         lines.push(Line::new(Tone::Plain, format!("    {}", trouble.command)));
     }
 }
