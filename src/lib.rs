@@ -54,6 +54,8 @@ mod event;
 mod figures;
 mod files;
 mod filter;
+#[cfg(feature = "fleet")]
+mod fleet;
 mod http;
 mod inspect;
 mod names;

@@ -2,6 +2,7 @@
 //! with it at once.
 
 mod credential;
+mod fleet;
 mod folders;
 mod names;
 mod network;
@@ -165,6 +166,7 @@ impl Checker<'_, '_> {
             self.parsed("link_template", &template, help)
         });
         let runs = self.runs(table);
+        let fleet = self.fleet(table, enabled);
         let mut subscriptions = Vec::new();
         let mut ids = HashSet::new();
         for entry in table.tables("subscriptions", self.findings) {
@@ -209,6 +211,7 @@ impl Checker<'_, '_> {
             task_tracker_spec,
             link_template,
             runs,
+            fleet,
             env_file,
             watch: None,
             control_port: 0,
