@@ -31,6 +31,7 @@ use crate::event::{Event, EventKind, IdempotencyKey, KeyOrigin, SpecId, sequence
 use crate::payload::{self, pages::Pages};
 use crate::run::{Run, Silences};
 use crate::sources::checkout::Checkout;
+use crate::sources::host;
 use crate::spool::{InboxName, Recovered, Unfinished};
 use fan_out::{News, fan_out, refused};
 pub(crate) use lifecycle::{Close, Reconfigure, WaitIdle};
@@ -324,6 +325,7 @@ impl Handler<Emit> for Router {
             }
         };
         let sequence = self.next_sequence(&spec, at);
+        event.name_host(host::name(self.config.show_host));
         event.accepted(at, sequence);
         let body = payload::body(&event).map_err(refused);
         let fanned_out = body.and_then(|body| {

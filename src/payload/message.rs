@@ -162,6 +162,9 @@ fn footer(
     if let Some(repo) = source.and_then(|source| source.repo.as_deref()) {
         add(" · ", repo, None);
     }
+    if let Some(host) = source.and_then(|source| source.host.as_deref()) {
+        add(" on ", host, None);
+    }
     let branch = event.spec.branch.as_deref().or(source.and_then(|source| source.branch.as_deref()));
     let branch = branch.filter(|branch| *branch != "HEAD");
     if let Some(branch) = branch {

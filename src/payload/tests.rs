@@ -341,6 +341,33 @@ fn a_cloud_event_has_the_time_and_the_order_of_its_acceptance() {
     assert_eq!(wrapped(&event)["sequence"], "00000001767323045678");
 }
 
+#[test]
+fn a_cloud_event_is_of_its_repo_whatever_that_is_called() {
+    for (repo, source) in [
+        (Some("acme/checkout"), "/acme/checkout"),
+        (Some("a folder: 50 %"), "/a%20folder%3A%2050%20%25"),
+        (Some("//evil.example/x"), "/evil.example/x"),
+        (Some("é"), "/%C3%A9"),
+        (None, "/"),
+    ] {
+        let mut event = task();
+        event.source = repo.map(|repo| Source { repo: Some(repo.to_owned()), ..Source::default() });
+        assert_eq!(rendered(Format::CloudEvents, &event).1["source"], source);
+    }
+}
+
+#[test]
+fn the_last_line_names_the_machine_beside_the_repo() {
+    let mut event = accepted(task());
+    event.name_host(Some("build-3".to_owned()));
+    let (bytes, _) = rendered(Format::Teams, &event);
+    let text = String::from_utf8(bytes.to_vec()).unwrap();
+    assert!(
+        text.contains("\"acme/checkout on build-3 · feature/webhooks_v2 @ 8393d67 · 03:04 UTC\""),
+        "{text}"
+    );
+}
+
 fn hostile_events(text: &str) -> Vec<Event> {
     let copies = if text.len() > 1000 { 2 } else { 20 };
     let parts = json!({
