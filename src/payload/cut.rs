@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use crate::names::is_deceiving;
 
 /// Ends a text that was cut.
-const MARK: &str = "…";
+pub(super) const MARK: &str = "…";
 
 /// How a service writes text and measures length.
 #[derive(Clone, Copy)]

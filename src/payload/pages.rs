@@ -170,7 +170,7 @@ impl Pages {
         let named = |name: &str, url: Option<String>| Some(Link { name: name.to_owned(), url: url? });
         let files = self.files.iter().filter(|_| self.commit(event).is_some());
         let files: Vec<Link> =
-            files.filter_map(|path| named(&file_name(path), self.page(Place::File(path)))).collect();
+            files.filter_map(|path| named(&file_title(path), self.page(Place::File(path)))).collect();
         // A CI run has what cannot be linked on its own.
         let job = self.job.clone().filter(|_| files.is_empty());
         // Of evidence that is linked, all files count.
@@ -272,6 +272,18 @@ pub(crate) fn job(get: impl Fn(&str) -> Option<String>) -> Option<String> {
     let url = Url::parse(&of_github().or_else(|| get("CI_JOB_URL"))?).ok()?;
     let has_no_user = url.username().is_empty() && url.password().is_none();
     (is_web(&url) && has_no_user).then(|| url.to_string()).filter(|url| is_fit(url))
+}
+
+/// What a file of the evidence is: what its name says, where the name is one of a source's.
+fn file_title(path: &str) -> String {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let is_telemetry = ["spec-", "guardrail-"].iter().any(|start| name.starts_with(start));
+    match name.strip_suffix(".json") {
+        Some(stem) if stem.contains("synthesis") => "synthesis".to_owned(),
+        Some(stem) if stem.contains("verdict") => "verdict".to_owned(),
+        Some(_) if is_telemetry => "telemetry".to_owned(),
+        _ => file_name(path),
+    }
 }
 
 /// The name of a file, its middle left out where it is long.

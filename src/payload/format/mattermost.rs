@@ -24,7 +24,7 @@ pub(super) fn message(message: &Message<'_>) -> Value {
     let mut lines = vec![TEXT.head(message, HEADLINE, bold, link)];
     lines.extend(TEXT.body(message, BODY));
     let owner = message.owner.map(|owner| format!("Owner: @{owner}"));
-    let footer = Some(TEXT.footer(message, FOOTER, link)).filter(|it| !it.is_empty());
+    let footer = Some(TEXT.last_line(message, FOOTER, link)).filter(|it| !it.is_empty());
     let last: Vec<String> = footer.into_iter().chain(owner).collect();
     lines.extend((!last.is_empty()).then(|| last.join(" · ")));
     json!({"text": lines.join("\n")})

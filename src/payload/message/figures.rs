@@ -47,15 +47,24 @@ pub(super) fn money(usd: f64) -> String {
 /// When it was, as of `told`: the time, and the day where it was another one.
 pub(super) fn moment(at: Timestamp, told: Timestamp) -> String {
     let is_today = at.strftime("%F").to_string() == told.strftime("%F").to_string();
-    at.strftime(if is_today { "%H:%M UTC" } else { "%-d %b %Y, %H:%M UTC" }).to_string()
+    if is_today { unbroken(&at.strftime("%H:%M UTC").to_string()) } else { day(at, told) }
 }
 
-/// The same of what happened then and is told only now: says so where that is late.
-pub(super) fn when(happened: Option<Timestamp>, told: Timestamp) -> String {
-    match happened.filter(|at| told.duration_since(*at) > LATE) {
-        Some(at) => format!("happened {}", moment(at, told)),
-        None => moment(told, told),
-    }
+/// The same with its day always: what says it may be read, or sent again, on another one.
+pub(super) fn day(at: Timestamp, told: Timestamp) -> String {
+    let is_of_the_year = at.strftime("%Y").to_string() == told.strftime("%Y").to_string();
+    let form = if is_of_the_year { "%-d %b %H:%M UTC" } else { "%-d %b %Y %H:%M UTC" };
+    unbroken(&at.strftime(form).to_string())
+}
+
+/// With spaces at which no line ends.
+fn unbroken(text: &str) -> String {
+    text.replace(' ', "\u{a0}")
+}
+
+/// When it happened, if that was so long before it is told that it has to be said.
+pub(super) fn late(happened: Option<Timestamp>, told: Timestamp) -> Option<Timestamp> {
+    happened.filter(|at| told.duration_since(*at) > LATE)
 }
 
 #[cfg(test)]
@@ -83,15 +92,19 @@ mod tests {
     fn what_is_told_late_says_when_it_happened() {
         let at = |text: &str| text.parse::<Timestamp>().unwrap();
         let told = at("2026-01-02T10:12:30.5Z");
+        let said = [day(told, told), moment(told, told)];
+        assert_eq!(said, ["2 Jan 10:12 UTC", "10:12 UTC"].map(unbroken));
         for (happened, words) in [
-            (None, "10:12 UTC"),
-            (Some("2026-01-02T10:05:00Z"), "10:12 UTC"),
-            (Some("2026-01-02T10:20:00Z"), "10:12 UTC"),
-            (Some("2026-01-02T09:01:59Z"), "happened 09:01 UTC"),
-            (Some("2025-12-31T23:59:00Z"), "happened 31 Dec 2025, 23:59 UTC"),
+            ("2026-01-02T10:05:00Z", None),
+            ("2026-01-02T10:20:00Z", None),
+            ("2026-01-02T09:01:59Z", Some(["2 Jan 09:01 UTC", "09:01 UTC"])),
+            ("2026-01-01T00:00:00Z", Some(["1 Jan 00:00 UTC"; 2])),
+            ("2025-12-31T23:59:00Z", Some(["31 Dec 2025 23:59 UTC"; 2])),
         ] {
-            assert_eq!(when(happened.map(at), told), words);
+            let said = late(Some(at(happened)), told).map(|at| [day(at, told), moment(at, told)]);
+            assert_eq!(said, words.map(|words| words.map(unbroken)), "{happened}");
         }
+        assert_eq!(late(None, told), None);
     }
 
     #[test]

@@ -12,6 +12,9 @@ use crate::payload::cut::PLAIN;
 /// Most characters of a title in the headline.
 const TITLE: usize = 160;
 
+/// Most characters of items that stand in a row.
+const ROW: usize = 120;
+
 /// A message without where and when.
 #[derive(Debug)]
 pub(super) struct Story {
@@ -110,6 +113,20 @@ impl Story {
         self
     }
 
+    /// A line with the items behind the heading, where they are few and short, else one below it
+    /// for each.
+    fn told_in_a_row(self, heading: Option<String>, items: Vec<String>) -> Self {
+        let row = items.join(" · ");
+        match heading {
+            Some(heading) if items.is_empty() => self.line(Some(heading)),
+            Some(heading) if !heading.contains(": ") && row.chars().count() <= ROW => {
+                self.line(Some(format!("{heading}: {row}")))
+            }
+            Some(heading) => self.line(Some(format!("{heading}:"))).items(items),
+            None => self.items(items),
+        }
+    }
+
     fn next(mut self, text: Option<String>) -> Self {
         self.lines.extend(text.map(|text| Line::Next(PLAIN.fit(&text, LINE))));
         self
@@ -164,6 +181,13 @@ fn stage(event: &Event) -> Story {
     let next = match status {
         Some(Status::Halt) => Some(format!("The run has stopped. {}", to_go_on(remedy, name))),
         _ => tries_left(event),
+    };
+    let (heading, items) = match (heading, &items[..]) {
+        (None, [only]) => match words::parted(only) {
+            Some((start, rest)) => (Some(start), vec![rest]),
+            None => (None, items),
+        },
+        (heading, _) => (heading, items),
     };
     told.and(heading).line(again).items(items).next(next).aside(duration(event))
 }
@@ -221,13 +245,8 @@ fn run(event: &Event) -> Story {
         return told.and(many).line(stages.chain()).items(left);
     }
     let Why { heading, items, remedy } = words::why(event);
-    let (heading, items) = match (heading, items) {
-        (Some(heading), items) if items.len() == 1 => (Some(format!("{heading}: {}", items[0])), Vec::new()),
-        (Some(heading), items) if !items.is_empty() => (Some(format!("{heading}:")), items),
-        other => other,
-    };
-    let told = told.line(stages.chain()).line(heading.map(|text| words::capital(&text))).items(items);
-    let told = told.line(many.filter(|_| !left.is_empty()).map(|many| format!("{many}:"))).items(left);
+    let told = told.line(stages.chain()).told_in_a_row(heading.map(|text| words::capital(&text)), items);
+    let told = if left.is_empty() { told } else { told.told_in_a_row(many, left) };
     told.next(at.map(|at| to_go_on(remedy, &at.name)))
 }
 
@@ -379,7 +398,8 @@ fn cost_by_stage(event: &Event) -> Option<String> {
     let mut each: Vec<(f64, String)> =
         by_stage.iter().filter_map(|(name, usd)| Some((usd.as_f64()?, one_line(name)))).collect();
     each.sort_by(|one, other| other.0.total_cmp(&one.0));
-    let told = each.into_iter().map(|(usd, name)| format!("{} {}", PLAIN.fit(&name, 40), money(usd)));
+    let name = |name: String| name.parse().map_or(PLAIN.fit(&name, 40), |stage: Stage| stage.to_string());
+    let told = each.into_iter().map(|(usd, of)| format!("{} {}", name(of), money(usd)));
     Some(told.collect::<Vec<_>>().join(" · "))
 }
 
