@@ -7,7 +7,8 @@ mod words;
 
 use jiff::Timestamp;
 
-use super::cut::{PLAIN, one_line};
+use super::cut::PLAIN;
+use super::one_line::one_line;
 use super::pages::{Link, Pages, file_name};
 use super::reader::Reader;
 use crate::event::Event;

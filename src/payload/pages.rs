@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use url::Url;
 
-use super::cut::one_line;
+use super::one_line::one_line;
 use crate::event::{Event, EventKind, Status};
 use crate::names::named;
 

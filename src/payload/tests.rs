@@ -528,6 +528,22 @@ fn check(event: &Event) {
         strings(&message, "", &mut found);
         for (name, text) in found {
             assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{name}: {text:?}");
+            assert!(!text.contains("s3cret") && !text.contains(&"\u{301}".repeat(4)), "{name}: {text:?}");
+            // Nothing but our own marks begins a line.
+            let begins = |line: &str| {
+                let rest = line.trim_start_matches(|c: char| c.is_ascii_digit());
+                let is_numbered = rest.len() < line.len() && rest.starts_with(['.', ')']);
+                line.starts_with(['-', '+', '=', '#', '>']) || is_numbered
+            };
+            let has_marks = format == Format::Mattermost || name == "description";
+            let is_quote = |line: &str| format == Format::Slack && line.starts_with("&gt;");
+            assert!(!text.lines().any(|line| is_quote(line) || has_marks && begins(line)), "{name}: {text}");
+            let lower = text.to_ascii_lowercase();
+            let (invites, links) = (lower.contains("discord.gg/"), lower.contains(" www.evil"));
+            // The footer of an embed has no markup.
+            let is_plain = format != Format::Discord || name == "text";
+            assert!(is_plain || !invites && !lower.contains("discord.com/"), "{name}: {text}");
+            assert!(format != Format::Mattermost || !links, "{text}");
         }
     }
     let wrapped = Format::CloudEvents.render(event, &spec_kit, &Reader::default()).unwrap();
@@ -545,6 +561,21 @@ fn hostile_text_stays_within_every_limit_and_means_nothing() {
         "@everyone @here <@&1> `code` ```\nblock\n``` **b** _i_ ~s~ ||x|| [a](https://b) # h \\".to_owned(),
         "\u{0}\u{7}\u{1b}[31m\u{202e}\u{2028}\r\n\t\u{9b}".to_owned(),
         "é🎉👩‍👩‍👧‍👦".to_owned(),
+        "🎉".to_owned(),
+        "- a".to_owned(),
+        "1. a".to_owned(),
+        "# a".to_owned(),
+        "> a".to_owned(),
+        "===".to_owned(),
+        "+ a | b".to_owned(),
+        "www.evil.example discord.gg/evil https://DISCORD.com/invite/x mailto:a@evil.example".to_owned(),
+        "https://user:s3cret@evil.example/x https://evil.example/".to_owned() + &"x/".repeat(300),
+        "Z".to_owned() + &"\u{301}".repeat(300) + "algo",
+        "<script>alert(1)</script> <b>&amp;amp;</b> <!-- x --> <at>all</at>".to_owned(),
+        r#"{"a": ["b\n\u0041", 1e30]} "x"#.to_owned(),
+        "فشل الاختبار \u{202e}retry_after נכשל".to_owned(),
+        "\u{200b}\u{feff}\u{2060}".to_owned(),
+        "x".repeat(71) + "&<>*_~`@#[]()|\\:",
         long("a"),
         long("&"),
         long("<!channel>"),
@@ -588,6 +619,47 @@ fn the_longest_links_beside_the_most_to_say_stay_within_every_limit() {
             Format::Mattermost => assert!(message["text"].as_str().unwrap().chars().count() < 5000),
             _ => assert!(bytes.len() <= TEAMS_MESSAGE, "{}", bytes.len()),
         }
+    }
+}
+
+/// The first line of an event's message.
+fn first_line(event: &Event) -> String {
+    let (_, message) = rendered(Format::Teams, event);
+    message["attachments"][0]["content"]["fallbackText"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_long_reason_begins_in_the_first_line_and_goes_on_below_it() {
+    let reason =
+        "the migration of the retry scheduler to the monotonic clock changed the ordering of deliveries";
+    let event = stage("failure", &[reason]);
+    let line = first_line(&event);
+    assert!(
+        line.ends_with(" · the migration of the retry scheduler to the monotonic clock changed the…"),
+        "{line}"
+    );
+    let (bytes, _) = rendered(Format::Teams, &event);
+    assert!(String::from_utf8(bytes.to_vec()).unwrap().contains("\"• …ordering of deliveries\""));
+    let address = format!("see https://ci.example/{} then", "x/".repeat(60));
+    assert!(first_line(&stage("failure", &[&address])).ends_with(" · see…"));
+}
+
+#[test]
+fn reasons_that_say_nothing_are_none() {
+    let line = first_line(&stage("failure", &["", " ", "\u{200b}", "\u{7}", "\u{202e}"]));
+    assert_eq!(line, "❌ Validate failed (2 of 3): SPEC-KIT-065 add-webhooks");
+}
+
+#[test]
+fn a_run_that_no_shell_should_see_is_not_offered_to_one() {
+    for (run, is_offered) in [("6f9a3c73", true), ("$(rm -rf /)", false), ("a; b", false), ("--help", false)]
+    {
+        let mut event = waiting();
+        event.pipeline.as_mut().unwrap().extra["run"]["id"] = run.into();
+        let (bytes, _) = rendered(Format::Teams, &event);
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        assert_eq!(text.contains("specify workflow resume"), is_offered, "{run}");
+        assert!(is_offered || !text.contains(run), "{text}");
     }
 }
 

@@ -4,6 +4,7 @@
 //! Discord's documented limits: text 2,000, an embed's title 256, description 4,096, footer 2,048,
 //! 6,000 in all. Discord counts code points (its API is Python 3); UTF-16 units are never fewer.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use super::Format;
 use super::place::{Place, Service};
 use crate::payload::answer::{Rejection, object, rejection};
-use crate::payload::cut::{PLAIN, Spelling, as_it_is, utf16};
+use crate::payload::cut::{PLAIN, Spelling, broken, utf16};
 use crate::payload::markdown::link;
 use crate::payload::message::{Foot, Message, Of, Tone};
 
@@ -21,7 +22,7 @@ const BODY: usize = 2600;
 const PAGES: usize = 1300;
 const FOOTER: usize = 500;
 
-const TEXT: Spelling = Spelling { tame: as_it_is, escape: backslashed, width: utf16 };
+const TEXT: Spelling = Spelling { tame: uninviting, escape: backslashed, width: utf16 };
 
 /// The message. `allowed_mentions` prevents every mention in it from notifying anyone but the
 /// owner.
@@ -84,6 +85,11 @@ fn colour(tone: Tone) -> Option<u32> {
         Tone::Halt => Some(0xec_b2_2e),
         Tone::Neutral => None,
     }
+}
+
+/// Discord makes cards of the addresses of invitations, also within text.
+fn uninviting(text: &str) -> Cow<'_, str> {
+    broken(text, &["discord.gg/", "discord.com/", "discordapp.com/"])
 }
 
 /// Escapes markup, mentions, emoji names and links. A colon before a space begins neither an

@@ -115,7 +115,9 @@ fn actions(message: &Message<'_>) -> Vec<Value> {
         };
         Some((name.to_owned(), foot.url.as_deref()?))
     });
-    let links = message.links.iter().map(|link| (capital(&link.name), link.url.as_str()));
+    // The name of a file stays as it is.
+    let title = |name: &str| if name.contains('.') { name.to_owned() } else { capital(name) };
+    let links = message.links.iter().map(|link| (title(&link.name), link.url.as_str()));
     let mut left = ROW;
     let fits = |(name, _): &(String, &str)| {
         let width = utf16(name) + BUTTON;

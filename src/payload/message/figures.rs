@@ -5,9 +5,12 @@ use jiff::{SignedDuration, Timestamp};
 /// What happened this much before it is told is told as something of then.
 const LATE: SignedDuration = SignedDuration::from_mins(10);
 
-/// A length of time: `45 min`, `2 min 30 s`. None where it is no second.
+/// Longest time that anything took, in seconds: ten years. More is somebody's mistake.
+const LONGEST: u64 = 10 * 366 * 86_400;
+
+/// A length of time: `45 min`, `2 min 30 s`. None where it is no second, or no length at all.
 pub(super) fn length(milliseconds: u64) -> Option<String> {
-    let seconds = milliseconds / 1000;
+    let seconds = Some(milliseconds / 1000).filter(|seconds| *seconds <= LONGEST)?;
     let two = |first: String, more: u64, unit: &str| match more {
         0 => first,
         more => format!("{first} {more} {unit}"),
@@ -23,7 +26,7 @@ pub(super) fn length(milliseconds: u64) -> Option<String> {
 
 /// The same where many stand in a row: `2m30`.
 pub(super) fn brief(milliseconds: u64) -> Option<String> {
-    let seconds = milliseconds / 1000;
+    let seconds = Some(milliseconds / 1000).filter(|seconds| *seconds <= LONGEST)?;
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
         (0, 0, 0) => None,
         (0, 0, seconds) => Some(format!("{seconds}s")),
@@ -40,8 +43,10 @@ pub(super) fn between(from: Timestamp, to: Timestamp) -> Option<u64> {
 
 /// An amount of US dollars.
 pub(super) fn money(usd: f64) -> String {
+    let sign = if usd <= -0.005 { "-" } else { "" };
+    let usd = usd.abs();
     // Nobody spends this much: it is told so that it stays short.
-    if usd.abs() >= 1e9 { format!("${usd:.2e}") } else { format!("${usd:.2}") }
+    if usd >= 1e9 { format!("{sign}${usd:.2e}") } else { format!("{sign}${usd:.2}") }
 }
 
 /// When it was, as of `told`: the time, and the day where it was another one.
@@ -81,7 +86,9 @@ mod tests {
             (3_720_000, Some("1 h 2 min"), Some("1h02")),
             (7_200_000, Some("2 h"), Some("2h00")),
             (259_200_000, Some("3 d"), Some("72h00")),
-            (u64::MAX, Some("213503982334 d 14 h"), Some("5124095576030h25")),
+            (316_224_000_000, Some("3660 d"), Some("87840h00")),
+            (316_224_001_000, None, None),
+            (u64::MAX, None, None),
         ] {
             assert_eq!(length(milliseconds).as_deref(), told);
             assert_eq!(brief(milliseconds).as_deref(), in_a_row);
@@ -110,5 +117,6 @@ mod tests {
     #[test]
     fn amounts_have_cents_and_stay_short() {
         assert_eq!([money(4.366), money(6.0), money(1e308)], ["$4.37", "$6.00", "$1.00e308"]);
+        assert_eq!([money(-5.0), money(-1e30), money(-0.001)], ["-$5.00", "-$1.00e30", "$0.00"]);
     }
 }

@@ -5,12 +5,15 @@ use serde_json::Value;
 
 use super::figures::{between, brief, length, moment, money};
 use super::words::{self, Remedy, Why};
-use super::{LINE, Line, Part, Reader, Tone, listed, one_line};
+use super::{ITEMS, LINE, Line, Part, Reader, Tone, listed, one_line};
 use crate::event::{Event, EventKind, Stage, Status};
 use crate::payload::cut::PLAIN;
 
 /// Most characters of a title in the headline.
 const TITLE: usize = 160;
+
+/// Most characters of an option at a gate.
+const OPTION: usize = 40;
 
 /// Most characters of items that stand in a row.
 const ROW: usize = 120;
@@ -342,7 +345,11 @@ fn task_list(event: &Event) -> Story {
 fn waiting(event: &Event) -> Story {
     let part = |part: &str, field: &str| event.pipeline.as_ref()?.extra.get(part)?.get(field).cloned();
     let text = |part_of: &str, field: &str| part(part_of, field)?.as_str().map(one_line);
-    let resume = text("run", "id").map(|run| format!("specify workflow resume {run}"));
+    // Somebody may paste this into a shell.
+    let is_plain =
+        |run: &String| run.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    let run = text("run", "id").filter(|run| is_plain(run) && !run.starts_with('-'));
+    let resume = run.map(|run| format!("specify workflow resume {run}"));
     let told = Story::told(Tone::Halt, "✋");
     if part("gate", "step").is_none() {
         let reason = event.event.reasons.first().map(|reason| words::capital(&one_line(reason)));
@@ -351,11 +358,17 @@ fn waiting(event: &Event) -> Story {
     let told = told.strong("Approval needed").plain(": ").spec(event);
     let asks = text("gate", "message").filter(|asks| !asks.is_empty());
     let told = told.plain(asks.map(|asks| format!(" \"{asks}\"")).unwrap_or_default());
-    let options: Vec<String> = match part("gate", "options") {
+    let mut options: Vec<String> = match part("gate", "options") {
         Some(Value::Array(options)) => options.iter().filter_map(Value::as_str).map(one_line).collect(),
         _ => Vec::new(),
     };
-    let options = (!options.is_empty()).then(|| format!("Options: {}", options.join(", ")));
+    let more = options.len().saturating_sub(ITEMS + 1);
+    if more > 0 {
+        options.truncate(ITEMS);
+        options.push(format!("and {} more", more + 1));
+    }
+    let options = options.iter().map(|option| PLAIN.fit(option, OPTION)).collect::<Vec<_>>().join(", ");
+    let options = (!options.is_empty()).then(|| format!("Options: {options}"));
     let read = text("gate", "showFile").map(|file| format!("To read: {file}"));
     told.line(options).line(read).next(resume.map(|resume| format!("Answer at its terminal, or: {resume}")))
 }

@@ -7,6 +7,7 @@ use super::{file_name, one_line};
 use crate::event::{Event, Stage};
 use crate::names::printable;
 use crate::payload::cut::{MARK, PLAIN};
+use crate::payload::one_line::says_something;
 
 /// Longest reason that stands in the headline.
 const SHORT: usize = 72;
@@ -49,7 +50,8 @@ pub(super) enum Remedy {
 
 /// Why the event's status is what it is.
 pub(super) fn why(event: &Event) -> Why {
-    let reasons: Vec<&String> = event.event.reasons.iter().filter(|one| !one.trim().is_empty()).collect();
+    let reasons = event.event.reasons.iter();
+    let reasons: Vec<&String> = reasons.filter(|reason| says_something(&one_line(reason))).collect();
     if event.telemetry.as_ref().is_some_and(|fields| fields.contains_key("error")) {
         let items = reasons.iter().map(|reason| unreadable(event, reason)).collect();
         let heading = Some("its telemetry can't be read".to_owned());
@@ -74,9 +76,9 @@ pub(super) fn why(event: &Event) -> Why {
         let many = (others.len() > 1).then(|| format!("{} reasons", others.len()));
         why.heading = count.or(many);
     }
-    why.items.extend(
-        others.iter().map(|text| if text.starts_with("the ") { capital(text) } else { text.clone() }),
-    );
+    let is_list = others.len() + scenarios.len() > 1;
+    let as_item = |text: String| if is_list && text.starts_with("the ") { capital(&text) } else { text };
+    why.items.extend(others.into_iter().map(as_item));
     let of_one = |(name, word): (String, String)| match word.as_str() {
         "failed" => name,
         word => format!("{name} ({word})"),
@@ -218,7 +220,11 @@ pub(super) fn disagreements(event: &Event) -> Vec<String> {
 fn point(value: &Value) -> String {
     const NAMES: [&str; 6] = ["point", "topic", "issue", "question", "title", "summary"];
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let Some(fields) = value.as_object() else { return one_line(&text(value)) };
+    let fields = match value {
+        Value::Object(fields) => fields,
+        Value::Null => return String::new(),
+        value => return one_line(&text(value)),
+    };
     let named = NAMES.iter().find_map(|name| fields.get_key_value(*name));
     let positions = fields.iter().filter(|(name, _)| named.is_none_or(|(known, _)| known != *name));
     let positions: Vec<String> = positions

@@ -2,10 +2,12 @@
 // What a message should not have (markup that came through, a mention of everybody, an address that became a link) shows too.
 // Writes into `#found` how high each message is, and what runs out of it.
 
+window.addEventListener("error", ({ message }) => document.body.append(Object.assign(make("pre", "", message), { id: "wrong" })));
+
 const make = (tag, style, ...children) => {
     const element = document.createElement(tag);
     if (style) element.className = style;
-    element.append(...children.filter((child) => child !== null && child !== undefined));
+    element.append(...children.filter((child) => child));
     return element;
 };
 const link = (text, url) => Object.assign(make("a", "", ...text), { href: url });
@@ -106,6 +108,8 @@ const markdownMarks = [
     [/~~((?:[^~\\]|\\.)+)~~/y, around("s")],
     [/\|\|((?:[^|\\]|\\.)+)\|\|/y, around("span", "spoiler")],
     [/`([^`\n]+)`/y, (match) => make("code", "", match[1])],
+    [/discord(app)?\.(gg|com\/invite)\/\w+/yi, () => mention("a card that invites")],
+    [/www\.[^\s<>]+/yi, (match, before) => (/\w/.test(before) ? null : link([match[0]], `https://${match[0]}`))],
     [/https?:\/\/[^\s<>]+/y, (match) => link([match[0]], match[0])],
     [/:(tada|x|warning|white_check_mark|skull):/y, () => make("span", "mention", "🎉")],
 ];
@@ -113,14 +117,14 @@ const markdown = (text) => marked(text, markdownMarks);
 
 function discord(body) {
     const embeds = (body.embeds ?? []).map((one) => {
-        const title = one.url ? link(markdown(one.title), one.url) : make("span", "", ...markdown(one.title));
+        const shown = one.title && markdown(one.title);
         const field = ({ name, value, inline }) =>
             make("div", inline ? "field inline" : "field", make("b", "", ...markdown(name)), make("div", "", ...markdown(value)));
         const foot = [one.footer?.text, one.timestamp && "Today at 10:12"].filter(Boolean).join(" • ");
         const embed = make(
             "div",
             "embed",
-            make("div", "title", title),
+            shown && make("div", "title", ...(one.url ? [link(shown, one.url)] : shown)),
             one.description && make("div", "description", ...markdown(one.description)),
             one.fields && make("div", "fields", ...one.fields.map(field)),
             foot && make("div", "footer", foot),

@@ -54,7 +54,7 @@ try {
                 const path = page(service, width, isDark, messages);
                 const dom = browser(path, pixels, 800, "dump-dom");
                 const found = /<pre [^>]*id="found"[^>]*>(.*?)<\/pre>/s.exec(dom);
-                if (!found) throw new Error(`${path}: the page has an error`);
+                if (!found) throw new Error(`${service}: ${/id="wrong">(.*?)<\/pre>/s.exec(dom)?.[1] ?? "the page is not there"}`);
                 const measured = JSON.parse(unescaped(found[1]));
                 const total = measured.reduce((sum, { height }) => sum + height + 40, 100);
                 browser(path, pixels, total, `screenshot=${join(out, `${service}-${width}-${isDark ? "dark" : "light"}.png`)}`);
