@@ -331,7 +331,8 @@ impl Handler<Emit> for Router {
         let fanned_out = body.and_then(|body| {
             let active = self.active_ones().map(|(config, address)| (&**config, address));
             let ids = DeliveryId::random;
-            let ends = step.as_ref().and_then(|step| step.ends_run());
+            let of_source = event.event.status.filter(|_| event.event.ends_run);
+            let ends = step.as_ref().and_then(|step| step.ends_run()).or(of_source);
             let pages = self.has_chats().then(|| Pages { files: published, ..self.pages() });
             let pages = pages.as_ref();
             let news = News { event: &event, body: &body, at, is_told_already, ends, pages };

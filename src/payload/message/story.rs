@@ -311,7 +311,9 @@ impl Stages {
                     [ended.length.and_then(brief), Some(mark(ended).to_owned()).filter(|_| !is_plain)];
                 parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
             });
-            format!("{} {}", group[0].name, each.collect::<Vec<_>>().join(", ")).trim_end().to_owned()
+            format!("{} {}", group[0].name, each.filter(|one| !one.is_empty()).collect::<Vec<_>>().join(", "))
+                .trim_end()
+                .to_owned()
         });
         Some(told.collect::<Vec<_>>().join(" → ")).filter(|chain| !chain.is_empty())
     }
