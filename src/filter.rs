@@ -384,7 +384,8 @@ mod tests {
         assert!(!filter.leaves_to_the_run(Status::Halt), "it hears of no run");
         assert!(filter.admits(&event(EventKind::Stalled, None, None)).is_err());
         assert!(!Filter::default().leaves_to_the_run(Status::Halt));
-        let gets = "failures, halts, gates, stalls and run ends; of the events spec-auto.stage.*; with the status halt";
+        let gets = "failures, halts, gates, stalls and run ends; of the events spec-auto.stage.*; \
+             with the status halt";
         assert_eq!(filter.gets(), gets);
     }
 

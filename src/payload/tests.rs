@@ -22,6 +22,7 @@ fn pages() -> Pages {
         branch: Some("feature/webhooks_v2".to_owned()),
         commit: Some("8393d67".repeat(5) + "12345"),
         job: Some("https://github.com/acme/checkout/actions/runs/47".to_owned()),
+        request: None,
         template: None,
         files: Vec::new(),
     }
