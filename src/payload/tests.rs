@@ -631,8 +631,10 @@ fn first_line(event: &Event) -> String {
 
 #[test]
 fn a_long_reason_begins_in_the_first_line_and_goes_on_below_it() {
-    let reason =
-        "the migration of the retry scheduler to the monotonic clock changed the ordering of deliveries";
+    let whole = format!("clean-tree: {}", "x ".repeat(54).trim());
+    assert!(first_line(&stage("failure", &[&whole])).ends_with(&whole));
+    let reason = "the migration of the retry scheduler to the monotonic clock changed the ordering of \
+        deliveries that were accepted long before";
     let event = stage("failure", &[reason]);
     let line = first_line(&event);
     assert!(
@@ -640,7 +642,8 @@ fn a_long_reason_begins_in_the_first_line_and_goes_on_below_it() {
         "{line}"
     );
     let (bytes, _) = rendered(Format::Teams, &event);
-    assert!(String::from_utf8(bytes.to_vec()).unwrap().contains("\"• …ordering of deliveries\""));
+    let text = String::from_utf8(bytes.to_vec()).unwrap();
+    assert!(text.contains("\"• …ordering of deliveries that were accepted long before\""), "{text}");
     let address = format!("see https://ci.example/{} then", "x/".repeat(60));
     assert!(first_line(&stage("failure", &[&address])).ends_with(" · see…"));
 }
@@ -649,6 +652,19 @@ fn a_long_reason_begins_in_the_first_line_and_goes_on_below_it() {
 fn reasons_that_say_nothing_are_none() {
     let line = first_line(&stage("failure", &["", " ", "\u{200b}", "\u{7}", "\u{202e}"]));
     assert_eq!(line, "❌ Validate failed (2 of 3): SPEC-KIT-065 add-webhooks");
+}
+
+#[test]
+fn a_workflow_run_that_failed_says_how_it_goes_on() {
+    for (status, is_offered) in [("failure", true), ("halt", false), ("success", false)] {
+        let mut event = pipeline(status);
+        event.pipeline.as_mut().unwrap().extra.insert("run".to_owned(), json!({"id": "6f9a3c73"}));
+        let (bytes, _) = rendered(Format::Teams, &event);
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        let next = text.contains("→ Look at why, then: specify workflow resume 6f9a3c73");
+        assert_eq!(next, is_offered, "{status}");
+        assert!(!text.contains("run Validate again"), "{text}");
+    }
 }
 
 #[test]

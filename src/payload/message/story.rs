@@ -250,7 +250,11 @@ fn run(event: &Event) -> Story {
     let Why { heading, items, remedy } = words::why(event);
     let told = told.line(stages.chain()).told_in_a_row(heading.map(|text| words::capital(&text)), items);
     let told = if left.is_empty() { told } else { told.told_in_a_row(many, left) };
-    told.next(at.map(|at| to_go_on(remedy, &at.name)))
+    // A workflow run that failed goes on where it failed; one that a person ended does not.
+    let resume = resume(event).filter(|_| status == Some(Status::Failure));
+    let resume = resume.map(|resume| format!("Look at why, then: {resume}"));
+    let is_workflow = event.is_of_a_workflow_run();
+    told.next(resume.or_else(|| at.filter(|_| !is_workflow).map(|at| to_go_on(remedy, &at.name))))
 }
 
 fn total_cost(event: &Event) -> Option<String> {
@@ -343,15 +347,19 @@ fn task_list(event: &Event) -> Story {
     Story::told(Tone::Success, "☑️").short(event).strong(what)
 }
 
+/// The command by which a workflow run goes on.
+fn resume(event: &Event) -> Option<String> {
+    let run = event.pipeline.as_ref()?.extra.get("run")?.get("id")?.as_str()?;
+    // Somebody may paste it into a shell.
+    let is_plain = run.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    (is_plain && !run.starts_with('-')).then(|| format!("specify workflow resume {run}"))
+}
+
 /// A run that stands at a gate, or was interrupted: what is asked, and how it goes on.
 fn waiting(event: &Event) -> Story {
     let part = |part: &str, field: &str| event.pipeline.as_ref()?.extra.get(part)?.get(field).cloned();
     let text = |part_of: &str, field: &str| part(part_of, field)?.as_str().map(one_line);
-    // Somebody may paste this into a shell.
-    let is_plain =
-        |run: &String| run.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-    let run = text("run", "id").filter(|run| is_plain(run) && !run.starts_with('-'));
-    let resume = run.map(|run| format!("specify workflow resume {run}"));
+    let resume = resume(event);
     let told = Story::told(Tone::Halt, "✋");
     if part("gate", "step").is_none() {
         let reason = event.event.reasons.first().map(|reason| words::capital(&one_line(reason)));

@@ -9,8 +9,11 @@ use crate::names::printable;
 use crate::payload::cut::{MARK, PLAIN};
 use crate::payload::one_line::says_something;
 
-/// Longest reason that stands in the headline.
+/// Longest reasons that stand in the headline together.
 const SHORT: usize = 72;
+
+/// Longest single reason that stands there whole: of a longer one, [`SHORT`] stands there.
+const WHOLE: usize = 120;
 
 /// Most characters of a reason that a run keeps of a stage.
 const KEPT: usize = 300;
@@ -69,7 +72,8 @@ pub(super) fn why(event: &Event) -> Why {
     let mut why = Why { heading: None, items: Vec::new(), remedy };
     let count = (!scenarios.is_empty()).then(|| counted(&scenarios, all_scenarios(event)));
     let all: Vec<&str> = count.iter().chain(&others).map(String::as_str).collect();
-    let all = Some(all.join(", ")).filter(|all| !all.is_empty() && all.chars().count() <= SHORT);
+    let most = if all.len() == 1 { WHOLE } else { SHORT };
+    let all = Some(all.join(", ")).filter(|all| !all.is_empty() && all.chars().count() <= most);
     if all.is_some() {
         (why.heading, others) = (all, Vec::new());
     } else {
