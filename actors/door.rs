@@ -176,11 +176,12 @@ impl Door {
         let SendSample { spec, subscription, dry_run, event } = sample;
         let _admission = self.admission.admit(ADMISSION).await.ok_or_else(gone)?;
         let at = clock::now();
-        let event = match event {
+        let Found { address, config, pages, host } = self.find(subscription).await?;
+        let mut event = match event {
             Some(event) => self.as_sample(&event, spec, at)?,
             None => payload::sample(spec, self.checkout.current(), at),
         };
-        let Found { address, config, pages } = self.find(subscription).await?;
+        event.name_host(host);
         let gets = config.filter.gets();
         let reader = Reader {
             subscription: Some(config.id.as_str()),

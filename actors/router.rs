@@ -31,6 +31,7 @@ use crate::event::{Event, EventKind, IdempotencyKey, KeyOrigin, SpecId, sequence
 use crate::payload::{self, pages::Pages};
 use crate::run::{AwaitedStage, Run, Silences};
 use crate::sources::checkout::Checkout;
+use crate::sources::host;
 use crate::spool::{InboxName, Recovered, Unfinished};
 use fan_out::{News, fan_out, refused};
 pub(crate) use lifecycle::{Close, Reconfigure, WaitIdle};
@@ -328,12 +329,14 @@ impl Handler<Emit> for Router {
             }
         };
         let sequence = self.next_sequence(&spec, at);
+        event.name_host(host::name(self.config.show_host));
         event.accepted(at, sequence);
         let body = payload::body(&event).map_err(refused);
         let fanned_out = body.and_then(|body| {
             let active = self.active_ones().map(|(config, address)| (&**config, address));
             let ids = DeliveryId::random;
-            let ends = step.as_ref().and_then(|step| step.ends_run());
+            let of_source = event.event.status.filter(|_| event.event.ends_run);
+            let ends = step.as_ref().and_then(|step| step.ends_run()).or(of_source);
             let pages = self.has_chats().then(|| Pages { files: published, ..self.pages() });
             let pages = pages.as_ref();
             let news = News { event: &event, body: &body, at, is_told_already, ends, pages };

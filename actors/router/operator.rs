@@ -11,6 +11,7 @@ use crate::config::{Role, SubscriptionConfig};
 use crate::delivery::SubscriptionId;
 use crate::inspect::{Listed, Query, Queue};
 use crate::payload::pages::Pages;
+use crate::sources::host;
 
 /// From the door, for what an operator asks of one subscription: where it is, if it is active.
 /// Bounded by the admission permits.
@@ -24,6 +25,8 @@ pub(crate) struct Found {
     pub(crate) config: Arc<SubscriptionConfig>,
     /// Where its messages may lead.
     pub(crate) pages: Pages,
+    /// The machine that its messages may name.
+    pub(crate) host: Option<String>,
 }
 
 /// From the door, for `status`: every subscription and its queue, in the config's order, those
@@ -60,6 +63,7 @@ impl Handler<FindActive> for Router {
             address: address.clone(),
             config: config.clone(),
             pages: self.pages(),
+            host: host::name(self.config.show_host),
         });
         found.ok_or_else(|| {
             let known: Vec<_> = self.active_ones().map(|(config, _)| config.id.as_str()).collect();

@@ -164,6 +164,7 @@ impl Checker<'_, '_> {
             let help = "github, gitlab, bitbucket or gitea; or https://host/{repo}/tree/{branch}";
             self.parsed("link_template", &template, help)
         });
+        let show_host = table.boolean("show_host", self.findings).unwrap_or(false);
         let runs = self.runs(table);
         let mut subscriptions = Vec::new();
         let mut ids = HashSet::new();
@@ -208,6 +209,7 @@ impl Checker<'_, '_> {
             task_done_statuses: task_done_statuses.into_iter().map(|status| status.value).collect(),
             task_tracker_spec,
             link_template,
+            show_host,
             runs,
             env_file,
             watch: None,

@@ -86,6 +86,8 @@ pub struct Config {
     pub(crate) task_tracker_spec: SpecId,
     /// `link_template`: how the pages of the repo are laid out, where its host does not show it.
     pub(crate) link_template: Option<LinkTemplate>,
+    /// `show_host`: whether payloads and messages name this machine.
+    pub(crate) show_host: bool,
     /// `max_stage_attempts` and `cost_threshold_usd`: when a SPEC's run ends, and when it costs
     /// too much.
     pub(crate) runs: RunPolicy,

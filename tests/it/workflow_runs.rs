@@ -144,6 +144,41 @@ fn a_run_is_told_step_by_step_and_its_end_once() {
 }
 
 #[test]
+fn a_step_that_fails_its_run_is_told_by_the_runs_end_alone_to_those_who_want_failures_and_runs() {
+    let (all, noteworthy, of_stages) =
+        (Endpoint::replying(&[200]), Endpoint::replying(&[200]), Endpoint::replying(&[200]));
+    let stages = "notify = \"failures+runs\"\ninclude_events = [\"spec-auto.stage.*\"]\nmax_in_flight = 1";
+    let sandbox = Sandbox::new(&[
+        ("all", &all.url(), "max_in_flight = 1"),
+        ("noteworthy", &noteworthy.url(), "notify = \"failures+runs\"\nmax_in_flight = 1"),
+        ("stages", &of_stages.url(), stages),
+    ]);
+    let _serve = sandbox.serve();
+    wait_for("the baseline", || sandbox.spool().join("watch.jsonl").exists().then_some(()));
+    let mut engine = Engine::begin(&sandbox, "bdc8dbf3");
+    engine.starts("specify", "command");
+    // One that its workflow does without ends no run.
+    engine.completes("specify", "failed", &json!({"command": "speckit.specify"}));
+    engine.log(json!({"event": "step_continue_on_error", "step_id": "specify", "error": "no room"}));
+    engine.starts("plan", "command");
+    engine.fails("plan", "no plan");
+    engine.finishes("failed");
+    let kinds = |endpoint: &Endpoint| -> Vec<String> {
+        let of = |body: Value| {
+            let text = |name: &str| body["event"][name].as_str().unwrap_or_default().to_owned();
+            text("stage") + "/" + text("type").rsplit_once("spec-auto.").unwrap().1
+        };
+        endpoint.requests().iter().map(|request| of(request.json())).collect()
+    };
+    all.wait_for(3);
+    sandbox.wait_until_nothing_is_pending();
+    let (specify, plan, end) = ("Specify/stage.completed", "Plan/stage.completed", "/pipeline.completed");
+    assert_eq!(kinds(&all), [specify, plan, end]);
+    assert_eq!(kinds(&noteworthy), [specify, end]);
+    assert_eq!(kinds(&of_stages), [specify, plan], "it hears of no run's end");
+}
+
+#[test]
 fn what_a_run_does_while_nothing_runs_is_said_and_told_at_the_next_start() {
     let (endpoint, sandbox) = watched();
     let mut engine = Engine::begin(&sandbox, "r-1");

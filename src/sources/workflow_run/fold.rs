@@ -185,7 +185,9 @@ impl Fold {
             What::Failed { step, error } => {
                 self.begun.remove(step);
                 self.add_trouble(step, error.as_deref());
-                self.settle_step(step, error.as_deref(), world)
+                let mut told = self.settle_step(step, error.as_deref(), world);
+                told.iter_mut().for_each(|event| event.event.ends_run = true);
+                told
             }
             What::Continued { step, error } => self.settle_step(step, error.as_deref(), world),
             What::Aborted { step, error } => {
