@@ -26,7 +26,10 @@ impl Subscription {
         let jitter = Jitter(clock::fraction());
         let (effect, retry) = match &attempt.outcome {
             None => {
-                log::info!("dry run: {} to {} is recorded and not sent", delivery.id, self.id);
+                log::info!(
+                    subscription:% = self.id, spec:% = delivery.spec, delivery:% = delivery.id;
+                    "dry run: {} to {} is recorded and not sent", delivery.id, self.id
+                );
                 self.lane.release();
                 (Effect::DryRun, None)
             }
@@ -59,6 +62,7 @@ impl Subscription {
             && let Some(LocalFault { error, hint, .. }) = &self.health.local_fault
         {
             log::error!(
+                subscription:% = self.id;
                 "nothing can be sent to {}: {error}; {hint}. What waits is tried again by itself",
                 self.id
             );
@@ -100,17 +104,23 @@ fn log_verdict(
 ) {
     let summary = outcome.summary();
     let what = format!("{} ({})", delivery.key, delivery.id);
+    let Delivery { id, spec, .. } = delivery;
     match verdict {
-        Verdict::Delivered => log::info!("delivered {what} to {subscription} at attempt {number}: {summary}"),
+        Verdict::Delivered => log::info!(
+            subscription:%, spec:%, delivery:% = id;
+            "delivered {what} to {subscription} at attempt {number}: {summary}"
+        ),
         Verdict::Retry { wait, .. } => {
             let seconds = wait.as_secs_f64();
             log::warn!(
+                subscription:%, spec:%, delivery:% = id;
                 "attempt {number} of {what} to {subscription} failed, next in {seconds:.1} s: {summary}"
             );
         }
         Verdict::DeadLetter(reason) => {
             let hint = reason.hint(outcome.advice().as_deref());
             log::error!(
+                subscription:%, spec:%, delivery:% = id;
                 "gave {what} to {subscription} up after attempt {number}, {reason}: {summary}; {hint}"
             );
         }

@@ -11,6 +11,7 @@ mod generate;
 mod init;
 mod keep;
 mod list;
+mod log_line;
 mod logging;
 mod outlet;
 mod preview;
@@ -23,6 +24,7 @@ mod serve;
 mod status;
 mod test;
 mod top;
+mod usage;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -31,18 +33,22 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::builder::PossibleValue;
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use log::LevelFilter;
 use rustix::process::Signal;
+use serde::{Serialize, Serializer};
+use serde_json::json;
 
 use crate::answer::RequestError;
-use crate::config::{self, Config, LoadOptions};
+use crate::config::{self, Config, LoadOptions, Problem};
 use crate::env::Environment;
 use crate::files::raise_max_open;
 use crate::inspect::counted;
 use crate::payload;
 use crate::spool;
+use log_line::LogFormat;
 use render::Screen;
+use usage::Forms;
 
 /// The exit code of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,12 +108,15 @@ struct Global {
     /// Short for --format json
     #[arg(long, global = true)]
     json: bool,
-    /// Only errors in the log
+    /// The exit code alone: of what people read, only errors
     #[arg(short, long, global = true)]
     quiet: bool,
     /// More in the log; twice for everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
+    /// How the log and all words on stderr are written: human, or json, one object a line
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Human)]
+    log_format: LogFormat,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,20 +220,12 @@ enum Command {
 
 /// Runs the program with these arguments, the first of which is the program's name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
-    let cli = match Cli::try_parse_from(flags_as_commands(arguments)) {
+    let arguments = flags_as_commands(arguments);
+    let forms = Forms::of(&arguments);
+    let parsed = command().try_get_matches_from(arguments);
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help and version are answers, not errors: clap prints them to stdout.
-            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
-            let text = error.to_string();
-            if render::harmless(&text) != text {
-                // The error repeats the arguments, which a script may have taken from another
-                // user's text.
-                Screen::new(false).words(&text);
-                return exit;
-            }
-            return error.print().map_or(Exit::Failed, |()| exit);
-        }
+        Err(error) => return usage::say(&error, forms),
     };
     let json = cli.global.json || cli.global.format == Format::Json;
     let level = match cli.command {
@@ -233,11 +234,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Demo | Command::Top(_) => LevelFilter::Off,
         _ => LevelFilter::Warn,
     };
-    logging::start(cli.global.quiet, cli.global.verbose, level);
+    let Global { quiet, verbose, log_format, .. } = cli.global;
+    logging::start(logging::Wanted::new(log_format, quiet, verbose, level));
     // Only in the program: a library must not change its host's limits or signals.
     raise_max_open();
     survive_file_size_limits();
-    let mut screen = Screen::new(json);
+    let mut screen = Screen::new(json).quiet(quiet && !json).words_as(log_format);
     let outcome = match cli.global.repo.as_deref().and_then(config::no_folder) {
         // These two commands report problems of a config in their own form.
         Some(problem) if !matches!(cli.command, Command::Check | Command::Reload) => {
@@ -246,6 +248,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         _ => run_command(cli, &mut screen),
     };
     let exit = outcome.unwrap_or_else(|failure| {
+        if json {
+            screen.value(&failure);
+        }
         screen.error(&failure.message);
         failure.exit
     });
@@ -268,6 +273,11 @@ fn survive_file_size_limits() {
     if let Err(error) = signal_hook::flag::register(Signal::XFSZ.as_raw(), heard) {
         log::debug!("a write beyond the limit on the size of files would end this process: {error}");
     }
+}
+
+/// The definition of the command line, ready to parse and to be shown.
+fn command() -> clap::Command {
+    Cli::command()
 }
 
 fn run_command(cli: Cli, screen: &mut Screen) -> Result<Exit, Failure> {
@@ -321,11 +331,25 @@ fn flags_as_commands(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsStr
 struct Failure {
     message: String,
     exit: Exit,
+    /// Of a config, what is wrong with it.
+    problems: Vec<Problem>,
+}
+
+/// What `--json` prints of a failure: `{"error": {"message", "exit"}}`, and of a config its
+/// `errors`.
+impl Serialize for Failure {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut error = json!({"message": self.message, "exit": self.exit as u8});
+        if !self.problems.is_empty() {
+            error["errors"] = json!(self.problems);
+        }
+        json!({"error": error}).serialize(serializer)
+    }
 }
 
 impl Failure {
     fn new(exit: Exit, message: impl std::fmt::Display) -> Self {
-        Self { message: message.to_string(), exit }
+        Self { message: message.to_string(), exit, problems: Vec::new() }
     }
 
     /// A failure at run time.
@@ -382,7 +406,8 @@ fn take(loaded: config::Loaded, screen: &mut Screen) -> Result<Config, Failure> 
                 screen.error(problem);
             }
             let errors = counted(loaded.errors.len(), "error", "errors");
-            Err(Failure::usage(format!("the config has {errors}")))
+            let failure = Failure::usage(format!("the config has {errors}"));
+            Err(Failure { problems: loaded.errors, ..failure })
         }
     }
 }

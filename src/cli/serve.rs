@@ -18,11 +18,12 @@ use signal_hook::flag::register_conditional_shutdown;
 use signal_hook::iterator::Signals;
 use tokio::sync::oneshot;
 
-use super::render::{Screen, Tone};
+use super::render::Screen;
 use super::{Exit, Failure, Global, load_to_serve};
 use crate::config::{Config, WatchFrom};
 use crate::control::RuntimeFile;
 use crate::env::Environment;
+use crate::inspect::counted;
 use crate::runtime::Runtime;
 
 /// A signal that follows the first within this time counts as the same one.
@@ -100,15 +101,13 @@ async fn serve(config: Config, options: &Options, screen: &mut Screen) -> Result
     thread::spawn(move || done.send(runtime.drain(deadline)));
     match drained.await {
         Ok(drained) => {
+            let pending = counted(drained.pending, "delivery", "deliveries");
             if !drained.is_kept {
                 let what = "not all of them are on disk: the spool was removed and could not be written anew \
                             (see the log)";
-                return Err(Failure::failed(format!(
-                    "stopped; {} deliveries pending, and {what}",
-                    drained.pending
-                )));
+                return Err(Failure::failed(format!("stopped; {pending} pending, and {what}")));
             }
-            screen.note(format_args!("stopped; {} deliveries pending on disk", drained.pending));
+            screen.note(format_args!("stopped; {pending} pending on disk"));
             Ok(Exit::Done)
         }
         Err(_) => Err(Failure::failed("stopped in the middle; what was under way is pending on disk")),
@@ -143,13 +142,13 @@ fn announce(spool_dir: &Path, is_standing_by: bool, subscriptions: &[String], sc
     if is_standing_by {
         let pid = owner.map_or("another process".to_owned(), |owner| format!("process {}", owner.pid));
         let what = format_args!("standing by: {pid} serves {dir}; this one takes over when it ends");
-        return screen.line(Tone::Plain, what);
+        return screen.announce(what);
     }
     let port = owner.filter(|owner| owner.pid == process::id()).map_or_else(
         || "control port unknown to others: runtime.json could not be written".to_owned(),
         |owner| format!("control port {}", owner.address),
     );
-    screen.line(Tone::Plain, format_args!("serving {dir} ({port}); subscriptions: {names}"));
+    screen.announce(format_args!("serving {dir} ({port}); subscriptions: {names}"));
 }
 
 enum Got {

@@ -118,7 +118,7 @@ pub(super) fn show(report: &SentReport, screen: &mut Screen) {
         (_, status) => {
             let status = status.map_or(String::new(), |status| format!(" (status {status})"));
             let error = report.error.as_deref().unwrap_or("unknown");
-            screen.line(
+            screen.verdict(
                 Tone::Bad,
                 format_args!("failed: {subscription}{status} after {} ms: {error}", report.latency_ms),
             );

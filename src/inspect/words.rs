@@ -2,10 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-/// A count with its noun: `1 file`, `2 files`.
-pub(crate) fn counted(count: usize, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
-}
+pub(crate) use crate::names::counted;
 
 /// The time since `then` in its largest unit: `12s`, `5m`, `3h`, `2d`.
 pub(crate) fn ago(now: Timestamp, then: Timestamp) -> String {
