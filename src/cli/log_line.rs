@@ -9,13 +9,12 @@ use serde::Serialize;
 use crate::clock;
 use crate::names::{harmless_json, is_deceiving};
 
-/// The form of the log and of all other words on stderr.
+/// The form of the log and of all other words on stderr: lines for people, or one JSON object a
+/// line. (What is said of a variant would make the help of every command a long one.)
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum LogFormat {
-    /// Lines for people.
     #[default]
     Human,
-    /// One JSON object a line.
     Json,
 }
 

@@ -3,16 +3,19 @@
 mod ask;
 mod baseline;
 mod check;
+mod complete;
+mod completions;
 mod demo;
 mod drain;
 mod emit;
 mod explain;
-mod generate;
+mod help;
 mod init;
 mod keep;
 mod list;
 mod log_line;
 mod logging;
+mod man;
 mod outlet;
 mod preview;
 pub(crate) mod receive;
@@ -33,7 +36,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::builder::PossibleValue;
-use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use log::LevelFilter;
 use rustix::process::Signal;
 use serde::{Serialize, Serializer};
@@ -71,7 +74,13 @@ impl From<Exit> for ExitCode {
 
 /// Signed, retried, evidenced webhooks for Spec-Kit pipelines, from inside the repo.
 #[derive(Debug, Parser)]
-#[command(name = "spec-notify", version, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(
+    name = "spec-notify",
+    version,
+    disable_help_flag = true,
+    disable_version_flag = true,
+    after_help = AFTER_HELP
+)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -81,19 +90,22 @@ struct Cli {
 
 const AFTER_HELP: &str = "\
 Start here:
-  spec-notify demo                       the whole story on this machine, no config needed
-  spec-notify init                       make this repo ready, and say what comes next
-  spec-notify check                      is the config right?
-  spec-notify test SPEC --subscription ID    send one signed sample now
+  spec-notify demo                         the whole story, no config needed
+  spec-notify init                         make this repo ready
+  spec-notify check                        is the config right?
+  spec-notify test SPEC --subscription ID  send one signed sample now
 
-  spec-notify status                     what fails, since when, and what to do
-  spec-notify list --state dead_letter   what was not delivered, and why
-  spec-notify replay --all               send it again
+When something is wrong:
+  spec-notify status                       what fails, since when, what to do
+  spec-notify list --state dead_letter     what was not delivered, and why
+  spec-notify replay --all                 send it again
 
-Also as flags: --test SPEC --subscription ID, --list [SPEC], --replay SPEC --delivery-id UUID
-Exit codes: 0 done; 1 the thing asked for failed; 2 usage or config; 3 no runtime where one is needed";
+Also as flags: --test SPEC --subscription ID, --list [SPEC], --replay SPEC --delivery-id UUID.
+
+Exit codes: 0 done; 1 the thing asked for failed; 2 usage or config; 3 no runtime where one is needed.";
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = help::GLOBAL)]
 struct Global {
     /// The config file [default: $SPECKIT_WEBHOOKS_CONFIG, then .spec-kit/config.toml in the repo,
     /// then the home's]
@@ -103,7 +115,7 @@ struct Global {
     #[arg(long, global = true, value_name = "DIR")]
     repo: Option<PathBuf>,
     /// How to print results: human or json; of preview, what the endpoint understands
-    #[arg(long, global = true, value_enum, default_value_t = Format::Human)]
+    #[arg(long, global = true, value_enum, hide_possible_values = true, default_value_t = Format::Human)]
     format: Format,
     /// Short for --format json
     #[arg(long, global = true)]
@@ -112,11 +124,24 @@ struct Global {
     #[arg(short, long, global = true)]
     quiet: bool,
     /// More in the log; twice for everything
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
-    /// How the log and all words on stderr are written: human, or json, one object a line
-    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Human)]
+    /// How the log and all words on stderr are written: human, or json: one object a line
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        hide_possible_values = true,
+        default_value_t = LogFormat::Human
+    )]
     log_format: LogFormat,
+    /// Print help
+    #[arg(short, long, global = true, action = ArgAction::Help)]
+    help: Option<bool>,
+    /// Print the version
+    #[arg(short = 'V', long, action = ArgAction::Version)]
+    version: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,10 +237,13 @@ enum Command {
         after_help = "Example:\n  spec-notify demo      needs no config, touches no network but loopback"
     )]
     Demo,
+    /// What could stand at a place of the command line: what the scripts of completions ask
+    #[command(hide = true)]
+    Complete(complete::Options),
     /// Print a completion script for a shell
-    Completions(generate::CompletionOptions),
+    Completions(completions::Options),
     /// Print the manual page, or write a page for each command
-    Man(generate::ManOptions),
+    Man(man::Options),
 }
 
 /// Runs the program with these arguments, the first of which is the program's name.
@@ -231,7 +259,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let level = match cli.command {
         Command::Serve(_) => LevelFilter::Info,
         // These commands report on their own.
-        Command::Demo | Command::Top(_) => LevelFilter::Off,
+        Command::Demo | Command::Top(_) | Command::Complete(_) => LevelFilter::Off,
         _ => LevelFilter::Warn,
     };
     let Global { quiet, verbose, log_format, .. } = cli.global;
@@ -277,7 +305,7 @@ fn survive_file_size_limits() {
 
 /// The definition of the command line, ready to parse and to be shown.
 fn command() -> clap::Command {
-    Cli::command()
+    help::dressed(Cli::command())
 }
 
 fn run_command(cli: Cli, screen: &mut Screen) -> Result<Exit, Failure> {
@@ -304,10 +332,14 @@ fn run_command(cli: Cli, screen: &mut Screen) -> Result<Exit, Failure> {
         Command::Reload => reload::run(global, screen),
         Command::Baseline => baseline::run(global, screen),
         Command::Drain(options) => drain::run(global, &options, screen),
-        Command::Completions(options) => Ok(generate::completions(&options, screen)),
-        Command::Man(options) => generate::man(&options, screen),
+        Command::Complete(options) => Ok(complete::run(options, screen)),
+        Command::Completions(options) => Ok(completions::run(&options, screen)),
+        Command::Man(options) => man::run(&options, screen),
     }
 }
+
+/// The commands that are flags too.
+const ALSO_FLAGS: [&str; 3] = ["test", "list", "replay"];
 
 /// Turns the flag forms `--test SPEC …`, `--list [SPEC]` and `--replay SPEC …` into commands.
 fn flags_as_commands(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
@@ -315,12 +347,11 @@ fn flags_as_commands(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsStr
         Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
     for argument in arguments.iter_mut().skip(1) {
-        match argument.to_str() {
-            Some("--test") => *argument = "test".into(),
-            Some("--list") => *argument = "list".into(),
-            Some("--replay") => *argument = "replay".into(),
-            Some(text) if commands.iter().any(|command| command == text) => {}
-            _ => continue,
+        let Some(text) = argument.to_str() else { continue };
+        match text.strip_prefix("--").and_then(|name| ALSO_FLAGS.into_iter().find(|flag| *flag == name)) {
+            Some(command) => *argument = command.into(),
+            None if commands.iter().any(|command| command == text) => {}
+            None => continue,
         }
         break;
     }

@@ -24,9 +24,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(660);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
+Examples:
   spec-notify test SPEC-KIT-065 --subscription chatops-slack
-  spec-notify test SPEC-KIT-065 --subscription chatops-slack --sample stage-failure
+  spec-notify test SPEC-KIT-065 --subscription local --sample stage-failure
 
 Through the running runtime where there is one. Exit code 1 where the endpoint did not take it.")]
 pub(super) struct Options {
