@@ -7,6 +7,7 @@ use std::mem;
 use clap::Command;
 use clap::builder::styling::Styles;
 use ratatui::crossterm::terminal::size;
+use textwrap::core::display_width;
 
 use super::render::wrap;
 
@@ -91,10 +92,29 @@ impl Told {
         let part = |part: &Part| match part {
             Part::Prose(text) => wrap(text, "", width).join("\n"),
             Part::Examples { heading: of, lines } => {
+                let lines: Vec<String> = lines.iter().flat_map(|line| example(line, width)).collect();
                 format!("{heading}{of}{heading:#}\n{}", lines.join("\n"))
             }
         };
         self.parts.iter().map(part).collect::<Vec<_>>().join("\n\n")
+    }
+}
+
+/// An example as it stands; what is said beside it goes below where there is no room.
+fn example(line: &str, width: usize) -> Vec<String> {
+    let (typed, said) = parts_of(line);
+    match said.filter(|_| display_width(line) > width) {
+        None => vec![line.to_owned()],
+        Some(said) => std::iter::once(typed.to_owned()).chain(wrap(said, "      ", width)).collect(),
+    }
+}
+
+/// What is typed, and what is said of it after a gap.
+fn parts_of(line: &str) -> (&str, Option<&str>) {
+    let start = line.len() - line.trim_start().len();
+    match line[start..].split_once("  ") {
+        Some((typed, said)) => (&line[..start + typed.len()], Some(said.trim_start())),
+        None => (line, None),
     }
 }
 
@@ -162,11 +182,13 @@ mod tests {
                     Part::Prose(_) => Vec::new(),
                 };
                 let examples: Vec<String> = told.parts.iter().flat_map(lines).collect();
+                let is_wide = |line: &str| display_width(line) > width;
                 for example in &examples {
-                    assert!(help.lines().any(|line| line == example), "{name}: {example}");
+                    let whole = if is_wide(example) { parts_of(example).0 } else { example.as_str() };
+                    assert!(help.lines().any(|line| line == whole), "{name}: {example}");
                 }
-                for line in help.lines().filter(|line| !examples.iter().any(|example| example == line)) {
-                    assert!(textwrap::core::display_width(line) <= width, "{name}: {line}");
+                for line in help.lines().filter(|line| is_wide(line)) {
+                    assert!(examples.iter().any(|example| parts_of(example).0 == line), "{name}: {line}");
                 }
                 let at = |heading: &str| help.find(heading);
                 assert!(at("\nOptions:") < at("\nGlobal options:"), "{name}: {help}");

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Command, CommandFactory as _};
 use clap_mangen::Man;
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
+use serde_json::json;
 
 use super::help::{Part, Told};
 use super::render::{Screen, Tone};
@@ -82,8 +83,12 @@ pub(super) fn run(options: &Options, screen: &mut Screen) -> Result<Exit, Failur
     if let Some(dir) = &options.out {
         write(dir, &pages)
             .map_err(|error| Failure::failed(format!("cannot write into {}: {error}", dir.display())))?;
-        let written = counted(pages.len(), "page", "pages");
-        screen.line(Tone::Plain, format_args!("{written} in {}", dir.display()));
+        if screen.is_json() {
+            screen.value(&json!({"dir": dir, "pages": pages.len()}));
+        } else {
+            let written = counted(pages.len(), "page", "pages");
+            screen.line(Tone::Plain, format_args!("{written} in {}", dir.display()));
+        }
         return Ok(Exit::Done);
     }
     let wanted =

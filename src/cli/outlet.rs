@@ -215,5 +215,13 @@ mod tests {
         state.take(vec![b'x'; MOST + 1]);
         assert!(!state.is_idle());
         assert_eq!(state.next().unwrap(), b"1 line was dropped here because nobody read it\n");
+        // Among lines for machines it is one too.
+        state.format = LogFormat::Json;
+        state.take(vec![b'x'; MOST + 1]);
+        let line: serde_json::Value = serde_json::from_slice(&state.next().unwrap()).unwrap();
+        assert_eq!(
+            (&line["level"], &line["message"]),
+            (&"warn".into(), &"1 line was dropped here because nobody read it".into())
+        );
     }
 }

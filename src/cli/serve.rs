@@ -13,6 +13,7 @@ use actix_rt::System;
 use actix_rt::signal::unix::{Signal, SignalKind, signal};
 use clap::Args;
 use futures_util::future::{Either, select};
+use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag::register_conditional_shutdown;
 use signal_hook::iterator::Signals;
@@ -134,9 +135,27 @@ fn second_signal_ends() -> io::Result<()> {
     Ok(())
 }
 
+/// What `serve --json` prints once it serves or stands by.
+#[derive(Serialize)]
+struct Serving<'a> {
+    spool_dir: &'a Path,
+    standby: bool,
+    /// The process that owns the spool.
+    pid: Option<u32>,
+    /// Its control port.
+    address: Option<String>,
+    subscriptions: &'a [String],
+}
+
 /// Prints what is served where, or which process this one waits for.
 fn announce(spool_dir: &Path, is_standing_by: bool, subscriptions: &[String], screen: &mut Screen) {
     let owner = RuntimeFile::read(spool_dir).ok();
+    // Another's file may be left where this one's could not be written.
+    let owner = owner.filter(|owner| is_standing_by || owner.pid == process::id());
+    if screen.is_json() {
+        let (pid, address) = owner.map(|owner| (owner.pid, owner.address)).unzip();
+        return screen.value(&Serving { spool_dir, standby: is_standing_by, pid, address, subscriptions });
+    }
     let names = if subscriptions.is_empty() { "none active".to_owned() } else { subscriptions.join(", ") };
     let dir = spool_dir.display();
     if is_standing_by {
@@ -144,7 +163,7 @@ fn announce(spool_dir: &Path, is_standing_by: bool, subscriptions: &[String], sc
         let what = format_args!("standing by: {pid} serves {dir}; this one takes over when it ends");
         return screen.announce(what);
     }
-    let port = owner.filter(|owner| owner.pid == process::id()).map_or_else(
+    let port = owner.map_or_else(
         || "control port unknown to others: runtime.json could not be written".to_owned(),
         |owner| format!("control port {}", owner.address),
     );

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Endpoint, Ran, Sandbox};
+use crate::harness::port::runtime;
+use crate::harness::{Endpoint, Ran, Sandbox, wait_for};
 
 /// A dead letter of `one`, whose endpoint refuses everything; `two` takes everything.
 fn after_a_failure() -> (Sandbox, [Endpoint; 2]) {
@@ -66,6 +67,19 @@ fn serve_says_nothing_where_nothing_is_wrong() {
     sandbox.emit("SPEC-1", "Plan", "k1");
     sandbox.wait_for_finals("SPEC-1", 1);
     assert_eq!(serve.terminate(), (0, String::new()));
+}
+
+#[test]
+fn serve_says_where_in_json() {
+    let endpoint = Endpoint::replying(&[200]);
+    let sandbox = Sandbox::new(&[("one", &endpoint.url(), ""), ("off", &endpoint.url(), "active = false")]);
+    let serve = sandbox.serve_with(&["--json", "-q"]);
+    let line = wait_for("its word", || serve.log().lines().next().map(str::to_owned));
+    let said: Value = serde_json::from_str(&line).unwrap();
+    let runtime = runtime(&sandbox);
+    assert_eq!((&said["pid"], &said["address"]), (&runtime["pid"], &runtime["address"]));
+    assert_eq!((&said["standby"], &said["subscriptions"]), (&json!(false), &json!(["one"])));
+    assert!(said["spool_dir"].as_str().unwrap().ends_with("webhooks"), "{said}");
 }
 
 #[track_caller]

@@ -145,13 +145,12 @@ impl<'a> Place<'a> {
 
     /// The options that may still be given: the command's own first, and of these the required.
     fn options(&self) -> Vec<Candidate> {
+        let is_given = |arg: &Arg| self.given.contains_key(arg.get_id().as_str());
         let is_open = |arg: &&Arg| {
-            let id = arg.get_id().as_str();
             let may_repeat = matches!(arg.get_action(), ArgAction::Append | ArgAction::Count);
-            let conflicts = self.command.get_arg_conflicts_with(arg);
-            !(arg.is_positional() || arg.is_hide_set())
-                && (may_repeat || !self.given.contains_key(id))
-                && !conflicts.iter().any(|other| self.given.contains_key(other.get_id().as_str()))
+            let conflicts = self.command.get_arg_conflicts_with(arg).into_iter().any(is_given);
+            let is_shown = !arg.is_positional() && !arg.is_hide_set();
+            is_shown && !conflicts && (may_repeat || !is_given(arg))
         };
         let mut options: Vec<&Arg> = self.command.get_arguments().filter(is_open).collect();
         let is_of_all = |arg: &Arg| arg.get_help_heading() == Some(GLOBAL);
