@@ -9,7 +9,7 @@ use super::{Cli, Exit};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-For this user, from the next shell on:
+Examples, from the next shell on:
   D=~/.local/share/bash-completion/completions; mkdir -p $D
   spec-notify completions bash > $D/spec-notify
 
