@@ -2,13 +2,16 @@
 //! text, by the name of its value.
 
 use std::any::TypeId;
+use std::cmp::Reverse;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use clap::Arg;
+use jiff::Timestamp;
 
 use super::Candidate;
+use crate::archive::{dead_letter_dir, dead_letters_by_age, read_dead_letter};
 use crate::clock;
 use crate::config::{self, Config, LoadOptions, Role};
 use crate::delivery::{DeliveryId, SubscriptionId};
@@ -16,7 +19,7 @@ use crate::env::Environment;
 use crate::event::{EventKind, SpecId, Stage, Status};
 use crate::files::spec_dirs;
 use crate::files::user::check_readable;
-use crate::inspect::{DeliveryState, Page, Query, ago};
+use crate::inspect::{DeliveryState, Listed, Page, Query, ago};
 use crate::payload::Sample;
 use crate::spool;
 
@@ -132,23 +135,55 @@ fn specs(config: &Config) -> Vec<Candidate> {
 }
 
 fn deliveries<'g>(config: &Config, command: &str, given: &dyn Fn(&str) -> Option<&'g str>) -> Vec<Candidate> {
-    use DeliveryState::{DeadLetter, Dropped};
+    use DeliveryState::{Delivered, DryRun, InFlight, Pending};
+    let spec: Option<SpecId> = given("spec").and_then(|spec| spec.parse().ok());
+    let subscription: Option<SubscriptionId> = given("subscription").and_then(|id| id.parse().ok());
+    let mut found = given_up(config, spec.as_ref(), subscription.as_ref());
     // What is sent again or given up for good was given up before.
-    let states = if matches!(command, "replay" | "discard") { vec![DeadLetter, Dropped] } else { Vec::new() };
-    let mut page = Page::new(Query {
-        spec: given("spec").and_then(|spec| spec.parse().ok()),
-        subscription: given("subscription").and_then(|id| id.parse().ok()),
-        states,
-        ..Query::newest(MOST)
-    });
-    // What can be read is offered.
-    drop(page.add_unfinished(&config.spool_dir));
-    drop(page.add_finished(&config.spool_dir, &config.evidence_dir));
-    let now = clock::now();
-    let candidate = |one: crate::inspect::Listed| {
-        let age = ago(now, one.accepted_at);
-        let help = format!("{} to {}, {}, {age} ago", one.state, one.subscription, one.spec);
-        Candidate::new(one.id.to_string(), Some(help))
+    if !matches!(command, "replay" | "discard") {
+        let states = vec![Pending, InFlight, Delivered, DryRun];
+        let mut page = Page::new(Query { spec, subscription, states, ..Query::newest(MOST) });
+        // What can be read is offered.
+        drop(page.add_unfinished(&config.spool_dir));
+        drop(page.add_finished(&config.spool_dir, &config.evidence_dir));
+        let now = clock::now();
+        let candidate = |one: Listed| {
+            let age = ago(now, one.accepted_at);
+            let help = format!("{} to {}, {}, {age} ago", one.state, one.subscription, one.spec);
+            (one.accepted_at, Candidate::new(one.id.to_string(), Some(help)))
+        };
+        found.extend(page.into_listing().deliveries.into_iter().map(candidate));
+        found.sort_by_key(|(at, _)| Reverse(*at));
+        found.truncate(MOST);
+    }
+    found.into_iter().map(|(_, candidate)| candidate).collect()
+}
+
+/// Deliveries that were given up, the last one first. Unlike a listing, which is by when they were
+/// accepted, this opens no more of their files than it offers: there may be thousands.
+fn given_up(
+    config: &Config,
+    spec: Option<&SpecId>,
+    subscription: Option<&SubscriptionId>,
+) -> Vec<(Timestamp, Candidate)> {
+    let specs = match spec {
+        Some(spec) => vec![spec.clone()],
+        None => spool::specs(&config.spool_dir).unwrap_or_default(),
     };
-    page.into_listing().deliveries.into_iter().map(candidate).collect()
+    let newest = |spec: SpecId| {
+        let letters = dead_letters_by_age(&dead_letter_dir(&config.spool_dir, &spec));
+        letters.into_iter().rev().take(MOST).map(move |(written, id)| (written, id, spec.clone()))
+    };
+    let mut letters: Vec<(SystemTime, DeliveryId, SpecId)> = specs.into_iter().flat_map(newest).collect();
+    letters.sort_by(|a, b| b.cmp(a));
+    let now = clock::now();
+    let candidate = |(written, id, spec): (SystemTime, DeliveryId, SpecId)| {
+        let letter = read_dead_letter(&dead_letter_dir(&config.spool_dir, &spec), id).ok()?;
+        let to = letter.delivery().subscription;
+        let written = Timestamp::try_from(written).ok()?;
+        let help = format!("given up to {to}, {spec}, {} ago", ago(now, written));
+        let is_meant = subscription.is_none_or(|subscription| *subscription == to);
+        is_meant.then(|| (written, Candidate::new(id.to_string(), Some(help))))
+    };
+    letters.into_iter().take(MOST).filter_map(candidate).collect()
 }
