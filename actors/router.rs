@@ -28,6 +28,7 @@ use crate::delivery::{
     BodyBudget, Dedupe, DeliveryId, Identities, Identity, KeyDigest, Pending, SubscriptionId,
 };
 use crate::event::{Event, EventKind, IdempotencyKey, KeyOrigin, SpecId, sequence_after};
+use crate::names::counted;
 use crate::payload::{self, pages::Pages};
 use crate::run::{AwaitedStage, Run, Silences};
 use crate::sources::checkout::Checkout;
@@ -214,13 +215,17 @@ impl Router {
     }
 
     fn add(&mut self, id: SubscriptionId, settings: Option<Settings>, waiting: Vec<Unfinished>) {
+        let pending = counted(waiting.len(), "pending delivery", "pending deliveries");
         match (waiting.len(), &settings) {
             (0, _) => {}
-            (count, None) => log::warn!(
-                "{count} pending deliveries are for `{id}`, which is not an active subscription: \
-                 they stay in the spool and go on when it returns"
+            (_, None) => log::warn!(
+                subscription:% = id;
+                "{pending} for `{id}`, which is not an active subscription: \
+                 kept in the spool until it returns"
             ),
-            (count, Some(_)) => log::info!("{count} pending deliveries of {id} recovered from the spool"),
+            (_, Some(_)) => {
+                log::info!(subscription:% = id; "{pending} of {id} recovered from the spool");
+            }
         }
         let (ledger, alarm) = (self.ledger.clone(), self.alarm.clone());
         let health = self.healths.remove(&id).unwrap_or_default();
@@ -412,7 +417,7 @@ impl Handler<AcceptanceEnded> for Router {
     ) {
         for other in self.accepting.remove(&key).unwrap_or_default() {
             if other.send(result.clone()).is_err() {
-                log::debug!("an emitter of an event of {spec} no longer waits");
+                log::debug!(spec:%; "an emitter of an event of {spec} no longer waits");
             }
         }
         match result {
@@ -431,7 +436,9 @@ impl Handler<AcceptanceEnded> for Router {
                     router.unsure.remove(&spec);
                     router.runs.insert(spec, run);
                 }
-                Ok(Err(error)) => log::warn!("the run of {spec} is read from disk later: {error}"),
+                Ok(Err(error)) => {
+                    log::warn!(spec:%; "the run of {spec} is read from disk later: {error}");
+                }
                 Err(_) => log::debug!("the ledger has stopped"),
             }));
         }

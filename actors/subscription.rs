@@ -229,7 +229,10 @@ impl Subscription {
         context: &mut Context<Self>,
     ) {
         let (delivery, number) = (in_flight.delivery().clone(), in_flight.attempt());
-        log::debug!("attempt {number} of {} to {} begins", delivery.id, self.id);
+        log::debug!(
+            subscription:% = self.id, spec:% = delivery.spec, delivery:% = delivery.id;
+            "attempt {number} of {} to {} begins", delivery.id, self.id
+        );
         self.under_way.insert(delivery.id, (delivery.clone(), number));
         let (ledger, is_proven) = (self.ledger.clone(), self.health.is_proven());
         // Asks for the permit at once if the body is in memory. Else after reading it: a slow disk
@@ -308,7 +311,10 @@ impl Handler<AttemptEnded> for Subscription {
             }
             Err(NoBody::NotNow(error)) => {
                 if self.unread.is_empty() {
-                    log::warn!("{id} cannot be read from the spool and is tried again each second: {error}");
+                    log::warn!(
+                        subscription:% = self.id, delivery:% = id;
+                        "{id} cannot be read from the spool and is tried again each second: {error}"
+                    );
                 }
                 self.under_way.remove(&id);
                 self.unread.insert(id);
@@ -317,7 +323,10 @@ impl Handler<AttemptEnded> for Subscription {
                 self.pump(context);
             }
             Err(NoBody::Gone(error)) => {
-                log::error!("the payload of {id} is gone: {error}; it becomes a dead letter");
+                log::error!(
+                    subscription:% = self.id, delivery:% = id;
+                    "the payload of {id} is gone: {error}; it becomes a dead letter"
+                );
                 self.under_way.remove(&id);
                 self.lane.release();
                 self.gone.push_back(in_flight.put_back());

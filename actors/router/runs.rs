@@ -70,10 +70,10 @@ impl Router {
                 for error in emitted.into_iter().filter_map(Result::err) {
                     match error {
                         EmitError::Refused(why) => {
-                            log::error!("the end of a run of {spec} is not told: {why}");
+                            log::error!(spec:%; "the end of a run of {spec} is not told: {why}");
                         }
                         EmitError::Unavailable(why) => {
-                            log::warn!("the end of a run of {spec} is not told yet: {why}");
+                            log::warn!(spec:%; "the end of a run of {spec} is not told yet: {why}");
                             if router.open && !router.ending.contains_key(&spec) {
                                 router.tell_of_ends_after(END_WAIT, spec.clone(), context);
                             }

@@ -130,8 +130,8 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     if let Some(known) = drained.baseline {
         let spool = config.spool_dir.display();
         screen.warning(format_args!(
-            "nothing was watched here before: {known} that the repo held already are taken as known and not \
-             sent; to send them all the same, remove {spool}/watch.jsonl and run spec-notify drain \
+            "nothing was watched here before: what the repo held already is taken as known and not sent: \
+             {known}; to send it all the same, remove {spool}/watch.jsonl and run spec-notify drain \
              --from-start"
         ));
     }
@@ -161,15 +161,15 @@ fn tell(drained: &Drained, status: &StatusReport, timeout: u64, screen: &mut Scr
         let pid = status.runtime.as_ref().map_or(0, |runtime| runtime.pid);
         screen.warning(format_args!(
             "the repo holds {sources} that nobody has told: process {pid} owns the spool and does not watch \
-             it (serve --no-watch); start it without --no-watch, or run spec-notify drain --no-watch to \
-             leave them"
+             it (serve --no-watch); start it without --no-watch, or run spec-notify drain --no-watch, which \
+             leaves the repo alone"
         ));
     }
     let text = match (drained.pending, drained.dead_letters, untold) {
         (0, 0, None) if !drained.aside.is_empty() => "drained, but for what stands aside".to_owned(),
-        (0, 0, None) => return screen.line(Tone::Good, "drained: nothing is pending"),
+        (0, 0, None) => return screen.verdict(Tone::Good, "drained: nothing is pending"),
         (0, 0, Some(sources)) if sources.baseline => {
-            return screen.line(Tone::Good, "drained: nothing is pending");
+            return screen.verdict(Tone::Good, "drained: nothing is pending");
         }
         (0, 0, Some(sources)) => format!("drained, but for what the repo holds: {sources} not told"),
         (0, dead, _) => {
@@ -182,7 +182,7 @@ fn tell(drained: &Drained, status: &StatusReport, timeout: u64, screen: &mut Scr
             format!("{what} still pending after {timeout} s, and {stay} on disk")
         }
     };
-    screen.line(Tone::Bad, text);
+    screen.verdict(Tone::Bad, text);
 }
 
 impl Drained {

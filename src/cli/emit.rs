@@ -28,9 +28,10 @@ use way::{State, Way};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  spec-notify emit --telemetry docs/…/evidence/commands/SPEC-KIT-065/spec-plan_….json
+  spec-notify emit --telemetry docs/…/commands/SPEC-KIT-065/spec-plan_….json
   some-program | spec-notify emit --event -
-  spec-notify emit --type spec-auto.stage.completed --spec SPEC-KIT-065 --stage Plan --status success")]
+  spec-notify emit --type spec-auto.stage.completed --spec SPEC-KIT-065 \\
+      --stage Plan --status success")]
 pub(super) struct Options {
     /// A telemetry file as the guardrail scripts write it; may be given several times
     #[arg(long, value_name = "FILE", conflicts_with_all = ["event", "kind"])]

@@ -19,7 +19,7 @@ use crate::sources::host;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  spec-notify preview --format slack --event docs/samples/spec-auto.stage.completed.json
+  spec-notify preview --format slack --event event.json
   spec-notify preview --format teams --event event.json --json
 
 Sends nothing. The owner is that of the first subscription with this format.")]

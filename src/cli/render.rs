@@ -5,15 +5,24 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{ContentArrangement, Table, presets};
+use log::Level;
 use ratatui::crossterm::terminal::size;
 use serde::Serialize;
 
+pub(super) use super::log_line::harmless;
+use super::log_line::{LogFormat, LogLine};
 use super::outlet::{STDERR, STDOUT, coloured};
-use crate::names::{harmless_json, is_deceiving};
+use crate::clock;
+use crate::names::harmless_json;
 
 /// The output, in the requested form.
+#[derive(Default)]
 pub(super) struct Screen {
     json: bool,
+    /// Whether results for people, and all words but errors, are left out.
+    is_quiet: bool,
+    /// The form of words on stderr.
+    words_as: LogFormat,
     /// Whether output must never wait for a reader.
     is_unread: bool,
     /// Why a result could not be written.
@@ -76,11 +85,6 @@ pub(super) fn columns<R: IntoIterator<Item = String>>(rows: impl IntoIterator<It
     table.lines().map(|line| line.trim_end().to_owned()).collect()
 }
 
-/// A text, possibly of several lines, with every character replaced that would affect the terminal.
-pub(super) fn harmless(text: impl Display) -> String {
-    text.to_string().chars().map(|c| if is_deceiving(c) && c != '\n' { '\u{fffd}' } else { c }).collect()
-}
-
 /// The start of a text that fits `width`, with `…` where it is cut.
 pub(super) fn cut(text: &str, width: usize) -> String {
     if textwrap::core::display_width(text) <= width {
@@ -116,7 +120,17 @@ pub(super) fn text(lines: &[Line]) -> String {
 
 impl Screen {
     pub(super) fn new(json: bool) -> Self {
-        Self { json, is_unread: false, lost: None }
+        Self { json, ..Self::default() }
+    }
+
+    /// Leaves out results for people, and all words but errors.
+    pub(super) fn quiet(self, is_quiet: bool) -> Self {
+        Self { is_quiet, ..self }
+    }
+
+    /// Gives the words on stderr the form of the log.
+    pub(super) fn words_as(self, words_as: LogFormat) -> Self {
+        Self { words_as, ..self }
     }
 
     /// Makes all further output independent of readers.
@@ -136,8 +150,28 @@ impl Screen {
 
     /// Prints one line of a result for people.
     pub(super) fn line(&mut self, tone: Tone, text: impl Display) {
-        let style = tone.style();
-        self.result(format_args!("{style}{}{style:#}\n", harmless(text)));
+        if !self.is_quiet {
+            let style = tone.style();
+            self.result(format_args!("{style}{}{style:#}\n", harmless(text)));
+        }
+    }
+
+    /// Prints the line of a result that says how it went. Where results are left out, a bad one is
+    /// an error, so that nobody has to guess at an exit code.
+    pub(super) fn verdict(&mut self, tone: Tone, text: impl Display) {
+        if self.is_quiet && tone == Tone::Bad {
+            return self.error(text);
+        }
+        self.line(tone, text);
+    }
+
+    /// Prints what a command that runs for long does: a result for people, a line of a log for
+    /// machines.
+    pub(super) fn announce(&mut self, text: impl Display) {
+        match self.words_as {
+            LogFormat::Human => self.line(Tone::Plain, text),
+            LogFormat::Json => self.note(text),
+        }
     }
 
     /// Prints one value of a result as JSON, on a line of its own.
@@ -150,24 +184,36 @@ impl Screen {
 
     /// Prints an error on stderr.
     pub(super) fn error(&mut self, text: impl Display) {
-        let style = AnsiColor::Red.on_default().bold();
-        self.word(format_args!("{style}error:{style:#} {}\n", harmless(text)));
+        self.say(Level::Error, text);
     }
 
     /// Prints a warning on stderr.
     pub(super) fn warning(&mut self, text: impl Display) {
-        let style = AnsiColor::Yellow.on_default().bold();
-        self.word(format_args!("{style}warning:{style:#} {}\n", harmless(text)));
+        self.say(Level::Warn, text);
+    }
+
+    /// Prints a note for the user, on stderr.
+    pub(super) fn note(&mut self, text: impl Display) {
+        self.say(Level::Info, text);
+    }
+
+    fn say(&mut self, level: Level, text: impl Display) {
+        if self.is_quiet && level > Level::Error {
+            return;
+        }
+        let text = text.to_string();
+        let line = LogLine::new(level, &text);
+        match self.words_as {
+            LogFormat::Json => self.word(format_args!("{}", line.json(clock::now()))),
+            // A note is a sentence of its own.
+            LogFormat::Human if level == Level::Info => self.word(format_args!("{}\n", harmless(text))),
+            LogFormat::Human => self.word(format_args!("{}", line.human(None))),
+        }
     }
 
     /// Prints several lines for the user, on stderr.
     pub(super) fn words(&mut self, text: &str) {
         self.word(format_args!("{}", harmless(text)));
-    }
-
-    /// Prints a note for the user, on stderr.
-    pub(super) fn note(&mut self, text: impl Display) {
-        self.word(format_args!("{}\n", harmless(text)));
     }
 
     /// Prints text for another program, unchanged.
@@ -185,7 +231,8 @@ impl Screen {
 
     /// Prints the progress of work, replacing the line before; only on a terminal.
     pub(super) fn progress(&mut self, text: impl Display) {
-        if io::stderr().is_terminal() && !self.json {
+        let is_shown = !self.json && !self.is_quiet && self.words_as == LogFormat::Human;
+        if is_shown && io::stderr().is_terminal() {
             self.word(format_args!("\r\x1b[2K{}", harmless(text)));
         }
     }
@@ -230,6 +277,7 @@ impl Screen {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::is_deceiving;
 
     #[test]
     fn what_others_wrote_does_nothing_to_a_terminal() {

@@ -3,10 +3,7 @@
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-/// A count with its noun: `1 file`, `2 files`.
-pub(crate) fn counted(count: usize, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
-}
+pub(crate) use crate::names::counted;
 
 /// A time as people read it in their zone: `02:14`, and where that is another day than today's
 /// `28 Nov 02:14`.

@@ -40,6 +40,7 @@ use crate::clock;
 use crate::delivery::{AttemptSummary, DeliveryId, SubscriptionId, Told};
 use crate::event::{IdempotencyKey, SpecId};
 use crate::files::{self, FileError, git_ignore, spec_dirs};
+use crate::names::counted;
 use crate::run::Run;
 use journal::{Broken, Journal};
 pub(crate) use lock::Lock;
@@ -337,10 +338,10 @@ impl Spool {
     /// A warning for each SPEC whose spool holds records that only a later version understands.
     pub(crate) fn later_records(&self) -> impl Iterator<Item = String> {
         self.journals.iter().filter(|(_, journal)| journal.later() > 0).map(|(spec, journal)| {
-            let count = journal.later();
+            let records = counted(journal.later(), "record", "records");
             format!(
-                "the spool of {spec} holds {count} records of a later version of this program: \
-                 they are kept, and only that version delivers them"
+                "the spool of {spec} holds {records} of a later version of this program: \
+                 only that version delivers what is kept there"
             )
         })
     }
@@ -363,8 +364,12 @@ impl Spool {
         }
         if !self.lost.is_empty() {
             failed.push(format!(
-                "{} deliveries went with files that were removed, and have no dead letter yet",
-                self.lost.len()
+                "{} no dead letter yet",
+                counted(
+                    self.lost.len(),
+                    "delivery went with a file that was removed, and has",
+                    "deliveries went with files that were removed, and have"
+                )
             ));
         }
         self.announce(None);

@@ -521,7 +521,12 @@ fn what_is_found_lost_at_the_end_is_said() {
     accept(&mut store, &spec, "k1").unwrap();
     store.spool.close_files();
     fs::remove_dir_all(dir.path().join("spool/SPEC-1")).unwrap();
-    assert!(store.close().unwrap_err().contains("have no dead letter yet"));
+    assert!(
+        store
+            .close()
+            .unwrap_err()
+            .contains("1 delivery went with a file that was removed, and has no dead letter yet")
+    );
 }
 
 #[test]

@@ -12,6 +12,8 @@ use std::time::SystemTime;
 use notify::event::{ModifyKind, RenameMode};
 use notify::{ErrorKind, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
+use crate::names::counted;
+
 /// What the operating system tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Told {
@@ -85,10 +87,10 @@ impl Notifier {
         }
         if let Some((dir, error)) = refused {
             log::warn!(
-                "changes in {} ({} such folders) are not told of ({error}): they are found within a minute; \
+                "changes in {} ({}) are not told of ({error}): they are found within a minute; \
                  more watches may have to be allowed (fs.inotify.max_user_watches)",
                 dir.display(),
-                self.refused.len()
+                counted(self.refused.len(), "such folder", "such folders")
             );
         }
         is_new

@@ -17,6 +17,7 @@ use super::tree::{Kind, Tree};
 use super::turns::{Turn, Turns};
 use super::{MAX_WAITING, Message, Said, unread};
 use crate::config::Config;
+use crate::names::counted;
 
 /// How often everything is looked at, whatever the operating system said.
 pub(super) const LOOK: Duration = Duration::from_secs(60);
@@ -197,8 +198,7 @@ impl Watcher {
             log::warn!("{trouble}");
         }
         if known.files > 0 {
-            let files =
-                if known.files == 1 { "1 file is".to_owned() } else { format!("{} files are", known.files) };
+            let files = counted(known.files, "file is", "files are");
             log::info!(
                 "watching for the first time: {}: {files} there already, and what they tell is not sent",
                 new.join(", ")

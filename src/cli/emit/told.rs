@@ -100,13 +100,12 @@ fn show(emitted: &Emitted, screen: &mut Screen) {
         EmitOutcome::Accepted => {
             let names: Vec<_> =
                 emitted.deliveries.iter().map(|delivery| delivery.subscription.as_str()).collect();
-            let count = names.len();
-            let to = match count {
+            let to = match names.len() {
                 0 => "no active subscription wants it".to_owned(),
                 _ => names.join(", "),
             };
-            let plural = if count == 1 { "y" } else { "ies" };
-            screen.line(Tone::Plain, format_args!("accepted {count} deliver{plural}: {kind} {key} ({to})"));
+            let what = counted(names.len(), "delivery", "deliveries");
+            screen.line(Tone::Plain, format_args!("accepted {what}: {kind} {key} ({to})"));
         }
         EmitOutcome::Queued => screen.line(
             Tone::Plain,
