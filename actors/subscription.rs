@@ -29,7 +29,7 @@ use crate::delivery::{
 use crate::spool::Unfinished;
 pub(crate) use operator::{ListUnfinished, Purpose, ReadQueue, SendNow};
 use records::Gathered;
-use sender::Sender;
+use sender::{Requests, Sender};
 
 /// Finished attempts that the Ledger has not written yet. At this many no new attempt starts: a
 /// full disk pauses the subscription.
@@ -93,8 +93,11 @@ pub(crate) struct Subscription {
     sender: Option<Rc<Sender>>,
     ledger: Addr<Ledger>,
     lane: Lane,
-    /// Deliveries whose attempt is under way or not recorded yet, and which attempt it is.
+    /// Deliveries whose attempt waits for a permit, is under way, or is not recorded yet, and which
+    /// attempt it is.
     under_way: HashMap<DeliveryId, (Arc<Delivery>, u32)>,
+    /// The requests that the endpoint sees.
+    requests: Requests,
     unrecorded: usize,
     /// Attempts that ended and are not handed to the Ledger yet, oldest first.
     gathered: Vec<Gathered>,
@@ -136,6 +139,7 @@ impl Subscription {
             ledger,
             lane: Lane::new(RetryPolicy::default(), 0, usize::MAX),
             under_way: HashMap::new(),
+            requests: Requests::default(),
             unrecorded: 0,
             gathered: Vec::new(),
             gone: VecDeque::new(),

@@ -117,9 +117,11 @@ impl Handler<ReadQueue> for Subscription {
         let waits = self.lane.oldest().map(|pending| pending.delivery().accepted_at);
         let under_way = self.under_way.values().map(|(delivery, _)| delivery.accepted_at).min();
         let unread = (!self.unread.is_empty()).then(|| (self.unread.len(), self.why_unread.clone()));
+        let in_flight = self.under_way.keys().filter(|id| self.requests.has(**id)).count();
         MessageResult(Queue {
-            waiting: self.lane.waiting() + self.gone.len(),
-            in_flight: self.under_way.len(),
+            waiting: self.lane.waiting() + self.gone.len() + self.under_way.len() - in_flight,
+            in_flight,
+            of_operators: self.requests.count().saturating_sub(in_flight),
             oldest: waits.into_iter().chain(under_way).min(),
             unread,
         })
@@ -132,7 +134,12 @@ impl Handler<ListUnfinished> for Subscription {
     fn handle(&mut self, wanted: ListUnfinished, _: &mut Self::Context) -> Self::Result {
         let (now, wall) = (Instant::now(), clock::now());
         let under_way = self.under_way.values().map(|(delivery, number)| {
-            Listed::unfinished(delivery, DeliveryState::InFlight, number.saturating_sub(1), None)
+            // One that waits for a permit, or is not recorded yet, is no request.
+            let (state, due) = match self.requests.has(delivery.id) {
+                true => (DeliveryState::InFlight, None),
+                false => (DeliveryState::Pending, Some(wall)),
+            };
+            Listed::unfinished(delivery, state, number.saturating_sub(1), due)
         });
         // The lane is almost in order of acceptance: only deliveries accepted in the same moment
         // can be out of order, so all are compared.

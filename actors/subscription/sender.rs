@@ -1,6 +1,9 @@
 //! What a Subscription makes attempts with: client, target, place among the permits; rebuilt at a
 //! reload.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -8,8 +11,46 @@ use super::Subscription;
 use crate::actors::attempt::{self, Settings};
 use crate::actors::permits::{Asked, Permit, Seat};
 use crate::archive::Attempt;
-use crate::delivery::{Delivery, Payload, RetryPolicy};
+use crate::delivery::{Delivery, DeliveryId, Payload, RetryPolicy};
 use crate::http::{Client, Target};
+
+/// The requests of a subscription that are under way at its endpoint, an operator's too.
+#[derive(Clone, Default)]
+pub(super) struct Requests(Rc<RefCell<HashMap<DeliveryId, usize>>>);
+
+/// One of them, until it is dropped.
+pub(super) struct UnderWay {
+    among: Requests,
+    id: DeliveryId,
+}
+
+impl Requests {
+    fn begin(&self, id: DeliveryId) -> UnderWay {
+        *self.0.borrow_mut().entry(id).or_default() += 1;
+        UnderWay { among: self.clone(), id }
+    }
+
+    /// Whether one of this delivery is under way.
+    pub(super) fn has(&self, id: DeliveryId) -> bool {
+        self.0.borrow().contains_key(&id)
+    }
+
+    /// Their number.
+    pub(super) fn count(&self) -> usize {
+        self.0.borrow().values().sum()
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut place) = self.among.0.borrow_mut().entry(self.id) {
+            *place.get_mut() -= 1;
+            if *place.get() == 0 {
+                place.remove();
+            }
+        }
+    }
+}
 
 /// What an attempt needs; shared with the tasks that make them.
 pub(super) struct Sender {
@@ -18,6 +59,7 @@ pub(super) struct Sender {
     pub(super) target: Target,
     /// Its place among those that share the permits; absent for a dry run, which sends nothing.
     pub(super) seat: Option<Rc<Seat>>,
+    requests: Requests,
 }
 
 impl Sender {
@@ -42,6 +84,7 @@ impl Sender {
             Some(asked) => asked.permit().await,
             None => None,
         };
+        let _under_way = (!dry_run).then(|| self.requests.begin(delivery.id));
         let attempt =
             attempt::make(&self.client, &self.target, settings, &delivery, payload, number, dry_run).await;
         (attempt, permit)
@@ -74,6 +117,7 @@ impl Subscription {
             |before| before.client.clone(),
         );
         let target = Target::new(&settings.endpoint);
-        self.sender = Some(Rc::new(Sender { settings, client, target, seat }));
+        let requests = self.requests.clone();
+        self.sender = Some(Rc::new(Sender { settings, client, target, seat, requests }));
     }
 }

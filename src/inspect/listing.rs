@@ -24,9 +24,9 @@ pub const MAX_LISTED: usize = 500;
 named! {
     /// The state of a delivery.
     DeliveryState, "state" {
-        /// It waits for its next attempt.
+        /// It waits: for its next attempt, or for its turn to make one.
         Pending = "pending",
-        /// An attempt is under way.
+        /// Its request is under way at the endpoint.
         InFlight = "in_flight",
         /// The endpoint accepted it.
         Delivered = "delivered",

@@ -137,7 +137,7 @@ pub struct SubscriptionStatus {
     pub health: HealthState,
     /// Number of deliveries that wait.
     pub pending: usize,
-    /// Number of deliveries with an attempt under way.
+    /// Number of requests under way at its endpoint, those of `test` and `replay` too.
     pub in_flight: usize,
     /// Number of dead letters, which can be replayed.
     pub dead_letters: usize,
@@ -298,7 +298,7 @@ impl StatusReport {
                         Role::Inactive => HealthState::Inactive,
                     },
                     pending: queue.waiting,
-                    in_flight: queue.in_flight,
+                    in_flight: queue.in_flight + queue.of_operators,
                     dead_letters: survey.dead_letters.get(id).map_or(0, |letters| letters.count),
                     consecutive_failures: health.consecutive_failures,
                     failing_since: health

@@ -18,6 +18,7 @@ mod evidence;
 mod faults;
 mod git_status;
 mod harness;
+mod held;
 mod hostile;
 mod identity;
 mod init;
