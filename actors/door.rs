@@ -14,19 +14,20 @@ use super::ledger::{FindLastAttempts, Ledger, ReadCondition, ReadDeadLetter};
 use super::notices::{Notices, Told};
 use super::reading::Reading;
 use super::router::{
-    Await, Emission, Emit, FindActive, Found, ListAllUnfinished, ReadQueues, Router, WaitIdle,
+    Await, Emission, Emit, FindActive, FindAny, Found, ListAllUnfinished, ReadQueues, Router, WaitIdle,
 };
-use super::subscription::{Purpose, SendNow};
+use super::subscription::{Purpose, SendNow, SetPause};
 use super::tell::tell;
 use crate::answer::{EmitError, Receipt, RequestError};
 use crate::ask::{
-    Answer, EmitEvent, Emitted, EmittedEvent, ReadStatus, ReloadConfig, ReplayDeadLetter, Request,
-    SendSample, SentReport,
+    Answer, EmitEvent, Emitted, EmittedEvent, PauseReport, PauseSubscription, ReadStatus, ReloadConfig,
+    ReplayDeadLetter, Request, ResumeSubscription, SendSample, SentReport,
 };
 use crate::clock;
 use crate::config::{Config, Origin, Report};
-use crate::delivery::{Delivery, DeliveryId, SubscriptionId};
+use crate::delivery::{Delivery, DeliveryId, Pause, SubscriptionId};
 use crate::event::{Event, IdempotencyKey, SpecId, sequence_at};
+use crate::files::user;
 use crate::inspect::{Facts, Listing, Page, Query, StatusReport, Tried, TriedQuery, Watching, tried};
 use crate::payload::{self, Reader};
 use crate::run::AwaitedStage;
@@ -152,6 +153,12 @@ impl Door {
             Request::Status(ReadStatus {}) => {
                 Answer::Status(StatusReport::of(&self.facts().await?, self.reading.spool_dir()))
             }
+            Request::Pause(PauseSubscription { subscription }) => {
+                Answer::Pause(self.set_pause(subscription, Some(Pause::now(user::name()))).await?)
+            }
+            Request::Resume(ResumeSubscription { subscription }) => {
+                Answer::Resume(self.set_pause(subscription, None).await?)
+            }
             Request::Reload(ReloadConfig {}) => Answer::Reload(self.reload().await?),
         })
     }
@@ -239,6 +246,13 @@ impl Door {
     /// A subscription that is active, for what is asked of it alone.
     async fn find(&self, id: SubscriptionId) -> Result<Found, RequestError> {
         self.router.send(FindActive(id)).await.map_err(|_| gone())?
+    }
+
+    /// Holds a subscription's deliveries back, or lets them go on.
+    async fn set_pause(&self, id: SubscriptionId, pause: Option<Pause>) -> Result<PauseReport, RequestError> {
+        let _admission = self.admission.admit(ADMISSION).await.ok_or_else(gone)?;
+        let address = self.router.send(FindAny(id)).await.map_err(|_| gone())??;
+        address.send(SetPause(pause)).await.map_err(|_| gone())?
     }
 
     /// The spool that this runtime owns.

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use super::alarm::{Alarm, Ring};
 use crate::archive::Finished;
-use crate::delivery::{Delivery, DeliveryId, Health, Reason, SubscriptionId};
+use crate::delivery::{Delivery, DeliveryId, Health, Pause, Reason, SubscriptionId};
 use crate::event::SpecId;
 use crate::files::FileError;
 use crate::spool::{Accepted, InboxName, Record, Settled, Standing};
@@ -104,6 +104,15 @@ pub(crate) struct SettleInbox {
 pub(crate) struct KeepHealth {
     pub(crate) subscription: SubscriptionId,
     pub(crate) health: Health,
+}
+
+/// From a Subscription, for an operator: its deliveries are paused, or not any more. Answered when
+/// that is synced. Bounded by the admission permits.
+#[derive(Message)]
+#[rtype(result = "Result<(), String>")]
+pub(crate) struct KeepPause {
+    pub(crate) subscription: SubscriptionId,
+    pub(crate) pause: Option<Pause>,
 }
 
 /// From the runtime, at a reload: the store's new bounds. One at a time, as reloads are.
@@ -333,6 +342,15 @@ impl Handler<KeepHealth> for Ledger {
     fn handle(&mut self, message: KeepHealth, context: &mut Self::Context) {
         let KeepHealth { subscription, health } = message;
         self.keep_health(subscription, health, context);
+    }
+}
+
+impl Handler<KeepPause> for Ledger {
+    type Result = Result<(), String>;
+
+    fn handle(&mut self, message: KeepPause, _: &mut Self::Context) -> Self::Result {
+        let KeepPause { subscription, pause } = message;
+        self.store.set_pause(&subscription, pause.as_ref()).map_err(|error| error.to_string())
     }
 }
 

@@ -3,9 +3,11 @@
 
 mod operator;
 mod outcome;
+mod pause;
 mod records;
 mod sender;
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,11 +25,13 @@ use super::tell::tell;
 use crate::archive::Attempt;
 use crate::clock;
 use crate::delivery::{
-    Body, Delivery, DeliveryId, Health, HealthState, InFlight, Lane, MAX_RETRY_AFTER, Payload, Pending,
-    Reason, RetryPolicy, SubscriptionId,
+    Body, Delivery, DeliveryId, Health, HealthState, InFlight, Lane, MAX_RETRY_AFTER, Pause, Payload,
+    Pending, Reason, RetryPolicy, SubscriptionId,
 };
 use crate::spool::Unfinished;
 pub(crate) use operator::{ListUnfinished, Purpose, ReadQueue, SendNow};
+use pause::Hold;
+pub(crate) use pause::SetPause;
 use records::Gathered;
 use sender::{Requests, Sender};
 
@@ -56,10 +60,18 @@ pub(crate) struct Enqueue {
 #[rtype(result = "()")]
 struct AttemptEnded {
     in_flight: InFlight,
-    attempt: Result<Attempt, NoBody>,
+    attempt: Result<Attempt, NotMade>,
     /// Given back only after the next attempt has asked for one, so that a fast endpoint keeps its
     /// turn.
     permit: Option<Permit>,
+}
+
+/// Why an attempt was not made.
+enum NotMade {
+    /// A person paused the subscription before its turn came.
+    Held,
+    /// There was no payload to send.
+    NoBody(NoBody),
 }
 
 /// From the Router: answered when nothing is under way and nothing is due. With `close`, no attempt
@@ -110,6 +122,9 @@ pub(crate) struct Subscription {
     health: Health,
     timer: Option<(Instant, SpawnHandle)>,
     settling: Vec<oneshot::Sender<()>>,
+    hold: Hold,
+    /// Whether a person's pause is in force, for the attempts that wait for their turn.
+    is_held: Rc<Cell<bool>>,
     alarm: Alarm,
 }
 
@@ -129,7 +144,7 @@ impl Subscription {
         settings: Option<Settings>,
         ledger: Addr<Ledger>,
         unfinished: impl IntoIterator<Item = Unfinished>,
-        health: Health,
+        (health, pause): (Health, Option<Pause>),
         alarm: Alarm,
     ) -> Self {
         let (now, wall) = (Instant::now(), clock::now());
@@ -148,8 +163,11 @@ impl Subscription {
             health,
             timer: None,
             settling: Vec::new(),
+            is_held: Rc::new(Cell::new(pause.is_some())),
+            hold: Hold::new(pause),
             alarm,
         };
+        subscription.lane.set_held(subscription.is_held.get());
         subscription.configure(settings);
         subscription.lane.set_narrow(subscription.health.state() == HealthState::Open);
         if let Some(until) = subscription.health.paused_until {
@@ -229,18 +247,23 @@ impl Subscription {
         log::debug!("attempt {number} of {} to {} begins", delivery.id, self.id);
         self.under_way.insert(delivery.id, (delivery.clone(), number));
         let (ledger, is_proven) = (self.ledger.clone(), self.health.is_proven());
+        let is_held = self.is_held.clone();
         // Asks for the permit at once if the body is in memory. Else after reading it: a slow disk
         // must not hold a permit.
         let asked = body.as_ref().and_then(|_| sender.ask(is_proven, false));
         let sending = async move {
             let payload = match &body {
                 Some(body) => Payload::clone(body),
-                None => Payload::new(read_body(&ledger, &delivery).await?),
+                None => Payload::new(read_body(&ledger, &delivery).await.map_err(NotMade::NoBody)?),
             };
             let asked = asked.or_else(|| sender.ask(is_proven, false));
-            let sent = sender.send(asked, delivery, payload, number, false).await;
+            let permit = Sender::permit(asked).await;
+            if is_held.get() {
+                return Err(NotMade::Held);
+            }
+            let attempt = sender.make(delivery, payload, number, false).await;
             drop(body);
-            Ok(sent)
+            Ok((attempt, permit))
         };
         self.spawn(context, async move {
             let (attempt, permit) = match sending.await {
@@ -303,7 +326,12 @@ impl Handler<AttemptEnded> for Subscription {
                 self.unread.remove(&id);
                 self.finished(in_flight, attempt, context);
             }
-            Err(NoBody::NotNow(error)) => {
+            Err(NotMade::Held) => {
+                self.under_way.remove(&id);
+                self.lane.put_back(in_flight, Instant::now(), Duration::ZERO);
+                self.pump(context);
+            }
+            Err(NotMade::NoBody(NoBody::NotNow(error))) => {
                 if self.unread.is_empty() {
                     log::warn!("{id} cannot be read from the spool and is tried again each second: {error}");
                 }
@@ -313,7 +341,7 @@ impl Handler<AttemptEnded> for Subscription {
                 self.put_back(in_flight, READ_AGAIN);
                 self.pump(context);
             }
-            Err(NoBody::Gone(error)) => {
+            Err(NotMade::NoBody(NoBody::Gone(error))) => {
                 log::error!("the payload of {id} is gone: {error}; it becomes a dead letter");
                 self.under_way.remove(&id);
                 self.lane.release();

@@ -67,11 +67,11 @@ mod store;
 mod watch;
 
 pub use answer::{EmitError, Receipt, RequestError};
-pub use ask::{SentOutcome, SentReport, SentRequest};
+pub use ask::{PauseReport, SentOutcome, SentReport, SentRequest};
 #[cfg(feature = "cli")]
 pub use cli::{Exit, run};
 pub use config::{Config, ConfigError, LoadOptions, Loaded, Problem, Report, WatchFrom};
-pub use delivery::{DeliveryId, HealthState, InvalidSubscriptionId, LocalFault, SubscriptionId};
+pub use delivery::{DeliveryId, HealthState, InvalidSubscriptionId, LocalFault, Pause, SubscriptionId};
 pub use env::Environment;
 pub use event::{
     Carried, Consensus, Envelope, Event, EventError, EventKind, EvidencePaths, IdempotencyKey, InvalidKey,

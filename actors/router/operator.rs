@@ -18,6 +18,12 @@ use crate::payload::pages::Pages;
 #[rtype(result = "Result<Found, RequestError>")]
 pub(crate) struct FindActive(pub(crate) SubscriptionId);
 
+/// From the door, for what an operator asks of one subscription that need not be active. Bounded by
+/// the admission permits.
+#[derive(Message)]
+#[rtype(result = "Result<Addr<Subscription>, RequestError>")]
+pub(crate) struct FindAny(pub(crate) SubscriptionId);
+
 /// An active subscription.
 pub(crate) struct Found {
     pub(crate) address: Addr<Subscription>,
@@ -64,6 +70,18 @@ impl Handler<FindActive> for Router {
         found.ok_or_else(|| {
             let known: Vec<_> = self.active_ones().map(|(config, _)| config.id.as_str()).collect();
             RequestError::Refused(format!("no active subscription `{id}`; active are: {}", known.join(", ")))
+        })
+    }
+}
+
+impl Handler<FindAny> for Router {
+    type Result = Result<Addr<Subscription>, RequestError>;
+
+    fn handle(&mut self, FindAny(id): FindAny, _: &mut Self::Context) -> Self::Result {
+        let found = self.subscribers.iter().find(|one| one.id == id).map(|one| one.address.clone());
+        found.ok_or_else(|| {
+            let known: Vec<_> = self.subscribers.iter().map(|one| one.id.as_str()).collect();
+            RequestError::Refused(format!("no subscription `{id}`; there are: {}", known.join(", ")))
         })
     }
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::Subscription;
 use super::records::{hand, written};
+use super::sender::Sender;
 use crate::actors::ledger::RecordAttempt;
 use crate::answer::RequestError;
 use crate::archive::DeadLetter;
@@ -70,7 +71,17 @@ impl Handler<SendNow> for Subscription {
         let dry_run = matches!(purpose, Purpose::Sample { dry_run: true });
         let payload = Payload::new(body.clone());
         let asked = sender.ask(self.health.is_proven(), dry_run);
-        let sending = sender.send(asked, delivery.clone(), payload, number, dry_run);
+        let of = delivery.clone();
+        let sending = async move {
+            let permit = Sender::permit(asked).await;
+            (sender.make(of, payload, number, dry_run).await, permit)
+        };
+        let note = self.hold.pause.as_ref().map(|pause| {
+            format!(
+                "{} is paused by {}: this was sent because it was asked for, and what waits goes on waiting",
+                self.id, pause.by
+            )
+        });
         Box::pin(sending.into_actor(self).then(move |(attempt, permit), subscription, context| {
             let mut is_none = false;
             if let Some(outcome) = &attempt.outcome {
@@ -103,7 +114,7 @@ impl Handler<SendNow> for Subscription {
                         .await
                         .map_err(|error| RequestError::Refused(format!("sent, but not recorded: {error}")))?;
                 }
-                Ok(SentReport::of(&finished, &body, succeeded))
+                Ok(SentReport { note, ..SentReport::of(&finished, &body, succeeded) })
             }
             .into_actor(subscription)
         }))
@@ -122,6 +133,7 @@ impl Handler<ReadQueue> for Subscription {
             waiting: self.lane.waiting() + self.gone.len() + self.under_way.len() - in_flight,
             in_flight,
             of_operators: self.requests.count().saturating_sub(in_flight),
+            paused: self.hold.pause.clone(),
             oldest: waits.into_iter().chain(under_way).min(),
             unread,
         })
@@ -133,13 +145,15 @@ impl Handler<ListUnfinished> for Subscription {
 
     fn handle(&mut self, wanted: ListUnfinished, _: &mut Self::Context) -> Self::Result {
         let (now, wall) = (Instant::now(), clock::now());
+        let is_paused = self.hold.pause.is_some();
         let under_way = self.under_way.values().map(|(delivery, number)| {
             // One that waits for a permit, or is not recorded yet, is no request.
             let (state, due) = match self.requests.has(delivery.id) {
                 true => (DeliveryState::InFlight, None),
                 false => (DeliveryState::Pending, Some(wall)),
             };
-            Listed::unfinished(delivery, state, number.saturating_sub(1), due)
+            let listed = Listed::unfinished(delivery, state, number.saturating_sub(1), due);
+            Listed { paused: is_paused && state == DeliveryState::Pending, ..listed }
         });
         // The lane is almost in order of acceptance: only deliveries accepted in the same moment
         // can be out of order, so all are compared.
@@ -154,6 +168,7 @@ impl Handler<ListUnfinished> for Subscription {
             let due = wall + due.saturating_duration_since(now);
             let listed =
                 Listed::unfinished(delivery, DeliveryState::Pending, pending.attempts_made(), Some(due));
+            let listed = Listed { paused: is_paused, ..listed };
             if wanted.query.wants(&listed) {
                 newest.insert(cursor, listed);
                 if is_full {

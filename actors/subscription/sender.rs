@@ -68,26 +68,24 @@ impl Sender {
         self.seat.as_ref().filter(|_| !dry_run).map(|seat| seat.ask(is_proven))
     }
 
-    /// Makes the attempt once it has its permit. The caller drops the permit after it has asked for
-    /// the next one.
-    pub(super) async fn send(
-        self: Rc<Self>,
-        asked: Option<Asked>,
+    /// Waits for the permit, where one was asked for. Whoever has it drops it after asking for the
+    /// next one.
+    pub(super) async fn permit(asked: Option<Asked>) -> Option<Permit> {
+        asked?.permit().await
+    }
+
+    /// Makes an attempt now.
+    pub(super) async fn make(
+        &self,
         delivery: Arc<Delivery>,
         payload: Payload,
         number: u32,
         dry_run: bool,
-    ) -> (Attempt, Option<Permit>) {
+    ) -> Attempt {
         let settings = &self.settings;
         let dry_run = dry_run || settings.config.dry_run;
-        let permit = match asked {
-            Some(asked) => asked.permit().await,
-            None => None,
-        };
         let _under_way = (!dry_run).then(|| self.requests.begin(delivery.id));
-        let attempt =
-            attempt::make(&self.client, &self.target, settings, &delivery, payload, number, dry_run).await;
-        (attempt, permit)
+        attempt::make(&self.client, &self.target, settings, &delivery, payload, number, dry_run).await
     }
 }
 

@@ -7,6 +7,7 @@ mod census;
 mod dead_letter;
 mod evidence;
 mod health;
+mod pauses;
 mod reader;
 
 use std::collections::{HashMap, HashSet};
@@ -18,6 +19,7 @@ pub(crate) use dead_letter::DeadLetter;
 pub(crate) use dead_letter::{by_age as dead_letters_by_age, read as read_dead_letter};
 pub(crate) use evidence::{attempt_line, burial_line, final_line, is_record};
 pub(crate) use health::{AtRest, Healths, left_at_rest, read_healths, write_healths};
+pub(crate) use pauses::{Pauses, is_paused, read_pauses, remove_pause, write_pause};
 pub(crate) use reader::{evidence_files, lines_of};
 
 use crate::delivery::DeliveryId;

@@ -3,6 +3,7 @@
 //! no runtime runs, from the files (`cli/ask.rs`).
 
 mod emitted;
+mod paused;
 mod sent;
 
 use serde::de::DeserializeOwned;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use emitted::{EmitOutcome, Emitted, EmittedDelivery, EmittedEvent};
+pub use paused::PauseReport;
 pub use sent::{SentOutcome, SentReport, SentRequest};
 
 use crate::config::Report;
@@ -83,6 +85,10 @@ requests! {
     Attempts(TriedQuery) = "attempts" -> Vec<Tried>;
     /// The state of the runtime and its subscriptions.
     Status(ReadStatus) = "status" -> StatusReport;
+    /// Hold a subscription's deliveries back.
+    Pause(PauseSubscription) = "pause" -> PauseReport;
+    /// Let a subscription's deliveries go on.
+    Resume(ResumeSubscription) = "resume" -> PauseReport;
     /// Load the config again and apply it.
     Reload(ReloadConfig) = "reload" -> Report;
 }
@@ -126,6 +132,23 @@ pub struct ReplayDeadLetter {
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReadStatus {}
+
+/// Hold a subscription's deliveries back until it is resumed, over restarts. A request under way
+/// ends.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PauseSubscription {
+    /// The subscription.
+    pub subscription: SubscriptionId,
+}
+
+/// Let the deliveries of a paused subscription go on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResumeSubscription {
+    /// The subscription.
+    pub subscription: SubscriptionId,
+}
 
 /// Read the config again and, if it is valid, put it in force.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]

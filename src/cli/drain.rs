@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global, load_to_act};
 use crate::config::{Config, StageEndsWith, WatchFrom};
-use crate::delivery::HealthState;
+use crate::delivery::{Pause, SubscriptionId};
 use crate::env::Environment;
 use crate::inspect::Survey;
 use crate::inspect::{SourcesStatus, StatusReport, counted};
@@ -62,9 +62,21 @@ struct Drained {
     /// What was taken as known and not sent, because this repo was not watched before.
     #[serde(skip_serializing_if = "Option::is_none")]
     baseline: Option<SourcesStatus>,
+    /// Paused subscriptions whose deliveries are left.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    paused: Vec<LeftPaused>,
     /// What is set aside and could not be delivered, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     aside: Vec<String>,
+}
+
+/// What a paused subscription leaves.
+#[derive(Debug, Serialize)]
+struct LeftPaused {
+    subscription: SubscriptionId,
+    pending: usize,
+    #[serde(flatten)]
+    pause: Pause,
 }
 
 pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
@@ -125,6 +137,7 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
         dead_letters: dead(&status).saturating_sub(before),
         sources: watch.map(|_| SourcesStatus::of(&in_repo)),
         baseline: baseline.as_ref().filter(|found| is_made(found)).map(SourcesStatus::of),
+        paused: left_paused(&status),
         aside: status.aside.iter().chain(&in_repo.troubles).cloned().collect(),
     };
     if let Some(known) = drained.baseline {
@@ -145,6 +158,13 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
 
 /// Prints the result for people.
 fn tell(drained: &Drained, status: &StatusReport, timeout: u64, screen: &mut Screen) {
+    for LeftPaused { subscription: id, pending, pause } in &drained.paused {
+        let what = counted(*pending, "delivery waits", "deliveries wait");
+        screen.warning(format_args!(
+            "{what} for {id}, which is paused by {}: spec-notify resume {id} lets them go on",
+            pause.by
+        ));
+    }
     let parked = parked(status);
     if parked > 0 {
         let what = counted(parked, "delivery waits", "deliveries wait");
@@ -167,6 +187,9 @@ fn tell(drained: &Drained, status: &StatusReport, timeout: u64, screen: &mut Scr
     }
     let text = match (drained.pending, drained.dead_letters, untold) {
         (0, 0, None) if !drained.aside.is_empty() => "drained, but for what stands aside".to_owned(),
+        (0, 0, None) if !drained.paused.is_empty() => {
+            return screen.line(Tone::Warning, "drained, but for what is paused");
+        }
         (0, 0, None) => return screen.line(Tone::Good, "drained: nothing is pending"),
         (0, 0, Some(sources)) if sources.baseline => {
             return screen.line(Tone::Good, "drained: nothing is pending");
@@ -202,13 +225,26 @@ fn watches(status: &StatusReport) -> bool {
 }
 
 fn left(status: &StatusReport) -> usize {
-    let active = status.subscriptions.iter().filter(|one| one.health != HealthState::Inactive);
-    status.inbox + active.map(|one| one.pending + one.in_flight).sum::<usize>()
+    let left = status.subscriptions.iter().map(|one| match one.is_parked() {
+        // A request under way ends all the same.
+        true => one.in_flight,
+        false => one.pending + one.in_flight,
+    });
+    status.inbox + left.sum::<usize>()
 }
 
 fn parked(status: &StatusReport) -> usize {
-    let inactive = status.subscriptions.iter().filter(|one| one.health == HealthState::Inactive);
-    inactive.map(|one| one.pending + one.in_flight).sum()
+    let inactive = status.subscriptions.iter().filter(|one| one.is_parked() && one.paused.is_none());
+    inactive.map(|one| one.pending).sum()
+}
+
+fn left_paused(status: &StatusReport) -> Vec<LeftPaused> {
+    let paused = status.subscriptions.iter().filter(|one| one.pending > 0);
+    let left = paused.filter_map(|one| {
+        let (subscription, pending, pause) = (one.id.clone(), one.pending, one.paused.clone()?);
+        Some(LeftPaused { subscription, pending, pause })
+    });
+    left.collect()
 }
 
 fn dead(status: &StatusReport) -> usize {

@@ -129,6 +129,7 @@ fn row(delivery: &Listed, now: Timestamp, width: usize) -> [String; 7] {
     // The width that the other columns leave.
     let room = width.saturating_sub(60);
     let next = match (delivery.state, delivery.next_attempt_at) {
+        (DeliveryState::Pending, _) if delivery.paused => "paused".to_owned(),
         (DeliveryState::Pending, Some(at)) if at > now => format!("in {}", short(at.duration_since(now))),
         (DeliveryState::Pending, _) => "due".to_owned(),
         (DeliveryState::InFlight, _) => "now".to_owned(),
@@ -197,6 +198,7 @@ mod tests {
             accepted_at: now - jiff::SignedDuration::from_secs(i64::from(n) * 700),
             next_attempt_at: (state == DeliveryState::Pending)
                 .then(|| now + jiff::SignedDuration::from_secs(90)),
+            paused: false,
         }
     }
 

@@ -1,5 +1,6 @@
 //! The command line: parses the arguments, runs the command, and returns the exit code.
 
+mod act;
 mod ask;
 mod baseline;
 mod check;
@@ -13,6 +14,7 @@ mod keep;
 mod list;
 mod logging;
 mod outlet;
+mod pause;
 mod preview;
 pub(crate) mod receive;
 mod reload;
@@ -172,6 +174,10 @@ enum Command {
     List(list::Options),
     /// Send dead letters again: one, or all
     Replay(replay::Options),
+    /// Hold a subscription's deliveries back until it is resumed, over restarts
+    Pause(pause::PauseOptions),
+    /// Let the deliveries of a paused subscription go on
+    Resume(pause::ResumeOptions),
     /// How the runtime and each subscription fare, and what to do about it
     Status(status::Options),
     /// A live screen: subscriptions, queues, recent attempts, dead letters
@@ -287,6 +293,8 @@ fn run_command(cli: Cli, screen: &mut Screen) -> Result<Exit, Failure> {
         Command::Test(options) => test::run(global, &options, screen),
         Command::List(options) => list::run(global, options, screen),
         Command::Replay(options) => replay::run(global, &options, screen),
+        Command::Pause(options) => pause::pause(global, options, screen),
+        Command::Resume(options) => pause::resume(global, options, screen),
         Command::Status(options) => status::run(global, &options, screen),
         Command::Top(options) => top::run(global, &options, screen),
         Command::Explain(options) => explain::run(global, &options, screen),

@@ -117,7 +117,7 @@ fn row(subscription: &SubscriptionStatus, now: Timestamp, width: usize) -> [Stri
     [
         cut(subscription.id.as_str(), room),
         subscription.health.to_string(),
-        since(subscription.failing_since),
+        since(subscription.paused.as_ref().map(|pause| pause.since).or(subscription.failing_since)),
         (subscription.pending + subscription.in_flight).to_string(),
         since(subscription.oldest_pending_at),
         subscription.dead_letters.to_string(),
@@ -128,7 +128,7 @@ fn row(subscription: &SubscriptionStatus, now: Timestamp, width: usize) -> [Stri
 pub(super) fn tone(health: HealthState) -> Tone {
     match health {
         HealthState::Healthy => Tone::Good,
-        HealthState::Failing => Tone::Warning,
+        HealthState::Failing | HealthState::Paused => Tone::Warning,
         HealthState::Open => Tone::Bad,
         HealthState::Inactive | HealthState::DryRun => Tone::Faint,
     }

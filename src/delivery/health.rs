@@ -27,6 +27,8 @@ named! {
         Failing = "failing",
         /// At least five attempts in a row failed: one request at a time until one succeeds.
         Open = "open",
+        /// A person holds its deliveries back.
+        Paused = "paused",
         /// Configured and switched off, or no longer configured.
         Inactive = "inactive",
         /// Its deliveries are recorded and not sent.

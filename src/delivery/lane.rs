@@ -29,6 +29,8 @@ pub(crate) struct Lane {
     next_start: Option<Instant>,
     /// Whether the breaker is open: one delivery at a time.
     is_narrow: bool,
+    /// Whether a person holds its deliveries back.
+    is_held: bool,
 }
 
 impl Lane {
@@ -48,6 +50,7 @@ impl Lane {
             interval: Duration::ZERO,
             next_start: None,
             is_narrow: false,
+            is_held: false,
         }
     }
 
@@ -60,6 +63,11 @@ impl Lane {
     /// Sets whether only one delivery may be in flight, because the endpoint fails repeatedly.
     pub(crate) fn set_narrow(&mut self, is_narrow: bool) {
         self.is_narrow = is_narrow;
+    }
+
+    /// Sets whether a person holds its deliveries back: then nothing starts.
+    pub(crate) fn set_held(&mut self, is_held: bool) {
+        self.is_held = is_held;
     }
 
     /// Starts nothing before `until`; a later time set before stays.
@@ -114,7 +122,12 @@ impl Lane {
     /// The delivery to start now, if one is due and there is room for it. Call until `None`.
     pub(crate) fn start_next(&mut self, now: Instant) -> Option<(InFlight, Option<Body>)> {
         let not_before = self.paused_until.max(self.next_start);
-        if !self.may_start || !self.is_due(now) || !self.has_room() || not_before.is_some_and(|at| now < at) {
+        if !self.may_start
+            || self.is_held
+            || !self.is_due(now)
+            || !self.has_room()
+            || not_before.is_some_and(|at| now < at)
+        {
             return None;
         }
         let (_, arrival) = self.due.pop_first()?;
@@ -133,7 +146,7 @@ impl Lane {
     /// How long until something is due. `None` if nothing waits or there is no room: look again
     /// after the next [`finished`](Self::finished) or [`enqueue`](Self::enqueue).
     pub(crate) fn next_due_in(&self, now: Instant) -> Option<Duration> {
-        if !self.may_start || !self.has_room() {
+        if !self.may_start || self.is_held || !self.has_room() {
             return None;
         }
         let (first, _) = self.due.first()?;
@@ -230,7 +243,7 @@ impl Lane {
     /// Whether something is in flight, or would start as soon as there is room.
     pub(crate) fn is_busy(&self, now: Instant) -> bool {
         let is_paused = self.paused_until.is_some_and(|until| now < until);
-        self.in_flight > 0 || (self.may_start && !is_paused && self.is_due(now))
+        self.in_flight > 0 || (self.may_start && !self.is_held && !is_paused && self.is_due(now))
     }
 }
 

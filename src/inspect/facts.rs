@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::Survey;
 use crate::archive::Healths;
 use crate::config::Role;
-use crate::delivery::SubscriptionId;
+use crate::delivery::{Pause, SubscriptionId};
 use crate::run::AwaitedStage;
 
 /// The state that `status` reports; see the module's documentation.
@@ -36,6 +36,8 @@ pub(crate) struct Queue {
     pub(crate) in_flight: usize,
     /// Further requests under way, which operators asked for.
     pub(crate) of_operators: usize,
+    /// A person's pause.
+    pub(crate) paused: Option<Pause>,
     /// When the oldest unfinished delivery was accepted.
     pub(crate) oldest: Option<Timestamp>,
     /// How many of them cannot be read at present, and why.

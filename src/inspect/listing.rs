@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{
-    dead_letter_dir, dead_letters_by_age, evidence_files, is_record, lines_of, read_dead_letter,
+    dead_letter_dir, dead_letters_by_age, evidence_files, is_record, lines_of, read_dead_letter, read_pauses,
 };
 use crate::clock;
 use crate::delivery::{Delivery, DeliveryId, FinalState, SubscriptionId};
@@ -81,6 +81,9 @@ pub struct Listed {
     /// When the next attempt is due, while it is pending.
     #[serde(with = "clock::maybe_millis")]
     pub next_attempt_at: Option<Timestamp>,
+    /// Whether it waits because a person paused its subscription.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
 }
 
 impl Listed {
@@ -104,6 +107,7 @@ impl Listed {
             hint: None,
             accepted_at: delivery.accepted_at,
             next_attempt_at,
+            paused: false,
         }
     }
 }
@@ -245,12 +249,14 @@ impl Page {
             Some(spec) => vec![spec.clone()],
             None => spool::specs(spool_dir)?,
         };
+        let pauses = read_pauses(spool_dir).map_err(io::Error::other)?;
         for spec in specs {
             let found = spool::unfinished_of(spool_dir, &spec)?;
             for Peeked { unfinished, .. } in &found {
                 let due = unfinished.next_attempt_at;
                 let state = DeliveryState::Pending;
-                self.add(Listed::unfinished(&unfinished.delivery, state, unfinished.attempts, due));
+                let listed = Listed::unfinished(&unfinished.delivery, state, unfinished.attempts, due);
+                self.add(Listed { paused: pauses.contains_key(&listed.subscription), ..listed });
             }
             let on_page =
                 |peeked: &Peeked| self.rows.values().any(|row| row.id == peeked.unfinished.delivery.id);
@@ -352,6 +358,7 @@ impl Page {
                 hint: None,
                 accepted_at: end.accepted_at,
                 next_attempt_at: None,
+                paused: false,
             });
         }
     }

@@ -17,7 +17,7 @@ use crate::clock;
 use crate::config::Role;
 #[cfg(feature = "cli")]
 use crate::config::{Config, SubscriptionConfig};
-use crate::delivery::{HealthState, LocalFault, SubscriptionId};
+use crate::delivery::{HealthState, LocalFault, Pause, SubscriptionId};
 use crate::event::SpecId;
 use crate::files::read_small;
 use crate::files::user::check_owner;
@@ -163,6 +163,9 @@ pub struct SubscriptionStatus {
     /// When the oldest unfinished delivery was accepted.
     #[serde(with = "clock::maybe_millis")]
     pub oldest_pending_at: Option<Timestamp>,
+    /// Since when a person holds its deliveries back, and who.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Pause>,
     /// Until when its endpoint asked for a pause, if that time is in the future.
     #[serde(default, with = "clock::maybe_millis")]
     pub paused_until: Option<Timestamp>,
@@ -173,6 +176,11 @@ pub struct SubscriptionStatus {
 }
 
 impl SubscriptionStatus {
+    /// Whether what waits for it is not sent now, whatever its endpoint does.
+    pub(crate) fn is_parked(&self) -> bool {
+        self.health == HealthState::Inactive || self.paused.is_some()
+    }
+
     pub(super) fn is_failing(&self) -> bool {
         matches!(self.health, HealthState::Failing | HealthState::Open)
     }
@@ -240,9 +248,16 @@ impl StatusReport {
             queue.waiting += 1;
             queue.oldest = Some(queue.oldest.map_or(since, |oldest| oldest.min(since)));
         }
+        for (id, pause) in &survey.pauses {
+            let at = queues.iter().position(|(known, ..)| known == id).unwrap_or_else(|| {
+                queues.push((id.clone(), Role::Inactive, Queue::default()));
+                queues.len() - 1
+            });
+            queues[at].2.paused = Some(pause.clone());
+        }
         let mut report = Self::new(None, &queues, healths, survey);
         report.pending = counted_only.unwrap_or(report.pending);
-        let parked = report.subscriptions.iter().filter(|one| one.health == HealthState::Inactive);
+        let parked = report.subscriptions.iter().filter(|one| one.is_parked());
         let waiting = report.pending + survey.inbox - parked.map(|one| one.pending).sum::<usize>();
         let in_repo = sources.as_ref().filter(|sources| sources.is_something()).map(SourcesStatus::of);
         if let Some(silent) = silent {
@@ -293,6 +308,7 @@ impl StatusReport {
                 let health = healths.get(id).cloned().unwrap_or_default();
                 SubscriptionStatus {
                     health: match role {
+                        Role::Active | Role::DryRun if queue.paused.is_some() => HealthState::Paused,
                         Role::Active => health.state(),
                         Role::DryRun => HealthState::DryRun,
                         Role::Inactive => HealthState::Inactive,
@@ -310,6 +326,7 @@ impl StatusReport {
                     last_spec: health.last_spec,
                     local_fault: health.local_fault,
                     oldest_pending_at: queue.oldest,
+                    paused: queue.paused.clone(),
                     paused_until: health.paused_until.filter(|until| *until > clock::now()),
                     clock_skew_s: health.clock_skew_s,
                     id: id.clone(),
@@ -332,6 +349,7 @@ impl StatusReport {
             last_spec: None,
             local_fault: None,
             oldest_pending_at: None,
+            paused: None,
             paused_until: None,
             clock_skew_s: None,
         }));
@@ -364,6 +382,15 @@ impl StatusReport {
                 .failing_since
                 .map_or(String::new(), |since| format!(" since {}", ago(now, since)));
             parts.push(format!("{} {}{since}", subscription.id, subscription.health));
+        }
+        let paused: Vec<_> = self.subscriptions.iter().filter(|one| one.paused.is_some()).collect();
+        match paused[..] {
+            [] => {}
+            [one] => {
+                let since = one.paused.as_ref().map_or(String::new(), |pause| ago(now, pause.since));
+                parts.push(format!("{} paused since {since}", one.id));
+            }
+            _ => parts.push(format!("{} paused", counted(paused.len(), "subscription", "subscriptions"))),
         }
         let dead: usize = self.subscriptions.iter().map(|subscription| subscription.dead_letters).sum();
         if dead > 0 {

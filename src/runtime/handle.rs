@@ -9,7 +9,10 @@ use tokio::sync::{oneshot, watch};
 use super::block::block_on;
 use super::{Current, Mode};
 use crate::answer::{EmitError, Receipt, RequestError};
-use crate::ask::{Ask, ReadStatus, ReplayDeadLetter, SendSample, SentReport};
+use crate::ask::{
+    Ask, PauseReport, PauseSubscription, ReadStatus, ReplayDeadLetter, ResumeSubscription, SendSample,
+    SentReport,
+};
 use crate::config::Report;
 use crate::control::{CHANGE_OF_OWNER, ClientError, LOOK_AGAIN};
 use crate::delivery::{DeliveryId, SubscriptionId};
@@ -155,6 +158,23 @@ impl Handle {
     /// ```
     pub async fn replay(&self, spec: SpecId, id: DeliveryId) -> Result<SentReport, RequestError> {
         self.ask(ReplayDeadLetter { spec, delivery_id: id }).await
+    }
+
+    /// Holds a subscription's deliveries back until it is resumed, over restarts and reloads.
+    /// Events are accepted as before, and a request under way ends.
+    ///
+    /// # Errors
+    /// No such subscription, webhooks are off, the runtime has stopped, or the disk refused.
+    pub async fn pause(&self, subscription: SubscriptionId) -> Result<PauseReport, RequestError> {
+        self.ask(PauseSubscription { subscription }).await
+    }
+
+    /// Lets the deliveries of a paused subscription go on.
+    ///
+    /// # Errors
+    /// As [`pause`](Self::pause).
+    pub async fn resume(&self, subscription: SubscriptionId) -> Result<PauseReport, RequestError> {
+        self.ask(ResumeSubscription { subscription }).await
     }
 
     /// How the runtime and its subscriptions fare.

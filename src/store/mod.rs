@@ -16,10 +16,11 @@ use bytes::Bytes;
 use jiff::SignedDuration;
 
 use crate::archive::{
-    Archive, ArchiveOptions, AtRest, Census, DeadLetter, Healths, left_at_rest, read_healths, write_healths,
+    Archive, ArchiveOptions, AtRest, Census, DeadLetter, Healths, Pauses, is_paused, left_at_rest,
+    read_healths, read_pauses, remove_pause, write_healths, write_pause,
 };
 use crate::clock;
-use crate::delivery::{AttemptSummary, DeliveryId};
+use crate::delivery::{AttemptSummary, DeliveryId, Pause, SubscriptionId};
 use crate::event::SpecId;
 use crate::files::FileError;
 use crate::run::Run;
@@ -82,6 +83,8 @@ pub(crate) struct Store {
     archive: Archive,
     /// The health of the subscriptions.
     healths: Healths,
+    /// The paused subscriptions, as the disk has them, or will have them.
+    pauses: Pauses,
     /// Deliveries whose end stands in the evidence and is not recorded yet: it is told once.
     ends_told: HashSet<DeliveryId>,
     /// Those of them whose record is in the batch.
@@ -97,11 +100,13 @@ impl Store {
         let (spool, mut recovered) = Spool::open(&options.repo, &options.spool_dir, options.dedupe_window)?;
         let archive = Archive::new(options.of_archive());
         let healths = read_healths(&options.spool_dir);
+        let pauses = read_pauses(&options.spool_dir)?;
         let mut store = Self {
             spool_dir: options.spool_dir,
             spool,
             archive,
             healths,
+            pauses,
             ends_told: HashSet::new(),
             ending: Vec::new(),
         };
@@ -177,6 +182,44 @@ impl Store {
         }
     }
 
+    /// The paused subscriptions.
+    pub(crate) fn pauses(&self) -> &Pauses {
+        &self.pauses
+    }
+
+    /// Pauses a subscription, or ends its pause; synced when this returns.
+    ///
+    /// # Errors
+    /// It could not be written: all stays as it was.
+    pub(crate) fn set_pause(&mut self, id: &SubscriptionId, pause: Option<&Pause>) -> Result<(), FileError> {
+        self.spool.verify_owner()?;
+        match pause {
+            Some(pause) => {
+                if let Err(error) = write_pause(&self.spool_dir, id, pause) {
+                    // It may be there, unsynced.
+                    drop(remove_pause(&self.spool_dir, id));
+                    return Err(error);
+                }
+                self.pauses.insert(id.clone(), pause.clone());
+            }
+            None => {
+                remove_pause(&self.spool_dir, id)?;
+                self.pauses.remove(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the pauses anew whose files were removed.
+    fn keep_pauses(&self) {
+        for (id, pause) in self.pauses.iter().filter(|(id, _)| !is_paused(&self.spool_dir, id)) {
+            match write_pause(&self.spool_dir, id, pause) {
+                Ok(()) => log::warn!("the pause of {id} was removed under this runtime: it is written anew"),
+                Err(error) => log::error!("the pause of {id} is not on disk: {error}"),
+            }
+        }
+    }
+
     fn note_failures(&mut self, failed: &[FileError]) {
         failed.iter().for_each(|error| self.spool.note_failure(error));
     }
@@ -240,6 +283,9 @@ impl Store {
         if self.standing() != Standing::Deposed {
             self.flush_evidence();
             self.spool.look();
+        }
+        if self.standing() != Standing::Deposed {
+            self.keep_pauses();
         }
     }
 
