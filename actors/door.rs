@@ -1,5 +1,6 @@
 //! The way to the actors of one run, from any thread and any executor.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,18 +11,20 @@ use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 
 use super::admission::Admission;
-use super::ledger::{FindLastAttempts, Ledger, ReadCondition, ReadDeadLetter};
+use super::ledger::{DiscardLetters, FindLastAttempts, Ledger, ReadCondition, ReadDeadLetter};
 use super::notices::{Notices, Told};
 use super::reading::Reading;
 use super::router::{
-    Await, Emission, Emit, FindActive, FindAny, Found, ListAllUnfinished, ReadQueues, Router, WaitIdle,
+    Await, DiscardWaiting, Emission, Emit, FindActive, FindAny, Found, ListAllUnfinished, ReadQueues, Router,
+    WaitIdle,
 };
 use super::subscription::{Purpose, SendNow, SetPause};
 use super::tell::tell;
 use crate::answer::{EmitError, Receipt, RequestError};
 use crate::ask::{
-    Answer, EmitEvent, Emitted, EmittedEvent, PauseReport, PauseSubscription, ReadStatus, ReloadConfig,
-    ReplayDeadLetter, Request, ResumeSubscription, SendSample, SentReport,
+    Answer, DeliveryOfSpec, DiscardDeliveries, Discarded, EmitEvent, Emitted, EmittedEvent, PauseReport,
+    PauseSubscription, ReadStatus, ReloadConfig, ReplayDeadLetter, Request, ResumeSubscription, SendSample,
+    SentReport,
 };
 use crate::clock;
 use crate::config::{Config, Origin, Report};
@@ -33,6 +36,7 @@ use crate::payload::{self, Reader};
 use crate::run::AwaitedStage;
 use crate::sources::checkout::Checkout;
 use crate::spool::InboxName;
+use crate::store::{MAX_DISCARDED, NotDiscarded};
 
 /// How long an event of an operator may take to be accepted; whoever sent it has put it into the
 /// inbox long before.
@@ -40,6 +44,9 @@ const EMIT_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long a request of an operator waits for admission.
 const ADMISSION: Duration = Duration::from_secs(10);
+
+/// Most deliveries in one request to discard them.
+pub(crate) const MAX_ASKED_TO_DISCARD: usize = 500;
 
 /// See the module's first line. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -153,6 +160,9 @@ impl Door {
             Request::Status(ReadStatus {}) => {
                 Answer::Status(StatusReport::of(&self.facts().await?, self.reading.spool_dir()))
             }
+            Request::Discard(DiscardDeliveries { deliveries }) => {
+                Answer::Discard(self.discard(deliveries).await?)
+            }
             Request::Pause(PauseSubscription { subscription }) => {
                 Answer::Pause(self.set_pause(subscription, Some(Pause::now(user::name()))).await?)
             }
@@ -246,6 +256,40 @@ impl Door {
     /// A subscription that is active, for what is asked of it alone.
     async fn find(&self, id: SubscriptionId) -> Result<Found, RequestError> {
         self.router.send(FindActive(id)).await.map_err(|_| gone())?
+    }
+
+    /// Gives dead letters up, and what waits for subscriptions that are not active.
+    async fn discard(&self, deliveries: Vec<DeliveryOfSpec>) -> Result<Vec<Discarded>, RequestError> {
+        let _admission = self.admission.admit(ADMISSION).await.ok_or_else(gone)?;
+        if deliveries.len() > MAX_ASKED_TO_DISCARD {
+            let most = format!("at most {MAX_ASKED_TO_DISCARD} deliveries in one request");
+            return Err(RequestError::Refused(most));
+        }
+        let mut discarded = Vec::with_capacity(deliveries.len());
+        for some in deliveries.chunks(MAX_DISCARDED) {
+            let letters: Vec<_> = some.iter().map(|one| (one.spec.clone(), one.id)).collect();
+            let by = user::name().to_owned();
+            let tried = DiscardLetters { letters, by: by.clone() };
+            let tried = self.ledger.send(tried).await.map_err(|_| gone())?;
+            let mut others = HashSet::new();
+            for (one, tried) in some.iter().zip(tried) {
+                match tried {
+                    Ok(subscription) => discarded.push(Discarded::done(one.id, subscription)),
+                    Err(NotDiscarded::Stays(why)) => discarded.push(Discarded::refused(one.id, None, why)),
+                    Err(NotDiscarded::NotThere) => drop(others.insert(one.id)),
+                }
+            }
+            if others.is_empty() {
+                continue;
+            }
+            let ids = Arc::new(others);
+            let waiting = DiscardWaiting { ids: ids.clone(), by };
+            let waiting = self.router.send(waiting).await.map_err(|_| gone())?;
+            let known: HashSet<_> = waiting.iter().map(|one| one.id).collect();
+            discarded.extend(waiting);
+            discarded.extend(ids.difference(&known).map(|id| Discarded::not_found(*id)));
+        }
+        Ok(discarded)
     }
 
     /// Holds a subscription's deliveries back, or lets them go on.

@@ -20,7 +20,7 @@ use crate::delivery::{Delivery, DeliveryId, Health, Pause, Reason, SubscriptionI
 use crate::event::SpecId;
 use crate::files::FileError;
 use crate::spool::{Accepted, InboxName, Record, Settled, Standing};
-use crate::store::{Store, StoreOptions};
+use crate::store::{NotDiscarded, Store, StoreOptions};
 pub(crate) use reads::{FindLastAttempts, NoBody, ReadBody, ReadCondition, ReadDeadLetter, ReadRun};
 
 /// Records after which a batch is flushed even if more wait: bounds an emitter's wait.
@@ -104,6 +104,24 @@ pub(crate) struct SettleInbox {
 pub(crate) struct KeepHealth {
     pub(crate) subscription: SubscriptionId,
     pub(crate) health: Health,
+}
+
+/// From the door, for an operator: give these dead letters up for good. At most
+/// [`MAX_DISCARDED`](crate::store::MAX_DISCARDED); bounded by the admission permits.
+#[derive(Message)]
+#[rtype(result = "Vec<Result<SubscriptionId, NotDiscarded>>")]
+pub(crate) struct DiscardLetters {
+    pub(crate) letters: Vec<(SpecId, DeliveryId)>,
+    pub(crate) by: String,
+}
+
+/// From a Subscription, for an operator: give these deliveries up for good. Each is answered when
+/// its end is synced. Bounded as [`DiscardLetters`].
+#[derive(Message)]
+#[rtype(result = "Vec<oneshot::Receiver<Result<(), NotWritten>>>")]
+pub(crate) struct DiscardWaiting {
+    pub(crate) deliveries: Vec<Arc<Delivery>>,
+    pub(crate) by: String,
 }
 
 /// From a Subscription, for an operator: its deliveries are paused, or not any more. Answered when
@@ -342,6 +360,30 @@ impl Handler<KeepHealth> for Ledger {
     fn handle(&mut self, message: KeepHealth, context: &mut Self::Context) {
         let KeepHealth { subscription, health } = message;
         self.keep_health(subscription, health, context);
+    }
+}
+
+impl Handler<DiscardLetters> for Ledger {
+    type Result = MessageResult<DiscardLetters>;
+
+    fn handle(&mut self, message: DiscardLetters, _: &mut Self::Context) -> Self::Result {
+        let DiscardLetters { letters, by } = message;
+        MessageResult(self.store.discard_letters(&letters, &by))
+    }
+}
+
+impl Handler<DiscardWaiting> for Ledger {
+    type Result = MessageResult<DiscardWaiting>;
+
+    fn handle(&mut self, message: DiscardWaiting, context: &mut Self::Context) -> Self::Result {
+        let DiscardWaiting { deliveries, by } = message;
+        let added = self.store.discard_waiting(&deliveries, &by);
+        let answers = deliveries.iter().zip(added).map(|(delivery, added)| {
+            let (reply, answer) = oneshot::channel();
+            self.answer_for(added, Waiting { spec: delivery.spec.clone(), reply }, context);
+            answer
+        });
+        MessageResult(answers.collect())
     }
 }
 

@@ -1,6 +1,7 @@
 //! A Subscription: one config entry's mailbox, its lane of deliveries, and its one timer. One that
 //! is inactive, or no longer in the config, holds what waits for it until it returns.
 
+mod discard;
 mod operator;
 mod outcome;
 mod pause;
@@ -29,6 +30,7 @@ use crate::delivery::{
     Pending, Reason, RetryPolicy, SubscriptionId,
 };
 use crate::spool::Unfinished;
+pub(crate) use discard::DiscardWaiting;
 pub(crate) use operator::{ListUnfinished, Purpose, ReadQueue, SendNow};
 use pause::Hold;
 pub(crate) use pause::SetPause;
@@ -358,7 +360,7 @@ impl Handler<GiveUpLost> for Subscription {
     type Result = ();
 
     fn handle(&mut self, GiveUpLost(lost): GiveUpLost, context: &mut Self::Context) {
-        self.gone.extend(self.lane.take(&lost));
+        self.gone.extend(self.lane.take(&lost).into_iter().map(|(pending, _)| pending));
         self.pump(context);
     }
 }

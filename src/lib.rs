@@ -71,7 +71,10 @@ pub use ask::{PauseReport, SentOutcome, SentReport, SentRequest};
 #[cfg(feature = "cli")]
 pub use cli::{Exit, run};
 pub use config::{Config, ConfigError, LoadOptions, Loaded, Problem, Report, WatchFrom};
-pub use delivery::{DeliveryId, HealthState, InvalidSubscriptionId, LocalFault, Pause, SubscriptionId};
+pub use delivery::{
+    DeliveryId, HealthState, IdPrefix, InvalidIdPrefix, InvalidSubscriptionId, LocalFault, Pause,
+    SubscriptionId,
+};
 pub use env::Environment;
 pub use event::{
     Carried, Consensus, Envelope, Event, EventError, EventKind, EvidencePaths, IdempotencyKey, InvalidKey,
@@ -91,7 +94,9 @@ pub use spool::OpenError;
 /// What the project's own tests and benches use; no part of the interface, and free to change.
 #[doc(hidden)]
 pub mod testing {
-    pub use crate::ask::{EmitEvent, EmitOutcome, Emitted, EmittedDelivery, EmittedEvent, Request};
+    pub use crate::ask::{
+        DiscardOutcome, Discarded, EmitEvent, EmitOutcome, Emitted, EmittedDelivery, EmittedEvent, Request,
+    };
     pub use crate::control::{Client, ClientError, RuntimeFile};
     pub use crate::delivery::Delivery;
     pub use crate::payload::Format;

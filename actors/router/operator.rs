@@ -1,14 +1,16 @@
 //! What operators ask of the Router: where a subscription is, and what waits.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use actix::prelude::*;
 
 use super::{Router, Subscriber};
-use crate::actors::subscription::{ListUnfinished, ReadQueue, Subscription};
+use crate::actors::subscription::{self, ListUnfinished, ReadQueue, Subscription};
 use crate::answer::RequestError;
+use crate::ask::Discarded;
 use crate::config::{Role, SubscriptionConfig};
-use crate::delivery::SubscriptionId;
+use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::inspect::{Listed, Query, Queue};
 use crate::payload::pages::Pages;
 
@@ -23,6 +25,15 @@ pub(crate) struct FindActive(pub(crate) SubscriptionId);
 #[derive(Message)]
 #[rtype(result = "Result<Addr<Subscription>, RequestError>")]
 pub(crate) struct FindAny(pub(crate) SubscriptionId);
+
+/// From the door, for an operator: give up those of these deliveries that wait for a subscription
+/// that is not active. Bounded by the admission permits.
+#[derive(Message)]
+#[rtype(result = "Vec<Discarded>")]
+pub(crate) struct DiscardWaiting {
+    pub(crate) ids: Arc<HashSet<DeliveryId>>,
+    pub(crate) by: String,
+}
 
 /// An active subscription.
 pub(crate) struct Found {
@@ -82,6 +93,24 @@ impl Handler<FindAny> for Router {
         found.ok_or_else(|| {
             let known: Vec<_> = self.subscribers.iter().map(|one| one.id.as_str()).collect();
             RequestError::Refused(format!("no subscription `{id}`; there are: {}", known.join(", ")))
+        })
+    }
+}
+
+impl Handler<DiscardWaiting> for Router {
+    type Result = ResponseFuture<Vec<Discarded>>;
+
+    fn handle(&mut self, DiscardWaiting { ids, by }: DiscardWaiting, _: &mut Self::Context) -> Self::Result {
+        let ask = |one: &Subscriber| {
+            one.address.send(subscription::DiscardWaiting { ids: ids.clone(), by: by.clone() })
+        };
+        let asked: Vec<_> = self.subscribers.iter().map(ask).collect();
+        Box::pin(async move {
+            let mut discarded = Vec::new();
+            for rows in asked {
+                discarded.append(&mut rows.await.unwrap_or_default());
+            }
+            discarded
         })
     }
 }

@@ -2,6 +2,7 @@
 //! by the runtime in this process (`actors/door.rs`), over the control port (`control/`), or, if
 //! no runtime runs, from the files (`cli/ask.rs`).
 
+mod discarded;
 mod emitted;
 mod paused;
 mod sent;
@@ -10,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use discarded::{DiscardOutcome, Discarded};
 pub use emitted::{EmitOutcome, Emitted, EmittedDelivery, EmittedEvent};
 pub use paused::PauseReport;
 pub use sent::{SentOutcome, SentReport, SentRequest};
@@ -85,6 +87,8 @@ requests! {
     Attempts(TriedQuery) = "attempts" -> Vec<Tried>;
     /// The state of the runtime and its subscriptions.
     Status(ReadStatus) = "status" -> StatusReport;
+    /// Give deliveries up for good.
+    Discard(DiscardDeliveries) = "discard" -> Vec<Discarded>;
     /// Hold a subscription's deliveries back.
     Pause(PauseSubscription) = "pause" -> PauseReport;
     /// Let a subscription's deliveries go on.
@@ -132,6 +136,24 @@ pub struct ReplayDeadLetter {
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReadStatus {}
+
+/// Give dead letters up for good, or what waits for a subscription that is not active.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiscardDeliveries {
+    /// The deliveries; at most 500 in one request.
+    pub deliveries: Vec<DeliveryOfSpec>,
+}
+
+/// One delivery.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeliveryOfSpec {
+    /// The SPEC of its event.
+    pub spec: SpecId,
+    /// Its id.
+    pub id: DeliveryId,
+}
 
 /// Hold a subscription's deliveries back until it is resumed, over restarts. A request under way
 /// ends.

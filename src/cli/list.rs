@@ -50,6 +50,7 @@ pub(super) fn run(global: &Global, options: Options, screen: &mut Screen) -> Res
         || options.since.is_some()
         || !options.state.is_empty();
     let query = Query {
+        id: None,
         spec: options.spec,
         subscription: options.subscription,
         states: options.state,

@@ -5,6 +5,7 @@ mod ask;
 mod baseline;
 mod check;
 mod demo;
+mod discard;
 mod drain;
 mod emit;
 mod explain;
@@ -20,6 +21,7 @@ pub(crate) mod receive;
 mod reload;
 mod render;
 mod replay;
+mod resolve;
 mod secret;
 mod serve;
 mod status;
@@ -174,6 +176,8 @@ enum Command {
     List(list::Options),
     /// Send dead letters again: one, or all
     Replay(replay::Options),
+    /// Give dead letters up for good, or what waits for a subscription that is not active
+    Discard(discard::Options),
     /// Hold a subscription's deliveries back until it is resumed, over restarts
     Pause(pause::PauseOptions),
     /// Let the deliveries of a paused subscription go on
@@ -293,6 +297,7 @@ fn run_command(cli: Cli, screen: &mut Screen) -> Result<Exit, Failure> {
         Command::Test(options) => test::run(global, &options, screen),
         Command::List(options) => list::run(global, options, screen),
         Command::Replay(options) => replay::run(global, &options, screen),
+        Command::Discard(options) => discard::run(global, &options, screen),
         Command::Pause(options) => pause::pause(global, options, screen),
         Command::Resume(options) => pause::resume(global, options, screen),
         Command::Status(options) => status::run(global, &options, screen),

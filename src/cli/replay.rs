@@ -145,6 +145,7 @@ fn find(
     let mut letters: Vec<Listed> = Vec::new();
     loop {
         let page = list(Query {
+            id: None,
             spec: options.spec.clone(),
             subscription: options.subscription.clone(),
             states: vec![DeliveryState::DeadLetter, DeliveryState::Dropped],

@@ -184,15 +184,15 @@ impl Lane {
         self.enqueue(in_flight.put_back(), now + wait);
     }
 
-    /// Takes these waiting deliveries out of the lane, oldest first.
-    pub(crate) fn take(&mut self, ids: &HashSet<DeliveryId>) -> Vec<Pending> {
+    /// Takes these waiting deliveries out of the lane, oldest first, with the time each is due.
+    pub(crate) fn take(&mut self, ids: &HashSet<DeliveryId>) -> Vec<(Pending, Instant)> {
         let is_wanted =
             |(_, (_, pending)): &(&NonZeroU64, &(Instant, Pending))| ids.contains(&pending.delivery().id);
         let wanted: Vec<NonZeroU64> = self.waiting.iter().filter(is_wanted).map(|(at, _)| *at).collect();
         let out_of_line = |arrival: NonZeroU64| {
             let (at, pending) = self.waiting.remove(&arrival)?;
             self.due.remove(&(at, arrival));
-            Some(pending)
+            Some((pending, at))
         };
         wanted.into_iter().filter_map(out_of_line).collect()
     }
@@ -402,7 +402,7 @@ mod tests {
         assert_eq!(again.attempt(), 1, "what was not made is not counted");
         lane.put_back(again, now, Duration::ZERO);
         let taken = lane.take(&HashSet::from([id]));
-        assert_eq!(taken.iter().map(|pending| pending.delivery().id).collect::<Vec<_>>(), [id]);
+        assert_eq!(taken.iter().map(|(pending, _)| pending.delivery().id).collect::<Vec<_>>(), [id]);
         assert_eq!((lane.waiting(), lane.due.len()), (1, 1));
     }
 

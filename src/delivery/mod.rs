@@ -6,6 +6,7 @@ mod body;
 mod dedupe;
 mod final_state;
 mod health;
+mod id_prefix;
 mod identity;
 #[cfg(test)]
 mod identity_tests;
@@ -33,6 +34,7 @@ pub(crate) use dedupe::{Dedupe, KeyDigest};
 pub(crate) use final_state::FinalState;
 pub(crate) use health::{Health, OPEN_AFTER, Turn};
 pub use health::{HealthState, LocalFault};
+pub use id_prefix::{IdPrefix, InvalidIdPrefix};
 pub(crate) use identity::{Identities, Identity, Told};
 pub(crate) use lane::Lane;
 pub(crate) use outcome::{Failure, FailureClass, Judgement, MAX_KEPT_BYTES, Outcome, Reason, Response};

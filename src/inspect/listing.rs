@@ -12,7 +12,7 @@ use crate::archive::{
     dead_letter_dir, dead_letters_by_age, evidence_files, is_record, lines_of, read_dead_letter, read_pauses,
 };
 use crate::clock;
-use crate::delivery::{Delivery, DeliveryId, FinalState, SubscriptionId};
+use crate::delivery::{Delivery, DeliveryId, FinalState, IdPrefix, SubscriptionId};
 use crate::event::{EventKind, IdempotencyKey, SpecId};
 use crate::files::{absent_is_empty, spec_dirs};
 use crate::names::named;
@@ -34,6 +34,8 @@ named! {
         DeadLetter = "dead_letter",
         /// It was dropped in favour of newer ones; it can be replayed while its dead letter exists.
         Dropped = "dropped",
+        /// A person gave it up for good.
+        Discarded = "discarded",
         /// It was recorded and not sent.
         DryRun = "dry_run",
     }
@@ -46,6 +48,7 @@ impl From<FinalState> for DeliveryState {
             FinalState::DeadLetter => Self::DeadLetter,
             FinalState::DryRun => Self::DryRun,
             FinalState::Dropped => Self::Dropped,
+            FinalState::Discarded => Self::Discarded,
         }
     }
 }
@@ -123,6 +126,9 @@ impl Listed {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Query {
+    /// Only deliveries whose id begins so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<IdPrefix>,
     /// Only deliveries of this SPEC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spec: Option<SpecId>,
@@ -163,16 +169,29 @@ impl Listed {
 impl Query {
     /// The newest `limit` of all deliveries.
     pub fn newest(limit: usize) -> Self {
-        Self { spec: None, subscription: None, states: Vec::new(), since: None, before: None, limit }
+        Self {
+            id: None,
+            spec: None,
+            subscription: None,
+            states: Vec::new(),
+            since: None,
+            before: None,
+            limit,
+        }
     }
 
     /// Whether a delivery is selected.
     pub(crate) fn wants(&self, listed: &Listed) -> bool {
-        self.spec.as_ref().is_none_or(|spec| *spec == listed.spec)
+        self.wants_id(listed.id)
+            && self.spec.as_ref().is_none_or(|spec| *spec == listed.spec)
             && self.subscription.as_ref().is_none_or(|subscription| *subscription == listed.subscription)
             && (self.states.is_empty() || self.states.contains(&listed.state))
             && self.since.is_none_or(|since| listed.accepted_at >= since)
             && self.before.is_none_or(|before| listed.cursor() < before)
+    }
+
+    fn wants_id(&self, id: DeliveryId) -> bool {
+        self.id.as_ref().is_none_or(|prefix| prefix.matches(id))
     }
 
     fn wants_any(&self, states: &[DeliveryState]) -> bool {
@@ -319,6 +338,9 @@ impl Page {
             if Timestamp::try_from(written).is_ok_and(|written| self.is_past(written)) {
                 return;
             }
+            if !self.query.wants_id(id) {
+                continue;
+            }
             match read_dead_letter(dir, id) {
                 Ok(letter) => {
                     let state = DeliveryState::from(FinalState::from(&letter.reason));
@@ -338,7 +360,7 @@ impl Page {
 
     fn add_ends(&mut self, spec: &SpecId, path: &Path) {
         for line in lines_of(path) {
-            if !is_record(&line, "final") {
+            if !is_record(&line, "final") || !has(&line, self.query.id.as_ref()) {
                 continue;
             }
             let Ok(end) = serde_json::from_slice::<End>(&line) else { continue };
@@ -367,6 +389,13 @@ impl Page {
     pub(crate) fn into_listing(self) -> Listing {
         Listing { deliveries: self.rows.into_values().rev().collect(), more: self.more }
     }
+}
+
+/// Whether a line has an id that begins so, without reading it as JSON.
+fn has(line: &[u8], id: Option<&IdPrefix>) -> bool {
+    let Some(id) = id else { return true };
+    let wanted = format!("\"delivery\":\"{id}");
+    line.windows(wanted.len()).any(|text| text == wanted.as_bytes())
 }
 
 /// A final line of the evidence.

@@ -231,7 +231,8 @@ impl Journal {
         };
         let offset = end + self.batch.len() as u64;
         let length = record::encode(record, &mut self.batch) as u64;
-        self.must_sync |= matches!(record, Record::Accepted(_));
+        self.must_sync |=
+            matches!(record, Record::Accepted(_) | Record::Finished { discarded_by: Some(_), .. });
         self.index(record, Place::at(number, offset, length));
         Ok(())
     }

@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod crash_tests;
+mod discard;
 #[cfg(test)]
 mod order_tests;
 #[cfg(test)]
@@ -27,6 +28,8 @@ use crate::run::Run;
 use crate::spool::{
     InboxName, LastAttempt, OpenError, Record, Recovered, Settled, Spool, Standing, Unreadable,
 };
+use discard::Discards;
+pub(crate) use discard::{MAX_DISCARDED, NotDiscarded};
 
 /// The folders of the store, and the bounds of its size.
 #[derive(Clone, Debug)]
@@ -89,6 +92,7 @@ pub(crate) struct Store {
     ends_told: HashSet<DeliveryId>,
     /// Those of them whose record is in the batch.
     ending: Vec<(SpecId, DeliveryId)>,
+    discards: Discards,
 }
 
 impl Store {
@@ -109,6 +113,7 @@ impl Store {
             pauses,
             ends_told: HashSet::new(),
             ending: Vec::new(),
+            discards: Discards::default(),
         };
         store.finish_buried(&mut recovered);
         for error in store.commit().into_values() {
@@ -141,7 +146,7 @@ impl Store {
         }
         recovered.unfinished.retain(|_, unfinished| !unfinished.is_empty());
         for DeadLetter { id, spec, reason, .. } in buried {
-            let finished = Record::Finished { id, state: (&reason).into(), at: clock::now() };
+            let finished = Record::finished(id, (&reason).into(), clock::now());
             if let Err(error) = self.append(&spec, &finished) {
                 log::error!("{id} has a dead letter and is still in the spool: {error}");
             }

@@ -12,6 +12,7 @@ mod clock;
 mod control;
 mod crash;
 mod deliver;
+mod discard;
 mod embed;
 mod emit;
 mod evidence;
