@@ -15,8 +15,8 @@ use super::ledger::{DiscardLetters, FindLastAttempts, Ledger, ReadCondition, Rea
 use super::notices::{Notices, Told};
 use super::reading::Reading;
 use super::router::{
-    Await, DiscardWaiting, Emission, Emit, FindActive, FindAny, Found, ListAllUnfinished, ReadQueues, Router,
-    WaitIdle,
+    Await, DiscardWaiting, Emission, Emit, FindActive, FindAny, FindUnfinished, Found, ListAllUnfinished,
+    ReadQueues, Router, WaitIdle,
 };
 use super::subscription::{Purpose, SendNow, SetPause};
 use super::tell::tell;
@@ -24,14 +24,14 @@ use crate::answer::{EmitError, Receipt, RequestError};
 use crate::ask::{
     Answer, DeliveryOfSpec, DiscardDeliveries, Discarded, EmitEvent, Emitted, EmittedEvent, PauseReport,
     PauseSubscription, ReadStatus, ReloadConfig, ReplayDeadLetter, Request, ResumeSubscription, SendSample,
-    SentReport,
+    SentReport, ShowDelivery,
 };
 use crate::clock;
 use crate::config::{Config, Origin, Report};
 use crate::delivery::{Delivery, DeliveryId, Pause, SubscriptionId};
 use crate::event::{Event, IdempotencyKey, SpecId, sequence_at};
 use crate::files::user;
-use crate::inspect::{Facts, Listing, Page, Query, StatusReport, Tried, TriedQuery, Watching, tried};
+use crate::inspect::{Facts, Listing, Page, Query, Shown, StatusReport, Tried, TriedQuery, Watching, tried};
 use crate::payload::{self, Reader};
 use crate::run::AwaitedStage;
 use crate::sources::checkout::Checkout;
@@ -156,6 +156,7 @@ impl Door {
             Request::Test(sample) => Answer::Test(self.test(sample).await?),
             Request::Replay(letter) => Answer::Replay(self.replay(letter).await?),
             Request::List(query) => Answer::List(self.list(query).await?),
+            Request::Show(delivery) => Answer::Show(self.show(delivery).await?),
             Request::Attempts(query) => Answer::Attempts(self.tried(query).await?),
             Request::Status(ReadStatus {}) => {
                 Answer::Status(StatusReport::of(&self.facts().await?, self.reading.spool_dir()))
@@ -351,6 +352,16 @@ impl Door {
             page.add_finished(&files.spool_dir, &files.evidence_dir).map(|()| page.into_listing())
         });
         listed.await?.map_err(|error| RequestError::Refused(format!("cannot read the evidence: {error}")))
+    }
+
+    /// One delivery whole.
+    async fn show(&self, delivery: ShowDelivery) -> Result<Option<Shown>, RequestError> {
+        let ShowDelivery { spec, id, body } = delivery;
+        let unended = self.router.send(FindUnfinished(id)).await.map_err(|_| gone())?;
+        let read = self.reading.read(move |files| {
+            Shown::read((&files.spool_dir, &files.evidence_dir), (&spec, id), body, unended, false)
+        });
+        read.await?.map_err(|error| RequestError::Refused(format!("cannot read the files: {error}")))
     }
 
     /// The newest attempts, newest first.

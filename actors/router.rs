@@ -34,7 +34,9 @@ use crate::sources::checkout::Checkout;
 use crate::spool::{InboxName, Recovered, Unfinished};
 use fan_out::{News, fan_out, refused};
 pub(crate) use lifecycle::{Close, Reconfigure, WaitIdle};
-pub(crate) use operator::{DiscardWaiting, FindActive, FindAny, Found, ListAllUnfinished, ReadQueues};
+pub(crate) use operator::{
+    DiscardWaiting, FindActive, FindAny, FindUnfinished, Found, ListAllUnfinished, ReadQueues,
+};
 pub(crate) use stalls::Await;
 
 /// Bytes of waiting bodies kept in memory, over all subscriptions; others are read back from the

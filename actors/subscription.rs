@@ -31,7 +31,7 @@ use crate::delivery::{
 };
 use crate::spool::Unfinished;
 pub(crate) use discard::DiscardWaiting;
-pub(crate) use operator::{ListUnfinished, Purpose, ReadQueue, SendNow};
+pub(crate) use operator::{ListUnfinished, Purpose, ReadQueue, SendNow, ShowUnfinished};
 use pause::Hold;
 pub(crate) use pause::SetPause;
 use records::Gathered;

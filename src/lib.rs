@@ -83,8 +83,8 @@ pub use event::{
 };
 pub use files::FileError;
 pub use inspect::{
-    Cursor, DeliveryState, Listed, Listing, MAX_LISTED, Query, RuntimeStatus, SourcesStatus, StatusReport,
-    SubscriptionStatus,
+    Cursor, DeliveryState, Listed, Listing, MAX_LISTED, Query, RuntimeStatus, Shown, ShownAttempt,
+    ShownError, ShownRequest, ShownResponse, SourcesStatus, StatusReport, SubscriptionStatus, Wait, WaitKind,
 };
 pub use names::UnknownName;
 pub use run::AwaitedStage;

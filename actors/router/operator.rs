@@ -11,7 +11,7 @@ use crate::answer::RequestError;
 use crate::ask::Discarded;
 use crate::config::{Role, SubscriptionConfig};
 use crate::delivery::{DeliveryId, SubscriptionId};
-use crate::inspect::{Listed, Query, Queue};
+use crate::inspect::{Listed, Query, Queue, Unended};
 use crate::payload::pages::Pages;
 
 /// From the door, for what an operator asks of one subscription: where it is, if it is active.
@@ -34,6 +34,11 @@ pub(crate) struct DiscardWaiting {
     pub(crate) ids: Arc<HashSet<DeliveryId>>,
     pub(crate) by: String,
 }
+
+/// From the door, for `show`: an unfinished delivery and what it waits for. One per request.
+#[derive(Message)]
+#[rtype(result = "Option<Unended>")]
+pub(crate) struct FindUnfinished(pub(crate) DeliveryId);
 
 /// An active subscription.
 pub(crate) struct Found {
@@ -111,6 +116,22 @@ impl Handler<DiscardWaiting> for Router {
                 discarded.append(&mut rows.await.unwrap_or_default());
             }
             discarded
+        })
+    }
+}
+
+impl Handler<FindUnfinished> for Router {
+    type Result = ResponseFuture<Option<Unended>>;
+
+    fn handle(&mut self, FindUnfinished(id): FindUnfinished, _: &mut Self::Context) -> Self::Result {
+        let ask = |one: &Subscriber| one.address.send(subscription::ShowUnfinished(id));
+        let asked: Vec<_> = self.subscribers.iter().map(ask).collect();
+        Box::pin(async move {
+            let mut found = None;
+            for shown in asked {
+                found = shown.await.ok().flatten().or(found);
+            }
+            found
         })
     }
 }

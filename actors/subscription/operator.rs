@@ -16,8 +16,8 @@ use crate::archive::DeadLetter;
 use crate::archive::{Effect, Finished};
 use crate::ask::SentReport;
 use crate::clock;
-use crate::delivery::{Delivery, Judgement, Payload};
-use crate::inspect::{Cursor, DeliveryState, Listed, Query, Queue};
+use crate::delivery::{Delivery, DeliveryId, HealthState, Judgement, Payload};
+use crate::inspect::{Cursor, DeliveryState, Listed, Query, Queue, Unended, Wait, WaitKind};
 
 /// From the door, on an operator's request: one attempt now, outside the lane but under the same
 /// permits. Bounded by the admission permits.
@@ -48,6 +48,71 @@ pub(crate) struct ReadQueue;
 #[rtype(result = "Vec<Listed>")]
 pub(crate) struct ListUnfinished {
     pub(crate) query: Arc<Query>,
+}
+
+/// From the Router, for `show`: an unfinished delivery and what it waits for. One per request.
+#[derive(Message)]
+#[rtype(result = "Option<Unended>")]
+pub(crate) struct ShowUnfinished(pub(crate) DeliveryId);
+
+impl Subscription {
+    /// Why a waiting delivery is not sent now.
+    fn waits(&self, due: Instant, ahead: usize) -> Vec<Wait> {
+        let (now, wall) = (Instant::now(), clock::now());
+        let at = |until: Instant| wall + until.saturating_duration_since(now);
+        let mut waits = Vec::new();
+        if self.sender.is_none() {
+            waits.push(Wait::of(WaitKind::Inactive));
+        }
+        if let Some(pause) = &self.hold.pause {
+            waits.push(Wait::noted(WaitKind::Paused, pause.by.clone()));
+        }
+        if due > now {
+            waits.push(Wait::until(WaitKind::Backoff, at(due)));
+        }
+        let (paused, limited) = self.lane.stands_still_until();
+        match (&self.health.local_fault, paused.filter(|until| *until > now)) {
+            (Some(fault), _) => waits.push(Wait::noted(WaitKind::LocalFault, fault.error.clone())),
+            (None, Some(until)) => waits.push(Wait::until(WaitKind::EndpointPause, at(until))),
+            (None, None) => {}
+        }
+        if let Some(until) = limited.filter(|until| *until > now) {
+            waits.push(Wait::until(WaitKind::RateLimit, at(until)));
+        }
+        if self.health.state() == HealthState::Open {
+            waits.push(Wait::of(WaitKind::Breaker));
+        }
+        if ahead > 0 || waits.is_empty() {
+            let ahead = ahead + self.under_way.len();
+            waits.push(Wait { ahead: Some(ahead), ..Wait::of(WaitKind::Behind) });
+        }
+        waits
+    }
+}
+
+impl Handler<ShowUnfinished> for Subscription {
+    type Result = MessageResult<ShowUnfinished>;
+
+    fn handle(&mut self, ShowUnfinished(id): ShowUnfinished, _: &mut Self::Context) -> Self::Result {
+        if let Some((delivery, number)) = self.under_way.get(&id) {
+            let made = number.saturating_sub(1);
+            return MessageResult(Some(match self.requests.has(id) {
+                true => (Listed::unfinished(delivery, DeliveryState::InFlight, made, None), Vec::new()),
+                false => {
+                    let listed =
+                        Listed::unfinished(delivery, DeliveryState::Pending, made, Some(clock::now()));
+                    (listed, vec![Wait::of(WaitKind::Turn)])
+                }
+            }));
+        }
+        let found = self.lane.find(id).map(|(pending, due, ahead)| {
+            let at = clock::now() + due.saturating_duration_since(Instant::now());
+            let (state, made) = (DeliveryState::Pending, pending.attempts_made());
+            let listed = Listed::unfinished(pending.delivery(), state, made, Some(at));
+            (Listed { paused: self.hold.pause.is_some(), ..listed }, self.waits(due, ahead))
+        });
+        MessageResult(found)
+    }
 }
 
 impl Handler<SendNow> for Subscription {

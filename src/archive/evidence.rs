@@ -186,6 +186,9 @@ pub(crate) struct FinalLine<'a> {
     /// Why it failed, as a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+    /// Duration of the last attempt, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_latency_ms: Option<f64>,
 }
 
 impl<'a> FinalLine<'a> {
@@ -206,6 +209,7 @@ impl<'a> FinalLine<'a> {
             accepted_at: delivery.accepted_at,
             last_status: last.status(),
             last_error: None,
+            last_latency_ms: last.outcome.as_ref().map(|_| last.latency_ms()),
         }
     }
 
@@ -215,6 +219,7 @@ impl<'a> FinalLine<'a> {
             accepted_at: letter.accepted_at,
             last_status: letter.attempts.last().and_then(|last| last.status),
             last_error: Some(letter.failure()),
+            last_latency_ms: letter.attempts.last().map(|last| last.latency_ms),
             v: VERSION,
             record: "final",
             time: letter.dead_at,
@@ -247,6 +252,7 @@ impl<'a> FinalLine<'a> {
             accepted_at: delivery.accepted_at,
             last_status: last.and_then(|last| last.status),
             last_error: last.map(AttemptSummary::in_words),
+            last_latency_ms: last.map(|last| last.latency_ms),
         }
     }
 }

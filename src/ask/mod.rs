@@ -19,7 +19,7 @@ pub use sent::{SentOutcome, SentReport, SentRequest};
 use crate::config::Report;
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::event::SpecId;
-use crate::inspect::{Listing, Query, StatusReport, Tried, TriedQuery};
+use crate::inspect::{Listing, Query, Shown, StatusReport, Tried, TriedQuery};
 
 /// A request whose answer has this type.
 pub trait Ask: Clone + Into<Request> + Send + 'static {
@@ -83,6 +83,8 @@ requests! {
     Replay(ReplayDeadLetter) = "replay" -> SentReport;
     /// Deliveries, newest first.
     List(Query) = "list" -> Listing;
+    /// One delivery whole.
+    Show(ShowDelivery) = "show" -> Option<Shown>;
     /// Attempts, newest first.
     Attempts(TriedQuery) = "attempts" -> Vec<Tried>;
     /// The state of the runtime and its subscriptions.
@@ -136,6 +138,19 @@ pub struct ReplayDeadLetter {
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReadStatus {}
+
+/// Show one delivery whole.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShowDelivery {
+    /// The SPEC of its event.
+    pub spec: SpecId,
+    /// Its id.
+    pub id: DeliveryId,
+    /// Whether its body is wanted too.
+    #[serde(default)]
+    pub body: bool,
+}
 
 /// Give dead letters up for good, or what waits for a subscription that is not active.
 #[derive(Clone, Debug, Serialize, Deserialize)]

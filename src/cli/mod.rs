@@ -9,8 +9,10 @@ mod discard;
 mod drain;
 mod emit;
 mod explain;
+mod follow;
 mod generate;
 mod init;
+mod interrupt;
 mod keep;
 mod list;
 mod logging;
@@ -24,6 +26,7 @@ mod replay;
 mod resolve;
 mod secret;
 mod serve;
+mod show;
 mod status;
 mod test;
 mod top;
@@ -174,6 +177,8 @@ enum Command {
     Test(test::Options),
     /// Deliveries, newest first, with state, attempts and what went wrong
     List(list::Options),
+    /// One delivery whole: its event, every attempt, why it waits or failed, what to do
+    Show(show::Options),
     /// Send dead letters again: one, or all
     Replay(replay::Options),
     /// Give dead letters up for good, or what waits for a subscription that is not active
@@ -296,6 +301,7 @@ fn run_command(cli: Cli, screen: &mut Screen) -> Result<Exit, Failure> {
         Command::Keep(options) => keep::run(&options),
         Command::Test(options) => test::run(global, &options, screen),
         Command::List(options) => list::run(global, options, screen),
+        Command::Show(options) => show::run(global, &options, screen),
         Command::Replay(options) => replay::run(global, &options, screen),
         Command::Discard(options) => discard::run(global, &options, screen),
         Command::Pause(options) => pause::pause(global, options, screen),

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::ask::Source;
 use super::{Exit, Failure};
 use crate::delivery::IdPrefix;
+use crate::event::SpecId;
 use crate::inspect::{DeliveryState, Listed, Query};
 
 /// Most candidates that are named.
@@ -17,7 +18,23 @@ pub(super) fn one(
     states: &[DeliveryState],
     what: &str,
 ) -> Result<Listed, Failure> {
-    let query = Query { id: Some(prefix.clone()), states: states.to_vec(), ..Query::newest(NAMED) };
+    of_spec(source, prefix, None, states, what)
+}
+
+/// The same among those of a SPEC.
+pub(super) fn of_spec(
+    source: &mut Source,
+    prefix: &IdPrefix,
+    spec: Option<&SpecId>,
+    states: &[DeliveryState],
+    what: &str,
+) -> Result<Listed, Failure> {
+    let query = Query {
+        spec: spec.cloned(),
+        id: Some(prefix.clone()),
+        states: states.to_vec(),
+        ..Query::newest(NAMED)
+    };
     let listing = source.list(&query)?;
     let mut found = listing.deliveries;
     match found.len() {

@@ -225,6 +225,18 @@ impl Lane {
         self.waiting.values().rev().map(|(due, pending)| (*due, pending))
     }
 
+    /// A waiting delivery, when it is due, and how many are due before it.
+    pub(crate) fn find(&self, id: DeliveryId) -> Option<(&Pending, Instant, usize)> {
+        let is_it = |(_, (_, pending)): &(&NonZeroU64, &(Instant, Pending))| pending.delivery().id == id;
+        let (arrival, (due, pending)) = self.waiting.iter().find(is_it)?;
+        Some((pending, *due, self.due.range(..(*due, *arrival)).count()))
+    }
+
+    /// Until when nothing starts because of a pause, or of the rate limit.
+    pub(crate) fn stands_still_until(&self) -> (Option<Instant>, Option<Instant>) {
+        (self.paused_until, self.next_start)
+    }
+
     /// The delivery that has waited longest.
     pub(crate) fn oldest(&self) -> Option<&Pending> {
         self.waiting.first_key_value().map(|(_, (_, pending))| pending)

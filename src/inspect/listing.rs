@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{
-    dead_letter_dir, dead_letters_by_age, evidence_files, is_record, lines_of, read_dead_letter, read_pauses,
+    DeadLetter, dead_letter_dir, dead_letters_by_age, evidence_files, is_record, lines_of, read_dead_letter,
+    read_pauses,
 };
 use crate::clock;
 use crate::delivery::{Delivery, DeliveryId, FinalState, IdPrefix, SubscriptionId};
@@ -75,6 +76,9 @@ pub struct Listed {
     pub last_status: Option<u16>,
     /// Why the last attempt failed; `None` after a success.
     pub last_error: Option<String>,
+    /// Duration of the last attempt in milliseconds; absent where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_latency_ms: Option<f64>,
     /// What to do about a dead letter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
@@ -107,10 +111,27 @@ impl Listed {
             attempts,
             last_status: None,
             last_error: None,
+            last_latency_ms: None,
             hint: None,
             accepted_at: delivery.accepted_at,
             next_attempt_at,
             paused: false,
+        }
+    }
+}
+
+impl Listed {
+    /// The delivery of a dead letter.
+    pub(super) fn of_letter(letter: &DeadLetter) -> Self {
+        let state = DeliveryState::from(FinalState::from(&letter.reason));
+        let attempts = u32::try_from(letter.attempts.len()).unwrap_or(u32::MAX);
+        let last = letter.attempts.last();
+        Self {
+            last_status: last.and_then(|last| last.status),
+            last_error: Some(letter.failure()),
+            last_latency_ms: last.map(|last| last.latency_ms),
+            hint: Some(letter.hint.clone()),
+            ..Self::unfinished(&letter.delivery(), state, attempts, None)
         }
     }
 }
@@ -300,6 +321,7 @@ impl Page {
             if let Some(attempt) = last.remove(&row.id).and_then(LastAttempt::read) {
                 row.last_status = attempt.status;
                 row.last_error = Some(attempt.in_words());
+                row.last_latency_ms = Some(attempt.latency_ms);
             }
         }
     }
@@ -342,16 +364,7 @@ impl Page {
                 continue;
             }
             match read_dead_letter(dir, id) {
-                Ok(letter) => {
-                    let state = DeliveryState::from(FinalState::from(&letter.reason));
-                    let attempts = u32::try_from(letter.attempts.len()).unwrap_or(u32::MAX);
-                    self.add(Listed {
-                        last_status: letter.attempts.last().and_then(|last| last.status),
-                        last_error: Some(letter.failure()),
-                        hint: Some(letter.hint.clone()),
-                        ..Listed::unfinished(&letter.delivery(), state, attempts, None)
-                    });
-                }
+                Ok(letter) => self.add(Listed::of_letter(&letter)),
                 // It may have been replayed a moment ago.
                 Err(error) => log::debug!("{error}"),
             }
@@ -377,6 +390,7 @@ impl Page {
                 attempts: end.attempts,
                 last_status: end.last_status,
                 last_error: end.last_error,
+                last_latency_ms: end.last_latency_ms,
                 hint: None,
                 accepted_at: end.accepted_at,
                 next_attempt_at: None,
@@ -389,6 +403,18 @@ impl Page {
     pub(crate) fn into_listing(self) -> Listing {
         Listing { deliveries: self.rows.into_values().rev().collect(), more: self.more }
     }
+}
+
+/// How many deliveries arrived since then, by the evidence.
+#[cfg(feature = "cli")]
+pub(crate) fn delivered_since(evidence_dir: &Path, since: Timestamp) -> usize {
+    let files = evidence_files(evidence_dir, None).unwrap_or_default();
+    let arrived = |path: &Path| {
+        let finals = lines_of(path).filter(|line| is_record(line, "final"));
+        let ends = finals.filter_map(|line| serde_json::from_slice::<End>(&line).ok());
+        ends.take_while(|end| end.time >= since).filter(|end| end.state == FinalState::Delivered).count()
+    };
+    files.iter().map(|(_, path)| arrived(path)).sum()
 }
 
 /// Whether a line has an id that begins so, without reading it as JSON.
@@ -411,6 +437,7 @@ struct End {
     accepted_at: Timestamp,
     last_status: Option<u16>,
     last_error: Option<String>,
+    last_latency_ms: Option<f64>,
 }
 
 #[cfg(test)]

@@ -3,6 +3,9 @@
 mod attempts;
 mod facts;
 mod listing;
+#[cfg(feature = "cli")]
+mod page;
+mod shown;
 mod status;
 mod survey;
 mod warnings;
@@ -11,7 +14,13 @@ mod words;
 pub(crate) use attempts::{MAX_TRIED, Tried, TriedQuery, tried};
 pub(crate) use facts::{Condition, Facts, Queue, Watching};
 pub(crate) use listing::Page;
+#[cfg(feature = "cli")]
+pub(crate) use listing::delivered_since;
 pub use listing::{Cursor, DeliveryState, Listed, Listing, MAX_LISTED, Query};
+#[cfg(feature = "cli")]
+pub(crate) use page::page_title;
+pub(crate) use shown::Unended;
+pub use shown::{Shown, ShownAttempt, ShownError, ShownRequest, ShownResponse, Wait, WaitKind};
 pub(crate) use status::Unfinished;
 #[cfg(feature = "cli")]
 pub(crate) use status::is_zero;

@@ -11,13 +11,13 @@ use super::{Current, Mode};
 use crate::answer::{EmitError, Receipt, RequestError};
 use crate::ask::{
     Ask, PauseReport, PauseSubscription, ReadStatus, ReplayDeadLetter, ResumeSubscription, SendSample,
-    SentReport,
+    SentReport, ShowDelivery,
 };
 use crate::config::Report;
 use crate::control::{CHANGE_OF_OWNER, ClientError, LOOK_AGAIN};
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::event::{Event, SpecId};
-use crate::inspect::{Listing, Query, StatusReport};
+use crate::inspect::{Listing, Query, Shown, StatusReport};
 use crate::sources::checkout::Checkout;
 use crate::spool::put_in_inbox;
 
@@ -200,6 +200,15 @@ impl Handle {
     /// Webhooks are off, the runtime has stopped, or the files cannot be read.
     pub async fn list(&self, query: Query) -> Result<Listing, RequestError> {
         self.ask(query).await
+    }
+
+    /// One delivery whole: its event, every attempt, why it waits or failed. `None` if nothing
+    /// knows it any more.
+    ///
+    /// # Errors
+    /// As [`list`](Self::list).
+    pub async fn show(&self, spec: SpecId, id: DeliveryId) -> Result<Option<Shown>, RequestError> {
+        self.ask(ShowDelivery { spec, id, body: true }).await
     }
 
     /// Asks the owner of the spool: our own actors or another process. While the owner changes it

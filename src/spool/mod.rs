@@ -28,8 +28,8 @@ pub use error::OpenError;
 pub(crate) use error::Unreadable;
 pub(crate) use inbox::{Aside, Cause, Content, Inbox, InboxName, Settled, Taken, put as put_in_inbox};
 pub(crate) use peek::{
-    LastAttempt, Peeked, bytes as bytes_of, damaged, events_in_inbox, is_owned, specs, unfinished,
-    unfinished_of, unusable,
+    Kept, LastAttempt, Peeked, bytes as bytes_of, damaged, events_in_inbox, is_owned, kept, specs,
+    unfinished, unfinished_of, unusable,
 };
 #[cfg(test)]
 pub(crate) use record::encode;

@@ -7,7 +7,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, DeadEndpoint, Endpoint, Sandbox, wait_for};
+use crate::harness::{Answer, DeadEndpoint, Endpoint, Sandbox, Terminal, wait_for, wait_for_end};
 
 const ONCE: &str = "max_attempts = 1";
 
@@ -114,6 +114,24 @@ fn what_waits_for_a_retired_subscription_goes_and_for_an_active_one_stays() {
     assert_eq!(pending("two"), two);
     assert_eq!((endpoint.requests().len(), finals(&sandbox, "discarded").len()), (0, 3));
     assert_eq!(finals(&sandbox, "discarded")[0]["attempts"], 1);
+}
+
+#[test]
+fn a_person_is_asked_and_no_is_no() {
+    let dead = DeadEndpoint::new();
+    let sandbox = Sandbox::new(&[("one", &dead.url(), ONCE)]);
+    let _serve = sandbox.serve();
+    sandbox.emit("SPEC-1", "Plan", "k1");
+    sandbox.wait_for_finals("SPEC-1", 1);
+    for (answer, code, left) in [("\n", 1, 1), ("no\n", 1, 1), ("y\n", 0, 0)] {
+        let mut terminal = Terminal::open();
+        let mut discard = terminal.start(&mut sandbox.command(&["discard", "--all"]));
+        terminal.wait_for_text("Give 1 delivery up for good?");
+        assert!(terminal.shown().contains("dead_letter"), "{}", terminal.shown());
+        terminal.types(answer);
+        assert_eq!(wait_for_end("discard", &mut discard), Some(code));
+        assert_eq!(sandbox.dead_letters("SPEC-1").len(), left, "{answer:?}");
+    }
 }
 
 /// A replay that fails writes its letter anew: not that of one that was discarded meanwhile.

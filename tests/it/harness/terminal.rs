@@ -1,7 +1,7 @@
 //! A terminal without a person: what a program does there, and when the terminal goes away.
 
 use std::fs::{File, OpenOptions};
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::{Child, Command};
@@ -40,6 +40,17 @@ impl Terminal {
     pub(crate) fn start(&self, command: &mut Command) -> Child {
         let end = || self.theirs.try_clone().unwrap();
         command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap()
+    }
+
+    /// Makes it so wide.
+    pub(crate) fn is_wide(&self, columns: u16) {
+        let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&self.ours, size).unwrap();
+    }
+
+    /// What a person types.
+    pub(crate) fn types(&mut self, text: &str) {
+        self.ours.write_all(text.as_bytes()).unwrap();
     }
 
     /// Takes nothing more that is written to it, as after Ctrl-S.
