@@ -88,6 +88,12 @@ fn local_in(zone: &TimeZone, at: Timestamp, now: Timestamp) -> String {
     at.strftime(form).to_string()
 }
 
+/// A time for people with its date and its zone, for a ticket.
+#[cfg(feature = "cli")]
+pub(crate) fn stamp(at: Timestamp) -> String {
+    format!("{} {}", zone().to_datetime(at).strftime("%Y-%m-%d %H:%M:%S"), zone_name(at))
+}
+
 /// The zone of [`local`] in words: `UTC`, `Europe/Berlin (+02:00)`.
 #[cfg(feature = "cli")]
 pub(crate) fn zone_name(now: Timestamp) -> String {
@@ -101,7 +107,7 @@ fn name_of(zone: &TimeZone, now: Timestamp) -> String {
     let sign = if minutes < 0 { '-' } else { '+' };
     let offset = format!("{sign}{:02}:{:02}", minutes.abs() / 60, minutes.abs() % 60);
     match zone.iana_name() {
-        Some("UTC") => "UTC".to_owned(),
+        Some("UTC" | "Etc/UTC" | "Etc/Unknown") => "UTC".to_owned(),
         Some(name) => format!("{name} ({offset})"),
         None if minutes == 0 => "UTC".to_owned(),
         None => format!("UTC{offset}"),

@@ -82,7 +82,7 @@ impl Subscription {
         if self.health.state() == HealthState::Open {
             waits.push(Wait::of(WaitKind::Breaker));
         }
-        if ahead > 0 || waits.is_empty() {
+        if due <= now && (ahead > 0 || waits.is_empty()) {
             let ahead = ahead + self.under_way.len();
             waits.push(Wait { ahead: Some(ahead), ..Wait::of(WaitKind::Behind) });
         }

@@ -1,17 +1,18 @@
 //! `spec-notify list`: deliveries, newest first, with what a person needs to act on each.
 
+mod follow;
+
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
 use super::ask::{Source, moment};
-use super::follow;
 use super::render::{Line, Screen, Tone, cut, fitted, wrap};
 use super::{Exit, Failure, Global};
 use crate::clock;
 use crate::delivery::SubscriptionId;
 use crate::event::{EventKind, SpecId};
 use crate::inspect::{DeliveryState, Listed, Query};
-use crate::inspect::{ago, counted, page_title, short};
+use crate::inspect::{ago, counted, readable, short};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -149,7 +150,7 @@ pub(super) fn lines(deliveries: &[Listed], now: Timestamp, width: usize) -> Vec<
             false => lines.extend([id, spec].map(|text| Line::new(Tone::Faint, cut(&text, width)))),
         }
         lines.push(Line::new(Tone::Faint, cut(&format!("  {}", delivery.idempotency_key), width)));
-        let error = delivery.last_error.iter().flat_map(|error| wrap(error, "  ", width));
+        let error = delivery.last_error.iter().flat_map(|error| wrap(&readable(error), "  ", width));
         lines.extend(error.map(|text| Line::new(Tone::Plain, text)));
         let hint = delivery.hint.iter().flat_map(|hint| wrap(&format!("to do: {hint}"), "  ", width));
         lines.extend(hint.map(|text| Line::new(Tone::Plain, text)));
@@ -183,8 +184,7 @@ fn wide_lines(deliveries: &[Listed], now: Timestamp) -> Vec<Line> {
         let [state, subscription, event, tries, last, _, next] = row(one, now);
         let latency = one.last_latency_ms.map_or("-".to_owned(), |ms| format!("{ms:.0} ms"));
         let reason = one.last_error.as_deref().unwrap_or("-");
-        let reason =
-            page_title(reason).unwrap_or_else(|| reason.split_whitespace().collect::<Vec<_>>().join(" "));
+        let reason = readable(reason).split_whitespace().collect::<Vec<_>>().join(" ");
         vec![
             state,
             subscription,

@@ -9,7 +9,6 @@ mod discard;
 mod drain;
 mod emit;
 mod explain;
-mod follow;
 mod generate;
 mod init;
 mod interrupt;

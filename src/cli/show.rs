@@ -12,7 +12,7 @@ use super::render::{Line, Screen, Tone, wrap};
 use super::{Exit, Failure, Global, resolve};
 use crate::clock;
 use crate::delivery::IdPrefix;
-use crate::inspect::{DeliveryState, Shown, ShownAttempt, Wait, WaitKind, ago, counted, page_title, short};
+use crate::inspect::{DeliveryState, Shown, ShownAttempt, Wait, WaitKind, ago, counted, readable, short};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -44,6 +44,9 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
         screen.value(&shown);
     } else {
         lines(&shown, clock::now(), screen.width()).iter().for_each(|line| screen.print(line));
+        if options.body && shown.body.is_none() {
+            screen.note("its body is not kept any more: it has ended, and left the spool");
+        }
     }
     Ok(Exit::Done)
 }
@@ -107,13 +110,15 @@ pub(super) fn lines(shown: &Shown, now: Timestamp, width: usize) -> Vec<Line> {
             lines.push(Line::new(Tone::Heading, format!("the last {count} of {} attempts", count + earlier)));
         }
     }
-    for attempt in &shown.attempts {
-        attempt_lines(attempt, now, width, &mut lines);
+    let last = shown.attempts.len().saturating_sub(1);
+    for (at, attempt) in shown.attempts.iter().enumerate() {
+        // Headers differ by little from one attempt to the next.
+        attempt_lines(attempt, at == last, now, width, &mut lines);
     }
     lines
 }
 
-fn attempt_lines(attempt: &ShownAttempt, now: Timestamp, width: usize, lines: &mut Vec<Line>) {
+fn attempt_lines(attempt: &ShownAttempt, is_last: bool, now: Timestamp, width: usize, lines: &mut Vec<Line>) {
     let ShownAttempt { attempt: number, time, request, response, error, outcome, .. } = attempt;
     let answer = match (response, error) {
         (Some(response), _) => response.status.to_string(),
@@ -146,9 +151,13 @@ fn attempt_lines(attempt: &ShownAttempt, now: Timestamp, width: usize, lines: &m
     if let Some(request) = request {
         let sent = format!("{} {}, {} bytes", request.method, request.url, request.body_bytes);
         add(Tone::Plain, &sent, "  > ");
-        add(Tone::Faint, &format!("sha256 of the body {}", request.body_sha256), "  > ");
-        for (name, value) in &request.headers {
-            add(Tone::Faint, &format!("{name}: {}", value.as_str().unwrap_or_default()), "  > ");
+        if is_last {
+            add(Tone::Faint, &format!("sha256 of the body {}", request.body_sha256), "  > ");
+            for (name, value) in &request.headers {
+                add(Tone::Faint, &format!("{name}: {}", value.as_str().unwrap_or_default()), "  > ");
+            }
+        } else {
+            add(Tone::Faint, "headers as in the last attempt, with its own number and time", "  > ");
         }
     }
     if let Some(error) = error {
@@ -163,11 +172,6 @@ fn attempt_lines(attempt: &ShownAttempt, now: Timestamp, width: usize, lines: &m
             add(Tone::Plain, body.trim(), "  < ");
         }
     }
-}
-
-/// A text in which a web page is its title.
-fn readable(text: &str) -> String {
-    page_title(text).unwrap_or_else(|| text.to_owned())
 }
 
 fn in_words(wait: &Wait, now: Timestamp) -> String {

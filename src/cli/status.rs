@@ -7,7 +7,7 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::ask::{PATIENCE, Source};
-use super::render::{Line, Screen, Tone, columns, cut, wrap};
+use super::render::{Line, Screen, Tone, fitted, wrap};
 use super::{Exit, Failure, Global};
 use crate::clock;
 use crate::delivery::HealthState;
@@ -60,7 +60,8 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
 
 /// The lines for people.
 pub(super) fn lines(report: &StatusReport, now: Timestamp, width: usize) -> Vec<Line> {
-    let mut lines = vec![match &report.runtime {
+    let mut lines: Vec<Line> = Vec::new();
+    let runtime = match &report.runtime {
         Some(runtime) => {
             let up =
                 ago(now, now - jiff::SignedDuration::from_secs(i64::try_from(runtime.uptime_s).unwrap_or(0)));
@@ -73,8 +74,11 @@ pub(super) fn lines(report: &StatusReport, now: Timestamp, width: usize) -> Vec<
         }
         None if report.silent.is_some() => Line::new(Tone::Bad, "runtime  does not answer"),
         None => Line::new(Tone::Warning, "runtime  none is running"),
-    }];
-    lines.push(Line::new(Tone::Plain, format!("at       {}", clock::rfc3339(now))));
+    };
+    let mut wrapped = wrap(&runtime.text, "         ", width).into_iter();
+    lines.extend(wrapped.next().map(|first| Line::new(runtime.tone, first.trim_start())));
+    lines.extend(wrapped.map(|text| Line::new(runtime.tone, text)));
+    lines.push(Line::new(Tone::Plain, format!("at       {}", clock::stamp(now))));
     if report.inbox > 0 {
         lines.push(Line::new(Tone::Plain, format!("inbox    {} waiting", report.inbox)));
     }
@@ -90,8 +94,9 @@ pub(super) fn lines(report: &StatusReport, now: Timestamp, width: usize) -> Vec<
         ));
     } else {
         let heading = ["SUBSCRIPTION", "HEALTH", "SINCE", "PENDING", "OLDEST", "DEAD", "LAST SUCCESS"];
-        let rows = report.subscriptions.iter().map(|subscription| row(subscription, now, width));
-        let table = columns(std::iter::once(heading.map(str::to_owned)).chain(rows));
+        let rows = report.subscriptions.iter().map(|subscription| row(subscription, now));
+        let rows = std::iter::once(heading.map(str::to_owned)).chain(rows).map(Vec::from);
+        let table = fitted(rows.collect(), width, &DROPPED, 0);
         let tones = report.subscriptions.iter().map(|subscription| tone(subscription.health));
         let tones = std::iter::once(Tone::Heading).chain(tones);
         lines.extend(tones.zip(table).map(|(tone, text)| Line::new(tone, text)));
@@ -110,12 +115,14 @@ pub(super) fn lines(report: &StatusReport, now: Timestamp, width: usize) -> Vec<
     lines
 }
 
-fn row(subscription: &SubscriptionStatus, now: Timestamp, width: usize) -> [String; 7] {
-    // The width that the other columns leave.
-    let room = width.saturating_sub(62);
+/// Columns that a narrow terminal has no room for, the first to go first: LAST SUCCESS, OLDEST,
+/// SINCE. Names are cut last.
+const DROPPED: [usize; 3] = [6, 4, 2];
+
+fn row(subscription: &SubscriptionStatus, now: Timestamp) -> [String; 7] {
     let since = |at: Option<Timestamp>| at.map_or("-".to_owned(), |at| ago(now, at));
     [
-        cut(subscription.id.as_str(), room),
+        subscription.id.to_string(),
         subscription.health.to_string(),
         since(subscription.paused.as_ref().map(|pause| pause.since).or(subscription.failing_since)),
         (subscription.pending + subscription.in_flight).to_string(),
@@ -172,7 +179,7 @@ mod tests {
     #[test]
     fn what_people_read_fits_the_terminal() {
         let now = "2025-10-14T10:00:00Z".parse().unwrap();
-        for width in [80, 120] {
+        for width in [60, 80, 120] {
             let text = text(&lines(&report(), now, width));
             assert!(text.lines().all(|line| line.chars().count() <= width), "{text}");
             insta::assert_snapshot!(format!("status_{width}"), text);

@@ -18,7 +18,7 @@ pub(crate) use listing::Page;
 pub(crate) use listing::delivered_since;
 pub use listing::{Cursor, DeliveryState, Listed, Listing, MAX_LISTED, Query};
 #[cfg(feature = "cli")]
-pub(crate) use page::page_title;
+pub(crate) use page::readable;
 pub(crate) use shown::Unended;
 pub use shown::{Shown, ShownAttempt, ShownError, ShownRequest, ShownResponse, Wait, WaitKind};
 pub(crate) use status::Unfinished;

@@ -363,11 +363,11 @@ impl Shown {
         attempts.sort_by_key(|one| (one.time, one.attempt));
         if let Some(last) = attempts.last() {
             delivery.last_latency_ms = delivery.last_latency_ms.or(Some(last.latency_ms));
-            if delivery.last_error.is_none() && matches!(delivery.state, DeliveryState::Pending) {
-                delivery.last_status = last.response.as_ref().map(|response| response.status);
-                delivery.last_error =
-                    last.error.as_ref().map(|error| format!("{}: {}", error.class, error.message));
-            }
+        }
+        let tried = kept.as_ref().and_then(|kept| kept.attempts.last());
+        if let Some(last) = tried.filter(|_| delivery.last_error.is_none() && !waits.is_empty()) {
+            delivery.last_status = last.status;
+            delivery.last_error = Some(last.in_words());
         }
         let payload = kept.as_ref().map(|kept| kept.payload.clone());
         let body =

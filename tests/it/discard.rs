@@ -128,7 +128,7 @@ fn a_person_is_asked_and_no_is_no() {
         let mut discard = terminal.start(&mut sandbox.command(&["discard", "--all"]));
         terminal.wait_for_text("Give 1 delivery up for good?");
         assert!(terminal.shown().contains("dead_letter"), "{}", terminal.shown());
-        terminal.types(answer);
+        terminal.type_in(answer);
         assert_eq!(wait_for_end("discard", &mut discard), Some(code));
         assert_eq!(sandbox.dead_letters("SPEC-1").len(), left, "{answer:?}");
     }

@@ -176,8 +176,7 @@ fn what_an_endpoint_or_an_emitter_wrote_does_nothing_to_the_terminal() {
         [&["show", &id, "--body"][..], &["list", "-o", "wide"], &["--json", "show", &id, "--body"]]
     {
         for width in [0, 60, 160] {
-            let mut terminal = Terminal::open();
-            terminal.is_wide(width);
+            let mut terminal = Terminal::of_columns(width);
             let mut child = terminal.start(&mut sandbox.command(arguments));
             terminal.wait_for_text("SPEC-1");
             wait_for_end("it", &mut child);

@@ -13,7 +13,7 @@ use crate::cli::list::{last, tone as state_tone};
 use crate::cli::render::Tone;
 use crate::cli::status::tone as health_tone;
 use crate::inspect::{DeliveryState, Listed, Tried};
-use crate::inspect::{ago, counted, short};
+use crate::inspect::{ago, counted, readable, short};
 use crate::names::{is_deceiving, printable};
 
 /// Longest text of a cell or a line, in characters.
@@ -275,7 +275,7 @@ fn about(delivery: &Listed, attempts: Option<&[Tried]>, now: Timestamp) -> Vec<L
                 let text = format!(
                     "attempt {} at {}: {} after {:.1} ms, {}",
                     tried.attempt,
-                    crate::clock::rfc3339(tried.time),
+                    crate::clock::local(tried.time, now),
                     answer(tried),
                     tried.latency_ms,
                     tried.outcome
@@ -284,7 +284,9 @@ fn about(delivery: &Listed, attempts: Option<&[Tried]>, now: Timestamp) -> Vec<L
                 lines.push(line(text).style(style(tone)));
                 let said = tried.response.as_ref().map(|response| response.body.as_str());
                 let said = said.or(tried.error.as_ref().map(|error| error.message.as_str()));
-                lines.extend(said.filter(|said| !said.is_empty()).map(|said| line(format!("  {said}"))));
+                lines.extend(
+                    said.filter(|said| !said.is_empty()).map(|said| line(format!("  {}", readable(said)))),
+                );
             }
         }
     }

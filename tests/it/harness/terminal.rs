@@ -21,12 +21,16 @@ pub(crate) struct Terminal {
 
 impl Terminal {
     pub(crate) fn open() -> Self {
+        Self::of_columns(80)
+    }
+
+    pub(crate) fn of_columns(columns: u16) -> Self {
         let ours: OwnedFd = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&ours).unwrap();
         unlockpt(&ours).unwrap();
         fcntl_setfl(&ours, OFlags::NONBLOCK).unwrap();
         let path = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
-        tcsetwinsize(&ours, Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        tcsetwinsize(&ours, Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
         let theirs = OpenOptions::new()
             .read(true)
             .write(true)
@@ -42,15 +46,9 @@ impl Terminal {
         command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap()
     }
 
-    /// Makes it so wide.
-    pub(crate) fn is_wide(&self, columns: u16) {
-        let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-        tcsetwinsize(&self.ours, size).unwrap();
-    }
-
-    /// What a person types.
-    pub(crate) fn types(&mut self, text: &str) {
-        self.ours.write_all(text.as_bytes()).unwrap();
+    /// Types.
+    pub(crate) fn type_in(&mut self, keys: &str) {
+        self.ours.write_all(keys.as_bytes()).unwrap();
     }
 
     /// Takes nothing more that is written to it, as after Ctrl-S.

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::ask::Source;
-use super::interrupt::Interrupt;
-use super::list::{last, short_name, tone};
-use super::render::{Line, Screen, cut};
-use super::{Exit, Failure};
+use super::{last, short_name, tone};
+use crate::cli::ask::Source;
+use crate::cli::interrupt::Interrupt;
+use crate::cli::render::{Line, Screen, cut};
+use crate::cli::{Exit, Failure};
 use crate::clock;
 use crate::delivery::DeliveryId;
-use crate::inspect::{DeliveryState, Listed, Query, counted, page_title, short};
+use crate::inspect::{DeliveryState, Listed, Query, counted, readable, short};
 
 /// The pause between two looks, and what part of the time looking may take.
 const POLL: Duration = Duration::from_millis(300);
@@ -110,7 +110,7 @@ fn tell(one: &Listed, screen: &mut Screen) {
     let now = clock::now();
     let error =
         one.last_error.as_deref().filter(|_| one.state != DeliveryState::Delivered).unwrap_or_default();
-    let error = page_title(error).unwrap_or_else(|| error.split_whitespace().collect::<Vec<_>>().join(" "));
+    let error = readable(error).split_whitespace().collect::<Vec<_>>().join(" ");
     let id: String = one.id.to_string().chars().take(8).collect();
     let text = format!(
         "{}  {:<11}  {}  {}  {}  #{}  {}  {id}  {error}",
