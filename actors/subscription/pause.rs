@@ -19,15 +19,17 @@ pub(crate) struct SetPause(pub(crate) Option<Pause>);
 pub(super) struct Hold {
     /// The pause in force.
     pub(super) pause: Option<Pause>,
-    /// The pause that was asked for last; it differs while the disk has not confirmed it.
+    /// The pause that was asked for last.
     wanted: Option<Pause>,
-    /// Number of changes asked for: only the last one decides.
-    changes: u64,
+    /// The pause that the disk confirmed last.
+    kept: Option<Pause>,
+    /// Number of changes that the disk has not answered yet.
+    unanswered: usize,
 }
 
 impl Hold {
     pub(super) fn new(pause: Option<Pause>) -> Self {
-        Self { wanted: pause.clone(), pause, changes: 0 }
+        Self { wanted: pause.clone(), kept: pause.clone(), pause, unanswered: 0 }
     }
 }
 
@@ -55,14 +57,14 @@ impl Handler<SetPause> for Subscription {
     /// A pause holds before it is written, an end counts after it is written: in between, and
     /// after a failure, nothing goes out that should not.
     fn handle(&mut self, SetPause(pause): SetPause, context: &mut Self::Context) -> Self::Result {
-        let before = self.hold.pause.clone();
-        let is_same = self.hold.wanted.is_some() == pause.is_some();
-        if is_same && self.hold.wanted == before {
+        // One that is paused already stays paused since then.
+        let pause = pause.map(|new| self.hold.wanted.clone().unwrap_or(new));
+        let changed = self.hold.wanted.is_some() != pause.is_some();
+        if !changed && self.hold.unanswered == 0 {
             return Box::pin(actix::fut::ready(Ok(self.pause_report(false))));
         }
-        self.hold.changes += 1;
         self.hold.wanted.clone_from(&pause);
-        let change = self.hold.changes;
+        self.hold.unanswered += 1;
         if pause.is_some() {
             self.hold(pause.clone(), context);
         }
@@ -70,17 +72,18 @@ impl Handler<SetPause> for Subscription {
         let kept = self.ledger.send(KeepPause { subscription: self.id.clone(), pause: pause.clone() });
         Box::pin(kept.into_actor(self).map(move |kept, subscription, context| {
             let kept = kept.unwrap_or_else(|_| Err("the ledger has stopped".to_owned()));
-            let is_last = subscription.hold.changes == change;
-            match kept {
-                Ok(()) if is_last => subscription.hold(pause, context),
-                Err(_) if is_last => {
-                    subscription.hold.wanted.clone_from(&before);
-                    subscription.hold(before, context);
-                }
-                _ => {}
+            if kept.is_ok() {
+                subscription.hold.kept = pause;
+            }
+            subscription.hold.unanswered -= 1;
+            // While another change is under way, what is held stays held.
+            if subscription.hold.unanswered == 0 {
+                let kept = subscription.hold.kept.clone();
+                subscription.hold.wanted.clone_from(&kept);
+                subscription.hold(kept, context);
             }
             let what = |error| RequestError::Refused(format!("nothing was changed: {error}"));
-            kept.map(|()| subscription.pause_report(true)).map_err(what)
+            kept.map(|()| subscription.pause_report(changed)).map_err(what)
         }))
     }
 }

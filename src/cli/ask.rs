@@ -17,8 +17,8 @@ use crate::delivery::DeliveryId;
 use crate::event::SpecId;
 use crate::files::user::check_readable;
 use crate::inspect::{
-    Listed, Listing, Page, Query, Shown, StatusReport, Survey, Tried, TriedQuery, Unfinished, tried,
-    unfinished,
+    Listed, Listing, Page, Query, Shown, StatusReport, Survey, Tried, TriedQuery, Unfinished, Wait, WaitKind,
+    tried, unfinished,
 };
 use crate::spool;
 use crate::watch::Waiting;
@@ -180,7 +180,15 @@ impl Source {
         }
         let folders = (&*self.config.spool_dir, &*self.config.evidence_dir);
         let read = Shown::read(folders, (spec, id), body, None, true);
-        read.map_err(|error| self.unreadable(&error))
+        let mut shown = read.map_err(|error| self.unreadable(&error))?;
+        if let Some(shown) = &mut shown {
+            let of = &shown.delivery.subscription;
+            let is_active = self.config.subscriptions.iter().any(|entry| entry.id == *of && entry.active);
+            if !is_active && !shown.waits.is_empty() {
+                shown.waits.push(Wait::of(WaitKind::Inactive));
+            }
+        }
+        Ok(shown)
     }
 
     /// Attempts, newest first.

@@ -177,6 +177,7 @@ pub struct SubscriptionStatus {
 
 impl SubscriptionStatus {
     /// Whether what waits for it is not sent now, whatever its endpoint does.
+    #[cfg(feature = "cli")]
     pub(crate) fn is_parked(&self) -> bool {
         self.health == HealthState::Inactive || self.paused.is_some()
     }

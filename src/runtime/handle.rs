@@ -165,6 +165,15 @@ impl Handle {
     ///
     /// # Errors
     /// No such subscription, webhooks are off, the runtime has stopped, or the disk refused.
+    ///
+    /// ```no_run
+    /// # async fn migrate(handle: &spec_notify::Handle) -> Result<(), Box<dyn std::error::Error>> {
+    /// handle.pause("audit".parse()?).await?;
+    /// // What happens meanwhile is kept.
+    /// handle.resume("audit".parse()?).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn pause(&self, subscription: SubscriptionId) -> Result<PauseReport, RequestError> {
         self.ask(PauseSubscription { subscription }).await
     }

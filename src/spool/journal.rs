@@ -339,6 +339,19 @@ impl Journal {
         Ok(())
     }
 
+    /// Syncs every file of the journal, open or not.
+    pub(super) fn sync_all(&self) -> Result<(), FileError> {
+        for segment in &self.segments {
+            let path = segment_path(&self.dir, segment.number);
+            let synced = match &segment.file {
+                Some(file) => files::sync(file),
+                None => files::existing_file(&path).and_then(|file| files::sync(&file)),
+            };
+            synced.map_err(FileError::on("sync", &path))?;
+        }
+        Ok(())
+    }
+
     /// Syncs what was written without a sync.
     pub(super) fn sync(&self) -> Result<(), FileError> {
         let file = self.segments.back().and_then(|last| last.file.as_ref());

@@ -371,6 +371,18 @@ impl Spool {
         if failed.is_empty() { Ok(()) } else { Err(failed) }
     }
 
+    /// Syncs all written records of a SPEC.
+    ///
+    /// # Errors
+    /// Its spool cannot be opened or synced.
+    pub(crate) fn sync(&mut self, spec: &SpecId) -> Result<(), FileError> {
+        let is_known = self.journals.contains_key(spec) || self.broken.contains_key(spec);
+        match is_known || self.aside.contains_key(spec) || peek::exists_in(&self.spec_dir(spec))? {
+            true => self.journal(spec)?.sync_all(),
+            false => Ok(()),
+        }
+    }
+
     /// The run so far of a SPEC, batch included.
     ///
     /// # Errors

@@ -531,7 +531,7 @@ fn a_discard_ends_what_was_confirmed_and_nothing_else() {
                 if results[0].is_ok() {
                     confirmed.borrow_mut().insert(letter.delivery.id);
                 }
-                let added = store.discard_waiting(&[waits.delivery.clone()], "ada");
+                let added = store.discard_waiting(std::slice::from_ref(&waits.delivery), "ada");
                 if store.commit().is_empty() && added[0].is_ok() {
                     confirmed.borrow_mut().insert(waits.delivery.id);
                 }

@@ -45,6 +45,13 @@ impl Discards {
     }
 }
 
+/// Those of this SPEC stay, for this reason.
+fn stay(found: &mut [Result<DeadLetter, NotDiscarded>], spec: &SpecId, why: &str) {
+    for one in found.iter_mut().filter(|one| one.as_ref().is_ok_and(|letter| letter.spec == *spec)) {
+        *one = Err(NotDiscarded::Stays(why.to_owned()));
+    }
+}
+
 impl Store {
     /// Gives dead letters up for good; those that are [`Ok`] do not come back. At most
     /// [`MAX_DISCARDED`] at a time.
@@ -59,14 +66,17 @@ impl Store {
         let lines: Vec<_> =
             lines.map(|letter| (letter.spec.clone(), discard_letter_line(letter, by))).collect();
         let unwritten = self.evidence_before_a_discard(&lines);
-        for one in &mut found {
-            if let Ok(letter) = one
-                && let Some(why) = unwritten.iter().find(|(spec, _)| *spec == letter.spec)
-            {
-                *one = Err(NotDiscarded::Stays(why.1.clone()));
-            }
+        for (spec, why) in &unwritten {
+            stay(&mut found, spec, why);
         }
         let specs: BTreeSet<SpecId> = found.iter().flatten().map(|letter| letter.spec.clone()).collect();
+        for spec in &specs {
+            // The record that a delivery became a dead letter may not be synced: without it and
+            // without the letter, a power loss would have the delivery pending again.
+            if let Err(error) = self.spool.sync(spec) {
+                stay(&mut found, spec, &error.to_string());
+            }
+        }
         for one in &mut found {
             if let Ok(letter) = one {
                 match self.archive.remove_dead_letter(&letter.spec, letter.id) {
@@ -77,11 +87,7 @@ impl Store {
         }
         for spec in specs {
             if let Err(error) = self.archive.sync_dead_letters(&spec) {
-                for one in &mut found {
-                    if one.as_ref().is_ok_and(|letter| letter.spec == spec) {
-                        *one = Err(NotDiscarded::Stays(error.to_string()));
-                    }
-                }
+                stay(&mut found, &spec, &error.to_string());
             }
         }
         found.into_iter().map(|one| one.map(|letter| letter.subscription)).collect()

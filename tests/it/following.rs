@@ -89,9 +89,9 @@ fn a_script_that_waits_learns_what_became_of_it() {
     let good = Endpoint::replying(&[200]);
     let bad = Endpoint::answering(vec![Answer::Status(404)]);
     let sandbox = Sandbox::new(&[
-        ("good", &good.url(), "include_stages = [\"Plan\"]"),
-        ("dry", &good.url(), "dry_run = true"),
-        ("bad", &bad.url(), "include_stages = [\"Plan\"]\ninclude_status = [\"failure\"]"),
+        ("good", &good.url(), "include_specs = [\"SPEC-1\"]"),
+        ("dry", &good.url(), "dry_run = true\ninclude_specs = [\"SPEC-1\"]"),
+        ("bad", &bad.url(), "include_specs = [\"SPEC-1\"]\ninclude_status = [\"failure\"]"),
         ("none", &good.url(), "active = false"),
     ]);
     // No runtime takes it in: the deadline is the end. Nothing is lost.
@@ -117,8 +117,8 @@ fn a_script_that_waits_learns_what_became_of_it() {
     assert!(last["deliveries"][0]["id"].is_string());
     // Without --wait nothing of this counts.
     assert_eq!(emit(&sandbox, "k3", &["--status", "failure"]).code, 0);
-    let nobody = ["--json", "emit", "--type", "spec-kit.task.completed", "--spec", "SPEC-1", "--wait"];
-    assert_eq!(sandbox.run(&[&nobody[..], &["--task-id", "T1"]].concat()).code, 0);
+    let nobody = ["--json", "emit", "--type", "spec-auto.pipeline.completed", "--spec", "SPEC-9", "--wait"];
+    assert_eq!(sandbox.run(&nobody).code, 0);
     let paused = sandbox.run(&["pause", "good"]);
     assert_eq!(paused.code, 0);
     let held = emit(&sandbox, "k4", &["--status", "success", "--wait", "--timeout", "0"]);

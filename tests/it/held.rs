@@ -174,3 +174,27 @@ fn kills_between_do_not_let_a_paused_delivery_go() {
         serve.kill();
     }
 }
+
+#[test]
+fn however_pauses_and_resumes_cross_the_runtime_says_what_the_disk_has() {
+    let endpoint = Endpoint::replying(&[200]);
+    let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
+    let serve = sandbox.serve();
+    for round in 0..3 {
+        std::thread::scope(|scope| {
+            for n in 0..6 {
+                let command = if n % 2 == 0 { "pause" } else { "resume" };
+                let sandbox = &sandbox;
+                scope.spawn(move || assert_eq!(sandbox.run(&[command, "one"]).code, 0));
+            }
+        });
+        let is_paused = one(&sandbox).0 == "paused";
+        assert_eq!(sandbox.spool().join(".paused/one.json").exists(), is_paused, "round {round}");
+    }
+    json(&sandbox, &["pause", "one"]);
+    sandbox.emit("SPEC-1", "Plan", "k1");
+    assert_eq!(one(&sandbox), ("paused".to_owned(), 1));
+    json(&sandbox, &["resume", "one"]);
+    sandbox.wait_for_finals("SPEC-1", 1);
+    assert_eq!((endpoint.requests().len(), serve.terminate().0), (1, 0));
+}

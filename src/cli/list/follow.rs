@@ -12,18 +12,19 @@ use crate::cli::render::{Line, Screen, cut};
 use crate::cli::{Exit, Failure};
 use crate::clock;
 use crate::delivery::DeliveryId;
-use crate::inspect::{DeliveryState, Listed, Query, counted, readable, short};
+use crate::inspect::{DeliveryState, Listed, MAX_LISTED, Query, counted, readable, short};
 
 /// The pause between two looks, and what part of the time looking may take.
 const POLL: Duration = Duration::from_millis(300);
 const SHARE: u32 = 4;
 
-/// States that can change: also dead letters, which are replayed or discarded.
-const OPEN: [DeliveryState; 4] =
-    [DeliveryState::Pending, DeliveryState::InFlight, DeliveryState::DeadLetter, DeliveryState::Dropped];
+/// States that can change: also dead letters, which are replayed or discarded. Of these the newest
+/// 500 are watched.
+const UNENDED: [DeliveryState; 2] = [DeliveryState::Pending, DeliveryState::InFlight];
+const DEAD: [DeliveryState; 2] = [DeliveryState::DeadLetter, DeliveryState::Dropped];
 
 fn is_open(state: DeliveryState) -> bool {
-    OPEN.contains(&state)
+    UNENDED.contains(&state) || DEAD.contains(&state)
 }
 
 /// No limit for a listing, in effect.
@@ -39,10 +40,12 @@ pub(super) fn run(source: &mut Source, query: &Query, screen: &mut Screen) -> Re
     first.reverse();
     // All that is unfinished can change, also where it is filtered out by its state now.
     let of_any = Query { states: Vec::new(), limit: ALL, ..query.clone() };
-    let waiting = Query { states: OPEN.to_vec(), limit: ALL, ..query.clone() };
+    let unended = Query { states: UNENDED.to_vec(), ..of_any.clone() };
+    let dead = Query { states: DEAD.to_vec(), limit: MAX_LISTED, ..query.clone() };
+    let (unended, dead) = (source.list(&unended)?.deliveries, source.list(&dead)?.deliveries);
     let mut seen: HashMap<DeliveryId, (Timestamp, Seen)> = HashMap::new();
     let note = |one: &Listed| (one.accepted_at, (one.state, one.attempts));
-    for one in source.list(&waiting)?.deliveries.iter().chain(&first) {
+    for one in unended.iter().chain(&dead).chain(&first) {
         seen.insert(one.id, note(one));
     }
     if !screen.is_json() {

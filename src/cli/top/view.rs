@@ -168,6 +168,7 @@ fn draw_subscriptions(model: &Model, now: Timestamp, frame: &mut Frame<'_>, area
 fn draw_deliveries(model: &Model, now: Timestamp, frame: &mut Frame<'_>, area: Rect) {
     let row = |delivery: &&Listed| {
         let next = match delivery.next_attempt_at.filter(|_| delivery.state == DeliveryState::Pending) {
+            Some(_) if delivery.paused => "paused".to_owned(),
             Some(at) if at > now => short(at.duration_since(now)),
             Some(_) => "due".to_owned(),
             None => "-".to_owned(),
@@ -190,7 +191,7 @@ fn draw_deliveries(model: &Model, now: Timestamp, frame: &mut Frame<'_>, area: R
         Constraint::Length(5),
         Constraint::Length(5),
         Constraint::Length(4),
-        Constraint::Length(4),
+        Constraint::Length(6),
         Constraint::Fill(2),
     ];
     let which = if model.all { "Deliveries: all" } else { "Deliveries: not resolved" };
