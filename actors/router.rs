@@ -21,7 +21,7 @@ use super::ledger::{Accept, Ledger, ReadRun};
 use super::subscription::{self, Enqueue, Subscription};
 use super::tell::tell;
 use crate::answer::{EmitError, Receipt};
-use crate::archive::Healths;
+use crate::archive::{Healths, Pauses};
 use crate::clock;
 use crate::config::{Config, Role, SubscriptionConfig};
 use crate::delivery::{
@@ -36,7 +36,9 @@ use crate::sources::host;
 use crate::spool::{InboxName, Recovered, Unfinished};
 use fan_out::{News, fan_out, refused};
 pub(crate) use lifecycle::{Close, Reconfigure, WaitIdle};
-pub(crate) use operator::{FindActive, Found, ListAllUnfinished, ReadQueues};
+pub(crate) use operator::{
+    DiscardWaiting, FindActive, FindAny, FindUnfinished, Found, ListAllUnfinished, ReadQueues,
+};
 pub(crate) use stalls::Await;
 
 /// Bytes of waiting bodies kept in memory, over all subscriptions; others are read back from the
@@ -133,8 +135,9 @@ pub(crate) struct Router {
     /// The last `event.sequence` that each SPEC was given. One whose event was not accepted after
     /// all is not given again in this run.
     sequences: HashMap<SpecId, u64>,
-    /// The health of subscriptions as recovered, for those not started yet.
+    /// The health and the pauses of subscriptions as recovered, for those not started yet.
     healths: Healths,
+    pauses: Pauses,
     /// The thread of the subscriptions: this one may block on the disk, and requests must not.
     deliveries: ArbiterHandle,
     /// SPECs with an event that was not accepted: their runs have to be read from disk.
@@ -170,7 +173,7 @@ impl Router {
     /// for each other id with unfinished deliveries.
     pub(crate) fn new(
         entries: Vec<(SubscriptionId, Option<Settings>)>,
-        (recovered, healths): (Recovered, Healths),
+        (recovered, healths, pauses): (Recovered, Healths, Pauses),
         ledger: Addr<Ledger>,
         deliveries: ArbiterHandle,
         config: Arc<Config>,
@@ -190,6 +193,7 @@ impl Router {
             runs: recovered.runs,
             sequences: recovered.sequences,
             healths,
+            pauses,
             deliveries,
             unsure: HashSet::new(),
             ending: HashMap::new(),
@@ -205,6 +209,10 @@ impl Router {
         }
         for (id, waiting) in unfinished {
             router.add(id, None, waiting);
+        }
+        // One that is not in the config now stays paused when it returns.
+        for id in router.pauses.keys().cloned().collect::<Vec<_>>() {
+            router.add(id, None, Vec::new());
         }
         for (spec, key, told) in recovered.told {
             router.identities.restore(&spec, key, told);
@@ -229,9 +237,13 @@ impl Router {
         }
         let (ledger, alarm) = (self.ledger.clone(), self.alarm.clone());
         let health = self.healths.remove(&id).unwrap_or_default();
+        let pause = self.pauses.remove(&id);
+        if let Some(pause) = &pause {
+            log::warn!("{id} is paused by {}: what waits for it is held back", pause.by);
+        }
         let (of, config) = (id.clone(), settings.as_ref().map(|settings| settings.config.clone()));
         let address = Subscription::start_in_arbiter(&self.deliveries, move |_| {
-            Subscription::new(of, settings, ledger, waiting, health, alarm)
+            Subscription::new(of, settings, ledger, waiting, (health, pause), alarm)
         });
         self.subscribers.push(Subscriber { id, config, address });
     }

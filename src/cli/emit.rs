@@ -2,6 +2,7 @@
 
 mod lines;
 mod told;
+mod wait;
 mod way;
 
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::json;
 
+use super::ask::Source;
 use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global, load, take_good_enough};
 use crate::ask::{EmitOutcome, EmittedEvent};
@@ -23,6 +25,7 @@ use crate::sources::stage::{self, Setting, StageRead};
 use crate::sources::workflow_run;
 pub(super) use lines::Lines;
 use told::Told;
+use wait::Awaited;
 use way::{State, Way};
 
 #[derive(Debug, Args)]
@@ -31,7 +34,8 @@ Examples:
   spec-notify emit --telemetry docs/…/commands/SPEC-KIT-065/spec-plan_….json
   some-program | spec-notify emit --event -
   spec-notify emit --type spec-auto.stage.completed --spec SPEC-KIT-065 \\
-      --stage Plan --status success")]
+      --stage Plan --status success
+  spec-notify emit --wait --timeout 60 --event release.json     exit code 0 once all have it")]
 pub(super) struct Options {
     /// A telemetry file as the guardrail scripts write it; may be given several times
     #[arg(long, value_name = "FILE", conflicts_with_all = ["event", "kind"])]
@@ -81,6 +85,13 @@ pub(super) struct Options {
         value_parser = clap::value_parser!(u64).range(1..=600_000)
     )]
     deadline: u64,
+    /// Wait until the deliveries have ended: exit code 1 unless all of them are delivered or dry
+    /// runs
+    #[arg(long)]
+    wait: bool,
+    /// With --wait, the longest time to wait, in seconds
+    #[arg(long, value_name = "SECONDS", requires = "wait", default_value_t = 600)]
+    timeout: u64,
 }
 
 /// An event from the input, or why the input is not one.
@@ -138,7 +149,8 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     }
     let mut input = Input::new(given(options, &config)?, options.event.is_some());
     let mut way = Way::new(&config.spool_dir, &config.repo, Duration::from_millis(options.deadline));
-    let mut told = Told::new(screen, options.event.is_some());
+    let awaited = options.wait.then(Awaited::new);
+    let mut told = Told::new(screen, options.event.is_some(), awaited);
     // The deadline of an event from arguments begins with the command, that of a line when it is
     // read.
     let mut since = Some(start).filter(|_| options.event.is_none());
@@ -158,7 +170,11 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
             told.tell(handed);
         }
     }
-    Ok(told.end())
+    let (exit, awaited) = told.end();
+    let Some(awaited) = awaited else { return Ok(exit) };
+    let mut source = Source::find(global, screen)?;
+    let waited = awaited.wait(&mut source, Duration::from_secs(options.timeout), screen)?;
+    Ok(exit.max(waited))
 }
 
 /// The event of a hook whose stage a workflow run tells.

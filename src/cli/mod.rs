@@ -1,29 +1,35 @@
 //! The command line: parses the arguments, runs the command, and returns the exit code.
 
+mod act;
 mod ask;
 mod baseline;
 mod check;
 mod complete;
 mod completions;
 mod demo;
+mod discard;
 mod drain;
 mod emit;
 mod explain;
 mod help;
 mod init;
+mod interrupt;
 mod keep;
 mod list;
 mod log_line;
 mod logging;
 mod man;
 mod outlet;
+mod pause;
 mod preview;
 pub(crate) mod receive;
 mod reload;
 mod render;
 mod replay;
+mod resolve;
 mod secret;
 mod serve;
+mod show;
 mod status;
 mod test;
 mod top;
@@ -204,8 +210,16 @@ enum Command {
     Test(test::Options),
     /// Deliveries, newest first, with state, attempts and what went wrong
     List(list::Options),
+    /// One delivery whole: its event, every attempt, why it waits or failed, what to do
+    Show(show::Options),
     /// Send dead letters again: one, or all
     Replay(replay::Options),
+    /// Give dead letters up for good, or what waits for a subscription that is not active
+    Discard(discard::Options),
+    /// Hold a subscription's deliveries back until it is resumed, over restarts
+    Pause(pause::PauseOptions),
+    /// Let the deliveries of a paused subscription go on
+    Resume(pause::ResumeOptions),
     /// How the runtime and each subscription fare, and what to do about it
     Status(status::Options),
     /// A live screen: subscriptions, queues, recent attempts, dead letters
@@ -324,7 +338,11 @@ fn run_command(cli: Cli, screen: &mut Screen) -> Result<Exit, Failure> {
         Command::Keep(options) => keep::run(&options),
         Command::Test(options) => test::run(global, &options, screen),
         Command::List(options) => list::run(global, options, screen),
+        Command::Show(options) => show::run(global, &options, screen),
         Command::Replay(options) => replay::run(global, &options, screen),
+        Command::Discard(options) => discard::run(global, &options, screen),
+        Command::Pause(options) => pause::pause(global, options, screen),
+        Command::Resume(options) => pause::resume(global, options, screen),
         Command::Status(options) => status::run(global, &options, screen),
         Command::Top(options) => top::run(global, &options, screen),
         Command::Explain(options) => explain::run(global, &options, screen),

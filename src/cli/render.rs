@@ -56,6 +56,9 @@ impl Tone {
 /// Width without a terminal: nothing is cut.
 const UNBOUNDED: usize = 10_000;
 
+/// Width of a terminal of size 0.
+const USUAL: usize = 80;
+
 /// Least width that is used; narrower terminals wrap lines themselves.
 const NARROWEST: usize = 40;
 
@@ -78,6 +81,45 @@ pub(super) fn columns<R: IntoIterator<Item = String>>(rows: impl IntoIterator<It
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     for row in rows {
         table.add_row(row);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.lines().map(|line| line.trim_end().to_owned()).collect()
+}
+
+/// As [`columns`], within a width: columns go in the order of `dropped` until the rest fits, and
+/// only then the column `name` is cut.
+pub(super) fn fitted(
+    mut rows: Vec<Vec<String>>,
+    width: usize,
+    dropped: &[usize],
+    name: usize,
+) -> Vec<String> {
+    const GAP: usize = 2;
+    let wide = |rows: &[Vec<String>], at: usize| {
+        rows.iter().map(|row| textwrap::core::display_width(&row[at])).max().unwrap_or(0)
+    };
+    let count = rows.first().map_or(0, Vec::len);
+    let mut kept: Vec<usize> = (0..count).collect();
+    let total = |kept: &[usize], rows: &[Vec<String>]| {
+        kept.iter().map(|at| wide(rows, *at) + GAP).sum::<usize>().saturating_sub(GAP)
+    };
+    for at in dropped {
+        if total(&kept, &rows) <= width {
+            break;
+        }
+        kept.retain(|kept| kept != at);
+    }
+    let over = total(&kept, &rows).saturating_sub(width);
+    if over > 0 {
+        let room = wide(&rows, name).saturating_sub(over).max(1);
+        rows.iter_mut().for_each(|row| row[name] = cut(&row[name], room));
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    for row in rows {
+        table.add_row(kept.iter().map(|at| row[*at].clone()).collect::<Vec<_>>());
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
@@ -141,6 +183,11 @@ impl Screen {
     /// Why a result could not be written, once. A closed reader (a broken pipe) does not count.
     pub(super) fn lost(&mut self) -> Option<io::Error> {
         self.lost.take().filter(|error| error.kind() != io::ErrorKind::BrokenPipe)
+    }
+
+    /// Whether nobody reads any more: a pipe was closed, or a result could not be written.
+    pub(super) fn is_closed(&self) -> bool {
+        self.lost.is_some()
     }
 
     /// Whether results are JSON.
@@ -245,7 +292,9 @@ impl Screen {
     /// Width of a line in columns: the terminal's, `COLUMNS`, or unbounded without either.
     pub(super) fn width(&self) -> usize {
         let told = || std::env::var("COLUMNS").ok()?.parse().ok();
-        let looked = || size().ok().map(|(columns, _)| usize::from(columns));
+        // A terminal that does not say how wide it is says 0.
+        let looked =
+            || size().ok().map(|(columns, _)| if columns == 0 { USUAL } else { usize::from(columns) });
         let width = if io::stdout().is_terminal() { looked().or_else(told) } else { told() };
         width.unwrap_or(UNBOUNDED).max(NARROWEST)
     }
@@ -278,6 +327,20 @@ impl Screen {
 mod tests {
     use super::*;
     use crate::names::is_deceiving;
+
+    #[test]
+    fn names_are_the_last_to_shrink() {
+        let row = |cells: [&str; 4]| cells.map(str::to_owned).to_vec();
+        let rows = vec![
+            row(["STATE", "NAME", "TRIES", "AGE"]),
+            row(["pending", "chatops-of-the-platform", "3", "12m"]),
+        ];
+        let at = |width| fitted(rows.clone(), width, &[3, 2], 1);
+        assert_eq!(at(80)[1], "pending  chatops-of-the-platform  3      12m");
+        assert_eq!(at(40)[1], "pending  chatops-of-the-platform  3");
+        assert_eq!(at(33)[1], "pending  chatops-of-the-platform");
+        assert_eq!(at(20)[1], "pending  chatops-of…");
+    }
 
     #[test]
     fn what_others_wrote_does_nothing_to_a_terminal() {

@@ -127,6 +127,9 @@ pub(super) fn show(report: &SentReport, screen: &mut Screen) {
             }
         }
     }
+    if let Some(note) = &report.note {
+        screen.warning(note);
+    }
     if let Some(response) = &report.response {
         screen.line(Tone::Faint, format_args!("response: {response}"));
     }

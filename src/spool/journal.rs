@@ -232,7 +232,8 @@ impl Journal {
         };
         let offset = end + self.batch.len() as u64;
         let length = record::encode(record, &mut self.batch) as u64;
-        self.must_sync |= matches!(record, Record::Accepted(_));
+        self.must_sync |=
+            matches!(record, Record::Accepted(_) | Record::Finished { discarded_by: Some(_), .. });
         self.index(record, Place::at(number, offset, length));
         Ok(())
     }
@@ -336,6 +337,19 @@ impl Journal {
     fn flush(&mut self) -> Result<(), FileError> {
         self.write()?;
         self.confirm();
+        Ok(())
+    }
+
+    /// Syncs every file of the journal, open or not.
+    pub(super) fn sync_all(&self) -> Result<(), FileError> {
+        for segment in &self.segments {
+            let path = segment_path(&self.dir, segment.number);
+            let synced = match &segment.file {
+                Some(file) => files::sync(file),
+                None => files::existing_file(&path).and_then(|file| files::sync(&file)),
+            };
+            synced.map_err(FileError::on("sync", &path))?;
+        }
         Ok(())
     }
 

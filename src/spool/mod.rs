@@ -28,8 +28,8 @@ pub use error::OpenError;
 pub(crate) use error::Unreadable;
 pub(crate) use inbox::{Aside, Cause, Content, Inbox, InboxName, Settled, Taken, put as put_in_inbox};
 pub(crate) use peek::{
-    LastAttempt, Peeked, bytes as bytes_of, damaged, events_in_inbox, is_owned, specs, unfinished,
-    unfinished_of, unusable,
+    Kept, LastAttempt, Peeked, bytes as bytes_of, damaged, events_in_inbox, is_owned, kept, specs,
+    unfinished, unfinished_of, unusable,
 };
 #[cfg(test)]
 pub(crate) use record::encode;
@@ -374,6 +374,18 @@ impl Spool {
         }
         self.announce(None);
         if failed.is_empty() { Ok(()) } else { Err(failed) }
+    }
+
+    /// Syncs all written records of a SPEC.
+    ///
+    /// # Errors
+    /// Its spool cannot be opened or synced.
+    pub(crate) fn sync(&mut self, spec: &SpecId) -> Result<(), FileError> {
+        let is_known = self.journals.contains_key(spec) || self.broken.contains_key(spec);
+        match is_known || self.aside.contains_key(spec) || peek::exists_in(&self.spec_dir(spec))? {
+            true => self.journal(spec)?.sync_all(),
+            false => Ok(()),
+        }
     }
 
     /// The run so far of a SPEC, batch included.

@@ -115,7 +115,7 @@ impl Spool {
     }
 
     /// Verifies that this process owns the spool.
-    pub(super) fn verify_owner(&mut self) -> Result<(), FileError> {
+    pub(crate) fn verify_owner(&mut self) -> Result<(), FileError> {
         self.check_standing()?;
         self.verify_lock()
     }
