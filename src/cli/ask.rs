@@ -19,7 +19,7 @@ use crate::inspect::{
     Listed, Listing, Page, Query, StatusReport, Survey, Tried, TriedQuery, Unfinished, tried, unfinished,
 };
 use crate::spool;
-use crate::watch::Waiting;
+use crate::watch::{Waiting, elsewhere};
 
 /// How long a runtime may take to answer; after that the disk is read.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
@@ -98,7 +98,13 @@ impl Source {
 
     /// The status of the runtime and its subscriptions.
     pub(super) fn status(&mut self) -> Result<StatusReport, Failure> {
-        self.status_with(None, |dir| Ok((Unfinished::Listed(unfinished(dir)?), Survey::of(dir))))
+        let report =
+            self.status_with(None, |dir| Ok((Unfinished::Listed(unfinished(dir)?), Survey::of(dir))));
+        let unread = self.config.enabled.then(|| elsewhere(&self.config)).flatten();
+        report.map(|mut report| {
+            report.warnings.extend(unread);
+            report
+        })
     }
 
     /// The status within the patience. If reading the whole spool would take too long, it lacks the

@@ -46,9 +46,9 @@ pub(super) struct Tree {
     guardrails: Vec<(&'static Guardrail, Vec<Place>)>,
     /// The same places, each once.
     telemetry: Vec<Place>,
-    consensus: [Place; 2],
-    costs: [Place; 2],
-    workflow_runs: [Place; 1],
+    consensus: Vec<Place>,
+    costs: Vec<Place>,
+    workflow_runs: Vec<Place>,
     lists: TaskLists,
 }
 
@@ -69,28 +69,34 @@ impl Tree {
             telemetry,
             consensus: consensus::places(&paths),
             costs: costs::places(&paths),
-            workflow_runs: workflow_run::places(&config.repo),
+            workflow_runs: config.source_roots.iter().map(|root| workflow_run::place(root)).collect(),
             lists: TaskLists::of(config),
         }
     }
 
     /// All sources, as the memory knows them.
     pub(super) fn sources(&self) -> Vec<String> {
-        let kinds = GUARDRAILS.into_iter().map(Kind::Telemetry).chain([
-            Kind::Consensus,
-            Kind::Costs,
-            Kind::WorkflowRun,
-        ]);
-        kinds.map(|kind| kind.source().to_owned()).chain(self.lists.sources()).collect()
+        let kinds = GUARDRAILS.into_iter().map(Kind::Telemetry).chain([Kind::Consensus, Kind::Costs]);
+        let runs = self.workflow_runs.iter().map(|place| self.source_of_runs(&place.root));
+        kinds.map(|kind| kind.source().to_owned()).chain(runs).chain(self.lists.sources()).collect()
     }
 
     /// Which of them a file of this kind is of.
     pub(super) fn source_of(&self, kind: Kind, path: &Path) -> String {
         match kind {
             Kind::Tasks => self.lists.source_of(path),
-            Kind::Telemetry(_) | Kind::Consensus | Kind::Costs | Kind::WorkflowRun => {
-                kind.source().to_owned()
-            }
+            Kind::WorkflowRun => self.source_of_runs(path),
+            Kind::Telemetry(_) | Kind::Consensus | Kind::Costs => kind.source().to_owned(),
+        }
+    }
+
+    /// Runs of a folder that is named later than others are a source of their own, whose baseline
+    /// is taken then.
+    fn source_of_runs(&self, path: &Path) -> String {
+        let kind = Kind::WorkflowRun.source();
+        match workflow_run::folder_of(path).and_then(|folder| folder.strip_prefix(&self.repo).ok()) {
+            Some(folder) if !folder.as_os_str().is_empty() => format!("{kind} in {}", folder.display()),
+            _ => kind.to_owned(),
         }
     }
 

@@ -211,6 +211,7 @@ impl Watcher {
         if !self.is_looked_with(&config) {
             // Another setting may let go what waits for its agents.
             self.settler.wake_all(Instant::now());
+            self.say(unread::elsewhere(&config));
         }
         self.looked_with = Some(config.clone());
         let tree = Tree::of(&config);
@@ -245,15 +246,20 @@ impl Watcher {
 
     /// Sources that nobody reads, once each, and at the first look what lies beside telemetry.
     fn say_what_is_not_read(&mut self, tree: &Tree, config: &Config) {
-        for unread in unread::sources(config) {
-            if !self.said.contains(&unread) {
-                log::warn!("{unread}");
-                self.said.insert(unread);
-            }
-        }
+        self.say(unread::sources(config));
         if !std::mem::replace(&mut self.has_looked, true) && log::log_enabled!(log::Level::Debug) {
             for path in tree.passed_over() {
                 log::debug!("{}: passed over: {}", path.display(), tree.why_not(&path));
+            }
+        }
+    }
+
+    /// Says each of these once.
+    fn say(&mut self, sentences: impl IntoIterator<Item = String>) {
+        for sentence in sentences {
+            if !self.said.contains(&sentence) {
+                log::warn!("{sentence}");
+                self.said.insert(sentence);
             }
         }
     }

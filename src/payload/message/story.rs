@@ -323,7 +323,8 @@ fn task_list(event: &Event) -> Story {
 fn waiting(event: &Event) -> Story {
     let part = |part: &str, field: &str| event.pipeline.as_ref()?.extra.get(part)?.get(field).cloned();
     let text = |part_of: &str, field: &str| part(part_of, field)?.as_str().map(one_line);
-    let resume = text("run", "id").map(|run| format!("specify workflow resume {run}"));
+    let place = text("run", "folder").map(|folder| format!(" (in {folder})")).unwrap_or_default();
+    let resume = text("run", "id").map(|run| format!("specify workflow resume {run}{place}"));
     let told = Story::told(Tone::Halt, "✋");
     if part("gate", "step").is_none() {
         let reason = event.event.reasons.first().map(|reason| words::capital(&one_line(reason)));

@@ -1,5 +1,5 @@
-//! Which SPEC a repo of GitHub Spec Kit is at: the folder that `.specify/feature.json` names, else
-//! the branch where `specs/<branch>/` is there.
+//! Which SPEC a folder of GitHub Spec Kit is at: the feature's folder that `.specify/feature.json`
+//! names, else the repo's branch where `specs/<branch>/` is there.
 
 use std::path::Path;
 
@@ -14,21 +14,21 @@ use crate::sources::repo;
 /// Largest `feature.json` that is read.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// The SPEC now. Reads files.
-pub(crate) fn now(repo: &Path) -> Option<SpecId> {
-    in_feature_json(repo).or_else(|| {
+/// The SPEC now, in a folder of a repo or in its root. Reads files.
+pub(crate) fn now(folder: &Path, repo: &Path) -> Option<SpecId> {
+    in_feature_json(folder).or_else(|| {
         let branch = repo::source(repo, &Environment::fixed([])).branch?;
         let spec = branch.parse().ok()?;
-        repo.join("specs").join(branch).is_dir().then_some(spec)
+        folder.join("specs").join(branch).is_dir().then_some(spec)
     })
 }
 
-fn in_feature_json(repo: &Path) -> Option<SpecId> {
-    let file = repo.join(".specify").join("feature.json");
+fn in_feature_json(folder: &Path) -> Option<SpecId> {
+    let file = folder.join(".specify").join("feature.json");
     let bytes = open::whole(&file, Links::Refused, MAX_BYTES).ok()?;
     let feature: Value = serde_json::from_str(&decode::text(&bytes)).ok()?;
-    let folder = feature.get("feature_directory")?.as_str()?;
-    let name = folder.split(['/', '\\']).rfind(|part| !part.is_empty())?;
+    let directory = feature.get("feature_directory")?.as_str()?;
+    let name = directory.split(['/', '\\']).rfind(|part| !part.is_empty())?;
     name.parse().ok()
 }
 
@@ -46,7 +46,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         };
-        let now = || now(dir.path()).map(|spec| spec.to_string());
+        let now = || now(dir.path(), dir.path()).map(|spec| spec.to_string());
         assert_eq!(now(), None);
         write(".git/HEAD", "ref: refs/heads/003-pay\n");
         assert_eq!(now(), None);

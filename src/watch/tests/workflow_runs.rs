@@ -14,18 +14,25 @@ const WORKFLOW: &str = "workflow:\n  id: w\nsteps:\n- {id: plan, command: specki
 struct Engine<'a> {
     repo: &'a Repo,
     run: &'a str,
+    /// That which holds its `.specify`, with a slash.
+    folder: &'a str,
 }
 
 impl Engine<'_> {
     fn begin<'a>(repo: &'a Repo, run: &'a str) -> Engine<'a> {
-        repo.write(".specify/feature.json", "{\"feature_directory\": \"specs/002-kanban\"}");
-        let engine = Engine { repo, run };
+        Self::begin_in("", repo, run)
+    }
+
+    fn begin_in<'a>(folder: &'a str, repo: &'a Repo, run: &'a str) -> Engine<'a> {
+        let feature = "{\"feature_directory\": \"specs/002-kanban\"}";
+        repo.write(&format!("{folder}.specify/feature.json"), feature);
+        let engine = Engine { repo, run, folder };
         repo.write(&engine.path("workflow.yml"), WORKFLOW);
         engine
     }
 
     fn path(&self, name: &str) -> String {
-        format!(".specify/workflows/runs/{}/{name}", self.run)
+        format!("{}.specify/workflows/runs/{}/{name}", self.folder, self.run)
     }
 
     fn log(&self) -> PathBuf {
@@ -68,7 +75,8 @@ impl Engine<'_> {
     }
 
     fn key(&self, what: &str) -> String {
-        format!("002-kanban:{what}:{}", self.run)
+        let folder = self.folder.strip_suffix('/').map(|folder| format!("@{folder}")).unwrap_or_default();
+        format!("002-kanban:{what}:{}{folder}", self.run)
     }
 }
 
@@ -309,4 +317,87 @@ fn a_run_that_goes_silent_is_told_once_for_each_sign_of_life() {
     other.starts("plan", "command");
     let keys = nth(4).event.idempotency_key;
     assert!(keys.as_str().ends_with(":two"), "{keys}");
+}
+
+#[test]
+fn each_source_root_has_runs_and_lists_of_its_own_whatever_they_are_called() {
+    let repo = Repo::new();
+    let settings = "source_roots = [\".\", \"packages/a\", \"packages/b\"]\ngate_notice_s = 0";
+    let list = |folder: &str, text: &str| repo.write(&format!("{folder}specs/002-kanban/tasks.md"), text);
+    list("packages/b/", "- [ ] T001 Other\n");
+    let watch = repo.watch_with(false, settings);
+    repo.wait("the memory", || repo.dir.path().join("spool/watch.jsonl").exists().then_some(()));
+    // The same id of the same SPEC, in three folders.
+    let mut keys = Vec::new();
+    let engines = ["", "packages/a/", "packages/b/"].map(|folder| Engine::begin_in(folder, &repo, "one"));
+    for engine in &engines {
+        keys.push(engine.stage("plan"));
+        repo.expect_runs(&keys);
+    }
+    // Of its own feature alone a run's end says what is open.
+    list("packages/a/", "- [x] T001 Write\n- [ ] T002 Read\n");
+    keys.push("002-kanban:packages/a/specs/002-kanban/tasks.md#T001:done-1".to_owned());
+    repo.expect_runs(&keys);
+    engines[1].finishes("completed");
+    keys.push(engines[1].key("pipeline:attempt-1"));
+    repo.expect_runs(&keys);
+    let end = repo.sent.lock().unwrap().last().cloned().unwrap();
+    assert_eq!(end.evidence.unwrap().paths, ["packages/a/.specify/workflows/runs/one/log.jsonl"]);
+    let pipeline = end.pipeline.unwrap();
+    assert_eq!(pipeline.extra["run"], json!({"id": "one", "folder": "packages/a", "workflow": "w"}));
+    assert_eq!(end.extra["followUps"], json!(["task T002 (Read) is Open, not Done"]));
+    list("packages/b/", "- [x] T001 Other\n");
+    keys.push("002-kanban:packages/b/specs/002-kanban/tasks.md#T001:done-1".to_owned());
+    keys.push("002-kanban:packages/b/specs/002-kanban/tasks.md:tasklist-done-1".to_owned());
+    repo.expect_runs(&keys);
+    watch.stop();
+    // What a root holds that is named later is its baseline.
+    let engine = Engine::begin_in("packages/c/", &repo, "one");
+    engine.stage("plan");
+    list("packages/c/", "- [x] T001 Old\n");
+    let settings = settings.replace("packages/b\"", "packages/b\", \"packages/c\"");
+    let watch = repo.watch_with(false, &settings);
+    repo.expect_nothing_but(&keys.iter().map(String::as_str).collect::<Vec<_>>(), "later");
+    engine.finishes("completed");
+    keys.push(engine.key("pipeline:attempt-1"));
+    repo.expect_runs(&keys);
+    watch.stop();
+}
+
+#[test]
+fn a_specify_that_no_root_covers_is_said() {
+    let repo = Repo::new();
+    let config = |roots: &str| {
+        repo.write(
+            "config.toml",
+            &format!("[spec_ops.webhooks]\nspool_dir = \"spool\"\nsource_roots = {roots}\n"),
+        );
+        repo.config()
+    };
+    assert_eq!(unread::elsewhere(&config("[\".\"]")), None);
+    for folder in [
+        "packages/a",
+        "apps/x/web",
+        // Too deep, another program's, hidden, ours, and another checkout.
+        "a/b/c/d",
+        "node_modules/x",
+        "a/target/x",
+        ".worktrees/x",
+        "spool/x",
+        "other",
+    ] {
+        fs::create_dir_all(repo.dir.path().join(folder).join(".specify")).unwrap();
+    }
+    repo.write("other/.git", "gitdir: elsewhere\n");
+    std::os::unix::fs::symlink("packages/a", repo.dir.path().join("linked")).unwrap();
+    repo.write("file/.specify", "no folder\n");
+    assert_eq!(
+        unread::elsewhere(&config("[\".\"]")).unwrap(),
+        "packages/a/.specify, apps/x/web/.specify is read by nobody, because no source_roots names its folder: \
+         to have its runs and tasks told, set source_roots = [\".\", \"packages/a\", \"apps/x/web\"]"
+    );
+    assert_eq!(unread::elsewhere(&config("[\"packages/a\", \"apps/x/web\"]")), None);
+    fs::create_dir(repo.dir.path().join(".specify")).unwrap();
+    let said = unread::elsewhere(&config("[\"packages/a\", \"apps/x/web\"]")).unwrap();
+    assert!(said.starts_with("./.specify is read by nobody"), "{said}");
 }
