@@ -1,5 +1,5 @@
-//! Where lists of tasks lie: in each folder that holds sources `SPEC.md`, each SPEC's `tasks.md` and
-//! the features' lists below `specs`; and what `task_files` names.
+//! Where lists of tasks lie: in each folder that holds sources `SPEC.md`, each SPEC's `tasks.md`
+//! and the features' lists below `specs`; and what `task_files` names.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs;

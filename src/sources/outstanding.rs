@@ -1,5 +1,5 @@
-//! Which tasks of a SPEC are not Done: read when a run ends from the tracker and the SPEC's own lists
-//! in the folder that the run is of, and from those of `task_files`. Blocks.
+//! Which tasks of a SPEC are not Done: read when a run ends from the tracker and the SPEC's own
+//! lists in the folder that the run is of, and from those of `task_files`. Blocks.
 
 use std::path::{Path, PathBuf};
 

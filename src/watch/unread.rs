@@ -69,7 +69,7 @@ pub(crate) fn elsewhere(config: &Config) -> Option<String> {
     let roots = config.source_roots.iter().chain(named).map(|folder| format!("{:?}", inside(folder)));
     let roots: Vec<String> = roots.collect();
     Some(format!(
-        "{}{more} is read by nobody, because no source_roots names its folder: to have its runs and tasks \
+        "nobody reads {}{more}, because source_roots names no such folder: to have their runs and tasks \
          told, set source_roots = [{}]",
         names.join(", "),
         roots.join(", ")

@@ -241,7 +241,7 @@ fn two_packages_of_a_monorepo_run_at_once_and_neither_is_taken_for_the_other() {
     }
     // A third one that nobody reads is said, by whoever is asked.
     std::fs::create_dir_all(sandbox.path().join("packages/new/.specify")).unwrap();
-    let said = "packages/new/.specify is read by nobody";
+    let said = "nobody reads packages/new/.specify";
     let status = sandbox.run(&["status"]);
     assert!(status.code == 1 && status.stdout.contains(said), "{status:?}");
     let check = sandbox.run(&["check"]);

@@ -393,11 +393,11 @@ fn a_specify_that_no_root_covers_is_said() {
     repo.write("file/.specify", "no folder\n");
     assert_eq!(
         unread::elsewhere(&config("[\".\"]")).unwrap(),
-        "packages/a/.specify, apps/x/web/.specify is read by nobody, because no source_roots names its folder: \
-         to have its runs and tasks told, set source_roots = [\".\", \"packages/a\", \"apps/x/web\"]"
+        "nobody reads packages/a/.specify, apps/x/web/.specify, because source_roots names no such folder: \
+         to have their runs and tasks told, set source_roots = [\".\", \"packages/a\", \"apps/x/web\"]"
     );
     assert_eq!(unread::elsewhere(&config("[\"packages/a\", \"apps/x/web\"]")), None);
     fs::create_dir(repo.dir.path().join(".specify")).unwrap();
     let said = unread::elsewhere(&config("[\"packages/a\", \"apps/x/web\"]")).unwrap();
-    assert!(said.starts_with("./.specify is read by nobody"), "{said}");
+    assert!(said.starts_with("nobody reads ./.specify, "), "{said}");
 }

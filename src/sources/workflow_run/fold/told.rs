@@ -125,8 +125,8 @@ impl Fold {
             folder => format!(", in {},", printable(folder, 200)),
         };
         let hint = format!(
-            "look whether the run still works; where it does not, `specify workflow resume {}`{place} goes on \
-             where it stands; alerts.stall_after_s says how long a run may be silent",
+            "look whether the run still works; where it does not, `specify workflow resume {}`{place} goes \
+             on where it stands; alerts.stall_after_s says how long a run may be silent",
             printable(&self.run.id, 120)
         );
         event.extra.insert("anomaly".to_owned(), json!({"since": clock::rfc3339(since), "hint": hint}));
