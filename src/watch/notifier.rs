@@ -65,6 +65,21 @@ impl Notifier {
             dirs.iter().filter_map(|dir| Some((dir, identity(dir)?))).collect();
         self.forget_all_but(|dir, identity| found.get(dir) == Some(identity));
         self.refused.retain(|dir| found.contains_key(dir));
+        self.ask_for(found)
+    }
+
+    /// Asks to be told of this folder too; `None` where it cannot be had, else whether it is new.
+    pub(super) fn watch_also(&mut self, dir: &PathBuf) -> Option<bool> {
+        let identity = identity(dir)?;
+        if self.watched.get(dir).is_some_and(|known| *known != identity) {
+            self.gone(dir);
+        }
+        let is_new = self.ask_for([(dir, identity)].into());
+        self.watched.contains_key(dir).then_some(is_new)
+    }
+
+    /// Whether one of these folders, as they were found, was not watched.
+    fn ask_for(&mut self, found: BTreeMap<&PathBuf, Identity>) -> bool {
         let Some(watcher) = &mut self.watcher else { return false };
         let (mut is_new, mut refused) = (false, None);
         for (dir, identity) in found {
