@@ -61,6 +61,10 @@ struct Reading {
     before: Vec<u8>,
     /// The length of the `state.json` that is kept.
     state_bytes: usize,
+    /// What beside it could not be read the last time.
+    unreadable: Vec<String>,
+    /// That was said.
+    has_said: bool,
     /// The sign of life after which the run was told to be stalled.
     stalled: Option<Timestamp>,
 }
@@ -227,6 +231,8 @@ impl Reading {
             patience: PATIENCE,
             before: Vec::new(),
             state_bytes: 0,
+            unreadable: Vec::new(),
+            has_said: false,
             stalled: None,
         };
         reading.read_facts(path);
@@ -298,6 +304,7 @@ impl Reading {
             }
             let is_given_up = self.wants_since.is_some_and(|since| since.elapsed() >= self.patience);
             if is_given_up {
+                self.say_what_is_missing(path, config);
                 self.patience = PATIENCE / 5;
             }
             let is_final = is_final || is_given_up || self.log.is_catching_up();
@@ -383,15 +390,35 @@ impl Reading {
 
     /// Reads what lies beside the log.
     fn read_facts(&mut self, log: &Path) {
-        let beside = |name: &str, most| open::whole(&log.with_file_name(name), Links::Refused, most).ok();
-        if !self.facts.has_workflow()
-            && let Some(bytes) = beside("workflow.yml", MAX_WORKFLOW)
-        {
-            self.facts.read_workflow(&bytes);
+        let beside = |name: &str, most| open::whole(&log.with_file_name(name), Links::Refused, most);
+        self.unreadable.clear();
+        if !self.facts.has_workflow() {
+            match beside("workflow.yml", MAX_WORKFLOW) {
+                Ok(bytes) if self.facts.read_workflow(&bytes) => {}
+                Ok(_) => self.unreadable.push("workflow.yml is no workflow".to_owned()),
+                Err(error) => self.unreadable.push(format!("workflow.yml: {error}")),
+            }
         }
-        if let Some(bytes) = beside("state.json", MAX_STATE) {
-            self.facts.read_state(&bytes);
-            self.state_bytes = bytes.len();
+        match beside("state.json", MAX_STATE) {
+            Ok(bytes) => {
+                self.state_bytes = bytes.len();
+                if !self.facts.read_state(&bytes) {
+                    self.unreadable.push("state.json is no JSON object".to_owned());
+                }
+            }
+            Err(error) => self.unreadable.push(format!("state.json: {error}")),
+        }
+    }
+
+    /// Says once what of a run could not be told, and why.
+    fn say_what_is_missing(&mut self, path: &Path, config: &Config) {
+        if !self.unreadable.is_empty() && !std::mem::replace(&mut self.has_said, true) {
+            log::warn!(
+                "{}: what it leaves out (a step's command, what a gate asks, an error) is not told, because \
+                 beside it {}",
+                relative(path, config),
+                self.unreadable.join(", and ")
+            );
         }
     }
 

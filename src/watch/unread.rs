@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::event::SpecId;
 use crate::sources::lists::TaskLists;
 use crate::sources::place::{entries, folders};
+use crate::sources::workflow_run;
 
 /// A sentence for each, with what to do.
 pub(super) fn sources(config: &Config) -> Vec<String> {
@@ -22,6 +23,7 @@ pub(super) fn sources(config: &Config) -> Vec<String> {
             )
         })
         .collect();
+    found.extend(runs_without_a_log(config));
     let lists = TaskLists::of(config);
     let (folders, is_all) = lists.folders();
     if !is_all {
@@ -40,6 +42,23 @@ pub(super) fn sources(config: &Config) -> Vec<String> {
         (!is_a_list).then(|| format!("{} {what}", list.display()))
     }));
     found
+}
+
+/// Runs whose log cannot be read as one, whatever is in it.
+fn runs_without_a_log(config: &Config) -> Option<String> {
+    let runs = config.source_roots.iter().flat_map(|root| workflow_run::place(root).folders());
+    let is_none = |log: &PathBuf| fs::symlink_metadata(log).is_ok_and(|found| !found.is_file());
+    let logs: Vec<PathBuf> = runs.map(|run| run.join(workflow_run::LOG)).filter(is_none).collect();
+    let first = logs.iter().min()?;
+    let more = match logs.len() - 1 {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    Some(format!(
+        "{}{more} is no file of its own: nothing of its run is told; links are not followed, put the log \
+         itself there",
+        first.display()
+    ))
 }
 
 /// How far below the repo's root a `.specify` is looked for, and in how many folders.

@@ -1,6 +1,7 @@
 //! Which SPEC a folder of GitHub Spec Kit is at: the feature's folder that `.specify/feature.json`
 //! names, else the repo's branch where `specs/<branch>/` is there.
 
+use std::io;
 use std::path::Path;
 
 use serde_json::Value;
@@ -25,8 +26,25 @@ pub(crate) fn now(folder: &Path, repo: &Path) -> Option<SpecId> {
 
 fn in_feature_json(folder: &Path) -> Option<SpecId> {
     let file = folder.join(".specify").join("feature.json");
-    let bytes = open::whole(&file, Links::Refused, MAX_BYTES).ok()?;
-    let feature: Value = serde_json::from_str(&decode::text(&bytes)).ok()?;
+    let bytes = match open::whole(&file, Links::Refused, MAX_BYTES) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            if error.kind() != io::ErrorKind::NotFound {
+                log::warn!("{} does not say which SPEC a run is of: {error}", file.display());
+            }
+            return None;
+        }
+    };
+    let name = named_in(&decode::text(&bytes));
+    if name.is_none() {
+        let what = "no feature_directory whose last folder is named as a SPEC can be";
+        log::warn!("{} does not say which SPEC a run is of: {what}", file.display());
+    }
+    name
+}
+
+fn named_in(text: &str) -> Option<SpecId> {
+    let feature: Value = serde_json::from_str(text).ok()?;
     let directory = feature.get("feature_directory")?.as_str()?;
     let name = directory.split(['/', '\\']).rfind(|part| !part.is_empty())?;
     name.parse().ok()

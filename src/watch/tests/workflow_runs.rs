@@ -401,3 +401,131 @@ fn a_specify_that_no_root_covers_is_said() {
     let said = unread::elsewhere(&config("[\"packages/a\", \"apps/x/web\"]")).unwrap();
     assert!(said.starts_with("nobody reads ./.specify, "), "{said}");
 }
+
+/// Puts what is no such file at a path.
+fn spoil(path: &Path, how: &str) {
+    let outside = tempfile::NamedTempFile::new().unwrap().keep().unwrap().1;
+    match how {
+        "half-written" => fs::write(path, "{\"status\": \"run").unwrap(),
+        "empty" => fs::write(path, "").unwrap(),
+        "huge" => fs::File::create(path).unwrap().set_len(100 << 20).unwrap(),
+        "binary" => fs::write(path, [0, 159, 146, 150, 255, 10, 0, 7]).unwrap(),
+        "a folder" => fs::create_dir(path).unwrap(),
+        "a link out of the repo" => {
+            fs::write(&outside, "{\"feature_directory\": \"specs/666-else\"}").unwrap();
+            std::os::unix::fs::symlink(&outside, path).unwrap();
+        }
+        "a link to nothing" => std::os::unix::fs::symlink("nowhere", path).unwrap(),
+        "a FIFO" => {
+            let mode = rustix::fs::Mode::from_raw_mode(0o600);
+            rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        }
+        other => panic!("{other}"),
+    }
+    fs::remove_file(outside).unwrap();
+}
+
+const SPOILT: [&str; 8] = [
+    "half-written",
+    "empty",
+    "huge",
+    "binary",
+    "a folder",
+    "a link out of the repo",
+    "a link to nothing",
+    "a FIFO",
+];
+
+#[test]
+fn whatever_stands_beside_a_log_what_the_log_says_is_told_and_nothing_else() {
+    let repo = Repo::new();
+    let _watch = repo.watch();
+    let mut keys = Vec::new();
+    for (n, how) in SPOILT.into_iter().enumerate() {
+        for file in ["state.json", "workflow.yml"] {
+            let name = format!("{}-{n}", &file[..5]);
+            let engine = Engine::begin(&repo, &name);
+            let path = repo.dir.path().join(engine.path(file));
+            let _ = fs::remove_file(&path);
+            spoil(&path, how);
+            if file == "workflow.yml" {
+                // As a run has it that took its steps into its state.
+                let step = json!({"output": {"command": "speckit.plan"}, "status": "completed"});
+                let state = json!({"run_id": name, "step_results": {"plan": step}});
+                repo.write(&engine.path("state.json"), &state.to_string());
+            }
+            keys.push(engine.stage("plan"));
+            repo.expect_runs(&keys);
+            engine.starts("ask", "gate");
+            engine.completes("ask", "paused");
+            keys.push(engine.key("gate-ask-1"));
+            repo.expect_runs(&keys);
+            engine.finishes("failed");
+            keys.push(engine.key("pipeline:attempt-1"));
+            repo.expect_runs(&keys);
+        }
+    }
+    let status = |event: &Event| event.event.status;
+    let told: Vec<_> = repo.sent.lock().unwrap().iter().map(status).collect();
+    let each = [Some(Status::Success), Some(Status::Halt), Some(Status::Failure)];
+    assert_eq!(told, each.repeat(2 * SPOILT.len()));
+    // What is to name the SPEC names none, and no link is asked.
+    for (n, how) in SPOILT.into_iter().enumerate() {
+        let name = format!("feature-{n}");
+        let engine = Engine::begin(&repo, &name);
+        let path = repo.dir.path().join(".specify/feature.json");
+        fs::remove_file(&path).unwrap();
+        spoil(&path, how);
+        engine.stage("plan");
+        keys.push(format!("run-{name}:plan:attempt-1:{name}"));
+        repo.expect_runs(&keys);
+        let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir(&path));
+    }
+}
+
+#[test]
+fn a_log_that_is_none_at_first_is_told_from_when_it_is_one() {
+    let repo = Repo::new();
+    let _watch = repo.watch();
+    let mut keys = Vec::new();
+    for (n, how) in SPOILT.into_iter().enumerate() {
+        let name = format!("log-{n}");
+        let engine = Engine::begin(&repo, &name);
+        let log = engine.log();
+        spoil(&log, how);
+        let is_file = fs::symlink_metadata(&log).unwrap().is_file();
+        let said = unread::sources(&repo.config());
+        assert_eq!(
+            said.iter().any(|said| said.contains("log.jsonl is no file")),
+            !is_file,
+            "{how}: {said:?}"
+        );
+        if is_file {
+            // What stands there is a line, or the start of one.
+            engine.append("\n");
+        } else {
+            fs::remove_file(&log).or_else(|_| fs::remove_dir(&log)).unwrap();
+        }
+        keys.push(engine.stage("plan"));
+        repo.expect_runs(&keys);
+    }
+    // A run whose lines have no times, times of any kind, or tell of what nobody knows.
+    let engine = Engine::begin(&repo, "odd");
+    for line in [
+        json!({"event": "workflow_teleported", "step_id": "plan", "status": "completed"}),
+        json!({"event": "step_started", "step_id": "plan", "type": "command"}),
+        json!({"event": "step_completed", "step_id": "plan", "status": "transcended", "timestamp": 7}),
+        json!({"event": "step_completed", "step_id": "plan", "status": "completed", "timestamp": "yesterday"}),
+        json!({"step_id": "plan"}),
+        json!({"event": 1}),
+        json!({"event": "workflow_finished", "status": "vanished"}),
+        json!({"event": "step_started", "step_id": "tasks", "type": "command", "timestamp": "2999-01-01T00:00:00Z"}),
+        json!({"event": "step_completed", "step_id": "tasks", "status": "completed", "timestamp": "1970-01-01T00:00:00Z"}),
+        json!({"event": "workflow_finished", "status": "completed"}),
+    ] {
+        engine.append(&format!("{line}\n"));
+    }
+    keys.extend(["plan:attempt-1", "tasks:attempt-1", "pipeline:attempt-1"].map(|what| engine.key(what)));
+    repo.expect_runs(&keys);
+    repo.expect_nothing_but(&keys.iter().map(String::as_str).collect::<Vec<_>>(), "end");
+}
