@@ -297,8 +297,8 @@ impl Watcher {
         }
     }
 
-    /// Looks at what a new folder holds, which was not told of. Whether that was all: one that holds
-    /// much has its turn with everything else.
+    /// Looks at what a new folder holds, which was not told of. Whether that was all: one that
+    /// holds much has its turn with everything else.
     fn look_into(&mut self, folder: PathBuf, tree: &Tree) -> bool {
         let mut left = vec![folder];
         for _ in 0..MOST_INSIDE {

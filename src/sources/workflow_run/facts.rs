@@ -42,7 +42,7 @@ impl Facts {
         self.has_workflow()
     }
 
-    /// The same with `state.json`. One that is being written says nothing, and leaves what is known.
+    /// The same with `state.json`. One that is being written leaves what is known.
     pub(crate) fn read_state(&mut self, bytes: &[u8]) -> bool {
         let Ok(state @ Value::Object(_)) = serde_json::from_slice(bytes) else { return false };
         self.state = Some(state);
