@@ -44,19 +44,27 @@ pub(super) fn sources(config: &Config) -> Vec<String> {
     found
 }
 
-/// Runs whose log cannot be read as one, whatever is in it.
+/// Runs that are links, or whose log cannot be read as one, whatever is in it.
 fn runs_without_a_log(config: &Config) -> Option<String> {
-    let runs = config.source_roots.iter().flat_map(|root| workflow_run::place(root).folders());
-    let is_none = |log: &PathBuf| fs::symlink_metadata(log).is_ok_and(|found| !found.is_file());
-    let logs: Vec<PathBuf> = runs.map(|run| run.join(workflow_run::LOG)).filter(is_none).collect();
-    let first = logs.iter().min()?;
-    let more = match logs.len() - 1 {
+    let runs = config.source_roots.iter().flat_map(|root| entries(&workflow_run::place(root).root));
+    let in_its_way = |run: PathBuf| {
+        let log = run.join(workflow_run::LOG);
+        let found = fs::symlink_metadata(&log).ok()?;
+        match (run.is_symlink(), found.is_file()) {
+            (true, _) => Some(run),
+            (false, true) => None,
+            (false, false) => Some(log),
+        }
+    };
+    let found: Vec<PathBuf> = runs.filter_map(in_its_way).collect();
+    let first = found.iter().min()?;
+    let more = match found.len() - 1 {
         0 => String::new(),
         more => format!(" (and {more} more)"),
     };
     Some(format!(
-        "{}{more} is no file of its own: nothing of its run is told; links are not followed, put the log \
-         itself there",
+        "{}{more} is not the run's own: nothing of it is told; links are not followed, put the folder and \
+         its log.jsonl themselves there",
         first.display()
     ))
 }

@@ -496,7 +496,7 @@ fn a_log_that_is_none_at_first_is_told_from_when_it_is_one() {
         let is_file = fs::symlink_metadata(&log).unwrap().is_file();
         let said = unread::sources(&repo.config());
         assert_eq!(
-            said.iter().any(|said| said.contains("log.jsonl is no file")),
+            said.iter().any(|said| said.contains("log.jsonl is not the run's own")),
             !is_file,
             "{how}: {said:?}"
         );
