@@ -355,11 +355,21 @@ fn each_source_root_has_runs_and_lists_of_its_own_whatever_they_are_called() {
     let engine = Engine::begin_in("packages/c/", &repo, "one");
     engine.stage("plan");
     list("packages/c/", "- [x] T001 Old\n");
+    let native = |time: &str| {
+        let telemetry = json!({"command": "guardrail.plan", "specId": "SPEC-1", "sessionId": "7",
+            "success": true, "timestamp": time, "checks": []});
+        let name = format!("guardrail-plan-{}_7.json", time.replace(':', "-"));
+        repo.write(&format!("packages/c/docs/SPEC-1/evidence/{name}"), &telemetry.to_string());
+    };
+    native("2025-12-26T13:50:08Z");
     let settings = settings.replace("packages/b\"", "packages/b\", \"packages/c\"");
     let watch = repo.watch_with(false, &settings);
     repo.expect_nothing_but(&keys.iter().map(String::as_str).collect::<Vec<_>>(), "later");
     engine.finishes("completed");
     keys.push(engine.key("pipeline:attempt-1"));
+    repo.expect_runs(&keys);
+    native("2025-12-26T13:59:08Z");
+    keys.push("SPEC-1:plan:attempt-1:2025-12-26T13-59-08Z_7".to_owned());
     repo.expect_runs(&keys);
     watch.stop();
 }
