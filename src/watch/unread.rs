@@ -122,7 +122,7 @@ fn uncovered(config: &Config) -> Vec<PathBuf> {
             let is_hidden = folder.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
             !is_hidden && lists.may_be_entered(folder) && !folder.join(".git").exists()
         };
-        level = level.iter().flat_map(|folder| folders(folder)).filter(is_ours).collect();
+        level = level.iter().flat_map(|folder| folders(folder)).filter(is_ours).take(left).collect();
     }
     found.retain(|folder| !config.source_roots.contains(folder));
     found
