@@ -58,7 +58,7 @@ impl Router {
         let (config, of) = (self.config.clone(), spec.clone());
         let reading = actix_rt::task::spawn_blocking(move || {
             let paths = RepoPaths::of(&config);
-            (outstanding::tasks(&config, &of), costs::of(&of, &paths))
+            (outstanding::tasks(&config, &config.source_roots, &of), costs::of(&of, &paths))
         });
         let told = reading.into_actor(self).then(move |read, router: &mut Self, context| {
             let (tasks, spent) = read.unwrap_or_default();

@@ -23,7 +23,7 @@ use crate::inspect::{
     tried, unfinished,
 };
 use crate::spool;
-use crate::watch::Waiting;
+use crate::watch::{Waiting, elsewhere};
 
 /// How long a runtime may take to answer; after that the disk is read.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
@@ -110,7 +110,13 @@ impl Source {
     pub(super) fn status(&mut self) -> Result<StatusReport, Failure> {
         let until = Instant::now() + FIGURES_WITHIN;
         let counted = |dir: &Path| from_evidence(dir, clock::now(), || Instant::now() < until);
-        self.status_with(None, counted, |dir| Ok((Unfinished::Listed(unfinished(dir)?), Survey::of(dir))))
+        let look = |dir: &Path| Ok((Unfinished::Listed(unfinished(dir)?), Survey::of(dir)));
+        let report = self.status_with(None, counted, look);
+        let unread = self.config.enabled.then(|| elsewhere(&self.config)).flatten();
+        report.map(|mut report| {
+            report.warnings.extend(unread);
+            report
+        })
     }
 
     /// The status within the patience. If reading the whole spool would take too long, it lacks the

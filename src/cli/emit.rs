@@ -182,7 +182,18 @@ fn told_by_its_run(options: &Options, config: &Config) -> Option<EmittedEvent> {
     let (kind, stage) = options.kind.zip(options.stage.filter(|_| options.hook))?;
     // What is no event is refused as ever.
     let event = from_flags(options, kind).ok()?;
-    workflow_run::now::stands_at(&config.repo, stage).then(|| EmittedEvent::of(&event))
+    workflow_run::now::stands_at(&folders_here(config), stage).then(|| EmittedEvent::of(&event))
+}
+
+/// The folder that holds sources and in which this command runs: another one's runs tell nothing of
+/// it. All of them where it runs in none.
+fn folders_here(config: &Config) -> Vec<PathBuf> {
+    let real = |path: &Path| path.canonicalize().ok();
+    let here = std::env::current_dir().ok().and_then(|here| real(&here));
+    let is_above =
+        |folder: &&PathBuf| here.as_ref().zip(real(folder)).is_some_and(|(here, it)| here.starts_with(it));
+    let inner = config.source_roots.iter().filter(is_above).max_by_key(|folder| folder.as_os_str().len());
+    inner.map_or_else(|| config.source_roots.to_vec(), |folder| vec![folder.clone()])
 }
 
 /// The source of events.

@@ -5,6 +5,7 @@ mod credential;
 mod folders;
 mod names;
 mod network;
+mod roots;
 mod subscription;
 #[cfg(test)]
 mod tests;
@@ -157,6 +158,7 @@ impl Checker<'_, '_> {
         });
         let consensus_wait_ms = table.integer("consensus_wait_ms", 2000, 0..=60_000, self.findings);
         let gate_notice_s = table.integer("gate_notice_s", 5, 0..=86_400, self.findings);
+        let source_roots = self.source_roots(table);
         let task_files = self.task_files(table);
         let task_done_statuses = table.strings("task_done_statuses", self.findings).unwrap_or_default();
         let task_tracker_spec = self.tracker(table);
@@ -205,6 +207,7 @@ impl Checker<'_, '_> {
             stage_ends_with: stage_ends_with.unwrap_or(StageEndsWith::Guardrail),
             consensus_wait: Duration::from_millis(consensus_wait_ms),
             gate_notice: Duration::from_secs(gate_notice_s),
+            source_roots,
             task_files,
             task_done_statuses: task_done_statuses.into_iter().map(|status| status.value).collect(),
             task_tracker_spec,

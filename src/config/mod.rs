@@ -78,6 +78,9 @@ pub struct Config {
     pub(crate) consensus_wait: Duration,
     /// `gate_notice_s`: a gate at a terminal that is answered sooner is not told.
     pub(crate) gate_notice: Duration,
+    /// `source_roots`: the folders that hold sources of their own, absolute; the repo's root where
+    /// nothing is said.
+    pub(crate) source_roots: Arc<[PathBuf]>,
     /// `task_files`: further lists of tasks.
     pub(crate) task_files: Arc<[PathGlob]>,
     /// `task_done_statuses`: further statuses that mean Done.

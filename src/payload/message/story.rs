@@ -349,10 +349,13 @@ fn task_list(event: &Event) -> Story {
 
 /// The command by which a workflow run goes on.
 fn resume(event: &Event) -> Option<String> {
-    let run = event.pipeline.as_ref()?.extra.get("run")?.get("id")?.as_str()?;
+    let of_run = event.pipeline.as_ref()?.extra.get("run")?;
+    let run = of_run.get("id")?.as_str()?;
     // Somebody may paste it into a shell.
     let is_plain = run.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-    (is_plain && !run.starts_with('-')).then(|| format!("specify workflow resume {run}"))
+    let folder = of_run.get("folder").and_then(|folder| folder.as_str());
+    let place = folder.map_or(String::new(), |folder| format!(" (in {})", one_line(folder)));
+    (is_plain && !run.starts_with('-')).then(|| format!("specify workflow resume {run}{place}"))
 }
 
 /// A run that stands at a gate, or was interrupted: what is asked, and how it goes on.
