@@ -1,6 +1,7 @@
 //! Completion, in the shells themselves.
 
 use std::fs;
+use std::time::{Duration, SystemTime};
 
 use crate::harness::{EVIDENCE, Endpoint, Ran, Sandbox, Terminal, has_tool, wait_for_end};
 
@@ -117,6 +118,24 @@ fn the_program_knows_what_could_stand_there() {
         assert!(!repo.offers(&format!("spec-notify {hidden}")).contains(&hidden.to_owned()));
     }
     assert_ne!(repo.dead, repo.delivered);
+}
+
+#[test]
+fn of_many_deliveries_the_newest_are_offered() {
+    let repo = repo();
+    let letters = repo.sandbox.spool().join("SPEC-BAD-1/dead-letter");
+    let letter = fs::read_to_string(letters.join(format!("{}.json", repo.dead))).unwrap();
+    let id = |n: usize| format!("00000000-0000-4000-8000-{n:012}");
+    for n in 0..60 {
+        fs::write(letters.join(format!("{}.json", id(n))), letter.replace(&repo.dead, &id(n))).unwrap();
+        let written = SystemTime::now() + Duration::from_secs(n as u64);
+        let file = fs::File::options().write(true).open(letters.join(format!("{}.json", id(n)))).unwrap();
+        file.set_modified(written).unwrap();
+    }
+    let newest: Vec<String> = (10..60).rev().map(id).collect();
+    for line in ["replay --delivery-id ", "replay SPEC-BAD-1 --delivery-id 0"] {
+        assert_eq!(repo.offers(&format!("spec-notify {line}"))[1..], newest, "{line}");
+    }
 }
 
 #[test]
