@@ -73,6 +73,7 @@ pub(super) fn run(global: &Global, options: Options, screen: &mut Screen) -> Res
         subscription: options.subscription,
         states: options.state,
         since: options.since,
+        ended_since: None,
         before: None,
         limit: options.limit as usize,
     };

@@ -192,6 +192,7 @@ fn find(
             subscription: options.subscription.clone(),
             states: DEAD.to_vec(),
             since: options.since,
+            ended_since: None,
             before: letters.last().map(Listed::cursor),
             limit: crate::inspect::MAX_LISTED,
         })?;

@@ -162,6 +162,9 @@ pub struct Query {
     /// Only deliveries accepted at this time or later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
+    /// Of those that have ended, only what ended at this time or later: what is new since a look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_since: Option<Timestamp>,
     /// Only deliveries older than this one: the last one of the page before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Cursor>,
@@ -196,6 +199,7 @@ impl Query {
             subscription: None,
             states: Vec::new(),
             since: None,
+            ended_since: None,
             before: None,
             limit,
         }
@@ -242,7 +246,12 @@ pub(crate) struct Page {
 impl Page {
     /// An empty page.
     pub(crate) fn new(query: Query) -> Self {
-        let query = Query { limit: query.limit.clamp(1, MAX_LISTED), ..query };
+        Self::whole(Query { limit: query.limit.min(MAX_LISTED), ..query })
+    }
+
+    /// An empty page that takes as many as the query says.
+    pub(crate) fn whole(query: Query) -> Self {
+        let query = Query { limit: query.limit.max(1), ..query };
         Self { query, rows: BTreeMap::new(), seen: HashSet::new(), more: false }
     }
 
@@ -263,17 +272,22 @@ impl Page {
         }
     }
 
+    /// The time before which nothing that ended is wanted.
+    fn bound(&self) -> Option<Timestamp> {
+        self.query.since.max(self.query.ended_since)
+    }
+
     /// The time before which an accepted delivery can no longer get onto the page.
     fn horizon(&self) -> Timestamp {
         let full = self.rows.len() >= self.query.limit;
         let oldest = self.rows.first_key_value().filter(|_| full).map(|(oldest, _)| oldest.accepted_at);
-        oldest.max(self.query.since).unwrap_or(Timestamp::MIN)
+        oldest.max(self.bound()).unwrap_or(Timestamp::MIN)
     }
 
     /// Whether a delivery that ended at `at` is too old for the page: it was accepted before that.
     fn is_past(&mut self, at: Timestamp) -> bool {
         let past = at < self.horizon();
-        self.more |= past && self.query.since.is_none_or(|since| at >= since);
+        self.more |= past && self.bound().is_none_or(|bound| at >= bound);
         past
     }
 
@@ -594,5 +608,23 @@ mod tests {
         assert_eq!(paged, all.deliveries);
         let spec = Some("SPEC-3".parse().unwrap());
         assert_eq!(listing(&options, Query { spec, ..query(10) }).deliveries.len(), 1);
+    }
+
+    #[test]
+    fn what_ended_since_a_look_is_found_however_long_ago_it_was_accepted() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions::in_dir(dir.path());
+        let (mut store, _) = Store::open(options.clone()).unwrap();
+        // The first to be accepted ends last.
+        let all: Vec<Delivery> = (0..50).map(|n| delivery("SPEC-1", &format!("k{n}"), at(50 - n))).collect();
+        for (n, one) in (0..).zip(&all) {
+            end(&mut store, one, at(100 + n));
+        }
+        store.flush_evidence();
+        let new = listing(&options, Query { ended_since: Some(at(140)), ..query(100) });
+        assert_eq!((new.deliveries.len(), new.more), (10, false));
+        assert!(all[40..].iter().all(|one| new.deliveries.iter().any(|listed| listed.id == one.id)));
+        let paged = listing(&options, Query { ended_since: Some(at(140)), ..query(4) });
+        assert_eq!((paged.deliveries.len(), paged.more), (4, true));
     }
 }

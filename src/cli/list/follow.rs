@@ -12,20 +12,18 @@ use crate::cli::render::{Line, Screen, cut};
 use crate::cli::{Exit, Failure};
 use crate::clock;
 use crate::delivery::{DeliveryId, readable};
-use crate::inspect::{DeliveryState, Listed, MAX_LISTED, Query, counted, short};
+use crate::inspect::{DeliveryState, Listed, Query, counted, short};
 
 /// The pause between two looks, and what part of the time looking may take.
 const POLL: Duration = Duration::from_millis(300);
 const SHARE: u32 = 4;
 
-/// States that can change: also dead letters, which are replayed or discarded. Of these the newest
-/// 500 are watched.
-const UNENDED: [DeliveryState; 2] = [DeliveryState::Pending, DeliveryState::InFlight];
-const DEAD: [DeliveryState; 2] = [DeliveryState::DeadLetter, DeliveryState::Dropped];
+/// How far before the last look an end is looked for: files may be written a moment after the time
+/// that they tell.
+const BACK: SignedDuration = SignedDuration::from_secs(10);
 
-fn is_open(state: DeliveryState) -> bool {
-    UNENDED.contains(&state) || DEAD.contains(&state)
-}
+/// How long what has ended is remembered: longer than it is looked for.
+const REMEMBERED: Duration = Duration::from_secs(120);
 
 /// No limit for a listing, in effect.
 const ALL: usize = 1_000_000;
@@ -38,15 +36,15 @@ pub(super) fn run(source: &mut Source, query: &Query, screen: &mut Screen) -> Re
     let (began, started) = (clock::now(), Instant::now());
     let mut first = source.list(query)?.deliveries;
     first.reverse();
-    // All that is unfinished can change, also where it is filtered out by its state now.
+    // All that is unfinished, whatever its state is now, and what has ended since the last look.
     let of_any = Query { states: Vec::new(), limit: ALL, ..query.clone() };
-    let unended = Query { states: UNENDED.to_vec(), ..of_any.clone() };
-    let dead = Query { states: DEAD.to_vec(), limit: MAX_LISTED, ..query.clone() };
-    let (unended, dead) = (source.list(&unended)?.deliveries, source.list(&dead)?.deliveries);
-    let mut seen: HashMap<DeliveryId, (Timestamp, Seen)> = HashMap::new();
-    let note = |one: &Listed| (one.accepted_at, (one.state, one.attempts));
-    for one in unended.iter().chain(&dead).chain(&first) {
-        seen.insert(one.id, note(one));
+    let news = |source: &mut Source, looked_at: Timestamp| {
+        source.list(&Query { ended_since: Some(looked_at - BACK), ..of_any.clone() })
+    };
+    let mut looked_at = began;
+    let mut seen: HashMap<DeliveryId, (Seen, Instant)> = HashMap::new();
+    for one in news(source, looked_at)?.deliveries.iter().chain(&first) {
+        seen.insert(one.id, ((one.state, one.attempts), Instant::now()));
     }
     if !screen.is_json() {
         screen.note(format_args!("times are in {}; Ctrl-C ends", clock::zone_name(began)));
@@ -58,14 +56,8 @@ pub(super) fn run(source: &mut Source, query: &Query, screen: &mut Screen) -> Re
     let mut trouble = String::new();
     let mut pause = POLL;
     while !screen.is_closed() && !interrupt.pause(pause) {
-        let looked = Instant::now();
-        let open = seen.values().filter(|(_, (state, _))| is_open(*state)).map(|(at, _)| *at).min();
-        // What is accepted while this looks must not be missed.
-        let since = open
-            .unwrap_or(began)
-            .min(clock::now() - SignedDuration::from_secs(10))
-            .max(query.since.unwrap_or(Timestamp::MIN));
-        let listing = match source.list(&Query { since: Some(since), ..of_any.clone() }) {
+        let (looked, looks_at) = (Instant::now(), clock::now());
+        let listing = match news(source, looked_at) {
             Ok(listing) => listing,
             Err(failure) => {
                 // It may be mended while this goes on.
@@ -76,26 +68,24 @@ pub(super) fn run(source: &mut Source, query: &Query, screen: &mut Screen) -> Re
                 continue;
             }
         };
+        looked_at = looks_at;
         if source.silent().is_some_and(|silent| trouble != silent) {
             trouble = source.silent().unwrap_or_default().to_owned();
             screen.warning(&trouble);
         }
         for one in listing.deliveries.iter().rev() {
-            let before = seen.get(&one.id).map(|(_, seen)| *seen);
-            // What ended before this began is no news.
-            if before == Some((one.state, one.attempts)) || (before.is_none() && one.accepted_at < began) {
-                continue;
-            }
-            seen.insert(one.id, note(one));
-            if query.states.is_empty() || query.states.contains(&one.state) {
+            let now = (one.state, one.attempts);
+            let is_news = seen.insert(one.id, (now, looked)).is_none_or(|(before, _)| before != now);
+            if is_news && (query.states.is_empty() || query.states.contains(&one.state)) {
                 *changed.entry(one.state).or_default() += 1;
                 tell(one, screen);
             }
         }
-        seen.retain(|_, (at, (state, _))| is_open(*state) || *at >= since);
         pause = POLL.max(looked.elapsed() * SHARE);
+        let remembered = REMEMBERED.max(pause * 4);
+        seen.retain(|_, ((state, _), at)| is_unended(*state) || at.elapsed() < remembered);
     }
-    let left = seen.values().filter(|(_, (state, _))| *state == DeliveryState::Pending).count();
+    let left = seen.values().filter(|((state, _), _)| is_unended(*state)).count();
     let lasted = short(SignedDuration::try_from(started.elapsed()).unwrap_or_default());
     let told = changed.iter().map(|(state, count)| format!("{count} {state}"));
     let told = [counted(changed.values().sum(), "change", "changes")].into_iter().chain(told);
@@ -104,6 +94,10 @@ pub(super) fn run(source: &mut Source, query: &Query, screen: &mut Screen) -> Re
         told.collect::<Vec<_>>().join(", ")
     ));
     Ok(Exit::Done)
+}
+
+fn is_unended(state: DeliveryState) -> bool {
+    matches!(state, DeliveryState::Pending | DeliveryState::InFlight)
 }
 
 fn tell(one: &Listed, screen: &mut Screen) {
