@@ -1,5 +1,6 @@
 //! The way to the actors of one run, from any thread and any executor.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,28 +11,32 @@ use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 
 use super::admission::Admission;
-use super::ledger::{FindLastAttempts, Ledger, ReadCondition, ReadDeadLetter};
+use super::ledger::{DiscardLetters, FindLastAttempts, Ledger, ReadCondition, ReadDeadLetter};
 use super::notices::{Notices, Told};
 use super::reading::Reading;
 use super::router::{
-    Await, Emission, Emit, FindActive, Found, ListAllUnfinished, ReadQueues, Router, WaitIdle,
+    Await, DiscardWaiting, Emission, Emit, FindActive, FindAny, FindUnfinished, Found, ListAllUnfinished,
+    ReadQueues, Router, WaitIdle,
 };
-use super::subscription::{Purpose, SendNow};
+use super::subscription::{Purpose, SendNow, SetPause};
 use super::tell::tell;
 use crate::answer::{EmitError, Receipt, RequestError};
 use crate::ask::{
-    Answer, EmitEvent, Emitted, EmittedEvent, ReadStatus, ReloadConfig, ReplayDeadLetter, Request,
-    SendSample, SentReport,
+    Answer, DeliveryOfSpec, DiscardDeliveries, Discarded, EmitEvent, Emitted, EmittedEvent, PauseReport,
+    PauseSubscription, ReadStatus, ReloadConfig, ReplayDeadLetter, Request, ResumeSubscription, SendSample,
+    SentReport, ShowDelivery,
 };
 use crate::clock;
 use crate::config::{Config, Origin, Report};
-use crate::delivery::{Delivery, DeliveryId, SubscriptionId};
+use crate::delivery::{Delivery, DeliveryId, Pause, SubscriptionId};
 use crate::event::{Event, IdempotencyKey, SpecId, sequence_at};
-use crate::inspect::{Facts, Listing, Page, Query, StatusReport, Tried, TriedQuery, Watching, tried};
+use crate::files::user;
+use crate::inspect::{Facts, Listing, Page, Query, Shown, StatusReport, Tried, TriedQuery, Watching, tried};
 use crate::payload::{self, Reader};
 use crate::run::AwaitedStage;
 use crate::sources::checkout::Checkout;
 use crate::spool::InboxName;
+use crate::store::{MAX_DISCARDED, NotDiscarded};
 
 /// How long an event of an operator may take to be accepted; whoever sent it has put it into the
 /// inbox long before.
@@ -39,6 +44,9 @@ const EMIT_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long a request of an operator waits for admission.
 const ADMISSION: Duration = Duration::from_secs(10);
+
+/// Most deliveries in one request to discard them.
+pub(crate) const MAX_ASKED_TO_DISCARD: usize = 500;
 
 /// See the module's first line. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -148,9 +156,19 @@ impl Door {
             Request::Test(sample) => Answer::Test(self.test(sample).await?),
             Request::Replay(letter) => Answer::Replay(self.replay(letter).await?),
             Request::List(query) => Answer::List(self.list(query).await?),
+            Request::Show(delivery) => Answer::Show(self.show(delivery).await?),
             Request::Attempts(query) => Answer::Attempts(self.tried(query).await?),
             Request::Status(ReadStatus {}) => {
                 Answer::Status(StatusReport::of(&self.facts().await?, self.reading.spool_dir()))
+            }
+            Request::Discard(DiscardDeliveries { deliveries }) => {
+                Answer::Discard(self.discard(deliveries).await?)
+            }
+            Request::Pause(PauseSubscription { subscription }) => {
+                Answer::Pause(self.set_pause(subscription, Some(Pause::now(user::name()))).await?)
+            }
+            Request::Resume(ResumeSubscription { subscription }) => {
+                Answer::Resume(self.set_pause(subscription, None).await?)
             }
             Request::Reload(ReloadConfig {}) => Answer::Reload(self.reload().await?),
         })
@@ -176,11 +194,12 @@ impl Door {
         let SendSample { spec, subscription, dry_run, event } = sample;
         let _admission = self.admission.admit(ADMISSION).await.ok_or_else(gone)?;
         let at = clock::now();
-        let event = match event {
+        let Found { address, config, pages, host } = self.find(subscription).await?;
+        let mut event = match event {
             Some(event) => self.as_sample(&event, spec, at)?,
             None => payload::sample(spec, self.checkout.current(), at),
         };
-        let Found { address, config, pages } = self.find(subscription).await?;
+        event.name_host(host);
         let gets = config.filter.gets();
         let reader = Reader {
             subscription: Some(config.id.as_str()),
@@ -241,6 +260,47 @@ impl Door {
         self.router.send(FindActive(id)).await.map_err(|_| gone())?
     }
 
+    /// Gives dead letters up, and what waits for subscriptions that are not active.
+    async fn discard(&self, deliveries: Vec<DeliveryOfSpec>) -> Result<Vec<Discarded>, RequestError> {
+        let _admission = self.admission.admit(ADMISSION).await.ok_or_else(gone)?;
+        if deliveries.len() > MAX_ASKED_TO_DISCARD {
+            let most = format!("at most {MAX_ASKED_TO_DISCARD} deliveries in one request");
+            return Err(RequestError::Refused(most));
+        }
+        let mut discarded = Vec::with_capacity(deliveries.len());
+        for some in deliveries.chunks(MAX_DISCARDED) {
+            let letters: Vec<_> = some.iter().map(|one| (one.spec.clone(), one.id)).collect();
+            let by = user::name().to_owned();
+            let tried = DiscardLetters { letters, by: by.clone() };
+            let tried = self.ledger.send(tried).await.map_err(|_| gone())?;
+            let mut others = HashSet::new();
+            for (one, tried) in some.iter().zip(tried) {
+                match tried {
+                    Ok(subscription) => discarded.push(Discarded::done(one.id, subscription)),
+                    Err(NotDiscarded::Stays(why)) => discarded.push(Discarded::refused(one.id, None, why)),
+                    Err(NotDiscarded::NotThere) => drop(others.insert(one.id)),
+                }
+            }
+            if others.is_empty() {
+                continue;
+            }
+            let ids = Arc::new(others);
+            let waiting = DiscardWaiting { ids: ids.clone(), by };
+            let waiting = self.router.send(waiting).await.map_err(|_| gone())?;
+            let known: HashSet<_> = waiting.iter().map(|one| one.id).collect();
+            discarded.extend(waiting);
+            discarded.extend(ids.difference(&known).map(|id| Discarded::not_found(*id)));
+        }
+        Ok(discarded)
+    }
+
+    /// Holds a subscription's deliveries back, or lets them go on.
+    async fn set_pause(&self, id: SubscriptionId, pause: Option<Pause>) -> Result<PauseReport, RequestError> {
+        let _admission = self.admission.admit(ADMISSION).await.ok_or_else(gone)?;
+        let address = self.router.send(FindAny(id)).await.map_err(|_| gone())??;
+        address.send(SetPause(pause)).await.map_err(|_| gone())?
+    }
+
     /// The spool that this runtime owns.
     pub(super) fn spool_dir(&self) -> &Path {
         self.reading.spool_dir()
@@ -293,6 +353,16 @@ impl Door {
             page.add_finished(&files.spool_dir, &files.evidence_dir).map(|()| page.into_listing())
         });
         listed.await?.map_err(|error| RequestError::Refused(format!("cannot read the evidence: {error}")))
+    }
+
+    /// One delivery whole.
+    async fn show(&self, delivery: ShowDelivery) -> Result<Option<Shown>, RequestError> {
+        let ShowDelivery { spec, id, body } = delivery;
+        let unended = self.router.send(FindUnfinished(id)).await.map_err(|_| gone())?;
+        let read = self.reading.read(move |files| {
+            Shown::read((&files.spool_dir, &files.evidence_dir), (&spec, id), body, unended, false)
+        });
+        read.await?.map_err(|error| RequestError::Refused(format!("cannot read the files: {error}")))
     }
 
     /// The newest attempts, newest first.

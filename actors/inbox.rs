@@ -192,7 +192,7 @@ async fn take_file(
             Ok(receipt) => {
                 is_removed = is_one && matches!(receipt, Receipt::Accepted(_));
                 if aside.free(&spec) {
-                    log::info!("events of {spec} in the inbox are taken in again");
+                    log::info!(spec:%; "events of {spec} in the inbox are taken in again");
                 }
             }
             Err(EmitError::Refused(why)) => {
@@ -201,7 +201,9 @@ async fn take_file(
             }
             Err(EmitError::Unavailable(why)) => {
                 match aside.set(Cause::Spec(spec.clone()), &why, Instant::now()) {
-                    Some(true) => log::warn!("events of {spec} wait in the inbox, the rest goes on: {why}"),
+                    Some(true) => {
+                        log::warn!(spec:%; "events of {spec} wait in the inbox, the rest goes on: {why}");
+                    }
                     Some(false) => {}
                     None => has_room = false,
                 }

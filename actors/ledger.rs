@@ -16,12 +16,12 @@ use tokio::sync::oneshot;
 
 use super::alarm::{Alarm, Ring};
 use crate::archive::{Effect, Finished};
-use crate::delivery::{Delivery, DeliveryId, Health, Judgement, Reason, SubscriptionId};
+use crate::delivery::{Delivery, DeliveryId, Health, Judgement, Pause, Reason, SubscriptionId};
 use crate::event::SpecId;
 use crate::figures::{Counted, Counts, Way};
 use crate::files::FileError;
 use crate::spool::{Accepted, InboxName, Record, Settled, Standing};
-use crate::store::{Store, StoreOptions};
+use crate::store::{NotDiscarded, Store, StoreOptions};
 pub(crate) use reads::{FindLastAttempts, NoBody, ReadBody, ReadCondition, ReadDeadLetter, ReadRun};
 
 /// Records after which a batch is flushed even if more wait: bounds an emitter's wait.
@@ -111,6 +111,33 @@ pub(crate) struct KeepHealth {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Remember(pub(crate) Counts);
+
+/// From the door, for an operator: give these dead letters up for good. At most
+/// [`MAX_DISCARDED`](crate::store::MAX_DISCARDED); bounded by the admission permits.
+#[derive(Message)]
+#[rtype(result = "Vec<Result<SubscriptionId, NotDiscarded>>")]
+pub(crate) struct DiscardLetters {
+    pub(crate) letters: Vec<(SpecId, DeliveryId)>,
+    pub(crate) by: String,
+}
+
+/// From a Subscription, for an operator: give these deliveries up for good. Each is answered when
+/// its end is synced. Bounded as [`DiscardLetters`].
+#[derive(Message)]
+#[rtype(result = "Vec<oneshot::Receiver<Result<(), NotWritten>>>")]
+pub(crate) struct DiscardWaiting {
+    pub(crate) deliveries: Vec<Arc<Delivery>>,
+    pub(crate) by: String,
+}
+
+/// From a Subscription, for an operator: its deliveries are paused, or not any more. Answered when
+/// that is synced. Bounded by the admission permits.
+#[derive(Message)]
+#[rtype(result = "Result<(), String>")]
+pub(crate) struct KeepPause {
+    pub(crate) subscription: SubscriptionId,
+    pub(crate) pause: Option<Pause>,
+}
 
 /// From the runtime, at a reload: the store's new bounds. One at a time, as reloads are.
 #[derive(Message)]
@@ -372,6 +399,39 @@ impl Handler<Remember> for Ledger {
 
     fn handle(&mut self, Remember(counts): Remember, _: &mut Self::Context) {
         self.counts.merge(counts);
+    }
+}
+
+impl Handler<DiscardLetters> for Ledger {
+    type Result = MessageResult<DiscardLetters>;
+
+    fn handle(&mut self, message: DiscardLetters, _: &mut Self::Context) -> Self::Result {
+        let DiscardLetters { letters, by } = message;
+        MessageResult(self.store.discard_letters(&letters, &by))
+    }
+}
+
+impl Handler<DiscardWaiting> for Ledger {
+    type Result = MessageResult<DiscardWaiting>;
+
+    fn handle(&mut self, message: DiscardWaiting, context: &mut Self::Context) -> Self::Result {
+        let DiscardWaiting { deliveries, by } = message;
+        let added = self.store.discard_waiting(&deliveries, &by);
+        let answers = deliveries.iter().zip(added).map(|(delivery, added)| {
+            let (reply, answer) = oneshot::channel();
+            self.answer_for(added, Waiting { spec: delivery.spec.clone(), reply }, context);
+            answer
+        });
+        MessageResult(answers.collect())
+    }
+}
+
+impl Handler<KeepPause> for Ledger {
+    type Result = Result<(), String>;
+
+    fn handle(&mut self, message: KeepPause, _: &mut Self::Context) -> Self::Result {
+        let KeepPause { subscription, pause } = message;
+        self.store.set_pause(&subscription, pause.as_ref()).map_err(|error| error.to_string())
     }
 }
 

@@ -21,20 +21,24 @@ use super::ledger::{Accept, Ledger, ReadRun};
 use super::subscription::{self, Enqueue, Subscription};
 use super::tell::tell;
 use crate::answer::{EmitError, Receipt};
-use crate::archive::Healths;
+use crate::archive::{Healths, Pauses};
 use crate::clock;
 use crate::config::{Config, Role, SubscriptionConfig};
 use crate::delivery::{
     BodyBudget, Dedupe, DeliveryId, Identities, Identity, KeyDigest, Pending, SubscriptionId,
 };
 use crate::event::{Event, EventKind, IdempotencyKey, KeyOrigin, SpecId, sequence_after};
+use crate::names::counted;
 use crate::payload::{self, pages::Pages};
 use crate::run::{AwaitedStage, Run, Silences};
 use crate::sources::checkout::Checkout;
+use crate::sources::host;
 use crate::spool::{InboxName, Recovered, Unfinished};
 use fan_out::{News, fan_out, refused};
 pub(crate) use lifecycle::{Close, Reconfigure, WaitIdle};
-pub(crate) use operator::{FindActive, Found, ListAllUnfinished, ReadQueues};
+pub(crate) use operator::{
+    DiscardWaiting, FindActive, FindAny, FindUnfinished, Found, ListAllUnfinished, ReadQueues,
+};
 pub(crate) use stalls::Await;
 
 /// Bytes of waiting bodies kept in memory, over all subscriptions; others are read back from the
@@ -131,8 +135,9 @@ pub(crate) struct Router {
     /// The last `event.sequence` that each SPEC was given. One whose event was not accepted after
     /// all is not given again in this run.
     sequences: HashMap<SpecId, u64>,
-    /// The health of subscriptions as recovered, for those not started yet.
+    /// The health and the pauses of subscriptions as recovered, for those not started yet.
     healths: Healths,
+    pauses: Pauses,
     /// The thread of the subscriptions: this one may block on the disk, and requests must not.
     deliveries: ArbiterHandle,
     /// SPECs with an event that was not accepted: their runs have to be read from disk.
@@ -168,7 +173,7 @@ impl Router {
     /// for each other id with unfinished deliveries.
     pub(crate) fn new(
         entries: Vec<(SubscriptionId, Option<Settings>)>,
-        (recovered, healths): (Recovered, Healths),
+        (recovered, healths, pauses): (Recovered, Healths, Pauses),
         ledger: Addr<Ledger>,
         deliveries: ArbiterHandle,
         config: Arc<Config>,
@@ -188,6 +193,7 @@ impl Router {
             runs: recovered.runs,
             sequences: recovered.sequences,
             healths,
+            pauses,
             deliveries,
             unsure: HashSet::new(),
             ending: HashMap::new(),
@@ -204,6 +210,10 @@ impl Router {
         for (id, waiting) in unfinished {
             router.add(id, None, waiting);
         }
+        // One that is not in the config now stays paused when it returns.
+        for id in router.pauses.keys().cloned().collect::<Vec<_>>() {
+            router.add(id, None, Vec::new());
+        }
         for (spec, key, told) in recovered.told {
             router.identities.restore(&spec, key, told);
         }
@@ -213,19 +223,27 @@ impl Router {
     }
 
     fn add(&mut self, id: SubscriptionId, settings: Option<Settings>, waiting: Vec<Unfinished>) {
+        let pending = counted(waiting.len(), "pending delivery", "pending deliveries");
         match (waiting.len(), &settings) {
             (0, _) => {}
-            (count, None) => log::warn!(
-                "{count} pending deliveries are for `{id}`, which is not an active subscription: \
-                 they stay in the spool and go on when it returns"
+            (_, None) => log::warn!(
+                subscription:% = id;
+                "{pending} for `{id}`, which is not an active subscription: \
+                 kept in the spool until it returns"
             ),
-            (count, Some(_)) => log::info!("{count} pending deliveries of {id} recovered from the spool"),
+            (_, Some(_)) => {
+                log::info!(subscription:% = id; "{pending} of {id} recovered from the spool");
+            }
         }
         let (ledger, alarm) = (self.ledger.clone(), self.alarm.clone());
         let health = self.healths.remove(&id).unwrap_or_default();
+        let pause = self.pauses.remove(&id);
+        if let Some(pause) = &pause {
+            log::warn!("{id} is paused by {}: what waits for it is held back", pause.by);
+        }
         let (of, config) = (id.clone(), settings.as_ref().map(|settings| settings.config.clone()));
         let address = Subscription::start_in_arbiter(&self.deliveries, move |_| {
-            Subscription::new(of, settings, ledger, waiting, health, alarm)
+            Subscription::new(of, settings, ledger, waiting, (health, pause), alarm)
         });
         self.subscribers.push(Subscriber { id, config, address });
     }
@@ -328,12 +346,14 @@ impl Handler<Emit> for Router {
             }
         };
         let sequence = self.next_sequence(&spec, at);
+        event.name_host(host::name(self.config.show_host));
         event.accepted(at, sequence);
         let body = payload::body(&event).map_err(refused);
         let fanned_out = body.and_then(|body| {
             let active = self.active_ones().map(|(config, address)| (&**config, address));
             let ids = DeliveryId::random;
-            let ends = step.as_ref().and_then(|step| step.ends_run());
+            let of_source = event.event.status.filter(|_| event.event.ends_run);
+            let ends = step.as_ref().and_then(|step| step.ends_run()).or(of_source);
             let pages = self.has_chats().then(|| Pages { files: published, ..self.pages() });
             let pages = pages.as_ref();
             let news = News { event: &event, body: &body, at, is_told_already, ends, pages };
@@ -409,7 +429,7 @@ impl Handler<AcceptanceEnded> for Router {
     ) {
         for other in self.accepting.remove(&key).unwrap_or_default() {
             if other.send(result.clone()).is_err() {
-                log::debug!("an emitter of an event of {spec} no longer waits");
+                log::debug!(spec:%; "an emitter of an event of {spec} no longer waits");
             }
         }
         match result {
@@ -428,7 +448,9 @@ impl Handler<AcceptanceEnded> for Router {
                     router.unsure.remove(&spec);
                     router.runs.insert(spec, run);
                 }
-                Ok(Err(error)) => log::warn!("the run of {spec} is read from disk later: {error}"),
+                Ok(Err(error)) => {
+                    log::warn!(spec:%; "the run of {spec} is read from disk later: {error}");
+                }
                 Err(_) => log::debug!("the ledger has stopped"),
             }));
         }

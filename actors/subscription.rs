@@ -1,11 +1,14 @@
 //! A Subscription: one config entry's mailbox, its lane of deliveries, and its one timer. One that
 //! is inactive, or no longer in the config, holds what waits for it until it returns.
 
+mod discard;
 mod operator;
 mod outcome;
+mod pause;
 mod records;
 mod sender;
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,13 +26,16 @@ use super::tell::tell;
 use crate::archive::Attempt;
 use crate::clock;
 use crate::delivery::{
-    Body, Delivery, DeliveryId, Health, HealthState, InFlight, Lane, MAX_RETRY_AFTER, Payload, Pending,
-    Reason, RetryPolicy, SubscriptionId,
+    Body, Delivery, DeliveryId, Health, HealthState, InFlight, Lane, MAX_RETRY_AFTER, Pause, Payload,
+    Pending, Reason, RetryPolicy, SubscriptionId,
 };
 use crate::spool::Unfinished;
-pub(crate) use operator::{ListUnfinished, Purpose, ReadQueue, SendNow};
+pub(crate) use discard::DiscardWaiting;
+pub(crate) use operator::{ListUnfinished, Purpose, ReadQueue, SendNow, ShowUnfinished};
+use pause::Hold;
+pub(crate) use pause::SetPause;
 use records::Gathered;
-use sender::Sender;
+use sender::{Requests, Sender};
 
 /// Finished attempts that the Ledger has not written yet. At this many no new attempt starts: a
 /// full disk pauses the subscription.
@@ -56,10 +62,18 @@ pub(crate) struct Enqueue {
 #[rtype(result = "()")]
 struct AttemptEnded {
     in_flight: InFlight,
-    attempt: Result<Attempt, NoBody>,
+    attempt: Result<Attempt, NotMade>,
     /// Given back only after the next attempt has asked for one, so that a fast endpoint keeps its
     /// turn.
     permit: Option<Permit>,
+}
+
+/// Why an attempt was not made.
+enum NotMade {
+    /// A person paused the subscription before its turn came.
+    Held,
+    /// There was no payload to send.
+    NoBody(NoBody),
 }
 
 /// From the Router: answered when nothing is under way and nothing is due. With `close`, no attempt
@@ -93,8 +107,11 @@ pub(crate) struct Subscription {
     sender: Option<Rc<Sender>>,
     ledger: Addr<Ledger>,
     lane: Lane,
-    /// Deliveries whose attempt is under way or not recorded yet, and which attempt it is.
+    /// Deliveries whose attempt waits for a permit, is under way, or is not recorded yet, and which
+    /// attempt it is.
     under_way: HashMap<DeliveryId, (Arc<Delivery>, u32)>,
+    /// The requests that the endpoint sees.
+    requests: Requests,
     unrecorded: usize,
     /// Attempts that ended and are not handed to the Ledger yet, oldest first.
     gathered: Vec<Gathered>,
@@ -111,6 +128,9 @@ pub(crate) struct Subscription {
     failed_since_said: (Instant, u32),
     timer: Option<(Instant, SpawnHandle)>,
     settling: Vec<oneshot::Sender<()>>,
+    hold: Hold,
+    /// Whether a person's pause is in force, for the attempts that wait for their turn.
+    is_held: Rc<Cell<bool>>,
     alarm: Alarm,
 }
 
@@ -130,7 +150,7 @@ impl Subscription {
         settings: Option<Settings>,
         ledger: Addr<Ledger>,
         unfinished: impl IntoIterator<Item = Unfinished>,
-        health: Health,
+        (health, pause): (Health, Option<Pause>),
         alarm: Alarm,
     ) -> Self {
         let (now, wall) = (Instant::now(), clock::now());
@@ -140,6 +160,7 @@ impl Subscription {
             ledger,
             lane: Lane::new(RetryPolicy::default(), 0, usize::MAX),
             under_way: HashMap::new(),
+            requests: Requests::default(),
             unrecorded: 0,
             gathered: Vec::new(),
             gone: VecDeque::new(),
@@ -150,8 +171,11 @@ impl Subscription {
             failed_since_said: (now, 0),
             timer: None,
             settling: Vec::new(),
+            is_held: Rc::new(Cell::new(pause.is_some())),
+            hold: Hold::new(pause),
             alarm,
         };
+        subscription.lane.set_held(subscription.is_held.get());
         subscription.configure(settings);
         subscription.lane.set_narrow(subscription.health.is_narrow());
         subscription.said = subscription.health.state(wall);
@@ -229,21 +253,29 @@ impl Subscription {
         context: &mut Context<Self>,
     ) {
         let (delivery, number) = (in_flight.delivery().clone(), in_flight.attempt());
-        log::debug!("attempt {number} of {} to {} begins", delivery.id, self.id);
+        log::debug!(
+            subscription:% = self.id, spec:% = delivery.spec, delivery:% = delivery.id;
+            "attempt {number} of {} to {} begins", delivery.id, self.id
+        );
         self.under_way.insert(delivery.id, (delivery.clone(), number));
         let (ledger, is_proven) = (self.ledger.clone(), self.health.is_proven());
+        let is_held = self.is_held.clone();
         // Asks for the permit at once if the body is in memory. Else after reading it: a slow disk
         // must not hold a permit.
         let asked = body.as_ref().and_then(|_| sender.ask(is_proven, false));
         let sending = async move {
             let payload = match &body {
                 Some(body) => Payload::clone(body),
-                None => Payload::new(read_body(&ledger, &delivery).await?),
+                None => Payload::new(read_body(&ledger, &delivery).await.map_err(NotMade::NoBody)?),
             };
             let asked = asked.or_else(|| sender.ask(is_proven, false));
-            let sent = sender.send(asked, delivery, payload, number, false).await;
+            let permit = Sender::permit(asked).await;
+            if is_held.get() {
+                return Err(NotMade::Held);
+            }
+            let attempt = sender.make(delivery, payload, number, false).await;
             drop(body);
-            Ok(sent)
+            Ok((attempt, permit))
         };
         self.spawn(context, async move {
             let (attempt, permit) = match sending.await {
@@ -306,9 +338,17 @@ impl Handler<AttemptEnded> for Subscription {
                 self.unread.remove(&id);
                 self.finished(in_flight, attempt, context);
             }
-            Err(NoBody::NotNow(error)) => {
+            Err(NotMade::Held) => {
+                self.under_way.remove(&id);
+                self.lane.put_back(in_flight, Instant::now(), Duration::ZERO);
+                self.pump(context);
+            }
+            Err(NotMade::NoBody(NoBody::NotNow(error))) => {
                 if self.unread.is_empty() {
-                    log::warn!("{id} cannot be read from the spool and is tried again each second: {error}");
+                    log::warn!(
+                        subscription:% = self.id, delivery:% = id;
+                        "{id} cannot be read from the spool and is tried again each second: {error}"
+                    );
                 }
                 self.under_way.remove(&id);
                 self.unread.insert(id);
@@ -316,8 +356,11 @@ impl Handler<AttemptEnded> for Subscription {
                 self.put_back(in_flight, READ_AGAIN);
                 self.pump(context);
             }
-            Err(NoBody::Gone(error)) => {
-                log::error!("the payload of {id} is gone: {error}; it becomes a dead letter");
+            Err(NotMade::NoBody(NoBody::Gone(error))) => {
+                log::error!(
+                    subscription:% = self.id, delivery:% = id;
+                    "the payload of {id} is gone: {error}; it becomes a dead letter"
+                );
                 self.under_way.remove(&id);
                 self.lane.release();
                 self.gone.push_back(in_flight.put_back());
@@ -333,7 +376,7 @@ impl Handler<GiveUpLost> for Subscription {
     type Result = ();
 
     fn handle(&mut self, GiveUpLost(lost): GiveUpLost, context: &mut Self::Context) {
-        self.gone.extend(self.lane.take(&lost));
+        self.gone.extend(self.lane.take(&lost).into_iter().map(|(pending, _)| pending));
         self.pump(context);
     }
 }

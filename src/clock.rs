@@ -4,6 +4,8 @@
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
+#[cfg(feature = "cli")]
+use jiff::tz::TimeZone;
 use openssl::error::ErrorStack;
 use openssl::rand::rand_bytes;
 use uuid::Uuid;
@@ -64,6 +66,52 @@ pub(crate) fn secret_bytes(bytes: &mut [u8]) -> Result<(), ErrorStack> {
 /// The time in the form `2025-10-14T10:00:00.123Z`.
 pub(crate) fn rfc3339(at: Timestamp) -> String {
     format!("{at:.3}")
+}
+
+/// This machine's time zone, or that of `TZ`; UTC where neither can be read.
+#[cfg(feature = "cli")]
+fn zone() -> TimeZone {
+    // What tests compare must not depend on where they run.
+    if cfg!(test) { TimeZone::UTC } else { TimeZone::system() }
+}
+
+/// A time for people, in the zone of this machine: with its date where that is not today.
+#[cfg(feature = "cli")]
+pub(crate) fn local(at: Timestamp, now: Timestamp) -> String {
+    local_in(&zone(), at, now)
+}
+
+#[cfg(feature = "cli")]
+fn local_in(zone: &TimeZone, at: Timestamp, now: Timestamp) -> String {
+    let (at, now) = (zone.to_datetime(at), zone.to_datetime(now));
+    let form = if at.date() == now.date() { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" };
+    at.strftime(form).to_string()
+}
+
+/// A time for people with its date and its zone, for a ticket.
+#[cfg(feature = "cli")]
+pub(crate) fn stamp(at: Timestamp) -> String {
+    format!("{} {}", zone().to_datetime(at).strftime("%Y-%m-%d %H:%M:%S"), zone_name(at))
+}
+
+/// The zone of [`local`] in words: `UTC`, `Europe/Berlin (+02:00)`.
+#[cfg(feature = "cli")]
+pub(crate) fn zone_name(now: Timestamp) -> String {
+    name_of(&zone(), now)
+}
+
+#[cfg(feature = "cli")]
+fn name_of(zone: &TimeZone, now: Timestamp) -> String {
+    let offset = zone.to_offset(now);
+    let minutes = offset.seconds() / 60;
+    let sign = if minutes < 0 { '-' } else { '+' };
+    let offset = format!("{sign}{:02}:{:02}", minutes.abs() / 60, minutes.abs() % 60);
+    match zone.iana_name() {
+        Some("UTC" | "Etc/UTC" | "Etc/Unknown") => "UTC".to_owned(),
+        Some(name) => format!("{name} ({offset})"),
+        None if minutes == 0 => "UTC".to_owned(),
+        None => format!("UTC{offset}"),
+    }
 }
 
 /// A time in RFC 3339: unchanged if it is in that form, else converted. `None` if it is not a time.
@@ -130,6 +178,22 @@ mod tests {
     fn times_have_milliseconds() {
         let at = "2025-10-14T10:00:00Z".parse().unwrap();
         assert_eq!(super::rfc3339(at), "2025-10-14T10:00:00.000Z");
+    }
+
+    #[cfg(feature = "cli")]
+    #[test]
+    fn people_read_local_times_with_the_date_where_it_is_not_today() {
+        use jiff::tz::TimeZone;
+        let now = "2025-10-14T22:30:00Z".parse().unwrap();
+        let at = "2025-10-14T21:59:00Z".parse().unwrap();
+        let berlin = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        assert_eq!(super::local_in(&TimeZone::UTC, at, now), "21:59:00");
+        // There it was yesterday.
+        assert_eq!(super::local_in(&berlin, at, now), "2025-10-14 23:59:00");
+        assert_eq!(
+            (super::name_of(&TimeZone::UTC, now), super::name_of(&berlin, now)),
+            ("UTC".into(), "UTC+02:00".into())
+        );
     }
 
     #[test]

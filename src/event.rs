@@ -178,6 +178,9 @@ pub struct Envelope {
     /// payload.
     #[serde(skip)]
     pub(crate) is_followed: bool,
+    /// Of a stage: its source tells next that the run ended with it. Never in a payload.
+    #[serde(skip)]
+    pub(crate) ends_run: bool,
     /// Where the key comes from. The Router takes it out.
     #[serde(default, skip_serializing_if = "KeyOrigin::is_given")]
     pub key_origin: KeyOrigin,
@@ -325,6 +328,7 @@ impl Event {
                 idempotency_key,
                 amends: None,
                 is_followed: false,
+                ends_run: false,
                 key_origin: KeyOrigin::Given,
                 time: None,
                 sequence: None,

@@ -262,7 +262,7 @@ impl Filter {
     pub(crate) fn gets(&self) -> String {
         let mut gets = match self.notify {
             Notify::All => "all that its filters admit".to_owned(),
-            Notify::FailuresAndRuns => "failures, halts, stalls and run ends".to_owned(),
+            Notify::FailuresAndRuns => "failures, halts, gates, stalls and run ends".to_owned(),
         };
         let list = |name: &str, words: Vec<&str>| format!("; {name} {}", words.join(", "));
         if let Some(events) = &self.events {
@@ -384,8 +384,8 @@ mod tests {
         assert!(!filter.leaves_to_the_run(Status::Halt), "it hears of no run");
         assert!(filter.admits(&event(EventKind::Stalled, None, None)).is_err());
         assert!(!Filter::default().leaves_to_the_run(Status::Halt));
-        let gets =
-            "failures, halts, stalls and run ends; of the events spec-auto.stage.*; with the status halt";
+        let gets = "failures, halts, gates, stalls and run ends; of the events spec-auto.stage.*; \
+             with the status halt";
         assert_eq!(filter.gets(), gets);
     }
 

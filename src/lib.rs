@@ -70,12 +70,13 @@ mod store;
 mod watch;
 
 pub use answer::{EmitError, Receipt, RequestError};
-pub use ask::{SentOutcome, SentReport, SentRequest};
+pub use ask::{PauseReport, SentOutcome, SentReport, SentRequest};
 #[cfg(feature = "cli")]
 pub use cli::{Exit, run};
 pub use config::{Config, ConfigError, LoadOptions, Loaded, Problem, Report, WatchFrom};
 pub use delivery::{
-    Cause, DeliveryId, HealthState, Incident, InvalidSubscriptionId, LocalFault, SubscriptionId,
+    Cause, DeliveryId, HealthState, IdPrefix, Incident, InvalidIdPrefix, InvalidSubscriptionId, LocalFault,
+    Pause, SubscriptionId,
 };
 pub use env::Environment;
 pub use event::{
@@ -86,8 +87,9 @@ pub use event::{
 pub use figures::{Figures, Minutes, Window, Windows};
 pub use files::FileError;
 pub use inspect::{
-    Cursor, DeliveryState, Listed, Listing, MAX_LISTED, Query, RuntimeStatus, SourcesStatus, StatusReport,
-    SubscriptionStatus, Trouble, TroubleKind,
+    Cursor, DeliveryState, Listed, Listing, MAX_LISTED, Query, RuntimeStatus, Shown, ShownAttempt,
+    ShownError, ShownRequest, ShownResponse, SourcesStatus, StatusReport, SubscriptionStatus, Trouble,
+    TroubleKind, Wait, WaitKind,
 };
 pub use names::UnknownName;
 pub use run::AwaitedStage;
@@ -97,7 +99,9 @@ pub use spool::OpenError;
 /// What the project's own tests and benches use; no part of the interface, and free to change.
 #[doc(hidden)]
 pub mod testing {
-    pub use crate::ask::{EmitEvent, EmitOutcome, Emitted, EmittedDelivery, EmittedEvent, Request};
+    pub use crate::ask::{
+        DiscardOutcome, Discarded, EmitEvent, EmitOutcome, Emitted, EmittedDelivery, EmittedEvent, Request,
+    };
     pub use crate::control::{Client, ClientError, RuntimeFile};
     pub use crate::delivery::Delivery;
     pub use crate::payload::Format;

@@ -1,4 +1,5 @@
-//! Closed sets of names, suggestions for misspelled ones, and text made safe for a terminal.
+//! Closed sets of names, suggestions for misspelled ones, nouns with their counts, and text made
+//! safe for a terminal.
 
 use std::borrow::Cow;
 
@@ -83,6 +84,11 @@ macro_rules! named {
     };
 }
 pub(crate) use named;
+
+/// A count with its noun, and the verb where that follows: `1 file`, `2 files wait`.
+pub(crate) fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
 
 /// Whether a character affects the text around it when shown: control characters, line separators
 /// and direction marks.

@@ -1,16 +1,19 @@
 //! What operators ask of the Router: where a subscription is, and what waits.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use actix::prelude::*;
 
 use super::{Router, Subscriber};
-use crate::actors::subscription::{ListUnfinished, ReadQueue, Subscription};
+use crate::actors::subscription::{self, ListUnfinished, ReadQueue, Subscription};
 use crate::answer::RequestError;
+use crate::ask::Discarded;
 use crate::config::{Role, SubscriptionConfig};
-use crate::delivery::SubscriptionId;
-use crate::inspect::{Listed, Query, Queue};
+use crate::delivery::{DeliveryId, SubscriptionId};
+use crate::inspect::{Listed, Query, Queue, Unended};
 use crate::payload::pages::Pages;
+use crate::sources::host;
 
 /// From the door, for what an operator asks of one subscription: where it is, if it is active.
 /// Bounded by the admission permits.
@@ -18,12 +21,34 @@ use crate::payload::pages::Pages;
 #[rtype(result = "Result<Found, RequestError>")]
 pub(crate) struct FindActive(pub(crate) SubscriptionId);
 
+/// From the door, for what an operator asks of one subscription that need not be active. Bounded by
+/// the admission permits.
+#[derive(Message)]
+#[rtype(result = "Result<Addr<Subscription>, RequestError>")]
+pub(crate) struct FindAny(pub(crate) SubscriptionId);
+
+/// From the door, for an operator: give up those of these deliveries that wait for a subscription
+/// that is not active. Bounded by the admission permits.
+#[derive(Message)]
+#[rtype(result = "Vec<Discarded>")]
+pub(crate) struct DiscardWaiting {
+    pub(crate) ids: Arc<HashSet<DeliveryId>>,
+    pub(crate) by: String,
+}
+
+/// From the door, for `show`: an unfinished delivery and what it waits for. One per request.
+#[derive(Message)]
+#[rtype(result = "Option<Unended>")]
+pub(crate) struct FindUnfinished(pub(crate) DeliveryId);
+
 /// An active subscription.
 pub(crate) struct Found {
     pub(crate) address: Addr<Subscription>,
     pub(crate) config: Arc<SubscriptionConfig>,
     /// Where its messages may lead.
     pub(crate) pages: Pages,
+    /// The machine that its messages may name.
+    pub(crate) host: Option<String>,
 }
 
 /// From the door, for `status`: every subscription and its queue, in the config's order, those
@@ -60,10 +85,57 @@ impl Handler<FindActive> for Router {
             address: address.clone(),
             config: config.clone(),
             pages: self.pages(),
+            host: host::name(self.config.show_host),
         });
         found.ok_or_else(|| {
             let known: Vec<_> = self.active_ones().map(|(config, _)| config.id.as_str()).collect();
             RequestError::Refused(format!("no active subscription `{id}`; active are: {}", known.join(", ")))
+        })
+    }
+}
+
+impl Handler<FindAny> for Router {
+    type Result = Result<Addr<Subscription>, RequestError>;
+
+    fn handle(&mut self, FindAny(id): FindAny, _: &mut Self::Context) -> Self::Result {
+        let found = self.subscribers.iter().find(|one| one.id == id).map(|one| one.address.clone());
+        found.ok_or_else(|| {
+            let known: Vec<_> = self.subscribers.iter().map(|one| one.id.as_str()).collect();
+            RequestError::Refused(format!("no subscription `{id}`; there are: {}", known.join(", ")))
+        })
+    }
+}
+
+impl Handler<DiscardWaiting> for Router {
+    type Result = ResponseFuture<Vec<Discarded>>;
+
+    fn handle(&mut self, DiscardWaiting { ids, by }: DiscardWaiting, _: &mut Self::Context) -> Self::Result {
+        let ask = |one: &Subscriber| {
+            one.address.send(subscription::DiscardWaiting { ids: ids.clone(), by: by.clone() })
+        };
+        let asked: Vec<_> = self.subscribers.iter().map(ask).collect();
+        Box::pin(async move {
+            let mut discarded = Vec::new();
+            for rows in asked {
+                discarded.append(&mut rows.await.unwrap_or_default());
+            }
+            discarded
+        })
+    }
+}
+
+impl Handler<FindUnfinished> for Router {
+    type Result = ResponseFuture<Option<Unended>>;
+
+    fn handle(&mut self, FindUnfinished(id): FindUnfinished, _: &mut Self::Context) -> Self::Result {
+        let ask = |one: &Subscriber| one.address.send(subscription::ShowUnfinished(id));
+        let asked: Vec<_> = self.subscribers.iter().map(ask).collect();
+        Box::pin(async move {
+            let mut found = None;
+            for shown in asked {
+                found = shown.await.ok().flatten().or(found);
+            }
+            found
         })
     }
 }

@@ -58,7 +58,7 @@ impl Router {
         let (config, of) = (self.config.clone(), spec.clone());
         let reading = actix_rt::task::spawn_blocking(move || {
             let paths = RepoPaths::of(&config);
-            (outstanding::tasks(&config, &of), costs::of(&of, &paths))
+            (outstanding::tasks(&config, &config.source_roots, &of), costs::of(&of, &paths))
         });
         let told = reading.into_actor(self).then(move |read, router: &mut Self, context| {
             let (tasks, spent) = read.unwrap_or_default();
@@ -70,10 +70,10 @@ impl Router {
                 for error in emitted.into_iter().filter_map(Result::err) {
                     match error {
                         EmitError::Refused(why) => {
-                            log::error!("the end of a run of {spec} is not told: {why}");
+                            log::error!(spec:%; "the end of a run of {spec} is not told: {why}");
                         }
                         EmitError::Unavailable(why) => {
-                            log::warn!("the end of a run of {spec} is not told yet: {why}");
+                            log::warn!(spec:%; "the end of a run of {spec} is not told yet: {why}");
                             if router.open && !router.ending.contains_key(&spec) {
                                 router.tell_of_ends_after(END_WAIT, spec.clone(), context);
                             }

@@ -9,14 +9,15 @@ use bytes::Bytes;
 
 use super::Subscription;
 use super::records::{hand, written};
+use super::sender::Sender;
 use crate::actors::ledger::RecordAttempt;
 use crate::answer::RequestError;
 use crate::archive::DeadLetter;
 use crate::archive::{Effect, Finished};
 use crate::ask::SentReport;
 use crate::clock;
-use crate::delivery::{Delivery, Judgement, Payload};
-use crate::inspect::{Cursor, DeliveryState, Listed, Query, Queue};
+use crate::delivery::{Delivery, DeliveryId, Judgement, Payload};
+use crate::inspect::{Cursor, DeliveryState, Listed, Query, Queue, Unended, Wait, WaitKind};
 
 /// From the door, on an operator's request: one attempt now, outside the lane but under the same
 /// permits. Bounded by the admission permits.
@@ -49,6 +50,71 @@ pub(crate) struct ListUnfinished {
     pub(crate) query: Arc<Query>,
 }
 
+/// From the Router, for `show`: an unfinished delivery and what it waits for. One per request.
+#[derive(Message)]
+#[rtype(result = "Option<Unended>")]
+pub(crate) struct ShowUnfinished(pub(crate) DeliveryId);
+
+impl Subscription {
+    /// Why a waiting delivery is not sent now.
+    fn waits(&self, due: Instant, ahead: usize) -> Vec<Wait> {
+        let (now, wall) = (Instant::now(), clock::now());
+        let at = |until: Instant| wall + until.saturating_duration_since(now);
+        let mut waits = Vec::new();
+        if self.sender.is_none() {
+            waits.push(Wait::of(WaitKind::Inactive));
+        }
+        if let Some(pause) = &self.hold.pause {
+            waits.push(Wait::noted(WaitKind::Paused, pause.by.clone()));
+        }
+        if due > now {
+            waits.push(Wait::until(WaitKind::Backoff, at(due)));
+        }
+        let (paused, limited) = self.lane.stands_still_until();
+        match (&self.health.local_fault, paused.filter(|until| *until > now)) {
+            (Some(fault), _) => waits.push(Wait::noted(WaitKind::LocalFault, fault.error.clone())),
+            (None, Some(until)) => waits.push(Wait::until(WaitKind::EndpointPause, at(until))),
+            (None, None) => {}
+        }
+        if let Some(until) = limited.filter(|until| *until > now) {
+            waits.push(Wait::until(WaitKind::RateLimit, at(until)));
+        }
+        if self.health.is_narrow() {
+            waits.push(Wait::of(WaitKind::Breaker));
+        }
+        if due <= now && (ahead > 0 || waits.is_empty()) {
+            let ahead = ahead + self.under_way.len();
+            waits.push(Wait { ahead: Some(ahead), ..Wait::of(WaitKind::Behind) });
+        }
+        waits
+    }
+}
+
+impl Handler<ShowUnfinished> for Subscription {
+    type Result = MessageResult<ShowUnfinished>;
+
+    fn handle(&mut self, ShowUnfinished(id): ShowUnfinished, _: &mut Self::Context) -> Self::Result {
+        if let Some((delivery, number)) = self.under_way.get(&id) {
+            let made = number.saturating_sub(1);
+            return MessageResult(Some(match self.requests.has(id) {
+                true => (Listed::unfinished(delivery, DeliveryState::InFlight, made, None), Vec::new()),
+                false => {
+                    let listed =
+                        Listed::unfinished(delivery, DeliveryState::Pending, made, Some(clock::now()));
+                    (listed, vec![Wait::of(WaitKind::Turn)])
+                }
+            }));
+        }
+        let found = self.lane.find(id).map(|(pending, due, ahead)| {
+            let at = clock::now() + due.saturating_duration_since(Instant::now());
+            let (state, made) = (DeliveryState::Pending, pending.attempts_made());
+            let listed = Listed::unfinished(pending.delivery(), state, made, Some(at));
+            (Listed { paused: self.hold.pause.is_some(), ..listed }, self.waits(due, ahead))
+        });
+        MessageResult(found)
+    }
+}
+
 impl Handler<SendNow> for Subscription {
     type Result = ResponseActFuture<Self, Result<SentReport, RequestError>>;
 
@@ -70,7 +136,17 @@ impl Handler<SendNow> for Subscription {
         let dry_run = matches!(purpose, Purpose::Sample { dry_run: true });
         let payload = Payload::new(body.clone());
         let asked = sender.ask(self.health.is_proven(), dry_run);
-        let sending = sender.send(asked, delivery.clone(), payload, number, dry_run);
+        let of = delivery.clone();
+        let sending = async move {
+            let permit = Sender::permit(asked).await;
+            (sender.make(of, payload, number, dry_run).await, permit)
+        };
+        let note = self.hold.pause.as_ref().map(|pause| {
+            format!(
+                "{} is paused by {}: this was sent because it was asked for, and what waits goes on waiting",
+                self.id, pause.by
+            )
+        });
         Box::pin(sending.into_actor(self).then(move |(attempt, permit), subscription, context| {
             let mut is_none = false;
             if let Some(outcome) = &attempt.outcome {
@@ -103,7 +179,7 @@ impl Handler<SendNow> for Subscription {
                         .await
                         .map_err(|error| RequestError::Refused(format!("sent, but not recorded: {error}")))?;
                 }
-                Ok(SentReport::of(&finished, &body, succeeded))
+                Ok(SentReport { note, ..SentReport::of(&finished, &body, succeeded) })
             }
             .into_actor(subscription)
         }))
@@ -117,9 +193,12 @@ impl Handler<ReadQueue> for Subscription {
         let waits = self.lane.oldest().map(|pending| pending.delivery().accepted_at);
         let under_way = self.under_way.values().map(|(delivery, _)| delivery.accepted_at).min();
         let unread = (!self.unread.is_empty()).then(|| (self.unread.len(), self.why_unread.clone()));
+        let in_flight = self.under_way.keys().filter(|id| self.requests.has(**id)).count();
         MessageResult(Queue {
-            waiting: self.lane.waiting() + self.gone.len(),
-            in_flight: self.under_way.len(),
+            waiting: self.lane.waiting() + self.gone.len() + self.under_way.len() - in_flight,
+            in_flight,
+            of_operators: self.requests.count().saturating_sub(in_flight),
+            paused: self.hold.pause.clone(),
             oldest: waits.into_iter().chain(under_way).min(),
             unread,
         })
@@ -131,8 +210,15 @@ impl Handler<ListUnfinished> for Subscription {
 
     fn handle(&mut self, wanted: ListUnfinished, _: &mut Self::Context) -> Self::Result {
         let (now, wall) = (Instant::now(), clock::now());
+        let is_paused = self.hold.pause.is_some();
         let under_way = self.under_way.values().map(|(delivery, number)| {
-            Listed::unfinished(delivery, DeliveryState::InFlight, number.saturating_sub(1), None)
+            // One that waits for a permit, or is not recorded yet, is no request.
+            let (state, due) = match self.requests.has(delivery.id) {
+                true => (DeliveryState::InFlight, None),
+                false => (DeliveryState::Pending, Some(wall)),
+            };
+            let listed = Listed::unfinished(delivery, state, number.saturating_sub(1), due);
+            Listed { paused: is_paused && state == DeliveryState::Pending, ..listed }
         });
         // The lane is almost in order of acceptance: only deliveries accepted in the same moment
         // can be out of order, so all are compared.
@@ -147,6 +233,7 @@ impl Handler<ListUnfinished> for Subscription {
             let due = wall + due.saturating_duration_since(now);
             let listed =
                 Listed::unfinished(delivery, DeliveryState::Pending, pending.attempts_made(), Some(due));
+            let listed = Listed { paused: is_paused, ..listed };
             if wanted.query.wants(&listed) {
                 newest.insert(cursor, listed);
                 if is_full {

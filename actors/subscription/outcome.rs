@@ -31,7 +31,10 @@ impl Subscription {
         let jitter = Jitter(clock::fraction());
         let (effect, retry) = match &attempt.outcome {
             None => {
-                log::info!("dry run: {} to {} is recorded and not sent", delivery.id, self.id);
+                log::info!(
+                    subscription:% = self.id, spec:% = delivery.spec, delivery:% = delivery.id;
+                    "dry run: {} to {} is recorded and not sent", delivery.id, self.id
+                );
                 self.lane.release();
                 (Effect::DryRun, None)
             }
@@ -67,6 +70,7 @@ impl Subscription {
             && let Some(LocalFault { error, hint, .. }) = &self.health.local_fault
         {
             log::error!(
+                subscription:% = self.id;
                 "nothing can be sent to {}: {error}; {hint}. What waits is tried again by itself",
                 self.id
             );
@@ -96,6 +100,7 @@ impl Subscription {
                 if said_at.elapsed() >= SAY_OPEN_EVERY {
                     let waiting = counted(self.lane.waiting(), "delivery waits", "deliveries wait");
                     log::warn!(
+                        subscription:% = id;
                         "{id} is still open: {} more, the last with {summary}; {waiting}",
                         counted(*failed_since as usize, "attempt failed", "attempts failed")
                     );
@@ -105,19 +110,21 @@ impl Subscription {
             (_, HealthState::Open) => {
                 self.failed_since_said = (Instant::now(), 0);
                 log::error!(
+                    subscription:% = id;
                     "{id} is open: {} in a row failed, the last with {summary}: one request at a time until \
                      one succeeds",
                     counted(health.consecutive_failures as usize, "attempt", "attempts")
                 );
             }
             (HealthState::Open | HealthState::Failing, HealthState::Degraded | HealthState::Healthy) => {
-                log::info!("{id} takes deliveries again");
+                log::info!(subscription:% = id; "{id} takes deliveries again");
             }
             (HealthState::Degraded, HealthState::Healthy) => match health.incidents(now).last() {
-                Some(over) => log::info!("{id} is healthy again: {over}"),
-                None => log::info!("{id} is healthy again"),
+                Some(over) => log::info!(subscription:% = id; "{id} is healthy again: {over}"),
+                None => log::info!(subscription:% = id; "{id} is healthy again"),
             },
             (HealthState::Healthy | HealthState::Untried, HealthState::Degraded) => log::warn!(
+                subscription:% = id;
                 "{id} is degraded: {failed} of the last {} failed, the last with {summary}",
                 counted(usize::try_from(ok + failed).unwrap_or(usize::MAX), "attempt", "attempts")
             ),
@@ -136,20 +143,26 @@ fn log_verdict(
 ) {
     let summary = outcome.summary();
     let what = format!("{} ({})", delivery.key, delivery.id);
+    let Delivery { id, spec, .. } = delivery;
     match verdict {
-        Verdict::Delivered => log::info!("delivered {what} to {subscription} at attempt {number}: {summary}"),
+        Verdict::Delivered => log::info!(
+            subscription:%, spec:%, delivery:% = id;
+            "delivered {what} to {subscription} at attempt {number}: {summary}"
+        ),
         Verdict::Retry { wait, .. } => {
             let seconds = wait.as_secs_f64();
             // While it is open, one line a minute says so of all.
             let level = if health == HealthState::Open { log::Level::Debug } else { log::Level::Warn };
             log::log!(
                 level,
+                subscription:%, spec:%, delivery:% = id;
                 "attempt {number} of {what} to {subscription} failed, next in {seconds:.1} s: {summary}"
             );
         }
         Verdict::DeadLetter(reason) => {
             let hint = reason.hint(outcome.advice().as_deref());
             log::error!(
+                subscription:%, spec:%, delivery:% = id;
                 "gave {what} to {subscription} up after attempt {number}, {reason}: {summary}; {hint}"
             );
         }

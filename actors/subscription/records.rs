@@ -78,6 +78,7 @@ impl Subscription {
     pub(super) fn drop_oldest(&mut self, dropped: &Pending, context: &mut Context<Self>) {
         let delivery = dropped.delivery().clone();
         log::warn!(
+            subscription:% = self.id, spec:% = delivery.spec, delivery:% = delivery.id;
             "more than max_pending deliveries of {} wait: gave the oldest up, {} ({})",
             self.id,
             delivery.key,
@@ -137,7 +138,10 @@ async fn until_written(id: DeliveryId, mut answer: Answer, again: impl Fn() -> A
     let mut said = String::new();
     while let Err(NotWritten::Failed(error)) = written(answer).await {
         if said != error {
-            log::error!("what happened to {id} is not recorded yet, and is tried again each second: {error}");
+            log::error!(
+                delivery:% = id;
+                "what happened to {id} is not recorded yet, and is tried again each second: {error}"
+            );
             said = error;
         }
         actix_rt::time::sleep(RECORD_AGAIN).await;

@@ -1,6 +1,9 @@
 //! What a Subscription makes attempts with: client, target, place among the permits; rebuilt at a
 //! reload.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -8,8 +11,46 @@ use super::Subscription;
 use crate::actors::attempt::{self, Settings};
 use crate::actors::permits::{Asked, Permit, Seat};
 use crate::archive::Attempt;
-use crate::delivery::{Delivery, Payload, RetryPolicy};
+use crate::delivery::{Delivery, DeliveryId, Payload, RetryPolicy};
 use crate::http::{Client, Target};
+
+/// The requests of a subscription that are under way at its endpoint, an operator's too.
+#[derive(Clone, Default)]
+pub(super) struct Requests(Rc<RefCell<HashMap<DeliveryId, usize>>>);
+
+/// One of them, until it is dropped.
+pub(super) struct UnderWay {
+    among: Requests,
+    id: DeliveryId,
+}
+
+impl Requests {
+    fn begin(&self, id: DeliveryId) -> UnderWay {
+        *self.0.borrow_mut().entry(id).or_default() += 1;
+        UnderWay { among: self.clone(), id }
+    }
+
+    /// Whether one of this delivery is under way.
+    pub(super) fn has(&self, id: DeliveryId) -> bool {
+        self.0.borrow().contains_key(&id)
+    }
+
+    /// Their number.
+    pub(super) fn count(&self) -> usize {
+        self.0.borrow().values().sum()
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut place) = self.among.0.borrow_mut().entry(self.id) {
+            *place.get_mut() -= 1;
+            if *place.get() == 0 {
+                place.remove();
+            }
+        }
+    }
+}
 
 /// What an attempt needs; shared with the tasks that make them.
 pub(super) struct Sender {
@@ -18,6 +59,7 @@ pub(super) struct Sender {
     pub(super) target: Target,
     /// Its place among those that share the permits; absent for a dry run, which sends nothing.
     pub(super) seat: Option<Rc<Seat>>,
+    requests: Requests,
 }
 
 impl Sender {
@@ -26,25 +68,24 @@ impl Sender {
         self.seat.as_ref().filter(|_| !dry_run).map(|seat| seat.ask(is_proven))
     }
 
-    /// Makes the attempt once it has its permit. The caller drops the permit after it has asked for
-    /// the next one.
-    pub(super) async fn send(
-        self: Rc<Self>,
-        asked: Option<Asked>,
+    /// Waits for the permit, where one was asked for. Whoever has it drops it after asking for the
+    /// next one.
+    pub(super) async fn permit(asked: Option<Asked>) -> Option<Permit> {
+        asked?.permit().await
+    }
+
+    /// Makes an attempt now.
+    pub(super) async fn make(
+        &self,
         delivery: Arc<Delivery>,
         payload: Payload,
         number: u32,
         dry_run: bool,
-    ) -> (Attempt, Option<Permit>) {
+    ) -> Attempt {
         let settings = &self.settings;
         let dry_run = dry_run || settings.config.dry_run;
-        let permit = match asked {
-            Some(asked) => asked.permit().await,
-            None => None,
-        };
-        let attempt =
-            attempt::make(&self.client, &self.target, settings, &delivery, payload, number, dry_run).await;
-        (attempt, permit)
+        let _under_way = (!dry_run).then(|| self.requests.begin(delivery.id));
+        attempt::make(&self.client, &self.target, settings, &delivery, payload, number, dry_run).await
     }
 }
 
@@ -74,6 +115,7 @@ impl Subscription {
             |before| before.client.clone(),
         );
         let target = Target::new(&settings.endpoint);
-        self.sender = Some(Rc::new(Sender { settings, client, target, seat }));
+        let requests = self.requests.clone();
+        self.sender = Some(Rc::new(Sender { settings, client, target, seat, requests }));
     }
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use super::dead_letter::DeadLetter;
-use crate::delivery::{AttemptSummary, Delivery, Outcome, Reason, title_of};
+use crate::delivery::{AttemptSummary, Delivery, Outcome, Reason, readable};
 use crate::names::printable;
 
 /// What was sent, without secrets.
@@ -70,8 +70,7 @@ impl Attempt {
         const KEPT: usize = 256;
         let outcome = self.outcome.as_ref();
         let response = outcome.and_then(|outcome| outcome.result.as_ref().ok());
-        let kept = response
-            .map(|response| title_of(&response.body).unwrap_or_else(|| printable(&response.body, KEPT)));
+        let kept = response.map(|response| printable(&readable(&response.body), KEPT));
         AttemptSummary {
             attempt: self.number,
             at: self.at,

@@ -11,7 +11,9 @@ use serde_json::value::RawValue;
 use super::attempt::{Attempt, Effect, Finished, RequestLine};
 use super::dead_letter::DeadLetter;
 use crate::clock;
-use crate::delivery::{Delivery, DeliveryId, FailureClass, FinalState, Reason, SubscriptionId};
+use crate::delivery::{
+    AttemptSummary, Delivery, DeliveryId, FailureClass, FinalState, Reason, SubscriptionId,
+};
 use crate::event::{EventKind, IdempotencyKey};
 use crate::files::{self, FileError, FileId, git_ignore, user};
 use crate::names::harmless_json;
@@ -172,6 +174,9 @@ pub(crate) struct FinalLine<'a> {
     /// The reason, for a dead letter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'a Reason>,
+    /// The user who gave it up for good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<&'a str>,
     /// When the event was accepted.
     #[serde(with = "clock::millis")]
     pub accepted_at: Timestamp,
@@ -181,6 +186,9 @@ pub(crate) struct FinalLine<'a> {
     /// Why it failed, as a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+    /// Duration of the last attempt, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_latency_ms: Option<f64>,
 }
 
 impl<'a> FinalLine<'a> {
@@ -197,9 +205,11 @@ impl<'a> FinalLine<'a> {
             attempts: if state == FinalState::DryRun { 0 } else { last.number },
             state,
             reason: None,
+            user: None,
             accepted_at: delivery.accepted_at,
             last_status: last.status(),
             last_error: None,
+            last_latency_ms: last.outcome.as_ref().map(|_| last.latency_ms()),
         }
     }
 
@@ -209,6 +219,7 @@ impl<'a> FinalLine<'a> {
             accepted_at: letter.accepted_at,
             last_status: letter.attempts.last().and_then(|last| last.status),
             last_error: Some(letter.failure()),
+            last_latency_ms: letter.attempts.last().map(|last| last.latency_ms),
             v: VERSION,
             record: "final",
             time: letter.dead_at,
@@ -219,6 +230,29 @@ impl<'a> FinalLine<'a> {
             attempts: u32::try_from(letter.attempts.len()).unwrap_or(u32::MAX),
             state: (&letter.reason).into(),
             reason: Some(&letter.reason),
+            user: None,
+        }
+    }
+
+    /// The end of a waiting delivery that a person gave up.
+    fn of_discard(delivery: &'a Delivery, attempts: &[AttemptSummary], by: &'a str) -> Self {
+        let last = attempts.last();
+        Self {
+            v: VERSION,
+            record: "final",
+            time: clock::now(),
+            delivery: delivery.id,
+            idempotency_key: &delivery.key,
+            event: delivery.kind,
+            subscription: &delivery.subscription,
+            attempts: last.map_or(0, |last| last.attempt),
+            state: FinalState::Discarded,
+            reason: None,
+            user: Some(by),
+            accepted_at: delivery.accepted_at,
+            last_status: last.and_then(|last| last.status),
+            last_error: last.map(AttemptSummary::in_words),
+            last_latency_ms: last.map(|last| last.latency_ms),
         }
     }
 }
@@ -239,6 +273,17 @@ pub(crate) fn final_line(delivery: &Delivery, last: &Attempt, state: FinalState)
 /// The line of a delivery's end that becomes a dead letter.
 pub(crate) fn burial_line(letter: &DeadLetter) -> Vec<u8> {
     line(&FinalLine::of_dead_letter(letter))
+}
+
+/// The line of a waiting delivery's end that the user `by` gave up for good.
+pub(crate) fn discard_line(delivery: &Delivery, attempts: &[AttemptSummary], by: &str) -> Vec<u8> {
+    line(&FinalLine::of_discard(delivery, attempts, by))
+}
+
+/// The line of a dead letter that the user `by` gave up for good.
+pub(crate) fn discard_letter_line(letter: &DeadLetter, by: &str) -> Vec<u8> {
+    let dead = FinalLine::of_dead_letter(letter);
+    line(&FinalLine { time: clock::now(), state: FinalState::Discarded, user: Some(by), ..dead })
 }
 
 /// A line of evidence, its newline included; nothing where it cannot be written as JSON.

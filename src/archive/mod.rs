@@ -7,6 +7,7 @@ mod census;
 mod dead_letter;
 mod evidence;
 mod health;
+mod pauses;
 mod reader;
 
 use std::collections::{HashMap, HashSet};
@@ -16,8 +17,11 @@ pub(crate) use attempt::{Attempt, Effect, Finished, RequestLine};
 pub(crate) use census::{Census, DeadLetterCount};
 pub(crate) use dead_letter::DeadLetter;
 pub(crate) use dead_letter::{by_age as dead_letters_by_age, read as read_dead_letter};
-pub(crate) use evidence::{attempt_line, burial_line, final_line, is_record};
+pub(crate) use evidence::{
+    attempt_line, burial_line, discard_letter_line, discard_line, final_line, is_record,
+};
 pub(crate) use health::{AtRest, Healths, left_at_rest, read_healths, write_healths};
+pub(crate) use pauses::{Pauses, is_paused, read_pauses, remove_pause, write_pause};
 pub(crate) use reader::{evidence_files, lines_of};
 
 use crate::delivery::DeliveryId;
@@ -122,6 +126,18 @@ impl Archive {
         }
     }
 
+    /// Syncs one SPEC's evidence.
+    ///
+    /// # Errors
+    /// Not all of its lines are on disk.
+    pub(crate) fn sync_written(&mut self, spec: &SpecId) -> Result<(), String> {
+        let Some(file) = self.evidence.get_mut(spec) else { return Ok(()) };
+        if file.has_batch() {
+            return Err(file.trouble().unwrap_or("the disk is full").to_owned());
+        }
+        file.sync().map_err(|error| error.to_string())
+    }
+
     /// Writes, syncs and closes all evidence files. Returns the failures; those files stay open.
     pub(crate) fn close(&mut self) -> Vec<FileError> {
         let failed = self.flush();
@@ -169,6 +185,15 @@ impl Archive {
     /// The file could not be removed.
     pub(crate) fn remove_dead_letter(&mut self, spec: &SpecId, id: DeliveryId) -> Result<(), FileError> {
         self.dead_letters(spec)?.remove(id)
+    }
+
+    /// Makes the removal of dead letters of a SPEC outlive a power loss.
+    ///
+    /// # Errors
+    /// The folder could not be synced.
+    pub(crate) fn sync_dead_letters(&self, spec: &SpecId) -> Result<(), FileError> {
+        let dir = dead_letter_dir(&self.options.spool_dir, spec);
+        files::sync_dir(&dir).map_err(FileError::on("sync", &dir))
     }
 
     /// Reads a dead letter.

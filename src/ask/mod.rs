@@ -2,20 +2,24 @@
 //! by the runtime in this process (`actors/door.rs`), over the control port (`control/`), or, if
 //! no runtime runs, from the files (`cli/ask.rs`).
 
+mod discarded;
 mod emitted;
+mod paused;
 mod sent;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use discarded::{DiscardOutcome, Discarded};
 pub use emitted::{EmitOutcome, Emitted, EmittedDelivery, EmittedEvent};
+pub use paused::PauseReport;
 pub use sent::{SentOutcome, SentReport, SentRequest};
 
 use crate::config::Report;
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::event::SpecId;
-use crate::inspect::{Listing, Query, StatusReport, Tried, TriedQuery};
+use crate::inspect::{Listing, Query, Shown, StatusReport, Tried, TriedQuery};
 
 /// A request whose answer has this type.
 pub trait Ask: Clone + Into<Request> + Send + 'static {
@@ -79,10 +83,18 @@ requests! {
     Replay(ReplayDeadLetter) = "replay" -> SentReport;
     /// Deliveries, newest first.
     List(Query) = "list" -> Listing;
+    /// One delivery whole.
+    Show(ShowDelivery) = "show" -> Option<Shown>;
     /// Attempts, newest first.
     Attempts(TriedQuery) = "attempts" -> Vec<Tried>;
     /// The state of the runtime and its subscriptions.
     Status(ReadStatus) = "status" -> StatusReport;
+    /// Give deliveries up for good.
+    Discard(DiscardDeliveries) = "discard" -> Vec<Discarded>;
+    /// Hold a subscription's deliveries back.
+    Pause(PauseSubscription) = "pause" -> PauseReport;
+    /// Let a subscription's deliveries go on.
+    Resume(ResumeSubscription) = "resume" -> PauseReport;
     /// Load the config again and apply it.
     Reload(ReloadConfig) = "reload" -> Report;
 }
@@ -126,6 +138,54 @@ pub struct ReplayDeadLetter {
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReadStatus {}
+
+/// Show one delivery whole.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShowDelivery {
+    /// The SPEC of its event.
+    pub spec: SpecId,
+    /// Its id.
+    pub id: DeliveryId,
+    /// Whether its body is wanted too.
+    #[serde(default)]
+    pub body: bool,
+}
+
+/// Give dead letters up for good, or what waits for a subscription that is not active.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiscardDeliveries {
+    /// The deliveries; at most 500 in one request.
+    pub deliveries: Vec<DeliveryOfSpec>,
+}
+
+/// One delivery.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeliveryOfSpec {
+    /// The SPEC of its event.
+    pub spec: SpecId,
+    /// Its id.
+    pub id: DeliveryId,
+}
+
+/// Hold a subscription's deliveries back until it is resumed, over restarts. A request under way
+/// ends.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PauseSubscription {
+    /// The subscription.
+    pub subscription: SubscriptionId,
+}
+
+/// Let the deliveries of a paused subscription go on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResumeSubscription {
+    /// The subscription.
+    pub subscription: SubscriptionId,
+}
 
 /// Read the config again and, if it is valid, put it in force.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]

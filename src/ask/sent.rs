@@ -45,6 +45,9 @@ pub struct SentReport {
     /// The start of the response's body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response: Option<String>,
+    /// What else is to be known: it was sent although its subscription is paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// What was sent.
     pub request: SentRequest,
 }
@@ -86,6 +89,7 @@ impl SentReport {
             error,
             hint,
             response: response.map(|response| response.body.clone()).filter(|body| !body.is_empty()),
+            note: None,
             request: SentRequest {
                 url: finished.attempt.request.url.clone(),
                 headers: headers

@@ -10,18 +10,20 @@ use jiff::Timestamp;
 
 use super::{Failure, Global, load_good_enough, render::Screen};
 use crate::archive::{AtRest, left_at_rest, read_healths};
-use crate::ask::{Ask, ReadStatus};
+use crate::ask::{Ask, ReadStatus, ShowDelivery};
 use crate::clock;
 use crate::config::Config;
 use crate::control::{Client, ClientError, RuntimeFile};
+use crate::delivery::DeliveryId;
 use crate::event::SpecId;
 use crate::figures::{Counts, from_evidence};
 use crate::files::user::check_readable;
 use crate::inspect::{
-    Listed, Listing, Page, Query, StatusReport, Survey, Tried, TriedQuery, Unfinished, tried, unfinished,
+    Listed, Listing, Page, Query, Shown, StatusReport, Survey, Tried, TriedQuery, Unfinished, Wait, WaitKind,
+    tried, unfinished,
 };
 use crate::spool;
-use crate::watch::Waiting;
+use crate::watch::{Waiting, elsewhere};
 
 /// How long a runtime may take to answer; after that the disk is read.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
@@ -108,7 +110,13 @@ impl Source {
     pub(super) fn status(&mut self) -> Result<StatusReport, Failure> {
         let until = Instant::now() + FIGURES_WITHIN;
         let counted = |dir: &Path| from_evidence(dir, clock::now(), || Instant::now() < until);
-        self.status_with(None, counted, |dir| Ok((Unfinished::Listed(unfinished(dir)?), Survey::of(dir))))
+        let look = |dir: &Path| Ok((Unfinished::Listed(unfinished(dir)?), Survey::of(dir)));
+        let report = self.status_with(None, counted, look);
+        let unread = self.config.enabled.then(|| elsewhere(&self.config)).flatten();
+        report.map(|mut report| {
+            report.warnings.extend(unread);
+            report
+        })
     }
 
     /// The status within the patience. If reading the whole spool would take too long, it lacks the
@@ -174,11 +182,35 @@ impl Source {
         if let Some(listing) = self.ask(&query)? {
             return Ok(listing);
         }
-        let mut page = Page::new(query);
+        // Nothing bounds an answer that crosses no port: the files are read once.
+        let mut page = Page::whole(query);
         let read = page.add_unfinished(&self.config.spool_dir);
         let read = read.and_then(|()| page.add_finished(&self.config.spool_dir, &self.config.evidence_dir));
         read.map_err(|error| self.unreadable(&error))?;
         Ok(page.into_listing())
+    }
+
+    /// One delivery whole.
+    pub(super) fn show(
+        &mut self,
+        spec: &SpecId,
+        id: DeliveryId,
+        body: bool,
+    ) -> Result<Option<Shown>, Failure> {
+        if let Some(shown) = self.ask(&ShowDelivery { spec: spec.clone(), id, body })? {
+            return Ok(shown);
+        }
+        let folders = (&*self.config.spool_dir, &*self.config.evidence_dir);
+        let read = Shown::read(folders, (spec, id), body, None, true);
+        let mut shown = read.map_err(|error| self.unreadable(&error))?;
+        if let Some(shown) = &mut shown {
+            let of = &shown.delivery.subscription;
+            let is_active = self.config.subscriptions.iter().any(|entry| entry.id == *of && entry.active);
+            if !is_active && !shown.waits.is_empty() {
+                shown.waits.push(Wait::of(WaitKind::Inactive));
+            }
+        }
+        Ok(shown)
     }
 
     /// Attempts, newest first.

@@ -107,7 +107,7 @@ pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure>
                 screen,
                 |screen| {
                     let text = match counts.is_something() {
-                        true => format!("baseline taken: {counts} that are here already are not sent"),
+                        true => format!("baseline taken: what is here already is not sent: {counts}"),
                         false => "baseline taken: nothing is here that is not known".to_owned(),
                     };
                     screen.line(Tone::Good, text);

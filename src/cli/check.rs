@@ -2,17 +2,22 @@
 
 use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global, load};
-use crate::config::{Report, Role, Switch};
+use crate::config::{Problem, Report, Role, Switch};
 use crate::files::user::check_readable;
 use crate::inspect::counted;
+use crate::watch::elsewhere;
 
 pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure> {
-    let loaded = load(global, true)?;
+    let mut loaded = load(global, true)?;
     let ok = loaded.errors.is_empty();
     if let Some(config) = loaded.config.as_ref().filter(|config| ok && config.enabled) {
         check_readable(&config.spool_dir).map_err(|error| {
             Failure::failed(format!("cannot read {}: {error}", config.spool_dir.display()))
         })?;
+    }
+    if let Some(config) = loaded.config.as_ref().filter(|config| config.enabled) {
+        let help = "a .specify in three levels of folders is looked for; links and other checkouts are not";
+        loaded.warnings.extend(elsewhere(config).map(|what| Problem::general(what, help)));
     }
     if screen.is_json() {
         screen.value(&Report { ok, ..loaded.report() });

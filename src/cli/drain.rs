@@ -1,19 +1,21 @@
 //! `spec-notify drain`: takes in what the sources hold, delivers everything pending, retries
 //! included, then exits. Meant as the last step of a CI job.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
 
+use super::interrupt::Interrupt;
 use super::render::{Screen, Tone};
+use super::test::DRAIN;
 use super::{Exit, Failure, Global, load_to_act};
+use crate::clock;
 use crate::config::{Config, StageEndsWith, WatchFrom};
-use crate::delivery::HealthState;
+use crate::delivery::{Pause, SubscriptionId};
 use crate::env::Environment;
-use crate::inspect::Survey;
 use crate::inspect::{SourcesStatus, StatusReport, counted};
+use crate::inspect::{Survey, delivered_since};
 use crate::runtime::Runtime;
 use crate::watch::Waiting;
 
@@ -54,6 +56,8 @@ pub(super) struct Options {
 struct Drained {
     /// Deliveries that are still pending.
     pending: usize,
+    /// Deliveries that arrived meanwhile.
+    delivered: usize,
     /// Deliveries that became dead letters meanwhile.
     dead_letters: usize,
     /// What the repo holds that is still not told; absent with `--no-watch`.
@@ -62,9 +66,21 @@ struct Drained {
     /// What was taken as known and not sent, because this repo was not watched before.
     #[serde(skip_serializing_if = "Option::is_none")]
     baseline: Option<SourcesStatus>,
+    /// Paused subscriptions whose deliveries are left.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    paused: Vec<LeftPaused>,
     /// What is set aside and could not be delivered, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     aside: Vec<String>,
+}
+
+/// What a paused subscription leaves.
+#[derive(Debug, Serialize)]
+struct LeftPaused {
+    subscription: SubscriptionId,
+    pending: usize,
+    #[serde(flatten)]
+    pause: Pause,
 }
 
 pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
@@ -85,6 +101,7 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     let baseline = Some(in_repo(true)).filter(|found| found.is_first && watch == Some(WatchFrom::Now));
     // Count before the start: a delivery given up at once must not count as an earlier one.
     let before = Survey::of(&config.spool_dir).dead();
+    let began_at = clock::now();
     let started = Runtime::start(Config { watch, ..config.clone() }, Environment::process());
     let runtime = started.map_err(Failure::failed)?;
     let handle = runtime.handle();
@@ -96,7 +113,8 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     let mut status = look()?;
     let began = Instant::now();
     let mut pause = POLL;
-    while Instant::now() < deadline {
+    let interrupt = Interrupt::listen();
+    while Instant::now() < deadline && !interrupt.came() {
         if left(&status) == 0 {
             let looked = Instant::now();
             let in_repo = in_repo(is_ours(&status));
@@ -113,38 +131,58 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
         }
         let failed = dead(&status).saturating_sub(before);
         screen.progress(format_args!("{} pending, {failed} given up", left(&status)));
-        thread::park_timeout(pause);
+        interrupt.pause(pause);
         status = look()?;
     }
     screen.progress_ends();
     let in_repo = in_repo(is_ours(&status));
-    runtime.drain(Duration::ZERO);
+    // One that was interrupted lets its requests end.
+    let rest = runtime.drain(if interrupt.came() { DRAIN } else { Duration::ZERO });
+    let (delivered, interrupted) = (delivered_since(&config.evidence_dir, began_at), interrupt.came());
+    let parked_ones = status.subscriptions.iter().filter(|one| one.is_parked());
+    let parked_ones: usize = parked_ones.map(|one| one.pending).sum();
+    let pending = match interrupted && is_ours(&status) {
+        true => status.inbox + rest.pending.saturating_sub(parked_ones),
+        false => left(&status),
+    };
     let is_made = |found: &Waiting| found.is_something() && !in_repo.is_first;
     let drained = Drained {
-        pending: left(&status),
+        pending,
+        delivered,
         dead_letters: dead(&status).saturating_sub(before),
         sources: watch.map(|_| SourcesStatus::of(&in_repo)),
         baseline: baseline.as_ref().filter(|found| is_made(found)).map(SourcesStatus::of),
+        paused: left_paused(&status),
         aside: status.aside.iter().chain(&in_repo.troubles).cloned().collect(),
     };
     if let Some(known) = drained.baseline {
         let spool = config.spool_dir.display();
         screen.warning(format_args!(
-            "nothing was watched here before: {known} that the repo held already are taken as known and not \
-             sent; to send them all the same, remove {spool}/watch.jsonl and run spec-notify drain \
+            "nothing was watched here before: what the repo held already is taken as known and not sent: \
+             {known}; to send it all the same, remove {spool}/watch.jsonl and run spec-notify drain \
              --from-start"
         ));
     }
     if screen.is_json() {
         screen.value(&drained);
     } else {
-        tell(&drained, &status, options.timeout, screen);
+        tell(&drained, &status, (!interrupted).then_some(options.timeout), screen);
     }
     Ok(if drained.is_done() { Exit::Done } else { Exit::Failed })
 }
 
 /// Prints the result for people.
-fn tell(drained: &Drained, status: &StatusReport, timeout: u64, screen: &mut Screen) {
+fn tell(drained: &Drained, status: &StatusReport, timeout: Option<u64>, screen: &mut Screen) {
+    for LeftPaused { subscription: id, pending, pause } in &drained.paused {
+        let what = counted(*pending, "delivery waits", "deliveries wait");
+        screen.warning(format_args!(
+            "{what} for {id}, which is paused by {}: spec-notify resume {id} lets them go on",
+            pause.by
+        ));
+    }
+    if drained.delivered > 0 {
+        screen.note(format_args!("{} delivered", drained.delivered));
+    }
     let parked = parked(status);
     if parked > 0 {
         let what = counted(parked, "delivery waits", "deliveries wait");
@@ -161,15 +199,18 @@ fn tell(drained: &Drained, status: &StatusReport, timeout: u64, screen: &mut Scr
         let pid = status.runtime.as_ref().map_or(0, |runtime| runtime.pid);
         screen.warning(format_args!(
             "the repo holds {sources} that nobody has told: process {pid} owns the spool and does not watch \
-             it (serve --no-watch); start it without --no-watch, or run spec-notify drain --no-watch to \
-             leave them"
+             it (serve --no-watch); start it without --no-watch, or run spec-notify drain --no-watch, which \
+             leaves the repo alone"
         ));
     }
     let text = match (drained.pending, drained.dead_letters, untold) {
         (0, 0, None) if !drained.aside.is_empty() => "drained, but for what stands aside".to_owned(),
-        (0, 0, None) => return screen.line(Tone::Good, "drained: nothing is pending"),
+        (0, 0, None) if !drained.paused.is_empty() => {
+            return screen.verdict(Tone::Warning, "drained, but for what is paused");
+        }
+        (0, 0, None) => return screen.verdict(Tone::Good, "drained: nothing is pending"),
         (0, 0, Some(sources)) if sources.baseline => {
-            return screen.line(Tone::Good, "drained: nothing is pending");
+            return screen.verdict(Tone::Good, "drained: nothing is pending");
         }
         (0, 0, Some(sources)) => format!("drained, but for what the repo holds: {sources} not told"),
         (0, dead, _) => {
@@ -179,10 +220,12 @@ fn tell(drained: &Drained, status: &StatusReport, timeout: u64, screen: &mut Scr
         (pending, ..) => {
             let what = counted(pending, "delivery is", "deliveries are");
             let stay = if pending == 1 { "stays" } else { "stay" };
-            format!("{what} still pending after {timeout} s, and {stay} on disk")
+            let when = timeout.map_or("interrupted: ".to_owned(), |_| String::new());
+            let after = timeout.map_or(String::new(), |timeout| format!(" after {timeout} s"));
+            format!("{when}{what} still pending{after}, and {stay} on disk")
         }
     };
-    screen.line(Tone::Bad, text);
+    screen.verdict(Tone::Bad, text);
 }
 
 impl Drained {
@@ -202,13 +245,26 @@ fn watches(status: &StatusReport) -> bool {
 }
 
 fn left(status: &StatusReport) -> usize {
-    let active = status.subscriptions.iter().filter(|one| one.health != HealthState::Inactive);
-    status.inbox + active.map(|one| one.pending + one.in_flight).sum::<usize>()
+    let left = status.subscriptions.iter().map(|one| match one.is_parked() {
+        // A request under way ends all the same.
+        true => one.in_flight,
+        false => one.pending + one.in_flight,
+    });
+    status.inbox + left.sum::<usize>()
 }
 
 fn parked(status: &StatusReport) -> usize {
-    let inactive = status.subscriptions.iter().filter(|one| one.health == HealthState::Inactive);
-    inactive.map(|one| one.pending + one.in_flight).sum()
+    let inactive = status.subscriptions.iter().filter(|one| one.is_parked() && one.paused.is_none());
+    inactive.map(|one| one.pending).sum()
+}
+
+fn left_paused(status: &StatusReport) -> Vec<LeftPaused> {
+    let paused = status.subscriptions.iter().filter(|one| one.pending > 0);
+    let left = paused.filter_map(|one| {
+        let (subscription, pending, pause) = (one.id.clone(), one.pending, one.paused.clone()?);
+        Some(LeftPaused { subscription, pending, pause })
+    });
+    left.collect()
 }
 
 fn dead(status: &StatusReport) -> usize {

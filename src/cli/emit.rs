@@ -2,6 +2,7 @@
 
 mod lines;
 mod told;
+mod wait;
 mod way;
 
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::json;
 
+use super::ask::Source;
 use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global, load, take_good_enough};
 use crate::ask::{EmitOutcome, EmittedEvent};
@@ -23,14 +25,17 @@ use crate::sources::stage::{self, Setting, StageRead};
 use crate::sources::workflow_run;
 pub(super) use lines::Lines;
 use told::Told;
+use wait::Awaited;
 use way::{State, Way};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  spec-notify emit --telemetry docs/…/evidence/commands/SPEC-KIT-065/spec-plan_….json
+  spec-notify emit --telemetry docs/…/commands/SPEC-KIT-065/spec-plan_….json
   some-program | spec-notify emit --event -
-  spec-notify emit --type spec-auto.stage.completed --spec SPEC-KIT-065 --stage Plan --status success")]
+  spec-notify emit --type spec-auto.stage.completed --spec SPEC-KIT-065 \\
+      --stage Plan --status success
+  spec-notify emit --wait --timeout 60 --event release.json     exit code 0 once all have it")]
 pub(super) struct Options {
     /// A telemetry file as the guardrail scripts write it; may be given several times
     #[arg(long, value_name = "FILE", conflicts_with_all = ["event", "kind"])]
@@ -80,6 +85,13 @@ pub(super) struct Options {
         value_parser = clap::value_parser!(u64).range(1..=600_000)
     )]
     deadline: u64,
+    /// Wait until the deliveries have ended: exit code 1 unless all of them are delivered or dry
+    /// runs
+    #[arg(long)]
+    wait: bool,
+    /// With --wait, the longest time to wait, in seconds
+    #[arg(long, value_name = "SECONDS", requires = "wait", default_value_t = 600)]
+    timeout: u64,
 }
 
 /// An event from the input, or why the input is not one.
@@ -137,7 +149,8 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     }
     let mut input = Input::new(given(options, &config)?, options.event.is_some());
     let mut way = Way::new(&config.spool_dir, &config.repo, Duration::from_millis(options.deadline));
-    let mut told = Told::new(screen, options.event.is_some());
+    let awaited = options.wait.then(Awaited::new);
+    let mut told = Told::new(screen, options.event.is_some(), awaited);
     // The deadline of an event from arguments begins with the command, that of a line when it is
     // read.
     let mut since = Some(start).filter(|_| options.event.is_none());
@@ -157,7 +170,11 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
             told.tell(handed);
         }
     }
-    Ok(told.end())
+    let (exit, awaited) = told.end();
+    let Some(awaited) = awaited else { return Ok(exit) };
+    let mut source = Source::find(global, screen)?;
+    let waited = awaited.wait(&mut source, Duration::from_secs(options.timeout), screen)?;
+    Ok(exit.max(waited))
 }
 
 /// The event of a hook whose stage a workflow run tells.
@@ -165,7 +182,18 @@ fn told_by_its_run(options: &Options, config: &Config) -> Option<EmittedEvent> {
     let (kind, stage) = options.kind.zip(options.stage.filter(|_| options.hook))?;
     // What is no event is refused as ever.
     let event = from_flags(options, kind).ok()?;
-    workflow_run::now::stands_at(&config.repo, stage).then(|| EmittedEvent::of(&event))
+    workflow_run::now::stands_at(&folders_here(config), stage).then(|| EmittedEvent::of(&event))
+}
+
+/// The folder that holds sources and in which this command runs: another one's runs tell nothing of
+/// it. All of them where it runs in none.
+fn folders_here(config: &Config) -> Vec<PathBuf> {
+    let real = |path: &Path| path.canonicalize().ok();
+    let here = std::env::current_dir().ok().and_then(|here| real(&here));
+    let is_above =
+        |folder: &&PathBuf| here.as_ref().zip(real(folder)).is_some_and(|(here, it)| here.starts_with(it));
+    let inner = config.source_roots.iter().filter(is_above).max_by_key(|folder| folder.as_os_str().len());
+    inner.map_or_else(|| config.source_roots.to_vec(), |folder| vec![folder.clone()])
 }
 
 /// The source of events.

@@ -20,7 +20,7 @@ use crate::watch::Opinion;
 #[command(after_help = "\
 Examples:
   spec-notify explain --event event.json
-  spec-notify explain --telemetry docs/…/evidence/commands/SPEC-KIT-065/spec-plan_….json
+  spec-notify explain --telemetry docs/…/commands/SPEC-KIT-065/spec-plan_….json
 
 Exit code 1 where no subscription would get it.")]
 pub(super) struct Options {

@@ -1,13 +1,15 @@
 //! `spec-notify list`: deliveries, newest first, with what a person needs to act on each.
 
-use clap::Args;
+mod follow;
+
+use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
 use super::ask::{Source, moment};
-use super::render::{Line, Screen, Tone, columns, cut, wrap};
+use super::render::{Line, Screen, Tone, cut, fitted, wrap};
 use super::{Exit, Failure, Global};
 use crate::clock;
-use crate::delivery::SubscriptionId;
+use crate::delivery::{SubscriptionId, readable};
 use crate::event::{EventKind, SpecId};
 use crate::inspect::{DeliveryState, Listed, Query};
 use crate::inspect::{ago, counted, short};
@@ -18,6 +20,8 @@ Examples:
   spec-notify list                                 the newest of all SPECs
   spec-notify list SPEC-KIT-065 --state dead_letter
   spec-notify list --subscription chatops-slack --since 2h --json
+  spec-notify list -o wide                         one line a delivery, with all columns
+  spec-notify list --follow                        as they change, until Ctrl-C
 
 Exit code 1 where a SPEC or a filter is given and nothing matches.")]
 pub(super) struct Options {
@@ -41,22 +45,41 @@ pub(super) struct Options {
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
     limit: u32,
+    /// wide: one line a delivery whatever the width, with more columns
+    #[arg(short, long, value_name = "FORM", value_enum)]
+    output: Option<Form>,
+    /// Then each delivery that is new or changes, until Ctrl-C; with --json a line for each
+    #[arg(short, long)]
+    follow: bool,
+}
+
+/// How people are shown deliveries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// One line a delivery.
+    Wide,
 }
 
 pub(super) fn run(global: &Global, options: Options, screen: &mut Screen) -> Result<Exit, Failure> {
     let mut source = Source::find(global, screen)?;
+    let is_wide = options.output == Some(Form::Wide);
     let is_filtered = options.spec.is_some()
         || options.subscription.is_some()
         || options.since.is_some()
         || !options.state.is_empty();
     let query = Query {
+        id: None,
         spec: options.spec,
         subscription: options.subscription,
         states: options.state,
         since: options.since,
+        ended_since: None,
         before: None,
         limit: options.limit as usize,
     };
+    if options.follow {
+        return follow::run(&mut source, &query, screen);
+    }
     let listing = source.list(&query)?;
     if let Some(silent) = source.silent() {
         screen.warning(silent);
@@ -67,8 +90,14 @@ pub(super) fn run(global: &Global, options: Options, screen: &mut Screen) -> Res
         screen.note(if is_filtered { "no delivery matches" } else { "no deliveries yet" });
         hints(&source, &query).iter().for_each(|hint| screen.note(hint));
     } else {
-        for line in lines(&listing.deliveries, clock::now(), screen.width()) {
-            screen.print(&line);
+        let (now, width) = (clock::now(), screen.width());
+        let lines = match is_wide {
+            true => wide_lines(&listing.deliveries, now),
+            false => lines(&listing.deliveries, now, width),
+        };
+        lines.iter().for_each(|line| screen.print(line));
+        if is_wide {
+            screen.note(format_args!("times are in {}", clock::zone_name(now)));
         }
         if listing.more {
             let shown = listing.deliveries.len();
@@ -109,15 +138,20 @@ fn hints(source: &Source, query: &Query) -> Vec<String> {
 /// what went wrong.
 pub(super) fn lines(deliveries: &[Listed], now: Timestamp, width: usize) -> Vec<Line> {
     let heading = ["STATE", "SUBSCRIPTION", "EVENT", "TRIES", "LAST", "AGE", "NEXT"].map(str::to_owned);
-    let rows = deliveries.iter().map(|delivery| row(delivery, now, width));
-    let mut table = columns(std::iter::once(heading).chain(rows)).into_iter();
+    let rows = deliveries.iter().map(|delivery| row(delivery, now));
+    let rows = std::iter::once(heading).chain(rows).map(Vec::from).collect();
+    let mut table = fitted(rows, width, &DROPPED, NAME).into_iter();
     let mut lines: Vec<Line> = table.next().map(|text| Line::new(Tone::Heading, text)).into_iter().collect();
     for (delivery, text) in deliveries.iter().zip(table) {
         lines.push(Line::new(tone(delivery.state, delivery.attempts), text));
-        let which = format!("  {}  {}", delivery.id, delivery.spec);
-        lines.push(Line::new(Tone::Faint, cut(&which, width)));
+        let (id, spec) = (format!("  {}", delivery.id), format!("  {}", delivery.spec));
+        // A SPEC's name is not cut while a line of its own has room for it.
+        match id.len() + spec.len() <= width {
+            true => lines.push(Line::new(Tone::Faint, id + &spec)),
+            false => lines.extend([id, spec].map(|text| Line::new(Tone::Faint, cut(&text, width)))),
+        }
         lines.push(Line::new(Tone::Faint, cut(&format!("  {}", delivery.idempotency_key), width)));
-        let error = delivery.last_error.iter().flat_map(|error| wrap(error, "  ", width));
+        let error = delivery.last_error.iter().flat_map(|error| wrap(&readable(error), "  ", width));
         lines.extend(error.map(|text| Line::new(Tone::Plain, text)));
         let hint = delivery.hint.iter().flat_map(|hint| wrap(&format!("to do: {hint}"), "  ", width));
         lines.extend(hint.map(|text| Line::new(Tone::Plain, text)));
@@ -125,10 +159,57 @@ pub(super) fn lines(deliveries: &[Listed], now: Timestamp, width: usize) -> Vec<
     lines
 }
 
-fn row(delivery: &Listed, now: Timestamp, width: usize) -> [String; 7] {
-    // The width that the other columns leave.
-    let room = width.saturating_sub(60);
+/// Columns that a narrow terminal has no room for, the first to go first: AGE, EVENT, TRIES, LAST.
+const DROPPED: [usize; 4] = [5, 2, 3, 4];
+
+/// The column of the subscription's name.
+const NAME: usize = 1;
+
+/// One line a delivery, whatever the width.
+fn wide_lines(deliveries: &[Listed], now: Timestamp) -> Vec<Line> {
+    let heading = [
+        "STATE",
+        "SUBSCRIPTION",
+        "SPEC",
+        "EVENT",
+        "TRIES",
+        "LAST",
+        "LATENCY",
+        "ACCEPTED",
+        "NEXT",
+        "ID",
+        "KEY",
+        "REASON",
+    ];
+    let rows = deliveries.iter().map(|one| {
+        let [state, subscription, event, tries, last, _, next] = row(one, now);
+        let latency = one.last_latency_ms.map_or("-".to_owned(), |ms| format!("{ms:.0} ms"));
+        let reason = one.last_error.as_deref().unwrap_or("-");
+        let reason = readable(reason).split_whitespace().collect::<Vec<_>>().join(" ");
+        vec![
+            state,
+            subscription,
+            one.spec.to_string(),
+            event,
+            tries,
+            last,
+            latency,
+            clock::local(one.accepted_at, now),
+            next,
+            one.id.to_string(),
+            one.idempotency_key.to_string(),
+            reason,
+        ]
+    });
+    let rows = std::iter::once(heading.map(str::to_owned).to_vec()).chain(rows).collect();
+    let tones = deliveries.iter().map(|one| tone(one.state, one.attempts));
+    let tones = std::iter::once(Tone::Heading).chain(tones);
+    tones.zip(fitted(rows, usize::MAX, &[], NAME)).map(|(tone, text)| Line::new(tone, text)).collect()
+}
+
+fn row(delivery: &Listed, now: Timestamp) -> [String; 7] {
     let next = match (delivery.state, delivery.next_attempt_at) {
+        (DeliveryState::Pending, _) if delivery.paused => "paused".to_owned(),
         (DeliveryState::Pending, Some(at)) if at > now => format!("in {}", short(at.duration_since(now))),
         (DeliveryState::Pending, _) => "due".to_owned(),
         (DeliveryState::InFlight, _) => "now".to_owned(),
@@ -136,7 +217,7 @@ fn row(delivery: &Listed, now: Timestamp, width: usize) -> [String; 7] {
     };
     [
         delivery.state.to_string(),
-        cut(delivery.subscription.as_str(), room),
+        delivery.subscription.to_string(),
         short_name(delivery.event).to_owned(),
         delivery.attempts.to_string(),
         last(delivery),
@@ -191,12 +272,14 @@ mod tests {
             attempts,
             last_status: error.map_or((attempts > 0).then_some(200), |(status, _)| status),
             last_error: error.map(|(_, words)| words.to_owned()),
+            last_latency_ms: None,
             hint: (state == DeliveryState::DeadLetter).then(|| {
                 "start the endpoint, or correct the port in the subscription's url; then replay".to_owned()
             }),
             accepted_at: now - jiff::SignedDuration::from_secs(i64::from(n) * 700),
             next_attempt_at: (state == DeliveryState::Pending)
                 .then(|| now + jiff::SignedDuration::from_secs(90)),
+            paused: false,
         }
     }
 
@@ -221,7 +304,8 @@ mod tests {
             listed(5, DeliveryState::DryRun, 0, None),
         ];
         let now = "2025-10-14T10:00:00Z".parse().unwrap();
-        for width in [80, 120] {
+        insta::assert_snapshot!("list_wide", text(&wide_lines(&deliveries, now)));
+        for width in [60, 80, 120] {
             let text = text(&lines(&deliveries, now, width));
             assert!(text.lines().all(|line| line.chars().count() <= width), "{text}");
             insta::assert_snapshot!(format!("list_{width}"), text);

@@ -1,90 +1,141 @@
 //! The log of the program: its own lines at the requested level, those of other crates only from
 //! `warn` up.
 
-use std::backtrace::Backtrace;
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::borrow::Cow;
 use std::io;
 use std::panic;
 
-use anstream::{AutoStream, ColorChoice};
-use env_logger::{Target, WriteStyle};
+use env_filter::Filter;
+use log::kv::{self, Key, Value, VisitSource};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-use super::outlet::STDERR;
-use super::render::harmless;
+use super::log_line::{About, LogFormat, LogLine};
+use super::outlet::{STDERR, coloured};
+use crate::clock;
+
+/// What the log is to say, and how.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub(super) format: LogFormat,
+    /// Whether each line for people begins with its time.
+    pub(super) is_timed: bool,
+    pub(super) level: LevelFilter,
+}
+
+impl Wanted {
+    /// The log of a command whose own level is `own`, changed by the flags. What runs for long or
+    /// is looked at closely says when each thing happened.
+    pub(super) fn new(format: LogFormat, quiet: bool, verbose: u8, own: LevelFilter) -> Self {
+        let level = match (quiet, verbose) {
+            (true, _) => own.min(LevelFilter::Error),
+            (false, 0) => own,
+            (false, 1) => LevelFilter::Debug,
+            (false, _) => LevelFilter::Trace,
+        };
+        Self { format, is_timed: own >= LevelFilter::Info || verbose > 0, level }
+    }
+}
 
 /// A logger that filters other crates. `notify` warns when a folder that is gone was no longer
 /// watched, which is not worth a line.
 ///
 /// At `debug` and `trace` the HTTP crates print requests with their paths and headers, which are
 /// credentials here: no setting lets these lines through.
-struct Capped(env_logger::Logger);
+struct Capped {
+    filter: Filter,
+    format: LogFormat,
+    is_timed: bool,
+}
+
+fn is_ours(metadata: &Metadata<'_>) -> bool {
+    metadata.target().starts_with("spec_notify")
+}
 
 impl Capped {
     fn lets_through(metadata: &Metadata<'_>) -> bool {
         let most = if metadata.target().starts_with("notify::") { Level::Error } else { Level::Warn };
-        metadata.target().starts_with("spec_notify") || metadata.level() <= most
+        is_ours(metadata) || metadata.level() <= most
     }
 }
 
 impl Log for Capped {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        Self::lets_through(metadata) && self.0.enabled(metadata)
+        Self::lets_through(metadata) && self.filter.enabled(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
-        if Self::lets_through(record.metadata()) {
-            // The text may contain what others wrote: names of files, answers of endpoints.
-            let text = harmless(record.args());
-            let mut harmless = Record::builder();
-            harmless.metadata(record.metadata().clone()).module_path(record.module_path());
-            self.0.log(&harmless.args(format_args!("{text}")).build());
+        if Self::lets_through(record.metadata()) && self.filter.matches(record) {
+            let message = record.args().as_str().map_or_else(|| record.args().to_string().into(), Cow::from);
+            let line = LogLine { level: record.level(), message: &message, about: about(record) };
+            say(&line, self.format, self.is_timed);
         }
     }
 
     fn flush(&self) {
-        self.0.flush();
+        STDERR.flush();
     }
 }
 
-/// The target of the log: each write is one line.
-struct Lines;
-
-impl io::Write for Lines {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        STDERR.write(line);
-        Ok(line.len())
+fn say(line: &LogLine<'_>, format: LogFormat, is_timed: bool) {
+    let now = clock::now();
+    match format {
+        LogFormat::Json => STDERR.write(line.json(now)),
+        LogFormat::Human => STDERR.write(coloured(line.human(is_timed.then_some(now)), &io::stderr())),
     }
+}
 
-    fn flush(&mut self) -> io::Result<()> {
+/// What a line is about: the fields that our own lines give, or the crate that it is from.
+fn about(record: &Record<'_>) -> About {
+    let mut about = About::default();
+    if is_ours(record.metadata()) {
+        // It takes every field and cannot fail.
+        drop(record.key_values().visit(&mut about));
+    } else {
+        about.library = record.target().split("::").next().map(str::to_owned);
+    }
+    about
+}
+
+impl VisitSource<'_> for About {
+    fn visit_pair(&mut self, key: Key<'_>, value: Value<'_>) -> Result<(), kv::Error> {
+        match key.as_str() {
+            "subscription" => self.subscription = Some(value.to_string()),
+            "spec" => self.spec = Some(value.to_string()),
+            "delivery" => self.delivery = Some(value.to_string()),
+            _ => {}
+        }
         Ok(())
     }
 }
 
-/// Starts the log on stderr at the command's own level, changed by the flags and by `RUST_LOG`,
-/// which takes precedence. Neither a line nor a panic's message waits for a reader.
-pub(super) fn start(quiet: bool, verbose: u8, own: LevelFilter) {
-    let level = match (quiet, verbose) {
-        (true, _) => own.min(LevelFilter::Error),
-        (false, 0) => own,
-        (false, 1) => LevelFilter::Debug,
-        (false, _) => LevelFilter::Trace,
-    };
-    let style = match AutoStream::choice(&io::stderr()) {
-        ColorChoice::Never => WriteStyle::Never,
-        _ => WriteStyle::Always,
-    };
-    let mut builder = env_logger::Builder::new();
-    builder.filter_level(level).write_style(style).parse_default_env();
-    builder.target(Target::Pipe(Box::new(Lines)));
-    let logger = builder.build();
-    log::set_max_level(logger.filter());
-    if log::set_boxed_logger(Box::new(Capped(logger))).is_err() {
+/// Starts the log on stderr as wanted; `RUST_LOG` takes precedence over its level. Neither a line
+/// nor a panic's message waits for a reader.
+pub(super) fn start(Wanted { format, is_timed, level }: Wanted) {
+    STDERR.speaks(format);
+    let mut builder = env_filter::Builder::new();
+    builder.filter_level(level);
+    let refused = std::env::var("RUST_LOG").ok().and_then(|spec| builder.try_parse(&spec).err());
+    let filter = builder.build();
+    log::set_max_level(filter.filter());
+    if log::set_boxed_logger(Box::new(Capped { filter, format, is_timed })).is_err() {
         log::debug!("a logger was set already; it stays");
     }
-    panic::set_hook(Box::new(|info| {
+    if let Some(error) = refused {
+        log::warn!("RUST_LOG does not count: {error}");
+    }
+    panic::set_hook(Box::new(move |info| {
         let thread = std::thread::current();
-        let name = thread.name().unwrap_or("without a name");
-        STDERR.write(format!("thread '{name}' {info}\n{}\n", Backtrace::capture()));
+        let message = format!("thread '{}' {info}", thread.name().unwrap_or("without a name"));
+        let backtrace = Backtrace::capture();
+        let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+        match format {
+            LogFormat::Json => {
+                let about = About { backtrace, ..About::default() };
+                say(&LogLine { level: Level::Error, message: &message, about }, format, is_timed);
+            }
+            LogFormat::Human => STDERR.write(format!("{message}\n{}\n", backtrace.unwrap_or_default())),
+        }
         STDERR.flush();
     }));
 }

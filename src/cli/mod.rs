@@ -1,30 +1,41 @@
 //! The command line: parses the arguments, runs the command, and returns the exit code.
 
+mod act;
 mod ask;
 mod baseline;
 mod check;
+mod complete;
+mod completions;
 mod demo;
+mod discard;
 mod drain;
 mod emit;
 mod explain;
 #[cfg(feature = "fleet")]
 mod fleet;
-mod generate;
+mod help;
 mod init;
+mod interrupt;
 mod keep;
 mod list;
+mod log_line;
 mod logging;
+mod man;
 mod outlet;
+mod pause;
 mod preview;
 pub(crate) mod receive;
 mod reload;
 mod render;
 mod replay;
+mod resolve;
 mod secret;
 mod serve;
+mod show;
 mod status;
 mod test;
 mod top;
+mod usage;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -33,18 +44,22 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::builder::PossibleValue;
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use log::LevelFilter;
 use rustix::process::Signal;
+use serde::{Serialize, Serializer};
+use serde_json::json;
 
 use crate::answer::RequestError;
-use crate::config::{self, Config, LoadOptions};
+use crate::config::{self, Config, LoadOptions, Problem};
 use crate::env::Environment;
 use crate::files::raise_max_open;
 use crate::inspect::counted;
 use crate::payload;
 use crate::spool;
+use log_line::LogFormat;
 use render::Screen;
+use usage::Forms;
 
 /// The exit code of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,7 +82,13 @@ impl From<Exit> for ExitCode {
 
 /// Signed, retried, evidenced webhooks for Spec-Kit pipelines, from inside the repo.
 #[derive(Debug, Parser)]
-#[command(name = "spec-notify", version, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(
+    name = "spec-notify",
+    version,
+    disable_help_flag = true,
+    disable_version_flag = true,
+    after_help = AFTER_HELP
+)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -77,19 +98,22 @@ struct Cli {
 
 const AFTER_HELP: &str = "\
 Start here:
-  spec-notify demo                       the whole story on this machine, no config needed
-  spec-notify init                       make this repo ready, and say what comes next
-  spec-notify check                      is the config right?
-  spec-notify test SPEC --subscription ID    send one signed sample now
+  spec-notify demo                         the whole story, no config needed
+  spec-notify init                         make this repo ready
+  spec-notify check                        is the config right?
+  spec-notify test SPEC --subscription ID  send one signed sample now
 
-  spec-notify status                     what fails, since when, and what to do
-  spec-notify list --state dead_letter   what was not delivered, and why
-  spec-notify replay --all               send it again
+When something is wrong:
+  spec-notify status                       what fails, since when, what to do
+  spec-notify list --state dead_letter     what was not delivered, and why
+  spec-notify replay --all                 send it again
 
-Also as flags: --test SPEC --subscription ID, --list [SPEC], --replay SPEC --delivery-id UUID
-Exit codes: 0 done; 1 the thing asked for failed; 2 usage or config; 3 no runtime where one is needed";
+Also as flags: --test SPEC --subscription ID, --list [SPEC], --replay SPEC --delivery-id UUID.
+
+Exit codes: 0 done; 1 the thing asked for failed; 2 usage or config; 3 no runtime where one is needed.";
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = help::GLOBAL)]
 struct Global {
     /// The config file [default: $SPECKIT_WEBHOOKS_CONFIG, then .spec-kit/config.toml in the repo,
     /// then the home's]
@@ -99,17 +123,33 @@ struct Global {
     #[arg(long, global = true, value_name = "DIR")]
     repo: Option<PathBuf>,
     /// How to print results: human or json; of preview, what the endpoint understands
-    #[arg(long, global = true, value_enum, default_value_t = Format::Human)]
+    #[arg(long, global = true, value_enum, hide_possible_values = true, default_value_t = Format::Human)]
     format: Format,
     /// Short for --format json
     #[arg(long, global = true)]
     json: bool,
-    /// Only errors in the log
+    /// The exit code alone: of what people read, only errors
     #[arg(short, long, global = true)]
     quiet: bool,
     /// More in the log; twice for everything
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
+    /// How the log and all words on stderr are written: human, or json: one object a line
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        hide_possible_values = true,
+        default_value_t = LogFormat::Human
+    )]
+    log_format: LogFormat,
+    /// Print help
+    #[arg(short, long, global = true, action = ArgAction::Help)]
+    help: Option<bool>,
+    /// Print the version
+    #[arg(short = 'V', long, action = ArgAction::Version)]
+    version: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,8 +212,16 @@ enum Command {
     Test(test::Options),
     /// Deliveries, newest first, with state, attempts and what went wrong
     List(list::Options),
+    /// One delivery whole: its event, every attempt, why it waits or failed, what to do
+    Show(show::Options),
     /// Send dead letters again: one, or all
     Replay(replay::Options),
+    /// Give dead letters up for good, or what waits for a subscription that is not active
+    Discard(discard::Options),
+    /// Hold a subscription's deliveries back until it is resumed, over restarts
+    Pause(pause::PauseOptions),
+    /// Let the deliveries of a paused subscription go on
+    Resume(pause::ResumeOptions),
     /// How the runtime and each subscription fare, and what to do about it
     Status(status::Options),
     /// Make the cluster ready that machines share, and ask whether it keeps what it takes
@@ -208,41 +256,37 @@ enum Command {
         after_help = "Example:\n  spec-notify demo      needs no config, touches no network but loopback"
     )]
     Demo,
+    /// What could stand at a place of the command line: what the scripts of completions ask
+    #[command(hide = true)]
+    Complete(complete::Options),
     /// Print a completion script for a shell
-    Completions(generate::CompletionOptions),
+    Completions(completions::Options),
     /// Print the manual page, or write a page for each command
-    Man(generate::ManOptions),
+    Man(man::Options),
 }
 
 /// Runs the program with these arguments, the first of which is the program's name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
-    let cli = match Cli::try_parse_from(flags_as_commands(arguments)) {
+    let arguments = flags_as_commands(arguments);
+    let forms = Forms::of(&arguments);
+    let parsed = command().try_get_matches_from(arguments);
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help and version are answers, not errors: clap prints them to stdout.
-            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
-            let text = error.to_string();
-            if render::harmless(&text) != text {
-                // The error repeats the arguments, which a script may have taken from another
-                // user's text.
-                Screen::new(false).words(&text);
-                return exit;
-            }
-            return error.print().map_or(Exit::Failed, |()| exit);
-        }
+        Err(error) => return usage::say(&error, forms),
     };
     let json = cli.global.json || cli.global.format == Format::Json;
     let level = match cli.command {
         Command::Serve(_) => LevelFilter::Info,
         // These commands report on their own.
-        Command::Demo | Command::Top(_) => LevelFilter::Off,
+        Command::Demo | Command::Top(_) | Command::Complete(_) => LevelFilter::Off,
         _ => LevelFilter::Warn,
     };
-    logging::start(cli.global.quiet, cli.global.verbose, level);
+    let Global { quiet, verbose, log_format, .. } = cli.global;
+    logging::start(logging::Wanted::new(log_format, quiet, verbose, level));
     // Only in the program: a library must not change its host's limits or signals.
     raise_max_open();
     survive_file_size_limits();
-    let mut screen = Screen::new(json);
+    let mut screen = Screen::new(json).quiet(quiet && !json).words_as(log_format);
     let outcome = match cli.global.repo.as_deref().and_then(config::no_folder) {
         // These two commands report problems of a config in their own form.
         Some(problem) if !matches!(cli.command, Command::Check | Command::Reload) => {
@@ -251,6 +295,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         _ => run_command(cli, &mut screen),
     };
     let exit = outcome.unwrap_or_else(|failure| {
+        if json {
+            screen.value(&failure);
+        }
         screen.error(&failure.message);
         failure.exit
     });
@@ -275,6 +322,11 @@ fn survive_file_size_limits() {
     }
 }
 
+/// The definition of the command line, ready to parse and to be shown.
+fn command() -> clap::Command {
+    help::dressed(Cli::command())
+}
+
 fn run_command(cli: Cli, screen: &mut Screen) -> Result<Exit, Failure> {
     let global = &cli.global;
     if let (Some(format), false) = (global.format.of_body(), matches!(cli.command, Command::Preview(_))) {
@@ -291,7 +343,11 @@ fn run_command(cli: Cli, screen: &mut Screen) -> Result<Exit, Failure> {
         Command::Keep(options) => keep::run(&options),
         Command::Test(options) => test::run(global, &options, screen),
         Command::List(options) => list::run(global, options, screen),
+        Command::Show(options) => show::run(global, &options, screen),
         Command::Replay(options) => replay::run(global, &options, screen),
+        Command::Discard(options) => discard::run(global, &options, screen),
+        Command::Pause(options) => pause::pause(global, options, screen),
+        Command::Resume(options) => pause::resume(global, options, screen),
         Command::Status(options) => status::run(global, &options, screen),
         #[cfg(feature = "fleet")]
         Command::Fleet(options) => fleet::run(global, &options, screen),
@@ -301,10 +357,14 @@ fn run_command(cli: Cli, screen: &mut Screen) -> Result<Exit, Failure> {
         Command::Reload => reload::run(global, screen),
         Command::Baseline => baseline::run(global, screen),
         Command::Drain(options) => drain::run(global, &options, screen),
-        Command::Completions(options) => Ok(generate::completions(&options, screen)),
-        Command::Man(options) => generate::man(&options, screen),
+        Command::Complete(options) => Ok(complete::run(options, screen)),
+        Command::Completions(options) => Ok(completions::run(&options, screen)),
+        Command::Man(options) => man::run(&options, screen),
     }
 }
+
+/// The commands that are flags too.
+const ALSO_FLAGS: [&str; 3] = ["test", "list", "replay"];
 
 /// Turns the flag forms `--test SPEC …`, `--list [SPEC]` and `--replay SPEC …` into commands.
 fn flags_as_commands(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
@@ -312,12 +372,11 @@ fn flags_as_commands(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsStr
         Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
     for argument in arguments.iter_mut().skip(1) {
-        match argument.to_str() {
-            Some("--test") => *argument = "test".into(),
-            Some("--list") => *argument = "list".into(),
-            Some("--replay") => *argument = "replay".into(),
-            Some(text) if commands.iter().any(|command| command == text) => {}
-            _ => continue,
+        let Some(text) = argument.to_str() else { continue };
+        match text.strip_prefix("--").and_then(|name| ALSO_FLAGS.into_iter().find(|flag| *flag == name)) {
+            Some(command) => *argument = command.into(),
+            None if commands.iter().any(|command| command == text) => {}
+            None => continue,
         }
         break;
     }
@@ -328,11 +387,25 @@ fn flags_as_commands(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsStr
 struct Failure {
     message: String,
     exit: Exit,
+    /// Of a config, what is wrong with it.
+    problems: Vec<Problem>,
+}
+
+/// What `--json` prints of a failure: `{"error": {"message", "exit"}}`, and of a config its
+/// `errors`.
+impl Serialize for Failure {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut error = json!({"message": self.message, "exit": self.exit as u8});
+        if !self.problems.is_empty() {
+            error["errors"] = json!(self.problems);
+        }
+        json!({"error": error}).serialize(serializer)
+    }
 }
 
 impl Failure {
     fn new(exit: Exit, message: impl std::fmt::Display) -> Self {
-        Self { message: message.to_string(), exit }
+        Self { message: message.to_string(), exit, problems: Vec::new() }
     }
 
     /// A failure at run time.
@@ -389,7 +462,8 @@ fn take(loaded: config::Loaded, screen: &mut Screen) -> Result<Config, Failure> 
                 screen.error(problem);
             }
             let errors = counted(loaded.errors.len(), "error", "errors");
-            Err(Failure::usage(format!("the config has {errors}")))
+            let failure = Failure::usage(format!("the config has {errors}"));
+            Err(Failure { problems: loaded.errors, ..failure })
         }
     }
 }

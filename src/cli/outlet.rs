@@ -11,7 +11,12 @@ use std::thread;
 use std::time::Duration;
 
 use anstream::AutoStream;
+use log::Level;
 use rustix::event::{PollFd, PollFlags, poll};
+
+use super::log_line::{LogFormat, LogLine};
+use crate::clock;
+use crate::names::counted;
 
 /// Most bytes that wait: some ten thousand lines, which a pausing reader can catch up with.
 const MOST: usize = 1024 * 1024;
@@ -33,6 +38,8 @@ pub(super) struct Outlet {
 }
 
 struct State {
+    /// The form of a line about lines that were dropped.
+    format: LogFormat,
     waiting: VecDeque<Vec<u8>>,
     /// Bytes of the waiting texts.
     bytes: usize,
@@ -47,6 +54,7 @@ struct State {
 impl Outlet {
     const fn new(open: fn() -> io::Result<File>) -> Self {
         let state = State {
+            format: LogFormat::Human,
             waiting: VecDeque::new(),
             bytes: 0,
             dropped: 0,
@@ -55,6 +63,11 @@ impl Outlet {
             has_thread: false,
         };
         Self { open, state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// Sets the form of what the stream itself says: that lines were dropped.
+    pub(super) fn speaks(&self, format: LogFormat) {
+        self.state().format = format;
     }
 
     /// Queues a text that ends with a newline. The first call starts the thread.
@@ -133,13 +146,17 @@ impl State {
 
     /// A line in place of those that were dropped.
     fn missing(&mut self) -> Option<Vec<u8>> {
-        match std::mem::take(&mut self.dropped) {
-            0 => None,
-            1 => Some(b"1 line was dropped here because nobody read it\n".to_vec()),
-            dropped => {
-                Some(format!("{dropped} lines were dropped here because nobody read them\n").into_bytes())
-            }
+        let dropped = std::mem::take(&mut self.dropped);
+        if dropped == 0 {
+            return None;
         }
+        let lines = counted(dropped, "line was", "lines were");
+        let it = if dropped == 1 { "it" } else { "them" };
+        let text = format!("{lines} dropped here because nobody read {it}");
+        Some(match self.format {
+            LogFormat::Human => format!("{text}\n").into_bytes(),
+            LogFormat::Json => LogLine::new(Level::Warn, &text).json(clock::now()).into_bytes(),
+        })
     }
 
     fn is_idle(&self) -> bool {
@@ -198,5 +215,13 @@ mod tests {
         state.take(vec![b'x'; MOST + 1]);
         assert!(!state.is_idle());
         assert_eq!(state.next().unwrap(), b"1 line was dropped here because nobody read it\n");
+        // Among lines for machines it is one too.
+        state.format = LogFormat::Json;
+        state.take(vec![b'x'; MOST + 1]);
+        let line: serde_json::Value = serde_json::from_slice(&state.next().unwrap()).unwrap();
+        assert_eq!(
+            (&line["level"], &line["message"]),
+            (&"warn".into(), &"1 line was dropped here because nobody read it".into())
+        );
     }
 }

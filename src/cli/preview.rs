@@ -14,11 +14,12 @@ use crate::event::sequence_at;
 use crate::payload::pages::Pages;
 use crate::payload::{self, Format, Reader};
 use crate::sources::checkout::Checkout;
+use crate::sources::host;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  spec-notify preview --format slack --event docs/samples/spec-auto.stage.completed.json
+  spec-notify preview --format slack --event event.json
   spec-notify preview --format teams --event event.json --json
 
 Sends nothing. The owner is that of the first subscription with this format.")]
@@ -51,6 +52,7 @@ pub(super) fn run(
     let checkout = Checkout::new(&config.repo, Environment::process());
     checkout.add_to(&mut event);
     let at = clock::now();
+    event.name_host(host::name(config.show_host));
     event.accepted(at, sequence_at(at));
     let published = checkout.published(&event);
     let pages = Pages { files: published, ..checkout.pages(config.link_template.as_ref()) };

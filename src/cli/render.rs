@@ -5,15 +5,24 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{ContentArrangement, Table, presets};
+use log::Level;
 use ratatui::crossterm::terminal::size;
 use serde::Serialize;
 
+pub(super) use super::log_line::harmless;
+use super::log_line::{LogFormat, LogLine};
 use super::outlet::{STDERR, STDOUT, coloured};
-use crate::names::{harmless_json, is_deceiving};
+use crate::clock;
+use crate::names::harmless_json;
 
 /// The output, in the requested form.
+#[derive(Default)]
 pub(super) struct Screen {
     json: bool,
+    /// Whether results for people, and all words but errors, are left out.
+    is_quiet: bool,
+    /// The form of words on stderr.
+    words_as: LogFormat,
     /// Whether output must never wait for a reader.
     is_unread: bool,
     /// Why a result could not be written.
@@ -47,6 +56,9 @@ impl Tone {
 /// Width without a terminal: nothing is cut.
 const UNBOUNDED: usize = 10_000;
 
+/// Width of a terminal of size 0.
+const USUAL: usize = 80;
+
 /// Least width that is used; narrower terminals wrap lines themselves.
 const NARROWEST: usize = 40;
 
@@ -76,9 +88,43 @@ pub(super) fn columns<R: IntoIterator<Item = String>>(rows: impl IntoIterator<It
     table.lines().map(|line| line.trim_end().to_owned()).collect()
 }
 
-/// A text, possibly of several lines, with every character replaced that would affect the terminal.
-pub(super) fn harmless(text: impl Display) -> String {
-    text.to_string().chars().map(|c| if is_deceiving(c) && c != '\n' { '\u{fffd}' } else { c }).collect()
+/// As [`columns`], within a width: columns go in the order of `dropped` until the rest fits, and
+/// only then the column `name` is cut.
+pub(super) fn fitted(
+    mut rows: Vec<Vec<String>>,
+    width: usize,
+    dropped: &[usize],
+    name: usize,
+) -> Vec<String> {
+    const GAP: usize = 2;
+    let wide = |rows: &[Vec<String>], at: usize| {
+        rows.iter().map(|row| textwrap::core::display_width(&row[at])).max().unwrap_or(0)
+    };
+    let count = rows.first().map_or(0, Vec::len);
+    let mut kept: Vec<usize> = (0..count).collect();
+    let total = |kept: &[usize], rows: &[Vec<String>]| {
+        kept.iter().map(|at| wide(rows, *at) + GAP).sum::<usize>().saturating_sub(GAP)
+    };
+    for at in dropped {
+        if total(&kept, &rows) <= width {
+            break;
+        }
+        kept.retain(|kept| kept != at);
+    }
+    let over = total(&kept, &rows).saturating_sub(width);
+    if over > 0 {
+        let room = wide(&rows, name).saturating_sub(over).max(1);
+        rows.iter_mut().for_each(|row| row[name] = cut(&row[name], room));
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    for row in rows {
+        table.add_row(kept.iter().map(|at| row[*at].clone()).collect::<Vec<_>>());
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.lines().map(|line| line.trim_end().to_owned()).collect()
 }
 
 /// The start of a text that fits `width`, with `…` where it is cut.
@@ -116,7 +162,17 @@ pub(super) fn text(lines: &[Line]) -> String {
 
 impl Screen {
     pub(super) fn new(json: bool) -> Self {
-        Self { json, is_unread: false, lost: None }
+        Self { json, ..Self::default() }
+    }
+
+    /// Leaves out results for people, and all words but errors.
+    pub(super) fn quiet(self, is_quiet: bool) -> Self {
+        Self { is_quiet, ..self }
+    }
+
+    /// Gives the words on stderr the form of the log.
+    pub(super) fn words_as(self, words_as: LogFormat) -> Self {
+        Self { words_as, ..self }
     }
 
     /// Makes all further output independent of readers.
@@ -129,6 +185,11 @@ impl Screen {
         self.lost.take().filter(|error| error.kind() != io::ErrorKind::BrokenPipe)
     }
 
+    /// Whether nobody reads any more: a pipe was closed, or a result could not be written.
+    pub(super) fn is_closed(&self) -> bool {
+        self.lost.is_some()
+    }
+
     /// Whether results are JSON.
     pub(super) fn is_json(&self) -> bool {
         self.json
@@ -136,8 +197,28 @@ impl Screen {
 
     /// Prints one line of a result for people.
     pub(super) fn line(&mut self, tone: Tone, text: impl Display) {
-        let style = tone.style();
-        self.result(format_args!("{style}{}{style:#}\n", harmless(text)));
+        if !self.is_quiet {
+            let style = tone.style();
+            self.result(format_args!("{style}{}{style:#}\n", harmless(text)));
+        }
+    }
+
+    /// Prints the line of a result that says how it went. Where results are left out, a bad one is
+    /// an error, so that nobody has to guess at an exit code.
+    pub(super) fn verdict(&mut self, tone: Tone, text: impl Display) {
+        if self.is_quiet && tone == Tone::Bad {
+            return self.error(text);
+        }
+        self.line(tone, text);
+    }
+
+    /// Prints what a command that runs for long does: a result for people, a line of a log for
+    /// machines.
+    pub(super) fn announce(&mut self, text: impl Display) {
+        match self.words_as {
+            LogFormat::Human => self.line(Tone::Plain, text),
+            LogFormat::Json => self.note(text),
+        }
     }
 
     /// Prints one value of a result as JSON, on a line of its own.
@@ -150,24 +231,36 @@ impl Screen {
 
     /// Prints an error on stderr.
     pub(super) fn error(&mut self, text: impl Display) {
-        let style = AnsiColor::Red.on_default().bold();
-        self.word(format_args!("{style}error:{style:#} {}\n", harmless(text)));
+        self.say(Level::Error, text);
     }
 
     /// Prints a warning on stderr.
     pub(super) fn warning(&mut self, text: impl Display) {
-        let style = AnsiColor::Yellow.on_default().bold();
-        self.word(format_args!("{style}warning:{style:#} {}\n", harmless(text)));
+        self.say(Level::Warn, text);
+    }
+
+    /// Prints a note for the user, on stderr.
+    pub(super) fn note(&mut self, text: impl Display) {
+        self.say(Level::Info, text);
+    }
+
+    fn say(&mut self, level: Level, text: impl Display) {
+        if self.is_quiet && level > Level::Error {
+            return;
+        }
+        let text = text.to_string();
+        let line = LogLine::new(level, &text);
+        match self.words_as {
+            LogFormat::Json => self.word(format_args!("{}", line.json(clock::now()))),
+            // A note is a sentence of its own.
+            LogFormat::Human if level == Level::Info => self.word(format_args!("{}\n", harmless(text))),
+            LogFormat::Human => self.word(format_args!("{}", line.human(None))),
+        }
     }
 
     /// Prints several lines for the user, on stderr.
     pub(super) fn words(&mut self, text: &str) {
         self.word(format_args!("{}", harmless(text)));
-    }
-
-    /// Prints a note for the user, on stderr.
-    pub(super) fn note(&mut self, text: impl Display) {
-        self.word(format_args!("{}\n", harmless(text)));
     }
 
     /// Prints text for another program, unchanged.
@@ -185,7 +278,8 @@ impl Screen {
 
     /// Prints the progress of work, replacing the line before; only on a terminal.
     pub(super) fn progress(&mut self, text: impl Display) {
-        if io::stderr().is_terminal() && !self.json {
+        let is_shown = !self.json && !self.is_quiet && self.words_as == LogFormat::Human;
+        if is_shown && io::stderr().is_terminal() {
             self.word(format_args!("\r\x1b[2K{}", harmless(text)));
         }
     }
@@ -198,7 +292,9 @@ impl Screen {
     /// Width of a line in columns: the terminal's, `COLUMNS`, or unbounded without either.
     pub(super) fn width(&self) -> usize {
         let told = || std::env::var("COLUMNS").ok()?.parse().ok();
-        let looked = || size().ok().map(|(columns, _)| usize::from(columns));
+        // A terminal that does not say how wide it is says 0.
+        let looked =
+            || size().ok().map(|(columns, _)| if columns == 0 { USUAL } else { usize::from(columns) });
         let width = if io::stdout().is_terminal() { looked().or_else(told) } else { told() };
         width.unwrap_or(UNBOUNDED).max(NARROWEST)
     }
@@ -230,6 +326,21 @@ impl Screen {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::is_deceiving;
+
+    #[test]
+    fn names_are_the_last_to_shrink() {
+        let row = |cells: [&str; 4]| cells.map(str::to_owned).to_vec();
+        let rows = vec![
+            row(["STATE", "NAME", "TRIES", "AGE"]),
+            row(["pending", "chatops-of-the-platform", "3", "12m"]),
+        ];
+        let at = |width| fitted(rows.clone(), width, &[3, 2], 1);
+        assert_eq!(at(80)[1], "pending  chatops-of-the-platform  3      12m");
+        assert_eq!(at(40)[1], "pending  chatops-of-the-platform  3");
+        assert_eq!(at(33)[1], "pending  chatops-of-the-platform");
+        assert_eq!(at(20)[1], "pending  chatops-of…");
+    }
 
     #[test]
     fn what_others_wrote_does_nothing_to_a_terminal() {

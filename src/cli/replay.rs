@@ -1,7 +1,6 @@
 //! `spec-notify replay`: sends dead letters again, one or many, at a limited rate.
 
-use std::collections::HashMap;
-use std::thread;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -9,14 +8,15 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::ask::{Source, moment};
+use super::interrupt::Interrupt;
 use super::list::lines;
 use super::render::{Line, Screen, Tone, cut, wrap};
 use super::test::{DRAIN, PATIENCE, show};
-use super::{Exit, Failure, Global, load_to_act};
+use super::{Exit, Failure, Global, load_to_act, resolve};
 use crate::answer::RequestError;
 use crate::ask::{SentOutcome, SentReport};
 use crate::clock;
-use crate::delivery::{DeliveryId, OPEN_AFTER, SubscriptionId};
+use crate::delivery::{DeliveryId, IdPrefix, OPEN_AFTER, Pause, SubscriptionId};
 use crate::env::Environment;
 use crate::event::SpecId;
 use crate::inspect::counted;
@@ -26,6 +26,7 @@ use crate::runtime::{Handle, Runtime};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
+  spec-notify replay 0193e5a1
   spec-notify replay SPEC-KIT-065 --delivery-id 0193e5a1-7f00-4abc-8def-0123456789ab
   spec-notify replay --all --subscription chatops-slack --since 2h --dry-run
   spec-notify replay SPEC-KIT-065 --all
@@ -33,20 +34,16 @@ Examples:
 Each keeps its X-SpecKit-Id and is signed anew with the current secret. \
 A success removes the dead letter, a failure
 adds to it. With --all the oldest goes first, one at a time; \
-a subscription that fails five times in a row gets no more.
-Exit code 1 where one failed or nothing matches.")]
+a subscription that fails five times in a row gets no more, one that is paused none.
+Ctrl-C ends after the request under way, with a summary. Exit code 1 where one failed, was not tried,
+or an id matches nothing; 2 where an id means several.")]
 pub(super) struct Options {
-    /// Of this SPEC
-    #[arg(required_unless_present = "all")]
-    spec: Option<SpecId>,
-    /// This one; else give --all
-    #[arg(
-        long,
-        value_name = "UUID",
-        required_unless_present = "all",
-        conflicts_with_all = ["all", "subscription", "since"]
-    )]
-    delivery_id: Option<DeliveryId>,
+    /// The delivery's id, or the start of it; with --delivery-id or --all, the SPEC
+    #[arg(value_name = "ID|SPEC", required_unless_present_any = ["all", "delivery_id"])]
+    what: Option<String>,
+    /// This one of the SPEC: its id, or the start of it
+    #[arg(long, value_name = "UUID", conflicts_with_all = ["all", "subscription", "since"])]
+    delivery_id: Option<IdPrefix>,
     /// All there are
     #[arg(long)]
     all: bool,
@@ -106,20 +103,64 @@ impl Replayed {
     }
 }
 
+/// What is to be replayed.
+enum Meant {
+    /// One delivery; of this SPEC, if one is given.
+    One(Option<SpecId>, IdPrefix),
+    /// All; of this SPEC, if one is given.
+    All(Option<SpecId>),
+}
+
+impl Meant {
+    fn of(options: &Options) -> Result<Self, Failure> {
+        let spec = |what: &String| what.parse::<SpecId>().map_err(Failure::usage);
+        let what = options.what.as_ref();
+        match (&options.delivery_id, options.all) {
+            (Some(id), _) => Ok(Self::One(what.map(spec).transpose()?, id.clone())),
+            (None, true) => Ok(Self::All(what.map(spec).transpose()?)),
+            (None, false) => {
+                let what = what.map(String::as_str).unwrap_or_default();
+                let id = what.parse().map_err(|error| {
+                    let of = "of a SPEC: give --delivery-id, or --all";
+                    Failure::usage(format!("`{what}` is no delivery: {error}; {of}"))
+                })?;
+                Ok(Self::One(None, id))
+            }
+        }
+    }
+}
+
 pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
+    let meant = Meant::of(options)?;
     if options.dry_run {
-        return dry_run(global, options, screen);
+        return dry_run(global, options, &meant, screen);
     }
     let config = load_to_act(global, screen)?;
+    let meant = match meant {
+        Meant::One(spec, prefix) => match (spec, prefix.whole()) {
+            // It is refused by its own reason where it is not there.
+            (Some(spec), Some(id)) => Ok((spec, id)),
+            (spec, _) => {
+                let mut source = Source::find(global, screen)?;
+                let one = resolve::of_spec(&mut source, &prefix, spec.as_ref(), &DEAD, "dead letter")?;
+                Ok((one.spec, one.id))
+            }
+        },
+        Meant::All(spec) => Err(spec),
+    };
+    let known = config.subscriptions.iter().map(|entry| entry.id.clone()).collect::<Vec<_>>();
     let runtime = Runtime::start(config, Environment::process()).map_err(Failure::failed)?;
     let handle = runtime.handle();
-    let replayed = match (&options.spec, options.delivery_id) {
-        (Some(spec), Some(id)) => one(&handle, spec, id, screen),
-        _ => all(&handle, options, screen),
+    let replayed = match meant {
+        Ok((spec, id)) => one(&handle, &spec, id, screen),
+        Err(spec) => all(&handle, options, spec.as_ref(), &known, screen),
     };
     runtime.drain(DRAIN);
     replayed
 }
+
+/// The states of what can be replayed.
+const DEAD: [DeliveryState; 2] = [DeliveryState::DeadLetter, DeliveryState::Dropped];
 
 fn one(handle: &Handle, spec: &SpecId, id: DeliveryId, screen: &mut Screen) -> Result<Exit, Failure> {
     let report = send(handle, spec.clone(), id)?;
@@ -140,15 +181,18 @@ fn send(handle: &Handle, spec: SpecId, id: DeliveryId) -> Result<SentReport, Req
 /// The selected dead letters, oldest first.
 fn find(
     options: &Options,
+    spec: Option<&SpecId>,
     mut list: impl FnMut(Query) -> Result<crate::inspect::Listing, Failure>,
 ) -> Result<Vec<Listed>, Failure> {
     let mut letters: Vec<Listed> = Vec::new();
     loop {
         let page = list(Query {
-            spec: options.spec.clone(),
+            id: None,
+            spec: spec.cloned(),
             subscription: options.subscription.clone(),
-            states: vec![DeliveryState::DeadLetter, DeliveryState::Dropped],
+            states: DEAD.to_vec(),
             since: options.since,
+            ended_since: None,
             before: letters.last().map(Listed::cursor),
             limit: crate::inspect::MAX_LISTED,
         })?;
@@ -158,40 +202,77 @@ fn find(
             break;
         }
     }
-    if let Some(id) = options.delivery_id {
-        letters.retain(|letter| letter.id == id);
-    }
     letters.reverse();
     Ok(letters)
 }
 
-fn dry_run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
+fn dry_run(global: &Global, options: &Options, meant: &Meant, screen: &mut Screen) -> Result<Exit, Failure> {
     let mut source = Source::find(global, screen)?;
-    let letters = find(options, |query| source.list(&query))?;
+    let letters = match meant {
+        Meant::One(spec, prefix) => {
+            vec![resolve::of_spec(&mut source, prefix, spec.as_ref(), &DEAD, "dead letter")?]
+        }
+        Meant::All(spec) => find(options, spec.as_ref(), |query| source.list(&query))?,
+    };
     if screen.is_json() {
         let would: Vec<_> =
             letters.iter().map(|letter| Replayed::not_sent(letter, SentOutcome::DryRun, None)).collect();
         screen.value(&would);
     } else if letters.is_empty() {
-        screen.note("nothing matches: nothing would be sent");
+        screen.note("nothing to replay: no dead letter matches");
     } else {
         lines(&letters, clock::now(), screen.width()).iter().for_each(|line| screen.print(line));
         let what = counted(letters.len(), "dead letter", "dead letters");
         screen.note(format_args!("{what} would be sent again; nothing was sent"));
     }
-    Ok(if letters.is_empty() { Exit::Failed } else { Exit::Done })
+    Ok(Exit::Done)
 }
 
-fn all(handle: &Handle, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
-    let listed = |query| {
-        let no_answer = || RequestError::Unreachable("no answer from the runtime".to_owned());
-        Ok(handle.block(PATIENCE, handle.list(query)).ok_or_else(no_answer)??)
-    };
-    let letters = find(options, listed)?;
+fn all(
+    handle: &Handle,
+    options: &Options,
+    spec: Option<&SpecId>,
+    known: &[SubscriptionId],
+    screen: &mut Screen,
+) -> Result<Exit, Failure> {
+    let no_answer = || RequestError::Unreachable("no answer from the runtime".to_owned());
+    let listed = |query| Ok(handle.block(PATIENCE, handle.list(query)).ok_or_else(no_answer)??);
+    let letters = find(options, spec, listed)?;
+    if letters.is_empty() {
+        // One that nobody knows is a slip, not an empty answer.
+        if let Some(id) = options.subscription.as_ref().filter(|id| !known.contains(id)) {
+            let known: Vec<&str> = known.iter().map(SubscriptionId::as_str).collect();
+            return Err(Failure::failed(format!(
+                "the config has no subscription `{id}`, and there is no dead letter of it; it has: {}",
+                known.join(", ")
+            )));
+        }
+        match screen.is_json() {
+            true => screen.value(&letters),
+            false => screen.note("nothing to replay: no dead letter matches"),
+        }
+        return Ok(Exit::Done);
+    }
+    let status = handle.block(PATIENCE, handle.status()).ok_or_else(no_answer)??;
+    let paused = status.subscriptions.into_iter().filter_map(|one| Some((one.id, one.paused?)));
+    let paused: HashMap<SubscriptionId, Pause> = paused.collect();
+    let interrupt = Interrupt::listen();
     let mut replayed = Vec::with_capacity(letters.len());
     let mut failures: HashMap<SubscriptionId, u32> = HashMap::new();
     let pace = Duration::from_secs(1) / options.rate;
     for (n, letter) in letters.iter().enumerate() {
+        if let Some(pause) = paused.get(&letter.subscription) {
+            let id = &letter.subscription;
+            let why =
+                format!("{id} is paused by {}: spec-notify resume {id}, or replay it by its id", pause.by);
+            replayed.push(Replayed::not_sent(letter, SentOutcome::NotTried, Some(why)));
+            continue;
+        }
+        if interrupt.came() {
+            let why = Some("interrupted before".to_owned());
+            replayed.push(Replayed::not_sent(letter, SentOutcome::NotTried, why));
+            continue;
+        }
         let in_a_row = failures.entry(letter.subscription.clone()).or_default();
         if *in_a_row >= OPEN_AFTER {
             let why = format!("{in_a_row} replays in a row failed before");
@@ -211,7 +292,7 @@ fn all(handle: &Handle, options: &Options, screen: &mut Screen) -> Result<Exit, 
         };
         *in_a_row = if outcome.outcome == SentOutcome::Failed { *in_a_row + 1 } else { 0 };
         replayed.push(outcome);
-        thread::sleep(pace.saturating_sub(started.elapsed()));
+        interrupt.pause(pace.saturating_sub(started.elapsed()));
     }
     screen.progress_ends();
     if screen.is_json() {
@@ -226,9 +307,6 @@ fn all(handle: &Handle, options: &Options, screen: &mut Screen) -> Result<Exit, 
 
 /// Prints the results of many replays: failures one by one, the rest as counts.
 fn tell(replayed: &[Replayed], screen: &mut Screen) {
-    if replayed.is_empty() {
-        return screen.note("nothing matches: there is no such dead letter");
-    }
     let count = |outcome: SentOutcome| replayed.iter().filter(|one| one.outcome == outcome).count();
     for one in replayed.iter().filter(|one| one.outcome == SentOutcome::Failed) {
         let error = one.error.as_deref().unwrap_or("unknown");
@@ -244,14 +322,18 @@ fn tell(replayed: &[Replayed], screen: &mut Screen) {
     let tone = if arrived == replayed.len() { Tone::Good } else { Tone::Warning };
     let tried = replayed.len() - count(SentOutcome::NotTried);
     let mut told = format!("{} replayed: {arrived} delivered", counted(tried, "dead letter", "dead letters"));
-    for (outcome, words) in [
-        (SentOutcome::DryRun, "dry run"),
-        (SentOutcome::Failed, "failed"),
-        (SentOutcome::NotTried, "not tried after five failures in a row"),
-    ] {
+    for (outcome, words) in [(SentOutcome::DryRun, "dry run"), (SentOutcome::Failed, "failed")] {
         if count(outcome) > 0 {
             told += &format!(", {} {words}", count(outcome));
         }
     }
     screen.line(tone, told);
+    // Why the others were not tried: one line a reason.
+    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+    for one in replayed.iter().filter(|one| one.outcome == SentOutcome::NotTried) {
+        *reasons.entry(one.error.as_deref().unwrap_or("unknown")).or_default() += 1;
+    }
+    for (why, count) in reasons {
+        screen.line(Tone::Warning, format_args!("{count} not tried: {why}"));
+    }
 }

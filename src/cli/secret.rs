@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::render::{Screen, Tone};
+use super::render::Screen;
 use super::{Exit, Failure};
 use crate::secret::Secret;
 
@@ -27,7 +27,8 @@ pub(super) fn run(options: &Options, screen: &mut Screen) -> Result<Exit, Failur
     let secret = Secret::generate().map_err(Failure::failed)?;
     match screen.is_json() {
         true => screen.value(&json!({"secret": secret.as_str()})),
-        false => screen.line(Tone::Plain, secret.as_str()),
+        // It is for another program, and no less so for one that wants no words.
+        false => screen.raw(format!("{}\n", secret.as_str()).as_bytes()),
     }
     Ok(Exit::Done)
 }

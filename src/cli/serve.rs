@@ -13,16 +13,18 @@ use actix_rt::System;
 use actix_rt::signal::unix::{Signal, SignalKind, signal};
 use clap::Args;
 use futures_util::future::{Either, select};
+use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag::register_conditional_shutdown;
 use signal_hook::iterator::Signals;
 use tokio::sync::oneshot;
 
-use super::render::{Screen, Tone};
+use super::render::Screen;
 use super::{Exit, Failure, Global, load_to_serve};
 use crate::config::{Config, WatchFrom};
 use crate::control::RuntimeFile;
 use crate::env::Environment;
+use crate::inspect::counted;
 use crate::runtime::Runtime;
 
 /// A signal that follows the first within this time counts as the same one.
@@ -100,15 +102,13 @@ async fn serve(config: Config, options: &Options, screen: &mut Screen) -> Result
     thread::spawn(move || done.send(runtime.drain(deadline)));
     match drained.await {
         Ok(drained) => {
+            let pending = counted(drained.pending, "delivery", "deliveries");
             if !drained.is_kept {
                 let what = "not all of them are on disk: the spool was removed and could not be written anew \
                             (see the log)";
-                return Err(Failure::failed(format!(
-                    "stopped; {} deliveries pending, and {what}",
-                    drained.pending
-                )));
+                return Err(Failure::failed(format!("stopped; {pending} pending, and {what}")));
             }
-            screen.note(format_args!("stopped; {} deliveries pending on disk", drained.pending));
+            screen.note(format_args!("stopped; {pending} pending on disk"));
             Ok(Exit::Done)
         }
         Err(_) => Err(Failure::failed("stopped in the middle; what was under way is pending on disk")),
@@ -135,21 +135,39 @@ fn second_signal_ends() -> io::Result<()> {
     Ok(())
 }
 
+/// What `serve --json` prints once it serves or stands by.
+#[derive(Serialize)]
+struct Serving<'a> {
+    spool_dir: &'a Path,
+    standby: bool,
+    /// The process that owns the spool.
+    pid: Option<u32>,
+    /// Its control port.
+    address: Option<String>,
+    subscriptions: &'a [String],
+}
+
 /// Prints what is served where, or which process this one waits for.
 fn announce(spool_dir: &Path, is_standing_by: bool, subscriptions: &[String], screen: &mut Screen) {
     let owner = RuntimeFile::read(spool_dir).ok();
+    // Another's file may be left where this one's could not be written.
+    let owner = owner.filter(|owner| is_standing_by || owner.pid == process::id());
+    if screen.is_json() {
+        let (pid, address) = owner.map(|owner| (owner.pid, owner.address)).unzip();
+        return screen.value(&Serving { spool_dir, standby: is_standing_by, pid, address, subscriptions });
+    }
     let names = if subscriptions.is_empty() { "none active".to_owned() } else { subscriptions.join(", ") };
     let dir = spool_dir.display();
     if is_standing_by {
         let pid = owner.map_or("another process".to_owned(), |owner| format!("process {}", owner.pid));
         let what = format_args!("standing by: {pid} serves {dir}; this one takes over when it ends");
-        return screen.line(Tone::Plain, what);
+        return screen.announce(what);
     }
-    let port = owner.filter(|owner| owner.pid == process::id()).map_or_else(
+    let port = owner.map_or_else(
         || "control port unknown to others: runtime.json could not be written".to_owned(),
         |owner| format!("control port {}", owner.address),
     );
-    screen.line(Tone::Plain, format_args!("serving {dir} ({port}); subscriptions: {names}"));
+    screen.announce(format_args!("serving {dir} ({port}); subscriptions: {names}"));
 }
 
 enum Got {

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use clap::Args;
 use jiff::SignedDuration;
-use jiff::tz::TimeZone;
 
 use super::ask::{PATIENCE, Source};
 use super::render::{Screen, Tone};
@@ -94,7 +93,7 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     } else if options.banner {
         banner.iter().for_each(|banner| screen.line(Tone::Warning, banner));
     } else {
-        let view = View { now, zone: TimeZone::system(), width: screen.width(), since: options.since };
+        let view = View { now, width: screen.width(), since: options.since };
         lines(&report, &view).iter().for_each(|line| screen.print(line));
     }
     Ok(if banner.is_some() { Exit::Failed } else { Exit::Done })

@@ -24,9 +24,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(660);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
+Examples:
   spec-notify test SPEC-KIT-065 --subscription chatops-slack
-  spec-notify test SPEC-KIT-065 --subscription chatops-slack --sample stage-failure
+  spec-notify test SPEC-KIT-065 --subscription local --sample stage-failure
 
 Through the running runtime where there is one. Exit code 1 where the endpoint did not take it.")]
 pub(super) struct Options {
@@ -118,7 +118,7 @@ pub(super) fn show(report: &SentReport, screen: &mut Screen) {
         (_, status) => {
             let status = status.map_or(String::new(), |status| format!(" (status {status})"));
             let error = report.error.as_deref().unwrap_or("unknown");
-            screen.line(
+            screen.verdict(
                 Tone::Bad,
                 format_args!("failed: {subscription}{status} after {} ms: {error}", report.latency_ms),
             );
@@ -126,6 +126,9 @@ pub(super) fn show(report: &SentReport, screen: &mut Screen) {
                 screen.line(Tone::Plain, format_args!("to do: {hint}"));
             }
         }
+    }
+    if let Some(note) = &report.note {
+        screen.warning(note);
     }
     if let Some(response) = &report.response {
         screen.line(Tone::Faint, format_args!("response: {response}"));

@@ -6,6 +6,7 @@ mod fleet;
 mod folders;
 mod names;
 mod network;
+mod roots;
 mod subscription;
 #[cfg(test)]
 mod tests;
@@ -158,6 +159,7 @@ impl Checker<'_, '_> {
         });
         let consensus_wait_ms = table.integer("consensus_wait_ms", 2000, 0..=60_000, self.findings);
         let gate_notice_s = table.integer("gate_notice_s", 5, 0..=86_400, self.findings);
+        let source_roots = self.source_roots(table);
         let task_files = self.task_files(table);
         let task_done_statuses = table.strings("task_done_statuses", self.findings).unwrap_or_default();
         let task_tracker_spec = self.tracker(table);
@@ -165,6 +167,7 @@ impl Checker<'_, '_> {
             let help = "github, gitlab, bitbucket or gitea; or https://host/{repo}/tree/{branch}";
             self.parsed("link_template", &template, help)
         });
+        let show_host = table.boolean("show_host", self.findings).unwrap_or(false);
         let runs = self.runs(table);
         let fleet = self.fleet(table, enabled);
         let mut subscriptions = Vec::new();
@@ -206,10 +209,12 @@ impl Checker<'_, '_> {
             stage_ends_with: stage_ends_with.unwrap_or(StageEndsWith::Guardrail),
             consensus_wait: Duration::from_millis(consensus_wait_ms),
             gate_notice: Duration::from_secs(gate_notice_s),
+            source_roots,
             task_files,
             task_done_statuses: task_done_statuses.into_iter().map(|status| status.value).collect(),
             task_tracker_spec,
             link_template,
+            show_host,
             runs,
             fleet,
             env_file,

@@ -82,6 +82,9 @@ pub struct Config {
     pub(crate) consensus_wait: Duration,
     /// `gate_notice_s`: a gate at a terminal that is answered sooner is not told.
     pub(crate) gate_notice: Duration,
+    /// `source_roots`: the folders that hold sources of their own, absolute; the repo's root where
+    /// nothing is said.
+    pub(crate) source_roots: Arc<[PathBuf]>,
     /// `task_files`: further lists of tasks.
     pub(crate) task_files: Arc<[PathGlob]>,
     /// `task_done_statuses`: further statuses that mean Done.
@@ -90,6 +93,8 @@ pub struct Config {
     pub(crate) task_tracker_spec: SpecId,
     /// `link_template`: how the pages of the repo are laid out, where its host does not show it.
     pub(crate) link_template: Option<LinkTemplate>,
+    /// `show_host`: whether payloads and messages name this machine.
+    pub(crate) show_host: bool,
     /// `max_stage_attempts` and `cost_threshold_usd`: when a SPEC's run ends, and when it costs
     /// too much.
     pub(crate) runs: RunPolicy,

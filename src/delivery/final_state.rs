@@ -14,6 +14,8 @@ named! {
         DryRun = "dry_run",
         /// It was dropped for newer ones because `max_pending` was reached, and has a dead letter.
         Dropped = "dropped",
+        /// A person gave it up for good.
+        Discarded = "discarded",
     }
 }
 

@@ -41,6 +41,8 @@ named! {
         /// At least five attempts in a row failed and nothing succeeded for a minute: one request
         /// at a time until one succeeds.
         Open = "open",
+        /// A person holds its deliveries back.
+        Paused = "paused",
         /// Configured and switched off, or no longer configured.
         Inactive = "inactive",
         /// Its deliveries are recorded and not sent.

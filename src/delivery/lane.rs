@@ -29,6 +29,8 @@ pub(crate) struct Lane {
     next_start: Option<Instant>,
     /// Whether the breaker is open: one delivery at a time.
     is_narrow: bool,
+    /// Whether a person holds its deliveries back.
+    is_held: bool,
 }
 
 impl Lane {
@@ -48,6 +50,7 @@ impl Lane {
             interval: Duration::ZERO,
             next_start: None,
             is_narrow: false,
+            is_held: false,
         }
     }
 
@@ -60,6 +63,11 @@ impl Lane {
     /// Sets whether only one delivery may be in flight, because the endpoint fails repeatedly.
     pub(crate) fn set_narrow(&mut self, is_narrow: bool) {
         self.is_narrow = is_narrow;
+    }
+
+    /// Sets whether a person holds its deliveries back: then nothing starts.
+    pub(crate) fn set_held(&mut self, is_held: bool) {
+        self.is_held = is_held;
     }
 
     /// Starts nothing before `until`; a later time set before stays.
@@ -114,7 +122,12 @@ impl Lane {
     /// The delivery to start now, if one is due and there is room for it. Call until `None`.
     pub(crate) fn start_next(&mut self, now: Instant) -> Option<(InFlight, Option<Body>)> {
         let not_before = self.paused_until.max(self.next_start);
-        if !self.may_start || !self.is_due(now) || !self.has_room() || not_before.is_some_and(|at| now < at) {
+        if !self.may_start
+            || self.is_held
+            || !self.is_due(now)
+            || !self.has_room()
+            || not_before.is_some_and(|at| now < at)
+        {
             return None;
         }
         let (_, arrival) = self.due.pop_first()?;
@@ -133,7 +146,7 @@ impl Lane {
     /// How long until something is due. `None` if nothing waits or there is no room: look again
     /// after the next [`finished`](Self::finished) or [`enqueue`](Self::enqueue).
     pub(crate) fn next_due_in(&self, now: Instant) -> Option<Duration> {
-        if !self.may_start || !self.has_room() {
+        if !self.may_start || self.is_held || !self.has_room() {
             return None;
         }
         let (first, _) = self.due.first()?;
@@ -171,15 +184,15 @@ impl Lane {
         self.enqueue(in_flight.put_back(), now + wait);
     }
 
-    /// Takes these waiting deliveries out of the lane, oldest first.
-    pub(crate) fn take(&mut self, ids: &HashSet<DeliveryId>) -> Vec<Pending> {
+    /// Takes these waiting deliveries out of the lane, oldest first, with the time each is due.
+    pub(crate) fn take(&mut self, ids: &HashSet<DeliveryId>) -> Vec<(Pending, Instant)> {
         let is_wanted =
             |(_, (_, pending)): &(&NonZeroU64, &(Instant, Pending))| ids.contains(&pending.delivery().id);
         let wanted: Vec<NonZeroU64> = self.waiting.iter().filter(is_wanted).map(|(at, _)| *at).collect();
         let out_of_line = |arrival: NonZeroU64| {
             let (at, pending) = self.waiting.remove(&arrival)?;
             self.due.remove(&(at, arrival));
-            Some(pending)
+            Some((pending, at))
         };
         wanted.into_iter().filter_map(out_of_line).collect()
     }
@@ -212,6 +225,18 @@ impl Lane {
         self.waiting.values().rev().map(|(due, pending)| (*due, pending))
     }
 
+    /// A waiting delivery, when it is due, and how many are due before it.
+    pub(crate) fn find(&self, id: DeliveryId) -> Option<(&Pending, Instant, usize)> {
+        let is_it = |(_, (_, pending)): &(&NonZeroU64, &(Instant, Pending))| pending.delivery().id == id;
+        let (arrival, (due, pending)) = self.waiting.iter().find(is_it)?;
+        Some((pending, *due, self.due.range(..(*due, *arrival)).count()))
+    }
+
+    /// Until when nothing starts because of a pause, or of the rate limit.
+    pub(crate) fn stands_still_until(&self) -> (Option<Instant>, Option<Instant>) {
+        (self.paused_until, self.next_start)
+    }
+
     /// The delivery that has waited longest.
     pub(crate) fn oldest(&self) -> Option<&Pending> {
         self.waiting.first_key_value().map(|(_, (_, pending))| pending)
@@ -230,7 +255,7 @@ impl Lane {
     /// Whether something is in flight, or would start as soon as there is room.
     pub(crate) fn is_busy(&self, now: Instant) -> bool {
         let is_paused = self.paused_until.is_some_and(|until| now < until);
-        self.in_flight > 0 || (self.may_start && !is_paused && self.is_due(now))
+        self.in_flight > 0 || (self.may_start && !self.is_held && !is_paused && self.is_due(now))
     }
 }
 
@@ -389,7 +414,7 @@ mod tests {
         assert_eq!(again.attempt(), 1, "what was not made is not counted");
         lane.put_back(again, now, Duration::ZERO);
         let taken = lane.take(&HashSet::from([id]));
-        assert_eq!(taken.iter().map(|pending| pending.delivery().id).collect::<Vec<_>>(), [id]);
+        assert_eq!(taken.iter().map(|(pending, _)| pending.delivery().id).collect::<Vec<_>>(), [id]);
         assert_eq!((lane.waiting(), lane.due.len()), (1, 1));
     }
 

@@ -52,12 +52,12 @@ impl IdempotencyKey {
     /// The key of the `n`th time that a workflow run waits for a person:
     /// `<SPEC>:<what>-<n>:<run>`.
     pub(crate) fn of_wait(spec: &SpecId, what: &str, n: u32, run: &str) -> Self {
-        Self(format!("{}:{}-{n}:{}", spec.short(), printable(what, 200), printable(run, 130)).into())
+        Self(format!("{}:{}-{n}:{}", spec.short(), printable(what, 200), printable(run, 200)).into())
     }
 
     /// The key of a workflow run that is silent since a time: `<SPEC>:stalled-<since>:<run>`.
     pub(crate) fn of_stall(spec: &SpecId, since: &str, run: &str) -> Self {
-        Self(format!("{}:stalled-{}:{}", spec.short(), printable(since, 64), printable(run, 130)).into())
+        Self(format!("{}:stalled-{}:{}", spec.short(), printable(since, 64), printable(run, 200)).into())
     }
 
     /// The key of a further version of a session, which the source rewrote with another verdict.

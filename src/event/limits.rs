@@ -22,9 +22,9 @@ pub const MAX_EVENT_DEPTH: usize = 100;
 pub(super) const MAX_NAME: usize = 1024;
 
 /// What is added at most: the branch twice, repo and commit, each byte of which may be written as
-/// six; time and sequence. An event that was within the limits when it was given is within them,
-/// and this, when it is read back.
-const ROOM: usize = 4 * 6 * MAX_NAME + 512;
+/// six; the machine's name, time and sequence. An event that was within the limits when it was
+/// given is within them, and this, when it is read back.
+const ROOM: usize = 4 * 6 * MAX_NAME + 2048;
 
 /// A text of at most this length stays within the limit however its numbers and defaults are
 /// written anew.

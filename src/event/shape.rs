@@ -50,7 +50,15 @@ const SAMPLE: Fields = &[("message", Shape::Text)];
 const TASK_LIST: Fields = &[("tasks", Shape::Object(&[("done", Shape::Integer), ("total", Shape::Integer)]))];
 
 const PIPELINE: Fields = &[
-    ("run", Shape::Object(&[("id", Shape::Text), ("workflow", Shape::Text), ("step", Shape::Text)])),
+    (
+        "run",
+        Shape::Object(&[
+            ("id", Shape::Text),
+            ("folder", Shape::Text),
+            ("workflow", Shape::Text),
+            ("step", Shape::Text),
+        ]),
+    ),
     (
         "gate",
         Shape::Object(&[

@@ -19,6 +19,9 @@ pub struct Source {
     /// The branch that is checked out; `HEAD` where it is detached, absent outside a repo.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
+    /// The name of the machine, where the config shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// Everything else that was given.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
@@ -38,6 +41,18 @@ impl Event {
         fill(&mut source.commit, checkout.commit);
         fill(&mut source.branch, checkout.branch);
     }
+
+    /// Names the machine it comes from, unless it names one itself; with `None` no machine is
+    /// named, whatever it says.
+    pub(crate) fn name_host(&mut self, host: Option<String>) {
+        match host {
+            None => self.source.iter_mut().for_each(|source| source.host = None),
+            host => {
+                let source = self.source.get_or_insert_with(Source::default);
+                source.host = source.host.take().or(host);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -47,7 +62,7 @@ mod tests {
 
     fn checkout() -> Source {
         let text = |text: &str| Some(text.to_owned());
-        Source { repo: text("o/n"), commit: text("c0ffee"), branch: text("main"), extra: Map::new() }
+        Source { repo: text("o/n"), commit: text("c0ffee"), branch: text("main"), ..Source::default() }
     }
 
     #[test]
@@ -62,5 +77,19 @@ mod tests {
         let told = serde_json::to_value(&event).unwrap();
         let expected = serde_json::json!({"repo": "mine", "commit": "c0ffee", "branch": "main", "build": 7});
         assert_eq!((&told["source"], &told["spec"]["branch"]), (&expected, &"own".into()));
+    }
+
+    #[test]
+    fn a_machine_is_named_only_where_that_is_wished() {
+        let given = r#"{"event":{"type":"spec-kit.webhook.test"},"spec":{"id":"SPEC-1"},
+            "source":{"host":"theirs"}}"#;
+        let host = |event: &Event| event.source.as_ref().and_then(|source| source.host.clone());
+        let mut event = Event::from_json(given).unwrap();
+        event.name_host(Some("ours".to_owned()));
+        assert_eq!(host(&event).as_deref(), Some("theirs"));
+        event.name_host(None);
+        assert_eq!(host(&event), None);
+        event.name_host(Some("ours".to_owned()));
+        assert_eq!(host(&event).as_deref(), Some("ours"));
     }
 }

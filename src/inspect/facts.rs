@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::Survey;
 use crate::archive::Healths;
 use crate::config::Role;
-use crate::delivery::SubscriptionId;
+use crate::delivery::{Pause, SubscriptionId};
 use crate::figures::Counts;
 use crate::run::AwaitedStage;
 
@@ -31,8 +31,14 @@ pub(crate) struct Facts {
 /// The unfinished deliveries of a subscription.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Queue {
+    /// How many wait: for their time, for a permit, or for the disk.
     pub(crate) waiting: usize,
+    /// How many have a request under way at the endpoint.
     pub(crate) in_flight: usize,
+    /// Further requests under way, which operators asked for.
+    pub(crate) of_operators: usize,
+    /// A person's pause.
+    pub(crate) paused: Option<Pause>,
     /// When the oldest unfinished delivery was accepted.
     pub(crate) oldest: Option<Timestamp>,
     /// How many of them cannot be read at present, and why.

@@ -9,10 +9,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::{
-    dead_letter_dir, dead_letters_by_age, evidence_files, is_record, lines_of, read_dead_letter,
+    DeadLetter, dead_letter_dir, dead_letters_by_age, evidence_files, is_record, lines_of, read_dead_letter,
+    read_pauses,
 };
 use crate::clock;
-use crate::delivery::{Delivery, DeliveryId, FinalState, SubscriptionId};
+use crate::delivery::{Delivery, DeliveryId, FinalState, IdPrefix, SubscriptionId};
 use crate::event::{EventKind, IdempotencyKey, SpecId};
 use crate::files::{absent_is_empty, spec_dirs};
 use crate::names::named;
@@ -24,9 +25,9 @@ pub const MAX_LISTED: usize = 500;
 named! {
     /// The state of a delivery.
     DeliveryState, "state" {
-        /// It waits for its next attempt.
+        /// It waits: for its next attempt, or for its turn to make one.
         Pending = "pending",
-        /// An attempt is under way.
+        /// Its request is under way at the endpoint.
         InFlight = "in_flight",
         /// The endpoint accepted it.
         Delivered = "delivered",
@@ -34,6 +35,8 @@ named! {
         DeadLetter = "dead_letter",
         /// It was dropped in favour of newer ones; it can be replayed while its dead letter exists.
         Dropped = "dropped",
+        /// A person gave it up for good.
+        Discarded = "discarded",
         /// It was recorded and not sent.
         DryRun = "dry_run",
     }
@@ -46,6 +49,7 @@ impl From<FinalState> for DeliveryState {
             FinalState::DeadLetter => Self::DeadLetter,
             FinalState::DryRun => Self::DryRun,
             FinalState::Dropped => Self::Dropped,
+            FinalState::Discarded => Self::Discarded,
         }
     }
 }
@@ -72,6 +76,9 @@ pub struct Listed {
     pub last_status: Option<u16>,
     /// Why the last attempt failed; `None` after a success.
     pub last_error: Option<String>,
+    /// Duration of the last attempt in milliseconds; absent where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_latency_ms: Option<f64>,
     /// What to do about a dead letter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
@@ -81,6 +88,9 @@ pub struct Listed {
     /// When the next attempt is due, while it is pending.
     #[serde(with = "clock::maybe_millis")]
     pub next_attempt_at: Option<Timestamp>,
+    /// Whether it waits because a person paused its subscription.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
 }
 
 impl Listed {
@@ -101,9 +111,27 @@ impl Listed {
             attempts,
             last_status: None,
             last_error: None,
+            last_latency_ms: None,
             hint: None,
             accepted_at: delivery.accepted_at,
             next_attempt_at,
+            paused: false,
+        }
+    }
+}
+
+impl Listed {
+    /// The delivery of a dead letter.
+    pub(super) fn of_letter(letter: &DeadLetter) -> Self {
+        let state = DeliveryState::from(FinalState::from(&letter.reason));
+        let attempts = u32::try_from(letter.attempts.len()).unwrap_or(u32::MAX);
+        let last = letter.attempts.last();
+        Self {
+            last_status: last.and_then(|last| last.status),
+            last_error: Some(letter.failure()),
+            last_latency_ms: last.map(|last| last.latency_ms),
+            hint: Some(letter.hint.clone()),
+            ..Self::unfinished(&letter.delivery(), state, attempts, None)
         }
     }
 }
@@ -119,6 +147,9 @@ impl Listed {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Query {
+    /// Only deliveries whose id begins so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<IdPrefix>,
     /// Only deliveries of this SPEC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spec: Option<SpecId>,
@@ -131,6 +162,9 @@ pub struct Query {
     /// Only deliveries accepted at this time or later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
+    /// Of those that have ended, only what ended at this time or later: what is new since a look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_since: Option<Timestamp>,
     /// Only deliveries older than this one: the last one of the page before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Cursor>,
@@ -159,16 +193,30 @@ impl Listed {
 impl Query {
     /// The newest `limit` of all deliveries.
     pub fn newest(limit: usize) -> Self {
-        Self { spec: None, subscription: None, states: Vec::new(), since: None, before: None, limit }
+        Self {
+            id: None,
+            spec: None,
+            subscription: None,
+            states: Vec::new(),
+            since: None,
+            ended_since: None,
+            before: None,
+            limit,
+        }
     }
 
     /// Whether a delivery is selected.
     pub(crate) fn wants(&self, listed: &Listed) -> bool {
-        self.spec.as_ref().is_none_or(|spec| *spec == listed.spec)
+        self.wants_id(listed.id)
+            && self.spec.as_ref().is_none_or(|spec| *spec == listed.spec)
             && self.subscription.as_ref().is_none_or(|subscription| *subscription == listed.subscription)
             && (self.states.is_empty() || self.states.contains(&listed.state))
             && self.since.is_none_or(|since| listed.accepted_at >= since)
             && self.before.is_none_or(|before| listed.cursor() < before)
+    }
+
+    fn wants_id(&self, id: DeliveryId) -> bool {
+        self.id.as_ref().is_none_or(|prefix| prefix.matches(id))
     }
 
     fn wants_any(&self, states: &[DeliveryState]) -> bool {
@@ -198,7 +246,12 @@ pub(crate) struct Page {
 impl Page {
     /// An empty page.
     pub(crate) fn new(query: Query) -> Self {
-        let query = Query { limit: query.limit.clamp(1, MAX_LISTED), ..query };
+        Self::whole(Query { limit: query.limit.min(MAX_LISTED), ..query })
+    }
+
+    /// An empty page that takes as many as the query says.
+    pub(crate) fn whole(query: Query) -> Self {
+        let query = Query { limit: query.limit.max(1), ..query };
         Self { query, rows: BTreeMap::new(), seen: HashSet::new(), more: false }
     }
 
@@ -219,17 +272,22 @@ impl Page {
         }
     }
 
+    /// The time before which nothing that ended is wanted.
+    fn bound(&self) -> Option<Timestamp> {
+        self.query.since.max(self.query.ended_since)
+    }
+
     /// The time before which an accepted delivery can no longer get onto the page.
     fn horizon(&self) -> Timestamp {
         let full = self.rows.len() >= self.query.limit;
         let oldest = self.rows.first_key_value().filter(|_| full).map(|(oldest, _)| oldest.accepted_at);
-        oldest.max(self.query.since).unwrap_or(Timestamp::MIN)
+        oldest.max(self.bound()).unwrap_or(Timestamp::MIN)
     }
 
     /// Whether a delivery that ended at `at` is too old for the page: it was accepted before that.
     fn is_past(&mut self, at: Timestamp) -> bool {
         let past = at < self.horizon();
-        self.more |= past && self.query.since.is_none_or(|since| at >= since);
+        self.more |= past && self.bound().is_none_or(|bound| at >= bound);
         past
     }
 
@@ -245,12 +303,14 @@ impl Page {
             Some(spec) => vec![spec.clone()],
             None => spool::specs(spool_dir)?,
         };
+        let pauses = read_pauses(spool_dir).map_err(io::Error::other)?;
         for spec in specs {
             let found = spool::unfinished_of(spool_dir, &spec)?;
             for Peeked { unfinished, .. } in &found {
                 let due = unfinished.next_attempt_at;
                 let state = DeliveryState::Pending;
-                self.add(Listed::unfinished(&unfinished.delivery, state, unfinished.attempts, due));
+                let listed = Listed::unfinished(&unfinished.delivery, state, unfinished.attempts, due);
+                self.add(Listed { paused: pauses.contains_key(&listed.subscription), ..listed });
             }
             let on_page =
                 |peeked: &Peeked| self.rows.values().any(|row| row.id == peeked.unfinished.delivery.id);
@@ -275,6 +335,7 @@ impl Page {
             if let Some(attempt) = last.remove(&row.id).and_then(LastAttempt::read) {
                 row.last_status = attempt.status;
                 row.last_error = Some(attempt.in_words());
+                row.last_latency_ms = Some(attempt.latency_ms);
             }
         }
     }
@@ -313,17 +374,11 @@ impl Page {
             if Timestamp::try_from(written).is_ok_and(|written| self.is_past(written)) {
                 return;
             }
+            if !self.query.wants_id(id) {
+                continue;
+            }
             match read_dead_letter(dir, id) {
-                Ok(letter) => {
-                    let state = DeliveryState::from(FinalState::from(&letter.reason));
-                    let attempts = u32::try_from(letter.attempts.len()).unwrap_or(u32::MAX);
-                    self.add(Listed {
-                        last_status: letter.attempts.last().and_then(|last| last.status),
-                        last_error: Some(letter.failure()),
-                        hint: Some(letter.hint.clone()),
-                        ..Listed::unfinished(&letter.delivery(), state, attempts, None)
-                    });
-                }
+                Ok(letter) => self.add(Listed::of_letter(&letter)),
                 // It may have been replayed a moment ago.
                 Err(error) => log::debug!("{error}"),
             }
@@ -332,7 +387,7 @@ impl Page {
 
     fn add_ends(&mut self, spec: &SpecId, path: &Path) {
         for line in lines_of(path) {
-            if !is_record(&line, "final") {
+            if !is_record(&line, "final") || !has(&line, self.query.id.as_ref()) {
                 continue;
             }
             let Ok(end) = serde_json::from_slice::<End>(&line) else { continue };
@@ -349,9 +404,11 @@ impl Page {
                 attempts: end.attempts,
                 last_status: end.last_status,
                 last_error: end.last_error,
+                last_latency_ms: end.last_latency_ms,
                 hint: None,
                 accepted_at: end.accepted_at,
                 next_attempt_at: None,
+                paused: false,
             });
         }
     }
@@ -360,6 +417,25 @@ impl Page {
     pub(crate) fn into_listing(self) -> Listing {
         Listing { deliveries: self.rows.into_values().rev().collect(), more: self.more }
     }
+}
+
+/// How many deliveries arrived since then, by the evidence.
+#[cfg(feature = "cli")]
+pub(crate) fn delivered_since(evidence_dir: &Path, since: Timestamp) -> usize {
+    let files = evidence_files(evidence_dir, None).unwrap_or_default();
+    let arrived = |path: &Path| {
+        let finals = lines_of(path).filter(|line| is_record(line, "final"));
+        let ends = finals.filter_map(|line| serde_json::from_slice::<End>(&line).ok());
+        ends.take_while(|end| end.time >= since).filter(|end| end.state == FinalState::Delivered).count()
+    };
+    files.iter().map(|(_, path)| arrived(path)).sum()
+}
+
+/// Whether a line has an id that begins so, without reading it as JSON.
+fn has(line: &[u8], id: Option<&IdPrefix>) -> bool {
+    let Some(id) = id else { return true };
+    let wanted = format!("\"delivery\":\"{id}");
+    line.windows(wanted.len()).any(|text| text == wanted.as_bytes())
 }
 
 /// A final line of the evidence.
@@ -375,6 +451,7 @@ struct End {
     accepted_at: Timestamp,
     last_status: Option<u16>,
     last_error: Option<String>,
+    last_latency_ms: Option<f64>,
 }
 
 #[cfg(test)]
@@ -531,5 +608,23 @@ mod tests {
         assert_eq!(paged, all.deliveries);
         let spec = Some("SPEC-3".parse().unwrap());
         assert_eq!(listing(&options, Query { spec, ..query(10) }).deliveries.len(), 1);
+    }
+
+    #[test]
+    fn what_ended_since_a_look_is_found_however_long_ago_it_was_accepted() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions::in_dir(dir.path());
+        let (mut store, _) = Store::open(options.clone()).unwrap();
+        // The first to be accepted ends last.
+        let all: Vec<Delivery> = (0..50).map(|n| delivery("SPEC-1", &format!("k{n}"), at(50 - n))).collect();
+        for (n, one) in (0..).zip(&all) {
+            end(&mut store, one, at(100 + n));
+        }
+        store.flush_evidence();
+        let new = listing(&options, Query { ended_since: Some(at(140)), ..query(100) });
+        assert_eq!((new.deliveries.len(), new.more), (10, false));
+        assert!(all[40..].iter().all(|one| new.deliveries.iter().any(|listed| listed.id == one.id)));
+        let paged = listing(&options, Query { ended_since: Some(at(140)), ..query(4) });
+        assert_eq!((paged.deliveries.len(), paged.more), (4, true));
     }
 }

@@ -4,6 +4,8 @@ mod attempts;
 mod causes;
 mod facts;
 mod listing;
+#[cfg(feature = "cli")]
+mod shown;
 mod status;
 mod survey;
 mod warnings;
@@ -13,7 +15,11 @@ pub(crate) use attempts::{MAX_TRIED, Tried, TriedQuery, tried};
 pub use causes::{Trouble, TroubleKind};
 pub(crate) use facts::{Condition, Facts, Queue, Watching};
 pub(crate) use listing::Page;
+#[cfg(feature = "cli")]
+pub(crate) use listing::delivered_since;
 pub use listing::{Cursor, DeliveryState, Listed, Listing, MAX_LISTED, Query};
+pub(crate) use shown::Unended;
+pub use shown::{Shown, ShownAttempt, ShownError, ShownRequest, ShownResponse, Wait, WaitKind};
 pub(crate) use status::Unfinished;
 #[cfg(feature = "cli")]
 pub(crate) use status::is_zero;
@@ -21,4 +27,4 @@ pub use status::{RuntimeStatus, SourcesStatus, StatusReport, SubscriptionStatus}
 pub(crate) use survey::{Survey, unfinished};
 pub(crate) use words::counted;
 #[cfg(feature = "cli")]
-pub(crate) use words::{ago, grouped, latency, local, short};
+pub(crate) use words::{ago, grouped, latency, short};

@@ -18,7 +18,7 @@ use crate::clock;
 use crate::config::Role;
 #[cfg(feature = "cli")]
 use crate::config::{Config, SubscriptionConfig};
-use crate::delivery::{Health, HealthState, Incident, LocalFault, SubscriptionId};
+use crate::delivery::{Health, HealthState, Incident, LocalFault, Pause, SubscriptionId};
 use crate::event::SpecId;
 use crate::figures::{Counts, Figures};
 use crate::files::read_small;
@@ -165,7 +165,7 @@ pub struct SubscriptionStatus {
     pub unresolved: bool,
     /// Number of deliveries that wait.
     pub pending: usize,
-    /// Number of deliveries with an attempt under way.
+    /// Number of requests under way at its endpoint, those of `test` and `replay` too.
     pub in_flight: usize,
     /// In how many seconds nothing waits any more at the rate of the last minute; absent where
     /// nothing waits, or as many come as end.
@@ -201,6 +201,9 @@ pub struct SubscriptionStatus {
     /// When the oldest unfinished delivery was accepted.
     #[serde(with = "clock::maybe_millis")]
     pub oldest_pending_at: Option<Timestamp>,
+    /// Since when a person holds its deliveries back, and who.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Pause>,
     /// Until when its endpoint asked for a pause, if that time is in the future.
     #[serde(default, with = "clock::maybe_millis")]
     pub paused_until: Option<Timestamp>,
@@ -211,6 +214,12 @@ pub struct SubscriptionStatus {
 }
 
 impl SubscriptionStatus {
+    /// Whether what waits for it is not sent now, whatever its endpoint does.
+    #[cfg(feature = "cli")]
+    pub(crate) fn is_parked(&self) -> bool {
+        self.health == HealthState::Inactive || self.paused.is_some()
+    }
+
     /// As `unresolved`, which a runtime of an earlier version does not say.
     fn needs_somebody(&self) -> bool {
         self.unresolved || matches!(self.health, HealthState::Failing | HealthState::Open)
@@ -226,6 +235,7 @@ impl SubscriptionStatus {
         now: Timestamp,
     ) -> Self {
         let state = match role {
+            Role::Active | Role::DryRun if queue.paused.is_some() => HealthState::Paused,
             Role::Active => health.state(now),
             Role::DryRun => HealthState::DryRun,
             Role::Inactive => HealthState::Inactive,
@@ -234,10 +244,13 @@ impl SubscriptionStatus {
         Self {
             id,
             health: state,
-            since: health.since(now).filter(|_| role == Role::Active),
-            unresolved: role == Role::Active && health.is_unresolved(now),
+            since: match &queue.paused {
+                Some(pause) => Some(pause.since),
+                None => health.since(now).filter(|_| role == Role::Active),
+            },
+            unresolved: queue.paused.is_some() || (role == Role::Active && health.is_unresolved(now)),
             pending: queue.waiting,
-            in_flight: queue.in_flight,
+            in_flight: queue.in_flight + queue.of_operators,
             dead_letters,
             empty_in_s: figures.empty_in_s(queue.waiting + queue.in_flight),
             figures,
@@ -250,6 +263,7 @@ impl SubscriptionStatus {
             last_spec: health.last_spec,
             local_fault: health.local_fault,
             oldest_pending_at: queue.oldest,
+            paused: queue.paused.clone(),
             paused_until: health.paused_until.filter(|until| *until > now),
             clock_skew_s: health.clock_skew_s,
         }
@@ -318,9 +332,16 @@ impl StatusReport {
             queue.waiting += 1;
             queue.oldest = Some(queue.oldest.map_or(since, |oldest| oldest.min(since)));
         }
+        for (id, pause) in &survey.pauses {
+            let at = queues.iter().position(|(known, ..)| known == id).unwrap_or_else(|| {
+                queues.push((id.clone(), Role::Inactive, Queue::default()));
+                queues.len() - 1
+            });
+            queues[at].2.paused = Some(pause.clone());
+        }
         let mut report = Self::new(None, &queues, healths, counts, survey);
         report.pending = counted_only.unwrap_or(report.pending);
-        let parked = report.subscriptions.iter().filter(|one| one.health == HealthState::Inactive);
+        let parked = report.subscriptions.iter().filter(|one| one.is_parked());
         let waiting = report.pending + survey.inbox - parked.map(|one| one.pending).sum::<usize>();
         let in_repo = sources.as_ref().filter(|sources| sources.is_something()).map(SourcesStatus::of);
         if let Some(silent) = silent {
@@ -419,7 +440,8 @@ impl StatusReport {
     /// that wait for a runtime.
     pub fn banner(&self, now: Timestamp) -> Option<String> {
         let mut parts = Vec::new();
-        let bad: Vec<_> = self.subscriptions.iter().filter(|one| one.needs_somebody()).collect();
+        let bad: Vec<_> =
+            self.subscriptions.iter().filter(|one| one.needs_somebody() && one.paused.is_none()).collect();
         let in_words = |one: &SubscriptionStatus| {
             let since = one.since.map_or(String::new(), |since| format!(" since {}", ago(now, since)));
             format!("{} {}{since}", one.id, one.health)
@@ -441,6 +463,15 @@ impl StatusReport {
                     }
                 });
             }
+        }
+        let paused: Vec<_> = self.subscriptions.iter().filter(|one| one.paused.is_some()).collect();
+        match paused[..] {
+            [] => {}
+            [one] => {
+                let since = one.paused.as_ref().map_or(String::new(), |pause| ago(now, pause.since));
+                parts.push(format!("{} paused since {since}", one.id));
+            }
+            _ => parts.push(format!("{} paused", counted(paused.len(), "subscription", "subscriptions"))),
         }
         let dead: usize = self.subscriptions.iter().map(|subscription| subscription.dead_letters).sum();
         if dead > 0 {

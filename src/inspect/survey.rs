@@ -7,7 +7,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use crate::archive::{Census, DeadLetterCount};
+use crate::archive::{Census, DeadLetterCount, Pauses, read_pauses};
 use crate::delivery::SubscriptionId;
 use crate::spool;
 
@@ -32,6 +32,8 @@ pub(crate) struct Survey {
     pub damaged: Vec<String>,
     /// What cannot be used, and why: SPEC folders, spool files, the inbox, dead letters.
     pub unusable: Vec<String>,
+    /// The paused subscriptions.
+    pub pauses: Pauses,
     /// Number of events in the inbox, by the names of its files.
     pub inbox: usize,
     /// Number of inbox files that hold no valid event.
@@ -53,8 +55,13 @@ impl Survey {
     /// Surveys everything but the dead letters, which are `counted` already.
     pub(crate) fn beside(spool_dir: &Path, counted: BTreeMap<SubscriptionId, DeadLetterCount>) -> Self {
         let (inbox, rejected) = spool::events_in_inbox(spool_dir);
-        let (damaged, unusable) = (spool::damaged(spool_dir), spool::unusable(spool_dir));
-        Self { dead_letters: counted, unreadable: Vec::new(), damaged, unusable, inbox, rejected }
+        let (damaged, mut unusable) = (spool::damaged(spool_dir), spool::unusable(spool_dir));
+        let pauses = read_pauses(spool_dir).unwrap_or_else(|error| {
+            unusable.push(format!("{error}: who is paused is not known, and no runtime can start"));
+            Pauses::default()
+        });
+        let unreadable = Vec::new();
+        Self { dead_letters: counted, unreadable, damaged, unusable, pauses, inbox, rejected }
     }
 
     /// Number of dead letters in all.

@@ -31,6 +31,14 @@ impl StatusReport {
                      what waits goes on then"
                 ));
             }
+            if let Some(pause) = &subscription.paused {
+                let since = ago(clock::now(), pause.since);
+                let waits = counted(subscription.pending, "delivery waits", "deliveries wait");
+                warnings.push(format!(
+                    "{id}: paused by {} since {since}; {waits}; to let them go on: spec-notify resume {id}",
+                    pause.by
+                ));
+            }
             if let Some(skew) = subscription.clock_skew_s {
                 let (by, way) = (
                     short(SignedDuration::from_secs(skew.abs())),

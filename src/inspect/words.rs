@@ -1,20 +1,8 @@
 //! Numbers and lengths of time in the form that people read.
 
-use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-/// A count with its noun: `1 file`, `2 files`.
-pub(crate) fn counted(count: usize, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
-}
-
-/// A time as people read it in their zone: `02:14`, and where that is another day than today's
-/// `28 Nov 02:14`.
-pub(crate) fn local(at: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
-    let [there, today] = [at, now].map(|time| time.to_zoned_datetime(zone.clone()));
-    let form = if there.date() == today.date() { "%H:%M" } else { "%-d %b %H:%M" };
-    there.strftime(form).to_string()
-}
+pub(crate) use crate::names::counted;
 
 /// A count with a comma at each thousand: `3,229`.
 pub(crate) fn grouped(count: u64) -> String {
@@ -67,15 +55,6 @@ pub(crate) fn short(time: SignedDuration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_time_of_another_day_says_which() {
-        let zone = TimeZone::fixed(jiff::tz::offset(2));
-        let now = "2025-10-14T22:30:00Z".parse().unwrap();
-        let told = |at: &str| local(at.parse().unwrap(), now, &zone);
-        assert_eq!(told("2025-10-14T22:14:59Z"), "00:14");
-        assert_eq!(told("2025-10-14T21:14:59Z"), "14 Oct 23:14");
-    }
 
     #[test]
     fn numbers_are_told_as_people_read_them() {

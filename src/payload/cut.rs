@@ -3,10 +3,8 @@
 
 use std::borrow::Cow;
 
-use crate::names::is_deceiving;
-
 /// Ends a text that was cut.
-const MARK: &str = "…";
+pub(super) const MARK: &str = "…";
 
 /// How a service writes text and measures length.
 #[derive(Clone, Copy)]
@@ -84,16 +82,17 @@ impl Spelling {
     }
 }
 
-/// `text` as one line of printable characters.
-pub(super) fn one_line(text: &str) -> String {
-    /// More than any service shows, so a longer text is still marked as cut.
-    const MOST_SHOWN: usize = 5000;
-    let shown = |c: char| match c {
-        '\n' | '\r' | '\t' => ' ',
-        c if is_deceiving(c) => '\u{fffd}',
-        c => c,
-    };
-    text.trim().chars().take(MOST_SHOWN).map(shown).collect()
+/// A text in which a service finds none of these words, in any case, that it makes something of: a
+/// space without width stands before their last letter.
+pub(super) fn broken<'a>(text: &'a str, words: &[&str]) -> Cow<'a, str> {
+    let lower = text.to_ascii_lowercase();
+    let ends = words.iter().flat_map(|word| lower.match_indices(word).map(|(at, word)| at + word.len() - 1));
+    let mut ends: Vec<usize> = ends.collect();
+    ends.sort_unstable();
+    let mut text = Cow::from(text);
+    // From the end, so that what was inserted moves no place.
+    ends.into_iter().rev().for_each(|at| text.to_mut().insert(at, '\u{200b}'));
+    text
 }
 
 /// Whether the word that begins there has an address in it.
@@ -159,8 +158,10 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_one_printable_line() {
-        assert_eq!(one_line(" a\r\nb\tc\u{7}\u{202e}d\u{0} "), "a  b c\u{fffd}\u{fffd}d\u{fffd}");
+    fn a_word_that_a_service_knows_is_broken() {
+        let text = broken("a.gg/ İ A.GG/a.gg/b", &["a.gg/", "."]);
+        assert_eq!(text, "a\u{200b}.gg\u{200b}/ İ A\u{200b}.GG\u{200b}/a\u{200b}.gg\u{200b}/b");
+        assert!(matches!(broken("a", &["b"]), Cow::Borrowed("a")));
     }
 
     #[test]

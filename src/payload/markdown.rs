@@ -39,7 +39,18 @@ impl Spelling {
         // The longest mark and a line break.
         let marked = 3 * texts.len();
         let texts = self.share(&texts, budget.saturating_sub(marked));
-        marks.iter().zip(texts).map(|(mark, text)| format!("{mark}{text}")).collect()
+        marks.iter().zip(texts).map(|(mark, text)| format!("{}{text}", start(mark, &text))).collect()
+    }
+
+    /// The footer as a line of its own, as [`footer`](Self::footer) has it.
+    pub(super) fn last_line(
+        &self,
+        message: &Message<'_>,
+        most: usize,
+        link: fn(&str, &str) -> String,
+    ) -> String {
+        let footer = self.footer(message, most, link);
+        format!("{}{footer}", start("", &footer))
     }
 
     /// The footer with its links and those to further pages; without them where they take more
@@ -74,6 +85,15 @@ impl Spelling {
         links.extend((message.more_links > 0).then(|| format!("+{}", message.more_links)));
         links.join(" · ")
     }
+}
+
+/// What stands before a line: its mark, or a space without width where the line would begin as a
+/// list, a quote or the underline of a heading does.
+fn start<'a>(mark: &'a str, line: &str) -> &'a str {
+    let digits = line.trim_start_matches(|c: char| c.is_ascii_digit());
+    let is_numbered = digits.len() < line.len() && digits.starts_with(['.', ')']);
+    let means_something = line.starts_with(['-', '+', '=', '&']) || is_numbered;
+    if mark.is_empty() && means_something { "\u{200b}" } else { mark }
 }
 
 /// Longest part of a footer.

@@ -7,12 +7,14 @@ mod words;
 
 use jiff::Timestamp;
 
-use super::cut::{PLAIN, one_line};
+use super::cut::PLAIN;
+use super::one_line::one_line;
 use super::pages::{Link, Pages, file_name};
 use super::reader::Reader;
 use crate::event::Event;
 use story::Story;
 pub(crate) use story::is_a_call;
+pub(super) use words::capital;
 
 /// Longest line, in characters: some six on a phone.
 const LINE: usize = 300;
@@ -58,9 +60,20 @@ pub(super) enum Line {
     Next(String),
 }
 
+/// What a part of the footer is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Of {
+    Branch,
+    Commit,
+    /// When it was told, which some services say by themselves.
+    Time,
+    Other,
+}
+
 /// A part of the footer, and what stands before it where it is not the first one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Foot {
+    pub(super) of: Of,
     pub(super) before: &'static str,
     pub(super) text: String,
     pub(super) url: Option<String>,
@@ -71,7 +84,7 @@ pub(super) struct Foot {
 pub(super) struct Message<'a> {
     pub(super) tone: Tone,
     pub(super) glyph: &'static str,
-    /// The SPEC by its full id, for services that show a title beside the headline.
+    /// The SPEC's short id, for services that show a title beside the headline.
     pub(super) title: String,
     /// What happened, to which SPEC, and why.
     pub(super) head: Vec<Part>,
@@ -102,7 +115,7 @@ impl<'a> Message<'a> {
         let owner = reader.owner.filter(|_| is_a_call(event));
         let time = told.and(event.event.time.clone());
         let footer = footer(event, pages, told, &aside, links.is_empty());
-        let title = event.spec.id.to_string();
+        let title = event.spec.id.short().to_owned();
         Self { tone, glyph, title, head, lines, footer, links, more_links, page, owner, time }
     }
 
@@ -152,32 +165,39 @@ fn footer(
     is_without_links: bool,
 ) -> Vec<Foot> {
     let mut footer = Vec::new();
-    let mut add = |before, text: &str, url| {
+    let mut add = |of, before, text: &str, url| {
         let text = PLAIN.fit(&one_line(text), 100);
         if !text.is_empty() {
-            footer.push(Foot { before, text, url });
+            footer.push(Foot { of, before, text, url });
         }
     };
     let source = event.source.as_ref();
     if let Some(repo) = source.and_then(|source| source.repo.as_deref()) {
-        add(" · ", repo, None);
+        add(Of::Other, " · ", repo, None);
+    }
+    if let Some(host) = source.and_then(|source| source.host.as_deref()) {
+        add(Of::Other, " on ", host, None);
     }
     let branch = event.spec.branch.as_deref().or(source.and_then(|source| source.branch.as_deref()));
     let branch = branch.filter(|branch| *branch != "HEAD");
     if let Some(branch) = branch {
-        add(" · ", branch, pages.and_then(|pages| pages.branch(event)));
+        add(Of::Branch, " · ", branch, pages.and_then(|pages| pages.branch(event)));
     }
     if let Some(commit) = source.and_then(|source| source.commit.as_deref()) {
         let short: String = commit.chars().take(COMMIT).collect();
         let before = if branch.is_some() { " @ " } else { " · " };
-        add(before, &short, pages.and_then(|pages| pages.commit(event)));
+        add(Of::Commit, before, &short, pages.and_then(|pages| pages.commit(event)));
     }
     let happened =
         event.pipeline.as_ref().and_then(|pipeline| pipeline.completed_at.as_deref()?.parse().ok());
     if let Some(at) = told.or(happened) {
-        add(" · ", &figures::when(happened, at), None);
+        let (of, when) = match figures::late(happened, at) {
+            Some(happened) => (Of::Other, format!("happened {}", figures::day(happened, at))),
+            None => (Of::Time, figures::day(at, at)),
+        };
+        add(of, " · ", &when, None);
     }
-    aside.iter().for_each(|text| add(" · ", text, None));
+    aside.iter().for_each(|text| add(Of::Other, " · ", text, None));
     if is_without_links {
         // Without a page, the name of the file says at least where to look.
         let paths = event.evidence.as_ref().map_or(&[][..], |evidence| &evidence.paths);
@@ -185,7 +205,7 @@ fn footer(
             && story::is_bad(event)
         {
             let more = if others.is_empty() { String::new() } else { format!(" +{}", others.len()) };
-            add(" · ", &(file_name(first) + &more), None);
+            add(Of::Other, " · ", &(file_name(first) + &more), None);
         }
     }
     footer

@@ -6,6 +6,7 @@ mod cut;
 mod format;
 mod markdown;
 mod message;
+mod one_line;
 pub(crate) mod pages;
 mod reader;
 #[cfg(feature = "cli")]

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use url::Url;
 
-use super::cut::one_line;
+use super::one_line::one_line;
 use crate::event::{Event, EventKind, Status};
 use crate::names::named;
 
@@ -121,6 +121,8 @@ pub(crate) struct Pages {
     pub(crate) commit: Option<String>,
     /// The CI job that this runs in.
     pub(crate) job: Option<String>,
+    /// The number of the pull request that the CI job is of.
+    pub(crate) request: Option<String>,
     /// `link_template`.
     pub(crate) template: Option<LinkTemplate>,
     /// Of an event's evidence, the files that are in the commit.
@@ -135,6 +137,8 @@ enum Place<'a> {
     /// A file in the commit.
     File(&'a str),
     /// The form in which a pull request from this branch is opened.
+    Form(&'a str),
+    /// The pull request with this number.
     Request(&'a str),
 }
 
@@ -144,9 +148,12 @@ impl Pages {
         event.source.as_ref().and_then(|source| source.repo.as_deref()) == Some(&self.repo)
     }
 
-    /// The page of the event's branch.
+    /// The page of the event's branch. In the job of a pull request it is that of the request: the
+    /// branch may be a fork's.
     pub(super) fn branch(&self, event: &Event) -> Option<String> {
-        self.page(Place::Branch(self.branch_of(event)?))
+        let branch = self.branch_of(event)?;
+        let request = self.request.as_deref().and_then(|request| self.page(Place::Request(request)));
+        request.or_else(|| self.page(Place::Branch(branch)))
     }
 
     fn branch_of(&self, event: &Event) -> Option<&str> {
@@ -166,16 +173,17 @@ impl Pages {
         let is_passed_run =
             event.event.kind == EventKind::PipelineCompleted && event.event.status == Some(Status::Success);
         let branch = self.branch_of(event).filter(|branch| is_passed_run && !TRUNKS.contains(branch));
-        let request = branch.and_then(|branch| self.page(Place::Request(branch)));
+        let form = branch.filter(|_| self.request.is_none());
+        let form = form.and_then(|branch| self.page(Place::Form(branch)));
         let named = |name: &str, url: Option<String>| Some(Link { name: name.to_owned(), url: url? });
         let files = self.files.iter().filter(|_| self.commit(event).is_some());
         let files: Vec<Link> =
-            files.filter_map(|path| named(&file_name(path), self.page(Place::File(path)))).collect();
+            files.filter_map(|path| named(&file_title(path), self.page(Place::File(path)))).collect();
         // A CI run has what cannot be linked on its own.
         let job = self.job.clone().filter(|_| files.is_empty());
         // Of evidence that is linked, all files count.
         let all = event.evidence.as_ref().filter(|_| !files.is_empty()).map_or(0, |all| all.paths.len());
-        let others = named("Open a PR", request).into_iter().chain(named("CI run", job));
+        let others = named("Open a PR", form).into_iter().chain(named("CI run", job));
         let mut links: Vec<Link> = others.collect();
         let more = (links.len() + all).saturating_sub(LINKS.min(links.len() + files.len()));
         links.extend(files);
@@ -210,15 +218,18 @@ impl Pages {
             (Forge::GitHub | Forge::Gitea, Place::Commit(id)) => ("/commit/", id),
             (Forge::GitLab, Place::Commit(id)) => ("/-/commit/", id),
             (Forge::Bitbucket, Place::Commit(id)) => ("/commits/", id),
-            (Forge::GitHub | Forge::Gitea, Place::Request(name)) => ("/compare/", name),
-            (Forge::GitLab, Place::Request(name)) => {
+            (Forge::GitHub | Forge::Gitea, Place::Form(name)) => ("/compare/", name),
+            (Forge::GitLab, Place::Form(name)) => {
                 ("/-/merge_requests/new?merge_request%5Bsource_branch%5D=", name)
             }
-            (Forge::Bitbucket, Place::Request(name)) => ("/pull-requests/new?source=", name),
+            (Forge::Bitbucket, Place::Form(name)) => ("/pull-requests/new?source=", name),
+            (Forge::GitHub, Place::Request(number)) => ("/pull/", number),
+            (Forge::GitLab, Place::Request(number)) => ("/-/merge_requests/", number),
+            (Forge::Gitea, Place::Request(number)) => ("/pulls/", number),
+            (Forge::Bitbucket, Place::Request(number)) => ("/pull-requests/", number),
             (_, Place::File(_)) => return None,
         };
-        let form =
-            if matches!((forge, place), (Forge::GitHub, Place::Request(_))) { "?expand=1" } else { "" };
+        let form = if matches!((forge, place), (Forge::GitHub, Place::Form(_))) { "?expand=1" } else { "" };
         Some(format!("{home}{way}{}{form}", encoded(name))).filter(|url| is_fit(url))
     }
 
@@ -228,7 +239,7 @@ impl Pages {
             Place::Branch(_) => ("{branch}", ""),
             Place::Commit(_) => ("{commit}", ""),
             Place::File(path) => ("{path}", path),
-            Place::Request(_) => return None,
+            Place::Form(_) | Place::Request(_) => return None,
         };
         if !address.contains(needed) {
             return None;
@@ -274,6 +285,28 @@ pub(crate) fn job(get: impl Fn(&str) -> Option<String>) -> Option<String> {
     (is_web(&url) && has_no_user).then(|| url.to_string()).filter(|url| is_fit(url))
 }
 
+/// What a file of the evidence is: what its name says, where the name is one of a source's.
+fn file_title(path: &str) -> String {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let is_telemetry = ["spec-", "guardrail-"].iter().any(|start| name.starts_with(start));
+    match name.strip_suffix(".json") {
+        Some(stem) if stem.contains("synthesis") => "synthesis".to_owned(),
+        Some(stem) if stem.contains("verdict") => "verdict".to_owned(),
+        Some(_) if is_telemetry => "telemetry".to_owned(),
+        _ => file_name(path),
+    }
+}
+
+/// The number of the pull request that a CI job is of, by its variables.
+pub(crate) fn request(get: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let of_github = || {
+        let number = get("GITHUB_REF")?;
+        Some(number.strip_prefix("refs/pull/")?.split('/').next()?.to_owned())
+    };
+    let number = of_github().or_else(|| get("CI_MERGE_REQUEST_IID"))?;
+    ((1..=10).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(number)
+}
+
 /// The name of a file, its middle left out where it is long.
 pub(super) fn file_name(path: &str) -> String {
     const LONG: usize = 30;
@@ -299,6 +332,7 @@ mod tests {
             branch: Some("feat/#1 (x)".to_owned()),
             commit: Some("c0ffee".to_owned()),
             job: None,
+            request: None,
             template: template.map(|template| template.parse().unwrap()),
             files: Vec::new(),
         }
@@ -350,6 +384,33 @@ mod tests {
         let template = "https://git.corp.example/{repo}?at={branch}&p={path}";
         let filled = Some(format!("https://git.corp.example/o/n?at={branch}&p="));
         assert_eq!(all(&pages(Some(Forge::GitHub), Some(template))), [filled, None, None]);
+    }
+
+    #[test]
+    fn in_the_job_of_a_pull_request_the_branch_leads_to_it_and_none_is_opened() {
+        for (forge, form) in [
+            (Forge::GitHub, "/pull/47"),
+            (Forge::GitLab, "/-/merge_requests/47"),
+            (Forge::Bitbucket, "/pull-requests/47"),
+            (Forge::Gitea, "/pulls/47"),
+        ] {
+            let pages = Pages { request: Some("47".to_owned()), ..pages(Some(forge), None) };
+            let [branch, _, request] = all(&pages);
+            assert_eq!((branch, request), (Some(format!("https://h.example/o/n{form}")), None));
+        }
+        let template = "https://git.corp.example/{repo}?at={branch}";
+        let pages = Pages { request: Some("47".to_owned()), ..pages(None, Some(template)) };
+        assert!(pages.branch(&event()).unwrap().ends_with("?at=feat/%231%20%28x%29"));
+        let number = |name: &str, value: &str| request(|known| (known == name).then(|| value.to_owned()));
+        for (value, expected) in [
+            ("refs/pull/47/merge", Some("47")),
+            ("refs/pull/4a/merge", None),
+            ("refs/pull//merge", None),
+            ("refs/heads/main", None),
+        ] {
+            assert_eq!(number("GITHUB_REF", value).as_deref(), expected, "{value}");
+        }
+        assert_eq!(number("CI_MERGE_REQUEST_IID", "5").as_deref(), Some("5"));
     }
 
     #[test]

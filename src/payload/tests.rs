@@ -22,6 +22,7 @@ fn pages() -> Pages {
         branch: Some("feature/webhooks_v2".to_owned()),
         commit: Some("8393d67".repeat(5) + "12345"),
         job: Some("https://github.com/acme/checkout/actions/runs/47".to_owned()),
+        request: None,
         template: None,
         files: Vec::new(),
     }
@@ -268,9 +269,11 @@ fn the_first_line_says_what_where_and_why() {
         lines,
         [
             "✅ Validate passed (2 of 3): SPEC-KIT-065 add-webhooks · 2 min 30 s",
-            "❌ Validate failed (2 of 3): SPEC-KIT-065 add-webhooks · 1 scenario failed",
+            "❌ Validate failed (2 of 3): SPEC-KIT-065 add-webhooks · 1 scenario failed, \
+                see https://example.com/*",
             "⚠️ Validate halted (2 of 3): SPEC-KIT-065 add-webhooks · the agents disagree on 2 points",
-            "❌ Validate failed (2 of 3): SPEC-KIT-065 add-webhooks · 3 of 12 scenarios failed",
+            "❌ Validate failed (2 of 3): SPEC-KIT-065 add-webhooks · 3 of 12 scenarios failed, \
+                HAL check failed: graphql_ping",
             "⚠️ Validate halted (2 of 3): SPEC-KIT-065 add-webhooks · its telemetry can't be read",
             "❌ Validate failed (2 of 3): SPEC-KIT-065 add-webhooks · the baseline failed",
             "❌ Run failed at Validate (attempt 2): SPEC-KIT-065 add-webhooks · 45 min · $4.37",
@@ -339,6 +342,35 @@ fn a_cloud_event_has_the_time_and_the_order_of_its_acceptance() {
     assert_eq!(wrapped(&event)["time"], "2026-01-02T03:04:05.678Z");
     // Compared as texts, by the extension's rule.
     assert_eq!(wrapped(&event)["sequence"], "00000001767323045678");
+}
+
+#[test]
+fn a_cloud_event_is_of_its_repo_whatever_that_is_called() {
+    for (repo, source) in [
+        (Some("acme/checkout"), "/acme/checkout"),
+        (Some("a folder: 50 %"), "/a%20folder%3A%2050%20%25"),
+        (Some("//evil.example/x"), "/evil.example/x"),
+        (Some("é"), "/%C3%A9"),
+        (None, "/"),
+    ] {
+        let mut event = task();
+        event.source = repo.map(|repo| Source { repo: Some(repo.to_owned()), ..Source::default() });
+        assert_eq!(rendered(Format::CloudEvents, &event).1["source"], source);
+    }
+}
+
+#[test]
+fn the_last_line_names_the_machine_beside_the_repo() {
+    let mut event = accepted(task());
+    event.name_host(Some("build-3".to_owned()));
+    let (bytes, _) = rendered(Format::Teams, &event);
+    let text = String::from_utf8(bytes.to_vec()).unwrap();
+    assert!(
+        text.contains(
+            "\"acme/checkout on build-3 · feature/webhooks_v2 @ 8393d67 · 2\u{a0}Jan\u{a0}03:04\u{a0}UTC\""
+        ),
+        "{text}"
+    );
 }
 
 fn hostile_events(text: &str) -> Vec<Event> {
@@ -421,11 +453,14 @@ fn check_discord(message: &Value) {
     assert!(message["allowed_mentions"]["parse"] == json!([]));
     let embed = &message["embeds"][0];
     assert!(embed.get("fields").is_none());
-    assert!((1..=256).contains(&units(&embed["title"])) && units(&embed["description"]) <= 4096);
+    let says = ["title", "description", "footer"].iter().any(|part| embed.get(part).is_some());
+    assert!(says || embed.is_null(), "an empty embed is refused");
+    assert_eq!(embed.get("title").is_some(), embed.get("url").is_some());
+    assert!(units(&embed["title"]) <= 256 && units(&embed["description"]) <= 4096);
     assert!((1..=2000).contains(&units(&message["content"])) && units(&embed["footer"]["text"]) <= 2048);
     let total = units(&embed["title"]) + units(&embed["description"]) + units(&embed["footer"]["text"]);
     assert!(total + units(&message["content"]) <= 6000, "{total}");
-    unescaped(embed["title"].as_str().unwrap(), "`*_~|<>#[]():@");
+    unescaped(embed["title"].as_str().unwrap_or_default(), "`*_~|<>#[]():@");
     // Our own marks apart, nothing means anything.
     let own = ["<@111222333444555666>", "**"];
     let content = without_own(message["content"].as_str().unwrap(), &own);
@@ -494,6 +529,22 @@ fn check(event: &Event) {
         strings(&message, "", &mut found);
         for (name, text) in found {
             assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{name}: {text:?}");
+            assert!(!text.contains("s3cret") && !text.contains(&"\u{301}".repeat(4)), "{name}: {text:?}");
+            // Nothing but our own marks begins a line.
+            let begins = |line: &str| {
+                let rest = line.trim_start_matches(|c: char| c.is_ascii_digit());
+                let is_numbered = rest.len() < line.len() && rest.starts_with(['.', ')']);
+                line.starts_with(['-', '+', '=', '#', '>']) || is_numbered
+            };
+            let has_marks = format == Format::Mattermost || name == "description";
+            let is_quote = |line: &str| format == Format::Slack && line.starts_with("&gt;");
+            assert!(!text.lines().any(|line| is_quote(line) || has_marks && begins(line)), "{name}: {text}");
+            let lower = text.to_ascii_lowercase();
+            let (invites, links) = (lower.contains("discord.gg/"), lower.contains(" www.evil"));
+            // The footer of an embed has no markup.
+            let is_plain = format != Format::Discord || name == "text";
+            assert!(is_plain || !invites && !lower.contains("discord.com/"), "{name}: {text}");
+            assert!(format != Format::Mattermost || !links, "{text}");
         }
     }
     let wrapped = Format::CloudEvents.render(event, &spec_kit, &Reader::default()).unwrap();
@@ -511,6 +562,21 @@ fn hostile_text_stays_within_every_limit_and_means_nothing() {
         "@everyone @here <@&1> `code` ```\nblock\n``` **b** _i_ ~s~ ||x|| [a](https://b) # h \\".to_owned(),
         "\u{0}\u{7}\u{1b}[31m\u{202e}\u{2028}\r\n\t\u{9b}".to_owned(),
         "é🎉👩‍👩‍👧‍👦".to_owned(),
+        "🎉".to_owned(),
+        "- a".to_owned(),
+        "1. a".to_owned(),
+        "# a".to_owned(),
+        "> a".to_owned(),
+        "===".to_owned(),
+        "+ a | b".to_owned(),
+        "www.evil.example discord.gg/evil https://DISCORD.com/invite/x mailto:a@evil.example".to_owned(),
+        "https://user:s3cret@evil.example/x https://evil.example/".to_owned() + &"x/".repeat(300),
+        "Z".to_owned() + &"\u{301}".repeat(300) + "algo",
+        "<script>alert(1)</script> <b>&amp;amp;</b> <!-- x --> <at>all</at>".to_owned(),
+        r#"{"a": ["b\n\u0041", 1e30]} "x"#.to_owned(),
+        "فشل الاختبار \u{202e}retry_after נכשל".to_owned(),
+        "\u{200b}\u{feff}\u{2060}".to_owned(),
+        "x".repeat(71) + "&<>*_~`@#[]()|\\:",
         long("a"),
         long("&"),
         long("<!channel>"),
@@ -557,6 +623,63 @@ fn the_longest_links_beside_the_most_to_say_stay_within_every_limit() {
     }
 }
 
+/// The first line of an event's message.
+fn first_line(event: &Event) -> String {
+    let (_, message) = rendered(Format::Teams, event);
+    message["attachments"][0]["content"]["fallbackText"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_long_reason_begins_in_the_first_line_and_goes_on_below_it() {
+    let whole = format!("clean-tree: {}", "x ".repeat(54).trim());
+    assert!(first_line(&stage("failure", &[&whole])).ends_with(&whole));
+    let reason = "the migration of the retry scheduler to the monotonic clock changed the ordering of \
+        deliveries that were accepted long before";
+    let event = stage("failure", &[reason]);
+    let line = first_line(&event);
+    assert!(
+        line.ends_with(" · the migration of the retry scheduler to the monotonic clock changed the…"),
+        "{line}"
+    );
+    let (bytes, _) = rendered(Format::Teams, &event);
+    let text = String::from_utf8(bytes.to_vec()).unwrap();
+    assert!(text.contains("\"• …ordering of deliveries that were accepted long before\""), "{text}");
+    let address = format!("see https://ci.example/{} then", "x/".repeat(60));
+    assert!(first_line(&stage("failure", &[&address])).ends_with(" · see…"));
+}
+
+#[test]
+fn reasons_that_say_nothing_are_none() {
+    let line = first_line(&stage("failure", &["", " ", "\u{200b}", "\u{7}", "\u{202e}"]));
+    assert_eq!(line, "❌ Validate failed (2 of 3): SPEC-KIT-065 add-webhooks");
+}
+
+#[test]
+fn a_workflow_run_that_failed_says_how_it_goes_on() {
+    for (status, is_offered) in [("failure", true), ("halt", false), ("success", false)] {
+        let mut event = pipeline(status);
+        event.pipeline.as_mut().unwrap().extra.insert("run".to_owned(), json!({"id": "6f9a3c73"}));
+        let (bytes, _) = rendered(Format::Teams, &event);
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        let next = text.contains("→ Look at why, then: specify workflow resume 6f9a3c73");
+        assert_eq!(next, is_offered, "{status}");
+        assert!(!text.contains("run Validate again"), "{text}");
+    }
+}
+
+#[test]
+fn a_run_that_no_shell_should_see_is_not_offered_to_one() {
+    for (run, is_offered) in [("6f9a3c73", true), ("$(rm -rf /)", false), ("a; b", false), ("--help", false)]
+    {
+        let mut event = waiting();
+        event.pipeline.as_mut().unwrap().extra["run"]["id"] = run.into();
+        let (bytes, _) = rendered(Format::Teams, &event);
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        assert_eq!(text.contains("specify workflow resume"), is_offered, "{run}");
+        assert!(is_offered || !text.contains(run), "{text}");
+    }
+}
+
 #[test]
 fn a_text_that_was_cut_ends_with_a_mark() {
     let event = stage("failure", &["a".repeat(100_000).as_str()]);
@@ -565,6 +688,7 @@ fn a_text_that_was_cut_ends_with_a_mark() {
         let mut found = Vec::new();
         strings(&message, "", &mut found);
         let lines = found.iter().flat_map(|(_, text)| text.lines());
+        let lines = lines.map(|line| line.trim_end_matches(" <@111222333444555666>"));
         let cut: Vec<_> = lines.filter(|text| text.contains("aaaa")).collect();
         assert!(!cut.is_empty() && cut.iter().all(|text| text.ends_with('…')), "{format}: {cut:?}");
     }

@@ -9,12 +9,15 @@ use tokio::sync::{oneshot, watch};
 use super::block::block_on;
 use super::{Current, Mode};
 use crate::answer::{EmitError, Receipt, RequestError};
-use crate::ask::{Ask, ReadStatus, ReplayDeadLetter, SendSample, SentReport};
+use crate::ask::{
+    Ask, PauseReport, PauseSubscription, ReadStatus, ReplayDeadLetter, ResumeSubscription, SendSample,
+    SentReport, ShowDelivery,
+};
 use crate::config::Report;
 use crate::control::{CHANGE_OF_OWNER, ClientError, LOOK_AGAIN};
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::event::{Event, SpecId};
-use crate::inspect::{Listing, Query, StatusReport};
+use crate::inspect::{Listing, Query, Shown, StatusReport};
 use crate::sources::checkout::Checkout;
 use crate::spool::put_in_inbox;
 
@@ -157,6 +160,32 @@ impl Handle {
         self.ask(ReplayDeadLetter { spec, delivery_id: id }).await
     }
 
+    /// Holds a subscription's deliveries back until it is resumed, over restarts and reloads.
+    /// Events are accepted as before, and a request under way ends.
+    ///
+    /// # Errors
+    /// No such subscription, webhooks are off, the runtime has stopped, or the disk refused.
+    ///
+    /// ```no_run
+    /// # async fn migrate(handle: &spec_notify::Handle) -> Result<(), Box<dyn std::error::Error>> {
+    /// handle.pause("audit".parse()?).await?;
+    /// // What happens meanwhile is kept.
+    /// handle.resume("audit".parse()?).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn pause(&self, subscription: SubscriptionId) -> Result<PauseReport, RequestError> {
+        self.ask(PauseSubscription { subscription }).await
+    }
+
+    /// Lets the deliveries of a paused subscription go on.
+    ///
+    /// # Errors
+    /// As [`pause`](Self::pause).
+    pub async fn resume(&self, subscription: SubscriptionId) -> Result<PauseReport, RequestError> {
+        self.ask(ResumeSubscription { subscription }).await
+    }
+
     /// How the runtime and its subscriptions fare.
     ///
     /// # Errors
@@ -180,6 +209,15 @@ impl Handle {
     /// Webhooks are off, the runtime has stopped, or the files cannot be read.
     pub async fn list(&self, query: Query) -> Result<Listing, RequestError> {
         self.ask(query).await
+    }
+
+    /// One delivery whole: its event, every attempt, why it waits or failed. `None` if nothing
+    /// knows it any more.
+    ///
+    /// # Errors
+    /// As [`list`](Self::list).
+    pub async fn show(&self, spec: SpecId, id: DeliveryId) -> Result<Option<Shown>, RequestError> {
+        self.ask(ShowDelivery { spec, id, body: true }).await
     }
 
     /// Asks the owner of the spool: our own actors or another process. While the owner changes it

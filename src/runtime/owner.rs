@@ -18,7 +18,7 @@ use crate::actors::{
     ReloadReply, Remember, Ring, Router, Settings, look_after_files, look_once, take_inbox_in,
 };
 use crate::answer::EmitError;
-use crate::archive::Healths;
+use crate::archive::{Healths, Pauses};
 use crate::clock;
 use crate::config::{Config, Loaded, Problem, Report, WatchFrom};
 use crate::control::Server;
@@ -60,13 +60,18 @@ pub(super) fn run(setting: &Arc<Setting>, (store, recovered): (Store, Recovered)
     System::new().block_on(async move {
         let (alarm, mut bell) = Alarm::new();
         let intake = Arbiter::new();
-        let (its_alarm, healths) = (alarm.clone(), store.healths().clone());
+        let (its_alarm, healths, pauses) = (alarm.clone(), store.healths().clone(), store.pauses().clone());
         let ledger = Ledger::start_in_arbiter(&intake.handle(), move |_| Ledger::new(store, its_alarm));
-        let ended =
-            match start_actors(&setting.current, &intake.handle(), &ledger, (recovered, healths), alarm) {
-                Err(error) => Ended::NotStarted(error),
-                Ok(started) => serve(setting, &ledger, started, &mut bell).await,
-            };
+        let ended = match start_actors(
+            &setting.current,
+            &intake.handle(),
+            &ledger,
+            (recovered, healths, pauses),
+            alarm,
+        ) {
+            Err(error) => Ended::NotStarted(error),
+            Ok(started) => serve(setting, &ledger, started, &mut bell).await,
+        };
         let ended = match ledger.send(CloseLedger).await {
             Ok(Ok(())) => ended,
             Ok(Err(why)) => {
@@ -307,7 +312,7 @@ fn start_actors(
     current: &Current,
     intake: &ArbiterHandle,
     ledger: &Addr<Ledger>,
-    recovered: (Recovered, Healths),
+    recovered: (Recovered, Healths, Pauses),
     alarm: Alarm,
 ) -> Result<Started, StartError> {
     let config = current.config();

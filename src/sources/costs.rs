@@ -24,14 +24,8 @@ const MAX_BYTES: u64 = 1024 * 1024;
 const MAX_STAGES: usize = 32;
 
 /// Where the summaries lie.
-pub(crate) fn places(repo: &RepoPaths<'_>) -> [Place; 2] {
-    [
-        Place { root: repo.evidence_dir.join("costs"), levels: &[] },
-        Place {
-            root: repo.root.join("docs"),
-            levels: &[Level::Spec, Level::Named("evidence"), Level::Named("costs")],
-        },
-    ]
+pub(crate) fn places(repo: &RepoPaths<'_>) -> Vec<Place> {
+    repo.places(("costs", &[]), &[Level::Spec, Level::Named("evidence"), Level::Named("costs")])
 }
 
 /// Whose summary a file is by its name.
@@ -41,8 +35,8 @@ pub(crate) fn spec_of(path: &Path) -> Option<SpecId> {
 
 /// What a SPEC cost so far, by the newest of its summaries; `None` where there is none. Blocks.
 pub(crate) fn of(spec: &SpecId, repo: &RepoPaths<'_>) -> Option<Spent> {
-    let files = places(repo).map(|place| place.folder_of(spec).join(format!("{spec}{ENDING}")));
-    let summaries = files.iter().filter_map(|file| read(file).ok()?.spent);
+    let files = places(repo).into_iter().map(|place| place.folder_of(spec).join(format!("{spec}{ENDING}")));
+    let summaries = files.filter_map(|file| read(&file).ok()?.spent);
     summaries.max_by_key(|spent| spent.at)
 }
 

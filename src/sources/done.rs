@@ -3,6 +3,7 @@
 //! work reopens it; that git puts another version of the list there is no work.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 
@@ -263,6 +264,18 @@ impl TaskStates {
         }
         list.times += 1;
         Some(list.times)
+    }
+
+    /// The rows of a text that may be cut off: an id at its very end that is the beginning of a
+    /// known one, which is missing, is no task.
+    pub(crate) fn whole(&self, mut rows: Vec<TaskRow>, text: &str) -> Vec<TaskRow> {
+        let Some(last) = rows.last().filter(|last| text.ends_with(&last.id)) else { return rows };
+        let longer = self.states.range::<str, _>((Bound::Excluded(&*last.id), Bound::Unbounded));
+        let mut longer = longer.take_while(|(id, _)| id.starts_with(&last.id));
+        if longer.any(|(id, _)| rows.iter().all(|row| row.id != *id)) {
+            rows.pop();
+        }
+        rows
     }
 
     /// Whether a task that is not among these rows was open when it was last seen: the list may be

@@ -1,5 +1,5 @@
-//! Where lists of tasks lie: the repo's `SPEC.md`, each SPEC's `tasks.md`, the features' lists
-//! below `specs`, and what `task_files` names.
+//! Where lists of tasks lie: in each folder that holds sources `SPEC.md`, each SPEC's `tasks.md`
+//! and the features' lists below `specs`; and what `task_files` names.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs;
@@ -20,17 +20,54 @@ const OF_OTHERS: [&str; 3] = [".git", "target", "node_modules"];
 /// What a list is, for people and for the memory.
 const SOURCE: &str = "task list";
 
-/// The same of those below `specs`, as if a glob named them.
-const SPECS_SOURCE: &str = "task list specs/**/tasks.md";
-
 /// The folder of GitHub Spec Kit's features, each with its `tasks.md`.
 const SPECS: &str = "specs";
+
+/// A folder that holds sources of its own.
+struct Root {
+    folder: PathBuf,
+    /// The last three are below `specs`.
+    places: [Place; 5],
+}
+
+impl Root {
+    fn new(folder: PathBuf) -> Self {
+        let below_specs = |levels| Place { root: folder.join(SPECS), levels };
+        let places = [
+            Place { root: folder.clone(), levels: &[] },
+            Place { root: folder.join("docs"), levels: &[Level::SpecNamed] },
+            below_specs(&[]),
+            below_specs(&[Level::Any]),
+            below_specs(&[Level::Any, Level::Any]),
+        ];
+        Self { folder, places }
+    }
+
+    /// Whether a path is that of one of its lists.
+    fn is_list(&self, path: &Path) -> bool {
+        let Some(folder) = path.parent() else { return false };
+        let wanted = if folder == self.folder { "SPEC.md" } else { "tasks.md" };
+        let is_named = path.file_name().is_some_and(|name| name == wanted);
+        is_named && self.places.iter().any(|place| place.holds(folder))
+    }
+
+    /// Its two sources: the tracker with the SPECs' own lists, and the features' lists, as if a
+    /// glob named them.
+    fn sources(&self, repo: &Path) -> [String; 2] {
+        match self.folder.strip_prefix(repo) {
+            Ok(inside) if !inside.as_os_str().is_empty() => {
+                let inside = inside.display();
+                [format!("{SOURCE} in {inside}"), format!("{SOURCE} {inside}/{SPECS}/**/tasks.md")]
+            }
+            _ => [SOURCE.to_owned(), format!("{SOURCE} {SPECS}/**/tasks.md")],
+        }
+    }
+}
 
 /// See the module's first lines.
 pub(crate) struct TaskLists {
     repo: PathBuf,
-    /// The last three are below `specs`.
-    places: [Place; 5],
+    roots: Vec<Root>,
     further: Arc<[PathGlob]>,
     /// What is written there is ours, or a guardrail's.
     not_in: [PathBuf; 2],
@@ -38,49 +75,33 @@ pub(crate) struct TaskLists {
 
 impl TaskLists {
     pub(crate) fn of(config: &Config) -> Self {
-        let repo = config.repo.clone();
-        let below_specs = |levels| Place { root: repo.join(SPECS), levels };
-        let places = [
-            Place { root: repo.clone(), levels: &[] },
-            Place { root: repo.join("docs"), levels: &[Level::SpecNamed] },
-            below_specs(&[]),
-            below_specs(&[Level::Any]),
-            below_specs(&[Level::Any, Level::Any]),
-        ];
+        let roots = config.source_roots.iter().cloned().map(Root::new).collect();
         let not_in = [config.evidence_dir.clone(), config.spool_dir.clone()];
-        Self { repo, places, further: config.task_files.clone(), not_in }
+        Self { repo: config.repo.clone(), roots, further: config.task_files.clone(), not_in }
     }
 
-    /// The places where lists lie whatever the config says.
-    pub(crate) fn places(&self) -> &[Place] {
-        &self.places
+    /// The places where lists lie whatever `task_files` says.
+    pub(crate) fn places(&self) -> impl Iterator<Item = &Place> {
+        self.roots.iter().flat_map(|root| &root.places)
     }
 
     /// Whether a path is a list's.
     pub(crate) fn is_list(&self, path: &Path) -> bool {
-        self.is_own(path) || self.is_further(path)
+        self.roots.iter().any(|root| root.is_list(path)) || self.is_further(path)
     }
 
-    /// Whether it is one whatever the config says.
-    fn is_own(&self, path: &Path) -> bool {
-        let Some(folder) = path.parent() else { return false };
-        let wanted = if folder == self.repo { "SPEC.md" } else { "tasks.md" };
-        let is_named = path.file_name().is_some_and(|name| name == wanted);
-        is_named && self.places.iter().any(|place| place.holds(folder))
-    }
-
-    /// The sources that lists are of: those that are there whatever the config says, and each glob
-    /// of `task_files`, whose lists are a baseline when it is new.
+    /// The sources that lists are of: those of each folder, and each glob of `task_files`. The
+    /// lists of a new one are a baseline.
     pub(crate) fn sources(&self) -> Vec<String> {
-        let further = self.further.iter().map(|glob| format!("{SOURCE} {}", glob.as_str()));
-        [SOURCE, SPECS_SOURCE].map(str::to_owned).into_iter().chain(further).collect()
+        let own = self.roots.iter().flat_map(|root| root.sources(&self.repo));
+        own.chain(self.further.iter().map(|glob| format!("{SOURCE} {}", glob.as_str()))).collect()
     }
 
     /// Which of them a list is of.
     pub(crate) fn source_of(&self, path: &Path) -> String {
-        if self.is_own(path) {
-            let is_of_a_feature = path.starts_with(self.repo.join(SPECS));
-            return if is_of_a_feature { SPECS_SOURCE.to_owned() } else { SOURCE.to_owned() };
+        if let Some(root) = self.roots.iter().find(|root| root.is_list(path)) {
+            let [own, of_features] = root.sources(&self.repo);
+            return if path.starts_with(root.folder.join(SPECS)) { of_features } else { own };
         }
         let inside = path.strip_prefix(&self.repo).unwrap_or(path);
         let glob = self.further.iter().find(|glob| glob.is_match(inside));
@@ -103,7 +124,8 @@ impl TaskLists {
         })
     }
 
-    fn may_be_entered(&self, folder: &Path) -> bool {
+    /// Whether a folder is neither ours nor another program's.
+    pub(crate) fn may_be_entered(&self, folder: &Path) -> bool {
         let inside = folder.strip_prefix(&self.repo).unwrap_or(folder);
         let is_of_others = |name: &std::ffi::OsStr| OF_OTHERS.iter().any(|other| name == *other);
         !inside.iter().any(is_of_others) && !self.not_in.iter().any(|not| folder.starts_with(not))
@@ -138,18 +160,20 @@ impl TaskLists {
         inside.filter(|path| self.is_further(path))
     }
 
-    /// Where the lists of a feature can be, whether they are there or not.
-    pub(crate) fn of_feature(&self, spec: &SpecId) -> Vec<PathBuf> {
-        let feature = self.repo.join(SPECS).join(spec.as_str());
+    /// Where the lists of a feature of one folder can be, whether they are there or not.
+    pub(crate) fn of_feature(&self, folder: &Path, spec: &SpecId) -> Vec<PathBuf> {
+        let feature = folder.join(SPECS).join(spec.as_str());
         let folders = folders(&feature).into_iter().chain([feature]);
         folders.map(|folder| folder.join("tasks.md")).filter(|list| self.is_list(list)).collect()
     }
 
     /// Every list there is.
     pub(crate) fn files(&self) -> BTreeSet<PathBuf> {
-        let holders = self.places[1..].iter().flat_map(Place::holders);
-        let own = holders.map(|folder| folder.join("tasks.md"));
-        let own = own.chain([self.repo.join("SPEC.md")]).filter(|path| fs::symlink_metadata(path).is_ok());
+        let own = self.roots.iter().flat_map(|root| {
+            let holders = root.places[1..].iter().flat_map(Place::holders);
+            holders.map(|folder| folder.join("tasks.md")).chain([root.folder.join("SPEC.md")])
+        });
+        let own = own.filter(|path| fs::symlink_metadata(path).is_ok());
         own.chain(self.further()).collect()
     }
 }

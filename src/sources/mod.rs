@@ -11,6 +11,7 @@ pub(crate) mod done;
 mod fields;
 pub(crate) mod git;
 mod git_dir;
+pub(crate) mod host;
 pub(crate) mod lists;
 mod native_guardrails;
 pub(crate) mod outstanding;

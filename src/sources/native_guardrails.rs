@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::fields::{filled, text};
-use super::place::{Level, Place};
+use super::place::Level;
 use super::telemetry::{Guardrail, Named};
 use crate::event::Stage;
 use crate::names::printable;
@@ -19,12 +19,7 @@ pub(super) static SOURCE: Guardrail = Guardrail {
     pattern: "guardrail-<stage>-<time>_<pid>.json",
     commands: &["guardrail."],
     is_before_agents: true,
-    places: |repo| {
-        vec![
-            Place { root: repo.evidence_dir.join("commands"), levels: &[Level::Spec] },
-            Place { root: repo.root.join("docs"), levels: &[Level::Spec, Level::Named("evidence")] },
-        ]
-    },
+    places: |repo| repo.places(("commands", &[Level::Spec]), &[Level::Spec, Level::Named("evidence")]),
     named: |stem| {
         let (stage, rest) = stem.strip_prefix("guardrail-")?.split_once('-')?;
         let at = rest.split_once('_').and_then(|(time, _)| time_in_a_name(time));

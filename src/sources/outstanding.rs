@@ -1,5 +1,5 @@
-//! Which tasks of a SPEC are not Done: read from the repo's tracker, the SPEC's own lists and those
-//! of `task_files` when a run ends. Blocks.
+//! Which tasks of a SPEC are not Done: read when a run ends from the tracker and the SPEC's own
+//! lists in the folder that the run is of, and from those of `task_files`. Blocks.
 
 use std::path::{Path, PathBuf};
 
@@ -13,23 +13,24 @@ use crate::files::open::{self, Links};
 /// Largest file of tasks that is read.
 pub(crate) const MAX_TASKS_BYTES: u64 = 8 * 1024 * 1024;
 
-/// The tasks of `spec` that are not Done, one sentence each. A file that is not there has none.
-pub(crate) fn tasks(config: &Config, spec: &SpecId) -> Vec<String> {
-    let own = Path::new("docs").join(spec.as_str()).join("tasks.md");
-    let mut lists = vec![PathBuf::from("SPEC.md"), own];
+/// The tasks of `spec` that are not Done in these folders, which hold sources: one sentence each. A
+/// file that is not there has none.
+pub(crate) fn tasks(config: &Config, folders: &[PathBuf], spec: &SpecId) -> Vec<String> {
     let all = TaskLists::of(config);
-    for list in all.of_feature(spec).into_iter().chain(all.further()) {
-        let inside = list.strip_prefix(&config.repo).unwrap_or(&list).to_owned();
-        if !lists.contains(&inside) {
-            lists.push(inside);
-        }
+    let mut further: Vec<PathBuf> = all.further().collect();
+    let mut lists: Vec<PathBuf> = Vec::new();
+    for folder in folders {
+        lists.extend([folder.join("SPEC.md"), folder.join("docs").join(spec.as_str()).join("tasks.md")]);
+        further.extend(all.of_feature(folder, spec));
     }
-    lists[2..].sort_unstable();
-    lists.iter().flat_map(|list| open_tasks(config, list, spec)).collect()
+    further.sort_unstable();
+    further.dedup();
+    further.retain(|list| !lists.contains(list));
+    lists.iter().chain(&further).flat_map(|list| open_tasks(config, list, spec)).collect()
 }
 
 fn open_tasks(config: &Config, list: &Path, spec: &SpecId) -> Vec<String> {
-    let Ok(bytes) = open::start(&config.repo.join(list), Links::Refused, MAX_TASKS_BYTES) else {
+    let Ok(bytes) = open::start(list, Links::Refused, MAX_TASKS_BYTES) else {
         return Vec::new();
     };
     let (text, file) = (decode::text(&bytes), TaskFile::of(list, config));
@@ -55,7 +56,7 @@ mod tests {
             LoadOptions { config: None, repo: None, working_dir: dir.path().to_owned(), secrets: false };
         let config = load(&options, &Environment::fixed([])).config.unwrap();
         let spec: SpecId = "SPEC-KIT-065-x".parse().unwrap();
-        assert_eq!(tasks(&config, &spec), Vec::<String>::new());
+        assert_eq!(tasks(&config, &config.source_roots, &spec), Vec::<String>::new());
         fs::create_dir_all(dir.path().join("docs/SPEC-KIT-065-x")).unwrap();
         let tracker = "| Task ID | Title | Status | PRD |\n|---|---|---|---|\n\
                        | T1 | Write | In Progress | docs/SPEC-KIT-065-x/PRD.md |\n\
@@ -65,7 +66,7 @@ mod tests {
         let own = "| Order | Task | Status |\n|---|---|---|\n| 1 | a | Done |\n| 2 | b | Backlog |\n";
         fs::write(dir.path().join("docs/SPEC-KIT-065-x/tasks.md"), own).unwrap();
         let expected = ["task T1 (Write) is In Progress, not Done", "task 2 (b) is Backlog, not Done"];
-        assert_eq!(tasks(&config, &spec), expected);
+        assert_eq!(tasks(&config, &config.source_roots, &spec), expected);
         // One that is named twice is asked once.
         let config = |globs: &[&str]| {
             let globs = globs.iter().map(|glob| glob.parse().unwrap()).collect();
@@ -74,7 +75,8 @@ mod tests {
         let further = "| ID | Status | PRD |\n|---|---|---|\n| F1 | Open | docs/SPEC-KIT-065-x/PRD.md |\n";
         fs::create_dir(dir.path().join("plans")).unwrap();
         fs::write(dir.path().join("plans/b.md"), further).unwrap();
-        let found = tasks(&config(&["plans/*.md", "**/b.md", "SPEC.md"]), &spec);
+        let of = |config: &Config, spec: &SpecId| tasks(config, &config.source_roots, spec);
+        let found = of(&config(&["plans/*.md", "**/b.md", "SPEC.md"]), &spec);
         assert_eq!(found, [&expected[..], &["task F1 is Open, not Done"]].concat());
         // The feature's own, and no other's.
         let boxes = "- [x] T001 Read\n- [ ] T002 [P] Write\n- [~] T003\n- [ ] no task\n";
@@ -89,7 +91,7 @@ mod tests {
             "task T003 is [~], not Done",
         ];
         let feature = "002-x".parse().unwrap();
-        assert_eq!(tasks(&config(&[]), &feature), expected);
-        assert_eq!(tasks(&config(&["specs/**/tasks.md"]), &feature), expected);
+        assert_eq!(of(&config(&[]), &feature), expected);
+        assert_eq!(of(&config(&["specs/**/tasks.md"]), &feature), expected);
     }
 }

@@ -14,12 +14,25 @@ pub(crate) struct RepoPaths<'a> {
     pub root: &'a Path,
     /// The evidence tree's root, absolute.
     pub evidence_dir: &'a Path,
+    /// The folders that hold sources of their own, absolute.
+    pub source_roots: &'a [PathBuf],
 }
 
 impl<'a> RepoPaths<'a> {
     /// Where a config says that they are.
     pub(crate) fn of(config: &'a Config) -> Self {
-        Self { root: &config.repo, evidence_dir: &config.evidence_dir }
+        Self { root: &config.repo, evidence_dir: &config.evidence_dir, source_roots: &config.source_roots }
+    }
+
+    /// A place in the evidence tree, and one below `docs` in each folder that holds sources.
+    pub(crate) fn places(
+        &self,
+        (in_evidence, levels): (&str, &'static [Level]),
+        below_docs: &'static [Level],
+    ) -> Vec<Place> {
+        let first = Place { root: self.evidence_dir.join(in_evidence), levels };
+        let below = |root: &PathBuf| Place { root: root.join("docs"), levels: below_docs };
+        std::iter::once(first).chain(self.source_roots.iter().map(below)).collect()
     }
 }
 

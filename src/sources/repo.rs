@@ -63,6 +63,7 @@ pub(crate) fn pages(root: &Path, environment: &Environment, source: &Source) -> 
         branch: branch.filter(|_| is_of_job || tip.is_some()),
         commit: commit.filter(|commit| is_of_job || tip.as_ref() == Some(commit)),
         job: pages::job(get),
+        request: pages::request(get).filter(|_| is_of_job),
         template: None,
         files: Vec::new(),
     }

@@ -22,7 +22,10 @@ pub(crate) fn last(spec: &SpecId, repo: &RepoPaths<'_>) -> Option<Timestamp> {
     folders.dedup();
     let inside = folders.iter().flat_map(|folder| entries(folder).take(MOST));
     let costs = costs::of(spec, repo).map(|spent| spent.at);
-    let own = below(&repo.root.join("docs").join(spec.as_str()), repo.evidence_dir);
+    let own = repo
+        .source_roots
+        .iter()
+        .flat_map(|root| below(&root.join("docs").join(spec.as_str()), repo.evidence_dir));
     inside.chain(own).filter_map(|path| written(&path)).chain(costs).max()
 }
 
@@ -49,7 +52,11 @@ mod tests {
     fn a_file_anywhere_in_the_specs_own_folder_is_a_sign_and_none_of_the_evidence_of_others() {
         let dir = tempfile::tempdir().unwrap();
         let evidence_dir = dir.path().join("docs/SPEC-1/evidence");
-        let repo = RepoPaths { root: dir.path(), evidence_dir: &evidence_dir };
+        let repo = RepoPaths {
+            root: dir.path(),
+            evidence_dir: &evidence_dir,
+            source_roots: &[dir.path().to_owned()],
+        };
         let spec = "SPEC-1".parse().unwrap();
         assert_eq!(last(&spec, &repo), None);
         for (path, is_one) in [

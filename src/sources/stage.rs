@@ -214,7 +214,11 @@ mod tests {
             (json!([deep]), 1),
         ] {
             let dir = tempfile::tempdir().unwrap();
-            let repo = RepoPaths { root: dir.path(), evidence_dir: &dir.path().join("ev") };
+            let repo = RepoPaths {
+                root: dir.path(),
+                evidence_dir: &dir.path().join("ev"),
+                source_roots: &[dir.path().to_owned()],
+            };
             let consensus = dir.path().join("ev/consensus/SPEC-1");
             fs::create_dir_all(&consensus).unwrap();
             let synthesis = json!({"stage": "plan", "timestamp": "2025-10-14T10:00:01Z", "status": "conflict",

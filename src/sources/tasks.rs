@@ -28,6 +28,8 @@ const MAX_ROWS: usize = 10_000;
 pub(crate) struct TaskFile<'a> {
     /// The file, relative to the repo.
     pub path: &'a Path,
+    /// The same, relative to the folder that holds its sources.
+    pub inside: &'a Path,
     /// The evidence tree's root, relative to the repo.
     pub evidence_dir: &'a Path,
     /// Whose tasks they are where nothing says it.
@@ -59,8 +61,15 @@ impl<'a> TaskFile<'a> {
     /// A file of a repo, by its path in it or its whole path, read as the config has it.
     pub(crate) fn of(path: &'a Path, config: &'a Config) -> Self {
         let inside = |path: &'a Path| path.strip_prefix(&config.repo).unwrap_or(path);
+        let in_repo = inside(path);
+        // Of folders within each other the inner one's.
+        let folders = config.source_roots.iter().map(|root| root.strip_prefix(&config.repo).unwrap_or(root));
+        let inner = folders
+            .filter_map(|folder| in_repo.strip_prefix(folder).ok())
+            .min_by_key(|path| path.as_os_str().len());
         Self {
-            path: inside(path),
+            path: in_repo,
+            inside: inner.unwrap_or(in_repo),
             evidence_dir: inside(&config.evidence_dir),
             tracker: &config.task_tracker_spec,
             extra_done: &config.task_done_statuses,
@@ -142,7 +151,7 @@ impl<'a> TaskFile<'a> {
     /// The SPEC that the list's own path names: the folder below `specs`, else the innermost one
     /// that is named as a SPEC.
     fn spec_of_path(&self) -> Option<SpecId> {
-        let folders = self.path.parent()?;
+        let folders = self.inside.parent()?;
         let below = folders.components().skip_while(|folder| folder.as_os_str() != "specs").nth(1);
         let feature = below.and_then(|folder| folder.as_os_str().to_str()?.parse().ok());
         feature.or_else(|| folders.components().rev().find_map(spec_of_folder))
@@ -276,6 +285,7 @@ mod tests {
         let extra_done = ["In Review".to_owned()];
         let file = TaskFile {
             path: Path::new(path),
+            inside: Path::new(path),
             evidence_dir: Path::new("docs/SPEC-OPS-004-hooks/evidence"),
             tracker: &tracker,
             extra_done: &extra_done,
@@ -296,6 +306,7 @@ mod tests {
     fn of_a_table_without_measure_the_first_cells_and_rows_count() {
         let file = TaskFile {
             path: Path::new("SPEC.md"),
+            inside: Path::new("SPEC.md"),
             evidence_dir: Path::new("ev"),
             tracker: &SpecId::tracker(),
             extra_done: &[],

@@ -20,6 +20,7 @@ use super::segment::{MAX_NUMBER, NO_SUCH_NUMBER, Segment, content_of, segment_nu
 use crate::delivery::{DeliveryId, Told};
 use crate::event::{IdempotencyKey, SpecId};
 use crate::files::{self, FileError, FileId};
+use crate::names::counted;
 use crate::run::Run;
 
 pub(super) use compaction::Compact;
@@ -123,9 +124,9 @@ impl Journal {
         }
         if scan.torn_at < content.len() {
             log::warn!(
-                "{}: cut {} bytes of a record that a crash left unfinished; it was never acknowledged",
+                "{}: cut {} of a record that a crash left unfinished; it was never acknowledged",
                 path.display(),
-                content.len() - scan.torn_at
+                counted(content.len() - scan.torn_at, "byte", "bytes")
             );
             files::cut(&file, scan.torn_at as u64).map_err(failed("repair"))?;
             content.truncate(scan.torn_at);
@@ -158,9 +159,9 @@ impl Journal {
             Err(error) => format!("no copy could be kept: {error}"),
         };
         log::error!(
-            "{}: {} bytes at {offset} are damaged ({kept}); all other records are recovered",
+            "{}: {} damaged at {offset} ({kept}); all other records are recovered",
             segment_path(&self.dir, number).display(),
-            bytes.len(),
+            counted(bytes.len(), "byte is", "bytes are"),
         );
     }
 
@@ -231,7 +232,8 @@ impl Journal {
         };
         let offset = end + self.batch.len() as u64;
         let length = record::encode(record, &mut self.batch) as u64;
-        self.must_sync |= matches!(record, Record::Accepted(_));
+        self.must_sync |=
+            matches!(record, Record::Accepted(_) | Record::Finished { discarded_by: Some(_), .. });
         self.index(record, Place::at(number, offset, length));
         Ok(())
     }
@@ -335,6 +337,19 @@ impl Journal {
     fn flush(&mut self) -> Result<(), FileError> {
         self.write()?;
         self.confirm();
+        Ok(())
+    }
+
+    /// Syncs every file of the journal, open or not.
+    pub(super) fn sync_all(&self) -> Result<(), FileError> {
+        for segment in &self.segments {
+            let path = segment_path(&self.dir, segment.number);
+            let synced = match &segment.file {
+                Some(file) => files::sync(file),
+                None => files::existing_file(&path).and_then(|file| files::sync(&file)),
+            };
+            synced.map_err(FileError::on("sync", &path))?;
+        }
         Ok(())
     }
 

@@ -19,7 +19,7 @@ const YOUNG: Duration = Duration::from_secs(60);
 pub(super) fn sweep(spool_dir: &Path, specs: &[SpecId]) {
     let folders = specs.iter().map(|spec| spool_dir.join(spec.as_str()));
     let folders = folders.flat_map(|folder| [folder.join("dead-letter"), folder]);
-    for folder in folders.chain([spool_dir.to_owned(), spool_dir.join("inbox")]) {
+    for folder in folders.chain([spool_dir.to_owned(), spool_dir.join("inbox"), spool_dir.join(".paused")]) {
         for path in left_in(&folder) {
             match files::remove(&path) {
                 Ok(()) => log::debug!("{}: removed, a killed write had left it", path.display()),

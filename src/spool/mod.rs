@@ -28,8 +28,8 @@ pub use error::OpenError;
 pub(crate) use error::Unreadable;
 pub(crate) use inbox::{Aside, Cause, Content, Inbox, InboxName, Settled, Taken, put as put_in_inbox};
 pub(crate) use peek::{
-    LastAttempt, Peeked, bytes as bytes_of, damaged, events_in_inbox, is_owned, specs, unfinished,
-    unfinished_of, unusable,
+    Kept, LastAttempt, Peeked, bytes as bytes_of, damaged, events_in_inbox, is_owned, kept, specs,
+    unfinished, unfinished_of, unusable,
 };
 #[cfg(test)]
 pub(crate) use record::encode;
@@ -40,6 +40,7 @@ use crate::clock;
 use crate::delivery::{AttemptSummary, DeliveryId, SubscriptionId, Told};
 use crate::event::{IdempotencyKey, SpecId};
 use crate::files::{self, FileError, git_ignore, spec_dirs};
+use crate::names::counted;
 use crate::run::Run;
 use journal::{Broken, Journal};
 pub(crate) use lock::Lock;
@@ -337,10 +338,10 @@ impl Spool {
     /// A warning for each SPEC whose spool holds records that only a later version understands.
     pub(crate) fn later_records(&self) -> impl Iterator<Item = String> {
         self.journals.iter().filter(|(_, journal)| journal.later() > 0).map(|(spec, journal)| {
-            let count = journal.later();
+            let records = counted(journal.later(), "record", "records");
             format!(
-                "the spool of {spec} holds {count} records of a later version of this program: \
-                 they are kept, and only that version delivers them"
+                "the spool of {spec} holds {records} of a later version of this program: \
+                 only that version delivers what is kept there"
             )
         })
     }
@@ -363,12 +364,28 @@ impl Spool {
         }
         if !self.lost.is_empty() {
             failed.push(format!(
-                "{} deliveries went with files that were removed, and have no dead letter yet",
-                self.lost.len()
+                "{} no dead letter yet",
+                counted(
+                    self.lost.len(),
+                    "delivery went with a file that was removed, and has",
+                    "deliveries went with files that were removed, and have"
+                )
             ));
         }
         self.announce(None);
         if failed.is_empty() { Ok(()) } else { Err(failed) }
+    }
+
+    /// Syncs all written records of a SPEC.
+    ///
+    /// # Errors
+    /// Its spool cannot be opened or synced.
+    pub(crate) fn sync(&mut self, spec: &SpecId) -> Result<(), FileError> {
+        let is_known = self.journals.contains_key(spec) || self.broken.contains_key(spec);
+        match is_known || self.aside.contains_key(spec) || peek::exists_in(&self.spec_dir(spec))? {
+            true => self.journal(spec)?.sync_all(),
+            false => Ok(()),
+        }
     }
 
     /// The run so far of a SPEC, batch included.

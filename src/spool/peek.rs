@@ -5,16 +5,18 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
+use jiff::Timestamp;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::inbox::InboxName;
 use super::lock::Lock;
 use super::place::Place;
-use super::record::{self, Record, VERSION, decode_whole};
+use super::record::{self, Accepted, Record, VERSION, decode_whole};
 use super::recovery::Recovery;
 use super::segment::{check_file, content_of, segment_numbers, segment_path};
 use super::{OpenError, Unfinished};
-use crate::delivery::{AttemptSummary, DeliveryId};
+use crate::delivery::{AttemptSummary, Delivery, DeliveryId};
 use crate::event::SpecId;
 use crate::files::{self, FileError, absent_is_empty, known_specs, spec_dirs};
 
@@ -155,6 +157,80 @@ pub(crate) struct Peeked {
     pub unfinished: Unfinished,
     /// Its last attempt, if there was one.
     pub last_attempt: Option<LastAttempt>,
+}
+
+/// What a spool still has of one delivery, finished or not.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    /// The delivery.
+    pub delivery: Delivery,
+    /// The event's payload.
+    pub payload: Bytes,
+    /// What the delivery sends.
+    pub body: Bytes,
+    /// The attempts that were recorded, oldest first.
+    pub attempts: Vec<AttemptSummary>,
+    /// When its next attempt is due.
+    pub next_attempt_at: Option<Timestamp>,
+    /// Whether it has ended.
+    pub is_finished: bool,
+}
+
+/// Reads one delivery from the spool's files, as far as they have it: a compaction removes what has
+/// ended.
+///
+/// # Errors
+/// The SPEC's folder cannot be listed.
+pub(crate) fn kept(spool_dir: &Path, spec: &SpecId, id: DeliveryId) -> io::Result<Option<Kept>> {
+    let dir = spool_dir.join(spec.as_str());
+    let mut kept: Option<Kept> = None;
+    for number in segment_numbers(&dir).or_else(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(Vec::new()),
+        _ => Err(error),
+    })? {
+        let path = segment_path(&dir, number);
+        let Ok(content) = files::open_to_read(&path).and_then(|file| content_of(&file)) else { continue };
+        for (range, record) in record::scan::<IgnoredAny>(&content).records {
+            match record {
+                Record::Accepted(accepted) if accepted.deliveries.iter().any(|one| one.id == id) => {
+                    let line = content.get(range).unwrap_or_default();
+                    if let Ok(Record::Accepted(whole)) = decode_whole(line) {
+                        kept = Kept::of(whole, spec, id).or(kept);
+                    }
+                }
+                Record::Attempted { id: of, attempt, next_attempt_at } if of == id => {
+                    if let Some(kept) = &mut kept {
+                        kept.attempts.push(attempt);
+                        kept.next_attempt_at = Some(next_attempt_at);
+                    }
+                }
+                Record::Finished { id: of, .. } if of == id => {
+                    kept.iter_mut().for_each(|kept| kept.is_finished = true);
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(kept)
+}
+
+impl Kept {
+    fn of(accepted: Accepted, spec: &SpecId, id: DeliveryId) -> Option<Self> {
+        let of = accepted.deliveries.iter().find(|one| one.id == id)?;
+        let delivery = Delivery {
+            id,
+            subscription: of.subscription.clone(),
+            spec: spec.clone(),
+            key: accepted.idempotency_key.clone(),
+            kind: accepted.event,
+            accepted_at: accepted.at,
+            format: of.format,
+        };
+        let (attempts, next_attempt_at) = (of.attempts.clone(), of.next_attempt_at);
+        let payload = Bytes::from(accepted.body.get().to_owned());
+        let body = accepted.into_body(id);
+        Some(Self { delivery, payload, body, attempts, next_attempt_at, is_finished: false })
+    }
 }
 
 /// Where the last attempt of an unfinished delivery is recorded: it can be read on any thread.

@@ -15,6 +15,7 @@ use super::{OpenError, Spool, Standing};
 use crate::delivery::DeliveryId;
 use crate::event::{Event, SpecId};
 use crate::files::{self, FileError, FileId, git_ignore, write_atomic};
+use crate::names::counted;
 
 /// Events per inbox file when a spool is handed over.
 const HANDED_OVER_AT_A_TIME: usize = 8;
@@ -114,7 +115,7 @@ impl Spool {
     }
 
     /// Verifies that this process owns the spool.
-    pub(super) fn verify_owner(&mut self) -> Result<(), FileError> {
+    pub(crate) fn verify_owner(&mut self) -> Result<(), FileError> {
         self.check_standing()?;
         self.verify_lock()
     }
@@ -166,10 +167,9 @@ impl Spool {
         self.ensure_dir()?;
         let rescued = journal.rescue(self.known_since(), self.max_open())?;
         log::warn!(
-            "files of {} were removed or moved away under this runtime: {} pending deliveries are written \
-             anew",
+            "files of {} were removed or moved away under this runtime: {} written anew",
             self.spec_dir(spec).display(),
-            rescued.journal.pending()
+            counted(rescued.journal.pending(), "pending delivery is", "pending deliveries are")
         );
         self.keep_rescued(spec, rescued);
         Ok(())
@@ -180,8 +180,8 @@ impl Spool {
         let Rescued { journal, lost, has_strangers } = rescued;
         if !lost.is_empty() {
             log::error!(
-                "{} deliveries of {spec} can no longer be read: they become dead letters",
-                lost.len()
+                "{} of {spec} that can no longer be read: each becomes a dead letter",
+                counted(lost.len(), "delivery", "deliveries")
             );
         }
         if has_strangers {
@@ -219,7 +219,8 @@ impl Spool {
             for some in events.chunks(HANDED_OVER_AT_A_TIME) {
                 inbox::put(&self.dir, some)?;
             }
-            log::warn!("{} pending events of {spec} are handed over to the spool's new owner", events.len());
+            let events = counted(events.len(), "pending event", "pending events");
+            log::warn!("handed over to the spool's new owner: {events} of {spec}");
         }
         Ok(())
     }

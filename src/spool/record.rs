@@ -77,6 +77,10 @@ pub(crate) enum Record<B = Box<RawValue>> {
         /// When it ended.
         #[serde(with = "clock::millis")]
         at: Timestamp,
+        /// The user who gave it up for good. Its state is `dropped` then, which earlier versions
+        /// know.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        discarded_by: Option<String>,
     },
     /// A whole record of a later version of the program: kept unchanged, for that version.
     #[serde(skip)]
@@ -84,6 +88,11 @@ pub(crate) enum Record<B = Box<RawValue>> {
 }
 
 impl<B> Record<B> {
+    /// The end of a delivery.
+    pub(crate) fn finished(id: DeliveryId, state: FinalState, at: Timestamp) -> Self {
+        Self::Finished { id, state, at, discarded_by: None }
+    }
+
     /// The greatest `event.sequence` that it tells of. Of an event that does not have it, which an
     /// earlier version accepted, it is the least that it could have.
     pub(super) fn sequence(&self) -> u64 {

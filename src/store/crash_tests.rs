@@ -492,7 +492,7 @@ fn passes_40_mb_through(compact: impl Fn(&mut Store), bound: u64) {
             None => oldest = Some(id),
             Some(_) => {
                 let state = FinalState::Delivered;
-                store.append(&spec(), &Record::Finished { id, state, at: clock::now() }).unwrap();
+                store.append(&spec(), &Record::finished(id, state, clock::now())).unwrap();
             }
         }
         assert!(store.commit().is_empty());
@@ -508,4 +508,63 @@ fn passes_40_mb_through(compact: impl Fn(&mut Store), bound: u64) {
     assert_eq!(recovered.unfinished.values().flatten().count(), 1);
     assert_eq!(recovered.known.len(), 4_000, "finished events stay known");
     assert_eq!(store.body(&spec(), oldest.unwrap()).unwrap(), body);
+}
+
+/// Stopped, or without room, between any two file operations: what was confirmed is gone for good,
+/// what is gone is told, and nothing else goes.
+#[test]
+fn a_discard_ends_what_was_confirmed_and_nothing_else() {
+    for crashes in [true, false] {
+        for at in 0.. {
+            let dir = tempfile::tempdir().unwrap();
+            let told = RefCell::new(Told::default());
+            let (mut store, _) = Store::open(options(dir.path())).unwrap();
+            let [mut letter, waits] = accept(&mut store, &told, "k0", None);
+            let [kept, buried] = accept(&mut store, &told, "k1", None);
+            letter.dies(&mut store, &told);
+            buried.is_dropped(&mut store, &told);
+            drop(store);
+            let confirmed = RefCell::new(BTreeSet::new());
+            let work = || {
+                let Ok((mut store, _)) = Store::open(options(dir.path())) else { return };
+                let results = store.discard_letters(&[(spec(), letter.delivery.id)], "ada");
+                if results[0].is_ok() {
+                    confirmed.borrow_mut().insert(letter.delivery.id);
+                }
+                let added = store.discard_waiting(std::slice::from_ref(&waits.delivery), "ada");
+                if store.commit().is_empty() && added[0].is_ok() {
+                    confirmed.borrow_mut().insert(waits.delivery.id);
+                }
+            };
+            let ended = match crashes {
+                true => fault::crash_after(at, work),
+                false => !fault::full_after(at, 2, work),
+            };
+            for _ in 0..2 {
+                let (store, recovered) = Store::open(options(dir.path())).unwrap();
+                let unfinished: BTreeSet<DeliveryId> =
+                    recovered.unfinished.values().flatten().map(|one| one.delivery.id).collect();
+                assert!(unfinished.contains(&kept.delivery.id), "{at}");
+                store.read_dead_letter(&spec(), buried.delivery.id).unwrap();
+                let webhooks = dir.path().join("evidence/commands/SPEC-1/webhooks");
+                let evidence = ["deliveries.1.jsonl", "deliveries.jsonl"]
+                    .map(|name| fs::read_to_string(webhooks.join(name)).unwrap_or_default())
+                    .concat();
+                for id in [letter.delivery.id, waits.delivery.id] {
+                    let is_there = unfinished.contains(&id) || store.read_dead_letter(&spec(), id).is_ok();
+                    assert!(!(is_there && confirmed.borrow().contains(&id)), "{id} came back, {at}");
+                    let lines = evidence.lines().filter(|line| line.contains(&id.to_string()));
+                    let is_told = lines.into_iter().any(|line| {
+                        line.contains(r#""state":"discarded""#) && line.contains(r#""user":"ada""#)
+                    });
+                    assert!(is_there || is_told, "{id} is gone without a word, {at}");
+                }
+            }
+            if ended {
+                assert_eq!(confirmed.borrow().len(), 2);
+                assert!(at > 5, "{at}");
+                break;
+            }
+        }
+    }
 }

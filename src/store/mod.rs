@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod crash_tests;
+mod discard;
 #[cfg(test)]
 mod order_tests;
 #[cfg(test)]
@@ -16,16 +17,19 @@ use bytes::Bytes;
 use jiff::SignedDuration;
 
 use crate::archive::{
-    Archive, ArchiveOptions, AtRest, Census, DeadLetter, Healths, left_at_rest, read_healths, write_healths,
+    Archive, ArchiveOptions, AtRest, Census, DeadLetter, Healths, Pauses, is_paused, left_at_rest,
+    read_healths, read_pauses, remove_pause, write_healths, write_pause,
 };
 use crate::clock;
-use crate::delivery::{AttemptSummary, DeliveryId};
+use crate::delivery::{AttemptSummary, DeliveryId, Pause, SubscriptionId};
 use crate::event::SpecId;
 use crate::files::FileError;
 use crate::run::Run;
 use crate::spool::{
     InboxName, LastAttempt, OpenError, Record, Recovered, Settled, Spool, Standing, Unreadable,
 };
+use discard::Discards;
+pub(crate) use discard::{MAX_DISCARDED, NotDiscarded};
 
 /// The folders of the store, and the bounds of its size.
 #[derive(Clone, Debug)]
@@ -82,10 +86,13 @@ pub(crate) struct Store {
     archive: Archive,
     /// The health of the subscriptions.
     healths: Healths,
+    /// The paused subscriptions, as the disk has them, or will have them.
+    pauses: Pauses,
     /// Deliveries whose end stands in the evidence and is not recorded yet: it is told once.
     ends_told: HashSet<DeliveryId>,
     /// Those of them whose record is in the batch.
     ending: Vec<(SpecId, DeliveryId)>,
+    discards: Discards,
 }
 
 impl Store {
@@ -97,13 +104,16 @@ impl Store {
         let (spool, mut recovered) = Spool::open(&options.repo, &options.spool_dir, options.dedupe_window)?;
         let archive = Archive::new(options.of_archive());
         let healths = read_healths(&options.spool_dir);
+        let pauses = read_pauses(&options.spool_dir)?;
         let mut store = Self {
             spool_dir: options.spool_dir,
             spool,
             archive,
             healths,
+            pauses,
             ends_told: HashSet::new(),
             ending: Vec::new(),
+            discards: Discards::default(),
         };
         store.finish_buried(&mut recovered);
         for error in store.commit().into_values() {
@@ -136,7 +146,7 @@ impl Store {
         }
         recovered.unfinished.retain(|_, unfinished| !unfinished.is_empty());
         for DeadLetter { id, spec, reason, .. } in buried {
-            let finished = Record::Finished { id, state: (&reason).into(), at: clock::now() };
+            let finished = Record::finished(id, (&reason).into(), clock::now());
             if let Err(error) = self.append(&spec, &finished) {
                 log::error!("{id} has a dead letter and is still in the spool: {error}");
             }
@@ -174,6 +184,44 @@ impl Store {
         });
         if let Err(error) = write_healths(&self.spool_dir, &self.healths, rest) {
             log::warn!("health.json not written: {error}; deliveries go on");
+        }
+    }
+
+    /// The paused subscriptions.
+    pub(crate) fn pauses(&self) -> &Pauses {
+        &self.pauses
+    }
+
+    /// Pauses a subscription, or ends its pause; synced when this returns.
+    ///
+    /// # Errors
+    /// It could not be written: all stays as it was.
+    pub(crate) fn set_pause(&mut self, id: &SubscriptionId, pause: Option<&Pause>) -> Result<(), FileError> {
+        self.spool.verify_owner()?;
+        match pause {
+            Some(pause) => {
+                if let Err(error) = write_pause(&self.spool_dir, id, pause) {
+                    // It may be there, unsynced.
+                    drop(remove_pause(&self.spool_dir, id));
+                    return Err(error);
+                }
+                self.pauses.insert(id.clone(), pause.clone());
+            }
+            None => {
+                remove_pause(&self.spool_dir, id)?;
+                self.pauses.remove(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the pauses anew whose files were removed.
+    fn keep_pauses(&self) {
+        for (id, pause) in self.pauses.iter().filter(|(id, _)| !is_paused(&self.spool_dir, id)) {
+            match write_pause(&self.spool_dir, id, pause) {
+                Ok(()) => log::warn!("the pause of {id} was removed under this runtime: it is written anew"),
+                Err(error) => log::error!("the pause of {id} is not on disk: {error}"),
+            }
         }
     }
 
@@ -240,6 +288,9 @@ impl Store {
         if self.standing() != Standing::Deposed {
             self.flush_evidence();
             self.spool.look();
+        }
+        if self.standing() != Standing::Deposed {
+            self.keep_pauses();
         }
     }
 

@@ -110,7 +110,7 @@ proptest! {
                 }
                 Op::Finish(spec) => {
                     for (spec, id) in pending.extract_if(.., |(of, _)| *of == &specs[spec]) {
-                        let finished = Record::Finished { id, state: FinalState::Delivered, at: at(0) };
+                        let finished = Record::finished(id, FinalState::Delivered, at(0));
                         runtime.store.append(spec, &finished).unwrap();
                     }
                     prop_assert!(runtime.store.commit().is_empty());

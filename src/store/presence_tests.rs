@@ -135,7 +135,7 @@ proptest! {
                 }
                 Op::Finish(at) => if let Some(id) = nth(at) {
                     let (spec, ..) = pending.remove(&id).unwrap();
-                    let finished = Record::Finished { id, state: FinalState::Delivered, at: clock::now() };
+                    let finished = Record::finished(id, FinalState::Delivered, clock::now());
                     let added = store.append(&spec, &finished);
                     commit(&mut store, added);
                 },
@@ -336,7 +336,7 @@ fn one_specs_trouble_is_its_own_and_is_noticed_when_it_is_mended() {
 }
 
 fn finish(store: &mut Store, spec: &SpecId, id: DeliveryId) {
-    let finished = Record::Finished { id, state: FinalState::Delivered, at: clock::now() };
+    let finished = Record::finished(id, FinalState::Delivered, clock::now());
     store.append(spec, &finished).unwrap();
     assert!(store.commit().is_empty());
 }
@@ -521,7 +521,12 @@ fn what_is_found_lost_at_the_end_is_said() {
     accept(&mut store, &spec, "k1").unwrap();
     store.spool.close_files();
     fs::remove_dir_all(dir.path().join("spool/SPEC-1")).unwrap();
-    assert!(store.close().unwrap_err().contains("have no dead letter yet"));
+    assert!(
+        store
+            .close()
+            .unwrap_err()
+            .contains("1 delivery went with a file that was removed, and has no dead letter yet")
+    );
 }
 
 #[test]

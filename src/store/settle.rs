@@ -43,6 +43,10 @@ impl Store {
                 return self.archive.remove_dead_letter(spec, id);
             }
             Effect::ReplayFailed(letter) => {
+                // It was discarded while its replay was under way.
+                if self.discards.has(id) {
+                    return Ok(());
+                }
                 self.spool.check_room()?;
                 let mut letter = letter.clone();
                 letter.attempts.push(attempt.summary());
@@ -57,7 +61,7 @@ impl Store {
         if !again {
             self.add_evidence(spec, &final_line(delivery, attempt, state));
         }
-        self.append(spec, &Record::Finished { id, state, at: clock::now() })?;
+        self.append(spec, &Record::finished(id, state, clock::now()))?;
         self.spool.is_lost_no_more(id);
         Ok(())
     }
@@ -105,7 +109,7 @@ impl Store {
         self.sync_evidence(&delivery.spec);
         self.archive.write_dead_letter(&letter)?;
         let state = (&letter.reason).into();
-        self.append(&delivery.spec, &Record::Finished { id: delivery.id, state, at: letter.dead_at })?;
+        self.append(&delivery.spec, &Record::finished(delivery.id, state, letter.dead_at))?;
         self.ending.push((delivery.spec.clone(), delivery.id));
         self.spool.is_lost_no_more(delivery.id);
         Ok(())

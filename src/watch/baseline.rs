@@ -14,6 +14,7 @@ use super::memory::Memory;
 use super::reading::{GLANCE, Reader};
 use super::tree::Tree;
 use crate::config::Config;
+use crate::names::counted;
 
 /// How long a baseline waits in all for git, where that is writing: what its files say then is
 /// neither before nor after.
@@ -124,7 +125,8 @@ impl Unreadable {
     }
 
     pub(super) fn sentences(self) -> Vec<String> {
-        let more = (self.more > 0).then(|| format!("{} more files cannot be read", self.more));
+        let more = (self.more > 0)
+            .then(|| format!("{} cannot be read", counted(self.more, "more file", "more files")));
         self.named.into_iter().chain(more).collect()
     }
 }

@@ -78,8 +78,8 @@ pub(super) fn tasks_in(
         return Ok(None);
     }
     let (text, file) = (decode::text(&bytes), TaskFile::of(path, config));
-    let rows = file.rows(&text);
     let mut states = memory.tasks(&relative(path, config)).cloned().unwrap_or_default();
+    let rows = states.whole(file.rows(&text), &text);
     let glance = path.parent().and_then(Glance::at);
     let view = lists.view(path, &file, &text, &rows, &states, glance.as_ref());
     let busy = || io::Error::new(io::ErrorKind::WouldBlock, "git is writing in its repo");

@@ -15,6 +15,7 @@ use crate::clock;
 use crate::event::{IdempotencyKey, SpecId, Status};
 use crate::files::open::{self, Links};
 use crate::files::write_atomic;
+use crate::names::counted;
 use crate::sources::consensus::{Identity, folder_of_spec};
 use crate::sources::done::TaskStates;
 use crate::sources::workflow_run::Mark;
@@ -220,8 +221,9 @@ impl Memory {
         }
         if damaged > 0 {
             log::warn!(
-                "{}: {damaged} lines cannot be read; what they said is looked at again",
-                memory.file.display()
+                "{}: {} cannot be read; what was said there is looked at again",
+                memory.file.display(),
+                counted(damaged, "line", "lines")
             );
         }
         if !is_first && memory.sources.is_empty() {

@@ -42,7 +42,7 @@ use notifier::{Notifier, Told};
 pub(crate) use opinion::Opinion;
 use reading::Reader;
 #[cfg(feature = "cli")]
-pub(crate) use unread::other_trees;
+pub(crate) use unread::{elsewhere, other_trees};
 #[cfg(feature = "cli")]
 pub(crate) use waiting::Waiting;
 use watcher::Watcher;

@@ -12,6 +12,8 @@ use std::time::SystemTime;
 use notify::event::{ModifyKind, RenameMode};
 use notify::{ErrorKind, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
+use crate::names::counted;
+
 /// What the operating system tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Told {
@@ -33,7 +35,12 @@ pub(super) struct Notifier {
     watched: BTreeMap<PathBuf, Identity>,
     /// What the operating system refuses to watch: said once, and tried again at each look.
     refused: BTreeSet<PathBuf>,
+    /// Up to which folder the last check came, where that was not all of them.
+    checked: Option<PathBuf>,
 }
+
+/// Folders that are checked at a time.
+const MOST_CHECKED: usize = 1000;
 
 impl Notifier {
     pub(super) fn new(tell: impl Fn(Told) + Send + 'static) -> Self {
@@ -49,7 +56,7 @@ impl Notifier {
                 "the operating system does not tell of changes ({error}): looking every few seconds instead"
             );
         });
-        Self { watcher: watcher.ok(), watched: BTreeMap::new(), refused: BTreeSet::new() }
+        Self { watcher: watcher.ok(), watched: BTreeMap::new(), refused: BTreeSet::new(), checked: None }
     }
 
     /// Whether the operating system tells of changes.
@@ -65,6 +72,21 @@ impl Notifier {
             dirs.iter().filter_map(|dir| Some((dir, identity(dir)?))).collect();
         self.forget_all_but(|dir, identity| found.get(dir) == Some(identity));
         self.refused.retain(|dir| found.contains_key(dir));
+        self.ask_for(found)
+    }
+
+    /// Asks to be told of this folder too; `None` where it cannot be had, else whether it is new.
+    pub(super) fn watch_also(&mut self, dir: &PathBuf) -> Option<bool> {
+        let identity = identity(dir)?;
+        if self.watched.get(dir).is_some_and(|known| *known != identity) {
+            self.gone(dir);
+        }
+        let is_new = self.ask_for([(dir, identity)].into());
+        self.watched.contains_key(dir).then_some(is_new)
+    }
+
+    /// Whether one of these folders, as they were found, was not watched.
+    fn ask_for(&mut self, found: BTreeMap<&PathBuf, Identity>) -> bool {
         let Some(watcher) = &mut self.watcher else { return false };
         let (mut is_new, mut refused) = (false, None);
         for (dir, identity) in found {
@@ -85,10 +107,10 @@ impl Notifier {
         }
         if let Some((dir, error)) = refused {
             log::warn!(
-                "changes in {} ({} such folders) are not told of ({error}): they are found within a minute; \
+                "changes in {} ({}) are not told of ({error}): they are found within a minute; \
                  more watches may have to be allowed (fs.inotify.max_user_watches)",
                 dir.display(),
-                self.refused.len()
+                counted(self.refused.len(), "such folder", "such folders")
             );
         }
         is_new
@@ -112,15 +134,32 @@ impl Notifier {
         self.forget_all_but(|_, _| false);
     }
 
-    /// Whether a folder that is watched went or is another one, or one of `roots` came: what costs
-    /// too little to wait for being told.
-    pub(super) fn is_behind(&self, roots: &[PathBuf]) -> bool {
-        let is_unknown = |root: &PathBuf| {
-            !self.watched.contains_key(root) && !self.refused.contains(root) && identity(root).is_some()
+    /// Whether one of `roots` came, went or is another one, or another folder that is watched went:
+    /// what costs too little to wait for being told. Of very many folders each has its turn.
+    pub(super) fn is_behind(&mut self, roots: &[PathBuf]) -> bool {
+        if !self.is_told() {
+            return false;
+        }
+        let is_other = |dir: &PathBuf, known: &Identity| identity(dir).as_ref() != Some(known);
+        let differs = |root: &PathBuf| match self.watched.get(root) {
+            Some(known) => is_other(root, known),
+            None => !self.refused.contains(root) && identity(root).is_some(),
         };
-        self.is_told()
-            && (self.watched.iter().any(|(dir, known)| identity(dir).as_ref() != Some(known))
-                || roots.iter().any(is_unknown))
+        if roots.iter().any(differs) {
+            return true;
+        }
+        let from = self.checked.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut is_behind = false;
+        let mut last = None;
+        let turn = self.watched.range::<PathBuf, _>((from, Bound::Unbounded)).take(MOST_CHECKED);
+        let mut count = 0;
+        for (dir, known) in turn {
+            is_behind |= is_other(dir, known);
+            last = Some(dir.clone());
+            count += 1;
+        }
+        self.checked = last.filter(|_| count == MOST_CHECKED);
+        is_behind
     }
 
     /// One that was moved away is watched where it is now until this is said.
@@ -170,6 +209,31 @@ mod tests {
     use notify::event::{CreateKind, DataChange, Flag, RemoveKind};
 
     use super::*;
+
+    #[test]
+    fn of_very_many_folders_one_that_was_replaced_untold_is_found_in_its_turn() {
+        let dir = tempfile::tempdir().unwrap();
+        let dirs: Vec<PathBuf> =
+            (0..MOST_CHECKED + 500).map(|n| dir.path().join(format!("{n:05}"))).collect();
+        dirs.iter().for_each(|dir| fs::create_dir(dir).unwrap());
+        let roots = [dirs[0].clone(), dir.path().join("later")];
+        let mut notifier = Notifier::new(|_| {});
+        assert!(notifier.watch(&dirs));
+        assert_eq!([(); 3].map(|()| notifier.is_behind(&roots)), [false; 3]);
+        let replace = |dir: &PathBuf| {
+            fs::rename(dir, dir.with_extension("away")).unwrap();
+            fs::create_dir(dir).unwrap();
+        };
+        replace(&dirs[MOST_CHECKED + 400]);
+        let found = [(); 4].map(|()| notifier.is_behind(&roots));
+        assert!(found == [true, false, true, false] || found == [false, true, false, true], "{found:?}");
+        // A root is looked at every time.
+        replace(&roots[0]);
+        assert_eq!([(); 2].map(|()| notifier.is_behind(&roots)), [true; 2]);
+        assert!(!notifier.watch(&dirs[..0]));
+        fs::create_dir(&roots[1]).unwrap();
+        assert!(notifier.is_behind(&roots));
+    }
 
     #[test]
     fn what_goes_and_what_was_lost_is_told_apart_from_what_changed() {

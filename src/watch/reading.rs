@@ -400,8 +400,8 @@ impl Reader {
             return Looked::Torn;
         }
         let file = TaskFile::of(path, config);
-        let rows = file.rows(&text);
         let mut states: TaskStates = self.memory.tasks(&name).cloned().unwrap_or_default();
+        let rows = states.whole(file.rows(&text), &text);
         let Some(view) = self.lists.view(path, &file, &text, &rows, &states, glance) else {
             return Looked::Later(GLANCE);
         };

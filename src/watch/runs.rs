@@ -47,6 +47,8 @@ const MAX_AHEAD: usize = 64;
 
 /// A log that is being read.
 struct Reading {
+    /// That which holds its `.specify`.
+    folder: PathBuf,
     log: Log,
     facts: Facts,
     /// Device and inode.
@@ -59,6 +61,10 @@ struct Reading {
     before: Vec<u8>,
     /// The length of the `state.json` that is kept.
     state_bytes: usize,
+    /// What beside it could not be read the last time.
+    unreadable: Vec<String>,
+    /// That was said.
+    has_said: bool,
     /// The sign of life after which the run was told to be stalled.
     stalled: Option<Timestamp>,
 }
@@ -139,12 +145,18 @@ impl Runs {
         let Ok(identity) = file.metadata().map(|found| (found.dev(), found.ino())) else { return };
         let known = self.open.remove(path);
         let known = known.filter(|it| it.identity == identity && it.log.position() <= version.0);
-        let mut reading = known.unwrap_or_else(|| Reading::new(path, identity, memory.run(&name), version.0));
+        let mut reading =
+            known.unwrap_or_else(|| Reading::new(path, identity, memory.run(&name), version.0, config));
         let wait = match reading.go_on(path, &file, &name, config, emit) {
             Ok(Some(Stopped::Replaced)) => {
                 log::info!("{name} was replaced: it is read from its start");
-                reading =
-                    Reading::new(path, identity, memory.run(&name).map(from_its_start).as_ref(), version.0);
+                reading = Reading::new(
+                    path,
+                    identity,
+                    memory.run(&name).map(from_its_start).as_ref(),
+                    version.0,
+                    config,
+                );
                 Some(Duration::ZERO)
             }
             Ok(stopped) => reading.next(stopped, path, config),
@@ -182,12 +194,12 @@ pub(super) fn untold(path: &Path, config: &Config, memory: &Memory) -> io::Resul
         return Ok(0);
     }
     let file = open::to_read(path, Links::Refused)?;
-    let mut reading = Reading::new(path, (0, 0), seen, version.0);
+    let mut reading = Reading::new(path, (0, 0), seen, version.0, config);
     let mut count = 0;
     loop {
         let stopped = reading.read_on(path, &file, config, true)?;
         if stopped == Stopped::Replaced {
-            reading = Reading::new(path, (0, 0), seen.map(from_its_start).as_ref(), version.0);
+            reading = Reading::new(path, (0, 0), seen.map(from_its_start).as_ref(), version.0, config);
             continue;
         }
         count += reading.untold.drain(..).count();
@@ -204,11 +216,13 @@ fn from_its_start(seen: &SeenRun) -> SeenRun {
 
 impl Reading {
     /// Begins to read a log of this length.
-    fn new(path: &Path, identity: (u64, u64), seen: Option<&SeenRun>, length: u64) -> Self {
+    fn new(path: &Path, identity: (u64, u64), seen: Option<&SeenRun>, length: u64, config: &Config) -> Self {
         let told = seen.map(|seen| seen.told).filter(|told| told.at <= length);
         let spec = seen.and_then(|seen| seen.spec.clone());
-        let log = Log::new(workflow_run::run_of(path).unwrap_or_default(), spec, told);
+        let log = Log::new(workflow_run::Name::of(path, &config.repo), spec, told);
+        let folder = workflow_run::folder_of(path).unwrap_or(&config.repo).to_owned();
         let mut reading = Self {
+            folder,
             log,
             facts: Facts::default(),
             identity,
@@ -217,6 +231,8 @@ impl Reading {
             patience: PATIENCE,
             before: Vec::new(),
             state_bytes: 0,
+            unreadable: Vec::new(),
+            has_said: false,
             stalled: None,
         };
         reading.read_facts(path);
@@ -288,13 +304,15 @@ impl Reading {
             }
             let is_given_up = self.wants_since.is_some_and(|since| since.elapsed() >= self.patience);
             if is_given_up {
+                self.say_what_is_missing(path, config);
                 self.patience = PATIENCE / 5;
             }
             let is_final = is_final || is_given_up || self.log.is_catching_up();
             let before = self.log.position();
             match self.with_world(config, is_final, is_fresh, |log, world| log.next(bytes, world)) {
                 Next::Taken(told) => {
-                    self.untold.extend(told.into_iter().map(|event| with_open_tasks(event, config)));
+                    self.untold
+                        .extend(told.into_iter().map(|event| with_open_tasks(event, &self.folder, config)));
                     let over = usize::try_from(self.log.position() - before).unwrap_or(usize::MAX);
                     bytes = bytes.get(over..).unwrap_or_default();
                     let end = piece.len() - bytes.len();
@@ -337,7 +355,7 @@ impl Reading {
             let found = std::fs::symlink_metadata(path).ok().filter(|found| found.is_file())?;
             Timestamp::try_from(found.modified().ok()?).ok()
         };
-        let list = self.log.spec().map(|spec| config.repo.join("specs").join(spec.as_str()).join("tasks.md"));
+        let list = self.log.spec().map(|spec| self.folder.join("specs").join(spec.as_str()).join("tasks.md"));
         let files = [Some(path.to_owned()), Some(path.with_file_name("state.json")), list];
         let signs = files.iter().flatten().filter_map(|path| written(path)).chain(line);
         // Of a clock that is ahead no more is known than that somebody was there.
@@ -363,7 +381,8 @@ impl Reading {
         is_fresh: bool,
         act: impl FnOnce(&mut Log, &World<'_>) -> T,
     ) -> T {
-        let spec_now = || workflow_run::spec::now(&config.repo);
+        let folder = &self.folder;
+        let spec_now = || workflow_run::spec::now(folder, &config.repo);
         let now = clock::exactly();
         let world = World { facts: &self.facts, spec_now: &spec_now, is_final, is_fresh, now };
         act(&mut self.log, &world)
@@ -371,15 +390,35 @@ impl Reading {
 
     /// Reads what lies beside the log.
     fn read_facts(&mut self, log: &Path) {
-        let beside = |name: &str, most| open::whole(&log.with_file_name(name), Links::Refused, most).ok();
-        if !self.facts.has_workflow()
-            && let Some(bytes) = beside("workflow.yml", MAX_WORKFLOW)
-        {
-            self.facts.read_workflow(&bytes);
+        let beside = |name: &str, most| open::whole(&log.with_file_name(name), Links::Refused, most);
+        self.unreadable.clear();
+        if !self.facts.has_workflow() {
+            match beside("workflow.yml", MAX_WORKFLOW) {
+                Ok(bytes) if self.facts.read_workflow(&bytes) => {}
+                Ok(_) => self.unreadable.push("workflow.yml is no workflow".to_owned()),
+                Err(error) => self.unreadable.push(format!("workflow.yml: {error}")),
+            }
         }
-        if let Some(bytes) = beside("state.json", MAX_STATE) {
-            self.facts.read_state(&bytes);
-            self.state_bytes = bytes.len();
+        match beside("state.json", MAX_STATE) {
+            Ok(bytes) => {
+                self.state_bytes = bytes.len();
+                if !self.facts.read_state(&bytes) {
+                    self.unreadable.push("state.json is no JSON object".to_owned());
+                }
+            }
+            Err(error) => self.unreadable.push(format!("state.json: {error}")),
+        }
+    }
+
+    /// Says once what of a run could not be told, and why.
+    fn say_what_is_missing(&mut self, path: &Path, config: &Config) {
+        if !self.unreadable.is_empty() && !std::mem::replace(&mut self.has_said, true) {
+            log::warn!(
+                "{}: what it leaves out (a step's command, what a gate asks, an error) is not told, because \
+                 beside it {}",
+                relative(path, config),
+                self.unreadable.join(", and ")
+            );
         }
     }
 
@@ -393,9 +432,9 @@ impl Reading {
 }
 
 /// The end of a run also says what is not Done of its SPEC.
-fn with_open_tasks(mut event: Event, config: &Config) -> Event {
+fn with_open_tasks(mut event: Event, folder: &Path, config: &Config) -> Event {
     if event.event.kind == EventKind::PipelineCompleted {
-        let open = outstanding::tasks(config, &event.spec.id);
+        let open = outstanding::tasks(config, &[folder.to_owned()], &event.spec.id);
         add_follow_ups(&mut event, open);
     }
     event

@@ -127,7 +127,8 @@ impl Settler {
         is_new
     }
 
-    /// What may be looked at now, by group. Each is to be answered with [`done`](Self::done),
+    /// What may be looked at now, by group, those first that wait longest: where not all can be
+    /// read before more comes, each has its turn. Each is to be answered with [`done`](Self::done),
     /// [`seen`](Self::seen), [`torn`](Self::torn), [`hold`](Self::hold) or [`later`](Self::later),
     /// or comes again. `ended_at` says when the stage of a file ended.
     pub(super) fn due(&self, now: Instant, ended_at: impl Fn(&Path, Stamp) -> i128) -> Vec<Group> {
@@ -135,10 +136,11 @@ impl Settler {
         for (path, file) in &self.files {
             groups.entry(&file.group).or_default().push((path, file));
         }
-        let groups = groups.into_iter().map(|(of, files)| {
+        let groups = groups.into_iter().filter_map(|(of, files)| {
             let is_a_crowd = files.len() > CROWD;
             let (mut due, waiting): (Vec<_>, Vec<_>) =
                 files.into_iter().partition(|(_, file)| file.look <= now);
+            let since = due.iter().map(|(_, file)| file.look).min()?;
             if is_a_crowd {
                 due = some_of(due);
             }
@@ -149,14 +151,17 @@ impl Settler {
                 is_final: now >= file.changed + LONG,
             });
             let waiting = waiting.into_iter().filter(|(_, file)| !is_a_crowd && !file.is_torn);
-            Group {
+            let group = Group {
                 of: of.to_owned(),
                 due: due.collect(),
                 first_waiting: waiting.map(|(path, file)| ended_at(path, file.stamp)).min(),
                 is_a_crowd,
-            }
+            };
+            Some((since, group))
         });
-        groups.filter(|group| !group.due.is_empty()).collect()
+        let mut groups: Vec<(Instant, Group)> = groups.collect();
+        groups.sort_by_key(|(since, _)| *since);
+        groups.into_iter().map(|(_, group)| group).collect()
     }
 
     /// It is not whole: it may change at any time, else it is looked at once it is final.
@@ -307,6 +312,24 @@ mod tests {
         assert!(due(&settler, now + QUIET + LONG)[0].is_final);
         settler.done(Path::new("a"));
         assert_eq!(settler.next(now), None);
+    }
+
+    #[test]
+    fn groups_come_in_the_order_in_which_they_came_to_rest() {
+        let start = Instant::now();
+        let mut settler = Settler::default();
+        for (name, at) in [("c/1", 1), ("a/1", 3), ("b/1", 2), ("a/2", 0), ("d/1", 500)] {
+            see(&mut settler, name, (1, 1), start + Duration::from_millis(at));
+        }
+        let order = |settler: &Settler| -> Vec<PathBuf> {
+            let groups = settler.due(start + QUIET + Duration::from_millis(10), |_, _| 0);
+            groups.into_iter().map(|group| group.of).collect()
+        };
+        assert_eq!(order(&settler), ["a", "c", "b"].map(PathBuf::from));
+        // What changes again goes behind what did not have its turn yet.
+        settler.done(Path::new("a/2"));
+        see(&mut settler, "c/1", (1, 2), start + Duration::from_millis(5));
+        assert_eq!(order(&settler), ["b", "a", "c"].map(PathBuf::from));
     }
 
     #[test]

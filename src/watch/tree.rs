@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::config::Config;
 use crate::event::SpecId;
@@ -42,13 +43,16 @@ impl Kind {
 /// The watched part of a repo.
 pub(super) struct Tree {
     repo: PathBuf,
+    evidence: PathBuf,
+    /// The folders that hold sources of their own.
+    roots: Arc<[PathBuf]>,
     /// Where each guardrail's files lie.
     guardrails: Vec<(&'static Guardrail, Vec<Place>)>,
     /// The same places, each once.
     telemetry: Vec<Place>,
-    consensus: [Place; 2],
-    costs: [Place; 2],
-    workflow_runs: [Place; 1],
+    consensus: Vec<Place>,
+    costs: Vec<Place>,
+    workflow_runs: Vec<Place>,
     lists: TaskLists,
 }
 
@@ -65,33 +69,44 @@ impl Tree {
         }
         Self {
             repo: config.repo.clone(),
+            evidence: config.evidence_dir.clone(),
+            roots: config.source_roots.clone(),
             guardrails,
             telemetry,
             consensus: consensus::places(&paths),
             costs: costs::places(&paths),
-            workflow_runs: workflow_run::places(&config.repo),
+            workflow_runs: config.source_roots.iter().map(|root| workflow_run::place(root)).collect(),
             lists: TaskLists::of(config),
         }
     }
 
-    /// All sources, as the memory knows them.
+    /// All sources, as the memory knows them. What a folder holds that is named later than others
+    /// is a source of its own, whose baseline is taken then.
     pub(super) fn sources(&self) -> Vec<String> {
-        let kinds = GUARDRAILS.into_iter().map(Kind::Telemetry).chain([
-            Kind::Consensus,
-            Kind::Costs,
-            Kind::WorkflowRun,
-        ]);
-        kinds.map(|kind| kind.source().to_owned()).chain(self.lists.sources()).collect()
+        let kinds = || GUARDRAILS.into_iter().map(Kind::Telemetry).chain([Kind::Consensus, Kind::Costs]);
+        let runs = self.roots.contains(&self.repo).then_some(Kind::WorkflowRun);
+        let in_repo = kinds().chain(runs).map(|kind| kind.source().to_owned());
+        let folders = self.roots.iter().filter(|root| **root != self.repo);
+        let in_folders = folders
+            .flat_map(|folder| kinds().chain([Kind::WorkflowRun]).map(|kind| self.in_folder(kind, folder)));
+        in_repo.chain(in_folders).chain(self.lists.sources()).collect()
+    }
+
+    fn in_folder(&self, kind: Kind, folder: &Path) -> String {
+        let inside = folder.strip_prefix(&self.repo).unwrap_or(folder);
+        format!("{} in {}", kind.source(), inside.display())
     }
 
     /// Which of them a file of this kind is of.
     pub(super) fn source_of(&self, kind: Kind, path: &Path) -> String {
-        match kind {
-            Kind::Tasks => self.lists.source_of(path),
-            Kind::Telemetry(_) | Kind::Consensus | Kind::Costs | Kind::WorkflowRun => {
-                kind.source().to_owned()
-            }
+        if matches!(kind, Kind::Tasks) {
+            return self.lists.source_of(path);
         }
+        let is_above = |root: &&PathBuf| {
+            **root != self.repo && path.starts_with(root) && !path.starts_with(&self.evidence)
+        };
+        let inner = self.roots.iter().filter(is_above).max_by_key(|root| root.as_os_str().len());
+        inner.map_or_else(|| kind.source().to_owned(), |folder| self.in_folder(kind, folder))
     }
 
     fn places(&self) -> impl Iterator<Item = &Place> {

@@ -17,6 +17,8 @@ use super::tree::{Kind, Tree};
 use super::turns::{Turn, Turns};
 use super::{MAX_WAITING, Message, Said, unread};
 use crate::config::Config;
+use crate::names::counted;
+use crate::sources::place::entries;
 
 /// How often everything is looked at, whatever the operating system said.
 pub(super) const LOOK: Duration = Duration::from_secs(60);
@@ -40,6 +42,9 @@ const SLICE: Duration = Duration::from_millis(200);
 const REST: u32 = 2;
 const LEAST_REST: Duration = Duration::from_millis(100);
 const MOST_REST: Duration = Duration::from_secs(1);
+
+/// Folders, and entries of one, that are looked at as soon as they come.
+const MOST_INSIDE: usize = 64;
 
 /// How long a file waits for those that ended before it, beyond what these may wait for their
 /// consensus.
@@ -197,8 +202,7 @@ impl Watcher {
             log::warn!("{trouble}");
         }
         if known.files > 0 {
-            let files =
-                if known.files == 1 { "1 file is".to_owned() } else { format!("{} files are", known.files) };
+            let files = counted(known.files, "file is", "files are");
             log::info!(
                 "watching for the first time: {}: {files} there already, and what they tell is not sent",
                 new.join(", ")
@@ -212,6 +216,7 @@ impl Watcher {
         if !self.is_looked_with(&config) {
             // Another setting may let go what waits for its agents.
             self.settler.wake_all(Instant::now());
+            self.say(unread::elsewhere(&config));
         }
         self.looked_with = Some(config.clone());
         let tree = Tree::of(&config);
@@ -247,12 +252,7 @@ impl Watcher {
 
     /// Sources that nobody reads, once each, and at the first look what lies beside telemetry.
     fn say_what_is_not_read(&mut self, tree: &Tree, config: &Config) {
-        for unread in unread::sources(config) {
-            if !self.said.contains(&unread) {
-                log::warn!("{unread}");
-                self.said.insert(unread);
-            }
-        }
+        self.say(unread::sources(config));
         if !std::mem::replace(&mut self.has_looked, true) && log::log_enabled!(log::Level::Debug) {
             for path in tree.passed_over() {
                 log::debug!("{}: passed over: {}", path.display(), tree.why_not(&path));
@@ -264,6 +264,16 @@ impl Watcher {
     fn say_what_is_awaited(&mut self) {
         if let Some(awaited) = self.reader.awaited_anew() {
             (self.tell)(Said::Awaited(awaited));
+        }
+    }
+
+    /// Says each of these once.
+    fn say(&mut self, sentences: impl IntoIterator<Item = String>) {
+        for sentence in sentences {
+            if !self.said.contains(&sentence) {
+                log::warn!("{sentence}");
+                self.said.insert(sentence);
+            }
         }
     }
 
@@ -288,13 +298,45 @@ impl Watcher {
                     self.seen(kind, &path, stamp, Instant::now());
                 }
             }
-            // A new folder: what it holds was not told of.
-            None if tree.is_folder(&path) => self.look_is_due = true,
+            None if tree.is_folder(&path) => self.look_is_due |= !self.look_into(path, &tree),
             None if tree.is_beside_telemetry(&path) => {
                 log::debug!("{}: passed over: {}", path.display(), tree.why_not(&path));
             }
             None => {}
         }
+    }
+
+    /// Looks at what a new folder holds, which was not told of. Whether that was all: one that
+    /// holds much has its turn with everything else.
+    fn look_into(&mut self, folder: PathBuf, tree: &Tree) -> bool {
+        let mut left = vec![folder];
+        for _ in 0..MOST_INSIDE {
+            let Some(folder) = left.pop() else { return true };
+            match self.notifier.watch_also(&folder) {
+                Some(true) => {}
+                // What came since it is watched was told of.
+                Some(false) => continue,
+                // It went, or was never one; or nobody tells of it.
+                None if !folder.is_dir() => continue,
+                None => return false,
+            }
+            let inside: Vec<PathBuf> = entries(&folder).take(MOST_INSIDE + 1).collect();
+            if inside.len() > MOST_INSIDE {
+                return false;
+            }
+            for path in inside {
+                match tree.kind(&path) {
+                    Some(kind) => {
+                        if let Some(stamp) = stamp(&path) {
+                            self.seen(kind, &path, stamp, Instant::now());
+                        }
+                    }
+                    None if tree.is_folder(&path) => left.push(path),
+                    None => {}
+                }
+            }
+        }
+        left.is_empty()
     }
 
     /// What the logs of workflow runs have more.

@@ -101,7 +101,7 @@ def cloud_event(request: dict, spec_kit: dict) -> None:
     expected = {
         "specversion": "1.0",
         "id": data["event"]["idempotency_key"],
-        "source": f"/spec-kit/{data['spec']['id']}",
+        "source": f"/{data['source']['repo']}",
         "type": kind,
         "subject": data["spec"]["id"],
         "sequence": f"{data['event']['sequence']:020}",

@@ -62,7 +62,7 @@ fn a_subscription_that_is_gone_for_a_while_finds_its_deliveries_again() {
     let without = &text[..text.rfind("[[spec_ops").unwrap()];
     let other = sandbox.write("other.toml", without);
     let serve = sandbox.serve_with(&["--config", other.to_str().unwrap()]);
-    let warning = "1 pending deliveries are for `away`, which is not an active subscription: they stay";
+    let warning = "1 pending delivery for `away`, which is not an active subscription: kept in the spool";
     wait_for("the warning", || serve.log().contains(warning).then_some(()));
     serve.kill();
     let endpoint = down.mend(&[200]);

@@ -106,7 +106,7 @@ fn a_deadline_at_shutdown_leaves_the_rest_on_disk() {
     endpoint.wait_for(1);
     let (code, log) = serve.terminate();
     assert_eq!(code, 0, "{log}");
-    assert!(log.contains("stopped; 1 deliveries pending"), "{log}");
+    assert!(log.contains("stopped; 1 delivery pending"), "{log}");
     assert!(!sandbox.spool().join("runtime.json").exists());
     endpoint.release();
     let _serve = sandbox.serve();

@@ -6,7 +6,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::clock::shift_library;
-use crate::harness::{Endpoint, Sandbox, wait_for};
+use crate::harness::{Answer, Endpoint, Sandbox, wait_for};
 
 const RETRIES: &str = "initial_backoff_ms = 1\nbackoff_factor = 1.0\nmax_backoff_ms = 20\nmax_attempts = 1000\nmax_in_flight = 8";
 
@@ -95,7 +95,7 @@ fn every_way_in_says_of_which_repo_commit_and_branch_it_is() {
     assert!(inbox.contains(commit), "as of when it was emitted");
     let _serve = sandbox.serve_with(&["--no-watch"]);
     let given = json!({"event": {"type": "spec-auto.stage.completed", "stage": "Unlock", "status": "halt"},
-        "spec": {"id": "SPEC-1"}, "source": {"commit": "mine", "host": "h"}});
+        "spec": {"id": "SPEC-1"}, "source": {"commit": "mine", "build": 7}});
     let file = sandbox.write("event.json", &given.to_string());
     assert_eq!(sandbox.run(&["emit", "--event", file.to_str().unwrap()]).code, 0);
     assert_eq!(sandbox.run(&["test", "SPEC-1", "--subscription", "payloads"]).code, 0);
@@ -107,14 +107,84 @@ fn every_way_in_says_of_which_repo_commit_and_branch_it_is() {
     assert_eq!(of("idempotency_key", "from the inbox")["source"], source);
     assert_eq!(of("type", "spec-auto.pipeline.completed")["source"], source, "what a run owes");
     assert_eq!(of("type", "spec-kit.webhook.test")["source"], source);
-    let own = json!({"repo": "owner/name", "commit": "mine", "branch": "feat/x", "host": "h"});
+    let own = json!({"repo": "owner/name", "commit": "mine", "branch": "feat/x", "build": 7});
     assert_eq!(of("stage", "Unlock")["source"], own, "what is given is kept");
     let cloud: Value = serde_json::from_slice(&clouds.wait_for(1)[0].body).unwrap();
     assert_eq!(cloud["data"]["source"], source);
+    assert_eq!(cloud["source"], "/owner/name");
     assert_eq!(cloud["time"], cloud["data"]["event"]["time"]);
     assert_eq!(cloud["sequence"], format!("{:020}", cloud["data"]["event"]["sequence"].as_u64().unwrap()));
     for request in payloads.requests() {
         let text = String::from_utf8(request.body).unwrap();
         assert!(!text.contains("s3cret") && !text.contains(sandbox.path().to_str().unwrap()), "{text}");
+    }
+}
+
+/// Subscriptions that get everything, one a format.
+fn in_every_format(url: &str) -> Vec<(&'static str, String, String)> {
+    let formats = ["spec-kit", "cloudevents", "slack", "discord", "teams", "mattermost"];
+    let of = |format: &'static str| {
+        let lines = format!(
+            "format = \"{format}\"\nrate_limit_per_s = 100.0\n\
+             include_events = [\"spec-*\", \"spec-auto.anomaly.*\"]"
+        );
+        (format, url.to_owned(), lines)
+    };
+    formats.map(of).to_vec()
+}
+
+#[test]
+fn a_machine_is_named_only_where_the_config_shows_it_and_every_cloud_event_has_a_time() {
+    let machine = rustix::system::uname().nodename().to_str().unwrap().to_owned();
+    // Names this short stand in anything.
+    let machine_in = |text: &str| machine.len() > 5 && text.contains(&machine);
+    for shows in [false, true] {
+        let endpoint = Endpoint::answering(vec![Answer::Raw(
+            b"HTTP/1.1 200 X\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok".to_vec(),
+        )]);
+        let subscriptions = in_every_format(&endpoint.url());
+        let entries: Vec<(&str, &str, &str)> =
+            subscriptions.iter().map(|(id, url, lines)| (*id, url.as_str(), lines.as_str())).collect();
+        let settings = if shows { "show_host = true" } else { "" };
+        let sandbox = Sandbox::with_settings(settings, &entries);
+        let _serve = sandbox.serve_with(&["--no-watch"]);
+        let kinds = [
+            "spec-auto.stage.completed",
+            "spec-auto.pipeline.waiting",
+            "spec-kit.task.completed",
+            "spec-auto.anomaly.stalled",
+        ];
+        for kind in kinds {
+            let event = json!({"event": {"type": kind, "status": "failure"}, "spec": {"id": "SPEC-1"},
+                "source": {"repo": "team/shop & co", "host": if shows { Value::Null } else { "theirs".into() }}});
+            let file = sandbox.write("event.json", &event.to_string());
+            assert_eq!(sandbox.run(&["emit", "--event", file.to_str().unwrap()]).code, 0);
+        }
+        for (id, ..) in &subscriptions {
+            assert_eq!(sandbox.run(&["test", "SPEC-1", "--subscription", id]).code, 0, "{id}");
+        }
+        sandbox.wait_until_nothing_is_pending();
+        let requests = endpoint.wait_for((kinds.len() + 1) * subscriptions.len());
+        for request in &requests {
+            let (head, body) = (format!("{:?}", request.headers), String::from_utf8_lossy(&request.body));
+            assert!(!machine_in(&head), "{head}");
+            assert_eq!(machine_in(&body), shows && machine.len() > 5, "{body}");
+            assert!(!body.contains("theirs"), "{body}");
+            if head.contains("cloudevents+json") {
+                let cloud = request.json();
+                assert!(
+                    cloud["time"].is_string() && cloud["time"] == cloud["data"]["event"]["time"],
+                    "{cloud}"
+                );
+                let repo = cloud["data"]["source"]["repo"].as_str().unwrap();
+                let source =
+                    if repo == "team/shop & co" { "/team/shop%20%26%20co" } else { &format!("/{repo}") };
+                assert_eq!(cloud["source"], source);
+                let host = cloud["data"]["source"].get("host").and_then(Value::as_str);
+                assert_eq!(host, shows.then_some(machine.as_str()));
+            }
+        }
+        let evidence = Value::from(sandbox.evidence("SPEC-1")).to_string();
+        assert!(!machine_in(&evidence), "{evidence}");
     }
 }

@@ -210,7 +210,7 @@ fn a_message_is_shown_and_sent_as_that_of_a_real_event() {
     };
     let text = test(&[]);
     assert!(text.starts_with("🔔 **Test**: subscription \"chat\""), "{text}");
-    assert!(text.contains("Gets: failures, halts, stalls and run ends. No stage ran."), "{text}");
+    assert!(text.contains("Gets: failures, halts, gates, stalls and run ends. No stage ran."), "{text}");
     let text = test(&["--event", file]);
     assert!(text.starts_with("❌ **Plan failed** (2 of 3): SPEC-2 · the baseline failed"), "{text}");
     assert!(text.ends_with("Owner: @lead"), "{text}");

@@ -77,3 +77,33 @@ fn what_only_a_later_version_knows_is_kept_for_it() {
     assert!(body["text"].is_string(), "{body:#}");
     sandbox.wait_until_nothing_is_pending();
 }
+
+/// An older version reads the end of what was discarded, though it knows neither the word nor the
+/// field.
+#[test]
+fn what_was_discarded_does_not_come_back_with_an_older_version() {
+    let endpoint = Endpoint::replying(&[200]);
+    let sandbox = Sandbox::new(&[("one", &endpoint.url(), "active = true")]);
+    let config = sandbox.path().join(".spec-kit/config.toml");
+    let switch = |from: &str, to: &str| {
+        let text = fs::read_to_string(&config).unwrap();
+        fs::write(&config, text.replace(from, to)).unwrap();
+    };
+    assert_eq!(sandbox.run(&["pause", "one"]).code, 0);
+    let serve = sandbox.serve_with(&["--no-watch"]);
+    let emitted = sandbox.emit("SPEC-1", "Plan", "k1");
+    let id = emitted["deliveries"][0]["id"].as_str().unwrap();
+    assert_eq!(serve.terminate().0, 0);
+    switch("active = true", "active = false");
+    let discarded = sandbox.run(&["discard", id, "--yes"]);
+    assert_eq!(discarded.code, 0, "{discarded:?}");
+    let spool = sandbox.spool_text("SPEC-1");
+    assert!(spool.contains(r#""state":"dropped""#) && !spool.contains("discarded\""), "{spool}");
+    reword(&sandbox.spool(), "\"discarded_by\"", "\"of_a_later_version\"");
+    switch("active = false", "active = true");
+    assert_eq!(sandbox.run(&["resume", "one"]).code, 0);
+    let _serve = sandbox.serve_with(&["--no-watch"]);
+    sandbox.emit("SPEC-1", "Plan", "k2");
+    sandbox.wait_for_finals("SPEC-1", 2);
+    assert_eq!(endpoint.requests().len(), 1, "only the new one");
+}

@@ -193,7 +193,7 @@ fn no_secret_is_ever_written() {
     }
     let said = control_port(&sandbox, letters[0]["id"].as_str().unwrap());
     let (_, log) = serve.terminate();
-    assert!(log.contains(" DEBUG "), "the log tells all it may: {log}");
+    assert!(log.contains("Z debug: "), "the log tells all it may: {log}");
     let event =
         sandbox.write("event.json", r#"{"event":{"type":"spec-kit.task.completed"},"spec":{"id":"SPEC-1"}}"#);
     for arguments in [

@@ -325,7 +325,10 @@ fn what_ended_while_nothing_ran_is_said_and_drain_tells_it() {
     assert!(!sandbox.spool().exists(), "looking makes nothing");
     let (drained, said) = drain(&[], 0);
     assert_eq!(drained["baseline"], serde_json::json!({"stages": 1, "tasks": 0, "baseline": true}));
-    assert!(said.contains("1 stage that the repo held already") && said.contains("--from-start"), "{said}");
+    assert!(
+        said.contains("is taken as known and not sent: 1 stage") && said.contains("--from-start"),
+        "{said}"
+    );
     status(0);
     // A stage ends, and a task, and nothing runs.
     let path = write_plan(&sandbox, "SPEC-KIT-001", "new");

@@ -14,6 +14,8 @@ const WORKFLOW: &str = "schema_version: '1.0'\nworkflow:\n  id: speckit\nsteps:\
 /// The engine, as far as its files show it.
 struct Engine<'a> {
     sandbox: &'a Sandbox,
+    /// That which holds its `.specify`, with a slash.
+    folder: &'a str,
     run: &'a str,
     second: u32,
     state: Value,
@@ -21,14 +23,19 @@ struct Engine<'a> {
 
 impl Engine<'_> {
     fn begin<'a>(sandbox: &'a Sandbox, run: &'a str) -> Engine<'a> {
-        let engine = Engine { sandbox, run, second: 0, state: json!({"run_id": run, "status": "running"}) };
+        Self::begin_in("", sandbox, run)
+    }
+
+    fn begin_in<'a>(folder: &'a str, sandbox: &'a Sandbox, run: &'a str) -> Engine<'a> {
+        let state = json!({"run_id": run, "status": "running"});
+        let engine = Engine { sandbox, folder, run, second: 0, state };
         sandbox.write(&engine.path("workflow.yml"), WORKFLOW);
         engine.save();
         engine
     }
 
     fn path(&self, name: &str) -> String {
-        format!(".specify/workflows/runs/{}/{name}", self.run)
+        format!("{}.specify/workflows/runs/{}/{name}", self.folder, self.run)
     }
 
     /// `state.json` is replaced before the line is written that tells of it.
@@ -144,6 +151,41 @@ fn a_run_is_told_step_by_step_and_its_end_once() {
 }
 
 #[test]
+fn a_step_that_fails_its_run_is_told_by_the_runs_end_alone_to_those_who_want_failures_and_runs() {
+    let (all, noteworthy, of_stages) =
+        (Endpoint::replying(&[200]), Endpoint::replying(&[200]), Endpoint::replying(&[200]));
+    let stages = "notify = \"failures+runs\"\ninclude_events = [\"spec-auto.stage.*\"]\nmax_in_flight = 1";
+    let sandbox = Sandbox::new(&[
+        ("all", &all.url(), "max_in_flight = 1"),
+        ("noteworthy", &noteworthy.url(), "notify = \"failures+runs\"\nmax_in_flight = 1"),
+        ("stages", &of_stages.url(), stages),
+    ]);
+    let _serve = sandbox.serve();
+    wait_for("the baseline", || sandbox.spool().join("watch.jsonl").exists().then_some(()));
+    let mut engine = Engine::begin(&sandbox, "bdc8dbf3");
+    engine.starts("specify", "command");
+    // One that its workflow does without ends no run.
+    engine.completes("specify", "failed", &json!({"command": "speckit.specify"}));
+    engine.log(json!({"event": "step_continue_on_error", "step_id": "specify", "error": "no room"}));
+    engine.starts("plan", "command");
+    engine.fails("plan", "no plan");
+    engine.finishes("failed");
+    let kinds = |endpoint: &Endpoint| -> Vec<String> {
+        let of = |body: Value| {
+            let text = |name: &str| body["event"][name].as_str().unwrap_or_default().to_owned();
+            text("stage") + "/" + text("type").rsplit_once("spec-auto.").unwrap().1
+        };
+        endpoint.requests().iter().map(|request| of(request.json())).collect()
+    };
+    all.wait_for(3);
+    sandbox.wait_until_nothing_is_pending();
+    let (specify, plan, end) = ("Specify/stage.completed", "Plan/stage.completed", "/pipeline.completed");
+    assert_eq!(kinds(&all), [specify, plan, end]);
+    assert_eq!(kinds(&noteworthy), [specify, end]);
+    assert_eq!(kinds(&of_stages), [specify, plan], "it hears of no run's end");
+}
+
+#[test]
 fn what_a_run_does_while_nothing_runs_is_said_and_told_at_the_next_start() {
     let (endpoint, sandbox) = watched();
     let mut engine = Engine::begin(&sandbox, "r-1");
@@ -168,4 +210,99 @@ fn what_a_run_does_while_nothing_runs_is_said_and_told_at_the_next_start() {
     assert_eq!(keys(&endpoint), ["003-pay:specify:attempt-1:r-1", "003-pay:pipeline:attempt-1:r-1"]);
     assert_eq!(end["event"]["reasons"], json!(["step check: exited with 2"]));
     assert_eq!(sandbox.run(&["status"]).code, 0);
+}
+
+#[test]
+fn two_packages_of_a_monorepo_run_at_once_and_neither_is_taken_for_the_other() {
+    let endpoint = Endpoint::replying(&[200]);
+    let one = ("one", &*endpoint.url(), "max_in_flight = 1");
+    let sandbox = Sandbox::with_settings("source_roots = [\"web\", \"packages/api\"]", &[one]);
+    let folders = ["web/", "packages/api/"];
+    let list = |folder: &str, sign: &str| {
+        sandbox.write(&format!("{folder}specs/001-login/tasks.md"), &format!("- [{sign}] T001 Write\n"));
+    };
+    for folder in folders {
+        let feature = "{\"feature_directory\": \"specs/001-login\"}";
+        sandbox.write(&format!("{folder}.specify/feature.json"), feature);
+        list(folder, " ");
+    }
+    let serve = sandbox.serve();
+    wait_for("the baseline", || sandbox.spool().join("watch.jsonl").exists().then_some(()));
+    let mut engines = folders.map(|folder| Engine::begin_in(folder, &sandbox, "6f9a3c73"));
+    for engine in &mut engines {
+        engine.starts("specify", "command");
+    }
+    // A hook in one of them is no duplicate of what the other one is at.
+    engines[0].state["current_step_id"] = "specify".into();
+    engines[0].save();
+    let hook = |folder: &str| {
+        let stage = ["--type", "spec-auto.stage.completed", "--spec", "HOOK-1", "--stage", "Specify"];
+        let arguments = ["--json", "emit", "--hook", "--status", "success"].iter().chain(&stage);
+        let mut arguments: Vec<&str> = arguments.copied().collect();
+        arguments.extend(["--repo", sandbox.path().to_str().unwrap()]);
+        let emitted = sandbox.command(&arguments).current_dir(sandbox.path().join(folder)).output().unwrap();
+        let emitted: Value = serde_json::from_slice(&emitted.stdout).unwrap();
+        emitted["outcome"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(folders.map(hook), ["duplicate", "accepted"]);
+    endpoint.wait_for(1);
+    for engine in &mut engines {
+        engine.completes("specify", "completed", &json!({}));
+    }
+    endpoint.wait_for(3);
+    folders.iter().for_each(|folder| list(folder, "x"));
+    endpoint.wait_for(7);
+    engines.iter_mut().for_each(|engine| engine.finishes("completed"));
+    let requests = endpoint.wait_for(9);
+    let mut found = keys(&endpoint).split_off(1);
+    found.sort();
+    let of = |folder: &str| {
+        [
+            format!("001-login:{folder}/specs/001-login/tasks.md#T001:done-1"),
+            format!("001-login:{folder}/specs/001-login/tasks.md:tasklist-done-1"),
+            format!("001-login:pipeline:attempt-1:6f9a3c73@{folder}"),
+            format!("001-login:specify:attempt-1:6f9a3c73@{folder}"),
+        ]
+    };
+    let mut expected: Vec<String> = ["web", "packages/api"].iter().flat_map(|folder| of(folder)).collect();
+    expected.sort();
+    assert_eq!(found, expected);
+    for request in requests.iter().skip(1) {
+        let body = request.json();
+        let key = body["event"]["idempotency_key"].as_str().unwrap();
+        let path = body["evidence"]["paths"][0].as_str().unwrap();
+        assert_eq!(key.contains("web"), path.starts_with("web/"), "{key}: {path}");
+        assert!(sandbox.path().join(path).is_file(), "{path}");
+    }
+    // A third one that nobody reads is said, by whoever is asked.
+    std::fs::create_dir_all(sandbox.path().join("packages/new/.specify")).unwrap();
+    let said = "nobody reads packages/new/.specify";
+    let status = sandbox.run(&["status"]);
+    assert!(status.code == 1 && status.stdout.contains(said), "{status:?}");
+    let check = sandbox.run(&["check"]);
+    assert!(check.code == 0 && check.stderr.contains(said), "{check:?}");
+    let (code, log) = serve.terminate();
+    assert!(code == 0 && !log.contains(" WARN "), "{log}");
+    let (_, log) = {
+        let serve = sandbox.serve();
+        wait_for("the warning", || serve.log().contains(said).then_some(()));
+        serve.terminate()
+    };
+    assert_eq!(log.matches(said).count(), 1, "{log}");
+    // What they do while nothing runs.
+    for engine in &mut engines {
+        engine.starts("check", "shell");
+        engine.fails("check", "exited with 2");
+        engine.finishes("failed");
+    }
+    let status = sandbox.run(&["status"]);
+    assert!(status.code == 1 && status.stdout.contains("2 workflow runs "), "{status:?}");
+    assert_eq!(sandbox.run(&["drain"]).code, 0);
+    endpoint.wait_for(11);
+    let mut last = keys(&endpoint).split_off(9);
+    last.sort();
+    assert_eq!(
+        last,
+        ["packages/api", "web"].map(|folder| format!("001-login:pipeline:attempt-2:6f9a3c73@{folder}"))
+    );
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::wait::Awaited;
 use crate::ask::{EmitOutcome, Emitted};
 use crate::cli::Exit;
 use crate::cli::OFF;
@@ -25,6 +26,8 @@ pub(super) struct Told<'a> {
     count: usize,
     sums: BTreeMap<&'static str, Sum>,
     exit: Exit,
+    /// What is to be waited for, with `--wait`.
+    pub(super) awaited: Option<Awaited>,
 }
 
 /// The events with one outcome.
@@ -37,13 +40,16 @@ struct Sum {
 }
 
 impl<'a> Told<'a> {
-    pub(super) fn new(screen: &'a mut Screen, many: bool) -> Self {
-        Self { screen, many, first: None, count: 0, sums: BTreeMap::new(), exit: Exit::Done }
+    pub(super) fn new(screen: &'a mut Screen, many: bool, awaited: Option<Awaited>) -> Self {
+        Self { screen, many, first: None, count: 0, sums: BTreeMap::new(), exit: Exit::Done, awaited }
     }
 
     pub(super) fn tell(&mut self, Handed { emitted, is_no_event }: Handed) {
         if emitted.outcome == EmitOutcome::Refused {
             self.exit = self.exit.max(if is_no_event { Exit::Usage } else { Exit::Failed });
+        }
+        if let Some(awaited) = &mut self.awaited {
+            awaited.add(&emitted);
         }
         if self.screen.is_json() {
             self.screen.value(&emitted);
@@ -62,10 +68,10 @@ impl<'a> Told<'a> {
     }
 
     /// Prints the summary and returns the exit code.
-    pub(super) fn end(self) -> Exit {
+    pub(super) fn end(self) -> (Exit, Option<Awaited>) {
         if let Some(only) = self.first {
             show(&only, self.screen);
-            return self.exit;
+            return (self.exit, self.awaited);
         }
         for (outcome, Sum { events, deliveries, error }) in &self.sums {
             let what = counted(*events, "event", "events");
@@ -86,7 +92,7 @@ impl<'a> Told<'a> {
             };
             self.screen.line(tone, format_args!("{outcome} {what} ({note})"));
         }
-        self.exit
+        (self.exit, self.awaited)
     }
 }
 
@@ -100,13 +106,12 @@ fn show(emitted: &Emitted, screen: &mut Screen) {
         EmitOutcome::Accepted => {
             let names: Vec<_> =
                 emitted.deliveries.iter().map(|delivery| delivery.subscription.as_str()).collect();
-            let count = names.len();
-            let to = match count {
+            let to = match names.len() {
                 0 => "no active subscription wants it".to_owned(),
                 _ => names.join(", "),
             };
-            let plural = if count == 1 { "y" } else { "ies" };
-            screen.line(Tone::Plain, format_args!("accepted {count} deliver{plural}: {kind} {key} ({to})"));
+            let what = counted(names.len(), "delivery", "deliveries");
+            screen.line(Tone::Plain, format_args!("accepted {what}: {kind} {key} ({to})"));
         }
         EmitOutcome::Queued => screen.line(
             Tone::Plain,

@@ -18,7 +18,7 @@ use crate::files::new::{self, Readers};
 use crate::files::{self, FileError, git_ignore};
 use crate::inspect::{SourcesStatus, counted};
 use crate::secret::Secret;
-use crate::watch::{Waiting, other_trees};
+use crate::watch::{Waiting, elsewhere, other_trees};
 use template::{ENV_FILE, LOCAL, PORT, SECRETS_DIR, VARIABLE};
 
 pub(super) const AFTER_HELP: &str = "\
@@ -79,6 +79,9 @@ pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure>
         .as_ref()
         .filter(|config| config.enabled)
         .map(|config| SourcesStatus::of(&Waiting::of(config, Some(Instant::now() + LOOK))));
+    let monorepo = loaded.config.as_ref().filter(|config| config.enabled).and_then(elsewhere);
+    let help = format!("the key stands in {}, under [spec_ops.webhooks]", place.config.display());
+    let monorepo = monorepo.map(|what| Problem::general(what, help));
     let ready = Ready {
         made: before,
         config: loaded.file.clone().unwrap_or(place.config),
@@ -87,7 +90,7 @@ pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure>
         sources: sources.filter(|sources| sources.baseline),
         next: next(&loaded, global),
         errors: loaded.errors.clone(),
-        warnings: loaded.warnings.clone(),
+        warnings: loaded.warnings.iter().cloned().chain(monorepo).collect(),
     };
     let is_ok = ready.errors.is_empty();
     if screen.is_json() {

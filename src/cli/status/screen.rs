@@ -2,68 +2,51 @@
 
 use std::collections::HashSet;
 
-use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use textwrap::core::display_width;
 
 use super::Since;
-use crate::cli::render::{Line, Tone, columns as columns_of, cut, wrap};
+use crate::cli::render::{Line, Tone, fitted, wrap};
+use crate::clock;
 use crate::delivery::{HealthState, Incident};
 use crate::figures::{Minutes, Window};
-use crate::inspect::{
-    StatusReport, SubscriptionStatus, Trouble, ago, counted, grouped, latency, local, short,
-};
+use crate::inspect::{StatusReport, SubscriptionStatus, Trouble, ago, counted, grouped, latency, short};
 use crate::run::AwaitedStage;
 
 /// Most subscriptions whose figures are told in words.
 const MOST_FIGURES: usize = 3;
 
-/// A column beside the name, with the width at which it comes in.
-struct Column {
-    heading: &'static str,
-    from_width: usize,
-    cell: fn(&SubscriptionStatus, &View) -> String,
-}
+/// A column beside the name.
+type Column = (&'static str, fn(&SubscriptionStatus, &View) -> String);
 
 /// How the report is shown.
 pub(in crate::cli) struct View {
     pub(in crate::cli) now: Timestamp,
-    pub(in crate::cli) zone: TimeZone,
     pub(in crate::cli) width: usize,
     pub(in crate::cli) since: Since,
 }
 
 impl View {
     fn time(&self, at: Timestamp) -> String {
-        local(at, self.now, &self.zone)
+        clock::local(at, self.now)
     }
 }
 
-/// The columns, in their order. A name is never cut for one that may be left out.
+/// The columns after the name, in their order.
 const COLUMNS: [Column; 10] = [
-    Column { heading: "HEALTH", from_width: 0, cell: |one, _| one.health.to_string() },
-    Column { heading: "SINCE", from_width: 0, cell: |one, view| since(one.since, view) },
-    Column { heading: "PENDING", from_width: 0, cell: |one, _| (one.pending + one.in_flight).to_string() },
-    Column { heading: "OLDEST", from_width: 110, cell: |one, view| since(one.oldest_pending_at, view) },
-    Column { heading: "DEAD", from_width: 0, cell: |one, _| one.dead_letters.to_string() },
-    Column {
-        heading: "TRIED",
-        from_width: 70,
-        cell: |one, view| grouped(one.figures.window(view.since.0).attempts),
-    },
-    Column { heading: "FAILED", from_width: 70, cell: |one, view| share(one.figures.window(view.since.0)) },
-    Column {
-        heading: "P50",
-        from_width: 120,
-        cell: |one, view| of_latency(one.figures.window(view.since.0).p50_ms),
-    },
-    Column {
-        heading: "P95",
-        from_width: 80,
-        cell: |one, view| of_latency(one.figures.window(view.since.0).p95_ms),
-    },
-    Column { heading: "LAST HOUR (▁ ok, █ failed)", from_width: 140, cell: |one, _| sparkline(one) },
+    ("HEALTH", |one, _| one.health.to_string()),
+    ("SINCE", |one, view| since(one.since, view)),
+    ("PENDING", |one, _| (one.pending + one.in_flight).to_string()),
+    ("OLDEST", |one, view| since(one.oldest_pending_at, view)),
+    ("DEAD", |one, _| one.dead_letters.to_string()),
+    ("TRIED", |one, view| grouped(one.figures.window(view.since.0).attempts)),
+    ("FAILED", |one, view| share(one.figures.window(view.since.0))),
+    ("P50", |one, view| of_latency(one.figures.window(view.since.0).p50_ms)),
+    ("P95", |one, view| of_latency(one.figures.window(view.since.0).p95_ms)),
+    ("LAST HOUR (▁ ok, █ failed)", |one, _| sparkline(one)),
 ];
+
+/// Those that a narrow terminal has no room for, the first to go first; names are cut last.
+const DROPPED: [usize; 7] = [10, 8, 4, 9, 6, 7, 2];
 
 fn since(at: Option<Timestamp>, view: &View) -> String {
     at.map_or("-".to_owned(), |at| ago(view.now, at))
@@ -143,8 +126,7 @@ fn above(report: &StatusReport, view: &View) -> Vec<Line> {
         None if report.silent.is_some() => Line::new(Tone::Bad, "runtime  does not answer"),
         None => Line::new(Tone::Warning, "runtime  none is running"),
     }];
-    let zoned = now.to_zoned_datetime(view.zone.clone()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string();
-    lines.push(Line::new(Tone::Plain, format!("at       {zoned}")));
+    lines.push(Line::new(Tone::Plain, format!("at       {}", clock::stamp(now))));
     if report.inbox > 0 {
         lines.push(Line::new(Tone::Plain, format!("inbox    {} waiting", report.inbox)));
     }
@@ -157,27 +139,17 @@ fn above(report: &StatusReport, view: &View) -> Vec<Line> {
 
 /// The subscriptions, a line each: as many columns as the names leave room for.
 fn table(report: &StatusReport, view: &View) -> Vec<Line> {
-    let name = |one: &SubscriptionStatus| one.id.to_string();
-    let with = |columns: &[&Column]| {
-        let heading = std::iter::once("SUBSCRIPTION").chain(columns.iter().map(|column| column.heading));
-        let heading: Vec<String> = heading.map(str::to_owned).collect();
-        let row = |one: &SubscriptionStatus| {
-            let cells = columns.iter().map(|column| (column.cell)(one, view));
-            std::iter::once(name(one)).chain(cells).collect::<Vec<_>>()
-        };
-        columns_of(std::iter::once(heading).chain(report.subscriptions.iter().map(row)))
+    let heading = std::iter::once("SUBSCRIPTION").chain(COLUMNS.iter().map(|(heading, _)| *heading));
+    let row = |one: &SubscriptionStatus| {
+        let cells = COLUMNS.iter().map(|(_, cell)| cell(one, view));
+        std::iter::once(one.id.to_string()).chain(cells).collect()
     };
-    let mut shown: Vec<&Column> = COLUMNS.iter().filter(|column| column.from_width <= view.width).collect();
-    let mut table = with(&shown);
-    while table.iter().any(|line| display_width(line) > view.width)
-        && let Some(last) = (0..shown.len()).rfind(|place| shown[*place].from_width > 0)
-    {
-        shown.remove(last);
-        table = with(&shown);
-    }
+    let heading = heading.map(str::to_owned).collect();
+    let rows = std::iter::once(heading).chain(report.subscriptions.iter().map(row));
+    let table = fitted(rows.collect(), view.width, &DROPPED, 0);
     let tones = report.subscriptions.iter().map(|subscription| tone(subscription.health));
     let tones = std::iter::once(Tone::Heading).chain(tones);
-    tones.zip(table).map(|(tone, text)| Line::new(tone, cut(&text, view.width))).collect()
+    tones.zip(table).map(|(tone, text)| Line::new(tone, text)).collect()
 }
 
 fn section(lines: &mut Vec<Line>, heading: &str, texts: impl Iterator<Item = String>, width: usize) {
@@ -269,7 +241,7 @@ fn incident(one: &SubscriptionStatus, over: &Incident, view: &View) -> String {
 pub(in crate::cli) fn tone(health: HealthState) -> Tone {
     match health {
         HealthState::Healthy => Tone::Good,
-        HealthState::Degraded | HealthState::Failing => Tone::Warning,
+        HealthState::Degraded | HealthState::Failing | HealthState::Paused => Tone::Warning,
         HealthState::Open => Tone::Bad,
         HealthState::Untried | HealthState::Inactive | HealthState::DryRun => Tone::Faint,
     }
@@ -278,6 +250,7 @@ pub(in crate::cli) fn tone(health: HealthState) -> Tone {
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
+    use textwrap::core::display_width;
 
     use super::*;
     use crate::cli::render::text;
@@ -394,7 +367,7 @@ mod tests {
     }
 
     fn view(width: usize) -> View {
-        View { now: NOW.parse().unwrap(), zone: TimeZone::UTC, width, since: Since(Windows::Hour) }
+        View { now: NOW.parse().unwrap(), width, since: Since(Windows::Hour) }
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl Model {
         let rank = |state| match state {
             DeliveryState::DeadLetter | DeliveryState::Dropped => 0,
             DeliveryState::InFlight | DeliveryState::Pending => 1,
-            DeliveryState::Delivered | DeliveryState::DryRun => 2,
+            DeliveryState::Delivered | DeliveryState::DryRun | DeliveryState::Discarded => 2,
         };
         // The sort is stable: newest first among deliveries of the same rank.
         snapshot.deliveries.sort_by_key(|delivery| rank(delivery.state));

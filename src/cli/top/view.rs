@@ -12,6 +12,7 @@ use super::model::{Input, Model, Pane, Snapshot, View};
 use crate::cli::list::{last, tone as state_tone};
 use crate::cli::render::Tone;
 use crate::cli::status::tone as health_tone;
+use crate::delivery::readable;
 use crate::inspect::{DeliveryState, Listed, Tried};
 use crate::inspect::{ago, counted, short};
 use crate::names::{is_deceiving, printable};
@@ -168,6 +169,7 @@ fn draw_subscriptions(model: &Model, now: Timestamp, frame: &mut Frame<'_>, area
 fn draw_deliveries(model: &Model, now: Timestamp, frame: &mut Frame<'_>, area: Rect) {
     let row = |delivery: &&Listed| {
         let next = match delivery.next_attempt_at.filter(|_| delivery.state == DeliveryState::Pending) {
+            Some(_) if delivery.paused => "paused".to_owned(),
             Some(at) if at > now => short(at.duration_since(now)),
             Some(_) => "due".to_owned(),
             None => "-".to_owned(),
@@ -190,7 +192,7 @@ fn draw_deliveries(model: &Model, now: Timestamp, frame: &mut Frame<'_>, area: R
         Constraint::Length(5),
         Constraint::Length(5),
         Constraint::Length(4),
-        Constraint::Length(4),
+        Constraint::Length(6),
         Constraint::Fill(2),
     ];
     let which = if model.all { "Deliveries: all" } else { "Deliveries: not resolved" };
@@ -275,7 +277,7 @@ fn about(delivery: &Listed, attempts: Option<&[Tried]>, now: Timestamp) -> Vec<L
                 let text = format!(
                     "attempt {} at {}: {} after {:.1} ms, {}",
                     tried.attempt,
-                    crate::clock::rfc3339(tried.time),
+                    crate::clock::local(tried.time, now),
                     answer(tried),
                     tried.latency_ms,
                     tried.outcome
@@ -284,7 +286,9 @@ fn about(delivery: &Listed, attempts: Option<&[Tried]>, now: Timestamp) -> Vec<L
                 lines.push(line(text).style(style(tone)));
                 let said = tried.response.as_ref().map(|response| response.body.as_str());
                 let said = said.or(tried.error.as_ref().map(|error| error.message.as_str()));
-                lines.extend(said.filter(|said| !said.is_empty()).map(|said| line(format!("  {said}"))));
+                lines.extend(
+                    said.filter(|said| !said.is_empty()).map(|said| line(format!("  {}", readable(said)))),
+                );
             }
         }
     }

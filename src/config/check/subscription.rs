@@ -125,7 +125,7 @@ impl Checker<'_, '_> {
     /// `notify`, or the default.
     fn notify(&mut self, table: &Table<'_, '_>) -> Notify {
         let given = table.string("notify", self.findings);
-        let help = "all, or failures+runs for failures, halts, stalls and the ends of runs";
+        let help = "all, or failures+runs for failures, halts, gates, stalls and the ends of runs";
         given.and_then(|word| self.parsed("notify", &word, help)).unwrap_or_default()
     }
 

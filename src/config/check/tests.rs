@@ -125,3 +125,62 @@ fn a_chat_subscription_says_who_is_called_and_where_links_lead() {
     let errors = checked("", "notify = \"failures\"").errors;
     assert!(errors[0].message.contains("known are: all, failures+runs"), "{errors:?}");
 }
+
+#[test]
+fn source_roots_are_folders_in_the_repo_each_once() {
+    let dir = tempfile::tempdir().unwrap();
+    for folder in ["packages/a/deep", "packages/b"] {
+        std::fs::create_dir_all(dir.path().join(folder)).unwrap();
+    }
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    std::os::unix::fs::symlink("/tmp", dir.path().join("out")).unwrap();
+    std::os::unix::fs::symlink("packages/a", dir.path().join("in")).unwrap();
+    let checked = |roots: &str| {
+        let text = format!("[spec_ops.webhooks]\nsource_roots = {roots}\n");
+        check(None, &text, dir.path(), &Environment::fixed([]), true)
+    };
+    let found = |roots: &str| checked(roots).config.unwrap().source_roots.to_vec();
+    let roots =
+        |names: &[&str]| names.iter().map(|name| dir.path().join(name)).collect::<Vec<std::path::PathBuf>>();
+    let nothing_said =
+        check(None, "[spec_ops.webhooks]\n", dir.path(), &Environment::fixed([]), true).config.unwrap();
+    assert_eq!(*nothing_said.source_roots, [dir.path().to_owned()]);
+    assert_eq!(found("[\".\"]"), [dir.path()]);
+    assert_eq!(found("[\"./packages//a/\", \"packages/b\"]"), roots(&["packages/a", "packages/b"]));
+    assert_eq!(checked("[\".\", \"packages/a\"]").warnings, []);
+    for (given, why) in [
+        ("[]", "is empty"),
+        ("[\"\"]", "is empty"),
+        ("[\"/etc\"]", "is not relative"),
+        ("[\"~/x\"]", "is not relative"),
+        ("[\"../other\"]", "with `..`"),
+        ("[\"packages/../../x\"]", "with `..`"),
+        ("[\"packages/a/.specify\"]", "the folder that holds it is meant"),
+        ("[\"file\"]", "is no folder"),
+        ("[\"out\"]", "leads out of the repo over a link"),
+        ("[\".\", \"./\"]", "is the same folder as `.`"),
+        ("[\"packages/a\", \"packages/b\", \"packages/a/\"]", "is the same folder as `packages/a`"),
+        ("[\"packages/a\", \"in\"]", "is the same folder as `packages/a`"),
+        ("[1]", "is of type integer"),
+    ] {
+        let errors = checked(given).errors;
+        assert!(errors.len() == 1 && errors[0].message.contains(why), "{given}: {errors:?}");
+        assert_eq!(errors[0].line, Some(2), "{given}");
+    }
+    let many: Vec<String> = (0..65).map(|n| format!("\"p{n}\"")).collect();
+    let errors = checked(&format!("[{}]", many.join(", "))).errors;
+    assert!(errors.len() == 1 && errors[0].message.contains("more than 64"), "{errors:?}");
+    for (given, why) in [
+        ("[\"packages/c\"]", "there is no folder `packages/c`"),
+        ("[\"packages\", \"packages/a\"]", "`packages/a` lies in `packages`"),
+        ("[\"packages/a\", \"packages\"]", "`packages/a` lies in `packages`"),
+    ] {
+        let checked = checked(given);
+        assert!(checked.config.is_some(), "{given}: {:?}", checked.errors);
+        assert!(
+            checked.warnings.len() == 1 && checked.warnings[0].message.contains(why),
+            "{:?}",
+            checked.warnings
+        );
+    }
+}

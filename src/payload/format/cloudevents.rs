@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::event::{Event, EventKind};
+use crate::payload::pages::encoded;
 
 /// The attributes, in the order in which they are sent.
 #[derive(Serialize)]
@@ -23,13 +24,21 @@ struct CloudEvent<'a> {
     data: &'a RawValue,
 }
 
+/// The repo as a URI reference: the same from every machine and checkout.
+fn source(event: &Event) -> String {
+    let repo = event.source.as_ref().and_then(|source| source.repo.as_deref()).unwrap_or_default();
+    // Two slashes at the start would make a host of what follows.
+    let parts: Vec<String> = repo.split('/').filter(|part| !part.is_empty()).map(encoded).collect();
+    format!("/{}", parts.join("/"))
+}
+
 /// The body. `id` is the event's idempotency key: the same event has the same `source` and `id`, as
 /// the specification requires.
 pub(super) fn body(event: &Event, spec_kit: &[u8]) -> serde_json::Result<Vec<u8>> {
     serde_json::to_vec(&CloudEvent {
         specversion: "1.0",
         id: event.event.idempotency_key.as_str(),
-        source: format!("/spec-kit/{}", event.spec.id),
+        source: source(event),
         kind: event.event.kind,
         subject: event.spec.id.as_str(),
         time: event.event.time.as_deref(),

@@ -4,6 +4,7 @@
 //! Discord's documented limits: text 2,000, an embed's title 256, description 4,096, footer 2,048,
 //! 6,000 in all. Discord counts code points (its API is Python 3); UTF-16 units are never fewer.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -11,17 +12,17 @@ use serde_json::{Value, json};
 use super::Format;
 use super::place::{Place, Service};
 use crate::payload::answer::{Rejection, object, rejection};
-use crate::payload::cut::{PLAIN, Spelling, as_it_is, utf16};
+use crate::payload::cut::{PLAIN, Spelling, broken, utf16};
 use crate::payload::markdown::link;
-use crate::payload::message::{Foot, Message, Tone};
+use crate::payload::message::{Foot, Message, Of, Tone};
 
 const CONTENT: usize = 500;
 const TITLE: usize = 256;
 const BODY: usize = 2600;
-const PAGES: usize = 1400;
+const PAGES: usize = 1300;
 const FOOTER: usize = 500;
 
-const TEXT: Spelling = Spelling { tame: as_it_is, escape: backslashed, width: utf16 };
+const TEXT: Spelling = Spelling { tame: uninviting, escape: backslashed, width: utf16 };
 
 /// The message. `allowed_mentions` prevents every mention in it from notifying anyone but the
 /// owner.
@@ -35,30 +36,35 @@ pub(super) fn message(message: &Message<'_>) -> Value {
         allowed["users"] = json!([owner]);
     }
     let mut lines = TEXT.body(message, BODY);
-    let pages =
-        message.footer.iter().filter_map(|foot| Some(link(&TEXT.fit(&foot.text, 150), foot.url.as_ref()?)));
-    let pages: Vec<String> =
-        pages.chain(Some(TEXT.links(message, link)).filter(|it| !it.is_empty())).collect();
-    let pages = pages.join(" · ");
-    lines.extend(Some(pages).filter(|pages| !pages.is_empty() && utf16(pages) <= PAGES));
-    let mut embed = json!({"title": TEXT.fit(&message.title, TITLE)});
+    let mut embed = json!({});
     if let Some(page) = &message.page {
+        embed["title"] = TEXT.fit(&message.title, TITLE).into();
         embed["url"] = page.as_str().into();
+    }
+    // Discord itself says when a message was told.
+    let mut message = message.clone();
+    message.footer.retain(|foot| foot.of != Of::Time || message.time.is_none());
+    // Its footers have no links.
+    if message.links.is_empty() && message.footer.iter().all(|foot| foot.url.is_none()) {
+        let footer = PLAIN.fit(&footer(&message.footer), FOOTER);
+        if !footer.is_empty() {
+            embed["footer"] = json!({"text": footer});
+        }
+    } else {
+        lines.push(TEXT.last_line(&message, PAGES, link));
     }
     if !lines.is_empty() {
         embed["description"] = lines.join("\n").into();
     }
+    let is_empty = embed.as_object().is_some_and(serde_json::Map::is_empty);
     if let Some(colour) = colour(message.tone) {
         embed["color"] = colour.into();
-    }
-    let footer = footer(&message.footer);
-    if !footer.is_empty() {
-        embed["footer"] = json!({"text": PLAIN.fit(&footer, FOOTER)});
     }
     if let Some(time) = &message.time {
         embed["timestamp"] = time.as_str().into();
     }
-    json!({"content": content, "embeds": [embed], "allowed_mentions": allowed})
+    let embeds: Vec<Value> = if is_empty { Vec::new() } else { vec![embed] };
+    json!({"content": content, "embeds": embeds, "allowed_mentions": allowed})
 }
 
 /// The footer, which has no markup.
@@ -79,6 +85,11 @@ fn colour(tone: Tone) -> Option<u32> {
         Tone::Halt => Some(0xec_b2_2e),
         Tone::Neutral => None,
     }
+}
+
+/// Discord makes cards of the addresses of invitations, also within text.
+fn uninviting(text: &str) -> Cow<'_, str> {
+    broken(text, &["discord.gg/", "discord.com/", "discordapp.com/"])
 }
 
 /// Escapes markup, mentions, emoji names and links. A colon before a space begins neither an

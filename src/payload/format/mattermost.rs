@@ -4,12 +4,14 @@
 //! Limits of a message in characters: Mattermost 16,383, Zulip 10,000, Rocket.Chat 5,000 by
 //! default. The parts below add up to less.
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
 
 use super::Format;
 use super::place::{Place, Service};
 use crate::payload::answer::{Rejection, is_too_much, rejection, said};
-use crate::payload::cut::{Spelling, as_it_is, utf16};
+use crate::payload::cut::{Spelling, broken, utf16};
 use crate::payload::markdown::{bold, link};
 use crate::payload::message::Message;
 
@@ -17,14 +19,14 @@ const HEADLINE: usize = 400;
 const BODY: usize = 2000;
 const FOOTER: usize = 1900;
 
-const TEXT: Spelling = Spelling { tame: as_it_is, escape: inert, width: utf16 };
+const TEXT: Spelling = Spelling { tame: unlinked, escape: inert, width: utf16 };
 
 /// The message.
 pub(super) fn message(message: &Message<'_>) -> Value {
     let mut lines = vec![TEXT.head(message, HEADLINE, bold, link)];
     lines.extend(TEXT.body(message, BODY));
     let owner = message.owner.map(|owner| format!("Owner: @{owner}"));
-    let footer = Some(TEXT.footer(message, FOOTER, link)).filter(|it| !it.is_empty());
+    let footer = Some(TEXT.last_line(message, FOOTER, link)).filter(|it| !it.is_empty());
     let last: Vec<String> = footer.into_iter().chain(owner).collect();
     lines.extend((!last.is_empty()).then(|| last.join(" · ")));
     json!({"text": lines.join("\n")})
@@ -35,6 +37,11 @@ pub(super) fn is_owner(text: &str) -> bool {
     let is_of_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
     let is_everybody = matches!(text, "all" | "channel" | "here" | "everyone");
     (1..=64).contains(&text.len()) && text.bytes().all(is_of_name) && !is_everybody
+}
+
+/// What begins with `www.` is made a link.
+fn unlinked(text: &str) -> Cow<'_, str> {
+    broken(text, &["www."])
 }
 
 /// Escapes markup, mentions, emoji names and links. Some services show a backslash before `@` and

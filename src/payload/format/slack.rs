@@ -26,7 +26,7 @@ pub(super) fn message(message: &Message<'_>) -> Value {
     let section = std::iter::once(head).chain(lines).collect::<Vec<_>>().join("\n");
     let mut blocks = vec![json!({"type": "section", "expand": true, "text": markup(&section)})];
     let owner = message.owner.map(|owner| format!("Owner: {}", mention(owner)));
-    let footer = Some(TEXT.footer(message, CONTEXT, link)).filter(|it| !it.is_empty());
+    let footer = Some(TEXT.last_line(message, CONTEXT, link)).filter(|it| !it.is_empty());
     let context: Vec<String> = footer.into_iter().chain(owner).collect();
     if !context.is_empty() {
         blocks.push(json!({"type": "context", "elements": [markup(&context.join(" · "))]}));

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::Format;
 use super::place::{Place, Service};
 use crate::payload::answer::{Rejection, rejection};
-use crate::payload::cut::{Spelling, as_it_is, verbatim};
-use crate::payload::message::{Foot, Message, Part, Tone};
+use crate::payload::cut::{Spelling, as_it_is, utf16, verbatim};
+use crate::payload::message::{Foot, Message, Of, Part, Tone, capital};
 
 /// Most bytes of a message; the parts below add up to less.
 #[cfg(test)]
@@ -105,17 +105,36 @@ fn runs(parts: Vec<Value>) -> Value {
     block
 }
 
-/// A button for each page.
+/// A button for each page, as far as they stand in one row of a phone: what does not is not shown.
 fn actions(message: &Message<'_>) -> Vec<Value> {
-    let open = |title: &str, url: &str| json!({"type": "Action.OpenUrl", "title": title, "url": url});
-    let links = message.links.iter().map(|link| open(&link.name, &link.url));
-    let names = ["Branch", "Commit"].into_iter();
-    let feet = message.footer.iter().filter_map(|foot| foot.url.as_deref());
-    links.chain(names.zip(feet).map(|(name, url)| open(name, url))).take(BUTTONS).collect()
+    let feet = message.footer.iter().filter_map(|foot| {
+        let name = match foot.of {
+            Of::Branch => "Branch",
+            Of::Commit => "Commit",
+            Of::Time | Of::Other => return None,
+        };
+        Some((name.to_owned(), foot.url.as_deref()?))
+    });
+    // The name of a file stays as it is.
+    let title = |name: &str| if name.contains('.') { name.to_owned() } else { capital(name) };
+    let links = message.links.iter().map(|link| (title(&link.name), link.url.as_str()));
+    let mut left = ROW;
+    let fits = |(name, _): &(String, &str)| {
+        let width = utf16(name) + BUTTON;
+        let fits = width <= left;
+        left = left.saturating_sub(width);
+        fits
+    };
+    let all = links.chain(feet).take(BUTTONS).take_while(fits);
+    all.map(|(title, url)| json!({"type": "Action.OpenUrl", "title": title, "url": url})).collect()
 }
 
-/// Most buttons: more would not stand in one row.
+/// Most buttons.
 const BUTTONS: usize = 3;
+
+/// The width of a phone's row of buttons, and of one without its title, in characters.
+const ROW: usize = 45;
+const BUTTON: usize = 5;
 
 /// How Teams calls somebody.
 fn at(owner: &str) -> String {

@@ -5,12 +5,18 @@ use serde_json::Value;
 
 use super::figures::{between, brief, length, moment, money};
 use super::words::{self, Remedy, Why};
-use super::{LINE, Line, Part, Reader, Tone, listed, one_line};
+use super::{ITEMS, LINE, Line, Part, Reader, Tone, listed, one_line};
 use crate::event::{Event, EventKind, Stage, Status};
 use crate::payload::cut::PLAIN;
 
 /// Most characters of a title in the headline.
 const TITLE: usize = 160;
+
+/// Most characters of an option at a gate.
+const OPTION: usize = 40;
+
+/// Most characters of items that stand in a row.
+const ROW: usize = 120;
 
 /// A message without where and when.
 #[derive(Debug)]
@@ -110,6 +116,20 @@ impl Story {
         self
     }
 
+    /// A line with the items behind the heading, where they are few and short, else one below it
+    /// for each.
+    fn told_in_a_row(self, heading: Option<String>, items: Vec<String>) -> Self {
+        let row = items.join(" · ");
+        match heading {
+            Some(heading) if items.is_empty() => self.line(Some(heading)),
+            Some(heading) if !heading.contains(": ") && row.chars().count() <= ROW => {
+                self.line(Some(format!("{heading}: {row}")))
+            }
+            Some(heading) => self.line(Some(format!("{heading}:"))).items(items),
+            None => self.items(items),
+        }
+    }
+
     fn next(mut self, text: Option<String>) -> Self {
         self.lines.extend(text.map(|text| Line::Next(PLAIN.fit(&text, LINE))));
         self
@@ -164,6 +184,13 @@ fn stage(event: &Event) -> Story {
     let next = match status {
         Some(Status::Halt) => Some(format!("The run has stopped. {}", to_go_on(remedy, name))),
         _ => tries_left(event),
+    };
+    let (heading, items) = match (heading, &items[..]) {
+        (None, [only]) => match words::parted(only) {
+            Some((start, rest)) => (Some(start), vec![rest]),
+            None => (None, items),
+        },
+        (heading, _) => (heading, items),
     };
     told.and(heading).line(again).items(items).next(next).aside(duration(event))
 }
@@ -221,14 +248,13 @@ fn run(event: &Event) -> Story {
         return told.and(many).line(stages.chain()).items(left);
     }
     let Why { heading, items, remedy } = words::why(event);
-    let (heading, items) = match (heading, items) {
-        (Some(heading), items) if items.len() == 1 => (Some(format!("{heading}: {}", items[0])), Vec::new()),
-        (Some(heading), items) if !items.is_empty() => (Some(format!("{heading}:")), items),
-        other => other,
-    };
-    let told = told.line(stages.chain()).line(heading.map(|text| words::capital(&text))).items(items);
-    let told = told.line(many.filter(|_| !left.is_empty()).map(|many| format!("{many}:"))).items(left);
-    told.next(at.map(|at| to_go_on(remedy, &at.name)))
+    let told = told.line(stages.chain()).told_in_a_row(heading.map(|text| words::capital(&text)), items);
+    let told = if left.is_empty() { told } else { told.told_in_a_row(many, left) };
+    // A workflow run that failed goes on where it failed; one that a person ended does not.
+    let resume = resume(event).filter(|_| status == Some(Status::Failure));
+    let resume = resume.map(|resume| format!("Look at why, then: {resume}"));
+    let is_workflow = event.is_of_a_workflow_run();
+    told.next(resume.or_else(|| at.filter(|_| !is_workflow).map(|at| to_go_on(remedy, &at.name))))
 }
 
 fn total_cost(event: &Event) -> Option<String> {
@@ -289,7 +315,9 @@ impl Stages {
                     [ended.length.and_then(brief), Some(mark(ended).to_owned()).filter(|_| !is_plain)];
                 parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
             });
-            format!("{} {}", group[0].name, each.collect::<Vec<_>>().join(", ")).trim_end().to_owned()
+            format!("{} {}", group[0].name, each.filter(|one| !one.is_empty()).collect::<Vec<_>>().join(", "))
+                .trim_end()
+                .to_owned()
         });
         Some(told.collect::<Vec<_>>().join(" → ")).filter(|chain| !chain.is_empty())
     }
@@ -319,11 +347,22 @@ fn task_list(event: &Event) -> Story {
     Story::told(Tone::Success, "☑️").short(event).strong(what)
 }
 
+/// The command by which a workflow run goes on.
+fn resume(event: &Event) -> Option<String> {
+    let of_run = event.pipeline.as_ref()?.extra.get("run")?;
+    let run = of_run.get("id")?.as_str()?;
+    // Somebody may paste it into a shell.
+    let is_plain = run.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    let folder = of_run.get("folder").and_then(|folder| folder.as_str());
+    let place = folder.map_or(String::new(), |folder| format!(" (in {})", one_line(folder)));
+    (is_plain && !run.starts_with('-')).then(|| format!("specify workflow resume {run}{place}"))
+}
+
 /// A run that stands at a gate, or was interrupted: what is asked, and how it goes on.
 fn waiting(event: &Event) -> Story {
     let part = |part: &str, field: &str| event.pipeline.as_ref()?.extra.get(part)?.get(field).cloned();
     let text = |part_of: &str, field: &str| part(part_of, field)?.as_str().map(one_line);
-    let resume = text("run", "id").map(|run| format!("specify workflow resume {run}"));
+    let resume = resume(event);
     let told = Story::told(Tone::Halt, "✋");
     if part("gate", "step").is_none() {
         let reason = event.event.reasons.first().map(|reason| words::capital(&one_line(reason)));
@@ -332,11 +371,17 @@ fn waiting(event: &Event) -> Story {
     let told = told.strong("Approval needed").plain(": ").spec(event);
     let asks = text("gate", "message").filter(|asks| !asks.is_empty());
     let told = told.plain(asks.map(|asks| format!(" \"{asks}\"")).unwrap_or_default());
-    let options: Vec<String> = match part("gate", "options") {
+    let mut options: Vec<String> = match part("gate", "options") {
         Some(Value::Array(options)) => options.iter().filter_map(Value::as_str).map(one_line).collect(),
         _ => Vec::new(),
     };
-    let options = (!options.is_empty()).then(|| format!("Options: {}", options.join(", ")));
+    let more = options.len().saturating_sub(ITEMS + 1);
+    if more > 0 {
+        options.truncate(ITEMS);
+        options.push(format!("and {} more", more + 1));
+    }
+    let options = options.iter().map(|option| PLAIN.fit(option, OPTION)).collect::<Vec<_>>().join(", ");
+    let options = (!options.is_empty()).then(|| format!("Options: {options}"));
     let read = text("gate", "showFile").map(|file| format!("To read: {file}"));
     told.line(options).line(read).next(resume.map(|resume| format!("Answer at its terminal, or: {resume}")))
 }
@@ -379,7 +424,8 @@ fn cost_by_stage(event: &Event) -> Option<String> {
     let mut each: Vec<(f64, String)> =
         by_stage.iter().filter_map(|(name, usd)| Some((usd.as_f64()?, one_line(name)))).collect();
     each.sort_by(|one, other| other.0.total_cmp(&one.0));
-    let told = each.into_iter().map(|(usd, name)| format!("{} {}", PLAIN.fit(&name, 40), money(usd)));
+    let name = |name: String| name.parse().map_or(PLAIN.fit(&name, 40), |stage: Stage| stage.to_string());
+    let told = each.into_iter().map(|(usd, of)| format!("{} {}", name(of), money(usd)));
     Some(told.collect::<Vec<_>>().join(" · "))
 }
 

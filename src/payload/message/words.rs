@@ -6,9 +6,14 @@ use serde_json::Value;
 use super::{file_name, one_line};
 use crate::event::{Event, Stage};
 use crate::names::printable;
+use crate::payload::cut::{MARK, PLAIN};
+use crate::payload::one_line::says_something;
 
-/// Longest reason that stands in the headline.
+/// Longest reasons that stand in the headline together.
 const SHORT: usize = 72;
+
+/// Longest single reason that stands there whole: of a longer one, [`SHORT`] stands there.
+const WHOLE: usize = 120;
 
 /// Most characters of a reason that a run keeps of a stage.
 const KEPT: usize = 300;
@@ -48,7 +53,8 @@ pub(super) enum Remedy {
 
 /// Why the event's status is what it is.
 pub(super) fn why(event: &Event) -> Why {
-    let reasons: Vec<&String> = event.event.reasons.iter().filter(|one| !one.trim().is_empty()).collect();
+    let reasons = event.event.reasons.iter();
+    let reasons: Vec<&String> = reasons.filter(|reason| says_something(&one_line(reason))).collect();
     if event.telemetry.as_ref().is_some_and(|fields| fields.contains_key("error")) {
         let items = reasons.iter().map(|reason| unreadable(event, reason)).collect();
         let heading = Some("its telemetry can't be read".to_owned());
@@ -64,31 +70,38 @@ pub(super) fn why(event: &Event) -> Why {
     let disagree = event.event.reasons.iter().any(|reason| reason.starts_with(CONFLICT));
     let remedy = if disagree { Remedy::Decision } else { Remedy::Work };
     let mut why = Why { heading: None, items: Vec::new(), remedy };
-    if scenarios.is_empty() && others.len() == 1 {
-        let only = others.remove(0);
-        match only.chars().count() <= SHORT {
-            true => why.heading = Some(only),
-            false => why.items.push(only),
-        }
-    } else if scenarios.is_empty() && others.len() > 1 {
-        why.heading = Some(format!("{} reasons", others.len()));
-    } else if !scenarios.is_empty() {
-        why.heading = Some(counted(&scenarios, all_scenarios(event)));
+    let count = (!scenarios.is_empty()).then(|| counted(&scenarios, all_scenarios(event)));
+    let all: Vec<&str> = count.iter().chain(&others).map(String::as_str).collect();
+    let most = if all.len() == 1 { WHOLE } else { SHORT };
+    let all = Some(all.join(", ")).filter(|all| !all.is_empty() && all.chars().count() <= most);
+    if all.is_some() {
+        (why.heading, others) = (all, Vec::new());
+    } else {
+        let many = (others.len() > 1).then(|| format!("{} reasons", others.len()));
+        why.heading = count.or(many);
     }
+    let is_list = others.len() + scenarios.len() > 1;
+    let as_item = |text: String| if is_list && text.starts_with("the ") { capital(&text) } else { text };
+    why.items.extend(others.into_iter().map(as_item));
     let of_one = |(name, word): (String, String)| match word.as_str() {
         "failed" => name,
         word => format!("{name} ({word})"),
     };
     why.items.extend(scenarios.into_iter().map(of_one));
-    why.items.extend(
-        others.iter().map(|text| if text.starts_with("the ") { capital(text) } else { text.clone() }),
-    );
     why.items.extend(if disagree { disagreements(event) } else { Vec::new() });
     why
 }
 
+/// A long reason in two: as much of it as the headline has room for, and the rest, each with a mark
+/// where the other is. `None` where there is no place to part it.
+pub(super) fn parted(reason: &str) -> Option<(String, String)> {
+    let start = PLAIN.fit(reason, SHORT);
+    let rest = reason.strip_prefix(start.strip_suffix(MARK)?)?.trim_start();
+    (start != MARK && rest != reason).then(|| (start, format!("{MARK}{rest}")))
+}
+
 /// As the first word of a sentence.
-pub(super) fn capital(text: &str) -> String {
+pub(in crate::payload) fn capital(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
@@ -170,7 +183,7 @@ fn unreadable(event: &Event, reason: &str) -> String {
     let before: Vec<String> = parts.into_iter().flatten().collect();
     match before.is_empty() {
         true => one_line(what),
-        false => one_line(&format!("{}: {}", before.join(", "), what.replace('`', ""))),
+        false => one_line(&format!("{}: {}", before.join(", "), what.replace('`', "'"))),
     }
 }
 
@@ -211,7 +224,11 @@ pub(super) fn disagreements(event: &Event) -> Vec<String> {
 fn point(value: &Value) -> String {
     const NAMES: [&str; 6] = ["point", "topic", "issue", "question", "title", "summary"];
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let Some(fields) = value.as_object() else { return one_line(&text(value)) };
+    let fields = match value {
+        Value::Object(fields) => fields,
+        Value::Null => return String::new(),
+        value => return one_line(&text(value)),
+    };
     let named = NAMES.iter().find_map(|name| fields.get_key_value(*name));
     let positions = fields.iter().filter(|(name, _)| named.is_none_or(|(known, _)| known != *name));
     let positions: Vec<String> = positions
@@ -224,9 +241,8 @@ fn point(value: &Value) -> String {
         })
         .collect();
     let point = named.map(|(_, point)| text(point)).into_iter();
-    one_line(
-        &point.chain(Some(positions.join(" / ")).filter(|it| !it.is_empty())).collect::<Vec<_>>().join(": "),
-    )
+    let positions = Some(positions.join(" / ")).filter(|positions| !positions.is_empty());
+    one_line(&point.chain(positions).collect::<Vec<_>>().join(" – "))
 }
 
 /// What to do, by an event's hint; `stage` is the one that is to run again.
@@ -281,7 +297,7 @@ mod tests {
             (json!("queue or file"), "queue or file"),
             (
                 json!({"point": "retries", "positions": {"claude": "a queue", "gpt": 2}}),
-                "retries: claude: a queue / gpt: 2",
+                "retries – claude: a queue / gpt: 2",
             ),
             (json!({"claude": "a", "gpt": "b"}), "claude: a / gpt: b"),
             (json!({"topic": "x"}), "x"),

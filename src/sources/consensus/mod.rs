@@ -34,14 +34,9 @@ const MOST_READ: usize = 32;
 const TOGETHER: Duration = Duration::from_secs(2);
 
 /// Where consensus files lie.
-pub(crate) fn places(repo: &RepoPaths<'_>) -> [Place; 2] {
-    [
-        Place { root: repo.evidence_dir.join("consensus"), levels: &[Level::Spec] },
-        Place {
-            root: repo.root.join("docs"),
-            levels: &[Level::Spec, Level::Named("evidence"), Level::Named("consensus")],
-        },
-    ]
+pub(crate) fn places(repo: &RepoPaths<'_>) -> Vec<Place> {
+    let below_docs = &[Level::Spec, Level::Named("evidence"), Level::Named("consensus")];
+    repo.places(("consensus", &[Level::Spec]), below_docs)
 }
 
 /// The consensus of a run of a stage.
@@ -99,8 +94,8 @@ impl Runs {
 
 /// The folders that may hold a SPEC's consensus and that are there.
 pub(crate) fn folders_of(spec: &SpecId, repo: &RepoPaths<'_>) -> Vec<PathBuf> {
-    let folders = places(repo).map(|place| place.folder_of(spec));
-    folders.into_iter().filter(|folder| folder.is_dir()).collect()
+    let folders = places(repo).into_iter().map(|place| place.folder_of(spec));
+    folders.filter(|folder| folder.is_dir()).collect()
 }
 
 /// The consensus of one run of a stage, from what the files in `folders` say and `is_free` lets

@@ -14,6 +14,7 @@ fn repo() -> RepoPaths<'static> {
     RepoPaths {
         root: Path::new("/repo"),
         evidence_dir: Path::new("/repo/docs/SPEC-OPS-004-integrated-coder-hooks/evidence"),
+        source_roots: &[],
     }
 }
 

@@ -42,11 +42,11 @@ impl Facts {
         self.has_workflow()
     }
 
-    /// The same with `state.json`. One that is being written says nothing.
-    pub(crate) fn read_state(&mut self, bytes: &[u8]) {
-        if let Ok(state @ Value::Object(_)) = serde_json::from_slice(bytes) {
-            self.state = Some(state);
-        }
+    /// The same with `state.json`. One that is being written leaves what is known.
+    pub(crate) fn read_state(&mut self, bytes: &[u8]) -> bool {
+        let Ok(state @ Value::Object(_)) = serde_json::from_slice(bytes) else { return false };
+        self.state = Some(state);
+        true
     }
 
     pub(crate) fn forget_state(&mut self) {

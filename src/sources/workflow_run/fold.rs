@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::Name;
 use super::facts::Facts;
 use super::line::{Line, Outcome, Step, What};
 use crate::event::{Event, SpecId, Stage, Status};
@@ -91,7 +92,7 @@ struct Unsettled {
 /// See the module's first lines.
 #[derive(Clone, Debug)]
 pub(crate) struct Fold {
-    run: String,
+    run: Name,
     /// Fixed when the run's `speckit.specify` succeeds, without one at its first line.
     spec: Option<SpecId>,
     /// The one that it was fixed to at an earlier reading.
@@ -122,10 +123,10 @@ pub(crate) struct Fold {
 impl Fold {
     /// Of a run of which nothing was read. `remembered` is its SPEC, where that was fixed at an
     /// earlier reading.
-    pub(super) fn new(run: &str, remembered: Option<SpecId>) -> Self {
-        let until_then = format!("run-{run}").parse().unwrap_or_else(|_| SpecId::tracker());
+    pub(super) fn new(run: Name, remembered: Option<SpecId>) -> Self {
+        let until_then = format!("run-{}", run.id).parse().unwrap_or_else(|_| SpecId::tracker());
         Self {
-            run: run.to_owned(),
+            run,
             spec: None,
             remembered,
             until_then,
@@ -185,7 +186,9 @@ impl Fold {
             What::Failed { step, error } => {
                 self.begun.remove(step);
                 self.add_trouble(step, error.as_deref());
-                self.settle_step(step, error.as_deref(), world)
+                let mut told = self.settle_step(step, error.as_deref(), world);
+                told.iter_mut().for_each(|event| event.event.ends_run = true);
+                told
             }
             What::Continued { step, error } => self.settle_step(step, error.as_deref(), world),
             What::Aborted { step, error } => {

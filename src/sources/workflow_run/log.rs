@@ -6,6 +6,7 @@ use std::time::Duration;
 use crc32fast::Hasher;
 use jiff::Timestamp;
 
+use super::Name;
 use super::fold::{Fold, Mark, Wanting, World};
 use super::line::Line;
 use crate::event::{Event, SpecId};
@@ -46,7 +47,7 @@ pub(crate) struct Log {
 
 impl Log {
     /// A log of which nothing was read in this process; `told` is how far it was told before.
-    pub(crate) fn new(run: &str, spec: Option<SpecId>, told: Option<Mark>) -> Self {
+    pub(crate) fn new(run: Name, spec: Option<SpecId>, told: Option<Mark>) -> Self {
         Self {
             fold: Fold::new(run, spec),
             position: 0,

@@ -5,11 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::{Facts, places};
+use super::{Facts, place};
 use crate::clock;
 use crate::event::Stage;
 use crate::files::open::{self, Links};
-use crate::sources::place::Place;
 
 /// Runs that are looked at: those that moved last.
 const MAX_RUNS: usize = 64;
@@ -20,10 +19,10 @@ const MAX_BYTES: u64 = 4 * 1024 * 1024;
 /// A run that has not moved for so long is none any more, whatever it says of itself.
 const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Whether a run in this repo is at the command of this stage. One that cannot be read is at none.
-pub(crate) fn stands_at(repo: &Path, stage: Stage) -> bool {
-    let places = places(repo);
-    let runs = places.iter().flat_map(Place::folders);
+/// Whether a run in one of these folders is at the command of this stage. One that cannot be read
+/// is at none.
+pub(crate) fn stands_at(folders: &[PathBuf], stage: Stage) -> bool {
+    let runs = folders.iter().flat_map(|folder| place(folder).folders());
     let mut runs: Vec<(SystemTime, PathBuf)> = runs.filter_map(|run| Some((moved_at(&run)?, run))).collect();
     runs.sort_unstable_by(|a, b| b.cmp(a));
     runs.iter().take(MAX_RUNS).any(|(_, run)| stage_of_run(run) == Some(stage))
@@ -118,13 +117,13 @@ steps:
     #[test]
     fn a_run_that_runs_stands_at_its_step_and_no_other_does() {
         let dir = tempfile::tempdir().unwrap();
-        let [Place { root: runs, .. }] = places(dir.path());
+        let runs = place(dir.path()).root;
         let put = |run: &str, file: &str, text: &str| {
             let run = runs.join(run);
             fs::create_dir_all(&run).unwrap();
             fs::write(run.join(file), text).unwrap();
         };
-        let stands = || [Stage::Plan, Stage::Tasks].map(|stage| stands_at(dir.path(), stage));
+        let stands = || [Stage::Plan, Stage::Tasks].map(|stage| stands_at(&[dir.path().to_owned()], stage));
         assert_eq!(stands(), [false, false]);
         put("a", "workflow.yml", STEPS);
         for status in ["paused", "completed", "failed", "aborted", "created"] {

@@ -1,6 +1,7 @@
-//! Which SPEC a repo of GitHub Spec Kit is at: the folder that `.specify/feature.json` names, else
-//! the branch where `specs/<branch>/` is there.
+//! Which SPEC a folder of GitHub Spec Kit is at: the feature's folder that `.specify/feature.json`
+//! names, else the repo's branch where `specs/<branch>/` is there.
 
+use std::io;
 use std::path::Path;
 
 use serde_json::Value;
@@ -14,21 +15,38 @@ use crate::sources::repo;
 /// Largest `feature.json` that is read.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// The SPEC now. Reads files.
-pub(crate) fn now(repo: &Path) -> Option<SpecId> {
-    in_feature_json(repo).or_else(|| {
+/// The SPEC now, in a folder of a repo or in its root. Reads files.
+pub(crate) fn now(folder: &Path, repo: &Path) -> Option<SpecId> {
+    in_feature_json(folder).or_else(|| {
         let branch = repo::source(repo, &Environment::fixed([])).branch?;
         let spec = branch.parse().ok()?;
-        repo.join("specs").join(branch).is_dir().then_some(spec)
+        folder.join("specs").join(branch).is_dir().then_some(spec)
     })
 }
 
-fn in_feature_json(repo: &Path) -> Option<SpecId> {
-    let file = repo.join(".specify").join("feature.json");
-    let bytes = open::whole(&file, Links::Refused, MAX_BYTES).ok()?;
-    let feature: Value = serde_json::from_str(&decode::text(&bytes)).ok()?;
-    let folder = feature.get("feature_directory")?.as_str()?;
-    let name = folder.split(['/', '\\']).rfind(|part| !part.is_empty())?;
+fn in_feature_json(folder: &Path) -> Option<SpecId> {
+    let file = folder.join(".specify").join("feature.json");
+    let bytes = match open::whole(&file, Links::Refused, MAX_BYTES) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            if error.kind() != io::ErrorKind::NotFound {
+                log::warn!("{} does not say which SPEC a run is of: {error}", file.display());
+            }
+            return None;
+        }
+    };
+    let name = named_in(&decode::text(&bytes));
+    if name.is_none() {
+        let what = "no feature_directory whose last folder is named as a SPEC can be";
+        log::warn!("{} does not say which SPEC a run is of: {what}", file.display());
+    }
+    name
+}
+
+fn named_in(text: &str) -> Option<SpecId> {
+    let feature: Value = serde_json::from_str(text).ok()?;
+    let directory = feature.get("feature_directory")?.as_str()?;
+    let name = directory.split(['/', '\\']).rfind(|part| !part.is_empty())?;
     name.parse().ok()
 }
 
@@ -46,7 +64,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         };
-        let now = || now(dir.path()).map(|spec| spec.to_string());
+        let now = || now(dir.path(), dir.path()).map(|spec| spec.to_string());
         assert_eq!(now(), None);
         write(".git/HEAD", "ref: refs/heads/003-pay\n");
         assert_eq!(now(), None);

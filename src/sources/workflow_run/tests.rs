@@ -98,11 +98,16 @@ fn read(log: &mut Log, text: &[u8], facts: &Facts, now: Timestamp, events: &mut 
     false
 }
 
+/// A run of the repo's root.
+fn name(id: &str) -> Name {
+    Name { id: id.to_owned(), folder: String::new() }
+}
+
 /// What a whole log tells when it is read at its end, `later` seconds after its last line.
 fn told(lines: &[&str], facts: &Facts, later: i64) -> Vec<Event> {
     let (mut events, text) = (Vec::new(), log(lines));
     let now = at(lines.len() as i64 - 1 + later);
-    read(&mut Log::new("6f9a3c73", None, None), text.as_bytes(), facts, now, &mut events);
+    read(&mut Log::new(name("6f9a3c73"), None, None), text.as_bytes(), facts, now, &mut events);
     events
 }
 
@@ -366,7 +371,7 @@ fn a_workflow_that_calls_another_one_tells_of_its_steps_once() {
 fn a_gate_at_a_terminal_is_told_when_nobody_answers_it_for_so_long() {
     let facts = facts(SHELL, &Value::Null);
     let lines = ["started specify shell", "completed specify completed", "started ask gate"];
-    let (text, mut log) = (log(&lines), Log::new("6f9a3c73", None, None));
+    let (text, mut log) = (log(&lines), Log::new(name("6f9a3c73"), None, None));
     let mut events = Vec::new();
     for (second, count, due_in) in [(2, 0, Some(5)), (6, 0, Some(1)), (7, 1, None), (100, 1, None)] {
         read(&mut log, text.as_bytes(), &facts, at(second), &mut events);
@@ -427,7 +432,7 @@ fn what_a_line_lacks_is_waited_for_and_then_done_without() {
     };
     let (nothing, known) =
         (Facts::default(), facts(WORKFLOW, &json!({"step_results": {"plan": {"error": "why"}}})));
-    let mut log = Log::new("r", None, None);
+    let mut log = Log::new(name("r"), None, None);
     assert!(matches!(log.next(text.as_bytes(), &world(&nothing, 1, false)), Next::Wants));
     assert_eq!(log.position(), 0);
     let mut unknown = log.clone();
@@ -467,7 +472,7 @@ fn lines_that_are_none_are_passed_over_with_one_word() {
             text.extend_from_slice(&[0xff, 0xfe]);
         }
     }
-    let (mut events, mut log) = (Vec::new(), Log::new("r", None, None));
+    let (mut events, mut log) = (Vec::new(), Log::new(name("r"), None, None));
     assert!(!read(&mut log, &text, &facts, at(1), &mut events));
     assert_eq!(in_words(&events).len(), 2, "{events:?}");
     assert_eq!(events[1].pipeline.as_ref().unwrap().completed_at, None);
@@ -480,19 +485,19 @@ fn a_log_that_is_another_one_is_seen_to_be_and_one_that_is_back_is_not_told_agai
     let facts = facts(SHELL, &Value::Null);
     let one = log(&["started ask gate", "completed ask paused", "finished paused"]);
     let other = one.replace("ask", "own");
-    let (mut events, mut log) = (Vec::new(), Log::new("r", None, None));
+    let (mut events, mut log) = (Vec::new(), Log::new(name("r"), None, None));
     read(&mut log, one.as_bytes(), &facts, at(9), &mut events);
     assert_eq!(events.len(), 1);
     let told = log.told();
-    assert!(!read(&mut Log::new("r", None, Some(told)), one.as_bytes(), &facts, at(9), &mut events));
-    assert!(read(&mut Log::new("r", None, Some(told)), other.as_bytes(), &facts, at(9), &mut events));
+    assert!(!read(&mut Log::new(name("r"), None, Some(told)), one.as_bytes(), &facts, at(9), &mut events));
+    assert!(read(&mut Log::new(name("r"), None, Some(told)), other.as_bytes(), &facts, at(9), &mut events));
     // Where the lines do not even end at the same places.
     let longer = other.replace("own", "another");
-    assert!(read(&mut Log::new("r", None, Some(told)), longer.as_bytes(), &facts, at(9), &mut events));
+    assert!(read(&mut Log::new(name("r"), None, Some(told)), longer.as_bytes(), &facts, at(9), &mut events));
     assert_eq!(events.len(), 1);
     // What was never read is known by its length alone.
     let mark = Mark { at: longer.find("completed").unwrap() as u64, crc: None };
-    read(&mut Log::new("r", None, Some(mark)), longer.as_bytes(), &facts, at(9), &mut events);
+    read(&mut Log::new(name("r"), None, Some(mark)), longer.as_bytes(), &facts, at(9), &mut events);
     assert_eq!(events.len(), 1 + 1, "the line that it was cut off in, and those after it");
 }
 
@@ -529,18 +534,18 @@ proptest! {
         // Nothing is due before the end.
         let (now, end) = (at(-1000), at(1000));
         let mut whole = Vec::new();
-        let mut reader = Log::new("r", None, None);
+        let mut reader = Log::new(name("r"), None, None);
         for now in [now, end] {
             prop_assert!(!read(&mut reader, text.as_bytes(), &facts, now, &mut whole));
         }
         let mut cuts: Vec<(usize, bool)> =
             cuts.into_iter().map(|(cut, restarts)| (cut.index(text.len() + 1), restarts)).collect();
         cuts.sort_unstable();
-        let (mut pieces, mut reader) = (Vec::new(), Log::new("r", None, None));
+        let (mut pieces, mut reader) = (Vec::new(), Log::new(name("r"), None, None));
         for (cut, restarts) in cuts {
             prop_assert!(!read(&mut reader, &text.as_bytes()[..cut], &facts, now, &mut pieces));
             if restarts {
-                reader = Log::new("r", reader.spec().cloned(), Some(reader.told()));
+                reader = Log::new(name("r"), reader.spec().cloned(), Some(reader.told()));
             }
         }
         for now in [now, end] {
@@ -581,4 +586,31 @@ fn the_events_are_of_the_kinds_and_in_the_form_that_the_docs_have() {
     insta::assert_snapshot!(serde_json::to_string_pretty(&events).unwrap());
     let text = serde_json::to_string(&events[0]).unwrap();
     assert!(Event::from_json(&text).unwrap().is_of_a_workflow_run());
+}
+
+#[test]
+fn runs_with_one_id_in_two_folders_have_keys_of_their_own() {
+    let repo = std::path::Path::new("/repo");
+    let name = |folder: &str| {
+        let log = repo.join(folder).join(".specify/workflows/runs/one/log.jsonl");
+        Name::of(&log, repo)
+    };
+    assert_eq!(name(""), super::tests::name("one"));
+    assert_eq!(name("").in_key(), "one");
+    assert_eq!(name("").log(), ".specify/workflows/runs/one/log.jsonl");
+    assert_eq!(name("packages/a").in_key(), "one@packages/a");
+    assert_eq!(name("packages/a").log(), "packages/a/.specify/workflows/runs/one/log.jsonl");
+    // However long a folder is, no two are cut to the same.
+    let long = |last: &str| name(&format!("{}/{last}", "deep/".repeat(60))).in_key();
+    assert!(long("a") != long("b") && long("a").len() < 30, "{}", long("a"));
+    let events = {
+        let (mut events, text) = (Vec::new(), log(&["started plan command", "completed plan completed"]));
+        let mut log = Log::new(name("packages/a"), None, None);
+        read(&mut log, text.as_bytes(), &Facts::default(), at(9), &mut events);
+        events
+    };
+    for event in events {
+        let run = &event.pipeline.unwrap().extra["run"];
+        assert_eq!((&run["id"], &run["folder"]), (&json!("one"), &json!("packages/a")));
+    }
 }

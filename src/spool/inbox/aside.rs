@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::InboxName;
 use crate::event::SpecId;
+use crate::names::counted;
 
 /// Delay before something set aside is tried again: the first one, doubled up to the longest.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -137,11 +138,15 @@ impl Aside {
         let one = |(cause, id): (&Cause, &u32)| {
             let count = counts.get(id).copied().unwrap_or(0);
             let why = self.held.get(id).map_or("", |held| held.why.as_str());
-            let plural = if count == 1 { "" } else { "s" };
             let wait = if count == 1 { "waits" } else { "wait" };
             match cause {
-                Cause::Spec(spec) => format!("inbox: {count} event{plural} of {spec} {wait}: {why}"),
-                Cause::Files(_) => format!("inbox: {count} file{plural} {wait} that cannot be read: {why}"),
+                Cause::Spec(spec) => {
+                    format!("inbox: {} of {spec} {wait}: {why}", counted(count, "event", "events"))
+                }
+                Cause::Files(_) => {
+                    let what = counted(count, "file waits", "files wait");
+                    format!("inbox: {what} that cannot be read: {why}")
+                }
             }
         };
         let mut told: Vec<String> = causes.into_iter().take(MAX_TOLD).map(one).collect();

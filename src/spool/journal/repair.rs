@@ -89,7 +89,7 @@ impl Journal {
             fresh.take_over(wanted, known_since)?;
             for id in ended {
                 // The final state here is a placeholder: the evidence has the real one.
-                fresh.append(&Record::Finished { id, state: FinalState::Delivered, at: clock::now() })?;
+                fresh.append(&Record::finished(id, FinalState::Delivered, clock::now()))?;
             }
             fresh.flush()?;
         }

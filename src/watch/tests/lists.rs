@@ -238,6 +238,11 @@ fn a_list_that_is_cut_off_tells_nothing_that_it_does_not_say() {
     }
     repo.write(list, whole);
     repo.expect_nothing_but(&[], "m-1");
+    // One whose writer died within an id is read once it rests, and has no task of half a name.
+    repo.write(list, "- [x] T001 a\n- [x] T00");
+    thread::park_timeout(super::settle::LONG + 2 * QUIET_FOR_TESTS);
+    repo.expect_nothing_but(&[], "m-0");
+    repo.write(list, whole);
     // Cut off between two lines, it looks complete: that counts once it rests.
     repo.write(list, "- [x] T001 a\n- [x] T002 b\n- [x] T003 c\n");
     thread::park_timeout(2 * QUIET_FOR_TESTS);

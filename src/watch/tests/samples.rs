@@ -130,7 +130,12 @@ fn the_samples_of_the_docs_are_what_the_program_makes() {
     let mut router = Router::default();
     events.into_iter().for_each(|event| router.accept(event, &config, &checkout));
     let run = router.runs[&spec].clone();
-    let owed = run.owed_ends(&spec, &outstanding::tasks(&config, &spec), None, Timestamp::UNIX_EPOCH);
+    let owed = run.owed_ends(
+        &spec,
+        &outstanding::tasks(&config, &config.source_roots, &spec),
+        None,
+        Timestamp::UNIX_EPOCH,
+    );
     run.owed_anomaly(&spec).into_iter().chain(owed).for_each(|event| {
         router.accept(event, &config, &checkout);
     });

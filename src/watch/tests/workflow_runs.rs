@@ -14,18 +14,25 @@ const WORKFLOW: &str = "workflow:\n  id: w\nsteps:\n- {id: plan, command: specki
 struct Engine<'a> {
     repo: &'a Repo,
     run: &'a str,
+    /// That which holds its `.specify`, with a slash.
+    folder: &'a str,
 }
 
 impl Engine<'_> {
     fn begin<'a>(repo: &'a Repo, run: &'a str) -> Engine<'a> {
-        repo.write(".specify/feature.json", "{\"feature_directory\": \"specs/002-kanban\"}");
-        let engine = Engine { repo, run };
+        Self::begin_in("", repo, run)
+    }
+
+    fn begin_in<'a>(folder: &'a str, repo: &'a Repo, run: &'a str) -> Engine<'a> {
+        let feature = "{\"feature_directory\": \"specs/002-kanban\"}";
+        repo.write(&format!("{folder}.specify/feature.json"), feature);
+        let engine = Engine { repo, run, folder };
         repo.write(&engine.path("workflow.yml"), WORKFLOW);
         engine
     }
 
     fn path(&self, name: &str) -> String {
-        format!(".specify/workflows/runs/{}/{name}", self.run)
+        format!("{}.specify/workflows/runs/{}/{name}", self.folder, self.run)
     }
 
     fn log(&self) -> PathBuf {
@@ -68,7 +75,8 @@ impl Engine<'_> {
     }
 
     fn key(&self, what: &str) -> String {
-        format!("002-kanban:{what}:{}", self.run)
+        let folder = self.folder.strip_suffix('/').map(|folder| format!("@{folder}")).unwrap_or_default();
+        format!("002-kanban:{what}:{}{folder}", self.run)
     }
 }
 
@@ -309,4 +317,226 @@ fn a_run_that_goes_silent_is_told_once_for_each_sign_of_life() {
     other.starts("plan", "command");
     let keys = nth(4).event.idempotency_key;
     assert!(keys.as_str().ends_with(":two"), "{keys}");
+}
+
+#[test]
+fn each_source_root_has_runs_and_lists_of_its_own_whatever_they_are_called() {
+    let repo = Repo::new();
+    let settings = "source_roots = [\".\", \"packages/a\", \"packages/b\"]\ngate_notice_s = 0";
+    let list = |folder: &str, text: &str| repo.write(&format!("{folder}specs/002-kanban/tasks.md"), text);
+    list("packages/b/", "- [ ] T001 Other\n");
+    let watch = repo.watch_with(false, settings);
+    repo.wait("the memory", || repo.dir.path().join("spool/watch.jsonl").exists().then_some(()));
+    // The same id of the same SPEC, in three folders.
+    let mut keys = Vec::new();
+    let engines = ["", "packages/a/", "packages/b/"].map(|folder| Engine::begin_in(folder, &repo, "one"));
+    for engine in &engines {
+        keys.push(engine.stage("plan"));
+        repo.expect_runs(&keys);
+    }
+    // Of its own feature alone a run's end says what is open.
+    list("packages/a/", "- [x] T001 Write\n- [ ] T002 Read\n");
+    keys.push("002-kanban:packages/a/specs/002-kanban/tasks.md#T001:done-1".to_owned());
+    repo.expect_runs(&keys);
+    engines[1].finishes("completed");
+    keys.push(engines[1].key("pipeline:attempt-1"));
+    repo.expect_runs(&keys);
+    let end = repo.sent.lock().unwrap().last().cloned().unwrap();
+    assert_eq!(end.evidence.unwrap().paths, ["packages/a/.specify/workflows/runs/one/log.jsonl"]);
+    let pipeline = end.pipeline.unwrap();
+    assert_eq!(pipeline.extra["run"], json!({"id": "one", "folder": "packages/a", "workflow": "w"}));
+    assert_eq!(end.extra["followUps"], json!(["task T002 (Read) is Open, not Done"]));
+    list("packages/b/", "- [x] T001 Other\n");
+    keys.push("002-kanban:packages/b/specs/002-kanban/tasks.md#T001:done-1".to_owned());
+    keys.push("002-kanban:packages/b/specs/002-kanban/tasks.md:tasklist-done-1".to_owned());
+    repo.expect_runs(&keys);
+    watch.stop();
+    // What a root holds that is named later is its baseline.
+    let engine = Engine::begin_in("packages/c/", &repo, "one");
+    engine.stage("plan");
+    list("packages/c/", "- [x] T001 Old\n");
+    let native = |time: &str| {
+        let telemetry = json!({"command": "guardrail.plan", "specId": "SPEC-1", "sessionId": "7",
+            "success": true, "timestamp": time, "checks": []});
+        let name = format!("guardrail-plan-{}_7.json", time.replace(':', "-"));
+        repo.write(&format!("packages/c/docs/SPEC-1/evidence/{name}"), &telemetry.to_string());
+    };
+    native("2025-12-26T13:50:08Z");
+    let settings = settings.replace("packages/b\"", "packages/b\", \"packages/c\"");
+    let watch = repo.watch_with(false, &settings);
+    repo.expect_nothing_but(&keys.iter().map(String::as_str).collect::<Vec<_>>(), "later");
+    engine.finishes("completed");
+    keys.push(engine.key("pipeline:attempt-1"));
+    repo.expect_runs(&keys);
+    native("2025-12-26T13:59:08Z");
+    keys.push("SPEC-1:plan:attempt-1:2025-12-26T13-59-08Z_7".to_owned());
+    repo.expect_runs(&keys);
+    watch.stop();
+}
+
+#[test]
+fn a_specify_that_no_root_covers_is_said() {
+    let repo = Repo::new();
+    let config = |roots: &str| {
+        repo.write(
+            "config.toml",
+            &format!("[spec_ops.webhooks]\nspool_dir = \"spool\"\nsource_roots = {roots}\n"),
+        );
+        repo.config()
+    };
+    assert_eq!(unread::elsewhere(&config("[\".\"]")), None);
+    for folder in [
+        "packages/a",
+        "apps/x/web",
+        // Too deep, another program's, hidden, ours, and another checkout.
+        "a/b/c/d",
+        "node_modules/x",
+        "a/target/x",
+        ".worktrees/x",
+        "spool/x",
+        "other",
+    ] {
+        fs::create_dir_all(repo.dir.path().join(folder).join(".specify")).unwrap();
+    }
+    repo.write("other/.git", "gitdir: elsewhere\n");
+    std::os::unix::fs::symlink("packages/a", repo.dir.path().join("linked")).unwrap();
+    repo.write("file/.specify", "no folder\n");
+    assert_eq!(
+        unread::elsewhere(&config("[\".\"]")).unwrap(),
+        "nobody reads packages/a/.specify, apps/x/web/.specify, because source_roots names no such folder: \
+         to have their runs and tasks told, set source_roots = [\".\", \"packages/a\", \"apps/x/web\"]"
+    );
+    assert_eq!(unread::elsewhere(&config("[\"packages/a\", \"apps/x/web\"]")), None);
+    fs::create_dir(repo.dir.path().join(".specify")).unwrap();
+    let said = unread::elsewhere(&config("[\"packages/a\", \"apps/x/web\"]")).unwrap();
+    assert!(said.starts_with("nobody reads ./.specify, "), "{said}");
+}
+
+/// Puts what is no such file at a path.
+fn spoil(path: &Path, how: &str) {
+    let outside = tempfile::NamedTempFile::new().unwrap().keep().unwrap().1;
+    match how {
+        "half-written" => fs::write(path, "{\"status\": \"run").unwrap(),
+        "empty" => fs::write(path, "").unwrap(),
+        "huge" => fs::File::create(path).unwrap().set_len(100 << 20).unwrap(),
+        "binary" => fs::write(path, [0, 159, 146, 150, 255, 10, 0, 7]).unwrap(),
+        "a folder" => fs::create_dir(path).unwrap(),
+        "a link out of the repo" => {
+            fs::write(&outside, "{\"feature_directory\": \"specs/666-else\"}").unwrap();
+            std::os::unix::fs::symlink(&outside, path).unwrap();
+        }
+        "a link to nothing" => std::os::unix::fs::symlink("nowhere", path).unwrap(),
+        "a FIFO" => {
+            let mode = rustix::fs::Mode::from_raw_mode(0o600);
+            rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        }
+        other => panic!("{other}"),
+    }
+    fs::remove_file(outside).unwrap();
+}
+
+const SPOILT: [&str; 8] = [
+    "half-written",
+    "empty",
+    "huge",
+    "binary",
+    "a folder",
+    "a link out of the repo",
+    "a link to nothing",
+    "a FIFO",
+];
+
+#[test]
+fn whatever_stands_beside_a_log_what_the_log_says_is_told_and_nothing_else() {
+    let repo = Repo::new();
+    let _watch = repo.watch();
+    let mut keys = Vec::new();
+    for (n, how) in SPOILT.into_iter().enumerate() {
+        for file in ["state.json", "workflow.yml"] {
+            let name = format!("{}-{n}", &file[..5]);
+            let engine = Engine::begin(&repo, &name);
+            let path = repo.dir.path().join(engine.path(file));
+            let _ = fs::remove_file(&path);
+            spoil(&path, how);
+            if file == "workflow.yml" {
+                // As a run has it that took its steps into its state.
+                let step = json!({"output": {"command": "speckit.plan"}, "status": "completed"});
+                let state = json!({"run_id": name, "step_results": {"plan": step}});
+                repo.write(&engine.path("state.json"), &state.to_string());
+            }
+            keys.push(engine.stage("plan"));
+            repo.expect_runs(&keys);
+            engine.starts("ask", "gate");
+            engine.completes("ask", "paused");
+            keys.push(engine.key("gate-ask-1"));
+            repo.expect_runs(&keys);
+            engine.finishes("failed");
+            keys.push(engine.key("pipeline:attempt-1"));
+            repo.expect_runs(&keys);
+        }
+    }
+    let status = |event: &Event| event.event.status;
+    let told: Vec<_> = repo.sent.lock().unwrap().iter().map(status).collect();
+    let each = [Some(Status::Success), Some(Status::Halt), Some(Status::Failure)];
+    assert_eq!(told, each.repeat(2 * SPOILT.len()));
+    // What is to name the SPEC names none, and no link is asked.
+    for (n, how) in SPOILT.into_iter().enumerate() {
+        let name = format!("feature-{n}");
+        let engine = Engine::begin(&repo, &name);
+        let path = repo.dir.path().join(".specify/feature.json");
+        fs::remove_file(&path).unwrap();
+        spoil(&path, how);
+        engine.stage("plan");
+        keys.push(format!("run-{name}:plan:attempt-1:{name}"));
+        repo.expect_runs(&keys);
+        let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir(&path));
+    }
+}
+
+#[test]
+fn a_log_that_is_none_at_first_is_told_from_when_it_is_one() {
+    let repo = Repo::new();
+    let _watch = repo.watch();
+    let mut keys = Vec::new();
+    for (n, how) in SPOILT.into_iter().enumerate() {
+        let name = format!("log-{n}");
+        let engine = Engine::begin(&repo, &name);
+        let log = engine.log();
+        spoil(&log, how);
+        let is_file = fs::symlink_metadata(&log).unwrap().is_file();
+        let said = unread::sources(&repo.config());
+        assert_eq!(
+            said.iter().any(|said| said.contains("log.jsonl is not the run's own")),
+            !is_file,
+            "{how}: {said:?}"
+        );
+        if is_file {
+            // What stands there is a line, or the start of one.
+            engine.append("\n");
+        } else {
+            fs::remove_file(&log).or_else(|_| fs::remove_dir(&log)).unwrap();
+        }
+        keys.push(engine.stage("plan"));
+        repo.expect_runs(&keys);
+    }
+    // A run whose lines have no times, times of any kind, or tell of what nobody knows.
+    let engine = Engine::begin(&repo, "odd");
+    let (past, future) = ("1970-01-01T00:00:00Z", "2999-01-01T00:00:00Z");
+    for line in [
+        json!({"event": "workflow_teleported", "step_id": "plan", "status": "completed"}),
+        json!({"event": "step_started", "step_id": "plan", "type": "command"}),
+        json!({"event": "step_completed", "step_id": "plan", "status": "transcended", "timestamp": 7}),
+        json!({"event": "step_completed", "step_id": "plan", "status": "completed", "timestamp": "now"}),
+        json!({"step_id": "plan"}),
+        json!({"event": 1}),
+        json!({"event": "workflow_finished", "status": "vanished"}),
+        json!({"event": "step_started", "step_id": "tasks", "type": "command", "timestamp": future}),
+        json!({"event": "step_completed", "step_id": "tasks", "status": "completed", "timestamp": past}),
+        json!({"event": "workflow_finished", "status": "completed"}),
+    ] {
+        engine.append(&format!("{line}\n"));
+    }
+    keys.extend(["plan:attempt-1", "tasks:attempt-1", "pipeline:attempt-1"].map(|what| engine.key(what)));
+    repo.expect_runs(&keys);
+    repo.expect_nothing_but(&keys.iter().map(String::as_str).collect::<Vec<_>>(), "end");
 }

@@ -53,6 +53,19 @@ pub(crate) fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) 
     }
 }
 
+/// Whether a program is there that a test drives. Where it is not, the test says that it skips; in
+/// the gate, which installs it (`SPEC_NOTIFY_TOOLS`, see `.ci/run`), that is a failure.
+pub(crate) fn has_tool(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if std::env::split_paths(&path).any(|dir| dir.join(name).is_file()) {
+        return true;
+    }
+    let needed = std::env::var("SPEC_NOTIFY_TOOLS").unwrap_or_default();
+    assert!(!needed.split(' ').any(|tool| tool == name), "{name} is not installed");
+    eprintln!("skipped: {name} is not installed");
+    false
+}
+
 /// A repo with a config, and what the processes in it find in their environment.
 pub(crate) struct Sandbox {
     dir: tempfile::TempDir,
@@ -181,12 +194,17 @@ impl Sandbox {
 
     /// A script for `sh`, in this repo, with the program on its `PATH`.
     pub(crate) fn shell(&self, script: &str) -> Command {
+        self.program("sh", &["-euc", script])
+    }
+
+    /// Another program, in this repo, with ours on its `PATH`.
+    pub(crate) fn program(&self, name: &str, arguments: &[&str]) -> Command {
         let programs = Path::new(env!("CARGO_BIN_EXE_spec-notify")).parent().unwrap().to_owned();
         let usual = std::env::var_os("PATH").unwrap_or_default();
         let all = [programs].into_iter().chain(std::env::split_paths(&usual));
         let like = self.command(&[]);
-        let mut command = Command::new("sh");
-        command.args(["-euc", script]).current_dir(self.path()).env_clear().stdin(Stdio::null());
+        let mut command = Command::new(name);
+        command.args(arguments).current_dir(self.path()).env_clear().stdin(Stdio::null());
         command.envs(like.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command.env("PATH", std::env::join_paths(all).unwrap());
         command

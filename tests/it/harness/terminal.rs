@@ -1,7 +1,7 @@
 //! A terminal without a person: what a program does there, and when the terminal goes away.
 
 use std::fs::{File, OpenOptions};
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::{Child, Command};
@@ -21,12 +21,16 @@ pub(crate) struct Terminal {
 
 impl Terminal {
     pub(crate) fn open() -> Self {
+        Self::of_columns(80)
+    }
+
+    pub(crate) fn of_columns(columns: u16) -> Self {
         let ours: OwnedFd = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&ours).unwrap();
         unlockpt(&ours).unwrap();
         fcntl_setfl(&ours, OFlags::NONBLOCK).unwrap();
         let path = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
-        tcsetwinsize(&ours, Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        tcsetwinsize(&ours, Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
         let theirs = OpenOptions::new()
             .read(true)
             .write(true)
@@ -40,6 +44,11 @@ impl Terminal {
     pub(crate) fn start(&self, command: &mut Command) -> Child {
         let end = || self.theirs.try_clone().unwrap();
         command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap()
+    }
+
+    /// Types.
+    pub(crate) fn type_in(&mut self, keys: &str) {
+        self.ours.write_all(keys.as_bytes()).unwrap();
     }
 
     /// Takes nothing more that is written to it, as after Ctrl-S.

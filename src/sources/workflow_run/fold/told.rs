@@ -28,9 +28,8 @@ impl Fold {
     fn event(&self, kind: EventKind, status: Status, key: IdempotencyKey, at: Timestamp) -> Event {
         let mut event = Event::of_source(kind, self.spec().clone(), key, clock::in_milliseconds(at));
         event.event.status = Some(status);
-        let log = format!(".specify/workflows/runs/{}/log.jsonl", self.run);
         let mut evidence = EvidencePaths::default();
-        evidence.paths.push(log);
+        evidence.paths.push(self.run.log());
         event.evidence = Some(evidence);
         event
     }
@@ -43,7 +42,10 @@ impl Fold {
         step: Option<&Step>,
         world: &World<'_>,
     ) -> Pipeline {
-        let mut run = json!({"id": self.run});
+        let mut run = json!({"id": self.run.id});
+        if !self.run.folder.is_empty() {
+            run["folder"] = printable(&self.run.folder, 200).into();
+        }
         if let Some(workflow) = world.facts.workflow_id() {
             run["workflow"] = printable(workflow, 200).into();
         }
@@ -62,7 +64,7 @@ impl Fold {
         let attempt = self.attempts.entry(stage).or_default();
         *attempt = attempt.saturating_add(1);
         let attempt = *attempt;
-        let key = IdempotencyKey::of_step(self.spec(), &stage.slug(), attempt, Some(&self.run));
+        let key = IdempotencyKey::of_step(self.spec(), &stage.slug(), attempt, Some(&self.run.in_key()));
         let mut event = self.event(EventKind::StageCompleted, status, key, at.unwrap_or(world.now));
         event.event.stage = Some(stage);
         event.event.reasons.extend(reason.map(|reason| printable(reason.trim(), MAX_TEXT)));
@@ -76,7 +78,7 @@ impl Fold {
         let Asked { step, n, at, since, .. } = asked;
         let Gate { message, options, show_file, .. } = world.facts.gate(step, is_paused);
         let name = printable(&step.id, 100);
-        let key = IdempotencyKey::of_wait(self.spec(), &format!("gate-{name}"), *n, &self.run);
+        let key = IdempotencyKey::of_wait(self.spec(), &format!("gate-{name}"), *n, &self.run.in_key());
         let mut event = self.event(EventKind::PipelineWaiting, Status::Halt, key, at.unwrap_or(*since));
         event.event.reasons.push(format!("the run waits for a person at gate {name}"));
         let mut gate = json!({"step": name});
@@ -100,7 +102,7 @@ impl Fold {
     pub(super) fn interrupted(&mut self, why: String, at: Option<Timestamp>, world: &World<'_>) -> Event {
         self.interruptions = self.interruptions.saturating_add(1);
         let n = self.interruptions;
-        let key = IdempotencyKey::of_wait(self.spec(), "interrupted", n, &self.run);
+        let key = IdempotencyKey::of_wait(self.spec(), "interrupted", n, &self.run.in_key());
         let mut event = self.event(EventKind::PipelineWaiting, Status::Halt, key, at.unwrap_or(world.now));
         event.event.reasons.push(why);
         let began = self.begun.iter().max_by_key(|(step, begun)| (begun.at, step.id.clone()));
@@ -112,16 +114,20 @@ impl Fold {
     /// A run that goes on and shows no sign of life since then.
     pub(in super::super) fn stalled(&self, since: Timestamp, world: &World<'_>) -> Event {
         let since = clock::in_milliseconds(since);
-        let key = IdempotencyKey::of_stall(self.spec(), &clock::rfc3339(since), &self.run);
+        let key = IdempotencyKey::of_stall(self.spec(), &clock::rfc3339(since), &self.run.in_key());
         let mut event = Event::new(EventKind::Stalled, self.spec().clone(), key);
         let last = self.begun.iter().max_by_key(|(step, begun)| (begun.at, step.id.clone()));
         let step = last.map(|(step, _)| step);
         event.event.stage = step.and_then(|step| world.facts.stage(step)).flatten();
         event.pipeline = Some(self.pipeline(self.ends.saturating_add(1), self.began, None, step, world));
+        let place = match self.run.folder.as_str() {
+            "" => String::new(),
+            folder => format!(", in {},", printable(folder, 200)),
+        };
         let hint = format!(
-            "look whether the run still works; where it does not, `specify workflow resume {}` goes on where \
-             it stands; alerts.stall_after_s says how long a run may be silent",
-            printable(&self.run, 120)
+            "look whether the run still works; where it does not, `specify workflow resume {}`{place} goes \
+             on where it stands; alerts.stall_after_s says how long a run may be silent",
+            printable(&self.run.id, 120)
         );
         event.extra.insert("anomaly".to_owned(), json!({"since": clock::rfc3339(since), "hint": hint}));
         event
@@ -135,7 +141,7 @@ impl Fold {
         world: &World<'_>,
     ) -> Event {
         self.ends = self.ends.saturating_add(1);
-        let key = IdempotencyKey::of_step(self.spec(), "pipeline", self.ends, Some(&self.run));
+        let key = IdempotencyKey::of_step(self.spec(), "pipeline", self.ends, Some(&self.run.in_key()));
         let mut event = self.event(EventKind::PipelineCompleted, status, key, at.unwrap_or(world.now));
         event.event.reasons = reasons;
         let step = self.troubles.first().map(|(step, _)| step).filter(|_| status != Status::Success);
