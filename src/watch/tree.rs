@@ -80,8 +80,8 @@ impl Tree {
         }
     }
 
-    /// All sources, as the memory knows them. What a folder holds that is named later than others is
-    /// a source of its own, whose baseline is taken then.
+    /// All sources, as the memory knows them. What a folder holds that is named later than others
+    /// is a source of its own, whose baseline is taken then.
     pub(super) fn sources(&self) -> Vec<String> {
         let kinds = || GUARDRAILS.into_iter().map(Kind::Telemetry).chain([Kind::Consensus, Kind::Costs]);
         let runs = self.roots.contains(&self.repo).then_some(Kind::WorkflowRun);
