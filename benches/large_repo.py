@@ -94,6 +94,7 @@ def arrive(made, seconds=60):
 
 
 def report(what, made):
+    made = [one for one in made if one]
     arrive(made)
     waits = sorted((arrived[key] - at) * 1000 for key, at in made if key in arrived)
     p50, p95 = waits[len(waits) // 2], waits[len(waits) * 95 // 100]
@@ -106,7 +107,7 @@ def one_by_one(what, change, count=40):
     made = []
     for n in range(count):
         made.append(change(n))
-        arrive(made[-1:])
+        arrive([one for one in made[-1:] if one])
     report(what, made)
 
 
@@ -117,7 +118,7 @@ def steady(repo, rate, seconds, first_box):
         made.append(repo.stage(n * 17 % min(RUNS, 200)))
         made.append(repo.tick(n * 7 % LISTS, first_box + n // LISTS))
         time.sleep(max(0, began + 2 * (n + 1) / rate - time.time()))
-    report(f"{rate} changes a second", [one for one in made if one])
+    report(f"{rate} changes a second", made)
 
 
 def figures(repo, serve, began):
