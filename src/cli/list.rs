@@ -53,10 +53,9 @@ pub(super) struct Options {
     follow: bool,
 }
 
-/// How people are shown deliveries.
+/// How people are shown deliveries: `wide` is one line a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Form {
-    /// One line a delivery.
     Wide,
 }
 

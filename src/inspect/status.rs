@@ -236,7 +236,11 @@ impl SubscriptionStatus {
     ) -> Self {
         let state = match role {
             Role::Active | Role::DryRun if queue.paused.is_some() => HealthState::Paused,
-            Role::Active => health.state(now),
+            Role::Active => match health.state(now) {
+                // A kill may cost the last second of what was remembered, and not its evidence.
+                HealthState::Untried if figures.day.delivered > 0 => HealthState::Healthy,
+                state => state,
+            },
             Role::DryRun => HealthState::DryRun,
             Role::Inactive => HealthState::Inactive,
         };

@@ -86,7 +86,8 @@ fn a_pause_holds_over_kills_and_reloads_and_is_shown_everywhere() {
     sandbox.wait_for_finals("SPEC-1", 3);
     serve.kill();
     let _serve = sandbox.serve();
-    assert_eq!(one(&sandbox), ("healthy".to_owned(), 0));
+    // After a kill the evidence says that it was tried.
+    wait_for("its health", || (one(&sandbox) == ("healthy".to_owned(), 0)).then_some(()));
     assert_eq!(json(&sandbox, &["resume", "one"])["changed"], false);
 }
 
