@@ -56,6 +56,9 @@ mod files;
 mod filter;
 #[cfg(feature = "fleet")]
 mod fleet;
+#[cfg(not(feature = "fleet"))]
+#[path = "fleet/none.rs"]
+mod fleet;
 mod http;
 mod inspect;
 mod names;

@@ -79,8 +79,8 @@ fn init(link: &Link, screen: &mut Screen) -> Result<Exit, Failure> {
 
 fn newer(version: i32, oldest: i32) -> Failure {
     Failure::failed(format!(
-        "the schema is of version {version}, which a later program made and only programs from schema version \
-         {oldest} on may use: upgrade spec-notify on this machine"
+        "the schema is of version {version}, which a later program made and only programs from schema \
+         version {oldest} on may use: upgrade spec-notify on this machine"
     ))
 }
 

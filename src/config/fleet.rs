@@ -50,12 +50,6 @@ impl FromStr for Namespace {
     }
 }
 
-impl Namespace {
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 impl fmt::Display for Namespace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)

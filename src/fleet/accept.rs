@@ -1,11 +1,13 @@
 //! Accepting an event: one upsert, answered after the quorum has it.
 
+use std::sync::mpsc;
 use std::time::Duration;
 
 use tokio_postgres::types::Type;
 
 use super::error::{EngineError, Kind};
 use super::link::{Line, Link};
+use crate::answer::{EmitError, Receipt};
 use crate::config::Durability;
 use crate::digest::sha256;
 use crate::event::Event;
@@ -18,38 +20,50 @@ const UPSERT: &str = "\
     current_setting('synchronous_commit')";
 
 /// An event as it lies in the cluster.
-#[derive(Clone, Debug)]
-pub(crate) struct Offered {
+struct Offered {
     key: [u8; 32],
     spec: String,
     event: String,
 }
 
 impl Offered {
-    /// # Errors
-    /// It cannot be written as JSON.
-    pub(crate) fn new(event: &Event) -> serde_json::Result<Self> {
+    fn new(event: &Event) -> Result<Self, EmitError> {
         let key = sha256(event.event.idempotency_key.as_str().as_bytes());
-        Ok(Self { key, spec: event.spec.id.to_string(), event: serde_json::to_string(event)? })
+        let json = serde_json::to_string(event).map_err(|error| EmitError::Refused(error.to_string()))?;
+        Ok(Self { key, spec: event.spec.id.to_string(), event: json })
     }
 }
 
-/// What became of an event that was offered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Taken {
-    New,
-    /// One with the same key is there.
-    Known,
-}
+impl Link {
+    /// Offers an event to the cluster: `Accepted`, with deliveries that nobody knows yet, once the
+    /// quorum has it.
+    ///
+    /// # Errors
+    /// `Unavailable`, and it may be there all the same: offered again, it is known by its key.
+    pub(crate) async fn accept(&self, event: &Event, within: Duration) -> Result<Receipt, EmitError> {
+        let offered = Offered::new(event)?;
+        let offered = self.offer(offered, within).await;
+        offered.map_err(|error| EmitError::Unavailable(error.to_string()))
+    }
 
-/// Offers an event to the cluster.
-///
-/// # Errors
-/// It may be there all the same where nobody answered; offered again, it is known by its key.
-pub(crate) async fn accept(link: &Link, offered: Offered, within: Duration) -> Result<Taken, EngineError> {
-    let (ns, durability) = (link.config().namespace.to_string(), link.config().durability);
-    let row = link
-        .ask(Line::Accept, within, move |connected| async move {
+    /// The same for a thread that waits for the answer, and may have several under way.
+    pub(crate) fn begin(
+        &self,
+        event: &Event,
+        within: Duration,
+    ) -> mpsc::Receiver<Result<Receipt, EmitError>> {
+        let (reply, answer) = mpsc::sync_channel(1);
+        let (link, event) = (self.clone(), event.clone());
+        self.spawn(async move {
+            // Whoever asked may have stopped waiting.
+            drop(reply.send(link.accept(&event, within).await));
+        });
+        answer
+    }
+
+    async fn offer(&self, offered: Offered, within: Duration) -> Result<Receipt, EngineError> {
+        let (ns, durability) = (self.config().namespace.to_string(), self.config().durability);
+        let asked = self.ask(Line::Accept, within, move |connected| async move {
             let Offered { key, spec, event } = offered;
             let key = &key[..];
             let rows = connected
@@ -59,24 +73,16 @@ pub(crate) async fn accept(link: &Link, offered: Offered, within: Duration) -> R
                     &[(&ns, Type::TEXT), (&key, Type::BYTEA), (&spec, Type::TEXT), (&event, Type::TEXT)],
                 )
                 .await?;
-            match rows.first() {
-                Some(row) => {
-                    let setting = |at: usize| row.try_get::<_, String>(at);
-                    Ok(Some((row.try_get::<_, i32>(0)?, setting(1)?, setting(2)?, setting(3)?)))
-                }
-                None => Ok(None),
-            }
-        })
-        .await?;
-    let Some((seen, standbys, fsync, commit)) = row else {
-        return Err(EngineError::new(
-            Kind::Silent,
-            "the cluster did not say whether it took the event",
-            "it is offered again",
-        ));
-    };
-    survives(durability, &standbys, &fsync, &commit)?;
-    Ok(if seen == 1 { Taken::New } else { Taken::Known })
+            let Some(row) = rows.first() else { return Ok(None) };
+            let setting = |at: usize| row.try_get::<_, String>(at);
+            Ok(Some((row.try_get::<_, i32>(0)?, setting(1)?, setting(2)?, setting(3)?)))
+        });
+        let Some((seen, standbys, fsync, commit)) = asked.await? else {
+            return Err(EngineError::late(within));
+        };
+        survives(durability, &standbys, &fsync, &commit)?;
+        Ok(if seen == 1 { Receipt::Accepted(Vec::new()) } else { Receipt::Duplicate })
+    }
 }
 
 /// Whether what a node acknowledges outlives what `durability` promises.

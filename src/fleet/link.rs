@@ -97,6 +97,11 @@ impl Link {
         &self.0.nodes.config
     }
 
+    /// Runs a future on the link's own thread.
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.0.handle.spawn(work);
+    }
+
     /// Asks on a connection, from any executor.
     ///
     /// # Errors
