@@ -124,9 +124,11 @@ impl Fold {
             "" => String::new(),
             folder => format!(", in {},", printable(folder, 200)),
         };
+        // Of a run that was killed the engine believes that it runs, and resumes none that does.
         let hint = format!(
-            "look whether the run still works; where it does not, `specify workflow resume {}`{place} goes \
-             on where it stands; alerts.stall_after_s says how long a run may be silent",
+            "look whether the run still works; Ctrl-C at its terminal stops it, and then `specify workflow \
+             resume {}`{place} goes on where it stood; where it was killed, that is refused until \"status\" \
+             in its state.json is \"paused\"; alerts.stall_after_s says how long a run may be silent",
             printable(&self.run.id, 120)
         );
         event.extra.insert("anomaly".to_owned(), json!({"since": clock::rfc3339(since), "hint": hint}));
