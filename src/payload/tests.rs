@@ -725,6 +725,36 @@ fn a_workflow_run_that_is_silent_says_at_which_step_and_how_it_goes_on() {
 }
 
 #[test]
+fn a_folder_of_a_monorepo_stands_beside_the_spec() {
+    let task = json!({"id": "T7", "title": "Retries", "status": "Done"});
+    let list = |path: &str| json!({"task": task, "evidence": {"paths": [path]}});
+    for (kind, more, line) in [
+        (
+            "spec-auto.pipeline.completed",
+            json!({"event": {"status": "success"}, "pipeline": {"run": {"id": "6f9a3c73", "folder": "packages/web"}}}),
+            "✅ Run passed: SPEC-KIT-065 add-webhooks (packages/web)".to_owned(),
+        ),
+        (
+            "spec-auto.pipeline.waiting",
+            json!({"pipeline": {"gate": {"step": "a"}, "run": {"id": "6f9a3c73", "folder": format!("{}web", "a/".repeat(40))}}}),
+            "✋ Approval needed: SPEC-KIT-065 add-webhooks (…/web)".to_owned(),
+        ),
+        (
+            "spec-kit.task.completed",
+            list("packages/web/specs/001-login/tasks.md"),
+            "☑️ SPEC-KIT-065 (packages/web) T7 done: Retries".to_owned(),
+        ),
+        (
+            "spec-kit.task.completed",
+            list("docs/SPEC-KIT-065-add-webhooks/tasks.md"),
+            "☑️ SPEC-KIT-065 T7 done: Retries".to_owned(),
+        ),
+    ] {
+        assert_eq!(first_line(&of_repo(kind, &more)), line);
+    }
+}
+
+#[test]
 fn what_has_one_name_is_named_once_and_a_long_name_leaves_room_for_why() {
     for (task, line) in [
         ("SPEC-KIT-065", "☑️ SPEC-KIT-065 add-webhooks done: Webhooks"),

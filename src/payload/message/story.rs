@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::figures::{between, brief, length, moment, money};
 use super::words::{self, Remedy, Why};
-use super::{ITEMS, LINE, Line, Part, Reader, Tone, listed, one_line};
+use super::{ITEMS, LINE, Line, Part, Reader, Tone, file_name, listed, one_line};
 use crate::event::{Event, EventKind, Stage, Status};
 use crate::payload::cut::PLAIN;
 
@@ -92,12 +92,25 @@ impl Story {
         let slug = event.spec.id.as_str().strip_prefix(event.spec.id.short()).unwrap_or_default();
         let slug = slug.trim_start_matches('-');
         let told = self.short(event);
-        if slug.is_empty() { told } else { told.plain(format!(" {}", PLAIN.fit(slug, SLUG))) }
+        let told = if slug.is_empty() { told } else { told.plain(format!(" {}", PLAIN.fit(slug, SLUG))) };
+        told.folder(event)
     }
 
+    /// The short id alone.
     fn short(mut self, event: &Event) -> Self {
         self.head.push(Part::Spec(event.spec.id.short().to_owned()));
         self
+    }
+
+    /// The folder of a monorepo, where another one may have a SPEC of the same name.
+    fn folder(self, event: &Event) -> Self {
+        match folder(event) {
+            Some(folder) if folder.chars().count() > SLUG => {
+                self.plain(format!(" (…/{})", file_name(&folder)))
+            }
+            Some(folder) => self.plain(format!(" ({folder})")),
+            None => self,
+        }
     }
 
     /// Adds what is known of a figure.
@@ -148,6 +161,18 @@ impl Story {
 fn one_line_within(text: &str) -> String {
     let space = |is_there: bool| if is_there { " " } else { "" };
     format!("{}{}{}", space(text.starts_with(' ')), one_line(text), space(text.ends_with(' ')))
+}
+
+/// The folder that holds the sources of a workflow run, or of a task list: none for the repo's root.
+fn folder(event: &Event) -> Option<String> {
+    let of_run = || event.pipeline.as_ref()?.extra.get("run")?.get("folder")?.as_str();
+    let is_of_a_list = matches!(event.event.kind, EventKind::TaskCompleted | EventKind::TaskListCompleted);
+    let of_list = || {
+        let path = event.evidence.as_ref().filter(|_| is_of_a_list)?.paths.first()?;
+        ["/specs/", "/docs/"].iter().find_map(|within| Some(path.split_once(within)?.0))
+    };
+    let folder = of_run().or_else(of_list).map(one_line)?;
+    (!folder.is_empty()).then_some(folder)
 }
 
 /// Whether somebody has to look at it.
@@ -354,7 +379,7 @@ impl Stages {
 }
 
 fn task(event: &Event) -> Story {
-    let told = Story::told(Tone::Success, "☑️").short(event);
+    let told = Story::told(Tone::Success, "☑️").short(event).folder(event);
     let Some(task) = &event.task else { return told.strong(" task done") };
     // A table may have its SPECs as its tasks.
     let is_the_spec = [event.spec.id.short(), event.spec.id.as_str()].contains(&task.id.as_str());
@@ -380,7 +405,7 @@ fn task_list(event: &Event) -> Story {
         Some(done) => format!(" all {done} tasks are done"),
         None => " all tasks are done".to_owned(),
     };
-    Story::told(Tone::Success, "☑️").short(event).strong(what)
+    Story::told(Tone::Success, "☑️").short(event).folder(event).strong(what)
 }
 
 /// The command by which a workflow run goes on.
