@@ -306,7 +306,7 @@ fn place_of(step: &str) -> String {
     let mut from_the_end = step.rsplit(':');
     let (last, base, above) = (from_the_end.next(), from_the_end.next(), from_the_end.next());
     let name = last.and(above).and(base).unwrap_or(step);
-    name.parse().map_or_else(|_| PLAIN.fit(step, 60), |stage: Stage| stage.to_string())
+    name.parse().map_or_else(|_| format!("step {}", PLAIN.fit(step, 60)), |stage: Stage| stage.to_string())
 }
 
 fn total_cost(event: &Event) -> Option<String> {
@@ -502,7 +502,7 @@ fn stall(event: &Event) -> Story {
     let place = match (event.event.stage, step(event)) {
         (Some(stage), _) if event.is_of_a_workflow_run() => Some(format!(", at {stage}")),
         (Some(stage), _) => Some(format!(", after {stage}")),
-        (None, step) => step.map(|step| format!(", at step {}", PLAIN.fit(&step, 60))),
+        (None, step) => step.map(|step| format!(", at {}", place_of(&step))),
     };
     let told = told.plain(place.unwrap_or_default());
     let sign = since.map(|since| format!("Last sign {}", moment(since, told_at.unwrap_or(since))));

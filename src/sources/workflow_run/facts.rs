@@ -231,9 +231,42 @@ impl Facts {
         Some(Step { id: id.to_owned(), path: String::new() })
     }
 
-    /// The stage of the command at which it stands.
-    pub(super) fn stage_now(&self) -> Option<Stage> {
-        self.stage(&self.current_step()?)?
+    /// The stages of the commands at which it stands: of several in a fan-out.
+    pub(super) fn stages_now(&self) -> Vec<Stage> {
+        let Some(current) = self.current_step() else { return Vec::new() };
+        let mut found = Vec::new();
+        if let Some(sequence) = self.sequence() {
+            active(sequence, None, MAX_DEPTH, &mut found);
+        }
+        // Earlier versions have no tree.
+        found.extend(self.stage(&current).flatten().filter(|_| found.is_empty()));
+        found
+    }
+}
+
+/// Adds the stages of the commands that are under way in a sequence of the state's tree; `shared`
+/// are its steps where it does not say them itself.
+#[cfg(feature = "cli")]
+fn active(sequence: &Value, shared: Option<&Value>, depth: usize, found: &mut Vec<Stage>) {
+    let own = sequence.get("source").and_then(Value::as_str);
+    let own = own.and_then(|steps| yaml::read(&format!("steps:\n{steps}")));
+    let own = own.as_ref().and_then(|own| own.get("steps")).or(shared);
+    let list = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
+    let (Some(depth), steps, nodes) = (depth.checked_sub(1), list(own), list(sequence.get("nodes"))) else {
+        return;
+    };
+    let is_active = |node: &Value| node.get("active").and_then(Value::as_bool) == Some(true);
+    for (step, node) in steps.iter().zip(&nodes).filter(|(_, node)| is_active(node)) {
+        found.extend(step.get("command").and_then(Value::as_str).and_then(stage_of));
+        let inside = |of: &str| node.get(of)?.get("definition")?.as_str().and_then(yaml::read);
+        let template = node.get("template").and_then(Value::as_str).and_then(yaml::read);
+        let of_call = inside("binding").and_then(|workflow| workflow.get("steps").cloned());
+        let children = list(node.get("children"));
+        // Later turns of a loop have the steps of its first one.
+        let first = children.first().and_then(|child| child.get("source")?.as_str());
+        let first = first.and_then(|steps| yaml::read(&format!("steps:\n{steps}"))?.get("steps").cloned());
+        let shared = of_call.or_else(|| template.map(|step| Value::Array(vec![step]))).or(first);
+        children.iter().for_each(|child| active(child, shared.as_ref(), depth, found));
     }
 }
 
