@@ -78,7 +78,7 @@ impl Fold {
         let Asked { step, n, at, since, .. } = asked;
         let Gate { message, options, show_file, .. } = world.facts.gate(step, is_paused);
         let name = printable(&step.id, 100);
-        let key = IdempotencyKey::of_wait(self.spec(), &format!("gate-{name}"), *n, &self.run.in_key());
+        let key = IdempotencyKey::of_wait(self.spec(), &format!("gate-{}", step.id), *n, &self.run.in_key());
         let mut event = self.event(EventKind::PipelineWaiting, Status::Halt, key, at.unwrap_or(*since));
         event.event.reasons.push(format!("the run waits for a person at gate {name}"));
         let mut gate = json!({"step": name});
