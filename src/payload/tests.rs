@@ -731,12 +731,14 @@ fn a_folder_of_a_monorepo_stands_beside_the_spec() {
     for (kind, more, line) in [
         (
             "spec-auto.pipeline.completed",
-            json!({"event": {"status": "success"}, "pipeline": {"run": {"id": "6f9a3c73", "folder": "packages/web"}}}),
+            json!({"event": {"status": "success"},
+                "pipeline": {"run": {"id": "6f9a3c73", "folder": "packages/web"}}}),
             "✅ Run passed: SPEC-KIT-065 add-webhooks (packages/web)".to_owned(),
         ),
         (
             "spec-auto.pipeline.waiting",
-            json!({"pipeline": {"gate": {"step": "a"}, "run": {"id": "6f9a3c73", "folder": format!("{}web", "a/".repeat(40))}}}),
+            json!({"pipeline": {"gate": {"step": "a"},
+                "run": {"id": "6f9a3c73", "folder": format!("{}web", "a/".repeat(40))}}}),
             "✋ Approval needed: SPEC-KIT-065 add-webhooks (…/web)".to_owned(),
         ),
         (

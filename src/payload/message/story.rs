@@ -163,7 +163,8 @@ fn one_line_within(text: &str) -> String {
     format!("{}{}{}", space(text.starts_with(' ')), one_line(text), space(text.ends_with(' ')))
 }
 
-/// The folder that holds the sources of a workflow run, or of a task list: none for the repo's root.
+/// The folder that holds the sources of a workflow run, or of a task list: none for the repo's
+/// root.
 fn folder(event: &Event) -> Option<String> {
     let of_run = || event.pipeline.as_ref()?.extra.get("run")?.get("folder")?.as_str();
     let is_of_a_list = matches!(event.event.kind, EventKind::TaskCompleted | EventKind::TaskListCompleted);
