@@ -239,14 +239,7 @@ fn all(
     let listed = |query| Ok(handle.block(PATIENCE, handle.list(query)).ok_or_else(no_answer)??);
     let letters = find(options, spec, listed)?;
     if letters.is_empty() {
-        // One that nobody knows is a slip, not an empty answer.
-        if let Some(id) = options.subscription.as_ref().filter(|id| !known.contains(id)) {
-            let known: Vec<&str> = known.iter().map(SubscriptionId::as_str).collect();
-            return Err(Failure::failed(format!(
-                "the config has no subscription `{id}`, and there is no dead letter of it; it has: {}",
-                known.join(", ")
-            )));
-        }
+        resolve::known(known, options.subscription.as_ref())?;
         match screen.is_json() {
             true => screen.value(&letters),
             false => screen.note("nothing to replay: no dead letter matches"),
