@@ -43,7 +43,7 @@ fn a_failure_is_seen_understood_mended_and_replayed_and_then_there_is_nothing_le
     sandbox.wait_for_finals("SPEC-1", 2);
 
     let banner = sandbox.run(&["status", "--banner"]);
-    assert_says(&banner, 1, &["tracker failing since", "1 dead letter"]);
+    assert_says(&banner, 1, &["tracker failing for", "1 dead letter"]);
     assert_eq!(banner.stdout.lines().count(), 1);
     assert_says(
         &sandbox.run(&["status"]),
