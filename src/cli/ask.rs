@@ -40,6 +40,8 @@ const QUICK_BYTES: u64 = 512 * 1024;
 /// A source of answers; see the module's documentation.
 pub(super) struct Source {
     pub(super) config: Config,
+    /// Whether the config has errors, with which no runtime starts.
+    is_wrong: bool,
     client: Option<Client>,
     /// Why a runtime that should answer does not.
     silent: Option<String>,
@@ -60,8 +62,8 @@ impl Source {
         patience: Duration,
         screen: &mut Screen,
     ) -> Result<Self, Failure> {
-        let config = load_good_enough(global, screen)?;
-        let mut source = Self { config, client: None, silent: None, patience };
+        let (config, is_wrong) = load_good_enough(global, screen)?;
+        let mut source = Self { config, is_wrong, client: None, silent: None, patience };
         check_readable(&source.config.spool_dir).map_err(|error| source.unreadable(&error))?;
         source.connect();
         Ok(source)
@@ -159,7 +161,14 @@ impl Source {
         let sources = is_read.then(|| Waiting::of(&self.config, until));
         let counts = counted(&self.config.evidence_dir);
         let known = (&healths, &counts);
-        Ok(StatusReport::at_rest(&self.config, unfinished, known, &survey, sources, self.silent.clone()))
+        let silent = self.silent.clone();
+        let mut report = StatusReport::at_rest(&self.config, unfinished, known, &survey, sources, silent);
+        if self.is_wrong && self.config.enabled && self.silent.is_none() {
+            let what =
+                "no runtime is running, and none starts with a config that has errors: spec-notify check";
+            report.warnings.insert(0, what.to_owned());
+        }
+        Ok(report)
     }
 
     /// Deliveries, newest first, up to the query's limit, over as many pages as needed.
