@@ -122,8 +122,13 @@ impl StatusReport {
                 );
             }
         }
+        // What fails otherwise may fail still, and is left alone.
+        let is_alone = letters.len() == 1;
         for group in letters.iter_mut().filter(|group| group.subscriptions.len() > 1) {
             "spec-notify replay --all".clone_into(&mut group.command);
+            for id in group.subscriptions.iter().filter(|_| !is_alone) {
+                group.command += &format!(" --subscription {id}");
+            }
         }
         let most_first =
             |groups: &mut Vec<Trouble>| groups.sort_by_key(|group| std::cmp::Reverse(group.count));
