@@ -116,7 +116,12 @@ impl Subscription {
                     counted(health.consecutive_failures as usize, "attempt", "attempts")
                 );
             }
-            (HealthState::Open | HealthState::Failing, HealthState::Degraded | HealthState::Healthy) => {
+            (HealthState::Open | HealthState::Failing, HealthState::Degraded) => log::info!(
+                subscription:% = id;
+                "{id} takes deliveries again, and is degraded: {failed} of the last {} failed",
+                counted(usize::try_from(ok + failed).unwrap_or(usize::MAX), "attempt", "attempts")
+            ),
+            (HealthState::Open | HealthState::Failing, HealthState::Healthy) => {
                 log::info!(subscription:% = id; "{id} takes deliveries again");
             }
             (HealthState::Degraded, HealthState::Healthy) => match health.incidents(now).last() {

@@ -34,6 +34,11 @@ pub(crate) fn evidence_files(
     Ok(files.into_iter().map(|(_, spec, path)| (spec, path)).collect())
 }
 
+/// Whether lines older than those of this file may have been rotated away.
+pub(crate) fn was_rotated(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name == PREVIOUS)
+}
+
 /// The folders that hold evidence, links excluded.
 pub(super) fn evidence_dirs(evidence_dir: &Path) -> Vec<PathBuf> {
     let commands = evidence_dir.join("commands");

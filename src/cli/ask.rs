@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Failure, Global, load_good_enough, render::Screen};
 use crate::archive::{AtRest, left_at_rest, read_healths};
@@ -40,6 +40,8 @@ const QUICK_BYTES: u64 = 512 * 1024;
 /// A source of answers; see the module's documentation.
 pub(super) struct Source {
     pub(super) config: Config,
+    /// Whether the config has errors, with which no runtime starts.
+    is_wrong: bool,
     client: Option<Client>,
     /// Why a runtime that should answer does not.
     silent: Option<String>,
@@ -60,8 +62,8 @@ impl Source {
         patience: Duration,
         screen: &mut Screen,
     ) -> Result<Self, Failure> {
-        let config = load_good_enough(global, screen)?;
-        let mut source = Self { config, client: None, silent: None, patience };
+        let (config, is_wrong) = load_good_enough(global, screen)?;
+        let mut source = Self { config, is_wrong, client: None, silent: None, patience };
         check_readable(&source.config.spool_dir).map_err(|error| source.unreadable(&error))?;
         source.connect();
         Ok(source)
@@ -108,8 +110,11 @@ impl Source {
 
     /// The status of the runtime and its subscriptions.
     pub(super) fn status(&mut self) -> Result<StatusReport, Failure> {
-        let until = Instant::now() + FIGURES_WITHIN;
-        let counted = |dir: &Path| from_evidence(dir, clock::now(), || Instant::now() < until);
+        let counted = |dir: &Path| {
+            // From now on: a runtime that hangs took its time already.
+            let until = Instant::now() + FIGURES_WITHIN;
+            from_evidence(dir, clock::now(), || Instant::now() < until)
+        };
         let look = |dir: &Path| Ok((Unfinished::Listed(unfinished(dir)?), Survey::of(dir)));
         let report = self.status_with(None, counted, look);
         let unread = self.config.enabled.then(|| elsewhere(&self.config)).flatten();
@@ -156,7 +161,14 @@ impl Source {
         let sources = is_read.then(|| Waiting::of(&self.config, until));
         let counts = counted(&self.config.evidence_dir);
         let known = (&healths, &counts);
-        Ok(StatusReport::at_rest(&self.config, unfinished, known, &survey, sources, self.silent.clone()))
+        let silent = self.silent.clone();
+        let mut report = StatusReport::at_rest(&self.config, unfinished, known, &survey, sources, silent);
+        if self.is_wrong && self.config.enabled && self.silent.is_none() {
+            let what =
+                "no runtime is running, and none starts with a config that has errors: spec-notify check";
+            report.warnings.insert(0, what.to_owned());
+        }
+        Ok(report)
     }
 
     /// Deliveries, newest first, up to the query's limit, over as many pages as needed.
@@ -251,12 +263,16 @@ fn moment_before(now: Timestamp, text: &str) -> Result<Timestamp, String> {
     if let Ok(at) = text.parse::<Timestamp>() {
         return Ok(at);
     }
-    let span: jiff::Span = text.parse().map_err(|_| {
+    let length = length(text).ok_or_else(|| {
         "give a length of time such as 30m, 2h or 3d, or a time such as 2025-10-14T10:00:00Z".to_owned()
     })?;
-    let length =
-        span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|error| error.to_string())?;
-    now.checked_sub(length.abs()).map_err(|error| error.to_string())
+    now.checked_sub(length).map_err(|error| error.to_string())
+}
+
+/// Parses a length of time as typed: `30m`, `2h`, `3d`.
+pub(super) fn length(text: &str) -> Option<SignedDuration> {
+    let span: jiff::Span = text.parse().ok()?;
+    Some(span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok()?.abs())
 }
 
 #[cfg(test)]

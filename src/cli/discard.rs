@@ -71,6 +71,8 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     };
     drop(source);
     if meant.is_empty() {
+        let known: Vec<SubscriptionId> = config.subscriptions.iter().map(|entry| entry.id.clone()).collect();
+        resolve::known(&known, options.subscription.as_ref())?;
         match screen.is_json() {
             true => screen.value(&meant),
             false => screen.note("nothing to discard"),

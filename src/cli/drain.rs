@@ -173,7 +173,10 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
 
 /// Prints the result for people.
 fn tell(drained: &Drained, status: &StatusReport, timeout: Option<u64>, screen: &mut Screen) {
-    for LeftPaused { subscription: id, pending, pause } in &drained.paused {
+    // Where more is left, the warnings of the status say it too.
+    for LeftPaused { subscription: id, pending, pause } in
+        drained.paused.iter().filter(|_| drained.pending == 0)
+    {
         let what = counted(*pending, "delivery waits", "deliveries wait");
         screen.warning(format_args!(
             "{what} for {id}, which is paused by {}: spec-notify resume {id} lets them go on",

@@ -12,7 +12,7 @@ use crate::clock;
 use crate::delivery::{SubscriptionId, readable};
 use crate::event::{EventKind, SpecId};
 use crate::inspect::{DeliveryState, Listed, Query};
-use crate::inspect::{ago, counted, short};
+use crate::inspect::{ago, counted, latency, short};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -27,8 +27,8 @@ Exit code 1 where a SPEC or a filter is given and nothing matches.")]
 pub(super) struct Options {
     /// Of this SPEC only
     spec: Option<SpecId>,
-    /// In this state only: pending, in_flight, delivered, dead_letter, dropped or dry_run; may be
-    /// given several times
+    /// In this state only: pending, in_flight, delivered, dead_letter, dropped, discarded or
+    /// dry_run; may be given several times
     #[arg(long, value_name = "STATE")]
     state: Vec<DeliveryState>,
     /// To this subscription only
@@ -182,7 +182,7 @@ fn wide_lines(deliveries: &[Listed], now: Timestamp) -> Vec<Line> {
     ];
     let rows = deliveries.iter().map(|one| {
         let [state, subscription, event, tries, last, _, next] = row(one, now);
-        let latency = one.last_latency_ms.map_or("-".to_owned(), |ms| format!("{ms:.0} ms"));
+        let latency = one.last_latency_ms.map_or("-".to_owned(), latency);
         let reason = one.last_error.as_deref().unwrap_or("-");
         let reason = readable(reason).split_whitespace().collect::<Vec<_>>().join(" ");
         vec![

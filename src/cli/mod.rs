@@ -492,9 +492,12 @@ fn take_if_on(loaded: config::Loaded, screen: &mut Screen) -> Result<Config, Fai
 }
 
 /// The config, or with a warning the salvaged part of one with errors, for commands that only need
-/// the spool's path. A mistake in one subscription must neither lose an event nor hide the status.
-fn load_good_enough(global: &Global, screen: &mut Screen) -> Result<Config, Failure> {
-    take_good_enough(load(global, false)?, screen)
+/// the spool's path, and whether it has errors. A mistake in one subscription must neither lose an
+/// event nor hide the status.
+fn load_good_enough(global: &Global, screen: &mut Screen) -> Result<(Config, bool), Failure> {
+    let loaded = load(global, false)?;
+    let is_wrong = loaded.config.is_none();
+    Ok((take_good_enough(loaded, screen)?, is_wrong))
 }
 
 fn take_good_enough(loaded: config::Loaded, screen: &mut Screen) -> Result<Config, Failure> {

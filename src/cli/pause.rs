@@ -101,8 +101,8 @@ fn tell(report: &PauseReport, screen: &mut Screen) {
             format_args!("paused: {id}; {waits}; to let them go on: spec-notify resume {id}"),
         ),
         (Some(pause), false) => {
-            let since = ago(clock::now(), pause.since);
-            let what = format_args!("{id} was paused already, by {} since {since}; {waits}", pause.by);
+            let lasts = ago(clock::now(), pause.since);
+            let what = format_args!("{id} was paused already, by {} for {lasts}; {waits}", pause.by);
             screen.line(Tone::Warning, what);
         }
         (None, true) => screen.line(Tone::Good, format_args!("resumed: {id}; {waits} for their turn")),

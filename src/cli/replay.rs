@@ -1,6 +1,6 @@
 //! `spec-notify replay`: sends dead letters again, one or many, at a limited rate.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -47,9 +47,9 @@ pub(super) struct Options {
     /// All there are
     #[arg(long)]
     all: bool,
-    /// To this subscription only
+    /// To this subscription only; may be given several times
     #[arg(long, value_name = "ID", requires = "all")]
-    subscription: Option<SubscriptionId>,
+    subscription: Vec<SubscriptionId>,
     /// Accepted since then: 30m, 2h, 3d, or a time
     #[arg(long, value_name = "WHEN", requires = "all", value_parser = moment)]
     since: Option<Timestamp>,
@@ -184,25 +184,32 @@ fn find(
     spec: Option<&SpecId>,
     mut list: impl FnMut(Query) -> Result<crate::inspect::Listing, Failure>,
 ) -> Result<Vec<Listed>, Failure> {
+    let of = match &options.subscription[..] {
+        [] => vec![None],
+        some => some.iter().cloned().map(Some).collect::<BTreeSet<_>>().into_iter().collect(),
+    };
     let mut letters: Vec<Listed> = Vec::new();
-    loop {
-        let page = list(Query {
-            id: None,
-            spec: spec.cloned(),
-            subscription: options.subscription.clone(),
-            states: DEAD.to_vec(),
-            since: options.since,
-            ended_since: None,
-            before: letters.last().map(Listed::cursor),
-            limit: crate::inspect::MAX_LISTED,
-        })?;
-        let is_last = page.deliveries.is_empty() || !page.more;
-        letters.extend(page.deliveries);
-        if is_last {
-            break;
+    for subscription in of {
+        let mut before = None;
+        loop {
+            let page = list(Query {
+                id: None,
+                spec: spec.cloned(),
+                subscription: subscription.clone(),
+                states: DEAD.to_vec(),
+                since: options.since,
+                ended_since: None,
+                before,
+                limit: crate::inspect::MAX_LISTED,
+            })?;
+            before = page.deliveries.last().map(Listed::cursor);
+            letters.extend(page.deliveries);
+            if before.is_none() || !page.more {
+                break;
+            }
         }
     }
-    letters.reverse();
+    letters.sort_by_key(|letter| (letter.accepted_at, letter.id));
     Ok(letters)
 }
 
@@ -239,14 +246,7 @@ fn all(
     let listed = |query| Ok(handle.block(PATIENCE, handle.list(query)).ok_or_else(no_answer)??);
     let letters = find(options, spec, listed)?;
     if letters.is_empty() {
-        // One that nobody knows is a slip, not an empty answer.
-        if let Some(id) = options.subscription.as_ref().filter(|id| !known.contains(id)) {
-            let known: Vec<&str> = known.iter().map(SubscriptionId::as_str).collect();
-            return Err(Failure::failed(format!(
-                "the config has no subscription `{id}`, and there is no dead letter of it; it has: {}",
-                known.join(", ")
-            )));
-        }
+        options.subscription.iter().try_for_each(|id| resolve::known(known, Some(id)))?;
         match screen.is_json() {
             true => screen.value(&letters),
             false => screen.note("nothing to replay: no dead letter matches"),

@@ -12,7 +12,7 @@ use super::render::{Line, Screen, Tone, wrap};
 use super::{Exit, Failure, Global, resolve};
 use crate::clock;
 use crate::delivery::{IdPrefix, readable};
-use crate::inspect::{DeliveryState, Shown, ShownAttempt, Wait, WaitKind, ago, counted, short};
+use crate::inspect::{DeliveryState, Shown, ShownAttempt, Wait, WaitKind, ago, counted, latency, short};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -125,7 +125,8 @@ fn attempt_lines(attempt: &ShownAttempt, is_last: bool, now: Timestamp, width: u
         (None, Some(error)) => error.class.clone(),
         (None, None) => "not sent".to_owned(),
     };
-    let mut head = format!("#{number}  {}  {answer}  {:.0} ms", clock::local(*time, now), attempt.latency_ms);
+    let mut head =
+        format!("#{number}  {}  {answer}  {}", clock::local(*time, now), latency(attempt.latency_ms));
     if let Some(outcome) = outcome {
         let _ = write!(head, "  {outcome}");
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Args;
 use jiff::SignedDuration;
 
-use super::ask::{PATIENCE, Source};
+use super::ask::{PATIENCE, Source, length};
 use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global};
 use crate::clock;
@@ -31,7 +31,7 @@ Examples:
   spec-notify status --json
 
 Exit code 1 while something is unresolved: \
-a subscription fails or may at any time, dead letters are left, records are damaged, or
+a subscription fails or may at any time or is paused, dead letters are left, records are damaged, or
 no runtime runs and deliveries wait, or the repo holds what nobody has told of.")]
 pub(super) struct Options {
     /// One line, and only if something is unresolved
@@ -50,16 +50,21 @@ impl FromStr for Since {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let length: SignedDuration =
-            text.parse().map_err(|_| format!("`{text}` is no length of time: 10m, 1h, 24h"))?;
-        let fits = [
-            (SignedDuration::from_mins(1), Windows::Minute),
-            (SignedDuration::from_mins(10), Windows::TenMinutes),
-            (SignedDuration::from_hours(1), Windows::Hour),
-            (SignedDuration::from_hours(24), Windows::Day),
-        ];
-        let window = fits.into_iter().find(|(longest, _)| length <= *longest);
-        window.map(|(_, window)| Self(window)).ok_or_else(|| "figures are kept for 24h".to_owned())
+        let length = length(text).ok_or_else(|| format!("`{text}` is no length of time: 10m, 1h, 24h"))?;
+        let windows = [Windows::Minute, Windows::TenMinutes, Windows::Hour, Windows::Day].map(Self);
+        let window = windows.into_iter().find(|window| length <= window.length());
+        window.ok_or_else(|| "figures are kept for 24h".to_owned())
+    }
+}
+
+impl Since {
+    fn length(self) -> SignedDuration {
+        match self.0 {
+            Windows::Minute => SignedDuration::from_mins(1),
+            Windows::TenMinutes => SignedDuration::from_mins(10),
+            Windows::Hour => SignedDuration::from_hours(1),
+            Windows::Day => SignedDuration::from_hours(24),
+        }
     }
 }
 
@@ -106,11 +111,17 @@ mod tests {
     #[test]
     fn the_window_is_the_next_longer_one() {
         let told = |text: &str| text.parse::<Since>().map(|since| since.to_string());
-        for (text, window) in
-            [("5s", "MINUTE"), ("60s", "MINUTE"), ("2m", "10 MINUTES"), ("1h", "HOUR"), ("1h 1s", "24 HOURS")]
-        {
+        for (text, window) in [
+            ("5s", "MINUTE"),
+            ("60s", "MINUTE"),
+            ("2m", "10 MINUTES"),
+            ("1h", "HOUR"),
+            ("1h 1s", "24 HOURS"),
+            ("1d", "24 HOURS"),
+        ] {
             assert_eq!(told(text).as_deref(), Ok(window), "{text}");
         }
+        assert_eq!(told("3d").unwrap_err(), "figures are kept for 24h");
         assert!(told("25h").is_err() && told("long").is_err());
     }
 }

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::delivery::SubscriptionId;
 use crate::env::Environment;
 use crate::event::SpecId;
+use crate::inspect::latency;
 use crate::payload::Sample;
 use crate::runtime::Runtime;
 
@@ -113,14 +114,14 @@ pub(super) fn show(report: &SentReport, screen: &mut Screen) {
         }
         (SentOutcome::Delivered, Some(status)) => screen.line(
             Tone::Good,
-            format_args!("delivered: {subscription} answered {status} in {} ms", report.latency_ms),
+            format_args!("delivered: {subscription} answered {status} in {}", latency(report.latency_ms)),
         ),
         (_, status) => {
             let status = status.map_or(String::new(), |status| format!(" (status {status})"));
             let error = report.error.as_deref().unwrap_or("unknown");
             screen.verdict(
                 Tone::Bad,
-                format_args!("failed: {subscription}{status} after {} ms: {error}", report.latency_ms),
+                format_args!("failed: {subscription}{status} after {}: {error}", latency(report.latency_ms)),
             );
             if let Some(hint) = &report.hint {
                 screen.line(Tone::Plain, format_args!("to do: {hint}"));

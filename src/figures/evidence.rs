@@ -1,17 +1,14 @@
 //! Fills the figures again from what the evidence has of the last day.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{Counted, Counts, Way};
-use crate::archive::{evidence_files, is_record, lines_of};
+use super::{Counted, Counts, DAY, Way};
+use crate::archive::{evidence_files, is_record, lines_of, was_rotated};
 use crate::delivery::{FailureClass, SubscriptionId};
-
-/// How far back the longest window looks.
-const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 /// Most attempts that are read: what is older is left out.
 const MOST: usize = 500_000;
@@ -45,10 +42,16 @@ pub(crate) fn from_evidence(evidence_dir: &Path, until: Timestamp, goes_on: impl
         log::warn!("the evidence cannot be listed, and its figures are left out: {error}");
         Vec::new()
     });
-    let mut ends_as_dead_letter = None;
-    'files: for (_, path) in files {
-        for (number, line) in lines_of(&path).enumerate() {
+    let (mut ends_as_dead_letter, mut from) = (None, None::<Timestamp>);
+    let mut unread = files.iter().map(|(_, path)| path);
+    'files: while let Some(path) = unread.next() {
+        let mut oldest = None;
+        for (number, line) in lines_of(path).enumerate() {
             if found.len() >= MOST || (number % 64 == 0 && !goes_on()) {
+                // Of this file what is older is missing, and of the others all.
+                let written =
+                    |path: &PathBuf| Timestamp::try_from(path.metadata().ok()?.modified().ok()?).ok();
+                from = from.max(oldest.or_else(|| written(path))).max(unread.next().and_then(written));
                 break 'files;
             }
             // Read backwards, a delivery's end comes before the attempt that decided it.
@@ -64,15 +67,20 @@ pub(crate) fn from_evidence(evidence_dir: &Path, until: Timestamp, goes_on: impl
             let gave_up = delivery.is_some() && ends_as_dead_letter.take() == delivery;
             let Some((of, counted)) = attempt.counted(gave_up) else { continue };
             if until.duration_since(counted.at) > DAY {
+                oldest = None;
                 break;
             }
+            oldest = Some(counted.at);
             if counted.at < until {
                 found.push((of, counted));
             }
         }
+        if was_rotated(path) {
+            from = from.max(oldest);
+        }
     }
     found.sort_by_key(|(_, counted)| counted.at);
-    let mut figures = Counts::default();
+    let mut figures = Counts { from, ..Counts::default() };
     found.iter().for_each(|(of, counted)| figures.ended(of, counted));
     figures
 }

@@ -10,12 +10,15 @@ mod window;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::delivery::{FailureClass, SubscriptionId};
 pub(crate) use evidence::from_evidence;
 use histogram::Histogram;
 pub use window::{Figures, Minutes, Window, Windows};
+
+/// How far back the longest window looks.
+const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 /// Most ways to fail that are told apart in a slot; what comes beyond counts to the last.
 const MAX_WAYS: usize = 8;
@@ -49,7 +52,11 @@ pub(crate) enum Way {
 
 /// See the module's first line.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Counts(BTreeMap<SubscriptionId, Rows>);
+pub(crate) struct Counts {
+    rows: BTreeMap<SubscriptionId, Rows>,
+    /// What ended before may be missing: the evidence goes no further back.
+    from: Option<Timestamp>,
+}
 
 /// The windows of one subscription.
 #[derive(Clone, Debug, Default)]
@@ -92,28 +99,34 @@ impl Counts {
     }
 
     fn rows(&mut self, of: &SubscriptionId) -> &mut Rows {
-        if self.0.len() >= MAX_SUBSCRIPTIONS && !self.0.contains_key(of) {
-            let quietest = self.0.iter().min_by_key(|(_, rows)| rows.last()).map(|(id, _)| id.clone());
-            quietest.iter().for_each(|id| drop(self.0.remove(id)));
+        if self.rows.len() >= MAX_SUBSCRIPTIONS && !self.rows.contains_key(of) {
+            let quietest = self.rows.iter().min_by_key(|(_, rows)| rows.last()).map(|(id, _)| id.clone());
+            quietest.iter().for_each(|id| drop(self.rows.remove(id)));
         }
-        self.0.entry(of.clone()).or_default()
+        self.rows.entry(of.clone()).or_default()
     }
 
     /// Adds what others counted at other times.
     pub(crate) fn merge(&mut self, other: Self) {
-        for (id, rows) in other.0 {
+        self.from = self.from.max(other.from);
+        for (id, rows) in other.rows {
             self.rows(&id).merge(rows);
         }
     }
 
+    /// What ended before this is missing, as far as it belongs to the last day.
+    pub(crate) fn from(&self, now: Timestamp) -> Option<Timestamp> {
+        self.from.filter(|from| now.duration_since(*from) < DAY)
+    }
+
     /// The figures of a subscription.
     pub(crate) fn of(&self, id: &SubscriptionId, now: Timestamp) -> Figures {
-        Figures::of(&self.0.get(id), now)
+        Figures::of(&self.rows.get(id), now)
     }
 
     /// The figures of all subscriptions together.
     pub(crate) fn in_all(&self, now: Timestamp) -> Figures {
-        Figures::of(&self.0.values(), now)
+        Figures::of(&self.rows.values(), now)
     }
 }
 

@@ -52,6 +52,7 @@ fn the_queue_is_empty_when_more_end_than_come() {
     let (mut counts, own) = (Counts::default(), id("own"));
     (0..30).for_each(|second| counts.ended(&own, &counted(second, 1.0, None)));
     assert_eq!(counts.of(&own, at(30)).empty_in_s(100), Some(200.0));
+    assert_eq!(counts.of(&own, at(30)).empty_in_s(0), None, "nothing waits");
     (0..20).for_each(|second| counts.accepted(&own, at(30 - second % 2)));
     assert_eq!(counts.of(&own, at(30)).empty_in_s(100), Some(600.0));
     (0..20).for_each(|_| counts.accepted(&own, at(30)));
@@ -66,7 +67,7 @@ fn a_subscription_takes_64_kib_at_most() {
         let way = Way::Status(500 + u16::try_from(second % 90).unwrap());
         counts.ended(&own, &counted(second, 20.0, Some(way)));
     }
-    let rows = &counts.0[&own];
+    let rows = &counts.rows[&own];
     let entry = size_of::<(i64, Box<Slot>)>();
     let bytes: usize = rows
         .0
@@ -81,7 +82,7 @@ fn a_subscription_takes_64_kib_at_most() {
     assert!(bytes <= 64 * 1024, "{bytes}");
     let many = (0..1000).map(|n| id(&format!("s{n}")));
     many.for_each(|id| counts.ended(&id, &counted(0, 1.0, None)));
-    assert!(counts.0.len() <= MAX_SUBSCRIPTIONS);
+    assert!(counts.rows.len() <= MAX_SUBSCRIPTIONS);
 }
 
 proptest! {
@@ -122,4 +123,34 @@ proptest! {
         whole.ended(&own, &counted(-172_800, 1.0, None));
         prop_assert_eq!(whole.of(&own, at(-172_800)).day.attempts, 1);
     }
+}
+
+#[test]
+fn where_the_evidence_was_rotated_it_is_said_since_when_the_figures_are_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("commands/SPEC-1/webhooks");
+    std::fs::create_dir_all(&folder).unwrap();
+    let write = |name: &str, ages: &[i64]| {
+        let line = |age: &i64| {
+            let time = at(-age);
+            let line = serde_json::json!({"time": time.to_string(), "subscription": "own", "latency_ms": 0,
+                "delivery": "35f160fc-1d79-42ed-bd1f-50fbb6bd7e98", "outcome": "retry",
+                "response": {"status": 503}});
+            line.to_string().replacen('{', "{\"v\":2,\"record\":\"attempt\",", 1) + "\n"
+        };
+        std::fs::write(folder.join(name), ages.iter().map(line).collect::<String>()).unwrap();
+    };
+    let read = || {
+        let counts = from_evidence(dir.path(), at(0), || true);
+        (counts.of(&id("own"), at(0)).day.failed, counts.from(at(0)))
+    };
+    write("deliveries.jsonl", &[500, 400]);
+    assert_eq!(read(), (2, None), "nothing was rotated away");
+    write("deliveries.1.jsonl", &[3000, 600]);
+    assert_eq!(read(), (4, Some(at(-3000))));
+    write("deliveries.1.jsonl", &[90_000, 600]);
+    assert_eq!(read(), (3, None), "what was rotated away is older than a day");
+    let cut = from_evidence(dir.path(), at(0), || false);
+    assert!(cut.of(&id("own"), at(0)).day.attempts == 0);
+    assert!(cut.from(Timestamp::now()).is_some(), "what was not read is missing");
 }

@@ -109,12 +109,12 @@ impl Figures {
     }
 
     /// In how many seconds nothing waits any more, at the rate of the last minute: `None` where
-    /// as many come as end.
+    /// nothing waits, or as many come as end.
     pub fn empty_in_s(&self, pending: usize) -> Option<f64> {
         let Window { delivered, given_up, accepted, .. } = self.minute;
         #[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
         let (ended, pending) = ((delivered + given_up) as f64 - accepted as f64, pending as f64);
-        (ended > 0.0).then(|| pending * 60.0 / ended)
+        (ended > 0.0 && pending > 0.0).then(|| pending * 60.0 / ended)
     }
 }
 

@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::words::{counted, listed};
+use super::words::{grouped, listed};
 use super::{StatusReport, Survey};
 use crate::clock;
 use crate::delivery::{Cause, HealthState, SubscriptionId};
@@ -55,10 +55,11 @@ impl Trouble {
         let whose = listed(&names, NAMED, "subscriptions");
         let when =
             if since == last { format!("at {}", time(*since)) } else { format!("since {}", time(*since)) };
-        let counted = counted(usize::try_from(*count).unwrap_or(usize::MAX), "dead letter", "dead letters");
+        let noun = if *count == 1 { "dead letter" } else { "dead letters" };
+        let count = grouped(*count);
         match kind {
             TroubleKind::Attempts => format!("{count} × {what} {when}: {whose}"),
-            TroubleKind::DeadLetters => format!("{counted} {when}, {what}: {whose}"),
+            TroubleKind::DeadLetters => format!("{count} {noun} {when}, {what}: {whose}"),
         }
     }
 
@@ -121,8 +122,13 @@ impl StatusReport {
                 );
             }
         }
+        // What fails otherwise may fail still, and is left alone.
+        let is_alone = letters.len() == 1;
         for group in letters.iter_mut().filter(|group| group.subscriptions.len() > 1) {
             "spec-notify replay --all".clone_into(&mut group.command);
+            for id in group.subscriptions.iter().filter(|_| !is_alone) {
+                group.command += &format!(" --subscription {id}");
+            }
         }
         let most_first =
             |groups: &mut Vec<Trouble>| groups.sort_by_key(|group| std::cmp::Reverse(group.count));

@@ -43,6 +43,10 @@ pub struct StatusReport {
     /// The attempts of all subscriptions over time.
     #[serde(default)]
     pub figures: Box<Figures>,
+    /// Since when the figures are whole, where the evidence has nothing older and the day is not
+    /// over.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "clock::maybe_millis")]
+    pub figures_from: Option<Timestamp>,
     /// Number of unfinished deliveries of all subscriptions.
     pub pending: usize,
     /// Number of events in the inbox, which the next runtime takes in.
@@ -256,7 +260,10 @@ impl SubscriptionStatus {
             pending: queue.waiting,
             in_flight: queue.in_flight + queue.of_operators,
             dead_letters,
-            empty_in_s: figures.empty_in_s(queue.waiting + queue.in_flight),
+            empty_in_s: match (role, &queue.paused) {
+                (Role::Inactive, _) | (_, Some(_)) => None,
+                _ => figures.empty_in_s(queue.waiting + queue.in_flight),
+            },
             figures,
             incidents: health.incidents(now),
             consecutive_failures: health.consecutive_failures,
@@ -344,6 +351,8 @@ impl StatusReport {
             queues[at].2.paused = Some(pause.clone());
         }
         let mut report = Self::new(None, &queues, healths, counts, survey);
+        // What nobody sends does not get less, whatever the last minute's rate was.
+        report.subscriptions.iter_mut().for_each(|one| one.empty_in_s = None);
         report.pending = counted_only.unwrap_or(report.pending);
         let parked = report.subscriptions.iter().filter(|one| one.is_parked());
         let waiting = report.pending + survey.inbox - parked.map(|one| one.pending).sum::<usize>();
@@ -418,6 +427,7 @@ impl StatusReport {
             runtime,
             subscriptions,
             figures: Box::new(counts.in_all(now)),
+            figures_from: counts.from(now),
             pending,
             inbox: survey.inbox,
             sources: None,
@@ -447,8 +457,8 @@ impl StatusReport {
         let bad: Vec<_> =
             self.subscriptions.iter().filter(|one| one.needs_somebody() && one.paused.is_none()).collect();
         let in_words = |one: &SubscriptionStatus| {
-            let since = one.since.map_or(String::new(), |since| format!(" since {}", ago(now, since)));
-            format!("{} {}{since}", one.id, one.health)
+            let lasts = one.since.map_or(String::new(), |since| format!(" for {}", ago(now, since)));
+            format!("{} {}{lasts}", one.id, one.health)
         };
         match &bad[..] {
             [] => {}
@@ -456,14 +466,14 @@ impl StatusReport {
             [one, other] => parts.extend([in_words(one), in_words(other)]),
             [..] => {
                 let oldest = bad.iter().filter_map(|one| one.since).min();
-                let since = oldest.map_or(String::new(), |since| format!(" since {}", ago(now, since)));
+                let lasts = oldest.map_or(String::new(), |since| format!(" for {}", ago(now, since)));
                 let fail = bad.iter().filter(|one| one.health != HealthState::Degraded).count();
                 let of = self.subscriptions.len();
                 parts.push(match (fail, bad.len() - fail) {
-                    (fail, 0) => format!("{fail} of {of} subscriptions fail{since}"),
-                    (0, degraded) => format!("{degraded} of {of} subscriptions degraded{since}"),
+                    (fail, 0) => format!("{fail} of {of} subscriptions failing{lasts}"),
+                    (0, degraded) => format!("{degraded} of {of} subscriptions degraded{lasts}"),
                     (fail, degraded) => {
-                        format!("{fail} of {of} subscriptions fail, {degraded} degraded{since}")
+                        format!("{fail} of {of} subscriptions failing, {degraded} degraded, some{lasts}")
                     }
                 });
             }
@@ -472,8 +482,8 @@ impl StatusReport {
         match paused[..] {
             [] => {}
             [one] => {
-                let since = one.paused.as_ref().map_or(String::new(), |pause| ago(now, pause.since));
-                parts.push(format!("{} paused since {since}", one.id));
+                let lasts = one.paused.as_ref().map_or(String::new(), |pause| ago(now, pause.since));
+                parts.push(format!("{} paused for {lasts}", one.id));
             }
             _ => parts.push(format!("{} paused", counted(paused.len(), "subscription", "subscriptions"))),
         }

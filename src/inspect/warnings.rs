@@ -20,7 +20,7 @@ impl StatusReport {
             if let Some(LocalFault { since, error, hint }) = &subscription.local_fault {
                 let lasts = ago(clock::now(), *since);
                 warnings.push(format!(
-                    "{id}: nothing can be sent since {lasts}: {error}; {hint}. \
+                    "{id}: nothing could be sent for {lasts}: {error}; {hint}. \
                      What waits is tried again by itself, and no attempt is counted before a day has passed"
                 ));
             }
@@ -32,10 +32,10 @@ impl StatusReport {
                 ));
             }
             if let Some(pause) = &subscription.paused {
-                let since = ago(clock::now(), pause.since);
+                let lasts = ago(clock::now(), pause.since);
                 let waits = counted(subscription.pending, "delivery waits", "deliveries wait");
                 warnings.push(format!(
-                    "{id}: paused by {} since {since}; {waits}; to let them go on: spec-notify resume {id}",
+                    "{id}: paused by {} for {lasts}; {waits}; to let them go on: spec-notify resume {id}",
                     pause.by
                 ));
             }

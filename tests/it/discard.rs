@@ -47,6 +47,8 @@ fn dead_letters_are_given_up_for_good_with_and_without_a_runtime() {
     sandbox.wait_for_finals("SPEC-1", 6);
     let letters = ids(&json_of(&sandbox, 0, &["list", "--state", "dead_letter"]));
 
+    let slip = sandbox.run(&["discard", "--all", "--subscription", "slip", "--yes"]);
+    assert!(slip.code == 1 && slip.stderr.contains("no subscription `slip`"), "{slip:?}");
     let unasked = sandbox.run(&["discard", "--all"]);
     assert!(unasked.code == 2 && unasked.stderr.contains("--yes"), "{unasked:?}");
     let none = sandbox.run(&["discard", "00000000-0000", "--yes"]);

@@ -4,10 +4,30 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::harness::{DeadEndpoint, Endpoint, Sandbox, wait_for};
+use crate::harness::{Answer, DeadEndpoint, Endpoint, Sandbox, wait_for};
 
 fn status(sandbox: &Sandbox) -> Value {
     serde_json::from_str(&sandbox.run(&["status", "--json"]).stdout).unwrap()
+}
+
+#[test]
+fn a_runtime_that_hangs_or_is_gone_hides_no_figures_and_nothing_is_said_to_get_less() {
+    let endpoint = Endpoint::answering(vec![Answer::Status(200), Answer::Status(200), Answer::Hang]);
+    let sandbox = Sandbox::new(&[("one", &endpoint.url(), "max_in_flight = 1")]);
+    let serve = sandbox.serve();
+    for n in 0..4 {
+        sandbox.emit("SPEC-1", "Plan", &format!("k{n}"));
+    }
+    sandbox.wait_for_finals("SPEC-1", 2);
+    let counted = |report: &Value| report["subscriptions"][0]["figures"]["hour"]["delivered"].clone();
+    serve.signal("STOP");
+    let hung = status(&sandbox);
+    serve.signal("CONT");
+    assert_eq!((&hung["runtime"], counted(&hung)), (&Value::Null, json!(2)), "{hung}");
+    serve.kill();
+    let gone = status(&sandbox);
+    assert_eq!((counted(&gone), &gone["pending"]), (json!(2), &json!(2)));
+    assert_eq!(gone["subscriptions"][0].get("empty_in_s").filter(|left| !left.is_null()), None, "{gone}");
 }
 
 /// Six in ten answer 503.
@@ -92,5 +112,5 @@ fn fifteen_that_fail_alike_are_told_once_and_the_banner_stays_short() {
     let banner = sandbox.run(&["status", "--banner"]);
     assert_eq!((banner.code, banner.stdout.lines().count()), (1, 1));
     assert!(banner.stdout.trim_end().chars().count() <= 120, "{}", banner.stdout);
-    assert!(banner.stdout.contains("15 of 15 subscriptions fail since"), "{}", banner.stdout);
+    assert!(banner.stdout.contains("15 of 15 subscriptions failing for"), "{}", banner.stdout);
 }

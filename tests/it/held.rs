@@ -61,7 +61,7 @@ fn a_pause_holds_over_kills_and_reloads_and_is_shown_everywhere() {
     }
     let is_held = || {
         let said = sandbox.run(&["status", "--banner"]);
-        assert!(said.code == 1 && said.stdout.contains("one paused since"), "{said:?}");
+        assert!(said.code == 1 && said.stdout.contains("one paused for"), "{said:?}");
         let said = sandbox.run(&["status"]);
         assert!(said.stdout.contains("3 deliveries wait") && said.stdout.contains("resume one"), "{said:?}");
         let listed = json(&sandbox, &["list"]);

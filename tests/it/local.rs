@@ -30,7 +30,7 @@ fn without_a_network_nothing_is_used_up_and_what_waits_goes_when_there_is_one() 
     let serve = sandbox.serve();
     sandbox.emit("SPEC-1", "Plan", "k1");
     sandbox.emit("SPEC-1", "Tasks", "k2");
-    let said = wait_for("status", || warning(&sandbox, "nothing can be sent since"));
+    let said = wait_for("status", || warning(&sandbox, "nothing could be sent for"));
     assert!(said.contains("no network that leads there; see that it is connected"), "{said}");
     let status = status(&sandbox);
     let one = &status["subscriptions"][0];
@@ -45,7 +45,7 @@ fn without_a_network_nothing_is_used_up_and_what_waits_goes_when_there_is_one() 
     assert_eq!(serve.terminate().0, 0);
 
     // It is remembered while nothing runs, and another endpoint under the same id has both.
-    assert!(warning(&sandbox, "nothing can be sent since").is_some());
+    assert!(warning(&sandbox, "nothing could be sent for").is_some());
     let endpoint = Endpoint::replying(&[200]);
     let config = sandbox.path().join(".spec-kit/config.toml");
     let text = std::fs::read_to_string(&config).unwrap().replace(NOWHERE, &endpoint.url());
@@ -71,8 +71,8 @@ fn a_name_that_does_not_resolve_where_nothing_leads_out_is_no_fault_of_the_endpo
     command.envs(drain.get_envs().filter_map(|(name, value)| Some((name, value?))));
     command.current_dir(drain.get_current_dir().unwrap()).stdin(Stdio::null());
     let ran = Ran::from(command.output().unwrap());
-    assert!(ran.code == 1 && ran.stderr.contains("nothing can be sent since"), "{ran:?}");
-    assert!(warning(&sandbox, "nothing can be sent since").unwrap().contains("no network"));
+    assert!(ran.code == 1 && ran.stderr.contains("nothing could be sent for"), "{ran:?}");
+    assert!(warning(&sandbox, "nothing could be sent for").unwrap().contains("no network"));
     let listed: Value = serde_json::from_str(&sandbox.run(&["--json", "list"]).stdout).unwrap();
     assert_eq!((&listed[0]["state"], &listed[0]["attempts"]), (&"pending".into(), &0.into()));
 }

@@ -143,6 +143,8 @@ fn a_replay_needs_no_more_than_the_start_of_an_id_and_nothing_to_do_is_no_failur
     says(&sandbox.run(&["replay", "--all", "--dry-run"]), 0, &["nothing to replay"]);
     assert_eq!(json_of(&sandbox, &["replay", "--all"]), json!([]));
     says(&sandbox.run(&["replay", "--all", "--subscription", "slip"]), 1, &["no subscription `slip`"]);
+    let both = ["replay", "--all", "--subscription", "one", "--subscription", "slip"];
+    says(&sandbox.run(&both), 1, &["no subscription `slip`"]);
     let serve = sandbox.serve();
     let ids: Vec<String> =
         (0..3).map(|n| id_of(&sandbox.emit("SPEC-1", "Plan", &format!("k{n}")), 0)).collect();
@@ -150,7 +152,8 @@ fn a_replay_needs_no_more_than_the_start_of_an_id_and_nothing_to_do_is_no_failur
     let endpoint = dead.mend(&[200]);
     says(&sandbox.run(&["replay", &ids[0][..13]]), 0, &["delivered: one answered 200"]);
     says(&sandbox.run(&["replay", "SPEC-1", "--delivery-id", &ids[1][..13]]), 0, &["delivered"]);
-    says(&sandbox.run(&["replay", &ids[0]]), 1, &["no dead letter has an id"]);
+    let there = format!("{} to one is delivered", ids[0]);
+    says(&sandbox.run(&["replay", &ids[0]]), 1, &["no dead letter has an id", &there]);
     // All leaves what is paused alone; by its id it goes, and says so.
     json_of(&sandbox, &["pause", "one"]);
     says(&sandbox.run(&["replay", "--all"]), 1, &["1 not tried: one is paused by", "spec-notify resume one"]);

@@ -43,7 +43,7 @@ fn a_failure_is_seen_understood_mended_and_replayed_and_then_there_is_nothing_le
     sandbox.wait_for_finals("SPEC-1", 2);
 
     let banner = sandbox.run(&["status", "--banner"]);
-    assert_says(&banner, 1, &["tracker failing since", "1 dead letter"]);
+    assert_says(&banner, 1, &["tracker failing for", "1 dead letter"]);
     assert_eq!(banner.stdout.lines().count(), 1);
     assert_says(
         &sandbox.run(&["status"]),
@@ -542,6 +542,8 @@ fn a_slip_in_the_config_costs_no_event_and_hides_nothing() {
     }
     endpoint.wait_for(3);
     serve.kill();
+    let status = sandbox.run(&["status", "--json"]);
+    assert_says(&status, 1, &["none starts with a config that has errors"]);
     assert_eq!(sandbox.emit("SPEC-1", "Plan", "later")["outcome"], "queued");
     // Where even the spool may be another one, nothing is put anywhere.
     sandbox.write(config, &format!("{good}\n[spec_ops.webhooks.x]\nspool_dir = \"els"));

@@ -9,11 +9,11 @@ use crate::cli::render::{Line, Tone, fitted, wrap};
 use crate::clock;
 use crate::delivery::{HealthState, Incident};
 use crate::figures::{Minutes, Window};
-use crate::inspect::{StatusReport, SubscriptionStatus, Trouble, ago, counted, grouped, latency, short};
+use crate::inspect::{StatusReport, SubscriptionStatus, Trouble, ago, grouped, latency, short};
 use crate::run::AwaitedStage;
 
 /// Most subscriptions whose figures are told in words.
-const MOST_FIGURES: usize = 3;
+const MOST_FIGURES: usize = 5;
 
 /// A column beside the name.
 type Column = (&'static str, fn(&SubscriptionStatus, &View) -> String);
@@ -35,9 +35,9 @@ impl View {
 const COLUMNS: [Column; 10] = [
     ("HEALTH", |one, _| one.health.to_string()),
     ("SINCE", |one, view| since(one.since, view)),
-    ("PENDING", |one, _| (one.pending + one.in_flight).to_string()),
+    ("PENDING", |one, _| grouped((one.pending + one.in_flight) as u64)),
     ("OLDEST", |one, view| since(one.oldest_pending_at, view)),
-    ("DEAD", |one, _| one.dead_letters.to_string()),
+    ("DEAD", |one, _| grouped(one.dead_letters as u64)),
     ("TRIED", |one, view| grouped(one.figures.window(view.since.0).attempts)),
     ("FAILED", |one, view| share(one.figures.window(view.since.0))),
     ("P50", |one, view| of_latency(one.figures.window(view.since.0).p50_ms)),
@@ -95,10 +95,15 @@ pub(in crate::cli) fn lines(report: &StatusReport, view: &View) -> Vec<Line> {
     what_fails(&mut lines, &report.troubles, view);
     let failed = report.subscriptions.iter().filter(|one| one.figures.window(view.since.0).failed > 0);
     let mut failed: Vec<_> = failed.collect();
-    failed.sort_by_key(|one| std::cmp::Reverse(one.figures.window(view.since.0).failed));
+    // Of one that always fails the causes say all; what comes and goes is told by its figures.
+    failed.sort_by_key(|one| {
+        let window = one.figures.window(view.since.0);
+        (!one.unresolved, window.delivered == 0, std::cmp::Reverse(window.failed))
+    });
     let more = failed.len().saturating_sub(MOST_FIGURES);
-    let figures = failed.iter().take(MOST_FIGURES).map(|one| figures(one, view));
-    let more = (more > 0).then(|| format!("{more} more have failed attempts: status --json has them"));
+    let figures = failed.iter().take(MOST_FIGURES).map(|one| figures(one, report.runtime.is_some(), view));
+    let have = if more == 1 { "has" } else { "have" };
+    let more = (more > 0).then(|| format!("{more} more {have} failed attempts: status --json has them"));
     section(&mut lines, &format!("FIGURES OF THE LAST {}", view.since), figures.chain(more), view.width);
     let over = report.subscriptions.iter().flat_map(|one| one.incidents.iter().map(move |over| (one, over)));
     section(&mut lines, "OVER", over.map(|(one, over)| incident(one, over, view)), view.width);
@@ -127,6 +132,10 @@ fn above(report: &StatusReport, view: &View) -> Vec<Line> {
         None => Line::new(Tone::Warning, "runtime  none is running"),
     }];
     lines.push(Line::new(Tone::Plain, format!("at       {}", clock::stamp(now))));
+    if let Some(from) = report.figures_from.filter(|from| now.duration_since(*from) < view.since.length()) {
+        let text = format!("figures  from {} on: the evidence has nothing older", view.time(from));
+        lines.push(Line::new(Tone::Plain, text));
+    }
     if report.inbox > 0 {
         lines.push(Line::new(Tone::Plain, format!("inbox    {} waiting", report.inbox)));
     }
@@ -189,7 +198,7 @@ fn what_fails(lines: &mut Vec<Line>, troubles: &[Trouble], view: &View) {
 }
 
 /// What is asked for in a ticket.
-fn figures(one: &SubscriptionStatus, view: &View) -> String {
+fn figures(one: &SubscriptionStatus, is_sent: bool, view: &View) -> String {
     let window = one.figures.window(view.since.0);
     let mut ways: Vec<_> = window.failures.iter().collect();
     ways.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
@@ -211,7 +220,7 @@ fn figures(one: &SubscriptionStatus, view: &View) -> String {
     }
     text.extend(window.first_bad_at.map(|at| format!("; first bad {}", view.time(at))));
     text.extend(window.last_good_at.map(|at| format!(", last good {}", view.time(at))));
-    if one.pending + one.in_flight > 0 {
+    if is_sent && !one.is_parked() && one.pending + one.in_flight > 0 {
         let empty = one.empty_in_s.map(|left| {
             #[allow(clippy::cast_possible_truncation, reason = "saturates")]
             let left = short(SignedDuration::from_secs(left.ceil() as i64));
@@ -226,14 +235,16 @@ fn figures(one: &SubscriptionStatus, view: &View) -> String {
 fn incident(one: &SubscriptionStatus, over: &Incident, view: &View) -> String {
     let given_up = match over.given_up {
         0 => String::new(),
-        count => format!(", {} given up", counted(count as usize, "delivery", "deliveries")),
+        1 => ", 1 delivery given up".to_owned(),
+        count => format!(", {} deliveries given up", grouped(count.into())),
     };
+    let attempts = if over.failures == 1 { "attempt" } else { "attempts" };
     format!(
-        "{}: failed {} to {}, {}{given_up}, {}",
+        "{}: failed {} to {}, {} {attempts}{given_up}, {}",
         one.id,
         view.time(over.from),
         view.time(over.to),
-        counted(over.failures as usize, "attempt", "attempts"),
+        grouped(over.failures.into()),
         over.what
     )
 }
@@ -390,7 +401,7 @@ mod tests {
         let mut report = one_that_is_flaky();
         assert_eq!(
             report.banner(now).unwrap(),
-            "spec-notify: chatops-slack degraded since 7h, 3 dead letters, 15 pending \
+            "spec-notify: chatops-slack degraded for 7h, 3 dead letters, 15 pending \
              (see spec-notify status)"
         );
         report.subscriptions.remove(0);
@@ -404,7 +415,7 @@ mod tests {
         let banner = fifteen().banner(now).unwrap();
         assert_eq!(
             banner,
-            "spec-notify: 12 of 15 subscriptions fail since 7h, 150 dead letters, 15 pending \
+            "spec-notify: 12 of 15 subscriptions failing for 7h, 150 dead letters, 15 pending \
             (see spec-notify status)"
         );
         let long = "n".repeat(64);

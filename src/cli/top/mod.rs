@@ -30,7 +30,7 @@ use crate::clock;
 use crate::control::{Client, ClientError};
 use crate::delivery::DeliveryId;
 use crate::event::SpecId;
-use crate::inspect::{DeliveryState, MAX_TRIED, Query, Tried, TriedQuery};
+use crate::inspect::{DeliveryState, MAX_TRIED, Query, Tried, TriedQuery, latency};
 use model::{Action, Model, Snapshot};
 
 /// Interval at which the screen checks for keys and news.
@@ -177,7 +177,7 @@ impl Loop {
             let told = match sent {
                 Ok(report) => match (report.outcome, report.error) {
                     (_, Some(error)) => format!("{id} failed again: {error}"),
-                    (outcome, None) => format!("{id}: {outcome} in {:.0} ms", report.latency_ms),
+                    (outcome, None) => format!("{id}: {outcome} in {}", latency(report.latency_ms)),
                 },
                 Err(ClientError::Unreachable(_) | ClientError::Absent(_)) => {
                     format!("no runtime is running: spec-notify replay {spec} --delivery-id {id}")

@@ -14,7 +14,7 @@ use crate::cli::render::Tone;
 use crate::cli::status::tone as health_tone;
 use crate::delivery::readable;
 use crate::inspect::{DeliveryState, Listed, Tried};
-use crate::inspect::{ago, counted, short};
+use crate::inspect::{ago, counted, latency, short};
 use crate::names::{is_deceiving, printable};
 
 /// Longest text of a cell or a line, in characters.
@@ -208,7 +208,7 @@ fn draw_attempts(model: &Model, now: Timestamp, frame: &mut Frame<'_>, area: Rec
             tried.subscription.to_string(),
             tried.attempt.to_string(),
             answer(tried),
-            format!("{:.0} ms", tried.latency_ms),
+            latency(tried.latency_ms),
             tried.idempotency_key.to_string(),
         ])
         .style(style(if tried.outcome == "delivered" { Tone::Good } else { Tone::Plain }))
