@@ -31,6 +31,7 @@ use crate::config::{Config, Origin, Report};
 use crate::delivery::{Delivery, DeliveryId, Pause, SubscriptionId};
 use crate::event::{Event, IdempotencyKey, SpecId, sequence_at};
 use crate::files::user;
+use crate::fleet::Link;
 use crate::inspect::{Facts, Listing, Page, Query, Shown, StatusReport, Tried, TriedQuery, Watching, tried};
 use crate::payload::{self, Reader};
 use crate::run::AwaitedStage;
@@ -55,6 +56,8 @@ pub(crate) struct Door {
     ledger: Addr<Ledger>,
     admission: Admission,
     checkout: Checkout,
+    /// Where events go that this machine does not keep itself.
+    fleet: Option<Link>,
     reading: Reading,
     notices: Notices,
     reloads: mpsc::Sender<ReloadReply>,
@@ -71,6 +74,7 @@ impl Door {
         ledger: Addr<Ledger>,
         config: &Config,
         checkout: Checkout,
+        fleet: Option<Link>,
     ) -> (Self, mpsc::Receiver<ReloadReply>) {
         let (reloads, reload) = mpsc::channel(1);
         let door = Self {
@@ -78,6 +82,7 @@ impl Door {
             ledger,
             admission: Admission::new(),
             checkout,
+            fleet,
             reading: Reading::new(config.store_options()),
             notices: Notices::new(config.origin.clone()),
             reloads,
@@ -89,6 +94,12 @@ impl Door {
     /// The Router, for the end of a run.
     pub(crate) fn router(&self) -> &Addr<Router> {
         &self.router
+    }
+
+    /// Whether an accepted event is a record of the Ledger's, which then removes the inbox file
+    /// that the event came from.
+    pub(super) fn keeps_events(&self) -> bool {
+        self.fleet.is_none()
     }
 
     /// Resolves when every actor has started with its recovered deliveries. Events emitted before
@@ -134,6 +145,10 @@ impl Door {
             EmitError::Unavailable("the runtime is stopped, or busy with too many events".to_owned())
         })?;
         self.checkout.add_to(&mut event);
+        if let Some(fleet) = &self.fleet {
+            let key = event.event.idempotency_key.clone();
+            return fleet.accept(&event, within).await.map(|receipt| Emission { key, result: Ok(receipt) });
+        }
         let published = self.checkout.published(&event);
         let (reply, answer) = oneshot::channel();
         let emit = Emit { event, published, inbox, admission: Some(admission), reply };

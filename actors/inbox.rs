@@ -63,11 +63,12 @@ pub(crate) async fn take_inbox_in(ledger: Addr<Ledger>, door: Door, looked: watc
                 };
                 let emit =
                     async |event: Event, file: Option<InboxName>| door.emit(event, file, PATIENCE).await;
+                let removes = door.keeps_events();
                 let settle = async |name: InboxName, settled: Settled| {
                     ledger.send(SettleInbox { name, settled }).await.map_err(|_| Stopped)
                 };
                 let told = |aside: &Aside| door.tell_of_inbox(aside.told());
-                match pass(&mut aside, names, read, emit, settle, told).await {
+                match pass(&mut aside, names, read, emit, removes, settle, told).await {
                     Ok(is_whole) => seen = changed.filter(|_| is_whole),
                     Err(Stopped) => return,
                 }
@@ -96,11 +97,13 @@ async fn on_a_thread<T: Send + 'static>(
 }
 
 /// One pass over the listed files, which `aside` already knows; true if it reached the end.
+/// `removes` says that accepting an event removes its file.
 async fn pass(
     aside: &mut Aside,
     names: Vec<InboxName>,
     mut read: impl AsyncFnMut(Vec<InboxName>) -> Vec<Taken>,
     mut emit: impl AsyncFnMut(Event, Option<InboxName>) -> Result<Receipt, EmitError>,
+    removes: bool,
     mut settle: impl AsyncFnMut(InboxName, Settled) -> Result<Option<InboxName>, Stopped>,
     told: impl Fn(&Aside),
 ) -> Result<bool, Stopped> {
@@ -132,7 +135,9 @@ async fn pass(
                     stays.is_none_or(|name| stand_aside(aside, &name, STAYS))
                 }
                 Content::Unreadable(why) => stand_aside(aside, &name, &why),
-                Content::Events(texts) => take_file(aside, name, texts, &mut emit, &mut settle).await?,
+                Content::Events(texts) => {
+                    take_file(aside, name, texts, &mut emit, removes, &mut settle).await?
+                }
             };
             if !goes_on {
                 log::warn!("too much stands aside in the inbox: the rest of it waits");
@@ -163,6 +168,7 @@ async fn take_file(
     name: InboxName,
     texts: Vec<String>,
     emit: &mut impl AsyncFnMut(Event, Option<InboxName>) -> Result<Receipt, EmitError>,
+    removes: bool,
     settle: &mut impl AsyncFnMut(InboxName, Settled) -> Result<Option<InboxName>, Stopped>,
 ) -> Result<bool, Stopped> {
     let all = texts.len();
@@ -190,7 +196,7 @@ async fn take_file(
         let emitted = emit(event, is_one.then(|| name.clone())).await;
         match emitted {
             Ok(receipt) => {
-                is_removed = is_one && matches!(receipt, Receipt::Accepted(_));
+                is_removed = is_one && removes && matches!(receipt, Receipt::Accepted(_));
                 if aside.free(&spec) {
                     log::info!(spec:%; "events of {spec} in the inbox are taken in again");
                 }
@@ -279,7 +285,7 @@ mod tests {
             let settle = async |name: InboxName, settled: Settled| Ok(inbox.settle(&name, settled));
             let names = inbox.names().unwrap();
             aside.begin(&names, now);
-            let passing = pass(aside, names, read, emit, settle, |_| {});
+            let passing = pass(aside, names, read, emit, true, settle, |_| {});
             let passed = actix_rt::System::new().block_on(passing);
             assert!(passed.is_ok());
         }

@@ -94,6 +94,7 @@ def arrive(made, seconds=60):
 
 
 def report(what, made):
+    made = [one for one in made if one]
     arrive(made)
     waits = sorted((arrived[key] - at) * 1000 for key, at in made if key in arrived)
     p50, p95 = waits[len(waits) // 2], waits[len(waits) * 95 // 100]
@@ -106,7 +107,7 @@ def one_by_one(what, change, count=40):
     made = []
     for n in range(count):
         made.append(change(n))
-        arrive(made[-1:])
+        arrive([one for one in made[-1:] if one])
     report(what, made)
 
 
@@ -117,7 +118,36 @@ def steady(repo, rate, seconds, first_box):
         made.append(repo.stage(n * 17 % min(RUNS, 200)))
         made.append(repo.tick(n * 7 % LISTS, first_box + n // LISTS))
         time.sleep(max(0, began + 2 * (n + 1) / rate - time.time()))
-    report(f"{rate} changes a second", [one for one in made if one])
+    report(f"{rate} changes a second", made)
+
+
+def figures(repo, serve, began):
+    while not (repo.folder / "spool" / "watch.jsonl").exists():
+        time.sleep(0.002)
+    print(f"start-up, the baseline taken: {time.time() - began:.2f} s")
+    arrive([repo.tick(0, BOXES - 1)])
+    print(f"start-up, a change told: {time.time() - began:.2f} s")
+
+    def used():
+        found = Path(f"/proc/{serve.pid}/stat").read_text().split()
+        return (int(found[13]) + int(found[14])) / os.sysconf("SC_CLK_TCK")
+
+    def memory():
+        found = Path(f"/proc/{serve.pid}/status").read_text()
+        return int(found.split("VmRSS:")[1].split()[0]) / 1024
+
+    time.sleep(3)
+    before = used()
+    time.sleep(20)
+    print(f"at rest: {(used() - before) * 5:.1f} % of a core, {memory():.1f} MiB", flush=True)
+    one_by_one("a line of a log that was there", lambda n: repo.stage(n * 37 % RUNS))
+    one_by_one("a new run's first stage", lambda n: repo.stage(RUNS + n))
+    one_by_one("a box", lambda n: repo.tick(n * 13 % LISTS, 0))
+    steady(repo, 20, 20, 1)
+    steady(repo, 100, 20, 10)
+    report("all lists at once", [repo.tick(number, 30) for number in range(LISTS)])
+    report("1,000 logs at once", [repo.stage(RUNS - 1 - n) for n in range(min(RUNS, 1000))])
+    print(f"after all that: {memory():.1f} MiB")
 
 
 def main():
@@ -128,34 +158,11 @@ def main():
         began = time.time()
         environment = {**os.environ, "SECRET": "x" * 40}
         serve = subprocess.Popen([PROGRAM, "serve"], cwd=folder, env=environment, stdout=log, stderr=log)
-        while not (repo.folder / "spool" / "watch.jsonl").exists():
-            time.sleep(0.002)
-        print(f"start-up, the baseline taken: {time.time() - began:.2f} s")
-        arrive([repo.tick(0, BOXES - 1)])
-        print(f"start-up, a change told: {time.time() - began:.2f} s")
-
-        def used():
-            found = Path(f"/proc/{serve.pid}/stat").read_text().split()
-            return (int(found[13]) + int(found[14])) / os.sysconf("SC_CLK_TCK")
-
-        def memory():
-            found = Path(f"/proc/{serve.pid}/status").read_text()
-            return int(found.split("VmRSS:")[1].split()[0]) / 1024
-
-        time.sleep(3)
-        before = used()
-        time.sleep(20)
-        print(f"at rest: {(used() - before) * 5:.1f} % of a core, {memory():.1f} MiB", flush=True)
-        one_by_one("a line of a log that was there", lambda n: repo.stage(n * 37 % RUNS))
-        one_by_one("a new run's first stage", lambda n: repo.stage(RUNS + n))
-        one_by_one("a box", lambda n: repo.tick(n * 13 % LISTS, 0))
-        steady(repo, 20, 20, 1)
-        steady(repo, 100, 20, 10)
-        report("all lists at once", [repo.tick(number, 30) for number in range(LISTS)])
-        report("1,000 logs at once", [repo.stage(RUNS - 1 - n) for n in range(min(RUNS, 1000))])
-        print(f"after all that: {memory():.1f} MiB")
-        serve.terminate()
-        serve.wait()
+        try:
+            figures(repo, serve, began)
+        finally:
+            serve.terminate()
+            serve.wait()
 
 
 main()

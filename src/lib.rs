@@ -54,6 +54,11 @@ mod event;
 mod figures;
 mod files;
 mod filter;
+#[cfg(feature = "fleet")]
+mod fleet;
+#[cfg(not(feature = "fleet"))]
+#[path = "fleet/none.rs"]
+mod fleet;
 mod http;
 mod inspect;
 mod names;

@@ -35,6 +35,9 @@ pub struct Emitted {
     pub event: Option<EmittedEvent>,
     /// One delivery for each subscription that wants the event.
     pub deliveries: Vec<EmittedDelivery>,
+    /// `false` where a fleet's cluster has it: its deliveries are made by whoever routes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routed: Option<bool>,
     /// Why it was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -78,7 +81,15 @@ impl Emitted {
         };
         let deliveries =
             deliveries.into_iter().map(|(id, subscription)| EmittedDelivery { id, subscription }).collect();
-        Self { outcome, event: Some(event), deliveries, error }
+        Self { outcome, event: Some(event), deliveries, routed: None, error }
+    }
+
+    /// The result for an event that was offered to a fleet's cluster.
+    #[cfg(feature = "cli")]
+    pub(crate) fn of_fleet(event: EmittedEvent, result: Result<Receipt, EmitError>) -> Self {
+        let emitted = Self::new(event, result);
+        let routed = (emitted.outcome == EmitOutcome::Accepted).then_some(false);
+        Self { routed, ..emitted }
     }
 
     /// The same result for the emitter in this process.
@@ -103,6 +114,7 @@ impl Emitted {
 
     /// The result for a text that is not an event.
     pub fn refused(error: String) -> Self {
-        Self { outcome: EmitOutcome::Refused, event: None, deliveries: Vec::new(), error: Some(error) }
+        let (deliveries, error) = (Vec::new(), Some(error));
+        Self { outcome: EmitOutcome::Refused, event: None, deliveries, routed: None, error }
     }
 }

@@ -24,7 +24,7 @@ use crate::sources::place::RepoPaths;
 use crate::sources::stage::{self, Setting, StageRead};
 use crate::sources::workflow_run;
 pub(super) use lines::Lines;
-use told::Told;
+use told::{Told, Wanted};
 use wait::Awaited;
 use way::{State, Way};
 
@@ -85,6 +85,9 @@ pub(super) struct Options {
         value_parser = clap::value_parser!(u64).range(1..=600_000)
     )]
     deadline: u64,
+    /// Exit code 1 for an event that only this machine has: one that went into the inbox
+    #[arg(long)]
+    require_accepted: bool,
     /// Wait until the deliveries have ended: exit code 1 unless all of them are delivered or dry
     /// runs
     #[arg(long)]
@@ -148,9 +151,10 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
         return Ok(Exit::Done);
     }
     let mut input = Input::new(given(options, &config)?, options.event.is_some());
-    let mut way = Way::new(&config.spool_dir, &config.repo, Duration::from_millis(options.deadline));
+    let mut way = Way::new(&config, Duration::from_millis(options.deadline));
     let awaited = options.wait.then(Awaited::new);
-    let mut told = Told::new(screen, options.event.is_some(), awaited);
+    let wanted = Wanted { accepted: options.require_accepted, fleet: config.fleet.is_some() };
+    let mut told = Told::new(screen, options.event.is_some(), awaited, wanted);
     // The deadline of an event from arguments begins with the command, that of a line when it is
     // read.
     let mut since = Some(start).filter(|_| options.event.is_none());

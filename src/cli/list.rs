@@ -46,17 +46,16 @@ pub(super) struct Options {
     )]
     limit: u32,
     /// wide: one line a delivery whatever the width, with more columns
-    #[arg(short, long, value_name = "FORM", value_enum)]
+    #[arg(short, long, value_name = "FORM", value_enum, hide_possible_values = true)]
     output: Option<Form>,
     /// Then each delivery that is new or changes, until Ctrl-C; with --json a line for each
     #[arg(short, long)]
     follow: bool,
 }
 
-/// How people are shown deliveries.
+/// How people are shown deliveries: `wide` is one line a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Form {
-    /// One line a delivery.
     Wide,
 }
 

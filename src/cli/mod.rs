@@ -11,6 +11,8 @@ mod discard;
 mod drain;
 mod emit;
 mod explain;
+#[cfg(feature = "fleet")]
+mod fleet;
 mod help;
 mod init;
 mod interrupt;
@@ -222,6 +224,9 @@ enum Command {
     Resume(pause::ResumeOptions),
     /// How the runtime and each subscription fare, and what to do about it
     Status(status::Options),
+    /// Make the cluster ready that machines share, and ask whether it keeps what it takes
+    #[cfg(feature = "fleet")]
+    Fleet(fleet::Options),
     /// A live screen: subscriptions, queues, recent attempts, dead letters
     Top(top::Options),
     /// Validate the config and say everything that is wrong with it
@@ -344,6 +349,8 @@ fn run_command(cli: Cli, screen: &mut Screen) -> Result<Exit, Failure> {
         Command::Pause(options) => pause::pause(global, options, screen),
         Command::Resume(options) => pause::resume(global, options, screen),
         Command::Status(options) => status::run(global, &options, screen),
+        #[cfg(feature = "fleet")]
+        Command::Fleet(options) => fleet::run(global, &options, screen),
         Command::Top(options) => top::run(global, &options, screen),
         Command::Explain(options) => explain::run(global, &options, screen),
         Command::Preview(options) => preview::run(global, &options, global.format.of_body(), screen),

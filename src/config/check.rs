@@ -2,6 +2,7 @@
 //! with it at once.
 
 mod credential;
+mod fleet;
 mod folders;
 mod names;
 mod network;
@@ -25,7 +26,7 @@ use toml::de::DeTable;
 
 use super::loaded::Loaded;
 use super::table::{At, Findings, Table};
-use super::{Config, Origin, PathGlob, Problem, StageEndsWith, Switch};
+use super::{Config, FleetRole, Origin, PathGlob, Problem, StageEndsWith, Switch};
 use crate::env::{EnvFileError, Environment};
 use crate::event::SpecId;
 use crate::names::printable;
@@ -63,6 +64,7 @@ pub(super) fn check(
         repo,
         environment: environment.clone(),
         secrets,
+        delivers: true,
         absent_env_file: None,
         is_variable_missing: false,
         findings: &mut findings,
@@ -130,6 +132,8 @@ struct Checker<'a, 'f> {
     secrets: bool,
     /// Where an `env_file` is named that does not exist.
     absent_env_file: Option<(Range<usize>, String)>,
+    /// Whether this machine sends: one that hands over needs neither URLs nor secrets.
+    delivers: bool,
     /// A variable that is needed is nowhere set.
     is_variable_missing: bool,
     findings: &'a mut Findings<'f>,
@@ -168,6 +172,8 @@ impl Checker<'_, '_> {
         });
         let show_host = table.boolean("show_host", self.findings).unwrap_or(false);
         let runs = self.runs(table);
+        let fleet = self.fleet(table, enabled);
+        self.delivers = fleet.as_ref().is_none_or(|fleet| fleet.role == FleetRole::Deliver);
         let mut subscriptions = Vec::new();
         let mut ids = HashSet::new();
         for entry in table.tables("subscriptions", self.findings) {
@@ -186,7 +192,7 @@ impl Checker<'_, '_> {
         }
         table.refuse_unknown(self.findings);
         self.needs_its_env_file();
-        if enabled && !subscriptions.iter().any(|subscription| subscription.active) {
+        if enabled && self.delivers && !subscriptions.iter().any(|subscription| subscription.active) {
             self.findings.warn(
                 None,
                 "webhooks are on, but no subscription is active: nothing will be sent",
@@ -214,6 +220,7 @@ impl Checker<'_, '_> {
             link_template,
             show_host,
             runs,
+            fleet,
             env_file,
             watch: None,
             control_port: 0,

@@ -2,6 +2,7 @@
 
 mod check;
 mod file;
+mod fleet;
 mod loaded;
 mod origin;
 mod path_glob;
@@ -22,6 +23,9 @@ pub use file::LoadOptions;
 pub(crate) use file::load;
 #[cfg(feature = "cli")]
 pub(crate) use file::no_folder;
+#[cfg(feature = "fleet")]
+pub(crate) use fleet::Durability;
+pub(crate) use fleet::{FleetConfig, FleetRole};
 pub use loaded::{ConfigError, Loaded};
 pub(crate) use origin::Origin;
 pub(crate) use path_glob::PathGlob;
@@ -94,6 +98,8 @@ pub struct Config {
     /// `max_stage_attempts` and `cost_threshold_usd`: when a SPEC's run ends, and when it costs
     /// too much.
     pub(crate) runs: RunPolicy,
+    /// `fleet`: the cluster that holds what is accepted, where that is not this machine.
+    pub(crate) fleet: Option<FleetConfig>,
     /// `env_file`: a dotenv file; the environment takes precedence over it.
     pub(crate) env_file: Option<PathBuf>,
     /// Whether the repo is watched. Not in the file: set by a host, or by `serve`.

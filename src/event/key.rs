@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::SpecId;
 use crate::clock;
+use crate::digest::sha256;
 use crate::names::printable;
 
 /// Says which event this is, so that the same one seen twice is delivered once: 1 to 512 printable
@@ -29,7 +30,7 @@ impl IdempotencyKey {
     /// With a session the SPEC is its short id, without one the full id, because short ids are
     /// shared.
     pub fn of_step(spec: &SpecId, step: &str, attempt: u32, session: Option<&str>) -> Self {
-        let session = session.map(|text| printable(text, 200)).filter(|text| !text.is_empty());
+        let session = session.map(|text| distinct(text, 200)).filter(|text| !text.is_empty());
         let key = match session {
             Some(session) => format!("{}:{step}:attempt-{attempt}:{session}", spec.short()),
             None => format!("{spec}:{step}:attempt-{attempt}"),
@@ -40,24 +41,24 @@ impl IdempotencyKey {
     /// The key of a task that became Done for the `times`th time. Several lists of a SPEC may have
     /// the same id: `list` says which one it is.
     pub(crate) fn of_task(spec: &SpecId, list: &str, id: &str, times: u32) -> Self {
-        let (list, id) = (printable(list, 160), printable(id, 160));
+        let (list, id) = (distinct(list, 160), distinct(id, 160));
         Self(format!("{spec}:{list}#{id}:done-{times}").into())
     }
 
     /// The key of a list whose last open task became Done for the `times`th time.
     pub(crate) fn of_task_list(spec: &SpecId, list: &str, times: u32) -> Self {
-        Self(format!("{spec}:{}:tasklist-done-{times}", printable(list, 160)).into())
+        Self(format!("{spec}:{}:tasklist-done-{times}", distinct(list, 160)).into())
     }
 
     /// The key of the `n`th time that a workflow run waits for a person:
     /// `<SPEC>:<what>-<n>:<run>`.
     pub(crate) fn of_wait(spec: &SpecId, what: &str, n: u32, run: &str) -> Self {
-        Self(format!("{}:{}-{n}:{}", spec.short(), printable(what, 200), printable(run, 200)).into())
+        Self(format!("{}:{}-{n}:{}", spec.short(), distinct(what, 160), distinct(run, 200)).into())
     }
 
     /// The key of a workflow run that is silent since a time: `<SPEC>:stalled-<since>:<run>`.
     pub(crate) fn of_stall(spec: &SpecId, since: &str, run: &str) -> Self {
-        Self(format!("{}:stalled-{}:{}", spec.short(), printable(since, 64), printable(run, 200)).into())
+        Self(format!("{}:stalled-{}:{}", spec.short(), printable(since, 64), distinct(run, 200)).into())
     }
 
     /// The key of a further version of a session, which the source rewrote with another verdict.
@@ -74,6 +75,18 @@ impl IdempotencyKey {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// `text` as it stands in a key: no two are cut, or made printable, to the same.
+fn distinct(text: &str, limit: usize) -> String {
+    const DIGITS: usize = 16;
+    let shown = printable(text, limit);
+    if shown == text {
+        return shown;
+    }
+    let start: String = text.chars().take(limit.saturating_sub(DIGITS + 1)).collect();
+    let digest = hex::encode(sha256(text.as_bytes()));
+    format!("{}~{}", printable(&start, limit), &digest[..DIGITS])
 }
 
 impl FromStr for IdempotencyKey {
@@ -142,5 +155,27 @@ mod tests {
             IdempotencyKey::of_step(&spec, "plan", 2, None).as_str(),
             "SPEC-KIT-065-add-webhook:plan:attempt-2"
         );
+    }
+
+    #[test]
+    fn what_differs_only_far_from_its_start_has_keys_of_its_own() {
+        let spec: SpecId = "s".repeat(128).parse().unwrap();
+        let long = |end: &str| format!("{}{end}", "packages/".repeat(60));
+        let keys = |end: &str| {
+            let long = long(end);
+            [
+                IdempotencyKey::of_step(&spec, "plan", 1, Some(&long)),
+                IdempotencyKey::of_task(&spec, &long, "T1", 1),
+                IdempotencyKey::of_task(&spec, "tasks.md", &long, 1),
+                IdempotencyKey::of_task_list(&spec, &long, 1),
+                IdempotencyKey::of_wait(&spec, &long, u32::MAX, &long),
+                IdempotencyKey::of_stall(&spec, "2026-01-02T03:04:05.678Z", &long),
+            ]
+        };
+        for (one, other) in keys("a").iter().zip(keys("b")) {
+            assert_ne!(*one, other);
+            assert_eq!(one.as_str().parse().as_ref(), Ok(one));
+        }
+        assert_ne!(distinct("a\u{202e}", 9), distinct("a\u{202d}", 9));
     }
 }

@@ -220,6 +220,12 @@ impl Tls {
         Ok(Self { connector: builder.build(), digest, has_ca, has_client })
     }
 
+    /// The set-up itself, for another client than ours.
+    #[cfg(feature = "fleet")]
+    pub(crate) fn connector(&self) -> SslConnector {
+        self.connector.clone()
+    }
+
     /// Performs the TLS handshake with `host` over a connection to it.
     pub(super) async fn secure(
         &self,

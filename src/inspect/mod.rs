@@ -4,7 +4,6 @@ mod attempts;
 mod causes;
 mod facts;
 mod listing;
-#[cfg(feature = "cli")]
 mod shown;
 mod status;
 mod survey;

@@ -240,9 +240,9 @@ impl SubscriptionStatus {
     ) -> Self {
         let state = match role {
             Role::Active | Role::DryRun if queue.paused.is_some() => HealthState::Paused,
-            // A kill can cost health its only attempt, which the evidence has.
             Role::Active => match health.state(now) {
-                HealthState::Untried if figures.day.last_good_at.is_some() => HealthState::Healthy,
+                // A kill may cost the last second of what was remembered, and not its evidence.
+                HealthState::Untried if figures.day.delivered > 0 => HealthState::Healthy,
                 state => state,
             },
             Role::DryRun => HealthState::DryRun,

@@ -668,6 +668,111 @@ fn a_workflow_run_that_failed_says_how_it_goes_on() {
 }
 
 #[test]
+fn a_run_says_where_it_ended_and_not_what_was_mended_before() {
+    let failed = json!({"stage": "Plan", "status": "failure", "attempt": 1});
+    let passed = json!({"stage": "Plan", "status": "success", "attempt": 2});
+    let tasks = json!({"stage": "Tasks", "status": "success", "attempt": 1});
+    let again = json!({"stage": "Plan", "status": "failure", "attempt": 3});
+    for (step, stages, place) in [
+        ("review", json!([failed, passed]), " at step review: "),
+        ("deploy", json!([failed, tasks]), " at step deploy: "),
+        ("plan", json!([failed]), " at Plan: "),
+        ("loop:plan:2", json!([failed, passed, again]), " at Plan (attempt 3): "),
+        ("", json!([failed]), " at Plan: "),
+        ("", json!([failed, passed]), ": "),
+    ] {
+        let mut event = pipeline("failure");
+        event.event.reasons = vec![format!("step {step}: it gave up")];
+        event.extra.insert("followUps".to_owned(), json!(["Plan: it gave up"]));
+        let more = &mut event.pipeline.as_mut().unwrap().extra;
+        more.insert("stages".to_owned(), stages);
+        if !step.is_empty() {
+            more.insert("run".to_owned(), json!({"id": "6f9a3c73", "step": step}));
+        }
+        let line = first_line(&event);
+        assert!(line.starts_with(&format!("❌ Run failed{place}SPEC-KIT-065")), "{step}: {line}");
+        if !step.is_empty() {
+            let (bytes, _) = rendered(Format::Teams, &event);
+            let text = String::from_utf8(bytes.to_vec()).unwrap();
+            assert_eq!(text.matches("t gave up").count(), 1, "{text}");
+            assert!(!text.contains("tep plan") && !text.contains("Step "), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_workflow_run_that_is_silent_says_at_which_step_and_how_it_goes_on() {
+    let hint = "look whether the run still works; Ctrl-C at its terminal stops it";
+    for (stage, step, place) in [
+        (json!("Implement"), json!("implement"), ", at Implement"),
+        (Value::Null, json!("build"), ", at step build"),
+        (Value::Null, Value::Null, ""),
+    ] {
+        let event = of_repo(
+            "spec-auto.anomaly.stalled",
+            &json!({
+                "event": {"stage": stage},
+                "pipeline": {"attempt": 1, "run": {"id": "6f9a3c73", "step": step}},
+                "anomaly": {"since": "2026-01-02T02:24:00Z", "hint": hint},
+            }),
+        );
+        let line = first_line(&accepted(event.clone()));
+        assert_eq!(line, format!("⏳ No news from SPEC-KIT-065 add-webhooks for 40 min{place}"));
+        let (bytes, _) = rendered(Format::Teams, &event);
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        assert!(text.contains("If it hangs: Ctrl-C, then specify workflow resume 6f9a3c73"), "{text}");
+    }
+}
+
+#[test]
+fn a_folder_of_a_monorepo_stands_beside_the_spec() {
+    let task = json!({"id": "T7", "title": "Retries", "status": "Done"});
+    let list = |path: &str| json!({"task": task, "evidence": {"paths": [path]}});
+    for (kind, more, line) in [
+        (
+            "spec-auto.pipeline.completed",
+            json!({"event": {"status": "success"},
+                "pipeline": {"run": {"id": "6f9a3c73", "folder": "packages/web"}}}),
+            "✅ Run passed: SPEC-KIT-065 add-webhooks (packages/web)".to_owned(),
+        ),
+        (
+            "spec-auto.pipeline.waiting",
+            json!({"pipeline": {"gate": {"step": "a"},
+                "run": {"id": "6f9a3c73", "folder": format!("{}web", "a/".repeat(40))}}}),
+            "✋ Approval needed: SPEC-KIT-065 add-webhooks (…/web)".to_owned(),
+        ),
+        (
+            "spec-kit.task.completed",
+            list("packages/web/specs/001-login/tasks.md"),
+            "☑️ SPEC-KIT-065 (packages/web) T7 done: Retries".to_owned(),
+        ),
+        (
+            "spec-kit.task.completed",
+            list("docs/SPEC-KIT-065-add-webhooks/tasks.md"),
+            "☑️ SPEC-KIT-065 T7 done: Retries".to_owned(),
+        ),
+    ] {
+        assert_eq!(first_line(&of_repo(kind, &more)), line);
+    }
+}
+
+#[test]
+fn what_has_one_name_is_named_once_and_a_long_name_leaves_room_for_why() {
+    for (task, line) in [
+        ("SPEC-KIT-065", "☑️ SPEC-KIT-065 add-webhooks done: Webhooks"),
+        ("SPEC-KIT-065-add-webhooks", "☑️ SPEC-KIT-065 add-webhooks done: Webhooks"),
+        ("SPEC-KIT-066", "☑️ SPEC-KIT-065 SPEC-KIT-066 done: Webhooks"),
+    ] {
+        let task = json!({"id": task, "title": "Webhooks", "status": "Done"});
+        assert_eq!(first_line(&of_repo("spec-kit.task.completed", &json!({"task": task}))), line);
+    }
+    let mut event = stage("failure", &["the baseline broke"]);
+    event.spec.id = format!("SPEC-KIT-065-{}", "of-a-long-name-".repeat(6)).parse().unwrap();
+    let line = first_line(&event);
+    assert!(line.chars().count() < 120 && line.ends_with("… · the baseline broke"), "{line}");
+}
+
+#[test]
 fn a_run_that_no_shell_should_see_is_not_offered_to_one() {
     for (run, is_offered) in [("6f9a3c73", true), ("$(rm -rf /)", false), ("a; b", false), ("--help", false)]
     {

@@ -20,12 +20,13 @@ use crate::actors::{
 use crate::answer::EmitError;
 use crate::archive::{Healths, Pauses};
 use crate::clock;
-use crate::config::{Config, Loaded, Problem, Report, WatchFrom};
+use crate::config::{Config, FleetRole, Loaded, Problem, Report, WatchFrom};
 use crate::control::Server;
 use crate::delivery::SubscriptionId;
 use crate::event::Event;
 use crate::figures::from_evidence;
 use crate::files::share_of_open_files;
+use crate::fleet::Link;
 use crate::http::{Connections, TlsSettings};
 use crate::inspect::Watching;
 use crate::sources::checkout::Checkout;
@@ -274,7 +275,9 @@ impl Equipment {
         let environment = current.environment.with_file(config.env_file.as_deref());
         let mut entries = Vec::new();
         for entry in &config.subscriptions {
-            let settings = match (entry.active, &entry.endpoint) {
+            // Who hands events over sends nothing.
+            let delivers = config.fleet.as_ref().is_none_or(|fleet| fleet.role == FleetRole::Deliver);
+            let settings = match (entry.active && delivers, &entry.endpoint) {
                 (false, _) => None,
                 (true, None) => return Err(StartError::NoEndpoint(entry.id.clone())),
                 (true, Some(endpoint)) => Some(Settings {
@@ -324,7 +327,9 @@ fn start_actors(
     let router = Router::start_in_arbiter(intake, move |_| {
         Router::new(entries, recovered, to_ledger, deliveries, its_config, its_checkout, alarm)
     });
-    let (door, reloads) = Door::new(router, ledger.clone(), &config, checkout);
+    let environment = || current.environment.with_file(config.env_file.as_deref());
+    let fleet = config.fleet.clone().map(|fleet| Link::new(fleet, environment())).transpose()?;
+    let (door, reloads) = Door::new(router, ledger.clone(), &config, checkout, fleet);
     Ok(Started { door, reloads, equipment })
 }
 

@@ -36,6 +36,9 @@ const MAX_WORKFLOW: u64 = 1024 * 1024;
 const MAX_STATE: u64 = 16 * 1024 * 1024;
 const MAX_KEPT: usize = 256 * 1024;
 
+/// Most workflows that a run calls, directly or not, that are looked at.
+const MAX_CALLED: usize = 32;
+
 /// Logs that are kept open to be read on; others are read from their start when they change.
 const MAX_OPEN: usize = 32;
 
@@ -394,7 +397,7 @@ impl Reading {
         self.unreadable.clear();
         if !self.facts.has_workflow() {
             match beside("workflow.yml", MAX_WORKFLOW) {
-                Ok(bytes) if self.facts.read_workflow(&bytes) => {}
+                Ok(bytes) if self.facts.read_workflow(&bytes) => self.read_called(log),
                 Ok(_) => self.unreadable.push("workflow.yml is no workflow".to_owned()),
                 Err(error) => self.unreadable.push(format!("workflow.yml: {error}")),
             }
@@ -407,6 +410,23 @@ impl Reading {
                 }
             }
             Err(error) => self.unreadable.push(format!("state.json: {error}")),
+        }
+    }
+
+    /// Reads the workflows that are called, of which one may make the run's SPEC.
+    fn read_called(&mut self, log: &Path) {
+        let Some(installed) = log.ancestors().nth(3) else { return };
+        let mut called = self.facts.calls();
+        let mut next = 0;
+        while let Some(id) = called.get(next).filter(|_| next < MAX_CALLED) {
+            let workflow = installed.join(id).join("workflow.yml");
+            next += 1;
+            // The engine says what is wrong with one that is not there.
+            let Ok(bytes) = open::whole(&workflow, Links::Refused, MAX_WORKFLOW) else { continue };
+            let further = self.facts.read_called(&bytes);
+            let is_new = |id: &String| !called.contains(id);
+            let further: Vec<String> = further.into_iter().filter(is_new).collect();
+            called.extend(further);
         }
     }
 

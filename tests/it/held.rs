@@ -86,8 +86,8 @@ fn a_pause_holds_over_kills_and_reloads_and_is_shown_everywhere() {
     sandbox.wait_for_finals("SPEC-1", 3);
     serve.kill();
     let _serve = sandbox.serve();
-    // A kill may have cost it its last second, which the evidence has.
-    wait_for("health", || (one(&sandbox) == ("healthy".to_owned(), 0)).then_some(()));
+    // After a kill the evidence says that it was tried.
+    wait_for("its health", || (one(&sandbox) == ("healthy".to_owned(), 0)).then_some(()));
     assert_eq!(json(&sandbox, &["resume", "one"])["changed"], false);
 }
 

@@ -230,10 +230,13 @@ fn folders_that_go_and_come_back_are_told_of_and_nothing_twice() {
     // As a branch that has it not, `git stash -u` and `git clean` do it.
     for (n, folder) in ["evidence", "evidence/commands", "evidence/commands/SPEC-KIT-001"].iter().enumerate()
     {
+        // What is delivered still has its evidence to be written there.
+        sandbox.wait_until_nothing_is_pending();
         // What runs in there makes files all the time.
         wait_for("a folder to be removed", || fs::remove_dir_all(path(folder)).ok());
         plan(&format!("removed-{n}"));
         endpoint.wait_for(2 * n + 2);
+        sandbox.wait_until_nothing_is_pending();
         // Moved away, and what was there moved back in with one file more.
         fs::rename(path(folder), path("away")).unwrap();
         fs::rename(path("away"), path(folder)).unwrap();

@@ -14,7 +14,7 @@ use super::Candidate;
 use crate::archive::{dead_letter_dir, dead_letters_by_age, read_dead_letter};
 use crate::clock;
 use crate::config::{self, Config, LoadOptions, Role};
-use crate::delivery::{DeliveryId, SubscriptionId};
+use crate::delivery::{DeliveryId, IdPrefix, SubscriptionId};
 use crate::env::Environment;
 use crate::event::{EventKind, SpecId, Stage, Status};
 use crate::files::spec_dirs;
@@ -41,6 +41,8 @@ pub(super) enum Known {
     Subscription,
     Spec,
     Delivery,
+    /// A delivery, or a SPEC.
+    DeliveryOrSpec,
 }
 
 impl Kind {
@@ -61,7 +63,11 @@ impl Kind {
             Self::Known(Known::Subscription)
         } else if is(TypeId::of::<SpecId>()) || name == "SPEC" {
             Self::Known(Known::Spec)
-        } else if is(TypeId::of::<DeliveryId>()) || name == "ID" {
+        } else if name == "ID|SPEC" {
+            Self::Known(Known::DeliveryOrSpec)
+        } else if [TypeId::of::<DeliveryId>(), TypeId::of::<IdPrefix>()].into_iter().any(is)
+            || ["ID", "UUID"].contains(&name)
+        {
             Self::Known(Known::Delivery)
         } else {
             return None;
@@ -78,6 +84,11 @@ impl Known {
             _ if check_readable(&config.spool_dir).is_err() => Vec::new(),
             Self::Spec => specs(&config),
             Self::Delivery => deliveries(&config, command, given),
+            Self::DeliveryOrSpec => {
+                let mut all = deliveries(&config, command, given);
+                all.extend(specs(&config));
+                all
+            }
         }
     }
 }
@@ -136,7 +147,7 @@ fn specs(config: &Config) -> Vec<Candidate> {
 
 fn deliveries<'g>(config: &Config, command: &str, given: &dyn Fn(&str) -> Option<&'g str>) -> Vec<Candidate> {
     use DeliveryState::{Delivered, DryRun, InFlight, Pending};
-    let spec: Option<SpecId> = given("spec").and_then(|spec| spec.parse().ok());
+    let spec: Option<SpecId> = given("spec").or(given("what")).and_then(|spec| spec.parse().ok());
     let subscription: Option<SubscriptionId> = given("subscription").and_then(|id| id.parse().ok());
     let mut found = given_up(config, spec.as_ref(), subscription.as_ref());
     // What is sent again or given up for good was given up before.

@@ -16,6 +16,15 @@ pub(super) struct Handed {
     pub(super) is_no_event: bool,
 }
 
+/// What the emitter is to hear.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    /// `--require-accepted`.
+    pub(super) accepted: bool,
+    /// Events go to a fleet.
+    pub(super) fleet: bool,
+}
+
 /// Reports results as they come.
 pub(super) struct Told<'a> {
     screen: &'a mut Screen,
@@ -26,6 +35,7 @@ pub(super) struct Told<'a> {
     count: usize,
     sums: BTreeMap<&'static str, Sum>,
     exit: Exit,
+    wanted: Wanted,
     /// What is to be waited for, with `--wait`.
     pub(super) awaited: Option<Awaited>,
 }
@@ -40,13 +50,18 @@ struct Sum {
 }
 
 impl<'a> Told<'a> {
-    pub(super) fn new(screen: &'a mut Screen, many: bool, awaited: Option<Awaited>) -> Self {
-        Self { screen, many, first: None, count: 0, sums: BTreeMap::new(), exit: Exit::Done, awaited }
+    pub(super) fn new(screen: &'a mut Screen, many: bool, awaited: Option<Awaited>, wanted: Wanted) -> Self {
+        let sums = BTreeMap::new();
+        Self { screen, many, first: None, count: 0, sums, exit: Exit::Done, wanted, awaited }
     }
 
     pub(super) fn tell(&mut self, Handed { emitted, is_no_event }: Handed) {
         if emitted.outcome == EmitOutcome::Refused {
             self.exit = self.exit.max(if is_no_event { Exit::Usage } else { Exit::Failed });
+        }
+        let is_kept_here = matches!(emitted.outcome, EmitOutcome::Queued | EmitOutcome::Unconfirmed);
+        if self.wanted.accepted && is_kept_here {
+            self.exit = self.exit.max(Exit::Failed);
         }
         if let Some(awaited) = &mut self.awaited {
             awaited.add(&emitted);
@@ -56,7 +71,7 @@ impl<'a> Told<'a> {
             return;
         }
         if !self.many {
-            show(&emitted, self.screen);
+            show(&emitted, self.wanted, self.screen);
             return;
         }
         let sum = self.sums.entry(emitted.outcome.as_str()).or_default();
@@ -70,13 +85,15 @@ impl<'a> Told<'a> {
     /// Prints the summary and returns the exit code.
     pub(super) fn end(self) -> (Exit, Option<Awaited>) {
         if let Some(only) = self.first {
-            show(&only, self.screen);
+            show(&only, self.wanted, self.screen);
             return (self.exit, self.awaited);
         }
         for (outcome, Sum { events, deliveries, error }) in &self.sums {
             let what = counted(*events, "event", "events");
             let tone = if *outcome == "duplicate" { Tone::Faint } else { Tone::Plain };
             let note = match outcome.parse() {
+                Ok(EmitOutcome::Accepted) if self.wanted.fleet => IN_THE_CLUSTER.to_owned(),
+                Ok(EmitOutcome::Queued) if self.wanted.fleet => TO_HAND_OVER.to_owned(),
                 Ok(EmitOutcome::Accepted) => counted(*deliveries, "delivery", "deliveries"),
                 Ok(EmitOutcome::Duplicate) => "accepted before, not sent again".to_owned(),
                 Ok(EmitOutcome::Queued) => {
@@ -99,10 +116,20 @@ impl<'a> Told<'a> {
 const WRITING: &str =
     "the disk did not confirm it within the deadline; the write goes on, and the next runtime finds it";
 
-fn show(emitted: &Emitted, screen: &mut Screen) {
+const IN_THE_CLUSTER: &str = "the cluster has it, and a deliverer sends it";
+
+const TO_HAND_OVER: &str = "this machine has it alone: spec-notify drain hands it over to the cluster";
+
+fn show(emitted: &Emitted, wanted: Wanted, screen: &mut Screen) {
     let key = emitted.event.as_ref().map_or("", |event| event.idempotency_key.as_str());
     let kind = emitted.event.as_ref().map_or("", |event| event.kind.as_str());
     match emitted.outcome {
+        EmitOutcome::Accepted if wanted.fleet => {
+            screen.line(Tone::Plain, format_args!("accepted: {kind} {key} ({IN_THE_CLUSTER})"));
+        }
+        EmitOutcome::Queued if wanted.fleet => {
+            screen.line(Tone::Warning, format_args!("queued: {kind} {key} ({TO_HAND_OVER})"));
+        }
         EmitOutcome::Accepted => {
             let names: Vec<_> =
                 emitted.deliveries.iter().map(|delivery| delivery.subscription.as_str()).collect();

@@ -1,19 +1,23 @@
-//! Brings events into the spool: through the runtime, many in flight at once; those it does not
-//! take in time go into the inbox, many in one file. The deadline applies to each event; results
-//! come in the order of the events.
+//! Brings events into the spool: through the runtime, or into a fleet's cluster, many in flight at
+//! once; those it does not take in time go into the inbox, many in one file. The deadline applies
+//! to each event; results come in the order of the events.
 
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
 use super::told::Handed;
+use crate::answer::{EmitError, Receipt};
 use crate::ask::{EmitEvent, EmitOutcome, Emitted, EmittedEvent};
 use crate::cli::keep::{Kept, Writing};
+use crate::config::{Config, FleetConfig};
 use crate::control::{Client, ClientError};
 use crate::env::Environment;
 use crate::event::Event;
+use crate::fleet::Link;
 use crate::sources::checkout::Checkout;
 
 /// Most events in flight: as many as a runtime accepts from one connection.
@@ -45,6 +49,8 @@ const GRACE: Duration = Duration::from_millis(5);
 /// The events on their way; see the module's documentation.
 pub(super) struct Way {
     spool_dir: PathBuf,
+    /// The fleet that events go to, and the `env_file`.
+    fleet: Option<(FleetConfig, Option<PathBuf>)>,
     checkout: Checkout,
     deadline: Duration,
     /// How long the runtime has for an event, so that there is still time for the inbox.
@@ -91,6 +97,8 @@ enum Slot {
 enum Port {
     Untried,
     Open(Client),
+    /// A fleet's cluster, and the events that it has not answered yet.
+    Cluster(Link, VecDeque<mpsc::Receiver<Result<Receipt, EmitError>>>),
     /// No runtime answers; it is looked for again at `again`.
     Lost {
         why: String,
@@ -100,11 +108,12 @@ enum Port {
 }
 
 impl Way {
-    pub(super) fn new(spool_dir: &Path, repo: &Path, deadline: Duration) -> Self {
+    pub(super) fn new(config: &Config, deadline: Duration) -> Self {
         let rest = deadline.saturating_sub(INBOXES_SHARE).max(deadline / 2);
         Self {
-            spool_dir: spool_dir.to_owned(),
-            checkout: Checkout::new(repo, Environment::process()),
+            spool_dir: config.spool_dir.clone(),
+            fleet: config.fleet.clone().map(|fleet| (fleet, config.env_file.clone())),
+            checkout: Checkout::new(&config.repo, Environment::process()),
             deadline,
             patience: deadline.mul_f64(0.75).min(rest),
             port: Port::Untried,
@@ -140,6 +149,14 @@ impl Way {
                 if let Err(error) = sent {
                     self.lose_port(&error.to_string());
                 }
+            }
+            Port::Cluster(link, asked) => {
+                let mut offered = event.clone();
+                self.checkout.add_to(&mut offered);
+                let within = (since + self.patience).saturating_duration_since(Instant::now());
+                asked.push_back(link.begin(&offered, within));
+                self.slots.push_back(Slot::Sent { event: Box::new(event), bytes: 0, since });
+                self.sent += 1;
             }
             // What cannot be sent is gathered for the inbox, whatever the reason.
             port @ (Port::Lost { .. } | Port::Untried) => {
@@ -193,15 +210,24 @@ impl Way {
     fn find_port(&mut self, since: Instant) {
         let patience = (since + self.patience).saturating_duration_since(Instant::now());
         let (patience, pause) = match &self.port {
-            Port::Open(_) => return,
+            Port::Open(_) | Port::Cluster(..) => return,
             Port::Untried => (patience, FIRST_PAUSE),
             Port::Lost { again, .. } if Instant::now() < *again => return,
             Port::Lost { pause, .. } => (patience.min(LOOK_AGAIN), (*pause * 2).min(LONGEST_PAUSE)),
         };
-        self.port = match Client::connect(&self.spool_dir, patience) {
-            Ok(client) => Port::Open(client),
-            Err(error) => Port::Lost { why: error.to_string(), again: Instant::now() + pause, pause },
+        let found = match &self.fleet {
+            Some((fleet, env_file)) => {
+                let environment = Environment::process().with_file(env_file.as_deref());
+                let link = Link::new(fleet.clone(), environment).map_err(|error| error.to_string());
+                link.map(|link| Port::Cluster(link, VecDeque::new()))
+            }
+            None => {
+                let client = Client::connect(&self.spool_dir, patience).map_err(|error| error.to_string());
+                client.map(Port::Open)
+            }
         };
+        let again = Instant::now() + pause;
+        self.port = found.unwrap_or_else(|why| Port::Lost { why, again, pause });
     }
 
     /// Waits for the answer to the oldest event in flight. If it is late, that event and all in
@@ -209,11 +235,25 @@ impl Way {
     /// event.
     fn hear(&mut self) {
         let Some(at) = self.slots.iter().position(|slot| matches!(slot, Slot::Sent { .. })) else { return };
-        let (Slot::Sent { since, .. }, Port::Open(client)) = (&self.slots[at], &mut self.port) else {
-            return;
+        let Slot::Sent { since, event, .. } = &self.slots[at] else { return };
+        let patience = (*since + self.patience).max(Instant::now() + GRACE);
+        let answer = match &mut self.port {
+            Port::Open(client) => client.receive::<Emitted>(patience),
+            Port::Cluster(_, asked) => {
+                let answer = asked.pop_front();
+                let within = patience.saturating_duration_since(Instant::now());
+                let answer = answer.map(|answer| answer.recv_timeout(within));
+                match answer {
+                    Some(Ok(Err(EmitError::Unavailable(why)))) => Err(ClientError::Unreachable(why)),
+                    Some(Ok(result)) => Ok(Emitted::of_fleet(EmittedEvent::of(event), result)),
+                    Some(Err(_)) | None => {
+                        Err(ClientError::Unreachable("the cluster gave no answer in time".to_owned()))
+                    }
+                }
+            }
+            Port::Untried | Port::Lost { .. } => return,
         };
-        let patience = *since + self.patience;
-        match client.receive::<Emitted>(patience.max(Instant::now() + GRACE)) {
+        match answer {
             Ok(emitted) => {
                 let handed = Handed { emitted, is_no_event: false };
                 self.replace(at, Slot::Done(handed));
@@ -311,7 +351,7 @@ impl Way {
         for slot in &mut self.slots {
             if let Slot::Gathered { event, .. } = slot {
                 let (event, error) = (Some(event.clone()), error.clone());
-                let emitted = Emitted { outcome, event, deliveries: Vec::new(), error };
+                let emitted = Emitted { outcome, event, deliveries: Vec::new(), routed: None, error };
                 *slot = Slot::Done(Handed { emitted, is_no_event: false });
             }
         }

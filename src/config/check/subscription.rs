@@ -33,7 +33,7 @@ impl Checker<'_, '_> {
         let id = id.and_then(|id| self.parsed::<SubscriptionId>("id", &id, "for example \"chatops-slack\""));
         let active = table.boolean("active", self.findings).unwrap_or(true);
         let dry_run = table.boolean("dry_run", self.findings).unwrap_or(false);
-        let needed = enabled && active && self.secrets;
+        let needed = enabled && active && self.secrets && self.delivers;
         let format = table.string("format", self.findings).and_then(|format| {
             self.parsed::<Format>("format", &format, "it says what the endpoint understands")
         });

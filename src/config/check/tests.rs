@@ -184,3 +184,47 @@ fn source_roots_are_folders_in_the_repo_each_once() {
         );
     }
 }
+
+/// What is said of a `fleet` table with these lines.
+fn of_fleet(lines: &str) -> Vec<String> {
+    let text = format!("{SETTINGS}\nenabled = true\n[spec_ops.webhooks.fleet]\n{lines}\n");
+    let environment = Environment::fixed([("ENGINE", "postgresql://u:p@h/d")]);
+    let loaded = check(None, &text, Path::new("/repo"), &environment, true);
+    loaded.errors.iter().map(|error| error.message.clone()).collect()
+}
+
+#[cfg(not(feature = "fleet"))]
+#[test]
+fn a_program_that_was_not_built_for_a_fleet_says_so() {
+    let said = of_fleet("url_env = \"ENGINE\"\nnamespace = \"payments\"");
+    assert_eq!(said, ["`fleet` needs a program that was built for it, and this one was not"]);
+}
+
+#[cfg(feature = "fleet")]
+#[test]
+fn a_fleets_table_is_checked_as_a_whole() {
+    let well = "url_env = \"ENGINE\"\nnamespace = \"payments\"";
+    assert_eq!(of_fleet(well), Vec::<String>::new());
+    for (lines, said) in [
+        ("", vec!["`fleet` does not say where the cluster is", "`fleet` names no namespace"]),
+        (
+            "url_env = \"postgresql://u:secret@h/d\"\nnamespace = \"Payments\"\nrole = \"x\"\nlease_s = 4\n\
+             durability = \"no\"\nzone = 1",
+            vec![
+                "which is no name of a variable",
+                "`namespace`",
+                "`role`",
+                "`lease_s` is 4",
+                "`durability`",
+                "`zone`",
+            ],
+        ),
+        (&format!("{well}\nrole = \"deliver\""), vec!["this version only hands over"]),
+        ("url_env = \"ELSEWHERE\"\nnamespace = \"p\"", vec!["ELSEWHERE is not set"]),
+    ] {
+        let found = of_fleet(lines);
+        let is_said = |words: &&str| found.iter().any(|error| error.contains(*words));
+        assert!(said.iter().all(is_said) && found.len() == said.len(), "{lines}: {found:?}");
+        assert!(found.iter().all(|error| !error.contains("secret@")), "{found:?}");
+    }
+}

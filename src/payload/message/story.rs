@@ -5,12 +5,15 @@ use serde_json::Value;
 
 use super::figures::{between, brief, length, moment, money};
 use super::words::{self, Remedy, Why};
-use super::{ITEMS, LINE, Line, Part, Reader, Tone, listed, one_line};
+use super::{ITEMS, LINE, Line, Part, Reader, Tone, file_name, listed, one_line};
 use crate::event::{Event, EventKind, Stage, Status};
 use crate::payload::cut::PLAIN;
 
 /// Most characters of a title in the headline.
 const TITLE: usize = 160;
+
+/// Most characters of what a SPEC's id says beside its number: why comes after it in the headline.
+const SLUG: usize = 40;
 
 /// Most characters of an option at a gate.
 const OPTION: usize = 40;
@@ -89,12 +92,25 @@ impl Story {
         let slug = event.spec.id.as_str().strip_prefix(event.spec.id.short()).unwrap_or_default();
         let slug = slug.trim_start_matches('-');
         let told = self.short(event);
-        if slug.is_empty() { told } else { told.plain(format!(" {slug}")) }
+        let told = if slug.is_empty() { told } else { told.plain(format!(" {}", PLAIN.fit(slug, SLUG))) };
+        told.folder(event)
     }
 
+    /// The short id alone.
     fn short(mut self, event: &Event) -> Self {
         self.head.push(Part::Spec(event.spec.id.short().to_owned()));
         self
+    }
+
+    /// The folder of a monorepo, where another one may have a SPEC of the same name.
+    fn folder(self, event: &Event) -> Self {
+        match folder(event) {
+            Some(folder) if folder.chars().count() > SLUG => {
+                self.plain(format!(" (…/{})", file_name(&folder)))
+            }
+            Some(folder) => self.plain(format!(" ({folder})")),
+            None => self,
+        }
     }
 
     /// Adds what is known of a figure.
@@ -145,6 +161,19 @@ impl Story {
 fn one_line_within(text: &str) -> String {
     let space = |is_there: bool| if is_there { " " } else { "" };
     format!("{}{}{}", space(text.starts_with(' ')), one_line(text), space(text.ends_with(' ')))
+}
+
+/// The folder that holds the sources of a workflow run, or of a task list: none for the repo's
+/// root.
+fn folder(event: &Event) -> Option<String> {
+    let of_run = || event.pipeline.as_ref()?.extra.get("run")?.get("folder")?.as_str();
+    let is_of_a_list = matches!(event.event.kind, EventKind::TaskCompleted | EventKind::TaskListCompleted);
+    let of_list = || {
+        let path = event.evidence.as_ref().filter(|_| is_of_a_list)?.paths.first()?;
+        ["/specs/", "/docs/"].iter().find_map(|within| Some(path.split_once(within)?.0))
+    };
+    let folder = of_run().or_else(of_list).map(one_line)?;
+    (!folder.is_empty()).then_some(folder)
 }
 
 /// Whether somebody has to look at it.
@@ -228,9 +257,13 @@ fn run(event: &Event) -> Story {
     let status = event.event.status;
     let stages = Stages::of(event);
     let at = stages.last_bad().filter(|_| is_bad(event));
+    // A workflow run says at which step it ended, which may be none of a stage's.
+    let step = step(event).filter(|_| is_bad(event));
+    let of_step = step.as_deref().map(place_of);
+    let at = at.filter(|at| of_step.as_ref().is_none_or(|place| *place == at.name));
     let mut what = format!("Run {}", verb(status));
-    if let Some(at) = at {
-        what = format!("{what} at {}", at.name);
+    if let Some(place) = at.map(|at| &at.name).or(of_step.as_ref()) {
+        what = format!("{what} at {place}");
     }
     let try_of_it = at.and_then(|at| at.attempt).filter(|attempt| *attempt > 1);
     let told = Story::ended(status).strong(what);
@@ -248,6 +281,12 @@ fn run(event: &Event) -> Story {
         return told.and(many).line(stages.chain()).items(left);
     }
     let Why { heading, items, remedy } = words::why(event);
+    let named = step.filter(|_| event.event.reasons.len() == 1).map(|step| format!("step {step}: "));
+    let once = |text: String| match named.as_deref().and_then(|named| text.strip_prefix(named)) {
+        Some(text) => text.to_owned(),
+        None => text,
+    };
+    let (heading, items) = (heading.map(once), items.into_iter().map(once).collect());
     let told = told.line(stages.chain()).told_in_a_row(heading.map(|text| words::capital(&text)), items);
     let told = if left.is_empty() { told } else { told.told_in_a_row(many, left) };
     // A workflow run that failed goes on where it failed; one that a person ended does not.
@@ -255,6 +294,20 @@ fn run(event: &Event) -> Story {
     let resume = resume.map(|resume| format!("Look at why, then: {resume}"));
     let is_workflow = event.is_of_a_workflow_run();
     told.next(resume.or_else(|| at.filter(|_| !is_workflow).map(|at| to_go_on(remedy, &at.name))))
+}
+
+/// The step of a workflow run that its event names.
+fn step(event: &Event) -> Option<String> {
+    let step = event.pipeline.as_ref()?.extra.get("run")?.get("step")?.as_str().map(one_line);
+    step.filter(|step| !step.is_empty())
+}
+
+/// What a step is called here: by its stage, where it is named as that is.
+fn place_of(step: &str) -> String {
+    let mut from_the_end = step.rsplit(':');
+    let (last, base, above) = (from_the_end.next(), from_the_end.next(), from_the_end.next());
+    let name = last.and(above).and(base).unwrap_or(step);
+    name.parse().map_or_else(|_| format!("step {}", PLAIN.fit(step, 60)), |stage: Stage| stage.to_string())
 }
 
 fn total_cost(event: &Event) -> Option<String> {
@@ -294,8 +347,11 @@ impl Stages {
         Self(ended.collect())
     }
 
+    /// The last one that did not go well, and did not when it was tried again.
     fn last_bad(&self) -> Option<&Ended> {
-        self.0.iter().rev().find(|ended| matches!(ended.status, Some(Status::Failure | Status::Halt)))
+        let is_last = |at: usize| self.0[at + 1..].iter().all(|later| later.name != self.0[at].name);
+        let is_bad = |ended: &Ended| matches!(ended.status, Some(Status::Failure | Status::Halt));
+        self.0.iter().enumerate().rev().find(|(at, it)| is_bad(it) && is_last(*at)).map(|(_, it)| it)
     }
 
     /// `Plan 2m30 → Validate 5m10 ✗, 4m50 ✓`: the attempts of a stage that follow one another
@@ -324,9 +380,15 @@ impl Stages {
 }
 
 fn task(event: &Event) -> Story {
-    let told = Story::told(Tone::Success, "☑️").short(event);
+    let told = Story::told(Tone::Success, "☑️").short(event).folder(event);
     let Some(task) = &event.task else { return told.strong(" task done") };
-    let told = told.strong(format!(" {} done", PLAIN.fit(&one_line(&task.id), 80)));
+    // A table may have its SPECs as its tasks.
+    let is_the_spec = [event.spec.id.short(), event.spec.id.as_str()].contains(&task.id.as_str());
+    let told = if is_the_spec {
+        Story::told(Tone::Success, "☑️").spec(event).strong(" done")
+    } else {
+        told.strong(format!(" {} done", PLAIN.fit(&one_line(&task.id), 80)))
+    };
     let count = event.extra.get("tasks").and_then(|tasks| {
         let number = |name: &str| tasks.get(name).and_then(Value::as_u64);
         Some(format!("{} of {}", number("done")?, number("total")?))
@@ -344,7 +406,7 @@ fn task_list(event: &Event) -> Story {
         Some(done) => format!(" all {done} tasks are done"),
         None => " all tasks are done".to_owned(),
     };
-    Story::told(Tone::Success, "☑️").short(event).strong(what)
+    Story::told(Tone::Success, "☑️").short(event).folder(event).strong(what)
 }
 
 /// The command by which a workflow run goes on.
@@ -437,10 +499,22 @@ fn stall(event: &Event) -> Story {
         since.zip(told_at).and_then(|(since, at)| between(since, at)).map(|it| it / 60_000 * 60_000);
     let told = Story::told(Tone::Halt, "⏳").strong("No news").plain(" from ").spec(event);
     let told = told.plain(silence.and_then(length).map(|it| format!(" for {it}")).unwrap_or_default());
-    let after = event.event.stage.map(|stage| format!(", after {stage}"));
-    let told = told.plain(after.unwrap_or_default());
+    // A workflow run is silent within a step, another one after the stage that was told last.
+    let place = match (event.event.stage, step(event)) {
+        (Some(stage), _) if event.is_of_a_workflow_run() => Some(format!(", at {stage}")),
+        (Some(stage), _) => Some(format!(", after {stage}")),
+        (None, step) => step.map(|step| format!(", at {}", place_of(&step))),
+    };
+    let told = told.plain(place.unwrap_or_default());
     let sign = since.map(|since| format!("Last sign {}", moment(since, told_at.unwrap_or(since))));
-    told.line(sign).next(words::next(event, stage_name(event)))
+    let next = match resume(event) {
+        Some(resume) => Some(format!(
+            "Look whether it still works. If it hangs: Ctrl-C, then {resume}. If it was killed: first set \
+             \"status\" in its state.json to \"paused\"."
+        )),
+        None => words::next(event, stage_name(event)),
+    };
+    told.line(sign).next(next)
 }
 
 fn test(event: &Event, reader: &Reader<'_>) -> Story {

@@ -189,7 +189,12 @@ fn unreadable(event: &Event, reason: &str) -> String {
 
 /// What remains to be done after a run; nothing that its reasons say already.
 pub(super) fn follow_ups(event: &Event) -> Vec<String> {
-    let reasons: Vec<String> = event.event.reasons.iter().map(|reason| printable(reason, KEPT)).collect();
+    // The reasons of a workflow run name the step.
+    let bare = |reason: &String| match reason.strip_prefix("step ").and_then(|it| it.split_once(": ")) {
+        Some((_, rest)) if event.is_of_a_workflow_run() => printable(rest, KEPT),
+        _ => printable(reason, KEPT),
+    };
+    let reasons: Vec<String> = event.event.reasons.iter().map(bare).collect();
     let told = event.extra.get("followUps").and_then(Value::as_array).into_iter().flatten();
     let told = told.filter_map(|one| {
         let text = one.as_str().map_or_else(|| one.to_string(), str::to_owned);

@@ -1,6 +1,8 @@
 //! What `workflow.yml` and `state.json` say of a run that its log leaves out: the commands of its
 //! steps, what its gates ask, its errors.
 
+use std::cell::RefCell;
+
 use serde_json::{Map, Value};
 
 use super::line::Step;
@@ -23,6 +25,8 @@ const OPTIONS: [&str; 2] = ["approve", "reject"];
 pub(crate) struct Facts {
     workflow: Option<Value>,
     state: Option<Value>,
+    /// A workflow that this one calls makes a SPEC.
+    called_specifies: bool,
 }
 
 /// What a gate asks.
@@ -64,14 +68,21 @@ impl Facts {
         in_workflow().or_else(in_state)
     }
 
-    /// Whether the run's own workflow makes a SPEC.
+    /// Whether the run makes a SPEC, in its own workflow or in one that it calls.
     pub(super) fn specifies(&self) -> bool {
-        let is_specify = |step: &Map<String, Value>| {
-            let command = step.get("command").and_then(Value::as_str);
-            command.and_then(stage_of) == Some(Stage::Specify)
-        };
-        let steps = self.workflow.as_ref().and_then(|workflow| workflow.get("steps"));
-        steps.is_some_and(|steps| find(steps, MAX_DEPTH, &is_specify).is_some())
+        self.called_specifies || self.workflow.as_ref().is_some_and(specifies)
+    }
+
+    /// The workflows that this one calls, as far as it names them without a template.
+    pub(crate) fn calls(&self) -> Vec<String> {
+        self.workflow.as_ref().map(calls).unwrap_or_default()
+    }
+
+    /// Takes a workflow that is called as known; those that it calls itself.
+    pub(crate) fn read_called(&mut self, bytes: &[u8]) -> Vec<String> {
+        let Some(called) = yaml::read(&decode::text(bytes)) else { return Vec::new() };
+        self.called_specifies |= specifies(&called);
+        calls(&called)
     }
 
     /// The stage that a step's command runs: none where it is another one's; `None` where the
@@ -220,10 +231,68 @@ impl Facts {
         Some(Step { id: id.to_owned(), path: String::new() })
     }
 
-    /// The stage of the command at which it stands.
-    pub(super) fn stage_now(&self) -> Option<Stage> {
-        self.stage(&self.current_step()?)?
+    /// The stages of the commands at which it stands: of several in a fan-out.
+    pub(super) fn stages_now(&self) -> Vec<Stage> {
+        let Some(current) = self.current_step() else { return Vec::new() };
+        let mut found = Vec::new();
+        if let Some(sequence) = self.sequence() {
+            active(sequence, None, MAX_DEPTH, &mut found);
+        }
+        // Earlier versions have no tree.
+        found.extend(self.stage(&current).flatten().filter(|_| found.is_empty()));
+        found
     }
+}
+
+/// Adds the stages of the commands that are under way in a sequence of the state's tree; `shared`
+/// are its steps where it does not say them itself.
+#[cfg(feature = "cli")]
+fn active(sequence: &Value, shared: Option<&Value>, depth: usize, found: &mut Vec<Stage>) {
+    let own = sequence.get("source").and_then(Value::as_str);
+    let own = own.and_then(|steps| yaml::read(&format!("steps:\n{steps}")));
+    let own = own.as_ref().and_then(|own| own.get("steps")).or(shared);
+    let list = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
+    let (Some(depth), steps, nodes) = (depth.checked_sub(1), list(own), list(sequence.get("nodes"))) else {
+        return;
+    };
+    let is_active = |node: &Value| node.get("active").and_then(Value::as_bool) == Some(true);
+    for (step, node) in steps.iter().zip(&nodes).filter(|(_, node)| is_active(node)) {
+        found.extend(step.get("command").and_then(Value::as_str).and_then(stage_of));
+        let inside = |of: &str| node.get(of)?.get("definition")?.as_str().and_then(yaml::read);
+        let template = node.get("template").and_then(Value::as_str).and_then(yaml::read);
+        let of_call = inside("binding").and_then(|workflow| workflow.get("steps").cloned());
+        let children = list(node.get("children"));
+        // Later turns of a loop have the steps of its first one.
+        let first = children.first().and_then(|child| child.get("source")?.as_str());
+        let first = first.and_then(|steps| yaml::read(&format!("steps:\n{steps}"))?.get("steps").cloned());
+        let shared = of_call.or_else(|| template.map(|step| Value::Array(vec![step]))).or(first);
+        children.iter().for_each(|child| active(child, shared.as_ref(), depth, found));
+    }
+}
+
+/// Whether a workflow has a step that makes a SPEC.
+fn specifies(workflow: &Value) -> bool {
+    let is_specify = |step: &Map<String, Value>| {
+        let command = step.get("command").and_then(Value::as_str);
+        command.and_then(stage_of) == Some(Stage::Specify)
+    };
+    workflow.get("steps").is_some_and(|steps| find(steps, MAX_DEPTH, &is_specify).is_some())
+}
+
+/// The installed workflows that a workflow calls.
+fn calls(workflow: &Value) -> Vec<String> {
+    let found = RefCell::new(Vec::new());
+    let note = |step: &Map<String, Value>| {
+        let is_call = step.get("type").and_then(Value::as_str) == Some("workflow");
+        let called = step.get("workflow").and_then(Value::as_str).filter(|_| is_call);
+        let is_id = |id: &&str| id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        found.borrow_mut().extend(called.filter(|id| !id.is_empty()).filter(is_id).map(str::to_owned));
+        false
+    };
+    if let Some(steps) = workflow.get("steps") {
+        find(steps, MAX_DEPTH, &note);
+    }
+    found.into_inner()
 }
 
 /// The first step for which something holds.

@@ -25,7 +25,7 @@ pub(crate) fn stands_at(folders: &[PathBuf], stage: Stage) -> bool {
     let runs = folders.iter().flat_map(|folder| place(folder).folders());
     let mut runs: Vec<(SystemTime, PathBuf)> = runs.filter_map(|run| Some((moved_at(&run)?, run))).collect();
     runs.sort_unstable_by(|a, b| b.cmp(a));
-    runs.iter().take(MAX_RUNS).any(|(_, run)| stage_of_run(run) == Some(stage))
+    runs.iter().take(MAX_RUNS).any(|(_, run)| stages_of_run(run).contains(&stage))
 }
 
 /// When a run moved last, unless that is long ago.
@@ -35,24 +35,26 @@ fn moved_at(run: &Path) -> Option<SystemTime> {
     clock::age(at).is_none_or(|age| age < STALE).then_some(at)
 }
 
-/// The stage of the command that a run stands at.
-fn stage_of_run(run: &Path) -> Option<Stage> {
+/// The stages of the commands that a run stands at.
+fn stages_of_run(run: &Path) -> Vec<Stage> {
     let read = |name: &str| open::whole(&run.join(name), Links::Refused, MAX_BYTES).ok();
     let mut facts = Facts::default();
-    facts.read_state(&read("state.json")?);
+    let is_read = read("state.json").is_some_and(|state| facts.read_state(&state));
     // Most runs are over.
-    facts.current_step()?;
+    if !is_read || facts.current_step().is_none() {
+        return Vec::new();
+    }
     match read("workflow.yml") {
         Some(workflow) => facts.read_workflow(&workflow),
         None => facts.read_workflow_in_state(),
     };
-    facts.stage_now()
+    facts.stages_now()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     const STEPS: &str = "\
 workflow:
@@ -103,14 +105,55 @@ steps:
         ] {
             fs::write(dir.path().join("workflow.yml"), STEPS).unwrap();
             fs::write(dir.path().join("state.json"), state("running", step)).unwrap();
-            assert_eq!(stage_of_run(dir.path()), stage, "{step}");
+            assert_eq!(stages_of_run(dir.path()), Vec::from_iter(stage), "{step}");
             // As a run has them that took its steps into its state.
             fs::remove_file(dir.path().join("workflow.yml")).unwrap();
             let source = STEPS.split_once("steps:\n").unwrap().1;
             let held = json!({"status": "running", "current_step_id": step,
                 "execution": {"sequence": {"source": source}}});
             fs::write(dir.path().join("state.json"), held.to_string()).unwrap();
-            assert_eq!(stage_of_run(dir.path()), stage, "{step}");
+            assert_eq!(stages_of_run(dir.path()), Vec::from_iter(stage), "{step}");
+        }
+    }
+
+    #[test]
+    fn a_run_stands_at_all_commands_of_its_tree_that_are_under_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let active = |more: Value| {
+            let mut node = json!({"phase": "children", "active": true});
+            node.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            node
+        };
+        let leaf = || json!({"nodes": [active(json!({}))]});
+        let done = json!({"nodes": [{"phase": "done", "active": false}]});
+        let called = "steps:\n- {id: in, command: speckit.tasks}\n";
+        for (step, node, stages) in [
+            (
+                "{id: call, type: workflow, workflow: inner}",
+                active(json!({"binding": {"definition": called}, "children": [leaf()]})),
+                vec![Stage::Tasks],
+            ),
+            (
+                "{id: each, type: fan-out, step: {}}",
+                active(
+                    json!({"template": "{command: speckit.implement}", "children": [done, leaf(), leaf()]}),
+                ),
+                vec![Stage::Implement; 2],
+            ),
+            (
+                "{id: loop, type: while, steps: []}",
+                active(json!({"children": [{"source": "- {id: a, command: speckit.analyze}\n",
+                    "nodes": [{"phase": "done", "active": false}]}, leaf()]})),
+                vec![Stage::Analyze],
+            ),
+            ("{id: sh, type: shell}", active(json!({})), vec![]),
+            ("{id: plan, command: speckit.plan}", json!({"phase": "done", "active": false}), vec![]),
+        ] {
+            let sequence = json!({"source": format!("- {step}\n"), "nodes": [node]});
+            let held =
+                json!({"status": "running", "current_step_id": "x", "execution": {"sequence": sequence}});
+            fs::write(dir.path().join("state.json"), held.to_string()).unwrap();
+            assert_eq!(stages_of_run(dir.path()), stages, "{step}");
         }
     }
 

@@ -153,6 +153,36 @@ fn what_is_there_at_the_first_start_is_known_and_what_comes_later_is_told() {
 }
 
 #[test]
+fn a_spec_that_is_made_in_a_workflow_that_is_called_is_not_the_one_before() {
+    let repo = Repo::new();
+    let call = |id: &str| format!("steps:\n- {{id: call, type: workflow, workflow: {id}}}\n");
+    repo.write(".specify/workflows/outer/workflow.yml", &call("inner"));
+    // Workflows that call each other in a circle end nothing here.
+    let specify = format!("{}- {{id: specify, command: speckit.specify}}\n", call("outer"));
+    repo.write(".specify/workflows/inner/workflow.yml", &specify);
+    let watch = repo.watch();
+    let engine = Engine::begin(&repo, "one");
+    let own = format!("{}- {{id: plan, command: speckit.plan}}\n", call("outer"));
+    repo.write(&engine.path("workflow.yml"), &own);
+    engine.stage("plan");
+    repo.expect(&["run-one:plan:attempt-1:one"]);
+    let path = json!([0, "workflow", 0]);
+    let state = json!({"execution": {"sequence": {"nodes": [{"binding": {"definition": specify},
+        "children": [{"nodes": [{}]}]}]}}});
+    repo.write(&engine.path("state.json"), &state.to_string());
+    engine.append(&Engine::line(
+        "step_started",
+        "specify",
+        &json!({"type": "command", "execution_path": path}),
+    ));
+    repo.write(".specify/feature.json", "{\"feature_directory\": \"specs/003-new\"}");
+    let status = json!({"status": "completed", "execution_path": path});
+    engine.append(&Engine::line("step_completed", "specify", &status));
+    repo.expect(&["run-one:plan:attempt-1:one", "003-new:specify:attempt-1:one"]);
+    watch.stop();
+}
+
+#[test]
 fn a_gate_that_is_paused_is_told_with_what_it_asks_also_where_the_state_comes_later() {
     let repo = Repo::new();
     let _watch = repo.watch();

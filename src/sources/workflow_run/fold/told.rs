@@ -78,7 +78,7 @@ impl Fold {
         let Asked { step, n, at, since, .. } = asked;
         let Gate { message, options, show_file, .. } = world.facts.gate(step, is_paused);
         let name = printable(&step.id, 100);
-        let key = IdempotencyKey::of_wait(self.spec(), &format!("gate-{name}"), *n, &self.run.in_key());
+        let key = IdempotencyKey::of_wait(self.spec(), &format!("gate-{}", step.id), *n, &self.run.in_key());
         let mut event = self.event(EventKind::PipelineWaiting, Status::Halt, key, at.unwrap_or(*since));
         event.event.reasons.push(format!("the run waits for a person at gate {name}"));
         let mut gate = json!({"step": name});
@@ -124,9 +124,11 @@ impl Fold {
             "" => String::new(),
             folder => format!(", in {},", printable(folder, 200)),
         };
+        // Of a run that was killed the engine believes that it runs, and resumes none that does.
         let hint = format!(
-            "look whether the run still works; where it does not, `specify workflow resume {}`{place} goes \
-             on where it stands; alerts.stall_after_s says how long a run may be silent",
+            "look whether the run still works; Ctrl-C at its terminal stops it, and then `specify workflow \
+             resume {}`{place} goes on where it stood; where it was killed, that is refused until \"status\" \
+             in its state.json is \"paused\"; alerts.stall_after_s says how long a run may be silent",
             printable(&self.run.id, 120)
         );
         event.extra.insert("anomaly".to_owned(), json!({"since": clock::rfc3339(since), "hint": hint}));

@@ -1,0 +1,122 @@
+//! `spec-notify fleet`: makes the cluster ready, and says whether what it takes would survive.
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::render::{Screen, Tone};
+use super::{Exit, Failure, Global, load, take};
+use crate::config::FleetConfig;
+use crate::env::Environment;
+use crate::fleet::{Health, Link, Standing, apply, grants, health, look, tables};
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make the tables in the cluster, or print what would
+    ///
+    /// Needs a role that may create a schema. What each of the three roles needs is printed; it is
+    /// for you to create them, with passwords of their own.
+    Init {
+        /// Only print the statements, for whoever administers the database
+        #[arg(long)]
+        print: bool,
+    },
+    /// Ask the cluster whether what it acknowledges would survive
+    ///
+    /// Exit code 1 where it cannot be asked, where its schema does not fit this program, or where
+    /// it does not keep what `durability` promises.
+    Check,
+}
+
+pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
+    if let Command::Init { print: true } = options.command {
+        screen.raw(format!("{}\n{}", tables(), grants()).as_bytes());
+        return Ok(Exit::Done);
+    }
+    let config = take(load(global, false)?, screen)?;
+    let Some(fleet) = config.fleet.clone() else {
+        return Err(Failure::usage(
+            "the config has no [spec_ops.webhooks.fleet]: there is no cluster to ask",
+        ));
+    };
+    let environment = Environment::process().with_file(config.env_file.as_deref());
+    let link = Link::new(fleet.clone(), environment).map_err(Failure::failed)?;
+    match options.command {
+        Command::Init { .. } => init(&link, screen),
+        Command::Check => check(&link, &fleet, screen),
+    }
+}
+
+fn init(link: &Link, screen: &mut Screen) -> Result<Exit, Failure> {
+    let standing = look(link).map_err(Failure::failed)?;
+    let said = match standing {
+        Standing::Missing => {
+            apply(link).map_err(Failure::failed)?;
+            "made"
+        }
+        Standing::Fits { .. } => "there already",
+        Standing::Older { version } => {
+            return Err(Failure::failed(format!(
+                "the schema is of version {version}, which no program had that this one can upgrade"
+            )));
+        }
+        Standing::Newer { version, oldest } => return Err(newer(version, oldest)),
+    };
+    if screen.is_json() {
+        screen.value(&json!({"outcome": said, "grants": grants()}));
+    } else {
+        screen.line(Tone::Good, format_args!("the schema spec_notify is {said}"));
+        screen.note("the roles that machines connect with need this, as a superuser:\n");
+        screen.raw(grants().as_bytes());
+    }
+    Ok(Exit::Done)
+}
+
+fn newer(version: i32, oldest: i32) -> Failure {
+    Failure::failed(format!(
+        "the schema is of version {version}, which a later program made and only programs from schema \
+         version {oldest} on may use: upgrade spec-notify on this machine"
+    ))
+}
+
+fn check(link: &Link, fleet: &FleetConfig, screen: &mut Screen) -> Result<Exit, Failure> {
+    let standing = look(link).map_err(Failure::failed)?;
+    match standing {
+        Standing::Fits { .. } => {}
+        Standing::Missing => {
+            let what = "the schema spec_notify is missing in this database: spec-notify fleet init";
+            return Err(Failure::failed(what));
+        }
+        Standing::Older { version } => {
+            let what = format!("the schema is of version {version}: spec-notify fleet init upgrades it");
+            return Err(Failure::failed(what));
+        }
+        Standing::Newer { version, oldest } => return Err(newer(version, oldest)),
+    }
+    let Health { node, version, standbys, streaming, problem } = health(link).map_err(Failure::failed)?;
+    let is_well = problem.is_none();
+    if screen.is_json() {
+        screen.value(&json!({
+            "ok": is_well, "node": node, "server_version": version, "durability": fleet.durability,
+            "synchronous_standby_names": standbys, "streaming": streaming, "error": problem,
+        }));
+    } else {
+        screen.line(Tone::Plain, format_args!("primary     {node}, PostgreSQL {version}"));
+        screen.line(Tone::Plain, format_args!("namespace   {}", fleet.namespace));
+        let standbys = if standbys.is_empty() { "none" } else { &standbys };
+        screen.line(Tone::Plain, format_args!("standbys    {standbys}; {streaming} confirm at present"));
+        match &problem {
+            None => screen.line(
+                Tone::Good,
+                format_args!("durability  {}: what is acknowledged survives", fleet.durability),
+            ),
+            Some(problem) => screen.error(problem),
+        }
+    }
+    Ok(if is_well { Exit::Done } else { Exit::Failed })
+}

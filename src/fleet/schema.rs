@@ -1,0 +1,115 @@
+//! The tables in the cluster: made by `fleet init` alone, refused by name where they are of
+//! another version.
+
+use std::time::Duration;
+
+use tokio_postgres::error::SqlState;
+
+use super::error::EngineError;
+use super::link::{Line, Link};
+
+/// The version that this program makes and uses.
+const VERSION: i32 = 1;
+
+const SCHEMA: &str = include_str!("schema.sql");
+
+/// How long the schema may take.
+const WITHIN: Duration = Duration::from_secs(30);
+
+/// The statements that make the tables.
+pub(crate) fn tables() -> &'static str {
+    SCHEMA
+}
+
+/// What each role needs, for `fleet init --print`; an emitter reads no event.
+pub(crate) fn grants() -> &'static str {
+    "\
+-- Roles: name them as you like, and give each a password.
+CREATE ROLE spec_notify_emitter LOGIN;
+GRANT USAGE ON SCHEMA spec_notify TO spec_notify_emitter;
+GRANT SELECT ON spec_notify.meta TO spec_notify_emitter;
+GRANT INSERT (ns, key, spec, event), UPDATE (seen), SELECT (ns, key, seen)
+    ON spec_notify.event TO spec_notify_emitter;
+
+CREATE ROLE spec_notify_deliverer LOGIN;
+GRANT USAGE ON SCHEMA spec_notify TO spec_notify_deliverer;
+GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA spec_notify TO spec_notify_deliverer;
+GRANT pg_monitor TO spec_notify_deliverer;
+
+CREATE ROLE spec_notify_reader LOGIN;
+GRANT USAGE ON SCHEMA spec_notify TO spec_notify_reader;
+GRANT SELECT ON ALL TABLES IN SCHEMA spec_notify TO spec_notify_reader;
+"
+}
+
+/// How the cluster's schema stands to this program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// There is none.
+    Missing,
+    /// It fits.
+    Fits { version: i32 },
+    /// An older one, which `fleet init` upgrades.
+    Older { version: i32 },
+    /// One of a later program that this one must not use.
+    Newer { version: i32, oldest: i32 },
+}
+
+impl Standing {
+    fn of(version: i32, oldest: i32) -> Self {
+        if oldest > VERSION {
+            Self::Newer { version, oldest }
+        } else if version < VERSION {
+            Self::Older { version }
+        } else {
+            Self::Fits { version }
+        }
+    }
+}
+
+/// Looks which schema is there.
+///
+/// # Errors
+/// The cluster could not be asked.
+pub(crate) fn look(link: &Link) -> Result<Standing, EngineError> {
+    link.ask_blocking(Line::Read, WITHIN, |connected| async move {
+        let found = connected.client.query_typed("SELECT version, oldest FROM spec_notify.meta", &[]).await;
+        match found {
+            Ok(rows) => match rows.first() {
+                Some(row) => Ok(Standing::of(row.try_get(0)?, row.try_get(1)?)),
+                None => Ok(Standing::Missing),
+            },
+            Err(error) if is_missing(error.code()) => Ok(Standing::Missing),
+            Err(error) => Err(error),
+        }
+    })
+}
+
+fn is_missing(code: Option<&SqlState>) -> bool {
+    code.is_some_and(|code| *code == SqlState::UNDEFINED_TABLE || *code == SqlState::INVALID_SCHEMA_NAME)
+}
+
+/// Makes the tables, all or none.
+///
+/// # Errors
+/// The cluster refused, or gave no answer.
+pub(crate) fn apply(link: &Link) -> Result<(), EngineError> {
+    link.ask_blocking(Line::Read, WITHIN, |connected| async move {
+        connected.client.batch_execute(&format!("BEGIN;\n{SCHEMA}\nCOMMIT;")).await
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_program_refuses_a_newer_schema_unless_that_lets_it() {
+        assert_eq!(Standing::of(VERSION, VERSION), Standing::Fits { version: VERSION });
+        assert_eq!(Standing::of(VERSION - 1, 0), Standing::Older { version: VERSION - 1 });
+        // A neighbour's that is made to be used side by side.
+        assert_eq!(Standing::of(VERSION + 1, VERSION), Standing::Fits { version: VERSION + 1 });
+        let (version, oldest) = (VERSION + 2, VERSION + 1);
+        assert_eq!(Standing::of(version, oldest), Standing::Newer { version, oldest });
+    }
+}

@@ -1,0 +1,273 @@
+//! Three nodes of a PostgreSQL cluster on loopback, of which one more than the primary has to
+//! confirm; they are killed, frozen and promoted as faults would.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Far above what any step of the cluster takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where PostgreSQL's programs are looked for, beside PATH.
+const ROOT: &str = "/usr/lib/postgresql";
+
+/// Who runs the servers where the tests run as root: PostgreSQL refuses root.
+const USER: &str = "postgres";
+
+pub(crate) fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = condition() {
+            return found;
+        }
+        assert!(Instant::now() < end, "{what}: not within {PATIENCE:?}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The folder of initdb and its kin.
+fn programs() -> PathBuf {
+    let mut found: Vec<PathBuf> = fs::read_dir(ROOT)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|version| version.path().join("bin"))
+        .filter(|bin| bin.join("initdb").is_file())
+        .collect();
+    found.sort();
+    let on_path = std::env::var_os("PATH")
+        .and_then(|path| std::env::split_paths(&path).find(|folder| folder.join("initdb").is_file()));
+    found.pop().or(on_path).unwrap_or_else(|| {
+        panic!("PostgreSQL's programs are not there: install them (Debian: apt-get install postgresql)")
+    })
+}
+
+pub(crate) struct Cluster {
+    dir: tempfile::TempDir,
+    bin: PathBuf,
+    nodes: Vec<Node>,
+    /// Which node is the primary.
+    primary: usize,
+}
+
+struct Node {
+    port: u16,
+    server: Option<Child>,
+}
+
+/// A free port; nobody else on this machine asks for one in between.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Cluster {
+    /// Three nodes, the first the primary; each commit waits for one standby.
+    pub(crate) fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let nodes = (0..3).map(|_| Node { port: free_port(), server: None }).collect();
+        let mut cluster = Self { bin: programs(), dir, nodes, primary: 0 };
+        cluster.let_user_in();
+        cluster.run(
+            "initdb",
+            &["-D", &cluster.data(0), "-A", "trust", "-U", "postgres", "--no-instructions", "-k"],
+        );
+        let own = format!(
+            "listen_addresses='127.0.0.1'\nunix_socket_directories='{}'\nwal_level=replica\nmax_wal_senders=10\n\
+             max_connections=200\nhot_standby=on\nwal_keep_size=512MB\nwal_log_hints=on\nshared_buffers=64MB\n\
+             wal_receiver_timeout=5s\nwal_sender_timeout=5s\nwal_retrieve_retry_interval=200ms\n\
+             synchronous_commit=on\nsynchronous_standby_names='ANY 1 (n1,n2,n3)'\n",
+            cluster.dir.path().display()
+        );
+        let file = Path::new(&cluster.data(0)).join("postgresql.conf");
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, text + &own).unwrap();
+        let file = Path::new(&cluster.data(0)).join("pg_hba.conf");
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, text + "host replication all 127.0.0.1/32 trust\n").unwrap();
+        cluster.start_node(0);
+        for node in 1..3 {
+            let port = cluster.nodes[0].port.to_string();
+            let data = cluster.data(node);
+            cluster.run(
+                "pg_basebackup",
+                &[
+                    "-h",
+                    "127.0.0.1",
+                    "-p",
+                    &port,
+                    "-U",
+                    "postgres",
+                    "-D",
+                    &data,
+                    "-R",
+                    "-X",
+                    "stream",
+                    "-c",
+                    "fast",
+                ],
+            );
+            cluster.follow(node, 0);
+            cluster.start_node(node);
+        }
+        wait_for("a standby that confirms", || (cluster.sql(STREAMING) == "2").then_some(()));
+        cluster
+    }
+
+    /// The URL of all nodes, for this user.
+    pub(crate) fn url(&self, user: &str) -> String {
+        let nodes: Vec<String> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
+        format!("postgresql://{user}@{}/postgres", nodes.join(","))
+    }
+
+    pub(crate) fn primary(&self) -> usize {
+        self.primary
+    }
+
+    /// Runs a statement at the primary; what it answers, a line a row.
+    pub(crate) fn sql(&self, statement: &str) -> String {
+        let output = self.try_sql(self.primary, statement);
+        assert!(output.status.success(), "{statement}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    fn try_sql(&self, node: usize, statement: &str) -> Output {
+        let port = self.nodes[node].port.to_string();
+        let mut command = Command::new(self.bin.join("psql"));
+        command.args(["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-Atqc", statement, "postgres"]);
+        command.env("PGCONNECT_TIMEOUT", "5").output().unwrap()
+    }
+
+    /// kill -9 of a node's server and all that it started.
+    pub(crate) fn kill(&mut self, node: usize) {
+        if let Some(mut server) = self.nodes[node].server.take() {
+            // All of the session: a postmaster's children outlive it for a moment otherwise.
+            self.signal(&server, "KILL");
+            server.wait().unwrap();
+        }
+    }
+
+    /// Freezes a node (SIGSTOP), or lets it go on.
+    pub(crate) fn freeze(&self, node: usize, is_frozen: bool) {
+        let server = self.nodes[node].server.as_ref().unwrap();
+        self.signal(server, if is_frozen { "STOP" } else { "CONT" });
+    }
+
+    fn signal(&self, server: &Child, signal: &str) {
+        // The servers lead process groups of their own, their children are in groups of theirs.
+        let children = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
+            let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+            let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+            let parent: u32 = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
+            (parent == server.id()).then_some(pid)
+        });
+        let all: Vec<String> = [server.id()].into_iter().chain(children).map(|pid| pid.to_string()).collect();
+        // One may have ended meanwhile.
+        drop(Command::new("kill").arg(format!("-{signal}")).args(all).stderr(Stdio::null()).status());
+    }
+
+    /// Starts a node again as it was.
+    pub(crate) fn start_node(&mut self, node: usize) {
+        let data = self.data(node);
+        let log = fs::File::create(self.dir.path().join(format!("n{}.log", node + 1))).unwrap();
+        let port = self.nodes[node].port.to_string();
+        let mut command = self.as_user("postgres", &["-D", &data, "-p", &port]);
+        let pid_file = Path::new(&data).join("postmaster.pid");
+        if pid_file.exists() {
+            fs::remove_file(&pid_file).unwrap();
+        }
+        command.stdout(log.try_clone().unwrap()).stderr(log).stdin(Stdio::null());
+        self.nodes[node].server = Some(command.spawn().unwrap());
+        wait_for("a node that answers", || self.try_sql(node, "SELECT 1").status.success().then_some(()));
+    }
+
+    /// Makes the standby with the most the primary; the other one follows it.
+    pub(crate) fn promote(&mut self) {
+        let left: Vec<usize> = (0..3).filter(|node| *node != self.primary).collect();
+        let received = |node: usize| {
+            let at = "SELECT coalesce(pg_last_wal_receive_lsn(), '0/0') - '0/0'::pg_lsn";
+            let output = self.try_sql(node, at);
+            String::from_utf8_lossy(&output.stdout).trim().parse::<f64>().unwrap_or(-1.0)
+        };
+        let next = *left.iter().max_by(|a, b| received(**a).total_cmp(&received(**b))).unwrap();
+        for other in left.into_iter().filter(|node| *node != next) {
+            self.follow(other, next);
+            if self.nodes[other].server.is_some() {
+                drop(self.try_sql(other, "SELECT pg_reload_conf()"));
+            }
+        }
+        let output = self.try_sql(next, "SELECT pg_promote(true, 60)");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        self.primary = next;
+    }
+
+    /// Points a node at another as its primary; in force with its next start or reload.
+    fn follow(&self, node: usize, primary: usize) {
+        let port = self.nodes[primary].port;
+        let text = format!(
+            "primary_conninfo='host=127.0.0.1 port={port} user=postgres application_name=n{}'\n",
+            node + 1
+        );
+        let file = Path::new(&self.data(node)).join("postgresql.auto.conf");
+        fs::write(&file, text).unwrap();
+        self.own(&file);
+    }
+
+    fn data(&self, node: usize) -> String {
+        self.dir.path().join(format!("n{}", node + 1)).display().to_string()
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) {
+        let output = self.as_user(program, arguments).output().unwrap();
+        assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn as_user(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.bin.join(program));
+        if let Some((uid, gid)) = servers_user() {
+            command.uid(uid).gid(gid);
+        }
+        command.args(arguments).current_dir(self.dir.path()).env("LC_ALL", "C");
+        command
+    }
+
+    fn let_user_in(&self) {
+        self.own(self.dir.path());
+    }
+
+    fn own(&self, path: &Path) {
+        if let Some((uid, gid)) = servers_user() {
+            std::os::unix::fs::chown(path, Some(uid), Some(gid)).unwrap();
+        }
+    }
+}
+
+const STREAMING: &str =
+    "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND sync_state = 'quorum'";
+
+/// The user who runs the servers, where these tests run as root.
+fn servers_user() -> Option<(u32, u32)> {
+    let own = fs::metadata("/proc/self").unwrap().uid();
+    let passwd = fs::read_to_string("/etc/passwd").unwrap();
+    (own == 0).then(|| {
+        let line = passwd.lines().find(|line| line.starts_with(&format!("{USER}:")));
+        let line = line.unwrap_or_else(|| panic!("there is no user {USER}, and PostgreSQL refuses root"));
+        let fields: Vec<&str> = line.split(':').collect();
+        (fields[2].parse().unwrap(), fields[3].parse().unwrap())
+    })
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        (0..self.nodes.len()).for_each(|node| {
+            if self.nodes[node].server.is_some() {
+                self.freeze(node, false);
+            }
+            self.kill(node);
+        });
+    }
+}
