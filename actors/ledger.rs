@@ -321,11 +321,12 @@ impl Handler<Accept> for Ledger {
     type Result = ();
 
     fn handle(&mut self, Accept { spec, record, reply }: Accept, context: &mut Self::Context) {
-        let deliveries: Vec<_> = record.deliveries.iter().map(|one| one.subscription.clone()).collect();
-        let at = record.at;
-        let added = self.store.append(&spec, &Record::Accepted(record));
-        if added.is_ok() {
-            deliveries.iter().for_each(|subscription| self.counts.accepted(subscription, at));
+        let record = Record::Accepted(record);
+        let added = self.store.append(&spec, &record);
+        if let (Ok(()), Record::Accepted(accepted)) = (&added, &record) {
+            for delivery in &accepted.deliveries {
+                self.counts.accepted(&delivery.subscription, accepted.at);
+            }
         }
         self.answer_for(added, Waiting { spec, reply }, context);
     }

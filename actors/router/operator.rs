@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use actix::prelude::*;
+use futures_util::future::join_all;
 
 use super::{Router, Subscriber};
 use crate::actors::subscription::{self, ListUnfinished, ReadQueue, Subscription};
@@ -75,6 +76,11 @@ impl Router {
     }
 }
 
+/// All that was answered, in the order in which it was asked.
+async fn gathered<T, E>(asked: Vec<impl Future<Output = Result<Vec<T>, E>>>) -> Vec<T> {
+    join_all(asked).await.into_iter().flatten().flatten().collect()
+}
+
 impl Handler<FindActive> for Router {
     type Result = Result<Found, RequestError>;
 
@@ -114,13 +120,7 @@ impl Handler<DiscardWaiting> for Router {
             one.address.send(subscription::DiscardWaiting { ids: ids.clone(), by: by.clone() })
         };
         let asked: Vec<_> = self.subscribers.iter().map(ask).collect();
-        Box::pin(async move {
-            let mut discarded = Vec::new();
-            for rows in asked {
-                discarded.append(&mut rows.await.unwrap_or_default());
-            }
-            discarded
-        })
+        Box::pin(gathered(asked))
     }
 }
 
@@ -163,12 +163,6 @@ impl Handler<ListAllUnfinished> for Router {
         let wanted = |one: &&Subscriber| query.subscription.as_ref().is_none_or(|id| *id == one.id);
         let ask = |one: &Subscriber| one.address.send(ListUnfinished { query: query.clone() });
         let asked: Vec<_> = self.subscribers.iter().filter(wanted).map(ask).collect();
-        Box::pin(async move {
-            let mut listed = Vec::new();
-            for rows in asked {
-                listed.append(&mut rows.await.unwrap_or_default());
-            }
-            listed
-        })
+        Box::pin(gathered(asked))
     }
 }

@@ -92,6 +92,9 @@ impl Subscription {
         self.health.note(outcome, spec, now, || attempt.summary().in_words());
         self.lane.set_narrow(self.health.is_narrow());
         let (before, health) = (std::mem::replace(&mut self.said, self.health.state(now)), &self.health);
+        if before == self.said && before != HealthState::Open {
+            return;
+        }
         let (summary, (ok, failed)) = (outcome.summary(), health.recently(now));
         let (said_at, failed_since) = &mut self.failed_since_said;
         match (before, self.said) {

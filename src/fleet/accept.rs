@@ -47,18 +47,13 @@ impl Link {
     }
 
     /// The same for a thread that waits for the answer, and may have several under way.
-    pub(crate) fn begin(
+    pub(crate) fn begin_to_accept(
         &self,
         event: &Event,
         within: Duration,
     ) -> mpsc::Receiver<Result<Receipt, EmitError>> {
-        let (reply, answer) = mpsc::sync_channel(1);
         let (link, event) = (self.clone(), event.clone());
-        self.spawn(async move {
-            // Whoever asked may have stopped waiting.
-            drop(reply.send(link.accept(&event, within).await));
-        });
-        answer
+        self.begin(async move { link.accept(&event, within).await })
     }
 
     async fn offer(&self, offered: Offered, within: Duration) -> Result<Receipt, EngineError> {

@@ -97,9 +97,17 @@ impl Link {
         &self.0.nodes.config
     }
 
-    /// Runs a future on the link's own thread.
-    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.0.handle.spawn(work);
+    /// Runs a future on the link's own thread; the answer comes to a thread that may block.
+    pub(super) fn begin<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> mpsc::Receiver<T> {
+        let (reply, answer) = mpsc::sync_channel(1);
+        self.0.handle.spawn(async move {
+            // Whoever asked may have stopped waiting.
+            drop(reply.send(work.await));
+        });
+        answer
     }
 
     /// Asks on a connection, from any executor.
@@ -135,13 +143,8 @@ impl Link {
         T: Send + 'static,
         F: Future<Output = Result<T, tokio_postgres::Error>> + Send,
     {
-        let (reply, answer) = mpsc::sync_channel(1);
         let nodes = self.0.nodes.clone();
-        self.0.handle.spawn(async move {
-            let asked = nodes.ask(line, within, work).await;
-            // Whoever asked may have stopped waiting.
-            drop(reply.send(asked));
-        });
+        let answer = self.begin(async move { nodes.ask(line, within, work).await });
         // Longer than the question itself may take.
         let answer = answer.recv_timeout(within + DEAD_AFTER);
         answer.unwrap_or_else(|_| Err(EngineError::late(within)))

@@ -25,7 +25,11 @@ impl Link {
         match *self {}
     }
 
-    pub(crate) fn begin(&self, _: &Event, _: Duration) -> mpsc::Receiver<Result<Receipt, EmitError>> {
+    pub(crate) fn begin_to_accept(
+        &self,
+        _: &Event,
+        _: Duration,
+    ) -> mpsc::Receiver<Result<Receipt, EmitError>> {
         match *self {}
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::ShownError;
 use crate::archive::{evidence_files, is_record, lines_of};
 use crate::clock;
 use crate::delivery::{DeliveryId, SubscriptionId};
@@ -49,7 +50,7 @@ pub struct Tried {
     pub response: Option<TriedResponse>,
     /// Why there was no answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<TriedError>,
+    pub error: Option<ShownError>,
     /// Duration of the attempt, in milliseconds.
     pub latency_ms: f64,
     /// `delivered`, `retry`, `failed`, `dry_run` or `sample`.
@@ -63,15 +64,6 @@ pub struct TriedResponse {
     pub status: u16,
     /// The body's first KiB, made printable.
     pub body: String,
-}
-
-/// Why an attempt had no answer; see [`Tried::error`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TriedError {
-    /// The class of the failure.
-    pub class: String,
-    /// The failure in words.
-    pub message: String,
 }
 
 /// The newest attempts, newest first.

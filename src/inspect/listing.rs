@@ -8,6 +8,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::ending::End;
 use crate::archive::{
     DeadLetter, dead_letter_dir, dead_letters_by_age, evidence_files, is_record, lines_of, read_dead_letter,
     read_pauses,
@@ -121,6 +122,26 @@ impl Listed {
 }
 
 impl Listed {
+    /// The delivery of a SPEC that ended so.
+    pub(super) fn of_end(end: End, spec: &SpecId) -> Self {
+        Self {
+            id: end.delivery,
+            subscription: end.subscription,
+            event: end.event,
+            spec: spec.clone(),
+            idempotency_key: end.idempotency_key,
+            state: end.state.into(),
+            attempts: end.attempts,
+            last_status: end.last_status,
+            last_error: end.last_error,
+            last_latency_ms: end.last_latency_ms,
+            hint: None,
+            accepted_at: end.accepted_at,
+            next_attempt_at: None,
+            paused: false,
+        }
+    }
+
     /// The delivery of a dead letter.
     pub(super) fn of_letter(letter: &DeadLetter) -> Self {
         let state = DeliveryState::from(FinalState::from(&letter.reason));
@@ -394,22 +415,7 @@ impl Page {
             if self.is_past(end.time) {
                 return;
             }
-            self.add(Listed {
-                id: end.delivery,
-                subscription: end.subscription,
-                event: end.event,
-                spec: spec.clone(),
-                idempotency_key: end.idempotency_key,
-                state: end.state.into(),
-                attempts: end.attempts,
-                last_status: end.last_status,
-                last_error: end.last_error,
-                last_latency_ms: end.last_latency_ms,
-                hint: None,
-                accepted_at: end.accepted_at,
-                next_attempt_at: None,
-                paused: false,
-            });
+            self.add(Listed::of_end(end, spec));
         }
     }
 
@@ -419,39 +425,11 @@ impl Page {
     }
 }
 
-/// How many deliveries arrived since then, by the evidence.
-#[cfg(feature = "cli")]
-pub(crate) fn delivered_since(evidence_dir: &Path, since: Timestamp) -> usize {
-    let files = evidence_files(evidence_dir, None).unwrap_or_default();
-    let arrived = |path: &Path| {
-        let finals = lines_of(path).filter(|line| is_record(line, "final"));
-        let ends = finals.filter_map(|line| serde_json::from_slice::<End>(&line).ok());
-        ends.take_while(|end| end.time >= since).filter(|end| end.state == FinalState::Delivered).count()
-    };
-    files.iter().map(|(_, path)| arrived(path)).sum()
-}
-
 /// Whether a line has an id that begins so, without reading it as JSON.
 fn has(line: &[u8], id: Option<&IdPrefix>) -> bool {
     let Some(id) = id else { return true };
     let wanted = format!("\"delivery\":\"{id}");
     line.windows(wanted.len()).any(|text| text == wanted.as_bytes())
-}
-
-/// A final line of the evidence.
-#[derive(Deserialize)]
-struct End {
-    time: Timestamp,
-    delivery: DeliveryId,
-    idempotency_key: IdempotencyKey,
-    event: EventKind,
-    subscription: SubscriptionId,
-    attempts: u32,
-    state: FinalState,
-    accepted_at: Timestamp,
-    last_status: Option<u16>,
-    last_error: Option<String>,
-    last_latency_ms: Option<f64>,
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod attempts;
 mod causes;
+mod ending;
 mod facts;
 mod listing;
 mod shown;
@@ -12,10 +13,10 @@ mod words;
 
 pub(crate) use attempts::{MAX_TRIED, Tried, TriedQuery, tried};
 pub use causes::{Trouble, TroubleKind};
+#[cfg(feature = "cli")]
+pub(crate) use ending::delivered_since;
 pub(crate) use facts::{Condition, Facts, Queue, Watching};
 pub(crate) use listing::Page;
-#[cfg(feature = "cli")]
-pub(crate) use listing::delivered_since;
 pub use listing::{Cursor, DeliveryState, Listed, Listing, MAX_LISTED, Query};
 pub(crate) use shown::Unended;
 pub use shown::{Shown, ShownAttempt, ShownError, ShownRequest, ShownResponse, Wait, WaitKind};

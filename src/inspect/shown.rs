@@ -10,13 +10,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::ending::End;
 use super::{DeliveryState, Listed};
 use crate::archive::{
     DeadLetter, dead_letter_dir, evidence_files, is_record, lines_of, read_dead_letter, read_pauses,
 };
 use crate::clock;
-use crate::delivery::{AttemptSummary, Delivery, DeliveryId, FinalState, SubscriptionId};
-use crate::event::{EventKind, IdempotencyKey, SpecId};
+use crate::delivery::{AttemptSummary, Delivery, DeliveryId};
+use crate::event::{EventKind, SpecId};
 use crate::names::named;
 use crate::payload::Format;
 use crate::spool::{self, Kept};
@@ -207,23 +208,6 @@ struct Line {
     attempt: ShownAttempt,
 }
 
-/// A final line.
-#[derive(Deserialize)]
-struct End {
-    time: Timestamp,
-    delivery: DeliveryId,
-    idempotency_key: IdempotencyKey,
-    event: EventKind,
-    subscription: SubscriptionId,
-    attempts: u32,
-    state: FinalState,
-    user: Option<String>,
-    accepted_at: Timestamp,
-    last_status: Option<u16>,
-    last_error: Option<String>,
-    last_latency_ms: Option<f64>,
-}
-
 /// What a runtime knows of an unfinished delivery.
 pub(crate) type Unended = (Listed, Vec<Wait>);
 
@@ -345,7 +329,7 @@ impl Shown {
             None => None,
         };
         let Some((mut delivery, waits)) =
-            unended.or_else(|| Some((ended(spec, id, letter.as_ref(), &told, kept.as_ref())?, Vec::new())))
+            unended.or_else(|| Some((ended(spec, letter.as_ref(), &told, kept.as_ref())?, Vec::new())))
         else {
             return Ok(None);
         };
@@ -425,33 +409,12 @@ fn at_rest(spool_dir: &Path, kept: &Kept) -> io::Result<Unended> {
 
 /// A delivery that has ended: its dead letter, else its newest end in the evidence, else what the
 /// spool still has.
-fn ended(
-    spec: &SpecId,
-    id: DeliveryId,
-    letter: Option<&DeadLetter>,
-    told: &Told,
-    kept: Option<&Kept>,
-) -> Option<Listed> {
+fn ended(spec: &SpecId, letter: Option<&DeadLetter>, told: &Told, kept: Option<&Kept>) -> Option<Listed> {
     if let Some(letter) = letter {
         return Some(Listed::of_letter(letter));
     }
     if let Some(end) = &told.end {
-        return Some(Listed {
-            id,
-            subscription: end.subscription.clone(),
-            event: end.event,
-            spec: spec.clone(),
-            idempotency_key: end.idempotency_key.clone(),
-            state: end.state.into(),
-            attempts: end.attempts,
-            last_status: end.last_status,
-            last_error: end.last_error.clone(),
-            last_latency_ms: end.last_latency_ms,
-            hint: None,
-            accepted_at: end.accepted_at,
-            next_attempt_at: None,
-            paused: false,
-        });
+        return Some(Listed::of_end(end.clone(), spec));
     }
     let kept = kept.filter(|kept| !kept.is_finished)?;
     let attempts = kept.attempts.last().map_or(0, |last| last.attempt);

@@ -273,10 +273,10 @@ impl Equipment {
         current: &Current,
     ) -> Result<Vec<(SubscriptionId, Option<Settings>)>, StartError> {
         let environment = current.environment.with_file(config.env_file.as_deref());
+        // Who hands events over sends nothing.
+        let delivers = config.fleet.as_ref().is_none_or(|fleet| fleet.role == FleetRole::Deliver);
         let mut entries = Vec::new();
         for entry in &config.subscriptions {
-            // Who hands events over sends nothing.
-            let delivers = config.fleet.as_ref().is_none_or(|fleet| fleet.role == FleetRole::Deliver);
             let settings = match (entry.active && delivers, &entry.endpoint) {
                 (false, _) => None,
                 (true, None) => return Err(StartError::NoEndpoint(entry.id.clone())),

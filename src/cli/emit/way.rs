@@ -154,7 +154,7 @@ impl Way {
                 let mut offered = event.clone();
                 self.checkout.add_to(&mut offered);
                 let within = (since + self.patience).saturating_duration_since(Instant::now());
-                asked.push_back(link.begin(&offered, within));
+                asked.push_back(link.begin_to_accept(&offered, within));
                 self.slots.push_back(Slot::Sent { event: Box::new(event), bytes: 0, since });
                 self.sent += 1;
             }
