@@ -159,6 +159,7 @@ impl Current {
                 ("enabled = false", new.enabled),
                 ("another spool_dir", new.spool_dir == config.spool_dir),
                 ("another evidence_dir", new.evidence_dir == config.evidence_dir),
+                ("another fleet", new.fleet == config.fleet),
             ];
             for (what, _) in fixed.iter().filter(|(_, same)| !same) {
                 let message = format!("{what} cannot be taken over by a running runtime");

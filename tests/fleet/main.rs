@@ -215,6 +215,20 @@ fn an_emitter_can_read_no_event_and_every_refusal_says_what_to_do() {
 }
 
 #[test]
+fn a_running_machine_takes_no_fleet_over_and_goes_on_as_it_was() {
+    let machine = Machine::new("postgresql://nobody@127.0.0.1:1/none", "");
+    let file = machine.path().join(".spec-kit/config.toml");
+    let with_fleet = fs::read_to_string(&file).unwrap();
+    let alone = with_fleet.split("[spec_ops.webhooks.fleet]").next().unwrap();
+    fs::write(&file, alone).unwrap();
+    let _serve = machine.serve();
+    cluster::wait_for("the runtime", || machine.path().join("spool/runtime.json").exists().then_some(()));
+    fs::write(&file, &with_fleet).unwrap();
+    let reload = machine.run(&["reload"]);
+    assert!(!reload.status.success() && said(&reload).contains("another fleet"), "{reload:?}");
+}
+
+#[test]
 fn a_machine_that_watches_hands_over_what_happens_and_what_waited() {
     let mut cluster = ready();
     let machine = Machine::new(&cluster.url("postgres"), "");
