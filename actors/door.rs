@@ -15,8 +15,8 @@ use super::ledger::{DiscardLetters, FindLastAttempts, Ledger, ReadCondition, Rea
 use super::notices::{Notices, Told};
 use super::reading::Reading;
 use super::router::{
-    Await, DiscardWaiting, Emission, Emit, FindActive, FindAny, FindUnfinished, Found, ListAllUnfinished,
-    ReadQueues, Router, WaitIdle,
+    Await, DiscardWaiting, Emission, Emit, FindActive, FindAny, FindUnfinished, Found, From,
+    ListAllUnfinished, ReadQueues, Router, WaitIdle,
 };
 use super::subscription::{Purpose, SendNow, SetPause};
 use super::tell::tell;
@@ -96,6 +96,18 @@ impl Door {
         &self.router
     }
 
+    /// Routes an event that lies in the cluster; answered when it is routed there.
+    pub(crate) async fn route(&self, event: Event, seq: i64) -> Result<Receipt, EmitError> {
+        let stopped = || EmitError::Unavailable("the runtime has stopped".to_owned());
+        let published = self.checkout.published(&event);
+        let (reply, answer) = oneshot::channel();
+        let emit = Emit { event, published, from: From::Cluster(seq), admission: None, reply };
+        if !tell(&self.router, emit).await {
+            return Err(stopped());
+        }
+        answer.await.map_err(|_| stopped())?.result
+    }
+
     /// Whether an accepted event is a record of the Ledger's, which then removes the inbox file
     /// that the event came from.
     pub(super) fn keeps_events(&self) -> bool {
@@ -151,7 +163,8 @@ impl Door {
         }
         let published = self.checkout.published(&event);
         let (reply, answer) = oneshot::channel();
-        let emit = Emit { event, published, inbox, admission: Some(admission), reply };
+        let from = inbox.map_or(From::Emitter, From::Inbox);
+        let emit = Emit { event, published, from, admission: Some(admission), reply };
         let answered = async {
             if !tell(&self.router, emit).await {
                 return Err(stopped());
@@ -349,6 +362,11 @@ impl Door {
         if !tell(&self.router, Await(awaited)).await {
             log::debug!("the runtime stopped");
         }
+    }
+
+    /// Sets why this member of a fleet does not do its part.
+    pub(super) fn tell_of_fleet(&self, trouble: Option<String>) {
+        self.notices.tell(|told| told.fleet = trouble);
     }
 
     /// Sets where the config in force came from: `status` says when that file was edited.

@@ -6,13 +6,14 @@
 //! everyone is answered.
 
 mod reads;
+mod shared;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::alarm::{Alarm, Ring};
 use crate::archive::{Effect, Finished};
@@ -20,9 +21,12 @@ use crate::delivery::{Delivery, DeliveryId, Health, Judgement, Pause, Reason, Su
 use crate::event::SpecId;
 use crate::figures::{Counted, Counts, Way};
 use crate::files::FileError;
+use crate::fleet::{Link, Routed, Write};
 use crate::spool::{Accepted, InboxName, Record, Settled, Standing};
 use crate::store::{NotDiscarded, Store, StoreOptions};
 pub(crate) use reads::{FindLastAttempts, NoBody, ReadBody, ReadCondition, ReadDeadLetter, ReadRun};
+use shared::Shared;
+pub(crate) use shared::{Pass, Written};
 
 /// Records after which a batch is flushed even if more wait: bounds an emitter's wait.
 const MAX_BATCH: usize = 256;
@@ -61,6 +65,8 @@ pub(crate) type Reply = oneshot::Sender<Result<(), NotWritten>>;
 pub(crate) struct Accept {
     pub(crate) spec: SpecId,
     pub(crate) record: Accepted,
+    /// Where it lies in the cluster, for a fleet.
+    pub(crate) routed: Option<Routed>,
     pub(crate) reply: Reply,
 }
 
@@ -74,6 +80,8 @@ pub(crate) struct RecordAttempt {
     pub(crate) again: bool,
     /// The subscription's health after these attempts; only with the last of a batch.
     pub(crate) health: Option<Health>,
+    /// The epoch of the lease under which it was made.
+    pub(crate) epoch: Option<i64>,
     pub(crate) reply: Reply,
 }
 
@@ -86,6 +94,8 @@ pub(crate) struct GiveUp {
     pub(crate) reason: Reason,
     /// Its payload, where the subscription has it in memory.
     pub(crate) held: Option<Bytes>,
+    /// The epoch of the lease under which that is decided.
+    pub(crate) epoch: Option<i64>,
     pub(crate) reply: Reply,
 }
 
@@ -105,6 +115,8 @@ pub(crate) struct SettleInbox {
 pub(crate) struct KeepHealth {
     pub(crate) subscription: SubscriptionId,
     pub(crate) health: Health,
+    /// The epoch of the lease under which it is known.
+    pub(crate) epoch: Option<i64>,
 }
 
 /// From the task that reads the evidence at the start: what was counted before. Once.
@@ -171,6 +183,8 @@ struct Waiting {
 /// See the module's first lines.
 pub(crate) struct Ledger {
     store: Store,
+    /// The cluster that has all but the inbox, for a fleet.
+    shared: Option<Shared>,
     /// What `status` says of the last day.
     counts: Counts,
     waiting: Vec<Waiting>,
@@ -196,6 +210,7 @@ impl Ledger {
     pub(crate) fn new(store: Store, alarm: Alarm) -> Self {
         Self {
             store,
+            shared: None,
             counts: Counts::default(),
             healths_scheduled: false,
             compaction_scheduled: false,
@@ -207,6 +222,12 @@ impl Ledger {
             #[cfg(test)]
             flushes: 0,
         }
+    }
+
+    /// A Ledger whose events and deliveries lie in the cluster; it tells when some were added.
+    pub(crate) fn sharing(mut self, link: Link, routed: Arc<Notify>) -> Self {
+        self.shared = Some(Shared::new(link, routed));
+        self
     }
 
     /// Answers once the batch is on disk, or at once if nothing could be added to it.
@@ -229,7 +250,7 @@ impl Ledger {
     /// Keeps a subscription's health; it is written within a second.
     fn keep_health(&mut self, id: SubscriptionId, health: Health, context: &mut Context<Self>) {
         self.store.healths_mut().insert(id, health);
-        if !self.healths_scheduled {
+        if !self.healths_scheduled && self.shared.is_none() {
             self.healths_scheduled = true;
             context.run_later(KEEP_HEALTHS, |ledger, _| {
                 ledger.healths_scheduled = false;
@@ -320,7 +341,11 @@ fn answer(reply: Reply, result: Result<(), NotWritten>) {
 impl Handler<Accept> for Ledger {
     type Result = ();
 
-    fn handle(&mut self, Accept { spec, record, reply }: Accept, context: &mut Self::Context) {
+    fn handle(&mut self, Accept { spec, record, routed, reply }: Accept, context: &mut Self::Context) {
+        if let Some(routed) = routed {
+            let record = Box::new(record);
+            return self.share(Write::Route { spec, record, routed }, reply, context);
+        }
         let record = Record::Accepted(record);
         let added = self.store.append(&spec, &record);
         if let (Ok(()), Record::Accepted(accepted)) = (&added, &record) {
@@ -336,14 +361,17 @@ impl Handler<RecordAttempt> for Ledger {
     type Result = ();
 
     fn handle(&mut self, message: RecordAttempt, context: &mut Self::Context) {
-        let RecordAttempt { finished, again, health, reply } = message;
+        let RecordAttempt { finished, again, health, epoch, reply } = message;
         let delivery = &finished.delivery;
-        if let Some(health) = health {
-            self.keep_health(delivery.subscription.clone(), health, context);
+        if let Some(health) = &health {
+            self.keep_health(delivery.subscription.clone(), health.clone(), context);
         }
         // One that has to be recorded again was counted the first time.
         if !again && let Some(counted) = counted(&finished) {
             self.counts.ended(&delivery.subscription, &counted);
+        }
+        if self.shared.is_some() {
+            return self.share(Write::Attempt { finished, health, epoch }, reply, context);
         }
         let added = self.store.settle(&finished, again);
         self.answer_for(added, Waiting { spec: delivery.spec.clone(), reply }, context);
@@ -354,7 +382,10 @@ impl Handler<GiveUp> for Ledger {
     type Result = ();
 
     fn handle(&mut self, message: GiveUp, context: &mut Self::Context) {
-        let GiveUp { delivery, reason, held, reply } = message;
+        let GiveUp { delivery, reason, held, epoch, reply } = message;
+        if self.shared.is_some() {
+            return self.share(Write::GiveUp { delivery, reason, epoch }, reply, context);
+        }
         let added = self.store.give_up(&delivery, reason, held.as_ref());
         self.answer_for(added, Waiting { spec: delivery.spec.clone(), reply }, context);
     }
@@ -390,8 +421,13 @@ impl Handler<KeepHealth> for Ledger {
     type Result = ();
 
     fn handle(&mut self, message: KeepHealth, context: &mut Self::Context) {
-        let KeepHealth { subscription, health } = message;
-        self.keep_health(subscription, health, context);
+        let KeepHealth { subscription, health, epoch } = message;
+        self.keep_health(subscription.clone(), health.clone(), context);
+        if let Some(epoch) = epoch.filter(|_| self.shared.is_some()) {
+            // Nobody waits for it.
+            let (reply, _) = oneshot::channel();
+            self.share(Write::Health { subscription, health, epoch }, reply, context);
+        }
     }
 }
 
@@ -408,6 +444,10 @@ impl Handler<DiscardLetters> for Ledger {
 
     fn handle(&mut self, message: DiscardLetters, _: &mut Self::Context) -> Self::Result {
         let DiscardLetters { letters, by } = message;
+        if self.shared.is_some() {
+            let stays = || NotDiscarded::Stays(NOT_SHARED.to_owned());
+            return MessageResult(letters.iter().map(|_| Err(stays())).collect());
+        }
         MessageResult(self.store.discard_letters(&letters, &by))
     }
 }
@@ -428,13 +468,24 @@ impl Handler<DiscardWaiting> for Ledger {
 }
 
 impl Handler<KeepPause> for Ledger {
-    type Result = Result<(), String>;
+    type Result = Response<Result<(), String>>;
 
     fn handle(&mut self, message: KeepPause, _: &mut Self::Context) -> Self::Result {
         let KeepPause { subscription, pause } = message;
-        self.store.set_pause(&subscription, pause.as_ref()).map_err(|error| error.to_string())
+        let Some(shared) = &self.shared else {
+            let kept = self.store.set_pause(&subscription, pause.as_ref());
+            return Response::reply(kept.map_err(|error| error.to_string()));
+        };
+        let link = shared.link.clone();
+        Response::fut(async move {
+            let kept = link.set_pause(&subscription, pause.as_ref()).await;
+            kept.map_err(|error| error.to_string())
+        })
     }
 }
+
+/// Why nothing of a fleet is discarded.
+const NOT_SHARED: &str = "what a fleet keeps cannot be discarded by this version: `replay` sends it again, and the oldest makes room";
 
 impl Handler<ConfigureStore> for Ledger {
     type Result = ();
@@ -489,7 +540,8 @@ mod tests {
                 let key = format!("k{n}").parse().unwrap();
                 let record =
                     Accepted::new(crate::clock::now(), key, EventKind::Test, vec![], &"{}".into()).unwrap();
-                ledger.try_send(Accept { spec: "SPEC-1".parse().unwrap(), record, reply }).unwrap();
+                let accept = Accept { spec: "SPEC-1".parse().unwrap(), record, routed: None, reply };
+                ledger.try_send(accept).unwrap();
                 replies.push(answer);
             }
             for answer in replies {

@@ -7,6 +7,7 @@ mod attempt;
 mod door;
 mod inbox;
 mod ledger;
+mod member;
 mod notices;
 #[cfg(test)]
 mod panics;
@@ -21,7 +22,8 @@ pub(crate) use alarm::{Alarm, AlarmBell, Ring};
 pub(crate) use attempt::Settings;
 pub(crate) use door::{Door, ReloadReply};
 pub(crate) use inbox::take_inbox_in;
-pub(crate) use ledger::{Announce, Close as CloseLedger, ConfigureStore, Ledger, Remember};
+pub(crate) use ledger::{Announce, Close as CloseLedger, ConfigureStore, Ledger, Remember, Written};
+pub(crate) use member::Member;
 #[cfg(test)]
 pub(crate) use panics::{Panic, StandStill};
 pub(crate) use permits::Permits;

@@ -18,6 +18,8 @@ pub(super) struct Told {
     pub(super) watching: Watching,
     /// Stages that wait for their agents.
     pub(super) awaited: Vec<AwaitedStage>,
+    /// Why this member of a fleet does not do its part.
+    pub(super) fleet: Option<String>,
     /// Where the config that is in force came from.
     pub(super) origin: Option<Origin>,
 }

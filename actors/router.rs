@@ -2,6 +2,7 @@
 //! them.
 
 mod fan_out;
+mod lead;
 mod lifecycle;
 mod operator;
 mod runs;
@@ -18,16 +19,17 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::alarm::Alarm;
 use super::attempt::Settings;
 use super::ledger::{Accept, Ledger, ReadRun};
-use super::subscription::{self, Enqueue, Subscription};
+use super::subscription::{self, Enqueue, Right, Subscription};
 use super::tell::tell;
 use crate::answer::{EmitError, Receipt};
 use crate::archive::{Healths, Pauses};
 use crate::clock;
-use crate::config::{Config, Role, SubscriptionConfig};
+use crate::config::{Config, FleetConfig, FleetRole, Role, SubscriptionConfig};
 use crate::delivery::{
     BodyBudget, Dedupe, DeliveryId, Identities, Identity, KeyDigest, Pending, SubscriptionId,
 };
 use crate::event::{Event, EventKind, IdempotencyKey, KeyOrigin, SpecId, sequence_after};
+use crate::fleet::{Term, delivery_id};
 use crate::names::counted;
 use crate::payload::{self, pages::Pages};
 use crate::run::{AwaitedStage, Run, Silences};
@@ -35,6 +37,7 @@ use crate::sources::checkout::Checkout;
 use crate::sources::host;
 use crate::spool::{InboxName, Recovered, Unfinished};
 use fan_out::{News, fan_out, refused};
+pub(crate) use lead::{FindDeliverable, Lead, StandDown};
 pub(crate) use lifecycle::{Close, Reconfigure, WaitIdle};
 pub(crate) use operator::{
     DiscardWaiting, FindActive, FindAny, FindUnfinished, Found, ListAllUnfinished, ReadQueues,
@@ -74,6 +77,17 @@ impl Emitter {
     }
 }
 
+/// Where an event comes from.
+#[derive(Clone, Debug)]
+pub(crate) enum From {
+    /// Somebody waits for the answer.
+    Emitter,
+    /// This inbox file, which is removed once the event is accepted.
+    Inbox(InboxName),
+    /// This place in a fleet's cluster.
+    Cluster(i64),
+}
+
 /// From a `Handle` or the task that takes the inbox in, for each event. Bounded by the admission
 /// permit it carries.
 #[derive(Message)]
@@ -82,8 +96,7 @@ pub(crate) struct Emit {
     pub(crate) event: Event,
     /// Which files of its evidence have a page.
     pub(crate) published: Vec<String>,
-    /// The inbox file it comes from.
-    pub(crate) inbox: Option<InboxName>,
+    pub(crate) from: From,
     /// Absent for events that follow from a run: at most a few per SPEC.
     pub(crate) admission: Option<OwnedSemaphorePermit>,
     pub(crate) reply: EmitReply,
@@ -150,7 +163,17 @@ pub(crate) struct Router {
     /// Stages that wait for their agents: their runs may go silent too.
     awaited: Vec<AwaitedStage>,
     open: bool,
+    /// By what right it routes, where it is one of a fleet.
+    seat: Option<Seat>,
     alarm: Alarm,
+}
+
+/// A Router's place in a fleet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seat {
+    /// Another member routes.
+    Stands,
+    Leads(Term),
 }
 
 impl Actor for Router {
@@ -201,8 +224,11 @@ impl Router {
             silence_timer: None,
             awaited: Vec::new(),
             open: true,
+            seat: None,
             alarm,
         };
+        let delivers = |fleet: &FleetConfig| fleet.role == FleetRole::Deliver;
+        router.seat = router.config.fleet.as_ref().filter(|fleet| delivers(fleet)).map(|_| Seat::Stands);
         for (id, settings) in entries {
             let waiting = unfinished.remove(&id).unwrap_or_default();
             router.add(id, settings, waiting);
@@ -242,8 +268,9 @@ impl Router {
             log::warn!("{id} is paused by {}: what waits for it is held back", pause.by);
         }
         let (of, config) = (id.clone(), settings.as_ref().map(|settings| settings.config.clone()));
+        let right = if self.seat.is_some() { Right::None } else { Right::Own };
         let address = Subscription::start_in_arbiter(&self.deliveries, move |_| {
-            Subscription::new(of, settings, ledger, waiting, (health, pause), alarm)
+            Subscription::new(of, settings, ledger, waiting, (health, pause), right, alarm)
         });
         self.subscribers.push(Subscriber { id, config, address });
     }
@@ -274,8 +301,13 @@ impl Handler<Emit> for Router {
     type Result = ();
 
     fn handle(&mut self, emit: Emit, context: &mut Self::Context) {
-        let Emit { mut event, published, inbox, admission, reply } = emit;
+        let Emit { mut event, published, from, admission, reply } = emit;
         let at = clock::now();
+        if self.seat == Some(Seat::Stands) {
+            let key = event.event.idempotency_key;
+            let why = EmitError::Unavailable("another member of the fleet routes".to_owned());
+            return Emitter { key, reply }.hears(Err(why));
+        }
         let is_under_way = |key: &IdempotencyKey| self.accepting.contains_key(&key.into());
         if let Some(other) = self.identities.waits_for(&event, is_under_way)
             && let Some(others) = self.accepting.get_mut(&(&other).into())
@@ -287,7 +319,7 @@ impl Handler<Emit> for Router {
             let router = context.address();
             actix_rt::spawn(async move {
                 drop(end.await);
-                if !tell(&router, Emit { event, published, inbox, admission, reply }).await {
+                if !tell(&router, Emit { event, published, from, admission, reply }).await {
                     log::debug!("the router stopped while an event waited for another");
                 }
             });
@@ -351,7 +383,12 @@ impl Handler<Emit> for Router {
         let body = payload::body(&event).map_err(refused);
         let fanned_out = body.and_then(|body| {
             let active = self.active_ones().map(|(config, address)| (&**config, address));
-            let ids = DeliveryId::random;
+            let (fleet, key) = (self.config.fleet.as_ref(), event.event.idempotency_key.clone());
+            let seq = if let From::Cluster(seq) = from { Some(seq) } else { None };
+            let ids = |subscription: &SubscriptionId| match (self.seat, fleet) {
+                (Some(_), Some(fleet)) => delivery_id(&fleet.namespace, seq, &key, subscription),
+                _ => DeliveryId::random(),
+            };
             let of_source = event.event.status.filter(|_| event.event.ends_run);
             let ends = step.as_ref().and_then(|step| step.ends_run()).or(of_source);
             let pages = self.has_chats().then(|| Pages { files: published, ..self.pages() });
@@ -366,7 +403,7 @@ impl Handler<Emit> for Router {
         let own = |(address, pending): (&Addr<Subscription>, Pending)| (address.clone(), pending);
         let outgoing: Vec<_> = outgoing.into_iter().map(own).collect();
         accepted.sequence = Some(sequence);
-        accepted.inbox = inbox.as_ref().map(ToString::to_string);
+        accepted.inbox = if let From::Inbox(name) = &from { Some(name.to_string()) } else { None };
         if let Some(step) = &step {
             self.runs.entry(spec.clone()).or_default().take(step);
         }
@@ -381,7 +418,10 @@ impl Handler<Emit> for Router {
         };
         self.accepting.insert(key, Vec::new());
         let (written, answered) = oneshot::channel();
-        let sent = self.ledger.try_send(Accept { spec: spec.clone(), record: accepted, reply: written });
+        let routed = self.routed(&spec, &from);
+        let is_shared = routed.is_some();
+        let accept = Accept { spec: spec.clone(), record: accepted, routed, reply: written };
+        let sent = self.ledger.try_send(accept);
         let (router, alarm) = (context.address(), self.alarm.clone());
         let admission = admission.map(Arc::new);
         let accepting = async move {
@@ -402,7 +442,8 @@ impl Handler<Emit> for Router {
             for (address, pending) in outgoing {
                 let delivery = pending.delivery();
                 deliveries.push((delivery.id, delivery.subscription.clone()));
-                if !tell(&address, Enqueue { pending, _admission: admission.clone() }).await {
+                // Whoever has the lease of its subscription reads it from the cluster.
+                if !is_shared && !tell(&address, Enqueue { pending, _admission: admission.clone() }).await {
                     log::error!("a subscription has stopped: its deliveries wait on disk for the next start");
                 }
             }
@@ -439,6 +480,8 @@ impl Handler<AcceptanceEnded> for Router {
                 self.expect_life(&spec, None);
                 self.await_silence(context);
             }
+            // In a fleet all is read again.
+            Err(_) if self.seat.is_some() => {}
             Err(_) => drop(self.unsure.insert(spec.clone())),
         }
         if self.unsure.contains(&spec) {

@@ -6,6 +6,7 @@ mod operator;
 mod outcome;
 mod pause;
 mod records;
+mod right;
 mod sender;
 
 use std::cell::Cell;
@@ -35,6 +36,7 @@ pub(crate) use operator::{ListUnfinished, Purpose, ReadQueue, SendNow, ShowUnfin
 use pause::Hold;
 pub(crate) use pause::SetPause;
 use records::Gathered;
+pub(crate) use right::{Follow, HoldAs, Right, Take, Yield};
 use sender::{Requests, Sender};
 
 /// Finished attempts that the Ledger has not written yet. At this many no new attempt starts: a
@@ -70,7 +72,7 @@ struct AttemptEnded {
 
 /// Why an attempt was not made.
 enum NotMade {
-    /// A person paused the subscription before its turn came.
+    /// A person paused the subscription before its turn came, or its lease ran out.
     Held,
     /// There was no payload to send.
     NoBody(NoBody),
@@ -106,6 +108,7 @@ pub(crate) struct Subscription {
     /// Absent while it is not active.
     sender: Option<Rc<Sender>>,
     ledger: Addr<Ledger>,
+    right: Right,
     lane: Lane,
     /// Deliveries whose attempt waits for a permit, is under way, or is not recorded yet, and which
     /// attempt it is.
@@ -151,13 +154,14 @@ impl Subscription {
         ledger: Addr<Ledger>,
         unfinished: impl IntoIterator<Item = Unfinished>,
         (health, pause): (Health, Option<Pause>),
+        right: Right,
         alarm: Alarm,
     ) -> Self {
-        let (now, wall) = (Instant::now(), clock::now());
         let mut subscription = Self {
             id,
             sender: None,
             ledger,
+            right,
             lane: Lane::new(RetryPolicy::default(), 0, usize::MAX),
             under_way: HashMap::new(),
             requests: Requests::default(),
@@ -166,9 +170,9 @@ impl Subscription {
             gone: VecDeque::new(),
             unread: HashSet::new(),
             why_unread: String::new(),
-            health,
+            health: Health::default(),
             said: HealthState::Untried,
-            failed_since_said: (now, 0),
+            failed_since_said: (Instant::now(), 0),
             timer: None,
             settling: Vec::new(),
             is_held: Rc::new(Cell::new(pause.is_some())),
@@ -177,22 +181,35 @@ impl Subscription {
         };
         subscription.lane.set_held(subscription.is_held.get());
         subscription.configure(settings);
-        subscription.lane.set_narrow(subscription.health.is_narrow());
-        subscription.said = subscription.health.state(wall);
-        if let Some(until) = subscription.health.paused_until {
+        subscription.recover(health);
+        subscription.restore(unfinished);
+        subscription
+    }
+
+    /// Goes on with the health that was known last.
+    fn recover(&mut self, health: Health) {
+        let (now, wall) = (Instant::now(), clock::now());
+        self.health = health;
+        self.lane.set_narrow(self.health.is_narrow());
+        self.said = self.health.state(wall);
+        if let Some(until) = self.health.paused_until {
             // The wall clock may have jumped: never wait longer than a pause may be.
             let left = Duration::try_from(until.duration_since(wall)).unwrap_or_default();
-            subscription.lane.pause_until(now + left.min(MAX_RETRY_AFTER));
+            self.lane.pause_until(now + left.min(MAX_RETRY_AFTER));
         }
-        let policy = subscription.lane.policy().clone();
-        subscription.lane.restore(unfinished.into_iter().map(
+    }
+
+    /// Takes what waits, in its order.
+    fn restore(&mut self, unfinished: impl IntoIterator<Item = Unfinished>) {
+        let (now, wall) = (Instant::now(), clock::now());
+        let policy = self.lane.policy().clone();
+        self.lane.restore(unfinished.into_iter().map(
             |Unfinished { delivery, attempts, next_attempt_at }| {
                 let wait = next_attempt_at
                     .map_or(Duration::ZERO, |at| policy.remaining_wait(attempts, at.duration_since(wall)));
                 (Pending::recovered(delivery, attempts), now + wait)
             },
         ));
-        subscription
     }
 
     /// Starts what may start, arms the timer for the rest, and answers those who wait for quiet.
@@ -209,6 +226,7 @@ impl Subscription {
             self.give_up(&gone, Reason::SpoolRemoved, context);
         }
         while self.unrecorded < MAX_UNRECORDED
+            && self.right.may_start()
             && let Some(sender) = &self.sender
             && let Some((in_flight, body)) = self.lane.start_next(now)
         {
@@ -218,6 +236,10 @@ impl Subscription {
         self.hand_over(now, context);
         let may_start = self.unrecorded < MAX_UNRECORDED;
         let due = may_start.then(|| self.lane.next_due_in(now)).flatten().map(|wait| now + wait);
+        let due = match self.right.may_start() {
+            true => due,
+            false => due.and_then(|due| Some(due.max(self.right.look_again(now)?))),
+        };
         self.set_timer(due.into_iter().chain(self.hand_over_by()).min(), now, context);
         if self.unrecorded == 0 && self.gone.is_empty() && !self.lane.is_busy(now) {
             for reply in self.settling.drain(..) {
@@ -259,7 +281,7 @@ impl Subscription {
         );
         self.under_way.insert(delivery.id, (delivery.clone(), number));
         let (ledger, is_proven) = (self.ledger.clone(), self.health.is_proven());
-        let is_held = self.is_held.clone();
+        let (is_held, right) = (self.is_held.clone(), self.right.clone());
         // Asks for the permit at once if the body is in memory. Else after reading it: a slow disk
         // must not hold a permit.
         let asked = body.as_ref().and_then(|_| sender.ask(is_proven, false));
@@ -270,7 +292,7 @@ impl Subscription {
             };
             let asked = asked.or_else(|| sender.ask(is_proven, false));
             let permit = Sender::permit(asked).await;
-            if is_held.get() {
+            if is_held.get() || !right.may_start() {
                 return Err(NotMade::Held);
             }
             let attempt = sender.make(delivery, payload, number, false).await;
@@ -307,6 +329,9 @@ impl Subscription {
     /// Takes back an attempt that could not be made. The whole lane pauses: the others would meet
     /// the same obstacle.
     fn put_back(&mut self, in_flight: InFlight, wait: Duration) {
+        if !self.right.keeps() {
+            return self.lane.release();
+        }
         let now = Instant::now();
         self.lane.put_back(in_flight, now, wait);
         self.lane.pause_until(now + wait);
@@ -340,7 +365,17 @@ impl Handler<AttemptEnded> for Subscription {
             }
             Err(NotMade::Held) => {
                 self.under_way.remove(&id);
-                self.lane.put_back(in_flight, Instant::now(), Duration::ZERO);
+                match self.right.keeps() {
+                    true => self.lane.put_back(in_flight, Instant::now(), Duration::ZERO),
+                    false => self.lane.release(),
+                }
+                self.pump(context);
+            }
+            Err(NotMade::NoBody(NoBody::Ended)) => {
+                log::info!(subscription:% = self.id, delivery:% = id; "{id} has ended on another machine");
+                self.under_way.remove(&id);
+                self.unread.remove(&id);
+                self.lane.release();
                 self.pump(context);
             }
             Err(NotMade::NoBody(NoBody::NotNow(error))) => {
@@ -363,7 +398,7 @@ impl Handler<AttemptEnded> for Subscription {
                 );
                 self.under_way.remove(&id);
                 self.lane.release();
-                self.gone.push_back(in_flight.put_back());
+                self.gone.extend(self.right.keeps().then(|| in_flight.put_back()));
                 self.pump(context);
             }
         }

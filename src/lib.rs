@@ -54,10 +54,7 @@ mod event;
 mod figures;
 mod files;
 mod filter;
-#[cfg(feature = "fleet")]
-mod fleet;
-#[cfg(not(feature = "fleet"))]
-#[path = "fleet/none.rs"]
+#[cfg_attr(not(feature = "fleet"), allow(dead_code, reason = "nobody is there to ask"))]
 mod fleet;
 mod http;
 mod inspect;

@@ -23,6 +23,8 @@ pub(crate) enum NoBody {
     Gone(String),
     /// It may be readable later.
     NotNow(String),
+    /// Another member has ended its delivery: nothing is to be done.
+    Ended,
 }
 
 /// From a Subscription, for an attempt of a delivery that waited without its body. Bounded by the
@@ -59,34 +61,59 @@ pub(crate) struct FindLastAttempts(pub(crate) Vec<(SpecId, DeliveryId)>);
 pub(crate) struct ReadCondition;
 
 impl Handler<ReadBody> for Ledger {
-    type Result = Result<Bytes, NoBody>;
+    type Result = Response<Result<Bytes, NoBody>>;
 
     fn handle(&mut self, ReadBody { spec, id }: ReadBody, _: &mut Self::Context) -> Self::Result {
-        self.store.body(&spec, id).map_err(|error| match error {
-            Unreadable::Gone(error) => NoBody::Gone(error.to_string()),
-            Unreadable::NotNow(error) => NoBody::NotNow(error.to_string()),
+        let Some(shared) = &self.shared else {
+            return Response::reply(self.store.body(&spec, id).map_err(|error| match error {
+                Unreadable::Gone(error) => NoBody::Gone(error.to_string()),
+                Unreadable::NotNow(error) => NoBody::NotNow(error.to_string()),
+            }));
+        };
+        let link = shared.link.clone();
+        Response::fut(async move {
+            match link.body(id).await {
+                Ok(body) => body.ok_or(NoBody::Ended),
+                Err(error) => Err(NoBody::NotNow(error.to_string())),
+            }
         })
     }
 }
 
 impl Handler<ReadDeadLetter> for Ledger {
-    type Result = Result<DeadLetter, NotRead>;
+    type Result = Response<Result<DeadLetter, NotRead>>;
 
     fn handle(&mut self, message: ReadDeadLetter, _: &mut Self::Context) -> Self::Result {
         let ReadDeadLetter { spec, id } = message;
-        self.store.read_dead_letter(&spec, id).map_err(|error| match error.is_not_found() {
-            true => NotRead(match self.store.spec_of_dead_letter(id) {
-                Some(other) => format!(
-                    "the dead letter {id} is not of {spec}: spec-notify replay {other} --delivery-id {id}"
-                ),
-                None => format!(
-                    "there is no dead letter {id}: it arrived meanwhile, or made room; \
-                     spec-notify list --state dead_letter has them all"
-                ),
-            }),
-            false => NotRead(format!("the dead letter {id} of {spec}: {error}")),
+        let Some(shared) = &self.shared else {
+            let read = self.store.read_dead_letter(&spec, id).map_err(|error| match error.is_not_found() {
+                true => self
+                    .store
+                    .spec_of_dead_letter(id)
+                    .map_or_else(|| none(id), |other| elsewhere(id, &spec, &other)),
+                false => NotRead(format!("the dead letter {id} of {spec}: {error}")),
+            });
+            return Response::reply(read);
+        };
+        let link = shared.link.clone();
+        Response::fut(async move {
+            let read = link.dead_letter(id).await;
+            let letter = read.map_err(|error| NotRead(format!("the dead letter {id} of {spec}: {error}")))?;
+            let letter = letter.ok_or_else(|| none(id))?;
+            if letter.spec == spec { Ok(letter) } else { Err(elsewhere(id, &spec, &letter.spec)) }
         })
     }
+}
+
+fn none(id: DeliveryId) -> NotRead {
+    NotRead(format!(
+        "there is no dead letter {id}: it arrived meanwhile, or made room; \
+         spec-notify list --state dead_letter has them all"
+    ))
+}
+
+fn elsewhere(id: DeliveryId, spec: &SpecId, other: &SpecId) -> NotRead {
+    NotRead(format!("the dead letter {id} is not of {spec}: spec-notify replay {other} --delivery-id {id}"))
 }
 
 impl Handler<ReadRun> for Ledger {

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use crate::answer::EmitError;
 use crate::config::{Role, SubscriptionConfig};
-use crate::delivery::{BodyBudget, Delivery, DeliveryId, Pending};
+use crate::delivery::{BodyBudget, Delivery, DeliveryId, Pending, SubscriptionId};
 use crate::event::{Event, Status};
 use crate::payload::pages::Pages;
 use crate::payload::{self, Format, Reader};
@@ -41,7 +41,7 @@ pub(super) fn fan_out<'a, A>(
     news: &News<'_>,
     subscriptions: impl Iterator<Item = (&'a SubscriptionConfig, A)>,
     budget: &BodyBudget,
-    mut draw_id: impl FnMut() -> DeliveryId,
+    mut draw_id: impl FnMut(&SubscriptionId) -> DeliveryId,
 ) -> Result<(Accepted, Vec<(A, Pending)>), EmitError> {
     let News { event, body, at, is_told_already, ends, pages } = *news;
     let envelope = &event.event;
@@ -67,7 +67,7 @@ pub(super) fn fan_out<'a, A>(
             }
         };
         let delivery = Delivery {
-            id: draw_id(),
+            id: draw_id(&config.id),
             subscription: config.id.clone(),
             spec: event.spec.id.clone(),
             key: envelope.idempotency_key.clone(),
@@ -154,7 +154,7 @@ mod tests {
         let news = News { event, body: &body, at, is_told_already, ends: None, pages: None };
         let numbered = subscriptions.iter().zip(0..);
         let mut drawn = 0;
-        let draw = || {
+        let draw = |_: &SubscriptionId| {
             drawn += 1;
             format!("00000000-0000-4000-8000-{drawn:012}").parse().unwrap()
         };
@@ -263,7 +263,7 @@ mod tests {
             let (event, at) = (event(), Timestamp::UNIX_EPOCH);
             let news =
                 News { event: &event, body: &body, at, is_told_already: false, ends: None, pages: None };
-            let result = fan_out(&news, to, &budget, DeliveryId::random);
+            let result = fan_out(&news, to, &budget, |_| DeliveryId::random());
             assert!(matches!(result, Err(EmitError::Refused(_))), "{format}");
         }
     }

@@ -7,7 +7,7 @@ use actix::prelude::*;
 use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
-use super::{Emit, Router, stopped};
+use super::{Emit, From, Router, stopped};
 use crate::answer::{EmitError, Receipt};
 use crate::clock;
 use crate::event::{Event, SpecId};
@@ -93,7 +93,10 @@ impl Router {
     ) -> impl Future<Output = Result<Receipt, EmitError>> + use<> {
         self.checkout.add_to(&mut event);
         let (reply, answer) = oneshot::channel();
-        self.handle(Emit { event, published: Vec::new(), inbox: None, admission: None, reply }, context);
+        self.handle(
+            Emit { event, published: Vec::new(), from: From::Emitter, admission: None, reply },
+            context,
+        );
         async { answer.await.map_or_else(|_| Err(stopped()), |emission| emission.result) }
     }
 }

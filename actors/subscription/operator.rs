@@ -166,14 +166,15 @@ impl Handler<SendNow> for Subscription {
             };
             let succeeded = arrived || attempt.outcome.is_none();
             let ledger = subscription.ledger.clone();
-            let health = attempt.outcome.as_ref().map(|_| subscription.health.clone());
+            let of_owner = attempt.outcome.as_ref().filter(|_| subscription.right.keeps());
+            let (health, epoch) = (of_owner.map(|_| subscription.health.clone()), subscription.right.epoch());
             async move {
                 let finished = Arc::new(Finished { delivery, attempt, effect });
                 // A failure of this machine is no attempt: nothing is recorded, a dead letter stays
                 // unchanged.
                 if !is_none {
                     let of = finished.clone();
-                    let record = |reply| RecordAttempt { finished: of, again: false, health, reply };
+                    let record = |reply| RecordAttempt { finished: of, again: false, health, epoch, reply };
                     let answer = hand(&ledger, record);
                     written(answer)
                         .await

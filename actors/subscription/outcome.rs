@@ -75,9 +75,9 @@ impl Subscription {
                 self.id
             );
             let (ledger, subscription) = (self.ledger.clone(), self.id.clone());
-            let health = self.health.clone();
+            let (health, epoch) = (self.health.clone(), self.right.epoch());
             actix_rt::spawn(async move {
-                if !tell(&ledger, KeepHealth { subscription, health }).await {
+                if !tell(&ledger, KeepHealth { subscription, health, epoch }).await {
                     log::debug!("the ledger has stopped");
                 }
             });

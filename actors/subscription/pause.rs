@@ -31,10 +31,15 @@ impl Hold {
     pub(super) fn new(pause: Option<Pause>) -> Self {
         Self { wanted: pause.clone(), kept: pause.clone(), pause, unanswered: 0 }
     }
+
+    /// Whether every change that was asked for is answered.
+    pub(super) fn is_settled(&self) -> bool {
+        self.unanswered == 0
+    }
 }
 
 impl Subscription {
-    fn hold(&mut self, pause: Option<Pause>, context: &mut Context<Self>) {
+    pub(super) fn hold(&mut self, pause: Option<Pause>, context: &mut Context<Self>) {
         self.lane.set_held(pause.is_some());
         self.is_held.set(pause.is_some());
         self.hold.pause = pause;

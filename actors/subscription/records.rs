@@ -62,9 +62,10 @@ impl Subscription {
         for (at, Gathered { finished, retry, .. }) in gathered.into_iter().enumerate() {
             let (ledger, id) = (self.ledger.clone(), finished.delivery.id);
             // The health after the last one includes all before it.
-            let health = (at == last).then(|| self.health.clone());
+            let (health, epoch) = ((at == last).then(|| self.health.clone()), self.right.epoch());
             let hand = move |again, health| {
-                hand(&ledger, |reply| RecordAttempt { finished: finished.clone(), again, health, reply })
+                let finished = finished.clone();
+                hand(&ledger, |reply| RecordAttempt { finished, again, health, epoch, reply })
             };
             let answer = hand(false, health);
             self.spawn(context, async move {
@@ -91,12 +92,13 @@ impl Subscription {
     pub(super) fn give_up(&mut self, pending: &Pending, reason: Reason, context: &mut Context<Self>) {
         let delivery = pending.delivery().clone();
         let held = pending.body().map(|body| body.bytes().clone());
-        let (ledger, id) = (self.ledger.clone(), delivery.id);
+        let (ledger, id, epoch) = (self.ledger.clone(), delivery.id, self.right.epoch());
         let hand = move || {
             hand(&ledger, |reply| GiveUp {
                 delivery: delivery.clone(),
                 reason: reason.clone(),
                 held: held.clone(),
+                epoch,
                 reply,
             })
         };
@@ -155,7 +157,7 @@ impl Handler<Recorded> for Subscription {
     fn handle(&mut self, Recorded { id, retry }: Recorded, context: &mut Self::Context) {
         self.unrecorded -= 1;
         self.under_way.remove(&id);
-        if let Some((pending, due)) = retry {
+        if let Some((pending, due)) = retry.filter(|_| self.right.keeps()) {
             self.lane.enqueue(pending, due);
         }
         self.pump(context);

@@ -84,8 +84,7 @@ impl Story {
             ("DEMO_SECRET_CHATOPS", chatops_text.as_str()),
             ("DEMO_SECRET_TRACKER", tracker_text.as_str()),
         ]);
-        let options =
-            LoadOptions { config: None, repo: Some(repo.clone()), working_dir: repo.clone(), secrets: true };
+        let options = LoadOptions::in_dir(&repo).repo(&repo);
         let loaded = config::load(&options, &environment);
         let config =
             loaded.config.ok_or_else(|| loaded.errors.iter().map(ToString::to_string).collect::<String>())?;

@@ -7,7 +7,7 @@ use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global, load, take};
 use crate::config::FleetConfig;
 use crate::env::Environment;
-use crate::fleet::{Health, Link, Standing, apply, grants, health, look, tables};
+use crate::fleet::{Health, Link, Standing, apply, grants, health, look, misfit, tables};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -35,7 +35,7 @@ enum Command {
 
 pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
     if let Command::Init { print: true } = options.command {
-        screen.raw(format!("{}\n{}", tables(), grants()).as_bytes());
+        screen.raw(format!("{}\n{}", tables(0), grants()).as_bytes());
         return Ok(Exit::Done);
     }
     let config = take(load(global, false)?, screen)?;
@@ -53,19 +53,17 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
 }
 
 fn init(link: &Link, screen: &mut Screen) -> Result<Exit, Failure> {
-    let standing = look(link).map_err(Failure::failed)?;
-    let said = match standing {
+    let said = match look(link).map_err(Failure::failed)? {
         Standing::Missing => {
-            apply(link).map_err(Failure::failed)?;
+            apply(link, 0).map_err(Failure::failed)?;
             "made"
         }
         Standing::Fits { .. } => "there already",
         Standing::Older { version } => {
-            return Err(Failure::failed(format!(
-                "the schema is of version {version}, which no program had that this one can upgrade"
-            )));
+            apply(link, version).map_err(Failure::failed)?;
+            "upgraded"
         }
-        Standing::Newer { version, oldest } => return Err(newer(version, oldest)),
+        newer @ Standing::Newer { .. } => return Err(Failure::failed(misfit(newer))),
     };
     if screen.is_json() {
         screen.value(&json!({"outcome": said, "grants": grants()}));
@@ -77,26 +75,10 @@ fn init(link: &Link, screen: &mut Screen) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn newer(version: i32, oldest: i32) -> Failure {
-    Failure::failed(format!(
-        "the schema is of version {version}, which a later program made and only programs from schema \
-         version {oldest} on may use: upgrade spec-notify on this machine"
-    ))
-}
-
 fn check(link: &Link, fleet: &FleetConfig, screen: &mut Screen) -> Result<Exit, Failure> {
-    let standing = look(link).map_err(Failure::failed)?;
-    match standing {
+    match look(link).map_err(Failure::failed)? {
         Standing::Fits { .. } => {}
-        Standing::Missing => {
-            let what = "the schema spec_notify is missing in this database: spec-notify fleet init";
-            return Err(Failure::failed(what));
-        }
-        Standing::Older { version } => {
-            let what = format!("the schema is of version {version}: spec-notify fleet init upgrades it");
-            return Err(Failure::failed(what));
-        }
-        Standing::Newer { version, oldest } => return Err(newer(version, oldest)),
+        standing => return Err(Failure::failed(misfit(standing))),
     }
     let Health { node, version, standbys, streaming, problem } = health(link).map_err(Failure::failed)?;
     let is_well = problem.is_none();

@@ -51,7 +51,7 @@ use serde::{Serialize, Serializer};
 use serde_json::json;
 
 use crate::answer::RequestError;
-use crate::config::{self, Config, LoadOptions, Problem};
+use crate::config::{self, Config, FleetRole, LoadOptions, Problem};
 use crate::env::Environment;
 use crate::files::raise_max_open;
 use crate::inspect::counted;
@@ -438,7 +438,8 @@ fn load(global: &Global, secrets: bool) -> Result<config::Loaded, Failure> {
 fn load_options(global: &Global, secrets: bool) -> Result<LoadOptions, Failure> {
     let working_dir = std::env::current_dir()
         .map_err(|error| Failure::usage(format!("the working directory cannot be read: {error}")))?;
-    Ok(LoadOptions { config: global.config.clone(), repo: global.repo.clone(), working_dir, secrets })
+    let (config, repo) = (global.config.clone(), global.repo.clone());
+    Ok(LoadOptions { config, repo, working_dir, secrets, role: None })
 }
 
 /// The config, or all its errors on stderr.
@@ -468,9 +469,10 @@ fn take(loaded: config::Loaded, screen: &mut Screen) -> Result<Config, Failure> 
     }
 }
 
-/// The config for `serve`: it must be valid and on.
-fn load_to_serve(global: &Global, screen: &mut Screen) -> Result<Config, Failure> {
-    take_if_on(load(global, true)?, screen)
+/// The config for `serve`: it must be valid and on. A `role` counts instead of the config's.
+fn load_to_serve(global: &Global, role: Option<FleetRole>, screen: &mut Screen) -> Result<Config, Failure> {
+    let options = LoadOptions { role, ..load_options(global, true)? };
+    take_if_on(config::load(&options, &Environment::process()), screen)
 }
 
 /// The config for a command that acts through the runtime that owns the spool, or else owns the
@@ -480,7 +482,7 @@ fn load_to_act(global: &Global, screen: &mut Screen) -> Result<Config, Failure> 
     let is_owned = |config: &Config| spool::is_owned(&config.spool_dir);
     // If webhooks are off, say so, and do not ask for secrets.
     match loaded.config.as_ref().is_some_and(|config| config.enabled && !is_owned(config)) {
-        true => load_to_serve(global, screen),
+        true => load_to_serve(global, None, screen),
         false => take_if_on(loaded, screen),
     }
 }

@@ -49,13 +49,21 @@ pub(super) struct Options {
     /// At the very first start, also send what is there already
     #[arg(long)]
     from_start: bool,
+    /// What this machine does for a fleet, instead of the config's `role`: `deliver` sends what lies
+    /// in the cluster, `emit` only hands over what happens here
+    #[arg(long, value_parser = ["emit", "deliver"])]
+    role: Option<String>,
     /// How long requests under way may take after SIGTERM, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 10_000)]
     drain_deadline: u64,
 }
 
 pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
-    let config = load_to_serve(global, screen)?;
+    let role = options.role.as_deref().and_then(|role| role.parse().ok());
+    let config = load_to_serve(global, role, screen)?;
+    if options.role.is_some() && config.fleet.is_none() {
+        return Err(Failure::usage("--role is for a fleet, and the config has no [spec_ops.webhooks.fleet]"));
+    }
     second_signal_ends().map_err(|error| Failure::failed(format!("cannot wait for signals: {error}")))?;
     screen.goes_on_unread();
     System::new().block_on(serve(config, options, screen))

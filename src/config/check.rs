@@ -38,13 +38,13 @@ const GIB: u64 = 1 << 30;
 const EVIDENCE_DIR: &str = "docs/SPEC-OPS-004-integrated-coder-hooks/evidence";
 
 /// Checks the text of `file`. With `secrets` false, variables missing from the environment are no
-/// errors.
+/// errors; `role` counts instead of the one in the file.
 pub(super) fn check(
     file: Option<PathBuf>,
     text: &str,
     repo: &Path,
     environment: &Environment,
-    secrets: bool,
+    (secrets, role): (bool, Option<FleetRole>),
 ) -> Loaded {
     let mut findings =
         Findings { file: file.clone(), text, errors: Vec::new(), warnings: Vec::new(), to_live_with: 0 };
@@ -64,6 +64,7 @@ pub(super) fn check(
         repo,
         environment: environment.clone(),
         secrets,
+        role,
         delivers: true,
         absent_env_file: None,
         is_variable_missing: false,
@@ -130,6 +131,8 @@ struct Checker<'a, 'f> {
     repo: &'a Path,
     environment: Environment,
     secrets: bool,
+    /// The role that counts instead of the table's.
+    role: Option<FleetRole>,
     /// Where an `env_file` is named that does not exist.
     absent_env_file: Option<(Range<usize>, String)>,
     /// Whether this machine sends: one that hands over needs neither URLs nor secrets.

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::FleetRole;
 use super::check::check;
 use super::loaded::Loaded;
 use super::{Problem, Switch};
@@ -25,13 +26,15 @@ pub struct LoadOptions {
     pub(crate) working_dir: PathBuf,
     /// Whether secrets and URLs must be in the environment. Only a runtime needs them.
     pub(crate) secrets: bool,
+    /// The role in a fleet, instead of the one in the file.
+    pub(crate) role: Option<FleetRole>,
 }
 
 impl LoadOptions {
     /// Loads the config of the repo that contains `working_dir`, from the places listed in
     /// `docs/config.md`.
     pub fn in_dir(working_dir: impl Into<PathBuf>) -> Self {
-        Self { config: None, repo: None, working_dir: working_dir.into(), secrets: true }
+        Self { config: None, repo: None, working_dir: working_dir.into(), secrets: true, role: None }
     }
 
     /// Reads this file instead of searching for one.
@@ -89,8 +92,10 @@ pub(crate) fn load(options: &LoadOptions, environment: &Environment) -> Loaded {
         None => first_readable(&candidates(&repo, environment)),
     };
     let mut loaded = match read {
-        Ok(None) => check(None, "", &repo, environment, options.secrets),
-        Ok(Some((file, text))) => check(Some(file), &text, &repo, environment, options.secrets),
+        Ok(None) => check(None, "", &repo, environment, (options.secrets, options.role)),
+        Ok(Some((file, text))) => {
+            check(Some(file), &text, &repo, environment, (options.secrets, options.role))
+        }
         Err((file, error)) => {
             let problem = Problem {
                 file: Some(file.clone()),
@@ -187,7 +192,7 @@ mod tests {
     use super::*;
 
     fn options(working_dir: &Path) -> LoadOptions {
-        LoadOptions { config: None, repo: None, working_dir: working_dir.to_owned(), secrets: true }
+        LoadOptions::in_dir(working_dir)
     }
 
     fn put(file: &Path) {

@@ -25,7 +25,7 @@ pub(crate) use file::load;
 pub(crate) use file::no_folder;
 #[cfg(feature = "fleet")]
 pub(crate) use fleet::Durability;
-pub(crate) use fleet::{FleetConfig, FleetRole};
+pub(crate) use fleet::{FleetConfig, FleetRole, Namespace};
 pub use loaded::{ConfigError, Loaded};
 pub(crate) use origin::Origin;
 pub(crate) use path_glob::PathGlob;
@@ -145,6 +145,21 @@ impl Config {
     #[must_use]
     pub fn on_port(self, control_port: u16) -> Self {
         Self { control_port, ..self }
+    }
+
+    /// Whether this machine delivers what lies in a fleet's cluster.
+    pub(crate) fn delivers_for_a_fleet(&self) -> bool {
+        self.fleet.as_ref().is_some_and(|fleet| fleet.role == FleetRole::Deliver)
+    }
+
+    /// What two members of a fleet have to agree on, as a text that only compares.
+    pub(crate) fn fingerprint(&self) -> String {
+        let of = |one: &SubscriptionConfig| {
+            let SubscriptionConfig { id, endpoint, active, dry_run, filter, owner, format, retry, .. } = one;
+            format!("{id} {endpoint:?} {active} {dry_run} {filter:?} {owner:?} {format} {retry:?}")
+        };
+        let subscriptions: Vec<String> = self.subscriptions.iter().map(of).collect();
+        format!("{subscriptions:?} {:?} {:?}", self.runs, self.dedupe_window)
     }
 
     /// The folders on disk, and the bounds of their size.

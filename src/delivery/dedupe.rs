@@ -24,6 +24,14 @@ impl KeyDigest {
     }
 }
 
+#[cfg(feature = "fleet")]
+impl KeyDigest {
+    /// The digest of a key of which the SHA-256 is known; of less than 16 bytes, of nothing else.
+    pub(crate) fn of_sha256(sha256: &[u8]) -> Option<Self> {
+        sha256.first_chunk().map(|digest| Self(*digest))
+    }
+}
+
 impl From<&IdempotencyKey> for KeyDigest {
     fn from(key: &IdempotencyKey) -> Self {
         Self::of(key.as_str().as_bytes())

@@ -108,6 +108,17 @@ impl Lane {
         self.waiting.append(&mut restored);
     }
 
+    /// Forgets all that waits: it is somebody else's.
+    pub(crate) fn clear(&mut self) {
+        self.waiting.clear();
+        self.due.clear();
+    }
+
+    /// Begins the rate limit one interval from `now`: somebody else may just have started something.
+    pub(crate) fn rest(&mut self, now: Instant) {
+        self.next_start = (!self.interval.is_zero()).then(|| now + self.interval);
+    }
+
     /// Removes the oldest waiting delivery if more than `max_pending` are pending; it is to be
     /// dropped. Call until `None`.
     pub(crate) fn shed(&mut self) -> Option<Pending> {

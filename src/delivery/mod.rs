@@ -64,6 +64,13 @@ impl DeliveryId {
     pub fn random() -> Self {
         Self(clock::uuid())
     }
+
+    /// The id that follows from a digest, in the form of a random one.
+    pub(crate) fn of_digest(digest: &[u8; 32]) -> Self {
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&digest[..16]);
+        Self(uuid::Builder::from_random_bytes(bytes).into_uuid())
+    }
 }
 
 impl fmt::Display for DeliveryId {

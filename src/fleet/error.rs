@@ -81,11 +81,19 @@ impl EngineError {
             (Kind::Silent, "the node is a standby: the primary is looked for again")
         } else if *code == SqlState::TOO_MANY_CONNECTIONS {
             (Kind::Silent, "raise max_connections, or put pgbouncer before the cluster")
+        } else if *code == SqlState::LOCK_NOT_AVAILABLE {
+            (Kind::Silent, "somebody holds a lock on it: see pg_stat_activity")
         } else if *code == SqlState::DISK_FULL {
             (Kind::Silent, "make room on the node's disk")
         } else {
             (Kind::Silent, "see the log of the node")
         };
         Self::new(kind, format!("{message} ({})", code.code()), hint)
+    }
+}
+
+impl From<tokio_postgres::Error> for EngineError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::of(&error)
     }
 }

@@ -19,6 +19,8 @@ use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Socket};
 
 use super::error::{EngineError, Kind};
+use super::lease::MemberId;
+use crate::clock;
 use crate::config::FleetConfig;
 use crate::env::Environment;
 use crate::http::TlsSettings;
@@ -37,9 +39,14 @@ pub(crate) enum Line {
     Accept,
     /// Looking.
     Read,
+    /// What became of deliveries.
+    Write,
+    /// Who does what.
+    Lease,
 }
 
-const LINES: usize = 2;
+/// All that one process has.
+const LINES: usize = 4;
 
 /// See the module's first lines. Cheap to clone; the thread ends with the last clone.
 #[derive(Clone, Debug)]
@@ -49,6 +56,7 @@ pub(crate) struct Link(Arc<Inner>);
 struct Inner {
     handle: Handle,
     nodes: Arc<Nodes>,
+    member: MemberId,
     /// Dropped with this, which ends the thread.
     _stop: oneshot::Sender<()>,
 }
@@ -63,6 +71,8 @@ struct Nodes {
 /// One connection to the node that is read-write.
 pub(crate) struct Connected {
     pub(crate) client: Client,
+    /// Held by whoever has a transaction on it.
+    transaction: Mutex<()>,
     /// Warnings so far: one of them may say that a COMMIT waits for no standby any more.
     warnings: Arc<AtomicU64>,
     /// Host and port.
@@ -89,7 +99,13 @@ impl Link {
             drop(runtime.block_on(stopped));
         })?;
         let nodes = Arc::new(Nodes { config, environment, lines: Default::default() });
-        Ok(Self(Arc::new(Inner { handle, nodes, _stop: stop })))
+        let member = MemberId::new(&clock::uuid().to_string());
+        Ok(Self(Arc::new(Inner { handle, nodes, member, _stop: stop })))
+    }
+
+    /// Who this process is among those that deliver.
+    pub(crate) fn member(&self) -> &MemberId {
+        &self.0.member
     }
 
     /// What the fleet's table says.
@@ -129,6 +145,51 @@ impl Link {
         asked.await.unwrap_or_else(|_| Err(EngineError::late(within)))
     }
 
+    /// As [`ask`](Self::ask), all in one transaction: done whole or not at all. A member that stops
+    /// in the middle of it holds nobody up for longer than a quarter of a lease.
+    ///
+    /// # Errors
+    /// As `ask`; `work`'s own errors undo what it did.
+    pub(super) async fn transact<T, F>(
+        &self,
+        line: Line,
+        within: Duration,
+        work: impl FnOnce(Arc<Connected>) -> F + Send + 'static,
+    ) -> Result<T, EngineError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, EngineError>> + Send,
+    {
+        let (nodes, quarter) = (self.0.nodes.clone(), self.config().lease.as_millis() / 4);
+        let begin = format!(
+            "BEGIN; SET LOCAL idle_in_transaction_session_timeout = {quarter}; \
+             SET LOCAL lock_timeout = {}",
+            2 * quarter
+        );
+        let transacting = async move {
+            nodes
+                .connected(line, within, async |connected: Arc<Connected>| {
+                    let client = &connected.client;
+                    let _alone = connected.transaction.lock().await;
+                    client.batch_execute(&begin).await?;
+                    match work(connected.clone()).await {
+                        Ok(done) => {
+                            client.batch_execute("COMMIT").await?;
+                            Ok(done)
+                        }
+                        Err(error) => {
+                            // One that is gone has undone it by itself.
+                            drop(client.batch_execute("ROLLBACK").await);
+                            Err(error)
+                        }
+                    }
+                })
+                .await
+        };
+        let asked = self.0.handle.spawn(transacting);
+        asked.await.unwrap_or_else(|_| Err(EngineError::late(within)))
+    }
+
     /// The same from a thread that may block and runs no futures.
     ///
     /// # Errors
@@ -161,12 +222,21 @@ impl Nodes {
     where
         F: Future<Output = Result<T, tokio_postgres::Error>>,
     {
+        self.connected(line, within, async |connected| Ok(work(connected).await?)).await
+    }
+
+    async fn connected<T>(
+        &self,
+        line: Line,
+        within: Duration,
+        work: impl AsyncFnOnce(Arc<Connected>) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
         let mut used = None;
         let asked = timeout(within, async {
             let connected = self.connection(line).await?;
             used = Some(connected.clone());
             let before = connected.warnings.load(Ordering::Acquire);
-            let answer = work(connected.clone()).await.map_err(|error| EngineError::of(&error));
+            let answer = work(connected.clone()).await;
             match connected.warnings.load(Ordering::Acquire) == before {
                 true => answer,
                 // Whose it was cannot be known: all that was under way is asked again.
@@ -325,7 +395,9 @@ where
     let read_only = client.query_typed("SELECT pg_is_in_recovery()", &[]).await;
     let read_only = read_only.map_err(|error| EngineError::of(&error))?;
     match read_only.first().and_then(|row| row.try_get::<_, bool>(0).ok()) {
-        Some(false) => Ok(Connected { client, warnings, node: node.to_owned() }),
+        Some(false) => {
+            Ok(Connected { client, transaction: Mutex::default(), warnings, node: node.to_owned() })
+        }
         _ => Err(EngineError::new(Kind::Silent, "it is a standby", "see that a primary runs")),
     }
 }

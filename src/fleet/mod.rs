@@ -1,11 +1,40 @@
 //! Beyond one machine: what is accepted lies in a PostgreSQL cluster, and whoever lives delivers.
 
-mod accept;
-mod error;
-mod health;
-mod link;
-mod schema;
+mod lease;
+mod work;
 
+#[cfg(feature = "fleet")]
+mod accept;
+#[cfg(feature = "fleet")]
+mod board;
+#[cfg(feature = "fleet")]
+mod error;
+#[cfg(feature = "fleet")]
+mod health;
+#[cfg(feature = "fleet")]
+mod link;
+#[cfg(not(feature = "fleet"))]
+mod none;
+#[cfg(feature = "fleet")]
+mod read;
+#[cfg(feature = "fleet")]
+mod schema;
+#[cfg(feature = "fleet")]
+mod sweep;
+#[cfg(feature = "fleet")]
+mod write;
+
+#[cfg(feature = "fleet")]
+pub(crate) use board::{Board, needs_a_person};
+#[cfg(feature = "fleet")]
+pub(crate) use error::EngineError;
+#[cfg(feature = "fleet")]
 pub(crate) use health::{Health, health};
+pub(crate) use lease::{Duty, MemberInfo, Tenure, plan};
+#[cfg(feature = "fleet")]
 pub(crate) use link::Link;
-pub(crate) use schema::{Standing, apply, grants, look, tables};
+#[cfg(not(feature = "fleet"))]
+pub(crate) use none::{Board, EngineError, Link, needs_a_person};
+#[cfg(feature = "fleet")]
+pub(crate) use schema::{Standing, apply, grants, look, misfit, tables};
+pub(crate) use work::{Known, Routed, Term, Unrouted, Waiting, Write, delivery_id};

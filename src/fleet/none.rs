@@ -1,17 +1,46 @@
 //! What stands for the fleet in a program that was not built for it: nothing that could exist.
 
+#![allow(clippy::unused_async, reason = "as those of the fleet")]
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use bytes::Bytes;
+use jiff::SignedDuration;
+
+use super::lease::{Duty, MemberId, MemberInfo, Seen};
+use super::work::{Known, Unrouted, Waiting, Write};
 use crate::answer::{EmitError, Receipt};
+use crate::archive::DeadLetter;
 use crate::config::FleetConfig;
+use crate::delivery::{DeliveryId, Health, Pause, SubscriptionId};
 use crate::env::Environment;
 use crate::event::Event;
+use crate::store::StoreOptions;
 
 /// See the module's first line.
 #[derive(Clone, Debug)]
-pub(crate) enum Link {}
+pub(crate) struct Link(Infallible);
+
+/// See the module's first line.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct EngineError(Infallible);
+
+/// See the module's first line.
+#[derive(Debug, Default)]
+pub(crate) struct Board {
+    pub(crate) renewed: BTreeMap<Duty, i64>,
+    pub(crate) leases: BTreeMap<Duty, Seen>,
+    pub(crate) members: BTreeMap<MemberId, MemberInfo>,
+}
+
+pub(crate) fn needs_a_person(error: &EngineError) -> bool {
+    match error.0 {}
+}
 
 impl Link {
     /// # Errors
@@ -20,9 +49,12 @@ impl Link {
         Err(io::Error::other("this program was not built for a fleet: build with --features fleet"))
     }
 
-    #[allow(clippy::unused_async, reason = "as that of the fleet")]
+    pub(crate) fn config(&self) -> &FleetConfig {
+        match self.0 {}
+    }
+
     pub(crate) async fn accept(&self, _: &Event, _: Duration) -> Result<Receipt, EmitError> {
-        match *self {}
+        match self.0 {}
     }
 
     pub(crate) fn begin_to_accept(
@@ -30,6 +62,69 @@ impl Link {
         _: &Event,
         _: Duration,
     ) -> mpsc::Receiver<Result<Receipt, EmitError>> {
-        match *self {}
+        match self.0 {}
+    }
+
+    pub(crate) fn member(&self) -> &MemberId {
+        match self.0 {}
+    }
+
+    pub(crate) async fn write(&self, _: Arc<Vec<Write>>) -> Result<Vec<bool>, EngineError> {
+        match self.0 {}
+    }
+
+    pub(crate) async fn renew(&self, _: &MemberInfo) -> Result<Board, EngineError> {
+        match self.0 {}
+    }
+
+    pub(crate) async fn acquire(&self, _: &[Duty]) -> Result<BTreeMap<Duty, i64>, EngineError> {
+        match self.0 {}
+    }
+
+    pub(crate) async fn release(&self, _: Option<(&Duty, i64)>) -> Result<(), EngineError> {
+        match self.0 {}
+    }
+
+    pub(crate) async fn free(&self, _: Vec<Duty>) -> Result<i64, EngineError> {
+        match self.0 {}
+    }
+
+    pub(crate) async fn tail(
+        &self,
+        _: Vec<(SubscriptionId, i64)>,
+    ) -> Result<Vec<(SubscriptionId, Waiting)>, EngineError> {
+        match self.0 {}
+    }
+
+    pub(crate) async fn take(&self, _: &SubscriptionId) -> Result<(Waiting, Health), EngineError> {
+        match self.0 {}
+    }
+
+    pub(crate) async fn pauses(&self) -> Result<Vec<(SubscriptionId, Pause)>, EngineError> {
+        match self.0 {}
+    }
+
+    pub(crate) async fn set_pause(&self, _: &SubscriptionId, _: Option<&Pause>) -> Result<(), EngineError> {
+        match self.0 {}
+    }
+
+    pub(crate) async fn body(&self, _: DeliveryId) -> Result<Option<Bytes>, EngineError> {
+        match self.0 {}
+    }
+
+    pub(crate) async fn dead_letter(&self, _: DeliveryId) -> Result<Option<DeadLetter>, EngineError> {
+        match self.0 {}
+    }
+
+    pub(crate) async fn unrouted(&self) -> Result<Vec<Unrouted>, EngineError> {
+        match self.0 {}
+    }
+
+    pub(crate) async fn known(&self, _: SignedDuration) -> Result<Known, EngineError> {
+        match self.0 {}
+    }
+
+    pub(crate) async fn sweep(&self, _: &StoreOptions) -> Result<(), EngineError> {
+        match self.0 {}
     }
 }

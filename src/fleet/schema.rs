@@ -5,20 +5,22 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
-use super::error::EngineError;
+use super::error::{EngineError, Kind};
 use super::link::{Line, Link};
 
-/// The version that this program makes and uses.
-const VERSION: i32 = 1;
+/// The statements that lead from each version to the next.
+const STEPS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 
-const SCHEMA: &str = include_str!("schema.sql");
+/// The version that this program makes and uses.
+const VERSION: i32 = 2;
 
 /// How long the schema may take.
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// The statements that make the tables.
-pub(crate) fn tables() -> &'static str {
-    SCHEMA
+/// The statements that make the tables of this version out of those of `from`; 0 has none.
+pub(crate) fn tables(from: i32) -> String {
+    let from = usize::try_from(from).unwrap_or_default();
+    STEPS.iter().skip(from).copied().collect::<Vec<_>>().join("\n")
 }
 
 /// What each role needs, for `fleet init --print`; an emitter reads no event.
@@ -56,7 +58,7 @@ pub(crate) enum Standing {
 }
 
 impl Standing {
-    fn of(version: i32, oldest: i32) -> Self {
+    pub(super) fn of(version: i32, oldest: i32) -> Self {
         if oldest > VERSION {
             Self::Newer { version, oldest }
         } else if version < VERSION {
@@ -65,6 +67,27 @@ impl Standing {
             Self::Fits { version }
         }
     }
+}
+
+/// Why a schema that does not fit is not used.
+pub(crate) fn misfit(standing: Standing) -> EngineError {
+    let (what, hint) = match standing {
+        Standing::Missing | Standing::Fits { .. } => {
+            ("the schema spec_notify is missing in this database".to_owned(), "spec-notify fleet init")
+        }
+        Standing::Older { version } => {
+            let what = format!("the schema is of version {version}, and this program needs {VERSION}");
+            (what, "spec-notify fleet init upgrades it")
+        }
+        Standing::Newer { version, oldest } => {
+            let what = format!(
+                "the schema is of version {version}, which a later program made and only programs from schema \
+                 version {oldest} on may use"
+            );
+            (what, "upgrade spec-notify on this machine")
+        }
+    };
+    EngineError::new(Kind::Refused, what, hint)
 }
 
 /// Looks which schema is there.
@@ -89,13 +112,15 @@ fn is_missing(code: Option<&SqlState>) -> bool {
     code.is_some_and(|code| *code == SqlState::UNDEFINED_TABLE || *code == SqlState::INVALID_SCHEMA_NAME)
 }
 
-/// Makes the tables, all or none.
+/// Makes the tables, or makes those of an older version this program's; all or none.
 ///
 /// # Errors
 /// The cluster refused, or gave no answer.
-pub(crate) fn apply(link: &Link) -> Result<(), EngineError> {
+pub(crate) fn apply(link: &Link, from: i32) -> Result<(), EngineError> {
+    let lock = if from == 0 { "" } else { "LOCK TABLE spec_notify.meta;\n" };
+    let statements = format!("BEGIN;\n{lock}{}\nCOMMIT;", tables(from));
     link.ask_blocking(Line::Read, WITHIN, |connected| async move {
-        connected.client.batch_execute(&format!("BEGIN;\n{SCHEMA}\nCOMMIT;")).await
+        connected.client.batch_execute(&statements).await
     })
 }
 

@@ -75,6 +75,10 @@ pub enum StartError {
          raise the limit (ulimit -n, LimitNOFILE)"
     )]
     OpenFiles(u64),
+    /// The fleet's cluster does not keep what it acknowledges, or its schema is not this
+    /// program's.
+    #[error("this machine cannot deliver for the fleet: {0}")]
+    Fleet(String),
     /// No thread could be had.
     #[error("cannot start the runtime's thread: {0}")]
     Thread(#[from] io::Error),

@@ -9,13 +9,13 @@ use actix::{Actor as _, Addr};
 use actix_rt::time::{sleep, timeout};
 use actix_rt::{Arbiter, ArbiterHandle, System};
 use futures_util::future::{Either, select};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::block::block_on;
 use super::{Current, Drained, Mode, Setting, StartError};
 use crate::actors::{
-    Alarm, AlarmBell, Announce, Close, CloseLedger, ConfigureStore, Door, Ledger, Permits, Reconfigure,
-    ReloadReply, Remember, Ring, Router, Settings, look_after_files, look_once, take_inbox_in,
+    Alarm, AlarmBell, Announce, Close, CloseLedger, ConfigureStore, Door, Ledger, Member, Permits,
+    Reconfigure, ReloadReply, Remember, Ring, Router, Settings, look_after_files, look_once, take_inbox_in,
 };
 use crate::answer::EmitError;
 use crate::archive::{Healths, Pauses};
@@ -29,6 +29,7 @@ use crate::files::share_of_open_files;
 use crate::fleet::Link;
 use crate::http::{Connections, TlsSettings};
 use crate::inspect::Watching;
+use crate::names::counted;
 use crate::sources::checkout::Checkout;
 use crate::spool::Recovered;
 use crate::store::Store;
@@ -42,6 +43,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// How long requests under way may take before the spool is opened again.
 const REOPEN_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long a member of a fleet may take to give its leases up.
+const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 
 /// How a run ended.
 pub(super) enum Ended {
@@ -62,14 +66,27 @@ pub(super) fn run(setting: &Arc<Setting>, (store, recovered): (Store, Recovered)
         let (alarm, mut bell) = Alarm::new();
         let intake = Arbiter::new();
         let (its_alarm, healths, pauses) = (alarm.clone(), store.healths().clone(), store.pauses().clone());
-        let ledger = Ledger::start_in_arbiter(&intake.handle(), move |_| Ledger::new(store, its_alarm));
-        let ended = match start_actors(
+        let (fleet, recovered) = match of_fleet(&setting.current, recovered) {
+            Ok(of_fleet) => of_fleet,
+            Err(error) => return Ended::NotStarted(error),
+        };
+        let shared = fleet.clone().filter(|fleet| fleet.delivers);
+        let ledger = Ledger::start_in_arbiter(&intake.handle(), move |_| {
+            let ledger = Ledger::new(store, its_alarm);
+            match shared {
+                Some(OfFleet { link, routed, .. }) => ledger.sharing(link, routed),
+                None => ledger,
+            }
+        });
+        let started = start_actors(
             &setting.current,
             &intake.handle(),
             &ledger,
             (recovered, healths, pauses),
+            fleet,
             alarm,
-        ) {
+        );
+        let ended = match started {
             Err(error) => Ended::NotStarted(error),
             Ok(started) => serve(setting, &ledger, started, &mut bell).await,
         };
@@ -99,10 +116,15 @@ pub(super) fn run(setting: &Arc<Setting>, (store, recovered): (Store, Recovered)
 async fn serve(
     setting: &Arc<Setting>,
     ledger: &Addr<Ledger>,
-    Started { door, reloads, equipment }: Started,
+    Started { door, reloads, equipment, member }: Started,
     bell: &mut AlarmBell,
 ) -> Ended {
     let config = setting.current.config();
+    if let Some(member) = &member
+        && let Err(why) = member.may_begin().await
+    {
+        return Ended::NotStarted(StartError::Fleet(why));
+    }
     let port = config.control_port;
     let server = match Server::bind(port).await {
         Ok(server) => server,
@@ -119,6 +141,9 @@ async fn serve(
     let reloading = actix_rt::spawn(reloading);
     let watch = config.watch.and_then(|from| start_watch(&setting.current, from, &door, inbox_looked));
     log::debug!("control port {}", server.address());
+    if let Some(member) = &member {
+        member.begin();
+    }
     setting.is_ready(Mode::Owner(door.clone()));
     let mut stop = setting.stop.clone();
     let stopped = async {
@@ -148,6 +173,15 @@ async fn serve(
     announce(ledger, None).await;
     // Deliveries whose payload was removed are given up while the Ledger can still record it.
     look_once(ledger, door.router()).await;
+    let ended = end(ended, &door).await;
+    if let Some(member) = &member {
+        member.leave(LEAVE_WITHIN).await;
+    }
+    ended
+}
+
+/// Ends the actors' work, each kind of end in its way.
+async fn end(ended: Result<Duration, Ring>, door: &Door) -> Ended {
     match ended {
         Ok(deadline) => Ended::Stopped(drain(door.router(), deadline).await),
         Err(Ring::Panicked) => Ended::Panicked,
@@ -232,11 +266,41 @@ fn start_watch(
     }
 }
 
+/// The way to the cluster of a fleet.
+#[derive(Clone)]
+struct OfFleet {
+    link: Link,
+    delivers: bool,
+    /// Told when deliveries were added there.
+    routed: Arc<Notify>,
+}
+
+/// The way to the cluster, and what of the spool is for these actors: a member of a fleet that
+/// delivers has nothing of its own.
+fn of_fleet(current: &Current, recovered: Recovered) -> Result<(Option<OfFleet>, Recovered), StartError> {
+    let config = current.config();
+    let Some(fleet) = config.fleet.clone() else { return Ok((None, recovered)) };
+    let environment = current.environment.with_file(config.env_file.as_deref());
+    let (link, delivers) = (Link::new(fleet, environment)?, config.delivers_for_a_fleet());
+    let left: usize = recovered.unfinished.values().map(Vec::len).sum();
+    if delivers && left > 0 {
+        let left = counted(left, "delivery waits", "deliveries wait");
+        log::warn!(
+            "{left} in this machine's own spool, from before it was one of a fleet, and nobody sends that: run \
+             spec-notify drain once with a config without the fleet table"
+        );
+    }
+    let recovered = if delivers { Recovered::default() } else { recovered };
+    Ok((Some(OfFleet { link, delivers, routed: Arc::default() }), recovered))
+}
+
 /// The actors of a run, and what they were started with.
 struct Started {
     door: Door,
     reloads: mpsc::Receiver<ReloadReply>,
     equipment: Equipment,
+    /// Its part in a fleet that it delivers for.
+    member: Option<Member>,
 }
 
 /// What all subscriptions share; kept across reloads where the config allows.
@@ -312,10 +376,11 @@ fn permits(max_concurrency: usize) -> Arc<Permits> {
 }
 
 fn start_actors(
-    current: &Current,
+    current: &Arc<Current>,
     intake: &ArbiterHandle,
     ledger: &Addr<Ledger>,
     recovered: (Recovered, Healths, Pauses),
+    fleet: Option<OfFleet>,
     alarm: Alarm,
 ) -> Result<Started, StartError> {
     let config = current.config();
@@ -327,10 +392,13 @@ fn start_actors(
     let router = Router::start_in_arbiter(intake, move |_| {
         Router::new(entries, recovered, to_ledger, deliveries, its_config, its_checkout, alarm)
     });
-    let environment = || current.environment.with_file(config.env_file.as_deref());
-    let fleet = config.fleet.clone().map(|fleet| Link::new(fleet, environment())).transpose()?;
-    let (door, reloads) = Door::new(router, ledger.clone(), &config, checkout, fleet);
-    Ok(Started { door, reloads, equipment })
+    let link = fleet.as_ref().map(|fleet| fleet.link.clone());
+    let (door, reloads) = Door::new(router, ledger.clone(), &config, checkout, link);
+    let member = fleet.filter(|fleet| fleet.delivers).map(|OfFleet { link, routed, .. }| {
+        let current = current.clone();
+        Member::new(link, door.clone(), ledger.clone(), move || current.config(), routed)
+    });
+    Ok(Started { door, reloads, equipment, member })
 }
 
 /// Carries out reloads, one after the other. Attempts under way end with the old config.

@@ -24,8 +24,13 @@ fn runtime(repo: &Path, listener: &TcpListener) -> Runtime {
     fs::create_dir_all(repo.join(".spec-kit")).unwrap();
     fs::write(repo.join(".spec-kit/config.toml"), text).unwrap();
     let environment = Environment::fixed([("S", "a secret of the tests")]);
-    let options =
-        LoadOptions { config: None, repo: Some(repo.into()), working_dir: repo.into(), secrets: true };
+    let options = LoadOptions {
+        config: None,
+        repo: Some(repo.into()),
+        working_dir: repo.into(),
+        secrets: true,
+        role: None,
+    };
     Runtime::start(load(&options, &environment).config.unwrap(), environment).unwrap()
 }
 

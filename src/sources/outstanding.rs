@@ -52,8 +52,13 @@ mod tests {
     #[test]
     fn what_is_not_done_of_the_spec_and_of_no_other() {
         let dir = tempfile::tempdir().unwrap();
-        let options =
-            LoadOptions { config: None, repo: None, working_dir: dir.path().to_owned(), secrets: false };
+        let options = LoadOptions {
+            config: None,
+            repo: None,
+            working_dir: dir.path().to_owned(),
+            secrets: false,
+            role: None,
+        };
         let config = load(&options, &Environment::fixed([])).config.unwrap();
         let spec: SpecId = "SPEC-KIT-065-x".parse().unwrap();
         assert_eq!(tasks(&config, &config.source_roots, &spec), Vec::<String>::new());

@@ -48,6 +48,7 @@ impl Repo {
             repo: Some(self.dir.path().to_owned()),
             working_dir: self.dir.path().to_owned(),
             secrets: false,
+            role: None,
         };
         Arc::new(load(&options, &Environment::fixed([])).config.unwrap())
     }

@@ -19,13 +19,21 @@ const ROOT: &str = "/usr/lib/postgresql";
 /// Who runs the servers where the tests run as root: PostgreSQL refuses root.
 const USER: &str = "postgres";
 
-pub(crate) fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
+pub(crate) fn wait_for<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    wait_for_within(PATIENCE, what, condition)
+}
+
+pub(crate) fn wait_for_within<T>(
+    patience: Duration,
+    what: &str,
+    mut condition: impl FnMut() -> Option<T>,
+) -> T {
+    let end = Instant::now() + patience;
     loop {
         if let Some(found) = condition() {
             return found;
         }
-        assert!(Instant::now() < end, "{what}: not within {PATIENCE:?}");
+        assert!(Instant::now() < end, "{what}: not within {patience:?}");
         thread::sleep(Duration::from_millis(10));
     }
 }
@@ -91,31 +99,18 @@ impl Cluster {
         fs::write(&file, text + "host replication all 127.0.0.1/32 trust\n").unwrap();
         cluster.start_node(0);
         for node in 1..3 {
-            let port = cluster.nodes[0].port.to_string();
-            let data = cluster.data(node);
-            cluster.run(
-                "pg_basebackup",
-                &[
-                    "-h",
-                    "127.0.0.1",
-                    "-p",
-                    &port,
-                    "-U",
-                    "postgres",
-                    "-D",
-                    &data,
-                    "-R",
-                    "-X",
-                    "stream",
-                    "-c",
-                    "fast",
-                ],
-            );
-            cluster.follow(node, 0);
+            cluster.copy_primary(node);
             cluster.start_node(node);
         }
         wait_for("a standby that confirms", || (cluster.sql(STREAMING) == "2").then_some(()));
         cluster
+    }
+
+    fn copy_primary(&self, node: usize) {
+        let (port, data) = (self.nodes[self.primary].port.to_string(), self.data(node));
+        let of = ["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-D", &data];
+        self.run("pg_basebackup", &[&of[..], &["-R", "-X", "stream", "-c", "fast"]].concat());
+        self.follow(node, self.primary);
     }
 
     /// The URL of all nodes, for this user.
@@ -183,6 +178,13 @@ impl Cluster {
         command.stdout(log.try_clone().unwrap()).stderr(log).stdin(Stdio::null());
         self.nodes[node].server = Some(command.spawn().unwrap());
         wait_for("a node that answers", || self.try_sql(node, "SELECT 1").status.success().then_some(()));
+    }
+
+    /// Makes a node that was killed a standby of the primary, from a new copy.
+    pub(crate) fn rejoin(&mut self, node: usize) {
+        fs::remove_dir_all(self.data(node)).unwrap();
+        self.copy_primary(node);
+        self.start_node(node);
     }
 
     /// Makes the standby with the most the primary; the other one follows it.

@@ -100,6 +100,7 @@ fn read_config<'g>(given: &dyn Fn(&str) -> Option<&'g str>) -> Option<Config> {
         repo: path("repo"),
         working_dir: std::env::current_dir().ok()?,
         secrets: false,
+        role: None,
     };
     let loaded = config::load(&options, &Environment::process());
     loaded.config.or(loaded.salvaged)

@@ -39,16 +39,8 @@ impl Checker<'_, '_> {
             }
         };
         let help = "emit, or deliver where this machine sends too";
-        let span = role.as_ref().map(|role| role.span.clone());
         let role = role.map_or(Some(FleetRole::Emit), |role| self.parsed("role", &role, help));
-        if role == Some(FleetRole::Deliver) {
-            let what = "`role` is deliver, and this version only hands over to the cluster";
-            self.findings.error(
-                span,
-                what,
-                "set role = \"emit\"; a later version delivers from the cluster too",
-            );
-        }
+        let role = self.role.or(role);
         let help = "replicated; managed where the service's storage replicates; single for one machine";
         let durability =
             durability.map_or(Some(Durability::Replicated), |text| self.parsed("durability", &text, help));

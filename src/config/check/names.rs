@@ -119,7 +119,7 @@ mod tests {
     /// The findings: `E` for an error, `W` for a warning, with the place.
     fn found(text: &str) -> Vec<String> {
         let environment = Environment::fixed([]);
-        let loaded = check(Some("config.toml".into()), text, Path::new("/repo"), &environment, false);
+        let loaded = check(Some("config.toml".into()), text, Path::new("/repo"), &environment, (false, None));
         let show = |kind: char, problem: &crate::config::Problem| {
             format!("{kind}{}:{}", problem.line.unwrap_or(0), problem.column.unwrap_or(0))
         };

@@ -37,7 +37,7 @@ fn known(table: &str, lines: &str, is_on: bool, secrets: bool) -> Vec<String> {
     let environment =
         Environment::fixed([("SPECKIT_WEBHOOKS_ENABLED", switch), ("A", "https://h.example/a")]);
     let text = format!("{table}\n{lines}zzzz = 1\n");
-    let errors = check(None, &text, Path::new("/repo"), &environment, secrets).errors;
+    let errors = check(None, &text, Path::new("/repo"), &environment, (secrets, None)).errors;
     let unknown = errors.iter().find(|error| error.message == "unknown key `zzzz`").unwrap();
     let listed = unknown.help.strip_prefix("known keys are: ").unwrap();
     listed.split(", ").map(str::to_owned).collect()
@@ -62,7 +62,7 @@ proptest! {
 #[test]
 fn globs_of_task_lists_are_paths_in_the_repo_and_each_error_has_its_place() {
     let text = "[spec_ops.webhooks]\ntask_files = [\"a/*/b.md\", \"/etc/x\",\n  \"../x\", \"a/[b].md\"]\n";
-    let checked = |text: &str| check(None, text, Path::new("/repo"), &Environment::fixed([]), true);
+    let checked = |text: &str| check(None, text, Path::new("/repo"), &Environment::fixed([]), (true, None));
     let errors = checked(text).errors;
     let places: Vec<_> = errors.iter().map(|error| (error.line.unwrap(), error.column.unwrap())).collect();
     assert_eq!(places, [(2, 27), (3, 3), (3, 11)]);
@@ -82,7 +82,7 @@ fn a_chat_subscription_says_who_is_called_and_where_links_lead() {
             "[spec_ops.webhooks]\nenabled = true\n{top}\n[[spec_ops.webhooks.subscriptions]]\nid = \"a\"\n\
              url = \"https://h.example/x\"\nsecret_env = \"A\"\n{entry}\n"
         );
-        check(None, &text, Path::new("/repo"), &Environment::fixed([]), false)
+        check(None, &text, Path::new("/repo"), &Environment::fixed([]), (false, None))
     };
     for (format, owner) in [
         ("slack", "U0123ABC"),
@@ -137,13 +137,15 @@ fn source_roots_are_folders_in_the_repo_each_once() {
     std::os::unix::fs::symlink("packages/a", dir.path().join("in")).unwrap();
     let checked = |roots: &str| {
         let text = format!("[spec_ops.webhooks]\nsource_roots = {roots}\n");
-        check(None, &text, dir.path(), &Environment::fixed([]), true)
+        check(None, &text, dir.path(), &Environment::fixed([]), (true, None))
     };
     let found = |roots: &str| checked(roots).config.unwrap().source_roots.to_vec();
     let roots =
         |names: &[&str]| names.iter().map(|name| dir.path().join(name)).collect::<Vec<std::path::PathBuf>>();
     let nothing_said =
-        check(None, "[spec_ops.webhooks]\n", dir.path(), &Environment::fixed([]), true).config.unwrap();
+        check(None, "[spec_ops.webhooks]\n", dir.path(), &Environment::fixed([]), (true, None))
+            .config
+            .unwrap();
     assert_eq!(*nothing_said.source_roots, [dir.path().to_owned()]);
     assert_eq!(found("[\".\"]"), [dir.path()]);
     assert_eq!(found("[\"./packages//a/\", \"packages/b\"]"), roots(&["packages/a", "packages/b"]));
@@ -189,7 +191,7 @@ fn source_roots_are_folders_in_the_repo_each_once() {
 fn of_fleet(lines: &str) -> Vec<String> {
     let text = format!("{SETTINGS}\nenabled = true\n[spec_ops.webhooks.fleet]\n{lines}\n");
     let environment = Environment::fixed([("ENGINE", "postgresql://u:p@h/d")]);
-    let loaded = check(None, &text, Path::new("/repo"), &environment, true);
+    let loaded = check(None, &text, Path::new("/repo"), &environment, (true, None));
     loaded.errors.iter().map(|error| error.message.clone()).collect()
 }
 
@@ -219,7 +221,7 @@ fn a_fleets_table_is_checked_as_a_whole() {
                 "`zone`",
             ],
         ),
-        (&format!("{well}\nrole = \"deliver\""), vec!["this version only hands over"]),
+        (&format!("{well}\nrole = \"deliver\""), vec![]),
         ("url_env = \"ELSEWHERE\"\nnamespace = \"p\"", vec!["ELSEWHERE is not set"]),
     ] {
         let found = of_fleet(lines);
