@@ -32,7 +32,9 @@ use crate::delivery::{Delivery, DeliveryId, Pause, SubscriptionId};
 use crate::event::{Event, IdempotencyKey, SpecId, sequence_at};
 use crate::files::user;
 use crate::fleet::Link;
-use crate::inspect::{Facts, Listing, Page, Query, Shown, StatusReport, Tried, TriedQuery, Watching, tried};
+use crate::inspect::{
+    Facts, FleetFacts, Listing, Page, Query, Shown, StatusReport, Tried, TriedQuery, Watching, tried,
+};
 use crate::payload::{self, Reader};
 use crate::run::AwaitedStage;
 use crate::sources::checkout::Checkout;
@@ -58,6 +60,8 @@ pub(crate) struct Door {
     checkout: Checkout,
     /// Where events go that this machine does not keep itself.
     fleet: Option<Link>,
+    /// Whether it delivers for that fleet.
+    delivers: bool,
     reading: Reading,
     notices: Notices,
     reloads: mpsc::Sender<ReloadReply>,
@@ -83,6 +87,7 @@ impl Door {
             admission: Admission::new(),
             checkout,
             fleet,
+            delivers: config.delivers_for_a_fleet(),
             reading: Reading::new(config.store_options()),
             notices: Notices::new(config.origin.clone()),
             reloads,
@@ -336,14 +341,23 @@ impl Door {
 
     /// Gathers what `status` shows.
     async fn facts(&self) -> Result<Facts, RequestError> {
-        let queues = self.router.send(ReadQueues).await.map_err(|_| gone())?;
-        let condition = self.ledger.send(ReadCondition).await.map_err(|_| gone())?;
+        let mut queues = self.router.send(ReadQueues).await.map_err(|_| gone())?;
+        let mut condition = self.ledger.send(ReadCondition).await.map_err(|_| gone())?;
         let origin = self.notices.told().origin;
-        let (survey, edited) = self.reading.survey(move || origin.and_then(|origin| origin.edited())).await?;
+        let (mut survey, edited) =
+            self.reading.survey(move || origin.and_then(|origin| origin.edited())).await?;
         // Read last, so that what is told while the files are read is included.
-        let Told { inbox, watching, awaited, .. } = self.notices.told();
+        let Told { inbox, watching, awaited, fleet: trouble, .. } = self.notices.told();
+        let mut fleet = None;
+        if let Some(link) = self.fleet.as_ref().filter(|_| self.delivers) {
+            let overview = link.overview().await.map_err(|error| error.to_string());
+            let (namespace, member) = (link.config().namespace.to_string(), Some(link.member().to_string()));
+            let facts = FleetFacts { namespace, member, overview, trouble };
+            facts.fill(&mut queues, &mut condition, &mut survey);
+            fleet = Some(facts);
+        }
         let uptime = self.started.elapsed();
-        Ok(Facts { queues, condition, survey, inbox, watching, awaited, edited, uptime })
+        Ok(Facts { queues, condition, survey, inbox, watching, awaited, edited, fleet, uptime })
     }
 
     /// Sets which inbox files `status` shows as set aside.
@@ -377,6 +391,11 @@ impl Door {
     /// One page of deliveries, newest first.
     async fn list(&self, query: Query) -> Result<Listing, RequestError> {
         let mut page = Page::new(query);
+        if let Some(link) = self.fleet.as_ref().filter(|_| self.delivers) {
+            let rows = link.rows(page.wanted()).await;
+            page.add_of_fleet(rows.map_err(|error| RequestError::Refused(error.to_string()))?);
+            return Ok(page.into_listing());
+        }
         let query = Arc::new(page.query().clone());
         let unfinished = self.router.send(ListAllUnfinished(query)).await.map_err(|_| gone())?;
         unfinished.into_iter().for_each(|listed| page.add(listed));

@@ -87,9 +87,9 @@ pub use event::{
 pub use figures::{Figures, Minutes, Window, Windows};
 pub use files::FileError;
 pub use inspect::{
-    Cursor, DeliveryState, Listed, Listing, MAX_LISTED, Query, RuntimeStatus, Shown, ShownAttempt,
-    ShownError, ShownRequest, ShownResponse, SourcesStatus, StatusReport, SubscriptionStatus, Trouble,
-    TroubleKind, Wait, WaitKind,
+    Cursor, DeliveryState, FleetMember, FleetStatus, Listed, Listing, MAX_LISTED, Query, RuntimeStatus,
+    Shown, ShownAttempt, ShownError, ShownRequest, ShownResponse, SourcesStatus, StatusReport,
+    SubscriptionStatus, Trouble, TroubleKind, Wait, WaitKind,
 };
 pub use names::UnknownName;
 pub use run::AwaitedStage;

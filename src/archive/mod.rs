@@ -14,6 +14,8 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 pub(crate) use attempt::{Attempt, Effect, Finished, RequestLine};
+#[cfg(feature = "fleet")]
+pub(crate) use census::DeadLetterCause;
 pub(crate) use census::{Census, DeadLetterCount};
 pub(crate) use dead_letter::DeadLetter;
 pub(crate) use dead_letter::{by_age as dead_letters_by_age, read as read_dead_letter};

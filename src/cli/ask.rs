@@ -15,12 +15,14 @@ use crate::clock;
 use crate::config::Config;
 use crate::control::{Client, ClientError, RuntimeFile};
 use crate::delivery::DeliveryId;
+use crate::env::Environment;
 use crate::event::SpecId;
 use crate::figures::{Counts, from_evidence};
 use crate::files::user::check_readable;
+use crate::fleet::Link;
 use crate::inspect::{
-    Listed, Listing, Page, Query, Shown, StatusReport, Survey, Tried, TriedQuery, Unfinished, Wait, WaitKind,
-    tried, unfinished,
+    FleetFacts, Listed, Listing, Page, Query, Shown, StatusReport, Survey, Tried, TriedQuery, Unfinished,
+    Wait, WaitKind, tried, unfinished,
 };
 use crate::spool;
 use crate::watch::{Waiting, elsewhere};
@@ -154,8 +156,15 @@ impl Source {
             return Ok(report);
         }
         let dir = &self.config.spool_dir;
-        let (unfinished, survey) = look(dir).map_err(|error| self.unreadable(&error))?;
-        let healths = read_healths(dir);
+        let (mut unfinished, mut survey) = look(dir).map_err(|error| self.unreadable(&error))?;
+        let mut healths = read_healths(dir);
+        let fleet = self.fleet()?;
+        if let Some(FleetFacts { overview: Ok(overview), .. }) = &fleet {
+            unfinished = Unfinished::Queued(overview.pending.clone());
+            healths.clone_from(&overview.healths);
+            survey.dead_letters.clone_from(&overview.dead_letters);
+            survey.pauses.clone_from(&overview.pauses);
+        }
         // A runtime that does not answer still watches; with webhooks off nothing is watched.
         let is_read = self.silent.is_none() && self.config.enabled;
         let sources = is_read.then(|| Waiting::of(&self.config, until));
@@ -168,7 +177,26 @@ impl Source {
                 "no runtime is running, and none starts with a config that has errors: spec-notify check";
             report.warnings.insert(0, what.to_owned());
         }
+        if let Some(fleet) = &fleet {
+            report.add_fleet(fleet);
+        }
         Ok(report)
+    }
+
+    /// The way to the cluster of a fleet that this machine delivers for.
+    fn link(&self) -> Result<Option<Link>, Failure> {
+        let fleet = self.config.fleet.clone().filter(|_| self.config.delivers_for_a_fleet());
+        let environment = || Environment::process().with_file(self.config.env_file.as_deref());
+        fleet.map(|fleet| Link::new(fleet, environment())).transpose().map_err(Failure::failed)
+    }
+
+    fn fleet(&self) -> Result<Option<FleetFacts>, Failure> {
+        Ok(self.link()?.map(|link| FleetFacts {
+            namespace: link.config().namespace.to_string(),
+            member: None,
+            overview: link.overview_now().map_err(|error| error.to_string()),
+            trouble: None,
+        }))
     }
 
     /// Deliveries, newest first, up to the query's limit, over as many pages as needed.
@@ -196,6 +224,10 @@ impl Source {
         }
         // Nothing bounds an answer that crosses no port: the files are read once.
         let mut page = Page::whole(query);
+        if let Some(link) = self.link()? {
+            page.add_of_fleet(link.rows_now(page.wanted()).map_err(Failure::failed)?);
+            return Ok(page.into_listing());
+        }
         let read = page.add_unfinished(&self.config.spool_dir);
         let read = read.and_then(|()| page.add_finished(&self.config.spool_dir, &self.config.evidence_dir));
         read.map_err(|error| self.unreadable(&error))?;

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global, load, take};
-use crate::config::FleetConfig;
+use crate::config::{Config, FleetConfig};
 use crate::env::Environment;
 use crate::fleet::{Health, Link, Standing, apply, grants, health, look, misfit, tables};
 
@@ -39,17 +39,22 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
         return Ok(Exit::Done);
     }
     let config = take(load(global, false)?, screen)?;
+    let link = link(&config)?;
+    match options.command {
+        Command::Init { .. } => init(&link, screen),
+        Command::Check => check(&link, link.config(), screen),
+    }
+}
+
+/// The way to the cluster of the config's fleet.
+pub(super) fn link(config: &Config) -> Result<Link, Failure> {
     let Some(fleet) = config.fleet.clone() else {
         return Err(Failure::usage(
             "the config has no [spec_ops.webhooks.fleet]: there is no cluster to ask",
         ));
     };
     let environment = Environment::process().with_file(config.env_file.as_deref());
-    let link = Link::new(fleet.clone(), environment).map_err(Failure::failed)?;
-    match options.command {
-        Command::Init { .. } => init(&link, screen),
-        Command::Check => check(&link, &fleet, screen),
-    }
+    Link::new(fleet, environment).map_err(Failure::failed)
 }
 
 fn init(link: &Link, screen: &mut Screen) -> Result<Exit, Failure> {

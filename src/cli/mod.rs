@@ -10,6 +10,8 @@ mod demo;
 mod discard;
 mod drain;
 mod emit;
+#[cfg(feature = "fleet")]
+mod evidence;
 mod explain;
 #[cfg(feature = "fleet")]
 mod fleet;
@@ -227,6 +229,9 @@ enum Command {
     /// Make the cluster ready that machines share, and ask whether it keeps what it takes
     #[cfg(feature = "fleet")]
     Fleet(fleet::Options),
+    /// Bring the evidence of a fleet into this repo
+    #[cfg(feature = "fleet")]
+    Evidence(evidence::Options),
     /// A live screen: subscriptions, queues, recent attempts, dead letters
     Top(top::Options),
     /// Validate the config and say everything that is wrong with it
@@ -351,6 +356,8 @@ fn run_command(cli: Cli, screen: &mut Screen) -> Result<Exit, Failure> {
         Command::Status(options) => status::run(global, &options, screen),
         #[cfg(feature = "fleet")]
         Command::Fleet(options) => fleet::run(global, &options, screen),
+        #[cfg(feature = "fleet")]
+        Command::Evidence(options) => evidence::run(global, &options, screen),
         Command::Top(options) => top::run(global, &options, screen),
         Command::Explain(options) => explain::run(global, &options, screen),
         Command::Preview(options) => preview::run(global, &options, global.format.of_body(), screen),

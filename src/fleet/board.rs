@@ -22,7 +22,8 @@ pub(crate) struct Board {
     pub(crate) members: BTreeMap<MemberId, MemberInfo>,
 }
 
-const MEMBER: &str = "member:";
+/// What the name of a member's row begins with.
+pub(super) const MEMBER: &str = "member:";
 
 impl Link {
     /// Renews this member's leases and looks at all of them.

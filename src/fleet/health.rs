@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::accept::survives;
 use super::error::EngineError;
-use super::link::{Line, Link};
+use super::link::{Connected, Line, Link};
 use crate::config::Durability;
 
 const WITHIN: Duration = Duration::from_secs(5);
 
 /// What the read-write node says of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Health {
     /// Host and port.
     pub(crate) node: String,
@@ -29,29 +29,38 @@ pub(crate) struct Health {
 /// There is none, or it gave no answer.
 pub(crate) fn health(link: &Link) -> Result<Health, EngineError> {
     let durability = link.config().durability;
-    let asked = link.ask_blocking(Line::Read, WITHIN, |connected| async move {
-        let rows = connected
-            .client
-            .query_typed(
-                "SELECT current_setting('server_version'), current_setting('synchronous_standby_names'), \
-                 current_setting('fsync'), current_setting('synchronous_commit'), \
-                 (SELECT count(*) FROM pg_stat_replication \
-                  WHERE state = 'streaming' AND sync_state IN ('sync', 'quorum'))",
-                &[],
-            )
-            .await?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        let text = |at: usize| row.try_get::<_, String>(at);
-        Ok(Some((connected.node.clone(), text(0)?, text(1)?, text(2)?, text(3)?, row.try_get::<_, i64>(4)?)))
-    });
-    let Some((node, version, standbys, fsync, commit, streaming)) = asked? else {
-        return Err(EngineError::late(WITHIN));
-    };
-    let lacks = survives(durability, &standbys, &fsync, &commit).err().map(|error| error.to_string());
-    let alone = (durability == Durability::Replicated && streaming == 0).then(|| {
+    link.ask_blocking(
+        Line::Read,
+        WITHIN,
+        move |connected| async move { of_node(&connected, durability).await },
+    )
+}
+
+/// What the node of this connection says of itself.
+pub(super) async fn of_node(
+    connected: &Connected,
+    durability: Durability,
+) -> Result<Health, tokio_postgres::Error> {
+    let rows = connected
+        .client
+        .query_typed(
+            "SELECT current_setting('server_version'), current_setting('synchronous_standby_names'), \
+             current_setting('fsync'), current_setting('synchronous_commit'), \
+             (SELECT count(*) FROM pg_stat_replication \
+              WHERE state = 'streaming' AND sync_state IN ('sync', 'quorum'))",
+            &[],
+        )
+        .await?;
+    let mut health = Health { node: connected.node.clone(), ..Health::default() };
+    let Some(row) = rows.first() else { return Ok(health) };
+    let text = |at: usize| row.try_get::<_, String>(at);
+    (health.version, health.standbys, health.streaming) = (text(0)?, text(1)?, row.try_get(4)?);
+    let lacks = survives(durability, &health.standbys, &text(2)?, &text(3)?).err();
+    let alone = (durability == Durability::Replicated && health.streaming == 0).then(|| {
         "no standby streams that a commit waits for: nothing is acknowledged until one does, and events wait \
          in the inboxes; see that one runs, and that this role may read pg_stat_replication (pg_monitor)"
             .to_owned()
     });
-    Ok(Health { node, version, standbys, streaming, problem: lacks.or(alone) })
+    health.problem = lacks.map(|error| error.to_string()).or(alone);
+    Ok(health)
 }

@@ -51,6 +51,10 @@ impl MemberId {
     pub(crate) fn new(id: &str) -> Self {
         Self(id.into())
     }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 impl fmt::Display for MemberId {

@@ -1,6 +1,7 @@
 //! Beyond one machine: what is accepted lies in a PostgreSQL cluster, and whoever lives delivers.
 
 mod lease;
+mod overview;
 mod work;
 
 #[cfg(feature = "fleet")]
@@ -20,6 +21,8 @@ mod read;
 #[cfg(feature = "fleet")]
 mod schema;
 #[cfg(feature = "fleet")]
+mod survey;
+#[cfg(feature = "fleet")]
 mod sweep;
 #[cfg(feature = "fleet")]
 mod write;
@@ -35,6 +38,9 @@ pub(crate) use lease::{Duty, MemberInfo, Tenure, plan};
 pub(crate) use link::Link;
 #[cfg(not(feature = "fleet"))]
 pub(crate) use none::{Board, EngineError, Link, needs_a_person};
+#[cfg(feature = "fleet")]
+pub(crate) use overview::Place;
+pub(crate) use overview::{Overview, Rows, Wanted};
 #[cfg(feature = "fleet")]
 pub(crate) use schema::{Standing, apply, grants, look, misfit, tables};
 pub(crate) use work::{Known, Routed, Term, Unrouted, Waiting, Write, delivery_id};

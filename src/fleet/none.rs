@@ -12,6 +12,7 @@ use bytes::Bytes;
 use jiff::SignedDuration;
 
 use super::lease::{Duty, MemberId, MemberInfo, Seen};
+use super::overview::{Overview, Rows, Wanted};
 use super::work::{Known, Unrouted, Waiting, Write};
 use crate::answer::{EmitError, Receipt};
 use crate::archive::DeadLetter;
@@ -121,6 +122,24 @@ impl Link {
     }
 
     pub(crate) async fn known(&self, _: SignedDuration) -> Result<Known, EngineError> {
+        match self.0 {}
+    }
+
+    pub(crate) async fn overview(&self) -> Result<Overview, EngineError> {
+        match self.0 {}
+    }
+
+    pub(crate) async fn rows(&self, _: Wanted) -> Result<Rows, EngineError> {
+        match self.0 {}
+    }
+
+    #[cfg(feature = "cli")]
+    pub(crate) fn overview_now(&self) -> Result<Overview, EngineError> {
+        match self.0 {}
+    }
+
+    #[cfg(feature = "cli")]
+    pub(crate) fn rows_now(&self, _: Wanted) -> Result<Rows, EngineError> {
         match self.0 {}
     }
 

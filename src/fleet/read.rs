@@ -34,13 +34,13 @@ const PAGE: i64 = 5_000;
 const EVENTS: i64 = 64;
 
 /// The columns of a delivery that waits.
-const COLUMNS: &str = "d.id::text, d.subscription, d.spec, d.format, d.kind, d.key, \
+pub(super) const COLUMNS: &str = "d.id::text, d.subscription, d.spec, d.format, d.kind, d.key, \
     (extract(epoch from d.accepted_at) * 1000)::int8, d.attempts, \
     (extract(epoch from d.next_attempt_at - clock_timestamp()) * 1000)::int8, d.seq";
 
 /// What a row says, in the program's types; `None` where a later program wrote what this one does
 /// not know.
-fn unfinished(row: &Row) -> Result<Option<(Unfinished, i64)>, tokio_postgres::Error> {
+pub(super) fn unfinished(row: &Row) -> Result<Option<(Unfinished, i64)>, tokio_postgres::Error> {
     let Some(delivery) = delivery(row)? else { return Ok(None) };
     let attempts: i32 = row.try_get(7)?;
     let wait: Option<i64> = row.try_get(8)?;
@@ -78,7 +78,7 @@ fn delivery(row: &Row) -> Result<Option<Delivery>, tokio_postgres::Error> {
     Ok(parsed)
 }
 
-fn json<T: for<'de> Deserialize<'de>>(text: &str) -> Option<T> {
+pub(super) fn json<T: for<'de> Deserialize<'de>>(text: &str) -> Option<T> {
     serde_json::from_str(text).ok()
 }
 
@@ -143,14 +143,7 @@ impl Link {
             let sql = "SELECT health, (extract(epoch from paused_until - clock_timestamp()) * 1000)::int8 \
                        FROM spec_notify.health WHERE ns = $1 AND subscription = $2";
             let rows = connected.client.query_typed(sql, &[(&ns, Type::TEXT), (&of, Type::TEXT)]).await?;
-            let Some(row) = rows.first() else { return Ok(Health::default()) };
-            let mut health: Health = json(&row.try_get::<_, String>(0)?).unwrap_or_default();
-            // By the clock of this machine, which may be another than that of the last owner.
-            let left: Option<i64> = row.try_get(1)?;
-            health.paused_until = left
-                .filter(|left| *left > 0)
-                .and_then(|left| clock::now().checked_add(SignedDuration::from_millis(left)).ok());
-            Ok(health)
+            rows.first().map_or(Ok(Health::default()), health_of)
         });
         let health = health.await?;
         let mut all = Waiting::default();
@@ -279,7 +272,8 @@ impl Link {
     }
 }
 
-fn letter(row: &Row) -> Result<Option<DeadLetter>, tokio_postgres::Error> {
+/// A dead letter with the columns of the end after the others; `None` as for a delivery.
+pub(super) fn letter(row: &Row) -> Result<Option<DeadLetter>, tokio_postgres::Error> {
     let Some(delivery) = delivery(row)? else { return Ok(None) };
     let (history, reason): (String, Option<String>) = (row.try_get(10)?, row.try_get(11)?);
     let (hint, dead_at): (Option<String>, Option<i64>) = (row.try_get(12)?, row.try_get(13)?);
@@ -290,6 +284,16 @@ fn letter(row: &Row) -> Result<Option<DeadLetter>, tokio_postgres::Error> {
     let body = body.map_or(Bytes::from_static(b"null"), Bytes::from);
     let letter = DeadLetter::new(&delivery, &body, reason, attempts, dead_at, None).ok();
     Ok(letter.map(|letter| DeadLetter { hint: hint.unwrap_or_default(), ..letter }))
+}
+
+/// An endpoint's health, and how long it asked to be left alone.
+pub(super) fn health_of(row: &Row) -> Result<Health, tokio_postgres::Error> {
+    let mut health: Health = json(&row.try_get::<_, String>(0)?).unwrap_or_default();
+    // By the clock of this machine, which may be another than that of the last owner.
+    let left: Option<i64> = row.try_get(1)?;
+    let left = left.filter(|left| *left > 0).map(SignedDuration::from_millis);
+    health.paused_until = left.and_then(|left| clock::now().checked_add(left).ok());
+    Ok(health)
 }
 
 async fn known(connected: &Connected, ns: &String, window: i64) -> Result<Known, tokio_postgres::Error> {

@@ -10,6 +10,7 @@ use crate::archive::Healths;
 use crate::config::Role;
 use crate::delivery::{Pause, SubscriptionId};
 use crate::figures::Counts;
+use crate::fleet::Overview;
 use crate::run::AwaitedStage;
 
 /// The state that `status` reports; see the module's documentation.
@@ -25,7 +26,44 @@ pub(crate) struct Facts {
     pub(crate) awaited: Vec<AwaitedStage>,
     /// The hint to reload, if the config file was edited since it was read.
     pub(crate) edited: Option<String>,
+    /// The fleet that it delivers for.
+    pub(crate) fleet: Option<FleetFacts>,
     pub(crate) uptime: Duration,
+}
+
+/// What is known of a fleet.
+#[derive(Clone, Debug)]
+pub(crate) struct FleetFacts {
+    pub(crate) namespace: String,
+    /// Who the runtime is that answers, among the members.
+    pub(crate) member: Option<String>,
+    /// What the cluster says; an error says why it does not.
+    pub(crate) overview: Result<Overview, String>,
+    /// Why the runtime that answers does not do its part.
+    pub(crate) trouble: Option<String>,
+}
+
+impl FleetFacts {
+    /// What waits for each subscription, by what the cluster says.
+    pub(crate) fn fill(
+        &self,
+        queues: &mut [(SubscriptionId, Role, Queue)],
+        condition: &mut Condition,
+        survey: &mut Survey,
+    ) {
+        let Ok(overview) = &self.overview else { return };
+        for (id, _, queue) in queues {
+            let (waiting, oldest) = match overview.pending.get(id) {
+                Some((waiting, oldest)) => (*waiting, Some(*oldest)),
+                None => (0, None),
+            };
+            queue.waiting = waiting.saturating_sub(queue.in_flight);
+            queue.oldest = oldest;
+            queue.paused = overview.pauses.get(id).cloned();
+        }
+        condition.healths.clone_from(&overview.healths);
+        survey.dead_letters.clone_from(&overview.dead_letters);
+    }
 }
 
 /// The unfinished deliveries of a subscription.

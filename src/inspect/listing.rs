@@ -17,8 +17,9 @@ use crate::clock;
 use crate::delivery::{Delivery, DeliveryId, FinalState, IdPrefix, SubscriptionId};
 use crate::event::{EventKind, IdempotencyKey, SpecId};
 use crate::files::{absent_is_empty, spec_dirs};
+use crate::fleet::{Rows, Wanted};
 use crate::names::named;
-use crate::spool::{self, LastAttempt, Peeked};
+use crate::spool::{self, LastAttempt, Peeked, Unfinished};
 
 /// Most deliveries in one listing; for more, ask again with [`Query::before`].
 pub const MAX_LISTED: usize = 500;
@@ -290,6 +291,28 @@ impl Page {
         if self.rows.len() > self.query.limit {
             self.rows.pop_first();
             self.more = true;
+        }
+    }
+
+    /// Which deliveries a fleet's cluster chooses for this page.
+    pub(crate) fn wanted(&self) -> Wanted {
+        let Query { spec, subscription, since, before, limit, .. } = self.query.clone();
+        Wanted { spec, subscription, since, before: before.map(|cursor| cursor.accepted_at), limit }
+    }
+
+    /// Adds what a fleet's cluster has.
+    pub(crate) fn add_of_fleet(&mut self, rows: Rows) {
+        for Unfinished { delivery, attempts, next_attempt_at } in rows.waiting {
+            self.add(Listed::unfinished(&delivery, DeliveryState::Pending, attempts, next_attempt_at));
+        }
+        // A dead letter has an end in the evidence too, which knows less.
+        rows.letters.iter().for_each(|letter| self.add(Listed::of_letter(letter)));
+        for (spec, line) in rows.ends {
+            if let Ok(end) = serde_json::from_str::<End>(&line)
+                && self.query.ended_since.is_none_or(|since| end.time >= since)
+            {
+                self.add(Listed::of_end(end, &spec));
+            }
         }
     }
 

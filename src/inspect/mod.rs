@@ -4,6 +4,7 @@ mod attempts;
 mod causes;
 mod ending;
 mod facts;
+mod fleet;
 mod listing;
 mod shown;
 mod status;
@@ -15,7 +16,8 @@ pub(crate) use attempts::{MAX_TRIED, Tried, TriedQuery, tried};
 pub use causes::{Trouble, TroubleKind};
 #[cfg(feature = "cli")]
 pub(crate) use ending::delivered_since;
-pub(crate) use facts::{Condition, Facts, Queue, Watching};
+pub(crate) use facts::{Condition, Facts, FleetFacts, Queue, Watching};
+pub use fleet::{FleetMember, FleetStatus};
 pub(crate) use listing::Page;
 pub use listing::{Cursor, DeliveryState, Listed, Listing, MAX_LISTED, Query};
 pub(crate) use shown::Unended;

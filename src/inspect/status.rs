@@ -1,6 +1,7 @@
 //! The answer to `status`: the state of each subscription, what waits, and what an operator should
 //! do. Built from a runtime's actors, or from the disk alone.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -10,6 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::causes::Trouble;
+use super::fleet::FleetStatus;
 use super::warnings::rejected;
 use super::words::{ago, counted};
 use super::{Condition, Facts, Queue, Survey, Watching};
@@ -51,6 +53,9 @@ pub struct StatusReport {
     pub pending: usize,
     /// Number of events in the inbox, which the next runtime takes in.
     pub inbox: usize,
+    /// The fleet that this machine delivers for; absent for one machine alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<FleetStatus>,
     /// What the repo holds that no runtime has taken in yet; absent if one runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sources: Option<SourcesStatus>,
@@ -288,6 +293,8 @@ pub(crate) enum Unfinished {
     Listed(Vec<(SubscriptionId, Timestamp)>),
     /// Only their number.
     Counted(usize),
+    /// How many wait for each subscription, and since when the oldest.
+    Queued(BTreeMap<SubscriptionId, (usize, Timestamp)>),
     /// Unknown: the last run did not end in order, and counting would take long.
     Unknown,
 }
@@ -313,6 +320,9 @@ impl StatusReport {
         report.warnings.extend(facts.inbox.iter().cloned());
         report.aside.extend(troubles.iter().chain(later).chain(&facts.inbox).cloned());
         report.awaited.clone_from(&facts.awaited);
+        if let Some(fleet) = &facts.fleet {
+            report.add_fleet(fleet);
+        }
         report
     }
 
@@ -329,18 +339,21 @@ impl StatusReport {
         let entry = |entry: &SubscriptionConfig| (entry.id.clone(), entry.role(), Queue::default());
         let mut queues: Vec<(SubscriptionId, Role, Queue)> = config.subscriptions.iter().map(entry).collect();
         let is_unknown = matches!(unfinished, Unfinished::Unknown);
+        let one_each =
+            |listed: Vec<(SubscriptionId, Timestamp)>| listed.into_iter().map(|(id, at)| (id, (1, at)));
         let (listed, counted_only) = match unfinished {
-            Unfinished::Listed(listed) => (listed, None),
+            Unfinished::Listed(listed) => (one_each(listed).collect(), None),
+            Unfinished::Queued(queued) => (queued.into_iter().collect(), None),
             Unfinished::Counted(count) => (Vec::new(), Some(count)),
             Unfinished::Unknown => (Vec::new(), None),
         };
-        for (id, since) in listed {
+        for (id, (waiting, since)) in listed {
             let at = queues.iter().position(|(known, ..)| *known == id).unwrap_or_else(|| {
                 queues.push((id, Role::Inactive, Queue::default()));
                 queues.len() - 1
             });
             let queue = &mut queues[at].2;
-            queue.waiting += 1;
+            queue.waiting += waiting;
             queue.oldest = Some(queue.oldest.map_or(since, |oldest| oldest.min(since)));
         }
         for (id, pause) in &survey.pauses {
@@ -430,6 +443,7 @@ impl StatusReport {
             figures_from: counts.from(now),
             pending,
             inbox: survey.inbox,
+            fleet: None,
             sources: None,
             awaited: Vec::new(),
             troubles: Vec::new(),

@@ -36,7 +36,23 @@ impl Lock {
     /// # Errors
     /// Another process holds it, or the file cannot be created.
     pub(super) fn take(spool_dir: &Path) -> Result<Self, OpenError> {
-        let path = spool_dir.join(".lock");
+        Self::take_file(spool_dir, ".lock")
+    }
+
+    /// Makes the folder of a spool where it is missing, and takes the lock of those who bring a
+    /// fleet's evidence into the repo: one at a time.
+    ///
+    /// # Errors
+    /// As [`own`](Self::own).
+    #[cfg(all(feature = "cli", feature = "fleet"))]
+    pub(crate) fn to_pull(spool_dir: &Path) -> Result<Self, OpenError> {
+        git_ignore::ensure_dir(spool_dir)?;
+        git_ignore::ensure(spool_dir);
+        Self::take_file(spool_dir, ".pull.lock")
+    }
+
+    fn take_file(spool_dir: &Path, name: &str) -> Result<Self, OpenError> {
+        let path = spool_dir.join(name);
         for _ in 0..TRIES {
             let file = files::private_file(&path).map_err(FileError::on("open", &path))?;
             match file.try_lock() {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::cluster::Cluster;
-use crate::harness::{Endpoint, Ran, Sandbox, Serve};
+use crate::harness::{EVIDENCE, Endpoint, Ran, Request, Sandbox, Serve};
 
 /// Shortest lease there is: tests wait for some to run out.
 pub(crate) const LEASE_S: u64 = 5;
@@ -71,6 +71,13 @@ impl Machine {
         self.json(code, &[&event[..], &rest, more].concat())
     }
 
+    /// The lines of a SPEC's evidence in this repo.
+    pub(crate) fn lines(&self, spec: &str) -> Vec<String> {
+        let file = self.path().join(EVIDENCE).join("commands").join(spec).join("webhooks/deliveries.jsonl");
+        let text = fs::read_to_string(file).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
     pub(crate) fn inbox(&self) -> usize {
         fs::read_dir(self.spool().join("inbox")).map_or(0, |files| files.count())
     }
@@ -93,9 +100,15 @@ pub(crate) fn keys_of(cluster: &Cluster, spec: &str) -> Vec<String> {
     cluster.sql(&keys).lines().map(str::to_owned).collect()
 }
 
+/// The key of a request's event.
+pub(crate) fn key(request: &Request) -> String {
+    let body: Value = serde_json::from_slice(&request.body).unwrap();
+    body["event"]["idempotency_key"].as_str().unwrap().to_owned()
+}
+
 /// The keys that came to an endpoint, in their order; each request's signature is verified.
 pub(crate) fn arrived(endpoint: &Endpoint) -> Vec<(String, String)> {
-    let verify = |request: &crate::harness::Request| {
+    let verify = |request: &Request| {
         let secret = crate::harness::SECRET.as_bytes();
         let webhook = standardwebhooks::Webhook::from_bytes(secret.to_vec()).unwrap();
         let mut headers = http::HeaderMap::new();
@@ -103,7 +116,7 @@ pub(crate) fn arrived(endpoint: &Endpoint) -> Vec<(String, String)> {
             headers.insert(name, request.header(name).parse().unwrap());
         }
         webhook.verify(&request.body, &headers).unwrap();
-        (request.header("x-speckit-id").to_owned(), request.key())
+        (request.header("x-speckit-id").to_owned(), key(request))
     };
     endpoint.requests().iter().map(verify).collect()
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::cluster::{Cluster, wait_for_within};
 use crate::harness::{Answer, Endpoint, Serve};
-use crate::machine::{Machine, arrived, ready};
+use crate::machine::{Machine, arrived, key, ready};
 
 /// How long all may take to arrive after the last fault.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -155,13 +155,13 @@ fn storm(seed: u64, machines: usize, deliverers: usize, faults: usize) {
     let said = format!("seed {seed}, {} accepted, {:#?}", accepted.len(), storm.told);
     let end = Instant::now() + PATIENCE;
     let all_arrived = |endpoint: &Endpoint| {
-        let keys: BTreeSet<String> = endpoint.requests().iter().map(|request| request.key()).collect();
+        let keys: BTreeSet<String> = endpoint.requests().iter().map(key).collect();
         accepted.is_subset(&keys)
     };
     while !endpoints.iter().all(all_arrived) {
         if Instant::now() > end {
             let missing = endpoints.iter().map(|endpoint| {
-                let keys: BTreeSet<String> = endpoint.requests().iter().map(|r| r.key()).collect();
+                let keys: BTreeSet<String> = endpoint.requests().iter().map(key).collect();
                 accepted.difference(&keys).cloned().collect::<Vec<_>>()
             });
             let missing: Vec<_> = missing.collect();

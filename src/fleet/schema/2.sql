@@ -58,8 +58,7 @@ CREATE TABLE spec_notify.evidence (
     line text NOT NULL,
     PRIMARY KEY (delivery, attempt, is_end, at)
 ) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.05);
-CREATE INDEX evidence_order ON spec_notify.evidence (ns, tx, seq);
-CREATE INDEX evidence_spec ON spec_notify.evidence (ns, spec, seq);
+CREATE INDEX evidence_order ON spec_notify.evidence (ns, spec, tx, seq);
 
 -- Each SPEC's run so far, and the sequence that its last event was given.
 CREATE TABLE spec_notify.run (

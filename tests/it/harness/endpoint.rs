@@ -43,12 +43,6 @@ impl Request {
         self.headers.get(name).map_or("", String::as_str)
     }
 
-    /// The key of its event.
-    pub(crate) fn key(&self) -> String {
-        let body: Value = serde_json::from_slice(&self.body).unwrap();
-        body["event"]["idempotency_key"].as_str().unwrap().to_owned()
-    }
-
     /// The body. Every payload of ours that a test looks at has to fit the published schema.
     pub(crate) fn json(&self) -> Value {
         let body: Value = serde_json::from_slice(&self.body).unwrap();

@@ -1,0 +1,156 @@
+//! What `status` says of a fleet: who does what, what nobody has routed, what would not survive.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::StatusReport;
+use super::facts::FleetFacts;
+use super::words::{counted, short};
+use crate::delivery::SubscriptionId;
+use crate::fleet::{Duty, Overview};
+
+/// Unrouted events that are older than this have nobody who routes, in seconds.
+const LATE_S: u64 = 60;
+
+/// The state of a fleet, in `status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct FleetStatus {
+    /// Which fleet of those that share the cluster.
+    pub namespace: String,
+    /// The runtime that answered, among the members.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<String>,
+    /// The processes that deliver.
+    pub members: Vec<FleetMember>,
+    /// Number of accepted events that nobody has fanned out yet.
+    pub unrouted: usize,
+    /// How long the oldest of them has waited, in seconds.
+    pub oldest_unrouted_s: u64,
+    /// Number of events that can never be fanned out; the cluster keeps them.
+    pub refused: usize,
+    /// Number of standbys that confirm at present.
+    pub streaming: usize,
+    /// Why something is not as it should be; also in `warnings`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// A process that delivers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct FleetMember {
+    /// Its id, drawn at its start.
+    pub id: String,
+    /// Its machine.
+    pub host: String,
+    /// Its process id there.
+    pub pid: u32,
+    /// The program's version.
+    pub version: String,
+    /// A digest of its config.
+    pub config: String,
+    /// Whether it fans events out.
+    pub routes: bool,
+    /// The subscriptions that it delivers to at present.
+    pub subscriptions: Vec<SubscriptionId>,
+}
+
+impl FleetStatus {
+    fn of(facts: &FleetFacts) -> Self {
+        let none = Overview::default();
+        let view = facts.overview.as_ref().unwrap_or(&none);
+        let mut does: BTreeMap<&str, (bool, Vec<SubscriptionId>)> = BTreeMap::new();
+        for (duty, seen) in view.leases.iter().filter(|(_, seen)| seen.is_live) {
+            let of = does.entry(seen.holder.as_str()).or_default();
+            match duty {
+                Duty::Route => of.0 = true,
+                Duty::Deliver(id) => of.1.push(id.clone()),
+            }
+        }
+        let members = view.members.iter().map(|(id, info)| {
+            let (routes, subscriptions) = does.get(id.as_str()).cloned().unwrap_or_default();
+            FleetMember {
+                id: id.to_string(),
+                host: info.host.clone(),
+                pid: info.pid,
+                version: info.version.clone(),
+                config: info.config.clone(),
+                routes,
+                subscriptions,
+            }
+        });
+        Self {
+            namespace: facts.namespace.clone(),
+            member: facts.member.clone(),
+            members: members.collect(),
+            unrouted: view.unrouted,
+            oldest_unrouted_s: view.oldest_unrouted_s,
+            refused: view.refused,
+            streaming: view.streaming,
+            problem: facts.overview.as_ref().err().cloned().or_else(|| view.problem.clone()),
+        }
+    }
+
+    fn warnings(&self, report: &StatusReport) -> Vec<String> {
+        let mut warnings: Vec<String> =
+            self.problem.iter().map(|problem| format!("the fleet's cluster: {problem}")).collect();
+        if self.problem.is_none() && self.members.is_empty() {
+            warnings.push(
+                "no member of the fleet is alive: what is accepted waits in the cluster; start spec-notify serve \
+                 --role deliver somewhere"
+                    .to_owned(),
+            );
+        }
+        let late = short(jiff::SignedDuration::from_secs(i64::try_from(self.oldest_unrouted_s).unwrap_or(0)));
+        if self.unrouted > 0 && self.oldest_unrouted_s >= LATE_S {
+            let waits = counted(self.unrouted, "event waits", "events wait");
+            warnings.push(format!(
+                "{waits} in the cluster to be fanned out, the oldest for {late}: see the log of the member that routes"
+            ));
+        }
+        if self.refused > 0 {
+            let kept = counted(self.refused, "event", "events");
+            warnings.push(format!(
+                "{kept} in the cluster can never be fanned out: SELECT spec, refused, event FROM spec_notify.event \
+                 WHERE refused IS NOT NULL"
+            ));
+        }
+        let configs: BTreeSet<&str> = self.members.iter().map(|member| member.config.as_str()).collect();
+        if configs.len() > 1 {
+            let each =
+                self.members.iter().map(|one| format!("{} ({}) has {}", one.host, one.pid, one.config));
+            warnings.push(format!(
+                "the members' configs differ, so what is sent depends on who sends it: {}; give all the same, and \
+                 reload",
+                each.collect::<Vec<_>>().join(", ")
+            ));
+        }
+        let mine: BTreeSet<&SubscriptionId> =
+            self.members.iter().flat_map(|member| &member.subscriptions).collect();
+        for one in report.subscriptions.iter().filter(|one| one.pending > 0 && !mine.contains(&one.id)) {
+            if self.problem.is_none() && !self.members.is_empty() {
+                let waits = counted(one.pending, "delivery waits", "deliveries wait");
+                warnings.push(format!(
+                    "{}: {waits} and no member delivers to it at present: see that it is active in a member's config",
+                    one.id
+                ));
+            }
+        }
+        warnings
+    }
+}
+
+impl StatusReport {
+    /// Adds what is known of a fleet.
+    pub(crate) fn add_fleet(&mut self, facts: &FleetFacts) {
+        let fleet = FleetStatus::of(facts);
+        let mut warnings = fleet.warnings(self);
+        if let Some(trouble) = &facts.trouble {
+            warnings.insert(0, format!("this runtime does not deliver at present: {trouble}"));
+        }
+        self.warnings.splice(0..0, warnings);
+        self.fleet = Some(fleet);
+    }
+}
