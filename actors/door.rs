@@ -38,6 +38,7 @@ use crate::inspect::{
 use crate::payload::{self, Reader};
 use crate::run::AwaitedStage;
 use crate::sources::checkout::Checkout;
+use crate::sources::host;
 use crate::spool::InboxName;
 use crate::store::{MAX_DISCARDED, NotDiscarded};
 
@@ -62,6 +63,8 @@ pub(crate) struct Door {
     fleet: Option<Link>,
     /// Whether it delivers for that fleet.
     delivers: bool,
+    /// Whether events name this machine.
+    show_host: bool,
     reading: Reading,
     notices: Notices,
     reloads: mpsc::Sender<ReloadReply>,
@@ -88,6 +91,7 @@ impl Door {
             checkout,
             fleet,
             delivers: config.delivers_for_a_fleet(),
+            show_host: config.show_host,
             reading: Reading::new(config.store_options()),
             notices: Notices::new(config.origin.clone()),
             reloads,
@@ -102,11 +106,17 @@ impl Door {
     }
 
     /// Routes an event that lies in the cluster; answered when it is routed there.
-    pub(crate) async fn route(&self, event: Event, seq: i64) -> Result<Receipt, EmitError> {
+    pub(crate) async fn route(
+        &self,
+        event: Event,
+        seq: i64,
+        accepted_at: Timestamp,
+    ) -> Result<Receipt, EmitError> {
         let stopped = || EmitError::Unavailable("the runtime has stopped".to_owned());
         let published = self.checkout.published(&event);
         let (reply, answer) = oneshot::channel();
-        let emit = Emit { event, published, from: From::Cluster(seq), admission: None, reply };
+        let emit =
+            Emit { event, published, from: From::Cluster { seq, accepted_at }, admission: None, reply };
         if !tell(&self.router, emit).await {
             return Err(stopped());
         }
@@ -164,6 +174,8 @@ impl Door {
         self.checkout.add_to(&mut event);
         if let Some(fleet) = &self.fleet {
             let key = event.event.idempotency_key.clone();
+            // Whoever delivers it is on another machine.
+            event.name_host(host::name(self.show_host));
             return fleet.accept(&event, within).await.map(|receipt| Emission { key, result: Ok(receipt) });
         }
         let published = self.checkout.published(&event);
@@ -296,6 +308,12 @@ impl Door {
     /// Gives dead letters up, and what waits for subscriptions that are not active.
     async fn discard(&self, deliveries: Vec<DeliveryOfSpec>) -> Result<Vec<Discarded>, RequestError> {
         let _admission = self.admission.admit(ADMISSION).await.ok_or_else(gone)?;
+        if self.delivers {
+            let what = "what a fleet keeps is not discarded by this version: replay sends it again, and \
+                beyond \
+                        max_dead_letter_bytes the oldest goes";
+            return Err(RequestError::Refused(what.to_owned()));
+        }
         if deliveries.len() > MAX_ASKED_TO_DISCARD {
             let most = format!("at most {MAX_ASKED_TO_DISCARD} deliveries in one request");
             return Err(RequestError::Refused(most));
@@ -414,7 +432,18 @@ impl Door {
         let read = self.reading.read(move |files| {
             Shown::read((&files.spool_dir, &files.evidence_dir), (&spec, id), body, unended, false)
         });
-        read.await?.map_err(|error| RequestError::Refused(format!("cannot read the files: {error}")))
+        let shown = read.await?;
+        let shown =
+            shown.map_err(|error| RequestError::Refused(format!("cannot read the files: {error}")))?;
+        if shown.is_none() && self.delivers {
+            let what = format!(
+                "{id} is not in this repo's files: bring the fleet's evidence here (spec-notify evidence \
+                 pull), \
+                 then show it"
+            );
+            return Err(RequestError::Refused(what));
+        }
+        Ok(shown)
     }
 
     /// The newest attempts, newest first.

@@ -444,10 +444,6 @@ impl Handler<DiscardLetters> for Ledger {
 
     fn handle(&mut self, message: DiscardLetters, _: &mut Self::Context) -> Self::Result {
         let DiscardLetters { letters, by } = message;
-        if self.shared.is_some() {
-            let stays = || NotDiscarded::Stays(NOT_SHARED.to_owned());
-            return MessageResult(letters.iter().map(|_| Err(stays())).collect());
-        }
         MessageResult(self.store.discard_letters(&letters, &by))
     }
 }
@@ -483,9 +479,6 @@ impl Handler<KeepPause> for Ledger {
         })
     }
 }
-
-/// Why nothing of a fleet is discarded.
-const NOT_SHARED: &str = "what a fleet keeps cannot be discarded by this version: `replay` sends it again, and the oldest makes room";
 
 impl Handler<ConfigureStore> for Ledger {
     type Result = ();

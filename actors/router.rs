@@ -85,7 +85,7 @@ pub(crate) enum From {
     /// This inbox file, which is removed once the event is accepted.
     Inbox(InboxName),
     /// This place in a fleet's cluster.
-    Cluster(i64),
+    Cluster { seq: i64, accepted_at: Timestamp },
 }
 
 /// From a `Handle` or the task that takes the inbox in, for each event. Bounded by the admission
@@ -302,7 +302,7 @@ impl Handler<Emit> for Router {
 
     fn handle(&mut self, emit: Emit, context: &mut Self::Context) {
         let Emit { mut event, published, from, admission, reply } = emit;
-        let at = clock::now();
+        let at = if let From::Cluster { accepted_at, .. } = from { accepted_at } else { clock::now() };
         if self.seat == Some(Seat::Stands) {
             let key = event.event.idempotency_key;
             let why = EmitError::Unavailable("another member of the fleet routes".to_owned());
@@ -378,13 +378,16 @@ impl Handler<Emit> for Router {
             }
         };
         let sequence = self.next_sequence(&spec, at);
-        event.name_host(host::name(self.config.show_host));
+        // In a fleet the machine that emitted it has named itself.
+        if self.seat.is_none() || !self.config.show_host {
+            event.name_host(host::name(self.config.show_host));
+        }
         event.accepted(at, sequence);
         let body = payload::body(&event).map_err(refused);
         let fanned_out = body.and_then(|body| {
             let active = self.active_ones().map(|(config, address)| (&**config, address));
             let (fleet, key) = (self.config.fleet.as_ref(), event.event.idempotency_key.clone());
-            let seq = if let From::Cluster(seq) = from { Some(seq) } else { None };
+            let seq = if let From::Cluster { seq, .. } = from { Some(seq) } else { None };
             let ids = |subscription: &SubscriptionId| match (self.seat, fleet) {
                 (Some(_), Some(fleet)) => delivery_id(&fleet.namespace, seq, &key, subscription),
                 _ => DeliveryId::random(),

@@ -93,9 +93,9 @@ impl Member {
             return Ok(Batch::Empty);
         }
         // All are with the Router, in their order, before the first is answered.
-        let routing = events.into_iter().map(|Unrouted { seq, event }| async move {
+        let routing = events.into_iter().map(|Unrouted { seq, event, accepted_at }| async move {
             match Event::from_kept(&event) {
-                Ok(event) => (seq, self.door.route(event, seq).await),
+                Ok(event) => (seq, self.door.route(event, seq, accepted_at).await),
                 Err(error) => (seq, Err(EmitError::Refused(error.to_string()))),
             }
         });

@@ -33,7 +33,7 @@ impl Router {
     /// Where an event that is accepted now lies in the cluster; `None` where it lies on this disk.
     pub(super) fn routed(&self, spec: &SpecId, from: &From) -> Option<Routed> {
         let Some(Seat::Leads(term)) = self.seat else { return None };
-        let seq = if let From::Cluster(seq) = from { Some(*seq) } else { None };
+        let seq = if let From::Cluster { seq, .. } = from { Some(*seq) } else { None };
         Some(Routed { term, seq, run: self.runs.get(spec).cloned() })
     }
 

@@ -91,7 +91,10 @@ impl Router {
         mut event: Event,
         context: &mut Context<Self>,
     ) -> impl Future<Output = Result<Receipt, EmitError>> + use<> {
-        self.checkout.add_to(&mut event);
+        // The run of a fleet may have been in any checkout.
+        if self.seat.is_none() {
+            self.checkout.add_to(&mut event);
+        }
         let (reply, answer) = oneshot::channel();
         self.handle(
             Emit { event, published: Vec::new(), from: From::Emitter, admission: None, reply },

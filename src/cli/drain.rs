@@ -11,7 +11,7 @@ use super::render::{Screen, Tone};
 use super::test::DRAIN;
 use super::{Exit, Failure, Global, load_to_act};
 use crate::clock;
-use crate::config::{Config, StageEndsWith, WatchFrom};
+use crate::config::{Config, FleetRole, StageEndsWith, WatchFrom};
 use crate::delivery::{Pause, SubscriptionId};
 use crate::env::Environment;
 use crate::inspect::{SourcesStatus, StatusReport, counted};
@@ -84,7 +84,9 @@ struct LeftPaused {
 }
 
 pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
-    let given = load_to_act(global, screen)?;
+    let mut given = load_to_act(global, screen)?;
+    // The end of a job takes no work of a fleet over: it hands over what it has.
+    given.fleet.iter_mut().for_each(|fleet| fleet.role = FleetRole::Emit);
     // The pipeline is over: what waits for its agents is told without them, unless another process
     // owns the spool, which goes on waiting.
     let config = Config { stage_ends_with: StageEndsWith::Guardrail, ..given.clone() };

@@ -16,6 +16,7 @@ use super::{Exit, Failure, Global, load_to_act, resolve};
 use crate::answer::RequestError;
 use crate::ask::{SentOutcome, SentReport};
 use crate::clock;
+use crate::config::Config;
 use crate::delivery::{DeliveryId, IdPrefix, OPEN_AFTER, Pause, SubscriptionId};
 use crate::env::Environment;
 use crate::event::SpecId;
@@ -149,7 +150,8 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
         Meant::All(spec) => Err(spec),
     };
     let known = config.subscriptions.iter().map(|entry| entry.id.clone()).collect::<Vec<_>>();
-    let runtime = Runtime::start(config, Environment::process()).map_err(Failure::failed)?;
+    let runtime = Runtime::start(Config { takes_part: false, ..config }, Environment::process())
+        .map_err(Failure::failed)?;
     let handle = runtime.handle();
     let replayed = match meant {
         Ok((spec, id)) => one(&handle, &spec, id, screen),

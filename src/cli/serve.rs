@@ -49,8 +49,8 @@ pub(super) struct Options {
     /// At the very first start, also send what is there already
     #[arg(long)]
     from_start: bool,
-    /// What this machine does for a fleet, instead of the config's `role`: `deliver` sends what lies
-    /// in the cluster, `emit` only hands over what happens here
+    /// What this machine does for a fleet, instead of the config's `role`: `deliver` sends what
+    /// lies in the cluster, `emit` only hands over what happens here
     #[arg(long, value_parser = ["emit", "deliver"])]
     role: Option<String>,
     /// How long requests under way may take after SIGTERM, in milliseconds

@@ -64,7 +64,8 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
         SendSample { spec: spec.clone(), subscription: subscription.clone(), dry_run: *dry_run, event };
     // Through the runtime that owns the spool, else by owning it for a moment: `Runtime` handles
     // both.
-    let runtime = Runtime::start(config, Environment::process()).map_err(Failure::failed)?;
+    let runtime = Runtime::start(Config { takes_part: false, ..config }, Environment::process())
+        .map_err(Failure::failed)?;
     let handle = runtime.handle();
     let sent = handle.block(PATIENCE, handle.sample(sample));
     runtime.drain(DRAIN);

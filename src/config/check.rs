@@ -225,6 +225,7 @@ impl Checker<'_, '_> {
             runs,
             fleet,
             env_file,
+            takes_part: true,
             watch: None,
             control_port: 0,
             source: None,

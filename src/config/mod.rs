@@ -100,6 +100,9 @@ pub struct Config {
     pub(crate) runs: RunPolicy,
     /// `fleet`: the cluster that holds what is accepted, where that is not this machine.
     pub(crate) fleet: Option<FleetConfig>,
+    /// Whether it takes its share of the fleet's work, where it delivers for one. Not in the file:
+    /// a command that only asks for something takes none.
+    pub(crate) takes_part: bool,
     /// `env_file`: a dotenv file; the environment takes precedence over it.
     pub(crate) env_file: Option<PathBuf>,
     /// Whether the repo is watched. Not in the file: set by a host, or by `serve`.

@@ -1,5 +1,5 @@
-//! The decisions of one subscription: which delivery may start now, when to look again, and what an
-//! outcome leads to.
+//! The decisions of one subscription: which delivery may start now, when to look again, and what
+//! an outcome leads to.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::num::NonZeroU64;
@@ -94,9 +94,9 @@ impl Lane {
         arrival
     }
 
-    /// Takes the deliveries that waited at the last stop, in their old order. Enqueuing them one by
-    /// one would take nearly twice the memory, because trees filled in order keep their nodes half
-    /// empty.
+    /// Takes the deliveries that waited at the last stop, in their old order. Enqueuing them one
+    /// by one would take nearly twice the memory, because trees filled in order keep their nodes
+    /// half empty.
     pub(crate) fn restore(&mut self, pending: impl IntoIterator<Item = (Pending, Instant)>) {
         let restored = pending.into_iter().map(|(mut pending, due)| {
             let arrival = self.arrive();
@@ -114,7 +114,8 @@ impl Lane {
         self.due.clear();
     }
 
-    /// Begins the rate limit one interval from `now`: somebody else may just have started something.
+    /// Begins the rate limit one interval from `now`: somebody else may just have started
+    /// something.
     pub(crate) fn rest(&mut self, now: Instant) {
         self.next_start = (!self.interval.is_zero()).then(|| now + self.interval);
     }
@@ -305,9 +306,9 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the endpoint answers and whenever the clock is read: each delivery ends exactly
-        /// once, is tried at most `max_attempts` times and never before it is due; no more than
-        /// allowed are in flight or pending; and the one dropped is the oldest that waits.
+        /// Whatever the endpoint answers and whenever the clock is read: each delivery ends
+        /// exactly once, is tried at most `max_attempts` times and never before it is due; no more
+        /// than allowed are in flight or pending; and the one dropped is the oldest that waits.
         #[test]
         fn nothing_is_lost_and_nothing_ends_twice(
             count in 1usize..20,

@@ -48,7 +48,8 @@ impl Link {
                 standing => return Err(schema::misfit(standing)),
             }
             let of_ns = [(&ns as _, Type::TEXT)];
-            let seen = "SELECT name, holder, until > clock_timestamp(), info FROM spec_notify.lease WHERE ns = $1";
+            let seen = "SELECT name, holder, until > clock_timestamp(), info FROM spec_notify.lease WHERE \
+                ns = $1";
             let mut board = Board::default();
             for row in connected.client.query_typed(seen, &of_ns).await? {
                 let (name, holder): (String, String) = (row.try_get(0)?, row.try_get(1)?);
@@ -62,7 +63,8 @@ impl Link {
                 }
             }
             // In the order in which writes take them, so that none waits for the other.
-            let renew = "UPDATE spec_notify.lease AS l SET until = clock_timestamp() + $3 * interval '1 millisecond' \
+            let renew = "UPDATE spec_notify.lease AS l SET until = clock_timestamp() + $3 * interval '1 \
+                millisecond' \
                          FROM (SELECT name FROM spec_notify.lease WHERE ns = $1 AND holder = $2 \
                              AND until > clock_timestamp() ORDER BY name FOR NO KEY UPDATE) AS mine \
                          WHERE l.ns = $1 AND l.name = mine.name RETURNING l.name, l.epoch";
@@ -103,7 +105,8 @@ impl Link {
                        SELECT $1, new.name, $2, clock_timestamp() + $4 * interval '1 millisecond' \
                        FROM unnest($3::text[]) AS new(name) ORDER BY new.name \
                        ON CONFLICT (ns, name) DO UPDATE SET holder = excluded.holder, epoch = l.epoch + 1, \
-                           until = excluded.until WHERE l.until <= clock_timestamp() RETURNING l.name, l.epoch";
+                           until = excluded.until WHERE l.until <= clock_timestamp() RETURNING l.name, \
+                           l.epoch";
             let parameters = [
                 (&ns as _, Type::TEXT),
                 (&member as _, Type::TEXT),

@@ -1,5 +1,6 @@
-//! Who does what in a fleet: a lease for each subscription and one for the Router. Its rules, without
-//! a clock and without the cluster; the cluster decides who has one, by its own clock alone.
+//! Who does what in a fleet: a lease for each subscription and one for the Router. Its rules,
+//! without a clock and without the cluster; the cluster decides who has one, by its own clock
+//! alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -324,9 +325,9 @@ mod tests {
     }
 
     proptest! {
-        /// One lease and three members, whose questions and answers take any time, who stop for any
-        /// time between any two steps: nobody starts anything while another has the lease, and of
-        /// two members that write, the later has the higher epoch.
+        /// One lease and three members, whose questions and answers take any time, who stop for
+        /// any time between any two steps: nobody starts anything while another has the lease, and
+        /// of two members that write, the later has the higher epoch.
         #[test]
         fn only_who_has_the_lease_starts_and_writes(
             steps in prop::collection::vec((0usize..3, 0u8..6, 0u64..60), 1..300),
@@ -362,11 +363,9 @@ mod tests {
                             }
                         }
                     }
-                    (3 | 4, _) => {
-                        if member.tenure.as_ref().is_some_and(|tenure| tenure.may_start(now, wall)) {
-                            prop_assert_eq!(cluster.holder, Some(n));
-                            prop_assert!(cluster.until > cluster.now);
-                        }
+                    (3 | 4, _) if member.tenure.as_ref().is_some_and(|it| it.may_start(now, wall)) => {
+                        prop_assert_eq!(cluster.holder, Some(n));
+                        prop_assert!(cluster.until > cluster.now);
                     }
                     (5, _) => {
                         if let Some(tenure) = &member.tenure {

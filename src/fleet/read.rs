@@ -252,10 +252,17 @@ impl Link {
         let ns = self.namespace();
         self.ask(Line::Read, WITHIN, move |connected| async move {
             let sql = format!(
-                "SELECT seq, event FROM spec_notify.event WHERE ns = $1 AND NOT routed ORDER BY seq LIMIT {EVENTS}"
+                "SELECT seq, event, (extract(epoch from clock_timestamp() - at) * 1000)::int8 \
+                 FROM spec_notify.event WHERE ns = $1 AND NOT routed ORDER BY seq LIMIT {EVENTS}"
             );
             let rows = connected.client.query_typed(&sql, &[(&ns, Type::TEXT)]).await?;
-            rows.iter().map(|row| Ok(Unrouted { seq: row.try_get(0)?, event: row.try_get(1)? })).collect()
+            let now = clock::now();
+            let unrouted = |row: &Row| {
+                let age = SignedDuration::from_millis(row.try_get(2)?);
+                let accepted_at = now.checked_sub(age).unwrap_or(now);
+                Ok(Unrouted { seq: row.try_get(0)?, event: row.try_get(1)?, accepted_at })
+            };
+            rows.iter().map(unrouted).collect()
         })
         .await
     }

@@ -81,8 +81,8 @@ pub(crate) fn misfit(standing: Standing) -> EngineError {
         }
         Standing::Newer { version, oldest } => {
             let what = format!(
-                "the schema is of version {version}, which a later program made and only programs from schema \
-                 version {oldest} on may use"
+                "the schema is of version {version}, which a later program made and only programs from \
+                 schema version {oldest} on may use"
             );
             (what, "upgrade spec-notify on this machine")
         }

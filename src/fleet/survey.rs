@@ -17,7 +17,8 @@ use crate::archive::{DeadLetterCause, DeadLetterCount};
 use crate::delivery::{Reason, SubscriptionId};
 use crate::event::SpecId;
 
-const WITHIN: Duration = Duration::from_secs(5);
+/// Less than who asks a runtime for it waits for the answer.
+const WITHIN: Duration = Duration::from_millis(1500);
 
 /// The time of a column, in milliseconds.
 fn time(ms: Option<i64>) -> Timestamp {
@@ -41,7 +42,8 @@ impl Link {
             (view.streaming, view.problem) = (count(node.streaming), node.problem);
             let of: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 1] = [(&ns, Type::TEXT)];
             let client = &connected.client;
-            let sql = "SELECT name, holder, until > clock_timestamp(), info FROM spec_notify.lease WHERE ns = $1";
+            let sql = "SELECT name, holder, until > clock_timestamp(), info FROM spec_notify.lease WHERE \
+                ns = $1";
             for row in client.query_typed(sql, &of).await? {
                 let (name, holder): (String, String) = (row.try_get(0)?, row.try_get(1)?);
                 let (is_live, info): (bool, String) = (row.try_get(2)?, row.try_get(3)?);
@@ -54,8 +56,9 @@ impl Link {
                     None => {}
                 }
             }
-            let sql = "SELECT count(*) FILTER (WHERE NOT routed), count(*) FILTER (WHERE refused IS NOT NULL), \
-                       coalesce(extract(epoch from clock_timestamp() - min(at) FILTER (WHERE NOT routed)), 0)::int8 \
+            let sql = "SELECT count(*) FILTER (WHERE NOT routed), count(refused), \
+                       coalesce(extract(epoch from clock_timestamp() - min(at) FILTER (WHERE NOT routed)), \
+                           0)::int8 \
                        FROM spec_notify.event WHERE ns = $1 AND (NOT routed OR refused IS NOT NULL)";
             if let Some(row) = client.query_typed(sql, &of).await?.first() {
                 (view.unrouted, view.refused) = (count(row.try_get(0)?), count(row.try_get(1)?));
@@ -66,7 +69,8 @@ impl Link {
             for row in client.query_typed(sql, &of).await? {
                 let (id, waiting, oldest): (String, i64, Option<i64>) =
                     (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-                view.pending.extend(id.parse().ok().map(|id: SubscriptionId| (id, (count(waiting), time(oldest)))));
+                let waiting = (count(waiting), time(oldest));
+                view.pending.extend(id.parse().ok().map(|id: SubscriptionId| (id, waiting)));
             }
             let sql = "SELECT subscription, coalesce(reason, ''), coalesce(hint, ''), count(*), \
                            (extract(epoch from min(ended_at)) * 1000)::int8, \
@@ -81,7 +85,8 @@ impl Link {
                 let hint = row.try_get(2)?;
                 let cause = DeadLetterCause { what, hint, count: count(row.try_get(3)?), oldest, newest };
                 if let Ok(id) = id.parse() {
-                    let all = letters.entry(id).or_insert(DeadLetterCount { count: 0, oldest, causes: Vec::new() });
+                    let none = DeadLetterCount { count: 0, oldest, causes: Vec::new() };
+                    let all = letters.entry(id).or_insert(none);
                     (all.count, all.oldest) = (all.count + cause.count, all.oldest.min(oldest));
                     all.causes.push(cause);
                 }
@@ -189,7 +194,10 @@ impl Link {
                           ORDER BY d.accepted_at DESC, d.id LIMIT $6";
             let client = &connected.client;
             let mut rows = Rows::default();
-            let sql = format!("SELECT {COLUMNS} FROM spec_notify.delivery AS d WHERE d.ended_at IS NULL AND {chosen}");
+            let sql = format!(
+                "SELECT {COLUMNS} FROM spec_notify.delivery AS d WHERE d.ended_at IS NULL \
+                AND {chosen}"
+            );
             for row in client.query_typed(&sql, &parameters).await? {
                 rows.waiting.extend(unfinished(&row)?.map(|(unfinished, _)| unfinished));
             }
@@ -201,7 +209,8 @@ impl Link {
             for row in client.query_typed(&sql, &parameters).await? {
                 rows.letters.extend(letter(&row)?);
             }
-            let sql = "SELECT spec, line FROM (SELECT spec, line, line::jsonb AS said FROM spec_notify.evidence \
+            let sql = "SELECT spec, line FROM (SELECT spec, line, line::jsonb AS said FROM \
+                spec_notify.evidence \
                            WHERE ns = $1 AND is_end AND ($2 = '' OR spec = $2)) AS ends \
                        WHERE ($3 = '' OR said ->> 'subscription' = $3) \
                            AND (said ->> 'accepted_at')::timestamptz >= to_timestamp($4 / 1000.0) \

@@ -1,4 +1,5 @@
-//! Keeps the tables in proportion to what is pending and kept; whoever routes does it, now and then.
+//! Keeps the tables in proportion to what is pending and kept; whoever routes does it, now and
+//! then.
 
 use std::time::Duration;
 
@@ -39,8 +40,10 @@ impl Link {
             ),
             (
                 "DELETE FROM spec_notify.evidence WHERE ctid = ANY(ARRAY(SELECT e.ctid FROM ( \
-                     SELECT seq, sum(octet_length(line) + 1) OVER (PARTITION BY spec ORDER BY seq DESC) AS total \
-                     FROM spec_notify.evidence WHERE ns = $1 AND spec IN (SELECT spec FROM spec_notify.evidence \
+                     SELECT seq, sum(octet_length(line) + 1) \
+                         OVER (PARTITION BY spec ORDER BY seq DESC) AS total \
+                     FROM spec_notify.evidence WHERE ns = $1 AND spec IN ( \
+                         SELECT spec FROM spec_notify.evidence \
                          WHERE ns = $1 GROUP BY spec HAVING sum(octet_length(line) + 1) > $2)) AS all_of_it \
                  JOIN spec_notify.evidence AS e ON e.seq = all_of_it.seq AND e.ns = $1 \
                  WHERE total > $2 ORDER BY e.seq LIMIT $3))",

@@ -1,4 +1,5 @@
-//! What a member has written to the cluster, and the ids that follow from where an event lies in it.
+//! What a member has written to the cluster, and the ids that follow from where an event lies in
+//! it.
 
 use std::sync::Arc;
 
@@ -51,6 +52,8 @@ pub(crate) struct Unrouted {
     pub(crate) seq: i64,
     /// As JSON.
     pub(crate) event: String,
+    /// When it was accepted, by this machine's clock.
+    pub(crate) accepted_at: Timestamp,
 }
 
 /// What whoever begins to route has to know.
@@ -70,8 +73,8 @@ pub(crate) struct Waiting {
     pub(crate) cursor: i64,
 }
 
-/// The id of the delivery of an event to a subscription. An event that is routed once more, because
-/// nobody knows whether it was, has the same ones.
+/// The id of the delivery of an event to a subscription. An event that is routed once more,
+/// because nobody knows whether it was, has the same ones.
 pub(crate) fn delivery_id(
     namespace: &Namespace,
     seq: Option<i64>,

@@ -432,7 +432,8 @@ impl<'a> Batch<'a> {
         if ids.is_empty() && letters.is_empty() {
             return Ok(HashSet::new());
         }
-        let sql = "DELETE FROM spec_notify.delivery WHERE (id = ANY($1::text[]::uuid[]) AND ended_at IS NULL) \
+        let sql = "DELETE FROM spec_notify.delivery WHERE (id = ANY($1::text[]::uuid[]) AND ended_at IS \
+            NULL) \
                    OR (id = ANY($2::text[]::uuid[]) AND ended_at IS NOT NULL) RETURNING id::text";
         let ended = run(connected, sql, &[(&ids, Type::TEXT_ARRAY), (&letters, Type::TEXT_ARRAY)]).await?;
         Ok(ended.iter().filter_map(|id| id.parse().ok()).collect())
@@ -521,7 +522,8 @@ impl<'a> Batch<'a> {
         }
         run(
             connected,
-            "UPDATE spec_notify.delivery SET attempts = new.attempts, history = history || new.summary::jsonb, \
+            "UPDATE spec_notify.delivery SET attempts = new.attempts, history = history || \
+             new.summary::jsonb, \
                  next_attempt_at = clock_timestamp() + new.wait * interval '1 millisecond' \
              FROM unnest($1::text[], $2::int4[], $3::int8[], $4::text[]) \
                  AS new(id, attempts, wait, summary) \

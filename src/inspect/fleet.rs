@@ -98,7 +98,8 @@ impl FleetStatus {
             self.problem.iter().map(|problem| format!("the fleet's cluster: {problem}")).collect();
         if self.problem.is_none() && self.members.is_empty() {
             warnings.push(
-                "no member of the fleet is alive: what is accepted waits in the cluster; start spec-notify serve \
+                "no member of the fleet is alive: what is accepted waits in the cluster; start spec-notify \
+                 serve \
                  --role deliver somewhere"
                     .to_owned(),
             );
@@ -107,13 +108,15 @@ impl FleetStatus {
         if self.unrouted > 0 && self.oldest_unrouted_s >= LATE_S {
             let waits = counted(self.unrouted, "event waits", "events wait");
             warnings.push(format!(
-                "{waits} in the cluster to be fanned out, the oldest for {late}: see the log of the member that routes"
+                "{waits} in the cluster to be fanned out, the oldest for {late}: see the log of the member \
+                 that routes"
             ));
         }
         if self.refused > 0 {
             let kept = counted(self.refused, "event", "events");
             warnings.push(format!(
-                "{kept} in the cluster can never be fanned out: SELECT spec, refused, event FROM spec_notify.event \
+                "{kept} in the cluster can never be fanned out: SELECT spec, refused, event FROM \
+                 spec_notify.event \
                  WHERE refused IS NOT NULL"
             ));
         }
@@ -122,7 +125,8 @@ impl FleetStatus {
             let each =
                 self.members.iter().map(|one| format!("{} ({}) has {}", one.host, one.pid, one.config));
             warnings.push(format!(
-                "the members' configs differ, so what is sent depends on who sends it: {}; give all the same, and \
+                "the members' configs differ, so what is sent depends on who sends it: {}; give all the \
+                 same, and \
                  reload",
                 each.collect::<Vec<_>>().join(", ")
             ));
@@ -133,7 +137,8 @@ impl FleetStatus {
             if self.problem.is_none() && !self.members.is_empty() {
                 let waits = counted(one.pending, "delivery waits", "deliveries wait");
                 warnings.push(format!(
-                    "{}: {waits} and no member delivers to it at present: see that it is active in a member's config",
+                    "{}: {waits} and no member delivers to it at present: see that it is active in a \
+                     member's config",
                     one.id
                 ));
             }

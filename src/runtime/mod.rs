@@ -159,6 +159,7 @@ impl Current {
         let known = loaded.errors.len();
         if let Some(new) = &mut loaded.config {
             (new.control_port, new.watch) = (config.control_port, config.watch);
+            new.takes_part = config.takes_part;
             let fixed = [
                 ("enabled = false", new.enabled),
                 ("another spool_dir", new.spool_dir == config.spool_dir),

@@ -120,6 +120,7 @@ async fn serve(
     bell: &mut AlarmBell,
 ) -> Ended {
     let config = setting.current.config();
+    let member = member.filter(|_| config.takes_part);
     if let Some(member) = &member
         && let Err(why) = member.may_begin().await
     {
@@ -286,7 +287,8 @@ fn of_fleet(current: &Current, recovered: Recovered) -> Result<(Option<OfFleet>,
     if delivers && left > 0 {
         let left = counted(left, "delivery waits", "deliveries wait");
         log::warn!(
-            "{left} in this machine's own spool, from before it was one of a fleet, and nobody sends that: run \
+            "{left} in this machine's own spool, from before it was one of a fleet, and nobody sends that: \
+             run \
              spec-notify drain once with a config without the fleet table"
         );
     }

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -68,9 +69,13 @@ struct Node {
     server: Option<Child>,
 }
 
-/// A free port; nobody else on this machine asks for one in between.
+/// A free port below those that the system gives to clients: none of them takes it in between.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = u16::try_from(std::process::id() % 4_000).unwrap();
+    let ports = std::iter::repeat_with(|| 16_384 + (start + NEXT.fetch_add(1, Ordering::SeqCst)) % 16_000);
+    let mut free = ports.filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.next().unwrap()
 }
 
 impl Cluster {
@@ -117,6 +122,32 @@ impl Cluster {
     pub(crate) fn url(&self, user: &str) -> String {
         let nodes: Vec<String> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
         format!("postgresql://{user}@{}/postgres", nodes.join(","))
+    }
+
+    /// The URL of one node.
+    pub(crate) fn url_of(&self, node: usize) -> String {
+        format!("postgresql://postgres@127.0.0.1:{}/postgres", self.nodes[node].port)
+    }
+
+    pub(crate) fn ports(&self) -> Vec<u16> {
+        self.nodes.iter().map(|node| node.port).collect()
+    }
+
+    /// Begins statements that take long, and waits until they hold what they lock.
+    pub(crate) fn hold(&self, statements: &str) -> Child {
+        let port = self.nodes[self.primary].port.to_string();
+        let mut command = Command::new(self.bin.join("psql"));
+        command.args(["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-Atqc", statements, "postgres"]);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let sleeps = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+        wait_for("the lock", || (self.sql(sleeps) == "1").then_some(()));
+        child
+    }
+
+    /// Ends what holds a lock.
+    pub(crate) fn let_go(&self, mut child: Child) {
+        self.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
+        child.wait().unwrap();
     }
 
     pub(crate) fn primary(&self) -> usize {

@@ -45,6 +45,14 @@ impl Machine {
         self.0.spool()
     }
 
+    pub(crate) fn sandbox(&self) -> &Sandbox {
+        &self.0
+    }
+
+    pub(crate) fn with_env(self, name: &str, value: &str) -> Self {
+        Self(self.0.env(name, value))
+    }
+
     pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
         self.0.run(arguments)
     }

@@ -6,8 +6,10 @@
 mod cluster;
 mod deliver;
 mod emitters;
+mod faults;
 #[allow(dead_code, unused_imports, reason = "what these tests need of it")]
 #[path = "../it/harness/mod.rs"]
 mod harness;
 mod machine;
+mod proxy;
 mod storm;

@@ -1,22 +1,12 @@
 //! A wall clock that jumps by an hour, both ways, under a running `serve` and between two of them.
 
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
-use crate::harness::{Endpoint, Sandbox};
+use crate::harness::{Endpoint, Sandbox, shift_library};
 
 const WAIT: Duration = Duration::from_millis(200);
 
 const POLICY: &str = "initial_backoff_ms = 200\nbackoff_factor = 1.0\njitter_ms = 0\nmax_attempts = 1000";
-
-/// The library that shifts a process's clock, built by the C compiler that OpenSSL needs anyway.
-pub(crate) fn shift_library() -> Option<PathBuf> {
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/shift_clock.c");
-    let library = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("shift_clock.so");
-    let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).status();
-    built.is_ok_and(|status| status.success()).then_some(library)
-}
 
 #[test]
 fn a_clock_that_jumps_an_hour_neither_parks_a_delivery_nor_causes_a_burst() {

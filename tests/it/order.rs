@@ -5,8 +5,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::clock::shift_library;
-use crate::harness::{Answer, Endpoint, Sandbox, wait_for};
+use crate::harness::{Answer, Endpoint, Sandbox, shift_library, wait_for};
 
 const RETRIES: &str = "initial_backoff_ms = 1\nbackoff_factor = 1.0\nmax_backoff_ms = 20\nmax_attempts = 1000\nmax_in_flight = 8";
 

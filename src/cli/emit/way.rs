@@ -19,6 +19,7 @@ use crate::env::Environment;
 use crate::event::Event;
 use crate::fleet::Link;
 use crate::sources::checkout::Checkout;
+use crate::sources::host;
 
 /// Most events in flight: as many as a runtime accepts from one connection.
 const WINDOW: usize = 64;
@@ -49,6 +50,8 @@ const GRACE: Duration = Duration::from_millis(5);
 /// The events on their way; see the module's documentation.
 pub(super) struct Way {
     spool_dir: PathBuf,
+    /// Whether events name this machine.
+    show_host: bool,
     /// The fleet that events go to, and the `env_file`.
     fleet: Option<(FleetConfig, Option<PathBuf>)>,
     checkout: Checkout,
@@ -114,6 +117,7 @@ impl Way {
             spool_dir: config.spool_dir.clone(),
             fleet: config.fleet.clone().map(|fleet| (fleet, config.env_file.clone())),
             checkout: Checkout::new(&config.repo, Environment::process()),
+            show_host: config.show_host,
             deadline,
             patience: deadline.mul_f64(0.75).min(rest),
             port: Port::Untried,
@@ -153,6 +157,8 @@ impl Way {
             Port::Cluster(link, asked) => {
                 let mut offered = event.clone();
                 self.checkout.add_to(&mut offered);
+                // Whoever delivers it is on another machine.
+                offered.name_host(host::name(self.show_host));
                 let within = (since + self.patience).saturating_duration_since(Instant::now());
                 asked.push_back(link.begin_to_accept(&offered, within));
                 self.slots.push_back(Slot::Sent { event: Box::new(event), bytes: 0, since });

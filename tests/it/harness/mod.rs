@@ -66,6 +66,14 @@ pub(crate) fn has_tool(name: &str) -> bool {
     false
 }
 
+/// The library that shifts a process's clock, built by the C compiler that OpenSSL needs anyway.
+pub(crate) fn shift_library() -> Option<PathBuf> {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/shift_clock.c");
+    let library = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("shift_clock.so");
+    let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).status();
+    built.is_ok_and(|status| status.success()).then_some(library)
+}
+
 /// A repo with a config, and what the processes in it find in their environment.
 pub(crate) struct Sandbox {
     dir: tempfile::TempDir,
