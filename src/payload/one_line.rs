@@ -29,7 +29,8 @@ pub(super) fn one_line(text: &str) -> String {
                 chars.next_if(|c| matches!(c, '@'..='~'));
                 continue;
             }
-            // It keeps what it parts on one line.
+            // It keeps what it parts on one line; before the first it parts nothing.
+            '\u{a0}' if line.is_empty() => continue,
             '\u{a0}' => c,
             c if c.is_whitespace() => ' ',
             c if is_nothing(c) => continue,
@@ -106,6 +107,7 @@ mod tests {
         for (text, line) in [
             (" a\r\nb\tc\u{7}\u{202e}d\u{0} ", "a b c\u{fffd}\u{fffd}d\u{fffd}"),
             ("a\u{b}b\u{c}c\u{85}d\u{2028}e\u{2029}f\u{a0}g", "a b c d e f\u{a0}g"),
+            ("\u{1b}[\u{a0}a", "a"),
             ("\u{1b}[1;31mred\u{1b}[0m and \u{1b}[ plain\u{1b}", "red and plain\u{fffd}"),
             ("a\u{200b}b\u{feff}c\u{2060}d\u{ad}e\u{3164}\u{e0041}", "abcde"),
             ("👩\u{200d}👧 \u{646}\u{200c}\u{645}", "👩\u{200d}👧 \u{646}\u{200c}\u{645}"),
