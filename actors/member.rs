@@ -22,7 +22,9 @@ use crate::clock;
 use crate::config::Config;
 use crate::delivery::{Pause, SubscriptionId};
 use crate::digest::sha256;
-use crate::fleet::{Board, Duty, EngineError, Link, MemberInfo, Tenure, Waiting, needs_a_person, plan};
+use crate::fleet::{
+    Board, Duty, EngineError, Link, MemberInfo, Tenure, Waiting, is_locked, needs_a_person, plan,
+};
 use crate::sources::host;
 
 /// How often work is looked for.
@@ -250,6 +252,13 @@ impl Member {
                     actix_rt::spawn(async move { member.take(&id, tenure).await });
                 }
             }),
+            Err(error) if is_locked(&error) => {
+                log::warn!("a member whose leases ran out still holds them by a transaction: it is ended");
+                if let Err(error) = self.link.end_sessions(&plan.take).await {
+                    log::warn!("{error}");
+                }
+                self.look.notify_one();
+            }
             Err(error) => self.say(&error),
         }
     }

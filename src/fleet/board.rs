@@ -123,6 +123,25 @@ impl Link {
         .await
     }
 
+    /// Ends the sessions of those whose leases ran out and who still hold them by a transaction: a
+    /// member that froze, or whose machine is gone, in the middle of a message.
+    ///
+    /// # Errors
+    /// The cluster gave no answer.
+    pub(crate) async fn end_sessions(&self, duties: &[Duty]) -> Result<(), EngineError> {
+        let ns = self.config().namespace.to_string();
+        let names = duties.iter().map(Duty::to_string).collect::<Vec<_>>();
+        self.ask(Line::Read, self.within(), move |connected| async move {
+            let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                       WHERE usename = current_user AND xact_start IS NOT NULL AND application_name IN ( \
+                           SELECT 'spec-notify ' || holder FROM spec_notify.lease \
+                           WHERE ns = $1 AND name = ANY($2) AND until <= clock_timestamp())";
+            let parameters = [(&ns as _, Type::TEXT), (&names as _, Type::TEXT_ARRAY)];
+            connected.client.query_typed(sql, &parameters).await.map(drop)
+        })
+        .await
+    }
+
     /// Gives one lease up, or all and the membership with them: others may take them at once.
     ///
     /// # Errors
@@ -169,6 +188,11 @@ impl Link {
     fn within(&self) -> Duration {
         self.config().lease / 2
     }
+}
+
+/// Whether somebody holds a lock on what was asked for.
+pub(crate) fn is_locked(error: &EngineError) -> bool {
+    error.kind == Kind::Locked
 }
 
 /// An error that a person has to mend.

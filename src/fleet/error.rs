@@ -28,6 +28,8 @@ pub(crate) enum Kind {
     Silent,
     /// The cluster refused: asking again is of no use before somebody has mended it.
     Refused,
+    /// Somebody holds a lock on it: nothing was done.
+    Locked,
     /// It was done, and would not survive what `durability` promises.
     NotDurable,
 }
@@ -82,7 +84,7 @@ impl EngineError {
         } else if *code == SqlState::TOO_MANY_CONNECTIONS {
             (Kind::Silent, "raise max_connections, or put pgbouncer before the cluster")
         } else if *code == SqlState::LOCK_NOT_AVAILABLE {
-            (Kind::Silent, "somebody holds a lock on it: see pg_stat_activity")
+            (Kind::Locked, "somebody holds a lock on it: see pg_stat_activity")
         } else if *code == SqlState::DISK_FULL {
             (Kind::Silent, "make room on the node's disk")
         } else {

@@ -56,7 +56,6 @@ pub(crate) struct Link(Arc<Inner>);
 struct Inner {
     handle: Handle,
     nodes: Arc<Nodes>,
-    member: MemberId,
     /// Dropped with this, which ends the thread.
     _stop: oneshot::Sender<()>,
 }
@@ -65,6 +64,8 @@ struct Inner {
 struct Nodes {
     config: FleetConfig,
     environment: Environment,
+    /// Who this process is: its sessions are named after it.
+    member: MemberId,
     lines: [Mutex<Option<Arc<Connected>>>; LINES],
 }
 
@@ -98,14 +99,14 @@ impl Link {
             // The sender is only ever dropped.
             drop(runtime.block_on(stopped));
         })?;
-        let nodes = Arc::new(Nodes { config, environment, lines: Default::default() });
         let member = MemberId::new(&clock::uuid().to_string());
-        Ok(Self(Arc::new(Inner { handle, nodes, member, _stop: stop })))
+        let nodes = Arc::new(Nodes { config, environment, member, lines: Default::default() });
+        Ok(Self(Arc::new(Inner { handle, nodes, _stop: stop })))
     }
 
     /// Who this process is among those that deliver.
     pub(crate) fn member(&self) -> &MemberId {
-        &self.0.member
+        &self.0.nodes.member
     }
 
     /// What the fleet's table says.
@@ -163,8 +164,7 @@ impl Link {
         let (nodes, quarter) = (self.0.nodes.clone(), self.config().lease.as_millis() / 4);
         let begin = format!(
             "BEGIN; SET LOCAL idle_in_transaction_session_timeout = {quarter}; \
-             SET LOCAL lock_timeout = {}",
-            2 * quarter
+             SET LOCAL lock_timeout = {quarter}"
         );
         let transacting = async move {
             nodes
@@ -285,8 +285,10 @@ impl Nodes {
             let hint = "write postgresql://user:password@host1,host2/database; % in a password is %25";
             EngineError::new(Kind::Settings, what, hint)
         })?;
-        let mut asked: FuturesUnordered<_> =
-            each_node(&parsed).into_iter().map(|(node, config)| self.connect_to(node, config)).collect();
+        let mut asked: FuturesUnordered<_> = each_node(&parsed, &self.member)
+            .into_iter()
+            .map(|(node, config)| self.connect_to(node, config))
+            .collect();
         let mut failed = Vec::new();
         while let Some(tried) = asked.next().await {
             match tried {
@@ -321,7 +323,7 @@ impl Nodes {
 }
 
 /// A config for each node of a URL.
-fn each_node(url: &Config) -> Vec<(String, Config)> {
+fn each_node(url: &Config, member: &MemberId) -> Vec<(String, Config)> {
     let (hosts, ports) = (url.get_hosts(), url.get_ports());
     let port_of = |at: usize| ports.get(at).or(ports.first()).copied().unwrap_or(5432);
     let node = |(at, host): (usize, &Host)| {
@@ -346,7 +348,7 @@ fn each_node(url: &Config) -> Vec<(String, Config)> {
         if let Some(database) = url.get_dbname() {
             config.dbname(database);
         }
-        config.application_name("spec-notify");
+        config.application_name(format!("spec-notify {member}"));
         config.connect_timeout(CONNECT_WITHIN);
         config.tcp_user_timeout(DEAD_AFTER);
         // What leaves this machine is encrypted and the node's certificate verified.
@@ -409,7 +411,7 @@ mod tests {
     #[test]
     fn each_node_has_the_urls_settings_and_leaves_the_machine_encrypted_only() {
         let url: Config = "postgresql://u:p@db-1.example:5433,127.0.0.1:5434/fleet".parse().unwrap();
-        let nodes = each_node(&url);
+        let nodes = each_node(&url, &MemberId::new("m"));
         let [(far, of_far), (near, of_near)] = &nodes[..] else { panic!("{nodes:?}") };
         assert_eq!((far.as_str(), near.as_str()), ("db-1.example:5433", "127.0.0.1:5434"));
         assert_eq!((of_far.get_ssl_mode(), of_near.get_ssl_mode()), (SslMode::Require, SslMode::Disable));

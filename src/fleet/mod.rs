@@ -28,7 +28,7 @@ mod sweep;
 mod write;
 
 #[cfg(feature = "fleet")]
-pub(crate) use board::{Board, needs_a_person};
+pub(crate) use board::{Board, is_locked, needs_a_person};
 #[cfg(feature = "fleet")]
 pub(crate) use error::EngineError;
 #[cfg(feature = "fleet")]
@@ -37,7 +37,7 @@ pub(crate) use lease::{Duty, MemberInfo, Tenure, plan};
 #[cfg(feature = "fleet")]
 pub(crate) use link::Link;
 #[cfg(not(feature = "fleet"))]
-pub(crate) use none::{Board, EngineError, Link, needs_a_person};
+pub(crate) use none::{Board, EngineError, Link, is_locked, needs_a_person};
 #[cfg(feature = "fleet")]
 pub(crate) use overview::Place;
 pub(crate) use overview::{Overview, Rows, Wanted};
