@@ -324,7 +324,7 @@ impl Nodes {
 
 /// A config for each node of a URL.
 fn each_node(url: &Config, member: &MemberId) -> Vec<(String, Config)> {
-    let (hosts, ports) = (url.get_hosts(), url.get_ports());
+    let (hosts, ports, addresses) = (url.get_hosts(), url.get_ports(), url.get_hostaddrs());
     let port_of = |at: usize| ports.get(at).or(ports.first()).copied().unwrap_or(5432);
     let node = |(at, host): (usize, &Host)| {
         let mut config = Config::new();
@@ -339,6 +339,9 @@ fn each_node(url: &Config, member: &MemberId) -> Vec<(String, Config)> {
             }
         };
         config.port(port_of(at));
+        if let Some(address) = addresses.get(at) {
+            config.hostaddr(*address);
+        }
         if let Some(user) = url.get_user() {
             config.user(user);
         }

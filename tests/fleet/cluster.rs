@@ -3,13 +3,16 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use openssl::pkey::{PKey, Private};
+use openssl::x509::X509;
 
 /// Far above what any step of the cluster takes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -131,6 +134,23 @@ impl Cluster {
 
     pub(crate) fn ports(&self) -> Vec<u16> {
         self.nodes.iter().map(|node| node.port).collect()
+    }
+
+    /// Starts a node again that takes encrypted connections too, with this certificate.
+    pub(crate) fn encrypt(&mut self, node: usize, certificate: &X509, key: &PKey<Private>) {
+        self.kill(node);
+        let data = PathBuf::from(self.data(node));
+        let pem = [certificate.to_pem().unwrap(), key.private_key_to_pem_pkcs8().unwrap()];
+        for (name, text) in ["server.crt", "server.key"].iter().zip(pem) {
+            let file = data.join(name);
+            fs::write(&file, text).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+            self.own(&file);
+        }
+        let config = data.join("postgresql.conf");
+        let text = fs::read_to_string(&config).unwrap();
+        fs::write(&config, text + "\nssl=on\n").unwrap();
+        self.start_node(node);
     }
 
     /// Begins statements that take long, and waits until they hold what they lock.

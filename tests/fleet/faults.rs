@@ -233,6 +233,37 @@ fn programs_of_two_versions_deliver_side_by_side_and_one_that_does_not_fit_says_
 }
 
 #[test]
+fn what_leaves_the_machine_is_encrypted_and_the_nodes_certificate_verified() {
+    let mut cluster = ready();
+    let node = cluster.primary();
+    // By a name that is not of this machine, at an address that is.
+    let url = |name: &str| {
+        let port = cluster.ports()[node];
+        format!("postgresql://postgres@{name}:{port}/postgres?hostaddr=127.0.0.1")
+    };
+    let (good, wrong) = (url("db.example"), url("other.example"));
+    let check = |url: &str, authority: &openssl::x509::X509| {
+        let machine = Machine::with(url, "ca_file = \"ca.pem\"", &[]);
+        machine.sandbox().write("ca.pem", &String::from_utf8(authority.to_pem().unwrap()).unwrap());
+        machine.run(&["fleet", "check"])
+    };
+    let (certificate, key) = crate::harness::certificate::certificate("db.example");
+    let plain = check(&good, &certificate);
+    assert!(plain.code == 1 && said(&plain).contains("does not support TLS"), "{plain:?}");
+    cluster.encrypt(node, &certificate, &key);
+    let well = check(&good, &certificate);
+    assert_eq!(well.code, 0, "{well:?}");
+    assert_eq!(check(&wrong, &certificate).code, 1);
+    let (other, _) = crate::harness::certificate::certificate("db.example");
+    assert_eq!(check(&good, &other).code, 1, "an authority that nobody trusts here");
+    let yesterday = openssl::asn1::Asn1Time::from_unix(1_700_000_000).unwrap();
+    let (expired, key) = crate::harness::certificate::certificate_until("db.example", &yesterday);
+    cluster.encrypt(node, &expired, &key);
+    let refused = check(&good, &expired);
+    assert!(refused.code == 1 && said(&refused).contains("expired"), "{refused:?}");
+}
+
+#[test]
 fn whatever_is_wrong_with_the_cluster_is_said_in_one_message_with_what_to_do() {
     let cluster = ready();
     let endpoint = Endpoint::replying(&[200]);

@@ -37,6 +37,15 @@ impl Machine {
         Self(Sandbox::with_settings(&table, subscriptions).env("ENGINE_URL", url))
     }
 
+    /// One that delivers, with these settings beside the fleet's table.
+    pub(crate) fn bounded(cluster: &Cluster, settings: &str, subscriptions: &[(&str, &str, &str)]) -> Self {
+        let table = format!(
+            "{settings}\n[spec_ops.webhooks.fleet]\nurl_env = \"ENGINE_URL\"\nnamespace = \"payments\"\n\
+             role = \"deliver\"\nlease_s = {LEASE_S}\n"
+        );
+        Self(Sandbox::with_settings(&table, subscriptions).env("ENGINE_URL", &cluster.url("postgres")))
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }

@@ -212,3 +212,54 @@ fn twenty_emitters_and_fifty_faults() {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0x2545_f491);
     storm(seed, 20, 3, 50);
 }
+
+/// An hour of ten events a second for three subscriptions, in as little time as it takes: what was
+/// delivered ages by a statement, and what is swept and vacuumed each minute is as it always is.
+#[test]
+#[ignore = "takes some ten minutes"]
+fn an_hour_of_events_leaves_the_tables_as_small_as_some_minutes_do() {
+    const ROUNDS: usize = 6;
+    let cluster = ready();
+    let endpoint = Endpoint::replying(&[200]);
+    let url = endpoint.url();
+    let subscriptions = ["a", "b", "c"].map(|id| (id, url.as_str(), "max_in_flight = 32"));
+    let settings = "dedupe_window_s = 60\nmax_evidence_bytes = 200000\nmax_concurrency = 32";
+    let deliverer = Machine::bounded(&cluster, settings, &subscriptions);
+    let _serve = deliverer.serve();
+    let mut sizes: Vec<Vec<u64>> = Vec::new();
+    for round in 0..ROUNDS {
+        let events: String = (0..36_000 / ROUNDS)
+            .map(|n| {
+                format!(
+                    "{{\"event\":{{\"type\":\"spec-auto.stage.completed\",\"stage\":\"Plan\",\
+                     \"status\":\"success\",\"idempotency_key\":\"r{round}-{n}\"}},\
+                     \"spec\":{{\"id\":\"SPEC-{}\"}}}}\n",
+                    n % 20
+                )
+            })
+            .collect();
+        let file = deliverer.sandbox().write("events.jsonl", &events);
+        let emitted = deliverer.run(&["emit", "--event", file.to_str().unwrap(), "--deadline", "600000"]);
+        assert_eq!(emitted.code, 0, "{emitted:?}");
+        let left = "SELECT (SELECT count(*) FROM spec_notify.delivery) + \
+                    (SELECT count(*) FROM spec_notify.event WHERE NOT routed)";
+        wait_for_within(Duration::from_secs(600), "all of a round", || {
+            (cluster.sql(left) == "0").then_some(())
+        });
+        // Ten minutes later.
+        cluster.sql("UPDATE spec_notify.event SET at = at - interval '10 minutes'");
+        wait_for_within(Duration::from_secs(300), "the sweep", || {
+            let kept =
+                "SELECT (SELECT count(*) FROM spec_notify.event) + (SELECT count(*) FROM spec_notify.body)";
+            (cluster.sql(kept) == "0").then_some(())
+        });
+        let size = "SELECT string_agg(pg_total_relation_size('spec_notify.' || t)::text, ' ') \
+                    FROM unnest(ARRAY['event', 'body', 'delivery', 'evidence', 'lease', 'run', 'health']) AS t";
+        let measured: Vec<u64> = cluster.sql(size).split(' ').map(|bytes| bytes.parse().unwrap()).collect();
+        eprintln!("round {round}: event, body, delivery, evidence, lease, run, health: {measured:?} bytes");
+        sizes.push(measured);
+    }
+    let all = |sizes: &Vec<u64>| sizes.iter().sum::<u64>();
+    let (early, late) = (all(&sizes[1]).max(all(&sizes[2])), all(&sizes[ROUNDS - 1]));
+    assert!(late <= early * 3 / 2, "flat after the second round: {sizes:?}");
+}

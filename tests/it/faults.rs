@@ -21,8 +21,9 @@ use openssl::x509::X509;
 use rustix::net::{self, AddressFamily, SocketType};
 use serde_json::{Value, json};
 
+use crate::harness::certificate::{certificate, certificate_until, issued, made};
 use crate::harness::{DeadEndpoint, EVIDENCE, Endpoint, Sandbox, read_request, wait_for};
-use crate::tls::{certificate, certificate_until, issued, made, serve_chain, serve_tls};
+use crate::tls::{serve_chain, serve_tls};
 
 /// More than a deadline of half a second would ever buffer, less than a body of 100 MB.
 const MEMORY_KIB: u64 = 32 * 1024;

@@ -1,5 +1,6 @@
 //! A repo in a temporary folder, endpoints on loopback, and the real binary between them.
 
+pub(crate) mod certificate;
 mod endpoint;
 pub(crate) mod port;
 mod terminal;
