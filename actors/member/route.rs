@@ -31,7 +31,7 @@ impl Member {
     pub(super) async fn route(&self) {
         let mut term: Option<Term> = None;
         let mut reading = 0;
-        let mut swept = Instant::now();
+        let mut swept: Option<Instant> = None;
         loop {
             let tenure = self.work.borrow().held.get(&Duty::Route).map(|holding| holding.tenure.clone());
             let now = crate::clock::now().as_millisecond();
@@ -69,8 +69,8 @@ impl Member {
                     sleep(AGAIN).await;
                 }
             }
-            if swept.elapsed() >= SWEEP_EVERY {
-                swept = Instant::now();
+            if swept.is_none_or(|swept| swept.elapsed() >= SWEEP_EVERY) {
+                swept = Some(Instant::now());
                 if let Err(error) = self.link.sweep(&(self.config)().store_options()).await {
                     log::warn!("the cluster's tables are not swept: {error}");
                 }

@@ -2,6 +2,7 @@
 //! confirm; they are killed, frozen and promoted as faults would.
 
 use std::fs;
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
@@ -65,6 +66,8 @@ pub(crate) struct Cluster {
     nodes: Vec<Node>,
     /// Which node is the primary.
     primary: usize,
+    /// The first node's own disk.
+    mounted: Option<PathBuf>,
 }
 
 struct Node {
@@ -84,10 +87,30 @@ fn free_port() -> u16 {
 impl Cluster {
     /// Three nodes, the first the primary; each commit waits for one standby.
     pub(crate) fn start() -> Self {
+        Self::in_dir(tempfile::tempdir().unwrap(), None).unwrap()
+    }
+
+    /// The same, the first on a disk of its own that is small; `None` where this user may make
+    /// none.
+    pub(crate) fn on_a_small_disk() -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
+        Self::in_dir(dir, Some("size=200m"))
+    }
+
+    fn in_dir(dir: tempfile::TempDir, disk: Option<&str>) -> Option<Self> {
         let nodes = (0..3).map(|_| Node { port: free_port(), server: None }).collect();
-        let mut cluster = Self { bin: programs(), dir, nodes, primary: 0 };
+        let mut cluster = Self { bin: programs(), dir, nodes, primary: 0, mounted: None };
         cluster.let_user_in();
+        if let Some(size) = disk {
+            let at = PathBuf::from(cluster.data(0));
+            fs::create_dir(&at).unwrap();
+            let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", size, "tmpfs"]).arg(&at).status();
+            if !mounted.is_ok_and(|status| status.success()) {
+                return None;
+            }
+            cluster.own(&at);
+            cluster.mounted = Some(at);
+        }
         cluster.run(
             "initdb",
             &["-D", &cluster.data(0), "-A", "trust", "-U", "postgres", "--no-instructions", "-k"],
@@ -111,7 +134,15 @@ impl Cluster {
             cluster.start_node(node);
         }
         wait_for("a standby that confirms", || (cluster.sql(STREAMING) == "2").then_some(()));
-        cluster
+        Some(cluster)
+    }
+
+    /// Leaves no room on the first node's own disk.
+    pub(crate) fn fill_its_disk(&self) {
+        let file = self.mounted.as_ref().unwrap().join("ballast");
+        let mut ballast = fs::File::create(file).unwrap();
+        // Until nothing more goes on it.
+        while ballast.write_all(&[0; 4096]).is_ok() {}
     }
 
     fn copy_primary(&self, node: usize) {
@@ -322,5 +353,8 @@ impl Drop for Cluster {
             }
             self.kill(node);
         });
+        if let Some(at) = &self.mounted {
+            drop(Command::new("umount").arg("-l").arg(at).status());
+        }
     }
 }

@@ -299,3 +299,84 @@ fn a_fleet_whose_members_differ_or_that_is_alone_says_so() {
     [1, 2].iter().for_each(|next| cluster.start_node((cluster.primary() + next) % 3));
     wait_for("the delivery", || (one.requests().len() + other.requests().len() == 1).then_some(()));
 }
+
+#[test]
+fn work_is_shared_and_moves_when_members_come_and_go() {
+    let cluster = ready();
+    let endpoint = Endpoint::replying(&[200]);
+    let url = endpoint.url();
+    let ids: Vec<String> = (0..9).map(|n| format!("s{n}")).collect();
+    let subscriptions: Vec<(&str, &str, &str)> =
+        ids.iter().map(|id| (id.as_str(), url.as_str(), "")).collect();
+    let machines = [(); 3].map(|()| Machine::deliverer(&cluster, &subscriptions));
+    let mut serving: Vec<Serve> = Vec::new();
+    // Nine subscriptions and the Router's lease, as even as they can be.
+    let shared = |most: &str, members: &str| {
+        let shares = "SELECT coalesce(max(n), 0) || ' of ' || coalesce(sum(n), 0) || ' by ' || count(*) \
+            FROM ( \
+                      SELECT count(*) AS n FROM spec_notify.lease \
+                      WHERE name NOT LIKE 'member:%' AND until > clock_timestamp() GROUP BY holder) AS \
+                      shares";
+        let even = format!("{most} of 10 by {members}");
+        wait_for(&even, || (cluster.sql(shares) == even).then_some(()));
+    };
+    for (machine, most) in machines.iter().zip(["10", "5", "4"]) {
+        serving.push(machine.serve());
+        shared(most, &serving.len().to_string());
+    }
+    machines[0].emit("SPEC-1", "k1");
+    endpoint.wait_for(9);
+    // Four connections a process, at most.
+    let sessions = "SELECT max(n) <= 4 FROM (SELECT count(*) AS n FROM pg_stat_activity \
+                    WHERE application_name LIKE 'spec-notify %' GROUP BY application_name) AS each";
+    assert_eq!(cluster.sql(sessions), "t");
+    serving.remove(1).kill();
+    shared("5", "2");
+    machines[0].emit("SPEC-1", "k2");
+    endpoint.wait_for(18);
+    assert_eq!(serving.remove(0).terminate().0, 0);
+    shared("10", "1");
+    nothing_left(&cluster);
+    let came = arrived(&endpoint);
+    let ids: BTreeSet<&String> = came.iter().map(|(id, _)| id).collect();
+    assert_eq!(ids.len(), 18);
+}
+
+#[test]
+fn the_bounds_hold_in_the_cluster() {
+    let cluster = ready();
+    let endpoint = Endpoint::replying(&[400]);
+    let settings = "max_pending = 3\nmax_evidence_bytes = 65536\nmax_dead_letter_bytes = 65536";
+    let subscriptions = [("held", &*endpoint.url(), "")];
+    let machine = Machine::bounded(&cluster, settings, &subscriptions);
+    let serve = machine.serve();
+    wait_for_holder(&cluster, "sub:held", &machine);
+    assert_eq!(machine.run(&["pause", "held"]).code, 0);
+    for n in 0..6 {
+        machine.emit("SPEC-1", &format!("k{n}"));
+    }
+    // More than may wait: the oldest are dead letters, with evidence.
+    let dead = "SELECT string_agg(key, ' ' ORDER BY seq) FROM spec_notify.delivery \
+                WHERE reason LIKE '%spool_saturated%'";
+    wait_for("three dead letters", || (cluster.sql(dead) == "k0 k1 k2").then_some(()));
+    assert_eq!(machine.emit("SPEC-1", "k5")["outcome"], "duplicate");
+    // A day later, and with far more evidence and far larger dead letters than the bounds.
+    cluster.sql(
+        "UPDATE spec_notify.event SET at = at - interval '2 days'; \
+         INSERT INTO spec_notify.evidence (ns, spec, delivery, attempt, is_end, at, line) \
+             SELECT ns, spec, gen_random_uuid(), n, false, at, rpad('{\"n\":' || n, 999, ' ') || '}' \
+             FROM (SELECT * FROM spec_notify.evidence LIMIT 1) AS one, generate_series(1, 300) AS n; \
+         UPDATE spec_notify.body SET bytes = convert_to(rpad('{\"x\":\"', 30000, 'x') || '\"}', 'UTF8')",
+    );
+    assert_eq!(serve.terminate().0, 0);
+    let _serve = machine.serve();
+    let kept = "SELECT (SELECT sum(octet_length(line) + 1) <= 65536 AND max(attempt) = 300 FROM \
+        spec_notify.evidence) \
+                AND (SELECT string_agg(key, ' ') = 'k2' OR count(*) = 2 FROM spec_notify.delivery \
+                     WHERE ended_at IS NOT NULL) \
+                AND (SELECT count(*) = 0 FROM spec_notify.event WHERE routed)";
+    wait_for("what is beyond the bounds to go", || (cluster.sql(kept) == "t").then_some(()));
+    // What waits is not what is kept: it is all there.
+    assert_eq!(cluster.sql("SELECT count(*) FROM spec_notify.delivery WHERE ended_at IS NULL"), "3");
+    assert_eq!(machine.emit("SPEC-1", "k5")["outcome"], "accepted");
+}

@@ -183,6 +183,42 @@ fn a_primary_whose_disk_stands_still_now_and_then_loses_nothing_and_holds_no_emi
 }
 
 #[test]
+fn a_primary_whose_disk_is_full_loses_nothing_that_it_acknowledged() {
+    let Some(mut cluster) = Cluster::on_a_small_disk() else {
+        return eprintln!("skipped: this user may make no disk of its own (mount)");
+    };
+    let endpoint = Endpoint::replying(&[200]);
+    let emitter = Machine::new(&cluster.url("postgres"), "");
+    emitter.json(0, &["fleet", "init"]);
+    let deliverer = Machine::deliverer(&cluster, &[("chatops", &*endpoint.url(), "")]);
+    let _serve = deliverer.serve();
+    let mut keys = BTreeSet::new();
+    let mut emit = |n: usize| {
+        let key = format!("k{n}");
+        let told = emitter.emit_with(0, "SPEC-1", &key, &["--deadline", "2000"]);
+        assert!(["accepted", "queued"].iter().any(|outcome| told["outcome"] == *outcome), "{told}");
+        keys.insert(key);
+    };
+    (0..3).for_each(&mut emit);
+    endpoint.wait_for(3);
+    cluster.fill_its_disk();
+    (3..30).for_each(&mut emit);
+    // Whatever it does without room: another takes its place.
+    let full = cluster.primary();
+    cluster.kill(full);
+    cluster.promote();
+    wait_for("what waits here", || {
+        (emitter.run(&["drain", "--no-watch", "--timeout", "20"]).code == 0).then_some(())
+    });
+    wait_for("all of them", || {
+        let came: BTreeSet<String> = arrived(&endpoint).into_iter().map(|(_, key)| key).collect();
+        (came == keys).then_some(())
+    });
+    let ids: BTreeSet<(String, String)> = arrived(&endpoint).into_iter().collect();
+    assert_eq!(ids.len(), keys.len(), "each under one id");
+}
+
+#[test]
 fn programs_of_two_versions_deliver_side_by_side_and_one_that_does_not_fit_says_so() {
     let cluster = crate::cluster::Cluster::start();
     let endpoint = Endpoint::replying(&[200]);
