@@ -132,7 +132,8 @@ pub(crate) fn arrived(endpoint: &Endpoint) -> Vec<(String, String)> {
         for name in ["webhook-id", "webhook-timestamp", "webhook-signature"] {
             headers.insert(name, request.header(name).parse().unwrap());
         }
-        webhook.verify(&request.body, &headers).unwrap();
+        // A storm is longer than a signature is good for.
+        webhook.verify_ignoring_timestamp(&request.body, &headers).unwrap();
         (request.header("x-speckit-id").to_owned(), key(request))
     };
     endpoint.requests().iter().map(verify).collect()
