@@ -23,8 +23,8 @@ use super::tell::tell;
 use crate::answer::{EmitError, Receipt, RequestError};
 use crate::ask::{
     Answer, DeliveryOfSpec, DiscardDeliveries, Discarded, EmitEvent, Emitted, EmittedEvent, PauseReport,
-    PauseSubscription, ReadStatus, ReloadConfig, ReplayDeadLetter, Request, ResumeSubscription, SendSample,
-    SentReport, ShowDelivery,
+    PauseSubscription, ReadMetrics, ReadStatus, ReloadConfig, ReplayDeadLetter, Request, ResumeSubscription,
+    SendSample, SentReport, ShowDelivery,
 };
 use crate::clock;
 use crate::config::{Config, Origin, Report};
@@ -32,7 +32,9 @@ use crate::delivery::{Delivery, DeliveryId, Pause, SubscriptionId};
 use crate::event::{Event, IdempotencyKey, SpecId, sequence_at};
 use crate::files::user;
 use crate::fleet::Link;
-use crate::inspect::{Facts, Listing, Page, Query, Shown, StatusReport, Tried, TriedQuery, Watching, tried};
+use crate::inspect::{
+    Facts, Listing, Metrics, Page, Query, Shown, StatusReport, Tried, TriedQuery, Watching, tried,
+};
 use crate::payload::{self, Reader};
 use crate::run::AwaitedStage;
 use crate::sources::checkout::Checkout;
@@ -62,6 +64,7 @@ pub(crate) struct Door {
     notices: Notices,
     reloads: mpsc::Sender<ReloadReply>,
     started: Instant,
+    started_at: Timestamp,
 }
 
 /// Who waits for a reload to end.
@@ -87,6 +90,7 @@ impl Door {
             notices: Notices::new(config.origin.clone()),
             reloads,
             started: Instant::now(),
+            started_at: clock::now(),
         };
         (door, reload)
     }
@@ -175,6 +179,11 @@ impl Door {
             Request::Attempts(query) => Answer::Attempts(self.tried(query).await?),
             Request::Status(ReadStatus {}) => {
                 Answer::Status(StatusReport::of(&self.facts().await?, self.reading.spool_dir()))
+            }
+            Request::Metrics(ReadMetrics {}) => {
+                let facts = self.facts().await?;
+                let status = StatusReport::of(&facts, self.reading.spool_dir());
+                Answer::Metrics(Metrics::of(&status, &facts.condition.totals, Some(self.started_at)))
             }
             Request::Discard(DiscardDeliveries { deliveries }) => {
                 Answer::Discard(self.discard(deliveries).await?)

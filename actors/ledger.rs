@@ -16,9 +16,9 @@ use tokio::sync::oneshot;
 
 use super::alarm::{Alarm, Ring};
 use crate::archive::{Effect, Finished};
-use crate::delivery::{Delivery, DeliveryId, Health, Judgement, Pause, Reason, SubscriptionId};
+use crate::delivery::{Delivery, DeliveryId, FinalState, Health, Judgement, Pause, Reason, SubscriptionId};
 use crate::event::SpecId;
-use crate::figures::{Counted, Counts, Way};
+use crate::figures::{Counted, Counts, Totals, Way};
 use crate::files::FileError;
 use crate::spool::{Accepted, InboxName, Record, Settled, Standing};
 use crate::store::{NotDiscarded, Store, StoreOptions};
@@ -173,6 +173,8 @@ pub(crate) struct Ledger {
     store: Store,
     /// What `status` says of the last day.
     counts: Counts,
+    /// What metrics say, from the start on.
+    totals: Totals,
     waiting: Vec<Waiting>,
     flush_scheduled: bool,
     healths_scheduled: bool,
@@ -197,6 +199,7 @@ impl Ledger {
         Self {
             store,
             counts: Counts::default(),
+            totals: Totals::default(),
             healths_scheduled: false,
             compaction_scheduled: false,
             must_compact: false,
@@ -324,8 +327,10 @@ impl Handler<Accept> for Ledger {
         let record = Record::Accepted(record);
         let added = self.store.append(&spec, &record);
         if let (Ok(()), Record::Accepted(accepted)) = (&added, &record) {
+            self.totals.event();
             for delivery in &accepted.deliveries {
                 self.counts.accepted(&delivery.subscription, accepted.at);
+                self.totals.accepted(&delivery.subscription);
             }
         }
         self.answer_for(added, Waiting { spec, reply }, context);
@@ -344,6 +349,10 @@ impl Handler<RecordAttempt> for Ledger {
         // One that has to be recorded again was counted the first time.
         if !again && let Some(counted) = counted(&finished) {
             self.counts.ended(&delivery.subscription, &counted);
+            self.totals.attempted(&delivery.subscription, &counted);
+        }
+        if let (false, Some(state)) = (again, finished.effect.end()) {
+            self.totals.ended(&delivery.subscription, state);
         }
         let added = self.store.settle(&finished, again);
         self.answer_for(added, Waiting { spec: delivery.spec.clone(), reply }, context);
@@ -355,7 +364,11 @@ impl Handler<GiveUp> for Ledger {
 
     fn handle(&mut self, message: GiveUp, context: &mut Self::Context) {
         let GiveUp { delivery, reason, held, reply } = message;
+        let state = FinalState::from(&reason);
         let added = self.store.give_up(&delivery, reason, held.as_ref());
+        if added.is_ok() {
+            self.totals.ended(&delivery.subscription, state);
+        }
         self.answer_for(added, Waiting { spec: delivery.spec.clone(), reply }, context);
     }
 }
@@ -408,7 +421,9 @@ impl Handler<DiscardLetters> for Ledger {
 
     fn handle(&mut self, message: DiscardLetters, _: &mut Self::Context) -> Self::Result {
         let DiscardLetters { letters, by } = message;
-        MessageResult(self.store.discard_letters(&letters, &by))
+        let discarded = self.store.discard_letters(&letters, &by);
+        discarded.iter().flatten().for_each(|of| self.totals.ended(of, FinalState::Discarded));
+        MessageResult(discarded)
     }
 }
 
@@ -420,6 +435,9 @@ impl Handler<DiscardWaiting> for Ledger {
         let added = self.store.discard_waiting(&deliveries, &by);
         let answers = deliveries.iter().zip(added).map(|(delivery, added)| {
             let (reply, answer) = oneshot::channel();
+            if added.is_ok() {
+                self.totals.ended(&delivery.subscription, FinalState::Discarded);
+            }
             self.answer_for(added, Waiting { spec: delivery.spec.clone(), reply }, context);
             answer
         });

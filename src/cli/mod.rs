@@ -21,6 +21,7 @@ mod list;
 mod log_line;
 mod logging;
 mod man;
+mod metrics;
 mod outlet;
 mod pause;
 mod preview;
@@ -29,6 +30,7 @@ mod reload;
 mod render;
 mod replay;
 mod resolve;
+mod scrape;
 mod secret;
 mod serve;
 mod show;
@@ -224,6 +226,9 @@ enum Command {
     Resume(pause::ResumeOptions),
     /// How the runtime and each subscription fare, and what to do about it
     Status(status::Options),
+    /// Figures in the Prometheus text format
+    #[command(after_help = metrics::AFTER_HELP)]
+    Metrics,
     /// Make the cluster ready that machines share, and ask whether it keeps what it takes
     #[cfg(feature = "fleet")]
     Fleet(fleet::Options),
@@ -349,6 +354,7 @@ fn run_command(cli: Cli, screen: &mut Screen) -> Result<Exit, Failure> {
         Command::Pause(options) => pause::pause(global, options, screen),
         Command::Resume(options) => pause::resume(global, options, screen),
         Command::Status(options) => status::run(global, &options, screen),
+        Command::Metrics => metrics::run(global, screen),
         #[cfg(feature = "fleet")]
         Command::Fleet(options) => fleet::run(global, &options, screen),
         Command::Top(options) => top::run(global, &options, screen),

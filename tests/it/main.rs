@@ -31,6 +31,7 @@ mod limits;
 mod local;
 mod logs;
 mod man;
+mod metrics;
 mod one_delivery;
 mod operator;
 mod order;
