@@ -346,6 +346,9 @@ fn the_docs_name_every_field_that_machines_read() {
         "src/inspect/listing.rs",
         "src/inspect/attempts.rs",
         "src/inspect/metrics.rs",
+        "src/inspect/report/mod.rs",
+        "src/inspect/report/attempts.rs",
+        "src/inspect/report/runs.rs",
         "src/figures/totals.rs",
         "src/delivery/health.rs",
     ] {

@@ -6,6 +6,8 @@ mod ending;
 mod facts;
 mod listing;
 mod metrics;
+#[cfg(feature = "cli")]
+pub(crate) mod report;
 mod shown;
 mod status;
 mod survey;
@@ -29,4 +31,4 @@ pub use status::{RuntimeStatus, SourcesStatus, StatusReport, SubscriptionStatus}
 pub(crate) use survey::{Survey, unfinished};
 pub(crate) use words::counted;
 #[cfg(feature = "cli")]
-pub(crate) use words::{ago, grouped, latency, short};
+pub(crate) use words::{ago, grouped, latency, listed, short};

@@ -40,6 +40,7 @@ mod quiet;
 mod receiving;
 mod recipes;
 mod removed;
+mod report;
 mod retry;
 mod rollback;
 mod runs;
