@@ -14,7 +14,7 @@ mod survey;
 mod warnings;
 mod words;
 
-pub(crate) use attempts::{MAX_TRIED, Tried, TriedQuery, tried};
+pub(crate) use attempts::{Tried, TriedQuery, tried};
 pub use causes::{Trouble, TroubleKind};
 #[cfg(feature = "cli")]
 pub(crate) use ending::delivered_since;
