@@ -230,6 +230,17 @@ fn of_nothing_it_says_so_and_of_much_it_stays_small() {
         assert!(page.len() < 300_000, "{form}: {}", page.len());
         assert!(page.contains("10,000") || page.contains("10000"), "{form}: {page}");
     }
+    // A clock that was set back for a moment hides nothing of what came before it.
+    let old = sandbox.path().join(EVIDENCE).join("commands/SPEC-1/webhooks/deliveries.jsonl");
+    let text = fs::read_to_string(&old).unwrap();
+    let (first, rest) = text.split_at(text.len() / 2 + text[text.len() / 2..].find('\n').unwrap() + 1);
+    let id = "00000000-0000-4000-8000-999999999999";
+    let of = format!(r#""time":"2020-01-01T00:00:00.000Z","delivery":"{id}","idempotency_key":"k""#);
+    let of = format!(r#"{of},"event":"spec-auto.stage.completed","subscription":"s1","attempts":1"#);
+    let end = format!(r#"{of},"state":"delivered","accepted_at":"2020-01-01T00:00:00.000Z""#);
+    let end = format!(r#"{{"v":2,"record":"final",{end}}}"#);
+    fs::write(&old, format!("{first}{end}\n{rest}")).unwrap();
+    assert_eq!(report(&sandbox, &[])["total"], *total);
     // A line that is cut, or is none, is passed over.
     let path = sandbox.path().join(EVIDENCE).join("commands/SPEC-0/webhooks/deliveries.jsonl");
     let text = fs::read_to_string(&path).unwrap();

@@ -21,6 +21,10 @@ const SLOTS: usize = 48;
 /// Most ways to fail that are told apart; the rarest beyond are told as one.
 const MAX_CAUSES: usize = 20;
 
+/// Lines stand nearly in the order of their times: those of one batch may not, and a clock may be
+/// set back. After so many that are too old in a row nothing newer comes.
+const OUT_OF_ORDER: usize = 256;
+
 /// Longest failure in words.
 const LONGEST_CAUSE: usize = 120;
 
@@ -188,33 +192,34 @@ pub(super) fn count(evidence_dir: &Path, since: Timestamp, until: Timestamp) -> 
     let (mut attempts, mut counts) = (Vec::new(), Counts::default());
     let mut whole_from = None::<Timestamp>;
     for (_, path) in evidence_files(evidence_dir, None)? {
-        let mut oldest = None;
+        let (mut oldest, mut before) = (None, 0);
         for line in lines_of(&path) {
-            if is_record(&line, "final") {
+            let at = if is_record(&line, "final") {
                 let Ok(end) = serde_json::from_slice::<End>(&line) else { continue };
-                if end.time < since {
-                    oldest = None;
-                    break;
-                }
-                oldest = Some(end.time);
-                if end.time <= until {
+                if (since..=until).contains(&end.time) {
                     counts.end(&end);
                 }
+                end.time
             } else if is_record(&line, "attempt") {
                 let Ok(read) = serde_json::from_slice::<Line>(&line) else { continue };
                 let Some(attempt) = read.attempt() else { continue };
-                if attempt.at < since {
-                    oldest = None;
-                    break;
-                }
-                oldest = Some(attempt.at);
-                if attempt.at <= until {
+                let at = attempt.at;
+                if (since..=until).contains(&at) {
                     attempts.push(attempt);
                 }
+                at
+            } else {
+                continue;
+            };
+            before = if at < since { before + 1 } else { 0 };
+            if before > OUT_OF_ORDER {
+                break;
             }
+            oldest = Some(oldest.map_or(at, |oldest: Timestamp| oldest.min(at)));
         }
+        // Where it goes back to before that time, nothing of it is missing.
         if was_rotated(&path) {
-            whole_from = whole_from.max(oldest);
+            whole_from = whole_from.max(oldest.filter(|oldest| *oldest >= since));
         }
     }
     attempts.sort_by_key(|attempt| attempt.at);
