@@ -16,7 +16,7 @@ use super::{Exit, Failure, Global};
 use crate::clock;
 use crate::figures::Windows;
 use screen::{View, lines};
-pub(super) use screen::{of_latency, share, sparkline, tone};
+pub(super) use screen::{of_latency, share, sparkline, tone, ways};
 
 /// How long a runtime may take for an answer to `--banner`: a prompt cannot wait for one that
 /// hangs.

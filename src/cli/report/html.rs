@@ -1,15 +1,17 @@
 //! The report as one HTML page: pictures inline, light and dark, at a desk and on a phone, without
 //! scripts. Labels are text beside the pictures, so that they stay readable however narrow it is.
 
-use std::fmt::{self, Display, Write as _};
+use std::fmt::{self, Write as _};
 
 use jiff::Timestamp;
 
-use super::{Words, failures, money, of_latency, result, share, took, which};
+use super::{Words, money, result, share, took, which};
+use crate::cli::status::{of_latency, ways};
 use crate::delivery::FinalState;
 use crate::event::Status;
-use crate::inspect::report::{Report, RunReport, Slot, SubscriptionReport};
+use crate::inspect::report::{Report, RunReport, Slot, StepKind, SubscriptionReport};
 use crate::inspect::{grouped, latency, listed};
+use crate::names::is_deceiving;
 
 /// Most runs that are shown.
 const MAX_RUNS: usize = 40;
@@ -19,24 +21,22 @@ const NAMED: usize = 3;
 
 const STYLE: &str = include_str!("style.css");
 
-/// A text of others in a page.
-struct Safe<T>(T);
-
-impl<T: Display> Display for Safe<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.to_string().chars() {
-            match c {
-                '&' => f.write_str("&amp;")?,
-                '<' => f.write_str("&lt;")?,
-                '>' => f.write_str("&gt;")?,
-                '"' => f.write_str("&quot;")?,
-                '\'' => f.write_str("&#39;")?,
-                c if crate::names::is_deceiving(c) && c != '\n' => f.write_char('\u{fffd}')?,
-                c => f.write_char(c)?,
-            }
+/// A text of others, as a text in a page.
+fn safe(text: &dyn fmt::Display) -> String {
+    let text = text.to_string();
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => safe += "&amp;",
+            '<' => safe += "&lt;",
+            '>' => safe += "&gt;",
+            '"' => safe += "&quot;",
+            '\'' => safe += "&#39;",
+            c if is_deceiving(c) && c != '\n' => safe.push('\u{fffd}'),
+            c => safe.push(c),
         }
-        Ok(())
     }
+    safe
 }
 
 pub(super) fn page(report: &Report) -> String {
@@ -49,12 +49,12 @@ pub(super) fn page(report: &Report) -> String {
          content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
          <title>{0}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n\
          <h1>{0}</h1>\n<p class=\"faint\">{1}</p>\n",
-        Safe(&title),
-        Safe(words.span())
+        safe(&title),
+        safe(&words.span())
     );
     let (is_well, verdict) = words.verdict();
     let class = if is_well { "well" } else { "unwell" };
-    add(&mut page, format_args!("<p class=\"verdict {class}\">{}</p>\n", Safe(verdict)));
+    add(&mut page, format_args!("<p class=\"verdict {class}\">{}</p>\n", safe(&verdict)));
     if report.is_empty() {
         page += "<p>Nothing was sent, and no run was told of, in this time.</p>\n";
     }
@@ -62,7 +62,7 @@ pub(super) fn page(report: &Report) -> String {
     if !totals.is_empty() {
         page += "<dl class=\"tiles\">\n";
         for (name, value) in totals {
-            add(&mut page, format_args!("<div><dt>{}</dt><dd>{}</dd></div>\n", Safe(name), Safe(value)));
+            add(&mut page, format_args!("<div><dt>{}</dt><dd>{}</dd></div>\n", safe(&name), safe(&value)));
         }
         page += "</dl>\n";
     }
@@ -72,7 +72,7 @@ pub(super) fn page(report: &Report) -> String {
     subscriptions(&mut page, report);
     runs(&mut page, report, &words);
     for gap in words.gaps() {
-        add(&mut page, format_args!("<p class=\"faint\">{}</p>\n", Safe(gap)));
+        add(&mut page, format_args!("<p class=\"faint\">{}</p>\n", safe(&gap)));
     }
     page += "</main>\n</body>\n</html>\n";
     page
@@ -90,17 +90,17 @@ fn unresolved(page: &mut String, report: &Report, words: &Words<'_>) {
     }
     *page += "<section>\n<h2>Unresolved</h2>\n<ul class=\"unresolved\">\n";
     for (headline, hint, command) in words.troubles() {
-        add(page, format_args!("<li><strong>{}</strong>", Safe(headline)));
+        add(page, format_args!("<li><strong>{}</strong>", safe(&headline)));
         if !hint.is_empty() {
-            add(page, format_args!("<br>{}", Safe(hint)));
+            add(page, format_args!("<br>{}", safe(&hint)));
         }
         // It breaks between words alone, and is copied as it stands.
         let words: Vec<String> =
-            command.split(' ').map(|word| format!("<span>{}</span>", Safe(word))).collect();
+            command.split(' ').map(|word| format!("<span>{}</span>", safe(&word))).collect();
         add(page, format_args!("<pre>{}</pre></li>\n", words.join(" ")));
     }
     for warning in &report.warnings {
-        add(page, format_args!("<li>{}</li>\n", Safe(warning)));
+        add(page, format_args!("<li>{}</li>\n", safe(&warning)));
     }
     *page += "</ul>\n</section>\n";
 }
@@ -112,8 +112,8 @@ fn over_time(page: &mut String, report: &Report, words: &Words<'_>) {
     let end = last.at.checked_add(jiff::SignedDuration::from_millis(step)).unwrap_or(last.at);
     let axis = format!(
         "<div class=\"axis\"><span>{}</span><span>{}</span></div>\n",
-        Safe(words.time(first.at)),
-        Safe(words.time(end))
+        safe(&words.time(first.at)),
+        safe(&words.time(end))
     );
     let most = report.over_time.iter().map(|slot| slot.delivered + slot.failed).max().unwrap_or(0).max(1);
     add(
@@ -123,7 +123,7 @@ fn over_time(page: &mut String, report: &Report, words: &Words<'_>) {
              Attempts: <i class=\"key ok\"></i> succeeded, \
              <i class=\"key bad\"></i> failed; up to {} in {}</figcaption>\n",
             grouped(most),
-            Safe(took(step))
+            safe(&took(step))
         ),
     );
     *page += &attempts(&report.over_time, most, words);
@@ -134,7 +134,7 @@ fn over_time(page: &mut String, report: &Report, words: &Words<'_>) {
         format_args!(
             "</figure>\n<figure>\n<figcaption>Latency: <i class=\"key half\"></i> p50, \
              <i class=\"key most\"></i> p95; up to {}</figcaption>\n",
-            Safe(latency(slowest))
+            safe(&latency(slowest))
         ),
     );
     *page += &latencies(&report.over_time, slowest, words);
@@ -162,7 +162,7 @@ fn attempts(slots: &[Slot], most: u64, words: &Words<'_>) -> String {
             &mut svg,
             format_args!(
                 "<g><title>{}: {} ok, {} failed</title>",
-                Safe(words.time(slot.at)),
+                safe(&words.time(slot.at)),
                 slot.delivered,
                 slot.failed
             ),
@@ -207,7 +207,7 @@ fn latencies(slots: &[Slot], slowest: f64, words: &Words<'_>) -> String {
                     "<rect class=\"hover\" x=\"{}\" y=\"0\" width=\"{PART}\" height=\"{HEIGHT}\">\
                      <title>{}: p50 {}, p95 {}</title></rect>\n",
                     place * PART,
-                    Safe(words.time(slot.at)),
+                    safe(&words.time(slot.at)),
                     latency(half),
                     latency(most)
                 ),
@@ -249,14 +249,14 @@ fn causes(page: &mut String, report: &Report, words: &Words<'_>) {
                 "<li><div class=\"row\"><span class=\"count\">{} ×</span><span>{}</span></div>{}\
                  <p class=\"faint\">{}; {}</p>",
                 grouped(cause.count),
-                Safe(&cause.what),
+                safe(&cause.what),
                 bar("bad", 0.0, part),
-                Safe(listed(&names, NAMED, "subscriptions")),
-                Safe(when)
+                safe(&listed(&names, NAMED, "subscriptions")),
+                safe(&when)
             ),
         );
         if !cause.hint.is_empty() {
-            add(page, format_args!("<p>{}</p>", Safe(&cause.hint)));
+            add(page, format_args!("<p>{}</p>", safe(&cause.hint)));
         }
         *page += "</li>\n";
     }
@@ -297,14 +297,14 @@ fn subscriptions(page: &mut String, report: &Report) {
             page,
             format_args!(
                 "<tr><th scope=\"row\">{}</th><td class=\"{class}\">{}</td>",
-                Safe(&one.id),
+                safe(&one.id),
                 one.health
             ),
         );
         for (_, cell) in COLUMNS {
-            add(page, format_args!("<td class=\"number\">{}</td>", Safe(cell(one))));
+            add(page, format_args!("<td class=\"number\">{}</td>", safe(&cell(one))));
         }
-        add(page, format_args!("<td>{}</td></tr>\n", Safe(failures(&one.tally))));
+        add(page, format_args!("<td>{}</td></tr>\n", safe(&ways(&one.tally.failures))));
     }
     *page += "</tbody>\n</table></div>\n</section>\n";
 }
@@ -327,16 +327,6 @@ fn runs(page: &mut String, report: &Report, words: &Words<'_>) {
     *page += "</section>\n";
 }
 
-/// One line of a run's picture.
-struct Step {
-    name: String,
-    class: &'static str,
-    from: Timestamp,
-    to: Timestamp,
-    said: String,
-    why: String,
-}
-
 fn one_run(page: &mut String, run: &RunReport, words: &Words<'_>) {
     let took_all = run.duration_ms.map(took);
     let cost = Some(money(run.cost_usd)).filter(|cost| !cost.is_empty());
@@ -348,44 +338,11 @@ fn one_run(page: &mut String, run: &RunReport, words: &Words<'_>) {
         page,
         format_args!(
             "<article>\n<h3>{} <span class=\"faint\">{}</span></h3>\n",
-            Safe(&run.spec),
-            Safe(about.join(" · "))
+            safe(&run.spec),
+            safe(&about.join(" · "))
         ),
     );
-    let mut steps: Vec<Step> = run
-        .stages
-        .iter()
-        .map(|stage| {
-            let attempt = stage.attempt.filter(|attempt| *attempt > 1);
-            let took = stage.duration_ms.map_or_else(|| words.time(stage.ended_at), took);
-            let cost = money(stage.cost_usd);
-            Step {
-                name: attempt.map_or(stage.stage.clone(), |n| format!("{} ({n})", stage.stage)),
-                class: class_of(stage.status),
-                from: stage.began_at.unwrap_or(stage.ended_at),
-                to: stage.ended_at,
-                said: if cost.is_empty() { took } else { format!("{took} · {cost}") },
-                why: stage.reasons.join("; "),
-            }
-        })
-        .collect();
-    steps.extend(run.gates.iter().map(|gate| Step {
-        name: format!("gate {}", gate.step),
-        class: "halt",
-        from: gate.at,
-        to: gate.at,
-        said: words.time(gate.at),
-        why: gate.message.clone(),
-    }));
-    steps.extend(run.anomalies.iter().map(|one| Step {
-        name: one.event.as_str().rsplit('.').next().unwrap_or_default().replace('_', " "),
-        class: "halt",
-        from: one.at,
-        to: one.at,
-        said: words.time(one.at),
-        why: String::new(),
-    }));
-    steps.sort_by_key(|step| step.from);
+    let steps = run.steps();
     let (Some(first), Some(last)) =
         (steps.iter().map(|step| step.from).min(), steps.iter().map(|step| step.to).max())
     else {
@@ -397,17 +354,24 @@ fn one_run(page: &mut String, run: &RunReport, words: &Words<'_>) {
     *page += "<ol class=\"steps\">\n";
     for step in &steps {
         let (from, part) = (seconds(first, step.from) / all, seconds(step.from, step.to) / all);
+        let class = match step.kind {
+            StepKind::Stage(status) => class_of(status),
+            StepKind::Gate | StepKind::Anomaly => "halt",
+        };
+        let said = step.duration_ms.map_or_else(|| words.time(step.to), took);
+        let cost = money(step.cost_usd);
+        let said = if cost.is_empty() { said } else { format!("{said} · {cost}") };
         add(
             page,
             format_args!(
                 "<li><span class=\"name\">{}</span>{}<span class=\"said\">{}</span>",
-                Safe(&step.name),
-                bar(step.class, from, part),
-                Safe(&step.said)
+                safe(&step.name),
+                bar(class, from, part),
+                safe(&said)
             ),
         );
         if !step.why.is_empty() {
-            add(page, format_args!("<p class=\"why\">{}</p>", Safe(&step.why)));
+            add(page, format_args!("<p class=\"why\">{}</p>", safe(&step.why.join("; "))));
         }
         *page += "</li>\n";
     }
@@ -415,12 +379,12 @@ fn one_run(page: &mut String, run: &RunReport, words: &Words<'_>) {
         page,
         format_args!(
             "</ol>\n<div class=\"axis of-steps\"><span>{}</span><span>{}</span></div>\n",
-            Safe(words.time(first)),
-            Safe(words.time(last))
+            safe(&words.time(first)),
+            safe(&words.time(last))
         ),
     );
     let left = run.reasons.iter().cloned().chain(run.follow_ups.iter().map(|left| format!("to do: {left}")));
-    let left: Vec<String> = left.map(|text| format!("<li>{}</li>", Safe(text))).collect();
+    let left: Vec<String> = left.map(|text| format!("<li>{}</li>", safe(&text))).collect();
     if !left.is_empty() {
         add(page, format_args!("<ul>{}</ul>\n", left.join("")));
     }

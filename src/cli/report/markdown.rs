@@ -1,9 +1,10 @@
 //! The report in Markdown, as GitHub, GitLab and Jira's importers read it. What others wrote stands
 //! in code, where nothing is a link, a mention or markup.
 
-use super::{Words, failures, money, of_latency, result, share, took, which};
+use super::{Words, money, result, share, took, which};
+use crate::cli::status::{of_latency, ways};
 use crate::delivery::FinalState;
-use crate::inspect::report::{Report, RunReport};
+use crate::inspect::report::{Report, RunReport, StepKind};
 use crate::inspect::{grouped, listed};
 
 /// Most runs that are told stage by stage; of others one line is told.
@@ -92,7 +93,7 @@ fn subscriptions(page: &mut String, report: &Report) {
                 &format!("{}{share}", grouped(tally.failed)),
                 &of_latency(tally.p50_ms),
                 &of_latency(tally.p95_ms),
-                &failures(tally),
+                &ways(&tally.failures),
             ],
         );
     }
@@ -165,31 +166,23 @@ fn whole(page: &mut String, run: &RunReport, words: &Words<'_>) {
     let about: Vec<String> =
         [Some(which(run)), Some(result(run.status).to_owned()), took, cost].into_iter().flatten().collect();
     *page += &format!("### {} {}\n\n", code(run.spec.as_str()), plain(&about.join(" · ")));
-    let mut rows: Vec<_> = run
-        .stages
-        .iter()
-        .map(|stage| {
-            let attempt = stage.attempt.filter(|attempt| *attempt > 1);
-            let name = attempt.map_or(stage.stage.clone(), |n| format!("{} ({n})", stage.stage));
-            let took = stage.duration_ms.map(super::took).unwrap_or_default();
-            let why: Vec<String> = stage.reasons.iter().map(|reason| code(reason)).collect();
-            (stage.ended_at, plain(&name), result(stage.status), took, money(stage.cost_usd), why.join("; "))
-        })
-        .collect();
-    rows.extend(run.gates.iter().map(|gate| {
-        let name = plain(&format!("gate {}", gate.step));
-        (gate.at, name, "✋ waits", String::new(), String::new(), code(&gate.message))
-    }));
-    rows.extend(run.anomalies.iter().map(|one| {
-        (one.at, code(one.event.as_str()), "⚠️ told", String::new(), String::new(), String::new())
-    }));
-    rows.sort_by_key(|row| row.0);
-    if !rows.is_empty() {
+    let steps = run.steps();
+    if !steps.is_empty() {
         row(page, ["ended", "stage", "result", "took", "cost", "why"]);
         *page += "| :-- | :-- | :-- | --: | --: | :-- |\n";
-        for (at, name, result, took, cost, why) in rows {
-            row(page, [&words.time(at), &name, result, &took, &cost, &why]);
-        }
+    }
+    for step in &steps {
+        let said = match step.kind {
+            StepKind::Stage(status) => result(status),
+            StepKind::Gate => "✋ waits",
+            StepKind::Anomaly => "⚠️ told",
+        };
+        let took = step.duration_ms.map(super::took).unwrap_or_default();
+        let why: Vec<String> = step.why.iter().map(|why| code(why)).collect();
+        let (at, cost) = (words.time(step.to), money(step.cost_usd));
+        row(page, [&at, &plain(&step.name), said, &took, &cost, &why.join("; ")]);
+    }
+    if !steps.is_empty() {
         *page += "\n";
     }
     for reason in &run.reasons {

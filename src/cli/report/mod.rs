@@ -212,19 +212,6 @@ fn share(tally: &Tally) -> String {
     }
 }
 
-/// How often and how attempts failed: `301: 503 × 295, timeout × 6`.
-fn failures(tally: &Tally) -> String {
-    let mut ways: Vec<_> = tally.failures.iter().collect();
-    ways.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
-    let ways: Vec<_> = ways.into_iter().map(|(way, count)| format!("{way} × {}", grouped(*count))).collect();
-    ways.join(", ")
-}
-
-/// A latency, or a dash.
-fn of_latency(ms: Option<f64>) -> String {
-    ms.map_or("-".to_owned(), latency)
-}
-
 /// How a run or a stage ended, in a sign and a word.
 fn result(status: Option<Status>) -> &'static str {
     match status {

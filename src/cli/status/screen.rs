@@ -1,6 +1,6 @@
 //! What `status` shows to people: the subscriptions, what fails and since when, the figures.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -198,19 +198,24 @@ fn what_fails(lines: &mut Vec<Line>, troubles: &[Trouble], view: &View) {
     }
 }
 
+/// How often and how attempts failed, the most frequent first: `503 × 295, timeout × 6`.
+pub(in crate::cli) fn ways(failures: &BTreeMap<String, u64>) -> String {
+    let mut ways: Vec<_> = failures.iter().collect();
+    ways.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    let ways: Vec<_> = ways.into_iter().map(|(way, count)| format!("{way} × {}", grouped(*count))).collect();
+    ways.join(", ")
+}
+
 /// What is asked for in a ticket.
 fn figures(one: &SubscriptionStatus, is_sent: bool, view: &View) -> String {
     let window = one.figures.window(view.since.0);
-    let mut ways: Vec<_> = window.failures.iter().collect();
-    ways.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
-    let ways: Vec<_> = ways.into_iter().map(|(way, count)| format!("{way} × {}", grouped(*count))).collect();
     let attempts = if window.attempts == 1 { "attempt" } else { "attempts" };
     let mut text = format!(
         "{}: {} {attempts}, {} failed ({})",
         one.id,
         grouped(window.attempts),
         grouped(window.failed),
-        ways.join(", ")
+        ways(&window.failures)
     );
     if window.given_up > 0 {
         let noun = if window.given_up == 1 { "delivery" } else { "deliveries" };

@@ -1,7 +1,5 @@
 //! The state of `top` and the effect of keys on it; independent of terminal and runtime.
 
-use std::cmp::Reverse;
-
 use jiff::Timestamp;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
@@ -139,20 +137,15 @@ impl Model {
         }
     }
 
-    /// Takes new data, the worst first.
+    /// Takes new data, and puts the worst first; the deliveries come so.
     pub(super) fn learn(&mut self, mut snapshot: Snapshot) {
-        // The sorts are stable: those of the same rank stay as they came.
-        snapshot.deliveries.sort_by_key(|delivery| match delivery.state {
-            DeliveryState::DeadLetter | DeliveryState::Dropped => 0,
-            DeliveryState::InFlight | DeliveryState::Pending => 1,
-            DeliveryState::Delivered | DeliveryState::DryRun | DeliveryState::Discarded => 2,
-        });
         snapshot.status.subscriptions.sort_by_key(badness);
-        // Given up is worse than tried again.
-        snapshot
-            .status
-            .troubles
-            .sort_by_key(|trouble| (trouble.kind != TroubleKind::DeadLetters, Reverse(trouble.count)));
+        // Given up is worse than tried again; each kind has its most frequent first.
+        let troubles = std::mem::take(&mut snapshot.status.troubles).into_iter();
+        let (mut letters, tries): (Vec<_>, Vec<_>) =
+            troubles.partition(|trouble| trouble.kind == TroubleKind::DeadLetters);
+        letters.extend(tries);
+        snapshot.status.troubles = letters;
         self.trouble = snapshot.silent.take();
         self.snapshot = Some(snapshot);
         for pane in Pane::ALL {

@@ -40,8 +40,8 @@ pub(super) fn one(spool_dir: PathBuf, spec: SpecId, id: DeliveryId, tell: SyncSe
     });
 }
 
-/// Replays all dead letters of a cause, the oldest first, until `stop` says so. A subscription that
-/// fails five times in a row gets no more.
+/// Replays all dead letters of a cause, of each subscription the oldest first, until `stop` says
+/// so. A subscription that fails five times in a row gets no more.
 pub(super) fn all(spool_dir: PathBuf, trouble: Trouble, stop: Arc<AtomicBool>, tell: SyncSender<News>) {
     thread::spawn(move || {
         let told = match connect(&spool_dir) {
@@ -108,7 +108,7 @@ fn replay_all(client: &mut Client, trouble: &Trouble, stop: &AtomicBool, tell: &
     told
 }
 
-/// The dead letters of a cause, oldest first.
+/// The dead letters of a cause, of each subscription the oldest first.
 fn letters(client: &mut Client, trouble: &Trouble) -> Result<Vec<Listed>, ClientError> {
     let mut letters: Vec<Listed> = Vec::new();
     for subscription in &trouble.subscriptions {
@@ -128,6 +128,7 @@ fn letters(client: &mut Client, trouble: &Trouble) -> Result<Vec<Listed>, Client
             }
         }
     }
-    letters.sort_by_key(|letter| (letter.accepted_at, letter.id));
+    // Each subscription's came newest first.
+    letters.reverse();
     Ok(letters)
 }

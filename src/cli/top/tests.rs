@@ -98,10 +98,10 @@ fn model() -> Model {
         "warnings": ["chatops-slack: 2 dead letters; spec-notify replay --all --subscription chatops-slack"],
     });
     let deliveries = json!([
-        delivery(0, "in_flight", None),
         delivery(1, "dead_letter", Some(&format!("all 3 attempts failed; connection: {REFUSED}"))),
-        delivery(2, "pending", Some("status 503")),
         delivery(3, "dead_letter", Some("the endpoint refused it with status 404")),
+        delivery(0, "in_flight", None),
+        delivery(2, "pending", Some("status 503")),
     ]);
     let mut model = Model::new();
     model.learn(snapshot(status, deliveries));
@@ -122,7 +122,7 @@ fn crowd() -> Model {
         .enumerate()
         .map(|(n, what)| {
             let kind = if n % 2 == 0 { "attempts" } else { "dead_letters" };
-            trouble(kind, what, 1000 * (n + 1), &names[n..=2 * n])
+            trouble(kind, what, 1000 * (6 - n), &names[n..=2 * n])
         })
         .collect();
     let status = json!({
@@ -199,7 +199,7 @@ fn the_worst_is_first_and_a_pane_that_cuts_says_so() {
     assert!(dead[..8].iter().filter(|count| **count > 0).count() >= 6, "{dead:?}");
     let kinds: Vec<String> =
         model.causes().iter().map(|cause| format!("{} {}", cause.kind, cause.count)).collect();
-    assert_eq!(kinds[..3], ["dead_letters 6000", "dead_letters 4000", "dead_letters 2000"]);
+    assert_eq!(kinds[..3], ["dead_letters 5000", "dead_letters 3000", "dead_letters 1000"]);
     let shown = drawn(&model, 80, 24);
     for title in ["(5 of 15)", "(3 of 6)", "3,549 dead, 6,000 wait (4 of 9,549)", "(2 of 3)"] {
         assert!(shown.contains(title), "{title}: {shown}");

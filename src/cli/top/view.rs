@@ -13,7 +13,7 @@ use super::model::{Input, Model, Pane, Read, Snapshot, View};
 use crate::cli::list::{last, tone as state_tone};
 use crate::cli::render::{self, Tone};
 use crate::cli::show;
-use crate::cli::status::{of_latency, share, sparkline, tone as health_tone};
+use crate::cli::status::{of_latency, share, sparkline, tone as health_tone, ways};
 use crate::clock;
 use crate::delivery::{FailureClass, HealthState, SubscriptionId, readable};
 use crate::figures::Window;
@@ -573,8 +573,6 @@ fn about_subscription(one: &SubscriptionStatus, now: Timestamp) -> Vec<Line<'sta
         ("hour", &one.figures.hour),
         ("day", &one.figures.day),
     ] {
-        let ways: Vec<String> =
-            window.failures.iter().map(|(way, count)| format!("{way} × {}", grouped(*count))).collect();
         lines.push(line(format!(
             "{name:10} {:>8} {:>8} {:>8} {:>8} {:>8}   {}",
             grouped(window.attempts),
@@ -582,7 +580,7 @@ fn about_subscription(one: &SubscriptionStatus, now: Timestamp) -> Vec<Line<'sta
             of_latency(window.p50_ms),
             of_latency(window.p95_ms),
             of_latency(window.max_ms),
-            ways.join(", ")
+            ways(&window.failures)
         )));
     }
     lines.push(Line::default());

@@ -1,6 +1,6 @@
 //! Counts what the evidence has of a time: every attempt and every end, exactly.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -81,7 +81,7 @@ pub(crate) struct FailureCause {
     #[serde(with = "clock::millis")]
     pub last: Timestamp,
     /// Whose they were.
-    pub subscriptions: BTreeSet<SubscriptionId>,
+    pub subscriptions: Vec<SubscriptionId>,
     /// What to do about it; empty where that is not known any more.
     pub hint: String,
 }
@@ -105,7 +105,7 @@ pub(crate) struct Slot {
 /// See the module's first line.
 pub(super) struct Counted {
     pub(super) total: Tally,
-    pub(super) each: BTreeMap<SubscriptionId, Tally>,
+    pub(super) each: Vec<(SubscriptionId, Tally)>,
     pub(super) causes: Vec<FailureCause>,
     pub(super) over_time: Vec<Slot>,
     pub(super) whole_from: Option<Timestamp>,
@@ -222,7 +222,7 @@ pub(super) fn count(evidence_dir: &Path, since: Timestamp, until: Timestamp) -> 
             whole_from = whole_from.max(oldest.filter(|oldest| *oldest >= since));
         }
     }
-    attempts.sort_by_key(|attempt| attempt.at);
+    attempts.sort_unstable_by_key(|attempt: &Attempt| attempt.at);
     let over_time = over_time(&attempts);
     attempts.iter().for_each(|attempt| counts.attempt(attempt));
     let Counts { total, each, causes, .. } = counts;
@@ -233,8 +233,10 @@ pub(super) fn count(evidence_dir: &Path, since: Timestamp, until: Timestamp) -> 
 #[derive(Default)]
 struct Counts {
     total: Sum,
-    each: BTreeMap<SubscriptionId, Sum>,
-    causes: BTreeMap<String, FailureCause>,
+    each: Vec<(SubscriptionId, Sum)>,
+    causes: Vec<FailureCause>,
+    /// Where a cause stands among them, by its words.
+    places: ByWord,
     ended: HashSet<DeliveryId>,
     given_up: HashSet<DeliveryId>,
 }
@@ -251,7 +253,7 @@ impl Counts {
         let is_last = self.ended.insert(end.delivery);
         let gave_up = matches!(end.state, FinalState::DeadLetter | FinalState::Dropped)
             && self.given_up.insert(end.delivery);
-        let sum = self.each.entry(end.subscription.clone()).or_default();
+        let sum = sum_of(&mut self.each, &end.subscription);
         for tally in [&mut self.total.tally, &mut sum.tally] {
             if is_last {
                 *tally.ended.entry(end.state.as_str().to_owned()).or_default() += 1;
@@ -263,22 +265,38 @@ impl Counts {
     /// An attempt; they come in the order of their ends.
     fn attempt(&mut self, attempt: &Attempt) {
         self.total.add(attempt);
-        self.each.entry(attempt.of.clone()).or_default().add(attempt);
+        sum_of(&mut self.each, &attempt.of).add(attempt);
         let Some(Failure { what, hint, .. }) = &attempt.failure else { return };
-        let cause = self.causes.entry(what.clone()).or_insert_with(|| FailureCause {
-            what: what.clone(),
-            count: 0,
-            first: attempt.at,
-            last: attempt.at,
-            subscriptions: BTreeSet::new(),
-            hint: (*hint).to_owned(),
-        });
+        let next = self.causes.len() as u64;
+        let place = *self.places.entry(what.clone()).or_insert(next);
+        if place == next {
+            self.causes.push(FailureCause {
+                what: what.clone(),
+                count: 0,
+                first: attempt.at,
+                last: attempt.at,
+                subscriptions: Vec::new(),
+                hint: (*hint).to_owned(),
+            });
+        }
+        let Some(cause) = usize::try_from(place).ok().and_then(|place| self.causes.get_mut(place)) else {
+            return;
+        };
         cause.count += 1;
         cause.last = attempt.at;
         if !cause.subscriptions.contains(&attempt.of) {
-            cause.subscriptions.insert(attempt.of.clone());
+            cause.subscriptions.push(attempt.of.clone());
         }
     }
+}
+
+/// Those of one subscription, of which there are few.
+fn sum_of<'a>(each: &'a mut Vec<(SubscriptionId, Sum)>, id: &SubscriptionId) -> &'a mut Sum {
+    let place = each.iter().position(|(known, _)| known == id).unwrap_or_else(|| {
+        each.push((id.clone(), Sum::default()));
+        each.len() - 1
+    });
+    &mut each[place].1
 }
 
 impl Sum {
@@ -308,7 +326,7 @@ impl Sum {
 
 /// The latencies of half and of 95 in 100; sorts them.
 fn quantiles(latencies: &mut [f64]) -> (Option<f64>, Option<f64>) {
-    latencies.sort_by(f64::total_cmp);
+    latencies.sort_unstable_by(f64::total_cmp);
     let at = |percent: usize| {
         let rank = (latencies.len() * percent).div_ceil(100);
         latencies.get(rank.checked_sub(1)?).copied()
@@ -317,8 +335,7 @@ fn quantiles(latencies: &mut [f64]) -> (Option<f64>, Option<f64>) {
 }
 
 /// The most frequent first; what is beyond the bound as one.
-fn most_frequent(causes: BTreeMap<String, FailureCause>) -> Vec<FailureCause> {
-    let mut causes: Vec<FailureCause> = causes.into_values().collect();
+fn most_frequent(mut causes: Vec<FailureCause>) -> Vec<FailureCause> {
     causes.sort_by_key(|cause| std::cmp::Reverse(cause.count));
     if causes.len() > MAX_CAUSES {
         let others = causes.split_off(MAX_CAUSES - 1);
@@ -327,7 +344,9 @@ fn most_frequent(causes: BTreeMap<String, FailureCause>) -> Vec<FailureCause> {
             sum.count += other.count;
             sum.first = sum.first.min(other.first);
             sum.last = sum.last.max(other.last);
-            sum.subscriptions.extend(other.subscriptions);
+            let new = other.subscriptions.into_iter().filter(|id| !sum.subscriptions.contains(id));
+            let new: Vec<_> = new.collect();
+            sum.subscriptions.extend(new);
             sum
         });
         causes.extend(merged.map(|merged| FailureCause { what, hint: String::new(), ..merged }));

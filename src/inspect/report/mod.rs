@@ -18,8 +18,8 @@ use crate::delivery::{HealthState, SubscriptionId};
 use crate::event::Source;
 use attempts::{Counted, count};
 pub(crate) use attempts::{FailureCause, Slot, Tally};
-pub(crate) use runs::RunReport;
 use runs::Told;
+pub(crate) use runs::{RunReport, StepKind};
 
 /// See the module's first lines.
 #[derive(Clone, Debug, Serialize)]
@@ -103,7 +103,7 @@ impl Report {
                 unresolved: one.unresolved || one.dead_letters > 0,
                 pending: one.pending + one.in_flight,
                 dead_letters: one.dead_letters,
-                tally: each.remove(&one.id).unwrap_or_default(),
+                tally: taken(&mut each, &one.id),
             });
         }
         // Those that left the config since.
@@ -115,9 +115,8 @@ impl Report {
             dead_letters: 0,
             tally,
         }));
-        subscriptions.sort_by_key(|one| {
-            (!one.unresolved, std::cmp::Reverse(one.tally.failed * u64::from(one.unresolved)))
-        });
+        let (mut unwell, well): (Vec<_>, Vec<_>) = subscriptions.into_iter().partition(|one| one.unresolved);
+        unwell.extend(well);
         for cause in causes.iter_mut().filter(|cause| cause.hint.is_empty()) {
             let known = status.troubles.iter().find(|trouble| trouble.what == cause.what);
             cause.hint = known.map(|trouble| trouble.hint.clone()).unwrap_or_default();
@@ -133,7 +132,7 @@ impl Report {
             total,
             pending: status.pending,
             dead_letters: status.subscriptions.iter().map(|one| one.dead_letters).sum(),
-            subscriptions,
+            subscriptions: unwell,
             causes,
             over_time,
             runs,
@@ -154,6 +153,12 @@ impl Report {
     pub(crate) fn unwell(&self) -> usize {
         self.subscriptions.iter().filter(|one| one.unresolved).count()
     }
+}
+
+/// Takes what one subscription has out of all.
+fn taken(each: &mut Vec<(SubscriptionId, Tally)>, id: &SubscriptionId) -> Tally {
+    let place = each.iter().position(|(known, _)| known == id);
+    place.map(|place| each.swap_remove(place).1).unwrap_or_default()
 }
 
 /// Counts by a word.

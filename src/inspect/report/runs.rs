@@ -1,7 +1,7 @@
 //! The runs of a time, told from the events that the spool still has: a compaction keeps of an
 //! event that has ended no more than its key.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 
@@ -106,6 +106,29 @@ pub(crate) struct AnomalyReport {
     pub at: Timestamp,
 }
 
+/// What happened in a run at one time, for people.
+pub(crate) struct Step {
+    /// When it began.
+    pub(crate) from: Timestamp,
+    /// When it ended.
+    pub(crate) to: Timestamp,
+    /// The stage and its attempt, the gate, or what was unusual.
+    pub(crate) name: String,
+    /// What it was.
+    pub(crate) kind: StepKind,
+    pub(crate) duration_ms: Option<i64>,
+    pub(crate) cost_usd: Option<f64>,
+    /// Why not in success, or what is asked.
+    pub(crate) why: Vec<String>,
+}
+
+/// What a [`Step`] was.
+pub(crate) enum StepKind {
+    Stage(Option<Status>),
+    Gate,
+    Anomaly,
+}
+
 /// See the module's first lines.
 pub(super) struct Told {
     pub(super) runs: Vec<RunReport>,
@@ -179,7 +202,7 @@ pub(super) fn told(spool_dir: &Path, since: Timestamp) -> io::Result<Told> {
         let mut keys = HashSet::new();
         // What a crash left twice counts once.
         seen.retain(|one| keys.insert(one.key.clone()));
-        let mut of_spec = OfSpec { spec, current: None, flows: BTreeMap::new(), done: Vec::new() };
+        let mut of_spec = OfSpec { spec, current: None, flows: Vec::new(), done: Vec::new() };
         for one in seen {
             if one.event.is_none() {
                 is_partial |= one.at >= since;
@@ -190,7 +213,7 @@ pub(super) fn told(spool_dir: &Path, since: Timestamp) -> io::Result<Told> {
         }
         runs.extend(of_spec.all().filter(|run| run.last_at >= since));
     }
-    runs.sort_by_key(|run| std::cmp::Reverse(run.last_at));
+    runs.sort_unstable_by_key(|run: &RunReport| std::cmp::Reverse(run.last_at));
     let earlier = runs.len().saturating_sub(MAX_RUNS);
     runs.truncate(MAX_RUNS);
     Ok(Told { runs, earlier, is_partial, tasks })
@@ -202,7 +225,7 @@ struct OfSpec {
     /// The run that guardrails tell of, while it goes on.
     current: Option<RunReport>,
     /// Workflow runs by what tells one from another.
-    flows: BTreeMap<String, RunReport>,
+    flows: Vec<(String, RunReport)>,
     done: Vec<RunReport>,
 }
 
@@ -228,8 +251,12 @@ impl OfSpec {
             (format!("{}@{}", part("id"), part("folder")), shown(part("id")))
         });
         if let Some((key, id)) = flow {
-            let new = || RunReport { run: Some(id), ..RunReport::new(self.spec.clone(), at) };
-            return self.flows.entry(key).or_insert_with(new).add(kind, body, at);
+            let place = self.flows.iter().position(|(known, _)| *known == key).unwrap_or_else(|| {
+                let new = RunReport { run: Some(id), ..RunReport::new(self.spec.clone(), at) };
+                self.flows.push((key, new));
+                self.flows.len() - 1
+            });
+            return self.flows[place].1.add(kind, body, at);
         }
         if begins_run {
             self.done.extend(self.current.take());
@@ -250,7 +277,7 @@ impl OfSpec {
     }
 
     fn all(self) -> impl Iterator<Item = RunReport> {
-        self.done.into_iter().chain(self.current).chain(self.flows.into_values())
+        self.done.into_iter().chain(self.current).chain(self.flows.into_iter().map(|(_, run)| run))
     }
 }
 
@@ -271,6 +298,42 @@ impl RunReport {
             anomalies: Vec::new(),
             follow_ups: Vec::new(),
         }
+    }
+
+    /// What happened in it, in the order in which it began.
+    pub(crate) fn steps(&self) -> Vec<Step> {
+        let stages = self.stages.iter().map(|stage| {
+            let attempt = stage.attempt.filter(|attempt| *attempt > 1);
+            Step {
+                from: stage.began_at.unwrap_or(stage.ended_at),
+                to: stage.ended_at,
+                name: attempt.map_or(stage.stage.clone(), |n| format!("{} ({n})", stage.stage)),
+                kind: StepKind::Stage(stage.status),
+                duration_ms: stage.duration_ms,
+                cost_usd: stage.cost_usd,
+                why: stage.reasons.clone(),
+            }
+        });
+        let at_once = |at: Timestamp, name: String, kind: StepKind, why: Vec<String>| Step {
+            from: at,
+            to: at,
+            name,
+            kind,
+            duration_ms: None,
+            cost_usd: None,
+            why,
+        };
+        let mut steps: Vec<Step> = stages.collect();
+        for gate in &self.gates {
+            let why = if gate.message.is_empty() { Vec::new() } else { vec![gate.message.clone()] };
+            steps.push(at_once(gate.at, format!("gate {}", gate.step), StepKind::Gate, why));
+        }
+        for one in &self.anomalies {
+            let name = one.event.as_str().rsplit('.').next().unwrap_or_default().replace('_', " ");
+            steps.push(at_once(one.at, name, StepKind::Anomaly, Vec::new()));
+        }
+        steps.sort_by_key(|step| step.from);
+        steps
     }
 
     fn add(&mut self, kind: EventKind, body: Body, at: Timestamp) {
