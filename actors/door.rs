@@ -23,8 +23,8 @@ use super::tell::tell;
 use crate::answer::{EmitError, Receipt, RequestError};
 use crate::ask::{
     Answer, DeliveryOfSpec, DiscardDeliveries, Discarded, EmitEvent, Emitted, EmittedEvent, PauseReport,
-    PauseSubscription, ReadStatus, ReloadConfig, ReplayDeadLetter, Request, ResumeSubscription, SendSample,
-    SentReport, ShowDelivery,
+    PauseSubscription, ReadMetrics, ReadStatus, ReloadConfig, ReplayDeadLetter, Request, ResumeSubscription,
+    SendSample, SentReport, ShowDelivery,
 };
 use crate::clock;
 use crate::config::{Config, Origin, Report};
@@ -33,7 +33,7 @@ use crate::event::{Event, IdempotencyKey, SpecId, sequence_at};
 use crate::files::user;
 use crate::fleet::Link;
 use crate::inspect::{
-    Facts, FleetFacts, Listing, Page, Query, Shown, StatusReport, Tried, TriedQuery, Watching, tried,
+    Facts, FleetFacts, Listing, Metrics, Page, Query, Shown, StatusReport, Tried, TriedQuery, Watching, tried,
 };
 use crate::payload::{self, Reader};
 use crate::run::AwaitedStage;
@@ -69,6 +69,7 @@ pub(crate) struct Door {
     notices: Notices,
     reloads: mpsc::Sender<ReloadReply>,
     started: Instant,
+    started_at: Timestamp,
 }
 
 /// Who waits for a reload to end.
@@ -96,6 +97,7 @@ impl Door {
             notices: Notices::new(config.origin.clone()),
             reloads,
             started: Instant::now(),
+            started_at: clock::now(),
         };
         (door, reload)
     }
@@ -205,6 +207,11 @@ impl Door {
             Request::Attempts(query) => Answer::Attempts(self.tried(query).await?),
             Request::Status(ReadStatus {}) => {
                 Answer::Status(StatusReport::of(&self.facts().await?, self.reading.spool_dir()))
+            }
+            Request::Metrics(ReadMetrics {}) => {
+                let facts = self.facts().await?;
+                let status = StatusReport::of(&facts, self.reading.spool_dir());
+                Answer::Metrics(Metrics::of(&status, &facts.condition.totals, Some(self.started_at)))
             }
             Request::Discard(DiscardDeliveries { deliveries }) => {
                 Answer::Discard(self.discard(deliveries).await?)

@@ -17,9 +17,9 @@ use tokio::sync::{Notify, oneshot};
 
 use super::alarm::{Alarm, Ring};
 use crate::archive::{Effect, Finished};
-use crate::delivery::{Delivery, DeliveryId, Health, Judgement, Pause, Reason, SubscriptionId};
+use crate::delivery::{Delivery, DeliveryId, FinalState, Health, Judgement, Pause, Reason, SubscriptionId};
 use crate::event::SpecId;
-use crate::figures::{Counted, Counts, Way};
+use crate::figures::{Counted, Counts, Totals, Way};
 use crate::files::FileError;
 use crate::fleet::{Link, Routed, Write};
 use crate::spool::{Accepted, InboxName, Record, Settled, Standing};
@@ -187,6 +187,8 @@ pub(crate) struct Ledger {
     shared: Option<Shared>,
     /// What `status` says of the last day.
     counts: Counts,
+    /// What metrics say, from the start on.
+    totals: Totals,
     waiting: Vec<Waiting>,
     flush_scheduled: bool,
     healths_scheduled: bool,
@@ -212,6 +214,7 @@ impl Ledger {
             store,
             shared: None,
             counts: Counts::default(),
+            totals: Totals::default(),
             healths_scheduled: false,
             compaction_scheduled: false,
             must_compact: false,
@@ -318,6 +321,15 @@ impl Ledger {
     }
 }
 
+/// Counts an event that was accepted.
+fn count(counts: &mut Counts, totals: &mut Totals, accepted: &Accepted) {
+    totals.event();
+    for delivery in &accepted.deliveries {
+        counts.accepted(&delivery.subscription, accepted.at);
+        totals.accepted(&delivery.subscription);
+    }
+}
+
 /// How an attempt counts; `None` of a dry run.
 fn counted(Finished { attempt, effect, .. }: &Finished) -> Option<Counted> {
     let outcome = attempt.outcome.as_ref()?;
@@ -349,9 +361,7 @@ impl Handler<Accept> for Ledger {
         let record = Record::Accepted(record);
         let added = self.store.append(&spec, &record);
         if let (Ok(()), Record::Accepted(accepted)) = (&added, &record) {
-            for delivery in &accepted.deliveries {
-                self.counts.accepted(&delivery.subscription, accepted.at);
-            }
+            count(&mut self.counts, &mut self.totals, accepted);
         }
         self.answer_for(added, Waiting { spec, reply }, context);
     }
@@ -369,6 +379,10 @@ impl Handler<RecordAttempt> for Ledger {
         // One that has to be recorded again was counted the first time.
         if !again && let Some(counted) = counted(&finished) {
             self.counts.ended(&delivery.subscription, &counted);
+            self.totals.attempted(&delivery.subscription, &counted);
+        }
+        if let (false, Some(state)) = (again, finished.effect.end()) {
+            self.totals.ended(&delivery.subscription, state);
         }
         if self.shared.is_some() {
             return self.share(Write::Attempt { finished, health, epoch }, reply, context);
@@ -383,10 +397,15 @@ impl Handler<GiveUp> for Ledger {
 
     fn handle(&mut self, message: GiveUp, context: &mut Self::Context) {
         let GiveUp { delivery, reason, held, epoch, reply } = message;
+        let state = FinalState::from(&reason);
         if self.shared.is_some() {
+            self.totals.ended(&delivery.subscription, state);
             return self.share(Write::GiveUp { delivery, reason, epoch }, reply, context);
         }
         let added = self.store.give_up(&delivery, reason, held.as_ref());
+        if added.is_ok() {
+            self.totals.ended(&delivery.subscription, state);
+        }
         self.answer_for(added, Waiting { spec: delivery.spec.clone(), reply }, context);
     }
 }
@@ -444,7 +463,9 @@ impl Handler<DiscardLetters> for Ledger {
 
     fn handle(&mut self, message: DiscardLetters, _: &mut Self::Context) -> Self::Result {
         let DiscardLetters { letters, by } = message;
-        MessageResult(self.store.discard_letters(&letters, &by))
+        let discarded = self.store.discard_letters(&letters, &by);
+        discarded.iter().flatten().for_each(|of| self.totals.ended(of, FinalState::Discarded));
+        MessageResult(discarded)
     }
 }
 
@@ -456,6 +477,9 @@ impl Handler<DiscardWaiting> for Ledger {
         let added = self.store.discard_waiting(&deliveries, &by);
         let answers = deliveries.iter().zip(added).map(|(delivery, added)| {
             let (reply, answer) = oneshot::channel();
+            if added.is_ok() {
+                self.totals.ended(&delivery.subscription, FinalState::Discarded);
+            }
             self.answer_for(added, Waiting { spec: delivery.spec.clone(), reply }, context);
             answer
         });

@@ -84,12 +84,12 @@ pub use event::{
     InvalidSpecId, KeyOrigin, MAX_EVENT_BYTES, MAX_EVENT_DEPTH, Pipeline, SCHEMA_VERSION, Source, Spec,
     SpecId, Stage, Status, Task,
 };
-pub use figures::{Figures, Minutes, Window, Windows};
+pub use figures::{Counters, Figures, Minutes, Window, Windows};
 pub use files::FileError;
 pub use inspect::{
-    Cursor, DeliveryState, FleetMember, FleetStatus, Listed, Listing, MAX_LISTED, Query, RuntimeStatus,
-    Shown, ShownAttempt, ShownError, ShownRequest, ShownResponse, SourcesStatus, StatusReport,
-    SubscriptionStatus, Trouble, TroubleKind, Wait, WaitKind,
+    Cursor, DeliveryState, Exposition, FleetMember, FleetStatus, Listed, Listing, MAX_LISTED, Metrics, Query,
+    RuntimeStatus, Shown, ShownAttempt, ShownError, ShownRequest, ShownResponse, SourcesStatus, StatusReport,
+    SubscriptionMetrics, SubscriptionStatus, Trouble, TroubleKind, Wait, WaitKind,
 };
 pub use names::UnknownName;
 pub use run::AwaitedStage;

@@ -18,8 +18,7 @@ use serde_json::Value;
 use crate::clock;
 use crate::event::{Event, EventKind, IdempotencyKey, Pipeline, Stage, Status};
 use crate::names::printable;
-pub(crate) use spent::Spent;
-use spent::cost_in;
+pub(crate) use spent::{Spent, cost_in};
 pub use stall::AwaitedStage;
 pub(crate) use stall::{Silences, is_news};
 pub(crate) use told::{add_follow_ups, tell_of_stages};
@@ -124,6 +123,12 @@ pub(crate) enum Step {
 }
 
 impl Step {
+    /// Whether a run begins with it.
+    #[cfg(feature = "cli")]
+    pub(crate) fn begins_run(&self) -> bool {
+        matches!(self, Self::Stage(step) if step.begins)
+    }
+
     /// How it ends its run, where it does: the run's end is then told as an event of its own.
     pub(crate) fn ends_run(&self) -> Option<Status> {
         match self {

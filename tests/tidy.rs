@@ -333,7 +333,8 @@ fn every_file_of_code_that_the_docs_name_is_there() {
 
 #[test]
 fn the_docs_name_every_field_that_machines_read() {
-    let docs = text("docs/commands.md") + &text("docs/control-port.md") + &text("docs/files.md");
+    let docs = ["commands", "control-port", "files", "metrics"];
+    let docs: String = docs.iter().map(|page| text(&format!("docs/{page}.md"))).collect();
     for file in [
         "src/inspect/status.rs",
         "src/inspect/causes.rs",
@@ -344,6 +345,11 @@ fn the_docs_name_every_field_that_machines_read() {
         "src/control/protocol.rs",
         "src/inspect/listing.rs",
         "src/inspect/attempts.rs",
+        "src/inspect/metrics.rs",
+        "src/inspect/report/mod.rs",
+        "src/inspect/report/attempts.rs",
+        "src/inspect/report/runs.rs",
+        "src/figures/totals.rs",
         "src/delivery/health.rs",
     ] {
         for field in fields(file).iter().map(|field| if field == "kind" { "type" } else { field }) {

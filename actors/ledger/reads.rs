@@ -140,6 +140,7 @@ impl Handler<ReadCondition> for Ledger {
         MessageResult(Condition {
             healths: self.store.healths().clone(),
             counts: self.counts.clone(),
+            totals: self.totals.clone(),
             troubles: self.store.troubles().map(str::to_owned).collect(),
             evidence: self.store.evidence_troubles().collect(),
             later: self.store.later_records().collect(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use actix::prelude::*;
 use tokio::sync::{Notify, oneshot};
 
-use super::{Ledger, MAX_BATCH, NotWritten, Reply, answer};
+use super::{Ledger, MAX_BATCH, NotWritten, Reply, answer, count};
 use crate::fleet::{Link, Routed, Term, Write};
 
 /// See the module's first line.
@@ -112,6 +112,11 @@ impl Ledger {
             let terms: Vec<Option<Term>> = writes.iter().map(Shared::term).collect();
             match written {
                 Ok(counted) => {
+                    for (write, _) in writes.iter().zip(&counted).filter(|(_, counts)| **counts) {
+                        if let Write::Route { record, .. } = write {
+                            count(&mut ledger.counts, &mut ledger.totals, record);
+                        }
+                    }
                     for ((reply, counts), term) in replies.into_iter().zip(counted).zip(terms) {
                         if let Some(term) = term.filter(|_| !counts) {
                             shared.fail(term);

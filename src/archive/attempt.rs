@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use super::dead_letter::DeadLetter;
-use crate::delivery::{AttemptSummary, Delivery, Outcome, Reason, readable};
+use crate::delivery::{AttemptSummary, Delivery, FinalState, Outcome, Reason, readable};
 use crate::names::printable;
 
 /// What was sent, without secrets.
@@ -126,6 +126,16 @@ pub(crate) enum Effect {
 }
 
 impl Effect {
+    /// The state in which its delivery ends with it; `None` where it does not.
+    pub(crate) fn end(&self) -> Option<FinalState> {
+        match self {
+            Self::Delivered | Self::Replayed => Some(FinalState::Delivered),
+            Self::DeadLetter(reason) => Some(reason.into()),
+            Self::DryRun => Some(FinalState::DryRun),
+            Self::Retry { .. } | Self::Sample | Self::ReplayFailed(_) => None,
+        }
+    }
+
     pub(super) fn is_replay(&self) -> bool {
         matches!(self, Self::Replayed | Self::ReplayFailed(_))
     }

@@ -19,7 +19,7 @@ pub use sent::{SentOutcome, SentReport, SentRequest};
 use crate::config::Report;
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::event::SpecId;
-use crate::inspect::{Listing, Query, Shown, StatusReport, Tried, TriedQuery};
+use crate::inspect::{Listing, Metrics, Query, Shown, StatusReport, Tried, TriedQuery};
 
 /// A request whose answer has this type.
 pub trait Ask: Clone + Into<Request> + Send + 'static {
@@ -89,6 +89,8 @@ requests! {
     Attempts(TriedQuery) = "attempts" -> Vec<Tried>;
     /// The state of the runtime and its subscriptions.
     Status(ReadStatus) = "status" -> StatusReport;
+    /// Counters since the start of the runtime, and gauges of now.
+    Metrics(ReadMetrics) = "metrics" -> Metrics;
     /// Give deliveries up for good.
     Discard(DiscardDeliveries) = "discard" -> Vec<Discarded>;
     /// Hold a subscription's deliveries back.
@@ -138,6 +140,11 @@ pub struct ReplayDeadLetter {
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReadStatus {}
+
+/// Read the runtime's metrics.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReadMetrics {}
 
 /// Show one delivery whole.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -10,19 +10,19 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Failure, Global, load_good_enough, render::Screen};
 use crate::archive::{AtRest, left_at_rest, read_healths};
-use crate::ask::{Ask, ReadStatus, ShowDelivery};
+use crate::ask::{Ask, ReadMetrics, ReadStatus, ShowDelivery};
 use crate::clock;
 use crate::config::Config;
 use crate::control::{Client, ClientError, RuntimeFile};
 use crate::delivery::DeliveryId;
 use crate::env::Environment;
 use crate::event::SpecId;
-use crate::figures::{Counts, from_evidence};
+use crate::figures::{Counts, Totals, from_evidence};
 use crate::files::user::check_readable;
 use crate::fleet::Link;
 use crate::inspect::{
-    FleetFacts, Listed, Listing, Page, Query, Shown, StatusReport, Survey, Tried, TriedQuery, Unfinished,
-    Wait, WaitKind, tried, unfinished,
+    FleetFacts, Listed, Listing, Metrics, Page, Query, Shown, StatusReport, Survey, Tried, TriedQuery,
+    Unfinished, Wait, WaitKind, tried, unfinished,
 };
 use crate::spool;
 use crate::watch::{Waiting, elsewhere};
@@ -197,6 +197,16 @@ impl Source {
             overview: link.overview_now().map_err(|error| error.to_string()),
             trouble: None,
         }))
+    }
+
+    /// The runtime's metrics; without one the gauges of what lies on the disk.
+    pub(super) fn metrics(&mut self) -> Result<Metrics, Failure> {
+        if let Some(metrics) = self.ask(&ReadMetrics {})? {
+            return Ok(metrics);
+        }
+        let look = |dir: &Path| Ok((Unfinished::Listed(unfinished(dir)?), Survey::of(dir)));
+        let status = self.status_with(None, |_| Counts::default(), look)?;
+        Ok(Metrics::of(&status, &Totals::default(), None))
     }
 
     /// Deliveries, newest first, up to the query's limit, over as many pages as needed.

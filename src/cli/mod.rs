@@ -23,6 +23,7 @@ mod list;
 mod log_line;
 mod logging;
 mod man;
+mod metrics;
 mod outlet;
 mod pause;
 mod preview;
@@ -30,7 +31,9 @@ pub(crate) mod receive;
 mod reload;
 mod render;
 mod replay;
+mod report;
 mod resolve;
+mod scrape;
 mod secret;
 mod serve;
 mod show;
@@ -124,7 +127,8 @@ struct Global {
     /// The repo's root [default: the git top level above the working directory]
     #[arg(long, global = true, value_name = "DIR")]
     repo: Option<PathBuf>,
-    /// How to print results: human or json; of preview, what the endpoint understands
+    /// How to print results: human or json; of preview, what the endpoint understands; of
+    /// report, md or html
     #[arg(long, global = true, value_enum, hide_possible_values = true, default_value_t = Format::Human)]
     format: Format,
     /// Short for --format json
@@ -160,6 +164,8 @@ enum Format {
     Json,
     /// That of a body, for the one command that shows one.
     Of(payload::Format),
+    /// That of a report, for the one command that makes one.
+    Report(report::Form),
 }
 
 impl Format {
@@ -167,7 +173,15 @@ impl Format {
     fn of_body(self) -> Option<payload::Format> {
         match self {
             Self::Of(format) => Some(format),
-            Self::Human | Self::Json => None,
+            Self::Human | Self::Json | Self::Report(_) => None,
+        }
+    }
+
+    /// The form of a report; Markdown where none is named.
+    fn of_report(self) -> report::Form {
+        match self {
+            Self::Report(form) => form,
+            Self::Human | Self::Json | Self::Of(_) => report::Form::Markdown,
         }
     }
 }
@@ -184,6 +198,8 @@ impl ValueEnum for Format {
             Self::Of(Teams),
             Self::Of(Mattermost),
             Self::Of(CloudEvents),
+            Self::Report(report::Form::Markdown),
+            Self::Report(report::Form::Html),
         ]
     }
 
@@ -192,6 +208,7 @@ impl ValueEnum for Format {
             Self::Human => PossibleValue::new("human"),
             Self::Json => PossibleValue::new("json"),
             Self::Of(format) => PossibleValue::new(format.as_str()).hide(true),
+            Self::Report(form) => PossibleValue::new(form.as_str()).hide(true),
         })
     }
 }
@@ -226,6 +243,11 @@ enum Command {
     Resume(pause::ResumeOptions),
     /// How the runtime and each subscription fare, and what to do about it
     Status(status::Options),
+    /// What happened since a time, for a ticket or a pull request
+    Report(report::Options),
+    /// Figures in the Prometheus text format
+    #[command(after_help = metrics::AFTER_HELP)]
+    Metrics,
     /// Make the cluster ready that machines share, and ask whether it keeps what it takes
     #[cfg(feature = "fleet")]
     Fleet(fleet::Options),
@@ -337,6 +359,10 @@ fn run_command(cli: Cli, screen: &mut Screen) -> Result<Exit, Failure> {
     if let (Some(format), false) = (global.format.of_body(), matches!(cli.command, Command::Preview(_))) {
         return Err(Failure::usage(format!("--format {format} is for preview: others print human or json")));
     }
+    if let (Format::Report(form), false) = (global.format, matches!(cli.command, Command::Report(_))) {
+        let name = form.as_str();
+        return Err(Failure::usage(format!("--format {name} is for report: others print human or json")));
+    }
     match cli.command {
         Command::Init => init::run(global, screen),
         Command::Receive(options) => receive::run(global, &options, screen),
@@ -354,6 +380,8 @@ fn run_command(cli: Cli, screen: &mut Screen) -> Result<Exit, Failure> {
         Command::Pause(options) => pause::pause(global, options, screen),
         Command::Resume(options) => pause::resume(global, options, screen),
         Command::Status(options) => status::run(global, &options, screen),
+        Command::Report(options) => report::run(global, &options, global.format.of_report(), screen),
+        Command::Metrics => metrics::run(global, screen),
         #[cfg(feature = "fleet")]
         Command::Fleet(options) => fleet::run(global, &options, screen),
         #[cfg(feature = "fleet")]

@@ -1,6 +1,7 @@
 //! `spec-notify serve`: runs the runtime in the foreground until a signal ends it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::pin;
 use std::process;
@@ -20,6 +21,7 @@ use signal_hook::iterator::Signals;
 use tokio::sync::oneshot;
 
 use super::render::Screen;
+use super::scrape::Scraped;
 use super::{Exit, Failure, Global, load_to_serve};
 use crate::config::{Config, WatchFrom};
 use crate::control::RuntimeFile;
@@ -32,8 +34,9 @@ const SAME_SIGNAL: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
+Examples:
   spec-notify serve
+  spec-notify serve --metrics 127.0.0.1:9464
 
 SIGTERM and Ctrl-C let requests under way end, a second one stops at once; \
 what is left is pending on disk. SIGHUP reads
@@ -56,6 +59,9 @@ pub(super) struct Options {
     /// How long requests under way may take after SIGTERM, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 10_000)]
     drain_deadline: u64,
+    /// Answer scrapes of metrics at http://ADDRESS/metrics
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<SocketAddr>,
 }
 
 pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
@@ -74,6 +80,11 @@ async fn serve(config: Config, options: &Options, screen: &mut Screen) -> Result
         |kind| signal(kind).map_err(|error| Failure::failed(format!("cannot wait for signals: {error}")));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let mut hangup = listen(SignalKind::hangup())?;
+    let at = |address| {
+        Scraped::at(address)
+            .map_err(|error| Failure::failed(format!("cannot listen on {address} for --metrics: {error}")))
+    };
+    let scraped = options.metrics.map(at).transpose()?;
     let spool_dir = config.spool_dir.clone();
     let subscriptions: Vec<_> =
         config.subscriptions.iter().filter(|s| s.active).map(|s| s.id.to_string()).collect();
@@ -85,7 +96,11 @@ async fn serve(config: Config, options: &Options, screen: &mut Screen) -> Result
     let config = Config { control_port: options.port, watch, ..config };
     let runtime = Runtime::start(config, Environment::process()).map_err(Failure::failed)?;
     let handle = runtime.handle();
-    announce(&spool_dir, handle.is_standing_by(), &subscriptions, screen);
+    let metrics = scraped.as_ref().map(|scraped| scraped.address);
+    announce(&spool_dir, handle.is_standing_by(), &subscriptions, metrics, screen);
+    if let Some(scraped) = scraped {
+        actix_rt::spawn(scraped.answer(handle.clone()));
+    }
     let ended = async {
         loop {
             match next(&mut terminate, &mut interrupt, &mut hangup).await {
@@ -153,16 +168,30 @@ struct Serving<'a> {
     /// Its control port.
     address: Option<String>,
     subscriptions: &'a [String],
+    /// Where scrapes are answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics: Option<String>,
 }
 
 /// Prints what is served where, or which process this one waits for.
-fn announce(spool_dir: &Path, is_standing_by: bool, subscriptions: &[String], screen: &mut Screen) {
+fn announce(
+    spool_dir: &Path,
+    is_standing_by: bool,
+    subscriptions: &[String],
+    metrics: Option<SocketAddr>,
+    screen: &mut Screen,
+) {
+    let metrics = metrics.map(|address| format!("http://{address}/metrics"));
     let owner = RuntimeFile::read(spool_dir).ok();
     // Another's file may be left where this one's could not be written.
     let owner = owner.filter(|owner| is_standing_by || owner.pid == process::id());
     if screen.is_json() {
         let (pid, address) = owner.map(|owner| (owner.pid, owner.address)).unzip();
-        return screen.value(&Serving { spool_dir, standby: is_standing_by, pid, address, subscriptions });
+        let standby = is_standing_by;
+        return screen.value(&Serving { spool_dir, standby, pid, address, subscriptions, metrics });
+    }
+    if let Some(metrics) = metrics {
+        screen.announce(format_args!("metrics at {metrics}"));
     }
     let names = if subscriptions.is_empty() { "none active".to_owned() } else { subscriptions.join(", ") };
     let dir = spool_dir.display();

@@ -15,8 +15,8 @@ use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global};
 use crate::clock;
 use crate::figures::Windows;
-pub(super) use screen::tone;
 use screen::{View, lines};
+pub(super) use screen::{of_latency, share, sparkline, tone, ways};
 
 /// How long a runtime may take for an answer to `--banner`: a prompt cannot wait for one that
 /// hangs.

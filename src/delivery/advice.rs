@@ -43,6 +43,12 @@ fn of_chat_status(status: u16) -> Option<&'static str> {
     })
 }
 
+/// The same for what is known of an attempt later: its status. Empty of a success.
+#[cfg(feature = "cli")]
+pub(crate) fn hint_of_status(status: u16) -> &'static str {
+    if (200..300).contains(&status) { "" } else { of_status(status) }
+}
+
 /// Advice for a status other than a success (RFC 9110, section 15; RFC 6585).
 fn of_status(status: u16) -> &'static str {
     match status {

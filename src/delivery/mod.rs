@@ -31,6 +31,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use uuid::Uuid;
 
+#[cfg(feature = "cli")]
+pub(crate) use advice::hint_of_status;
 pub(crate) use body::{Body, BodyBudget, Payload};
 pub(crate) use dedupe::{Dedupe, KeyDigest};
 pub(crate) use final_state::FinalState;

@@ -6,6 +6,7 @@
 
 mod evidence;
 mod histogram;
+mod totals;
 mod window;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -15,6 +16,8 @@ use jiff::{SignedDuration, Timestamp};
 use crate::delivery::{FailureClass, SubscriptionId};
 pub(crate) use evidence::from_evidence;
 use histogram::Histogram;
+pub use totals::Counters;
+pub(crate) use totals::{BOUNDS_S, Totals};
 pub use window::{Figures, Minutes, Window, Windows};
 
 /// How far back the longest window looks.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lease::{Duty, MemberId, MemberInfo, Seen};
 use crate::archive::{DeadLetter, DeadLetterCount, Healths, Pauses};
-use crate::delivery::SubscriptionId;
+use crate::delivery::{AttemptSummary, SubscriptionId};
 use crate::event::SpecId;
 use crate::spool::Unfinished;
 
@@ -54,7 +54,8 @@ pub(crate) struct Place {
 /// The newest deliveries that the cluster knows of each kind.
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
-    pub(crate) waiting: Vec<Unfinished>,
+    /// With the last attempt of each.
+    pub(crate) waiting: Vec<(Unfinished, Option<AttemptSummary>)>,
     /// Without their payloads.
     pub(crate) letters: Vec<DeadLetter>,
     /// The final lines of the evidence.

@@ -195,11 +195,12 @@ impl Link {
             let client = &connected.client;
             let mut rows = Rows::default();
             let sql = format!(
-                "SELECT {COLUMNS} FROM spec_notify.delivery AS d WHERE d.ended_at IS NULL \
-                AND {chosen}"
+                "SELECT {COLUMNS}, (d.history -> -1)::text FROM spec_notify.delivery AS d \
+                 WHERE d.ended_at IS NULL AND {chosen}"
             );
             for row in client.query_typed(&sql, &parameters).await? {
-                rows.waiting.extend(unfinished(&row)?.map(|(unfinished, _)| unfinished));
+                let last = row.try_get::<_, Option<String>>(10)?.and_then(|last| json(&last));
+                rows.waiting.extend(unfinished(&row)?.map(|(unfinished, _)| (unfinished, last)));
             }
             let sql = format!(
                 "SELECT {COLUMNS}, d.history::text, d.reason, d.hint, \

@@ -9,7 +9,7 @@ use super::Survey;
 use crate::archive::Healths;
 use crate::config::Role;
 use crate::delivery::{Pause, SubscriptionId};
-use crate::figures::Counts;
+use crate::figures::{Counts, Totals};
 use crate::fleet::Overview;
 use crate::run::AwaitedStage;
 
@@ -89,6 +89,8 @@ pub(crate) struct Condition {
     pub(crate) healths: Healths,
     /// Attempts of the last day.
     pub(crate) counts: Counts,
+    /// What happened since the start.
+    pub(crate) totals: Totals,
     /// What keeps events from being accepted.
     pub(crate) troubles: Vec<String>,
     /// What keeps evidence from being written.

@@ -14,7 +14,7 @@ use crate::archive::{
     read_pauses,
 };
 use crate::clock;
-use crate::delivery::{Delivery, DeliveryId, FinalState, IdPrefix, SubscriptionId};
+use crate::delivery::{AttemptSummary, Delivery, DeliveryId, FinalState, IdPrefix, SubscriptionId};
 use crate::event::{EventKind, IdempotencyKey, SpecId};
 use crate::files::{absent_is_empty, spec_dirs};
 use crate::fleet::{Rows, Wanted};
@@ -141,6 +141,12 @@ impl Listed {
             next_attempt_at: None,
             paused: false,
         }
+    }
+
+    fn set_last_attempt(&mut self, last: &AttemptSummary) {
+        self.last_status = last.status;
+        self.last_error = Some(last.in_words());
+        self.last_latency_ms = Some(last.latency_ms);
     }
 
     /// The delivery of a dead letter.
@@ -302,8 +308,11 @@ impl Page {
 
     /// Adds what a fleet's cluster has.
     pub(crate) fn add_of_fleet(&mut self, rows: Rows) {
-        for Unfinished { delivery, attempts, next_attempt_at } in rows.waiting {
-            self.add(Listed::unfinished(&delivery, DeliveryState::Pending, attempts, next_attempt_at));
+        for (Unfinished { delivery, attempts, next_attempt_at }, last) in rows.waiting {
+            let state = DeliveryState::Pending;
+            let mut row = Listed::unfinished(&delivery, state, attempts, next_attempt_at);
+            last.iter().for_each(|last| row.set_last_attempt(last));
+            self.add(row);
         }
         // A dead letter has an end in the evidence too, which knows less.
         rows.letters.iter().for_each(|letter| self.add(Listed::of_letter(letter)));
@@ -377,9 +386,7 @@ impl Page {
         let mut last: HashMap<DeliveryId, &LastAttempt> = last.iter().map(|last| (last.id, last)).collect();
         for row in self.rows.values_mut() {
             if let Some(attempt) = last.remove(&row.id).and_then(LastAttempt::read) {
-                row.last_status = attempt.status;
-                row.last_error = Some(attempt.in_words());
-                row.last_latency_ms = Some(attempt.latency_ms);
+                row.set_last_attempt(&attempt);
             }
         }
     }

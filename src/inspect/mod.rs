@@ -6,13 +6,16 @@ mod ending;
 mod facts;
 mod fleet;
 mod listing;
+mod metrics;
+#[cfg(feature = "cli")]
+pub(crate) mod report;
 mod shown;
 mod status;
 mod survey;
 mod warnings;
 mod words;
 
-pub(crate) use attempts::{MAX_TRIED, Tried, TriedQuery, tried};
+pub(crate) use attempts::{Tried, TriedQuery, tried};
 pub use causes::{Trouble, TroubleKind};
 #[cfg(feature = "cli")]
 pub(crate) use ending::delivered_since;
@@ -20,6 +23,7 @@ pub(crate) use facts::{Condition, Facts, FleetFacts, Queue, Watching};
 pub use fleet::{FleetMember, FleetStatus};
 pub(crate) use listing::Page;
 pub use listing::{Cursor, DeliveryState, Listed, Listing, MAX_LISTED, Query};
+pub use metrics::{Exposition, Metrics, SubscriptionMetrics};
 pub(crate) use shown::Unended;
 pub use shown::{Shown, ShownAttempt, ShownError, ShownRequest, ShownResponse, Wait, WaitKind};
 pub(crate) use status::Unfinished;
@@ -29,4 +33,4 @@ pub use status::{RuntimeStatus, SourcesStatus, StatusReport, SubscriptionStatus}
 pub(crate) use survey::{Survey, unfinished};
 pub(crate) use words::counted;
 #[cfg(feature = "cli")]
-pub(crate) use words::{ago, grouped, latency, short};
+pub(crate) use words::{ago, grouped, latency, listed, short};

@@ -310,7 +310,7 @@ impl StatusReport {
             uptime_s: facts.uptime.as_secs(),
             watches: facts.watching != Watching::Off,
         };
-        let Condition { healths, counts, troubles, evidence, later } = &facts.condition;
+        let Condition { healths, counts, troubles, evidence, later, .. } = &facts.condition;
         let mut report = Self::new(Some(runtime), &facts.queues, healths, counts, &facts.survey);
         report.warnings.splice(0..0, troubles.iter().chain(evidence).chain(later).cloned());
         report.warnings.extend(facts.edited.iter().cloned());

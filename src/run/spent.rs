@@ -29,7 +29,7 @@ impl Spent {
 }
 
 /// The cost of a stage from its telemetry: the total, else the sum over the agents.
-pub(super) fn cost_in(telemetry: &Map<String, Value>) -> Option<f64> {
+pub(crate) fn cost_in(telemetry: &Map<String, Value>) -> Option<f64> {
     let of = |fields: &Value| {
         ["totalUsd", "total_usd", "costUsd", "cost_usd"].iter().find_map(|name| fields.get(name)?.as_f64())
     };

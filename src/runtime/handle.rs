@@ -10,14 +10,14 @@ use super::block::block_on;
 use super::{Current, Mode};
 use crate::answer::{EmitError, Receipt, RequestError};
 use crate::ask::{
-    Ask, PauseReport, PauseSubscription, ReadStatus, ReplayDeadLetter, ResumeSubscription, SendSample,
-    SentReport, ShowDelivery,
+    Ask, PauseReport, PauseSubscription, ReadMetrics, ReadStatus, ReplayDeadLetter, ResumeSubscription,
+    SendSample, SentReport, ShowDelivery,
 };
 use crate::config::Report;
 use crate::control::{CHANGE_OF_OWNER, ClientError, LOOK_AGAIN};
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::event::{Event, SpecId};
-use crate::inspect::{Listing, Query, Shown, StatusReport};
+use crate::inspect::{Listing, Metrics, Query, Shown, StatusReport};
 use crate::sources::checkout::Checkout;
 use crate::spool::put_in_inbox;
 
@@ -201,6 +201,23 @@ impl Handle {
     /// ```
     pub async fn status(&self) -> Result<StatusReport, RequestError> {
         self.ask(ReadStatus {}).await
+    }
+
+    /// Counters since the start of the runtime and gauges of now, for an exporter of the host's.
+    ///
+    /// # Errors
+    /// Webhooks are off, or the runtime has stopped.
+    ///
+    /// ```no_run
+    /// # async fn scrape(handle: &spec_notify::Handle) -> Result<(), spec_notify::RequestError> {
+    /// use spec_notify::Exposition;
+    ///
+    /// print!("{}", handle.metrics().await?.text(Exposition::Prometheus));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn metrics(&self) -> Result<Metrics, RequestError> {
+        self.ask(ReadMetrics {}).await
     }
 
     /// One page of deliveries, newest first, whatever their state.

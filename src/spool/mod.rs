@@ -31,6 +31,8 @@ pub(crate) use peek::{
     Kept, LastAttempt, Peeked, bytes as bytes_of, damaged, events_in_inbox, is_owned, kept, specs,
     unfinished, unfinished_of, unusable,
 };
+#[cfg(feature = "cli")]
+pub(crate) use peek::{Seen, seen};
 #[cfg(test)]
 pub(crate) use record::encode;
 pub(crate) use record::{Accepted, AcceptedDelivery, Record};

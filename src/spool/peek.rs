@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::de::{DeserializeOwned, IgnoredAny};
+#[cfg(feature = "cli")]
+use serde_json::value::RawValue;
 
 use super::inbox::InboxName;
 use super::lock::Lock;
@@ -18,6 +20,8 @@ use super::segment::{check_file, content_of, segment_numbers, segment_path};
 use super::{OpenError, Unfinished};
 use crate::delivery::{AttemptSummary, Delivery, DeliveryId};
 use crate::event::SpecId;
+#[cfg(feature = "cli")]
+use crate::event::{EventKind, IdempotencyKey};
 use crate::files::{self, FileError, absent_is_empty, known_specs, spec_dirs};
 
 /// Whether a process owns the spool. Creates nothing.
@@ -231,6 +235,51 @@ impl Kept {
         let body = accepted.into_body(id);
         Some(Self { delivery, payload, body, attempts, next_attempt_at, is_finished: false })
     }
+}
+
+/// An event that a spool has accepted.
+#[cfg(feature = "cli")]
+#[derive(Debug)]
+pub(crate) struct Seen {
+    /// Its key.
+    pub key: IdempotencyKey,
+    /// When it was accepted.
+    pub at: Timestamp,
+    /// Its type; `None` where nothing but its key is kept any more.
+    pub event: Option<EventKind>,
+    /// Whether a run of its SPEC begins with it.
+    pub begins_run: bool,
+    /// The payload; empty where it is not kept any more.
+    pub body: String,
+}
+
+/// The events that a SPEC's files still know, in no order; some may be there twice. Repairs
+/// nothing and locks nothing.
+///
+/// # Errors
+/// The SPEC's folder cannot be listed.
+#[cfg(feature = "cli")]
+pub(crate) fn seen(spool_dir: &Path, spec: &SpecId) -> io::Result<Vec<Seen>> {
+    let dir = spool_dir.join(spec.as_str());
+    let mut seen = Vec::new();
+    for number in absent_is_empty(segment_numbers(&dir))? {
+        let path = segment_path(&dir, number);
+        // A compacting runtime may have removed the file: its records are in a later one.
+        let Ok(content) = files::open_to_read(&path).and_then(|file| content_of(&file)) else { continue };
+        for (_, record) in record::scan::<Box<RawValue>>(&content).records {
+            match record {
+                Record::Accepted(Accepted { at, idempotency_key: key, event, run, body, .. }) => {
+                    let begins_run = run.is_some_and(|step| step.begins_run());
+                    seen.push(Seen { key, at, event: Some(event), begins_run, body: body.get().to_owned() });
+                }
+                Record::Known { idempotency_key: key, at, .. } => {
+                    seen.push(Seen { key, at, event: None, begins_run: false, body: String::new() });
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(seen)
 }
 
 /// Where the last attempt of an unfinished delivery is recorded: it can be read on any thread.

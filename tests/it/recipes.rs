@@ -292,10 +292,11 @@ fn a_job_tells_what_its_pipeline_did_and_nothing_of_what_it_checked_out() {
     let job = block(text.split_once("## A pipeline that runs in a job").unwrap().1, "yaml");
     let steps: Vec<&str> = job.lines().filter_map(|line| line.trim().strip_prefix("run: ")).collect();
     let (install, steps) = steps.split_first().unwrap();
-    assert!(install.starts_with("cargo install ") && steps.len() == 3, "{steps:?}");
+    assert!(install.starts_with("cargo install ") && steps.len() == 4, "{steps:?}");
     let lines = "secret_env = \"SPECKIT_WEBHOOK_SECRET\"";
     let sandbox = Sandbox::with_settings("env_file = \"none.env\"", &[("one", &endpoint.url(), lines)])
-        .env("SPECKIT_WEBHOOK_SECRET", "the-secret-of-the-repository");
+        .env("SPECKIT_WEBHOOK_SECRET", "the-secret-of-the-repository")
+        .env("GITHUB_STEP_SUMMARY", "summary.md");
     let telemetry = |session: &str| format!("{EVIDENCE}/commands/SPEC-1/spec-plan_{session}.json");
     sandbox.write(&telemetry("before"), &plan_telemetry("SPEC-1", "before").to_string());
     sandbox.write("after.json", &plan_telemetry("SPEC-1", "after").to_string());
@@ -314,6 +315,8 @@ fn a_job_tells_what_its_pipeline_did_and_nothing_of_what_it_checked_out() {
         endpoint.requests().iter().map(|request| request.json()["event"]["stage"].to_string()).collect();
     assert_eq!(stages, ["\"Plan\"", "\"Tasks\""].map(str::to_owned).into());
     assert_eq!(endpoint.requests().len(), 2);
+    let summary = fs::read_to_string(sandbox.path().join("summary.md")).unwrap();
+    assert!(summary.contains("**2** arrived") && summary.contains(" Tasks | ❌ failure |"), "{summary}");
 }
 
 /// What the footprint's script says of a SPEC, and its exit code.

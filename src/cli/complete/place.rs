@@ -167,9 +167,14 @@ impl<'a> Place<'a> {
         }
         let possible = arg.get_possible_values();
         if !possible.is_empty() {
-            // Those of a body are hidden, but for the one command that takes them.
-            let of_body = self.command.get_name() == "preview" && arg.get_id() == "format";
-            let is_meant = |value: &&PossibleValue| value.is_hide_set() == of_body;
+            // Those of a body and of a report are hidden, but for the commands that take them.
+            let is_of_report = |value: &PossibleValue| ["md", "html", "json"].contains(&value.get_name());
+            let is_meant = |value: &&PossibleValue| match (self.command.get_name(), arg.get_id() == "format")
+            {
+                ("report", true) => is_of_report(value),
+                ("preview", true) => value.is_hide_set() && !is_of_report(value),
+                _ => !value.is_hide_set(),
+            };
             let words = possible.iter().filter(is_meant);
             let words =
                 words.map(|one| Candidate::new(one.get_name(), one.get_help().map(ToString::to_string)));

@@ -1,6 +1,6 @@
 //! What `status` shows to people: the subscriptions, what fails and since when, the figures.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -44,7 +44,7 @@ const COLUMNS: [Column; 10] = [
     ("FAILED", |one, view| share(one.figures.window(view.since.0))),
     ("P50", |one, view| of_latency(one.figures.window(view.since.0).p50_ms)),
     ("P95", |one, view| of_latency(one.figures.window(view.since.0).p95_ms)),
-    ("LAST HOUR (▁ ok, █ failed)", |one, _| sparkline(one)),
+    ("LAST HOUR (▁ ok, █ failed)", |one, _| sparkline(one, 2)),
 ];
 
 /// Those that a narrow terminal has no room for, the first to go first; names are cut last.
@@ -54,12 +54,13 @@ fn since(at: Option<Timestamp>, view: &View) -> String {
     at.map_or("-".to_owned(), |at| ago(view.now, at))
 }
 
-fn of_latency(ms: Option<f64>) -> String {
+/// A latency, or a dash.
+pub(in crate::cli) fn of_latency(ms: Option<f64>) -> String {
     ms.map_or("-".to_owned(), latency)
 }
 
 /// The share of attempts that failed.
-fn share(window: &Window) -> String {
+pub(in crate::cli) fn share(window: &Window) -> String {
     match (window.failed, window.attempts) {
         (_, 0) => "-".to_owned(),
         (0, _) => "0".to_owned(),
@@ -68,13 +69,13 @@ fn share(window: &Window) -> String {
     }
 }
 
-/// Two minutes of the last hour a character: blank without attempts, and the higher the more of
+/// So many minutes of the last hour a character: blank without attempts, and the higher the more of
 /// them failed.
-fn sparkline(one: &SubscriptionStatus) -> String {
+pub(in crate::cli) fn sparkline(one: &SubscriptionStatus, minutes: usize) -> String {
     const HEIGHTS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let Minutes { delivered, failed, .. } = &one.figures.minutes;
     let sums = |counts: &[u64]| counts.iter().sum::<u64>();
-    let pairs = delivered.chunks(2).zip(failed.chunks(2)).map(|(ok, bad)| (sums(ok), sums(bad)));
+    let pairs = delivered.chunks(minutes).zip(failed.chunks(minutes)).map(|(ok, bad)| (sums(ok), sums(bad)));
     let heights = pairs.map(|(ok, bad)| match usize::try_from((bad * 7).div_ceil((ok + bad).max(1))) {
         _ if ok + bad == 0 => ' ',
         Ok(height) => HEIGHTS[height.min(7)],
@@ -223,19 +224,24 @@ fn what_fails(lines: &mut Vec<Line>, troubles: &[Trouble], view: &View) {
     }
 }
 
+/// How often and how attempts failed, the most frequent first: `503 × 295, timeout × 6`.
+pub(in crate::cli) fn ways(failures: &BTreeMap<String, u64>) -> String {
+    let mut ways: Vec<_> = failures.iter().collect();
+    ways.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    let ways: Vec<_> = ways.into_iter().map(|(way, count)| format!("{way} × {}", grouped(*count))).collect();
+    ways.join(", ")
+}
+
 /// What is asked for in a ticket.
 fn figures(one: &SubscriptionStatus, is_sent: bool, view: &View) -> String {
     let window = one.figures.window(view.since.0);
-    let mut ways: Vec<_> = window.failures.iter().collect();
-    ways.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
-    let ways: Vec<_> = ways.into_iter().map(|(way, count)| format!("{way} × {}", grouped(*count))).collect();
     let attempts = if window.attempts == 1 { "attempt" } else { "attempts" };
     let mut text = format!(
         "{}: {} {attempts}, {} failed ({})",
         one.id,
         grouped(window.attempts),
         grouped(window.failed),
-        ways.join(", ")
+        ways(&window.failures)
     );
     if window.given_up > 0 {
         let noun = if window.given_up == 1 { "delivery" } else { "deliveries" };

@@ -2,12 +2,15 @@
 //! letters can be replayed.
 
 mod model;
+mod replay;
 #[cfg(test)]
 mod tests;
 mod view;
 
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,21 +20,23 @@ use actix_rt::signal::unix::{SignalKind, signal};
 use clap::Args;
 use futures_util::future::select_all;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
-use ratatui::crossterm::terminal::disable_raw_mode;
+use ratatui::crossterm::execute;
+use ratatui::crossterm::terminal::{
+    BeginSynchronizedUpdate, Clear, ClearType, EndSynchronizedUpdate, EnterAlternateScreen, disable_raw_mode,
+    enable_raw_mode,
+};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+use signal_hook::consts::{SIGCONT, SIGTSTP};
 
 use super::ask::Source;
 use super::render::Screen;
-use super::test::PATIENCE;
 use super::{Exit, Failure, Global};
-use crate::ask::ReplayDeadLetter;
 use crate::clock;
-use crate::control::{Client, ClientError};
 use crate::delivery::DeliveryId;
 use crate::event::SpecId;
-use crate::inspect::{DeliveryState, MAX_TRIED, Query, Tried, TriedQuery, latency};
-use model::{Action, Model, Snapshot};
+use crate::inspect::{DeliveryState, Listing, Query, Shown, TriedQuery};
+use model::{Action, Model, Snapshot, Wanted};
 
 /// Interval at which the screen checks for keys and news.
 const TICK: Duration = Duration::from_millis(50);
@@ -39,8 +44,14 @@ const TICK: Duration = Duration::from_millis(50);
 /// How long the screen has to end by itself and restore the terminal.
 const GOODBYE: Duration = Duration::from_millis(500);
 
-/// Most deliveries on the screen.
-const ROWS: usize = 200;
+/// Most deliveries on the screen that were given up, and as many that wait.
+const ROWS: usize = 100;
+
+/// Most attempts on the screen.
+const ATTEMPTS: usize = 100;
+
+/// A look that takes long is taken less often: this many times as long passes until the next one.
+const REST: u32 = 3;
 
 /// How long connecting to the runtime may take.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -50,9 +61,9 @@ const CONNECT: Duration = Duration::from_secs(2);
 Example:
   spec-notify top
 
-Keys: q quit, Tab next pane, arrows move, Enter opens a delivery, r replays a dead letter, \
-/ filters, a all deliveries,
-w warnings, ? help. Needs a terminal; elsewhere use spec-notify status and list.")]
+The worst comes first. Keys: Tab next pane, arrows move, Enter opens what is selected, \
+r replays a dead letter, R all of a cause, / filters, a all deliveries, w warnings, ? help, \
+Esc closes what is open, q quits. Needs a terminal; elsewhere use spec-notify status and list.")]
 pub(super) struct Options {
     /// Seconds from one look to the next
     #[arg(
@@ -66,7 +77,7 @@ pub(super) struct Options {
 
 /// A request to the worker.
 enum Job {
-    Refresh { all: bool },
+    Refresh(Wanted),
     Open(SpecId, DeliveryId),
 }
 
@@ -74,7 +85,10 @@ enum Job {
 enum News {
     Learned(Box<Snapshot>),
     Trouble(String),
-    Attempts(DeliveryId, Vec<Tried>),
+    Shown(DeliveryId, Option<Box<Shown>>),
+    /// How far a replay of many is.
+    Replaying(String),
+    /// What a replay came to.
     Replayed(String),
     /// The process is to end.
     End,
@@ -96,7 +110,7 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     let mut terminal = ratatui::try_init()
         .map_err(|error| Failure::failed(format!("the terminal cannot be used: {error}")))?;
     let shown =
-        Loop { jobs, tell, news, spool_dir }.run(&mut terminal, Duration::from_secs(options.interval));
+        Loop::new(jobs, tell, news, spool_dir).run(&mut terminal, Duration::from_secs(options.interval));
     let restored = ratatui::try_restore();
     match shown.and(restored) {
         // The terminal is gone, which ends the screen as a hang-up does.
@@ -113,41 +127,80 @@ struct Loop {
     tell: SyncSender<News>,
     news: Receiver<News>,
     spool_dir: PathBuf,
+    /// Somebody asked this process to stop for a while, or it goes on after it.
+    stops: Arc<AtomicBool>,
+    continues: Arc<AtomicBool>,
+    /// No further dead letter is to be replayed.
+    stop_replaying: Arc<AtomicBool>,
 }
 
 impl Loop {
+    fn new(jobs: SyncSender<Job>, tell: SyncSender<News>, news: Receiver<News>, spool_dir: PathBuf) -> Self {
+        let heard = |kind| {
+            let heard = Arc::new(AtomicBool::new(false));
+            if let Err(error) = signal_hook::flag::register(kind, heard.clone()) {
+                log::debug!("signal {kind} is not heard: {error}");
+            }
+            heard
+        };
+        let (stops, continues) = (heard(SIGTSTP), heard(SIGCONT));
+        Self { jobs, tell, news, spool_dir, stops, continues, stop_replaying: Arc::default() }
+    }
+
     fn run(&self, terminal: &mut ratatui::DefaultTerminal, interval: Duration) -> io::Result<()> {
         let mut model = Model::new();
-        let mut looked: Option<Instant> = None;
-        let mut is_asking = false;
+        // When it was asked last, and when it is to be asked again; while an answer is slow, it is
+        // not asked for again.
+        let (mut asked, mut due) = (None::<Instant>, Some(Instant::now()));
+        let mut drawn: Option<Instant> = None;
         loop {
+            if self.stops.swap(false, Ordering::SeqCst) {
+                suspend(terminal)?;
+                drawn = None;
+            }
+            if self.continues.swap(false, Ordering::SeqCst) {
+                resume(terminal)?;
+                drawn = None;
+            }
             for news in self.news.try_iter() {
+                drawn = None;
                 match news {
-                    News::Learned(snapshot) => {
-                        is_asking = false;
-                        model.learn(*snapshot);
+                    News::Learned(_) | News::Trouble(_) if asked.is_some() => {
+                        let took = asked.take().map_or(Duration::ZERO, |asked| asked.elapsed());
+                        due = Some(Instant::now() + interval.max(took * REST));
+                        match news {
+                            News::Learned(snapshot) => model.learn(*snapshot),
+                            News::Trouble(trouble) => model.trouble = Some(trouble),
+                            _ => {}
+                        }
                     }
-                    News::Trouble(trouble) => {
-                        is_asking = false;
-                        model.trouble = Some(trouble);
-                    }
+                    News::Learned(snapshot) => model.learn(*snapshot),
+                    News::Trouble(trouble) => model.note = trouble,
                     News::End => return Ok(()),
-                    News::Attempts(id, attempts) => model.opened(id, attempts),
+                    News::Shown(id, shown) => model.opened(id, shown.map(|shown| *shown)),
+                    News::Replaying(progress) => model.replaying = Some(progress),
                     News::Replayed(note) => {
+                        model.replaying = None;
                         model.note = note;
-                        looked = None;
+                        due = Some(Instant::now());
                     }
                 }
             }
-            // One question at a time: while an answer is slow, it is not asked for again.
-            if !is_asking && looked.is_none_or(|looked| looked.elapsed() >= interval) {
-                is_asking = self.jobs.try_send(Job::Refresh { all: model.all }).is_ok();
-                looked = Some(Instant::now());
+            if asked.is_none() && due.is_none_or(|due| due <= Instant::now()) {
+                asked = self.jobs.try_send(Job::Refresh(model.wanted())).is_ok().then(Instant::now);
             }
-            terminal.draw(|frame| view::draw(&model, clock::now(), frame))?;
+            // What changes by itself is the age of things, once a second.
+            if drawn.is_none_or(|drawn| drawn.elapsed() >= Duration::from_secs(1)) {
+                // A slow line shows it whole or not at all.
+                execute!(io::stdout(), BeginSynchronizedUpdate)?;
+                terminal.draw(|frame| view::draw(&model, clock::now(), frame))?;
+                execute!(io::stdout(), EndSynchronizedUpdate)?;
+                drawn = Some(Instant::now());
+            }
             if !event::poll(TICK)? {
                 continue;
             }
+            drawn = None;
             let Event::Key(key) = event::read()? else { continue };
             if key.kind != KeyEventKind::Press {
                 continue;
@@ -156,38 +209,43 @@ impl Loop {
             match model.press(key) {
                 Action::Nothing => {}
                 Action::Quit => return Ok(()),
-                Action::Refresh => looked = None,
+                Action::Suspend => suspend(terminal)?,
+                Action::Refresh => due = Some(Instant::now()),
                 Action::Open(spec, id) => {
                     if self.jobs.try_send(Job::Open(spec, id)).is_err() {
                         model.note = "the runtime is slow to answer: try again".to_owned();
                     }
                 }
-                Action::Replay(spec, id) => self.replay(spec, id),
+                Action::Replay(spec, id) => {
+                    replay::one(self.spool_dir.clone(), spec, id, self.tell.clone());
+                }
+                Action::ReplayAll(trouble) => {
+                    self.stop_replaying.store(false, Ordering::SeqCst);
+                    model.replaying = Some("looking for its dead letters …".to_owned());
+                    let stop = self.stop_replaying.clone();
+                    replay::all(self.spool_dir.clone(), *trouble, stop, self.tell.clone());
+                }
+                Action::StopReplaying => self.stop_replaying.store(true, Ordering::SeqCst),
             }
         }
     }
+}
 
-    /// Replays on a thread of its own, because an endpoint may be slow.
-    fn replay(&self, spec: SpecId, id: DeliveryId) {
-        let (tell, spool_dir) = (self.tell.clone(), self.spool_dir.clone());
-        thread::spawn(move || {
-            let request = ReplayDeadLetter { spec: spec.clone(), delivery_id: id };
-            let sent = Client::connect(&spool_dir, CONNECT)
-                .and_then(|mut client| client.request(&request, PATIENCE));
-            let told = match sent {
-                Ok(report) => match (report.outcome, report.error) {
-                    (_, Some(error)) => format!("{id} failed again: {error}"),
-                    (outcome, None) => format!("{id}: {outcome} in {}", latency(report.latency_ms)),
-                },
-                Err(ClientError::Unreachable(_) | ClientError::Absent(_)) => {
-                    format!("no runtime is running: spec-notify replay {spec} --delivery-id {id}")
-                }
-                Err(ClientError::Refused(error)) => error,
-            };
-            // The screen may be gone by now.
-            drop(tell.send(News::Replayed(told)));
-        });
-    }
+/// Gives the terminal back and stops, as Ctrl-Z does to other programs; returns once continued.
+fn suspend(terminal: &mut ratatui::DefaultTerminal) -> io::Result<()> {
+    ratatui::try_restore()?;
+    terminal.show_cursor()?;
+    signal_hook::low_level::emulate_default_handler(SIGTSTP)?;
+    resume(terminal)
+}
+
+/// Takes the terminal again, whatever was written to it meanwhile.
+fn resume(terminal: &mut ratatui::DefaultTerminal) -> io::Result<()> {
+    enable_raw_mode()?;
+    execute!(io::stdout(), EnterAlternateScreen, Clear(ClearType::All))?;
+    // It knows nothing of what stands there: all of it is drawn.
+    *terminal = ratatui::Terminal::new(ratatui::backend::CrosstermBackend::new(io::stdout()))?;
+    Ok(())
 }
 
 /// Ends the screen once `wait` returns, and the process soon after: a read from a terminal that is
@@ -233,10 +291,11 @@ fn wait_for_a_signal() {
 fn work(mut source: Source, jobs: &Receiver<Job>, tell: &SyncSender<News>) {
     while let Ok(job) = jobs.recv() {
         let news = match job {
-            Job::Refresh { all } => look(&mut source, all).map(|snapshot| News::Learned(Box::new(snapshot))),
+            Job::Refresh(wanted) => {
+                look(&mut source, &wanted).map(|snapshot| News::Learned(Box::new(snapshot)))
+            }
             Job::Open(spec, id) => {
-                let query = TriedQuery { spec: Some(spec), delivery_id: Some(id), limit: MAX_TRIED };
-                source.tried(&query).map(|attempts| News::Attempts(id, attempts))
+                source.show(&spec, id, false).map(|shown| News::Shown(id, shown.map(Box::new)))
             }
         };
         if tell.send(news.unwrap_or_else(|failure| News::Trouble(failure.message))).is_err() {
@@ -245,15 +304,23 @@ fn work(mut source: Source, jobs: &Receiver<Job>, tell: &SyncSender<News>) {
     }
 }
 
-fn look(source: &mut Source, all: bool) -> Result<Snapshot, Failure> {
-    use DeliveryState::{DeadLetter, Dropped, InFlight, Pending};
-    let states = if all { Vec::new() } else { vec![DeadLetter, Dropped, InFlight, Pending] };
-    let query = Query { states, ..Query::newest(ROWS) };
-    let attempts = TriedQuery { spec: None, delivery_id: None, limit: 50 };
+fn look(source: &mut Source, wanted: &Wanted) -> Result<Snapshot, Failure> {
+    use DeliveryState::{DeadLetter, Delivered, Discarded, Dropped, DryRun, InFlight, Pending};
+    // What was given up is asked for by itself: what waits may be newer, and much more.
+    let mut kinds = vec![vec![DeadLetter, Dropped], vec![InFlight, Pending]];
+    kinds.extend(wanted.all.then(|| vec![Delivered, DryRun, Discarded]));
+    let mut deliveries = Vec::new();
+    for states in kinds {
+        let subscription = wanted.subscription.clone();
+        let Listing { deliveries: some, .. } =
+            source.list(&Query { states, subscription, ..Query::newest(ROWS) })?;
+        deliveries.extend(some);
+    }
+    let attempts = TriedQuery { spec: None, delivery_id: None, limit: ATTEMPTS };
     Ok(Snapshot {
         at: clock::now(),
         status: source.status()?,
-        deliveries: source.list(&query)?.deliveries,
+        deliveries,
         attempts: source.tried(&attempts)?,
         silent: source.silent().map(str::to_owned),
     })

@@ -1,43 +1,58 @@
-//! The layout of `top`: a banner, three panes and a line for keys and notes, for terminals from 80
-//! columns and 24 lines.
+//! The layout of `top`: a banner, the panes one below the other, and a line for keys and notes, for
+//! terminals from 80 columns and 24 lines. What is worst is at the top, and what a pane has no room
+//! for is counted in its title.
 
 use jiff::Timestamp;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
-use ratatui::text::{Line, Text};
-use ratatui::widgets::{Block, Clear, Paragraph, Row, Table, TableState, Wrap};
+use ratatui::text::{Line, Span, Text};
+use ratatui::widgets::{Block, Borders, Cell, Clear, Paragraph, Row, Table, TableState, Wrap};
 
-use super::model::{Input, Model, Pane, Snapshot, View};
+use super::model::{Input, Model, Pane, Read, Snapshot, View};
 use crate::cli::list::{last, tone as state_tone};
-use crate::cli::render::Tone;
-use crate::cli::status::tone as health_tone;
-use crate::delivery::readable;
-use crate::inspect::{DeliveryState, Listed, Tried};
-use crate::inspect::{ago, counted, latency, short};
+use crate::cli::render::{self, Tone};
+use crate::cli::show;
+use crate::cli::status::{of_latency, share, sparkline, tone as health_tone, ways};
+use crate::clock;
+use crate::delivery::{FailureClass, HealthState, SubscriptionId, readable};
+use crate::figures::Window;
+use crate::inspect::{DeliveryState, Listed, SubscriptionStatus, Tried, Trouble, TroubleKind};
+use crate::inspect::{ago, counted, grouped, latency, listed, short};
 use crate::names::{is_deceiving, printable};
 
 /// Longest text of a cell or a line, in characters.
 const LONGEST: usize = 2000;
 
-const KEYS: &str = "q quit  Tab pane  Enter open  r replay  / filter  a all  w warnings  ? help";
+/// From this width on there is room for reasons beside what they are the reasons of.
+const WIDE: u16 = 120;
 
-const HELP: [&str; 15] = [
-    "q, Ctrl-C         quit",
-    "Esc               close what is open, drop the filter, quit",
-    "Tab               next pane",
+/// Most subscriptions that are named beside a cause.
+const NAMED: usize = 2;
+
+const KEYS: &str = "? help  Tab pane  Enter open  r replay  R all alike  / filter  a all  q quit";
+
+const HELP: [&str; 20] = [
+    "Tab, Shift-Tab    next pane, the one before",
     "Up Down k j       move; PageUp PageDown Home End further",
-    "Enter             one delivery with all its attempts",
+    "Enter             open what is selected: all about it, and what to do",
     "r                 replay the selected dead letter (asks first)",
-    "/                 filter by subscription, SPEC, key, state or id",
+    "R                 replay all that failed alike (asks first; Esc stops it)",
+    "/                 filter: words that all must be there, in any pane; the whole",
+    "                  name of a subscription finds all that it has",
     "a                 all deliveries, or only those that are not resolved",
     "w                 warnings, and what to do",
+    "?                 this, and back",
+    "Esc               close what is open, drop the filter; with nothing open, quit",
+    "q, Ctrl-C         quit; Ctrl-Z stops, fg goes on",
     "",
+    "LAST HOUR         ▁ all arrived, █ all failed, blank: nothing was sent",
+    "RATE              attempts in the last minute; FAIL and P95 are of the hour",
     "degraded          a share of the last minutes' attempts failed",
     "failing, open     nothing succeeds any more; five in a row failed",
-    "pending           waits for its next attempt",
     "dead_letter       given up: mend the endpoint, then replay",
     "dropped           pushed out by newer ones: can be replayed too",
+    "(5 of 15)         a pane has room for 5 of its 15: move down for more",
 ];
 
 fn style(tone: Tone) -> Style {
@@ -53,28 +68,17 @@ fn style(tone: Tone) -> Style {
 
 /// Draws the whole screen as of `now`.
 pub(super) fn draw(model: &Model, now: Timestamp, frame: &mut Frame<'_>) {
-    let subscriptions = model.snapshot.as_ref().map_or(0, |snapshot| snapshot.status.subscriptions.len());
-    let height = u16::try_from(subscriptions.clamp(1, 5) + 3).unwrap_or(8);
-    let [banner, top, middle, bottom, footer] = Layout::vertical([
-        Constraint::Length(1),
-        Constraint::Length(height),
-        Constraint::Min(6),
-        Constraint::Length(7),
-        Constraint::Length(1),
-    ])
-    .areas(frame.area());
-    let (text, tone) = headline(model, now);
+    let [banner, panes, footer] =
+        Layout::vertical([Constraint::Length(1), Constraint::Min(0), Constraint::Length(1)])
+            .areas(frame.area());
+    let (text, tone) = headline(model, now, banner.width);
     frame.render_widget(Paragraph::new(text).style(style(tone).add_modifier(Modifier::BOLD)), banner);
-    draw_subscriptions(model, now, frame, top);
-    draw_deliveries(model, now, frame, middle);
-    draw_attempts(model, now, frame, bottom);
-    let covered = Rect { y: top.y, height: top.height + middle.height + bottom.height, ..frame.area() };
     match &model.view {
-        View::Panes => {}
-        View::Help => cover("Help", HELP.map(Line::from).to_vec(), model, (frame, covered)),
-        View::Warnings => cover("Warnings", warnings(model.snapshot.as_ref()), model, (frame, covered)),
-        View::Delivery(delivery, attempts) => {
-            cover("Delivery", about(delivery, attempts.as_deref(), now), model, (frame, covered));
+        View::Panes => draw_panes(model, now, frame, panes),
+        view => {
+            let width = usize::from(panes.width.saturating_sub(2)).max(20);
+            let (title, lines) = covering(view, model, now, width);
+            cover(title, lines, model, (frame, panes));
         }
     }
     let (text, tone) = footer_line(model);
@@ -88,7 +92,7 @@ pub(super) fn draw(model: &Model, now: Timestamp, frame: &mut Frame<'_>) {
 }
 
 /// The text of the first line.
-fn headline(model: &Model, now: Timestamp) -> (String, Tone) {
+fn headline(model: &Model, now: Timestamp, width: u16) -> (String, Tone) {
     let Some(snapshot) = &model.snapshot else {
         return match &model.trouble {
             Some(trouble) => (printable(trouble, LONGEST), Tone::Bad),
@@ -101,7 +105,8 @@ fn headline(model: &Model, now: Timestamp) -> (String, Tone) {
     }
     match (snapshot.status.banner(now), &snapshot.status.runtime) {
         (Some(banner), _) => {
-            (banner.replace(" (see spec-notify status)", "; w says what to do"), Tone::Warning)
+            let then = if width >= WIDE { "; w says what to do" } else { "" };
+            (banner.replace(" (see spec-notify status)", then), Tone::Warning)
         }
         (None, Some(runtime)) => (format!("spec-notify: all is well (process {})", runtime.pid), Tone::Good),
         (None, None) => ("spec-notify: nothing is left to do; no runtime is running".to_owned(), Tone::Plain),
@@ -109,64 +114,277 @@ fn headline(model: &Model, now: Timestamp) -> (String, Tone) {
 }
 
 fn footer_line(model: &Model) -> (String, Tone) {
-    match &model.input {
-        Input::Filter => (format!("filter: {}▏ (Enter keeps it, Esc drops it)", model.filter), Tone::Heading),
-        Input::Confirm(_, id) => (format!("replay {id}? y/n"), Tone::Warning),
-        Input::Keys if !model.note.is_empty() => (printable(&model.note, LONGEST), Tone::Heading),
-        Input::Keys => (KEYS.to_owned(), Tone::Faint),
+    match (&model.input, &model.replaying) {
+        (Input::Filter, _) => {
+            (format!("filter: {}▏ (Enter keeps it, Esc drops it)", model.filter), Tone::Heading)
+        }
+        (Input::Confirm(_, id), _) => (format!("replay {id}? y/n"), Tone::Warning),
+        (Input::ConfirmAll(trouble), _) => {
+            let count = dead(trouble.count);
+            let whose: Vec<&str> = trouble.subscriptions.iter().map(|id| id.as_str()).collect();
+            let whose = listed(&whose, NAMED, "subscriptions");
+            (format!("replay {count} of {whose} ({})? y/n", printable(&trouble.what, 60)), Tone::Warning)
+        }
+        (Input::Keys, _) if !model.note.is_empty() => (printable(&model.note, LONGEST), Tone::Heading),
+        (Input::Keys, Some(progress)) => (progress.clone(), Tone::Heading),
+        (Input::Keys, None) => (KEYS.to_owned(), Tone::Faint),
     }
 }
 
-fn draw_table<const N: usize>(
-    (title, pane): (String, Pane),
-    heading: [&str; N],
+/// `1 dead letter`, `1,204 dead letters`.
+fn dead(count: u64) -> String {
+    format!("{} dead letter{}", grouped(count), if count == 1 { "" } else { "s" })
+}
+
+/// How many rows each pane gets: a few each, and the rest in turns to those that have more.
+fn heights(room: u16, wanted: [usize; 4]) -> [u16; 4] {
+    const LEAST: [usize; 4] = [3, 2, 3, 2];
+    const TURNS: [usize; 7] = [0, 0, 2, 1, 2, 0, 3];
+    const ABOVE: u16 = 2;
+    let is_shown = |pane: usize| pane != 1 || wanted[1] > 0;
+    let heads = (0..4).filter(|pane| is_shown(*pane)).count();
+    let mut left = room.saturating_sub(ABOVE * u16::try_from(heads).unwrap_or(4));
+    let mut rows = [0_u16; 4];
+    for pane in [0, 2, 1, 3] {
+        let least = u16::try_from(wanted[pane].clamp(1, LEAST[pane])).unwrap_or(1).min(left);
+        rows[pane] = if is_shown(pane) { least } else { 0 };
+        left -= rows[pane];
+    }
+    while left > 0 {
+        let before = left;
+        for pane in TURNS {
+            if left > 0 && is_shown(pane) && usize::from(rows[pane]) < wanted[pane] {
+                rows[pane] += 1;
+                left -= 1;
+            }
+        }
+        if left == before {
+            rows[2] += left;
+            break;
+        }
+    }
+    let mut heights = [0; 4];
+    for pane in (0..4).filter(|pane| is_shown(*pane)) {
+        heights[pane] = rows[pane] + ABOVE;
+    }
+    heights
+}
+
+fn draw_panes(model: &Model, now: Timestamp, frame: &mut Frame<'_>, area: Rect) {
+    let (subscriptions, causes) = (model.subscriptions(), model.causes());
+    let (deliveries, attempts) = (model.deliveries(), model.attempts());
+    let is_any = model.snapshot.as_ref().is_some_and(|snapshot| !snapshot.status.troubles.is_empty());
+    let wanted =
+        [subscriptions.len(), causes.len().max(usize::from(is_any)), deliveries.len(), attempts.len()];
+    let areas: [Rect; 4] = Layout::vertical(heights(area.height, wanted).map(Constraint::Length)).areas(area);
+    draw_subscriptions(model, &subscriptions, now, (frame, areas[0]));
+    if is_any {
+        draw_causes(model, &causes, now, (frame, areas[1]));
+    }
+    draw_deliveries(model, &deliveries, now, (frame, areas[2]));
+    draw_attempts(model, &attempts, now, (frame, areas[3]));
+}
+
+/// The part of a pane.
+struct Part<'a, const N: usize> {
+    pane: Pane,
+    title: String,
+    /// How many there are, where that is more than the rows.
+    total: Option<usize>,
+    heading: [&'static str; N],
     widths: [Constraint; N],
-    rows: Vec<Row<'_>>,
+    rows: Vec<Row<'a>>,
+    /// What stands in the place of rows where there are none.
+    nothing: &'static str,
+}
+
+impl<const N: usize> Part<'_, N> {
+    fn draw(self, model: &Model, (frame, area): (&mut Frame<'_>, Rect)) {
+        let Self { pane, mut title, total, heading, widths, rows, nothing } = self;
+        let is_focused = model.pane == pane;
+        let room = usize::from(area.height.saturating_sub(2));
+        let there = total.unwrap_or(rows.len()).max(rows.len());
+        let shown = room.min(rows.len());
+        title += &match there {
+            0 => String::new(),
+            there if there > shown => format!(" ({} of {})", grouped(shown as u64), grouped(there as u64)),
+            there => format!(" ({there})"),
+        };
+        if !model.filter.is_empty() {
+            title += &format!(" with \"{}\"", model.filter);
+        }
+        let (mark, border) =
+            if is_focused { ("▸ ", style(Tone::Heading)) } else { ("  ", style(Tone::Faint)) };
+        let block = Block::new()
+            .borders(Borders::TOP)
+            .border_style(style(Tone::Faint))
+            .title(Span::styled(format!("{mark}{title} "), border));
+        if rows.is_empty() {
+            let text = Paragraph::new(format!("  {nothing}")).style(style(Tone::Faint));
+            return frame.render_widget(text.block(block), area);
+        }
+        let mut table =
+            Table::new(rows, widths).header(Row::new(heading).style(style(Tone::Faint))).block(block);
+        if is_focused {
+            table = table.row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
+        }
+        let mut state = TableState::default().with_selected(model.selected(pane));
+        frame.render_stateful_widget(table, area, &mut state);
+    }
+}
+
+/// Attempts in the last minute.
+fn rate(minute: &Window) -> String {
+    match minute.attempts {
+        0 => "-".to_owned(),
+        attempts @ 1..10_000 => format!("{}/m", grouped(attempts)),
+        attempts => format!("{}/s", grouped(attempts / 60)),
+    }
+}
+
+/// Each character in the colour of what it says.
+fn coloured_sparkline(one: &SubscriptionStatus, minutes: usize) -> Line<'static> {
+    let colour = |c: char| match c {
+        '▁' => Tone::Good,
+        '▂' | '▃' | '▄' => Tone::Warning,
+        _ => Tone::Bad,
+    };
+    let cells = sparkline(one, minutes)
+        .chars()
+        .map(|c| Span::styled(c.to_string(), style(colour(c))))
+        .collect::<Vec<_>>();
+    Line::from(cells)
+}
+
+/// Why a subscription is not well, where it is not.
+fn why(one: &SubscriptionStatus) -> String {
+    if let Some(pause) = &one.paused {
+        return format!("paused by {}", printable(&pause.by, 40));
+    }
+    if let Some(fault) = &one.local_fault {
+        return printable(&fault.error, LONGEST);
+    }
+    let is_told = one.unresolved || one.consecutive_failures > 0 || one.dead_letters > 0;
+    let error = one.last_error.as_deref().filter(|_| is_told).unwrap_or_default();
+    // The class of a failure says no more than its words.
+    let words = error.split_once(": ").filter(|(class, _)| class.parse::<FailureClass>().is_ok());
+    printable(&readable(words.map_or(error, |(_, words)| words)), LONGEST)
+}
+
+/// The room for the names in a column: as much as they need, within bounds.
+fn names<'a>(all: impl Iterator<Item = &'a SubscriptionId>, most: usize) -> Constraint {
+    let longest = all.map(|id| id.as_str().len()).max().unwrap_or(0).clamp(12, most);
+    Constraint::Length(u16::try_from(longest).unwrap_or(12))
+}
+
+fn draw_subscriptions(
     model: &Model,
+    all: &[&SubscriptionStatus],
+    now: Timestamp,
     (frame, area): (&mut Frame<'_>, Rect),
 ) {
-    let is_focused = model.pane == pane;
-    let border = if is_focused { style(Tone::Heading) } else { style(Tone::Faint) };
-    let mut table = Table::new(rows, widths)
-        .header(Row::new(heading).style(style(Tone::Heading)))
-        .block(Block::bordered().title(title).border_style(border));
-    if is_focused {
-        table = table.row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
-    }
-    let mut state = TableState::default().with_selected(model.selected(pane));
-    frame.render_stateful_widget(table, area, &mut state);
-}
-
-fn draw_subscriptions(model: &Model, now: Timestamp, frame: &mut Frame<'_>, area: Rect) {
     let since = |at: Option<Timestamp>| at.map_or("-".to_owned(), |at| ago(now, at));
-    let all = model.snapshot.iter().flat_map(|snapshot| &snapshot.status.subscriptions);
-    let row = |one: &crate::inspect::SubscriptionStatus| {
-        Row::new([
-            one.id.to_string(),
-            one.health.to_string(),
-            since(one.since),
-            one.pending.to_string(),
-            one.in_flight.to_string(),
-            one.dead_letters.to_string(),
-            since(one.last_success_at),
-        ])
-        .style(style(health_tone(one.health)))
+    let minutes = match area.width {
+        150.. => 2,
+        WIDE.. => 3,
+        _ => 5,
     };
-    let heading = ["SUBSCRIPTION", "HEALTH", "SINCE", "PENDING", "FLYING", "DEAD", "LAST OK"];
+    let sparks = u16::try_from(60 / minutes).unwrap_or(30);
+    let is_wide = area.width >= WIDE;
+    let row = |one: &&SubscriptionStatus| {
+        let hour = &one.figures.hour;
+        let dead = if one.dead_letters > 0 { Tone::Bad } else { Tone::Plain };
+        let mut cells = vec![
+            Cell::from(one.id.to_string()),
+            Cell::from(one.health.to_string()).style(style(health_tone(one.health))),
+            Cell::from(since(one.since)),
+            Cell::from(grouped(one.dead_letters as u64)).style(style(dead)),
+            Cell::from(grouped((one.pending + one.in_flight) as u64)),
+            Cell::from(rate(&one.figures.minute)),
+            Cell::from(share(hour)),
+            Cell::from(of_latency(hour.p95_ms)),
+            Cell::from(coloured_sparkline(one, minutes)),
+        ];
+        cells.push(Cell::from(if is_wide { why(one) } else { String::new() }));
+        let is_off = matches!(one.health, HealthState::Inactive);
+        Row::new(cells).style(if is_off { style(Tone::Faint) } else { Style::new() })
+    };
+    let (name, why) = match is_wide {
+        true => (names(all.iter().map(|one| &one.id), 32), Constraint::Fill(1)),
+        false => (Constraint::Fill(1), Constraint::Length(0)),
+    };
+    let rows = all.iter().map(row).collect();
+    let heading = [
+        "SUBSCRIPTION",
+        "HEALTH",
+        "SINCE",
+        "DEAD",
+        "WAIT",
+        "RATE",
+        "FAIL",
+        "P95",
+        "LAST HOUR",
+        if is_wide { "WHY" } else { "" },
+    ];
     let widths = [
-        Constraint::Fill(1),
+        name,
         Constraint::Length(8),
         Constraint::Length(5),
-        Constraint::Length(7),
         Constraint::Length(6),
-        Constraint::Length(5),
+        Constraint::Length(6),
         Constraint::Length(7),
+        Constraint::Length(5),
+        Constraint::Length(6),
+        Constraint::Length(sparks),
+        why,
     ];
-    let title = ("Subscriptions".to_owned(), Pane::Subscriptions);
-    draw_table(title, heading, widths, all.map(row).collect(), model, (frame, area));
+    let nothing = if model.snapshot.is_some() { "none" } else { "" };
+    let (pane, title) = (Pane::Subscriptions, "Subscriptions, the worst first".to_owned());
+    Part { pane, title, total: None, heading, widths, rows, nothing }.draw(model, (frame, area));
 }
 
-fn draw_deliveries(model: &Model, now: Timestamp, frame: &mut Frame<'_>, area: Rect) {
+fn draw_causes(model: &Model, all: &[&Trouble], now: Timestamp, (frame, area): (&mut Frame<'_>, Rect)) {
+    let is_wide = area.width >= WIDE;
+    let row = |trouble: &&Trouble| {
+        let (noun, tone) = match trouble.kind {
+            TroubleKind::DeadLetters => ("dead", Tone::Bad),
+            _ => ("tries", Tone::Warning),
+        };
+        let whose: Vec<&str> = trouble.subscriptions.iter().map(|id| id.as_str()).collect();
+        let most = if is_wide { NAMED } else { 1 };
+        let whose = match whose.len() {
+            0..=2 if is_wide => whose.join(", "),
+            1 => whose.join(", "),
+            count => format!("{} +{}", whose[..most].join(", "), count - most),
+        };
+        Row::new([
+            format!("{} {noun}", grouped(trouble.count)),
+            printable(&trouble.what, LONGEST),
+            ago(now, trouble.since),
+            whose,
+            if is_wide { printable(&trouble.hint, LONGEST) } else { String::new() },
+        ])
+        .style(style(tone))
+    };
+    let rows = all.iter().map(row).collect();
+    let heading =
+        ["COUNT", "WHAT", "SINCE", "WHOSE", if is_wide { "WHAT TO DO (Enter: the command)" } else { "" }];
+    let (what, whose, hint) = match is_wide {
+        true => {
+            let longest = all.iter().map(|trouble| trouble.what.chars().count()).max().unwrap_or(0);
+            let what = u16::try_from(longest.clamp(10, 40)).unwrap_or(40);
+            (Constraint::Length(what), Constraint::Fill(2), Constraint::Fill(3))
+        }
+        false => (Constraint::Fill(3), Constraint::Fill(2), Constraint::Length(0)),
+    };
+    let widths = [Constraint::Length(12), what, Constraint::Length(5), whose, hint];
+    let title = "What fails".to_owned();
+    Part { pane: Pane::Causes, title, total: None, heading, widths, rows, nothing: "none" }
+        .draw(model, (frame, area));
+}
+
+fn draw_deliveries(model: &Model, all: &[&Listed], now: Timestamp, (frame, area): (&mut Frame<'_>, Rect)) {
+    let is_wide = area.width >= WIDE;
     let row = |delivery: &&Listed| {
         let next = match delivery.next_attempt_at.filter(|_| delivery.state == DeliveryState::Pending) {
             Some(_) if delivery.paused => "paused".to_owned(),
@@ -174,6 +392,7 @@ fn draw_deliveries(model: &Model, now: Timestamp, frame: &mut Frame<'_>, area: R
             Some(_) => "due".to_owned(),
             None => "-".to_owned(),
         };
+        let why = delivery.last_error.as_deref().filter(|_| is_wide).unwrap_or_default();
         Row::new([
             delivery.state.to_string(),
             delivery.subscription.to_string(),
@@ -182,27 +401,47 @@ fn draw_deliveries(model: &Model, now: Timestamp, frame: &mut Frame<'_>, area: R
             ago(now, delivery.accepted_at),
             next,
             delivery.idempotency_key.to_string(),
+            printable(&readable(why), LONGEST),
         ])
         .style(style(state_tone(delivery.state, delivery.attempts)))
     };
-    let heading = ["STATE", "SUBSCRIPTION", "TRIES", "LAST", "AGE", "NEXT", "EVENT"];
+    let heading =
+        ["STATE", "SUBSCRIPTION", "TRIES", "LAST", "AGE", "NEXT", "EVENT", if is_wide { "WHY" } else { "" }];
     let widths = [
         Constraint::Length(11),
-        Constraint::Fill(1),
+        names(all.iter().map(|one| &one.subscription), if is_wide { 32 } else { 20 }),
         Constraint::Length(5),
         Constraint::Length(5),
         Constraint::Length(4),
         Constraint::Length(6),
-        Constraint::Fill(2),
+        Constraint::Fill(4),
+        if is_wide { Constraint::Fill(5) } else { Constraint::Length(0) },
     ];
-    let which = if model.all { "Deliveries: all" } else { "Deliveries: not resolved" };
-    let filter = if model.filter.is_empty() { String::new() } else { format!(" with \"{}\"", model.filter) };
-    let rows = model.deliveries().iter().map(row).collect();
-    draw_table((format!("{which}{filter}"), Pane::Deliveries), heading, widths, rows, model, (frame, area));
+    let status = model.snapshot.as_ref().map(|snapshot| &snapshot.status);
+    let (dead, waiting) = status.map_or((0, 0), |status| {
+        (status.subscriptions.iter().map(|one| one.dead_letters).sum(), status.pending)
+    });
+    let mut title = if model.all { "Deliveries: all" } else { "Deliveries: not resolved" }.to_owned();
+    if dead + waiting > 0 && model.filter.is_empty() {
+        title += &format!(", {} dead, {} wait", grouped(dead as u64), grouped(waiting as u64));
+    }
+    // Of all only the newest are read; how many there are is known of what is not resolved.
+    let total = (!model.all && model.filter.is_empty()).then_some(dead + waiting);
+    let rows: Vec<Row<'_>> = all.iter().map(row).collect();
+    let nothing = match (&model.snapshot, model.filter.is_empty()) {
+        (None, _) => "",
+        (_, false) => "none of the newest matches: the whole name of a subscription finds all that it has",
+        (_, true) if model.all => "none yet",
+        (_, true) => "none: nothing waits, and nothing was given up; a shows what arrived",
+    };
+    Part { pane: Pane::Deliveries, title, total, heading, widths, rows, nothing }.draw(model, (frame, area));
 }
 
-fn draw_attempts(model: &Model, now: Timestamp, frame: &mut Frame<'_>, area: Rect) {
+fn draw_attempts(model: &Model, all: &[&Tried], now: Timestamp, (frame, area): (&mut Frame<'_>, Rect)) {
+    let is_wide = area.width >= WIDE;
     let row = |tried: &&Tried| {
+        let said = tried.response.as_ref().map(|response| response.body.as_str());
+        let said = said.or(tried.error.as_ref().map(|error| error.message.as_str())).filter(|_| is_wide);
         Row::new([
             ago(now, tried.time),
             tried.subscription.to_string(),
@@ -210,21 +449,26 @@ fn draw_attempts(model: &Model, now: Timestamp, frame: &mut Frame<'_>, area: Rec
             answer(tried),
             latency(tried.latency_ms),
             tried.idempotency_key.to_string(),
+            printable(&readable(said.unwrap_or_default()), LONGEST),
         ])
         .style(style(if tried.outcome == "delivered" { Tone::Good } else { Tone::Plain }))
     };
-    let heading = ["AGE", "SUBSCRIPTION", "TRY", "ANSWER", "TOOK", "EVENT"];
+    let heading =
+        ["AGE", "SUBSCRIPTION", "TRY", "ANSWER", "TOOK", "EVENT", if is_wide { "IT SAID" } else { "" }];
     let widths = [
         Constraint::Length(4),
-        Constraint::Fill(1),
+        names(all.iter().map(|one| &one.subscription), if is_wide { 32 } else { 20 }),
         Constraint::Length(3),
         Constraint::Length(10),
-        Constraint::Length(8),
-        Constraint::Fill(2),
+        Constraint::Length(7),
+        Constraint::Fill(4),
+        if is_wide { Constraint::Fill(5) } else { Constraint::Length(0) },
     ];
-    let rows = model.attempts().iter().map(row).collect();
-    let title = ("Recent attempts".to_owned(), Pane::Attempts);
-    draw_table(title, heading, widths, rows, model, (frame, area));
+    let rows = all.iter().map(row).collect();
+    let nothing = if model.snapshot.is_some() { "none" } else { "" };
+    let title = "Newest attempts".to_owned();
+    Part { pane: Pane::Attempts, title, total: None, heading, widths, rows, nothing }
+        .draw(model, (frame, area));
 }
 
 /// The answer in a word.
@@ -236,68 +480,147 @@ fn answer(tried: &Tried) -> String {
     }
 }
 
+/// What covers the panes: its title and its lines.
+fn covering(view: &View, model: &Model, now: Timestamp, width: usize) -> (&'static str, Vec<Line<'static>>) {
+    match view {
+        View::Panes => ("", Vec::new()),
+        View::Help => ("Help", HELP.map(Line::from).to_vec()),
+        View::Warnings => ("Warnings", warnings(model.snapshot.as_ref())),
+        View::Delivery(delivery, read) => ("Delivery", about_delivery(delivery, read, now, width)),
+        View::Subscription(id) => {
+            let all = model.snapshot.iter().flat_map(|snapshot| &snapshot.status.subscriptions);
+            let lines = all.clone().find(|one| one.id == *id).map(|one| about_subscription(one, now));
+            ("Subscription", lines.unwrap_or_else(|| vec![Line::from("it is not there any more")]))
+        }
+        View::Cause(trouble) => ("What fails", about_cause(trouble, now)),
+    }
+}
+
+fn line(text: impl AsRef<str>) -> Line<'static> {
+    Line::from(printable(text.as_ref(), LONGEST))
+}
+
+fn heading(text: impl AsRef<str>) -> Line<'static> {
+    line(text).style(style(Tone::Heading))
+}
+
 fn warnings(snapshot: Option<&Snapshot>) -> Vec<Line<'static>> {
     let warnings = snapshot.map(|snapshot| &snapshot.status.warnings[..]).unwrap_or_default();
     if warnings.is_empty() {
         return vec![Line::from("none")];
     }
-    warnings.iter().map(|warning| Line::from(printable(warning, LONGEST))).collect()
+    // A paragraph each.
+    warnings.iter().flat_map(|warning| [line(warning), Line::default()]).collect()
 }
 
-/// The text about one delivery, its attempts newest first.
-fn about(delivery: &Listed, attempts: Option<&[Tried]>, now: Timestamp) -> Vec<Line<'static>> {
-    let line = |text: String| Line::from(printable(&text, LONGEST));
-    let mut lines = vec![
-        line(format!("{}  {}", delivery.id, delivery.state)).style(style(Tone::Heading)),
-        line(format!("{} of {}, to {}", delivery.event, delivery.spec, delivery.subscription)),
-        line(format!("key {}", delivery.idempotency_key)),
-        line(format!(
-            "accepted {} ago, {}",
-            ago(now, delivery.accepted_at),
-            counted(delivery.attempts as usize, "attempt", "attempts")
-        )),
-    ];
-    if let Some(error) = &delivery.last_error {
-        lines.push(line(error.clone()).style(style(Tone::Bad)));
-    }
-    if let Some(hint) = &delivery.hint {
-        lines.push(line(format!("to do: {hint}")));
-    }
-    if matches!(delivery.state, DeliveryState::DeadLetter | DeliveryState::Dropped) {
-        let command = format!("spec-notify replay {} --delivery-id {}", delivery.spec, delivery.id);
-        lines.push(line("r replays it; so does:".to_owned()));
-        lines.push(line(command));
-    }
-    lines.push(Line::default());
-    match attempts {
-        None => lines.push(Line::from("reading its attempts …")),
-        Some([]) => lines.push(Line::from("no attempt of it is in the evidence")),
-        Some(attempts) => {
-            for tried in attempts {
-                let text = format!(
-                    "attempt {} at {}: {} after {:.1} ms, {}",
-                    tried.attempt,
-                    crate::clock::local(tried.time, now),
-                    answer(tried),
-                    tried.latency_ms,
-                    tried.outcome
-                );
-                let tone = if tried.outcome == "delivered" { Tone::Good } else { Tone::Warning };
-                lines.push(line(text).style(style(tone)));
-                let said = tried.response.as_ref().map(|response| response.body.as_str());
-                let said = said.or(tried.error.as_ref().map(|error| error.message.as_str()));
-                lines.extend(
-                    said.filter(|said| !said.is_empty()).map(|said| line(format!("  {}", readable(said)))),
-                );
-            }
+/// All about one delivery, as `show` has it.
+fn about_delivery(delivery: &Listed, read: &Read, now: Timestamp, width: usize) -> Vec<Line<'static>> {
+    match read {
+        Read::NotYet => vec![
+            heading(format!("{}  {}", delivery.id, delivery.state)),
+            Line::from("reading its attempts …"),
+        ],
+        Read::Gone => vec![
+            heading(format!("{}  {}", delivery.id, delivery.state)),
+            Line::from("it is not there any more: it was replayed or discarded, and rotated out"),
+        ],
+        Read::Whole(shown) => {
+            let lines = show::lines(shown, now, width).into_iter();
+            let can_replay =
+                matches!(shown.delivery.state, DeliveryState::DeadLetter | DeliveryState::Dropped);
+            let keys =
+                can_replay.then(|| line("r replays it, R all that failed alike").style(style(Tone::Heading)));
+            lines.map(|render::Line { tone, text }| line(text).style(style(tone))).chain(keys).collect()
         }
     }
+}
+
+fn about_subscription(one: &SubscriptionStatus, now: Timestamp) -> Vec<Line<'static>> {
+    let since = |at: Option<Timestamp>| at.map_or("never".to_owned(), |at| format!("{} ago", ago(now, at)));
+    let lasts = one.since.map_or(String::new(), |since| format!(" for {}", ago(now, since)));
+    let mut lines = vec![
+        heading(one.id.as_str()),
+        line(format!("{}{lasts}", one.health)).style(style(health_tone(one.health))),
+        Line::default(),
+        line(format!(
+            "{} pending, {} in flight, {}",
+            grouped(one.pending as u64),
+            grouped(one.in_flight as u64),
+            dead(one.dead_letters as u64)
+        )),
+        line(format!("last success {}", since(one.last_success_at))),
+    ];
+    lines.extend(
+        one.oldest_pending_at.map(|at| line(format!("oldest pending accepted {} ago", ago(now, at)))),
+    );
+    lines.extend(
+        one.paused_until
+            .map(|at| line(format!("its endpoint asks for a pause until {}", clock::local(at, now)))),
+    );
+    let reason = why(one);
+    if !reason.is_empty() {
+        lines.push(Line::default());
+        lines.push(line(reason).style(style(Tone::Bad)));
+        lines.extend(one.last_hint.as_ref().map(line));
+        let spec = one.last_spec.as_ref();
+        lines.extend(spec.map(|spec| line(format!("spec-notify test {spec} --subscription {}", one.id))));
+    }
+    lines.push(Line::default());
+    lines.push(heading("           attempts   failed      p50      p95      max   how"));
+    for (name, window) in [
+        ("minute", &one.figures.minute),
+        ("10 minutes", &one.figures.ten_minutes),
+        ("hour", &one.figures.hour),
+        ("day", &one.figures.day),
+    ] {
+        lines.push(line(format!(
+            "{name:10} {:>8} {:>8} {:>8} {:>8} {:>8}   {}",
+            grouped(window.attempts),
+            grouped(window.failed),
+            of_latency(window.p50_ms),
+            of_latency(window.p95_ms),
+            of_latency(window.max_ms),
+            ways(&window.failures)
+        )));
+    }
+    lines.push(Line::default());
+    lines.push(line("last hour, a minute each: ▁ all arrived, █ all failed"));
+    lines.push(coloured_sparkline(one, 1));
+    for over in &one.incidents {
+        let (from, to) = (clock::local(over.from, now), clock::local(over.to, now));
+        let given_up = counted(over.given_up as usize, "delivery", "deliveries");
+        let failures = counted(over.failures as usize, "attempt", "attempts");
+        lines.push(line(format!(
+            "over: {failures} failed {from} to {to}, {given_up} given up, {}",
+            over.what
+        )));
+    }
+    lines
+}
+
+fn about_cause(trouble: &Trouble, now: Timestamp) -> Vec<Line<'static>> {
+    let mut lines = vec![heading(trouble.headline(|at| clock::local(at, now)))];
+    lines.push(Line::default());
+    if !trouble.hint.is_empty() {
+        lines.push(line(&trouble.hint));
+    }
+    lines.push(line(&trouble.command));
+    if trouble.kind == TroubleKind::DeadLetters {
+        lines.push(line("R replays all of them here").style(style(Tone::Heading)));
+    }
+    lines.push(Line::default());
+    lines.push(heading(counted(trouble.subscriptions.len(), "subscription", "subscriptions")));
+    lines.extend(trouble.subscriptions.iter().map(|id| line(id.as_str())));
+    lines.push(Line::default());
+    lines.push(line(format!("last at {}, {} ago", clock::local(trouble.last, now), ago(now, trouble.last))));
     lines
 }
 
 fn cover(title: &str, lines: Vec<Line<'static>>, model: &Model, (frame, area): (&mut Frame<'_>, Rect)) {
     frame.render_widget(Clear, area);
-    let block = Block::bordered().title(format!("{title} (Esc closes)"));
+    let room = usize::from(area.height.saturating_sub(2));
+    let more = if lines.len() > room { ", arrows scroll" } else { "" };
+    let block = Block::bordered().title(format!("{title} (Esc closes{more})"));
     // However far it is scrolled, at least one line stays visible.
     let scrolled = model.scrolled.min(u16::try_from(lines.len().saturating_sub(1)).unwrap_or(0));
     let text = Paragraph::new(Text::from(lines)).wrap(Wrap { trim: false }).scroll((scrolled, 0));

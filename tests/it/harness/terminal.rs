@@ -64,12 +64,17 @@ impl Terminal {
     /// Waits until the terminal shows this.
     pub(crate) fn wait_for_text(&mut self, text: &str) {
         wait_for(text, || {
-            let mut some = [0; 4096];
-            if let Ok(read) = self.ours.read(&mut some) {
-                self.shown += &String::from_utf8_lossy(&some[..read]);
-            }
+            self.read_on();
             self.shown.contains(text).then_some(())
         });
+    }
+
+    /// Takes what is shown more by now.
+    pub(crate) fn read_on(&mut self) {
+        let mut some = [0; 4096];
+        if let Ok(read) = self.ours.read(&mut some) {
+            self.shown += &String::from_utf8_lossy(&some[..read]);
+        }
     }
 }
 
