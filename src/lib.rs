@@ -59,6 +59,7 @@ mod fleet;
 #[cfg(not(feature = "fleet"))]
 #[path = "fleet/none.rs"]
 mod fleet;
+mod glob;
 mod http;
 mod inspect;
 mod names;
