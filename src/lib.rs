@@ -59,6 +59,10 @@ mod fleet;
 #[cfg(not(feature = "fleet"))]
 #[path = "fleet/none.rs"]
 mod fleet;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+#[path = "../fuzz/targets/mod.rs"]
+pub mod fuzzing;
 mod glob;
 mod http;
 mod inspect;
