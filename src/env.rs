@@ -102,10 +102,17 @@ impl EnvFileError {
     }
 }
 
+/// Most lines that are named one by one.
+const MAX_NAMED: usize = 20;
+
 fn lines(numbers: &[usize]) -> String {
-    let all: Vec<String> = numbers.iter().map(usize::to_string).collect();
+    let all: Vec<String> = numbers.iter().take(MAX_NAMED).map(usize::to_string).collect();
     let (what, is) = if numbers.len() == 1 { ("line", "is") } else { ("lines", "are") };
-    format!("{what} {} {is}", all.join(", "))
+    let others = match numbers.len().saturating_sub(MAX_NAMED) {
+        0 => String::new(),
+        others => format!(" and {others} more"),
+    };
+    format!("{what} {}{others} {is}", all.join(", "))
 }
 
 impl EnvFile {
@@ -207,6 +214,14 @@ mod tests {
         fs::remove_file(&path).unwrap();
         assert!(environment.refresh().is_err());
         assert_eq!(get("B"), None);
+    }
+
+    #[test]
+    fn an_error_names_twenty_lines_at_most() {
+        assert_eq!(lines(&[3]), "line 3 is");
+        assert_eq!(lines(&[1, 2]), "lines 1, 2 are");
+        let all: Vec<usize> = (1..=50_000).collect();
+        assert!(lines(&all).ends_with(", 19, 20 and 49980 more are"), "{}", lines(&all));
     }
 
     #[test]

@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use globset::{GlobBuilder, GlobMatcher};
-
 use crate::event::{Envelope, Event, EventKind, Stage, Status};
+use crate::glob::{Glob, Malformed};
 use crate::names::{UnknownName, named};
 
 named! {
@@ -42,7 +41,7 @@ impl Notify {
 #[derive(Clone, Debug)]
 pub(crate) struct EventPattern {
     text: String,
-    matcher: GlobMatcher,
+    matcher: Glob,
 }
 
 /// Why a text is not an event pattern.
@@ -50,7 +49,7 @@ pub(crate) struct EventPattern {
 pub(crate) enum InvalidPattern {
     /// It is not a valid glob.
     #[error("malformed pattern: {0}")]
-    Glob(String),
+    Glob(#[from] Malformed),
     /// It is a plain name that is not an event type.
     #[error(transparent)]
     Unknown(#[from] UnknownName),
@@ -74,10 +73,7 @@ impl EventPattern {
         if !text.contains(['*', '?', '[', '{']) {
             text.parse::<EventKind>()?;
         }
-        let matcher = GlobBuilder::new(text)
-            .build()
-            .map_err(|error| InvalidPattern::Glob(error.kind().to_string()))?
-            .compile_matcher();
+        let matcher = Glob::of_text(text)?;
         if !EventKind::ALL.iter().any(|kind| matcher.is_match(kind.as_str())) {
             return Err(InvalidPattern::MatchesNothing { pattern: text.to_owned() });
         }
@@ -89,16 +85,14 @@ impl EventPattern {
 #[derive(Clone, Debug)]
 pub(crate) struct IdPattern {
     text: String,
-    matcher: GlobMatcher,
+    matcher: Glob,
 }
 
 impl FromStr for IdPattern {
     type Err = InvalidPattern;
 
     fn from_str(text: &str) -> Result<Self, InvalidPattern> {
-        let glob = GlobBuilder::new(text).build();
-        let glob = glob.map_err(|error| InvalidPattern::Glob(error.kind().to_string()))?;
-        Ok(Self { text: text.to_owned(), matcher: glob.compile_matcher() })
+        Ok(Self { text: text.to_owned(), matcher: Glob::of_text(text)? })
     }
 }
 

@@ -56,6 +56,11 @@ mod files;
 mod filter;
 #[cfg_attr(not(feature = "fleet"), allow(dead_code, reason = "nobody is there to ask"))]
 mod fleet;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+#[path = "../fuzz/targets/mod.rs"]
+pub mod fuzzing;
+mod glob;
 mod http;
 mod inspect;
 mod names;

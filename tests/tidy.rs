@@ -42,10 +42,10 @@ fn sources() -> Vec<(String, String)> {
 }
 
 /// The modules, each of which uses only those before it: see `docs/ARCHITECTURE.md`.
-const ORDER: [&str; 29] = [
-    "clock", "decode", "names", "digest", "event", "files", "secret", "env", "run", "filter", "payload",
-    "delivery", "answer", "sign", "http", "spool", "archive", "figures", "store", "config", "fleet",
-    "sources", "watch", "inspect", "ask", "actors", "control", "runtime", "cli",
+const ORDER: [&str; 30] = [
+    "clock", "decode", "names", "glob", "digest", "event", "files", "secret", "env", "run", "filter",
+    "payload", "delivery", "answer", "sign", "http", "spool", "archive", "figures", "store", "config",
+    "fleet", "sources", "watch", "inspect", "ask", "actors", "control", "runtime", "cli",
 ];
 
 /// A module, as the parts of its path below the crate.
@@ -311,17 +311,84 @@ fn the_docs_name_every_field_of_the_files() {
     }
 }
 
+/// README, changelog and the pages in `docs/`, by their paths.
+fn pages() -> Vec<PathBuf> {
+    let mut pages = vec![root().join("README.md"), root().join("CHANGELOG.md")];
+    files_named(&root().join("docs"), "md", &mut pages);
+    pages
+}
+
+/// The lines of a page that are no code.
+fn prose(text: &str) -> impl Iterator<Item = &str> {
+    let mut is_code = false;
+    text.lines().filter(move |line| {
+        let is_fence = line.trim_start().starts_with("```");
+        is_code ^= is_fence;
+        !is_code && !is_fence
+    })
+}
+
+/// What a heading is called in a link.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+#[test]
+fn every_link_of_the_docs_leads_somewhere() {
+    let mut followed = 0;
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        let targets = prose(&text).flat_map(|line| line.split("](").skip(1));
+        for target in targets.filter_map(|rest| rest.split([')', ' ']).next()) {
+            if target.contains("://") || target.starts_with("mailto:") {
+                continue;
+            }
+            let (path, section) = target.split_once('#').unwrap_or((target, ""));
+            let led = if path.is_empty() { page.clone() } else { page.parent().unwrap().join(path) };
+            assert!(led.exists(), "{}: there is no {target}", page.display());
+            if !section.is_empty() {
+                let text = fs::read_to_string(&led).unwrap();
+                let mut headings = prose(&text).filter(|line| line.starts_with('#'));
+                assert!(headings.any(|it| anchor(it) == section), "{}: no {target}", page.display());
+            }
+            followed += 1;
+        }
+    }
+    assert!(followed > 100, "only {followed} links: is the pattern right?");
+}
+
+#[test]
+fn every_config_in_the_docs_has_known_keys() {
+    let mut read = 0;
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        for block in text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+            if !block.contains("spec_ops.webhooks") {
+                continue;
+            }
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join("config.toml"), block).unwrap();
+            let options =
+                LoadOptions::in_dir(dir.path()).repo(dir.path()).config("config.toml").without_secrets();
+            let errors = options.load(&Environment::fixed([])).errors;
+            let unknown: Vec<_> = errors.iter().filter(|it| it.message.starts_with("unknown key")).collect();
+            assert!(unknown.is_empty(), "{}: {unknown:?}", page.display());
+            read += 1;
+        }
+    }
+    assert!(read > 3, "only {read} configs: is the pattern right?");
+}
+
 #[test]
 fn every_file_of_code_that_the_docs_name_is_there() {
-    let mut pages = Vec::new();
-    files_named(&root().join("docs"), "md", &mut pages);
-    pages.push(root().join("README.md"));
     let is_of_code = |path: &&str| {
         path.ends_with(".rs")
             && ["src/", "actors/", "tests/", "benches/"].iter().any(|dir| path.starts_with(dir))
     };
     let mut named = 0;
-    for page in pages {
+    for page in pages() {
         let text = fs::read_to_string(&page).unwrap();
         for path in text.split(['`', '(', ')']).filter(is_of_code) {
             assert!(root().join(path).is_file(), "{}: there is no {path}", page.display());

@@ -8,16 +8,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, SyncSender};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use actix_http::header::HeaderMap;
 use actix_http::{HttpMessage as _, HttpService, Method, Request, Response, StatusCode};
 use actix_rt::System;
-use actix_server::{Server, ServerHandle};
+use actix_rt::time::{sleep, timeout};
+use actix_service::{Service as _, ServiceFactory as _};
 use clap::Args;
 use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
+use tokio::sync::oneshot;
 
 use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global, load};
@@ -35,6 +39,12 @@ const BACKLOG: usize = 1024;
 /// Greatest difference in seconds between a signature's time and now, as in Standard Webhooks
 /// verifiers.
 const TOLERANCE_SECONDS: i64 = 300;
+
+/// How long requests that were received may still be answered at the end.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// How long no connection is taken after one could not be, such as for want of open files.
+const NO_CONNECTION: Duration = Duration::from_millis(100);
 
 /// The status for a request whose signatures are not valid, if there is a secret to verify them
 /// with.
@@ -147,7 +157,8 @@ impl fmt::Display for Received {
 #[derive(Debug)]
 pub(crate) struct Receiver {
     address: SocketAddr,
-    server: ServerHandle,
+    /// Told whether what was received is still to be answered.
+    stop: oneshot::Sender<bool>,
     thread: JoinHandle<()>,
 }
 
@@ -164,25 +175,14 @@ impl Receiver {
         let address = listener.local_addr()?;
         let (received, events) = mpsc::sync_channel(BACKLOG);
         let shared = Arc::new(Shared { options, answered: AtomicUsize::new(0), received });
-        let (ready, started) = mpsc::sync_channel(1);
+        listener.set_nonblocking(true)?;
+        let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new().name("receiver".to_owned()).spawn(move || {
-            System::new().block_on(async move {
-                let server = listen(listener, shared);
-                let handle = server
-                    .as_ref()
-                    .map(Server::handle)
-                    .map_err(|error| io::Error::new(error.kind(), error.to_string()));
-                let is_wanted = ready.send(handle).is_ok();
-                if let Ok(server) = server
-                    && is_wanted
-                    && let Err(error) = server.await
-                {
-                    log::error!("the receiver ended: {error}");
-                }
-            });
+            if let Err(error) = System::new().block_on(listen(listener, shared, stopped)) {
+                log::error!("the receiver ended: {error}");
+            }
         })?;
-        let server = started.recv().map_err(io::Error::other)??;
-        Ok((Self { address, server, thread }, events))
+        Ok((Self { address, stop, thread }, events))
     }
 
     /// The address it listens on.
@@ -201,9 +201,9 @@ impl Receiver {
     }
 
     fn end(self, is_graceful: bool) {
-        // The stop is queued by the call itself; the future only waits for the end, which joining
-        // the thread does too.
-        drop(self.server.stop(is_graceful));
+        if self.stop.send(is_graceful).is_err() {
+            log::debug!("the receiver has ended already");
+        }
         if self.thread.join().is_err() {
             log::error!("the receiver's thread panicked");
         }
@@ -225,18 +225,38 @@ impl Shared {
     }
 }
 
-fn listen(listener: TcpListener, shared: Arc<Shared>) -> io::Result<Server> {
-    let server = Server::build().workers(1).disable_signals().shutdown_timeout(1);
-    let server = server.listen("receiver", listener, move || {
+/// Answers in HTTP/1 alone, on this thread, until it is told to stop.
+async fn listen(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    mut stopped: oneshot::Receiver<bool>,
+) -> io::Result<()> {
+    let listener = actix_rt::net::TcpListener::from_std(listener)?;
+    let service = HttpService::build().h1(move |request| {
         let shared = shared.clone();
-        HttpService::build()
-            .finish(move |request| {
-                let shared = shared.clone();
-                async move { Ok::<_, actix_http::Error>(answer(request, &shared).await) }
-            })
-            .tcp()
-    })?;
-    Ok(server.run())
+        async move { Ok::<_, actix_http::Error>(answer(request, &shared).await) }
+    });
+    let service = service.tcp().new_service(()).await.map_err(|()| io::Error::other("no HTTP service"))?;
+    let mut connections = FuturesUnordered::new();
+    let is_graceful = loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => connections.push(service.call(stream)),
+                Err(error) => {
+                    log::debug!("no connection could be taken: {error}");
+                    sleep(NO_CONNECTION).await;
+                }
+            },
+            Some(_) = connections.next() => (),
+            told = &mut stopped => break told.unwrap_or(false),
+        }
+    };
+    if is_graceful
+        && timeout(LAST_ANSWERS, async { while connections.next().await.is_some() {} }).await.is_err()
+    {
+        log::debug!("connections are left open");
+    }
+    Ok(())
 }
 
 async fn answer(mut request: Request, shared: &Shared) -> Response<actix_http::body::BoxBody> {
@@ -380,4 +400,26 @@ pub(super) fn run(global: &Global, options: &CommandOptions, screen: &mut Screen
     // The last request was handed out before its answer was written.
     receiver.finish();
     Ok(exit)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn http_2_is_not_spoken() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let (receiver, _events) =
+            Receiver::start(listener, Options { secret: None, answers: Vec::new() }).unwrap();
+        let mut stream = TcpStream::connect(receiver.address()).unwrap();
+        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+        let mut answer = Vec::new();
+        // A reset counts as the end of what was said.
+        let _ = stream.read_to_end(&mut answer);
+        assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 400 "), "{answer:?}");
+        receiver.stop();
+    }
 }

@@ -4,10 +4,10 @@ use std::fmt::{self, Display};
 use std::io::{self, IsTerminal as _, Write as _};
 
 use anstyle::{AnsiColor, Style};
-use comfy_table::{ContentArrangement, Table, presets};
 use log::Level;
 use ratatui::crossterm::terminal::size;
 use serde::Serialize;
+use textwrap::core::display_width;
 
 pub(super) use super::log_line::harmless;
 use super::log_line::{LogFormat, LogLine};
@@ -75,17 +75,24 @@ impl Line {
     }
 }
 
+/// Columns between two columns.
+const GAP: usize = 2;
+
+/// How wide a column is.
+fn wide(rows: &[Vec<String>], at: usize) -> usize {
+    rows.iter().filter_map(|row| row.get(at)).map(|cell| display_width(cell)).max().unwrap_or(0)
+}
+
 /// Formats rows as lines of aligned columns.
 pub(super) fn columns<R: IntoIterator<Item = String>>(rows: impl IntoIterator<Item = R>) -> Vec<String> {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    for row in rows {
-        table.add_row(row);
-    }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    table.lines().map(|line| line.trim_end().to_owned()).collect()
+    let rows: Vec<Vec<String>> = rows.into_iter().map(|row| row.into_iter().collect()).collect();
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..count).map(|at| wide(&rows, at) + GAP).collect();
+    // `format!` counts characters, of which some take two columns and some none.
+    let padded = |(cell, width): (&String, &usize)| cell.clone() + &" ".repeat(width - display_width(cell));
+    let line =
+        |row: &Vec<String>| row.iter().zip(&widths).map(padded).collect::<String>().trim_end().to_owned();
+    rows.iter().map(line).collect()
 }
 
 /// As [`columns`], within a width: columns go in the order of `dropped` until the rest fits, and
@@ -96,10 +103,6 @@ pub(super) fn fitted(
     dropped: &[usize],
     name: usize,
 ) -> Vec<String> {
-    const GAP: usize = 2;
-    let wide = |rows: &[Vec<String>], at: usize| {
-        rows.iter().map(|row| textwrap::core::display_width(&row[at])).max().unwrap_or(0)
-    };
     let count = rows.first().map_or(0, Vec::len);
     let mut kept: Vec<usize> = (0..count).collect();
     let total = |kept: &[usize], rows: &[Vec<String>]| {
@@ -116,26 +119,18 @@ pub(super) fn fitted(
         let room = wide(&rows, name).saturating_sub(over).max(1);
         rows.iter_mut().for_each(|row| row[name] = cut(&row[name], room));
     }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    for row in rows {
-        table.add_row(kept.iter().map(|at| row[*at].clone()).collect::<Vec<_>>());
-    }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    table.lines().map(|line| line.trim_end().to_owned()).collect()
+    columns(rows.iter().map(|row| kept.iter().map(|at| row[*at].clone())))
 }
 
 /// The start of a text that fits `width`, with `…` where it is cut.
 pub(super) fn cut(text: &str, width: usize) -> String {
-    if textwrap::core::display_width(text) <= width {
+    if display_width(text) <= width {
         return text.to_owned();
     }
     let mut kept = String::new();
     for character in text.chars() {
         kept.push(character);
-        if textwrap::core::display_width(&kept) >= width {
+        if display_width(&kept) >= width {
             kept.pop();
             break;
         }

@@ -3,16 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use globset::{Glob, GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
+use crate::glob::Glob;
 
 /// See the module's first lines.
 #[derive(Clone, Debug)]
 pub(crate) struct PathGlob {
     /// As it is written.
     text: String,
-    file: GlobMatcher,
+    file: Glob,
     /// The folders on the way to its files.
-    folders: GlobSet,
+    folders: Vec<Glob>,
     /// The folder below which its files are, relative to the repo.
     root: PathBuf,
 }
@@ -32,8 +32,6 @@ pub(crate) enum InvalidPath {
     NotAFolder(String),
     #[error("`{0}` names folders and no files")]
     NoFile(String),
-    #[error("`{0}`: {1}")]
-    Glob(String, String),
 }
 
 /// The signs that make a part of a path a pattern.
@@ -65,19 +63,9 @@ impl FromStr for PathGlob {
             Some((last, above)) if *last != "**" && !text.ends_with('/') => above,
             _ => return Err(InvalidPath::NoFile(given())),
         };
-        let glob = |parts: &[&str]| -> Result<Glob, InvalidPath> {
-            let text = parts.join("/");
-            let glob = GlobBuilder::new(&text).literal_separator(true).build();
-            glob.map_err(|error| InvalidPath::Glob(given(), error.kind().to_string()))
-        };
-        let mut folders = GlobSetBuilder::new();
-        for count in 1..=above.len() {
-            folders.add(glob(&above[..count])?);
-        }
-        let folders =
-            folders.build().map_err(|error| InvalidPath::Glob(given(), error.kind().to_string()))?;
+        let folders = (1..=above.len()).map(|count| Glob::of_path(&above[..count])).collect();
         let root = above.iter().take_while(|part| !part.contains(SIGNS)).collect();
-        Ok(Self { text: given(), file: glob(&parts)?.compile_matcher(), folders, root })
+        Ok(Self { text: given(), file: Glob::of_path(&parts), folders, root })
     }
 }
 
@@ -89,12 +77,13 @@ impl PathGlob {
 
     /// Whether a file, by its path relative to the repo, is meant.
     pub(crate) fn is_match(&self, file: &Path) -> bool {
-        self.file.is_match(file)
+        self.file.is_match(&file.to_string_lossy())
     }
 
     /// Whether files that are meant can be in a folder or below it.
     pub(crate) fn leads_through(&self, folder: &Path) -> bool {
-        folder.as_os_str().is_empty() || self.folders.is_match(folder)
+        let folder = folder.to_string_lossy();
+        folder.is_empty() || self.folders.iter().any(|glob| glob.is_match(&folder))
     }
 
     /// The folder below which all its files are, relative to the repo.

@@ -1,6 +1,9 @@
 //! The control port: how other processes of this machine reach a running `serve`.
 
 mod client;
+#[cfg(fuzzing)]
+#[path = "../../fuzz/targets/control.rs"]
+pub(crate) mod fuzzing;
 mod handshake;
 mod protocol;
 mod server;

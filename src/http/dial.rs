@@ -153,7 +153,7 @@ async fn tunnel(proxy: &Proxy, host: &str, port: u16) -> Result<TcpStream, Conne
 }
 
 /// The status in the first line of an answer.
-fn status(answer: &[u8]) -> Option<u16> {
+pub(super) fn status(answer: &[u8]) -> Option<u16> {
     let line = std::str::from_utf8(answer).ok()?.lines().next()?;
     line.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()
 }
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxys_answer_has_a_status_or_is_none() {
+    fn what_a_proxy_answers_has_a_status_or_is_no_answer() {
         assert_eq!(status(b"HTTP/1.1 200 Connection established\r\n\r\n"), Some(200));
         assert_eq!(status(b"HTTP/1.0 407\r\n\r\n"), Some(407));
         assert_eq!(status(b"SSH-2.0-x\r\n\r\n"), None);

@@ -128,8 +128,10 @@ fn is_beginning(come: &[u8]) -> Result<(), HeadError> {
     let fits = VERSION.iter().zip(come).all(|(wanted, byte)| wanted == byte);
     match come {
         _ if fits => Ok(()),
-        // A TLS alert or handshake record (RFC 8446, section 5.1).
-        [0x15 | 0x16] | [0x15 | 0x16, 3, ..] => Err(HeadError::Tls),
+        // A TLS alert or handshake record (RFC 8446, section 5.1). Its first byte alone may be
+        // anything's.
+        [0x15 | 0x16] => Ok(()),
+        [0x15 | 0x16, 3, ..] => Err(HeadError::Tls),
         _ => Err(HeadError::NotHttp),
     }
 }
@@ -348,6 +350,16 @@ mod tests {
         assert!(form("HTTP/1.1 101 Switching\r\nupgrade: x\r\n\r\n").contains(" 101"));
         let without_end = interim.repeat(MAX_HEAD_BYTES / interim.len() + 1);
         assert_eq!(read(&without_end), Err(HeadError::TooLong));
+    }
+
+    #[test]
+    fn what_begins_as_tls_is_known_by_its_second_byte() {
+        for (bytes, what) in [(b"\x16\xe5", HeadError::NotHttp), (b"\x15\x03", HeadError::Tls)] {
+            assert_eq!(HeadReader::default().push(bytes), Err(what));
+            let mut cut = HeadReader::default();
+            assert_eq!(cut.push(&bytes[..1]), Ok(None));
+            assert_eq!(cut.push(&bytes[1..]), Err(what));
+        }
     }
 
     proptest! {

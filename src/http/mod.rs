@@ -6,6 +6,9 @@ mod body;
 mod connections;
 mod dial;
 mod failure;
+#[cfg(fuzzing)]
+#[path = "../../fuzz/targets/http.rs"]
+pub(crate) mod fuzzing;
 mod head;
 mod machine;
 mod pem;

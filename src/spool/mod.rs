@@ -2,6 +2,9 @@
 //! records, ids and SPECs only; the layout on disk is private to this folder.
 
 mod error;
+#[cfg(fuzzing)]
+#[path = "../../fuzz/targets/spool.rs"]
+pub(crate) mod fuzzing;
 mod inbox;
 mod journal;
 mod leftovers;

@@ -50,7 +50,7 @@ pub(crate) struct StoreOptions {
     pub git_ignore: bool,
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl StoreOptions {
     /// All folders in one directory, with fixed bounds.
     pub(crate) fn in_dir(dir: &std::path::Path) -> Self {

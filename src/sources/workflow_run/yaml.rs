@@ -68,7 +68,7 @@ pub(super) fn read(text: &str) -> Option<Value> {
         frame.weight += weight;
         match &mut frame.open {
             Open::List(list) => list.push(value),
-            Open::Object(_, key @ None) => *key = Some(as_key(&value)),
+            Open::Object(_, key @ None) => *key = Some(as_key(&value)?),
             Open::Object(map, key) => drop(map.insert(key.take()?, value)),
         }
     }
@@ -91,8 +91,14 @@ fn scalar(text: &str, style: ScalarStyle) -> Value {
     }
 }
 
-fn as_key(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+/// A key as JSON has them. Lists and maps are none: each that is written out in the key of another
+/// would double its length.
+fn as_key(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(_) | Value::Object(_) => None,
+        Value::Null | Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
+    }
 }
 
 #[cfg(test)]
@@ -122,7 +128,8 @@ mod tests {
             bomb += &format!("{name}: &{name} [{}]\n", of.join(", "));
         }
         let deep = "[".repeat(5000) + &"]".repeat(5000);
-        for text in ["", "a: [", "a: *nobody", "\t- a: b: c", &bomb, &deep] {
+        let keys = "? ".repeat(41);
+        for text in ["", "a: [", "a: *nobody", "\t- a: b: c", "[a, b]: c", "{a: b}: c", &keys, &bomb, &deep] {
             assert_eq!(read(text), None, "{}", &text[..text.len().min(20)]);
         }
     }
