@@ -54,7 +54,7 @@ pub(super) struct Options {
     from_start: bool,
     /// What this machine does for a fleet, instead of the config's `role`: `deliver` sends what
     /// lies in the cluster, `emit` only hands over what happens here
-    #[arg(long, value_parser = ["emit", "deliver"])]
+    #[arg(long, value_parser = ["emit", "deliver"], hide_possible_values = true)]
     role: Option<String>,
     /// How long requests under way may take after SIGTERM, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 10_000)]
