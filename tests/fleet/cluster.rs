@@ -182,6 +182,7 @@ impl Cluster {
         let text = fs::read_to_string(&config).unwrap();
         fs::write(&config, text + "\nssl=on\n").unwrap();
         self.start_node(node);
+        wait_for("the standbys to stream again", || (self.sql(STREAMING) == "2").then_some(()));
     }
 
     /// Begins statements that take long, and waits until they hold what they lock.
