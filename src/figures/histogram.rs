@@ -1,8 +1,8 @@
 //! Latencies in fixed logarithmic buckets: four a doubling, from a quarter of a millisecond to
 //! fourteen seconds. What is read from it is at most a fifth off.
 
-/// Number of buckets.
-const BUCKETS: usize = 64;
+/// Number of buckets; the last is for all that is above the range.
+const BUCKETS: usize = 65;
 
 /// The upper bound of the first bucket, in milliseconds.
 const FIRST_MS: f64 = 0.25;
@@ -53,13 +53,13 @@ impl Histogram {
 fn bucket_of(latency_ms: f64) -> usize {
     let quarters = ((latency_ms / FIRST_MS).log2() * 4.0).ceil();
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped; NaN is 0")]
-    let bucket = quarters.clamp(0.0, 63.0) as usize;
+    let bucket = quarters.clamp(0.0, 64.0) as usize;
     bucket
 }
 
 /// The largest latency that counts to a bucket.
 fn upper_bound(bucket: usize) -> f64 {
-    #[allow(clippy::cast_precision_loss, reason = "at most 64")]
+    #[allow(clippy::cast_precision_loss, reason = "at most 65")]
     let quarters = bucket as f64;
     FIRST_MS * (quarters / 4.0).exp2()
 }
@@ -88,6 +88,15 @@ mod tests {
                 prop_assert!(told <= max);
             }
         }
+    }
+
+    /// The last bucket of the range is no wider than the others, whatever lies above it.
+    #[test]
+    fn what_is_above_the_range_draws_nothing_within_it_along() {
+        let mut histogram = Histogram::default();
+        [11_760.0, 19_696.0].iter().for_each(|latency| histogram.add(*latency));
+        let told = histogram.quantile(0.5, 19_696.0).unwrap();
+        assert!((9_800.0..=14_112.0).contains(&told), "{told}");
     }
 
     #[test]
