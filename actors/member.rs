@@ -18,9 +18,10 @@ use super::door::Door;
 use super::ledger::Ledger;
 use super::router::{FindDeliverable, Router, StandDown};
 use super::subscription::{HoldAs, Subscription, Take, Yield};
+use crate::archive::Pauses;
 use crate::clock;
 use crate::config::Config;
-use crate::delivery::{Pause, SubscriptionId};
+use crate::delivery::SubscriptionId;
 use crate::digest::sha256;
 use crate::fleet::{
     Board, Duty, EngineError, Link, MemberInfo, Tenure, Waiting, is_locked, needs_a_person, plan,
@@ -58,7 +59,7 @@ pub(crate) struct Member {
 #[derive(Default)]
 struct Work {
     held: BTreeMap<Duty, Holding>,
-    pauses: BTreeMap<SubscriptionId, Pause>,
+    pauses: Pauses,
     deliverable: BTreeMap<SubscriptionId, Addr<Subscription>>,
     /// Whether a batch of events is being routed.
     is_routing: bool,
@@ -211,7 +212,6 @@ impl Member {
     /// Tells the Subscriptions whom a person has paused since, on any machine.
     async fn hold_paused(&self) {
         let Ok(pauses) = self.link.pauses().await else { return };
-        let pauses: BTreeMap<SubscriptionId, Pause> = pauses.into_iter().collect();
         let before = std::mem::replace(&mut self.work.borrow_mut().pauses, pauses.clone());
         let changed: BTreeSet<&SubscriptionId> =
             before.keys().chain(pauses.keys()).filter(|id| before.get(*id) != pauses.get(*id)).collect();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_postgres::types::Type;
 
 use super::error::{EngineError, Kind};
-use super::link::{Line, Link};
+use super::link::{Connected, Line, Link};
 use crate::answer::{EmitError, Receipt};
 use crate::config::Durability;
 use crate::digest::sha256;
@@ -78,6 +78,16 @@ impl Link {
         survives(durability, &standbys, &fsync, &commit)?;
         Ok(if seen == 1 { Receipt::Accepted(Vec::new()) } else { Receipt::Duplicate })
     }
+}
+
+/// Whether what the node of a connection acknowledges at present is what `durability` promises.
+pub(super) async fn survives_at(connected: &Connected, durability: Durability) -> Result<(), EngineError> {
+    let sql = "SELECT current_setting('synchronous_standby_names'), current_setting('fsync'), \
+               current_setting('synchronous_commit')";
+    let rows = connected.client.query_typed(sql, &[]).await?;
+    let Some(row) = rows.first() else { return Ok(()) };
+    let text = |at: usize| row.try_get::<_, String>(at);
+    survives(durability, &text(0)?, &text(1)?, &text(2)?)
 }
 
 /// Whether what a node acknowledges outlives what `durability` promises.

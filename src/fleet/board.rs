@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio_postgres::types::Type;
 
-use super::accept::survives;
+use super::accept::survives_at;
 use super::error::{EngineError, Kind};
 use super::lease::{Duty, MemberId, MemberInfo, Seen};
-use super::link::{Line, Link};
+use super::link::{Connected, Line, Link};
 use super::schema;
 
 /// How the fleet is divided.
@@ -23,7 +23,7 @@ pub(crate) struct Board {
 }
 
 /// What the name of a member's row begins with.
-pub(super) const MEMBER: &str = "member:";
+const MEMBER: &str = "member:";
 
 impl Link {
     /// Renews this member's leases and looks at all of them.
@@ -36,32 +36,14 @@ impl Link {
         let (name, info) = (format!("{MEMBER}{member}"), serde_json::to_string(info).unwrap_or_default());
         let (lease, durability) = (self.lease_ms(), self.config().durability);
         self.transact(Line::Lease, self.within(), move |connected| async move {
-            let settings = "SELECT current_setting('synchronous_standby_names'), current_setting('fsync'), \
-                            current_setting('synchronous_commit'), version, oldest FROM spec_notify.meta";
-            let settings = connected.client.query_typed(settings, &[]).await?;
-            let row = settings.first();
-            let row = row.ok_or_else(|| schema::misfit(schema::Standing::Missing))?;
-            let text = |at: usize| row.try_get::<_, String>(at);
-            survives(durability, &text(0)?, &text(1)?, &text(2)?)?;
-            match schema::Standing::of(row.try_get(3)?, row.try_get(4)?) {
+            survives_at(&connected, durability).await?;
+            match schema::standing(&connected).await? {
                 schema::Standing::Fits { .. } => {}
                 standing => return Err(schema::misfit(standing)),
             }
+            let (members, leases) = seen(&connected, &ns).await?;
+            let mut board = Board { members, leases, ..Board::default() };
             let of_ns = [(&ns as _, Type::TEXT)];
-            let seen = "SELECT name, holder, until > clock_timestamp(), info FROM spec_notify.lease WHERE \
-                ns = $1";
-            let mut board = Board::default();
-            for row in connected.client.query_typed(seen, &of_ns).await? {
-                let (name, holder): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-                let (is_live, info): (bool, String) = (row.try_get(2)?, row.try_get(3)?);
-                let holder = MemberId::new(&holder);
-                if name.starts_with(MEMBER) {
-                    let info = serde_json::from_str(&info).ok().filter(|_| is_live);
-                    board.members.extend(info.map(|info| (holder, info)));
-                } else if let Some(duty) = Duty::of(&name) {
-                    board.leases.insert(duty, Seen { holder, is_live });
-                }
-            }
             // In the order in which writes take them, so that none waits for the other.
             let renew = "UPDATE spec_notify.lease AS l SET until = clock_timestamp() + $3 * interval '1 \
                 millisecond' \
@@ -188,6 +170,28 @@ impl Link {
     fn within(&self) -> Duration {
         self.config().lease / 2
     }
+}
+
+/// The members that are alive, and every lease.
+pub(super) async fn seen(
+    connected: &Connected,
+    ns: &String,
+) -> Result<(BTreeMap<MemberId, MemberInfo>, BTreeMap<Duty, Seen>), tokio_postgres::Error> {
+    let (mut members, mut leases) = (BTreeMap::new(), BTreeMap::new());
+    let sql = "SELECT name, holder, until > clock_timestamp(), info FROM spec_notify.lease WHERE ns = $1";
+    for row in connected.client.query_typed(sql, &[(ns, Type::TEXT)]).await? {
+        let (name, holder): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        let (is_live, info): (bool, String) = (row.try_get(2)?, row.try_get(3)?);
+        let holder = MemberId::new(&holder);
+        match Duty::of(&name) {
+            Some(duty) => drop(leases.insert(duty, Seen { holder, is_live })),
+            None if is_live && name.starts_with(MEMBER) => {
+                members.extend(serde_json::from_str(&info).ok().map(|info| (holder, info)));
+            }
+            None => {}
+        }
+    }
+    Ok((members, leases))
 }
 
 /// Whether somebody holds a lock on what was asked for.

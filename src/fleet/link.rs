@@ -142,8 +142,28 @@ impl Link {
         F: Future<Output = Result<T, tokio_postgres::Error>> + Send,
     {
         let nodes = self.0.nodes.clone();
-        let asked = self.0.handle.spawn(async move { nodes.ask(line, within, work).await });
-        asked.await.unwrap_or_else(|_| Err(EngineError::late(within)))
+        self.on_its_thread(within, async move { nodes.ask(line, within, work).await }).await
+    }
+
+    /// The same from a thread that may block and runs no futures.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    pub(crate) fn ask_blocking<T, F>(
+        &self,
+        line: Line,
+        within: Duration,
+        work: impl FnOnce(Arc<Connected>) -> F + Send + 'static,
+    ) -> Result<T, EngineError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, tokio_postgres::Error>> + Send,
+    {
+        let nodes = self.0.nodes.clone();
+        let answer = self.begin(async move { nodes.ask(line, within, work).await });
+        // Longer than the question itself may take.
+        let answer = answer.recv_timeout(within + DEAD_AFTER);
+        answer.unwrap_or_else(|_| Err(EngineError::late(within)))
     }
 
     /// As [`ask`](Self::ask), all in one transaction: done whole or not at all. A member that stops
@@ -186,29 +206,16 @@ impl Link {
                 })
                 .await
         };
-        let asked = self.0.handle.spawn(transacting);
-        asked.await.unwrap_or_else(|_| Err(EngineError::late(within)))
+        self.on_its_thread(within, transacting).await
     }
 
-    /// The same from a thread that may block and runs no futures.
-    ///
-    /// # Errors
-    /// As [`ask`](Self::ask).
-    pub(crate) fn ask_blocking<T, F>(
+    async fn on_its_thread<T: Send + 'static>(
         &self,
-        line: Line,
         within: Duration,
-        work: impl FnOnce(Arc<Connected>) -> F + Send + 'static,
-    ) -> Result<T, EngineError>
-    where
-        T: Send + 'static,
-        F: Future<Output = Result<T, tokio_postgres::Error>> + Send,
-    {
-        let nodes = self.0.nodes.clone();
-        let answer = self.begin(async move { nodes.ask(line, within, work).await });
-        // Longer than the question itself may take.
-        let answer = answer.recv_timeout(within + DEAD_AFTER);
-        answer.unwrap_or_else(|_| Err(EngineError::late(within)))
+        asking: impl Future<Output = Result<T, EngineError>> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let asked = self.0.handle.spawn(asking).await;
+        asked.unwrap_or_else(|_| Err(EngineError::late(within)))
     }
 }
 

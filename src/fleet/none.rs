@@ -15,7 +15,7 @@ use super::lease::{Duty, MemberId, MemberInfo, Seen};
 use super::overview::{Overview, Rows, Wanted};
 use super::work::{Known, Unrouted, Waiting, Write};
 use crate::answer::{EmitError, Receipt};
-use crate::archive::DeadLetter;
+use crate::archive::{DeadLetter, Pauses};
 use crate::config::FleetConfig;
 use crate::delivery::{DeliveryId, Health, Pause, SubscriptionId};
 use crate::env::Environment;
@@ -109,7 +109,7 @@ impl Link {
         match self.0 {}
     }
 
-    pub(crate) async fn pauses(&self) -> Result<Vec<(SubscriptionId, Pause)>, EngineError> {
+    pub(crate) async fn pauses(&self) -> Result<Pauses, EngineError> {
         match self.0 {}
     }
 

@@ -12,7 +12,7 @@ use tokio_postgres::types::Type;
 use super::error::{EngineError, Kind};
 use super::link::{Connected, Line, Link};
 use super::work::{Known, Unrouted, Waiting};
-use crate::archive::DeadLetter;
+use crate::archive::{DeadLetter, Pauses};
 use crate::clock;
 use crate::delivery::{
     AttemptSummary, Delivery, DeliveryId, Health, KeyDigest, Pause, Reason, SubscriptionId, Told,
@@ -159,18 +159,9 @@ impl Link {
     ///
     /// # Errors
     /// The cluster gave no answer.
-    pub(crate) async fn pauses(&self) -> Result<Vec<(SubscriptionId, Pause)>, EngineError> {
+    pub(crate) async fn pauses(&self) -> Result<Pauses, EngineError> {
         let ns = self.namespace();
-        self.ask(Line::Read, WITHIN, move |connected| async move {
-            let sql = "SELECT subscription, pause FROM spec_notify.pause WHERE ns = $1";
-            let mut pauses = Vec::new();
-            for row in connected.client.query_typed(sql, &[(&ns, Type::TEXT)]).await? {
-                let (id, pause): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-                pauses.extend(id.parse().ok().zip(json(&pause)));
-            }
-            Ok(pauses)
-        })
-        .await
+        self.ask(Line::Read, WITHIN, move |connected| async move { pauses(&connected, &ns).await }).await
     }
 
     /// Pauses a subscription, whoever owns it, or ends its pause.
@@ -291,6 +282,17 @@ pub(super) fn letter(row: &Row) -> Result<Option<DeadLetter>, tokio_postgres::Er
     let body = body.map_or(Bytes::from_static(b"null"), Bytes::from);
     let letter = DeadLetter::new(&delivery, &body, reason, attempts, dead_at, None).ok();
     Ok(letter.map(|letter| DeadLetter { hint: hint.unwrap_or_default(), ..letter }))
+}
+
+/// Whom a person has paused.
+pub(super) async fn pauses(connected: &Connected, ns: &String) -> Result<Pauses, tokio_postgres::Error> {
+    let sql = "SELECT subscription, pause FROM spec_notify.pause WHERE ns = $1";
+    let mut pauses = Pauses::new();
+    for row in connected.client.query_typed(sql, &[(ns, Type::TEXT)]).await? {
+        let (id, pause): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        pauses.extend(id.parse().ok().zip(json(&pause)));
+    }
+    Ok(pauses)
 }
 
 /// An endpoint's health, and how long it asked to be left alone.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
 use super::error::{EngineError, Kind};
-use super::link::{Line, Link};
+use super::link::{Connected, Line, Link};
 
 /// The statements that lead from each version to the next.
 const STEPS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
@@ -58,7 +58,7 @@ pub(crate) enum Standing {
 }
 
 impl Standing {
-    pub(super) fn of(version: i32, oldest: i32) -> Self {
+    fn of(version: i32, oldest: i32) -> Self {
         if oldest > VERSION {
             Self::Newer { version, oldest }
         } else if version < VERSION {
@@ -95,17 +95,18 @@ pub(crate) fn misfit(standing: Standing) -> EngineError {
 /// # Errors
 /// The cluster could not be asked.
 pub(crate) fn look(link: &Link) -> Result<Standing, EngineError> {
-    link.ask_blocking(Line::Read, WITHIN, |connected| async move {
-        let found = connected.client.query_typed("SELECT version, oldest FROM spec_notify.meta", &[]).await;
-        match found {
-            Ok(rows) => match rows.first() {
-                Some(row) => Ok(Standing::of(row.try_get(0)?, row.try_get(1)?)),
-                None => Ok(Standing::Missing),
-            },
-            Err(error) if is_missing(error.code()) => Ok(Standing::Missing),
-            Err(error) => Err(error),
-        }
-    })
+    link.ask_blocking(Line::Read, WITHIN, |connected| async move { standing(&connected).await })
+}
+
+/// How the schema at a connection stands to this program.
+pub(super) async fn standing(connected: &Connected) -> Result<Standing, tokio_postgres::Error> {
+    match connected.client.query_typed("SELECT version, oldest FROM spec_notify.meta", &[]).await {
+        Ok(rows) => rows
+            .first()
+            .map_or(Ok(Standing::Missing), |row| Ok(Standing::of(row.try_get(0)?, row.try_get(1)?))),
+        Err(error) if is_missing(error.code()) => Ok(Standing::Missing),
+        Err(error) => Err(error),
+    }
 }
 
 fn is_missing(code: Option<&SqlState>) -> bool {

@@ -6,13 +6,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio_postgres::types::Type;
 
-use super::board::MEMBER;
+use super::board::seen;
 use super::error::EngineError;
 use super::health::of_node;
-use super::lease::{Duty, MemberId, Seen};
 use super::link::{Line, Link};
 use super::overview::{Overview, Place, Rows, Wanted};
-use super::read::{COLUMNS, health_of, json, letter, unfinished};
+use super::read::{COLUMNS, health_of, json, letter, pauses, unfinished};
 use crate::archive::{DeadLetterCause, DeadLetterCount};
 use crate::delivery::{Reason, SubscriptionId};
 use crate::event::SpecId;
@@ -42,20 +41,7 @@ impl Link {
             (view.streaming, view.problem) = (count(node.streaming), node.problem);
             let of: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 1] = [(&ns, Type::TEXT)];
             let client = &connected.client;
-            let sql = "SELECT name, holder, until > clock_timestamp(), info FROM spec_notify.lease WHERE \
-                ns = $1";
-            for row in client.query_typed(sql, &of).await? {
-                let (name, holder): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-                let (is_live, info): (bool, String) = (row.try_get(2)?, row.try_get(3)?);
-                let holder = MemberId::new(&holder);
-                match Duty::of(&name) {
-                    Some(duty) => drop(view.leases.insert(duty, Seen { holder, is_live })),
-                    None if is_live && name.starts_with(MEMBER) => {
-                        view.members.extend(json(&info).map(|info| (holder, info)));
-                    }
-                    None => {}
-                }
-            }
+            (view.members, view.leases) = seen(&connected, &ns).await?;
             let sql = "SELECT count(*) FILTER (WHERE NOT routed), count(refused), \
                        coalesce(extract(epoch from clock_timestamp() - min(at) FILTER (WHERE NOT routed)), \
                            0)::int8 \
@@ -98,11 +84,7 @@ impl Link {
                 let id: String = row.try_get(2)?;
                 view.healths.extend(id.parse().ok().zip(Some(health_of(&row)?)));
             }
-            let sql = "SELECT subscription, pause FROM spec_notify.pause WHERE ns = $1";
-            for row in client.query_typed(sql, &of).await? {
-                let (id, pause): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-                view.pauses.extend(id.parse().ok().zip(json(&pause)));
-            }
+            view.pauses = pauses(&connected, &ns).await?;
             Ok(view)
         })
         .await

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::future::join;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::accept::survives;
+use super::accept::survives_at;
 use super::error::EngineError;
 use super::lease::{Duty, MemberId};
 use super::link::{Connected, Line, Link};
@@ -145,11 +145,7 @@ impl<'a> Batch<'a> {
              ORDER BY name FOR NO KEY UPDATE",
             &parameters,
         );
-        let settings = connected.client.query_typed(
-            "SELECT current_setting('synchronous_standby_names'), current_setting('fsync'), \
-             current_setting('synchronous_commit')",
-            &[],
-        );
+        let is_durable = survives_at(connected, writer.durability);
         let of_dead: [(&(dyn ToSql + Sync), Type); 1] = [(&dead, Type::TEXT_ARRAY)];
         let histories = async {
             if dead.is_empty() {
@@ -159,11 +155,8 @@ impl<'a> Batch<'a> {
                        WHERE id = ANY($1::text[]::uuid[]) AND ended_at IS NULL ORDER BY id FOR UPDATE";
             connected.client.query_typed(sql, &of_dead).await
         };
-        let (leases, (settings, histories)) = join(leases, join(settings, histories)).await;
-        if let Some(row) = settings?.first() {
-            let text = |at: usize| row.try_get::<_, String>(at);
-            survives(writer.durability, &text(0)?, &text(1)?, &text(2)?)?;
-        }
+        let (leases, (is_durable, histories)) = join(leases, join(is_durable, histories)).await;
+        is_durable?;
         let mut epochs = HashMap::new();
         for row in &leases? {
             epochs.insert(row.try_get(0)?, row.try_get(1)?);

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, DeadEndpoint, Endpoint, Sandbox, wait_for};
+use crate::harness::{Answer, DeadEndpoint, Endpoint, Sandbox, flaky, wait_for};
 
 fn status(sandbox: &Sandbox) -> Value {
     serde_json::from_str(&sandbox.run(&["status", "--json"]).stdout).unwrap()
@@ -28,16 +28,6 @@ fn a_runtime_that_hangs_or_is_gone_hides_no_figures_and_nothing_is_said_to_get_l
     let gone = status(&sandbox);
     assert_eq!((counted(&gone), &gone["pending"]), (json!(2), &json!(2)));
     assert_eq!(gone["subscriptions"][0].get("empty_in_s").filter(|left| !left.is_null()), None, "{gone}");
-}
-
-/// Six in ten answer 503.
-fn flaky(requests: usize) -> Vec<u16> {
-    let mut dice = 7_u64;
-    let mut roll = || {
-        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (dice >> 33) % 10
-    };
-    (0..requests).map(|_| if roll() < 6 { 503 } else { 200 }).collect()
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::harness::{DeadEndpoint, EVIDENCE, Endpoint, Sandbox};
+use crate::harness::{DeadEndpoint, EVIDENCE, Endpoint, Sandbox, flaky};
 
 fn report(sandbox: &Sandbox, arguments: &[&str]) -> Value {
     let all = [&["report", "--json"], arguments].concat();
@@ -18,16 +18,6 @@ fn page(sandbox: &Sandbox, form: &str) -> String {
     let ran = sandbox.run(&["report", "--format", form]);
     assert_eq!((ran.code, &*ran.stderr), (0, ""), "{ran:?}");
     ran.stdout
-}
-
-/// Six in ten answer 503.
-fn flaky(requests: usize) -> Vec<u16> {
-    let mut dice = 7_u64;
-    let mut roll = || {
-        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (dice >> 33) % 10
-    };
-    (0..requests).map(|_| if roll() < 6 { 503 } else { 200 }).collect()
 }
 
 #[test]

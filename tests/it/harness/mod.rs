@@ -75,6 +75,16 @@ pub(crate) fn shift_library() -> Option<PathBuf> {
     built.is_ok_and(|status| status.success()).then_some(library)
 }
 
+/// Statuses of which six in ten are 503, the same ones each time.
+pub(crate) fn flaky(requests: usize) -> Vec<u16> {
+    let mut dice = 7_u64;
+    let mut roll = || {
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (dice >> 33) % 10
+    };
+    (0..requests).map(|_| if roll() < 6 { 503 } else { 200 }).collect()
+}
+
 /// A repo with a config, and what the processes in it find in their environment.
 pub(crate) struct Sandbox {
     dir: tempfile::TempDir,
