@@ -279,6 +279,12 @@ mod tests {
     }
 
     #[test]
+    fn a_host_in_other_letters_has_the_name_that_dns_knows() {
+        let endpoint = Endpoint::parse("https://bücher.example/hook", false).unwrap();
+        assert_eq!(endpoint.host(), "xn--bcher-kva.example");
+    }
+
+    #[test]
     fn what_may_be_a_secret_is_not_repeated() {
         for name in ["SPECKIT_WEBHOOK_SECRET", "my_secret", "S3", "SPECKITWEBHOOKSSECRET"] {
             assert_eq!(shown_variable(name), name);

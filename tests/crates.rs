@@ -108,3 +108,15 @@ fn every_second_version_of_a_crate_has_its_reason() {
         assert!(versions.len() < 2, "{crate_name}: {versions:?}");
     }
 }
+
+#[test]
+fn no_crate_that_deny_toml_bans_is_built() {
+    let deny = deny();
+    let banned = deny["bans"]["deny"].as_array().unwrap();
+    assert!(!banned.is_empty());
+    let packages = packages();
+    for ban in banned {
+        let found = packages.iter().find(|package| package["name"] == ban["crate"].as_str().unwrap());
+        assert!(found.is_none(), "{ban:?}");
+    }
+}
