@@ -184,6 +184,11 @@ fn it_fits_a_small_terminal_and_uses_a_large_one() {
     snapshot.status.warnings.clear();
     snapshot.status.pending = 0;
     insta::assert_snapshot!("well_80", drawn(&well, 80, 24));
+    for one in &mut well.snapshot.as_mut().unwrap().status.subscriptions {
+        one.health = crate::delivery::HealthState::Untried;
+    }
+    let untried = drawn(&well, 80, 24);
+    assert!(untried.contains("spec-notify: ready; nothing has been sent yet (process 4711)"), "{untried}");
     // Smaller than supported: cut, but no panic.
     for (width, height) in [(20, 5), (1, 1), (300, 2), (40, 12), (80, 9)] {
         drawn(&crowd(), width, height);

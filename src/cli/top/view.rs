@@ -11,7 +11,7 @@ use ratatui::widgets::{Block, Borders, Cell, Clear, Paragraph, Row, Table, Table
 
 use super::model::{Input, Model, Pane, Read, Snapshot, View};
 use crate::cli::list::{last, tone as state_tone};
-use crate::cli::render::{self, Tone};
+use crate::cli::render::{self, Tone, cut};
 use crate::cli::show;
 use crate::cli::status::{of_latency, share, sparkline, tone as health_tone, ways};
 use crate::clock;
@@ -108,7 +108,18 @@ fn headline(model: &Model, now: Timestamp, width: u16) -> (String, Tone) {
             let then = if width >= WIDE { "; w says what to do" } else { "" };
             (banner.replace(" (see spec-notify status)", then), Tone::Warning)
         }
-        (None, Some(runtime)) => (format!("spec-notify: all is well (process {})", runtime.pid), Tone::Good),
+        (None, Some(runtime)) => {
+            let all = &snapshot.status.subscriptions;
+            let is_tried = |one: &SubscriptionStatus| {
+                !matches!(one.health, HealthState::Untried | HealthState::Inactive)
+            };
+            // What never sent anything is not known to be well.
+            let (state, tone) = match all.iter().any(is_tried) {
+                true => ("all is well", Tone::Good),
+                false => ("ready; nothing has been sent yet", Tone::Plain),
+            };
+            (format!("spec-notify: {state} (process {})", runtime.pid), tone)
+        }
         (None, None) => ("spec-notify: nothing is left to do; no runtime is running".to_owned(), Tone::Plain),
     }
 }
@@ -233,6 +244,12 @@ impl<const N: usize> Part<'_, N> {
     }
 }
 
+/// How many characters each column of a table has room for.
+fn rooms<const N: usize>(area: Rect, widths: [Constraint; N]) -> [usize; N] {
+    let columns: [Rect; N] = Layout::horizontal(widths).spacing(1).areas(area);
+    columns.map(|column| usize::from(column.width))
+}
+
 /// Attempts in the last minute.
 fn rate(minute: &Window) -> String {
     match minute.attempts {
@@ -291,11 +308,28 @@ fn draw_subscriptions(
     };
     let sparks = u16::try_from(60 / minutes).unwrap_or(30);
     let is_wide = area.width >= WIDE;
+    let (name, reason) = match is_wide {
+        true => (names(all.iter().map(|one| &one.id), 32), Constraint::Fill(1)),
+        false => (Constraint::Fill(1), Constraint::Length(0)),
+    };
+    let widths = [
+        name,
+        Constraint::Length(8),
+        Constraint::Length(5),
+        Constraint::Length(6),
+        Constraint::Length(6),
+        Constraint::Length(7),
+        Constraint::Length(5),
+        Constraint::Length(6),
+        Constraint::Length(sparks),
+        reason,
+    ];
+    let room = rooms(area, widths);
     let row = |one: &&SubscriptionStatus| {
         let hour = &one.figures.hour;
         let dead = if one.dead_letters > 0 { Tone::Bad } else { Tone::Plain };
         let mut cells = vec![
-            Cell::from(one.id.to_string()),
+            Cell::from(cut(one.id.as_str(), room[0])),
             Cell::from(one.health.to_string()).style(style(health_tone(one.health))),
             Cell::from(since(one.since)),
             Cell::from(grouped(one.dead_letters as u64)).style(style(dead)),
@@ -305,13 +339,9 @@ fn draw_subscriptions(
             Cell::from(of_latency(hour.p95_ms)),
             Cell::from(coloured_sparkline(one, minutes)),
         ];
-        cells.push(Cell::from(if is_wide { why(one) } else { String::new() }));
+        cells.push(Cell::from(if is_wide { cut(&why(one), room[9]) } else { String::new() }));
         let is_off = matches!(one.health, HealthState::Inactive);
         Row::new(cells).style(if is_off { style(Tone::Faint) } else { Style::new() })
-    };
-    let (name, why) = match is_wide {
-        true => (names(all.iter().map(|one| &one.id), 32), Constraint::Fill(1)),
-        false => (Constraint::Fill(1), Constraint::Length(0)),
     };
     let rows = all.iter().map(row).collect();
     let heading = [
@@ -326,18 +356,6 @@ fn draw_subscriptions(
         "LAST HOUR",
         if is_wide { "WHY" } else { "" },
     ];
-    let widths = [
-        name,
-        Constraint::Length(8),
-        Constraint::Length(5),
-        Constraint::Length(6),
-        Constraint::Length(6),
-        Constraint::Length(7),
-        Constraint::Length(5),
-        Constraint::Length(6),
-        Constraint::Length(sparks),
-        why,
-    ];
     let nothing = if model.snapshot.is_some() { "none" } else { "" };
     let (pane, title) = (Pane::Subscriptions, "Subscriptions, the worst first".to_owned());
     Part { pane, title, total: None, heading, widths, rows, nothing }.draw(model, (frame, area));
@@ -345,30 +363,6 @@ fn draw_subscriptions(
 
 fn draw_causes(model: &Model, all: &[&Trouble], now: Timestamp, (frame, area): (&mut Frame<'_>, Rect)) {
     let is_wide = area.width >= WIDE;
-    let row = |trouble: &&Trouble| {
-        let (noun, tone) = match trouble.kind {
-            TroubleKind::DeadLetters => ("dead", Tone::Bad),
-            _ => ("tries", Tone::Warning),
-        };
-        let whose: Vec<&str> = trouble.subscriptions.iter().map(|id| id.as_str()).collect();
-        let most = if is_wide { NAMED } else { 1 };
-        let whose = match whose.len() {
-            0..=2 if is_wide => whose.join(", "),
-            1 => whose.join(", "),
-            count => format!("{} +{}", whose[..most].join(", "), count - most),
-        };
-        Row::new([
-            format!("{} {noun}", grouped(trouble.count)),
-            printable(&trouble.what, LONGEST),
-            ago(now, trouble.since),
-            whose,
-            if is_wide { printable(&trouble.hint, LONGEST) } else { String::new() },
-        ])
-        .style(style(tone))
-    };
-    let rows = all.iter().map(row).collect();
-    let heading =
-        ["COUNT", "WHAT", "SINCE", "WHOSE", if is_wide { "WHAT TO DO (Enter: the command)" } else { "" }];
     let (what, whose, hint) = match is_wide {
         true => {
             let longest = all.iter().map(|trouble| trouble.what.chars().count()).max().unwrap_or(0);
@@ -378,6 +372,31 @@ fn draw_causes(model: &Model, all: &[&Trouble], now: Timestamp, (frame, area): (
         false => (Constraint::Fill(3), Constraint::Fill(2), Constraint::Length(0)),
     };
     let widths = [Constraint::Length(12), what, Constraint::Length(5), whose, hint];
+    let room = rooms(area, widths);
+    let row = |trouble: &&Trouble| {
+        let (noun, tone) = match trouble.kind {
+            TroubleKind::DeadLetters => ("dead", Tone::Bad),
+            _ => ("tries", Tone::Warning),
+        };
+        let names: Vec<&str> = trouble.subscriptions.iter().map(|id| id.as_str()).collect();
+        let most = if is_wide { NAMED } else { 1 };
+        let whose = match names.len() {
+            0..=2 if is_wide => names.join(", "),
+            1 => names.join(", "),
+            count => format!("{} +{}", names[..most].join(", "), count - most),
+        };
+        Row::new([
+            format!("{} {noun}", grouped(trouble.count)),
+            cut(&printable(&trouble.what, LONGEST), room[1]),
+            ago(now, trouble.since),
+            cut(&whose, room[3]),
+            if is_wide { cut(&printable(&trouble.hint, LONGEST), room[4]) } else { String::new() },
+        ])
+        .style(style(tone))
+    };
+    let rows = all.iter().map(row).collect();
+    let heading =
+        ["COUNT", "WHAT", "SINCE", "WHOSE", if is_wide { "WHAT TO DO (Enter: the command)" } else { "" }];
     let title = "What fails".to_owned();
     Part { pane: Pane::Causes, title, total: None, heading, widths, rows, nothing: "none" }
         .draw(model, (frame, area));
@@ -385,6 +404,17 @@ fn draw_causes(model: &Model, all: &[&Trouble], now: Timestamp, (frame, area): (
 
 fn draw_deliveries(model: &Model, all: &[&Listed], now: Timestamp, (frame, area): (&mut Frame<'_>, Rect)) {
     let is_wide = area.width >= WIDE;
+    let widths = [
+        Constraint::Length(11),
+        names(all.iter().map(|one| &one.subscription), if is_wide { 32 } else { 20 }),
+        Constraint::Length(5),
+        Constraint::Length(5),
+        Constraint::Length(4),
+        Constraint::Length(6),
+        Constraint::Fill(1),
+        if is_wide { Constraint::Fill(1) } else { Constraint::Length(0) },
+    ];
+    let room = rooms(area, widths);
     let row = |delivery: &&Listed| {
         let next = match delivery.next_attempt_at.filter(|_| delivery.state == DeliveryState::Pending) {
             Some(_) if delivery.paused => "paused".to_owned(),
@@ -395,28 +425,18 @@ fn draw_deliveries(model: &Model, all: &[&Listed], now: Timestamp, (frame, area)
         let why = delivery.last_error.as_deref().filter(|_| is_wide).unwrap_or_default();
         Row::new([
             delivery.state.to_string(),
-            delivery.subscription.to_string(),
+            cut(delivery.subscription.as_str(), room[1]),
             delivery.attempts.to_string(),
             last(delivery),
             ago(now, delivery.accepted_at),
             next,
-            delivery.idempotency_key.to_string(),
-            printable(&readable(why), LONGEST),
+            cut(delivery.idempotency_key.as_str(), room[6]),
+            cut(&printable(&readable(why), LONGEST), room[7]),
         ])
         .style(style(state_tone(delivery.state, delivery.attempts)))
     };
     let heading =
         ["STATE", "SUBSCRIPTION", "TRIES", "LAST", "AGE", "NEXT", "EVENT", if is_wide { "WHY" } else { "" }];
-    let widths = [
-        Constraint::Length(11),
-        names(all.iter().map(|one| &one.subscription), if is_wide { 32 } else { 20 }),
-        Constraint::Length(5),
-        Constraint::Length(5),
-        Constraint::Length(4),
-        Constraint::Length(6),
-        Constraint::Fill(4),
-        if is_wide { Constraint::Fill(5) } else { Constraint::Length(0) },
-    ];
     let status = model.snapshot.as_ref().map(|snapshot| &snapshot.status);
     let (dead, waiting) = status.map_or((0, 0), |status| {
         (status.subscriptions.iter().map(|one| one.dead_letters).sum(), status.pending)
@@ -439,31 +459,32 @@ fn draw_deliveries(model: &Model, all: &[&Listed], now: Timestamp, (frame, area)
 
 fn draw_attempts(model: &Model, all: &[&Tried], now: Timestamp, (frame, area): (&mut Frame<'_>, Rect)) {
     let is_wide = area.width >= WIDE;
-    let row = |tried: &&Tried| {
-        let said = tried.response.as_ref().map(|response| response.body.as_str());
-        let said = said.or(tried.error.as_ref().map(|error| error.message.as_str())).filter(|_| is_wide);
-        Row::new([
-            ago(now, tried.time),
-            tried.subscription.to_string(),
-            tried.attempt.to_string(),
-            answer(tried),
-            latency(tried.latency_ms),
-            tried.idempotency_key.to_string(),
-            printable(&readable(said.unwrap_or_default()), LONGEST),
-        ])
-        .style(style(if tried.outcome == "delivered" { Tone::Good } else { Tone::Plain }))
-    };
-    let heading =
-        ["AGE", "SUBSCRIPTION", "TRY", "ANSWER", "TOOK", "EVENT", if is_wide { "IT SAID" } else { "" }];
     let widths = [
         Constraint::Length(4),
         names(all.iter().map(|one| &one.subscription), if is_wide { 32 } else { 20 }),
         Constraint::Length(3),
         Constraint::Length(10),
         Constraint::Length(7),
-        Constraint::Fill(4),
-        if is_wide { Constraint::Fill(5) } else { Constraint::Length(0) },
+        Constraint::Fill(1),
+        if is_wide { Constraint::Fill(1) } else { Constraint::Length(0) },
     ];
+    let room = rooms(area, widths);
+    let row = |tried: &&Tried| {
+        let said = tried.response.as_ref().map(|response| response.body.as_str());
+        let said = said.or(tried.error.as_ref().map(|error| error.message.as_str())).filter(|_| is_wide);
+        Row::new([
+            ago(now, tried.time),
+            cut(tried.subscription.as_str(), room[1]),
+            tried.attempt.to_string(),
+            answer(tried),
+            latency(tried.latency_ms),
+            cut(tried.idempotency_key.as_str(), room[5]),
+            cut(&printable(&readable(said.unwrap_or_default()), LONGEST), room[6]),
+        ])
+        .style(style(if tried.outcome == "delivered" { Tone::Good } else { Tone::Plain }))
+    };
+    let heading =
+        ["AGE", "SUBSCRIPTION", "TRY", "ANSWER", "TOOK", "EVENT", if is_wide { "IT SAID" } else { "" }];
     let rows = all.iter().map(row).collect();
     let nothing = if model.snapshot.is_some() { "none" } else { "" };
     let title = "Newest attempts".to_owned();
