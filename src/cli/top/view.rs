@@ -7,7 +7,7 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span, Text};
-use ratatui::widgets::{Block, Borders, Cell, Clear, Paragraph, Row, Table, TableState, Wrap};
+use ratatui::widgets::{Block, Borders, Clear, Paragraph, Row, Table, TableState, Wrap};
 
 use super::model::{Input, Model, Pane, Read, Snapshot, View};
 use crate::cli::list::{last, tone as state_tone};
@@ -196,20 +196,23 @@ fn draw_panes(model: &Model, now: Timestamp, frame: &mut Frame<'_>, area: Rect) 
     draw_attempts(model, &attempts, now, (frame, areas[3]));
 }
 
+/// A row of a pane: its cells, and how it looks.
+type Cells<const N: usize> = ([Line<'static>; N], Style);
+
 /// The part of a pane.
-struct Part<'a, const N: usize> {
+struct Part<const N: usize> {
     pane: Pane,
     title: String,
     /// How many there are, where that is more than the rows.
     total: Option<usize>,
     heading: [&'static str; N],
     widths: [Constraint; N],
-    rows: Vec<Row<'a>>,
+    rows: Vec<Cells<N>>,
     /// What stands in the place of rows where there are none.
     nothing: &'static str,
 }
 
-impl<const N: usize> Part<'_, N> {
+impl<const N: usize> Part<N> {
     fn draw(self, model: &Model, (frame, area): (&mut Frame<'_>, Rect)) {
         let Self { pane, mut title, total, heading, widths, rows, nothing } = self;
         let is_focused = model.pane == pane;
@@ -234,6 +237,12 @@ impl<const N: usize> Part<'_, N> {
             let text = Paragraph::new(format!("  {nothing}")).style(style(Tone::Faint));
             return frame.render_widget(text.block(block), area);
         }
+        let columns: [Rect; N] = Layout::horizontal(widths).spacing(1).areas(area);
+        let row = |(cells, style): Cells<N>| {
+            let rooms = columns.iter().map(|column| usize::from(column.width));
+            Row::new(cells.into_iter().zip(rooms).map(|(cell, room)| fitted(cell, room))).style(style)
+        };
+        let rows: Vec<Row<'_>> = rows.into_iter().map(row).collect();
         let mut table =
             Table::new(rows, widths).header(Row::new(heading).style(style(Tone::Faint))).block(block);
         if is_focused {
@@ -244,10 +253,13 @@ impl<const N: usize> Part<'_, N> {
     }
 }
 
-/// How many characters each column of a table has room for.
-fn rooms<const N: usize>(area: Rect, widths: [Constraint; N]) -> [usize; N] {
-    let columns: [Rect; N] = Layout::horizontal(widths).spacing(1).areas(area);
-    columns.map(|column| usize::from(column.width))
+/// A cell, marked where it is cut.
+fn fitted(cell: Line<'static>, room: usize) -> Line<'static> {
+    if cell.width() <= room {
+        return cell;
+    }
+    let text: String = cell.spans.iter().map(|span| span.content.as_ref()).collect();
+    Line::styled(cut(&text, room), cell.style)
 }
 
 /// Attempts in the last minute.
@@ -324,24 +336,23 @@ fn draw_subscriptions(
         Constraint::Length(sparks),
         reason,
     ];
-    let room = rooms(area, widths);
     let row = |one: &&SubscriptionStatus| {
         let hour = &one.figures.hour;
         let dead = if one.dead_letters > 0 { Tone::Bad } else { Tone::Plain };
-        let mut cells = vec![
-            Cell::from(cut(one.id.as_str(), room[0])),
-            Cell::from(one.health.to_string()).style(style(health_tone(one.health))),
-            Cell::from(since(one.since)),
-            Cell::from(grouped(one.dead_letters as u64)).style(style(dead)),
-            Cell::from(grouped((one.pending + one.in_flight) as u64)),
-            Cell::from(rate(&one.figures.minute)),
-            Cell::from(share(hour)),
-            Cell::from(of_latency(hour.p95_ms)),
-            Cell::from(coloured_sparkline(one, minutes)),
+        let cells = [
+            Line::from(one.id.to_string()),
+            Line::styled(one.health.to_string(), style(health_tone(one.health))),
+            Line::from(since(one.since)),
+            Line::styled(grouped(one.dead_letters as u64), style(dead)),
+            Line::from(grouped((one.pending + one.in_flight) as u64)),
+            Line::from(rate(&one.figures.minute)),
+            Line::from(share(hour)),
+            Line::from(of_latency(hour.p95_ms)),
+            coloured_sparkline(one, minutes),
+            Line::from(if is_wide { why(one) } else { String::new() }),
         ];
-        cells.push(Cell::from(if is_wide { cut(&why(one), room[9]) } else { String::new() }));
         let is_off = matches!(one.health, HealthState::Inactive);
-        Row::new(cells).style(if is_off { style(Tone::Faint) } else { Style::new() })
+        (cells, if is_off { style(Tone::Faint) } else { Style::new() })
     };
     let rows = all.iter().map(row).collect();
     let heading = [
@@ -372,7 +383,6 @@ fn draw_causes(model: &Model, all: &[&Trouble], now: Timestamp, (frame, area): (
         false => (Constraint::Fill(3), Constraint::Fill(2), Constraint::Length(0)),
     };
     let widths = [Constraint::Length(12), what, Constraint::Length(5), whose, hint];
-    let room = rooms(area, widths);
     let row = |trouble: &&Trouble| {
         let (noun, tone) = match trouble.kind {
             TroubleKind::DeadLetters => ("dead", Tone::Bad),
@@ -385,14 +395,14 @@ fn draw_causes(model: &Model, all: &[&Trouble], now: Timestamp, (frame, area): (
             1 => names.join(", "),
             count => format!("{} +{}", names[..most].join(", "), count - most),
         };
-        Row::new([
+        let cells = [
             format!("{} {noun}", grouped(trouble.count)),
-            cut(&printable(&trouble.what, LONGEST), room[1]),
+            printable(&trouble.what, LONGEST),
             ago(now, trouble.since),
-            cut(&whose, room[3]),
-            if is_wide { cut(&printable(&trouble.hint, LONGEST), room[4]) } else { String::new() },
-        ])
-        .style(style(tone))
+            whose,
+            if is_wide { printable(&trouble.hint, LONGEST) } else { String::new() },
+        ];
+        (cells.map(Line::from), style(tone))
     };
     let rows = all.iter().map(row).collect();
     let heading =
@@ -414,7 +424,6 @@ fn draw_deliveries(model: &Model, all: &[&Listed], now: Timestamp, (frame, area)
         Constraint::Fill(1),
         if is_wide { Constraint::Fill(1) } else { Constraint::Length(0) },
     ];
-    let room = rooms(area, widths);
     let row = |delivery: &&Listed| {
         let next = match delivery.next_attempt_at.filter(|_| delivery.state == DeliveryState::Pending) {
             Some(_) if delivery.paused => "paused".to_owned(),
@@ -423,17 +432,17 @@ fn draw_deliveries(model: &Model, all: &[&Listed], now: Timestamp, (frame, area)
             None => "-".to_owned(),
         };
         let why = delivery.last_error.as_deref().filter(|_| is_wide).unwrap_or_default();
-        Row::new([
+        let cells = [
             delivery.state.to_string(),
-            cut(delivery.subscription.as_str(), room[1]),
+            delivery.subscription.to_string(),
             delivery.attempts.to_string(),
             last(delivery),
             ago(now, delivery.accepted_at),
             next,
-            cut(delivery.idempotency_key.as_str(), room[6]),
-            cut(&printable(&readable(why), LONGEST), room[7]),
-        ])
-        .style(style(state_tone(delivery.state, delivery.attempts)))
+            delivery.idempotency_key.to_string(),
+            printable(&readable(why), LONGEST),
+        ];
+        (cells.map(Line::from), style(state_tone(delivery.state, delivery.attempts)))
     };
     let heading =
         ["STATE", "SUBSCRIPTION", "TRIES", "LAST", "AGE", "NEXT", "EVENT", if is_wide { "WHY" } else { "" }];
@@ -447,7 +456,7 @@ fn draw_deliveries(model: &Model, all: &[&Listed], now: Timestamp, (frame, area)
     }
     // Of all only the newest are read; how many there are is known of what is not resolved.
     let total = (!model.all && model.filter.is_empty()).then_some(dead + waiting);
-    let rows: Vec<Row<'_>> = all.iter().map(row).collect();
+    let rows = all.iter().map(row).collect();
     let nothing = match (&model.snapshot, model.filter.is_empty()) {
         (None, _) => "",
         (_, false) => "none of the newest matches: the whole name of a subscription finds all that it has",
@@ -468,20 +477,19 @@ fn draw_attempts(model: &Model, all: &[&Tried], now: Timestamp, (frame, area): (
         Constraint::Fill(1),
         if is_wide { Constraint::Fill(1) } else { Constraint::Length(0) },
     ];
-    let room = rooms(area, widths);
     let row = |tried: &&Tried| {
         let said = tried.response.as_ref().map(|response| response.body.as_str());
         let said = said.or(tried.error.as_ref().map(|error| error.message.as_str())).filter(|_| is_wide);
-        Row::new([
+        let cells = [
             ago(now, tried.time),
-            cut(tried.subscription.as_str(), room[1]),
+            tried.subscription.to_string(),
             tried.attempt.to_string(),
             answer(tried),
             latency(tried.latency_ms),
-            cut(tried.idempotency_key.as_str(), room[5]),
-            cut(&printable(&readable(said.unwrap_or_default()), LONGEST), room[6]),
-        ])
-        .style(style(if tried.outcome == "delivered" { Tone::Good } else { Tone::Plain }))
+            tried.idempotency_key.to_string(),
+            printable(&readable(said.unwrap_or_default()), LONGEST),
+        ];
+        (cells.map(Line::from), style(if tried.outcome == "delivered" { Tone::Good } else { Tone::Plain }))
     };
     let heading =
         ["AGE", "SUBSCRIPTION", "TRY", "ANSWER", "TOOK", "EVENT", if is_wide { "IT SAID" } else { "" }];
