@@ -18,7 +18,7 @@ use super::router::{
     Await, DiscardWaiting, Emission, Emit, FindActive, FindAny, FindUnfinished, Found, From,
     ListAllUnfinished, ReadQueues, Router, WaitIdle,
 };
-use super::subscription::{Purpose, SendNow, SetPause};
+use super::subscription::{HoldAs, Purpose, SendNow, SetPause};
 use super::tell::tell;
 use crate::answer::{EmitError, Receipt, RequestError};
 use crate::archive::evidence_parts;
@@ -203,11 +203,12 @@ impl Door {
 
     /// Answers any request of an operator.
     pub(crate) async fn answer(&self, request: Request) -> Result<Answer, RequestError> {
-        // A pause holds at once where it is asked for; elsewhere with the next look at the cluster.
-        let is_mine = self.delivers && matches!(request, Request::Pause(_) | Request::Resume(_));
-        if let Some(of_fleet) = self.of_fleet.as_ref().filter(|_| !is_mine)
+        if let Some(of_fleet) = &self.of_fleet
             && let Some(answered) = of_fleet.answer(&request).await
         {
+            if let Ok(Answer::Pause(PauseReport { subscription, paused, .. })) = &answered {
+                self.hold_as(subscription, paused.clone()).await;
+            }
             return answered;
         }
         Ok(match request {
@@ -304,6 +305,11 @@ impl Door {
 
     async fn replay(&self, letter: ReplayDeadLetter) -> Result<SentReport, RequestError> {
         let ReplayDeadLetter { spec, delivery_id: id } = letter;
+        if self.fleet.is_some() && !self.delivers {
+            let what = "this machine hands over only (role = \"emit\"): a dead letter of the fleet is sent \
+                        again by a machine that delivers, which has the subscription and its secret";
+            return Err(RequestError::Refused(what.to_owned()));
+        }
         let _admission = self.admission.admit(ADMISSION).await.ok_or_else(gone)?;
         let read = self.ledger.send(ReadDeadLetter { spec, id }).await.map_err(|_| gone())?;
         let letter = read.map_err(|error| RequestError::Refused(error.to_string()))?;
@@ -363,6 +369,15 @@ impl Door {
         let _admission = self.admission.admit(ADMISSION).await.ok_or_else(gone)?;
         let address = self.router.send(FindAny(id)).await.map_err(|_| gone())??;
         address.send(SetPause(pause)).await.map_err(|_| gone())?
+    }
+
+    /// Has a fleet's pause hold here at once; other members see it with their next look.
+    async fn hold_as(&self, id: &SubscriptionId, pause: Option<Pause>) {
+        if let Ok(Ok(address)) = self.router.send(FindAny(id.clone())).await
+            && address.send(HoldAs(pause)).await.is_err()
+        {
+            log::debug!("{id} has stopped");
+        }
     }
 
     /// The spool that this runtime owns.

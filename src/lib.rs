@@ -92,8 +92,8 @@ pub use event::{
 pub use figures::{Counters, Figures, Minutes, Window, Windows};
 pub use files::FileError;
 pub use inspect::{
-    Cursor, DeliveryState, Exposition, FleetMember, FleetStatus, GoneMember, Listed, Listing, MAX_LISTED,
-    Metrics, Query, RuntimeStatus, Shown, ShownAttempt, ShownError, ShownRequest, ShownResponse,
+    Cursor, DeliveryState, Exposition, FleetMember, FleetMetrics, FleetStatus, GoneMember, Listed, Listing,
+    MAX_LISTED, Metrics, Query, RuntimeStatus, Shown, ShownAttempt, ShownError, ShownRequest, ShownResponse,
     SourcesStatus, StatusReport, SubscriptionMetrics, SubscriptionStatus, Trouble, TroubleKind, Wait,
     WaitKind,
 };

@@ -42,6 +42,9 @@ pub struct FleetStatus {
     /// Number of nodes that the cluster's URL names.
     #[serde(default)]
     pub nodes: usize,
+    /// Whether the cluster answered; what else stands here is nothing where it did not.
+    #[serde(default)]
+    pub is_seen: bool,
     /// Why this machine, which hands over only, sees nothing of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unseen: Option<String>,
@@ -123,6 +126,7 @@ impl FleetStatus {
             streaming: view.confirming.len(),
             confirming: view.confirming.clone(),
             nodes: view.nodes,
+            is_seen: facts.overview.is_ok(),
             unseen: unseen.filter(|unseen| unseen.is_calm).map(|unseen| unseen.why.clone()),
             problem: unseen
                 .filter(|unseen| !unseen.is_calm)

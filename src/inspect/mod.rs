@@ -23,7 +23,7 @@ pub(crate) use facts::{Condition, Facts, FleetFacts, Queue, Unseen, Watching};
 pub use fleet::{FleetMember, FleetStatus, GoneMember};
 pub(crate) use listing::Page;
 pub use listing::{Cursor, DeliveryState, Listed, Listing, MAX_LISTED, Query};
-pub use metrics::{Exposition, Metrics, SubscriptionMetrics};
+pub use metrics::{Exposition, FleetMetrics, Metrics, SubscriptionMetrics};
 pub use shown::{Shown, ShownAttempt, ShownError, ShownRequest, ShownResponse, Wait, WaitKind};
 pub(crate) use shown::{Traces, Unended, pending};
 pub(crate) use status::Unfinished;

@@ -11,5 +11,6 @@ mod faults;
 #[path = "../it/harness/mod.rs"]
 mod harness;
 mod machine;
+mod operators;
 mod proxy;
 mod storm;
