@@ -12,5 +12,6 @@ mod faults;
 mod harness;
 mod machine;
 mod operators;
+mod pooler;
 mod proxy;
 mod storm;
