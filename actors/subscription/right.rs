@@ -73,8 +73,8 @@ pub(crate) struct Take {
 #[rtype(result = "()")]
 pub(crate) struct Follow(pub(crate) Vec<Unfinished>);
 
-/// From the fleet's member, at each look, and from the door: whether a person has paused it, from any
-/// machine. Bounded by the admission permits.
+/// From the fleet's member, at each look, and from the door: whether a person has paused it, from
+/// any machine. Bounded by the admission permits.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct HoldAs(pub(crate) Option<Pause>);

@@ -108,8 +108,8 @@ impl OfFleet {
         })
     }
 
-    /// The attempts of the last day, whoever made them. Blocks; what was read once is not read again.
-    /// `goes_on` is asked from time to time, as in [`from_evidence`].
+    /// The attempts of the last day, whoever made them. Blocks; what was read once is not read
+    /// again. `goes_on` is asked from time to time, as in [`from_evidence`].
     ///
     /// # Errors
     /// The cluster gave no answer, or does not let this role read.

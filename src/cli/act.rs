@@ -1,5 +1,5 @@
-//! Changes that an operator asks for: by the runtime that owns the spool, else in the fleet's cluster,
-//! else by owning the store for the moment, in which nothing is sent.
+//! Changes that an operator asks for: by the runtime that owns the spool, else in the fleet's
+//! cluster, else by owning the store for the moment, in which nothing is sent.
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -91,7 +91,8 @@ fn check(link: &Link, fleet: &FleetConfig, screen: &mut Screen) -> Result<Exit, 
     if screen.is_json() {
         screen.value(&json!({
             "ok": is_well, "node": node, "server_version": version, "durability": fleet.durability,
-            "synchronous_standby_names": standbys, "streaming": streaming.len(), "confirming": streaming, "attached": attached, "error": problem,
+            "synchronous_standby_names": standbys, "streaming": streaming.len(),
+            "confirming": streaming, "attached": attached, "error": problem,
         }));
     } else {
         screen.line(Tone::Plain, format_args!("primary     {node}, PostgreSQL {version}"));

@@ -1,4 +1,5 @@
-//! Gives deliveries up for good, as a person asked: with their last line of evidence, or not at all.
+//! Gives deliveries up for good, as a person asked: with their last line of evidence, or not at
+//! all.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -122,8 +123,8 @@ async fn waiting(
     Ok(endings)
 }
 
-/// Holds a subscription's lease, which nobody has, until the end of the transaction: nobody takes it
-/// over and sends what is given up. `false` where somebody has it.
+/// Holds a subscription's lease, which nobody has, until the end of the transaction: nobody takes
+/// it over and sends what is given up. `false` where somebody has it.
 async fn hold_free(
     connected: &Arc<Connected>,
     ns: &String,

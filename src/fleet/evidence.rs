@@ -1,5 +1,5 @@
-//! Reads the evidence in the cluster: for operators the newest lines first, for a repo that pulls it
-//! what is final, in its order.
+//! Reads the evidence in the cluster: for operators the newest lines first, for a repo that pulls
+//! it what is final, in its order.
 
 use std::time::Duration;
 
@@ -63,8 +63,8 @@ impl Link {
         .await
     }
 
-    /// All final lines after a place, newest first, read page by page by a thread that may block; and
-    /// the place of the newest.
+    /// All final lines after a place, newest first, read page by page by a thread that may block;
+    /// and the place of the newest.
     ///
     /// # Errors
     /// As [`lines`](Self::lines), of the first page.

@@ -14,8 +14,8 @@ use crate::machine::{Machine, arrived, ready, said};
 /// Events that are emitted: each goes to three subscriptions.
 const EVENTS: usize = 4;
 
-/// Three deliverers of which one was killed, three subscriptions of which one fails for good and one
-/// for now, three nodes of which one is gone.
+/// Three deliverers of which one was killed, three subscriptions of which one fails for good and
+/// one for now, three nodes of which one is gone.
 struct Scene {
     cluster: Cluster,
     /// One that is well, one that refuses, one that has no time.

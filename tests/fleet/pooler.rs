@@ -1,5 +1,5 @@
-//! A fleet behind pgbouncer in transaction mode, with fewer sessions of the cluster than its machines
-//! have connections.
+//! A fleet behind pgbouncer in transaction mode, with fewer sessions of the cluster than its
+//! machines have connections.
 
 use std::collections::BTreeSet;
 use std::fs;
