@@ -84,14 +84,12 @@ pub(crate) struct Pages {
 
 impl Part {
     /// Lines that are read already, newest first.
-    #[cfg(feature = "fleet")]
     pub(crate) fn read(lines: Vec<String>) -> Self {
         let mut lines = lines;
         Self::pages(move || Ok(std::mem::take(&mut lines)))
     }
 
     /// Lines that `next` reads page by page. Where a page cannot be read, older lines are missing.
-    #[cfg(feature = "fleet")]
     pub(crate) fn pages(next: impl FnMut() -> Result<Vec<String>, Box<dyn Display>> + 'static) -> Self {
         Self::Pages(Pages { next: RefCell::new(Box::new(next)), is_cut: Cell::new(false) })
     }

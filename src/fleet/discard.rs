@@ -91,7 +91,7 @@ async fn letters(
             subscription: letter.subscription.clone(),
             spec: letter.spec.to_string(),
             attempts: i32::try_from(letter.attempts.len()).unwrap_or(i32::MAX),
-            line: text(discard_letter_line(&letter, by)),
+            line: text(&discard_letter_line(&letter, by)),
         });
     }
     Ok(endings)
@@ -117,7 +117,7 @@ async fn waiting(
             subscription: kept.delivery.subscription.clone(),
             spec: kept.delivery.spec.to_string(),
             attempts: i32::try_from(kept.attempts.len()).unwrap_or(i32::MAX),
-            line: text(discard_line(&kept.delivery, &kept.attempts, by)),
+            line: text(&discard_line(&kept.delivery, &kept.attempts, by)),
         });
     }
     Ok(endings)
@@ -165,6 +165,6 @@ fn texts(ids: &[DeliveryId]) -> Vec<String> {
     ids.iter().map(ToString::to_string).collect()
 }
 
-fn text(line: Vec<u8>) -> String {
-    String::from_utf8_lossy(&line).trim_end().to_owned()
+fn text(line: &[u8]) -> String {
+    String::from_utf8_lossy(line).trim_end().to_owned()
 }

@@ -8,7 +8,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::error::EngineError;
 use super::link::{Line, Link};
-use super::overview::Wanted;
+use super::overview::{PAGE, Wanted};
 use super::read::{COLUMNS, json, letter, unfinished};
 use crate::archive::DeadLetter;
 use crate::clock;
@@ -19,16 +19,13 @@ use crate::spool::{Kept, Unfinished};
 /// How long a page may take.
 const WITHIN: Duration = Duration::from_millis(1500);
 
-/// Deliveries of a page.
-pub(crate) const PAGE: usize = 500;
-
 /// Which rows a page has; the parameters are those of [`Chosen`].
 const CHOSEN: &str = "d.ns = $1 AND ($2 = '' OR d.spec = $2) AND ($3 = '' OR d.subscription = $3) \
     AND d.accepted_at >= to_timestamp($4 / 1000.0) \
     AND (d.accepted_at, d.id) < (to_timestamp($5 / 1000.0), $6::text::uuid) \
     AND d.id BETWEEN $7::text::uuid AND $8::text::uuid \
     AND (d.ended_at IS NULL OR d.ended_at >= to_timestamp($9 / 1000.0)) \
-    ORDER BY d.accepted_at DESC, d.id DESC LIMIT 500";
+    ORDER BY d.accepted_at DESC, d.id DESC";
 
 /// The latest time that PostgreSQL and this program both have, in milliseconds.
 const LATEST: i64 = 253_402_207_200_000;
@@ -87,7 +84,7 @@ impl Link {
         self.ask(Line::Read, WITHIN, move |connected| async move {
             let sql = format!(
                 "SELECT {COLUMNS}, (d.history -> -1)::text FROM spec_notify.delivery AS d \
-                 WHERE d.ended_at IS NULL AND {CHOSEN}"
+                 WHERE d.ended_at IS NULL AND {CHOSEN} LIMIT {PAGE}"
             );
             let mut waiting = Vec::new();
             for row in connected.client.query_typed(&sql, &chosen.parameters()).await? {
@@ -109,7 +106,7 @@ impl Link {
             let sql = format!(
                 "SELECT {COLUMNS}, d.history::text, d.reason, d.hint, \
                      (extract(epoch from d.ended_at) * 1000)::int8, NULL::bytea \
-                 FROM spec_notify.delivery AS d WHERE d.ended_at IS NOT NULL AND {CHOSEN}"
+                 FROM spec_notify.delivery AS d WHERE d.ended_at IS NOT NULL AND {CHOSEN} LIMIT {PAGE}"
             );
             let rows = connected.client.query_typed(&sql, &chosen.parameters()).await?;
             let letters: Result<Vec<_>, _> = rows.iter().map(letter).collect();

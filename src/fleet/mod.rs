@@ -38,15 +38,13 @@ pub(crate) use board::{Board, is_denied, is_locked, needs_a_person};
 #[cfg(feature = "fleet")]
 pub(crate) use error::EngineError;
 #[cfg(feature = "fleet")]
-pub(crate) use find::PAGE;
-#[cfg(feature = "fleet")]
 pub(crate) use health::{Health, health};
 pub(crate) use lease::{Duty, MemberInfo, Tenure, plan};
 #[cfg(feature = "fleet")]
 pub(crate) use link::Link;
 #[cfg(not(feature = "fleet"))]
-pub(crate) use none::{Board, EngineError, Link, PAGE, is_denied, is_locked, needs_a_person};
-pub(crate) use overview::{Given, Gone, Overview, Place, PlacedLine, Wanted, WantedLines};
+pub(crate) use none::{Board, EngineError, Link, is_denied, is_locked, needs_a_person};
+pub(crate) use overview::{Given, Gone, Overview, PAGE, Place, PlacedLine, Wanted, WantedLines};
 #[cfg(feature = "fleet")]
 pub(crate) use schema::{Standing, apply, grants, look, misfit, tables};
 pub(crate) use work::{Known, Routed, Term, Unrouted, Waiting, Write, delivery_id};

@@ -40,8 +40,6 @@ pub(crate) struct Board {
     pub(crate) members: BTreeMap<MemberId, MemberInfo>,
 }
 
-pub(crate) const PAGE: usize = 0;
-
 pub(crate) fn is_denied(error: &EngineError) -> bool {
     match error.0 {}
 }

@@ -56,6 +56,9 @@ pub(crate) struct Gone {
     pub(crate) since_s: u64,
 }
 
+/// Deliveries of a page.
+pub(crate) const PAGE: usize = 500;
+
 /// Which deliveries are looked for, as far as the cluster chooses: newest first, a page at a time.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wanted {
