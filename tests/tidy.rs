@@ -238,17 +238,17 @@ fn known_keys(table: &str) -> Vec<String> {
 
 #[test]
 fn the_docs_name_every_config_key_in_the_order_of_the_messages() {
-    let docs = text("docs/config.md");
+    let docs = text("docs/reference/config.md");
     for (table, least) in [("[spec_ops.webhooks]", 15), ("[[spec_ops.webhooks.subscriptions]]", 25)] {
         let page = docs.split_once(&format!("## `{table}`\n")).unwrap().1.split("\n#").next().unwrap();
         let rows = page.lines().filter(|line| line.starts_with("| `"));
         let names = rows.flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2));
         let (named, known): (Vec<&str>, Vec<String>) = (names.collect(), known_keys(table));
-        assert_eq!(named, known, "docs/config.md and {table}");
+        assert_eq!(named, known, "docs/reference/config.md and {table}");
         assert!(known.len() >= least, "{known:?}");
     }
     for key in known_keys("[spec_ops.webhooks.alerts]") {
-        assert!(docs.contains(&format!("`{key}`")), "docs/config.md does not have `{key}`");
+        assert!(docs.contains(&format!("`{key}`")), "docs/reference/config.md does not have `{key}`");
     }
 }
 
@@ -278,7 +278,7 @@ fn commands() -> BTreeSet<String> {
 fn the_readme_and_the_commands_page_name_every_command() {
     let commands = commands();
     assert!(commands.len() > 12, "{commands:?}");
-    for (page, exempt) in [("README.md", &[][..]), ("docs/commands.md", &["top", "completions", "man"])] {
+    for (page, exempt) in [("README.md", &[][..]), ("docs/reference/commands.md", &["top", "completions", "man"])] {
         let page_text = text(page);
         for command in commands.iter().filter(|command| !exempt.contains(&command.as_str())) {
             assert!(page_text.contains(&format!("`{command}`")), "{page} does not have `{command}`");
@@ -300,13 +300,13 @@ fn fields(file: &str) -> BTreeSet<String> {
 
 #[test]
 fn the_docs_name_every_field_of_the_files() {
-    let docs = text("docs/files.md");
+    let docs = text("docs/contributing/spool-format.md");
     for file in ["src/archive/evidence.rs", "src/archive/dead_letter.rs", "src/spool/record.rs"] {
         let fields = fields(file);
         assert!(!fields.is_empty(), "{file}");
         for field in fields {
             let known = docs.contains(&format!("`{field}`"));
-            assert!(known, "docs/files.md does not have `{field}` of {file}");
+            assert!(known, "docs/contributing/spool-format.md does not have `{field}` of {file}");
         }
     }
 }
@@ -400,8 +400,9 @@ fn every_file_of_code_that_the_docs_name_is_there() {
 
 #[test]
 fn the_docs_name_every_field_that_machines_read() {
-    let docs = ["commands", "control-port", "files", "metrics"];
-    let docs: String = docs.iter().map(|page| text(&format!("docs/{page}.md"))).collect();
+    let mut pages = Vec::new();
+    files_named(&root().join("docs/reference"), "md", &mut pages);
+    let docs: String = pages.iter().map(|page| fs::read_to_string(page).unwrap()).collect();
     for file in [
         "src/inspect/status.rs",
         "src/inspect/causes.rs",
@@ -426,7 +427,7 @@ fn the_docs_name_every_field_that_machines_read() {
 }
 
 fn schema() -> Value {
-    serde_json::from_str(&text("docs/payload.schema.json")).unwrap()
+    serde_json::from_str(&text("docs/reference/payload.schema.json")).unwrap()
 }
 
 /// The properties below a part of the schema, each with its path in a payload.
@@ -547,7 +548,7 @@ fn the_schema_and_the_code_name_the_same_fields_and_values() {
         after_quote.filter(|name| !name.is_empty() && !name.ends_with('.')).collect();
     let others = all.keys().filter(|path| !own.contains(*path));
     let others: BTreeSet<&str> = others.map(|path| path.rsplit('.').next().unwrap()).collect();
-    assert_eq!(others, checked, "docs/payload.schema.json and src/event/shape.rs");
+    assert_eq!(others, checked, "docs/reference/payload.schema.json and src/event/shape.rs");
     fn values<T: ToString>(all: &[T]) -> Vec<Value> {
         all.iter().map(|value| value.to_string().into()).collect()
     }
@@ -562,14 +563,14 @@ fn the_schema_and_the_code_name_the_same_fields_and_values() {
 
 #[test]
 fn the_docs_say_of_every_payload_field_where_it_comes_from() {
-    let (docs, schema) = (text("docs/events.md"), schema());
+    let (docs, schema) = (text("docs/reference/sources.md"), schema());
     let table = docs.split_once("## Where each payload field comes from").unwrap().1;
     let table = table.split("\n## ").next().unwrap();
     let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let words: BTreeSet<&str> = table.split(|c| !is_of_name(c)).collect();
     for path in all_properties(&schema).keys() {
         let name = path.rsplit('.').next().unwrap();
-        assert!(words.contains(name), "docs/events.md does not say where {path} comes from");
+        assert!(words.contains(name), "docs/reference/sources.md does not say where {path} comes from");
     }
 }
 

@@ -1,5 +1,5 @@
-//! The receiver of `docs/receiving.md` as it stands there: deliveries come shuffled, doubled and
-//! from four threads at once, and it is killed in between.
+//! The receiver of `docs/reference/receiving.md` as it stands there: deliveries come shuffled,
+//! doubled and from four threads at once, and it is killed in between.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -88,7 +88,7 @@ fn query<T: DeserializeOwned>(file: &Path, sql: &str) -> Vec<T> {
 
 #[test]
 fn the_receiver_applies_each_event_once_and_keeps_the_newest_though_it_is_killed() {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/receiving.md");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/receiving.md");
     let sandbox = Sandbox::new(&[]);
     let file = sandbox.write("receiver.py", &block(&fs::read_to_string(page).unwrap(), "python"));
     let database = sandbox.path().join("state.db");

@@ -1,4 +1,4 @@
-//! The recipes as they stand in `docs/recipes/`, each against a stand-in that holds its service's
+//! The recipes as they stand in `docs/how-to/`, each against a stand-in that holds its service's
 //! documented rules.
 
 use std::collections::BTreeSet;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::harness::{DeadEndpoint, EVIDENCE, Endpoint, Sandbox, plan_telemetry, wait_for};
 
 fn recipe(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/recipes").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/how-to").join(name);
     fs::read_to_string(path).unwrap()
 }
 

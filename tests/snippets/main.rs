@@ -1,5 +1,5 @@
-//! The verification snippets of `docs/signing.md`, run as they stand there on real and on tampered
-//! requests.
+//! The verification snippets of `docs/reference/verifying.md`, run as they stand there on real and
+//! on tampered requests.
 #![allow(clippy::unwrap_used, reason = "helpers of tests; clippy exempts only the test functions themselves")]
 
 #[allow(unreachable_pub, reason = "it stands in the docs as a reader would paste it")]
@@ -19,7 +19,7 @@ const SECRETS: [&str; 2] = ["a plain secret", "whsec_C2FVsBQIhrscChlQIMV+b5sSYsp
 type Verifier<'a> = &'a dyn Fn(&str, &[u8], [&str; 4]) -> bool;
 
 fn snippet(language: &str) -> String {
-    let docs = include_str!("../../docs/signing.md");
+    let docs = include_str!("../../docs/reference/verifying.md");
     let start = format!("```{language}\n");
     docs.split_once(&start).unwrap().1.split_once("```").unwrap().0.to_owned()
 }
