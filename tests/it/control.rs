@@ -73,7 +73,10 @@ fn every_documented_command_answers_and_an_unknown_one_is_told_so() {
     );
     let docs = include_str!("../../docs/reference/control-port.md");
     for command in spec_notify::testing::Request::NAMES {
-        assert!(docs.contains(&format!("`{command}`")), "docs/reference/control-port.md does not have `{command}`");
+        assert!(
+            docs.contains(&format!("`{command}`")),
+            "docs/reference/control-port.md does not have `{command}`"
+        );
     }
 }
 

@@ -130,7 +130,11 @@ fn example() -> PathBuf {
 #[test]
 fn the_host_in_rust_is_the_one_of_the_page_and_works() {
     let source = include_str!("../../examples/guardrail_host.rs");
-    assert_eq!(block(&page("how-to/guardrail-host.md"), "rust"), source, "the page and the example are the same");
+    assert_eq!(
+        block(&page("how-to/guardrail-host.md"), "rust"),
+        source,
+        "the page and the example are the same"
+    );
     let endpoint = Endpoint::replying(&[200]);
     let (sandbox, _) = repo(&endpoint.url());
     let host = |sandbox: &Sandbox, arguments: &[&str]| {
