@@ -102,7 +102,11 @@ impl Kind<'_> {
         match self {
             Self::Text => "string".to_owned(),
             Self::Number | Self::Whole => "number".to_owned(),
-            Self::OneOf(texts) => texts.iter().map(|it| format!("\"{it}\"")).collect::<Vec<_>>().join(" | "),
+            Self::OneOf(texts) => {
+                let texts: Vec<String> = texts.iter().map(|it| format!("\"{it}\"")).collect();
+                let on_a_line = texts.join(" | ");
+                if on_a_line.len() < 80 { on_a_line } else { format!("\n    | {}", texts.join("\n    | ")) }
+            }
             Self::Shape(name) => name.clone(),
             Self::List(kind) => format!("{}[]", kind.typescript()),
             Self::Object => "Record<string, unknown>".to_owned(),
@@ -117,7 +121,9 @@ impl Kind<'_> {
             Self::Whole => "int".to_owned(),
             Self::OneOf(texts) => {
                 let texts: Vec<String> = texts.iter().map(|it| format!("\"{it}\"")).collect();
-                format!("Literal[{}]", texts.join(", "))
+                let on_a_line = format!("Literal[{}]", texts.join(", "));
+                let lines = || format!("Literal[\n        {},\n    ]", texts.join(",\n        "));
+                if on_a_line.len() < 80 { on_a_line } else { lines() }
             }
             Self::Shape(name) => name.clone(),
             Self::List(kind) => format!("list[{}]", kind.python()),
