@@ -172,14 +172,14 @@ const EXTENSION: &str = ".specify/extensions/spec-notify";
 fn project(endpoint: &str) -> Sandbox {
     let sandbox = Sandbox::new(&[("one", endpoint, "")]);
     for file in ["extension.yml", "scripts/stage-ended.sh"] {
-        sandbox.write(&format!("{EXTENSION}/{file}"), &page(&format!("spec-kit/{file}")));
+        sandbox.write(&format!("{EXTENSION}/{file}"), &page(&format!("integrations/spec-kit/{file}")));
     }
     sandbox
 }
 
 /// The hooks of the extension, and what the command of each has the agent run.
 fn hooks() -> Vec<(String, String)> {
-    let manifest = page("spec-kit/extension.yml");
+    let manifest = page("integrations/spec-kit/extension.yml");
     let (provided, hooks) = manifest.split_once("\nhooks:\n").unwrap();
     let hooks = hooks.split("\n  after_").map(|hook| hook.strip_prefix("  after_").unwrap_or(hook));
     let value = |text: &str, key: &str| {
@@ -191,7 +191,7 @@ fn hooks() -> Vec<(String, String)> {
         let command = value(hook, "command:");
         assert_eq!(value(hook, "optional:"), "false");
         let entry = provided.split("- name: ").find(|entry| entry.starts_with(&*command)).unwrap();
-        (name, block(&page(&format!("spec-kit/{}", value(entry, "file:"))), "sh"))
+        (name, block(&page(&format!("integrations/spec-kit/{}", value(entry, "file:"))), "sh"))
     };
     hooks.map(of).collect()
 }

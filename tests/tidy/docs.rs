@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
-use spec_notify::{Environment, LoadOptions};
+use serde_json::Value;
+use spec_notify::{Environment, EventKind, LoadOptions};
 
+use super::house::{code, sources};
 use super::{files_named, root, text};
 
 /// The keys that a table can have, as the program lists them where one is not known.
@@ -222,4 +224,107 @@ fn every_dependency_has_its_reason() {
             assert!(docs.contains(&format!("| {name} |")), "docs/dependencies.md does not have {name}");
         }
     }
+}
+
+/// The names in capitals in the code that are variables of the environment which a person can set.
+#[test]
+fn the_docs_name_every_variable_of_the_environment() {
+    let page = text("docs/reference/environment.md");
+    let is_part = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    let is_name = |word: &str| {
+        word.contains('_') && word.chars().all(is_part) && word.starts_with(|c: char| c.is_ascii_uppercase())
+    };
+    // What git is given, the examples that `init` writes, and what is no variable.
+    let others = ["GIT_", "LC_", "DEMO_", "CARGO_", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD"];
+    let examples = ["SLACK_WEBHOOK_URL", "SPECKIT_WEBHOOK_SECRET_TRACKER"];
+    let mut named = BTreeSet::new();
+    for (file, text) in sources().iter().filter(|(file, _)| !file.contains("tests")) {
+        let code: Vec<&str> = code(text).collect();
+        for word in code.join("\n").split('"').skip(1).step_by(2).filter(|word| is_name(word)) {
+            if others.iter().any(|other| word.starts_with(other)) || examples.contains(&word) {
+                continue;
+            }
+            assert!(page.contains(&format!("`{word}`")), "environment.md does not have {word} of {file}");
+            named.insert(word.to_owned());
+        }
+    }
+    assert!(named.len() > 12, "{named:?}");
+}
+
+#[test]
+fn each_type_of_event_has_its_sample_on_the_page() {
+    let page = text("docs/reference/event-types.md");
+    for kind in EventKind::ALL {
+        let sample = text(&format!("docs/reference/samples/{kind}.json"));
+        assert!(page.contains(&format!("```json\n{sample}```\n")), "the sample of {kind}");
+        assert!(page.split_once("\n## ").unwrap().0.contains(&format!("[`{kind}`](#")), "{kind}");
+    }
+}
+
+#[test]
+fn every_payload_in_the_docs_fits_the_schema() {
+    let validator = jsonschema::validator_for(&super::schema::schema()).unwrap();
+    let mut read = 0;
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        for block in text.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+            let body: Value = serde_json::from_str(block).unwrap();
+            if body.get("schemaVersion").is_some() {
+                let errors: Vec<_> = validator.iter_errors(&body).map(|error| error.to_string()).collect();
+                assert!(errors.is_empty(), "{}: {errors:?}", page.display());
+                read += 1;
+            }
+        }
+    }
+    assert!(read > 9, "only {read} payloads: is the pattern right?");
+}
+
+/// A page that the index does not lead to is read by nobody.
+#[test]
+fn the_index_leads_to_every_page() {
+    let index = text("docs/README.md");
+    let folder = root().join("docs");
+    let exempt = ["docs/README.md", "docs/integrations/spec-kit/commands"];
+    for page in pages().iter().filter(|page| page.starts_with(&folder)) {
+        let path = page.strip_prefix(&folder).unwrap().to_str().unwrap();
+        let is_exempt = exempt.iter().any(|exempt| format!("docs/{path}").starts_with(exempt));
+        assert!(is_exempt || index.contains(&format!("({path})")), "docs/README.md does not lead to {path}");
+    }
+}
+
+#[test]
+fn the_map_of_tests_has_every_file() {
+    let map = text("docs/contributing/test-map.md");
+    for entry in fs::read_dir(root().join("tests/it")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if name.ends_with(".rs") && name != "main.rs" {
+            assert!(map.contains(&format!("`{name}`")), "docs/contributing/test-map.md does not have {name}");
+        }
+    }
+}
+
+/// Pages, scripts and comments name pages by their paths.
+#[test]
+fn every_page_that_is_named_is_there() {
+    let mut files = pages();
+    for (folder, ending) in
+        [("src", "rs"), ("actors", "rs"), ("tests", "rs"), ("benches", "rs"), ("examples", "rs")]
+    {
+        files_named(&root().join(folder), ending, &mut files);
+    }
+    let folders = ["start", "how-to", "reference", "explain", "contributing", "integrations"];
+    let is_of_path = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    let mut named = 0;
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        for folder in folders {
+            let start = format!("docs/{folder}/");
+            for (at, _) in text.match_indices(&start) {
+                let path = text[at..].split(|c| !is_of_path(c)).next().unwrap().trim_end_matches('.');
+                assert!(root().join(path).exists(), "{}: there is no {path}", file.display());
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 50, "only {named} pages are named: is the pattern right?");
 }

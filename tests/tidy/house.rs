@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{files_named, root};
 
-fn sources() -> Vec<(String, String)> {
+pub(super) fn sources() -> Vec<(String, String)> {
     let mut files = Vec::new();
     files_named(&root().join("src"), "rs", &mut files);
     files_named(&root().join("actors"), "rs", &mut files);
@@ -200,7 +200,7 @@ fn code_ends_by_column_110() {
 }
 
 /// The lines of a file's code: comments and its tests apart.
-fn code(text: &str) -> impl Iterator<Item = &str> {
+pub(super) fn code(text: &str) -> impl Iterator<Item = &str> {
     let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
     code.lines().filter(|line| !line.trim_start().starts_with("//"))
 }

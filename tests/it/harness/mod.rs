@@ -2,6 +2,7 @@
 
 pub(crate) mod certificate;
 mod endpoint;
+pub(crate) mod page;
 pub(crate) mod port;
 mod terminal;
 
