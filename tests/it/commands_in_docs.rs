@@ -108,6 +108,7 @@ fn every_command_and_flag_of_the_docs_is_one_of_the_program() {
         }
     }
     assert!(checked > 100, "only {checked} flags: is the pattern right?");
-    let missing: Vec<&String> = known.keys().filter(|it| !commands.contains(*it) && *it != "help").collect();
+    let missing: Vec<&String> =
+        known.keys().filter(|it| !commands.contains(*it) && !it.ends_with("help")).collect();
     assert!(missing.is_empty(), "no page shows {missing:?}");
 }
