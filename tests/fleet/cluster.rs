@@ -290,7 +290,9 @@ impl Cluster {
     /// Starts a node again as it was.
     pub(crate) fn start_node(&mut self, node: usize) {
         self.start_server(node);
-        wait_for_within(self.patience(), "a node that answers", || self.try_sql(node, "SELECT 1").status.success().then_some(()));
+        wait_for_within(self.patience(), "a node that answers", || {
+            self.try_sql(node, "SELECT 1").status.success().then_some(())
+        });
     }
 
     fn start_server(&mut self, node: usize) {

@@ -19,8 +19,12 @@ impl Patroni {
         let program = named.into_iter().chain(on_path).find(|program| program.is_file())?;
         let peers: Vec<String> = ports.iter().map(|_| format!("127.0.0.1:{}", free_port())).collect();
         for (node, port) in ports.iter().enumerate() {
-            let partners: Vec<&str> =
-                peers.iter().enumerate().filter(|(at, _)| *at != node).map(|(_, peer)| peer.as_str()).collect();
+            let partners: Vec<&str> = peers
+                .iter()
+                .enumerate()
+                .filter(|(at, _)| *at != node)
+                .map(|(_, peer)| peer.as_str())
+                .collect();
             let text = config(dir, bin, node, *port, &peers[node], &partners);
             fs::write(Self::config(dir, node), text).unwrap();
         }
