@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 use openssl::pkey::{PKey, Private};
 use openssl::x509::X509;
 
+// The benches have this file elsewhere in their tree.
+#[path = "cluster/patroni.rs"]
 mod patroni;
 
 use patroni::Patroni;
