@@ -373,7 +373,7 @@ impl Door {
     /// Has a fleet's pause hold here at once; other members see it with their next look.
     async fn hold_as(&self, id: &SubscriptionId, pause: Option<Pause>) {
         if let Ok(Ok(address)) = self.router.send(FindAny(id.clone())).await
-            && address.send(HoldAs(pause)).await.is_err()
+            && address.send(HoldAs { pause, at: Instant::now() }).await.is_err()
         {
             log::debug!("{id} has stopped");
         }

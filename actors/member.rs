@@ -209,17 +209,15 @@ impl Member {
         }
     }
 
-    /// Tells the Subscriptions whom a person has paused since, on any machine.
+    /// Tells the Subscriptions whom a person has paused, on any machine.
     async fn hold_paused(&self) {
+        let at = Instant::now();
         let Ok(pauses) = self.link.pauses().await else { return };
-        let before = std::mem::replace(&mut self.work.borrow_mut().pauses, pauses.clone());
-        let changed: BTreeSet<&SubscriptionId> =
-            before.keys().chain(pauses.keys()).filter(|id| before.get(*id) != pauses.get(*id)).collect();
-        for id in changed {
-            let address = self.work.borrow().deliverable.get(id).cloned();
-            if let Some(address) = address
-                && address.send(HoldAs(pauses.get(id).cloned())).await.is_err()
-            {
+        self.work.borrow_mut().pauses.clone_from(&pauses);
+        // All of them: one may hold as a person asked here, and have been let go elsewhere since.
+        let all = self.work.borrow().deliverable.clone();
+        for (id, address) in all {
+            if address.send(HoldAs { pause: pauses.get(&id).cloned(), at }).await.is_err() {
                 log::error!("{id} has stopped: another member takes it over");
             }
         }

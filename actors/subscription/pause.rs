@@ -1,5 +1,7 @@
 //! A person's pause: what waits is held back until it ends, over restarts.
 
+use std::time::Instant;
+
 use actix::prelude::*;
 
 use super::Subscription;
@@ -25,11 +27,13 @@ pub(super) struct Hold {
     kept: Option<Pause>,
     /// Number of changes that the disk has not answered yet.
     unanswered: usize,
+    /// Of a fleet's: when the cluster had the pause in force.
+    pub(super) as_of: Option<Instant>,
 }
 
 impl Hold {
     pub(super) fn new(pause: Option<Pause>) -> Self {
-        Self { wanted: pause.clone(), kept: pause.clone(), pause, unanswered: 0 }
+        Self { wanted: pause.clone(), kept: pause.clone(), pause, unanswered: 0, as_of: None }
     }
 }
 

@@ -77,7 +77,11 @@ pub(crate) struct Follow(pub(crate) Vec<Unfinished>);
 /// any machine. Bounded by the admission permits.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct HoldAs(pub(crate) Option<Pause>);
+pub(crate) struct HoldAs {
+    pub(crate) pause: Option<Pause>,
+    /// When the cluster was asked, or had it: what is known since then is newer.
+    pub(crate) at: Instant,
+}
 
 /// From the fleet's member: the lease is handed on, or was lost. Answered when nothing is under way
 /// any more. One at a time.
@@ -115,11 +119,15 @@ impl Handler<Follow> for Subscription {
 impl Handler<HoldAs> for Subscription {
     type Result = ();
 
-    fn handle(&mut self, HoldAs(pause): HoldAs, context: &mut Self::Context) {
-        if self.right.keeps() && self.hold.pause != pause {
+    fn handle(&mut self, HoldAs { pause, at }: HoldAs, context: &mut Self::Context) {
+        if !self.right.keeps() || self.hold.as_of.is_some_and(|as_of| at < as_of) {
+            return;
+        }
+        if self.hold.pause != pause {
             self.hold = Hold::new(pause.clone());
             self.hold(pause, context);
         }
+        self.hold.as_of = Some(at);
     }
 }
 
