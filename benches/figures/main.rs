@@ -49,6 +49,7 @@ const GROUPS: &[Group] = &[
     (&[13], latency::burst),
     (&[14], process::size),
     (&[15], latency::watched),
+    (&[17], process::pipe),
 ];
 
 /// How much is measured, and the endpoint of everything.
