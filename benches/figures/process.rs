@@ -1,5 +1,5 @@
-//! What a script pays: `emit` as a process, a pipe of many events through one, a guardrail stage with
-//! webhooks on, and the program's size.
+//! What a script pays: `emit` as a process, a pipe of many events through one, a guardrail stage
+//! with webhooks on, and the program's size.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -96,14 +96,14 @@ pub(super) fn pipe(bench: &Bench) -> Vec<Figure> {
 }
 
 /// In a repo of its own: what one leaves to deliver would slow the next one down.
-fn accepted_a_second(count: usize, hand_over: impl FnOnce(&Repo, Vec<Event>) -> f64) -> f64 {
+fn accepted_a_second(count: usize, hand_over: impl FnOnce(&Repo, &[Event]) -> f64) -> f64 {
     let repo = Repo::new("", &[Entry::new("one", "http://127.0.0.1:9/", "dry_run = true")]);
     let _serve = repo.serve(&[]);
-    count as f64 / hand_over(&repo, (0..count).map(event).collect())
+    count as f64 / hand_over(&repo, &(0..count).map(event).collect::<Vec<_>>())
 }
 
 /// Seconds that a process takes with its start.
-fn through_a_pipe(repo: &Repo, events: Vec<Event>) -> f64 {
+fn through_a_pipe(repo: &Repo, events: &[Event]) -> f64 {
     let text: String = events.iter().map(|event| as_line(event) + "\n").collect();
     let input = fs::File::open(repo.write("events.jsonl", &text)).expect("the lines");
     let mut command = repo.command(PROGRAM);
@@ -118,7 +118,7 @@ fn as_line(event: &Event) -> String {
 }
 
 /// Seconds until each of the connections has its share accepted.
-fn over_connections(repo: &Repo, events: Vec<Event>) -> f64 {
+fn over_connections(repo: &Repo, events: &[Event]) -> f64 {
     let share = events.len() / CONNECTIONS;
     let requests: Vec<Request> =
         events.iter().map(|event| EmitEvent::of(event).expect("JSON").into()).collect();
