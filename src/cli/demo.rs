@@ -74,7 +74,8 @@ impl Story {
             "1. A repo, two subscriptions, one endpoint that is flaky and one that is down",
         );
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(text)?;
-        let answering = receive::Options { secret: Some(chatops_secret), answers: vec![500, 500, 200] };
+        let answering =
+            receive::Options { secret: Some(chatops_secret), answers: vec![500, 500, 200], body: None };
         let (chatops, chatops_got) = Receiver::start(listener, answering).map_err(text)?;
         let tracker = DeadEndpoint::new().map_err(text)?;
         fs::create_dir_all(repo.join(".spec-kit")).map_err(text)?;
@@ -132,7 +133,8 @@ impl Story {
             Tone::Heading,
             "\n4. The tracker is repaired, and the dead letter is replayed under the same id",
         );
-        let answering = receive::Options { secret: Some(self.tracker_secret.clone()), answers: vec![200] };
+        let answering =
+            receive::Options { secret: Some(self.tracker_secret.clone()), answers: vec![200], body: None };
         let listener = self.tracker.mend().map_err(text)?;
         let (tracker, tracker_got) = Receiver::start(listener, answering).map_err(text)?;
         let (asked, spec) = (handle.clone(), self.spec.clone());

@@ -37,6 +37,7 @@ mod operator;
 mod order;
 mod policy;
 mod quiet;
+mod receive;
 mod receiving;
 mod recipes;
 mod removed;
