@@ -9,13 +9,13 @@ use serde::Serialize;
 use super::interrupt::Interrupt;
 use super::render::{Screen, Tone};
 use super::test::DRAIN;
-use super::{Exit, Failure, Global, load_to_act};
+use super::{Exit, Failure, Global, load, load_to_act, take};
 use crate::clock;
-use crate::config::{Config, FleetRole, StageEndsWith, WatchFrom};
+use crate::config::{Config, FleetRole, StageEndsWith, Switch, WatchFrom};
 use crate::delivery::{Pause, SubscriptionId};
 use crate::env::Environment;
 use crate::inspect::{SourcesStatus, StatusReport, counted};
-use crate::inspect::{Survey, delivered_since};
+use crate::inspect::{Survey, delivered_since, unfinished};
 use crate::runtime::Runtime;
 use crate::watch::Waiting;
 
@@ -54,6 +54,7 @@ pub(super) struct Options {
 /// The output of `drain --json`.
 #[derive(Debug, Serialize)]
 struct Drained {
+    outcome: Outcome,
     /// Deliveries that are still pending.
     pending: usize,
     /// Deliveries that arrived meanwhile.
@@ -74,6 +75,17 @@ struct Drained {
     aside: Vec<String>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Outcome {
+    /// All that could be sent was delivered.
+    Drained,
+    /// Something is pending, failed, or could not be read.
+    Left,
+    /// Webhooks are off: nothing was sent.
+    Disabled,
+}
+
 /// What a paused subscription leaves.
 #[derive(Debug, Serialize)]
 struct LeftPaused {
@@ -84,6 +96,11 @@ struct LeftPaused {
 }
 
 pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
+    let loaded = load(global, false)?;
+    if loaded.config.as_ref().is_some_and(|config| !config.enabled) {
+        let switch = loaded.switch.clone();
+        return off(&take(loaded, screen)?, &switch, screen);
+    }
     let mut given = load_to_act(global, screen)?;
     // The end of a job takes no work of a fleet over: it hands over what it has.
     given.fleet.iter_mut().for_each(|fleet| fleet.role = FleetRole::Emit);
@@ -148,7 +165,8 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
         false => left(&status),
     };
     let is_made = |found: &Waiting| found.is_something() && !in_repo.is_first;
-    let drained = Drained {
+    let mut drained = Drained {
+        outcome: Outcome::Left,
         pending,
         delivered,
         dead_letters: dead(&status).saturating_sub(before),
@@ -157,6 +175,9 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
         paused: left_paused(&status),
         aside: status.aside.iter().chain(&in_repo.troubles).cloned().collect(),
     };
+    if drained.is_done() {
+        drained.outcome = Outcome::Drained;
+    }
     if let Some(known) = drained.baseline {
         let spool = config.spool_dir.display();
         screen.warning(format_args!(
@@ -170,7 +191,33 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     } else {
         tell(&drained, &status, (!interrupted).then_some(options.timeout), screen);
     }
-    Ok(if drained.is_done() { Exit::Done } else { Exit::Failed })
+    Ok(if drained.outcome == Outcome::Drained { Exit::Done } else { Exit::Failed })
+}
+
+/// With webhooks off there is nothing to do, such as in a fork without the config: a job must not
+/// fail for that. What an earlier run left on disk stays there, and is said.
+fn off(config: &Config, switch: &Switch, screen: &mut Screen) -> Result<Exit, Failure> {
+    let spool = &config.spool_dir;
+    let unreadable = |error| Failure::failed(format!("cannot read {}: {error}", spool.display()));
+    let pending = unfinished(spool).map_err(unreadable)?.len() + Survey::of(spool).inbox;
+    screen.note(format_args!("nothing to drain: {switch}"));
+    if pending > 0 {
+        let what = counted(pending, "delivery waits", "deliveries wait");
+        screen.warning(format_args!("{what} in {} until webhooks are on", spool.display()));
+    }
+    if screen.is_json() {
+        screen.value(&Drained {
+            outcome: Outcome::Disabled,
+            pending,
+            delivered: 0,
+            dead_letters: 0,
+            sources: None,
+            baseline: None,
+            paused: Vec::new(),
+            aside: Vec::new(),
+        });
+    }
+    Ok(Exit::Done)
 }
 
 /// Prints the result for people.

@@ -102,7 +102,7 @@ pub(super) type Given = Result<Event, String>;
 
 /// The one event of a file.
 pub(super) fn only_event(file: &Path) -> Result<Given, Failure> {
-    let mut events = Lines::open(file)?;
+    let mut events = Lines::open_one(file)?;
     let first = events.next();
     if events.next().is_some() {
         return Err(Failure::usage("one event at a time: this file holds several"));

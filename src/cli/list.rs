@@ -4,6 +4,7 @@ mod follow;
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
+use serde::Serialize;
 
 use super::ask::{Source, moment};
 use super::render::{Line, Screen, Tone, cut, fitted, wrap};
@@ -11,7 +12,7 @@ use super::{Exit, Failure, Global};
 use crate::clock;
 use crate::delivery::{SubscriptionId, readable};
 use crate::event::{EventKind, SpecId};
-use crate::inspect::{DeliveryState, Listed, Query};
+use crate::inspect::{DeliveryState, Listed, Listing, Query};
 use crate::inspect::{ago, counted, latency, short};
 
 #[derive(Debug, Args)]
@@ -84,7 +85,7 @@ pub(super) fn run(global: &Global, options: Options, screen: &mut Screen) -> Res
         screen.warning(silent);
     }
     if screen.is_json() {
-        screen.value(&listing.deliveries);
+        screen.value(&rows(&listing));
     } else if listing.deliveries.is_empty() {
         screen.note(if is_filtered { "no delivery matches" } else { "no deliveries yet" });
         hints(&source, &query).iter().for_each(|hint| screen.note(hint));
@@ -98,12 +99,34 @@ pub(super) fn run(global: &Global, options: Options, screen: &mut Screen) -> Res
         if is_wide {
             screen.note(format_args!("times are in {}", clock::zone_name(now)));
         }
-        if listing.more {
-            let shown = listing.deliveries.len();
-            screen.note(format_args!("the newest {shown}; --limit N shows more, --state and --since less"));
-        }
+    }
+    if listing.more {
+        let shown = listing.deliveries.len();
+        screen.note(format_args!(
+            "these are the newest {shown}, and there are more: --limit N shows up to N; --state and --since \
+             select"
+        ));
     }
     Ok(if is_filtered && listing.deliveries.is_empty() { Exit::Failed } else { Exit::Done })
+}
+
+/// A delivery, as `--json` prints it.
+#[derive(Serialize)]
+struct Row<'a> {
+    #[serde(flatten)]
+    delivery: &'a Listed,
+    /// Only of the last row: the limit left older deliveries out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    more: Option<bool>,
+}
+
+fn rows(listing: &Listing) -> Vec<Row<'_>> {
+    let mut rows: Vec<Row<'_>> =
+        listing.deliveries.iter().map(|delivery| Row { delivery, more: None }).collect();
+    if let Some(last) = rows.last_mut().filter(|_| listing.more) {
+        last.more = Some(true);
+    }
+    rows
 }
 
 /// Possible reasons why nothing matches.

@@ -57,7 +57,7 @@ pub(super) struct Options {
     /// Only say what would be sent again
     #[arg(long)]
     dry_run: bool,
-    /// With --all, at most so many a second
+    /// With --all, at most so many a second; a subscription's rate_limit_per_s holds as well
     #[arg(
         long,
         value_name = "N",
@@ -104,6 +104,9 @@ impl Replayed {
     }
 }
 
+/// The subscriptions of the config, with their `rate_limit_per_s`.
+type Rates = BTreeMap<SubscriptionId, Option<f64>>;
+
 /// What is to be replayed.
 enum Meant {
     /// One delivery; of this SPEC, if one is given.
@@ -149,13 +152,14 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
         },
         Meant::All(spec) => Err(spec),
     };
-    let known = config.subscriptions.iter().map(|entry| entry.id.clone()).collect::<Vec<_>>();
+    let rates = config.subscriptions.iter().map(|entry| (entry.id.clone(), entry.rate_limit_per_s));
+    let rates: Rates = rates.collect();
     let runtime = Runtime::start(Config { takes_part: false, ..config }, Environment::process())
         .map_err(Failure::failed)?;
     let handle = runtime.handle();
     let replayed = match meant {
         Ok((spec, id)) => one(&handle, &spec, id, screen),
-        Err(spec) => all(&handle, options, spec.as_ref(), &known, screen),
+        Err(spec) => all(&handle, options, spec.as_ref(), &rates, screen),
     };
     runtime.drain(DRAIN);
     replayed
@@ -241,14 +245,15 @@ fn all(
     handle: &Handle,
     options: &Options,
     spec: Option<&SpecId>,
-    known: &[SubscriptionId],
+    rates: &Rates,
     screen: &mut Screen,
 ) -> Result<Exit, Failure> {
     let no_answer = || RequestError::Unreachable("no answer from the runtime".to_owned());
     let listed = |query| Ok(handle.block(PATIENCE, handle.list(query)).ok_or_else(no_answer)??);
     let letters = find(options, spec, listed)?;
     if letters.is_empty() {
-        options.subscription.iter().try_for_each(|id| resolve::known(known, Some(id)))?;
+        let known: Vec<_> = rates.keys().cloned().collect();
+        options.subscription.iter().try_for_each(|id| resolve::known(&known, Some(id)))?;
         match screen.is_json() {
             true => screen.value(&letters),
             false => screen.note("nothing to replay: no dead letter matches"),
@@ -262,6 +267,7 @@ fn all(
     let mut replayed = Vec::with_capacity(letters.len());
     let mut failures: HashMap<SubscriptionId, u32> = HashMap::new();
     let pace = Duration::from_secs(1) / options.rate;
+    let mut next_turn: HashMap<SubscriptionId, Instant> = HashMap::new();
     for (n, letter) in letters.iter().enumerate() {
         if let Some(pause) = paused.get(&letter.subscription) {
             let id = &letter.subscription;
@@ -270,6 +276,9 @@ fn all(
             replayed.push(Replayed::not_sent(letter, SentOutcome::NotTried, Some(why)));
             continue;
         }
+        // The runtime holds the rate limit too, but a wait in here can be interrupted.
+        let turn = next_turn.get(&letter.subscription);
+        interrupt.pause(turn.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now())));
         if interrupt.came() {
             let why = Some("interrupted before".to_owned());
             replayed.push(Replayed::not_sent(letter, SentOutcome::NotTried, why));
@@ -284,6 +293,10 @@ fn all(
         let failed = replayed.iter().filter(|one: &&Replayed| one.outcome == SentOutcome::Failed).count();
         screen.progress(format_args!("replaying {} of {}, {failed} failed", n + 1, letters.len()));
         let started = Instant::now();
+        if let Some(rate) = rates.get(&letter.subscription).copied().flatten() {
+            let interval = Duration::try_from_secs_f64(1.0 / rate).unwrap_or_default();
+            next_turn.insert(letter.subscription.clone(), started + interval);
+        }
         let outcome = match send(handle, letter.spec.clone(), letter.id) {
             Ok(report) => Replayed { of: Some(letter.clone()), ..Replayed::of(report) },
             Err(RequestError::Refused(error)) => Replayed::not_sent(letter, SentOutcome::Failed, Some(error)),

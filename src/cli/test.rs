@@ -129,6 +129,11 @@ pub(super) fn show(report: &SentReport, screen: &mut Screen) {
             }
         }
     }
+    if let Some(why) = &report.refused_by {
+        screen.warning(format_args!(
+            "{subscription} gets no such event: {why}; test sends it all the same, without the filters"
+        ));
+    }
     if let Some(note) = &report.note {
         screen.warning(note);
     }

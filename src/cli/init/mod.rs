@@ -306,6 +306,10 @@ fn tell(ready: &Ready, loaded: &Loaded, repo: &Path, screen: &mut Screen) {
             Tone::Good,
             format_args!("made {config}: webhooks are on, and go to 127.0.0.1:{PORT}, this machine{commit}"),
         );
+        screen.note(format_args!(
+            "while nothing listens on port {PORT}, deliveries to {LOCAL} become dead letters: once another \
+             subscription takes its place, remove it from {config}"
+        ));
         if let Some(replaced) = &ready.replaces {
             screen.note(format_args!(
                 "{} says nothing of webhooks that are on; for this repo {config} takes its place",

@@ -30,7 +30,8 @@ pub(super) fn config(evidence_dir: Option<&str>) -> String {
 enabled = true       # false: nothing is sent, and nothing runs
 env_file = "{ENV_FILE}"   # of this checkout alone: git does not see it
 {evidence}
-# A receiver on this machine, to see what arrives. Remove it once another one takes its place.
+# A receiver on this machine, to see what arrives. While none listens, a delivery is retried for some
+# eight minutes and then becomes a dead letter: once another subscription takes its place, remove it.
 #   spec-notify receive --port {PORT} --secret-env {VARIABLE}
 [[spec_ops.webhooks.subscriptions]]
 id = "{LOCAL}"
