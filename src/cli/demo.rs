@@ -42,7 +42,7 @@ pub(super) fn run(screen: &mut Screen) -> Result<Exit, Failure> {
     let started = Instant::now();
     let dir = tempfile::tempdir().map_err(Failure::failed)?;
     let told = Story::begin(dir.path(), screen).and_then(|story| story.tell(started, screen));
-    told.map_err(|error| Failure::failed(format!("the demo did not go as told: {error}")))?;
+    told.map_err(|error| Failure::failed(format!("the demo failed: {error}")))?;
     Ok(Exit::Done)
 }
 
@@ -111,13 +111,10 @@ impl Story {
             let id = self.watch_chatops(screen)?;
             expect(arrived.insert(id), "nothing arrives twice")?;
         }
-        screen.line(Tone::Plain, "   the run has ended, and is told of as a whole: for chatops");
-        handle.block(self.left(), handle.idle()).ok_or("the end of the run was not told in time")?;
+        screen.line(Tone::Plain, "   the run has ended and is sent as a whole, to chatops");
+        handle.block(self.left(), handle.idle()).ok_or("the end of the run was not sent in time")?;
         expect(arrived.insert(self.watch_chatops(screen)?), "the end of the run is a delivery of its own")?;
-        screen.line(
-            Tone::Heading,
-            "\n3. The tracker stayed down: its delivery is given up and kept as a dead letter",
-        );
+        screen.line(Tone::Heading, "\n3. The tracker stayed down: its delivery becomes a dead letter");
         let (letter_path, letter) = self.dead_letter()?;
         let id: DeliveryId = letter["id"].as_str().unwrap_or_default().parse().map_err(text)?;
         screen.line(Tone::Bad, format_args!("   {}", letter["message"].as_str().unwrap_or_default()));

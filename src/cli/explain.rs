@@ -25,11 +25,10 @@ Examples:
 
 Exit code 1 if no subscription matches.")]
 pub(super) struct Options {
-    /// A file of one JSON object in the payload's shape; `-` is standard input
+    /// File with one event as JSON; `-` reads standard input
     #[arg(long, value_name = "FILE|-", required_unless_present = "telemetry")]
     event: Option<PathBuf>,
-    /// A telemetry file as the guardrail scripts write it; says too what the watcher of serve
-    /// makes of it
+    /// Telemetry file of a guardrail script; also shows what the watcher of serve does with it
     #[arg(long, value_name = "FILE", conflicts_with = "event")]
     telemetry: Option<PathBuf>,
 }
@@ -113,7 +112,7 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
 fn told(opinion: &Opinion) -> String {
     let what = match opinion.source {
         Some(source) => format!("reads it ({source})"),
-        None => "passes it over".to_owned(),
+        None => "ignores it".to_owned(),
     };
     format!("the watcher {what}: {}", opinion.why)
 }

@@ -61,21 +61,23 @@ const REFUSED: u16 = 401;
 #[command(after_help = "\
 Example, in two terminals, after spec-notify init:
   spec-notify receive --port 9000 --secret-env SPECKIT_WEBHOOK_SECRET
-  spec-notify test SPEC-KIT-065 --subscription local")]
+  spec-notify test SPEC-KIT-065 --subscription local
+
+Exit code 1 if a signature was wrong or missing.")]
 pub(super) struct CommandOptions {
-    /// Port on 127.0.0.1; 0 is any that is free
+    /// Port on 127.0.0.1; 0 chooses a free one
     #[arg(long, default_value_t = 0)]
     port: u16,
-    /// The variable that holds the secret, in the environment or in the config's env_file: a
-    /// request that is not signed with it is answered 401; without it nothing is verified
+    /// Variable with the secret, in the environment or in the config's env_file. If given, a
+    /// request with another signature is answered 401; else nothing is verified
     #[arg(long, value_name = "NAME")]
     secret_env: Option<String>,
-    /// Statuses to answer with, one after the other; the last one repeats; a refused request uses
-    /// none of them up
+    /// Statuses to answer with, in this order; the last one repeats. A request that is answered
+    /// 401 uses none of them
     #[arg(long, value_name = "STATUS,…", value_delimiter = ',', default_value = "200",
           value_parser = clap::value_parser!(u16).range(200..=599))]
     answer: Vec<u16>,
-    /// Body of the answers; without it `ok` with a status of 2xx, as Slack answers, else nothing
+    /// Body of the answers [default: ok for a 2xx, as Slack answers, else empty]
     #[arg(long, value_name = "TEXT")]
     answer_body: Option<String>,
     /// Stop after this many requests
@@ -387,7 +389,7 @@ fn secret_in(name: &str, global: &Global) -> Result<Secret, Failure> {
                 file.display()
             ),
             (Some(file), Some(error)) => format!(
-                "{name_shown} is not set in the environment, and not to be had from {}: {error}",
+                "{name_shown} is not set in the environment, and cannot be read from {}: {error}",
                 file.display()
             ),
         })

@@ -32,32 +32,33 @@ Examples:
   spec-notify replay --all --subscription chatops-slack --since 2h --dry-run
   spec-notify replay SPEC-KIT-065 --all
 
-Each keeps its X-SpecKit-Id and is signed anew with the current secret. \
-A success removes the dead letter, a failure
-adds to it. With --all the oldest goes first, one at a time; \
-a subscription that fails five times in a row gets no more, one that is paused none.
-Ctrl-C ends after the request under way, with a summary. Exit code 1 where one failed, was not tried,
-or an id matches nothing; 2 where an id means several.")]
+Each keeps its X-SpecKit-Id and is signed again with the current secret. A success removes the dead
+letter. A failure adds an attempt to it.
+
+With --all the oldest goes first, one at a time. If a subscription fails five times in a row, it gets
+no more. A paused subscription gets none. Ctrl-C finishes the running request and prints a summary.
+
+Exit code 1 if one failed or was not tried, or if no id matches; 2 if several ids match.")]
 pub(super) struct Options {
-    /// The delivery's id, or the start of it; with --delivery-id or --all, the SPEC
+    /// Id of the delivery, or its start; with --delivery-id or --all, the SPEC
     #[arg(value_name = "ID|SPEC", required_unless_present_any = ["all", "delivery_id"])]
     what: Option<String>,
-    /// This one of the SPEC: its id, or the start of it
+    /// Id of a delivery of the SPEC, or its start
     #[arg(long, value_name = "UUID", conflicts_with_all = ["all", "subscription", "since"])]
     delivery_id: Option<IdPrefix>,
-    /// All there are
+    /// Replay all dead letters that match
     #[arg(long)]
     all: bool,
-    /// To this subscription only; may be given several times
+    /// Only dead letters of this subscription; repeat it for several subscriptions
     #[arg(long, value_name = "ID", requires = "all")]
     subscription: Vec<SubscriptionId>,
-    /// Accepted since then: 30m, 2h, 3d, or a time
+    /// Only dead letters accepted since then: 30m, 2h, 3d, or a time
     #[arg(long, value_name = "WHEN", requires = "all", value_parser = moment)]
     since: Option<Timestamp>,
-    /// Only say what would be sent again
+    /// List what would be sent, and send nothing
     #[arg(long)]
     dry_run: bool,
-    /// With --all, at most so many a second; a subscription's rate_limit_per_s holds as well
+    /// Most requests a second with --all; the rate_limit_per_s of a subscription applies too
     #[arg(
         long,
         value_name = "N",

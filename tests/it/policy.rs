@@ -342,7 +342,7 @@ fn an_endpoints_clock_that_is_off_is_a_warning() {
     sandbox.wait_for_finals("SPEC-1", 1);
     let report: Value = serde_json::from_str(&sandbox.run(&["--json", "status"]).stdout).unwrap();
     assert!(report["subscriptions"][0]["clock_skew_s"].as_i64().unwrap() < -900_000_000, "{report}");
-    assert!(report["warnings"].to_string().contains("behind ours"), "{report}");
+    assert!(report["warnings"].to_string().contains("behind this machine's"), "{report}");
 }
 
 #[test]

@@ -99,7 +99,7 @@ impl Lines {
         reader.take(MAX_OF_ONE + 1).read_to_end(&mut bytes).map_err(|error| unreadable(&name, &error))?;
         if bytes.len() as u64 > MAX_OF_ONE {
             return Err(Failure::usage(format!(
-                "{} has more than {MAX_OF_ONE} bytes, and should hold one event, of at most {MAX_EVENT_BYTES}",
+                "{} has more than {MAX_OF_ONE} bytes; one event has at most {MAX_EVENT_BYTES}",
                 shown(&name)
             )));
         }

@@ -23,7 +23,7 @@ pub(super) fn config(evidence_dir: Option<&str>) -> String {
         format!("evidence_dir = \"{dir}\"\nspool_dir = \"{dir}/webhooks\"\n")
     });
     format!(
-        r##"# Who is told what happens in this repo. After an edit: spec-notify check, spec-notify reload.
+        r##"# Which endpoints get which events. After an edit: spec-notify check, then spec-notify reload.
 # This file may be committed: secrets are in the environment or in env_file, and never here.
 
 [spec_ops.webhooks]
@@ -46,7 +46,7 @@ secret_env = "{VARIABLE}"
 #secret_env = "SPECKIT_WEBHOOK_SECRET_TRACKER"   # a line of env_file; spec-notify secret new makes one
 #include_events = ["spec-auto.*", "spec-kit.task.completed", "spec-kit.webhook.test"]
 
-# A chat channel that hears of what failed. Its URL lets anybody post, so it is a line of env_file
+# A chat channel that gets failures. Its URL lets anybody post, so it is a line of env_file
 # too. Slack verifies no signature: any secret will do. Also: discord, teams, mattermost.
 #[[spec_ops.webhooks.subscriptions]]
 #id = "slack"
