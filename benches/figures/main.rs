@@ -2,8 +2,8 @@
 //! `cargo bench`.
 //!
 //! Every figure is the median of interleaved rounds. The ratio is what travels to other machines;
-//! the rest does not. `docs/performance.md` has the table as it was measured, and what bounds each
-//! figure.
+//! the rest does not. `docs/explain/performance.md` has the table as it was measured, and what
+//! bounds each figure.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -49,6 +49,7 @@ const GROUPS: &[Group] = &[
     (&[13], latency::burst),
     (&[14], process::size),
     (&[15], latency::watched),
+    (&[17], process::pipe),
 ];
 
 /// How much is measured, and the endpoint of everything.
