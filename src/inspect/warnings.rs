@@ -45,7 +45,8 @@ impl StatusReport {
                     if skew > 0 { "ahead of" } else { "behind" },
                 );
                 warnings.push(format!(
-                    "{id}: its endpoint's clock is {by} {way} ours: receivers refuse signatures that are \
+                    "{id}: its endpoint's clock is {by} {way} this machine's: receivers refuse signatures \
+                     that are \
                      five minutes old; set both by NTP"
                 ));
             }
@@ -60,7 +61,7 @@ impl StatusReport {
         for unusable in &survey.unusable {
             warnings.push(format!(
                 "{unusable}: what it holds waits, and its new events wait in the inbox; \
-                 move it away or mend it"
+                 move it away or fix it"
             ));
         }
         for file in &survey.damaged {

@@ -62,6 +62,26 @@ fn a_rate_is_held_by_a_burst_and_evenly() {
 }
 
 #[test]
+fn a_rate_is_held_by_replays_too_beside_what_is_new() {
+    let endpoint = Endpoint::replying(&[&[404; 10][..], &[200]].concat());
+    let sandbox = Sandbox::new(&[("slow", &endpoint.url(), "rate_limit_per_s = 20")]);
+    let _serve = sandbox.serve();
+    let event = |n: u32| json!({"event": {"type": "spec-kit.task.completed", "idempotency_key": n.to_string()}, "spec": {"id": "SPEC-1"}});
+    let emit = |numbers: std::ops::Range<u32>| {
+        let lines: String = numbers.map(|n| format!("{}\n", event(n))).collect();
+        let file = sandbox.write("events.jsonl", &lines);
+        assert_eq!(sandbox.run(&["emit", "--deadline", "20000", "--event", file.to_str().unwrap()]).code, 0);
+    };
+    emit(0..10);
+    sandbox.wait_for_finals("SPEC-1", 10);
+    emit(10..20);
+    assert_eq!(sandbox.run(&["replay", "--all", "--rate", "1000"]).code, 0);
+    let requests = endpoint.wait_for(30);
+    // 19 intervals of 50 ms.
+    assert!(seconds_between(&requests, 10, 29) > 0.9, "{}", seconds_between(&requests, 10, 29));
+}
+
+#[test]
 fn ten_endpoints_that_never_answer_leave_a_proven_one_its_share() {
     let healthy = Endpoint::replying(&[200]);
     let dead: Vec<Endpoint> = (0..10).map(|_| Endpoint::answering(vec![Answer::Hang])).collect();
@@ -322,7 +342,7 @@ fn an_endpoints_clock_that_is_off_is_a_warning() {
     sandbox.wait_for_finals("SPEC-1", 1);
     let report: Value = serde_json::from_str(&sandbox.run(&["--json", "status"]).stdout).unwrap();
     assert!(report["subscriptions"][0]["clock_skew_s"].as_i64().unwrap() < -900_000_000, "{report}");
-    assert!(report["warnings"].to_string().contains("behind ours"), "{report}");
+    assert!(report["warnings"].to_string().contains("behind this machine's"), "{report}");
 }
 
 #[test]
