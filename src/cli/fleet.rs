@@ -89,18 +89,23 @@ fn check(link: &Link, fleet: &FleetConfig, screen: &mut Screen) -> Result<Exit, 
         Standing::Fits { .. } => {}
         standing => return Err(Failure::failed(misfit(standing))),
     }
-    let Health { node, version, standbys, streaming, problem } = health(link).map_err(Failure::failed)?;
+    let Health { node, version, standbys, streaming, attached, problem } =
+        health(link).map_err(Failure::failed)?;
     let is_well = problem.is_none();
     if screen.is_json() {
         screen.value(&json!({
             "ok": is_well, "node": node, "server_version": version, "durability": fleet.durability,
-            "synchronous_standby_names": standbys, "streaming": streaming, "error": problem,
+            "synchronous_standby_names": standbys, "streaming": streaming.len(),
+            "confirming": streaming, "attached": attached, "error": problem,
         }));
     } else {
         screen.line(Tone::Plain, format_args!("primary     {node}, PostgreSQL {version}"));
         screen.line(Tone::Plain, format_args!("namespace   {}", fleet.namespace));
         let standbys = if standbys.is_empty() { "none" } else { &standbys };
-        screen.line(Tone::Plain, format_args!("standbys    {standbys}; {streaming} confirm at present"));
+        screen.line(
+            Tone::Plain,
+            format_args!("standbys    {standbys}; {} confirm at present", streaming.len()),
+        );
         match &problem {
             None => screen.line(
                 Tone::Good,

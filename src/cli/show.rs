@@ -195,6 +195,10 @@ fn in_words(wait: &Wait, now: Timestamp) -> String {
         (WaitKind::RateLimit, _) => format!("rate_limit_per_s lets the next one go at {until}"),
         (WaitKind::LocalFault, _) => format!("nothing can be sent from this machine: {note}"),
         (WaitKind::Inactive, _) => "its subscription is not active: it goes on when that returns".to_owned(),
+        (WaitKind::Owner, _) => format!("for its turn at {note}, which delivers to its subscription"),
+        (WaitKind::NoOwner, _) => {
+            "no member of the fleet delivers to its subscription at present: spec-notify status".to_owned()
+        }
         (WaitKind::NoRuntime, _) => {
             "no runtime is running: start spec-notify serve, or run spec-notify drain".to_owned()
         }

@@ -1,6 +1,7 @@
 //! `spec-notify status`: the state of runtime and subscriptions, fit for a ticket; `--banner`: one
 //! line, if something is unresolved.
 
+mod fleet;
 mod screen;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global};
 use crate::clock;
 use crate::figures::Windows;
+pub(super) use fleet::lines as fleet_lines;
 use screen::{View, lines};
 pub(super) use screen::{of_latency, share, sparkline, tone, ways};
 

@@ -37,6 +37,13 @@ impl IdPrefix {
         id.0.hyphenated().encode_lower(&mut text).as_bytes().starts_with(self.0.as_bytes())
     }
 
+    /// The first and the last id that begin so, as hexadecimal digits.
+    #[cfg(feature = "fleet")]
+    pub(crate) fn range(&self) -> (String, String) {
+        let digits = self.0.replace('-', "");
+        (format!("{digits:0<32}"), format!("{digits:f<32}"))
+    }
+
     /// The id, if it is a whole one.
     pub fn whole(&self) -> Option<DeliveryId> {
         if self.0.len() == WHOLE { self.0.parse().ok() } else { None }

@@ -127,6 +127,25 @@ impl Link {
         answer
     }
 
+    /// Number of nodes that the URL names; 0 where it cannot be read.
+    pub(super) fn nodes(&self) -> usize {
+        let Nodes { config, environment, .. } = &*self.0.nodes;
+        let url = environment.get(&config.url_env).and_then(|url| url.parse::<Config>().ok());
+        url.map_or(0, |url| url.get_hosts().len())
+    }
+
+    /// The answer to what was asked, for a thread that waits and runs no futures.
+    ///
+    /// # Errors
+    /// As what was asked, or there was no answer in time.
+    pub(crate) fn wait<T: Send + 'static>(
+        &self,
+        within: Duration,
+        asking: impl Future<Output = Result<T, EngineError>> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        self.begin(asking).recv_timeout(within).unwrap_or_else(|_| Err(EngineError::late(within)))
+    }
+
     /// Asks on a connection, from any executor.
     ///
     /// # Errors
@@ -303,7 +322,8 @@ impl Nodes {
                 Err((node, error)) => failed.push((node, error)),
             }
         }
-        let kind = match failed.iter().all(|(_, error)| error.kind == Kind::Refused) && !failed.is_empty() {
+        let is_refused = |error: &EngineError| matches!(error.kind, Kind::Refused | Kind::Denied);
+        let kind = match failed.iter().all(|(_, error)| is_refused(error)) && !failed.is_empty() {
             true => Kind::Refused,
             false => Kind::Silent,
         };

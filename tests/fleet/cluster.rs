@@ -76,7 +76,7 @@ struct Node {
 }
 
 /// A free port below those that the system gives to clients: none of them takes it in between.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = u16::try_from(std::process::id() % 4_000).unwrap();
     let ports = std::iter::repeat_with(|| 16_384 + (start + NEXT.fetch_add(1, Ordering::SeqCst)) % 16_000);
@@ -253,7 +253,7 @@ impl Cluster {
         let data = self.data(node);
         let log = fs::File::create(self.dir.path().join(format!("n{}.log", node + 1))).unwrap();
         let port = self.nodes[node].port.to_string();
-        let mut command = self.as_user("postgres", &["-D", &data, "-p", &port]);
+        let mut command = self.as_user(&self.bin.join("postgres"), &["-D", &data, "-p", &port]);
         let pid_file = Path::new(&data).join("postmaster.pid");
         if pid_file.exists() {
             fs::remove_file(&pid_file).unwrap();
@@ -306,13 +306,22 @@ impl Cluster {
         self.dir.path().join(format!("n{}", node + 1)).display().to_string()
     }
 
+    /// Writes a file that the servers' user owns.
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        self.own(&path);
+        path
+    }
+
     fn run(&self, program: &str, arguments: &[&str]) {
-        let output = self.as_user(program, arguments).output().unwrap();
+        let output = self.as_user(&self.bin.join(program), arguments).output().unwrap();
         assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    fn as_user(&self, program: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(self.bin.join(program));
+    /// A program as the user who runs the servers.
+    pub(crate) fn as_user(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         if let Some((uid, gid)) = servers_user() {
             command.uid(uid).gid(gid);
         }

@@ -11,5 +11,7 @@ mod faults;
 #[path = "../it/harness/mod.rs"]
 mod harness;
 mod machine;
+mod operators;
+mod pooler;
 mod proxy;
 mod storm;

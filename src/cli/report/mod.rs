@@ -67,9 +67,10 @@ pub(super) fn run(
     if let Some(silent) = source.silent() {
         screen.warning(silent);
     }
-    let config = &source.config;
-    let checkout = Checkout::new(&config.repo, Environment::process()).current();
-    let report = Report::read(config, &status, checkout, (options.since, clock::now()));
+    let evidence = source.evidence()?;
+    let checkout = Checkout::new(&source.config.repo, Environment::process()).current();
+    let span = (options.since, clock::now());
+    let report = Report::read(&source.config.spool_dir, &evidence, &status, checkout, span);
     let report = report.map_err(|error| Failure::failed(format!("the report cannot be made: {error}")))?;
     if screen.is_json() {
         screen.value(&report);
@@ -194,6 +195,9 @@ impl Words<'_> {
                 "The spool keeps only the keys of events that ended long ago: runs may lack stages."
                     .to_owned(),
             );
+        }
+        if report.of_fleet {
+            gaps.push("Runs and tasks are not told: a fleet's cluster keeps no events.".to_owned());
         }
         gaps
     }

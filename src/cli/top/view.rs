@@ -13,7 +13,7 @@ use super::model::{Input, Model, Pane, Read, Snapshot, View};
 use crate::cli::list::{last, tone as state_tone};
 use crate::cli::render::{self, Tone, cut};
 use crate::cli::show;
-use crate::cli::status::{of_latency, share, sparkline, tone as health_tone, ways};
+use crate::cli::status::{fleet_lines, of_latency, share, sparkline, tone as health_tone, ways};
 use crate::clock;
 use crate::delivery::{FailureClass, HealthState, SubscriptionId, readable};
 use crate::figures::Window;
@@ -41,7 +41,7 @@ const HELP: [&str; 20] = [
     "/                 filter: words that all must be there, in any pane; the whole",
     "                  name of a subscription finds all that it has",
     "a                 all deliveries, or only those that are not resolved",
-    "w                 warnings, and what to do",
+    "w                 warnings, and what to do; of a fleet also who does what",
     "?                 this, and back",
     "Esc               close what is open, drop the filter; with nothing open, quit",
     "q, Ctrl-C         quit; Ctrl-Z stops, fg goes on",
@@ -118,7 +118,12 @@ fn headline(model: &Model, now: Timestamp, width: u16) -> (String, Tone) {
                 true => ("all is well", Tone::Good),
                 false => ("ready; nothing has been sent yet", Tone::Plain),
             };
-            (format!("spec-notify: {state} (process {})", runtime.pid), tone)
+            let fleet = snapshot.status.fleet.as_ref();
+            let who = fleet.map_or_else(
+                || format!("process {}", runtime.pid),
+                |fleet| counted(fleet.members.len(), "member", "members"),
+            );
+            (format!("spec-notify: {state} ({who})"), tone)
         }
         (None, None) => ("spec-notify: nothing is left to do; no runtime is running".to_owned(), Tone::Plain),
     }
@@ -534,12 +539,19 @@ fn heading(text: impl AsRef<str>) -> Line<'static> {
 }
 
 fn warnings(snapshot: Option<&Snapshot>) -> Vec<Line<'static>> {
-    let warnings = snapshot.map(|snapshot| &snapshot.status.warnings[..]).unwrap_or_default();
-    if warnings.is_empty() {
-        return vec![Line::from("none")];
+    let Some(status) = snapshot.map(|snapshot| &snapshot.status) else { return vec![Line::from("none")] };
+    let fleet = status.fleet.iter().flat_map(fleet_lines);
+    let mut lines: Vec<Line<'_>> =
+        fleet.map(|render::Line { tone, text }| line(text).style(style(tone))).collect();
+    if !lines.is_empty() {
+        lines.push(Line::default());
+    }
+    if status.warnings.is_empty() {
+        lines.push(Line::from("no warnings"));
     }
     // A paragraph each.
-    warnings.iter().flat_map(|warning| [line(warning), Line::default()]).collect()
+    lines.extend(status.warnings.iter().flat_map(|warning| [line(warning), Line::default()]));
+    lines
 }
 
 /// All about one delivery, as `show` has it.
