@@ -82,6 +82,19 @@ fn a_rate_is_held_by_replays_too_beside_what_is_new() {
 }
 
 #[test]
+fn what_would_wait_for_minutes_is_refused_with_the_time() {
+    let endpoint = Endpoint::replying(&[200]);
+    let sandbox = Sandbox::new(&[("slow", &endpoint.url(), "rate_limit_per_s = 0.001")]);
+    let _serve = sandbox.serve();
+    let test = ["test", "SPEC-1", "--subscription", "slow"];
+    assert_eq!(sandbox.run(&test).code, 0);
+    let ran = sandbox.run(&test);
+    assert!(ran.code == 1 && ran.stderr.contains("rate_limit_per_s lets the next request"), "{ran:?}");
+    assert_eq!(sandbox.run(&[&test[..], &["--dry-run"]].concat()).code, 0, "it sends nothing");
+    assert_eq!(endpoint.requests().len(), 1);
+}
+
+#[test]
 fn ten_endpoints_that_never_answer_leave_a_proven_one_its_share() {
     let healthy = Endpoint::replying(&[200]);
     let dead: Vec<Endpoint> = (0..10).map(|_| Endpoint::answering(vec![Answer::Hang])).collect();
