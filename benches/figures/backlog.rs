@@ -116,7 +116,7 @@ fn resident(bench: &Bench, many: &Repo) -> Vec<Figure> {
     let (idle, full) = interleaved(bench.slow_rounds(), idle, || measure(many));
     vec![
         Figure::new("8a", "resident memory of `serve`, idle", "MiB", idle, Target::AtMost(15.0)),
-        Figure::new("8b", "resident memory of `serve`, 100,000 pending", "MiB", full, Target::AtMost(60.0)),
+        Figure::new("8b", "resident memory of `serve`, 100,000 pending", "MiB", full, Target::AtMost(30.0)),
     ]
 }
 
@@ -135,7 +135,7 @@ fn start(bench: &Bench, many: &Repo) -> Vec<Figure> {
     let (ours, reference) = interleaved(bench.slow_rounds(), ready, || read_once(many));
     let what = "start with 100,000 pending until ready / reading the same bytes once";
     vec![
-        Figure::new("9a", what, "s", ours, Target::RatioAtMost(10.0)).over(reference).note(format!(
+        Figure::new("9a", what, "s", ours, Target::RatioAtMost(8.0)).over(reference).note(format!(
             "ready is when the control port is open; an event sent at that moment is accepted {:.3} s after the start",
             median(&answered)
         )),

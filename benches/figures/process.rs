@@ -177,7 +177,7 @@ pub(super) fn guardrail(bench: &Bench) -> Vec<Figure> {
         p50s.push(median(&differences));
     }
     let what = "a guardrail stage (writes telemetry, calls `emit`) with webhooks on, minus off, p99";
-    let figure = Figure::new("12", what, "ms", median(&p99s), Target::Under(20.0));
+    let figure = Figure::new("12", what, "ms", median(&p99s), Target::Under(10.0));
     vec![figure.note(format!("p50 {:.2} ms", median(&p50s)))]
 }
 
