@@ -37,7 +37,7 @@ fn retry_after_pauses_the_whole_subscription_also_over_a_restart_and_no_other() 
         health.contains("paused_until").then_some(())
     });
     let report: Value = serde_json::from_str(&sandbox.run(&["--json", "status"]).stdout).unwrap();
-    assert!(report["warnings"].to_string().contains("asked to be left alone"), "{report}");
+    assert!(report["warnings"].to_string().contains("asked for a pause"), "{report}");
     serve.kill();
     let _serve = sandbox.serve();
     sandbox.emit("SPEC-1", "Plan", "k2");
