@@ -167,7 +167,7 @@ impl Handler<SendNow> for Subscription {
         };
         let note = self.hold.pause.as_ref().map(|pause| {
             format!(
-                "{} is paused by {}: this was sent because it was asked for, and what waits goes on waiting",
+                "{} is paused by {}: this was sent because you asked for it; what waits keeps waiting",
                 self.id, pause.by
             )
         });

@@ -377,7 +377,7 @@ impl DeadEndpoint {
 }
 
 fn expect(holds: bool, claim: &str) -> Told {
-    if holds { Ok(()) } else { Err(format!("it is not so that {claim}")) }
+    if holds { Ok(()) } else { Err(format!("this is not true: {claim}")) }
 }
 
 fn words(value: &Value) -> String {

@@ -60,7 +60,7 @@ pub(super) struct Options {
 
 pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
     if !options.yes && !io::stdin().is_terminal() {
-        return Err(Failure::usage("discard asks first, and nobody can answer here: give --yes"));
+        return Err(Failure::usage("discard asks first, and there is no terminal here: give --yes"));
     }
     let config = take_if_on(load(global, false)?, screen)?;
     let mut source = Source::find(global, screen)?;
@@ -185,7 +185,7 @@ fn tell(meant: &[Listed], discarded: &[Discarded], screen: &mut Screen) {
         return screen.value(&discarded);
     }
     for one in discarded.iter().filter(|one| one.outcome != DiscardOutcome::Discarded) {
-        let why = one.error.as_deref().unwrap_or("it is not there any more");
+        let why = one.error.as_deref().unwrap_or("it no longer exists");
         screen.line(Tone::Bad, format_args!("not discarded: {}: {why}", one.id));
     }
     let done = discarded.iter().filter(|one| one.outcome == DiscardOutcome::Discarded).count();

@@ -40,7 +40,7 @@ struct Answer {
     matches: bool,
     refused_by: Option<String>,
     /// It matches and is not sent: the subscription has `dry_run = true`.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     dry_run: bool,
     /// It matches and waits: who paused the subscription.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,11 +51,6 @@ struct Answer {
     /// What the watcher does with the telemetry file, the same in each answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     watcher: Option<Opinion>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
-fn is_false(it: &bool) -> bool {
-    !it
 }
 
 pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {

@@ -45,7 +45,7 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     } else {
         lines(&shown, clock::now(), screen.width()).iter().for_each(|line| screen.print(line));
         if options.body && shown.body.is_none() {
-            screen.note("its body is not kept any more: it has ended and left the spool");
+            screen.note("its body is no longer kept: it has ended and left the spool");
         }
     }
     Ok(Exit::Done)
@@ -183,7 +183,7 @@ fn in_words(wait: &Wait, now: Timestamp) -> String {
     match (wait.kind, wait.ahead) {
         (WaitKind::Backoff, _) => format!("for its next attempt, at {until}"),
         (WaitKind::EndpointPause, _) => {
-            format!("its endpoint asked to be left alone until {until} (Retry-After)")
+            format!("its endpoint asked for a pause until {until} (Retry-After)")
         }
         (WaitKind::Behind, Some(0) | None) => "for its turn: it is next".to_owned(),
         (WaitKind::Behind, Some(ahead)) => {

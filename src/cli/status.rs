@@ -32,7 +32,7 @@ Examples:
   spec-notify status --banner      for a prompt: nothing, or one line
   spec-notify status --json
 
-Exit code 1 while something is unresolved. A subscription fails, is degraded or is paused; dead letters \
+Exit code 1 while something is unresolved: a subscription fails, is degraded or is paused; dead letters \
 are left; records are damaged; or no runtime runs while deliveries wait or the repo holds what was not \
 sent.")]
 pub(super) struct Options {

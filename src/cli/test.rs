@@ -20,8 +20,9 @@ use crate::runtime::Runtime;
 /// How long other deliveries that this process began as owner of the spool may take to end.
 pub(super) const DRAIN: Duration = Duration::from_secs(5);
 
-/// The longest deadline that a subscription can have for an attempt, plus its turn in the queue.
-pub(super) const PATIENCE: Duration = Duration::from_secs(660);
+/// The longest deadline that a subscription can have for an attempt, plus its turns in the queue
+/// and within the rate limit.
+pub(super) const PATIENCE: Duration = Duration::from_secs(720);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\

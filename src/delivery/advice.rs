@@ -53,13 +53,13 @@ pub(crate) fn hint_of_status(status: u16) -> &'static str {
 fn of_status(status: u16) -> &'static str {
     match status {
         304 => {
-            "the endpoint answers a POST as if it were a question: correct the subscription's url, or the \
+            "the endpoint answers a POST as if it were a GET: correct the subscription's url, or the \
              endpoint"
         }
         300..=399 => "redirects are not followed: set the subscription's url to the final address",
         400 | 422 => {
-            "the endpoint does not take this payload: see the body of its answer in the attempts; \
-             were it a chat service's, the subscription would need its format"
+            "the endpoint does not take this payload: see the body of its answer in the attempts; if it is a \
+             chat service, set its format in the subscription"
         }
         401 | 403 => {
             "the endpoint did not accept the credentials or the signature: compare the secret and any \

@@ -360,7 +360,7 @@ mod tests {
                 lane.set_narrow(is_narrow);
                 while let Some((in_flight, _)) = lane.start_next(now) {
                     prop_assert!(in_flight.attempt() <= max_attempts);
-                    prop_assert!(now >= paused_until, "the endpoint asked to be left alone");
+                    prop_assert!(now >= paused_until, "the endpoint asked for a pause");
                     running.push(in_flight);
                     starts.push(now);
                 }

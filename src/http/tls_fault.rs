@@ -249,14 +249,14 @@ impl fmt::Display for TlsFault {
             }
             Self::NoIntermediate { issuer } => write!(
                 f,
-                "its certificate is issued by {}, who is not trusted here, and it sends no intermediate \
+                "its certificate is issued by {}, which is not trusted here, and it sends no intermediate \
                  certificate",
                 quoted(issuer)
             ),
             Self::NoIssuer { of, issuer } => {
                 write!(
                     f,
-                    "{of} is issued by {}, who is not trusted here and whose certificate it does not send",
+                    "{of} is issued by {}, which is not trusted here and whose certificate it does not send",
                     quoted(issuer)
                 )
             }

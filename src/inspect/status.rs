@@ -382,8 +382,8 @@ impl StatusReport {
             report.warnings.insert(0, silent.clone());
             report.silent = Some(silent);
         } else if is_unknown {
-            let what = "the last run did not end in order, and nobody has counted what it left: \
-                        start spec-notify serve";
+            let what = "the last run did not end in order, and its rest is not counted: start spec-notify \
+                        serve";
             report.warnings.insert(0, what.to_owned());
         }
         let to_tell = in_repo.filter(|sources| !sources.baseline);

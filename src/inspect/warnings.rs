@@ -27,7 +27,7 @@ impl StatusReport {
             if let Some(until) = subscription.paused_until {
                 let left = short(until.duration_since(clock::now()));
                 warnings.push(format!(
-                    "{id}: its endpoint asked to be left alone for another {left} (Retry-After): \
+                    "{id}: its endpoint asked for a pause of another {left} (Retry-After): \
                      what waits goes on then"
                 ));
             }
@@ -65,9 +65,7 @@ impl StatusReport {
             ));
         }
         for file in &survey.damaged {
-            warnings.push(format!(
-                "damaged records were set aside in {file}: look what was in them, then remove the file"
-            ));
+            warnings.push(format!("damaged records were set aside in {file}: look at it, then remove it"));
         }
         for file in &survey.unreadable {
             warnings.push(format!("{file} cannot be read as a dead letter: look at it, then move it away"));

@@ -567,7 +567,7 @@ fn a_slip_in_the_config_costs_no_event_and_hides_nothing() {
     endpoint.wait_for(3);
     serve.kill();
     let status = sandbox.run(&["status", "--json"]);
-    assert_says(&status, 1, &["none starts with a config that has errors"]);
+    assert_says(&status, 1, &["none starts while the config has errors"]);
     assert_eq!(sandbox.emit("SPEC-1", "Plan", "later")["outcome"], "queued");
     // Where even the spool may be another one, nothing is put anywhere.
     sandbox.write(config, &format!("{good}\n[spec_ops.webhooks.x]\nspool_dir = \"els"));

@@ -37,7 +37,7 @@ fn retry_after_pauses_the_whole_subscription_also_over_a_restart_and_no_other() 
         health.contains("paused_until").then_some(())
     });
     let report: Value = serde_json::from_str(&sandbox.run(&["--json", "status"]).stdout).unwrap();
-    assert!(report["warnings"].to_string().contains("asked to be left alone"), "{report}");
+    assert!(report["warnings"].to_string().contains("asked for a pause"), "{report}");
     serve.kill();
     let _serve = sandbox.serve();
     sandbox.emit("SPEC-1", "Plan", "k2");
@@ -79,6 +79,19 @@ fn a_rate_is_held_by_replays_too_beside_what_is_new() {
     let requests = endpoint.wait_for(30);
     // 19 intervals of 50 ms.
     assert!(seconds_between(&requests, 10, 29) > 0.9, "{}", seconds_between(&requests, 10, 29));
+}
+
+#[test]
+fn what_would_wait_for_minutes_is_refused_with_the_time() {
+    let endpoint = Endpoint::replying(&[200]);
+    let sandbox = Sandbox::new(&[("slow", &endpoint.url(), "rate_limit_per_s = 0.001")]);
+    let _serve = sandbox.serve();
+    let test = ["test", "SPEC-1", "--subscription", "slow"];
+    assert_eq!(sandbox.run(&test).code, 0);
+    let ran = sandbox.run(&test);
+    assert!(ran.code == 1 && ran.stderr.contains("rate_limit_per_s lets the next request"), "{ran:?}");
+    assert_eq!(sandbox.run(&[&test[..], &["--dry-run"]].concat()).code, 0, "it sends nothing");
+    assert_eq!(endpoint.requests().len(), 1);
 }
 
 #[test]

@@ -325,8 +325,8 @@ fn tell(ready: &Ready, loaded: &Loaded, repo: &Path, screen: &mut Screen) {
         }
         if !ready.config.starts_with(repo) {
             screen.note(
-                "for a config of this repo's own, write .spec-kit/config.toml: it is then used in the \
-                 place of that one",
+                "for a config of this repo's own, write .spec-kit/config.toml: spec-notify then uses it \
+                 instead",
             );
         }
         let tone = if loaded.switch == Switch::On { Tone::Good } else { Tone::Warning };

@@ -524,7 +524,7 @@ fn covering(view: &View, model: &Model, now: Timestamp, width: usize) -> (&'stat
         View::Subscription(id) => {
             let all = model.snapshot.iter().flat_map(|snapshot| &snapshot.status.subscriptions);
             let lines = all.clone().find(|one| one.id == *id).map(|one| about_subscription(one, now));
-            ("Subscription", lines.unwrap_or_else(|| vec![Line::from("it is not there any more")]))
+            ("Subscription", lines.unwrap_or_else(|| vec![Line::from("it no longer exists")]))
         }
         View::Cause(trouble) => ("What fails", about_cause(trouble, now)),
     }
@@ -563,7 +563,7 @@ fn about_delivery(delivery: &Listed, read: &Read, now: Timestamp, width: usize) 
         ],
         Read::Gone => vec![
             heading(format!("{}  {}", delivery.id, delivery.state)),
-            Line::from("it is not there any more: it was replayed or discarded, and rotated out"),
+            Line::from("it no longer exists: it was replayed or discarded, and rotated out"),
         ],
         Read::Whole(shown) => {
             let lines = show::lines(shown, now, width).into_iter();
