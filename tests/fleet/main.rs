@@ -12,6 +12,7 @@ mod faults;
 mod harness;
 mod machine;
 mod operators;
+mod patroni;
 mod pooler;
 mod proxy;
 mod storm;
