@@ -264,6 +264,8 @@ impl Door {
             None => payload::sample(spec, self.checkout.current(), at),
         };
         event.name_host(host);
+        // A sample tries the way out: filters do not stop it.
+        let refused_by = config.filter.admits(&event).err().map(|refusal| refusal.to_string());
         let gets = config.filter.gets();
         let reader = Reader {
             subscription: Some(config.id.as_str()),
@@ -283,7 +285,8 @@ impl Door {
             format: config.format,
         });
         let purpose = Purpose::Sample { dry_run };
-        address.send(SendNow { delivery, body, purpose }).await.map_err(|_| gone())?
+        let sent = address.send(SendNow { delivery, body, purpose }).await.map_err(|_| gone())?;
+        sent.map(|report| SentReport { refused_by, ..report })
     }
 
     /// An event of somebody's, as one of this SPEC that is told now and is none of its own.

@@ -1,4 +1,4 @@
-//! Signed, retried, evidenced webhooks for Spec-Kit pipelines, from inside the repo.
+//! Sends signed webhooks for Spec Kit runs from inside the repo, retries them, and keeps evidence.
 //!
 //! A host that has something to tell starts one [`Runtime`] and emits through its [`Handle`]:
 //!

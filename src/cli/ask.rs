@@ -88,9 +88,8 @@ impl Source {
                 (
                     None,
                     Some(format!(
-                        "{who} owns the spool and does not answer ({error}): look whether it hangs, and if \
-                         it does, stop it and start spec-notify serve again; what follows is what the disk \
-                         says"
+                        "{who} owns the spool and does not answer ({error}): if it hangs, stop it and start \
+                         spec-notify serve again; what follows comes from the files"
                     )),
                 )
             }
@@ -184,7 +183,7 @@ impl Source {
             StatusReport::at_rest(&self.config, unfinished, known, &survey, sources, silent, fleet.as_ref());
         if self.is_wrong && self.config.enabled && self.silent.is_none() {
             let what =
-                "no runtime is running, and none starts with a config that has errors: spec-notify check";
+                "no runtime is running, and none starts while the config has errors: spec-notify check";
             report.warnings.insert(0, what.to_owned());
         }
         Ok(report)

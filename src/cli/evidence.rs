@@ -26,15 +26,15 @@ pub(super) struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Append what the fleet's cluster has of evidence to this repo's deliveries.jsonl
+    /// Append the evidence in the cluster to the files of this repo
     ///
-    /// Each line comes once, however often this runs, whoever writes meanwhile.
+    /// Each line is copied once, however often you run this.
     #[command(after_help = "\
 Examples:
   spec-notify evidence pull
   spec-notify evidence pull --spec SPEC-KIT-065")]
     Pull {
-        /// Only that of this SPEC
+        /// Only the evidence of this SPEC
         #[arg(long)]
         spec: Option<SpecId>,
     },

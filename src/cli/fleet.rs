@@ -10,6 +10,10 @@ use crate::env::Environment;
 use crate::fleet::{Health, Link, Standing, apply, grants, health, look, misfit, tables};
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spec-notify fleet init --print > schema.sql
+  spec-notify fleet check")]
 pub(super) struct Options {
     #[command(subcommand)]
     command: Command,
@@ -17,19 +21,19 @@ pub(super) struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make the tables in the cluster, or print what would
+    /// Create the tables in the cluster, or print the statements
     ///
-    /// Needs a role that may create a schema. What each of the three roles needs is printed; it is
-    /// for you to create them, with passwords of their own.
+    /// Needs a role that may create a schema. Prints what each of the three roles needs. Create
+    /// them yourself, each with its own password.
     Init {
-        /// Only print the statements, for whoever administers the database
+        /// Only print the statements, for the administrator of the database
         #[arg(long)]
         print: bool,
     },
-    /// Ask the cluster whether what it acknowledges would survive
+    /// Check that the cluster keeps what it acknowledges
     ///
-    /// Exit code 1 where it cannot be asked, where its schema does not fit this program, or where
-    /// it does not keep what `durability` promises.
+    /// Exit code 1 if it does not answer, if its schema does not fit this program, or if it does
+    /// not keep what `durability` promises.
     Check,
 }
 

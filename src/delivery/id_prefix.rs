@@ -14,8 +14,8 @@ pub struct IdPrefix(String);
 /// The text cannot be the start of a delivery's id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a delivery's id looks like 0193e5a1-7f00-4abc-8def-0123456789ab: give it, or as much of its start as \
-     tells it from others"
+    "a delivery's id looks like 0193e5a1-7f00-4abc-8def-0123456789ab: give it, or enough of its start to be \
+     unique"
 )]
 pub struct InvalidIdPrefix;
 

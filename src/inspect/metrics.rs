@@ -179,7 +179,7 @@ impl Metrics {
         let gauges: [Gauge; 5] = [
             ("pending_deliveries", "Deliveries that wait.", |one| one.pending as u64),
             ("in_flight_requests", "Requests under way.", |one| one.in_flight as u64),
-            ("dead_letters", "Deliveries given up that can be replayed.", |one| one.dead_letters as u64),
+            ("dead_letters", "Dead letters, which can be replayed.", |one| one.dead_letters as u64),
             ("consecutive_failures", "Failed attempts since the last success.", |one| {
                 one.consecutive_failures.into()
             }),

@@ -382,14 +382,14 @@ impl StatusReport {
             report.warnings.insert(0, silent.clone());
             report.silent = Some(silent);
         } else if is_unknown {
-            let what = "the last run did not end in order, and nobody has counted what it left: \
-                        start spec-notify serve";
+            let what = "the last run did not end in order, and its rest is not counted: start spec-notify \
+                        serve";
             report.warnings.insert(0, what.to_owned());
         }
         let to_tell = in_repo.filter(|sources| !sources.baseline);
         let waits = [
             (waiting > 0).then(|| counted(waiting, "delivery or event waits", "deliveries and events wait")),
-            to_tell.map(|sources| format!("the repo holds {sources} not told yet")),
+            to_tell.map(|sources| format!("the repo holds {sources} not sent yet")),
         ];
         let waits: Vec<String> = waits.into_iter().flatten().collect();
         if report.silent.is_none() && !waits.is_empty() {
@@ -404,7 +404,7 @@ impl StatusReport {
         if let Some(known) = in_repo.filter(|sources| sources.baseline) {
             report.warnings.push(format!(
                 "no runtime has watched this repo yet, and it holds {known}: the first spec-notify serve or \
-                 drain takes them as known and tells what comes after; serve --from-start tells them too"
+                 drain records them as known and sends what comes after; serve --from-start sends them too"
             ));
         }
         if let Some(sources) = sources {
@@ -517,7 +517,7 @@ impl StatusReport {
             parts.push(counted(dead, "dead letter", "dead letters"));
         }
         if let Some(sources) = self.sources.filter(|sources| sources.is_something() && !sources.baseline) {
-            parts.push(format!("{sources} not told"));
+            parts.push(format!("{sources} not sent"));
         }
         if parts.is_empty() && !self.warnings.is_empty() {
             parts.push(counted(self.warnings.len(), "warning", "warnings"));

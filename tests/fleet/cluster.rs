@@ -145,8 +145,8 @@ impl Cluster {
         Some(cluster)
     }
 
-    /// Three nodes whose primary Patroni moves by itself, in its quorum mode; `None` where it is not
-    /// there.
+    /// Three nodes whose primary Patroni moves by itself, in its quorum mode; `None` where it is
+    /// not there.
     pub(crate) fn under_patroni() -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let nodes: Vec<Node> = (0..3).map(|_| Node { port: free_port(), server: None }).collect();
@@ -334,8 +334,8 @@ impl Cluster {
         self.start_node(node);
     }
 
-    /// Makes the standby with the most the primary; the other one follows it. Waits for Patroni to do
-    /// it, where it is there.
+    /// Makes the standby with the most the primary; the other one follows it. Waits for Patroni to
+    /// do it, where it is there.
     pub(crate) fn promote(&mut self) {
         if self.patroni.is_some() {
             let was = self.primary;

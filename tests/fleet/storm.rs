@@ -94,6 +94,7 @@ impl Storm {
 }
 
 /// How long a storm lasts.
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Length {
     Faults(usize),
     Lasts(Duration),

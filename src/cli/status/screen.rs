@@ -220,8 +220,7 @@ fn figures(one: &SubscriptionStatus, is_sent: bool, view: &View) -> String {
         ways(&window.failures)
     );
     if window.given_up > 0 {
-        let noun = if window.given_up == 1 { "delivery" } else { "deliveries" };
-        text += &format!(", {} {noun} given up", grouped(window.given_up));
+        text += &format!(", {} moved to dead letter", grouped(window.given_up));
     }
     for (name, ms) in [("p50", window.p50_ms), ("p95", window.p95_ms), ("max", window.max_ms)] {
         text.extend(ms.map(|ms| format!(", {name} {}", latency(ms))));
@@ -243,8 +242,7 @@ fn figures(one: &SubscriptionStatus, is_sent: bool, view: &View) -> String {
 fn incident(one: &SubscriptionStatus, over: &Incident, view: &View) -> String {
     let given_up = match over.given_up {
         0 => String::new(),
-        1 => ", 1 delivery given up".to_owned(),
-        count => format!(", {} deliveries given up", grouped(count.into())),
+        count => format!(", {} moved to dead letter", grouped(count.into())),
     };
     let attempts = if over.failures == 1 { "attempt" } else { "attempts" };
     format!(

@@ -33,7 +33,7 @@ const NAMED: usize = 2;
 const KEYS: &str = "? help  Tab pane  Enter open  r replay  R all alike  / filter  a all  q quit";
 
 const HELP: [&str; 20] = [
-    "Tab, Shift-Tab    next pane, the one before",
+    "Tab, Shift-Tab    next pane, previous pane",
     "Up Down k j       move; PageUp PageDown Home End further",
     "Enter             open what is selected: all about it, and what to do",
     "r                 replay the selected dead letter (asks first)",
@@ -50,7 +50,7 @@ const HELP: [&str; 20] = [
     "RATE              attempts in the last minute; FAIL and P95 are of the hour",
     "degraded          a share of the last minutes' attempts failed",
     "failing, open     nothing succeeds any more; five in a row failed",
-    "dead_letter       given up: mend the endpoint, then replay",
+    "dead_letter       not delivered: fix the endpoint, then replay",
     "dropped           pushed out by newer ones: can be replayed too",
     "(5 of 15)         a pane has room for 5 of its 15: move down for more",
 ];
@@ -466,7 +466,7 @@ fn draw_deliveries(model: &Model, all: &[&Listed], now: Timestamp, (frame, area)
         (None, _) => "",
         (_, false) => "none of the newest matches: the whole name of a subscription finds all that it has",
         (_, true) if model.all => "none yet",
-        (_, true) => "none: nothing waits, and nothing was given up; a shows what arrived",
+        (_, true) => "none: nothing waits, and there is no dead letter; a shows what arrived",
     };
     Part { pane: Pane::Deliveries, title, total, heading, widths, rows, nothing }.draw(model, (frame, area));
 }
@@ -524,7 +524,7 @@ fn covering(view: &View, model: &Model, now: Timestamp, width: usize) -> (&'stat
         View::Subscription(id) => {
             let all = model.snapshot.iter().flat_map(|snapshot| &snapshot.status.subscriptions);
             let lines = all.clone().find(|one| one.id == *id).map(|one| about_subscription(one, now));
-            ("Subscription", lines.unwrap_or_else(|| vec![Line::from("it is not there any more")]))
+            ("Subscription", lines.unwrap_or_else(|| vec![Line::from("it no longer exists")]))
         }
         View::Cause(trouble) => ("What fails", about_cause(trouble, now)),
     }
@@ -563,7 +563,7 @@ fn about_delivery(delivery: &Listed, read: &Read, now: Timestamp, width: usize) 
         ],
         Read::Gone => vec![
             heading(format!("{}  {}", delivery.id, delivery.state)),
-            Line::from("it is not there any more: it was replayed or discarded, and rotated out"),
+            Line::from("it no longer exists: it was replayed or discarded, and rotated out"),
         ],
         Read::Whole(shown) => {
             let lines = show::lines(shown, now, width).into_iter();
@@ -632,7 +632,7 @@ fn about_subscription(one: &SubscriptionStatus, now: Timestamp) -> Vec<Line<'sta
         let given_up = counted(over.given_up as usize, "delivery", "deliveries");
         let failures = counted(over.failures as usize, "attempt", "attempts");
         lines.push(line(format!(
-            "over: {failures} failed {from} to {to}, {given_up} given up, {}",
+            "over: {failures} failed {from} to {to}, {given_up} moved to dead letter, {}",
             over.what
         )));
     }

@@ -1,4 +1,5 @@
-//! Patroni in its quorum mode, with the consensus that it brings itself: no other service is needed.
+//! Patroni in its quorum mode, with the consensus that it brings itself: no other service is
+//! needed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
