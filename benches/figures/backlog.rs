@@ -8,8 +8,8 @@ use futures_util::future::join_all;
 use serde_json::{Map, Value};
 use spec_notify::Event;
 use spec_notify::EventKind;
-use spec_notify::testing::Client;
-use spec_notify::testing::{EmitEvent, EmitOutcome};
+use spec_notify::internals::Client;
+use spec_notify::internals::{EmitEvent, EmitOutcome};
 
 use super::Bench;
 use super::accept::WITHIN;
