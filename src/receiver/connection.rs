@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
 use super::Shared;
 use super::answer::{Answer, Then, When};
-use super::reading::{self, MAX_BODY, MAX_HEAD, Unreadable, more};
+use super::reading::{self, MAX_BODY, MAX_HEAD, Parts, Unreadable, more};
 use super::request::Request;
 use crate::clock;
 
@@ -89,7 +89,7 @@ async fn converse(
     shared: &Shared,
 ) -> io::Result<()> {
     for turn in 1.. {
-        let (head, body) = match reading::request(&mut stream, &mut buffers.read).await {
+        let Parts { head, body, is_last } = match reading::request(&mut stream, &mut buffers.read).await {
             Ok(Some(parts)) => parts,
             Ok(None) => break,
             Err(Unreadable::Broken(error)) => return Err(error),
@@ -104,6 +104,10 @@ async fn converse(
         let (at, received) = (Instant::now(), clock::now());
         let answer = shared.handler.answer(Request { at, received, connection, turn, head, body });
         if !say(&mut stream, &mut buffers, &answer, shared, Some(waiting)).await? {
+            break;
+        }
+        if is_last {
+            stream.shutdown().await?;
             break;
         }
     }
@@ -125,6 +129,7 @@ async fn say(
         When::Released => {
             let mut released = shared.released.subscribe();
             tokio::select! {
+                biased;
                 // Its sender is `shared`, which is there.
                 _ = released.wait_for(|is_released| *is_released) => {}
                 () = abandoned(stream, read) => return Ok(false),

@@ -35,8 +35,13 @@ impl From<io::Error> for Unreadable {
     }
 }
 
-/// The head and the body of a request.
-pub(super) type Parts = (Bytes, Bytes);
+/// A request as it was read.
+pub(super) struct Parts {
+    pub head: Bytes,
+    pub body: Bytes,
+    /// The sender wants the connection closed after the answer.
+    pub is_last: bool,
+}
 
 /// How the body of a request ends.
 #[derive(Clone, Copy)]
@@ -50,6 +55,7 @@ struct Head {
     framing: Framing,
     /// The sender waits to hear that it may go on.
     waits: bool,
+    is_last: bool,
 }
 
 /// Gives the headers of a head to `read`.
@@ -86,7 +92,7 @@ where
         Framing::Length(length) => part(stream, buffer, length).await?,
         Framing::Chunked => chunks(stream, buffer).await?,
     };
-    Ok(body.map(|body| (text, body)))
+    Ok(body.map(|body| Parts { head: text, body, is_last: head.is_last }))
 }
 
 /// The head that the buffer begins with, once it is there whole.
@@ -113,7 +119,12 @@ fn head(buffer: &[u8]) -> Result<Option<Head>, Unreadable> {
         (None, None) => Framing::Length(0),
     };
     let waits = header("expect").is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
-    Ok(Some(Head { bytes, framing, waits }))
+    let is_last = match header("connection") {
+        Some(value) => value.eq_ignore_ascii_case(b"close"),
+        // HTTP/1.0 keeps a connection only where that is said.
+        None => request.version == Some(0),
+    };
+    Ok(Some(Head { bytes, framing, waits, is_last }))
 }
 
 /// Reads on; whether there was more.
