@@ -214,6 +214,24 @@ fn the_reader_of_imports_sees_every_form() {
 }
 
 #[test]
+fn a_host_without_the_kit_compiles_none_of_it() {
+    let lib = text("src/lib.rs");
+    for (module, features) in [
+        ("mod receiver;", r#"any(feature = "cli", feature = "testing")"#),
+        ("mod rehearsal;", r#"any(feature = "cli", feature = "testing")"#),
+        ("pub mod testing;", r#"feature = "testing""#),
+    ] {
+        assert!(lib.contains(&format!("\n#[cfg({features})]\n{module}\n")), "{module}");
+    }
+    let manifest: toml::Table = text("Cargo.toml").parse().unwrap();
+    let features = manifest["features"].as_table().unwrap();
+    let turns_it_on = |(_, others): &(&String, &toml::Value)| {
+        others.as_array().unwrap().iter().any(|other| other.as_str() == Some("testing"))
+    };
+    assert!(features.contains_key("testing") && !features.iter().any(|feature| turns_it_on(&feature)));
+}
+
+#[test]
 fn only_the_actors_and_the_runtime_name_actix() {
     for (file, text) in sources() {
         let may = file.starts_with("actors/") || file.starts_with("src/runtime/");

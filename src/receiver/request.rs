@@ -99,12 +99,14 @@ impl Request {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    /// The body as the event it tells, where the subscription's format is `spec-kit`.
+    /// The body as the event it tells, with its time and its sequence, where the subscription's
+    /// format is `spec-kit`.
     ///
     /// # Errors
     /// The body is no such event.
     pub fn event(&self) -> Result<Event, EventError> {
-        Event::from_json(&String::from_utf8_lossy(&self.body))
+        // Not as an emitter's, whose word on time and sequence does not count.
+        serde_json::from_slice(&self.body).map_err(|error| EventError::Malformed(error.to_string()))
     }
 
     /// The delivery that it is an attempt of: `X-SpecKit-Id`.

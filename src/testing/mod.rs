@@ -11,7 +11,8 @@
 //! use spec_notify::testing::{Answer, Endpoint, Run, Sandbox};
 //!
 //! let endpoint = Endpoint::answering([Answer::status(503), Answer::status(200)]);
-//! let sandbox = Sandbox::new().subscribe_with("chatops", &endpoint.url(), "initial_backoff_ms = 1");
+//! let fast = "initial_backoff_ms = 1";
+//! let sandbox = Sandbox::new().subscribe_with("chatops", &endpoint.url(), fast);
 //! let runtime = sandbox.runtime();
 //!
 //! let run = Run::of("SPEC-KIT-065");
@@ -79,3 +80,8 @@ fn needed<T, E: Display>(what: &str, result: Result<T, E>) -> T {
         Err(error) => panic!("{what}: {error}"),
     }
 }
+
+/// `docs/how-to/test-a-host.md`, whose examples are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/how-to/test-a-host.md")]
+struct Page;

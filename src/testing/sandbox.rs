@@ -47,7 +47,7 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// An empty folder. There is a config, with webhooks on, from the first subscription or setting.
+    /// An empty folder. From the first subscription or setting there is a config, with webhooks on.
     ///
     /// # Panics
     /// There is no temporary folder to be had.
@@ -185,8 +185,8 @@ impl Sandbox {
         needed("a runtime", Runtime::start(self.config(), self.environment()))
     }
 
-    /// A command in the repo, with no variables but `PATH`, `HOME` (a folder of the sandbox) and the
-    /// sandbox's own, and nothing on its standard input.
+    /// A command in the repo, with no variables but `PATH`, `HOME` (a folder of the sandbox) and
+    /// the sandbox's own, and nothing on its standard input.
     pub fn command(&self, program: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
         command.args(arguments).current_dir(&self.path).env_clear();
@@ -238,8 +238,8 @@ impl Sandbox {
         whole.lines().map(|line| needed("a line of the evidence", serde_json::from_str(line))).collect()
     }
 
-    /// Waits until the evidence says that so many deliveries of a SPEC have ended, and returns those
-    /// lines.
+    /// Waits until the evidence says that so many deliveries of a SPEC have ended, and returns
+    /// those lines.
     ///
     /// # Panics
     /// They do not within [`PATIENCE`](super::PATIENCE).

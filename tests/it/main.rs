@@ -27,6 +27,7 @@ mod hostile;
 mod identity;
 mod init;
 mod integrations;
+mod kit;
 mod limits;
 mod local;
 mod logs;
