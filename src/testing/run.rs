@@ -81,6 +81,11 @@ impl Run {
         all.iter().take(last + 1).enumerate().map(|(at, stage)| (*stage, status(at))).collect()
     }
 
+    /// Whether spec-notify tells that the run has ended: Unlock has passed.
+    fn is_whole(&self) -> bool {
+        self.stages().last() == Some(&(Stage::Unlock, Status::Success))
+    }
+
     fn ends(&self) -> impl Iterator<Item = StageEnd<'_>> {
         let end = |(stage, status)| StageEnd {
             spec: &self.spec,
@@ -149,7 +154,7 @@ impl Run {
     pub fn assert_told_to(&self, endpoint: &Endpoint) -> Vec<Request> {
         let mut expected: Vec<Told> =
             self.stages().into_iter().map(|(stage, status)| (Some(stage), Some(status))).collect();
-        if self.passes && self.last == Stage::Unlock {
+        if self.is_whole() {
             expected.push((None, Some(Status::Success)));
         }
         let all = endpoint.wait_until(|requests| self.told(requests).len() >= expected.len());
@@ -179,9 +184,10 @@ impl Run {
         }
         stages.sort_by_key(|(sequence, ..)| *sequence);
         ends.sort_by_key(|(sequence, ..)| *sequence);
-        // An end that comes before the last stage is that of an earlier run.
+        // An end that comes before the last stage is that of an earlier run, and one of a run that
+        // does not end is a later one's.
         let last = stages.last().map_or(0, |(sequence, ..)| *sequence);
-        let end = ends.into_iter().find(|(sequence, ..)| *sequence > last);
+        let end = ends.into_iter().find(|(sequence, ..)| self.is_whole() && *sequence > last);
         stages.into_iter().chain(end).collect()
     }
 }

@@ -12,7 +12,7 @@ const FAST: &str = "initial_backoff_ms = 1\njitter_ms = 0";
 
 /// What a test that fails says.
 fn message(test: impl FnOnce()) -> String {
-    let panic = catch_unwind(AssertUnwindSafe(test)).expect_err("the test fails");
+    let panic = catch_unwind(AssertUnwindSafe(test)).unwrap_err();
     panic.downcast_ref::<String>().unwrap().clone()
 }
 

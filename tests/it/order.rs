@@ -108,7 +108,7 @@ fn every_way_in_says_of_which_repo_commit_and_branch_it_is() {
     assert_eq!(of("type", "spec-kit.webhook.test")["source"], source);
     let own = json!({"repo": "owner/name", "commit": "mine", "branch": "feat/x", "build": 7});
     assert_eq!(of("stage", "Unlock")["source"], own, "what is given is kept");
-    let cloud: Value = serde_json::from_slice(&clouds.wait_for(1)[0].body()).unwrap();
+    let cloud: Value = serde_json::from_slice(clouds.wait_for(1)[0].body()).unwrap();
     assert_eq!(cloud["data"]["source"], source);
     assert_eq!(cloud["source"], "/owner/name");
     assert_eq!(cloud["time"], cloud["data"]["event"]["time"]);

@@ -73,7 +73,7 @@ fn what_only_a_later_version_knows_is_kept_for_it() {
     // The later version is back.
     reword(&sandbox.spool(), "\"telegraph\"", "\"mattermost\"");
     let _serve = sandbox.serve_with(&["--no-watch"]);
-    let body: Value = serde_json::from_slice(&endpoint.wait_for(2)[1].body()).unwrap();
+    let body: Value = serde_json::from_slice(endpoint.wait_for(2)[1].body()).unwrap();
     assert!(body["text"].is_string(), "{body:#}");
     sandbox.wait_until_nothing_is_pending();
 }
