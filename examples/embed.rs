@@ -1,4 +1,4 @@
-//! A host that embeds the runtime: `cargo run --example embed`, in a repo with a config (see `docs/config.md`).
+//! A host that embeds the runtime: `cargo run --example embed`, in a repo with a config (see `docs/reference/config.md`).
 
 use std::error::Error;
 use std::time::Duration;
