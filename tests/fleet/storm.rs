@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cluster::{Cluster, wait_for_within};
-use crate::harness::{Answer, Endpoint, Serve};
+use crate::harness::{Endpoint, Serve};
 use crate::machine::{Machine, arrived, key, ready};
 
 /// How long all may take to arrive after the last fault.
