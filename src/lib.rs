@@ -1,4 +1,4 @@
-//! Signed, retried, evidenced webhooks for Spec-Kit pipelines, from inside the repo.
+//! Sends signed webhooks for Spec Kit runs from inside the repo, retries them, and keeps evidence.
 //!
 //! A host that has something to tell starts one [`Runtime`] and emits through its [`Handle`]:
 //!
@@ -92,9 +92,10 @@ pub use event::{
 pub use figures::{Counters, Figures, Minutes, Window, Windows};
 pub use files::FileError;
 pub use inspect::{
-    Cursor, DeliveryState, Exposition, FleetMember, FleetStatus, Listed, Listing, MAX_LISTED, Metrics, Query,
-    RuntimeStatus, Shown, ShownAttempt, ShownError, ShownRequest, ShownResponse, SourcesStatus, StatusReport,
-    SubscriptionMetrics, SubscriptionStatus, Trouble, TroubleKind, Wait, WaitKind,
+    Cursor, DeliveryState, Exposition, FleetMember, FleetMetrics, FleetStatus, GoneMember, Listed, Listing,
+    MAX_LISTED, Metrics, Query, RuntimeStatus, Shown, ShownAttempt, ShownError, ShownRequest, ShownResponse,
+    SourcesStatus, StatusReport, SubscriptionMetrics, SubscriptionStatus, Trouble, TroubleKind, Wait,
+    WaitKind,
 };
 pub use names::UnknownName;
 pub use run::AwaitedStage;

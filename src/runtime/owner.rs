@@ -18,7 +18,7 @@ use crate::actors::{
     Reconfigure, ReloadReply, Remember, Ring, Router, Settings, look_after_files, look_once, take_inbox_in,
 };
 use crate::answer::EmitError;
-use crate::archive::{Healths, Pauses};
+use crate::archive::{Healths, Pauses, evidence_parts};
 use crate::clock;
 use crate::config::{Config, FleetRole, Loaded, Problem, Report, WatchFrom};
 use crate::control::Server;
@@ -211,7 +211,13 @@ async fn announce(ledger: &Addr<Ledger>, content: Option<Vec<u8>>) {
 /// Fills the figures from what the evidence has of the last day, without holding anybody up.
 async fn count_again(ledger: Addr<Ledger>, setting: Arc<Setting>) {
     let (evidence_dir, until) = (setting.current.config().evidence_dir.clone(), clock::now());
-    let reading = move || from_evidence(&evidence_dir, until, || setting.stop.borrow().is_none());
+    let reading = move || {
+        let parts = evidence_parts(&evidence_dir, None).unwrap_or_else(|error| {
+            log::warn!("the evidence cannot be listed, and its figures are left out: {error}");
+            Vec::new()
+        });
+        from_evidence(&parts, until, || setting.stop.borrow().is_none())
+    };
     let Ok(counts) = actix_rt::task::spawn_blocking(reading).await else {
         return log::error!("the figures of the last day could not be read from the evidence");
     };
@@ -287,9 +293,8 @@ fn of_fleet(current: &Current, recovered: Recovered) -> Result<(Option<OfFleet>,
     if delivers && left > 0 {
         let left = counted(left, "delivery waits", "deliveries wait");
         log::warn!(
-            "{left} in this machine's own spool, from before it was one of a fleet, and nobody sends that: \
-             run \
-             spec-notify drain once with a config without the fleet table"
+            "{left} in this machine's own spool, from before it was one of a fleet, and nothing sends it: \
+             run spec-notify drain once with a config without the fleet table"
         );
     }
     let recovered = if delivers { Recovered::default() } else { recovered };

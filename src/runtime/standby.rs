@@ -61,7 +61,7 @@ impl Link {
                 log::debug!("nobody waits any more for the owner's answer");
             }
         });
-        let no_thread = || ClientError::Refused("no thread could be had to ask the owner".to_owned());
+        let no_thread = || ClientError::Refused("cannot start a thread to ask the owner".to_owned());
         answer.await.unwrap_or_else(|_| Err(no_thread()))
     }
 }
