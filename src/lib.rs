@@ -65,6 +65,10 @@ mod http;
 mod inspect;
 mod names;
 mod payload;
+#[cfg(any(feature = "cli", feature = "testing"))]
+mod receiver;
+#[cfg(any(feature = "cli", feature = "testing"))]
+mod rehearsal;
 mod run;
 mod runtime;
 mod secret;
@@ -72,6 +76,8 @@ mod sign;
 mod sources;
 mod spool;
 mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod watch;
 
 pub use answer::{EmitError, Receipt, RequestError};
@@ -104,15 +110,23 @@ pub use spool::OpenError;
 
 /// What the project's own tests and benches use; no part of the interface, and free to change.
 #[doc(hidden)]
-pub mod testing {
+pub mod internals {
     pub use crate::ask::{
         DiscardOutcome, Discarded, EmitEvent, EmitOutcome, Emitted, EmittedDelivery, EmittedEvent, Request,
     };
     pub use crate::control::{Client, ClientError, RuntimeFile};
     pub use crate::delivery::Delivery;
     pub use crate::payload::Format;
+    #[cfg(feature = "testing")]
+    pub use crate::receiver::{Handler, Receiver};
     pub use crate::secret::Secret;
     pub use crate::sign::Secrets;
+
+    /// Certificates of every kind.
+    #[cfg(feature = "testing")]
+    pub mod certificate {
+        pub use crate::testing::certificate::{Pair, made, self_signed};
+    }
 
     /// The two signatures of a request.
     pub mod sign {

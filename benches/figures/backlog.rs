@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 
 use spec_notify::EventKind;
-use spec_notify::testing::Client;
-use spec_notify::testing::{EmitEvent, EmitOutcome};
+use spec_notify::internals::Client;
+use spec_notify::internals::{EmitEvent, EmitOutcome};
 
 use super::Bench;
 use super::accept::WITHIN;

@@ -5,8 +5,8 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use spec_notify::testing::Client;
-use spec_notify::testing::{EmitEvent, EmitOutcome};
+use spec_notify::internals::Client;
+use spec_notify::internals::{EmitEvent, EmitOutcome};
 
 /// The argument that makes this program the client; the spool and a file with the event's JSON
 /// follow.

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Instant;
 
 use spec_notify::Event;
-use spec_notify::testing::{Client, EmitEvent, EmitOutcome, Emitted, Request};
+use spec_notify::internals::{Client, EmitEvent, EmitOutcome, Emitted, Request};
 
 use super::accept::WITHIN;
 use super::machine::{Core, interleaved, median, on_core, quantile, succeeded};

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use spec_notify::DeliveryId;
 use spec_notify::EventKind;
-use spec_notify::testing::Delivery;
-use spec_notify::testing::Format;
-use spec_notify::testing::Secret;
-use spec_notify::testing::{Secrets, sign};
+use spec_notify::internals::Delivery;
+use spec_notify::internals::Format;
+use spec_notify::internals::Secret;
+use spec_notify::internals::{Secrets, sign};
 
 use super::receiver::Receiver;
 use super::repo::{SECRET, SPEC, event};

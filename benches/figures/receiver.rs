@@ -1,16 +1,17 @@
-//! The endpoint of the benches: a process of its own on a core of its own, which answers every
-//! POST with 200 and remembers when it came. One to `/dead…` is read and never answered, one to
-//! `/slow…` after a second and a half.
+//! The endpoint of the benches: the house's receiver in a process of its own on a core of its own,
+//! which answers every POST with 200 and remembers when it came. One to `/dead…` is read and never
+//! answered, one to `/slow…` after a second and a half.
 
-use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
-use actix_rt::net::{TcpListener, TcpStream};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use spec_notify::internals;
+use spec_notify::testing::{Answer, Request};
 
 use super::machine::{Core, now, on_core, wait_for};
 
@@ -58,7 +59,7 @@ impl Receiver {
     /// What came since this was last asked.
     pub(super) fn take(&self) -> Vec<Arrival> {
         let mut text = String::new();
-        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port)).expect("the receiver");
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("the receiver");
         stream.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("the receiver reads");
         stream.read_to_string(&mut text).expect("the receiver answers");
         let (_, lines) = text.split_once("\r\n\r\n").expect("an answer has a head");
@@ -87,87 +88,52 @@ impl Drop for Receiver {
     }
 }
 
-type Arrivals = Rc<RefCell<Vec<Arrival>>>;
+/// Remembers what came, and says so to a GET.
+struct Remembering {
+    arrivals: Mutex<Vec<Arrival>>,
+    ok: Arc<Answer>,
+    never: Arc<Answer>,
+    late: Arc<Answer>,
+}
+
+impl internals::Handler for Remembering {
+    fn answer(&self, request: Request) -> Arc<Answer> {
+        if request.method() != "POST" {
+            return Arc::new(self.told());
+        }
+        let id = request.header("x-speckit-id").unwrap_or("-").to_owned();
+        self.arrivals.lock().expect("the arrivals").push(Arrival { at: now(), id });
+        match request.target() {
+            path if path.starts_with("/dead") => self.never.clone(),
+            path if path.starts_with("/slow") => self.late.clone(),
+            _ => self.ok.clone(),
+        }
+    }
+}
+
+impl Remembering {
+    /// What came since it was asked last; the connection is closed after it.
+    fn told(&self) -> Answer {
+        let mut text = String::new();
+        for Arrival { at, id } in self.arrivals.lock().expect("the arrivals").drain(..) {
+            writeln!(text, "{at:.7} {id}").expect("a text takes more");
+        }
+        Answer::status(200).body(text).then_close()
+    }
+}
 
 /// Serves until it is killed.
 pub(super) fn serve() -> io::Result<()> {
-    actix_rt::System::new().block_on(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        println!("{}", listener.local_addr()?.port());
-        io::stdout().flush()?;
-        let arrivals = Arrivals::default();
-        loop {
-            let (stream, _) = listener.accept().await?;
-            stream.set_nodelay(true)?;
-            actix_rt::spawn(converse(stream, arrivals.clone()));
-        }
-    })
-}
-
-/// What a request's head says.
-struct Head {
-    bytes: usize,
-    body_bytes: usize,
-    is_post: bool,
-    is_dead: bool,
-    is_slow: bool,
-    id: String,
-}
-
-async fn converse(mut stream: TcpStream, arrivals: Arrivals) -> io::Result<()> {
-    let mut buffer = Vec::with_capacity(16 * 1024);
+    let remembering = Remembering {
+        arrivals: Mutex::default(),
+        ok: Arc::new(Answer::status(200)),
+        never: Arc::new(Answer::hang()),
+        late: Arc::new(Answer::status(200).after(SLOW)),
+    };
+    let receiver = internals::Receiver::start(TcpListener::bind("127.0.0.1:0")?, None, remembering)?;
+    println!("{}", receiver.address().port());
+    io::stdout().flush()?;
     loop {
-        let Some(head) = parse(&buffer)? else {
-            if stream.read_buf(&mut buffer).await? == 0 {
-                return Ok(());
-            }
-            continue;
-        };
-        let at = now();
-        while buffer.len() < head.bytes + head.body_bytes {
-            if stream.read_buf(&mut buffer).await? == 0 {
-                return Ok(());
-            }
-        }
-        buffer.drain(..head.bytes + head.body_bytes);
-        if !head.is_post {
-            return tell(&mut stream, &arrivals).await;
-        }
-        arrivals.borrow_mut().push(Arrival { at, id: head.id });
-        if head.is_slow {
-            actix_rt::time::sleep(SLOW).await;
-        }
-        if !head.is_dead {
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await?;
-        }
+        thread::park();
     }
-}
-
-fn parse(buffer: &[u8]) -> io::Result<Option<Head>> {
-    let mut headers = [httparse::EMPTY_HEADER; 32];
-    let mut request = httparse::Request::new(&mut headers);
-    let httparse::Status::Complete(bytes) = request.parse(buffer).map_err(io::Error::other)? else {
-        return Ok(None);
-    };
-    let header = |name: &str| {
-        let found = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
-        std::str::from_utf8(found.value).ok()
-    };
-    Ok(Some(Head {
-        bytes,
-        body_bytes: header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0),
-        is_post: request.method == Some("POST"),
-        is_dead: request.path.is_some_and(|path| path.starts_with("/dead")),
-        is_slow: request.path.is_some_and(|path| path.starts_with("/slow")),
-        id: header("x-speckit-id").unwrap_or("-").to_owned(),
-    }))
-}
-
-/// Answers with what came, forgets it, and closes the connection.
-async fn tell(stream: &mut TcpStream, arrivals: &Arrivals) -> io::Result<()> {
-    let mut text = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n".to_owned();
-    for Arrival { at, id } in arrivals.take() {
-        writeln!(text, "{at:.7} {id}").map_err(io::Error::other)?;
-    }
-    stream.write_all(text.as_bytes()).await
 }

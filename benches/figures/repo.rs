@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use spec_notify::LoadOptions;
-use spec_notify::testing::RuntimeFile;
+use spec_notify::internals::RuntimeFile;
 use spec_notify::{Environment, Runtime};
 use spec_notify::{Event, EventKind, IdempotencyKey};
 

@@ -3,17 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
-use std::os::fd::OwnedFd;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver as Events;
 use std::time::{Duration, Instant};
 
-use rustix::net::{self, AddressFamily, SocketType};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::receive::{self, Received, Receiver};
+use super::receive::{self, Received};
 use super::render::{Screen, Tone, columns};
 use super::{Exit, Failure};
 use crate::answer::Receipt;
@@ -21,6 +18,8 @@ use crate::config::{self, Config, LoadOptions};
 use crate::delivery::DeliveryId;
 use crate::env::Environment;
 use crate::event::{SpecId, Stage};
+use crate::receiver::{Receiver, Refusing};
+use crate::rehearsal::{EVIDENCE, StageEnd};
 use crate::runtime::{Handle, Runtime};
 use crate::secret::Secret;
 use crate::sources::place::RepoPaths;
@@ -28,9 +27,6 @@ use crate::sources::telemetry::{self};
 
 /// The SPEC of the demo's run.
 const SPEC: &str = "SPEC-DEMO-001-first-webhook";
-
-/// The folder of telemetry in a repo.
-const EVIDENCE: &str = "docs/SPEC-OPS-004-integrated-coder-hooks/evidence";
 
 /// Longest time for the whole demo.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -53,7 +49,7 @@ struct Story {
     spec: SpecId,
     chatops: Receiver,
     chatops_got: Events<Received>,
-    tracker: DeadEndpoint,
+    tracker: Refusing,
     tracker_secret: Secret,
     runtime: Runtime,
     deadline: Instant,
@@ -76,11 +72,11 @@ impl Story {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(text)?;
         let answering =
             receive::Options { secret: Some(chatops_secret), answers: vec![500, 500, 200], body: None };
-        let (chatops, chatops_got) = Receiver::start(listener, answering).map_err(text)?;
-        let tracker = DeadEndpoint::new().map_err(text)?;
+        let (chatops, chatops_got) = receive::start(listener, answering).map_err(text)?;
+        let tracker = Refusing::new().map_err(text)?;
         fs::create_dir_all(repo.join(".spec-kit")).map_err(text)?;
         let file = repo.join(".spec-kit/config.toml");
-        fs::write(&file, config_text(chatops.address().port(), tracker.port)).map_err(text)?;
+        fs::write(&file, config_text(chatops.address().port(), tracker.address().port())).map_err(text)?;
         let environment = Environment::fixed([
             ("DEMO_SECRET_CHATOPS", chatops_text.as_str()),
             ("DEMO_SECRET_TRACKER", tracker_text.as_str()),
@@ -106,8 +102,8 @@ impl Story {
         );
         let handle = self.runtime.handle();
         let mut arrived = BTreeSet::new();
-        for (at, stage) in Stage::OF_GUARDRAILS.iter().enumerate() {
-            self.emit_stage(*stage, at, &handle, screen)?;
+        for stage in Stage::OF_GUARDRAILS {
+            self.emit_stage(stage, &handle, screen)?;
             let id = self.watch_chatops(screen)?;
             expect(arrived.insert(id), "nothing arrives twice")?;
         }
@@ -132,8 +128,8 @@ impl Story {
         );
         let answering =
             receive::Options { secret: Some(self.tracker_secret.clone()), answers: vec![200], body: None };
-        let listener = self.tracker.mend().map_err(text)?;
-        let (tracker, tracker_got) = Receiver::start(listener, answering).map_err(text)?;
+        let listener = self.tracker.listen().map_err(text)?;
+        let (tracker, tracker_got) = receive::start(listener, answering).map_err(text)?;
         let (asked, spec) = (handle.clone(), self.spec.clone());
         let sent = handle
             .block(self.left(), async move { asked.replay(spec, id).await })
@@ -145,8 +141,7 @@ impl Story {
         expect(got.id.as_deref() == Some(&id.to_string()), "the replay has the id of the dead letter")?;
         expect(got.is_verified(), "the replay's signatures verify")?;
         expect(!letter_path.exists(), "the dead letter is gone")?;
-        tracker.stop();
-        self.chatops.stop();
+        drop((tracker, self.chatops));
         screen.line(Tone::Heading, "\n5. What the evidence says");
         let evidence = self.repo.join(EVIDENCE).join("commands").join(SPEC).join("webhooks/deliveries.jsonl");
         let drained = self.runtime.drain(Duration::from_secs(1));
@@ -176,8 +171,8 @@ impl Story {
     }
 
     /// Writes one stage's telemetry and emits it, as `emit --telemetry` does.
-    fn emit_stage(&self, stage: Stage, at: usize, handle: &Handle, screen: &mut Screen) -> Told {
-        let path = self.write_telemetry(stage, at)?;
+    fn emit_stage(&self, stage: Stage, handle: &Handle, screen: &mut Screen) -> Told {
+        let path = self.write_telemetry(stage)?;
         let bytes = fs::read(&path).map_err(text)?;
         let paths = RepoPaths::of(&self.config);
         let event = telemetry::read(&path, &bytes, &paths).map_err(text)?;
@@ -191,37 +186,11 @@ impl Story {
         Ok(())
     }
 
-    fn write_telemetry(&self, stage: Stage, at: usize) -> Told<PathBuf> {
-        let session = format!("2025-10-14T10:0{at}:00Z-{}", 1000 + at);
-        let mut telemetry = json!({
-            "schemaVersion": 1,
-            "command": format!("spec-ops-{}", stage.slug()),
-            "specId": SPEC,
-            "sessionId": session,
-            "timestamp": format!("2025-10-14T10:0{at}:00Z"),
-            "artifacts": [{
-            "path": format!("{EVIDENCE}/commands/{SPEC}/spec-{}_{session}.log", stage.slug()),
-        }],
-        });
-        let scenarios = json!([{"name": "unit tests", "status": "passed"}]);
-        match stage {
-            Stage::Plan => {
-                telemetry["baseline"] =
-                    json!({"mode": "full", "artifact": "baseline.md", "status": "passed"});
-                telemetry["hooks"] = json!({"session.start": "ok"});
-            }
-            Stage::Tasks => telemetry["tool"] = json!({"status": "ready"}),
-            Stage::Implement => {
-                telemetry["lock_status"] = "locked".into();
-                telemetry["hook_status"] = "ok".into();
-            }
-            Stage::Unlock => telemetry["unlock_status"] = "unlocked".into(),
-            _ => telemetry["scenarios"] = scenarios,
-        }
-        let dir = self.repo.join(EVIDENCE).join("commands").join(SPEC);
-        fs::create_dir_all(&dir).map_err(text)?;
-        let path = dir.join(format!("spec-{}_{session}.json", stage.slug()));
-        fs::write(&path, telemetry.to_string()).map_err(text)?;
+    fn write_telemetry(&self, stage: Stage) -> Told<PathBuf> {
+        let end = StageEnd { spec: &self.spec, stage, run: 1, passes: true };
+        let path = self.repo.join(end.path());
+        fs::create_dir_all(path.with_file_name("")).map_err(text)?;
+        fs::write(&path, end.telemetry().to_string()).map_err(text)?;
         Ok(path)
     }
 
@@ -354,26 +323,6 @@ jitter_ms = 50
 
 fn random_secret() -> String {
     format!("{}{}", DeliveryId::random(), DeliveryId::random())
-}
-
-/// A port that is bound, so that no other process gets it, and refuses connections.
-struct DeadEndpoint {
-    socket: OwnedFd,
-    port: u16,
-}
-
-impl DeadEndpoint {
-    fn new() -> io::Result<Self> {
-        let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
-        net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))?;
-        let address = SocketAddrV4::try_from(net::getsockname(&socket)?)?;
-        Ok(Self { socket, port: address.port() })
-    }
-
-    fn mend(&self) -> io::Result<TcpListener> {
-        net::listen(&self.socket, 16)?;
-        Ok(self.socket.try_clone()?.into())
-    }
 }
 
 fn expect(holds: bool, claim: &str) -> Told {

@@ -3,55 +3,30 @@
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, SyncSender};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
-use actix_http::header::HeaderMap;
-use actix_http::{HttpMessage as _, HttpService, Method, Request, Response, StatusCode};
-use actix_rt::System;
-use actix_rt::time::{sleep, timeout};
-use actix_service::{Service as _, ServiceFactory as _};
 use clap::Args;
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
-use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
-use tokio::sync::oneshot;
 
 use super::render::{Screen, Tone, cut};
 use super::{Exit, Failure, Global, load};
-use crate::clock;
 use crate::env::Environment;
 use crate::names::counted;
+use crate::receiver::{Answer, Handler, Receiver, Request, Unverified};
 use crate::secret::{Secret, shown_variable};
-use crate::sign;
-
-/// Largest request body accepted, in bytes.
-const MAX_BODY: usize = 2 * 1024 * 1024;
 
 /// Most requests that wait to be handed out; beyond it senders wait.
 const BACKLOG: usize = 1024;
-
-/// Greatest difference in seconds between a signature's time and now, as in Standard Webhooks
-/// verifiers.
-const TOLERANCE_SECONDS: i64 = 300;
 
 /// Most lines of a body that people are shown.
 const SHOWN_LINES: usize = 100;
 
 /// Most columns of one of them.
 const SHOWN_WIDTH: usize = 400;
-
-/// How long requests that were received may still be answered at the end.
-const LAST_ANSWERS: Duration = Duration::from_secs(1);
-
-/// How long no connection is taken after one could not be, such as for want of open files.
-const NO_CONNECTION: Duration = Duration::from_millis(100);
 
 /// The status for a request whose signatures are not valid, if there is a secret to verify them
 /// with.
@@ -126,7 +101,7 @@ pub(crate) struct Received {
     pub verified: Verified,
     /// Why the request was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub why: Option<&'static str>,
+    pub why: Option<String>,
     /// The status of the answer.
     pub status: u16,
     /// The body: JSON if it is JSON, else a string.
@@ -150,7 +125,7 @@ impl fmt::Display for Received {
         write!(f, "{time} answered {}", self.status)?;
         match self.verified {
             Verified::Ok => f.write_str(", signatures ok")?,
-            Verified::Bad => write!(f, ", SIGNATURE BAD ({})", self.why.unwrap_or("wrong"))?,
+            Verified::Bad => write!(f, ", SIGNATURE BAD ({})", self.why.as_deref().unwrap_or("wrong"))?,
             Verified::Unsigned if self.why.is_some() => f.write_str(", NOT SIGNED")?,
             Verified::Unsigned => f.write_str(", not verified")?,
         }
@@ -167,70 +142,28 @@ impl fmt::Display for Received {
     }
 }
 
-/// A running endpoint, on a thread of its own.
-#[derive(Debug)]
-pub(crate) struct Receiver {
-    address: SocketAddr,
-    /// Told whether what was received is still to be answered.
-    stop: oneshot::Sender<bool>,
-    thread: JoinHandle<()>,
+/// Starts to answer. Requests are handed out through the returned channel, in order; while it is
+/// full, senders wait for their answer.
+///
+/// # Errors
+/// No thread could be started, or the listener cannot be used.
+pub(crate) fn start(
+    listener: TcpListener,
+    options: Options,
+) -> io::Result<(Receiver, mpsc::Receiver<Received>)> {
+    let (received, events) = mpsc::sync_channel(BACKLOG);
+    let verifying = Verifying { options, answered: AtomicUsize::new(0), received };
+    Ok((Receiver::start(listener, None, verifying)?, events))
 }
 
-impl Receiver {
-    /// Starts to answer. Requests are handed out through the returned channel, in order; while it
-    /// is full, senders wait for their answer.
-    ///
-    /// # Errors
-    /// No thread could be started, or the listener cannot be used.
-    pub(crate) fn start(
-        listener: TcpListener,
-        options: Options,
-    ) -> io::Result<(Self, mpsc::Receiver<Received>)> {
-        let address = listener.local_addr()?;
-        let (received, events) = mpsc::sync_channel(BACKLOG);
-        let shared = Arc::new(Shared { options, answered: AtomicUsize::new(0), received });
-        listener.set_nonblocking(true)?;
-        let (stop, stopped) = oneshot::channel();
-        let thread = thread::Builder::new().name("receiver".to_owned()).spawn(move || {
-            if let Err(error) = System::new().block_on(listen(listener, shared, stopped)) {
-                log::error!("the receiver ended: {error}");
-            }
-        })?;
-        Ok((Self { address, stop, thread }, events))
-    }
-
-    /// The address it listens on.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Stops at once.
-    pub(crate) fn stop(self) {
-        self.end(false);
-    }
-
-    /// Stops once the requests received were answered, or after a second.
-    fn finish(self) {
-        self.end(true);
-    }
-
-    fn end(self, is_graceful: bool) {
-        if self.stop.send(is_graceful).is_err() {
-            log::debug!("the receiver has ended already");
-        }
-        if self.thread.join().is_err() {
-            log::error!("the receiver's thread panicked");
-        }
-    }
-}
-
-struct Shared {
+/// Verifies each request, answers and hands it out.
+struct Verifying {
     options: Options,
     answered: AtomicUsize,
     received: SyncSender<Received>,
 }
 
-impl Shared {
+impl Verifying {
     /// The next of the configured answers.
     fn next_answer(&self) -> u16 {
         let at = self.answered.fetch_add(1, Ordering::Relaxed);
@@ -248,127 +181,44 @@ impl Shared {
             (_, None) => String::new(),
         }
     }
-}
 
-/// Answers in HTTP/1 alone, on this thread, until it is told to stop.
-async fn listen(
-    listener: TcpListener,
-    shared: Arc<Shared>,
-    mut stopped: oneshot::Receiver<bool>,
-) -> io::Result<()> {
-    let listener = actix_rt::net::TcpListener::from_std(listener)?;
-    let service = HttpService::build().h1(move |request| {
-        let shared = shared.clone();
-        async move { Ok::<_, actix_http::Error>(answer(request, &shared).await) }
-    });
-    let service = service.tcp().new_service(()).await.map_err(|()| io::Error::other("no HTTP service"))?;
-    let mut connections = FuturesUnordered::new();
-    let is_graceful = loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => connections.push(service.call(stream)),
-                Err(error) => {
-                    log::debug!("no connection could be taken: {error}");
-                    sleep(NO_CONNECTION).await;
-                }
-            },
-            Some(_) = connections.next() => (),
-            told = &mut stopped => break told.unwrap_or(false),
+    fn verify(&self, request: &Request) -> (Verified, Option<Unverified>) {
+        match self.options.secret.as_ref().map(|secret| request.verify_with(secret)) {
+            None => (Verified::Unsigned, None),
+            Some(Ok(())) => (Verified::Ok, None),
+            Some(Err(Unverified::Unsigned)) => (Verified::Unsigned, Some(Unverified::Unsigned)),
+            Some(Err(why)) => (Verified::Bad, Some(why)),
         }
-    };
-    if is_graceful
-        && timeout(LAST_ANSWERS, async { while connections.next().await.is_some() {} }).await.is_err()
-    {
-        log::debug!("connections are left open");
-    }
-    Ok(())
-}
-
-async fn answer(mut request: Request, shared: &Shared) -> Response<actix_http::body::BoxBody> {
-    if request.method() != Method::POST {
-        return Response::build(StatusCode::METHOD_NOT_ALLOWED)
-            .body("only POST is taken\n")
-            .map_into_boxed_body();
-    }
-    let mut body = Vec::new();
-    let mut payload = request.take_payload();
-    while let Some(chunk) = payload.next().await {
-        match chunk {
-            Ok(chunk) => body.extend_from_slice(&chunk),
-            Err(_) => {
-                return Response::build(StatusCode::BAD_REQUEST)
-                    .body("the body broke off\n")
-                    .map_into_boxed_body();
-            }
-        }
-        if body.len() > MAX_BODY {
-            return Response::build(StatusCode::PAYLOAD_TOO_LARGE)
-                .body("the body is too large\n")
-                .map_into_boxed_body();
-        }
-    }
-    let now = clock::now();
-    let (verified, why) = verify(request.headers(), &body, shared.options.secret.as_ref(), now);
-    // As a real endpoint would do: a request that is not verified gets none of the configured
-    // answers.
-    let status = if why.is_some() { REFUSED } else { shared.next_answer() };
-    let header =
-        |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let received = Received {
-        at: clock::rfc3339(now),
-        path: request.uri().to_string(),
-        id: header("x-speckit-id"),
-        event: header("x-speckit-event"),
-        attempt: header("x-speckit-attempt").and_then(|attempt| attempt.parse().ok()),
-        verified,
-        why,
-        status,
-        body: serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8_lossy(&body).into()),
-    };
-    if shared.received.send(received).is_err() {
-        log::debug!("nobody looks at requests any more");
-    }
-    let mut response = Response::build(StatusCode::from_u16(status).unwrap_or(StatusCode::OK));
-    let said = why.map_or_else(|| shared.body_of(status), |why| format!("{why}\n"));
-    match said.is_empty() {
-        true => response.finish().map_into_boxed_body(),
-        false => response.body(said).map_into_boxed_body(),
     }
 }
 
-/// Verifies both signatures, in constant time, and the timestamp that they cover.
-fn verify(
-    headers: &HeaderMap,
-    body: &[u8],
-    secret: Option<&Secret>,
-    now: Timestamp,
-) -> (Verified, Option<&'static str>) {
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let (ours, theirs) = (header("x-speckit-signature"), header("webhook-signature"));
-    let Some(secret) = secret else { return (Verified::Unsigned, None) };
-    if ours.is_none() && theirs.is_none() {
-        return (Verified::Unsigned, Some("the request is not signed"));
+impl Handler for Verifying {
+    fn answer(&self, request: Request) -> Arc<Answer> {
+        if request.method() != "POST" {
+            return Arc::new(Answer::status(405).header("allow", "POST").body("only POST is taken\n"));
+        }
+        let (verified, why) = self.verify(&request);
+        // As a real endpoint would do: a request that is not verified gets none of the configured
+        // answers.
+        let status = if why.is_some() { REFUSED } else { self.next_answer() };
+        let body = serde_json::from_slice(request.body());
+        let received = Received {
+            at: request.time_text(),
+            path: request.target().to_owned(),
+            id: request.header("x-speckit-id").map(str::to_owned),
+            event: request.header("x-speckit-event").map(str::to_owned),
+            attempt: request.attempt(),
+            verified,
+            why: why.map(|why| why.to_string()),
+            status,
+            body: body.unwrap_or_else(|_| String::from_utf8_lossy(request.body()).into()),
+        };
+        if self.received.send(received).is_err() {
+            log::debug!("nobody looks at requests any more");
+        }
+        let said = why.map_or_else(|| self.body_of(status), |why| format!("{why}\n"));
+        Arc::new(Answer::status(status).body(said))
     }
-    let bad = |why| (Verified::Bad, Some(why));
-    let (Some(ours), Some(theirs), Some(id), Some(timestamp)) = (
-        ours,
-        theirs,
-        header("webhook-id"),
-        header("webhook-timestamp").and_then(|text| text.parse::<i64>().ok()),
-    ) else {
-        return bad("a signature header is missing");
-    };
-    if !sign::equal(&sign::spec_kit(secret, body), ours) {
-        return bad("X-SpecKit-Signature does not match: another secret or another body");
-    }
-    let standard = sign::standard(secret, id, timestamp, body);
-    if !theirs.split(' ').any(|token| sign::equal(&standard, token)) {
-        return bad("webhook-signature does not match: another secret, id or time");
-    }
-    if (now.as_second() - timestamp).abs() > TOLERANCE_SECONDS {
-        return bad("webhook-timestamp is more than five minutes off");
-    }
-    (Verified::Ok, None)
 }
 
 /// The secret in a variable of the environment, else of the `env_file` that the repo's config
@@ -402,7 +252,7 @@ pub(super) fn run(global: &Global, options: &CommandOptions, screen: &mut Screen
     let verifies = secret.is_some();
     let answering = Options { secret, answers: options.answer.clone(), body: options.answer_body.clone() };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port));
-    let started = listener.and_then(|listener| Receiver::start(listener, answering));
+    let started = listener.and_then(|listener| start(listener, answering));
     let (receiver, events) = started.map_err(|error| {
         Failure::failed(format!(
             "cannot listen on 127.0.0.1:{}: {error}; choose another --port",
@@ -424,7 +274,8 @@ pub(super) fn run(global: &Global, options: &CommandOptions, screen: &mut Screen
             shown(&received.body).into_iter().for_each(|line| screen.line(Tone::Plain, line));
         }
     }
-    // The last request was handed out before its answer was written.
+    // Nobody waits to hand out more. The last request was handed out before its answer was written.
+    drop(events);
     receiver.finish();
     Ok(exit)
 }
@@ -447,24 +298,7 @@ fn shown(body: &Value) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read as _, Write as _};
-    use std::net::TcpStream;
-
     use super::*;
-
-    #[test]
-    fn http_2_is_not_spoken() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let (receiver, _events) =
-            Receiver::start(listener, Options { secret: None, answers: Vec::new(), body: None }).unwrap();
-        let mut stream = TcpStream::connect(receiver.address()).unwrap();
-        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
-        let mut answer = Vec::new();
-        // A reset counts as the end of what was said.
-        let _ = stream.read_to_end(&mut answer);
-        assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 400 "), "{answer:?}");
-        receiver.stop();
-    }
 
     #[test]
     fn a_long_body_is_shown_from_its_start_and_says_so() {

@@ -2,15 +2,8 @@
 //! this folder does the same with the libraries of other languages, which it installs.
 #![allow(clippy::unwrap_used, reason = "helpers of tests; clippy exempts only the test functions themselves")]
 
-use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::process::Command;
-use std::sync::mpsc;
-use std::thread;
-use std::time::Duration;
-
 use http::{HeaderMap, HeaderName, HeaderValue};
+use spec_notify::testing::{Endpoint, Sandbox};
 use standardwebhooks::{
     HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook, WebhookError,
 };
@@ -25,58 +18,20 @@ struct Request {
     body: Vec<u8>,
 }
 
-/// Takes one request and answers it.
-fn take(mut stream: &TcpStream) -> Request {
-    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    let mut received = Vec::new();
-    loop {
-        let mut slots = [httparse::EMPTY_HEADER; 64];
-        let mut head = httparse::Request::new(&mut slots);
-        if let httparse::Status::Complete(start) = head.parse(&received).unwrap() {
-            let header = |header: &httparse::Header<'_>| {
-                (header.name.parse::<HeaderName>().unwrap(), HeaderValue::from_bytes(header.value).unwrap())
-            };
-            let headers: HeaderMap = head.headers.iter().map(header).collect();
-            let length: usize = headers["content-length"].to_str().unwrap().parse().unwrap();
-            if let Some(body) = received.get(start..start + length) {
-                stream
-                    .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
-                    .unwrap();
-                return Request { headers, body: body.to_vec() };
-            }
-        }
-        let mut chunk = [0; 4096];
-        let count = stream.read(&mut chunk).unwrap();
-        assert!(count > 0, "the request ended early");
-        received.extend_from_slice(&chunk[..count]);
-    }
-}
-
 /// What `spec-notify test` sends to a subscription with these further lines.
 fn sent(lines: &str) -> Request {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || sender.send(take(&listener.accept().unwrap().0)));
-
-    let repo = tempfile::tempdir().unwrap();
-    let config = repo.path().join("config.toml");
-    let text = format!(
-        "[spec_ops.webhooks]\nenabled = true\n[[spec_ops.webhooks.subscriptions]]\nid = \"endpoint\"\n\
-         url = \"http://{address}/\"\nsecret_env = \"CURRENT\"\n{lines}\n"
-    );
-    fs::write(&config, text).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_spec-notify"))
-        .args(["test", "SPEC-KIT-065", "--subscription", "endpoint", "--repo"])
-        .arg(repo.path())
-        .arg("--config")
-        .arg(&config)
-        .env_clear()
-        .envs([("CURRENT", CURRENT), ("PREVIOUS", PREVIOUS)])
-        .output()
-        .unwrap();
+    let endpoint = Endpoint::start();
+    let lines = format!("secret_env = \"CURRENT\"\n{lines}");
+    let sandbox = Sandbox::new().subscribe_with("endpoint", &endpoint.url(), &lines);
+    let sandbox = sandbox.env("CURRENT", CURRENT).env("PREVIOUS", PREVIOUS);
+    let test = ["test", "SPEC-KIT-065", "--subscription", "endpoint"];
+    let output = sandbox.command(env!("CARGO_BIN_EXE_spec-notify"), &test).output().unwrap();
     assert!(output.status.success(), "{output:?}");
-    receiver.recv_timeout(Duration::from_secs(30)).unwrap()
+    let request = endpoint.wait_for(1).remove(0);
+    let header = |(name, value): (&str, &str)| {
+        (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap())
+    };
+    Request { headers: request.headers().into_iter().map(header).collect(), body: request.body().to_vec() }
 }
 
 fn verify(secret: &str, body: &[u8], headers: &HeaderMap) -> Result<(), WebhookError> {

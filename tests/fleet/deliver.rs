@@ -37,7 +37,7 @@ pub(crate) fn wait_for_holder(cluster: &Cluster, name: &str, machine: &Machine) 
 #[test]
 fn what_is_emitted_on_one_machine_is_delivered_by_another() {
     let cluster = ready();
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let emitter = Machine::new(&cluster.url("postgres"), "");
     let deliverer = Machine::deliverer(&cluster, &[("chatops", &endpoint.url(), "")]);
     let _serve = deliverer.serve();
@@ -89,7 +89,7 @@ fn two(cluster: &Cluster, endpoint: &Endpoint, more: &str) -> [(Machine, Serve);
 #[test]
 fn a_member_that_dies_or_stops_is_taken_over_from_and_does_no_harm_when_it_wakes() {
     let cluster = ready();
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let emitter = Machine::new(&cluster.url("postgres"), "");
     let [(owner, serve), (other, of_other)] = two(&cluster, &endpoint, "");
     let mut count = 0;
@@ -127,7 +127,7 @@ fn a_member_that_dies_or_stops_is_taken_over_from_and_does_no_harm_when_it_wakes
 #[test]
 fn a_member_that_is_told_to_end_hands_its_work_over_at_once() {
     let cluster = ready();
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let subscriptions = [("chatops", &*endpoint.url(), "")];
     // Far longer than this test waits for anything.
     let long = "role = \"deliver\"\nlease_s = 60";
@@ -150,10 +150,10 @@ fn what_an_owner_knew_of_an_endpoint_the_next_one_knows() {
     // It asks to be left alone for longer than the test lasts.
     let leave_me =
         b"HTTP/1.1 429 Too Many\r\nretry-after: 600\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-    let endpoint = Endpoint::answering(vec![Answer::Raw(leave_me.to_vec()), Answer::Status(200)]);
-    let broken = Endpoint::replying(&[503]);
+    let endpoint = Endpoint::answering([Answer::raw(leave_me).then_close(), Answer::status(200)]);
+    let broken = Endpoint::answering([503]);
     let retry = "initial_backoff_ms = 100\nmax_backoff_ms = 200\nmax_attempts = 1000\nmax_in_flight = 8";
-    let held = Endpoint::replying(&[200]);
+    let held = Endpoint::answering([200]);
     let subscriptions =
         [("alone", &*endpoint.url(), ""), ("broken", &*broken.url(), retry), ("held", &*held.url(), "")];
     let first = Machine::deliverer(&cluster, &subscriptions);
@@ -179,7 +179,7 @@ fn what_an_owner_knew_of_an_endpoint_the_next_one_knows() {
     assert_eq!(code, 0, "{log}");
 
     // The next one asks another machine of theirs, which never answers.
-    let silent = Endpoint::answering(vec![Answer::Hang]);
+    let silent = Endpoint::answering([Answer::hang()]);
     let silent = (silent.url(), silent);
     let subscriptions =
         subscriptions.map(|one| if one.0 == "broken" { ("broken", silent.0.as_str(), one.2) } else { one });
@@ -204,7 +204,7 @@ fn what_an_owner_knew_of_an_endpoint_the_next_one_knows() {
     assert_eq!(second.run(&["resume", "held"]).code, 0);
     held.wait_for(9);
     // The breaker is as narrow as it was: one request at a time.
-    assert_eq!(silent.1.most_in_flight(), 1);
+    assert_eq!(silent.1.most_waiting(), 1);
     silent.1.release();
     wait_for("all of broken", || {
         let left = "SELECT count(*) FROM spec_notify.delivery WHERE subscription = 'broken'";
@@ -217,7 +217,7 @@ fn what_an_owner_knew_of_an_endpoint_the_next_one_knows() {
 #[test]
 fn dead_letters_lie_in_the_cluster_and_any_member_sends_them_again() {
     let cluster = ready();
-    let endpoint = Endpoint::replying(&[400, 500, 200]);
+    let endpoint = Endpoint::answering([400, 500, 200]);
     let [(owner, _serve), (other, _of_other)] = two(&cluster, &endpoint, "");
     owner.emit("SPEC-1", "k1");
     let dead_letters = || -> Value {
@@ -246,7 +246,7 @@ fn dead_letters_lie_in_the_cluster_and_any_member_sends_them_again() {
 #[test]
 fn evidence_comes_back_into_the_repo_each_line_once() {
     let cluster = ready();
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let [(owner, _serve), (other, _of_other)] = two(&cluster, &endpoint, "");
     let here = Machine::deliverer(&cluster, &[("chatops", &endpoint.url(), "")]);
     let mut pulls = 0;
@@ -277,7 +277,7 @@ fn evidence_comes_back_into_the_repo_each_line_once() {
 #[test]
 fn a_fleet_whose_members_differ_or_that_is_alone_says_so() {
     let mut cluster = ready();
-    let (one, other) = (Endpoint::replying(&[200]), Endpoint::replying(&[200]));
+    let (one, other) = (Endpoint::answering([200]), Endpoint::answering([200]));
     let first = Machine::deliverer(&cluster, &[("chatops", &one.url(), "")]);
     let second = Machine::deliverer(&cluster, &[("chatops", &other.url(), "")]);
     let (_serve, _of_second) = (first.serve(), second.serve());
@@ -303,7 +303,7 @@ fn a_fleet_whose_members_differ_or_that_is_alone_says_so() {
 #[test]
 fn work_is_shared_and_moves_when_members_come_and_go() {
     let cluster = ready();
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let url = endpoint.url();
     let ids: Vec<String> = (0..9).map(|n| format!("s{n}")).collect();
     let subscriptions: Vec<(&str, &str, &str)> =
@@ -345,7 +345,7 @@ fn work_is_shared_and_moves_when_members_come_and_go() {
 #[test]
 fn the_bounds_hold_in_the_cluster() {
     let cluster = ready();
-    let endpoint = Endpoint::replying(&[400]);
+    let endpoint = Endpoint::answering([400]);
     let settings = "max_pending = 3\nmax_evidence_bytes = 65536\nmax_dead_letter_bytes = 65536";
     let subscriptions = [("held", &*endpoint.url(), "")];
     let machine = Machine::bounded(&cluster, settings, &subscriptions);

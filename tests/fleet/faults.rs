@@ -21,7 +21,7 @@ fn behind(cluster: &Cluster, scissors: &Scissors) -> String {
 fn a_transaction_that_is_cut_anywhere_is_done_once() {
     let cluster = ready();
     let scissors = Scissors::default();
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let deliver = "role = \"deliver\"\nlease_s = 5";
     let deliverer =
         Machine::with(&behind(&cluster, &scissors), deliver, &[("chatops", &*endpoint.url(), "")]);
@@ -71,7 +71,7 @@ fn a_transaction_that_is_cut_anywhere_is_done_once() {
 fn a_member_that_stops_in_the_middle_of_a_transaction_holds_nobody_up() {
     let cluster = ready();
     let scissors = Scissors::default();
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let subscriptions = [("chatops", &*endpoint.url(), "")];
     let stops =
         Machine::with(&behind(&cluster, &scissors), "role = \"deliver\"\nlease_s = 5", &subscriptions);
@@ -105,7 +105,7 @@ fn a_deliverer_whose_clock_is_an_hour_off_waits_as_long_as_the_others() {
         return;
     };
     let cluster = ready();
-    let endpoint = Endpoint::replying(&[503]);
+    let endpoint = Endpoint::answering([503]);
     let fast = "initial_backoff_ms = 200\nbackoff_factor = 1.0\njitter_ms = 0\nmax_attempts = 1000";
     let late = |seconds: &str| {
         let machine = Machine::deliverer(&cluster, &[("failing", &*endpoint.url(), fast)]);
@@ -129,7 +129,7 @@ fn a_deliverer_whose_clock_is_an_hour_off_waits_as_long_as_the_others() {
         let (code, log) = serve.terminate();
         assert_eq!(code, 0, "{log}");
     }
-    endpoint.recover();
+    endpoint.repair([200]);
     let serve = late("-3600").serve();
     nothing_left(&cluster);
     drop(serve);
@@ -138,7 +138,7 @@ fn a_deliverer_whose_clock_is_an_hour_off_waits_as_long_as_the_others() {
 #[test]
 fn a_takeover_sends_no_faster_than_the_rate_allows() {
     let cluster = ready();
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let subscriptions = [("slow", &*endpoint.url(), "rate_limit_per_s = 2.0")];
     let machines = [(); 2].map(|()| Machine::deliverer(&cluster, &subscriptions));
     for n in 0..8 {
@@ -149,7 +149,7 @@ fn a_takeover_sends_no_faster_than_the_rate_allows() {
     let other = machines[1].serve();
     assert_eq!(serve.terminate().0, 0);
     let came = endpoint.wait_for(8);
-    let gaps = came.windows(2).map(|pair| pair[1].at.duration_since(pair[0].at));
+    let gaps = came.windows(2).map(|pair| pair[1].at().duration_since(pair[0].at()));
     // By the endpoint's clock, whose thread may have been late for the first of two.
     let least = gaps.min().unwrap();
     assert!(least > Duration::from_millis(250), "{least:?}");
@@ -159,7 +159,7 @@ fn a_takeover_sends_no_faster_than_the_rate_allows() {
 #[test]
 fn a_primary_whose_disk_stands_still_now_and_then_loses_nothing_and_holds_no_emitter_up() {
     let cluster = ready();
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let deliverer = Machine::deliverer(&cluster, &[("chatops", &*endpoint.url(), "")]);
     let _serve = deliverer.serve();
     let emitter = Machine::new(&cluster.url("postgres"), "");
@@ -187,7 +187,7 @@ fn a_primary_whose_disk_is_full_loses_nothing_that_it_acknowledged() {
     let Some(mut cluster) = Cluster::on_a_small_disk() else {
         return eprintln!("skipped: this user may make no disk of its own (mount)");
     };
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let emitter = Machine::new(&cluster.url("postgres"), "");
     emitter.json(0, &["fleet", "init"]);
     let deliverer = Machine::deliverer(&cluster, &[("chatops", &*endpoint.url(), "")]);
@@ -221,7 +221,7 @@ fn a_primary_whose_disk_is_full_loses_nothing_that_it_acknowledged() {
 #[test]
 fn programs_of_two_versions_deliver_side_by_side_and_one_that_does_not_fit_says_so() {
     let cluster = crate::cluster::Cluster::start();
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let emitter = Machine::new(&cluster.url("postgres"), "");
     let deliverer = Machine::deliverer(&cluster, &[("chatops", &*endpoint.url(), "")]);
     // A cluster of the version before: machines hand over to it, and none delivers.
@@ -302,7 +302,7 @@ fn what_leaves_the_machine_is_encrypted_and_the_nodes_certificate_verified() {
 #[test]
 fn whatever_is_wrong_with_the_cluster_is_said_in_one_message_with_what_to_do() {
     let cluster = ready();
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let at = |url: &str| Machine::with(url, "role = \"deliver\"", &[("chatops", &*endpoint.url(), "")]);
     let all = Machine::new(&cluster.url("postgres"), "").run(&["fleet", "init", "--print"]).stdout;
     cluster.sql(&all[all.find("CREATE ROLE").unwrap()..]);

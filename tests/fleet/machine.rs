@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::cluster::Cluster;
-use crate::harness::{EVIDENCE, Endpoint, Ran, Request, Sandbox, Serve};
+use crate::harness::{EVIDENCE, Endpoint, Ran, Request, RequestExt as _, Sandbox, Serve};
 
 /// Shortest lease there is: tests wait for some to run out.
 pub(crate) const LEASE_S: u64 = 5;
@@ -119,7 +119,7 @@ pub(crate) fn keys_of(cluster: &Cluster, spec: &str) -> Vec<String> {
 
 /// The key of a request's event.
 pub(crate) fn key(request: &Request) -> String {
-    let body: Value = serde_json::from_slice(&request.body).unwrap();
+    let body: Value = serde_json::from_slice(request.body()).unwrap();
     body["event"]["idempotency_key"].as_str().unwrap().to_owned()
 }
 
@@ -129,10 +129,10 @@ pub(crate) fn arrived(endpoint: &Endpoint) -> Vec<(String, String)> {
         let secret = crate::harness::SECRET.as_bytes();
         let webhook = standardwebhooks::Webhook::from_bytes(secret.to_vec()).unwrap();
         // Not `verify`: a storm is longer than a signature is good for.
-        let (id, at) = (request.header("webhook-id"), request.header("webhook-timestamp"));
-        let signature = webhook.sign(id, at.parse().unwrap(), &request.body).unwrap();
-        assert_eq!(signature, request.header("webhook-signature"));
-        (request.header("x-speckit-id").to_owned(), key(request))
+        let (id, at) = (request.text_of("webhook-id"), request.text_of("webhook-timestamp"));
+        let signature = webhook.sign(id, at.parse().unwrap(), request.body()).unwrap();
+        assert_eq!(signature, request.text_of("webhook-signature"));
+        (request.text_of("x-speckit-id").to_owned(), key(request))
     };
     endpoint.requests().iter().map(verify).collect()
 }

@@ -32,7 +32,7 @@ const PUT_OFF: &str = "initial_backoff_ms = 3600000\nmax_backoff_ms = 3600000\nj
 impl Scene {
     fn set() -> Self {
         let mut cluster = ready();
-        let endpoints = [[200], [400], [503]].map(|statuses| Endpoint::replying(&statuses));
+        let endpoints = [[200], [400], [503]].map(|statuses| Endpoint::answering(statuses));
         let urls: Vec<String> = endpoints.iter().map(Endpoint::url).collect();
         let subscriptions =
             [("good", &*urls[0], ""), ("failing", &*urls[1], ""), ("late", &*urls[2], PUT_OFF)];
@@ -246,7 +246,7 @@ fn what_an_operator_does_is_done_for_the_whole_fleet() {
         .unwrap();
     let followed = || std::fs::read_to_string(runs.path().join("followed")).unwrap();
     wait_for("the first page", || (followed().lines().count() == 12).then_some(()));
-    failing.recover();
+    failing.repair([200]);
     let would = stopped.json(0, &["replay", "--all", "--dry-run"]);
     assert_eq!(would.as_array().unwrap().len(), EVENTS - 1);
     let replayed = stopped.json(0, &["replay", &letters[1][..18]]);
@@ -334,7 +334,7 @@ fn a_machine_that_hands_over_sees_as_much_as_its_role_lets_it() {
     let cluster = ready();
     let all = Machine::new(&cluster.url("postgres"), "").run(&["fleet", "init", "--print"]).stdout;
     cluster.sql(&all[all.find("CREATE ROLE").unwrap()..]);
-    let endpoint = Endpoint::replying(&[400]);
+    let endpoint = Endpoint::answering([400]);
     let deliverer = Machine::deliverer(&cluster, &[("failing", &*endpoint.url(), "")]);
     let _serve = deliverer.serve();
     let emitter = Machine::new(&cluster.url("spec_notify_emitter"), "");

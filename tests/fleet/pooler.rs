@@ -58,7 +58,7 @@ impl Drop for Pooler {
 fn a_fleet_works_through_a_pooler_that_lends_sessions_for_a_transaction() {
     let cluster = ready();
     let Some(pooler) = Pooler::before(&cluster) else { return };
-    let (url, endpoints) = (pooler.url(), [[200], [200]].map(|statuses| Endpoint::replying(&statuses)));
+    let (url, endpoints) = (pooler.url(), [[200], [200]].map(|statuses| Endpoint::answering(statuses)));
     let urls = endpoints.each_ref().map(Endpoint::url);
     let subscriptions = [("a", &*urls[0], ""), ("b", &*urls[1], "")];
     let deliver = format!("role = \"deliver\"\nlease_s = {LEASE_S}");

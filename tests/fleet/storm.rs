@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cluster::{Cluster, wait_for_within};
-use crate::harness::{Answer, Endpoint, Serve};
+use crate::harness::{Endpoint, Serve};
 use crate::machine::{Machine, arrived, key, ready};
 
 /// How long all may take to arrive after the last fault.
@@ -102,11 +102,8 @@ pub(crate) enum Length {
 
 /// Emits from `machines` while faults happen; then looks at what arrived.
 pub(crate) fn storm(cluster: Cluster, seed: u64, machines: usize, deliverers: usize, length: Length) {
-    let endpoints = [
-        Endpoint::replying(&[200]),
-        Endpoint::answering([503, 200, 200].map(Answer::Status).to_vec()),
-        Endpoint::replying(&[200]),
-    ];
+    let endpoints =
+        [Endpoint::answering([200]), Endpoint::answering([503, 200, 200]), Endpoint::answering([200])];
     let urls: Vec<String> = endpoints.iter().map(Endpoint::url).collect();
     let fast = "initial_backoff_ms = 100\nmax_backoff_ms = 500";
     let subscriptions: Vec<(String, &str)> =
@@ -243,7 +240,7 @@ fn twenty_emitters_and_fifty_faults() {
 fn an_hour_of_events_leaves_the_tables_as_small_as_some_minutes_do() {
     const ROUNDS: usize = 6;
     let cluster = ready();
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let url = endpoint.url();
     let subscriptions = ["a", "b", "c"].map(|id| (id, url.as_str(), "max_in_flight = 32"));
     let settings = "dedupe_window_s = 60\nmax_evidence_bytes = 200000\nmax_concurrency = 32";

@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 
 use serde_json::{Value, json};
 
-use crate::harness::{EVIDENCE, Endpoint, Ran, STRANGER, Sandbox, plan_telemetry, wait_for};
+use crate::harness::{EVIDENCE, Endpoint, Ran, RequestExt as _, STRANGER, Sandbox, plan_telemetry, wait_for};
 
 fn stage(sandbox: &Sandbox, session: &str) {
     write_stage(sandbox, session, "passed");
@@ -39,13 +39,13 @@ fn drain(sandbox: &Sandbox) -> Ran {
 
 fn told(endpoint: &Endpoint) -> Vec<String> {
     let key = |body: Value| body["event"]["idempotency_key"].as_str().unwrap().to_owned();
-    let mut keys: Vec<String> = endpoint.requests().iter().map(|request| key(request.json())).collect();
+    let mut keys: Vec<String> = endpoint.requests().iter().map(|request| key(request.told())).collect();
     keys.sort();
     keys
 }
 
 fn repo() -> (Endpoint, Sandbox) {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     (endpoint, sandbox)
 }
@@ -83,7 +83,7 @@ fn what_is_there_is_known_and_what_comes_after_it_is_told() {
     // A file that was known as it was is told once it says something else.
     write_stage(&sandbox, "meanwhile", "failed");
     drain(&sandbox);
-    let failed = endpoint.requests()[3].json();
+    let failed = endpoint.requests()[3].told();
     assert_eq!(failed["event"]["idempotency_key"], "SPEC-1:plan:attempt-1:meanwhile");
     assert_eq!(failed["event"]["status"], "failure");
 }

@@ -7,16 +7,16 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::{Answer, DeadEndpoint, EVIDENCE, Endpoint, SECRET, Sandbox, wait_for};
+use crate::harness::{Answer, EVIDENCE, Endpoint, RequestExt as _, SECRET, Sandbox, wait_for};
 
 fn keys(endpoint: &Endpoint) -> BTreeSet<String> {
     let key = |body: Value| body["event"]["idempotency_key"].as_str().unwrap().to_owned();
-    endpoint.requests().iter().map(|request| key(request.json())).collect()
+    endpoint.requests().iter().map(|request| key(request.told())).collect()
 }
 
 #[test]
 fn above_max_pending_the_oldest_that_waits_is_dropped_with_a_dead_letter() {
-    let endpoint = Endpoint::answering(vec![Answer::Hang]);
+    let endpoint = Endpoint::answering([Answer::hang()]);
     let sandbox = Sandbox::with_settings(
         "max_pending = 5\nmax_concurrency = 1",
         &[("slow", &endpoint.url(), "per_request_timeout_ms = 60000")],
@@ -50,8 +50,8 @@ fn above_max_pending_the_oldest_that_waits_is_dropped_with_a_dead_letter() {
 
 #[test]
 fn a_subscription_that_is_gone_for_a_while_finds_its_deliveries_again() {
-    let down = DeadEndpoint::new();
-    let kept = Endpoint::replying(&[200]);
+    let down = Endpoint::down();
+    let kept = Endpoint::answering([200]);
     let away = down.url();
     let sandbox = Sandbox::new(&[("kept", &kept.url(), ""), ("away", &away, "initial_backoff_ms = 200")]);
     let serve = sandbox.serve();
@@ -65,14 +65,15 @@ fn a_subscription_that_is_gone_for_a_while_finds_its_deliveries_again() {
     let warning = "1 pending delivery for `away`, which is not an active subscription: kept in the spool";
     wait_for("the warning", || serve.log().contains(warning).then_some(()));
     serve.kill();
-    let endpoint = down.mend(&[200]);
+    down.repair([200]);
+    let endpoint = down;
     let _serve = sandbox.serve();
     endpoint.wait_for(1);
 }
 
 #[test]
 fn killed_at_any_moment_of_its_drain_it_loses_nothing() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let mut kept = BTreeSet::new();
     for round in 0..15 {
@@ -119,7 +120,7 @@ impl Drop for Disk<'_> {
 
 #[test]
 fn a_full_disk_refuses_clearly_loses_nothing_and_resumes() {
-    let endpoint = Endpoint::answering(vec![Answer::Status(200), Answer::Hang]);
+    let endpoint = Endpoint::answering([Answer::status(200), Answer::hang()]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "per_request_timeout_ms = 60000")]);
     let tree = sandbox.path().join(EVIDENCE);
     fs::create_dir_all(&tree).unwrap();
@@ -162,7 +163,7 @@ fn a_full_disk_refuses_clearly_loses_nothing_and_resumes() {
 
 #[test]
 fn a_start_on_a_full_disk_delivers_what_is_pending() {
-    let down = DeadEndpoint::new();
+    let down = Endpoint::down();
     let patient = "initial_backoff_ms = 50\nmax_backoff_ms = 200\nmax_attempts = 1000";
     let sandbox = Sandbox::new(&[("one", &down.url(), patient)]);
     let tree = sandbox.path().join(EVIDENCE);
@@ -178,7 +179,8 @@ fn a_start_on_a_full_disk_delivers_what_is_pending() {
     serve.kill();
     let full = fs::write(tree.join("filler"), vec![0; 8 << 20]).unwrap_err();
     assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
-    let endpoint = down.mend(&[200]);
+    down.repair([200]);
+    let endpoint = down;
     let serve = sandbox.serve();
     sandbox.wait_until_nothing_is_pending();
     assert_eq!(keys(&endpoint), kept);
@@ -190,7 +192,7 @@ fn a_start_on_a_full_disk_delivers_what_is_pending() {
 
 #[test]
 fn a_read_only_file_system_is_said_so_and_emit_does_not_hang() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let tree = sandbox.path().join(EVIDENCE);
     fs::create_dir_all(&tree).unwrap();
@@ -204,7 +206,7 @@ fn a_read_only_file_system_is_said_so_and_emit_does_not_hang() {
 
 #[test]
 fn what_only_looks_says_the_same_where_nothing_can_be_written() {
-    let sandbox = Sandbox::new(&[("one", &DeadEndpoint::new().url(), "max_attempts = 1")]);
+    let sandbox = Sandbox::new(&[("one", &Endpoint::down().url(), "max_attempts = 1")]);
     let tree = sandbox.path().join(EVIDENCE);
     fs::create_dir_all(&tree).unwrap();
     let Some(_disk) = Disk::mount(&tree, "size=4m") else { return };
@@ -248,7 +250,7 @@ fn host_process() {
 
 #[test]
 fn ten_hosts_share_one_spool() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let hosts: Vec<_> = (0..10)
         .map(|n| {
@@ -269,6 +271,6 @@ fn ten_hosts_share_one_spool() {
         (0..10).flat_map(|h| (0..30).map(move |n| format!("host-{h}-{n}"))).collect();
     assert_eq!(keys(&endpoint), expected);
     let ids: BTreeSet<String> =
-        endpoint.requests().iter().map(|request| request.header("x-speckit-id").to_owned()).collect();
+        endpoint.requests().iter().map(|request| request.text_of("x-speckit-id").to_owned()).collect();
     assert_eq!(ids.len(), 300, "each under one id");
 }

@@ -7,10 +7,10 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 
 use crate::harness::port::{ask, greeted, runtime};
-use crate::harness::{Endpoint, Ran, Sandbox, plan_telemetry};
+use crate::harness::{Endpoint, Ran, RequestExt as _, Sandbox, plan_telemetry};
 
 fn good() -> (Endpoint, Sandbox) {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     (endpoint, sandbox)
 }
@@ -161,7 +161,7 @@ fn broken_telemetry_arrives_as_halt() {
     let file = sandbox.write("evidence/commands/SPEC-7/spec-plan_s1.json", &text);
     let ran = sandbox.run(&["emit", "--telemetry", file.to_str().unwrap()]);
     assert_eq!(ran.code, 0, "{ran:?}");
-    let payload = endpoint.wait_for(1)[0].json();
+    let payload = endpoint.wait_for(1)[0].told();
     assert_eq!(payload["event"]["status"], "halt");
     assert_eq!(payload["spec"]["id"], "SPEC-7");
     assert!(
@@ -172,7 +172,7 @@ fn broken_telemetry_arrives_as_halt() {
 
 #[test]
 fn test_shows_request_and_answer_and_tells_by_its_exit_code() {
-    let endpoint = Endpoint::replying(&[200, 500]);
+    let endpoint = Endpoint::answering([200, 500]);
     let url = endpoint.url();
     let sandbox =
         Sandbox::new(&[("one", &url, ""), ("dry", &url, "dry_run = true"), ("off", &url, "active = false")]);
@@ -187,7 +187,7 @@ fn test_shows_request_and_answer_and_tells_by_its_exit_code() {
     ] {
         assert!(ran.stdout.contains(words), "{words}: {ran:?}");
     }
-    assert_eq!(endpoint.requests()[0].json()["event"]["type"], "spec-kit.webhook.test");
+    assert_eq!(endpoint.requests()[0].told()["event"]["type"], "spec-kit.webhook.test");
     let failed = sandbox.run(&["--json", "test", "SPEC-1", "--subscription", "one"]);
     let report: Value = serde_json::from_str(&failed.stdout).unwrap();
     assert_eq!(
@@ -221,7 +221,7 @@ fn a_port_in_use_is_said_so() {
 
 #[test]
 fn a_spool_that_cannot_be_written_loses_nothing_in_silence() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::with_settings("spool_dir = \"blocked/spool\"", &[("one", &endpoint.url(), "")]);
     sandbox.write("blocked", "a file where a directory should be");
     let event = ["emit", "--type", "spec-auto.stage.completed", "--spec", "SPEC-1"];

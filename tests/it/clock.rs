@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Endpoint, Sandbox, shift_library};
+use crate::harness::{Endpoint, RequestExt as _, Sandbox, shift_library};
 
 const WAIT: Duration = Duration::from_millis(200);
 
@@ -14,7 +14,7 @@ fn a_clock_that_jumps_an_hour_neither_parks_a_delivery_nor_causes_a_burst() {
         eprintln!("skipped: no C compiler that builds a library to preload");
         return;
     };
-    let endpoint = Endpoint::replying(&[503]);
+    let endpoint = Endpoint::answering([503]);
     let sandbox = Sandbox::new(&[("failing", &endpoint.url(), POLICY)]);
     let clock = sandbox.write("clock", "0");
     let sandbox =
@@ -37,16 +37,16 @@ fn a_clock_that_jumps_an_hour_neither_parks_a_delivery_nor_causes_a_burst() {
         serve = sandbox.serve();
         goes_on(&format!("a restart at {seconds}"));
     }
-    endpoint.recover();
+    endpoint.repair([200]);
     sandbox.wait_for_finals("SPEC-1", 1);
 
     let requests = endpoint.requests();
     let stamp =
-        |request: &crate::harness::Request| request.header("webhook-timestamp").parse::<i64>().unwrap();
+        |request: &crate::harness::Request| request.text_of("webhook-timestamp").parse::<i64>().unwrap();
     let (first, last) = (stamp(&requests[0]), requests.iter().map(stamp).max().unwrap());
     assert!(last - first >= 3600, "the clock did jump");
     // A request is sent a wait after the answer to the one before, which came after that one; but
     // for the three that follow a restart.
-    let early = requests.windows(2).filter(|pair| pair[1].at - pair[0].at < WAIT).count();
+    let early = requests.windows(2).filter(|pair| pair[1].at() - pair[0].at() < WAIT).count();
     assert!(early <= 3, "{early} of {} came early", requests.len());
 }

@@ -14,7 +14,7 @@ struct Repo {
 }
 
 fn repo() -> Repo {
-    let (refuses, takes) = (Endpoint::replying(&[400]), Endpoint::replying(&[200]));
+    let (refuses, takes) = (Endpoint::answering([400]), Endpoint::answering([200]));
     let only = |spec: &str, more: &str| format!("include_specs = [\"{spec}\"]\n{more}");
     let sandbox = Sandbox::new(&[
         ("chatops", &refuses.url(), &only("SPEC-BAD-*", "")),

@@ -22,7 +22,7 @@ fn the_python_client_of_the_docs_works_as_it_stands() {
     let docs = include_str!("../../docs/reference/control-port.md");
     let program = docs.split_once("```python\n").unwrap().1.split_once("```").unwrap().0;
     assert!(program.lines().count() <= 30);
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let _serve = sandbox.serve();
     let file = sandbox.write("client.py", program);
@@ -41,7 +41,7 @@ fn the_python_client_of_the_docs_works_as_it_stands() {
 
 #[test]
 fn every_documented_command_answers_and_an_unknown_one_is_told_so() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let _serve = sandbox.serve();
     let runtime = runtime(&sandbox);
@@ -72,7 +72,7 @@ fn every_documented_command_answers_and_an_unknown_one_is_told_so() {
             .contains("unknown field `page`")
     );
     let docs = include_str!("../../docs/reference/control-port.md");
-    for command in spec_notify::testing::Request::NAMES {
+    for command in spec_notify::internals::Request::NAMES {
         assert!(
             docs.contains(&format!("`{command}`")),
             "docs/reference/control-port.md does not have `{command}`"
@@ -113,7 +113,7 @@ fn frame(random: &mut fastrand::Rng, token: &str) -> Vec<u8> {
 
 #[test]
 fn ten_thousand_frames_of_nonsense_harm_nobody_and_are_not_obeyed() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let serve = sandbox.serve();
     let runtime = runtime(&sandbox);
@@ -146,7 +146,7 @@ fn ten_thousand_frames_of_nonsense_harm_nobody_and_are_not_obeyed() {
 
 #[test]
 fn whoever_fills_the_port_with_silence_shuts_nobody_out() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let _serve = sandbox.serve();
     let runtime = runtime(&sandbox);
@@ -181,7 +181,7 @@ fn whoever_fills_the_port_with_silence_shuts_nobody_out() {
 
 #[test]
 fn the_port_cuts_who_says_too_much_and_gives_64_a_place() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let _serve = sandbox.serve();
     let runtime = runtime(&sandbox);
@@ -236,7 +236,7 @@ fn squat(address: &str) -> (Arc<Mutex<String>>, Arc<AtomicBool>) {
 
 #[test]
 fn who_listens_where_a_killed_runtime_was_learns_nothing_and_is_believed_nothing() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let serve = sandbox.serve();
     let was = runtime(&sandbox);
@@ -260,7 +260,7 @@ fn who_listens_where_a_killed_runtime_was_learns_nothing_and_is_believed_nothing
 
 #[test]
 fn another_version_of_the_protocol_is_refused_with_a_word_at_either_end() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let _serve = sandbox.serve();
     let mut running = runtime(&sandbox);
@@ -282,7 +282,7 @@ fn another_version_of_the_protocol_is_refused_with_a_word_at_either_end() {
 /// them.
 #[test]
 fn what_is_sent_ahead_is_answered_in_its_order() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let _serve = sandbox.serve();
     let runtime = runtime(&sandbox);
@@ -317,7 +317,7 @@ fn what_is_sent_ahead_is_answered_in_its_order() {
 
 #[test]
 fn what_another_user_made_is_not_believed() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let serve = sandbox.serve();
     let file = sandbox.spool().join("runtime.json");
@@ -340,7 +340,7 @@ fn what_another_user_made_is_not_believed() {
 
 #[test]
 fn pages_have_every_delivery_once_however_they_were_accepted() {
-    let slow = Endpoint::answering(vec![Answer::Hang]);
+    let slow = Endpoint::answering([Answer::hang()]);
     let sandbox = Sandbox::new(&[("slow", &slow.url(), "")]);
     let _serve = sandbox.serve();
     let emitting: Vec<_> = (0..6)

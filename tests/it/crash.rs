@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
-use crate::harness::{DeadEndpoint, Endpoint, Sandbox};
+use crate::harness::{Endpoint, RequestExt as _, Sandbox};
 
 #[test]
 fn what_waits_for_a_retry_at_a_kill_arrives_after_the_next_start() {
-    let down = DeadEndpoint::new();
+    let down = Endpoint::down();
     let sandbox = Sandbox::new(&[(
         "later",
         &down.url(),
@@ -27,15 +27,16 @@ fn what_waits_for_a_retry_at_a_kill_arrives_after_the_next_start() {
     });
     serve.kill();
 
-    let endpoint = down.mend(&[200]);
+    down.repair([200]);
+    let endpoint = down;
     let _serve = sandbox.serve();
     sandbox.wait_for_finals("SPEC-1", 5);
     let arrived: HashSet<String> =
-        endpoint.requests().iter().map(|request| request.header("x-speckit-id").to_owned()).collect();
+        endpoint.requests().iter().map(|request| request.text_of("x-speckit-id").to_owned()).collect();
     assert_eq!(arrived, ids);
     assert_eq!(endpoint.requests().len(), 5, "each arrives once");
     assert!(
-        endpoint.requests().iter().all(|request| request.header("x-speckit-attempt") != "1"),
+        endpoint.requests().iter().all(|request| request.text_of("x-speckit-attempt") != "1"),
         "attempts go on being counted"
     );
     assert_eq!(sandbox.emit("SPEC-1", "Plan", "k0")["outcome"], "duplicate", "known events stay known");
@@ -43,7 +44,7 @@ fn what_waits_for_a_retry_at_a_kill_arrives_after_the_next_start() {
 
 #[test]
 fn an_accepted_event_outlives_a_kill_right_after_the_answer() {
-    let endpoint = Endpoint::answering(vec![crate::harness::Answer::Hang]);
+    let endpoint = Endpoint::answering([crate::harness::Answer::hang()]);
     let sandbox = Sandbox::new(&[("hanging", &endpoint.url(), "")]);
     let serve = sandbox.serve();
     let ids: HashSet<String> = (0..20)
@@ -68,7 +69,7 @@ fn an_accepted_event_outlives_a_kill_right_after_the_answer() {
 
 #[test]
 fn a_second_serve_stands_by_and_takes_over_when_the_first_is_killed() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let first = sandbox.serve();
     let second = sandbox.standby();
@@ -84,7 +85,7 @@ fn a_second_serve_stands_by_and_takes_over_when_the_first_is_killed() {
 
 #[test]
 fn a_runtime_that_is_stopped_holds_nobody_up_and_loses_nothing() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let serve = sandbox.serve();
     serve.signal("STOP");
@@ -99,7 +100,7 @@ fn a_runtime_that_is_stopped_holds_nobody_up_and_loses_nothing() {
 
 #[test]
 fn a_deadline_at_shutdown_leaves_the_rest_on_disk() {
-    let endpoint = Endpoint::answering(vec![crate::harness::Answer::Hang]);
+    let endpoint = Endpoint::answering([crate::harness::Answer::hang()]);
     let sandbox = Sandbox::new(&[("hanging", &endpoint.url(), "per_request_timeout_ms = 60000")]);
     let serve = sandbox.serve_with(&["--drain-deadline", "50"]);
     sandbox.emit("SPEC-1", "Plan", "k1");

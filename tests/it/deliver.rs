@@ -5,10 +5,12 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
-use spec_notify::testing::Secret;
-use spec_notify::testing::sign;
+use spec_notify::internals::Secret;
+use spec_notify::internals::sign;
 
-use crate::harness::{Answer, EVIDENCE, Endpoint, SECRET, Sandbox, payload_schema, plan_telemetry};
+use crate::harness::{
+    Answer, EVIDENCE, Endpoint, RequestExt as _, SECRET, Sandbox, payload_schema, plan_telemetry,
+};
 
 #[test]
 fn the_schema_refuses_what_is_no_payload() {
@@ -43,7 +45,7 @@ fn the_schema_refuses_what_is_no_payload() {
 
 #[test]
 fn whatever_an_emitter_leaves_out_its_event_fits_the_schema() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("all", &endpoint.url(), "include_events = [\"*\"]")]);
     let _serve = sandbox.serve_with(&["--no-watch"]);
     let mut lines = String::new();
@@ -68,7 +70,7 @@ fn whatever_an_emitter_leaves_out_its_event_fits_the_schema() {
     let ran = sandbox.run(&["emit", "--event", file.to_str().unwrap()]);
     assert_eq!(ran.code, 0, "{ran:?}");
     for request in endpoint.wait_for(lines.lines().count()) {
-        let body = request.json();
+        let body = request.told();
         assert!(body["event"]["time"].is_string() && body["event"]["sequence"].is_u64(), "{body:#}");
     }
     let wrong = r#"{"event": {"type": "spec-kit.task.completed"}, "spec": {"id": "A"}, "cost": "cheap"}"#;
@@ -78,7 +80,7 @@ fn whatever_an_emitter_leaves_out_its_event_fits_the_schema() {
 
 #[test]
 fn a_telemetry_file_becomes_a_signed_request_with_evidence() {
-    let endpoint = Endpoint::replying(&[204]);
+    let endpoint = Endpoint::answering([204]);
     let sandbox = Sandbox::new(&[("chatops", &endpoint.url(), "")]);
     sandbox.write(".git/HEAD", "ref: refs/heads/feat/x\n");
     let spec = "SPEC-KIT-901-first";
@@ -92,10 +94,10 @@ fn a_telemetry_file_becomes_a_signed_request_with_evidence() {
     assert!(ran.stdout.starts_with("accepted 1 delivery: spec-auto.stage.completed"), "{ran:?}");
     let request = endpoint.wait_for(1).remove(0);
 
-    assert_eq!(request.line, "POST /hook HTTP/1.1");
+    assert_eq!((request.method(), request.target()), ("POST", "/hook"));
     let secret = Secret::parse(SECRET).unwrap();
-    let id = request.header("x-speckit-id").to_owned();
-    let timestamp: i64 = request.header("webhook-timestamp").parse().unwrap();
+    let id = request.text_of("x-speckit-id").to_owned();
+    let timestamp: i64 = request.text_of("webhook-timestamp").parse().unwrap();
     for (name, value) in [
         ("content-type", "application/json".to_owned()),
         ("accept-encoding", "identity".to_owned()),
@@ -104,12 +106,12 @@ fn a_telemetry_file_becomes_a_signed_request_with_evidence() {
         ("x-speckit-attempt", "1".to_owned()),
         ("x-speckit-request-timestamp", timestamp.to_string()),
         ("webhook-id", id.clone()),
-        ("x-speckit-signature", sign::spec_kit(&secret, &request.body)),
-        ("webhook-signature", sign::standard(&secret, &id, timestamp, &request.body)),
+        ("x-speckit-signature", sign::spec_kit(&secret, request.body())),
+        ("webhook-signature", sign::standard(&secret, &id, timestamp, request.body())),
     ] {
-        assert_eq!(request.header(name), value, "{name}");
+        assert_eq!(request.text_of(name), value, "{name}");
     }
-    let payload = request.json();
+    let payload = request.told();
     assert_eq!(payload["event"]["idempotency_key"], "SPEC-KIT-901:plan:attempt-1:s-1");
     assert_eq!(payload["event"]["status"], "success");
     assert_eq!(payload["spec"], json!({"id": spec, "branch": "feat/x"}));
@@ -123,7 +125,7 @@ fn a_telemetry_file_becomes_a_signed_request_with_evidence() {
     );
     let attempt = &sandbox.evidence(spec)[0];
     assert_eq!(attempt["response"]["status"], 204);
-    assert_eq!(attempt["request"]["body_bytes"], request.body.len());
+    assert_eq!(attempt["request"]["body_bytes"], request.body().len());
     assert_eq!(attempt["outcome"], "delivered");
 
     let again = sandbox.run(&["emit", "--telemetry", &path]);
@@ -136,7 +138,7 @@ fn a_telemetry_file_becomes_a_signed_request_with_evidence() {
 #[test]
 fn each_subscription_gets_what_its_filters_admit() {
     let (all, failures, tasks) =
-        (Endpoint::replying(&[200]), Endpoint::replying(&[200]), Endpoint::replying(&[200]));
+        (Endpoint::answering([200]), Endpoint::answering([200]), Endpoint::answering([200]));
     let sandbox = Sandbox::new(&[
         ("all", &all.url(), ""),
         ("failures", &failures.url(), "include_status = [\"failure\", \"halt\"]"),
@@ -168,14 +170,14 @@ fn each_subscription_gets_what_its_filters_admit() {
     let ids: HashSet<_> = finals.iter().map(|line| line["delivery"].to_string()).collect();
     assert_eq!(ids.len(), 6);
     for (endpoint, count) in [(&all, 3), (&failures, 2), (&tasks, 1)] {
-        endpoint.wait_for(count).iter().for_each(|request| drop(request.json()));
+        endpoint.wait_for(count).iter().for_each(|request| drop(request.told()));
     }
-    assert_eq!(tasks.requests()[0].json()["mine"], json!([1]));
+    assert_eq!(tasks.requests()[0].told()["mine"], json!([1]));
 }
 
 #[test]
 fn a_dry_run_is_recorded_and_not_sent() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("quiet", &endpoint.url(), "dry_run = true")]);
     let _serve = sandbox.serve();
     sandbox.emit("SPEC-1", "Plan", "k1");
@@ -185,7 +187,7 @@ fn a_dry_run_is_recorded_and_not_sent() {
 
 #[test]
 fn with_no_runtime_emit_queues_and_the_next_runtime_delivers_once_and_in_order() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::with_settings("max_concurrency = 1", &[("direct", &endpoint.url(), "")]);
     for n in 0..5 {
         assert_eq!(sandbox.emit("SPEC-1", "Plan", &format!("k{n}"))["outcome"], "queued");
@@ -198,7 +200,7 @@ fn with_no_runtime_emit_queues_and_the_next_runtime_delivers_once_and_in_order()
     let keys: Vec<String> = endpoint
         .requests()
         .iter()
-        .map(|request| request.json()["event"]["idempotency_key"].as_str().unwrap().to_owned())
+        .map(|request| request.told()["event"]["idempotency_key"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(keys, ["k0", "k1", "k2", "k3", "k4"]);
 }
@@ -206,7 +208,7 @@ fn with_no_runtime_emit_queues_and_the_next_runtime_delivers_once_and_in_order()
 #[test]
 fn max_concurrency_holds_over_all_subscriptions() {
     // Each is proven first: who is not gets half of it at most.
-    let answers = [vec![Answer::Status(200); 4], vec![Answer::Hang]].concat();
+    let answers = [vec![Answer::status(200); 4], vec![Answer::hang()]].concat();
     let endpoint = Endpoint::answering(answers);
     let names: Vec<String> = (0..4).map(|n| format!("s{n}")).collect();
     let url = endpoint.url();
@@ -222,5 +224,5 @@ fn max_concurrency_holds_over_all_subscriptions() {
     endpoint.wait_for(7);
     endpoint.release();
     sandbox.wait_for_finals("SPEC-1", 16);
-    assert_eq!(endpoint.most_in_flight(), 3);
+    assert_eq!(endpoint.most_waiting(), 3);
 }

@@ -7,7 +7,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, DeadEndpoint, Endpoint, Sandbox, Terminal, wait_for, wait_for_end};
+use crate::harness::{Answer, Endpoint, Sandbox, Terminal, wait_for, wait_for_end};
 
 const ONCE: &str = "max_attempts = 1";
 
@@ -37,7 +37,7 @@ fn switch(sandbox: &Sandbox, from: &str, to: &str) {
 
 #[test]
 fn dead_letters_are_given_up_for_good_with_and_without_a_runtime() {
-    let dead = DeadEndpoint::new();
+    let dead = Endpoint::down();
     let sandbox = Sandbox::new(&[("one", &dead.url(), ONCE), ("two", &dead.url(), ONCE)]);
     assert!(sandbox.run(&["discard", "--all", "--yes"]).stderr.contains("nothing to discard"));
     let serve = sandbox.serve();
@@ -75,7 +75,7 @@ fn dead_letters_are_given_up_for_good_with_and_without_a_runtime() {
 
 #[test]
 fn what_waits_for_a_retired_subscription_goes_and_for_an_active_one_stays() {
-    let dead = DeadEndpoint::new();
+    let dead = Endpoint::down();
     let often = "initial_backoff_ms = 3600000\nmax_backoff_ms = 3600000";
     let retired = format!("{often}\nactive = true # of one");
     let sandbox = Sandbox::new(&[("one", &dead.url(), &retired), ("two", &dead.url(), often)]);
@@ -110,7 +110,8 @@ fn what_waits_for_a_retired_subscription_goes_and_for_an_active_one_stays() {
     serve.kill();
     // Back again, there is nothing to go on with.
     switch(&sandbox, "active = false # of one", "active = true # of one");
-    let endpoint = dead.mend(&[200]);
+    dead.repair([200]);
+    let endpoint = dead;
     let _serve = sandbox.serve();
     assert_eq!(json_of(&sandbox, 1, &["list", "--subscription", "one", "--state", "pending"]), json!([]));
     assert_eq!(pending("two"), two);
@@ -120,7 +121,7 @@ fn what_waits_for_a_retired_subscription_goes_and_for_an_active_one_stays() {
 
 #[test]
 fn a_person_is_asked_and_no_is_no() {
-    let dead = DeadEndpoint::new();
+    let dead = Endpoint::down();
     let sandbox = Sandbox::new(&[("one", &dead.url(), ONCE)]);
     let _serve = sandbox.serve();
     sandbox.emit("SPEC-1", "Plan", "k1");
@@ -139,7 +140,7 @@ fn a_person_is_asked_and_no_is_no() {
 /// A replay that fails writes its letter anew: not that of one that was discarded meanwhile.
 #[test]
 fn a_letter_that_is_discarded_while_its_replay_is_under_way_does_not_come_back() {
-    let endpoint = Endpoint::answering(vec![Answer::Status(404), Answer::Hang]);
+    let endpoint = Endpoint::answering([Answer::status(404), Answer::hang()]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "per_request_timeout_ms = 2000")]);
     let _serve = sandbox.serve();
     let id = sandbox.emit("SPEC-1", "Plan", "k1")["deliveries"][0]["id"].as_str().unwrap().to_owned();
@@ -159,7 +160,7 @@ fn a_letter_that_is_discarded_while_its_replay_is_under_way_does_not_come_back()
 /// is told.
 #[test]
 fn kills_in_the_middle_bring_nothing_back_and_lose_nothing_else() {
-    let dead = DeadEndpoint::new();
+    let dead = Endpoint::down();
     let sandbox = Sandbox::new(&[("one", &dead.url(), ONCE), ("two", &dead.url(), ONCE)]);
     let serve = sandbox.serve();
     for n in 0..40 {

@@ -21,7 +21,7 @@ pub(crate) fn event(key: &str) -> Event {
 }
 
 fn start() -> (Endpoint, Sandbox, Runtime) {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("host", &endpoint.url(), "")]);
     let (config, environment) = setting(sandbox.path());
     let runtime = Runtime::start(config, environment).unwrap();

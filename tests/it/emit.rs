@@ -11,7 +11,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::harness::{DeadEndpoint, EVIDENCE, Endpoint, Ran, Sandbox, plan_telemetry, wait_for};
+use crate::harness::{EVIDENCE, Endpoint, Ran, RequestExt as _, Sandbox, plan_telemetry, wait_for};
 
 /// Wants nothing: what is tested here is how events get into the spool.
 const NOTHING: &str = "include_events = [\"spec-auto.anomaly.cost_threshold\"]";
@@ -41,7 +41,7 @@ fn wait_for_empty_inbox(sandbox: &Sandbox) {
 
 #[test]
 fn a_batch_that_takes_longer_than_the_deadline_is_kept_whole() {
-    let sandbox = Sandbox::new(&[("one", &DeadEndpoint::new().url(), NOTHING)]);
+    let sandbox = Sandbox::new(&[("one", &Endpoint::down().url(), NOTHING)]);
     let _serve = sandbox.serve();
     let file = sandbox.write("events.jsonl", &lines(8000));
     let file = file.to_str().unwrap();
@@ -60,7 +60,7 @@ fn a_batch_that_takes_longer_than_the_deadline_is_kept_whole() {
 
 #[test]
 fn a_batch_without_a_runtime_waits_in_few_files_in_order_and_is_taken_in() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "max_in_flight = 1")]);
     let text = lines(300) + "{broken\n" + &line(300) + "[]\n";
     let file = sandbox.write("events.jsonl", &text);
@@ -78,7 +78,7 @@ fn a_batch_without_a_runtime_waits_in_few_files_in_order_and_is_taken_in() {
     for spec in 0..5 {
         let keys: Vec<String> = requests
             .iter()
-            .map(|request| request.json())
+            .map(|request| request.told())
             .filter(|body| body["spec"]["id"] == format!("SPEC-{spec}"))
             .map(|body| body["event"]["idempotency_key"].as_str().unwrap().to_owned())
             .collect();
@@ -89,7 +89,7 @@ fn a_batch_without_a_runtime_waits_in_few_files_in_order_and_is_taken_in() {
 
 #[test]
 fn what_a_runtime_that_is_stopped_does_not_take_is_queued_at_once() {
-    let sandbox = Sandbox::new(&[("one", &DeadEndpoint::new().url(), NOTHING)]);
+    let sandbox = Sandbox::new(&[("one", &Endpoint::down().url(), NOTHING)]);
     let serve = sandbox.serve();
     serve.signal("STOP");
     let file = sandbox.write("events.jsonl", &lines(1000));
@@ -106,7 +106,7 @@ fn what_a_runtime_that_is_stopped_does_not_take_is_queued_at_once() {
 /// `tail -f log | spec-notify emit --event -`
 #[test]
 fn each_line_of_a_pipe_is_emitted_when_it_comes() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let _serve = sandbox.serve();
     let mut child = sandbox
@@ -141,7 +141,7 @@ fn a_pipe_of_two_hundred_thousand_lines_runs_in_bounded_memory() {
         eprintln!("skipped: /proc is Linux's");
         return;
     }
-    let sandbox = Sandbox::new(&[("one", &DeadEndpoint::new().url(), NOTHING)]);
+    let sandbox = Sandbox::new(&[("one", &Endpoint::down().url(), NOTHING)]);
     let mut child = sandbox
         .command(&["emit", "--deadline", "60000", "--event", "-"])
         .stdin(Stdio::piped())
@@ -224,7 +224,7 @@ const EMIT: [&str; 6] = ["emit", "--type", "spec-kit.task.completed", "--spec", 
 
 #[test]
 fn on_a_disk_that_stands_still_emit_ends_at_its_deadline_and_the_write_goes_on() {
-    let Some(disk) = Disk::new(&DeadEndpoint::new().url()) else { return };
+    let Some(disk) = Disk::new(&Endpoint::down().url()) else { return };
     disk.stall();
     // As a script does that takes what it says: the end of its output is the end of the program.
     let ran = disk.sandbox.run(&[&EMIT[..], &["k1", "--deadline", "1500", "--json"]].concat());
@@ -239,7 +239,7 @@ fn on_a_disk_that_stands_still_emit_ends_at_its_deadline_and_the_write_goes_on()
 
 #[test]
 fn whoever_ends_emit_does_not_end_its_write() {
-    let Some(disk) = Disk::new(&DeadEndpoint::new().url()) else { return };
+    let Some(disk) = Disk::new(&Endpoint::down().url()) else { return };
     disk.stall();
     let mut command = disk.sandbox.command(&[&EMIT[..], &["k1", "--deadline", "600000"]].concat());
     let mut emitting = command.process_group(0).stdout(Stdio::null()).spawn().unwrap();
@@ -256,7 +256,7 @@ fn whoever_ends_emit_does_not_end_its_write() {
 
 #[test]
 fn what_cannot_be_kept_at_all_is_refused_and_writes_that_hang_are_few() {
-    let Some(disk) = Disk::new(&DeadEndpoint::new().url()) else { return };
+    let Some(disk) = Disk::new(&Endpoint::down().url()) else { return };
     // One line after the other: each is a write of its own, as its result is awaited.
     disk.stall();
     let mut child = disk
@@ -286,7 +286,7 @@ fn what_cannot_be_kept_at_all_is_refused_and_writes_that_hang_are_few() {
 
 #[test]
 fn what_is_over_a_limit_is_refused_on_every_way_and_before_it_is_kept() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let nested = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
     let event = |key: &str, x: String| {
@@ -329,7 +329,7 @@ fn what_is_over_a_limit_is_refused_on_every_way_and_before_it_is_kept() {
     assert!(just("accepted").stdout.starts_with("accepted"));
     refused();
     wait_for("the stages", || {
-        let told: Vec<Value> = endpoint.requests().iter().map(|request| request.json()).collect();
+        let told: Vec<Value> = endpoint.requests().iter().map(|request| request.told()).collect();
         let stages = told.iter().filter(|body| body["event"]["type"] == "spec-auto.stage.completed");
         let halts = stages.clone().filter(|body| body["event"]["status"] == "halt").count();
         // Deep telemetry is told, and not judged.
@@ -344,7 +344,7 @@ fn what_is_over_a_limit_is_refused_on_every_way_and_before_it_is_kept() {
 
 #[test]
 fn a_spec_whose_folder_is_a_link_waits_alone_and_status_says_why() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let serve = sandbox.serve();
     let link = sandbox.spool().join("STUCK");
@@ -358,7 +358,7 @@ fn a_spec_whose_folder_is_a_link_waits_alone_and_status_says_why() {
     let ran = sandbox.run(&[&arguments[..], &["--deadline", "4000"]].concat());
     assert!(ran.stdout.contains("\"queued\""), "{ran:?}");
     serve.signal("CONT");
-    let key = |request: &crate::harness::Request| request.json()["event"]["idempotency_key"].clone();
+    let key = |request: &crate::harness::Request| request.told()["event"]["idempotency_key"].clone();
     assert_eq!(key(&endpoint.wait_for(1)[0]), "k");
     let said = wait_for("status to say so", || {
         let said = sandbox.run(&["status"]).stdout;
@@ -378,7 +378,7 @@ fn a_spec_whose_folder_is_a_link_waits_alone_and_status_says_why() {
 
 #[test]
 fn numbers_of_telemetry_arrive_as_they_were_written() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let mut telemetry = plan_telemetry("SPEC-1", "s1");
     telemetry["note"] = "a \"quoted\"  text".into();
@@ -393,7 +393,7 @@ fn numbers_of_telemetry_arrive_as_they_were_written() {
     // Through the inbox and the spool, as nothing runs yet.
     assert_eq!(sandbox.run(&["emit", "--telemetry", file.to_str().unwrap()]).code, 0);
     let _serve = sandbox.serve_with(&["--no-watch"]);
-    let body = String::from_utf8(endpoint.wait_for(1).remove(0).body).unwrap();
+    let body = String::from_utf8(endpoint.wait_for(1)[0].body().to_vec()).unwrap();
     assert!(
         body.contains("\"tokens\":123456789012345678901234567890,\"ratio\":0.12345678901234567891,"),
         "{body}"
@@ -403,7 +403,7 @@ fn numbers_of_telemetry_arrive_as_they_were_written() {
 
 #[test]
 fn an_event_on_standard_input_is_read_as_tools_write_it() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let _serve = sandbox.serve_with(&["--no-watch"]);
     let event = |key: &str| {

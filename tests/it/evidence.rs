@@ -5,7 +5,7 @@ use std::fs;
 use openssl::hash::{MessageDigest, hash};
 use serde_json::{Value, json};
 
-use crate::harness::{DeadEndpoint, EVIDENCE, Endpoint, Sandbox};
+use crate::harness::{EVIDENCE, Endpoint, RequestExt as _, Sandbox};
 
 /// The lines of a SPEC's evidence, as they stand there.
 fn lines(sandbox: &Sandbox, spec: &str) -> Vec<String> {
@@ -34,7 +34,7 @@ const ALONE: [&str; 11] = [
 
 #[test]
 fn a_refused_connection_takes_at_most_900_bytes_and_each_line_stands_alone() {
-    let down = DeadEndpoint::new();
+    let down = Endpoint::down();
     let policy = "max_attempts = 3\ninitial_backoff_ms = 1\nheaders = { \"X-Team\" = \"platform\" }";
     let sandbox = Sandbox::new(&[("chatops-production", &down.url(), policy)]);
     let telemetry =
@@ -63,7 +63,7 @@ fn a_refused_connection_takes_at_most_900_bytes_and_each_line_stands_alone() {
 
 #[test]
 fn what_nobody_could_tell_from_the_line_stays_in_it() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("bus", &endpoint.url(), "format = \"cloudevents\"")]);
     sandbox.emit("SPEC-1", "Plan", "k");
     assert_eq!(sandbox.run(&["drain"]).code, 0);
@@ -81,13 +81,13 @@ fn what_nobody_could_tell_from_the_line_stays_in_it() {
         ("webhook-timestamp", &second(&line["time"]).to_string()),
         ("accept-encoding", "identity"),
     ] {
-        assert_eq!(request.header(header), value, "{header}");
+        assert_eq!(request.text_of(header), value, "{header}");
     }
 }
 
 #[test]
 fn an_attempt_of_a_replay_says_so_and_who_asked_and_no_other_does() {
-    let endpoint = Endpoint::replying(&[400, 400, 200]);
+    let endpoint = Endpoint::answering([400, 400, 200]);
     let sandbox = Sandbox::new(&[("tracker", &endpoint.url(), "")]);
     sandbox.emit("SPEC-1", "Plan", "k");
     sandbox.run(&["drain"]);
@@ -108,7 +108,7 @@ fn an_attempt_of_a_replay_says_so_and_who_asked_and_no_other_does() {
 
 #[test]
 fn a_dry_runs_line_has_the_payload_byte_for_byte() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let subscriptions = [
         ("quiet", &*endpoint.url(), "dry_run = true"),
         ("chat", &*endpoint.url(), "dry_run = true\nformat = \"slack\""),
@@ -137,7 +137,7 @@ fn a_dry_runs_line_has_the_payload_byte_for_byte() {
         outcomes.push(value["outcome"].as_str().unwrap().to_owned());
     }
     assert_eq!(outcomes, ["dry_run", "dry_run", "sample"]);
-    let loud = endpoint.requests().remove(0).json();
+    let loud = endpoint.requests().remove(0).told();
     let quiet =
         lines(&sandbox, "SPEC-1").iter().map(|line| parsed(line)).find(|l| l["subscription"] == "quiet");
     assert_eq!(quiet.unwrap()["body"], loud);

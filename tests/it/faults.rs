@@ -2,12 +2,9 @@
 //! of failure or which status it is, how many attempts it gets, how it ends; that its slot was
 //! free again; that memory stayed flat.
 
-use std::io::{BufReader, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _};
-use std::os::fd::AsFd as _;
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -15,15 +12,14 @@ use std::time::{Duration, SystemTime};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use openssl::asn1::Asn1Time;
-use openssl::pkey::{PKey, Private};
-use openssl::ssl::SslVersion;
 use openssl::x509::X509;
 use rustix::net::{self, AddressFamily, SocketType};
 use serde_json::{Value, json};
+use spec_notify::internals::certificate::Pair;
+use spec_notify::testing::TlsVersion;
 
-use crate::harness::certificate::{certificate, certificate_until, issued, made};
-use crate::harness::{DeadEndpoint, EVIDENCE, Endpoint, Sandbox, read_request, wait_for};
-use crate::tls::{serve_chain, serve_tls};
+use crate::harness::certificate::{certificate, certificate_until, issued, made, pem, tls};
+use crate::harness::{Answer, EVIDENCE, Endpoint, Sandbox, Tls, wait_for};
 
 /// More than a deadline of half a second would ever buffer, less than a body of 100 MB.
 const MEMORY_KIB: u64 = 32 * 1024;
@@ -68,9 +64,13 @@ struct Row {
 
 /// Who is on the other side.
 enum Peer {
-    Receiver(Receiver),
+    Receiver {
+        endpoint: Endpoint,
+        /// Whether requests are read; else what counts is connections.
+        is_asked: bool,
+    },
     /// What is there cannot be mended.
-    Url(String),
+    Lasting { url: String, _endpoint: Option<Endpoint> },
 }
 
 fn row(fault: &str, peer: Peer, comes: Comes, ends: Ends) -> Row {
@@ -87,91 +87,34 @@ fn row(fault: &str, peer: Peer, comes: Comes, ends: Ends) -> Row {
     }
 }
 
-/// A receiver with a fault, until it is mended.
-struct Receiver {
-    port: u16,
-    is_mended: Arc<AtomicBool>,
-    requests: Arc<AtomicUsize>,
+/// Nothing of ours is there.
+fn nowhere(url: String) -> Peer {
+    Peer::Lasting { url, _endpoint: None }
 }
 
-impl Receiver {
-    /// `act` has the connection once a request is read, or at once; says whether the connection
-    /// goes on.
-    fn new(reads: bool, act: impl Fn(&mut TcpStream) -> bool + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (is_mended, requests) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let (mended, counted, act) = (is_mended.clone(), requests.clone(), Arc::new(act));
-        thread::spawn(move || {
-            for mut stream in listener.incoming().flatten() {
-                let (mended, counted, act) = (mended.clone(), counted.clone(), act.clone());
-                thread::spawn(move || {
-                    if !reads && !mended.load(Ordering::SeqCst) {
-                        counted.fetch_add(1, Ordering::SeqCst);
-                        act(&mut stream);
-                        return;
-                    }
-                    let mut reader = BufReader::new(stream.try_clone().unwrap());
-                    while let Ok(Some(_)) = read_request(&mut reader) {
-                        counted.fetch_add(1, Ordering::SeqCst);
-                        let goes_on = match mended.load(Ordering::SeqCst) {
-                            true => {
-                                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").is_ok()
-                            }
-                            false => act(&mut stream),
-                        };
-                        if !goes_on {
-                            return;
-                        }
-                    }
-                });
-            }
-        });
-        Self { port, is_mended, requests }
-    }
+/// Gives this answer to every request, until it is mended.
+fn answers(answer: Answer) -> Peer {
+    Peer::Receiver { endpoint: Endpoint::answering([answer]), is_asked: true }
 }
 
-/// Does this with the connection when a request has come, and closes it.
-fn after_request(act: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> Peer {
-    Peer::Receiver(Receiver::new(true, move |stream| {
-        act(stream);
-        false
-    }))
+/// Gives this answer to every connection, and reads no request, until it is mended.
+fn unasked(answer: Answer) -> Peer {
+    Peer::Receiver { endpoint: Endpoint::answering([answer.unasked()]), is_asked: false }
 }
 
 /// Answers with these bytes and keeps the connection.
-fn answers(bytes: impl Into<Vec<u8>>) -> Peer {
-    let bytes = bytes.into();
-    Peer::Receiver(Receiver::new(true, move |stream| stream.write_all(&bytes).is_ok()))
+fn replies(bytes: impl AsRef<[u8]>) -> Peer {
+    answers(Answer::raw(bytes))
 }
 
 /// Answers with these bytes and closes the connection.
-fn answers_and_closes(bytes: impl Into<Vec<u8>>) -> Peer {
-    let bytes = bytes.into();
-    after_request(move |stream| drop(stream.write_all(&bytes)))
+fn replies_and_closes(bytes: impl AsRef<[u8]>) -> Peer {
+    answers(Answer::raw(bytes).then_close())
 }
 
 /// A body that is written until the other side has had enough: `times` the same part.
-fn pours(head: &'static str, part: impl Into<Vec<u8>>, times: usize) -> Peer {
-    let part = part.into();
-    after_request(move |stream| {
-        let _ = stream.write_all(head.as_bytes());
-        for _ in 0..times {
-            if stream.write_all(&part).is_err() {
-                return;
-            }
-        }
-    })
-}
-
-/// The connection is reset, not closed.
-fn reset(stream: &TcpStream) {
-    net::sockopt::set_socket_linger(stream.as_fd(), Some(Duration::ZERO)).unwrap();
-}
-
-/// Waits until the other side has given up.
-fn until_abandoned(stream: &mut TcpStream) {
-    while stream.read(&mut [0; 512]).is_ok_and(|read| read > 0) {}
+fn pours(head: &str, part: impl AsRef<[u8]>, times: usize) -> Peer {
+    answers(Answer::raw(head).pour(part, times).then_close())
 }
 
 /// A gzip stream of zeros without end: each 13 bits become 258 bytes.
@@ -228,79 +171,52 @@ fn connection_rows() -> Vec<Row> {
     let chunk = [b"10000\r\n".to_vec(), vec![b'x'; 0x10000], b"\r\n".to_vec()].concat();
     let slow = |row: Row| Row { deadline_ms: 400, ..row };
     vec![
-        row("closes-at-once", Peer::Receiver(Receiver::new(false, |_| false)), To("connection"), Dead(2)),
-        row("closes-after-the-request", after_request(|_| {}), To("connection"), Dead(2)),
-        row("closes-in-the-head", answers_and_closes("HTTP/1.1 200 O"), To("connection"), Dead(2)),
+        row("closes-at-once", unasked(Answer::close()), To("connection"), Dead(2)),
+        row("closes-after-the-request", answers(Answer::close()), To("connection"), Dead(2)),
+        row("closes-in-the-head", replies_and_closes("HTTP/1.1 200 O"), To("connection"), Dead(2)),
         // The status is known and the endpoint has decided.
         row(
             "closes-in-the-body",
-            answers_and_closes("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf"),
+            replies_and_closes("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf"),
             Status(200),
             Delivered,
         ),
         row(
             "closes-in-the-body-of-500",
-            answers_and_closes("HTTP/1.1 500 No\r\ncontent-length: 9\r\n\r\nhalf"),
+            replies_and_closes("HTTP/1.1 500 No\r\ncontent-length: 9\r\n\r\nhalf"),
             Status(500),
             Dead(2),
         ),
-        row("resets", after_request(|stream| reset(stream)), To("connection"), Dead(2)),
-        row(
-            "resets-at-once",
-            Peer::Receiver(Receiver::new(false, |stream| {
-                reset(stream);
-                false
-            })),
-            To("connection"),
-            Dead(2),
-        ),
+        row("resets", answers(Answer::reset()), To("connection"), Dead(2)),
+        row("resets-at-once", unasked(Answer::reset()), To("connection"), Dead(2)),
         row(
             "resets-in-the-body",
-            after_request(|stream| {
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf");
-                // Data that is still unsent is thrown away by a reset: the other side has to have
-                // it.
-                let _ = stream.shutdown(Shutdown::Read);
-                reset(stream);
-            }),
+            answers(Answer::raw("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf").then_reset()),
             Status(200),
             Delivered,
         ),
-        slow(row("headers-never", after_request(until_abandoned), To("timeout"), Dead(2))),
+        slow(row("headers-never", answers(Answer::hang()), To("timeout"), Dead(2))),
         slow(row(
             "headers-one-byte-a-second",
-            after_request(|stream| {
-                for byte in "HTTP/1.1 200 OK\r\n".bytes() {
-                    if stream.write_all(&[byte]).is_err() {
-                        return;
-                    }
-                    thread::park_timeout(Duration::from_secs(1));
-                }
-            }),
+            answers(Answer::raw("HTTP/1.1 200 OK\r\n").drip(Duration::from_secs(1)).then_close()),
             To("timeout"),
             Dead(2),
         )),
         slow(row(
             "after-the-deadline",
-            after_request(move |stream| {
-                until_abandoned(stream);
-                let _ = stream.write_all(ok.as_bytes());
-            }),
+            answers(Answer::status(200).too_late().then_close()),
             To("timeout"),
             Dead(2),
         )),
         slow(row(
             "body-never",
-            after_request(|stream| {
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n");
-                until_abandoned(stream);
-            }),
+            answers(Answer::raw("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n").then_silence()),
             To("timeout"),
             Dead(2),
         )),
         row(
             "100-MB",
-            pours("HTTP/1.1 200 OK\r\ncontent-length: 104857600\r\n\r\n", vec![b'x'; 1 << 16], 1600),
+            pours("HTTP/1.1 200 OK\r\ncontent-length: 104857600\r\n\r\n", [b'x'; 1 << 16], 1600),
             Status(200),
             Delivered,
         ),
@@ -318,7 +234,7 @@ fn connection_rows() -> Vec<Row> {
         ),
         row(
             "endless-until-close",
-            pours("HTTP/1.1 503 No\r\nconnection: close\r\n\r\n", vec![b'x'; 1 << 16], usize::MAX),
+            pours("HTTP/1.1 503 No\r\nconnection: close\r\n\r\n", [b'x'; 1 << 16], usize::MAX),
             Status(503),
             Dead(2),
         ),
@@ -340,21 +256,21 @@ fn connection_rows() -> Vec<Row> {
         ),
         row(
             "invalid-header-bytes",
-            answers("HTTP/1.1 200 OK\r\nx\u{0}y: \u{1}\r\ncontent-length: 0\r\n\r\n"),
+            replies("HTTP/1.1 200 OK\r\nx\u{0}y: \u{1}\r\ncontent-length: 0\r\n\r\n"),
             To("protocol"),
             Dead(2),
         ),
-        row("no-http", answers("SSH-2.0-OpenSSH_9.9\r\n\r\n"), To("protocol"), Dead(2)),
-        row("http-1.0", answers_and_closes("HTTP/1.0 200 OK\r\n\r\nthanks"), Status(200), Delivered),
+        row("no-http", replies("SSH-2.0-OpenSSH_9.9\r\n\r\n"), To("protocol"), Dead(2)),
+        row("http-1.0", replies_and_closes("HTTP/1.0 200 OK\r\n\r\nthanks"), Status(200), Delivered),
         row(
             "100-continue-first",
-            answers(format!("HTTP/1.1 100 Continue\r\n\r\n{ok}")),
+            replies(format!("HTTP/1.1 100 Continue\r\n\r\n{ok}")),
             Status(200),
             Delivered,
         ),
         row(
             "hints-first-then-500",
-            answers(
+            replies(
                 "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n",
             ),
             Status(500),
@@ -362,7 +278,7 @@ fn connection_rows() -> Vec<Row> {
         ),
         row(
             "204-with-a-body",
-            answers(
+            replies(
                 "HTTP/1.1 204 No Content\r\ncontent-length: 38\r\n\r\nHTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n",
             ),
             Status(204),
@@ -370,7 +286,7 @@ fn connection_rows() -> Vec<Row> {
         ),
         row(
             "204-with-a-length-alone",
-            answers("HTTP/1.1 204 No Content\r\ncontent-length: 9\r\n\r\n"),
+            replies("HTTP/1.1 204 No Content\r\ncontent-length: 9\r\n\r\n"),
             Status(204),
             Delivered,
         ),
@@ -422,21 +338,21 @@ fn framing_rows() -> Vec<Row> {
     ];
     let mut rows: Vec<Row> = complete
         .into_iter()
-        .map(|(fault, answer)| row(fault, answers(answer), Status(200), Delivered))
+        .map(|(fault, answer)| row(fault, replies(answer), Status(200), Delivered))
         .collect();
     let refused = |fault: &str, head: &str, says| Row {
         says,
-        ..row(fault, answers(format!("{head}\r\n\r\nok")), To("protocol"), Dead(2))
+        ..row(fault, replies(format!("{head}\r\n\r\nok")), To("protocol"), Dead(2))
     };
     rows.extend([
         Row {
             deadline_ms: 700,
-            ..row("no-length-to-the-deadline", answers("HTTP/1.1 200 OK\r\n\r\n"), Status(200), Delivered)
+            ..row("no-length-to-the-deadline", replies("HTTP/1.1 200 OK\r\n\r\n"), Status(200), Delivered)
         },
-        row("101", answers("HTTP/1.1 101 Go\r\ncontent-length: 0\r\n\r\n"), Status(101), Dead(1)),
+        row("101", replies("HTTP/1.1 101 Go\r\ncontent-length: 0\r\n\r\n"), Status(101), Dead(1)),
         row(
             "304-with-a-length",
-            answers("HTTP/1.1 304 Not\r\ncontent-length: 9\r\n\r\n"),
+            replies("HTTP/1.1 304 Not\r\ncontent-length: 9\r\n\r\n"),
             Status(304),
             Dead(1),
         ),
@@ -452,7 +368,7 @@ fn framing_rows() -> Vec<Row> {
             says: "begin the url with https://",
             ..row(
                 "tls-where-none-was-asked",
-                answers_and_closes([0x15, 3, 1, 0, 2, 2, 40]),
+                replies_and_closes([0x15, 3, 1, 0, 2, 2, 40]),
                 To("protocol"),
                 Dead(2),
             )
@@ -460,7 +376,7 @@ fn framing_rows() -> Vec<Row> {
         // As far as anybody can tell, it was waiting for a request.
         row(
             "408",
-            answers("HTTP/1.1 408 Late\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"),
+            replies("HTTP/1.1 408 Late\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"),
             Status(408),
             Dead(1),
         ),
@@ -477,7 +393,7 @@ fn chat_rows() -> Vec<Row> {
     };
     let answer = |status: &str, headers: &str, body: &[u8]| {
         let head = format!("HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n", body.len());
-        answers([head.as_bytes(), body].concat())
+        replies([head.as_bytes(), body].concat())
     };
     let teams = "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error 429 with ContextId x";
     let exception = "System.Net.Http.HttpRequestException: Error while copying content to a stream.";
@@ -539,7 +455,7 @@ fn chat_rows() -> Vec<Row> {
         row(
             "slack",
             "no-service-until-close",
-            answers_and_closes("HTTP/1.1 200 OK\r\n\r\nno_service"),
+            replies_and_closes("HTTP/1.1 200 OK\r\n\r\nno_service"),
             200,
             Dead(1),
         ),
@@ -568,7 +484,7 @@ fn chat_rows() -> Vec<Row> {
             200,
             Dead(1),
         ),
-        row("discord", "204", answers("HTTP/1.1 204 No Content\r\n\r\n"), 204, Delivered),
+        row("discord", "204", replies("HTTP/1.1 204 No Content\r\n\r\n"), 204, Delivered),
         row("discord", "waits-by-its-body", answer("429 Slow", "", limited.as_bytes()), 429, Paused(600)),
         row(
             "discord",
@@ -598,7 +514,7 @@ fn redirect_rows(nobody: &Endpoint) -> Vec<Row> {
         {
             let answer =
                 format!("HTTP/1.1 {status} Moved\r\nlocation: {target}\r\ncontent-length: 0\r\n\r\n");
-            rows.push(row(&format!("{status}-to-{place}"), answers(answer), Status(status), Dead(1)));
+            rows.push(row(&format!("{status}-to-{place}"), replies(answer), Status(status), Dead(1)));
         }
     }
     rows
@@ -625,15 +541,23 @@ fn retry_after_rows() -> Vec<Row> {
         for (form, value, ends) in forms {
             let answer =
                 format!("HTTP/1.1 {status} Later\r\nretry-after: {value}\r\ncontent-length: 0\r\n\r\n");
-            rows.push(row(&format!("{status}-{form}"), answers(answer), Status(status), ends));
+            rows.push(row(&format!("{status}-{form}"), replies(answer), Status(status), ends));
         }
     }
     rows
 }
 
 fn tls_rows() -> Vec<Row> {
-    let url = |port: u16| Peer::Url(format!("https://127.0.0.1:{port}/x"));
-    let peer = |(certificate, key): &(X509, PKey<Private>)| url(serve_tls(certificate, key, None));
+    let over = |tls: &Tls| {
+        let endpoint = Endpoint::over_tls(tls, [200]);
+        Peer::Lasting { url: endpoint.url(), _endpoint: Some(endpoint) }
+    };
+    let peer = |pair: &Pair| over(&tls(pair, &[]));
+    let plain = |answer: Answer| {
+        let endpoint = Endpoint::answering([answer]);
+        let url = endpoint.url().replace("http:", "https:");
+        Peer::Lasting { url, _endpoint: Some(endpoint) }
+    };
     let (epoch, tomorrow) = (Asn1Time::from_unix(0).unwrap(), Asn1Time::days_from_now(1).unwrap());
     let next_year = Asn1Time::days_from_now(365).unwrap();
     let good = certificate("127.0.0.1");
@@ -645,17 +569,14 @@ fn tls_rows() -> Vec<Row> {
     let of_old = issued("127.0.0.1", &old_root);
     let inter = issued("inter", &root);
     let leaf = issued("127.0.0.1", &inter);
-    let whole = || url(serve_chain(&leaf.0, std::slice::from_ref(&inter.0), &leaf.1, None, None));
-    let trusted = |pair: &(X509, PKey<Private>)| Some(pair.0.clone());
-    let tls = To("tls");
-    let plain = Receiver::new(false, |stream| {
-        let _ = stream.read(&mut [0; 1024]);
-        drop(stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"));
-        false
-    });
-    let closes = Receiver::new(false, |_| false).port;
-    let dead =
-        |fault: &str, peer, ca, says, advises| Row { ca, says, advises, ..row(fault, peer, tls, Dead(2)) };
+    let whole = || over(&tls(&leaf, &[&inter.0]));
+    let trusted = |pair: &Pair| Some(pair.0.clone());
+    let dead = |fault: &str, peer, ca, says, advises| Row {
+        ca,
+        says,
+        advises,
+        ..row(fault, peer, To("tls"), Dead(2))
+    };
     let fine = |fault: &str, peer, ca| Row { ca, ..row(fault, peer, Status(200), Delivered) };
     vec![
         fine("tls-good", peer(&good), trusted(&good)),
@@ -701,35 +622,35 @@ fn tls_rows() -> Vec<Row> {
             "not for 127.0.0.1 but for elsewhere.example",
             "correct the host",
         ),
-        dead("tls-not-spoken", url(plain.port), None, "does not speak TLS", "correct the port"),
+        dead("tls-not-spoken", plain(Answer::status(200)), None, "does not speak TLS", "correct the port"),
         dead(
             "tls-too-old",
-            url(serve_tls(&good.0, &good.1, Some(SslVersion::TLS1_1))),
+            over(&tls(&good, &[]).only(TlsVersion::V1_1)),
             trusted(&good),
             "no TLS protocol version in common",
             "TLS 1.2 or later",
         ),
         dead(
             "tls-client-wanted",
-            url(crate::tls::serve(&good.0, &good.1, None, Some(root.0.clone()))),
+            over(&tls(&good, &[]).asking_for(&pem(&root.0))),
             trusted(&good),
             "asks for a client certificate",
             "client_cert_file",
         ),
-        dead("tls-closes", url(closes), None, "closed the connection", "endpoint's log"),
+        dead("tls-closes", plain(Answer::close().unasked()), None, "closed the connection", "endpoint's log"),
     ]
 }
 
 /// One `serve` with one slot, its rows one after the other: what keeps the slot keeps the next
 /// from ending.
 fn drive(group: usize, rows: &[Row]) -> Vec<Result<String, String>> {
-    let healthy = Endpoint::replying(&[200]);
+    let healthy = Endpoint::answering([200]);
     let mut subscriptions =
         vec![("healthy".to_owned(), healthy.url(), "include_specs = [\"HEALTHY-*\"]".to_owned())];
     for Row { fault, peer, deadline_ms, ca, format, .. } in rows {
         let url = match peer {
-            Peer::Receiver(receiver) => format!("http://127.0.0.1:{}/hook", receiver.port),
-            Peer::Url(url) => url.clone(),
+            Peer::Receiver { endpoint, .. } => endpoint.url(),
+            Peer::Lasting { url, .. } => url.clone(),
         };
         let ca = ca.as_ref().map_or(String::new(), |_| format!("ca_file = \"{fault}.pem\"\n"));
         let lines = format!("include_specs = [\"{fault}\"]\nformat = \"{format}\"\n{ca}{LINES}{deadline_ms}");
@@ -740,7 +661,7 @@ fn drive(group: usize, rows: &[Row]) -> Vec<Result<String, String>> {
     let sandbox = Sandbox::with_settings("max_concurrency = 1", &subscriptions);
     for Row { fault, ca, .. } in rows {
         if let Some(ca) = ca {
-            sandbox.write(&format!("{fault}.pem"), &String::from_utf8(ca.to_pem().unwrap()).unwrap());
+            sandbox.write(&format!("{fault}.pem"), &pem(ca));
         }
     }
     let serve = sandbox.serve();
@@ -812,9 +733,10 @@ fn judge(sandbox: &Sandbox, row: &Row) -> String {
     // The only slot is free again: for the same subscription where it can be mended, and for
     // another.
     match peer {
-        Peer::Receiver(receiver) if !matches!(ends, Paused(_)) => {
-            assert_eq!(receiver.requests.load(Ordering::SeqCst), count, "{fault}: what came over the wire");
-            receiver.is_mended.store(true, Ordering::SeqCst);
+        Peer::Receiver { endpoint, is_asked } if !matches!(ends, Paused(_)) => {
+            let came = if *is_asked { endpoint.requests().len() } else { endpoint.connections() };
+            assert_eq!(came, count, "{fault}: what came over the wire");
+            endpoint.repair([Answer::status(200).body("ok")]);
             sandbox.emit(fault, "Tasks", &format!("{fault}-2"));
             let second = sandbox.wait_for_finals(fault, 2).remove(1);
             assert_eq!(
@@ -845,95 +767,63 @@ fn attempts_of(sandbox: &Sandbox, spec: &str) -> Vec<Value> {
     lines.filter(|line| line["record"] == "attempt").collect()
 }
 
-/// Answers the first request of each connection, once `first` have come; on the second it says
-/// `then`, and closes.
-fn tires_of_connections(first: usize, then: &'static str) -> (String, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/hook", listener.local_addr().unwrap());
-    let requests = Arc::new(AtomicUsize::new(0));
-    let counted = requests.clone();
-    thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let counted = counted.clone();
-            thread::spawn(move || {
-                let mut reader = BufReader::new(stream.try_clone().unwrap());
-                for answer in ["HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", then] {
-                    if let Ok(Some(_)) = read_request(&mut reader) {
-                        counted.fetch_add(1, Ordering::SeqCst);
-                        wait_for("the others", || (counted.load(Ordering::SeqCst) >= first).then_some(()));
-                        let _ = stream.write_all(answer.as_bytes());
-                    }
-                }
-            });
-        }
-    });
-    (url, requests)
+/// Answers the first request of each connection once it is released, and the second so.
+fn tires_of_connections(then: Answer) -> Endpoint {
+    Endpoint::deciding(move |request| if request.turn() == 1 { Answer::hang() } else { then.clone() })
 }
 
 #[test]
 fn a_kept_alive_connection_that_is_closed_without_an_answer_is_replaced_at_once() {
-    let timed_out = "HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-    for then in ["", timed_out] {
+    let timed_out = Answer::status(408).header("connection", "close").then_close();
+    for then in [Answer::close(), timed_out] {
         // Two are kept, and both are of no more use: the second try is on a new one.
-        let (url, requests) = tires_of_connections(2, then);
-        let sandbox = Sandbox::new(&[("one", &url, "max_attempts = 1\nmax_in_flight = 2")]);
+        let endpoint = tires_of_connections(then.clone());
+        let sandbox = Sandbox::new(&[("one", &endpoint.url(), "max_attempts = 1\nmax_in_flight = 2")]);
         let _serve = sandbox.serve();
         sandbox.emit("SPEC-1", "Plan", "k1");
         sandbox.emit("SPEC-1", "Plan", "k2");
+        endpoint.wait_for(2);
+        endpoint.release();
         sandbox.wait_for_finals("SPEC-1", 2);
         sandbox.emit("SPEC-1", "Plan", "k3");
         let last = sandbox.wait_for_finals("SPEC-1", 3).remove(2);
         assert_eq!((&last["state"], &last["attempts"]), (&json!("delivered"), &json!(1)), "{last:#}");
         let resent: Vec<_> =
             attempts_of(&sandbox, "SPEC-1").iter().map(|one| one["resent"].clone()).collect();
-        assert_eq!(resent, [false, false, true], "{then}");
-        assert_eq!(requests.load(Ordering::SeqCst), 4, "{then}");
+        assert_eq!(resent, [false, false, true], "{then:?}");
+        assert_eq!(endpoint.requests().len(), 4, "{then:?}");
     }
 }
 
-/// Answers the first request of its only good connection with a surplus, then says a second answer
-/// that belongs to no request; refuses all requests after that.
-fn says_more_than_it_was_asked() -> (String, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/hook", listener.local_addr().unwrap());
-    let connections = Arc::new(AtomicUsize::new(0));
-    let counted = connections.clone();
-    thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let is_first = counted.fetch_add(1, Ordering::SeqCst) == 0;
-            thread::spawn(move || {
-                let mut reader = BufReader::new(stream.try_clone().unwrap());
-                let refuses = "HTTP/1.1 400 No\r\ncontent-length: 0\r\n\r\n";
-                let surplus = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok<html>surplus</html>";
-                let mut answer = if is_first { surplus } else { refuses };
-                while let Ok(Some(_)) = read_request(&mut reader) {
-                    let _ = stream.write_all(answer.as_bytes());
-                    // Were the connection used on, this would be the next request's.
-                    answer = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
-                }
-            });
-        }
-    });
-    (url, connections)
+/// Answers the first request of its only good connection with a surplus, and would answer the next
+/// on it as well; refuses the first request of each other.
+fn says_more_than_it_was_asked() -> Endpoint {
+    let surplus = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok<html>surplus</html>";
+    Endpoint::deciding(move |request| match (request.connection(), request.turn()) {
+        (1, 1) => Answer::raw(surplus),
+        (_, 1) => Answer::status(400),
+        // Were the connection used on, this would be the next request's.
+        _ => Answer::status(200),
+    })
 }
 
 #[test]
 fn what_comes_behind_an_answer_is_no_answer_to_the_next_request() {
-    let (url, connections) = says_more_than_it_was_asked();
-    let sandbox = Sandbox::new(&[("one", &url, "max_attempts = 1")]);
+    let endpoint = says_more_than_it_was_asked();
+    let sandbox = Sandbox::new(&[("one", &endpoint.url(), "max_attempts = 1")]);
     let _serve = sandbox.serve();
     for (done, state) in [(1, "delivered"), (2, "dead_letter")] {
         sandbox.emit("SPEC-1", "Plan", &format!("k{done}"));
         let last = sandbox.wait_for_finals("SPEC-1", done).remove(done - 1);
         assert_eq!(last["state"], state, "{last:#}");
     }
-    assert_eq!(connections.load(Ordering::SeqCst), 2);
+    assert_eq!(endpoint.connections(), 2);
 }
 
 #[test]
 fn every_fault_has_its_class_its_attempts_and_its_end_and_gives_its_slot_back() {
-    let nobody = Endpoint::replying(&[200]);
-    let dead = DeadEndpoint::new();
+    let nobody = Endpoint::answering([200]);
+    let dead = Endpoint::down();
     let hole = black_hole();
     let mut rows = connection_rows();
     rows.extend(framing_rows());
@@ -941,10 +831,10 @@ fn every_fault_has_its_class_its_attempts_and_its_end_and_gives_its_slot_back() 
     rows.extend(redirect_rows(&nobody));
     rows.extend(retry_after_rows());
     rows.extend(tls_rows());
-    rows.push(row("port-refuses", Peer::Url(dead.url()), To("connection"), Dead(2)));
+    rows.push(row("port-refuses", nowhere(dead.url()), To("connection"), Dead(2)));
     match &hole {
         Some((url, ..)) => {
-            let row = row("black-hole", Peer::Url(url.clone()), To("timeout"), Dead(2));
+            let row = row("black-hole", nowhere(url.clone()), To("timeout"), Dead(2));
             rows.push(Row { deadline_ms: 400, ..row });
         }
         None => eprintln!("skipped: no black hole can be made here"),
@@ -952,7 +842,7 @@ fn every_fault_has_its_class_its_attempts_and_its_end_and_gives_its_slot_back() 
     match resolver_answers() {
         true => rows.push(row(
             "no-such-name",
-            Peer::Url("https://nonexistent.invalid/".to_owned()),
+            nowhere("https://nonexistent.invalid/".to_owned()),
             To("dns"),
             Dead(2),
         )),

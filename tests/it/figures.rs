@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, DeadEndpoint, Endpoint, Sandbox, flaky, wait_for};
+use crate::harness::{Answer, Endpoint, Sandbox, flaky, wait_for};
 
 fn status(sandbox: &Sandbox) -> Value {
     serde_json::from_str(&sandbox.run(&["status", "--json"]).stdout).unwrap()
@@ -12,7 +12,7 @@ fn status(sandbox: &Sandbox) -> Value {
 
 #[test]
 fn a_runtime_that_hangs_or_is_gone_hides_no_figures_and_nothing_is_said_to_get_less() {
-    let endpoint = Endpoint::answering(vec![Answer::Status(200), Answer::Status(200), Answer::Hang]);
+    let endpoint = Endpoint::answering([Answer::status(200), Answer::status(200), Answer::hang()]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "max_in_flight = 1")]);
     let serve = sandbox.serve();
     for n in 0..4 {
@@ -34,7 +34,7 @@ fn a_runtime_that_hangs_or_is_gone_hides_no_figures_and_nothing_is_said_to_get_l
 fn a_flaky_endpoint_is_degraded_throughout_and_its_figures_are_what_it_counted() {
     const EVENTS: usize = 60;
     let answers = flaky(1000);
-    let endpoint = Endpoint::replying(&answers);
+    let endpoint = Endpoint::answering(answers.clone());
     let lines =
         "max_in_flight = 1\nmax_attempts = 3\ninitial_backoff_ms = 5\nbackoff_factor = 1.0\njitter_ms = 0";
     let sandbox = Sandbox::new(&[("flaky", &endpoint.url(), lines)]);
@@ -67,7 +67,7 @@ fn a_flaky_endpoint_is_degraded_throughout_and_its_figures_are_what_it_counted()
     assert_eq!((&letters["kind"], &letters["count"]), (&json!("dead_letters"), &json!(dead)));
     // The command works as it stands.
     let command = letters["command"].as_str().unwrap().strip_prefix("spec-notify ").unwrap();
-    endpoint.recover();
+    endpoint.repair([200]);
     let replayed = sandbox.run(&command.split(' ').collect::<Vec<_>>());
     assert_eq!(replayed.code, 0, "{replayed:?}");
     // A restart has them from the evidence, and what is over is still shown.
@@ -81,8 +81,8 @@ fn a_flaky_endpoint_is_degraded_throughout_and_its_figures_are_what_it_counted()
 
 #[test]
 fn fifteen_that_fail_alike_are_told_once_and_the_banner_stays_short() {
-    let down: Vec<DeadEndpoint> = (0..15).map(|_| DeadEndpoint::new()).collect();
-    let urls: Vec<String> = down.iter().map(DeadEndpoint::url).collect();
+    let down: Vec<Endpoint> = (0..15).map(|_| Endpoint::down()).collect();
+    let urls: Vec<String> = down.iter().map(Endpoint::url).collect();
     let names: Vec<String> = (0..15).map(|n| format!("team-{n:02}")).collect();
     let entries: Vec<_> =
         names.iter().zip(&urls).map(|(name, url)| (&**name, &**url, "max_attempts = 1")).collect();

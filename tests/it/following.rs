@@ -7,7 +7,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, DeadEndpoint, Endpoint, Ran, Sandbox, kill, wait_for, wait_for_end};
+use crate::harness::{Answer, Endpoint, Ran, Sandbox, kill, wait_for, wait_for_end};
 
 const ONCE: &str = "max_attempts = 1";
 
@@ -44,7 +44,7 @@ impl Going {
 
 #[test]
 fn what_changes_is_followed_over_a_restart_until_ctrl_c() {
-    let dead = DeadEndpoint::new();
+    let dead = Endpoint::down();
     let sandbox = Sandbox::new(&[("one", &dead.url(), ONCE)]);
     let serve = sandbox.serve();
     let id = |emitted: &Value| emitted["deliveries"][0]["id"].as_str().unwrap().to_owned();
@@ -64,7 +64,8 @@ fn what_changes_is_followed_over_a_restart_until_ctrl_c() {
     going.until("a new one", is(&new, "dead_letter"));
     for_people.until("a line", |line| line.contains("dead_letter") && line.contains(&new[..8]));
     serve.kill();
-    let endpoint = dead.mend(&[200]);
+    dead.repair([200]);
+    let endpoint = dead;
     let _serve = sandbox.serve();
     let later = id(&sandbox.emit("SPEC-1", "Plan", "k2"));
     going.until("one after the restart", is(&later, "delivered"));
@@ -86,8 +87,8 @@ fn emit(sandbox: &Sandbox, key: &str, more: &[&str]) -> Ran {
 
 #[test]
 fn a_script_that_waits_learns_what_became_of_it() {
-    let good = Endpoint::replying(&[200]);
-    let bad = Endpoint::answering(vec![Answer::Status(404)]);
+    let good = Endpoint::answering([200]);
+    let bad = Endpoint::answering([Answer::status(404)]);
     let sandbox = Sandbox::new(&[
         ("good", &good.url(), "include_specs = [\"SPEC-1\"]"),
         ("dry", &good.url(), "dry_run = true\ninclude_specs = [\"SPEC-1\"]"),
@@ -135,10 +136,10 @@ fn webhooks_that_are_off_hold_no_script_up() {
 #[test]
 fn ctrl_c_in_a_replay_of_all_ends_with_what_was_done_and_what_is_left() {
     let endpoint = Endpoint::answering(vec![
-        Answer::Status(404),
-        Answer::Status(404),
-        Answer::Status(200),
-        Answer::Hang,
+        Answer::status(404),
+        Answer::status(404),
+        Answer::status(200),
+        Answer::hang(),
     ]);
     let sandbox =
         Sandbox::new(&[("one", &endpoint.url(), "max_in_flight = 1\nper_request_timeout_ms = 60000")]);
@@ -164,8 +165,8 @@ fn ctrl_c_in_a_replay_of_all_ends_with_what_was_done_and_what_is_left() {
 
 #[test]
 fn ctrl_c_in_a_drain_ends_with_what_was_done_and_what_is_left() {
-    let good = Endpoint::replying(&[200]);
-    let dead = DeadEndpoint::new();
+    let good = Endpoint::answering([200]);
+    let dead = Endpoint::down();
     let often = "max_attempts = 1000\ninitial_backoff_ms = 50\nmax_backoff_ms = 50";
     let sandbox = Sandbox::new(&[("good", &good.url(), ""), ("dead", &dead.url(), often)]);
     sandbox.emit("SPEC-1", "Plan", "k0");

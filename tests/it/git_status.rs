@@ -45,7 +45,7 @@ struct Scene {
 }
 
 fn scene(settings: &str) -> Scene {
-    let (takes, refuses) = (Endpoint::replying(&[200]), Endpoint::replying(&[400]));
+    let (takes, refuses) = (Endpoint::answering([200]), Endpoint::answering([400]));
     let subscriptions =
         [("good", &*takes.url(), ""), ("bad", &*refuses.url(), ""), ("dry", &*takes.url(), "dry_run = true")];
     let sandbox = Sandbox::with_settings(settings, &subscriptions);

@@ -15,7 +15,7 @@ fn count(rows: &Value) -> usize {
 
 #[test]
 fn in_flight_are_the_requests_that_the_endpoint_sees() {
-    let endpoint = Endpoint::answering(vec![Answer::Hang]);
+    let endpoint = Endpoint::answering([Answer::hang()]);
     let sandbox = Sandbox::with_settings(
         "max_concurrency = 2",
         &[("one", &endpoint.url(), "max_in_flight = 8\nper_request_timeout_ms = 60000")],
@@ -50,7 +50,7 @@ fn one(sandbox: &Sandbox) -> (String, u64) {
 
 #[test]
 fn a_pause_holds_over_kills_and_reloads_and_is_shown_everywhere() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let serve = sandbox.serve();
     let report = json(&sandbox, &["pause", "one"]);
@@ -93,7 +93,7 @@ fn a_pause_holds_over_kills_and_reloads_and_is_shown_everywhere() {
 
 #[test]
 fn a_request_under_way_ends_and_who_waits_for_its_turn_waits_on() {
-    let endpoint = Endpoint::answering(vec![Answer::Hang]);
+    let endpoint = Endpoint::answering([Answer::hang()]);
     let sandbox = Sandbox::with_settings(
         "max_concurrency = 2\nmax_pending = 4",
         &[("one", &endpoint.url(), "max_in_flight = 8\nper_request_timeout_ms = 60000")],
@@ -120,7 +120,7 @@ fn a_request_under_way_ends_and_who_waits_for_its_turn_waits_on() {
 
 #[test]
 fn without_a_runtime_it_holds_too_and_nothing_is_sent_meanwhile() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     assert_eq!(sandbox.emit("SPEC-1", "Plan", "k1")["outcome"], "queued");
     assert_eq!(json(&sandbox, &["pause", "one"])["changed"], true);
@@ -147,7 +147,7 @@ fn without_a_runtime_it_holds_too_and_nothing_is_sent_meanwhile() {
 /// Killed at any moment, a confirmed pause holds, and a confirmed end lets everything go.
 #[test]
 fn kills_between_do_not_let_a_paused_delivery_go() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let mut sent = 0;
     for round in 0..6 {
@@ -178,7 +178,7 @@ fn kills_between_do_not_let_a_paused_delivery_go() {
 
 #[test]
 fn however_pauses_and_resumes_cross_the_runtime_says_what_the_disk_has() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let serve = sandbox.serve();
     for round in 0..3 {

@@ -86,7 +86,7 @@ fn place_in_turn(make: impl Fn(&Path)) {
     let in_spool = IN_SPOOL.map(|place| format!("{EVIDENCE}/webhooks/{place}"));
     let in_repo = IN_REPO.map(|place| place.replace("EVIDENCE", EVIDENCE));
     for place in in_spool.iter().chain(&in_repo) {
-        let endpoint = Endpoint::replying(&[200]);
+        let endpoint = Endpoint::answering([200]);
         let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
         let path = sandbox.path().join(place);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -165,7 +165,7 @@ fn a_file_of_two_gibibytes() {
 
 #[test]
 fn a_file_that_a_person_names_is_an_error_and_never_waited_for() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     type Make = fn(&Path);
     let kinds: [(&str, Make); 4] = [
         ("device", |path| symlink("/dev/zero", path).unwrap()),

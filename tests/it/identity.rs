@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{EVIDENCE, Endpoint, Sandbox, plan_telemetry, wait_for};
+use crate::harness::{EVIDENCE, Endpoint, RequestExt as _, Sandbox, plan_telemetry, wait_for};
 
 fn emit(sandbox: &Sandbox, arguments: &[&str]) -> (String, String) {
     let ran = sandbox.run(&[&["--json", "emit", "--spec", "SPEC-KIT-001", "--type"], arguments].concat());
@@ -15,7 +15,7 @@ fn emit(sandbox: &Sandbox, arguments: &[&str]) -> (String, String) {
 
 fn told(endpoint: &Endpoint) -> Vec<(String, String)> {
     let of = |request: crate::harness::Request| {
-        let body = request.json();
+        let body = request.told();
         assert!(body["event"].get("key_origin").is_none(), "{body}");
         (body["event"]["idempotency_key"].as_str().unwrap().to_owned(), body["event"]["status"].to_string())
     };
@@ -24,7 +24,7 @@ fn told(endpoint: &Endpoint) -> Vec<(String, String)> {
 
 #[test]
 fn a_further_attempt_is_told_and_the_same_again_is_not() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "include_events = [\"spec-auto.*.completed\"]")]);
     let serve = sandbox.serve();
     let stage =
@@ -54,7 +54,7 @@ fn a_further_attempt_is_told_and_the_same_again_is_not() {
 
 #[test]
 fn a_stage_that_is_watched_and_emitted_is_told_once_whichever_comes_first() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let _serve = sandbox.serve();
     wait_for("a baseline", || sandbox.spool().join("watch.jsonl").exists().then_some(()));
@@ -89,7 +89,7 @@ fn a_stage_that_is_watched_and_emitted_is_told_once_whichever_comes_first() {
 
 #[test]
 fn a_retry_under_the_same_session_is_told_with_its_verdict_however_it_is_seen() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let serve = sandbox.serve();
     wait_for("a baseline", || sandbox.spool().join("watch.jsonl").exists().then_some(()));
@@ -133,6 +133,6 @@ fn a_retry_under_the_same_session_is_told_with_its_verdict_however_it_is_seen() 
     is_told(&expected);
     assert_eq!(told(&endpoint), expected);
     let attempts: Vec<Value> =
-        endpoint.requests().iter().map(|request| request.json()["pipeline"]["attempt"].clone()).collect();
+        endpoint.requests().iter().map(|request| request.told()["pipeline"]["attempt"].clone()).collect();
     assert_eq!(attempts, [1, 2, 3].map(Value::from));
 }

@@ -8,7 +8,7 @@ use std::process::Child;
 
 use serde_json::{Value, json};
 
-use crate::harness::{DeadEndpoint, EVIDENCE, Endpoint, Ran, STRANGER, Sandbox, plan_telemetry, wait_for};
+use crate::harness::{EVIDENCE, Endpoint, Ran, RequestExt as _, STRANGER, Sandbox, plan_telemetry, wait_for};
 
 const CONFIG: &str = ".spec-kit/config.toml";
 const SECRETS: &str = ".spec-kit/webhooks/secrets.env";
@@ -147,7 +147,7 @@ const LAYOUTS: [Layout; 5] = [
 fn in_every_kind_of_repo_one_thing_happens_and_one_request_arrives() {
     for is_git in [true, false] {
         for Layout { name, holds, happens, tells, spool } in LAYOUTS {
-            let endpoint = Endpoint::replying(&[200]);
+            let endpoint = Endpoint::answering([200]);
             let sandbox = Sandbox::empty().spool_at(spool);
             for (path, content) in holds {
                 sandbox.write(path, content);
@@ -181,13 +181,13 @@ fn in_every_kind_of_repo_one_thing_happens_and_one_request_arrives() {
             wait_for("the baseline", || sandbox.spool().join("watch.jsonl").exists().then_some(()));
             happens(&sandbox);
             let request = endpoint.wait_for(1).remove(0);
-            let body = request.json();
+            let body = request.told();
             assert_eq!(
                 (&body["event"]["type"], &body["spec"]["id"]),
                 (&tells.0.into(), &tells.1.into()),
                 "{name}"
             );
-            assert!(request.header("x-speckit-signature").starts_with("sha256="));
+            assert!(request.text_of("x-speckit-signature").starts_with("sha256="));
             drop(serve);
             assert_eq!(endpoint.requests().len(), 1, "{name}: what was there is not sent");
         }
@@ -239,7 +239,7 @@ fn the_commands_that_it_says_come_next_work_word_for_word() {
         let report: Value = serde_json::from_str(&ran.stdout).unwrap();
         assert_eq!((report["enabled"].clone(), report["sources"]["stages"].clone()), (true.into(), 0.into()));
         assert_eq!(report["made"].as_array().unwrap().len(), 2);
-        let dead = DeadEndpoint::new();
+        let dead = Endpoint::down();
         let port = port_of(&dead.url());
         drop(dead);
         let config = sandbox.path().join(repo).join(CONFIG);

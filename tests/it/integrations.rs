@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use spec_notify::Stage;
 
-use crate::harness::{DeadEndpoint, EVIDENCE, Endpoint, Ran, Sandbox, plan_telemetry, wait_for};
+use crate::harness::{EVIDENCE, Endpoint, Ran, RequestExt as _, Sandbox, plan_telemetry, wait_for};
 
 fn page(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name)).unwrap()
@@ -87,7 +87,7 @@ fn without_the_program_the_host_is_as_it_was() {
 
 #[test]
 fn the_status_command_has_a_banner_and_rows_and_the_flags_do_their_work() {
-    let endpoint = Endpoint::replying(&[200, 400, 200]);
+    let endpoint = Endpoint::answering([200, 400, 200]);
     let (sandbox, file) = repo(&endpoint.url());
     let nothing = host(&sandbox, "notify_status SPEC-2");
     assert_eq!(nothing.code, 0, "{nothing:?}");
@@ -135,7 +135,7 @@ fn the_host_in_rust_is_the_one_of_the_page_and_works() {
         source,
         "the page and the example are the same"
     );
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let (sandbox, _) = repo(&endpoint.url());
     let host = |sandbox: &Sandbox, arguments: &[&str]| {
         let like = sandbox.command(&[]);
@@ -146,7 +146,7 @@ fn the_host_in_rust_is_the_one_of_the_page_and_works() {
     };
     let ran = host(&sandbox, &[]);
     assert!(ran.code == 0 && ran.stdout.contains(" one "), "{ran:?}");
-    let body = endpoint.wait_for(1)[0].json();
+    let body = endpoint.wait_for(1)[0].told();
     assert_eq!(body["event"]["idempotency_key"], "SPEC-KIT-065:plan:attempt-1:host-session-7");
     let listed = host(&sandbox, &["--list", "SPEC-KIT-065"]);
     assert!(listed.code == 0 && listed.stdout.contains("delivered"), "{listed:?}");
@@ -161,7 +161,7 @@ fn the_host_in_rust_is_the_one_of_the_page_and_works() {
         let ran = host(&sandbox, &[]);
         assert_eq!(ran.code, 0, "{ran:?}");
     }
-    let dead = DeadEndpoint::new();
+    let dead = Endpoint::down();
     let (sandbox, _) = repo(&dead.url());
     assert_eq!(host(&sandbox, &[]).code, 0);
 }
@@ -198,7 +198,7 @@ fn hooks() -> Vec<(String, String)> {
 
 #[test]
 fn each_hook_of_the_extension_tells_its_stage() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = project(&endpoint.url());
     sandbox.write(".specify/feature.json", "{\r\n  \"feature_directory\": \"specs/001-first/\"\r\n}");
     let _serve = sandbox.serve_with(&["--no-watch"]);
@@ -217,7 +217,7 @@ fn each_hook_of_the_extension_tells_its_stage() {
             continue;
         }
         told += 1;
-        let body = endpoint.wait_for(told).pop().unwrap().json();
+        let body = endpoint.wait_for(told).pop().unwrap().told();
         assert_eq!((&body["event"]["stage"], &body["event"]["status"]), (&stage.into(), &"success".into()));
         assert_eq!(body["spec"]["id"], "001-first");
     }

@@ -128,7 +128,7 @@ const EVENT: &str = r#"{"event": {"type": "spec-auto.stage.completed", "stage": 
 
 fn all_results() -> (Results, PathBuf) {
     let mut results = Results::default();
-    let (good, bad) = (Endpoint::replying(&[200]), Endpoint::replying(&[404, 404, 404, 200, 404]));
+    let (good, bad) = (Endpoint::answering([200]), Endpoint::answering([404, 404, 404, 200, 404]));
     let dry = "dry_run = true\ninclude_status = [\"success\"]";
     let sandbox = Sandbox::new(&[
         ("chatops", &good.url(), "format = \"mattermost\"\nnotify = \"failures+runs\""),

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{Endpoint, Ran, Sandbox, kill, wait_for, wait_for_end};
+use crate::harness::{Endpoint, Ran, RequestExt as _, Sandbox, kill, wait_for, wait_for_end};
 
 /// The command in a shell that lets no file grow beyond so many blocks of 512 bytes.
 fn limited(command: &Command, blocks: usize) -> Command {
@@ -20,7 +20,7 @@ fn limited(command: &Command, blocks: usize) -> Command {
 
 #[test]
 fn a_serve_whose_files_may_not_grow_lives_and_loses_nothing_that_it_took() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let log = fs::File::create(sandbox.path().join("limited.log")).unwrap();
     let mut serve =
@@ -51,7 +51,7 @@ fn a_serve_whose_files_may_not_grow_lives_and_loses_nothing_that_it_took() {
     let got: BTreeSet<String> = endpoint
         .requests()
         .iter()
-        .map(|request| key(request.json()))
+        .map(|request| key(request.told()))
         .filter(|key| taken.contains(key))
         .collect();
     assert_eq!(got.len(), taken.len());

@@ -46,7 +46,7 @@ fn without_a_network_nothing_is_used_up_and_what_waits_goes_when_there_is_one() 
 
     // It is remembered while nothing runs, and another endpoint under the same id has both.
     assert!(warning(&sandbox, "nothing could be sent for").is_some());
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let config = sandbox.path().join(".spec-kit/config.toml");
     let text = std::fs::read_to_string(&config).unwrap().replace(NOWHERE, &endpoint.url());
     std::fs::write(&config, text).unwrap();

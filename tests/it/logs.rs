@@ -27,7 +27,7 @@ fn says<'a>(lines: &'a [Value], words: &str) -> Option<&'a Value> {
 
 #[test]
 fn all_that_serve_says_is_json_where_that_is_asked_for() {
-    let endpoint = Endpoint::replying(&[500, 200]);
+    let endpoint = Endpoint::answering([500, 200]);
     let url = format!("{}canary-of-the-path", endpoint.url());
     let sandbox = Sandbox::new(&[
         ("one", &url, "initial_backoff_ms = 1\nheaders = { \"X-Team\" = \"env:TEAM_SECRET\" }"),
@@ -104,7 +104,7 @@ fn words_and_errors_are_json_too() {
 
 #[test]
 fn people_read_plain_lines_with_colour_on_a_terminal_alone() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]).env("TERM", "xterm");
     let serve = sandbox.serve();
     sandbox.emit("SPEC-1", "Plan", "k1");

@@ -29,6 +29,7 @@ mod identity;
 mod init;
 mod integrations;
 mod json_output;
+mod kit;
 mod limits;
 mod local;
 mod logs;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-use crate::harness::{DeadEndpoint, Endpoint, PATIENCE, SECRET, Sandbox, Serve, wait_for};
+use crate::harness::{Endpoint, PATIENCE, SECRET, Sandbox, Serve, wait_for};
 
 fn address_in(log: &str) -> Option<String> {
     let (_, rest) = log.split_once("metrics at http://")?;
@@ -52,8 +52,8 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
 
 #[test]
 fn they_are_what_the_endpoint_counted_and_begin_at_zero_with_each_runtime() {
-    let flaky = Endpoint::replying(&[503, 503, 200]);
-    let down = DeadEndpoint::new();
+    let flaky = Endpoint::answering([503, 503, 200]);
+    let down = Endpoint::down();
     let quick = "max_attempts = 5\ninitial_backoff_ms = 1\njitter_ms = 0";
     let sandbox = Sandbox::new(&[
         ("flaky", &flaky.url(), quick),
@@ -112,7 +112,8 @@ fn they_are_what_the_endpoint_counted_and_begin_at_zero_with_each_runtime() {
     assert_eq!((&body(&plain), &body(&open)), (&of, &of));
 
     // A discard is an end; what is replayed has another.
-    let endpoint = down.mend(&[200]);
+    down.repair([200]);
+    let endpoint = down;
     let id = sandbox.dead_letters("SPEC-1")[0]["id"].as_str().unwrap().to_owned();
     assert_eq!(sandbox.run(&["discard", &id, "--yes"]).code, 0);
     assert_eq!(sandbox.run(&["replay", "--all", "--rate", "1000"]).code, 0);

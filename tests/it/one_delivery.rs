@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, DeadEndpoint, Endpoint, Ran, Sandbox, Terminal, wait_for, wait_for_end};
+use crate::harness::{Answer, Endpoint, Ran, RequestExt as _, Sandbox, Terminal, wait_for, wait_for_end};
 
 fn json_of(sandbox: &Sandbox, arguments: &[&str]) -> Value {
     let ran = sandbox.run(&[&["--json"], arguments].concat());
@@ -25,7 +25,7 @@ fn says(ran: &Ran, code: i32, words: &[&str]) {
 /// An answer with this status and body.
 fn page(status: u16, body: &str) -> Answer {
     let head = format!("HTTP/1.1 {status} X\r\ncontent-type: text/html\r\nserver: nginx\r\n");
-    Answer::Raw(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).into_bytes())
+    Answer::raw(format!("{head}content-length: {}\r\n\r\n{body}", body.len())).then_close()
 }
 
 const ONCE: &str = "max_attempts = 1";
@@ -33,10 +33,10 @@ const SLOWLY: &str = "initial_backoff_ms = 3600000\nmax_backoff_ms = 3600000\nji
 
 #[test]
 fn a_delivery_is_shown_whole_in_every_state_with_and_without_a_runtime() {
-    let good = Endpoint::replying(&[200]);
+    let good = Endpoint::answering([200]);
     let html = "<!DOCTYPE html><html><head><title>503 at the gateway</title></head><body>long</body></html>";
-    let failing = Endpoint::answering(vec![page(503, html)]);
-    let (dead, hanging) = (DeadEndpoint::new(), Endpoint::answering(vec![Answer::Hang]));
+    let failing = Endpoint::answering([page(503, html)]);
+    let (dead, hanging) = (Endpoint::down(), Endpoint::answering([Answer::hang()]));
     let sandbox = Sandbox::new(&[
         ("good", &good.url(), ""),
         ("failing", &failing.url(), SLOWLY),
@@ -87,9 +87,9 @@ fn a_delivery_is_shown_whole_in_every_state_with_and_without_a_runtime() {
 
     // The body byte for byte, as it went out.
     let body = json_of(&sandbox, &["show", &ids[0], "--body"])["body"].clone();
-    assert!(body == good.requests()[0].json() || body.is_null(), "{body}");
+    assert!(body == good.requests()[0].told() || body.is_null(), "{body}");
     let body = json_of(&sandbox, &["show", &ids[2], "--body"])["body"].clone();
-    assert_eq!(body, good.requests()[0].json());
+    assert_eq!(body, good.requests()[0].told());
 
     says(&sandbox.run(&["show", "ffffffff-ffff-4"]), 1, &["no delivery has an id that begins with"]);
     says(&sandbox.run(&["show", "SPEC-1"]), 2, &["a delivery's id looks like"]);
@@ -114,7 +114,7 @@ fn a_delivery_is_shown_whole_in_every_state_with_and_without_a_runtime() {
 
 #[test]
 fn an_id_that_means_several_names_them_and_one_that_means_none_fails() {
-    let dead = DeadEndpoint::new();
+    let dead = Endpoint::down();
     let sandbox = Sandbox::new(&[("one", &dead.url(), ONCE)]);
     let _serve = sandbox.serve();
     let emitted: Vec<String> =
@@ -137,7 +137,7 @@ fn an_id_that_means_several_names_them_and_one_that_means_none_fails() {
 
 #[test]
 fn a_replay_needs_no_more_than_the_start_of_an_id_and_nothing_to_do_is_no_failure() {
-    let dead = DeadEndpoint::new();
+    let dead = Endpoint::down();
     let sandbox = Sandbox::new(&[("one", &dead.url(), ONCE)]);
     says(&sandbox.run(&["replay", "--all"]), 0, &["nothing to replay"]);
     says(&sandbox.run(&["replay", "--all", "--dry-run"]), 0, &["nothing to replay"]);
@@ -149,7 +149,8 @@ fn a_replay_needs_no_more_than_the_start_of_an_id_and_nothing_to_do_is_no_failur
     let ids: Vec<String> =
         (0..3).map(|n| id_of(&sandbox.emit("SPEC-1", "Plan", &format!("k{n}")), 0)).collect();
     sandbox.wait_for_finals("SPEC-1", 3);
-    let endpoint = dead.mend(&[200]);
+    dead.repair([200]);
+    let endpoint = dead;
     says(&sandbox.run(&["replay", &ids[0][..13]]), 0, &["delivered: one answered 200"]);
     says(&sandbox.run(&["replay", "SPEC-1", "--delivery-id", &ids[1][..13]]), 0, &["delivered"]);
     let there = format!("{} to one is delivered", ids[0]);
@@ -169,7 +170,7 @@ fn a_replay_needs_no_more_than_the_start_of_an_id_and_nothing_to_do_is_no_failur
 #[test]
 fn what_an_endpoint_or_an_emitter_wrote_does_nothing_to_the_terminal() {
     let hostile = "\u{1b}]0;title\u{7}\u{9b}31m\u{202e}";
-    let endpoint = Endpoint::answering(vec![page(404, hostile)]);
+    let endpoint = Endpoint::answering([page(404, hostile)]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let _serve = sandbox.serve();
     let key = "k\u{202e}y";
@@ -192,7 +193,7 @@ fn what_an_endpoint_or_an_emitter_wrote_does_nothing_to_the_terminal() {
 
 #[test]
 fn people_read_times_of_their_zone_and_machines_utc() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let _serve = sandbox.serve();
     let id = id_of(&sandbox.emit("SPEC-1", "Plan", "k1"), 0);

@@ -6,7 +6,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, DeadEndpoint, Endpoint, Ran, Sandbox, wait_for};
+use crate::harness::{Answer, Endpoint, Ran, RequestExt as _, Sandbox, wait_for};
 
 /// One attempt, and it is a dead letter.
 const ONCE: &str = "max_attempts = 1";
@@ -33,8 +33,8 @@ fn assert_says(ran: &Ran, code: i32, words: &[&str]) {
 
 #[test]
 fn a_failure_is_seen_understood_mended_and_replayed_and_then_there_is_nothing_left_to_do() {
-    let down = DeadEndpoint::new();
-    let healthy = Endpoint::replying(&[200]);
+    let down = Endpoint::down();
+    let healthy = Endpoint::answering([200]);
     let url = down.url();
     let sandbox = Sandbox::new(&[("tracker", &url, ONCE), ("audit", &healthy.url(), "")]);
     let _serve = sandbox.serve();
@@ -62,11 +62,12 @@ fn a_failure_is_seen_understood_mended_and_replayed_and_then_there_is_nothing_le
         &["dead_letter", "delivered", dead[0]["id"].as_str().unwrap()],
     );
 
-    let mended = down.mend(&[200]);
+    down.repair([200]);
+    let mended = down;
     let id = dead[0]["id"].as_str().unwrap();
     let replayed = json(&sandbox, 0, &["replay", "SPEC-1", "--delivery-id", id]);
     assert_eq!((&replayed[0]["outcome"], &replayed[0]["status"]), (&json!("delivered"), &json!(200)));
-    assert_eq!(mended.requests()[0].header("x-speckit-id"), id);
+    assert_eq!(mended.requests()[0].text_of("x-speckit-id"), id);
     assert!(sandbox.dead_letters("SPEC-1").is_empty());
     let ends: Vec<Value> = sandbox.wait_for_finals("SPEC-1", 3);
     assert_eq!((&ends[2]["delivery"], &ends[2]["state"]), (&json!(id), &json!("delivered")));
@@ -77,9 +78,9 @@ fn a_failure_is_seen_understood_mended_and_replayed_and_then_there_is_nothing_le
 
 #[test]
 fn every_state_is_listed_alike_with_and_without_a_runtime() {
-    let (slow, good) = (Endpoint::answering(vec![Answer::Hang]), Endpoint::replying(&[200]));
-    let failing = Endpoint::replying(&[503]);
-    let dead = DeadEndpoint::new();
+    let (slow, good) = (Endpoint::answering([Answer::hang()]), Endpoint::answering([200]));
+    let failing = Endpoint::answering([503]);
+    let dead = Endpoint::down();
     let sandbox = Sandbox::new(&[
         ("slow", &slow.url(), "per_request_timeout_ms = 60000"),
         ("good", &good.url(), ""),
@@ -164,7 +165,7 @@ fn a_listing_longer_than_a_page_is_whole_and_in_order() {
 
 #[test]
 fn many_dead_letters_are_replayed_oldest_first_and_a_dead_endpoint_is_left_alone() {
-    let (down, other) = (DeadEndpoint::new(), DeadEndpoint::new());
+    let (down, other) = (Endpoint::down(), Endpoint::down());
     let sandbox = Sandbox::new(&[("mended", &down.url(), ONCE), ("broken", &other.url(), ONCE)]);
     let serve = sandbox.serve();
     assert_says(&sandbox.run(&["replay", "--all"]), 0, &["nothing to replay"]);
@@ -182,7 +183,8 @@ fn many_dead_letters_are_replayed_oldest_first_and_a_dead_endpoint_is_left_alone
         &["nothing to replay"],
     );
 
-    let endpoint = down.mend(&[200]);
+    down.repair([200]);
+    let endpoint = down;
     let all = json(&sandbox, 1, &["replay", "--all", "--rate", "1000"]);
     let outcomes = |subscription: &str| -> Vec<&str> {
         let rows = all.as_array().unwrap().iter().filter(|row| row["subscription"] == subscription);
@@ -193,10 +195,10 @@ fn many_dead_letters_are_replayed_oldest_first_and_a_dead_endpoint_is_left_alone
     let order: Vec<Value> = endpoint
         .requests()
         .iter()
-        .map(|request| request.json()["event"]["idempotency_key"].clone())
+        .map(|request| request.told()["event"]["idempotency_key"].clone())
         .collect();
     assert_eq!(order, (0..8).map(|n| json!(format!("k{n}"))).collect::<Vec<_>>());
-    assert_eq!(endpoint.most_in_flight(), 1);
+    assert_eq!(endpoint.most_waiting(), 1);
     let mut attempts: Vec<usize> = sandbox
         .dead_letters("SPEC-1")
         .iter()
@@ -206,7 +208,8 @@ fn many_dead_letters_are_replayed_oldest_first_and_a_dead_endpoint_is_left_alone
     assert_eq!(attempts, [1, 1, 1, 2, 2, 2, 2, 2], "a failure adds to the dead letter");
     // Without a runtime too, by owning the spool for the moment.
     serve.terminate();
-    let _mended = other.mend(&[200]);
+    other.repair([200]);
+    let _mended = other;
     let replay =
         sandbox.run(&["replay", "--all", "--subscription", "broken", "--since", "1h", "--rate", "1000"]);
     assert_says(&replay, 0, &["8 dead letters replayed: 8 delivered"]);
@@ -215,7 +218,7 @@ fn many_dead_letters_are_replayed_oldest_first_and_a_dead_endpoint_is_left_alone
 
 #[test]
 fn status_tells_of_damage_of_the_inbox_and_of_subscriptions_that_left() {
-    let endpoint = Endpoint::replying(&[503]);
+    let endpoint = Endpoint::answering([503]);
     let sandbox = Sandbox::new(&[
         ("kept", &endpoint.url(), ""),
         ("away", &endpoint.url(), "initial_backoff_ms = 60000"),
@@ -269,7 +272,7 @@ fn status_tells_of_damage_of_the_inbox_and_of_subscriptions_that_left() {
 
 #[test]
 fn a_runtime_that_hangs_is_named_and_what_needs_it_fails_with_3() {
-    let endpoint = Endpoint::replying(&[500]);
+    let endpoint = Endpoint::answering([500]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), ONCE)]);
     assert_says(&sandbox.run(&["reload"]), 3, &["no runtime is reachable", "start spec-notify serve"]);
     let serve = sandbox.serve();
@@ -372,7 +375,7 @@ fn explain_shows_the_branch_that_an_event_would_get() {
 #[test]
 fn a_valid_config_is_taken_over_and_an_invalid_one_changes_nothing() {
     let (old, new, slow) =
-        (Endpoint::replying(&[200]), Endpoint::replying(&[200]), Endpoint::answering(vec![Answer::Hang]));
+        (Endpoint::answering([200]), Endpoint::answering([200]), Endpoint::answering([Answer::hang()]));
     let lines = "per_request_timeout_ms = 60000";
     let sandbox = Sandbox::new(&[("moved", &old.url(), ""), ("slow", &slow.url(), lines)]);
     let serve = sandbox.serve();
@@ -430,7 +433,7 @@ fn a_valid_config_is_taken_over_and_an_invalid_one_changes_nothing() {
 
 #[test]
 fn drain_delivers_all_that_is_pending_or_says_what_is_left() {
-    let flaky = Endpoint::replying(&[503, 503, 200]);
+    let flaky = Endpoint::answering([503, 503, 200]);
     let sandbox = Sandbox::new(&[("flaky", &flaky.url(), "initial_backoff_ms = 50\njitter_ms = 0")]);
     assert_says(&sandbox.run(&["drain"]), 0, &["drained: nothing is pending"]);
     assert_eq!(sandbox.emit("SPEC-1", "Plan", "k1")["outcome"], "queued");
@@ -441,14 +444,14 @@ fn drain_delivers_all_that_is_pending_or_says_what_is_left() {
     );
     assert_eq!(flaky.requests().len(), 3, "retries included");
 
-    let dead = DeadEndpoint::new();
+    let dead = Endpoint::down();
     let sandbox = Sandbox::new(&[("dead", &dead.url(), "max_attempts = 2\ninitial_backoff_ms = 10")]);
     let _serve = sandbox.serve();
     sandbox.emit("SPEC-1", "Plan", "k1");
     sandbox.wait_for_finals("SPEC-1", 1);
     assert_says(&sandbox.run(&["drain"]), 0, &["nothing is pending"]);
 
-    let failing = Endpoint::replying(&[503]);
+    let failing = Endpoint::answering([503]);
     let sandbox = Sandbox::new(&[("failing", &failing.url(), "initial_backoff_ms = 60000")]);
     let _serve = sandbox.serve();
     sandbox.emit("SPEC-1", "Plan", "k1");
@@ -546,7 +549,7 @@ fn every_command_says_2_to_a_wrong_config_and_knows_when_webhooks_are_off() {
 
 #[test]
 fn a_slip_in_the_config_costs_no_event_and_hides_nothing() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let serve = sandbox.serve();
     let config = ".spec-kit/config.toml";
@@ -580,7 +583,7 @@ fn a_slip_in_the_config_costs_no_event_and_hides_nothing() {
 
 #[test]
 fn who_asks_the_runtime_needs_none_of_its_secrets() {
-    let endpoint = Endpoint::replying(&[200, 404, 200]);
+    let endpoint = Endpoint::answering([200, 404, 200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let _serve = sandbox.serve();
     let bare = |arguments: &[&str]| {
@@ -617,7 +620,7 @@ fn drain_with_webhooks_off_has_nothing_to_do_and_says_what_waits() {
 
 #[test]
 fn test_says_that_filters_would_have_refused_its_sample() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[
         ("late", &endpoint.url(), "include_stages = [\"Unlock\"]"),
         ("runs", &endpoint.url(), "include_events = [\"spec-auto.pipeline.*\"]"),

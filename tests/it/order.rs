@@ -5,14 +5,14 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Endpoint, Sandbox, shift_library, wait_for};
+use crate::harness::{Answer, Endpoint, RequestExt as _, Sandbox, shift_library, wait_for};
 
 const RETRIES: &str = "initial_backoff_ms = 1\nbackoff_factor = 1.0\nmax_backoff_ms = 20\nmax_attempts = 1000\nmax_in_flight = 8";
 
 #[test]
 fn the_sequence_is_the_order_of_acceptance_over_kills_take_over_and_a_clock_that_is_set_back() {
     // The first requests fail, so that deliveries come out of order.
-    let endpoint = Endpoint::replying(&[[503; 9].as_slice(), &[200]].concat());
+    let endpoint = Endpoint::answering([[503; 9].as_slice(), &[200]].concat());
     let sandbox = Sandbox::new(&[("all", &endpoint.url(), RETRIES)]);
     let clock = sandbox.write("clock", "0");
     let sandbox = match shift_library().filter(|_| cfg!(target_os = "linux")) {
@@ -54,10 +54,10 @@ fn the_sequence_is_the_order_of_acceptance_over_kills_take_over_and_a_clock_that
     let mut bodies: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let mut told: BTreeMap<String, BTreeMap<u64, String>> = BTreeMap::new();
     for request in endpoint.requests() {
-        let id = request.header("x-speckit-id").to_owned();
-        let first = bodies.entry(id).or_insert_with(|| request.body.clone());
-        assert_eq!(*first, request.body, "every attempt has the same body");
-        let body = request.json();
+        let id = request.text_of("x-speckit-id").to_owned();
+        let first = bodies.entry(id).or_insert_with(|| request.body().to_vec());
+        assert_eq!(first, request.body(), "every attempt has the same body");
+        let body = request.told();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let (spec, key) = (text(&body["spec"]["id"]), text(&body["event"]["idempotency_key"]));
         let of = told.entry(spec).or_default();
@@ -74,7 +74,7 @@ fn the_sequence_is_the_order_of_acceptance_over_kills_take_over_and_a_clock_that
 
 #[test]
 fn every_way_in_says_of_which_repo_commit_and_branch_it_is() {
-    let (payloads, clouds) = (Endpoint::replying(&[200]), Endpoint::replying(&[200]));
+    let (payloads, clouds) = (Endpoint::answering([200]), Endpoint::answering([200]));
     let sandbox = Sandbox::new(&[
         ("payloads", &payloads.url(), "include_events = [\"*\"]"),
         ("clouds", &clouds.url(), "format = \"cloudevents\""),
@@ -101,20 +101,20 @@ fn every_way_in_says_of_which_repo_commit_and_branch_it_is() {
     let of = |key: &str, value: &str| {
         let path = format!("/event/{key}");
         let is = |body: &Value| body.pointer(&path).and_then(Value::as_str) == Some(value);
-        wait_for(value, || payloads.requests().iter().map(|request| request.json()).find(is))
+        wait_for(value, || payloads.requests().iter().map(|request| request.told()).find(is))
     };
     assert_eq!(of("idempotency_key", "from the inbox")["source"], source);
     assert_eq!(of("type", "spec-auto.pipeline.completed")["source"], source, "what a run owes");
     assert_eq!(of("type", "spec-kit.webhook.test")["source"], source);
     let own = json!({"repo": "owner/name", "commit": "mine", "branch": "feat/x", "build": 7});
     assert_eq!(of("stage", "Unlock")["source"], own, "what is given is kept");
-    let cloud: Value = serde_json::from_slice(&clouds.wait_for(1)[0].body).unwrap();
+    let cloud: Value = serde_json::from_slice(clouds.wait_for(1)[0].body()).unwrap();
     assert_eq!(cloud["data"]["source"], source);
     assert_eq!(cloud["source"], "/owner/name");
     assert_eq!(cloud["time"], cloud["data"]["event"]["time"]);
     assert_eq!(cloud["sequence"], format!("{:020}", cloud["data"]["event"]["sequence"].as_u64().unwrap()));
     for request in payloads.requests() {
-        let text = String::from_utf8(request.body).unwrap();
+        let text = String::from_utf8(request.body().to_vec()).unwrap();
         assert!(!text.contains("s3cret") && !text.contains(sandbox.path().to_str().unwrap()), "{text}");
     }
 }
@@ -138,9 +138,7 @@ fn a_machine_is_named_only_where_the_config_shows_it_and_every_cloud_event_has_a
     // Names this short stand in anything.
     let machine_in = |text: &str| machine.len() > 5 && text.contains(&machine);
     for shows in [false, true] {
-        let endpoint = Endpoint::answering(vec![Answer::Raw(
-            b"HTTP/1.1 200 X\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok".to_vec(),
-        )]);
+        let endpoint = Endpoint::answering([Answer::status(200).body("ok")]);
         let subscriptions = in_every_format(&endpoint.url());
         let entries: Vec<(&str, &str, &str)> =
             subscriptions.iter().map(|(id, url, lines)| (*id, url.as_str(), lines.as_str())).collect();
@@ -165,12 +163,12 @@ fn a_machine_is_named_only_where_the_config_shows_it_and_every_cloud_event_has_a
         sandbox.wait_until_nothing_is_pending();
         let requests = endpoint.wait_for((kinds.len() + 1) * subscriptions.len());
         for request in &requests {
-            let (head, body) = (format!("{:?}", request.headers), String::from_utf8_lossy(&request.body));
+            let (head, body) = (format!("{:?}", request.headers()), String::from_utf8_lossy(request.body()));
             assert!(!machine_in(&head), "{head}");
             assert_eq!(machine_in(&body), shows && machine.len() > 5, "{body}");
             assert!(!body.contains("theirs"), "{body}");
             if head.contains("cloudevents+json") {
-                let cloud = request.json();
+                let cloud = request.told();
                 assert!(
                     cloud["time"].is_string() && cloud["time"] == cloud["data"]["event"]["time"],
                     "{cloud}"

@@ -7,26 +7,26 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use spec_notify::testing::Secret;
-use spec_notify::testing::sign;
+use spec_notify::internals::Secret;
+use spec_notify::internals::sign;
 
-use crate::harness::{Answer, Endpoint, Request, Sandbox, wait_for};
+use crate::harness::{Answer, Endpoint, Request, RequestExt as _, Sandbox, wait_for};
 
 fn answer(status: u16, headers: &str, body: &str) -> Answer {
     let length = body.len();
     let head =
         format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n{headers}connection: close\r\n\r\n");
-    Answer::Raw((head + body).into_bytes())
+    Answer::raw(head + body).then_close()
 }
 
 fn seconds_between(requests: &[Request], first: usize, last: usize) -> f64 {
-    requests[last].at.duration_since(requests[first].at).as_secs_f64()
+    requests[last].at().duration_since(requests[first].at()).as_secs_f64()
 }
 
 #[test]
 fn retry_after_pauses_the_whole_subscription_also_over_a_restart_and_no_other() {
-    let busy = Endpoint::answering(vec![answer(429, "retry-after: 2\r\n", ""), Answer::Status(200)]);
-    let other = Endpoint::replying(&[200]);
+    let busy = Endpoint::answering([answer(429, "retry-after: 2\r\n", ""), Answer::status(200)]);
+    let other = Endpoint::answering([200]);
     let fast = "initial_backoff_ms = 1\njitter_ms = 0";
     let sandbox = Sandbox::new(&[("busy", &busy.url(), fast), ("other", &other.url(), "")]);
     let serve = sandbox.serve();
@@ -48,7 +48,7 @@ fn retry_after_pauses_the_whole_subscription_also_over_a_restart_and_no_other() 
 
 #[test]
 fn a_rate_is_held_by_a_burst_and_evenly() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("slow", &endpoint.url(), "rate_limit_per_s = 20")]);
     let _serve = sandbox.serve();
     let event = |n: u32| json!({"event": {"type": "spec-kit.task.completed", "idempotency_key": n.to_string()}, "spec": {"id": "SPEC-1"}});
@@ -63,7 +63,7 @@ fn a_rate_is_held_by_a_burst_and_evenly() {
 
 #[test]
 fn a_rate_is_held_by_replays_too_beside_what_is_new() {
-    let endpoint = Endpoint::replying(&[&[404; 10][..], &[200]].concat());
+    let endpoint = Endpoint::answering([&[404; 10][..], &[200]].concat());
     let sandbox = Sandbox::new(&[("slow", &endpoint.url(), "rate_limit_per_s = 20")]);
     let _serve = sandbox.serve();
     let event = |n: u32| json!({"event": {"type": "spec-kit.task.completed", "idempotency_key": n.to_string()}, "spec": {"id": "SPEC-1"}});
@@ -83,7 +83,7 @@ fn a_rate_is_held_by_replays_too_beside_what_is_new() {
 
 #[test]
 fn what_would_wait_for_minutes_is_refused_with_the_time() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("slow", &endpoint.url(), "rate_limit_per_s = 0.001")]);
     let _serve = sandbox.serve();
     let test = ["test", "SPEC-1", "--subscription", "slow"];
@@ -96,8 +96,8 @@ fn what_would_wait_for_minutes_is_refused_with_the_time() {
 
 #[test]
 fn ten_endpoints_that_never_answer_leave_a_proven_one_its_share() {
-    let healthy = Endpoint::replying(&[200]);
-    let dead: Vec<Endpoint> = (0..10).map(|_| Endpoint::answering(vec![Answer::Hang])).collect();
+    let healthy = Endpoint::answering([200]);
+    let dead: Vec<Endpoint> = (0..10).map(|_| Endpoint::answering([Answer::hang()])).collect();
     let names: Vec<String> = (0..10).map(|n| format!("dead-{n}")).collect();
     let urls: Vec<String> = dead.iter().map(Endpoint::url).collect();
     let healthy_url = healthy.url();
@@ -113,16 +113,16 @@ fn ten_endpoints_that_never_answer_leave_a_proven_one_its_share() {
     }
     // All of its own, while those that hang hold two permits for a minute.
     healthy.wait_for(21);
-    let held: usize = dead.iter().map(Endpoint::most_in_flight).sum();
+    let held: usize = dead.iter().map(Endpoint::most_waiting).sum();
     assert_eq!(held, 2, "half of max_concurrency");
 }
 
 #[test]
 fn slow_endpoints_that_answer_leave_one_permit_for_who_holds_none() {
-    let fast = Endpoint::replying(&[200]);
+    let fast = Endpoint::answering([200]);
     // Each has taken something before, and so is proven; then it takes its time.
     let slow: Vec<Endpoint> =
-        (0..3).map(|_| Endpoint::answering(vec![Answer::Status(200), Answer::Hang])).collect();
+        (0..3).map(|_| Endpoint::answering([Answer::status(200), Answer::hang()])).collect();
     let urls: Vec<String> = slow.iter().map(Endpoint::url).collect();
     let (fast_url, patient) = (fast.url(), "per_request_timeout_ms = 60000");
     let entries = [
@@ -150,7 +150,7 @@ fn slow_endpoints_that_answer_leave_one_permit_for_who_holds_none() {
 fn a_breaker_opens_and_closes_with_a_line_each_however_many_attempts_fail() {
     let lines = "initial_backoff_ms = 20\nbackoff_factor = 1.0\njitter_ms = 0";
     let log_of = |statuses: &[u16]| {
-        let endpoint = Endpoint::replying(statuses);
+        let endpoint = Endpoint::answering(statuses.iter().copied());
         let sandbox = Sandbox::new(&[("one", &endpoint.url(), lines)]);
         let serve = sandbox.serve();
         for n in 0..4 {
@@ -175,7 +175,7 @@ fn a_breaker_opens_and_closes_with_a_line_each_however_many_attempts_fail() {
 
 #[test]
 fn an_env_file_is_read_anew_and_a_secret_that_vanishes_sends_nothing_unsigned() {
-    let endpoint = Endpoint::replying(&[500, 200]);
+    let endpoint = Endpoint::answering([500, 200]);
     let lines = "secret_env = \"OF_FILE\"\ninitial_backoff_ms = 300\nbackoff_factor = 1.0\njitter_ms = 0";
     let sandbox = Sandbox::with_settings("env_file = \".env\"", &[("one", &endpoint.url(), lines)]);
     let [old, new] = ["the-first-secret-of-all", "the-second-secret-of-all"];
@@ -186,9 +186,9 @@ fn an_env_file_is_read_anew_and_a_secret_that_vanishes_sends_nothing_unsigned() 
     sandbox.write(".env", &format!("# rotated\nOF_FILE={new}\n"));
     let requests = endpoint.wait_for(2);
     for (request, secret) in requests.iter().zip([old, new]) {
-        let expected = sign::spec_kit(&Secret::parse(secret).unwrap(), &request.body);
+        let expected = sign::spec_kit(&Secret::parse(secret).unwrap(), request.body());
         assert_eq!(
-            request.header("x-speckit-signature"),
+            request.text_of("x-speckit-signature"),
             expected,
             "the retry is signed with the new secret"
         );
@@ -203,7 +203,7 @@ fn an_env_file_is_read_anew_and_a_secret_that_vanishes_sends_nothing_unsigned() 
 
 #[test]
 fn extra_headers_are_sent_and_those_of_the_environment_shown_nowhere() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let lines = "headers = { \"X-Team\" = \"platform\", \"X-Api-Key\" = \"env:API_KEY\", Authorization = \"env:BEARER\" }";
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), lines)])
         .env("API_KEY", "canary-key")
@@ -214,8 +214,8 @@ fn extra_headers_are_sent_and_those_of_the_environment_shown_nowhere() {
         "{ran:?}"
     );
     let request = endpoint.wait_for(1).remove(0);
-    assert_eq!((request.header("x-team"), request.header("x-api-key")), ("platform", "canary-key"));
-    assert_eq!(request.header("authorization"), "Bearer canary-token");
+    assert_eq!((request.text_of("x-team"), request.text_of("x-api-key")), ("platform", "canary-key"));
+    assert_eq!(request.text_of("authorization"), "Bearer canary-token");
     assert!(!format!("{:?}", sandbox.evidence("SPEC-1")).contains("canary"));
     let clear =
         Sandbox::new(&[("one", &endpoint.url(), "headers = { Authorization = \"Bearer canary-token\" }")]);
@@ -238,9 +238,9 @@ fn extra_headers_are_sent_and_those_of_the_environment_shown_nowhere() {
 
 #[test]
 fn each_service_gets_its_format_once_made_and_its_own_word_is_believed() {
-    let slack = Endpoint::answering(vec![answer(200, "", "invalid_payload"), answer(200, "", "ok")]);
+    let slack = Endpoint::answering([answer(200, "", "invalid_payload"), answer(200, "", "ok")]);
     let (discord, teams, events) =
-        (Endpoint::replying(&[204]), Endpoint::replying(&[500, 202]), Endpoint::replying(&[200]));
+        (Endpoint::answering([204]), Endpoint::answering([500, 202]), Endpoint::answering([200]));
     let fast = |format: &str| format!("format = \"{format}\"\ninitial_backoff_ms = 1\njitter_ms = 0");
     let lines = ["slack", "discord", "teams", "cloudevents"].map(fast);
     let sandbox = Sandbox::new(&[
@@ -252,13 +252,13 @@ fn each_service_gets_its_format_once_made_and_its_own_word_is_believed() {
     let serve = sandbox.serve();
     sandbox.emit("SPEC-1", "Plan", "k1");
     sandbox.wait_for_finals("SPEC-1", 4);
-    let body = |endpoint: &Endpoint| endpoint.requests()[0].json();
+    let body = |endpoint: &Endpoint| endpoint.requests()[0].told();
     assert!(body(&slack)["text"].is_string() && body(&discord)["embeds"].is_array());
     assert_eq!(body(&teams)["type"], "message");
-    assert_eq!(teams.requests()[0].body, teams.requests()[1].body, "the same bytes at every attempt");
+    assert_eq!(teams.requests()[0].body(), teams.requests()[1].body(), "the same bytes at every attempt");
     let event = events.requests().remove(0);
-    assert!(event.header("content-type").starts_with("application/cloudevents+json"));
-    let event = event.json();
+    assert!(event.text_of("content-type").starts_with("application/cloudevents+json"));
+    let event = event.told();
     assert_eq!((&event["specversion"], &event["data"]["spec"]["id"]), (&"1.0".into(), &"SPEC-1".into()));
     // Slack's 200 was none: a dead letter in Slack's format, whose replay is accepted.
     let letter = sandbox.dead_letters("SPEC-1").remove(0);
@@ -266,7 +266,7 @@ fn each_service_gets_its_format_once_made_and_its_own_word_is_believed() {
     let id = letter["id"].as_str().unwrap();
     let replayed = sandbox.run(&["replay", "SPEC-1", "--delivery-id", id]);
     assert_eq!(replayed.code, 0, "{replayed:?}");
-    assert_eq!(slack.requests()[0].body, slack.requests()[1].body);
+    assert_eq!(slack.requests()[0].body(), slack.requests()[1].body());
     serve.kill();
     // What waits keeps its format over a restart, and a dry run shows it.
     let shown = sandbox.run(&["test", "SPEC-1", "--subscription", "teams", "--dry-run"]);
@@ -307,7 +307,7 @@ fn proxy(refuses_with: Option<u16>) -> (u16, std::sync::mpsc::Receiver<String>) 
 
 #[test]
 fn requests_go_through_a_proxy_whose_failures_are_its_own() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let (good, heard) = proxy(None);
     let (asks, _asked) = proxy(Some(407));
     let (broken, _broken) = proxy(Some(502));
@@ -348,7 +348,7 @@ fn port_of(endpoint: &Endpoint) -> String {
 
 #[test]
 fn an_endpoints_clock_that_is_off_is_a_warning() {
-    let endpoint = Endpoint::answering(vec![answer(200, "date: Sun, 06 Nov 1994 08:49:37 GMT\r\n", "")]);
+    let endpoint = Endpoint::answering([answer(200, "date: Sun, 06 Nov 1994 08:49:37 GMT\r\n", "")]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let _serve = sandbox.serve();
     sandbox.emit("SPEC-1", "Plan", "k1");
@@ -368,7 +368,7 @@ fn a_new_secret_is_one_that_verifiers_take() {
 
 #[test]
 fn statuses_that_the_config_names_are_tried_again() {
-    let endpoint = Endpoint::replying(&[423, 425, 200]);
+    let endpoint = Endpoint::answering([423, 425, 200]);
     let lines = "retry_statuses = [423, 425]\ninitial_backoff_ms = 1\njitter_ms = 0";
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), lines)]);
     let _serve = sandbox.serve();

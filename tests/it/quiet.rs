@@ -7,7 +7,7 @@ use crate::harness::{Endpoint, Ran, Sandbox, wait_for};
 
 /// A dead letter of `one`, whose endpoint refuses everything; `two` takes everything.
 fn after_a_failure() -> (Sandbox, [Endpoint; 2]) {
-    let (refuses, takes) = (Endpoint::replying(&[400]), Endpoint::replying(&[200]));
+    let (refuses, takes) = (Endpoint::answering([400]), Endpoint::answering([200]));
     let only = |spec: &str| format!("include_specs = [\"{spec}\"]");
     let sandbox =
         Sandbox::new(&[("one", &refuses.url(), &only("BAD-*")), ("two", &takes.url(), &only("GOOD-*"))]);
@@ -61,7 +61,7 @@ fn quiet_is_the_exit_code_and_errors_alone() {
 
 #[test]
 fn serve_says_nothing_where_nothing_is_wrong() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let serve = sandbox.serve_with(&["-q"]);
     sandbox.emit("SPEC-1", "Plan", "k1");
@@ -71,7 +71,7 @@ fn serve_says_nothing_where_nothing_is_wrong() {
 
 #[test]
 fn serve_says_where_in_json() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), ""), ("off", &endpoint.url(), "active = false")]);
     let serve = sandbox.serve_with(&["--json", "-q"]);
     let line = wait_for("its word", || serve.log().lines().next().map(str::to_owned));

@@ -12,11 +12,11 @@ use std::thread;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use spec_notify::testing::{Secret, sign};
+use spec_notify::internals::{Secret, sign};
 use spec_notify::{DeliveryId, Stage, Status};
 
 use crate::harness::page::{block, page};
-use crate::harness::{DeadEndpoint, PATIENCE, Sandbox, payload_schema, wait_for};
+use crate::harness::{Endpoint, PATIENCE, Sandbox, payload_schema, wait_for};
 use crate::recipes::Program;
 
 /// What `Program` gives to every recipe.
@@ -91,7 +91,7 @@ fn the_receiver_applies_each_event_once_and_keeps_the_newest_though_it_is_killed
     let sandbox = Sandbox::new(&[]);
     let file = sandbox.write("receiver.py", &block(&page("docs/reference/receiving.md"), "python"));
     let database = sandbox.path().join("state.db");
-    let port = DeadEndpoint::new().url().rsplit(':').next().unwrap().split('/').next().unwrap().to_owned();
+    let port = Endpoint::down().address().port().to_string();
     let start = || Program::start(&file, &port, &[("STATE", database.to_str().unwrap())]);
     let mut program = start();
     if program.is_none() {

@@ -12,7 +12,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::harness::page::{block, page};
-use crate::harness::{DeadEndpoint, EVIDENCE, Endpoint, Sandbox, plan_telemetry, wait_for};
+use crate::harness::{Answer, EVIDENCE, Endpoint, RequestExt as _, Sandbox, plan_telemetry, wait_for};
 
 fn recipe(name: &str) -> String {
     page(&format!("docs/how-to/{name}"))
@@ -79,9 +79,7 @@ fn events() -> String {
 
 /// Sends every event, and holds each body that came against the service's rules.
 fn hold(name: &str, status: u16, body: &str, rules: fn(&[u8], &Value)) {
-    let answer =
-        format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
-    let endpoint = Endpoint::answering(vec![crate::harness::Answer::Raw(answer.into_bytes())]);
+    let endpoint = Endpoint::answering([Answer::status(status).body(body)]);
     let sandbox = sandbox(name, &endpoint);
     let _serve = sandbox.serve_with(&["--no-watch"]);
     let file = sandbox.write("events.jsonl", &events());
@@ -90,9 +88,9 @@ fn hold(name: &str, status: u16, body: &str, rules: fn(&[u8], &Value)) {
     let finals = sandbox.wait_for_finals("SPEC-KIT-065", 14);
     assert!(finals.iter().all(|line| line["state"] == "delivered"), "{finals:#?}");
     for request in endpoint.requests() {
-        let content_type = request.header("content-type");
+        let content_type = request.text_of("content-type");
         assert!(content_type.starts_with("application/json"), "{content_type}");
-        rules(&request.body, &serde_json::from_slice(&request.body).unwrap());
+        rules(request.body(), &serde_json::from_slice(request.body()).unwrap());
     }
 }
 
@@ -174,7 +172,7 @@ fn mattermost_takes_every_event() {
 
 #[test]
 fn a_message_is_shown_and_sent_as_that_of_a_real_event() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let chat = "format = \"mattermost\"\nowner = \"lead\"\nnotify = \"failures+runs\"";
     let sandbox = Sandbox::new(&[("chat", &endpoint.url(), chat)]);
     let failed = json!({
@@ -203,7 +201,7 @@ fn a_message_is_shown_and_sent_as_that_of_a_real_event() {
         let arguments = [&["test", "SPEC-2", "--subscription", "chat"], more].concat();
         let ran = sandbox.run(&arguments);
         assert_eq!(ran.code, 0, "{ran:?}");
-        endpoint.requests().last().unwrap().json()["text"].as_str().unwrap().to_owned()
+        endpoint.requests().last().unwrap().told()["text"].as_str().unwrap().to_owned()
     };
     let text = test(&[]);
     assert!(text.starts_with("🔔 **Test**: subscription \"chat\""), "{text}");
@@ -244,7 +242,7 @@ fn receive(name: &str, more: &[(&str, &str)], status: u16) {
     let entry = block(&text, "toml");
     let old = entry.split_once("127.0.0.1:").unwrap().1.split('/').next().unwrap();
     // Free a moment ago, and nobody is told of it but the program.
-    let port = DeadEndpoint::new().url().rsplit(':').next().unwrap().split('/').next().unwrap().to_owned();
+    let port = Endpoint::down().address().port().to_string();
     let config = format!("[spec_ops.webhooks]\nenabled = true\n{}", entry.replace(old, &port));
     let sandbox = Sandbox::new(&[]);
     sandbox.write(".spec-kit/config.toml", &config);
@@ -264,22 +262,22 @@ fn receive(name: &str, more: &[(&str, &str)], status: u16) {
 
 #[test]
 fn the_receiver_for_github_hands_on_what_github_takes() {
-    let github = Endpoint::replying(&[204]);
+    let github = Endpoint::answering([204]);
     let base = github.url().trim_end_matches("/hook").to_owned();
     let environment =
         [("GITHUB_TOKEN", "a-token"), ("GITHUB_REPOSITORY", "owner/name"), ("GITHUB_API_URL", base.as_str())];
     receive("github-actions.md", &environment, 204);
     if let Some(request) = github.requests().first() {
-        assert!(request.line.starts_with("POST /repos/owner/name/dispatches "), "{}", request.line);
-        let sent: Value = serde_json::from_slice(&request.body).unwrap();
+        assert_eq!((request.method(), request.target()), ("POST", "/repos/owner/name/dispatches"));
+        let sent: Value = serde_json::from_slice(request.body()).unwrap();
         assert_eq!(sent["event_type"], "spec-kit.webhook.test");
-        assert!(sent["client_payload"].as_object().unwrap().len() <= 10 && request.body.len() < 64_000);
+        assert!(sent["client_payload"].as_object().unwrap().len() <= 10 && request.body().len() < 64_000);
     }
 }
 
 #[test]
 fn a_job_tells_what_its_pipeline_did_and_nothing_of_what_it_checked_out() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let job = block(&page("docs/start/ci.md"), "yaml");
     let steps: Vec<&str> = job.lines().filter_map(|line| line.trim().strip_prefix("run: ")).collect();
     let (install, steps) = steps.split_first().unwrap();
@@ -303,7 +301,7 @@ fn a_job_tells_what_its_pipeline_did_and_nothing_of_what_it_checked_out() {
         assert!(output.status.success(), "{step}: {output:?}");
     }
     let stages: BTreeSet<String> =
-        endpoint.requests().iter().map(|request| request.json()["event"]["stage"].to_string()).collect();
+        endpoint.requests().iter().map(|request| request.told()["event"]["stage"].to_string()).collect();
     assert_eq!(stages, ["\"Plan\"", "\"Tasks\""].map(str::to_owned).into());
     assert_eq!(endpoint.requests().len(), 2);
     let summary = fs::read_to_string(sandbox.path().join("summary.md")).unwrap();
@@ -358,14 +356,14 @@ fn relay(more: &[(&str, &str)]) {
 
 /// What a service got from the relay: one request, for two deliveries of which one was forged.
 fn relayed(target: &str, variables: &[&str], url: &str, path: &str) -> Option<Value> {
-    let service = Endpoint::replying(&[200]);
+    let service = Endpoint::start();
     let base = service.url().replace("/hook", path);
     let mut more = vec![("TARGET", target), (url, base.as_str())];
     more.extend(variables.iter().map(|name| (*name, "x")));
     relay(&more);
     let requests = service.requests();
     assert!(requests.len() <= 1, "what is forged is not handed on");
-    requests.first().map(crate::harness::Request::json)
+    requests.first().map(|request| request.told())
 }
 
 #[test]

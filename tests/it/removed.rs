@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::harness::{DeadEndpoint, EVIDENCE, Endpoint, Sandbox, wait_for};
+use crate::harness::{EVIDENCE, Endpoint, RequestExt as _, Sandbox, wait_for};
 
 const PATIENT: &str = "initial_backoff_ms = 50\nmax_backoff_ms = 200\nmax_attempts = 1000\njitter_ms = 0";
 
@@ -51,7 +51,7 @@ fn git_clean(sandbox: &Sandbox) {
 }
 
 fn keys(endpoint: &Endpoint) -> BTreeSet<String> {
-    let key = |request: crate::harness::Request| request.json()["event"]["idempotency_key"].clone();
+    let key = |request: crate::harness::Request| request.told()["event"]["idempotency_key"].clone();
     endpoint.requests().into_iter().map(|request| key(request).as_str().unwrap().to_owned()).collect()
 }
 
@@ -79,7 +79,7 @@ fn owner(sandbox: &Sandbox) -> Option<u64> {
 #[test]
 fn whatever_is_taken_away_a_kill_loses_nothing_that_was_said_yes_to_and_there_is_one_owner() {
     for (way, take_away) in WAYS {
-        let down = DeadEndpoint::new();
+        let down = Endpoint::down();
         let sandbox = Sandbox::new(&[("one", &down.url(), PATIENT)]);
         let serve = sandbox.serve();
         let first = owner(&sandbox);
@@ -88,7 +88,8 @@ fn whatever_is_taken_away_a_kill_loses_nothing_that_was_said_yes_to_and_there_is
         let second = sandbox.standby();
         serve.kill();
         sandbox.wait_for_owner(&second);
-        let endpoint = down.mend(&[200]);
+        down.repair([200]);
+        let endpoint = down;
         wait_for(way, || keys(&endpoint).is_superset(&kept).then_some(()));
         assert_eq!(sandbox.emit("SPEC-1", "Plan", "after-0")["outcome"], "duplicate", "{way}");
         let (code, log) = second.terminate();
@@ -99,7 +100,7 @@ fn whatever_is_taken_away_a_kill_loses_nothing_that_was_said_yes_to_and_there_is
 #[test]
 fn whatever_is_taken_away_an_end_in_order_says_the_truth_and_the_next_start_goes_on() {
     for (way, take_away) in WAYS {
-        let down = DeadEndpoint::new();
+        let down = Endpoint::down();
         let sandbox = Sandbox::new(&[("one", &down.url(), PATIENT)]);
         let serve = sandbox.serve();
         let mut kept = emit_around(&sandbox, take_away);
@@ -113,14 +114,15 @@ fn whatever_is_taken_away_an_end_in_order_says_the_truth_and_the_next_start_goes
         assert!(log.contains("stopped; 6 deliveries pending on disk"), "{way}: {log}");
         let _serve = sandbox.serve();
         emit(&sandbox, "last", &mut kept);
-        let endpoint = down.mend(&[200]);
+        down.repair([200]);
+        let endpoint = down;
         wait_for(way, || keys(&endpoint).is_superset(&kept).then_some(()));
     }
 }
 
 #[test]
 fn evidence_that_is_taken_away_begins_anew() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let spool = tempfile::tempdir().unwrap();
     let settings = format!("spool_dir = \"{}\"", spool.path().join("spool").display());
     let sandbox = Sandbox::with_settings(&settings, &[("one", &endpoint.url(), "")]);
@@ -139,7 +141,7 @@ fn evidence_that_is_taken_away_begins_anew() {
 /// The program raises its soft limit, so this sets the hard one.
 #[test]
 fn with_few_file_descriptors_all_arrives_and_what_waits_is_pending() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let url = endpoint.url();
     let ids: Vec<String> = (0..60).map(|n| format!("s{n}")).collect();
     let subscriptions: Vec<(&str, &str, &str)> =
@@ -177,7 +179,7 @@ fn with_few_file_descriptors_all_arrives_and_what_waits_is_pending() {
 
 #[test]
 fn one_specs_folder_that_cannot_be_used_stops_neither_the_start_nor_the_others() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let elsewhere = tempfile::tempdir().unwrap();
     fs::create_dir_all(sandbox.spool()).unwrap();

@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::harness::{DeadEndpoint, EVIDENCE, Endpoint, Sandbox, flaky};
+use crate::harness::{EVIDENCE, Endpoint, Sandbox, flaky};
 
 fn report(sandbox: &Sandbox, arguments: &[&str]) -> Value {
     let all = [&["report", "--json"], arguments].concat();
@@ -24,8 +24,8 @@ fn page(sandbox: &Sandbox, form: &str) -> String {
 fn of_an_incident_it_has_the_numbers_of_the_endpoint() {
     const EVENTS: usize = 60;
     let answers = flaky(1000);
-    let endpoint = Endpoint::replying(&answers);
-    let down = DeadEndpoint::new();
+    let endpoint = Endpoint::answering(answers.clone());
+    let down = Endpoint::down();
     let lines =
         "max_in_flight = 1\nmax_attempts = 3\ninitial_backoff_ms = 5\nbackoff_factor = 1.0\njitter_ms = 0";
     let sandbox = Sandbox::new(&[
@@ -84,7 +84,7 @@ fn of_an_incident_it_has_the_numbers_of_the_endpoint() {
     assert!(!page(&sandbox, "html").contains(&endpoint.url()));
 
     // What a replay delivered was given up all the same; without a runtime it says the same.
-    endpoint.recover();
+    endpoint.repair([200]);
     assert_eq!(sandbox.run(&["replay", "--all", "--subscription", "flaky", "--rate", "1000"]).code, 0);
     serve.terminate();
     let told = report(&sandbox, &[]);
@@ -103,7 +103,7 @@ fn of_an_incident_it_has_the_numbers_of_the_endpoint() {
 
 #[test]
 fn a_run_is_told_with_its_stages_and_nothing_in_it_is_markup() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let serve = sandbox.serve();
     let hostile = "a | b\n<script>x</script> ![p](https://evil.example/p.png) `@team` \u{202e}";

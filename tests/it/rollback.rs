@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::harness::{DeadEndpoint, Endpoint, Sandbox};
+use crate::harness::{Endpoint, Sandbox};
 
 /// Writes the records of a SPEC's spool anew, with one word in the place of another.
 fn reword(spool: &Path, from: &str, to: &str) {
@@ -36,7 +36,7 @@ fn files(sandbox: &Sandbox) -> Vec<String> {
 
 #[test]
 fn what_only_a_later_version_knows_is_kept_for_it() {
-    let dead = DeadEndpoint::new();
+    let dead = Endpoint::down();
     let often = "format = \"mattermost\"\ninitial_backoff_ms = 1\nmax_backoff_ms = 100\nmax_attempts = 1000";
     let sandbox = Sandbox::new(&[("chat", &dead.url(), often)]);
     let serve = sandbox.serve_with(&["--no-watch"]);
@@ -45,7 +45,7 @@ fn what_only_a_later_version_knows_is_kept_for_it() {
     reword(&sandbox.spool(), "\"mattermost\"", "\"telegraph\"");
 
     // To this version the format is one of a later one.
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let config = sandbox.path().join(".spec-kit/config.toml");
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, text.replace(&dead.url(), &endpoint.url()).replace("mattermost", "spec-kit")).unwrap();
@@ -73,7 +73,7 @@ fn what_only_a_later_version_knows_is_kept_for_it() {
     // The later version is back.
     reword(&sandbox.spool(), "\"telegraph\"", "\"mattermost\"");
     let _serve = sandbox.serve_with(&["--no-watch"]);
-    let body: Value = serde_json::from_slice(&endpoint.wait_for(2)[1].body).unwrap();
+    let body: Value = serde_json::from_slice(endpoint.wait_for(2)[1].body()).unwrap();
     assert!(body["text"].is_string(), "{body:#}");
     sandbox.wait_until_nothing_is_pending();
 }
@@ -82,7 +82,7 @@ fn what_only_a_later_version_knows_is_kept_for_it() {
 /// field.
 #[test]
 fn what_was_discarded_does_not_come_back_with_an_older_version() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "active = true")]);
     let config = sandbox.path().join(".spec-kit/config.toml");
     let switch = |from: &str, to: &str| {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
-use crate::harness::{EVIDENCE, Endpoint, Sandbox, wait_for};
+use crate::harness::{EVIDENCE, Endpoint, RequestExt as _, Sandbox, wait_for};
 
 const SPEC: &str = "SPEC-KIT-065-x";
 
@@ -33,8 +33,8 @@ fn write_stage(sandbox: &Sandbox, stage: &str, minute: u32, more: &Value) {
 fn of_type(endpoint: &Endpoint, kind: &str) -> Vec<Value> {
     let mut seen = HashSet::new();
     let requests = endpoint.requests().into_iter();
-    let first = requests.filter(|request| seen.insert(request.header("x-speckit-id").to_owned()));
-    let bodies = first.map(|request| request.json());
+    let first = requests.filter(|request| seen.insert(request.text_of("x-speckit-id").to_owned()));
+    let bodies = first.map(|request| request.told());
     bodies.filter(|body| body["event"]["type"] == kind).collect()
 }
 
@@ -48,7 +48,7 @@ fn ends(endpoint: &Endpoint) -> Vec<Value> {
 
 #[test]
 fn a_run_is_told_as_a_whole_once_though_the_runtime_is_killed_in_its_middle() {
-    let (all, anomalies) = (Endpoint::replying(&[200]), Endpoint::replying(&[200]));
+    let (all, anomalies) = (Endpoint::answering([200]), Endpoint::answering([200]));
     let named = "include_events = [\"spec-auto.anomaly.cost_threshold\"]";
     let sandbox = Sandbox::with_settings(
         "[spec_ops.webhooks.alerts]\ncost_threshold_usd = 2.5",
@@ -112,7 +112,7 @@ fn a_run_is_told_as_a_whole_once_though_the_runtime_is_killed_in_its_middle() {
 
 #[test]
 fn a_halt_ends_a_run_with_what_is_to_be_done_and_a_hosts_own_word_wins() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("all", &endpoint.url(), "")]);
     let tracker = format!(
         "| Task ID | Title | Status | PRD |\n|---|---|---|---|\n| T7 | Write it | In Progress | docs/{SPEC}/PRD.md |\n"
@@ -141,7 +141,7 @@ fn a_halt_ends_a_run_with_what_is_to_be_done_and_a_hosts_own_word_wins() {
 
 #[test]
 fn a_drain_tells_of_a_run_that_has_just_ended() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("all", &endpoint.url(), "")]);
     sandbox.emit(SPEC, "Unlock", "k1");
     let drained = sandbox.run(&["drain"]);
@@ -151,7 +151,7 @@ fn a_drain_tells_of_a_run_that_has_just_ended() {
 
 #[test]
 fn the_last_allowed_failure_ends_a_run() {
-    let (endpoint, channel) = (Endpoint::replying(&[200]), Endpoint::replying(&[200]));
+    let (endpoint, channel) = (Endpoint::answering([200]), Endpoint::answering([200]));
     let noteworthy = "notify = \"failures+runs\"";
     let sandbox = Sandbox::with_settings(
         "max_stage_attempts = 2",
@@ -176,7 +176,7 @@ fn the_last_allowed_failure_ends_a_run() {
 
 #[test]
 fn a_run_that_goes_silent_is_told_once_until_it_shows_life() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::with_settings(
         "[spec_ops.webhooks.alerts]\nstall_after_s = 2",
         &[("stalls", &endpoint.url(), "include_events = [\"spec-auto.anomaly.stalled\"]")],
@@ -205,7 +205,7 @@ fn a_run_that_goes_silent_is_told_once_until_it_shows_life() {
 
 #[test]
 fn a_stage_that_waits_for_its_agents_is_shown_and_its_silence_is_told() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let of = "include_events = [\"spec-auto.anomaly.stalled\", \"spec-auto.stage.completed\"]";
     let sandbox = Sandbox::with_settings(
         "stage_ends_with = \"consensus\"\n[spec_ops.webhooks.alerts]\nstall_after_s = 2",

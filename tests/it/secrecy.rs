@@ -14,7 +14,7 @@ use openssl::sign::Signer;
 use serde_json::json;
 
 use crate::harness::port::{greeted, runtime};
-use crate::harness::{Answer, DeadEndpoint, EVIDENCE, Endpoint, Ran, Sandbox};
+use crate::harness::{Answer, EVIDENCE, Endpoint, Ran, RequestExt as _, Sandbox};
 
 /// What no file, stream or answer may have; the last two are base64 of the URL's userinfo and of
 /// the proxy's credentials.
@@ -119,21 +119,21 @@ fn control_port(sandbox: &Sandbox, id: &str) -> String {
 #[test]
 fn no_secret_is_ever_written() {
     let answers = vec![
-        Answer::Status(500),
-        Answer::Close,
-        Answer::Raw(b"HTTP/1.1 302 Found\r\nlocation: /canary-path\r\ncontent-length: 0\r\n\r\n".to_vec()),
-        Answer::Raw(b"HTTP/1.1 200 OK\r\nx\x00: canary-user\r\n\r\n".to_vec()),
-        Answer::Status(200),
+        Answer::status(500),
+        Answer::close(),
+        Answer::status(302).header("location", "/canary-path"),
+        Answer::raw("HTTP/1.1 200 OK\r\nx\0: canary-user\r\n\r\n").then_close(),
+        Answer::status(200),
     ];
     let endpoint = Endpoint::answering(answers);
     // Many an error page repeats what was asked for; this one all that was sent.
     let page = "Cannot POST /hook/canary-path?token=canary-query with canary-header-0123456789 and \
         Basic Y2FuYXJ5LXVzZXI6Y2FuYXJ5LXBhc3N3b3Jk (canary-user:canary-password)";
     let page = format!("HTTP/1.1 404 No\r\nserver: {page}\r\ncontent-length: {}\r\n\r\n{page}", page.len());
-    let echoes = Endpoint::answering(vec![Answer::Raw(page.into_bytes())]);
-    let hangs = Endpoint::answering(vec![Answer::Hang]);
-    let good = Endpoint::replying(&[200]);
-    let closed = DeadEndpoint::new();
+    let echoes = Endpoint::answering([Answer::raw(page).then_close()]);
+    let hangs = Endpoint::answering([Answer::hang()]);
+    let good = Endpoint::answering([200]);
+    let closed = Endpoint::down();
     let secret_url = |base: &str| {
         base.replace("http://", "http://canary-user:canary-password@") + "/canary-path?token=canary-query"
     };
@@ -213,11 +213,12 @@ fn no_secret_is_ever_written() {
 
     // They do get where they belong.
     let wire = &endpoint.requests()[0];
-    assert!(wire.line.contains("canary-path") && wire.line.contains("canary-query"), "{}", wire.line);
-    assert!(!wire.line.contains("canary-user"), "{}", wire.line);
-    assert!(wire.header("authorization").ends_with(CANARIES[10]), "{}", wire.header("authorization"));
-    assert_eq!(wire.header("x-key"), "canary-header-0123456789");
-    assert_eq!(wire.header("webhook-signature").split(' ').count(), 2, "one for each secret");
+    let target = wire.target();
+    assert!(target.contains("canary-path") && target.contains("canary-query"), "{target}");
+    assert!(!target.contains("canary-user"), "{target}");
+    assert!(wire.text_of("authorization").ends_with(CANARIES[10]), "{}", wire.text_of("authorization"));
+    assert_eq!(wire.text_of("x-key"), "canary-header-0123456789");
+    assert_eq!(wire.text_of("webhook-signature").split(' ').count(), 2, "one for each secret");
     let heard = heard.lock().unwrap()[0].clone();
     assert!(heard.contains(CANARIES[11]) && !heard.contains("canary-path"), "{heard}");
 }
@@ -319,7 +320,7 @@ fn what_is_wrong_is_said_without_repeating_it() {
 fn a_secret_that_is_missing_at_an_attempt_sends_nothing() {
     use spec_notify::LoadOptions;
     use spec_notify::{Environment, Event, Runtime};
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let repo = sandbox.path().to_owned();
     let complete = Environment::fixed([("TEST_SECRET", "a-secret-of-the-tests")]);
@@ -339,7 +340,7 @@ fn a_secret_that_is_missing_at_an_attempt_sends_nothing() {
 #[test]
 fn what_an_env_file_says_signs_as_it_stands_there_and_an_odd_line_costs_itself_alone() {
     let secret = r"pa$$word${HOME}\n`x` # y";
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::with_settings(
         "env_file = \".env\"",
         &[("one", &endpoint.url(), "secret_env = \"FROM_FILE\"")],
@@ -356,8 +357,8 @@ fn what_an_env_file_says_signs_as_it_stands_there_and_an_odd_line_costs_itself_a
     assert_eq!(sandbox.emit("SPEC-1", "Plan", "k")["outcome"], "accepted");
     let request = &endpoint.wait_for(1)[0];
     let key = PKey::hmac(secret.as_bytes()).unwrap();
-    let signature = Signer::new(MessageDigest::sha256(), &key).unwrap().sign_oneshot_to_vec(&request.body);
-    assert_eq!(request.header("x-speckit-signature"), format!("sha256={}", hex::encode(signature.unwrap())));
+    let signature = Signer::new(MessageDigest::sha256(), &key).unwrap().sign_oneshot_to_vec(request.body());
+    assert_eq!(request.text_of("x-speckit-signature"), format!("sha256={}", hex::encode(signature.unwrap())));
     // A reload takes it as a start does.
     assert_eq!(sandbox.run(&["reload"]).code, 0);
     serve.kill();

@@ -37,7 +37,7 @@ fn subscription(name: &str) -> String {
 
 #[test]
 fn a_repo_that_is_not_there_is_an_error_for_every_command() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let file = sandbox.write("file", "");
     let others: [&[&str]; 9] = [

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Endpoint, Sandbox};
+use crate::harness::{Endpoint, RequestExt as _, Sandbox};
 
 const EMITTERS: usize = 10;
 
@@ -25,7 +25,7 @@ fn a_long_kill_storm_loses_nothing() {
 }
 
 fn storm(kills: usize) {
-    let endpoints = [Endpoint::replying(&[200]), Endpoint::replying(&[200])];
+    let endpoints = [Endpoint::answering([200]), Endpoint::answering([200])];
     let sandbox = Sandbox::new(&[("one", &endpoints[0].url(), ""), ("two", &endpoints[1].url(), "")]);
     let ended = AtomicBool::new(false);
     let kept: BTreeSet<String> = thread::scope(|scope| {
@@ -88,9 +88,9 @@ fn emit_until(sandbox: &Sandbox, emitter: usize, ended: &AtomicBool) -> Vec<Stri
 fn arrived(endpoint: &Endpoint) -> BTreeMap<String, Vec<String>> {
     let mut arrived: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for request in endpoint.requests() {
-        let body: Value = request.json();
+        let body: Value = request.told();
         let key = body["event"]["idempotency_key"].as_str().unwrap().to_owned();
-        arrived.entry(key).or_default().push(request.header("x-speckit-id").to_owned());
+        arrived.entry(key).or_default().push(request.text_of("x-speckit-id").to_owned());
     }
     arrived
 }

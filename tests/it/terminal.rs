@@ -1,6 +1,6 @@
 //! Terminals that go away or stand still under a command.
 
-use crate::harness::{DeadEndpoint, EVIDENCE, Endpoint, Sandbox, Terminal, kill, wait_for, wait_for_end};
+use crate::harness::{EVIDENCE, Endpoint, Sandbox, Terminal, kill, wait_for, wait_for_end};
 
 fn sandbox() -> Sandbox {
     Sandbox::new(&[("one", "http://127.0.0.1:9/x", "")]).env("TERM", "xterm")
@@ -70,7 +70,7 @@ fn top_stops_at_ctrl_z_with_the_terminal_as_it_was_and_goes_on_after_it() {
 
 #[test]
 fn top_replays_all_that_failed_alike_and_nothing_else() {
-    let (down, refuses) = (DeadEndpoint::new(), Endpoint::replying(&[404, 404, 404, 200]));
+    let (down, refuses) = (Endpoint::down(), Endpoint::answering([404, 404, 404, 200]));
     let once = "max_attempts = 1";
     let sandbox =
         Sandbox::new(&[("down", &down.url(), once), ("refuses", &refuses.url(), once)]).env("TERM", "xterm");
@@ -79,7 +79,8 @@ fn top_replays_all_that_failed_alike_and_nothing_else() {
         sandbox.emit("SPEC-1", "Plan", &format!("k{n}"));
     }
     sandbox.wait_for_finals("SPEC-1", 6);
-    let mended = down.mend(&[200]);
+    down.repair([200]);
+    let mended = down;
     let mut terminal = Terminal::open();
     let mut top = terminal.start(&mut sandbox.command(&["top"]));
     terminal.wait_for_text("3 dead");

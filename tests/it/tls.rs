@@ -1,82 +1,18 @@
 //! TLS: trusted certificates are accepted, others are not, and nothing older than 1.2 is spoken.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
-use std::thread;
-
-use openssl::pkey::{PKey, Private};
-use openssl::ssl::{SslAcceptor, SslMethod, SslVerifyMode, SslVersion};
 use openssl::symm::Cipher;
-use openssl::x509::X509;
 use serde_json::Value;
+use spec_notify::testing::TlsVersion;
 
-use crate::harness::certificate::certificate;
-use crate::harness::{Ran, Sandbox, Terminal, wait_for_end};
+use crate::harness::certificate::{certificate, key_pem, pem, tls};
+use crate::harness::{Endpoint, Ran, Sandbox, Terminal, Tls, wait_for_end};
 
-/// An HTTPS endpoint that answers 200 to everyone who agrees on TLS with it.
-pub(crate) fn serve_tls(certificate: &X509, key: &PKey<Private>, versions: Option<SslVersion>) -> u16 {
-    serve(certificate, key, versions, None)
-}
-
-/// The same, to clients that show a certificate where one is asked for.
-pub(crate) fn serve(
-    certificate: &X509,
-    key: &PKey<Private>,
-    versions: Option<SslVersion>,
-    client: Option<X509>,
-) -> u16 {
-    serve_chain(certificate, &[], key, versions, client)
-}
-
-/// The same, with further certificates shown.
-pub(crate) fn serve_chain(
-    certificate: &X509,
-    chain: &[X509],
-    key: &PKey<Private>,
-    versions: Option<SslVersion>,
-    client: Option<X509>,
-) -> u16 {
-    let mut acceptor = SslAcceptor::mozilla_intermediate(SslMethod::tls()).unwrap();
-    if let Some(client) = client {
-        acceptor.cert_store_mut().add_cert(client).unwrap();
-        acceptor.set_verify(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT);
-    }
-    if versions.is_some() {
-        acceptor.set_security_level(0);
-        acceptor.set_cipher_list("ALL:@SECLEVEL=0").unwrap();
-        acceptor.clear_options(openssl::ssl::SslOptions::NO_TLSV1 | openssl::ssl::SslOptions::NO_TLSV1_1);
-        acceptor.set_min_proto_version(versions).unwrap();
-        acceptor.set_max_proto_version(versions).unwrap();
-    }
-    acceptor.set_private_key(key).unwrap();
-    acceptor.set_certificate(certificate).unwrap();
-    chain.iter().for_each(|further| acceptor.add_extra_chain_cert(further.clone()).unwrap());
-    let acceptor = acceptor.build();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let Ok(mut stream) = acceptor.accept(stream) else { continue };
-            let mut seen = Vec::new();
-            let mut buffer = [0; 4096];
-            while !seen.windows(4).any(|window| window == b"\r\n\r\n") {
-                match stream.read(&mut buffer) {
-                    Ok(0) | Err(_) => break,
-                    Ok(read) => seen.extend_from_slice(&buffer[..read]),
-                }
-            }
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-            let _ = stream.shutdown();
-        }
-    });
-    port
-}
-
-fn try_out(name: &str, trusted: bool, versions: Option<SslVersion>) -> (i32, Value) {
-    let (certificate, key) = certificate(name);
-    let port = serve_tls(&certificate, &key, versions);
-    let sandbox = Sandbox::new(&[("tls", &format!("https://127.0.0.1:{port}/x"), "")]);
-    let roots = sandbox.write("roots.pem", &String::from_utf8(certificate.to_pem().unwrap()).unwrap());
+fn try_out(name: &str, trusted: bool, version: Option<TlsVersion>) -> (i32, Value) {
+    let tls = Tls::self_signed(name);
+    let tls = version.map_or(tls.clone(), |version| tls.only(version));
+    let endpoint = Endpoint::over_tls(&tls, [200]);
+    let sandbox = Sandbox::new(&[("tls", &endpoint.url(), "")]);
+    let roots = sandbox.write("roots.pem", tls.certificate());
     let mut command = sandbox.command(&["--json", "test", "SPEC-1", "--subscription", "tls"]);
     if trusted {
         command.env("SSL_CERT_FILE", roots).env("SSL_CERT_DIR", sandbox.path());
@@ -88,16 +24,15 @@ fn try_out(name: &str, trusted: bool, versions: Option<SslVersion>) -> (i32, Val
 
 #[test]
 fn a_ca_of_ones_own_and_a_client_certificate_are_taken_from_files() {
-    let (certificate, key) = certificate("127.0.0.1");
-    let (client, client_key) = crate::harness::certificate::certificate("client.example");
-    let port = serve(&certificate, &key, None, Some(client.clone()));
-    let url = format!("https://127.0.0.1:{port}/x");
+    let own = certificate("127.0.0.1");
+    let (client, client_key) = certificate("client.example");
+    let endpoint = Endpoint::over_tls(&tls(&own, &[]).asking_for(&pem(&client)), [200]);
+    let url = endpoint.url();
     let files = "ca_file = \"ca.pem\"\nclient_cert_file = \"client.pem\"\nclient_key_file = \"client.key\"";
     let sandbox = Sandbox::new(&[("both", &url, files), ("no-client", &url, "ca_file = \"ca.pem\"")]);
-    let text = |pem: Vec<u8>| String::from_utf8(pem).unwrap();
-    sandbox.write("ca.pem", &text(certificate.to_pem().unwrap()));
-    sandbox.write("client.pem", &text(client.to_pem().unwrap()));
-    sandbox.write("client.key", &text(client_key.private_key_to_pem_pkcs8().unwrap()));
+    sandbox.write("ca.pem", &pem(&own.0));
+    sandbox.write("client.pem", &pem(&client));
+    sandbox.write("client.key", &key_pem(&client_key));
     let test = |id: &str| {
         let ran = sandbox.run(&["--json", "test", "SPEC-1", "--subscription", id]);
         serde_json::from_str::<Value>(&ran.stdout).unwrap_or_else(|_| panic!("{ran:?}"))[0].clone()
@@ -107,7 +42,7 @@ fn a_ca_of_ones_own_and_a_client_certificate_are_taken_from_files() {
     assert!(error.starts_with("tls: ") && error.contains("asks for a client certificate"), "{error}");
     assert!(test("no-client")["hint"].as_str().unwrap().contains("client_cert_file"));
     for (file, content, words) in [
-        ("client.key", text(key.private_key_to_pem_pkcs8().unwrap()), "is not the key of the certificate"),
+        ("client.key", key_pem(&own.1), "is not the key of the certificate"),
         ("ca.pem", "nonsense".to_owned(), "holds no certificate in PEM form"),
     ] {
         sandbox.write(file, &content);
@@ -157,7 +92,7 @@ fn an_unknown_issuer_a_wrong_name_and_an_old_protocol_are_refused() {
     for (name, trusted, versions, why) in [
         ("127.0.0.1", false, None, "signed by itself, and not trusted here"),
         ("elsewhere.example", true, None, "its certificate is not for 127.0.0.1"),
-        ("127.0.0.1", true, Some(SslVersion::TLS1_1), "protocol version"),
+        ("127.0.0.1", true, Some(TlsVersion::V1_1), "protocol version"),
     ] {
         let (code, report) = try_out(name, trusted, versions);
         assert_eq!(code, 1, "{name} {trusted} {versions:?}: {report}");

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Child;
 
 use crate::harness::page::{Block, blocks, page};
-use crate::harness::{Answer, DeadEndpoint, Endpoint, Sandbox, has_tool, wait_for};
+use crate::harness::{Answer, Endpoint, RequestExt as _, Sandbox, has_tool, wait_for};
 
 const CONFIG: &str = ".spec-kit/config.toml";
 
@@ -50,8 +50,7 @@ fn masked(line: &str) -> String {
 
 impl Reader {
     fn new(sandbox: Sandbox, instead: &[(&str, String)]) -> Self {
-        let dead = DeadEndpoint::new().url();
-        let port = dead.rsplit(':').next().unwrap().split('/').next().unwrap().to_owned();
+        let port = Endpoint::down().address().port().to_string();
         let instead = instead.iter().map(|(from, to)| ((*from).to_owned(), to.clone())).collect();
         Self { sandbox, port, instead, at_work: Vec::new(), printed: tempfile::tempdir().unwrap() }
     }
@@ -141,12 +140,11 @@ fn a_repo_is_set_up_and_git_sees_the_config_alone() {
 
 #[test]
 fn a_message_arrives_in_slack() {
-    let ok = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
-    let slack = Endpoint::answering(vec![Answer::Raw(ok.as_bytes().to_vec())]);
+    let slack = Endpoint::answering([Answer::status(200).body("ok")]);
     let url = ("https://hooks.slack.com/services/T000/B000/XXXX", slack.url());
     let mut reader = Reader::new(Sandbox::empty(), &[url]);
     reader.read("docs/start/slack.md", "\n## What you will see");
-    let text = slack.requests()[0].json()["text"].as_str().unwrap().to_owned();
+    let text = slack.requests()[0].told()["text"].as_str().unwrap().to_owned();
     assert!(text.starts_with("❌ Validate failed (2 of 3): SPEC-KIT-065"), "{text}");
 }
 

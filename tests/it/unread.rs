@@ -26,7 +26,7 @@ fn serve(sandbox: &Sandbox, arguments: &[&str]) -> (Child, PipeReader) {
 
 #[test]
 fn a_serve_that_nobody_listens_to_works_and_stops() {
-    let endpoint = Endpoint::replying(&[400]);
+    let endpoint = Endpoint::answering([400]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let (mut serve, mut reader) = serve(&sandbox, &[]);
     for number in 0..20 {
@@ -43,7 +43,7 @@ fn a_serve_that_nobody_listens_to_works_and_stops() {
 
 #[test]
 fn what_was_said_meanwhile_is_there_for_a_late_reader() {
-    let endpoint = Endpoint::replying(&[400]);
+    let endpoint = Endpoint::answering([400]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     let (mut serve, mut reader) = serve(&sandbox, &[]);
     sandbox.emit("SPEC-1", "Plan", "key");
@@ -62,7 +62,7 @@ fn what_was_said_meanwhile_is_there_for_a_late_reader() {
 
 #[test]
 fn a_second_signal_ends_it_whatever_stands_still() {
-    let endpoint = Endpoint::answering(vec![Answer::Hang]);
+    let endpoint = Endpoint::answering([Answer::hang()]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "per_request_timeout_ms = 60000")]);
     let (mut serve, _reader) = serve(&sandbox, &["--drain-deadline", "600000"]);
     sandbox.emit("SPEC-1", "Plan", "key");

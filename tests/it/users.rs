@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::harness::{DeadEndpoint, Ran, STRANGER, Sandbox};
+use crate::harness::{Endpoint, Ran, STRANGER, Sandbox};
 
 /// Everything in a folder but the program itself: whose it is, its mode, its content.
 fn everything(dir: &Path) -> BTreeMap<PathBuf, (u32, u32, Vec<u8>)> {
@@ -30,7 +30,7 @@ fn everything(dir: &Path) -> BTreeMap<PathBuf, (u32, u32, Vec<u8>)> {
 
 /// One pending event and one dead letter; `None` where this user cannot become another.
 fn sandbox() -> Option<Sandbox> {
-    let down = DeadEndpoint::new();
+    let down = Endpoint::down();
     let sandbox = Sandbox::new(&[("one", &down.url(), "max_attempts = 1")]);
     sandbox.emit("SPEC-1", "Plan", "k1");
     assert_eq!(sandbox.run(&["drain"]).code, 1);

@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::harness::{EVIDENCE, Endpoint, Sandbox, plan_telemetry, wait_for};
+use crate::harness::{EVIDENCE, Endpoint, RequestExt as _, Sandbox, plan_telemetry, wait_for};
 
 fn write_plan(sandbox: &Sandbox, spec: &str, session: &str) -> String {
     write_plan_in(sandbox, EVIDENCE, spec, session)
@@ -19,11 +19,11 @@ fn write_plan_in(sandbox: &Sandbox, evidence: &str, spec: &str, session: &str) -
 
 fn sessions(endpoint: &Endpoint) -> Vec<String> {
     let session = |body: Value| body["telemetry"]["sessionId"].as_str().unwrap().to_owned();
-    endpoint.requests().iter().map(|request| session(request.json())).collect()
+    endpoint.requests().iter().map(|request| session(request.told())).collect()
 }
 
 fn watched() -> (Endpoint, Sandbox) {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
     (endpoint, sandbox)
 }
@@ -40,7 +40,7 @@ fn a_stage_that_ends_is_told_of_without_any_script_and_once_whoever_sees_it() {
     wait_for_baseline(&sandbox);
     let path = write_plan(&sandbox, "SPEC-KIT-001", "now");
     let first = endpoint.wait_for(1);
-    assert_eq!(first[0].json()["event"]["status"], "success");
+    assert_eq!(first[0].told()["event"]["status"], "success");
     let again = sandbox.run(&["--json", "emit", "--telemetry", &path]);
     assert!(again.stdout.contains("\"duplicate\""), "{again:?}");
     serve.kill();
@@ -70,7 +70,7 @@ fn from_the_start_or_not_at_all() {
     serve.kill();
     let _serve = sandbox.serve_with(&["--from-start"]);
     let requests = endpoint.wait_for(2);
-    assert_eq!(requests[1].json()["telemetry"]["sessionId"], "before");
+    assert_eq!(requests[1].told()["telemetry"]["sessionId"], "before");
     let refused = sandbox.run(&["serve", "--no-watch", "--from-start"]);
     assert_eq!(refused.code, 2, "{refused:?}");
 }
@@ -102,14 +102,14 @@ fn killed_at_any_moment_the_watcher_forgets_nothing_and_sends_nothing_twice() {
     // A kill between an answer and its record sends a request again, under its id; the watcher
     // adds none.
     let ids: BTreeSet<String> =
-        endpoint.requests().iter().map(|request| request.header("x-speckit-id").to_owned()).collect();
+        endpoint.requests().iter().map(|request| request.text_of("x-speckit-id").to_owned()).collect();
     assert_eq!(ids.len(), written.len());
     drop(serve);
 }
 
 #[test]
 fn tasks_and_consensus_are_told_of_with_what_they_say() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::with_settings(
         "task_done_statuses = [\"In Review\"]\ntask_tracker_spec = \"SPEC-BOARD\"",
         &[("all", &endpoint.url(), "include_events = [\"*\"]"), ("no-anomalies", &endpoint.url(), "")],
@@ -123,7 +123,7 @@ fn tasks_and_consensus_are_told_of_with_what_they_say() {
     let _serve = sandbox.serve();
     wait_for_baseline(&sandbox);
     sandbox.write("SPEC.md", &table("_In review_ 👀"));
-    let task = endpoint.wait_for(2)[0].json();
+    let task = endpoint.wait_for(2)[0].told();
     assert_eq!(
         (&task["event"]["type"], &task["spec"]["id"]),
         (&"spec-kit.task.completed".into(), &"SPEC-BOARD".into())
@@ -134,12 +134,12 @@ fn tasks_and_consensus_are_told_of_with_what_they_say() {
     write_plan(&sandbox, "SPEC-KIT-001", "2025-10-14T10:00:00Z-1");
     let requests = endpoint.wait_for(5);
     let types: Vec<Value> =
-        requests[2..].iter().map(|request| request.json()["event"]["type"].clone()).collect();
+        requests[2..].iter().map(|request| request.told()["event"]["type"].clone()).collect();
     let anomalies = types.iter().filter(|kind| **kind == "spec-auto.anomaly.consensus_conflict").count();
     assert_eq!((types.len(), anomalies), (3, 1), "an anomaly goes only where it is named");
     // The anomaly has a stage too, and may arrive first.
     let is_stage = |body: &Value| body["event"]["type"] == "spec-auto.stage.completed";
-    let stage = requests[2..].iter().map(|request| request.json()).find(is_stage);
+    let stage = requests[2..].iter().map(|request| request.told()).find(is_stage);
     let stage = stage.unwrap();
     assert_eq!(
         (&stage["event"]["status"], &stage["consensus"]["status"]),
@@ -147,14 +147,14 @@ fn tasks_and_consensus_are_told_of_with_what_they_say() {
     );
     assert_eq!(stage["consensus"]["agents"][0]["agent"], "claude");
     let conflict =
-        requests.iter().map(|request| request.json()).find(|body| body["anomaly"].is_object()).unwrap();
+        requests.iter().map(|request| request.told()).find(|body| body["anomaly"].is_object()).unwrap();
     assert_eq!(conflict["anomaly"]["disagreements"][0], "a or b");
     assert!(fs::read_dir(sandbox.spool().join("SPEC-BOARD")).is_ok());
 }
 
 #[test]
 fn a_conflict_that_comes_late_is_told_and_a_cost_above_the_threshold_at_once() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::with_settings(
         "evidence_dir = \"evidence\"\n[spec_ops.webhooks.alerts]\ncost_threshold_usd = 2.0",
         &[("all", &endpoint.url(), "include_events = [\"*\"]")],
@@ -162,7 +162,7 @@ fn a_conflict_that_comes_late_is_told_and_a_cost_above_the_threshold_at_once() {
     let serve = sandbox.serve();
     wait_for_baseline(&sandbox);
     let of_type = |kind: &str| {
-        let bodies = endpoint.requests().into_iter().map(|request| request.json());
+        let bodies = endpoint.requests().into_iter().map(|request| request.told());
         bodies.filter(|body| body["event"]["type"] == kind).collect::<Vec<Value>>()
     };
     let guardrail = r#"{"schemaVersion": 1, "command": "guardrail.plan", "specId": "SPEC-1", "sessionId": "77",
@@ -213,7 +213,7 @@ fn a_conflict_that_comes_late_is_told_and_a_cost_above_the_threshold_at_once() {
 
 #[test]
 fn folders_that_go_and_come_back_are_told_of_and_nothing_twice() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::with_settings(
         "evidence_dir = \"evidence\"",
         &[("all", &endpoint.url(), "include_events = [\"spec-auto.stage.completed\"]")],
@@ -438,7 +438,7 @@ fn wait_until_seen(sandbox: &Sandbox, is_done: bool) {
 
 fn task_keys(endpoint: &Endpoint) -> Vec<String> {
     let key = |body: Value| body["event"]["idempotency_key"].as_str().unwrap().to_owned();
-    endpoint.requests().iter().map(|request| key(request.json())).collect()
+    endpoint.requests().iter().map(|request| key(request.told())).collect()
 }
 
 #[test]
@@ -542,7 +542,7 @@ fn lists_that_a_reload_names_are_looked_at_at_once() {
 /// As an agent does it that implements a feature.
 #[test]
 fn boxes_are_ticked_one_by_one_and_the_last_one_completes_the_list() {
-    let (endpoint, chat) = (Endpoint::replying(&[200]), Endpoint::replying(&[200]));
+    let (endpoint, chat) = (Endpoint::answering([200]), Endpoint::answering([200]));
     let sandbox = Sandbox::with_settings(
         "",
         &[
@@ -569,7 +569,7 @@ fn boxes_are_ticked_one_by_one_and_the_last_one_completes_the_list() {
         sandbox.write("specs/002-x/tasks.md", &list(done));
         endpoint.wait_for(done);
     }
-    let bodies: Vec<Value> = endpoint.wait_for(4).iter().map(|request| request.json()).collect();
+    let bodies: Vec<Value> = endpoint.wait_for(4).iter().map(|request| request.told()).collect();
     let file = "002-x:specs/002-x/tasks.md";
     let expected = ["#T001:done-1", "#T002:done-1", "#T003:done-1", ":tasklist-done-1"];
     assert_eq!(task_keys(&endpoint), expected.map(|key| format!("{file}{key}")));
@@ -585,7 +585,7 @@ fn boxes_are_ticked_one_by_one_and_the_last_one_completes_the_list() {
         (&"002-x".into(), &"specs/002-x/tasks.md".into())
     );
     assert!(bodies[2]["event"]["sequence"].as_u64() < last["event"]["sequence"].as_u64());
-    let said = chat.wait_for(1)[0].json().to_string();
+    let said = chat.wait_for(1)[0].told().to_string();
     assert!(said.contains("002-x") && said.contains("all 3 tasks are done"), "{said}");
     // While nothing runs: a task is added, and ticked after the next start.
     serve.terminate();
@@ -604,7 +604,7 @@ fn boxes_are_ticked_one_by_one_and_the_last_one_completes_the_list() {
 
 #[test]
 fn a_stage_that_waits_for_its_agents_keeps_no_drain_and_is_told_by_the_drain_that_ends_a_job() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::with_settings("stage_ends_with = \"consensus\"", &[("all", &endpoint.url(), "")]);
     let serve = sandbox.serve();
     wait_for_baseline(&sandbox);

@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Endpoint, Sandbox, wait_for};
+use crate::harness::{Endpoint, RequestExt as _, Sandbox, wait_for};
 
 const WORKFLOW: &str = "schema_version: '1.0'\nworkflow:\n  id: speckit\nsteps:\n- id: specify\n  command: speckit.specify\n\
     - id: review-spec\n  type: gate\n  message: Review the generated spec before planning.\n  options:\n  - approve\n  - reject\n  \
@@ -76,7 +76,7 @@ impl Engine<'_> {
 }
 
 fn watched() -> (Endpoint, Sandbox) {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     // One at a time, so that they arrive in the order in which they were told.
     let one = ("one", &*endpoint.url(), "max_in_flight = 1");
     let sandbox = Sandbox::with_settings("gate_notice_s = 1", &[one]);
@@ -85,7 +85,7 @@ fn watched() -> (Endpoint, Sandbox) {
 
 fn keys(endpoint: &Endpoint) -> Vec<String> {
     let key = |body: Value| body["event"]["idempotency_key"].as_str().unwrap().to_owned();
-    endpoint.requests().iter().map(|request| key(request.json())).collect()
+    endpoint.requests().iter().map(|request| key(request.told())).collect()
 }
 
 #[test]
@@ -101,8 +101,8 @@ fn a_run_is_told_step_by_step_and_its_end_once() {
     // At a terminal: nobody answers.
     engine.starts("review-spec", "gate");
     let waiting = endpoint.wait_for(2).pop().unwrap();
-    assert_eq!(waiting.header("x-speckit-event"), "spec-auto.pipeline.waiting");
-    let body = waiting.json();
+    assert_eq!(waiting.text_of("x-speckit-event"), "spec-auto.pipeline.waiting");
+    let body = waiting.told();
     assert_eq!((&body["event"]["status"], &body["spec"]["id"]), (&json!("halt"), &json!("002-kanban")));
     let gate = json!({"step": "review-spec", "message": "Review the generated spec before planning.",
         "options": ["approve", "reject"]});
@@ -127,7 +127,7 @@ fn a_run_is_told_step_by_step_and_its_end_once() {
         json!({"event": "workflow_aborted", "step_id": "review-spec", "error": "Gate rejected by user"}),
     );
     engine.finishes("aborted");
-    let end = endpoint.wait_for(10).pop().unwrap().json();
+    let end = endpoint.wait_for(10).pop().unwrap().told();
     assert_eq!(end["event"]["reasons"], json!(["step review-spec: Gate rejected by user"]));
     assert_eq!(end["pipeline"]["stages"].as_array().unwrap().len(), 4);
     let (code, log) = serve.terminate();
@@ -153,7 +153,7 @@ fn a_run_is_told_step_by_step_and_its_end_once() {
 #[test]
 fn a_step_that_fails_its_run_is_told_by_the_runs_end_alone_to_those_who_want_failures_and_runs() {
     let (all, noteworthy, of_stages) =
-        (Endpoint::replying(&[200]), Endpoint::replying(&[200]), Endpoint::replying(&[200]));
+        (Endpoint::answering([200]), Endpoint::answering([200]), Endpoint::answering([200]));
     let stages = "notify = \"failures+runs\"\ninclude_events = [\"spec-auto.stage.*\"]\nmax_in_flight = 1";
     let sandbox = Sandbox::new(&[
         ("all", &all.url(), "max_in_flight = 1"),
@@ -175,7 +175,7 @@ fn a_step_that_fails_its_run_is_told_by_the_runs_end_alone_to_those_who_want_fai
             let text = |name: &str| body["event"][name].as_str().unwrap_or_default().to_owned();
             text("stage") + "/" + text("type").rsplit_once("spec-auto.").unwrap().1
         };
-        endpoint.requests().iter().map(|request| of(request.json())).collect()
+        endpoint.requests().iter().map(|request| of(request.told())).collect()
     };
     all.wait_for(3);
     sandbox.wait_until_nothing_is_pending();
@@ -206,7 +206,7 @@ fn what_a_run_does_while_nothing_runs_is_said_and_told_at_the_next_start() {
         "{explained:?}"
     );
     assert_eq!(sandbox.run(&["drain"]).code, 0);
-    let end = endpoint.wait_for(2).pop().unwrap().json();
+    let end = endpoint.wait_for(2).pop().unwrap().told();
     assert_eq!(keys(&endpoint), ["003-pay:specify:attempt-1:r-1", "003-pay:pipeline:attempt-1:r-1"]);
     assert_eq!(end["event"]["reasons"], json!(["step check: exited with 2"]));
     assert_eq!(sandbox.run(&["status"]).code, 0);
@@ -214,7 +214,7 @@ fn what_a_run_does_while_nothing_runs_is_said_and_told_at_the_next_start() {
 
 #[test]
 fn two_packages_of_a_monorepo_run_at_once_and_neither_is_taken_for_the_other() {
-    let endpoint = Endpoint::replying(&[200]);
+    let endpoint = Endpoint::answering([200]);
     let one = ("one", &*endpoint.url(), "max_in_flight = 1");
     let sandbox = Sandbox::with_settings("source_roots = [\"web\", \"packages/api\"]", &[one]);
     let folders = ["web/", "packages/api/"];
@@ -268,7 +268,7 @@ fn two_packages_of_a_monorepo_run_at_once_and_neither_is_taken_for_the_other() {
     expected.sort();
     assert_eq!(found, expected);
     for request in requests.iter().skip(1) {
-        let body = request.json();
+        let body = request.told();
         let key = body["event"]["idempotency_key"].as_str().unwrap();
         let path = body["evidence"]["paths"][0].as_str().unwrap();
         assert_eq!(key.contains("web"), path.starts_with("web/"), "{key}: {path}");

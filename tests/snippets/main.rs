@@ -12,8 +12,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::SystemTime;
 
-use spec_notify::testing::Secret;
-use spec_notify::testing::sign;
+use spec_notify::internals::Secret;
+use spec_notify::internals::sign;
 
 const BODY: &[u8] = "{\"event\":{\"type\":\"spec-auto.stage.completed\"},\"word\":\"ü\"}".as_bytes();
 const ID: &str = "3f2ec6fa-d950-4e58-a793-29c4509f7704";

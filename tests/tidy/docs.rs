@@ -234,8 +234,10 @@ fn the_docs_name_every_variable_of_the_environment() {
     let is_name = |word: &str| {
         word.contains('_') && word.chars().all(is_part) && word.starts_with(|c: char| c.is_ascii_uppercase())
     };
-    // What git is given, the examples that `init` writes, and what is no variable.
-    let others = ["GIT_", "LC_", "DEMO_", "CARGO_", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD"];
+    // What git is given, what the demo and the kit make up, the examples that `init` writes, and
+    // what is no variable.
+    let others =
+        ["GIT_", "LC_", "DEMO_", "SANDBOX_", "CARGO_", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD"];
     let examples = ["SLACK_WEBHOOK_URL", "SPECKIT_WEBHOOK_SECRET_TRACKER"];
     let mut named = BTreeSet::new();
     for (file, text) in sources().iter().filter(|(file, _)| !file.contains("tests")) {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use super::{files_named, root};
+use super::{files_named, root, text};
 
 pub(super) fn sources() -> Vec<(String, String)> {
     let mut files = Vec::new();
@@ -15,10 +15,40 @@ pub(super) fn sources() -> Vec<(String, String)> {
 }
 
 /// The modules, each of which uses only those before it: see `docs/ARCHITECTURE.md`.
-const ORDER: [&str; 30] = [
-    "clock", "decode", "names", "glob", "digest", "event", "files", "secret", "env", "run", "filter",
-    "payload", "delivery", "answer", "sign", "http", "spool", "archive", "figures", "store", "config",
-    "fleet", "sources", "watch", "inspect", "ask", "actors", "control", "runtime", "cli",
+const ORDER: [&str; 33] = [
+    "clock",
+    "decode",
+    "names",
+    "glob",
+    "digest",
+    "event",
+    "files",
+    "secret",
+    "env",
+    "run",
+    "filter",
+    "payload",
+    "delivery",
+    "answer",
+    "sign",
+    "receiver",
+    "http",
+    "spool",
+    "archive",
+    "figures",
+    "store",
+    "config",
+    "fleet",
+    "sources",
+    "rehearsal",
+    "watch",
+    "inspect",
+    "ask",
+    "actors",
+    "control",
+    "runtime",
+    "testing",
+    "cli",
 ];
 
 /// A module, as the parts of its path below the crate.
@@ -154,6 +184,24 @@ fn the_reader_of_imports_sees_every_form() {
     let found: BTreeSet<String> = paths_named(&module, text).iter().map(|path| path.join("::")).collect();
     let expected = ["a::c", "d::e", "g", "x::self", "x::v", "x::y::Z", "x::y::w"];
     assert_eq!(found, expected.map(str::to_owned).into());
+}
+
+#[test]
+fn a_host_without_the_kit_compiles_none_of_it() {
+    let lib = text("src/lib.rs");
+    for (module, features) in [
+        ("mod receiver;", r#"any(feature = "cli", feature = "testing")"#),
+        ("mod rehearsal;", r#"any(feature = "cli", feature = "testing")"#),
+        ("pub mod testing;", r#"feature = "testing""#),
+    ] {
+        assert!(lib.contains(&format!("\n#[cfg({features})]\n{module}\n")), "{module}");
+    }
+    let manifest: toml::Table = text("Cargo.toml").parse().unwrap();
+    let features = manifest["features"].as_table().unwrap();
+    let turns_it_on = |(_, others): &(&String, &toml::Value)| {
+        others.as_array().unwrap().iter().any(|other| other.as_str() == Some("testing"))
+    };
+    assert!(features.contains_key("testing") && !features.iter().any(|feature| turns_it_on(&feature)));
 }
 
 #[test]

@@ -1,28 +1,30 @@
-//! A repo in a temporary folder, endpoints on loopback, and the real binary between them.
+//! What these tests need beyond the kit of `spec_notify::testing`: the real binary in a repo, and
+//! what lies in its files.
 
 pub(crate) mod certificate;
-mod endpoint;
 pub(crate) mod page;
 pub(crate) mod port;
+mod request;
 mod terminal;
 
-pub(crate) use endpoint::{Answer, DeadEndpoint, Endpoint, Request, read_request};
+pub(crate) use request::RequestExt;
+pub(crate) use spec_notify::testing::{Answer, Endpoint, PATIENCE, Request, Tls, wait_for};
 pub(crate) use terminal::{Terminal, kill, wait_for_end};
 
 use std::fs;
-use std::io::{ErrorKind, Read as _};
+use std::io::ErrorKind;
+use std::ops::Deref;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use spec_notify::testing;
 
-/// Longest any condition is waited for. Far above what is needed: a test that gets here has
-/// failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// The program.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_spec-notify");
 
 /// The evidence tree, in a repo.
 pub(crate) const EVIDENCE: &str = "docs/SPEC-OPS-004-integrated-coder-hooks/evidence";
@@ -41,18 +43,6 @@ pub(crate) fn payload_schema() -> &'static jsonschema::Validator {
         let schema: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
         jsonschema::validator_for(&schema).unwrap()
     })
-}
-
-/// Waits until `condition` gives something.
-pub(crate) fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = condition() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
 }
 
 /// Whether a program is there that a test drives. Where it is not, the test says that it skips; in
@@ -86,12 +76,19 @@ pub(crate) fn flaky(requests: usize) -> Vec<u16> {
     (0..requests).map(|_| if roll() < 6 { 503 } else { 200 }).collect()
 }
 
-/// A repo with a config, and what the processes in it find in their environment.
+/// The kit's sandbox, with the program at hand.
 pub(crate) struct Sandbox {
-    dir: tempfile::TempDir,
-    environment: Vec<(String, String)>,
+    kit: testing::Sandbox,
     /// In the repo.
     spool: PathBuf,
+}
+
+impl Deref for Sandbox {
+    type Target = testing::Sandbox;
+
+    fn deref(&self) -> &testing::Sandbox {
+        &self.kit
+    }
 }
 
 impl Sandbox {
@@ -102,47 +99,27 @@ impl Sandbox {
 
     /// A folder with nothing in it.
     pub(crate) fn empty() -> Self {
-        Self {
-            dir: tempfile::tempdir().unwrap(),
-            environment: Vec::new(),
-            spool: Path::new(EVIDENCE).join("webhooks"),
-        }
+        Self { kit: testing::Sandbox::new(), spool: Path::new(EVIDENCE).join("webhooks") }
     }
 
     pub(crate) fn with_settings(settings: &str, subscriptions: &[(&str, &str, &str)]) -> Self {
-        let sandbox = Self::empty().env("TEST_SECRET", SECRET);
-        let mut text = format!("[spec_ops.webhooks]\nenabled = true\n{settings}\n");
+        let mut sandbox = Self::empty().env("TEST_SECRET", SECRET);
+        sandbox.kit = sandbox.kit.settings(settings);
         for (id, url, lines) in subscriptions {
-            text += &format!("[[spec_ops.webhooks.subscriptions]]\nid = \"{id}\"\nurl = \"{url}\"\n");
-            if !lines.contains("secret_env") {
-                text += "secret_env = \"TEST_SECRET\"\n";
-            }
-            text += &format!("{lines}\n");
+            let secret = if lines.contains("secret_env") { "" } else { "secret_env = \"TEST_SECRET\"\n" };
+            sandbox.kit = sandbox.kit.subscribe_with(id, url, &format!("{secret}{lines}"));
         }
-        sandbox.write(".spec-kit/config.toml", &text);
         sandbox
     }
 
-    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
-        self.environment.push((name.into(), value.into()));
-        self
+    pub(crate) fn env(self, name: &str, value: &str) -> Self {
+        Self { kit: self.kit.env(name, value), ..self }
     }
 
     /// Whose config says that the spool is there.
     pub(crate) fn spool_at(mut self, spool: &str) -> Self {
         self.spool = spool.into();
         self
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        self.dir.path()
-    }
-
-    pub(crate) fn write(&self, path: &str, text: &str) -> PathBuf {
-        let path = self.path().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, text).unwrap();
-        path
     }
 
     pub(crate) fn spool(&self) -> PathBuf {
@@ -192,15 +169,9 @@ impl Sandbox {
         names.filter(|name| name.ends_with(".event.json") || name.ends_with(".events.jsonl")).collect()
     }
 
-    /// A command of the program, in this repo, with nothing of the tester's own environment that
-    /// it would read.
+    /// A command of the program, in this repo.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_spec-notify"));
-        command.args(arguments).current_dir(self.path()).env_clear().env("HOME", self.path().join("home"));
-        command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("RUST_BACKTRACE", "1");
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command.stdin(Stdio::null());
-        command
+        self.kit.command(PROGRAM, arguments)
     }
 
     /// Runs git in this repo.
@@ -219,13 +190,10 @@ impl Sandbox {
 
     /// Another program, in this repo, with ours on its `PATH`.
     pub(crate) fn program(&self, name: &str, arguments: &[&str]) -> Command {
-        let programs = Path::new(env!("CARGO_BIN_EXE_spec-notify")).parent().unwrap().to_owned();
+        let programs = Path::new(PROGRAM).parent().unwrap().to_owned();
         let usual = std::env::var_os("PATH").unwrap_or_default();
         let all = [programs].into_iter().chain(std::env::split_paths(&usual));
-        let like = self.command(&[]);
-        let mut command = Command::new(name);
-        command.args(arguments).current_dir(self.path()).env_clear().stdin(Stdio::null());
-        command.envs(like.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let mut command = self.kit.command(name, arguments);
         command.env("PATH", std::env::join_paths(all).unwrap());
         command
     }
@@ -246,7 +214,7 @@ impl Sandbox {
         }
         fs::set_permissions(self.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let program = self.path().join("spec-notify");
-        fs::copy(env!("CARGO_BIN_EXE_spec-notify"), &program).unwrap();
+        fs::copy(PROGRAM, &program).unwrap();
         let usual = self.command(arguments);
         let mut command = Command::new(&program);
         command.args(arguments).current_dir(self.path()).env_clear().uid(STRANGER).gid(STRANGER);
@@ -268,28 +236,13 @@ impl Sandbox {
     }
 
     pub(crate) fn serve_with(&self, arguments: &[&str]) -> Serve {
-        let all: Vec<&str> = ["serve"].into_iter().chain(arguments.iter().copied()).collect();
-        let log = self.path().join("serve.log");
-        let open = || fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
-        let mut child = self.command(&all).stdout(open()).stderr(open()).spawn().unwrap();
-        let runtime_file = self.spool().join("runtime.json");
-        wait_for("serve to be ready", || {
-            if let Some(status) = child.try_wait().unwrap() {
-                panic!("serve ended with {status}: {}", fs::read_to_string(&log).unwrap());
-            }
-            let text = fs::read(&runtime_file).ok()?;
-            let file: Value = serde_json::from_slice(&text).ok()?;
-            (file["pid"] == child.id()).then_some(())
-        });
-        Serve { child, log }
+        Serve(self.kit.serve(PROGRAM, arguments))
     }
 
     /// Starts a second `serve`, which says that it stands by.
     pub(crate) fn standby(&self) -> Serve {
         let log = self.path().join("standby.log");
-        let open = || fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
-        let child = self.command(&["serve"]).stdout(open()).stderr(open()).spawn().unwrap();
-        let serve = Serve { child, log };
+        let serve = Serve(testing::Serve::spawn(&mut self.command(&["serve"]), log));
         wait_for("the second to stand by", || serve.log().contains("standing by: process").then_some(()));
         serve
     }
@@ -299,7 +252,7 @@ impl Sandbox {
         wait_for("the owner to change", || {
             let text = fs::read(self.spool().join("runtime.json")).ok()?;
             let file: Value = serde_json::from_slice(&text).ok()?;
-            (file["pid"] == serve.child.id()).then_some(())
+            (file["pid"] == serve.id()).then_some(())
         });
     }
 
@@ -323,17 +276,10 @@ impl Sandbox {
         serde_json::from_str(&ran.stdout).unwrap()
     }
 
-    /// The evidence of a SPEC, line by line.
-    pub(crate) fn evidence(&self, spec: &str) -> Vec<Value> {
-        let path = self.path().join(EVIDENCE).join("commands").join(spec).join("webhooks/deliveries.jsonl");
-        let text = fs::read_to_string(path).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-
     /// Waits until the evidence says that `count` deliveries of a SPEC have ended, and the spool
     /// too, whose word comes last; returns the lines of the evidence.
     pub(crate) fn wait_for_finals(&self, spec: &str, count: usize) -> Vec<Value> {
-        let finals = self.wait_for_evidence_of(spec, count);
+        let finals = self.wait_for_ends(spec, count);
         wait_for("the spool to say so too", || {
             let spool = self.spool_text(spec);
             let has_ended = |line: &Value| {
@@ -350,38 +296,6 @@ impl Sandbox {
         let files = fs::read_dir(self.spool().join(spec)).into_iter().flatten().flatten();
         let journals = files.filter(|file| file.file_name().to_string_lossy().starts_with("spool-"));
         journals.map(|file| fs::read_to_string(file.path()).unwrap_or_default()).collect()
-    }
-
-    fn wait_for_evidence_of(&self, spec: &str, count: usize) -> Vec<Value> {
-        wait_for("deliveries to end", || {
-            let path =
-                self.path().join(EVIDENCE).join("commands").join(spec).join("webhooks/deliveries.jsonl");
-            let text = fs::read_to_string(path).unwrap_or_default();
-            // A line that is being written now is not whole yet.
-            let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-            let finals: Vec<Value> = whole
-                .lines()
-                .map(|line| serde_json::from_str(line).unwrap())
-                .filter(|line: &Value| line["record"] == "final")
-                .collect();
-            (finals.len() >= count).then_some(finals)
-        })
-    }
-
-    /// The dead letters of a SPEC.
-    pub(crate) fn dead_letters(&self, spec: &str) -> Vec<Value> {
-        let Ok(entries) = fs::read_dir(self.spool().join(spec).join("dead-letter")) else {
-            return Vec::new();
-        };
-        let paths = entries
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| path.extension().is_some_and(|e| e == "json"));
-        // One that a replay delivers goes between the look at the folder and the look at the file.
-        let texts = paths.filter_map(|path| match fs::read(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            text => Some(text.unwrap()),
-        });
-        texts.map(|text| serde_json::from_slice(&text).unwrap()).collect()
     }
 }
 
@@ -411,46 +325,35 @@ impl From<Output> for Ran {
 }
 
 /// A running `serve`; killed when dropped.
-pub(crate) struct Serve {
-    child: Child,
-    log: PathBuf,
+pub(crate) struct Serve(testing::Serve);
+
+impl Deref for Serve {
+    type Target = testing::Serve;
+
+    fn deref(&self) -> &testing::Serve {
+        &self.0
+    }
 }
 
 impl Serve {
     /// The most memory it ever had, in KiB; `None` where the system does not tell.
     pub(crate) fn peak_memory(&self) -> Option<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?;
         status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix(" kB")?.parse().ok()
     }
 
-    pub(crate) fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+    pub(crate) fn kill(self) {
+        self.0.kill();
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
+        let id = self.id().to_string();
         assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
     }
 
     /// SIGTERM, and what came of it: the exit code and the log.
-    pub(crate) fn terminate(mut self) -> (i32, String) {
-        self.signal("TERM");
-        let status = self.child.wait().unwrap();
-        (status.code().unwrap_or(-1), self.log())
-    }
-
-    pub(crate) fn log(&self) -> String {
-        let mut text = String::new();
-        fs::File::open(&self.log).unwrap().read_to_string(&mut text).unwrap();
-        text
-    }
-}
-
-impl Drop for Serve {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    pub(crate) fn terminate(self) -> (i32, String) {
+        self.0.terminate()
     }
 }
 
