@@ -260,7 +260,7 @@ impl Door {
             owner: config.owner.as_deref(),
         };
         let body = payload::body(&event).and_then(|body| config.format.render(&event, &body, &reader));
-        let body = body.map_err(|error| RequestError::Refused(error.to_string()))?;
+        let body = body.map_err(refused)?;
         let delivery = Arc::new(Delivery {
             id: DeliveryId::random(),
             subscription: config.id.clone(),
@@ -282,7 +282,7 @@ impl Door {
         at: Timestamp,
     ) -> Result<Event, RequestError> {
         let text = serde_json::to_string(event).unwrap_or_default();
-        let mut event = Event::from_json(&text).map_err(|error| RequestError::Refused(error.to_string()))?;
+        let mut event = Event::from_json(&text).map_err(refused)?;
         event.event.idempotency_key = IdempotencyKey::unique(&spec, event.event.kind.as_str());
         event.spec.id = spec;
         event.come_from(self.checkout.current());
@@ -293,8 +293,7 @@ impl Door {
     async fn replay(&self, letter: ReplayDeadLetter) -> Result<SentReport, RequestError> {
         let ReplayDeadLetter { spec, delivery_id: id } = letter;
         let _admission = self.admission.admit(ADMISSION).await.ok_or_else(gone)?;
-        let read = self.ledger.send(ReadDeadLetter { spec, id }).await.map_err(|_| gone())?;
-        let letter = read.map_err(|error| RequestError::Refused(error.to_string()))?;
+        let letter = self.ledger.send(ReadDeadLetter { spec, id }).await.map_err(|_| gone())??;
         if !letter.has_payload() {
             return Err(RequestError::Refused(format!(
                 "the dead letter {} cannot be sent again: {}; {}",
@@ -418,7 +417,7 @@ impl Door {
         let mut page = Page::new(query);
         if let Some(link) = self.fleet.as_ref().filter(|_| self.delivers) {
             let rows = link.rows(page.wanted()).await;
-            page.add_of_fleet(rows.map_err(|error| RequestError::Refused(error.to_string()))?);
+            page.add_of_fleet(rows.map_err(refused)?);
             return Ok(page.into_listing());
         }
         let query = Arc::new(page.query().clone());
@@ -429,7 +428,7 @@ impl Door {
             page.set_last(&last);
             page.add_finished(&files.spool_dir, &files.evidence_dir).map(|()| page.into_listing())
         });
-        listed.await?.map_err(|error| RequestError::Refused(format!("cannot read the evidence: {error}")))
+        listed.await?.map_err(|error| RequestError::Files(format!("cannot read the evidence: {error}")))
     }
 
     /// One delivery whole.
@@ -440,8 +439,7 @@ impl Door {
             Shown::read((&files.spool_dir, &files.evidence_dir), (&spec, id), body, unended, false)
         });
         let shown = read.await?;
-        let shown =
-            shown.map_err(|error| RequestError::Refused(format!("cannot read the files: {error}")))?;
+        let shown = shown.map_err(|error| RequestError::Files(format!("cannot read the files: {error}")))?;
         if shown.is_none() && self.delivers {
             let what = format!(
                 "{id} is not in this repo's files: bring the fleet's evidence here (spec-notify evidence \
@@ -456,7 +454,7 @@ impl Door {
     /// The newest attempts, newest first.
     async fn tried(&self, query: TriedQuery) -> Result<Vec<Tried>, RequestError> {
         let read = self.reading.read(move |files| tried(&files.evidence_dir, &query)).await?;
-        read.map_err(|error| RequestError::Refused(format!("cannot read the evidence: {error}")))
+        read.map_err(|error| RequestError::Files(format!("cannot read the evidence: {error}")))
     }
 
     /// Reads the config again and, if it is valid, puts it in force.
@@ -473,6 +471,10 @@ impl Door {
             log::debug!("the runtime stopped while someone waited for it to be idle");
         }
     }
+}
+
+fn refused(error: impl std::fmt::Display) -> RequestError {
+    RequestError::Refused(error.to_string())
 }
 
 fn gone() -> RequestError {

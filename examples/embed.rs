@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let config = LoadOptions::in_dir(std::env::current_dir()?).load(&environment).into_config()?;
 
     // One runtime for the life of the host; a handle wherever events happen.
-    let runtime = Runtime::start(config, environment)?;
+    let runtime = Runtime::start_blocking(config, environment)?;
     let handle = runtime.handle();
     match handle.emit_blocking(Event::from_json(EVENT)?, Duration::from_secs(2))? {
         Receipt::Accepted(deliveries) => {
@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     // At the end of the host: what is under way may finish, the rest waits on disk for the next start.
-    let drained = runtime.drain(Duration::from_secs(5));
+    let drained = runtime.drain_blocking(Duration::from_secs(5));
     println!("{} deliveries pending", drained.pending);
     Ok(())
 }

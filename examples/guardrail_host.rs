@@ -24,7 +24,7 @@ fn stage_ended(handle: &Handle, spec: &str, stage: &str, status: &str, session: 
 /// In the host's status command: a line where something is unresolved, and a SPEC's deliveries.
 fn show(handle: &Handle, spec: &str) -> Option<()> {
     let status = handle.block(PATIENCE, handle.status())?.ok()?;
-    status.banner(jiff::Timestamp::now()).iter().for_each(|banner| println!("{banner}"));
+    status.headline().iter().for_each(|banner| println!("{banner}"));
     let query = Query { spec: Some(spec.parse::<SpecId>().ok()?), ..Query::newest(5) };
     for row in handle.block(PATIENCE, handle.list(query))?.ok()?.deliveries {
         println!("{} {} {} {}", row.id, row.subscription, row.state, row.last_error.unwrap_or_default());
@@ -44,7 +44,8 @@ fn main() -> ExitCode {
         LoadOptions::in_dir(here).load(&environment).into_config().map_err(|error| error.to_string());
     // The stages and tasks that are watched are told without a call.
     let started = loaded.and_then(|config| {
-        Runtime::start(config.watching(WatchFrom::Now), environment).map_err(|error| error.to_string())
+        Runtime::start_blocking(config.watching(WatchFrom::Now), environment)
+            .map_err(|error| error.to_string())
     });
     match started {
         Ok(runtime) => {
@@ -53,7 +54,7 @@ fn main() -> ExitCode {
                 eprintln!("webhooks: no answer");
             }
             // What has not arrived by then waits on disk for the next start.
-            runtime.drain(PATIENCE);
+            runtime.drain_blocking(PATIENCE);
         }
         Err(error) => eprintln!("webhooks: {error}"),
     }

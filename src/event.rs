@@ -282,7 +282,7 @@ pub struct EvidencePaths {
 }
 
 /// Why a text is not taken as an event.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EventError {
     /// More than [`MAX_EVENT_BYTES`].

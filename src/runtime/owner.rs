@@ -17,7 +17,6 @@ use crate::actors::{
     Alarm, AlarmBell, Announce, Close, CloseLedger, ConfigureStore, Door, Ledger, Member, Permits,
     Reconfigure, ReloadReply, Remember, Ring, Router, Settings, look_after_files, look_once, take_inbox_in,
 };
-use crate::answer::EmitError;
 use crate::archive::{Healths, Pauses};
 use crate::clock;
 use crate::config::{Config, FleetRole, Loaded, Problem, Report, WatchFrom};
@@ -240,8 +239,8 @@ fn start_watch(
         }
         match block_on(emitting.emit(event, None, WATCH_EMIT), 2 * WATCH_EMIT) {
             Some(Ok(_)) => Fate::Taken,
-            Some(Err(EmitError::Refused(why))) => Fate::Refused(why),
-            Some(Err(EmitError::Unavailable(why))) => Fate::NotNow(why),
+            Some(Err(error)) if error.is_temporary() => Fate::NotNow(error.reason()),
+            Some(Err(error)) => Fate::Refused(error.reason()),
             None => Fate::NotNow("the runtime is busy or stopping".to_owned()),
         }
     };

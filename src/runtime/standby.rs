@@ -3,12 +3,12 @@
 
 use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
+use super::block::on_a_thread;
 use super::{Mode, PAUSE, Setting};
 use crate::answer::{EmitError, Receipt};
 use crate::ask::{Ask, EmitEvent};
@@ -53,17 +53,12 @@ impl Link {
     /// Asks the owner something on a new thread: operators ask seldom, and the answer may wait for
     /// an endpoint.
     pub(super) async fn ask<A: Ask>(&self, ask: A) -> Result<A::Answer, ClientError> {
-        let (reply, answer) = oneshot::channel();
         let spool_dir = self.spool_dir.clone();
-        thread::spawn(move || {
-            let asked =
-                Client::connect(&spool_dir, CONNECT).and_then(|mut client| client.request(&ask, PATIENCE));
-            if reply.send(asked).is_err() {
-                log::debug!("nobody waits any more for the owner's answer");
-            }
+        let asking = on_a_thread(move || {
+            Client::connect(&spool_dir, CONNECT).and_then(|mut client| client.request(&ask, PATIENCE))
         });
-        let no_thread = || ClientError::Refused("no thread could be had to ask the owner".to_owned());
-        answer.await.unwrap_or_else(|_| Err(no_thread()))
+        let no_thread = |error| ClientError::Refused(format!("no thread to ask the owner: {error}"));
+        asking.await.unwrap_or_else(|error| Err(no_thread(error)))
     }
 }
 
