@@ -30,6 +30,7 @@ use crate::clock;
 use crate::config::{Config, Origin, Report};
 use crate::delivery::{Delivery, DeliveryId, Pause, SubscriptionId};
 use crate::event::{Event, IdempotencyKey, SpecId, sequence_at};
+use crate::feed::Feed;
 use crate::files::user;
 use crate::fleet::Link;
 use crate::inspect::{
@@ -83,6 +84,7 @@ impl Door {
         config: &Config,
         checkout: Checkout,
         fleet: Option<Link>,
+        feed: Feed,
     ) -> (Self, mpsc::Receiver<ReloadReply>) {
         let (reloads, reload) = mpsc::channel(1);
         let door = Self {
@@ -94,7 +96,7 @@ impl Door {
             delivers: config.delivers_for_a_fleet(),
             show_host: config.show_host,
             reading: Reading::new(config.store_options()),
-            notices: Notices::new(config.origin.clone()),
+            notices: Notices::new(config.origin.clone(), feed),
             reloads,
             started: Instant::now(),
             started_at: clock::now(),
@@ -205,9 +207,7 @@ impl Door {
             Request::List(query) => Answer::List(self.list(query).await?),
             Request::Show(delivery) => Answer::Show(self.show(delivery).await?),
             Request::Attempts(query) => Answer::Attempts(self.tried(query).await?),
-            Request::Status(ReadStatus {}) => {
-                Answer::Status(StatusReport::of(&self.facts().await?, self.reading.spool_dir()))
-            }
+            Request::Status(ReadStatus {}) => Answer::Status(self.status().await?),
             Request::Metrics(ReadMetrics {}) => {
                 let facts = self.facts().await?;
                 let status = StatusReport::of(&facts, self.reading.spool_dir());
@@ -267,6 +267,8 @@ impl Door {
             spec: event.spec.id,
             key: event.event.idempotency_key,
             kind: event.event.kind,
+            stage: event.event.stage,
+            status: event.event.status,
             accepted_at: at,
             format: config.format,
         });
@@ -361,6 +363,11 @@ impl Door {
     /// The spool that this runtime owns.
     pub(super) fn spool_dir(&self) -> &Path {
         self.reading.spool_dir()
+    }
+
+    /// The state of the runtime and its subscriptions.
+    pub(crate) async fn status(&self) -> Result<StatusReport, RequestError> {
+        Ok(StatusReport::of(&self.facts().await?, self.reading.spool_dir()))
     }
 
     /// Gathers what `status` shows.

@@ -51,6 +51,7 @@ mod delivery;
 mod digest;
 mod env;
 mod event;
+mod feed;
 mod figures;
 mod files;
 mod filter;
@@ -89,6 +90,7 @@ pub use event::{
     InvalidSpecId, KeyOrigin, MAX_EVENT_BYTES, MAX_EVENT_DEPTH, Pipeline, SCHEMA_VERSION, Source, Spec,
     SpecId, Stage, Status, Task,
 };
+pub use feed::{Ended, RuntimeState, Snapshot};
 pub use figures::{Counters, Figures, Minutes, Window, Windows};
 pub use files::FileError;
 pub use inspect::{
@@ -98,7 +100,7 @@ pub use inspect::{
 };
 pub use names::UnknownName;
 pub use run::AwaitedStage;
-pub use runtime::{Drained, Handle, Runtime, StartError};
+pub use runtime::{Drained, Ends, Handle, Runtime, StartError, Updates};
 pub use spool::OpenError;
 
 /// What the project's own tests and benches use; no part of the interface, and free to change.

@@ -25,6 +25,7 @@ use super::{Exit, Failure, Global, load_to_serve};
 use crate::config::{Config, WatchFrom};
 use crate::control::RuntimeFile;
 use crate::env::Environment;
+use crate::feed::RuntimeState;
 use crate::inspect::counted;
 use crate::runtime::Runtime;
 
@@ -96,7 +97,7 @@ async fn serve(config: Config, options: &Options, screen: &mut Screen) -> Result
     let runtime = Runtime::start(config, Environment::process()).await.map_err(Failure::failed)?;
     let handle = runtime.handle();
     let metrics = scraped.as_ref().map(|scraped| scraped.address);
-    announce(&spool_dir, handle.is_standing_by(), &subscriptions, metrics, screen);
+    announce(&spool_dir, handle.state() == RuntimeState::StandingBy, &subscriptions, metrics, screen);
     if let Some(scraped) = scraped {
         actix_rt::spawn(scraped.answer(handle.clone()));
     }

@@ -52,7 +52,7 @@ pub(crate) use summary::AttemptSummary;
 pub use trouble::{Cause, Incident};
 
 use crate::clock;
-use crate::event::{EventKind, IdempotencyKey, SpecId};
+use crate::event::{EventKind, IdempotencyKey, SpecId, Stage, Status};
 use crate::payload::Format;
 
 /// The id of a delivery, sent as `X-SpecKit-Id`: a UUID v4, the same on every attempt and every
@@ -144,6 +144,10 @@ pub struct Delivery {
     pub key: IdempotencyKey,
     /// Its type, for the `X-SpecKit-Event` header.
     pub kind: EventKind,
+    /// The stage that the event tells of.
+    pub stage: Option<Stage>,
+    /// How that ended.
+    pub status: Option<Status>,
     /// When the event was accepted.
     pub accepted_at: Timestamp,
     /// The format of its body.

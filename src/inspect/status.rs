@@ -299,6 +299,21 @@ pub(crate) enum Unfinished {
 }
 
 impl StatusReport {
+    /// Whether another report, of another moment, says nothing else: what only the clock moves
+    /// (uptime, figures) does not count.
+    pub(crate) fn says_the_same(&self, other: &Self) -> bool {
+        let timeless = |report: &Self| {
+            let mut report = report.clone();
+            report.runtime.iter_mut().for_each(|runtime| runtime.uptime_s = 0);
+            (report.figures, report.figures_from) = (Box::default(), None);
+            for one in &mut report.subscriptions {
+                (one.figures, one.empty_in_s) = (Figures::default(), None);
+            }
+            report
+        };
+        timeless(self) == timeless(other)
+    }
+
     /// The status where webhooks are off.
     pub(crate) fn off() -> Self {
         let nothing = (Healths::default(), Counts::default(), Survey::default());

@@ -9,6 +9,7 @@ use super::block::{block_on, on_a_thread};
 use super::{Current, Mode};
 use crate::answer::{EmitError, Receipt};
 use crate::event::Event;
+use crate::feed::{Feed, RuntimeState};
 use crate::sources::checkout::Checkout;
 use crate::spool::put_in_inbox;
 
@@ -36,7 +37,7 @@ impl Handle {
 
     /// Whether webhooks are switched on.
     pub fn is_on(&self) -> bool {
-        !matches!(self.mode(), Mode::Off)
+        self.state() != RuntimeState::Off
     }
 
     /// Accepts an event: when this returns `Accepted` or `Queued`, it is synced to disk. Waits for
@@ -117,9 +118,9 @@ impl Handle {
         }
     }
 
-    /// Whether another process owns the spool, and this runtime waits for it to end.
-    pub fn is_standing_by(&self) -> bool {
-        matches!(self.mode(), Mode::Standby(_))
+    /// What the runtime does now.
+    pub fn state(&self) -> RuntimeState {
+        self.0.mode.borrow().state()
     }
 
     /// Waits until the runtime has given up after too many panics, and says so. One that is off,
@@ -146,6 +147,10 @@ impl Handle {
 
     pub(super) fn mode(&self) -> Mode {
         self.0.mode.borrow().clone()
+    }
+
+    pub(super) fn feed(&self) -> &Feed {
+        &self.0.current.feed
     }
 
     pub(super) fn current(&self) -> Arc<Current> {

@@ -13,6 +13,7 @@ mod requests;
 mod standby;
 #[cfg(test)]
 mod tests;
+mod updates;
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use handle::Handle;
+pub use updates::{Ends, Updates};
 
 use block::wait_for;
 
@@ -31,6 +33,7 @@ use crate::actors::Door;
 use crate::config::{Config, Loaded, Problem, load};
 use crate::delivery::SubscriptionId;
 use crate::env::Environment;
+use crate::feed::{Feed, RuntimeState};
 use crate::files::max_open;
 use crate::http::TlsError;
 use crate::spool::OpenError;
@@ -157,11 +160,26 @@ enum Mode {
     Failed(Arc<str>),
 }
 
+impl Mode {
+    /// As a host sees it.
+    fn state(&self) -> RuntimeState {
+        match self {
+            Self::Off => RuntimeState::Off,
+            Self::Starting => RuntimeState::Starting,
+            Self::Owner(_) => RuntimeState::Running,
+            Self::Standby(_) => RuntimeState::StandingBy,
+            Self::Stopped => RuntimeState::Stopped,
+            Self::Failed(reason) => RuntimeState::Failed(reason.clone()),
+        }
+    }
+}
+
 /// The config as it is now, and where secrets are read from.
 #[derive(Debug)]
 struct Current {
     config: Mutex<Arc<Config>>,
     environment: Environment,
+    feed: Feed,
 }
 
 impl Current {
@@ -240,7 +258,8 @@ impl Runtime {
     pub async fn start(config: Config, environment: Environment) -> Result<Self, StartError> {
         let is_on = config.enabled;
         let (mode, changes) = watch::channel(if is_on { Mode::Starting } else { Mode::Off });
-        let current = Arc::new(Current { config: Mutex::new(Arc::new(config)), environment });
+        let feed = Feed::new(changes.borrow().state());
+        let current = Arc::new(Current { config: Mutex::new(Arc::new(config)), environment, feed });
         let handle = Handle::new(changes, current.clone());
         if !is_on {
             return Ok(Self { handle, running: None });
@@ -317,9 +336,14 @@ impl Setting {
         self.stop.borrow().is_some() || self.stop.has_changed().is_err()
     }
 
+    fn set_mode(&self, mode: Mode) {
+        self.current.feed.set_state(mode.state());
+        self.mode.send_replace(mode);
+    }
+
     /// Says that events can be taken now; the first time it also answers `Runtime::start`.
     fn is_ready(&self, mode: Mode) {
-        self.mode.send_replace(mode);
+        self.set_mode(mode);
         // `Runtime::start` waits for the first answer only.
         drop(self.ready.try_send(Ok(())));
     }
@@ -335,10 +359,10 @@ fn supervise(setting: &Arc<Setting>) -> Drained {
                 let run = setting.clone();
                 let thread = thread::Builder::new().name("spec-notify-actors".to_owned());
                 let ended = thread.spawn(move || owner::run(&run, opened)).map(thread::JoinHandle::join);
-                setting.mode.send_replace(Mode::Starting);
+                setting.set_mode(Mode::Starting);
                 match ended {
                     Ok(Ok(Ended::Stopped(drained))) => {
-                        setting.mode.send_replace(Mode::Stopped);
+                        setting.set_mode(Mode::Stopped);
                         return drained;
                     }
                     Ok(Ok(Ended::NotStarted(error))) => error,
@@ -358,7 +382,7 @@ fn supervise(setting: &Arc<Setting>) -> Drained {
                              restart it, and report the panic above"
                         );
                         log::error!("{reason}");
-                        setting.mode.send_replace(Mode::Failed(reason.into()));
+                        setting.set_mode(Mode::Failed(reason.into()));
                         return Drained::default();
                     }
                     Err(error) => error.into(),
@@ -381,7 +405,7 @@ fn supervise(setting: &Arc<Setting>) -> Drained {
             thread::park_timeout(PAUSE);
         }
     }
-    setting.mode.send_replace(Mode::Stopped);
+    setting.set_mode(Mode::Stopped);
     Drained::default()
 }
 

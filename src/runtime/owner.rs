@@ -3,7 +3,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::{Actor as _, Addr};
 use actix_rt::time::{sleep, timeout};
@@ -23,6 +23,7 @@ use crate::config::{Config, FleetRole, Loaded, Problem, Report, WatchFrom};
 use crate::control::Server;
 use crate::delivery::SubscriptionId;
 use crate::event::Event;
+use crate::feed::Feed;
 use crate::figures::from_evidence;
 use crate::files::share_of_open_files;
 use crate::fleet::Link;
@@ -39,6 +40,15 @@ const WATCH_EMIT: Duration = Duration::from_secs(5);
 
 /// How long a runtime that stepped down still answers those who are connected.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// The pause after each status that was gathered for watchers, and how many times as long as that
+/// took.
+const SHOW_AGAIN: Duration = Duration::from_millis(100);
+const SHOW_REST: u32 = 4;
+
+/// How often it is gathered where nothing is known to have changed: what a person does to the files,
+/// and what the clock alone changes.
+const SHOW_ANYWAY: Duration = Duration::from_secs(5);
 
 /// How long requests under way may take before the spool is opened again.
 const REOPEN_WITHIN: Duration = Duration::from_secs(5);
@@ -69,9 +79,10 @@ pub(super) fn run(setting: &Arc<Setting>, (store, recovered): (Store, Recovered)
             Ok(of_fleet) => of_fleet,
             Err(error) => return Ended::NotStarted(error),
         };
+        let feed = setting.current.feed.clone();
         let shared = fleet.clone().filter(|fleet| fleet.delivers);
         let ledger = Ledger::start_in_arbiter(&intake.handle(), move |_| {
-            let ledger = Ledger::new(store, its_alarm);
+            let ledger = Ledger::new(store, its_alarm, feed);
             match shared {
                 Some(OfFleet { link, routed, .. }) => ledger.sharing(link, routed),
                 None => ledger,
@@ -136,6 +147,7 @@ async fn serve(
     let files = actix_rt::spawn(look_after_files(ledger.clone(), door.router().clone()));
     let (looked, inbox_looked) = watch::channel(false);
     let inbox = actix_rt::spawn(take_inbox_in(ledger.clone(), door.clone(), looked));
+    let showing = actix_rt::spawn(show_status(setting.current.feed.clone(), door.clone()));
     let counting = actix_rt::spawn(count_again(ledger.clone(), setting.clone()));
     let reloading = take_reloads(reloads, setting.current.clone(), equipment, door.clone(), ledger.clone());
     let reloading = actix_rt::spawn(reloading);
@@ -158,10 +170,11 @@ async fn serve(
         Either::Left((deadline, _)) => Ok(deadline),
         Either::Right((ring, _)) => Err(ring),
     };
-    setting.mode.send_replace(Mode::Starting);
+    setting.set_mode(Mode::Starting);
     inbox.abort();
     files.abort();
     counting.abort();
+    showing.abort();
     reloading.abort();
     // The watcher may be waiting for these actors, so this thread must not block on it.
     if let Some(watch) = watch
@@ -204,6 +217,25 @@ async fn end(ended: Result<Duration, Ring>, door: &Door) -> Ended {
 async fn announce(ledger: &Addr<Ledger>, content: Option<Vec<u8>>) {
     if ledger.send(Announce(content)).await.is_err() {
         log::debug!("the ledger has stopped");
+    }
+}
+
+/// Gathers the status for those who watch, whenever something may have changed.
+async fn show_status(feed: Feed, door: Door) {
+    loop {
+        let is_watched = match feed.is_watched() {
+            true => timeout(SHOW_ANYWAY, feed.touched()).await.unwrap_or(true),
+            false => feed.touched().await,
+        };
+        if !is_watched {
+            continue;
+        }
+        let began = Instant::now();
+        match door.status().await {
+            Ok(status) => feed.show(status),
+            Err(error) => log::debug!("no status for those who watch: {error}"),
+        }
+        sleep(SHOW_AGAIN.max(began.elapsed() * SHOW_REST)).await;
     }
 }
 
@@ -390,11 +422,12 @@ fn start_actors(
     let (to_ledger, deliveries, its_config) = (ledger.clone(), Arbiter::current(), config.clone());
     let checkout = Checkout::new(&config.repo, current.environment.clone());
     let its_checkout = checkout.clone();
+    let feed = current.feed.clone();
     let router = Router::start_in_arbiter(intake, move |_| {
-        Router::new(entries, recovered, to_ledger, deliveries, its_config, its_checkout, alarm)
+        Router::new(entries, recovered, to_ledger, deliveries, its_config, its_checkout, (alarm, feed))
     });
     let link = fleet.as_ref().map(|fleet| fleet.link.clone());
-    let (door, reloads) = Door::new(router, ledger.clone(), &config, checkout, link);
+    let (door, reloads) = Door::new(router, ledger.clone(), &config, checkout, link, current.feed.clone());
     let member = fleet.filter(|fleet| fleet.delivers).map(|OfFleet { link, routed, .. }| {
         let current = current.clone();
         Member::new(link, door.clone(), ledger.clone(), move || current.config(), routed)

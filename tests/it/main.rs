@@ -50,6 +50,7 @@ mod storm;
 mod terminal;
 mod tls;
 mod unread;
+mod updates;
 mod users;
 mod watch;
 mod workflow_runs;
