@@ -40,8 +40,8 @@ pub enum EmitError {
     /// event.
     #[error("refused: {0}")]
     Invalid(#[source] EventError),
-    /// It cannot be accepted, now or later: a format that a subscription uses cannot show it, or the
-    /// spool's owner says so.
+    /// It cannot be accepted, now or later: a format that a subscription uses cannot show it, or
+    /// the spool's owner says so.
     #[error("refused: {0}")]
     Refused(String),
     /// It could not be accepted now: emit it again.

@@ -252,6 +252,22 @@ fn the_docs_name_every_config_key_in_the_order_of_the_messages() {
     }
 }
 
+/// A config can be made in code as well as in a file; a fleet's alone is a file's.
+#[test]
+fn the_builder_has_every_config_key() {
+    for (table, file) in [
+        ("[spec_ops.webhooks]", "src/config/builder.rs"),
+        ("[spec_ops.webhooks.alerts]", "src/config/builder.rs"),
+        ("[[spec_ops.webhooks.subscriptions]]", "src/config/builder/subscription.rs"),
+    ] {
+        let code = text(file);
+        let of_a_file = ["alerts", "fleet", "subscriptions", "headers"];
+        for key in known_keys(table).iter().filter(|key| !of_a_file.contains(&key.as_str())) {
+            assert!(code.contains(&format!("\"{key}\"")), "{file} does not have {key} of {table}");
+        }
+    }
+}
+
 /// The commands of the program, as their variants are named.
 fn commands() -> BTreeSet<String> {
     let text = text("src/cli/mod.rs");

@@ -46,8 +46,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const SHOW_AGAIN: Duration = Duration::from_millis(100);
 const SHOW_REST: u32 = 4;
 
-/// How often it is gathered where nothing is known to have changed: what a person does to the files,
-/// and what the clock alone changes.
+/// How often it is gathered where nothing is known to have changed: what a person does to the
+/// files, and what the clock alone changes.
 const SHOW_ANYWAY: Duration = Duration::from_secs(5);
 
 /// How long requests under way may take before the spool is opened again.

@@ -24,6 +24,7 @@ mod git_status;
 mod harness;
 mod held;
 mod hostile;
+mod hosts;
 mod identity;
 mod init;
 mod integrations;
