@@ -367,7 +367,10 @@ impl Door {
 
     /// The state of the runtime and its subscriptions.
     pub(crate) async fn status(&self) -> Result<StatusReport, RequestError> {
-        Ok(StatusReport::of(&self.facts().await?, self.reading.spool_dir()))
+        let facts = self.facts().await?;
+        // The figures of many subscriptions take a moment, in which the caller's thread may have
+        // deliveries to make.
+        self.reading.read(move |files| StatusReport::of(&facts, &files.spool_dir)).await
     }
 
     /// Gathers what `status` shows.

@@ -138,8 +138,8 @@ pub use config::{
     Config, ConfigBuilder, ConfigError, LoadOptions, Loaded, Problem, Report, Subscription, WatchFrom,
 };
 pub use delivery::{
-    Cause, DeliveryId, HealthState, IdPrefix, Incident, InvalidIdPrefix, InvalidSubscriptionId, LocalFault,
-    Pause, SubscriptionId,
+    Cause, DeliveryId, HealthState, IdPrefix, Incident, InvalidDeliveryId, InvalidIdPrefix,
+    InvalidSubscriptionId, LocalFault, Pause, SubscriptionId,
 };
 pub use env::Environment;
 pub use event::{

@@ -81,11 +81,17 @@ impl fmt::Display for DeliveryId {
     }
 }
 
-impl FromStr for DeliveryId {
-    type Err = uuid::Error;
+/// The text is no delivery id, for this reason.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidDeliveryId(String);
 
-    fn from_str(text: &str) -> Result<Self, uuid::Error> {
-        text.parse().map(Self)
+impl FromStr for DeliveryId {
+    type Err = InvalidDeliveryId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidDeliveryId> {
+        let parsed = text.parse();
+        parsed.map(Self).map_err(|error: uuid::Error| InvalidDeliveryId(error.to_string()))
     }
 }
 

@@ -205,7 +205,7 @@ impl Handle {
                 }
                 Mode::Standby(link) => match link.ask(ask.clone()).await {
                     Err(ClientError::Absent(why)) => RequestError::Unreachable(why),
-                    asked => return asked.map_err(RequestError::from),
+                    asked => return asked.map_err(ClientError::into_answer),
                 },
                 Mode::Starting => stopped(),
                 Mode::Stopped | Mode::Failed(_) => return Err(stopped()),
