@@ -201,7 +201,7 @@ impl Door {
     /// Answers any request of an operator.
     pub(crate) async fn answer(&self, request: Request) -> Result<Answer, RequestError> {
         Ok(match request {
-            Request::Emit(EmitEvent { event }) => Answer::Emit(self.emit_json(&event).await?),
+            Request::Emit(EmitEvent { event }) => Answer::Emit(self.emit_json(event.get()).await?),
             Request::Test(sample) => Answer::Test(self.test(sample).await?),
             Request::Replay(letter) => Answer::Replay(self.replay(letter).await?),
             Request::List(query) => Answer::List(self.list(query).await?),
@@ -228,9 +228,8 @@ impl Door {
 
     /// Accepts an event given as JSON. An error says that it was not taken now; what is no event
     /// is an answer.
-    async fn emit_json(&self, event: &Map<String, Value>) -> Result<Emitted, RequestError> {
-        let text = serde_json::to_string(event).unwrap_or_default();
-        let event = match Event::from_json(&text) {
+    async fn emit_json(&self, text: &str) -> Result<Emitted, RequestError> {
+        let event = match Event::from_json(text) {
             Ok(event) => event,
             Err(error) => return Ok(Emitted::refused(error.to_string())),
         };

@@ -1,5 +1,5 @@
 //! A host on actix: `cargo run --example actix_host`, in a repo with a config (see
-//! `docs/config.md`). The runtime has a system of its own, so this one stays the host's.
+//! `docs/reference/config.md`). The runtime has a system of its own, so this one stays the host's.
 
 use std::error::Error;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A guardrail host with the runtime inside: what it calls where. See `docs/integrations/host.md`.
+//! A guardrail host with the runtime inside: what it calls where. See `docs/how-to/guardrail-host.md`.
 
 use std::process::ExitCode;
 use std::time::Duration;

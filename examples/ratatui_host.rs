@@ -1,5 +1,5 @@
 //! A host with a terminal interface: `cargo run --example ratatui_host`, in a repo with a config
-//! (see `docs/config.md`). Its draw loop looks at the runtime at every frame and never waits for it.
+//! (see `docs/reference/config.md`). Its draw loop looks at the runtime at every frame and never waits for it.
 //! `e` emits an event, `q` ends.
 
 use std::collections::VecDeque;

@@ -1,5 +1,5 @@
 //! A host of plain threads: `cargo run --example thread_host`, in a repo with a config (see
-//! `docs/config.md`). Every call that waits is the blocking one, with a deadline.
+//! `docs/reference/config.md`). Every call that waits is the blocking one, with a deadline.
 
 use std::error::Error;
 use std::thread;

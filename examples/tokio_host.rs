@@ -1,5 +1,5 @@
 //! A host on tokio: `cargo run --example tokio_host`, in a repo with a config (see
-//! `docs/config.md`). Nothing here blocks its workers; one task tells what went wrong.
+//! `docs/reference/config.md`). Nothing here blocks its workers; one task tells what went wrong.
 
 use std::error::Error;
 use std::time::Duration;

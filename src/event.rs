@@ -121,7 +121,7 @@ named! {
     }
 }
 
-/// One event, in the shape of the `spec-kit` payload (`docs/payload.schema.json`).
+/// One event, in the shape of the `spec-kit` payload (`docs/reference/payload.schema.json`).
 ///
 /// Fields this version does not know are carried through unchanged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

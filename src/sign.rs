@@ -26,8 +26,8 @@ pub struct Secrets {
     pub previous: Option<Secret>,
 }
 
-/// The headers of one attempt (`docs/signing.md`); names in lower case. `timestamp` is in seconds
-/// since the epoch.
+/// The headers of one attempt (`docs/reference/headers.md`); names in lower case. `timestamp` is
+/// in seconds since the epoch.
 pub fn headers(
     delivery: &Delivery,
     body: &[u8],

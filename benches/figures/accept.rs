@@ -39,7 +39,7 @@ pub(super) fn one_emitter(bench: &Bench) -> Vec<Figure> {
         reference.push(median(&sync_times) * 1e3);
     }
     let what = "durable accept, one emitter, p50 / append and fdatasync p50";
-    let figure = Figure::new("3", what, "ms", median(&ours), Target::RatioAtMost(1.5));
+    let figure = Figure::new("3", what, "ms", median(&ours), Target::RatioAtMost(1.35));
     vec![figure.over(median(&reference))]
 }
 
@@ -52,7 +52,7 @@ pub(super) fn many_emitters(bench: &Bench) -> Vec<Figure> {
         alone.push(accepts_a_second(bench, &Repo::new("", &[])).0);
     }
     let what = "durable accepts a second, 64 emitters / fdatasyncs a second";
-    let figure = Figure::new("4", what, "/s", median(&ours), Target::RatioAtLeast(8.0));
+    let figure = Figure::new("4", what, "/s", median(&ours), Target::RatioAtLeast(12.0));
     let note = format!("each is a dry run's too; where no subscription wants them {:.0} /s", median(&alone));
     vec![figure.over(median(&reference)).note(note)]
 }

@@ -41,7 +41,7 @@ pub(super) fn beside_dead_endpoints(bench: &Bench) -> Vec<Figure> {
     };
     let (ours, reference) = interleaved(bench.slow_rounds(), || p99(10), || p99(0));
     let what = "healthy endpoint beside ten dead ones, emit to request received, p99 / alone";
-    let figure = Figure::new("10a", what, "ms", ours, Target::RatioAtMost(1.5)).over(reference);
+    let figure = Figure::new("10a", what, "ms", ours, Target::RatioAtMost(1.2)).over(reference);
     vec![
         figure.note(format!(
             "what has not arrived {} s after the last emit counts as that",

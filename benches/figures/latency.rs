@@ -20,7 +20,7 @@ use super::{Bench, raw};
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// A file rests this long before it is read: `watch/settle.rs`.
-const SETTLE_MS: f64 = 150.0;
+const SETTLE_MS: f64 = 40.0;
 
 pub(super) fn idle(bench: &Bench) -> Vec<Figure> {
     let rounds: Vec<[f64; 3]> = (0..bench.rounds()).map(|_| idle_round(bench)).collect();
@@ -110,7 +110,7 @@ pub(super) fn watched(bench: &Bench) -> Vec<Figure> {
         part(1) - SETTLE_MS,
         part(2)
     );
-    vec![Figure::new("15", what, "ms", part(0), Target::Under(1000.0)).note(note)]
+    vec![Figure::new("15", what, "ms", part(0), Target::Under(80.0)).note(note)]
 }
 
 /// In seconds: the p95 of all; the p50 until the Router took it; the p50 from there.

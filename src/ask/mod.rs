@@ -7,8 +7,9 @@ mod emitted;
 mod paused;
 mod sent;
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 
 pub use discarded::{DiscardOutcome, Discarded};
@@ -18,7 +19,7 @@ pub use sent::{SentOutcome, SentReport, SentRequest};
 
 use crate::config::Report;
 use crate::delivery::{DeliveryId, SubscriptionId};
-use crate::event::SpecId;
+use crate::event::{Event, SpecId};
 use crate::inspect::{Listing, Metrics, Query, Shown, StatusReport, Tried, TriedQuery};
 
 /// A request whose answer has this type.
@@ -103,10 +104,55 @@ requests! {
 
 /// Accept an event.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct EmitEvent {
-    /// The event, in the payload's shape.
-    pub event: Map<String, Value>,
+    /// The event, in the payload's shape, as its text: whoever accepts it reads it once.
+    pub event: Box<RawValue>,
+}
+
+impl EmitEvent {
+    /// To accept this event.
+    ///
+    /// # Errors
+    /// It cannot be written as JSON.
+    pub fn of(event: &Event) -> serde_json::Result<Self> {
+        Ok(Self { event: to_raw_value(event)? })
+    }
+}
+
+impl Request {
+    /// Reads a line of the control port.
+    ///
+    /// # Errors
+    /// It is no request.
+    pub(crate) fn read(line: &[u8]) -> serde_json::Result<Self> {
+        /// An event comes first because a tagged enum would take it apart before it is looked at.
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Emitting {
+            #[serde(rename = "command")]
+            _command: Command,
+            event: Box<RawValue>,
+        }
+
+        #[derive(Deserialize)]
+        enum Command {
+            #[serde(rename = "emit")]
+            Emit,
+        }
+
+        #[derive(Deserialize)]
+        struct Named {
+            #[serde(rename = "command")]
+            _command: Command,
+        }
+
+        match serde_json::from_slice::<Emitting>(line) {
+            Ok(Emitting { event, .. }) if event.get().starts_with('{') => Ok(Self::Emit(EmitEvent { event })),
+            Ok(_) => Err(serde_json::Error::custom("`event` should be an object")),
+            Err(error) if serde_json::from_slice::<Named>(line).is_ok() => Err(error),
+            Err(_) => serde_json::from_slice(line),
+        }
+    }
 }
 
 /// Send one signed sample to an active subscription now.

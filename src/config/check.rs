@@ -143,8 +143,8 @@ struct Checker<'a, 'f> {
 }
 
 impl Checker<'_, '_> {
-    /// Reads every key, in the order of `docs/config.md`: the message about an unknown key lists
-    /// them in this order.
+    /// Reads every key, in the order of `docs/reference/config.md`: the message about an unknown
+    /// key lists them in this order.
     fn settings(&mut self, table: &Table<'_, '_>, enabled: bool) -> Config {
         let env_file = self.env_file(table, enabled);
         let max_concurrency = table.integer("max_concurrency", 4, 1..=1024, self.findings);

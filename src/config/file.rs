@@ -34,7 +34,7 @@ pub struct LoadOptions {
 
 impl LoadOptions {
     /// Loads the config of the repo that contains `working_dir`, from the places listed in
-    /// `docs/config.md`.
+    /// `docs/reference/config.md`.
     pub fn in_dir(working_dir: impl Into<PathBuf>) -> Self {
         Self { config: None, repo: None, working_dir: working_dir.into(), secrets: true, role: None }
     }

@@ -72,7 +72,12 @@ pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(50);
 pub struct Client {
     stream: BufReader<TcpStream>,
     deadline: Instant,
+    /// What is sent next.
+    unsaid: Vec<u8>,
 }
+
+/// Bytes from which on what is sent ahead is written.
+const MAX_UNSAID: usize = 64 * 1024;
 
 impl Client {
     /// Connects to the runtime that `runtime.json` in `spool_dir` names. Nothing is asked, and the
@@ -125,7 +130,7 @@ impl Client {
             _ => failed(error),
         })?;
         stream.set_nodelay(true).map_err(failed)?;
-        let mut client = Self { stream: BufReader::new(stream), deadline };
+        let mut client = Self { stream: BufReader::new(stream), deadline, unsaid: Vec::new() };
         match client.shake_hands(file) {
             Ok(()) => Ok(client),
             Err(ClientError::Unreachable(why)) if why == CLOSED => Err(Ended::Closed),
@@ -160,15 +165,25 @@ impl Client {
     }
 
     /// Asks without waiting for the answer, and says how many bytes that were: answers come in the
-    /// order of the requests, each [received](Self::receive) on its own. The runtime has at least
-    /// 64 of a connection under way at a time; who sends more ahead may wait for room that only
-    /// receiving makes.
+    /// order of the requests, each [received](Self::receive) on its own. What is short goes out
+    /// together with what follows, at the latest when an answer is waited for. The runtime has 256
+    /// of a connection under way at a time; who sends more ahead may wait for room that
+    /// only receiving makes.
     ///
     /// # Errors
     /// It is too long, or could not be written until `deadline`: the connection is of no use then.
     pub fn send(&mut self, request: &Request, deadline: Instant) -> Result<usize, ClientError> {
         self.deadline = deadline;
-        self.say(request)
+        let bytes = self.say(request)?;
+        if self.unsaid.len() >= MAX_UNSAID {
+            self.flush()?;
+        }
+        Ok(bytes)
+    }
+
+    /// Whether the next answer has arrived: [receiving](Self::receive) it waits for nothing.
+    pub fn has_answer(&self) -> bool {
+        self.stream.buffer().contains(&b'\n')
     }
 
     /// The next answer.
@@ -186,15 +201,19 @@ impl Client {
     }
 
     fn say(&mut self, line: &impl Serialize) -> Result<usize, ClientError> {
-        let mut json = serde_json::to_vec(line).map_err(io::Error::from)?;
-        json.push(b'\n');
-        if json.len() > MAX_LINE {
-            return Err(ClientError::Refused(format!(
-                "{} bytes are more than the control port takes",
-                json.len()
-            )));
+        let start = self.unsaid.len();
+        serde_json::to_writer(&mut self.unsaid, line).map_err(io::Error::from)?;
+        self.unsaid.push(b'\n');
+        let bytes = self.unsaid.len() - start;
+        if bytes > MAX_LINE {
+            self.unsaid.truncate(start);
+            return Err(ClientError::Refused(format!("{bytes} bytes are more than the control port takes")));
         }
-        let mut unsaid = json.as_slice();
+        Ok(bytes)
+    }
+
+    fn flush(&mut self) -> Result<(), ClientError> {
+        let mut unsaid = self.unsaid.as_slice();
         while !unsaid.is_empty() {
             self.stream.get_ref().set_write_timeout(Some(left(self.deadline)?))?;
             match self.stream.get_mut().write(unsaid)? {
@@ -202,10 +221,15 @@ impl Client {
                 said => unsaid = &unsaid[said..],
             }
         }
-        Ok(json.len())
+        self.unsaid.clear();
+        Ok(())
     }
 
     fn hear<T: DeserializeOwned>(&mut self) -> Result<T, ClientError> {
+        // What has arrived needs no writing first: more of it may go out together.
+        if !self.has_answer() {
+            self.flush()?;
+        }
         let answer = self.read_line()?;
         match serde_json::from_slice(&answer).map_err(io::Error::from)? {
             Reply::Ok(value) => Ok(value),
@@ -217,7 +241,9 @@ impl Client {
     fn read_line(&mut self) -> Result<Vec<u8>, ClientError> {
         let mut line = Vec::new();
         while line.last() != Some(&b'\n') {
-            self.stream.get_ref().set_read_timeout(Some(left(self.deadline)?))?;
+            if self.stream.buffer().is_empty() {
+                self.stream.get_ref().set_read_timeout(Some(left(self.deadline)?))?;
+            }
             let room = (MAX_LINE - line.len()) as u64;
             let available = self.stream.fill_buf()?.len().min(MAX_LINE - line.len());
             if available == 0 || room == 0 {

@@ -25,7 +25,7 @@ pub struct RuntimeFile {
     pub token: Token,
     /// The program's version.
     pub version: String,
-    /// The version of what is spoken on the port: `docs/control-port.md`.
+    /// The version of what is spoken on the port: `docs/reference/control-port.md`.
     #[serde(default = "first_protocol")]
     pub protocol: u32,
 }

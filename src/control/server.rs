@@ -43,8 +43,11 @@ const LOOK: Duration = Duration::from_millis(5);
 
 /// Events of one connection under way at a time, and their bytes; one event of any size always
 /// fits.
-const MAX_OUTSTANDING: usize = 64;
+const MAX_OUTSTANDING: usize = 256;
 const MAX_OUTSTANDING_BYTES: usize = 2 * MAX_LINE;
+
+/// Bytes of answers from which on they are written, whatever else is known by then.
+const MAX_TOGETHER: usize = 16 * 1024;
 
 /// How long a connection may be silent, or slow to take an answer.
 const IDLE: Duration = Duration::from_secs(30);
@@ -253,7 +256,7 @@ async fn read_requests<R: tokio::io::AsyncBufRead + Unpin>(
 ) -> io::Result<()> {
     let room = Arc::new(Semaphore::new(MAX_OUTSTANDING_BYTES));
     while let Some(line) = read_line(reader, IDLE, MAX_LINE).await? {
-        let job = match serde_json::from_slice::<Request>(&line) {
+        let job = match Request::read(&line) {
             Err(error) => Job::Wrong(not_a_request(&line, &error)),
             Ok(request @ Request::Emit(_)) => {
                 let bytes = u32::try_from(line.len()).unwrap_or(u32::MAX);
@@ -280,20 +283,34 @@ async fn read_requests<R: tokio::io::AsyncBufRead + Unpin>(
     Ok(())
 }
 
-/// Answers in the order of the requests, until there are no more.
+/// Answers in the order of the requests, until there are no more. Events that one write to disk
+/// served are answered by one write too.
 async fn answer_in_order<W: tokio::io::AsyncWrite + Unpin>(
     writer: &mut W,
     mut jobs: mpsc::Receiver<Job>,
     door: &Door,
 ) -> io::Result<()> {
-    while let Some(job) = jobs.recv().await {
+    let mut answers = Vec::new();
+    loop {
+        let job = match jobs.try_recv() {
+            Ok(job) => job,
+            Err(_) => {
+                write(writer, &mut answers).await?;
+                let Some(job) = jobs.recv().await else { return Ok(()) };
+                job
+            }
+        };
         match job {
             Job::Emitting(emitting) => {
+                if !emitting.is_finished() || answers.len() >= MAX_TOGETHER {
+                    write(writer, &mut answers).await?;
+                }
                 let ended = |_| Reply::Error("the runtime has stopped".to_owned());
-                answer(writer, &emitting.await.unwrap_or_else(ended)).await?;
+                add_answer(&mut answers, &emitting.await.unwrap_or_else(ended))?;
             }
-            Job::Wrong(why) => answer(writer, &Reply::<()>::Error(why)).await?,
+            Job::Wrong(why) => add_answer(&mut answers, &Reply::<()>::Error(why))?,
             Job::Other(request, done) => {
+                write(writer, &mut answers).await?;
                 answer(writer, &reply(door.answer(request).await)).await?;
                 if done.send(()).is_err() {
                     log::debug!("a client left before its answer");
@@ -301,7 +318,6 @@ async fn answer_in_order<W: tokio::io::AsyncWrite + Unpin>(
             }
         }
     }
-    Ok(())
 }
 
 /// The answer to a line that is no request.
@@ -347,11 +363,30 @@ async fn answer<W: tokio::io::AsyncWrite + Unpin, T: Serialize>(
     writer: &mut W,
     reply: &Reply<T>,
 ) -> io::Result<()> {
-    let mut line = serde_json::to_vec(reply)?;
-    if line.len() >= MAX_LINE {
+    let mut answers = Vec::new();
+    add_answer(&mut answers, reply)?;
+    write(writer, &mut answers).await
+}
+
+/// Adds one line to what is written next.
+fn add_answer<T: Serialize>(answers: &mut Vec<u8>, reply: &Reply<T>) -> io::Result<()> {
+    let start = answers.len();
+    serde_json::to_writer(&mut *answers, reply)?;
+    if answers.len() - start >= MAX_LINE {
+        answers.truncate(start);
         let error = format!("the answer is longer than {MAX_LINE} bytes: ask for less at a time");
-        line = serde_json::to_vec(&Reply::<()>::Error(error))?;
+        serde_json::to_writer(&mut *answers, &Reply::<()>::Error(error))?;
     }
-    line.push(b'\n');
-    timeout(IDLE, writer.write_all(&line)).await.map_err(|_| io::ErrorKind::TimedOut)?
+    answers.push(b'\n');
+    Ok(())
+}
+
+/// Writes what there is, and leaves nothing.
+async fn write<W: tokio::io::AsyncWrite + Unpin>(writer: &mut W, answers: &mut Vec<u8>) -> io::Result<()> {
+    if answers.is_empty() {
+        return Ok(());
+    }
+    timeout(IDLE, writer.write_all(answers)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+    answers.clear();
+    Ok(())
 }

@@ -12,7 +12,7 @@ use crate::clock;
 use crate::event::SpecId;
 use crate::names::named;
 
-/// Failures in a row that open the breaker: one request at a time (`docs/delivery.md`).
+/// Failures in a row that open the breaker: one request at a time (`docs/explain/delivery.md`).
 pub(crate) const OPEN_AFTER: u32 = 5;
 
 /// While something succeeded so recently, an endpoint that fails is `degraded`: it may be the next
@@ -106,7 +106,7 @@ pub struct LocalFault {
     pub hint: String,
 }
 
-/// Age at which a fault of this machine counts like any other failure (`docs/delivery.md`).
+/// Age at which a fault of this machine counts like any other failure (`docs/explain/delivery.md`).
 const LOCAL_FAULT_COUNTS_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
 impl Health {

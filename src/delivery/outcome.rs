@@ -227,7 +227,7 @@ impl Outcome {
         Self { result, latency, resent: false }
     }
 
-    /// What this outcome means (`docs/delivery.md`).
+    /// What this outcome means (`docs/reference/status-codes.md`).
     pub(crate) fn judge(&self) -> Judgement {
         match &self.result {
             Err(_) => Judgement::Retry,
@@ -249,9 +249,9 @@ impl Outcome {
         }
     }
 
-    /// The pause the endpoint asked for, if it may ask for one (`docs/delivery.md`): with 429, 503,
-    /// a status in `retry_statuses`, or a 2xx in which its service says that it cannot take the
-    /// message now.
+    /// The pause the endpoint asked for, if it may ask for one (`docs/explain/delivery.md`): with
+    /// 429, 503, a status in `retry_statuses`, or a 2xx in which its service says that it cannot
+    /// take the message now.
     pub(crate) fn pause(&self) -> Option<Duration> {
         let response = self.result.as_ref().ok()?;
         let is_put_off = response.rejection.as_ref().is_some_and(|rejection| rejection.retry);

@@ -39,7 +39,8 @@ impl Default for RetryPolicy {
 pub(crate) struct Jitter(pub(crate) f64);
 
 impl RetryPolicy {
-    /// `min(max, initial * factor^(retry-1)) + jitter`, with `retry` from 1 (`docs/delivery.md`).
+    /// `min(max, initial * factor^(retry-1)) + jitter`, with `retry` from 1
+    /// (`docs/explain/delivery.md`).
     pub(crate) fn wait_before_retry(&self, retry: u32, jitter: Jitter) -> Duration {
         let mut schedule = ExponentialBackoff {
             current_interval: self.initial,

@@ -1,5 +1,6 @@
 //! Shares the concurrent requests among all subscriptions, so that no slow or dead endpoint delays
-//! another (`docs/delivery.md`, fairness). It has no clock: callers pass how long a share was held.
+//! another (`docs/explain/delivery.md`, fairness). It has no clock: callers pass how long a share
+//! was held.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

@@ -1,5 +1,5 @@
 //! Faults of this machine, which keep any request from leaving it whatever the endpoint is
-//! (`docs/delivery.md`).
+//! (`docs/explain/delivery.md`).
 
 use std::error::Error;
 use std::io;

@@ -160,7 +160,7 @@ impl fmt::Debug for Proxy {
 mod tests {
     use super::*;
 
-    /// The cases of the table in `docs/config.md`.
+    /// The cases of the table in `docs/reference/config.md`.
     #[test]
     fn exceptions_are_what_curl_and_go_read() {
         for (host, port, entry, excepted) in [

@@ -253,7 +253,7 @@ impl Told {
 }
 
 /// An attempt with the headers that the evidence leaves out, because the rest of the line implies
-/// them (`docs/files.md`).
+/// them (`docs/reference/evidence.md`).
 fn whole(Line { delivery, event, mut attempt }: Line) -> ShownAttempt {
     let is_unsent = attempt.error.as_ref().is_some_and(|error| error.class == "secret");
     let (number, seconds) = (attempt.attempt.to_string(), attempt.time.as_second().to_string());

@@ -28,7 +28,7 @@ use serde_json::json;
 
 use crate::event::{Event, EventKind, IdempotencyKey, KeyOrigin, Source, SpecId, sequence_at};
 
-/// The body of `event`: compact JSON, as described by `docs/payload.schema.json`.
+/// The body of `event`: compact JSON, as described by `docs/reference/payload.schema.json`.
 ///
 /// # Errors
 /// A parsed event cannot cause one; the error comes from serde's signature.

@@ -6,7 +6,6 @@ use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
 use super::block::on_a_thread;
@@ -138,11 +137,7 @@ fn hand_over(
     deadline: Instant,
 ) -> Result<Receipt, EmitError> {
     let unavailable = |reason: String| EmitError::Unavailable(reason);
-    let event: Map<String, Value> = match serde_json::to_value(event) {
-        Ok(Value::Object(event)) => event,
-        _ => return Err(EmitError::Refused("the event is not JSON".to_owned())),
-    };
-    let request = EmitEvent { event };
+    let request = EmitEvent::of(event).map_err(|error| EmitError::Refused(error.to_string()))?;
     let left = || deadline.saturating_duration_since(Instant::now());
     if let Some(open) = client
         && let Ok(emitted) = open.request(&request, left())

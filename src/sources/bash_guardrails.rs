@@ -31,7 +31,8 @@ pub(super) static SOURCE: Guardrail = Guardrail {
     failures,
 };
 
-/// Why the guardrail does not count the stage as passed (`docs/events.md`); empty where it does.
+/// Why the guardrail does not count the stage as passed (`docs/reference/sources.md`); empty where
+/// it does.
 fn failures(stage: Stage, fields: &Map<String, Value>) -> Vec<String> {
     let mut reasons = Vec::new();
     let mut require = |name: &str, value: Option<&Value>, allowed: &[&str]| {

@@ -109,6 +109,8 @@ pub(crate) struct Spool {
     announced: Option<Announced>,
     standing: Standing,
     lock: Lock,
+    /// Spool files that may be open.
+    max_open: usize,
 }
 
 impl Spool {
@@ -149,6 +151,7 @@ impl Spool {
             announced: None,
             standing: Standing::Owner,
             lock,
+            max_open: room::max_open(),
         };
         let recovered = spool.recover(specs);
         Ok((spool, recovered))
@@ -157,7 +160,7 @@ impl Spool {
     fn recover(&mut self, specs: Vec<SpecId>) -> Recovered {
         let mut recovered = Recovered::default();
         for spec in specs {
-            let (journal, mut found) = match Journal::open(&self.spec_dir(&spec), &spec, self.max_open()) {
+            let (journal, mut found) = match Journal::open(&self.spec_dir(&spec), &spec, self.max_open) {
                 Ok(opened) => opened,
                 Err(error) => {
                     self.aside.insert(spec, error);
@@ -235,13 +238,13 @@ impl Spool {
             self.verify_lock()?;
         }
         if let Some(broken) = self.broken.get(spec) {
-            let rescued = broken.repair(self.known_since(), self.max_open())?;
+            let rescued = broken.repair(self.known_since(), self.max_open)?;
             self.broken.remove(spec);
             log::info!("the spool of {spec} could be read anew and takes events again");
             self.keep_rescued(spec, rescued);
         }
         if !self.journals.contains_key(spec) {
-            let (journal, _) = Journal::open(&self.spec_dir(spec), spec, self.max_open())?;
+            let (journal, _) = Journal::open(&self.spec_dir(spec), spec, self.max_open)?;
             if !journal.is_empty() {
                 self.is_outdated(spec);
             }

@@ -165,7 +165,7 @@ impl Spool {
             return Err(FileError::on("make anew", &self.dir)(gone));
         }
         self.ensure_dir()?;
-        let rescued = journal.rescue(self.known_since(), self.max_open())?;
+        let rescued = journal.rescue(self.known_since(), self.max_open)?;
         log::warn!(
             "files of {} were removed or moved away under this runtime: {} written anew",
             self.spec_dir(spec).display(),

@@ -2,8 +2,8 @@
 //!
 //! A record is one line: eight hex digits of CRC-32 over the JSON, a space, eight hex digits of
 //! the JSON's length in bytes, a space, the JSON, a newline. With the length, a damaged newline
-//! loses nothing; with the newline, a damaged length loses one record. `docs/files.md` describes
-//! it byte by byte.
+//! loses nothing; with the newline, a damaged length loses one record.
+//! `docs/contributing/spool-format.md` describes it byte by byte.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};

@@ -10,16 +10,16 @@ use crate::files::{self, FileError, share_of_open_files};
 /// Most spool files kept open at a time, if the limit of open files allows it.
 const MAX_OPEN_SPOOL: usize = 4096;
 
-impl Spool {
-    /// Spool files that may be open: at most a quarter of what the process may open.
-    pub(super) fn max_open(&self) -> usize {
-        share_of_open_files(4).min(MAX_OPEN_SPOOL)
-    }
+/// Spool files that may be open: at most a quarter of what the process may open.
+pub(super) fn max_open() -> usize {
+    share_of_open_files(4).min(MAX_OPEN_SPOOL)
+}
 
+impl Spool {
     /// Closes files beyond the bound, those of SPECs without unfinished deliveries first: an open
     /// file can be read even after it is removed.
     pub(super) fn bound_open_files(&mut self) {
-        let most = self.max_open();
+        let most = self.max_open;
         let broken: usize = self.broken.values().map(Broken::open_files).sum();
         let mut open = broken + self.journals.values().map(Journal::open_files).sum::<usize>();
         for (is_idle, newest) in [(true, 0), (false, 1), (false, 0)] {

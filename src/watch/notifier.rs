@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use notify::event::{ModifyKind, RenameMode};
+use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
 use notify::{ErrorKind, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use crate::names::counted;
@@ -19,6 +19,8 @@ use crate::names::counted;
 pub(super) enum Told {
     /// Something is with this path.
     Changed(PathBuf),
+    /// The same, and whoever wrote it has closed it or renamed it into place.
+    Closed(PathBuf),
     /// What was at this path was removed or renamed; something else may be there already.
     Gone(PathBuf),
     /// More happened than could be told.
@@ -196,8 +198,9 @@ fn told(event: notify::Event) -> Vec<Told> {
         return vec![Told::Missed];
     }
     let tell = match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write))
+        | EventKind::Modify(ModifyKind::Name(RenameMode::To)) => Told::Closed,
         EventKind::Access(_) => return Vec::new(),
-        EventKind::Modify(ModifyKind::Name(RenameMode::To)) => Told::Changed,
         EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) => Told::Gone,
         _ => Told::Changed,
     };
@@ -246,13 +249,18 @@ mod tests {
         ] {
             assert_eq!(of(kind), [Told::Gone(path())]);
         }
-        for kind in [
-            EventKind::Create(CreateKind::Folder),
-            EventKind::Modify(ModifyKind::Data(DataChange::Any)),
-            EventKind::Modify(ModifyKind::Name(RenameMode::To)),
-        ] {
+        for kind in
+            [EventKind::Create(CreateKind::Folder), EventKind::Modify(ModifyKind::Data(DataChange::Any))]
+        {
             assert_eq!(of(kind), [Told::Changed(path())]);
         }
+        for kind in [
+            EventKind::Access(AccessKind::Close(AccessMode::Write)),
+            EventKind::Modify(ModifyKind::Name(RenameMode::To)),
+        ] {
+            assert_eq!(of(kind), [Told::Closed(path())]);
+        }
+        assert_eq!(of(EventKind::Access(AccessKind::Close(AccessMode::Read))), []);
         // An overflow of the operating system's queue names no path.
         assert_eq!(told(notify::Event::new(EventKind::Other).set_flag(Flag::Rescan)), [Told::Missed]);
     }

@@ -9,6 +9,10 @@ use std::time::{Duration, Instant};
 /// Unchanged for this long, a file is read.
 pub(super) const QUIET: Duration = Duration::from_millis(150);
 
+/// The same of a file that its writer has closed or renamed into place: most write it at once, and
+/// those that write it twice do so before this.
+pub(super) const CLOSED: Duration = Duration::from_millis(40);
+
 /// Unchanged for this long, a file is taken as it is, whether it can be read or not; and one that
 /// is changed all the time is looked at after this long all the same.
 pub(super) const LONG: Duration = Duration::from_secs(2);
@@ -125,6 +129,13 @@ impl Settler {
             *file = Unsettled { first: file.first, look, ..new };
         }
         is_new
+    }
+
+    /// Its writer has closed it.
+    pub(super) fn closed(&mut self, path: &Path, now: Instant) {
+        if let Some(file) = self.files.get_mut(path).filter(|file| !file.is_torn) {
+            file.look = file.look.min(now + CLOSED);
+        }
     }
 
     /// What may be looked at now, by group, those first that wait longest: where not all can be
@@ -312,6 +323,24 @@ mod tests {
         assert!(due(&settler, now + QUIET + LONG)[0].is_final);
         settler.done(Path::new("a"));
         assert_eq!(settler.next(now), None);
+    }
+
+    #[test]
+    fn what_was_closed_rests_for_less_unless_it_changes_or_is_not_whole() {
+        let (now, path) = (Instant::now(), Path::new("a"));
+        let mut settler = Settler::default();
+        settler.closed(path, now);
+        assert_eq!(settler.next(now), None, "it is not known");
+        see(&mut settler, "a", (1, 1), now);
+        settler.closed(path, now);
+        assert_eq!(settler.next(now), Some(CLOSED));
+        settler.closed(path, now + CLOSED);
+        assert_eq!(settler.next(now), Some(CLOSED), "closed once more, with nothing new");
+        see(&mut settler, "a", (2, 2), now);
+        assert_eq!(settler.next(now), Some(QUIET), "somebody opened it again");
+        settler.torn(path);
+        settler.closed(path, now);
+        assert_eq!(settler.next(now), Some(LONG));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod samples;
 mod workflow_runs;
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Instant;
@@ -98,12 +99,7 @@ impl Repo {
     }
 
     fn plan_in(&self, evidence: &str, spec: &str, session: &str) -> String {
-        let telemetry = serde_json::json!({
-            "command": "spec-ops-plan", "specId": spec, "sessionId": session,
-            "timestamp": "2025-10-14T10:00:00Z",
-            "baseline": {"status": "passed"},
-        });
-        self.write(&format!("{evidence}/commands/{spec}/spec-plan_{session}.json"), &telemetry.to_string());
+        self.write(&plan_file(evidence, spec, session), &plan_telemetry(spec, session));
         format!("{spec}:plan:attempt-1:{session}")
     }
 
@@ -128,13 +124,29 @@ impl Repo {
         assert_eq!(self.keys(), keys);
     }
 
-    /// Everything that happened before is dealt with once this is: events come in the order of
-    /// their files' changes.
+    /// Everything that happened before is dealt with once this is: the file of the marker stays
+    /// open, so that it rests as long as any other before it is read.
     fn expect_nothing_but(&self, keys: &[&str], marker: &str) {
-        let marker = self.plan("SPEC-9", marker);
-        self.expect(&[keys, &[&marker]].concat());
+        let path = self.dir.path().join(plan_file("evidence", "SPEC-9", marker));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut open = fs::File::create(path).unwrap();
+        open.write_all(plan_telemetry("SPEC-9", marker).as_bytes()).unwrap();
+        self.expect(&[keys, &[&format!("SPEC-9:plan:attempt-1:{marker}")]].concat());
         self.sent.lock().unwrap().pop();
     }
+}
+
+fn plan_file(evidence: &str, spec: &str, session: &str) -> String {
+    format!("{evidence}/commands/{spec}/spec-plan_{session}.json")
+}
+
+fn plan_telemetry(spec: &str, session: &str) -> String {
+    let telemetry = serde_json::json!({
+        "command": "spec-ops-plan", "specId": spec, "sessionId": session,
+        "timestamp": "2025-10-14T10:00:00Z",
+        "baseline": {"status": "passed"},
+    });
+    telemetry.to_string()
 }
 
 #[test]

@@ -28,6 +28,15 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// Whether a program writes it from beginning to end. People and agents save a list of tasks
+    /// again and again.
+    pub(super) fn is_written_once(self) -> bool {
+        match self {
+            Self::Telemetry(_) | Self::Consensus | Self::Costs => true,
+            Self::Tasks | Self::WorkflowRun => false,
+        }
+    }
+
     /// The source it is of, for people.
     pub(super) fn source(self) -> &'static str {
         match self {

@@ -279,8 +279,9 @@ impl Watcher {
 
     /// What the operating system says.
     fn told(&mut self, told: Told) {
+        let is_closed = matches!(told, Told::Closed(_));
         let path = match told {
-            Told::Changed(path) => path,
+            Told::Changed(path) | Told::Closed(path) => path,
             Told::Gone(path) => {
                 // One that stands there by now was not told of.
                 self.look_is_due |= self.notifier.gone(&path);
@@ -294,8 +295,12 @@ impl Watcher {
         let tree = Tree::of(&(self.config)());
         match tree.kind(&path) {
             Some(kind) => {
+                let now = Instant::now();
                 if let Some(stamp) = stamp(&path) {
-                    self.seen(kind, &path, stamp, Instant::now());
+                    self.seen(kind, &path, stamp, now);
+                }
+                if is_closed && kind.is_written_once() {
+                    self.settler.closed(&path, now);
                 }
             }
             None if tree.is_folder(&path) => self.look_is_due |= !self.look_into(path, &tree),

@@ -19,7 +19,7 @@ fn the_python_client_of_the_docs_works_as_it_stands() {
         eprintln!("skipped: python3 is not installed");
         return;
     }
-    let docs = include_str!("../../docs/control-port.md");
+    let docs = include_str!("../../docs/reference/control-port.md");
     let program = docs.split_once("```python\n").unwrap().1.split_once("```").unwrap().0;
     assert!(program.lines().count() <= 30);
     let endpoint = Endpoint::replying(&[200]);
@@ -71,9 +71,12 @@ fn every_documented_command_answers_and_an_unknown_one_is_told_so() {
             .unwrap()
             .contains("unknown field `page`")
     );
-    let docs = include_str!("../../docs/control-port.md");
+    let docs = include_str!("../../docs/reference/control-port.md");
     for command in spec_notify::testing::Request::NAMES {
-        assert!(docs.contains(&format!("`{command}`")), "docs/control-port.md does not have `{command}`");
+        assert!(
+            docs.contains(&format!("`{command}`")),
+            "docs/reference/control-port.md does not have `{command}`"
+        );
     }
 }
 

@@ -260,47 +260,6 @@ fn the_commands_that_it_says_come_next_work_word_for_word() {
     }
 }
 
-/// The commands of the README's first five minutes, each block as it stands but for the port.
-fn readme_blocks(port: &str) -> Vec<String> {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let section = readme.split_once("## Five minutes").unwrap().1.split_once("\n## ").unwrap().0;
-    let blocks = section.split("   ```sh\n").skip(1).map(|rest| rest.split_once("   ```").unwrap().0);
-    let flush =
-        |block: &str| block.lines().map(|line| format!("{}\n", line.trim_start())).collect::<String>();
-    blocks.map(|block| flush(block).replace("9000", port)).collect()
-}
-
-#[test]
-fn the_readmes_first_five_minutes_work_as_they_stand() {
-    let dead = DeadEndpoint::new();
-    let port = port_of(&dead.url());
-    drop(dead);
-    let sandbox = Sandbox::empty();
-    sandbox.git(&["init", "-q"]);
-    let blocks = readme_blocks(&port);
-    assert!(blocks.len() >= 7 && blocks[0].starts_with("cargo install "), "{blocks:?}");
-    run_all(&sandbox, &blocks[1..2]);
-    send_to(&sandbox, &port);
-    // All but the last: by then everything has arrived.
-    let (last, others) = blocks[2..].split_last().unwrap();
-    let at_work = run_all(&sandbox, &others[..2]);
-    // A person takes longer than this to type the next command.
-    wait_for("the baseline", || sandbox.spool().join("watch.jsonl").exists().then_some(()));
-    assert!(run_all(&sandbox, &others[2..]).is_empty());
-    let received = || fs::read_to_string(&at_work[0].1).unwrap();
-    for event in [
-        "spec-kit.webhook.test SPEC-KIT-065",
-        "spec-kit.task.completed SPEC-TRY-001",
-        "spec-auto.stage.completed SPEC-TRY-001 Plan success",
-    ] {
-        wait_for(event, || received().contains(&format!("signatures ok: {event}")).then_some(()));
-    }
-    run_all(&sandbox, std::slice::from_ref(last));
-    fs::write(sandbox.path().join(".git/info/exclude"), "*.out\n").unwrap();
-    let left = sandbox.git(&["status", "--porcelain", "--untracked-files=all"]);
-    assert_eq!(left, format!("?? {CONFIG}\n"), "{}", received());
-}
-
 #[test]
 fn a_second_time_it_says_what_is_there_and_changes_nothing() {
     let sandbox = Sandbox::empty();

@@ -1,5 +1,5 @@
-//! What `docs/integrations/` shows, as it stands there: a guardrail host in shell and in Rust, and
-//! the extension for GitHub Spec Kit.
+//! `docs/how-to/guardrail-host.md` and `docs/integrations/`, as they stand there: a guardrail host
+//! in shell and in Rust, and the extension for GitHub Spec Kit.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::harness::{DeadEndpoint, EVIDENCE, Endpoint, Ran, Sandbox, plan_teleme
 use crate::hosts::command;
 
 fn page(name: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/integrations").join(name)).unwrap()
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name)).unwrap()
 }
 
 /// What stands between fences of this kind.
@@ -25,7 +25,7 @@ const TELEMETRY: &str = "spec-plan_s-1.json";
 
 /// Runs a script of the host's, which sources the functions of the page and goes on after each.
 fn host(sandbox: &Sandbox, script: &str) -> Ran {
-    sandbox.write("notify.sh", &block(&page("host.md"), "sh"));
+    sandbox.write("notify.sh", &block(&page("how-to/guardrail-host.md"), "sh"));
     Ran::from(sandbox.shell(&format!(". ./notify.sh\n{script}\necho went on")).output().unwrap())
 }
 
@@ -72,7 +72,7 @@ fn a_guardrail_goes_on_whatever_becomes_of_its_webhooks() {
 #[test]
 fn without_the_program_the_host_is_as_it_was() {
     let sandbox = Sandbox::empty();
-    sandbox.write("notify.sh", &block(&page("host.md"), "sh"));
+    sandbox.write("notify.sh", &block(&page("how-to/guardrail-host.md"), "sh"));
     let without = |script: &str| {
         let mut shell = Command::new("/bin/sh");
         shell.args(["-euc", &format!(". ./notify.sh\n{script}\necho went on")]).current_dir(sandbox.path());
@@ -118,7 +118,11 @@ fn the_status_command_has_a_banner_and_rows_and_the_flags_do_their_work() {
 #[test]
 fn the_host_in_rust_is_the_one_of_the_page_and_works() {
     let source = include_str!("../../examples/guardrail_host.rs");
-    assert_eq!(block(&page("host.md"), "rust"), source, "the page and the example are the same");
+    assert_eq!(
+        block(&page("how-to/guardrail-host.md"), "rust"),
+        source,
+        "the page and the example are the same"
+    );
     let endpoint = Endpoint::replying(&[200]);
     let (sandbox, _) = repo(&endpoint.url());
     let host = |sandbox: &Sandbox, arguments: &[&str]| {
@@ -152,14 +156,14 @@ const EXTENSION: &str = ".specify/extensions/spec-notify";
 fn project(endpoint: &str) -> Sandbox {
     let sandbox = Sandbox::new(&[("one", endpoint, "")]);
     for file in ["extension.yml", "scripts/stage-ended.sh"] {
-        sandbox.write(&format!("{EXTENSION}/{file}"), &page(&format!("spec-kit/{file}")));
+        sandbox.write(&format!("{EXTENSION}/{file}"), &page(&format!("integrations/spec-kit/{file}")));
     }
     sandbox
 }
 
 /// The hooks of the extension, and what the command of each has the agent run.
 fn hooks() -> Vec<(String, String)> {
-    let manifest = page("spec-kit/extension.yml");
+    let manifest = page("integrations/spec-kit/extension.yml");
     let (provided, hooks) = manifest.split_once("\nhooks:\n").unwrap();
     let hooks = hooks.split("\n  after_").map(|hook| hook.strip_prefix("  after_").unwrap_or(hook));
     let value = |text: &str, key: &str| {
@@ -171,7 +175,7 @@ fn hooks() -> Vec<(String, String)> {
         let command = value(hook, "command:");
         assert_eq!(value(hook, "optional:"), "false");
         let entry = provided.split("- name: ").find(|entry| entry.starts_with(&*command)).unwrap();
-        (name, block(&page(&format!("spec-kit/{}", value(entry, "file:"))), "sh"))
+        (name, block(&page(&format!("integrations/spec-kit/{}", value(entry, "file:"))), "sh"))
     };
     hooks.map(of).collect()
 }

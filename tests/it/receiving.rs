@@ -1,8 +1,7 @@
-//! The receiver of `docs/receiving.md` as it stands there: deliveries come shuffled, doubled and
-//! from four threads at once, and it is killed in between.
+//! The receiver of `docs/reference/receiving.md` as it stands there: deliveries come shuffled,
+//! doubled and from four threads at once, and it is killed in between.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
@@ -16,8 +15,9 @@ use serde_json::json;
 use spec_notify::testing::{Secret, sign};
 use spec_notify::{DeliveryId, Stage, Status};
 
+use crate::harness::page::{block, page};
 use crate::harness::{DeadEndpoint, PATIENCE, Sandbox, payload_schema, wait_for};
-use crate::recipes::{Program, block};
+use crate::recipes::Program;
 
 /// What `Program` gives to every recipe.
 const SECRET: &str = "the-secret-of-the-recipe";
@@ -88,9 +88,8 @@ fn query<T: DeserializeOwned>(file: &Path, sql: &str) -> Vec<T> {
 
 #[test]
 fn the_receiver_applies_each_event_once_and_keeps_the_newest_though_it_is_killed() {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/receiving.md");
     let sandbox = Sandbox::new(&[]);
-    let file = sandbox.write("receiver.py", &block(&fs::read_to_string(page).unwrap(), "python"));
+    let file = sandbox.write("receiver.py", &block(&page("docs/reference/receiving.md"), "python"));
     let database = sandbox.path().join("state.db");
     let port = DeadEndpoint::new().url().rsplit(':').next().unwrap().split('/').next().unwrap().to_owned();
     let start = || Program::start(&file, &port, &[("STATE", database.to_str().unwrap())]);

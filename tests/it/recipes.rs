@@ -1,24 +1,21 @@
-//! The recipes as they stand in `docs/recipes/`, each against a stand-in that holds its service's
-//! documented rules.
+//! The recipes as they stand in `docs/how-to/`, and the CI job of `docs/start/ci.md`, each against
+//! a stand-in that holds its service's documented rules.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::thread;
 
 use serde_json::{Value, json};
 
+use crate::harness::page::{block, page};
 use crate::harness::{DeadEndpoint, EVIDENCE, Endpoint, Sandbox, plan_telemetry, wait_for};
 
 fn recipe(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/recipes").join(name);
-    fs::read_to_string(path).unwrap()
-}
-
-/// What stands between fences of this kind.
-pub(crate) fn block(text: &str, kind: &str) -> String {
-    let after = text.split_once(&format!("```{kind}\n")).unwrap().1;
-    after.split_once("\n```").unwrap().0.to_owned() + "\n"
+    page(&format!("docs/how-to/{name}"))
 }
 
 /// A sandbox whose config is a recipe's, with every event admitted, and its URL in the
@@ -266,11 +263,6 @@ fn receive(name: &str, more: &[(&str, &str)], status: u16) {
 }
 
 #[test]
-fn the_python_receiver_takes_what_is_signed_and_nothing_else() {
-    receive("python-receiver.md", &[], 204);
-}
-
-#[test]
 fn the_receiver_for_github_hands_on_what_github_takes() {
     let github = Endpoint::replying(&[204]);
     let base = github.url().trim_end_matches("/hook").to_owned();
@@ -288,8 +280,7 @@ fn the_receiver_for_github_hands_on_what_github_takes() {
 #[test]
 fn a_job_tells_what_its_pipeline_did_and_nothing_of_what_it_checked_out() {
     let endpoint = Endpoint::replying(&[200]);
-    let text = recipe("github-actions.md");
-    let job = block(text.split_once("## A pipeline that runs in a job").unwrap().1, "yaml");
+    let job = block(&page("docs/start/ci.md"), "yaml");
     let steps: Vec<&str> = job.lines().filter_map(|line| line.trim().strip_prefix("run: ")).collect();
     let (install, steps) = steps.split_first().unwrap();
     assert!(install.starts_with("cargo install ") && steps.len() == 4, "{steps:?}");
@@ -358,4 +349,71 @@ fn the_footprints_script_sums_what_a_spec_has_and_says_what_it_cannot_look_at() 
         let (code, sums) = footprint(&sandbox, nothing_there, "9999999");
         assert!(code.is_some_and(|code| code > 0) && sums.is_empty(), "{code:?} {sums:?}");
     }
+}
+
+/// The relay as it stands on its page; what it hands on to whom.
+fn relay(more: &[(&str, &str)]) {
+    receive("email-jira-pagerduty.md", more, 204);
+}
+
+/// What a service got from the relay: one request, for two deliveries of which one was forged.
+fn relayed(target: &str, variables: &[&str], url: &str, path: &str) -> Option<Value> {
+    let service = Endpoint::replying(&[200]);
+    let base = service.url().replace("/hook", path);
+    let mut more = vec![("TARGET", target), (url, base.as_str())];
+    more.extend(variables.iter().map(|name| (*name, "x")));
+    relay(&more);
+    let requests = service.requests();
+    assert!(requests.len() <= 1, "what is forged is not handed on");
+    requests.first().map(crate::harness::Request::json)
+}
+
+#[test]
+fn the_relay_opens_an_incident_or_an_issue() {
+    let routing = relayed("pagerduty", &["PAGERDUTY_ROUTING_KEY"], "PAGERDUTY_URL", "/v2/enqueue");
+    if let Some(incident) = routing {
+        assert_eq!(incident["payload"]["summary"], "spec-kit.webhook SPEC-KIT-065");
+        assert!(incident["dedup_key"].as_str().unwrap().starts_with("SPEC-KIT-065:"));
+    }
+    let issue = relayed("jira", &["JIRA_USER", "JIRA_TOKEN", "JIRA_PROJECT"], "JIRA_URL", "");
+    if let Some(issue) = issue {
+        assert_eq!(issue["fields"]["project"]["key"], "x");
+    }
+    let issue = relayed("linear", &["LINEAR_API_KEY", "LINEAR_TEAM_ID"], "LINEAR_URL", "/graphql");
+    if let Some(issue) = issue {
+        assert_eq!(issue["variables"]["input"]["teamId"], "x");
+    }
+}
+
+#[test]
+fn the_relay_writes_a_mail() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let server = thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        let say = |words: &str| (&stream).write_all(format!("{words}\r\n").as_bytes()).unwrap();
+        say("220 stand-in");
+        let mut mail = String::new();
+        while let Some(Ok(line)) = lines.next() {
+            match &*line.to_lowercase() {
+                "quit" => say("221 bye"),
+                "data" => {
+                    say("354 go on");
+                    let text = lines.by_ref().map(Result::unwrap).take_while(|line| line != ".");
+                    text.for_each(|line| mail += &format!("{line}\n"));
+                    say("250 ok");
+                }
+                _ => say("250 ok"),
+            }
+        }
+        mail
+    });
+    if !crate::harness::has_tool("python3") {
+        return;
+    }
+    let addresses = [("MAIL_FROM", "a@example.com"), ("MAIL_TO", "b@example.com"), ("TARGET", "email")];
+    relay(&[&addresses[..], &[("SMTP_PORT", &port)]].concat());
+    let mail = server.join().unwrap();
+    assert!(mail.contains("Subject: spec-kit.webhook SPEC-KIT-065"), "{mail}");
 }

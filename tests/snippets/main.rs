@@ -1,10 +1,14 @@
-//! The verification snippets of `docs/signing.md`, run as they stand there on real and on tampered
-//! requests.
+//! The programs of `docs/reference/verifying.md`, run as they stand there on real and on tampered
+//! requests, and the applications of `docs/start/receive.md` with the frameworks that are there.
 #![allow(clippy::unwrap_used, reason = "helpers of tests; clippy exempts only the test functions themselves")]
 
 #[allow(unreachable_pub, reason = "it stands in the docs as a reader would paste it")]
+mod library;
+mod receivers;
+#[allow(unreachable_pub, reason = "it stands in the docs as a reader would paste it")]
 mod verify;
 
+use std::path::Path;
 use std::process::Command;
 use std::time::SystemTime;
 
@@ -13,57 +17,92 @@ use spec_notify::testing::sign;
 
 const BODY: &[u8] = "{\"event\":{\"type\":\"spec-auto.stage.completed\"},\"word\":\"ü\"}".as_bytes();
 const ID: &str = "3f2ec6fa-d950-4e58-a793-29c4509f7704";
-const SECRETS: [&str; 2] = ["a plain secret", "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"];
 
 /// A verifier: secret, body and the four headers in the order the docs say.
 type Verifier<'a> = &'a dyn Fn(&str, &[u8], [&str; 4]) -> bool;
 
-fn snippet(language: &str) -> String {
-    let docs = include_str!("../../docs/signing.md");
-    let start = format!("```{language}\n");
-    docs.split_once(&start).unwrap().1.split_once("```").unwrap().0.to_owned()
+/// Which of the two signatures a program checks.
+#[derive(Clone, Copy, PartialEq)]
+enum Checks {
+    Both,
+    /// As a library of Standard Webhooks does, which takes a secret of that form alone.
+    Standard,
+}
+
+/// A fresh secret, as a reader makes it.
+fn secret_new() -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_spec-notify")).args(["secret", "new"]).output().unwrap();
+    let secret = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+    assert!(secret.starts_with("whsec_"), "{secret}");
+    secret
+}
+
+/// What stands between fences with these words.
+fn snippet(page: &str, info: &str) -> String {
+    let start = format!("```{info}\n");
+    page.split_once(&start).unwrap().1.split_once("```").unwrap().0.to_owned()
+}
+
+fn on_verifying(info: &str) -> String {
+    snippet(include_str!("../../docs/reference/verifying.md"), info)
 }
 
 /// Accepts what is right; refuses another body, id, time, secret, or either signature alone.
-fn assert_verifies(verify: Verifier<'_>) {
-    for text in SECRETS {
+fn assert_verifies(checks: Checks, verify: Verifier<'_>) {
+    let mut secrets = vec![secret_new(), "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD".to_owned()];
+    if checks == Checks::Both {
+        secrets.push("a plain secret".to_owned());
+    }
+    let other = secret_new();
+    for text in &secrets {
         let secret = Secret::parse(text).unwrap();
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
         let timestamp = now.to_string();
         let ours = sign::spec_kit(&secret, BODY);
-        let standard = sign::standard(&secret, ID, i64::try_from(now).unwrap(), BODY);
+        let at = |time: u64| sign::standard(&secret, ID, i64::try_from(time).unwrap(), BODY);
+        let standard = at(now);
         let rotated = format!("v1,b3RoZXI= {standard}");
-        let later = (now + 1).to_string();
+        let (later, old) = ((now + 1).to_string(), (now - 600).to_string());
         assert!(verify(text, BODY, [&ours, ID, &timestamp, &standard]), "{text}");
         assert!(verify(text, BODY, [&ours, ID, &timestamp, &rotated]), "{text}: two signatures");
         let tampered = [BODY, b" "].concat();
         assert!(!verify(text, &tampered, [&ours, ID, &timestamp, &standard]), "body");
         assert!(!verify(text, BODY, [&ours, "other", &timestamp, &standard]), "id");
         assert!(!verify(text, BODY, [&ours, ID, &later, &standard]), "timestamp");
-        assert!(!verify("another secret", BODY, [&ours, ID, &timestamp, &standard]), "secret");
-        assert!(!verify(text, BODY, ["sha256=00", ID, &timestamp, &standard]), "X-SpecKit-Signature");
+        assert!(!verify(&other, BODY, [&ours, ID, &timestamp, &standard]), "secret");
         assert!(!verify(text, BODY, [&ours, ID, &timestamp, "v1,b3RoZXI="]), "webhook-signature");
+        assert!(!verify(text, BODY, [&ours, ID, &old, &at(now - 600)]), "ten minutes old");
+        if checks == Checks::Both {
+            assert!(!verify(text, BODY, ["sha256=00", ID, &timestamp, &standard]), "X-SpecKit-Signature");
+        }
     }
 }
 
-fn run_with(interpreter: &str, language: &str, extension: &str) {
-    if Command::new(interpreter).arg("--version").output().is_err() {
-        eprintln!("skipped: {interpreter} is not installed");
-        return;
+/// Whether a program can be started so, and ends well; says so where not.
+fn works(program: &str, arguments: &[&str]) -> bool {
+    let output = Command::new(program).args(arguments).output();
+    let works = output.is_ok_and(|output| output.status.success());
+    if !works {
+        eprintln!("skipped: {program} {} does not work here", arguments.join(" "));
     }
+    works
+}
+
+/// Runs a program on files in a folder of its own.
+fn run_with(checks: Checks, command: &[&str], code: &str, file: &str) {
     let dir = tempfile::tempdir().unwrap();
-    let program = dir.path().join(format!("verify.{extension}"));
-    std::fs::write(&program, snippet(language)).unwrap();
-    assert_verifies(&|secret, body, headers| {
-        let file = dir.path().join("body");
+    let program = dir.path().join(file);
+    std::fs::write(&program, code).unwrap();
+    run(checks, dir.path(), &[command, &[program.to_str().unwrap()]].concat());
+}
+
+fn run(checks: Checks, dir: &Path, command: &[&str]) {
+    assert_verifies(checks, &|secret, body, headers| {
+        let file = dir.join("body");
         std::fs::write(&file, body).unwrap();
-        let output = Command::new(interpreter)
-            .arg(&program)
-            .arg(file)
-            .args(headers)
-            .env("SECRET", secret)
-            .output()
-            .unwrap();
+        let mut process = Command::new(command[0]);
+        process.args(&command[1..]).arg(file).args(headers).env("SECRET", secret);
+        let output = process.output().unwrap();
         assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
         output.status.success()
     });
@@ -71,16 +110,79 @@ fn run_with(interpreter: &str, language: &str, extension: &str) {
 
 #[test]
 fn python() {
-    run_with("python3", "python", "py");
+    if works("python3", &["--version"]) {
+        run_with(Checks::Both, &["python3"], &on_verifying("python"), "verify.py");
+    }
+}
+
+#[test]
+fn python_with_the_library() {
+    if works("python3", &["-c", "import standardwebhooks"]) {
+        run_with(Checks::Standard, &["python3"], &on_verifying("python library"), "verify.py");
+    }
 }
 
 #[test]
 fn node() {
-    run_with("node", "js", "js");
+    if works("node", &["--version"]) {
+        run_with(Checks::Both, &["node"], &on_verifying("js"), "verify.js");
+    }
+}
+
+#[test]
+fn node_with_the_library() {
+    if works("node", &["-e", "require('standardwebhooks')"]) {
+        run_with(Checks::Standard, &["node"], &on_verifying("js library"), "verify.js");
+    }
+}
+
+#[test]
+fn go() {
+    if !works("go", &["version"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("verify.go"), on_verifying("go")).unwrap();
+    let mut build = Command::new("go");
+    build.args(["build", "-o", "verify", "verify.go"]).current_dir(dir.path());
+    let built = build.env("GOCACHE", dir.path().join("cache")).env("GOFLAGS", "").output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    run(Checks::Both, dir.path(), &[dir.path().join("verify").to_str().unwrap()]);
+}
+
+#[test]
+fn bash_and_openssl() {
+    if works("bash", &["--version"]) && works("openssl", &["version"]) {
+        run_with(Checks::Both, &["bash"], &on_verifying("bash"), "verify.sh");
+    }
 }
 
 #[test]
 fn rust() {
-    assert_eq!(snippet("rust"), include_str!("verify.rs"), "the docs and the compiled code are the same");
-    assert_verifies(&|secret, body, headers| verify::verify(secret, body, headers).unwrap());
+    assert_eq!(
+        on_verifying("rust"),
+        include_str!("verify.rs"),
+        "the docs and the compiled code are the same"
+    );
+    // Who calls it compares the timestamp with the clock, as the page says.
+    assert_verifies(Checks::Both, &|secret, body, headers| {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let is_now = now.abs_diff(headers[2].parse().unwrap()) < 300;
+        is_now && verify::verify(secret, body, headers).unwrap()
+    });
+}
+
+#[test]
+fn rust_with_the_library() {
+    let code = include_str!("library.rs");
+    assert_eq!(on_verifying("rust library"), code, "the docs and the compiled code are the same");
+    assert_verifies(Checks::Standard, &|secret, body, [_, id, timestamp, signature]| {
+        let mut headers = http::HeaderMap::new();
+        for (name, value) in
+            [("webhook-id", id), ("webhook-timestamp", timestamp), ("webhook-signature", signature)]
+        {
+            headers.insert(name, value.parse().unwrap());
+        }
+        library::verify(secret, body, &headers).is_ok()
+    });
 }

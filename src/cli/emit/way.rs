@@ -7,8 +7,6 @@ use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value};
-
 use super::told::Handed;
 use crate::answer::{EmitError, Receipt};
 use crate::ask::{EmitEvent, EmitOutcome, Emitted, EmittedEvent};
@@ -22,7 +20,7 @@ use crate::sources::checkout::Checkout;
 use crate::sources::host;
 
 /// Most events in flight: as many as a runtime accepts from one connection.
-const WINDOW: usize = 64;
+const WINDOW: usize = 256;
 
 /// Most bytes in flight: an amount that both processes can buffer, so that neither blocks on
 /// writing.
@@ -144,8 +142,8 @@ impl Way {
         self.find_port(since);
         match &mut self.port {
             Port::Open(client) => {
-                let request = EmitEvent { event: as_map(&event) }.into();
-                let sent = client.send(&request, since + self.patience);
+                let request = EmitEvent::of(&event).map_err(|error| ClientError::Refused(error.to_string()));
+                let sent = request.and_then(|request| client.send(&request.into(), since + self.patience));
                 let bytes = sent.as_ref().map_or(0, |bytes| *bytes);
                 self.slots.push_back(Slot::Sent { event: Box::new(event), bytes, since });
                 self.sent += 1;
@@ -174,7 +172,7 @@ impl Way {
                 self.gather(self.slots.len() - 1, event, since, why);
             }
         }
-        while self.sent >= WINDOW || (self.sent > 1 && self.sent_bytes > WINDOW_BYTES) {
+        while self.sent >= WINDOW || (self.sent > 1 && self.sent_bytes > WINDOW_BYTES) || self.has_answer() {
             self.hear();
         }
         if self.is_inbox_due() {
@@ -271,6 +269,11 @@ impl Way {
             }
             Err(ClientError::Unreachable(why) | ClientError::Absent(why)) => self.lose_port(&why),
         }
+    }
+
+    /// Whether the answer to the oldest event in flight is there already.
+    fn has_answer(&self) -> bool {
+        self.sent > 0 && matches!(&self.port, Port::Open(client) if client.has_answer())
     }
 
     fn replace(&mut self, at: usize, slot: Slot) -> Slot {
@@ -378,11 +381,4 @@ impl Way {
 /// A placeholder for a slot that is filled right after.
 fn nothing() -> Handed {
     Handed { emitted: Emitted::refused(String::new()), is_no_event: false }
-}
-
-fn as_map(event: &Event) -> Map<String, Value> {
-    match serde_json::to_value(event) {
-        Ok(Value::Object(event)) => event,
-        _ => Map::new(),
-    }
 }

@@ -21,7 +21,8 @@ const CHAT_RATE_PER_S: f64 = 1.0;
 
 impl Checker<'_, '_> {
     /// Reads one subscription. `None` if it has no valid id or secret name, which has been
-    /// reported as an error. Every key is read all the same, in the order of `docs/config.md`.
+    /// reported as an error. Every key is read all the same, in the order of
+    /// `docs/reference/config.md`.
     pub(super) fn subscription(
         &mut self,
         table: &Table<'_, '_>,

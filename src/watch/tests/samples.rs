@@ -1,5 +1,5 @@
-//! The bodies in `docs/samples` are what the program makes of a repo, with the clock and the ids of
-//! their own that some events draw held still.
+//! The bodies in `docs/reference/samples` are what the program makes of a repo, with the clock and
+//! the ids of their own that some events draw held still.
 
 use std::collections::HashMap;
 
@@ -152,7 +152,7 @@ fn the_samples_of_the_docs_are_what_the_program_makes() {
     sample.event.idempotency_key = "SPEC-KIT-065-add-webhooks:spec-kit.webhook.test:1".parse().unwrap();
     router.accepted.push(sample);
 
-    // As docs/receiving.md says of the program's own sources.
+    // As docs/reference/receiving.md says of the program's own sources.
     for event in &router.accepted {
         let body: Value = serde_json::from_slice(&payload::body(event).unwrap()).unwrap();
         let gives: &[&str] = match event.event.kind {
@@ -173,7 +173,7 @@ fn the_samples_of_the_docs_are_what_the_program_makes() {
         assert_eq!(reasons, !matches!(event.event.status, Some(Status::Success) | None), "{body:#}");
     }
 
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference");
     let schema = fs::read(docs.join("payload.schema.json")).unwrap();
     let schema = jsonschema::validator_for(&serde_json::from_slice(&schema).unwrap()).unwrap();
     let file = |kind: &EventKind| docs.join(format!("samples/{kind}.json"));

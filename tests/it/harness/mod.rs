@@ -2,6 +2,7 @@
 
 pub(crate) mod certificate;
 mod endpoint;
+pub(crate) mod page;
 pub(crate) mod port;
 mod terminal;
 
@@ -36,7 +37,7 @@ pub(crate) const SECRET: &str = "a-secret-of-the-tests";
 pub(crate) fn payload_schema() -> &'static jsonschema::Validator {
     static SCHEMA: OnceLock<jsonschema::Validator> = OnceLock::new();
     SCHEMA.get_or_init(|| {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/payload.schema.json");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/payload.schema.json");
         let schema: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
         jsonschema::validator_for(&schema).unwrap()
     })
