@@ -5,6 +5,7 @@
 //! hands its events to the owner, and takes over when the owner ends. After a panic in an actor
 //! everything starts again from disk.
 
+mod beside;
 mod block;
 mod blocking;
 mod handle;

@@ -3,7 +3,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::{Actor as _, Addr};
 use actix_rt::time::{sleep, timeout};
@@ -11,20 +11,18 @@ use actix_rt::{Arbiter, ArbiterHandle, System};
 use futures_util::future::{Either, select};
 use tokio::sync::{Notify, mpsc, watch};
 
+use super::beside::{count_again, show_status};
 use super::block::block_on;
 use super::{Current, Drained, Mode, Setting, StartError};
 use crate::actors::{
     Alarm, AlarmBell, Announce, Close, CloseLedger, ConfigureStore, Door, Ledger, Member, Permits,
-    Reconfigure, ReloadReply, Remember, Ring, Router, Settings, look_after_files, look_once, take_inbox_in,
+    Reconfigure, ReloadReply, Ring, Router, Settings, look_after_files, look_once, take_inbox_in,
 };
 use crate::archive::{Healths, Pauses};
-use crate::clock;
 use crate::config::{Config, FleetRole, Loaded, Problem, Report, WatchFrom};
 use crate::control::Server;
 use crate::delivery::SubscriptionId;
 use crate::event::Event;
-use crate::feed::Feed;
-use crate::figures::from_evidence;
 use crate::files::share_of_open_files;
 use crate::fleet::Link;
 use crate::http::{Connections, TlsSettings};
@@ -40,15 +38,6 @@ const WATCH_EMIT: Duration = Duration::from_secs(5);
 
 /// How long a runtime that stepped down still answers those who are connected.
 const FAREWELL: Duration = Duration::from_secs(1);
-
-/// The pause after each status that was gathered for watchers, and how many times as long as that
-/// took.
-const SHOW_AGAIN: Duration = Duration::from_millis(100);
-const SHOW_REST: u32 = 4;
-
-/// How often it is gathered where nothing is known to have changed: what a person does to the
-/// files, and what the clock alone changes.
-const SHOW_ANYWAY: Duration = Duration::from_secs(5);
 
 /// How long requests under way may take before the spool is opened again.
 const REOPEN_WITHIN: Duration = Duration::from_secs(5);
@@ -216,37 +205,6 @@ async fn end(ended: Result<Duration, Ring>, door: &Door) -> Ended {
 /// Writes `runtime.json`, which says where the runtime is; `None` removes it.
 async fn announce(ledger: &Addr<Ledger>, content: Option<Vec<u8>>) {
     if ledger.send(Announce(content)).await.is_err() {
-        log::debug!("the ledger has stopped");
-    }
-}
-
-/// Gathers the status for those who watch, whenever something may have changed.
-async fn show_status(feed: Feed, door: Door) {
-    loop {
-        let is_watched = match feed.is_watched() {
-            true => timeout(SHOW_ANYWAY, feed.touched()).await.unwrap_or(true),
-            false => feed.touched().await,
-        };
-        if !is_watched {
-            continue;
-        }
-        let began = Instant::now();
-        match door.status().await {
-            Ok(status) => feed.show(status),
-            Err(error) => log::debug!("no status for those who watch: {error}"),
-        }
-        sleep(SHOW_AGAIN.max(began.elapsed() * SHOW_REST)).await;
-    }
-}
-
-/// Fills the figures from what the evidence has of the last day, without holding anybody up.
-async fn count_again(ledger: Addr<Ledger>, setting: Arc<Setting>) {
-    let (evidence_dir, until) = (setting.current.config().evidence_dir.clone(), clock::now());
-    let reading = move || from_evidence(&evidence_dir, until, || setting.stop.borrow().is_none());
-    let Ok(counts) = actix_rt::task::spawn_blocking(reading).await else {
-        return log::error!("the figures of the last day could not be read from the evidence");
-    };
-    if ledger.send(Remember(counts)).await.is_err() {
         log::debug!("the ledger has stopped");
     }
 }

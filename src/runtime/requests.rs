@@ -149,7 +149,7 @@ impl Handle {
     /// # use spec_notify::{DeliveryId, Handle, RequestError, SpecId};
     /// # async fn one(handle: &Handle, spec: SpecId, id: DeliveryId) -> Result<(), RequestError> {
     /// if let Some(shown) = handle.show(spec, id).await? {
-    ///     println!("{} after {} attempts", shown.state, shown.attempts.len());
+    ///     println!("{} after {} attempts", shown.delivery.state, shown.attempts.len());
     /// }
     /// # Ok(())
     /// # }

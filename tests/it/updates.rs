@@ -205,3 +205,28 @@ fn the_longest_deadline_is_no_panic() {
     assert!(handle.idle_blocking(Duration::MAX));
     assert_eq!(runtime.drain_blocking(Duration::MAX).pending, 0);
 }
+
+#[test]
+fn on_an_executor_every_call_may_move_between_threads_and_a_blocking_one_is_no_panic() {
+    fn moves<T: Send>(call: T) -> T {
+        call
+    }
+    let endpoint = Endpoint::replying(&[200]);
+    let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    tokio.block_on(async {
+        let (config, environment) = setting(sandbox.path());
+        let runtime = moves(Runtime::start(config, environment)).await.unwrap();
+        let handle = runtime.handle();
+        let mut updates = handle.watch();
+        assert!(moves(updates.changed()).await);
+        moves(handle.emit(stage(Stage::Plan, "k1"))).await.unwrap();
+        handle.emit_blocking(stage(Stage::Tasks, "k2"), PATIENCE).unwrap();
+        handle.status_blocking(PATIENCE).unwrap();
+        moves(handle.idle()).await;
+        assert_eq!(moves(runtime.drain(PATIENCE)).await.pending, 0);
+        let (config, environment) = setting(sandbox.path());
+        Runtime::start_blocking(config, environment).unwrap().drain_blocking(PATIENCE);
+    });
+    assert_eq!(endpoint.requests().len(), 2);
+}
