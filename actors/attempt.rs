@@ -29,7 +29,7 @@ pub(crate) struct Settings {
 
 /// The hint for an environment variable that is missing or malformed.
 const SET_IT: &str = "set it for the process that sends (serve, or the host), or in the env_file, which is \
-                      read anew for each attempt";
+                      read again for each attempt";
 
 /// Makes one attempt, start to end, and never takes longer than the subscription's deadline.
 pub(super) async fn make(

@@ -18,13 +18,14 @@ use super::router::{
     Await, DiscardWaiting, Emission, Emit, FindActive, FindAny, FindUnfinished, Found, From,
     ListAllUnfinished, ReadQueues, Router, WaitIdle,
 };
-use super::subscription::{Purpose, SendNow, SetPause};
+use super::subscription::{HoldAs, Purpose, SendNow, SetPause};
 use super::tell::tell;
 use crate::answer::{EmitError, Receipt, RequestError};
+use crate::archive::evidence_parts;
 use crate::ask::{
-    Answer, DeliveryOfSpec, DiscardDeliveries, Discarded, EmitEvent, Emitted, EmittedEvent, PauseReport,
-    PauseSubscription, ReadMetrics, ReadStatus, ReloadConfig, ReplayDeadLetter, Request, ResumeSubscription,
-    SendSample, SentReport, ShowDelivery,
+    Answer, DeliveryOfSpec, DiscardDeliveries, Discarded, EmitEvent, Emitted, EmittedEvent,
+    MAX_ASKED_TO_DISCARD, OfFleet, PauseReport, PauseSubscription, ReadMetrics, ReadStatus, ReloadConfig,
+    ReplayDeadLetter, Request, ResumeSubscription, SendSample, SentReport, ShowDelivery,
 };
 use crate::clock;
 use crate::config::{Config, Origin, Report};
@@ -34,7 +35,7 @@ use crate::feed::Feed;
 use crate::files::user;
 use crate::fleet::Link;
 use crate::inspect::{
-    Facts, FleetFacts, Listing, Metrics, Page, Query, Shown, StatusReport, Tried, TriedQuery, Watching, tried,
+    Facts, Listing, Metrics, Page, Query, Shown, StatusReport, Tried, TriedQuery, Watching, tried,
 };
 use crate::payload::{self, Reader};
 use crate::run::AwaitedStage;
@@ -47,11 +48,11 @@ use crate::store::{MAX_DISCARDED, NotDiscarded};
 /// inbox long before.
 const EMIT_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long the evidence of a fleet is read for its figures.
+const COUNT_WITHIN: Duration = Duration::from_millis(500);
+
 /// How long a request of an operator waits for admission.
 const ADMISSION: Duration = Duration::from_secs(10);
-
-/// Most deliveries in one request to discard them.
-pub(crate) const MAX_ASKED_TO_DISCARD: usize = 500;
 
 /// See the module's first line. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -62,6 +63,8 @@ pub(crate) struct Door {
     checkout: Checkout,
     /// Where events go that this machine does not keep itself.
     fleet: Option<Link>,
+    /// What is asked of that fleet as a whole.
+    of_fleet: Option<OfFleet>,
     /// Whether it delivers for that fleet.
     delivers: bool,
     /// Whether events name this machine.
@@ -92,6 +95,8 @@ impl Door {
             ledger,
             admission: Admission::new(),
             checkout,
+            // Its own subscriptions are known there, as those of any member.
+            of_fleet: fleet.clone().map(|link| OfFleet::new(link, [])),
             fleet,
             delivers: config.delivers_for_a_fleet(),
             show_host: config.show_host,
@@ -200,6 +205,14 @@ impl Door {
 
     /// Answers any request of an operator.
     pub(crate) async fn answer(&self, request: Request) -> Result<Answer, RequestError> {
+        if let Some(of_fleet) = &self.of_fleet
+            && let Some(answered) = of_fleet.answer(&request).await
+        {
+            if let Ok(Answer::Pause(PauseReport { subscription, paused, .. })) = &answered {
+                self.hold_as(subscription, paused.clone()).await;
+            }
+            return answered;
+        }
         Ok(match request {
             Request::Emit(EmitEvent { event }) => Answer::Emit(self.emit_json(event.get()).await?),
             Request::Test(sample) => Answer::Test(self.test(sample).await?),
@@ -251,6 +264,8 @@ impl Door {
             None => payload::sample(spec, self.checkout.current(), at),
         };
         event.name_host(host);
+        // A sample tries the way out: filters do not stop it.
+        let refused_by = config.filter.admits(&event).err().map(|refusal| refusal.to_string());
         let gets = config.filter.gets();
         let reader = Reader {
             subscription: Some(config.id.as_str()),
@@ -272,7 +287,8 @@ impl Door {
             format: config.format,
         });
         let purpose = Purpose::Sample { dry_run };
-        address.send(SendNow { delivery, body, purpose }).await.map_err(|_| gone())?
+        let sent = address.send(SendNow { delivery, body, purpose }).await.map_err(|_| gone())?;
+        sent.map(|report| SentReport { refused_by, ..report })
     }
 
     /// An event of somebody's, as one of this SPEC that is told now and is none of its own.
@@ -293,6 +309,11 @@ impl Door {
 
     async fn replay(&self, letter: ReplayDeadLetter) -> Result<SentReport, RequestError> {
         let ReplayDeadLetter { spec, delivery_id: id } = letter;
+        if self.fleet.is_some() && !self.delivers {
+            let what = "this machine hands over only (role = \"emit\"): a dead letter of the fleet is sent \
+                        again by a machine that delivers, which has the subscription and its secret";
+            return Err(RequestError::Refused(what.to_owned()));
+        }
         let _admission = self.admission.admit(ADMISSION).await.ok_or_else(gone)?;
         let letter = self.ledger.send(ReadDeadLetter { spec, id }).await.map_err(|_| gone())??;
         if !letter.has_payload() {
@@ -315,12 +336,6 @@ impl Door {
     /// Gives dead letters up, and what waits for subscriptions that are not active.
     async fn discard(&self, deliveries: Vec<DeliveryOfSpec>) -> Result<Vec<Discarded>, RequestError> {
         let _admission = self.admission.admit(ADMISSION).await.ok_or_else(gone)?;
-        if self.delivers {
-            let what = "what a fleet keeps is not discarded by this version: replay sends it again, and \
-                beyond \
-                        max_dead_letter_bytes the oldest goes";
-            return Err(RequestError::Refused(what.to_owned()));
-        }
         if deliveries.len() > MAX_ASKED_TO_DISCARD {
             let most = format!("at most {MAX_ASKED_TO_DISCARD} deliveries in one request");
             return Err(RequestError::Refused(most));
@@ -359,6 +374,15 @@ impl Door {
         address.send(SetPause(pause)).await.map_err(|_| gone())?
     }
 
+    /// Has a fleet's pause hold here at once; other members see it with their next look.
+    async fn hold_as(&self, id: &SubscriptionId, pause: Option<Pause>) {
+        if let Ok(Ok(address)) = self.router.send(FindAny(id.clone())).await
+            && address.send(HoldAs(pause)).await.is_err()
+        {
+            log::debug!("{id} has stopped");
+        }
+    }
+
     /// The spool that this runtime owns.
     pub(super) fn spool_dir(&self) -> &Path {
         self.reading.spool_dir()
@@ -382,11 +406,18 @@ impl Door {
         // Read last, so that what is told while the files are read is included.
         let Told { inbox, watching, awaited, fleet: trouble, .. } = self.notices.told();
         let mut fleet = None;
-        if let Some(link) = self.fleet.as_ref().filter(|_| self.delivers) {
-            let overview = link.overview().await.map_err(|error| error.to_string());
-            let (namespace, member) = (link.config().namespace.to_string(), Some(link.member().to_string()));
-            let facts = FleetFacts { namespace, member, overview, trouble };
-            facts.fill(&mut queues, &mut condition, &mut survey);
+        if let Some(of_fleet) = &self.of_fleet {
+            let member = self.fleet.as_ref().filter(|_| self.delivers).map(|link| link.member().to_string());
+            let facts = of_fleet.facts(member, trouble).await;
+            facts.fill(&mut queues, &mut condition.healths, &mut survey);
+            if facts.overview.is_ok() {
+                let (of_fleet, until) = (of_fleet.clone(), Instant::now() + COUNT_WITHIN);
+                let counted = self.reading.read(move |_| of_fleet.counts(|| Instant::now() < until)).await?;
+                match counted {
+                    Ok(counts) => condition.counts = counts,
+                    Err(error) => log::warn!("the figures are those of this runtime alone: {error}"),
+                }
+            }
             fleet = Some(facts);
         }
         let uptime = self.started.elapsed();
@@ -424,11 +455,6 @@ impl Door {
     /// One page of deliveries, newest first.
     async fn list(&self, query: Query) -> Result<Listing, RequestError> {
         let mut page = Page::new(query);
-        if let Some(link) = self.fleet.as_ref().filter(|_| self.delivers) {
-            let rows = link.rows(page.wanted()).await;
-            page.add_of_fleet(rows.map_err(refused)?);
-            return Ok(page.into_listing());
-        }
         let query = Arc::new(page.query().clone());
         let unfinished = self.router.send(ListAllUnfinished(query)).await.map_err(|_| gone())?;
         unfinished.into_iter().for_each(|listed| page.add(listed));
@@ -447,23 +473,15 @@ impl Door {
         let read = self.reading.read(move |files| {
             Shown::read((&files.spool_dir, &files.evidence_dir), (&spec, id), body, unended, false)
         });
-        let shown = read.await?;
-        let shown = shown.map_err(|error| RequestError::Files(format!("cannot read the files: {error}")))?;
-        if shown.is_none() && self.delivers {
-            let what = format!(
-                "{id} is not in this repo's files: bring the fleet's evidence here (spec-notify evidence \
-                 pull), \
-                 then show it"
-            );
-            return Err(RequestError::Refused(what));
-        }
-        Ok(shown)
+        read.await?.map_err(|error| RequestError::Files(format!("cannot read the files: {error}")))
     }
 
     /// The newest attempts, newest first.
     async fn tried(&self, query: TriedQuery) -> Result<Vec<Tried>, RequestError> {
-        let read = self.reading.read(move |files| tried(&files.evidence_dir, &query)).await?;
-        read.map_err(|error| RequestError::Files(format!("cannot read the evidence: {error}")))
+        let read = self.reading.read(move |files| {
+            evidence_parts(&files.evidence_dir, query.spec.as_ref()).map(|parts| tried(&parts, &query))
+        });
+        read.await?.map_err(|error| RequestError::Files(format!("cannot read the evidence: {error}")))
     }
 
     /// Reads the config again and, if it is valid, puts it in force.

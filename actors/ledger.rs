@@ -513,19 +513,11 @@ impl Handler<DiscardWaiting> for Ledger {
 }
 
 impl Handler<KeepPause> for Ledger {
-    type Result = Response<Result<(), String>>;
+    type Result = Result<(), String>;
 
     fn handle(&mut self, message: KeepPause, _: &mut Self::Context) -> Self::Result {
         let KeepPause { subscription, pause } = message;
-        let Some(shared) = &self.shared else {
-            let kept = self.store.set_pause(&subscription, pause.as_ref());
-            return Response::reply(kept.map_err(|error| error.to_string()));
-        };
-        let link = shared.link.clone();
-        Response::fut(async move {
-            let kept = link.set_pause(&subscription, pause.as_ref()).await;
-            kept.map_err(|error| error.to_string())
-        })
+        self.store.set_pause(&subscription, pause.as_ref()).map_err(|error| error.to_string())
     }
 }
 

@@ -42,7 +42,7 @@ impl Reading {
         &self,
         work: impl FnOnce(&StoreOptions) -> T + Send + 'static,
     ) -> Result<T, RequestError> {
-        let none = || RequestError::Files("no thread could be had to read the files".to_owned());
+        let none = || RequestError::Files("cannot start a thread to read the files".to_owned());
         let permit = self.permits.clone().acquire_owned().await.map_err(|_| none())?;
         let (done, result) = oneshot::channel();
         let files = self.files.clone();

@@ -324,7 +324,7 @@ impl Subscription {
             let _alarm = alarm;
             if !tell(&address, work.await).await {
                 log::error!(
-                    "a subscription has stopped: what it had under way is done again at the next start"
+                    "a subscription has stopped: its running attempts are made again at the next start"
                 );
             }
         });

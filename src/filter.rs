@@ -173,7 +173,7 @@ impl fmt::Display for Refusal {
         match self {
             Self::Event { kind, wanted } => write!(f, "include_events has no {kind}, only {}", list(wanted)),
             Self::Anomaly(kind) => {
-                write!(f, "anomalies are sent only where include_events names them: add \"{kind}\"")
+                write!(f, "anomalies are sent only if include_events names them: add \"{kind}\"")
             }
             Self::Stage { stage, wanted } => {
                 write!(f, "include_stages has no {stage}, only {}", list(wanted))

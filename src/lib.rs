@@ -1,4 +1,4 @@
-//! Signed, retried, evidenced webhooks for Spec-Kit pipelines, from inside the repo.
+//! Sends signed webhooks for Spec Kit runs from inside the repo, retries them, and keeps evidence.
 //!
 //! A host that has something to tell starts one [`Runtime`] and emits through its [`Handle`]. What
 //! has been accepted is on disk, and outlives the host; the host never waits for an endpoint.
@@ -151,9 +151,10 @@ pub use feed::{Ended, RuntimeState, Snapshot};
 pub use figures::{Counters, Figures, Minutes, Window, Windows};
 pub use files::FileError;
 pub use inspect::{
-    Cursor, DeliveryState, Exposition, FleetMember, FleetStatus, Listed, Listing, MAX_LISTED, Metrics, Query,
-    RuntimeStatus, Shown, ShownAttempt, ShownError, ShownRequest, ShownResponse, SourcesStatus, StatusReport,
-    SubscriptionMetrics, SubscriptionStatus, Trouble, TroubleKind, Wait, WaitKind,
+    Cursor, DeliveryState, Exposition, FleetMember, FleetMetrics, FleetStatus, GoneMember, Listed, Listing,
+    MAX_LISTED, Metrics, Query, RuntimeStatus, Shown, ShownAttempt, ShownError, ShownRequest, ShownResponse,
+    SourcesStatus, StatusReport, SubscriptionMetrics, SubscriptionStatus, Trouble, TroubleKind, Wait,
+    WaitKind,
 };
 /// The type of all times here: an instant in UTC, of the crate `jiff` 1. `SystemTime::from` and
 /// `Timestamp::try_from` lead to the standard library's and back.

@@ -30,7 +30,7 @@ impl Router {
             let emitting = self.emit_owed(anomaly, context).into_actor(self);
             context.spawn(emitting.map(|emitted, _, _| {
                 if let Err(error) = emitted {
-                    log::warn!("the cost of a run is told with its next stage: {error}");
+                    log::warn!("the cost of a run is sent with its next stage: {error}");
                 }
             }));
         }
@@ -70,10 +70,10 @@ impl Router {
                 for error in emitted.into_iter().filter_map(Result::err) {
                     let why = error.reason();
                     if !error.is_temporary() {
-                        log::error!(spec:%; "the end of a run of {spec} is not told: {why}");
+                        log::error!(spec:%; "the end of a run of {spec} is not sent: {why}");
                         continue;
                     }
-                    log::warn!(spec:%; "the end of a run of {spec} is not told yet: {why}");
+                    log::warn!(spec:%; "the end of a run of {spec} is not sent yet: {why}");
                     if router.open && !router.ending.contains_key(&spec) {
                         router.tell_of_ends_after(END_WAIT, spec.clone(), context);
                     }

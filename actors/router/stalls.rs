@@ -106,7 +106,7 @@ impl Router {
             router.await_silence(context);
             join_all(emitted).into_actor(router).map(move |emitted, router, context: &mut Context<Self>| {
                 for error in emitted.into_iter().filter_map(Result::err) {
-                    log::warn!("a run that stalled is not told of yet: {error}");
+                    log::warn!("a run that stalled is not sent yet: {error}");
                     due.iter()
                         .for_each(|spec| router.silences.set(spec, clock::now().checked_add(AGAIN).ok()));
                     router.await_silence(context);

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
+use actix_rt::time::sleep;
 use bytes::Bytes;
 
 use super::Subscription;
@@ -19,8 +20,11 @@ use crate::clock;
 use crate::delivery::{Delivery, DeliveryId, Judgement, Payload};
 use crate::inspect::{Cursor, DeliveryState, Listed, Query, Queue, Unended, Wait, WaitKind};
 
+/// The longest that a request of an operator waits for its turn within the rate limit.
+const LONGEST_TURN: Duration = Duration::from_secs(60);
+
 /// From the door, on an operator's request: one attempt now, outside the lane but under the same
-/// permits. Bounded by the admission permits.
+/// permits and the same rate limit. Bounded by the admission permits.
 #[derive(Message)]
 #[rtype(result = "Result<SentReport, RequestError>")]
 pub(crate) struct SendNow {
@@ -56,6 +60,20 @@ pub(crate) struct ListUnfinished {
 pub(crate) struct ShowUnfinished(pub(crate) DeliveryId);
 
 impl Subscription {
+    /// Takes a turn within the rate limit for a request of an operator; how long it is until then.
+    fn turn(&mut self, dry_run: bool, now: Instant) -> Result<Duration, RequestError> {
+        let wait = self.lane.next_turn_in(now);
+        match (dry_run, wait > LONGEST_TURN) {
+            (true, _) => Ok(Duration::ZERO),
+            (false, false) => Ok(self.lane.take_turn(now)),
+            (false, true) => Err(RequestError::Refused(format!(
+                "rate_limit_per_s lets the next request to {} go in {} s: try again then",
+                self.id,
+                wait.as_secs()
+            ))),
+        }
+    }
+
     /// Why a waiting delivery is not sent now.
     fn waits(&self, due: Instant, ahead: usize) -> Vec<Wait> {
         let (now, wall) = (Instant::now(), clock::now());
@@ -134,16 +152,22 @@ impl Handler<SendNow> for Subscription {
             return Box::pin(actix::fut::err(error));
         };
         let dry_run = matches!(purpose, Purpose::Sample { dry_run: true });
+        let turn = match self.turn(dry_run, Instant::now()) {
+            Ok(turn) => turn,
+            Err(error) => return Box::pin(actix::fut::err(error)),
+        };
         let payload = Payload::new(body.clone());
-        let asked = sender.ask(self.health.is_proven(), dry_run);
+        let is_proven = self.health.is_proven();
         let of = delivery.clone();
         let sending = async move {
-            let permit = Sender::permit(asked).await;
+            // What waits for its turn holds no permit.
+            sleep(turn).await;
+            let permit = Sender::permit(sender.ask(is_proven, dry_run)).await;
             (sender.make(of, payload, number, dry_run).await, permit)
         };
         let note = self.hold.pause.as_ref().map(|pause| {
             format!(
-                "{} is paused by {}: this was sent because it was asked for, and what waits goes on waiting",
+                "{} is paused by {}: this was sent because you asked for it; what waits keeps waiting",
                 self.id, pause.by
             )
         });

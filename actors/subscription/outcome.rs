@@ -171,7 +171,8 @@ fn log_verdict(
             let hint = reason.hint(outcome.advice().as_deref());
             log::error!(
                 subscription:%, spec:%, delivery:% = id;
-                "gave {what} to {subscription} up after attempt {number}, {reason}: {summary}; {hint}"
+                "{what} to {subscription} is a dead letter after attempt {number}, {reason}: {summary}; \
+                 {hint}"
             );
         }
     }

@@ -31,11 +31,6 @@ impl Hold {
     pub(super) fn new(pause: Option<Pause>) -> Self {
         Self { wanted: pause.clone(), kept: pause.clone(), pause, unanswered: 0 }
     }
-
-    /// Whether every change that was asked for is answered.
-    pub(super) fn is_settled(&self) -> bool {
-        self.unanswered == 0
-    }
 }
 
 impl Subscription {

@@ -80,7 +80,7 @@ impl Subscription {
         let delivery = dropped.delivery().clone();
         log::warn!(
             subscription:% = self.id, spec:% = delivery.spec, delivery:% = delivery.id;
-            "more than max_pending deliveries of {} wait: gave the oldest up, {} ({})",
+            "more than max_pending deliveries of {} wait: dropped the oldest, {} ({})",
             self.id,
             delivery.key,
             delivery.id

@@ -73,7 +73,8 @@ pub(crate) struct Take {
 #[rtype(result = "()")]
 pub(crate) struct Follow(pub(crate) Vec<Unfinished>);
 
-/// From the fleet's member, at each look: whether a person has paused it, from any machine.
+/// From the fleet's member, at each look, and from the door: whether a person has paused it, from
+/// any machine. Bounded by the admission permits.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct HoldAs(pub(crate) Option<Pause>);
@@ -115,8 +116,7 @@ impl Handler<HoldAs> for Subscription {
     type Result = ();
 
     fn handle(&mut self, HoldAs(pause): HoldAs, context: &mut Self::Context) {
-        // One that is being written here is newer.
-        if self.right.keeps() && self.hold.is_settled() && self.hold.pause != pause {
+        if self.right.keeps() && self.hold.pause != pause {
             self.hold = Hold::new(pause.clone());
             self.hold(pause, context);
         }

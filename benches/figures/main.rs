@@ -14,6 +14,8 @@ mod accept;
 mod backlog;
 mod client;
 mod fairness;
+#[cfg(feature = "fleet")]
+mod fleet;
 mod latency;
 mod machine;
 mod options;
@@ -51,6 +53,14 @@ const GROUPS: &[Group] = &[
     (&[15], latency::watched),
     (&[17], process::pipe),
 ];
+
+/// Those of a fleet: all or none, because they share a cluster.
+#[cfg(feature = "fleet")]
+const FLEET: &[Group] = &[(&[20, 21, 22, 23, 24, 25], fleet::all)];
+
+/// A program without a fleet has none to measure.
+#[cfg(not(feature = "fleet"))]
+const FLEET: &[Group] = &[];
 
 /// How much is measured, and the endpoint of everything.
 struct Bench {
@@ -95,7 +105,8 @@ fn measure(options: &Options) -> ExitCode {
     let receiver = Receiver::spawn().expect("a receiver process");
     let bench = Bench { is_smoke: options.is_smoke, receiver };
     let mut figures = Vec::new();
-    for (numbers, group) in GROUPS.iter().filter(|(numbers, _)| options.wants_any(numbers)) {
+    let groups = if options.is_fleet { FLEET } else { GROUPS };
+    for (numbers, group) in groups.iter().filter(|(numbers, _)| options.wants_any(numbers)) {
         eprintln!("measuring {numbers:?}");
         figures.extend(group(&bench).into_iter().filter(|figure| options.wants(figure.number())));
     }

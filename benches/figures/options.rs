@@ -5,6 +5,8 @@ pub(super) struct Options {
     pub(super) is_json: bool,
     pub(super) is_check: bool,
     pub(super) is_smoke: bool,
+    /// The figures of a fleet, in the place of the others.
+    pub(super) is_fleet: bool,
     only: Vec<u32>,
 }
 
@@ -12,7 +14,8 @@ impl Options {
     pub(super) fn parse(arguments: &[String]) -> Result<Self, String> {
         // Cargo says `--bench` where it measures; `cargo test --bench figures` does not, and wants
         // to know that it works.
-        let mut options = Self { is_json: false, is_check: false, is_smoke: true, only: Vec::new() };
+        let (is_json, is_check) = (false, false);
+        let mut options = Self { is_json, is_check, is_smoke: true, is_fleet: false, only: Vec::new() };
         options.is_smoke = !arguments.iter().any(|argument| argument == "--bench");
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
@@ -21,10 +24,16 @@ impl Options {
                 "--json" => options.is_json = true,
                 "--check" => options.is_check = true,
                 "--smoke" => options.is_smoke = true,
+                "--fleet" if cfg!(feature = "fleet") => options.is_fleet = true,
+                "--fleet" => {
+                    return Err(
+                        "--fleet needs a bench that is built for it: cargo bench --features fleet".to_owned()
+                    );
+                }
                 "--only" => options.only = numbers(arguments.next())?,
                 other => {
                     return Err(format!(
-                        "unknown argument {other}: there are --json, --check, --smoke and --only N[,N]"
+                        "unknown argument {other}: there are --json, --check, --smoke, --fleet and --only N[,N]"
                     ));
                 }
             }

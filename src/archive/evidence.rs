@@ -399,7 +399,7 @@ impl EvidenceFile {
         if let Some(open) = &self.open
             && !open.id.is_at(&path).map_err(FileError::on("look at", &path))?
         {
-            log::warn!("{} was removed or moved away: it begins anew", path.display());
+            log::warn!("{} was removed or moved away: it starts again", path.display());
             self.open = None;
         }
         if self.open.is_none() {

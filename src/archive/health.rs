@@ -59,13 +59,13 @@ fn read(spool_dir: &Path) -> Content {
         Ok(content) if content.v <= VERSION => content,
         Ok(_) => Content::default(),
         Err(error) => {
-            log::warn!("{} cannot be read: {error}; health is counted anew", path.display());
+            log::warn!("{} cannot be read: {error}; health is counted from zero", path.display());
             Content::default()
         }
     }
 }
 
-/// Replaces the file without a sync: after a power loss health is counted anew.
+/// Replaces the file without a sync: after a power loss health is counted from zero.
 ///
 /// # Errors
 /// The file could not be written: the old one remains.

@@ -24,7 +24,7 @@ pub(crate) use evidence::{
 };
 pub(crate) use health::{AtRest, Healths, left_at_rest, read_healths, write_healths};
 pub(crate) use pauses::{Pauses, is_paused, read_pauses, remove_pause, write_pause};
-pub(crate) use reader::{evidence_files, lines_of, was_rotated};
+pub(crate) use reader::{Part, evidence_files, evidence_parts, lines_of};
 
 use crate::delivery::DeliveryId;
 use crate::event::SpecId;

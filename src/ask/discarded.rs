@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::names::named;
 
+/// Most deliveries in one request to discard them.
+pub(crate) const MAX_ASKED_TO_DISCARD: usize = 500;
+
 named! {
     /// What became of a delivery that was to be discarded.
     DiscardOutcome, "outcome" {

@@ -1,9 +1,11 @@
 //! The requests that an operator can make, each with the type of its answer. A request is answered
 //! by the runtime in this process (`actors/door.rs`), over the control port (`control/`), or, if
-//! no runtime runs, from the files (`cli/ask.rs`).
+//! no runtime runs, from the files (`cli/ask.rs`). What concerns a whole fleet, its cluster answers
+//! in each of these places (`of_fleet.rs`).
 
 mod discarded;
 mod emitted;
+mod of_fleet;
 mod paused;
 mod sent;
 
@@ -12,8 +14,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 
+pub(crate) use discarded::MAX_ASKED_TO_DISCARD;
 pub use discarded::{DiscardOutcome, Discarded};
 pub use emitted::{EmitOutcome, Emitted, EmittedDelivery, EmittedEvent};
+pub(crate) use of_fleet::OfFleet;
 pub use paused::PauseReport;
 pub use sent::{SentOutcome, SentReport, SentRequest};
 

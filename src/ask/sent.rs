@@ -48,6 +48,10 @@ pub struct SentReport {
     /// What else is to be known: it was sent although its subscription is paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// Of a sample: which filter of the subscription refuses this event, which is sent all the
+    /// same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_by: Option<String>,
     /// What was sent.
     pub request: SentRequest,
 }
@@ -90,6 +94,7 @@ impl SentReport {
             hint,
             response: response.map(|response| response.body.clone()).filter(|body| !body.is_empty()),
             note: None,
+            refused_by: None,
             request: SentRequest {
                 url: finished.attempt.request.url.clone(),
                 headers: headers

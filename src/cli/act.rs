@@ -1,9 +1,10 @@
-//! Changes that an operator asks for: by the runtime that owns the spool, else by owning the store
-//! for the moment, in which nothing is sent.
+//! Changes that an operator asks for: by the runtime that owns the spool, else in the fleet's
+//! cluster, else by owning the store for the moment, in which nothing is sent.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::ask::of_fleet;
 use super::{Exit, Failure};
 use crate::ask::Ask;
 use crate::config::Config;
@@ -33,6 +34,10 @@ pub(super) fn act<A: Ask>(
             Err(ClientError::Refused(why)) => return Err(Failure::failed(why)),
             Err(error) => error,
         };
+        if let Some(answered) = of_fleet(config)?.and_then(|fleet| fleet.answer_now(ask.clone().into())) {
+            let other = || Failure::failed("the fleet gave the answer to another question");
+            return A::answer_in(answered?).ok_or_else(other);
+        }
         if !spool::is_owned(&config.spool_dir) {
             match Store::open(config.store_options()) {
                 Ok((mut store, recovered)) => {

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Failure, Global, load_good_enough, render::Screen};
-use crate::archive::{AtRest, left_at_rest, read_healths};
-use crate::ask::{Ask, ReadMetrics, ReadStatus, ShowDelivery};
+use crate::archive::{AtRest, Part, evidence_parts, left_at_rest, read_healths};
+use crate::ask::{Ask, OfFleet, ReadMetrics, ReadStatus, ShowDelivery};
 use crate::clock;
 use crate::config::Config;
 use crate::control::{Client, ClientError, RuntimeFile};
@@ -36,6 +36,9 @@ const FIGURES_WITHIN: Duration = Duration::from_secs(2);
 /// How long the repo is looked at for an answer in haste.
 const SOURCES_WITHIN: Duration = Duration::from_millis(50);
 
+/// How long the cluster of a fleet may take for an answer in haste.
+const IN_HASTE: Duration = Duration::from_secs(1);
+
 /// Size of a spool that is read in negligible time, in bytes.
 const QUICK_BYTES: u64 = 512 * 1024;
 
@@ -49,6 +52,8 @@ pub(super) struct Source {
     silent: Option<String>,
     /// How long the runtime may take for one answer.
     patience: Duration,
+    /// Once it was asked for.
+    of_fleet: Option<OfFleet>,
 }
 
 impl Source {
@@ -65,7 +70,7 @@ impl Source {
         screen: &mut Screen,
     ) -> Result<Self, Failure> {
         let (config, is_wrong) = load_good_enough(global, screen)?;
-        let mut source = Self { config, is_wrong, client: None, silent: None, patience };
+        let mut source = Self { config, is_wrong, client: None, silent: None, patience, of_fleet: None };
         check_readable(&source.config.spool_dir).map_err(|error| source.unreadable(&error))?;
         source.connect();
         Ok(source)
@@ -83,17 +88,16 @@ impl Source {
                 (
                     None,
                     Some(format!(
-                        "{who} owns the spool and does not answer ({error}): look whether it hangs, and if \
-                         it does, stop it and start spec-notify serve again; what follows is what the disk \
-                         says"
+                        "{who} owns the spool and does not answer ({error}): if it hangs, stop it and start \
+                         spec-notify serve again; what follows comes from the files"
                     )),
                 )
             }
         };
     }
 
-    /// Asks the runtime, once more on a new connection if the old one has ended. `None` if none
-    /// answers.
+    /// Asks the runtime, once more on a new connection if the old one has ended, else the fleet's
+    /// cluster. `None` if none answers.
     fn ask<A: Ask>(&mut self, ask: &A) -> Result<Option<A::Answer>, Failure> {
         for _ in 0..2 {
             let Some(client) = &mut self.client else { break };
@@ -107,7 +111,8 @@ impl Source {
             // A runtime may have been started since.
             self.connect();
         }
-        Ok(None)
+        let answered = self.of_fleet()?.and_then(|of_fleet| of_fleet.answer_now(ask.clone().into()));
+        Ok(answered.transpose()?.and_then(A::answer_in))
     }
 
     /// The status of the runtime and its subscriptions.
@@ -115,7 +120,8 @@ impl Source {
         let counted = |dir: &Path| {
             // From now on: a runtime that hangs took its time already.
             let until = Instant::now() + FIGURES_WITHIN;
-            from_evidence(dir, clock::now(), || Instant::now() < until)
+            let parts = evidence_parts(dir, None).unwrap_or_default();
+            from_evidence(&parts, clock::now(), || Instant::now() < until)
         };
         let look = |dir: &Path| Ok((Unfinished::Listed(unfinished(dir)?), Survey::of(dir)));
         let report = self.status_with(None, counted, look);
@@ -155,48 +161,40 @@ impl Source {
         if let Some(report) = self.ask(&ReadStatus {})? {
             return Ok(report);
         }
+        let within = if until.is_some() { IN_HASTE } else { self.patience };
+        let fleet = self.of_fleet()?.cloned().map(|of_fleet| (of_fleet.facts_now(within), of_fleet));
         let dir = &self.config.spool_dir;
-        let (mut unfinished, mut survey) = look(dir).map_err(|error| self.unreadable(&error))?;
-        let mut healths = read_healths(dir);
-        let fleet = self.fleet()?;
-        if let Some(FleetFacts { overview: Ok(overview), .. }) = &fleet {
-            unfinished = Unfinished::Queued(overview.pending.clone());
-            healths.clone_from(&overview.healths);
-            survey.dead_letters.clone_from(&overview.dead_letters);
-            survey.pauses.clone_from(&overview.pauses);
-        }
+        let (unfinished, survey) = look(dir).map_err(|error| self.unreadable(&error))?;
+        let healths = read_healths(dir);
         // A runtime that does not answer still watches; with webhooks off nothing is watched.
         let is_read = self.silent.is_none() && self.config.enabled;
         let sources = is_read.then(|| Waiting::of(&self.config, until));
-        let counts = counted(&self.config.evidence_dir);
+        let counts = match &fleet {
+            Some((FleetFacts { overview: Ok(_), .. }, of_fleet)) if until.is_none() => {
+                let until = Instant::now() + FIGURES_WITHIN;
+                of_fleet.counts(|| Instant::now() < until).map_err(Failure::failed)?
+            }
+            _ => counted(&self.config.evidence_dir),
+        };
+        let fleet = fleet.map(|(facts, _)| facts);
         let known = (&healths, &counts);
         let silent = self.silent.clone();
-        let mut report = StatusReport::at_rest(&self.config, unfinished, known, &survey, sources, silent);
+        let mut report =
+            StatusReport::at_rest(&self.config, unfinished, known, &survey, sources, silent, fleet.as_ref());
         if self.is_wrong && self.config.enabled && self.silent.is_none() {
             let what =
-                "no runtime is running, and none starts with a config that has errors: spec-notify check";
+                "no runtime is running, and none starts while the config has errors: spec-notify check";
             report.warnings.insert(0, what.to_owned());
-        }
-        if let Some(fleet) = &fleet {
-            report.add_fleet(fleet);
         }
         Ok(report)
     }
 
-    /// The way to the cluster of a fleet that this machine delivers for.
-    fn link(&self) -> Result<Option<Link>, Failure> {
-        let fleet = self.config.fleet.clone().filter(|_| self.config.delivers_for_a_fleet());
-        let environment = || Environment::process().with_file(self.config.env_file.as_deref());
-        fleet.map(|fleet| Link::new(fleet, environment())).transpose().map_err(Failure::failed)
-    }
-
-    fn fleet(&self) -> Result<Option<FleetFacts>, Failure> {
-        Ok(self.link()?.map(|link| FleetFacts {
-            namespace: link.config().namespace.to_string(),
-            member: None,
-            overview: link.overview_now().map_err(|error| error.to_string()),
-            trouble: None,
-        }))
+    /// The fleet that this machine is of.
+    fn of_fleet(&mut self) -> Result<Option<&OfFleet>, Failure> {
+        if self.of_fleet.is_none() {
+            self.of_fleet = of_fleet(&self.config)?;
+        }
+        Ok(self.of_fleet.as_ref())
     }
 
     /// The runtime's metrics; without one the gauges of what lies on the disk.
@@ -234,10 +232,6 @@ impl Source {
         }
         // Nothing bounds an answer that crosses no port: the files are read once.
         let mut page = Page::whole(query);
-        if let Some(link) = self.link()? {
-            page.add_of_fleet(link.rows_now(page.wanted()).map_err(Failure::failed)?);
-            return Ok(page.into_listing());
-        }
         let read = page.add_unfinished(&self.config.spool_dir);
         let read = read.and_then(|()| page.add_finished(&self.config.spool_dir, &self.config.evidence_dir));
         read.map_err(|error| self.unreadable(&error))?;
@@ -271,8 +265,19 @@ impl Source {
     pub(super) fn tried(&mut self, query: &TriedQuery) -> Result<Vec<Tried>, Failure> {
         match self.ask(query)? {
             Some(tried) => Ok(tried),
-            None => tried(&self.config.evidence_dir, query).map_err(|error| self.unreadable(&error)),
+            None => {
+                let parts = evidence_parts(&self.config.evidence_dir, query.spec.as_ref());
+                parts.map(|parts| tried(&parts, query)).map_err(|error| self.unreadable(&error))
+            }
         }
+    }
+
+    /// The evidence of the repo, or of the fleet.
+    pub(super) fn evidence(&mut self) -> Result<Vec<Part>, Failure> {
+        if let Some(of_fleet) = self.of_fleet()? {
+            return Ok(of_fleet.evidence()?);
+        }
+        evidence_parts(&self.config.evidence_dir, None).map_err(|error| self.unreadable(&error))
     }
 
     /// The SPECs in the spool.
@@ -293,6 +298,15 @@ impl Source {
     fn unreadable(&self, error: &dyn std::fmt::Display) -> Failure {
         Failure::failed(format!("cannot read {}: {error}", self.config.spool_dir.display()))
     }
+}
+
+/// The fleet that a config is of, to be asked without a runtime.
+pub(super) fn of_fleet(config: &Config) -> Result<Option<OfFleet>, Failure> {
+    let Some(fleet) = config.fleet.clone() else { return Ok(None) };
+    let environment = Environment::process().with_file(config.env_file.as_deref());
+    let link = Link::new(fleet, environment).map_err(Failure::failed)?;
+    let subscriptions = config.subscriptions.iter().map(|entry| (entry.id.clone(), entry.active));
+    Ok(Some(OfFleet::new(link, subscriptions)))
 }
 
 /// Parses a time as typed: a length of time ago such as `2h` or `3 days`, or a time such as

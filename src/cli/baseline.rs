@@ -22,8 +22,9 @@ Example, as the first and the last step of a CI job:
   ...
   spec-notify drain --timeout 120
 
-What lies in the inbox and what is pending stay as they are. Exit code 1 where something could not be
-read, or where the runtime that owns the spool does not watch.";
+Events in the inbox and pending deliveries stay as they are.
+
+Exit code 1 if something cannot be read, or if the runtime that owns the spool does not watch.";
 
 /// Interval between looks at a spool that another process owns.
 const POLL: Duration = Duration::from_millis(50);
@@ -77,7 +78,7 @@ pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure>
     }
     match own(&config)? {
         Owner::Watches(runtime) => {
-            let what = "what ended before it began is known, and what ends from now on is told";
+            let what = "what ended before it began is known, and what ends from now on is sent";
             answer(&Answer { outcome: Outcome::Watched, ..Answer::default() }, screen, |screen| {
                 screen.line(
                     Tone::Good,
@@ -108,7 +109,7 @@ pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure>
                 |screen| {
                     let text = match counts.is_something() {
                         true => format!("baseline taken: what is here already is not sent: {counts}"),
-                        false => "baseline taken: nothing is here that is not known".to_owned(),
+                        false => "baseline taken: the repo holds nothing new".to_owned(),
                     };
                     screen.line(Tone::Good, text);
                 },

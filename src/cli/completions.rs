@@ -9,7 +9,7 @@ use super::{Cli, Exit};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Examples, from the next shell on:
+Examples, for each new shell:
   D=~/.local/share/bash-completion/completions; mkdir -p $D
   spec-notify completions bash > $D/spec-notify
 
@@ -19,16 +19,15 @@ Examples, from the next shell on:
   mkdir -p ~/.config/fish/completions
   spec-notify completions fish > ~/.config/fish/completions/spec-notify.fish
 
-Or for this shell alone:
+For this shell only:
   source <(spec-notify completions bash)
   source <(spec-notify completions zsh)
   spec-notify completions fish | source
 
-In bash, zsh and fish the program itself says what could stand there: subscriptions of the config, \
-SPECs, deliveries, the newest first. It reads files for that and asks no runtime. \
-The script of another version of the program stays good.")]
+In bash, zsh and fish the script asks the program for values: subscriptions, SPECs and deliveries, the \
+newest first. The program reads files and asks no runtime. The script keeps working when you upgrade.")]
 pub(super) struct Options {
-    /// bash, zsh, fish, elvish or powershell
+    /// Shell: bash, zsh, fish, elvish or powershell
     #[arg(hide_possible_values = true)]
     shell: Shell,
 }

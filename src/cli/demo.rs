@@ -42,7 +42,7 @@ pub(super) fn run(screen: &mut Screen) -> Result<Exit, Failure> {
     let started = Instant::now();
     let dir = tempfile::tempdir().map_err(Failure::failed)?;
     let told = Story::begin(dir.path(), screen).and_then(|story| story.tell(started, screen));
-    told.map_err(|error| Failure::failed(format!("the demo did not go as told: {error}")))?;
+    told.map_err(|error| Failure::failed(format!("the demo failed: {error}")))?;
     Ok(Exit::Done)
 }
 
@@ -74,7 +74,8 @@ impl Story {
             "1. A repo, two subscriptions, one endpoint that is flaky and one that is down",
         );
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(text)?;
-        let answering = receive::Options { secret: Some(chatops_secret), answers: vec![500, 500, 200] };
+        let answering =
+            receive::Options { secret: Some(chatops_secret), answers: vec![500, 500, 200], body: None };
         let (chatops, chatops_got) = Receiver::start(listener, answering).map_err(text)?;
         let tracker = DeadEndpoint::new().map_err(text)?;
         fs::create_dir_all(repo.join(".spec-kit")).map_err(text)?;
@@ -110,13 +111,10 @@ impl Story {
             let id = self.watch_chatops(screen)?;
             expect(arrived.insert(id), "nothing arrives twice")?;
         }
-        screen.line(Tone::Plain, "   the run has ended, and is told of as a whole: for chatops");
-        handle.block(self.left(), handle.idle()).ok_or("the end of the run was not told in time")?;
+        screen.line(Tone::Plain, "   the run has ended and is sent as a whole, to chatops");
+        handle.block(self.left(), handle.idle()).ok_or("the end of the run was not sent in time")?;
         expect(arrived.insert(self.watch_chatops(screen)?), "the end of the run is a delivery of its own")?;
-        screen.line(
-            Tone::Heading,
-            "\n3. The tracker stayed down: its delivery is given up and kept as a dead letter",
-        );
+        screen.line(Tone::Heading, "\n3. The tracker stayed down: its delivery becomes a dead letter");
         let (letter_path, letter) = self.dead_letter()?;
         let id: DeliveryId = letter["id"].as_str().unwrap_or_default().parse().map_err(text)?;
         screen.line(Tone::Bad, format_args!("   {}", letter["message"].as_str().unwrap_or_default()));
@@ -132,7 +130,8 @@ impl Story {
             Tone::Heading,
             "\n4. The tracker is repaired, and the dead letter is replayed under the same id",
         );
-        let answering = receive::Options { secret: Some(self.tracker_secret.clone()), answers: vec![200] };
+        let answering =
+            receive::Options { secret: Some(self.tracker_secret.clone()), answers: vec![200], body: None };
         let listener = self.tracker.mend().map_err(text)?;
         let (tracker, tracker_got) = Receiver::start(listener, answering).map_err(text)?;
         let (asked, spec) = (handle.clone(), self.spec.clone());
@@ -378,7 +377,7 @@ impl DeadEndpoint {
 }
 
 fn expect(holds: bool, claim: &str) -> Told {
-    if holds { Ok(()) } else { Err(format!("it is not so that {claim}")) }
+    if holds { Ok(()) } else { Err(format!("this is not true: {claim}")) }
 }
 
 fn words(value: &Value) -> String {

@@ -37,17 +37,20 @@ Examples:
   spec-notify discard --all --subscription chatops-slack
   spec-notify discard --all --yes
 
-Dead letters, and what waits for a subscription that is switched off or no longer in the config.
-What is pending for an active subscription stays. Asks first; what is not a terminal must say --yes.
-Each is in the evidence, with who discarded it. Exit code 1 where one stays or an id matches nothing.")]
+Discards dead letters, and deliveries that wait for a subscription that is off or no longer in the
+config. Deliveries that are pending for an active subscription stay.
+
+Asks first; without a terminal, give --yes. The evidence records each, with the user who discarded it.
+
+Exit code 1 if one stays or no id matches.")]
 pub(super) struct Options {
-    /// This one: its id, or the start of it
+    /// Id of the delivery, or its start
     #[arg(required_unless_present = "all")]
     id: Option<IdPrefix>,
-    /// All there are
+    /// Discard all that match
     #[arg(long, conflicts_with = "id")]
     all: bool,
-    /// To this subscription only
+    /// Only deliveries to this subscription
     #[arg(long, value_name = "ID", requires = "all")]
     subscription: Option<SubscriptionId>,
     /// Do not ask
@@ -57,7 +60,7 @@ pub(super) struct Options {
 
 pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
     if !options.yes && !io::stdin().is_terminal() {
-        return Err(Failure::usage("discard asks first, and nobody can answer here: give --yes"));
+        return Err(Failure::usage("discard asks first, and there is no terminal here: give --yes"));
     }
     let config = take_if_on(load(global, false)?, screen)?;
     let mut source = Source::find(global, screen)?;
@@ -130,7 +133,7 @@ fn is_confirmed(meant: &[Listed], screen: &mut Screen) -> Result<bool, Failure> 
         screen.note(format_args!("… and {} more", meant.len() - shown.len()));
     }
     let what = counted(meant.len(), "delivery", "deliveries");
-    screen.words(&format!("Give {what} up for good? It cannot be undone. [y/N] "));
+    screen.words(&format!("Discard {what} for good? It cannot be undone. [y/N] "));
     let mut answer = String::new();
     io::stdin().read_line(&mut answer).map_err(Failure::failed)?;
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
@@ -182,7 +185,7 @@ fn tell(meant: &[Listed], discarded: &[Discarded], screen: &mut Screen) {
         return screen.value(&discarded);
     }
     for one in discarded.iter().filter(|one| one.outcome != DiscardOutcome::Discarded) {
-        let why = one.error.as_deref().unwrap_or("it is not there any more");
+        let why = one.error.as_deref().unwrap_or("it no longer exists");
         screen.line(Tone::Bad, format_args!("not discarded: {}: {why}", one.id));
     }
     let done = discarded.iter().filter(|one| one.outcome == DiscardOutcome::Discarded).count();

@@ -9,13 +9,13 @@ use serde::Serialize;
 use super::interrupt::Interrupt;
 use super::render::{Screen, Tone};
 use super::test::DRAIN;
-use super::{Exit, Failure, Global, load_to_act};
+use super::{Exit, Failure, Global, load, load_to_act, take};
 use crate::clock;
-use crate::config::{Config, FleetRole, StageEndsWith, WatchFrom};
+use crate::config::{Config, FleetRole, StageEndsWith, Switch, WatchFrom};
 use crate::delivery::{Pause, SubscriptionId};
 use crate::env::Environment;
 use crate::inspect::{SourcesStatus, StatusReport, counted};
-use crate::inspect::{Survey, delivered_since};
+use crate::inspect::{Survey, delivered_since, unfinished};
 use crate::runtime::Runtime;
 use crate::watch::Waiting;
 
@@ -34,19 +34,20 @@ const UNWATCHED: Duration = Duration::from_secs(5);
 Example, as the last step of a CI job:
   spec-notify drain --timeout 120
 
-Stages and tasks that ended while no runtime ran are told first. Where nothing was watched yet, what
-is there is taken as known and not sent; --from-start sends it.
+First sends events for stages and tasks that ended while no runtime ran. If the repo was never
+watched, existing files are recorded as known and not sent; --from-start sends them. If webhooks are
+off, there is nothing to do.
 
-Exit code 1 where something is still pending or not told at the timeout, was given up meanwhile, or
-stands aside because it cannot be read.")]
+Exit code 1 if something is still pending or unsent at the timeout, became a dead letter, or cannot be
+read.")]
 pub(super) struct Options {
-    /// Longest time to wait, in seconds; what is left then stays on disk
+    /// Longest time to wait, in seconds; the rest stays on disk
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     timeout: u64,
-    /// Leave the sources alone: only what is pending or in the inbox is delivered
+    /// Do not read the repo; deliver only what is pending or in the inbox
     #[arg(long, conflicts_with = "from_start")]
     no_watch: bool,
-    /// Where nothing was watched yet, also send what is there already
+    /// If the repo was never watched, also send existing files
     #[arg(long)]
     from_start: bool,
 }
@@ -54,16 +55,17 @@ pub(super) struct Options {
 /// The output of `drain --json`.
 #[derive(Debug, Serialize)]
 struct Drained {
+    outcome: Outcome,
     /// Deliveries that are still pending.
     pending: usize,
     /// Deliveries that arrived meanwhile.
     delivered: usize,
     /// Deliveries that became dead letters meanwhile.
     dead_letters: usize,
-    /// What the repo holds that is still not told; absent with `--no-watch`.
+    /// What the repo holds that is not sent yet; absent with `--no-watch`.
     #[serde(skip_serializing_if = "Option::is_none")]
     sources: Option<SourcesStatus>,
-    /// What was taken as known and not sent, because this repo was not watched before.
+    /// What was recorded as known and not sent, because this repo was not watched before.
     #[serde(skip_serializing_if = "Option::is_none")]
     baseline: Option<SourcesStatus>,
     /// Paused subscriptions whose deliveries are left.
@@ -72,6 +74,17 @@ struct Drained {
     /// What is set aside and could not be delivered, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     aside: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Outcome {
+    /// All that could be sent was delivered.
+    Drained,
+    /// Something is pending, failed, or could not be read.
+    Left,
+    /// Webhooks are off: nothing was sent.
+    Disabled,
 }
 
 /// What a paused subscription leaves.
@@ -84,6 +97,11 @@ struct LeftPaused {
 }
 
 pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
+    let loaded = load(global, false)?;
+    if loaded.config.as_ref().is_some_and(|config| !config.enabled) {
+        let switch = loaded.switch.clone();
+        return off(&take(loaded, screen)?, &switch, screen);
+    }
     let mut given = load_to_act(global, screen)?;
     // The end of a job takes no work of a fleet over: it hands over what it has.
     given.fleet.iter_mut().for_each(|fleet| fleet.role = FleetRole::Emit);
@@ -132,7 +150,7 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
             pause = POLL.max(looked.elapsed() * 4);
         }
         let failed = dead(&status).saturating_sub(before);
-        screen.progress(format_args!("{} pending, {failed} given up", left(&status)));
+        screen.progress(format_args!("{} pending, {failed} dead letters", left(&status)));
         interrupt.pause(pause);
         status = look()?;
     }
@@ -148,7 +166,8 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
         false => left(&status),
     };
     let is_made = |found: &Waiting| found.is_something() && !in_repo.is_first;
-    let drained = Drained {
+    let mut drained = Drained {
+        outcome: Outcome::Left,
         pending,
         delivered,
         dead_letters: dead(&status).saturating_sub(before),
@@ -157,6 +176,9 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
         paused: left_paused(&status),
         aside: status.aside.iter().chain(&in_repo.troubles).cloned().collect(),
     };
+    if drained.is_done() {
+        drained.outcome = Outcome::Drained;
+    }
     if let Some(known) = drained.baseline {
         let spool = config.spool_dir.display();
         screen.warning(format_args!(
@@ -170,7 +192,33 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     } else {
         tell(&drained, &status, (!interrupted).then_some(options.timeout), screen);
     }
-    Ok(if drained.is_done() { Exit::Done } else { Exit::Failed })
+    Ok(if drained.outcome == Outcome::Drained { Exit::Done } else { Exit::Failed })
+}
+
+/// With webhooks off there is nothing to do, such as in a fork without the config: a job must not
+/// fail for that. What an earlier run left on disk stays there, and is said.
+fn off(config: &Config, switch: &Switch, screen: &mut Screen) -> Result<Exit, Failure> {
+    let spool = &config.spool_dir;
+    let unreadable = |error| Failure::failed(format!("cannot read {}: {error}", spool.display()));
+    let pending = unfinished(spool).map_err(unreadable)?.len() + Survey::of(spool).inbox;
+    screen.note(format_args!("nothing to drain: {switch}"));
+    if pending > 0 {
+        let what = counted(pending, "delivery waits", "deliveries wait");
+        screen.warning(format_args!("{what} in {} until webhooks are on", spool.display()));
+    }
+    if screen.is_json() {
+        screen.value(&Drained {
+            outcome: Outcome::Disabled,
+            pending,
+            delivered: 0,
+            dead_letters: 0,
+            sources: None,
+            baseline: None,
+            paused: Vec::new(),
+            aside: Vec::new(),
+        });
+    }
+    Ok(Exit::Done)
 }
 
 /// Prints the result for people.
@@ -194,7 +242,7 @@ fn tell(drained: &Drained, status: &StatusReport, timeout: Option<u64>, screen: 
         screen.note(format_args!("{what} for a subscription that is not active"));
     }
     for aside in &drained.aside {
-        screen.warning(format_args!("it stands aside and is not delivered: {aside}"));
+        screen.warning(format_args!("set aside and not delivered: {aside}"));
     }
     if drained.pending > 0 {
         status.warnings.iter().for_each(|warning| screen.warning(warning));
@@ -203,24 +251,24 @@ fn tell(drained: &Drained, status: &StatusReport, timeout: Option<u64>, screen: 
     if let Some(sources) = untold.filter(|_| !watches(status)) {
         let pid = status.runtime.as_ref().map_or(0, |runtime| runtime.pid);
         screen.warning(format_args!(
-            "the repo holds {sources} that nobody has told: process {pid} owns the spool and does not watch \
+            "the repo holds {sources} not sent: process {pid} owns the spool and does not watch \
              it (serve --no-watch); start it without --no-watch, or run spec-notify drain --no-watch, which \
              leaves the repo alone"
         ));
     }
     let text = match (drained.pending, drained.dead_letters, untold) {
-        (0, 0, None) if !drained.aside.is_empty() => "drained, but for what stands aside".to_owned(),
+        (0, 0, None) if !drained.aside.is_empty() => "drained, except what is set aside".to_owned(),
         (0, 0, None) if !drained.paused.is_empty() => {
-            return screen.verdict(Tone::Warning, "drained, but for what is paused");
+            return screen.verdict(Tone::Warning, "drained, except what is paused");
         }
         (0, 0, None) => return screen.verdict(Tone::Good, "drained: nothing is pending"),
         (0, 0, Some(sources)) if sources.baseline => {
             return screen.verdict(Tone::Good, "drained: nothing is pending");
         }
-        (0, 0, Some(sources)) => format!("drained, but for what the repo holds: {sources} not told"),
+        (0, 0, Some(sources)) => format!("drained, except what the repo holds: {sources} not sent"),
         (0, dead, _) => {
             let what = counted(dead, "delivery was", "deliveries were");
-            format!("drained: {what} given up; see spec-notify list --state dead_letter")
+            format!("drained: {what} moved to dead letter; see spec-notify list --state dead_letter")
         }
         (pending, ..) => {
             let what = counted(pending, "delivery is", "deliveries are");

@@ -35,49 +35,54 @@ Examples:
   some-program | spec-notify emit --event -
   spec-notify emit --type spec-auto.stage.completed --spec SPEC-KIT-065 \\
       --stage Plan --status success
-  spec-notify emit --wait --timeout 60 --event release.json     exit code 0 once all have it")]
+  spec-notify emit --wait --timeout 60 --event release.json     exits with 0 once all have it
+
+If no runtime answers in time, emit saves the event to disk for the next one.
+
+Exit code 1 if an event could be neither accepted nor saved, or with --wait if a delivery did not arrive; \
+2 if the input is no event.")]
 pub(super) struct Options {
-    /// A telemetry file as the guardrail scripts write it; may be given several times
+    /// Telemetry file of a guardrail script; repeat it for several files
     #[arg(long, value_name = "FILE", conflicts_with_all = ["event", "kind"])]
     telemetry: Vec<PathBuf>,
-    /// A file of one JSON object, or of JSON Lines, in the payload's shape; `-` is standard input
+    /// File with one event as JSON, or with JSON Lines; `-` reads standard input
     #[arg(long, value_name = "FILE|-", conflicts_with = "kind")]
     event: Option<PathBuf>,
-    /// The event's type, such as spec-auto.stage.completed
+    /// Type of the event, such as spec-auto.stage.completed
     #[arg(long = "type", value_name = "TYPE", requires = "spec")]
     kind: Option<EventKind>,
-    /// The SPEC's id
+    /// Id of the SPEC
     #[arg(long, value_name = "SPEC", requires = "kind")]
     spec: Option<String>,
-    /// Plan, Tasks, Implement, Validate, Audit or Unlock; or a stage of GitHub Spec Kit
+    /// Stage: Plan, Tasks, Implement, Validate, Audit or Unlock, or a stage of GitHub Spec Kit
     #[arg(long, requires = "kind")]
     stage: Option<Stage>,
-    /// success, failure or halt
+    /// Status: success, failure or halt
     #[arg(long, requires = "kind")]
     status: Option<Status>,
-    /// Why the status is what it is; may be given several times
+    /// Reason for the status; repeat it for several reasons
     #[arg(long, value_name = "TEXT", requires = "kind")]
     reason: Vec<String>,
-    /// Which try of the stage this was, from 1
+    /// Attempt of the stage, from 1
     #[arg(long, value_name = "N", requires = "kind", value_parser = clap::value_parser!(u32).range(1..))]
     attempt: Option<u32>,
-    /// The session of the run: part of the idempotency key
+    /// Session of the run; it becomes part of the idempotency key
     #[arg(long, requires = "kind")]
     session: Option<String>,
-    /// The task's id
+    /// Id of the task
     #[arg(long, requires = "kind")]
     task_id: Option<String>,
-    /// The task's title
+    /// Title of the task
     #[arg(long, requires = "task_id")]
     task_title: Option<String>,
-    /// The idempotency key, instead of one made from the above
+    /// Idempotency key, instead of one made from the other flags
     #[arg(long, requires = "kind")]
     key: Option<String>,
-    /// Of a hook of GitHub Spec Kit: a duplicate while a workflow run is at this stage's command,
-    /// because the run tells of it
+    /// For a hook of GitHub Spec Kit: if a workflow run is at the command of this stage, report a
+    /// duplicate, because the run itself sends the event
     #[arg(long, requires = "stage")]
     hook: bool,
-    /// Longest an event may take, in milliseconds
+    /// Longest time for one event, in milliseconds
     #[arg(
         long,
         value_name = "MS",
@@ -85,14 +90,13 @@ pub(super) struct Options {
         value_parser = clap::value_parser!(u64).range(1..=600_000)
     )]
     deadline: u64,
-    /// Exit code 1 for an event that only this machine has: one that went into the inbox
+    /// Exit with 1 if an event is only in the inbox of this machine
     #[arg(long)]
     require_accepted: bool,
-    /// Wait until the deliveries have ended: exit code 1 unless all of them are delivered or dry
-    /// runs
+    /// Wait until the deliveries have ended; exit with 1 unless each is delivered or a dry run
     #[arg(long)]
     wait: bool,
-    /// With --wait, the longest time to wait, in seconds
+    /// Longest time for --wait, in seconds
     #[arg(long, value_name = "SECONDS", requires = "wait", default_value_t = 600)]
     timeout: u64,
 }
@@ -102,7 +106,7 @@ pub(super) type Given = Result<Event, String>;
 
 /// The one event of a file.
 pub(super) fn only_event(file: &Path) -> Result<Given, Failure> {
-    let mut events = Lines::open(file)?;
+    let mut events = Lines::open_one(file)?;
     let first = events.next();
     if events.next().is_some() {
         return Err(Failure::usage("one event at a time: this file holds several"));
@@ -144,7 +148,7 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
         if screen.is_json() {
             screen.value(&json!({"outcome": EmitOutcome::Duplicate, "event": event, "deliveries": []}));
         } else {
-            let what = "a workflow run is at this command, and tells of it";
+            let what = "a workflow run is at this command, and sends the event itself";
             let text = format!("duplicate: {} {} ({what})", event.kind, event.idempotency_key);
             screen.line(Tone::Faint, text);
         }

@@ -14,7 +14,7 @@ use super::{Exit, Failure, Global, load, take};
 use crate::archive::{Archive, evidence_files, lines_of};
 use crate::event::SpecId;
 use crate::files::{self, FileError, read_small};
-use crate::fleet::{Link, Place};
+use crate::fleet::{Link, Place, PlacedLine};
 use crate::inspect::counted;
 use crate::spool::{Lock, OpenError};
 
@@ -26,15 +26,15 @@ pub(super) struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Append what the fleet's cluster has of evidence to this repo's deliveries.jsonl
+    /// Append the evidence in the cluster to the files of this repo
     ///
-    /// Each line comes once, however often this runs, whoever writes meanwhile.
+    /// Each line is copied once, however often you run this.
     #[command(after_help = "\
 Examples:
   spec-notify evidence pull
   spec-notify evidence pull --spec SPEC-KIT-065")]
     Pull {
-        /// Only that of this SPEC
+        /// Only the evidence of this SPEC
         #[arg(long)]
         spec: Option<SpecId>,
     },
@@ -118,12 +118,11 @@ fn pull(
     loop {
         let from = pulled.specs.get(spec).copied().unwrap_or_default();
         let page = link.evidence(spec, from).map_err(Failure::failed)?;
-        let Some((place, _)) = page.last() else { return Ok(lines) };
-        let place = *place;
+        let Some(place) = page.last().map(|line| line.place) else { return Ok(lines) };
         // The last pull may have ended between the lines and the note of how far it came.
         let there = if is_first { last_lines(evidence_dir, spec, 2 * page.len()) } else { HashSet::new() };
         is_first = false;
-        for (_, line) in page.iter().filter(|(_, line)| !there.contains(line.as_bytes())) {
+        for PlacedLine { line, .. } in page.iter().filter(|one| !there.contains(one.line.as_bytes())) {
             archive.add_evidence(spec, format!("{line}\n").as_bytes());
             lines += 1;
         }

@@ -10,6 +10,10 @@ use crate::env::Environment;
 use crate::fleet::{Health, Link, Standing, apply, grants, health, look, misfit, tables};
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spec-notify fleet init --print > schema.sql
+  spec-notify fleet check")]
 pub(super) struct Options {
     #[command(subcommand)]
     command: Command,
@@ -17,19 +21,19 @@ pub(super) struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make the tables in the cluster, or print what would
+    /// Create the tables in the cluster, or print the statements
     ///
-    /// Needs a role that may create a schema. What each of the three roles needs is printed; it is
-    /// for you to create them, with passwords of their own.
+    /// Needs a role that may create a schema. Prints what each of the three roles needs. Create
+    /// them yourself, each with its own password.
     Init {
-        /// Only print the statements, for whoever administers the database
+        /// Only print the statements, for the administrator of the database
         #[arg(long)]
         print: bool,
     },
-    /// Ask the cluster whether what it acknowledges would survive
+    /// Check that the cluster keeps what it acknowledges
     ///
-    /// Exit code 1 where it cannot be asked, where its schema does not fit this program, or where
-    /// it does not keep what `durability` promises.
+    /// Exit code 1 if it does not answer, if its schema does not fit this program, or if it does
+    /// not keep what `durability` promises.
     Check,
 }
 
@@ -85,18 +89,23 @@ fn check(link: &Link, fleet: &FleetConfig, screen: &mut Screen) -> Result<Exit, 
         Standing::Fits { .. } => {}
         standing => return Err(Failure::failed(misfit(standing))),
     }
-    let Health { node, version, standbys, streaming, problem } = health(link).map_err(Failure::failed)?;
+    let Health { node, version, standbys, streaming, attached, problem } =
+        health(link).map_err(Failure::failed)?;
     let is_well = problem.is_none();
     if screen.is_json() {
         screen.value(&json!({
             "ok": is_well, "node": node, "server_version": version, "durability": fleet.durability,
-            "synchronous_standby_names": standbys, "streaming": streaming, "error": problem,
+            "synchronous_standby_names": standbys, "streaming": streaming.len(),
+            "confirming": streaming, "attached": attached, "error": problem,
         }));
     } else {
         screen.line(Tone::Plain, format_args!("primary     {node}, PostgreSQL {version}"));
         screen.line(Tone::Plain, format_args!("namespace   {}", fleet.namespace));
         let standbys = if standbys.is_empty() { "none" } else { &standbys };
-        screen.line(Tone::Plain, format_args!("standbys    {standbys}; {streaming} confirm at present"));
+        screen.line(
+            Tone::Plain,
+            format_args!("standbys    {standbys}; {} confirm at present", streaming.len()),
+        );
         match &problem {
             None => screen.line(
                 Tone::Good,

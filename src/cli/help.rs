@@ -110,7 +110,7 @@ fn example(line: &str, width: usize) -> Vec<String> {
 }
 
 /// What is typed, and what is said of it after a gap.
-fn parts_of(line: &str) -> (&str, Option<&str>) {
+pub(super) fn parts_of(line: &str) -> (&str, Option<&str>) {
     let start = line.len() - line.trim_start().len();
     match line[start..].split_once("  ") {
         Some((typed, said)) => (&line[..start + typed.len()], Some(said.trim_start())),

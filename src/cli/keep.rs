@@ -112,7 +112,7 @@ impl Writing {
                     return Kept::No(late.to_owned());
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Kept::No("no thread could be had to write into the inbox".to_owned());
+                    return Kept::No("cannot start a thread to write into the inbox".to_owned());
                 }
             }
         }

@@ -4,6 +4,7 @@ mod follow;
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
+use serde::Serialize;
 
 use super::ask::{Source, moment};
 use super::render::{Line, Screen, Tone, cut, fitted, wrap};
@@ -11,33 +12,33 @@ use super::{Exit, Failure, Global};
 use crate::clock;
 use crate::delivery::{SubscriptionId, readable};
 use crate::event::{EventKind, SpecId};
-use crate::inspect::{DeliveryState, Listed, Query};
+use crate::inspect::{DeliveryState, Listed, Listing, Query};
 use crate::inspect::{ago, counted, latency, short};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  spec-notify list                                 the newest of all SPECs
+  spec-notify list                                 the newest 20 of all SPECs
   spec-notify list SPEC-KIT-065 --state dead_letter
   spec-notify list --subscription chatops-slack --since 2h --json
-  spec-notify list -o wide                         one line a delivery, with all columns
-  spec-notify list --follow                        as they change, until Ctrl-C
+  spec-notify list -o wide                         one line for each delivery, all columns
+  spec-notify list --follow                        each change, until Ctrl-C
 
-Exit code 1 where a SPEC or a filter is given and nothing matches.")]
+Exit code 1 if you give a SPEC or a filter and nothing matches.")]
 pub(super) struct Options {
-    /// Of this SPEC only
+    /// Only deliveries of this SPEC
     spec: Option<SpecId>,
-    /// In this state only: pending, in_flight, delivered, dead_letter, dropped, discarded or
-    /// dry_run; may be given several times
+    /// Only deliveries in this state: pending, in_flight, delivered, dead_letter, dropped,
+    /// discarded or dry_run; repeat it for several states
     #[arg(long, value_name = "STATE")]
     state: Vec<DeliveryState>,
-    /// To this subscription only
+    /// Only deliveries to this subscription
     #[arg(long, value_name = "ID")]
     subscription: Option<SubscriptionId>,
-    /// Accepted since then: 30m, 2h, 3d, or a time
+    /// Only deliveries accepted since then: 30m, 2h, 3d, or a time
     #[arg(long, value_name = "WHEN", value_parser = moment)]
     since: Option<Timestamp>,
-    /// At most so many
+    /// Most deliveries to print
     #[arg(
         long,
         value_name = "N",
@@ -45,10 +46,10 @@ pub(super) struct Options {
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
     limit: u32,
-    /// wide: one line a delivery whatever the width, with more columns
+    /// wide: one line for each delivery, with more columns, however wide the terminal is
     #[arg(short, long, value_name = "FORM", value_enum, hide_possible_values = true)]
     output: Option<Form>,
-    /// Then each delivery that is new or changes, until Ctrl-C; with --json a line for each
+    /// Also print each new or changed delivery until Ctrl-C; with --json, one line for each
     #[arg(short, long)]
     follow: bool,
 }
@@ -84,7 +85,7 @@ pub(super) fn run(global: &Global, options: Options, screen: &mut Screen) -> Res
         screen.warning(silent);
     }
     if screen.is_json() {
-        screen.value(&listing.deliveries);
+        screen.value(&rows(&listing));
     } else if listing.deliveries.is_empty() {
         screen.note(if is_filtered { "no delivery matches" } else { "no deliveries yet" });
         hints(&source, &query).iter().for_each(|hint| screen.note(hint));
@@ -98,12 +99,34 @@ pub(super) fn run(global: &Global, options: Options, screen: &mut Screen) -> Res
         if is_wide {
             screen.note(format_args!("times are in {}", clock::zone_name(now)));
         }
-        if listing.more {
-            let shown = listing.deliveries.len();
-            screen.note(format_args!("the newest {shown}; --limit N shows more, --state and --since less"));
-        }
+    }
+    if listing.more {
+        let shown = listing.deliveries.len();
+        screen.note(format_args!(
+            "these are the newest {shown}, and there are more: --limit N shows up to N; --state and --since \
+             select"
+        ));
     }
     Ok(if is_filtered && listing.deliveries.is_empty() { Exit::Failed } else { Exit::Done })
+}
+
+/// A delivery, as `--json` prints it.
+#[derive(Serialize)]
+struct Row<'a> {
+    #[serde(flatten)]
+    delivery: &'a Listed,
+    /// Only of the last row: the limit left older deliveries out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    more: Option<bool>,
+}
+
+fn rows(listing: &Listing) -> Vec<Row<'_>> {
+    let mut rows: Vec<Row<'_>> =
+        listing.deliveries.iter().map(|delivery| Row { delivery, more: None }).collect();
+    if let Some(last) = rows.last_mut().filter(|_| listing.more) {
+        last.more = Some(true);
+    }
+    rows
 }
 
 /// Possible reasons why nothing matches.

@@ -21,24 +21,24 @@ Examples:
   spec-notify man list | man -l -
   spec-notify man --out ~/.local/share/man/man1      then: man spec-notify-list")]
 pub(super) struct Options {
-    /// The command whose page it is; else that of the program
+    /// Command whose page to print, instead of the page of the program
     #[arg(value_name = "COMMAND", conflicts_with = "out")]
     command: Option<String>,
-    /// Write a page for each command into this directory
+    /// Directory to write a page for each command into
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
 
 /// What the exit codes mean, for every command.
-const EXITS: [(&str, &str); 4] = [
+pub(super) const EXITS: [(&str, &str); 4] = [
     ("0", "Done."),
     (
         "1",
-        "What was asked for failed: a delivery did not arrive, nothing matches, something is unresolved. \
-         Also where the result could not be written.",
+        "The command failed: a delivery did not arrive, nothing matches, something is unresolved, or the \
+         result could not be written.",
     ),
     ("2", "The usage or the config is wrong."),
-    ("3", "No runtime can be reached where one is needed."),
+    ("3", "The command needs a runtime, and none can be reached."),
 ];
 
 const FILES: [(&str, &str); 7] = [
@@ -49,33 +49,30 @@ const FILES: [(&str, &str); 7] = [
     ),
     (
         ".spec-kit/webhooks/secrets.env",
-        "The secret that spec-notify init makes: mode 0600, and git does not see it.",
+        "The secret that spec-notify init makes. Its mode is 0600, and git ignores it.",
     ),
     (
         "docs/SPEC-OPS-004-integrated-coder-hooks/evidence/webhooks/",
-        "The spool, unless spool_dir says otherwise: what is accepted and not delivered yet.",
+        "The spool, unless you set spool_dir: events that are accepted and not delivered yet.",
     ),
-    ("<spool>/runtime.json", "Where the running runtime is, and the token to reach it."),
-    ("<spool>/inbox/", "Events that came while no runtime could be reached; the next one takes them in."),
-    (
-        "<spool>/<SPEC-ID>/dead-letter/<id>.json",
-        "A delivery that was given up: its body, attempts, reason and hint.",
-    ),
+    ("<spool>/runtime.json", "The address of the running runtime, and the token to reach it."),
+    ("<spool>/inbox/", "Events that came while no runtime could be reached. The next runtime takes them in."),
+    ("<spool>/<SPEC-ID>/dead-letter/<id>.json", "A dead letter: its body, attempts, reason and hint."),
     (
         "<evidence>/commands/<SPEC-ID>/webhooks/deliveries.jsonl",
-        "The evidence: a line for each attempt and each end of a delivery.",
+        "The evidence: one line for each attempt and for each end of a delivery.",
     ),
 ];
 
 const ENVIRONMENT: [(&str, &str); 5] = [
-    ("SPECKIT_WEBHOOKS_CONFIG", "The config file, where --config does not say it."),
-    ("SPECKIT_WEBHOOKS_ENABLED", "1 or 0: wins over enabled in the config."),
+    ("SPECKIT_WEBHOOKS_CONFIG", "The config file, unless you give --config."),
+    ("SPECKIT_WEBHOOKS_ENABLED", "1 or 0; wins over enabled in the config."),
     (
         "HTTPS_PROXY, HTTP_PROXY, NO_PROXY",
-        "The proxy of subscriptions that name none, and the hosts that are reached without it.",
+        "The proxy for subscriptions without one, and the hosts that need none.",
     ),
-    ("RUST_LOG", "What the log says, such as spec_notify=debug: wins over -q and -v."),
-    ("NO_COLOR", "Set to anything: no colours."),
+    ("RUST_LOG", "The level of the log, such as spec_notify=debug; wins over -q and -v."),
+    ("NO_COLOR", "If set, output has no colours."),
 ];
 
 pub(super) fn run(options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {

@@ -12,7 +12,7 @@ Examples:
   spec-notify metrics > /var/lib/node_exporter/spec_notify.prom
   spec-notify serve --metrics 127.0.0.1:9464      answers scrapes at /metrics
 
-Counters begin at 0 with the runtime. Where none runs there are none, and spec_notify_up is 0.";
+Counters start at 0 with the runtime. If none is running, there are no counters and spec_notify_up is 0.";
 
 pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure> {
     let mut source = Source::find(global, screen)?;

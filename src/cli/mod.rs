@@ -28,6 +28,8 @@ mod outlet;
 mod pause;
 mod preview;
 pub(crate) mod receive;
+#[cfg(test)]
+mod reference;
 mod reload;
 mod render;
 mod replay;
@@ -85,7 +87,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Signed, retried, evidenced webhooks for Spec-Kit pipelines, from inside the repo.
+/// Sends signed webhooks for Spec Kit runs from inside the repo, retries them, and keeps evidence.
 #[derive(Debug, Parser)]
 #[command(
     name = "spec-notify",
@@ -103,19 +105,19 @@ struct Cli {
 
 const AFTER_HELP: &str = "\
 Start here:
-  spec-notify demo                         the whole story, no config needed
-  spec-notify init                         make this repo ready
-  spec-notify check                        is the config right?
-  spec-notify test SPEC --subscription ID  send one signed sample now
+  spec-notify demo                         show everything here, without a config
+  spec-notify init                         write a config and a secret
+  spec-notify check                        validate the config
+  spec-notify test SPEC --subscription ID  send a signed sample now
 
 When something is wrong:
-  spec-notify status                       what fails, since when, what to do
-  spec-notify list --state dead_letter     what was not delivered, and why
-  spec-notify replay --all                 send it again
+  spec-notify status                       show what fails and how to fix it
+  spec-notify list --state dead_letter     show what was not delivered, and why
+  spec-notify replay --all                 send dead letters again
 
-Also as flags: --test SPEC --subscription ID, --list [SPEC], --replay SPEC --delivery-id UUID.
+These commands are flags too: --test SPEC --subscription ID, --list [SPEC], --replay SPEC --delivery-id UUID.
 
-Exit codes: 0 done; 1 the thing asked for failed; 2 usage or config; 3 no runtime where one is needed.";
+Exit codes: 0 done; 1 failed; 2 wrong usage or config; 3 no runtime reachable.";
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = help::GLOBAL)]
@@ -127,20 +129,20 @@ struct Global {
     /// The repo's root [default: the git top level above the working directory]
     #[arg(long, global = true, value_name = "DIR")]
     repo: Option<PathBuf>,
-    /// How to print results: human or json; of preview, what the endpoint understands; of
-    /// report, md or html
+    /// Form of the results: human or json. For preview, the format of the endpoint. For report, md
+    /// or html
     #[arg(long, global = true, value_enum, hide_possible_values = true, default_value_t = Format::Human)]
     format: Format,
-    /// Short for --format json
+    /// The same as --format json
     #[arg(long, global = true)]
     json: bool,
-    /// The exit code alone: of what people read, only errors
+    /// Print errors only; --json still prints its result
     #[arg(short, long, global = true)]
     quiet: bool,
-    /// More in the log; twice for everything
+    /// Log more; give it twice to log everything
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
-    /// How the log and all words on stderr are written: human, or json: one object a line
+    /// Form of everything on stderr: human, or json with one object a line
     #[arg(
         long,
         global = true,
@@ -215,73 +217,75 @@ impl ValueEnum for Format {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make a repo ready: a config with a commented example, and a fresh secret that git does not
-    /// see
+    /// Write a config with examples, and a new secret that git ignores
     #[command(after_help = init::AFTER_HELP)]
     Init,
-    /// Run the runtime in the foreground: control port and deliveries
+    /// Watch the repo and deliver events, in the foreground
     Serve(serve::Options),
-    /// Hand events to the runtime: telemetry files, JSON, or flags
+    /// Send events to the runtime, from telemetry files, JSON or flags
     Emit(Box<emit::Options>),
     /// Writes events from standard input into the inbox: what emit runs and leaves behind at its
     /// deadline
     #[command(hide = true)]
     Keep(keep::Options),
-    /// Send one signed sample to a subscription now
+    /// Send a signed sample to a subscription now
     Test(test::Options),
-    /// Deliveries, newest first, with state, attempts and what went wrong
+    /// List deliveries, newest first, with state, attempts and errors
     List(list::Options),
-    /// One delivery whole: its event, every attempt, why it waits or failed, what to do
+    /// Show one delivery: its event, its attempts, why it waits or failed, and what to do
     Show(show::Options),
-    /// Send dead letters again: one, or all
+    /// Send one dead letter again, or all
     Replay(replay::Options),
-    /// Give dead letters up for good, or what waits for a subscription that is not active
+    /// Discard dead letters for good, and deliveries that wait for an inactive subscription
     Discard(discard::Options),
-    /// Hold a subscription's deliveries back until it is resumed, over restarts
+    /// Hold the deliveries of a subscription until you resume it, also over restarts
     Pause(pause::PauseOptions),
-    /// Let the deliveries of a paused subscription go on
+    /// Deliver to a paused subscription again
     Resume(pause::ResumeOptions),
-    /// How the runtime and each subscription fare, and what to do about it
+    /// Show the health of the runtime and of each subscription, and what to fix
     Status(status::Options),
-    /// What happened since a time, for a ticket or a pull request
+    /// Report what happened since a time, for a ticket or a pull request
     Report(report::Options),
-    /// Figures in the Prometheus text format
+    /// Print metrics in the Prometheus text format
     #[command(after_help = metrics::AFTER_HELP)]
     Metrics,
-    /// Make the cluster ready that machines share, and ask whether it keeps what it takes
+    /// Prepare the PostgreSQL cluster of a fleet, and check that it is durable
     #[cfg(feature = "fleet")]
     Fleet(fleet::Options),
-    /// Bring the evidence of a fleet into this repo
+    /// Copy the evidence of a fleet into this repo
     #[cfg(feature = "fleet")]
     Evidence(evidence::Options),
-    /// A live screen: subscriptions, queues, recent attempts, dead letters
+    /// Show subscriptions, queues, recent attempts and dead letters on a live screen
     Top(top::Options),
-    /// Validate the config and say everything that is wrong with it
-    #[command(after_help = "Example:\n  spec-notify check --config .spec-kit/config.toml")]
+    /// Validate the config and report every error in it
+    #[command(after_help = "\
+Example:
+  spec-notify check --config .spec-kit/config.toml
+
+Exit code 2 if the config has errors.")]
     Check,
-    /// Which subscriptions would get an event and, for the others, which filter refuses it
+    /// Show which subscriptions would get an event, and which filter excludes the rest
     Explain(explain::Options),
-    /// The body that an endpoint would get of an event, and how it reads
+    /// Show the body that an endpoint would get for an event, and how people read it
     Preview(preview::Options),
-    /// Have the running runtime read its config again; a wrong one is refused and the old one
-    /// stays
-    #[command(
-        after_help = "Example:\n  spec-notify reload      as kill -HUP does, with the answer on the screen"
-    )]
+    /// Make the running runtime read its config again; if it has errors, the old one stays
+    #[command(after_help = "\
+Example:
+  spec-notify reload      the same as SIGHUP, and prints the answer
+
+Exit code 2 if the config has errors; 3 if no runtime is running.")]
     Reload,
-    /// Take what the repo holds now as known: the first step of a CI job that ends in drain
+    /// Record existing files as known, so that only later changes are sent
     #[command(after_help = baseline::AFTER_HELP)]
     Baseline,
-    /// Deliver everything pending, then exit
+    /// Deliver everything that is pending, then exit
     Drain(drain::Options),
-    /// A good signing secret
+    /// Make a signing secret
     Secret(secret::Options),
-    /// A local endpoint that verifies signatures and prints what it gets
+    /// Run a local endpoint that verifies signatures and prints each request
     Receive(receive::CommandOptions),
-    /// The whole story on this machine in seconds: a run, a flaky endpoint, a dead one, a replay
-    #[command(
-        after_help = "Example:\n  spec-notify demo      needs no config, touches no network but loopback"
-    )]
+    /// Show a run, a flaky endpoint, a dead one and a replay on this machine, in seconds
+    #[command(after_help = "Example:\n  spec-notify demo      needs no config and uses only loopback")]
     Demo,
     /// What could stand at a place of the command line: what the scripts of completions ask
     #[command(hide = true)]

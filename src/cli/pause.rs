@@ -21,11 +21,12 @@ Example:
   spec-notify pause chatops-slack
   spec-notify resume chatops-slack
 
-Until it is resumed, over restarts and reloads: events are accepted as ever, at most max_pending of
-them wait, and a request under way ends. test and replay ID still send. Exit code 1 where there is
-no such subscription.")]
+The pause lasts until you resume it, also over restarts and reloads. Events are still accepted, and at
+most max_pending of them wait. A running request finishes. test and replay ID still send.
+
+Exit code 1 if there is no such subscription.")]
 pub(super) struct PauseOptions {
-    /// The subscription
+    /// Id of the subscription
     subscription: SubscriptionId,
 }
 
@@ -34,9 +35,9 @@ pub(super) struct PauseOptions {
 Example:
   spec-notify resume chatops-slack
 
-Exit code 1 where there is no such subscription.")]
+Exit code 1 if there is no such subscription.")]
 pub(super) struct ResumeOptions {
-    /// The subscription
+    /// Id of the subscription
     subscription: SubscriptionId,
 }
 

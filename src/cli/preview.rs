@@ -22,9 +22,9 @@ Examples:
   spec-notify preview --format slack --event event.json
   spec-notify preview --format teams --event event.json --json
 
-Sends nothing. The owner is that of the first subscription with this format.")]
+Sends nothing. The message mentions the owner of the first subscription with this format.")]
 pub(super) struct Options {
-    /// A file of one JSON object in the payload's shape; `-` is standard input
+    /// File with one event as JSON; `-` reads standard input
     #[arg(long, value_name = "FILE|-")]
     event: PathBuf,
 }

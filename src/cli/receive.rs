@@ -23,10 +23,11 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use super::render::{Screen, Tone};
+use super::render::{Screen, Tone, cut};
 use super::{Exit, Failure, Global, load};
 use crate::clock;
 use crate::env::Environment;
+use crate::names::counted;
 use crate::secret::{Secret, shown_variable};
 use crate::sign;
 
@@ -39,6 +40,12 @@ const BACKLOG: usize = 1024;
 /// Greatest difference in seconds between a signature's time and now, as in Standard Webhooks
 /// verifiers.
 const TOLERANCE_SECONDS: i64 = 300;
+
+/// Most lines of a body that people are shown.
+const SHOWN_LINES: usize = 100;
+
+/// Most columns of one of them.
+const SHOWN_WIDTH: usize = 400;
 
 /// How long requests that were received may still be answered at the end.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
@@ -54,20 +61,25 @@ const REFUSED: u16 = 401;
 #[command(after_help = "\
 Example, in two terminals, after spec-notify init:
   spec-notify receive --port 9000 --secret-env SPECKIT_WEBHOOK_SECRET
-  spec-notify test SPEC-KIT-065 --subscription local")]
+  spec-notify test SPEC-KIT-065 --subscription local
+
+Exit code 1 if a signature was wrong or missing.")]
 pub(super) struct CommandOptions {
-    /// Port on 127.0.0.1; 0 is any that is free
+    /// Port on 127.0.0.1; 0 chooses a free one
     #[arg(long, default_value_t = 0)]
     port: u16,
-    /// The variable that holds the secret, in the environment or in the config's env_file: a
-    /// request that is not signed with it is answered 401; without it nothing is verified
+    /// Variable with the secret, in the environment or in the config's env_file. If given, a
+    /// request with another signature is answered 401; else nothing is verified
     #[arg(long, value_name = "NAME")]
     secret_env: Option<String>,
-    /// Statuses to answer with, one after the other; the last one repeats; a refused request uses
-    /// none of them up
+    /// Statuses to answer with, in this order; the last one repeats. A request that is answered
+    /// 401 uses none of them
     #[arg(long, value_name = "STATUS,…", value_delimiter = ',', default_value = "200",
           value_parser = clap::value_parser!(u16).range(200..=599))]
     answer: Vec<u16>,
+    /// Body of the answers [default: ok for a 2xx, as Slack answers, else empty]
+    #[arg(long, value_name = "TEXT")]
+    answer_body: Option<String>,
     /// Stop after this many requests
     #[arg(long, value_name = "N")]
     count: Option<usize>,
@@ -81,6 +93,8 @@ pub(crate) struct Options {
     /// The statuses of successive answers; the last one repeats; an empty list means 200. A refused
     /// request (401) does not use one up.
     pub answers: Vec<u16>,
+    /// The body of those answers; without one `ok` for a 2xx, which a chat service's success is.
+    pub body: Option<String>,
 }
 
 /// The result of verifying a request's signatures.
@@ -223,6 +237,17 @@ impl Shared {
         let answers = &self.options.answers;
         answers.get(at).or(answers.last()).copied().unwrap_or(200)
     }
+
+    /// The body of an answer with this status.
+    fn body_of(&self, status: u16) -> String {
+        match (status, &self.options.body) {
+            // HTTP allows them none.
+            (204 | 205 | 304, _) => String::new(),
+            (_, Some(body)) => body.clone(),
+            (200..=299, None) => "ok".to_owned(),
+            (_, None) => String::new(),
+        }
+    }
 }
 
 /// Answers in HTTP/1 alone, on this thread, until it is told to stop.
@@ -304,9 +329,10 @@ async fn answer(mut request: Request, shared: &Shared) -> Response<actix_http::b
         log::debug!("nobody looks at requests any more");
     }
     let mut response = Response::build(StatusCode::from_u16(status).unwrap_or(StatusCode::OK));
-    match why {
-        Some(why) => response.body(format!("{why}\n")).map_into_boxed_body(),
-        None => response.finish().map_into_boxed_body(),
+    let said = why.map_or_else(|| shared.body_of(status), |why| format!("{why}\n"));
+    match said.is_empty() {
+        true => response.finish().map_into_boxed_body(),
+        false => response.body(said).map_into_boxed_body(),
     }
 }
 
@@ -363,7 +389,7 @@ fn secret_in(name: &str, global: &Global) -> Result<Secret, Failure> {
                 file.display()
             ),
             (Some(file), Some(error)) => format!(
-                "{name_shown} is not set in the environment, and not to be had from {}: {error}",
+                "{name_shown} is not set in the environment, and cannot be read from {}: {error}",
                 file.display()
             ),
         })
@@ -374,7 +400,7 @@ fn secret_in(name: &str, global: &Global) -> Result<Secret, Failure> {
 pub(super) fn run(global: &Global, options: &CommandOptions, screen: &mut Screen) -> Result<Exit, Failure> {
     let secret = options.secret_env.as_deref().map(|name| secret_in(name, global)).transpose()?;
     let verifies = secret.is_some();
-    let answering = Options { secret, answers: options.answer.clone() };
+    let answering = Options { secret, answers: options.answer.clone(), body: options.answer_body.clone() };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port));
     let started = listener.and_then(|listener| Receiver::start(listener, answering));
     let (receiver, events) = started.map_err(|error| {
@@ -395,11 +421,28 @@ pub(super) fn run(global: &Global, options: &CommandOptions, screen: &mut Screen
         } else {
             let is_good = received.verified != Verified::Bad && (200..300).contains(&received.status);
             screen.line(if is_good { Tone::Good } else { Tone::Bad }, &received);
+            shown(&received.body).into_iter().for_each(|line| screen.line(Tone::Plain, line));
         }
     }
     // The last request was handed out before its answer was written.
     receiver.finish();
     Ok(exit)
+}
+
+/// A body as people read it: JSON with a field a line, other text as it is; its start, where it is
+/// long.
+fn shown(body: &Value) -> Vec<String> {
+    let text = match body {
+        Value::String(text) => text.clone(),
+        body => serde_json::to_string_pretty(body).unwrap_or_default(),
+    };
+    let mut lines: Vec<String> =
+        text.lines().take(SHOWN_LINES).map(|line| cut(&format!("  {line}"), SHOWN_WIDTH)).collect();
+    let rest = text.lines().count().saturating_sub(SHOWN_LINES);
+    if rest > 0 {
+        lines.push(format!("  … {}; --json prints the whole body", counted(rest, "more line", "more lines")));
+    }
+    lines
 }
 
 #[cfg(test)]
@@ -413,7 +456,7 @@ mod tests {
     fn http_2_is_not_spoken() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let (receiver, _events) =
-            Receiver::start(listener, Options { secret: None, answers: Vec::new() }).unwrap();
+            Receiver::start(listener, Options { secret: None, answers: Vec::new(), body: None }).unwrap();
         let mut stream = TcpStream::connect(receiver.address()).unwrap();
         stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
         let mut answer = Vec::new();
@@ -421,5 +464,15 @@ mod tests {
         let _ = stream.read_to_end(&mut answer);
         assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 400 "), "{answer:?}");
         receiver.stop();
+    }
+
+    #[test]
+    fn a_long_body_is_shown_from_its_start_and_says_so() {
+        let lines = shown(&Value::from(vec![1; SHOWN_LINES]));
+        assert_eq!((lines.len(), lines[1].as_str()), (SHOWN_LINES + 1, "    1,"));
+        assert_eq!(lines[SHOWN_LINES], "  … 2 more lines; --json prints the whole body");
+        let wide = shown(&Value::from("x".repeat(SHOWN_WIDTH * 2)));
+        assert!(wide.len() == 1 && wide[0].ends_with('…'), "{wide:?}");
+        assert!(wide[0].chars().count() <= SHOWN_WIDTH);
     }
 }

@@ -36,10 +36,7 @@ pub(super) fn run(global: &Global, screen: &mut Screen) -> Result<Exit, Failure>
     let report = asked.map_err(|error| match error {
         ClientError::Unreachable(_) | ClientError::Absent(_) => Failure::new(
             Exit::NoRuntime,
-            format!(
-                "{error}: start spec-notify serve; where one runs and spool_dir was changed, it needs a new \
-                 start"
-            ),
+            format!("{error}: start spec-notify serve; if one runs and you changed spool_dir, restart it"),
         ),
         ClientError::Refused(_) => Failure::failed(error),
     })?;

@@ -32,32 +32,33 @@ Examples:
   spec-notify replay --all --subscription chatops-slack --since 2h --dry-run
   spec-notify replay SPEC-KIT-065 --all
 
-Each keeps its X-SpecKit-Id and is signed anew with the current secret. \
-A success removes the dead letter, a failure
-adds to it. With --all the oldest goes first, one at a time; \
-a subscription that fails five times in a row gets no more, one that is paused none.
-Ctrl-C ends after the request under way, with a summary. Exit code 1 where one failed, was not tried,
-or an id matches nothing; 2 where an id means several.")]
+Each keeps its X-SpecKit-Id and is signed again with the current secret. A success removes the dead
+letter. A failure adds an attempt to it.
+
+With --all the oldest goes first, one at a time. If a subscription fails five times in a row, it gets
+no more. A paused subscription gets none. Ctrl-C finishes the running request and prints a summary.
+
+Exit code 1 if one failed or was not tried, or if no id matches; 2 if several ids match.")]
 pub(super) struct Options {
-    /// The delivery's id, or the start of it; with --delivery-id or --all, the SPEC
+    /// Id of the delivery, or its start; with --delivery-id or --all, the SPEC
     #[arg(value_name = "ID|SPEC", required_unless_present_any = ["all", "delivery_id"])]
     what: Option<String>,
-    /// This one of the SPEC: its id, or the start of it
+    /// Id of a delivery of the SPEC, or its start
     #[arg(long, value_name = "UUID", conflicts_with_all = ["all", "subscription", "since"])]
     delivery_id: Option<IdPrefix>,
-    /// All there are
+    /// Replay all dead letters that match
     #[arg(long)]
     all: bool,
-    /// To this subscription only; may be given several times
+    /// Only dead letters of this subscription; repeat it for several subscriptions
     #[arg(long, value_name = "ID", requires = "all")]
     subscription: Vec<SubscriptionId>,
-    /// Accepted since then: 30m, 2h, 3d, or a time
+    /// Only dead letters accepted since then: 30m, 2h, 3d, or a time
     #[arg(long, value_name = "WHEN", requires = "all", value_parser = moment)]
     since: Option<Timestamp>,
-    /// Only say what would be sent again
+    /// List what would be sent, and send nothing
     #[arg(long)]
     dry_run: bool,
-    /// With --all, at most so many a second
+    /// Most requests a second with --all; the rate_limit_per_s of a subscription applies too
     #[arg(
         long,
         value_name = "N",
@@ -104,6 +105,9 @@ impl Replayed {
     }
 }
 
+/// The subscriptions of the config, with their `rate_limit_per_s`.
+type Rates = BTreeMap<SubscriptionId, Option<f64>>;
+
 /// What is to be replayed.
 enum Meant {
     /// One delivery; of this SPEC, if one is given.
@@ -149,13 +153,14 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
         },
         Meant::All(spec) => Err(spec),
     };
-    let known = config.subscriptions.iter().map(|entry| entry.id.clone()).collect::<Vec<_>>();
+    let rates = config.subscriptions.iter().map(|entry| (entry.id.clone(), entry.rate_limit_per_s));
+    let rates: Rates = rates.collect();
     let runtime = Runtime::start_blocking(Config { takes_part: false, ..config }, Environment::process())
         .map_err(Failure::failed)?;
     let handle = runtime.handle();
     let replayed = match meant {
         Ok((spec, id)) => one(&handle, &spec, id, screen),
-        Err(spec) => all(&handle, options, spec.as_ref(), &known, screen),
+        Err(spec) => all(&handle, options, spec.as_ref(), &rates, screen),
     };
     runtime.drain_blocking(DRAIN);
     replayed
@@ -241,14 +246,15 @@ fn all(
     handle: &Handle,
     options: &Options,
     spec: Option<&SpecId>,
-    known: &[SubscriptionId],
+    rates: &Rates,
     screen: &mut Screen,
 ) -> Result<Exit, Failure> {
     let no_answer = || RequestError::Unreachable("no answer from the runtime".to_owned());
     let listed = |query| Ok(handle.block(PATIENCE, handle.list(query)).ok_or_else(no_answer)??);
     let letters = find(options, spec, listed)?;
     if letters.is_empty() {
-        options.subscription.iter().try_for_each(|id| resolve::known(known, Some(id)))?;
+        let known: Vec<_> = rates.keys().cloned().collect();
+        options.subscription.iter().try_for_each(|id| resolve::known(&known, Some(id)))?;
         match screen.is_json() {
             true => screen.value(&letters),
             false => screen.note("nothing to replay: no dead letter matches"),
@@ -262,6 +268,7 @@ fn all(
     let mut replayed = Vec::with_capacity(letters.len());
     let mut failures: HashMap<SubscriptionId, u32> = HashMap::new();
     let pace = Duration::from_secs(1) / options.rate;
+    let mut next_turn: HashMap<SubscriptionId, Instant> = HashMap::new();
     for (n, letter) in letters.iter().enumerate() {
         if let Some(pause) = paused.get(&letter.subscription) {
             let id = &letter.subscription;
@@ -270,6 +277,9 @@ fn all(
             replayed.push(Replayed::not_sent(letter, SentOutcome::NotTried, Some(why)));
             continue;
         }
+        // The runtime holds the rate limit too, but a wait in here can be interrupted.
+        let turn = next_turn.get(&letter.subscription);
+        interrupt.pause(turn.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now())));
         if interrupt.came() {
             let why = Some("interrupted before".to_owned());
             replayed.push(Replayed::not_sent(letter, SentOutcome::NotTried, why));
@@ -284,6 +294,10 @@ fn all(
         let failed = replayed.iter().filter(|one: &&Replayed| one.outcome == SentOutcome::Failed).count();
         screen.progress(format_args!("replaying {} of {}, {failed} failed", n + 1, letters.len()));
         let started = Instant::now();
+        if let Some(rate) = rates.get(&letter.subscription).copied().flatten() {
+            let interval = Duration::try_from_secs_f64(1.0 / rate).unwrap_or_default();
+            next_turn.insert(letter.subscription.clone(), started + interval);
+        }
         let outcome = match send(handle, letter.spec.clone(), letter.id) {
             Ok(report) => Replayed { of: Some(letter.clone()), ..Replayed::of(report) },
             Err(error) if error.is_unreachable() => {

@@ -18,7 +18,7 @@ pub(super) struct Options {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Print a new secret of 32 random bytes, in the form that off-the-shelf verifiers take
+    /// Print a new secret of 32 random bytes, in the form of Standard Webhooks
     New,
 }
 

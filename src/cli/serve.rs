@@ -38,28 +38,31 @@ Examples:
   spec-notify serve
   spec-notify serve --metrics 127.0.0.1:9464
 
-SIGTERM and Ctrl-C let requests under way end, a second one stops at once; \
-what is left is pending on disk. SIGHUP reads
-the config again. The repo is watched: the evidence tree, SPEC.md and docs/SPEC-*/tasks.md. \
-Where another process owns the spool, this one stands by and takes over when that ends.")]
+Watches the evidence tree, workflow runs and task lists of the repo, and delivers what happens there.
+
+SIGTERM or Ctrl-C finishes running requests; a second one stops now. The rest stays on disk. SIGHUP \
+reads the config again. If another process owns the spool, serve waits and takes over.
+
+Exit code 1 if a second signal stops it, or if the spool or a port cannot be used; 2 if the config has \
+errors or webhooks are off.")]
 pub(super) struct Options {
-    /// Port of the control port on 127.0.0.1; 0 is any that is free
+    /// Port of the control port on 127.0.0.1; 0 chooses a free one
     #[arg(long, default_value_t = 0)]
     port: u16,
-    /// Do not watch the repo: only what is emitted is sent
+    /// Do not watch the repo; deliver emitted events only
     #[arg(long, conflicts_with = "from_start")]
     no_watch: bool,
-    /// At the very first start, also send what is there already
+    /// At the first start, also send existing files
     #[arg(long)]
     from_start: bool,
-    /// What this machine does for a fleet, instead of the config's `role`: `deliver` sends what
-    /// lies in the cluster, `emit` only hands over what happens here
+    /// Role of this machine in a fleet, instead of the config's `role`: `deliver` sends from the
+    /// cluster, `emit` only adds events to it
     #[arg(long, value_parser = ["emit", "deliver"], hide_possible_values = true)]
     role: Option<String>,
-    /// How long requests under way may take after SIGTERM, in milliseconds
+    /// Time for running requests to finish after SIGTERM, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 10_000)]
     drain_deadline: u64,
-    /// Answer scrapes of metrics at http://ADDRESS/metrics
+    /// Serve metrics at http://ADDRESS:PORT/metrics
     #[arg(long, value_name = "ADDRESS:PORT")]
     metrics: Option<SocketAddr>,
 }
@@ -122,7 +125,7 @@ async fn serve(config: Config, options: &Options, screen: &mut Screen) -> Result
     let drained = runtime.drain(Duration::from_millis(options.drain_deadline)).await;
     let pending = counted(drained.pending, "delivery", "deliveries");
     if !drained.is_kept {
-        let what = "not all of them are on disk: the spool was removed and could not be written anew \
+        let what = "not all of them are on disk: the spool was removed and could not be written again \
                     (see the log)";
         return Err(Failure::failed(format!("stopped; {pending} pending, and {what}")));
     }

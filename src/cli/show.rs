@@ -21,12 +21,12 @@ Examples:
   spec-notify show 0193e5a1 --body
   spec-notify show 0193e5a1 --json
 
-As much of the id as tells it from others; status, list and the evidence have it. Exit code 1 where
-no delivery has such an id, 2 where several have.")]
+The start of the id is enough if only one delivery has it. status, list and the evidence show ids.
+Exit code 1 if no delivery has this id, 2 if several have it.")]
 pub(super) struct Options {
-    /// The delivery's id, or the start of it
+    /// Id of the delivery, or its start
     id: IdPrefix,
-    /// Also what it sends
+    /// Also show the body that it sends
     #[arg(long)]
     body: bool,
 }
@@ -45,7 +45,7 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     } else {
         lines(&shown, clock::now(), screen.width()).iter().for_each(|line| screen.print(line));
         if options.body && shown.body.is_none() {
-            screen.note("its body is not kept any more: it has ended, and left the spool");
+            screen.note("its body is no longer kept: it has ended and left the spool");
         }
     }
     Ok(Exit::Done)
@@ -183,7 +183,7 @@ fn in_words(wait: &Wait, now: Timestamp) -> String {
     match (wait.kind, wait.ahead) {
         (WaitKind::Backoff, _) => format!("for its next attempt, at {until}"),
         (WaitKind::EndpointPause, _) => {
-            format!("its endpoint asked to be left alone until {until} (Retry-After)")
+            format!("its endpoint asked for a pause until {until} (Retry-After)")
         }
         (WaitKind::Behind, Some(0) | None) => "for its turn: it is next".to_owned(),
         (WaitKind::Behind, Some(ahead)) => {
@@ -195,6 +195,10 @@ fn in_words(wait: &Wait, now: Timestamp) -> String {
         (WaitKind::RateLimit, _) => format!("rate_limit_per_s lets the next one go at {until}"),
         (WaitKind::LocalFault, _) => format!("nothing can be sent from this machine: {note}"),
         (WaitKind::Inactive, _) => "its subscription is not active: it goes on when that returns".to_owned(),
+        (WaitKind::Owner, _) => format!("for its turn at {note}, which delivers to its subscription"),
+        (WaitKind::NoOwner, _) => {
+            "no member of the fleet delivers to its subscription at present: spec-notify status".to_owned()
+        }
         (WaitKind::NoRuntime, _) => {
             "no runtime is running: start spec-notify serve, or run spec-notify drain".to_owned()
         }

@@ -1,6 +1,7 @@
 //! `spec-notify status`: the state of runtime and subscriptions, fit for a ticket; `--banner`: one
 //! line, if something is unresolved.
 
+mod fleet;
 mod screen;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global};
 use crate::clock;
 use crate::figures::Windows;
+pub(super) use fleet::lines as fleet_lines;
 use screen::{View, lines};
 pub(super) use screen::{of_latency, share, sparkline, tone, ways};
 
@@ -30,14 +32,14 @@ Examples:
   spec-notify status --banner      for a prompt: nothing, or one line
   spec-notify status --json
 
-Exit code 1 while something is unresolved: \
-a subscription fails or may at any time or is paused, dead letters are left, records are damaged, or
-no runtime runs and deliveries wait, or the repo holds what nobody has told of.")]
+Exit code 1 while something is unresolved: a subscription fails, is degraded or is paused; dead letters \
+are left; records are damaged; or no runtime runs while deliveries wait or the repo holds what was not \
+sent.")]
 pub(super) struct Options {
-    /// One line, and only if something is unresolved
+    /// Print one line if something is unresolved, else nothing
     #[arg(long)]
     banner: bool,
-    /// How far back the figures look: 1m, 10m, 1h or 24h; of another length the next longer one
+    /// Time that the figures cover: 1m, 10m, 1h or 24h; other lengths round up
     #[arg(long, value_name = "LENGTH", default_value = "1h")]
     since: Since,
 }

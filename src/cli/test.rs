@@ -20,8 +20,9 @@ use crate::runtime::Runtime;
 /// How long other deliveries that this process began as owner of the spool may take to end.
 pub(super) const DRAIN: Duration = Duration::from_secs(5);
 
-/// The longest deadline that a subscription can have for an attempt, plus its turn in the queue.
-pub(super) const PATIENCE: Duration = Duration::from_secs(660);
+/// The longest deadline that a subscription can have for an attempt, plus its turns in the queue
+/// and within the rate limit.
+pub(super) const PATIENCE: Duration = Duration::from_secs(720);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -29,21 +30,23 @@ Examples:
   spec-notify test SPEC-KIT-065 --subscription chatops-slack
   spec-notify test SPEC-KIT-065 --subscription local --sample stage-failure
 
-Through the running runtime where there is one. Exit code 1 where the endpoint did not take it.")]
+If a runtime is running, it sends the sample. The filters of the subscription do not stop a sample.
+
+Exit code 1 if the endpoint refuses it.")]
 pub(super) struct Options {
-    /// The SPEC to speak of
+    /// Id of the SPEC in the sample
     spec: SpecId,
-    /// To whom
+    /// Subscription that gets the sample
     #[arg(long, value_name = "ID")]
     subscription: SubscriptionId,
-    /// Only show the request
+    /// Show the request and send nothing
     #[arg(long)]
     dry_run: bool,
-    /// A real message: of the event in this file, one JSON object in the payload's shape, as if it
-    /// happened to the SPEC now; `-` is standard input
+    /// File with the event to send, as JSON: it gets the given SPEC and the time of now; `-` reads
+    /// standard input
     #[arg(long, value_name = "FILE|-")]
     event: Option<PathBuf>,
-    /// The same of an event of ours: stage-success, stage-failure, stage-halt, run-success,
+    /// Built-in event to send: stage-success, stage-failure, stage-halt, run-success,
     /// run-failure, task, conflict, cost, stall, gate, task-list
     #[arg(long, value_name = "NAME", conflicts_with = "event")]
     sample: Option<Sample>,
@@ -128,6 +131,11 @@ pub(super) fn show(report: &SentReport, screen: &mut Screen) {
                 screen.line(Tone::Plain, format_args!("to do: {hint}"));
             }
         }
+    }
+    if let Some(why) = &report.refused_by {
+        screen.warning(format_args!(
+            "{subscription} gets no such event: {why}; test sends it all the same, without the filters"
+        ));
     }
     if let Some(note) = &report.note {
         screen.warning(note);

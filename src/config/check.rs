@@ -51,7 +51,7 @@ pub(super) fn check(
     let (document, syntax) = DeTable::parse_recoverable(text);
     let is_whole = syntax.is_empty();
     for error in syntax {
-        findings.error(error.span(), error.message().trim().replace('\n', ", "), "mend the TOML there");
+        findings.error(error.span(), error.message().trim().replace('\n', ", "), "fix the TOML there");
     }
     let misnamed = names::refuse_misnamed(document.get_ref(), &mut findings);
     let root = Table::new(document.get_ref(), document.span());
@@ -84,13 +84,13 @@ pub(super) fn check(
     config.origin = file.as_deref().filter(|_| secrets).map(|file| Origin::new(file, text));
     if said.is_none() && has_table {
         let what = match config.subscriptions.len() {
-            0 => "[spec_ops.webhooks] is there",
+            0 => "[spec_ops.webhooks] exists",
             _ => "subscriptions are configured",
         };
         findings.warn(
             Some(webhooks.span.clone()),
             format_args!("{what}, and webhooks are off, because `enabled` is missing"),
-            "set enabled = true under [spec_ops.webhooks]; or enabled = false, if they are meant to be off",
+            "set enabled = true under [spec_ops.webhooks]; or enabled = false, if you want them off",
         );
     }
     // If `spool_dir` is present and could not be read, the default is the wrong spool.
@@ -160,7 +160,7 @@ impl Checker<'_, '_> {
         let git_ignore = table.boolean("git_ignore", self.findings).unwrap_or(true);
         let allow_insecure_http = table.boolean("allow_insecure_http", self.findings).unwrap_or(false);
         let stage_ends_with = table.string("stage_ends_with", self.findings).and_then(|end| {
-            let help = "guardrail, or consensus where a guardrail runs before its stage's agents";
+            let help = "guardrail; or consensus, if a guardrail runs before the agents of its stage";
             self.parsed("stage_ends_with", &end, help)
         });
         let consensus_wait_ms = table.integer("consensus_wait_ms", 2000, 0..=60_000, self.findings);
@@ -274,7 +274,7 @@ impl Checker<'_, '_> {
             Err(error @ EnvFileError::Lines(_)) => self.findings.error_to_live_with(
                 Some(span.clone()),
                 format_args!("`env_file`: {shown}: {error}"),
-                "write NAME=value there, or begin the line with # where it is a comment",
+                "write NAME=value there; if it is a comment, begin the line with #",
             ),
         }
         if is_readable_by_others(&path) {
@@ -300,7 +300,7 @@ impl Checker<'_, '_> {
             false => self.findings.warn(
                 Some(span),
                 format_args!("{what}; the environment has every variable that is needed"),
-                "nothing, where that is meant, as in CI",
+                "if that is meant, as in CI, do nothing",
             ),
         }
     }

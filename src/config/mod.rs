@@ -25,9 +25,7 @@ pub use file::LoadOptions;
 pub(crate) use file::load;
 #[cfg(feature = "cli")]
 pub(crate) use file::no_folder;
-#[cfg(feature = "fleet")]
-pub(crate) use fleet::Durability;
-pub(crate) use fleet::{FleetConfig, FleetRole, Namespace};
+pub(crate) use fleet::{Durability, FleetConfig, FleetRole, Namespace};
 pub use loaded::{ConfigError, Loaded};
 pub(crate) use origin::Origin;
 pub(crate) use path_glob::PathGlob;

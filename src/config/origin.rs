@@ -28,8 +28,8 @@ impl Origin {
                 "{file} was edited and is not in force yet: spec-notify check, then spec-notify reload"
             )),
             Err(error) => Some(format!(
-                "{file}, which the config was read from, cannot be read any more ({error}): \
-                 the next start needs it"
+                "{file}, from which the config was read, can no longer be read ({error}): the next start \
+                 needs it"
             )),
         }
     }
@@ -66,6 +66,6 @@ mod tests {
             assert!(origin.edited().is_some_and(|said| said.contains("spec-notify reload")), "{other}");
         }
         fs::remove_file(&file).unwrap();
-        assert!(origin.edited().is_some_and(|said| said.contains("cannot be read any more")));
+        assert!(origin.edited().is_some_and(|said| said.contains("can no longer be read")));
     }
 }

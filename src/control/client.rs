@@ -148,7 +148,7 @@ impl Client {
         let proof = caller.prove(&welcome).ok_or_else(|| {
             let port = &file.address;
             ClientError::Absent(format!(
-                "another program listens at {port}, where the runtime was: it was told nothing"
+                "another program listens at {port}, where the runtime was: nothing was sent to it"
             ))
         })?;
         self.ask::<IgnoredAny>(&proof).map(drop)

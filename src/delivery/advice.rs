@@ -53,33 +53,33 @@ pub(crate) fn hint_of_status(status: u16) -> &'static str {
 fn of_status(status: u16) -> &'static str {
     match status {
         304 => {
-            "the endpoint answers a POST as if it were a question: correct the subscription's url, or the \
+            "the endpoint answers a POST as if it were a GET: correct the subscription's url, or the \
              endpoint"
         }
         300..=399 => "redirects are not followed: set the subscription's url to the final address",
         400 | 422 => {
-            "the endpoint does not take this payload: see the body of its answer in the attempts; \
-             were it a chat service's, the subscription would need its format"
+            "the endpoint does not take this payload: see the body of its answer in the attempts; if it is a \
+             chat service, set its format in the subscription"
         }
         401 | 403 => {
-            "the endpoint did not accept the credentials or the signature: compare the secret on both sides, \
-             and an Authorization header where there is one"
+            "the endpoint did not accept the credentials or the signature: compare the secret and any \
+             Authorization header on both sides"
         }
         402 => "the endpoint wants to be paid: see the plan or the quota of its account",
         404 => {
-            "nothing is at that path: correct the subscription's url; where it is only gone while it is \
-             being deployed, retry_statuses = [404]"
+            "nothing is at that path: correct the subscription's url; if it is only gone during a \
+             deployment, set retry_statuses = [404]"
         }
         405 | 501 => "nothing there takes a POST: correct the subscription's url",
         406 | 415 => "the endpoint does not take this kind of content: correct the subscription's format",
         407 => "a proxy in between wants credentials: put them into the subscription's proxy",
         408 => {
-            "the endpoint waited for the request for too long: see what is slow in between; \
-             where that passes by itself, retry_statuses = [408]"
+            "the endpoint waited for the request for too long: see what is slow in between; if that passes \
+             by itself, set retry_statuses = [408]"
         }
         409 | 412 | 423 | 425 => {
-            "the endpoint could not take it at that time; where that passes by itself, let it be tried again \
-             with retry_statuses in the subscription"
+            "the endpoint could not take it at that time; if that passes by itself, add the status to \
+             retry_statuses of the subscription"
         }
         410 => "the endpoint is gone for good: correct the subscription's url, or set active = false",
         411 => {
@@ -108,7 +108,7 @@ fn of_status(status: u16) -> &'static str {
         500..=599 => "the endpoint failed in itself: see its log",
         400..=499 => {
             "the endpoint refuses it: see the body of its answer in the attempts; \
-             where that passes by itself, let it be tried again with retry_statuses in the subscription"
+             if that passes by itself, add the status to retry_statuses of the subscription"
         }
         _ => "what answers there is no endpoint for webhooks: correct the subscription's url",
     }

@@ -14,8 +14,8 @@ pub struct IdPrefix(String);
 /// The text cannot be the start of a delivery's id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a delivery's id looks like 0193e5a1-7f00-4abc-8def-0123456789ab: give it, or as much of its start as \
-     tells it from others"
+    "a delivery's id looks like 0193e5a1-7f00-4abc-8def-0123456789ab: give it, or enough of its start to be \
+     unique"
 )]
 pub struct InvalidIdPrefix;
 
@@ -35,6 +35,13 @@ impl IdPrefix {
     pub fn matches(&self, id: DeliveryId) -> bool {
         let mut text = [0; WHOLE];
         id.0.hyphenated().encode_lower(&mut text).as_bytes().starts_with(self.0.as_bytes())
+    }
+
+    /// The first and the last id that begin so, as hexadecimal digits.
+    #[cfg(feature = "fleet")]
+    pub(crate) fn range(&self) -> (String, String) {
+        let digits = self.0.replace('-', "");
+        (format!("{digits:0<32}"), format!("{digits:f<32}"))
     }
 
     /// The id, if it is a whole one.

@@ -145,10 +145,22 @@ impl Lane {
         let (_, arrival) = self.due.pop_first()?;
         let (_, pending) = self.waiting.remove(&arrival)?;
         self.in_flight += 1;
+        self.take_turn(now);
+        Some(pending.start())
+    }
+
+    /// Takes the next turn that the rate limit has, and returns how long that is from `now`: an
+    /// attempt outside the lane counts against the limit too.
+    pub(crate) fn take_turn(&mut self, now: Instant) -> Duration {
         // Spaced by when each could have started, not by when this was called.
         let from = self.next_start.filter(|at| now.duration_since(*at) < self.interval).unwrap_or(now);
         self.next_start = (!self.interval.is_zero()).then(|| from + self.interval);
-        Some(pending.start())
+        from.saturating_duration_since(now)
+    }
+
+    /// How long from `now` the next turn of the rate limit is.
+    pub(crate) fn next_turn_in(&self, now: Instant) -> Duration {
+        self.next_start.map_or(Duration::ZERO, |at| at.saturating_duration_since(now))
     }
 
     fn is_due(&self, now: Instant) -> bool {
@@ -350,7 +362,7 @@ mod tests {
                 lane.set_narrow(is_narrow);
                 while let Some((in_flight, _)) = lane.start_next(now) {
                     prop_assert!(in_flight.attempt() <= max_attempts);
-                    prop_assert!(now >= paused_until, "the endpoint asked to be left alone");
+                    prop_assert!(now >= paused_until, "the endpoint asked for a pause");
                     running.push(in_flight);
                     starts.push(now);
                 }
@@ -406,6 +418,22 @@ mod tests {
         assert_eq!(started, 1000);
         let took = now.duration_since(start).as_secs_f64();
         assert!((9.9..10.1).contains(&took), "{took}");
+    }
+
+    #[test]
+    fn what_starts_outside_the_lane_counts_against_its_rate() {
+        let now = Instant::now();
+        let second = Duration::from_secs(1);
+        let mut lane = Lane::new(policy(3), usize::MAX, usize::MAX);
+        assert_eq!((lane.take_turn(now), lane.take_turn(now)), (Duration::ZERO, Duration::ZERO), "no rate");
+        lane.set_rate(Some(1.0));
+        let turns: Vec<Duration> = (0..3).map(|_| lane.take_turn(now)).collect();
+        assert_eq!(turns, [Duration::ZERO, second, second * 2]);
+        lane.enqueue(pending(), now);
+        assert_eq!((lane.next_due_in(now), lane.next_turn_in(now)), (Some(second * 3), second * 3));
+        assert!(lane.start_next(now + second * 2).is_none());
+        assert!(lane.start_next(now + second * 3).is_some());
+        assert_eq!(lane.take_turn(now + second * 3), second);
     }
 
     fn prop_assert_bounded(wait: Duration) {

@@ -208,7 +208,7 @@ impl Reason {
     pub fn hint(&self, advice: Option<&str>) -> String {
         match (self, advice) {
             (Self::SpoolSaturated, _) => {
-                "the endpoint is down or too slow for what happens: mend it or raise max_pending, then replay"
+                "the endpoint is down or too slow for what happens: fix it or raise max_pending, then replay"
                     .to_owned()
             }
             (Self::SpoolRemoved, _) => {
@@ -216,7 +216,7 @@ impl Reason {
                     .to_owned()
             }
             (_, Some(advice)) => format!("{advice}; then replay"),
-            (_, None) => "see what its attempts came to, mend that, then replay".to_owned(),
+            (_, None) => "see why its attempts failed, fix that, then replay".to_owned(),
         }
     }
 }

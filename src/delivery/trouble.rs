@@ -120,7 +120,7 @@ impl fmt::Display for Incident {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { from, to, failures, given_up, what } = self;
         let (from, to) = (clock::rfc3339(*from), clock::rfc3339(*to));
-        write!(f, "{failures} attempts failed from {from} to {to}, {given_up} deliveries given up, {what}")
+        write!(f, "{failures} attempts failed from {from} to {to}, {given_up} moved to dead letter, {what}")
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) const MAX_NAME: usize = 1024;
 const ROOM: usize = 4 * 6 * MAX_NAME + 2048;
 
 /// A text of at most this length stays within the limit however its numbers and defaults are
-/// written anew.
+/// written again.
 const SURELY_FITS: usize = MAX_EVENT_BYTES / 8;
 
 impl Event {

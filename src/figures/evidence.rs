@@ -1,13 +1,12 @@
 //! Fills the figures again from what the evidence has of the last day.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::{Counted, Counts, DAY, Way};
-use crate::archive::{evidence_files, is_record, lines_of, was_rotated};
+use crate::archive::{Part, is_record};
 use crate::delivery::{FailureClass, SubscriptionId};
 
 /// Most attempts that are read: what is older is left out.
@@ -36,23 +35,18 @@ struct Error {
 
 /// What ended in the day before `until`. `goes_on` is asked from time to time: what was read until
 /// then counts. Blocks.
-pub(crate) fn from_evidence(evidence_dir: &Path, until: Timestamp, goes_on: impl Fn() -> bool) -> Counts {
+pub(crate) fn from_evidence(parts: &[Part], until: Timestamp, goes_on: impl Fn() -> bool) -> Counts {
     let mut found: Vec<(SubscriptionId, Counted)> = Vec::new();
-    let files = evidence_files(evidence_dir, None).unwrap_or_else(|error| {
-        log::warn!("the evidence cannot be listed, and its figures are left out: {error}");
-        Vec::new()
-    });
     let (mut ends_as_dead_letter, mut from) = (None, None::<Timestamp>);
-    let mut unread = files.iter().map(|(_, path)| path);
-    'files: while let Some(path) = unread.next() {
+    let mut unread = parts.iter();
+    'parts: while let Some(part) = unread.next() {
         let mut oldest = None;
-        for (number, line) in lines_of(path).enumerate() {
+        for (number, line) in part.lines().enumerate() {
             if found.len() >= MOST || (number % 64 == 0 && !goes_on()) {
-                // Of this file what is older is missing, and of the others all.
-                let written =
-                    |path: &PathBuf| Timestamp::try_from(path.metadata().ok()?.modified().ok()?).ok();
-                from = from.max(oldest.or_else(|| written(path))).max(unread.next().and_then(written));
-                break 'files;
+                // Of this part what is older is missing, and of the others all.
+                from = from.max(oldest.or_else(|| part.written()));
+                from = from.max(unread.next().and_then(Part::written));
+                break 'parts;
             }
             // Read backwards, a delivery's end comes before the attempt that decided it.
             if is_record(&line, "final") {
@@ -75,7 +69,7 @@ pub(crate) fn from_evidence(evidence_dir: &Path, until: Timestamp, goes_on: impl
                 found.push((of, counted));
             }
         }
-        if was_rotated(path) {
+        if part.is_cut() {
             from = from.max(oldest);
         }
     }

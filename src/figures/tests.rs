@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::archive::evidence_parts;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_760_000_000 + second).unwrap()
@@ -141,7 +142,7 @@ fn where_the_evidence_was_rotated_it_is_said_since_when_the_figures_are_whole() 
         std::fs::write(folder.join(name), ages.iter().map(line).collect::<String>()).unwrap();
     };
     let read = || {
-        let counts = from_evidence(dir.path(), at(0), || true);
+        let counts = from_evidence(&evidence_parts(dir.path(), None).unwrap(), at(0), || true);
         (counts.of(&id("own"), at(0)).day.failed, counts.from(at(0)))
     };
     write("deliveries.jsonl", &[500, 400]);
@@ -150,7 +151,7 @@ fn where_the_evidence_was_rotated_it_is_said_since_when_the_figures_are_whole() 
     assert_eq!(read(), (4, Some(at(-3000))));
     write("deliveries.1.jsonl", &[90_000, 600]);
     assert_eq!(read(), (3, None), "what was rotated away is older than a day");
-    let cut = from_evidence(dir.path(), at(0), || false);
+    let cut = from_evidence(&evidence_parts(dir.path(), None).unwrap(), at(0), || false);
     assert!(cut.of(&id("own"), at(0)).day.attempts == 0);
     assert!(cut.from(Timestamp::now()).is_some(), "what was not read is missing");
 }

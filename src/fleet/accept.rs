@@ -107,8 +107,8 @@ pub(super) fn survives(
     match (durability, commit) {
         (Durability::Replicated, _) if standbys.trim().is_empty() => lack(
             "the node acknowledges alone: synchronous_standby_names is empty",
-            "set it, such as 'ANY 1 (n1, n2, n3)', on every node; or durability = \"managed\" where the \
-             service's storage replicates, \"single\" where one machine is meant",
+            "set it, such as 'ANY 1 (n1, n2, n3)', on every node; or durability = \"managed\" if the storage \
+            of the service replicates, \"single\" if one machine is meant",
         ),
         (Durability::Replicated, "on" | "remote_apply") => Ok(()),
         (Durability::Managed | Durability::Single, "on" | "remote_apply" | "remote_write" | "local") => {

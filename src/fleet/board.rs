@@ -9,6 +9,7 @@ use super::accept::survives_at;
 use super::error::{EngineError, Kind};
 use super::lease::{Duty, MemberId, MemberInfo, Seen};
 use super::link::{Connected, Line, Link};
+use super::overview::Gone;
 use super::schema;
 
 /// How the fleet is divided.
@@ -41,7 +42,7 @@ impl Link {
                 schema::Standing::Fits { .. } => {}
                 standing => return Err(schema::misfit(standing)),
             }
-            let (members, leases) = seen(&connected, &ns).await?;
+            let Present { members, leases, .. } = seen(&connected, &ns).await?;
             let mut board = Board { members, leases, ..Board::default() };
             let of_ns = [(&ns as _, Type::TEXT)];
             // In the order in which writes take them, so that none waits for the other.
@@ -172,26 +173,40 @@ impl Link {
     }
 }
 
-/// The members that are alive, and every lease.
-pub(super) async fn seen(
-    connected: &Connected,
-    ns: &String,
-) -> Result<(BTreeMap<MemberId, MemberInfo>, BTreeMap<Duty, Seen>), tokio_postgres::Error> {
-    let (mut members, mut leases) = (BTreeMap::new(), BTreeMap::new());
-    let sql = "SELECT name, holder, until > clock_timestamp(), info FROM spec_notify.lease WHERE ns = $1";
+/// Who is there, and who does what.
+#[derive(Debug, Default)]
+pub(super) struct Present {
+    pub(super) members: BTreeMap<MemberId, MemberInfo>,
+    /// Those that went silent.
+    pub(super) gone: Vec<Gone>,
+    pub(super) leases: BTreeMap<Duty, Seen>,
+}
+
+/// The members, and every lease.
+pub(super) async fn seen(connected: &Connected, ns: &String) -> Result<Present, tokio_postgres::Error> {
+    let mut present = Present::default();
+    let sql = "SELECT name, holder, until > clock_timestamp(), info, \
+               CASE WHEN isfinite(until) THEN extract(epoch from clock_timestamp() - until)::int8 END \
+               FROM spec_notify.lease WHERE ns = $1";
     for row in connected.client.query_typed(sql, &[(ns, Type::TEXT)]).await? {
         let (name, holder): (String, String) = (row.try_get(0)?, row.try_get(1)?);
         let (is_live, info): (bool, String) = (row.try_get(2)?, row.try_get(3)?);
         let holder = MemberId::new(&holder);
-        match Duty::of(&name) {
-            Some(duty) => drop(leases.insert(duty, Seen { holder, is_live })),
-            None if is_live && name.starts_with(MEMBER) => {
-                members.extend(serde_json::from_str(&info).ok().map(|info| (holder, info)));
+        if let Some(duty) = Duty::of(&name) {
+            present.leases.insert(duty, Seen { holder, is_live });
+        } else if name.starts_with(MEMBER)
+            && let Ok(info) = serde_json::from_str::<MemberInfo>(&info)
+        {
+            // One that ended in order has given its row up.
+            let silent_s: Option<i64> = row.try_get(4)?;
+            match silent_s.and_then(|silent| u64::try_from(silent).ok()) {
+                _ if is_live => drop(present.members.insert(holder, info)),
+                Some(since_s) => present.gone.push(Gone { info, since_s }),
+                None => {}
             }
-            None => {}
         }
     }
-    Ok((members, leases))
+    Ok(present)
 }
 
 /// Whether somebody holds a lock on what was asked for.
@@ -199,7 +214,12 @@ pub(crate) fn is_locked(error: &EngineError) -> bool {
     error.kind == Kind::Locked
 }
 
+/// Whether the role of this machine may not do what was asked for.
+pub(crate) fn is_denied(error: &EngineError) -> bool {
+    error.kind == Kind::Denied
+}
+
 /// An error that a person has to mend.
 pub(crate) fn needs_a_person(error: &EngineError) -> bool {
-    matches!(error.kind, Kind::Settings | Kind::Refused | Kind::NotDurable)
+    matches!(error.kind, Kind::Settings | Kind::Refused | Kind::Denied | Kind::NotDurable)
 }

@@ -28,6 +28,8 @@ pub(crate) enum Kind {
     Silent,
     /// The cluster refused: asking again is of no use before somebody has mended it.
     Refused,
+    /// The role of this machine may not: no fault where it hands over only.
+    Denied,
     /// Somebody holds a lock on it: nothing was done.
     Locked,
     /// It was done, and would not survive what `durability` promises.
@@ -78,7 +80,7 @@ impl EngineError {
         } else if *code == SqlState::INVALID_CATALOG_NAME {
             (Kind::Refused, "make the database, or correct its name in the URL")
         } else if *code == SqlState::INSUFFICIENT_PRIVILEGE {
-            (Kind::Refused, "grant the role what it needs: spec-notify fleet init --print says what")
+            (Kind::Denied, "grant the role what it needs: spec-notify fleet init --print says what")
         } else if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
             (Kind::Silent, "the node is a standby: the primary is looked for again")
         } else if *code == SqlState::TOO_MANY_CONNECTIONS {

@@ -17,8 +17,10 @@ pub(crate) struct Health {
     pub(crate) version: String,
     /// `synchronous_standby_names`.
     pub(crate) standbys: String,
-    /// Standbys that a commit may wait for and that stream at present.
-    pub(crate) streaming: i64,
+    /// Standbys that a commit may wait for and that stream at present, by their names.
+    pub(crate) streaming: Vec<String>,
+    /// Standbys that stream at present; where a quorum is asked for, those that count to it.
+    pub(crate) attached: i64,
     /// Why what it acknowledges would not survive.
     pub(crate) problem: Option<String>,
 }
@@ -46,17 +48,20 @@ pub(super) async fn of_node(
         .query_typed(
             "SELECT current_setting('server_version'), current_setting('synchronous_standby_names'), \
              current_setting('fsync'), current_setting('synchronous_commit'), \
-             (SELECT count(*) FROM pg_stat_replication \
-              WHERE state = 'streaming' AND sync_state IN ('sync', 'quorum'))",
+             ARRAY(SELECT application_name::text FROM pg_stat_replication \
+              WHERE state = 'streaming' AND sync_state IN ('sync', 'quorum') ORDER BY 1), \
+             (SELECT coalesce(nullif(count(*) FILTER (WHERE sync_state = 'quorum'), 0), count(*)) \
+              FROM pg_stat_replication WHERE state = 'streaming')",
             &[],
         )
         .await?;
     let mut health = Health { node: connected.node.clone(), ..Health::default() };
     let Some(row) = rows.first() else { return Ok(health) };
     let text = |at: usize| row.try_get::<_, String>(at);
-    (health.version, health.standbys, health.streaming) = (text(0)?, text(1)?, row.try_get(4)?);
+    (health.version, health.standbys) = (text(0)?, text(1)?);
+    (health.streaming, health.attached) = (row.try_get(4)?, row.try_get(5)?);
     let lacks = survives(durability, &health.standbys, &text(2)?, &text(3)?).err();
-    let alone = (durability == Durability::Replicated && health.streaming == 0).then(|| {
+    let alone = (durability == Durability::Replicated && health.streaming.is_empty()).then(|| {
         "no standby streams that a commit waits for: nothing is acknowledged until one does, and events wait \
          in the inboxes; see that one runs, and that this role may read pg_stat_replication (pg_monitor)"
             .to_owned()

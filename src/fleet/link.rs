@@ -1,8 +1,9 @@
 //! The way to the cluster: a thread of its own, at most four connections to whichever node is
 //! read-write, a deadline for every question.
 
+mod node;
+
 use std::future::{Future, poll_fn};
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -14,7 +15,6 @@ use postgres_openssl::MakeTlsConnector;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::timeout;
-use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{AsyncMessage, Client, Config, NoTls, Socket};
 
@@ -25,6 +25,7 @@ use crate::config::FleetConfig;
 use crate::env::Environment;
 use crate::http::TlsSettings;
 use crate::secret::shown_variable;
+use node::{each_node, is_local};
 
 /// How long one node may take until it is connected and has said whether it is read-write.
 const CONNECT_WITHIN: Duration = Duration::from_millis(2500);
@@ -125,6 +126,25 @@ impl Link {
             drop(reply.send(work.await));
         });
         answer
+    }
+
+    /// Number of nodes that the URL names; 0 where it cannot be read.
+    pub(super) fn nodes(&self) -> usize {
+        let Nodes { config, environment, .. } = &*self.0.nodes;
+        let url = environment.get(&config.url_env).and_then(|url| url.parse::<Config>().ok());
+        url.map_or(0, |url| url.get_hosts().len())
+    }
+
+    /// The answer to what was asked, for a thread that waits and runs no futures.
+    ///
+    /// # Errors
+    /// As what was asked, or there was no answer in time.
+    pub(crate) fn wait<T: Send + 'static>(
+        &self,
+        within: Duration,
+        asking: impl Future<Output = Result<T, EngineError>> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        self.begin(asking).recv_timeout(within).unwrap_or_else(|_| Err(EngineError::late(within)))
     }
 
     /// Asks on a connection, from any executor.
@@ -303,7 +323,8 @@ impl Nodes {
                 Err((node, error)) => failed.push((node, error)),
             }
         }
-        let kind = match failed.iter().all(|(_, error)| error.kind == Kind::Refused) && !failed.is_empty() {
+        let is_refused = |error: &EngineError| matches!(error.kind, Kind::Refused | Kind::Denied);
+        let kind = match failed.iter().all(|(_, error)| is_refused(error)) && !failed.is_empty() {
             true => Kind::Refused,
             false => Kind::Silent,
         };
@@ -327,55 +348,6 @@ impl Nodes {
         let connected = timeout(CONNECT_WITHIN, connecting).await;
         connected.unwrap_or_else(|_| Err(EngineError::late(CONNECT_WITHIN))).map_err(|error| (node, error))
     }
-}
-
-/// A config for each node of a URL.
-fn each_node(url: &Config, member: &MemberId) -> Vec<(String, Config)> {
-    let (hosts, ports, addresses) = (url.get_hosts(), url.get_ports(), url.get_hostaddrs());
-    let port_of = |at: usize| ports.get(at).or(ports.first()).copied().unwrap_or(5432);
-    let node = |(at, host): (usize, &Host)| {
-        let mut config = Config::new();
-        let name = match host {
-            Host::Tcp(name) => {
-                config.host(name);
-                name.clone()
-            }
-            Host::Unix(path) => {
-                config.host_path(path);
-                path.display().to_string()
-            }
-        };
-        config.port(port_of(at));
-        if let Some(address) = addresses.get(at) {
-            config.hostaddr(*address);
-        }
-        if let Some(user) = url.get_user() {
-            config.user(user);
-        }
-        if let Some(password) = url.get_password() {
-            config.password(password);
-        }
-        if let Some(database) = url.get_dbname() {
-            config.dbname(database);
-        }
-        config.application_name(format!("spec-notify {member}"));
-        config.connect_timeout(CONNECT_WITHIN);
-        config.tcp_user_timeout(DEAD_AFTER);
-        // What leaves this machine is encrypted and the node's certificate verified.
-        config.ssl_mode(if is_local(&config) { SslMode::Disable } else { SslMode::Require });
-        (format!("{name}:{}", port_of(at)), config)
-    };
-    hosts.iter().enumerate().map(node).collect()
-}
-
-/// Whether a node is on this machine.
-fn is_local(config: &Config) -> bool {
-    config.get_hosts().iter().all(|host| match host {
-        Host::Tcp(name) => {
-            name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-        }
-        Host::Unix(_) => true,
-    })
 }
 
 /// Connects to one node, if it is read-write.
@@ -411,22 +383,5 @@ where
             Ok(Connected { client, transaction: Mutex::default(), warnings, node: node.to_owned() })
         }
         _ => Err(EngineError::new(Kind::Silent, "it is a standby", "see that a primary runs")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_node_has_the_urls_settings_and_leaves_the_machine_encrypted_only() {
-        let url: Config = "postgresql://u:p@db-1.example:5433,127.0.0.1:5434/fleet".parse().unwrap();
-        let nodes = each_node(&url, &MemberId::new("m"));
-        let [(far, of_far), (near, of_near)] = &nodes[..] else { panic!("{nodes:?}") };
-        assert_eq!((far.as_str(), near.as_str()), ("db-1.example:5433", "127.0.0.1:5434"));
-        assert_eq!((of_far.get_ssl_mode(), of_near.get_ssl_mode()), (SslMode::Require, SslMode::Disable));
-        assert!(!is_local(of_far) && is_local(of_near));
-        assert_eq!((of_far.get_user(), of_near.get_dbname()), (Some("u"), Some("fleet")));
-        assert_eq!(of_near.get_password(), Some(&b"p"[..]));
     }
 }

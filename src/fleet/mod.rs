@@ -9,7 +9,13 @@ mod accept;
 #[cfg(feature = "fleet")]
 mod board;
 #[cfg(feature = "fleet")]
+mod discard;
+#[cfg(feature = "fleet")]
 mod error;
+#[cfg(feature = "fleet")]
+mod evidence;
+#[cfg(feature = "fleet")]
+mod find;
 #[cfg(feature = "fleet")]
 mod health;
 #[cfg(feature = "fleet")]
@@ -28,7 +34,7 @@ mod sweep;
 mod write;
 
 #[cfg(feature = "fleet")]
-pub(crate) use board::{Board, is_locked, needs_a_person};
+pub(crate) use board::{Board, is_denied, is_locked, needs_a_person};
 #[cfg(feature = "fleet")]
 pub(crate) use error::EngineError;
 #[cfg(feature = "fleet")]
@@ -37,10 +43,8 @@ pub(crate) use lease::{Duty, MemberInfo, Tenure, plan};
 #[cfg(feature = "fleet")]
 pub(crate) use link::Link;
 #[cfg(not(feature = "fleet"))]
-pub(crate) use none::{Board, EngineError, Link, is_locked, needs_a_person};
-#[cfg(feature = "fleet")]
-pub(crate) use overview::Place;
-pub(crate) use overview::{Overview, Rows, Wanted};
+pub(crate) use none::{Board, EngineError, Link, is_denied, is_locked, needs_a_person};
+pub(crate) use overview::{Given, Gone, Overview, PAGE, Place, PlacedLine, Wanted, WantedLines};
 #[cfg(feature = "fleet")]
 pub(crate) use schema::{Standing, apply, grants, look, misfit, tables};
 pub(crate) use work::{Known, Routed, Term, Unrouted, Waiting, Write, delivery_id};

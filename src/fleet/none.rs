@@ -2,7 +2,7 @@
 
 #![allow(clippy::unused_async, reason = "as those of the fleet")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, mpsc};
@@ -12,14 +12,15 @@ use bytes::Bytes;
 use jiff::SignedDuration;
 
 use super::lease::{Duty, MemberId, MemberInfo, Seen};
-use super::overview::{Overview, Rows, Wanted};
+use super::overview::{Given, Overview, Place, PlacedLine, Wanted, WantedLines};
 use super::work::{Known, Unrouted, Waiting, Write};
 use crate::answer::{EmitError, Receipt};
-use crate::archive::{DeadLetter, Pauses};
+use crate::archive::{DeadLetter, Part, Pauses};
 use crate::config::FleetConfig;
-use crate::delivery::{DeliveryId, Health, Pause, SubscriptionId};
+use crate::delivery::{AttemptSummary, DeliveryId, Health, Pause, SubscriptionId};
 use crate::env::Environment;
-use crate::event::Event;
+use crate::event::{Event, SpecId};
+use crate::spool::{Kept, Unfinished};
 use crate::store::StoreOptions;
 
 /// See the module's first line.
@@ -37,6 +38,10 @@ pub(crate) struct Board {
     pub(crate) renewed: BTreeMap<Duty, i64>,
     pub(crate) leases: BTreeMap<Duty, Seen>,
     pub(crate) members: BTreeMap<MemberId, MemberInfo>,
+}
+
+pub(crate) fn is_denied(error: &EngineError) -> bool {
+    match error.0 {}
 }
 
 pub(crate) fn is_locked(error: &EngineError) -> bool {
@@ -137,17 +142,44 @@ impl Link {
         match self.0 {}
     }
 
-    pub(crate) async fn rows(&self, _: Wanted) -> Result<Rows, EngineError> {
+    pub(crate) async fn waiting(
+        &self,
+        _: &Wanted,
+    ) -> Result<Vec<(Unfinished, Option<AttemptSummary>)>, EngineError> {
+        match self.0 {}
+    }
+
+    pub(crate) async fn letters(&self, _: &Wanted) -> Result<Vec<DeadLetter>, EngineError> {
+        match self.0 {}
+    }
+
+    pub(crate) async fn kept(&self, _: &SpecId, _: DeliveryId) -> Result<Option<Kept>, EngineError> {
+        match self.0 {}
+    }
+
+    pub(crate) async fn lines(&self, _: WantedLines) -> Result<Vec<PlacedLine>, EngineError> {
+        match self.0 {}
+    }
+
+    pub(crate) fn part(&self, _: Option<Place>) -> Result<(Part, Option<Place>), EngineError> {
+        match self.0 {}
+    }
+
+    pub(crate) async fn give_up(
+        &self,
+        _: Vec<DeliveryId>,
+        _: String,
+        _: BTreeSet<SubscriptionId>,
+    ) -> Result<Vec<Given>, EngineError> {
         match self.0 {}
     }
 
     #[cfg(feature = "cli")]
-    pub(crate) fn overview_now(&self) -> Result<Overview, EngineError> {
-        match self.0 {}
-    }
-
-    #[cfg(feature = "cli")]
-    pub(crate) fn rows_now(&self, _: Wanted) -> Result<Rows, EngineError> {
+    pub(crate) fn wait<T: Send + 'static>(
+        &self,
+        _: Duration,
+        _: impl Future<Output = Result<T, EngineError>> + Send + 'static,
+    ) -> Result<T, EngineError> {
         match self.0 {}
     }
 

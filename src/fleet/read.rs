@@ -298,7 +298,7 @@ pub(super) async fn pauses(connected: &Connected, ns: &String) -> Result<Pauses,
     Ok(pauses)
 }
 
-/// An endpoint's health, and how long it asked to be left alone.
+/// An endpoint's health, and how long it asked for a pause.
 pub(super) fn health_of(row: &Row) -> Result<Health, tokio_postgres::Error> {
     let mut health: Health = json(&row.try_get::<_, String>(0)?).unwrap_or_default();
     // By the clock of this machine, which may be another than that of the last owner.

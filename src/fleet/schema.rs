@@ -9,10 +9,11 @@ use super::error::{EngineError, Kind};
 use super::link::{Connected, Line, Link};
 
 /// The statements that lead from each version to the next.
-const STEPS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const STEPS: [&str; 3] =
+    [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
 /// The version that this program makes and uses.
-const VERSION: i32 = 2;
+const VERSION: i32 = 3;
 
 /// How long the schema may take.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -41,6 +42,7 @@ GRANT pg_monitor TO spec_notify_deliverer;
 CREATE ROLE spec_notify_reader LOGIN;
 GRANT USAGE ON SCHEMA spec_notify TO spec_notify_reader;
 GRANT SELECT ON ALL TABLES IN SCHEMA spec_notify TO spec_notify_reader;
+GRANT pg_monitor TO spec_notify_reader;
 "
 }
 

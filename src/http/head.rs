@@ -54,7 +54,7 @@ pub(super) enum HeadError {
     Malformed,
     #[error("its Content-Length is no number")]
     NoLength,
-    #[error("it gives different lengths for itself (Content-Length): where it ends is anybody's guess")]
+    #[error("it gives different lengths for itself (Content-Length): its end is unknown")]
     TwoLengths,
 }
 

@@ -184,7 +184,8 @@ impl TlsFault {
             }
             Self::Expired { .. } => "the endpoint has to send the newer certificate of that CA".to_owned(),
             Self::NotYetValid { .. } => {
-                "compare this machine's clock, then the certificate's dates with whoever runs the endpoint"
+                "compare the clock of this machine, then the dates of the certificate with those who run the \
+                 endpoint"
                     .to_owned()
             }
             Self::WrongName { .. } => {
@@ -193,7 +194,7 @@ impl TlsFault {
             Self::SelfSigned => trust("that certificate"),
             Self::UnknownCa { ca } => trust(&format!("the certificate of {}", quoted(ca))),
             Self::NoIssuer { issuer, .. } => format!(
-                "{}; or, where that is an intermediate one, have the endpoint send its whole chain",
+                "{}; or, if that is an intermediate one, have the endpoint send its whole chain",
                 trust(&format!("the certificate of {}", quoted(issuer)))
             ),
             Self::NoIntermediate { issuer } => format!(
@@ -202,7 +203,7 @@ impl TlsFault {
             ),
             Self::NotForServers => "the endpoint needs a certificate that is issued for servers".to_owned(),
             Self::Weak { .. } => "the endpoint needs a newer certificate or TLS set-up".to_owned(),
-            Self::Refused { .. } => "look at the certificate with whoever runs the endpoint".to_owned(),
+            Self::Refused { .. } => "look at the certificate with the people who run the endpoint".to_owned(),
             Self::NoTls => {
                 "correct the port in the subscription's url; or begin it with http://, if it is meant to go \
                  in the clear"
@@ -210,7 +211,7 @@ impl TlsFault {
             }
             Self::TooOld => "the endpoint has to speak TLS 1.2 or later".to_owned(),
             Self::HandshakeFailure if !client => {
-                "see in the endpoint's log what it refuses; where it asks for a certificate, give the \
+                "see in the endpoint's log what it refuses; if it asks for a certificate, give the \
                  subscription a client_cert_file and a client_key_file"
                     .to_owned()
             }
@@ -248,14 +249,14 @@ impl fmt::Display for TlsFault {
             }
             Self::NoIntermediate { issuer } => write!(
                 f,
-                "its certificate is issued by {}, who is not trusted here, and it sends no intermediate \
+                "its certificate is issued by {}, which is not trusted here, and it sends no intermediate \
                  certificate",
                 quoted(issuer)
             ),
             Self::NoIssuer { of, issuer } => {
                 write!(
                     f,
-                    "{of} is issued by {}, who is not trusted here and whose certificate it does not send",
+                    "{of} is issued by {}, which is not trusted here and whose certificate it does not send",
                     quoted(issuer)
                 )
             }

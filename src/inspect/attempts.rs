@@ -1,21 +1,19 @@
 //! The newest attempts, read from the evidence, for `top`.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::ShownError;
-use crate::archive::{evidence_files, is_record, lines_of};
+use crate::archive::{Part, is_record};
 use crate::clock;
 use crate::delivery::{DeliveryId, SubscriptionId};
 use crate::event::{IdempotencyKey, SpecId};
 
 /// Most attempts in one answer.
-pub(crate) const MAX_TRIED: usize = 200;
+const MAX_TRIED: usize = 200;
 
 /// Selects attempts.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -66,15 +64,19 @@ pub struct TriedResponse {
     pub body: String,
 }
 
+impl TriedQuery {
+    /// The limit within its bounds.
+    pub(crate) fn most(&self) -> usize {
+        self.limit.clamp(1, MAX_TRIED)
+    }
+}
+
 /// The newest attempts, newest first.
-///
-/// # Errors
-/// The evidence cannot be listed.
-pub(crate) fn tried(evidence_dir: &Path, query: &TriedQuery) -> io::Result<Vec<Tried>> {
-    let limit = query.limit.clamp(1, MAX_TRIED);
+pub(crate) fn tried(parts: &[Part], query: &TriedQuery) -> Vec<Tried> {
+    let limit = query.most();
     let mut newest: BTreeMap<(Timestamp, DeliveryId, u32), Tried> = BTreeMap::new();
-    for (_, path) in evidence_files(evidence_dir, query.spec.as_ref())? {
-        for line in lines_of(&path) {
+    for part in parts {
+        for line in part.lines() {
             if !is_record(&line, "attempt") {
                 continue;
             }
@@ -95,7 +97,7 @@ pub(crate) fn tried(evidence_dir: &Path, query: &TriedQuery) -> io::Result<Vec<T
             }
         }
     }
-    Ok(newest.into_values().rev().collect())
+    newest.into_values().rev().collect()
 }
 
 #[cfg(test)]
@@ -118,7 +120,8 @@ mod tests {
         // By their ends: 29.1, 29.8 (a slow one), 30.0, 31.1.
         let lines = [line(29, 100), line(1, 28_800), line(28, 2_000), line(31, 100)].join("\n") + "\n";
         fs::write(webhooks.join("deliveries.jsonl"), lines).unwrap();
-        let newest = tried(dir.path(), &TriedQuery { spec: None, delivery_id: None, limit: 2 }).unwrap();
+        let parts = crate::archive::evidence_parts(dir.path(), None).unwrap();
+        let newest = tried(&parts, &TriedQuery { spec: None, delivery_id: None, limit: 2 });
         let begun: Vec<i8> =
             newest.iter().map(|one| one.time.strftime("%S").to_string().parse().unwrap()).collect();
         assert_eq!(begun, [31, 29]);

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::Survey;
 use crate::archive::Healths;
-use crate::config::Role;
+use crate::config::{Durability, Role};
 use crate::delivery::{Pause, SubscriptionId};
 use crate::figures::{Counts, Totals};
 use crate::fleet::Overview;
@@ -35,23 +35,39 @@ pub(crate) struct Facts {
 #[derive(Clone, Debug)]
 pub(crate) struct FleetFacts {
     pub(crate) namespace: String,
+    pub(crate) durability: Durability,
     /// Who the runtime is that answers, among the members.
     pub(crate) member: Option<String>,
-    /// What the cluster says; an error says why it does not.
-    pub(crate) overview: Result<Overview, String>,
+    /// What the cluster says, or why it does not.
+    pub(crate) overview: Result<Overview, Unseen>,
     /// Why the runtime that answers does not do its part.
     pub(crate) trouble: Option<String>,
 }
 
+/// Why a fleet cannot be seen.
+#[derive(Clone, Debug)]
+pub(crate) struct Unseen {
+    pub(crate) why: String,
+    /// Whether that is as it should be: a machine that hands over need not look.
+    pub(crate) is_calm: bool,
+}
+
 impl FleetFacts {
-    /// What waits for each subscription, by what the cluster says.
+    /// What waits for each subscription, by what the cluster says; and whether somebody delivers to
+    /// those that this machine's config does not have.
     pub(crate) fn fill(
         &self,
-        queues: &mut [(SubscriptionId, Role, Queue)],
-        condition: &mut Condition,
+        queues: &mut Vec<(SubscriptionId, Role, Queue)>,
+        healths: &mut Healths,
         survey: &mut Survey,
     ) {
         let Ok(overview) = &self.overview else { return };
+        for id in overview.subscriptions() {
+            if !queues.iter().any(|(known, ..)| *known == id) {
+                let is_wanted = overview.members.values().any(|info| info.wants.contains(&id));
+                queues.push((id, if is_wanted { Role::Active } else { Role::Inactive }, Queue::default()));
+            }
+        }
         for (id, _, queue) in queues {
             let (waiting, oldest) = match overview.pending.get(id) {
                 Some((waiting, oldest)) => (*waiting, Some(*oldest)),
@@ -61,8 +77,9 @@ impl FleetFacts {
             queue.oldest = oldest;
             queue.paused = overview.pauses.get(id).cloned();
         }
-        condition.healths.clone_from(&overview.healths);
+        healths.clone_from(&overview.healths);
         survey.dead_letters.clone_from(&overview.dead_letters);
+        survey.pauses.clone_from(&overview.pauses);
     }
 }
 

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::StatusReport;
 use super::facts::FleetFacts;
 use super::words::{counted, short};
+use crate::config::Durability;
 use crate::delivery::SubscriptionId;
-use crate::fleet::{Duty, Overview};
+use crate::fleet::{Duty, Gone, Overview};
 
 /// Unrouted events that are older than this have nobody who routes, in seconds.
 const LATE_S: u64 = 60;
@@ -30,8 +31,23 @@ pub struct FleetStatus {
     pub oldest_unrouted_s: u64,
     /// Number of events that can never be fanned out; the cluster keeps them.
     pub refused: usize,
+    /// Processes that delivered, gave nothing up and went silent within the last hour.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<GoneMember>,
     /// Number of standbys that confirm at present.
     pub streaming: usize,
+    /// Their names.
+    #[serde(default)]
+    pub confirming: Vec<String>,
+    /// Number of nodes that the cluster's URL names.
+    #[serde(default)]
+    pub nodes: usize,
+    /// Whether the cluster answered; what else stands here is nothing where it did not.
+    #[serde(default)]
+    pub is_seen: bool,
+    /// Why this machine, which hands over only, sees nothing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unseen: Option<String>,
     /// Why something is not as it should be; also in `warnings`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
@@ -55,6 +71,18 @@ pub struct FleetMember {
     pub routes: bool,
     /// The subscriptions that it delivers to at present.
     pub subscriptions: Vec<SubscriptionId>,
+}
+
+/// A process that delivered and went silent: others have its work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct GoneMember {
+    /// Its machine.
+    pub host: String,
+    /// Its process id there.
+    pub pid: u32,
+    /// How long ago its leases ran out, in seconds.
+    pub since_s: u64,
 }
 
 impl FleetStatus {
@@ -81,6 +109,12 @@ impl FleetStatus {
                 subscriptions,
             }
         });
+        let gone = view.gone.iter().map(|Gone { info, since_s }| GoneMember {
+            host: info.host.clone(),
+            pid: info.pid,
+            since_s: *since_s,
+        });
+        let unseen = facts.overview.as_ref().err();
         Self {
             namespace: facts.namespace.clone(),
             member: facts.member.clone(),
@@ -88,14 +122,27 @@ impl FleetStatus {
             unrouted: view.unrouted,
             oldest_unrouted_s: view.oldest_unrouted_s,
             refused: view.refused,
-            streaming: view.streaming,
-            problem: facts.overview.as_ref().err().cloned().or_else(|| view.problem.clone()),
+            gone: gone.collect(),
+            streaming: view.confirming.len(),
+            confirming: view.confirming.clone(),
+            nodes: view.nodes,
+            is_seen: facts.overview.is_ok(),
+            unseen: unseen.filter(|unseen| unseen.is_calm).map(|unseen| unseen.why.clone()),
+            problem: unseen
+                .filter(|unseen| !unseen.is_calm)
+                .map(|unseen| unseen.why.clone())
+                .or_else(|| view.problem.clone()),
         }
     }
 
-    fn warnings(&self, report: &StatusReport) -> Vec<String> {
+    fn warnings(&self, facts: &FleetFacts, report: &StatusReport) -> Vec<String> {
         let mut warnings: Vec<String> =
             self.problem.iter().map(|problem| format!("the fleet's cluster: {problem}")).collect();
+        if let Some(unseen) = &self.unseen {
+            log::debug!("the fleet cannot be seen from here: {unseen}");
+            return warnings;
+        }
+        warnings.extend(facts.overview.as_ref().ok().and_then(|view| standby_gone(facts.durability, view)));
         if self.problem.is_none() && self.members.is_empty() {
             warnings.push(
                 "no member of the fleet is alive: what is accepted waits in the cluster; start spec-notify \
@@ -147,11 +194,25 @@ impl FleetStatus {
     }
 }
 
+/// What to say where not all nodes follow that the URL names: the next that goes may stop all.
+fn standby_gone(durability: Durability, view: &Overview) -> Option<String> {
+    let expected = view.nodes.saturating_sub(1);
+    if durability != Durability::Replicated || view.attached >= expected || view.confirming.is_empty() {
+        return None;
+    }
+    Some(format!(
+        "the fleet's cluster: {} of {expected} standbys streams ({}): a node is down, or does not follow the \
+         primary; see its log, and that it comes back before the next one goes",
+        view.attached,
+        view.confirming.join(", ")
+    ))
+}
+
 impl StatusReport {
     /// Adds what is known of a fleet.
     pub(crate) fn add_fleet(&mut self, facts: &FleetFacts) {
         let fleet = FleetStatus::of(facts);
-        let mut warnings = fleet.warnings(self);
+        let mut warnings = fleet.warnings(facts, self);
         if let Some(trouble) = &facts.trouble {
             warnings.insert(0, format!("this runtime does not deliver at present: {trouble}"));
         }

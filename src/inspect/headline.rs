@@ -60,7 +60,7 @@ impl StatusReport {
             parts.push(counted(dead, "dead letter", "dead letters"));
         }
         if let Some(sources) = self.sources.filter(|sources| sources.is_something() && !sources.baseline) {
-            parts.push(format!("{sources} not told"));
+            parts.push(format!("{sources} not sent"));
         }
         if parts.is_empty() && !self.warnings.is_empty() {
             parts.push(counted(self.warnings.len(), "warning", "warnings"));

@@ -1,6 +1,8 @@
 //! The listing of deliveries for `list`, newest first, in any state. Reads no more of the files
 //! than the page needs.
 
+mod cluster;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::Path;
@@ -17,9 +19,8 @@ use crate::clock;
 use crate::delivery::{AttemptSummary, Delivery, DeliveryId, FinalState, IdPrefix, SubscriptionId};
 use crate::event::{EventKind, IdempotencyKey, SpecId, Stage, Status};
 use crate::files::{absent_is_empty, spec_dirs};
-use crate::fleet::{Rows, Wanted};
 use crate::names::named;
-use crate::spool::{self, LastAttempt, Peeked, Unfinished};
+use crate::spool::{self, LastAttempt, Peeked};
 
 /// Most deliveries in one listing; for more, ask again with [`Query::before`].
 pub const MAX_LISTED: usize = 500;
@@ -260,6 +261,13 @@ impl Query {
     fn wants_any(&self, states: &[DeliveryState]) -> bool {
         self.states.is_empty() || self.states.iter().any(|state| states.contains(state))
     }
+
+    /// Whether it wants any that have ended.
+    fn wants_ended(&self) -> bool {
+        let is_ended =
+            |state: &DeliveryState| !matches!(state, DeliveryState::Pending | DeliveryState::InFlight);
+        self.states.is_empty() || self.states.iter().any(is_ended)
+    }
 }
 
 /// The deliveries that were found, newest first.
@@ -307,31 +315,6 @@ impl Page {
         if self.rows.len() > self.query.limit {
             self.rows.pop_first();
             self.more = true;
-        }
-    }
-
-    /// Which deliveries a fleet's cluster chooses for this page.
-    pub(crate) fn wanted(&self) -> Wanted {
-        let Query { spec, subscription, since, before, limit, .. } = self.query.clone();
-        Wanted { spec, subscription, since, before: before.map(|cursor| cursor.accepted_at), limit }
-    }
-
-    /// Adds what a fleet's cluster has.
-    pub(crate) fn add_of_fleet(&mut self, rows: Rows) {
-        for (Unfinished { delivery, attempts, next_attempt_at }, last) in rows.waiting {
-            let state = DeliveryState::Pending;
-            let mut row = Listed::unfinished(&delivery, state, attempts, next_attempt_at);
-            last.iter().for_each(|last| row.set_last_attempt(last));
-            self.add(row);
-        }
-        // A dead letter has an end in the evidence too, which knows less.
-        rows.letters.iter().for_each(|letter| self.add(Listed::of_letter(letter)));
-        for (spec, line) in rows.ends {
-            if let Ok(end) = serde_json::from_str::<End>(&line)
-                && self.query.ended_since.is_none_or(|since| end.time >= since)
-            {
-                self.add(Listed::of_end(end, &spec));
-            }
         }
     }
 
@@ -411,10 +394,7 @@ impl Page {
                 self.add_dead_letters(&dead_letter_dir(spool_dir, &spec));
             }
         }
-        let all = DeliveryState::ALL.iter().copied();
-        let ended: Vec<_> =
-            all.filter(|state| !matches!(state, DeliveryState::Pending | DeliveryState::InFlight)).collect();
-        if self.query.wants_any(&ended) {
+        if self.query.wants_ended() {
             for (spec, path) in evidence_files(evidence_dir, self.query.spec.as_ref())? {
                 self.add_ends(&spec, &path);
             }
@@ -477,7 +457,7 @@ mod tests {
     use super::*;
     use std::fs;
 
-    use crate::archive::{Archive, DeadLetter};
+    use crate::archive::{Archive, DeadLetter, evidence_parts};
     use crate::delivery::{AttemptSummary, Reason};
     use crate::inspect::{TriedQuery, tried};
     use crate::spool::{Accepted, AcceptedDelivery, Record};
@@ -555,8 +535,10 @@ mod tests {
         fs::write(webhooks.join("deliveries.jsonl"), lines(1, of_first, 2) + &second + &later).unwrap();
         assert_eq!(listing(&options, query(10)).deliveries.len(), 3);
         let wanted = TriedQuery { spec: None, delivery_id: None, limit: 10 };
-        let times: Vec<Timestamp> =
-            tried(&options.evidence_dir, &wanted).unwrap().into_iter().map(|tried| tried.time).collect();
+        let times: Vec<Timestamp> = tried(&evidence_parts(&options.evidence_dir, None).unwrap(), &wanted)
+            .into_iter()
+            .map(|tried| tried.time)
+            .collect();
         assert_eq!(times, [at(2), at(2), at(1)]);
     }
 

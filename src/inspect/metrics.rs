@@ -2,6 +2,8 @@
 //! formats that scrapers read. Labels are ids of the config and closed sets of words: nothing in
 //! them grows with what endpoints answer, and no URL or secret stands in them.
 
+mod fleet;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +11,7 @@ use super::status::{StatusReport, SubscriptionStatus};
 use crate::clock;
 use crate::delivery::{FailureClass, FinalState, HealthState, SubscriptionId};
 use crate::figures::{BOUNDS_S, Counters, Totals};
+pub use fleet::FleetMetrics;
 
 /// What a scrape shows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,6 +30,9 @@ pub struct Metrics {
     pub inbox: usize,
     /// Number of warnings of `status`.
     pub warnings: usize,
+    /// The fleet that this machine is of, as the cluster has it; absent for one machine alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<FleetMetrics>,
     /// Each subscription.
     pub subscriptions: Vec<SubscriptionMetrics>,
 }
@@ -122,6 +128,7 @@ impl Metrics {
             events: totals.events(),
             inbox: status.inbox,
             warnings: status.warnings.len(),
+            fleet: status.fleet.as_ref().map(FleetMetrics::of),
             subscriptions: status.subscriptions.iter().map(subscription).collect(),
         }
     }
@@ -137,6 +144,7 @@ impl Metrics {
             events: 0,
             inbox: 0,
             warnings: 0,
+            fleet: None,
             subscriptions: Vec::new(),
         }
     }
@@ -152,6 +160,9 @@ impl Metrics {
         text.one("owner", Labels::None, u8::from(self.started_at.is_some()));
         if !self.standby {
             self.gauges(&mut text);
+            if let Some(fleet) = &self.fleet {
+                fleet.gauges(&self.subscriptions, &mut text);
+            }
         }
         if let Some(started) = self.started_at {
             text.gauge("start_time_seconds", "When the runtime started, and its counters were 0.");
@@ -173,7 +184,7 @@ impl Metrics {
         let gauges: [Gauge; 5] = [
             ("pending_deliveries", "Deliveries that wait.", |one| one.pending as u64),
             ("in_flight_requests", "Requests under way.", |one| one.in_flight as u64),
-            ("dead_letters", "Deliveries given up that can be replayed.", |one| one.dead_letters as u64),
+            ("dead_letters", "Dead letters, which can be replayed.", |one| one.dead_letters as u64),
             ("consecutive_failures", "Failed attempts since the last success.", |one| {
                 one.consecutive_failures.into()
             }),

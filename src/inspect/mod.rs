@@ -20,13 +20,13 @@ pub(crate) use attempts::{Tried, TriedQuery, tried};
 pub use causes::{Trouble, TroubleKind};
 #[cfg(feature = "cli")]
 pub(crate) use ending::delivered_since;
-pub(crate) use facts::{Condition, Facts, FleetFacts, Queue, Watching};
-pub use fleet::{FleetMember, FleetStatus};
+pub(crate) use facts::{Condition, Facts, FleetFacts, Queue, Unseen, Watching};
+pub use fleet::{FleetMember, FleetStatus, GoneMember};
 pub(crate) use listing::Page;
 pub use listing::{Cursor, DeliveryState, Listed, Listing, MAX_LISTED, Query};
-pub use metrics::{Exposition, Metrics, SubscriptionMetrics};
-pub(crate) use shown::Unended;
+pub use metrics::{Exposition, FleetMetrics, Metrics, SubscriptionMetrics};
 pub use shown::{Shown, ShownAttempt, ShownError, ShownRequest, ShownResponse, Wait, WaitKind};
+pub(crate) use shown::{Traces, Unended, pending};
 pub(crate) use status::Unfinished;
 #[cfg(feature = "cli")]
 pub(crate) use status::is_zero;

@@ -1,6 +1,8 @@
 //! One delivery whole, for `show`: from the spool, the dead letters and the evidence. Reads the
 //! files of its SPEC alone.
 
+mod told;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
@@ -10,21 +12,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::ending::End;
 use super::{DeliveryState, Listed};
-use crate::archive::{
-    DeadLetter, dead_letter_dir, evidence_files, is_record, lines_of, read_dead_letter, read_pauses,
-};
+use crate::archive::{DeadLetter, Part, dead_letter_dir, evidence_parts, read_dead_letter, read_pauses};
 use crate::clock;
-use crate::delivery::{AttemptSummary, Delivery, DeliveryId};
-use crate::event::{EventKind, SpecId};
+use crate::delivery::{DeliveryId, Pause};
+use crate::event::SpecId;
 use crate::names::named;
 use crate::payload::Format;
 use crate::spool::{self, Kept};
+use told::{Told, summarised};
 
-/// Most attempts of one delivery that are shown, and most bytes of their evidence: the newest ones.
+/// Most attempts of one delivery that are shown: the newest ones.
 const MAX_SHOWN: usize = 100;
-const MAX_SHOWN_BYTES: usize = 256 * 1024;
 
 /// One delivery whole, as `show --json` prints it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -81,6 +80,10 @@ named! {
         Inactive = "inactive",
         /// A runtime.
         NoRuntime = "no_runtime",
+        /// Its turn at the member of a fleet that delivers to its subscription.
+        Owner = "owner",
+        /// A member of the fleet that delivers to its subscription.
+        NoOwner = "no_owner",
     }
 }
 
@@ -199,108 +202,16 @@ pub struct ShownError {
     pub message: String,
 }
 
-/// A line of an attempt as the evidence has it.
-#[derive(Deserialize)]
-struct Line {
-    delivery: DeliveryId,
-    event: EventKind,
-    #[serde(flatten)]
-    attempt: ShownAttempt,
-}
-
 /// What a runtime knows of an unfinished delivery.
 pub(crate) type Unended = (Listed, Vec<Wait>);
 
-/// What the evidence has of one delivery.
-#[derive(Default)]
-struct Told {
-    /// Its newest end.
-    end: Option<End>,
-    /// Newest first.
-    attempts: Vec<ShownAttempt>,
-    earlier: usize,
-}
-
-impl Told {
-    fn read(evidence_dir: &Path, spec: &SpecId, id: DeliveryId) -> io::Result<Self> {
-        let mut told = Self::default();
-        let wanted = id.to_string();
-        let mut bytes = 0;
-        for (_, path) in evidence_files(evidence_dir, Some(spec))? {
-            for line in lines_of(&path) {
-                if !line.windows(wanted.len()).any(|text| text == wanted.as_bytes()) {
-                    continue;
-                }
-                if is_record(&line, "final") {
-                    let end = serde_json::from_slice::<End>(&line).ok().filter(|end| end.delivery == id);
-                    told.end = told.end.or(end);
-                } else if is_record(&line, "attempt") {
-                    let Ok(read) = serde_json::from_slice::<Line>(&line) else { continue };
-                    if read.delivery != id {
-                        continue;
-                    }
-                    bytes += line.len();
-                    if told.attempts.len() >= MAX_SHOWN || bytes > MAX_SHOWN_BYTES {
-                        told.earlier += 1;
-                    } else {
-                        told.attempts.push(whole(read));
-                    }
-                }
-            }
-        }
-        Ok(told)
-    }
-}
-
-/// An attempt with the headers that the evidence leaves out, because the rest of the line implies
-/// them (`docs/reference/evidence.md`).
-fn whole(Line { delivery, event, mut attempt }: Line) -> ShownAttempt {
-    let is_unsent = attempt.error.as_ref().is_some_and(|error| error.class == "secret");
-    let (number, seconds) = (attempt.attempt.to_string(), attempt.time.as_second().to_string());
-    let Some(request) = attempt.request.as_mut().filter(|_| !is_unsent) else { return attempt };
-    let (id, event) = (delivery.to_string(), event.to_string());
-    let implied = [
-        ("content-type", "application/json"),
-        ("accept-encoding", "identity"),
-        ("x-speckit-event", &event),
-        ("x-speckit-id", &id),
-        ("x-speckit-attempt", &number),
-        ("x-speckit-request-timestamp", &seconds),
-        ("x-speckit-signature", "sha256=…"),
-        ("webhook-id", &id),
-        ("webhook-timestamp", &seconds),
-        ("webhook-signature", "v1,…"),
-    ];
-    for (name, value) in implied {
-        request.headers.entry(name).or_insert_with(|| value.into());
-    }
-    attempt
-}
-
-/// An attempt of which only the summary is left.
-fn summarised(summary: &AttemptSummary) -> ShownAttempt {
-    let response = summary.status.map(|status| ShownResponse {
-        status,
-        headers: Map::new(),
-        body: summary.response.clone().unwrap_or_default(),
-    });
-    let error = summary.error.as_ref().filter(|_| response.is_none()).map(|error| {
-        let (class, message) = error.split_once(": ").unwrap_or(("", error));
-        ShownError { class: class.to_owned(), message: message.to_owned() }
-    });
-    ShownAttempt {
-        attempt: summary.attempt,
-        time: summary.at,
-        replay: false,
-        user: None,
-        request: None,
-        response,
-        error,
-        latency_ms: summary.latency_ms,
-        resent: false,
-        outcome: None,
-        next_attempt_at: None,
-    }
+/// All that there is of a delivery.
+pub(crate) struct Traces {
+    /// What the spool has.
+    pub(crate) kept: Option<Kept>,
+    pub(crate) letter: Option<DeadLetter>,
+    /// The evidence that may tell of it.
+    pub(crate) evidence: Vec<Part>,
 }
 
 impl Shown {
@@ -318,7 +229,7 @@ impl Shown {
     ) -> io::Result<Option<Self>> {
         let kept = spool::kept(spool_dir, spec, id)?;
         let letter = read_dead_letter(&dead_letter_dir(spool_dir, spec), id).ok();
-        let told = Told::read(evidence_dir, spec, id)?;
+        let evidence = evidence_parts(evidence_dir, Some(spec))?;
         let unended = match unended {
             Some(unended) => Some(unended),
             None if is_at_rest && letter.is_none() => kept
@@ -328,10 +239,20 @@ impl Shown {
                 .transpose()?,
             None => None,
         };
-        let Some((mut delivery, waits)) =
-            unended.or_else(|| Some((ended(spec, letter.as_ref(), &told, kept.as_ref())?, Vec::new())))
-        else {
-            return Ok(None);
+        Ok(Self::of((spec, id), Traces { kept, letter, evidence }, want_body, unended))
+    }
+
+    /// A delivery of a SPEC, by what there is of it. `None` if nothing knows it.
+    pub(crate) fn of(
+        (spec, id): (&SpecId, DeliveryId),
+        Traces { kept, letter, evidence }: Traces,
+        want_body: bool,
+        unended: Option<Unended>,
+    ) -> Option<Self> {
+        let told = Told::of(&evidence, id);
+        let (mut delivery, waits) = match unended {
+            Some(unended) => unended,
+            None => (ended(spec, letter.as_ref(), &told, kept.as_ref())?, Vec::new()),
         };
         let mut attempts = told.attempts;
         let shown: BTreeSet<u32> = attempts.iter().map(|one| one.attempt).collect();
@@ -365,7 +286,7 @@ impl Shown {
             (_, Some(letter)) => Some(letter.dead_at),
             _ => None,
         };
-        Ok(Some(Self {
+        Some(Self {
             stage: facts.0,
             status: facts.1,
             format: letter.as_ref().map(|one| one.format).or(kept.as_ref().map(|kept| kept.delivery.format)),
@@ -380,13 +301,13 @@ impl Shown {
             attempts,
             earlier,
             body: body.filter(|_| want_body).and_then(|body| serde_json::from_slice(&body).ok()),
-        }))
+        })
     }
 }
 
-/// An unfinished delivery, as the files have it.
-fn at_rest(spool_dir: &Path, kept: &Kept) -> io::Result<Unended> {
-    let Delivery { subscription, .. } = &kept.delivery;
+/// An unfinished delivery that no runtime was asked about: who sends it, or why nobody does, and
+/// what else it waits for.
+pub(crate) fn pending(kept: &Kept, sender: Wait, pause: Option<&Pause>) -> Unended {
     let attempts = kept.attempts.last().map_or(0, |last| last.attempt);
     let mut listed =
         Listed::unfinished(&kept.delivery, DeliveryState::Pending, attempts, kept.next_attempt_at);
@@ -395,16 +316,21 @@ fn at_rest(spool_dir: &Path, kept: &Kept) -> io::Result<Unended> {
         listed.last_error = Some(last.in_words());
         listed.last_latency_ms = Some(last.latency_ms);
     }
-    let mut waits = vec![Wait::of(WaitKind::NoRuntime)];
-    let pauses = read_pauses(spool_dir).map_err(io::Error::other)?;
-    if let Some(pause) = pauses.get(subscription) {
+    let mut waits = vec![sender];
+    if let Some(pause) = pause {
         listed.paused = true;
         waits.push(Wait::noted(WaitKind::Paused, pause.by.clone()));
     }
     if let Some(at) = kept.next_attempt_at.filter(|at| *at > clock::now()) {
         waits.push(Wait::until(WaitKind::Backoff, at));
     }
-    Ok((listed, waits))
+    (listed, waits)
+}
+
+/// An unfinished delivery, as the files have it.
+fn at_rest(spool_dir: &Path, kept: &Kept) -> io::Result<Unended> {
+    let pauses = read_pauses(spool_dir).map_err(io::Error::other)?;
+    Ok(pending(kept, Wait::of(WaitKind::NoRuntime), pauses.get(&kept.delivery.subscription)))
 }
 
 /// A delivery that has ended: its dead letter, else its newest end in the evidence, else what the

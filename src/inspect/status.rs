@@ -1,7 +1,6 @@
 //! The answer to `status`: the state of each subscription, what waits, and what an operator should
 //! do. Built from a runtime's actors, or from the disk alone.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -10,6 +9,8 @@ use std::process;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "cli")]
+use super::FleetFacts;
 use super::causes::Trouble;
 use super::fleet::FleetStatus;
 use super::warnings::rejected;
@@ -292,8 +293,6 @@ pub(crate) enum Unfinished {
     Listed(Vec<(SubscriptionId, Timestamp)>),
     /// Only their number.
     Counted(usize),
-    /// How many wait for each subscription, and since when the oldest.
-    Queued(BTreeMap<SubscriptionId, (usize, Timestamp)>),
     /// Unknown: the last run did not end in order, and counting would take long.
     Unknown,
 }
@@ -355,6 +354,7 @@ impl StatusReport {
         survey: &Survey,
         sources: Option<Waiting>,
         silent: Option<String>,
+        fleet: Option<&FleetFacts>,
     ) -> Self {
         let entry = |entry: &SubscriptionConfig| (entry.id.clone(), entry.role(), Queue::default());
         let mut queues: Vec<(SubscriptionId, Role, Queue)> = config.subscriptions.iter().map(entry).collect();
@@ -362,8 +362,7 @@ impl StatusReport {
         let one_each =
             |listed: Vec<(SubscriptionId, Timestamp)>| listed.into_iter().map(|(id, at)| (id, (1, at)));
         let (listed, counted_only) = match unfinished {
-            Unfinished::Listed(listed) => (one_each(listed).collect(), None),
-            Unfinished::Queued(queued) => (queued.into_iter().collect(), None),
+            Unfinished::Listed(listed) => (one_each(listed).collect::<Vec<_>>(), None),
             Unfinished::Counted(count) => (Vec::new(), Some(count)),
             Unfinished::Unknown => (Vec::new(), None),
         };
@@ -383,26 +382,35 @@ impl StatusReport {
             });
             queues[at].2.paused = Some(pause.clone());
         }
+        let mut filled = fleet.map(|_| (healths.clone(), survey.clone()));
+        if let Some((fleet, (healths, survey))) = fleet.zip(filled.as_mut()) {
+            fleet.fill(&mut queues, healths, survey);
+        }
+        let (healths, survey) =
+            filled.as_ref().map_or((healths, survey), |(healths, survey)| (healths, survey));
         let mut report = Self::new(None, &queues, healths, counts, survey);
         report.off = !config.enabled;
         // What nobody sends does not get less, whatever the last minute's rate was.
         report.subscriptions.iter_mut().for_each(|one| one.empty_in_s = None);
         report.pending = counted_only.unwrap_or(report.pending);
         let parked = report.subscriptions.iter().filter(|one| one.is_parked());
-        let waiting = report.pending + survey.inbox - parked.map(|one| one.pending).sum::<usize>();
+        let parked: usize = parked.map(|one| one.pending).sum();
+        // What lies in a cluster is sent by others.
+        let own = if fleet.is_some() { 0 } else { report.pending - parked };
+        let waiting = own + survey.inbox;
         let in_repo = sources.as_ref().filter(|sources| sources.is_something()).map(SourcesStatus::of);
         if let Some(silent) = silent {
             report.warnings.insert(0, silent.clone());
             report.silent = Some(silent);
         } else if is_unknown {
-            let what = "the last run did not end in order, and nobody has counted what it left: \
-                        start spec-notify serve";
+            let what = "the last run did not end in order, and its rest is not counted: start spec-notify \
+                        serve";
             report.warnings.insert(0, what.to_owned());
         }
         let to_tell = in_repo.filter(|sources| !sources.baseline);
         let waits = [
             (waiting > 0).then(|| counted(waiting, "delivery or event waits", "deliveries and events wait")),
-            to_tell.map(|sources| format!("the repo holds {sources} not told yet")),
+            to_tell.map(|sources| format!("the repo holds {sources} not sent yet")),
         ];
         let waits: Vec<String> = waits.into_iter().flatten().collect();
         if report.silent.is_none() && !waits.is_empty() {
@@ -417,7 +425,7 @@ impl StatusReport {
         if let Some(known) = in_repo.filter(|sources| sources.baseline) {
             report.warnings.push(format!(
                 "no runtime has watched this repo yet, and it holds {known}: the first spec-notify serve or \
-                 drain takes them as known and tells what comes after; serve --from-start tells them too"
+                 drain records them as known and sends what comes after; serve --from-start sends them too"
             ));
         }
         if let Some(sources) = sources {
@@ -428,6 +436,9 @@ impl StatusReport {
                 report.warnings.push(what.to_owned());
             }
             report.warnings.extend(sources.troubles);
+        }
+        if let Some(fleet) = fleet {
+            report.add_fleet(fleet);
         }
         report
     }

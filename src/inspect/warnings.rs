@@ -27,7 +27,7 @@ impl StatusReport {
             if let Some(until) = subscription.paused_until {
                 let left = short(until.duration_since(clock::now()));
                 warnings.push(format!(
-                    "{id}: its endpoint asked to be left alone for another {left} (Retry-After): \
+                    "{id}: its endpoint asked for a pause of another {left} (Retry-After): \
                      what waits goes on then"
                 ));
             }
@@ -45,7 +45,8 @@ impl StatusReport {
                     if skew > 0 { "ahead of" } else { "behind" },
                 );
                 warnings.push(format!(
-                    "{id}: its endpoint's clock is {by} {way} ours: receivers refuse signatures that are \
+                    "{id}: its endpoint's clock is {by} {way} this machine's: receivers refuse signatures \
+                     that are \
                      five minutes old; set both by NTP"
                 ));
             }
@@ -60,13 +61,11 @@ impl StatusReport {
         for unusable in &survey.unusable {
             warnings.push(format!(
                 "{unusable}: what it holds waits, and its new events wait in the inbox; \
-                 move it away or mend it"
+                 move it away or fix it"
             ));
         }
         for file in &survey.damaged {
-            warnings.push(format!(
-                "damaged records were set aside in {file}: look what was in them, then remove the file"
-            ));
+            warnings.push(format!("damaged records were set aside in {file}: look at it, then remove it"));
         }
         for file in &survey.unreadable {
             warnings.push(format!("{file} cannot be read as a dead letter: look at it, then move it away"));

@@ -9,6 +9,7 @@ use actix_rt::time::{sleep, timeout};
 
 use super::Setting;
 use crate::actors::{Door, Ledger, Remember};
+use crate::archive::evidence_parts;
 use crate::clock;
 use crate::feed::Feed;
 use crate::figures::from_evidence;
@@ -44,7 +45,13 @@ pub(super) async fn show_status(feed: Feed, door: Door) {
 /// Fills the figures from what the evidence has of the last day, without holding anybody up.
 pub(super) async fn count_again(ledger: Addr<Ledger>, setting: Arc<Setting>) {
     let (evidence_dir, until) = (setting.current.config().evidence_dir.clone(), clock::now());
-    let reading = move || from_evidence(&evidence_dir, until, || setting.stop.borrow().is_none());
+    let reading = move || {
+        let parts = evidence_parts(&evidence_dir, None).unwrap_or_else(|error| {
+            log::warn!("the evidence cannot be listed, and its figures are left out: {error}");
+            Vec::new()
+        });
+        from_evidence(&parts, until, || setting.stop.borrow().is_none())
+    };
     let Ok(counts) = actix_rt::task::spawn_blocking(reading).await else {
         return log::error!("the figures of the last day could not be read from the evidence");
     };

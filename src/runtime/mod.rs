@@ -116,7 +116,7 @@ pub struct Drained {
     /// Deliveries not finished.
     pub pending: usize,
     /// Whether all of them are on disk, for the next start. They are not where the spool was
-    /// removed under the runtime and could not be written anew; the log says why.
+    /// removed under the runtime and could not be written again; the log says why.
     pub is_kept: bool,
 }
 
@@ -196,7 +196,7 @@ impl Current {
     fn read_again(&self) -> Loaded {
         let config = self.config();
         let Some(source) = &config.source else {
-            let help = "start the runtime anew with the config it should have";
+            let help = "start the runtime again with the right config";
             return Loaded::refused("this runtime's config was not read from a file", help);
         };
         let mut loaded = load(source, &self.environment);
@@ -213,9 +213,7 @@ impl Current {
             ];
             for (what, _) in fixed.iter().filter(|(_, same)| !same) {
                 let message = format!("{what} cannot be taken over by a running runtime");
-                loaded
-                    .errors
-                    .push(Problem::general(message, "stop it, and start it anew where it should run"));
+                loaded.errors.push(Problem::general(message, "stop it, and start it again there"));
             }
         }
         loaded.config = loaded.config.filter(|_| loaded.errors.len() == known);

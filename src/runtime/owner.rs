@@ -276,9 +276,8 @@ fn of_fleet(current: &Current, recovered: Recovered) -> Result<(Option<OfFleet>,
     if delivers && left > 0 {
         let left = counted(left, "delivery waits", "deliveries wait");
         log::warn!(
-            "{left} in this machine's own spool, from before it was one of a fleet, and nobody sends that: \
-             run \
-             spec-notify drain once with a config without the fleet table"
+            "{left} in this machine's own spool, from before it was one of a fleet, and nothing sends it: \
+             run spec-notify drain once with a config without the fleet table"
         );
     }
     let recovered = if delivers { Recovered::default() } else { recovered };

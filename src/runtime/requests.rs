@@ -200,8 +200,9 @@ impl Handle {
                 Mode::Off => return Err(RequestError::Off),
                 Mode::Owner(door) => {
                     let answer = A::answer_in(door.answer(ask.into()).await?);
-                    return answer
-                        .ok_or_else(|| RequestError::Refused("this is no answer to that".to_owned()));
+                    return answer.ok_or_else(|| {
+                        RequestError::Refused("the answer does not fit the request".to_owned())
+                    });
                 }
                 Mode::Standby(link) => match link.ask(ask.clone()).await {
                     Err(ClientError::Absent(why)) => RequestError::Unreachable(why),

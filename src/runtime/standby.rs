@@ -61,7 +61,8 @@ impl Link {
         let asking = on_a_thread(move || {
             Client::connect(&spool_dir, CONNECT).and_then(|mut client| client.request(&ask, PATIENCE))
         });
-        let no_thread = |error| ClientError::Refused(format!("no thread to ask the owner: {error}"));
+        let no_thread =
+            |error| ClientError::Refused(format!("cannot start a thread to ask the owner: {error}"));
         asking.await.unwrap_or_else(|error| Err(no_thread(error)))
     }
 }

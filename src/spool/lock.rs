@@ -67,7 +67,7 @@ impl Lock {
                 return Ok(Self { path, id, _file: file });
             }
         }
-        let replaced = io::Error::other("it is replaced again and again by somebody else");
+        let replaced = io::Error::other("another process replaces it again and again");
         Err(FileError::on("lock", &path)(replaced).into())
     }
 

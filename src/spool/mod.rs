@@ -240,7 +240,7 @@ impl Spool {
         if let Some(broken) = self.broken.get(spec) {
             let rescued = broken.repair(self.known_since(), self.max_open)?;
             self.broken.remove(spec);
-            log::info!("the spool of {spec} could be read anew and takes events again");
+            log::info!("the spool of {spec} could be read again and takes events");
             self.keep_rescued(spec, rescued);
         }
         if !self.journals.contains_key(spec) {

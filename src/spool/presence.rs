@@ -48,13 +48,13 @@ impl Spool {
         }
         let mut troubles = BTreeSet::new();
         match self.verify_lock() {
-            Err(error) => drop(troubles.insert(format!("{error}; nothing is accepted until that is mended"))),
+            Err(error) => drop(troubles.insert(format!("{error}; nothing is accepted until that is fixed"))),
             Ok(()) => {
                 git_ignore::ensure(&self.dir);
                 let all = self.journals.keys().chain(self.broken.keys()).cloned().collect::<Vec<SpecId>>();
                 for spec in all {
                     if let Err(error) = self.verify_all_of(&spec) {
-                        let until = "nothing of it is accepted until that is mended";
+                        let until = "nothing of it is accepted until that is fixed";
                         troubles.insert(format!("the spool of {spec} is not whole: {error}; {until}"));
                     }
                 }
@@ -69,7 +69,7 @@ impl Spool {
         }
         for (spec, error) in &self.aside {
             troubles.insert(format!(
-                "the spool of {spec} is set aside: {error}; all other SPECs go on; move it away or mend it"
+                "the spool of {spec} is set aside: {error}; all other SPECs go on; move it away or fix it"
             ));
         }
         if self.reserve.is_full() {
@@ -129,7 +129,7 @@ impl Spool {
         let dir = self.dir.clone();
         if !self.repo.is_dir() {
             let gone = io::Error::new(io::ErrorKind::NotFound, "the whole repo is gone");
-            return Err(FileError::on("make anew", &dir)(gone));
+            return Err(FileError::on("make again", &dir)(gone));
         }
         self.ensure_dir()?;
         match Lock::take(&dir) {
@@ -137,7 +137,7 @@ impl Spool {
                 self.lock = lock;
                 log::warn!(
                     "{} or its lock was removed or moved away under this runtime: \
-                     it is made anew, with all that is held",
+                     it is made again, with all that is held",
                     dir.display()
                 );
                 let all: Vec<SpecId> = self.journals.keys().cloned().collect();
@@ -162,12 +162,12 @@ impl Spool {
         let Some(journal) = self.journals.get(spec) else { return Ok(()) };
         if !self.repo.is_dir() {
             let gone = io::Error::new(io::ErrorKind::NotFound, "the whole repo is gone");
-            return Err(FileError::on("make anew", &self.dir)(gone));
+            return Err(FileError::on("make again", &self.dir)(gone));
         }
         self.ensure_dir()?;
         let rescued = journal.rescue(self.known_since(), self.max_open)?;
         log::warn!(
-            "files of {} were removed or moved away under this runtime: {} written anew",
+            "files of {} were removed or moved away under this runtime: {} written again",
             self.spec_dir(spec).display(),
             counted(rescued.journal.pending(), "pending delivery is", "pending deliveries are")
         );

@@ -59,7 +59,7 @@ impl Reserve {
         }
         if !self.is_full {
             log::error!(
-                "the disk of {} is full: the room held in reserve is given up so that deliveries can end; \
+                "the disk of {} is full: the room held in reserve is released so that deliveries can end; \
                  no event is accepted until there is room again",
                 self.path.display()
             );

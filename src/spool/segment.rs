@@ -113,5 +113,5 @@ pub(super) fn check_file(path: &Path) -> io::Result<()> {
     }
 }
 
-pub(super) const NO_SUCH_NUMBER: &str = "no file of ours has such a number; move it away";
-const TOO_LARGE: &str = "it is larger than any file of ours; move it away";
+pub(super) const NO_SUCH_NUMBER: &str = "spec-notify makes no file with such a number; move it away";
+const TOO_LARGE: &str = "it is larger than any file that spec-notify makes; move it away";

@@ -150,7 +150,7 @@ impl Store {
             }
             *checked = match unwritten.iter().find(|(spec, _)| *spec == delivery.spec) {
                 Some((_, why)) => {
-                    Err(FileError::on("give up a delivery in", &dir)(std::io::Error::other(why.clone())))
+                    Err(FileError::on("discard a delivery in", &dir)(std::io::Error::other(why.clone())))
                 }
                 None => {
                     let (id, discarded_by) = (delivery.id, Some(by.to_owned()));

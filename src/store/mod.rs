@@ -219,7 +219,7 @@ impl Store {
     fn keep_pauses(&self) {
         for (id, pause) in self.pauses.iter().filter(|(id, _)| !is_paused(&self.spool_dir, id)) {
             match write_pause(&self.spool_dir, id, pause) {
-                Ok(()) => log::warn!("the pause of {id} was removed under this runtime: it is written anew"),
+                Ok(()) => log::warn!("the pause of {id} was removed under this runtime: it is written again"),
                 Err(error) => log::error!("the pause of {id} is not on disk: {error}"),
             }
         }
@@ -382,7 +382,7 @@ impl Store {
         self.read(|spool| spool.attempts_and_body(spec, id))
     }
 
-    /// Reads from the spool. If the data is gone, the files are verified (and written anew where
+    /// Reads from the spool. If the data is gone, the files are verified (and written again where
     /// possible) and it is read once more.
     fn read<T>(&mut self, read: impl Fn(&mut Spool) -> Result<T, FileError>) -> Result<T, Unreadable> {
         match read(&mut self.spool) {

@@ -461,7 +461,7 @@ fn a_batch_that_is_broken_before_its_commit_is_not_answered_as_written() {
 #[test]
 fn what_comes_back_or_comes_from_another_is_taken_in_by_a_start_and_what_has_ended_stays_ended() {
     let spec: SpecId = "SPEC-1".parse().unwrap();
-    // As by a stash: moved away, ended meanwhile, and back beside what was written anew.
+    // As by a stash: moved away, ended meanwhile, and back beside what was written again.
     let dir = tempfile::tempdir().unwrap();
     let options = StoreOptions::in_dir(dir.path());
     let (folder, stash) = (options.spool_dir.join("SPEC-1"), dir.path().join("stash"));

@@ -72,7 +72,7 @@ impl Known {
                 }
                 Err(error) => {
                     let name = relative(&path, config);
-                    let what = "what it says may be told once it can";
+                    let what = "it may be sent once it can";
                     unreadable.add(format!("{name} cannot be read, and {what}: {error}"));
                 }
             }

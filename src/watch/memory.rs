@@ -171,7 +171,7 @@ pub(super) struct Memory {
     tasks: HashMap<String, TaskStates>,
     runs: HashMap<String, SeenRun>,
     lines: usize,
-    /// What is on disk is not to be appended to: the file is written anew.
+    /// What is on disk is not to be appended to: the file is written again.
     is_stale: bool,
     /// Beyond this many files those are forgotten that no longer exist.
     most: usize,

@@ -126,7 +126,7 @@ impl Watch {
     pub(crate) fn stop(mut self) {
         self.tell_to_stop();
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            log::error!("the watcher panicked: what it did not see is seen at the next start");
+            log::error!("the watcher panicked: the next start finds what it missed");
         }
     }
 

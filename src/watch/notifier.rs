@@ -49,13 +49,13 @@ impl Notifier {
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
             Ok(event) => told(event).into_iter().for_each(&tell),
             Err(error) => {
-                log::warn!("a change was not told of: {error}; everything is looked at");
+                log::warn!("a change was not reported: {error}; spec-notify looks at everything again");
                 tell(Told::Missed);
             }
         });
         let watcher = watcher.map_err(|error| {
             log::warn!(
-                "the operating system does not tell of changes ({error}): looking every few seconds instead"
+                "the operating system does not report changes ({error}): spec-notify looks every few seconds"
             );
         });
         Self { watcher: watcher.ok(), watched: BTreeMap::new(), refused: BTreeSet::new(), checked: None }
@@ -109,8 +109,8 @@ impl Notifier {
         }
         if let Some((dir, error)) = refused {
             log::warn!(
-                "changes in {} ({}) are not told of ({error}): they are found within a minute; \
-                 more watches may have to be allowed (fs.inotify.max_user_watches)",
+                "changes in {} ({}) are not reported ({error}): spec-notify finds them within a minute; to \
+                 hear of them at once, raise fs.inotify.max_user_watches",
                 dir.display(),
                 counted(self.refused.len(), "such folder", "such folders")
             );

@@ -58,7 +58,7 @@ impl Opinion {
         let guardrail = match tree.kind(&path) {
             None => return Self::passed_over(tree.why_not(&path)),
             Some(kind @ Kind::Tasks) => {
-                let why = "its tasks are told as they become Done; it is no telemetry";
+                let why = "each task that becomes Done is sent; it is no telemetry";
                 return Self {
                     source: Some(kind.source()),
                     state: State::Waits,
@@ -117,19 +117,22 @@ impl Opinion {
         };
         let (state, why) = match memory.run(&relative(path, config)) {
             Some(seen) if seen.is_all_of(version) && seen.told.crc.is_none() => {
-                (State::Baseline, "it was there at the very first start; what comes later is told".to_owned())
+                (State::Baseline, "it existed at the first start; what comes later is sent".to_owned())
             }
             Some(seen) if seen.is_all_of(version) => {
-                (State::Told, "all that it has is told; what comes later is told as it comes".to_owned())
+                (State::Told, "all of it was sent; what comes later is sent as it comes".to_owned())
             }
             Some(seen) => {
                 let (told, length) = (seen.told.at, version.0);
                 (
                     State::Waits,
-                    format!("it is told up to byte {told} of {length}: the rest is told as it comes"),
+                    format!("it was sent up to byte {told} of {length}: the rest is sent as it comes"),
                 )
             }
-            None => (State::Waits, "it is a workflow run's log: its lines are told as they come".to_owned()),
+            None => (
+                State::Waits,
+                "it is the log of a workflow run: what its lines say is sent as they come".to_owned(),
+            ),
         };
         Self { source, state, why, event: None }
     }
@@ -146,17 +149,17 @@ impl Opinion {
                 (State::Waits, "it is part of its stage's event, which is still to come".to_owned(), None)
             }
             Late::Known(None) => {
-                (State::Baseline, "it was there at the first look at such files".to_owned(), None)
+                (State::Baseline, "it existed at the first look at such files".to_owned(), None)
             }
             Late::Known(Some(key)) | Late::Belongs { key, .. } => {
-                (State::Told, format!("it belongs to {key}, which was told"), None)
+                (State::Told, format!("it belongs to {key}, which was sent"), None)
             }
             Late::Corrects(correction) if is_read => {
-                (State::Told, format!("it belongs to {}, which was told", correction.key), None)
+                (State::Told, format!("it belongs to {}, which was sent", correction.key), None)
             }
             Late::Corrects(correction) => (
                 State::Waits,
-                format!("it is a conflict of {}, which was told before it: it is told again", correction.key),
+                format!("it is a conflict of {}, which was sent before it: it is sent again", correction.key),
                 Some(correction.event.event),
             ),
         };
@@ -174,15 +177,17 @@ fn told(
 ) -> (State, String) {
     let (memory, is_first) = match opened {
         Ok(opened) => opened,
-        Err(error) => return (State::Unknown, format!("whether it was told cannot be seen: {error}")),
+        Err(error) => {
+            return (State::Unknown, format!("spec-notify cannot see whether it was sent: {error}"));
+        }
     };
     let Envelope { idempotency_key: key, status, .. } = &event.event;
-    let next = "a serve that watches tells it at once, else the next one does at its start";
+    let next = "a serve that watches sends it at once; else the next serve sends it at its start";
     match Standing::of(memory.file(&relative(path, config)), key, *status, path) {
-        Standing::Told => (State::Told, "it was told already".to_owned()),
+        Standing::Told => (State::Told, "it was sent already".to_owned()),
         Standing::Baseline => (
             State::Baseline,
-            "it was there at the very first start: it is part of the baseline and is not sent".to_owned(),
+            "it existed at the first start: it is part of the baseline and is not sent".to_owned(),
         ),
         _ if is_first => (
             State::Waits,
@@ -192,12 +197,10 @@ fn told(
         ),
         Standing::New => (
             State::Waits,
-            waits_for.map_or_else(|| format!("it is to be told: {next}"), |why| format!("it {why}")),
+            waits_for.map_or_else(|| format!("it is not sent yet: {next}"), |why| format!("it {why}")),
         ),
-        Standing::Changed => {
-            (State::Waits, format!("it says something else than what is known of it: {next}"))
-        }
-        Standing::Rewritten => (State::Waits, format!("it was told with another verdict: {next}")),
+        Standing::Changed => (State::Waits, format!("it differs from what is recorded: {next}")),
+        Standing::Rewritten => (State::Waits, format!("it was sent with another verdict: {next}")),
     }
 }
 

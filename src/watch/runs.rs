@@ -60,7 +60,7 @@ struct Reading {
     wants_since: Option<Instant>,
     /// How long a missing fact is waited for: less once one did not come.
     patience: Duration,
-    /// What stands before its position, by which a log that was written anew is seen.
+    /// What stands before its position, by which a log that was written again is seen.
     before: Vec<u8>,
     /// The length of the `state.json` that is kept.
     state_bytes: usize,
@@ -169,7 +169,7 @@ impl Runs {
             }
         };
         if let Some(complaint) = reading.log.complaint() {
-            log::warn!("{name} {complaint}: it is passed over, and so are others like it");
+            log::warn!("{name} {complaint}: it is ignored, and so are others like it");
         }
         if reading.untold.is_empty() && !reading.log.is_catching_up() {
             let spec = reading.log.spec().cloned();
@@ -434,7 +434,7 @@ impl Reading {
     fn say_what_is_missing(&mut self, path: &Path, config: &Config) {
         if !self.unreadable.is_empty() && !std::mem::replace(&mut self.has_said, true) {
             log::warn!(
-                "{}: what it leaves out (a step's command, what a gate asks, an error) is not told, because \
+                "{}: what it leaves out (a step's command, what a gate asks, an error) is not sent, because \
                  beside it {}",
                 relative(path, config),
                 self.unreadable.join(", and ")

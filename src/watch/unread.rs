@@ -17,7 +17,7 @@ pub(super) fn sources(config: &Config) -> Vec<String> {
         .map(|tree| {
             format!(
                 "{} has telemetry and is not watched, because evidence_dir is {}: \
-                 if its stages are to be told, set evidence_dir to it",
+                 to send its stages, set evidence_dir to it",
                 tree.display(),
                 config.evidence_dir.display()
             )
@@ -63,7 +63,7 @@ fn runs_without_a_log(config: &Config) -> Option<String> {
         more => format!(" (and {more} more)"),
     };
     Some(format!(
-        "{}{more} is not the run's own: nothing of it is told; links are not followed, put the folder and \
+        "{}{more} is not the run's own: nothing of it is sent; links are not followed: put the folder and \
          its log.jsonl themselves there",
         first.display()
     ))
@@ -96,8 +96,8 @@ pub(crate) fn elsewhere(config: &Config) -> Option<String> {
     let roots = config.source_roots.iter().chain(named).map(|folder| format!("{:?}", inside(folder)));
     let roots: Vec<String> = roots.collect();
     Some(format!(
-        "nobody reads {}{more}, because source_roots names no such folder: to have their runs and tasks \
-         told, set source_roots = [{}]",
+        "spec-notify does not read {}{more}, because source_roots names no such folder: to send their runs \
+         and tasks, set source_roots = [{}]",
         names.join(", "),
         roots.join(", ")
     ))

@@ -83,7 +83,7 @@ impl Waiting {
             };
             if let Err(error) = looked {
                 let name = relative(&path, config);
-                let what = "is not told of before it can";
+                let what = "is not sent before it can";
                 unreadable.add(format!("{name} cannot be read, and {what}: {error}"));
             }
         }

@@ -204,7 +204,7 @@ impl Watcher {
         if known.files > 0 {
             let files = counted(known.files, "file is", "files are");
             log::info!(
-                "watching for the first time: {}: {files} there already, and what they tell is not sent",
+                "watching for the first time: {}: {files} there already, and not sent",
                 new.join(", ")
             );
         }
@@ -255,7 +255,7 @@ impl Watcher {
         self.say(unread::sources(config));
         if !std::mem::replace(&mut self.has_looked, true) && log::log_enabled!(log::Level::Debug) {
             for path in tree.passed_over() {
-                log::debug!("{}: passed over: {}", path.display(), tree.why_not(&path));
+                log::debug!("{}: ignored: {}", path.display(), tree.why_not(&path));
             }
         }
     }
@@ -305,7 +305,7 @@ impl Watcher {
             }
             None if tree.is_folder(&path) => self.look_is_due |= !self.look_into(path, &tree),
             None if tree.is_beside_telemetry(&path) => {
-                log::debug!("{}: passed over: {}", path.display(), tree.why_not(&path));
+                log::debug!("{}: ignored: {}", path.display(), tree.why_not(&path));
             }
             None => {}
         }

@@ -15,6 +15,12 @@ use std::time::{Duration, Instant};
 use openssl::pkey::{PKey, Private};
 use openssl::x509::X509;
 
+// The benches have this file elsewhere in their tree.
+#[path = "cluster/patroni.rs"]
+mod patroni;
+
+use patroni::Patroni;
+
 /// Far above what any step of the cluster takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -68,6 +74,8 @@ pub(crate) struct Cluster {
     primary: usize,
     /// The first node's own disk.
     mounted: Option<PathBuf>,
+    /// What moves the primary by itself; without it the tests do.
+    patroni: Option<Patroni>,
 }
 
 struct Node {
@@ -76,7 +84,7 @@ struct Node {
 }
 
 /// A free port below those that the system gives to clients: none of them takes it in between.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = u16::try_from(std::process::id() % 4_000).unwrap();
     let ports = std::iter::repeat_with(|| 16_384 + (start + NEXT.fetch_add(1, Ordering::SeqCst)) % 16_000);
@@ -99,7 +107,7 @@ impl Cluster {
 
     fn in_dir(dir: tempfile::TempDir, disk: Option<&str>) -> Option<Self> {
         let nodes = (0..3).map(|_| Node { port: free_port(), server: None }).collect();
-        let mut cluster = Self { bin: programs(), dir, nodes, primary: 0, mounted: None };
+        let mut cluster = Self { bin: programs(), dir, nodes, primary: 0, mounted: None, patroni: None };
         cluster.let_user_in();
         if let Some(size) = disk {
             let at = PathBuf::from(cluster.data(0));
@@ -135,6 +143,35 @@ impl Cluster {
         }
         wait_for("a standby that confirms", || (cluster.sql(STREAMING) == "2").then_some(()));
         Some(cluster)
+    }
+
+    /// Three nodes whose primary Patroni moves by itself, in its quorum mode; `None` where it is
+    /// not there.
+    pub(crate) fn under_patroni() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let nodes: Vec<Node> = (0..3).map(|_| Node { port: free_port(), server: None }).collect();
+        let bin = programs();
+        let ports: Vec<u16> = nodes.iter().map(|node| node.port).collect();
+        let patroni = Patroni::found(dir.path(), &bin, &ports)?;
+        let mut cluster = Self { bin, dir, nodes, primary: 0, mounted: None, patroni: Some(patroni) };
+        cluster.let_user_in();
+        for node in 0..3 {
+            cluster.own(&Patroni::config(cluster.dir.path(), node));
+            cluster.start_server(node);
+        }
+        wait_for_within(3 * PATIENCE, "a quorum", || {
+            cluster.primary = cluster.read_write()?;
+            (cluster.sql(STREAMING) == "2").then_some(())
+        });
+        Some(cluster)
+    }
+
+    /// The node that is read-write.
+    fn read_write(&self) -> Option<usize> {
+        (0..3).find(|node| {
+            let answer = self.try_sql(*node, "SELECT pg_is_in_recovery()");
+            answer.status.success() && answer.stdout.starts_with(b"f")
+        })
     }
 
     /// Leaves no room on the first node's own disk.
@@ -224,7 +261,7 @@ impl Cluster {
     pub(crate) fn kill(&mut self, node: usize) {
         if let Some(mut server) = self.nodes[node].server.take() {
             // All of the session: a postmaster's children outlive it for a moment otherwise.
-            self.signal(&server, "KILL");
+            self.signal(node, &server, "KILL");
             server.wait().unwrap();
         }
     }
@@ -232,46 +269,81 @@ impl Cluster {
     /// Freezes a node (SIGSTOP), or lets it go on.
     pub(crate) fn freeze(&self, node: usize, is_frozen: bool) {
         let server = self.nodes[node].server.as_ref().unwrap();
-        self.signal(server, if is_frozen { "STOP" } else { "CONT" });
+        self.signal(node, server, if is_frozen { "STOP" } else { "CONT" });
     }
 
-    fn signal(&self, server: &Child, signal: &str) {
+    fn signal(&self, node: usize, server: &Child, signal: &str) {
+        // What Patroni starts is no child of its own any more.
+        let pid_file = fs::read_to_string(Path::new(&self.data(node)).join("postmaster.pid"));
+        let postmaster = pid_file.ok().and_then(|text| text.lines().next()?.trim().parse().ok());
+        let first: Vec<u32> = [server.id()].into_iter().chain(postmaster).collect();
         // The servers lead process groups of their own, their children are in groups of theirs.
         let children = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
             let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
             let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
             let parent: u32 = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
-            (parent == server.id()).then_some(pid)
+            first.contains(&parent).then_some(pid)
         });
-        let all: Vec<String> = [server.id()].into_iter().chain(children).map(|pid| pid.to_string()).collect();
+        let all: Vec<String> = children.chain(first.iter().copied()).map(|pid| pid.to_string()).collect();
         // One may have ended meanwhile.
         drop(Command::new("kill").arg(format!("-{signal}")).args(all).stderr(Stdio::null()).status());
     }
 
     /// Starts a node again as it was.
     pub(crate) fn start_node(&mut self, node: usize) {
+        self.start_server(node);
+        wait_for_within(self.patience(), "a node that answers", || {
+            self.try_sql(node, "SELECT 1").status.success().then_some(())
+        });
+    }
+
+    fn start_server(&mut self, node: usize) {
         let data = self.data(node);
         let log = fs::File::create(self.dir.path().join(format!("n{}.log", node + 1))).unwrap();
         let port = self.nodes[node].port.to_string();
-        let mut command = self.as_user("postgres", &["-D", &data, "-p", &port]);
+        let mut command = match &self.patroni {
+            Some(patroni) => {
+                let config = Patroni::config(self.dir.path(), node);
+                self.as_user(&patroni.program, &[config.to_str().unwrap()])
+            }
+            None => self.as_user(&self.bin.join("postgres"), &["-D", &data, "-p", &port]),
+        };
         let pid_file = Path::new(&data).join("postmaster.pid");
         if pid_file.exists() {
             fs::remove_file(&pid_file).unwrap();
         }
         command.stdout(log.try_clone().unwrap()).stderr(log).stdin(Stdio::null());
         self.nodes[node].server = Some(command.spawn().unwrap());
-        wait_for("a node that answers", || self.try_sql(node, "SELECT 1").status.success().then_some(()));
+    }
+
+    /// Whoever finds out by himself takes longer.
+    fn patience(&self) -> Duration {
+        if self.patroni.is_some() { 3 * PATIENCE } else { PATIENCE }
     }
 
     /// Makes a node that was killed a standby of the primary, from a new copy.
     pub(crate) fn rejoin(&mut self, node: usize) {
+        if self.patroni.is_some() {
+            // It makes it one by itself.
+            self.start_node(node);
+            wait_for_within(self.patience(), "it to follow", || (self.sql(STREAMING) == "2").then_some(()));
+            return;
+        }
         fs::remove_dir_all(self.data(node)).unwrap();
         self.copy_primary(node);
         self.start_node(node);
     }
 
-    /// Makes the standby with the most the primary; the other one follows it.
+    /// Makes the standby with the most the primary; the other one follows it. Waits for Patroni to
+    /// do it, where it is there.
     pub(crate) fn promote(&mut self) {
+        if self.patroni.is_some() {
+            let was = self.primary;
+            self.primary = wait_for_within(self.patience(), "another primary", || {
+                self.read_write().filter(|node| *node != was)
+            });
+            return;
+        }
         let left: Vec<usize> = (0..3).filter(|node| *node != self.primary).collect();
         let received = |node: usize| {
             let at = "SELECT coalesce(pg_last_wal_receive_lsn(), '0/0') - '0/0'::pg_lsn";
@@ -306,13 +378,22 @@ impl Cluster {
         self.dir.path().join(format!("n{}", node + 1)).display().to_string()
     }
 
+    /// Writes a file that the servers' user owns.
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        self.own(&path);
+        path
+    }
+
     fn run(&self, program: &str, arguments: &[&str]) {
-        let output = self.as_user(program, arguments).output().unwrap();
+        let output = self.as_user(&self.bin.join(program), arguments).output().unwrap();
         assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    fn as_user(&self, program: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(self.bin.join(program));
+    /// A program as the user who runs the servers.
+    pub(crate) fn as_user(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         if let Some((uid, gid)) = servers_user() {
             command.uid(uid).gid(gid);
         }

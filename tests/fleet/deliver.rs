@@ -17,7 +17,7 @@ pub(crate) fn nothing_left(cluster: &Cluster) {
 }
 
 /// Who holds the lease, by process id; nothing if nobody does.
-fn holder(cluster: &Cluster, name: &str) -> String {
+pub(crate) fn holder(cluster: &Cluster, name: &str) -> String {
     cluster.sql(&format!(
         "SELECT m.info::jsonb ->> 'pid' FROM spec_notify.lease AS l \
          JOIN spec_notify.lease AS m ON m.name = 'member:' || l.holder \
@@ -25,12 +25,12 @@ fn holder(cluster: &Cluster, name: &str) -> String {
     ))
 }
 
-fn pid_of(machine: &Machine) -> String {
+pub(crate) fn pid_of(machine: &Machine) -> String {
     let text = fs::read_to_string(machine.spool().join("runtime.json")).unwrap();
     serde_json::from_str::<Value>(&text).unwrap()["pid"].to_string()
 }
 
-fn wait_for_holder(cluster: &Cluster, name: &str, machine: &Machine) {
+pub(crate) fn wait_for_holder(cluster: &Cluster, name: &str, machine: &Machine) {
     wait_for("the lease", || (holder(cluster, name) == pid_of(machine)).then_some(()));
 }
 

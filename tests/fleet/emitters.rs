@@ -165,7 +165,7 @@ fn a_cluster_is_made_ready_and_asked_what_it_keeps() {
     cluster.sql("UPDATE spec_notify.meta SET version = 7, oldest = 6");
     let newer = machine.run(&["fleet", "check"]);
     assert!(newer.code == 1 && said(&newer).contains("version 7"), "{newer:?}");
-    cluster.sql("UPDATE spec_notify.meta SET version = 2, oldest = 1");
+    cluster.sql("UPDATE spec_notify.meta SET version = 3, oldest = 1");
 
     // What is promised is looked at.
     cluster.kill((cluster.primary() + 1) % 3);

@@ -11,5 +11,8 @@ mod faults;
 #[path = "../it/harness/mod.rs"]
 mod harness;
 mod machine;
+mod operators;
+mod patroni;
+mod pooler;
 mod proxy;
 mod storm;

@@ -32,6 +32,8 @@ struct Storm {
     deliverers: Vec<(Machine, Option<Serve>)>,
     dice: Dice,
     told: Vec<String>,
+    /// How long there was no primary, each time that one went.
+    stalls: Vec<Duration>,
 }
 
 impl Storm {
@@ -65,14 +67,18 @@ impl Storm {
             }
             4 => {
                 self.cluster.kill(primary);
+                let gone = Instant::now();
                 self.pause(500);
                 self.cluster.promote();
+                self.stalls.push(gone.elapsed());
                 self.cluster.rejoin(primary);
             }
             5 => {
                 self.cluster.freeze(primary, true);
+                let gone = Instant::now();
                 self.pause(3_000);
                 self.cluster.promote();
+                self.stalls.push(gone.elapsed());
                 self.cluster.freeze(primary, false);
                 self.pause(1_000);
                 self.cluster.kill(primary);
@@ -87,9 +93,15 @@ impl Storm {
     }
 }
 
-/// Emits from `machines` while `faults` happen; then looks at what arrived.
-fn storm(seed: u64, machines: usize, deliverers: usize, faults: usize) {
-    let cluster = ready();
+/// How long a storm lasts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Length {
+    Faults(usize),
+    Lasts(Duration),
+}
+
+/// Emits from `machines` while faults happen; then looks at what arrived.
+pub(crate) fn storm(cluster: Cluster, seed: u64, machines: usize, deliverers: usize, length: Length) {
     let endpoints = [
         Endpoint::replying(&[200]),
         Endpoint::answering([503, 200, 200].map(Answer::Status).to_vec()),
@@ -143,10 +155,15 @@ fn storm(seed: u64, machines: usize, deliverers: usize, faults: usize) {
             })
         })
         .collect();
-    let mut storm = Storm { cluster, deliverers, dice: Dice(seed), told: Vec::new() };
-    for _ in 0..faults {
+    let mut storm = Storm { cluster, deliverers, dice: Dice(seed), told: Vec::new(), stalls: Vec::new() };
+    let (began, mut faults) = (Instant::now(), 0);
+    while match length {
+        Length::Faults(most) => faults < most,
+        Length::Lasts(lasts) => began.elapsed() < lasts,
+    } {
         storm.pause(1_500);
         storm.fault();
+        faults += 1;
     }
     is_over.store(true, Ordering::SeqCst);
     let emitters: Vec<_> = driving.into_iter().flat_map(|driving| driving.join().unwrap()).collect();
@@ -199,14 +216,16 @@ fn storm(seed: u64, machines: usize, deliverers: usize, faults: usize) {
         assert_eq!(ends, format!("{0}|{0}", ids.len()), "an end for each, and one: {said}");
     }
     eprintln!(
-        "{} accepted, {again} requests again (failures that were asked for among them)",
-        accepted.len()
+        "{faults} faults, {} accepted, {again} requests again (failures that were asked for among them); \
+         without a primary for {:.1?}",
+        accepted.len(),
+        storm.stalls
     );
 }
 
 #[test]
 fn nothing_is_lost_and_nothing_comes_under_two_ids_whoever_dies() {
-    storm(0x5eed, 6, 3, 8);
+    storm(ready(), 0x5eed, 6, 3, Length::Faults(8));
 }
 
 /// `SEED=n cargo test --features fleet --test fleet -- --ignored twenty` for one that failed.
@@ -214,7 +233,7 @@ fn nothing_is_lost_and_nothing_comes_under_two_ids_whoever_dies() {
 #[ignore = "takes some ten minutes"]
 fn twenty_emitters_and_fifty_faults() {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0x2545_f491);
-    storm(seed, 20, 3, 50);
+    storm(ready(), seed, 20, 3, Length::Faults(50));
 }
 
 /// An hour of ten events a second for three subscriptions, in as little time as it takes: what was

@@ -77,7 +77,7 @@ fn what_is_there_is_known_and_what_comes_after_it_is_told() {
     let known = json!({"outcome": "taken", "stages": 2, "tasks": 1, "first": false, "unread": []});
     assert_eq!(baseline(&sandbox), known);
     let people = sandbox.run(&["baseline"]);
-    assert!(people.stdout.contains("baseline taken: nothing is here that is not known"), "{people:?}");
+    assert!(people.stdout.contains("baseline taken: the repo holds nothing new"), "{people:?}");
     drain(&sandbox);
     assert_eq!(told(&endpoint), expected);
     // A file that was known as it was is told once it says something else.

@@ -262,7 +262,7 @@ fn receive_verifies_what_it_gets() {
     let wrong: Value = serde_json::from_str(&wrong.stdout).unwrap();
     assert_eq!((&wrong[0]["outcome"], &wrong[0]["status"]), (&json!("failed"), &json!(401)));
     let hint = wrong[0]["hint"].as_str().unwrap();
-    assert!(hint.contains("compare the secret on both sides"), "{hint}");
+    assert!(hint.contains("compare the secret and any Authorization header on both sides"), "{hint}");
     let response = wrong[0]["response"].as_str().unwrap();
     assert!(response.contains("X-SpecKit-Signature does not match"), "{response}");
     let address = url.strip_prefix("http://").unwrap().trim_end_matches('/');

@@ -1,11 +1,13 @@
-//! Each command and flag that the docs show is one of the program's.
+//! Each command and flag that the docs show is one of the program's, and exits as they say.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
 use crate::harness::Sandbox;
-use crate::harness::page::blocks;
+use crate::harness::page::{blocks, page};
 
 /// The words of a help text that stand at the start of its lines between these two.
 fn listed(help: &str, from: &str) -> Vec<String> {
@@ -111,4 +113,68 @@ fn every_command_and_flag_of_the_docs_is_one_of_the_program() {
     let missing: Vec<&String> =
         known.keys().filter(|it| !commands.contains(*it) && !it.ends_with("help")).collect();
     assert!(missing.is_empty(), "no page shows {missing:?}");
+}
+
+/// The table of exit codes: of each command, which of 0 to 3 it can exit with.
+fn exit_codes() -> BTreeMap<String, Vec<bool>> {
+    let page = page("docs/reference/commands.md");
+    let rows = page.lines().filter(|line| line.starts_with("| `") && line.matches(" |").count() == 5);
+    let mut codes = BTreeMap::new();
+    for row in rows {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        for command in cells[0].split('`').skip(1).step_by(2) {
+            codes.insert(command.to_owned(), cells[1..].iter().map(|cell| !cell.is_empty()).collect());
+        }
+    }
+    codes
+}
+
+#[test]
+fn a_command_exits_as_its_row_says() {
+    let codes = exit_codes();
+    let sandbox = Sandbox::new(&[("one", "http://127.0.0.1:9/", "max_attempts = 1")]);
+    let event = json!({"event": {"type": "spec-kit.task.completed"}, "spec": {"id": "SPEC-1"}});
+    let event = sandbox.write("event.json", &event.to_string());
+    let event = event.to_str().unwrap();
+    let wrong = sandbox.write("wrong.toml", "[spec_ops.webhooks]\nenabled = true\nzzz = 1\n");
+    let wrong = wrong.to_str().unwrap();
+    for (arguments, code) in [
+        (&["check"][..], 0),
+        (&["replay", "--all"], 0),
+        (&["--config", wrong, "check"], 2),
+        (&["--config", wrong, "serve"], 2),
+        (&["emit", "--event", event], 0),
+        (&["emit", "--event", "none.json"], 2),
+        (&["list"], 0),
+        (&["list", "SPEC-9"], 1),
+        (&["show", "0000"], 1),
+        (&["test", "SPEC-1", "--subscription", "one"], 1),
+        (&["test", "SPEC-1", "--subscription", "none"], 2),
+        (&["test", "SPEC-1", "--subscription", "one", "--dry-run"], 0),
+        (&["replay", "0000"], 1),
+        (&["discard", "--all", "--yes"], 0),
+        (&["pause", "none"], 1),
+        (&["pause", "one"], 0),
+        (&["status"], 1),
+        (&["resume", "one"], 0),
+        (&["report"], 0),
+        (&["metrics"], 0),
+        (&["explain", "--event", event], 0),
+        (&["explain", "--event", "none.json"], 2),
+        (&["preview", "--event", event], 2),
+        (&["preview", "--format", "slack", "--event", event], 0),
+        (&["reload"], 3),
+        (&["baseline"], 0),
+        (&["secret", "new"], 0),
+    ] {
+        let ran = sandbox.run(arguments);
+        assert_eq!(ran.code, code, "{arguments:?}: {ran:?}");
+        let command = arguments.iter().find(|argument| codes.contains_key(**argument));
+        let row = &codes[*command.unwrap_or_else(|| panic!("no row for {arguments:?}"))];
+        assert!(row[usize::try_from(code).unwrap()], "{arguments:?}: its row has nothing for {code}");
+    }
+    for command in listed(&sandbox.run(&["--help"]).stdout, "Commands:\n") {
+        let is_exempt = ["top", "completions", "man", "help"].contains(&&*command);
+        assert!(is_exempt || codes.contains_key(&command), "no row for {command}");
+    }
 }

@@ -128,7 +128,7 @@ fn a_person_is_asked_and_no_is_no() {
     for (answer, code, left) in [("\n", 1, 1), ("no\n", 1, 1), ("y\n", 0, 0)] {
         let mut terminal = Terminal::open();
         let mut discard = terminal.start(&mut sandbox.command(&["discard", "--all"]));
-        terminal.wait_for_text("Give 1 delivery up for good?");
+        terminal.wait_for_text("Discard 1 delivery for good?");
         assert!(terminal.shown().contains("dead_letter"), "{}", terminal.shown());
         terminal.type_in(answer);
         assert_eq!(wait_for_end("discard", &mut discard), Some(code));

@@ -674,7 +674,7 @@ fn tls_rows() -> Vec<Row> {
             "tls-unknown-root",
             whole(),
             None,
-            "issued by \"root\", who is not trusted here",
+            "issued by \"root\", which is not trusted here",
             "the certificate of \"root\" as",
         ),
         dead(

@@ -156,7 +156,7 @@ fn kills_between_do_not_let_a_paused_delivery_go() {
         assert_eq!(paused.code, 0, "{paused:?}");
         sandbox.emit("SPEC-1", "Plan", &format!("k{round}"));
         if round % 2 == 0 {
-            // The spool goes, and with it the pause: both are written anew.
+            // The spool goes, and with it the pause: both are written again.
             std::fs::remove_dir_all(sandbox.spool().join(".paused")).unwrap();
             wait_for("it to be there again", || {
                 sandbox.spool().join(".paused/one.json").exists().then_some(())

@@ -266,7 +266,7 @@ fn a_second_time_it_says_what_is_there_and_changes_nothing() {
     assert!(init(&sandbox).stdout.contains("made .spec-kit/config.toml"));
     let before = files(sandbox.path());
     let again = init(&sandbox);
-    assert!(again.stdout.contains("is there already and is used"), "{again:?}");
+    assert!(again.stdout.contains("exists and is used"), "{again:?}");
     assert!(again.stdout.contains("spec-notify serve"), "{again:?}");
     let json: Value = serde_json::from_str(&sandbox.run(&["init", "--json"]).stdout).unwrap();
     assert_eq!(json["made"], json!([]));
@@ -314,10 +314,10 @@ fn a_clone_has_the_config_and_gets_a_secret_of_its_own() {
 fn a_config_of_the_home_that_is_used_stays_in_use_and_that_is_said() {
     let ours = "[spec_ops.webhooks]\nenabled = true\n";
     for (text, is_made, said) in [
-        ("[host]\nmodel = 1\n".to_owned(), true, "says nothing of webhooks that are on"),
-        (ours.replace("true", "false"), true, "says nothing of webhooks that are on"),
-        (ours.to_owned(), false, "is there already and is used"),
-        ("[spec_ops.webhooks\n".to_owned(), false, "is there already and is used"),
+        ("[host]\nmodel = 1\n".to_owned(), true, "does not switch webhooks on"),
+        (ours.replace("true", "false"), true, "does not switch webhooks on"),
+        (ours.to_owned(), false, "exists and is used"),
+        ("[spec_ops.webhooks\n".to_owned(), false, "exists and is used"),
     ] {
         let sandbox = Sandbox::empty();
         let home = sandbox.write("home/.code/config.toml", &text);
@@ -331,7 +331,7 @@ fn a_config_of_the_home_that_is_used_stays_in_use_and_that_is_said() {
     let named = Sandbox::empty();
     let file = named.write("elsewhere.toml", ours);
     let named = named.env("SPECKIT_WEBHOOKS_CONFIG", file.to_str().unwrap());
-    assert!(init(&named).stdout.contains("elsewhere.toml is there already and is used"));
+    assert!(init(&named).stdout.contains("elsewhere.toml exists and is used"));
     let none = named.env("SPECKIT_WEBHOOKS_CONFIG", "none.toml");
     assert_eq!(none.run(&["init"]).code, 2);
     assert!(!none.path().join(".spec-kit").exists());
@@ -403,5 +403,5 @@ fn a_receiver_has_its_secret_from_the_env_file_and_says_where_it_looked() {
     assert!(other.code == 2 && other.stderr.contains("nor in "), "{other:?}");
     fs::remove_file(sandbox.path().join(SECRETS)).unwrap();
     let gone = sandbox.run(&["receive", "--secret-env", "SPECKIT_WEBHOOK_SECRET"]);
-    assert!(gone.code == 2 && gone.stderr.contains("not to be had from"), "{gone:?}");
+    assert!(gone.code == 2 && gone.stderr.contains("cannot be read from"), "{gone:?}");
 }

@@ -45,7 +45,7 @@ fn all_that_serve_says_is_json_where_that_is_asked_for() {
         all.iter().find(|delivery| delivery["subscription"] == name).unwrap()["id"].clone()
     };
     sandbox.wait_for_finals("SPEC-1", 2);
-    wait_for("the file to be passed over", || serve.log().contains("passed over: plan_").then_some(()));
+    wait_for("the file to be ignored", || serve.log().contains("ignored: plan_").then_some(()));
     let (code, log) = serve.terminate();
     assert_eq!(code, 0, "{log}");
     let lines = parsed(&log);
@@ -65,7 +65,7 @@ fn all_that_serve_says_is_json_where_that_is_asked_for() {
     for words in ["serving ", "stopping: ", "stopped; 0 deliveries pending"] {
         assert!(says(&lines, words).is_some_and(|line| line["level"] == "info"), "{words}: {log}");
     }
-    let hostile = says(&lines, "passed over: plan_").unwrap()["message"].as_str().unwrap();
+    let hostile = says(&lines, "ignored: plan_").unwrap()["message"].as_str().unwrap();
     assert!(hostile.contains("ti\"tle"), "{hostile}");
     for secret in [SECRET, "canary"] {
         assert!(!log.contains(secret), "{secret}: {log}");

@@ -157,7 +157,7 @@ fn a_listing_longer_than_a_page_is_whole_and_in_order() {
     assert_eq!((all.as_array().unwrap().len(), keys.len()), (1100, 1100));
     let times = column(&all, "accepted_at");
     assert!(times.windows(2).all(|pair| pair[0] >= pair[1]), "newest first");
-    assert_says(&sandbox.run(&["list"]), 0, &["the newest 20; --limit N shows more"]);
+    assert_says(&sandbox.run(&["list"]), 0, &["the newest 20, and there are more: --limit N"]);
     serve.terminate();
     assert_eq!(json(&sandbox, 0, &["list", "--limit", "5000"]), all, "the disk says the same");
 }
@@ -299,6 +299,8 @@ fn explain_says_who_gets_an_event_and_which_filter_refuses_it() {
         ("late", "http://127.0.0.1:9/", "include_stages = [\"Validate\", \"Unlock\"]"),
         ("failures", "http://127.0.0.1:9/", "include_status = [\"failure\"]"),
         ("off", "http://127.0.0.1:9/", "active = false"),
+        ("dry", "http://127.0.0.1:9/", "dry_run = true"),
+        ("held", "http://127.0.0.1:9/", ""),
     ]);
     let event = sandbox.write("event.json", r#"{"event":{"type":"spec-auto.stage.completed","stage":"Plan","status":"success"},"spec":{"id":"SPEC-1"}}"#);
     let event = event.to_str().unwrap();
@@ -318,7 +320,11 @@ fn explain_says_who_gets_an_event_and_which_filter_refuses_it() {
     for (at, words) in words.iter().enumerate() {
         assert!(refused[at + 1].1.as_str().unwrap().contains(words), "{refused:?}");
     }
-    assert_says(&sandbox.run(&["explain", "--event", event]), 0, &["all", "gets it", "refused", words[0]]);
+    assert_eq!((&answers[0]["dry_run"], &answers[4]["dry_run"]), (&Value::Null, &json!(true)));
+    let human = sandbox.run(&["explain", "--event", event]);
+    assert_says(&human, 0, &["all   ", "gets it", "refused", words[0], "recorded and not sent"]);
+    let verdict = |id: &str| human.stdout.lines().find_map(|line| line.strip_prefix(id)).unwrap().trim();
+    assert_eq!((verdict("dry "), verdict("held ")), ("dry run", "gets it"));
     let nobody = sandbox.write(
         "nobody.json",
         r#"{"event":{"type":"spec-auto.anomaly.cost_threshold"},"spec":{"id":"SPEC-1"}}"#,
@@ -328,6 +334,24 @@ fn explain_says_who_gets_an_event_and_which_filter_refuses_it() {
     assert_says(&sandbox.run(&["explain", "--event", none.to_str().unwrap()]), 2, &["none.json"]);
     assert_says(&sandbox.run(&["explain"]), 2, &["--event"]);
     assert!(!sandbox.spool().exists(), "nothing is written");
+    assert_says(&sandbox.run(&["pause", "held"]), 0, &[]);
+    let answers = json(&sandbox, 0, &["explain", "--event", event]);
+    assert!(answers[5]["matches"] == true && answers[5]["paused_by"].is_string(), "{answers:#}");
+    let human = sandbox.run(&["explain", "--event", event]);
+    assert_says(&human, 0, &["the event waits until spec-notify resume held"]);
+}
+
+#[test]
+fn what_should_hold_one_event_is_not_read_to_its_end() {
+    let sandbox = Sandbox::new(&[("one", "http://127.0.0.1:9/", "")]);
+    let file = sandbox.write("huge.json", "");
+    fs::File::options().write(true).open(&file).unwrap().set_len(2 << 30).unwrap();
+    for command in
+        [&["explain"][..], &["preview", "--format", "slack"], &["test", "SPEC-1", "--subscription", "one"]]
+    {
+        let ran = sandbox.run(&[command, &["--event", "huge.json"]].concat());
+        assert_says(&ran, 2, &["huge.json has more than 2097152 bytes"]);
+    }
 }
 
 #[test]
@@ -413,7 +437,7 @@ fn drain_delivers_all_that_is_pending_or_says_what_is_left() {
     let nothing = json!({"stages": 0, "tasks": 0, "baseline": false});
     assert_eq!(
         json(&sandbox, 0, &["drain"]),
-        json!({"pending": 0, "delivered": 1, "dead_letters": 0, "sources": nothing})
+        json!({"outcome": "drained", "pending": 0, "delivered": 1, "dead_letters": 0, "sources": nothing})
     );
     assert_eq!(flaky.requests().len(), 3, "retries included");
 
@@ -487,7 +511,7 @@ fn every_command_says_2_to_a_wrong_config_and_knows_when_webhooks_are_off() {
         (&["check"], 0),
         (&["explain", "--event", event], 0),
         (&["reload"], 3),
-        (&["drain"], 2),
+        (&["drain"], 0),
     ];
     fs::write(&config, good.replace("enabled = true", "enabled = false")).unwrap();
     for (command, code) in commands {
@@ -543,7 +567,7 @@ fn a_slip_in_the_config_costs_no_event_and_hides_nothing() {
     endpoint.wait_for(3);
     serve.kill();
     let status = sandbox.run(&["status", "--json"]);
-    assert_says(&status, 1, &["none starts with a config that has errors"]);
+    assert_says(&status, 1, &["none starts while the config has errors"]);
     assert_eq!(sandbox.emit("SPEC-1", "Plan", "later")["outcome"], "queued");
     // Where even the spool may be another one, nothing is put anywhere.
     sandbox.write(config, &format!("{good}\n[spec_ops.webhooks.x]\nspool_dir = \"els"));
@@ -571,6 +595,61 @@ fn who_asks_the_runtime_needs_none_of_its_secrets() {
     assert_says(&wrong, 1, &[&format!("spec-notify replay SPEC-1 --delivery-id {id}")]);
     assert_says(&bare(&["replay", "--all"]), 0, &["1 dead letter replayed: 1 delivered"]);
     assert_says(&bare(&["drain"]), 0, &["nothing is pending"]);
+}
+
+#[test]
+fn drain_with_webhooks_off_has_nothing_to_do_and_says_what_waits() {
+    let sandbox = Sandbox::new(&[("one", "http://127.0.0.1:9/", "")]);
+    let off = |arguments: &[&str]| {
+        let mut command = sandbox.command(arguments);
+        Ran::from(command.env("SPECKIT_WEBHOOKS_ENABLED", "0").output().unwrap())
+    };
+    let ran = off(&["drain"]);
+    assert_says(&ran, 0, &["nothing to drain: webhooks are off"]);
+    assert!(ran.stdout.is_empty() && !ran.stderr.contains("until webhooks are on"), "{ran:?}");
+    assert!(!sandbox.spool().exists(), "no file is made");
+    sandbox.emit("SPEC-1", "Plan", "k1");
+    assert_says(&off(&["drain"]), 0, &["1 delivery waits in ", "until webhooks are on"]);
+    let ran = off(&["drain", "--json"]);
+    let drained: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((&drained["outcome"], &drained["pending"]), (&json!("disabled"), &json!(1)));
+}
+
+#[test]
+fn test_says_that_filters_would_have_refused_its_sample() {
+    let endpoint = Endpoint::replying(&[200]);
+    let sandbox = Sandbox::new(&[
+        ("late", &endpoint.url(), "include_stages = [\"Unlock\"]"),
+        ("runs", &endpoint.url(), "include_events = [\"spec-auto.pipeline.*\"]"),
+    ]);
+    let to = |id: &str, sample: &[&str]| {
+        json(&sandbox, 0, &[&["test", "SPEC-1", "--subscription", id], sample].concat())[0].take()
+    };
+    let plan = ["--sample", "stage-success"];
+    assert_eq!(to("late", &plan)["refused_by"], "include_stages has no Plan, only Unlock");
+    assert_eq!(to("late", &[])["refused_by"], Value::Null, "it has no stage");
+    assert!(to("runs", &[])["refused_by"].as_str().unwrap().contains("spec-kit.webhook.test"));
+    let human = sandbox.run(&[&["test", "SPEC-1", "--subscription", "late"], &plan[..]].concat());
+    assert_says(&human, 0, &["delivered: late", "include_stages has no Plan", "sends it all the same"]);
+    endpoint.wait_for(4);
+}
+
+#[test]
+fn a_listing_that_the_limit_cuts_says_so_to_machines_too() {
+    let sandbox = Sandbox::new(&[("one", "http://127.0.0.1:9/", "dry_run = true")]);
+    for n in 0..3 {
+        sandbox.emit(&format!("SPEC-{n}"), "Plan", &format!("k{n}"));
+    }
+    assert_says(&sandbox.run(&["drain"]), 0, &[]);
+    for (limit, more) in [("2", json!(true)), ("3", Value::Null)] {
+        let ran = sandbox.run(&["--json", "list", "--limit", limit]);
+        let rows: Vec<Value> = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!(rows.len().to_string(), limit);
+        let (last, others) = rows.split_last().unwrap();
+        assert_eq!(last["more"], more);
+        assert!(others.iter().all(|row| row["more"].is_null()), "{rows:#?}");
+        assert_eq!(ran.stderr.contains("--limit N shows up to N"), more == true, "{ran:?}");
+    }
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn retry_after_pauses_the_whole_subscription_also_over_a_restart_and_no_other() 
         health.contains("paused_until").then_some(())
     });
     let report: Value = serde_json::from_str(&sandbox.run(&["--json", "status"]).stdout).unwrap();
-    assert!(report["warnings"].to_string().contains("asked to be left alone"), "{report}");
+    assert!(report["warnings"].to_string().contains("asked for a pause"), "{report}");
     serve.kill();
     let _serve = sandbox.serve();
     sandbox.emit("SPEC-1", "Plan", "k2");
@@ -59,6 +59,39 @@ fn a_rate_is_held_by_a_burst_and_evenly() {
     // 29 intervals of 50 ms; the requests' own jitter is far below an interval.
     assert!(seconds_between(&requests, 0, 29) > 1.4, "{}", seconds_between(&requests, 0, 29));
     assert!(seconds_between(&requests, 0, 10) > 0.45, "no burst at the beginning");
+}
+
+#[test]
+fn a_rate_is_held_by_replays_too_beside_what_is_new() {
+    let endpoint = Endpoint::replying(&[&[404; 10][..], &[200]].concat());
+    let sandbox = Sandbox::new(&[("slow", &endpoint.url(), "rate_limit_per_s = 20")]);
+    let _serve = sandbox.serve();
+    let event = |n: u32| json!({"event": {"type": "spec-kit.task.completed", "idempotency_key": n.to_string()}, "spec": {"id": "SPEC-1"}});
+    let emit = |numbers: std::ops::Range<u32>| {
+        let lines: String = numbers.map(|n| format!("{}\n", event(n))).collect();
+        let file = sandbox.write("events.jsonl", &lines);
+        assert_eq!(sandbox.run(&["emit", "--deadline", "20000", "--event", file.to_str().unwrap()]).code, 0);
+    };
+    emit(0..10);
+    sandbox.wait_for_finals("SPEC-1", 10);
+    emit(10..20);
+    assert_eq!(sandbox.run(&["replay", "--all", "--rate", "1000"]).code, 0);
+    let requests = endpoint.wait_for(30);
+    // 19 intervals of 50 ms.
+    assert!(seconds_between(&requests, 10, 29) > 0.9, "{}", seconds_between(&requests, 10, 29));
+}
+
+#[test]
+fn what_would_wait_for_minutes_is_refused_with_the_time() {
+    let endpoint = Endpoint::replying(&[200]);
+    let sandbox = Sandbox::new(&[("slow", &endpoint.url(), "rate_limit_per_s = 0.001")]);
+    let _serve = sandbox.serve();
+    let test = ["test", "SPEC-1", "--subscription", "slow"];
+    assert_eq!(sandbox.run(&test).code, 0);
+    let ran = sandbox.run(&test);
+    assert!(ran.code == 1 && ran.stderr.contains("rate_limit_per_s lets the next request"), "{ran:?}");
+    assert_eq!(sandbox.run(&[&test[..], &["--dry-run"]].concat()).code, 0, "it sends nothing");
+    assert_eq!(endpoint.requests().len(), 1);
 }
 
 #[test]
@@ -322,7 +355,7 @@ fn an_endpoints_clock_that_is_off_is_a_warning() {
     sandbox.wait_for_finals("SPEC-1", 1);
     let report: Value = serde_json::from_str(&sandbox.run(&["--json", "status"]).stdout).unwrap();
     assert!(report["subscriptions"][0]["clock_skew_s"].as_i64().unwrap() < -900_000_000, "{report}");
-    assert!(report["warnings"].to_string().contains("behind ours"), "{report}");
+    assert!(report["warnings"].to_string().contains("behind this machine's"), "{report}");
 }
 
 #[test]

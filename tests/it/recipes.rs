@@ -417,3 +417,17 @@ fn the_relay_writes_a_mail() {
     let mail = server.join().unwrap();
     assert!(mail.contains("Subject: spec-kit.webhook SPEC-KIT-065"), "{mail}");
 }
+
+#[test]
+fn the_agent_of_launchd_is_a_property_list_that_serves() {
+    if !crate::harness::has_tool("python3") {
+        return;
+    }
+    let sandbox = Sandbox::empty();
+    let file = sandbox.write("agent.plist", &block(&recipe("systemd.md"), "xml"));
+    let read = "import json, plistlib, sys\nprint(json.dumps(plistlib.load(open(sys.argv[1], 'rb'))))";
+    let output = Command::new("python3").args(["-c", read]).arg(file).output().unwrap();
+    let agent: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    assert_eq!(agent["ProgramArguments"].as_array().unwrap().last().unwrap(), "serve");
+    assert_eq!((&agent["RunAtLoad"], &agent["KeepAlive"]), (&true.into(), &true.into()));
+}

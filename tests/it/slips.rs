@@ -139,7 +139,7 @@ fn subscriptions_without_enabled_are_said_to_be_off() {
     for (text, what) in [
         (list.clone(), "subscriptions are configured"),
         (format!("[spec_ops.webhooks]\nmax_concurrency = 2\n{list}"), "subscriptions are configured"),
-        ("[spec_ops.webhooks]\n".to_owned(), "[spec_ops.webhooks] is there"),
+        ("[spec_ops.webhooks]\n".to_owned(), "[spec_ops.webhooks] exists"),
     ] {
         config(&sandbox, &text);
         let check = sandbox.run(&["check"]);

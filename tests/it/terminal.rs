@@ -105,7 +105,7 @@ fn what_others_wrote_does_nothing_to_the_terminal() {
     sandbox.write(&format!("{EVIDENCE}/commands/SPEC-1/plan_{hostile}.json"), "{}");
     sandbox.write(&format!("{EVIDENCE}/webhooks/inbox/0-1.event.json"), &format!("{{\"{hostile}\": 1}}"));
     for (arguments, words) in [
-        (&["serve", "-vv", "--from-start"][..], "passed over: plan_"),
+        (&["serve", "-vv", "--from-start"][..], "ignored: plan_"),
         (&["emit", "--type", hostile, "--spec", "S"], "invalid value"),
         (&["explain", "--telemetry", &evidence], "reason: "),
         (&["--json", "explain", "--telemetry", &evidence], "watcher"),

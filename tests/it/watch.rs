@@ -286,7 +286,7 @@ fn explain_and_the_log_say_what_the_watcher_makes_of_what_is_there() {
     let serve = sandbox.serve_with(&["-v"]);
     wait_for("the log", || {
         let log = serve.log();
-        let passed = format!("{}: passed over: plan.json is not named", misnamed.display());
+        let passed = format!("{}: ignored: plan.json is not named", misnamed.display());
         (log.contains(&passed) && log.contains("evidence has telemetry and is not watched")).then_some(())
     });
     let (_, log) = serve.terminate();
@@ -299,9 +299,9 @@ fn explain_and_the_log_say_what_the_watcher_makes_of_what_is_there() {
     assert_eq!((&watcher["source"], &watcher["state"]), (&"bash guardrails".into(), &"baseline".into()));
     assert_eq!(watcher["event"]["status"], "success");
     let ran = sandbox.run(&["explain", "--telemetry", &path]);
-    assert!(ran.stdout.contains("the watcher reads it (bash guardrails): it was there"), "{ran:?}");
+    assert!(ran.stdout.contains("the watcher reads it (bash guardrails): it existed"), "{ran:?}");
     let ran = sandbox.run(&["explain", "--telemetry", agents.to_str().unwrap()]);
-    assert!(ran.code == 2 && ran.stderr.contains("the watcher passes it over: by its name"), "{ran:?}");
+    assert!(ran.code == 2 && ran.stderr.contains("the watcher ignores it: by its name"), "{ran:?}");
 }
 
 #[test]
@@ -340,7 +340,7 @@ fn what_ended_while_nothing_ran_is_said_and_drain_tells_it() {
     assert_eq!(waits["sources"], serde_json::json!({"stages": 1, "tasks": 1, "baseline": false}));
     assert!(waits["warnings"][0].as_str().unwrap().contains("spec-notify drain"), "{waits}");
     let line = banner();
-    assert!(line.code == 1 && line.stdout.contains("1 stage and 1 task not told"), "{line:?}");
+    assert!(line.code == 1 && line.stdout.contains("1 stage and 1 task not sent"), "{line:?}");
     assert!(drain(&["--no-watch"], 0).0.get("sources").is_none());
     assert!(endpoint.requests().is_empty());
     let (drained, said) = drain(&[], 0);
@@ -362,7 +362,7 @@ fn what_ended_while_nothing_ran_is_said_and_drain_tells_it() {
     write_plan(&sandbox, "SPEC-KIT-001", "unwatched");
     assert_eq!(status(0)["runtime"]["watches"], false);
     let left = sandbox.run(&["drain"]);
-    assert!(left.code == 1 && left.stdout.contains("1 stage not told"), "{left:?}");
+    assert!(left.code == 1 && left.stdout.contains("1 stage not sent"), "{left:?}");
     assert!(left.stderr.contains("does not watch"), "{left:?}");
     drain(&["--no-watch"], 0);
     serve.kill();

@@ -202,7 +202,7 @@ fn what_a_run_does_while_nothing_runs_is_said_and_told_at_the_next_start() {
     let explained = sandbox.run(&["explain", "--telemetry", &log]);
     // It is no telemetry, and the watcher's word is said all the same.
     assert!(
-        explained.code == 2 && explained.stderr.contains("(workflow runs): it is told up to byte"),
+        explained.code == 2 && explained.stderr.contains("(workflow runs): it was sent up to byte"),
         "{explained:?}"
     );
     assert_eq!(sandbox.run(&["drain"]).code, 0);
@@ -276,7 +276,7 @@ fn two_packages_of_a_monorepo_run_at_once_and_neither_is_taken_for_the_other() {
     }
     // A third one that nobody reads is said, by whoever is asked.
     std::fs::create_dir_all(sandbox.path().join("packages/new/.specify")).unwrap();
-    let said = "nobody reads packages/new/.specify";
+    let said = "spec-notify does not read packages/new/.specify";
     let status = sandbox.run(&["status"]);
     assert!(status.code == 1 && status.stdout.contains(said), "{status:?}");
     let check = sandbox.run(&["check"]);

@@ -81,3 +81,19 @@ fn express() {
         receives("js express", "receiver.js", &["node", "receiver.js"]);
     }
 }
+
+#[test]
+fn go() {
+    if !works("go", &["version"]) {
+        return;
+    }
+    // What `go run` starts would outlive it.
+    let dir = tempfile::tempdir().unwrap();
+    let page = include_str!("../../docs/start/receive.md");
+    fs::write(dir.path().join("receiver.go"), snippet(page, "go receiver")).unwrap();
+    let mut build = Command::new("go");
+    build.args(["build", "-o", "receiver", "receiver.go"]).current_dir(dir.path());
+    let built = build.env("GOCACHE", dir.path().join("cache")).env("GOFLAGS", "").output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    receives("go receiver", "receiver.go", &[dir.path().join("receiver").to_str().unwrap()]);
+}

@@ -115,14 +115,14 @@ fn the_docs_name_every_field_of_the_files() {
 }
 
 /// README, changelog and the pages in `docs/`, by their paths.
-fn pages() -> Vec<PathBuf> {
+pub(super) fn pages() -> Vec<PathBuf> {
     let mut pages = vec![root().join("README.md"), root().join("CHANGELOG.md")];
     files_named(&root().join("docs"), "md", &mut pages);
     pages
 }
 
 /// The lines of a page that are no code.
-fn prose(text: &str) -> impl Iterator<Item = &str> {
+pub(super) fn prose(text: &str) -> impl Iterator<Item = &str> {
     let mut is_code = false;
     text.lines().filter(move |line| {
         let is_fence = line.trim_start().starts_with("```");

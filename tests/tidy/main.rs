@@ -10,6 +10,7 @@ mod docs;
 mod house;
 mod schema;
 mod types;
+mod words;
 
 use std::fs;
 use std::path::{Path, PathBuf};

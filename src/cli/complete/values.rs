@@ -151,7 +151,7 @@ fn deliveries<'g>(config: &Config, command: &str, given: &dyn Fn(&str) -> Option
     let spec: Option<SpecId> = given("spec").or(given("what")).and_then(|spec| spec.parse().ok());
     let subscription: Option<SubscriptionId> = given("subscription").and_then(|id| id.parse().ok());
     let mut found = given_up(config, spec.as_ref(), subscription.as_ref());
-    // What is sent again or given up for good was given up before.
+    // Only dead letters are replayed or discarded.
     if !matches!(command, "replay" | "discard") {
         let states = vec![Pending, InFlight, Delivered, DryRun];
         let mut page = Page::new(Query { spec, subscription, states, ..Query::newest(MOST) });
@@ -193,7 +193,7 @@ fn given_up(
         let letter = read_dead_letter(&dead_letter_dir(&config.spool_dir, &spec), id).ok()?;
         let to = letter.delivery().subscription;
         let written = Timestamp::try_from(written).ok()?;
-        let help = format!("given up to {to}, {spec}, {} ago", ago(now, written));
+        let help = format!("dead letter to {to}, {spec}, {} ago", ago(now, written));
         let is_meant = subscription.is_none_or(|subscription| *subscription == to);
         is_meant.then(|| (written, Candidate::new(id.to_string(), Some(help))))
     };

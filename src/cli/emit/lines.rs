@@ -16,6 +16,9 @@ use crate::files::open::{self, Links};
 /// Most bytes that are held for one event; no event is that long.
 const MAX_HELD: usize = 2 * MAX_EVENT_BYTES;
 
+/// Most bytes of what should hold one event, with blanks around it and in UTF-16 too.
+const MAX_OF_ONE: u64 = 4 * MAX_EVENT_BYTES as u64;
+
 /// The events of a text.
 pub(in crate::cli) struct Lines {
     reader: Box<dyn BufRead + Send>,
@@ -85,19 +88,26 @@ const MAX_UTF16: u64 = 64 * 1024 * 1024;
 impl Lines {
     /// Opens a file, or standard input for `-`.
     pub(in crate::cli) fn open(path: &Path) -> Result<Self, Failure> {
-        if path.as_os_str() == "-" {
-            return Self::of(BufReader::new(io::stdin()), String::new(), "standard input");
-        }
-        let file = open::to_read(path, Links::Followed).map_err(|error| {
-            let path = path.display();
-            Failure::usage(format!("cannot read {path}: {error}; events from a pipe are read with --event -"))
-        })?;
-        let name = path.display().to_string();
-        Self::of(BufReader::new(file), name.clone(), &name)
+        let (reader, name) = reader(path)?;
+        Self::of(reader, name)
     }
 
-    fn of(mut reader: impl BufRead + Send + 'static, name: String, what: &str) -> Result<Self, Failure> {
-        let unreadable = |error| Failure::usage(format!("cannot read {what}: {error}"));
+    /// Opens what should hold one event; more than that is refused, and not read to its end.
+    pub(in crate::cli) fn open_one(path: &Path) -> Result<Self, Failure> {
+        let (reader, name) = reader(path)?;
+        let mut bytes = Vec::new();
+        reader.take(MAX_OF_ONE + 1).read_to_end(&mut bytes).map_err(|error| unreadable(&name, &error))?;
+        if bytes.len() as u64 > MAX_OF_ONE {
+            return Err(Failure::usage(format!(
+                "{} has more than {MAX_OF_ONE} bytes; one event has at most {MAX_EVENT_BYTES}",
+                shown(&name)
+            )));
+        }
+        Self::of(Cursor::new(bytes), name)
+    }
+
+    fn of(mut reader: impl BufRead + Send + 'static, name: String) -> Result<Self, Failure> {
+        let unreadable = |error| unreadable(&name, &error);
         if Form::of(reader.fill_buf().map_err(unreadable)?) == Form::Utf8 {
             return Ok(Self::new(reader, name));
         }
@@ -222,6 +232,26 @@ impl Lines {
             }
         }
     }
+}
+
+/// A file or standard input, and its name.
+fn reader(path: &Path) -> Result<(Box<dyn BufRead + Send>, String), Failure> {
+    if path.as_os_str() == "-" {
+        return Ok((Box::new(BufReader::new(io::stdin())), String::new()));
+    }
+    let file = open::to_read(path, Links::Followed).map_err(|error| {
+        let path = path.display();
+        Failure::usage(format!("cannot read {path}: {error}; to read events from a pipe, give --event -"))
+    })?;
+    Ok((Box::new(BufReader::new(file)), path.display().to_string()))
+}
+
+fn shown(name: &str) -> &str {
+    if name.is_empty() { "standard input" } else { name }
+}
+
+fn unreadable(name: &str, error: &io::Error) -> Failure {
+    Failure::usage(format!("cannot read {}: {error}", shown(name)))
 }
 
 fn joined(lines: &VecDeque<Line>) -> Vec<u8> {

@@ -25,8 +25,10 @@ pub(super) const AFTER_HELP: &str = "\
 Example, in the repo:
   spec-notify init
 
-Writes .spec-kit/config.toml, which may be committed, and .spec-kit/webhooks/secrets.env with a fresh
-secret, which git does not see and only you can read. What exists is not changed.";
+Writes .spec-kit/config.toml, which you can commit, and .spec-kit/webhooks/secrets.env with a new
+secret. Git ignores that file, and only you can read it. Existing files stay as they are.
+
+Exit code 1 if something is in the way; 2 if an existing config has errors.";
 
 /// How long the repo is looked at for what is there already.
 const LOOK: Duration = Duration::from_secs(2);
@@ -213,7 +215,7 @@ impl Place {
         }
         if !git_ignore::hides_all(&self.secrets_dir) {
             return Err(failed(format_args!(
-                "{} is there, and git would see a secret in it: it has no .gitignore that says just `*`; \
+                "{} exists, and git would see a secret in it: it has no .gitignore that says just `*`; \
                  write one, or move the folder away",
                 self.secrets_dir.display()
             )));
@@ -234,7 +236,7 @@ impl Place {
         match environment.get(VARIABLE) {
             Some(_) => Ok(()),
             None => Err(failed(format_args!(
-                "{} is there already, without {VARIABLE}{}: add that line (spec-notify secret new makes a \
+                "{} exists, without {VARIABLE}{}: add that line (spec-notify secret new makes a \
                  secret), or move the file away",
                 self.secrets.display(),
                 unread.unwrap_or_default()
@@ -306,21 +308,25 @@ fn tell(ready: &Ready, loaded: &Loaded, repo: &Path, screen: &mut Screen) {
             Tone::Good,
             format_args!("made {config}: webhooks are on, and go to 127.0.0.1:{PORT}, this machine{commit}"),
         );
+        screen.note(format_args!(
+            "while nothing listens on port {PORT}, deliveries to {LOCAL} become dead letters: once another \
+             subscription takes its place, remove it from {config}"
+        ));
         if let Some(replaced) = &ready.replaces {
             screen.note(format_args!(
-                "{} says nothing of webhooks that are on; for this repo {config} takes its place",
+                "{} does not switch webhooks on; for this repo, {config} replaces it",
                 replaced.display()
             ));
         }
     } else {
-        screen.line(Tone::Plain, format_args!("{config} is there already and is used: it was not changed"));
+        screen.line(Tone::Plain, format_args!("{config} exists and is used: it was not changed"));
         if has(ENV_FILE) {
             screen.note("a receiver that knows another secret needs this one, or this file needs its secret");
         }
         if !ready.config.starts_with(repo) {
             screen.note(
-                "for a config of this repo's own, write .spec-kit/config.toml: it is then used in the \
-                 place of that one",
+                "for a config of this repo's own, write .spec-kit/config.toml: spec-notify then uses it \
+                 instead",
             );
         }
         let tone = if loaded.switch == Switch::On { Tone::Good } else { Tone::Warning };
@@ -341,7 +347,9 @@ fn tell(ready: &Ready, loaded: &Loaded, repo: &Path, screen: &mut Screen) {
     if let Some(sources) = ready.sources.filter(SourcesStatus::is_something) {
         screen.line(
             Tone::Plain,
-            format_args!("watched from the first serve on; what is there by then is not sent: {sources} now"),
+            format_args!(
+                "the first serve starts to watch; files that exist by then are not sent: {sources} now"
+            ),
         );
     }
     if !ready.next.is_empty() {

@@ -23,14 +23,15 @@ pub(super) fn config(evidence_dir: Option<&str>) -> String {
         format!("evidence_dir = \"{dir}\"\nspool_dir = \"{dir}/webhooks\"\n")
     });
     format!(
-        r##"# Who is told what happens in this repo. After an edit: spec-notify check, spec-notify reload.
+        r##"# Which endpoints get which events. After an edit: spec-notify check, then spec-notify reload.
 # This file may be committed: secrets are in the environment or in env_file, and never here.
 
 [spec_ops.webhooks]
 enabled = true       # false: nothing is sent, and nothing runs
 env_file = "{ENV_FILE}"   # of this checkout alone: git does not see it
 {evidence}
-# A receiver on this machine, to see what arrives. Remove it once another one takes its place.
+# A receiver on this machine, to see what arrives. While none listens, a delivery is retried for some
+# eight minutes and then becomes a dead letter: once another subscription takes its place, remove it.
 #   spec-notify receive --port {PORT} --secret-env {VARIABLE}
 [[spec_ops.webhooks.subscriptions]]
 id = "{LOCAL}"
@@ -45,7 +46,7 @@ secret_env = "{VARIABLE}"
 #secret_env = "SPECKIT_WEBHOOK_SECRET_TRACKER"   # a line of env_file; spec-notify secret new makes one
 #include_events = ["spec-auto.*", "spec-kit.task.completed", "spec-kit.webhook.test"]
 
-# A chat channel that hears of what failed. Its URL lets anybody post, so it is a line of env_file
+# A chat channel that gets failures. Its URL lets anybody post, so it is a line of env_file
 # too. Slack verifies no signature: any secret will do. Also: discord, teams, mattermost.
 #[[spec_ops.webhooks.subscriptions]]
 #id = "slack"

@@ -56,7 +56,7 @@ pub(super) fn page(report: &Report) -> String {
     let class = if is_well { "well" } else { "unwell" };
     add(&mut page, format_args!("<p class=\"verdict {class}\">{}</p>\n", safe(&verdict)));
     if report.is_empty() {
-        page += "<p>Nothing was sent, and no run was told of, in this time.</p>\n";
+        page += "<p>In this time nothing was sent, and no run was reported.</p>\n";
     }
     let totals = words.totals();
     if !totals.is_empty() {
@@ -268,7 +268,7 @@ type Cell = (&'static str, fn(&SubscriptionReport) -> String);
 /// The columns of numbers.
 const COLUMNS: [Cell; 8] = [
     ("arrived", |one| grouped(one.tally.ended_as(FinalState::Delivered))),
-    ("given up", |one| grouped(one.tally.given_up)),
+    ("dead letter", |one| grouped(one.tally.given_up)),
     ("dead letters", |one| grouped(one.dead_letters as u64)),
     ("waiting", |one| grouped(one.pending as u64)),
     ("attempts", |one| grouped(one.tally.attempts)),

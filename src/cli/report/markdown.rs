@@ -23,7 +23,7 @@ pub(super) fn page(report: &Report) -> String {
     let sign = if is_well { "✅" } else { "❌" };
     page += &format!("{sign} **{verdict}**\n\n");
     if report.is_empty() {
-        page += "Nothing was sent, and no run was told of, in this time.\n\n";
+        page += "In this time nothing was sent, and no run was reported.\n\n";
     }
     let totals: Vec<String> =
         words.totals().into_iter().map(|(name, value)| format!("**{value}** {name}")).collect();
@@ -67,7 +67,7 @@ fn subscriptions(page: &mut String, report: &Report) {
             "subscription",
             "health",
             "arrived",
-            "given up",
+            "dead letter",
             "waiting",
             "attempts",
             "failed",
@@ -175,7 +175,7 @@ fn whole(page: &mut String, run: &RunReport, words: &Words<'_>) {
         let said = match step.kind {
             StepKind::Stage(status) => result(status),
             StepKind::Gate => "✋ waits",
-            StepKind::Anomaly => "⚠️ told",
+            StepKind::Anomaly => "⚠️ reported",
         };
         let took = step.duration_ms.map(super::took).unwrap_or_default();
         let why: Vec<String> = step.why.iter().map(|why| code(why)).collect();

@@ -28,11 +28,11 @@ Examples:
   spec-notify report >> \"$GITHUB_STEP_SUMMARY\"
   spec-notify report --format json
 
-Markdown reads well in a ticket and in a pull request. html is one file with pictures, without \
-scripts, and nothing of it is loaded from elsewhere. Counted from the evidence, with or without \
-a runtime; no URL, header or payload is in it.")]
+Markdown suits tickets and pull requests. html is one file with pictures; it has no scripts and loads \
+nothing. The report counts the evidence, with or without a runtime. It holds no URL, header or \
+payload.")]
 pub(super) struct Options {
-    /// What happened since then: 30m, 2h, 3d, or a time
+    /// Start of the report: 30m, 2h, 3d, or a time
     #[arg(long, value_name = "WHEN", default_value = "24h", value_parser = moment)]
     since: Timestamp,
 }
@@ -67,9 +67,10 @@ pub(super) fn run(
     if let Some(silent) = source.silent() {
         screen.warning(silent);
     }
-    let config = &source.config;
-    let checkout = Checkout::new(&config.repo, Environment::process()).current();
-    let report = Report::read(config, &status, checkout, (options.since, clock::now()));
+    let evidence = source.evidence()?;
+    let checkout = Checkout::new(&source.config.repo, Environment::process()).current();
+    let span = (options.since, clock::now());
+    let report = Report::read(&source.config.spool_dir, &evidence, &status, checkout, span);
     let report = report.map_err(|error| Failure::failed(format!("the report cannot be made: {error}")))?;
     if screen.is_json() {
         screen.value(&report);
@@ -145,11 +146,11 @@ impl Words<'_> {
         let total = &report.total;
         let mut totals = vec![("arrived".to_owned(), grouped(total.ended_as(FinalState::Delivered)))];
         for (name, count) in [
-            ("given up", total.given_up),
+            ("moved to dead letter", total.given_up),
             ("discarded", total.ended_as(FinalState::Discarded)),
             ("dry runs", total.ended_as(FinalState::DryRun)),
         ] {
-            if count > 0 || name == "given up" {
+            if count > 0 || name == "moved to dead letter" {
                 totals.push((name.to_owned(), grouped(count)));
             }
         }
@@ -191,9 +192,12 @@ impl Words<'_> {
         }
         if report.runs_are_partial {
             gaps.push(
-                "Of events that ended long ago the spool keeps no more than their keys: runs may lack stages."
+                "The spool keeps only the keys of events that ended long ago: runs may lack stages."
                     .to_owned(),
             );
+        }
+        if report.of_fleet {
+            gaps.push("Runs and tasks are not told: a fleet's cluster keeps no events.".to_owned());
         }
         gaps
     }

@@ -6,12 +6,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Since;
 use crate::cli::render::{Line, Tone, fitted, wrap};
+use crate::cli::status::fleet_lines;
 use crate::clock;
-use crate::delivery::{HealthState, Incident, SubscriptionId};
+use crate::delivery::{HealthState, Incident};
 use crate::figures::{Minutes, Window};
-use crate::inspect::{
-    FleetStatus, StatusReport, SubscriptionStatus, Trouble, ago, counted, grouped, latency, short,
-};
+use crate::inspect::{StatusReport, SubscriptionStatus, Trouble, ago, grouped, latency, short};
 use crate::run::AwaitedStage;
 
 /// Most subscriptions whose figures are told in words.
@@ -142,33 +141,10 @@ fn above(report: &StatusReport, view: &View) -> Vec<Line> {
     if report.inbox > 0 {
         lines.push(Line::new(Tone::Plain, format!("inbox    {} waiting", report.inbox)));
     }
-    lines.extend(report.fleet.iter().flat_map(fleet));
+    lines.extend(report.fleet.iter().flat_map(fleet_lines));
     for AwaitedStage { spec, stage, since, .. } in &report.awaited {
         let since = ago(now, *since);
         lines.push(Line::new(Tone::Plain, format!("waits    {stage} of {spec} for its agents, {since}")));
-    }
-    lines
-}
-
-/// Who does what in a fleet.
-fn fleet(fleet: &FleetStatus) -> Vec<Line> {
-    let unrouted = match fleet.unrouted {
-        0 => String::new(),
-        count => format!(", {} to be fanned out", counted(count, "event", "events")),
-    };
-    let members = counted(fleet.members.len(), "member", "members");
-    let standbys = counted(fleet.streaming, "standby confirms", "standbys confirm");
-    let tone = if fleet.problem.is_none() { Tone::Plain } else { Tone::Bad };
-    let mut lines =
-        vec![Line::new(tone, format!("fleet    {}: {members}, {standbys}{unrouted}", fleet.namespace))];
-    for member in &fleet.members {
-        let mut does: Vec<&str> = member.subscriptions.iter().map(SubscriptionId::as_str).collect();
-        does.extend(member.routes.then_some("(fans out)"));
-        let does = if does.is_empty() { "nothing at present".to_owned() } else { does.join(", ") };
-        let this = if fleet.member.as_ref() == Some(&member.id) { ", this runtime" } else { "" };
-        let text =
-            format!("           {} (process {}{this}, {}): {does}", member.host, member.pid, member.version);
-        lines.push(Line::new(Tone::Plain, text));
     }
     lines
 }
@@ -244,8 +220,7 @@ fn figures(one: &SubscriptionStatus, is_sent: bool, view: &View) -> String {
         ways(&window.failures)
     );
     if window.given_up > 0 {
-        let noun = if window.given_up == 1 { "delivery" } else { "deliveries" };
-        text += &format!(", {} {noun} given up", grouped(window.given_up));
+        text += &format!(", {} moved to dead letter", grouped(window.given_up));
     }
     for (name, ms) in [("p50", window.p50_ms), ("p95", window.p95_ms), ("max", window.max_ms)] {
         text.extend(ms.map(|ms| format!(", {name} {}", latency(ms))));
@@ -267,8 +242,7 @@ fn figures(one: &SubscriptionStatus, is_sent: bool, view: &View) -> String {
 fn incident(one: &SubscriptionStatus, over: &Incident, view: &View) -> String {
     let given_up = match over.given_up {
         0 => String::new(),
-        1 => ", 1 delivery given up".to_owned(),
-        count => format!(", {} deliveries given up", grouped(count.into())),
+        count => format!(", {} moved to dead letter", grouped(count.into())),
     };
     let attempts = if over.failures == 1 { "attempt" } else { "attempts" };
     format!(

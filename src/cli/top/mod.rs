@@ -61,11 +61,11 @@ const CONNECT: Duration = Duration::from_secs(2);
 Example:
   spec-notify top
 
-The worst comes first. Keys: Tab next pane, arrows move, Enter opens what is selected, \
-r replays a dead letter, R all of a cause, / filters, a all deliveries, w warnings, ? help, \
-Esc closes what is open, q quits. Needs a terminal; elsewhere use spec-notify status and list.")]
+The worst comes first. Keys: Tab next pane, arrows move, Enter opens the selection, r replays a dead \
+letter, R replays all of a cause, / filters, a shows all deliveries, w warnings, ? help, Esc closes, \
+q quits. Needs a terminal; without one, use spec-notify status and list.")]
 pub(super) struct Options {
-    /// Seconds from one look to the next
+    /// Seconds between two updates
     #[arg(
         long,
         value_name = "SECONDS",

@@ -13,7 +13,7 @@ use super::model::{Input, Model, Pane, Read, Snapshot, View};
 use crate::cli::list::{last, tone as state_tone};
 use crate::cli::render::{self, Tone, cut};
 use crate::cli::show;
-use crate::cli::status::{of_latency, share, sparkline, tone as health_tone, ways};
+use crate::cli::status::{fleet_lines, of_latency, share, sparkline, tone as health_tone, ways};
 use crate::clock;
 use crate::delivery::{FailureClass, HealthState, SubscriptionId, readable};
 use crate::figures::Window;
@@ -33,7 +33,7 @@ const NAMED: usize = 2;
 const KEYS: &str = "? help  Tab pane  Enter open  r replay  R all alike  / filter  a all  q quit";
 
 const HELP: [&str; 20] = [
-    "Tab, Shift-Tab    next pane, the one before",
+    "Tab, Shift-Tab    next pane, previous pane",
     "Up Down k j       move; PageUp PageDown Home End further",
     "Enter             open what is selected: all about it, and what to do",
     "r                 replay the selected dead letter (asks first)",
@@ -41,7 +41,7 @@ const HELP: [&str; 20] = [
     "/                 filter: words that all must be there, in any pane; the whole",
     "                  name of a subscription finds all that it has",
     "a                 all deliveries, or only those that are not resolved",
-    "w                 warnings, and what to do",
+    "w                 warnings, and what to do; of a fleet also who does what",
     "?                 this, and back",
     "Esc               close what is open, drop the filter; with nothing open, quit",
     "q, Ctrl-C         quit; Ctrl-Z stops, fg goes on",
@@ -50,7 +50,7 @@ const HELP: [&str; 20] = [
     "RATE              attempts in the last minute; FAIL and P95 are of the hour",
     "degraded          a share of the last minutes' attempts failed",
     "failing, open     nothing succeeds any more; five in a row failed",
-    "dead_letter       given up: mend the endpoint, then replay",
+    "dead_letter       not delivered: fix the endpoint, then replay",
     "dropped           pushed out by newer ones: can be replayed too",
     "(5 of 15)         a pane has room for 5 of its 15: move down for more",
 ];
@@ -118,7 +118,12 @@ fn headline(model: &Model, now: Timestamp, width: u16) -> (String, Tone) {
                 true => ("all is well", Tone::Good),
                 false => ("ready; nothing has been sent yet", Tone::Plain),
             };
-            (format!("spec-notify: {state} (process {})", runtime.pid), tone)
+            let fleet = snapshot.status.fleet.as_ref();
+            let who = fleet.map_or_else(
+                || format!("process {}", runtime.pid),
+                |fleet| counted(fleet.members.len(), "member", "members"),
+            );
+            (format!("spec-notify: {state} ({who})"), tone)
         }
         (None, None) => ("spec-notify: nothing is left to do; no runtime is running".to_owned(), Tone::Plain),
     }
@@ -461,7 +466,7 @@ fn draw_deliveries(model: &Model, all: &[&Listed], now: Timestamp, (frame, area)
         (None, _) => "",
         (_, false) => "none of the newest matches: the whole name of a subscription finds all that it has",
         (_, true) if model.all => "none yet",
-        (_, true) => "none: nothing waits, and nothing was given up; a shows what arrived",
+        (_, true) => "none: nothing waits, and there is no dead letter; a shows what arrived",
     };
     Part { pane: Pane::Deliveries, title, total, heading, widths, rows, nothing }.draw(model, (frame, area));
 }
@@ -519,7 +524,7 @@ fn covering(view: &View, model: &Model, now: Timestamp, width: usize) -> (&'stat
         View::Subscription(id) => {
             let all = model.snapshot.iter().flat_map(|snapshot| &snapshot.status.subscriptions);
             let lines = all.clone().find(|one| one.id == *id).map(|one| about_subscription(one, now));
-            ("Subscription", lines.unwrap_or_else(|| vec![Line::from("it is not there any more")]))
+            ("Subscription", lines.unwrap_or_else(|| vec![Line::from("it no longer exists")]))
         }
         View::Cause(trouble) => ("What fails", about_cause(trouble, now)),
     }
@@ -534,12 +539,19 @@ fn heading(text: impl AsRef<str>) -> Line<'static> {
 }
 
 fn warnings(snapshot: Option<&Snapshot>) -> Vec<Line<'static>> {
-    let warnings = snapshot.map(|snapshot| &snapshot.status.warnings[..]).unwrap_or_default();
-    if warnings.is_empty() {
-        return vec![Line::from("none")];
+    let Some(status) = snapshot.map(|snapshot| &snapshot.status) else { return vec![Line::from("none")] };
+    let fleet = status.fleet.iter().flat_map(fleet_lines);
+    let mut lines: Vec<Line<'_>> =
+        fleet.map(|render::Line { tone, text }| line(text).style(style(tone))).collect();
+    if !lines.is_empty() {
+        lines.push(Line::default());
+    }
+    if status.warnings.is_empty() {
+        lines.push(Line::from("no warnings"));
     }
     // A paragraph each.
-    warnings.iter().flat_map(|warning| [line(warning), Line::default()]).collect()
+    lines.extend(status.warnings.iter().flat_map(|warning| [line(warning), Line::default()]));
+    lines
 }
 
 /// All about one delivery, as `show` has it.
@@ -551,7 +563,7 @@ fn about_delivery(delivery: &Listed, read: &Read, now: Timestamp, width: usize) 
         ],
         Read::Gone => vec![
             heading(format!("{}  {}", delivery.id, delivery.state)),
-            Line::from("it is not there any more: it was replayed or discarded, and rotated out"),
+            Line::from("it no longer exists: it was replayed or discarded, and rotated out"),
         ],
         Read::Whole(shown) => {
             let lines = show::lines(shown, now, width).into_iter();
@@ -620,7 +632,7 @@ fn about_subscription(one: &SubscriptionStatus, now: Timestamp) -> Vec<Line<'sta
         let given_up = counted(over.given_up as usize, "delivery", "deliveries");
         let failures = counted(over.failures as usize, "attempt", "attempts");
         lines.push(line(format!(
-            "over: {failures} failed {from} to {to}, {given_up} given up, {}",
+            "over: {failures} failed {from} to {to}, {given_up} moved to dead letter, {}",
             over.what
         )));
     }

@@ -38,10 +38,10 @@ impl Checker<'_, '_> {
                 None
             }
         };
-        let help = "emit, or deliver where this machine sends too";
+        let help = "emit; or deliver, if this machine sends too";
         let role = role.map_or(Some(FleetRole::Emit), |role| self.parsed("role", &role, help));
         let role = self.role.or(role);
-        let help = "replicated; managed where the service's storage replicates; single for one machine";
+        let help = "replicated; managed, if the storage of the service replicates; single for one machine";
         let durability =
             durability.map_or(Some(Durability::Replicated), |text| self.parsed("durability", &text, help));
         Some(FleetConfig {

@@ -26,7 +26,10 @@ pub(super) fn refuse_misnamed(root: &DeTable<'_>, findings: &mut Findings<'_>) -
                 refused += 1;
                 findings.error(
                     Some(span),
-                    format_args!("[{}] is not read: it is not the name of our table", path.join(".")),
+                    format_args!(
+                        "[{}] is not read: it is not the name of spec-notify's table",
+                        path.join(".")
+                    ),
                     format_args!("did you mean `{OURS}`? rename it"),
                 );
             }

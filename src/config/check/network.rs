@@ -61,7 +61,7 @@ impl Checker<'_, '_> {
                     Some(_) => ("a subscription has both `url` and `url_env`", "keep one of them"),
                     None => (
                         "a subscription has neither `url` nor `url_env`",
-                        "add url = \"https://…\", or url_env = \"NAME\" where the URL is a secret",
+                        "add url = \"https://…\"; if the URL is a secret, add url_env = \"NAME\"",
                     ),
                 };
                 self.findings.error(Some(table.span.clone()), message, help);
@@ -84,7 +84,7 @@ impl Checker<'_, '_> {
                 if key == "url" && is_credential(endpoint.expose()) {
                     self.findings.warn(
                         Some(span),
-                        "`url` is a credential: whoever can read this file can post with it",
+                        "`url` is a credential: anyone who can read this file can post with it",
                         "put it into an environment variable or the env_file, and name that: \
                          url_env = \"NAME\"",
                     );
@@ -248,7 +248,7 @@ impl Checker<'_, '_> {
             return None;
         }
         let parsed = Proxy::parse(&text);
-        let help = "write http://host:port, \"env:NAME\" where it has credentials, or \"none\"";
+        let help = "write http://host:port or \"none\"; if it has credentials, write \"env:NAME\"";
         parsed
             .map_err(|error| self.findings.error(Some(given.span), format_args!("`proxy`: {error}"), help))
             .ok()

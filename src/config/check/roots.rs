@@ -78,7 +78,7 @@ impl Checker<'_, '_> {
             self.findings.warn(
                 Some(span.clone()),
                 format_args!("`source_roots`: there is no folder `{name}` in the repo"),
-                "it is watched as soon as it is there; take it out where it is not to come",
+                "it is watched once it exists; if it never will, remove it",
             );
         }
         // The repo's own root holds all the others.
@@ -94,7 +94,7 @@ impl Checker<'_, '_> {
             self.findings.warn(
                 Some(span.clone()),
                 format_args!("`source_roots`: `{inner}` lies in `{outer}`"),
-                "nothing, where that is meant: what lies in both is the inner one's",
+                "if that is meant, do nothing: files in both belong to the inner one",
             );
         }
     }

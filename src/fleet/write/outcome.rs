@@ -71,6 +71,19 @@ impl Batch<'_> {
         fenced: &Fenced,
         ended: &HashSet<DeliveryId>,
     ) -> Result<(), EngineError> {
+        let mut letters = Vec::new();
+        for burial in self.burials_of(fenced) {
+            letters.push((burial.delivery, burial.letter(fenced)?));
+        }
+        let mut buried: BTreeMap<DeliveryId, Written<'_>> = BTreeMap::new();
+        for (delivery, letter) in &letters {
+            let attempt = u32::try_from(letter.attempts.len()).unwrap_or(u32::MAX);
+            let at = letter.attempts.last().map_or(letter.accepted_at, |last| last.at);
+            buried.insert(
+                delivery.id,
+                Written { delivery, attempt, is_end: true, at, line: burial_line(letter) },
+            );
+        }
         let mut lines: Vec<Written<'_>> = Vec::new();
         for (finished, ..) in self.attempts() {
             let Finished { delivery, attempt, effect } = finished;
@@ -86,18 +99,10 @@ impl Batch<'_> {
             {
                 lines.push(of(true, final_line(delivery, attempt, state)));
             }
+            // A delivery's end stands right after the attempt that decided it.
+            lines.extend(buried.remove(&delivery.id));
         }
-        let mut letters = Vec::new();
-        for burial in self.burials_of(fenced) {
-            letters.push((burial.delivery, burial.letter(fenced)?));
-        }
-        lines.extend(letters.iter().map(|(delivery, letter)| Written {
-            delivery,
-            attempt: u32::try_from(letter.attempts.len()).unwrap_or(u32::MAX),
-            is_end: true,
-            at: letter.attempts.last().map_or(letter.accepted_at, |last| last.at),
-            line: burial_line(letter),
-        }));
+        lines.extend(buried.into_values());
         if lines.is_empty() {
             return Ok(());
         }

@@ -1,15 +1,13 @@
 //! Counts what the evidence has of a time: every attempt and every end, exactly.
 
 use std::collections::HashSet;
-use std::io;
-use std::path::Path;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::ByWord;
-use crate::archive::{evidence_files, is_record, lines_of, was_rotated};
+use crate::archive::{Part, is_record};
 use crate::clock;
 use crate::delivery::{DeliveryId, FinalState, SubscriptionId, hint_of_status};
 use crate::inspect::ending::End;
@@ -185,15 +183,12 @@ impl Line {
 }
 
 /// Counts what ended from `since` on, up to `until`.
-///
-/// # Errors
-/// The evidence cannot be listed.
-pub(super) fn count(evidence_dir: &Path, since: Timestamp, until: Timestamp) -> io::Result<Counted> {
+pub(super) fn count(parts: &[Part], since: Timestamp, until: Timestamp) -> Counted {
     let (mut attempts, mut counts) = (Vec::new(), Counts::default());
     let mut whole_from = None::<Timestamp>;
-    for (_, path) in evidence_files(evidence_dir, None)? {
+    for part in parts {
         let (mut oldest, mut before) = (None, 0);
-        for line in lines_of(&path) {
+        for line in part.lines() {
             let at = if is_record(&line, "final") {
                 let Ok(end) = serde_json::from_slice::<End>(&line) else { continue };
                 if (since..=until).contains(&end.time) {
@@ -218,7 +213,7 @@ pub(super) fn count(evidence_dir: &Path, since: Timestamp, until: Timestamp) -> 
             oldest = Some(oldest.map_or(at, |oldest: Timestamp| oldest.min(at)));
         }
         // Where it goes back to before that time, nothing of it is missing.
-        if was_rotated(&path) {
+        if part.is_cut() {
             whole_from = whole_from.max(oldest.filter(|oldest| *oldest >= since));
         }
     }
@@ -227,7 +222,7 @@ pub(super) fn count(evidence_dir: &Path, since: Timestamp, until: Timestamp) -> 
     attempts.iter().for_each(|attempt| counts.attempt(attempt));
     let Counts { total, each, causes, .. } = counts;
     let each = each.into_iter().map(|(id, sum)| (id, sum.tally())).collect();
-    Ok(Counted { total: total.tally(), each, causes: most_frequent(causes), over_time, whole_from })
+    Counted { total: total.tally(), each, causes: most_frequent(causes), over_time, whole_from }
 }
 
 #[derive(Default)]

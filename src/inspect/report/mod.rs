@@ -7,13 +7,14 @@ mod runs;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{RuntimeStatus, StatusReport, Trouble};
+use crate::archive::Part;
 use crate::clock;
-use crate::config::Config;
 use crate::delivery::{HealthState, SubscriptionId};
 use crate::event::Source;
 use attempts::{Counted, count};
@@ -55,6 +56,9 @@ pub(crate) struct Report {
     pub earlier_runs: usize,
     /// Whether events of that time were compacted away, so that runs may lack stages.
     pub runs_are_partial: bool,
+    /// Whether it is of a fleet, whose cluster keeps no events that runs and tasks are told from.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub of_fleet: bool,
     /// Number of tasks that became Done.
     pub tasks: usize,
     /// What fails now, with what to do.
@@ -82,19 +86,22 @@ pub(crate) struct SubscriptionReport {
 }
 
 impl Report {
-    /// Reads the files of a repo; `status` is what its runtime, or its disk, says now.
+    /// Reads the evidence and the spool of a repo; `status` is what its runtime, or its disk, says
+    /// now.
     ///
     /// # Errors
-    /// The evidence or the spool cannot be listed.
+    /// The spool cannot be listed.
     pub(crate) fn read(
-        config: &Config,
+        spool_dir: &Path,
+        evidence: &[Part],
         status: &StatusReport,
         source: Source,
         (since, until): (Timestamp, Timestamp),
     ) -> io::Result<Self> {
-        let Counted { total, mut each, mut causes, over_time, whole_from } =
-            count(&config.evidence_dir, since, until)?;
-        let Told { runs, earlier, is_partial, tasks } = runs::told(&config.spool_dir, since)?;
+        let Counted { total, mut each, mut causes, over_time, whole_from } = count(evidence, since, until);
+        // A fleet's cluster keeps no event that has been fanned out.
+        let told = if status.fleet.is_some() { Told::default() } else { runs::told(spool_dir, since)? };
+        let Told { runs, earlier, is_partial, tasks } = told;
         let mut subscriptions: Vec<SubscriptionReport> = Vec::new();
         for one in &status.subscriptions {
             subscriptions.push(SubscriptionReport {
@@ -138,6 +145,7 @@ impl Report {
             runs,
             earlier_runs: earlier,
             runs_are_partial: is_partial,
+            of_fleet: status.fleet.is_some(),
             tasks,
             troubles: status.troubles.clone(),
             warnings: status.warnings.iter().filter(|warning| !told.contains(warning)).cloned().collect(),

@@ -130,6 +130,7 @@ pub(crate) enum StepKind {
 }
 
 /// See the module's first lines.
+#[derive(Default)]
 pub(super) struct Told {
     pub(super) runs: Vec<RunReport>,
     pub(super) earlier: usize,

@@ -172,7 +172,7 @@ pub(super) fn service(place: &Place<'_>) -> Option<Service> {
         return Service::named("Teams", Format::Teams);
     }
     let is_flow = place.is_below("logic.azure.com") || place.is_below("environment.api.powerplatform.com");
-    let note = "; or format = \"spec-kit\", where the workflow is one of your own";
+    let note = "; or, if the workflow is your own, format = \"spec-kit\"";
     is_flow.then_some(Service { name: "a Teams workflow", format: Format::Teams, note })
 }
 

@@ -105,7 +105,7 @@ impl Line {
             "workflow_interrupted" => What::Interrupted,
             "workflow_finished" => What::Finished(outcome(text("status"))),
             "workflow_failed" | "resume_failed" => What::Broken { error: error() },
-            _ => return Err("tells of an event that is not known".to_owned()),
+            _ => return Err("has an event that is not known".to_owned()),
         };
         Ok(Self { what, at: text("timestamp").and_then(|at| at.parse().ok()) })
     }

@@ -78,9 +78,9 @@ impl Reader {
         let Ok(read) = costs::read(path) else { return Looked::Later(AGAIN) };
         match read.spent.zip(costs::spec_of(path)) {
             None if !is_final => return Looked::Torn,
-            None => log::warn!(
-                "{name} is no summary of costs (JSON with a number `total_spent`): it is not told of"
-            ),
+            None => {
+                log::warn!("{name} is no summary of costs (JSON with a number `total_spent`): it is not sent")
+            }
             // As it was at the very first look, it is of no run that was seen.
             Some(_) if self.memory.is_baseline_cost(&name, read.content) => {}
             Some((spent, spec)) => {

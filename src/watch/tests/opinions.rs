@@ -24,9 +24,9 @@ fn a_file_is_told_or_of_the_baseline_or_waits() {
     let new = "evidence/commands/SPEC-1/spec-plan_s-2.json";
     for (path, state, words) in [
         (old, State::Baseline, "part of the baseline"),
-        (new, State::Told, "told already"),
-        ("evidence/commands/../commands/SPEC-1/spec-plan_s-2.json", State::Told, "told already"),
-        ("evidence/commands/SPEC-1/spec-plan_s-3.json", State::Waits, "is to be told"),
+        (new, State::Told, "sent already"),
+        ("evidence/commands/../commands/SPEC-1/spec-plan_s-2.json", State::Told, "sent already"),
+        ("evidence/commands/SPEC-1/spec-plan_s-3.json", State::Waits, "is not sent yet"),
     ] {
         let opinion = opinion(&repo, path);
         assert_eq!((opinion.source, opinion.state), (Some("bash guardrails"), state), "{path} {opinion:?}");
@@ -61,7 +61,7 @@ fn what_is_passed_over_has_a_reason() {
         ("evidence/commands/SPEC-1/spec-plan_link.json", passed, "a symbolic link"),
         ("evidence/commands/SPEC-1/spec-plan_gone.json", passed, "it is no file"),
         ("evidence/commands/SPEC-1/spec-plan_cut.json", waits, "may still be being written"),
-        ("SPEC.md", waits, "its tasks are told"),
+        ("SPEC.md", waits, "each task that becomes Done is sent"),
     ] {
         let opinion = opinion(&repo, path);
         assert!(opinion.state == state && opinion.why.contains(words), "{path}: {opinion:?}");

@@ -433,13 +433,14 @@ fn a_specify_that_no_root_covers_is_said() {
     repo.write("file/.specify", "no folder\n");
     assert_eq!(
         unread::elsewhere(&config("[\".\"]")).unwrap(),
-        "nobody reads packages/a/.specify, apps/x/web/.specify, because source_roots names no such folder: \
-         to have their runs and tasks told, set source_roots = [\".\", \"packages/a\", \"apps/x/web\"]"
+        "spec-notify does not read packages/a/.specify, apps/x/web/.specify, because source_roots names no \
+         such folder: to send their runs and tasks, set source_roots = [\".\", \"packages/a\", \
+         \"apps/x/web\"]"
     );
     assert_eq!(unread::elsewhere(&config("[\"packages/a\", \"apps/x/web\"]")), None);
     fs::create_dir(repo.dir.path().join(".specify")).unwrap();
     let said = unread::elsewhere(&config("[\"packages/a\", \"apps/x/web\"]")).unwrap();
-    assert!(said.starts_with("nobody reads ./.specify, "), "{said}");
+    assert!(said.starts_with("spec-notify does not read ./.specify, "), "{said}");
 }
 
 /// Puts what is no such file at a path.
