@@ -31,6 +31,7 @@ use crate::clock;
 use crate::config::{Config, Origin, Report};
 use crate::delivery::{Delivery, DeliveryId, Pause, SubscriptionId};
 use crate::event::{Event, IdempotencyKey, SpecId, sequence_at};
+use crate::feed::Feed;
 use crate::files::user;
 use crate::fleet::Link;
 use crate::inspect::{
@@ -86,6 +87,7 @@ impl Door {
         config: &Config,
         checkout: Checkout,
         fleet: Option<Link>,
+        feed: Feed,
     ) -> (Self, mpsc::Receiver<ReloadReply>) {
         let (reloads, reload) = mpsc::channel(1);
         let door = Self {
@@ -99,7 +101,7 @@ impl Door {
             delivers: config.delivers_for_a_fleet(),
             show_host: config.show_host,
             reading: Reading::new(config.store_options()),
-            notices: Notices::new(config.origin.clone()),
+            notices: Notices::new(config.origin.clone(), feed),
             reloads,
             started: Instant::now(),
             started_at: clock::now(),
@@ -218,9 +220,7 @@ impl Door {
             Request::List(query) => Answer::List(self.list(query).await?),
             Request::Show(delivery) => Answer::Show(self.show(delivery).await?),
             Request::Attempts(query) => Answer::Attempts(self.tried(query).await?),
-            Request::Status(ReadStatus {}) => {
-                Answer::Status(StatusReport::of(&self.facts().await?, self.reading.spool_dir()))
-            }
+            Request::Status(ReadStatus {}) => Answer::Status(self.status().await?),
             Request::Metrics(ReadMetrics {}) => {
                 let facts = self.facts().await?;
                 let status = StatusReport::of(&facts, self.reading.spool_dir());
@@ -274,13 +274,15 @@ impl Door {
             owner: config.owner.as_deref(),
         };
         let body = payload::body(&event).and_then(|body| config.format.render(&event, &body, &reader));
-        let body = body.map_err(|error| RequestError::Refused(error.to_string()))?;
+        let body = body.map_err(refused)?;
         let delivery = Arc::new(Delivery {
             id: DeliveryId::random(),
             subscription: config.id.clone(),
             spec: event.spec.id,
             key: event.event.idempotency_key,
             kind: event.event.kind,
+            stage: event.event.stage,
+            status: event.event.status,
             accepted_at: at,
             format: config.format,
         });
@@ -297,7 +299,7 @@ impl Door {
         at: Timestamp,
     ) -> Result<Event, RequestError> {
         let text = serde_json::to_string(event).unwrap_or_default();
-        let mut event = Event::from_json(&text).map_err(|error| RequestError::Refused(error.to_string()))?;
+        let mut event = Event::from_json(&text).map_err(refused)?;
         event.event.idempotency_key = IdempotencyKey::unique(&spec, event.event.kind.as_str());
         event.spec.id = spec;
         event.come_from(self.checkout.current());
@@ -313,8 +315,7 @@ impl Door {
             return Err(RequestError::Refused(what.to_owned()));
         }
         let _admission = self.admission.admit(ADMISSION).await.ok_or_else(gone)?;
-        let read = self.ledger.send(ReadDeadLetter { spec, id }).await.map_err(|_| gone())?;
-        let letter = read.map_err(|error| RequestError::Refused(error.to_string()))?;
+        let letter = self.ledger.send(ReadDeadLetter { spec, id }).await.map_err(|_| gone())??;
         if !letter.has_payload() {
             return Err(RequestError::Refused(format!(
                 "the dead letter {} cannot be sent again: {}; {}",
@@ -387,6 +388,14 @@ impl Door {
         self.reading.spool_dir()
     }
 
+    /// The state of the runtime and its subscriptions.
+    pub(crate) async fn status(&self) -> Result<StatusReport, RequestError> {
+        let facts = self.facts().await?;
+        // The figures of many subscriptions take a moment, in which the caller's thread may have
+        // deliveries to make.
+        self.reading.read(move |files| StatusReport::of(&facts, &files.spool_dir)).await
+    }
+
     /// Gathers what `status` shows.
     async fn facts(&self) -> Result<Facts, RequestError> {
         let mut queues = self.router.send(ReadQueues).await.map_err(|_| gone())?;
@@ -454,7 +463,7 @@ impl Door {
             page.set_last(&last);
             page.add_finished(&files.spool_dir, &files.evidence_dir).map(|()| page.into_listing())
         });
-        listed.await?.map_err(|error| RequestError::Refused(format!("cannot read the evidence: {error}")))
+        listed.await?.map_err(|error| RequestError::Files(format!("cannot read the evidence: {error}")))
     }
 
     /// One delivery whole.
@@ -464,7 +473,7 @@ impl Door {
         let read = self.reading.read(move |files| {
             Shown::read((&files.spool_dir, &files.evidence_dir), (&spec, id), body, unended, false)
         });
-        read.await?.map_err(|error| RequestError::Refused(format!("cannot read the files: {error}")))
+        read.await?.map_err(|error| RequestError::Files(format!("cannot read the files: {error}")))
     }
 
     /// The newest attempts, newest first.
@@ -472,7 +481,7 @@ impl Door {
         let read = self.reading.read(move |files| {
             evidence_parts(&files.evidence_dir, query.spec.as_ref()).map(|parts| tried(&parts, &query))
         });
-        read.await?.map_err(|error| RequestError::Refused(format!("cannot read the evidence: {error}")))
+        read.await?.map_err(|error| RequestError::Files(format!("cannot read the evidence: {error}")))
     }
 
     /// Reads the config again and, if it is valid, puts it in force.
@@ -489,6 +498,10 @@ impl Door {
             log::debug!("the runtime stopped while someone waited for it to be idle");
         }
     }
+}
+
+fn refused(error: impl std::fmt::Display) -> RequestError {
+    RequestError::Refused(error.to_string())
 }
 
 fn gone() -> RequestError {

@@ -201,11 +201,12 @@ async fn take_file(
                     log::info!(spec:%; "events of {spec} in the inbox are taken in again");
                 }
             }
-            Err(EmitError::Refused(why)) => {
-                why_bad = why;
+            Err(error) if !error.is_temporary() => {
+                why_bad = error.reason();
                 bad.push(text);
             }
-            Err(EmitError::Unavailable(why)) => {
+            Err(error) => {
+                let why = error.reason();
                 match aside.set(Cause::Spec(spec.clone()), &why, Instant::now()) {
                     Some(true) => {
                         log::warn!(spec:%; "events of {spec} wait in the inbox, the rest goes on: {why}");

@@ -19,6 +19,7 @@ use super::alarm::{Alarm, Ring};
 use crate::archive::{Effect, Finished};
 use crate::delivery::{Delivery, DeliveryId, FinalState, Health, Judgement, Pause, Reason, SubscriptionId};
 use crate::event::SpecId;
+use crate::feed::{Ended, Feed};
 use crate::figures::{Counted, Counts, Totals, Way};
 use crate::files::FileError;
 use crate::fleet::{Link, Routed, Write};
@@ -92,6 +93,8 @@ pub(crate) struct RecordAttempt {
 pub(crate) struct GiveUp {
     pub(crate) delivery: Arc<Delivery>,
     pub(crate) reason: Reason,
+    /// Attempts that were made before.
+    pub(crate) attempts: u32,
     /// Its payload, where the subscription has it in memory.
     pub(crate) held: Option<Bytes>,
     /// The epoch of the lease under which that is decided.
@@ -138,7 +141,8 @@ pub(crate) struct DiscardLetters {
 #[derive(Message)]
 #[rtype(result = "Vec<oneshot::Receiver<Result<(), NotWritten>>>")]
 pub(crate) struct DiscardWaiting {
-    pub(crate) deliveries: Vec<Arc<Delivery>>,
+    /// Each with the attempts that were made.
+    pub(crate) deliveries: Vec<(Arc<Delivery>, u32)>,
     pub(crate) by: String,
 }
 
@@ -178,6 +182,8 @@ pub(crate) struct Close;
 struct Waiting {
     spec: SpecId,
     reply: Reply,
+    /// The end of a delivery, for those who watch.
+    end: Option<Box<Ended>>,
 }
 
 /// See the module's first lines.
@@ -196,6 +202,8 @@ pub(crate) struct Ledger {
     must_compact: bool,
     started: Instant,
     alarm: Alarm,
+    /// Hears what ended once it is on disk.
+    feed: Feed,
     #[cfg(test)]
     flushes: usize,
 }
@@ -209,7 +217,7 @@ impl Actor for Ledger {
 }
 
 impl Ledger {
-    pub(crate) fn new(store: Store, alarm: Alarm) -> Self {
+    pub(crate) fn new(store: Store, alarm: Alarm, feed: Feed) -> Self {
         Self {
             store,
             shared: None,
@@ -222,6 +230,7 @@ impl Ledger {
             flush_scheduled: false,
             started: Instant::now(),
             alarm,
+            feed,
             #[cfg(test)]
             flushes: 0,
         }
@@ -250,9 +259,15 @@ impl Ledger {
         }
     }
 
+    /// The end of a delivery, if somebody watches.
+    fn watched(&self, end: impl FnOnce() -> Option<Ended>) -> Option<Box<Ended>> {
+        if self.feed.is_watched() { end().map(Box::new) } else { None }
+    }
+
     /// Keeps a subscription's health; it is written within a second.
     fn keep_health(&mut self, id: SubscriptionId, health: Health, context: &mut Context<Self>) {
         self.store.healths_mut().insert(id, health);
+        self.feed.touch();
         if !self.healths_scheduled && self.shared.is_none() {
             self.healths_scheduled = true;
             context.run_later(KEEP_HEALTHS, |ledger, _| {
@@ -273,11 +288,15 @@ impl Ledger {
         for error in failed.values() {
             log::error!("{error}; nothing of this batch is acknowledged");
         }
-        for Waiting { spec, reply } in std::mem::take(&mut self.waiting) {
+        let mut ends = Vec::new();
+        for Waiting { spec, reply, end } in std::mem::take(&mut self.waiting) {
             let written =
                 failed.get(&spec).map_or(Ok(()), |error| Err(NotWritten::Failed(error.to_string())));
+            ends.extend(end.filter(|_| written.is_ok()).map(|end| *end));
             answer(reply, written);
         }
+        self.feed.tell(ends);
+        self.feed.touch();
         self.ring_if_not_owner();
     }
 
@@ -363,7 +382,7 @@ impl Handler<Accept> for Ledger {
         if let (Ok(()), Record::Accepted(accepted)) = (&added, &record) {
             count(&mut self.counts, &mut self.totals, accepted);
         }
-        self.answer_for(added, Waiting { spec, reply }, context);
+        self.answer_for(added, Waiting { spec, reply, end: None }, context);
     }
 }
 
@@ -388,7 +407,8 @@ impl Handler<RecordAttempt> for Ledger {
             return self.share(Write::Attempt { finished, health, epoch }, reply, context);
         }
         let added = self.store.settle(&finished, again);
-        self.answer_for(added, Waiting { spec: delivery.spec.clone(), reply }, context);
+        let end = self.watched(|| Ended::by(&finished));
+        self.answer_for(added, Waiting { spec: delivery.spec.clone(), reply, end }, context);
     }
 }
 
@@ -396,17 +416,18 @@ impl Handler<GiveUp> for Ledger {
     type Result = ();
 
     fn handle(&mut self, message: GiveUp, context: &mut Self::Context) {
-        let GiveUp { delivery, reason, held, epoch, reply } = message;
+        let GiveUp { delivery, reason, attempts, held, epoch, reply } = message;
         let state = FinalState::from(&reason);
         if self.shared.is_some() {
             self.totals.ended(&delivery.subscription, state);
-            return self.share(Write::GiveUp { delivery, reason, epoch }, reply, context);
+            return self.share(Write::GiveUp { delivery, reason, attempts, epoch }, reply, context);
         }
+        let end = self.watched(|| Some(Ended::given_up(&delivery, &reason, attempts)));
         let added = self.store.give_up(&delivery, reason, held.as_ref());
         if added.is_ok() {
             self.totals.ended(&delivery.subscription, state);
         }
-        self.answer_for(added, Waiting { spec: delivery.spec.clone(), reply }, context);
+        self.answer_for(added, Waiting { spec: delivery.spec.clone(), reply, end }, context);
     }
 }
 
@@ -465,6 +486,7 @@ impl Handler<DiscardLetters> for Ledger {
         let DiscardLetters { letters, by } = message;
         let discarded = self.store.discard_letters(&letters, &by);
         discarded.iter().flatten().for_each(|of| self.totals.ended(of, FinalState::Discarded));
+        self.feed.touch();
         MessageResult(discarded)
     }
 }
@@ -474,13 +496,16 @@ impl Handler<DiscardWaiting> for Ledger {
 
     fn handle(&mut self, message: DiscardWaiting, context: &mut Self::Context) -> Self::Result {
         let DiscardWaiting { deliveries, by } = message;
+        let (deliveries, attempts): (Vec<_>, Vec<_>) = deliveries.into_iter().unzip();
         let added = self.store.discard_waiting(&deliveries, &by);
-        let answers = deliveries.iter().zip(added).map(|(delivery, added)| {
+        let added = deliveries.iter().zip(attempts).zip(added);
+        let answers = added.map(|((delivery, attempts), added)| {
             let (reply, answer) = oneshot::channel();
             if added.is_ok() {
                 self.totals.ended(&delivery.subscription, FinalState::Discarded);
             }
-            self.answer_for(added, Waiting { spec: delivery.spec.clone(), reply }, context);
+            let end = self.watched(|| Some(Ended::discarded(delivery, attempts)));
+            self.answer_for(added, Waiting { spec: delivery.spec.clone(), reply, end }, context);
             answer
         });
         MessageResult(answers.collect())
@@ -501,6 +526,7 @@ impl Handler<ConfigureStore> for Ledger {
 
     fn handle(&mut self, ConfigureStore(options): ConfigureStore, _: &mut Self::Context) {
         self.store.configure(&options);
+        self.feed.touch();
     }
 }
 
@@ -520,6 +546,7 @@ impl Handler<Close> for Ledger {
 mod tests {
     use super::*;
     use crate::event::EventKind;
+    use crate::feed::RuntimeState;
     use crate::store::StoreOptions;
 
     #[derive(Message)]
@@ -540,7 +567,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (store, _) = Store::open(StoreOptions::in_dir(dir.path())).unwrap();
         actix::System::new().block_on(async move {
-            let ledger = Ledger::new(store, Alarm::new().0).start();
+            let ledger = Ledger::new(store, Alarm::new().0, Feed::new(RuntimeState::Running)).start();
             // The first message also starts the actor, which sets the mailbox's capacity.
             assert_eq!(ledger.send(Flushes).await.unwrap(), 0);
             let mut replies = Vec::new();

@@ -3,12 +3,17 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::Origin;
+use crate::feed::Feed;
 use crate::inspect::Watching;
 use crate::run::AwaitedStage;
 
 /// The latest of each. Clones share them.
 #[derive(Clone, Debug)]
-pub(super) struct Notices(Arc<Mutex<Told>>);
+pub(super) struct Notices {
+    told: Arc<Mutex<Told>>,
+    /// Hears that something changed.
+    feed: Feed,
+}
 
 /// See [`Notices`].
 #[derive(Clone, Debug, Default)]
@@ -25,17 +30,18 @@ pub(super) struct Told {
 }
 
 impl Notices {
-    pub(super) fn new(origin: Option<Origin>) -> Self {
-        Self(Arc::new(Mutex::new(Told { origin, ..Told::default() })))
+    pub(super) fn new(origin: Option<Origin>, feed: Feed) -> Self {
+        Self { told: Arc::new(Mutex::new(Told { origin, ..Told::default() })), feed }
     }
 
     /// Changes what is told.
     pub(super) fn tell(&self, change: impl FnOnce(&mut Told)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.told.lock().unwrap_or_else(PoisonError::into_inner));
+        self.feed.touch();
     }
 
     /// What is told by now.
     pub(super) fn told(&self) -> Told {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

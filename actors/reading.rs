@@ -42,16 +42,17 @@ impl Reading {
         &self,
         work: impl FnOnce(&StoreOptions) -> T + Send + 'static,
     ) -> Result<T, RequestError> {
-        let none = || RequestError::Refused("cannot start a thread to read the files".to_owned());
+        let none = || RequestError::Files("cannot start a thread to read the files".to_owned());
         let permit = self.permits.clone().acquire_owned().await.map_err(|_| none())?;
         let (done, result) = oneshot::channel();
         let files = self.files.clone();
-        thread::spawn(move || {
+        let reading = thread::Builder::new().name("spec-notify-reader".to_owned()).spawn(move || {
             if done.send(work(&files)).is_err() {
                 log::debug!("nobody waits any more for what was read");
             }
             drop(permit);
         });
+        reading.map_err(|_| none())?;
         result.await.map_err(|_| none())
     }
 

@@ -29,6 +29,7 @@ use crate::delivery::{
     BodyBudget, Dedupe, DeliveryId, Identities, Identity, KeyDigest, Pending, SubscriptionId,
 };
 use crate::event::{Event, EventKind, IdempotencyKey, KeyOrigin, SpecId, sequence_after};
+use crate::feed::Feed;
 use crate::fleet::{Term, delivery_id};
 use crate::names::counted;
 use crate::payload::{self, pages::Pages};
@@ -166,6 +167,7 @@ pub(crate) struct Router {
     /// By what right it routes, where it is one of a fleet.
     seat: Option<Seat>,
     alarm: Alarm,
+    feed: Feed,
 }
 
 /// A Router's place in a fleet.
@@ -201,7 +203,7 @@ impl Router {
         deliveries: ArbiterHandle,
         config: Arc<Config>,
         checkout: Checkout,
-        alarm: Alarm,
+        (alarm, feed): (Alarm, Feed),
     ) -> Self {
         let mut unfinished = recovered.unfinished;
         let mut router = Self {
@@ -226,6 +228,7 @@ impl Router {
             open: true,
             seat: None,
             alarm,
+            feed,
         };
         let delivers = |fleet: &FleetConfig| fleet.role == FleetRole::Deliver;
         router.seat = router.config.fleet.as_ref().filter(|fleet| delivers(fleet)).map(|_| Seat::Stands);
@@ -261,7 +264,7 @@ impl Router {
                 log::info!(subscription:% = id; "{pending} of {id} recovered from the spool");
             }
         }
-        let (ledger, alarm) = (self.ledger.clone(), self.alarm.clone());
+        let (ledger, told) = (self.ledger.clone(), (self.alarm.clone(), self.feed.clone()));
         let health = self.healths.remove(&id).unwrap_or_default();
         let pause = self.pauses.remove(&id);
         if let Some(pause) = &pause {
@@ -270,7 +273,7 @@ impl Router {
         let (of, config) = (id.clone(), settings.as_ref().map(|settings| settings.config.clone()));
         let right = if self.seat.is_some() { Right::None } else { Right::Own };
         let address = Subscription::start_in_arbiter(&self.deliveries, move |_| {
-            Subscription::new(of, settings, ledger, waiting, (health, pause), right, alarm)
+            Subscription::new(of, settings, ledger, waiting, (health, pause), right, told)
         });
         self.subscribers.push(Subscriber { id, config, address });
     }

@@ -30,6 +30,7 @@ use crate::delivery::{
     Body, Delivery, DeliveryId, Health, HealthState, InFlight, Lane, MAX_RETRY_AFTER, Pause, Payload,
     Pending, Reason, RetryPolicy, SubscriptionId,
 };
+use crate::feed::Feed;
 use crate::spool::Unfinished;
 pub(crate) use discard::DiscardWaiting;
 pub(crate) use operator::{ListUnfinished, Purpose, ReadQueue, SendNow, ShowUnfinished};
@@ -135,6 +136,7 @@ pub(crate) struct Subscription {
     /// Whether a person's pause is in force, for the attempts that wait for their turn.
     is_held: Rc<Cell<bool>>,
     alarm: Alarm,
+    feed: Feed,
 }
 
 impl Actor for Subscription {
@@ -155,7 +157,7 @@ impl Subscription {
         unfinished: impl IntoIterator<Item = Unfinished>,
         (health, pause): (Health, Option<Pause>),
         right: Right,
-        alarm: Alarm,
+        (alarm, feed): (Alarm, Feed),
     ) -> Self {
         let mut subscription = Self {
             id,
@@ -178,6 +180,7 @@ impl Subscription {
             is_held: Rc::new(Cell::new(pause.is_some())),
             hold: Hold::new(pause),
             alarm,
+            feed,
         };
         subscription.lane.set_held(subscription.is_held.get());
         subscription.configure(settings);
@@ -241,6 +244,7 @@ impl Subscription {
             false => due.and_then(|due| Some(due.max(self.right.look_again(now)?))),
         };
         self.set_timer(due.into_iter().chain(self.hand_over_by()).min(), now, context);
+        self.feed.touch();
         if self.unrecorded == 0 && self.gone.is_empty() && !self.lane.is_busy(now) {
             for reply in self.settling.drain(..) {
                 if reply.send(()).is_err() {

@@ -3,33 +3,31 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use spec_notify::{Environment, Event, Handle, LoadOptions, Query, Runtime, SpecId, WatchFrom};
+use spec_notify::{
+    Environment, Event, Handle, LoadOptions, Query, Runtime, SpecId, Stage, Status, WatchFrom,
+};
 
 /// The longest that a guardrail or a status command waits for webhooks.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// At the end of a guardrail. Whatever comes of it, the guardrail's own result stands.
-fn stage_ended(handle: &Handle, spec: &str, stage: &str, status: &str, session: &str) {
-    let event = serde_json::json!({
-        "event": {"type": "spec-auto.stage.completed", "stage": stage, "status": status},
-        "spec": {"id": spec}, "telemetry": {"sessionId": session},
-    });
-    match Event::from_json(&event.to_string()).map(|event| handle.emit_blocking(event, PATIENCE)) {
-        Ok(Ok(receipt)) => log::info!("webhooks: {receipt:?}"),
-        Ok(Err(error)) => eprintln!("webhooks: {error}"),
+fn stage_ended(handle: &Handle, spec: &SpecId, stage: Stage, status: Status, session: &str) {
+    let event = Event::stage(spec.clone(), stage, status).session(session).build();
+    match handle.emit_blocking(event, PATIENCE) {
+        Ok(receipt) => log::info!("webhooks: {receipt:?}"),
         Err(error) => eprintln!("webhooks: {error}"),
     }
 }
 
 /// In the host's status command: a line where something is unresolved, and a SPEC's deliveries.
-fn show(handle: &Handle, spec: &str) -> Option<()> {
-    let status = handle.block(PATIENCE, handle.status())?.ok()?;
-    status.banner(jiff::Timestamp::now()).iter().for_each(|banner| println!("{banner}"));
-    let query = Query { spec: Some(spec.parse::<SpecId>().ok()?), ..Query::newest(5) };
-    for row in handle.block(PATIENCE, handle.list(query))?.ok()?.deliveries {
+fn show(handle: &Handle, spec: &SpecId) -> Result<(), spec_notify::RequestError> {
+    let status = handle.status_blocking(PATIENCE)?;
+    status.headline().iter().for_each(|line| println!("{line}"));
+    let query = Query { spec: Some(spec.clone()), ..Query::newest(5) };
+    for row in handle.list_blocking(query, PATIENCE)?.deliveries {
         println!("{} {} {} {}", row.id, row.subscription, row.state, row.last_error.unwrap_or_default());
     }
-    Some(())
+    Ok(())
 }
 
 fn main() -> ExitCode {
@@ -44,16 +42,19 @@ fn main() -> ExitCode {
         LoadOptions::in_dir(here).load(&environment).into_config().map_err(|error| error.to_string());
     // The stages and tasks that are watched are told without a call.
     let started = loaded.and_then(|config| {
-        Runtime::start(config.watching(WatchFrom::Now), environment).map_err(|error| error.to_string())
+        Runtime::start_blocking(config.watching(WatchFrom::Now), environment)
+            .map_err(|error| error.to_string())
     });
     match started {
         Ok(runtime) => {
-            stage_ended(&runtime.handle(), "SPEC-KIT-065", "Plan", "success", "host-session-7");
-            if show(&runtime.handle(), "SPEC-KIT-065").is_none() {
-                eprintln!("webhooks: no answer");
+            if let Ok(spec) = "SPEC-KIT-065".parse::<SpecId>() {
+                stage_ended(&runtime.handle(), &spec, Stage::Plan, Status::Success, "host-session-7");
+                if let Err(error) = show(&runtime.handle(), &spec) {
+                    eprintln!("webhooks: {error}");
+                }
             }
             // What has not arrived by then waits on disk for the next start.
-            runtime.drain(PATIENCE);
+            runtime.drain_blocking(PATIENCE);
         }
         Err(error) => eprintln!("webhooks: {error}"),
     }

@@ -1,6 +1,7 @@
 //! What happened in a pipeline: the event, and the values it is made of, each with its one
 //! parser.
 
+mod builder;
 mod carried;
 mod key;
 mod limits;
@@ -18,6 +19,7 @@ use serde_json::{Map, Value};
 use crate::clock;
 use crate::names::{named, printable};
 
+pub use builder::EventBuilder;
 pub use carried::Carried;
 pub use key::{IdempotencyKey, InvalidKey, KeyOrigin};
 pub(crate) use limits::depth;
@@ -282,7 +284,7 @@ pub struct EvidencePaths {
 }
 
 /// Why a text is not taken as an event.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EventError {
     /// More than [`MAX_EVENT_BYTES`].
@@ -453,16 +455,26 @@ fn derived_key(
     let attempt = u32::try_from(attempt).unwrap_or(u32::MAX);
     let session = text_at("telemetry", "sessionId");
     let made = KeyOrigin::Made { at, nonce };
-    Ok(match step {
-        Some(step) => {
-            let key = IdempotencyKey::of_step(&spec, &step, attempt, session);
-            (key, if session.is_some() { KeyOrigin::Source(clock::in_milliseconds(at)) } else { made })
-        }
-        None => {
-            let what = text_at("task", "id").unwrap_or(kind.as_str());
-            (IdempotencyKey::unique(&spec, what), made)
-        }
-    })
+    let what = text_at("task", "id").unwrap_or(kind.as_str());
+    let step = step.as_deref().map(|step| (step, attempt));
+    Ok(key_of(&spec, step, session, what, made))
+}
+
+/// The key of an event that has none of its own: of a step by its attempt and session, else a
+/// unique one. `made` says where and when that is done.
+fn key_of(
+    spec: &SpecId,
+    step: Option<(&str, u32)>,
+    session: Option<&str>,
+    what: &str,
+    made: KeyOrigin,
+) -> (IdempotencyKey, KeyOrigin) {
+    let Some((step, attempt)) = step else { return (IdempotencyKey::unique(spec, what), made) };
+    let key = IdempotencyKey::of_step(spec, step, attempt, session);
+    match (made, session) {
+        (KeyOrigin::Made { at, .. }, Some(_)) => (key, KeyOrigin::Source(clock::in_milliseconds(at))),
+        (made, _) => (key, made),
+    }
 }
 
 #[cfg(test)]

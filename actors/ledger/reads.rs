@@ -4,6 +4,7 @@ use actix::prelude::*;
 use bytes::Bytes;
 
 use super::Ledger;
+use crate::answer::RequestError;
 use crate::archive::DeadLetter;
 use crate::delivery::DeliveryId;
 use crate::event::SpecId;
@@ -38,7 +39,7 @@ pub(crate) struct ReadBody {
 
 /// From the door, for a replay. Bounded by the admission permits.
 #[derive(Message)]
-#[rtype(result = "Result<DeadLetter, NotRead>")]
+#[rtype(result = "Result<DeadLetter, RequestError>")]
 pub(crate) struct ReadDeadLetter {
     pub(crate) spec: SpecId,
     pub(crate) id: DeliveryId,
@@ -81,7 +82,7 @@ impl Handler<ReadBody> for Ledger {
 }
 
 impl Handler<ReadDeadLetter> for Ledger {
-    type Result = Response<Result<DeadLetter, NotRead>>;
+    type Result = Response<Result<DeadLetter, RequestError>>;
 
     fn handle(&mut self, message: ReadDeadLetter, _: &mut Self::Context) -> Self::Result {
         let ReadDeadLetter { spec, id } = message;
@@ -90,30 +91,25 @@ impl Handler<ReadDeadLetter> for Ledger {
                 true => self
                     .store
                     .spec_of_dead_letter(id)
-                    .map_or_else(|| none(id), |other| elsewhere(id, &spec, &other)),
-                false => NotRead(format!("the dead letter {id} of {spec}: {error}")),
+                    .map_or(RequestError::NoDeadLetter(id), |other| elsewhere(id, &spec, &other)),
+                false => RequestError::Files(format!("the dead letter {id} of {spec}: {error}")),
             });
             return Response::reply(read);
         };
         let link = shared.link.clone();
         Response::fut(async move {
             let read = link.dead_letter(id).await;
-            let letter = read.map_err(|error| NotRead(format!("the dead letter {id} of {spec}: {error}")))?;
-            let letter = letter.ok_or_else(|| none(id))?;
+            let unread = |error| RequestError::Files(format!("the dead letter {id} of {spec}: {error}"));
+            let letter = read.map_err(unread)?.ok_or(RequestError::NoDeadLetter(id))?;
             if letter.spec == spec { Ok(letter) } else { Err(elsewhere(id, &spec, &letter.spec)) }
         })
     }
 }
 
-fn none(id: DeliveryId) -> NotRead {
-    NotRead(format!(
-        "there is no dead letter {id}: it arrived meanwhile, or made room; \
-         spec-notify list --state dead_letter has them all"
+fn elsewhere(id: DeliveryId, spec: &SpecId, other: &SpecId) -> RequestError {
+    RequestError::Refused(format!(
+        "the dead letter {id} is not of {spec}: spec-notify replay {other} --delivery-id {id}"
     ))
-}
-
-fn elsewhere(id: DeliveryId, spec: &SpecId, other: &SpecId) -> NotRead {
-    NotRead(format!("the dead letter {id} is not of {spec}: spec-notify replay {other} --delivery-id {id}"))
 }
 
 impl Handler<ReadRun> for Ledger {

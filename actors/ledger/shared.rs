@@ -7,6 +7,7 @@ use actix::prelude::*;
 use tokio::sync::{Notify, oneshot};
 
 use super::{Ledger, MAX_BATCH, NotWritten, Reply, answer, count};
+use crate::feed::Ended;
 use crate::fleet::{Link, Routed, Term, Write};
 
 /// See the module's first line.
@@ -116,6 +117,17 @@ impl Ledger {
                         if let Write::Route { record, .. } = write {
                             count(&mut ledger.counts, &mut ledger.totals, record);
                         }
+                    }
+                    if ledger.feed.is_watched() {
+                        let written = writes.iter().zip(&counted).filter(|(_, counts)| **counts);
+                        ledger.feed.tell(written.filter_map(|(write, _)| match write {
+                            Write::Attempt { finished, .. } => Ended::by(finished),
+                            Write::GiveUp { delivery, reason, attempts, .. } => {
+                                Some(Ended::given_up(delivery, reason, *attempts))
+                            }
+                            Write::Route { .. } | Write::Pass { .. } | Write::Health { .. } => None,
+                        }));
+                        ledger.feed.touch();
                     }
                     for ((reply, counts), term) in replies.into_iter().zip(counted).zip(terms) {
                         if let Some(term) = term.filter(|_| !counts) {

@@ -105,16 +105,17 @@ impl Member {
             let refused = match routed {
                 Ok(Receipt::Duplicate) => None,
                 Ok(_) => continue,
-                Err(EmitError::Refused(why)) => {
+                Err(error) if error.is_temporary() => {
+                    log::warn!("events wait in the cluster: {}", error.reason());
+                    is_whole = false;
+                    continue;
+                }
+                Err(error) => {
+                    let why = error.reason();
                     log::error!(
                         "an event in the cluster (seq {seq}) goes to nobody, and is kept there: {why}"
                     );
                     Some(why)
-                }
-                Err(EmitError::Unavailable(why)) => {
-                    log::warn!("events wait in the cluster: {why}");
-                    is_whole = false;
-                    continue;
                 }
             };
             let (reply, answer) = oneshot::channel();

@@ -72,6 +72,8 @@ pub(super) fn fan_out<'a, A>(
             spec: event.spec.id.clone(),
             key: envelope.idempotency_key.clone(),
             kind: envelope.kind,
+            stage: envelope.stage,
+            status: envelope.status,
             accepted_at: at,
             format,
         };
@@ -81,6 +83,7 @@ pub(super) fn fan_out<'a, A>(
     }
     let key = envelope.idempotency_key.clone();
     let mut record = Accepted::new(at, key, envelope.kind, deliveries, body).map_err(refused)?;
+    (record.stage, record.status) = (envelope.stage, envelope.status);
     for ((format, owner), (_, bytes)) in &rendered {
         // The payload itself is in the record anyway.
         if *format != Format::SpecKit && owner.is_none() {

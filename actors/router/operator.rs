@@ -94,8 +94,8 @@ impl Handler<FindActive> for Router {
             host: host::name(self.config.show_host),
         });
         found.ok_or_else(|| {
-            let known: Vec<_> = self.active_ones().map(|(config, _)| config.id.as_str()).collect();
-            RequestError::Refused(format!("no active subscription `{id}`; active are: {}", known.join(", ")))
+            let active = self.active_ones().map(|(config, _)| config.id.clone()).collect();
+            RequestError::NotActive { id, active }
         })
     }
 }
@@ -106,8 +106,8 @@ impl Handler<FindAny> for Router {
     fn handle(&mut self, FindAny(id): FindAny, _: &mut Self::Context) -> Self::Result {
         let found = self.subscribers.iter().find(|one| one.id == id).map(|one| one.address.clone());
         found.ok_or_else(|| {
-            let known: Vec<_> = self.subscribers.iter().map(|one| one.id.as_str()).collect();
-            RequestError::Refused(format!("no subscription `{id}`; there are: {}", known.join(", ")))
+            let known = self.subscribers.iter().map(|one| one.id.clone()).collect();
+            RequestError::NoSubscription { id, known }
         })
     }
 }

@@ -68,16 +68,14 @@ impl Router {
             let emitted: Vec<_> = owed.map(|event| router.emit_owed(event, context)).collect();
             join_all(emitted).into_actor(router).map(move |emitted, router, context: &mut Context<Self>| {
                 for error in emitted.into_iter().filter_map(Result::err) {
-                    match error {
-                        EmitError::Refused(why) => {
-                            log::error!(spec:%; "the end of a run of {spec} is not sent: {why}");
-                        }
-                        EmitError::Unavailable(why) => {
-                            log::warn!(spec:%; "the end of a run of {spec} is not sent yet: {why}");
-                            if router.open && !router.ending.contains_key(&spec) {
-                                router.tell_of_ends_after(END_WAIT, spec.clone(), context);
-                            }
-                        }
+                    let why = error.reason();
+                    if !error.is_temporary() {
+                        log::error!(spec:%; "the end of a run of {spec} is not sent: {why}");
+                        continue;
+                    }
+                    log::warn!(spec:%; "the end of a run of {spec} is not sent yet: {why}");
+                    if router.open && !router.ending.contains_key(&spec) {
+                        router.tell_of_ends_after(END_WAIT, spec.clone(), context);
                     }
                 }
             })

@@ -41,7 +41,8 @@ impl Handler<DiscardWaiting> for Subscription {
         if taken.is_empty() {
             return Box::pin(actix::fut::ready(results));
         }
-        let deliveries = taken.iter().map(|(pending, _)| pending.delivery().clone()).collect();
+        let of = |(pending, _): &Due| (pending.delivery().clone(), pending.attempts_made());
+        let deliveries = taken.iter().map(of).collect();
         self.unrecorded += taken.len();
         let answers = self.ledger.send(OnDisk { deliveries, by });
         let ended = async move {

@@ -200,9 +200,7 @@ impl Handler<SendNow> for Subscription {
                     let of = finished.clone();
                     let record = |reply| RecordAttempt { finished: of, again: false, health, epoch, reply };
                     let answer = hand(&ledger, record);
-                    written(answer)
-                        .await
-                        .map_err(|error| RequestError::Refused(format!("sent, but not recorded: {error}")))?;
+                    written(answer).await.map_err(|error| RequestError::NotRecorded(error.to_string()))?;
                 }
                 Ok(SentReport { note, ..SentReport::of(&finished, &body, succeeded) })
             }

@@ -86,7 +86,7 @@ impl Handler<SetPause> for Subscription {
                 subscription.hold.wanted.clone_from(&kept);
                 subscription.hold(kept, context);
             }
-            let what = |error| RequestError::Refused(format!("nothing was changed: {error}"));
+            let what = |error| RequestError::Files(format!("nothing was changed: {error}"));
             kept.map(|()| subscription.pause_report(changed)).map_err(what)
         }))
     }

@@ -93,10 +93,12 @@ impl Subscription {
         let delivery = pending.delivery().clone();
         let held = pending.body().map(|body| body.bytes().clone());
         let (ledger, id, epoch) = (self.ledger.clone(), delivery.id, self.right.epoch());
+        let attempts = pending.attempts_made();
         let hand = move || {
             hand(&ledger, |reply| GiveUp {
                 delivery: delivery.clone(),
                 reason: reason.clone(),
+                attempts,
                 held: held.clone(),
                 epoch,
                 reply,

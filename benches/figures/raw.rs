@@ -42,6 +42,8 @@ impl Raw {
             spec: SPEC.parse().expect("a SPEC id"),
             key: "key".parse().expect("a key"),
             kind: EventKind::StageCompleted,
+            stage: None,
+            status: None,
             accepted_at: "2026-01-01T00:00:00Z".parse().expect("a time"),
             format: Format::SpecKit,
         };

@@ -85,7 +85,7 @@ impl Repo {
     pub(super) fn runtime(&self) -> Runtime {
         let environment = Environment::fixed([("SECRET", SECRET)]);
         let loaded = LoadOptions::in_dir(self.path()).repo(self.path()).load(&environment);
-        Runtime::start(loaded.into_config().expect("a good config"), environment).expect("a runtime")
+        Runtime::start_blocking(loaded.into_config().expect("a good config"), environment).expect("a runtime")
     }
 
     /// Another program with the environment that the product has.
@@ -144,7 +144,7 @@ impl Drop for Serve {
 
 /// Ends a runtime in order, and says how many deliveries are left.
 pub(super) fn drain(runtime: Runtime) -> usize {
-    runtime.drain(DRAIN).pending
+    runtime.drain_blocking(DRAIN).pending
 }
 
 /// A stage event of [`SPEC`] whose body has about [`BODY_BYTES`].

@@ -339,6 +339,8 @@ fn pending() -> Pending {
         spec: "SPEC-1".parse().unwrap(),
         key: "k".parse().unwrap(),
         kind: EventKind::StageCompleted,
+        stage: None,
+        status: None,
         accepted_at: now(),
         format: Format::SpecKit,
     };

@@ -136,6 +136,14 @@ impl Effect {
         }
     }
 
+    /// Why its delivery is given up with it, if so.
+    pub(crate) fn gave_up(&self) -> Option<&Reason> {
+        match self {
+            Self::DeadLetter(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
     pub(super) fn is_replay(&self) -> bool {
         matches!(self, Self::Replayed | Self::ReplayFailed(_))
     }

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 use crate::clock;
 use crate::delivery::{AttemptSummary, Delivery, DeliveryId, Reason, SubscriptionId};
-use crate::event::{EventKind, IdempotencyKey, SpecId};
+use crate::event::{EventKind, IdempotencyKey, SpecId, Stage, Status};
 use crate::files::{self, FileError, FileId};
 use crate::payload::Format;
 
@@ -36,6 +36,12 @@ pub(crate) struct DeadLetter {
     pub idempotency_key: IdempotencyKey,
     /// The event's type.
     pub event: EventKind,
+    /// The stage that it tells of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<Stage>,
+    /// How that ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
     /// When the event was accepted.
     #[serde(with = "clock::millis")]
     pub accepted_at: Timestamp,
@@ -79,6 +85,8 @@ impl DeadLetter {
             spec: delivery.spec.clone(),
             idempotency_key: delivery.key.clone(),
             event: delivery.kind,
+            stage: delivery.stage,
+            status: delivery.status,
             accepted_at: delivery.accepted_at,
             format: delivery.format,
             dead_at,
@@ -99,6 +107,8 @@ impl DeadLetter {
             spec: self.spec.clone(),
             key: self.idempotency_key.clone(),
             kind: self.event,
+            stage: self.stage,
+            status: self.status,
             accepted_at: self.accepted_at,
             format: self.format,
         }
@@ -289,6 +299,8 @@ mod tests {
             spec: "SPEC-1".parse().unwrap(),
             key: "k".parse().unwrap(),
             kind: EventKind::StageCompleted,
+            stage: None,
+            status: None,
             accepted_at: "2025-10-14T10:00:00.123Z".parse().unwrap(),
             format: crate::payload::Format::SpecKit,
         };

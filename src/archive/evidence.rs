@@ -14,7 +14,7 @@ use crate::clock;
 use crate::delivery::{
     AttemptSummary, Delivery, DeliveryId, FailureClass, FinalState, Reason, SubscriptionId,
 };
-use crate::event::{EventKind, IdempotencyKey};
+use crate::event::{EventKind, IdempotencyKey, Stage, Status};
 use crate::files::{self, FileError, FileId, git_ignore, user};
 use crate::names::harmless_json;
 
@@ -165,6 +165,12 @@ pub(crate) struct FinalLine<'a> {
     pub idempotency_key: &'a IdempotencyKey,
     /// The event's type.
     pub event: EventKind,
+    /// The stage that it tells of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stage: Option<Stage>,
+    /// How that ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
     /// The subscription it goes to.
     pub subscription: &'a SubscriptionId,
     /// Number of attempts.
@@ -201,6 +207,8 @@ impl<'a> FinalLine<'a> {
             delivery: delivery.id,
             idempotency_key: &delivery.key,
             event: delivery.kind,
+            stage: delivery.stage,
+            status: delivery.status,
             subscription: &delivery.subscription,
             attempts: if state == FinalState::DryRun { 0 } else { last.number },
             state,
@@ -226,6 +234,8 @@ impl<'a> FinalLine<'a> {
             delivery: letter.id,
             idempotency_key: &letter.idempotency_key,
             event: letter.event,
+            stage: letter.stage,
+            status: letter.status,
             subscription: &letter.subscription,
             attempts: u32::try_from(letter.attempts.len()).unwrap_or(u32::MAX),
             state: (&letter.reason).into(),
@@ -244,6 +254,8 @@ impl<'a> FinalLine<'a> {
             delivery: delivery.id,
             idempotency_key: &delivery.key,
             event: delivery.kind,
+            stage: delivery.stage,
+            status: delivery.status,
             subscription: &delivery.subscription,
             attempts: last.map_or(0, |last| last.attempt),
             state: FinalState::Discarded,

@@ -89,7 +89,7 @@ impl Story {
             let endpoint = subscription.endpoint.as_ref().map_or(String::new(), ToString::to_string);
             screen.line(Tone::Plain, format_args!("   {:<8} → {endpoint}", subscription.id));
         }
-        let runtime = Runtime::start(config.clone(), environment).map_err(text)?;
+        let runtime = Runtime::start_blocking(config.clone(), environment).map_err(text)?;
         let spec = SPEC.parse().map_err(text)?;
         Ok(Self { repo, config, spec, chatops, chatops_got, tracker, tracker_secret, runtime, deadline })
     }
@@ -144,7 +144,7 @@ impl Story {
         drop((tracker, self.chatops));
         screen.line(Tone::Heading, "\n5. What the evidence says");
         let evidence = self.repo.join(EVIDENCE).join("commands").join(SPEC).join("webhooks/deliveries.jsonl");
-        let drained = self.runtime.drain(Duration::from_secs(1));
+        let drained = self.runtime.drain_blocking(Duration::from_secs(1));
         expect(drained.pending == 0, "nothing is left pending")?;
         let rows = summarise(&fs::read_to_string(&evidence).map_err(text)?)?;
         expect(rows.len() == arrived.len() + 1, "the evidence has every delivery")?;

@@ -122,7 +122,7 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     // Count before the start: a delivery given up at once must not count as an earlier one.
     let before = Survey::of(&config.spool_dir).dead();
     let began_at = clock::now();
-    let started = Runtime::start(Config { watch, ..config.clone() }, Environment::process());
+    let started = Runtime::start_blocking(Config { watch, ..config.clone() }, Environment::process());
     let runtime = started.map_err(Failure::failed)?;
     let handle = runtime.handle();
     let look = || {
@@ -157,7 +157,7 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     screen.progress_ends();
     let in_repo = in_repo(is_ours(&status));
     // One that was interrupted lets its requests end.
-    let rest = runtime.drain(if interrupt.came() { DRAIN } else { Duration::ZERO });
+    let rest = runtime.drain_blocking(if interrupt.came() { DRAIN } else { Duration::ZERO });
     let (delivered, interrupted) = (delivered_since(&config.evidence_dir, began_at), interrupt.came());
     let parked_ones = status.subscriptions.iter().filter(|one| one.is_parked());
     let parked_ones: usize = parked_ones.map(|one| one.pending).sum();

@@ -286,6 +286,8 @@ mod tests {
                 .parse()
                 .unwrap(),
             event: EventKind::ALL[n as usize % EventKind::ALL.len()],
+            stage: None,
+            status: None,
             spec: "SPEC-KIT-065".parse().unwrap(),
             idempotency_key: format!("SPEC-KIT-065:Validate:attempt-{n}:2025-10-14T09:00:00Z-12345")
                 .parse()

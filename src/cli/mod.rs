@@ -460,10 +460,7 @@ impl Failure {
 
 impl From<RequestError> for Failure {
     fn from(error: RequestError) -> Self {
-        let exit = match error {
-            RequestError::Refused(_) => Exit::Failed,
-            RequestError::Unreachable(_) => Exit::NoRuntime,
-        };
+        let exit = if error.is_unreachable() { Exit::NoRuntime } else { Exit::Failed };
         Self::new(exit, error)
     }
 }

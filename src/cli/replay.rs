@@ -155,14 +155,14 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     };
     let rates = config.subscriptions.iter().map(|entry| (entry.id.clone(), entry.rate_limit_per_s));
     let rates: Rates = rates.collect();
-    let runtime = Runtime::start(Config { takes_part: false, ..config }, Environment::process())
+    let runtime = Runtime::start_blocking(Config { takes_part: false, ..config }, Environment::process())
         .map_err(Failure::failed)?;
     let handle = runtime.handle();
     let replayed = match meant {
         Ok((spec, id)) => one(&handle, &spec, id, screen),
         Err(spec) => all(&handle, options, spec.as_ref(), &rates, screen),
     };
-    runtime.drain(DRAIN);
+    runtime.drain_blocking(DRAIN);
     replayed
 }
 
@@ -300,11 +300,11 @@ fn all(
         }
         let outcome = match send(handle, letter.spec.clone(), letter.id) {
             Ok(report) => Replayed { of: Some(letter.clone()), ..Replayed::of(report) },
-            Err(RequestError::Refused(error)) => Replayed::not_sent(letter, SentOutcome::Failed, Some(error)),
-            Err(error @ RequestError::Unreachable(_)) => {
+            Err(error) if error.is_unreachable() => {
                 screen.progress_ends();
                 return Err(error.into());
             }
+            Err(error) => Replayed::not_sent(letter, SentOutcome::Failed, Some(error.to_string())),
         };
         *in_a_row = if outcome.outcome == SentOutcome::Failed { *in_a_row + 1 } else { 0 };
         replayed.push(outcome);

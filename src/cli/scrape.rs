@@ -12,6 +12,7 @@ use httparse::{EMPTY_HEADER, Request, Status};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
 
+use crate::feed::RuntimeState;
 use crate::inspect::{Exposition, Metrics};
 use crate::runtime::Handle;
 
@@ -94,7 +95,7 @@ async fn serve(mut stream: TcpStream, handle: &Handle) -> io::Result<()> {
 
 /// What is known now: of one that waits for the owner, only that it waits.
 async fn metrics(handle: &Handle) -> Result<Metrics, String> {
-    match handle.is_standing_by() {
+    match handle.state() == RuntimeState::StandingBy {
         true => Ok(Metrics::standing_by()),
         false => handle.metrics().await.map_err(|error| error.to_string()),
     }

@@ -18,7 +18,6 @@ use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag::register_conditional_shutdown;
 use signal_hook::iterator::Signals;
-use tokio::sync::oneshot;
 
 use super::render::Screen;
 use super::scrape::Scraped;
@@ -26,6 +25,7 @@ use super::{Exit, Failure, Global, load_to_serve};
 use crate::config::{Config, WatchFrom};
 use crate::control::RuntimeFile;
 use crate::env::Environment;
+use crate::feed::RuntimeState;
 use crate::inspect::counted;
 use crate::runtime::Runtime;
 
@@ -97,10 +97,10 @@ async fn serve(config: Config, options: &Options, screen: &mut Screen) -> Result
         (false, false) => Some(WatchFrom::Now),
     };
     let config = Config { control_port: options.port, watch, ..config };
-    let runtime = Runtime::start(config, Environment::process()).map_err(Failure::failed)?;
+    let runtime = Runtime::start(config, Environment::process()).await.map_err(Failure::failed)?;
     let handle = runtime.handle();
     let metrics = scraped.as_ref().map(|scraped| scraped.address);
-    announce(&spool_dir, handle.is_standing_by(), &subscriptions, metrics, screen);
+    announce(&spool_dir, handle.state() == RuntimeState::StandingBy, &subscriptions, metrics, screen);
     if let Some(scraped) = scraped {
         actix_rt::spawn(scraped.answer(handle.clone()));
     }
@@ -122,23 +122,15 @@ async fn serve(config: Config, options: &Options, screen: &mut Screen) -> Result
     }
     screen
         .note("stopping: requests under way may end, the rest stays on disk; a second signal stops at once");
-    let (done, drained) = oneshot::channel();
-    let deadline = Duration::from_millis(options.drain_deadline);
-    // On a thread of its own, because a drain blocks.
-    thread::spawn(move || done.send(runtime.drain(deadline)));
-    match drained.await {
-        Ok(drained) => {
-            let pending = counted(drained.pending, "delivery", "deliveries");
-            if !drained.is_kept {
-                let what = "not all of them are on disk: the spool was removed and could not be written \
-                            again (see the log)";
-                return Err(Failure::failed(format!("stopped; {pending} pending, and {what}")));
-            }
-            screen.note(format_args!("stopped; {pending} pending on disk"));
-            Ok(Exit::Done)
-        }
-        Err(_) => Err(Failure::failed("stopped in the middle; what was under way is pending on disk")),
+    let drained = runtime.drain(Duration::from_millis(options.drain_deadline)).await;
+    let pending = counted(drained.pending, "delivery", "deliveries");
+    if !drained.is_kept {
+        let what = "not all of them are on disk: the spool was removed and could not be written again \
+                    (see the log)";
+        return Err(Failure::failed(format!("stopped; {pending} pending, and {what}")));
     }
+    screen.note(format_args!("stopped; {pending} pending on disk"));
+    Ok(Exit::Done)
 }
 
 /// Makes the second SIGTERM or SIGINT end the process at once with exit code 1, even if a thread

@@ -67,11 +67,11 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
         SendSample { spec: spec.clone(), subscription: subscription.clone(), dry_run: *dry_run, event };
     // Through the runtime that owns the spool, else by owning it for a moment: `Runtime` handles
     // both.
-    let runtime = Runtime::start(Config { takes_part: false, ..config }, Environment::process())
+    let runtime = Runtime::start_blocking(Config { takes_part: false, ..config }, Environment::process())
         .map_err(Failure::failed)?;
     let handle = runtime.handle();
     let sent = handle.block(PATIENCE, handle.sample(sample));
-    runtime.drain(DRAIN);
+    runtime.drain_blocking(DRAIN);
     let no_answer = || RequestError::Unreachable("no answer from the runtime".to_owned());
     let report = sent.ok_or_else(no_answer)??;
     let succeeded = report.outcome != SentOutcome::Failed;

@@ -82,7 +82,7 @@ pub(super) fn check(
     let mut config = checker.settings(&webhooks, said == Some(true));
     // Only a runtime needs the origin; an emitter saves the second parse.
     config.origin = file.as_deref().filter(|_| secrets).map(|file| Origin::new(file, text));
-    if matches!(switch, Switch::NotSaid(_)) {
+    if said.is_none() && has_table {
         let what = match config.subscriptions.len() {
             0 => "[spec_ops.webhooks] exists",
             _ => "subscriptions are configured",

@@ -1,13 +1,15 @@
 //! Finds the config: the order of look-up, the repo's root, and the environment's overrides.
 
+use std::env;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use super::FleetRole;
 use super::check::check;
 use super::loaded::Loaded;
-use super::{Problem, Switch};
+use super::{Config, ConfigError, Problem, Switch};
 use crate::decode::Form;
 use crate::env::Environment;
 use crate::files::open::{self, Links};
@@ -63,6 +65,27 @@ impl LoadOptions {
         given.unwrap_or_else(|| repo_root(&self.working_dir))
     }
 
+    /// Checks the text of a config file instead of looking for one. Paths in it are relative to the
+    /// repo.
+    ///
+    /// ```
+    /// use spec_notify::{Environment, LoadOptions};
+    ///
+    /// let repo = std::env::temp_dir();
+    /// let options = LoadOptions::in_dir(&repo).repo(&repo);
+    /// let loaded = options.parse("[spec_ops.webhooks]\nmax_pendng = 5", &Environment::fixed([]));
+    /// assert_eq!((loaded.errors[0].line, loaded.errors[0].column), (Some(2), Some(1)));
+    /// assert!(loaded.errors[0].help.contains("did you mean `max_pending`?"));
+    /// ```
+    pub fn parse(&self, text: &str, environment: &Environment) -> Loaded {
+        let repo = self.root();
+        if let Some(problem) = self.repo.as_ref().and_then(|_| no_folder(&repo)) {
+            return Loaded::unread(None, problem);
+        }
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        check(None, text, &repo, environment, (self.secrets, self.role))
+    }
+
     /// Finds, reads and checks the config, with the variables of `environment`.
     ///
     /// ```
@@ -76,6 +99,28 @@ impl LoadOptions {
     /// ```
     pub fn load(&self, environment: &Environment) -> Loaded {
         load(self, environment)
+    }
+}
+
+/// A config given as the text of a file, for the repo that contains the working directory and with
+/// the variables of the process. For another folder or other variables: [`LoadOptions::parse`].
+///
+/// ```
+/// use spec_notify::Config;
+///
+/// let config: Config = "[spec_ops.webhooks]\nenabled = false\n".parse()?;
+/// assert!(!config.is_enabled());
+/// # Ok::<(), spec_notify::ConfigError>(())
+/// ```
+impl FromStr for Config {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        let here = env::current_dir().map_err(|error| {
+            let what = format!("the working directory cannot be read: {error}");
+            ConfigError::Unreadable(Problem::general(what, "name the repo's root: LoadOptions::repo"))
+        })?;
+        LoadOptions::in_dir(here).parse(text, &Environment::process()).into_config()
     }
 }
 

@@ -28,20 +28,29 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
 }
 
-/// A config that cannot be run, with every [`Problem`] on lines of its own.
+/// Why there is no config that can be run. Displayed with every [`Problem`] on lines of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError(Vec<Problem>);
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file, or the repo's folder, cannot be read: check its path and its permissions.
+    Unreadable(Problem),
+    /// What it says must be corrected, all of this.
+    Invalid(Vec<Problem>),
+}
 
 impl ConfigError {
     /// Everything that must be corrected.
     pub fn problems(&self) -> &[Problem] {
-        &self.0
+        match self {
+            Self::Unreadable(problem) => std::slice::from_ref(problem),
+            Self::Invalid(problems) => problems,
+        }
     }
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let problems: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        let problems: Vec<String> = self.problems().iter().map(ToString::to_string).collect();
         f.write_str(&problems.join("\n"))
     }
 }
@@ -76,8 +85,14 @@ impl Loaded {
     ///
     /// # Errors
     /// Everything that must be corrected, each with its place and what to do.
-    pub fn into_config(self) -> Result<Config, ConfigError> {
-        self.config.ok_or(ConfigError(self.errors))
+    pub fn into_config(mut self) -> Result<Config, ConfigError> {
+        match self.config {
+            Some(config) => Ok(config),
+            None if self.switch == Switch::Unknown && self.errors.len() == 1 => {
+                Err(ConfigError::Unreadable(self.errors.remove(0)))
+            }
+            None => Err(ConfigError::Invalid(self.errors)),
+        }
     }
 
     /// The problems, in the form that is printed.

@@ -1,5 +1,6 @@
 //! The configuration: checked and ready to use.
 
+mod builder;
 mod check;
 mod file;
 mod fleet;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
+pub use builder::{ConfigBuilder, Subscription};
 pub use file::LoadOptions;
 pub(crate) use file::load;
 #[cfg(feature = "cli")]
@@ -263,7 +265,8 @@ impl HeaderValue {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Problem {
-    /// The file; `None` for the environment.
+    /// The file; `None` for the environment, and for a config that was given as text or made in
+    /// code.
     pub file: Option<PathBuf>,
     /// The line, from 1.
     pub line: Option<usize>,
@@ -275,7 +278,8 @@ pub struct Problem {
     pub help: String,
 }
 
-/// Displayed as `file:line:column: message`, with the help on a line of its own.
+/// Displayed as `file:line:column: message`, without a file as `line 1, column 2: message`, with
+/// the help on a line of its own.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(file) = &self.file {
@@ -284,6 +288,8 @@ impl fmt::Display for Problem {
                 write!(f, "{line}:{column}:")?;
             }
             f.write_str(" ")?;
+        } else if let (Some(line), Some(column)) = (self.line, self.column) {
+            write!(f, "line {line}, column {column}: ")?;
         }
         write!(f, "{}\n  help: {}", self.message, self.help)
     }

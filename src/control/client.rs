@@ -28,11 +28,12 @@ pub enum ClientError {
     Refused(String),
 }
 
-impl From<ClientError> for RequestError {
-    fn from(error: ClientError) -> Self {
-        match error {
-            ClientError::Unreachable(why) | ClientError::Absent(why) => Self::Unreachable(why),
-            ClientError::Refused(why) => Self::Refused(why),
+impl ClientError {
+    /// As a host is told.
+    pub(crate) fn into_answer(self) -> RequestError {
+        match self {
+            Self::Unreachable(why) | Self::Absent(why) => RequestError::Unreachable(why),
+            Self::Refused(why) => RequestError::Refused(why),
         }
     }
 }

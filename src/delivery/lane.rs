@@ -299,6 +299,8 @@ mod tests {
             spec: "SPEC-1".parse().unwrap(),
             key: "k".parse().unwrap(),
             kind: EventKind::StageCompleted,
+            stage: None,
+            status: None,
             accepted_at: "2025-10-14T10:00:00Z".parse().unwrap(),
             format: crate::payload::Format::SpecKit,
         };

@@ -52,7 +52,7 @@ pub(crate) use summary::AttemptSummary;
 pub use trouble::{Cause, Incident};
 
 use crate::clock;
-use crate::event::{EventKind, IdempotencyKey, SpecId};
+use crate::event::{EventKind, IdempotencyKey, SpecId, Stage, Status};
 use crate::payload::Format;
 
 /// The id of a delivery, sent as `X-SpecKit-Id`: a UUID v4, the same on every attempt and every
@@ -81,11 +81,17 @@ impl fmt::Display for DeliveryId {
     }
 }
 
-impl FromStr for DeliveryId {
-    type Err = uuid::Error;
+/// The text is no delivery id, for this reason.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidDeliveryId(String);
 
-    fn from_str(text: &str) -> Result<Self, uuid::Error> {
-        text.parse().map(Self)
+impl FromStr for DeliveryId {
+    type Err = InvalidDeliveryId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidDeliveryId> {
+        let parsed = text.parse();
+        parsed.map(Self).map_err(|error: uuid::Error| InvalidDeliveryId(error.to_string()))
     }
 }
 
@@ -144,6 +150,10 @@ pub struct Delivery {
     pub key: IdempotencyKey,
     /// Its type, for the `X-SpecKit-Event` header.
     pub kind: EventKind,
+    /// The stage that the event tells of.
+    pub stage: Option<Stage>,
+    /// How that ended.
+    pub status: Option<Status>,
     /// When the event was accepted.
     pub accepted_at: Timestamp,
     /// The format of its body.

@@ -35,12 +35,6 @@ impl FileError {
         move |source| Self { doing, path: path.to_owned(), source }
     }
 
-    /// A copy of the error, for another receiver.
-    pub(crate) fn again(&self) -> Self {
-        let source = io::Error::new(self.source.kind(), self.source.to_string());
-        Self { doing: self.doing, path: self.path.clone(), source }
-    }
-
     /// Whether the data is gone or damaged, so that a later try does not help.
     pub(crate) fn is_gone(&self) -> bool {
         is_gone(&self.source)
@@ -51,6 +45,23 @@ impl FileError {
         self.source.kind() == io::ErrorKind::NotFound
     }
 }
+
+/// A copy for another receiver: of its source the kind and the words.
+impl Clone for FileError {
+    fn clone(&self) -> Self {
+        let source = io::Error::new(self.source.kind(), self.source.to_string());
+        Self { doing: self.doing, path: self.path.clone(), source }
+    }
+}
+
+/// The same failure of the same operation on the same file.
+impl PartialEq for FileError {
+    fn eq(&self, other: &Self) -> bool {
+        (self.doing, &self.path, self.source.kind()) == (other.doing, &other.path, other.source.kind())
+    }
+}
+
+impl Eq for FileError {}
 
 /// Whether an error says that the data is gone or damaged, so that a later try does not help.
 pub(crate) fn is_gone(error: &io::Error) -> bool {

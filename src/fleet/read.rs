@@ -65,6 +65,9 @@ fn delivery(row: &Row) -> Result<Option<Delivery>, tokio_postgres::Error> {
             spec: spec.parse().ok()?,
             format: format.parse().ok()?,
             kind: kind.parse().ok()?,
+            // In the body alone, which is not read here.
+            stage: None,
+            status: None,
             key: key.parse().ok()?,
             accepted_at,
         })

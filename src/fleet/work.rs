@@ -41,7 +41,7 @@ pub(crate) enum Write {
     /// An attempt, and what follows from it.
     Attempt { finished: Arc<Finished>, health: Option<Health>, epoch: Option<i64> },
     /// A delivery is given up unsent.
-    GiveUp { delivery: Arc<Delivery>, reason: Reason, epoch: Option<i64> },
+    GiveUp { delivery: Arc<Delivery>, reason: Reason, attempts: u32, epoch: Option<i64> },
     /// A subscription's health changed otherwise.
     Health { subscription: SubscriptionId, health: Health, epoch: i64 },
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 #[cfg(feature = "cli")]
 use crate::archive::{evidence_files, is_record, lines_of};
 use crate::delivery::{DeliveryId, FinalState, SubscriptionId};
-use crate::event::{EventKind, IdempotencyKey};
+use crate::event::{EventKind, IdempotencyKey, Stage, Status};
 
 /// A final line of the evidence.
 #[derive(Clone, Debug, Deserialize)]
@@ -18,6 +18,8 @@ pub(super) struct End {
     pub(super) delivery: DeliveryId,
     pub(super) idempotency_key: IdempotencyKey,
     pub(super) event: EventKind,
+    pub(super) stage: Option<Stage>,
+    pub(super) status: Option<Status>,
     pub(super) subscription: SubscriptionId,
     pub(super) attempts: u32,
     pub(super) state: FinalState,

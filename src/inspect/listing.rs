@@ -17,7 +17,7 @@ use crate::archive::{
 };
 use crate::clock;
 use crate::delivery::{AttemptSummary, Delivery, DeliveryId, FinalState, IdPrefix, SubscriptionId};
-use crate::event::{EventKind, IdempotencyKey, SpecId};
+use crate::event::{EventKind, IdempotencyKey, SpecId, Stage, Status};
 use crate::files::{absent_is_empty, spec_dirs};
 use crate::names::named;
 use crate::spool::{self, LastAttempt, Peeked};
@@ -67,6 +67,12 @@ pub struct Listed {
     pub subscription: SubscriptionId,
     /// The event's type.
     pub event: EventKind,
+    /// The stage that the event tells of, where the files say it: those of earlier versions do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<Stage>,
+    /// How that ended, where the files say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
     /// The SPEC of the event.
     pub spec: SpecId,
     /// The event's key.
@@ -108,6 +114,8 @@ impl Listed {
             id: delivery.id,
             subscription: delivery.subscription.clone(),
             event: delivery.kind,
+            stage: delivery.stage,
+            status: delivery.status,
             spec: delivery.spec.clone(),
             idempotency_key: delivery.key.clone(),
             state,
@@ -130,6 +138,8 @@ impl Listed {
             id: end.delivery,
             subscription: end.subscription,
             event: end.event,
+            stage: end.stage,
+            status: end.status,
             spec: spec.clone(),
             idempotency_key: end.idempotency_key,
             state: end.state.into(),
@@ -468,6 +478,8 @@ mod tests {
             spec: spec.parse().unwrap(),
             key: key.parse().unwrap(),
             kind: EventKind::StageCompleted,
+            stage: None,
+            status: None,
             accepted_at,
             format: crate::payload::Format::SpecKit,
         }

@@ -102,6 +102,11 @@ impl Exposition {
 }
 
 impl Metrics {
+    /// Those where webhooks are off.
+    pub(crate) fn off() -> Self {
+        Self::of(&StatusReport::off(), &Totals::default(), None)
+    }
+
     /// Those of a runtime, or, without counters, of what lies on the disk.
     pub(crate) fn of(status: &StatusReport, totals: &Totals, started_at: Option<Timestamp>) -> Self {
         let subscription = |one: &SubscriptionStatus| SubscriptionMetrics {

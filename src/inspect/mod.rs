@@ -5,6 +5,7 @@ mod causes;
 mod ending;
 mod facts;
 mod fleet;
+mod headline;
 mod listing;
 mod metrics;
 #[cfg(feature = "cli")]

@@ -14,7 +14,7 @@ use super::FleetFacts;
 use super::causes::Trouble;
 use super::fleet::FleetStatus;
 use super::warnings::rejected;
-use super::words::{ago, counted};
+use super::words::counted;
 use super::{Condition, Facts, Queue, Survey, Watching};
 use crate::archive::Healths;
 use crate::clock;
@@ -26,18 +26,17 @@ use crate::event::SpecId;
 use crate::figures::{Counts, Figures};
 use crate::files::read_small;
 use crate::files::user::check_owner;
-use crate::names::printable;
 use crate::run::AwaitedStage;
 #[cfg(feature = "cli")]
 use crate::watch::Waiting;
-
-/// Longest banner, in characters: it stands on a line of somebody's prompt or status command.
-const LONGEST_BANNER: usize = 120;
 
 /// The answer to `status`, as `--json` prints it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StatusReport {
+    /// Whether webhooks are off: nothing is accepted, and nothing sent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub off: bool,
     /// The runtime; `None` if none runs, or its `runtime.json` cannot be read.
     pub runtime: Option<RuntimeStatus>,
     /// The subscriptions in the config's order, then those no longer in the config that still have
@@ -231,7 +230,7 @@ impl SubscriptionStatus {
     }
 
     /// As `unresolved`, which a runtime of an earlier version does not say.
-    fn needs_somebody(&self) -> bool {
+    pub(super) fn needs_somebody(&self) -> bool {
         self.unresolved || matches!(self.health, HealthState::Failing | HealthState::Open)
     }
 
@@ -299,6 +298,27 @@ pub(crate) enum Unfinished {
 }
 
 impl StatusReport {
+    /// Whether another report, of another moment, says nothing else: what only the clock moves
+    /// (uptime, figures) does not count.
+    pub(crate) fn says_the_same(&self, other: &Self) -> bool {
+        let timeless = |report: &Self| {
+            let mut report = report.clone();
+            report.runtime.iter_mut().for_each(|runtime| runtime.uptime_s = 0);
+            (report.figures, report.figures_from) = (Box::default(), None);
+            for one in &mut report.subscriptions {
+                (one.figures, one.empty_in_s) = (Figures::default(), None);
+            }
+            report
+        };
+        timeless(self) == timeless(other)
+    }
+
+    /// The status where webhooks are off.
+    pub(crate) fn off() -> Self {
+        let nothing = (Healths::default(), Counts::default(), Survey::default());
+        Self { off: true, ..Self::new(None, &[], &nothing.0, &nothing.1, &nothing.2) }
+    }
+
     /// The status of a running runtime.
     pub(crate) fn of(facts: &Facts, spool_dir: &Path) -> Self {
         // It is this process that answers, whether its runtime.json can be read or not.
@@ -369,6 +389,7 @@ impl StatusReport {
         let (healths, survey) =
             filled.as_ref().map_or((healths, survey), |(healths, survey)| (healths, survey));
         let mut report = Self::new(None, &queues, healths, counts, survey);
+        report.off = !config.enabled;
         // What nobody sends does not get less, whatever the last minute's rate was.
         report.subscriptions.iter_mut().for_each(|one| one.empty_in_s = None);
         report.pending = counted_only.unwrap_or(report.pending);
@@ -448,6 +469,7 @@ impl StatusReport {
         let mut aside = survey.unusable.clone();
         aside.extend(rejected(survey));
         let mut report = Self {
+            off: false,
             runtime,
             subscriptions,
             figures: Box::new(counts.in_all(now)),
@@ -473,68 +495,5 @@ impl StatusReport {
             }
         }
         report
-    }
-
-    /// One line if something is unresolved: failing subscriptions, dead letters, damage, or events
-    /// that wait for a runtime.
-    pub fn banner(&self, now: Timestamp) -> Option<String> {
-        let mut parts = Vec::new();
-        let bad: Vec<_> =
-            self.subscriptions.iter().filter(|one| one.needs_somebody() && one.paused.is_none()).collect();
-        let in_words = |one: &SubscriptionStatus| {
-            let lasts = one.since.map_or(String::new(), |since| format!(" for {}", ago(now, since)));
-            format!("{} {}{lasts}", one.id, one.health)
-        };
-        match &bad[..] {
-            [] => {}
-            [one] => parts.push(in_words(one)),
-            [one, other] => parts.extend([in_words(one), in_words(other)]),
-            [..] => {
-                let oldest = bad.iter().filter_map(|one| one.since).min();
-                let lasts = oldest.map_or(String::new(), |since| format!(" for {}", ago(now, since)));
-                let fail = bad.iter().filter(|one| one.health != HealthState::Degraded).count();
-                let of = self.subscriptions.len();
-                parts.push(match (fail, bad.len() - fail) {
-                    (fail, 0) => format!("{fail} of {of} subscriptions failing{lasts}"),
-                    (0, degraded) => format!("{degraded} of {of} subscriptions degraded{lasts}"),
-                    (fail, degraded) => {
-                        format!("{fail} of {of} subscriptions failing, {degraded} degraded, some{lasts}")
-                    }
-                });
-            }
-        }
-        let paused: Vec<_> = self.subscriptions.iter().filter(|one| one.paused.is_some()).collect();
-        match paused[..] {
-            [] => {}
-            [one] => {
-                let lasts = one.paused.as_ref().map_or(String::new(), |pause| ago(now, pause.since));
-                parts.push(format!("{} paused for {lasts}", one.id));
-            }
-            _ => parts.push(format!("{} paused", counted(paused.len(), "subscription", "subscriptions"))),
-        }
-        let dead: usize = self.subscriptions.iter().map(|subscription| subscription.dead_letters).sum();
-        if dead > 0 {
-            parts.push(counted(dead, "dead letter", "dead letters"));
-        }
-        if let Some(sources) = self.sources.filter(|sources| sources.is_something() && !sources.baseline) {
-            parts.push(format!("{sources} not sent"));
-        }
-        if parts.is_empty() && !self.warnings.is_empty() {
-            parts.push(counted(self.warnings.len(), "warning", "warnings"));
-        }
-        let unresolved = !parts.is_empty();
-        if unresolved && self.pending > 0 {
-            parts.push(format!("{} pending", self.pending));
-        }
-        if unresolved && self.runtime.is_none() {
-            let what = if self.silent.is_some() { "the runtime does not answer" } else { "no runtime runs" };
-            parts.push(what.to_owned());
-        }
-        unresolved.then(|| {
-            let (start, end) = ("spec-notify: ", " (see spec-notify status)");
-            // `…` where it is cut.
-            let room = LONGEST_BANNER - start.len() - end.len() - 1;
-            format!("{start}{}{end}", printable(&parts.join(", "), room))
-        })
     }
 }

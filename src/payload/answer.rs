@@ -9,7 +9,7 @@ pub(super) const WORD: usize = 120;
 
 /// The parts of an answer that can hold a service's message.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Answer<'a> {
+pub(crate) struct Answer<'a> {
     /// The HTTP status.
     pub status: u16,
     /// The value of `Content-Type`.
@@ -20,7 +20,7 @@ pub struct Answer<'a> {
 
 /// A failure that a service reports in the body of a 2xx answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejection {
+pub(crate) struct Rejection {
     /// The service's message.
     pub word: String,
     /// Whether another attempt may succeed.

@@ -54,12 +54,12 @@ impl Format {
     }
 
     /// Whether it is the default format, `spec-kit`.
-    pub fn is_spec_kit(&self) -> bool {
+    pub(crate) fn is_spec_kit(&self) -> bool {
         *self == Self::SpecKit
     }
 
     /// The `Content-Type` of the body.
-    pub fn content_type(self) -> &'static str {
+    pub(crate) fn content_type(self) -> &'static str {
         match self {
             Self::CloudEvents => "application/cloudevents+json; charset=utf-8",
             _ => "application/json",
@@ -111,7 +111,7 @@ impl Format {
     }
 
     /// The service's refusal, if its answer has a 2xx status and reports a failure in the body.
-    pub fn rejection(self, answer: Answer<'_>) -> Option<Rejection> {
+    pub(crate) fn rejection(self, answer: Answer<'_>) -> Option<Rejection> {
         if !(200..300).contains(&answer.status) || matches!(self, Self::SpecKit | Self::CloudEvents) {
             return None;
         }

@@ -5,28 +5,36 @@
 //! hands its events to the owner, and takes over when the owner ends. After a panic in an actor
 //! everything starts again from disk.
 
+mod beside;
 mod block;
+mod blocking;
 mod handle;
 mod owner;
+mod requests;
 mod standby;
 #[cfg(test)]
 mod tests;
+mod updates;
 
 use std::collections::VecDeque;
+use std::error::Error;
 use std::io;
-use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use handle::Handle;
+pub use updates::{Ends, Updates};
+
+use block::wait_for;
 
 use crate::actors::Door;
 use crate::config::{Config, Loaded, Problem, load};
 use crate::delivery::SubscriptionId;
 use crate::env::Environment;
+use crate::feed::{Feed, RuntimeState};
 use crate::files::max_open;
 use crate::http::TlsError;
 use crate::spool::OpenError;
@@ -48,20 +56,28 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// about twenty.
 const MIN_OPEN_FILES: u64 = 32;
 
-/// Why a runtime did not start.
+/// The longest deadline that is told from none.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+
+/// A deadline that can be added to a time of now.
+fn bounded(deadline: Duration) -> Duration {
+    deadline.min(LONGEST)
+}
+
+/// Why a runtime did not start. Nothing is left running.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The spool could not be opened.
+    /// The spool could not be opened: see [`OpenError`].
     #[error(transparent)]
     Store(#[from] OpenError),
-    /// TLS could not be set up.
+    /// TLS could not be set up: a file that the config names cannot be used, or OpenSSL cannot.
     #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// An active subscription has no endpoint; a checked config has one.
+    Tls(Box<dyn Error + Send + Sync>),
+    /// An active subscription has no endpoint: the config was loaded without its secrets.
     #[error("subscription `{0}` has no endpoint: check the config")]
     NoEndpoint(SubscriptionId),
-    /// The control port could not be opened.
+    /// The control port could not be opened: choose another one, or 0 for any.
     #[error("cannot listen on 127.0.0.1:{port}: {source}; choose another port")]
     ControlPort {
         /// The configured port; 0 is any.
@@ -69,7 +85,7 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
-    /// Too few files may be open for a runtime and one request.
+    /// Too few files may be open for a runtime and one request: raise the limit.
     #[error(
         "this process may have {0} files open, and a runtime needs {MIN_OPEN_FILES}: \
          raise the limit (ulimit -n, LimitNOFILE)"
@@ -79,12 +95,18 @@ pub enum StartError {
     /// program's.
     #[error("this machine cannot deliver for the fleet: {0}")]
     Fleet(String),
-    /// No thread could be had.
-    #[error("cannot start the runtime's thread: {0}")]
+    /// No thread could be had: this user may have too few, or there is no memory.
+    #[error("cannot start the runtime's thread: {0}; raise the limit of threads (ulimit -u)")]
     Thread(#[from] io::Error),
-    /// The thread ended before it was ready.
+    /// The thread ended before it was ready: a fault of this library.
     #[error("the runtime's thread ended while starting; its panic is on stderr")]
     Died,
+}
+
+impl From<TlsError> for StartError {
+    fn from(error: TlsError) -> Self {
+        Self::Tls(error.into())
+    }
 }
 
 /// What a runtime left undone when it ended.
@@ -104,7 +126,10 @@ impl Default for Drained {
     }
 }
 
-/// The actors, running or on standby. Dropping it stops at once; what is pending is on disk.
+/// The actors, running or on standby.
+///
+/// Dropping it stops them at once and does not wait for their end: what is pending is on disk, and
+/// requests that are cut off are made again at the next start. To wait, drain it.
 #[derive(Debug)]
 pub struct Runtime {
     handle: Handle,
@@ -113,13 +138,17 @@ pub struct Runtime {
 
 #[derive(Debug)]
 struct Running {
+    /// Whose end is the runtime's too.
     stop: watch::Sender<Option<Duration>>,
-    thread: JoinHandle<Drained>,
+    /// Told as the thread's last act.
+    drained: oneshot::Receiver<Drained>,
 }
 
 /// How events reach the spool now.
 #[derive(Clone, Debug)]
 enum Mode {
+    /// Nowhere: webhooks are off.
+    Off,
     /// Not yet: starting, or starting again.
     Starting,
     /// Through our own actors.
@@ -132,11 +161,26 @@ enum Mode {
     Failed(Arc<str>),
 }
 
+impl Mode {
+    /// As a host sees it.
+    fn state(&self) -> RuntimeState {
+        match self {
+            Self::Off => RuntimeState::Off,
+            Self::Starting => RuntimeState::Starting,
+            Self::Owner(_) => RuntimeState::Running,
+            Self::Standby(_) => RuntimeState::StandingBy,
+            Self::Stopped => RuntimeState::Stopped,
+            Self::Failed(reason) => RuntimeState::Failed(reason.clone()),
+        }
+    }
+}
+
 /// The config as it is now, and where secrets are read from.
 #[derive(Debug)]
 struct Current {
     config: Mutex<Arc<Config>>,
     environment: Environment,
+    feed: Feed,
 }
 
 impl Current {
@@ -160,8 +204,9 @@ impl Current {
         if let Some(new) = &mut loaded.config {
             (new.control_port, new.watch) = (config.control_port, config.watch);
             new.takes_part = config.takes_part;
+            let switch = if config.enabled { "enabled = false" } else { "enabled = true" };
             let fixed = [
-                ("enabled = false", new.enabled),
+                (switch, new.enabled == config.enabled),
                 ("another spool_dir", new.spool_dir == config.spool_dir),
                 ("another evidence_dir", new.evidence_dir == config.evidence_dir),
                 ("another fleet", new.fleet == config.fleet),
@@ -181,18 +226,65 @@ struct Setting {
     current: Arc<Current>,
     mode: watch::Sender<Mode>,
     stop: watch::Receiver<Option<Duration>>,
-    ready: SyncSender<Result<(), StartError>>,
+    /// Where `Runtime::start` waits for the first answer.
+    ready: mpsc::Sender<Result<(), StartError>>,
 }
 
 impl Runtime {
     /// Starts the actors on threads of their own and goes on with what the spool says is pending;
     /// where another process owns the spool, stands by. With `enabled = false` nothing is started:
-    /// no thread, no file, no socket.
+    /// no thread, no file, no socket. Works on any executor; given up, it leaves nothing running.
     ///
     /// Secrets are read from `environment` for each attempt.
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// use spec_notify::{Config, Environment, Runtime};
+    ///
+    /// # async fn host(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+    /// let runtime = Runtime::start(config, Environment::process()).await?;
+    /// let handle = runtime.handle();
+    /// // For as long as the host runs: events through the handle, and at the end
+    /// let drained = runtime.drain(Duration::from_secs(5)).await;
+    /// println!("{} deliveries wait on disk for the next start", drained.pending);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn start(config: Config, environment: Environment) -> Result<Self, StartError> {
+        let is_on = config.enabled;
+        let (mode, changes) = watch::channel(if is_on { Mode::Starting } else { Mode::Off });
+        let feed = Feed::new(changes.borrow().state());
+        let current = Arc::new(Current { config: Mutex::new(Arc::new(config)), environment, feed });
+        let handle = Handle::new(changes, current.clone());
+        if !is_on {
+            return Ok(Self { handle, running: None });
+        }
+        if let Some(most) = max_open().filter(|most| *most < MIN_OPEN_FILES) {
+            return Err(StartError::OpenFiles(most));
+        }
+        let (ready, mut started) = mpsc::channel(1);
+        let (stop, stopped) = watch::channel(None);
+        let setting = Setting { current, mode, stop: stopped, ready };
+        let (ended, drained) = oneshot::channel();
+        let thread = thread::Builder::new().name("spec-notify".to_owned());
+        thread.spawn(move || {
+            if ended.send(supervise(&Arc::new(setting))).is_err() {
+                log::debug!("nobody waits for the runtime's end");
+            }
+        })?;
+        let running = Running { stop, drained };
+        started.recv().await.ok_or(StartError::Died)??;
+        Ok(Self { handle, running: Some(running) })
+    }
+
+    /// As [`start`](Self::start), for plain threads: waits until events can be taken.
+    ///
+    /// # Errors
+    /// As `start`.
     ///
     /// ```
     /// use std::time::Duration;
@@ -205,29 +297,13 @@ impl Runtime {
     /// let environment = Environment::fixed([]);
     /// let loaded = LoadOptions::in_dir(&repo).repo(&repo).load(&environment);
     /// let config = loaded.into_config().unwrap();
-    /// let runtime = Runtime::start(config, environment).unwrap();
+    /// let runtime = Runtime::start_blocking(config, environment).unwrap();
     /// assert!(!runtime.handle().is_on());
-    /// assert_eq!(runtime.drain(Duration::ZERO).pending, 0);
+    /// assert_eq!(runtime.drain_blocking(Duration::ZERO).pending, 0);
     /// # std::fs::remove_dir(&repo).unwrap();
     /// ```
-    pub fn start(config: Config, environment: Environment) -> Result<Self, StartError> {
-        if !config.enabled {
-            return Ok(Self { handle: Handle::off(), running: None });
-        }
-        if let Some(most) = max_open().filter(|most| *most < MIN_OPEN_FILES) {
-            return Err(StartError::OpenFiles(most));
-        }
-        let (ready, started) = mpsc::sync_channel(1);
-        let (stop, stopped) = watch::channel(None);
-        let (mode, changes) = watch::channel(Mode::Starting);
-        let current = Arc::new(Current { config: Mutex::new(Arc::new(config)), environment });
-        let handle = Handle::on(changes, current.clone());
-        let setting = Setting { current, mode, stop: stopped, ready };
-        let thread = thread::Builder::new()
-            .name("spec-notify".to_owned())
-            .spawn(move || supervise(&Arc::new(setting)))?;
-        started.recv().map_err(|_| StartError::Died)??;
-        Ok(Self { handle, running: Some(Running { stop, thread }) })
+    pub fn start_blocking(config: Config, environment: Environment) -> Result<Self, StartError> {
+        wait_for(Self::start(config, environment))
     }
 
     /// A handle to this runtime.
@@ -236,24 +312,20 @@ impl Runtime {
     }
 
     /// Stops: no event is taken any more, no attempt starts, those under way may end until
-    /// `deadline`.
-    pub fn drain(mut self, deadline: Duration) -> Drained {
-        self.stop(deadline)
-    }
-
-    fn stop(&mut self, deadline: Duration) -> Drained {
-        let Some(Running { stop, thread }) = self.running.take() else { return Drained::default() };
-        stop.send_replace(Some(deadline));
-        thread.join().unwrap_or_else(|_| {
+    /// `deadline`. When this returns, everything is written and the spool is free. Works on any
+    /// executor; given up, it goes on by itself.
+    pub async fn drain(self, deadline: Duration) -> Drained {
+        let Some(Running { stop, drained }) = self.running else { return Drained::default() };
+        stop.send_replace(Some(bounded(deadline)));
+        drained.await.unwrap_or_else(|_| {
             log::error!("the runtime's thread panicked; what is pending is on disk");
             Drained::default()
         })
     }
-}
 
-impl Drop for Runtime {
-    fn drop(&mut self) {
-        self.stop(Duration::ZERO);
+    /// As [`drain`](Self::drain), for plain threads.
+    pub fn drain_blocking(self, deadline: Duration) -> Drained {
+        wait_for(self.drain(deadline))
     }
 }
 
@@ -263,9 +335,14 @@ impl Setting {
         self.stop.borrow().is_some() || self.stop.has_changed().is_err()
     }
 
+    fn set_mode(&self, mode: Mode) {
+        self.current.feed.set_state(mode.state());
+        self.mode.send_replace(mode);
+    }
+
     /// Says that events can be taken now; the first time it also answers `Runtime::start`.
     fn is_ready(&self, mode: Mode) {
-        self.mode.send_replace(mode);
+        self.set_mode(mode);
         // `Runtime::start` waits for the first answer only.
         drop(self.ready.try_send(Ok(())));
     }
@@ -280,11 +357,11 @@ fn supervise(setting: &Arc<Setting>) -> Drained {
             Ok(opened) => {
                 let run = setting.clone();
                 let thread = thread::Builder::new().name("spec-notify-actors".to_owned());
-                let ended = thread.spawn(move || owner::run(&run, opened)).map(JoinHandle::join);
-                setting.mode.send_replace(Mode::Starting);
+                let ended = thread.spawn(move || owner::run(&run, opened)).map(thread::JoinHandle::join);
+                setting.set_mode(Mode::Starting);
                 match ended {
                     Ok(Ok(Ended::Stopped(drained))) => {
-                        setting.mode.send_replace(Mode::Stopped);
+                        setting.set_mode(Mode::Stopped);
                         return drained;
                     }
                     Ok(Ok(Ended::NotStarted(error))) => error,
@@ -304,7 +381,7 @@ fn supervise(setting: &Arc<Setting>) -> Drained {
                              restart it, and report the panic above"
                         );
                         log::error!("{reason}");
-                        setting.mode.send_replace(Mode::Failed(reason.into()));
+                        setting.set_mode(Mode::Failed(reason.into()));
                         return Drained::default();
                     }
                     Err(error) => error.into(),
@@ -327,7 +404,7 @@ fn supervise(setting: &Arc<Setting>) -> Drained {
             thread::park_timeout(PAUSE);
         }
     }
-    setting.mode.send_replace(Mode::Stopped);
+    setting.set_mode(Mode::Stopped);
     Drained::default()
 }
 

@@ -11,20 +11,18 @@ use actix_rt::{Arbiter, ArbiterHandle, System};
 use futures_util::future::{Either, select};
 use tokio::sync::{Notify, mpsc, watch};
 
+use super::beside::{count_again, show_status};
 use super::block::block_on;
 use super::{Current, Drained, Mode, Setting, StartError};
 use crate::actors::{
     Alarm, AlarmBell, Announce, Close, CloseLedger, ConfigureStore, Door, Ledger, Member, Permits,
-    Reconfigure, ReloadReply, Remember, Ring, Router, Settings, look_after_files, look_once, take_inbox_in,
+    Reconfigure, ReloadReply, Ring, Router, Settings, look_after_files, look_once, take_inbox_in,
 };
-use crate::answer::EmitError;
-use crate::archive::{Healths, Pauses, evidence_parts};
-use crate::clock;
+use crate::archive::{Healths, Pauses};
 use crate::config::{Config, FleetRole, Loaded, Problem, Report, WatchFrom};
 use crate::control::Server;
 use crate::delivery::SubscriptionId;
 use crate::event::Event;
-use crate::figures::from_evidence;
 use crate::files::share_of_open_files;
 use crate::fleet::Link;
 use crate::http::{Connections, TlsSettings};
@@ -70,9 +68,10 @@ pub(super) fn run(setting: &Arc<Setting>, (store, recovered): (Store, Recovered)
             Ok(of_fleet) => of_fleet,
             Err(error) => return Ended::NotStarted(error),
         };
+        let feed = setting.current.feed.clone();
         let shared = fleet.clone().filter(|fleet| fleet.delivers);
         let ledger = Ledger::start_in_arbiter(&intake.handle(), move |_| {
-            let ledger = Ledger::new(store, its_alarm);
+            let ledger = Ledger::new(store, its_alarm, feed);
             match shared {
                 Some(OfFleet { link, routed, .. }) => ledger.sharing(link, routed),
                 None => ledger,
@@ -137,6 +136,7 @@ async fn serve(
     let files = actix_rt::spawn(look_after_files(ledger.clone(), door.router().clone()));
     let (looked, inbox_looked) = watch::channel(false);
     let inbox = actix_rt::spawn(take_inbox_in(ledger.clone(), door.clone(), looked));
+    let showing = actix_rt::spawn(show_status(setting.current.feed.clone(), door.clone()));
     let counting = actix_rt::spawn(count_again(ledger.clone(), setting.clone()));
     let reloading = take_reloads(reloads, setting.current.clone(), equipment, door.clone(), ledger.clone());
     let reloading = actix_rt::spawn(reloading);
@@ -159,10 +159,11 @@ async fn serve(
         Either::Left((deadline, _)) => Ok(deadline),
         Either::Right((ring, _)) => Err(ring),
     };
-    setting.mode.send_replace(Mode::Starting);
+    setting.set_mode(Mode::Starting);
     inbox.abort();
     files.abort();
     counting.abort();
+    showing.abort();
     reloading.abort();
     // The watcher may be waiting for these actors, so this thread must not block on it.
     if let Some(watch) = watch
@@ -208,24 +209,6 @@ async fn announce(ledger: &Addr<Ledger>, content: Option<Vec<u8>>) {
     }
 }
 
-/// Fills the figures from what the evidence has of the last day, without holding anybody up.
-async fn count_again(ledger: Addr<Ledger>, setting: Arc<Setting>) {
-    let (evidence_dir, until) = (setting.current.config().evidence_dir.clone(), clock::now());
-    let reading = move || {
-        let parts = evidence_parts(&evidence_dir, None).unwrap_or_else(|error| {
-            log::warn!("the evidence cannot be listed, and its figures are left out: {error}");
-            Vec::new()
-        });
-        from_evidence(&parts, until, || setting.stop.borrow().is_none())
-    };
-    let Ok(counts) = actix_rt::task::spawn_blocking(reading).await else {
-        return log::error!("the figures of the last day could not be read from the evidence");
-    };
-    if ledger.send(Remember(counts)).await.is_err() {
-        log::debug!("the ledger has stopped");
-    }
-}
-
 /// Begins to watch the repo; a failure is logged and everything else goes on.
 fn start_watch(
     current: &Arc<Current>,
@@ -246,8 +229,8 @@ fn start_watch(
         }
         match block_on(emitting.emit(event, None, WATCH_EMIT), 2 * WATCH_EMIT) {
             Some(Ok(_)) => Fate::Taken,
-            Some(Err(EmitError::Refused(why))) => Fate::Refused(why),
-            Some(Err(EmitError::Unavailable(why))) => Fate::NotNow(why),
+            Some(Err(error)) if error.is_temporary() => Fate::NotNow(error.reason()),
+            Some(Err(error)) => Fate::Refused(error.reason()),
             None => Fate::NotNow("the runtime is busy or stopping".to_owned()),
         }
     };
@@ -396,11 +379,12 @@ fn start_actors(
     let (to_ledger, deliveries, its_config) = (ledger.clone(), Arbiter::current(), config.clone());
     let checkout = Checkout::new(&config.repo, current.environment.clone());
     let its_checkout = checkout.clone();
+    let feed = current.feed.clone();
     let router = Router::start_in_arbiter(intake, move |_| {
-        Router::new(entries, recovered, to_ledger, deliveries, its_config, its_checkout, alarm)
+        Router::new(entries, recovered, to_ledger, deliveries, its_config, its_checkout, (alarm, feed))
     });
     let link = fleet.as_ref().map(|fleet| fleet.link.clone());
-    let (door, reloads) = Door::new(router, ledger.clone(), &config, checkout, link);
+    let (door, reloads) = Door::new(router, ledger.clone(), &config, checkout, link, current.feed.clone());
     let member = fleet.filter(|fleet| fleet.delivers).map(|OfFleet { link, routed, .. }| {
         let current = current.clone();
         Member::new(link, door.clone(), ledger.clone(), move || current.config(), routed)

@@ -3,16 +3,18 @@
 
 use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::block::on_a_thread;
 use super::{Mode, PAUSE, Setting};
 use crate::answer::{EmitError, Receipt};
-use crate::ask::{Ask, EmitEvent};
+use crate::ask::{Ask, EmitEvent, ReadStatus};
 use crate::control::{Client, ClientError};
 use crate::event::Event;
+use crate::feed::Feed;
 use crate::spool;
 
 /// Events that may wait to be handed over; more go to the inbox.
@@ -21,6 +23,9 @@ const MAX_WAITING: usize = 1024;
 /// How long an operator's request may take: the longest deadline of an attempt, plus its wait in
 /// the queue.
 const PATIENCE: Duration = Duration::from_secs(660);
+
+/// How often the owner is asked for its status, and how long it may take to answer.
+const SHOW_EVERY: Duration = Duration::from_secs(2);
 
 /// How long the owner may take to answer at all.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -52,17 +57,13 @@ impl Link {
     /// Asks the owner something on a new thread: operators ask seldom, and the answer may wait for
     /// an endpoint.
     pub(super) async fn ask<A: Ask>(&self, ask: A) -> Result<A::Answer, ClientError> {
-        let (reply, answer) = oneshot::channel();
         let spool_dir = self.spool_dir.clone();
-        thread::spawn(move || {
-            let asked =
-                Client::connect(&spool_dir, CONNECT).and_then(|mut client| client.request(&ask, PATIENCE));
-            if reply.send(asked).is_err() {
-                log::debug!("nobody waits any more for the owner's answer");
-            }
+        let asking = on_a_thread(move || {
+            Client::connect(&spool_dir, CONNECT).and_then(|mut client| client.request(&ask, PATIENCE))
         });
-        let no_thread = || ClientError::Refused("cannot start a thread to ask the owner".to_owned());
-        answer.await.unwrap_or_else(|_| Err(no_thread()))
+        let no_thread =
+            |error| ClientError::Refused(format!("cannot start a thread to ask the owner: {error}"));
+        asking.await.unwrap_or_else(|error| Err(no_thread(error)))
     }
 }
 
@@ -74,6 +75,7 @@ pub(super) fn run(setting: &Setting) {
     setting.is_ready(Mode::Standby(Link { jobs, spool_dir: spool_dir.clone() }));
     let mut client = None;
     let mut looked = Instant::now();
+    let mut view = View::default();
     while !setting.is_stopped() {
         match waiting.recv_timeout(PAUSE) {
             Ok(Job { event, deadline, reply }) => {
@@ -86,13 +88,45 @@ pub(super) fn run(setting: &Setting) {
         }
         if looked.elapsed() >= PAUSE {
             looked = Instant::now();
+            view.look(&setting.current.feed, spool_dir);
             if !spool::is_owned(spool_dir) {
                 log::info!("the spool {} is free: taking over", spool_dir.display());
                 break;
             }
         }
     }
-    setting.mode.send_replace(Mode::Starting);
+    setting.set_mode(Mode::Starting);
+}
+
+/// What those who watch see of the owner.
+#[derive(Default)]
+struct View {
+    looked: Option<Instant>,
+    looking: Option<JoinHandle<()>>,
+}
+
+impl View {
+    /// Asks the owner for its status, on another thread and from time to time, while somebody
+    /// watches.
+    fn look(&mut self, feed: &Feed, spool_dir: &Path) {
+        let is_time = self.looked.is_none_or(|looked| looked.elapsed() >= SHOW_EVERY);
+        let is_looking = self.looking.as_ref().is_some_and(|looking| !looking.is_finished());
+        if !is_time || is_looking || !feed.is_watched() {
+            return;
+        }
+        self.looked = Some(Instant::now());
+        let (feed, spool_dir) = (feed.clone(), spool_dir.to_owned());
+        let thread = thread::Builder::new().name("spec-notify-view".to_owned());
+        let looking = thread.spawn(move || {
+            let status = Client::connect(&spool_dir, CONNECT)
+                .and_then(|mut client| client.request(&ReadStatus {}, SHOW_EVERY));
+            match status {
+                Ok(status) => feed.show(status),
+                Err(error) => log::debug!("no status for those who watch: {error}"),
+            }
+        });
+        self.looking = looking.ok();
+    }
 }
 
 /// One exchange with the owner. If the connection has ended meanwhile, repeats it on a new one: the

@@ -31,7 +31,7 @@ fn runtime(repo: &Path, listener: &TcpListener) -> Runtime {
         secrets: true,
         role: None,
     };
-    Runtime::start(load(&options, &environment).config.unwrap(), environment).unwrap()
+    Runtime::start_blocking(load(&options, &environment).config.unwrap(), environment).unwrap()
 }
 
 fn emit(handle: &Handle, key: &str) -> Receipt {
@@ -72,7 +72,7 @@ fn while_the_disk_stands_still_events_are_queued_and_none_is_lost_or_doubled() {
     assert_eq!(emit(&handle, "plain"), Receipt::Duplicate);
     let connections: Vec<_> = listener.incoming().take(3).map(Result::unwrap).collect();
     assert_eq!(connections.len(), 3);
-    assert_eq!(runtime.drain(Duration::ZERO).pending, 3);
+    assert_eq!(runtime.drain_blocking(Duration::ZERO).pending, 3);
 }
 
 fn wait_for_owner(handle: &Handle) {
@@ -100,7 +100,7 @@ fn a_panic_in_any_actor_restarts_everything_from_disk() {
         // Three requests reach the endpoint in the new run: nothing of what was accepted is lost.
         let connections: Vec<_> = listener.incoming().take(3).map(Result::unwrap).collect();
         assert_eq!(connections.len(), 3, "{who:?}");
-        assert_eq!(runtime.drain(Duration::ZERO).pending, 3, "{who:?}");
+        assert_eq!(runtime.drain_blocking(Duration::ZERO).pending, 3, "{who:?}");
     }
 }
 

@@ -230,7 +230,7 @@ impl Spool {
     /// The SPEC's journal, opened or repaired first where needed.
     fn journal(&mut self, spec: &SpecId) -> Result<&mut Journal, FileError> {
         if let Some(why) = self.aside.get(spec) {
-            return Err(why.again());
+            return Err(why.clone());
         }
         if !self.journals.contains_key(spec) {
             // Opening and repairing change files, so this process must own the spool.
@@ -259,7 +259,7 @@ impl Spool {
     /// told why.
     fn break_journal(&mut self, spec: &SpecId, why: &FileError) {
         if self.journals.get(spec).is_some_and(Journal::has_batch) {
-            self.unanswered.insert(spec.clone(), why.again());
+            self.unanswered.insert(spec.clone(), why.clone());
         }
         self.set_broken(spec);
     }
@@ -334,7 +334,7 @@ impl Spool {
         for spec in batches {
             let verified = match &owner {
                 Ok(()) => self.verify_last_of(spec),
-                Err(error) => Err(error.again()),
+                Err(error) => Err(error.clone()),
             };
             match verified {
                 Ok(()) => self.journals.get_mut(spec).into_iter().for_each(Journal::confirm),

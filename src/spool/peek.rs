@@ -227,6 +227,8 @@ impl Kept {
             spec: spec.clone(),
             key: accepted.idempotency_key.clone(),
             kind: accepted.event,
+            stage: accepted.stage,
+            status: accepted.status,
             accepted_at: accepted.at,
             format: of.format,
         };

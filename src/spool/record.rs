@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 
 use crate::clock;
 use crate::delivery::{AttemptSummary, DeliveryId, FinalState, SubscriptionId, Told};
-use crate::event::{EventKind, IdempotencyKey, SpecId, sequence_at};
+use crate::event::{EventKind, IdempotencyKey, SpecId, Stage, Status, sequence_at};
 use crate::payload::Format;
 use crate::run::{Run, Step};
 
@@ -147,6 +147,12 @@ pub(crate) struct Accepted<B = Box<RawValue>> {
     pub idempotency_key: IdempotencyKey,
     /// The event's type.
     pub event: EventKind,
+    /// The stage that it tells of; absent in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<Stage>,
+    /// How that ended; absent in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
     /// Its `event.sequence`; absent in records of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequence: Option<u64>,
@@ -217,10 +223,13 @@ impl Accepted {
         let body = raw(body)?;
         let (bodies, own_bodies) = (BTreeMap::new(), BTreeMap::new());
         let (sequence, inbox, run, told) = (None, None, None, None);
+        let (stage, status) = (None, None);
         Ok(Self {
             at,
             idempotency_key,
             event,
+            stage,
+            status,
             sequence,
             inbox,
             run,

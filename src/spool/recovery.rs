@@ -145,6 +145,8 @@ impl Recovery {
             spec: self.spec.clone(),
             key: accepted.idempotency_key.clone(),
             kind: accepted.event,
+            stage: accepted.stage,
+            status: accepted.status,
             accepted_at: accepted.at,
             format: delivery.format,
         };

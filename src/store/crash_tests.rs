@@ -81,6 +81,8 @@ impl Way {
             spec: spec(),
             key: key.parse().unwrap(),
             kind: EventKind::StageCompleted,
+            stage: None,
+            status: None,
             accepted_at: clock::now(),
             format: crate::payload::Format::SpecKit,
         };

@@ -213,6 +213,8 @@ fn an_end_that_cannot_be_written_yet_is_not_told_and_is_told_once() {
         spec,
         key: "k".parse().unwrap(),
         kind: EventKind::Test,
+        stage: None,
+        status: None,
         accepted_at: clock::now(),
         format: crate::payload::Format::SpecKit,
     };
@@ -248,6 +250,8 @@ fn what_was_closed_and_removed_is_lost_and_told_and_becomes_a_dead_letter() {
         spec: spec.clone(),
         key: "k".parse().unwrap(),
         kind: EventKind::Test,
+        stage: None,
+        status: None,
         accepted_at: clock::now(),
         format: crate::payload::Format::SpecKit,
     };

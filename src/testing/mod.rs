@@ -20,7 +20,7 @@
 //!
 //! let requests = run.assert_told_to(&endpoint);
 //! requests.iter().for_each(|request| request.verify(sandbox.secret()).unwrap());
-//! assert_eq!(runtime.drain(Duration::from_secs(5)).pending, 0);
+//! assert_eq!(runtime.drain_blocking(Duration::from_secs(5)).pending, 0);
 //! ```
 
 pub(crate) mod certificate;

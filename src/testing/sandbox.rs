@@ -182,7 +182,7 @@ impl Sandbox {
     /// It does not start, or the config has errors.
     #[track_caller]
     pub fn runtime(&self) -> Runtime {
-        needed("a runtime", Runtime::start(self.config(), self.environment()))
+        needed("a runtime", Runtime::start_blocking(self.config(), self.environment()))
     }
 
     /// A command in the repo, with no variables but `PATH`, `HOME` (a folder of the sandbox) and

@@ -239,13 +239,13 @@ fn host_process() {
     let Some(repo) = std::env::var_os("TEST_HOST_REPO") else { return };
     let name = std::env::var("TEST_HOST_NAME").unwrap();
     let (config, environment) = crate::embed::setting(Path::new(&repo));
-    let runtime = spec_notify::Runtime::start(config, environment).unwrap();
+    let runtime = spec_notify::Runtime::start_blocking(config, environment).unwrap();
     for n in 0..30 {
         let key = format!("{name}-{n}");
         let receipt = runtime.handle().emit_blocking(crate::embed::event(&key), crate::harness::PATIENCE);
         receipt.unwrap();
     }
-    runtime.drain(std::time::Duration::from_secs(10));
+    runtime.drain_blocking(std::time::Duration::from_secs(10));
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn start() -> (Endpoint, Sandbox, Runtime) {
     let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("host", &endpoint.url(), "")]);
     let (config, environment) = setting(sandbox.path());
-    let runtime = Runtime::start(config, environment).unwrap();
+    let runtime = Runtime::start_blocking(config, environment).unwrap();
     (endpoint, sandbox, runtime)
 }
 
@@ -50,7 +50,7 @@ fn in_a_tokio_host() {
         runtime.handle().idle().await;
     });
     assert_eq!(endpoint.requests().len(), 50);
-    assert_eq!(runtime.drain(Duration::from_secs(5)).pending, 0);
+    assert_eq!(runtime.drain_blocking(Duration::from_secs(5)).pending, 0);
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn in_an_actix_host() {
         runtime.handle().idle().await;
     });
     assert_eq!(endpoint.requests().len(), 1);
-    assert_eq!(runtime.drain(Duration::from_secs(5)).pending, 0);
+    assert_eq!(runtime.drain_blocking(Duration::from_secs(5)).pending, 0);
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn on_plain_threads() {
         }
     });
     endpoint.wait_for(8);
-    assert_eq!(runtime.drain(Duration::from_secs(5)).pending, 0);
+    assert_eq!(runtime.drain_blocking(Duration::from_secs(5)).pending, 0);
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn several_runtimes_live_side_by_side() {
     for (endpoint, _sandbox, runtime) in [first, second] {
         runtime.handle().emit_blocking(event("same"), Duration::from_secs(10)).unwrap();
         assert_eq!(endpoint.wait_for(1).len(), 1);
-        runtime.drain(Duration::from_secs(5));
+        runtime.drain_blocking(Duration::from_secs(5));
     }
 }
 
@@ -95,7 +95,7 @@ fn several_runtimes_live_side_by_side() {
 fn switched_off_there_is_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (config, environment) = setting(dir.path());
-    let runtime = Runtime::start(config, environment).unwrap();
+    let runtime = Runtime::start_blocking(config, environment).unwrap();
     assert_eq!(runtime.handle().emit_blocking(event("k"), Duration::from_secs(1)).unwrap(), Receipt::Off);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
@@ -104,7 +104,7 @@ fn switched_off_there_is_nothing() {
 fn after_the_end_an_emit_goes_to_the_inbox() {
     let (_endpoint, sandbox, runtime) = start();
     let handle = runtime.handle();
-    runtime.drain(Duration::from_secs(5));
+    runtime.drain_blocking(Duration::from_secs(5));
     assert_eq!(handle.emit_blocking(event("late"), Duration::from_secs(5)).unwrap(), Receipt::Queued);
     assert_eq!(sandbox.inbox().len(), 1);
 }
@@ -113,7 +113,7 @@ fn after_the_end_an_emit_goes_to_the_inbox() {
 fn a_second_runtime_goes_through_the_first_and_takes_over_when_it_ends() {
     let (endpoint, sandbox, first) = start();
     let (config, environment) = setting(sandbox.path());
-    let second = Runtime::start(config, environment).unwrap();
+    let second = Runtime::start_blocking(config, environment).unwrap();
     let handle = second.handle();
     let emit = |key: &str| handle.emit_blocking(event(key), Duration::from_secs(10)).unwrap();
     assert_accepted(&emit("k1"));
@@ -122,11 +122,11 @@ fn a_second_runtime_goes_through_the_first_and_takes_over_when_it_ends() {
     let spec: SpecId = "SPEC-1".parse().unwrap();
     let sent = handle.block(Duration::from_secs(10), handle.test(spec, "host".parse().unwrap()));
     assert_eq!(sent.unwrap().unwrap().outcome.as_str(), "delivered");
-    first.drain(Duration::from_secs(5));
+    first.drain_blocking(Duration::from_secs(5));
     crate::harness::wait_for("the second to own the spool", || {
         let key = format!("k{:?}", std::time::Instant::now());
         matches!(emit(&key), Receipt::Accepted(_)).then_some(())
     });
     assert_eq!(emit("k1"), Receipt::Duplicate, "what the first accepted stays known");
-    second.drain(Duration::from_secs(5));
+    second.drain_blocking(Duration::from_secs(5));
 }

@@ -2,13 +2,14 @@
 //! in shell and in Rust, and the extension for GitHub Spec Kit.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
 use spec_notify::Stage;
 
 use crate::harness::{EVIDENCE, Endpoint, Ran, RequestExt as _, Sandbox, plan_telemetry, wait_for};
+use crate::hosts::command;
 
 fn page(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name)).unwrap()
@@ -114,19 +115,6 @@ fn the_status_command_has_a_banner_and_rows_and_the_flags_do_their_work() {
     assert_eq!((none.code, none.stdout.contains("went on")), (2, false), "a flag's exit code is the host's");
 }
 
-/// The example as a program, built as it stands.
-fn example() -> PathBuf {
-    let folder = Path::new(env!("CARGO_BIN_EXE_spec-notify")).parent().unwrap();
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--locked", "--offline", "--example", "guardrail_host"]);
-    if folder.ends_with("release") {
-        cargo.arg("--release");
-    }
-    cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
-    assert!(cargo.status().unwrap().success());
-    folder.join("examples/guardrail_host")
-}
-
 #[test]
 fn the_host_in_rust_is_the_one_of_the_page_and_works() {
     let source = include_str!("../../examples/guardrail_host.rs");
@@ -138,11 +126,7 @@ fn the_host_in_rust_is_the_one_of_the_page_and_works() {
     let endpoint = Endpoint::answering([200]);
     let (sandbox, _) = repo(&endpoint.url());
     let host = |sandbox: &Sandbox, arguments: &[&str]| {
-        let like = sandbox.command(&[]);
-        let mut command = Command::new(example());
-        command.args(arguments).current_dir(sandbox.path()).env_clear();
-        command.envs(like.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        Ran::from(command.output().unwrap())
+        Ran::from(command(sandbox, "guardrail_host").args(arguments).output().unwrap())
     };
     let ran = host(&sandbox, &[]);
     assert!(ran.code == 0 && ran.stdout.contains(" one "), "{ran:?}");

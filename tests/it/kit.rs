@@ -32,7 +32,7 @@ fn a_run_is_told_stage_by_stage_and_signed() {
     }
     assert_eq!(requests[6].event_type(), Some(EventKind::PipelineCompleted));
     assert_eq!(sandbox.wait_for_ends("SPEC-KIT-065", 7).len(), 7);
-    assert_eq!(runtime.drain(Duration::from_secs(10)).pending, 0);
+    assert_eq!(runtime.drain_blocking(Duration::from_secs(10)).pending, 0);
 }
 
 #[test]
@@ -101,11 +101,11 @@ fn a_runtime_that_watches_tells_what_is_written() {
     let endpoint = Endpoint::start();
     let sandbox = Sandbox::new().settings("max_pending = 50").subscribe("host", &endpoint.url());
     let config: Config = sandbox.config().watching(WatchFrom::Start);
-    let runtime = Runtime::start(config, sandbox.environment()).unwrap();
+    let runtime = Runtime::start_blocking(config, sandbox.environment()).unwrap();
     let run = Run::of("SPEC-1").failing_at(Stage::Audit);
     run.write_telemetry(&sandbox);
     run.assert_told_to(&endpoint);
-    runtime.drain(Duration::from_secs(10));
+    runtime.drain_blocking(Duration::from_secs(10));
 }
 
 #[test]

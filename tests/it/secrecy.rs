@@ -325,7 +325,7 @@ fn a_secret_that_is_missing_at_an_attempt_sends_nothing() {
     let repo = sandbox.path().to_owned();
     let complete = Environment::fixed([("TEST_SECRET", "a-secret-of-the-tests")]);
     let config = LoadOptions::in_dir(&repo).repo(&repo).load(&complete).into_config().unwrap();
-    let runtime = Runtime::start(config, Environment::fixed([])).unwrap();
+    let runtime = Runtime::start_blocking(config, Environment::fixed([])).unwrap();
     let event = r#"{"event":{"type":"spec-auto.pipeline.completed"},"spec":{"id":"SPEC-1"}}"#;
     runtime
         .handle()

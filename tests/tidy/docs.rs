@@ -20,6 +20,22 @@ fn known_keys(table: &str) -> Vec<String> {
     unknown.help.strip_prefix("known keys are: ").unwrap().split(", ").map(str::to_owned).collect()
 }
 
+/// A config can be made in code as well as in a file; a fleet's alone is a file's.
+#[test]
+fn the_builder_has_every_config_key() {
+    for (table, file) in [
+        ("[spec_ops.webhooks]", "src/config/builder.rs"),
+        ("[spec_ops.webhooks.alerts]", "src/config/builder.rs"),
+        ("[[spec_ops.webhooks.subscriptions]]", "src/config/builder/subscription.rs"),
+    ] {
+        let code = text(file);
+        let of_a_file = ["alerts", "fleet", "subscriptions", "headers"];
+        for key in known_keys(table).iter().filter(|key| !of_a_file.contains(&key.as_str())) {
+            assert!(code.contains(&format!("\"{key}\"")), "{file} does not have {key} of {table}");
+        }
+    }
+}
+
 #[test]
 fn the_docs_name_every_config_key_in_the_order_of_the_messages() {
     let docs = text("docs/reference/config.md");

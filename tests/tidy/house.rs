@@ -15,7 +15,7 @@ pub(super) fn sources() -> Vec<(String, String)> {
 }
 
 /// The modules, each of which uses only those before it: see `docs/ARCHITECTURE.md`.
-const ORDER: [&str; 33] = [
+const ORDER: [&str; 34] = [
     "clock",
     "decode",
     "names",
@@ -44,6 +44,7 @@ const ORDER: [&str; 33] = [
     "watch",
     "inspect",
     "ask",
+    "feed",
     "actors",
     "control",
     "runtime",

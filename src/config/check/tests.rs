@@ -136,7 +136,7 @@ fn source_roots_are_folders_in_the_repo_each_once() {
     std::os::unix::fs::symlink("/tmp", dir.path().join("out")).unwrap();
     std::os::unix::fs::symlink("packages/a", dir.path().join("in")).unwrap();
     let checked = |roots: &str| {
-        let text = format!("[spec_ops.webhooks]\nsource_roots = {roots}\n");
+        let text = format!("[spec_ops.webhooks]\nsource_roots = {roots}\nenabled = false\n");
         check(None, &text, dir.path(), &Environment::fixed([]), (true, None))
     };
     let found = |roots: &str| checked(roots).config.unwrap().source_roots.to_vec();
