@@ -1,11 +1,11 @@
 //! A host with a terminal interface: `cargo run --example ratatui_host`, in a repo with a config
-//! (see `docs/reference/config.md`). Its draw loop looks at the runtime at every frame and never waits for it.
-//! `e` emits an event, `q` ends.
+//! (see `docs/reference/config.md`). Its draw loop looks at the runtime at every frame and never
+//! waits for it. `e` emits an event, `q` ends.
 
 use std::collections::VecDeque;
 use std::error::Error;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ratatui::Frame;
 use ratatui::crossterm::event::{self, Event as Input, KeyCode};
@@ -49,8 +49,10 @@ fn next(handle: &Handle) -> Result<bool, Box<dyn Error>> {
     match event::read()? {
         Input::Key(key) if key.code == KeyCode::Char('q') => return Ok(false),
         Input::Key(key) if key.code == KeyCode::Char('e') => {
-            let event = Event::stage("SPEC-KIT-065".parse()?, Stage::Plan, Status::Success).build();
-            handle.emit_blocking(event, Duration::from_secs(2))?;
+            // Each press is a run of its own: the same stage of the same session is a duplicate.
+            let session = format!("session-{}", SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis());
+            let event = Event::stage("SPEC-KIT-065".parse()?, Stage::Plan, Status::Success);
+            handle.emit_blocking(event.session(session).build(), Duration::from_secs(2))?;
         }
         _ => {}
     }

@@ -123,7 +123,8 @@ impl EventBuilder {
     }
 
     /// Which session of the host this is of: the part of the key that tells runs apart. It is also
-    /// `telemetry.sessionId`.
+    /// `telemetry.sessionId`. Give each run a session of its own, and each further try of a stage
+    /// its [`attempt`](Self::attempt): the same again is a duplicate, and nothing is sent.
     pub fn session(mut self, session: impl Into<String>) -> Self {
         self.session = Some(session.into());
         self

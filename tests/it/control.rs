@@ -262,19 +262,22 @@ fn who_listens_where_a_killed_runtime_was_learns_nothing_and_is_believed_nothing
 fn another_version_of_the_protocol_is_refused_with_a_word_at_either_end() {
     let endpoint = Endpoint::answering([200]);
     let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
-    let _serve = sandbox.serve();
+    let serve = sandbox.serve();
     let mut running = runtime(&sandbox);
     for version in [1, 9] {
         let mut stream = BufReader::new(connect(&running));
         let said = ask(&mut stream, &json!({"version": version, "token": running["token"]}));
         assert!(said["error"].as_str().unwrap().contains(&format!("version {version} ")), "{said}");
     }
-    // A runtime of before: it says nothing of its protocol.
+    // A runtime of before: it says nothing of its protocol. The one that runs would write the file
+    // anew, so it is frozen meanwhile.
+    serve.signal("STOP");
     running.as_object_mut().unwrap().remove("protocol");
     std::fs::write(sandbox.spool().join("runtime.json"), running.to_string()).unwrap();
     let ran = sandbox.run(&["reload"]);
     assert!(ran.code == 3 && ran.stderr.contains("speaks version 1"), "{ran:?}");
     assert_eq!(sandbox.emit("SPEC-1", "Plan", "k")["outcome"], "queued");
+    serve.signal("CONT");
     endpoint.wait_for(1);
 }
 

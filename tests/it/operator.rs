@@ -563,7 +563,9 @@ fn a_slip_in_the_config_costs_no_event_and_hides_nothing() {
         let emitted = sandbox.emit("SPEC-1", "Plan", key);
         assert_eq!(emitted["outcome"], "accepted", "{slip}");
         // What the runtime has is well; what was meant to be is not in force.
-        let status = sandbox.run(&["status"]);
+        let status = wait_for("the first delivery to end", || {
+            Some(sandbox.run(&["status"])).filter(|ran| !ran.stdout.contains("untried"))
+        });
         assert_says(&status, 1, &["process", "one", "healthy", "see spec-notify check", "not in force yet"]);
         assert_says(&sandbox.run(&["list"]), 0, &["SPEC-1"]);
     }
