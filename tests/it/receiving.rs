@@ -22,6 +22,8 @@ use crate::recipes::Program;
 /// What `Program` gives to every recipe.
 const SECRET: &str = "the-secret-of-the-recipe";
 
+/// Whose SPECs and keys are the same.
+const REPOS: [&str; 2] = ["o/one", "o/two"];
 const SPECS: usize = 3;
 const STAGES: usize = 4;
 const EVENTS: u64 = 12;
@@ -31,13 +33,14 @@ struct Delivery {
     body: String,
 }
 
-/// The newest sequence and status of each SPEC's stages.
-type Expected = BTreeMap<(String, String), (u64, String)>;
+/// The newest sequence and status of each stage of each SPEC of each repo.
+type Expected = BTreeMap<(String, String, String), (u64, String)>;
 
 /// Two deliveries of each event, each of them twice, in any order.
 fn deliveries() -> (Vec<Delivery>, Expected) {
     let (mut all, mut expected) = (Vec::new(), Expected::new());
-    for n in 0..SPECS * STAGES {
+    for n in 0..SPECS * STAGES * REPOS.len() {
+        let (repo, n) = (REPOS[n % REPOS.len()], n / REPOS.len());
         let (spec, stage) = (format!("SPEC-{}", n / STAGES), Stage::ALL[n % STAGES]);
         for sequence in 1..=EVENTS {
             let sequence = sequence * 10 + n as u64;
@@ -46,14 +49,15 @@ fn deliveries() -> (Vec<Delivery>, Expected) {
                 "event": {"type": "spec-auto.stage.completed", "stage": stage, "status": status,
                     "idempotency_key": format!("{spec}:{stage}:{sequence}"), "sequence": sequence,
                     "time": "2026-01-02T03:04:05.678Z"},
-                "spec": {"id": spec}, "source": {"repo": "o/n"},
+                "spec": {"id": spec}, "source": {"repo": repo},
                 "pipeline": {"attempt": 1, "maxAttempts": 3}});
             assert!(payload_schema().is_valid(&body), "{body}");
             for _ in 0..2 {
                 let id = DeliveryId::random().to_string();
                 all.extend((0..2).map(|_| Delivery { id: id.clone(), body: body.to_string() }));
             }
-            expected.insert((spec.clone(), stage.to_string()), (sequence, status.to_string()));
+            let place = (repo.to_owned(), spec.clone(), stage.to_string());
+            expected.insert(place, (sequence, status.to_string()));
         }
     }
     fastrand::shuffle(&mut all);
@@ -123,12 +127,12 @@ fn the_receiver_applies_each_event_once_and_keeps_the_newest_though_it_is_killed
         }
     });
     drop(program);
-    let held: Vec<(String, String, String, u64, u64)> = query(&database, "SELECT * FROM stages");
-    assert_eq!(held.len(), SPECS * STAGES);
-    for (spec, stage, status, sequence, events) in held {
-        let newest = &expected[&(spec.clone(), stage.clone())];
-        assert_eq!(&(sequence, status), newest, "{spec} {stage}");
-        assert_eq!(events, EVENTS, "{spec} {stage}: each was applied once");
+    let held: Vec<(String, String, String, String, u64, u64)> = query(&database, "SELECT * FROM stages");
+    assert_eq!(held.len(), SPECS * STAGES * REPOS.len());
+    for (repo, spec, stage, status, sequence, events) in held {
+        let place = format!("{repo} {spec} {stage}");
+        assert_eq!((sequence, status), expected[&(repo, spec, stage)], "{place}");
+        assert_eq!(events, EVENTS, "{place}: each was applied once");
     }
     let seen: Vec<[usize; 1]> = query(&database, "SELECT count(*) FROM seen");
     assert_eq!(seen, [[all.len() / 2 + all.len() / 4]], "each delivery, and each event");

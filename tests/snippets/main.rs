@@ -1,5 +1,6 @@
 //! The programs of `docs/reference/verifying.md`, run as they stand there on real and on tampered
-//! requests, and the applications of `docs/start/receive.md` with the frameworks that are there.
+//! requests; the applications of `docs/start/receive.md` with the frameworks that are there; the
+//! types with pydantic.
 #![allow(clippy::unwrap_used, reason = "helpers of tests; clippy exempts only the test functions themselves")]
 
 #[allow(unreachable_pub, reason = "it stands in the docs as a reader would paste it")]
@@ -185,4 +186,38 @@ fn rust_with_the_library() {
         }
         library::verify(secret, body, &headers).is_ok()
     });
+}
+
+#[test]
+fn python_with_pydantic() {
+    const CHECK: &str = r#"
+import json, sys
+from receiver import read
+for path in sys.argv[1:]:
+    body = json.load(open(path, "rb"))
+    assert read(json.dumps(body).encode()) == body, path
+body["later"], body["event"]["status"] = True, "paused"
+assert read(json.dumps(body).encode())["event"]["status"] == "paused", "of a later version"
+del body["source"]
+try:
+    read(json.dumps(body).encode())
+except ValueError:
+    sys.exit(0)
+sys.exit("a body without its source is no payload")
+"#;
+    if !works("python3", &["-c", "import pydantic, sys; assert sys.version_info >= (3, 11)"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let types = include_str!("../../docs/reference/types/spec_notify.py");
+    // As the page says for Python 3.11.
+    let types = types.replacen("from typing import", "from typing_extensions import", 1);
+    std::fs::write(dir.path().join("spec_notify.py"), types).unwrap();
+    let page = include_str!("../../docs/reference/receiving.md");
+    std::fs::write(dir.path().join("receiver.py"), snippet(page, "python pydantic")).unwrap();
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/samples");
+    let samples = std::fs::read_dir(samples).unwrap().map(|sample| sample.unwrap().path());
+    let mut process = Command::new("python3");
+    let output = process.args(["-c", CHECK]).args(samples).current_dir(dir.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

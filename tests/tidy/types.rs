@@ -28,7 +28,9 @@ enum Kind<'a> {
     Text,
     Number,
     Whole,
-    /// One of these texts.
+    /// This text alone.
+    Only(&'a str),
+    /// One of these texts, or another one of a later version.
     OneOf(Vec<&'a str>),
     Shape(String),
     List(Box<Kind<'a>>),
@@ -49,7 +51,7 @@ fn kind<'a>(part: &'a Value, name: String, shapes: &mut Vec<Shape<'a>>) -> Kind<
         |values: &'a Value| values.as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
     match part["type"].as_str().unwrap_or_default() {
         "string" if part["enum"].is_array() => Kind::OneOf(texts(&part["enum"])),
-        "string" if part["const"].is_string() => Kind::OneOf(vec![part["const"].as_str().unwrap()]),
+        "string" if part["const"].is_string() => Kind::Only(part["const"].as_str().unwrap()),
         "string" => Kind::Text,
         "integer" => Kind::Whole,
         "number" => Kind::Number,
@@ -102,8 +104,11 @@ impl Kind<'_> {
         match self {
             Self::Text => "string".to_owned(),
             Self::Number | Self::Whole => "number".to_owned(),
+            Self::Only(text) => format!("\"{text}\""),
             Self::OneOf(texts) => {
                 let texts: Vec<String> = texts.iter().map(|it| format!("\"{it}\"")).collect();
+                // A later version may have more of them, and editors still offer these.
+                let texts = [texts, vec!["(string & {})".to_owned()]].concat();
                 let on_a_line = texts.join(" | ");
                 if on_a_line.len() < 80 { on_a_line } else { format!("\n    | {}", texts.join("\n    | ")) }
             }
@@ -119,10 +124,11 @@ impl Kind<'_> {
             Self::Text => "str".to_owned(),
             Self::Number => "float".to_owned(),
             Self::Whole => "int".to_owned(),
+            Self::Only(text) => format!("Literal[\"{text}\"]"),
             Self::OneOf(texts) => {
                 let texts: Vec<String> = texts.iter().map(|it| format!("\"{it}\"")).collect();
-                let on_a_line = format!("Literal[{}]", texts.join(", "));
-                let lines = || format!("Literal[\n        {},\n    ]", texts.join(",\n        "));
+                let on_a_line = format!("Literal[{}] | str", texts.join(", "));
+                let lines = || format!("Literal[\n        {},\n    ] | str", texts.join(",\n        "));
                 if on_a_line.len() < 80 { on_a_line } else { lines() }
             }
             Self::Shape(name) => name.clone(),
@@ -131,6 +137,26 @@ impl Kind<'_> {
             Self::Anything => "Any".to_owned(),
         }
     }
+
+    fn go(&self) -> String {
+        match self {
+            Self::Text | Self::Only(_) | Self::OneOf(_) => "string".to_owned(),
+            Self::Number => "float64".to_owned(),
+            Self::Whole => "int64".to_owned(),
+            Self::Shape(name) => name.clone(),
+            Self::List(kind) => format!("[]{}", kind.go()),
+            Self::Object => "map[string]any".to_owned(),
+            Self::Anything => "any".to_owned(),
+        }
+    }
+}
+
+/// `idempotency_key` gives `IdempotencyKey`, and `id` gives `ID`.
+fn go_name(field: &str) -> String {
+    if field == "id" {
+        return "ID".to_owned();
+    }
+    field.split('_').map(|word| word[..1].to_uppercase() + &word[1..]).collect()
 }
 
 const ABOUT: &str = "The payload of spec-notify, made from payload.schema.json. \
@@ -182,6 +208,33 @@ fn python(shapes: &[Shape<'_>]) -> String {
     out
 }
 
+fn go(shapes: &[Shape<'_>]) -> String {
+    let comment = |indent: &str, text: &str| -> String {
+        let lines = if text.is_empty() { Vec::new() } else { wrapped(text) };
+        lines.iter().map(|line| format!("{indent}// {line}\n")).collect()
+    };
+    let mut out = comment("", &format!("Package specnotify has the types of a payload. {ABOUT}"));
+    out += "package specnotify\n";
+    for shape in shapes {
+        out += &format!("\n{}type {} struct {{\n", comment("", shape.description), shape.name);
+        for (number, field) in shape.fields.iter().enumerate() {
+            let is_number_or_shape = matches!(field.kind, Kind::Number | Kind::Whole | Kind::Shape(_));
+            // Absent is not 0.
+            let (pointer, omit) = match (field.is_required, is_number_or_shape) {
+                (true, _) => ("", ""),
+                (false, true) => ("*", ",omitempty"),
+                (false, false) => ("", ",omitempty"),
+            };
+            out += if number == 0 { "" } else { "\n" };
+            out += &comment("\t", field.description);
+            let (name, kind) = (go_name(field.name), field.kind.go());
+            out += &format!("\t{name} {pointer}{kind} `json:\"{}{omit}\"`\n", field.name);
+        }
+        out += "}\n";
+    }
+    out
+}
+
 fn folder() -> PathBuf {
     root().join("docs/reference/types")
 }
@@ -198,7 +251,11 @@ fn the_types_are_those_of_the_schema() {
     let schema = schema();
     let mut shapes = Vec::new();
     shape(&schema, "Payload", &mut shapes);
-    for (file, made) in [("spec_notify.ts", typescript(&shapes)), ("spec_notify.py", python(&shapes))] {
+    for (file, made) in [
+        ("spec_notify.ts", typescript(&shapes)),
+        ("spec_notify.py", python(&shapes)),
+        ("spec_notify.go", go(&shapes)),
+    ] {
         if std::env::var("INSTA_UPDATE").is_ok_and(|update| update == "always") {
             fs::create_dir_all(folder()).unwrap();
             fs::write(folder().join(file), &made).unwrap();
@@ -226,7 +283,8 @@ fn the_samples_fit_the_types_of_typescript() {
         program += &format!("export const sample{number}: Payload = {sample};\n");
     }
     program += "// @ts-expect-error a payload without its parts is none\n\
-                export const none: Payload = { schemaVersion: \"1.0\" };\n";
+                export const none: Payload = { schemaVersion: \"1.0\" };\n\
+                export const later: Payload[\"event\"][\"status\"] = \"paused\";\n";
     fs::write(dir.path().join("samples.ts"), program).unwrap();
     check("tsc", &["--strict", "--noEmit", "--target", "es2022", "samples.ts"], dir.path());
 }
@@ -246,6 +304,8 @@ def fits(value, kind):
         return True
     if origin is typing.Literal:
         return value in inner
+    if origin is typing.Union:
+        return any(fits(value, it) for it in inner)
     if origin is list:
         return isinstance(value, list) and all(fits(it, inner[0]) for it in value)
     if origin is dict:
@@ -257,6 +317,7 @@ def fits(value, kind):
     return isinstance(value, (int, float) if kind is float else kind)
 
 assert not fits({"schemaVersion": "1.0"}, spec_notify.Payload)
+assert fits("paused", typing.get_type_hints(spec_notify.Event)["status"]), "a later version's"
 for path in sys.argv[2:]:
     assert fits(json.load(open(path)), spec_notify.Payload), path
 "#;
@@ -268,4 +329,53 @@ for path in sys.argv[2:]:
     };
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() || said.starts_with("skipped: "), "{said}");
+}
+
+#[test]
+fn the_samples_fit_the_types_of_go() {
+    const CHECK: &str = r#"package main
+
+import (
+	"encoding/json"
+	"log"
+	"os"
+
+	"check/specnotify"
+)
+
+func main() {
+	for _, path := range os.Args[1:] {
+		file, err := os.Open(path)
+		if err != nil {
+			log.Fatal(err)
+		}
+		decoder := json.NewDecoder(file)
+		decoder.DisallowUnknownFields()
+		var payload specnotify.Payload
+		if err := decoder.Decode(&payload); err != nil || payload.Event.Sequence == 0 {
+			log.Fatal(path, err)
+		}
+	}
+}
+"#;
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("specnotify")).unwrap();
+    fs::copy(folder().join("spec_notify.go"), dir.path().join("specnotify/spec_notify.go")).unwrap();
+    fs::write(dir.path().join("go.mod"), "module check\n\ngo 1.18\n").unwrap();
+    fs::write(dir.path().join("main.go"), CHECK).unwrap();
+    let run = |program: &str, arguments: &[&str]| {
+        let mut process = Command::new(program);
+        process.args(arguments).current_dir(dir.path()).env("GOFLAGS", "");
+        let output = process.env("GOCACHE", dir.path().join("cache")).output().unwrap();
+        assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.stdout.is_empty(), "not as gofmt has it: {}", String::from_utf8_lossy(&output.stdout));
+    };
+    if ["go", "gofmt"].iter().any(|program| Command::new(program).arg("-h").output().is_err()) {
+        return eprintln!("skipped: go is not installed");
+    }
+    run("gofmt", &["-l", "specnotify"]);
+    run("go", &["build", "-o", "check", "."]);
+    let samples = samples();
+    let samples: Vec<&str> = samples.iter().map(|sample| sample.to_str().unwrap()).collect();
+    run(dir.path().join("check").to_str().unwrap(), &samples);
 }

@@ -21,9 +21,9 @@ class Event(TypedDict):
         "spec-auto.anomaly.cost_threshold",
         "spec-auto.anomaly.stalled",
         "spec-kit.webhook.test",
-    ]
+    ] | str
     # How it ended.
-    status: NotRequired[Literal["success", "failure", "halt"]]
+    status: NotRequired[Literal["success", "failure", "halt"] | str]
     # Which stage, for a stage event, or of which stage the anomaly is.
     stage: NotRequired[Literal[
         "Constitution",
@@ -38,7 +38,7 @@ class Event(TypedDict):
         "Validate",
         "Audit",
         "Unlock",
-    ]]
+    ] | str]
     # Which event this is: the same one seen twice has the same key.
     idempotency_key: str
     # When the runtime accepted the event: RFC 3339 in UTC with milliseconds.
@@ -225,8 +225,9 @@ class Tasks(TypedDict):
 
 class Payload(TypedDict):
     """The JSON body of every delivery in the spec-kit format. Changes within schemaVersion 1.x
-    only add: consumers ignore what they do not know. What is required here stands in every
-    payload; the rest stands where it is known."""
+    only add: consumers ignore what they do not know. An enum may get further values, and
+    schemaVersion stays 1.0: do not refuse a payload for a value that is not listed here. What
+    is required here stands in every payload; the rest stands where it is known."""
 
     # Version of this shape.
     schemaVersion: Literal["1.0"]

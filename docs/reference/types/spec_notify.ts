@@ -13,9 +13,10 @@ export interface Event {
     | "spec-auto.anomaly.consensus_conflict"
     | "spec-auto.anomaly.cost_threshold"
     | "spec-auto.anomaly.stalled"
-    | "spec-kit.webhook.test";
+    | "spec-kit.webhook.test"
+    | (string & {});
   /** How it ended. */
-  status?: "success" | "failure" | "halt";
+  status?: "success" | "failure" | "halt" | (string & {});
   /** Which stage, for a stage event, or of which stage the anomaly is. */
   stage?: 
     | "Constitution"
@@ -29,7 +30,8 @@ export interface Event {
     | "Converge"
     | "Validate"
     | "Audit"
-    | "Unlock";
+    | "Unlock"
+    | (string & {});
   /** Which event this is: the same one seen twice has the same key. */
   idempotency_key: string;
   /** When the runtime accepted the event: RFC 3339 in UTC with milliseconds. */
@@ -215,8 +217,9 @@ export interface Tasks {
 
 /**
  * The JSON body of every delivery in the spec-kit format. Changes within schemaVersion 1.x
- * only add: consumers ignore what they do not know. What is required here stands in every
- * payload; the rest stands where it is known.
+ * only add: consumers ignore what they do not know. An enum may get further values, and
+ * schemaVersion stays 1.0: do not refuse a payload for a value that is not listed here. What
+ * is required here stands in every payload; the rest stands where it is known.
  */
 export interface Payload {
   /** Version of this shape. */
