@@ -165,6 +165,10 @@ fn what_an_owner_knew_of_an_endpoint_the_next_one_knows() {
     }
     endpoint.wait_for(1);
     broken.wait_for(12);
+    wait_for("all nine to be routed", || {
+        let routed = "SELECT count(*) FROM spec_notify.delivery WHERE subscription = 'broken'";
+        (cluster.sql(routed) == "9").then_some(())
+    });
     wait_for("the breaker", || {
         let health = cluster.sql("SELECT health FROM spec_notify.health WHERE subscription = 'broken'");
         let health: Value = serde_json::from_str(&health).ok()?;
