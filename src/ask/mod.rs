@@ -248,3 +248,26 @@ pub struct ResumeSubscription {
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReloadConfig {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_read_as_its_text_and_what_is_no_request_says_why() {
+        let line = br#"{"command":"emit","event":{"spec": {"id":"S"} , "x":1.50}}"#;
+        let request = Request::read(line).unwrap();
+        let Request::Emit(EmitEvent { event }) = &request else { panic!("{request:?}") };
+        assert_eq!(event.get(), r#"{"spec": {"id":"S"} , "x":1.50}"#);
+        assert_eq!(serde_json::to_vec(&request).unwrap(), line);
+        for (line, why) in [
+            (r#"{"command":"emit","event":{},"spec":"S"}"#, "unknown field `spec`"),
+            (r#"{"command":"emit","event":[1]}"#, "`event` should be an object"),
+            (r#"{"command":"emit"}"#, "missing field `event`"),
+            (r#"{"command":"nothing"}"#, "unknown variant `nothing`"),
+        ] {
+            let error = Request::read(line.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(why), "{line}: {error}");
+        }
+    }
+}
