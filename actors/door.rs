@@ -1,5 +1,9 @@
 //! The way to the actors of one run, from any thread and any executor.
 
+mod emit;
+mod send;
+mod status;
+
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -7,49 +11,32 @@ use std::time::{Duration, Instant};
 
 use actix::Addr;
 use jiff::Timestamp;
-use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 
 use super::admission::Admission;
-use super::ledger::{DiscardLetters, FindLastAttempts, Ledger, ReadCondition, ReadDeadLetter};
-use super::notices::{Notices, Told};
+use super::ledger::{DiscardLetters, FindLastAttempts, Ledger};
+use super::notices::Notices;
 use super::reading::Reading;
 use super::router::{
-    Await, DiscardWaiting, Emission, Emit, FindActive, FindAny, FindUnfinished, Found, From,
-    ListAllUnfinished, ReadQueues, Router, WaitIdle,
+    DiscardWaiting, FindAny, FindUnfinished, ListAllUnfinished, ReadQueues, Router, WaitIdle,
 };
-use super::subscription::{HoldAs, Purpose, SendNow, SetPause};
-use super::tell::tell;
-use crate::answer::{EmitError, Receipt, RequestError};
+use super::subscription::{HoldAs, SetPause};
+use crate::answer::RequestError;
 use crate::archive::evidence_parts;
 use crate::ask::{
-    Answer, DeliveryOfSpec, DiscardDeliveries, Discarded, EmitEvent, Emitted, EmittedEvent,
-    MAX_ASKED_TO_DISCARD, OfFleet, PauseReport, PauseSubscription, ReadMetrics, ReadStatus, ReloadConfig,
-    ReplayDeadLetter, Request, ResumeSubscription, SendSample, SentReport, ShowDelivery,
+    Answer, DeliveryOfSpec, DiscardDeliveries, Discarded, EmitEvent, MAX_ASKED_TO_DISCARD, OfFleet,
+    PauseReport, PauseSubscription, ReadMetrics, ReadStatus, ReloadConfig, Request, ResumeSubscription,
+    ShowDelivery,
 };
 use crate::clock;
-use crate::config::{Config, Origin, Report};
-use crate::delivery::{Delivery, DeliveryId, Pause, SubscriptionId};
-use crate::event::{Event, IdempotencyKey, SpecId, sequence_at};
+use crate::config::{Config, Report};
+use crate::delivery::{Pause, SubscriptionId};
 use crate::feed::Feed;
 use crate::files::user;
 use crate::fleet::Link;
-use crate::inspect::{
-    Facts, Listing, Metrics, Page, Query, Shown, StatusReport, Tried, TriedQuery, Watching, tried,
-};
-use crate::payload::{self, Reader};
-use crate::run::AwaitedStage;
+use crate::inspect::{Listing, Metrics, Page, Query, Shown, StatusReport, Tried, TriedQuery, tried};
 use crate::sources::checkout::Checkout;
-use crate::sources::host;
-use crate::spool::InboxName;
 use crate::store::{MAX_DISCARDED, NotDiscarded};
-
-/// How long an event of an operator may take to be accepted; whoever sent it has put it into the
-/// inbox long before.
-const EMIT_WITHIN: Duration = Duration::from_secs(10);
-
-/// How long the evidence of a fleet is read for its figures.
-const COUNT_WITHIN: Duration = Duration::from_millis(500);
 
 /// How long a request of an operator waits for admission.
 const ADMISSION: Duration = Duration::from_secs(10);
@@ -114,93 +101,12 @@ impl Door {
         &self.router
     }
 
-    /// Routes an event that lies in the cluster; answered when it is routed there.
-    pub(crate) async fn route(
-        &self,
-        event: Event,
-        seq: i64,
-        accepted_at: Timestamp,
-    ) -> Result<Receipt, EmitError> {
-        let stopped = || EmitError::Unavailable("the runtime has stopped".to_owned());
-        let published = self.checkout.published(&event);
-        let (reply, answer) = oneshot::channel();
-        let emit =
-            Emit { event, published, from: From::Cluster { seq, accepted_at }, admission: None, reply };
-        if !tell(&self.router, emit).await {
-            return Err(stopped());
-        }
-        answer.await.map_err(|_| stopped())?.result
-    }
-
-    /// Whether an accepted event is a record of the Ledger's, which then removes the inbox file
-    /// that the event came from.
-    pub(super) fn keeps_events(&self) -> bool {
-        self.fleet.is_none()
-    }
-
     /// Resolves when every actor has started with its recovered deliveries. Events emitted before
     /// that wait.
     pub(crate) async fn began(&self) {
         if self.router.send(ReadQueues).await.is_err() {
             log::debug!("an actor has ended before it began");
         }
-    }
-
-    /// Accepts an event: when this says `Accepted`, it is synced to disk. Waits `within`, or
-    /// 250 ms longer, for admission, and again for the disk; an event for which it no longer waits
-    /// may be accepted all the same.
-    pub(crate) async fn emit(
-        &self,
-        event: Event,
-        inbox: Option<InboxName>,
-        within: Duration,
-    ) -> Result<Receipt, EmitError> {
-        self.emit_and_name(event, inbox, within).await.result
-    }
-
-    /// As [`emit`](Self::emit), and says which event it was.
-    pub(crate) async fn emit_and_name(
-        &self,
-        event: Event,
-        inbox: Option<InboxName>,
-        within: Duration,
-    ) -> Emission {
-        let key = event.event.idempotency_key.clone();
-        let emitted = self.try_to_emit(event, inbox, within).await;
-        emitted.unwrap_or_else(|error| Emission { key, result: Err(error) })
-    }
-
-    async fn try_to_emit(
-        &self,
-        mut event: Event,
-        inbox: Option<InboxName>,
-        within: Duration,
-    ) -> Result<Emission, EmitError> {
-        let stopped = || EmitError::Unavailable("the runtime has stopped".to_owned());
-        let admission = self.admission.admit(within).await.ok_or_else(|| {
-            EmitError::Unavailable("the runtime is stopped, or busy with too many events".to_owned())
-        })?;
-        self.checkout.add_to(&mut event);
-        if let Some(fleet) = &self.fleet {
-            let key = event.event.idempotency_key.clone();
-            // Whoever delivers it is on another machine.
-            event.name_host(host::name(self.show_host));
-            return fleet.accept(&event, within).await.map(|receipt| Emission { key, result: Ok(receipt) });
-        }
-        let published = self.checkout.published(&event);
-        let (reply, answer) = oneshot::channel();
-        let from = inbox.map_or(From::Emitter, From::Inbox);
-        let emit = Emit { event, published, from, admission: Some(admission), reply };
-        let answered = async {
-            if !tell(&self.router, emit).await {
-                return Err(stopped());
-            }
-            answer.await.map_err(|_| stopped())
-        };
-        self.admission.patiently(within, answered).await.unwrap_or_else(|| {
-            let waited = format!("no answer from the disk within {} ms", within.as_millis());
-            Err(EmitError::Unavailable(waited))
-        })
     }
 
     /// Answers any request of an operator.
@@ -237,100 +143,6 @@ impl Door {
             }
             Request::Reload(ReloadConfig {}) => Answer::Reload(self.reload().await?),
         })
-    }
-
-    /// Accepts an event given as JSON. An error says that it was not taken now; what is no event
-    /// is an answer.
-    async fn emit_json(&self, text: &str) -> Result<Emitted, RequestError> {
-        let event = match Event::from_json(text) {
-            Ok(event) => event,
-            Err(error) => return Ok(Emitted::refused(error.to_string())),
-        };
-        let kind = event.event.kind;
-        let Emission { key: idempotency_key, result } = self.emit_and_name(event, None, EMIT_WITHIN).await;
-        match result {
-            Err(EmitError::Unavailable(error)) => Err(RequestError::Refused(error)),
-            result => Ok(Emitted::new(EmittedEvent { kind, idempotency_key }, result)),
-        }
-    }
-
-    async fn test(&self, sample: SendSample) -> Result<SentReport, RequestError> {
-        let SendSample { spec, subscription, dry_run, event } = sample;
-        let _admission = self.admission.admit(ADMISSION).await.ok_or_else(gone)?;
-        let at = clock::now();
-        let Found { address, config, pages, host } = self.find(subscription).await?;
-        let mut event = match event {
-            Some(event) => self.as_sample(&event, spec, at)?,
-            None => payload::sample(spec, self.checkout.current(), at),
-        };
-        event.name_host(host);
-        // A sample tries the way out: filters do not stop it.
-        let refused_by = config.filter.admits(&event).err().map(|refusal| refusal.to_string());
-        let gets = config.filter.gets();
-        let reader = Reader {
-            subscription: Some(config.id.as_str()),
-            gets: Some(&gets),
-            pages: Some(&pages),
-            owner: config.owner.as_deref(),
-        };
-        let body = payload::body(&event).and_then(|body| config.format.render(&event, &body, &reader));
-        let body = body.map_err(refused)?;
-        let delivery = Arc::new(Delivery {
-            id: DeliveryId::random(),
-            subscription: config.id.clone(),
-            spec: event.spec.id,
-            key: event.event.idempotency_key,
-            kind: event.event.kind,
-            stage: event.event.stage,
-            status: event.event.status,
-            accepted_at: at,
-            format: config.format,
-        });
-        let purpose = Purpose::Sample { dry_run };
-        let sent = address.send(SendNow { delivery, body, purpose }).await.map_err(|_| gone())?;
-        sent.map(|report| SentReport { refused_by, ..report })
-    }
-
-    /// An event of somebody's, as one of this SPEC that is told now and is none of its own.
-    fn as_sample(
-        &self,
-        event: &Map<String, Value>,
-        spec: SpecId,
-        at: Timestamp,
-    ) -> Result<Event, RequestError> {
-        let text = serde_json::to_string(event).unwrap_or_default();
-        let mut event = Event::from_json(&text).map_err(refused)?;
-        event.event.idempotency_key = IdempotencyKey::unique(&spec, event.event.kind.as_str());
-        event.spec.id = spec;
-        event.come_from(self.checkout.current());
-        event.accepted(at, sequence_at(at));
-        Ok(event)
-    }
-
-    async fn replay(&self, letter: ReplayDeadLetter) -> Result<SentReport, RequestError> {
-        let ReplayDeadLetter { spec, delivery_id: id } = letter;
-        if self.fleet.is_some() && !self.delivers {
-            let what = "this machine hands over only (role = \"emit\"): a dead letter of the fleet is sent \
-                        again by a machine that delivers, which has the subscription and its secret";
-            return Err(RequestError::Refused(what.to_owned()));
-        }
-        let _admission = self.admission.admit(ADMISSION).await.ok_or_else(gone)?;
-        let letter = self.ledger.send(ReadDeadLetter { spec, id }).await.map_err(|_| gone())??;
-        if !letter.has_payload() {
-            return Err(RequestError::Refused(format!(
-                "the dead letter {} cannot be sent again: {}; {}",
-                letter.id, letter.message, letter.hint
-            )));
-        }
-        let Found { address, .. } = self.find(letter.subscription.clone()).await?;
-        let (delivery, body) = (Arc::new(letter.delivery()), letter.payload());
-        let purpose = Purpose::Replay(Box::new(letter));
-        address.send(SendNow { delivery, body, purpose }).await.map_err(|_| gone())?
-    }
-
-    /// A subscription that is active, for what is asked of it alone.
-    async fn find(&self, id: SubscriptionId) -> Result<Found, RequestError> {
-        self.router.send(FindActive(id)).await.map_err(|_| gone())?
     }
 
     /// Gives dead letters up, and what waits for subscriptions that are not active.
@@ -386,70 +198,6 @@ impl Door {
     /// The spool that this runtime owns.
     pub(super) fn spool_dir(&self) -> &Path {
         self.reading.spool_dir()
-    }
-
-    /// The state of the runtime and its subscriptions.
-    pub(crate) async fn status(&self) -> Result<StatusReport, RequestError> {
-        let facts = self.facts().await?;
-        // The figures of many subscriptions take a moment, in which the caller's thread may have
-        // deliveries to make.
-        self.reading.read(move |files| StatusReport::of(&facts, &files.spool_dir)).await
-    }
-
-    /// Gathers what `status` shows.
-    async fn facts(&self) -> Result<Facts, RequestError> {
-        let mut queues = self.router.send(ReadQueues).await.map_err(|_| gone())?;
-        let mut condition = self.ledger.send(ReadCondition).await.map_err(|_| gone())?;
-        let origin = self.notices.told().origin;
-        let (mut survey, edited) =
-            self.reading.survey(move || origin.and_then(|origin| origin.edited())).await?;
-        // Read last, so that what is told while the files are read is included.
-        let Told { inbox, watching, awaited, fleet: trouble, .. } = self.notices.told();
-        let mut fleet = None;
-        if let Some(of_fleet) = &self.of_fleet {
-            let member = self.fleet.as_ref().filter(|_| self.delivers).map(|link| link.member().to_string());
-            let facts = of_fleet.facts(member, trouble).await;
-            facts.fill(&mut queues, &mut condition.healths, &mut survey);
-            if facts.overview.is_ok() {
-                let (of_fleet, until) = (of_fleet.clone(), Instant::now() + COUNT_WITHIN);
-                let counted = self.reading.read(move |_| of_fleet.counts(|| Instant::now() < until)).await?;
-                match counted {
-                    Ok(counts) => condition.counts = counts,
-                    Err(error) => log::warn!("the figures are those of this runtime alone: {error}"),
-                }
-            }
-            fleet = Some(facts);
-        }
-        let uptime = self.started.elapsed();
-        Ok(Facts { queues, condition, survey, inbox, watching, awaited, edited, fleet, uptime })
-    }
-
-    /// Sets which inbox files `status` shows as set aside.
-    pub(super) fn tell_of_inbox(&self, aside: Vec<String>) {
-        self.notices.tell(|told| told.inbox = aside);
-    }
-
-    /// Sets what `status` says about the watcher.
-    pub(crate) fn tell_of_watch(&self, watching: Watching) {
-        self.notices.tell(|told| told.watching = watching);
-    }
-
-    /// Sets which stages wait for their agents.
-    pub(crate) async fn tell_of_awaited(&self, awaited: Vec<AwaitedStage>) {
-        self.notices.tell(|told| told.awaited.clone_from(&awaited));
-        if !tell(&self.router, Await(awaited)).await {
-            log::debug!("the runtime stopped");
-        }
-    }
-
-    /// Sets why this member of a fleet does not do its part.
-    pub(super) fn tell_of_fleet(&self, trouble: Option<String>) {
-        self.notices.tell(|told| told.fleet = trouble);
-    }
-
-    /// Sets where the config in force came from: `status` says when that file was edited.
-    pub(crate) fn tell_of_config(&self, origin: Option<Origin>) {
-        self.notices.tell(|told| told.origin = origin);
     }
 
     /// One page of deliveries, newest first.

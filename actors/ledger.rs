@@ -1,10 +1,10 @@
 //! The Ledger: the only writer of spool, evidence and dead letters. It may block: only the Router
 //! shares its thread, and that can accept nothing while the disk is busy.
-//!
-//! Group commit: the first record of a batch schedules one flush. actix drains the mailbox before
-//! that flush runs, so one write and one sync serve all records that arrived meanwhile, and then
-//! everyone is answered.
+//! Records are written in batches (`ledger/batch.rs`).
 
+mod batch;
+mod lifecycle;
+mod operator;
 mod reads;
 mod shared;
 
@@ -15,35 +15,27 @@ use actix::prelude::*;
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
-use super::alarm::{Alarm, Ring};
+use super::alarm::Alarm;
 use crate::archive::{Effect, Finished};
-use crate::delivery::{Delivery, DeliveryId, FinalState, Health, Judgement, Pause, Reason, SubscriptionId};
+use crate::delivery::{Delivery, FinalState, Health, Judgement, Reason, SubscriptionId};
 use crate::event::SpecId;
 use crate::feed::{Ended, Feed};
 use crate::figures::{Counted, Counts, Totals, Way};
-use crate::files::FileError;
 use crate::fleet::{Link, Routed, Write};
-use crate::spool::{Accepted, InboxName, Record, Settled, Standing};
-use crate::store::{NotDiscarded, Store, StoreOptions};
+use crate::spool::{Accepted, InboxName, Record, Settled};
+use crate::store::Store;
+use batch::{MAX_BATCH, Waiting, answer};
+pub(crate) use lifecycle::{Announce, Close, ConfigureStore, Look};
+pub(crate) use operator::{DiscardLetters, DiscardWaiting, KeepPause};
 pub(crate) use reads::{FindLastAttempts, NoBody, ReadBody, ReadCondition, ReadDeadLetter, ReadRun};
 use shared::Shared;
 pub(crate) use shared::{Pass, Written};
 
-/// Records after which a batch is flushed even if more wait: bounds an emitter's wait.
-const MAX_BATCH: usize = 256;
-
 /// Capacity of the mailbox. Never reached: admission (1,024 emits) and the lanes' bounds are lower.
 const MAILBOX: usize = 16 * 1024;
 
-/// The shortest run that may end because a restart would take in more: without it, a file that
-/// stays damaged would cause one restart after another.
-const OUTDATED_AFTER: Duration = Duration::from_secs(10);
-
 /// How long a change of a subscription's health may stay unwritten.
 const KEEP_HEALTHS: Duration = Duration::from_secs(1);
-
-/// The pause before each step of compaction, in which emitters are served.
-const COMPACT_AFTER: Duration = Duration::from_secs(1);
 
 /// Why something was not written.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -127,65 +119,6 @@ pub(crate) struct KeepHealth {
 #[rtype(result = "()")]
 pub(crate) struct Remember(pub(crate) Counts);
 
-/// From the door, for an operator: give these dead letters up for good. At most
-/// [`MAX_DISCARDED`](crate::store::MAX_DISCARDED); bounded by the admission permits.
-#[derive(Message)]
-#[rtype(result = "Vec<Result<SubscriptionId, NotDiscarded>>")]
-pub(crate) struct DiscardLetters {
-    pub(crate) letters: Vec<(SpecId, DeliveryId)>,
-    pub(crate) by: String,
-}
-
-/// From a Subscription, for an operator: give these deliveries up for good. Each is answered when
-/// its end is synced. Bounded as [`DiscardLetters`].
-#[derive(Message)]
-#[rtype(result = "Vec<oneshot::Receiver<Result<(), NotWritten>>>")]
-pub(crate) struct DiscardWaiting {
-    /// Each with the attempts that were made.
-    pub(crate) deliveries: Vec<(Arc<Delivery>, u32)>,
-    pub(crate) by: String,
-}
-
-/// From a Subscription, for an operator: its deliveries are paused, or not any more. Answered when
-/// that is synced. Bounded by the admission permits.
-#[derive(Message)]
-#[rtype(result = "Result<(), String>")]
-pub(crate) struct KeepPause {
-    pub(crate) subscription: SubscriptionId,
-    pub(crate) pause: Option<Pause>,
-}
-
-/// From the runtime, at a reload: the store's new bounds. One at a time, as reloads are.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct ConfigureStore(pub(crate) StoreOptions);
-
-/// From the runtime, twice a second: check that all files are still there. Answered with the
-/// deliveries whose payload was removed. One at a time.
-#[derive(Message)]
-#[rtype(result = "Vec<DeliveryId>")]
-pub(crate) struct Look;
-
-/// From the runtime, at its start and its end: the new content of `runtime.json`, or its removal.
-/// Answered when it is written. Two a run.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Announce(pub(crate) Option<Vec<u8>>);
-
-/// From the runtime, once, at the end. Answered when everything is written and synced; the error
-/// says what is not.
-#[derive(Message)]
-#[rtype(result = "Result<(), String>")]
-pub(crate) struct Close;
-
-/// One that is answered when the batch is on disk.
-struct Waiting {
-    spec: SpecId,
-    reply: Reply,
-    /// The end of a delivery, for those who watch.
-    end: Option<Box<Ended>>,
-}
-
 /// See the module's first lines.
 pub(crate) struct Ledger {
     store: Store,
@@ -242,28 +175,6 @@ impl Ledger {
         self
     }
 
-    /// Answers once the batch is on disk, or at once if nothing could be added to it.
-    fn answer_for(&mut self, added: Result<(), FileError>, waiting: Waiting, context: &mut Context<Self>) {
-        match added {
-            Ok(()) => self.waiting.push(waiting),
-            Err(error) => answer(waiting.reply, Err(NotWritten::Failed(error.to_string()))),
-        }
-        // In both cases: even a refused record may have left evidence to flush.
-        self.compact_later(context);
-        if self.waiting.len() >= MAX_BATCH {
-            self.flush_then_compact(context);
-        } else if !self.flush_scheduled {
-            self.flush_scheduled = true;
-            let flush = |(), ledger: &mut Self, context: &mut _| ledger.flush_then_compact(context);
-            context.spawn(actix::fut::ready(()).map(flush));
-        }
-    }
-
-    /// The end of a delivery, if somebody watches.
-    fn watched(&self, end: impl FnOnce() -> Option<Ended>) -> Option<Box<Ended>> {
-        if self.feed.is_watched() { end().map(Box::new) } else { None }
-    }
-
     /// Keeps a subscription's health; it is written within a second.
     fn keep_health(&mut self, id: SubscriptionId, health: Health, context: &mut Context<Self>) {
         self.store.healths_mut().insert(id, health);
@@ -275,68 +186,6 @@ impl Ledger {
                 ledger.store.keep_healths(false);
             });
         }
-    }
-
-    /// Writes the batch and answers those who wait for it.
-    fn flush(&mut self) {
-        self.flush_scheduled = false;
-        #[cfg(test)]
-        {
-            self.flushes += 1;
-        }
-        let failed = self.store.commit();
-        for error in failed.values() {
-            log::error!("{error}; nothing of this batch is acknowledged");
-        }
-        let mut ends = Vec::new();
-        for Waiting { spec, reply, end } in std::mem::take(&mut self.waiting) {
-            let written =
-                failed.get(&spec).map_or(Ok(()), |error| Err(NotWritten::Failed(error.to_string())));
-            ends.extend(end.filter(|_| written.is_ok()).map(|end| *end));
-            answer(reply, written);
-        }
-        self.feed.tell(ends);
-        self.feed.touch();
-        self.ring_if_not_owner();
-    }
-
-    /// Ends this run if another process owns the spool, or if a restart would take in more.
-    fn ring_if_not_owner(&self) {
-        match self.store.standing() {
-            Standing::Owner => {}
-            Standing::Deposed => self.alarm.ring(Ring::Deposed),
-            Standing::Outdated if self.started.elapsed() < OUTDATED_AFTER => {}
-            Standing::Outdated => self.alarm.ring(Ring::Outdated),
-        }
-    }
-
-    /// As [`flush`](Self::flush); a compaction that cannot wait follows, after everyone was
-    /// answered.
-    fn flush_then_compact(&mut self, context: &mut Context<Self>) {
-        self.flush();
-        if self.store.must_compact() && !self.must_compact {
-            self.must_compact = true;
-            context.run_later(Duration::from_millis(1), |ledger, _| {
-                ledger.must_compact = false;
-                ledger.flush();
-                ledger.store.compact_what_must();
-            });
-        }
-    }
-
-    /// Compacts step by step, with a pause before each, until nothing is left to do.
-    fn compact_later(&mut self, context: &mut Context<Self>) {
-        if self.compaction_scheduled {
-            return;
-        }
-        self.compaction_scheduled = true;
-        context.run_later(COMPACT_AFTER, |ledger, context| {
-            ledger.compaction_scheduled = false;
-            ledger.flush();
-            if ledger.store.compact_some() {
-                ledger.compact_later(context);
-            }
-        });
     }
 }
 
@@ -360,13 +209,6 @@ fn counted(Finished { attempt, effect, .. }: &Finished) -> Option<Counted> {
     let at = attempt.at + outcome.latency;
     let gave_up = matches!(effect, Effect::DeadLetter(_));
     Some(Counted { at, latency_ms: attempt.latency_ms(), failed: (!is_success).then_some(way), gave_up })
-}
-
-/// Answers. An emitter that gave up waiting is no error: its record is written all the same.
-fn answer(reply: Reply, result: Result<(), NotWritten>) {
-    if reply.send(result).is_err() {
-        log::debug!("a record was written for an emitter that no longer waits");
-    }
 }
 
 impl Handler<Accept> for Ledger {
@@ -431,24 +273,6 @@ impl Handler<GiveUp> for Ledger {
     }
 }
 
-impl Handler<Look> for Ledger {
-    type Result = MessageResult<Look>;
-
-    fn handle(&mut self, _: Look, _: &mut Self::Context) -> Self::Result {
-        self.store.look();
-        self.ring_if_not_owner();
-        MessageResult(self.store.lost())
-    }
-}
-
-impl Handler<Announce> for Ledger {
-    type Result = ();
-
-    fn handle(&mut self, Announce(content): Announce, _: &mut Self::Context) {
-        self.store.announce(content);
-    }
-}
-
 impl Handler<SettleInbox> for Ledger {
     type Result = Option<InboxName>;
 
@@ -476,114 +300,5 @@ impl Handler<Remember> for Ledger {
 
     fn handle(&mut self, Remember(counts): Remember, _: &mut Self::Context) {
         self.counts.merge(counts);
-    }
-}
-
-impl Handler<DiscardLetters> for Ledger {
-    type Result = MessageResult<DiscardLetters>;
-
-    fn handle(&mut self, message: DiscardLetters, _: &mut Self::Context) -> Self::Result {
-        let DiscardLetters { letters, by } = message;
-        let discarded = self.store.discard_letters(&letters, &by);
-        discarded.iter().flatten().for_each(|of| self.totals.ended(of, FinalState::Discarded));
-        self.feed.touch();
-        MessageResult(discarded)
-    }
-}
-
-impl Handler<DiscardWaiting> for Ledger {
-    type Result = MessageResult<DiscardWaiting>;
-
-    fn handle(&mut self, message: DiscardWaiting, context: &mut Self::Context) -> Self::Result {
-        let DiscardWaiting { deliveries, by } = message;
-        let (deliveries, attempts): (Vec<_>, Vec<_>) = deliveries.into_iter().unzip();
-        let added = self.store.discard_waiting(&deliveries, &by);
-        let added = deliveries.iter().zip(attempts).zip(added);
-        let answers = added.map(|((delivery, attempts), added)| {
-            let (reply, answer) = oneshot::channel();
-            if added.is_ok() {
-                self.totals.ended(&delivery.subscription, FinalState::Discarded);
-            }
-            let end = self.watched(|| Some(Ended::discarded(delivery, attempts)));
-            self.answer_for(added, Waiting { spec: delivery.spec.clone(), reply, end }, context);
-            answer
-        });
-        MessageResult(answers.collect())
-    }
-}
-
-impl Handler<KeepPause> for Ledger {
-    type Result = Result<(), String>;
-
-    fn handle(&mut self, message: KeepPause, _: &mut Self::Context) -> Self::Result {
-        let KeepPause { subscription, pause } = message;
-        self.store.set_pause(&subscription, pause.as_ref()).map_err(|error| error.to_string())
-    }
-}
-
-impl Handler<ConfigureStore> for Ledger {
-    type Result = ();
-
-    fn handle(&mut self, ConfigureStore(options): ConfigureStore, _: &mut Self::Context) {
-        self.store.configure(&options);
-        self.feed.touch();
-    }
-}
-
-impl Handler<Close> for Ledger {
-    type Result = Result<(), String>;
-
-    fn handle(&mut self, _: Close, context: &mut Self::Context) -> Self::Result {
-        self.flush();
-        let closed = self.store.close();
-        self.store.keep_healths(closed.is_ok());
-        context.stop();
-        closed
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::event::EventKind;
-    use crate::feed::RuntimeState;
-    use crate::store::StoreOptions;
-
-    #[derive(Message)]
-    #[rtype(result = "usize")]
-    struct Flushes;
-
-    impl Handler<Flushes> for Ledger {
-        type Result = usize;
-
-        fn handle(&mut self, _: Flushes, _: &mut Self::Context) -> usize {
-            self.flushes
-        }
-    }
-
-    /// Group commit stands on actix draining the mailbox before it polls an actor's own futures.
-    #[test]
-    fn what_waits_in_the_mailbox_is_one_batch() {
-        let dir = tempfile::tempdir().unwrap();
-        let (store, _) = Store::open(StoreOptions::in_dir(dir.path())).unwrap();
-        actix::System::new().block_on(async move {
-            let ledger = Ledger::new(store, Alarm::new().0, Feed::new(RuntimeState::Running)).start();
-            // The first message also starts the actor, which sets the mailbox's capacity.
-            assert_eq!(ledger.send(Flushes).await.unwrap(), 0);
-            let mut replies = Vec::new();
-            for n in 0..MAX_BATCH - 1 {
-                let (reply, answer) = oneshot::channel();
-                let key = format!("k{n}").parse().unwrap();
-                let record =
-                    Accepted::new(crate::clock::now(), key, EventKind::Test, vec![], &"{}".into()).unwrap();
-                let accept = Accept { spec: "SPEC-1".parse().unwrap(), record, routed: None, reply };
-                ledger.try_send(accept).unwrap();
-                replies.push(answer);
-            }
-            for answer in replies {
-                answer.await.unwrap().unwrap();
-            }
-            assert_eq!(ledger.send(Flushes).await.unwrap(), 1);
-        });
     }
 }

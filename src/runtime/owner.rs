@@ -1,6 +1,9 @@
 //! One run of the actors by the process that owns the spool, from start to drain, panic, or
 //! failure to start.
 
+mod equipment;
+mod reload;
+
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,23 +18,22 @@ use super::beside::{count_again, show_status};
 use super::block::block_on;
 use super::{Current, Drained, Mode, Setting, StartError};
 use crate::actors::{
-    Alarm, AlarmBell, Announce, Close, CloseLedger, ConfigureStore, Door, Ledger, Member, Permits,
-    Reconfigure, ReloadReply, Ring, Router, Settings, look_after_files, look_once, take_inbox_in,
+    Alarm, AlarmBell, Announce, Close, CloseLedger, Door, Ledger, Member, ReloadReply, Ring, Router,
+    look_after_files, look_once, take_inbox_in,
 };
 use crate::archive::{Healths, Pauses};
-use crate::config::{Config, FleetRole, Loaded, Problem, Report, WatchFrom};
+use crate::config::WatchFrom;
 use crate::control::Server;
-use crate::delivery::SubscriptionId;
 use crate::event::Event;
-use crate::files::share_of_open_files;
 use crate::fleet::Link;
-use crate::http::{Connections, TlsSettings};
 use crate::inspect::Watching;
 use crate::names::counted;
 use crate::sources::checkout::Checkout;
 use crate::spool::Recovered;
 use crate::store::Store;
 use crate::watch::{Fate, Said, Watch};
+use equipment::Equipment;
+use reload::take_reloads;
 
 /// How long the spool may take to accept what the watcher found.
 const WATCH_EMIT: Duration = Duration::from_secs(5);
@@ -293,78 +295,6 @@ struct Started {
     member: Option<Member>,
 }
 
-/// What all subscriptions share; kept across reloads where the config allows.
-struct Equipment {
-    tls: TlsSettings,
-    permits: Arc<Permits>,
-    connections: Connections,
-    max_concurrency: usize,
-}
-
-impl Equipment {
-    fn new(config: &Config) -> Self {
-        let max_concurrency = config.max_concurrency;
-        Self {
-            tls: TlsSettings::default(),
-            permits: permits(max_concurrency),
-            connections: Connections::new(share_of_open_files(8)),
-            max_concurrency,
-        }
-    }
-
-    /// Adapts to another config; requests under way keep what they have.
-    fn refit(&mut self, config: &Config) {
-        if config.max_concurrency != self.max_concurrency {
-            self.max_concurrency = config.max_concurrency;
-            self.permits = permits(config.max_concurrency);
-        }
-    }
-
-    /// Each config entry's id, with all that its Subscription needs where it is active.
-    fn entries(
-        &mut self,
-        config: &Config,
-        current: &Current,
-    ) -> Result<Vec<(SubscriptionId, Option<Settings>)>, StartError> {
-        let environment = current.environment.with_file(config.env_file.as_deref());
-        // Who hands events over sends nothing.
-        let delivers = config.fleet.as_ref().is_none_or(|fleet| fleet.role == FleetRole::Deliver);
-        let mut entries = Vec::new();
-        for entry in &config.subscriptions {
-            let settings = match (entry.active && delivers, &entry.endpoint) {
-                (false, _) => None,
-                (true, None) => return Err(StartError::NoEndpoint(entry.id.clone())),
-                (true, Some(endpoint)) => Some(Settings {
-                    config: Arc::new(entry.clone()),
-                    endpoint: endpoint.clone(),
-                    environment: environment.clone(),
-                    // Built only where it is needed: reading the system's roots takes time and
-                    // memory.
-                    tls: endpoint.is_tls().then(|| self.tls.of(&entry.tls_files)).transpose()?,
-                    permits: self.permits.clone(),
-                    connections: self.connections.clone(),
-                    max_pending: config.max_pending,
-                }),
-            };
-            entries.push((entry.id.clone(), settings));
-        }
-        Ok(entries)
-    }
-}
-
-/// Permits for `max_concurrency` requests, or for fewer if the limit of open files allows fewer
-/// connections.
-fn permits(max_concurrency: usize) -> Arc<Permits> {
-    let most = share_of_open_files(4);
-    if most < max_concurrency {
-        log::warn!(
-            "at most {most} requests at a time instead of max_concurrency ({max_concurrency}): \
-             more would need a higher limit of open files (ulimit -n)"
-        );
-    }
-    Arc::new(Permits::new(max_concurrency.min(most)))
-}
-
 fn start_actors(
     current: &Arc<Current>,
     intake: &ArbiterHandle,
@@ -390,66 +320,6 @@ fn start_actors(
         Member::new(link, door.clone(), ledger.clone(), move || current.config(), routed)
     });
     Ok(Started { door, reloads, equipment, member })
-}
-
-/// Carries out reloads, one after the other. Attempts under way end with the old config.
-async fn take_reloads(
-    mut reloads: mpsc::Receiver<ReloadReply>,
-    current: Arc<Current>,
-    mut equipment: Equipment,
-    door: Door,
-    ledger: Addr<Ledger>,
-) {
-    while let Some(reply) = reloads.recv().await {
-        let report = reload(&current, &mut equipment, &door, &ledger).await;
-        match report.ok {
-            true => log::info!("the config was read again and is in force"),
-            false => log::error!(
-                "the config was read again and refused, the old one stays in force: {}",
-                listed(&report)
-            ),
-        }
-        if reply.send(report).is_err() {
-            log::debug!("nobody waits any more for the reload");
-        }
-    }
-}
-
-fn listed(report: &Report) -> String {
-    report.errors.iter().map(Problem::to_string).collect::<Vec<_>>().join("; ")
-}
-
-async fn reload(
-    current: &Arc<Current>,
-    equipment: &mut Equipment,
-    door: &Door,
-    ledger: &Addr<Ledger>,
-) -> Report {
-    let reading = current.clone();
-    let refused = |why: &dyn std::fmt::Display| {
-        Loaded::refused(&why.to_string(), "look into the log; the old config stays in force").report()
-    };
-    let loaded = match actix_rt::task::spawn_blocking(move || reading.read_again()).await {
-        Ok(loaded) => loaded,
-        Err(error) => return refused(&error),
-    };
-    let report = loaded.report();
-    let Some(config) = loaded.config else { return report };
-    equipment.refit(&config);
-    let entries = match equipment.entries(&config, current) {
-        Ok(entries) => entries,
-        Err(error) => return refused(&error),
-    };
-    let config = Arc::new(config);
-    let reconfigure = Reconfigure { entries, config: config.clone() };
-    let told = door.router().send(reconfigure).await.is_ok()
-        && ledger.send(ConfigureStore(config.store_options())).await.is_ok();
-    if !told {
-        return refused(&"the runtime has stopped");
-    }
-    door.tell_of_config(config.origin.clone());
-    current.set(config);
-    report
 }
 
 async fn drain(router: &Addr<Router>, deadline: Duration) -> Drained {

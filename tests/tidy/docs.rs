@@ -91,7 +91,7 @@ fn the_readme_and_the_commands_page_name_every_command() {
 /// The names of the fields of the structs in a file, as serde writes them.
 fn fields(file: &str) -> BTreeSet<String> {
     let text = text(file);
-    let code = text.split("#[cfg(test)]").next().unwrap();
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
     let field = |line: &str| {
         let (name, _) = line.strip_prefix("    pub ")?.split_once(':')?;
         // A method has a space in what stands before its first colon.

@@ -1,0 +1,165 @@
+//! Group commit: the first record of a batch schedules one flush. actix drains the mailbox before
+//! that flush runs, so one write and one sync serve all records that arrived meanwhile, and then
+//! everyone is answered. Compaction waits until they are.
+
+use std::time::Duration;
+
+use actix::prelude::*;
+
+use super::{Ledger, NotWritten, Reply};
+use crate::event::SpecId;
+use crate::feed::Ended;
+use crate::files::FileError;
+
+/// Records after which a batch is flushed even if more wait: bounds an emitter's wait.
+pub(super) const MAX_BATCH: usize = 256;
+
+/// The pause before each step of compaction, in which emitters are served.
+const COMPACT_AFTER: Duration = Duration::from_secs(1);
+
+/// One that is answered when the batch is on disk.
+pub(super) struct Waiting {
+    pub(super) spec: SpecId,
+    pub(super) reply: Reply,
+    /// The end of a delivery, for those who watch.
+    pub(super) end: Option<Box<Ended>>,
+}
+
+impl Ledger {
+    /// Answers once the batch is on disk, or at once if nothing could be added to it.
+    pub(super) fn answer_for(
+        &mut self,
+        added: Result<(), FileError>,
+        waiting: Waiting,
+        context: &mut Context<Self>,
+    ) {
+        match added {
+            Ok(()) => self.waiting.push(waiting),
+            Err(error) => answer(waiting.reply, Err(NotWritten::Failed(error.to_string()))),
+        }
+        // In both cases: even a refused record may have left evidence to flush.
+        self.compact_later(context);
+        if self.waiting.len() >= MAX_BATCH {
+            self.flush_then_compact(context);
+        } else if !self.flush_scheduled {
+            self.flush_scheduled = true;
+            let flush = |(), ledger: &mut Self, context: &mut _| ledger.flush_then_compact(context);
+            context.spawn(actix::fut::ready(()).map(flush));
+        }
+    }
+
+    /// The end of a delivery, if somebody watches.
+    pub(super) fn watched(&self, end: impl FnOnce() -> Option<Ended>) -> Option<Box<Ended>> {
+        if self.feed.is_watched() { end().map(Box::new) } else { None }
+    }
+
+    /// Writes the batch and answers those who wait for it.
+    pub(super) fn flush(&mut self) {
+        self.flush_scheduled = false;
+        #[cfg(test)]
+        {
+            self.flushes += 1;
+        }
+        let failed = self.store.commit();
+        for error in failed.values() {
+            log::error!("{error}; nothing of this batch is acknowledged");
+        }
+        let mut ends = Vec::new();
+        for Waiting { spec, reply, end } in std::mem::take(&mut self.waiting) {
+            let written =
+                failed.get(&spec).map_or(Ok(()), |error| Err(NotWritten::Failed(error.to_string())));
+            ends.extend(end.filter(|_| written.is_ok()).map(|end| *end));
+            answer(reply, written);
+        }
+        self.feed.tell(ends);
+        self.feed.touch();
+        self.ring_if_not_owner();
+    }
+
+    /// As [`flush`](Self::flush); a compaction that cannot wait follows, after everyone was
+    /// answered.
+    fn flush_then_compact(&mut self, context: &mut Context<Self>) {
+        self.flush();
+        if self.store.must_compact() && !self.must_compact {
+            self.must_compact = true;
+            context.run_later(Duration::from_millis(1), |ledger, _| {
+                ledger.must_compact = false;
+                ledger.flush();
+                ledger.store.compact_what_must();
+            });
+        }
+    }
+
+    /// Compacts step by step, with a pause before each, until nothing is left to do.
+    fn compact_later(&mut self, context: &mut Context<Self>) {
+        if self.compaction_scheduled {
+            return;
+        }
+        self.compaction_scheduled = true;
+        context.run_later(COMPACT_AFTER, |ledger, context| {
+            ledger.compaction_scheduled = false;
+            ledger.flush();
+            if ledger.store.compact_some() {
+                ledger.compact_later(context);
+            }
+        });
+    }
+}
+
+/// Answers. An emitter that gave up waiting is no error: its record is written all the same.
+pub(super) fn answer(reply: Reply, result: Result<(), NotWritten>) {
+    if reply.send(result).is_err() {
+        log::debug!("a record was written for an emitter that no longer waits");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::actors::alarm::Alarm;
+    use crate::actors::ledger::Accept;
+    use crate::event::EventKind;
+    use crate::feed::{Feed, RuntimeState};
+    use crate::spool::Accepted;
+    use crate::store::{Store, StoreOptions};
+
+    #[derive(Message)]
+    #[rtype(result = "usize")]
+    struct Flushes;
+
+    impl Handler<Flushes> for Ledger {
+        type Result = usize;
+
+        fn handle(&mut self, _: Flushes, _: &mut Self::Context) -> usize {
+            self.flushes
+        }
+    }
+
+    /// Group commit stands on actix draining the mailbox before it polls an actor's own futures.
+    #[test]
+    fn what_waits_in_the_mailbox_is_one_batch() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(StoreOptions::in_dir(dir.path())).unwrap();
+        actix::System::new().block_on(async move {
+            let ledger = Ledger::new(store, Alarm::new().0, Feed::new(RuntimeState::Running)).start();
+            // The first message also starts the actor, which sets the mailbox's capacity.
+            assert_eq!(ledger.send(Flushes).await.unwrap(), 0);
+            let mut replies = Vec::new();
+            for n in 0..MAX_BATCH - 1 {
+                let (reply, answer) = oneshot::channel();
+                let key = format!("k{n}").parse().unwrap();
+                let record =
+                    Accepted::new(crate::clock::now(), key, EventKind::Test, vec![], &"{}".into()).unwrap();
+                let accept = Accept { spec: "SPEC-1".parse().unwrap(), record, routed: None, reply };
+                ledger.try_send(accept).unwrap();
+                replies.push(answer);
+            }
+            for answer in replies {
+                answer.await.unwrap().unwrap();
+            }
+            assert_eq!(ledger.send(Flushes).await.unwrap(), 1);
+        });
+    }
+}
