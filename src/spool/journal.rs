@@ -13,10 +13,13 @@ use std::path::{Path, PathBuf};
 
 use serde::de::IgnoredAny;
 
+use super::ahead;
 use super::place::Place;
 use super::record::{self, Record, VERSION};
 use super::recovery::Recovery;
-use super::segment::{MAX_NUMBER, NO_SUCH_NUMBER, Segment, content_of, segment_numbers, segment_path};
+use super::segment::{
+    MAX_NUMBER, NO_SUCH_NUMBER, Opened, ReadSegment, Segment, segment_numbers, segment_path,
+};
 use crate::delivery::{DeliveryId, Told};
 use crate::event::{IdempotencyKey, SpecId};
 use crate::files::{self, FileError, FileId};
@@ -101,36 +104,32 @@ impl Journal {
         let mut journal =
             Self { next_number: numbers.last().map_or(1, |last| last + 1), ..Self::empty(dir, spec) };
         let mut recovery = Recovery::of(spec);
-        for number in numbers {
-            journal.read_segment(number, &mut recovery)?;
+        let opened = numbers.into_iter().map(|number| Opened::open(dir, number));
+        ahead::in_order(opened, Opened::read, |read| {
+            journal.take_segment(read?, &mut recovery)?;
             journal.close_files(keep_open);
-        }
+            Ok(())
+        })?;
         Ok((journal, recovery))
     }
 
-    fn read_segment(&mut self, number: u64, recovery: &mut Recovery) -> Result<(), FileError> {
-        let path = segment_path(&self.dir, number);
-        let failed = |doing| FileError::on(doing, &path);
-        let file = files::existing_file(&path).map_err(failed("open"))?;
-        // After a failed sync the content read here may never have reached the disk: sync it now,
-        // or fail.
-        files::sync(&file).map_err(failed("sync"))?;
-        let id = FileId::of(&file).map_err(failed("read"))?;
-        let mut content = content_of(&file).map_err(failed("read"))?;
-        // Payloads are skipped: each is read when its attempt starts.
-        let scan = record::scan::<IgnoredAny>(&content);
+    /// Takes in the next segment: copies what is damaged aside and cuts an unfinished last record.
+    fn take_segment(&mut self, read: ReadSegment, recovery: &mut Recovery) -> Result<(), FileError> {
+        let ReadSegment { opened: Opened { number, id, file, .. }, content, scan } = read;
         for damaged in &scan.damaged {
             self.set_aside(number, damaged.start, &content[damaged.clone()]);
         }
-        if scan.torn_at < content.len() {
+        let torn = content.len() - scan.torn_at;
+        if torn > 0 {
+            let path = segment_path(&self.dir, number);
             log::warn!(
                 "{}: cut {} of a record that a crash left unfinished; it was never acknowledged",
                 path.display(),
-                counted(content.len() - scan.torn_at, "byte", "bytes")
+                counted(torn, "byte", "bytes")
             );
-            files::cut(&file, scan.torn_at as u64).map_err(failed("repair"))?;
-            content.truncate(scan.torn_at);
+            files::cut(&file, scan.torn_at as u64).map_err(FileError::on("repair", &path))?;
         }
+        let content = &content[..scan.torn_at];
         let length = content.len() as u64;
         self.add_segment(Segment { number, length, known_bytes: 0, id, file: Some(file) }, scan, recovery);
         let is_whole = content.is_empty() || content.ends_with(b"\n");

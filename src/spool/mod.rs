@@ -1,6 +1,7 @@
 //! The spool: accepted events with unfinished deliveries, per SPEC, and the inbox. Callers see
 //! records, ids and SPECs only; the layout on disk is private to this folder.
 
+mod ahead;
 mod error;
 #[cfg(fuzzing)]
 #[path = "../../fuzz/targets/spool.rs"]

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::IgnoredAny;
 #[cfg(feature = "cli")]
 use serde_json::value::RawValue;
 
 use super::inbox::InboxName;
 use super::lock::Lock;
 use super::place::Place;
-use super::record::{self, Accepted, Record, VERSION, decode_whole};
+use super::record::{self, Accepted, Payload, Record, VERSION, decode_whole};
 use super::recovery::Recovery;
 use super::segment::{check_file, content_of, segment_numbers, segment_path};
 use super::{OpenError, Unfinished};
@@ -310,7 +310,7 @@ impl LastAttempt {
     }
 }
 
-fn read_record<B: DeserializeOwned>(dir: &Path, place: Place) -> io::Result<Record<B>> {
+fn read_record<B: Payload>(dir: &Path, place: Place) -> io::Result<Record<B>> {
     let mut line = vec![0; usize::try_from(place.length()).map_err(io::Error::other)?];
     files::open_to_read(&segment_path(dir, place.file()))?.read_exact_at(&mut line, place.offset())?;
     decode_whole(&line)

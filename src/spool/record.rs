@@ -14,7 +14,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde::de::DeserializeOwned;
+use memchr::memmem;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -313,9 +314,39 @@ const TOLD: &str = r#","told":"#;
 /// What surrounds the key in a [`Record::Known`] without `told`.
 const KNOWN: &str = r#"{"known":{"idempotency_key":"","at":"2025-10-14T10:00:00.000Z"}}"#;
 
+/// How payloads are read from a record.
+pub(super) trait Payload: DeserializeOwned {
+    /// The record with this JSON text.
+    fn record_of(json: &[u8]) -> serde_json::Result<Record<Self>>;
+}
+
+impl Payload for Box<RawValue> {
+    fn record_of(json: &[u8]) -> serde_json::Result<Record<Self>> {
+        serde_json::from_slice(json)
+    }
+}
+
+/// Skips payloads. They are the last fields of an accepted event: all before them is a whole record
+/// once it is closed, and the payloads, which can be long, need not be read to find where they end.
+impl Payload for IgnoredAny {
+    fn record_of(json: &[u8]) -> serde_json::Result<Record<Self>> {
+        // JSON escapes quotation marks within a text, so this is a field. If it belongs to anything
+        // within the event, what comes before it cannot be closed like this.
+        let before_payloads = json.starts_with(ACCEPTED).then(|| memmem::find(json, BODY)).flatten();
+        let skipped = before_payloads.map(|at| [&json[..at], NO_BODY].concat());
+        skipped
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .map_or_else(|| serde_json::from_slice(json), Ok)
+    }
+}
+
+const ACCEPTED: &[u8] = br#"{"accepted":{"#;
+const BODY: &[u8] = br#","body":"#;
+const NO_BODY: &[u8] = br#","body":null}}"#;
+
 /// Reads the record at the start of a text. Returns it and its length without the newline; `None`
 /// if there is no record.
-pub(super) fn decode<B: DeserializeOwned>(text: &[u8]) -> Option<(Record<B>, usize)> {
+pub(super) fn decode<B: Payload>(text: &[u8]) -> Option<(Record<B>, usize)> {
     let prefix = std::str::from_utf8(text.get(..PREFIX)?).ok()?;
     let (sum, length) = prefix.strip_suffix(' ')?.split_once(' ')?;
     let length = usize::from_str_radix(length, 16).ok()?;
@@ -325,12 +356,12 @@ pub(super) fn decode<B: DeserializeOwned>(text: &[u8]) -> Option<(Record<B>, usi
     }
     // A matching checksum means that the JSON is as it was written: if this version does not
     // understand it, a later one wrote it.
-    let record = serde_json::from_slice(json).or_else(|_| Later::of(json).map(Record::Later)).ok()?;
+    let record = B::record_of(json).or_else(|_| Later::of(json).map(Record::Later)).ok()?;
     Some((record, PREFIX + length))
 }
 
 /// The record in a whole line.
-pub(super) fn decode_whole<B: DeserializeOwned>(line: &[u8]) -> io::Result<Record<B>> {
+pub(super) fn decode_whole<B: Payload>(line: &[u8]) -> io::Result<Record<B>> {
     let decoded = decode(line).map(|(record, _)| record);
     decoded.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the record is damaged"))
 }
@@ -347,7 +378,7 @@ pub(super) struct Scan<B = Box<RawValue>> {
 }
 
 /// Reads every record that can be read.
-pub(super) fn scan<B: DeserializeOwned>(content: &[u8]) -> Scan<B> {
+pub(super) fn scan<B: Payload>(content: &[u8]) -> Scan<B> {
     let mut scan = Scan { records: Vec::new(), damaged: Vec::new(), torn_at: content.len() };
     let mut at = 0;
     while at < content.len() {

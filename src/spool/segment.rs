@@ -5,7 +5,10 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::files::{self, FileId};
+use serde::de::IgnoredAny;
+
+use super::record::{self, Scan};
+use crate::files::{self, FileError, FileId};
 
 /// Largest file that is read: more than one batch adds to a file that is not full. This program
 /// writes no larger one.
@@ -66,6 +69,40 @@ impl Segment {
     }
 }
 
+/// A segment that a start has opened.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) number: u64,
+    pub(super) id: FileId,
+    pub(super) file: File,
+    path: PathBuf,
+}
+
+/// A segment and what it holds, payloads aside: each of those is read when its attempt starts.
+pub(super) struct ReadSegment {
+    pub(super) opened: Opened,
+    pub(super) content: Vec<u8>,
+    pub(super) scan: Scan<IgnoredAny>,
+}
+
+impl Opened {
+    /// Opens and syncs it: after a failed sync, what is read here may never have reached the disk.
+    pub(super) fn open(dir: &Path, number: u64) -> Result<Self, FileError> {
+        let path = segment_path(dir, number);
+        let file = files::existing_file(&path).map_err(FileError::on("open", &path))?;
+        files::sync(&file).map_err(FileError::on("sync", &path))?;
+        let id = FileId::of(&file).map_err(FileError::on("read", &path))?;
+        Ok(Self { number, id, file, path })
+    }
+
+    /// Reads its content.
+    pub(super) fn read(self) -> Result<ReadSegment, FileError> {
+        let content = content_of(&self.file).map_err(FileError::on("read", &self.path))?;
+        let scan = record::scan(&content);
+        Ok(ReadSegment { opened: self, content, scan })
+    }
+}
+
 fn segment_name(number: u64) -> String {
     format!("spool-{number:08}.jsonl")
 }
@@ -94,10 +131,12 @@ pub(super) fn segment_numbers(dir: &Path) -> io::Result<Vec<u64>> {
 
 /// The content of an open file.
 pub(super) fn content_of(file: &File) -> io::Result<Vec<u8>> {
-    if file.metadata()?.len() > MAX_FILE_BYTES {
+    let length = file.metadata()?.len();
+    if length > MAX_FILE_BYTES {
         return Err(io::Error::other(TOO_LARGE));
     }
-    let mut content = Vec::new();
+    // With a byte more, the read that finds the end needs no more room.
+    let mut content = Vec::with_capacity(usize::try_from(length).map_or(0, |length| length + 1));
     file.take(MAX_FILE_BYTES).read_to_end(&mut content)?;
     Ok(content)
 }

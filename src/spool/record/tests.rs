@@ -121,3 +121,27 @@ fn every_cut_keeps_every_whole_record() {
         assert!(found.torn_at <= cut);
     }
 }
+
+#[test]
+fn what_is_read_without_payloads_is_what_is_read_with_them() {
+    let skipped = |line: &[u8]| {
+        decode::<serde::de::IgnoredAny>(line).map(|(record, length)| {
+            let Record::Accepted(accepted) = record else { panic!("{record:?}") };
+            (accepted.idempotency_key.to_string(), accepted.deliveries.len(), length)
+        })
+    };
+    // What looks like the field within a text, in a payload, or further in than it stands.
+    for (key, body) in [(r#"k","body":"{}}"#, "{}"), ("k", r#"{"x":1,"body":{"body":null}}"#), ("}}", "null")]
+    {
+        let mut line = Vec::new();
+        let length = encode(&accepted(key, body), &mut line);
+        assert_eq!(skipped(&line), Some((key.to_owned(), 1, length - 1)));
+    }
+    let further_in = concat!(
+        r#"{"accepted":{"at":"2025-10-14T10:00:00.123Z","idempotency_key":"k","event":"spec-kit.task.completed","#,
+        r#""of_tomorrow":{"x":1,"body":{}},"deliveries":[],"body":{}}}"#,
+    );
+    let line =
+        format!("{:08x} {:08x} {further_in}\n", crc32fast::hash(further_in.as_bytes()), further_in.len());
+    assert_eq!(skipped(line.as_bytes()), Some(("k".to_owned(), 0, line.len() - 1)));
+}
