@@ -1,5 +1,4 @@
-//! The listing of deliveries for `list`, newest first, in any state. Reads no more of the files
-//! than the page needs.
+//! The listing of deliveries for `list`: what one of them says, and which are asked for.
 
 mod page;
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! The state of `top` and the effect of keys on it; independent of terminal and runtime.
+//! The state of `top`: what was read, what of it is selected and shown; independent of terminal
+//! and runtime.
 
 mod keys;
 

@@ -1,4 +1,5 @@
-//! One page of a listing, filled from the spool and the evidence, newest first.
+//! One page of a listing, filled from the spool and the evidence, newest first. Reads no more of
+//! the files than the page needs.
 
 mod cluster;
 
