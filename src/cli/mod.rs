@@ -13,8 +13,10 @@ mod emit;
 #[cfg(feature = "fleet")]
 mod evidence;
 mod explain;
+mod failure;
 #[cfg(feature = "fleet")]
 mod fleet;
+mod format;
 mod help;
 mod init;
 mod interrupt;
@@ -38,6 +40,7 @@ mod resolve;
 mod scrape;
 mod secret;
 mod serve;
+mod settings;
 mod show;
 mod status;
 mod test;
@@ -50,22 +53,20 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use clap::builder::PossibleValue;
-use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use log::LevelFilter;
 use rustix::process::Signal;
-use serde::{Serialize, Serializer};
-use serde_json::json;
 
-use crate::answer::RequestError;
-use crate::config::{self, Config, FleetRole, LoadOptions, Problem};
-use crate::env::Environment;
+use crate::config;
 use crate::files::raise_max_open;
-use crate::inspect::counted;
-use crate::payload;
-use crate::spool;
+use failure::Failure;
+use format::Format;
 use log_line::LogFormat;
 use render::Screen;
+use settings::{
+    OFF, load, load_config, load_good_enough, load_options, load_to_act, load_to_serve, take,
+    take_good_enough, take_if_on,
+};
 use usage::Forms;
 
 /// The exit code of a command.
@@ -158,61 +159,6 @@ struct Global {
     /// Print the version
     #[arg(short = 'V', long, action = ArgAction::Version)]
     version: Option<bool>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
-    Human,
-    Json,
-    /// That of a body, for the one command that shows one.
-    Of(payload::Format),
-    /// That of a report, for the one command that makes one.
-    Report(report::Form),
-}
-
-impl Format {
-    /// The format of a body, where one is named.
-    fn of_body(self) -> Option<payload::Format> {
-        match self {
-            Self::Of(format) => Some(format),
-            Self::Human | Self::Json | Self::Report(_) => None,
-        }
-    }
-
-    /// The form of a report; Markdown where none is named.
-    fn of_report(self) -> report::Form {
-        match self {
-            Self::Report(form) => form,
-            Self::Human | Self::Json | Self::Of(_) => report::Form::Markdown,
-        }
-    }
-}
-
-impl ValueEnum for Format {
-    fn value_variants<'a>() -> &'a [Self] {
-        use payload::Format::{CloudEvents, Discord, Mattermost, Slack, SpecKit, Teams};
-        &[
-            Self::Human,
-            Self::Json,
-            Self::Of(SpecKit),
-            Self::Of(Slack),
-            Self::Of(Discord),
-            Self::Of(Teams),
-            Self::Of(Mattermost),
-            Self::Of(CloudEvents),
-            Self::Report(report::Form::Markdown),
-            Self::Report(report::Form::Html),
-        ]
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(match self {
-            Self::Human => PossibleValue::new("human"),
-            Self::Json => PossibleValue::new("json"),
-            Self::Of(format) => PossibleValue::new(format.as_str()).hide(true),
-            Self::Report(form) => PossibleValue::new(form.as_str()).hide(true),
-        })
-    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -421,138 +367,6 @@ fn flags_as_commands(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsStr
     }
     arguments
 }
-
-/// Why a command could not do what was asked.
-struct Failure {
-    message: String,
-    exit: Exit,
-    /// Of a config, what is wrong with it.
-    problems: Vec<Problem>,
-}
-
-/// What `--json` prints of a failure: `{"error": {"message", "exit"}}`, and of a config its
-/// `errors`.
-impl Serialize for Failure {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut error = json!({"message": self.message, "exit": self.exit as u8});
-        if !self.problems.is_empty() {
-            error["errors"] = json!(self.problems);
-        }
-        json!({"error": error}).serialize(serializer)
-    }
-}
-
-impl Failure {
-    fn new(exit: Exit, message: impl std::fmt::Display) -> Self {
-        Self { message: message.to_string(), exit, problems: Vec::new() }
-    }
-
-    /// A failure at run time.
-    fn failed(message: impl std::fmt::Display) -> Self {
-        Self::new(Exit::Failed, message)
-    }
-
-    /// Wrong usage or a wrong config.
-    fn usage(message: impl std::fmt::Display) -> Self {
-        Self::new(Exit::Usage, message)
-    }
-}
-
-impl From<RequestError> for Failure {
-    fn from(error: RequestError) -> Self {
-        let exit = if error.is_unreachable() { Exit::NoRuntime } else { Exit::Failed };
-        Self::new(exit, error)
-    }
-}
-
-/// Reads and checks the config. With `secrets` false, what only a runtime needs from the
-/// environment may be missing.
-fn load(global: &Global, secrets: bool) -> Result<config::Loaded, Failure> {
-    Ok(config::load(&load_options(global, secrets)?, &Environment::process()))
-}
-
-fn load_options(global: &Global, secrets: bool) -> Result<LoadOptions, Failure> {
-    let working_dir = std::env::current_dir()
-        .map_err(|error| Failure::usage(format!("the working directory cannot be read: {error}")))?;
-    let (config, repo) = (global.config.clone(), global.repo.clone());
-    Ok(LoadOptions { config, repo, working_dir, secrets, role: None })
-}
-
-/// The config, or all its errors on stderr.
-fn load_config(global: &Global, secrets: bool, screen: &mut Screen) -> Result<Config, Failure> {
-    take(load(global, secrets)?, screen)
-}
-
-fn take(loaded: config::Loaded, screen: &mut Screen) -> Result<Config, Failure> {
-    match loaded.config {
-        Some(config) => {
-            for error in &loaded.errors {
-                log::error!("{error}");
-            }
-            for warning in &loaded.warnings {
-                log::warn!("{warning}");
-            }
-            Ok(config)
-        }
-        None => {
-            for problem in &loaded.errors {
-                screen.error(problem);
-            }
-            let errors = counted(loaded.errors.len(), "error", "errors");
-            let failure = Failure::usage(format!("the config has {errors}"));
-            Err(Failure { problems: loaded.errors, ..failure })
-        }
-    }
-}
-
-/// The config for `serve`: it must be valid and on. A `role` counts instead of the config's.
-fn load_to_serve(global: &Global, role: Option<FleetRole>, screen: &mut Screen) -> Result<Config, Failure> {
-    let options = LoadOptions { role, ..load_options(global, true)? };
-    take_if_on(config::load(&options, &Environment::process()), screen)
-}
-
-/// The config for a command that acts through the runtime that owns the spool, or else owns the
-/// spool itself for a moment. Only in the second case must the secrets be in its own environment.
-fn load_to_act(global: &Global, screen: &mut Screen) -> Result<Config, Failure> {
-    let loaded = load(global, false)?;
-    let is_owned = |config: &Config| spool::is_owned(&config.spool_dir);
-    // If webhooks are off, say so, and do not ask for secrets.
-    match loaded.config.as_ref().is_some_and(|config| config.enabled && !is_owned(config)) {
-        true => load_to_serve(global, None, screen),
-        false => take_if_on(loaded, screen),
-    }
-}
-
-fn take_if_on(loaded: config::Loaded, screen: &mut Screen) -> Result<Config, Failure> {
-    let switch = loaded.switch.clone();
-    let config = take(loaded, screen)?;
-    if config.enabled { Ok(config) } else { Err(Failure::usage(switch)) }
-}
-
-/// The config, or with a warning the salvaged part of one with errors, for commands that only need
-/// the spool's path, and whether it has errors. A mistake in one subscription must neither lose an
-/// event nor hide the status.
-fn load_good_enough(global: &Global, screen: &mut Screen) -> Result<(Config, bool), Failure> {
-    let loaded = load(global, false)?;
-    let is_wrong = loaded.config.is_none();
-    Ok((take_good_enough(loaded, screen)?, is_wrong))
-}
-
-fn take_good_enough(loaded: config::Loaded, screen: &mut Screen) -> Result<Config, Failure> {
-    match (&loaded.config, loaded.good_enough()) {
-        (None, Some(config)) => {
-            let errors = counted(loaded.errors.len(), "error", "errors");
-            let file = loaded.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
-            screen.warning(format_args!("{file} has {errors}: see spec-notify check"));
-            Ok(config.clone())
-        }
-        _ => take(loaded, screen),
-    }
-}
-
-/// The message of a command if webhooks are off.
-const OFF: &str =
-    "webhooks are off: set enabled = true under [spec_ops.webhooks], or SPECKIT_WEBHOOKS_ENABLED=1";
 
 #[cfg(test)]
 mod tests {

@@ -27,10 +27,9 @@ pub use listing::{Cursor, DeliveryState, Listed, Listing, MAX_LISTED, Query};
 pub use metrics::{Exposition, FleetMetrics, Metrics, SubscriptionMetrics};
 pub use shown::{Shown, ShownAttempt, ShownError, ShownRequest, ShownResponse, Wait, WaitKind};
 pub(crate) use shown::{Traces, Unended, pending};
-pub(crate) use status::Unfinished;
-#[cfg(feature = "cli")]
-pub(crate) use status::is_zero;
 pub use status::{RuntimeStatus, SourcesStatus, StatusReport, SubscriptionStatus};
+#[cfg(feature = "cli")]
+pub(crate) use status::{Unfinished, is_zero};
 pub(crate) use survey::{Survey, unfinished};
 pub(crate) use words::counted;
 #[cfg(feature = "cli")]

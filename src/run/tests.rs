@@ -1,9 +1,9 @@
 //! Runs as their events come: what is told of them, in which order, and once.
 
 use super::*;
-use crate::event::SpecId;
+use crate::event::{Event, EventKind, Pipeline, SpecId};
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const POLICY: RunPolicy =
     RunPolicy { max_stage_attempts: 3, cost_threshold_usd: Some(5.0), stall_after: None };

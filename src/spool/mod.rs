@@ -18,9 +18,9 @@ mod recovery;
 mod reserve;
 mod room;
 mod segment;
+mod start;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -43,30 +43,17 @@ pub(crate) use record::{Accepted, AcceptedDelivery, Record};
 pub(crate) use recovery::Unfinished;
 
 use crate::clock;
-use crate::delivery::{AttemptSummary, DeliveryId, SubscriptionId, Told};
-use crate::event::{IdempotencyKey, SpecId};
-use crate::files::{self, FileError, git_ignore, spec_dirs};
+use crate::delivery::{AttemptSummary, DeliveryId};
+use crate::event::SpecId;
+use crate::files::{FileError, git_ignore};
 use crate::names::counted;
 use crate::run::Run;
 use journal::{Broken, Journal};
 pub(crate) use lock::Lock;
 use presence::Announced;
 use reserve::Reserve;
-
-/// What a start finds in the spool: unfinished deliveries and known events.
-#[derive(Debug, Default)]
-pub(crate) struct Recovered {
-    /// The unfinished deliveries of each subscription, in the order they were accepted.
-    pub unfinished: BTreeMap<SubscriptionId, Vec<Unfinished>>,
-    /// Every event that is still known and when it was accepted, oldest first.
-    pub known: Vec<(IdempotencyKey, Timestamp)>,
-    /// The run so far of each SPEC that has one.
-    pub runs: HashMap<SpecId, Run>,
-    /// The greatest `event.sequence` of each SPEC.
-    pub sequences: HashMap<SpecId, u64>,
-    /// The steps told lately, in the order of each SPEC.
-    pub told: Vec<(SpecId, IdempotencyKey, Told)>,
-}
+pub(crate) use start::Recovered;
+use start::with_journal;
 
 /// Whether this process still owns the spool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,45 +143,6 @@ impl Spool {
         };
         let recovered = spool.recover(specs);
         Ok((spool, recovered))
-    }
-
-    fn recover(&mut self, specs: Vec<SpecId>) -> Recovered {
-        let mut recovered = Recovered::default();
-        for spec in specs {
-            let (journal, mut found) = match Journal::open(&self.spec_dir(&spec), &spec, self.max_open) {
-                Ok(opened) => opened,
-                Err(error) => {
-                    self.aside.insert(spec, error);
-                    continue;
-                }
-            };
-            for name in found.inbox.iter().filter_map(|name| name.parse().ok()) {
-                self.inbox.remove(&name);
-            }
-            match recovered.known.is_empty() {
-                // There may be many, and most repos have one active SPEC: swap instead of copying.
-                true => std::mem::swap(&mut recovered.known, &mut found.known),
-                false => recovered.known.append(&mut found.known),
-            }
-            recovered.told.extend(found.take_told().map(|(key, told)| (spec.clone(), key, told)));
-            for (unfinished, _) in found.unfinished() {
-                let of = recovered.unfinished.entry(unfinished.delivery.subscription.clone());
-                of.or_default().push(unfinished);
-            }
-            recovered.sequences.insert(spec.clone(), journal.sequence());
-            if !journal.run().is_empty() {
-                recovered.runs.insert(spec.clone(), journal.run().clone());
-            }
-            self.keep_journal(spec, journal);
-        }
-        let since = self.known_since();
-        recovered.known.retain(|(_, at)| *at >= since);
-        recovered.known.sort_unstable_by_key(|(_, at)| *at);
-        for unfinished in recovered.unfinished.values_mut() {
-            // A stable sort: what one SPEC accepted within a millisecond keeps its order.
-            unfinished.sort_by_key(|unfinished| unfinished.delivery.accepted_at);
-        }
-        recovered
     }
 
     /// Sets how long events stay known.
@@ -435,24 +383,4 @@ impl Spool {
     pub(crate) fn settle_inbox(&self, name: &InboxName, settled: Settled) -> Option<InboxName> {
         self.inbox.settle(name, settled)
     }
-}
-
-/// The SPECs that have a journal, in order, and those whose folder cannot be used. Plain files are
-/// skipped: they belong to others.
-fn with_journal(spool_dir: &Path) -> Result<(Vec<SpecId>, BTreeMap<SpecId, FileError>), FileError> {
-    let mut all = spec_dirs(spool_dir).map_err(FileError::on("list", spool_dir))?;
-    all.sort();
-    let (mut specs, mut aside) = (Vec::new(), BTreeMap::new());
-    for spec in all {
-        let dir = spool_dir.join(spec.as_str());
-        if fs::symlink_metadata(&dir).is_ok_and(|found| found.is_file()) {
-            continue;
-        }
-        match files::create_dir_durably(&dir).and_then(|()| peek::exists_in(&dir)) {
-            Ok(true) => specs.push(spec),
-            Ok(false) => {}
-            Err(error) => drop(aside.insert(spec, error)),
-        }
-    }
-    Ok((specs, aside))
 }

@@ -221,6 +221,26 @@ fn every_file_says_what_it_is_about() {
     }
 }
 
+/// The lines of a file, its tests apart.
+fn length(text: &str) -> usize {
+    text.split("#[cfg(test)]\nmod tests {").next().unwrap().lines().count()
+}
+
+/// One that is longer is about more than one thing.
+#[test]
+fn no_file_is_longer_than_450_lines() {
+    let files = sources();
+    let of_code = files.iter().filter(|(file, _)| !file.contains("tests"));
+    let long: Vec<String> = of_code
+        .map(|(file, text)| (file, length(text)))
+        .filter(|(_, lines)| *lines > 450)
+        .map(|(file, lines)| format!("{file}: {lines} lines"))
+        .collect();
+    assert!(long.is_empty(), "{long:#?}");
+    let with_tests = format!("{}#[cfg(test)]\nmod tests {{\n{}}}\n", "a\n".repeat(451), "b\n".repeat(9));
+    assert_eq!(length(&with_tests), 451, "its tests do not count, and all else does");
+}
+
 #[test]
 fn comments_end_by_column_100() {
     let mut files = Vec::new();

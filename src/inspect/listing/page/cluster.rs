@@ -1,10 +1,11 @@
 //! The page of a listing, filled from what a fleet's cluster has.
 
-use super::super::ending::End;
-use super::{DeliveryState, Listed, Page};
+use super::Page;
 use crate::archive::{DeadLetter, Pauses};
 use crate::delivery::AttemptSummary;
 use crate::fleet::{PlacedLine, Wanted, WantedLines};
+use crate::inspect::ending::End;
+use crate::inspect::{Cursor, DeliveryState, Listed};
 use crate::spool::Unfinished;
 
 impl Page {
@@ -77,7 +78,7 @@ impl Page {
         self.goes_on_before(last)
     }
 
-    fn goes_on_before(&self, last: Option<super::Cursor>) -> Option<Wanted> {
+    fn goes_on_before(&self, last: Option<Cursor>) -> Option<Wanted> {
         let last = last.filter(|last| last.accepted_at >= self.horizon())?;
         Some(Wanted { before: Some((last.accepted_at, last.id)), ..self.wanted() })
     }
