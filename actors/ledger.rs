@@ -5,6 +5,7 @@
 mod batch;
 mod lifecycle;
 mod operator;
+mod payloads;
 mod reads;
 mod shared;
 

@@ -64,20 +64,17 @@ pub(crate) struct ReadCondition;
 impl Handler<ReadBody> for Ledger {
     type Result = Response<Result<Bytes, NoBody>>;
 
-    fn handle(&mut self, ReadBody { spec, id }: ReadBody, _: &mut Self::Context) -> Self::Result {
-        let Some(shared) = &self.shared else {
-            return Response::reply(self.store.body(&spec, id).map_err(|error| match error {
-                Unreadable::Gone(error) => NoBody::Gone(error.to_string()),
-                Unreadable::NotNow(error) => NoBody::NotNow(error.to_string()),
-            }));
-        };
-        let link = shared.link.clone();
-        Response::fut(async move {
-            match link.body(id).await {
-                Ok(body) => body.ok_or(NoBody::Ended),
-                Err(error) => Err(NoBody::NotNow(error.to_string())),
-            }
-        })
+    fn handle(&mut self, ReadBody { spec, id }: ReadBody, context: &mut Self::Context) -> Self::Result {
+        if self.shared.is_some() {
+            let payload = self.read_shared(id, context);
+            return Response::fut(async move {
+                payload.await.unwrap_or_else(|_| Err(NoBody::NotNow("the ledger has stopped".to_owned())))
+            });
+        }
+        Response::reply(self.store.body(&spec, id).map_err(|error| match error {
+            Unreadable::Gone(error) => NoBody::Gone(error.to_string()),
+            Unreadable::NotNow(error) => NoBody::NotNow(error.to_string()),
+        }))
     }
 }
 

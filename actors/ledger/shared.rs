@@ -6,6 +6,7 @@ use std::sync::Arc;
 use actix::prelude::*;
 use tokio::sync::{Notify, oneshot};
 
+use super::payloads::Payloads;
 use super::{Ledger, MAX_BATCH, NotWritten, Reply, answer, count};
 use crate::feed::Ended;
 use crate::fleet::{Link, Routed, Term, Write};
@@ -14,6 +15,7 @@ use crate::fleet::{Link, Routed, Term, Write};
 pub(super) struct Shared {
     pub(super) link: Link,
     batch: Vec<(Write, Reply)>,
+    pub(super) payloads: Payloads,
     is_scheduled: bool,
     /// Events of this term and those before it are not written any more: one before them was not.
     failed: Option<Term>,
@@ -41,7 +43,15 @@ pub(crate) struct Written(pub(crate) oneshot::Sender<()>);
 
 impl Shared {
     pub(super) fn new(link: Link, routed: Arc<Notify>) -> Self {
-        Self { link, batch: Vec::new(), is_scheduled: false, failed: None, routed, idle: Vec::new() }
+        Self {
+            link,
+            batch: Vec::new(),
+            payloads: Payloads::default(),
+            is_scheduled: false,
+            failed: None,
+            routed,
+            idle: Vec::new(),
+        }
     }
 
     /// The term of an event; `None` of what became of a delivery.

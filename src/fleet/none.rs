@@ -2,7 +2,7 @@
 
 #![allow(clippy::unused_async, reason = "as those of the fleet")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, mpsc};
@@ -122,7 +122,7 @@ impl Link {
         match self.0 {}
     }
 
-    pub(crate) async fn body(&self, _: DeliveryId) -> Result<Option<Bytes>, EngineError> {
+    pub(crate) async fn bodies(&self, _: Vec<DeliveryId>) -> Result<HashMap<DeliveryId, Bytes>, EngineError> {
         match self.0 {}
     }
 

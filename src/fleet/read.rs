@@ -1,5 +1,6 @@
 //! Reads what whoever takes work over has to know, and what comes after.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -196,17 +197,24 @@ impl Link {
         .await
     }
 
-    /// The payload of a delivery; `None` if it has ended.
+    /// The payloads of those of these deliveries that have not ended.
     ///
     /// # Errors
     /// The cluster gave no answer.
-    pub(crate) async fn body(&self, id: DeliveryId) -> Result<Option<Bytes>, EngineError> {
-        let id = id.to_string();
+    pub(crate) async fn bodies(
+        &self,
+        ids: Vec<DeliveryId>,
+    ) -> Result<HashMap<DeliveryId, Bytes>, EngineError> {
+        let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
         self.ask(Line::Read, WITHIN, move |connected| async move {
-            let sql = "SELECT b.bytes FROM spec_notify.delivery AS d \
-                       JOIN spec_notify.body AS b ON b.id = d.body WHERE d.id = $1::text::uuid";
-            let rows = connected.client.query_typed(sql, &[(&id, Type::TEXT)]).await?;
-            rows.first().map(|row| row.try_get::<_, Vec<u8>>(0).map(Bytes::from)).transpose()
+            let sql = "SELECT d.id::text, b.bytes FROM spec_notify.delivery AS d \
+                       JOIN spec_notify.body AS b ON b.id = d.body WHERE d.id = ANY($1::text[]::uuid[])";
+            let rows = connected.client.query_typed(sql, &[(&ids, Type::TEXT_ARRAY)]).await?;
+            let body = |row: &Row| {
+                let id: String = row.try_get(0)?;
+                Ok(id.parse().ok().zip(Some(Bytes::from(row.try_get::<_, Vec<u8>>(1)?))))
+            };
+            rows.iter().filter_map(|row| body(row).transpose()).collect()
         })
         .await
     }
