@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::time::{ClockId, clock_gettime};
 
 /// Longest any condition is waited for: a bench that gets here has failed.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -23,14 +24,22 @@ pub(super) fn quantile(values: &[f64], share: f64) -> f64 {
     sorted[rank.clamp(1, sorted.len()) - 1]
 }
 
-/// Ours and its reference in turn, so that what the machine does meanwhile meets both; the median
-/// of each.
+/// Ours and its reference in turn, so that what the machine does meanwhile meets both.
+pub(super) fn in_turn<A, B>(
+    rounds: usize,
+    mut ours: impl FnMut() -> A,
+    mut reference: impl FnMut() -> B,
+) -> (Vec<A>, Vec<B>) {
+    (0..rounds).map(|_| (ours(), reference())).unzip()
+}
+
+/// As [`in_turn`]; the median of each.
 pub(super) fn interleaved(
     rounds: usize,
-    mut ours: impl FnMut() -> f64,
-    mut reference: impl FnMut() -> f64,
+    ours: impl FnMut() -> f64,
+    reference: impl FnMut() -> f64,
 ) -> (f64, f64) {
-    let (left, right): (Vec<f64>, Vec<f64>) = (0..rounds).map(|_| (ours(), reference())).unzip();
+    let (left, right) = in_turn(rounds, ours, reference);
     (median(&left), median(&right))
 }
 
@@ -71,6 +80,21 @@ pub(super) fn on_core<T>(core: Core, work: impl FnOnce() -> T) -> T {
     let done = work();
     sched_setaffinity(None, &all).expect("the cores we had");
     done
+}
+
+/// CPU seconds of this process: of all its threads, also of those that have ended.
+pub(super) fn own_cpu_seconds() -> f64 {
+    seconds_of(ClockId::ProcessCPUTime)
+}
+
+/// CPU seconds of the calling thread.
+pub(super) fn thread_cpu_seconds() -> f64 {
+    seconds_of(ClockId::ThreadCPUTime)
+}
+
+fn seconds_of(clock: ClockId) -> f64 {
+    let time = clock_gettime(clock);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// CPU seconds of all threads that a process has now.

@@ -37,8 +37,8 @@ type Group = (&'static [u32], fn(&Bench) -> Vec<Figure>);
 
 /// In the table's order.
 const GROUPS: &[Group] = &[
-    (&[1], |bench| throughput::delivered(bench, ("1", 0.8), 16, 64)),
-    (&[2], |bench| throughput::delivered(bench, ("2", 0.65), 1, 4)),
+    (&[1], throughput::many_endpoints),
+    (&[2], throughput::one_endpoint),
     (&[3], accept::one_emitter),
     (&[4], accept::many_emitters),
     (&[5], latency::idle),

@@ -13,6 +13,7 @@ use spec_notify::internals::Format;
 use spec_notify::internals::Secret;
 use spec_notify::internals::{Secrets, sign};
 
+use super::machine::own_cpu_seconds;
 use super::repo::{SECRET, SPEC, event};
 
 struct Raw {
@@ -55,19 +56,29 @@ impl Raw {
     }
 }
 
-/// POSTs a second with `concurrency` under way.
-pub(super) fn rate(url: &str, count: usize, concurrency: usize) -> f64 {
+/// What POSTs with `concurrency` under way come to.
+pub(super) struct Posted {
+    /// A second.
+    pub(super) rate: f64,
+    /// CPU seconds of the process for each.
+    pub(super) cpu: f64,
+}
+
+/// `count` POSTs, or a few more so that each of `concurrency` has as many.
+pub(super) fn posted(url: &str, count: usize, concurrency: usize) -> Posted {
     actix_rt::System::new().block_on(async {
         let raw = Raw::to(url);
         let each = count.div_ceil(concurrency);
-        let started = Instant::now();
+        let (started, before) = (Instant::now(), own_cpu_seconds());
         join_all((0..concurrency).map(async |_| {
             for _ in 0..each {
                 raw.post().await;
             }
         }))
         .await;
-        (each * concurrency) as f64 / started.elapsed().as_secs_f64()
+        let (elapsed, cpu) = (started.elapsed().as_secs_f64(), own_cpu_seconds() - before);
+        let all = (each * concurrency) as f64;
+        Posted { rate: all / elapsed, cpu: cpu / all }
     })
 }
 
