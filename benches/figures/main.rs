@@ -16,9 +16,11 @@ mod client;
 mod fairness;
 #[cfg(feature = "fleet")]
 mod fleet;
+mod kill;
 mod latency;
 mod machine;
 mod options;
+mod port;
 mod process;
 mod raw;
 mod receiver;
@@ -51,6 +53,7 @@ const GROUPS: &[Group] = &[
     (&[13], latency::burst),
     (&[14], process::size),
     (&[15], latency::watched),
+    (&[16], kill::duplicates),
     (&[17], process::pipe),
 ];
 

@@ -8,13 +8,13 @@ use std::thread;
 use std::time::Instant;
 
 use spec_notify::Event;
-use spec_notify::internals::{Client, EmitEvent, EmitOutcome, Emitted, Request};
+use spec_notify::internals::Client;
 
 use super::accept::WITHIN;
 use super::machine::{Core, interleaved, median, on_core, quantile, succeeded};
 use super::repo::{EVIDENCE, Entry, PROGRAM, Repo, SPEC, event};
 use super::table::{Figure, Target};
-use super::{Bench, client, latency};
+use super::{Bench, client, latency, port};
 
 pub(super) fn emit(bench: &Bench) -> Vec<Figure> {
     let repo = Repo::new("", &[Entry::new("one", bench.receiver.url(""), "")]);
@@ -80,10 +80,6 @@ fn time(command: &mut Command) -> f64 {
 /// Connections to the port that hand over as many events as the pipe has lines.
 const CONNECTIONS: usize = 16;
 
-/// Events of one connection under way, besides the one just sent: together as many as a runtime
-/// admits.
-const AHEAD: usize = 63;
-
 pub(super) fn pipe(bench: &Bench) -> Vec<Figure> {
     let count = bench.count(8_000, 32);
     let (ours, reference) = interleaved(
@@ -120,32 +116,18 @@ fn as_line(event: &Event) -> String {
 /// Seconds until each of the connections has its share accepted.
 fn over_connections(repo: &Repo, events: &[Event]) -> f64 {
     let share = events.len() / CONNECTIONS;
-    let requests: Vec<Request> =
-        events.iter().map(|event| EmitEvent::of(event).expect("JSON").into()).collect();
+    let requests = port::requests(events);
     let mut clients: Vec<_> =
         (0..CONNECTIONS).map(|_| Client::connect(&repo.spool(), WITHIN).expect("a connection")).collect();
     let started = Instant::now();
     thread::scope(|scope| {
         for (client, share) in clients.iter_mut().zip(requests.chunks(share)) {
-            scope.spawn(move || hand_over(client, share));
+            scope.spawn(move || {
+                port::hand_over(client, share, port::is_accepted).expect("they are handed over")
+            });
         }
     });
     started.elapsed().as_secs_f64()
-}
-
-fn hand_over(client: &mut Client, requests: &[Request]) {
-    let until = Instant::now() + WITHIN;
-    let hear = |client: &mut Client| {
-        let emitted: Emitted = client.receive(until).expect("an answer");
-        assert_eq!(emitted.outcome, EmitOutcome::Accepted);
-    };
-    for (n, request) in requests.iter().enumerate() {
-        client.send(request, until).expect("it is sent");
-        if n >= AHEAD {
-            hear(client);
-        }
-    }
-    (0..requests.len().min(AHEAD)).for_each(|_| hear(client));
 }
 
 /// What a guardrail does at a stage's end, as far as we are concerned.

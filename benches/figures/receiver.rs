@@ -1,5 +1,5 @@
 //! The endpoint of the benches: the house's receiver in a process of its own on a core of its own,
-//! which answers every POST with 200 and remembers when it came. One to `/dead…` is read and never
+//! which answers every POST with 200 and remembers when it came, and where. One to `/dead…` is read and never
 //! answered, one to `/slow…` after a second and a half.
 
 use std::fmt::Write as _;
@@ -37,6 +37,8 @@ pub(super) struct Arrival {
     pub(super) at: f64,
     /// The delivery's id; `-` where there is none.
     pub(super) id: String,
+    /// What of the endpoint it was sent to.
+    pub(super) path: String,
 }
 
 impl Receiver {
@@ -64,8 +66,9 @@ impl Receiver {
         stream.read_to_string(&mut text).expect("the receiver answers");
         let (_, lines) = text.split_once("\r\n\r\n").expect("an answer has a head");
         let arrival = |line: &str| {
-            let (at, id) = line.split_once(' ')?;
-            Some(Arrival { at: at.parse().ok()?, id: id.to_owned() })
+            let (at, rest) = line.split_once(' ')?;
+            let (id, path) = rest.split_once(' ')?;
+            Some(Arrival { at: at.parse().ok()?, id: id.to_owned(), path: path.to_owned() })
         };
         lines.lines().map(|line| arrival(line).expect("an arrival")).collect()
     }
@@ -102,7 +105,8 @@ impl internals::Handler for Remembering {
             return Arc::new(self.told());
         }
         let id = request.header("x-speckit-id").unwrap_or("-").to_owned();
-        self.arrivals.lock().expect("the arrivals").push(Arrival { at: now(), id });
+        let path = request.target().to_owned();
+        self.arrivals.lock().expect("the arrivals").push(Arrival { at: now(), id, path });
         match request.target() {
             path if path.starts_with("/dead") => self.never.clone(),
             path if path.starts_with("/slow") => self.late.clone(),
@@ -115,8 +119,8 @@ impl Remembering {
     /// What came since it was asked last; the connection is closed after it.
     fn told(&self) -> Answer {
         let mut text = String::new();
-        for Arrival { at, id } in self.arrivals.lock().expect("the arrivals").drain(..) {
-            writeln!(text, "{at:.7} {id}").expect("a text takes more");
+        for Arrival { at, id, path } in self.arrivals.lock().expect("the arrivals").drain(..) {
+            writeln!(text, "{at:.7} {id} {path}").expect("a text takes more");
         }
         Answer::status(200).body(text).then_close()
     }
