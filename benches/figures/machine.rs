@@ -109,8 +109,17 @@ pub(super) fn cpu_seconds(child: &Child) -> f64 {
 
 /// Resident memory of a process, in MiB.
 pub(super) fn memory(child: &Child) -> f64 {
+    status_line(child, "VmRSS:")
+}
+
+/// The most that it had since its start, in MiB.
+pub(super) fn peak_memory(child: &Child) -> f64 {
+    status_line(child, "VmHWM:")
+}
+
+fn status_line(child: &Child, name: &str) -> f64 {
     let status = fs::read_to_string(format!("/proc/{}/status", child.id())).expect("a process that runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its resident memory");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("its resident memory");
     line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number") / 1024.0
 }
 

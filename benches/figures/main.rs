@@ -20,6 +20,7 @@ mod kill;
 mod latency;
 mod machine;
 mod options;
+mod peers;
 mod port;
 mod process;
 mod raw;
@@ -30,7 +31,7 @@ mod throughput;
 
 use std::process::ExitCode;
 
-use options::Options;
+use options::{Groups, Options};
 use receiver::Receiver;
 use table::Figure;
 
@@ -64,6 +65,9 @@ const FLEET: &[Group] = &[(&[20, 21, 22, 23, 24, 25], fleet::all)];
 /// A program without a fleet has none to measure.
 #[cfg(not(feature = "fleet"))]
 const FLEET: &[Group] = &[];
+
+/// Those beside a peer.
+const PEERS: &[Group] = &[(&[1, 2, 3, 4], peers::one_endpoint), (&[1, 2, 3, 4], peers::ten_endpoints)];
 
 /// How much is measured, and the endpoint of everything.
 struct Bench {
@@ -105,10 +109,18 @@ fn main() -> ExitCode {
 }
 
 fn measure(options: &Options) -> ExitCode {
+    let groups = match options.groups {
+        Groups::Table => GROUPS,
+        Groups::Fleet => FLEET,
+        Groups::Peers => PEERS,
+    };
+    if let (Groups::Peers, Err(error)) = (options.groups, peers::installed()) {
+        eprintln!("{error}");
+        return ExitCode::from(2);
+    }
     let receiver = Receiver::spawn().expect("a receiver process");
     let bench = Bench { is_smoke: options.is_smoke, receiver };
     let mut figures = Vec::new();
-    let groups = if options.is_fleet { FLEET } else { GROUPS };
     for (numbers, group) in groups.iter().filter(|(numbers, _)| options.wants_any(numbers)) {
         eprintln!("measuring {numbers:?}");
         figures.extend(group(&bench).into_iter().filter(|figure| options.wants(figure.number())));

@@ -1,12 +1,22 @@
 //! The arguments of `cargo bench -- …`.
 
+/// Figures that are measured together.
+#[derive(Clone, Copy)]
+pub(super) enum Groups {
+    /// Of spec-notify in one repo, beside the parts it stands on.
+    Table,
+    /// Of a fleet, in the place of the table's.
+    Fleet,
+    /// Beside a peer, in the place of the table's.
+    Peers,
+}
+
 /// What was asked for.
 pub(super) struct Options {
     pub(super) is_json: bool,
     pub(super) is_check: bool,
     pub(super) is_smoke: bool,
-    /// The figures of a fleet, in the place of the others.
-    pub(super) is_fleet: bool,
+    pub(super) groups: Groups,
     only: Vec<u32>,
 }
 
@@ -15,7 +25,7 @@ impl Options {
         // Cargo says `--bench` where it measures; `cargo test --bench figures` does not, and wants
         // to know that it works.
         let (is_json, is_check) = (false, false);
-        let mut options = Self { is_json, is_check, is_smoke: true, is_fleet: false, only: Vec::new() };
+        let mut options = Self { is_json, is_check, is_smoke: true, groups: Groups::Table, only: Vec::new() };
         options.is_smoke = !arguments.iter().any(|argument| argument == "--bench");
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
@@ -24,7 +34,8 @@ impl Options {
                 "--json" => options.is_json = true,
                 "--check" => options.is_check = true,
                 "--smoke" => options.is_smoke = true,
-                "--fleet" if cfg!(feature = "fleet") => options.is_fleet = true,
+                "--peers" => options.groups = Groups::Peers,
+                "--fleet" if cfg!(feature = "fleet") => options.groups = Groups::Fleet,
                 "--fleet" => {
                     return Err(
                         "--fleet needs a bench that is built for it: cargo bench --features fleet".to_owned()
@@ -33,7 +44,7 @@ impl Options {
                 "--only" => options.only = numbers(arguments.next())?,
                 other => {
                     return Err(format!(
-                        "unknown argument {other}: there are --json, --check, --smoke, --fleet and --only N[,N]"
+                        "unknown argument {other}: there are --json, --check, --smoke, --fleet, --peers and --only N[,N]"
                     ));
                 }
             }

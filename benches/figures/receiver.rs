@@ -24,6 +24,9 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// How long a slow endpoint takes.
 const SLOW: Duration = Duration::from_millis(1500);
 
+/// Connections that may wait to be taken.
+const BACKLOG: i32 = 1024;
+
 /// The receiver's process; killed when dropped.
 pub(super) struct Receiver {
     child: Child,
@@ -134,7 +137,10 @@ pub(super) fn serve() -> io::Result<()> {
         never: Arc::new(Answer::hang()),
         late: Arc::new(Answer::status(200).after(SLOW)),
     };
-    let receiver = internals::Receiver::start(TcpListener::bind("127.0.0.1:0")?, None, remembering)?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    // A sender may make many connections at a time; what it waits for a lost one is not its own.
+    rustix::net::listen(&listener, BACKLOG)?;
+    let receiver = internals::Receiver::start(listener, None, remembering)?;
     println!("{}", receiver.address().port());
     io::stdout().flush()?;
     loop {

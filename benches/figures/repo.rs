@@ -157,6 +157,11 @@ pub(super) fn event_of(spec: &str, kind: EventKind, key: impl std::fmt::Display)
     let key: IdempotencyKey = format!("{spec}:plan:attempt-1:{key}").parse().expect("a key");
     let mut event = Event::new(kind, spec.parse().expect("a SPEC id"), key);
     let bare = serde_json::to_vec(&event).expect("JSON").len() + r#","message":"""#.len();
-    event.extra.insert("message".to_owned(), "x".repeat(BODY_BYTES - bare).into());
+    event.extra.insert("message".to_owned(), message(bare).into());
     event
+}
+
+/// What makes about [`BODY_BYTES`] of something that has `bare` bytes.
+pub(super) fn message(bare: usize) -> String {
+    "x".repeat(BODY_BYTES - bare)
 }

@@ -17,7 +17,8 @@ pub(super) enum Target {
 
 /// One line of the table.
 pub(super) struct Figure {
-    /// The figure's number, and a letter where it has several.
+    /// The figure's number, a letter before it where it is of a group beside the table's, and one
+    /// behind it where it has several.
     label: &'static str,
     what: String,
     unit: &'static str,
@@ -48,11 +49,11 @@ impl Figure {
     }
 
     pub(super) fn number(&self) -> u32 {
-        self.label.trim_end_matches(char::is_alphabetic).parse().expect("a label begins with a number")
+        self.label.trim_matches(char::is_alphabetic).parse().expect("a label has a number")
     }
 
     fn ratio(&self) -> Option<f64> {
-        self.reference.map(|reference| self.ours / reference)
+        self.reference.map(|reference| self.ours / reference).filter(|ratio| ratio.is_finite())
     }
 
     fn is_met(&self) -> bool {
@@ -108,9 +109,9 @@ fn verdict(is_met: bool, judged: bool) -> &'static str {
     }
 }
 
-/// Three digits that count.
+/// Three digits that count; of a whole number all.
 fn short(value: f64) -> String {
-    let decimals = if value >= 100.0 {
+    let decimals = if value >= 100.0 || value.fract() == 0.0 {
         0
     } else if value >= 10.0 {
         1
