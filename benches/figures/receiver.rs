@@ -1,6 +1,6 @@
 //! The endpoint of the benches: the house's receiver in a process of its own on a core of its own,
-//! which answers every POST with 200 and remembers when it came, and where. One to `/dead…` is read and never
-//! answered, one to `/slow…` after a second and a half.
+//! which answers every POST with 200 and remembers when it came, and where. One to `/dead…` is read
+//! and never answered, one to `/slow…` after a second and a half.
 
 use std::fmt::Write as _;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
