@@ -1,10 +1,9 @@
 //! The page of a listing, filled from what a fleet's cluster has.
 
 use super::Page;
-use crate::archive::{DeadLetter, Pauses};
+use crate::archive::{DeadLetter, End, Pauses};
 use crate::delivery::AttemptSummary;
 use crate::fleet::{PlacedLine, Wanted, WantedLines};
-use crate::inspect::ending::End;
 use crate::inspect::{Cursor, DeliveryState, Listed};
 use crate::spool::Unfinished;
 
