@@ -39,7 +39,7 @@ fn idle_round(bench: &Bench) -> [f64; 3] {
     for turn in 0..bench.count(5, 1) {
         ours.extend(emitted_to_received(bench, &runtime.handle(), turn));
         sync.extend(file.syncs(IN_TURN, PAUSE));
-        post.extend(raw::times(&bench.receiver, IN_TURN, PAUSE));
+        post.extend(raw::times(&bench.receiver.url(""), IN_TURN, PAUSE));
     }
     drain(runtime);
     [median(&ours), median(&sync), median(&post)]

@@ -13,7 +13,6 @@ use spec_notify::internals::Format;
 use spec_notify::internals::Secret;
 use spec_notify::internals::{Secrets, sign};
 
-use super::receiver::Receiver;
 use super::repo::{SECRET, SPEC, event};
 
 struct Raw {
@@ -25,11 +24,11 @@ struct Raw {
 
 impl Raw {
     /// To be called where actix runs.
-    fn to(receiver: &Receiver) -> Self {
+    fn to(url: &str) -> Self {
         let connector = awc::Connector::new().limit(0);
         Self {
             client: awc::Client::builder().connector(connector).no_default_headers().finish(),
-            url: receiver.url(""),
+            url: url.to_owned(),
             body: serde_json::to_vec(&event("raw")).expect("JSON").into(),
             secrets: Secrets { current: Secret::parse(SECRET).expect("a secret"), previous: None },
         }
@@ -57,9 +56,9 @@ impl Raw {
 }
 
 /// POSTs a second with `concurrency` under way.
-pub(super) fn rate(receiver: &Receiver, count: usize, concurrency: usize) -> f64 {
+pub(super) fn rate(url: &str, count: usize, concurrency: usize) -> f64 {
     actix_rt::System::new().block_on(async {
-        let raw = Raw::to(receiver);
+        let raw = Raw::to(url);
         let each = count.div_ceil(concurrency);
         let started = Instant::now();
         join_all((0..concurrency).map(async |_| {
@@ -73,9 +72,9 @@ pub(super) fn rate(receiver: &Receiver, count: usize, concurrency: usize) -> f64
 }
 
 /// How long each of `count` POSTs took, in seconds, with a pause before each.
-pub(super) fn times(receiver: &Receiver, count: usize, pause: Duration) -> Vec<f64> {
+pub(super) fn times(url: &str, count: usize, pause: Duration) -> Vec<f64> {
     actix_rt::System::new().block_on(async {
-        let raw = Raw::to(receiver);
+        let raw = Raw::to(url);
         raw.post().await;
         let mut times = Vec::new();
         for _ in 0..count {

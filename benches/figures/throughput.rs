@@ -23,7 +23,7 @@ pub(super) fn delivered(
     let (ours, reference) = interleaved(
         bench.rounds(),
         || through_everything(bench, deliveries / subscriptions, subscriptions, concurrency),
-        || raw::rate(&bench.receiver, deliveries, concurrency),
+        || raw::rate(&bench.receiver.url(""), deliveries, concurrency),
     );
     let what =
         format!("delivered a second, {subscriptions} subscriptions, concurrency {concurrency} / raw awc");

@@ -6,6 +6,7 @@ use std::time::Instant;
 use futures_util::future::join_all;
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::spawn_blocking;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, NoTls};
 
@@ -77,7 +78,14 @@ impl Engine {
     }
 
     /// Outcomes a second: transactions that hold a lease, remove what arrived and add its evidence.
-    pub(super) fn outcomes_a_second(&self, connections: usize, subscriptions: usize, each: usize) -> f64 {
+    /// Until both they and `beside`, on a thread of its own, are done with as many.
+    pub(super) fn outcomes_a_second(
+        &self,
+        connections: usize,
+        subscriptions: usize,
+        each: usize,
+        beside: impl FnOnce(usize) + Send + 'static,
+    ) -> f64 {
         self.runtime.block_on(async {
             let clients = self.connections(connections).await;
             let deliveries = connections * each * AT_A_TIME;
@@ -96,14 +104,16 @@ impl Engine {
             let ids: Vec<String> = rows.expect("ids").iter().map(|row| row.get(0)).collect();
             let batches: Vec<&[String]> = ids.chunks(AT_A_TIME).collect();
             let line = json!({"v": 2, "record": "attempt", "filler": "x".repeat(700)}).to_string();
-            let started = Instant::now();
-            join_all(clients.iter().zip(batches.chunks(each)).map(async |(client, batches)| {
+            let outcomes = join_all(clients.iter().zip(batches.chunks(each)).map(async |(client, batches)| {
                 for (n, batch) in batches.iter().enumerate() {
                     let name = format!("sub:s{}", n % subscriptions);
                     outcome(client, &name, &batch.to_vec(), &line).await.expect("a transaction");
                 }
-            }))
-            .await;
+            }));
+            let started = Instant::now();
+            let beside = spawn_blocking(move || beside(deliveries));
+            outcomes.await;
+            beside.await.expect("it ends");
             deliveries as f64 / started.elapsed().as_secs_f64()
         })
     }
