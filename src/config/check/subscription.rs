@@ -166,8 +166,8 @@ impl Checker<'_, '_> {
                 None => self.findings.error(
                     Some(span),
                     format_args!("`retry_statuses` has {value}"),
-                    "name statuses from 400 to 499 that pass by themselves; 5xx are tried again anyway, and 2xx \
-                     and 3xx never",
+                    "name statuses from 400 to 499 that pass by themselves; 5xx are tried again anyway, and \
+                     2xx and 3xx never",
                 ),
             }
         }
