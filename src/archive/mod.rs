@@ -94,8 +94,8 @@ impl Archive {
     /// Adds lines to the SPEC's evidence; they are on disk after [`flush`](Self::flush). Returns
     /// what could not be written of other SPECs' evidence that had to be closed.
     pub(crate) fn add_evidence(&mut self, spec: &SpecId, lines: &[u8]) -> Vec<FileError> {
-        let most = MAX_OPEN_EVIDENCE.min(share_of_open_files(8));
-        let is_too_many = !self.evidence.contains_key(spec) && self.evidence.len() >= most;
+        let most = || MAX_OPEN_EVIDENCE.min(share_of_open_files(8));
+        let is_too_many = !self.evidence.contains_key(spec) && self.evidence.len() >= most();
         let failed = if is_too_many { self.close() } else { Vec::new() };
         let options = &self.options;
         let file = self.evidence.entry(spec.clone()).or_insert_with(|| {
