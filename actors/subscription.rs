@@ -205,13 +205,12 @@ impl Subscription {
     fn restore(&mut self, unfinished: impl IntoIterator<Item = Unfinished>) {
         let (now, wall) = (Instant::now(), clock::now());
         let policy = self.lane.policy().clone();
-        self.lane.restore(unfinished.into_iter().map(
-            |Unfinished { delivery, attempts, next_attempt_at }| {
-                let wait = next_attempt_at
-                    .map_or(Duration::ZERO, |at| policy.remaining_wait(attempts, at.duration_since(wall)));
-                (Pending::recovered(delivery, attempts), now + wait)
-            },
-        ));
+        self.lane.restore(unfinished.into_iter().map(|one| {
+            let wait = one
+                .next_attempt_at
+                .map_or(Duration::ZERO, |at| policy.remaining_wait(one.attempts, at.duration_since(wall)));
+            (Pending::recovered(one.delivery, one.attempts), now + wait)
+        }));
     }
 
     /// Starts what may start, arms the timer for the rest, and answers those who wait for quiet.

@@ -170,7 +170,9 @@ impl Fleet<'_> {
             let each = self.bench.count(60, 2);
             bare.push(self.engine.outcomes_a_second(deliverers, SUBSCRIPTIONS, each, |_| {}));
             let url = self.bench.receiver.url("");
-            let send = move |count| drop(raw::rate(&url, count, SUBSCRIPTIONS));
+            let send = move |count| {
+                raw::rate(&url, count, SUBSCRIPTIONS);
+            };
             both.push(self.engine.outcomes_a_second(deliverers, SUBSCRIPTIONS, each, send));
         }
         drop(machines);
