@@ -264,12 +264,13 @@ impl Router {
         }
         // After what is in the mailbox by now.
         context.spawn(actix::fut::ready(()).map(|(), router: &mut Self, _: &mut _| {
-            let mut starting: HashMap<Addr<Subscription>, Enqueue> = HashMap::new();
+            let mut starting: HashMap<SubscriptionId, (Addr<Subscription>, Enqueue)> = HashMap::new();
             let mut heard = Vec::with_capacity(router.accepted.len());
             for Ended { emitter, receipt, outgoing, admission } in router.accepted.drain(..) {
                 let outgoing = if receipt.is_ok() { outgoing } else { Vec::new() };
                 for (address, pending) in outgoing {
-                    let enqueue = starting.entry(address).or_default();
+                    let of = pending.delivery().subscription.clone();
+                    let (_, enqueue) = starting.entry(of).or_insert_with(|| (address, Enqueue::default()));
                     enqueue.pending.push(pending);
                     enqueue.admissions.extend(admission.clone());
                 }
@@ -278,7 +279,7 @@ impl Router {
             let alarm = router.alarm.clone();
             actix_rt::spawn(async move {
                 let _alarm = alarm;
-                for (address, enqueue) in starting {
+                for (address, enqueue) in starting.into_values() {
                     if !tell(&address, enqueue).await {
                         log::error!(
                             "a subscription has stopped: its deliveries wait on disk for the next start"
