@@ -64,23 +64,22 @@ pub(crate) struct Accept {
     pub(crate) reply: Reply,
 }
 
-/// From a Subscription, for each attempt that ended. Answered when it is written. Bounded by each
-/// lane's limit of unwritten records.
+/// From a Subscription, for attempts that ended. Each is answered when it is written. Bounded by
+/// each lane's limit of unwritten records.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct RecordAttempt {
-    pub(crate) finished: Arc<Finished>,
+pub(crate) struct RecordAttempts {
+    pub(crate) attempts: Vec<(Arc<Finished>, Reply)>,
     /// True if an earlier try failed after the evidence was written: it is not written twice.
     pub(crate) again: bool,
-    /// The subscription's health after these attempts; only with the last of a batch.
+    /// The subscription's health after these attempts.
     pub(crate) health: Option<Health>,
-    /// The epoch of the lease under which it was made.
+    /// The epoch of the lease under which they were made.
     pub(crate) epoch: Option<i64>,
-    pub(crate) reply: Reply,
 }
 
 /// From a Subscription, for each delivery that it gives up unsent. Answered and bounded as
-/// [`RecordAttempt`].
+/// [`RecordAttempts`].
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct GiveUp {
@@ -229,29 +228,35 @@ impl Handler<Accept> for Ledger {
     }
 }
 
-impl Handler<RecordAttempt> for Ledger {
+impl Handler<RecordAttempts> for Ledger {
     type Result = ();
 
-    fn handle(&mut self, message: RecordAttempt, context: &mut Self::Context) {
-        let RecordAttempt { finished, again, health, epoch, reply } = message;
-        let delivery = &finished.delivery;
-        if let Some(health) = &health {
-            self.keep_health(delivery.subscription.clone(), health.clone(), context);
+    fn handle(&mut self, message: RecordAttempts, context: &mut Self::Context) {
+        let RecordAttempts { attempts, again, mut health, epoch } = message;
+        if let (Some(health), Some((last, _))) = (&health, attempts.last()) {
+            self.keep_health(last.delivery.subscription.clone(), health.clone(), context);
         }
-        // One that has to be recorded again was counted the first time.
-        if !again && let Some(counted) = counted(&finished) {
-            self.counts.ended(&delivery.subscription, &counted);
-            self.totals.attempted(&delivery.subscription, &counted);
+        let count = attempts.len();
+        for (at, (finished, reply)) in attempts.into_iter().enumerate() {
+            let delivery = &finished.delivery;
+            // One that has to be recorded again was counted the first time.
+            if !again && let Some(counted) = counted(&finished) {
+                self.counts.ended(&delivery.subscription, &counted);
+                self.totals.attempted(&delivery.subscription, &counted);
+            }
+            if let (false, Some(state)) = (again, finished.effect.end()) {
+                self.totals.ended(&delivery.subscription, state);
+            }
+            if self.shared.is_some() {
+                // It is the health after the last one.
+                let health = if at + 1 == count { health.take() } else { None };
+                self.share(Write::Attempt { finished, health, epoch }, reply, context);
+                continue;
+            }
+            let added = self.store.settle(&finished, again);
+            let end = self.watched(|| Ended::by(&finished));
+            self.answer_for(added, Waiting { spec: delivery.spec.clone(), reply, end }, context);
         }
-        if let (false, Some(state)) = (again, finished.effect.end()) {
-            self.totals.ended(&delivery.subscription, state);
-        }
-        if self.shared.is_some() {
-            return self.share(Write::Attempt { finished, health, epoch }, reply, context);
-        }
-        let added = self.store.settle(&finished, again);
-        let end = self.watched(|| Ended::by(&finished));
-        self.answer_for(added, Waiting { spec: delivery.spec.clone(), reply, end }, context);
     }
 }
 

@@ -50,14 +50,14 @@ const MAILBOX: usize = 4 * 1024;
 /// How long a delivery waits after its payload could not be read.
 const READ_AGAIN: Duration = Duration::from_secs(1);
 
-/// From the Router, for each accepted event. One lost on the way is recovered from the spool at the
-/// next start.
-#[derive(Message)]
+/// From the Router, for events that were accepted together. What is lost on the way is recovered
+/// from the spool at the next start.
+#[derive(Default, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Enqueue {
-    pub(crate) pending: Pending,
-    /// Its event's permit, held until this is handled: the bound of these messages.
-    pub(crate) _admission: Option<Arc<OwnedSemaphorePermit>>,
+    pub(crate) pending: Vec<Pending>,
+    /// The permits of their events, held until this is handled: the bound of these messages.
+    pub(crate) admissions: Vec<Arc<OwnedSemaphorePermit>>,
 }
 
 /// From a task of its own: an attempt ended, or could not be made. Bounded by `max_in_flight`.
@@ -117,8 +117,7 @@ pub(crate) struct Subscription {
     /// The requests that the endpoint sees.
     requests: Requests,
     unrecorded: usize,
-    /// Attempts that ended and are not handed to the Ledger yet, oldest first.
-    gathered: Vec<Gathered>,
+    gathered: Gathered,
     /// Deliveries that are to be given up because their payload is gone.
     gone: VecDeque<Pending>,
     /// Deliveries whose payload could not be read when it was their turn, and the last reason.
@@ -168,7 +167,7 @@ impl Subscription {
             under_way: HashMap::new(),
             requests: Requests::default(),
             unrecorded: 0,
-            gathered: Vec::new(),
+            gathered: Gathered::default(),
             gone: VecDeque::new(),
             unread: HashSet::new(),
             why_unread: String::new(),
@@ -206,13 +205,12 @@ impl Subscription {
     fn restore(&mut self, unfinished: impl IntoIterator<Item = Unfinished>) {
         let (now, wall) = (Instant::now(), clock::now());
         let policy = self.lane.policy().clone();
-        self.lane.restore(unfinished.into_iter().map(
-            |Unfinished { delivery, attempts, next_attempt_at }| {
-                let wait = next_attempt_at
-                    .map_or(Duration::ZERO, |at| policy.remaining_wait(attempts, at.duration_since(wall)));
-                (Pending::recovered(delivery, attempts), now + wait)
-            },
-        ));
+        self.lane.restore(unfinished.into_iter().map(|one| {
+            let wait = one
+                .next_attempt_at
+                .map_or(Duration::ZERO, |at| policy.remaining_wait(one.attempts, at.duration_since(wall)));
+            (Pending::recovered(one.delivery, one.attempts), now + wait)
+        }));
     }
 
     /// Starts what may start, arms the timer for the rest, and answers those who wait for quiet.
@@ -350,9 +348,11 @@ async fn read_body(ledger: &Addr<Ledger>, delivery: &Delivery) -> Result<Bytes, 
 impl Handler<Enqueue> for Subscription {
     type Result = ();
 
-    fn handle(&mut self, Enqueue { pending, .. }: Enqueue, context: &mut Self::Context) {
-        self.lane.enqueue(pending, Instant::now());
+    fn handle(&mut self, Enqueue { pending, admissions }: Enqueue, context: &mut Self::Context) {
+        let now = Instant::now();
+        pending.into_iter().for_each(|pending| self.lane.enqueue(pending, now));
         self.pump(context);
+        drop(admissions);
     }
 }
 

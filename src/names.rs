@@ -116,6 +116,10 @@ pub(crate) fn harmless_json(json: &str) -> Cow<'_, str> {
 /// `text` for a message or a log line: deceiving characters replaced, at most `limit` characters,
 /// `…` where it is cut.
 pub(crate) fn printable(text: &str, limit: usize) -> String {
+    // Most texts, and each header of each answer, are plain and short.
+    if text.len() <= limit && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.to_owned();
+    }
     let mut shown: String =
         text.chars().take(limit).map(|c| if is_deceiving(c) { '\u{fffd}' } else { c }).collect();
     if text.chars().nth(limit).is_some() {

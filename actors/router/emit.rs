@@ -1,6 +1,7 @@
 //! The way of one event through the Router: which event it is, whether it is known, what it does
 //! to its SPEC's run, who gets it, and what its emitter hears.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use actix::prelude::*;
@@ -81,7 +82,15 @@ struct AcceptanceEnded {
     spec: SpecId,
     key: KeyDigest,
     at: Timestamp,
-    result: Result<(), EmitError>,
+    ended: Ended,
+}
+
+/// How an acceptance ended: what its emitter hears, and the deliveries that begin.
+pub(super) struct Ended {
+    emitter: Emitter,
+    receipt: Result<Receipt, EmitError>,
+    outgoing: Vec<(Addr<Subscription>, Pending)>,
+    admission: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 impl Handler<Emit> for Router {
@@ -192,6 +201,11 @@ impl Handler<Emit> for Router {
         };
         let own = |(address, pending): (&Addr<Subscription>, Pending)| (address.clone(), pending);
         let outgoing: Vec<_> = outgoing.into_iter().map(own).collect();
+        let ids = |(_, pending): &(_, Pending)| {
+            let delivery = pending.delivery();
+            (delivery.id, delivery.subscription.clone())
+        };
+        let deliveries = outgoing.iter().map(ids).collect();
         accepted.sequence = Some(sequence);
         accepted.inbox = if let From::Inbox(name) = &from { Some(name.to_string()) } else { None };
         if let Some(step) = &step {
@@ -213,9 +227,11 @@ impl Handler<Emit> for Router {
         let accept = Accept { spec: spec.clone(), record: accepted, routed, reply: written };
         let sent = self.ledger.try_send(accept);
         let (router, alarm) = (context.address(), self.alarm.clone());
-        let admission = admission.map(Arc::new);
-        let accepting = async move {
-            let written = match sent {
+        // Whoever has the lease of its subscription reads it from the cluster.
+        let outgoing = if is_shared { Vec::new() } else { outgoing };
+        actix_rt::spawn(async move {
+            let _alarm = alarm;
+            let result = match sent {
                 Ok(()) => match answered.await {
                     Ok(written) => written.map_err(|error| EmitError::Unavailable(error.to_string())),
                     Err(_) => Err(stopped()),
@@ -224,29 +240,57 @@ impl Handler<Emit> for Router {
                     Err(EmitError::Unavailable(format!("the ledger does not take events: {error}")))
                 }
             };
-            if !tell(&router, AcceptanceEnded { spec, key, at, result: written.clone() }).await {
+            let receipt = result.map(|()| match is_told_already {
+                true => Receipt::Duplicate,
+                false => Receipt::Accepted(deliveries),
+            });
+            let admission = admission.map(Arc::new);
+            let ended = Ended { emitter, receipt, outgoing, admission };
+            if !tell(&router, AcceptanceEnded { spec, key, at, ended }).await {
                 log::debug!("the router stopped while an event was accepted");
             }
-            written?;
-            let mut deliveries = Vec::with_capacity(outgoing.len());
-            for (address, pending) in outgoing {
-                let delivery = pending.delivery();
-                deliveries.push((delivery.id, delivery.subscription.clone()));
-                // Whoever has the lease of its subscription reads it from the cluster.
-                if !is_shared && !tell(&address, Enqueue { pending, _admission: admission.clone() }).await {
-                    log::error!("a subscription has stopped: its deliveries wait on disk for the next start");
-                }
-            }
-            Ok(if is_told_already { Receipt::Duplicate } else { Receipt::Accepted(deliveries) })
-        };
-        actix_rt::spawn(async move {
-            let _alarm = alarm;
-            emitter.hears(accepting.await);
         });
     }
 }
 
 impl Router {
+    /// Hands the deliveries of an accepted event to their subscriptions, together with those of the
+    /// events that were written with it, and answers the emitters then: each hand-over wakes the
+    /// subscriptions' thread.
+    fn begin_deliveries(&mut self, ended: Ended, context: &mut Context<Self>) {
+        self.accepted.push(ended);
+        if self.accepted.len() > 1 {
+            return;
+        }
+        // After what is in the mailbox by now.
+        context.spawn(actix::fut::ready(()).map(|(), router: &mut Self, _: &mut _| {
+            let mut starting: HashMap<SubscriptionId, (Addr<Subscription>, Enqueue)> = HashMap::new();
+            let mut heard = Vec::with_capacity(router.accepted.len());
+            for Ended { emitter, receipt, outgoing, admission } in router.accepted.drain(..) {
+                let outgoing = if receipt.is_ok() { outgoing } else { Vec::new() };
+                for (address, pending) in outgoing {
+                    let of = pending.delivery().subscription.clone();
+                    let (_, enqueue) = starting.entry(of).or_insert_with(|| (address, Enqueue::default()));
+                    enqueue.pending.push(pending);
+                    enqueue.admissions.extend(admission.clone());
+                }
+                heard.push((emitter, receipt));
+            }
+            let alarm = router.alarm.clone();
+            actix_rt::spawn(async move {
+                let _alarm = alarm;
+                for (address, enqueue) in starting.into_values() {
+                    if !tell(&address, enqueue).await {
+                        log::error!(
+                            "a subscription has stopped: its deliveries wait on disk for the next start"
+                        );
+                    }
+                }
+                heard.into_iter().for_each(|(emitter, receipt)| emitter.hears(receipt));
+            });
+        }));
+    }
+
     /// The place in the order of its SPEC of an event that is accepted at `at`.
     fn next_sequence(&mut self, spec: &SpecId, at: Timestamp) -> u64 {
         let last = self.sequences.entry(spec.clone()).or_default();
@@ -264,9 +308,10 @@ impl Handler<AcceptanceEnded> for Router {
 
     fn handle(
         &mut self,
-        AcceptanceEnded { spec, key, at, result }: AcceptanceEnded,
+        AcceptanceEnded { spec, key, at, ended }: AcceptanceEnded,
         context: &mut Self::Context,
     ) {
+        let result = ended.receipt.as_ref().map(drop).map_err(EmitError::clone);
         for other in self.accepting.remove(&key).unwrap_or_default() {
             if other.send(result.clone()).is_err() {
                 log::debug!(spec:%; "an emitter of an event of {spec} no longer waits");
@@ -283,6 +328,7 @@ impl Handler<AcceptanceEnded> for Router {
             Err(_) if self.seat.is_some() => {}
             Err(_) => drop(self.unsure.insert(spec.clone())),
         }
+        self.begin_deliveries(ended, context);
         if self.unsure.contains(&spec) {
             let read = self.ledger.send(ReadRun(spec.clone())).into_actor(self);
             context.spawn(read.map(|read, router, _| match read {

@@ -9,9 +9,8 @@ use actix_rt::time::sleep;
 use bytes::Bytes;
 
 use super::Subscription;
-use super::records::{hand, written};
+use super::records::{record, written};
 use super::sender::Sender;
-use crate::actors::ledger::RecordAttempt;
 use crate::answer::RequestError;
 use crate::archive::DeadLetter;
 use crate::archive::{Effect, Finished};
@@ -197,10 +196,11 @@ impl Handler<SendNow> for Subscription {
                 // A failure of this machine is no attempt: nothing is recorded, a dead letter stays
                 // unchanged.
                 if !is_none {
-                    let of = finished.clone();
-                    let record = |reply| RecordAttempt { finished: of, again: false, health, epoch, reply };
-                    let answer = hand(&ledger, record);
-                    written(answer).await.map_err(|error| RequestError::NotRecorded(error.to_string()))?;
+                    for answer in record(&ledger, vec![finished.clone()], false, health, epoch) {
+                        written(answer)
+                            .await
+                            .map_err(|error| RequestError::NotRecorded(error.to_string()))?;
+                    }
                 }
                 Ok(SentReport { note, ..SentReport::of(&finished, &body, succeeded) })
             }

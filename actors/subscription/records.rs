@@ -7,9 +7,9 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use super::{Due, Subscription};
-use crate::actors::ledger::{GiveUp, Ledger, NotWritten, RecordAttempt, Reply};
+use crate::actors::ledger::{GiveUp, Ledger, NotWritten, RecordAttempts, Reply};
 use crate::archive::Finished;
-use crate::delivery::{DeliveryId, Pending, Reason};
+use crate::delivery::{DeliveryId, Health, Pending, Reason};
 
 /// Ended attempts go to the Ledger in batches of 16, or after 2 ms, while others are under way. A
 /// crash would send that many again.
@@ -19,34 +19,40 @@ const GATHERED_FOR: Duration = Duration::from_millis(2);
 /// The pause before something that could not be written is tried again.
 const RECORD_AGAIN: Duration = Duration::from_secs(1);
 
-/// From a task of its own: what became of a delivery is on disk. Bounded by
-/// [`MAX_UNRECORDED`](super::MAX_UNRECORDED).
-#[derive(Message)]
+/// From a task of its own: which of these deliveries' attempts are on disk, and which are not, and
+/// why. Bounded by [`MAX_UNRECORDED`](super::MAX_UNRECORDED).
+#[derive(Default, Message)]
 #[rtype(result = "()")]
 pub(super) struct Recorded {
-    id: DeliveryId,
+    written: Vec<(DeliveryId, Option<Due>)>,
+    unwritten: Vec<(Ended, NotWritten)>,
+}
+
+/// An attempt that ended, and when its delivery is due again.
+struct Ended {
+    finished: Arc<Finished>,
     retry: Option<Due>,
 }
 
-/// An attempt that ended, when its delivery is due again, and when it is handed to the Ledger at
-/// the latest.
+/// Attempts that ended and are not handed to the Ledger yet, oldest first.
+#[derive(Default)]
 pub(super) struct Gathered {
-    finished: Arc<Finished>,
-    retry: Option<Due>,
-    hand_over_by: Instant,
+    ended: Vec<Ended>,
+    /// When they are handed over at the latest.
+    by: Option<Instant>,
 }
 
 impl Subscription {
     /// Keeps an attempt that ended until it is handed to the Ledger.
     pub(super) fn gather(&mut self, finished: Finished, retry: Option<Due>) {
         self.unrecorded += 1;
-        let hand_over_by = Instant::now() + GATHERED_FOR;
-        self.gathered.push(Gathered { finished: Arc::new(finished), retry, hand_over_by });
+        self.gathered.by.get_or_insert_with(|| Instant::now() + GATHERED_FOR);
+        self.gathered.ended.push(Ended { finished: Arc::new(finished), retry });
     }
 
     /// When the gathered attempts are handed over at the latest.
     pub(super) fn hand_over_by(&self) -> Option<Instant> {
-        self.gathered.first().map(|oldest| oldest.hand_over_by)
+        self.gathered.by
     }
 
     /// Hands ended attempts to the Ledger, in batches while more are under way, because each
@@ -54,25 +60,37 @@ impl Subscription {
     pub(super) fn hand_over(&mut self, now: Instant, context: &Context<Self>) {
         let is_last = self.lane.in_flight() == 0 || !self.lane.is_open();
         let is_time = self.hand_over_by().is_some_and(|by| by <= now);
-        if !is_last && !is_time && self.gathered.len() < MAX_GATHERED {
+        if self.gathered.ended.is_empty() || !is_last && !is_time && self.gathered.ended.len() < MAX_GATHERED
+        {
             return;
         }
-        let gathered = std::mem::take(&mut self.gathered);
-        let last = gathered.len().saturating_sub(1);
-        for (at, Gathered { finished, retry, .. }) in gathered.into_iter().enumerate() {
-            let (ledger, id) = (self.ledger.clone(), finished.delivery.id);
-            // The health after the last one includes all before it.
-            let (health, epoch) = ((at == last).then(|| self.health.clone()), self.right.epoch());
-            let hand = move |again, health| {
-                let finished = finished.clone();
-                hand(&ledger, |reply| RecordAttempt { finished, again, health, epoch, reply })
+        let Gathered { ended, .. } = std::mem::take(&mut self.gathered);
+        let attempts = ended.iter().map(|ended| ended.finished.clone()).collect();
+        // The health after the last one includes all before it.
+        let answers = record(&self.ledger, attempts, false, Some(self.health.clone()), self.right.epoch());
+        self.spawn(context, async move {
+            let mut recorded = Recorded::default();
+            for (ended, answer) in ended.into_iter().zip(answers) {
+                match written(answer).await {
+                    Ok(()) => recorded.written.push((ended.finished.delivery.id, ended.retry)),
+                    Err(error) => recorded.unwritten.push((ended, error)),
+                }
+            }
+            recorded
+        });
+    }
+
+    /// Hands an attempt that could not be written to the Ledger again and again.
+    fn record_again(&mut self, Ended { finished, retry }: Ended, error: NotWritten, context: &Context<Self>) {
+        let (ledger, id, epoch) = (self.ledger.clone(), finished.delivery.id, self.right.epoch());
+        self.spawn(context, async move {
+            let again = || {
+                let answer = record(&ledger, vec![finished.clone()], true, None, epoch).pop();
+                answer.unwrap_or(Err(NotWritten::Stopped))
             };
-            let answer = hand(false, health);
-            self.spawn(context, async move {
-                until_written(id, answer, || hand(true, None)).await;
-                Recorded { id, retry }
-            });
-        }
+            until_written(id, Err(error), again).await;
+            Recorded { written: vec![(id, retry)], unwritten: Vec::new() }
+        });
     }
 
     /// Gives the oldest delivery up because too many wait.
@@ -109,7 +127,7 @@ impl Subscription {
         self.unrecorded += 1;
         self.spawn(context, async move {
             until_written(id, answer, hand).await;
-            Recorded { id, retry: None }
+            Recorded { written: vec![(id, None)], unwritten: Vec::new() }
         });
     }
 }
@@ -118,17 +136,39 @@ impl Subscription {
 pub(super) type Answer = Result<oneshot::Receiver<Result<(), NotWritten>>, NotWritten>;
 
 /// Hands something to the Ledger at once, so that messages keep their order.
-pub(super) fn hand<M>(ledger: &Addr<Ledger>, message: impl FnOnce(Reply) -> M) -> Answer
+fn hand<M>(ledger: &Addr<Ledger>, message: impl FnOnce(Reply) -> M) -> Answer
 where
     M: Message<Result = ()> + Send + 'static,
     Ledger: Handler<M>,
 {
     let (reply, answer) = oneshot::channel();
-    match ledger.try_send(message(reply)) {
-        Ok(()) => Ok(answer),
-        Err(SendError::Full(_)) => Err(NotWritten::Failed("the ledger is busy".to_owned())),
-        Err(SendError::Closed(_)) => Err(NotWritten::Stopped),
-    }
+    sent(ledger.try_send(message(reply))).map(|()| answer)
+}
+
+/// Hands ended attempts to the Ledger at once, and returns its answer for each.
+pub(super) fn record(
+    ledger: &Addr<Ledger>,
+    attempts: Vec<Arc<Finished>>,
+    again: bool,
+    health: Option<Health>,
+    epoch: Option<i64>,
+) -> Vec<Answer> {
+    let (attempts, answers): (Vec<_>, Vec<_>) = attempts
+        .into_iter()
+        .map(|finished| {
+            let (reply, answer) = oneshot::channel();
+            ((finished, reply), answer)
+        })
+        .unzip();
+    let sent = sent(ledger.try_send(RecordAttempts { attempts, again, health, epoch }));
+    answers.into_iter().map(|answer| sent.clone().map(|()| answer)).collect()
+}
+
+fn sent<M>(sent: Result<(), SendError<M>>) -> Result<(), NotWritten> {
+    sent.map_err(|error| match error {
+        SendError::Full(_) => NotWritten::Failed("the ledger is busy".to_owned()),
+        SendError::Closed(_) => NotWritten::Stopped,
+    })
 }
 
 /// Resolves when it is written.
@@ -156,11 +196,16 @@ async fn until_written(id: DeliveryId, mut answer: Answer, again: impl Fn() -> A
 impl Handler<Recorded> for Subscription {
     type Result = ();
 
-    fn handle(&mut self, Recorded { id, retry }: Recorded, context: &mut Self::Context) {
-        self.unrecorded -= 1;
-        self.under_way.remove(&id);
-        if let Some((pending, due)) = retry.filter(|_| self.right.keeps()) {
-            self.lane.enqueue(pending, due);
+    fn handle(&mut self, Recorded { written, unwritten }: Recorded, context: &mut Self::Context) {
+        for (id, retry) in written {
+            self.unrecorded -= 1;
+            self.under_way.remove(&id);
+            if let Some((pending, due)) = retry.filter(|_| self.right.keeps()) {
+                self.lane.enqueue(pending, due);
+            }
+        }
+        for (ended, error) in unwritten {
+            self.record_again(ended, error, context);
         }
         self.pump(context);
     }

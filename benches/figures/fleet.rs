@@ -170,7 +170,9 @@ impl Fleet<'_> {
             let each = self.bench.count(60, 2);
             bare.push(self.engine.outcomes_a_second(deliverers, SUBSCRIPTIONS, each, |_| {}));
             let url = self.bench.receiver.url("");
-            let send = move |count| drop(raw::posted(&url, count, SUBSCRIPTIONS));
+            let send = move |count| {
+                raw::posted(&url, count, SUBSCRIPTIONS);
+            };
             both.push(self.engine.outcomes_a_second(deliverers, SUBSCRIPTIONS, each, send));
         }
         drop(machines);

@@ -5,7 +5,7 @@ mod file;
 use std::borrow::Cow;
 
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::attempt::{Attempt, Effect, Finished, RequestLine};
@@ -189,6 +189,25 @@ pub(crate) struct FinalLine<'a> {
     pub last_error: Option<String>,
     /// Duration of the last attempt, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_latency_ms: Option<f64>,
+}
+
+/// A [`FinalLine`] as it is read back, of this version or an earlier one.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct End {
+    pub time: Timestamp,
+    pub delivery: DeliveryId,
+    pub idempotency_key: IdempotencyKey,
+    pub event: EventKind,
+    pub stage: Option<Stage>,
+    pub status: Option<Status>,
+    pub subscription: SubscriptionId,
+    pub attempts: u32,
+    pub state: FinalState,
+    pub user: Option<String>,
+    pub accepted_at: Timestamp,
+    pub last_status: Option<u16>,
+    pub last_error: Option<String>,
     pub last_latency_ms: Option<f64>,
 }
 

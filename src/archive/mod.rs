@@ -20,7 +20,7 @@ pub(crate) use census::{Census, DeadLetterCount};
 pub(crate) use dead_letter::DeadLetter;
 pub(crate) use dead_letter::{by_age as dead_letters_by_age, read as read_dead_letter};
 pub(crate) use evidence::{
-    attempt_line, burial_line, discard_letter_line, discard_line, final_line, is_record,
+    End, attempt_line, burial_line, discard_letter_line, discard_line, final_line, is_record,
 };
 pub(crate) use health::{AtRest, Healths, left_at_rest, read_healths, write_healths};
 pub(crate) use pauses::{Pauses, is_paused, read_pauses, remove_pause, write_pause};
@@ -94,8 +94,8 @@ impl Archive {
     /// Adds lines to the SPEC's evidence; they are on disk after [`flush`](Self::flush). Returns
     /// what could not be written of other SPECs' evidence that had to be closed.
     pub(crate) fn add_evidence(&mut self, spec: &SpecId, lines: &[u8]) -> Vec<FileError> {
-        let most = MAX_OPEN_EVIDENCE.min(share_of_open_files(8));
-        let is_too_many = !self.evidence.contains_key(spec) && self.evidence.len() >= most;
+        let most = || MAX_OPEN_EVIDENCE.min(share_of_open_files(8));
+        let is_too_many = !self.evidence.contains_key(spec) && self.evidence.len() >= most();
         let failed = if is_too_many { self.close() } else { Vec::new() };
         let options = &self.options;
         let file = self.evidence.entry(spec.clone()).or_insert_with(|| {

@@ -70,7 +70,13 @@ impl OfFleet {
             Request::Resume(ResumeSubscription { subscription }) => {
                 self.set_pause(subscription, None).await.map(Answer::Resume)
             }
-            _ => return None,
+            // A machine answers these; what `status` and `metrics` say of the fleet is in `facts`.
+            Request::Emit(_)
+            | Request::Test(_)
+            | Request::Replay(_)
+            | Request::Status(_)
+            | Request::Metrics(_)
+            | Request::Reload(_) => return None,
         })
     }
 

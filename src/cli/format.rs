@@ -1,5 +1,7 @@
 //! What `--format` names: the form of the results, or that of a body or a report.
 
+use std::sync::LazyLock;
+
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
@@ -36,19 +38,12 @@ impl Format {
 
 impl ValueEnum for Format {
     fn value_variants<'a>() -> &'a [Self] {
-        use payload::Format::{CloudEvents, Discord, Mattermost, Slack, SpecKit, Teams};
-        &[
-            Self::Human,
-            Self::Json,
-            Self::Of(SpecKit),
-            Self::Of(Slack),
-            Self::Of(Discord),
-            Self::Of(Teams),
-            Self::Of(Mattermost),
-            Self::Of(CloudEvents),
-            Self::Report(report::Form::Markdown),
-            Self::Report(report::Form::Html),
-        ]
+        static ALL: LazyLock<Vec<Format>> = LazyLock::new(|| {
+            let bodies = payload::Format::ALL.iter().map(|format| Format::Of(*format));
+            let reports = report::Form::ALL.iter().map(|form| Format::Report(*form));
+            [Format::Human, Format::Json].into_iter().chain(bodies).chain(reports).collect()
+        });
+        &ALL
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {

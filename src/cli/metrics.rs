@@ -10,7 +10,7 @@ pub(super) const AFTER_HELP: &str = "\
 Examples:
   spec-notify metrics
   spec-notify metrics > /var/lib/node_exporter/spec_notify.prom
-  spec-notify serve --metrics 127.0.0.1:9464      answers scrapes at /metrics
+  spec-notify serve --metrics 127.0.0.1:9464      answers scrapes
 
 Counters start at 0 with the runtime. If none is running, there are no counters and spec_notify_up is 0.";
 

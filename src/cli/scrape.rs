@@ -16,6 +16,9 @@ use crate::feed::RuntimeState;
 use crate::inspect::{Exposition, Metrics};
 use crate::runtime::Handle;
 
+/// Where metrics are at the address.
+const PATH: &str = "/metrics";
+
 /// Most connections at a time; more wait in the system's queue.
 const CONNECTIONS: usize = 16;
 
@@ -34,7 +37,7 @@ const AGAIN: Duration = Duration::from_millis(250);
 /// An address to be scraped at.
 pub(super) struct Scraped {
     listener: TcpListener,
-    pub(super) address: SocketAddr,
+    address: SocketAddr,
 }
 
 impl Scraped {
@@ -47,6 +50,11 @@ impl Scraped {
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
         Ok(Self { address: listener.local_addr()?, listener })
+    }
+
+    /// Where a scraper finds the metrics.
+    pub(super) fn url(&self) -> String {
+        format!("http://{}{PATH}", self.address)
     }
 
     /// Answers for as long as this is polled.
@@ -82,7 +90,7 @@ async fn serve(mut stream: TcpStream, handle: &Handle) -> io::Result<()> {
             Ok(Err(why)) => refused("503 Service Unavailable", &why),
             Err(_) => refused("503 Service Unavailable", "the runtime does not answer"),
         },
-        Asked::Elsewhere => refused("404 Not Found", "metrics are at /metrics"),
+        Asked::Elsewhere => refused("404 Not Found", &format!("metrics are at {PATH}")),
         Asked::Otherwise => refused("405 Method Not Allowed", "only GET is answered"),
         Asked::Nothing => refused("400 Bad Request", "this is no request"),
     };
@@ -141,7 +149,7 @@ impl Asked {
         if !["GET", "HEAD"].contains(&method) {
             return Self::Otherwise;
         }
-        if path.split('?').next() != Some("/metrics") {
+        if path.split('?').next() != Some(PATH) {
             return Self::Elsewhere;
         }
         let accepted = request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("accept"));

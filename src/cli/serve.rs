@@ -62,7 +62,7 @@ pub(super) struct Options {
     /// Time for running requests to finish after SIGTERM, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 10_000)]
     drain_deadline: u64,
-    /// Serve metrics at http://ADDRESS:PORT/metrics
+    /// Serve metrics over HTTP at this address; the start prints the URL
     #[arg(long, value_name = "ADDRESS:PORT")]
     metrics: Option<SocketAddr>,
 }
@@ -99,7 +99,7 @@ async fn serve(config: Config, options: &Options, screen: &mut Screen) -> Result
     let config = Config { control_port: options.port, watch, ..config };
     let runtime = Runtime::start(config, Environment::process()).await.map_err(Failure::failed)?;
     let handle = runtime.handle();
-    let metrics = scraped.as_ref().map(|scraped| scraped.address);
+    let metrics = scraped.as_ref().map(Scraped::url);
     announce(&spool_dir, handle.state() == RuntimeState::StandingBy, &subscriptions, metrics, screen);
     if let Some(scraped) = scraped {
         actix_rt::spawn(scraped.answer(handle.clone()));
@@ -163,7 +163,7 @@ struct Serving<'a> {
     /// Its control port.
     address: Option<String>,
     subscriptions: &'a [String],
-    /// Where scrapes are answered.
+    /// The URL at which scrapes are answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     metrics: Option<String>,
 }
@@ -173,10 +173,9 @@ fn announce(
     spool_dir: &Path,
     is_standing_by: bool,
     subscriptions: &[String],
-    metrics: Option<SocketAddr>,
+    metrics: Option<String>,
     screen: &mut Screen,
 ) {
-    let metrics = metrics.map(|address| format!("http://{address}/metrics"));
     let owner = RuntimeFile::read(spool_dir).ok();
     // Another's file may be left where this one's could not be written.
     let owner = owner.filter(|owner| is_standing_by || owner.pid == process::id());

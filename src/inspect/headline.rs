@@ -70,8 +70,13 @@ impl StatusReport {
             parts.push(format!("{} pending", self.pending));
         }
         if unresolved && self.runtime.is_none() {
-            let what = if self.silent.is_some() { "the runtime does not answer" } else { "no runtime runs" };
-            parts.push(what.to_owned());
+            let what = match &self.fleet {
+                _ if self.silent.is_some() => Some("the runtime does not answer"),
+                None => Some("no runtime runs"),
+                // Others deliver for this machine, or it is not known whether they do.
+                Some(fleet) => (fleet.is_seen && fleet.members.is_empty()).then_some("nobody delivers"),
+            };
+            parts.extend(what.map(str::to_owned));
         }
         unresolved.then(|| {
             let (start, end) = ("spec-notify: ", " (see spec-notify status)");

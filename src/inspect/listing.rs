@@ -7,8 +7,7 @@ mod tests;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::ending::End;
-use crate::archive::DeadLetter;
+use crate::archive::{DeadLetter, End};
 use crate::clock;
 use crate::delivery::{AttemptSummary, Delivery, DeliveryId, FinalState, IdPrefix, SubscriptionId};
 use crate::event::{EventKind, IdempotencyKey, SpecId, Stage, Status};

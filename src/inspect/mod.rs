@@ -2,7 +2,8 @@
 
 mod attempts;
 mod causes;
-mod ending;
+#[cfg(feature = "cli")]
+mod delivered;
 mod facts;
 mod fleet;
 mod headline;
@@ -19,7 +20,7 @@ mod words;
 pub(crate) use attempts::{Tried, TriedQuery, tried};
 pub use causes::{Trouble, TroubleKind};
 #[cfg(feature = "cli")]
-pub(crate) use ending::delivered_since;
+pub(crate) use delivered::delivered_since;
 pub(crate) use facts::{Condition, Facts, FleetFacts, Queue, Unseen, Watching};
 pub use fleet::{FleetMember, FleetStatus, GoneMember};
 pub(crate) use listing::Page;

@@ -28,21 +28,27 @@ use serde_json::json;
 
 use crate::event::{Event, EventKind, IdempotencyKey, KeyOrigin, Source, SpecId, sequence_at};
 
+/// Most bodies are below this, in bytes.
+const USUAL_BODY: usize = 4096;
+
 /// The body of `event`: compact JSON, as described by `docs/reference/payload.schema.json`.
 ///
 /// # Errors
 /// A parsed event cannot cause one; the error comes from serde's signature.
 pub(crate) fn body(event: &Event) -> serde_json::Result<Bytes> {
+    // Grown once and copied once: a body is held for as long as its deliveries wait, so it has no
+    // room to spare.
+    let mut json = Vec::with_capacity(USUAL_BODY);
     match event.event.key_origin {
-        KeyOrigin::Given => serde_json::to_vec(event),
+        KeyOrigin::Given => serde_json::to_writer(&mut json, event)?,
         // The key's origin is internal and not sent.
         KeyOrigin::Source(_) | KeyOrigin::Rewritten(_) | KeyOrigin::Made { .. } => {
             let mut event = event.clone();
             event.event.key_origin = KeyOrigin::Given;
-            serde_json::to_vec(&event)
+            serde_json::to_writer(&mut json, &event)?;
         }
     }
-    .map(Bytes::from)
+    Ok(Bytes::copy_from_slice(&json))
 }
 
 /// How the message of `event` reads, without the markup of any service.

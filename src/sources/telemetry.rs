@@ -81,6 +81,12 @@ pub(crate) fn patterns() -> String {
     GUARDRAILS.map(|guardrail| guardrail.pattern).join(" or ")
 }
 
+/// How the commands of all guardrails are named, for people.
+fn commands() -> String {
+    let prefixes = GUARDRAILS.iter().flat_map(|guardrail| guardrail.commands);
+    prefixes.map(|prefix| format!("{prefix}<stage>")).collect::<Vec<_>>().join(", ")
+}
+
 /// Which guardrail's a file is by its name, and what the name says.
 pub(crate) fn named(path: &Path) -> Option<(&'static Guardrail, Named)> {
     let stem = path.file_name()?.to_str()?.strip_suffix(".json")?;
@@ -271,10 +277,7 @@ fn envelope_defect(
     }
     let command = printable(text(fields, "command").unwrap_or_default(), 80);
     match command_stage {
-        None => Some(format!(
-            "command `{command}` is not a guardrail's (spec-ops-<stage>, spec-<stage>, speckit.<stage>, \
-             guardrail.<stage>)"
-        )),
+        None => Some(format!("command `{command}` is not a guardrail's ({})", commands())),
         Some(of_command) if of_command != stage => {
             Some(format!("the file's name says {stage}, its command `{command}` says {of_command}"))
         }

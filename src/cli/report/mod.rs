@@ -18,6 +18,7 @@ use crate::env::Environment;
 use crate::event::Status;
 use crate::inspect::report::{Report, RunReport, Tally};
 use crate::inspect::{counted, grouped, latency, short};
+use crate::names::named;
 use crate::sources::checkout::Checkout;
 
 #[derive(Debug, Args)]
@@ -37,19 +38,11 @@ pub(super) struct Options {
     since: Timestamp,
 }
 
-/// The forms for people.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
-    Markdown,
-    Html,
-}
-
-impl Form {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Markdown => "md",
-            Self::Html => "html",
-        }
+named! {
+    /// The forms for people.
+    Form, "form" {
+        Markdown = "md",
+        Html = "html",
     }
 }
 

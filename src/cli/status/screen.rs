@@ -131,6 +131,9 @@ fn above(report: &StatusReport, view: &View) -> Vec<Line> {
             Line::new(Tone::Plain, text)
         }
         None if report.silent.is_some() => Line::new(Tone::Bad, "runtime  does not answer"),
+        None if report.fleet.as_ref().is_some_and(|fleet| !fleet.members.is_empty()) => {
+            Line::new(Tone::Plain, "runtime  none on this machine; the fleet delivers")
+        }
         None => Line::new(Tone::Warning, "runtime  none is running"),
     }];
     lines.push(Line::new(Tone::Plain, format!("at       {}", clock::stamp(now))));
@@ -399,6 +402,32 @@ mod tests {
                 insta::assert_snapshot!(format!("status_{what}_{width}"), text);
             }
         }
+    }
+
+    #[test]
+    fn a_machine_of_a_fleet_needs_no_runtime_of_its_own() {
+        let mut report = one_that_is_flaky();
+        report.runtime = None;
+        let says = |report: &StatusReport| {
+            let screen = text(&lines(report, &view(120)));
+            (screen.lines().next().unwrap().to_owned(), report.banner(NOW.parse().unwrap()).unwrap())
+        };
+        let (alone, banner) = says(&report);
+        assert!(alone.contains("none is running") && banner.contains("no runtime runs"), "{alone} {banner}");
+        let fleet = |members: &[Value]| {
+            let fleet = json!({"namespace": "f", "members": members, "unrouted": 0, "oldest_unrouted_s": 0,
+                "refused": 0, "streaming": 2, "nodes": 3, "is_seen": true});
+            serde_json::from_value(fleet).unwrap()
+        };
+        let member = json!({"id": "m", "host": "h", "pid": 1, "version": "0.1.0", "config": "c",
+            "routes": true, "subscriptions": []});
+        report.fleet = Some(fleet(&[member]));
+        let (one, banner) = says(&report);
+        assert_eq!(one, "runtime  none on this machine; the fleet delivers");
+        assert!(!banner.contains("runtime"), "{banner}");
+        report.fleet = Some(fleet(&[]));
+        let (nobody, banner) = says(&report);
+        assert!(nobody.contains("none is running") && banner.contains("nobody delivers"), "{banner}");
     }
 
     #[test]

@@ -166,7 +166,7 @@ impl Checker<'_, '_> {
                 None => self.findings.error(
                     Some(span),
                     format_args!("`retry_statuses` has {value}"),
-                    "name statuses from 400 to 499, such as 408, 423 or 425; 5xx are tried again anyway, and \
+                    "name statuses from 400 to 499 that pass by themselves; 5xx are tried again anyway, and \
                      2xx and 3xx never",
                 ),
             }

@@ -11,12 +11,12 @@ use jiff::Timestamp;
 
 use super::{Cursor, DeliveryState, Listed, Listing, Query};
 use crate::archive::{
-    dead_letter_dir, dead_letters_by_age, evidence_files, is_record, lines_of, read_dead_letter, read_pauses,
+    End, dead_letter_dir, dead_letters_by_age, evidence_files, is_record, lines_of, read_dead_letter,
+    read_pauses,
 };
 use crate::delivery::{DeliveryId, IdPrefix};
 use crate::event::SpecId;
 use crate::files::{absent_is_empty, spec_dirs};
-use crate::inspect::ending::End;
 use crate::spool::{self, LastAttempt, Peeked};
 
 /// Most deliveries in one listing; for more, ask again with [`Query::before`].

@@ -7,10 +7,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::ByWord;
-use crate::archive::{Part, is_record};
+use crate::archive::{End, Part, is_record};
 use crate::clock;
 use crate::delivery::{DeliveryId, FinalState, SubscriptionId, hint_of_status};
-use crate::inspect::ending::End;
 use crate::names::printable;
 
 /// Number of parts of the time in which attempts were made.

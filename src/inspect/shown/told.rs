@@ -4,10 +4,9 @@ use serde::Deserialize;
 use serde_json::Map;
 
 use super::{MAX_SHOWN, ShownAttempt, ShownError, ShownResponse};
-use crate::archive::{Part, is_record};
+use crate::archive::{End, Part, is_record};
 use crate::delivery::{AttemptSummary, DeliveryId};
 use crate::event::EventKind;
-use crate::inspect::ending::End;
 
 /// Most bytes of evidence of one delivery that are shown: the newest.
 const MAX_SHOWN_BYTES: usize = 256 * 1024;

@@ -217,7 +217,7 @@ fn what_is_broken_is_a_halt_that_says_why() {
         (with("specId", "${spec}"), "missing or empty: specId"),
         (with("specId", "../../etc"), "is not a SPEC id"),
         (with("command", "spec-ops-audit"), "name says Plan, its command `spec-ops-audit` says Audit"),
-        (with("command", "make all"), "is not a guardrail's"),
+        (with("command", "make all"), "is not a guardrail's (spec-ops-<stage>, "),
         (format!("{{\"x\": \"{}\"}}", "y".repeat(MAX_TELEMETRY_BYTES)), "larger than"),
     ] {
         let event = read_named("spec-plan_s1.json", bytes.as_bytes()).unwrap();

@@ -138,8 +138,8 @@ fn what_is_read_without_payloads_is_what_is_read_with_them() {
         assert_eq!(skipped(&line), Some((key.to_owned(), 1, length - 1)));
     }
     let further_in = concat!(
-        r#"{"accepted":{"at":"2025-10-14T10:00:00.123Z","idempotency_key":"k","event":"spec-kit.task.completed","#,
-        r#""of_tomorrow":{"x":1,"body":{}},"deliveries":[],"body":{}}}"#,
+        r#"{"accepted":{"at":"2025-10-14T10:00:00.123Z","idempotency_key":"k","#,
+        r#""event":"spec-kit.task.completed","of_tomorrow":{"x":1,"body":{}},"deliveries":[],"body":{}}}"#,
     );
     let line =
         format!("{:08x} {:08x} {further_in}\n", crc32fast::hash(further_in.as_bytes()), further_in.len());

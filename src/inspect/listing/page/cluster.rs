@@ -1,10 +1,9 @@
 //! The page of a listing, filled from what a fleet's cluster has.
 
 use super::Page;
-use crate::archive::{DeadLetter, Pauses};
+use crate::archive::{DeadLetter, End, Pauses};
 use crate::delivery::AttemptSummary;
 use crate::fleet::{PlacedLine, Wanted, WantedLines};
-use crate::inspect::ending::End;
 use crate::inspect::{Cursor, DeliveryState, Listed};
 use crate::spool::Unfinished;
 
@@ -58,8 +57,9 @@ impl Page {
         pauses: &Pauses,
     ) -> Option<Wanted> {
         let mut last = None;
-        for (Unfinished { delivery, attempts, next_attempt_at }, tried) in waiting {
-            let mut row = Listed::unfinished(&delivery, DeliveryState::Pending, attempts, next_attempt_at);
+        for (one, tried) in waiting {
+            let state = DeliveryState::Pending;
+            let mut row = Listed::unfinished(&one.delivery, state, one.attempts, one.next_attempt_at);
             row.paused = pauses.contains_key(&row.subscription);
             tried.iter().for_each(|tried| row.set_last_attempt(tried));
             last = Some(row.cursor());
