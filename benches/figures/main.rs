@@ -114,7 +114,9 @@ fn measure(options: &Options) -> ExitCode {
         Groups::Fleet => FLEET,
         Groups::Peers => PEERS,
     };
-    if let (Groups::Peers, Err(error)) = (options.groups, peers::installed()) {
+    if matches!(options.groups, Groups::Peers)
+        && let Err(error) = peers::installed()
+    {
         eprintln!("{error}");
         return ExitCode::from(2);
     }
