@@ -1,16 +1,13 @@
-//! Work on the next items while the last is taken in: on threads beside, in order, a few ahead.
+//! Work on the next items while the last is taken in: on a second thread, in order, a few ahead.
 
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::{self, Scope};
-
-/// Threads beside the one that takes.
-const WORKERS: usize = 2;
+use std::sync::mpsc::sync_channel;
+use std::thread;
 
 /// Items that are under way, or done and not taken yet: bounds the memory of what they hold.
 const AHEAD: usize = 4;
 
-/// Calls `take` with what `work` makes of each item, in their order. `work` runs on threads of its
-/// own if there is more than one item and they can be had.
+/// Calls `take` with what `work` makes of each item, in their order. `work` runs on a second thread
+/// if there is more than one item and a thread can be had.
 ///
 /// # Errors
 /// The first error of an item or of `take`: nothing more is taken then.
@@ -23,44 +20,29 @@ pub(super) fn in_order<T: Send, U: Send, E>(
         return items.try_for_each(|item| take(work(item?)));
     }
     thread::scope(|scope| {
-        let workers: Option<Vec<_>> = (0..WORKERS).map(|_| worker(scope, work)).collect();
-        let Some(workers) = workers else {
+        let (to_do, given) = sync_channel(AHEAD);
+        let (done, results) = sync_channel(AHEAD);
+        let worker = move || given.into_iter().map(work).try_for_each(|result| done.send(result));
+        if thread::Builder::new().spawn_scoped(scope, worker).is_err() {
             return items.try_for_each(|item| take(work(item?)));
-        };
-        // The channels have room for all that is under way, so no send waits. One that fails means
-        // that a worker has panicked, which the end of the scope passes on.
-        let (mut begun, mut taken) = (0, 0);
-        let mut take_next = |taken: &mut usize| match workers[*taken % WORKERS].1.recv() {
-            Ok(result) => {
-                *taken += 1;
-                take(result).map(|()| true)
-            }
-            Err(_) => Ok(false),
-        };
-        for item in items {
-            if begun - taken == AHEAD && !take_next(&mut taken)? {
-                return Ok(());
-            }
-            if workers[begun % WORKERS].0.send(item?).is_err() {
-                return Ok(());
-            }
-            begun += 1;
         }
-        while taken < begun && take_next(&mut taken)? {}
-        Ok(())
+        // Both channels have room for all that is under way, so no send waits. One that fails means
+        // that the worker has panicked, which the end of the scope passes on.
+        let mut under_way = 0;
+        for item in items {
+            if under_way == AHEAD {
+                let Ok(result) = results.recv() else { break };
+                take(result)?;
+                under_way -= 1;
+            }
+            if to_do.send(item?).is_err() {
+                break;
+            }
+            under_way += 1;
+        }
+        drop(to_do);
+        results.into_iter().try_for_each(take)
     })
-}
-
-/// A thread that does `work`, until what is sent to it ends; `None` if it cannot be had.
-fn worker<'scope, T: Send + 'scope, U: Send + 'scope>(
-    scope: &'scope Scope<'scope, '_>,
-    work: impl Fn(T) -> U + Send + 'scope,
-) -> Option<(SyncSender<T>, Receiver<U>)> {
-    let (to_do, given) = sync_channel(AHEAD);
-    let (done, results) = sync_channel(AHEAD);
-    let working = move || given.into_iter().map(work).try_for_each(|result| done.send(result));
-    let started = thread::Builder::new().spawn_scoped(scope, working);
-    started.is_ok().then_some((to_do, results))
 }
 
 #[cfg(test)]
