@@ -71,12 +71,6 @@ impl IdempotencyKey {
         Self(format!("{spec}:{}:{}", printable(what, 200), clock::uuid()).into())
     }
 
-    /// The same key in memory of its own. One that another thread made and that is kept would keep
-    /// much of that thread's memory from being given back.
-    pub(crate) fn copied(&self) -> Self {
-        Self(Arc::from(&*self.0))
-    }
-
     /// The key as text.
     pub fn as_str(&self) -> &str {
         &self.0

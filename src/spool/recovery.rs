@@ -74,16 +74,15 @@ impl Recovery {
             // Its event is recognised when it comes again.
             Record::Later(later) => self.known.extend(later.event.clone()),
             Record::Known { idempotency_key, at, told } => {
-                self.known.push((idempotency_key.copied(), *at));
+                self.known.push((idempotency_key.clone(), *at));
                 self.remember_told(idempotency_key, *at, told.as_ref());
             }
             Record::Accepted(accepted) => {
-                let key = accepted.idempotency_key.copied();
-                self.known.push((key.clone(), accepted.at));
+                self.known.push((accepted.idempotency_key.clone(), accepted.at));
                 self.inbox.extend(accepted.inbox.clone());
                 self.remember_told(&accepted.idempotency_key, accepted.at, accepted.told.as_ref());
                 for delivery in &accepted.deliveries {
-                    let found = self.found_in(accepted, &key, delivery, place);
+                    let found = self.found_in(accepted, delivery, place);
                     // A record that a compaction moved is the same acceptance.
                     match self.places.get(&delivery.id).and_then(|at| self.found.get_mut(*at as usize)) {
                         Some(same) => *same = Some(found),
@@ -132,13 +131,7 @@ impl Recovery {
         std::mem::take(&mut self.verdicts).into_iter().chain(told)
     }
 
-    fn found_in<B>(
-        &mut self,
-        accepted: &Accepted<B>,
-        key: &IdempotencyKey,
-        delivery: &AcceptedDelivery,
-        place: Place,
-    ) -> Found {
+    fn found_in<B>(&mut self, accepted: &Accepted<B>, delivery: &AcceptedDelivery, place: Place) -> Found {
         let subscription = match self.subscriptions.get(&delivery.subscription) {
             Some(known) => known.clone(),
             None => {
@@ -150,7 +143,7 @@ impl Recovery {
             id: delivery.id,
             subscription,
             spec: self.spec.clone(),
-            key: key.clone(),
+            key: accepted.idempotency_key.clone(),
             kind: accepted.event,
             stage: accepted.stage,
             status: accepted.status,
