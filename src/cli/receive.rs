@@ -233,7 +233,10 @@ fn secret_in(name: &str, global: &Global) -> Result<Secret, Failure> {
     let name_shown = shown_variable(name);
     let text = environment.get(name).ok_or_else(|| {
         Failure::usage(match (env_file, unread) {
-            (None, _) => format!("the environment variable {name_shown} is not set: export it first"),
+            (None, _) => format!(
+                "the environment variable {name_shown} is not set: export it, or run spec-notify init, \
+                 which keeps one for this repo"
+            ),
             (Some(file), None) => format!(
                 "{name_shown} is neither set in the environment nor in {}: export it, or add a line there",
                 file.display()

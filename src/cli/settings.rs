@@ -98,5 +98,5 @@ pub(super) fn take_good_enough(loaded: config::Loaded, screen: &mut Screen) -> R
 }
 
 /// The message of a command if webhooks are off.
-pub(super) const OFF: &str =
-    "webhooks are off: set enabled = true under [spec_ops.webhooks], or SPECKIT_WEBHOOKS_ENABLED=1";
+pub(super) const OFF: &str = "webhooks are off: set enabled = true under [spec_ops.webhooks], or \
+    SPECKIT_WEBHOOKS_ENABLED=1; where there is no config, run spec-notify init";

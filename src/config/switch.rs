@@ -45,7 +45,7 @@ impl fmt::Display for Switch {
                 write!(
                     f,
                     "webhooks are off: there is no config file (looked for {files}): \
-                     make one with enabled = true under {TABLE}"
+                     spec-notify init makes one, or write it, with enabled = true under {TABLE}"
                 )
             }
             Self::NoTable(file) => {

@@ -397,7 +397,10 @@ fn what_is_in_the_way_is_said_and_nothing_is_half_made() {
 fn a_receiver_has_its_secret_from_the_env_file_and_says_where_it_looked() {
     let sandbox = Sandbox::empty();
     let none = sandbox.run(&["receive", "--secret-env", "SPECKIT_WEBHOOK_SECRET"]);
-    assert!(none.code == 2 && none.stderr.contains("is not set: export it first"), "{none:?}");
+    assert!(
+        none.code == 2 && none.stderr.contains("is not set: export it, or run spec-notify init"),
+        "{none:?}"
+    );
     init(&sandbox);
     let other = sandbox.run(&["receive", "--secret-env", "OTHER_SECRET"]);
     assert!(other.code == 2 && other.stderr.contains("nor in "), "{other:?}");
