@@ -23,6 +23,11 @@ use crate::sources::place::entries;
 /// How often everything is looked at, whatever the operating system said.
 pub(super) const LOOK: Duration = Duration::from_secs(60);
 
+/// The pause between two such looks is at least this many times the duration of the last one, up to
+/// the longest: in a large repo they are rarer.
+const LOOK_REST: u32 = 500;
+const LONGEST_LOOK: Duration = Duration::from_secs(300);
+
 /// The same where the operating system says nothing.
 const LOOK_UNTOLD: Duration = Duration::from_secs(5);
 
@@ -70,6 +75,11 @@ pub(super) struct Watcher {
     said: HashSet<String>,
     /// What is passed over was said for the first time.
     has_looked: bool,
+}
+
+/// When everything is looked at again after a look that took so long.
+fn look_again(took: Duration, is_told: bool) -> Duration {
+    if is_told { (took * LOOK_REST).clamp(LOOK, LONGEST_LOOK) } else { LOOK_UNTOLD }
 }
 
 impl Watcher {
@@ -120,7 +130,7 @@ impl Watcher {
                 self.look_is_due = false;
                 self.look_at_everything();
                 let ended = Instant::now();
-                next_look = ended + self.look_every();
+                next_look = ended + look_again(ended - now, self.notifier.is_told());
                 rested = ended + ((ended - now) * REST).clamp(LEAST_REST, MOST_REST);
             }
             self.read_what_is_due();
@@ -142,10 +152,6 @@ impl Watcher {
             }
         }
         self.flush();
-    }
-
-    fn look_every(&self) -> Duration {
-        if self.notifier.is_told() { LOOK } else { LOOK_UNTOLD }
     }
 
     /// What costs next to nothing and finds, whatever was told or not, that folders went, came or
@@ -415,5 +421,17 @@ impl Watcher {
         if !self.is_unwritten {
             self.flush();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_takes_a_five_hundredth_of_the_time_at_most() {
+        let again = |ms| look_again(Duration::from_millis(ms), true).as_secs();
+        assert_eq!([1, 119, 240, 100_000].map(again), [60, 60, 120, 300]);
+        assert_eq!(look_again(Duration::from_secs(1), false), LOOK_UNTOLD);
     }
 }
