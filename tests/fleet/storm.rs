@@ -111,7 +111,8 @@ pub(crate) fn storm(cluster: Cluster, seed: u64, machines: usize, deliverers: us
     let subscriptions: Vec<(&str, &str, &str)> =
         subscriptions.iter().map(|(id, url)| (id.as_str(), *url, fast)).collect();
     let deliverers = (0..deliverers).map(|_| {
-        let machine = Machine::deliverer(&cluster, &subscriptions);
+        // So that all evidence is kept for as long as the storm lasts.
+        let machine = Machine::bounded(&cluster, "max_evidence_bytes = 10000000000", &subscriptions);
         let serve = machine.serve();
         (machine, Some(serve))
     });
