@@ -7,6 +7,7 @@ mod attempt;
 mod door;
 mod inbox;
 mod ledger;
+mod mailbox;
 mod member;
 mod notices;
 #[cfg(test)]

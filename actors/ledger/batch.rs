@@ -7,6 +7,7 @@ use std::time::Duration;
 use actix::prelude::*;
 
 use super::{Ledger, NotWritten, Reply};
+use crate::actors::mailbox::after_mailbox;
 use crate::event::SpecId;
 use crate::feed::Ended;
 use crate::files::FileError;
@@ -43,8 +44,7 @@ impl Ledger {
             self.flush_then_compact(context);
         } else if !self.flush_scheduled {
             self.flush_scheduled = true;
-            let flush = |(), ledger: &mut Self, context: &mut _| ledger.flush_then_compact(context);
-            context.spawn(actix::fut::ready(()).map(flush));
+            after_mailbox(context, Self::flush_then_compact);
         }
     }
 

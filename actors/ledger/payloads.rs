@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::{Ledger, NoBody};
+use crate::actors::mailbox::after_mailbox;
 use crate::delivery::DeliveryId;
 
 /// Payloads read at a time: bounds what one answer of the cluster holds.
@@ -34,10 +35,7 @@ impl Ledger {
             shared.payloads.asked.push((id, reader));
             if !shared.payloads.is_scheduled {
                 shared.payloads.is_scheduled = true;
-                // After what is in the mailbox by now.
-                context.spawn(actix::fut::ready(()).map(|(), ledger: &mut Self, context: &mut _| {
-                    ledger.read_payloads(context);
-                }));
+                after_mailbox(context, Self::read_payloads);
             }
         }
         payload

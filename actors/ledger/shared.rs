@@ -8,6 +8,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::payloads::Payloads;
 use super::{Ledger, MAX_BATCH, NotWritten, Reply, answer, count};
+use crate::actors::mailbox::after_mailbox;
 use crate::feed::Ended;
 use crate::fleet::{Link, Routed, Term, Write};
 
@@ -96,10 +97,7 @@ impl Ledger {
         shared.batch.push((write, reply));
         if !shared.is_scheduled {
             shared.is_scheduled = true;
-            // After what is in the mailbox by now.
-            context.spawn(actix::fut::ready(()).map(|(), ledger: &mut Self, context: &mut _| {
-                ledger.write_shared(context);
-            }));
+            after_mailbox(context, Self::write_shared);
         }
     }
 

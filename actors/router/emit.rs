@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::fan_out::{News, fan_out, refused};
 use super::{Router, Seat};
 use crate::actors::ledger::{Accept, ReadRun};
+use crate::actors::mailbox::after_mailbox;
 use crate::actors::subscription::{Enqueue, Subscription};
 use crate::actors::tell::tell;
 use crate::answer::{EmitError, Receipt};
@@ -262,8 +263,7 @@ impl Router {
         if self.accepted.len() > 1 {
             return;
         }
-        // After what is in the mailbox by now.
-        context.spawn(actix::fut::ready(()).map(|(), router: &mut Self, _: &mut _| {
+        after_mailbox(context, |router, _| {
             let mut starting: HashMap<SubscriptionId, (Addr<Subscription>, Enqueue)> = HashMap::new();
             let mut heard = Vec::with_capacity(router.accepted.len());
             for Ended { emitter, receipt, outgoing, admission } in router.accepted.drain(..) {
@@ -288,7 +288,7 @@ impl Router {
                 }
                 heard.into_iter().for_each(|(emitter, receipt)| emitter.hears(receipt));
             });
-        }));
+        });
     }
 
     /// The place in the order of its SPEC of an event that is accepted at `at`.

@@ -1,0 +1,13 @@
+//! Work that is put off until what waits in an actor's mailbox is handled, so that one run of it
+//! serves all of that.
+
+use actix::prelude::*;
+
+/// Does `work` once after the messages that wait by now: actix drains the mailbox before it polls
+/// an actor's own futures. A test of the Ledger's batches pins that order.
+pub(super) fn after_mailbox<A: Actor<Context = Context<A>>>(
+    context: &mut Context<A>,
+    work: impl FnOnce(&mut A, &mut Context<A>) + 'static,
+) {
+    context.spawn(actix::fut::ready(()).map(|(), actor, context| work(actor, context)));
+}
