@@ -88,7 +88,7 @@ impl Link {
             );
             let mut waiting = Vec::new();
             for row in connected.client.query_typed(&sql, &chosen.parameters()).await? {
-                let last = row.try_get::<_, Option<String>>(10)?.and_then(|last| json(&last));
+                let last = row.try_get::<_, Option<String>>(12)?.and_then(|last| json(&last));
                 waiting.extend(unfinished(&row)?.map(|(unfinished, _)| (unfinished, last)));
             }
             Ok(waiting)
@@ -138,7 +138,7 @@ impl Link {
 /// A delivery that waits: [`COLUMNS`], its attempts, and its payload.
 pub(super) fn kept(row: &Row) -> Result<Option<Kept>, tokio_postgres::Error> {
     let Some((Unfinished { delivery, next_attempt_at, .. }, _)) = unfinished(row)? else { return Ok(None) };
-    let (history, body): (String, Vec<u8>) = (row.try_get(10)?, row.try_get(11)?);
+    let (history, body): (String, Vec<u8>) = (row.try_get(12)?, row.try_get(13)?);
     let body = Bytes::from(body);
     Ok(Some(Kept {
         delivery: (*delivery).clone(),

@@ -37,7 +37,7 @@ const EVENTS: i64 = 64;
 /// The columns of a delivery that waits.
 pub(super) const COLUMNS: &str = "d.id::text, d.subscription, d.spec, d.format, d.kind, d.key, \
     (extract(epoch from d.accepted_at) * 1000)::int8, d.attempts, \
-    (extract(epoch from d.next_attempt_at - clock_timestamp()) * 1000)::int8, d.seq";
+    (extract(epoch from d.next_attempt_at - clock_timestamp()) * 1000)::int8, d.seq, d.stage, d.status";
 
 /// What a row says, in the program's types; `None` where a later program wrote what this one does
 /// not know.
@@ -59,6 +59,7 @@ fn delivery(row: &Row) -> Result<Option<Delivery>, tokio_postgres::Error> {
     let accepted_at = Timestamp::from_millisecond(row.try_get(6)?).unwrap_or_default();
     let (id, subscription, spec) = (text(0)?, text(1)?, text(2)?);
     let (format, kind, key) = (text(3)?, text(4)?, text(5)?);
+    let (stage, status): (Option<String>, Option<String>) = (row.try_get(10)?, row.try_get(11)?);
     let parsed = || {
         Some(Delivery {
             id: id.parse().ok()?,
@@ -66,9 +67,9 @@ fn delivery(row: &Row) -> Result<Option<Delivery>, tokio_postgres::Error> {
             spec: spec.parse().ok()?,
             format: format.parse().ok()?,
             kind: kind.parse().ok()?,
-            // In the body alone, which is not read here.
-            stage: None,
-            status: None,
+            // One that a later version knows is shown there, and sent from here.
+            stage: stage.and_then(|stage| stage.parse().ok()),
+            status: status.and_then(|status| status.parse().ok()),
             key: key.parse().ok()?,
             accepted_at,
         })
@@ -284,9 +285,9 @@ impl Link {
 /// A dead letter with the columns of the end after the others; `None` as for a delivery.
 pub(super) fn letter(row: &Row) -> Result<Option<DeadLetter>, tokio_postgres::Error> {
     let Some(delivery) = delivery(row)? else { return Ok(None) };
-    let (history, reason): (String, Option<String>) = (row.try_get(10)?, row.try_get(11)?);
-    let (hint, dead_at): (Option<String>, Option<i64>) = (row.try_get(12)?, row.try_get(13)?);
-    let body: Option<Vec<u8>> = row.try_get(14)?;
+    let (history, reason): (String, Option<String>) = (row.try_get(12)?, row.try_get(13)?);
+    let (hint, dead_at): (Option<String>, Option<i64>) = (row.try_get(14)?, row.try_get(15)?);
+    let body: Option<Vec<u8>> = row.try_get(16)?;
     let attempts: Vec<AttemptSummary> = json(&history).unwrap_or_default();
     let Some(reason) = reason.and_then(|reason| json::<Reason>(&reason)) else { return Ok(None) };
     let dead_at = dead_at.and_then(|at| Timestamp::from_millisecond(at).ok()).unwrap_or_default();

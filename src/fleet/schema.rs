@@ -9,11 +9,15 @@ use super::error::{EngineError, Kind};
 use super::link::{Connected, Line, Link};
 
 /// The statements that lead from each version to the next.
-const STEPS: [&str; 3] =
-    [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
+const STEPS: [&str; 4] = [
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+    include_str!("schema/4.sql"),
+];
 
 /// The version that this program makes and uses.
-const VERSION: i32 = 3;
+const VERSION: i32 = 4;
 
 /// How long the schema may take.
 const WITHIN: Duration = Duration::from_secs(30);

@@ -250,13 +250,13 @@ fn programs_of_two_versions_deliver_side_by_side_and_one_that_does_not_fit_says_
          ALTER TABLE spec_notify.evidence ADD COLUMN later text; \
          INSERT INTO spec_notify.lease (ns, name, holder, until) \
              VALUES ('payments', 'later-duty', 'm', clock_timestamp() + interval '1 hour'); \
-         UPDATE spec_notify.meta SET version = 4, oldest = 3",
+         UPDATE spec_notify.meta SET version = 5, oldest = 4",
     );
     emitter.emit("SPEC-1", "beside");
     endpoint.wait_for(2);
     nothing_left(&cluster);
     // The version after that lets it no longer in: it stops by itself, and says why.
-    cluster.sql("UPDATE spec_notify.meta SET version = 5, oldest = 4");
+    cluster.sql("UPDATE spec_notify.meta SET version = 6, oldest = 5");
     wait_for("it to say so", || serve.log().contains("upgrade spec-notify on this machine").then_some(()));
     wait_for("its leases to be free", || {
         let held = "SELECT count(*) FROM spec_notify.lease \
@@ -264,7 +264,7 @@ fn programs_of_two_versions_deliver_side_by_side_and_one_that_does_not_fit_says_
         (cluster.sql(held) == "0").then_some(())
     });
     emitter.emit("SPEC-1", "after");
-    cluster.sql("UPDATE spec_notify.meta SET version = 3, oldest = 1");
+    cluster.sql("UPDATE spec_notify.meta SET version = 4, oldest = 1");
     endpoint.wait_for(3);
 }
 

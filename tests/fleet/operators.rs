@@ -153,6 +153,10 @@ fn what_is_said_of_a_fleet_is_true_wherever_it_is_asked() {
         for (state, attempts) in [("dead_letter", 1), ("delivered", 1), ("pending", 1)] {
             let listed = machine.json(0, &["list", "--state", state]);
             assert_eq!(listed.as_array().unwrap().len(), EVENTS, "{listed}");
+            for row in listed.as_array().unwrap() {
+                let what = (&row["stage"], &row["status"]);
+                assert_eq!(what, (&"Plan".into(), &"success".into()), "{row}");
+            }
             let id = ids(&listed)[0].clone();
             let shown = machine.json(0, &["show", &id[..13], "--body"]);
             assert_eq!((&shown["delivery"]["id"], &shown["delivery"]["state"]), (&id.into(), &state.into()));

@@ -106,7 +106,7 @@ impl Batch<'_> {
         routed: &HashSet<usize>,
     ) -> Result<(), EngineError> {
         let mut bodies: BTreeMap<DeliveryId, Vec<u8>> = BTreeMap::new();
-        let mut columns: [Texts; 7] = Default::default();
+        let mut columns: [Texts; 9] = Default::default();
         let mut accepted: Vec<i64> = Vec::new();
         let mut places: Vec<usize> = routed.iter().copied().collect();
         places.sort_unstable();
@@ -131,6 +131,8 @@ impl Batch<'_> {
                     delivery.format.as_str().to_owned(),
                     record.event.as_str().to_owned(),
                     key.to_string(),
+                    record.stage.map_or_else(String::new, |stage| stage.to_string()),
+                    record.status.map_or_else(String::new, |status| status.to_string()),
                 ];
                 columns.iter_mut().zip(row).for_each(|(column, value)| column.push(value));
                 accepted.push(record.at.as_millisecond());
@@ -150,9 +152,9 @@ impl Batch<'_> {
              ON CONFLICT (id) DO NOTHING",
             &parameters,
         );
-        let [id, subscription, of, body, format, kind, key] = &columns;
+        let [id, subscription, of, body, format, kind, key, stage, status] = &columns;
         let text = |column| (column as &(dyn ToSql + Sync), Type::TEXT_ARRAY);
-        let parameters: [(&(dyn ToSql + Sync), Type); 9] = [
+        let parameters: [(&(dyn ToSql + Sync), Type); 11] = [
             (&self.namespace, Type::TEXT),
             text(id),
             text(subscription),
@@ -161,18 +163,20 @@ impl Batch<'_> {
             text(format),
             text(kind),
             text(key),
+            text(stage),
+            text(status),
             (&accepted, Type::INT8_ARRAY),
         ];
         // In their order, which `seq` keeps.
         let insert = run(
             connected,
             "INSERT INTO spec_notify.delivery \
-                 (id, ns, subscription, spec, body, format, kind, key, accepted_at) \
+                 (id, ns, subscription, spec, body, format, kind, key, stage, status, accepted_at) \
              SELECT new.id::uuid, $1, new.subscription, new.spec, new.body::uuid, new.format, new.kind, \
-                 new.key, to_timestamp(new.at / 1000.0) \
+                 new.key, nullif(new.stage, ''), nullif(new.status, ''), to_timestamp(new.at / 1000.0) \
              FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], \
-                 $8::text[], $9::int8[]) WITH ORDINALITY \
-                 AS new(id, subscription, spec, body, format, kind, key, at, place) \
+                 $8::text[], $9::text[], $10::text[], $11::int8[]) WITH ORDINALITY \
+                 AS new(id, subscription, spec, body, format, kind, key, stage, status, at, place) \
              ORDER BY new.place ON CONFLICT (id) DO NOTHING",
             &parameters,
         );
