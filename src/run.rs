@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
-use crate::event::{IdempotencyKey, Stage, Status};
+use crate::event::{IdempotencyKey, Source, Stage, Status};
 pub(crate) use spent::{Spent, cost_in};
 pub use stall::AwaitedStage;
 pub(crate) use stall::{Silences, is_news};
@@ -68,6 +68,9 @@ pub(crate) struct Ending {
     key: IdempotencyKey,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     branch: Option<String>,
+    /// The checkout of the event that ended it; absent in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    source: Option<Source>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<String>,
 }

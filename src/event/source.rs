@@ -27,6 +27,20 @@ pub struct Source {
     pub extra: Map<String, Value>,
 }
 
+impl Source {
+    /// The same without what else was given, and without names longer than a checkout's may be.
+    pub(crate) fn in_short(&self) -> Self {
+        let short = |name: &Option<String>| name.clone().filter(|name| name.len() <= MAX_NAME);
+        Self {
+            repo: short(&self.repo),
+            commit: short(&self.commit),
+            branch: short(&self.branch),
+            host: short(&self.host),
+            extra: Map::new(),
+        }
+    }
+}
+
 impl Event {
     /// Says where it comes from. What it says of that itself is kept, field by field.
     pub(crate) fn come_from(&mut self, checkout: Source) {

@@ -332,6 +332,27 @@ fn a_run_ends_with_its_unlock_and_is_told_as_a_whole() {
 }
 
 #[test]
+fn the_end_comes_from_where_the_stage_that_ended_the_run_does() {
+    let mut unlock = stage(Stage::Unlock, Status::Success, 1, &json!({}));
+    let source = json!({"repo": "acme/payments", "branch": "feat/x", "commit": "c".repeat(40), "host": "ci-7",
+                        "runner": "x".repeat(5000)});
+    unlock.source = serde_json::from_value(source.clone()).unwrap();
+    unlock.spec.branch = Some("feat/x".to_owned());
+    let mut run = Run::default();
+    let step = run.plan(&mut unlock, &POLICY, NOW).unwrap();
+    run.take(&serde_json::from_value(json!(step)).unwrap());
+    let end = run.owed_ends(&spec(), &[], None, NOW).pop().unwrap();
+    let mut known = source;
+    known.as_object_mut().unwrap().remove("runner");
+    assert_eq!((end.spec.branch.as_deref(), json!(end.source)), (Some("feat/x"), known));
+    // What a name may be is bounded, as all that a run keeps.
+    unlock.source.as_mut().unwrap().repo = Some("x".repeat(5000));
+    let mut run = Run::default();
+    run.take(&run.plan(&mut unlock, &POLICY, NOW).unwrap());
+    assert!(json!(run).to_string().len() < 2500, "{run:?}");
+}
+
+#[test]
 fn a_run_ends_with_a_halt_or_the_last_allowed_failure_and_the_next_may_go_on_from_there() {
     let mut run = Run::default();
     apply(&mut run, stage(Plan, Success, 0, &json!({})));

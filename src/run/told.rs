@@ -54,11 +54,12 @@ impl Run {
         spent: Option<&Spent>,
         now: Timestamp,
     ) -> Option<Event> {
-        let State::Ending(Ending { status, key, branch, reasons }) = &self.state else { return None };
+        let State::Ending(Ending { status, key, branch, source, reasons }) = &self.state else { return None };
         let mut event = Event::of_source(EventKind::PipelineCompleted, spec.clone(), key.clone(), now);
         event.event.status = Some(*status);
         event.event.reasons.clone_from(reasons);
         event.spec.branch.clone_from(branch);
+        event.source.clone_from(source);
         let began = |end: &StageEnd| end.started_at.clone().or(end.completed_at.clone());
         let started_at = self.stages.iter().find_map(began);
         let ended = self.stages.iter().rev().find_map(|end| end.completed_at.clone());

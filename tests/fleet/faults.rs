@@ -58,6 +58,11 @@ fn a_transaction_that_is_cut_anywhere_is_done_once() {
         assert!(statements > 3, "{what} has some statements: {statements}");
     }
     let all = emit("last", "Unlock");
+    // A run's end comes from where its last stage did, not from where it is routed.
+    let ends = endpoint.requests().into_iter().map(|request| request.json());
+    let sources: BTreeSet<String> = ends.map(|payload| payload["source"].to_string()).collect();
+    let repo = emitter.path().file_name().unwrap().to_str().unwrap().to_owned();
+    assert_eq!(sources, BTreeSet::from([serde_json::json!({"repo": repo}).to_string()]));
     let came = arrived(&endpoint);
     let keys: BTreeSet<&String> = came.iter().map(|(_, key)| key).collect();
     let ids: BTreeSet<&String> = came.iter().map(|(id, _)| id).collect();
