@@ -40,8 +40,7 @@ use records::Gathered;
 pub(crate) use right::{Follow, HoldAs, Right, Take, Yield};
 use sender::{Requests, Sender};
 
-/// Finished attempts that the Ledger has not written yet. At this many no new attempt starts: a
-/// full disk pauses the subscription.
+/// Deliveries given up that the Ledger has not written yet: at this many no more are.
 const MAX_UNRECORDED: usize = 64;
 
 /// Messages that may wait: more than admission lets in.
@@ -213,6 +212,12 @@ impl Subscription {
         }));
     }
 
+    /// Whether one more request is no more than a kill may have sent again. What has ended and is
+    /// not written counts as what is under way does, so a disk that takes nothing pauses this.
+    fn has_room(&self) -> bool {
+        self.unrecorded + self.lane.in_flight() < self.lane.max_in_flight() + self.right.unwritten()
+    }
+
     /// Starts what may start, arms the timer for the rest, and answers those who wait for quiet.
     fn pump(&mut self, context: &mut Context<Self>) {
         let now = Instant::now();
@@ -226,7 +231,7 @@ impl Subscription {
         {
             self.give_up(&gone, Reason::SpoolRemoved, context);
         }
-        while self.unrecorded < MAX_UNRECORDED
+        while self.has_room()
             && self.right.may_start()
             && let Some(sender) = &self.sender
             && let Some((in_flight, body)) = self.lane.start_next(now)
@@ -235,8 +240,7 @@ impl Subscription {
             self.launch(sender, in_flight, body, context);
         }
         self.hand_over(now, context);
-        let may_start = self.unrecorded < MAX_UNRECORDED;
-        let due = may_start.then(|| self.lane.next_due_in(now)).flatten().map(|wait| now + wait);
+        let due = self.has_room().then(|| self.lane.next_due_in(now)).flatten().map(|wait| now + wait);
         let due = match self.right.may_start() {
             true => due,
             false => due.and_then(|due| Some(due.max(self.right.look_again(now)?))),

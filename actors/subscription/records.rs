@@ -11,16 +11,16 @@ use crate::actors::ledger::{GiveUp, Ledger, NotWritten, RecordAttempts, Reply};
 use crate::archive::Finished;
 use crate::delivery::{DeliveryId, Health, Pending, Reason};
 
-/// Ended attempts go to the Ledger in batches of 16, or after 2 ms, while others are under way. A
-/// crash would send that many again.
-const MAX_GATHERED: usize = 16;
+/// Ended attempts go to the Ledger in batches of 4, or after 2 ms, while others may begin.
+const MAX_GATHERED: usize = 4;
 const GATHERED_FOR: Duration = Duration::from_millis(2);
 
 /// The pause before something that could not be written is tried again.
 const RECORD_AGAIN: Duration = Duration::from_secs(1);
 
 /// From a task of its own: which of these deliveries' attempts are on disk, and which are not, and
-/// why. Bounded by [`MAX_UNRECORDED`](super::MAX_UNRECORDED).
+/// why. Bounded by
+/// [`Right::unwritten`](super::Right::unwritten) and `MAX_UNRECORDED`.
 #[derive(Default, Message)]
 #[rtype(result = "()")]
 pub(super) struct Recorded {
@@ -55,10 +55,10 @@ impl Subscription {
         self.gathered.by
     }
 
-    /// Hands ended attempts to the Ledger, in batches while more are under way, because each
-    /// hand-over wakes the Ledger's thread.
+    /// Hands ended attempts to the Ledger, in batches while more may begin, because each hand-over
+    /// wakes the Ledger's thread.
     pub(super) fn hand_over(&mut self, now: Instant, context: &Context<Self>) {
-        let is_last = self.lane.in_flight() == 0 || !self.lane.is_open();
+        let is_last = self.lane.in_flight() == 0 || !self.lane.is_open() || !self.has_room();
         let is_time = self.hand_over_by().is_some_and(|by| by <= now);
         if self.gathered.ended.is_empty() || !is_last && !is_time && self.gathered.ended.len() < MAX_GATHERED
         {

@@ -38,6 +38,15 @@ impl Right {
         }
     }
 
+    /// Attempts that may have ended and not be written, beyond `max_in_flight`: a kill has as many
+    /// sent again. A cluster takes longer to write than a disk.
+    pub(super) fn unwritten(&self) -> usize {
+        match self {
+            Self::Own => 4,
+            Self::None | Self::Lease { .. } => 64,
+        }
+    }
+
     /// Whether what waits is kept here.
     pub(super) fn keeps(&self) -> bool {
         matches!(self, Self::Own | Self::Lease { is_given_up: false, .. })

@@ -271,6 +271,11 @@ impl Lane {
         self.waiting.len()
     }
 
+    /// Most deliveries in flight.
+    pub(crate) fn max_in_flight(&self) -> usize {
+        self.max_in_flight
+    }
+
     /// Number of deliveries in flight.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight

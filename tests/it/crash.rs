@@ -1,6 +1,9 @@
 //! `kill -9`, and what a new start makes of it.
 
 use std::collections::HashSet;
+use std::process::Stdio;
+
+use serde_json::json;
 
 use crate::harness::{Endpoint, RequestExt as _, Sandbox};
 
@@ -31,9 +34,7 @@ fn what_waits_for_a_retry_at_a_kill_arrives_after_the_next_start() {
     let endpoint = down;
     let _serve = sandbox.serve();
     sandbox.wait_for_finals("SPEC-1", 5);
-    let arrived: HashSet<String> =
-        endpoint.requests().iter().map(|request| request.text_of("x-speckit-id").to_owned()).collect();
-    assert_eq!(arrived, ids);
+    assert_eq!(arrived(&endpoint), ids);
     assert_eq!(endpoint.requests().len(), 5, "each arrives once");
     assert!(
         endpoint.requests().iter().all(|request| request.text_of("x-speckit-attempt") != "1"),
@@ -65,6 +66,46 @@ fn an_accepted_event_outlives_a_kill_right_after_the_answer() {
         .map(|line| line["delivery"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(finals, ids);
+}
+
+/// What ended and is not on disk yet is sent again; while that is too much nothing more is sent.
+#[test]
+fn a_kill_under_load_has_few_requests_sent_again() {
+    const MAX_IN_FLIGHT: usize = 2;
+    const UNWRITTEN: usize = 4;
+    let endpoint = Endpoint::answering([200]);
+    let sandbox = Sandbox::new(&[("one", &endpoint.url(), &format!("max_in_flight = {MAX_IN_FLIGHT}"))]);
+    let (mut emitted, mut again) = (0, 0);
+    for kill_at in [60, 150, 290] {
+        let events: String = (emitted..emitted + 300)
+            .map(|n| {
+                let event = json!({"type": "spec-auto.stage.completed", "stage": "Plan", "status": "success",
+                                   "idempotency_key": format!("k{n}")});
+                json!({"event": event, "spec": {"id": "SPEC-1"}}).to_string() + "\n"
+            })
+            .collect();
+        let file = sandbox.write("events.jsonl", &events);
+        let serve = sandbox.serve();
+        let mut emit = sandbox.command(&["emit", "--event", file.to_str().unwrap()]);
+        let mut emit = emit.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        endpoint.wait_for(emitted + again + kill_at);
+        serve.kill();
+        // What was not accepted by then is queued, and delivered by the next one.
+        assert!(emit.wait().unwrap().success());
+        emitted += 300;
+        let serve = sandbox.serve();
+        crate::harness::wait_for("all to arrive", || (arrived(&endpoint).len() == emitted).then_some(()));
+        sandbox.wait_until_nothing_is_pending();
+        serve.kill();
+        let before = again;
+        again = endpoint.requests().len() - emitted;
+        assert!(again - before <= MAX_IN_FLIGHT + UNWRITTEN, "{} came again", again - before);
+    }
+}
+
+/// The ids of the deliveries that came.
+fn arrived(endpoint: &Endpoint) -> HashSet<String> {
+    endpoint.requests().iter().map(|request| request.text_of("x-speckit-id").to_owned()).collect()
 }
 
 #[test]
