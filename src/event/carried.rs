@@ -2,6 +2,7 @@
 
 use std::ops::Deref;
 
+use memchr::memchr2;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -102,15 +103,14 @@ fn parts(text: &str) -> impl Iterator<Item = (bool, &str)> {
 
 /// Where the string ends that a text begins with.
 fn end_of_string(text: &str) -> usize {
-    // The quote that opens it ends nothing.
-    let mut is_escaped = true;
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' => is_escaped = true,
-            b'"' => return at + 1,
-            _ => {}
+    // The quote that opens it ends nothing, and neither does what is escaped.
+    let mut from = 1;
+    while let Some(found) = text.as_bytes().get(from..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
+        from += found + 1;
+        if text.as_bytes()[from - 1] == b'"' {
+            return from;
         }
+        from += 1;
     }
     text.len()
 }

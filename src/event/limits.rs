@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::io;
 
+use memchr::memchr2_iter;
 use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::Formatter;
@@ -73,9 +74,9 @@ pub(super) fn may_have_grown(length: usize) -> bool {
 
 /// How deeply a text of JSON is nested; of one with few brackets, how many there are at most.
 pub(crate) fn depth(text: &[u8]) -> usize {
-    let opens = |byte: &&u8| matches!(byte, b'{' | b'[');
-    let brackets = text.iter().filter(opens).count();
-    if brackets <= MAX_EVENT_DEPTH / 2 {
+    let few = MAX_EVENT_DEPTH / 2;
+    let brackets = memchr2_iter(b'{', b'[', text).take(few + 1).count();
+    if brackets <= few {
         return brackets;
     }
     let (mut levels, mut deepest, mut in_text, mut is_escaped) = (0_usize, 0, false, false);

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Cursor, Read as _};
 use std::path::Path;
 
+use memchr::memchr;
 use serde::de::IgnoredAny;
 
 use super::Given;
@@ -131,7 +132,7 @@ impl Lines {
             if there.is_empty() && length == 0 {
                 return Ok(None);
             }
-            let newline = there.iter().position(|byte| *byte == b'\n');
+            let newline = memchr(b'\n', there);
             let part = &there[..newline.unwrap_or(there.len())];
             text.extend_from_slice(&part[..part.len().min((MAX_HELD + 1).saturating_sub(text.len()))]);
             length += part.len();
