@@ -248,21 +248,9 @@ impl Feed {
 mod tests {
     use super::*;
     use crate::delivery::DeliveryId;
-    use crate::event::EventKind;
 
     fn ended() -> Ended {
-        let delivery = Delivery {
-            id: DeliveryId::random(),
-            subscription: "s".parse().unwrap(),
-            spec: "SPEC-1".parse().unwrap(),
-            key: "k".parse().unwrap(),
-            kind: EventKind::Test,
-            stage: None,
-            status: None,
-            accepted_at: clock::now(),
-            format: crate::payload::Format::SpecKit,
-        };
-        Ended::discarded(&delivery, 1)
+        Ended::discarded(&Delivery::sample(DeliveryId::random(), "k"), 1)
     }
 
     #[test]

@@ -70,7 +70,7 @@ pub(crate) struct Ending {
     branch: Option<String>,
     /// The checkout of the event that ended it; absent in records of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    source: Option<Source>,
+    source: Option<Box<Source>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<String>,
 }

@@ -15,7 +15,7 @@ use crate::delivery::{
     self, Delivery, DeliveryId, Failure, FailureClass, InFlight, Jitter, Lane, Outcome, Pending, Response,
     RetryPolicy, Verdict,
 };
-use crate::event::{Event, EventKind, SpecId};
+use crate::event::{Event, SpecId};
 use crate::glob::Glob;
 use crate::payload::{self, Answer, Format, Reader};
 use crate::sources::place::RepoPaths;
@@ -333,18 +333,7 @@ pub fn lane(bytes: &[u8]) {
 }
 
 fn pending() -> Pending {
-    let delivery = Delivery {
-        id: DeliveryId::random(),
-        subscription: "s".parse().unwrap(),
-        spec: "SPEC-1".parse().unwrap(),
-        key: "k".parse().unwrap(),
-        kind: EventKind::StageCompleted,
-        stage: None,
-        status: None,
-        accepted_at: now(),
-        format: Format::SpecKit,
-    };
-    Pending::new(Arc::new(delivery), None)
+    Pending::new(Arc::new(Delivery::sample(DeliveryId::random(), "k")), None)
 }
 
 fn outcome(how: u8) -> Outcome {

@@ -293,17 +293,7 @@ mod tests {
     use super::*;
 
     fn letter(body: &str) -> DeadLetter {
-        let delivery = Delivery {
-            id: DeliveryId::random(),
-            subscription: "s".parse().unwrap(),
-            spec: "SPEC-1".parse().unwrap(),
-            key: "k".parse().unwrap(),
-            kind: EventKind::StageCompleted,
-            stage: None,
-            status: None,
-            accepted_at: "2025-10-14T10:00:00.123Z".parse().unwrap(),
-            format: crate::payload::Format::SpecKit,
-        };
+        let delivery = Delivery::sample(DeliveryId::random(), "k");
         let reason = Reason::Exhausted { attempts: 3 };
         let body = Bytes::from(body.to_owned());
         let letter = DeadLetter::new(&delivery, &body, reason, vec![], delivery.accepted_at, None).unwrap();

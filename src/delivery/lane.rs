@@ -292,24 +292,12 @@ impl Lane {
 mod tests {
     use super::*;
     use crate::delivery::{Delivery, DeliveryId, Failure, FailureClass, Response};
-    use crate::event::EventKind;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
     use std::sync::Arc;
 
     fn pending() -> Pending {
-        let delivery = Delivery {
-            id: DeliveryId::random(),
-            subscription: "s".parse().unwrap(),
-            spec: "SPEC-1".parse().unwrap(),
-            key: "k".parse().unwrap(),
-            kind: EventKind::StageCompleted,
-            stage: None,
-            status: None,
-            accepted_at: "2025-10-14T10:00:00Z".parse().unwrap(),
-            format: crate::payload::Format::SpecKit,
-        };
-        Pending::new(Arc::new(delivery), None)
+        Pending::new(Arc::new(Delivery::sample(DeliveryId::random(), "k")), None)
     }
 
     fn outcome(status: Option<u16>) -> Outcome {

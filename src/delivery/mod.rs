@@ -160,6 +160,25 @@ pub struct Delivery {
     pub format: Format,
 }
 
+#[cfg(any(test, fuzzing))]
+#[allow(clippy::unwrap_used, reason = "only tests have it")]
+impl Delivery {
+    /// One of SPEC-1 to the subscription `s`, accepted now.
+    pub(crate) fn sample(id: DeliveryId, key: &str) -> Self {
+        Self {
+            id,
+            subscription: SubscriptionId("s".into()),
+            spec: "SPEC-1".parse().unwrap(),
+            key: key.parse().unwrap(),
+            kind: EventKind::StageCompleted,
+            stage: None,
+            status: None,
+            accepted_at: clock::now(),
+            format: Format::SpecKit,
+        }
+    }
+}
+
 /// A delivery that waits for its next attempt.
 #[derive(Clone, Debug)]
 pub(crate) struct Pending {

@@ -16,7 +16,7 @@ use super::link::{Connected, Line, Link};
 use super::overview::Given;
 use super::read::{COLUMNS, letter};
 use crate::archive::{discard_letter_line, discard_line};
-use crate::delivery::{DeliveryId, SubscriptionId};
+use crate::delivery::{Delivery, DeliveryId, SubscriptionId};
 
 /// How long it may take.
 const WITHIN: Duration = Duration::from_secs(10);
@@ -28,6 +28,18 @@ struct Ending {
     spec: String,
     attempts: i32,
     line: String,
+}
+
+impl Ending {
+    fn of(delivery: &Delivery, attempts: usize, line: &[u8]) -> Self {
+        Self {
+            id: delivery.id,
+            subscription: delivery.subscription.clone(),
+            spec: delivery.spec.to_string(),
+            attempts: i32::try_from(attempts).unwrap_or(i32::MAX),
+            line: String::from_utf8_lossy(line).trim_end().to_owned(),
+        }
+    }
 }
 
 impl Link {
@@ -86,13 +98,8 @@ async fn letters(
     let mut endings = Vec::new();
     for row in connected.client.query_typed(&sql, &chosen(ns, &texts(ids))).await? {
         let Some(letter) = letter(&row)? else { continue };
-        endings.push(Ending {
-            id: letter.id,
-            subscription: letter.subscription.clone(),
-            spec: letter.spec.to_string(),
-            attempts: i32::try_from(letter.attempts.len()).unwrap_or(i32::MAX),
-            line: text(&discard_letter_line(&letter, by)),
-        });
+        let line = discard_letter_line(&letter, by);
+        endings.push(Ending::of(&letter.delivery(), letter.attempts.len(), &line));
     }
     Ok(endings)
 }
@@ -112,13 +119,8 @@ async fn waiting(
     let mut endings = Vec::new();
     for row in connected.client.query_typed(&sql, &chosen(ns, &texts(ids))).await? {
         let Some(kept) = find::kept(&row)? else { continue };
-        endings.push(Ending {
-            id: kept.delivery.id,
-            subscription: kept.delivery.subscription.clone(),
-            spec: kept.delivery.spec.to_string(),
-            attempts: i32::try_from(kept.attempts.len()).unwrap_or(i32::MAX),
-            line: text(&discard_line(&kept.delivery, &kept.attempts, by)),
-        });
+        let line = discard_line(&kept.delivery, &kept.attempts, by);
+        endings.push(Ending::of(&kept.delivery, kept.attempts.len(), &line));
     }
     Ok(endings)
 }
@@ -163,8 +165,4 @@ fn chosen<'a>(ns: &'a String, ids: &'a Vec<String>) -> [(&'a (dyn ToSql + Sync),
 
 fn texts(ids: &[DeliveryId]) -> Vec<String> {
     ids.iter().map(ToString::to_string).collect()
-}
-
-fn text(line: &[u8]) -> String {
-    String::from_utf8_lossy(line).trim_end().to_owned()
 }

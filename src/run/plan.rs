@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::spent::cost_in;
 use super::{Ending, Excess, MAX_FOLLOW_UPS, MAX_STAGES, Run, RunPolicy, StageEnd, StageStep, State, Step};
-use crate::event::{Event, EventKind, IdempotencyKey, Pipeline, Source, Stage, Status};
+use crate::event::{Event, EventKind, IdempotencyKey, Pipeline, Stage, Status};
 use crate::names::printable;
 
 impl Run {
@@ -171,7 +171,7 @@ impl Ending {
             status,
             key: IdempotencyKey::of_step(&event.spec.id, "pipeline", number, session_of(event)),
             branch: event.spec.branch.clone(),
-            source: event.source.as_ref().map(Source::in_short),
+            source: event.source.as_ref().map(|source| Box::new(source.in_short())),
             reasons: if status == Status::Success { Vec::new() } else { reasons.collect() },
         }
     }

@@ -59,7 +59,7 @@ impl Run {
         event.event.status = Some(*status);
         event.event.reasons.clone_from(reasons);
         event.spec.branch.clone_from(branch);
-        event.source.clone_from(source);
+        event.source = source.as_deref().cloned();
         let began = |end: &StageEnd| end.started_at.clone().or(end.completed_at.clone());
         let started_at = self.stages.iter().find_map(began);
         let ended = self.stages.iter().rev().find_map(|end| end.completed_at.clone());

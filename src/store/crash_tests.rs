@@ -75,17 +75,8 @@ struct Way {
 
 impl Way {
     fn new(id: DeliveryId, subscription: &str, key: &str) -> Self {
-        let delivery = Delivery {
-            id,
-            subscription: subscription.parse().unwrap(),
-            spec: spec(),
-            key: key.parse().unwrap(),
-            kind: EventKind::StageCompleted,
-            stage: None,
-            status: None,
-            accepted_at: clock::now(),
-            format: crate::payload::Format::SpecKit,
-        };
+        let subscription = subscription.parse().unwrap();
+        let delivery = Delivery { subscription, ..Delivery::sample(id, key) };
         Self { delivery: Arc::new(delivery), attempts: 0 }
     }
 

@@ -207,17 +207,7 @@ fn an_end_that_cannot_be_written_yet_is_not_told_and_is_told_once() {
     let away = dir.path().join("away");
     fs::rename(&file, &away).unwrap();
     fs::create_dir(&file).unwrap();
-    let delivery = Delivery {
-        id,
-        subscription: "s".parse().unwrap(),
-        spec,
-        key: "k".parse().unwrap(),
-        kind: EventKind::Test,
-        stage: None,
-        status: None,
-        accepted_at: clock::now(),
-        format: crate::payload::Format::SpecKit,
-    };
+    let delivery = Delivery::sample(id, "k");
     let ends = || {
         let evidence = dir.path().join("evidence/commands/SPEC-1/webhooks/deliveries.jsonl");
         let text = fs::read_to_string(evidence).unwrap_or_default();
@@ -244,17 +234,7 @@ fn what_was_closed_and_removed_is_lost_and_told_and_becomes_a_dead_letter() {
     fs::remove_dir_all(dir.path().join("spool/SPEC-1")).unwrap();
     assert!(matches!(store.body(&spec, id), Err(Unreadable::Gone(_))));
     assert_eq!(store.lost(), [id]);
-    let delivery = Delivery {
-        id,
-        subscription: "s".parse().unwrap(),
-        spec: spec.clone(),
-        key: "k".parse().unwrap(),
-        kind: EventKind::Test,
-        stage: None,
-        status: None,
-        accepted_at: clock::now(),
-        format: crate::payload::Format::SpecKit,
-    };
+    let delivery = Delivery::sample(id, "k");
     // A payload held in memory is saved in the dead letter; without it, the letter cannot be sent
     // again.
     let held = body("k", &spec);

@@ -18,17 +18,8 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn delivery(spec: &str, key: &str, accepted_at: Timestamp) -> Delivery {
-    Delivery {
-        id: DeliveryId::random(),
-        subscription: "s".parse().unwrap(),
-        spec: spec.parse().unwrap(),
-        key: key.parse().unwrap(),
-        kind: EventKind::StageCompleted,
-        stage: None,
-        status: None,
-        accepted_at,
-        format: crate::payload::Format::SpecKit,
-    }
+    let spec = spec.parse().unwrap();
+    Delivery { spec, accepted_at, ..Delivery::sample(DeliveryId::random(), key) }
 }
 
 fn end(store: &mut Store, delivery: &Delivery, time: Timestamp) {
