@@ -44,6 +44,9 @@ pub(crate) enum NotWritten {
     /// The disk refused: trying again may succeed.
     #[error("{0}")]
     Failed(String),
+    /// Too much waits: nothing of it was taken.
+    #[error("the ledger is busy")]
+    Busy,
     /// The Ledger has stopped.
     #[error("the ledger has stopped")]
     Stopped,

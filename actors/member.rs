@@ -72,6 +72,9 @@ struct Work {
 
 struct Holding {
     tenure: Tenure,
+    /// Who does it; the Router's own task where it is none. Kept for as long as the lease is: a
+    /// reload may take a subscription from what this member delivers.
+    subscription: Option<Addr<Subscription>>,
     /// The last delivery that its Subscription was given; none before the first.
     cursor: Option<i64>,
     /// Whether it is handed on, or was lost, and something is still under way.
@@ -204,7 +207,6 @@ impl Member {
             }
         }
         for duty in lost {
-            log::warn!("the lease of {duty} ran out: another member may have it");
             self.end(&duty, true);
         }
     }
@@ -227,8 +229,7 @@ impl Member {
     async fn divide(&self, board: &Board, info: &MemberInfo) {
         let held: BTreeSet<Duty> = self.work.borrow().held.keys().cloned().collect();
         let plan = plan(self.link.member(), &board.members, &board.leases, &held);
-        for duty in plan.give.iter().take(GIVEN_AT_ONCE) {
-            log::info!("{duty} is handed on to another member");
+        for duty in plan.give.iter().filter(|duty| self.keeps(duty)).take(GIVEN_AT_ONCE) {
             self.end(duty, false);
         }
         let wished = info.wants.iter().cloned().map(Duty::Deliver).chain([Duty::Route]);
@@ -243,12 +244,17 @@ impl Member {
             Ok(got) => got.into_iter().for_each(|(duty, epoch)| {
                 log::info!("{duty} is this member's now (epoch {epoch})");
                 let tenure = Tenure::new(epoch, sent, self.lease());
-                let holding = Holding { tenure: tenure.clone(), cursor: None, is_ending: false };
-                self.work.borrow_mut().held.insert(duty.clone(), holding);
-                if let Duty::Deliver(id) = duty {
-                    let member = self.clone();
-                    actix_rt::spawn(async move { member.take(&id, tenure).await });
+                let mut work = self.work.borrow_mut();
+                let subscription = match &duty {
+                    Duty::Deliver(id) => work.deliverable.get(id).cloned(),
+                    Duty::Route => None,
+                };
+                if let (Duty::Deliver(id), Some(address)) = (&duty, subscription.clone()) {
+                    let (member, id, tenure) = (self.clone(), id.clone(), tenure.clone());
+                    actix_rt::spawn(async move { member.take(&id, address, tenure).await });
                 }
+                let holding = Holding { tenure, subscription, cursor: None, is_ending: false };
+                work.held.insert(duty, holding);
             }),
             Err(error) if is_locked(&error) => {
                 log::warn!("a member whose leases ran out still holds them by a transaction: it is ended");
@@ -262,13 +268,14 @@ impl Member {
     }
 
     /// Gives a Subscription what waits for it.
-    async fn take(&self, id: &SubscriptionId, tenure: Tenure) {
+    async fn take(&self, id: &SubscriptionId, address: Addr<Subscription>, tenure: Tenure) {
         let duty = Duty::Deliver(id.clone());
         while self.has(&duty, tenure.epoch) {
             match self.link.take(id).await {
                 Ok((Waiting { unfinished, cursor }, health)) => {
-                    let found = self.work.borrow().deliverable.get(id).cloned();
-                    let Some(address) = found.filter(|_| self.has(&duty, tenure.epoch)) else { return };
+                    if !self.has(&duty, tenure.epoch) {
+                        return;
+                    }
                     let pause = self.work.borrow().pauses.get(id).cloned();
                     let epoch = tenure.epoch;
                     let take = Take { tenure, unfinished, health, pause };
@@ -290,6 +297,10 @@ impl Member {
         }
     }
 
+    fn keeps(&self, duty: &Duty) -> bool {
+        self.work.borrow().held.get(duty).is_some_and(|holding| !holding.is_ending)
+    }
+
     /// Whether it has this lease and keeps it.
     fn has(&self, duty: &Duty, epoch: i64) -> bool {
         let work = self.work.borrow();
@@ -299,10 +310,14 @@ impl Member {
     /// Ends a duty: when nothing of it is under way any more, the lease is given up, unless it was
     /// lost.
     fn end(&self, duty: &Duty, is_lost: bool) {
-        let epoch = match self.work.borrow_mut().held.get_mut(duty) {
+        let (epoch, subscription) = match self.work.borrow_mut().held.get_mut(duty) {
             Some(holding) if !holding.is_ending => {
                 holding.is_ending = true;
-                holding.tenure.epoch
+                match is_lost {
+                    true => log::warn!("the lease of {duty} ran out: another member may have it"),
+                    false => log::info!("{duty} is handed on to another member"),
+                }
+                (holding.tenure.epoch, holding.subscription.clone())
             }
             _ => return,
         };
@@ -317,10 +332,9 @@ impl Member {
                         log::debug!("the router has stopped");
                     }
                 }
-                Duty::Deliver(id) => {
-                    let address = member.work.borrow().deliverable.get(id).cloned();
+                Duty::Deliver(_) => {
                     let (quiet, answer) = oneshot::channel();
-                    if let Some(address) = address
+                    if let Some(address) = subscription
                         && address.send(Yield(quiet)).await.is_ok()
                     {
                         // An error means that it has ended.

@@ -40,8 +40,9 @@ use records::Gathered;
 pub(crate) use right::{Follow, HoldAs, Right, Take, Yield};
 use sender::{Requests, Sender};
 
-/// Deliveries given up that the Ledger has not written yet: at this many no more are.
-const MAX_UNRECORDED: usize = 64;
+/// Results that a disk has refused and deliveries given up that are not written yet: at this many
+/// no more are given up, and beside what is under way nothing starts.
+const MAX_HELD_UP: usize = 64;
 
 /// Messages that may wait: more than admission lets in.
 const MAILBOX: usize = 4 * 1024;
@@ -115,7 +116,12 @@ pub(crate) struct Subscription {
     under_way: HashMap<DeliveryId, (Arc<Delivery>, u32)>,
     /// The requests that the endpoint sees.
     requests: Requests,
-    unrecorded: usize,
+    /// Dead letters that are being sent again.
+    replays: Requests,
+    /// Attempts that ended and that the Ledger has not answered yet.
+    unwritten: usize,
+    /// Results that the disk has refused and that are tried again, and deliveries given up unsent.
+    held_up: usize,
     gathered: Gathered,
     /// Deliveries that are to be given up because their payload is gone.
     gone: VecDeque<Pending>,
@@ -165,7 +171,9 @@ impl Subscription {
             lane: Lane::new(RetryPolicy::default(), 0, usize::MAX),
             under_way: HashMap::new(),
             requests: Requests::default(),
-            unrecorded: 0,
+            replays: Requests::default(),
+            unwritten: 0,
+            held_up: 0,
             gathered: Gathered::default(),
             gone: VecDeque::new(),
             unread: HashSet::new(),
@@ -212,21 +220,22 @@ impl Subscription {
         }));
     }
 
-    /// Whether one more request is no more than a kill may have sent again. What has ended and is
-    /// not written counts as what is under way does, so a disk that takes nothing pauses this.
+    /// Whether one more request may begin: so many are sent again after a kill, and what one SPEC's
+    /// files refuse to take holds up the others' deliveries only once it is a lot.
     fn has_room(&self) -> bool {
-        self.unrecorded + self.lane.in_flight() < self.lane.max_in_flight() + self.right.unwritten()
+        let (sent_again, most) = (self.unwritten + self.lane.in_flight(), self.lane.max_in_flight());
+        sent_again < most + self.right.unwritten() && sent_again + self.held_up < most + MAX_HELD_UP
     }
 
     /// Starts what may start, arms the timer for the rest, and answers those who wait for quiet.
     fn pump(&mut self, context: &mut Context<Self>) {
         let now = Instant::now();
-        while self.unrecorded < MAX_UNRECORDED
+        while self.held_up < MAX_HELD_UP
             && let Some(dropped) = self.lane.shed()
         {
             self.drop_oldest(&dropped, context);
         }
-        while self.unrecorded < MAX_UNRECORDED
+        while self.held_up < MAX_HELD_UP
             && let Some(gone) = self.gone.pop_front()
         {
             self.give_up(&gone, Reason::SpoolRemoved, context);
@@ -247,7 +256,7 @@ impl Subscription {
         };
         self.set_timer(due.into_iter().chain(self.hand_over_by()).min(), now, context);
         self.feed.touch();
-        if self.unrecorded == 0 && self.gone.is_empty() && !self.lane.is_busy(now) {
+        if self.unwritten + self.held_up == 0 && self.gone.is_empty() && !self.lane.is_busy(now) {
             for reply in self.settling.drain(..) {
                 if reply.send(()).is_err() {
                     log::debug!("nobody waits any more for {} to settle", self.id);

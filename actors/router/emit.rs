@@ -165,6 +165,10 @@ impl Handler<Emit> for Router {
         if let Some((known, _)) = self.runs.get_key_value(&event.spec.id) {
             event.spec.id = known.clone();
         }
+        // In a fleet the machine that emitted it has named itself.
+        if self.seat.is_none() || !self.config.show_host {
+            event.name_host(host::name(self.config.show_host));
+        }
         let spec = event.spec.id.clone();
         let is_told_already = matches!(identity, Identity::Known(_));
         let step = match is_told_already {
@@ -175,10 +179,6 @@ impl Handler<Emit> for Router {
             }
         };
         let sequence = self.next_sequence(&spec, at);
-        // In a fleet the machine that emitted it has named itself.
-        if self.seat.is_none() || !self.config.show_host {
-            event.name_host(host::name(self.config.show_host));
-        }
         event.accepted(at, sequence);
         let body = payload::body(&event).map_err(refused);
         let fanned_out = body.and_then(|body| {

@@ -43,7 +43,7 @@ impl Handler<DiscardWaiting> for Subscription {
         }
         let of = |(pending, _): &Due| (pending.delivery().clone(), pending.attempts_made());
         let deliveries = taken.iter().map(of).collect();
-        self.unrecorded += taken.len();
+        self.held_up += taken.len();
         let answers = self.ledger.send(OnDisk { deliveries, by });
         let ended = async move {
             let mut ended = Vec::with_capacity(taken.len());
@@ -62,7 +62,7 @@ impl Handler<DiscardWaiting> for Subscription {
             ended
         };
         Box::pin(ended.into_actor(self).map(move |ended, subscription, context| {
-            subscription.unrecorded -= ended.len();
+            subscription.held_up -= ended.len();
             for ((pending, due), written) in ended {
                 let id = pending.delivery().id;
                 results.push(match written {

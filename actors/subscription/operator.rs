@@ -150,6 +150,14 @@ impl Handler<SendNow> for Subscription {
             ));
             return Box::pin(actix::fut::err(error));
         };
+        // Two answers to one letter could not both be right.
+        let is_replay = matches!(purpose, Purpose::Replay(_));
+        if is_replay && self.replays.has(delivery.id) {
+            let error =
+                RequestError::Refused(format!("the dead letter {} is being sent again already", delivery.id));
+            return Box::pin(actix::fut::err(error));
+        }
+        let replay = is_replay.then(|| self.replays.begin(delivery.id));
         let dry_run = matches!(purpose, Purpose::Sample { dry_run: true });
         let turn = match self.turn(dry_run, Instant::now()) {
             Ok(turn) => turn,
@@ -192,6 +200,7 @@ impl Handler<SendNow> for Subscription {
             let of_owner = attempt.outcome.as_ref().filter(|_| subscription.right.keeps());
             let (health, epoch) = (of_owner.map(|_| subscription.health.clone()), subscription.right.epoch());
             async move {
+                let _replay = replay;
                 let finished = Arc::new(Finished { delivery, attempt, effect });
                 // A failure of this machine is no attempt: nothing is recorded, a dead letter stays
                 // unchanged.

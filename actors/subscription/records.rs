@@ -19,14 +19,19 @@ const GATHERED_FOR: Duration = Duration::from_millis(2);
 const RECORD_AGAIN: Duration = Duration::from_secs(1);
 
 /// From a task of its own: which of these deliveries' attempts are on disk, and which are not, and
-/// why. Bounded by
-/// [`Right::unwritten`](super::Right::unwritten) and `MAX_UNRECORDED`.
+/// why. Bounded by [`Subscription::has_room`].
 #[derive(Default, Message)]
 #[rtype(result = "()")]
 pub(super) struct Recorded {
     written: Vec<(DeliveryId, Option<Due>)>,
     unwritten: Vec<(Ended, NotWritten)>,
 }
+
+/// From a task of its own: what the disk had refused, or what was given up, is on disk, and when the
+/// delivery is due again. Bounded by `MAX_HELD_UP`.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct WrittenAtLast(DeliveryId, Option<Due>);
 
 /// An attempt that ended, and when its delivery is due again.
 struct Ended {
@@ -45,7 +50,7 @@ pub(super) struct Gathered {
 impl Subscription {
     /// Keeps an attempt that ended until it is handed to the Ledger.
     pub(super) fn gather(&mut self, finished: Finished, retry: Option<Due>) {
-        self.unrecorded += 1;
+        self.unwritten += 1;
         self.gathered.by.get_or_insert_with(|| Instant::now() + GATHERED_FOR);
         self.gathered.ended.push(Ended { finished: Arc::new(finished), retry });
     }
@@ -84,13 +89,21 @@ impl Subscription {
     fn record_again(&mut self, Ended { finished, retry }: Ended, error: NotWritten, context: &Context<Self>) {
         let (ledger, id, epoch) = (self.ledger.clone(), finished.delivery.id, self.right.epoch());
         self.spawn(context, async move {
-            let again = || {
-                let answer = record(&ledger, vec![finished.clone()], true, None, epoch).pop();
+            let again = |was_taken| {
+                let answer = record(&ledger, vec![finished.clone()], was_taken, None, epoch).pop();
                 answer.unwrap_or(Err(NotWritten::Stopped))
             };
             until_written(id, Err(error), again).await;
-            Recorded { written: vec![(id, retry)], unwritten: Vec::new() }
+            WrittenAtLast(id, retry)
         });
+    }
+
+    /// What happened to a delivery is on disk: it waits for its next attempt, if there is one.
+    fn goes_on(&mut self, id: DeliveryId, retry: Option<Due>) {
+        self.under_way.remove(&id);
+        if let Some((pending, due)) = retry.filter(|_| self.right.keeps()) {
+            self.lane.enqueue(pending, due);
+        }
     }
 
     /// Gives the oldest delivery up because too many wait.
@@ -124,10 +137,10 @@ impl Subscription {
         };
         let answer = hand();
         self.unread.remove(&id);
-        self.unrecorded += 1;
+        self.held_up += 1;
         self.spawn(context, async move {
-            until_written(id, answer, hand).await;
-            Recorded { written: vec![(id, None)], unwritten: Vec::new() }
+            until_written(id, answer, |_| hand()).await;
+            WrittenAtLast(id, None)
         });
     }
 }
@@ -166,7 +179,7 @@ pub(super) fn record(
 
 fn sent<M>(sent: Result<(), SendError<M>>) -> Result<(), NotWritten> {
     sent.map_err(|error| match error {
-        SendError::Full(_) => NotWritten::Failed("the ledger is busy".to_owned()),
+        SendError::Full(_) => NotWritten::Busy,
         SendError::Closed(_) => NotWritten::Stopped,
     })
 }
@@ -177,10 +190,13 @@ pub(super) async fn written(answer: Answer) -> Result<(), NotWritten> {
 }
 
 /// Tries again while the disk refuses: until it is written, only this task knows what happened.
-/// Ends when the Ledger has stopped; the delivery is then pending at the next start.
-async fn until_written(id: DeliveryId, mut answer: Answer, again: impl Fn() -> Answer) {
-    let mut said = String::new();
-    while let Err(NotWritten::Failed(error)) = written(answer).await {
+/// `again` hears whether the Ledger has taken it once, and its evidence with it. Ends when the
+/// Ledger has stopped; the delivery is then pending at the next start.
+async fn until_written(id: DeliveryId, mut answer: Answer, again: impl Fn(bool) -> Answer) {
+    let (mut said, mut was_taken) = (String::new(), false);
+    while let Err(refused @ (NotWritten::Failed(_) | NotWritten::Busy)) = written(answer).await {
+        was_taken |= matches!(refused, NotWritten::Failed(_));
+        let error = refused.to_string();
         if said != error {
             log::error!(
                 delivery:% = id;
@@ -189,7 +205,7 @@ async fn until_written(id: DeliveryId, mut answer: Answer, again: impl Fn() -> A
             said = error;
         }
         actix_rt::time::sleep(RECORD_AGAIN).await;
-        answer = again();
+        answer = again(was_taken);
     }
 }
 
@@ -197,16 +213,24 @@ impl Handler<Recorded> for Subscription {
     type Result = ();
 
     fn handle(&mut self, Recorded { written, unwritten }: Recorded, context: &mut Self::Context) {
+        self.unwritten -= written.len() + unwritten.len();
+        self.held_up += unwritten.len();
         for (id, retry) in written {
-            self.unrecorded -= 1;
-            self.under_way.remove(&id);
-            if let Some((pending, due)) = retry.filter(|_| self.right.keeps()) {
-                self.lane.enqueue(pending, due);
-            }
+            self.goes_on(id, retry);
         }
         for (ended, error) in unwritten {
             self.record_again(ended, error, context);
         }
+        self.pump(context);
+    }
+}
+
+impl Handler<WrittenAtLast> for Subscription {
+    type Result = ();
+
+    fn handle(&mut self, WrittenAtLast(id, retry): WrittenAtLast, context: &mut Self::Context) {
+        self.held_up -= 1;
+        self.goes_on(id, retry);
         self.pump(context);
     }
 }

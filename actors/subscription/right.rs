@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use tokio::sync::oneshot;
 
-use super::{Subscription, pause::Hold};
+use super::{MAX_HELD_UP, Subscription, pause::Hold};
 use crate::clock;
 use crate::delivery::{Health, Pause};
 use crate::fleet::Tenure;
@@ -43,7 +43,7 @@ impl Right {
     pub(super) fn unwritten(&self) -> usize {
         match self {
             Self::Own => 4,
-            Self::None | Self::Lease { .. } => 64,
+            Self::None | Self::Lease { .. } => MAX_HELD_UP,
         }
     }
 
@@ -109,6 +109,8 @@ impl Handler<Take> for Subscription {
         self.lane.set_held(self.is_held.get());
         self.recover(health);
         self.lane.rest(Instant::now());
+        // Whatever is left of an earlier lease is among what is read now.
+        self.lane.clear();
         self.restore(unfinished);
         self.pump(context);
     }

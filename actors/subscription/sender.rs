@@ -25,7 +25,7 @@ pub(super) struct UnderWay {
 }
 
 impl Requests {
-    fn begin(&self, id: DeliveryId) -> UnderWay {
+    pub(super) fn begin(&self, id: DeliveryId) -> UnderWay {
         *self.0.borrow_mut().entry(id).or_default() += 1;
         UnderWay { among: self.clone(), id }
     }

@@ -209,7 +209,8 @@ impl Link {
         let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
         self.ask(Line::Read, WITHIN, move |connected| async move {
             let sql = "SELECT d.id::text, b.bytes FROM spec_notify.delivery AS d \
-                       JOIN spec_notify.body AS b ON b.id = d.body WHERE d.id = ANY($1::text[]::uuid[])";
+                       JOIN spec_notify.body AS b ON b.id = d.body WHERE d.id = ANY($1::text[]::uuid[]) \
+                           AND d.ended_at IS NULL";
             let rows = connected.client.query_typed(sql, &[(&ids, Type::TEXT_ARRAY)]).await?;
             let body = |row: &Row| {
                 let id: String = row.try_get(0)?;

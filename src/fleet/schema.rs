@@ -125,7 +125,8 @@ fn is_missing(code: Option<&SqlState>) -> bool {
 /// The cluster refused, or gave no answer.
 pub(crate) fn apply(link: &Link, from: i32) -> Result<(), EngineError> {
     let lock = if from == 0 { "" } else { "LOCK TABLE spec_notify.meta;\n" };
-    let statements = format!("BEGIN;\n{lock}{}\nCOMMIT;", tables(from));
+    // Whoever waits for a lock on a table holds up all that come after it: not for long.
+    let statements = format!("BEGIN;\nSET LOCAL lock_timeout = '3s';\n{lock}{}\nCOMMIT;", tables(from));
     link.ask_blocking(Line::Read, WITHIN, |connected| async move {
         connected.client.batch_execute(&statements).await
     })

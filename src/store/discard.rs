@@ -15,7 +15,7 @@ use crate::spool::Record;
 /// Most deliveries in one call: their lines fit what may wait for the disk.
 pub(crate) const MAX_DISCARDED: usize = 100;
 
-/// Ids of discarded dead letters that are remembered: a replay of one may be under way.
+/// Ids of dead letters that are remembered after they are gone: a replay of one may be under way.
 const REMEMBERED: usize = 65_536;
 
 /// Why a dead letter was not discarded.
@@ -27,19 +27,19 @@ pub(crate) enum NotDiscarded {
     Stays(String),
 }
 
-/// The dead letters that were discarded last.
+/// The dead letters that were discarded, or sent again and taken, last.
 #[derive(Debug, Default)]
-pub(super) struct Discards(VecDeque<DeliveryId>);
+pub(super) struct Resolved(VecDeque<DeliveryId>);
 
-impl Discards {
-    fn remember(&mut self, id: DeliveryId) {
+impl Resolved {
+    pub(super) fn remember(&mut self, id: DeliveryId) {
         if self.0.len() >= REMEMBERED {
             self.0.pop_front();
         }
         self.0.push_back(id);
     }
 
-    /// Whether a dead letter was discarded in this run: it must not be written again.
+    /// Whether a dead letter was resolved in this run: it must not be written again, nor end twice.
     pub(super) fn has(&self, id: DeliveryId) -> bool {
         self.0.contains(&id)
     }
@@ -80,7 +80,7 @@ impl Store {
         for one in &mut found {
             if let Ok(letter) = one {
                 match self.archive.remove_dead_letter(&letter.spec, letter.id) {
-                    Ok(()) => self.discards.remember(letter.id),
+                    Ok(()) => self.resolved.remember(letter.id),
                     Err(error) => *one = Err(NotDiscarded::Stays(error.to_string())),
                 }
             }

@@ -28,7 +28,7 @@ use crate::run::Run;
 use crate::spool::{
     InboxName, LastAttempt, OpenError, Record, Recovered, Settled, Spool, Standing, Unreadable,
 };
-use discard::Discards;
+use discard::Resolved;
 pub(crate) use discard::{MAX_DISCARDED, NotDiscarded};
 
 /// The folders of the store, and the bounds of its size.
@@ -92,7 +92,7 @@ pub(crate) struct Store {
     ends_told: HashSet<DeliveryId>,
     /// Those of them whose record is in the batch.
     ending: Vec<(SpecId, DeliveryId)>,
-    discards: Discards,
+    resolved: Resolved,
 }
 
 impl Store {
@@ -113,7 +113,7 @@ impl Store {
             pauses,
             ends_told: HashSet::new(),
             ending: Vec::new(),
-            discards: Discards::default(),
+            resolved: Resolved::default(),
         };
         store.finish_buried(&mut recovered);
         for error in store.commit().into_values() {

@@ -34,19 +34,19 @@ impl Store {
                 return self.bury(delivery, Some(attempt), reason.clone(), None);
             }
             Effect::Sample => return Ok(()),
+            // It was discarded or taken while this one was under way.
+            Effect::Replayed | Effect::ReplayFailed(_) if self.resolved.has(id) => return Ok(()),
             Effect::Replayed => {
                 self.spool.check_room()?;
                 if !again {
                     self.add_evidence(spec, &final_line(delivery, attempt, FinalState::Delivered));
                 }
                 self.sync_evidence(spec);
-                return self.archive.remove_dead_letter(spec, id);
+                self.archive.remove_dead_letter(spec, id)?;
+                self.resolved.remember(id);
+                return Ok(());
             }
             Effect::ReplayFailed(letter) => {
-                // It was discarded while its replay was under way.
-                if self.discards.has(id) {
-                    return Ok(());
-                }
                 self.spool.check_room()?;
                 let mut letter = letter.clone();
                 letter.attempts.push(attempt.summary());

@@ -125,6 +125,27 @@ fn a_member_that_dies_or_stops_is_taken_over_from_and_does_no_harm_when_it_wakes
 }
 
 #[test]
+fn a_subscription_that_is_switched_off_on_one_member_moves_once_its_request_has_ended() {
+    let cluster = ready();
+    let endpoint = Endpoint::answering([Answer::hang(), Answer::status(200)]);
+    let emitter = Machine::new(&cluster.url("postgres"), "");
+    let lines = "active = true\nper_request_timeout_ms = 8000\ninitial_backoff_ms = 1";
+    let [(owner, _serve), (other, _of_other)] = two(&cluster, &endpoint, lines);
+    emitter.emit("SPEC-1", "k");
+    endpoint.wait_for(1);
+    let config = owner.path().join(".spec-kit/config.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    assert!(text.contains("active = true"), "{text}");
+    fs::write(&config, text.replace("active = true", "active = false")).unwrap();
+    assert_eq!(owner.run(&["reload"]).code, 0);
+    wait_for_holder(&cluster, "sub:chatops", &other);
+    let attempts = cluster.sql("SELECT count(*) FROM spec_notify.evidence WHERE NOT is_end");
+    assert_ne!(attempts, "0", "it was moved while its request was under way");
+    nothing_left(&cluster);
+    assert_eq!(arrived(&endpoint).len(), 2);
+}
+
+#[test]
 fn a_member_that_is_told_to_end_hands_its_work_over_at_once() {
     let cluster = ready();
     let endpoint = Endpoint::answering([200]);

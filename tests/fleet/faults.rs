@@ -236,10 +236,24 @@ fn programs_of_two_versions_deliver_side_by_side_and_one_that_does_not_fit_says_
     assert_eq!(emitter.emit("SPEC-1", "before")["outcome"], "accepted");
     let refused = deliverer.run(&["serve", "--no-watch"]);
     assert!(refused.code != 0 && said(&refused).contains("fleet init upgrades it"), "{refused:?}");
+    // Somebody reads a table for a while: an upgrade does not hold up those that come after it.
+    std::thread::scope(|scope| {
+        let reads = "BEGIN; LOCK TABLE spec_notify.event IN ACCESS SHARE MODE; SELECT pg_sleep(6)";
+        let reading = scope.spawn(|| cluster.sql(reads));
+        wait_for("the lock", || {
+            let locked = "SELECT count(*) FROM pg_locks WHERE relation = 'spec_notify.event'::regclass \
+                          AND mode = 'AccessShareLock' AND pid <> pg_backend_pid()";
+            (cluster.sql(locked) != "0").then_some(())
+        });
+        let refused = emitter.run(&["fleet", "init"]);
+        assert!(refused.code != 0 && said(&refused).contains("somebody holds a lock"), "{refused:?}");
+        assert_eq!(emitter.emit("SPEC-1", "meanwhile")["outcome"], "accepted");
+        reading.join().unwrap();
+    });
     assert_eq!(emitter.json(0, &["fleet", "init"])["outcome"], "upgraded");
     assert_eq!(emitter.json(0, &["fleet", "init"])["outcome"], "there already");
     let serve = deliverer.serve();
-    endpoint.wait_for(1);
+    endpoint.wait_for(2);
 
     // What the version before says to the cluster still works.
     cluster.sql(
@@ -258,7 +272,7 @@ fn programs_of_two_versions_deliver_side_by_side_and_one_that_does_not_fit_says_
          UPDATE spec_notify.meta SET version = 5, oldest = 4",
     );
     emitter.emit("SPEC-1", "beside");
-    endpoint.wait_for(2);
+    endpoint.wait_for(3);
     nothing_left(&cluster);
     // The version after that lets it no longer in: it stops by itself, and says why.
     cluster.sql("UPDATE spec_notify.meta SET version = 6, oldest = 5");
@@ -270,7 +284,7 @@ fn programs_of_two_versions_deliver_side_by_side_and_one_that_does_not_fit_says_
     });
     emitter.emit("SPEC-1", "after");
     cluster.sql("UPDATE spec_notify.meta SET version = 4, oldest = 1");
-    endpoint.wait_for(3);
+    endpoint.wait_for(4);
 }
 
 #[test]

@@ -156,6 +156,28 @@ fn a_letter_that_is_discarded_while_its_replay_is_under_way_does_not_come_back()
     assert_eq!(json_of(&sandbox, 0, &["list"])[0]["state"], "discarded");
 }
 
+/// Of two replays of one letter the later answer would decide, whatever the earlier was.
+#[test]
+fn a_letter_is_sent_again_by_one_replay_at_a_time() {
+    let endpoint = Endpoint::answering([Answer::status(404), Answer::hang(), Answer::status(200)]);
+    let sandbox = Sandbox::new(&[("one", &endpoint.url(), "per_request_timeout_ms = 2000")]);
+    let _serve = sandbox.serve();
+    let id = sandbox.emit("SPEC-1", "Plan", "k1")["deliveries"][0]["id"].as_str().unwrap().to_owned();
+    sandbox.wait_for_finals("SPEC-1", 1);
+    thread::scope(|scope| {
+        let replaying = scope.spawn(|| sandbox.run(&["replay", &id]));
+        endpoint.wait_for(2);
+        let second = sandbox.run(&["replay", &id]);
+        assert!(second.code == 1 && second.stderr.contains("is being sent again already"), "{second:?}");
+        // Its deadline passes, and the letter stays.
+        assert_eq!(replaying.join().unwrap().code, 1);
+    });
+    assert_eq!(sandbox.dead_letters("SPEC-1").len(), 1);
+    assert_eq!(sandbox.run(&["replay", &id]).code, 0);
+    assert!(sandbox.dead_letters("SPEC-1").is_empty());
+    assert_eq!(endpoint.requests().len(), 3);
+}
+
 /// Kills at any moment: what was confirmed is gone, what was not is there or gone, and all of it
 /// is told.
 #[test]

@@ -8,7 +8,9 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::harness::{EVIDENCE, Endpoint, Ran, Sandbox, kill, plan_telemetry, wait_for, wait_for_end};
+use crate::harness::{
+    Answer, EVIDENCE, Endpoint, Ran, Sandbox, kill, plan_telemetry, wait_for, wait_for_end,
+};
 
 /// Kilobytes of address space that the program may have: below the length of what has no end.
 const MEMORY: &str = "700000";
@@ -195,4 +197,27 @@ fn a_file_that_a_person_names_is_an_error_and_never_waited_for() {
             assert!(!ran.stderr.contains("memory") && !ran.stderr.contains("panicked"), "{kind}: {ran:?}");
         }
     }
+}
+
+/// More of them than a kill may have sent again.
+#[test]
+fn a_spec_whose_dead_letters_cannot_be_written_holds_up_no_other() {
+    let endpoint = Endpoint::deciding(|request| match request.json()["spec"]["id"] == "SPEC-1" {
+        true => Answer::status(400),
+        false => Answer::status(200),
+    });
+    let sandbox = Sandbox::new(&[("one", &endpoint.url(), "max_in_flight = 1")]);
+    let place = sandbox.spool().join("SPEC-1/dead-letter");
+    fs::create_dir_all(place.parent().unwrap()).unwrap();
+    fs::write(&place, "somebody else's").unwrap();
+    let _serve = sandbox.serve();
+    for n in 0..10 {
+        sandbox.emit("SPEC-1", "Plan", &format!("k{n}"));
+        endpoint.wait_for(n + 1);
+    }
+    sandbox.emit("SPEC-2", "Plan", "k");
+    sandbox.wait_for_finals("SPEC-2", 1);
+    fs::remove_file(&place).unwrap();
+    sandbox.wait_for_finals("SPEC-1", 10);
+    assert_eq!((sandbox.dead_letters("SPEC-1").len(), endpoint.requests().len()), (10, 11));
 }
