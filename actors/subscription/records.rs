@@ -27,8 +27,8 @@ pub(super) struct Recorded {
     unwritten: Vec<(Ended, NotWritten)>,
 }
 
-/// From a task of its own: what the disk had refused, or what was given up, is on disk, and when the
-/// delivery is due again. Bounded by `MAX_HELD_UP`.
+/// From a task of its own: what the disk had refused, or what was given up, is on disk, and when
+/// the delivery is due again. Bounded by `MAX_HELD_UP`.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct WrittenAtLast(DeliveryId, Option<Due>);

@@ -18,7 +18,9 @@ use crate::delivery::{DeliveryId, HealthState, IdPrefix, Pause, SubscriptionId};
 use crate::event::SpecId;
 use crate::figures::{Counts, from_evidence};
 use crate::files::user;
-use crate::fleet::{Duty, EngineError, Given, Link, Overview, PAGE, Place, WantedLines, is_denied};
+use crate::fleet::{
+    Duty, EngineError, Given, Link, Overview, PAGE, Place, WantedLines, is_denied, is_silent,
+};
 use crate::inspect::{
     FleetFacts, Listing, Page, Query, Shown, Traces, Tried, TriedQuery, Unended, Unseen, Wait, WaitKind,
     pending, tried,
@@ -85,7 +87,18 @@ impl OfFleet {
     pub(crate) fn answer_now(&self, request: Request) -> Option<Result<Answer, RequestError>> {
         let of_fleet = self.clone();
         let answered = self.link.wait(PATIENCE, async move { Ok(of_fleet.answer(&request).await) });
-        answered.unwrap_or_else(|error| Some(Err(refused(&error))))
+        answered.unwrap_or_else(|error| Some(Err(self.refused(&error))))
+    }
+
+    /// How many of these events nobody has fanned out yet, for a thread that waits.
+    ///
+    /// # Errors
+    /// The cluster gave no answer, or does not let this role read.
+    #[cfg(feature = "cli")]
+    pub(crate) fn unrouted_now(&self, keys: Vec<String>) -> Result<usize, RequestError> {
+        let link = self.link.clone();
+        let asked = self.link.wait(PATIENCE, async move { link.unrouted_of(keys).await });
+        asked.map_err(|error| self.refused(&error))
     }
 
     /// What `status` shows of the fleet. `member` is the runtime that asks, `trouble` what keeps it
@@ -133,7 +146,27 @@ impl OfFleet {
     /// As [`counts`](Self::counts).
     #[cfg(feature = "cli")]
     pub(crate) fn evidence(&self) -> Result<Vec<Part>, RequestError> {
-        self.link.part(None).map(|(part, _)| vec![part]).map_err(|error| refused(&error))
+        self.link.part(None).map(|(part, _)| vec![part]).map_err(|error| self.refused(&error))
+    }
+
+    fn refused(&self, error: &EngineError) -> RequestError {
+        if is_denied(error) && self.link.config().role == FleetRole::Emit {
+            let what = "this machine hands over, and its role may not look at what becomes of it: ask on a \
+                        machine that delivers, or with a reader's URL";
+            return RequestError::Refused(what.to_owned());
+        }
+        RequestError::Refused(error.to_string())
+    }
+
+    /// Why a change has no answer: it may have been made all the same, or be made yet.
+    fn maybe_done(&self, error: &EngineError, look: &str) -> RequestError {
+        match is_silent(error) {
+            true => RequestError::Refused(format!(
+                "it is not known whether this was done, and it may be done yet: {error}; then look with \
+                 spec-notify {look}"
+            )),
+            false => RequestError::Refused(error.to_string()),
+        }
     }
 
     async fn list(&self, query: &Query) -> Result<Listing, RequestError> {
@@ -141,23 +174,23 @@ impl OfFleet {
         // What ends meanwhile is found once more, and counts as it was found first.
         let mut next = page.wants_waiting().then(|| page.wanted());
         let pauses = match &next {
-            Some(_) => self.link.pauses().await.map_err(|error| refused(&error))?,
+            Some(_) => self.link.pauses().await.map_err(|error| self.refused(&error))?,
             None => Default::default(),
         };
         while let Some(wanted) = next {
-            let waiting = self.link.waiting(&wanted).await.map_err(|error| refused(&error))?;
+            let waiting = self.link.waiting(&wanted).await.map_err(|error| self.refused(&error))?;
             let is_last = waiting.len() < PAGE;
             next = page.add_waiting(waiting, &pauses).filter(|_| !is_last);
         }
         let mut next = (page.wants_letters() || page.wants_ends()).then(|| page.wanted());
         while let Some(wanted) = next {
-            let letters = self.link.letters(&wanted).await.map_err(|error| refused(&error))?;
+            let letters = self.link.letters(&wanted).await.map_err(|error| self.refused(&error))?;
             let is_last = letters.len() < PAGE;
             next = page.add_letters(&letters).filter(|_| !is_last);
         }
         let mut next = page.wants_ends().then(|| page.wanted_ends(LINES));
         while let Some(wanted) = next {
-            let ends = self.link.lines(wanted).await.map_err(|error| refused(&error))?;
+            let ends = self.link.lines(wanted).await.map_err(|error| self.refused(&error))?;
             let before = ends.last().map(|end| end.place);
             let goes_on = page.add_ends_of_fleet(&ends) && ends.len() == LINES;
             next = goes_on.then(|| WantedLines { before, ..page.wanted_ends(LINES) });
@@ -167,7 +200,7 @@ impl OfFleet {
 
     async fn show(&self, ask: &ShowDelivery) -> Result<Option<Shown>, RequestError> {
         let ShowDelivery { spec, id, body } = ask;
-        self.traces(spec, *id, *body).await.map_err(|error| refused(&error))
+        self.traces(spec, *id, *body).await.map_err(|error| self.refused(&error))
     }
 
     async fn traces(&self, spec: &SpecId, id: DeliveryId, body: bool) -> Result<Option<Shown>, EngineError> {
@@ -206,7 +239,7 @@ impl OfFleet {
             limit: 2 * query.most(),
             ..WantedLines::default()
         };
-        let lines = self.link.lines(wanted).await.map_err(|error| refused(&error))?;
+        let lines = self.link.lines(wanted).await.map_err(|error| self.refused(&error))?;
         let part = Part::read(lines.into_iter().map(|line| line.line).collect());
         Ok(tried(&[part], query))
     }
@@ -220,7 +253,7 @@ impl OfFleet {
         let active: BTreeSet<SubscriptionId> =
             self.subscriptions.iter().filter(|(_, is_active)| *is_active).map(|(id, _)| id.clone()).collect();
         let given = self.link.give_up(ids.clone(), user::name().to_owned(), active).await;
-        let given = given.map_err(|error| refused(&error))?;
+        let given = given.map_err(|error| self.maybe_done(&error, "show ID"))?;
         let discarded = ids.into_iter().zip(given).map(|(id, given)| match given {
             Given::Up(subscription) => Discarded::done(id, subscription),
             Given::Wanted(subscription) => Discarded::is_wanted(id, subscription),
@@ -234,7 +267,7 @@ impl OfFleet {
         id: &SubscriptionId,
         pause: Option<Pause>,
     ) -> Result<PauseReport, RequestError> {
-        let before = self.link.overview().await.map_err(|error| refused(&error))?;
+        let before = self.link.overview().await.map_err(|error| self.refused(&error))?;
         let paused = before.pauses.get(id);
         let is_known =
             self.subscriptions.iter().any(|(known, _)| known == id) || before.subscriptions().contains(id);
@@ -246,7 +279,7 @@ impl OfFleet {
         let changed = paused.is_some() != pause.is_some();
         if changed {
             let set = self.link.set_pause(id, pause.as_ref()).await;
-            set.map_err(|error| RequestError::Refused(format!("nothing was changed: {error}")))?;
+            set.map_err(|error| self.maybe_done(&error, "status"))?;
         }
         Ok(PauseReport {
             subscription: id.clone(),
@@ -278,8 +311,4 @@ fn waits_of_endpoint(overview: &Overview, subscription: &SubscriptionId) -> Vec<
         .into_iter()
         .chain(is_open.then(|| Wait::of(WaitKind::Breaker)))
         .collect()
-}
-
-fn refused(error: &EngineError) -> RequestError {
-    RequestError::Refused(error.to_string())
 }

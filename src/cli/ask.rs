@@ -1,7 +1,7 @@
 //! Answers for `list`, `status` and `top`: from the runtime that owns the spool, else from the
 //! disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::control::{Client, ClientError, RuntimeFile};
 use crate::delivery::DeliveryId;
 use crate::env::Environment;
-use crate::event::SpecId;
+use crate::event::{IdempotencyKey, SpecId};
 use crate::figures::{Counts, Totals, from_evidence};
 use crate::files::user::check_readable;
 use crate::fleet::Link;
@@ -89,7 +89,8 @@ impl Source {
                     None,
                     Some(format!(
                         "{who} owns the spool and does not answer ({error}): if it hangs, stop it and start \
-                         spec-notify serve again; what follows comes from the files"
+                         spec-notify serve again; what follows comes from the {}",
+                        if self.config.fleet.is_some() { "cluster" } else { "files" }
                     )),
                 )
             }
@@ -288,6 +289,13 @@ impl Source {
     /// Number of events in the inbox.
     pub(super) fn queued(&self) -> usize {
         Survey::beside(&self.config.spool_dir, BTreeMap::new()).inbox
+    }
+
+    /// How many of these events nobody in the fleet has fanned out yet; none of one machine alone,
+    /// whose acceptance includes that.
+    pub(super) fn unrouted(&mut self, keys: &BTreeSet<IdempotencyKey>) -> Result<usize, Failure> {
+        let Some(of_fleet) = self.of_fleet()? else { return Ok(0) };
+        Ok(of_fleet.unrouted_now(keys.iter().map(ToString::to_string).collect())?)
     }
 
     /// Why a runtime that should answer does not.

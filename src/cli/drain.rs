@@ -297,7 +297,11 @@ fn watches(status: &StatusReport) -> bool {
     status.runtime.as_ref().is_some_and(|runtime| runtime.watches)
 }
 
+/// In a fleet what is pending is others' work: only the inbox is this machine's.
 fn left(status: &StatusReport) -> usize {
+    if status.fleet.is_some() {
+        return status.inbox;
+    }
     let left = status.subscriptions.iter().map(|one| match one.is_parked() {
         // A request under way ends all the same.
         true => one.in_flight,
@@ -307,12 +311,16 @@ fn left(status: &StatusReport) -> usize {
 }
 
 fn parked(status: &StatusReport) -> usize {
+    if status.fleet.is_some() {
+        return 0;
+    }
     let inactive = status.subscriptions.iter().filter(|one| one.is_parked() && one.paused.is_none());
     inactive.map(|one| one.pending).sum()
 }
 
 fn left_paused(status: &StatusReport) -> Vec<LeftPaused> {
-    let paused = status.subscriptions.iter().filter(|one| one.pending > 0);
+    let own = status.subscriptions.iter().filter(|_| status.fleet.is_none());
+    let paused = own.filter(|one| one.pending > 0);
     let left = paused.filter_map(|one| {
         let (subscription, pending, pause) = (one.id.clone(), one.pending, one.paused.clone()?);
         Some(LeftPaused { subscription, pending, pause })
@@ -321,5 +329,8 @@ fn left_paused(status: &StatusReport) -> Vec<LeftPaused> {
 }
 
 fn dead(status: &StatusReport) -> usize {
+    if status.fleet.is_some() {
+        return 0;
+    }
     status.subscriptions.iter().map(|one| one.dead_letters).sum()
 }

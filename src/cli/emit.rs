@@ -156,7 +156,7 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     }
     let mut input = Input::new(given(options, &config)?, options.event.is_some());
     let mut way = Way::new(&config, Duration::from_millis(options.deadline));
-    let awaited = options.wait.then(Awaited::new);
+    let awaited = options.wait.then(|| Awaited::new(config.fleet.is_some()));
     let wanted = Wanted { accepted: options.require_accepted, fleet: config.fleet.is_some() };
     let mut told = Told::new(screen, options.event.is_some(), awaited, wanted);
     // The deadline of an event from arguments begins with the command, that of a line when it is

@@ -7,12 +7,15 @@ use super::render::{Screen, Tone};
 use super::{Exit, Failure, Global, load, take};
 use crate::config::{Config, FleetConfig};
 use crate::env::Environment;
-use crate::fleet::{Health, Link, Standing, apply, grants, health, look, misfit, tables};
+use crate::fleet::{
+    Health, Link, Standing, VERSION, apply, grants, health, in_one_transaction, look, misfit, roles,
+};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   spec-notify fleet init --print > schema.sql
+  spec-notify fleet init --print --from 3 > upgrade.sql
   spec-notify fleet check")]
 pub(super) struct Options {
     #[command(subcommand)]
@@ -29,6 +32,9 @@ enum Command {
         /// Only print the statements, for the administrator of the database
         #[arg(long)]
         print: bool,
+        /// With --print: those that upgrade a schema of this version
+        #[arg(long, value_name = "VERSION", default_value_t = 0, requires = "print")]
+        from: i32,
     },
     /// Check that the cluster keeps what it acknowledges
     ///
@@ -38,8 +44,14 @@ enum Command {
 }
 
 pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Result<Exit, Failure> {
-    if let Command::Init { print: true } = options.command {
-        screen.raw(format!("{}\n{}", tables(0), grants()).as_bytes());
+    if let Command::Init { print: true, from } = options.command {
+        let known = 0..=VERSION;
+        if !known.contains(&from) {
+            return Err(Failure::usage(format!("--from takes a version from 0 (no schema) to {VERSION}")));
+        }
+        let tables = if from == VERSION { String::new() } else { in_one_transaction(from) };
+        let roles = if from == 0 { roles() } else { "" };
+        screen.raw(format!("{tables}\n{roles}{}", grants()).as_bytes());
         return Ok(Exit::Done);
     }
     let config = take(load(global, false)?, screen)?;
@@ -75,11 +87,11 @@ fn init(link: &Link, screen: &mut Screen) -> Result<Exit, Failure> {
         newer @ Standing::Newer { .. } => return Err(Failure::failed(misfit(newer))),
     };
     if screen.is_json() {
-        screen.value(&json!({"outcome": said, "grants": grants()}));
+        screen.value(&json!({"outcome": said, "roles": roles(), "grants": grants()}));
     } else {
         screen.line(Tone::Good, format_args!("the schema spec_notify is {said}"));
         screen.note("the roles that machines connect with need this, as a superuser:\n");
-        screen.raw(grants().as_bytes());
+        screen.raw(format!("{}{}", roles(), grants()).as_bytes());
     }
     Ok(Exit::Done)
 }
@@ -89,14 +101,14 @@ fn check(link: &Link, fleet: &FleetConfig, screen: &mut Screen) -> Result<Exit, 
         Standing::Fits { .. } => {}
         standing => return Err(Failure::failed(misfit(standing))),
     }
-    let Health { node, version, standbys, streaming, attached, problem } =
+    let Health { node, version, standbys, streaming, attached, sees_standbys, problem } =
         health(link).map_err(Failure::failed)?;
     let is_well = problem.is_none();
     if screen.is_json() {
         screen.value(&json!({
             "ok": is_well, "node": node, "server_version": version, "durability": fleet.durability,
             "synchronous_standby_names": standbys, "streaming": streaming.len(),
-            "confirming": streaming, "attached": attached, "error": problem,
+            "confirming": streaming, "attached": attached, "sees_standbys": sees_standbys, "error": problem,
         }));
     } else {
         screen.line(Tone::Plain, format_args!("primary     {node}, PostgreSQL {version}"));
@@ -104,7 +116,12 @@ fn check(link: &Link, fleet: &FleetConfig, screen: &mut Screen) -> Result<Exit, 
         let standbys = if standbys.is_empty() { "none" } else { &standbys };
         screen.line(
             Tone::Plain,
-            format_args!("standbys    {standbys}; {} confirm at present", streaming.len()),
+            match sees_standbys {
+                true => format!("standbys    {standbys}; {} confirm at present", streaming.len()),
+                false => format!(
+                    "standbys    {standbys}; who confirms is not known: this role may not look (pg_monitor)"
+                ),
+            },
         );
         match &problem {
             None => screen.line(

@@ -219,6 +219,11 @@ pub(crate) fn is_denied(error: &EngineError) -> bool {
     error.kind == Kind::Denied
 }
 
+/// Whether there was no answer, so that what was asked for may have been done.
+pub(crate) fn is_silent(error: &EngineError) -> bool {
+    error.kind == Kind::Silent
+}
+
 /// An error that a person has to mend.
 pub(crate) fn needs_a_person(error: &EngineError) -> bool {
     matches!(error.kind, Kind::Settings | Kind::Refused | Kind::Denied | Kind::NotDurable)

@@ -96,6 +96,24 @@ impl Link {
         .await
     }
 
+    /// How many of the events with these keys nobody has fanned out yet.
+    ///
+    /// # Errors
+    /// As [`waiting`](Self::waiting).
+    pub(crate) async fn unrouted_of(&self, keys: Vec<String>) -> Result<usize, EngineError> {
+        let ns = self.config().namespace.to_string();
+        self.ask(Line::Read, WITHIN, move |connected| async move {
+            let sql = "SELECT count(*) FROM spec_notify.event WHERE ns = $1 AND NOT routed AND key IN \
+                       (SELECT sha256(convert_to(offered.key, 'UTF8')) \
+                           FROM unnest($2::text[]) AS offered(key))";
+            let of = [(&ns as _, Type::TEXT), (&keys as _, Type::TEXT_ARRAY)];
+            let rows = connected.client.query_typed(sql, &of).await?;
+            let count: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0))?;
+            Ok(usize::try_from(count).unwrap_or_default())
+        })
+        .await
+    }
+
     /// The newest dead letters, without their payloads; at most [`PAGE`].
     ///
     /// # Errors

@@ -21,6 +21,8 @@ pub(crate) struct Health {
     pub(crate) streaming: Vec<String>,
     /// Standbys that stream at present; where a quorum is asked for, those that count to it.
     pub(crate) attached: i64,
+    /// Whether this role may look who streams.
+    pub(crate) sees_standbys: bool,
     /// Why what it acknowledges would not survive.
     pub(crate) problem: Option<String>,
 }
@@ -51,7 +53,8 @@ pub(super) async fn of_node(
              ARRAY(SELECT application_name::text FROM pg_stat_replication \
               WHERE state = 'streaming' AND sync_state IN ('sync', 'quorum') ORDER BY 1), \
              (SELECT coalesce(nullif(count(*) FILTER (WHERE sync_state = 'quorum'), 0), count(*)) \
-              FROM pg_stat_replication WHERE state = 'streaming')",
+              FROM pg_stat_replication WHERE state = 'streaming'), \
+             pg_has_role('pg_read_all_stats', 'USAGE')",
             &[],
         )
         .await?;
@@ -60,10 +63,12 @@ pub(super) async fn of_node(
     let text = |at: usize| row.try_get::<_, String>(at);
     (health.version, health.standbys) = (text(0)?, text(1)?);
     (health.streaming, health.attached) = (row.try_get(4)?, row.try_get(5)?);
+    health.sees_standbys = row.try_get(6)?;
     let lacks = survives(durability, &health.standbys, &text(2)?, &text(3)?).err();
-    let alone = (durability == Durability::Replicated && health.streaming.is_empty()).then(|| {
+    let is_alone = health.sees_standbys && health.streaming.is_empty();
+    let alone = (durability == Durability::Replicated && is_alone).then(|| {
         "no standby streams that a commit waits for: nothing is acknowledged until one does, and events wait \
-         in the inboxes; see that one runs, and that this role may read pg_stat_replication (pg_monitor)"
+         in the inboxes; see that one runs"
             .to_owned()
     });
     health.problem = lacks.map(|error| error.to_string()).or(alone);

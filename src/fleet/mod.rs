@@ -34,7 +34,7 @@ mod sweep;
 mod write;
 
 #[cfg(feature = "fleet")]
-pub(crate) use board::{Board, is_denied, is_locked, needs_a_person};
+pub(crate) use board::{Board, is_denied, is_locked, is_silent, needs_a_person};
 #[cfg(feature = "fleet")]
 pub(crate) use error::EngineError;
 #[cfg(feature = "fleet")]
@@ -43,8 +43,8 @@ pub(crate) use lease::{Duty, MemberInfo, Tenure, plan};
 #[cfg(feature = "fleet")]
 pub(crate) use link::Link;
 #[cfg(not(feature = "fleet"))]
-pub(crate) use none::{Board, EngineError, Link, is_denied, is_locked, needs_a_person};
+pub(crate) use none::{Board, EngineError, Link, is_denied, is_locked, is_silent, needs_a_person};
 pub(crate) use overview::{Given, Gone, Overview, PAGE, Place, PlacedLine, Wanted, WantedLines};
 #[cfg(feature = "fleet")]
-pub(crate) use schema::{Standing, apply, grants, look, misfit, tables};
+pub(crate) use schema::{Standing, VERSION, apply, grants, in_one_transaction, look, misfit, roles};
 pub(crate) use work::{Known, Routed, Term, Unrouted, Waiting, Write, delivery_id};

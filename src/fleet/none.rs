@@ -48,6 +48,10 @@ pub(crate) fn is_locked(error: &EngineError) -> bool {
     match error.0 {}
 }
 
+pub(crate) fn is_silent(error: &EngineError) -> bool {
+    match error.0 {}
+}
+
 pub(crate) fn needs_a_person(error: &EngineError) -> bool {
     match error.0 {}
 }
@@ -146,6 +150,11 @@ impl Link {
         &self,
         _: &Wanted,
     ) -> Result<Vec<(Unfinished, Option<AttemptSummary>)>, EngineError> {
+        match self.0 {}
+    }
+
+    #[cfg(feature = "cli")]
+    pub(crate) async fn unrouted_of(&self, _: Vec<String>) -> Result<usize, EngineError> {
         match self.0 {}
     }
 

@@ -33,6 +33,8 @@ pub(crate) struct Overview {
     pub(crate) confirming: Vec<String>,
     /// Number of standbys that stream at present.
     pub(crate) attached: usize,
+    /// Whether this role may not look which standbys there are.
+    pub(crate) standbys_unseen: bool,
     /// Number of nodes that the URL names.
     pub(crate) nodes: usize,
     /// Why what is acknowledged would not survive.

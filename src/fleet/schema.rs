@@ -17,33 +17,47 @@ const STEPS: [&str; 4] = [
 ];
 
 /// The version that this program makes and uses.
-const VERSION: i32 = 4;
+pub(crate) const VERSION: i32 = 4;
 
 /// How long the schema may take.
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// The statements that make the tables of this version out of those of `from`; 0 has none.
-pub(crate) fn tables(from: i32) -> String {
-    let from = usize::try_from(from).unwrap_or_default();
-    STEPS.iter().skip(from).copied().collect::<Vec<_>>().join("\n")
+/// The statements that make the tables of this version out of those of `from`, all or nothing; 0
+/// has none.
+pub(crate) fn in_one_transaction(from: i32) -> String {
+    let steps = STEPS.iter().skip(usize::try_from(from).unwrap_or_default()).copied();
+    let lock = if from == 0 { "" } else { "LOCK TABLE spec_notify.meta;\n" };
+    // Whoever waits for a lock on a table holds up all that come after it: not for long.
+    format!(
+        "BEGIN;\nSET LOCAL lock_timeout = '3s';\n{lock}{}\nCOMMIT;\n",
+        steps.collect::<Vec<_>>().join("\n")
+    )
 }
 
-/// What each role needs, for `fleet init --print`; an emitter reads no event.
+/// The roles, which are made once.
+pub(crate) fn roles() -> &'static str {
+    "\
+-- Roles, once: name them as you like, and give each a password.
+CREATE ROLE spec_notify_emitter LOGIN;
+CREATE ROLE spec_notify_deliverer LOGIN;
+CREATE ROLE spec_notify_reader LOGIN;
+
+"
+}
+
+/// What each role needs, again after each upgrade; an emitter reads no event.
 pub(crate) fn grants() -> &'static str {
     "\
--- Roles: name them as you like, and give each a password.
-CREATE ROLE spec_notify_emitter LOGIN;
+-- What they need, again after each upgrade.
 GRANT USAGE ON SCHEMA spec_notify TO spec_notify_emitter;
 GRANT SELECT ON spec_notify.meta TO spec_notify_emitter;
 GRANT INSERT (ns, key, spec, event), UPDATE (seen), SELECT (ns, key, seen)
     ON spec_notify.event TO spec_notify_emitter;
 
-CREATE ROLE spec_notify_deliverer LOGIN;
 GRANT USAGE ON SCHEMA spec_notify TO spec_notify_deliverer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA spec_notify TO spec_notify_deliverer;
 GRANT pg_monitor TO spec_notify_deliverer;
 
-CREATE ROLE spec_notify_reader LOGIN;
 GRANT USAGE ON SCHEMA spec_notify TO spec_notify_reader;
 GRANT SELECT ON ALL TABLES IN SCHEMA spec_notify TO spec_notify_reader;
 GRANT pg_monitor TO spec_notify_reader;
@@ -124,11 +138,15 @@ fn is_missing(code: Option<&SqlState>) -> bool {
 /// # Errors
 /// The cluster refused, or gave no answer.
 pub(crate) fn apply(link: &Link, from: i32) -> Result<(), EngineError> {
-    let lock = if from == 0 { "" } else { "LOCK TABLE spec_notify.meta;\n" };
-    // Whoever waits for a lock on a table holds up all that come after it: not for long.
-    let statements = format!("BEGIN;\nSET LOCAL lock_timeout = '3s';\n{lock}{}\nCOMMIT;", tables(from));
-    link.ask_blocking(Line::Read, WITHIN, |connected| async move {
+    let statements = in_one_transaction(from);
+    let applied = link.ask_blocking(Line::Read, WITHIN, |connected| async move {
         connected.client.batch_execute(&statements).await
+    });
+    applied.map_err(|error| match error.kind {
+        Kind::Denied if from > 0 => {
+            EngineError { hint: "use the role that made the schema".to_owned(), ..error }
+        }
+        _ => error,
     })
 }
 

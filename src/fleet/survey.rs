@@ -40,6 +40,7 @@ impl Link {
             let node = of_node(&connected, durability).await?;
             (view.confirming, view.problem) = (node.streaming, node.problem);
             (view.attached, view.nodes) = (count(node.attached), nodes);
+            view.standbys_unseen = !node.sees_standbys;
             let of: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 1] = [(&ns, Type::TEXT)];
             let client = &connected.client;
             let Present { members, gone, leases } = seen(&connected, &ns).await?;

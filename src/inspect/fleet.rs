@@ -36,6 +36,9 @@ pub struct FleetStatus {
     pub gone: Vec<GoneMember>,
     /// Number of standbys that confirm at present.
     pub streaming: usize,
+    /// Whether this role may not look which standbys there are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub standbys_unseen: bool,
     /// Their names.
     #[serde(default)]
     pub confirming: Vec<String>,
@@ -124,6 +127,7 @@ impl FleetStatus {
             refused: view.refused,
             gone: gone.collect(),
             streaming: view.confirming.len(),
+            standbys_unseen: view.standbys_unseen,
             confirming: view.confirming.clone(),
             nodes: view.nodes,
             is_seen: facts.overview.is_ok(),
@@ -171,12 +175,21 @@ impl FleetStatus {
         if configs.len() > 1 {
             let each =
                 self.members.iter().map(|one| format!("{} ({}) has {}", one.host, one.pid, one.config));
+            let router = self.members.iter().find(|one| one.routes);
+            let by = router.map_or(String::new(), |one| format!(" ({} ({}) at present)", one.host, one.pid));
             warnings.push(format!(
-                "the members' configs differ, so what is sent depends on who sends it: {}; give all the \
-                 same, and \
-                 reload",
+                "the members' configs differ: {}. An event goes to the subscriptions that the member which \
+                 fans it out has{by}, and is sent as its owner's config says; give all the same, and reload",
                 each.collect::<Vec<_>>().join(", ")
             ));
+        }
+        if let Ok(view) = &facts.overview {
+            for id in unfed(view) {
+                warnings.push(format!(
+                    "{id} gets no events at present: only members that do not fan them out have it, and what \
+                     is accepted meanwhile is not made up for; give all members the same config, and reload"
+                ));
+            }
         }
         let mine: BTreeSet<&SubscriptionId> =
             self.members.iter().flat_map(|member| &member.subscriptions).collect();
@@ -192,6 +205,14 @@ impl FleetStatus {
         }
         warnings
     }
+}
+
+/// The subscriptions that members would deliver to, and whoever fans events out does not have.
+fn unfed(view: &Overview) -> Vec<&SubscriptionId> {
+    let router = view.leases.get(&Duty::Route).filter(|seen| seen.is_live);
+    let Some(routes) = router.and_then(|seen| view.members.get(&seen.holder)) else { return Vec::new() };
+    let wanted: BTreeSet<&SubscriptionId> = view.members.values().flat_map(|info| &info.wants).collect();
+    wanted.into_iter().filter(|id| !routes.wants.contains(id)).collect()
 }
 
 /// What to say where not all nodes follow that the URL names: the next that goes may stop all.

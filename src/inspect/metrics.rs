@@ -192,7 +192,12 @@ impl Metrics {
                 one.unresolved.into()
             }),
         ];
-        for (name, help, value) in gauges {
+        // The cluster has what waits and what was given up: nothing is known while it is not seen.
+        let is_known = |name: &str| {
+            let is_of_cluster = ["pending_deliveries", "dead_letters", "unresolved"].contains(&name);
+            !is_of_cluster || self.fleet.as_ref().is_none_or(|fleet| fleet.seen)
+        };
+        for (name, help, value) in gauges.into_iter().filter(|(name, ..)| is_known(name)) {
             text.gauge(name, help);
             for one in &self.subscriptions {
                 text.one(name, Labels::Of(&one.id), value(one));

@@ -66,6 +66,36 @@ fn what_is_emitted_on_one_machine_is_delivered_by_another() {
     assert_eq!(seen(&elsewhere)["members"], fleet["members"]);
 }
 
+#[test]
+fn a_command_that_waits_hears_what_a_deliverer_made_of_its_event() {
+    let cluster = ready();
+    let endpoint = Endpoint::deciding(|request| match request.json()["spec"]["id"] == "SPEC-1" {
+        true => Answer::status(200),
+        false => Answer::status(400),
+    });
+    let emitter = Machine::new(&cluster.url("postgres"), "");
+    let deliverer = Machine::deliverer(&cluster, &[("chatops", &endpoint.url(), "")]);
+    let waits = |machine: &Machine, spec: &str, key: &str, seconds: &str| {
+        let event = ["emit", "--type", "spec-auto.stage.completed", "--stage", "Plan", "--status", "success"];
+        let of = ["--spec", spec, "--key", key, "--wait", "--timeout", seconds];
+        machine.run(&[&event[..], &of].concat())
+    };
+    // Nobody fans out yet: that is no success.
+    let late = waits(&emitter, "SPEC-1", "early", "1");
+    assert!(late.code == 1 && late.stdout.contains("that nobody has fanned out after 1 s"), "{late:?}");
+    let serve = deliverer.serve();
+    for (n, machine) in [&emitter, &deliverer].into_iter().enumerate() {
+        for (spec, code, end) in [("SPEC-1", 0, "1 delivered"), ("SPEC-2", 1, "1 dead_letter")] {
+            let ended = waits(machine, spec, &format!("{spec}-{n}"), "60");
+            assert!(ended.code == code && ended.stdout.contains(end), "{ended:?}");
+        }
+    }
+    // What was known already counts as what became of it.
+    let known = waits(&emitter, "SPEC-1", "early", "60");
+    assert!(known.code == 0 && known.stdout.contains("1 delivered"), "{known:?}");
+    drop(serve);
+}
+
 /// Two deliverers of one subscription; the first has its lease.
 fn two(cluster: &Cluster, endpoint: &Endpoint, more: &str) -> [(Machine, Serve); 2] {
     let subscriptions = [("chatops", &*endpoint.url(), more)];

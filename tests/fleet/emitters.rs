@@ -158,6 +158,13 @@ fn a_cluster_is_made_ready_and_asked_what_it_keeps() {
     assert!(missing.code == 1 && said(&missing).contains("fleet init"), "{missing:?}");
     assert_eq!(machine.json(0, &["fleet", "init"])["outcome"], "made");
     assert_eq!(machine.json(0, &["fleet", "init"])["outcome"], "there already");
+    // For whoever may not run this program at the database: what is missing, and no more.
+    let print = |from: &str| machine.run(&["fleet", "init", "--print", "--from", from]);
+    let (upgrade, nothing) = (print("3").stdout, print("4").stdout);
+    assert!(upgrade.starts_with("BEGIN;") && upgrade.contains("version = 4"), "{upgrade}");
+    assert!(!upgrade.contains("CREATE TABLE") && !upgrade.contains("CREATE ROLE"), "{upgrade}");
+    assert!(nothing.contains("GRANT") && !nothing.contains("ALTER"), "{nothing}");
+    assert_eq!(print("9").code, 2);
     let well = machine.json(0, &["fleet", "check"]);
     assert_eq!((&well["ok"], &well["streaming"]), (&Value::from(true), &Value::from(2)));
 
@@ -165,7 +172,7 @@ fn a_cluster_is_made_ready_and_asked_what_it_keeps() {
     cluster.sql("UPDATE spec_notify.meta SET version = 7, oldest = 6");
     let newer = machine.run(&["fleet", "check"]);
     assert!(newer.code == 1 && said(&newer).contains("version 7"), "{newer:?}");
-    cluster.sql("UPDATE spec_notify.meta SET version = 3, oldest = 1");
+    cluster.sql("UPDATE spec_notify.meta SET version = 4, oldest = 1");
 
     // What is promised is looked at.
     cluster.kill((cluster.primary() + 1) % 3);

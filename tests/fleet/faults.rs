@@ -232,7 +232,7 @@ fn programs_of_two_versions_deliver_side_by_side_and_one_that_does_not_fit_says_
     // A cluster of the version before: machines hand over to it, and none delivers.
     let all = emitter.run(&["fleet", "init", "--print"]).stdout;
     let first = &all[..all.find("-- What became of each event").unwrap()];
-    cluster.sql(first);
+    cluster.sql(&format!("{first}; COMMIT"));
     assert_eq!(emitter.emit("SPEC-1", "before")["outcome"], "accepted");
     let refused = deliverer.run(&["serve", "--no-watch"]);
     assert!(refused.code != 0 && said(&refused).contains("fleet init upgrades it"), "{refused:?}");

@@ -351,14 +351,28 @@ fn a_machine_that_hands_over_sees_as_much_as_its_role_lets_it() {
     assert!(ran.code == 0 && said(&ran).contains("hands over, and may not look"), "{ran:?}");
     let fleet = &emitter.json(0, &["status"])["fleet"];
     assert!(fleet["unseen"].is_string() && fleet["is_seen"] == false, "{fleet}");
-    for command in ["list", "report"] {
-        let ran = emitter.run(&[command]);
-        assert!(ran.code == 1 && said(&ran).contains("permission denied"), "{ran:?}");
+    for command in [&["list"][..], &["report"], &["show", "00000000"]] {
+        let ran = emitter.run(command);
+        assert!(ran.code == 1 && said(&ran).contains("its role may not look"), "{ran:?}");
     }
+    // What it may not look at is neither well nor ill.
+    let check = emitter.run(&["fleet", "check"]);
+    assert!(check.code == 0 && said(&check).contains("who confirms is not known"), "{check:?}");
+    let metrics = said(&emitter.run(&["metrics"]));
+    assert!(!metrics.contains("spec_notify_fleet_"), "{metrics}");
+    assert!(!metrics.contains("spec_notify_dead_letters"), "{metrics}");
+    let event = ["emit", "--type", "spec-auto.stage.completed", "--spec", "SPEC-1", "--stage", "Plan"];
+    let waits = emitter.run(&[&event[..], &["--status", "success", "--key", "w", "--wait"]].concat());
+    assert!(waits.code == 1 && said(&waits).contains("its role may not look"), "{waits:?}");
+    endpoint.wait_for(2);
+    nothing_left(&cluster);
+    // Dead letters of the fleet are none of a job's.
+    let drained = Machine::new(&cluster.url("spec_notify_reader"), "").json(0, &["drain", "--no-watch"]);
+    assert_eq!((&drained["outcome"], &drained["dead_letters"]), (&"drained".into(), &0.into()), "{drained}");
     // A reader sees all, from a machine without any subscription, and changes nothing.
     let reader = Machine::new(&cluster.url("spec_notify_reader"), "");
     let report = reader.json(1, &["status"]);
-    assert_eq!(of(&report, "failing")["dead_letters"], 1, "{report}");
+    assert_eq!(of(&report, "failing")["dead_letters"], 2, "{report}");
     assert_eq!(report["fleet"]["streaming"], 2, "{report}");
     let listed = reader.json(0, &["list"]);
     assert_eq!(listed[0]["state"], "dead_letter", "{listed}");

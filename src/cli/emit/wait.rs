@@ -36,8 +36,13 @@ pub(super) struct Awaited {
     began: Timestamp,
     /// Deliveries of accepted events.
     ids: BTreeSet<DeliveryId>,
-    /// Events whose deliveries are not known here: queued ones, and those that were known already.
+    /// Events whose deliveries are not known here: queued ones, those that were known already, and
+    /// those that somebody in a fleet fans out.
     keys: BTreeSet<IdempotencyKey>,
+    /// Whether they were all accepted by this command.
+    is_new: bool,
+    /// Whether events go to a fleet.
+    is_of_fleet: bool,
     /// Those of them that are in the inbox, and those of which that is not certain.
     queued: BTreeSet<IdempotencyKey>,
     unconfirmed: BTreeSet<IdempotencyKey>,
@@ -48,22 +53,26 @@ pub(super) struct Awaited {
 struct Waited<'a> {
     /// Whether everything ended in time.
     ended: bool,
-    /// Events that no runtime has taken in.
+    /// Events that no runtime has taken in, or that nobody in the fleet has fanned out.
     queued: usize,
     deliveries: Vec<&'a Listed>,
 }
 
 impl Awaited {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(is_of_fleet: bool) -> Self {
+        let (ids, keys) = (BTreeSet::new(), BTreeSet::new());
         let (queued, unconfirmed) = (BTreeSet::new(), BTreeSet::new());
-        Self { began: clock::now(), ids: BTreeSet::new(), keys: BTreeSet::new(), queued, unconfirmed }
+        Self { began: clock::now(), ids, keys, is_new: true, is_of_fleet, queued, unconfirmed }
     }
 
     pub(super) fn add(&mut self, emitted: &Emitted) {
         self.ids.extend(emitted.deliveries.iter().map(|delivery| delivery.id));
         let Some(event) = &emitted.event else { return };
         match emitted.outcome {
-            EmitOutcome::Duplicate => drop(self.keys.insert(event.idempotency_key.clone())),
+            EmitOutcome::Duplicate => {
+                self.keys.insert(event.idempotency_key.clone());
+                self.is_new = false;
+            }
             EmitOutcome::Queued => {
                 self.keys.insert(event.idempotency_key.clone());
                 self.queued.insert(event.idempotency_key.clone());
@@ -71,6 +80,9 @@ impl Awaited {
             EmitOutcome::Unconfirmed => {
                 self.keys.insert(event.idempotency_key.clone());
                 self.unconfirmed.insert(event.idempotency_key.clone());
+            }
+            EmitOutcome::Accepted if self.is_of_fleet => {
+                self.keys.insert(event.idempotency_key.clone());
             }
             EmitOutcome::Accepted | EmitOutcome::Disabled | EmitOutcome::Refused => {}
         }
@@ -85,14 +97,18 @@ impl Awaited {
     ) -> Result<Exit, Failure> {
         let until = Instant::now() + timeout;
         // Of what was known already, all that there is; of the rest, what came since.
-        let is_new = self.keys.len() == self.queued.len() + self.unconfirmed.len();
         // The clock may have been set back a little meanwhile.
-        let mut since = is_new.then(|| self.began - SignedDuration::from_secs(60));
+        let mut since = self.is_new.then(|| self.began - SignedDuration::from_secs(60));
         let mut empty_looks = 0;
         let mut found: HashMap<DeliveryId, Listed> = HashMap::new();
         let mut pause = FIRST_PAUSE;
+        let mut unrouted = self.keys.len();
         loop {
             let looked = Instant::now();
+            // Before the listing: what was fanned out by then is in it.
+            if unrouted + self.queued.len() + self.unconfirmed.len() > 0 {
+                unrouted = source.unrouted(&self.keys)?;
+            }
             empty_looks = if source.queued() == 0 { empty_looks + 1 } else { 0 };
             let listing = source.list(&Query { since, ..Query::newest(ALL) })?;
             for one in listing.deliveries {
@@ -110,11 +126,12 @@ impl Awaited {
                 self.queued.clear();
             }
             let open: Vec<&Listed> = found.values().filter(|one| is_open(one)).collect();
-            let to_take_in = self.queued.len() + self.unconfirmed.len();
+            // What is in the inbox is not in the cluster.
+            let to_take_in = self.queued.len() + self.unconfirmed.len() + unrouted;
             let ended = open.is_empty() && to_take_in == 0 && found.len() == self.ids.len();
             if ended || Instant::now() >= until {
                 screen.progress_ends();
-                return Ok(self.tell(&found, ended, timeout, screen));
+                return Ok(self.tell(&found, ended, unrouted, timeout, screen));
             }
             screen.progress(format_args!(
                 "waiting: {} of {} ended",
@@ -134,6 +151,7 @@ impl Awaited {
         &self,
         found: &HashMap<DeliveryId, Listed>,
         ended: bool,
+        unrouted: usize,
         timeout: Duration,
         screen: &mut Screen,
     ) -> Exit {
@@ -145,7 +163,7 @@ impl Awaited {
         let queued = self.queued.len() + self.unconfirmed.len();
         let exit = if all_good { Exit::Done } else { Exit::Failed };
         if screen.is_json() {
-            screen.value(&Waited { ended, queued, deliveries });
+            screen.value(&Waited { ended, queued: queued + unrouted, deliveries });
             return exit;
         }
         for one in deliveries.iter().filter(|one| !is_good(one)).take(NAMED) {
@@ -163,6 +181,10 @@ impl Awaited {
         if queued > 0 {
             let what = counted(queued, "event", "events");
             told.push(format!("{what} in the inbox that no runtime has taken in"));
+        }
+        if unrouted > 0 {
+            let what = counted(unrouted, "event", "events");
+            told.push(format!("{what} in the cluster that nobody has fanned out"));
         }
         if told.is_empty() {
             told.push("nothing to deliver".to_owned());

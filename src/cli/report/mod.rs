@@ -91,6 +91,7 @@ impl Words<'_> {
         let from = self.time(*since);
         let runtime = match runtime {
             Some(runtime) => format!("a runtime has been up for {}", ago(runtime.uptime_s)),
+            None if self.0.of_fleet => "no runtime on this machine".to_owned(),
             None => "no runtime is running".to_owned(),
         };
         let lasts = took(i64::try_from(until.duration_since(*since).as_millis()).unwrap_or(i64::MAX));

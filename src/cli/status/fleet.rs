@@ -13,6 +13,10 @@ pub(in crate::cli) fn lines(fleet: &FleetStatus) -> Vec<Line> {
         let text = format!("fleet    {namespace}: this machine hands over, and may not look ({unseen})");
         return vec![Line::new(Tone::Faint, text)];
     }
+    if !fleet.is_seen {
+        let text = format!("fleet    {namespace}: nothing is known of it at present");
+        return vec![Line::new(Tone::Bad, text)];
+    }
     let unrouted = match unrouted {
         0 => String::new(),
         count => {
@@ -21,7 +25,10 @@ pub(in crate::cli) fn lines(fleet: &FleetStatus) -> Vec<Line> {
         }
     };
     let members = counted(fleet.members.len(), "member", "members");
-    let mut standbys = counted(*streaming, "standby confirms", "standbys confirm");
+    let mut standbys = match fleet.standbys_unseen {
+        true => "this role may not look who confirms".to_owned(),
+        false => counted(*streaming, "standby confirms", "standbys confirm"),
+    };
     if !confirming.is_empty() {
         standbys += &format!(" ({})", confirming.join(", "));
     }
@@ -29,7 +36,11 @@ pub(in crate::cli) fn lines(fleet: &FleetStatus) -> Vec<Line> {
     let head = Line::new(tone, format!("fleet    {namespace}: {members}, {standbys}{unrouted}"));
     let configs = fleet.members.windows(2).all(|pair| pair[0].config == pair[1].config);
     let members = fleet.members.iter().map(|one| member(fleet, one, configs));
-    [head].into_iter().chain(members).chain(fleet.gone.iter().map(gone)).collect()
+    [head]
+        .into_iter()
+        .chain(members)
+        .chain(fleet.gone.iter().map(|one| gone(one, !fleet.members.is_empty())))
+        .collect()
 }
 
 fn member(fleet: &FleetStatus, one: &FleetMember, is_same_config: bool) -> Line {
@@ -43,11 +54,11 @@ fn member(fleet: &FleetStatus, one: &FleetMember, is_same_config: bool) -> Line 
     Line::new(Tone::Plain, text)
 }
 
-fn gone(GoneMember { host, pid, since_s }: &GoneMember) -> Line {
-    let text = format!(
-        "           {host} (process {pid}) went silent: its leases ran out {} ago, and others have its work",
-        seconds(*since_s)
-    );
+fn gone(GoneMember { host, pid, since_s }: &GoneMember, has_others: bool) -> Line {
+    let others = if has_others { ", and others have its work" } else { "" };
+    let since = seconds(*since_s);
+    let text =
+        format!("           {host} (process {pid}) went silent: its leases ran out {since} ago{others}");
     Line::new(Tone::Warning, text)
 }
 

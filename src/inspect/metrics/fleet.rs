@@ -14,6 +14,9 @@ use crate::inspect::FleetStatus;
 pub struct FleetMetrics {
     /// Whether the cluster answered; all else is 0 where it did not.
     pub seen: bool,
+    /// Whether this machine's role may look at it; nothing of the fleet is shown where not.
+    #[serde(default)]
+    pub may_look: bool,
     /// Members that are alive.
     pub members: usize,
     /// Members that went silent within the last hour.
@@ -38,6 +41,7 @@ impl FleetMetrics {
         let owned = fleet.members.iter().flat_map(|member| &member.subscriptions).cloned();
         Self {
             seen: fleet.is_seen,
+            may_look: fleet.unseen.is_none(),
             members: fleet.members.len(),
             gone: fleet.gone.len(),
             configs: configs.len(),
@@ -50,6 +54,9 @@ impl FleetMetrics {
     }
 
     pub(super) fn gauges(&self, subscriptions: &[SubscriptionMetrics], text: &mut Text) {
+        if !self.may_look {
+            return;
+        }
         text.gauge("fleet_seen", "Whether the fleet's cluster answered; without it the others are absent.");
         text.one("fleet_seen", Labels::None, u8::from(self.seen));
         if !self.seen {
