@@ -11,8 +11,8 @@ use crate::actors::ledger::{GiveUp, Ledger, NotWritten, RecordAttempts, Reply};
 use crate::archive::Finished;
 use crate::delivery::{DeliveryId, Health, Pending, Reason};
 
-/// Ended attempts go to the Ledger in batches of 4, or after 2 ms, while others may begin.
-const MAX_GATHERED: usize = 4;
+/// Ended attempts go to the Ledger in batches ([`Right::at_a_time`](super::Right::at_a_time)), or
+/// after 2 ms, while others may begin.
 const GATHERED_FOR: Duration = Duration::from_millis(2);
 
 /// The pause before something that could not be written is tried again.
@@ -65,8 +65,8 @@ impl Subscription {
     pub(super) fn hand_over(&mut self, now: Instant, context: &Context<Self>) {
         let is_last = self.lane.in_flight() == 0 || !self.lane.is_open() || !self.has_room();
         let is_time = self.hand_over_by().is_some_and(|by| by <= now);
-        if self.gathered.ended.is_empty() || !is_last && !is_time && self.gathered.ended.len() < MAX_GATHERED
-        {
+        let is_batch = self.gathered.ended.len() >= self.right.at_a_time();
+        if self.gathered.ended.is_empty() || !(is_last || is_time || is_batch) {
             return;
         }
         let Gathered { ended, .. } = std::mem::take(&mut self.gathered);

@@ -47,6 +47,14 @@ impl Right {
         }
     }
 
+    /// Ended attempts that are handed over to be written together.
+    pub(super) fn at_a_time(&self) -> usize {
+        match self {
+            Self::Own => 4,
+            Self::None | Self::Lease { .. } => 16,
+        }
+    }
+
     /// Whether what waits is kept here.
     pub(super) fn keeps(&self) -> bool {
         matches!(self, Self::Own | Self::Lease { is_given_up: false, .. })

@@ -6,7 +6,6 @@
 mod cluster;
 mod engine;
 
-use std::fmt::Write as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -145,22 +144,17 @@ impl Fleet<'_> {
         Figure::new("21", what, "/s", median(&rates), Target::RatioAtLeast(0.8)).over(median(&bare))
     }
 
-    /// Deliveries a second from the first request to the last, while all waits in the cluster.
+    /// Deliveries a second from the first request to the last, all of them due at the same moment.
     fn recorded(&self, deliverers: usize) -> Figure {
         self.cluster
             .sql("TRUNCATE spec_notify.event, spec_notify.delivery, spec_notify.body, spec_notify.evidence");
         let machines = self.deliverers(deliverers);
-        let events = self.bench.count(400, 4);
+        self.keep_a_payload();
+        let events = self.bench.count(800, 4);
         let (mut ours, mut bare, mut both) = (Vec::new(), Vec::new(), Vec::new());
-        for round in 0..self.bench.slow_rounds() {
-            self.pause();
-            self.insert(&format!("rec-{deliverers}-{round}"), events);
-            let routed = "SELECT count(*) FROM spec_notify.event WHERE NOT routed";
-            wait_for("all to be routed", Duration::from_millis(50), || {
-                (self.cluster.sql(routed) == "0").then_some(())
-            });
+        for _ in 0..self.bench.slow_rounds() {
             self.bench.receiver.take();
-            self.cluster.sql("DELETE FROM spec_notify.pause");
+            self.insert_due_together(events);
             let arrivals = self.bench.receiver.wait_for(events * SUBSCRIPTIONS);
             let times: Vec<f64> = arrivals.iter().map(|arrival| arrival.at).collect();
             self.nothing_left();
@@ -191,15 +185,34 @@ impl Fleet<'_> {
         ))
     }
 
-    /// Holds all subscriptions back, and waits until the deliverers know.
-    fn pause(&self) {
-        let all: String = (0..SUBSCRIPTIONS).fold(String::new(), |mut all, n| {
-            let _ = write!(all, "{}('bench', 's{n}', '{PAUSE}')", if n == 0 { "" } else { ", " });
-            all
+    /// Has one event routed, and keeps the payload that it got.
+    fn keep_a_payload(&self) {
+        let mut count = 0;
+        wait_for("a payload", Duration::from_millis(50), || {
+            self.insert(&format!("payload-{count}"), 1);
+            count += 1;
+            self.nothing_left();
+            let kept = "CREATE TABLE IF NOT EXISTS spec_notify.bench_payload (bytes bytea NOT NULL); \
+                        INSERT INTO spec_notify.bench_payload SELECT bytes FROM spec_notify.body LIMIT 1; \
+                        SELECT count(*) FROM spec_notify.bench_payload";
+            (self.cluster.sql(kept) != "0").then_some(())
         });
-        self.cluster.sql(&format!("INSERT INTO spec_notify.pause VALUES {all}"));
-        // A quarter of a lease, and a look.
-        thread::sleep(Duration::from_secs_f64(LEASE_S / 4.0 + 0.5));
+    }
+
+    /// Deliveries of as many events that have been tried and wait for one moment, so that all
+    /// deliverers have read them by then and begin together.
+    fn insert_due_together(&self, events: usize) {
+        self.cluster.sql(&format!(
+            "WITH payload AS (INSERT INTO spec_notify.body \
+                 SELECT gen_random_uuid(), 'bench', (SELECT bytes FROM spec_notify.bench_payload LIMIT 1) \
+                 FROM generate_series(1, {events}) RETURNING id) \
+             INSERT INTO spec_notify.delivery (id, ns, subscription, spec, body, format, kind, key, accepted_at, \
+                 attempts, next_attempt_at) \
+             SELECT gen_random_uuid(), 'bench', 's' || n, '{SPEC}', payload.id, 'spec-kit', \
+                 'spec-auto.stage.completed', '{SPEC}:plan:attempt-1:' || payload.id, now(), \
+                 3, now() + interval '2 seconds' \
+             FROM payload, generate_series(0, {SUBSCRIPTIONS} - 1) AS n"
+        ));
     }
 
     /// Events that lie in the cluster as emitters would have put them there.
@@ -304,8 +317,6 @@ impl Fleet<'_> {
         Figure::new("25", what, "/s", rate, Target::AtMost(20.0))
     }
 }
-
-const PAUSE: &str = r#"{"since":"2026-01-01T00:00:00.000Z","by":"bench"}"#;
 
 /// How long one takes to be accepted, in seconds.
 fn emit(runtime: &Runtime, key: String) -> f64 {

@@ -333,8 +333,11 @@ fn evidence_comes_back_into_the_repo_each_line_once() {
 fn a_fleet_whose_members_differ_or_that_is_alone_says_so() {
     let mut cluster = ready();
     let (one, other) = (Endpoint::answering([200]), Endpoint::answering([200]));
-    let first = Machine::deliverer(&cluster, &[("chatops", &one.url(), "")]);
-    let second = Machine::deliverer(&cluster, &[("chatops", &other.url(), "")]);
+    let down = Endpoint::down();
+    let with = |url: &str, own: &str| {
+        Machine::deliverer(&cluster, &[("chatops", url, ""), (own, &*down.url(), "include_specs = [\"X\"]")])
+    };
+    let (first, second) = (with(&one.url(), "of-first"), with(&other.url(), "of-second"));
     let (_serve, _of_second) = (first.serve(), second.serve());
     let warned = |code: i32, what: &str| {
         wait_for(what, || {
@@ -346,6 +349,11 @@ fn a_fleet_whose_members_differ_or_that_is_alone_says_so() {
         })
     };
     warned(1, "configs differ");
+    // Whichever fans out: what the other alone has is fed by nobody.
+    let fed = warned(1, "gets no events at present")["warnings"].to_string();
+    let router = holder(&cluster, "router");
+    let unfed = if router == pid_of(&first) { "of-second" } else { "of-first" };
+    assert!(fed.contains(&format!("{unfed} gets no events")), "{router}: {fed}");
     [1, 2].iter().for_each(|next| cluster.kill((cluster.primary() + next) % 3));
     let alone = warned(1, "no standby streams");
     assert_eq!(alone["fleet"]["streaming"], 0);

@@ -174,6 +174,11 @@ fn it_fits_a_small_terminal_and_uses_a_large_one() {
     insta::assert_snapshot!("asking_80", drawn(&Model::new(), 80, 24));
     down.trouble = Some("process 4711 owns the spool and does not answer".to_owned());
     assert!(drawn(&down, 80, 24).contains("as of 0s ago: process 4711 owns the spool and does not answer"));
+    // Whole, also before anything was known.
+    let mut none = Model::new();
+    none.trouble = Some(format!("the cluster: no node is read-write: {} is a standby", "x".repeat(70)));
+    none.view = View::Warnings;
+    assert!(drawn(&none, 80, 24).contains("standby"), "{}", drawn(&none, 80, 24));
     let mut well = model();
     let snapshot = well.snapshot.as_mut().unwrap();
     snapshot.deliveries.clear();

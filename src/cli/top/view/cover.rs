@@ -10,7 +10,7 @@ use super::{LONGEST, coloured_sparkline, dead, style, why};
 use crate::cli::render::{self, Tone};
 use crate::cli::show;
 use crate::cli::status::{fleet_lines, of_latency, tone as health_tone, ways};
-use crate::cli::top::model::{Model, Read, Snapshot, View};
+use crate::cli::top::model::{Model, Read, View};
 use crate::clock;
 use crate::inspect::{DeliveryState, Listed, SubscriptionStatus, Trouble, TroubleKind};
 use crate::inspect::{ago, counted, grouped};
@@ -49,7 +49,7 @@ pub(super) fn covering(
     match view {
         View::Panes => ("", Vec::new()),
         View::Help => ("Help", HELP.map(Line::from).to_vec()),
-        View::Warnings => ("Warnings", warnings(model.snapshot.as_ref())),
+        View::Warnings => ("Warnings", warnings(model)),
         View::Delivery(delivery, read) => ("Delivery", about_delivery(delivery, read, now, width)),
         View::Subscription(id) => {
             let all = model.snapshot.iter().flat_map(|snapshot| &snapshot.status.subscriptions);
@@ -68,11 +68,16 @@ pub(super) fn heading(text: impl AsRef<str>) -> Line<'static> {
     line(text).style(style(Tone::Heading))
 }
 
-fn warnings(snapshot: Option<&Snapshot>) -> Vec<Line<'static>> {
-    let Some(status) = snapshot.map(|snapshot| &snapshot.status) else { return vec![Line::from("none")] };
+fn warnings(model: &Model) -> Vec<Line<'static>> {
+    // Why nothing new is known stands here whole: the first line has no room for all of it.
+    let trouble = model.trouble.iter().map(|why| line(why).style(style(Tone::Bad)));
+    let Some(status) = model.snapshot.as_ref().map(|snapshot| &snapshot.status) else {
+        let asking = model.trouble.is_none().then(|| Line::from("asking …"));
+        return trouble.chain(asking).collect();
+    };
     let fleet = status.fleet.iter().flat_map(fleet_lines);
-    let mut lines: Vec<Line<'_>> =
-        fleet.map(|render::Line { tone, text }| line(text).style(style(tone))).collect();
+    let fleet = fleet.map(|render::Line { tone, text }| line(text).style(style(tone)));
+    let mut lines: Vec<Line<'_>> = trouble.chain(fleet).collect();
     if !lines.is_empty() {
         lines.push(Line::default());
     }
