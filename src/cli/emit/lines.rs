@@ -20,6 +20,9 @@ const MAX_HELD: usize = 2 * MAX_EVENT_BYTES;
 /// Most bytes of what should hold one event, with blanks around it and in UTF-16 too.
 const MAX_OF_ONE: u64 = 4 * MAX_EVENT_BYTES as u64;
 
+/// Bytes that are read at a time, if there are as many.
+const AT_A_TIME: usize = 64 * 1024;
+
 /// The events of a text.
 pub(in crate::cli) struct Lines {
     reader: Box<dyn BufRead + Send>,
@@ -238,13 +241,13 @@ impl Lines {
 /// A file or standard input, and its name.
 fn reader(path: &Path) -> Result<(Box<dyn BufRead + Send>, String), Failure> {
     if path.as_os_str() == "-" {
-        return Ok((Box::new(BufReader::new(io::stdin())), String::new()));
+        return Ok((Box::new(BufReader::with_capacity(AT_A_TIME, io::stdin())), String::new()));
     }
     let file = open::to_read(path, Links::Followed).map_err(|error| {
         let path = path.display();
         Failure::usage(format!("cannot read {path}: {error}; to read events from a pipe, give --event -"))
     })?;
-    Ok((Box::new(BufReader::new(file)), path.display().to_string()))
+    Ok((Box::new(BufReader::with_capacity(AT_A_TIME, file)), path.display().to_string()))
 }
 
 fn shown(name: &str) -> &str {
