@@ -89,8 +89,9 @@ impl Router {
         mut event: Event,
         context: &mut Context<Self>,
     ) -> impl Future<Output = Result<Receipt, EmitError>> + use<> {
-        // The run of a fleet may have been in any checkout.
+        // The run of a fleet may have been in any checkout, and says itself in which it ended.
         if self.seat.is_none() {
+            event.source = None;
             self.checkout.add_to(&mut event);
         }
         let (reply, answer) = oneshot::channel();
