@@ -159,8 +159,9 @@ fn a_letter_that_is_discarded_while_its_replay_is_under_way_does_not_come_back()
 /// Of two replays of one letter the later answer would decide, whatever the earlier was.
 #[test]
 fn a_letter_is_sent_again_by_one_replay_at_a_time() {
-    let endpoint = Endpoint::answering([Answer::status(404), Answer::hang(), Answer::status(200)]);
-    let sandbox = Sandbox::new(&[("one", &endpoint.url(), "per_request_timeout_ms = 2000")]);
+    let held = Answer::status(500).held();
+    let endpoint = Endpoint::answering([Answer::status(404), held, Answer::status(200)]);
+    let sandbox = Sandbox::new(&[("one", &endpoint.url(), "per_request_timeout_ms = 30000")]);
     let _serve = sandbox.serve();
     let id = sandbox.emit("SPEC-1", "Plan", "k1")["deliveries"][0]["id"].as_str().unwrap().to_owned();
     sandbox.wait_for_finals("SPEC-1", 1);
@@ -169,7 +170,8 @@ fn a_letter_is_sent_again_by_one_replay_at_a_time() {
         endpoint.wait_for(2);
         let second = sandbox.run(&["replay", &id]);
         assert!(second.code == 1 && second.stderr.contains("is being sent again already"), "{second:?}");
-        // Its deadline passes, and the letter stays.
+        // The first fails then, and the letter stays.
+        endpoint.release();
         assert_eq!(replaying.join().unwrap().code, 1);
     });
     assert_eq!(sandbox.dead_letters("SPEC-1").len(), 1);
