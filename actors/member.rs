@@ -229,7 +229,7 @@ impl Member {
     async fn divide(&self, board: &Board, info: &MemberInfo) {
         let held: BTreeSet<Duty> = self.work.borrow().held.keys().cloned().collect();
         let plan = plan(self.link.member(), &board.members, &board.leases, &held);
-        for duty in plan.give.iter().filter(|duty| self.keeps(duty)).take(GIVEN_AT_ONCE) {
+        for duty in plan.give.iter().filter(|duty| self.epoch_of(duty).is_some()).take(GIVEN_AT_ONCE) {
             self.end(duty, false);
         }
         let wished = info.wants.iter().cloned().map(Duty::Deliver).chain([Duty::Route]);
@@ -297,14 +297,15 @@ impl Member {
         }
     }
 
-    fn keeps(&self, duty: &Duty) -> bool {
-        self.work.borrow().held.get(duty).is_some_and(|holding| !holding.is_ending)
+    /// The epoch of a lease that it has and keeps.
+    fn epoch_of(&self, duty: &Duty) -> Option<i64> {
+        let work = self.work.borrow();
+        work.held.get(duty).filter(|holding| !holding.is_ending).map(|holding| holding.tenure.epoch)
     }
 
     /// Whether it has this lease and keeps it.
     fn has(&self, duty: &Duty, epoch: i64) -> bool {
-        let work = self.work.borrow();
-        work.held.get(duty).is_some_and(|holding| holding.tenure.epoch == epoch && !holding.is_ending)
+        self.epoch_of(duty) == Some(epoch)
     }
 
     /// Ends a duty: when nothing of it is under way any more, the lease is given up, unless it was

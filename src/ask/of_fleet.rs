@@ -105,10 +105,11 @@ impl OfFleet {
     /// from its work.
     pub(crate) async fn facts(&self, member: Option<String>, trouble: Option<String>) -> FleetFacts {
         let config = self.link.config();
-        let overview = self.link.overview().await.map_err(|error| Unseen {
-            is_calm: is_denied(&error) && config.role == FleetRole::Emit,
-            why: error.to_string(),
-        });
+        let overview = self
+            .link
+            .overview()
+            .await
+            .map_err(|error| Unseen { is_calm: self.may_not_look(&error), why: error.to_string() });
         let (namespace, durability) = (config.namespace.to_string(), config.durability);
         FleetFacts { namespace, durability, member, overview, trouble }
     }
@@ -149,8 +150,13 @@ impl OfFleet {
         self.link.part(None).map(|(part, _)| vec![part]).map_err(|error| self.refused(&error))
     }
 
+    /// Whether this machine is not meant to look: it hands over, and its role lets it do no more.
+    fn may_not_look(&self, error: &EngineError) -> bool {
+        is_denied(error) && self.link.config().role == FleetRole::Emit
+    }
+
     fn refused(&self, error: &EngineError) -> RequestError {
-        if is_denied(error) && self.link.config().role == FleetRole::Emit {
+        if self.may_not_look(error) {
             let what = "this machine hands over, and its role may not look at what becomes of it: ask on a \
                         machine that delivers, or with a reader's URL";
             return RequestError::Refused(what.to_owned());

@@ -14,7 +14,7 @@ use crate::clock;
 use crate::config::{Config, FleetRole, StageEndsWith, Switch, WatchFrom};
 use crate::delivery::{Pause, SubscriptionId};
 use crate::env::Environment;
-use crate::inspect::{SourcesStatus, StatusReport, counted};
+use crate::inspect::{SourcesStatus, StatusReport, SubscriptionStatus, counted};
 use crate::inspect::{Survey, delivered_since, unfinished};
 use crate::runtime::Runtime;
 use crate::watch::Waiting;
@@ -159,7 +159,7 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
     // One that was interrupted lets its requests end.
     let rest = runtime.drain_blocking(if interrupt.came() { DRAIN } else { Duration::ZERO });
     let (delivered, interrupted) = (delivered_since(&config.evidence_dir, began_at), interrupt.came());
-    let parked_ones = status.subscriptions.iter().filter(|one| one.is_parked());
+    let parked_ones = own(&status).iter().filter(|one| one.is_parked());
     let parked_ones: usize = parked_ones.map(|one| one.pending).sum();
     let pending = match interrupted && is_ours(&status) {
         true => status.inbox + rest.pending.saturating_sub(parked_ones),
@@ -297,12 +297,14 @@ fn watches(status: &StatusReport) -> bool {
     status.runtime.as_ref().is_some_and(|runtime| runtime.watches)
 }
 
-/// In a fleet what is pending is others' work: only the inbox is this machine's.
+/// The subscriptions whose deliveries are this machine's work: none in a fleet, where only the
+/// inbox is.
+fn own(status: &StatusReport) -> &[SubscriptionStatus] {
+    if status.fleet.is_some() { &[] } else { &status.subscriptions }
+}
+
 fn left(status: &StatusReport) -> usize {
-    if status.fleet.is_some() {
-        return status.inbox;
-    }
-    let left = status.subscriptions.iter().map(|one| match one.is_parked() {
+    let left = own(status).iter().map(|one| match one.is_parked() {
         // A request under way ends all the same.
         true => one.in_flight,
         false => one.pending + one.in_flight,
@@ -311,16 +313,12 @@ fn left(status: &StatusReport) -> usize {
 }
 
 fn parked(status: &StatusReport) -> usize {
-    if status.fleet.is_some() {
-        return 0;
-    }
-    let inactive = status.subscriptions.iter().filter(|one| one.is_parked() && one.paused.is_none());
+    let inactive = own(status).iter().filter(|one| one.is_parked() && one.paused.is_none());
     inactive.map(|one| one.pending).sum()
 }
 
 fn left_paused(status: &StatusReport) -> Vec<LeftPaused> {
-    let own = status.subscriptions.iter().filter(|_| status.fleet.is_none());
-    let paused = own.filter(|one| one.pending > 0);
+    let paused = own(status).iter().filter(|one| one.pending > 0);
     let left = paused.filter_map(|one| {
         let (subscription, pending, pause) = (one.id.clone(), one.pending, one.paused.clone()?);
         Some(LeftPaused { subscription, pending, pause })
@@ -329,8 +327,5 @@ fn left_paused(status: &StatusReport) -> Vec<LeftPaused> {
 }
 
 fn dead(status: &StatusReport) -> usize {
-    if status.fleet.is_some() {
-        return 0;
-    }
-    status.subscriptions.iter().map(|one| one.dead_letters).sum()
+    own(status).iter().map(|one| one.dead_letters).sum()
 }

@@ -101,6 +101,9 @@ impl Exposition {
     }
 }
 
+/// What waits and what was given up lies in a fleet's cluster: not known while that is not seen.
+const OF_CLUSTER: [&str; 3] = ["pending_deliveries", "dead_letters", "unresolved"];
+
 impl Metrics {
     /// Those where webhooks are off.
     pub(crate) fn off() -> Self {
@@ -192,11 +195,8 @@ impl Metrics {
                 one.unresolved.into()
             }),
         ];
-        // The cluster has what waits and what was given up: nothing is known while it is not seen.
-        let is_known = |name: &str| {
-            let is_of_cluster = ["pending_deliveries", "dead_letters", "unresolved"].contains(&name);
-            !is_of_cluster || self.fleet.as_ref().is_none_or(|fleet| fleet.seen)
-        };
+        let is_seen = self.fleet.as_ref().is_none_or(|fleet| fleet.seen);
+        let is_known = |name: &str| is_seen || !OF_CLUSTER.contains(&name);
         for (name, help, value) in gauges.into_iter().filter(|(name, ..)| is_known(name)) {
             text.gauge(name, help);
             for one in &self.subscriptions {

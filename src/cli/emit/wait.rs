@@ -39,13 +39,13 @@ pub(super) struct Awaited {
     /// Events whose deliveries are not known here: queued ones, those that were known already, and
     /// those that somebody in a fleet fans out.
     keys: BTreeSet<IdempotencyKey>,
-    /// Whether they were all accepted by this command.
-    is_new: bool,
-    /// Whether events go to a fleet.
-    is_of_fleet: bool,
     /// Those of them that are in the inbox, and those of which that is not certain.
     queued: BTreeSet<IdempotencyKey>,
     unconfirmed: BTreeSet<IdempotencyKey>,
+    /// Whether none of them was known before.
+    is_new: bool,
+    /// Whether events go to a fleet.
+    is_of_fleet: bool,
 }
 
 /// What became of it, as `--json` prints it.
@@ -62,7 +62,7 @@ impl Awaited {
     pub(super) fn new(is_of_fleet: bool) -> Self {
         let (ids, keys) = (BTreeSet::new(), BTreeSet::new());
         let (queued, unconfirmed) = (BTreeSet::new(), BTreeSet::new());
-        Self { began: clock::now(), ids, keys, is_new: true, is_of_fleet, queued, unconfirmed }
+        Self { began: clock::now(), ids, keys, queued, unconfirmed, is_new: true, is_of_fleet }
     }
 
     pub(super) fn add(&mut self, emitted: &Emitted) {
