@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
 #[cfg(feature = "cli")]
@@ -53,6 +53,7 @@ pub use trouble::{Cause, Incident};
 
 use crate::clock;
 use crate::event::{EventKind, IdempotencyKey, SpecId, Stage, Status};
+use crate::names;
 use crate::payload::Format;
 
 /// The id of a delivery, sent as `X-SpecKit-Id`: a UUID v4, the same on every attempt and every
@@ -133,7 +134,7 @@ impl fmt::Display for SubscriptionId {
 
 impl<'de> Deserialize<'de> for SubscriptionId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        names::parsed(deserializer)
     }
 }
 

@@ -5,12 +5,12 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::SpecId;
 use crate::clock;
 use crate::digest::sha256;
-use crate::names::printable;
+use crate::names::{self, printable};
 
 /// Says which event this is, so that the same one seen twice is delivered once: 1 to 512 printable
 /// characters.
@@ -110,7 +110,7 @@ impl fmt::Display for IdempotencyKey {
 
 impl<'de> Deserialize<'de> for IdempotencyKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        names::parsed(deserializer)
     }
 }
 

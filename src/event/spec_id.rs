@@ -4,9 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::names::printable;
+use crate::names::{self, printable};
 
 /// The id of a SPEC. It names folders, so only `[A-Za-z0-9][A-Za-z0-9._-]{0,127}` is one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -85,7 +85,7 @@ impl fmt::Display for SpecId {
 
 impl<'de> Deserialize<'de> for SpecId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        names::parsed(deserializer)
     }
 }
 

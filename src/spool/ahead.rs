@@ -13,7 +13,7 @@ const AHEAD: usize = 4;
 /// The first error of an item or of `take`: nothing more is taken then.
 pub(super) fn in_order<T: Send, U: Send, E>(
     mut items: impl ExactSizeIterator<Item = Result<T, E>>,
-    work: impl Fn(T) -> U + Copy + Send,
+    mut work: impl FnMut(T) -> U + Clone + Send,
     mut take: impl FnMut(U) -> Result<(), E>,
 ) -> Result<(), E> {
     if items.len() < 2 {
@@ -22,7 +22,8 @@ pub(super) fn in_order<T: Send, U: Send, E>(
     thread::scope(|scope| {
         let (to_do, given) = sync_channel(AHEAD);
         let (done, results) = sync_channel(AHEAD);
-        let worker = move || given.into_iter().map(work).try_for_each(|result| done.send(result));
+        let ahead = work.clone();
+        let worker = move || given.into_iter().map(ahead).try_for_each(|result| done.send(result));
         if thread::Builder::new().spawn_scoped(scope, worker).is_err() {
             return items.try_for_each(|item| take(work(item?)));
         }

@@ -11,11 +11,9 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::de::IgnoredAny;
-
 use super::ahead;
 use super::place::Place;
-use super::record::{self, Record, VERSION};
+use super::record::{self, Outline, Part, Record, VERSION};
 use super::recovery::Recovery;
 use super::segment::{
     MAX_NUMBER, NO_SUCH_NUMBER, Opened, ReadSegment, Segment, segment_numbers, segment_path,
@@ -105,7 +103,9 @@ impl Journal {
             Self { next_number: numbers.last().map_or(1, |last| last + 1), ..Self::empty(dir, spec) };
         let mut recovery = Recovery::of(spec);
         let opened = numbers.into_iter().map(|number| Opened::open(dir, number));
-        ahead::in_order(opened, Opened::read, |read| {
+        let mut content = Vec::new();
+        let read = move |opened: Opened| opened.read(&mut content);
+        ahead::in_order(opened, read, |read| {
             journal.take_segment(read?, &mut recovery)?;
             journal.close_files(keep_open);
             Ok(())
@@ -115,11 +115,11 @@ impl Journal {
 
     /// Takes in the next segment: copies what is damaged aside and cuts an unfinished last record.
     fn take_segment(&mut self, read: ReadSegment, recovery: &mut Recovery) -> Result<(), FileError> {
-        let ReadSegment { opened: Opened { number, id, file, .. }, content, scan } = read;
-        for damaged in &scan.damaged {
-            self.set_aside(number, damaged.start, &content[damaged.clone()]);
+        let ReadSegment { opened: Opened { number, id, file, .. }, scan, damaged, torn, ends_whole } = read;
+        for (at, bytes) in &damaged {
+            self.set_aside(number, *at, bytes);
         }
-        let torn = content.len() - scan.torn_at;
+        let length = scan.torn_at as u64;
         if torn > 0 {
             let path = segment_path(&self.dir, number);
             log::warn!(
@@ -127,17 +127,14 @@ impl Journal {
                 path.display(),
                 counted(torn, "byte", "bytes")
             );
-            files::cut(&file, scan.torn_at as u64).map_err(FileError::on("repair", &path))?;
+            files::cut(&file, length).map_err(FileError::on("repair", &path))?;
         }
-        let content = &content[..scan.torn_at];
-        let length = content.len() as u64;
         self.add_segment(Segment { number, length, known_bytes: 0, id, file: Some(file) }, scan, recovery);
-        let is_whole = content.is_empty() || content.ends_with(b"\n");
-        self.appendable = is_whole && length > 0 && length < FILE_BYTES;
+        self.appendable = ends_whole && length > 0 && length < FILE_BYTES;
         Ok(())
     }
 
-    fn add_segment(&mut self, segment: Segment, scan: record::Scan<IgnoredAny>, recovery: &mut Recovery) {
+    fn add_segment(&mut self, segment: Segment, scan: record::Scan<Outline>, recovery: &mut Recovery) {
         let number = segment.number;
         self.segments.push_back(segment);
         for (range, record) in scan.records {
@@ -165,7 +162,7 @@ impl Journal {
     }
 
     /// Updates the index for an appended or recovered record: where it is, and what it ends.
-    fn index<B>(&mut self, record: &Record<B>, place: Place) {
+    fn index<P: Part>(&mut self, record: &Record<P>, place: Place) {
         self.sequence = self.sequence.max(record.sequence());
         match record {
             Record::Spool { .. } => {}

@@ -9,6 +9,7 @@
 mod tests;
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::io::{self, Write as _};
 use std::ops::Range;
 
@@ -31,10 +32,11 @@ pub(super) const VERSION: u32 = 1;
 /// Bytes before the JSON: checksum, space, length, space.
 const PREFIX: usize = 18;
 
-/// One line of the spool. `B` is the type that a payload is read into: `IgnoredAny` skips it.
+/// One line of the spool, or the part of it that `P` reads.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Record<B = Box<RawValue>> {
+#[serde(bound(serialize = "P::Body: Serialize, P::Attempt: Serialize", deserialize = "P: Part"))]
+pub(crate) enum Record<P: Part = Whole> {
     /// The first line of every file.
     Spool {
         /// The format's version.
@@ -47,7 +49,7 @@ pub(crate) enum Record<B = Box<RawValue>> {
         sequence: Option<u64>,
     },
     /// An event was accepted. Synced before the emitter is answered.
-    Accepted(Accepted<B>),
+    Accepted(Accepted<P>),
     /// An event that was accepted earlier and has nothing pending: kept so that a repeated one is
     /// recognised.
     Known {
@@ -67,7 +69,7 @@ pub(crate) enum Record<B = Box<RawValue>> {
         /// The delivery.
         id: DeliveryId,
         /// The result of the attempt.
-        attempt: AttemptSummary,
+        attempt: P::Attempt,
         /// When the next attempt is due.
         #[serde(with = "clock::millis")]
         next_attempt_at: Timestamp,
@@ -91,7 +93,7 @@ pub(crate) enum Record<B = Box<RawValue>> {
     Later(Later),
 }
 
-impl<B> Record<B> {
+impl<P: Part> Record<P> {
     /// The end of a delivery.
     pub(crate) fn finished(id: DeliveryId, state: FinalState, at: Timestamp) -> Self {
         Self::Finished { id, state, at, discarded_by: None }
@@ -143,7 +145,8 @@ impl Later {
 
 /// An accepted event: its payload, and a delivery for each subscription that wants it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Accepted<B = Box<RawValue>> {
+#[serde(bound(serialize = "P::Body: Serialize, P::Attempt: Serialize", deserialize = "P: Part"))]
+pub(crate) struct Accepted<P: Part = Whole> {
     /// When it was accepted.
     #[serde(with = "clock::millis")]
     pub at: Timestamp,
@@ -170,20 +173,21 @@ pub(crate) struct Accepted<B = Box<RawValue>> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told: Option<Told>,
     /// Its deliveries; empty if no subscription wants it.
-    pub deliveries: Vec<AcceptedDelivery>,
+    pub deliveries: Vec<AcceptedDelivery<P>>,
     /// The payload, byte for byte.
-    pub body: B,
+    pub body: P::Body,
     /// The payload rendered in other formats, for the deliveries that use them.
     #[serde(default = "BTreeMap::new", skip_serializing_if = "BTreeMap::is_empty")]
-    pub bodies: BTreeMap<Format, B>,
+    pub bodies: BTreeMap<Format, P::Body>,
     /// The payloads of those deliveries that do not share theirs: they call somebody.
     #[serde(default = "BTreeMap::new", skip_serializing_if = "BTreeMap::is_empty")]
-    pub own_bodies: BTreeMap<DeliveryId, B>,
+    pub own_bodies: BTreeMap<DeliveryId, P::Body>,
 }
 
 /// One delivery of an accepted event.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct AcceptedDelivery {
+#[serde(bound(serialize = "P::Attempt: Serialize", deserialize = "P: Part"))]
+pub(crate) struct AcceptedDelivery<P: Part = Whole> {
     /// The delivery's id, sent as `X-SpecKit-Id`.
     pub id: DeliveryId,
     /// The subscription it goes to.
@@ -193,7 +197,7 @@ pub(crate) struct AcceptedDelivery {
     pub format: Format,
     /// Attempts made before the record was moved here by a compaction.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub attempts: Vec<AttemptSummary>,
+    pub attempts: Vec<P::Attempt>,
     /// When the next attempt is due, as known when a compaction moved the record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_at: Option<Timestamp>,
@@ -314,22 +318,61 @@ const TOLD: &str = r#","told":"#;
 /// What surrounds the key in a [`Record::Known`] without `told`.
 const KNOWN: &str = r#"{"known":{"idempotency_key":"","at":"2025-10-14T10:00:00.000Z"}}"#;
 
-/// How payloads are read from a record.
-pub(super) trait Payload: DeserializeOwned {
+/// How much of a record is read.
+pub(crate) trait Part: Sized + Clone + Debug {
+    /// A payload.
+    type Body: DeserializeOwned + Clone + Debug;
+    /// An attempt.
+    type Attempt: DeserializeOwned + Clone + Debug;
+
+    /// The attempt's number.
+    fn number(attempt: &Self::Attempt) -> u32;
+
     /// The record with this JSON text.
     fn record_of(json: &[u8]) -> serde_json::Result<Record<Self>>;
 }
 
-impl Payload for Box<RawValue> {
+/// All of it.
+#[derive(Clone, Debug)]
+pub(crate) enum Whole {}
+
+impl Part for Whole {
+    type Body = Box<RawValue>;
+    type Attempt = AttemptSummary;
+
+    fn number(attempt: &AttemptSummary) -> u32 {
+        attempt.attempt
+    }
+
     fn record_of(json: &[u8]) -> serde_json::Result<Record<Self>> {
         serde_json::from_slice(json)
     }
 }
 
-/// Skips payloads. They are the last fields of an accepted event: all before them is a whole record
-/// once it is closed, and the payloads, which can be long, need not be read to find where they end.
-impl Payload for IgnoredAny {
+/// What says which deliveries are unfinished: no payload, and of attempts their numbers.
+#[derive(Clone, Debug)]
+pub(crate) enum Outline {}
+
+/// An attempt of which only its number is read.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Numbered {
+    attempt: u32,
+}
+
+impl Part for Outline {
+    type Body = IgnoredAny;
+    type Attempt = Numbered;
+
+    fn number(attempt: &Numbered) -> u32 {
+        attempt.attempt
+    }
+
+    /// Payloads can be long, and are the last fields of an accepted event: all before them is a
+    /// whole record once it is closed, so where they end need not be found.
     fn record_of(json: &[u8]) -> serde_json::Result<Record<Self>> {
+        if let Some(attempted) = attempted(json) {
+            return Ok(attempted);
+        }
         // JSON escapes quotation marks within a text, so this is a field. If it belongs to anything
         // within the event, what comes before it cannot be closed like this.
         let before_payloads = json.starts_with(ACCEPTED).then(|| memmem::find(json, BODY)).flatten();
@@ -344,9 +387,25 @@ const ACCEPTED: &[u8] = br#"{"accepted":{"#;
 const BODY: &[u8] = br#","body":"#;
 const NO_BODY: &[u8] = br#","body":null}}"#;
 
+/// An attempted record in the form in which [`encode`] writes it, the most frequent ones of a spool
+/// whose endpoints fail. `None` for any other text: it is read as JSON.
+fn attempted(json: &[u8]) -> Option<Record<Outline>> {
+    let text = std::str::from_utf8(json).ok()?.strip_prefix(r#"{"attempted":{"id":""#)?;
+    let (id, text) = text.split_once(r#"","attempt":{"attempt":"#)?;
+    let (attempt, text) = text.split_once(',')?;
+    // JSON escapes quotation marks within a text, and two braces close the attempted record and
+    // what is around it: so this is a field of that record.
+    let (_, next_attempt_at) = text.strip_suffix(r#""}}"#)?.rsplit_once(r#"},"next_attempt_at":""#)?;
+    Some(Record::Attempted {
+        id: id.parse().ok()?,
+        attempt: Numbered { attempt: attempt.parse().ok()? },
+        next_attempt_at: next_attempt_at.parse().ok()?,
+    })
+}
+
 /// Reads the record at the start of a text. Returns it and its length without the newline; `None`
 /// if there is no record.
-pub(super) fn decode<B: Payload>(text: &[u8]) -> Option<(Record<B>, usize)> {
+pub(super) fn decode<P: Part>(text: &[u8]) -> Option<(Record<P>, usize)> {
     let prefix = std::str::from_utf8(text.get(..PREFIX)?).ok()?;
     let (sum, length) = prefix.strip_suffix(' ')?.split_once(' ')?;
     let length = usize::from_str_radix(length, 16).ok()?;
@@ -356,21 +415,21 @@ pub(super) fn decode<B: Payload>(text: &[u8]) -> Option<(Record<B>, usize)> {
     }
     // A matching checksum means that the JSON is as it was written: if this version does not
     // understand it, a later one wrote it.
-    let record = B::record_of(json).or_else(|_| Later::of(json).map(Record::Later)).ok()?;
+    let record = P::record_of(json).or_else(|_| Later::of(json).map(Record::Later)).ok()?;
     Some((record, PREFIX + length))
 }
 
 /// The record in a whole line.
-pub(super) fn decode_whole<B: Payload>(line: &[u8]) -> io::Result<Record<B>> {
+pub(super) fn decode_whole(line: &[u8]) -> io::Result<Record> {
     let decoded = decode(line).map(|(record, _)| record);
     decoded.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the record is damaged"))
 }
 
 /// What a spool file holds.
 #[derive(Debug)]
-pub(super) struct Scan<B = Box<RawValue>> {
+pub(super) struct Scan<P: Part = Whole> {
     /// Whole records and their ranges, newline included.
-    pub(super) records: Vec<(Range<usize>, Record<B>)>,
+    pub(super) records: Vec<(Range<usize>, Record<P>)>,
     /// Ranges that are no record and are followed by a newline or a record.
     pub(super) damaged: Vec<Range<usize>>,
     /// Where an unfinished last line begins; the length of the content if there is none.
@@ -378,7 +437,7 @@ pub(super) struct Scan<B = Box<RawValue>> {
 }
 
 /// Reads every record that can be read.
-pub(super) fn scan<B: Payload>(content: &[u8]) -> Scan<B> {
+pub(super) fn scan<P: Part>(content: &[u8]) -> Scan<P> {
     let mut scan = Scan { records: Vec::new(), damaged: Vec::new(), torn_at: content.len() };
     let mut at = 0;
     while at < content.len() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::place::Place;
-use super::record::{Accepted, AcceptedDelivery, Record};
+use super::record::{Accepted, AcceptedDelivery, Part, Record};
 use crate::delivery::{Delivery, DeliveryId, MAX_SESSIONS, SubscriptionId, Told};
 use crate::event::{IdempotencyKey, SpecId};
 
@@ -68,7 +68,7 @@ impl Recovery {
     }
 
     /// Takes the next record and its place.
-    pub(super) fn read<B>(&mut self, record: &Record<B>, place: Place) {
+    pub(super) fn read<P: Part>(&mut self, record: &Record<P>, place: Place) {
         match record {
             Record::Spool { .. } | Record::Run(_) => {}
             // Its event is recognised when it comes again.
@@ -97,7 +97,7 @@ impl Recovery {
             Record::Attempted { id, attempt, next_attempt_at } => {
                 let found = self.places.get(id).and_then(|at| self.found.get_mut(*at as usize)?.as_mut());
                 if let Some(found) = found {
-                    found.unfinished.attempts = attempt.attempt;
+                    found.unfinished.attempts = P::number(attempt);
                     found.unfinished.next_attempt_at = Some(*next_attempt_at);
                     found.last_attempt = Some(place);
                 }
@@ -131,7 +131,12 @@ impl Recovery {
         std::mem::take(&mut self.verdicts).into_iter().chain(told)
     }
 
-    fn found_in<B>(&mut self, accepted: &Accepted<B>, delivery: &AcceptedDelivery, place: Place) -> Found {
+    fn found_in<P: Part>(
+        &mut self,
+        accepted: &Accepted<P>,
+        delivery: &AcceptedDelivery<P>,
+        place: Place,
+    ) -> Found {
         let subscription = match self.subscriptions.get(&delivery.subscription) {
             Some(known) => known.clone(),
             None => {
@@ -152,7 +157,7 @@ impl Recovery {
         };
         let unfinished = Unfinished {
             delivery: Arc::new(of),
-            attempts: delivery.attempts.last().map_or(0, |last| last.attempt),
+            attempts: delivery.attempts.last().map_or(0, P::number),
             next_attempt_at: delivery.next_attempt_at,
         };
         Found { unfinished, last_attempt: (!delivery.attempts.is_empty()).then_some(place) }
@@ -166,6 +171,7 @@ impl Recovery {
 
 #[cfg(test)]
 mod tests {
+    use super::super::record::Outline;
     use super::*;
     use crate::clock;
     use crate::delivery::{Identities, Identity};
@@ -193,7 +199,7 @@ mod tests {
             [(Some("s-1"), long_ago), (None, long_ago), (Some("s-2"), now)].into_iter().enumerate()
         {
             let (idempotency_key, told) = told(session, at);
-            let record = Record::<()>::Known { idempotency_key, at, told: Some(told) };
+            let record = Record::<Outline>::Known { idempotency_key, at, told: Some(told) };
             recovery.read(&record, Place::new(1, &(n..n + 1)));
         }
         let keys: Vec<String> = recovery.take_told().map(|(key, _)| key.to_string()).collect();

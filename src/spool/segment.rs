@@ -5,9 +5,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use serde::de::IgnoredAny;
-
-use super::record::{self, Scan};
+use super::record::{self, Outline, Scan};
 use crate::files::{self, FileError, FileId};
 
 /// Largest file that is read: more than one batch adds to a file that is not full. This program
@@ -81,8 +79,13 @@ pub(super) struct Opened {
 /// A segment and what it holds, payloads aside: each of those is read when its attempt starts.
 pub(super) struct ReadSegment {
     pub(super) opened: Opened,
-    pub(super) content: Vec<u8>,
-    pub(super) scan: Scan<IgnoredAny>,
+    pub(super) scan: Scan<Outline>,
+    /// What is damaged, and where that begins.
+    pub(super) damaged: Vec<(usize, Vec<u8>)>,
+    /// Bytes of an unfinished last line.
+    pub(super) torn: usize,
+    /// Whether a record can be appended once that is cut.
+    pub(super) ends_whole: bool,
 }
 
 impl Opened {
@@ -95,11 +98,16 @@ impl Opened {
         Ok(Self { number, id, file, path })
     }
 
-    /// Reads its content.
-    pub(super) fn read(self) -> Result<ReadSegment, FileError> {
-        let content = content_of(&self.file).map_err(FileError::on("read", &self.path))?;
-        let scan = record::scan(&content);
-        Ok(ReadSegment { opened: self, content, scan })
+    /// Reads its content into a buffer that one segment after the other uses: fresh memory for each
+    /// takes longer than the reading.
+    pub(super) fn read(self, content: &mut Vec<u8>) -> Result<ReadSegment, FileError> {
+        read_into(&self.file, content).map_err(FileError::on("read", &self.path))?;
+        let scan: Scan<Outline> = record::scan(content);
+        let damaged = scan.damaged.iter().map(|range| (range.start, content[range.clone()].to_vec()));
+        let damaged = damaged.collect();
+        let torn = content.len() - scan.torn_at;
+        let ends_whole = scan.torn_at == 0 || content[..scan.torn_at].ends_with(b"\n");
+        Ok(ReadSegment { opened: self, scan, damaged, torn, ends_whole })
     }
 }
 
@@ -131,14 +139,22 @@ pub(super) fn segment_numbers(dir: &Path) -> io::Result<Vec<u64>> {
 
 /// The content of an open file.
 pub(super) fn content_of(file: &File) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    read_into(file, &mut content)?;
+    Ok(content)
+}
+
+/// Reads an open file into `content`, in place of what that holds.
+fn read_into(file: &File, content: &mut Vec<u8>) -> io::Result<()> {
     let length = file.metadata()?.len();
     if length > MAX_FILE_BYTES {
         return Err(io::Error::other(TOO_LARGE));
     }
+    content.clear();
     // With a byte more, the read that finds the end needs no more room.
-    let mut content = Vec::with_capacity(usize::try_from(length).map_or(0, |length| length + 1));
-    file.take(MAX_FILE_BYTES).read_to_end(&mut content)?;
-    Ok(content)
+    content.reserve_exact(usize::try_from(length).map_or(0, |length| length + 1));
+    file.take(MAX_FILE_BYTES).read_to_end(content)?;
+    Ok(())
 }
 
 /// Checks that a file can be a segment, without reading it.

@@ -3,13 +3,12 @@
 //! records twice; recovery counts them once.
 
 use jiff::Timestamp;
-use serde::de::IgnoredAny;
 
 use super::Journal;
 use crate::clock;
 use crate::files::{self, FileError, is_gone};
 use crate::spool::place::Place;
-use crate::spool::record::{self, AcceptedDelivery, Record, decode_whole};
+use crate::spool::record::{self, AcceptedDelivery, Outline, Record, decode_whole};
 use crate::spool::recovery::TOLD_BEFORE;
 use crate::spool::segment::segment_path;
 
@@ -95,7 +94,7 @@ impl Journal {
     pub(super) fn wanted(&self, number: u64, content: &[u8]) -> Result<Vec<Record>, FileError> {
         let mut wanted = Vec::new();
         let mut has_steps = false;
-        for (range, record) in record::scan::<IgnoredAny>(content).records {
+        for (range, record) in record::scan::<Outline>(content).records {
             match record {
                 Record::Accepted(accepted) => {
                     has_steps |= accepted.run.is_some();
