@@ -38,15 +38,21 @@ impl From<&IdempotencyKey> for KeyDigest {
     }
 }
 
-/// Serialised in hex.
+/// Serialised in hex, in formats for people.
 impl Serialize for KeyDigest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&hex::encode(self.0))
+        match serializer.is_human_readable() {
+            true => serializer.serialize_str(&hex::encode(self.0)),
+            false => self.0.serialize(serializer),
+        }
     }
 }
 
 impl<'de> Deserialize<'de> for KeyDigest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if !deserializer.is_human_readable() {
+            return Deserialize::deserialize(deserializer).map(Self);
+        }
         let mut digest = [0; 16];
         let text = String::deserialize(deserializer)?;
         hex::decode_to_slice(text, &mut digest).map_err(de::Error::custom)?;
@@ -54,12 +60,27 @@ impl<'de> Deserialize<'de> for KeyDigest {
     }
 }
 
-/// The idempotency keys accepted within a window. Times are in milliseconds, as in the spool.
+/// An event that was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KnownEvent {
+    pub(crate) key: KeyDigest,
+    /// When, in milliseconds since the epoch, as the spool has it.
+    pub(crate) at_ms: i64,
+}
+
+impl KnownEvent {
+    /// The event with this key, accepted then.
+    pub(crate) fn new(key: &IdempotencyKey, at: Timestamp) -> Self {
+        Self { key: key.into(), at_ms: at.as_millisecond() }
+    }
+}
+
+/// The idempotency keys accepted within a window.
 #[derive(Debug)]
 pub(crate) struct Dedupe {
     window: SignedDuration,
     known: HashMap<KeyDigest, i64>,
-    order: VecDeque<(i64, KeyDigest)>,
+    order: VecDeque<KnownEvent>,
 }
 
 impl Dedupe {
@@ -74,13 +95,11 @@ impl Dedupe {
     }
 
     /// Restores what was known at the last stop, given oldest first.
-    pub(crate) fn restore(&mut self, known: Vec<(IdempotencyKey, Timestamp)>) {
-        let count = known.len().min(MAX_KNOWN);
-        self.known.reserve(count);
-        self.order.reserve_exact(count);
-        for (key, at) in known {
-            self.remember((&key).into(), at);
-        }
+    pub(crate) fn restore(&mut self, known: &[KnownEvent]) {
+        let newest = &known[known.len().saturating_sub(MAX_KNOWN)..];
+        self.known.reserve(newest.len());
+        self.order.reserve_exact(newest.len());
+        newest.iter().for_each(|event| self.add(*event));
     }
 
     /// Whether an event with this key was accepted within the window.
@@ -94,15 +113,21 @@ impl Dedupe {
 
     /// Remembers an accepted event. Must be called in the order of acceptance.
     pub(crate) fn remember(&mut self, key: KeyDigest, at: Timestamp) {
-        let at = at.as_millisecond();
-        self.known.insert(key, at);
-        self.order.push_back((at, key));
+        self.add(KnownEvent { key, at_ms: at.as_millisecond() });
+    }
+
+    fn add(&mut self, event: KnownEvent) {
+        // A crash within a compaction leaves an event in two files.
+        if self.known.insert(event.key, event.at_ms) == Some(event.at_ms) {
+            return;
+        }
+        self.order.push_back(event);
         while self.order.len() > MAX_KNOWN
-            || self.order.front().is_some_and(|(oldest, _)| self.is_over(*oldest, at))
+            || self.order.front().is_some_and(|oldest| self.is_over(oldest.at_ms, event.at_ms))
         {
-            let Some((oldest, key)) = self.order.pop_front() else { break };
-            if self.known.get(&key) == Some(&oldest) {
-                self.known.remove(&key);
+            let Some(oldest) = self.order.pop_front() else { break };
+            if self.known.get(&oldest.key) == Some(&oldest.at_ms) {
+                self.known.remove(&oldest.key);
             }
         }
     }

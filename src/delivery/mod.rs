@@ -34,7 +34,7 @@ use uuid::Uuid;
 #[cfg(feature = "cli")]
 pub(crate) use advice::hint_of_status;
 pub(crate) use body::{Body, BodyBudget, Payload};
-pub(crate) use dedupe::{Dedupe, KeyDigest};
+pub(crate) use dedupe::{Dedupe, KeyDigest, KnownEvent};
 pub(crate) use final_state::FinalState;
 pub(crate) use health::{Health, OPEN_AFTER};
 pub use health::{HealthState, LocalFault};

@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 #[cfg(feature = "cli")]
 use rustix::process::{Rlimit, setrlimit};
+use serde::{Deserialize, Serialize};
 
 use crate::clock;
 use crate::event::SpecId;
@@ -132,7 +133,15 @@ pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
 /// # Errors
 /// It does not exist, is not a file, or is larger than 16 MiB.
 pub(crate) fn read_small(path: &Path) -> io::Result<Vec<u8>> {
-    open::whole(path, Links::Refused, SMALL)
+    whole(path, SMALL)
+}
+
+/// Reads a file of this program; refuses a symbolic link.
+///
+/// # Errors
+/// It does not exist, is not a file, or has more than `most` bytes.
+pub(crate) fn whole(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    open::whole(path, Links::Refused, most)
 }
 
 /// Opens a file for reading and appending, creating it with mode 0600; refuses a symbolic link.
@@ -148,7 +157,7 @@ pub(crate) fn existing_file(path: &Path) -> io::Result<File> {
 
 /// The identity of a file, whatever its name, as long as it exists. It includes the time of
 /// creation where the file system has it, because an inode's number is soon reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FileId {
     device: u64,
     inode: u64,

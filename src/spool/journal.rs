@@ -4,6 +4,7 @@
 mod compaction;
 mod reading;
 mod repair;
+mod sealed;
 #[cfg(test)]
 mod tests;
 
@@ -102,15 +103,37 @@ impl Journal {
         let mut journal =
             Self { next_number: numbers.last().map_or(1, |last| last + 1), ..Self::empty(dir, spec) };
         let mut recovery = Recovery::of(spec);
-        let opened = numbers.into_iter().map(|number| Opened::open(dir, number));
+        let last_sealed = journal.take_sealed(&numbers, &mut recovery);
+        journal.open_files_again(keep_open)?;
+        let newest = numbers.last().copied();
+        let unread: Vec<u64> = numbers.into_iter().filter(|number| *number > last_sealed).collect();
+        let opened = unread.into_iter().map(|number| Opened::open(dir, number));
+        let (mut bytes, mut sealed) = (0, None);
         let mut content = Vec::new();
         let read = move |opened: Opened| opened.read(&mut content);
         ahead::in_order(opened, read, |read| {
-            journal.take_segment(read?, &mut recovery)?;
+            let read = read?;
+            if Some(read.opened.number) == newest {
+                sealed = journal.sealed(bytes, &recovery);
+            }
+            bytes += read.scan.torn_at as u64;
+            journal.take_segment(read, &mut recovery)?;
             journal.close_files(keep_open);
             Ok(())
         })?;
+        sealed.iter().for_each(|content| journal.keep_sealed(content));
         Ok((journal, recovery))
+    }
+
+    /// Opens and syncs the files of segments that were taken in without reading them; only the
+    /// newest `keep_open` stay open.
+    fn open_files_again(&mut self, keep_open: usize) -> Result<(), FileError> {
+        let closed = self.segments.len().saturating_sub(keep_open);
+        for (at, segment) in self.segments.iter_mut().enumerate() {
+            let opened = Opened::open(&self.dir, segment.number)?;
+            segment.file = (at >= closed).then_some(opened.file);
+        }
+        Ok(())
     }
 
     /// Takes in the next segment: copies what is damaged aside and cuts an unfinished last record.

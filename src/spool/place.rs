@@ -3,9 +3,11 @@
 use std::num::NonZeroU32;
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 /// The place of a record: segment number, offset and length. Compact, because each unfinished
 /// delivery holds one; a segment is far below 4 GiB.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Place {
     file: NonZeroU32,
     offset: u32,

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::place::Place;
 use super::record::{Accepted, AcceptedDelivery, Part, Record};
-use crate::delivery::{Delivery, DeliveryId, MAX_SESSIONS, SubscriptionId, Told};
+use crate::delivery::{Delivery, DeliveryId, KnownEvent, MAX_SESSIONS, SubscriptionId, Told};
 use crate::event::{IdempotencyKey, SpecId};
 
 /// An unfinished delivery, as recovery found it.
@@ -38,14 +38,14 @@ pub(super) struct Recovery {
     places: HashMap<DeliveryId, u32>,
     /// One shared text per subscription, however many deliveries it has.
     subscriptions: BTreeSet<SubscriptionId>,
-    /// Known events, and when each was accepted.
-    pub(super) known: Vec<(IdempotencyKey, Timestamp)>,
+    /// Known events.
+    pub(super) known: Vec<KnownEvent>,
     /// Inbox files whose events are accepted.
     pub(super) inbox: Vec<String>,
     /// The steps told last, in order.
-    told: VecDeque<(Timestamp, IdempotencyKey, Told)>,
+    pub(super) told: VecDeque<(Timestamp, IdempotencyKey, Told)>,
     /// Verdicts of sessions that were told before those in `told`, in order.
-    verdicts: VecDeque<(IdempotencyKey, Told)>,
+    pub(super) verdicts: VecDeque<(IdempotencyKey, Told)>,
 }
 
 /// Age before the last event, and number of later ones, after which what was told no longer waits
@@ -72,13 +72,15 @@ impl Recovery {
         match record {
             Record::Spool { .. } | Record::Run(_) => {}
             // Its event is recognised when it comes again.
-            Record::Later(later) => self.known.extend(later.event.clone()),
+            Record::Later(later) => {
+                self.known.extend(later.event.as_ref().map(|(key, at)| KnownEvent::new(key, *at)))
+            }
             Record::Known { idempotency_key, at, told } => {
-                self.known.push((idempotency_key.clone(), *at));
+                self.known.push(KnownEvent::new(idempotency_key, *at));
                 self.remember_told(idempotency_key, *at, told.as_ref());
             }
             Record::Accepted(accepted) => {
-                self.known.push((accepted.idempotency_key.clone(), accepted.at));
+                self.known.push(KnownEvent::new(&accepted.idempotency_key, accepted.at));
                 self.inbox.extend(accepted.inbox.clone());
                 self.remember_told(&accepted.idempotency_key, accepted.at, accepted.told.as_ref());
                 for delivery in &accepted.deliveries {
@@ -161,6 +163,24 @@ impl Recovery {
             next_attempt_at: delivery.next_attempt_at,
         };
         Found { unfinished, last_attempt: (!delivery.attempts.is_empty()).then_some(place) }
+    }
+
+    /// Makes room for so many more deliveries.
+    pub(super) fn reserve(&mut self, more: usize) {
+        self.found.reserve(more);
+        self.places.reserve(more);
+    }
+
+    /// Takes a delivery that is unfinished as far as the records before the next one say.
+    pub(super) fn restore(&mut self, unfinished: Unfinished, last_attempt: Option<Place>) {
+        let at = u32::try_from(self.found.len()).unwrap_or(u32::MAX);
+        self.places.insert(unfinished.delivery.id, at);
+        self.found.push(Some(Found { unfinished, last_attempt }));
+    }
+
+    /// What is unfinished as far as the records say that were read, in the order of acceptance.
+    pub(super) fn live(&self) -> impl Iterator<Item = &Unfinished> {
+        self.found.iter().flatten().map(|found| &found.unfinished)
     }
 
     /// What is unfinished, in the order of acceptance, and the place of each last attempt.

@@ -4,12 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::Path;
 
-use jiff::Timestamp;
-
 use super::journal::Journal;
 use super::recovery::Unfinished;
 use super::{Spool, peek};
-use crate::delivery::{SubscriptionId, Told};
+use crate::delivery::{KnownEvent, SubscriptionId, Told};
 use crate::event::{IdempotencyKey, SpecId};
 use crate::files::{self, FileError, spec_dirs};
 use crate::run::Run;
@@ -19,8 +17,8 @@ use crate::run::Run;
 pub(crate) struct Recovered {
     /// The unfinished deliveries of each subscription, in the order they were accepted.
     pub unfinished: BTreeMap<SubscriptionId, Vec<Unfinished>>,
-    /// Every event that is still known and when it was accepted, oldest first.
-    pub known: Vec<(IdempotencyKey, Timestamp)>,
+    /// Every event that is still known, oldest first.
+    pub known: Vec<KnownEvent>,
     /// The run so far of each SPEC that has one.
     pub runs: HashMap<SpecId, Run>,
     /// The greatest `event.sequence` of each SPEC.
@@ -59,9 +57,9 @@ impl Spool {
             }
             self.keep_journal(spec, journal);
         }
-        let since = self.known_since();
-        recovered.known.retain(|(_, at)| *at >= since);
-        recovered.known.sort_unstable_by_key(|(_, at)| *at);
+        let since = self.known_since().as_millisecond();
+        recovered.known.retain(|event| event.at_ms >= since);
+        recovered.known.sort_unstable_by_key(|event| event.at_ms);
         for unfinished in recovered.unfinished.values_mut() {
             // A stable sort: what one SPEC accepted within a millisecond keeps its order.
             unfinished.sort_by_key(|unfinished| unfinished.delivery.accepted_at);

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::delivery::{Delivery, FinalState};
+use crate::delivery::{Delivery, FinalState, KeyDigest};
 use crate::event::{Event, EventKind};
 use crate::files;
 use crate::inspect::Survey;
@@ -187,7 +187,8 @@ proptest! {
             prop_assert_eq!(store.body(spec, *id).unwrap(), body(key, spec));
         }
         prop_assert_eq!(found.len(), pending.len(), "what has ended stays ended");
-        let remembered: BTreeSet<String> = recovered.known.iter().map(|(key, _)| key.to_string()).collect();
+        let remembered: HashSet<KeyDigest> = recovered.known.iter().map(|event| event.key).collect();
+        let known: HashSet<KeyDigest> = known.iter().map(|key| KeyDigest::of(key.as_bytes())).collect();
         prop_assert_eq!(remembered, known);
         for (spec, sequence) in sequences {
             prop_assert_eq!(recovered.sequences.get(&spec), Some(&sequence), "{}", spec);

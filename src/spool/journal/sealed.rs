@@ -1,0 +1,318 @@
+//! What a start knows of a SPEC's sealed segments, those that take no more records, without reading
+//! them: a file beside them with what reading them came to. A start that had to read much writes
+//! it, so the next one reads what came after.
+//!
+//! It is a hint. One that is damaged, of another version, or about other files than those that are
+//! there, counts as none, and all is read. Compaction may remove segments, oldest first, after it
+//! has moved what is still wanted of them: what the file says of those is left out.
+//! `docs/contributing/spool-format.md` describes it.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Journal, LiveDelivery};
+use crate::delivery::{Delivery, DeliveryId, KnownEvent, SubscriptionId, Told};
+use crate::event::{EventKind, IdempotencyKey, Stage, Status};
+use crate::files::{self, FileId};
+use crate::payload::Format;
+use crate::run::Run;
+use crate::spool::place::Place;
+use crate::spool::recovery::{Recovery, Unfinished};
+use crate::spool::segment::{Segment, segment_path};
+
+/// Bytes of sealed segments that a start may read; beyond it the file is written.
+const READ_AT_MOST: u64 = if cfg!(test) { 0 } else { 8 * 1024 * 1024 };
+
+/// Room that the disk must have beside the file: it must not take the last of it.
+const ROOM: u64 = 64 * 1024 * 1024;
+
+/// Largest file that is read.
+const MAX_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// The first bytes of the file: its version, and the program's, whose types it holds.
+const BEGINNING: &str = concat!("spec-notify sealed 1 ", env!("CARGO_PKG_VERSION"), "\n");
+
+/// Bytes of the checksum after the beginning: CRC-32 of all that follows, least byte first.
+const SUM: usize = 4;
+
+/// A sealed segment: the file that was read, and nothing else, is what is known.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Sealed {
+    number: u64,
+    length: u64,
+    id: FileId,
+    modified: SystemTime,
+    known_bytes: u64,
+}
+
+/// All but deliveries, which follow one by one.
+#[derive(Debug, Serialize, Deserialize)]
+struct Head {
+    segments: Vec<Sealed>,
+    sequence: u64,
+    run_record: Option<Place>,
+    known: Vec<KnownEvent>,
+    inbox: Vec<String>,
+    kinds: Vec<Kind>,
+    /// [`Memory`] as JSON: its types leave fields out, which only a format with names can.
+    memory: String,
+    deliveries: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Memory {
+    run: Run,
+    told: VecDeque<(Timestamp, IdempotencyKey, Told)>,
+    verdicts: VecDeque<(IdempotencyKey, Told)>,
+}
+
+/// What many deliveries have in common.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Kind {
+    subscription: SubscriptionId,
+    event: EventKind,
+    stage: Option<Stage>,
+    status: Option<Status>,
+    format: Format,
+}
+
+/// An unfinished delivery.
+#[derive(Debug, Serialize, Deserialize)]
+struct Entry<'a> {
+    id: DeliveryId,
+    key: &'a str,
+    /// Its place in [`Head::kinds`].
+    kind: u32,
+    accepted_at_ms: i64,
+    attempts: u32,
+    next_attempt_ms: Option<i64>,
+    event: Place,
+    /// Unfinished deliveries of its event.
+    of_event: u32,
+    last_attempt: Option<Place>,
+    earlier_attempts: Vec<Place>,
+}
+
+fn path_in(dir: &Path) -> PathBuf {
+    dir.join("sealed.bin")
+}
+
+impl Journal {
+    /// Takes in what is known of the sealed segments among these, if it fits them. Returns the
+    /// number of the last one: the later ones are to be read.
+    pub(super) fn take_sealed(&mut self, numbers: &[u64], recovery: &mut Recovery) -> u64 {
+        let path = path_in(&self.dir);
+        let content = match files::whole(&path, MAX_BYTES) {
+            Ok(content) => content,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return 0,
+            Err(error) => {
+                log::debug!("{}: not used: {error}", path.display());
+                return 0;
+            }
+        };
+        let fits = |head: &Head| fits(&self.dir, &head.segments, numbers);
+        let Some((head, entries)) = head_of(&content).filter(|(head, _)| fits(head)) else {
+            log::debug!("{} is not of the files that are there: they are read", path.display());
+            // Nothing else would remove it, and it may be large.
+            if let Err(error) = files::remove(&path) {
+                log::debug!("{}: {error}", path.display());
+            }
+            return 0;
+        };
+        let (mut fresh, mut found) = (Self::empty(&self.dir, &self.spec), Recovery::of(&self.spec));
+        match fresh.restore(&mut found, head, entries, numbers) {
+            Some(last) => {
+                fresh.next_number = self.next_number;
+                (*self, *recovery) = (fresh, found);
+                last
+            }
+            None => 0,
+        }
+    }
+
+    fn restore(
+        &mut self,
+        recovery: &mut Recovery,
+        head: Head,
+        mut entries: &[u8],
+        numbers: &[u64],
+    ) -> Option<u64> {
+        let last = head.segments.last()?.number;
+        for Sealed { number, length, id, known_bytes, .. } in head.segments {
+            if numbers.contains(&number) {
+                self.segments.push_back(Segment { number, length, known_bytes, id, file: None });
+            }
+        }
+        let is_there = |place: &Place| numbers.binary_search(&place.file()).is_ok();
+        self.sequence = head.sequence;
+        self.run_record = head.run_record.filter(is_there);
+        let memory: Memory = serde_json::from_str(&head.memory).ok()?;
+        self.run = memory.run;
+        recovery.known = head.known;
+        recovery.inbox = head.inbox;
+        (recovery.told, recovery.verdicts) = (memory.told, memory.verdicts);
+        // No more than there can be, whatever the number says.
+        let count = head.deliveries.min(entries.len() / 16);
+        self.deliveries.reserve(count);
+        recovery.reserve(count);
+        for _ in 0..head.deliveries {
+            let (entry, rest) = postcard::take_from_bytes::<Entry<'_>>(entries).ok()?;
+            entries = rest;
+            if is_there(&entry.event) {
+                self.restore_delivery(recovery, entry, &head.kinds)?;
+            }
+        }
+        Some(last)
+    }
+
+    fn restore_delivery(&mut self, recovery: &mut Recovery, entry: Entry<'_>, kinds: &[Kind]) -> Option<()> {
+        let kind = kinds.get(entry.kind as usize)?.clone();
+        let time = |ms| Timestamp::from_millisecond(ms).ok();
+        let delivery = Delivery {
+            id: entry.id,
+            subscription: kind.subscription,
+            spec: self.spec.clone(),
+            key: entry.key.parse().ok()?,
+            kind: kind.event,
+            stage: kind.stage,
+            status: kind.status,
+            accepted_at: time(entry.accepted_at_ms)?,
+            format: kind.format,
+        };
+        let is_first =
+            entry.of_event < 2 || self.shared.insert(entry.event.order(), entry.of_event).is_none();
+        self.live_bytes += if is_first { entry.event.length() } else { 0 };
+        let attempts = entry.earlier_attempts.iter().chain(&entry.last_attempt);
+        self.live_bytes += attempts.map(|place| place.length()).sum::<u64>();
+        if !entry.earlier_attempts.is_empty() {
+            self.earlier_attempts.insert(entry.id, entry.earlier_attempts);
+        }
+        let live = LiveDelivery { event: entry.event, last_attempt: entry.last_attempt };
+        self.deliveries.insert(entry.id, live);
+        let unfinished = Unfinished {
+            delivery: Arc::new(delivery),
+            attempts: entry.attempts,
+            next_attempt_at: entry.next_attempt_ms.map(time).map_or(Some(None), |at| at.map(Some))?,
+        };
+        recovery.restore(unfinished, entry.last_attempt);
+        Some(())
+    }
+
+    /// What is known of the segments that are sealed, if it is worth a file: `read` bytes of them
+    /// had to be read. To be called before a segment that is not sealed is taken in.
+    pub(super) fn sealed(&self, read: u64, recovery: &Recovery) -> Option<Vec<u8>> {
+        // Only a later version knows what its records mean.
+        if read <= READ_AT_MOST || self.later > 0 {
+            return None;
+        }
+        let mut kinds: Vec<Kind> = Vec::new();
+        let (mut entries, mut deliveries) = (Vec::new(), 0);
+        for Unfinished { delivery, attempts, next_attempt_at } in recovery.live() {
+            let live = self.deliveries.get(&delivery.id)?;
+            let kind = Kind {
+                subscription: delivery.subscription.clone(),
+                event: delivery.kind,
+                stage: delivery.stage,
+                status: delivery.status,
+                format: delivery.format,
+            };
+            let known = kinds.iter().rposition(|one| *one == kind);
+            let place = known.unwrap_or_else(|| {
+                kinds.push(kind);
+                kinds.len() - 1
+            });
+            let entry = Entry {
+                id: delivery.id,
+                key: delivery.key.as_str(),
+                kind: u32::try_from(place).ok()?,
+                accepted_at_ms: delivery.accepted_at.as_millisecond(),
+                attempts: *attempts,
+                next_attempt_ms: next_attempt_at.map(Timestamp::as_millisecond),
+                event: live.event,
+                of_event: self.shared.get(&live.event.order()).copied().unwrap_or(1),
+                last_attempt: live.last_attempt,
+                earlier_attempts: self.earlier_attempts.get(&delivery.id).cloned().unwrap_or_default(),
+            };
+            entries = postcard::to_extend(&entry, entries).ok()?;
+            deliveries += 1;
+        }
+        let memory = Memory {
+            run: self.run.clone(),
+            told: recovery.told.clone(),
+            verdicts: recovery.verdicts.clone(),
+        };
+        let sealed = |segment: &Segment| {
+            let Segment { number, length, known_bytes, id, .. } = *segment;
+            let found = fs::symlink_metadata(segment_path(&self.dir, number)).ok()?;
+            Some(Sealed { number, length, id, modified: found.modified().ok()?, known_bytes })
+        };
+        let inbox = self.dir.parent().map(|spool| spool.join("inbox"));
+        let is_waiting = |name: &&String| inbox.as_ref().is_some_and(|inbox| inbox.join(name).exists());
+        let head = Head {
+            segments: self.segments.iter().map(sealed).collect::<Option<_>>()?,
+            sequence: self.sequence,
+            run_record: self.run_record,
+            known: recovery.known.clone(),
+            inbox: recovery.inbox.iter().filter(|name| is_waiting(name)).cloned().collect(),
+            kinds,
+            memory: serde_json::to_string(&memory).ok()?,
+            deliveries,
+        };
+        let start = [BEGINNING.as_bytes(), &[0; SUM]].concat();
+        let mut content = postcard::to_extend(&head, start).ok()?;
+        content.append(&mut entries);
+        let (start, rest) = content.split_at_mut(BEGINNING.len() + SUM);
+        start[BEGINNING.len()..].copy_from_slice(&crc32fast::hash(rest).to_le_bytes());
+        Some(content)
+    }
+
+    /// Writes what [`sealed`](Self::sealed) says, if the disk has room to spare. Without it the next
+    /// start takes longer, and nothing else.
+    pub(super) fn keep_sealed(&self, content: &[u8]) {
+        let path = path_in(&self.dir);
+        if files::free_bytes(&self.dir) < content.len() as u64 + ROOM {
+            return;
+        }
+        if let Err(error) = files::replace(&path, content) {
+            log::debug!("{}: {error}", path.display());
+        }
+    }
+}
+
+fn head_of(content: &[u8]) -> Option<(Head, &[u8])> {
+    let (sum, rest) = content.strip_prefix(BEGINNING.as_bytes())?.split_first_chunk::<SUM>()?;
+    if crc32fast::hash(rest) != u32::from_le_bytes(*sum) {
+        return None;
+    }
+    postcard::take_from_bytes(rest).ok()
+}
+
+/// Whether those of these sealed segments that are there are as they were, all later than those
+/// that are not, and none is there beside them.
+fn fits(dir: &Path, sealed: &[Sealed], numbers: &[u64]) -> bool {
+    let Some(last) = sealed.last() else { return false };
+    let there: Vec<u64> = numbers.iter().copied().take_while(|number| *number <= last.number).collect();
+    let Some(kept) = sealed.len().checked_sub(there.len()).filter(|_| !there.is_empty()) else {
+        return false;
+    };
+    sealed[kept..].iter().zip(there).all(|(segment, number)| {
+        let found = fs::symlink_metadata(segment_path(dir, number));
+        segment.number == number
+            && found.is_ok_and(|found| {
+                found.is_file()
+                    && found.len() == segment.length
+                    && FileId::from(&found) == segment.id
+                    && found.modified().is_ok_and(|modified| modified == segment.modified)
+            })
+    })
+}
