@@ -136,6 +136,8 @@ pub(crate) struct Ledger {
     healths_scheduled: bool,
     compaction_scheduled: bool,
     must_compact: bool,
+    /// Set while nothing was written since, until it is at rest.
+    sealing: Option<SpawnHandle>,
     started: Instant,
     alarm: Alarm,
     /// Hears what ended once it is on disk.
@@ -162,6 +164,7 @@ impl Ledger {
             healths_scheduled: false,
             compaction_scheduled: false,
             must_compact: false,
+            sealing: None,
             waiting: Vec::new(),
             flush_scheduled: false,
             started: Instant::now(),

@@ -18,6 +18,9 @@ pub(super) const MAX_BATCH: usize = 256;
 /// The pause before each step of compaction, in which emitters are served.
 const COMPACT_AFTER: Duration = Duration::from_secs(1);
 
+/// How long nothing is written before the runtime is at rest.
+const AT_REST_AFTER: Duration = Duration::from_secs(5);
+
 /// One that is answered when the batch is on disk.
 pub(super) struct Waiting {
     pub(super) spec: SpecId,
@@ -101,8 +104,21 @@ impl Ledger {
             ledger.flush();
             if ledger.store.compact_some() {
                 ledger.compact_later(context);
+            } else {
+                ledger.seal_at_rest(context);
             }
         });
+    }
+
+    /// Notes what sealed files hold once nothing was written for a while.
+    fn seal_at_rest(&mut self, context: &mut Context<Self>) {
+        if let Some(earlier) = self.sealing.take() {
+            context.cancel_future(earlier);
+        }
+        self.sealing = Some(context.run_later(AT_REST_AFTER, |ledger, _| {
+            ledger.sealing = None;
+            ledger.store.seal_one();
+        }));
     }
 }
 

@@ -23,6 +23,7 @@ mod start;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -99,6 +100,8 @@ pub(crate) struct Spool {
     lock: Lock,
     /// Spool files that may be open.
     max_open: usize,
+    /// A thread that notes what sealed files hold.
+    sealing: Option<JoinHandle<()>>,
 }
 
 impl Spool {
@@ -140,6 +143,7 @@ impl Spool {
             standing: Standing::Owner,
             lock,
             max_open: room::max_open(),
+            sealing: None,
         };
         let recovered = spool.recover(specs);
         Ok((spool, recovered))
@@ -330,7 +334,29 @@ impl Spool {
             ));
         }
         self.announce(None);
+        self.wait_for_sealing();
         if failed.is_empty() { Ok(()) } else { Err(failed) }
+    }
+
+    /// Notes what the sealed files of one SPEC hold, on another thread, where the next start would
+    /// read much of them. To be called when there is little else to do.
+    pub(crate) fn seal_one(&mut self) {
+        if self.sealing.as_ref().is_some_and(|sealing| !sealing.is_finished()) {
+            return;
+        }
+        let mut journals = self.journals.values_mut();
+        let Some(journal) = journals.find(|journal| journal.is_worth_sealing(1)) else { return };
+        match journal.seal_aside() {
+            Ok(sealing) => self.sealing = Some(sealing),
+            Err(error) => log::debug!("no thread to note what sealed files hold: {error}"),
+        }
+    }
+
+    /// Waits until no other thread reads or writes the spool's files.
+    pub(crate) fn wait_for_sealing(&mut self) {
+        if self.sealing.take().is_some_and(|sealing| sealing.join().is_err()) {
+            log::error!("noting what sealed files hold has panicked: the next start reads them");
+        }
     }
 
     /// Syncs all written records of a SPEC.

@@ -5,26 +5,25 @@
 //! loses nothing; with the newline, a damaged length loses one record.
 //! `docs/contributing/spool-format.md` describes it byte by byte.
 
+mod part;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
 use std::io::{self, Write as _};
 use std::ops::Range;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use memchr::memmem;
-use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::clock;
-use crate::delivery::{AttemptSummary, DeliveryId, FinalState, SubscriptionId, Told};
+use crate::delivery::{DeliveryId, FinalState, SubscriptionId, Told};
 use crate::event::{EventKind, IdempotencyKey, SpecId, Stage, Status, sequence_at};
 use crate::payload::Format;
 use crate::run::{Run, Step};
+pub(super) use part::{Outline, Part, Whole};
 
 /// The version of the spool's format. The first line of a file has the same form in all versions.
 pub(super) const VERSION: u32 = 1;
@@ -317,91 +316,6 @@ const TOLD: &str = r#","told":"#;
 
 /// What surrounds the key in a [`Record::Known`] without `told`.
 const KNOWN: &str = r#"{"known":{"idempotency_key":"","at":"2025-10-14T10:00:00.000Z"}}"#;
-
-/// How much of a record is read.
-pub(crate) trait Part: Sized + Clone + Debug {
-    /// A payload.
-    type Body: DeserializeOwned + Clone + Debug;
-    /// An attempt.
-    type Attempt: DeserializeOwned + Clone + Debug;
-
-    /// The attempt's number.
-    fn number(attempt: &Self::Attempt) -> u32;
-
-    /// The record with this JSON text.
-    fn record_of(json: &[u8]) -> serde_json::Result<Record<Self>>;
-}
-
-/// All of it.
-#[derive(Clone, Debug)]
-pub(crate) enum Whole {}
-
-impl Part for Whole {
-    type Body = Box<RawValue>;
-    type Attempt = AttemptSummary;
-
-    fn number(attempt: &AttemptSummary) -> u32 {
-        attempt.attempt
-    }
-
-    fn record_of(json: &[u8]) -> serde_json::Result<Record<Self>> {
-        serde_json::from_slice(json)
-    }
-}
-
-/// What says which deliveries are unfinished: no payload, and of attempts their numbers.
-#[derive(Clone, Debug)]
-pub(crate) enum Outline {}
-
-/// An attempt of which only its number is read.
-#[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Numbered {
-    attempt: u32,
-}
-
-impl Part for Outline {
-    type Body = IgnoredAny;
-    type Attempt = Numbered;
-
-    fn number(attempt: &Numbered) -> u32 {
-        attempt.attempt
-    }
-
-    /// Payloads can be long, and are the last fields of an accepted event: all before them is a
-    /// whole record once it is closed, so where they end need not be found.
-    fn record_of(json: &[u8]) -> serde_json::Result<Record<Self>> {
-        if let Some(attempted) = attempted(json) {
-            return Ok(attempted);
-        }
-        // JSON escapes quotation marks within a text, so this is a field. If it belongs to anything
-        // within the event, what comes before it cannot be closed like this.
-        let before_payloads = json.starts_with(ACCEPTED).then(|| memmem::find(json, BODY)).flatten();
-        let skipped = before_payloads.map(|at| [&json[..at], NO_BODY].concat());
-        skipped
-            .and_then(|text| serde_json::from_slice(&text).ok())
-            .map_or_else(|| serde_json::from_slice(json), Ok)
-    }
-}
-
-const ACCEPTED: &[u8] = br#"{"accepted":{"#;
-const BODY: &[u8] = br#","body":"#;
-const NO_BODY: &[u8] = br#","body":null}}"#;
-
-/// An attempted record in the form in which [`encode`] writes it, the most frequent ones of a spool
-/// whose endpoints fail. `None` for any other text: it is read as JSON.
-fn attempted(json: &[u8]) -> Option<Record<Outline>> {
-    let text = std::str::from_utf8(json).ok()?.strip_prefix(r#"{"attempted":{"id":""#)?;
-    let (id, text) = text.split_once(r#"","attempt":{"attempt":"#)?;
-    let (attempt, text) = text.split_once(',')?;
-    // JSON escapes quotation marks within a text, and two braces close the attempted record and
-    // what is around it: so this is a field of that record.
-    let (_, next_attempt_at) = text.strip_suffix(r#""}}"#)?.rsplit_once(r#"},"next_attempt_at":""#)?;
-    Some(Record::Attempted {
-        id: id.parse().ok()?,
-        attempt: Numbered { attempt: attempt.parse().ok()? },
-        next_attempt_at: next_attempt_at.parse().ok()?,
-    })
-}
 
 /// Reads the record at the start of a text. Returns it and its length without the newline; `None`
 /// if there is no record.

@@ -103,6 +103,54 @@ fn a_kill_under_load_has_few_requests_sent_again() {
     }
 }
 
+/// What a start would read for long is noted at rest, and no event is lost or sent again for that.
+#[test]
+fn after_a_rest_and_a_kill_a_start_reads_what_came_since_and_delivers_all_that_waits() {
+    const AT_REST: usize = 5_000;
+    const SINCE: usize = 40;
+    let endpoint = Endpoint::answering([200]);
+    let sandbox = Sandbox::new(&[("one", &endpoint.url(), "max_in_flight = 16")]);
+    let serve = sandbox.serve();
+    assert_eq!(sandbox.run(&["pause", "one"]).code, 0);
+    let emit = |numbers: std::ops::Range<usize>| {
+        let message = "x".repeat(2_000);
+        let event = |n| {
+            let event = json!({"type": "spec-kit.task.completed", "idempotency_key": format!("k{n}")});
+            let task = json!({"id": format!("T{n}")});
+            json!({"event": event, "spec": {"id": "SPEC-1"}, "task": task, "message": message}).to_string()
+        };
+        let events: Vec<String> = numbers.map(event).collect();
+        let file = sandbox.write("events.jsonl", &events.join("\n"));
+        assert_eq!(sandbox.run(&["emit", "--event", file.to_str().unwrap()]).code, 0);
+    };
+    emit(0..AT_REST);
+    let noted = sandbox.spool().join("SPEC-1/sealed.bin");
+    crate::harness::wait_for("what is sealed to be noted", || noted.exists().then_some(()));
+    emit(AT_REST..AT_REST + SINCE);
+    serve.kill();
+    // A start that reads this file finds it damaged.
+    let sealed = sandbox.spool().join("SPEC-1/spool-00000001.jsonl");
+    let modified = std::fs::metadata(&sealed).unwrap().modified().unwrap();
+    let first = std::fs::read_to_string(&sealed).unwrap();
+    let at = first.find("xxxx").unwrap();
+    let file = std::fs::File::options().write(true).open(&sealed).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"y", at as u64).unwrap();
+    file.set_modified(modified).unwrap();
+    let serve = sandbox.serve();
+    assert!(noted.exists());
+    let damaged = std::fs::read_dir(sandbox.spool().join("SPEC-1")).unwrap();
+    let damaged =
+        damaged.filter(|file| file.as_ref().unwrap().file_name().to_string_lossy().starts_with("damaged"));
+    assert_eq!(damaged.count(), 0, "the sealed files are not read");
+    std::os::unix::fs::FileExt::write_all_at(&file, b"x", at as u64).unwrap();
+    assert_eq!(sandbox.run(&["resume", "one"]).code, 0);
+    endpoint.wait_for(AT_REST + SINCE);
+    sandbox.wait_until_nothing_is_pending();
+    assert_eq!(arrived(&endpoint).len(), AT_REST + SINCE);
+    assert_eq!(endpoint.requests().len(), AT_REST + SINCE, "each arrives once");
+    serve.kill();
+}
+
 /// The ids of the deliveries that came.
 fn arrived(endpoint: &Endpoint) -> HashSet<String> {
     endpoint.requests().iter().map(|request| request.text_of("x-speckit-id").to_owned()).collect()

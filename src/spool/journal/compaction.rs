@@ -8,7 +8,7 @@ use super::Journal;
 use crate::clock;
 use crate::files::{self, FileError, is_gone};
 use crate::spool::place::Place;
-use crate::spool::record::{self, AcceptedDelivery, Outline, Record, decode_whole};
+use crate::spool::record::{self, AcceptedDelivery, Outline, Record, Scan, decode_whole};
 use crate::spool::recovery::TOLD_BEFORE;
 use crate::spool::segment::segment_path;
 
@@ -57,7 +57,8 @@ impl Journal {
         let Some(oldest) = self.segments.front() else { return Ok(0) };
         let failed = |error| FileError::on("read", &segment_path(&self.dir, oldest.number))(error);
         let mut records = Vec::new();
-        for record in self.wanted(oldest.number, &self.content(oldest).map_err(failed)?)? {
+        let content = self.content(oldest).map_err(failed)?;
+        for record in self.wanted(oldest.number, &content, record::scan(&content))? {
             record::encode(&record, &mut records);
         }
         Ok(records.len() as u64)
@@ -80,7 +81,12 @@ impl Journal {
         let path = segment_path(&self.dir, oldest.number);
         let failed = |doing| FileError::on(doing, &path);
         let content = self.content(oldest).map_err(failed("read"))?;
-        let wanted = self.wanted(oldest.number, &content)?;
+        let scan = record::scan(&content);
+        // A start that did not read it has not seen this, and it goes with the file.
+        for damaged in &scan.damaged {
+            self.set_aside(oldest.number, damaged.start, &content[damaged.clone()]);
+        }
+        let wanted = self.wanted(oldest.number, &content, scan)?;
         self.take_over(wanted, known_since)?;
         self.must_sync = true;
         self.flush()?;
@@ -91,10 +97,15 @@ impl Journal {
     }
 
     /// The records of a segment that are still needed, rewritten to stand on their own.
-    pub(super) fn wanted(&self, number: u64, content: &[u8]) -> Result<Vec<Record>, FileError> {
+    pub(super) fn wanted(
+        &self,
+        number: u64,
+        content: &[u8],
+        scan: Scan<Outline>,
+    ) -> Result<Vec<Record>, FileError> {
         let mut wanted = Vec::new();
         let mut has_steps = false;
-        for (range, record) in record::scan::<Outline>(content).records {
+        for (range, record) in scan.records {
             match record {
                 Record::Accepted(accepted) => {
                     has_steps |= accepted.run.is_some();

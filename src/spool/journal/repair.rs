@@ -71,7 +71,7 @@ impl Journal {
                     continue;
                 }
             };
-            let wanted = self.wanted(segment.number, &content)?;
+            let wanted = self.wanted(segment.number, &content, record::scan(&content))?;
             let mut ended = Vec::new();
             for record in &wanted {
                 let (Record::Accepted(Accepted { idempotency_key: key, .. })

@@ -1,6 +1,6 @@
 //! What a start knows of a SPEC's sealed segments, those that take no more records, without reading
 //! them: a file beside them with what reading them came to. A start that had to read much writes
-//! it, so the next one reads what came after.
+//! it, and so does a runtime at rest, so the next start reads what came after.
 //!
 //! It is a hint. One that is damaged, of another version, or about other files than those that are
 //! there, counts as none, and all is read. Compaction may remove segments, oldest first, after it
@@ -15,6 +15,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::SystemTime;
 
 use jiff::Timestamp;
@@ -22,15 +23,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{Journal, LiveDelivery};
 use crate::delivery::{Delivery, DeliveryId, KnownEvent, SubscriptionId, Told};
-use crate::event::{EventKind, IdempotencyKey, Stage, Status};
+use crate::event::{EventKind, IdempotencyKey, SpecId, Stage, Status};
 use crate::files::{self, FileId};
 use crate::payload::Format;
 use crate::run::Run;
 use crate::spool::place::Place;
 use crate::spool::recovery::{Recovery, Unfinished};
-use crate::spool::segment::{Segment, segment_path};
+use crate::spool::segment::{Opened, ReadSegment, Segment, segment_numbers, segment_path};
 
-/// Bytes of sealed segments that a start may read; beyond it the file is written.
+/// Bytes of sealed segments that a start may read; beyond it, and beyond what the file has, it is
+/// written.
 const READ_AT_MOST: u64 = if cfg!(test) { 0 } else { 8 * 1024 * 1024 };
 
 /// Room that the disk must have beside the file: it must not take the last of it.
@@ -53,6 +55,21 @@ struct Sealed {
     id: FileId,
     modified: SystemTime,
     known_bytes: u64,
+}
+
+/// What the file knows, as far as this process has seen to it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct KnownSealed {
+    /// The last segment; 0 for none.
+    last: u64,
+    /// Bytes of the file.
+    bytes: u64,
+}
+
+/// What is to be written.
+pub(super) struct Noted {
+    known: KnownSealed,
+    content: Vec<u8>,
 }
 
 /// All but deliveries, which follow one by one.
@@ -108,17 +125,14 @@ fn path_in(dir: &Path) -> PathBuf {
 }
 
 impl Journal {
-    /// Takes in what is known of the sealed segments among these, if it fits them. Returns the
-    /// number of the last one: the later ones are to be read.
-    pub(super) fn take_sealed(&mut self, numbers: &[u64], recovery: &mut Recovery) -> u64 {
+    /// Takes in what is known of the sealed segments among these, if it fits them: the later ones
+    /// are to be read.
+    pub(super) fn take_sealed(&mut self, numbers: &[u64], recovery: &mut Recovery) {
         let path = path_in(&self.dir);
         let content = match files::whole(&path, MAX_BYTES) {
             Ok(content) => content,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return 0,
-            Err(error) => {
-                log::debug!("{}: not used: {error}", path.display());
-                return 0;
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) => return log::debug!("{}: not used: {error}", path.display()),
         };
         let fits = |head: &Head| fits(&self.dir, &head.segments, numbers);
         let Some((head, entries)) = head_of(&content).filter(|(head, _)| fits(head)) else {
@@ -127,17 +141,36 @@ impl Journal {
             if let Err(error) = files::remove(&path) {
                 log::debug!("{}: {error}", path.display());
             }
-            return 0;
+            return;
         };
         let (mut fresh, mut found) = (Self::empty(&self.dir, &self.spec), Recovery::of(&self.spec));
-        match fresh.restore(&mut found, head, entries, numbers) {
-            Some(last) => {
-                fresh.next_number = self.next_number;
-                (*self, *recovery) = (fresh, found);
-                last
-            }
-            None => 0,
+        if let Some(last) = fresh.restore(&mut found, head, entries, numbers) {
+            fresh.next_number = self.next_number;
+            fresh.known_sealed = KnownSealed { last, bytes: content.len() as u64 };
+            (*self, *recovery) = (fresh, found);
         }
+    }
+
+    /// Whether a start would read much of its segments, but for so many of the newest.
+    pub(in crate::spool) fn is_worth_sealing(&self, newest: usize) -> bool {
+        let sealed = self.segments.iter().take(self.segments.len().saturating_sub(newest));
+        let unknown = sealed.filter(|segment| segment.number > self.known_sealed.last);
+        let to_read: u64 = unknown.map(|segment| segment.length).sum();
+        self.later == 0 && to_read > READ_AT_MOST.max(self.known_sealed.bytes)
+    }
+
+    /// Brings the file up to date, on another thread that reads what is sealed by now. It ends
+    /// without that if anything else happens to the files meanwhile: the next start finds out.
+    pub(in crate::spool) fn seal_aside(&mut self) -> io::Result<JoinHandle<()>> {
+        let last = self.segments.iter().rev().nth(1).map_or(0, |segment| segment.number);
+        self.known_sealed.last = last;
+        let (dir, spec) = (self.dir.clone(), self.spec.clone());
+        let sealing = move || {
+            if let Err(error) = bring_up_to_date(&dir, &spec, last) {
+                log::debug!("what {} holds is not noted: {error}", dir.display());
+            }
+        };
+        thread::Builder::new().name("spec-notify-sealing".to_owned()).spawn(sealing)
     }
 
     fn restore(
@@ -208,11 +241,10 @@ impl Journal {
         Some(())
     }
 
-    /// What is known of the segments that are sealed, if it is worth a file: `read` bytes of them
-    /// had to be read. To be called before a segment that is not sealed is taken in.
-    pub(super) fn sealed(&self, read: u64, recovery: &Recovery) -> Option<Vec<u8>> {
+    /// What is known of the segments that were taken in, which are to be sealed ones.
+    pub(super) fn sealed(&self, recovery: &Recovery) -> Option<Noted> {
         // Only a later version knows what its records mean.
-        if read <= READ_AT_MOST || self.later > 0 {
+        if self.later > 0 {
             return None;
         }
         let mut kinds: Vec<Kind> = Vec::new();
@@ -273,20 +305,43 @@ impl Journal {
         content.append(&mut entries);
         let (start, rest) = content.split_at_mut(BEGINNING.len() + SUM);
         start[BEGINNING.len()..].copy_from_slice(&crc32fast::hash(rest).to_le_bytes());
-        Some(content)
+        let known = KnownSealed { last: self.segments.back()?.number, bytes: content.len() as u64 };
+        Some(Noted { known, content })
     }
 
-    /// Writes what [`sealed`](Self::sealed) says, if the disk has room to spare. Without it the next
-    /// start takes longer, and nothing else.
-    pub(super) fn keep_sealed(&self, content: &[u8]) {
+    /// Writes what [`sealed`](Self::sealed) says, if the disk has room to spare. Without it the
+    /// next start takes longer, and nothing else.
+    pub(super) fn keep_sealed(&mut self, Noted { known, content }: &Noted) {
         let path = path_in(&self.dir);
         if files::free_bytes(&self.dir) < content.len() as u64 + ROOM {
             return;
         }
-        if let Err(error) = files::replace(&path, content) {
-            log::debug!("{}: {error}", path.display());
+        match files::replace(&path, content) {
+            Ok(()) => self.known_sealed = *known,
+            Err(error) => log::debug!("{}: {error}", path.display()),
         }
     }
+}
+
+/// Reads the segments up to this one that the file does not know yet, and writes it.
+fn bring_up_to_date(dir: &Path, spec: &SpecId, last: u64) -> io::Result<()> {
+    let mut numbers = segment_numbers(dir)?;
+    numbers.retain(|number| *number <= last);
+    let (mut journal, mut recovery) = (Journal::empty(dir, spec), Recovery::of(spec));
+    journal.take_sealed(&numbers, &mut recovery);
+    let known = journal.known_sealed.last;
+    let mut content = Vec::new();
+    for number in numbers.into_iter().filter(|number| *number > known) {
+        let read = Opened::open(dir, number).and_then(|opened| opened.read(&mut content));
+        let ReadSegment { opened, scan, damaged, torn, .. } = read.map_err(io::Error::other)?;
+        if torn > 0 || !damaged.is_empty() {
+            return Err(io::Error::other("a record is damaged, which a start sets aside"));
+        }
+        let (id, length) = (opened.id, scan.torn_at as u64);
+        journal.add_segment(Segment { number, length, known_bytes: 0, id, file: None }, scan, &mut recovery);
+    }
+    journal.sealed(&recovery).iter().for_each(|noted| journal.keep_sealed(noted));
+    Ok(())
 }
 
 fn head_of(content: &[u8]) -> Option<(Head, &[u8])> {

@@ -110,3 +110,20 @@ fn a_spool_without_sequences_counts_from_the_times_of_its_events() {
     let (journal, recovered) = Journal::open(dir.path(), &spec(), 8).unwrap();
     assert_eq!((journal.sequence(), recovered.known.len()), (1_760_436_000_123, 0), "nothing else is left");
 }
+
+#[test]
+fn what_is_damaged_is_copied_before_a_compaction_removes_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, mut content, ends) = recorded(dir.path());
+    let (mut journal, _) = Journal::open(dir.path(), &spec(), 8).unwrap();
+    let (end, damaged) = ends[1];
+    content[end - 20] ^= 0x11;
+    fs::write(&path, &content).unwrap();
+    journal.compact_oldest(clock::now()).unwrap();
+    assert!(!path.exists());
+    let start = ends[0].0;
+    let copy = fs::read(dir.path().join(format!("damaged-00000001-{start:08}"))).unwrap();
+    assert_eq!(copy, content[start..end]);
+    assert!(journal.body(damaged).unwrap_err().is_gone());
+    assert!(ends.iter().filter(|(_, id)| *id != damaged).all(|(_, id)| journal.body(*id).is_ok()));
+}

@@ -1,7 +1,8 @@
 //! What is read of damaged files, of cut ones, and of those that a later version wrote.
 
+use super::part::{Numbered, attempted};
 use super::*;
-use crate::delivery::{Identities, Identity};
+use crate::delivery::{AttemptSummary, Identities, Identity};
 use crate::event::{Event, Stage, Status};
 use proptest::prelude::*;
 
