@@ -129,7 +129,7 @@ pub(crate) fn is_deceiving(c: char) -> bool {
 
 /// Escapes the deceiving characters within the strings of a JSON text; the meaning stays the same.
 pub(crate) fn harmless_json(json: &str) -> Cow<'_, str> {
-    if json.bytes().all(|byte| byte < 0x7f) {
+    if json.is_ascii() && memchr::memchr(0x7f, json.as_bytes()).is_none() {
         return json.into();
     }
     let mut harmless = String::with_capacity(json.len());

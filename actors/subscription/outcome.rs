@@ -149,13 +149,14 @@ fn log_verdict(
     verdict: &Verdict,
     health: HealthState,
 ) {
-    let summary = outcome.summary();
-    let what = format!("{} ({})", delivery.key, delivery.id);
-    let Delivery { id, spec, .. } = delivery;
+    // Said only where the log takes it: made then.
+    let summary = || outcome.summary();
+    let Delivery { id, spec, key, .. } = delivery;
     match verdict {
         Verdict::Delivered => log::info!(
             subscription:%, spec:%, delivery:% = id;
-            "delivered {what} to {subscription} at attempt {number}: {summary}"
+            "delivered {key} ({id}) to {subscription} at attempt {number}: {}",
+            summary()
         ),
         Verdict::Retry { wait, .. } => {
             let seconds = wait.as_secs_f64();
@@ -164,15 +165,17 @@ fn log_verdict(
             log::log!(
                 level,
                 subscription:%, spec:%, delivery:% = id;
-                "attempt {number} of {what} to {subscription} failed, next in {seconds:.1} s: {summary}"
+                "attempt {number} of {key} ({id}) to {subscription} failed, next in {seconds:.1} s: {}",
+                summary()
             );
         }
         Verdict::DeadLetter(reason) => {
             let hint = reason.hint(outcome.advice().as_deref());
             log::error!(
                 subscription:%, spec:%, delivery:% = id;
-                "{what} to {subscription} is a dead letter after attempt {number}, {reason}: {summary}; \
-                 {hint}"
+                "{key} ({id}) to {subscription} is a dead letter after attempt {number}, {reason}: {}; \
+                 {hint}",
+                summary()
             );
         }
     }

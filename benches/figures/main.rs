@@ -20,6 +20,7 @@ mod kill;
 mod latency;
 mod machine;
 mod options;
+mod parts;
 mod peers;
 mod port;
 mod process;
@@ -69,6 +70,14 @@ const FLEET: &[Group] = &[];
 /// Those beside a peer.
 const PEERS: &[Group] = &[(&[1, 2, 3, 4], peers::one_endpoint), (&[1, 2, 3, 4], peers::ten_endpoints)];
 
+/// The parts alone: how near to the targets of these figures they come.
+const PARTS: &[Group] = &[
+    (&[1], parts::many_endpoints),
+    (&[2], parts::one_endpoint),
+    (&[3], parts::one_emitter),
+    (&[4], parts::many_emitters),
+];
+
 /// How much is measured, and the endpoint of everything.
 struct Bench {
     is_smoke: bool,
@@ -113,6 +122,7 @@ fn measure(options: &Options) -> ExitCode {
         Groups::Table => GROUPS,
         Groups::Fleet => FLEET,
         Groups::Peers => PEERS,
+        Groups::Parts => PARTS,
     };
     if matches!(options.groups, Groups::Peers)
         && let Err(error) = peers::installed()

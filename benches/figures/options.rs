@@ -9,6 +9,8 @@ pub(super) enum Groups {
     Fleet,
     /// Beside a peer, in the place of the table's.
     Peers,
+    /// Of the parts alone, in the place of the table's.
+    Parts,
 }
 
 /// What was asked for.
@@ -35,6 +37,7 @@ impl Options {
                 "--check" => options.is_check = true,
                 "--smoke" => options.is_smoke = true,
                 "--peers" => options.groups = Groups::Peers,
+                "--parts" => options.groups = Groups::Parts,
                 "--fleet" if cfg!(feature = "fleet") => options.groups = Groups::Fleet,
                 "--fleet" => {
                     return Err(
@@ -44,7 +47,7 @@ impl Options {
                 "--only" => options.only = numbers(arguments.next())?,
                 other => {
                     return Err(format!(
-                        "unknown argument {other}: there are --json, --check, --smoke, --fleet, --peers and --only N[,N]"
+                        "unknown argument {other}: there are --json, --check, --smoke, --fleet, --peers, --parts and --only N[,N]"
                     ));
                 }
             }

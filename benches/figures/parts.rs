@@ -1,0 +1,341 @@
+//! The parts alone: what a delivery cannot do without, on threads as spec-notify has them, and
+//! nothing else. The same figures as the table's, so each says how near to its target any
+//! arrangement of these parts could come on this machine.
+//!
+//! An event is serialised and its record built on the thread that emits. One thread owns the disk:
+//! it appends what has come, syncs it if there are events in it, and answers. One more signs, hashes
+//! and sends, with awc. What became of a delivery goes back to the disk's thread as the bytes that
+//! spec-notify writes of it, made beforehand.
+
+use std::cell::Cell;
+use std::fs::{self, File, OpenOptions};
+use std::hint::black_box;
+use std::io::Write as _;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use spec_notify::Event;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use super::Bench;
+use super::accept::{EMITTERS, IN_TURN, Reference};
+use super::machine::{in_turn, median, own_cpu_seconds};
+use super::raw::{self, Raw};
+use super::repo::{EVIDENCE, Entry, Repo, SPEC, drain, event};
+use super::table::{Figure, Target};
+
+/// Records that are written together at most.
+const MAX_BATCH: usize = 256;
+
+/// What spec-notify writes, byte for byte.
+#[derive(Clone)]
+struct Written {
+    /// Of an accepted event: what stands before its payload.
+    before_payload: Vec<u8>,
+    /// Of a delivery that ended: its lines of evidence.
+    evidence: Vec<u8>,
+    /// The same: its record.
+    end: Vec<u8>,
+}
+
+impl Written {
+    /// Of one event that was delivered to `url`.
+    fn of(url: &str, lines: &'static str) -> Self {
+        let repo = Repo::new("", &[Entry::new("one", url, lines)]);
+        let runtime = repo.runtime();
+        let handle = runtime.handle();
+        handle.emit_blocking(event("written"), Duration::from_secs(10)).expect("accepted");
+        handle.block(Duration::from_secs(10), handle.idle()).expect("delivered");
+        drain(runtime);
+        let spool = fs::read(repo.spool().join(SPEC).join("spool-00000001.jsonl")).expect("a journal");
+        let line = |has: &str| {
+            let mut lines = spool.split_inclusive(|byte| *byte == b'\n');
+            let has = has.as_bytes();
+            lines.find(|line| line.windows(has.len()).any(|word| word == has)).expect("a record").to_vec()
+        };
+        let accepted = line("\"accepted\":");
+        let body = accepted.windows(8).position(|word| word == b"\"body\":{").expect("a payload");
+        let evidence =
+            repo.path().join(EVIDENCE).join("commands").join(SPEC).join("webhooks/deliveries.jsonl");
+        Self {
+            before_payload: accepted[..body].to_vec(),
+            evidence: fs::read(evidence).expect("evidence"),
+            end: line("\"finished\":"),
+        }
+    }
+
+    /// The record of an event.
+    fn accepted(&self, payload: &[u8]) -> Vec<u8> {
+        let mut record = Vec::with_capacity(self.before_payload.len() + payload.len() + 16);
+        record.extend_from_slice(&self.before_payload);
+        record.extend_from_slice(payload);
+        let sum = crc32fast::hash(&record);
+        write!(record, "{sum:08x}\n").expect("written");
+        record
+    }
+}
+
+/// To the disk's thread.
+enum Job {
+    /// An event: answered when it is synced.
+    Accept { record: Vec<u8>, payload: Bytes, reply: oneshot::Sender<()> },
+    /// A delivery ended.
+    End,
+}
+
+/// The disk's thread.
+struct Disk {
+    jobs: mpsc::UnboundedReceiver<Job>,
+    written: Written,
+    /// Hears of what is accepted; without it each event ends at once.
+    sender: Option<mpsc::UnboundedSender<Bytes>>,
+    spool: File,
+    evidence: File,
+}
+
+impl Disk {
+    /// Until `ends` deliveries have ended, or nobody emits any more.
+    fn run(mut self, ends: usize) {
+        let (mut ended, mut spool, mut evidence) = (0, Vec::new(), Vec::new());
+        while ended < ends
+            && let Some(first) = self.jobs.blocking_recv()
+        {
+            let mut accepted = Vec::new();
+            let mut next = Some(first);
+            let mut batch = 0;
+            while let Some(job) = next {
+                match job {
+                    Job::Accept { record, payload, reply } => {
+                        spool.extend_from_slice(&record);
+                        accepted.push((payload, reply));
+                    }
+                    Job::End => {
+                        evidence.extend_from_slice(&self.written.evidence);
+                        spool.extend_from_slice(&self.written.end);
+                        ended += 1;
+                    }
+                }
+                batch += 1;
+                next = if batch < MAX_BATCH { self.jobs.try_recv().ok() } else { None };
+            }
+            self.evidence.write_all(&evidence).expect("written");
+            self.spool.write_all(&spool).expect("written");
+            evidence.clear();
+            spool.clear();
+            if !accepted.is_empty() {
+                self.spool.sync_data().expect("synced");
+            }
+            for (payload, reply) in accepted {
+                match &self.sender {
+                    Some(sender) => sender.send(payload).expect("somebody sends"),
+                    // Its end is of the next batch.
+                    None => {
+                        evidence.extend_from_slice(&self.written.evidence);
+                        spool.extend_from_slice(&self.written.end);
+                        ended += 1;
+                    }
+                }
+                reply.send(()).expect("an emitter waits");
+            }
+        }
+        self.evidence.write_all(&evidence).expect("written");
+        self.spool.write_all(&spool).expect("written");
+    }
+}
+
+fn file_in(folder: &Path, name: &str) -> File {
+    OpenOptions::new().append(true).create(true).open(folder.join(name)).expect("a file")
+}
+
+/// Emits: serialises, builds the record, and waits until it is synced.
+async fn emit(jobs: &mpsc::UnboundedSender<Job>, written: &Written, event: &Event) {
+    let payload = Bytes::from(serde_json::to_vec(event).expect("JSON"));
+    let record = written.accepted(&payload);
+    let (reply, answer) = oneshot::channel();
+    jobs.send(Job::Accept { record, payload, reply }).ok().expect("the disk's thread runs");
+    answer.await.expect("synced");
+}
+
+/// The thread that sends: each payload to `copies` endpoints, `concurrency` at a time.
+fn send(
+    url: &str,
+    copies: usize,
+    concurrency: usize,
+    mut accepted: mpsc::UnboundedReceiver<Bytes>,
+    ended: &mpsc::UnboundedSender<Job>,
+) {
+    actix_rt::System::new().block_on(async {
+        let raw = Rc::new(Raw::to(url));
+        let permits = Arc::new(Semaphore::new(concurrency));
+        let under_way = Rc::new(Cell::new(0));
+        while let Some(payload) = accepted.recv().await {
+            black_box(openssl::sha::sha256(&payload));
+            for _ in 0..copies {
+                let permit = permits.clone().acquire_owned().await.expect("a permit");
+                let (raw, ended, payload) = (raw.clone(), ended.clone(), payload.clone());
+                under_way.set(under_way.get() + 1);
+                actix_rt::spawn(async move {
+                    raw.post(&payload).await;
+                    drop(permit);
+                    // The disk's thread ends with the last one.
+                    drop(ended.send(Job::End));
+                });
+            }
+        }
+        drop(permits.acquire_many(u32::try_from(concurrency).expect("few")).await);
+    });
+}
+
+/// What a turn came to: a second, and CPU seconds of the process for each.
+struct Turn {
+    rate: f64,
+    cpu: f64,
+}
+
+/// As [`throughput`](super::throughput): from the first emit until every delivery is recorded.
+fn delivered(
+    bench: &Bench,
+    written: &Written,
+    subscriptions: usize,
+    concurrency: usize,
+    count: usize,
+) -> Turn {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let url = bench.receiver.url("");
+    bench.receiver.take();
+    let deliveries = count * subscriptions;
+    let events: Vec<Event> = (0..count).map(event).collect();
+    let (started, before) = (Instant::now(), own_cpu_seconds());
+    thread::scope(|scope| {
+        let (jobs, jobs_in) = mpsc::unbounded_channel();
+        let (sender, accepted) = mpsc::unbounded_channel();
+        let disk = Disk {
+            jobs: jobs_in,
+            written: written.clone(),
+            sender: Some(sender),
+            spool: file_in(folder.path(), "spool"),
+            evidence: file_in(folder.path(), "evidence"),
+        };
+        scope.spawn(move || disk.run(deliveries));
+        let (ended, url) = (jobs.clone(), &url);
+        scope.spawn(move || send(url, subscriptions, concurrency, accepted, &ended));
+        at_once(&jobs, written, &events);
+    });
+    let (elapsed, cpu) = (started.elapsed().as_secs_f64(), own_cpu_seconds() - before);
+    assert_eq!(bench.receiver.take().len(), deliveries, "each is sent once");
+    Turn { rate: deliveries as f64 / elapsed, cpu: cpu / deliveries as f64 }
+}
+
+/// Every emitter has its events accepted.
+fn at_once(jobs: &mpsc::UnboundedSender<Job>, written: &Written, events: &[Event]) {
+    let tokio = tokio::runtime::Builder::new_current_thread().build().expect("an executor");
+    tokio.block_on(join_all(events.chunks(events.len().div_ceil(EMITTERS)).map(async |share| {
+        for event in share {
+            emit(jobs, written, event).await;
+        }
+    })));
+}
+
+pub(super) fn many_endpoints(bench: &Bench) -> Vec<Figure> {
+    let (parts, reference) = beside_awc(bench, 16, 64);
+    vec![rate("L1", "16 subscriptions, concurrency 64", &parts, &reference, 0.8)]
+}
+
+pub(super) fn one_endpoint(bench: &Bench) -> Vec<Figure> {
+    let (parts, reference) = beside_awc(bench, 1, 4);
+    let cpu = median(&parts.iter().map(|turn| turn.cpu * 1e6).collect::<Vec<_>>());
+    let raw = median(&reference.iter().map(|turn| turn.cpu * 1e6).collect::<Vec<_>>());
+    let what = "the parts alone: CPU of all threads per delivery / of raw awc per POST";
+    vec![
+        rate("L2", "1 subscription, concurrency 4", &parts, &reference, 0.65),
+        Figure::new("L2b", what, "us", cpu, Target::RatioAtMost(1.6)).over(raw),
+    ]
+}
+
+fn beside_awc(bench: &Bench, subscriptions: usize, concurrency: usize) -> (Vec<Turn>, Vec<raw::Posted>) {
+    let url = bench.receiver.url("");
+    let written = Written::of(&url, "");
+    let deliveries = bench.count(6_400, 1_024);
+    in_turn(
+        bench.rounds(),
+        || delivered(bench, &written, subscriptions, concurrency, deliveries / subscriptions),
+        || raw::posted(&url, deliveries, concurrency),
+    )
+}
+
+fn rate(label: &'static str, what: &str, parts: &[Turn], reference: &[raw::Posted], least: f64) -> Figure {
+    let ours = median(&parts.iter().map(|turn| turn.rate).collect::<Vec<_>>());
+    let raw = median(&reference.iter().map(|turn| turn.rate).collect::<Vec<_>>());
+    let what = format!("the parts alone: delivered a second, {what} / raw awc");
+    Figure::new(label, what, "/s", ours, Target::RatioAtLeast(least)).over(raw)
+}
+
+pub(super) fn one_emitter(bench: &Bench) -> Vec<Figure> {
+    let written = dry_run();
+    let (mut ours, mut reference) = (Vec::new(), Vec::new());
+    for _ in 0..bench.rounds() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut file = Reference::in_folder(folder.path());
+        let (mut emits, mut syncs) = (Vec::new(), Vec::new());
+        thread::scope(|scope| {
+            let (jobs, disk) = disk(folder.path(), &written);
+            scope.spawn(move || disk.run(usize::MAX));
+            let tokio = tokio::runtime::Builder::new_current_thread().build().expect("an executor");
+            for turn in 0..bench.count(15, 2) {
+                let events: Vec<Event> = (0..IN_TURN).map(|n| event(format!("{turn}-{n}"))).collect();
+                for event in &events {
+                    let started = Instant::now();
+                    tokio.block_on(emit(&jobs, &written, event));
+                    emits.push(started.elapsed().as_secs_f64());
+                }
+                syncs.extend(file.syncs(IN_TURN, Duration::ZERO));
+            }
+        });
+        ours.push(median(&emits) * 1e3);
+        reference.push(median(&syncs) * 1e3);
+    }
+    let what = "the parts alone: durable accept, one emitter, p50 / append and fdatasync p50";
+    vec![Figure::new("L3", what, "ms", median(&ours), Target::RatioAtMost(1.35)).over(median(&reference))]
+}
+
+pub(super) fn many_emitters(bench: &Bench) -> Vec<Figure> {
+    let written = dry_run();
+    let (mut ours, mut reference) = (Vec::new(), Vec::new());
+    for _ in 0..bench.rounds() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut file = Reference::in_folder(folder.path());
+        let (mut seconds, mut syncs) = (0.0, Vec::new());
+        let (turns, each) = (bench.count(10, 1), bench.count(10, 2));
+        thread::scope(|scope| {
+            let (jobs, disk) = disk(folder.path(), &written);
+            scope.spawn(move || disk.run(usize::MAX));
+            for turn in 0..turns {
+                let events: Vec<Event> = (0..EMITTERS * each).map(|n| event(format!("{turn}-{n}"))).collect();
+                let started = Instant::now();
+                at_once(&jobs, &written, &events);
+                seconds += started.elapsed().as_secs_f64();
+                syncs.extend(file.syncs(IN_TURN, Duration::ZERO));
+            }
+        });
+        ours.push((EMITTERS * each * turns) as f64 / seconds);
+        reference.push(syncs.len() as f64 / syncs.iter().sum::<f64>());
+    }
+    let what = "the parts alone: durable accepts a second, 64 emitters / fdatasyncs a second";
+    vec![Figure::new("L4", what, "/s", median(&ours), Target::RatioAtLeast(12.0)).over(median(&reference))]
+}
+
+fn dry_run() -> Written {
+    Written::of("http://127.0.0.1:9/", "dry_run = true")
+}
+
+/// A disk's thread to be run, of which each event ends at once.
+fn disk(folder: &Path, written: &Written) -> (mpsc::UnboundedSender<Job>, Disk) {
+    let (jobs, jobs_in) = mpsc::unbounded_channel();
+    let (spool, evidence) = (file_in(folder, "spool"), file_in(folder, "evidence"));
+    (jobs, Disk { jobs: jobs_in, written: written.clone(), sender: None, spool, evidence })
+}
