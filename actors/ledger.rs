@@ -132,13 +132,7 @@ pub(crate) struct Ledger {
     /// What metrics say, from the start on.
     totals: Totals,
     waiting: Vec<Waiting>,
-    /// Attempts that have ended and are not in the batch yet, and whether their evidence is written
-    /// already. Bounded as [`RecordAttempts`].
-    ended: Vec<(Arc<Finished>, bool, Reply)>,
-    /// Whether the batch is written after what waits in the mailbox.
     flush_scheduled: bool,
-    /// Whether attempts that have ended are written in a moment at the latest.
-    flush_awaited: bool,
     healths_scheduled: bool,
     compaction_scheduled: bool,
     must_compact: bool,
@@ -172,9 +166,7 @@ impl Ledger {
             must_compact: false,
             sealing: None,
             waiting: Vec::new(),
-            ended: Vec::new(),
             flush_scheduled: false,
-            flush_awaited: false,
             started: Instant::now(),
             alarm,
             feed,
@@ -267,7 +259,9 @@ impl Handler<RecordAttempts> for Ledger {
                 self.share(Write::Attempt { finished, health, epoch }, reply, context);
                 continue;
             }
-            self.record(finished, again, reply, context);
+            let added = self.store.settle(&finished, again);
+            let end = self.watched(|| Ended::by(&finished));
+            self.answer_for(added, Waiting { spec: delivery.spec.clone(), reply, end }, context);
         }
     }
 }

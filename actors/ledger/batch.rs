@@ -1,16 +1,13 @@
 //! Group commit: the first record of a batch schedules one flush. actix drains the mailbox before
 //! that flush runs, so one write and one sync serve all records that arrived meanwhile, and then
-//! everyone is answered. Ended attempts wait for a few more, or a moment: their lane goes on without
-//! an answer, and an event does not wait for their evidence. Compaction waits until all are written.
+//! everyone is answered. Compaction waits until they are.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
 
 use super::{Ledger, NotWritten, Reply};
 use crate::actors::mailbox::after_mailbox;
-use crate::archive::Finished;
 use crate::event::SpecId;
 use crate::feed::Ended;
 use crate::files::FileError;
@@ -20,12 +17,6 @@ pub(super) const MAX_BATCH: usize = 256;
 
 /// The pause before each step of compaction, in which emitters are served.
 const COMPACT_AFTER: Duration = Duration::from_secs(1);
-
-/// Ended attempts that are written at once: a lane with as many unwritten starts nothing more.
-const ENDED_AT_ONCE: usize = 4;
-
-/// How long fewer of them wait.
-const ENDED_AFTER: Duration = Duration::from_millis(1);
 
 /// How long nothing is written before the runtime is at rest.
 const AT_REST_AFTER: Duration = Duration::from_secs(5);
@@ -46,7 +37,10 @@ impl Ledger {
         waiting: Waiting,
         context: &mut Context<Self>,
     ) {
-        self.add(added, waiting);
+        match added {
+            Ok(()) => self.waiting.push(waiting),
+            Err(error) => answer(waiting.reply, Err(NotWritten::Failed(error.to_string()))),
+        }
         // In both cases: even a refused record may have left evidence to flush.
         self.compact_later(context);
         if self.waiting.len() >= MAX_BATCH {
@@ -57,59 +51,13 @@ impl Ledger {
         }
     }
 
-    fn add(&mut self, added: Result<(), FileError>, waiting: Waiting) {
-        match added {
-            Ok(()) => self.waiting.push(waiting),
-            Err(error) => answer(waiting.reply, Err(NotWritten::Failed(error.to_string()))),
-        }
-    }
-
-    /// Answers once what became of this attempt is on disk.
-    pub(super) fn record(
-        &mut self,
-        finished: Arc<Finished>,
-        again: bool,
-        reply: Reply,
-        context: &mut Context<Self>,
-    ) {
-        self.ended.push((finished, again, reply));
-        self.compact_later(context);
-        if self.ended.len() >= ENDED_AT_ONCE {
-            if !self.flush_scheduled {
-                self.flush_scheduled = true;
-                after_mailbox(context, Self::flush_then_compact);
-            }
-        } else if !self.flush_awaited {
-            self.flush_awaited = true;
-            context.run_later(ENDED_AFTER, |ledger, context| {
-                ledger.flush_awaited = false;
-                ledger.settle();
-                ledger.flush_then_compact(context);
-            });
-        }
-    }
-
-    /// Adds the attempts that have ended to the batch.
-    fn settle(&mut self) {
-        for (finished, again, reply) in std::mem::take(&mut self.ended) {
-            let added = self.store.settle(&finished, again);
-            let end = self.watched(|| Ended::by(&finished));
-            self.add(added, Waiting { spec: finished.delivery.spec.clone(), reply, end });
-        }
-    }
-
     /// The end of a delivery, if somebody watches.
     pub(super) fn watched(&self, end: impl FnOnce() -> Option<Ended>) -> Option<Box<Ended>> {
         if self.feed.is_watched() { end().map(Box::new) } else { None }
     }
 
-    /// Writes all that there is to write and answers those who wait for it.
+    /// Writes the batch and answers those who wait for it.
     pub(super) fn flush(&mut self) {
-        self.settle();
-        self.write_batch();
-    }
-
-    fn write_batch(&mut self) {
         self.flush_scheduled = false;
         #[cfg(test)]
         {
@@ -131,13 +79,10 @@ impl Ledger {
         self.ring_if_not_owner();
     }
 
-    /// Writes the batch, and attempts that have ended if they are to be written by now; a
-    /// compaction that cannot wait follows, after everyone was answered.
+    /// As [`flush`](Self::flush); a compaction that cannot wait follows, after everyone was
+    /// answered.
     fn flush_then_compact(&mut self, context: &mut Context<Self>) {
-        if self.ended.len() >= ENDED_AT_ONCE {
-            self.settle();
-        }
-        self.write_batch();
+        self.flush();
         if self.store.must_compact() && !self.must_compact {
             self.must_compact = true;
             context.run_later(Duration::from_millis(1), |ledger, _| {
@@ -190,12 +135,10 @@ mod tests {
 
     use super::*;
     use crate::actors::alarm::Alarm;
-    use crate::actors::ledger::{Accept, RecordAttempts};
-    use crate::archive::{Attempt, Effect, RequestLine};
-    use crate::delivery::{Delivery, DeliveryId};
+    use crate::actors::ledger::Accept;
     use crate::event::EventKind;
     use crate::feed::{Feed, RuntimeState};
-    use crate::spool::{Accepted, AcceptedDelivery};
+    use crate::spool::Accepted;
     use crate::store::{Store, StoreOptions};
 
     #[derive(Message)]
@@ -207,72 +150,6 @@ mod tests {
 
         fn handle(&mut self, _: Flushes, _: &mut Self::Context) -> usize {
             self.flushes
-        }
-    }
-
-    /// An attempt of a dry run that has ended, of an event that was accepted.
-    fn ended(event: &Accepted) -> Arc<Finished> {
-        let delivery = Delivery {
-            id: event.deliveries[0].id,
-            key: event.idempotency_key.clone(),
-            ..Delivery::sample(DeliveryId::random(), "k")
-        };
-        let request = RequestLine {
-            url: String::new(),
-            headers: Vec::new(),
-            body_sha256: String::new(),
-            body_bytes: 0,
-        };
-        let attempt = Attempt { number: 1, at: crate::clock::now(), request, outcome: None, unsent: None };
-        Arc::new(Finished { delivery: Arc::new(delivery), attempt, effect: Effect::DryRun })
-    }
-
-    fn event(n: usize) -> Accepted {
-        let to = AcceptedDelivery::new(DeliveryId::random(), "s".parse().unwrap());
-        let key = format!("k{n}").parse().unwrap();
-        Accepted::new(crate::clock::now(), key, EventKind::Test, vec![to], &"{}".into()).unwrap()
-    }
-
-    /// A few ended attempts wait, and are written soon; as many as a lane waits for are written with
-    /// the event that comes with them.
-    #[test]
-    fn an_event_is_not_written_with_few_ended_attempts_and_they_are_written_all_the_same() {
-        for (ended_before, flushes) in [(1, 2), (ENDED_AT_ONCE, 1)] {
-            let dir = tempfile::tempdir().unwrap();
-            let (store, _) = Store::open(StoreOptions::in_dir(dir.path())).unwrap();
-            actix::System::new().block_on(async move {
-                let ledger = Ledger::new(store, Alarm::new().0, Feed::new(RuntimeState::Running)).start();
-                let mut before = ledger.send(Flushes).await.unwrap();
-                let mut answers = Vec::new();
-                let mut accept = |record| {
-                    let (reply, answer) = oneshot::channel();
-                    let accept = Accept { spec: "SPEC-1".parse().unwrap(), record, routed: None, reply };
-                    ledger.try_send(accept).unwrap();
-                    answers.push(answer);
-                };
-                let events: Vec<Accepted> = (0..ended_before).map(event).collect();
-                events.iter().cloned().for_each(&mut accept);
-                // The first of them are written before any attempt ends.
-                before += 1;
-                while ledger.send(Flushes).await.unwrap() < before {}
-                let mut attempts = Vec::new();
-                for event in &events {
-                    let (reply, answer) = oneshot::channel();
-                    attempts.push((ended(event), reply));
-                    answers.push(answer);
-                }
-                let record = RecordAttempts { attempts, again: false, health: None, epoch: None };
-                ledger.try_send(record).unwrap();
-                let (reply, answer) = oneshot::channel();
-                let record = event(ended_before);
-                let accept = Accept { spec: "SPEC-1".parse().unwrap(), record, routed: None, reply };
-                ledger.try_send(accept).unwrap();
-                answer.await.unwrap().unwrap();
-                for answer in answers {
-                    answer.await.unwrap().unwrap();
-                }
-                assert_eq!(ledger.send(Flushes).await.unwrap() - before, flushes);
-            });
         }
     }
 

@@ -255,9 +255,9 @@ impl Handler<Emit> for Router {
 }
 
 impl Router {
-    /// Answers the emitter of an accepted event and hands its deliveries to their subscriptions,
-    /// together with those of the events that were written with it: each hand-over wakes the
-    /// subscriptions' thread. Nothing else that the emitters ask then comes in between.
+    /// Hands the deliveries of an accepted event to their subscriptions, together with those of the
+    /// events that were written with it, and answers the emitters then: each hand-over wakes the
+    /// subscriptions' thread.
     fn begin_deliveries(&mut self, ended: Ended, context: &mut Context<Self>) {
         self.accepted.push(ended);
         if self.accepted.len() > 1 {
@@ -279,7 +279,6 @@ impl Router {
             let alarm = router.alarm.clone();
             actix_rt::spawn(async move {
                 let _alarm = alarm;
-                heard.into_iter().for_each(|(emitter, receipt)| emitter.hears(receipt));
                 for (address, enqueue) in starting.into_values() {
                     if !tell(&address, enqueue).await {
                         log::error!(
@@ -287,6 +286,7 @@ impl Router {
                         );
                     }
                 }
+                heard.into_iter().for_each(|(emitter, receipt)| emitter.hears(receipt));
             });
         });
     }
