@@ -75,12 +75,13 @@ impl Written {
         record.extend_from_slice(&self.before_payload);
         record.extend_from_slice(payload);
         let sum = crc32fast::hash(&record);
-        write!(record, "{sum:08x}\n").expect("written");
+        writeln!(record, "{sum:08x}").expect("written");
         record
     }
 }
 
 /// To the disk's thread.
+#[derive(Debug)]
 enum Job {
     /// An event: answered when it is synced.
     Accept { record: Vec<u8>, payload: Bytes, reply: oneshot::Sender<()> },
@@ -157,7 +158,7 @@ async fn emit(jobs: &mpsc::UnboundedSender<Job>, written: &Written, event: &Even
     let payload = Bytes::from(serde_json::to_vec(event).expect("JSON"));
     let record = written.accepted(&payload);
     let (reply, answer) = oneshot::channel();
-    jobs.send(Job::Accept { record, payload, reply }).ok().expect("the disk's thread runs");
+    jobs.send(Job::Accept { record, payload, reply }).expect("the disk's thread runs");
     answer.await.expect("synced");
 }
 
