@@ -217,7 +217,8 @@ fn any_flipped_byte_of_it_makes_a_start_read_all() {
 
 #[test]
 fn a_segment_that_is_another_or_missing_in_between_or_new_makes_a_start_read_all() {
-    let changes: [(&str, fn(&Path)); 5] = [
+    type Change = fn(&Path);
+    let changes: [(&str, Change); 5] = [
         ("rewritten", |path| fs::write(path, fs::read(path).unwrap()).unwrap()),
         ("replaced", |path| {
             let other = path.with_extension("other");
