@@ -115,9 +115,11 @@ impl Ledger {
         if let Some(earlier) = self.sealing.take() {
             context.cancel_future(earlier);
         }
-        self.sealing = Some(context.run_later(AT_REST_AFTER, |ledger, _| {
+        self.sealing = Some(context.run_later(AT_REST_AFTER, |ledger, context| {
             ledger.sealing = None;
-            ledger.store.seal_one();
+            if ledger.store.seal_one() {
+                ledger.seal_at_rest(context);
+            }
         }));
     }
 }

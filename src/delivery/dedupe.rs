@@ -12,7 +12,7 @@ use crate::event::IdempotencyKey;
 const MAX_KNOWN: usize = 100_000;
 
 /// The first 16 bytes of a key's SHA-256: compact, and without collisions in practice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct KeyDigest([u8; 16]);
 
 impl KeyDigest {
@@ -60,18 +60,27 @@ impl<'de> Deserialize<'de> for KeyDigest {
     }
 }
 
-/// An event that was accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// An event that was accepted; in order of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct KnownEvent {
-    pub(crate) key: KeyDigest,
     /// When, in milliseconds since the epoch, as the spool has it.
     pub(crate) at_ms: i64,
+    pub(crate) key: KeyDigest,
 }
 
 impl KnownEvent {
     /// The event with this key, accepted then.
     pub(crate) fn new(key: &IdempotencyKey, at: Timestamp) -> Self {
         Self { key: key.into(), at_ms: at.as_millisecond() }
+    }
+
+    /// As many of these as are remembered, each once, oldest first: a compaction that a crash or a
+    /// note of sealed files comes across leaves some in two places.
+    pub(crate) fn newest(mut known: Vec<Self>) -> Vec<Self> {
+        known.sort_unstable();
+        known.dedup();
+        known.drain(..known.len().saturating_sub(MAX_KNOWN));
+        known
     }
 }
 
@@ -94,12 +103,12 @@ impl Dedupe {
         self.window = window;
     }
 
-    /// Restores what was known at the last stop, given oldest first.
+    /// Restores what was known at the last stop, given oldest first and at most as many as are
+    /// remembered.
     pub(crate) fn restore(&mut self, known: &[KnownEvent]) {
-        let newest = &known[known.len().saturating_sub(MAX_KNOWN)..];
-        self.known.reserve(newest.len());
-        self.order.reserve_exact(newest.len());
-        newest.iter().for_each(|event| self.add(*event));
+        self.known.reserve(known.len());
+        self.order.reserve_exact(known.len());
+        known.iter().for_each(|event| self.add(*event));
     }
 
     /// Whether an event with this key was accepted within the window.
@@ -117,10 +126,7 @@ impl Dedupe {
     }
 
     fn add(&mut self, event: KnownEvent) {
-        // A crash within a compaction leaves an event in two files.
-        if self.known.insert(event.key, event.at_ms) == Some(event.at_ms) {
-            return;
-        }
+        self.known.insert(event.key, event.at_ms);
         self.order.push_back(event);
         while self.order.len() > MAX_KNOWN
             || self.order.front().is_some_and(|oldest| self.is_over(oldest.at_ms, event.at_ms))
@@ -153,5 +159,22 @@ mod tests {
         assert!(!dedupe.knows(key(0), start));
         dedupe.remember(key(0), start + SignedDuration::from_hours(24));
         assert_eq!(dedupe.known.len(), 1);
+    }
+
+    #[test]
+    fn what_is_restored_are_as_many_events_as_are_remembered_and_not_as_many_copies() {
+        let start: Timestamp = "2025-10-14T10:00:00Z".parse().unwrap();
+        let event = |n: usize| {
+            KnownEvent::new(
+                &format!("k{n}").parse().unwrap(),
+                start + SignedDuration::from_millis(i64::try_from(n).unwrap()),
+            )
+        };
+        let twice: Vec<KnownEvent> = (0..=MAX_KNOWN).rev().chain(0..=MAX_KNOWN).map(event).collect();
+        let newest = KnownEvent::newest(twice);
+        let mut dedupe = Dedupe::new(SignedDuration::from_hours(24));
+        dedupe.restore(&newest);
+        assert_eq!((dedupe.known.len(), dedupe.order.len()), (MAX_KNOWN, MAX_KNOWN));
+        assert!(!dedupe.knows(event(0).key, start) && dedupe.knows(event(1).key, start));
     }
 }

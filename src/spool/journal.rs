@@ -24,6 +24,7 @@ use crate::run::Run;
 pub(super) use compaction::Compact;
 pub(super) use repair::{Broken, Rescued};
 use sealed::KnownSealed;
+pub(super) use sealed::Sealing;
 
 /// A segment that has reached this size takes no more records: this bounds how much one compaction
 /// step moves.
@@ -141,9 +142,9 @@ impl Journal {
     fn forget(&mut self, id: DeliveryId) {
         let Some(LiveDelivery { event, last_attempt }) = self.deliveries.remove(&id) else { return };
         let attempts = self.earlier_attempts.remove(&id).into_iter().flatten().chain(last_attempt);
-        self.live_bytes -= attempts.map(Place::length).sum::<u64>();
+        self.live_bytes = self.live_bytes.saturating_sub(attempts.map(Place::length).sum());
         match self.shared.get_mut(&event.order()) {
-            None => self.live_bytes -= event.length(),
+            None => self.live_bytes = self.live_bytes.saturating_sub(event.length()),
             Some(unfinished) if *unfinished > 2 => *unfinished -= 1,
             Some(_) => drop(self.shared.remove(&event.order())),
         }

@@ -23,7 +23,6 @@ mod start;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::thread::JoinHandle;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -49,7 +48,7 @@ use crate::event::SpecId;
 use crate::files::{FileError, git_ignore};
 use crate::names::counted;
 use crate::run::Run;
-use journal::{Broken, Journal};
+use journal::{Broken, Journal, Sealing};
 pub(crate) use lock::Lock;
 use presence::Announced;
 use reserve::Reserve;
@@ -101,7 +100,7 @@ pub(crate) struct Spool {
     /// Spool files that may be open.
     max_open: usize,
     /// A thread that notes what sealed files hold.
-    sealing: Option<JoinHandle<()>>,
+    sealing: Option<Sealing>,
 }
 
 impl Spool {
@@ -334,28 +333,37 @@ impl Spool {
             ));
         }
         self.announce(None);
+        self.sealing.iter().for_each(Sealing::stop);
         self.wait_for_sealing();
         if failed.is_empty() { Ok(()) } else { Err(failed) }
     }
 
     /// Notes what the sealed files of one SPEC hold, on another thread, where the next start would
-    /// read much of them. To be called when there is little else to do.
-    pub(crate) fn seal_one(&mut self) {
+    /// read much of them; returns whether to ask again. To be called when there is little else to
+    /// do.
+    pub(crate) fn seal_one(&mut self) -> bool {
         if self.sealing.as_ref().is_some_and(|sealing| !sealing.is_finished()) {
-            return;
+            return true;
+        }
+        self.wait_for_sealing();
+        if self.standing != Standing::Owner {
+            return false;
         }
         let mut journals = self.journals.values_mut();
-        let Some(journal) = journals.find(|journal| journal.is_worth_sealing(1)) else { return };
+        let Some(journal) = journals.find(|journal| journal.is_worth_sealing(1)) else { return false };
         match journal.seal_aside() {
             Ok(sealing) => self.sealing = Some(sealing),
-            Err(error) => log::debug!("no thread to note what sealed files hold: {error}"),
+            Err(error) => log::debug!("no thread to note what full files hold: {error}"),
         }
+        true
     }
 
     /// Waits until no other thread reads or writes the spool's files.
-    pub(crate) fn wait_for_sealing(&mut self) {
-        if self.sealing.take().is_some_and(|sealing| sealing.join().is_err()) {
-            log::error!("noting what sealed files hold has panicked: the next start reads them");
+    fn wait_for_sealing(&mut self) {
+        let Some(sealing) = self.sealing.take() else { return };
+        let spec = sealing.spec.clone();
+        if let (Some(known), Some(journal)) = (sealing.end(), self.journals.get_mut(&spec)) {
+            journal.has_sealed(known);
         }
     }
 

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::clock;
-use crate::delivery::{DeliveryId, FinalState, SubscriptionId, Told};
+use crate::delivery::{AttemptSummary, DeliveryId, FinalState, SubscriptionId, Told};
 use crate::event::{EventKind, IdempotencyKey, SpecId, Stage, Status, sequence_at};
 use crate::payload::Format;
 use crate::run::{Run, Step};
@@ -34,7 +34,7 @@ const PREFIX: usize = 18;
 /// One line of the spool, or the part of it that `P` reads.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[serde(bound(serialize = "P::Body: Serialize, P::Attempt: Serialize", deserialize = "P: Part"))]
+#[serde(bound(serialize = "P::Body: Serialize", deserialize = "P: Part"))]
 pub(crate) enum Record<P: Part = Whole> {
     /// The first line of every file.
     Spool {
@@ -68,7 +68,7 @@ pub(crate) enum Record<P: Part = Whole> {
         /// The delivery.
         id: DeliveryId,
         /// The result of the attempt.
-        attempt: P::Attempt,
+        attempt: AttemptSummary,
         /// When the next attempt is due.
         #[serde(with = "clock::millis")]
         next_attempt_at: Timestamp,
@@ -144,7 +144,7 @@ impl Later {
 
 /// An accepted event: its payload, and a delivery for each subscription that wants it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(bound(serialize = "P::Body: Serialize, P::Attempt: Serialize", deserialize = "P: Part"))]
+#[serde(bound(serialize = "P::Body: Serialize", deserialize = "P: Part"))]
 pub(crate) struct Accepted<P: Part = Whole> {
     /// When it was accepted.
     #[serde(with = "clock::millis")]
@@ -172,7 +172,7 @@ pub(crate) struct Accepted<P: Part = Whole> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told: Option<Told>,
     /// Its deliveries; empty if no subscription wants it.
-    pub deliveries: Vec<AcceptedDelivery<P>>,
+    pub deliveries: Vec<AcceptedDelivery>,
     /// The payload, byte for byte.
     pub body: P::Body,
     /// The payload rendered in other formats, for the deliveries that use them.
@@ -185,8 +185,7 @@ pub(crate) struct Accepted<P: Part = Whole> {
 
 /// One delivery of an accepted event.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(bound(serialize = "P::Attempt: Serialize", deserialize = "P: Part"))]
-pub(crate) struct AcceptedDelivery<P: Part = Whole> {
+pub(crate) struct AcceptedDelivery {
     /// The delivery's id, sent as `X-SpecKit-Id`.
     pub id: DeliveryId,
     /// The subscription it goes to.
@@ -196,7 +195,7 @@ pub(crate) struct AcceptedDelivery<P: Part = Whole> {
     pub format: Format,
     /// Attempts made before the record was moved here by a compaction.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub attempts: Vec<P::Attempt>,
+    pub attempts: Vec<AttemptSummary>,
     /// When the next attempt is due, as known when a compaction moved the record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_at: Option<Timestamp>,

@@ -99,7 +99,7 @@ impl Recovery {
             Record::Attempted { id, attempt, next_attempt_at } => {
                 let found = self.places.get(id).and_then(|at| self.found.get_mut(*at as usize)?.as_mut());
                 if let Some(found) = found {
-                    found.unfinished.attempts = P::number(attempt);
+                    found.unfinished.attempts = attempt.attempt;
                     found.unfinished.next_attempt_at = Some(*next_attempt_at);
                     found.last_attempt = Some(place);
                 }
@@ -136,7 +136,7 @@ impl Recovery {
     fn found_in<P: Part>(
         &mut self,
         accepted: &Accepted<P>,
-        delivery: &AcceptedDelivery<P>,
+        delivery: &AcceptedDelivery,
         place: Place,
     ) -> Found {
         let subscription = match self.subscriptions.get(&delivery.subscription) {
@@ -159,7 +159,7 @@ impl Recovery {
         };
         let unfinished = Unfinished {
             delivery: Arc::new(of),
-            attempts: delivery.attempts.last().map_or(0, P::number),
+            attempts: delivery.attempts.last().map_or(0, |last| last.attempt),
             next_attempt_at: delivery.next_attempt_at,
         };
         Found { unfinished, last_attempt: (!delivery.attempts.is_empty()).then_some(place) }

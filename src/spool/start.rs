@@ -17,7 +17,7 @@ use crate::run::Run;
 pub(crate) struct Recovered {
     /// The unfinished deliveries of each subscription, in the order they were accepted.
     pub unfinished: BTreeMap<SubscriptionId, Vec<Unfinished>>,
-    /// Every event that is still known, oldest first.
+    /// Every event that is still known, each once, oldest first.
     pub known: Vec<KnownEvent>,
     /// The run so far of each SPEC that has one.
     pub runs: HashMap<SpecId, Run>,
@@ -59,7 +59,7 @@ impl Spool {
         }
         let since = self.known_since().as_millisecond();
         recovered.known.retain(|event| event.at_ms >= since);
-        recovered.known.sort_unstable_by_key(|event| event.at_ms);
+        recovered.known = KnownEvent::newest(recovered.known);
         for unfinished in recovered.unfinished.values_mut() {
             // A stable sort: what one SPEC accepted within a millisecond keeps its order.
             unfinished.sort_by_key(|unfinished| unfinished.delivery.accepted_at);

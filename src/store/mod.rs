@@ -341,9 +341,10 @@ impl Store {
         self.spool.compact_some()
     }
 
-    /// Notes what the sealed files of one SPEC hold, for the next start. Call at rest.
-    pub(crate) fn seal_one(&mut self) {
-        self.spool.seal_one();
+    /// Notes what the sealed files of one SPEC hold, for the next start; returns whether to ask
+    /// again. Call at rest.
+    pub(crate) fn seal_one(&mut self) -> bool {
+        self.spool.seal_one()
     }
 
     /// Writes and syncs everything at the end of a run.

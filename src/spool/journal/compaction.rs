@@ -82,9 +82,13 @@ impl Journal {
         let failed = |doing| FileError::on(doing, &path);
         let content = self.content(oldest).map_err(failed("read"))?;
         let scan = record::scan(&content);
-        // A start that did not read it has not seen this, and it goes with the file.
+        // A start that did not read it has not seen this, and it goes with the file. Where another
+        // program cut the file there are newlines in the place of what is gone.
         for damaged in &scan.damaged {
-            self.set_aside(oldest.number, damaged.start, &content[damaged.clone()]);
+            let bytes = &content[damaged.clone()];
+            if bytes.iter().any(|byte| *byte != b'\n') {
+                self.set_aside(oldest.number, damaged.start, bytes);
+            }
         }
         let wanted = self.wanted(oldest.number, &content, scan)?;
         self.take_over(wanted, known_since)?;

@@ -10,11 +10,12 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::SystemTime;
 
@@ -59,11 +60,38 @@ struct Sealed {
 
 /// What the file knows, as far as this process has seen to it.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct KnownSealed {
+pub(in crate::spool) struct KnownSealed {
     /// The last segment; 0 for none.
     last: u64,
     /// Bytes of the file.
     bytes: u64,
+}
+
+/// A thread that brings a SPEC's file up to date.
+#[derive(Debug)]
+pub(in crate::spool) struct Sealing {
+    pub(in crate::spool) spec: SpecId,
+    is_over: Arc<AtomicBool>,
+    thread: JoinHandle<Option<KnownSealed>>,
+}
+
+impl Sealing {
+    pub(in crate::spool) fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Ends it after the segment that it reads.
+    pub(in crate::spool) fn stop(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until it has ended.
+    pub(in crate::spool) fn end(self) -> Option<KnownSealed> {
+        self.thread.join().unwrap_or_else(|_| {
+            log::error!("noting what full files hold has panicked: the next start reads them");
+            None
+        })
+    }
 }
 
 /// What is to be written.
@@ -94,7 +122,7 @@ struct Memory {
 }
 
 /// What many deliveries have in common.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Kind {
     subscription: SubscriptionId,
     event: EventKind,
@@ -161,16 +189,26 @@ impl Journal {
 
     /// Brings the file up to date, on another thread that reads what is sealed by now. It ends
     /// without that if anything else happens to the files meanwhile: the next start finds out.
-    pub(in crate::spool) fn seal_aside(&mut self) -> io::Result<JoinHandle<()>> {
+    pub(in crate::spool) fn seal_aside(&mut self) -> io::Result<Sealing> {
         let last = self.segments.iter().rev().nth(1).map_or(0, |segment| segment.number);
+        // Also where that fails: it is tried again once there is as much more to read.
         self.known_sealed.last = last;
-        let (dir, spec) = (self.dir.clone(), self.spec.clone());
-        let sealing = move || {
-            if let Err(error) = bring_up_to_date(&dir, &spec, last) {
+        let (dir, spec, is_over) = (self.dir.clone(), self.spec.clone(), Arc::<AtomicBool>::default());
+        let stop = is_over.clone();
+        let sealing = move || match bring_up_to_date(&dir, &spec, last, &stop) {
+            Ok(known) => known,
+            Err(error) => {
                 log::debug!("what {} holds is not noted: {error}", dir.display());
+                None
             }
         };
-        thread::Builder::new().name("spec-notify-sealing".to_owned()).spawn(sealing)
+        let thread = thread::Builder::new().name("spec-notify-sealing".to_owned()).spawn(sealing)?;
+        Ok(Sealing { spec: self.spec.clone(), is_over, thread })
+    }
+
+    /// Takes in what a thread has written.
+    pub(in crate::spool) fn has_sealed(&mut self, known: KnownSealed) {
+        self.known_sealed = known;
     }
 
     fn restore(
@@ -181,12 +219,12 @@ impl Journal {
         numbers: &[u64],
     ) -> Option<u64> {
         let last = head.segments.last()?.number;
+        let is_there = |place: &Place| numbers.binary_search(&place.file()).is_ok();
         for Sealed { number, length, id, known_bytes, .. } in head.segments {
-            if numbers.contains(&number) {
+            if numbers.binary_search(&number).is_ok() {
                 self.segments.push_back(Segment { number, length, known_bytes, id, file: None });
             }
         }
-        let is_there = |place: &Place| numbers.binary_search(&place.file()).is_ok();
         self.sequence = head.sequence;
         self.run_record = head.run_record.filter(is_there);
         let memory: Memory = serde_json::from_str(&head.memory).ok()?;
@@ -247,7 +285,7 @@ impl Journal {
         if self.later > 0 {
             return None;
         }
-        let mut kinds: Vec<Kind> = Vec::new();
+        let (mut kinds, mut places) = (Vec::new(), HashMap::new());
         let (mut entries, mut deliveries) = (Vec::new(), 0);
         for Unfinished { delivery, attempts, next_attempt_at } in recovery.live() {
             let live = self.deliveries.get(&delivery.id)?;
@@ -258,9 +296,8 @@ impl Journal {
                 status: delivery.status,
                 format: delivery.format,
             };
-            let known = kinds.iter().rposition(|one| *one == kind);
-            let place = known.unwrap_or_else(|| {
-                kinds.push(kind);
+            let place = *places.entry(kind).or_insert_with_key(|kind| {
+                kinds.push(kind.clone());
                 kinds.len() - 1
             });
             let entry = Entry {
@@ -294,7 +331,7 @@ impl Journal {
             segments: self.segments.iter().map(sealed).collect::<Option<_>>()?,
             sequence: self.sequence,
             run_record: self.run_record,
-            known: recovery.known.clone(),
+            known: KnownEvent::newest(recovery.known.clone()),
             inbox: recovery.inbox.iter().filter(|name| is_waiting(name)).cloned().collect(),
             kinds,
             memory: serde_json::to_string(&memory).ok()?,
@@ -313,7 +350,8 @@ impl Journal {
     /// next start takes longer, and nothing else.
     pub(super) fn keep_sealed(&mut self, Noted { known, content }: &Noted) {
         let path = path_in(&self.dir);
-        if files::free_bytes(&self.dir) < content.len() as u64 + ROOM {
+        let bytes = content.len() as u64;
+        if bytes > MAX_BYTES || files::free_bytes(&self.dir) < bytes + ROOM {
             return;
         }
         match files::replace(&path, content) {
@@ -324,7 +362,12 @@ impl Journal {
 }
 
 /// Reads the segments up to this one that the file does not know yet, and writes it.
-fn bring_up_to_date(dir: &Path, spec: &SpecId, last: u64) -> io::Result<()> {
+fn bring_up_to_date(
+    dir: &Path,
+    spec: &SpecId,
+    last: u64,
+    is_over: &AtomicBool,
+) -> io::Result<Option<KnownSealed>> {
     let mut numbers = segment_numbers(dir)?;
     numbers.retain(|number| *number <= last);
     let (mut journal, mut recovery) = (Journal::empty(dir, spec), Recovery::of(spec));
@@ -332,16 +375,19 @@ fn bring_up_to_date(dir: &Path, spec: &SpecId, last: u64) -> io::Result<()> {
     let known = journal.known_sealed.last;
     let mut content = Vec::new();
     for number in numbers.into_iter().filter(|number| *number > known) {
+        if is_over.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         let read = Opened::open(dir, number).and_then(|opened| opened.read(&mut content));
-        let ReadSegment { opened, scan, damaged, torn, .. } = read.map_err(io::Error::other)?;
-        if torn > 0 || !damaged.is_empty() {
-            return Err(io::Error::other("a record is damaged, which a start sets aside"));
+        let ReadSegment { opened, scan, torn, .. } = read.map_err(io::Error::other)?;
+        if torn > 0 {
+            return Err(io::Error::other("its last record is unfinished, which a start cuts"));
         }
         let (id, length) = (opened.id, scan.torn_at as u64);
         journal.add_segment(Segment { number, length, known_bytes: 0, id, file: None }, scan, &mut recovery);
     }
     journal.sealed(&recovery).iter().for_each(|noted| journal.keep_sealed(noted));
-    Ok(())
+    Ok(Some(journal.known_sealed))
 }
 
 fn head_of(content: &[u8]) -> Option<(Head, &[u8])> {

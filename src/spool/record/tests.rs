@@ -1,8 +1,7 @@
 //! What is read of damaged files, of cut ones, and of those that a later version wrote.
 
-use super::part::{Numbered, attempted};
 use super::*;
-use crate::delivery::{AttemptSummary, Identities, Identity};
+use crate::delivery::{Identities, Identity};
 use crate::event::{Event, Stage, Status};
 use proptest::prelude::*;
 
@@ -145,51 +144,4 @@ fn what_is_read_without_payloads_is_what_is_read_with_them() {
     let line =
         format!("{:08x} {:08x} {further_in}\n", crc32fast::hash(further_in.as_bytes()), further_in.len());
     assert_eq!(skipped(line.as_bytes()), Some(("k".to_owned(), 0, line.len() - 1)));
-}
-
-proptest! {
-    /// An attempt in the form in which it is written is read without reading it as JSON: the same
-    /// comes of it, whatever the endpoint answered.
-    #[test]
-    fn the_outline_of_an_attempt_is_that_of_the_whole_record(
-        attempt in any::<u32>(),
-        error in proptest::option::of(".{0,40}"),
-        response in proptest::option::of(prop_oneof![
-            Just(r#"},"next_attempt_at":"2025-10-14T10:00:00.000Z"}}"#.to_owned()), ".{0,40}",
-        ]),
-        at in 0_i64..4_000_000_000_000,
-    ) {
-        let next_attempt_at = Timestamp::from_millisecond(at).unwrap();
-        let id = DeliveryId::random();
-        let attempt = AttemptSummary {
-            attempt, at: next_attempt_at, status: None, error, response, latency_ms: 0.5,
-        };
-        let mut line = Vec::new();
-        encode(&Record::Attempted { id, attempt: attempt.clone(), next_attempt_at }, &mut line);
-        let json = &line[PREFIX..line.len() - 1];
-        for record in [attempted(json).unwrap(), serde_json::from_slice(json).unwrap()] {
-            let Record::Attempted { id: of, attempt: number, next_attempt_at: next } = record else {
-                panic!("{record:?}")
-            };
-            prop_assert_eq!((of, number.attempt, next), (id, attempt.attempt, next_attempt_at));
-        }
-    }
-}
-
-#[test]
-fn what_is_no_attempt_as_written_is_read_as_json() {
-    let id = DeliveryId::random();
-    let of = |attempt: &str, rest: &str| format!(r#"{{"attempted":{{"id":"{id}","attempt":{attempt}{rest}"#);
-    let next = r#","next_attempt_at":"2025-10-14T10:00:00.000Z""#;
-    for json in [
-        of(r#"{"at":"2025-10-14T10:00:00Z","attempt":2}"#, &format!("{next}}}}}")),
-        of(r#"{"attempt":2,"at":"2025-10-14T10:00:00Z"}"#, &format!(r#"{next},"later":"}}"}}}}"#)),
-        of(r#"{"attempt":2 ,"at":"2025-10-14T10:00:00Z"}"#, &format!("{next}}}}}")),
-        of(r#"{"attempt":2.5,"at":"2025-10-14T10:00:00Z"}"#, &format!("{next}}}}}")),
-    ] {
-        assert!(attempted(json.as_bytes()).is_none(), "{json}");
-        let record = Outline::record_of(json.as_bytes());
-        let is_read = matches!(record, Ok(Record::Attempted { attempt: Numbered { attempt: 2 }, .. }));
-        assert_eq!(is_read, !json.contains("2.5"), "{json}");
-    }
 }

@@ -104,7 +104,8 @@ impl Spool {
             }
             Happens::Sealed => self.journal.seal(),
             Happens::Rested if self.journal.is_worth_sealing(1) => {
-                self.journal.seal_aside().unwrap().join().unwrap();
+                let known = self.journal.seal_aside().unwrap().end().expect("nothing keeps it from that");
+                self.journal.has_sealed(known);
             }
             Happens::Rested => {}
             Happens::Compacted => self.journal.compact_oldest(Timestamp::MIN).unwrap(),
@@ -129,6 +130,11 @@ impl Spool {
         };
         let (here, there) = (keys(&found.known), keys(&all.known));
         assert!(there.iter().all(|key| here.contains(key)), "an event is forgotten");
+        if let Ok(content) = fs::read(path_in(self.dir.path())) {
+            let noted = head_of(&content).unwrap().0.known;
+            let once: BTreeSet<KnownEvent> = noted.iter().copied().collect();
+            assert_eq!(once.len(), noted.len(), "an event is noted twice");
+        }
         let of = |found: Recovery| -> BTreeMap<DeliveryId, String> {
             let unfinished = found.unfinished().map(|(unfinished, _)| unfinished);
             unfinished.map(|unfinished| (unfinished.delivery.id, format!("{unfinished:?}"))).collect()
@@ -272,3 +278,58 @@ fn it_is_not_written_while_a_later_version_has_records_there() {
     assert!(!path_in(spool.dir.path()).exists());
     spool.journal = journal;
 }
+
+/// Another layout is another version: its number is in the first line.
+#[test]
+fn the_layout_is_that_of_its_version() {
+    let place = |n: u64| Place::at(n, 2 * n, 3 * n);
+    let id: DeliveryId = "00000000-0000-4000-8000-000000000001".parse().unwrap();
+    let entry = Entry {
+        id,
+        key: "k",
+        kind: 1,
+        accepted_at_ms: 2,
+        attempts: 3,
+        next_attempt_ms: Some(4),
+        event: place(5),
+        of_event: 6,
+        last_attempt: Some(place(7)),
+        earlier_attempts: vec![place(8)],
+    };
+    let kind = Kind {
+        subscription: "s".parse().unwrap(),
+        event: EventKind::Test,
+        stage: Some(Stage::Plan),
+        status: Some(Status::Failure),
+        format: Format::Slack,
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let head = Head {
+        segments: vec![Sealed {
+            number: 1,
+            length: 2,
+            id: FileId::at(dir.path()).unwrap(),
+            modified: SystemTime::UNIX_EPOCH,
+            known_bytes: 3,
+        }],
+        sequence: 4,
+        run_record: Some(place(5)),
+        known: vec![KnownEvent { at_ms: 6, key: crate::delivery::KeyDigest::of(b"k") }],
+        inbox: vec!["i".to_owned()],
+        kinds: vec![kind],
+        memory: "{}".to_owned(),
+        deliveries: 7,
+    };
+    let hex = |bytes: Vec<u8>| hex::encode(bytes);
+    assert!(BEGINNING.starts_with("spec-notify sealed 1 "));
+    assert_eq!(hex(postcard::to_allocvec(&entry).unwrap()), ENTRY_HEX);
+    let id = hex(postcard::to_allocvec(&head.segments[0].id).unwrap());
+    assert_eq!(hex(postcard::to_allocvec(&head).unwrap()).replace(&id, "-id-"), HEAD_HEX);
+}
+
+/// Of the entry and the head of that test, in hex.
+const ENTRY_HEX: &str = "1000000000000040008000000000000001016b0104030108050a0f0601070e1501081018";
+const HEAD_HEX: &str = concat!(
+    "010102-id-0000030401050a0f010c8254c329a92850f6d539dd376f4816ee010169010173157370",
+    "65632d6b69742e776562686f6f6b2e746573740104506c616e01076661696c75726505736c61636b027b7d07"
+);
