@@ -5,7 +5,9 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-#[cfg(feature = "cli")]
+use bytes::Bytes;
+use jiff::Timestamp;
+
 use super::inbox::InboxName;
 use super::lock::Lock;
 use super::place::Place;
@@ -20,8 +22,6 @@ use crate::event::SpecId;
 #[cfg(feature = "cli")]
 use crate::event::{EventKind, IdempotencyKey};
 use crate::files::{self, FileError, absent_is_empty, known_specs, spec_dirs};
-use bytes::Bytes;
-use jiff::Timestamp;
 
 /// Whether a process owns the spool. Creates nothing.
 pub(crate) fn is_owned(spool_dir: &Path) -> bool {
