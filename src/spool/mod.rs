@@ -350,7 +350,7 @@ impl Spool {
             return false;
         }
         let mut journals = self.journals.values_mut();
-        let Some(journal) = journals.find(|journal| journal.is_worth_sealing(1)) else { return false };
+        let Some(journal) = journals.find(|journal| journal.is_worth_sealing_aside()) else { return false };
         match journal.seal_aside() {
             Ok(sealing) => self.sealing = Some(sealing),
             Err(error) => log::debug!("no thread to note what full files hold: {error}"),

@@ -36,6 +36,10 @@ use crate::spool::segment::{Opened, ReadSegment, Segment, segment_numbers, segme
 /// written.
 const READ_AT_MOST: u64 = if cfg!(test) { 1 } else { 8 * 1024 * 1024 };
 
+/// Unfinished deliveries above which a runtime at rest leaves the file to the next start: for a
+/// moment all that is known of them is in memory twice, some 90 MiB for so many.
+const PENDING_AT_REST: usize = 100_000;
+
 /// Room that the disk must have beside the file: it must not take the last of it.
 const ROOM: u64 = 64 * 1024 * 1024;
 
@@ -180,11 +184,16 @@ impl Journal {
     }
 
     /// Whether a start would read much of its segments, but for so many of the newest.
-    pub(in crate::spool) fn is_worth_sealing(&self, newest: usize) -> bool {
+    pub(super) fn is_worth_sealing(&self, newest: usize) -> bool {
         let sealed = self.segments.iter().take(self.segments.len().saturating_sub(newest));
         let unknown = sealed.filter(|segment| segment.number > self.known_sealed.last);
         let to_read: u64 = unknown.map(|segment| segment.length).sum();
         self.later == 0 && to_read > READ_AT_MOST.max(self.known_sealed.bytes)
+    }
+
+    /// Whether a runtime at rest is to note what its sealed segments hold.
+    pub(in crate::spool) fn is_worth_sealing_aside(&self) -> bool {
+        self.pending() <= PENDING_AT_REST && self.is_worth_sealing(1)
     }
 
     /// Brings the file up to date, on another thread that reads what is sealed by now. It ends

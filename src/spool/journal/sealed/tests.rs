@@ -103,7 +103,7 @@ impl Spool {
                 self.append(&Record::finished(id, crate::delivery::FinalState::Delivered, clock::now()));
             }
             Happens::Sealed => self.journal.seal(),
-            Happens::Rested if self.journal.is_worth_sealing(1) => {
+            Happens::Rested if self.journal.is_worth_sealing_aside() => {
                 let known = self.journal.seal_aside().unwrap().end().expect("nothing keeps it from that");
                 self.journal.has_sealed(known);
             }
