@@ -149,14 +149,12 @@ fn log_verdict(
     verdict: &Verdict,
     health: HealthState,
 ) {
-    // Said only where the log takes it: made then.
-    let summary = || outcome.summary();
     let Delivery { id, spec, key, .. } = delivery;
     match verdict {
         Verdict::Delivered => log::info!(
             subscription:%, spec:%, delivery:% = id;
             "delivered {key} ({id}) to {subscription} at attempt {number}: {}",
-            summary()
+            outcome.summary()
         ),
         Verdict::Retry { wait, .. } => {
             let seconds = wait.as_secs_f64();
@@ -166,7 +164,7 @@ fn log_verdict(
                 level,
                 subscription:%, spec:%, delivery:% = id;
                 "attempt {number} of {key} ({id}) to {subscription} failed, next in {seconds:.1} s: {}",
-                summary()
+                outcome.summary()
             );
         }
         Verdict::DeadLetter(reason) => {
@@ -175,7 +173,7 @@ fn log_verdict(
                 subscription:%, spec:%, delivery:% = id;
                 "{key} ({id}) to {subscription} is a dead letter after attempt {number}, {reason}: {}; \
                  {hint}",
-                summary()
+                outcome.summary()
             );
         }
     }

@@ -95,15 +95,44 @@ struct Disk {
     written: Written,
     /// Hears of what is accepted; without it each event ends at once.
     sender: Option<mpsc::UnboundedSender<Bytes>>,
-    spool: File,
-    evidence: File,
+    spool: Batched,
+    evidence: Batched,
+    ended: usize,
+}
+
+/// A file, and what is to be written to it.
+struct Batched {
+    file: File,
+    batch: Vec<u8>,
+}
+
+impl Batched {
+    fn in_folder(folder: &Path, name: &str) -> Self {
+        let file = OpenOptions::new().append(true).create(true).open(folder.join(name)).expect("a file");
+        Self { file, batch: Vec::new() }
+    }
+
+    fn write(&mut self) {
+        self.file.write_all(&self.batch).expect("written");
+        self.batch.clear();
+    }
 }
 
 impl Disk {
+    /// One to be run, and where its jobs go.
+    fn new(
+        folder: &Path,
+        written: &Written,
+        sender: Option<mpsc::UnboundedSender<Bytes>>,
+    ) -> (mpsc::UnboundedSender<Job>, Self) {
+        let (to, jobs) = mpsc::unbounded_channel();
+        let (spool, evidence) = (Batched::in_folder(folder, "spool"), Batched::in_folder(folder, "evidence"));
+        (to, Self { jobs, written: written.clone(), sender, spool, evidence, ended: 0 })
+    }
+
     /// Until `ends` deliveries have ended, or nobody emits any more.
     fn run(mut self, ends: usize) {
-        let (mut ended, mut spool, mut evidence) = (0, Vec::new(), Vec::new());
-        while ended < ends
+        while self.ended < ends
             && let Some(first) = self.jobs.blocking_recv()
         {
             let mut accepted = Vec::new();
@@ -112,45 +141,41 @@ impl Disk {
             while let Some(job) = next {
                 match job {
                     Job::Accept { record, payload, reply } => {
-                        spool.extend_from_slice(&record);
+                        self.spool.batch.extend_from_slice(&record);
                         accepted.push((payload, reply));
                     }
-                    Job::End => {
-                        evidence.extend_from_slice(&self.written.evidence);
-                        spool.extend_from_slice(&self.written.end);
-                        ended += 1;
-                    }
+                    Job::End => self.end(),
                 }
                 batch += 1;
                 next = if batch < MAX_BATCH { self.jobs.try_recv().ok() } else { None };
             }
-            self.evidence.write_all(&evidence).expect("written");
-            self.spool.write_all(&spool).expect("written");
-            evidence.clear();
-            spool.clear();
+            self.write();
             if !accepted.is_empty() {
-                self.spool.sync_data().expect("synced");
+                self.spool.file.sync_data().expect("synced");
             }
             for (payload, reply) in accepted {
                 match &self.sender {
                     Some(sender) => sender.send(payload).expect("somebody sends"),
                     // Its end is of the next batch.
-                    None => {
-                        evidence.extend_from_slice(&self.written.evidence);
-                        spool.extend_from_slice(&self.written.end);
-                        ended += 1;
-                    }
+                    None => self.end(),
                 }
                 reply.send(()).expect("an emitter waits");
             }
         }
-        self.evidence.write_all(&evidence).expect("written");
-        self.spool.write_all(&spool).expect("written");
+        self.write();
     }
-}
 
-fn file_in(folder: &Path, name: &str) -> File {
-    OpenOptions::new().append(true).create(true).open(folder.join(name)).expect("a file")
+    /// Adds what is written of a delivery that ended.
+    fn end(&mut self) {
+        self.evidence.batch.extend_from_slice(&self.written.evidence);
+        self.spool.batch.extend_from_slice(&self.written.end);
+        self.ended += 1;
+    }
+
+    fn write(&mut self) {
+        self.evidence.write();
+        self.spool.write();
+    }
 }
 
 /// Emits: serialises, builds the record, and waits until it is synced.
@@ -213,15 +238,8 @@ fn delivered(
     let events: Vec<Event> = (0..count).map(event).collect();
     let (started, before) = (Instant::now(), own_cpu_seconds());
     thread::scope(|scope| {
-        let (jobs, jobs_in) = mpsc::unbounded_channel();
         let (sender, accepted) = mpsc::unbounded_channel();
-        let disk = Disk {
-            jobs: jobs_in,
-            written: written.clone(),
-            sender: Some(sender),
-            spool: file_in(folder.path(), "spool"),
-            evidence: file_in(folder.path(), "evidence"),
-        };
+        let (jobs, disk) = Disk::new(folder.path(), written, Some(sender));
         scope.spawn(move || disk.run(deliveries));
         let (ended, url) = (jobs.clone(), &url);
         scope.spawn(move || send(url, subscriptions, concurrency, accepted, &ended));
@@ -284,7 +302,7 @@ pub(super) fn one_emitter(bench: &Bench) -> Vec<Figure> {
         let mut file = Reference::in_folder(folder.path());
         let (mut emits, mut syncs) = (Vec::new(), Vec::new());
         thread::scope(|scope| {
-            let (jobs, disk) = disk(folder.path(), &written);
+            let (jobs, disk) = Disk::new(folder.path(), &written, None);
             scope.spawn(move || disk.run(usize::MAX));
             let tokio = tokio::runtime::Builder::new_current_thread().build().expect("an executor");
             for turn in 0..bench.count(15, 2) {
@@ -313,7 +331,7 @@ pub(super) fn many_emitters(bench: &Bench) -> Vec<Figure> {
         let (mut seconds, mut syncs) = (0.0, Vec::new());
         let (turns, each) = (bench.count(10, 1), bench.count(10, 2));
         thread::scope(|scope| {
-            let (jobs, disk) = disk(folder.path(), &written);
+            let (jobs, disk) = Disk::new(folder.path(), &written, None);
             scope.spawn(move || disk.run(usize::MAX));
             for turn in 0..turns {
                 let events: Vec<Event> = (0..EMITTERS * each).map(|n| event(format!("{turn}-{n}"))).collect();
@@ -332,11 +350,4 @@ pub(super) fn many_emitters(bench: &Bench) -> Vec<Figure> {
 
 fn dry_run() -> Written {
     Written::of("http://127.0.0.1:9/", "dry_run = true")
-}
-
-/// A disk's thread to be run, of which each event ends at once.
-fn disk(folder: &Path, written: &Written) -> (mpsc::UnboundedSender<Job>, Disk) {
-    let (jobs, jobs_in) = mpsc::unbounded_channel();
-    let (spool, evidence) = (file_in(folder, "spool"), file_in(folder, "evidence"));
-    (jobs, Disk { jobs: jobs_in, written: written.clone(), sender: None, spool, evidence })
 }

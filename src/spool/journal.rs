@@ -14,7 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::place::Place;
-use super::record::{self, Part, Record, VERSION};
+use super::record::{self, Record, VERSION};
 use super::segment::{Segment, segment_path};
 use crate::delivery::{DeliveryId, Told};
 use crate::event::{IdempotencyKey, SpecId};
@@ -92,7 +92,7 @@ impl Journal {
     }
 
     /// Updates the index for an appended or recovered record: where it is, and what it ends.
-    fn index<P: Part>(&mut self, record: &Record<P>, place: Place) {
+    fn index<B>(&mut self, record: &Record<B>, place: Place) {
         self.sequence = self.sequence.max(record.sequence());
         match record {
             Record::Spool { .. } => {}
@@ -142,9 +142,9 @@ impl Journal {
     fn forget(&mut self, id: DeliveryId) {
         let Some(LiveDelivery { event, last_attempt }) = self.deliveries.remove(&id) else { return };
         let attempts = self.earlier_attempts.remove(&id).into_iter().flatten().chain(last_attempt);
-        self.live_bytes = self.live_bytes.saturating_sub(attempts.map(Place::length).sum());
+        self.live_bytes -= attempts.map(Place::length).sum::<u64>();
         match self.shared.get_mut(&event.order()) {
-            None => self.live_bytes = self.live_bytes.saturating_sub(event.length()),
+            None => self.live_bytes -= event.length(),
             Some(unfinished) if *unfinished > 2 => *unfinished -= 1,
             Some(_) => drop(self.shared.remove(&event.order())),
         }

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use serde::de::IgnoredAny;
+#[cfg(feature = "cli")]
+use serde_json::value::RawValue;
 
 use super::inbox::InboxName;
 use super::lock::Lock;
 use super::place::Place;
-#[cfg(feature = "cli")]
-use super::record::Whole;
-use super::record::{self, Accepted, Outline, Record, VERSION, decode_whole};
+use super::record::{self, Accepted, Payload, Record, VERSION, decode_whole};
 use super::recovery::Recovery;
 use super::segment::{check_file, content_of, segment_numbers, segment_path};
 use super::{OpenError, Unfinished};
@@ -124,7 +125,7 @@ pub(super) fn check_version(dir: &Path) -> Result<(), OpenError> {
         let file = files::open_to_read(&path).map_err(FileError::on("open", &path))?;
         let mut start = vec![0; 512];
         let read = file.read_at(&mut start, 0).map_err(FileError::on("read", &path))?;
-        if let Some((Record::Spool { version, .. }, _)) = record::decode::<Outline>(&start[..read])
+        if let Some((Record::Spool { version, .. }, _)) = record::decode::<IgnoredAny>(&start[..read])
             && version > VERSION
         {
             return Err(OpenError::Newer { path, version });
@@ -141,7 +142,7 @@ fn peek(dir: &Path, spec: &SpecId) -> Result<Vec<Peeked>, FileError> {
         let path = segment_path(dir, number);
         // A compacting runtime may have removed the file: its records are in a later one.
         let Ok(content) = files::open_to_read(&path).and_then(|file| content_of(&file)) else { continue };
-        for (range, record) in record::scan::<Outline>(&content).records {
+        for (range, record) in record::scan::<IgnoredAny>(&content).records {
             recovery.read(&record, Place::new(number, &range));
         }
     }
@@ -193,22 +194,23 @@ pub(crate) fn kept(spool_dir: &Path, spec: &SpecId, id: DeliveryId) -> io::Resul
     })? {
         let path = segment_path(&dir, number);
         let Ok(content) = files::open_to_read(&path).and_then(|file| content_of(&file)) else { continue };
-        for (range, record) in record::scan::<Outline>(&content).records {
-            let is_of_it = match record {
-                Record::Accepted(accepted) => accepted.deliveries.iter().any(|one| one.id == id),
-                Record::Attempted { id: of, .. } | Record::Finished { id: of, .. } => of == id,
-                _ => false,
-            };
-            if !is_of_it {
-                continue;
-            }
-            match (decode_whole(content.get(range).unwrap_or_default()), &mut kept) {
-                (Ok(Record::Accepted(whole)), _) => kept = Kept::of(whole, spec, id).or(kept),
-                (Ok(Record::Attempted { attempt, next_attempt_at, .. }), Some(kept)) => {
-                    kept.attempts.push(attempt);
-                    kept.next_attempt_at = Some(next_attempt_at);
+        for (range, record) in record::scan::<IgnoredAny>(&content).records {
+            match record {
+                Record::Accepted(accepted) if accepted.deliveries.iter().any(|one| one.id == id) => {
+                    let line = content.get(range).unwrap_or_default();
+                    if let Ok(Record::Accepted(whole)) = decode_whole(line) {
+                        kept = Kept::of(whole, spec, id).or(kept);
+                    }
                 }
-                (Ok(Record::Finished { .. }), Some(kept)) => kept.is_finished = true,
+                Record::Attempted { id: of, attempt, next_attempt_at } if of == id => {
+                    if let Some(kept) = &mut kept {
+                        kept.attempts.push(attempt);
+                        kept.next_attempt_at = Some(next_attempt_at);
+                    }
+                }
+                Record::Finished { id: of, .. } if of == id => {
+                    kept.iter_mut().for_each(|kept| kept.is_finished = true);
+                }
                 _ => {}
             }
         }
@@ -266,7 +268,7 @@ pub(crate) fn seen(spool_dir: &Path, spec: &SpecId) -> io::Result<Vec<Seen>> {
         let path = segment_path(&dir, number);
         // A compacting runtime may have removed the file: its records are in a later one.
         let Ok(content) = files::open_to_read(&path).and_then(|file| content_of(&file)) else { continue };
-        for (_, record) in record::scan::<Whole>(&content).records {
+        for (_, record) in record::scan::<Box<RawValue>>(&content).records {
             match record {
                 Record::Accepted(Accepted { at, idempotency_key: key, event, run, body, .. }) => {
                     let begins_run = run.is_some_and(|step| step.begins_run());
@@ -298,7 +300,7 @@ impl LastAttempt {
 
     /// Reads the attempt. `None` if a compaction has just moved it, or it is not written yet.
     pub(crate) fn read(&self) -> Option<AttemptSummary> {
-        match read_record(&self.dir, self.place).ok()? {
+        match read_record::<IgnoredAny>(&self.dir, self.place).ok()? {
             Record::Attempted { id, attempt, .. } if id == self.id => Some(attempt),
             Record::Accepted(accepted) => {
                 accepted.deliveries.into_iter().find(|delivery| delivery.id == self.id)?.attempts.pop()
@@ -308,7 +310,7 @@ impl LastAttempt {
     }
 }
 
-fn read_record(dir: &Path, place: Place) -> io::Result<Record> {
+fn read_record<B: Payload>(dir: &Path, place: Place) -> io::Result<Record<B>> {
     let mut line = vec![0; usize::try_from(place.length()).map_err(io::Error::other)?];
     files::open_to_read(&segment_path(dir, place.file()))?.read_exact_at(&mut line, place.offset())?;
     decode_whole(&line)

@@ -5,7 +5,6 @@
 //! loses nothing; with the newline, a damaged length loses one record.
 //! `docs/contributing/spool-format.md` describes it byte by byte.
 
-mod part;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +14,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use memchr::memmem;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -23,7 +24,6 @@ use crate::delivery::{AttemptSummary, DeliveryId, FinalState, SubscriptionId, To
 use crate::event::{EventKind, IdempotencyKey, SpecId, Stage, Status, sequence_at};
 use crate::payload::Format;
 use crate::run::{Run, Step};
-pub(super) use part::{Outline, Part, Whole};
 
 /// The version of the spool's format. The first line of a file has the same form in all versions.
 pub(super) const VERSION: u32 = 1;
@@ -31,11 +31,10 @@ pub(super) const VERSION: u32 = 1;
 /// Bytes before the JSON: checksum, space, length, space.
 const PREFIX: usize = 18;
 
-/// One line of the spool, or the part of it that `P` reads.
+/// One line of the spool. `B` is the type that a payload is read into: `IgnoredAny` skips it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[serde(bound(serialize = "P::Body: Serialize", deserialize = "P: Part"))]
-pub(crate) enum Record<P: Part = Whole> {
+pub(crate) enum Record<B = Box<RawValue>> {
     /// The first line of every file.
     Spool {
         /// The format's version.
@@ -48,7 +47,7 @@ pub(crate) enum Record<P: Part = Whole> {
         sequence: Option<u64>,
     },
     /// An event was accepted. Synced before the emitter is answered.
-    Accepted(Accepted<P>),
+    Accepted(Accepted<B>),
     /// An event that was accepted earlier and has nothing pending: kept so that a repeated one is
     /// recognised.
     Known {
@@ -92,7 +91,7 @@ pub(crate) enum Record<P: Part = Whole> {
     Later(Later),
 }
 
-impl<P: Part> Record<P> {
+impl<B> Record<B> {
     /// The end of a delivery.
     pub(crate) fn finished(id: DeliveryId, state: FinalState, at: Timestamp) -> Self {
         Self::Finished { id, state, at, discarded_by: None }
@@ -144,8 +143,7 @@ impl Later {
 
 /// An accepted event: its payload, and a delivery for each subscription that wants it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(bound(serialize = "P::Body: Serialize", deserialize = "P: Part"))]
-pub(crate) struct Accepted<P: Part = Whole> {
+pub(crate) struct Accepted<B = Box<RawValue>> {
     /// When it was accepted.
     #[serde(with = "clock::millis")]
     pub at: Timestamp,
@@ -174,13 +172,13 @@ pub(crate) struct Accepted<P: Part = Whole> {
     /// Its deliveries; empty if no subscription wants it.
     pub deliveries: Vec<AcceptedDelivery>,
     /// The payload, byte for byte.
-    pub body: P::Body,
+    pub body: B,
     /// The payload rendered in other formats, for the deliveries that use them.
     #[serde(default = "BTreeMap::new", skip_serializing_if = "BTreeMap::is_empty")]
-    pub bodies: BTreeMap<Format, P::Body>,
+    pub bodies: BTreeMap<Format, B>,
     /// The payloads of those deliveries that do not share theirs: they call somebody.
     #[serde(default = "BTreeMap::new", skip_serializing_if = "BTreeMap::is_empty")]
-    pub own_bodies: BTreeMap<DeliveryId, P::Body>,
+    pub own_bodies: BTreeMap<DeliveryId, B>,
 }
 
 /// One delivery of an accepted event.
@@ -316,9 +314,39 @@ const TOLD: &str = r#","told":"#;
 /// What surrounds the key in a [`Record::Known`] without `told`.
 const KNOWN: &str = r#"{"known":{"idempotency_key":"","at":"2025-10-14T10:00:00.000Z"}}"#;
 
+/// How payloads are read from a record.
+pub(super) trait Payload: DeserializeOwned {
+    /// The record with this JSON text.
+    fn record_of(json: &[u8]) -> serde_json::Result<Record<Self>>;
+}
+
+impl Payload for Box<RawValue> {
+    fn record_of(json: &[u8]) -> serde_json::Result<Record<Self>> {
+        serde_json::from_slice(json)
+    }
+}
+
+/// Skips payloads. They are the last fields of an accepted event: all before them is a whole record
+/// once it is closed, and the payloads, which can be long, need not be read to find where they end.
+impl Payload for IgnoredAny {
+    fn record_of(json: &[u8]) -> serde_json::Result<Record<Self>> {
+        // JSON escapes quotation marks within a text, so this is a field. If it belongs to anything
+        // within the event, what comes before it cannot be closed like this.
+        let before_payloads = json.starts_with(ACCEPTED).then(|| memmem::find(json, BODY)).flatten();
+        let skipped = before_payloads.map(|at| [&json[..at], NO_BODY].concat());
+        skipped
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .map_or_else(|| serde_json::from_slice(json), Ok)
+    }
+}
+
+const ACCEPTED: &[u8] = br#"{"accepted":{"#;
+const BODY: &[u8] = br#","body":"#;
+const NO_BODY: &[u8] = br#","body":null}}"#;
+
 /// Reads the record at the start of a text. Returns it and its length without the newline; `None`
 /// if there is no record.
-pub(super) fn decode<P: Part>(text: &[u8]) -> Option<(Record<P>, usize)> {
+pub(super) fn decode<B: Payload>(text: &[u8]) -> Option<(Record<B>, usize)> {
     let prefix = std::str::from_utf8(text.get(..PREFIX)?).ok()?;
     let (sum, length) = prefix.strip_suffix(' ')?.split_once(' ')?;
     let length = usize::from_str_radix(length, 16).ok()?;
@@ -328,21 +356,21 @@ pub(super) fn decode<P: Part>(text: &[u8]) -> Option<(Record<P>, usize)> {
     }
     // A matching checksum means that the JSON is as it was written: if this version does not
     // understand it, a later one wrote it.
-    let record = P::record_of(json).or_else(|_| Later::of(json).map(Record::Later)).ok()?;
+    let record = B::record_of(json).or_else(|_| Later::of(json).map(Record::Later)).ok()?;
     Some((record, PREFIX + length))
 }
 
 /// The record in a whole line.
-pub(super) fn decode_whole(line: &[u8]) -> io::Result<Record> {
+pub(super) fn decode_whole<B: Payload>(line: &[u8]) -> io::Result<Record<B>> {
     let decoded = decode(line).map(|(record, _)| record);
     decoded.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the record is damaged"))
 }
 
 /// What a spool file holds.
 #[derive(Debug)]
-pub(super) struct Scan<P: Part = Whole> {
+pub(super) struct Scan<B = Box<RawValue>> {
     /// Whole records and their ranges, newline included.
-    pub(super) records: Vec<(Range<usize>, Record<P>)>,
+    pub(super) records: Vec<(Range<usize>, Record<B>)>,
     /// Ranges that are no record and are followed by a newline or a record.
     pub(super) damaged: Vec<Range<usize>>,
     /// Where an unfinished last line begins; the length of the content if there is none.
@@ -350,7 +378,7 @@ pub(super) struct Scan<P: Part = Whole> {
 }
 
 /// Reads every record that can be read.
-pub(super) fn scan<P: Part>(content: &[u8]) -> Scan<P> {
+pub(super) fn scan<B: Payload>(content: &[u8]) -> Scan<B> {
     let mut scan = Scan { records: Vec::new(), damaged: Vec::new(), torn_at: content.len() };
     let mut at = 0;
     while at < content.len() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::place::Place;
-use super::record::{Accepted, AcceptedDelivery, Part, Record};
+use super::record::{Accepted, AcceptedDelivery, Record};
 use crate::delivery::{Delivery, DeliveryId, KnownEvent, MAX_SESSIONS, SubscriptionId, Told};
 use crate::event::{IdempotencyKey, SpecId};
 
@@ -68,7 +68,7 @@ impl Recovery {
     }
 
     /// Takes the next record and its place.
-    pub(super) fn read<P: Part>(&mut self, record: &Record<P>, place: Place) {
+    pub(super) fn read<B>(&mut self, record: &Record<B>, place: Place) {
         match record {
             Record::Spool { .. } | Record::Run(_) => {}
             // Its event is recognised when it comes again.
@@ -88,11 +88,7 @@ impl Recovery {
                     // A record that a compaction moved is the same acceptance.
                     match self.places.get(&delivery.id).and_then(|at| self.found.get_mut(*at as usize)) {
                         Some(same) => *same = Some(found),
-                        None => {
-                            let at = u32::try_from(self.found.len()).unwrap_or(u32::MAX);
-                            self.places.insert(delivery.id, at);
-                            self.found.push(Some(found));
-                        }
+                        None => self.add(found),
                     }
                 }
             }
@@ -133,12 +129,7 @@ impl Recovery {
         std::mem::take(&mut self.verdicts).into_iter().chain(told)
     }
 
-    fn found_in<P: Part>(
-        &mut self,
-        accepted: &Accepted<P>,
-        delivery: &AcceptedDelivery,
-        place: Place,
-    ) -> Found {
+    fn found_in<B>(&mut self, accepted: &Accepted<B>, delivery: &AcceptedDelivery, place: Place) -> Found {
         let subscription = match self.subscriptions.get(&delivery.subscription) {
             Some(known) => known.clone(),
             None => {
@@ -173,9 +164,13 @@ impl Recovery {
 
     /// Takes a delivery that is unfinished as far as the records before the next one say.
     pub(super) fn restore(&mut self, unfinished: Unfinished, last_attempt: Option<Place>) {
+        self.add(Found { unfinished, last_attempt });
+    }
+
+    fn add(&mut self, found: Found) {
         let at = u32::try_from(self.found.len()).unwrap_or(u32::MAX);
-        self.places.insert(unfinished.delivery.id, at);
-        self.found.push(Some(Found { unfinished, last_attempt }));
+        self.places.insert(found.unfinished.delivery.id, at);
+        self.found.push(Some(found));
     }
 
     /// What is unfinished as far as the records say that were read, in the order of acceptance.
@@ -191,7 +186,6 @@ impl Recovery {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::Outline;
     use super::*;
     use crate::clock;
     use crate::delivery::{Identities, Identity};
@@ -219,7 +213,7 @@ mod tests {
             [(Some("s-1"), long_ago), (None, long_ago), (Some("s-2"), now)].into_iter().enumerate()
         {
             let (idempotency_key, told) = told(session, at);
-            let record = Record::<Outline>::Known { idempotency_key, at, told: Some(told) };
+            let record = Record::<()>::Known { idempotency_key, at, told: Some(told) };
             recovery.read(&record, Place::new(1, &(n..n + 1)));
         }
         let keys: Vec<String> = recovery.take_told().map(|(key, _)| key.to_string()).collect();

@@ -5,7 +5,9 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use super::record::{self, Outline, Scan};
+use serde::de::IgnoredAny;
+
+use super::record::{self, Scan};
 use crate::files::{self, FileError, FileId};
 
 /// Largest file that is read: more than one batch adds to a file that is not full. This program
@@ -79,7 +81,7 @@ pub(super) struct Opened {
 /// A segment and what it holds, payloads aside: each of those is read when its attempt starts.
 pub(super) struct ReadSegment {
     pub(super) opened: Opened,
-    pub(super) scan: Scan<Outline>,
+    pub(super) scan: Scan<IgnoredAny>,
     /// What is damaged, and where that begins.
     pub(super) damaged: Vec<(usize, Vec<u8>)>,
     /// Bytes of an unfinished last line.
@@ -98,11 +100,11 @@ impl Opened {
         Ok(Self { number, id, file, path })
     }
 
-    /// Reads its content into a buffer that one segment after the other uses: fresh memory for each
-    /// takes longer than the reading.
+    /// Reads its content into a buffer that one segment after the other uses, so that no memory is
+    /// mapped anew for each.
     pub(super) fn read(self, content: &mut Vec<u8>) -> Result<ReadSegment, FileError> {
         read_into(&self.file, content).map_err(FileError::on("read", &self.path))?;
-        let scan: Scan<Outline> = record::scan(content);
+        let scan: Scan<IgnoredAny> = record::scan(content);
         let damaged = scan.damaged.iter().map(|range| (range.start, content[range.clone()].to_vec()));
         let damaged = damaged.collect();
         let torn = content.len() - scan.torn_at;

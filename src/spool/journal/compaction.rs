@@ -3,12 +3,13 @@
 //! records twice; recovery counts them once.
 
 use jiff::Timestamp;
+use serde::de::IgnoredAny;
 
 use super::Journal;
 use crate::clock;
 use crate::files::{self, FileError, is_gone};
 use crate::spool::place::Place;
-use crate::spool::record::{self, AcceptedDelivery, Outline, Record, Scan, decode_whole};
+use crate::spool::record::{self, AcceptedDelivery, Record, Scan, decode_whole};
 use crate::spool::recovery::TOLD_BEFORE;
 use crate::spool::segment::segment_path;
 
@@ -105,7 +106,7 @@ impl Journal {
         &self,
         number: u64,
         content: &[u8],
-        scan: Scan<Outline>,
+        scan: Scan<IgnoredAny>,
     ) -> Result<Vec<Record>, FileError> {
         let mut wanted = Vec::new();
         let mut has_steps = false;

@@ -3,13 +3,15 @@
 use std::io;
 use std::path::Path;
 
+use serde::de::IgnoredAny;
+
 use super::{FILE_BYTES, Journal};
 use crate::event::SpecId;
 use crate::files::{self, FileError};
 use crate::names::counted;
 use crate::spool::ahead;
 use crate::spool::place::Place;
-use crate::spool::record::{self, Outline};
+use crate::spool::record;
 use crate::spool::recovery::Recovery;
 use crate::spool::segment::{
     MAX_NUMBER, NO_SUCH_NUMBER, Opened, ReadSegment, Segment, segment_numbers, segment_path,
@@ -29,29 +31,24 @@ impl Journal {
             let path = segment_path(dir, *last);
             return Err(FileError::on("use", &path)(io::Error::other(NO_SUCH_NUMBER)));
         }
-        let mut journal =
-            Self { next_number: numbers.last().map_or(1, |last| last + 1), ..Self::empty(dir, spec) };
-        let mut recovery = Recovery::of(spec);
-        journal.take_sealed(&numbers, &mut recovery);
+        let (mut journal, mut recovery) = Self::of_sealed(dir, spec, &numbers);
+        journal.next_number = numbers.last().map_or(1, |last| last + 1);
         journal.open_files_again(keep_open)?;
         let newest = numbers.last().copied();
         let known = journal.segments.back().map_or(0, |last| last.number);
         let unread: Vec<u64> = numbers.into_iter().filter(|number| *number > known).collect();
         let opened = unread.into_iter().map(|number| Opened::open(dir, number));
-        let mut sealed = None;
         let mut content = Vec::new();
         let read = move |opened: Opened| opened.read(&mut content);
         ahead::in_order(opened, read, |read| {
             let read = read?;
-            let is_last = Some(read.opened.number) == newest;
-            if is_last && journal.is_worth_sealing(0) {
-                sealed = journal.sealed(&recovery)
+            if Some(read.opened.number) == newest && journal.is_worth_sealing(0) {
+                journal.note_sealed(&recovery);
             }
             journal.take_segment(read, &mut recovery)?;
             journal.close_files(keep_open);
             Ok(())
         })?;
-        sealed.iter().for_each(|noted| journal.keep_sealed(noted));
         Ok((journal, recovery))
     }
 
@@ -90,7 +87,7 @@ impl Journal {
     pub(super) fn add_segment(
         &mut self,
         segment: Segment,
-        scan: record::Scan<Outline>,
+        scan: record::Scan<IgnoredAny>,
         recovery: &mut Recovery,
     ) {
         let number = segment.number;

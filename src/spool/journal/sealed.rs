@@ -98,12 +98,6 @@ impl Sealing {
     }
 }
 
-/// What is to be written.
-pub(super) struct Noted {
-    known: KnownSealed,
-    content: Vec<u8>,
-}
-
 /// All but deliveries, which follow one by one.
 #[derive(Debug, Serialize, Deserialize)]
 struct Head {
@@ -146,8 +140,8 @@ struct Entry<'a> {
     attempts: u32,
     next_attempt_ms: Option<i64>,
     event: Place,
-    /// Unfinished deliveries of its event.
-    of_event: u32,
+    /// Whether its event has other unfinished deliveries.
+    is_shared: bool,
     last_attempt: Option<Place>,
     earlier_attempts: Vec<Place>,
 }
@@ -157,30 +151,37 @@ fn path_in(dir: &Path) -> PathBuf {
 }
 
 impl Journal {
-    /// Takes in what is known of the sealed segments among these, if it fits them: the later ones
-    /// are to be read.
-    pub(super) fn take_sealed(&mut self, numbers: &[u64], recovery: &mut Recovery) {
-        let path = path_in(&self.dir);
+    /// A journal of what is known of the sealed segments among these, if it fits them; else an
+    /// empty one. The later segments are to be read.
+    pub(super) fn of_sealed(dir: &Path, spec: &SpecId, numbers: &[u64]) -> (Self, Recovery) {
+        let known = Self::known(dir, spec, numbers);
+        known.unwrap_or_else(|| (Self::empty(dir, spec), Recovery::of(spec)))
+    }
+
+    fn known(dir: &Path, spec: &SpecId, numbers: &[u64]) -> Option<(Self, Recovery)> {
+        let path = path_in(dir);
         let content = match files::whole(&path, MAX_BYTES) {
             Ok(content) => content,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
-            Err(error) => return log::debug!("{}: not used: {error}", path.display()),
+            Err(error) => {
+                if error.kind() != io::ErrorKind::NotFound {
+                    log::debug!("{}: not used: {error}", path.display());
+                }
+                return None;
+            }
         };
-        let fits = |head: &Head| fits(&self.dir, &head.segments, numbers);
+        let fits = |head: &Head| fits(dir, &head.segments, numbers);
         let Some((head, entries)) = head_of(&content).filter(|(head, _)| fits(head)) else {
             log::debug!("{} is not of the files that are there: they are read", path.display());
             // Nothing else would remove it, and it may be large.
             if let Err(error) = files::remove(&path) {
                 log::debug!("{}: {error}", path.display());
             }
-            return;
+            return None;
         };
-        let (mut fresh, mut found) = (Self::empty(&self.dir, &self.spec), Recovery::of(&self.spec));
-        if let Some(last) = fresh.restore(&mut found, head, entries, numbers) {
-            fresh.next_number = self.next_number;
-            fresh.known_sealed = KnownSealed { last, bytes: content.len() as u64 };
-            (*self, *recovery) = (fresh, found);
-        }
+        let (mut journal, mut recovery) = (Self::empty(dir, spec), Recovery::of(spec));
+        let last = journal.restore(&mut recovery, head, entries, numbers)?;
+        journal.known_sealed = KnownSealed { last, bytes: content.len() as u64 };
+        Some((journal, recovery))
     }
 
     /// Whether a start would read much of its segments, but for so many of the newest.
@@ -269,9 +270,10 @@ impl Journal {
             accepted_at: time(entry.accepted_at_ms)?,
             format: kind.format,
         };
-        let is_first =
-            entry.of_event < 2 || self.shared.insert(entry.event.order(), entry.of_event).is_none();
-        self.live_bytes += if is_first { entry.event.length() } else { 0 };
+        let before =
+            if entry.is_shared { self.shared.entry(entry.event.order()).or_default() } else { &mut 0 };
+        self.live_bytes += if *before == 0 { entry.event.length() } else { 0 };
+        *before += 1;
         let attempts = entry.earlier_attempts.iter().chain(&entry.last_attempt);
         self.live_bytes += attempts.map(|place| place.length()).sum::<u64>();
         if !entry.earlier_attempts.is_empty() {
@@ -288,8 +290,26 @@ impl Journal {
         Some(())
     }
 
-    /// What is known of the segments that were taken in, which are to be sealed ones.
-    pub(super) fn sealed(&self, recovery: &Recovery) -> Option<Noted> {
+    /// Writes what is known of the segments that were taken in, which are to be sealed ones, if the
+    /// disk has room to spare. Without it the next start takes longer, and nothing else.
+    pub(super) fn note_sealed(&mut self, recovery: &Recovery) {
+        let path = path_in(&self.dir);
+        let Some(content) = self.sealed(recovery) else { return };
+        let bytes = content.len() as u64;
+        if bytes > MAX_BYTES || files::free_bytes(&self.dir) < bytes + ROOM {
+            return;
+        }
+        match files::replace(&path, &content) {
+            Ok(()) => {
+                let last = self.segments.back().map_or(0, |segment| segment.number);
+                self.known_sealed = KnownSealed { last, bytes };
+            }
+            Err(error) => log::debug!("{}: {error}", path.display()),
+        }
+    }
+
+    /// The content of the file; `None` where there can be none.
+    fn sealed(&self, recovery: &Recovery) -> Option<Vec<u8>> {
         // Only a later version knows what its records mean.
         if self.later > 0 {
             return None;
@@ -317,7 +337,7 @@ impl Journal {
                 attempts: *attempts,
                 next_attempt_ms: next_attempt_at.map(Timestamp::as_millisecond),
                 event: live.event,
-                of_event: self.shared.get(&live.event.order()).copied().unwrap_or(1),
+                is_shared: self.shared.contains_key(&live.event.order()),
                 last_attempt: live.last_attempt,
                 earlier_attempts: self.earlier_attempts.get(&delivery.id).cloned().unwrap_or_default(),
             };
@@ -351,22 +371,7 @@ impl Journal {
         content.append(&mut entries);
         let (start, rest) = content.split_at_mut(BEGINNING.len() + SUM);
         start[BEGINNING.len()..].copy_from_slice(&crc32fast::hash(rest).to_le_bytes());
-        let known = KnownSealed { last: self.segments.back()?.number, bytes: content.len() as u64 };
-        Some(Noted { known, content })
-    }
-
-    /// Writes what [`sealed`](Self::sealed) says, if the disk has room to spare. Without it the
-    /// next start takes longer, and nothing else.
-    pub(super) fn keep_sealed(&mut self, Noted { known, content }: &Noted) {
-        let path = path_in(&self.dir);
-        let bytes = content.len() as u64;
-        if bytes > MAX_BYTES || files::free_bytes(&self.dir) < bytes + ROOM {
-            return;
-        }
-        match files::replace(&path, content) {
-            Ok(()) => self.known_sealed = *known,
-            Err(error) => log::debug!("{}: {error}", path.display()),
-        }
+        Some(content)
     }
 }
 
@@ -379,8 +384,7 @@ fn bring_up_to_date(
 ) -> io::Result<Option<KnownSealed>> {
     let mut numbers = segment_numbers(dir)?;
     numbers.retain(|number| *number <= last);
-    let (mut journal, mut recovery) = (Journal::empty(dir, spec), Recovery::of(spec));
-    journal.take_sealed(&numbers, &mut recovery);
+    let (mut journal, mut recovery) = Journal::of_sealed(dir, spec, &numbers);
     let known = journal.known_sealed.last;
     let mut content = Vec::new();
     for number in numbers.into_iter().filter(|number| *number > known) {
@@ -395,7 +399,7 @@ fn bring_up_to_date(
         let (id, length) = (opened.id, scan.torn_at as u64);
         journal.add_segment(Segment { number, length, known_bytes: 0, id, file: None }, scan, &mut recovery);
     }
-    journal.sealed(&recovery).iter().for_each(|noted| journal.keep_sealed(noted));
+    journal.note_sealed(&recovery);
     Ok(Some(journal.known_sealed))
 }
 

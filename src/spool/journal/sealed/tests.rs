@@ -196,8 +196,7 @@ fn known() -> Spool {
 /// The number of the last segment that a start would not read.
 fn unread(spool: &Spool) -> u64 {
     let numbers: Vec<u64> = spool.journal.segments.iter().map(|segment| segment.number).collect();
-    let (mut journal, mut found) = (Journal::empty(spool.dir.path(), &spec()), Recovery::of(&spec()));
-    journal.take_sealed(&numbers, &mut found);
+    let (journal, _) = Journal::of_sealed(spool.dir.path(), &spec(), &numbers);
     journal.known_sealed.last
 }
 
@@ -253,8 +252,7 @@ fn a_segment_that_is_another_or_missing_in_between_or_new_makes_a_start_read_all
         change(&path);
         let mut numbers = crate::spool::segment::segment_numbers(spool.dir.path()).unwrap();
         numbers.sort_unstable();
-        let (mut journal, mut found) = (Journal::empty(spool.dir.path(), &spec()), Recovery::of(&spec()));
-        journal.take_sealed(&numbers, &mut found);
+        let (journal, found) = Journal::of_sealed(spool.dir.path(), &spec(), &numbers);
         assert_eq!(journal.known_sealed.last, 0, "{name}");
         assert!(journal.deliveries.is_empty() && found.unfinished().next().is_none());
         assert!(!path_in(spool.dir.path()).exists(), "{name}: nothing of it is left");
@@ -292,7 +290,7 @@ fn the_layout_is_that_of_its_version() {
         attempts: 3,
         next_attempt_ms: Some(4),
         event: place(5),
-        of_event: 6,
+        is_shared: true,
         last_attempt: Some(place(7)),
         earlier_attempts: vec![place(8)],
     };
@@ -328,7 +326,7 @@ fn the_layout_is_that_of_its_version() {
 }
 
 /// Of the entry and the head of that test, in hex.
-const ENTRY_HEX: &str = "1000000000000040008000000000000001016b0104030108050a0f0601070e1501081018";
+const ENTRY_HEX: &str = "1000000000000040008000000000000001016b0104030108050a0f0101070e1501081018";
 const HEAD_HEX: &str = concat!(
     "010102-id-0000030401050a0f010c8254c329a92850f6d539dd376f4816ee010169010173157370",
     "65632d6b69742e776562686f6f6b2e746573740104506c616e01076661696c75726505736c61636b027b7d07"
