@@ -10,7 +10,7 @@ pub(crate) mod user;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -150,9 +150,20 @@ pub(crate) fn private_file(path: &Path) -> io::Result<File> {
     open::with(path, Links::Refused, OpenOptions::new().read(true).append(true).create(true).mode(0o600))
 }
 
-/// Opens an existing file for reading and appending; refuses a symbolic link.
+/// Opens a file for reading and writing anywhere in it, creating it with mode 0600; refuses a
+/// symbolic link.
+pub(crate) fn private_file_in_place(path: &Path) -> io::Result<File> {
+    step()?;
+    open::with(
+        path,
+        Links::Refused,
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600),
+    )
+}
+
+/// Opens an existing file for reading and writing anywhere in it; refuses a symbolic link.
 pub(crate) fn existing_file(path: &Path) -> io::Result<File> {
-    open::with(path, Links::Refused, OpenOptions::new().read(true).append(true))
+    open::with(path, Links::Refused, OpenOptions::new().read(true).write(true))
 }
 
 /// The identity of a file, whatever its name, as long as it exists. It includes the time of
@@ -288,6 +299,18 @@ pub(crate) fn append(file: &mut File, bytes: &[u8]) -> io::Result<()> {
     }
     take_room(bytes.len() as u64)?;
     file.write_all(bytes)
+}
+
+/// Writes these bytes at `offset`, whatever is there.
+pub(crate) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    if let Err(error) = step() {
+        // A disk that fills up takes a part of the bytes.
+        file.write_all_at(&bytes[..bytes.len() / 2], offset)?;
+        return Err(error);
+    }
+    let length = if cfg!(test) { file.metadata()?.len() } else { 0 };
+    take_room((offset + bytes.len() as u64).saturating_sub(length))?;
+    file.write_all_at(bytes, offset)
 }
 
 /// Syncs a file's content.

@@ -10,6 +10,7 @@ mod sealed;
 mod tests;
 
 use std::collections::{HashMap, VecDeque};
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +30,17 @@ pub(super) use sealed::Sealing;
 /// A segment that has reached this size takes no more records: this bounds how much one compaction
 /// step moves.
 const FILE_BYTES: u64 = 2 * 1024 * 1024;
+
+/// Most room that a segment has for further records; no more than it holds. A sync of what is
+/// written where the file has blocks already need not sync its blocks and length as well, and
+/// takes a third less.
+const ROOM: u64 = 512 * 1024;
+
+/// Takes the lock by which a process alone writes to a segment, and returns whether it could.
+/// Where there are no locks, the spool's own says as much.
+fn lock_to_write(file: &File) -> bool {
+    !matches!(file.try_lock(), Err(TryLockError::WouldBlock))
+}
 
 /// Where the records of an unfinished delivery are.
 #[derive(Debug)]
@@ -171,16 +183,17 @@ impl Journal {
         };
         if last.file.is_none() {
             let path = segment_path(&self.dir, last.number);
-            let opened = files::existing_file(&path).and_then(|file| match FileId::of(&file)? == last.id {
-                true => Ok(file),
-                false => Err(io::Error::new(io::ErrorKind::NotFound, "another file is in its place")),
-            });
-            last.file = Some(opened.map_err(FileError::on("open", &path))?);
+            let opened = last.open_by_name(&path).map_err(FileError::on("open", &path))?;
+            if !lock_to_write(&opened) {
+                return self.begin_segment();
+            }
+            last.file = Some(opened);
         }
         Ok(())
     }
 
     fn begin_segment(&mut self) -> Result<(), FileError> {
+        self.give_back_room();
         // A file of that name was put there by another program: do not append to it.
         while segment_path(&self.dir, self.next_number).exists() {
             self.next_number += 1;
@@ -190,8 +203,9 @@ impl Journal {
         let sequence = (self.sequence > 0).then_some(self.sequence);
         let first = Record::Spool { version: VERSION, spec: self.spec.clone(), sequence };
         record::encode(&first, &mut header);
-        let created = files::private_file(&path).and_then(|mut file| {
-            files::append(&mut file, &header)?;
+        let created = files::private_file_in_place(&path).and_then(|file| {
+            lock_to_write(&file);
+            files::write_at(&file, &header, 0)?;
             files::sync(&file)?;
             files::sync_dir(&self.dir)?;
             Ok((FileId::of(&file)?, file))
@@ -206,10 +220,33 @@ impl Journal {
         })?;
         let length = header.len() as u64;
         let number = self.next_number;
-        self.segments.push_back(Segment { number, length, known_bytes: 0, id, file: Some(file) });
+        self.segments.push_back(Segment {
+            number,
+            length,
+            size: length,
+            known_bytes: 0,
+            id,
+            file: Some(file),
+        });
         self.next_number += 1;
         self.appendable = true;
         Ok(())
+    }
+
+    /// Cuts the room for further records off the last segment. Where that fails, a start does it.
+    fn give_back_room(&mut self) {
+        let Some(last) = self.segments.back_mut().filter(|last| last.size > last.length) else { return };
+        let path = segment_path(&self.dir, last.number);
+        let by_name = || last.open_by_name(&path);
+        let file = last.file.as_ref().map_or_else(by_name, File::try_clone);
+        let cut = file.and_then(|file| match lock_to_write(&file) {
+            true => files::cut(&file, last.length),
+            false => Err(io::Error::other("another process writes to it")),
+        });
+        match cut {
+            Ok(()) => last.size = last.length,
+            Err(error) => log::debug!("{}: its room is not cut off: {error}", path.display()),
+        }
     }
 
     /// Closes the last segment for appends: the next record begins a new one.
@@ -239,12 +276,17 @@ impl Journal {
     /// until [`Broken::repair`].
     pub(super) fn write(&mut self) -> Result<(), FileError> {
         let Some(last) = self.segments.back_mut().filter(|_| !self.batch.is_empty()) else { return Ok(()) };
-        let is_full = last.length + self.batch.len() as u64 >= FILE_BYTES;
+        let end = last.length + self.batch.len() as u64;
+        let room = if end > last.size { end.min(ROOM).min(FILE_BYTES.saturating_sub(end)) } else { 0 };
         let path = segment_path(&self.dir, last.number);
-        let file = last.file.as_mut().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound));
+        let file = last.file.as_ref().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound));
         let written = file.and_then(|file| {
-            files::append(file, &self.batch)?;
-            if self.must_sync || is_full { files::sync(file) } else { Ok(()) }
+            files::write_at(file, &self.batch, last.length)?;
+            if room > 0 {
+                files::write_at(file, &vec![0; usize::try_from(room).unwrap_or(0)], end)?;
+            }
+            last.size = last.size.max(end + room);
+            if self.must_sync || end >= FILE_BYTES { files::sync(file) } else { Ok(()) }
         });
         written.map_err(FileError::on("write", &path))
     }
@@ -279,14 +321,15 @@ impl Journal {
         Ok(())
     }
 
-    /// Syncs what was written without a sync.
-    pub(super) fn sync(&self) -> Result<(), FileError> {
+    /// Syncs what was written without a sync, and cuts off the room for more.
+    pub(super) fn finish(&mut self) -> Result<(), FileError> {
+        self.give_back_room();
         let file = self.segments.back().and_then(|last| last.file.as_ref());
         file.map_or(Ok(()), files::sync).map_err(FileError::on("sync", &self.dir))
     }
 
-    /// Whether the last segment is still the file at its path, with the length that was written
-    /// here: no other process has replaced it or written to it.
+    /// Whether the last segment is still the file at its path, with the size that it was given
+    /// here: no other process has replaced it or appended to it.
     ///
     /// # Errors
     /// The path cannot be looked at.
@@ -294,11 +337,9 @@ impl Journal {
         let Some(last) = self.segments.back() else { return Ok(true) };
         let path = segment_path(&self.dir, last.number);
         let is_there = last.id.is_at(&path).map_err(FileError::on("look at", &path))?;
-        let length =
-            last.file.as_ref().map_or(Ok(None), |file| file.metadata().map(|found| Some(found.len())));
-        let length = length.map_err(FileError::on("look at", &path))?;
-        let written = last.length + self.batch.len() as u64;
-        Ok(is_there && length.is_none_or(|length| length == written || length == last.length))
+        let size = last.file.as_ref().map(|file| file.metadata().map(|found| found.len())).transpose();
+        let size = size.map_err(FileError::on("look at", &path))?;
+        Ok(is_there && size.is_none_or(|size| size == last.size))
     }
 
     /// Whether every segment is still the file at its path, and no other process has written to the

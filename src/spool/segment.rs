@@ -21,7 +21,10 @@ pub(super) const MAX_NUMBER: u64 = u32::MAX as u64 / 2;
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) number: u64,
+    /// Bytes of its records.
     pub(super) length: u64,
+    /// Bytes of its file: after the records there may be room for the next ones, NUL bytes.
+    pub(super) size: u64,
     /// Bytes that the keys of its events would take as [`Record::Known`].
     pub(super) known_bytes: u64,
     /// The file's identity: a file removed or replaced at the path has another one.
@@ -31,6 +34,18 @@ pub(super) struct Segment {
 }
 
 impl Segment {
+    /// The file at its path, to write to.
+    ///
+    /// # Errors
+    /// Another file is there, or none.
+    pub(super) fn open_by_name(&self, path: &Path) -> io::Result<File> {
+        let file = files::existing_file(path)?;
+        match FileId::of(&file)? == self.id {
+            true => Ok(file),
+            false => Err(io::Error::new(io::ErrorKind::NotFound, "another file is in its place")),
+        }
+    }
+
     /// The first `length` bytes, or as many as there are.
     pub(super) fn read_up_to(&self, dir: &Path, length: usize) -> io::Result<Vec<u8>> {
         let by_name;
@@ -81,6 +96,8 @@ pub(super) struct Opened {
 /// A segment and what it holds, payloads aside: each of those is read when its attempt starts.
 pub(super) struct ReadSegment {
     pub(super) opened: Opened,
+    /// Bytes of the file.
+    pub(super) size: u64,
     pub(super) scan: Scan<IgnoredAny>,
     /// What is damaged, and where that begins.
     pub(super) damaged: Vec<(usize, Vec<u8>)>,
@@ -103,13 +120,13 @@ impl Opened {
     /// Reads its content into a buffer that one segment after the other uses, so that no memory is
     /// mapped anew for each.
     pub(super) fn read(self, content: &mut Vec<u8>) -> Result<ReadSegment, FileError> {
-        read_into(&self.file, content).map_err(FileError::on("read", &self.path))?;
+        let size = read_into(&self.file, content).map_err(FileError::on("read", &self.path))?;
         let scan: Scan<IgnoredAny> = record::scan(content);
         let damaged = scan.damaged.iter().map(|range| (range.start, content[range.clone()].to_vec()));
         let damaged = damaged.collect();
         let torn = content.len() - scan.torn_at;
         let ends_whole = scan.torn_at == 0 || content[..scan.torn_at].ends_with(b"\n");
-        Ok(ReadSegment { opened: self, scan, damaged, torn, ends_whole })
+        Ok(ReadSegment { opened: self, size, scan, damaged, torn, ends_whole })
     }
 }
 
@@ -139,15 +156,16 @@ pub(super) fn segment_numbers(dir: &Path) -> io::Result<Vec<u64>> {
     Ok(numbers)
 }
 
-/// The content of an open file.
+/// The records of an open file.
 pub(super) fn content_of(file: &File) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     read_into(file, &mut content)?;
     Ok(content)
 }
 
-/// Reads an open file into `content`, in place of what that holds.
-fn read_into(file: &File, content: &mut Vec<u8>) -> io::Result<()> {
+/// Reads the records of an open file into `content`, in place of what that holds: all but the room
+/// for further ones at its end. Returns the file's size.
+fn read_into(file: &File, content: &mut Vec<u8>) -> io::Result<u64> {
     let length = file.metadata()?.len();
     if length > MAX_FILE_BYTES {
         return Err(io::Error::other(TOO_LARGE));
@@ -155,8 +173,9 @@ fn read_into(file: &File, content: &mut Vec<u8>) -> io::Result<()> {
     content.clear();
     // With a byte more, the read that finds the end needs no more room.
     content.reserve_exact(usize::try_from(length).map_or(0, |length| length + 1));
-    file.take(MAX_FILE_BYTES).read_to_end(content)?;
-    Ok(())
+    let size = file.take(MAX_FILE_BYTES).read_to_end(content)?;
+    content.truncate(content.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
+    Ok(size as u64)
 }
 
 /// Checks that a file can be a segment, without reading it.

@@ -352,7 +352,7 @@ fn a_disk_that_our_own_records_filled_recovers_as_deliveries_end_and_a_start_on_
         // A failed attempt takes none of the room that is left.
         let left = files::free_bytes(dir.path());
         accepted[0].is_retried(&mut store);
-        assert_eq!(files::free_bytes(dir.path()), left);
+        assert!(files::free_bytes(dir.path()) >= left);
         drop(store);
 
         let (mut store, recovered) = Store::open(StoreOptions::in_dir(dir.path())).unwrap();

@@ -521,10 +521,10 @@ fn of_a_file_that_somebody_cut_all_that_is_left_is_kept() {
     let (mut store, _) = Store::open(options.clone()).unwrap();
     let spec: SpecId = "SPEC-1".parse().unwrap();
     let ids: Vec<_> = (0..10).map(|n| accept(&mut store, &spec, &format!("k{n}")).unwrap()).collect();
-    let file =
-        fs::OpenOptions::new().write(true).open(first_file(&options.spool_dir.join("SPEC-1")).unwrap());
-    let file = file.unwrap();
-    file.set_len(file.metadata().unwrap().len() - 20).unwrap();
+    let path = first_file(&options.spool_dir.join("SPEC-1")).unwrap();
+    let records = fs::read(&path).unwrap().iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.set_len(records as u64 - 20).unwrap();
     store.look();
     assert_eq!(store.lost(), ids[9..]);
     drop(store);

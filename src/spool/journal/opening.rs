@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::de::IgnoredAny;
 
-use super::{FILE_BYTES, Journal};
+use super::{FILE_BYTES, Journal, lock_to_write};
 use crate::event::SpecId;
 use crate::files::{self, FileError};
 use crate::names::counted;
@@ -65,22 +65,28 @@ impl Journal {
 
     /// Takes in the next segment: copies what is damaged aside and cuts an unfinished last record.
     fn take_segment(&mut self, read: ReadSegment, recovery: &mut Recovery) -> Result<(), FileError> {
-        let ReadSegment { opened: Opened { number, id, file, .. }, scan, damaged, torn, ends_whole } = read;
+        let ReadSegment { opened, mut size, scan, damaged, torn, ends_whole } = read;
+        let Opened { number, id, file, .. } = opened;
         for (at, bytes) in &damaged {
             self.set_aside(number, *at, bytes);
         }
         let length = scan.torn_at as u64;
-        if torn > 0 {
+        let is_mine = lock_to_write(&file);
+        if size > length && is_mine {
             let path = segment_path(&self.dir, number);
-            log::warn!(
-                "{}: cut {} of a record that a crash left unfinished; it was never acknowledged",
-                path.display(),
-                counted(torn, "byte", "bytes")
-            );
+            if torn > 0 {
+                log::warn!(
+                    "{}: cut {} of a record that a crash left unfinished; it was never acknowledged",
+                    path.display(),
+                    counted(torn, "byte", "bytes")
+                );
+            }
             files::cut(&file, length).map_err(FileError::on("repair", &path))?;
+            size = length;
         }
-        self.add_segment(Segment { number, length, known_bytes: 0, id, file: Some(file) }, scan, recovery);
-        self.appendable = ends_whole && length > 0 && length < FILE_BYTES;
+        let segment = Segment { number, length, size, known_bytes: 0, id, file: Some(file) };
+        self.add_segment(segment, scan, recovery);
+        self.appendable = is_mine && ends_whole && length > 0 && length < FILE_BYTES;
         Ok(())
     }
 

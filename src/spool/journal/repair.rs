@@ -28,8 +28,8 @@ impl Journal {
         for segment in &self.segments {
             let Ok(content) = self.content(segment) else { continue };
             let file = segment.file.as_ref().map(File::try_clone).transpose().map_err(failed)?;
-            let Segment { number, length, id, .. } = *segment;
-            let same = Segment { number, length, known_bytes: 0, id, file };
+            let Segment { number, length, size, id, .. } = *segment;
+            let same = Segment { number, length, size, known_bytes: 0, id, file };
             journal.add_segment(same, record::scan(&content), &mut recovery);
         }
         Ok(journal)

@@ -232,7 +232,14 @@ impl Journal {
         let is_there = |place: &Place| numbers.binary_search(&place.file()).is_ok();
         for Sealed { number, length, id, known_bytes, .. } in head.segments {
             if numbers.binary_search(&number).is_ok() {
-                self.segments.push_back(Segment { number, length, known_bytes, id, file: None });
+                self.segments.push_back(Segment {
+                    number,
+                    length,
+                    size: length,
+                    known_bytes,
+                    id,
+                    file: None,
+                });
             }
         }
         self.sequence = head.sequence;
@@ -392,12 +399,13 @@ fn bring_up_to_date(
             return Ok(None);
         }
         let read = Opened::open(dir, number).and_then(|opened| opened.read(&mut content));
-        let ReadSegment { opened, scan, torn, .. } = read.map_err(io::Error::other)?;
-        if torn > 0 {
-            return Err(io::Error::other("its last record is unfinished, which a start cuts"));
-        }
+        let ReadSegment { opened, size, scan, .. } = read.map_err(io::Error::other)?;
         let (id, length) = (opened.id, scan.torn_at as u64);
-        journal.add_segment(Segment { number, length, known_bytes: 0, id, file: None }, scan, &mut recovery);
+        if size > length {
+            return Err(io::Error::other("its records are followed by something that a start cuts"));
+        }
+        let segment = Segment { number, length, size, known_bytes: 0, id, file: None };
+        journal.add_segment(segment, scan, &mut recovery);
     }
     journal.note_sealed(&recovery);
     Ok(Some(journal.known_sealed))

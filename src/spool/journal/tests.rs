@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
+
 use super::*;
 use crate::clock;
 use crate::event::EventKind;
@@ -14,22 +16,30 @@ fn spec() -> SpecId {
     "SPEC-1".parse().unwrap()
 }
 
-/// A journal of a few records: its file, its content, and where each record ends.
+/// Writes an event with this body; its delivery.
+fn accept(journal: &mut Journal, body: &Bytes) -> DeliveryId {
+    let id = DeliveryId::random();
+    let deliveries = vec![AcceptedDelivery::new(id, "s".parse().unwrap())];
+    let key = id.to_string().parse().unwrap();
+    let accepted = Accepted::new(clock::now(), key, EventKind::Test, deliveries, body).unwrap();
+    journal.append(&Record::Accepted(accepted)).unwrap();
+    journal.write().unwrap();
+    journal.confirm();
+    id
+}
+
+/// A journal of a few records: its file, its content with the room after them, and where each
+/// record ends.
 fn recorded(dir: &Path) -> (PathBuf, Vec<u8>, Vec<(usize, DeliveryId)>) {
     let (mut journal, _) = Journal::open(dir, &spec(), 8).unwrap();
     let path = dir.join("spool-00000001.jsonl");
     let mut ends = Vec::new();
-    for n in 0..4 {
-        let id = DeliveryId::random();
-        let deliveries = vec![AcceptedDelivery::new(id, "s".parse().unwrap())];
-        let key = format!("k{n}").parse().unwrap();
-        let accepted = Accepted::new(clock::now(), key, EventKind::Test, deliveries, &"{}".into()).unwrap();
-        journal.append(&Record::Accepted(accepted)).unwrap();
-        journal.write().unwrap();
-        journal.confirm();
-        ends.push((fs::metadata(&path).unwrap().len() as usize, id));
+    for _ in 0..4 {
+        let id = accept(&mut journal, &"{}".into());
+        ends.push((journal.segments[0].length as usize, id));
     }
     let content = fs::read(&path).unwrap();
+    assert!(content.len() > ends[3].0 && content[ends[3].0..].iter().all(|byte| *byte == 0));
     (path, content, ends)
 }
 
@@ -49,13 +59,7 @@ fn cut_at_every_byte_it_opens_with_every_whole_record_and_goes_on() {
         let whole: BTreeSet<_> = ends.iter().filter(|(end, _)| *end <= cut + 1).map(|(_, id)| *id).collect();
         let (mut journal, recovered) = Journal::open(dir.path(), &spec(), 8).unwrap();
         assert_eq!(recovered.unfinished().count(), whole.len(), "cut at {cut}");
-        let next = DeliveryId::random();
-        let deliveries = vec![AcceptedDelivery::new(next, "s".parse().unwrap())];
-        let key = "next".parse().unwrap();
-        let accepted = Accepted::new(clock::now(), key, EventKind::Test, deliveries, &"{}".into()).unwrap();
-        journal.append(&Record::Accepted(accepted)).unwrap();
-        journal.write().unwrap();
-        journal.confirm();
+        let next = accept(&mut journal, &"{}".into());
         let found = reopened(dir.path());
         assert!(found.is_superset(&whole) && found.contains(&next), "cut at {cut}");
         assert_eq!(found.len(), whole.len() + 1);
@@ -79,9 +83,82 @@ fn with_any_byte_flipped_only_its_own_record_is_set_aside() {
         }
         let aside = |entry: io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
         let damaged = fs::read_dir(dir.path()).unwrap().map(aside).any(|name| name.starts_with("damaged-"));
-        assert!(damaged || at + 1 == content.len(), "byte {at}: reported and kept");
+        let in_room = at >= ends[3].0;
+        assert!(damaged || in_room, "byte {at}: reported and kept");
         assert_eq!(reopened(dir.path()), found, "the same at the next start");
     }
+}
+
+/// A disk that loses power may have any of a batch's blocks, and room in the place of the others.
+#[test]
+fn what_of_a_batch_did_not_reach_the_disk_costs_no_record_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, content, ends) = recorded(dir.path());
+    let confirmed: BTreeSet<_> = ends[..2].iter().map(|(_, id)| *id).collect();
+    let batch = ends[1].0..ends[3].0;
+    for from in batch.clone().step_by(7) {
+        for to in (from + 1..=batch.end).step_by(31) {
+            let dir = tempfile::tempdir().unwrap();
+            let mut torn = content.clone();
+            torn[from..to].fill(0);
+            fs::write(dir.path().join(path.file_name().unwrap()), &torn).unwrap();
+            let (mut journal, _) = Journal::open(dir.path(), &spec(), 8).unwrap();
+            let next = accept(&mut journal, &"{}".into());
+            let found = reopened(dir.path());
+            assert!(found.is_superset(&confirmed) && found.contains(&next), "without {from} to {to}");
+        }
+    }
+}
+
+#[test]
+fn a_file_has_room_for_as_much_again_and_gives_it_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut journal, _) = Journal::open(dir.path(), &spec(), 8).unwrap();
+    let body = Bytes::from(format!("\"{}\"", "x".repeat(20_000)));
+    let size = |number| fs::metadata(segment_path(dir.path(), number)).unwrap().len();
+    let mut ids = Vec::new();
+    let (mut grew, mut before) = (0, 0);
+    while journal.segments.len() < 2 {
+        ids.push(accept(&mut journal, &body));
+        let last = journal.segments.back().unwrap();
+        assert_eq!(size(last.number), last.size);
+        assert!((last.length..=last.length + ROOM.min(last.length)).contains(&last.size), "{last:?}");
+        assert!(last.length >= FILE_BYTES || last.size <= FILE_BYTES, "{last:?}");
+        grew += usize::from(last.size != before);
+        before = last.size;
+    }
+    assert!(ids.len() > 100 && grew < 20, "{grew} of {}", ids.len());
+    let (full, length) = (&journal.segments[0], journal.segments[1].length);
+    assert_eq!((size(1), full.size), (full.length, full.length), "a full file has none");
+    assert!(size(2) > length);
+    journal.finish().unwrap();
+    assert_eq!(size(2), length, "nor has any at the end of a run");
+    ids.push(accept(&mut journal, &body));
+    assert!(size(2) > length + 20_000, "it goes on in it");
+    drop(journal);
+    assert_eq!(reopened(dir.path()), ids.into_iter().collect());
+    assert!(!fs::read(segment_path(dir.path(), 2)).unwrap().contains(&0), "a start cuts what a kill left");
+}
+
+/// As where the spool's lock was taken away under a runtime, and another one began.
+#[test]
+fn two_that_write_beside_each_other_overwrite_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut first, _) = Journal::open(dir.path(), &spec(), 8).unwrap();
+    let mut ids = BTreeSet::from([accept(&mut first, &"{}".into())]);
+    let (mut second, _) = Journal::open(dir.path(), &spec(), 8).unwrap();
+    for _ in 0..3 {
+        ids.insert(accept(&mut second, &"{}".into()));
+        ids.insert(accept(&mut first, &"{}".into()));
+    }
+    second.close_files(0);
+    first.close_files(0);
+    ids.insert(accept(&mut first, &"{}".into()));
+    ids.insert(accept(&mut second, &"{}".into()));
+    drop((first, second));
+    assert_eq!(reopened(dir.path()), ids);
+    let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(!names.into_iter().any(|name| name.to_str().unwrap().starts_with("damaged-")));
 }
 
 /// As an earlier version wrote it, which a later one reads and goes on with.
