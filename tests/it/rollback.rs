@@ -17,7 +17,8 @@ fn reword(spool: &Path, from: &str, to: &str) {
             continue;
         }
         let text = fs::read_to_string(&path).unwrap();
-        let lines = text.lines().map(|line| {
+        let records = text.trim_end_matches('\0');
+        let lines = records.lines().map(|line| {
             let json = &line[18..];
             reworded += usize::from(json.contains(from));
             let json = json.replace(from, to);
