@@ -61,8 +61,9 @@ pub(crate) async fn take_inbox_in(ledger: Addr<Ledger>, door: Door, looked: watc
                 let read = async |names: Vec<InboxName>| {
                     on_a_thread(&inbox, move |inbox| Ok(inbox.read(&names, BYTES))).await.unwrap_or_default()
                 };
-                let emit =
-                    async |event: Event, file: Option<InboxName>| door.emit(event, file, PATIENCE).await;
+                let emit = async |event: Event, file: Option<InboxName>| {
+                    door.emit(Box::new(event), file, PATIENCE).await
+                };
                 let removes = door.keeps_events();
                 let settle = async |name: InboxName, settled: Settled| {
                     ledger.send(SettleInbox { name, settled }).await.map_err(|_| Stopped)

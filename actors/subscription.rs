@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
+use futures_util::FutureExt as _;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::alarm::Alarm;
@@ -266,14 +267,18 @@ impl Subscription {
         M: Message<Result = ()> + Send + 'static,
     {
         let (alarm, address) = (self.alarm.clone(), context.address());
-        actix_rt::spawn(async move {
-            let _alarm = alarm;
-            if !tell(&address, work.await).await {
-                log::error!(
-                    "a subscription has stopped: its running attempts are made again at the next start"
-                );
-            }
-        });
+        // A block that awaits `work` would hold it twice: as what it was given, and as what it
+        // waits for.
+        actix_rt::spawn(work.then(move |message| {
+            tell(&address, message).map(move |is_alive| {
+                let _alarm = alarm;
+                if !is_alive {
+                    log::error!(
+                        "a subscription has stopped: its running attempts are made again at the next start"
+                    );
+                }
+            })
+        }));
     }
 }
 

@@ -3,16 +3,22 @@
 
 use actix::dev::ToEnvelope;
 use actix::prelude::*;
+use futures_util::future::{Either, FutureExt as _, ready};
 
 /// True if the actor is alive. Ignores the mailbox's capacity: each message's own bound counts.
-pub(super) async fn tell<A, M>(to: &Addr<A>, message: M) -> bool
+///
+/// Sends at once: a task that waits for this need not hold the message.
+pub(super) fn tell<A, M>(to: &Addr<A>, message: M) -> impl Future<Output = bool> + use<A, M>
 where
     A: Actor + Handler<M>,
     A::Context: ToEnvelope<A, M>,
     M: Message<Result = ()> + Send + 'static,
 {
     match to.try_send(message) {
-        Err(SendError::Full(message)) => to.send(message).await.is_ok(),
-        sent => sent.is_ok(),
+        Ok(()) => Either::Left(ready(true)),
+        Err(SendError::Closed(_)) => Either::Left(ready(false)),
+        Err(SendError::Full(message)) => {
+            Either::Right(Box::pin(to.send(message).map(|handled| handled.is_ok())))
+        }
     }
 }

@@ -22,7 +22,7 @@ impl Door {
     /// Routes an event that lies in the cluster; answered when it is routed there.
     pub(crate) async fn route(
         &self,
-        event: Event,
+        event: Box<Event>,
         seq: i64,
         accepted_at: Timestamp,
     ) -> Result<Receipt, EmitError> {
@@ -48,7 +48,7 @@ impl Door {
     /// may be accepted all the same.
     pub(crate) async fn emit(
         &self,
-        event: Event,
+        event: Box<Event>,
         inbox: Option<InboxName>,
         within: Duration,
     ) -> Result<Receipt, EmitError> {
@@ -58,7 +58,7 @@ impl Door {
     /// As [`emit`](Self::emit), and says which event it was.
     pub(crate) async fn emit_and_name(
         &self,
-        event: Event,
+        event: Box<Event>,
         inbox: Option<InboxName>,
         within: Duration,
     ) -> Emission {
@@ -69,7 +69,7 @@ impl Door {
 
     async fn try_to_emit(
         &self,
-        mut event: Event,
+        mut event: Box<Event>,
         inbox: Option<InboxName>,
         within: Duration,
     ) -> Result<Emission, EmitError> {
@@ -102,9 +102,9 @@ impl Door {
 
     /// Accepts an event given as JSON. An error says that it was not taken now; what is no event
     /// is an answer.
-    pub(super) async fn emit_json(&self, text: &str) -> Result<Emitted, RequestError> {
+    pub(crate) async fn emit_json(&self, text: &str) -> Result<Emitted, RequestError> {
         let event = match Event::from_json(text) {
-            Ok(event) => event,
+            Ok(event) => Box::new(event),
             Err(error) => return Ok(Emitted::refused(error.to_string())),
         };
         let kind = event.event.kind;

@@ -95,7 +95,7 @@ impl Member {
         // All are with the Router, in their order, before the first is answered.
         let routing = events.into_iter().map(|Unrouted { seq, event, accepted_at }| async move {
             match Event::from_kept(&event) {
-                Ok(event) => (seq, self.door.route(event, seq, accepted_at).await),
+                Ok(event) => (seq, self.door.route(Box::new(event), seq, accepted_at).await),
                 Err(error) => (seq, Err(EmitError::Refused(error.to_string()))),
             }
         });

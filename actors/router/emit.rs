@@ -67,7 +67,7 @@ pub(crate) enum From {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Emit {
-    pub(crate) event: Event,
+    pub(crate) event: Box<Event>,
     /// Which files of its evidence have a page.
     pub(crate) published: Vec<String>,
     pub(crate) from: From,

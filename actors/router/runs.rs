@@ -96,7 +96,13 @@ impl Router {
         }
         let (reply, answer) = oneshot::channel();
         self.handle(
-            Emit { event, published: Vec::new(), from: From::Emitter, admission: None, reply },
+            Emit {
+                event: Box::new(event),
+                published: Vec::new(),
+                from: From::Emitter,
+                admission: None,
+                reply,
+            },
             context,
         );
         async { answer.await.map_or_else(|_| Err(stopped()), |emission| emission.result) }

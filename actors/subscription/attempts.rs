@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 
 use super::Subscription;
 use super::sender::Sender;
@@ -68,13 +69,14 @@ impl Subscription {
             drop(body);
             Ok((attempt, permit))
         };
-        self.spawn(context, async move {
-            let (attempt, permit) = match sending.await {
+        let ended = sending.map(move |sent| {
+            let (attempt, permit) = match sent {
                 Ok((attempt, permit)) => (Ok(attempt), permit),
                 Err(error) => (Err(error), None),
             };
             AttemptEnded { in_flight, attempt, permit }
         });
+        self.spawn(context, ended);
     }
 
     /// Takes back an attempt that could not be made. The whole lane pauses: the others would meet

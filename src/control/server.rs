@@ -23,7 +23,7 @@ use super::handshake::{Heard, Proof, Token, VERSION};
 use super::protocol::{MAX_LINE, Reply, RuntimeFile};
 use crate::actors::Door;
 use crate::answer::RequestError;
-use crate::ask::{Answer, Request};
+use crate::ask::{Answer, EmitEvent, Request};
 use crate::files::share_of_open_files;
 use crate::names::printable;
 use crate::sign;
@@ -258,12 +258,13 @@ async fn read_requests<R: tokio::io::AsyncBufRead + Unpin>(
     while let Some(line) = read_line(reader, IDLE, MAX_LINE).await? {
         let job = match Request::read(&line) {
             Err(error) => Job::Wrong(not_a_request(&line, &error)),
-            Ok(request @ Request::Emit(_)) => {
+            // Not by `answer`: each event has a task, which need not have room for other requests.
+            Ok(Request::Emit(EmitEvent { event })) => {
                 let bytes = u32::try_from(line.len()).unwrap_or(u32::MAX);
                 let Ok(room) = room.clone().acquire_many_owned(bytes).await else { return Ok(()) };
                 let door = door.clone();
                 Job::Emitting(actix_rt::spawn(async move {
-                    let reply = reply(door.answer(request).await);
+                    let reply = reply(door.emit_json(event.get()).await.map(Answer::Emit));
                     drop(room);
                     reply
                 }))

@@ -69,7 +69,7 @@ impl Handle {
             return Ok(Receipt::Off);
         }
         event.check_limits().map_err(EmitError::Invalid)?;
-        match self.0.emit(event.clone(), EMIT_WITHIN).await {
+        match self.0.emit(Box::new(event.clone()), EMIT_WITHIN).await {
             Err(EmitError::Unavailable(reason)) => {
                 // Writing blocks, which the caller's executor must not.
                 let (to, why) = (self.0.clone(), reason.clone());
@@ -101,7 +101,7 @@ impl Handle {
         }
         event.check_limits().map_err(EmitError::Invalid)?;
         let within = super::bounded(deadline).mul_f64(0.75);
-        let emitted = block_on(self.0.emit(event.clone(), within), within).unwrap_or_else(|| {
+        let emitted = block_on(self.0.emit(Box::new(event.clone()), within), within).unwrap_or_else(|| {
             Err(EmitError::Unavailable(format!("no answer within {} ms", within.as_millis())))
         });
         match emitted {
@@ -159,7 +159,7 @@ impl Handle {
 }
 
 impl To {
-    async fn emit(&self, event: Event, within: Duration) -> Result<Receipt, EmitError> {
+    async fn emit(&self, event: Box<Event>, within: Duration) -> Result<Receipt, EmitError> {
         let mode = self.mode.borrow().clone();
         match mode {
             Mode::Off => Ok(Receipt::Off),

@@ -229,7 +229,7 @@ fn start_watch(
         if let Err(error) = event.check_limits() {
             return Fate::Refused(error.to_string());
         }
-        match block_on(emitting.emit(event, None, WATCH_EMIT), 2 * WATCH_EMIT) {
+        match block_on(emitting.emit(Box::new(event), None, WATCH_EMIT), 2 * WATCH_EMIT) {
             Some(Ok(_)) => Fate::Taken,
             Some(Err(error)) if error.is_temporary() => Fate::NotNow(error.reason()),
             Some(Err(error)) => Fate::Refused(error.reason()),

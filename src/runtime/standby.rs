@@ -46,10 +46,10 @@ struct Job {
 
 impl Link {
     /// Hands an event to the owner.
-    pub(super) async fn emit(&self, event: Event, within: Duration) -> Result<Receipt, EmitError> {
+    pub(super) async fn emit(&self, event: Box<Event>, within: Duration) -> Result<Receipt, EmitError> {
         let unavailable = |reason: &str| EmitError::Unavailable(reason.to_owned());
         let (reply, answer) = oneshot::channel();
-        let job = Job { event, deadline: Instant::now() + within, reply };
+        let job = Job { event: *event, deadline: Instant::now() + within, reply };
         self.jobs.try_send(job).map_err(|_| unavailable("too many events wait for the spool's owner"))?;
         answer.await.unwrap_or_else(|_| Err(unavailable("the spool changes its owner")))
     }
