@@ -45,7 +45,10 @@ pub(super) async fn make(
     let started = Instant::now();
     refresh(environment).await;
     let headers = read_secrets(environment, &config.secrets).and_then(|secrets| {
-        let signed = sign::headers(delivery, payload.bytes(), number, at.as_second(), &secrets);
+        let signed = match dry_run {
+            true => sign::hidden_headers(delivery, number, at.as_second()),
+            false => sign::headers(delivery, payload.bytes(), number, at.as_second(), &secrets),
+        };
         let mut headers: Vec<Header> = signed.into_iter().map(|(name, value)| (name.into(), value)).collect();
         for header in &config.headers {
             headers.push((header.name.clone().into(), extra_value(environment, header)?.into()));
@@ -157,10 +160,11 @@ fn request_line(
     extra: &[ExtraHeader],
     payload: &Payload,
 ) -> RequestLine {
+    let [spec_kit, standard] = sign::HIDDEN;
     for (name, value) in &mut headers {
         match name.as_ref() {
-            "x-speckit-signature" => *value = "sha256=…".into(),
-            "webhook-signature" => *value = "v1,…".into(),
+            "x-speckit-signature" => *value = spec_kit.into(),
+            "webhook-signature" => *value = standard.into(),
             name if is_secret(name, extra) => *value = "…".into(),
             _ => {}
         }

@@ -77,8 +77,8 @@ pub(crate) struct Router {
     bodies: BodyBudget,
     /// Events being accepted, and who else emitted the same ones meanwhile.
     accepting: HashMap<KeyDigest, Vec<oneshot::Sender<Result<(), EmitError>>>>,
-    /// Events whose acceptance has just ended: their deliveries begin together.
-    accepted: Vec<emit::Ended>,
+    /// Events that the Ledger has just been asked to write.
+    written_next: Vec<emit::Acceptance>,
     config: Arc<Config>,
     checkout: Checkout,
     runs: HashMap<SpecId, Run>,
@@ -149,7 +149,7 @@ impl Router {
             identities: Identities::default(),
             bodies: BodyBudget::new(MAX_BODY_BYTES),
             accepting: HashMap::new(),
-            accepted: Vec::new(),
+            written_next: Vec::new(),
             config,
             checkout,
             runs: recovered.runs,

@@ -26,20 +26,36 @@ pub struct Secrets {
     pub previous: Option<Secret>,
 }
 
-/// The headers of one attempt (`docs/reference/headers.md`); names in lower case. `timestamp` is
-/// in seconds since the epoch.
-pub fn headers(
-    delivery: &Delivery,
-    body: &[u8],
-    attempt: u32,
-    timestamp: i64,
-    secrets: &Secrets,
-) -> Vec<(&'static str, Cow<'static, str>)> {
+/// What people see in the place of the two signatures, with which a request could be replayed.
+pub(crate) const HIDDEN: [&str; 2] = ["sha256=…", "v1,…"];
+
+/// Headers of one attempt (`docs/reference/headers.md`); names in lower case.
+pub(crate) type Headers = Vec<(&'static str, Cow<'static, str>)>;
+
+/// The headers of one attempt. `timestamp` is in seconds since the epoch.
+pub fn headers(delivery: &Delivery, body: &[u8], attempt: u32, timestamp: i64, secrets: &Secrets) -> Headers {
     let id = delivery.id.to_string();
     let mut signatures = standard(&secrets.current, &id, timestamp, body);
     if let Some(previous) = &secrets.previous {
         signatures = format!("{signatures} {}", standard(previous, &id, timestamp, body));
     }
+    with(delivery, attempt, timestamp, spec_kit(&secrets.current, body).into(), signatures.into())
+}
+
+/// The headers of an attempt that nobody gets: as [`headers`], with [`HIDDEN`] signatures.
+pub(crate) fn hidden_headers(delivery: &Delivery, attempt: u32, timestamp: i64) -> Headers {
+    let [spec_kit, standard] = HIDDEN;
+    with(delivery, attempt, timestamp, spec_kit.into(), standard.into())
+}
+
+fn with(
+    delivery: &Delivery,
+    attempt: u32,
+    timestamp: i64,
+    spec_kit: Cow<'static, str>,
+    standard: Cow<'static, str>,
+) -> Headers {
+    let id = delivery.id.to_string();
     vec![
         ("content-type", delivery.format.content_type().into()),
         ("user-agent", USER_AGENT.into()),
@@ -48,10 +64,10 @@ pub fn headers(
         ("x-speckit-id", id.clone().into()),
         ("x-speckit-request-timestamp", timestamp.to_string().into()),
         ("x-speckit-attempt", attempt.to_string().into()),
-        ("x-speckit-signature", spec_kit(&secrets.current, body).into()),
+        ("x-speckit-signature", spec_kit),
         ("webhook-id", id.into()),
         ("webhook-timestamp", timestamp.to_string().into()),
-        ("webhook-signature", signatures.into()),
+        ("webhook-signature", standard),
     ]
 }
 

@@ -64,7 +64,7 @@ impl Door {
     ) -> Emission {
         let key = event.event.idempotency_key.clone();
         let emitted = self.try_to_emit(event, inbox, within).await;
-        emitted.unwrap_or_else(|error| Emission { key, result: Err(error) })
+        emitted.unwrap_or_else(|error| Emission { key, result: Err(error), _event: None })
     }
 
     async fn try_to_emit(
@@ -82,7 +82,11 @@ impl Door {
             let key = event.event.idempotency_key.clone();
             // Whoever delivers it is on another machine.
             event.name_host(host::name(self.show_host));
-            return fleet.accept(&event, within).await.map(|receipt| Emission { key, result: Ok(receipt) });
+            return fleet.accept(&event, within).await.map(|receipt| Emission {
+                key,
+                result: Ok(receipt),
+                _event: None,
+            });
         }
         let published = self.checkout.published(&event);
         let (reply, answer) = oneshot::channel();
@@ -108,7 +112,8 @@ impl Door {
             Err(error) => return Ok(Emitted::refused(error.to_string())),
         };
         let kind = event.event.kind;
-        let Emission { key: idempotency_key, result } = self.emit_and_name(event, None, EMIT_WITHIN).await;
+        let Emission { key: idempotency_key, result, _event } =
+            self.emit_and_name(event, None, EMIT_WITHIN).await;
         match result {
             Err(EmitError::Unavailable(error)) => Err(RequestError::Refused(error)),
             result => Ok(Emitted::new(EmittedEvent { kind, idempotency_key }, result)),

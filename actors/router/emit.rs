@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use actix::prelude::*;
+use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::fan_out::{News, fan_out, refused};
 use super::{Router, Seat};
-use crate::actors::ledger::{Accept, ReadRun};
+use crate::actors::ledger::{Accept, NotWritten, ReadRun};
 use crate::actors::mailbox::after_mailbox;
 use crate::actors::subscription::{Enqueue, Subscription};
 use crate::actors::tell::tell;
@@ -31,6 +32,8 @@ use crate::spool::InboxName;
 pub(crate) struct Emission {
     pub(crate) key: IdempotencyKey,
     pub(crate) result: Result<Receipt, EmitError>,
+    /// The event, dropped by the thread that made it: glibc locks for what another thread frees.
+    pub(crate) _event: Option<Box<Event>>,
 }
 
 /// Answers an [`Emit`].
@@ -40,12 +43,13 @@ pub(crate) type EmitReply = oneshot::Sender<Emission>;
 pub(super) struct Emitter {
     key: IdempotencyKey,
     reply: EmitReply,
+    event: Option<Box<Event>>,
 }
 
 impl Emitter {
     fn hears(self, result: Result<Receipt, EmitError>) {
-        let Self { key, reply } = self;
-        if reply.send(Emission { key, result }).is_err() {
+        let Self { key, reply, event } = self;
+        if reply.send(Emission { key, result, _event: event }).is_err() {
             log::debug!("an emitter no longer waits for its answer");
         }
     }
@@ -76,23 +80,43 @@ pub(crate) struct Emit {
     pub(crate) reply: EmitReply,
 }
 
-/// From the Router's own task to itself: an acceptance ended. Bounded as [`Emit`].
-#[derive(Message)]
-#[rtype(result = "()")]
-struct AcceptanceEnded {
+/// An event that is being accepted: who waits for it, and the deliveries that begin then.
+pub(super) struct Acceptance {
     spec: SpecId,
     key: KeyDigest,
     at: Timestamp,
-    ended: Ended,
+    emitter: Emitter,
+    /// What its emitter hears once it is written.
+    receipt: Receipt,
+    outgoing: Vec<(Addr<Subscription>, Pending)>,
+    admission: Option<OwnedSemaphorePermit>,
+    /// The Ledger's answer, or why it could not be asked.
+    written: Result<oneshot::Receiver<Result<(), NotWritten>>, EmitError>,
 }
 
-/// How an acceptance ended: what its emitter hears, and the deliveries that begin.
-pub(super) struct Ended {
-    emitter: Emitter,
-    receipt: Result<Receipt, EmitError>,
-    outgoing: Vec<(Addr<Subscription>, Pending)>,
-    admission: Option<Arc<OwnedSemaphorePermit>>,
+impl Acceptance {
+    /// Waits for the Ledger's answer.
+    async fn is_written(&mut self) -> Result<(), EmitError> {
+        match &mut self.written {
+            Ok(written) => match written.await {
+                Ok(written) => written.map_err(|error| EmitError::Unavailable(error.to_string())),
+                Err(_) => Err(stopped()),
+            },
+            Err(error) => Err(error.clone()),
+        }
+    }
 }
+
+/// An event that was accepted, or was not.
+struct AcceptanceEnded {
+    acceptance: Acceptance,
+    result: Result<(), EmitError>,
+}
+
+/// From the Router's own task to itself: these acceptances ended, in order. Bounded as [`Emit`].
+#[derive(Message)]
+#[rtype(result = "()")]
+struct AcceptancesEnded(Vec<AcceptanceEnded>);
 
 impl Handler<Emit> for Router {
     type Result = ();
@@ -103,7 +127,7 @@ impl Handler<Emit> for Router {
         if self.seat == Some(Seat::Stands) {
             let key = event.event.idempotency_key;
             let why = EmitError::Unavailable("another member of the fleet routes".to_owned());
-            return Emitter { key, reply }.hears(Err(why));
+            return Emitter { key, reply, event: None }.hears(Err(why));
         }
         let is_under_way = |key: &IdempotencyKey| self.accepting.contains_key(&key.into());
         if let Some(other) = self.identities.waits_for(&event, is_under_way)
@@ -140,10 +164,10 @@ impl Handler<Emit> for Router {
             let run = self.runs.get(&event.spec.id).unwrap_or(&none);
             if !run.takes_alert(&mut event, &self.config.runs, seen_at) {
                 let key = event.event.idempotency_key;
-                return Emitter { key, reply }.hears(Ok(Receipt::Duplicate));
+                return Emitter { key, reply, event: None }.hears(Ok(Receipt::Duplicate));
             }
         }
-        let emitter = Emitter { key: event.event.idempotency_key.clone(), reply };
+        let mut emitter = Emitter { key: event.event.idempotency_key.clone(), reply, event: None };
         let key = KeyDigest::from(&emitter.key);
         if !self.open {
             return emitter.hears(Err(EmitError::Unavailable("the runtime is shutting down".to_owned())));
@@ -226,68 +250,81 @@ impl Handler<Emit> for Router {
         let routed = self.routed(&spec, &from);
         let is_shared = routed.is_some();
         let accept = Accept { spec: spec.clone(), record: accepted, routed, reply: written };
-        let sent = self.ledger.try_send(accept);
-        let (router, alarm) = (context.address(), self.alarm.clone());
+        let sent = self
+            .ledger
+            .try_send(accept)
+            .map_err(|error| EmitError::Unavailable(format!("the ledger does not take events: {error}")));
+        let receipt = match is_told_already {
+            true => Receipt::Duplicate,
+            false => Receipt::Accepted(deliveries),
+        };
         // Whoever has the lease of its subscription reads it from the cluster.
         let outgoing = if is_shared { Vec::new() } else { outgoing };
-        actix_rt::spawn(async move {
-            let _alarm = alarm;
-            let result = match sent {
-                Ok(()) => match answered.await {
-                    Ok(written) => written.map_err(|error| EmitError::Unavailable(error.to_string())),
-                    Err(_) => Err(stopped()),
-                },
-                Err(error) => {
-                    Err(EmitError::Unavailable(format!("the ledger does not take events: {error}")))
-                }
-            };
-            let receipt = result.map(|()| match is_told_already {
-                true => Receipt::Duplicate,
-                false => Receipt::Accepted(deliveries),
-            });
-            let admission = admission.map(Arc::new);
-            let ended = Ended { emitter, receipt, outgoing, admission };
-            if !tell(&router, AcceptanceEnded { spec, key, at, ended }).await {
-                log::debug!("the router stopped while an event was accepted");
-            }
-        });
+        let written = sent.map(|()| answered);
+        emitter.event = Some(event);
+        let acceptance = Acceptance { spec, key, at, emitter, receipt, outgoing, admission, written };
+        self.wait_until_written(acceptance, context);
     }
 }
 
 impl Router {
-    /// Hands the deliveries of an accepted event to their subscriptions, together with those of the
-    /// events that were written with it, and answers the emitters then: each hand-over wakes the
-    /// subscriptions' thread.
-    fn begin_deliveries(&mut self, ended: Ended, context: &mut Context<Self>) {
-        self.accepted.push(ended);
-        if self.accepted.len() > 1 {
+    /// Waits for the Ledger together with the acceptances that begin now: they are one write, and
+    /// end together.
+    fn wait_until_written(&mut self, acceptance: Acceptance, context: &mut Context<Self>) {
+        self.written_next.push(acceptance);
+        if self.written_next.len() > 1 {
             return;
         }
-        after_mailbox(context, |router, _| {
-            let mut starting: HashMap<SubscriptionId, (Addr<Subscription>, Enqueue)> = HashMap::new();
-            let mut heard = Vec::with_capacity(router.accepted.len());
-            for Ended { emitter, receipt, outgoing, admission } in router.accepted.drain(..) {
-                let outgoing = if receipt.is_ok() { outgoing } else { Vec::new() };
-                for (address, pending) in outgoing {
-                    let of = pending.delivery().subscription.clone();
-                    let (_, enqueue) = starting.entry(of).or_insert_with(|| (address, Enqueue::default()));
-                    enqueue.pending.push(pending);
-                    enqueue.admissions.extend(admission.clone());
-                }
-                heard.push((emitter, receipt));
-            }
-            let alarm = router.alarm.clone();
+        after_mailbox(context, |router, context| {
+            let waiting = std::mem::take(&mut router.written_next);
+            let (address, alarm) = (context.address(), router.alarm.clone());
             actix_rt::spawn(async move {
                 let _alarm = alarm;
-                for (address, enqueue) in starting.into_values() {
-                    if !tell(&address, enqueue).await {
-                        log::error!(
-                            "a subscription has stopped: its deliveries wait on disk for the next start"
-                        );
+                let mut waiting = waiting.into_iter().peekable();
+                while let Some(mut acceptance) = waiting.next() {
+                    let result = acceptance.is_written().await;
+                    let mut ended = vec![AcceptanceEnded { acceptance, result }];
+                    // The Ledger answers in order.
+                    while let Some(result) =
+                        waiting.peek_mut().and_then(|next| next.is_written().now_or_never())
+                        && let Some(acceptance) = waiting.next()
+                    {
+                        ended.push(AcceptanceEnded { acceptance, result });
+                    }
+                    if !tell(&address, AcceptancesEnded(ended)).await {
+                        log::debug!("the router stopped while events were accepted");
                     }
                 }
-                heard.into_iter().for_each(|(emitter, receipt)| emitter.hears(receipt));
             });
+        });
+    }
+
+    /// Hands the deliveries of accepted events to their subscriptions, and answers the emitters
+    /// then: each hand-over wakes the subscriptions' thread.
+    fn begin_deliveries(&self, ended: Vec<AcceptanceEnded>) {
+        let mut starting: HashMap<SubscriptionId, (Addr<Subscription>, Enqueue)> = HashMap::new();
+        let mut heard = Vec::with_capacity(ended.len());
+        for AcceptanceEnded { acceptance, result } in ended {
+            let Acceptance { emitter, receipt, outgoing, admission, .. } = acceptance;
+            let admission = admission.map(Arc::new);
+            let outgoing = if result.is_ok() { outgoing } else { Vec::new() };
+            for (address, pending) in outgoing {
+                let of = pending.delivery().subscription.clone();
+                let (_, enqueue) = starting.entry(of).or_insert_with(|| (address, Enqueue::default()));
+                enqueue.pending.push(pending);
+                enqueue.admissions.extend(admission.clone());
+            }
+            heard.push((emitter, result.map(|()| receipt)));
+        }
+        let alarm = self.alarm.clone();
+        actix_rt::spawn(async move {
+            let _alarm = alarm;
+            for (address, enqueue) in starting.into_values() {
+                if !tell(&address, enqueue).await {
+                    log::error!("a subscription has stopped: its deliveries wait on disk for the next start");
+                }
+            }
+            heard.into_iter().for_each(|(emitter, result)| emitter.hears(result));
         });
     }
 
@@ -303,44 +340,48 @@ pub(super) fn stopped() -> EmitError {
     EmitError::Unavailable("the runtime has stopped".to_owned())
 }
 
-impl Handler<AcceptanceEnded> for Router {
+impl Handler<AcceptancesEnded> for Router {
     type Result = ();
 
-    fn handle(
-        &mut self,
-        AcceptanceEnded { spec, key, at, ended }: AcceptanceEnded,
-        context: &mut Self::Context,
-    ) {
-        let result = ended.receipt.as_ref().map(drop).map_err(EmitError::clone);
-        for other in self.accepting.remove(&key).unwrap_or_default() {
-            if other.send(result.clone()).is_err() {
-                log::debug!(spec:%; "an emitter of an event of {spec} no longer waits");
+    fn handle(&mut self, AcceptancesEnded(ended): AcceptancesEnded, context: &mut Self::Context) {
+        for AcceptanceEnded { acceptance: Acceptance { spec, key, at, .. }, result } in &ended {
+            for other in self.accepting.remove(key).unwrap_or_default() {
+                if other.send(result.clone()).is_err() {
+                    log::debug!(spec:%; "an emitter of an event of {spec} no longer waits");
+                }
+            }
+            match result {
+                Ok(()) => {
+                    self.known.remember(*key, *at);
+                    self.tell_of_run(spec, context);
+                    self.expect_life(spec, None);
+                    self.await_silence(context);
+                }
+                // In a fleet all is read again.
+                Err(_) if self.seat.is_some() => {}
+                Err(_) => drop(self.unsure.insert(spec.clone())),
+            }
+            if self.unsure.contains(spec) {
+                self.read_run(spec.clone(), context);
             }
         }
-        match result {
-            Ok(()) => {
-                self.known.remember(key, at);
-                self.tell_of_run(&spec, context);
-                self.expect_life(&spec, None);
-                self.await_silence(context);
+        self.begin_deliveries(ended);
+    }
+}
+
+impl Router {
+    /// Reads a SPEC's run from disk: an event that was not written may have changed it.
+    fn read_run(&self, spec: SpecId, context: &mut Context<Self>) {
+        let read = self.ledger.send(ReadRun(spec.clone())).into_actor(self);
+        context.spawn(read.map(|read, router, _| match read {
+            Ok(Ok(run)) => {
+                router.unsure.remove(&spec);
+                router.runs.insert(spec, run);
             }
-            // In a fleet all is read again.
-            Err(_) if self.seat.is_some() => {}
-            Err(_) => drop(self.unsure.insert(spec.clone())),
-        }
-        self.begin_deliveries(ended, context);
-        if self.unsure.contains(&spec) {
-            let read = self.ledger.send(ReadRun(spec.clone())).into_actor(self);
-            context.spawn(read.map(|read, router, _| match read {
-                Ok(Ok(run)) => {
-                    router.unsure.remove(&spec);
-                    router.runs.insert(spec, run);
-                }
-                Ok(Err(error)) => {
-                    log::warn!(spec:%; "the run of {spec} is read from disk later: {error}");
-                }
-                Err(_) => log::debug!("the ledger has stopped"),
-            }));
-        }
+            Ok(Err(error)) => {
+                log::warn!(spec:%; "the run of {spec} is read from disk later: {error}");
+            }
+            Err(_) => log::debug!("the ledger has stopped"),
+        }));
     }
 }
