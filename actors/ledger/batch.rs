@@ -169,7 +169,8 @@ mod tests {
                 let (reply, answer) = oneshot::channel();
                 let key = format!("k{n}").parse().unwrap();
                 let record =
-                    Accepted::new(crate::clock::now(), key, EventKind::Test, vec![], &"{}".into()).unwrap();
+                    Accepted::of_bytes(crate::clock::now(), key, EventKind::Test, vec![], &"{}".into())
+                        .unwrap();
                 let accept = Accept { spec: "SPEC-1".parse().unwrap(), record, routed: None, reply };
                 ledger.try_send(accept).unwrap();
                 replies.push(answer);

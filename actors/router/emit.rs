@@ -204,8 +204,8 @@ impl Handler<Emit> for Router {
         };
         let sequence = self.next_sequence(&spec, at);
         event.accepted(at, sequence);
-        let body = payload::body(&event).map_err(refused);
-        let fanned_out = body.and_then(|body| {
+        let fanned_out = payload::raw_body(&event).map_err(refused).and_then(|payload| {
+            let body = payload::bytes_of(&payload);
             let active = self.active_ones().map(|(config, address)| (&**config, address));
             let (fleet, key) = (self.config.fleet.as_ref(), event.event.idempotency_key.clone());
             let seq = if let From::Cluster { seq, .. } = from { Some(seq) } else { None };
@@ -218,7 +218,7 @@ impl Handler<Emit> for Router {
             let pages = self.has_chats().then(|| Pages { files: published, ..self.pages() });
             let pages = pages.as_ref();
             let news = News { event: &event, body: &body, at, is_told_already, ends, pages };
-            fan_out(&news, active, &self.bodies, ids)
+            fan_out(&news, payload, active, &self.bodies, ids)
         });
         let (mut accepted, outgoing) = match fanned_out {
             Ok(fanned_out) => fanned_out,

@@ -25,30 +25,37 @@ pub(crate) use samples::Sample;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::json;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::event::{Event, EventKind, IdempotencyKey, KeyOrigin, Source, SpecId, sequence_at};
-
-/// Most bodies are below this, in bytes.
-const USUAL_BODY: usize = 4096;
 
 /// The body of `event`: compact JSON, as described by `docs/reference/payload.schema.json`.
 ///
 /// # Errors
 /// A parsed event cannot cause one; the error comes from serde's signature.
 pub(crate) fn body(event: &Event) -> serde_json::Result<Bytes> {
-    // Grown once and copied once: a body is held for as long as its deliveries wait, so it has no
-    // room to spare.
-    let mut json = Vec::with_capacity(USUAL_BODY);
+    raw_body(event).map(|json| bytes_of(&json))
+}
+
+/// As [`body`], as the JSON text that it is known to be.
+///
+/// # Errors
+/// As `body`.
+pub(crate) fn raw_body(event: &Event) -> serde_json::Result<Box<RawValue>> {
     match event.event.key_origin {
-        KeyOrigin::Given => serde_json::to_writer(&mut json, event)?,
+        KeyOrigin::Given => to_raw_value(event),
         // The key's origin is internal and not sent.
         KeyOrigin::Source(_) | KeyOrigin::Rewritten(_) | KeyOrigin::Made { .. } => {
             let mut event = event.clone();
             event.event.key_origin = KeyOrigin::Given;
-            serde_json::to_writer(&mut json, &event)?;
+            to_raw_value(&event)
         }
     }
-    Ok(Bytes::copy_from_slice(&json))
+}
+
+/// A copy of these bytes, without room to spare: it is held for as long as its deliveries wait.
+pub(crate) fn bytes_of(json: &RawValue) -> Bytes {
+    Bytes::copy_from_slice(json.get().as_bytes())
 }
 
 /// How the message of `event` reads, without the markup of any service.

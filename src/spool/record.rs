@@ -214,21 +214,17 @@ fn raw(body: &Bytes) -> io::Result<Box<RawValue>> {
 
 impl Accepted {
     /// The record of an event whose payload is `body`.
-    ///
-    /// # Errors
-    /// `body` is not JSON.
     pub(crate) fn new(
         at: Timestamp,
         idempotency_key: IdempotencyKey,
         event: EventKind,
         deliveries: Vec<AcceptedDelivery>,
-        body: &Bytes,
-    ) -> io::Result<Self> {
-        let body = raw(body)?;
+        body: Box<RawValue>,
+    ) -> Self {
         let (bodies, own_bodies) = (BTreeMap::new(), BTreeMap::new());
         let (sequence, inbox, run, told) = (None, None, None, None);
         let (stage, status) = (None, None);
-        Ok(Self {
+        Self {
             at,
             idempotency_key,
             event,
@@ -242,7 +238,22 @@ impl Accepted {
             body,
             bodies,
             own_bodies,
-        })
+        }
+    }
+
+    /// As [`new`](Self::new), of a payload that is read.
+    ///
+    /// # Errors
+    /// `body` is not JSON.
+    #[cfg(test)]
+    pub(crate) fn of_bytes(
+        at: Timestamp,
+        idempotency_key: IdempotencyKey,
+        event: EventKind,
+        deliveries: Vec<AcceptedDelivery>,
+        body: &Bytes,
+    ) -> io::Result<Self> {
+        raw(body).map(|body| Self::new(at, idempotency_key, event, deliveries, body))
     }
 
     /// Adds the payload rendered in another format.

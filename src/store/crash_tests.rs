@@ -167,7 +167,8 @@ fn accept(store: &mut Store, told: &RefCell<Told>, key: &str, inbox: Option<&Inb
         let body = Bytes::from(format!(r#"{{"key":"{key}"}}"#));
         let at = clock::now();
         let mut accepted =
-            Accepted::new(at, key.parse().unwrap(), EventKind::StageCompleted, deliveries, &body).unwrap();
+            Accepted::of_bytes(at, key.parse().unwrap(), EventKind::StageCompleted, deliveries, &body)
+                .unwrap();
         accepted.inbox = inbox.map(ToString::to_string);
         accepted.run.clone_from(&step);
         accepted.sequence = Some(sequence);
@@ -338,7 +339,7 @@ fn a_disk_that_our_own_records_filled_recovers_as_deliveries_end_and_a_start_on_
             let to = AcceptedDelivery::new(way.delivery.id, "a".parse().unwrap());
             let body = Bytes::from(format!("\"{}\"", "x".repeat(20_000)));
             let (at, key) = (clock::now(), way.delivery.key.clone());
-            let accepted = Accepted::new(at, key, EventKind::StageCompleted, vec![to], &body).unwrap();
+            let accepted = Accepted::of_bytes(at, key, EventKind::StageCompleted, vec![to], &body).unwrap();
             let added = store.append(&spec(), &Record::Accepted(accepted));
             let committed = store.commit().into_values().next().map_or(Ok(()), Err);
             added.and(committed).map(|()| way)
@@ -400,7 +401,7 @@ fn nothing_is_written_through_a_symbolic_link_and_foreign_files_stay() {
             .and_then(|(mut store, _)| {
                 let body = "{}".into();
                 let accepted =
-                    Accepted::new(clock::now(), "k".parse().unwrap(), EventKind::Test, vec![], &body)
+                    Accepted::of_bytes(clock::now(), "k".parse().unwrap(), EventKind::Test, vec![], &body)
                         .unwrap();
                 store.append(&spec(), &Record::Accepted(accepted)).map_err(|error| error.to_string())
             });
@@ -434,7 +435,7 @@ fn compaction_ends_whatever_the_records_hold_that_are_always_wanted() {
             jiff::Timestamp::UNIX_EPOCH,
         );
         let mut accepted =
-            Accepted::new(clock::now(), key, EventKind::StageCompleted, vec![], &"{}".into()).unwrap();
+            Accepted::of_bytes(clock::now(), key, EventKind::StageCompleted, vec![], &"{}".into()).unwrap();
         run.take(step.as_ref().unwrap());
         (accepted.run, accepted.told) = (step, told);
         store.append(&spec(), &Record::Accepted(accepted)).unwrap();
@@ -478,7 +479,7 @@ fn passes_40_mb_through(compact: impl Fn(&mut Store), bound: u64) {
         let id = DeliveryId::random();
         let deliveries = vec![AcceptedDelivery::new(id, "s".parse().unwrap())];
         let key = format!("k{n}").parse().unwrap();
-        let accepted = Accepted::new(clock::now(), key, EventKind::Test, deliveries, &body).unwrap();
+        let accepted = Accepted::of_bytes(clock::now(), key, EventKind::Test, deliveries, &body).unwrap();
         store.append(&spec(), &Record::Accepted(accepted)).unwrap();
         // The first delivery stays pending throughout; all others end.
         match oldest {

@@ -65,7 +65,7 @@ impl Runtime {
     fn accept(&mut self, spec: &SpecId, at: Timestamp, sequence: Option<u64>) -> DeliveryId {
         let id = DeliveryId::random();
         let (key, to) = (id.to_string().parse().unwrap(), AcceptedDelivery::new(id, "s".parse().unwrap()));
-        let accepted = Accepted::new(at, key, EventKind::Test, vec![to], &"{}".into()).unwrap();
+        let accepted = Accepted::of_bytes(at, key, EventKind::Test, vec![to], &"{}".into()).unwrap();
         self.store.append(spec, &Record::Accepted(Accepted { sequence, ..accepted })).unwrap();
         assert!(self.store.commit().is_empty());
         id

@@ -75,7 +75,7 @@ fn accept_as(
     let id = DeliveryId::random();
     let to = AcceptedDelivery::new(id, "s".parse().unwrap());
     let body = body(key, spec);
-    let accepted = Accepted::new(clock::now(), key.parse().unwrap(), EventKind::Test, vec![to], &body);
+    let accepted = Accepted::of_bytes(clock::now(), key.parse().unwrap(), EventKind::Test, vec![to], &body);
     let accepted = Accepted { sequence, ..accepted.unwrap() };
     let added = store.append(spec, &Record::Accepted(accepted));
     let committed = store.commit().into_values().next().map_or(Ok(()), Err);
@@ -338,7 +338,7 @@ fn add(store: &mut Store, spec: &SpecId, key: &str, size: usize) -> DeliveryId {
     let mut event = Event::new(EventKind::Test, spec.clone(), key.parse().unwrap());
     event.extra.insert("pad".to_owned(), "x".repeat(size).into());
     let body = crate::payload::body(&event).unwrap();
-    let accepted = Accepted::new(clock::now(), key.parse().unwrap(), EventKind::Test, vec![to], &body);
+    let accepted = Accepted::of_bytes(clock::now(), key.parse().unwrap(), EventKind::Test, vec![to], &body);
     store.append(spec, &Record::Accepted(accepted.unwrap())).unwrap();
     id
 }

@@ -93,7 +93,7 @@ fn the_newest_of_all_specs_and_states_come_first() {
     let pending = delivery("SPEC-3", "pending", at(150));
     let to = AcceptedDelivery::new(pending.id, pending.subscription.clone());
     let accepted =
-        Accepted::new(at(150), pending.key.clone(), pending.kind, vec![to], &r#""{}""#.into()).unwrap();
+        Accepted::of_bytes(at(150), pending.key.clone(), pending.kind, vec![to], &r#""{}""#.into()).unwrap();
     store.append(&pending.spec, &Record::Accepted(accepted)).unwrap();
     let summary = AttemptSummary {
         attempt: 1,

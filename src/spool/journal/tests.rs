@@ -21,7 +21,7 @@ fn accept(journal: &mut Journal, body: &Bytes) -> DeliveryId {
     let id = DeliveryId::random();
     let deliveries = vec![AcceptedDelivery::new(id, "s".parse().unwrap())];
     let key = id.to_string().parse().unwrap();
-    let accepted = Accepted::new(clock::now(), key, EventKind::Test, deliveries, body).unwrap();
+    let accepted = Accepted::of_bytes(clock::now(), key, EventKind::Test, deliveries, body).unwrap();
     journal.append(&Record::Accepted(accepted)).unwrap();
     journal.write().unwrap();
     journal.confirm();

@@ -10,7 +10,7 @@ fn accepted(key: &str, body: &str) -> Record {
     let at = "2025-10-14T10:00:00.123Z".parse().unwrap();
     let body = Bytes::from(body.to_owned());
     let kind = EventKind::StageCompleted;
-    Record::Accepted(Accepted::new(at, key.parse().unwrap(), kind, vec![delivery], &body).unwrap())
+    Record::Accepted(Accepted::of_bytes(at, key.parse().unwrap(), kind, vec![delivery], &body).unwrap())
 }
 
 fn keys(scan: &Scan) -> Vec<String> {

@@ -77,7 +77,7 @@ impl Spool {
                 let now = clock::now();
                 let kind = if *stage { EventKind::StageCompleted } else { EventKind::TaskCompleted };
                 let mut accepted =
-                    Accepted::new(now, key.parse().unwrap(), kind, deliveries, &"{}".into()).unwrap();
+                    Accepted::of_bytes(now, key.parse().unwrap(), kind, deliveries, &"{}".into()).unwrap();
                 accepted.stage = stage.then_some(Stage::Plan);
                 accepted.run = stage.then_some(Step::Alive(now));
                 accepted.sequence = Some(self.accepted.len() as u64);
