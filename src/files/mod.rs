@@ -150,15 +150,13 @@ pub(crate) fn private_file(path: &Path) -> io::Result<File> {
     open::with(path, Links::Refused, OpenOptions::new().read(true).append(true).create(true).mode(0o600))
 }
 
-/// Opens a file for reading and writing anywhere in it, creating it with mode 0600; refuses a
-/// symbolic link.
-pub(crate) fn private_file_in_place(path: &Path) -> io::Result<File> {
+/// Creates a file with mode 0600, for reading and writing anywhere in it.
+///
+/// # Errors
+/// Something is in its place ([`io::ErrorKind::AlreadyExists`]), or it cannot be created.
+pub(crate) fn new_file(path: &Path) -> io::Result<File> {
     step()?;
-    open::with(
-        path,
-        Links::Refused,
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600),
-    )
+    open::with(path, Links::Refused, OpenOptions::new().read(true).write(true).create_new(true).mode(0o600))
 }
 
 /// Opens an existing file for reading and writing anywhere in it; refuses a symbolic link.
@@ -321,10 +319,20 @@ pub(crate) fn sync(file: &File) -> io::Result<()> {
 
 /// Cuts a file to `length`.
 pub(crate) fn cut(file: &File, length: u64) -> io::Result<()> {
+    shorten(file, length)?;
+    file.sync_all()
+}
+
+/// As [`cut`], unsynced: after a power loss the file may be as long as before.
+pub(crate) fn shorten(file: &File, length: u64) -> io::Result<()> {
     step()?;
     give_room(file.metadata()?.len().saturating_sub(length));
-    file.set_len(length)?;
-    file.sync_all()
+    file.set_len(length)
+}
+
+/// Bytes of the largest file that this process may write.
+pub(crate) fn max_file_bytes() -> u64 {
+    getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX)
 }
 
 /// Cuts a last line without a newline, which a crash left.

@@ -36,6 +36,14 @@ const FILE_BYTES: u64 = 2 * 1024 * 1024;
 /// takes a third less.
 const ROOM: u64 = 512 * 1024;
 
+/// Writes `room` after the `end` of a file's records, and returns the file's size then: without
+/// room, where the disk or a limit has none.
+fn make_room(file: &File, end: u64, room: u64) -> io::Result<u64> {
+    let room = room.min(files::max_file_bytes().saturating_sub(end));
+    let made = files::write_at(file, &vec![0; usize::try_from(room).unwrap_or(0)], end);
+    made.map(|()| end + room).or_else(|_| files::shorten(file, end).map(|()| end))
+}
+
 /// Takes the lock by which a process alone writes to a segment, and returns whether it could.
 /// Where there are no locks, the spool's own says as much.
 fn lock_to_write(file: &File) -> bool {
@@ -187,6 +195,10 @@ impl Journal {
             if !lock_to_write(&opened) {
                 return self.begin_segment();
             }
+            if !last.is_as_left(&opened).map_err(FileError::on("read", &path))? {
+                let other = io::Error::new(io::ErrorKind::NotFound, "another process has written to it");
+                return Err(FileError::on("go on with", &path)(other));
+            }
             last.file = Some(opened);
         }
         Ok(())
@@ -194,23 +206,25 @@ impl Journal {
 
     fn begin_segment(&mut self) -> Result<(), FileError> {
         self.give_back_room();
-        // A file of that name was put there by another program: do not append to it.
-        while segment_path(&self.dir, self.next_number).exists() {
-            self.next_number += 1;
-        }
-        let path = segment_path(&self.dir, self.next_number);
         let mut header = Vec::new();
         let sequence = (self.sequence > 0).then_some(self.sequence);
         let first = Record::Spool { version: VERSION, spec: self.spec.clone(), sequence };
         record::encode(&first, &mut header);
-        let created = files::private_file_in_place(&path).and_then(|file| {
-            lock_to_write(&file);
-            files::write_at(&file, &header, 0)?;
-            files::sync(&file)?;
-            files::sync_dir(&self.dir)?;
-            Ok((FileId::of(&file)?, file))
-        });
-        let (id, file) = created.map_err(|error| {
+        let (path, file) = loop {
+            let path = segment_path(&self.dir, self.next_number);
+            match files::new_file(&path) {
+                Ok(file) => break (path, file),
+                // Another program put it there: do not write to it.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.next_number += 1,
+                Err(error) => return Err(FileError::on("create", &path)(error)),
+            }
+        };
+        lock_to_write(&file);
+        let written = files::write_at(&file, &header, 0)
+            .and_then(|()| files::sync(&file))
+            .and_then(|()| files::sync_dir(&self.dir))
+            .and_then(|()| FileId::of(&file));
+        let id = written.map_err(|error| {
             // The file may be half written: remove it, or skip its number, so that nothing is
             // appended to it.
             if files::remove(&path).is_err() {
@@ -233,14 +247,14 @@ impl Journal {
         Ok(())
     }
 
-    /// Cuts the room for further records off the last segment. Where that fails, a start does it.
-    fn give_back_room(&mut self) {
+    /// Cuts the room for further records off the last segment. Where that fails, it stays.
+    pub(super) fn give_back_room(&mut self) {
         let Some(last) = self.segments.back_mut().filter(|last| last.size > last.length) else { return };
         let path = segment_path(&self.dir, last.number);
         let by_name = || last.open_by_name(&path);
         let file = last.file.as_ref().map_or_else(by_name, File::try_clone);
-        let cut = file.and_then(|file| match lock_to_write(&file) {
-            true => files::cut(&file, last.length),
+        let cut = file.and_then(|file| match lock_to_write(&file) && last.is_as_left(&file)? {
+            true => files::shorten(&file, last.length),
             false => Err(io::Error::other("another process writes to it")),
         });
         match cut {
@@ -271,21 +285,26 @@ impl Journal {
         !self.batch.is_empty()
     }
 
-    /// Writes the batch, and syncs it if an emitter waits for it. It counts only after
-    /// [`confirm`](Self::confirm). After a failure nothing more may be written through this journal
-    /// until [`Broken::repair`].
+    /// Writes the batch, and syncs it if an emitter waits for it: then there is room for more after
+    /// it. It counts only after [`confirm`](Self::confirm). After a failure nothing more may be
+    /// written through this journal until [`Broken::repair`].
     pub(super) fn write(&mut self) -> Result<(), FileError> {
+        self.write_with(if self.must_sync { ROOM } else { 0 })
+    }
+
+    /// As [`write`](Self::write), with at most so much room after it.
+    fn write_with(&mut self, room: u64) -> Result<(), FileError> {
         let Some(last) = self.segments.back_mut().filter(|_| !self.batch.is_empty()) else { return Ok(()) };
         let end = last.length + self.batch.len() as u64;
-        let room = if end > last.size { end.min(ROOM).min(FILE_BYTES.saturating_sub(end)) } else { 0 };
+        let room = if end > last.size { room.min(end).min(FILE_BYTES.saturating_sub(end)) } else { 0 };
         let path = segment_path(&self.dir, last.number);
         let file = last.file.as_ref().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound));
         let written = file.and_then(|file| {
             files::write_at(file, &self.batch, last.length)?;
+            last.size = last.size.max(end);
             if room > 0 {
-                files::write_at(file, &vec![0; usize::try_from(room).unwrap_or(0)], end)?;
+                last.size = make_room(file, end, room)?;
             }
-            last.size = last.size.max(end + room);
             if self.must_sync || end >= FILE_BYTES { files::sync(file) } else { Ok(()) }
         });
         written.map_err(FileError::on("write", &path))
@@ -303,7 +322,7 @@ impl Journal {
     }
 
     fn flush(&mut self) -> Result<(), FileError> {
-        self.write()?;
+        self.write_with(0)?;
         self.confirm();
         Ok(())
     }
@@ -336,10 +355,18 @@ impl Journal {
     pub(super) fn is_last_in_place(&self) -> Result<bool, FileError> {
         let Some(last) = self.segments.back() else { return Ok(true) };
         let path = segment_path(&self.dir, last.number);
-        let is_there = last.id.is_at(&path).map_err(FileError::on("look at", &path))?;
-        let size = last.file.as_ref().map(|file| file.metadata().map(|found| found.len())).transpose();
-        let size = size.map_err(FileError::on("look at", &path))?;
-        Ok(is_there && size.is_none_or(|size| size == last.size))
+        let failed = || FileError::on("look at", &path);
+        if !last.id.is_at(&path).map_err(failed())? {
+            return Ok(false);
+        }
+        match &last.file {
+            Some(file) => {
+                let size = file.metadata().map_err(failed())?.len();
+                // Whoever writes to a file that this process does not cuts its room.
+                Ok(size == last.size || (size == last.length && !self.appendable))
+            }
+            None => files::open_to_read(&path).and_then(|file| last.is_as_left(&file)).map_err(failed()),
+        }
     }
 
     /// Whether every segment is still the file at its path, and no other process has written to the

@@ -103,8 +103,9 @@ impl Spool {
         due.iter().any(|spec| self.compact(spec))
     }
 
-    /// On a full disk: compacts whatever frees room.
+    /// On a full disk: gives back the room for further records, and compacts whatever frees more.
     pub(super) fn make_room(&mut self) {
+        self.journals.values_mut().for_each(Journal::give_back_room);
         let wasteful = |(spec, journal): (&SpecId, &Journal)| {
             let fits = || {
                 journal.compaction_takes().is_ok_and(|takes| takes < files::free_bytes(&self.spec_dir(spec)))

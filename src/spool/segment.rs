@@ -46,6 +46,14 @@ impl Segment {
         }
     }
 
+    /// Whether nobody has written to it, or cut it, since this process did. Only for one that is
+    /// locked, or to be looked at.
+    pub(super) fn is_as_left(&self, file: &File) -> io::Result<bool> {
+        let mut next = [0];
+        let is_room = file.read_at(&mut next, self.length)? == 0 || next == [0];
+        Ok(is_room && file.metadata()?.len() == self.size)
+    }
+
     /// The first `length` bytes, or as many as there are.
     pub(super) fn read_up_to(&self, dir: &Path, length: usize) -> io::Result<Vec<u8>> {
         let by_name;

@@ -548,3 +548,123 @@ fn a_spec_set_aside_that_a_start_would_refuse_stays_aside() {
     assert_eq!(store.standing(), Standing::Owner, "all other SPECs go on");
     accept(&mut store, &"SPEC-1".parse().unwrap(), "k1").unwrap();
 }
+
+/// How the runtime ends that began beside another, whose lock had been taken away.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Beside {
+    Killed,
+    Ended,
+}
+
+/// A file that the bound of open files has closed is locked by nobody: the next owner goes on in it.
+#[test]
+fn who_opens_a_file_again_overwrites_nothing_that_another_wrote_meanwhile() {
+    let spec: SpecId = "SPEC-1".parse().unwrap();
+    for beside in [Beside::Killed, Beside::Ended] {
+        for (lock_returns, large) in [false, true].into_iter().flat_map(|lock| [0, 17, 19].map(|n| (lock, n)))
+        {
+            let dir = tempfile::tempdir().unwrap();
+            let options = StoreOptions::in_dir(dir.path());
+            let (mut first, _) = Store::open(options.clone()).unwrap();
+            let mut ids = BTreeSet::new();
+            for n in 0..large {
+                ids.insert(add(&mut first, &spec, &format!("large{n}"), 100_000));
+                assert!(first.commit().is_empty());
+            }
+            ids.insert(accept(&mut first, &spec, "before").unwrap());
+            first.spool.close_files();
+            let (lock, away) = (options.spool_dir.join(".lock"), dir.path().join("away"));
+            fs::rename(&lock, &away).unwrap();
+            let (mut other, _) = Store::open(options.clone()).unwrap();
+            ids.insert(accept(&mut other, &spec, "meanwhile").unwrap());
+            if beside == Beside::Ended {
+                other.close().unwrap();
+            }
+            drop(other);
+            if lock_returns {
+                fs::rename(&away, &lock).unwrap();
+            }
+            ids.insert(accept(&mut first, &spec, "after").unwrap());
+            drop(first);
+            let found: BTreeSet<_> = unfinished(&options).into_iter().collect();
+            assert!(found.is_superset(&ids), "{beside:?}, {lock_returns}, {large}");
+        }
+    }
+}
+
+#[test]
+fn who_steps_down_cuts_nothing_of_what_the_new_owner_wrote() {
+    let spec: SpecId = "SPEC-1".parse().unwrap();
+    for beside in [Beside::Killed, Beside::Ended] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions::in_dir(dir.path());
+        let (mut first, _) = Store::open(options.clone()).unwrap();
+        let before = accept(&mut first, &spec, "before").unwrap();
+        first.spool.close_files();
+        fs::remove_file(options.spool_dir.join(".lock")).unwrap();
+        let (mut other, _) = Store::open(options.clone()).unwrap();
+        let after = accept(&mut other, &spec, "after").unwrap();
+        other.spool.close_files();
+        drop(first.close());
+        drop(first);
+        if beside == Beside::Ended {
+            other.close().unwrap();
+        }
+        drop(other);
+        let found = unfinished(&options);
+        assert!(found.contains(&before) && found.contains(&after), "{beside:?}");
+    }
+}
+
+#[test]
+fn room_that_its_writer_cuts_is_nothing_that_was_taken_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions::in_dir(dir.path());
+    let spec: SpecId = "SPEC-1".parse().unwrap();
+    let (mut first, _) = Store::open(options.clone()).unwrap();
+    accept(&mut first, &spec, "k1").unwrap();
+    fs::remove_file(options.spool_dir.join(".lock")).unwrap();
+    let (mut other, _) = Store::open(options.clone()).unwrap();
+    drop(first.close());
+    drop(first);
+    other.look();
+    let files = fs::read_dir(options.spool_dir.join("SPEC-1")).unwrap().count();
+    assert_eq!((files, other.standing()), (1, Standing::Owner), "nothing is written anew");
+}
+
+/// Room for further records is a luxury: no record is refused for it, and compaction does not write
+/// any.
+#[test]
+fn on_a_full_disk_room_for_further_records_takes_none() {
+    let spec: SpecId = "SPEC-1".parse().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions::in_dir(dir.path());
+    let (mut store, _) = Store::open(options.clone()).unwrap();
+    add(&mut store, &spec, "large", 600_000);
+    assert!(store.commit().is_empty());
+    store.close().unwrap();
+    drop(store);
+    let (mut store, _) = Store::open(options).unwrap();
+    files::fault::on_a_disk_of(2_000, || {
+        accept(&mut store, &spec, "small").unwrap();
+        assert!(!store.spool.is_full());
+    });
+
+    files::fault::on_a_disk_of(6 << 20, || {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut store, _) = Store::open(StoreOptions::in_dir(dir.path())).unwrap();
+        let mut ids = Vec::new();
+        for n in 0..20 {
+            ids.push(add(&mut store, &spec, &format!("k{n}"), 105_000));
+            assert!(store.commit().is_empty());
+        }
+        ids[..10].iter().for_each(|id| finish(&mut store, &spec, *id));
+        let filled = (0..).find(|n| {
+            add(&mut store, &"SPEC-2".parse().unwrap(), &format!("k{n}"), 50_000);
+            !store.commit().is_empty()
+        });
+        assert!(filled.is_some_and(|filled| filled < 100) && store.spool.is_full());
+        store.look();
+        assert!(!store.spool.is_full(), "what a compaction moves fits");
+    });
+}

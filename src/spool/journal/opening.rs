@@ -72,15 +72,13 @@ impl Journal {
         }
         let length = scan.torn_at as u64;
         let is_mine = lock_to_write(&file);
-        if size > length && is_mine {
+        if torn > 0 && is_mine {
             let path = segment_path(&self.dir, number);
-            if torn > 0 {
-                log::warn!(
-                    "{}: cut {} of a record that a crash left unfinished; it was never acknowledged",
-                    path.display(),
-                    counted(torn, "byte", "bytes")
-                );
-            }
+            log::warn!(
+                "{}: cut {} of a record that a crash left unfinished; it was never acknowledged",
+                path.display(),
+                counted(torn, "byte", "bytes")
+            );
             files::cut(&file, length).map_err(FileError::on("repair", &path))?;
             size = length;
         }

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Barrier;
+use std::thread;
 
 use bytes::Bytes;
 
@@ -136,8 +138,12 @@ fn a_file_has_room_for_as_much_again_and_gives_it_back() {
     ids.push(accept(&mut journal, &body));
     assert!(size(2) > length + 20_000, "it goes on in it");
     drop(journal);
+    let killed = size(2);
+    let (mut journal, _) = Journal::open(dir.path(), &spec(), 8).unwrap();
+    ids.push(accept(&mut journal, &"{}".into()));
+    assert_eq!(size(2), killed, "a start goes on in what a kill left");
+    drop(journal);
     assert_eq!(reopened(dir.path()), ids.into_iter().collect());
-    assert!(!fs::read(segment_path(dir.path(), 2)).unwrap().contains(&0), "a start cuts what a kill left");
 }
 
 /// As where the spool's lock was taken away under a runtime, and another one began.
@@ -159,6 +165,35 @@ fn two_that_write_beside_each_other_overwrite_nothing() {
     assert_eq!(reopened(dir.path()), ids);
     let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
     assert!(!names.into_iter().any(|name| name.to_str().unwrap().starts_with("damaged-")));
+}
+
+#[test]
+fn who_ends_cuts_nothing_that_another_wrote() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut first, _) = Journal::open(dir.path(), &spec(), 8).unwrap();
+    let before = accept(&mut first, &"{}".into());
+    first.close_files(0);
+    let (mut second, _) = Journal::open(dir.path(), &spec(), 8).unwrap();
+    let after = accept(&mut second, &"{}".into());
+    drop(second);
+    first.finish().unwrap();
+    assert_eq!(reopened(dir.path()), [before, after].into());
+}
+
+#[test]
+fn two_that_begin_a_file_at_the_same_moment_share_none() {
+    for _ in 0..100 {
+        let dir = tempfile::tempdir().unwrap();
+        let at_once = Barrier::new(2);
+        let begins = || {
+            let (mut journal, _) = Journal::open(dir.path(), &spec(), 8).unwrap();
+            at_once.wait();
+            accept(&mut journal, &"{}".into())
+        };
+        let ids =
+            thread::scope(|scope| [scope.spawn(begins), scope.spawn(begins)].map(|one| one.join().unwrap()));
+        assert_eq!(reopened(dir.path()), ids.into());
+    }
 }
 
 /// As an earlier version wrote it, which a later one reads and goes on with.
