@@ -230,7 +230,7 @@ impl Handler<Accept> for Ledger {
         if let (Ok(()), Record::Accepted(accepted)) = (&added, &record) {
             count(&mut self.counts, &mut self.totals, accepted);
         }
-        self.answer_for(added, Waiting { spec, reply, end: None }, context);
+        self.answer_for(added, Waiting { spec, reply, is_event: true, end: None }, context);
     }
 }
 
@@ -261,7 +261,11 @@ impl Handler<RecordAttempts> for Ledger {
             }
             let added = self.store.settle(&finished, again);
             let end = self.watched(|| Ended::by(&finished));
-            self.answer_for(added, Waiting { spec: delivery.spec.clone(), reply, end }, context);
+            self.answer_for(
+                added,
+                Waiting { spec: delivery.spec.clone(), reply, is_event: false, end },
+                context,
+            );
         }
     }
 }
@@ -281,7 +285,7 @@ impl Handler<GiveUp> for Ledger {
         if added.is_ok() {
             self.totals.ended(&delivery.subscription, state);
         }
-        self.answer_for(added, Waiting { spec: delivery.spec.clone(), reply, end }, context);
+        self.answer_for(added, Waiting { spec: delivery.spec.clone(), reply, is_event: false, end }, context);
     }
 }
 

@@ -11,3 +11,12 @@ pub(super) fn after_mailbox<A: Actor<Context = Context<A>>>(
 ) {
     context.spawn(actix::fut::ready(()).map(|(), actor, context| work(actor, context)));
 }
+
+/// As [`after_mailbox`], and after all that other actors of this thread can do by now.
+pub(super) fn after_others<A: Actor<Context = Context<A>>>(
+    context: &mut Context<A>,
+    work: impl FnOnce(&mut A, &mut Context<A>) + 'static,
+) {
+    let others = actix::fut::wrap_future::<_, A>(tokio::task::yield_now());
+    context.spawn(others.map(|(), actor, context| work(actor, context)));
+}

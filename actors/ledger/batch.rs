@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix::prelude::*;
 
 use super::{Ledger, NotWritten, Reply};
-use crate::actors::mailbox::after_mailbox;
+use crate::actors::mailbox::{after_mailbox, after_others};
 use crate::event::SpecId;
 use crate::feed::Ended;
 use crate::files::FileError;
@@ -25,6 +25,8 @@ const AT_REST_AFTER: Duration = Duration::from_secs(5);
 pub(super) struct Waiting {
     pub(super) spec: SpecId,
     pub(super) reply: Reply,
+    /// Whether it is an event's emitter, and not what became of a delivery.
+    pub(super) is_event: bool,
     /// The end of a delivery, for those who watch.
     pub(super) end: Option<Box<Ended>>,
 }
@@ -37,6 +39,7 @@ impl Ledger {
         waiting: Waiting,
         context: &mut Context<Self>,
     ) {
+        let is_event = waiting.is_event;
         match added {
             Ok(()) => self.waiting.push(waiting),
             Err(error) => answer(waiting.reply, Err(NotWritten::Failed(error.to_string()))),
@@ -47,7 +50,11 @@ impl Ledger {
             self.flush_then_compact(context);
         } else if !self.flush_scheduled {
             self.flush_scheduled = true;
-            after_mailbox(context, Self::flush_then_compact);
+            match is_event {
+                true => after_mailbox(context, Self::flush_then_compact),
+                // An event that has come by now is part of the same batch.
+                false => after_others(context, Self::flush_then_compact),
+            }
         }
     }
 
@@ -68,7 +75,7 @@ impl Ledger {
             log::error!("{error}; nothing of this batch is acknowledged");
         }
         let mut ends = Vec::new();
-        for Waiting { spec, reply, end } in std::mem::take(&mut self.waiting) {
+        for Waiting { spec, reply, end, .. } in std::mem::take(&mut self.waiting) {
             let written =
                 failed.get(&spec).map_or(Ok(()), |error| Err(NotWritten::Failed(error.to_string())));
             ends.extend(end.filter(|_| written.is_ok()).map(|end| *end));
