@@ -11,6 +11,7 @@ use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
 use std::hint::black_box;
 use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -100,21 +101,37 @@ struct Disk {
     ended: usize,
 }
 
+/// Room that is made in the spool's file at a time.
+const ROOM: u64 = 512 * 1024;
+
 /// A file, and what is to be written to it.
 struct Batched {
     file: File,
     batch: Vec<u8>,
+    length: u64,
+    size: u64,
 }
 
 impl Batched {
     fn in_folder(folder: &Path, name: &str) -> Self {
-        let file = OpenOptions::new().append(true).create(true).open(folder.join(name)).expect("a file");
-        Self { file, batch: Vec::new() }
+        let file = OpenOptions::new().write(true).create_new(true).open(folder.join(name)).expect("a file");
+        Self { file, batch: Vec::new(), length: 0, size: 0 }
     }
 
     fn write(&mut self) {
-        self.file.write_all(&self.batch).expect("written");
+        self.file.write_all_at(&self.batch, self.length).expect("written");
+        self.length += self.batch.len() as u64;
         self.batch.clear();
+    }
+
+    /// As [`write`](Self::write), synced, into room that is made beforehand.
+    fn sync(&mut self) {
+        self.write();
+        if self.length > self.size {
+            self.file.write_all_at(&vec![0; ROOM as usize], self.length).expect("room");
+            self.size = self.length + ROOM;
+        }
+        self.file.sync_data().expect("synced");
     }
 }
 
@@ -149,9 +166,11 @@ impl Disk {
                 batch += 1;
                 next = if batch < MAX_BATCH { self.jobs.try_recv().ok() } else { None };
             }
-            self.write();
-            if !accepted.is_empty() {
-                self.spool.file.sync_data().expect("synced");
+            self.evidence.write();
+            if accepted.is_empty() {
+                self.spool.write();
+            } else {
+                self.spool.sync();
             }
             for (payload, reply) in accepted {
                 match &self.sender {
@@ -162,7 +181,8 @@ impl Disk {
                 reply.send(()).expect("an emitter waits");
             }
         }
-        self.write();
+        self.evidence.write();
+        self.spool.write();
     }
 
     /// Adds what is written of a delivery that ended.
@@ -170,11 +190,6 @@ impl Disk {
         self.evidence.batch.extend_from_slice(&self.written.evidence);
         self.spool.batch.extend_from_slice(&self.written.end);
         self.ended += 1;
-    }
-
-    fn write(&mut self) {
-        self.evidence.write();
-        self.spool.write();
     }
 }
 

@@ -556,7 +556,8 @@ enum Beside {
     Ended,
 }
 
-/// A file that the bound of open files has closed is locked by nobody: the next owner goes on in it.
+/// A file that the bound of open files has closed is locked by nobody: the next owner goes on in
+/// it.
 #[test]
 fn who_opens_a_file_again_overwrites_nothing_that_another_wrote_meanwhile() {
     let spec: SpecId = "SPEC-1".parse().unwrap();

@@ -7,6 +7,7 @@ use super::{MAX_SHOWN, ShownAttempt, ShownError, ShownResponse};
 use crate::archive::{End, Part, is_record};
 use crate::delivery::{AttemptSummary, DeliveryId};
 use crate::event::EventKind;
+use crate::sign::HIDDEN;
 
 /// Most bytes of evidence of one delivery that are shown: the newest.
 const MAX_SHOWN_BYTES: usize = 256 * 1024;
@@ -69,6 +70,7 @@ fn whole(Line { delivery, event, mut attempt }: Line) -> ShownAttempt {
     let (number, seconds) = (attempt.attempt.to_string(), attempt.time.as_second().to_string());
     let Some(request) = attempt.request.as_mut().filter(|_| !is_unsent) else { return attempt };
     let (id, event) = (delivery.to_string(), event.to_string());
+    let [spec_kit, standard] = HIDDEN;
     let implied = [
         ("content-type", "application/json"),
         ("accept-encoding", "identity"),
@@ -76,10 +78,10 @@ fn whole(Line { delivery, event, mut attempt }: Line) -> ShownAttempt {
         ("x-speckit-id", &id),
         ("x-speckit-attempt", &number),
         ("x-speckit-request-timestamp", &seconds),
-        ("x-speckit-signature", "sha256=…"),
+        ("x-speckit-signature", spec_kit),
         ("webhook-id", &id),
         ("webhook-timestamp", &seconds),
-        ("webhook-signature", "v1,…"),
+        ("webhook-signature", standard),
     ];
     for (name, value) in implied {
         request.headers.entry(name).or_insert_with(|| value.into());
