@@ -189,10 +189,18 @@ impl FileId {
     /// # Errors
     /// The path cannot be looked at.
     pub(crate) fn is_at(self, path: &Path) -> io::Result<bool> {
+        self.size_at(path).map(|size| size.is_some())
+    }
+
+    /// The size of the file, if it is still the one at this path.
+    ///
+    /// # Errors
+    /// The path cannot be looked at.
+    pub(crate) fn size_at(self, path: &Path) -> io::Result<Option<u64>> {
         match fs::symlink_metadata(path) {
-            Ok(found) => Ok(Self::from(&found) == self),
+            Ok(found) => Ok((Self::from(&found) == self).then_some(found.len())),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                Ok(false)
+                Ok(None)
             }
             Err(error) => Err(error),
         }

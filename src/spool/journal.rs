@@ -356,15 +356,10 @@ impl Journal {
         let Some(last) = self.segments.back() else { return Ok(true) };
         let path = segment_path(&self.dir, last.number);
         let failed = || FileError::on("look at", &path);
-        if !last.id.is_at(&path).map_err(failed())? {
-            return Ok(false);
-        }
+        let Some(size) = last.id.size_at(&path).map_err(failed())? else { return Ok(false) };
         match &last.file {
-            Some(file) => {
-                let size = file.metadata().map_err(failed())?.len();
-                // Whoever writes to a file that this process does not cuts its room.
-                Ok(size == last.size || (size == last.length && !self.appendable))
-            }
+            // Whoever writes to a file that this process does not cuts its room.
+            Some(_) => Ok(size == last.size || (size == last.length && !self.appendable)),
             None => files::open_to_read(&path).and_then(|file| last.is_as_left(&file)).map_err(failed()),
         }
     }
