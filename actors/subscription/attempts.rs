@@ -50,15 +50,16 @@ impl Subscription {
             "attempt {number} of {} to {} begins", delivery.id, self.id
         );
         self.under_way.insert(delivery.id, (delivery.clone(), number));
-        let (ledger, is_proven) = (self.ledger.clone(), self.health.is_proven());
+        let is_proven = self.health.is_proven();
         let (is_held, right) = (self.is_held.clone(), self.right.clone());
         // Asks for the permit at once if the body is in memory. Else after reading it: a slow disk
         // must not hold a permit.
         let asked = body.as_ref().and_then(|_| sender.ask(is_proven, false));
+        let body = body.ok_or_else(|| self.ledger.clone());
         let sending = async move {
             let payload = match &body {
-                Some(body) => Payload::clone(body),
-                None => Payload::new(read_body(&ledger, &delivery).await.map_err(NotMade::NoBody)?),
+                Ok(body) => Payload::clone(body),
+                Err(ledger) => Payload::new(read_body(ledger, &delivery).await.map_err(NotMade::NoBody)?),
             };
             let asked = asked.or_else(|| sender.ask(is_proven, false));
             let permit = Sender::permit(asked).await;

@@ -89,7 +89,17 @@ impl<T> Sharing<T> {
 
     /// Gives a share to the next request, if one is free. Call until `None`.
     pub(crate) fn give(&mut self) -> Option<(Share, T)> {
-        let mut wanting: Vec<_> = self.seats.iter().filter(|(id, seat)| self.may_start(**id, seat)).collect();
+        let free = self.max.saturating_sub(self.held);
+        if free == 0 {
+            return None;
+        }
+        let has_room = self.held_unproven < (self.max / 2).max(1);
+        // The last one is for a subscription that holds none.
+        let is_kept = free == 1 && self.seats.values().any(|seat| seat.held == 0);
+        let may_start = |seat: &Seat<T>| {
+            !seat.waiting.is_empty() && (seat.is_proven || has_room) && (seat.held == 0 || !is_kept)
+        };
+        let mut wanting: Vec<_> = self.seats.iter().filter(|(_, seat)| may_start(seat)).collect();
         // Subscriptions that hold the fewest shares come first.
         let fewest = wanting.iter().map(|(_, seat)| seat.held).min()?;
         wanting.retain(|(_, seat)| seat.held == fewest);
@@ -112,17 +122,6 @@ impl<T> Sharing<T> {
         self.held += 1;
         self.held_unproven += usize::from(is_unproven);
         Some((Share { seat: id, is_unproven, overtakes }, request))
-    }
-
-    fn may_start(&self, id: SeatId, seat: &Seat<T>) -> bool {
-        let free = self.max.saturating_sub(self.held);
-        let has_room = seat.is_proven || self.held_unproven < (self.max / 2).max(1);
-        let is_kept_for_another = || {
-            free == 1
-                && seat.held > 0
-                && self.seats.iter().any(|(other, seat)| *other != id && seat.held == 0)
-        };
-        !seat.waiting.is_empty() && free > 0 && has_room && !is_kept_for_another()
     }
 
     /// Takes back a share that was held for `held_for`. Call [`give`](Self::give) afterwards.
