@@ -3,7 +3,7 @@
 //! arrangement of these parts could come on this machine.
 //!
 //! An event is serialised and its record built on the thread that emits. One thread owns the disk:
-//! it appends what has come, syncs it if there are events in it, and answers. One more signs,
+//! it writes what has come, syncs it if there are events in it, and answers. One more signs,
 //! hashes and sends, with awc. What became of a delivery goes back to the disk's thread as the
 //! bytes that spec-notify writes of it, made beforehand.
 
