@@ -230,7 +230,7 @@ impl Handler<Accept> for Ledger {
         if let (Ok(()), Record::Accepted(accepted)) = (&added, &record) {
             count(&mut self.counts, &mut self.totals, accepted);
         }
-        self.answer_for(added, Waiting { spec, reply, is_event: true, end: None }, context);
+        self.answer_for(added, Waiting::for_event(spec, reply), context);
     }
 }
 
@@ -261,11 +261,7 @@ impl Handler<RecordAttempts> for Ledger {
             }
             let added = self.store.settle(&finished, again);
             let end = self.watched(|| Ended::by(&finished));
-            self.answer_for(
-                added,
-                Waiting { spec: delivery.spec.clone(), reply, is_event: false, end },
-                context,
-            );
+            self.answer_for(added, Waiting::for_delivery(delivery, reply, end), context);
         }
     }
 }
@@ -285,7 +281,7 @@ impl Handler<GiveUp> for Ledger {
         if added.is_ok() {
             self.totals.ended(&delivery.subscription, state);
         }
-        self.answer_for(added, Waiting { spec: delivery.spec.clone(), reply, is_event: false, end }, context);
+        self.answer_for(added, Waiting::for_delivery(&delivery, reply, end), context);
     }
 }
 

@@ -39,16 +39,16 @@ pub fn headers(delivery: &Delivery, body: &[u8], attempt: u32, timestamp: i64, s
     if let Some(previous) = &secrets.previous {
         signatures = format!("{signatures} {}", standard(previous, &id, timestamp, body));
     }
-    with(delivery, attempt, timestamp, spec_kit(&secrets.current, body).into(), signatures.into())
+    headers_with(delivery, attempt, timestamp, spec_kit(&secrets.current, body).into(), signatures.into())
 }
 
 /// The headers of an attempt that nobody gets: as [`headers`], with [`HIDDEN`] signatures.
 pub(crate) fn hidden_headers(delivery: &Delivery, attempt: u32, timestamp: i64) -> Headers {
     let [spec_kit, standard] = HIDDEN;
-    with(delivery, attempt, timestamp, spec_kit.into(), standard.into())
+    headers_with(delivery, attempt, timestamp, spec_kit.into(), standard.into())
 }
 
-fn with(
+fn headers_with(
     delivery: &Delivery,
     attempt: u32,
     timestamp: i64,

@@ -8,6 +8,7 @@ use actix::prelude::*;
 
 use super::{Ledger, NotWritten, Reply};
 use crate::actors::mailbox::{after_mailbox, after_others};
+use crate::delivery::Delivery;
 use crate::event::SpecId;
 use crate::feed::Ended;
 use crate::files::FileError;
@@ -23,12 +24,23 @@ const AT_REST_AFTER: Duration = Duration::from_secs(5);
 
 /// One that is answered when the batch is on disk.
 pub(super) struct Waiting {
-    pub(super) spec: SpecId,
-    pub(super) reply: Reply,
-    /// Whether it is an event's emitter, and not what became of a delivery.
-    pub(super) is_event: bool,
+    spec: SpecId,
+    reply: Reply,
+    is_event: bool,
     /// The end of a delivery, for those who watch.
-    pub(super) end: Option<Box<Ended>>,
+    end: Option<Box<Ended>>,
+}
+
+impl Waiting {
+    /// The emitter of an event.
+    pub(super) fn for_event(spec: SpecId, reply: Reply) -> Self {
+        Self { spec, reply, is_event: true, end: None }
+    }
+
+    /// Who hears what became of a delivery.
+    pub(super) fn for_delivery(delivery: &Delivery, reply: Reply, end: Option<Box<Ended>>) -> Self {
+        Self { spec: delivery.spec.clone(), reply, is_event: false, end }
+    }
 }
 
 impl Ledger {

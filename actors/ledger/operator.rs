@@ -67,11 +67,7 @@ impl Handler<DiscardWaiting> for Ledger {
                 self.totals.ended(&delivery.subscription, FinalState::Discarded);
             }
             let end = self.watched(|| Some(Ended::discarded(delivery, attempts)));
-            self.answer_for(
-                added,
-                Waiting { spec: delivery.spec.clone(), reply, is_event: false, end },
-                context,
-            );
+            self.answer_for(added, Waiting::for_delivery(delivery, reply, end), context);
             answer
         });
         MessageResult(answers.collect())
