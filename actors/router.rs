@@ -184,7 +184,7 @@ impl Router {
             router.identities.restore(&spec, key, told);
         }
         // Last, because it takes long: the subscriptions start meanwhile on their own thread.
-        router.known.restore(&recovered.known);
+        router.known.restore(recovered.known);
         router
     }
 

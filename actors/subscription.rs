@@ -193,7 +193,7 @@ impl Subscription {
             let wait = one
                 .next_attempt_at
                 .map_or(Duration::ZERO, |at| policy.remaining_wait(one.attempts, at.duration_since(wall)));
-            (Pending::recovered(one.delivery, one.attempts), now + wait)
+            (one.delivery, one.attempts, now + wait)
         }));
     }
 

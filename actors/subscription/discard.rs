@@ -30,7 +30,7 @@ impl Handler<DiscardWaiting> for Subscription {
         let is_under_way = |id: &&DeliveryId| self.under_way.contains_key(*id);
         let mut results: Vec<Discarded> = Vec::new();
         if self.sender.is_some() {
-            let waits = self.lane.newest_first().map(|(_, pending)| pending.delivery().id);
+            let waits = self.lane.newest_first().map(|(_, queued)| queued.id());
             let here = waits.filter(|id| ids.contains(id)).chain(ids.iter().filter(is_under_way).copied());
             results.extend(here.map(|id| Discarded::is_wanted(id, self.id.clone())));
             return Box::pin(actix::fut::ready(results));

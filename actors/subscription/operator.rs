@@ -16,7 +16,7 @@ use crate::archive::DeadLetter;
 use crate::archive::{Effect, Finished};
 use crate::ask::SentReport;
 use crate::clock;
-use crate::delivery::{Delivery, DeliveryId, Judgement, Payload};
+use crate::delivery::{Delivery, DeliveryId, Judgement, Payload, Queued};
 use crate::inspect::{Cursor, DeliveryState, Listed, Query, Queue, Unended, Wait, WaitKind};
 
 /// The longest that a request of an operator waits for its turn within the rate limit.
@@ -122,10 +122,10 @@ impl Handler<ShowUnfinished> for Subscription {
                 }
             }));
         }
-        let found = self.lane.find(id).map(|(pending, due, ahead)| {
+        let found = self.lane.find(id).map(|(queued, due, ahead)| {
             let at = clock::now() + due.saturating_duration_since(Instant::now());
-            let (state, made) = (DeliveryState::Pending, pending.attempts_made());
-            let listed = Listed::unfinished(pending.delivery(), state, made, Some(at));
+            let (state, made) = (DeliveryState::Pending, queued.attempts_made());
+            let listed = Listed::unfinished(&queued.delivery(), state, made, Some(at));
             (Listed { paused: self.hold.pause.is_some(), ..listed }, self.waits(due, ahead))
         });
         MessageResult(found)
@@ -222,7 +222,7 @@ impl Handler<ReadQueue> for Subscription {
     type Result = MessageResult<ReadQueue>;
 
     fn handle(&mut self, _: ReadQueue, _: &mut Self::Context) -> Self::Result {
-        let waits = self.lane.oldest().map(|pending| pending.delivery().accepted_at);
+        let waits = self.lane.oldest().map(Queued::accepted_at);
         let under_way = self.under_way.values().map(|(delivery, _)| delivery.accepted_at).min();
         let unread = (!self.unread.is_empty()).then(|| (self.unread.len(), self.why_unread.clone()));
         let in_flight = self.under_way.keys().filter(|id| self.requests.has(**id)).count();
@@ -255,16 +255,15 @@ impl Handler<ListUnfinished> for Subscription {
         // The lane is almost in order of acceptance: only deliveries accepted in the same moment
         // can be out of order, so all are compared.
         let mut newest: BTreeMap<Cursor, Listed> = BTreeMap::new();
-        for (due, pending) in self.lane.newest_first() {
-            let delivery = pending.delivery();
-            let cursor = Cursor { accepted_at: delivery.accepted_at, id: delivery.id };
+        for (due, queued) in self.lane.newest_first() {
+            let cursor = Cursor { accepted_at: queued.accepted_at(), id: queued.id() };
             let is_full = newest.len() > wanted.query.limit;
             if is_full && newest.first_key_value().is_some_and(|(oldest, _)| cursor < *oldest) {
                 continue;
             }
             let due = wall + due.saturating_duration_since(now);
-            let listed =
-                Listed::unfinished(delivery, DeliveryState::Pending, pending.attempts_made(), Some(due));
+            let (delivery, made) = (queued.delivery(), queued.attempts_made());
+            let listed = Listed::unfinished(&delivery, DeliveryState::Pending, made, Some(due));
             let listed = Listed { paused: is_paused, ..listed };
             if wanted.query.wants(&listed) {
                 newest.insert(cursor, listed);

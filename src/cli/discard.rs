@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, IsTerminal as _};
+use std::sync::Arc;
 
 use clap::Args;
 
@@ -147,7 +148,7 @@ fn on_disk(
     deliveries: &[DeliveryOfSpec],
 ) -> Vec<Discarded> {
     let waiting: HashMap<DeliveryId, _> =
-        recovered.unfinished.values().flatten().map(|one| (one.delivery.id, &one.delivery)).collect();
+        recovered.unfinished.values().flatten().map(|one| (one.delivery.id(), &one.delivery)).collect();
     let is_active =
         |id: &SubscriptionId| config.subscriptions.iter().any(|entry| entry.id == *id && entry.active);
     let mut discarded = Vec::with_capacity(deliveries.len());
@@ -155,14 +156,14 @@ fn on_disk(
         let letters: Vec<(SpecId, DeliveryId)> = some.iter().map(|one| (one.spec.clone(), one.id)).collect();
         let mut parked = Vec::new();
         for ((_, id), tried) in letters.iter().zip(store.discard_letters(&letters, user::name())) {
-            match (tried, waiting.get(id)) {
+            match (tried, waiting.get(id).map(|one| Arc::new(one.whole()))) {
                 (Ok(subscription), _) => discarded.push(Discarded::done(*id, subscription)),
                 (Err(NotDiscarded::Stays(why)), _) => discarded.push(Discarded::refused(*id, None, why)),
                 (Err(NotDiscarded::NotThere), None) => discarded.push(Discarded::not_found(*id)),
                 (Err(NotDiscarded::NotThere), Some(one)) if is_active(&one.subscription) => {
                     discarded.push(Discarded::is_wanted(*id, one.subscription.clone()));
                 }
-                (Err(NotDiscarded::NotThere), Some(one)) => parked.push((*one).clone()),
+                (Err(NotDiscarded::NotThere), Some(one)) => parked.push(one),
             }
         }
         let added = store.discard_waiting(&parked, user::name());

@@ -1,7 +1,9 @@
 //! Knows which events were accepted, so that a repeated event is delivered once.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::hash::{BuildHasher as _, RandomState};
 
+use hashbrown::HashTable;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -80,6 +82,7 @@ impl KnownEvent {
         known.sort_unstable();
         known.dedup();
         known.drain(..known.len().saturating_sub(MAX_KNOWN));
+        known.shrink_to_fit();
         known
     }
 }
@@ -88,14 +91,19 @@ impl KnownEvent {
 #[derive(Debug)]
 pub(crate) struct Dedupe {
     window: SignedDuration,
-    known: HashMap<KeyDigest, i64>,
+    /// Oldest first.
     order: VecDeque<KnownEvent>,
+    /// The number of the first in `order`; each after it has the next.
+    first: u32,
+    /// The number of the last event with each key: a number takes less memory than the key again.
+    last: HashTable<u32>,
+    hasher: RandomState,
 }
 
 impl Dedupe {
     /// Knows nothing yet, and remembers events for `window`.
     pub(crate) fn new(window: SignedDuration) -> Self {
-        Self { window, known: HashMap::new(), order: VecDeque::new() }
+        Self { window, order: VecDeque::new(), first: 0, last: HashTable::new(), hasher: RandomState::new() }
     }
 
     /// Sets how long events are remembered.
@@ -103,17 +111,23 @@ impl Dedupe {
         self.window = window;
     }
 
-    /// Restores what was known at the last stop, given oldest first and at most as many as are
-    /// remembered.
-    pub(crate) fn restore(&mut self, known: &[KnownEvent]) {
-        self.known.reserve(known.len());
-        self.order.reserve_exact(known.len());
-        known.iter().for_each(|event| self.add(*event));
+    /// Knows what was known at the last stop, given oldest first and at most as many as are
+    /// remembered, and nothing else.
+    pub(crate) fn restore(&mut self, known: Vec<KnownEvent>) {
+        (self.order, self.first) = (known.into(), 0);
+        self.last = HashTable::with_capacity(self.order.len());
+        (0..self.order.len()).for_each(|at| self.index(at));
+        let Some(newest) = self.order.back().map(|newest| newest.at_ms) else { return };
+        while self.order.front().is_some_and(|oldest| self.is_over(oldest.at_ms, newest)) {
+            self.forget_oldest();
+        }
     }
 
     /// Whether an event with this key was accepted within the window.
     pub(crate) fn knows(&self, key: KeyDigest, now: Timestamp) -> bool {
-        self.known.get(&key).is_some_and(|at| !self.is_over(*at, now.as_millisecond()))
+        let (order, first) = (&self.order, self.first);
+        let known = self.last.find(self.hasher.hash_one(key), |number| of(order, first, *number).key == key);
+        known.is_some_and(|number| !self.is_over(of(order, first, *number).at_ms, now.as_millisecond()))
     }
 
     fn is_over(&self, at: i64, now: i64) -> bool {
@@ -126,17 +140,43 @@ impl Dedupe {
     }
 
     fn add(&mut self, event: KnownEvent) {
-        self.known.insert(event.key, event.at_ms);
-        self.order.push_back(event);
-        while self.order.len() > MAX_KNOWN
+        while self.order.len() >= MAX_KNOWN
             || self.order.front().is_some_and(|oldest| self.is_over(oldest.at_ms, event.at_ms))
         {
-            let Some(oldest) = self.order.pop_front() else { break };
-            if self.known.get(&oldest.key) == Some(&oldest.at_ms) {
-                self.known.remove(&oldest.key);
-            }
+            self.forget_oldest();
         }
+        self.order.push_back(event);
+        self.index(self.order.len() - 1);
     }
+
+    /// Notes that the event at this place of `order` is the last with its key.
+    fn index(&mut self, at: usize) {
+        let (order, first, hasher) = (&self.order, self.first, &self.hasher);
+        let number = first.wrapping_add(u32::try_from(at).unwrap_or(u32::MAX));
+        let (key, key_of) = (order[at].key, |number: &u32| of(order, first, *number).key);
+        let place = self.last.entry(
+            hasher.hash_one(key),
+            |other| key_of(other) == key,
+            |other| hasher.hash_one(key_of(other)),
+        );
+        *place.insert(number).get_mut() = number;
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some(oldest) = self.order.front() else { return };
+        let first = self.first;
+        // A later event with its key stays known.
+        if let Ok(place) = self.last.find_entry(self.hasher.hash_one(oldest.key), |number| *number == first) {
+            place.remove();
+        }
+        self.order.pop_front();
+        self.first = first.wrapping_add(1);
+    }
+}
+
+/// The event with this number, where the first of `order` has the number `first`.
+fn of(order: &VecDeque<KnownEvent>, first: u32, number: u32) -> KnownEvent {
+    order[number.wrapping_sub(first) as usize]
 }
 
 #[cfg(test)]
@@ -155,10 +195,10 @@ mod tests {
         for n in 1..=MAX_KNOWN + 10 {
             dedupe.remember(key(n), start);
         }
-        assert_eq!(dedupe.known.len(), MAX_KNOWN);
+        assert_eq!((dedupe.last.len(), dedupe.order.len()), (MAX_KNOWN, MAX_KNOWN));
         assert!(!dedupe.knows(key(0), start));
         dedupe.remember(key(0), start + SignedDuration::from_hours(24));
-        assert_eq!(dedupe.known.len(), 1);
+        assert_eq!((dedupe.last.len(), dedupe.order.len()), (1, 1));
     }
 
     #[test]
@@ -173,8 +213,8 @@ mod tests {
         let twice: Vec<KnownEvent> = (0..=MAX_KNOWN).rev().chain(0..=MAX_KNOWN).map(event).collect();
         let newest = KnownEvent::newest(twice);
         let mut dedupe = Dedupe::new(SignedDuration::from_hours(24));
-        dedupe.restore(&newest);
-        assert_eq!((dedupe.known.len(), dedupe.order.len()), (MAX_KNOWN, MAX_KNOWN));
+        dedupe.restore(newest);
+        assert_eq!((dedupe.last.len(), dedupe.order.len()), (MAX_KNOWN, MAX_KNOWN));
         assert!(!dedupe.knows(event(0).key, start) && dedupe.knows(event(1).key, start));
     }
 }

@@ -1,11 +1,20 @@
 //! The decisions of one subscription: which delivery may start now, when to look again, and what
 //! an outcome leads to.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashSet};
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
-use super::{Body, DeliveryId, InFlight, Jitter, Outcome, Pending, RetryPolicy, Verdict};
+use super::{
+    Body, Compact, Compactor, DeliveryId, InFlight, Jitter, Outcome, Pending, Queued, RetryPolicy, Verdict,
+};
+
+/// A time that takes less memory than an [`Instant`]: nanoseconds since a lane was made.
+type Time = u64;
+
+/// Times of deliveries that have left the line that may always be kept.
+const FEW: usize = if cfg!(test) { 2 } else { 64 };
 
 /// The waiting and running deliveries of one subscription. It has no clock: callers pass `now`.
 #[derive(Debug)]
@@ -13,10 +22,13 @@ pub(crate) struct Lane {
     policy: RetryPolicy,
     max_in_flight: usize,
     max_pending: usize,
-    /// Waiting deliveries by their place in line, which a retry keeps.
-    waiting: BTreeMap<NonZeroU64, (Instant, Pending)>,
-    /// When each waiting delivery is due.
-    due: BTreeSet<(Instant, NonZeroU64)>,
+    /// Waiting deliveries by their place in line, which a retry keeps, and when each is due.
+    waiting: BTreeMap<NonZeroU64, (Time, Queued)>,
+    /// When each waiting delivery is due, the first on top. Some of those below are of deliveries
+    /// that have left the line, or are due at another time by now; never the one on top.
+    due: BinaryHeap<Reverse<(Time, NonZeroU64)>>,
+    compactor: Compactor,
+    began: Instant,
     in_flight: usize,
     next_arrival: NonZeroU64,
     /// Whether attempts may start; `false` after [`close`](Self::close).
@@ -42,7 +54,9 @@ impl Lane {
             max_in_flight,
             max_pending,
             waiting: BTreeMap::new(),
-            due: BTreeSet::new(),
+            due: BinaryHeap::new(),
+            compactor: Compactor::default(),
+            began: Instant::now(),
             in_flight: 0,
             next_arrival: NonZeroU64::MIN,
             may_start: true,
@@ -80,11 +94,34 @@ impl Lane {
     }
 
     /// Takes a delivery that is due at `due`. Call [`shed`](Self::shed) afterwards.
-    pub(crate) fn enqueue(&mut self, mut pending: Pending, due: Instant) {
+    pub(crate) fn enqueue(&mut self, pending: Pending, due: Instant) {
         let arrival = pending.arrival.unwrap_or_else(|| self.arrive());
-        pending.arrival = Some(arrival);
-        self.due.insert((due, arrival));
-        self.waiting.insert(arrival, (due, pending));
+        let due = self.time(due);
+        self.due.push(Reverse((due, arrival)));
+        self.waiting.insert(arrival, (due, Queued::new(pending, &mut self.compactor)));
+    }
+
+    /// Drops what `due` has of deliveries that have left the line: from the top at once, from below
+    /// when it is more than the rest.
+    fn tidy_up(&mut self) {
+        let waiting = &self.waiting;
+        let waits = |(due, arrival): &(Time, NonZeroU64)| {
+            waiting.get(arrival).is_some_and(|(its_due, _)| its_due == due)
+        };
+        while self.due.peek().is_some_and(|Reverse(top)| !waits(top)) {
+            self.due.pop();
+        }
+        if self.due.len() > 2 * waiting.len() + FEW {
+            self.due.retain(|Reverse(due)| waits(due));
+        }
+    }
+
+    fn time(&self, at: Instant) -> Time {
+        at.saturating_duration_since(self.began).as_nanos().try_into().unwrap_or(Time::MAX)
+    }
+
+    fn instant(&self, time: Time) -> Instant {
+        self.began + Duration::from_nanos(time)
     }
 
     /// The next place in line.
@@ -94,17 +131,17 @@ impl Lane {
         arrival
     }
 
-    /// Takes the deliveries that waited at the last stop, in their old order. Enqueuing them one
+    /// Takes the deliveries that waited at the last stop, in their old order, each with the number
+    /// of its attempts and when it is due. Enqueuing them one
     /// by one would take nearly twice the memory, because trees filled in order keep their nodes
     /// half empty.
-    pub(crate) fn restore(&mut self, pending: impl IntoIterator<Item = (Pending, Instant)>) {
-        let restored = pending.into_iter().map(|(mut pending, due)| {
-            let arrival = self.arrive();
-            pending.arrival = Some(arrival);
-            (arrival, (due, pending))
+    pub(crate) fn restore(&mut self, pending: impl IntoIterator<Item = (Compact, u32, Instant)>) {
+        let restored = pending.into_iter().map(|(delivery, attempts, due)| {
+            let due = self.time(due);
+            (self.arrive(), (due, Queued::recovered(delivery, attempts)))
         });
         let mut restored: BTreeMap<_, _> = restored.collect();
-        self.due.append(&mut restored.iter().map(|(arrival, (due, _))| (*due, *arrival)).collect());
+        self.due.append(&mut restored.iter().map(|(arrival, (due, _))| Reverse((*due, *arrival))).collect());
         self.waiting.append(&mut restored);
     }
 
@@ -126,9 +163,15 @@ impl Lane {
         if self.waiting.len() + self.in_flight <= self.max_pending {
             return None;
         }
-        let (arrival, (due, pending)) = self.waiting.pop_first()?;
-        self.due.remove(&(due, arrival));
-        Some(pending)
+        let (arrival, _) = self.waiting.first_key_value()?;
+        self.remove(*arrival).map(|(pending, _)| pending)
+    }
+
+    /// Takes a delivery out of the line, with the time that it is due.
+    fn remove(&mut self, arrival: NonZeroU64) -> Option<(Pending, Instant)> {
+        let (due, queued) = self.waiting.remove(&arrival)?;
+        self.tidy_up();
+        Some((queued.into_pending(arrival), self.instant(due)))
     }
 
     /// The delivery to start now, if one is due and there is room for it. Call until `None`.
@@ -142,11 +185,12 @@ impl Lane {
         {
             return None;
         }
-        let (_, arrival) = self.due.pop_first()?;
-        let (_, pending) = self.waiting.remove(&arrival)?;
+        let Reverse((_, arrival)) = self.due.pop()?;
+        let (_, queued) = self.waiting.remove(&arrival)?;
+        self.tidy_up();
         self.in_flight += 1;
         self.take_turn(now);
-        Some(pending.start())
+        Some(queued.into_pending(arrival).start())
     }
 
     /// Takes the next turn that the rate limit has, and returns how long that is from `now`: an
@@ -164,7 +208,7 @@ impl Lane {
     }
 
     fn is_due(&self, now: Instant) -> bool {
-        self.due.first().is_some_and(|(first, _)| *first <= now)
+        self.due.peek().is_some_and(|Reverse((first, _))| *first <= self.time(now))
     }
 
     /// How long until something is due. `None` if nothing waits or there is no room: look again
@@ -173,8 +217,8 @@ impl Lane {
         if !self.may_start || self.is_held || !self.has_room() {
             return None;
         }
-        let (first, _) = self.due.first()?;
-        let at = Some(*first).max(self.paused_until).max(self.next_start)?;
+        let Reverse((first, _)) = self.due.peek()?;
+        let at = Some(self.instant(*first)).max(self.paused_until).max(self.next_start)?;
         Some(at.saturating_duration_since(now))
     }
 
@@ -210,15 +254,9 @@ impl Lane {
 
     /// Takes these waiting deliveries out of the lane, oldest first, with the time each is due.
     pub(crate) fn take(&mut self, ids: &HashSet<DeliveryId>) -> Vec<(Pending, Instant)> {
-        let is_wanted =
-            |(_, (_, pending)): &(&NonZeroU64, &(Instant, Pending))| ids.contains(&pending.delivery().id);
+        let is_wanted = |(_, (_, queued)): &(&NonZeroU64, &(Time, Queued))| ids.contains(&queued.id());
         let wanted: Vec<NonZeroU64> = self.waiting.iter().filter(is_wanted).map(|(at, _)| *at).collect();
-        let out_of_line = |arrival: NonZeroU64| {
-            let (at, pending) = self.waiting.remove(&arrival)?;
-            self.due.remove(&(at, arrival));
-            Some((pending, at))
-        };
-        wanted.into_iter().filter_map(out_of_line).collect()
+        wanted.into_iter().filter_map(|arrival| self.remove(arrival)).collect()
     }
 
     /// Starts nothing more until [`configure`](Self::configure). What waits stays on disk for the
@@ -245,15 +283,16 @@ impl Lane {
     }
 
     /// The waiting deliveries and when each is due, newest first.
-    pub(crate) fn newest_first(&self) -> impl Iterator<Item = (Instant, &Pending)> {
-        self.waiting.values().rev().map(|(due, pending)| (*due, pending))
+    pub(crate) fn newest_first(&self) -> impl Iterator<Item = (Instant, &Queued)> {
+        self.waiting.values().rev().map(|(due, queued)| (self.instant(*due), queued))
     }
 
     /// A waiting delivery, when it is due, and how many are due before it.
-    pub(crate) fn find(&self, id: DeliveryId) -> Option<(&Pending, Instant, usize)> {
-        let is_it = |(_, (_, pending)): &(&NonZeroU64, &(Instant, Pending))| pending.delivery().id == id;
-        let (arrival, (due, pending)) = self.waiting.iter().find(is_it)?;
-        Some((pending, *due, self.due.range(..(*due, *arrival)).count()))
+    pub(crate) fn find(&self, id: DeliveryId) -> Option<(&Queued, Instant, usize)> {
+        let is_it = |(_, (_, queued)): &(&NonZeroU64, &(Time, Queued))| queued.id() == id;
+        let (arrival, (due, queued)) = self.waiting.iter().find(is_it)?;
+        let is_before = |(other, (at, _)): &(&NonZeroU64, &(Time, Queued))| (at, other) < (due, &arrival);
+        Some((queued, self.instant(*due), self.waiting.iter().filter(is_before).count()))
     }
 
     /// Until when nothing starts because of a pause, or of the rate limit.
@@ -262,8 +301,8 @@ impl Lane {
     }
 
     /// The delivery that has waited longest.
-    pub(crate) fn oldest(&self) -> Option<&Pending> {
-        self.waiting.first_key_value().map(|(_, (_, pending))| pending)
+    pub(crate) fn oldest(&self) -> Option<&Queued> {
+        self.waiting.first_key_value().map(|(_, (_, queued))| queued)
     }
 
     /// Number of waiting deliveries.
@@ -339,8 +378,9 @@ mod tests {
             let mut ended = BTreeSet::new();
             let mut running: Vec<InFlight> = Vec::new();
             let mut answers = answers.iter().cycle();
-            for _ in 0..count {
-                lane.enqueue(pending(), start);
+            for n in 0..count {
+                // What comes later is due earlier: who is dropped is not the first that is due.
+                lane.enqueue(pending(), start + Duration::from_nanos(u64::try_from(count - n).unwrap()));
                 while let Some(dropped) = lane.shed() {
                     prop_assert!(lane.waiting.keys().all(|waiting| *waiting > dropped.arrival.unwrap()));
                     prop_assert!(ended.insert(dropped.delivery().id));
@@ -379,7 +419,13 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(ended.len() + running.len() + lane.waiting(), count);
-                prop_assert_eq!(lane.due.len(), lane.waiting.len());
+                let due: BTreeSet<_> = lane.due.iter().map(|Reverse(due)| *due).collect();
+                prop_assert!(lane.waiting.iter().all(|(arrival, (at, _))| due.contains(&(*at, *arrival))));
+                prop_assert!(lane.due.len() <= 2 * lane.waiting() + FEW);
+                let waits = |Reverse((at, arrival)): &Reverse<(Time, NonZeroU64)>| {
+                    lane.waiting.get(arrival).is_some_and(|(due, _)| due == at)
+                };
+                prop_assert!(lane.due.peek().is_none_or(waits));
             }
             prop_assert_eq!(ended.len(), count);
             // Evenly spaced: a window has at most one start more than the rate allows.
@@ -441,7 +487,7 @@ mod tests {
         let (in_flight, _) = lane.start_next(now).unwrap();
         let id = in_flight.delivery().id;
         lane.put_back(in_flight, now, Duration::from_secs(1));
-        assert_eq!((lane.waiting(), lane.in_flight(), lane.oldest().unwrap().delivery().id), (2, 0, id));
+        assert_eq!((lane.waiting(), lane.in_flight(), lane.oldest().unwrap().id()), (2, 0, id));
         let (other, _) = lane.start_next(now).unwrap();
         assert_ne!(other.delivery().id, id, "it is not due yet");
         lane.put_back(other, now, Duration::ZERO);
@@ -450,7 +496,9 @@ mod tests {
         lane.put_back(again, now, Duration::ZERO);
         let taken = lane.take(&HashSet::from([id]));
         assert_eq!(taken.iter().map(|(pending, _)| pending.delivery().id).collect::<Vec<_>>(), [id]);
-        assert_eq!((lane.waiting(), lane.due.len()), (1, 1));
+        let (left, _) = lane.start_next(now + Duration::from_secs(1)).unwrap();
+        assert_ne!(left.delivery().id, id);
+        assert_eq!((lane.waiting(), lane.next_due_in(now)), (0, None), "nothing is left of what was taken");
     }
 
     #[test]

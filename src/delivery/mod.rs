@@ -3,6 +3,7 @@
 
 mod advice;
 mod body;
+mod compact;
 mod dedupe;
 mod final_state;
 mod health;
@@ -14,6 +15,7 @@ mod lane;
 mod outcome;
 mod page;
 mod pause;
+mod queued;
 mod retry;
 mod retry_after;
 mod session;
@@ -34,6 +36,7 @@ use uuid::Uuid;
 #[cfg(feature = "cli")]
 pub(crate) use advice::hint_of_status;
 pub(crate) use body::{Body, BodyBudget, Payload};
+pub(crate) use compact::{Common, Compact, Compactor};
 pub(crate) use dedupe::{Dedupe, KeyDigest, KnownEvent};
 pub(crate) use final_state::FinalState;
 pub(crate) use health::{Health, OPEN_AFTER};
@@ -44,6 +47,7 @@ pub(crate) use lane::Lane;
 pub(crate) use outcome::{Failure, FailureClass, Judgement, MAX_KEPT_BYTES, Outcome, Reason, Response};
 pub(crate) use page::readable;
 pub use pause::Pause;
+pub(crate) use queued::Queued;
 pub(crate) use retry::{Jitter, RetryPolicy, retry_at};
 pub(crate) use retry_after::{MAX_RETRY_AFTER, clock_skew, retry_after};
 pub(crate) use session::MAX_SESSIONS;
@@ -195,11 +199,6 @@ impl Pending {
     /// spool.
     pub(crate) fn new(delivery: Arc<Delivery>, body: Option<Body>) -> Self {
         Self { delivery, attempts_made: 0, arrival: None, body }
-    }
-
-    /// A delivery with `attempts_made` attempts that ended without success.
-    pub(crate) fn recovered(delivery: Arc<Delivery>, attempts_made: u32) -> Self {
-        Self { delivery, attempts_made, arrival: None, body: None }
     }
 
     /// The delivery.

@@ -71,6 +71,16 @@ impl IdempotencyKey {
         Self(format!("{spec}:{}:{}", printable(what, 200), clock::uuid()).into())
     }
 
+    /// Whether a text is a key.
+    pub(crate) fn is_one(text: &str) -> bool {
+        (1..=512).contains(&text.chars().count()) && !text.chars().any(char::is_control)
+    }
+
+    /// The key of which this is the text.
+    pub(crate) fn of_known(text: &str) -> Self {
+        Self(text.into())
+    }
+
     /// The key as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -93,11 +103,9 @@ impl FromStr for IdempotencyKey {
     type Err = InvalidKey;
 
     fn from_str(text: &str) -> Result<Self, InvalidKey> {
-        let length = text.chars().count();
-        if (1..=512).contains(&length) && !text.chars().any(char::is_control) {
-            Ok(Self(text.into()))
-        } else {
-            Err(InvalidKey(text.to_owned()))
+        match Self::is_one(text) {
+            true => Ok(Self(text.into())),
+            false => Err(InvalidKey(text.to_owned())),
         }
     }
 }

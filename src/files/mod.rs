@@ -409,6 +409,11 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut temporary = temporary(dir)?;
     append(temporary.as_file_mut(), content)?;
+    put_in_place(temporary, path)
+}
+
+/// Puts a [`temporary`] file in the place of another, unsynced.
+pub(crate) fn put_in_place(temporary: tempfile::NamedTempFile, path: &Path) -> io::Result<()> {
     step()?;
     temporary.persist(path)?;
     Ok(())

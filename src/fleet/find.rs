@@ -12,7 +12,7 @@ use super::overview::{PAGE, Wanted};
 use super::read::{COLUMNS, json, letter, unfinished};
 use crate::archive::DeadLetter;
 use crate::clock;
-use crate::delivery::{AttemptSummary, DeliveryId};
+use crate::delivery::{AttemptSummary, Compactor, DeliveryId};
 use crate::event::SpecId;
 use crate::spool::{Kept, Unfinished};
 
@@ -86,10 +86,10 @@ impl Link {
                 "SELECT {COLUMNS}, (d.history -> -1)::text FROM spec_notify.delivery AS d \
                  WHERE d.ended_at IS NULL AND {CHOSEN} LIMIT {PAGE}"
             );
-            let mut waiting = Vec::new();
+            let (mut waiting, mut compactor) = (Vec::new(), Compactor::default());
             for row in connected.client.query_typed(&sql, &chosen.parameters()).await? {
                 let last = row.try_get::<_, Option<String>>(12)?.and_then(|last| json(&last));
-                waiting.extend(unfinished(&row)?.map(|(unfinished, _)| (unfinished, last)));
+                waiting.extend(unfinished(&row, &mut compactor)?.map(|(unfinished, _)| (unfinished, last)));
             }
             Ok(waiting)
         })
@@ -155,11 +155,12 @@ impl Link {
 
 /// A delivery that waits: [`COLUMNS`], its attempts, and its payload.
 pub(super) fn kept(row: &Row) -> Result<Option<Kept>, tokio_postgres::Error> {
-    let Some((Unfinished { delivery, next_attempt_at, .. }, _)) = unfinished(row)? else { return Ok(None) };
+    let found = unfinished(row, &mut Compactor::default())?;
+    let Some((Unfinished { delivery, next_attempt_at, .. }, _)) = found else { return Ok(None) };
     let (history, body): (String, Vec<u8>) = (row.try_get(12)?, row.try_get(13)?);
     let body = Bytes::from(body);
     Ok(Some(Kept {
-        delivery: (*delivery).clone(),
+        delivery: delivery.whole(),
         // The event's own is not kept beside that of a chat service.
         payload: body.clone(),
         body,

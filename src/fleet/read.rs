@@ -1,7 +1,6 @@
 //! Reads what whoever takes work over has to know, and what comes after.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +15,7 @@ use super::work::{Known, Unrouted, Waiting};
 use crate::archive::{DeadLetter, Pauses};
 use crate::clock;
 use crate::delivery::{
-    AttemptSummary, Delivery, DeliveryId, Health, KeyDigest, Pause, Reason, SubscriptionId, Told,
+    AttemptSummary, Compactor, Delivery, DeliveryId, Health, KeyDigest, Pause, Reason, SubscriptionId, Told,
 };
 use crate::event::{IdempotencyKey, SpecId};
 use crate::run::Run;
@@ -41,13 +40,16 @@ pub(super) const COLUMNS: &str = "d.id::text, d.subscription, d.spec, d.format, 
 
 /// What a row says, in the program's types; `None` where a later program wrote what this one does
 /// not know.
-pub(super) fn unfinished(row: &Row) -> Result<Option<(Unfinished, i64)>, tokio_postgres::Error> {
+pub(super) fn unfinished(
+    row: &Row,
+    compactor: &mut Compactor,
+) -> Result<Option<(Unfinished, i64)>, tokio_postgres::Error> {
     let Some(delivery) = delivery(row)? else { return Ok(None) };
     let attempts: i32 = row.try_get(7)?;
     let wait: Option<i64> = row.try_get(8)?;
     let at = wait.and_then(|wait| clock::now().checked_add(SignedDuration::from_millis(wait)).ok());
     let unfinished = Unfinished {
-        delivery: Arc::new(delivery),
+        delivery: compactor.compact(&delivery),
         attempts: u32::try_from(attempts).unwrap_or_default(),
         next_attempt_at: at,
     };
@@ -116,6 +118,7 @@ impl Link {
                 .client
                 .query_typed(&sql, &[(&ns, Type::TEXT), (&ids, Type::TEXT_ARRAY), (&from, Type::INT8_ARRAY)])
                 .await?;
+            let mut compactor = Compactor::default();
             for row in &rows {
                 let (subscription, seq): (String, i64) = (row.try_get(1)?, row.try_get(9)?);
                 let Some(at) = cursors.iter().position(|(id, _)| id.as_str() == subscription) else {
@@ -131,7 +134,7 @@ impl Link {
                 };
                 let waiting = &mut found[place].1;
                 waiting.cursor = seq;
-                waiting.unfinished.extend(unfinished(row)?.map(|(unfinished, _)| unfinished));
+                waiting.unfinished.extend(unfinished(row, &mut compactor)?.map(|(unfinished, _)| unfinished));
             }
             Ok(found)
         })
@@ -155,7 +158,8 @@ impl Link {
         loop {
             let next = self.tail(vec![(id.clone(), all.cursor)]).await?;
             let Some((_, Waiting { unfinished, cursor })) = next.into_iter().next() else { break };
-            (all.cursor, all.unfinished) = (cursor, [all.unfinished, unfinished].concat());
+            all.cursor = cursor;
+            all.unfinished.extend(unfinished);
         }
         Ok((all, health))
     }

@@ -18,7 +18,7 @@ use crate::spool;
 /// The spool cannot be listed.
 pub(crate) fn unfinished(spool_dir: &Path) -> io::Result<Vec<(SubscriptionId, Timestamp)>> {
     let peeked = spool::unfinished(spool_dir)?.into_iter().map(|peeked| peeked.unfinished.delivery);
-    Ok(peeked.map(|delivery| (delivery.subscription.clone(), delivery.accepted_at)).collect())
+    Ok(peeked.map(|delivery| (delivery.common().subscription.clone(), delivery.accepted_at())).collect())
 }
 
 /// The result of a survey; see the module's documentation.

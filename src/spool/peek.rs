@@ -148,7 +148,7 @@ fn peek(dir: &Path, spec: &SpecId) -> Result<Vec<Peeked>, FileError> {
     }
     let last = |id, place: Option<Place>| place.map(|place| LastAttempt::at(dir, id, place));
     let peeked = |(unfinished, place): (Unfinished, _)| Peeked {
-        last_attempt: last(unfinished.delivery.id, place),
+        last_attempt: last(unfinished.delivery.id(), place),
         unfinished,
     };
     Ok(recovery.unfinished().map(peeked).collect())

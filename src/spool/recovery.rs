@@ -1,20 +1,19 @@
 //! Folds the records of a SPEC's spool, read in order, into what is unfinished and known. No I/O.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
+use std::collections::{HashMap, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::place::Place;
 use super::record::{Accepted, AcceptedDelivery, Record};
-use crate::delivery::{Delivery, DeliveryId, KnownEvent, MAX_SESSIONS, SubscriptionId, Told};
+use crate::delivery::{Compact, Compactor, Delivery, DeliveryId, KnownEvent, MAX_SESSIONS, Told};
 use crate::event::{IdempotencyKey, SpecId};
 
 /// An unfinished delivery, as recovery found it.
 #[derive(Clone, Debug)]
 pub(crate) struct Unfinished {
     /// The delivery.
-    pub delivery: Arc<Delivery>,
+    pub delivery: Compact,
     /// Number of attempts that ended without success.
     pub attempts: u32,
     /// When the next attempt is due; `None` for at once.
@@ -36,8 +35,7 @@ pub(super) struct Recovery {
     found: Vec<Option<Found>>,
     /// The index in `found` of each delivery.
     places: HashMap<DeliveryId, u32>,
-    /// One shared text per subscription, however many deliveries it has.
-    subscriptions: BTreeSet<SubscriptionId>,
+    compactor: Compactor,
     /// Known events.
     pub(super) known: Vec<KnownEvent>,
     /// Inbox files whose events are accepted.
@@ -59,7 +57,7 @@ impl Recovery {
             spec: spec.clone(),
             found: Vec::new(),
             places: HashMap::new(),
-            subscriptions: BTreeSet::new(),
+            compactor: Compactor::default(),
             known: Vec::new(),
             inbox: Vec::new(),
             told: VecDeque::new(),
@@ -130,16 +128,9 @@ impl Recovery {
     }
 
     fn found_in<B>(&mut self, accepted: &Accepted<B>, delivery: &AcceptedDelivery, place: Place) -> Found {
-        let subscription = match self.subscriptions.get(&delivery.subscription) {
-            Some(known) => known.clone(),
-            None => {
-                self.subscriptions.insert(delivery.subscription.clone());
-                delivery.subscription.clone()
-            }
-        };
         let of = Delivery {
             id: delivery.id,
-            subscription,
+            subscription: delivery.subscription.clone(),
             spec: self.spec.clone(),
             key: accepted.idempotency_key.clone(),
             kind: accepted.event,
@@ -149,7 +140,7 @@ impl Recovery {
             format: delivery.format,
         };
         let unfinished = Unfinished {
-            delivery: Arc::new(of),
+            delivery: self.compactor.compact(&of),
             attempts: delivery.attempts.last().map_or(0, |last| last.attempt),
             next_attempt_at: delivery.next_attempt_at,
         };
@@ -169,7 +160,7 @@ impl Recovery {
 
     fn add(&mut self, found: Found) {
         let at = u32::try_from(self.found.len()).unwrap_or(u32::MAX);
-        self.places.insert(found.unfinished.delivery.id, at);
+        self.places.insert(found.unfinished.delivery.id(), at);
         self.found.push(Some(found));
     }
 

@@ -47,9 +47,15 @@ impl Spool {
                 false => recovered.known.append(&mut found.known),
             }
             recovered.told.extend(found.take_told().map(|(key, told)| (spec.clone(), key, told)));
+            let of = |unfinished: &Unfinished| unfinished.delivery.common().subscription.clone();
+            let mut counts: HashMap<SubscriptionId, usize> = HashMap::new();
+            found.live().for_each(|unfinished| *counts.entry(of(unfinished)).or_default() += 1);
+            // There may be many, and what grows by doubling leaves holes in memory.
+            for (id, count) in counts {
+                recovered.unfinished.entry(id).or_default().reserve_exact(count);
+            }
             for (unfinished, _) in found.unfinished() {
-                let of = recovered.unfinished.entry(unfinished.delivery.subscription.clone());
-                of.or_default().push(unfinished);
+                recovered.unfinished.entry(of(&unfinished)).or_default().push(unfinished);
             }
             recovered.sequences.insert(spec.clone(), journal.sequence());
             if !journal.run().is_empty() {
@@ -62,7 +68,11 @@ impl Spool {
         recovered.known = KnownEvent::newest(recovered.known);
         for unfinished in recovered.unfinished.values_mut() {
             // A stable sort: what one SPEC accepted within a millisecond keeps its order.
-            unfinished.sort_by_key(|unfinished| unfinished.delivery.accepted_at);
+            let at = |unfinished: &Unfinished| unfinished.delivery.accepted_at();
+            // Sorting takes memory, and of one SPEC they are in order.
+            if !unfinished.is_sorted_by_key(at) {
+                unfinished.sort_by_key(at);
+            }
         }
         recovered
     }

@@ -231,10 +231,10 @@ fn check(dir: &Path, told: &Told, refused_may_be_there: bool) {
     assert!((told.sequence..=told.sequence_begun).contains(&sequence), "{sequence}");
     let mut unfinished = BTreeMap::new();
     for found in recovered.unfinished.values().flatten() {
-        let id = found.delivery.id;
+        let id = found.delivery.id();
         assert!(unfinished.insert(id, found.attempts).is_none(), "{id} twice");
         let body = store.body(&spec(), id).unwrap();
-        assert_eq!(body, format!(r#"{{"key":"{}"}}"#, found.delivery.key).as_bytes());
+        assert_eq!(body, format!(r#"{{"key":"{}"}}"#, found.delivery.key()).as_bytes());
         // Attempts are not counted while the disk is full.
         let attempts = store.attempts_and_body(&spec(), id).unwrap().0;
         assert_eq!(attempts.last().map_or(0, |last| last.attempt), found.attempts);
@@ -537,7 +537,7 @@ fn a_discard_ends_what_was_confirmed_and_nothing_else() {
             for _ in 0..2 {
                 let (store, recovered) = Store::open(options(dir.path())).unwrap();
                 let unfinished: BTreeSet<DeliveryId> =
-                    recovered.unfinished.values().flatten().map(|one| one.delivery.id).collect();
+                    recovered.unfinished.values().flatten().map(|one| one.delivery.id()).collect();
                 assert!(unfinished.contains(&kept.delivery.id), "{at}");
                 store.read_dead_letter(&spec(), buried.delivery.id).unwrap();
                 let webhooks = dir.path().join("evidence/commands/SPEC-1/webhooks");

@@ -133,7 +133,7 @@ impl Store {
         let mut buried = Vec::new();
         for unfinished in recovered.unfinished.values_mut() {
             unfinished.retain(|unfinished| {
-                let (spec, id) = (&unfinished.delivery.spec, unfinished.delivery.id);
+                let (spec, id) = (&unfinished.delivery.common().spec, unfinished.delivery.id());
                 if !dead.contains_key(spec) {
                     dead.insert(spec.clone(), self.archive.dead_letters_of(spec));
                 }

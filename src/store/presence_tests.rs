@@ -180,7 +180,7 @@ proptest! {
             .unfinished
             .values()
             .flatten()
-            .map(|found| (found.delivery.id, found.attempts))
+            .map(|found| (found.delivery.id(), found.attempts))
             .collect();
         for (id, (spec, key, attempts)) in &pending {
             prop_assert_eq!(found.get(id), Some(attempts), "{}", key);
@@ -316,7 +316,7 @@ fn one_specs_trouble_is_its_own_and_is_noticed_when_it_is_mended() {
     drop(store);
     let (_, recovered) = Store::open(options).unwrap();
     let found: Vec<DeliveryId> =
-        recovered.unfinished.values().flatten().map(|found| found.delivery.id).collect();
+        recovered.unfinished.values().flatten().map(|found| found.delivery.id()).collect();
     assert!(found.contains(&id));
 }
 
@@ -328,7 +328,7 @@ fn finish(store: &mut Store, spec: &SpecId, id: DeliveryId) {
 
 fn unfinished(options: &StoreOptions) -> BTreeSet<DeliveryId> {
     let (_, recovered) = Store::open(options.clone()).unwrap();
-    recovered.unfinished.values().flatten().map(|found| found.delivery.id).collect()
+    recovered.unfinished.values().flatten().map(|found| found.delivery.id()).collect()
 }
 
 /// Adds an event whose record stays in the batch.

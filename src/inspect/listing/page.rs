@@ -97,11 +97,12 @@ impl Page {
             for Peeked { unfinished, .. } in &found {
                 let due = unfinished.next_attempt_at;
                 let state = DeliveryState::Pending;
-                let listed = Listed::unfinished(&unfinished.delivery, state, unfinished.attempts, due);
+                let listed =
+                    Listed::unfinished(&unfinished.delivery.whole(), state, unfinished.attempts, due);
                 self.add(Listed { paused: pauses.contains_key(&listed.subscription), ..listed });
             }
             let on_page =
-                |peeked: &Peeked| self.rows.values().any(|row| row.id == peeked.unfinished.delivery.id);
+                |peeked: &Peeked| self.rows.values().any(|row| row.id == peeked.unfinished.delivery.id());
             let last: Vec<LastAttempt> =
                 found.into_iter().filter(on_page).filter_map(|peeked| peeked.last_attempt).collect();
             self.set_last(&last);

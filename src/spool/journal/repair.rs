@@ -9,7 +9,6 @@ use jiff::Timestamp;
 use super::Journal;
 use crate::clock;
 use crate::delivery::{DeliveryId, FinalState};
-use crate::event::IdempotencyKey;
 use crate::files::{self, FileError};
 use crate::spool::record::{self, Accepted, Record};
 use crate::spool::recovery::Recovery;
@@ -54,9 +53,10 @@ impl Journal {
         let mut unread: HashSet<DeliveryId> = self.deliveries.keys().copied().collect();
         // An older copy of this journal's files may be at the path: deliveries in it that have
         // ended since must not begin again.
-        let mut copied: HashMap<IdempotencyKey, Vec<DeliveryId>> = HashMap::new();
-        for (unfinished, _) in found.unfinished().filter(|(found, _)| !unread.contains(&found.delivery.id)) {
-            copied.entry(unfinished.delivery.key.clone()).or_default().push(unfinished.delivery.id);
+        let mut copied: HashMap<String, Vec<DeliveryId>> = HashMap::new();
+        for (unfinished, _) in found.unfinished().filter(|(found, _)| !unread.contains(&found.delivery.id()))
+        {
+            copied.entry(unfinished.delivery.key().to_owned()).or_default().push(unfinished.delivery.id());
         }
         // First: of most segments the steps are in it.
         if !self.run.is_empty() {
@@ -79,7 +79,7 @@ impl Journal {
                 else {
                     continue;
                 };
-                ended.extend(copied.remove(key).into_iter().flatten());
+                ended.extend(copied.remove(key.as_str()).into_iter().flatten());
                 if let Record::Accepted(accepted) = record {
                     for delivery in &accepted.deliveries {
                         unread.remove(&delivery.id);

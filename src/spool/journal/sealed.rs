@@ -7,6 +7,7 @@
 //! has moved what is still wanted of them: what the file says of those is left out.
 //! `docs/contributing/spool-format.md` describes it.
 
+mod blocks;
 #[cfg(test)]
 mod tests;
 
@@ -23,34 +24,25 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Journal, LiveDelivery};
-use crate::delivery::{Delivery, DeliveryId, KnownEvent, SubscriptionId, Told};
-use crate::event::{EventKind, IdempotencyKey, SpecId, Stage, Status};
+use crate::delivery::{Common, Compact, DeliveryId, KnownEvent, Told};
+use crate::event::{IdempotencyKey, SpecId};
 use crate::files::{self, FileId};
-use crate::payload::Format;
 use crate::run::Run;
 use crate::spool::place::Place;
 use crate::spool::recovery::{Recovery, Unfinished};
 use crate::spool::segment::{Opened, ReadSegment, Segment, segment_numbers, segment_path};
+use blocks::{Reader, Writer};
 
 /// Bytes of sealed segments that a start may read; beyond it, and beyond what the file has, it is
 /// written.
 const READ_AT_MOST: u64 = if cfg!(test) { 1 } else { 8 * 1024 * 1024 };
 
 /// Unfinished deliveries above which a runtime at rest leaves the file to the next start: for a
-/// moment all that is known of them is in memory twice, some 90 MiB for so many.
+/// moment all that is known of them is in memory twice, some 35 MiB for so many.
 const PENDING_AT_REST: usize = 100_000;
 
-/// Room that the disk must have beside the file: it must not take the last of it.
-const ROOM: u64 = 64 * 1024 * 1024;
-
-/// Largest file that is read.
-const MAX_BYTES: u64 = 1024 * 1024 * 1024;
-
 /// The first bytes of the file: its version, and the program's, whose types it holds.
-const BEGINNING: &str = concat!("spec-notify sealed 1 ", env!("CARGO_PKG_VERSION"), "\n");
-
-/// Bytes of the checksum after the beginning: CRC-32 of all that follows, least byte first.
-const SUM: usize = 4;
+const BEGINNING: &str = concat!("spec-notify sealed 2 ", env!("CARGO_PKG_VERSION"), "\n");
 
 /// A sealed segment: the file that was read, and nothing else, is what is known.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -98,17 +90,19 @@ impl Sealing {
     }
 }
 
-/// All but deliveries, which follow one by one.
+/// All but known events and deliveries, which follow one by one.
 #[derive(Debug, Serialize, Deserialize)]
 struct Head {
     segments: Vec<Sealed>,
     sequence: u64,
     run_record: Option<Place>,
-    known: Vec<KnownEvent>,
+    /// Their number.
+    known: usize,
     inbox: Vec<String>,
-    kinds: Vec<Kind>,
+    common: Vec<Common>,
     /// [`Memory`] as JSON: its types leave fields out, which only a format with names can.
     memory: String,
+    /// Their number.
     deliveries: usize,
 }
 
@@ -119,23 +113,13 @@ struct Memory {
     verdicts: VecDeque<(IdempotencyKey, Told)>,
 }
 
-/// What many deliveries have in common.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-struct Kind {
-    subscription: SubscriptionId,
-    event: EventKind,
-    stage: Option<Stage>,
-    status: Option<Status>,
-    format: Format,
-}
-
 /// An unfinished delivery.
 #[derive(Debug, Serialize, Deserialize)]
 struct Entry<'a> {
     id: DeliveryId,
     key: &'a str,
-    /// Its place in [`Head::kinds`].
-    kind: u32,
+    /// The place in [`Head::common`] of what it has in common with others.
+    common: u32,
     accepted_at_ms: i64,
     attempts: u32,
     next_attempt_ms: Option<i64>,
@@ -160,8 +144,8 @@ impl Journal {
 
     fn known(dir: &Path, spec: &SpecId, numbers: &[u64]) -> Option<(Self, Recovery)> {
         let path = path_in(dir);
-        let content = match files::whole(&path, MAX_BYTES) {
-            Ok(content) => content,
+        let reader = match Reader::open(&path, BEGINNING) {
+            Ok(reader) => reader,
             Err(error) => {
                 if error.kind() != io::ErrorKind::NotFound {
                     log::debug!("{}: not used: {error}", path.display());
@@ -169,19 +153,23 @@ impl Journal {
                 return None;
             }
         };
-        let fits = |head: &Head| fits(dir, &head.segments, numbers);
-        let Some((head, entries)) = head_of(&content).filter(|(head, _)| fits(head)) else {
+        let known = reader.and_then(|reader| Self::of_file(dir, spec, numbers, reader));
+        if known.is_none() {
             log::debug!("{} is not of the files that are there: they are read", path.display());
             // Nothing else would remove it, and it may be large.
             if let Err(error) = files::remove(&path) {
                 log::debug!("{}: {error}", path.display());
             }
-            return None;
-        };
+        }
+        known
+    }
+
+    fn of_file(dir: &Path, spec: &SpecId, numbers: &[u64], mut file: Reader) -> Option<(Self, Recovery)> {
+        let head: Head = file.next().filter(|head: &Head| fits(dir, &head.segments, numbers))?;
         let (mut journal, mut recovery) = (Self::empty(dir, spec), Recovery::of(spec));
-        let last = journal.restore(&mut recovery, head, entries, numbers)?;
-        journal.known_sealed = KnownSealed { last, bytes: content.len() as u64 };
-        Some((journal, recovery))
+        let last = journal.restore(&mut recovery, head, &mut file, numbers)?;
+        journal.known_sealed = KnownSealed { last, bytes: file.bytes() };
+        file.is_at_end().then_some((journal, recovery))
     }
 
     /// Whether a start would read much of its segments, but for so many of the newest.
@@ -225,7 +213,7 @@ impl Journal {
         &mut self,
         recovery: &mut Recovery,
         head: Head,
-        mut entries: &[u8],
+        file: &mut Reader,
         numbers: &[u64],
     ) -> Option<u64> {
         let last = head.segments.last()?.number;
@@ -246,37 +234,36 @@ impl Journal {
         self.run_record = head.run_record.filter(is_there);
         let memory: Memory = serde_json::from_str(&head.memory).ok()?;
         self.run = memory.run;
-        recovery.known = head.known;
         recovery.inbox = head.inbox;
         (recovery.told, recovery.verdicts) = (memory.told, memory.verdicts);
-        // No more than there can be, whatever the number says.
-        let count = head.deliveries.min(entries.len() / 16);
+        // No more than there can be, whatever the numbers say.
+        let most = usize::try_from(file.bytes() / 16).unwrap_or(usize::MAX);
+        recovery.known.reserve_exact(head.known.min(most));
+        for _ in 0..head.known {
+            recovery.known.push(file.next()?);
+        }
+        let count = head.deliveries.min(most);
         self.deliveries.reserve(count);
         recovery.reserve(count);
+        let common: Vec<Arc<Common>> = head.common.into_iter().map(Arc::new).collect();
         for _ in 0..head.deliveries {
-            let (entry, rest) = postcard::take_from_bytes::<Entry<'_>>(entries).ok()?;
-            entries = rest;
+            let entry: Entry<'_> = file.next()?;
             if is_there(&entry.event) {
-                self.restore_delivery(recovery, entry, &head.kinds)?;
+                self.restore_delivery(recovery, entry, &common)?;
             }
         }
         Some(last)
     }
 
-    fn restore_delivery(&mut self, recovery: &mut Recovery, entry: Entry<'_>, kinds: &[Kind]) -> Option<()> {
-        let kind = kinds.get(entry.kind as usize)?.clone();
+    fn restore_delivery(
+        &mut self,
+        recovery: &mut Recovery,
+        entry: Entry<'_>,
+        common: &[Arc<Common>],
+    ) -> Option<()> {
+        let common = common.get(entry.common as usize)?.clone();
         let time = |ms| Timestamp::from_millisecond(ms).ok();
-        let delivery = Delivery {
-            id: entry.id,
-            subscription: kind.subscription,
-            spec: self.spec.clone(),
-            key: entry.key.parse().ok()?,
-            kind: kind.event,
-            stage: kind.stage,
-            status: kind.status,
-            accepted_at: time(entry.accepted_at_ms)?,
-            format: kind.format,
-        };
+        let delivery = Compact::of_parts(entry.id, common, entry.key, time(entry.accepted_at_ms)?)?;
         let before =
             if entry.is_shared { self.shared.entry(entry.event.order()).or_default() } else { &mut 0 };
         self.live_bytes += if *before == 0 { entry.event.length() } else { 0 };
@@ -289,7 +276,7 @@ impl Journal {
         let live = LiveDelivery { event: entry.event, last_attempt: entry.last_attempt };
         self.deliveries.insert(entry.id, live);
         let unfinished = Unfinished {
-            delivery: Arc::new(delivery),
+            delivery,
             attempts: entry.attempts,
             next_attempt_at: entry.next_attempt_ms.map(time).map_or(Some(None), |at| at.map(Some))?,
         };
@@ -300,14 +287,13 @@ impl Journal {
     /// Writes what is known of the segments that were taken in, which are to be sealed ones, if the
     /// disk has room to spare. Without it the next start takes longer, and nothing else.
     pub(super) fn note_sealed(&mut self, recovery: &Recovery) {
-        let path = path_in(&self.dir);
-        let Some(content) = self.sealed(recovery) else { return };
-        let bytes = content.len() as u64;
-        if bytes > MAX_BYTES || files::free_bytes(&self.dir) < bytes + ROOM {
+        // Only a later version knows what its records mean.
+        if self.later > 0 {
             return;
         }
-        match files::replace(&path, &content) {
-            Ok(()) => {
+        let path = path_in(&self.dir);
+        match self.write_sealed(&path, recovery) {
+            Ok(bytes) => {
                 let last = self.segments.back().map_or(0, |segment| segment.number);
                 self.known_sealed = KnownSealed { last, bytes };
             }
@@ -315,41 +301,14 @@ impl Journal {
         }
     }
 
-    /// The content of the file; `None` where there can be none.
-    fn sealed(&self, recovery: &Recovery) -> Option<Vec<u8>> {
-        // Only a later version knows what its records mean.
-        if self.later > 0 {
-            return None;
-        }
-        let (mut kinds, mut places) = (Vec::new(), HashMap::new());
-        let (mut entries, mut deliveries) = (Vec::new(), 0);
-        for Unfinished { delivery, attempts, next_attempt_at } in recovery.live() {
-            let live = self.deliveries.get(&delivery.id)?;
-            let kind = Kind {
-                subscription: delivery.subscription.clone(),
-                event: delivery.kind,
-                stage: delivery.stage,
-                status: delivery.status,
-                format: delivery.format,
-            };
-            let place = *places.entry(kind).or_insert_with_key(|kind| {
-                kinds.push(kind.clone());
-                kinds.len() - 1
+    /// Writes the file, and returns its bytes.
+    fn write_sealed(&self, path: &Path, recovery: &Recovery) -> io::Result<u64> {
+        let (mut common, mut places) = (Vec::new(), HashMap::new());
+        for Unfinished { delivery, .. } in recovery.live() {
+            places.entry(delivery.common()).or_insert_with_key(|one| {
+                common.push(Common::clone(one));
+                common.len() - 1
             });
-            let entry = Entry {
-                id: delivery.id,
-                key: delivery.key.as_str(),
-                kind: u32::try_from(place).ok()?,
-                accepted_at_ms: delivery.accepted_at.as_millisecond(),
-                attempts: *attempts,
-                next_attempt_ms: next_attempt_at.map(Timestamp::as_millisecond),
-                event: live.event,
-                is_shared: self.shared.contains_key(&live.event.order()),
-                last_attempt: live.last_attempt,
-                earlier_attempts: self.earlier_attempts.get(&delivery.id).cloned().unwrap_or_default(),
-            };
-            entries = postcard::to_extend(&entry, entries).ok()?;
-            deliveries += 1;
         }
         let memory = Memory {
             run: self.run.clone(),
@@ -358,27 +317,45 @@ impl Journal {
         };
         let sealed = |segment: &Segment| {
             let Segment { number, length, known_bytes, id, .. } = *segment;
-            let found = fs::symlink_metadata(segment_path(&self.dir, number)).ok()?;
-            Some(Sealed { number, length, id, modified: found.modified().ok()?, known_bytes })
+            let modified = fs::symlink_metadata(segment_path(&self.dir, number))?.modified()?;
+            Ok(Sealed { number, length, id, modified, known_bytes })
         };
         let inbox = self.dir.parent().map(|spool| spool.join("inbox"));
         let is_waiting = |name: &&String| inbox.as_ref().is_some_and(|inbox| inbox.join(name).exists());
-        let head = Head {
-            segments: self.segments.iter().map(sealed).collect::<Option<_>>()?,
+        let known = KnownEvent::newest(recovery.known.clone());
+        let mut writer = Writer::new(path, BEGINNING)?;
+        writer.add(&Head {
+            segments: self.segments.iter().map(sealed).collect::<io::Result<_>>()?,
             sequence: self.sequence,
             run_record: self.run_record,
-            known: KnownEvent::newest(recovery.known.clone()),
+            known: known.len(),
             inbox: recovery.inbox.iter().filter(|name| is_waiting(name)).cloned().collect(),
-            kinds,
-            memory: serde_json::to_string(&memory).ok()?,
-            deliveries,
-        };
-        let start = [BEGINNING.as_bytes(), &[0; SUM]].concat();
-        let mut content = postcard::to_extend(&head, start).ok()?;
-        content.append(&mut entries);
-        let (start, rest) = content.split_at_mut(BEGINNING.len() + SUM);
-        start[BEGINNING.len()..].copy_from_slice(&crc32fast::hash(rest).to_le_bytes());
-        Some(content)
+            common,
+            memory: serde_json::to_string(&memory)?,
+            deliveries: recovery.live().count(),
+        })?;
+        for event in known {
+            writer.add(&event)?;
+        }
+        for Unfinished { delivery, attempts, next_attempt_at } in recovery.live() {
+            let id = delivery.id();
+            let (Some(live), Some(place)) = (self.deliveries.get(&id), places.get(delivery.common())) else {
+                return Err(io::Error::other("a delivery that waits is not in the index"));
+            };
+            writer.add(&Entry {
+                id,
+                key: delivery.key(),
+                common: u32::try_from(*place).map_err(io::Error::other)?,
+                accepted_at_ms: delivery.accepted_at().as_millisecond(),
+                attempts: *attempts,
+                next_attempt_ms: next_attempt_at.map(Timestamp::as_millisecond),
+                event: live.event,
+                is_shared: self.shared.contains_key(&live.event.order()),
+                last_attempt: live.last_attempt,
+                earlier_attempts: self.earlier_attempts.get(&id).cloned().unwrap_or_default(),
+            })?;
+        }
+        writer.finish()
     }
 }
 
@@ -409,14 +386,6 @@ fn bring_up_to_date(
     }
     journal.note_sealed(&recovery);
     Ok(Some(journal.known_sealed))
-}
-
-fn head_of(content: &[u8]) -> Option<(Head, &[u8])> {
-    let (sum, rest) = content.strip_prefix(BEGINNING.as_bytes())?.split_first_chunk::<SUM>()?;
-    if crc32fast::hash(rest) != u32::from_le_bytes(*sum) {
-        return None;
-    }
-    postcard::take_from_bytes(rest).ok()
 }
 
 /// Whether those of these sealed segments that are there are as they were, all later than those

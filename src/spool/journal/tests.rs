@@ -47,7 +47,7 @@ fn recorded(dir: &Path) -> (PathBuf, Vec<u8>, Vec<(usize, DeliveryId)>) {
 
 fn reopened(dir: &Path) -> BTreeSet<DeliveryId> {
     let (_, recovered) = Journal::open(dir, &spec(), 8).unwrap();
-    recovered.unfinished().map(|(unfinished, _)| unfinished.delivery.id).collect()
+    recovered.unfinished().map(|(unfinished, _)| unfinished.delivery.id()).collect()
 }
 
 #[test]

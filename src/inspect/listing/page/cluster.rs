@@ -59,7 +59,7 @@ impl Page {
         let mut last = None;
         for (one, tried) in waiting {
             let state = DeliveryState::Pending;
-            let mut row = Listed::unfinished(&one.delivery, state, one.attempts, one.next_attempt_at);
+            let mut row = Listed::unfinished(&one.delivery.whole(), state, one.attempts, one.next_attempt_at);
             row.paused = pauses.contains_key(&row.subscription);
             tried.iter().for_each(|tried| row.set_last_attempt(tried));
             last = Some(row.cursor());

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock;
 use crate::delivery::AttemptSummary;
-use crate::event::SpecId;
+use crate::event::{EventKind, SpecId, Stage, Status};
+use crate::payload::Format;
 use crate::run::Step;
 use crate::spool::record::{Accepted, AcceptedDelivery, Record};
 
@@ -130,14 +131,15 @@ impl Spool {
         };
         let (here, there) = (keys(&found.known), keys(&all.known));
         assert!(there.iter().all(|key| here.contains(key)), "an event is forgotten");
-        if let Ok(content) = fs::read(path_in(self.dir.path())) {
-            let noted = head_of(&content).unwrap().0.known;
+        if let Ok(Some(mut file)) = Reader::open(&path_in(self.dir.path()), BEGINNING) {
+            let head: Head = file.next().unwrap();
+            let noted: Vec<KnownEvent> = (0..head.known).map(|_| file.next().unwrap()).collect();
             let once: BTreeSet<KnownEvent> = noted.iter().copied().collect();
             assert_eq!(once.len(), noted.len(), "an event is noted twice");
         }
         let of = |found: Recovery| -> BTreeMap<DeliveryId, String> {
             let unfinished = found.unfinished().map(|(unfinished, _)| unfinished);
-            unfinished.map(|unfinished| (unfinished.delivery.id, format!("{unfinished:?}"))).collect()
+            unfinished.map(|unfinished| (unfinished.delivery.id(), format!("{unfinished:?}"))).collect()
         };
         let pending: BTreeSet<DeliveryId> = self.pending.iter().map(|(id, _)| *id).collect();
         let (found, all) = (of(found), of(all));
@@ -285,7 +287,7 @@ fn the_layout_is_that_of_its_version() {
     let entry = Entry {
         id,
         key: "k",
-        kind: 1,
+        common: 1,
         accepted_at_ms: 2,
         attempts: 3,
         next_attempt_ms: Some(4),
@@ -294,9 +296,10 @@ fn the_layout_is_that_of_its_version() {
         last_attempt: Some(place(7)),
         earlier_attempts: vec![place(8)],
     };
-    let kind = Kind {
+    let common = Common {
         subscription: "s".parse().unwrap(),
-        event: EventKind::Test,
+        spec: spec(),
+        kind: EventKind::Test,
         stage: Some(Stage::Plan),
         status: Some(Status::Failure),
         format: Format::Slack,
@@ -312,14 +315,14 @@ fn the_layout_is_that_of_its_version() {
         }],
         sequence: 4,
         run_record: Some(place(5)),
-        known: vec![KnownEvent { at_ms: 6, key: crate::delivery::KeyDigest::of(b"k") }],
+        known: 6,
         inbox: vec!["i".to_owned()],
-        kinds: vec![kind],
+        common: vec![common],
         memory: "{}".to_owned(),
         deliveries: 7,
     };
     let hex = |bytes: Vec<u8>| hex::encode(bytes);
-    assert!(BEGINNING.starts_with("spec-notify sealed 1 "));
+    assert!(BEGINNING.starts_with("spec-notify sealed 2 "));
     assert_eq!(hex(postcard::to_allocvec(&entry).unwrap()), ENTRY_HEX);
     let id = hex(postcard::to_allocvec(&head.segments[0].id).unwrap());
     assert_eq!(hex(postcard::to_allocvec(&head).unwrap()).replace(&id, "-id-"), HEAD_HEX);
@@ -328,6 +331,6 @@ fn the_layout_is_that_of_its_version() {
 /// Of the entry and the head of that test, in hex.
 const ENTRY_HEX: &str = "1000000000000040008000000000000001016b0104030108050a0f0101070e1501081018";
 const HEAD_HEX: &str = concat!(
-    "010102-id-0000030401050a0f010c8254c329a92850f6d539dd376f4816ee010169010173157370",
+    "010102-id-0000030401050a0f0601016901017306535045432d31157370",
     "65632d6b69742e776562686f6f6b2e746573740104506c616e01076661696c75726505736c61636b027b7d07"
 );
