@@ -9,6 +9,7 @@ use crate::archive::RequestLine;
 use crate::clock;
 use crate::config::{ExtraHeader, HeaderValue, SecretNames, SubscriptionConfig};
 use crate::delivery::{Delivery, Failure, FailureClass, Outcome, Payload};
+use crate::digest::in_hex;
 use crate::env::Environment;
 use crate::http::{Client, Connections, Header, Request, Target, Tls};
 use crate::secret::{Endpoint, Secret, shown_variable};
@@ -172,7 +173,7 @@ fn request_line(
     RequestLine {
         url: endpoint.to_string(),
         headers,
-        body_sha256: hex::encode(payload.sha256()),
+        body_sha256: in_hex(&payload.sha256()),
         body_bytes: payload.bytes().len(),
     }
 }

@@ -18,9 +18,12 @@ pub(crate) struct Seat {
     id: SeatId,
 }
 
-/// A place in the queue.
+/// A permit, or a place in the queue.
 #[derive(Debug)]
-pub(crate) struct Asked(oneshot::Receiver<Permit>);
+pub(crate) enum Asked {
+    Given(Permit),
+    Waits(oneshot::Receiver<Permit>),
+}
 
 /// The right to one request, until it is dropped.
 #[derive(Debug)]
@@ -39,13 +42,17 @@ impl Permits {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn permit(self: &Arc<Self>, share: Share) -> Permit {
+        Permit { permits: self.clone(), share: Some(share), since: Instant::now() }
+    }
+
     /// Applies a change and hands out the permits that it makes available.
     fn change(self: &Arc<Self>, change: impl FnOnce(&mut Sharing<oneshot::Sender<Permit>>)) {
         let mut sharing = self.sharing();
         change(&mut sharing);
         let mut given = Vec::new();
         while let Some((share, asked)) = sharing.give() {
-            given.push((Permit { permits: self.clone(), share: Some(share), since: Instant::now() }, asked));
+            given.push((self.permit(share), asked));
         }
         drop(sharing);
         for (permit, asked) in given {
@@ -65,11 +72,25 @@ impl Seat {
         Arc::ptr_eq(&self.permits, permits)
     }
 
-    /// Asks for a permit: takes a place in the queue now.
-    pub(crate) fn ask(&self, is_proven: bool) -> Asked {
+    /// Asks for a permit: takes one if one is free now, or would be once `spare` is given back,
+    /// which it is then; else takes a place in the queue.
+    pub(crate) fn ask(&self, is_proven: bool, spare: &mut Option<Permit>) -> Asked {
+        let now = {
+            let mut sharing = self.permits.sharing();
+            let mut now = sharing.ask_now(self.id, is_proven);
+            // Whoever waits comes before this one, or not, as it is decided when both wait.
+            if now.is_none() && !sharing.has_waiting() {
+                spare.take().into_iter().for_each(|spare| spare.give_back(&mut sharing));
+                now = sharing.ask_now(self.id, is_proven);
+            }
+            now
+        };
+        if let Some(share) = now {
+            return Asked::Given(self.permits.permit(share));
+        }
         let (asked, given) = oneshot::channel();
         self.permits.change(|sharing| sharing.ask(self.id, is_proven, asked));
-        Asked(given)
+        Asked::Waits(given)
     }
 }
 
@@ -77,7 +98,10 @@ impl Asked {
     /// Waits for the permit. `None` only if the seat is gone, which cannot happen while this holds
     /// it.
     pub(crate) async fn permit(self) -> Option<Permit> {
-        self.0.await.ok()
+        match self {
+            Self::Given(permit) => Some(permit),
+            Self::Waits(given) => given.await.ok(),
+        }
     }
 }
 
@@ -87,10 +111,18 @@ impl Drop for Seat {
     }
 }
 
+impl Permit {
+    fn give_back(mut self, sharing: &mut Sharing<oneshot::Sender<Self>>) {
+        if let Some(share) = self.share.take() {
+            sharing.give_back(share, self.since.elapsed());
+        }
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
-        let held_for = self.since.elapsed();
         if let Some(share) = self.share.take() {
+            let held_for = self.since.elapsed();
             self.permits.change(|sharing| sharing.give_back(share, held_for));
         }
     }
@@ -105,8 +137,9 @@ mod tests {
     fn a_permit_that_nobody_waits_for_any_more_goes_to_the_next() {
         let permits = Arc::new(Permits::new(1));
         let (one, other) = (Seat::new(&permits), Seat::new(&permits));
-        let held = one.ask(true).permit().now_or_never().flatten().unwrap();
-        let (given_up, mut waits) = (Box::pin(other.ask(true).permit()), Box::pin(one.ask(true).permit()));
+        let held = one.ask(true, &mut None).permit().now_or_never().flatten().unwrap();
+        let (given_up, mut waits) =
+            (Box::pin(other.ask(true, &mut None).permit()), Box::pin(one.ask(true, &mut None).permit()));
         let mut given_up = given_up;
         assert!((&mut given_up).now_or_never().is_none() && (&mut waits).now_or_never().is_none());
         drop(given_up);
@@ -118,10 +151,27 @@ mod tests {
     fn a_seat_that_is_left_keeps_nothing_for_itself() {
         let permits = Arc::new(Permits::new(2));
         let (busy, idle) = (Seat::new(&permits), Seat::new(&permits));
-        let _held = busy.ask(true).permit().now_or_never().flatten().unwrap();
-        let mut waits = Box::pin(busy.ask(true).permit());
+        let _held = busy.ask(true, &mut None).permit().now_or_never().flatten().unwrap();
+        let mut waits = Box::pin(busy.ask(true, &mut None).permit());
         assert!((&mut waits).now_or_never().is_none(), "the last one is kept for the other");
         drop(idle);
         assert!(waits.now_or_never().flatten().is_some());
+    }
+
+    #[test]
+    fn what_is_given_back_for_the_next_is_not_held_twice_and_passes_nobody_who_waits() {
+        let permits = Arc::new(Permits::new(1));
+        let (one, other) = (Seat::new(&permits), Seat::new(&permits));
+        let mut spare = one.ask(true, &mut None).permit().now_or_never().flatten();
+        assert!(spare.is_some());
+        let mut next = one.ask(true, &mut spare).permit().now_or_never().flatten();
+        assert!(next.is_some() && spare.is_none(), "nobody waits: it is the next one's");
+        let mut waits = Box::pin(other.ask(true, &mut None).permit());
+        assert!((&mut waits).now_or_never().is_none());
+        let mut again = Box::pin(one.ask(true, &mut next).permit());
+        assert!(next.is_some() && (&mut again).now_or_never().is_none(), "the other is first");
+        drop(next);
+        assert!(waits.now_or_never().flatten().is_some());
+        assert!(again.now_or_never().flatten().is_some(), "which is given back by now");
     }
 }

@@ -9,6 +9,7 @@ mod pause;
 mod records;
 mod right;
 mod sender;
+mod workers;
 
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -23,6 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::alarm::Alarm;
 use super::attempt::Settings;
 use super::ledger::Ledger;
+use super::permits::Permit;
 use super::tell::tell;
 use crate::clock;
 use crate::delivery::{
@@ -38,6 +40,7 @@ pub(crate) use pause::SetPause;
 use records::Gathered;
 pub(crate) use right::{Follow, HoldAs, Right, Take, Yield};
 use sender::{Requests, Sender};
+use workers::Workers;
 
 /// Results that a disk has refused and deliveries given up that are not written yet: at this many
 /// no more are given up, and beside what is under way nothing starts.
@@ -77,6 +80,9 @@ pub(crate) struct Configure(pub(crate) Option<Settings>);
 #[rtype(result = "()")]
 pub(crate) struct GiveUpLost(pub(crate) Arc<HashSet<DeliveryId>>);
 
+/// Said when what came of an attempt finds nobody.
+const STOPPED: &str = "a subscription has stopped: its running attempts are made again at the next start";
+
 /// A delivery that waits for its next attempt, and when that is due.
 type Due = (Pending, Instant);
 
@@ -100,6 +106,9 @@ pub(crate) struct Subscription {
     /// Results that the disk has refused and that are tried again, and deliveries given up unsent.
     held_up: usize,
     gathered: Gathered,
+    workers: Workers,
+    /// The permit of the attempt that has just ended, while the next ones ask for theirs.
+    spare: Option<Permit>,
     /// Deliveries that are to be given up because their payload is gone.
     gone: VecDeque<Pending>,
     /// Deliveries whose payload could not be read when it was their turn, and the last reason.
@@ -152,6 +161,8 @@ impl Subscription {
             unwritten: 0,
             held_up: 0,
             gathered: Gathered::default(),
+            workers: Workers::default(),
+            spare: None,
             gone: VecDeque::new(),
             unread: HashSet::new(),
             why_unread: String::new(),
@@ -273,9 +284,7 @@ impl Subscription {
             tell(&address, message).map(move |is_alive| {
                 let _alarm = alarm;
                 if !is_alive {
-                    log::error!(
-                        "a subscription has stopped: its running attempts are made again at the next start"
-                    );
+                    log::error!("{STOPPED}");
                 }
             })
         }));

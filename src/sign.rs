@@ -10,7 +10,7 @@ use openssl::sha::Sha256;
 use zeroize::Zeroizing;
 
 use crate::delivery::Delivery;
-use crate::digest::sha256;
+use crate::digest::{in_hex, sha256};
 use crate::secret::Secret;
 
 /// The value of `User-Agent`.
@@ -39,34 +39,34 @@ pub fn headers(delivery: &Delivery, body: &[u8], attempt: u32, timestamp: i64, s
     if let Some(previous) = &secrets.previous {
         signatures = format!("{signatures} {}", standard(previous, &id, timestamp, body));
     }
-    headers_with(delivery, attempt, timestamp, spec_kit(&secrets.current, body).into(), signatures.into())
+    let signed = [spec_kit(&secrets.current, body).into(), signatures.into()];
+    headers_with(delivery, id, attempt, timestamp, signed)
 }
 
 /// The headers of an attempt that nobody gets: as [`headers`], with [`HIDDEN`] signatures.
 pub(crate) fn hidden_headers(delivery: &Delivery, attempt: u32, timestamp: i64) -> Headers {
-    let [spec_kit, standard] = HIDDEN;
-    headers_with(delivery, attempt, timestamp, spec_kit.into(), standard.into())
+    headers_with(delivery, delivery.id.to_string(), attempt, timestamp, HIDDEN.map(Cow::from))
 }
 
 fn headers_with(
     delivery: &Delivery,
+    id: String,
     attempt: u32,
     timestamp: i64,
-    spec_kit: Cow<'static, str>,
-    standard: Cow<'static, str>,
+    [spec_kit, standard]: [Cow<'static, str>; 2],
 ) -> Headers {
-    let id = delivery.id.to_string();
+    let timestamp = timestamp.to_string();
     vec![
         ("content-type", delivery.format.content_type().into()),
         ("user-agent", USER_AGENT.into()),
         ("accept-encoding", "identity".into()),
         ("x-speckit-event", delivery.kind.as_str().into()),
         ("x-speckit-id", id.clone().into()),
-        ("x-speckit-request-timestamp", timestamp.to_string().into()),
+        ("x-speckit-request-timestamp", timestamp.clone().into()),
         ("x-speckit-attempt", attempt.to_string().into()),
         ("x-speckit-signature", spec_kit),
         ("webhook-id", id.into()),
-        ("webhook-timestamp", timestamp.to_string().into()),
+        ("webhook-timestamp", timestamp.into()),
         ("webhook-signature", standard),
     ]
 }
@@ -74,7 +74,7 @@ fn headers_with(
 /// The `X-SpecKit-Signature` header: `sha256=<hex hmac-sha256(secret, body)>`. The key is always
 /// the secret's UTF-8 bytes, as in the requirements' verification helper.
 pub fn spec_kit(secret: &Secret, body: &[u8]) -> String {
-    format!("sha256={}", hex::encode(hmac(secret.text(), &[body])))
+    ["sha256=", &in_hex(&hmac(secret.text(), &[body]))].concat()
 }
 
 /// One token of the `webhook-signature` header: `v1,<base64 hmac-sha256(secret,
@@ -83,7 +83,7 @@ pub fn spec_kit(secret: &Secret, body: &[u8]) -> String {
 pub fn standard(secret: &Secret, id: &str, timestamp: i64, body: &[u8]) -> String {
     let timestamp = timestamp.to_string();
     let parts = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body];
-    format!("v1,{}", STANDARD.encode(hmac(secret.key(), &parts)))
+    ["v1,", &STANDARD.encode(hmac(secret.key(), &parts))].concat()
 }
 
 /// Whether two signatures are equal, in a time that depends only on their lengths.
@@ -94,6 +94,10 @@ pub(crate) fn equal(ours: &str, theirs: &str) -> bool {
 /// Bytes in a block of SHA-256.
 const BLOCK: usize = 64;
 
+/// What each byte of the key is combined with (RFC 2104, section 2).
+const INNER: u8 = 0x36;
+const OUTER: u8 = 0x5c;
+
 /// HMAC-SHA-256 (RFC 2104) built on OpenSSL's SHA-256. OpenSSL's generic calls fetch algorithms and
 /// allocate contexts, which takes several times as long as the hash of a usual body.
 pub(crate) fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
@@ -102,14 +106,12 @@ pub(crate) fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
         long if long.len() > BLOCK => block[..32].copy_from_slice(&sha256(long)),
         short => block[..short.len()].copy_from_slice(short),
     }
-    let keyed = |pad: u8| {
-        let mut hash = Sha256::new();
-        hash.update(&*Zeroizing::new(block.map(|byte| byte ^ pad)));
-        hash
-    };
-    let mut inner = keyed(0x36);
+    let (mut inner, mut outer) = (Sha256::new(), Sha256::new());
+    block.iter_mut().for_each(|byte| *byte ^= INNER);
+    inner.update(&*block);
     parts.iter().for_each(|part| inner.update(part));
-    let mut outer = keyed(0x5c);
+    block.iter_mut().for_each(|byte| *byte ^= INNER ^ OUTER);
+    outer.update(&*block);
     outer.update(&inner.finish());
     outer.finish()
 }

@@ -1,16 +1,16 @@
 //! Makes attempts: each is a task of its own, from its turn to what came of it.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 
-use super::Subscription;
 use super::sender::Sender;
+use super::{Right, Subscription};
 use crate::actors::ledger::{Ledger, NoBody, ReadBody};
-use crate::actors::permits::Permit;
+use crate::actors::permits::{Asked, Permit};
 use crate::archive::Attempt;
 use crate::delivery::{Body, Delivery, InFlight, Payload};
 
@@ -20,7 +20,7 @@ const READ_AGAIN: Duration = Duration::from_secs(1);
 /// From a task of its own: an attempt ended, or could not be made. Bounded by `max_in_flight`.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct AttemptEnded {
+pub(super) struct AttemptEnded {
     in_flight: InFlight,
     attempt: Result<Attempt, NotMade>,
     /// Given back only after the next attempt has asked for one, so that a fast endpoint keeps its
@@ -36,13 +36,51 @@ enum NotMade {
     NoBody(NoBody),
 }
 
+/// An attempt that is to be made.
+pub(super) struct Job {
+    sender: Rc<Sender>,
+    in_flight: InFlight,
+    body: Option<Body>,
+    is_proven: bool,
+    asked: Option<Asked>,
+    is_held: Rc<Cell<bool>>,
+    right: Right,
+}
+
+impl Job {
+    pub(super) async fn make(self, ledger: &Addr<Ledger>) -> AttemptEnded {
+        let Self { sender, in_flight, body, is_proven, asked, is_held, right } = self;
+        let delivery = in_flight.delivery();
+        let payload = match &body {
+            Some(body) => Payload::clone(body),
+            None => match read_body(ledger, delivery).await {
+                Ok(body) => Payload::new(body),
+                Err(error) => return AttemptEnded::not_made(in_flight, NotMade::NoBody(error)),
+            },
+        };
+        let asked = asked.or_else(|| sender.ask(is_proven, &mut None));
+        let permit = Sender::permit(asked).await;
+        if is_held.get() || !right.may_start() {
+            return AttemptEnded::not_made(in_flight, NotMade::Held);
+        }
+        let attempt = sender.make(delivery.clone(), payload, in_flight.attempt(), false).await;
+        AttemptEnded { in_flight, attempt: Ok(attempt), permit }
+    }
+}
+
+impl AttemptEnded {
+    fn not_made(in_flight: InFlight, why: NotMade) -> Self {
+        Self { in_flight, attempt: Err(why), permit: None }
+    }
+}
+
 impl Subscription {
     pub(super) fn launch(
         &mut self,
         sender: Rc<Sender>,
         in_flight: InFlight,
         body: Option<Body>,
-        context: &mut Context<Self>,
+        context: &Context<Self>,
     ) {
         let (delivery, number) = (in_flight.delivery().clone(), in_flight.attempt());
         log::debug!(
@@ -51,33 +89,12 @@ impl Subscription {
         );
         self.under_way.insert(delivery.id, (delivery.clone(), number));
         let is_proven = self.health.is_proven();
-        let (is_held, right) = (self.is_held.clone(), self.right.clone());
         // Asks for the permit at once if the body is in memory. Else after reading it: a slow disk
         // must not hold a permit.
-        let asked = body.as_ref().and_then(|_| sender.ask(is_proven, false));
-        let body = body.ok_or_else(|| self.ledger.clone());
-        let sending = async move {
-            let payload = match &body {
-                Ok(body) => Payload::clone(body),
-                Err(ledger) => Payload::new(read_body(ledger, &delivery).await.map_err(NotMade::NoBody)?),
-            };
-            let asked = asked.or_else(|| sender.ask(is_proven, false));
-            let permit = Sender::permit(asked).await;
-            if is_held.get() || !right.may_start() {
-                return Err(NotMade::Held);
-            }
-            let attempt = sender.make(delivery, payload, number, false).await;
-            drop(body);
-            Ok((attempt, permit))
-        };
-        let ended = sending.map(move |sent| {
-            let (attempt, permit) = match sent {
-                Ok((attempt, permit)) => (Ok(attempt), permit),
-                Err(error) => (Err(error), None),
-            };
-            AttemptEnded { in_flight, attempt, permit }
-        });
-        self.spawn(context, ended);
+        let asked = body.as_ref().and_then(|_| sender.ask(is_proven, &mut self.spare));
+        let (is_held, right) = (self.is_held.clone(), self.right.clone());
+        let job = Job { sender, in_flight, body, is_proven, asked, is_held, right };
+        self.workers.make(job, &self.ledger, context, &self.alarm);
     }
 
     /// Takes back an attempt that could not be made. The whole lane pauses: the others would meet
@@ -102,6 +119,7 @@ impl Handler<AttemptEnded> for Subscription {
 
     fn handle(&mut self, ended: AttemptEnded, context: &mut Self::Context) {
         let AttemptEnded { in_flight, attempt, permit } = ended;
+        self.spare = permit;
         let id = in_flight.delivery().id;
         match attempt {
             Ok(attempt) => {
@@ -148,6 +166,6 @@ impl Handler<AttemptEnded> for Subscription {
             }
         }
         // Only now: the attempts started above have asked for theirs.
-        drop(permit);
+        self.spare = None;
     }
 }

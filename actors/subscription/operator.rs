@@ -169,7 +169,8 @@ impl Handler<SendNow> for Subscription {
         let sending = async move {
             // What waits for its turn holds no permit.
             sleep(turn).await;
-            let permit = Sender::permit(sender.ask(is_proven, dry_run)).await;
+            let asked = if dry_run { None } else { sender.ask(is_proven, &mut None) };
+            let permit = Sender::permit(asked).await;
             (sender.make(of, payload, number, dry_run).await, permit)
         };
         let note = self.hold.pause.as_ref().map(|pause| {

@@ -63,9 +63,9 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    /// Asks for a permit, where one is needed.
-    pub(super) fn ask(&self, is_proven: bool, dry_run: bool) -> Option<Asked> {
-        self.seat.as_ref().filter(|_| !dry_run).map(|seat| seat.ask(is_proven))
+    /// Asks for a permit, where one is needed; `spare` may be given back for it.
+    pub(super) fn ask(&self, is_proven: bool, spare: &mut Option<Permit>) -> Option<Asked> {
+        self.seat.as_ref().map(|seat| seat.ask(is_proven, spare))
     }
 
     /// Waits for the permit, where one was asked for. Whoever has it drops it after asking for the

@@ -6,7 +6,6 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
-use serde_json::value::RawValue;
 
 use super::attempt::{Attempt, Effect, Finished, RequestLine};
 use super::dead_letter::DeadLetter;
@@ -73,9 +72,6 @@ pub(crate) struct AttemptLine<'a> {
     /// When the next attempt is due, for `retry`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_attempt_at: Option<String>,
-    /// The body that was not sent, byte for byte, for a dry run.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub body: Option<&'a RawValue>,
 }
 
 impl<'a> AttemptLine<'a> {
@@ -109,8 +105,6 @@ impl<'a> AttemptLine<'a> {
                 Effect::Retry { next_attempt_at } => Some(clock::rfc3339(*next_attempt_at)),
                 _ => None,
             },
-            // An accepted body is JSON on one line.
-            body: attempt.unsent.as_ref().and_then(|body| serde_json::from_slice(body).ok()),
         }
     }
 }
@@ -288,7 +282,7 @@ const USUAL_EVIDENCE: usize = 2 * 1024;
 
 /// The line of an attempt.
 pub(crate) fn attempt_line(finished: &Finished) -> Vec<u8> {
-    line(&AttemptLine::of(finished))
+    line_with(&AttemptLine::of(finished), finished.attempt.unsent.as_deref())
 }
 
 /// The line of a delivery's end that its last attempt decided.
@@ -314,10 +308,23 @@ pub(crate) fn discard_letter_line(letter: &DeadLetter, by: &str) -> Vec<u8> {
 
 /// A line of evidence, its newline included; nothing where it cannot be written as JSON.
 fn line(of: &impl Serialize) -> Vec<u8> {
-    let mut line = Vec::with_capacity(USUAL_EVIDENCE);
+    line_with(of, None)
+}
+
+/// As [`line`], with the body that was not sent, byte for byte, for a dry run: an accepted body is
+/// JSON on one line.
+fn line_with(of: &impl Serialize, body: Option<&[u8]>) -> Vec<u8> {
+    let mut line = Vec::with_capacity(USUAL_EVIDENCE + body.map_or(0, <[u8]>::len));
     if let Err(error) = serde_json::to_writer(&mut line, of) {
         log::error!("an evidence line cannot be written: {error}");
         return Vec::new();
+    }
+    if let Some(body) = body
+        && line.pop_if(|last| *last == b'}').is_some()
+    {
+        line.extend_from_slice(br#","body":"#);
+        line.extend_from_slice(body);
+        line.push(b'}');
     }
     // Emitters' text is escaped, so that it has no effect on the terminal of whoever reads the
     // file.

@@ -21,16 +21,20 @@ pub(crate) struct Share {
 
 /// The shares that are held and the requests that wait; `T` identifies a waiting request.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Sharing<T> {
     max: usize,
     held: usize,
     held_unproven: usize,
+    /// Requests that wait, of all seats.
+    waiting: usize,
     seats: BTreeMap<SeatId, Seat<T>>,
     next_seat: u64,
     next_arrival: u64,
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Seat<T> {
     is_proven: bool,
     held: usize,
@@ -44,6 +48,12 @@ struct Seat<T> {
 }
 
 impl<T> Seat<T> {
+    /// Whether it may have one more, where there `has_room` for who is not proven and the last one
+    /// `is_kept` for who holds none.
+    fn may_start(&self, has_room: bool, is_kept: bool) -> bool {
+        (self.is_proven || has_room) && (self.held == 0 || !is_kept)
+    }
+
     fn arrival(&self) -> Option<u64> {
         self.waiting.front().map(|(arrival, _)| *arrival)
     }
@@ -57,6 +67,7 @@ impl<T> Sharing<T> {
             max: max.max(1),
             held: 0,
             held_unproven: 0,
+            waiting: 0,
             seats: BTreeMap::new(),
             next_seat: 0,
             next_arrival: 0,
@@ -76,7 +87,22 @@ impl<T> Sharing<T> {
     /// Removes a subscription. Its shares must still be given back; its waiting requests are
     /// dropped.
     pub(crate) fn close(&mut self, id: SeatId) {
-        self.seats.remove(&id);
+        if let Some(seat) = self.seats.remove(&id) {
+            self.waiting -= seat.waiting.len();
+        }
+    }
+
+    /// Gives a share at once, if one is free for this subscription and no request waits; else
+    /// [`ask`](Self::ask).
+    pub(crate) fn ask_now(&mut self, id: SeatId, is_proven: bool) -> Option<Share> {
+        if self.waiting > 0 {
+            return None;
+        }
+        let (free, has_room) = self.free();
+        let is_kept = self.is_kept(free);
+        let seat = self.seats.get_mut(&id)?;
+        seat.is_proven = is_proven;
+        (free > 0 && seat.may_start(has_room, is_kept)).then(|| self.take(id, false)).flatten()
     }
 
     /// Adds a request that waits for a share. Call [`give`](Self::give) afterwards.
@@ -85,21 +111,46 @@ impl<T> Sharing<T> {
         seat.is_proven = is_proven;
         seat.waiting.push_back((self.next_arrival, request));
         self.next_arrival += 1;
+        self.waiting += 1;
+    }
+
+    /// Whether some request waits.
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.waiting > 0
+    }
+
+    /// How many shares are free, and whether one that is not proven may have one of them.
+    fn free(&self) -> (usize, bool) {
+        (self.max.saturating_sub(self.held), self.held_unproven < (self.max / 2).max(1))
+    }
+
+    /// Whether what is free is the last one: it is for a subscription that holds none.
+    fn is_kept(&self, free: usize) -> bool {
+        free == 1 && self.seats.values().any(|seat| seat.held == 0)
+    }
+
+    /// Takes a share for a subscription.
+    fn take(&mut self, id: SeatId, overtakes: bool) -> Option<Share> {
+        if !overtakes {
+            self.seats.values_mut().for_each(|seat| seat.ahead = Duration::ZERO);
+        }
+        let seat = self.seats.get_mut(&id)?;
+        seat.held += 1;
+        let is_unproven = !seat.is_proven;
+        self.held += 1;
+        self.held_unproven += usize::from(is_unproven);
+        Some(Share { seat: id, is_unproven, overtakes })
     }
 
     /// Gives a share to the next request, if one is free. Call until `None`.
     pub(crate) fn give(&mut self) -> Option<(Share, T)> {
-        let free = self.max.saturating_sub(self.held);
-        if free == 0 {
+        let (free, has_room) = self.free();
+        if free == 0 || self.waiting == 0 {
             return None;
         }
-        let has_room = self.held_unproven < (self.max / 2).max(1);
-        // The last one is for a subscription that holds none.
-        let is_kept = free == 1 && self.seats.values().any(|seat| seat.held == 0);
-        let may_start = |seat: &Seat<T>| {
-            !seat.waiting.is_empty() && (seat.is_proven || has_room) && (seat.held == 0 || !is_kept)
-        };
-        let mut wanting: Vec<_> = self.seats.iter().filter(|(_, seat)| may_start(seat)).collect();
+        let is_kept = self.is_kept(free);
+        let wants = |seat: &Seat<T>| !seat.waiting.is_empty() && seat.may_start(has_room, is_kept);
+        let mut wanting: Vec<_> = self.seats.iter().filter(|(_, seat)| wants(seat)).collect();
         // Subscriptions that hold the fewest shares come first.
         let fewest = wanting.iter().map(|(_, seat)| seat.held).min()?;
         wanting.retain(|(_, seat)| seat.held == fewest);
@@ -112,16 +163,9 @@ impl<T> Sharing<T> {
         let quickest = wanting.iter().filter(|(_, seat)| may_overtake(seat));
         let (id, _) = *quickest.min_by_key(|(_, seat)| (seat.usual, seat.arrival()))?;
         let (id, overtakes) = (*id, id != patient);
-        if !overtakes {
-            self.seats.values_mut().for_each(|seat| seat.ahead = Duration::ZERO);
-        }
-        let seat = self.seats.get_mut(&id)?;
-        let (_, request) = seat.waiting.pop_front()?;
-        seat.held += 1;
-        let is_unproven = !seat.is_proven;
-        self.held += 1;
-        self.held_unproven += usize::from(is_unproven);
-        Some((Share { seat: id, is_unproven, overtakes }, request))
+        let (_, request) = self.seats.get_mut(&id)?.waiting.pop_front()?;
+        self.waiting -= 1;
+        self.take(id, overtakes).map(|share| (share, request))
     }
 
     /// Takes back a share that was held for `held_for`. Call [`give`](Self::give) afterwards.
@@ -342,7 +386,23 @@ mod tests {
             let mut shares = Vec::new();
             for (step, at, is_proven) in steps {
                 match step {
-                    0 | 1 => sharing.ask(seats[at % seats.len()], is_proven, ()),
+                    0 | 1 => {
+                        let seat = seats[at % seats.len()];
+                        let mut other = sharing.clone();
+                        let now = sharing.ask_now(seat, is_proven);
+                        let is_first = other.waiting == 0;
+                        other.ask(seat, is_proven, ());
+                        let asked = if is_first { take(&mut other) } else { Vec::new() };
+                        prop_assert!(asked.iter().map(|(share, ())| share).eq(&now), "as if it had asked");
+                        match now {
+                            Some(share) => {
+                                other.next_arrival = sharing.next_arrival;
+                                prop_assert_eq!(format!("{other:?}"), format!("{sharing:?}"));
+                                shares.push(share);
+                            }
+                            None => sharing.ask(seat, is_proven, ()),
+                        }
+                    }
                     2 if !shares.is_empty() => {
                         sharing.give_back(shares.remove(at % shares.len()), Duration::from_millis(at as u64));
                     }
@@ -357,6 +417,8 @@ mod tests {
                 let unproven = shares.iter().filter(|share| share.is_unproven).count();
                 prop_assert!(unproven <= (max / 2).max(1));
                 prop_assert_eq!((sharing.held, sharing.held_unproven), (shares.len(), unproven));
+                let waiting: usize = sharing.seats.values().map(|seat| seat.waiting.len()).sum();
+                prop_assert_eq!(sharing.waiting, waiting);
             }
             shares.drain(..).for_each(|share| sharing.give_back(share, Duration::ZERO));
             // Once nothing is held, every waiting request gets a share.

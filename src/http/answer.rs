@@ -140,6 +140,10 @@ fn decoded<'a>(body: &'a [u8], coding: &str) -> Option<Cow<'a, [u8]>> {
 /// A body for the evidence: text with deceiving characters replaced, and `…` where it is cut.
 pub(super) fn shown(body: &[u8]) -> String {
     let cut = body.len() > MAX_KEPT_BYTES;
+    // Most are plain and short.
+    if !cut && body.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\n' | b'\t')) {
+        return String::from_utf8_lossy(body).into_owned();
+    }
     let text = String::from_utf8_lossy(&body[..body.len().min(MAX_KEPT_BYTES)]).replace("\r\n", "\n");
     let printable = |c: char| if is_deceiving(c) && c != '\n' && c != '\t' { '\u{fffd}' } else { c };
     text.chars().map(printable).chain(cut.then_some('…')).collect()

@@ -25,8 +25,9 @@ use actix_rt::time::timeout;
 use actix_service::fn_service;
 use actix_tls::connect::{ConnectError as ConnectFailure, ConnectInfo, Connection};
 use awc::Connector;
-use awc::error::{InvalidUrl, SendRequestError};
-use awc::http::{Uri, header};
+use awc::error::{HttpError, InvalidUrl, SendRequestError};
+use awc::http::Uri;
+use awc::http::header::{self, HeaderName, HeaderValue};
 use bytes::Bytes;
 
 use crate::delivery::{Outcome, Response};
@@ -141,17 +142,27 @@ impl Client {
         let Target { uri: Some(uri), host: Some(host), authorization, .. } = request.target else {
             return Err(SendRequestError::Url(InvalidUrl::MissingHost));
         };
-        let mut building = client.post(uri.clone()).insert_header((header::HOST, host.clone()));
+        let mut asked = client.post(uri.clone());
+        let headers = asked.headers_mut();
+        headers.insert(header::HOST, host.clone());
         for (name, value) in request.headers {
-            building = building.insert_header((name.as_ref(), value.as_ref()));
-        }
-        if is_last {
-            building = building.force_close();
+            let name = match name {
+                Cow::Borrowed(name) => HeaderName::from_static(name),
+                Cow::Owned(name) => name.parse().map_err(HttpError::from)?,
+            };
+            let value = match value {
+                Cow::Borrowed(value) => HeaderValue::from_static(value),
+                Cow::Owned(value) => value.parse().map_err(HttpError::from)?,
+            };
+            headers.insert(name, value);
         }
         if let Some(value) = authorization {
-            building = building.insert_header((header::AUTHORIZATION, value.clone()));
+            headers.insert(header::AUTHORIZATION, value.clone());
         }
-        let answer = building.send_body(request.body.clone()).await?;
+        if is_last {
+            asked = asked.force_close();
+        }
+        let answer = asked.send_body(request.body.clone()).await?;
         Ok(answer::read(answer, request.format, deadline).await)
     }
 }
