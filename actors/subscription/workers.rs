@@ -119,7 +119,8 @@ mod tests {
             let all = comes.len();
             let (done, tasks, most) = actix::System::new().block_on(async move {
                 let jobs = Rc::new(Jobs::default());
-                let (under_way, done, tasks) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+                let counter = || Rc::new(Cell::new(0));
+                let (under_way, done, tasks) = (counter(), counter(), counter());
                 let (mut spawned, mut most) = (0, 0);
                 for (pause, takes) in comes {
                     for _ in 0..pause {
