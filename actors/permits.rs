@@ -42,8 +42,8 @@ impl Permits {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn permit(self: &Arc<Self>, share: Share) -> Permit {
-        Permit { permits: self.clone(), share: Some(share), since: Instant::now() }
+    fn permit(self: &Arc<Self>, share: Share, now: Instant) -> Permit {
+        Permit { permits: self.clone(), share: Some(share), since: now }
     }
 
     /// Applies a change and hands out the permits that it makes available.
@@ -52,7 +52,7 @@ impl Permits {
         change(&mut sharing);
         let mut given = Vec::new();
         while let Some((share, asked)) = sharing.give() {
-            given.push((self.permit(share), asked));
+            given.push((self.permit(share, Instant::now()), asked));
         }
         drop(sharing);
         for (permit, asked) in given {
@@ -75,18 +75,19 @@ impl Seat {
     /// Asks for a permit: takes one if one is free now, or would be once `spare` is given back,
     /// which it is then; else takes a place in the queue.
     pub(crate) fn ask(&self, is_proven: bool, spare: &mut Option<Permit>) -> Asked {
-        let now = {
+        let now = Instant::now();
+        let share = {
             let mut sharing = self.permits.sharing();
-            let mut now = sharing.ask_now(self.id, is_proven);
+            let mut share = sharing.ask_now(self.id, is_proven);
             // Whoever waits comes before this one, or not, as it is decided when both wait.
-            if now.is_none() && !sharing.has_waiting() {
-                spare.take().into_iter().for_each(|spare| spare.give_back(&mut sharing));
-                now = sharing.ask_now(self.id, is_proven);
+            if share.is_none() && !sharing.has_waiting() {
+                spare.take().into_iter().for_each(|spare| spare.give_back(&mut sharing, now));
+                share = sharing.ask_now(self.id, is_proven);
             }
-            now
+            share
         };
-        if let Some(share) = now {
-            return Asked::Given(self.permits.permit(share));
+        if let Some(share) = share {
+            return Asked::Given(self.permits.permit(share, now));
         }
         let (asked, given) = oneshot::channel();
         self.permits.change(|sharing| sharing.ask(self.id, is_proven, asked));
@@ -112,9 +113,9 @@ impl Drop for Seat {
 }
 
 impl Permit {
-    fn give_back(mut self, sharing: &mut Sharing<oneshot::Sender<Self>>) {
+    fn give_back(mut self, sharing: &mut Sharing<oneshot::Sender<Self>>, now: Instant) {
         if let Some(share) = self.share.take() {
-            sharing.give_back(share, self.since.elapsed());
+            sharing.give_back(share, now.saturating_duration_since(self.since));
         }
     }
 }

@@ -34,12 +34,24 @@ pub(crate) type Headers = Vec<(&'static str, Cow<'static, str>)>;
 
 /// The headers of one attempt. `timestamp` is in seconds since the epoch.
 pub fn headers(delivery: &Delivery, body: &[u8], attempt: u32, timestamp: i64, secrets: &Secrets) -> Headers {
+    signed_headers(delivery, body, spec_kit(&secrets.current, body), attempt, timestamp, secrets)
+}
+
+/// As [`headers`], where the signature of the body alone is known.
+pub(crate) fn signed_headers(
+    delivery: &Delivery,
+    body: &[u8],
+    spec_kit: String,
+    attempt: u32,
+    timestamp: i64,
+    secrets: &Secrets,
+) -> Headers {
     let id = delivery.id.to_string();
     let mut signatures = standard(&secrets.current, &id, timestamp, body);
     if let Some(previous) = &secrets.previous {
         signatures = format!("{signatures} {}", standard(previous, &id, timestamp, body));
     }
-    let signed = [spec_kit(&secrets.current, body).into(), signatures.into()];
+    let signed = [spec_kit.into(), signatures.into()];
     headers_with(delivery, id, attempt, timestamp, signed)
 }
 

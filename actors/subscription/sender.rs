@@ -2,10 +2,11 @@
 //! reload.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::rc::Rc;
 use std::sync::Arc;
+
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 
 use super::Subscription;
 use crate::actors::attempt::{self, Settings};

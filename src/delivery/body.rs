@@ -8,27 +8,43 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use crate::digest::sha256;
+use crate::secret::Secret;
 
 /// A body, with its SHA-256 for the evidence, computed once however many subscriptions get it.
 /// Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Payload(Arc<(Bytes, OnceLock<[u8; 32]>)>);
+pub(crate) struct Payload(Arc<Content>);
+
+#[derive(Debug)]
+struct Content {
+    bytes: Bytes,
+    sha256: OnceLock<[u8; 32]>,
+    /// The first secret that signed it, and its signature.
+    signed: OnceLock<(Secret, String)>,
+}
 
 impl Payload {
     /// A payload of these bytes.
     pub(crate) fn new(bytes: Bytes) -> Self {
-        Self(Arc::new((bytes, OnceLock::new())))
+        Self(Arc::new(Content { bytes, sha256: OnceLock::new(), signed: OnceLock::new() }))
     }
 
     /// The body.
     pub(crate) fn bytes(&self) -> &Bytes {
-        &self.0.0
+        &self.0.bytes
     }
 
     /// The SHA-256 of the body.
     pub(crate) fn sha256(&self) -> [u8; 32] {
-        let (bytes, hash) = &*self.0;
-        *hash.get_or_init(|| sha256(bytes))
+        *self.0.sha256.get_or_init(|| sha256(&self.0.bytes))
+    }
+
+    /// What `sign` makes of the body and a secret; computed once for subscriptions that have the
+    /// same.
+    pub(crate) fn signature(&self, secret: &Secret, sign: impl Fn(&Secret, &[u8]) -> String) -> String {
+        let Content { bytes, signed, .. } = &*self.0;
+        let (of, signature) = signed.get_or_init(|| (secret.clone(), sign(secret, bytes)));
+        if of == secret { signature.clone() } else { sign(secret, bytes) }
     }
 }
 
@@ -78,6 +94,21 @@ impl Deref for Body {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_secret_has_its_own_signature_computed_once_for_the_first() {
+        let payload = Payload::new(Bytes::from_static(b"body"));
+        let signed = std::cell::Cell::new(0);
+        let sign = |secret: &Secret, body: &[u8]| {
+            signed.set(signed.get() + 1);
+            format!("{:?} {:?}", secret.text(), body)
+        };
+        let (one, other) = (Secret::parse("one").unwrap(), Secret::parse("other").unwrap());
+        let by = |secret: &Secret| payload.clone().signature(secret, sign);
+        assert_eq!((by(&one), by(&one)), (sign(&one, b"body"), sign(&one, b"body")));
+        assert_eq!((by(&other), by(&one)), (sign(&other, b"body"), sign(&one, b"body")));
+        assert_eq!(signed.get(), 2 + 4, "the other's each time");
+    }
 
     #[test]
     fn the_budget_is_never_exceeded_and_comes_back() {

@@ -1,9 +1,9 @@
 //! Knows which events were accepted, so that a repeated event is delivered once.
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::BuildHasher as _;
 
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -97,13 +97,19 @@ pub(crate) struct Dedupe {
     first: u32,
     /// The number of the last event with each key: a number takes less memory than the key again.
     last: HashTable<u32>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
 }
 
 impl Dedupe {
     /// Knows nothing yet, and remembers events for `window`.
     pub(crate) fn new(window: SignedDuration) -> Self {
-        Self { window, order: VecDeque::new(), first: 0, last: HashTable::new(), hasher: RandomState::new() }
+        Self {
+            window,
+            order: VecDeque::new(),
+            first: 0,
+            last: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+        }
     }
 
     /// Sets how long events are remembered.

@@ -9,10 +9,12 @@ mod sealed;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+
+use hashbrown::HashMap;
 
 use super::place::Place;
 use super::record::{self, Record, VERSION};

@@ -1,7 +1,8 @@
 //! Folds the records of a SPEC's spool, read in order, into what is unfinished and known. No I/O.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
+use hashbrown::HashMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::place::Place;
