@@ -277,17 +277,14 @@ impl<'a> FinalLine<'a> {
     }
 }
 
-/// Bytes that the lines of one attempt and of its delivery's end usually take at most.
-const USUAL_EVIDENCE: usize = 2 * 1024;
-
-/// The line of an attempt.
-pub(crate) fn attempt_line(finished: &Finished) -> Vec<u8> {
-    line_with(&AttemptLine::of(finished), finished.attempt.unsent.as_deref())
+/// Adds the line of an attempt.
+pub(crate) fn add_attempt_line(finished: &Finished, lines: &mut Vec<u8>) {
+    add_line(&AttemptLine::of(finished), finished.attempt.unsent.as_deref(), lines);
 }
 
-/// The line of a delivery's end that its last attempt decided.
-pub(crate) fn final_line(delivery: &Delivery, last: &Attempt, state: FinalState) -> Vec<u8> {
-    line(&FinalLine::of(delivery, last, state))
+/// Adds the line of a delivery's end that its last attempt decided.
+pub(crate) fn add_final_line(delivery: &Delivery, last: &Attempt, state: FinalState, lines: &mut Vec<u8>) {
+    add_line(&FinalLine::of(delivery, last, state), None, lines);
 }
 
 /// The line of a delivery's end that becomes a dead letter.
@@ -308,31 +305,33 @@ pub(crate) fn discard_letter_line(letter: &DeadLetter, by: &str) -> Vec<u8> {
 
 /// A line of evidence, its newline included; nothing where it cannot be written as JSON.
 fn line(of: &impl Serialize) -> Vec<u8> {
-    line_with(of, None)
+    let mut line = Vec::new();
+    add_line(of, None, &mut line);
+    line
 }
 
-/// As [`line`], with the body that was not sent, byte for byte, for a dry run: an accepted body is
-/// JSON on one line.
-fn line_with(of: &impl Serialize, body: Option<&[u8]>) -> Vec<u8> {
-    let mut line = Vec::with_capacity(USUAL_EVIDENCE + body.map_or(0, <[u8]>::len));
-    if let Err(error) = serde_json::to_writer(&mut line, of) {
+/// Adds a [`line`], with the body that was not sent, byte for byte, for a dry run: an accepted body
+/// is JSON on one line.
+fn add_line(of: &impl Serialize, body: Option<&[u8]>, lines: &mut Vec<u8>) {
+    let start = lines.len();
+    if let Err(error) = serde_json::to_writer(&mut *lines, of) {
         log::error!("an evidence line cannot be written: {error}");
-        return Vec::new();
+        return lines.truncate(start);
     }
     if let Some(body) = body
-        && line.pop_if(|last| *last == b'}').is_some()
+        && lines.pop_if(|last| *last == b'}').is_some()
     {
-        line.extend_from_slice(br#","body":"#);
-        line.extend_from_slice(body);
-        line.push(b'}');
+        lines.extend_from_slice(br#","body":"#);
+        lines.extend_from_slice(body);
+        lines.push(b'}');
     }
     // Emitters' text is escaped, so that it has no effect on the terminal of whoever reads the
     // file.
-    if let Ok(Cow::Owned(escaped)) = std::str::from_utf8(&line).map(harmless_json) {
-        line = escaped.into_bytes();
+    if let Ok(Cow::Owned(escaped)) = std::str::from_utf8(&lines[start..]).map(harmless_json) {
+        lines.truncate(start);
+        lines.extend_from_slice(escaped.as_bytes());
     }
-    line.push(b'\n');
-    line
+    lines.push(b'\n');
 }
 
 #[cfg(test)]
@@ -343,10 +342,13 @@ mod tests {
     fn what_emitters_wrote_does_nothing_to_a_terminal() {
         let key = "k \u{202e}\u{200f}\u{9b}31m é";
         let mut lines = b"before\n".to_vec();
-        lines.extend(line(&serde_json::json!({"key": key})));
+        let of = serde_json::json!({"key": key});
+        add_line(&of, None, &mut lines);
+        add_line(&of, Some(of.to_string().as_bytes()), &mut lines);
         let text = String::from_utf8(lines).unwrap();
-        assert_eq!(text, "before\n{\"key\":\"k \\u202e\\u200f\\u009b31m é\"}\n");
+        let escaped = r#"{"key":"k \u202e\u200f\u009b31m é""#;
+        assert_eq!(text, format!("before\n{escaped}}}\n{escaped},\"body\":{escaped}}}}}\n"));
         let line: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
-        assert_eq!(line["key"], key);
+        assert_eq!((&line["key"], &line["body"]["key"]), (&key.into(), &key.into()));
     }
 }

@@ -20,7 +20,7 @@ pub(crate) use census::{Census, DeadLetterCount};
 pub(crate) use dead_letter::DeadLetter;
 pub(crate) use dead_letter::{by_age as dead_letters_by_age, read as read_dead_letter};
 pub(crate) use evidence::{
-    End, attempt_line, burial_line, discard_letter_line, discard_line, final_line, is_record,
+    End, add_attempt_line, add_final_line, burial_line, discard_letter_line, discard_line, is_record,
 };
 pub(crate) use health::{AtRest, Healths, left_at_rest, read_healths, write_healths};
 pub(crate) use pauses::{Pauses, is_paused, read_pauses, remove_pause, write_pause};

@@ -93,6 +93,8 @@ pub(crate) struct Store {
     /// Those of them whose record is in the batch.
     ending: Vec<(SpecId, DeliveryId)>,
     resolved: Resolved,
+    /// Lines of evidence on their way to the archive.
+    lines: Vec<u8>,
 }
 
 impl Store {
@@ -114,6 +116,7 @@ impl Store {
             ends_told: HashSet::new(),
             ending: Vec::new(),
             resolved: Resolved::default(),
+            lines: Vec::new(),
         };
         store.finish_buried(&mut recovered);
         for error in store.commit().into_values() {

@@ -4,13 +4,24 @@
 use bytes::Bytes;
 
 use super::Store;
-use crate::archive::{Attempt, DeadLetter, Effect, Finished, attempt_line, burial_line, final_line};
+use crate::archive::{Attempt, DeadLetter, Effect, Finished, add_attempt_line, add_final_line, burial_line};
 use crate::clock;
 use crate::delivery::{Delivery, FinalState, Outcome, Reason};
+use crate::event::SpecId;
 use crate::files::FileError;
 use crate::spool::{Record, Unreadable};
 
 impl Store {
+    /// Adds the lines that `add` adds to the SPEC's evidence, by way of memory that is there
+    /// already: a delivery's lines are too long for the allocator's fast lists.
+    fn add_lines(&mut self, spec: &SpecId, add: impl FnOnce(&mut Vec<u8>)) {
+        let mut lines = std::mem::take(&mut self.lines);
+        lines.clear();
+        add(&mut lines);
+        self.add_evidence(spec, &lines);
+        self.lines = lines;
+    }
+
     /// Writes the result of an attempt; it is on disk after [`commit`](Self::commit). `again`: an
     /// earlier call failed, so the evidence is already written.
     ///
@@ -22,7 +33,7 @@ impl Store {
         let (spec, id) = (&delivery.spec, delivery.id);
         let spares_room = self.spool.is_full() && matches!(effect, Effect::Retry { .. });
         if !again && !spares_room {
-            self.add_evidence(spec, &attempt_line(finished));
+            self.add_lines(spec, |lines| add_attempt_line(finished, lines));
         }
         let state = match effect {
             Effect::Retry { next_attempt_at } => {
@@ -39,7 +50,8 @@ impl Store {
             Effect::Replayed => {
                 self.spool.check_room()?;
                 if !again {
-                    self.add_evidence(spec, &final_line(delivery, attempt, FinalState::Delivered));
+                    let state = FinalState::Delivered;
+                    self.add_lines(spec, |lines| add_final_line(delivery, attempt, state, lines));
                 }
                 self.sync_evidence(spec);
                 self.archive.remove_dead_letter(spec, id)?;
@@ -59,7 +71,7 @@ impl Store {
             Effect::DryRun => FinalState::DryRun,
         };
         if !again {
-            self.add_evidence(spec, &final_line(delivery, attempt, state));
+            self.add_lines(spec, |lines| add_final_line(delivery, attempt, state, lines));
         }
         self.append(spec, &Record::finished(id, state, clock::now()))?;
         self.spool.is_lost_no_more(id);

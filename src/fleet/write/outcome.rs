@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::{Batch, Fenced, Texts, run};
-use crate::archive::{DeadLetter, Effect, Finished, attempt_line, burial_line, final_line};
+use crate::archive::{DeadLetter, Effect, Finished, add_attempt_line, add_final_line, burial_line};
 use crate::clock;
 use crate::delivery::{
     AttemptSummary, Delivery, DeliveryId, FinalState, Health, Outcome, Reason, SubscriptionId,
@@ -87,9 +87,12 @@ impl Batch<'_> {
         let mut lines: Vec<Written<'_>> = Vec::new();
         for (finished, ..) in self.attempts() {
             let Finished { delivery, attempt, effect } = finished;
-            let of =
-                |is_end, line| Written { delivery, attempt: attempt.number, is_end, at: attempt.at, line };
-            lines.push(of(false, attempt_line(finished)));
+            let of = |is_end, add: &dyn Fn(&mut Vec<u8>)| {
+                let mut line = Vec::new();
+                add(&mut line);
+                Written { delivery, attempt: attempt.number, is_end, at: attempt.at, line }
+            };
+            lines.push(of(false, &|line| add_attempt_line(finished, line)));
             let state = match effect {
                 Effect::DryRun => FinalState::DryRun,
                 _ => FinalState::Delivered,
@@ -97,7 +100,7 @@ impl Batch<'_> {
             if matches!(effect, Effect::Delivered | Effect::DryRun | Effect::Replayed)
                 && ended.contains(&delivery.id)
             {
-                lines.push(of(true, final_line(delivery, attempt, state)));
+                lines.push(of(true, &|line| add_final_line(delivery, attempt, state, line)));
             }
             // A delivery's end stands right after the attempt that decided it.
             lines.extend(buried.remove(&delivery.id));
