@@ -1,7 +1,7 @@
 //! One attempt: secrets read, headers made and signed, the request sent, and what came of it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use super::permits::Permits;
 use crate::archive::Attempt;
@@ -43,12 +43,14 @@ pub(super) async fn make(
     dry_run: bool,
 ) -> Attempt {
     let at = clock::now();
+    let started = Instant::now();
     refresh(environment).await;
     let headers = read_secrets(environment, &config.secrets).and_then(|secrets| {
         let signed = match dry_run {
             true => sign::hidden_headers(delivery, number, at.as_second()),
             false => {
-                let signature = payload.signature(&secrets.current, sign::spec_kit);
+                let sign = |body: &[u8]| sign::spec_kit(&secrets.current, body);
+                let signature = payload.signature(secrets.current.text(), sign);
                 let (body, timestamp) = (payload.bytes(), at.as_second());
                 sign::signed_headers(delivery, body, signature, number, timestamp, &secrets)
             }
@@ -61,10 +63,7 @@ pub(super) async fn make(
     });
     let (headers, outcome) = match headers {
         headers if dry_run => (headers.unwrap_or_default(), None),
-        Err(failure) => {
-            let took = Duration::try_from(clock::now().duration_since(at)).unwrap_or_default();
-            (Vec::new(), Some(Outcome::new(Err(failure), took)))
-        }
+        Err(failure) => (Vec::new(), Some(Outcome::new(Err(failure), started.elapsed()))),
         Ok(headers) => {
             let body = payload.bytes().clone();
             let format = delivery.format;

@@ -81,7 +81,9 @@ impl Seat {
             let mut share = sharing.ask_now(self.id, is_proven);
             // Whoever waits comes before this one, or not, as it is decided when both wait.
             if share.is_none() && !sharing.has_waiting() {
-                spare.take().into_iter().for_each(|spare| spare.give_back(&mut sharing, now));
+                // After a reload it may be one of other permits.
+                let spare = spare.take_if(|spare| self.is_of(&spare.permits));
+                spare.into_iter().for_each(|spare| spare.give_back(&mut sharing, now));
                 share = sharing.ask_now(self.id, is_proven);
             }
             share
@@ -156,6 +158,22 @@ mod tests {
         let mut waits = Box::pin(busy.ask(true, &mut None).permit());
         assert!((&mut waits).now_or_never().is_none(), "the last one is kept for the other");
         drop(idle);
+        assert!(waits.now_or_never().flatten().is_some());
+    }
+
+    #[test]
+    fn a_permit_of_before_a_reload_is_given_back_to_those_it_is_of() {
+        let (before, after) = (Arc::new(Permits::new(1)), Arc::new(Permits::new(1)));
+        let (old, new) = (Seat::new(&before), Seat::new(&after));
+        let mut spare = old.ask(true, &mut None).permit().now_or_never().flatten();
+        let held = new.ask(true, &mut spare).permit().now_or_never().flatten();
+        assert!(held.is_some());
+        let mut waits = Box::pin(new.ask(true, &mut spare).permit());
+        assert!((&mut waits).now_or_never().is_none(), "the other permits have one, and it is taken");
+        assert!(spare.is_some());
+        drop(spare);
+        assert!(old.ask(true, &mut None).permit().now_or_never().flatten().is_some());
+        drop(held);
         assert!(waits.now_or_never().flatten().is_some());
     }
 

@@ -101,6 +101,7 @@ impl Subscription {
         };
         let config = &settings.config;
         self.lane.configure(config.retry.clone(), config.max_in_flight, settings.max_pending);
+        self.workers.keep(config.max_in_flight);
         self.lane.set_rate(config.rate_limit_per_s);
         let before = self.sender.take();
         let of_before = before.as_ref().and_then(|before| before.seat.clone());

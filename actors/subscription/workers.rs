@@ -21,6 +21,11 @@ use crate::actors::tell::tell;
 pub(super) struct Workers(Rc<Jobs<Job>>);
 
 impl Workers {
+    /// Sets how many tasks are kept that have nothing to do.
+    pub(super) fn keep(&self, most: usize) {
+        self.0.keep(most);
+    }
+
     /// Has an attempt made; the actor of `context` hears what came of it.
     pub(super) fn make(
         &self,
@@ -47,16 +52,17 @@ impl Drop for Workers {
 struct Jobs<T> {
     /// Jobs that no task has begun. Bounded by `max_in_flight`.
     waiting: RefCell<VecDeque<T>>,
-    /// Tasks that wait for one.
+    /// Tasks that wait for one, and how many may.
     free: Cell<usize>,
+    most_free: Cell<usize>,
     come: Notify,
     is_over: Cell<bool>,
 }
 
 impl<T> Default for Jobs<T> {
     fn default() -> Self {
-        let (waiting, free) = (RefCell::default(), Cell::default());
-        Self { waiting, free, come: Notify::new(), is_over: Cell::default() }
+        let (free, most_free, is_over) = (Cell::default(), Cell::default(), Cell::default());
+        Self { waiting: RefCell::default(), free, most_free, come: Notify::new(), is_over }
     }
 }
 
@@ -69,17 +75,23 @@ impl<T> Jobs<T> {
         self.waiting.borrow().len() > self.free.get()
     }
 
-    /// The next job, once there is one; `None` when there will be no more.
+    /// The next job, once there is one; `None` when there will be no more, or enough tasks wait.
     async fn next(&self) -> Option<T> {
         loop {
             let next = self.waiting.borrow_mut().pop_front();
-            if next.is_some() || self.is_over.get() {
+            if next.is_some() || self.is_over.get() || self.free.get() >= self.most_free.get() {
                 return next;
             }
             self.free.set(self.free.get() + 1);
             self.come.notified().await;
             self.free.set(self.free.get() - 1);
         }
+    }
+
+    /// Sets how many tasks may wait for a job; those that wait beyond it end.
+    fn keep(&self, most: usize) {
+        self.most_free.set(most);
+        self.come.notify_waiters();
     }
 
     /// Ends the tasks once no job waits.
@@ -114,23 +126,24 @@ mod tests {
         /// tasks work than there were jobs at a time, and all tasks end.
         #[test]
         fn each_job_is_done_by_no_more_tasks_than_are_needed(
-            comes in prop::collection::vec((0usize..4, 0usize..6), 1..60),
+            comes in prop::collection::vec((0usize..4, 0usize..6, 0usize..5), 1..60),
         ) {
             let all = comes.len();
             let (done, tasks, most) = actix::System::new().block_on(async move {
                 let jobs = Rc::new(Jobs::default());
                 let counter = || Rc::new(Cell::new(0));
                 let (under_way, done, tasks) = (counter(), counter(), counter());
-                let (mut spawned, mut most) = (0, 0);
-                for (pause, takes) in comes {
+                let (mut most_tasks, mut most) = (0, 0);
+                for (pause, takes, kept) in comes {
                     for _ in 0..pause {
                         yield_now().await;
                     }
+                    jobs.keep(kept);
                     under_way.set(under_way.get() + 1);
                     most = most.max(under_way.get());
                     if jobs.add(takes) {
-                        spawned += 1;
                         tasks.set(tasks.get() + 1);
+                        most_tasks = most_tasks.max(tasks.get());
                         let (jobs, under_way) = (jobs.clone(), under_way.clone());
                         let (done, tasks) = (done.clone(), tasks.clone());
                         actix_rt::spawn(async move {
@@ -149,7 +162,7 @@ mod tests {
                 while tasks.get() > 0 {
                     yield_now().await;
                 }
-                (done.get(), spawned, most)
+                (done.get(), most_tasks, most)
             });
             prop_assert_eq!(done, all);
             prop_assert!(tasks <= most, "{tasks} tasks for {most} at a time");

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
 
 use super::attempt::{Attempt, Effect, Finished, RequestLine};
 use super::dead_letter::DeadLetter;
@@ -311,14 +312,14 @@ fn line(of: &impl Serialize) -> Vec<u8> {
 }
 
 /// Adds a [`line`], with the body that was not sent, byte for byte, for a dry run: an accepted body
-/// is JSON on one line.
+/// is JSON on one line, and one that is none is left out.
 fn add_line(of: &impl Serialize, body: Option<&[u8]>, lines: &mut Vec<u8>) {
     let start = lines.len();
     if let Err(error) = serde_json::to_writer(&mut *lines, of) {
         log::error!("an evidence line cannot be written: {error}");
         return lines.truncate(start);
     }
-    if let Some(body) = body
+    if let Some(body) = body.filter(|body| serde_json::from_slice::<&RawValue>(body).is_ok())
         && lines.pop_if(|last| *last == b'}').is_some()
     {
         lines.extend_from_slice(br#","body":"#);
@@ -345,10 +346,11 @@ mod tests {
         let of = serde_json::json!({"key": key});
         add_line(&of, None, &mut lines);
         add_line(&of, Some(of.to_string().as_bytes()), &mut lines);
+        add_line(&of, Some(b"no JSON\n{}"), &mut lines);
         let text = String::from_utf8(lines).unwrap();
         let escaped = r#"{"key":"k \u202e\u200f\u009b31m é""#;
-        assert_eq!(text, format!("before\n{escaped}}}\n{escaped},\"body\":{escaped}}}}}\n"));
-        let line: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        assert_eq!(text, format!("before\n{escaped}}}\n{escaped},\"body\":{escaped}}}}}\n{escaped}}}\n"));
+        let line: serde_json::Value = serde_json::from_str(text.lines().nth(2).unwrap()).unwrap();
         assert_eq!((&line["key"], &line["body"]["key"]), (&key.into(), &key.into()));
     }
 }

@@ -8,7 +8,6 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use crate::digest::sha256;
-use crate::secret::Secret;
 
 /// A body, with its SHA-256 for the evidence, computed once however many subscriptions get it.
 /// Cheap to clone.
@@ -19,8 +18,8 @@ pub(crate) struct Payload(Arc<Content>);
 struct Content {
     bytes: Bytes,
     sha256: OnceLock<[u8; 32]>,
-    /// The first secret that signed it, and its signature.
-    signed: OnceLock<(Secret, String)>,
+    /// The SHA-256 of the first key that signed it, which is wiped after use, and the signature.
+    signed: OnceLock<([u8; 32], String)>,
 }
 
 impl Payload {
@@ -39,12 +38,12 @@ impl Payload {
         *self.0.sha256.get_or_init(|| sha256(&self.0.bytes))
     }
 
-    /// What `sign` makes of the body and a secret; computed once for subscriptions that have the
+    /// What `sign` makes of the body with this key; computed once for subscriptions that have the
     /// same.
-    pub(crate) fn signature(&self, secret: &Secret, sign: impl Fn(&Secret, &[u8]) -> String) -> String {
-        let Content { bytes, signed, .. } = &*self.0;
-        let (of, signature) = signed.get_or_init(|| (secret.clone(), sign(secret, bytes)));
-        if of == secret { signature.clone() } else { sign(secret, bytes) }
+    pub(crate) fn signature(&self, key: &[u8], sign: impl Fn(&[u8]) -> String) -> String {
+        let (Content { bytes, signed, .. }, key) = (&*self.0, sha256(key));
+        let (of, signature) = signed.get_or_init(|| (key, sign(bytes)));
+        if *of == key { signature.clone() } else { sign(bytes) }
     }
 }
 
@@ -96,18 +95,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_secret_has_its_own_signature_computed_once_for_the_first() {
+    fn each_key_has_its_own_signature_computed_once_for_the_first() {
         let payload = Payload::new(Bytes::from_static(b"body"));
         let signed = std::cell::Cell::new(0);
-        let sign = |secret: &Secret, body: &[u8]| {
-            signed.set(signed.get() + 1);
-            format!("{:?} {:?}", secret.text(), body)
+        let by = |key: &str| {
+            payload.clone().signature(key.as_bytes(), |body| {
+                signed.set(signed.get() + 1);
+                format!("{} by {key}", String::from_utf8_lossy(body))
+            })
         };
-        let (one, other) = (Secret::parse("one").unwrap(), Secret::parse("other").unwrap());
-        let by = |secret: &Secret| payload.clone().signature(secret, sign);
-        assert_eq!((by(&one), by(&one)), (sign(&one, b"body"), sign(&one, b"body")));
-        assert_eq!((by(&other), by(&one)), (sign(&other, b"body"), sign(&one, b"body")));
-        assert_eq!(signed.get(), 2 + 4, "the other's each time");
+        assert_eq!(
+            [by("one"), by("other"), by("one"), by("other")],
+            ["body by one", "body by other", "body by one", "body by other"]
+        );
+        assert_eq!(signed.get(), 3, "the first's once");
     }
 
     #[test]

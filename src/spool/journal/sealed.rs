@@ -165,7 +165,9 @@ impl Journal {
     }
 
     fn of_file(dir: &Path, spec: &SpecId, numbers: &[u64], mut file: Reader) -> Option<(Self, Recovery)> {
-        let head: Head = file.next().filter(|head: &Head| fits(dir, &head.segments, numbers))?;
+        // A folder may have another SPEC's name by now.
+        let is_of = |head: &Head| head.common.iter().all(|common| common.spec == *spec);
+        let head: Head = file.next().filter(|head| is_of(head) && fits(dir, &head.segments, numbers))?;
         let (mut journal, mut recovery) = (Self::empty(dir, spec), Recovery::of(spec));
         let last = journal.restore(&mut recovery, head, &mut file, numbers)?;
         journal.known_sealed = KnownSealed { last, bytes: file.bytes() };
@@ -274,7 +276,9 @@ impl Journal {
             self.earlier_attempts.insert(entry.id, entry.earlier_attempts);
         }
         let live = LiveDelivery { event: entry.event, last_attempt: entry.last_attempt };
-        self.deliveries.insert(entry.id, live);
+        if self.deliveries.insert(entry.id, live).is_some() {
+            return None;
+        }
         let unfinished = Unfinished {
             delivery,
             attempts: entry.attempts,

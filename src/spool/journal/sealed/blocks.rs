@@ -1,5 +1,6 @@
-//! A file of values in blocks, each with its length and checksum: written and read without having
-//! all of it in memory.
+//! A file of values in blocks, each with its length and a checksum: written and read without having
+//! all of it in memory. A block's checksum goes on from that of the one before, so that a block in
+//! the place of another is noticed.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -19,7 +20,7 @@ const ROOM: u64 = 64 * 1024 * 1024;
 /// Largest file that is written or read.
 const MAX_BYTES: u64 = 1024 * 1024 * 1024;
 
-/// Bytes before a block: its length and its CRC-32, least byte first.
+/// Bytes before a block: its length and the CRC-32 of all blocks up to it, least byte first.
 const PREFIX: usize = 8;
 
 /// Writes values into a file that takes the place of another once it is whole.
@@ -27,6 +28,8 @@ pub(super) struct Writer<'a> {
     path: &'a Path,
     file: NamedTempFile,
     block: Vec<u8>,
+    /// The checksum of the blocks so far.
+    sum: u32,
     bytes: u64,
 }
 
@@ -37,7 +40,7 @@ impl<'a> Writer<'a> {
     /// The folder cannot be written.
     pub(super) fn new(path: &'a Path, beginning: &str) -> io::Result<Self> {
         let dir = path.parent().unwrap_or(Path::new("."));
-        let mut writer = Self { path, file: files::temporary(dir)?, block: Vec::new(), bytes: 0 };
+        let mut writer = Self { path, file: files::temporary(dir)?, block: Vec::new(), sum: 0, bytes: 0 };
         writer.append(beginning.as_bytes())?;
         writer.begin();
         Ok(writer)
@@ -73,7 +76,8 @@ impl<'a> Writer<'a> {
             let length = u32::try_from(content.len()).map_err(io::Error::other)?;
             let (of_length, of_sum) = prefix.split_at_mut(PREFIX / 2);
             of_length.copy_from_slice(&length.to_le_bytes());
-            of_sum.copy_from_slice(&crc32fast::hash(content).to_le_bytes());
+            self.sum = sum_after(self.sum, content);
+            of_sum.copy_from_slice(&self.sum.to_le_bytes());
         }
         self.append(&block)?;
         self.block = block;
@@ -99,6 +103,8 @@ pub(super) struct Reader {
     file: File,
     bytes: u64,
     block: Vec<u8>,
+    /// The checksum of the blocks so far.
+    sum: u32,
     at: usize,
 }
 
@@ -116,7 +122,7 @@ impl Reader {
         let mut start = Vec::new();
         (&mut file).take(beginning.len() as u64).read_to_end(&mut start)?;
         let is_it = start == beginning.as_bytes();
-        Ok(is_it.then(|| Self { file, bytes, block: Vec::new(), at: 0 }))
+        Ok(is_it.then(|| Self { file, bytes, block: Vec::new(), sum: 0, at: 0 }))
     }
 
     /// Bytes of the file.
@@ -152,8 +158,16 @@ impl Reader {
         self.block.clear();
         (&mut self.file).take(u64::from(length)).read_to_end(&mut self.block).ok()?;
         let is_whole = self.block.len() == length as usize && length > 0;
-        (is_whole && crc32fast::hash(&self.block) == sum).then_some(true)
+        self.sum = sum_after(self.sum, &self.block);
+        (is_whole && self.sum == sum).then_some(true)
     }
+}
+
+/// The checksum of `block` after blocks with the checksum `before`; 0 before the first.
+fn sum_after(before: u32, block: &[u8]) -> u32 {
+    let mut sum = crc32fast::Hasher::new_with_initial(before);
+    sum.update(block);
+    sum.finalize()
 }
 
 #[cfg(test)]
@@ -193,6 +207,23 @@ mod tests {
         let (read, is_at_end) = read();
         assert!(!is_at_end && !read.is_empty() && values.starts_with(&read) && read.len() < values.len());
         assert!(Reader::open(&path, "another\n").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_block_in_the_place_of_another_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let values: Vec<Vec<u8>> = (0..3).map(|n| vec![n; BLOCK]).collect();
+        written(&path, &values);
+        let mut content = std::fs::read(&path).unwrap();
+        let block = (content.len() - BEGINNING.len()) / 3;
+        let (first, second) = (BEGINNING.len() + block, BEGINNING.len() + 2 * block);
+        content.copy_within(first..second, second);
+        std::fs::write(&path, content).unwrap();
+        let mut reader = Reader::open(&path, BEGINNING).unwrap().unwrap();
+        let read: Vec<Vec<u8>> = std::iter::from_fn(|| reader.next()).collect();
+        assert_eq!(read, values[..2]);
+        assert!(!reader.is_at_end());
     }
 
     /// As `docs/contributing/spool-format.md` has it.

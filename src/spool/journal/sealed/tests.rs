@@ -261,6 +261,17 @@ fn a_segment_that_is_another_or_missing_in_between_or_new_makes_a_start_read_all
     }
 }
 
+#[test]
+fn in_a_folder_that_was_given_another_name_all_is_read_under_it() {
+    let spool = known();
+    let renamed: SpecId = "SPEC-2".parse().unwrap();
+    let numbers: Vec<u64> = spool.journal.segments.iter().map(|segment| segment.number).collect();
+    assert!(Journal::of_sealed(spool.dir.path(), &spec(), &numbers).0.known_sealed.last > 0);
+    let (_, found) = Journal::open(spool.dir.path(), &renamed, 2).unwrap();
+    let specs: Vec<SpecId> = found.unfinished().map(|(one, _)| one.delivery.common().spec.clone()).collect();
+    assert_eq!(specs, vec![renamed; spool.pending.len()]);
+}
+
 fn modified(path: &Path) -> SystemTime {
     fs::metadata(path).unwrap().modified().unwrap()
 }
