@@ -18,7 +18,7 @@ pub(crate) struct Payload(Arc<Content>);
 struct Content {
     bytes: Bytes,
     sha256: OnceLock<[u8; 32]>,
-    /// The SHA-256 of the first key that signed it, which is wiped after use, and the signature.
+    /// The SHA-256 of the first key that signed it (keys are wiped after use), and the signature.
     signed: OnceLock<([u8; 32], String)>,
 }
 

@@ -132,9 +132,8 @@ impl Lane {
     }
 
     /// Takes the deliveries that waited at the last stop, in their old order, each with the number
-    /// of its attempts and when it is due. Enqueuing them one
-    /// by one would take nearly twice the memory, because trees filled in order keep their nodes
-    /// half empty.
+    /// of its attempts and when it is due. Enqueuing them one by one would take nearly twice the
+    /// memory, because trees filled in order keep their nodes half empty.
     pub(crate) fn restore(&mut self, pending: impl IntoIterator<Item = (Compact, u32, Instant)>) {
         let restored = pending.into_iter().map(|(delivery, attempts, due)| {
             let due = self.time(due);

@@ -95,7 +95,7 @@ impl<T> Sharing<T> {
     /// Gives a share at once, if one is free for this subscription and no request waits; else
     /// [`ask`](Self::ask).
     pub(crate) fn ask_now(&mut self, id: SeatId, is_proven: bool) -> Option<Share> {
-        if self.waiting > 0 {
+        if self.has_waiting() {
             return None;
         }
         let (free, has_room) = self.free();
@@ -145,7 +145,7 @@ impl<T> Sharing<T> {
     /// Gives a share to the next request, if one is free. Call until `None`.
     pub(crate) fn give(&mut self) -> Option<(Share, T)> {
         let (free, has_room) = self.free();
-        if free == 0 || self.waiting == 0 {
+        if free == 0 || !self.has_waiting() {
             return None;
         }
         let is_kept = self.is_kept(free);

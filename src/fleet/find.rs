@@ -9,7 +9,7 @@ use tokio_postgres::types::{ToSql, Type};
 use super::error::EngineError;
 use super::link::{Line, Link};
 use super::overview::{PAGE, Wanted};
-use super::read::{COLUMNS, json, letter, unfinished};
+use super::read::{COLUMNS, delivery, json, letter, next_attempt_at, unfinished};
 use crate::archive::DeadLetter;
 use crate::clock;
 use crate::delivery::{AttemptSummary, Compactor, DeliveryId};
@@ -155,17 +155,16 @@ impl Link {
 
 /// A delivery that waits: [`COLUMNS`], its attempts, and its payload.
 pub(super) fn kept(row: &Row) -> Result<Option<Kept>, tokio_postgres::Error> {
-    let found = unfinished(row, &mut Compactor::default())?;
-    let Some((Unfinished { delivery, next_attempt_at, .. }, _)) = found else { return Ok(None) };
+    let Some(delivery) = delivery(row)? else { return Ok(None) };
     let (history, body): (String, Vec<u8>) = (row.try_get(12)?, row.try_get(13)?);
     let body = Bytes::from(body);
     Ok(Some(Kept {
-        delivery: delivery.whole(),
+        delivery,
         // The event's own is not kept beside that of a chat service.
         payload: body.clone(),
         body,
         attempts: json(&history).unwrap_or_default(),
-        next_attempt_at: next_attempt_at.filter(|at| *at > clock::now()),
+        next_attempt_at: next_attempt_at(row)?.filter(|at| *at > clock::now()),
         is_finished: false,
     }))
 }

@@ -46,17 +46,21 @@ pub(super) fn unfinished(
 ) -> Result<Option<(Unfinished, i64)>, tokio_postgres::Error> {
     let Some(delivery) = delivery(row)? else { return Ok(None) };
     let attempts: i32 = row.try_get(7)?;
-    let wait: Option<i64> = row.try_get(8)?;
-    let at = wait.and_then(|wait| clock::now().checked_add(SignedDuration::from_millis(wait)).ok());
     let unfinished = Unfinished {
         delivery: compactor.compact(&delivery),
         attempts: u32::try_from(attempts).unwrap_or_default(),
-        next_attempt_at: at,
+        next_attempt_at: next_attempt_at(row)?,
     };
     Ok(Some((unfinished, row.try_get(9)?)))
 }
 
-fn delivery(row: &Row) -> Result<Option<Delivery>, tokio_postgres::Error> {
+/// When its next attempt is due; `None` for at once.
+pub(super) fn next_attempt_at(row: &Row) -> Result<Option<Timestamp>, tokio_postgres::Error> {
+    let wait: Option<i64> = row.try_get(8)?;
+    Ok(wait.and_then(|wait| clock::now().checked_add(SignedDuration::from_millis(wait)).ok()))
+}
+
+pub(super) fn delivery(row: &Row) -> Result<Option<Delivery>, tokio_postgres::Error> {
     let text = |at: usize| row.try_get::<_, String>(at);
     let accepted_at = Timestamp::from_millisecond(row.try_get(6)?).unwrap_or_default();
     let (id, subscription, spec) = (text(0)?, text(1)?, text(2)?);
