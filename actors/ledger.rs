@@ -136,6 +136,9 @@ pub(crate) struct Ledger {
     healths_scheduled: bool,
     compaction_scheduled: bool,
     must_compact: bool,
+    room_scheduled: bool,
+    /// When a batch was written last.
+    flushed: Instant,
     /// Set while nothing was written since, until it is at rest.
     sealing: Option<SpawnHandle>,
     started: Instant,
@@ -164,6 +167,8 @@ impl Ledger {
             healths_scheduled: false,
             compaction_scheduled: false,
             must_compact: false,
+            room_scheduled: false,
+            flushed: Instant::now(),
             sealing: None,
             waiting: Vec::new(),
             flush_scheduled: false,

@@ -2,7 +2,7 @@
 //! that flush runs, so one write and one sync serve all records that arrived meanwhile, and then
 //! everyone is answered. Compaction waits until they are.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 
@@ -18,6 +18,10 @@ pub(super) const MAX_BATCH: usize = 256;
 
 /// The pause before each step of compaction, in which emitters are served.
 const COMPACT_AFTER: Duration = Duration::from_secs(1);
+
+/// How long no batch is written before room is made for the next events: while they come one after
+/// the other, the batch that needs it makes it, with a sync less.
+const MAKE_ROOM_AFTER: Duration = Duration::from_millis(5);
 
 /// How long nothing is written before the runtime is at rest.
 const AT_REST_AFTER: Duration = Duration::from_secs(5);
@@ -78,6 +82,7 @@ impl Ledger {
     /// Writes the batch and answers those who wait for it.
     pub(super) fn flush(&mut self) {
         self.flush_scheduled = false;
+        self.flushed = Instant::now();
         #[cfg(test)]
         {
             self.flushes += 1;
@@ -102,6 +107,7 @@ impl Ledger {
     /// answered.
     fn flush_then_compact(&mut self, context: &mut Context<Self>) {
         self.flush();
+        self.make_room_when_quiet(context);
         if self.store.must_compact() && !self.must_compact {
             self.must_compact = true;
             context.run_later(Duration::from_millis(1), |ledger, _| {
@@ -110,6 +116,22 @@ impl Ledger {
                 ledger.store.compact_what_must();
             });
         }
+    }
+
+    /// Makes room in the spool's files between batches, so that no emitter waits for that.
+    fn make_room_when_quiet(&mut self, context: &mut Context<Self>) {
+        if self.room_scheduled || !self.store.is_short_of_room() {
+            return;
+        }
+        self.room_scheduled = true;
+        let flushed = self.flushed;
+        context.run_later(MAKE_ROOM_AFTER, move |ledger, context| {
+            ledger.room_scheduled = false;
+            match ledger.waiting.is_empty() && ledger.flushed == flushed {
+                true => ledger.store.make_room_ahead(),
+                false => ledger.make_room_when_quiet(context),
+            }
+        });
     }
 
     /// Compacts step by step, with a pause before each, until nothing is left to do.
@@ -174,6 +196,46 @@ mod tests {
         }
     }
 
+    #[derive(Message)]
+    #[rtype(result = "bool")]
+    struct IsShortOfRoom;
+
+    impl Handler<IsShortOfRoom> for Ledger {
+        type Result = bool;
+
+        fn handle(&mut self, _: IsShortOfRoom, _: &mut Self::Context) -> bool {
+            self.store.is_short_of_room()
+        }
+    }
+
+    fn accept_of(key: &str) -> (Accept, oneshot::Receiver<Result<(), NotWritten>>) {
+        let (reply, answer) = oneshot::channel();
+        let key = key.parse().unwrap();
+        let record =
+            Accepted::of_bytes(crate::clock::now(), key, EventKind::Test, vec![], &"{}".into()).unwrap();
+        (Accept { spec: "SPEC-1".parse().unwrap(), record, routed: None, reply }, answer)
+    }
+
+    #[test]
+    fn room_for_further_records_is_made_between_batches() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(StoreOptions::in_dir(dir.path())).unwrap();
+        actix::System::new().block_on(async move {
+            let ledger = Ledger::new(store, Alarm::new().0, Feed::new(RuntimeState::Running)).start();
+            let mut was_short = 0;
+            for n in 0..20 {
+                let (accept, answer) = accept_of(&format!("k{n}"));
+                ledger.send(accept).await.unwrap();
+                answer.await.unwrap().unwrap();
+                while ledger.send(IsShortOfRoom).await.unwrap() {
+                    was_short += 1;
+                    actix_rt::time::sleep(Duration::from_millis(1)).await;
+                }
+            }
+            assert!(was_short > 0);
+        });
+    }
+
     /// Group commit stands on actix draining the mailbox before it polls an actor's own futures.
     #[test]
     fn what_waits_in_the_mailbox_is_one_batch() {
@@ -185,12 +247,7 @@ mod tests {
             assert_eq!(ledger.send(Flushes).await.unwrap(), 0);
             let mut replies = Vec::new();
             for n in 0..MAX_BATCH - 1 {
-                let (reply, answer) = oneshot::channel();
-                let key = format!("k{n}").parse().unwrap();
-                let record =
-                    Accepted::of_bytes(crate::clock::now(), key, EventKind::Test, vec![], &"{}".into())
-                        .unwrap();
-                let accept = Accept { spec: "SPEC-1".parse().unwrap(), record, routed: None, reply };
+                let (accept, answer) = accept_of(&format!("k{n}"));
                 ledger.try_send(accept).unwrap();
                 replies.push(answer);
             }

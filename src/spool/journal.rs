@@ -38,6 +38,11 @@ const FILE_BYTES: u64 = 2 * 1024 * 1024;
 /// takes a third less.
 const ROOM: u64 = 512 * 1024;
 
+/// Room that a segment has after records that end at `end`.
+fn room_after(end: u64) -> u64 {
+    ROOM.min(end).min(FILE_BYTES.saturating_sub(end))
+}
+
 /// Writes `room` after the `end` of a file's records, and returns the file's size then: without
 /// room, where the disk or a limit has none.
 fn make_room(file: &File, end: u64, room: u64) -> io::Result<u64> {
@@ -291,14 +296,14 @@ impl Journal {
     /// it. It counts only after [`confirm`](Self::confirm). After a failure nothing more may be
     /// written through this journal until [`Broken::repair`].
     pub(super) fn write(&mut self) -> Result<(), FileError> {
-        self.write_with(if self.must_sync { ROOM } else { 0 })
+        self.write_with(self.must_sync)
     }
 
-    /// As [`write`](Self::write), with at most so much room after it.
-    fn write_with(&mut self, room: u64) -> Result<(), FileError> {
+    /// As [`write`](Self::write), with room after it or without.
+    fn write_with(&mut self, room: bool) -> Result<(), FileError> {
         let Some(last) = self.segments.back_mut().filter(|_| !self.batch.is_empty()) else { return Ok(()) };
         let end = last.length + self.batch.len() as u64;
-        let room = if end > last.size { room.min(end).min(FILE_BYTES.saturating_sub(end)) } else { 0 };
+        let room = if room && end > last.size { room_after(end) } else { 0 };
         let path = segment_path(&self.dir, last.number);
         let file = last.file.as_ref().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound));
         let written = file.and_then(|file| {
@@ -324,9 +329,29 @@ impl Journal {
     }
 
     fn flush(&mut self) -> Result<(), FileError> {
-        self.write_with(0)?;
+        self.write_with(false)?;
         self.confirm();
         Ok(())
+    }
+
+    /// Whether less than half of the room that there could be is left. The next batch that needs
+    /// more than that makes it, and its emitters wait for it.
+    pub(super) fn is_short_of_room(&self) -> bool {
+        let last = self.segments.back().filter(|last| self.appendable && last.file.is_some());
+        last.is_some_and(|last| last.size - last.length < room_after(last.length) / 2)
+    }
+
+    /// Makes that room now, with nothing in the batch. A failure is as one of
+    /// [`write`](Self::write).
+    pub(super) fn make_room_ahead(&mut self) -> Result<(), FileError> {
+        let is_due = self.is_short_of_room() && self.batch.is_empty();
+        let Some(last) = self.segments.back_mut().filter(|_| is_due) else { return Ok(()) };
+        let file = last.file.as_ref().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound));
+        let made = file.and_then(|file| {
+            last.size = make_room(file, last.length, room_after(last.length))?;
+            files::sync(file)
+        });
+        made.map_err(FileError::on("write", &segment_path(&self.dir, last.number)))
     }
 
     /// Syncs every file of the journal, open or not.

@@ -84,6 +84,8 @@ pub(crate) struct Spool {
     /// Inbox files whose events are in the batch; removed at commit.
     taken: Vec<(SpecId, InboxName)>,
     reserve: Reserve,
+    /// SPECs whose next event might have to make room in a file first.
+    short_of_room: BTreeSet<SpecId>,
     /// What keeps events from being accepted, as of the last [`look`](Self::look).
     troubles: BTreeSet<String>,
     /// SPECs whose batch could not be written, until the waiting emitters are told.
@@ -134,6 +136,7 @@ impl Spool {
             broken: HashMap::new(),
             aside,
             taken: Vec::new(),
+            short_of_room: BTreeSet::new(),
             troubles: BTreeSet::new(),
             unanswered: HashMap::new(),
             looked_through: HashMap::new(),
@@ -289,9 +292,17 @@ impl Spool {
                 Err(error) => Err(error.clone()),
             };
             match verified {
-                Ok(()) => self.journals.get_mut(spec).into_iter().for_each(Journal::confirm),
+                Ok(()) => self.confirm(spec),
                 Err(error) => self.break_journal(spec, &error),
             }
+        }
+    }
+
+    fn confirm(&mut self, spec: &SpecId) {
+        let Some(journal) = self.journals.get_mut(spec) else { return };
+        journal.confirm();
+        if journal.is_short_of_room() {
+            self.short_of_room.insert(spec.clone());
         }
     }
 

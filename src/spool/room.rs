@@ -62,6 +62,30 @@ impl Spool {
         Err(FileError::on("write to the spool", &self.dir)(full))
     }
 
+    /// Whether the next event of some SPEC might have to make room in a file first.
+    pub(crate) fn is_short_of_room(&self) -> bool {
+        !self.short_of_room.is_empty()
+    }
+
+    /// Makes room in the files for the next events, each synced. Call when nothing waits. What
+    /// fails is written anew with the next event.
+    pub(crate) fn make_room_ahead(&mut self) {
+        for spec in std::mem::take(&mut self.short_of_room) {
+            if self.reserve.is_full() || self.verify_owner().is_err() {
+                return;
+            }
+            let Some(journal) = self.journals.get_mut(&spec) else { continue };
+            if journal.has_batch() || !journal.is_last_in_place().is_ok_and(|is_in_place| is_in_place) {
+                continue;
+            }
+            if let Err(error) = journal.make_room_ahead() {
+                log::error!("{error}; nothing of it is lost");
+                self.reserve.give_up_for(&error.source);
+                self.set_broken(&spec);
+            }
+        }
+    }
+
     /// Compacts every journal as long as it is worth it, even if work waits: for a start.
     pub(crate) fn compact_all(&mut self) {
         let specs: Vec<SpecId> = self.journals.keys().cloned().collect();

@@ -60,9 +60,11 @@ fn insist<T, E: std::fmt::Debug>(mut step: impl FnMut() -> Result<T, E>) -> T {
     step().unwrap()
 }
 
-/// Commits what was added, then lets the store look again, in case the disk was full.
+/// Commits what was added, makes room for more, then lets the store look again, in case the disk
+/// was full.
 fn commit(store: &mut Store, added: Result<(), FileError>) -> Result<(), FileError> {
     let committed = store.commit().into_values().next().map_or(Ok(()), Err);
+    store.make_room_ahead();
     store.look();
     added.and(committed)
 }

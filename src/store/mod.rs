@@ -327,6 +327,16 @@ impl Store {
         self.spool.announce(content);
     }
 
+    /// Whether the next event might have to make room in a file first.
+    pub(crate) fn is_short_of_room(&self) -> bool {
+        self.spool.is_short_of_room()
+    }
+
+    /// Makes room in the files for the next events, each synced. Call when nothing waits.
+    pub(crate) fn make_room_ahead(&mut self) {
+        self.spool.make_room_ahead();
+    }
+
     /// Whether a compaction step cannot wait any longer.
     pub(crate) fn must_compact(&self) -> bool {
         self.spool.must_compact()

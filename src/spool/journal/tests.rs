@@ -146,6 +146,29 @@ fn a_file_has_room_for_as_much_again_and_gives_it_back() {
     assert_eq!(reopened(dir.path()), ids.into_iter().collect());
 }
 
+#[test]
+fn an_event_makes_no_room_where_it_was_made_ahead() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut journal, _) = Journal::open(dir.path(), &spec(), 8).unwrap();
+    let mut ids = BTreeSet::from([accept(&mut journal, &"{}".into())]);
+    for n in 0..2_000 {
+        let (number, size, length) = {
+            let last = journal.segments.back().unwrap();
+            assert_eq!(fs::metadata(segment_path(dir.path(), last.number)).unwrap().len(), last.size);
+            (last.number, last.size, last.length)
+        };
+        assert!(size <= FILE_BYTES && size - length <= ROOM.min(length), "{size} of {length}");
+        ids.insert(accept(&mut journal, &"{}".into()));
+        let last = journal.segments.back().unwrap();
+        assert_eq!((last.number, last.size), (number, size), "event {n}");
+        assert_eq!(journal.is_short_of_room(), last.size - last.length < room_after(last.length) / 2);
+        journal.make_room_ahead().unwrap();
+        assert!(!journal.is_short_of_room());
+    }
+    drop(journal);
+    assert_eq!(reopened(dir.path()), ids);
+}
+
 /// As where the spool's lock was taken away under a runtime, and another one began.
 #[test]
 fn two_that_write_beside_each_other_overwrite_nothing() {
