@@ -134,6 +134,7 @@ mod spool;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod transient;
 mod watch;
 
 pub use answer::{EmitError, Receipt, RequestError};

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use hashbrown::HashSet;
 use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::{Counted, Counts, DAY, Way};
 use crate::archive::{Part, is_record};
 use crate::delivery::{FailureClass, SubscriptionId};
+use crate::transient;
 
 /// Most attempts that are read: what is older is left out.
 const MOST: usize = 500_000;
@@ -36,7 +38,8 @@ struct Error {
 /// What ended in the day before `until`. `goes_on` is asked from time to time: what was read until
 /// then counts. Blocks.
 pub(crate) fn from_evidence(parts: &[Part], until: Timestamp, goes_on: impl Fn() -> bool) -> Counts {
-    let mut found: Vec<(SubscriptionId, Counted)> = Vec::new();
+    let mut found: Vec<(SubscriptionId, Counted)> = transient::list(MOST);
+    let mut ids = HashSet::new();
     let (mut ends_as_dead_letter, mut from) = (None, None::<Timestamp>);
     let mut unread = parts.iter();
     'parts: while let Some(part) = unread.next() {
@@ -66,7 +69,9 @@ pub(crate) fn from_evidence(parts: &[Part], until: Timestamp, goes_on: impl Fn()
             }
             oldest = Some(counted.at);
             if counted.at < until {
-                found.push((of, counted));
+                // One text for all of a subscription's.
+                let of = ids.get_or_insert(of);
+                found.push((of.clone(), counted));
             }
         }
         if part.is_cut() {

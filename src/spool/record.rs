@@ -24,6 +24,7 @@ use crate::delivery::{AttemptSummary, DeliveryId, FinalState, SubscriptionId, To
 use crate::event::{EventKind, IdempotencyKey, SpecId, Stage, Status, sequence_at};
 use crate::payload::Format;
 use crate::run::{Run, Step};
+use crate::transient;
 
 /// The version of the spool's format. The first line of a file has the same form in all versions.
 pub(super) const VERSION: u32 = 1;
@@ -388,9 +389,13 @@ pub(super) struct Scan<B = Box<RawValue>> {
     pub(super) torn_at: usize,
 }
 
+/// Few records have fewer bytes.
+const SMALL_RECORD: usize = 100;
+
 /// Reads every record that can be read.
 pub(super) fn scan<B: Payload>(content: &[u8]) -> Scan<B> {
-    let mut scan = Scan { records: Vec::new(), damaged: Vec::new(), torn_at: content.len() };
+    let records = transient::list(content.len() / SMALL_RECORD);
+    let mut scan = Scan { records, damaged: Vec::new(), torn_at: content.len() };
     let mut at = 0;
     while at < content.len() {
         if let Some((record, length)) = decode(&content[at..]) {

@@ -9,6 +9,7 @@ use super::place::Place;
 use super::record::{Accepted, AcceptedDelivery, Record};
 use crate::delivery::{Compact, Compactor, Delivery, DeliveryId, KnownEvent, MAX_SESSIONS, Told};
 use crate::event::{IdempotencyKey, SpecId};
+use crate::transient;
 
 /// An unfinished delivery, as recovery found it.
 #[derive(Clone, Debug)]
@@ -148,10 +149,10 @@ impl Recovery {
         Found { unfinished, last_attempt: (!delivery.attempts.is_empty()).then_some(place) }
     }
 
-    /// Makes room for so many more deliveries.
-    pub(super) fn reserve(&mut self, more: usize) {
-        self.found.reserve(more);
-        self.places.reserve(more);
+    /// Makes room for so many deliveries and known events, before any is read.
+    pub(super) fn reserve(&mut self, deliveries: usize, known: usize) {
+        (self.found, self.known) = (transient::list(deliveries), transient::list(known));
+        self.places.reserve(deliveries);
     }
 
     /// Takes a delivery that is unfinished as far as the records before the next one say.

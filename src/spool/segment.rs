@@ -9,6 +9,7 @@ use serde::de::IgnoredAny;
 
 use super::record::{self, Scan};
 use crate::files::{self, FileError, FileId};
+use crate::transient;
 
 /// Largest file that is read: more than one batch adds to a file that is not full. This program
 /// writes no larger one.
@@ -64,7 +65,8 @@ impl Segment {
                 &by_name
             }
         };
-        let mut bytes = vec![0; length];
+        let mut bytes = transient::list(length);
+        bytes.resize(length, 0);
         let mut read = 0;
         while read < length {
             match file.read_at(&mut bytes[read..], read as u64) {
@@ -180,7 +182,10 @@ fn read_into(file: &File, content: &mut Vec<u8>) -> io::Result<u64> {
     }
     content.clear();
     // With a byte more, the read that finds the end needs no more room.
-    content.reserve_exact(usize::try_from(length).map_or(0, |length| length + 1));
+    let room = usize::try_from(length).map_or(0, |length| length + 1);
+    if content.capacity() < room {
+        *content = transient::list(room);
+    }
     let size = file.take(MAX_FILE_BYTES).read_to_end(content)?;
     content.truncate(content.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
     Ok(size as u64)

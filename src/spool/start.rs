@@ -11,6 +11,7 @@ use crate::delivery::{KnownEvent, SubscriptionId, Told};
 use crate::event::{IdempotencyKey, SpecId};
 use crate::files::{self, FileError, spec_dirs};
 use crate::run::Run;
+use crate::transient;
 
 /// What a start finds in the spool: unfinished deliveries and known events.
 #[derive(Debug, Default)]
@@ -50,9 +51,9 @@ impl Spool {
             let of = |unfinished: &Unfinished| unfinished.delivery.common().subscription.clone();
             let mut counts: HashMap<SubscriptionId, usize> = HashMap::new();
             found.live().for_each(|unfinished| *counts.entry(of(unfinished)).or_default() += 1);
-            // There may be many, and what grows by doubling leaves holes in memory.
             for (id, count) in counts {
-                recovered.unfinished.entry(id).or_default().reserve_exact(count);
+                let of_it = recovered.unfinished.entry(id).or_insert_with(|| transient::list(count));
+                of_it.reserve_exact(count);
             }
             for (unfinished, _) in found.unfinished() {
                 recovered.unfinished.entry(of(&unfinished)).or_default().push(unfinished);

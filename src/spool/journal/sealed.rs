@@ -240,13 +240,12 @@ impl Journal {
         (recovery.told, recovery.verdicts) = (memory.told, memory.verdicts);
         // No more than there can be, whatever the numbers say.
         let most = usize::try_from(file.bytes() / 16).unwrap_or(usize::MAX);
-        recovery.known.reserve_exact(head.known.min(most));
+        let count = head.deliveries.min(most);
+        recovery.reserve(count, head.known.min(most));
+        self.deliveries.reserve(count);
         for _ in 0..head.known {
             recovery.known.push(file.next()?);
         }
-        let count = head.deliveries.min(most);
-        self.deliveries.reserve(count);
-        recovery.reserve(count);
         let common: Vec<Arc<Common>> = head.common.into_iter().map(Arc::new).collect();
         for _ in 0..head.deliveries {
             let entry: Entry<'_> = file.next()?;
