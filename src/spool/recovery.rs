@@ -149,9 +149,14 @@ impl Recovery {
         Found { unfinished, last_attempt: (!delivery.attempts.is_empty()).then_some(place) }
     }
 
-    /// Makes room for so many deliveries and known events, before any is read.
-    pub(super) fn reserve(&mut self, deliveries: usize, known: usize) {
+    /// Makes room for about so many deliveries and known events, before any is read.
+    pub(super) fn make_room(&mut self, deliveries: usize, known: usize) {
         (self.found, self.known) = (transient::list(deliveries), transient::list(known));
+    }
+
+    /// As [`make_room`](Self::make_room), where the numbers are known.
+    pub(super) fn reserve(&mut self, deliveries: usize, known: usize) {
+        self.make_room(deliveries, known);
         self.places.reserve(deliveries);
     }
 

@@ -37,6 +37,9 @@ use blocks::{Reader, Writer};
 /// written.
 const READ_AT_MOST: u64 = if cfg!(test) { 1 } else { 8 * 1024 * 1024 };
 
+/// Events that a full file has, about: payloads of 2 KiB.
+const RECORDS_OF_A_FILE: usize = 1024;
+
 /// Unfinished deliveries above which a runtime at rest leaves the file to the next start: for a
 /// moment all that is known of them is in memory twice, some 35 MiB for so many.
 const PENDING_AT_REST: usize = 100_000;
@@ -139,7 +142,12 @@ impl Journal {
     /// empty one. The later segments are to be read.
     pub(super) fn of_sealed(dir: &Path, spec: &SpecId, numbers: &[u64]) -> (Self, Recovery) {
         let known = Self::known(dir, spec, numbers);
-        known.unwrap_or_else(|| (Self::empty(dir, spec), Recovery::of(spec)))
+        known.unwrap_or_else(|| {
+            let mut recovery = Recovery::of(spec);
+            let records = numbers.len() * RECORDS_OF_A_FILE;
+            recovery.make_room(records, records);
+            (Self::empty(dir, spec), recovery)
+        })
     }
 
     fn known(dir: &Path, spec: &SpecId, numbers: &[u64]) -> Option<(Self, Recovery)> {
