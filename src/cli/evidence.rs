@@ -19,6 +19,7 @@ use crate::inspect::counted;
 use crate::spool::{Lock, OpenError};
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  spec-notify evidence pull")]
 pub(super) struct Options {
     #[command(subcommand)]
     command: Command,
