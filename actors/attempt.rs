@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::permits::Permits;
-use crate::archive::Attempt;
-use crate::archive::RequestLine;
+use crate::archive::{Attempt, RequestLine, Unsent};
 use crate::clock;
 use crate::config::{ExtraHeader, HeaderValue, SecretNames, SubscriptionConfig};
 use crate::delivery::{Delivery, Failure, FailureClass, Outcome, Payload};
@@ -77,7 +76,7 @@ pub(super) async fn make(
         }
     };
     let request = request_line(endpoint, headers, &config.headers, &payload);
-    Attempt { number, at, request, outcome, unsent: dry_run.then(|| payload.bytes().clone()) }
+    Attempt { number, at, request, outcome, unsent: dry_run.then(|| Unsent::of(payload.bytes())).flatten() }
 }
 
 /// Reads the `env_file` if it has changed, on a thread that may block.

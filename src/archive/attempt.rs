@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
 
 use super::dead_letter::DeadLetter;
 use crate::delivery::{AttemptSummary, Delivery, FinalState, Outcome, Reason, readable};
@@ -61,7 +62,25 @@ pub(crate) struct Attempt {
     /// The result; `None` for a dry run.
     pub(crate) outcome: Option<Outcome>,
     /// The body that a dry run would have sent.
-    pub(crate) unsent: Option<Bytes>,
+    pub(crate) unsent: Option<Unsent>,
+}
+
+/// A body that can stand within a line of evidence: JSON on one line.
+#[derive(Clone, Debug)]
+pub(crate) struct Unsent(Bytes);
+
+impl Unsent {
+    /// The body; `None` of one that is no JSON or has a line's end in it, which no accepted one
+    /// has.
+    pub(crate) fn of(body: &Bytes) -> Option<Self> {
+        let is_one_line = memchr::memchr2(b'\n', b'\r', body).is_none();
+        (is_one_line && serde_json::from_slice::<&RawValue>(body).is_ok()).then(|| Self(body.clone()))
+    }
+
+    pub(super) fn json(&self) -> &[u8] {
+        let Self(body) = self;
+        body
+    }
 }
 
 impl Attempt {
@@ -156,5 +175,18 @@ impl Effect {
             Self::DryRun => "dry_run",
             Self::Sample => "sample",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_json_on_one_line_can_stand_within_a_line() {
+        let json =
+            |body: &'static str| Unsent::of(&body.into()).map(|unsent| unsent.json() == body.as_bytes());
+        assert_eq!([r#"{"a":[1,"\n"]}"#, "{}"].map(json), [Some(true); 2]);
+        assert_eq!(["", "no JSON\n{}", "{", "{\n}", "{}\r"].map(json), [None; 5]);
     }
 }

@@ -6,9 +6,8 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
-use serde_json::value::RawValue;
 
-use super::attempt::{Attempt, Effect, Finished, RequestLine};
+use super::attempt::{Attempt, Effect, Finished, RequestLine, Unsent};
 use super::dead_letter::DeadLetter;
 use crate::clock;
 use crate::delivery::{
@@ -280,7 +279,7 @@ impl<'a> FinalLine<'a> {
 
 /// Adds the line of an attempt.
 pub(crate) fn add_attempt_line(finished: &Finished, lines: &mut Vec<u8>) {
-    add_line(&AttemptLine::of(finished), finished.attempt.unsent.as_deref(), lines);
+    add_line(&AttemptLine::of(finished), finished.attempt.unsent.as_ref(), lines);
 }
 
 /// Adds the line of a delivery's end that its last attempt decided.
@@ -311,19 +310,18 @@ fn line(of: &impl Serialize) -> Vec<u8> {
     line
 }
 
-/// Adds a [`line`], with the body that was not sent, byte for byte, for a dry run: an accepted body
-/// is JSON on one line, and one that is none is left out.
-fn add_line(of: &impl Serialize, body: Option<&[u8]>, lines: &mut Vec<u8>) {
+/// Adds a [`line`], with the body that was not sent, byte for byte, for a dry run.
+fn add_line(of: &impl Serialize, body: Option<&Unsent>, lines: &mut Vec<u8>) {
     let start = lines.len();
     if let Err(error) = serde_json::to_writer(&mut *lines, of) {
         log::error!("an evidence line cannot be written: {error}");
         return lines.truncate(start);
     }
-    if let Some(body) = body.filter(|body| serde_json::from_slice::<&RawValue>(body).is_ok())
+    if let Some(body) = body
         && lines.pop_if(|last| *last == b'}').is_some()
     {
         lines.extend_from_slice(br#","body":"#);
-        lines.extend_from_slice(body);
+        lines.extend_from_slice(body.json());
         lines.push(b'}');
     }
     // Emitters' text is escaped, so that it has no effect on the terminal of whoever reads the
@@ -345,11 +343,10 @@ mod tests {
         let mut lines = b"before\n".to_vec();
         let of = serde_json::json!({"key": key});
         add_line(&of, None, &mut lines);
-        add_line(&of, Some(of.to_string().as_bytes()), &mut lines);
-        add_line(&of, Some(b"no JSON\n{}"), &mut lines);
+        add_line(&of, Unsent::of(&of.to_string().into()).as_ref(), &mut lines);
         let text = String::from_utf8(lines).unwrap();
         let escaped = r#"{"key":"k \u202e\u200f\u009b31m é""#;
-        assert_eq!(text, format!("before\n{escaped}}}\n{escaped},\"body\":{escaped}}}}}\n{escaped}}}\n"));
+        assert_eq!(text, format!("before\n{escaped}}}\n{escaped},\"body\":{escaped}}}}}\n"));
         let line: serde_json::Value = serde_json::from_str(text.lines().nth(2).unwrap()).unwrap();
         assert_eq!((&line["key"], &line["body"]["key"]), (&key.into(), &key.into()));
     }

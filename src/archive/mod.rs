@@ -13,7 +13,7 @@ mod reader;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-pub(crate) use attempt::{Attempt, Effect, Finished, RequestLine};
+pub(crate) use attempt::{Attempt, Effect, Finished, RequestLine, Unsent};
 #[cfg(feature = "fleet")]
 pub(crate) use census::DeadLetterCause;
 pub(crate) use census::{Census, DeadLetterCount};
