@@ -36,7 +36,7 @@ const FILE_BYTES: u64 = 2 * 1024 * 1024;
 /// Most room that a segment has for further records; no more than it holds. A sync of what is
 /// written where the file has blocks already need not sync its blocks and length as well, and
 /// takes a third less.
-const ROOM: u64 = 512 * 1024;
+pub(super) const ROOM: u64 = 512 * 1024;
 
 /// Room that a segment has after records that end at `end`.
 fn room_after(end: u64) -> u64 {

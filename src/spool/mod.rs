@@ -322,6 +322,7 @@ impl Spool {
     /// # Errors
     /// What is not on disk and is lost when this process ends.
     pub(crate) fn close(&mut self) -> Result<(), Vec<String>> {
+        self.short_of_room.clear();
         let synced = self.journals.values_mut().filter_map(|journal| journal.finish().err());
         let mut failed: Vec<String> = synced.map(|error| error.to_string()).collect();
         match self.check_standing() {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::journal::{Broken, Compact, Journal};
+use super::journal::{Broken, Compact, Journal, ROOM};
 use super::{Spool, Standing};
 use crate::event::SpecId;
 use crate::files::{self, FileError, share_of_open_files};
@@ -67,11 +67,12 @@ impl Spool {
         !self.short_of_room.is_empty()
     }
 
-    /// Makes room in the files for the next events, each synced. Call when nothing waits. What
-    /// fails is written anew with the next event.
+    /// Makes room in the files for the next events, each synced, unless the disk has little. Call
+    /// when nothing waits. What fails is repaired with the next event.
     pub(crate) fn make_room_ahead(&mut self) {
         for spec in std::mem::take(&mut self.short_of_room) {
-            if self.reserve.is_full() || self.verify_owner().is_err() {
+            let has_room = !self.reserve.is_full() && files::free_bytes(&self.dir) > 2 * ROOM;
+            if !has_room || self.verify_owner().is_err() {
                 return;
             }
             let Some(journal) = self.journals.get_mut(&spec) else { continue };

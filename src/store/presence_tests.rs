@@ -633,6 +633,44 @@ fn room_that_its_writer_cuts_is_nothing_that_was_taken_away() {
     assert_eq!((files, other.standing()), (1, Standing::Owner), "nothing is written anew");
 }
 
+#[test]
+fn room_is_made_ahead_only_by_the_owner_while_it_runs_and_where_the_disk_has_some() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions::in_dir(dir.path());
+    let spec: SpecId = "SPEC-1".parse().unwrap();
+    let size = || fs::metadata(options.spool_dir.join("SPEC-1/spool-00000001.jsonl")).unwrap().len();
+    let mut keys = 0..;
+    let mut until_short = |store: &mut Store| {
+        while !store.is_short_of_room() {
+            accept(store, &spec, &format!("k{}", keys.next().unwrap())).unwrap();
+        }
+        size()
+    };
+    let (mut store, _) = Store::open(options.clone()).unwrap();
+    let before = until_short(&mut store);
+    store.make_room_ahead();
+    assert!(size() > before && !store.is_short_of_room());
+
+    let before = until_short(&mut store);
+    files::fault::on_a_disk_of(1 << 20, || store.make_room_ahead());
+    assert_eq!(size(), before, "others need what the disk has left");
+
+    until_short(&mut store);
+    store.close().unwrap();
+    let closed = size();
+    store.make_room_ahead();
+    assert_eq!(size(), closed, "a run that has ended needs none");
+    drop(store);
+
+    let (mut store, _) = Store::open(options.clone()).unwrap();
+    until_short(&mut store);
+    fs::remove_file(options.spool_dir.join(".lock")).unwrap();
+    let (_other, _) = Store::open(options.clone()).unwrap();
+    let of_the_other = size();
+    store.make_room_ahead();
+    assert_eq!((size(), store.standing()), (of_the_other, Standing::Deposed));
+}
+
 /// Room for further records is a luxury: no record is refused for it, and compaction does not write
 /// any.
 #[test]
