@@ -9,13 +9,14 @@ const ALWAYS_MAPPED: usize = 32 * 1024 * 1024;
 const SMALL: usize = 128 * 1024;
 
 /// An empty list with room for so many. Where they are many it has room for more, of which only
-/// what is used takes memory.
+/// what is used takes memory; where a limit on addresses has none for that, it has what is needed.
 pub(crate) fn list<T>(room: usize) -> Vec<T> {
-    let size = size_of::<T>().max(1);
-    match room.saturating_mul(size) < SMALL {
-        true => Vec::with_capacity(room),
-        false => Vec::with_capacity(room.max(ALWAYS_MAPPED / size + 1)),
+    let (mut list, size) = (Vec::new(), size_of::<T>().max(1));
+    let is_small = room.saturating_mul(size) < SMALL;
+    if is_small || list.try_reserve_exact(room.max(ALWAYS_MAPPED / size + 1)).is_err() {
+        list.reserve_exact(room);
     }
+    list
 }
 
 #[cfg(test)]
