@@ -39,7 +39,7 @@ pub(super) fn beside_dead_endpoints(bench: &Bench) -> Vec<Figure> {
         prove(bench, &runtime, HEALTHY);
         quantile(&emitted_to_received(bench, &runtime, PAUSE, bench.count(100, 5)), 0.99) * 1e3
     };
-    let (ours, reference) = interleaved(bench.slow_rounds(), || p99(10), || p99(0));
+    let (ours, reference) = interleaved(bench.rounds(), || p99(10), || p99(0));
     let what = "healthy endpoint beside ten dead ones, emit to request received, p99 / alone";
     let figure = Figure::new("10a", what, "ms", ours, Target::RatioAtMost(1.2)).over(reference);
     vec![

@@ -90,7 +90,7 @@ impl Bench {
         self.count(5, 1)
     }
 
-    /// Rounds of a figure that takes its time: 7 to 11.
+    /// Rounds of a figure that takes its time: 7 to 9, 10b and 11.
     fn slow_rounds(&self) -> usize {
         self.count(3, 1)
     }
