@@ -67,23 +67,22 @@ impl Spool {
         !self.short_of_room.is_empty()
     }
 
-    /// Makes room in the files for the next events, each synced, unless the disk has little. Call
-    /// when nothing waits. What fails is repaired with the next event.
+    /// Makes room in the file of one of these, synced, unless the disk has little. Call when
+    /// nothing waits.
     pub(crate) fn make_room_ahead(&mut self) {
-        for spec in std::mem::take(&mut self.short_of_room) {
-            let has_room = !self.reserve.is_full() && files::free_bytes(&self.dir) > 2 * ROOM;
-            if !has_room || self.verify_owner().is_err() {
-                return;
-            }
-            let Some(journal) = self.journals.get_mut(&spec) else { continue };
-            if journal.has_batch() || !journal.is_last_in_place().is_ok_and(|is_in_place| is_in_place) {
-                continue;
-            }
-            if let Err(error) = journal.make_room_ahead() {
-                log::error!("{error}; nothing of it is lost");
-                self.reserve.give_up_for(&error.source);
-                self.set_broken(&spec);
-            }
+        let Some(spec) = self.short_of_room.pop_first() else { return };
+        let has_room = !self.reserve.is_full() && files::free_bytes(&self.dir) > 2 * ROOM;
+        if !has_room || self.verify_owner().is_err() {
+            return;
+        }
+        let Some(journal) = self.journals.get_mut(&spec) else { return };
+        if journal.has_batch() || !journal.is_last_in_place().is_ok_and(|is_in_place| is_in_place) {
+            return;
+        }
+        if let Err(error) = journal.make_room_ahead() {
+            log::error!("{error}; nothing of {spec} is lost, and its next event repairs that");
+            self.reserve.give_up_for(&error.source);
+            self.set_broken(&spec);
         }
     }
 

@@ -332,7 +332,7 @@ impl Store {
         self.spool.is_short_of_room()
     }
 
-    /// Makes room in the files for the next events, each synced. Call when nothing waits.
+    /// Makes room in the file of one SPEC that is short of it, synced. Call when nothing waits.
     pub(crate) fn make_room_ahead(&mut self) {
         self.spool.make_room_ahead();
     }
