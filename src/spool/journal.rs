@@ -341,7 +341,7 @@ impl Journal {
         last.is_some_and(|last| last.size - last.length < room_after(last.length) / 2)
     }
 
-    /// Makes that room now, with nothing in the batch. A failure is as one of
+    /// Makes that room now, unless something is in the batch. A failure is as one of
     /// [`write`](Self::write).
     pub(super) fn make_room_ahead(&mut self) -> Result<(), FileError> {
         let is_due = self.is_short_of_room() && self.batch.is_empty();

@@ -76,12 +76,12 @@ impl Spool {
             return;
         }
         let Some(journal) = self.journals.get_mut(&spec) else { return };
-        if journal.has_batch() || !journal.is_last_in_place().is_ok_and(|is_in_place| is_in_place) {
+        if !journal.is_last_in_place().is_ok_and(|is_in_place| is_in_place) {
             return;
         }
         if let Err(error) = journal.make_room_ahead() {
             log::error!("{error}; nothing of {spec} is lost, and its next event repairs that");
-            self.reserve.give_up_for(&error.source);
+            self.note_failure(&error);
             self.set_broken(&spec);
         }
     }
