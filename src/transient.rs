@@ -19,6 +19,11 @@ pub(crate) fn list<T>(room: usize) -> Vec<T> {
     list
 }
 
+/// An empty text with room for so many bytes, as [`list`].
+pub(crate) fn text(room: usize) -> String {
+    String::from_utf8(list(room)).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -30,6 +35,7 @@ mod tests {
         for room in [SMALL / 8, 100_000, ALWAYS_MAPPED] {
             let list = list::<u64>(room);
             assert!(list.is_empty() && list.capacity() >= room && 8 * list.capacity() > ALWAYS_MAPPED);
+            assert!(text(room).is_empty() && text(room).capacity() == super::list::<u8>(room).capacity());
         }
     }
 }

@@ -2,6 +2,8 @@
 //! with others is there once.
 
 use std::collections::HashSet;
+use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -23,26 +25,46 @@ pub(crate) struct Common {
     pub format: Format,
 }
 
-/// A [`Delivery`] that waits.
+/// A [`Delivery`] that waits, and its key as whoever has it keeps it.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Compact {
-    id: DeliveryId,
-    common: Arc<Common>,
-    key: Box<str>,
+pub(crate) struct Compact<K = SharedKey> {
+    pub(super) id: DeliveryId,
+    pub(super) common: Arc<Common>,
+    pub(super) key: K,
     /// In milliseconds since the epoch.
-    accepted_at_ms: i64,
+    pub(super) accepted_at_ms: i64,
 }
 
-impl Compact {
-    /// The delivery of these parts; `None` if `key` is no key.
-    pub(crate) fn of_parts(
-        id: DeliveryId,
-        common: Arc<Common>,
-        key: &str,
-        accepted_at: Timestamp,
-    ) -> Option<Self> {
-        let accepted_at_ms = accepted_at.as_millisecond();
-        IdempotencyKey::is_one(key).then(|| Self { id, common, key: key.into(), accepted_at_ms })
+/// A key in a text with those of others: a hundred thousand of their own would be as many holes in
+/// the allocator's memory once they are gone.
+#[derive(Clone)]
+pub(crate) struct SharedKey {
+    all: Arc<String>,
+    range: Range<usize>,
+}
+
+impl SharedKey {
+    fn as_str(&self) -> &str {
+        &self.all[self.range.clone()]
+    }
+}
+
+impl fmt::Debug for SharedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_str().fmt(f)
+    }
+}
+
+impl PartialEq for SharedKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl<K> Compact<K> {
+    /// The delivery of these parts.
+    pub(crate) fn of_parts(id: DeliveryId, common: Arc<Common>, key: K, accepted_at: Timestamp) -> Self {
+        Self { id, common, key, accepted_at_ms: accepted_at.as_millisecond() }
     }
 
     /// The delivery's id.
@@ -55,16 +77,19 @@ impl Compact {
         &self.common
     }
 
-    /// The event's key.
-    pub(crate) fn key(&self) -> &str {
-        &self.key
-    }
-
     /// When the event was accepted.
     pub(crate) fn accepted_at(&self) -> Timestamp {
         Timestamp::from_millisecond(self.accepted_at_ms).unwrap_or_default()
     }
 
+    /// The same delivery with its key kept like this.
+    fn with<L>(self, keep: impl FnOnce(K) -> L) -> Compact<L> {
+        let Self { id, common, key, accepted_at_ms } = self;
+        Compact { id, common, key: keep(key), accepted_at_ms }
+    }
+}
+
+impl Compact<&str> {
     /// The delivery as it was.
     pub(crate) fn whole(&self) -> Delivery {
         let Common { subscription, spec, kind, stage, status, format } = &*self.common;
@@ -72,13 +97,56 @@ impl Compact {
             id: self.id,
             subscription: subscription.clone(),
             spec: spec.clone(),
-            key: IdempotencyKey::of_known(&self.key),
+            key: IdempotencyKey::of_known(self.key),
             kind: *kind,
             stage: *stage,
             status: *status,
             accepted_at: self.accepted_at(),
             format: *format,
         }
+    }
+
+    /// The same with its key at the end of this text.
+    pub(crate) fn with_key_in(self, keys: &mut String) -> Compact<Range<usize>> {
+        let start = keys.len();
+        keys.push_str(self.key);
+        self.with(|_| start..keys.len())
+    }
+
+    /// The same with a copy of its key.
+    #[cfg(any(test, feature = "fleet"))]
+    pub(crate) fn with_own_key(self) -> Compact {
+        self.with(|key| SharedKey { all: Arc::new(key.to_owned()), range: 0..key.len() })
+    }
+}
+
+impl Compact<Range<usize>> {
+    /// Its key, which is in this text.
+    pub(crate) fn key_in<'a>(&self, keys: &'a str) -> &'a str {
+        &keys[self.key.clone()]
+    }
+
+    /// The same with its key, which is in this text.
+    pub(crate) fn with_key_of(self, keys: &Arc<String>) -> Compact {
+        self.with(|range| SharedKey { all: keys.clone(), range })
+    }
+}
+
+impl Compact {
+    /// The event's key.
+    pub(crate) fn key(&self) -> &str {
+        self.key.as_str()
+    }
+
+    /// The same, with its key where it is.
+    pub(crate) fn borrowed(&self) -> Compact<&str> {
+        let Self { id, common, key, accepted_at_ms } = self;
+        Compact { id: *id, common: common.clone(), key: key.as_str(), accepted_at_ms: *accepted_at_ms }
+    }
+
+    /// The delivery as it was.
+    pub(crate) fn whole(&self) -> Delivery {
+        self.borrowed().whole()
     }
 }
 
@@ -95,7 +163,7 @@ const FEW: usize = 64;
 
 impl Compactor {
     /// The delivery, compact.
-    pub(crate) fn compact(&mut self, delivery: &Delivery) -> Compact {
+    pub(crate) fn compact<'a>(&mut self, delivery: &'a Delivery) -> Compact<&'a str> {
         let common = self.share(Common {
             subscription: delivery.subscription.clone(),
             spec: delivery.spec.clone(),
@@ -107,7 +175,7 @@ impl Compactor {
         Compact {
             id: delivery.id,
             common,
-            key: delivery.key.as_str().into(),
+            key: delivery.key.as_str(),
             accepted_at_ms: delivery.accepted_at.as_millisecond(),
         }
     }
@@ -141,10 +209,14 @@ mod tests {
         };
         let other = Delivery { id: DeliveryId::random(), ..delivery.clone() };
         let (one, two) = (compactor.compact(&delivery), compactor.compact(&other));
-        assert_eq!((one.whole(), two.whole()), (delivery.clone(), other));
+        assert_eq!((one.whole(), two.whole()), (delivery.clone(), other.clone()));
         assert!(Arc::ptr_eq(one.common(), two.common()));
-        let parts = |key| Compact::of_parts(one.id(), one.common().clone(), key, one.accepted_at());
-        assert_eq!((parts(one.key()), parts("")), (Some(one.clone()), None));
+        let own = one.clone().with_own_key();
+        assert_eq!((own.key(), own.whole()), (&*delivery.key.to_string(), delivery.clone()));
+        let mut keys = "another".to_owned();
+        let ranged = one.with_key_in(&mut keys);
+        assert_eq!(ranged.key_in(&keys), own.key());
+        assert_eq!(ranged.with_key_of(&Arc::new(keys)), own);
     }
 
     #[test]
@@ -152,7 +224,8 @@ mod tests {
         let mut compactor = Compactor::default();
         let mut of_spec = |n: usize| {
             let spec = format!("SPEC-{n}").parse().unwrap();
-            compactor.compact(&Delivery { spec, ..Delivery::sample(DeliveryId::random(), "k") })
+            let delivery = Delivery { spec, ..Delivery::sample(DeliveryId::random(), "k") };
+            compactor.compact(&delivery).with_own_key()
         };
         let kept: Vec<Compact> = (0..10).map(&mut of_spec).collect();
         (10..1_000).for_each(|n| drop(of_spec(n)));

@@ -1,20 +1,13 @@
 //! The decisions of one subscription: which delivery may start now, when to look again, and what
 //! an outcome leads to.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashSet};
+use std::collections::HashSet;
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
-use super::{
-    Body, Compact, Compactor, DeliveryId, InFlight, Jitter, Outcome, Pending, Queued, RetryPolicy, Verdict,
-};
-
-/// A time that takes less memory than an [`Instant`]: nanoseconds since a lane was made.
-type Time = u64;
-
-/// Times of deliveries that have left the line that may always be kept.
-const FEW: usize = if cfg!(test) { 2 } else { 64 };
+use super::block::Time;
+use super::line::Line;
+use super::{Body, Compact, DeliveryId, InFlight, Jitter, Outcome, Pending, Queued, RetryPolicy, Verdict};
 
 /// The waiting and running deliveries of one subscription. It has no clock: callers pass `now`.
 #[derive(Debug)]
@@ -22,12 +15,7 @@ pub(crate) struct Lane {
     policy: RetryPolicy,
     max_in_flight: usize,
     max_pending: usize,
-    /// Waiting deliveries by their place in line, which a retry keeps, and when each is due.
-    waiting: BTreeMap<NonZeroU64, (Time, Queued)>,
-    /// When each waiting delivery is due, the first on top. Some of those below are of deliveries
-    /// that have left the line, or are due at another time by now; never the one on top.
-    due: BinaryHeap<Reverse<(Time, NonZeroU64)>>,
-    compactor: Compactor,
+    waiting: Line,
     began: Instant,
     in_flight: usize,
     next_arrival: NonZeroU64,
@@ -53,9 +41,7 @@ impl Lane {
             policy,
             max_in_flight,
             max_pending,
-            waiting: BTreeMap::new(),
-            due: BinaryHeap::new(),
-            compactor: Compactor::default(),
+            waiting: Line::default(),
             began: Instant::now(),
             in_flight: 0,
             next_arrival: NonZeroU64::MIN,
@@ -96,24 +82,7 @@ impl Lane {
     /// Takes a delivery that is due at `due`. Call [`shed`](Self::shed) afterwards.
     pub(crate) fn enqueue(&mut self, pending: Pending, due: Instant) {
         let arrival = pending.arrival.unwrap_or_else(|| self.arrive());
-        let due = self.time(due);
-        self.due.push(Reverse((due, arrival)));
-        self.waiting.insert(arrival, (due, Queued::new(pending, &mut self.compactor)));
-    }
-
-    /// Drops what `due` has of deliveries that have left the line: from the top at once, from below
-    /// when it is more than the rest.
-    fn tidy_up(&mut self) {
-        let waiting = &self.waiting;
-        let waits = |(due, arrival): &(Time, NonZeroU64)| {
-            waiting.get(arrival).is_some_and(|(its_due, _)| its_due == due)
-        };
-        while self.due.peek().is_some_and(|Reverse(top)| !waits(top)) {
-            self.due.pop();
-        }
-        if self.due.len() > 2 * waiting.len() + FEW {
-            self.due.retain(|Reverse(due)| waits(due));
-        }
+        self.waiting.insert(arrival, self.time(due), pending);
     }
 
     fn time(&self, at: Instant) -> Time {
@@ -132,22 +101,17 @@ impl Lane {
     }
 
     /// Takes the deliveries that waited at the last stop, in their old order, each with the number
-    /// of its attempts and when it is due. Enqueuing them one by one would take nearly twice the
-    /// memory, because trees filled in order keep their nodes half empty.
+    /// of its attempts and when it is due.
     pub(crate) fn restore(&mut self, pending: impl IntoIterator<Item = (Compact, u32, Instant)>) {
-        let restored = pending.into_iter().map(|(delivery, attempts, due)| {
-            let due = self.time(due);
-            (self.arrive(), (due, Queued::recovered(delivery, attempts)))
-        });
-        let mut restored: BTreeMap<_, _> = restored.collect();
-        self.due.append(&mut restored.iter().map(|(arrival, (due, _))| Reverse((*due, *arrival))).collect());
-        self.waiting.append(&mut restored);
+        let mut line = std::mem::take(&mut self.waiting);
+        let restored = pending.into_iter();
+        line.restore(restored.map(|(delivery, made, due)| (self.arrive(), self.time(due), delivery, made)));
+        self.waiting = line;
     }
 
     /// Forgets all that waits: it is somebody else's.
     pub(crate) fn clear(&mut self) {
-        self.waiting.clear();
-        self.due.clear();
+        self.waiting = Line::default();
     }
 
     /// Begins the rate limit one interval from `now`: somebody else may just have started
@@ -162,15 +126,14 @@ impl Lane {
         if self.waiting.len() + self.in_flight <= self.max_pending {
             return None;
         }
-        let (arrival, _) = self.waiting.first_key_value()?;
-        self.remove(*arrival).map(|(pending, _)| pending)
+        let (arrival, _) = self.waiting.oldest()?;
+        self.remove(arrival).map(|(pending, _)| pending)
     }
 
     /// Takes a delivery out of the line, with the time that it is due.
     fn remove(&mut self, arrival: NonZeroU64) -> Option<(Pending, Instant)> {
-        let (due, queued) = self.waiting.remove(&arrival)?;
-        self.tidy_up();
-        Some((queued.into_pending(arrival), self.instant(due)))
+        let (due, pending) = self.waiting.remove(arrival)?;
+        Some((pending, self.instant(due)))
     }
 
     /// The delivery to start now, if one is due and there is room for it. Call until `None`.
@@ -184,12 +147,11 @@ impl Lane {
         {
             return None;
         }
-        let Reverse((_, arrival)) = self.due.pop()?;
-        let (_, queued) = self.waiting.remove(&arrival)?;
-        self.tidy_up();
+        let (_, arrival) = self.waiting.first_due()?;
+        let (_, pending) = self.waiting.remove(arrival)?;
         self.in_flight += 1;
         self.take_turn(now);
-        Some(queued.into_pending(arrival).start())
+        Some(pending.start())
     }
 
     /// Takes the next turn that the rate limit has, and returns how long that is from `now`: an
@@ -207,7 +169,7 @@ impl Lane {
     }
 
     fn is_due(&self, now: Instant) -> bool {
-        self.due.peek().is_some_and(|Reverse((first, _))| *first <= self.time(now))
+        self.waiting.first_due().is_some_and(|(first, _)| first <= self.time(now))
     }
 
     /// How long until something is due. `None` if nothing waits or there is no room: look again
@@ -216,8 +178,8 @@ impl Lane {
         if !self.may_start || self.is_held || !self.has_room() {
             return None;
         }
-        let Reverse((first, _)) = self.due.peek()?;
-        let at = Some(self.instant(*first)).max(self.paused_until).max(self.next_start)?;
+        let (first, _) = self.waiting.first_due()?;
+        let at = Some(self.instant(first)).max(self.paused_until).max(self.next_start)?;
         Some(at.saturating_duration_since(now))
     }
 
@@ -253,9 +215,10 @@ impl Lane {
 
     /// Takes these waiting deliveries out of the lane, oldest first, with the time each is due.
     pub(crate) fn take(&mut self, ids: &HashSet<DeliveryId>) -> Vec<(Pending, Instant)> {
-        let is_wanted = |(_, (_, queued)): &(&NonZeroU64, &(Time, Queued))| ids.contains(&queued.id());
-        let wanted: Vec<NonZeroU64> = self.waiting.iter().filter(is_wanted).map(|(at, _)| *at).collect();
-        wanted.into_iter().filter_map(|arrival| self.remove(arrival)).collect()
+        let is_wanted = |(_, _, queued): &(NonZeroU64, Time, Queued<'_>)| ids.contains(&queued.id());
+        let wanted: Vec<NonZeroU64> =
+            self.waiting.newest_first().filter(is_wanted).map(|(arrival, ..)| arrival).collect();
+        wanted.into_iter().rev().filter_map(|arrival| self.remove(arrival)).collect()
     }
 
     /// Starts nothing more until [`configure`](Self::configure). What waits stays on disk for the
@@ -282,16 +245,15 @@ impl Lane {
     }
 
     /// The waiting deliveries and when each is due, newest first.
-    pub(crate) fn newest_first(&self) -> impl Iterator<Item = (Instant, &Queued)> {
-        self.waiting.values().rev().map(|(due, queued)| (self.instant(*due), queued))
+    pub(crate) fn newest_first(&self) -> impl Iterator<Item = (Instant, Queued<'_>)> {
+        self.waiting.newest_first().map(|(_, due, queued)| (self.instant(due), queued))
     }
 
     /// A waiting delivery, when it is due, and how many are due before it.
-    pub(crate) fn find(&self, id: DeliveryId) -> Option<(&Queued, Instant, usize)> {
-        let is_it = |(_, (_, queued)): &(&NonZeroU64, &(Time, Queued))| queued.id() == id;
-        let (arrival, (due, queued)) = self.waiting.iter().find(is_it)?;
-        let is_before = |(other, (at, _)): &(&NonZeroU64, &(Time, Queued))| (at, other) < (due, &arrival);
-        Some((queued, self.instant(*due), self.waiting.iter().filter(is_before).count()))
+    pub(crate) fn find(&self, id: DeliveryId) -> Option<(Queued<'_>, Instant, usize)> {
+        let (arrival, due, queued) = self.waiting.newest_first().find(|(.., queued)| queued.id() == id)?;
+        let is_before = |(other, at, _): &(NonZeroU64, Time, Queued<'_>)| (*at, *other) < (due, arrival);
+        Some((queued, self.instant(due), self.waiting.newest_first().filter(is_before).count()))
     }
 
     /// Until when nothing starts because of a pause, or of the rate limit.
@@ -300,8 +262,8 @@ impl Lane {
     }
 
     /// The delivery that has waited longest.
-    pub(crate) fn oldest(&self) -> Option<&Queued> {
-        self.waiting.first_key_value().map(|(_, (_, queued))| queued)
+    pub(crate) fn oldest(&self) -> Option<Queued<'_>> {
+        self.waiting.oldest().map(|(_, queued)| queued)
     }
 
     /// Number of waiting deliveries.
@@ -381,7 +343,8 @@ mod tests {
                 // What comes later is due earlier: who is dropped is not the first that is due.
                 lane.enqueue(pending(), start + Duration::from_nanos(u64::try_from(count - n).unwrap()));
                 while let Some(dropped) = lane.shed() {
-                    prop_assert!(lane.waiting.keys().all(|waiting| *waiting > dropped.arrival.unwrap()));
+                    let mut waiting = lane.waiting.newest_first();
+                    prop_assert!(waiting.all(|(arrival, ..)| Some(arrival) > dropped.arrival));
                     prop_assert!(ended.insert(dropped.delivery().id));
                 }
                 prop_assert!(lane.waiting() <= max_pending);
@@ -418,13 +381,6 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(ended.len() + running.len() + lane.waiting(), count);
-                let due: BTreeSet<_> = lane.due.iter().map(|Reverse(due)| *due).collect();
-                prop_assert!(lane.waiting.iter().all(|(arrival, (at, _))| due.contains(&(*at, *arrival))));
-                prop_assert!(lane.due.len() <= 2 * lane.waiting() + FEW);
-                let waits = |Reverse((at, arrival)): &Reverse<(Time, NonZeroU64)>| {
-                    lane.waiting.get(arrival).is_some_and(|(due, _)| due == at)
-                };
-                prop_assert!(lane.due.peek().is_none_or(waits));
             }
             prop_assert_eq!(ended.len(), count);
             // Evenly spaced: a window has at most one start more than the rate allows.

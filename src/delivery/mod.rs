@@ -2,6 +2,7 @@
 //! means.
 
 mod advice;
+mod block;
 mod body;
 mod compact;
 mod dedupe;
@@ -12,6 +13,7 @@ mod identity;
 #[cfg(test)]
 mod identity_tests;
 mod lane;
+mod line;
 mod outcome;
 mod page;
 mod pause;
@@ -36,7 +38,7 @@ use uuid::Uuid;
 #[cfg(feature = "cli")]
 pub(crate) use advice::hint_of_status;
 pub(crate) use body::{Body, BodyBudget, Payload};
-pub(crate) use compact::{Common, Compact, Compactor};
+pub(crate) use compact::{Common, Compact, Compactor, SharedKey};
 pub(crate) use dedupe::{Dedupe, KeyDigest, KnownEvent};
 pub(crate) use final_state::FinalState;
 pub(crate) use health::{Health, OPEN_AFTER};

@@ -1,77 +1,51 @@
-//! A delivery in a lane's line. One without its body in memory is kept small: all that wait for a
-//! retry are such, and they may be many.
+//! A delivery in a lane's line, as whoever looks at it sees it.
 
-use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Body, Compact, Compactor, Delivery, DeliveryId, Pending};
+use super::block::Block;
+use super::{Delivery, DeliveryId, Pending};
 
 /// See the module's first line.
-#[derive(Debug)]
-pub(crate) struct Queued {
-    attempts_made: u32,
-    delivery: Kept,
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Queued<'a> {
+    /// One whose body is in memory.
+    Whole(&'a Pending),
+    /// A row of a block.
+    InBlock(&'a Block, usize),
 }
 
-#[derive(Debug)]
-enum Kept {
-    Whole(Arc<Delivery>, Body),
-    Compact(Compact),
-}
-
-impl Queued {
-    /// A delivery that a lane takes.
-    pub(super) fn new(pending: Pending, compactor: &mut Compactor) -> Self {
-        let Pending { delivery, attempts_made, body, .. } = pending;
-        let delivery = match body {
-            Some(body) => Kept::Whole(delivery, body),
-            None => Kept::Compact(compactor.compact(&delivery)),
-        };
-        Self { attempts_made, delivery }
-    }
-
-    /// A delivery with `attempts_made` attempts that ended without success.
-    pub(super) fn recovered(delivery: Compact, attempts_made: u32) -> Self {
-        Self { attempts_made, delivery: Kept::Compact(delivery) }
-    }
-
-    /// The delivery as it leaves the line, in which it had this place.
-    pub(super) fn into_pending(self, arrival: NonZeroU64) -> Pending {
-        let (delivery, body) = match self.delivery {
-            Kept::Whole(delivery, body) => (delivery, Some(body)),
-            Kept::Compact(delivery) => (Arc::new(delivery.whole()), None),
-        };
-        Pending { delivery, attempts_made: self.attempts_made, arrival: Some(arrival), body }
-    }
-
+impl Queued<'_> {
     /// The delivery.
-    pub(crate) fn delivery(&self) -> Arc<Delivery> {
-        match &self.delivery {
-            Kept::Whole(delivery, _) => delivery.clone(),
-            Kept::Compact(delivery) => Arc::new(delivery.whole()),
+    pub(crate) fn delivery(self) -> Arc<Delivery> {
+        match self {
+            Self::Whole(pending) => pending.delivery.clone(),
+            Self::InBlock(block, at) => Arc::new(block.delivery(at).whole()),
         }
     }
 
     /// The delivery's id.
-    pub(crate) fn id(&self) -> DeliveryId {
-        match &self.delivery {
-            Kept::Whole(delivery, _) => delivery.id,
-            Kept::Compact(delivery) => delivery.id(),
+    pub(crate) fn id(self) -> DeliveryId {
+        match self {
+            Self::Whole(pending) => pending.delivery.id,
+            Self::InBlock(block, at) => block.row(at).id,
         }
     }
 
     /// When its event was accepted.
-    pub(crate) fn accepted_at(&self) -> Timestamp {
-        match &self.delivery {
-            Kept::Whole(delivery, _) => delivery.accepted_at,
-            Kept::Compact(delivery) => delivery.accepted_at(),
+    pub(crate) fn accepted_at(self) -> Timestamp {
+        match self {
+            Self::Whole(pending) => pending.delivery.accepted_at,
+            Self::InBlock(block, at) => block.row(at).accepted_at(),
         }
     }
 
     /// Number of attempts that ended without success.
-    pub(crate) fn attempts_made(&self) -> u32 {
-        self.attempts_made
+    pub(crate) fn attempts_made(self) -> u32 {
+        match self {
+            Self::Whole(pending) => pending.attempts_made,
+            Self::InBlock(block, at) => block.row(at).attempts_made,
+        }
     }
 }

@@ -47,7 +47,7 @@ pub(super) fn unfinished(
     let Some(delivery) = delivery(row)? else { return Ok(None) };
     let attempts: i32 = row.try_get(7)?;
     let unfinished = Unfinished {
-        delivery: compactor.compact(&delivery),
+        delivery: compactor.compact(&delivery).with_own_key(),
         attempts: u32::try_from(attempts).unwrap_or_default(),
         next_attempt_at: next_attempt_at(row)?,
     };

@@ -2,6 +2,7 @@
 //! each unfinished delivery in them. Payloads stay on disk until an attempt needs them.
 
 mod compaction;
+mod live;
 mod opening;
 mod reading;
 mod repair;
@@ -25,6 +26,7 @@ use crate::files::{self, FileError, FileId};
 use crate::run::Run;
 
 pub(super) use compaction::Compact;
+use live::{LiveDeliveries, LiveDelivery};
 pub(super) use repair::{Broken, Rescued};
 use sealed::KnownSealed;
 pub(super) use sealed::Sealing;
@@ -57,15 +59,6 @@ fn lock_to_write(file: &File) -> bool {
     !matches!(file.try_lock(), Err(TryLockError::WouldBlock))
 }
 
-/// Where the records of an unfinished delivery are.
-#[derive(Debug)]
-struct LiveDelivery {
-    event: Place,
-    /// The last attempt recorded after the event. Those before it are in `earlier_attempts`, or in
-    /// the event's own record.
-    last_attempt: Option<Place>,
-}
-
 /// One SPEC's journal.
 #[derive(Debug)]
 pub(super) struct Journal {
@@ -78,7 +71,7 @@ pub(super) struct Journal {
     appendable: bool,
     batch: Vec<u8>,
     must_sync: bool,
-    deliveries: HashMap<DeliveryId, LiveDelivery>,
+    deliveries: LiveDeliveries,
     /// Attempts recorded before the last one, oldest first. Most deliveries have none.
     earlier_attempts: HashMap<DeliveryId, Vec<Place>>,
     /// Events with more than one unfinished delivery: the number of those, by the event's order.
@@ -106,7 +99,7 @@ impl Journal {
             appendable: false,
             batch: Vec::new(),
             must_sync: false,
-            deliveries: HashMap::new(),
+            deliveries: LiveDeliveries::default(),
             earlier_attempts: HashMap::new(),
             shared: HashMap::new(),
             live_bytes: 0,
@@ -148,7 +141,7 @@ impl Journal {
                 }
             }
             Record::Attempted { id, .. } => {
-                if let Some(delivery) = self.deliveries.get_mut(id) {
+                if let Some(delivery) = self.deliveries.get_mut(*id) {
                     if let Some(earlier) = delivery.last_attempt.replace(place) {
                         self.earlier_attempts.entry(*id).or_default().push(earlier);
                     }
@@ -167,7 +160,7 @@ impl Journal {
 
     /// Drops a delivery from the index: its records are no longer needed.
     fn forget(&mut self, id: DeliveryId) {
-        let Some(LiveDelivery { event, last_attempt }) = self.deliveries.remove(&id) else { return };
+        let Some(LiveDelivery { event, last_attempt }) = self.deliveries.remove(id) else { return };
         let attempts = self.earlier_attempts.remove(&id).into_iter().flatten().chain(last_attempt);
         self.live_bytes -= attempts.map(Place::length).sum::<u64>();
         match self.shared.get_mut(&event.order()) {
@@ -444,6 +437,6 @@ impl Journal {
 
     /// Whether this delivery is unfinished and its event is recorded at this place.
     fn is_live(&self, id: DeliveryId, event: Place) -> bool {
-        self.deliveries.get(&id).is_some_and(|live| live.event == event)
+        self.deliveries.get(id).is_some_and(|live| live.event == event)
     }
 }

@@ -7,6 +7,7 @@ mod error;
 #[path = "../../fuzz/targets/spool.rs"]
 pub(crate) mod fuzzing;
 mod inbox;
+mod index;
 mod journal;
 mod leftovers;
 mod lock;

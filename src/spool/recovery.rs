@@ -1,30 +1,32 @@
 //! Folds the records of a SPEC's spool, read in order, into what is unfinished and known. No I/O.
 
 use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
 
-use hashbrown::HashMap;
 use jiff::{SignedDuration, Timestamp};
 
+use super::index::Index;
 use super::place::Place;
 use super::record::{Accepted, AcceptedDelivery, Record};
-use crate::delivery::{Compact, Compactor, Delivery, DeliveryId, KnownEvent, MAX_SESSIONS, Told};
+use crate::delivery::{Compact, Compactor, Delivery, DeliveryId, KnownEvent, MAX_SESSIONS, SharedKey, Told};
 use crate::event::{IdempotencyKey, SpecId};
 use crate::transient;
 
 /// An unfinished delivery, as recovery found it.
 #[derive(Clone, Debug)]
-pub(crate) struct Unfinished {
+pub(crate) struct Unfinished<K = SharedKey> {
     /// The delivery.
-    pub delivery: Compact,
+    pub delivery: Compact<K>,
     /// Number of attempts that ended without success.
     pub attempts: u32,
     /// When the next attempt is due; `None` for at once.
     pub next_attempt_at: Option<Timestamp>,
 }
 
-/// An unfinished delivery while records are read.
-struct Found {
-    unfinished: Unfinished,
+/// An unfinished delivery while records are read. Its key is in [`Recovery::keys`].
+pub(super) struct Found {
+    pub(super) unfinished: Unfinished<Range<usize>>,
     /// The place of the record with its last attempt.
     last_attempt: Option<Place>,
 }
@@ -35,8 +37,9 @@ pub(super) struct Recovery {
     spec: SpecId,
     /// In the order of acceptance; `None` for a delivery that has ended.
     found: Vec<Option<Found>>,
-    /// The index in `found` of each delivery.
-    places: HashMap<DeliveryId, u32>,
+    keys: String,
+    /// Where in `found` each delivery is that has not ended.
+    index: Index,
     compactor: Compactor,
     /// Known events.
     pub(super) known: Vec<KnownEvent>,
@@ -48,6 +51,9 @@ pub(super) struct Recovery {
     pub(super) verdicts: VecDeque<(IdempotencyKey, Told)>,
 }
 
+/// Few keys are longer, in bytes.
+const BYTES_OF_A_KEY: usize = 64;
+
 /// Age before the last event, and number of later ones, after which what was told no longer waits
 /// for a counterpart. Verdicts of sessions are kept beyond that.
 pub(super) const TOLD_BEFORE: SignedDuration = SignedDuration::from_secs(120);
@@ -58,7 +64,8 @@ impl Recovery {
         Self {
             spec: spec.clone(),
             found: Vec::new(),
-            places: HashMap::new(),
+            keys: String::new(),
+            index: Index::default(),
             compactor: Compactor::default(),
             known: Vec::new(),
             inbox: Vec::new(),
@@ -86,26 +93,30 @@ impl Recovery {
                 for delivery in &accepted.deliveries {
                     let found = self.found_in(accepted, delivery, place);
                     // A record that a compaction moved is the same acceptance.
-                    match self.places.get(&delivery.id).and_then(|at| self.found.get_mut(*at as usize)) {
-                        Some(same) => *same = Some(found),
+                    match self.found_mut(delivery.id) {
+                        Some(same) => *same = found,
                         None => self.add(found),
                     }
                 }
             }
             Record::Attempted { id, attempt, next_attempt_at } => {
-                let found = self.places.get(id).and_then(|at| self.found.get_mut(*at as usize)?.as_mut());
-                if let Some(found) = found {
+                if let Some(found) = self.found_mut(*id) {
                     found.unfinished.attempts = attempt.attempt;
                     found.unfinished.next_attempt_at = Some(*next_attempt_at);
                     found.last_attempt = Some(place);
                 }
             }
             Record::Finished { id, .. } => {
-                if let Some(at) = self.places.remove(id) {
-                    self.found[at as usize] = None;
+                if let Some(at) = self.index.remove(*id, |at| id_of(&self.found, at)) {
+                    self.found[at] = None;
                 }
             }
         }
+    }
+
+    fn found_mut(&mut self, id: DeliveryId) -> Option<&mut Found> {
+        let at = self.index.get(id, |at| id_of(&self.found, at))?;
+        self.found.get_mut(at)?.as_mut()
     }
 
     fn remember_told(&mut self, key: &IdempotencyKey, now: Timestamp, told: Option<&Told>) {
@@ -142,7 +153,7 @@ impl Recovery {
             format: delivery.format,
         };
         let unfinished = Unfinished {
-            delivery: self.compactor.compact(&of),
+            delivery: self.compactor.compact(&of).with_key_in(&mut self.keys),
             attempts: delivery.attempts.last().map_or(0, |last| last.attempt),
             next_attempt_at: delivery.next_attempt_at,
         };
@@ -152,34 +163,49 @@ impl Recovery {
     /// Makes room for about so many deliveries and known events, before any is read.
     pub(super) fn make_room(&mut self, deliveries: usize, known: usize) {
         (self.found, self.known) = (transient::list(deliveries), transient::list(known));
+        self.keys = transient::text(deliveries * BYTES_OF_A_KEY);
     }
 
     /// As [`make_room`](Self::make_room), where the numbers are known.
     pub(super) fn reserve(&mut self, deliveries: usize, known: usize) {
         self.make_room(deliveries, known);
-        self.places.reserve(deliveries);
+        self.index.reserve(deliveries, |at| id_of(&self.found, at));
     }
 
-    /// Takes a delivery that is unfinished as far as the records before the next one say.
-    pub(super) fn restore(&mut self, unfinished: Unfinished, last_attempt: Option<Place>) {
-        self.add(Found { unfinished, last_attempt });
+    /// Takes a delivery that is unfinished as far as the records before the next one say, the place
+    /// of whose last attempt is this.
+    pub(super) fn restore(&mut self, unfinished: Unfinished<&str>, last_attempt: Option<Place>) {
+        let Unfinished { delivery, attempts, next_attempt_at } = unfinished;
+        let delivery = delivery.with_key_in(&mut self.keys);
+        self.add(Found { unfinished: Unfinished { delivery, attempts, next_attempt_at }, last_attempt });
     }
 
     fn add(&mut self, found: Found) {
-        let at = u32::try_from(self.found.len()).unwrap_or(u32::MAX);
-        self.places.insert(found.unfinished.delivery.id(), at);
+        let (id, at) = (found.unfinished.delivery.id(), self.found.len());
         self.found.push(Some(found));
+        self.index.insert(id, at, |at| id_of(&self.found, at));
     }
 
-    /// What is unfinished as far as the records say that were read, in the order of acceptance.
-    pub(super) fn live(&self) -> impl Iterator<Item = &Unfinished> {
-        self.found.iter().flatten().map(|found| &found.unfinished)
+    /// What is unfinished as far as the records say that were read, in the order of acceptance, and
+    /// the key of each.
+    pub(super) fn live(&self) -> impl Iterator<Item = (&Unfinished<Range<usize>>, &str)> {
+        let live = self.found.iter().flatten().map(|found| &found.unfinished);
+        live.map(|unfinished| (unfinished, unfinished.delivery.key_in(&self.keys)))
     }
 
     /// What is unfinished, in the order of acceptance, and the place of each last attempt.
     pub(super) fn unfinished(self) -> impl Iterator<Item = (Unfinished, Option<Place>)> {
-        self.found.into_iter().flatten().map(|found| (found.unfinished, found.last_attempt))
+        let keys = Arc::new(self.keys);
+        self.found.into_iter().flatten().map(move |Found { unfinished, last_attempt }| {
+            let Unfinished { delivery, attempts, next_attempt_at } = unfinished;
+            let delivery = delivery.with_key_of(&keys);
+            (Unfinished { delivery, attempts, next_attempt_at }, last_attempt)
+        })
     }
+}
+
+fn id_of(found: &[Option<Found>], at: usize) -> Option<DeliveryId> {
+    found.get(at)?.as_ref().map(|found| found.unfinished.delivery.id())
 }
 
 #[cfg(test)]

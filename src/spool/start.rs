@@ -48,15 +48,17 @@ impl Spool {
                 false => recovered.known.append(&mut found.known),
             }
             recovered.told.extend(found.take_told().map(|(key, told)| (spec.clone(), key, told)));
-            let of = |unfinished: &Unfinished| unfinished.delivery.common().subscription.clone();
             let mut counts: HashMap<SubscriptionId, usize> = HashMap::new();
-            found.live().for_each(|unfinished| *counts.entry(of(unfinished)).or_default() += 1);
+            for (unfinished, _) in found.live() {
+                *counts.entry(unfinished.delivery.common().subscription.clone()).or_default() += 1;
+            }
             for (id, count) in counts {
                 let of_it = recovered.unfinished.entry(id).or_insert_with(|| transient::list(count));
                 of_it.reserve_exact(count);
             }
             for (unfinished, _) in found.unfinished() {
-                recovered.unfinished.entry(of(&unfinished)).or_default().push(unfinished);
+                let id = unfinished.delivery.common().subscription.clone();
+                recovered.unfinished.entry(id).or_default().push(unfinished);
             }
             recovered.sequences.insert(spec.clone(), journal.sequence());
             if !journal.run().is_empty() {

@@ -17,7 +17,7 @@ use crate::spool::segment::Segment;
 impl Journal {
     /// The attempts recorded after the event's own record, oldest first.
     fn attempts_of(&self, id: DeliveryId) -> impl Iterator<Item = Place> {
-        let last = self.deliveries.get(&id).and_then(|delivery| delivery.last_attempt);
+        let last = self.deliveries.get(id).and_then(|delivery| delivery.last_attempt);
         self.earlier_attempts.get(&id).into_iter().flatten().copied().chain(last)
     }
 
@@ -49,7 +49,7 @@ impl Journal {
 
     fn read_accepted(&self, id: DeliveryId) -> io::Result<Accepted> {
         let missing = || io::Error::new(io::ErrorKind::NotFound, format!("{id} is not pending"));
-        let delivery = self.deliveries.get(&id).ok_or_else(missing)?;
+        let delivery = self.deliveries.get(id).ok_or_else(missing)?;
         match self.read(delivery.event)? {
             Record::Accepted(accepted) => Ok(accepted),
             _ => Err(missing()),
@@ -82,7 +82,7 @@ impl Journal {
 
     /// Where the last attempt of an unfinished delivery is recorded, if there was one.
     pub(in crate::spool) fn last_attempt(&self, id: DeliveryId) -> Option<LastAttempt> {
-        let delivery = self.deliveries.get(&id)?;
+        let delivery = self.deliveries.get(id)?;
         let place = delivery.last_attempt.unwrap_or(delivery.event);
         Some(LastAttempt::at(&self.dir, id, place))
     }
@@ -100,7 +100,7 @@ impl Journal {
 
     pub(super) fn unfinished_bodies(&self) -> Vec<Bytes> {
         let events: BTreeMap<u64, DeliveryId> =
-            self.deliveries.iter().map(|(id, live)| (live.event.order(), *id)).collect();
+            self.deliveries.iter().map(|(id, live)| (live.event.order(), id)).collect();
         let body = |id: DeliveryId| self.read_accepted(id).ok().map(Accepted::into_payload);
         events.into_values().filter_map(body).collect()
     }

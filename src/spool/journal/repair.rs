@@ -50,7 +50,7 @@ impl Journal {
             // Also where nothing is moved into it: its first line has the last `event.sequence`.
             fresh.begin_segment()?;
         }
-        let mut unread: HashSet<DeliveryId> = self.deliveries.keys().copied().collect();
+        let mut unread: HashSet<DeliveryId> = self.deliveries.iter().map(|(id, _)| id).collect();
         // An older copy of this journal's files may be at the path: deliveries in it that have
         // ended since must not begin again.
         let mut copied: HashMap<String, Vec<DeliveryId>> = HashMap::new();
