@@ -7,6 +7,7 @@ pub(crate) mod git_ignore;
 pub(crate) mod new;
 pub(crate) mod open;
 pub(crate) mod user;
+mod zeros;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock;
 use crate::event::SpecId;
 use open::Links;
+pub(crate) use zeros::write_zeros;
 
 /// A failed file operation, with its path.
 #[derive(Debug, thiserror::Error)]

@@ -48,9 +48,9 @@ fn room_after(end: u64) -> u64 {
 /// Writes `room` after the `end` of a file's records, and returns the file's size then: without
 /// room, where the disk or a limit has none.
 fn make_room(file: &File, end: u64, room: u64) -> io::Result<u64> {
-    let room = room.min(files::max_file_bytes().saturating_sub(end));
-    let made = files::write_at(file, &vec![0; usize::try_from(room).unwrap_or(0)], end);
-    made.map(|()| end + room).or_else(|_| files::shorten(file, end).map(|()| end))
+    let size = end + room.min(files::max_file_bytes().saturating_sub(end));
+    let made = files::write_zeros(file, end..size);
+    made.map(|()| size).or_else(|_| files::shorten(file, end).map(|()| end))
 }
 
 /// Takes the lock by which a process alone writes to a segment, and returns whether it could.

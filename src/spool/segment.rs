@@ -55,8 +55,8 @@ impl Segment {
         Ok(is_room && file.metadata()?.len() == self.size)
     }
 
-    /// The first `length` bytes, or as many as there are.
-    pub(super) fn read_up_to(&self, dir: &Path, length: usize) -> io::Result<Vec<u8>> {
+    /// `length` bytes at `offset`, or as many as there are.
+    pub(super) fn read_up_to(&self, dir: &Path, offset: u64, length: usize) -> io::Result<Vec<u8>> {
         let by_name;
         let file = match &self.file {
             Some(file) => file,
@@ -65,11 +65,10 @@ impl Segment {
                 &by_name
             }
         };
-        let mut bytes = transient::list(length);
-        bytes.resize(length, 0);
+        let mut bytes = vec![0; length];
         let mut read = 0;
         while read < length {
-            match file.read_at(&mut bytes[read..], read as u64) {
+            match file.read_at(&mut bytes[read..], offset + read as u64) {
                 Ok(0) => break,
                 Ok(more) => read += more,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

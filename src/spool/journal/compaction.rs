@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::de::IgnoredAny;
 
 use super::Journal;
+use super::reading::Piece;
 use crate::clock;
 use crate::files::{self, FileError, is_gone};
 use crate::spool::place::Place;
@@ -57,12 +58,18 @@ impl Journal {
     pub(in crate::spool) fn compaction_takes(&self) -> Result<u64, FileError> {
         let Some(oldest) = self.segments.front() else { return Ok(0) };
         let failed = |error| FileError::on("read", &segment_path(&self.dir, oldest.number))(error);
+        let (mut takes, mut start, mut has_steps) = (0, 0, false);
         let mut records = Vec::new();
-        let content = self.content(oldest).map_err(failed)?;
-        for record in self.wanted(oldest.number, &content, record::scan(&content))? {
-            record::encode(&record, &mut records);
+        while let Some(piece) = self.piece(oldest, start).map_err(failed)? {
+            start = piece.end();
+            for record in self.wanted(oldest.number, &piece, record::scan(&piece.content), &mut has_steps)? {
+                records.clear();
+                takes += record::encode(&record, &mut records) as u64;
+            }
         }
-        Ok(records.len() as u64)
+        records.clear();
+        let run = self.wanted_run(oldest.number, has_steps);
+        Ok(takes + run.map_or(0, |run| record::encode(&run, &mut records) as u64))
     }
 
     fn known_bytes(&self) -> u64 {
@@ -78,21 +85,27 @@ impl Journal {
             // Also where nothing is moved into it: its first line has the last `event.sequence`.
             self.begin_segment()?;
         }
-        let Some(oldest) = self.segments.front() else { return Ok(()) };
-        let path = segment_path(&self.dir, oldest.number);
+        let Some(number) = self.segments.front().map(|oldest| oldest.number) else { return Ok(()) };
+        let path = segment_path(&self.dir, number);
         let failed = |doing| FileError::on(doing, &path);
-        let content = self.content(oldest).map_err(failed("read"))?;
-        let scan = record::scan(&content);
-        // A start that did not read it has not seen this, and it goes with the file. Where another
-        // program cut the file there are newlines in the place of what is gone.
-        for damaged in &scan.damaged {
-            let bytes = &content[damaged.clone()];
-            if bytes.iter().any(|byte| *byte != b'\n') {
-                self.set_aside(oldest.number, damaged.start, bytes);
+        let (mut start, mut has_steps) = (0, false);
+        while let Some(oldest) = self.segments.front()
+            && let Some(piece) = self.piece(oldest, start).map_err(failed("read"))?
+        {
+            start = piece.end();
+            let scan = record::scan(&piece.content);
+            // A start that did not read it has not seen this, and it goes with the file. Where
+            // another program cut the file there are newlines in the place of what is gone.
+            for damaged in &scan.damaged {
+                let bytes = &piece.content[damaged.clone()];
+                if bytes.iter().any(|byte| *byte != b'\n') {
+                    self.set_aside(number, piece.place(number, damaged).offset(), bytes);
+                }
             }
+            let wanted = self.wanted(number, &piece, scan, &mut has_steps)?;
+            self.take_over(wanted, known_since)?;
         }
-        let wanted = self.wanted(oldest.number, &content, scan)?;
-        self.take_over(wanted, known_since)?;
+        self.take_over(self.wanted_run(number, has_steps).into_iter().collect(), known_since)?;
         self.must_sync = true;
         self.flush()?;
         files::remove(&path).map_err(failed("remove"))?;
@@ -101,22 +114,24 @@ impl Journal {
         Ok(())
     }
 
-    /// The records of a segment that are still needed, rewritten to stand on their own.
+    /// The records of a piece of a segment that are still needed, rewritten to stand on their own.
+    /// Steps of the run are noted in `has_steps`: of those, [`wanted_run`](Self::wanted_run) is
+    /// needed once.
     pub(super) fn wanted(
         &self,
         number: u64,
-        content: &[u8],
+        piece: &Piece,
         scan: Scan<IgnoredAny>,
+        has_steps: &mut bool,
     ) -> Result<Vec<Record>, FileError> {
         let mut wanted = Vec::new();
-        let mut has_steps = false;
         for (range, record) in scan.records {
             match record {
                 Record::Accepted(accepted) => {
-                    has_steps |= accepted.run.is_some();
-                    let place = Place::new(number, &range);
+                    *has_steps |= accepted.run.is_some();
+                    let place = piece.place(number, &range);
                     match accepted.deliveries.iter().any(|delivery| self.is_live(delivery.id, place)) {
-                        true => wanted.extend(self.live_event(&content[range], place)?),
+                        true => wanted.extend(self.live_event(&piece.content[range], place)?),
                         false => wanted.push(Record::Known {
                             idempotency_key: accepted.idempotency_key,
                             at: accepted.at,
@@ -124,7 +139,7 @@ impl Journal {
                         }),
                     }
                 }
-                Record::Run(_) => has_steps = true,
+                Record::Run(_) => *has_steps = true,
                 Record::Known { idempotency_key, at, told } => {
                     wanted.push(Record::Known { idempotency_key, at, told });
                 }
@@ -132,11 +147,14 @@ impl Journal {
                 Record::Spool { .. } | Record::Attempted { .. } | Record::Finished { .. } => {}
             }
         }
-        // Once a pass, however large it is: a record that stands later has these steps in it.
-        if has_steps && self.run_record.is_none_or(|run| run.file() <= number) {
-            wanted.push(Record::Run(self.run.clone()));
-        }
         Ok(wanted)
+    }
+
+    /// The run, where a segment has steps of it that are in no later record: once a pass, however
+    /// large it is.
+    pub(super) fn wanted_run(&self, number: u64, has_steps: bool) -> Option<Record> {
+        let is_wanted = has_steps && self.run_record.is_none_or(|run| run.file() <= number);
+        is_wanted.then(|| Record::Run(self.run.clone()))
     }
 
     /// Appends the records needed of another segment, or of another journal.

@@ -68,7 +68,7 @@ impl Journal {
         let ReadSegment { opened, mut size, scan, damaged, torn, ends_whole } = read;
         let Opened { number, id, file, .. } = opened;
         for (at, bytes) in &damaged {
-            self.set_aside(number, *at, bytes);
+            self.set_aside(number, *at as u64, bytes);
         }
         let length = scan.torn_at as u64;
         let is_mine = lock_to_write(&file);
@@ -104,7 +104,7 @@ impl Journal {
     }
 
     /// Copies damaged bytes into a file of their own, once, and logs it.
-    pub(super) fn set_aside(&self, number: u64, offset: usize, bytes: &[u8]) {
+    pub(super) fn set_aside(&self, number: u64, offset: u64, bytes: &[u8]) {
         let path = self.dir.join(format!("damaged-{number:08}-{offset:08}"));
         if path.exists() {
             return;

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use memchr::memrchr;
 
 use super::Journal;
 use crate::delivery::{AttemptSummary, DeliveryId};
@@ -13,6 +15,28 @@ use crate::spool::peek::LastAttempt;
 use crate::spool::place::Place;
 use crate::spool::record::{Accepted, Record, decode_whole};
 use crate::spool::segment::Segment;
+
+/// Bytes of a segment that are looked at together; more where a record is longer.
+const PIECE: usize = if cfg!(test) { 1024 } else { 128 * 1024 };
+
+/// Some records of a segment: whole lines, and what they are.
+pub(super) struct Piece {
+    /// Where they begin.
+    pub(super) start: u64,
+    pub(super) content: Vec<u8>,
+}
+
+impl Piece {
+    /// Where the next piece begins.
+    pub(super) fn end(&self) -> u64 {
+        self.start + self.content.len() as u64
+    }
+
+    /// The place of a range of it.
+    pub(super) fn place(&self, number: u64, range: &Range<usize>) -> Place {
+        Place::at(number, self.start + range.start as u64, range.len() as u64)
+    }
+}
 
 impl Journal {
     /// The attempts recorded after the event's own record, oldest first.
@@ -34,15 +58,36 @@ impl Journal {
         decode_whole(self.batch.get(start..start + length).ok_or(io::ErrorKind::UnexpectedEof)?)
     }
 
-    /// The content of a segment as far as it can be read, with the batch if it is the last one.
+    /// The records of a segment from this place on, as many as are looked at together; `None` at
+    /// its end. Whole files would be the most memory that a runtime takes.
+    pub(super) fn piece(&self, segment: &Segment, start: u64) -> io::Result<Option<Piece>> {
+        let is_last = self.segments.back().is_some_and(|last| last.number == segment.number);
+        let batch = if is_last { &self.batch[..] } else { &[] };
+        let mut most = PIECE;
+        while start < segment.length + batch.len() as u64 {
+            let end = segment.length.min(start + most as u64);
+            let length = usize::try_from(end.saturating_sub(start)).map_err(io::Error::other)?;
+            let mut content = segment.read_up_to(&self.dir, start, length)?;
+            // Another program may have cut the file: with newlines in its place, what follows keeps
+            // its place.
+            content.resize(length, b'\n');
+            match end < segment.length {
+                true => content.truncate(memrchr(b'\n', &content).map_or(0, |newline| newline + 1)),
+                false => content.extend_from_slice(batch),
+            }
+            if !content.is_empty() {
+                return Ok(Some(Piece { start, content }));
+            }
+            most *= 2;
+        }
+        Ok(None)
+    }
+
+    /// All of a segment.
     pub(super) fn content(&self, segment: &Segment) -> io::Result<Vec<u8>> {
-        let length = usize::try_from(segment.length).map_err(io::Error::other)?;
-        let mut content = segment.read_up_to(&self.dir, length)?;
-        // Another program may have cut the file: pad with newlines, so that the batch keeps its
-        // offsets.
-        content.resize(length, b'\n');
-        if self.segments.back().is_some_and(|last| last.number == segment.number) {
-            content.extend_from_slice(&self.batch);
+        let mut content = Vec::new();
+        while let Some(piece) = self.piece(segment, content.len() as u64)? {
+            content.extend_from_slice(&piece.content);
         }
         Ok(content)
     }

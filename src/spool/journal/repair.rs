@@ -63,34 +63,41 @@ impl Journal {
             fresh.append(&Record::Run(self.run.clone()))?;
         }
         for segment in &self.segments {
-            let content = match self.content(segment) {
-                Ok(content) => content,
-                Err(error) => {
-                    let path = segment_path(&self.dir, segment.number);
-                    log::error!("{} is gone, and cannot be read any more: {error}", path.display());
-                    continue;
-                }
-            };
-            let wanted = self.wanted(segment.number, &content, record::scan(&content))?;
-            let mut ended = Vec::new();
-            for record in &wanted {
-                let (Record::Accepted(Accepted { idempotency_key: key, .. })
-                | Record::Known { idempotency_key: key, .. }) = record
-                else {
-                    continue;
+            let (mut start, mut has_steps) = (0, false);
+            loop {
+                let piece = match self.piece(segment, start) {
+                    Ok(Some(piece)) => piece,
+                    Ok(None) => break,
+                    Err(error) => {
+                        let path = segment_path(&self.dir, segment.number);
+                        log::error!("{} is gone, and cannot be read any more: {error}", path.display());
+                        break;
+                    }
                 };
-                ended.extend(copied.remove(key.as_str()).into_iter().flatten());
-                if let Record::Accepted(accepted) = record {
-                    for delivery in &accepted.deliveries {
-                        unread.remove(&delivery.id);
+                start = piece.end();
+                let scan = record::scan(&piece.content);
+                let wanted = self.wanted(segment.number, &piece, scan, &mut has_steps)?;
+                let mut ended = Vec::new();
+                for record in &wanted {
+                    let (Record::Accepted(Accepted { idempotency_key: key, .. })
+                    | Record::Known { idempotency_key: key, .. }) = record
+                    else {
+                        continue;
+                    };
+                    ended.extend(copied.remove(key.as_str()).into_iter().flatten());
+                    if let Record::Accepted(accepted) = record {
+                        for delivery in &accepted.deliveries {
+                            unread.remove(&delivery.id);
+                        }
                     }
                 }
+                fresh.take_over(wanted, known_since)?;
+                for id in ended {
+                    // The final state here is a placeholder: the evidence has the real one.
+                    fresh.append(&Record::finished(id, FinalState::Delivered, clock::now()))?;
+                }
             }
-            fresh.take_over(wanted, known_since)?;
-            for id in ended {
-                // The final state here is a placeholder: the evidence has the real one.
-                fresh.append(&Record::finished(id, FinalState::Delivered, clock::now()))?;
-            }
+            fresh.take_over(self.wanted_run(segment.number, has_steps).into_iter().collect(), known_since)?;
             fresh.flush()?;
         }
         fresh.must_sync = true;

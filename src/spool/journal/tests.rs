@@ -113,6 +113,51 @@ fn what_of_a_batch_did_not_reach_the_disk_costs_no_record_before_it() {
 }
 
 #[test]
+fn the_pieces_of_a_file_have_what_the_whole_file_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut journal, _) = Journal::open(dir.path(), &spec(), 8).unwrap();
+    for size in [0, 5_000, 300, 300, 1_000, 700, 900, 20, 20, 20, 2_000, 900, 10_000, 0] {
+        accept(&mut journal, &format!("\"{}\"", "x".repeat(size)).into());
+    }
+    let path = dir.path().join("spool-00000001.jsonl");
+    let content = fs::read(&path).unwrap();
+    let length = usize::try_from(journal.segments[0].length).unwrap();
+    let told = |start: u64, content: &[u8]| {
+        let scan: record::Scan<serde::de::IgnoredAny> = record::scan(content);
+        let at = |range: &std::ops::Range<usize>| (start + range.start as u64, range.len());
+        let records: Vec<_> =
+            scan.records.iter().map(|(range, record)| (at(range), format!("{record:?}"))).collect();
+        let damaged: BTreeSet<u64> =
+            scan.damaged.into_iter().flatten().map(|byte| start + byte as u64).collect();
+        (records, damaged, start + scan.torn_at as u64)
+    };
+    let (mut most_pieces, mut most_damaged) = (0, 0);
+    for n in 0..length / 11 {
+        let mut changed = content.clone();
+        match n % 4 {
+            0 => changed[n * 11] ^= 0x11,
+            1 => changed[n * 11] = b'\n',
+            // A newline that is damaged, in a part of the file that is.
+            2 => changed[n * 11..(n * 11 + 3_000).min(length)].fill(b'?'),
+            _ => changed.truncate(n * 11),
+        }
+        fs::write(&path, &changed).unwrap();
+        changed.resize(length, b'\n');
+        let (mut records, mut damaged, mut torn_at) = (Vec::new(), BTreeSet::new(), 0);
+        let (mut start, mut pieces) = (0, 0);
+        while let Some(piece) = journal.piece(&journal.segments[0], start).unwrap() {
+            let (more, of_it, end) = told(start, &piece.content);
+            records.extend(more);
+            damaged.extend(of_it);
+            (start, pieces, torn_at) = (piece.end(), pieces + 1, end);
+        }
+        (most_pieces, most_damaged) = (most_pieces.max(pieces), most_damaged.max(damaged.len()));
+        assert_eq!((records, damaged, torn_at), told(0, &changed[..length]), "change {n}");
+    }
+    assert!(most_pieces > 8 && most_damaged > 2_000, "{most_pieces} {most_damaged}");
+}
+
+#[test]
 fn a_file_has_room_for_as_much_again_and_gives_it_back() {
     let dir = tempfile::tempdir().unwrap();
     let (mut journal, _) = Journal::open(dir.path(), &spec(), 8).unwrap();
