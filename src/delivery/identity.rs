@@ -262,6 +262,10 @@ impl Step {
             KeyOrigin::Made { nonce, .. } => vec![nonce],
             KeyOrigin::Given | KeyOrigin::Source(_) | KeyOrigin::Rewritten(_) => Vec::new(),
         };
+        // Most steps are told of once, and a thousand are remembered.
+        if self.recent.is_empty() {
+            self.recent.reserve_exact(1);
+        }
         self.recent.push(Recent { key, told, met_by: None, nonces });
     }
 }
