@@ -108,6 +108,10 @@ impl Block {
         let (delivery, start) = (self.delivery(at).whole(), self.key_start(at));
         let Row { due, attempts_made, key_bytes, .. } = self.rows.remove(at);
         self.keys.drain(start..start + usize::from(key_bytes));
+        if self.rows.len() <= self.rows.capacity() / 4 {
+            self.rows.shrink_to(2 * self.rows.len());
+            self.keys.shrink_to(2 * self.keys.len());
+        }
         self.taken &= !bit_of(place);
         if self.first_due.is_some_and(|(_, first)| first == place) {
             self.first_due = self.places().zip(&self.rows).map(|(place, row)| (row.due, place)).min();

@@ -61,7 +61,9 @@ impl Line {
         let result = change(block);
         let after = block.first_due();
         if before != after {
-            before.map(|first| self.due.remove(&first));
+            if let Some(before) = before {
+                self.due.remove(&before);
+            }
             self.due.extend(after);
         }
         if after.is_none() {

@@ -11,9 +11,9 @@ use super::{step, take_room};
 
 /// What is written again and again: a list of as many as are needed would stay in the allocator's
 /// memory.
-const ZEROS: [u8; 16 * 1024] = [0; 16 * 1024];
+static ZEROS: [u8; 16 * 1024] = [0; 16 * 1024];
 
-/// Most parts of one write: fewer than any system allows (`IOV_MAX`).
+/// Most parts of one write: Linux, macOS and the BSDs take 1,024 (`IOV_MAX`).
 const MOST_PARTS: usize = 64;
 
 /// Writes zeros in this range, whatever is there.

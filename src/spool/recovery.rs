@@ -25,8 +25,8 @@ pub(crate) struct Unfinished<K = SharedKey> {
 }
 
 /// An unfinished delivery while records are read. Its key is in [`Recovery::keys`].
-pub(super) struct Found {
-    pub(super) unfinished: Unfinished<Range<usize>>,
+struct Found {
+    unfinished: Unfinished<Range<usize>>,
     /// The place of the record with its last attempt.
     last_attempt: Option<Place>,
 }

@@ -89,21 +89,26 @@ impl Journal {
         let path = segment_path(&self.dir, number);
         let failed = |doing| FileError::on(doing, &path);
         let (mut start, mut has_steps) = (0, false);
+        let mut all_damaged: Vec<(u64, Vec<u8>)> = Vec::new();
         while let Some(oldest) = self.segments.front()
             && let Some(piece) = self.piece(oldest, start).map_err(failed("read"))?
         {
             start = piece.end();
             let scan = record::scan(&piece.content);
-            // A start that did not read it has not seen this, and it goes with the file. Where
-            // another program cut the file there are newlines in the place of what is gone.
             for damaged in &scan.damaged {
-                let bytes = &piece.content[damaged.clone()];
-                if bytes.iter().any(|byte| *byte != b'\n') {
-                    self.set_aside(number, piece.place(number, damaged).offset(), bytes);
+                let (at, bytes) = (piece.place(number, damaged).offset(), &piece.content[damaged.clone()]);
+                match all_damaged.last_mut() {
+                    Some((from, before)) if *from + before.len() as u64 == at => before.extend(bytes),
+                    _ => all_damaged.push((at, bytes.to_vec())),
                 }
             }
             let wanted = self.wanted(number, &piece, scan, &mut has_steps)?;
             self.take_over(wanted, known_since)?;
+        }
+        // A start that did not read it has not seen this, and it goes with the file. Where another
+        // program cut the file there are newlines in the place of what is gone.
+        for (at, bytes) in all_damaged.iter().filter(|(_, bytes)| bytes.iter().any(|byte| *byte != b'\n')) {
+            self.set_aside(number, *at, bytes);
         }
         self.take_over(self.wanted_run(number, has_steps).into_iter().collect(), known_since)?;
         self.must_sync = true;

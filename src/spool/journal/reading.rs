@@ -1,4 +1,5 @@
-//! Reading back from a journal: payloads when their attempt starts, and the attempts so far.
+//! Reading back from a journal: payloads when their attempt starts, the attempts so far, and files
+//! piece by piece.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,10 +20,11 @@ use crate::spool::segment::Segment;
 /// Bytes of a segment that are looked at together; more where a record is longer.
 const PIECE: usize = if cfg!(test) { 1024 } else { 128 * 1024 };
 
-/// Some records of a segment: whole lines, and what they are.
+/// Some lines of a segment. Each is a record with its newline, or damaged: there is no newline
+/// within a record. The last one of the segment may be without it.
 pub(super) struct Piece {
     /// Where they begin.
-    pub(super) start: u64,
+    start: u64,
     pub(super) content: Vec<u8>,
 }
 

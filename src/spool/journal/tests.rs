@@ -307,3 +307,26 @@ fn what_is_damaged_is_copied_before_a_compaction_removes_its_file() {
     assert!(journal.body(damaged).unwrap_err().is_gone());
     assert!(ends.iter().filter(|(_, id)| *id != damaged).all(|(_, id)| journal.body(*id).is_ok()));
 }
+
+#[test]
+fn what_is_damaged_over_many_pieces_is_one_copy() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut journal, _) = Journal::open(dir.path(), &spec(), 8).unwrap();
+    let ids: Vec<DeliveryId> =
+        (0..30).map(|_| accept(&mut journal, &format!("\"{}\"", "x".repeat(300)).into())).collect();
+    let path = dir.path().join("spool-00000001.jsonl");
+    let mut content = fs::read(&path).unwrap();
+    let damage = 2_000..8_000;
+    for at in damage.clone() {
+        content[at] = if at % 97 == 0 { b'\n' } else { b'?' };
+    }
+    fs::write(&path, &content).unwrap();
+    journal.compact_oldest(clock::now()).unwrap();
+    let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let copies: Vec<_> = names.filter(|name| name.to_str().unwrap().starts_with("damaged-")).collect();
+    assert_eq!(copies.len(), 1, "{copies:?}");
+    let copy = fs::read(dir.path().join(&copies[0])).unwrap();
+    assert!(copy.len() >= damage.len() && memchr::memmem::find(&content, &copy).is_some());
+    let lost = ids.iter().filter(|id| journal.body(**id).is_err()).count();
+    assert!((8..14).contains(&lost), "{lost} of {} are in it", ids.len());
+}
