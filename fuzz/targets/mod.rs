@@ -367,8 +367,8 @@ pub fn recovery(bytes: &[u8]) {
         let (mut store, recovered) = Store::open(StoreOptions::in_dir(base)).unwrap();
         let mut ids = BTreeSet::new();
         for unfinished in recovered.unfinished.values().flatten() {
-            assert!(ids.insert(unfinished.delivery.id), "found twice");
-            let _ = store.body(&spec, unfinished.delivery.id);
+            assert!(ids.insert(unfinished.delivery.id()), "found twice");
+            let _ = store.body(&spec, unfinished.delivery.id());
         }
         found.push(ids);
         store.close().unwrap();
