@@ -234,8 +234,10 @@ pub fn lane(bytes: &[u8]) {
         jitter: second,
     };
     let max_attempts = policy.max_attempts;
+    let mut lane = Lane::new(policy, max_in_flight, max_pending);
+    // A lane knows no time before it was made.
     let start = Instant::now();
-    let (mut lane, mut at) = (Lane::new(policy, max_in_flight, max_pending), start);
+    let mut at = start;
     // What the model knows: when each waiting one is due, and how often each was tried.
     let mut waiting: BTreeMap<DeliveryId, (Instant, u32)> = BTreeMap::new();
     let mut running: Vec<InFlight> = Vec::new();
