@@ -67,9 +67,10 @@ impl<'a> LogLine<'a> {
         format!("{}\n", harmless_json(&json))
     }
 
-    /// A line for people, with colours; with its time where that is given.
-    pub(super) fn human(&self, time: Option<Timestamp>) -> String {
+    /// A line for people, with colours or without; with its time where that is given.
+    pub(super) fn human(&self, time: Option<Timestamp>, is_coloured: bool) -> String {
         let (name, style) = shown(self.level);
+        let style = if is_coloured { style } else { Style::new() };
         let time = time.map(|time| format!("{time:.0} ")).unwrap_or_default();
         let library = self.about.library.as_ref().map(|name| format!("{name}: ")).unwrap_or_default();
         let message = harmless(self.message);
@@ -79,7 +80,11 @@ impl<'a> LogLine<'a> {
 
 /// A text, possibly of several lines, with every character replaced that would affect the terminal.
 pub(super) fn harmless(text: impl std::fmt::Display) -> String {
-    text.to_string().chars().map(|c| if is_deceiving(c) && c != '\n' { '\u{fffd}' } else { c }).collect()
+    let text = text.to_string();
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n')) {
+        return text;
+    }
+    text.chars().map(|c| if is_deceiving(c) && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
 fn json_name(level: Level) -> &'static str {
@@ -124,10 +129,11 @@ mod tests {
     fn people_get_the_level_in_a_word_and_no_path() {
         let line = LogLine::new(Level::Warn, "env_file: \x1b]0;title\x07 is gone");
         let plain = |text: String| anstream::adapter::strip_str(&text).to_string();
-        assert_eq!(plain(line.human(None)), "warning: env_file: \u{fffd}]0;title\u{fffd} is gone\n");
+        assert_eq!(plain(line.human(None, true)), line.human(None, false));
+        assert_eq!(line.human(None, false), "warning: env_file: \u{fffd}]0;title\u{fffd} is gone\n");
         let about = About { library: Some("notify".to_owned()), ..About::default() };
         let line = LogLine { level: Level::Error, message: "no watch", about };
         let at: Timestamp = "2025-10-14T10:00:00.123Z".parse().unwrap();
-        assert_eq!(plain(line.human(Some(at))), "2025-10-14T10:00:00Z error: notify: no watch\n");
+        assert_eq!(plain(line.human(Some(at), true)), "2025-10-14T10:00:00Z error: notify: no watch\n");
     }
 }

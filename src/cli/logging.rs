@@ -6,12 +6,13 @@ use std::borrow::Cow;
 use std::io;
 use std::panic;
 
+use anstream::{AutoStream, ColorChoice};
 use env_filter::Filter;
 use log::kv::{self, Key, Value, VisitSource};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use super::log_line::{About, LogFormat, LogLine};
-use super::outlet::{STDERR, coloured};
+use super::outlet::STDERR;
 use crate::clock;
 
 /// What the log is to say, and how.
@@ -44,8 +45,16 @@ impl Wanted {
 /// credentials here: no setting lets these lines through.
 struct Capped {
     filter: Filter,
+    form: Form,
+}
+
+/// How a line is written.
+#[derive(Clone, Copy)]
+struct Form {
     format: LogFormat,
     is_timed: bool,
+    /// Whether stderr takes colours: asked once and not for each line, which costs a system call.
+    is_coloured: bool,
 }
 
 fn is_ours(metadata: &Metadata<'_>) -> bool {
@@ -67,8 +76,8 @@ impl Log for Capped {
     fn log(&self, record: &Record<'_>) {
         if Self::lets_through(record.metadata()) && self.filter.matches(record) {
             let message = record.args().as_str().map_or_else(|| record.args().to_string().into(), Cow::from);
-            let line = LogLine { level: record.level(), message: &message, about: about(record) };
-            say(&line, self.format, self.is_timed);
+            let about = about(record, self.form.format);
+            say(&LogLine { level: record.level(), message: &message, about }, self.form);
         }
     }
 
@@ -77,20 +86,23 @@ impl Log for Capped {
     }
 }
 
-fn say(line: &LogLine<'_>, format: LogFormat, is_timed: bool) {
+fn say(line: &LogLine<'_>, Form { format, is_timed, is_coloured }: Form) {
     let now = clock::now();
-    match format {
-        LogFormat::Json => STDERR.write(line.json(now)),
-        LogFormat::Human => STDERR.write(coloured(line.human(is_timed.then_some(now)), &io::stderr())),
-    }
+    STDERR.write(match format {
+        LogFormat::Json => line.json(now),
+        LogFormat::Human => line.human(is_timed.then_some(now), is_coloured),
+    });
 }
 
-/// What a line is about: the fields that our own lines give, or the crate that it is from.
-fn about(record: &Record<'_>) -> About {
+/// What a line is about, as far as its form shows that: the fields that our own lines give, or the
+/// crate that it is from.
+fn about(record: &Record<'_>, format: LogFormat) -> About {
     let mut about = About::default();
     if is_ours(record.metadata()) {
-        // It takes every field and cannot fail.
-        drop(record.key_values().visit(&mut about));
+        if format == LogFormat::Json {
+            // It takes every field and cannot fail.
+            drop(record.key_values().visit(&mut about));
+        }
     } else {
         about.library = record.target().split("::").next().map(str::to_owned);
     }
@@ -113,12 +125,14 @@ impl VisitSource<'_> for About {
 /// nor a panic's message waits for a reader.
 pub(super) fn start(Wanted { format, is_timed, level }: Wanted) {
     STDERR.speaks(format);
+    let is_coloured = AutoStream::choice(&io::stderr()) != ColorChoice::Never;
+    let form = Form { format, is_timed, is_coloured };
     let mut builder = env_filter::Builder::new();
     builder.filter_level(level);
     let refused = std::env::var("RUST_LOG").ok().and_then(|spec| builder.try_parse(&spec).err());
     let filter = builder.build();
     log::set_max_level(filter.filter());
-    if log::set_boxed_logger(Box::new(Capped { filter, format, is_timed })).is_err() {
+    if log::set_boxed_logger(Box::new(Capped { filter, form })).is_err() {
         log::debug!("a logger was set already; it stays");
     }
     if let Some(error) = refused {
@@ -132,7 +146,7 @@ pub(super) fn start(Wanted { format, is_timed, level }: Wanted) {
         match format {
             LogFormat::Json => {
                 let about = About { backtrace, ..About::default() };
-                say(&LogLine { level: Level::Error, message: &message, about }, format, is_timed);
+                say(&LogLine { level: Level::Error, message: &message, about }, form);
             }
             LogFormat::Human => STDERR.write(format!("{message}\n{}\n", backtrace.unwrap_or_default())),
         }

@@ -1,5 +1,6 @@
 //! Writes text to a stream whose reader may be slow or absent: a bounded queue and a thread. Text
-//! that finds no room is dropped and counted, so the writer never waits for the reader.
+//! that finds no room is dropped and counted, so the writer never waits for the reader. What comes
+//! alone is written at once, what comes at short intervals together.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -20,6 +21,14 @@ use crate::names::counted;
 
 /// Most bytes that wait: some ten thousand lines, which a pausing reader can catch up with.
 const MOST: usize = 1024 * 1024;
+
+/// Most bytes written at once, a longer text aside: so many a pipe takes whole, whoever else writes
+/// to it (`PIPE_BUF`).
+const AT_ONCE: usize = 4096;
+
+/// How long the thread rests once nothing waits: what comes meanwhile need not wake it, which costs
+/// whoever logs more than the line does.
+const REST: Duration = Duration::from_millis(10);
 
 /// How long a flush waits while the reader takes nothing.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -45,10 +54,14 @@ struct State {
     bytes: usize,
     /// Number of texts dropped since the last one that found room.
     dropped: usize,
-    /// Number of texts that were written, or given up after an error.
+    /// Number of writes that were made, or given up after an error.
     done: usize,
     is_writing: bool,
     has_thread: bool,
+    /// Whether the thread waits for a text.
+    sleeps: bool,
+    /// Callers of `flush`: for them nothing rests.
+    flushing: usize,
 }
 
 impl Outlet {
@@ -61,6 +74,8 @@ impl Outlet {
             done: 0,
             is_writing: false,
             has_thread: false,
+            sleeps: false,
+            flushing: 0,
         };
         Self { open, state: Mutex::new(state), changed: Condvar::new() }
     }
@@ -78,23 +93,28 @@ impl Outlet {
             state.has_thread = thread.spawn(|| self.work()).is_ok();
         }
         state.take(text.into());
-        self.changed.notify_all();
+        if state.sleeps || state.is_half_full() {
+            self.changed.notify_all();
+        }
     }
 
     /// Waits until everything is written, as long as the reader takes some of it within each
     /// second.
     pub(super) fn flush(&self) {
         let mut state = self.state();
+        state.flushing += 1;
+        self.changed.notify_all();
         while state.has_thread && !state.is_idle() {
             let before = state.done;
             let stands = |state: &mut State| state.done == before && !state.is_idle();
             let waited = self.changed.wait_timeout_while(state, PATIENCE, stands);
             let (now, out) = waited.unwrap_or_else(PoisonError::into_inner);
-            if out.timed_out() {
-                return;
-            }
             state = now;
+            if out.timed_out() {
+                break;
+            }
         }
+        state.flushing -= 1;
     }
 
     /// The loop of the thread.
@@ -103,7 +123,9 @@ impl Outlet {
         let mut state = self.state();
         loop {
             let Some(text) = state.next() else {
+                state.sleeps = true;
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.sleeps = false;
                 continue;
             };
             drop(state);
@@ -114,7 +136,14 @@ impl Outlet {
             state = self.state();
             state.is_writing = false;
             state.done += 1;
-            self.changed.notify_all();
+            if state.flushing > 0 {
+                self.changed.notify_all();
+            }
+            if state.is_idle() {
+                let rests = |state: &mut State| state.flushing == 0 && !state.is_half_full();
+                let rested = self.changed.wait_timeout_while(state, REST, rests);
+                state = rested.unwrap_or_else(PoisonError::into_inner).0;
+            }
         }
     }
 
@@ -136,9 +165,15 @@ impl State {
         }
     }
 
+    /// What is written next: as many texts as go together.
     fn next(&mut self) -> Option<Vec<u8>> {
-        let text = self.waiting.pop_front();
-        self.bytes -= text.as_ref().map_or(0, Vec::len);
+        let mut text = self.waiting.pop_front();
+        if let Some(text) = &mut text {
+            while self.waiting.front().is_some_and(|more| text.len() + more.len() <= AT_ONCE) {
+                text.extend(self.waiting.pop_front().into_iter().flatten());
+            }
+            self.bytes -= text.len();
+        }
         let text = text.or_else(|| self.missing());
         self.is_writing = text.is_some();
         text
@@ -157,6 +192,10 @@ impl State {
             LogFormat::Human => format!("{text}\n").into_bytes(),
             LogFormat::Json => LogLine::new(Level::Warn, &text).json(clock::now()).into_bytes(),
         })
+    }
+
+    fn is_half_full(&self) -> bool {
+        self.bytes > MOST / 2
     }
 
     fn is_idle(&self) -> bool {
@@ -197,6 +236,23 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_is_written_together_as_far_as_a_pipe_takes_it_whole() {
+        let mut state = empty();
+        let lines: Vec<String> = (0..300).map(|n| format!("{n:0width$}\n", width = n % 90)).collect();
+        let long = vec![b'x'; 2 * AT_ONCE];
+        lines[..200].iter().for_each(|line| state.take(line.clone().into_bytes()));
+        state.take(long.clone());
+        lines[200..].iter().for_each(|line| state.take(line.clone().into_bytes()));
+        let written: Vec<Vec<u8>> = std::iter::from_fn(|| state.next()).collect();
+        let of = |lines: &[String]| lines.concat().into_bytes();
+        assert_eq!(written.concat(), [of(&lines[..200]), long.clone(), of(&lines[200..])].concat());
+        assert!(written.iter().all(|text| text.len() <= AT_ONCE || *text == long));
+        let least = of(&lines).len() / AT_ONCE;
+        assert!(written.len() <= least + 4, "{} writes of {least} at least", written.len());
+        assert!(state.bytes == 0);
+    }
+
+    #[test]
     fn what_finds_no_room_is_counted_where_it_is_missing() {
         let mut state = empty();
         let line = vec![b'x'; MOST / 4];
@@ -208,8 +264,7 @@ mod tests {
         state.take(b"later\n".to_vec());
         let rest: Vec<Vec<u8>> = std::iter::from_fn(|| state.next()).collect();
         assert_eq!(rest[..3], [line.clone(), line.clone(), line]);
-        assert_eq!(rest[3], b"3 lines were dropped here because nobody read them\n");
-        assert_eq!(rest[4], b"later\n");
+        assert_eq!(rest[3], b"3 lines were dropped here because nobody read them\nlater\n");
         assert!(state.bytes == 0 && state.is_idle());
         // Nothing follows, so it is reported when the queue is empty.
         state.take(vec![b'x'; MOST + 1]);

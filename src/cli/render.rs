@@ -249,7 +249,7 @@ impl Screen {
             LogFormat::Json => self.word(format_args!("{}", line.json(clock::now()))),
             // A note is a sentence of its own.
             LogFormat::Human if level == Level::Info => self.word(format_args!("{}\n", harmless(text))),
-            LogFormat::Human => self.word(format_args!("{}", line.human(None))),
+            LogFormat::Human => self.word(format_args!("{}", line.human(None, true))),
         }
     }
 

@@ -1,0 +1,26 @@
+//! Tells the linker how the program is linked: a build script, which Cargo runs before it.
+
+use std::env;
+use std::process::Command;
+
+/// The first glibc that reads relative relocations in their short form.
+const PACKED_SINCE: (u32, u32) = (2, 36);
+
+/// Has relative relocations in their short form: 12 KB in place of 0.75 MB, which every process of
+/// the program would read at its start and keep mapped.
+fn main() {
+    println!("cargo::rerun-if-changed=packaging/link.rs");
+    let of_cargo = |name| env::var(name).unwrap_or_default();
+    let is_for_here = of_cargo("HOST") == of_cargo("TARGET") && of_cargo("CARGO_CFG_TARGET_ENV") == "gnu";
+    if is_for_here && glibc().is_some_and(|version| version >= PACKED_SINCE) {
+        println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+    }
+}
+
+/// The version of this machine's glibc, if that is what it has.
+fn glibc() -> Option<(u32, u32)> {
+    let printed = Command::new("getconf").arg("GNU_LIBC_VERSION").output().ok()?;
+    let version = String::from_utf8(printed.stdout).ok()?;
+    let (major, minor) = version.trim().strip_prefix("glibc ")?.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
