@@ -3,14 +3,13 @@
 //! records twice; recovery counts them once.
 
 use jiff::Timestamp;
-use serde::de::IgnoredAny;
 
 use super::Journal;
 use super::reading::Piece;
 use crate::clock;
 use crate::files::{self, FileError, is_gone};
 use crate::spool::place::Place;
-use crate::spool::record::{self, AcceptedDelivery, Record, Scan, decode_whole};
+use crate::spool::record::{self, AcceptedDelivery, Record, decode_whole};
 use crate::spool::recovery::TOLD_BEFORE;
 use crate::spool::segment::segment_path;
 
@@ -62,7 +61,8 @@ impl Journal {
         let mut records = Vec::new();
         while let Some(piece) = self.piece(oldest, start).map_err(failed)? {
             start = piece.end();
-            for record in self.wanted(oldest.number, &piece, record::scan(&piece.content), &mut has_steps)? {
+            has_steps |= piece.has_steps();
+            for record in self.wanted(piece)? {
                 records.clear();
                 takes += record::encode(&record, &mut records) as u64;
             }
@@ -94,15 +94,14 @@ impl Journal {
             && let Some(piece) = self.piece(oldest, start).map_err(failed("read"))?
         {
             start = piece.end();
-            let scan = record::scan(&piece.content);
-            for damaged in &scan.damaged {
-                let (at, bytes) = (piece.place(number, damaged).offset(), &piece.content[damaged.clone()]);
+            has_steps |= piece.has_steps();
+            for (at, bytes) in piece.damaged() {
                 match all_damaged.last_mut() {
                     Some((from, before)) if *from + before.len() as u64 == at => before.extend(bytes),
                     _ => all_damaged.push((at, bytes.to_vec())),
                 }
             }
-            let wanted = self.wanted(number, &piece, scan, &mut has_steps)?;
+            let wanted = self.wanted(piece)?;
             self.take_over(wanted, known_since)?;
         }
         // A start that did not read it has not seen this, and it goes with the file. Where another
@@ -119,24 +118,15 @@ impl Journal {
         Ok(())
     }
 
-    /// The records of a piece of a segment that are still needed, rewritten to stand on their own.
-    /// Steps of the run are noted in `has_steps`: of those, [`wanted_run`](Self::wanted_run) is
-    /// needed once.
-    pub(super) fn wanted(
-        &self,
-        number: u64,
-        piece: &Piece,
-        scan: Scan<IgnoredAny>,
-        has_steps: &mut bool,
-    ) -> Result<Vec<Record>, FileError> {
+    /// The records of a piece of a segment that are still needed, rewritten to stand on their own;
+    /// of the run and its steps [`wanted_run`](Self::wanted_run) is needed once.
+    pub(super) fn wanted(&self, mut piece: Piece) -> Result<Vec<Record>, FileError> {
         let mut wanted = Vec::new();
-        for (range, record) in scan.records {
+        for (place, record) in std::mem::take(&mut piece.records) {
             match record {
                 Record::Accepted(accepted) => {
-                    *has_steps |= accepted.run.is_some();
-                    let place = piece.place(number, &range);
                     match accepted.deliveries.iter().any(|delivery| self.is_live(delivery.id, place)) {
-                        true => wanted.extend(self.live_event(&piece.content[range], place)?),
+                        true => wanted.extend(self.live_event(piece.line(place), place)?),
                         false => wanted.push(Record::Known {
                             idempotency_key: accepted.idempotency_key,
                             at: accepted.at,
@@ -144,12 +134,14 @@ impl Journal {
                         }),
                     }
                 }
-                Record::Run(_) => *has_steps = true,
                 Record::Known { idempotency_key, at, told } => {
                     wanted.push(Record::Known { idempotency_key, at, told });
                 }
                 Record::Later(later) => wanted.push(Record::Later(later)),
-                Record::Spool { .. } | Record::Attempted { .. } | Record::Finished { .. } => {}
+                Record::Spool { .. }
+                | Record::Attempted { .. }
+                | Record::Finished { .. }
+                | Record::Run(_) => {}
             }
         }
         Ok(wanted)

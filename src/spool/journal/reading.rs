@@ -1,20 +1,20 @@
 //! Reading back from a journal: payloads when their attempt starts, the attempts so far, and files
 //! piece by piece.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use memchr::memrchr;
+use serde::de::IgnoredAny;
 
 use super::Journal;
 use crate::delivery::{AttemptSummary, DeliveryId};
 use crate::files::FileError;
 use crate::spool::peek::LastAttempt;
 use crate::spool::place::Place;
-use crate::spool::record::{Accepted, Record, decode_whole};
+use crate::spool::record::{self, Accepted, Record, Scan, decode_whole};
 use crate::spool::segment::Segment;
 
 /// Bytes of a segment that are looked at together; more where a record is longer.
@@ -25,18 +25,44 @@ const PIECE: usize = if cfg!(test) { 1024 } else { 128 * 1024 };
 pub(super) struct Piece {
     /// Where they begin.
     start: u64,
-    pub(super) content: Vec<u8>,
+    content: Vec<u8>,
+    pub(super) records: Vec<(Place, Record<IgnoredAny>)>,
+    damaged: Vec<Range<usize>>,
 }
 
 impl Piece {
+    fn new(segment: &Segment, start: u64, content: Vec<u8>) -> Self {
+        let Scan { records, damaged, .. } = record::scan(&content);
+        let place =
+            |range: Range<usize>| Place::at(segment.number, start + range.start as u64, range.len() as u64);
+        let records = records.into_iter().map(|(range, record)| (place(range), record)).collect();
+        Self { start, content, records, damaged }
+    }
+
     /// Where the next piece begins.
     pub(super) fn end(&self) -> u64 {
         self.start + self.content.len() as u64
     }
 
-    /// The place of a range of it.
-    pub(super) fn place(&self, number: u64, range: &Range<usize>) -> Place {
-        Place::at(number, self.start + range.start as u64, range.len() as u64)
+    /// Whether the SPEC's run is in it, or a step of it.
+    pub(super) fn has_steps(&self) -> bool {
+        self.records.iter().any(|(_, record)| match record {
+            Record::Accepted(accepted) => accepted.run.is_some(),
+            Record::Run(_) => true,
+            _ => false,
+        })
+    }
+
+    /// What is damaged, and where that is.
+    pub(super) fn damaged(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        self.damaged.iter().map(|range| (self.start + range.start as u64, &self.content[range.clone()]))
+    }
+
+    /// A record of it as it is written.
+    pub(super) fn line(&self, place: Place) -> &[u8] {
+        let from = usize::try_from(place.offset() - self.start).unwrap_or(usize::MAX);
+        let length = usize::try_from(place.length()).unwrap_or(usize::MAX);
+        self.content.get(from..from.saturating_add(length)).unwrap_or_default()
     }
 }
 
@@ -78,23 +104,14 @@ impl Journal {
                 false => content.extend_from_slice(batch),
             }
             if !content.is_empty() {
-                return Ok(Some(Piece { start, content }));
+                return Ok(Some(Piece::new(segment, start, content)));
             }
             most *= 2;
         }
         Ok(None)
     }
 
-    /// All of a segment.
-    pub(super) fn content(&self, segment: &Segment) -> io::Result<Vec<u8>> {
-        let mut content = Vec::new();
-        while let Some(piece) = self.piece(segment, content.len() as u64)? {
-            content.extend_from_slice(&piece.content);
-        }
-        Ok(content)
-    }
-
-    fn read_accepted(&self, id: DeliveryId) -> io::Result<Accepted> {
+    pub(super) fn read_accepted(&self, id: DeliveryId) -> io::Result<Accepted> {
         let missing = || io::Error::new(io::ErrorKind::NotFound, format!("{id} is not pending"));
         let delivery = self.deliveries.get(id).ok_or_else(missing)?;
         match self.read(delivery.event)? {
@@ -143,12 +160,5 @@ impl Journal {
         let accepted = self.read_accepted(id).map_err(failed)?;
         let (attempts, _) = self.attempts_and_due(id, &accepted).map_err(failed)?;
         Ok((attempts, accepted.into_body(id)))
-    }
-
-    pub(super) fn unfinished_bodies(&self) -> Vec<Bytes> {
-        let events: BTreeMap<u64, DeliveryId> =
-            self.deliveries.iter().map(|(id, live)| (live.event.order(), id)).collect();
-        let body = |id: DeliveryId| self.read_accepted(id).ok().map(Accepted::into_payload);
-        events.into_values().filter_map(body).collect()
     }
 }

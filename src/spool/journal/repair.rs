@@ -1,6 +1,6 @@
 //! Repairs a journal after a failed write, or after its files were removed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 
 use bytes::Bytes;
@@ -10,8 +10,7 @@ use super::Journal;
 use crate::clock;
 use crate::delivery::{DeliveryId, FinalState};
 use crate::files::{self, FileError};
-use crate::spool::record::{self, Accepted, Record};
-use crate::spool::recovery::Recovery;
+use crate::spool::record::{Accepted, Record};
 use crate::spool::segment::{Segment, segment_numbers, segment_path};
 
 impl Journal {
@@ -23,13 +22,15 @@ impl Journal {
             sequence: self.sequence,
             ..Self::empty(&self.dir, &self.spec)
         };
-        let mut recovery = Recovery::of(&self.spec);
         for segment in &self.segments {
-            let Ok(content) = self.content(segment) else { continue };
             let file = segment.file.as_ref().map(File::try_clone).transpose().map_err(failed)?;
             let Segment { number, length, size, id, .. } = *segment;
-            let same = Segment { number, length, size, known_bytes: 0, id, file };
-            journal.add_segment(same, record::scan(&content), &mut recovery);
+            journal.segments.push_back(Segment { number, length, size, known_bytes: 0, id, file });
+            let mut start = 0;
+            while let Ok(Some(piece)) = self.piece(segment, start) {
+                start = piece.end();
+                piece.records.iter().for_each(|(place, record)| journal.index(record, *place));
+            }
         }
         Ok(journal)
     }
@@ -75,8 +76,8 @@ impl Journal {
                     }
                 };
                 start = piece.end();
-                let scan = record::scan(&piece.content);
-                let wanted = self.wanted(segment.number, &piece, scan, &mut has_steps)?;
+                has_steps |= piece.has_steps();
+                let wanted = self.wanted(piece)?;
                 let mut ended = Vec::new();
                 for record in &wanted {
                     let (Record::Accepted(Accepted { idempotency_key: key, .. })
@@ -163,7 +164,21 @@ impl Broken {
     /// The payload of each acknowledged event with an unfinished delivery, as far as it can be
     /// read.
     pub(in crate::spool) fn unfinished_bodies(&self) -> Vec<Bytes> {
-        self.0.unfinished_bodies()
+        let Self(journal) = self;
+        // An event that was being moved is where it was before.
+        let mut before = None;
+        let mut body = |id: DeliveryId| {
+            let accepted = journal.read_accepted(id).or_else(|error| {
+                match before.get_or_insert_with(|| journal.reread()) {
+                    Ok(before) => before.read_accepted(id),
+                    Err(_) => Err(error),
+                }
+            });
+            accepted.ok().map(Accepted::into_payload)
+        };
+        let live = journal.deliveries.iter();
+        let events: BTreeMap<u64, DeliveryId> = live.map(|(id, live)| (live.event.order(), id)).collect();
+        events.into_values().filter_map(&mut body).collect()
     }
 
     /// Number of open segments.

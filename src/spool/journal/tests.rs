@@ -8,6 +8,7 @@ use std::sync::Barrier;
 use std::thread;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 
 use super::*;
 use crate::clock;
@@ -122,14 +123,11 @@ fn the_pieces_of_a_file_have_what_the_whole_file_has() {
     let path = dir.path().join("spool-00000001.jsonl");
     let content = fs::read(&path).unwrap();
     let length = usize::try_from(journal.segments[0].length).unwrap();
-    let told = |start: u64, content: &[u8]| {
+    let told = |content: &[u8]| {
         let scan: record::Scan<serde::de::IgnoredAny> = record::scan(content);
-        let at = |range: &std::ops::Range<usize>| (start + range.start as u64, range.len());
-        let records: Vec<_> =
-            scan.records.iter().map(|(range, record)| (at(range), format!("{record:?}"))).collect();
-        let damaged: BTreeSet<u64> =
-            scan.damaged.into_iter().flatten().map(|byte| start + byte as u64).collect();
-        (records, damaged, start + scan.torn_at as u64)
+        let place = |range: &std::ops::Range<usize>| Place::new(1, range);
+        let records = scan.records.iter().map(|(range, record)| (place(range), format!("{record:?}")));
+        (records.collect::<Vec<_>>(), scan.damaged.into_iter().flatten().collect::<BTreeSet<usize>>())
     };
     let (mut most_pieces, mut most_damaged) = (0, 0);
     for n in 0..length / 11 {
@@ -143,18 +141,43 @@ fn the_pieces_of_a_file_have_what_the_whole_file_has() {
         }
         fs::write(&path, &changed).unwrap();
         changed.resize(length, b'\n');
-        let (mut records, mut damaged, mut torn_at) = (Vec::new(), BTreeSet::new(), 0);
+        let (mut records, mut damaged) = (Vec::new(), BTreeSet::new());
         let (mut start, mut pieces) = (0, 0);
         while let Some(piece) = journal.piece(&journal.segments[0], start).unwrap() {
-            let (more, of_it, end) = told(start, &piece.content);
-            records.extend(more);
-            damaged.extend(of_it);
-            (start, pieces, torn_at) = (piece.end(), pieces + 1, end);
+            records.extend(piece.records.iter().map(|(place, record)| (*place, format!("{record:?}"))));
+            for (at, bytes) in piece.damaged() {
+                let at = usize::try_from(at).unwrap();
+                assert_eq!(bytes, &changed[at..at + bytes.len()]);
+                damaged.extend(at..at + bytes.len());
+            }
+            for (place, _) in &piece.records {
+                let from = usize::try_from(place.offset()).unwrap();
+                assert_eq!(piece.line(*place), &changed[from..from + place.length() as usize]);
+            }
+            (start, pieces) = (piece.end(), pieces + 1);
         }
         (most_pieces, most_damaged) = (most_pieces.max(pieces), most_damaged.max(damaged.len()));
-        assert_eq!((records, damaged, torn_at), told(0, &changed[..length]), "change {n}");
+        assert_eq!((records, damaged), told(&changed[..length]), "change {n}");
     }
     assert!(most_pieces > 8 && most_damaged > 2_000, "{most_pieces} {most_damaged}");
+}
+
+/// Whoever took the spool meanwhile gets them.
+#[test]
+fn what_a_compaction_was_moving_as_it_failed_can_still_be_handed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut journal, _) = Journal::open(dir.path(), &spec(), 8).unwrap();
+    let body = |n: usize| Bytes::from(format!("\"{n}{}\"", "x".repeat(400)));
+    let moved: Vec<DeliveryId> = (0..9).map(|n| accept(&mut journal, &body(n))).collect();
+    journal.seal();
+    accept(&mut journal, &body(9));
+    let newest = segment_path(dir.path(), journal.segments[1].number);
+    journal.segments[1].file = Some(File::open(&newest).unwrap());
+    journal.compact_oldest(Timestamp::MIN).unwrap_err();
+    assert!(moved.iter().all(|id| journal.read_accepted(*id).is_ok()), "as long as its batch is there");
+    let mut kept = journal.into_broken().unfinished_bodies();
+    kept.sort();
+    assert_eq!(kept, (0..10).map(body).collect::<Vec<_>>());
 }
 
 #[test]
