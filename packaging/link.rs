@@ -7,12 +7,16 @@ use std::process::Command;
 const PACKED_SINCE: (u32, u32) = (2, 36);
 
 /// Has relative relocations in their short form: 12 KB in place of 0.75 MB, which every process of
-/// the program would read at its start and keep mapped.
+/// the program would read at its start and keep mapped. Only where the linker is the one that comes
+/// with Rust, and what it links runs here.
 fn main() {
     println!("cargo::rerun-if-changed=packaging/link.rs");
     let of_cargo = |name| env::var(name).unwrap_or_default();
-    let is_for_here = of_cargo("HOST") == of_cargo("TARGET") && of_cargo("CARGO_CFG_TARGET_ENV") == "gnu";
-    if is_for_here && glibc().is_some_and(|version| version >= PACKED_SINCE) {
+    let (host, target) = (of_cargo("HOST"), of_cargo("TARGET"));
+    let is_own_linker =
+        env::var_os("RUSTC_LINKER").is_none() && !of_cargo("CARGO_ENCODED_RUSTFLAGS").contains("link");
+    let is_for_here = host == target && target == "x86_64-unknown-linux-gnu";
+    if is_own_linker && is_for_here && glibc().is_some_and(|version| version >= PACKED_SINCE) {
         println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }
 }

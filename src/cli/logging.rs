@@ -11,7 +11,7 @@ use env_filter::Filter;
 use log::kv::{self, Key, Value, VisitSource};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-use super::log_line::{About, LogFormat, LogLine};
+use super::log_line::{About, LogFormat, LogLine, harmless};
 use super::outlet::STDERR;
 use crate::clock;
 
@@ -148,7 +148,9 @@ pub(super) fn start(Wanted { format, is_timed, level }: Wanted) {
                 let about = About { backtrace, ..About::default() };
                 say(&LogLine { level: Level::Error, message: &message, about }, form);
             }
-            LogFormat::Human => STDERR.write(format!("{message}\n{}\n", backtrace.unwrap_or_default())),
+            LogFormat::Human => {
+                STDERR.write(format!("{}\n{}\n", harmless(&message), backtrace.unwrap_or_default()));
+            }
         }
         STDERR.flush();
     }));

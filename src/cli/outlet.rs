@@ -1,6 +1,6 @@
 //! Writes text to a stream whose reader may be slow or absent: a bounded queue and a thread. Text
-//! that finds no room is dropped and counted, so the writer never waits for the reader. What comes
-//! alone is written at once, what comes at short intervals together.
+//! that finds no room is dropped and counted, so the writer never waits for the reader. Each text is
+//! written at once, and those of a flood together.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anstream::AutoStream;
 use log::Level;
@@ -23,11 +23,14 @@ use crate::names::counted;
 const MOST: usize = 1024 * 1024;
 
 /// Most bytes written at once, a longer text aside: so many a pipe takes whole, whoever else writes
-/// to it (`PIPE_BUF`).
-const AT_ONCE: usize = 4096;
+/// to it (POSIX, `PIPE_BUF`).
+const AT_ONCE: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
 
-/// How long the thread rests once nothing waits: what comes meanwhile need not wake it, which costs
-/// whoever logs more than the line does.
+/// Texts that come one soon after the other before they are a flood.
+const FLOOD: u32 = 32;
+
+/// What is soon, and how long the thread rests in a flood: what comes meanwhile need not wake it,
+/// which costs whoever logs more than the line does.
 const REST: Duration = Duration::from_millis(10);
 
 /// How long a flush waits while the reader takes nothing.
@@ -58,8 +61,10 @@ struct State {
     done: usize,
     is_writing: bool,
     has_thread: bool,
-    /// Whether the thread waits for a text.
+    /// Whether the thread waits for a text, and nobody has woken it.
     sleeps: bool,
+    /// Whether it lets more come.
+    rests: bool,
     /// Callers of `flush`: for them nothing rests.
     flushing: usize,
 }
@@ -75,6 +80,7 @@ impl Outlet {
             is_writing: false,
             has_thread: false,
             sleeps: false,
+            rests: false,
             flushing: 0,
         };
         Self { open, state: Mutex::new(state), changed: Condvar::new() }
@@ -93,7 +99,7 @@ impl Outlet {
             state.has_thread = thread.spawn(|| self.work()).is_ok();
         }
         state.take(text.into());
-        if state.sleeps || state.is_half_full() {
+        if std::mem::take(&mut state.sleeps) || (state.rests && state.is_half_full()) {
             self.changed.notify_all();
         }
     }
@@ -121,13 +127,24 @@ impl Outlet {
     fn work(&self) {
         let mut stream = (self.open)();
         let mut state = self.state();
+        let (mut written, mut soon) = (Instant::now(), 0);
         loop {
-            let Some(text) = state.next() else {
+            if state.is_idle() {
                 state.sleeps = true;
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 state.sleeps = false;
                 continue;
-            };
+            }
+            let rest = REST.saturating_sub(written.elapsed());
+            soon = if rest.is_zero() { 0 } else { soon + 1 };
+            if soon > FLOOD && state.bytes < AT_ONCE {
+                state.rests = true;
+                let rests = |state: &mut State| state.flushing == 0 && !state.is_half_full();
+                let rested = self.changed.wait_timeout_while(state, rest, rests);
+                state = rested.unwrap_or_else(PoisonError::into_inner).0;
+                state.rests = false;
+            }
+            let Some(text) = state.next() else { continue };
             drop(state);
             if let Ok(stream) = &mut stream {
                 // The error cannot be reported: this is where errors are reported.
@@ -139,11 +156,7 @@ impl Outlet {
             if state.flushing > 0 {
                 self.changed.notify_all();
             }
-            if state.is_idle() {
-                let rests = |state: &mut State| state.flushing == 0 && !state.is_half_full();
-                let rested = self.changed.wait_timeout_while(state, REST, rests);
-                state = rested.unwrap_or_else(PoisonError::into_inner).0;
-            }
+            written = Instant::now();
         }
     }
 
@@ -169,8 +182,11 @@ impl State {
     fn next(&mut self) -> Option<Vec<u8>> {
         let mut text = self.waiting.pop_front();
         if let Some(text) = &mut text {
-            while self.waiting.front().is_some_and(|more| text.len() + more.len() <= AT_ONCE) {
-                text.extend(self.waiting.pop_front().into_iter().flatten());
+            // A flush counts them one by one.
+            let most = if self.flushing == 0 { AT_ONCE } else { 0 };
+            while let Some(more) = self.waiting.front().filter(|more| text.len() + more.len() <= most) {
+                text.extend_from_slice(more);
+                self.waiting.pop_front();
             }
             self.bytes -= text.len();
         }

@@ -6,10 +6,11 @@ use std::fs::File;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::Journal;
+use super::{Journal, LiveDelivery};
 use crate::clock;
 use crate::delivery::{DeliveryId, FinalState};
-use crate::files::{self, FileError};
+use crate::files::{self, FileError, is_gone};
+use crate::spool::place::Place;
 use crate::spool::record::{Accepted, Record};
 use crate::spool::segment::{Segment, segment_numbers, segment_path};
 
@@ -27,7 +28,14 @@ impl Journal {
             let Segment { number, length, size, id, .. } = *segment;
             journal.segments.push_back(Segment { number, length, size, known_bytes: 0, id, file });
             let mut start = 0;
-            while let Ok(Some(piece)) = self.piece(segment, start) {
+            loop {
+                let piece = match self.piece(segment, start) {
+                    Ok(Some(piece)) => piece,
+                    Ok(None) => break,
+                    // What is in it is lost, and said to be.
+                    Err(error) if is_gone(&error) => break,
+                    Err(error) => return Err(failed(error)),
+                };
                 start = piece.end();
                 piece.records.iter().for_each(|(place, record)| journal.index(record, *place));
             }
@@ -107,6 +115,12 @@ impl Journal {
         Ok(Rescued { journal: fresh, lost, has_strangers: !copied.is_empty() })
     }
 
+    /// Whether a record is on disk, and counted.
+    fn is_confirmed(&self, place: Place) -> bool {
+        let mut segments = self.segments.iter();
+        segments.any(|segment| segment.number == place.file() && place.offset() < segment.length)
+    }
+
     /// Whether the folder has a segment that does not belong to this journal.
     pub(in crate::spool) fn has_strangers(&self) -> Result<bool, FileError> {
         let numbers = segment_numbers(&self.dir).map_err(FileError::on("list", &self.dir))?;
@@ -139,7 +153,14 @@ impl Broken {
     ) -> Result<Rescued, FileError> {
         let Self(journal) = self;
         if !journal.has_its_names()? {
-            return journal.reread()?.rescue(known_since, keep_open);
+            let before = journal.reread()?;
+            let mut rescued = before.rescue(known_since, keep_open)?;
+            let is_gone = |id, live: &LiveDelivery| {
+                journal.is_confirmed(live.event) && before.deliveries.get(id).is_none()
+            };
+            let gone = journal.deliveries.iter().filter(|(id, live)| is_gone(*id, live));
+            rescued.lost.extend(gone.map(|(id, _)| id));
+            return Ok(rescued);
         }
         if let Some(last) = journal.segments.back() {
             let path = segment_path(&journal.dir, last.number);

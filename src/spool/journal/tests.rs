@@ -162,6 +162,28 @@ fn the_pieces_of_a_file_have_what_the_whole_file_has() {
     assert!(most_pieces > 8 && most_damaged > 2_000, "{most_pieces} {most_damaged}");
 }
 
+#[test]
+fn what_is_gone_with_a_file_as_a_journal_is_repaired_is_said_to_be_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut journal, _) = Journal::open(dir.path(), &spec(), 8).unwrap();
+    let mut gone: Vec<DeliveryId> = (0..3).map(|_| accept(&mut journal, &"{}".into())).collect();
+    journal.seal();
+    let kept = accept(&mut journal, &"{}".into());
+    fs::remove_file(segment_path(dir.path(), journal.segments[0].number)).unwrap();
+    journal.segments[0].file = None;
+    // Nobody was told that this one is accepted.
+    let unconfirmed = DeliveryId::random();
+    let deliveries = vec![AcceptedDelivery::new(unconfirmed, "s".parse().unwrap())];
+    let key = unconfirmed.to_string().parse().unwrap();
+    let accepted = Accepted::of_bytes(clock::now(), key, EventKind::Test, deliveries, &"{}".into());
+    journal.append(&Record::Accepted(accepted.unwrap())).unwrap();
+    let Rescued { journal, mut lost, .. } = journal.into_broken().repair(Timestamp::MIN, 8).unwrap();
+    gone.sort();
+    lost.sort();
+    assert_eq!(lost, gone);
+    assert_eq!(journal.deliveries.iter().map(|(id, _)| id).collect::<Vec<_>>(), [kept]);
+}
+
 /// Whoever took the spool meanwhile gets them.
 #[test]
 fn what_a_compaction_was_moving_as_it_failed_can_still_be_handed_over() {
