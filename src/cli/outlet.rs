@@ -1,6 +1,6 @@
 //! Writes text to a stream whose reader may be slow or absent: a bounded queue and a thread. Text
-//! that finds no room is dropped and counted, so the writer never waits for the reader. Each text is
-//! written at once, and those of a flood together.
+//! that finds no room is dropped and counted, so the writer never waits for the reader. Each text
+//! is written at once, and those of a flood together.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
