@@ -13,8 +13,9 @@ fn main() {
     println!("cargo::rerun-if-changed=packaging/link.rs");
     let of_cargo = |name| env::var(name).unwrap_or_default();
     let (host, target) = (of_cargo("HOST"), of_cargo("TARGET"));
-    let is_own_linker =
-        env::var_os("RUSTC_LINKER").is_none() && !of_cargo("CARGO_ENCODED_RUSTFLAGS").contains("link");
+    let is_of_linking = |flag: &str| flag.trim_start_matches(['-', 'C', 'Z', ' ']).starts_with("link");
+    let is_own_linker = env::var_os("RUSTC_LINKER").is_none()
+        && !of_cargo("CARGO_ENCODED_RUSTFLAGS").split('\x1f').any(is_of_linking);
     let is_for_here = host == target && target == "x86_64-unknown-linux-gnu";
     if is_own_linker && is_for_here && glibc().is_some_and(|version| version >= PACKED_SINCE) {
         println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");

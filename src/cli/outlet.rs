@@ -127,7 +127,7 @@ impl Outlet {
     fn work(&self) {
         let mut stream = (self.open)();
         let mut state = self.state();
-        let (mut written, mut soon) = (Instant::now(), 0);
+        let (mut written, mut soon) = (Instant::now(), 0_u32);
         loop {
             if state.is_idle() {
                 state.sleeps = true;
@@ -136,7 +136,7 @@ impl Outlet {
                 continue;
             }
             let rest = REST.saturating_sub(written.elapsed());
-            soon = if rest.is_zero() { 0 } else { soon + 1 };
+            soon = if rest.is_zero() { 0 } else { soon.saturating_add(1) };
             if soon > FLOOD && state.bytes < AT_ONCE {
                 state.rests = true;
                 let rests = |state: &mut State| state.flushing == 0 && !state.is_half_full();
