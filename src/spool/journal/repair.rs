@@ -155,11 +155,12 @@ impl Broken {
         if !journal.has_its_names()? {
             let before = journal.reread()?;
             let mut rescued = before.rescue(known_since, keep_open)?;
-            let is_gone = |id, live: &LiveDelivery| {
-                journal.is_confirmed(live.event) && before.deliveries.get(id).is_none()
+            // Of a file that is gone nothing was read again, unless a copy of it is in its place.
+            let (read, kept) = (&before.deliveries, &rescued.journal.deliveries);
+            let is_gone = |(id, live): &(DeliveryId, &LiveDelivery)| {
+                journal.is_confirmed(live.event) && read.get(*id).is_none() && kept.get(*id).is_none()
             };
-            let gone = journal.deliveries.iter().filter(|(id, live)| is_gone(*id, live));
-            rescued.lost.extend(gone.map(|(id, _)| id));
+            rescued.lost.extend(journal.deliveries.iter().filter(is_gone).map(|(id, _)| id));
             return Ok(rescued);
         }
         if let Some(last) = journal.segments.back() {
