@@ -202,6 +202,8 @@ impl Reading {
     /// Reads a piece of the log; what it tells is added to what is untold. What is not known is
     /// not waited for where that is `final`.
     fn read_on(&mut self, path: &Path, file: &File, config: &Config, is_final: bool) -> io::Result<Stopped> {
+        // As of before the read: what is written later may answer a gate.
+        let now = clock::exactly();
         let mut piece = vec![0; MAX_BEFORE + PIECE];
         let start = self.before.len();
         let read = file.read_at(&mut piece[..start + PIECE], self.log.position() - start as u64)?;
@@ -244,7 +246,7 @@ impl Reading {
                 Next::Torn => break,
             }
         }
-        let is_due = self.log.due_in(config.gate_notice, clock::exactly()).is_some_and(|wait| wait.is_zero());
+        let is_due = self.log.due_in(config.gate_notice, now).is_some_and(|wait| wait.is_zero());
         if is_due {
             self.read_facts(path);
             let notice = config.gate_notice;
