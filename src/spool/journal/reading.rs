@@ -73,10 +73,14 @@ impl Journal {
         self.earlier_attempts.get(&id).into_iter().flatten().copied().chain(last)
     }
 
+    /// The segment with this number.
+    pub(super) fn segment(&self, number: u64) -> Option<&Segment> {
+        let at = self.segments.binary_search_by_key(&number, |segment| segment.number).ok()?;
+        self.segments.get(at)
+    }
+
     fn read(&self, place: Place) -> io::Result<Record> {
-        let segment = self.segments.binary_search_by_key(&place.file(), |segment| segment.number);
-        let segment = segment.map_err(|_| io::Error::from(io::ErrorKind::NotFound))?;
-        let segment = &self.segments[segment];
+        let segment = self.segment(place.file()).ok_or(io::ErrorKind::NotFound)?;
         let length = usize::try_from(place.length()).map_err(io::Error::other)?;
         if place.offset() < segment.length {
             return decode_whole(&segment.read_at(&self.dir, place.offset(), length)?);

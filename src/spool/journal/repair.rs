@@ -117,15 +117,13 @@ impl Journal {
 
     /// Whether a record is on disk, and counted.
     fn is_confirmed(&self, place: Place) -> bool {
-        let mut segments = self.segments.iter();
-        segments.any(|segment| segment.number == place.file() && place.offset() < segment.length)
+        self.segment(place.file()).is_some_and(|segment| place.offset() < segment.length)
     }
 
     /// Whether the folder has a segment that does not belong to this journal.
     pub(in crate::spool) fn has_strangers(&self) -> Result<bool, FileError> {
         let numbers = segment_numbers(&self.dir).map_err(FileError::on("list", &self.dir))?;
-        let is_ours = |number: &u64| self.segments.binary_search_by_key(number, |own| own.number).is_ok();
-        Ok(!numbers.iter().all(is_ours))
+        Ok(!numbers.iter().all(|number| self.segment(*number).is_some()))
     }
 }
 
@@ -157,10 +155,10 @@ impl Broken {
             let mut rescued = before.rescue(known_since, keep_open)?;
             // Of a file that is gone nothing was read again, unless a copy of it is in its place.
             let (read, kept) = (&before.deliveries, &rescued.journal.deliveries);
-            let is_gone = |(id, live): &(DeliveryId, &LiveDelivery)| {
+            let went_with_it = |(id, live): &(DeliveryId, &LiveDelivery)| {
                 journal.is_confirmed(live.event) && read.get(*id).is_none() && kept.get(*id).is_none()
             };
-            rescued.lost.extend(journal.deliveries.iter().filter(is_gone).map(|(id, _)| id));
+            rescued.lost.extend(journal.deliveries.iter().filter(went_with_it).map(|(id, _)| id));
             return Ok(rescued);
         }
         if let Some(last) = journal.segments.back() {

@@ -127,7 +127,8 @@ fn the_pieces_of_a_file_have_what_the_whole_file_has() {
         let scan: record::Scan<serde::de::IgnoredAny> = record::scan(content);
         let place = |range: &std::ops::Range<usize>| Place::new(1, range);
         let records = scan.records.iter().map(|(range, record)| (place(range), format!("{record:?}")));
-        (records.collect::<Vec<_>>(), scan.damaged.into_iter().flatten().collect::<BTreeSet<usize>>())
+        let damaged: BTreeSet<usize> = scan.damaged.into_iter().flatten().collect();
+        (records.collect::<Vec<_>>(), damaged, scan.torn_at)
     };
     let (mut most_pieces, mut most_damaged) = (0, 0);
     for n in 0..length / 11 {
@@ -141,7 +142,7 @@ fn the_pieces_of_a_file_have_what_the_whole_file_has() {
         }
         fs::write(&path, &changed).unwrap();
         changed.resize(length, b'\n');
-        let (mut records, mut damaged) = (Vec::new(), BTreeSet::new());
+        let (mut records, mut damaged, mut torn_at) = (Vec::new(), BTreeSet::new(), 0);
         let (mut start, mut pieces) = (0, 0);
         while let Some(piece) = journal.piece(&journal.segments[0], start).unwrap() {
             records.extend(piece.records.iter().map(|(place, record)| (*place, format!("{record:?}"))));
@@ -154,10 +155,12 @@ fn the_pieces_of_a_file_have_what_the_whole_file_has() {
                 let from = usize::try_from(place.offset()).unwrap();
                 assert_eq!(piece.line(*place), &changed[from..from + place.length() as usize]);
             }
+            let from = usize::try_from(start).unwrap();
+            torn_at = from + told(&changed[from..usize::try_from(piece.end()).unwrap()]).2;
             (start, pieces) = (piece.end(), pieces + 1);
         }
         (most_pieces, most_damaged) = (most_pieces.max(pieces), most_damaged.max(damaged.len()));
-        assert_eq!((records, damaged), told(&changed[..length]), "change {n}");
+        assert_eq!((records, damaged, torn_at), told(&changed[..length]), "change {n}");
     }
     assert!(most_pieces > 8 && most_damaged > 2_000, "{most_pieces} {most_damaged}");
 }
