@@ -5,9 +5,9 @@
 //! An event is serialised and its record built on the thread that emits. One thread owns the disk:
 //! it writes what has come, syncs it if there are events in it, and answers. One more signs,
 //! hashes and sends, with awc. What became of a delivery goes back to the disk's thread as the
-//! bytes that spec-notify writes of it, made beforehand.
+//! bytes that spec-notify writes of it, made beforehand. As many deliveries are sent and not written
+//! as a kill may have sent again (figure 16).
 
-use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
 use std::hint::black_box;
 use std::io::Write as _;
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use spec_notify::Event;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::Bench;
 use super::accept::{EMITTERS, IN_TURN, Reference};
@@ -32,6 +32,12 @@ use super::table::{Figure, Target};
 
 /// Records that are written together at most.
 const MAX_BATCH: usize = 256;
+
+/// Deliveries of a subscription that may have ended and not be written, beyond `max_in_flight`.
+const UNWRITTEN: usize = 4;
+
+/// `max_in_flight` of a subscription at most, by default.
+const MAX_IN_FLIGHT: usize = 8;
 
 /// What spec-notify writes, byte for byte.
 #[derive(Clone)]
@@ -86,8 +92,8 @@ impl Written {
 enum Job {
     /// An event: answered when it is synced.
     Accept { record: Vec<u8>, payload: Bytes, reply: oneshot::Sender<()> },
-    /// A delivery ended.
-    End,
+    /// A delivery ended, which is one that may be unwritten.
+    End(OwnedSemaphorePermit),
 }
 
 /// The disk's thread.
@@ -152,7 +158,7 @@ impl Disk {
         while self.ended < ends
             && let Some(first) = self.jobs.blocking_recv()
         {
-            let mut accepted = Vec::new();
+            let (mut accepted, mut written) = (Vec::new(), Vec::new());
             let mut next = Some(first);
             let mut batch = 0;
             while let Some(job) = next {
@@ -161,7 +167,10 @@ impl Disk {
                         self.spool.batch.extend_from_slice(&record);
                         accepted.push((payload, reply));
                     }
-                    Job::End => self.end(),
+                    Job::End(unwritten) => {
+                        self.end();
+                        written.push(unwritten);
+                    }
                 }
                 batch += 1;
                 next = if batch < MAX_BATCH { self.jobs.try_recv().ok() } else { None };
@@ -172,6 +181,7 @@ impl Disk {
             } else {
                 self.spool.sync();
             }
+            drop(written);
             for (payload, reply) in accepted {
                 match &self.sender {
                     Some(sender) => sender.send(payload).expect("somebody sends"),
@@ -202,7 +212,8 @@ async fn emit(jobs: &mpsc::UnboundedSender<Job>, written: &Written, event: &Even
     answer.await.expect("synced");
 }
 
-/// The thread that sends: each payload to `copies` endpoints, `concurrency` at a time.
+/// The thread that sends: each payload to `copies` endpoints, `concurrency` at a time, and no more
+/// than may be unwritten.
 fn send(
     url: &str,
     copies: usize,
@@ -213,18 +224,18 @@ fn send(
     actix_rt::System::new().block_on(async {
         let raw = Rc::new(Raw::to(url));
         let permits = Arc::new(Semaphore::new(concurrency));
-        let under_way = Rc::new(Cell::new(0));
+        let unwritten = Arc::new(Semaphore::new(copies * (concurrency.min(MAX_IN_FLIGHT) + UNWRITTEN)));
         while let Some(payload) = accepted.recv().await {
             black_box(openssl::sha::sha256(&payload));
             for _ in 0..copies {
+                let unwritten = unwritten.clone().acquire_owned().await.expect("a permit");
                 let permit = permits.clone().acquire_owned().await.expect("a permit");
                 let (raw, ended, payload) = (raw.clone(), ended.clone(), payload.clone());
-                under_way.set(under_way.get() + 1);
                 actix_rt::spawn(async move {
                     raw.post(&payload).await;
                     drop(permit);
                     // The disk's thread ends with the last one.
-                    drop(ended.send(Job::End));
+                    drop(ended.send(Job::End(unwritten)));
                 });
             }
         }

@@ -25,7 +25,7 @@ type Labels = [&'static str; 4];
 /// From the last request until what follows from it has been done: an answer read, a record kept.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// After a kill and a start, what comes no more within this is lost.
+/// What comes no more within this is missing; after a kill and a start, lost.
 const QUIET: Duration = Duration::from_secs(5);
 
 /// Between two looks at what has come.
@@ -96,6 +96,8 @@ struct Loaded {
     cpu: f64,
     /// The most resident memory it had, in MiB.
     memory: f64,
+    /// Deliveries that had not come when it was quiet.
+    missing: usize,
 }
 
 impl Setting<'_> {
@@ -110,10 +112,13 @@ impl Setting<'_> {
             let what = format!("{what}, endpoints: {} / Alertmanager", self.endpoints);
             Figure::new(label, what, unit, median(&ours), target).over(median(&theirs))
         };
+        assert!(ours.iter().all(|loaded| loaded.missing == 0), "each is delivered");
+        let missing: usize = theirs.iter().map(|loaded| loaded.missing).sum();
+        let note = format!("{}; missing of its deliveries: {missing}", alertmanager::description());
         let most = Target::RatioAtMost;
         vec![
             figure(rate, "delivered a second", "/s", |loaded| loaded.rate, Target::RatioAtLeast(3.0))
-                .note(alertmanager::description()),
+                .note(note),
             figure(cpu, "CPU of the server per delivery", "us", |loaded| loaded.cpu * 1e6, most(0.25)),
             figure(memory, "most resident memory under load", "MiB", |loaded| loaded.memory, most(0.1)),
             self.kills(lost),
@@ -130,12 +135,17 @@ impl Setting<'_> {
         let worst = ours.into_iter().fold(0.0, f64::max);
         let what = format!("lost by `kill -9` once all is accepted, endpoints: {}", self.endpoints);
         let figure = Figure::new(label, what, "deliveries", worst, Target::AtMost(0.0));
-        figure.over(median(&theirs)).note(format!("of {} deliveries", self.count() * self.endpoints))
+        figure.over(median(&theirs)).note(format!("of {} deliveries", self.all()))
     }
 
     /// Events: as many deliveries whatever there are of endpoints.
     fn count(&self) -> usize {
         self.bench.count(8_000, 40) / self.endpoints
+    }
+
+    /// Deliveries.
+    fn all(&self) -> usize {
+        self.count() * self.endpoints
     }
 
     fn endpoints(&self) -> Vec<String> {
@@ -164,31 +174,38 @@ impl Setting<'_> {
     }
 
     fn loaded(&self, sender: &impl Sender) -> Loaded {
-        let all = self.count() * self.endpoints;
         let serve = sender.start();
         self.bench.receiver.take();
         let (started, before) = (now(), cpu_seconds(&serve.child));
         let mut arrivals = self.hand_over(sender);
-        arrivals.extend(self.bench.receiver.wait_for(all.saturating_sub(arrivals.len())));
+        let missing = self.missing(&mut arrivals);
         thread::sleep(SETTLE);
         let cpu = cpu_seconds(&serve.child) - before;
-        assert!(distinct(&arrivals) >= all, "each is delivered");
         let last = arrivals.iter().map(|arrival| arrival.at).fold(started, f64::max);
-        let memory = peak_memory(&serve.child);
-        Loaded { rate: all as f64 / (last - started), cpu: cpu / all as f64, memory }
+        let (memory, came) = (peak_memory(&serve.child), (self.all() - missing) as f64);
+        Loaded { rate: came / (last - started), cpu: cpu / came, memory, missing }
     }
 
     /// Deliveries of accepted events that never come, where the process is killed once all are
     /// accepted, and started again.
     fn lost(&self, sender: &impl Sender) -> f64 {
-        let all = self.count() * self.endpoints;
         let serve = sender.start();
         self.bench.receiver.take();
         let mut arrivals = self.hand_over(sender);
         drop(serve);
         let _again = sender.start();
+        self.missing(&mut arrivals) as f64
+    }
+
+    /// Deliveries that have not come once all have, or nothing comes any more; adds what comes
+    /// until then to `arrivals`.
+    fn missing(&self, arrivals: &mut Vec<Arrival>) -> usize {
         let mut quiet_since = Instant::now();
-        while distinct(&arrivals) < all && quiet_since.elapsed() < QUIET {
+        loop {
+            let missing = self.all().saturating_sub(distinct(arrivals));
+            if missing == 0 || quiet_since.elapsed() >= QUIET {
+                return missing;
+            }
             thread::sleep(PAUSE);
             let new = self.bench.receiver.take();
             if !new.is_empty() {
@@ -196,7 +213,6 @@ impl Setting<'_> {
             }
             arrivals.extend(new);
         }
-        all.saturating_sub(distinct(&arrivals)) as f64
     }
 }
 
