@@ -99,10 +99,20 @@ fn seconds_of(clock: ClockId) -> f64 {
 
 /// CPU seconds of all threads that a process has now.
 pub(super) fn cpu_seconds(child: &Child) -> f64 {
-    let tasks = fs::read_dir(format!("/proc/{}/task", child.id())).expect("a process that runs");
+    threads_cpu_seconds(child.id(), |_| true)
+}
+
+/// CPU seconds of the threads of this process whose names begin so, of those it has now.
+pub(super) fn cpu_seconds_of_threads(named: &str) -> f64 {
+    threads_cpu_seconds(std::process::id(), |name| name.starts_with(named))
+}
+
+fn threads_cpu_seconds(process: u32, counts: impl Fn(&str) -> bool) -> f64 {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("a process that runs");
     let nanoseconds = |task: fs::DirEntry| -> Option<f64> {
         // A thread may end while we look.
-        fs::read_to_string(task.path().join("schedstat")).ok()?.split(' ').next()?.parse().ok()
+        let read = |file| fs::read_to_string(task.path().join(file)).ok();
+        if counts(&read("comm")?) { read("schedstat")?.split(' ').next()?.parse().ok() } else { None }
     };
     tasks.filter_map(Result::ok).filter_map(nanoseconds).sum::<f64>() / 1e9
 }

@@ -6,13 +6,17 @@ use std::time::Instant;
 use futures_util::future::join_all;
 use spec_notify::Event;
 
-use super::machine::{in_turn, median, own_cpu_seconds, thread_cpu_seconds};
+use super::machine::{cpu_seconds_of_threads, in_turn, median, own_cpu_seconds, thread_cpu_seconds};
 use super::raw::Posted;
 use super::repo::{Entry, Repo, drain, event};
 use super::table::{Figure, Target};
 use super::{Bench, raw};
 
 const EMITTERS: usize = 64;
+
+/// How the kernel names the Router's and the Ledger's thread, and that of the Subscriptions.
+const INTAKE: &str = "actix-rt|system";
+const SUBSCRIPTIONS: &str = "spec-notify-act";
 
 pub(super) fn many_endpoints(bench: &Bench) -> Vec<Figure> {
     let load = Load { subscriptions: 16, concurrency: 64 };
@@ -36,8 +40,10 @@ struct Delivered {
     rate: f64,
     /// CPU seconds of the process for each.
     cpu: f64,
-    /// Of these, those of the thread that emits.
+    /// Of these, those of the thread that emits, of the intake's and of the Subscriptions'.
     emitting: f64,
+    intake: f64,
+    sending: f64,
 }
 
 struct Measured {
@@ -83,12 +89,14 @@ impl Load {
         });
         let elapsed = started.elapsed().as_secs_f64();
         let emitting = thread_cpu_seconds() - before_here;
+        let [intake, sending] = [INTAKE, SUBSCRIPTIONS].map(cpu_seconds_of_threads);
         assert_eq!(drain(runtime), 0, "nothing is left");
         let cpu = own_cpu_seconds() - before;
         let sent = bench.receiver.take().len();
         assert_eq!(sent, count * self.subscriptions, "each is sent once");
         let sent = sent as f64;
-        Delivered { rate: sent / elapsed, cpu: cpu / sent, emitting: emitting / sent }
+        let [cpu, emitting, intake, sending] = [cpu, emitting, intake, sending].map(|cpu| cpu / sent);
+        Delivered { rate: sent / elapsed, cpu, emitting, intake, sending }
     }
 }
 
@@ -103,11 +111,13 @@ impl Measured {
 
     fn cpu(&self, label: &'static str, most: f64) -> Figure {
         let what = "CPU of all threads per delivery, as in 2 / of raw awc per POST";
-        let cpu = self.ours(|turn| turn.cpu) * 1e6;
+        let of = |figure: fn(&Delivered) -> f64| self.ours(figure) * 1e6;
+        let (cpu, emitting) = (of(|turn| turn.cpu), of(|turn| turn.emitting));
+        let (intake, sending) = (of(|turn| turn.intake), of(|turn| turn.sending));
         let note = format!(
-            "counted are all threads of the process from the first emit to the end of the runtime; \
-             {:.1} us of it in the thread that emits",
-            self.ours(|turn| turn.emitting) * 1e6
+            "counted are all threads of the process from the first emit to the end of the runtime: \
+             {emitting:.1} us in the one that emits, {intake:.1} in the Router's and Ledger's, \
+             {sending:.1} in the Subscriptions'"
         );
         let figure = Figure::new(label, what, "us", cpu, Target::RatioAtMost(most));
         figure.over(self.raw(|turn| turn.cpu) * 1e6).note(note)
