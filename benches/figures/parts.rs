@@ -5,8 +5,8 @@
 //! An event is serialised and its record built on the thread that emits. One thread owns the disk:
 //! it writes what has come, syncs it if there are events in it, and answers. One more signs,
 //! hashes and sends, with awc. What became of a delivery goes back to the disk's thread as the
-//! bytes that spec-notify writes of it, made beforehand. As many deliveries are sent and not written
-//! as a kill may have sent again (figure 16).
+//! bytes that spec-notify writes of it, made beforehand. As many deliveries are sent and not
+//! written as a kill may have sent again (figure 16).
 
 use std::fs::{self, File, OpenOptions};
 use std::hint::black_box;

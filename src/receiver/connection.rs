@@ -89,6 +89,9 @@ async fn converse(
     shared: &Shared,
 ) -> io::Result<()> {
     for turn in 1.. {
+        if buffers.read.is_empty() && !is_spoken_to(&mut stream, &mut buffers.read, shared).await? {
+            break;
+        }
         let Parts { head, body, is_last } = match reading::request(&mut stream, &mut buffers.read).await {
             Ok(Some(parts)) => parts,
             Ok(None) => break,
@@ -112,6 +115,16 @@ async fn converse(
         }
     }
     Ok(())
+}
+
+/// Rests until something is said; `false` at the connection's end, or where another needs its
+/// place.
+async fn is_spoken_to(stream: &mut impl Wire, read: &mut BytesMut, shared: &Shared) -> io::Result<bool> {
+    tokio::select! {
+        biased;
+        more = more(stream, read) => more,
+        () = shared.crowded.notified() => Ok(false),
+    }
 }
 
 /// Says an answer; whether the connection takes another request.

@@ -30,7 +30,8 @@ pub(crate) use refusing::Refusing;
 pub use request::Request;
 pub use verify::Unverified;
 
-/// Most connections at one time; others wait until one ends.
+/// Most connections at one time. For one more that which has rested longest is closed (RFC 9112,
+/// section 9.3: a server may close one that is idle at any time); where none rests, it waits.
 const MAX_CONNECTIONS: usize = 1024;
 
 /// How long requests that were received may still be answered at the end.
@@ -67,6 +68,8 @@ struct Shared {
     load: Load,
     /// Some request was answered.
     answered: Notify,
+    /// A connection waits for a place. Whoever has waited longest for this hears of it.
+    crowded: Notify,
 }
 
 /// How many connections and requests there were and are.
@@ -103,6 +106,15 @@ impl Receiver {
         tls: Option<SslAcceptor>,
         handler: impl Handler + 'static,
     ) -> io::Result<Self> {
+        Self::with_places(MAX_CONNECTIONS, listener, tls, handler)
+    }
+
+    fn with_places(
+        places: usize,
+        listener: TcpListener,
+        tls: Option<SslAcceptor>,
+        handler: impl Handler + 'static,
+    ) -> io::Result<Self> {
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
         let shared = Arc::new(Shared {
@@ -111,12 +123,13 @@ impl Receiver {
             released: watch::Sender::new(false),
             load: Load::default(),
             answered: Notify::new(),
+            crowded: Notify::new(),
         });
         let (stop, stopped) = oneshot::channel();
         let of_thread = shared.clone();
         let thread = thread::Builder::new().name("receiver".to_owned()).spawn(move || {
             let ended = actix_rt::Runtime::new()
-                .and_then(|executor| executor.block_on(listen(listener, of_thread, stopped)));
+                .and_then(|executor| executor.block_on(listen(places, listener, of_thread, stopped)));
             if let Err(error) = ended {
                 log::error!("the receiver ended: {error}");
             }
@@ -174,16 +187,21 @@ impl fmt::Debug for Receiver {
 
 /// Takes connections, each as a task on this thread, until it is told to stop.
 async fn listen(
+    places: usize,
     listener: TcpListener,
     shared: Arc<Shared>,
     mut stopped: oneshot::Receiver<bool>,
 ) -> io::Result<()> {
     let listener = actix_rt::net::TcpListener::from_std(listener)?;
-    let free = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let free = Arc::new(Semaphore::new(places));
     let next = async || {
+        let stream = listener.accept().await?.0;
+        if free.available_permits() == 0 {
+            shared.crowded.notify_one();
+        }
         // Never closed: there is always a permit to be had in the end.
         let permit = free.clone().acquire_owned().await.map_err(io::Error::other)?;
-        Ok::<_, io::Error>((listener.accept().await?.0, permit))
+        Ok::<_, io::Error>((stream, permit))
     };
     let is_graceful = loop {
         tokio::select! {

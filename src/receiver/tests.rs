@@ -25,9 +25,14 @@ impl Handler for Says {
 }
 
 fn receiver(answer: impl Into<Answer>) -> (Receiver, mpsc::Receiver<Request>) {
+    receiver_of(MAX_CONNECTIONS, answer)
+}
+
+/// One that has so many connections at most.
+fn receiver_of(places: usize, answer: impl Into<Answer>) -> (Receiver, mpsc::Receiver<Request>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let (told, heard) = mpsc::sync_channel(100);
-    (Receiver::start(listener, None, Says(answer.into(), told)).unwrap(), heard)
+    (Receiver::with_places(places, listener, None, Says(answer.into(), told)).unwrap(), heard)
 }
 
 fn connect(receiver: &Receiver) -> TcpStream {
@@ -214,4 +219,38 @@ fn a_port_that_refuses_is_free_for_nobody_else_until_it_listens() {
     let listener = refusing.listen().unwrap();
     assert_eq!(listener.local_addr().unwrap(), refusing.address());
     assert!(TcpStream::connect(refusing.address()).is_ok());
+}
+
+/// Sends a request and reads its answer, if there is one; the connection stays open.
+fn asks(stream: &mut TcpStream) -> bool {
+    let mut said = [0; "HTTP/1.1 204 No Content\r\n\r\n".len()];
+    stream.write_all(POST.as_bytes()).is_ok() && stream.read_exact(&mut said).is_ok()
+}
+
+#[test]
+fn the_connection_that_rests_longest_makes_room_for_a_new_one() {
+    let (receiver, _heard) = receiver_of(3, 204);
+    let mut resting: Vec<_> = (0..3).map(|_| connect(&receiver)).collect();
+    assert!(resting.iter_mut().all(asks), "there is room for three");
+    // The first is the one that was heard of last.
+    assert!(asks(&mut resting[0]));
+    let mut new = connect(&receiver);
+    assert!(asks(&mut new), "a fourth is answered");
+    assert_eq!(rest(&mut resting.remove(1)), "", "the second is closed");
+    assert!(resting.iter_mut().all(asks) && asks(&mut new), "all others stay");
+}
+
+#[test]
+fn a_connection_whose_answer_is_awaited_makes_no_room() {
+    let (receiver, heard) = receiver_of(1, Answer::hang());
+    let mut busy = connect(&receiver);
+    busy.write_all(POST.as_bytes()).unwrap();
+    heard.recv_timeout(PATIENCE).unwrap();
+    let mut new = connect(&receiver);
+    new.write_all(POST.as_bytes()).unwrap();
+    new.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    assert!(new.read(&mut [0; 1]).is_err(), "it waits for a place");
+    assert_eq!(heard.try_iter().count(), 0);
+    drop(busy);
+    heard.recv_timeout(PATIENCE).unwrap();
 }
