@@ -6,16 +6,14 @@ use std::time::Instant;
 use futures_util::future::join_all;
 use spec_notify::Event;
 
+use super::accept::{EMITTERS, INTAKE};
 use super::machine::{cpu_seconds_of_threads, in_turn, median, own_cpu_seconds, thread_cpu_seconds};
 use super::raw::Posted;
 use super::repo::{Entry, Repo, drain, event};
 use super::table::{Figure, Target};
 use super::{Bench, raw};
 
-const EMITTERS: usize = 64;
-
-/// How the kernel names the Router's and the Ledger's thread, and that of the Subscriptions.
-const INTAKE: &str = "actix-rt|system";
+/// How the kernel names the thread of the Subscriptions.
 const SUBSCRIPTIONS: &str = "spec-notify-act";
 
 pub(super) fn many_endpoints(bench: &Bench) -> Vec<Figure> {
