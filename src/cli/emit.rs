@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
+use std::vec;
 
 use clap::Args;
 use serde_json::json;
@@ -114,8 +115,9 @@ pub(super) fn only_event(file: &Path) -> Result<Given, Failure> {
     Ok(first.unwrap_or_else(|| Err("there is no event in it".to_owned())))
 }
 
-/// Most events that are read ahead.
-const READ_AHEAD: usize = 32;
+/// Most events that are passed on together, and most of such groups that wait.
+const TOGETHER: usize = 16;
+const READ_AHEAD: usize = 2;
 
 /// How long to wait for more events, so that they go into the inbox together.
 const LINGER: Duration = Duration::from_millis(20);
@@ -154,7 +156,10 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
         }
         return Ok(Exit::Done);
     }
-    let mut input = Input::new(given(options, &config)?, options.event.is_some());
+    let mut input = match &options.event {
+        Some(path) => Input::coming(Lines::open(path)?),
+        None => Input::Ready(given(options, &config)?),
+    };
     let mut way = Way::new(&config, Duration::from_millis(options.deadline));
     let awaited = options.wait.then(|| Awaited::new(config.fleet.is_some()));
     let wanted = Wanted { accepted: options.require_accepted, fleet: config.fleet.is_some() };
@@ -209,7 +214,7 @@ enum Input {
     /// Events that can be read without waiting.
     Ready(Box<dyn Iterator<Item = Given>>),
     /// Events that arrive over time: another thread waits for them.
-    Coming(mpsc::Receiver<Given>),
+    Coming { groups: mpsc::Receiver<Vec<Given>>, here: vec::IntoIter<Given> },
 }
 
 enum Next {
@@ -225,36 +230,49 @@ impl Next {
 }
 
 impl Input {
-    fn new(given: Box<dyn Iterator<Item = Given> + Send>, waits: bool) -> Self {
-        if !waits {
-            return Self::Ready(given);
-        }
-        let (pass, coming) = mpsc::sync_channel(READ_AHEAD);
+    /// Those that are there already come together: each group wakes a thread.
+    fn coming(mut lines: Lines) -> Self {
+        let (pass, groups) = mpsc::sync_channel(READ_AHEAD);
         thread::spawn(move || {
-            for event in given {
-                if pass.send(event).is_err() {
+            while let Some(first) = lines.next() {
+                let mut group = vec![first];
+                while group.len() < TOGETHER && lines.is_ready() {
+                    group.extend(lines.next());
+                }
+                if pass.send(group).is_err() {
                     return;
                 }
             }
         });
-        Self::Coming(coming)
+        Self::Coming { groups, here: Vec::new().into_iter() }
     }
 
     fn next(&mut self) -> Next {
-        match self {
-            Self::Ready(given) => given.next().map_or(Next::End, Next::of),
-            Self::Coming(coming) => coming.recv().map_or(Next::End, Next::of),
-        }
+        self.next_of(|groups| groups.recv().map_err(RecvTimeoutError::from))
     }
 
     fn next_within(&mut self, patience: Duration) -> Next {
-        match self {
-            Self::Ready(_) => self.next(),
-            Self::Coming(coming) => match coming.recv_timeout(patience) {
-                Ok(given) => Next::of(given),
-                Err(RecvTimeoutError::Timeout) => Next::NotYet,
-                Err(RecvTimeoutError::Disconnected) => Next::End,
-            },
+        self.next_of(|groups| groups.recv_timeout(patience))
+    }
+
+    fn next_of(
+        &mut self,
+        wait: impl FnOnce(&mpsc::Receiver<Vec<Given>>) -> Result<Vec<Given>, RecvTimeoutError>,
+    ) -> Next {
+        let (groups, here) = match self {
+            Self::Ready(given) => return given.next().map_or(Next::End, Next::of),
+            Self::Coming { groups, here } => (groups, here),
+        };
+        if let Some(given) = here.next() {
+            return Next::of(given);
+        }
+        match wait(groups) {
+            Ok(group) => {
+                *here = group.into_iter();
+                here.next().map_or(Next::NotYet, Next::of)
+            }
+            Err(RecvTimeoutError::Timeout) => Next::NotYet,
+            Err(RecvTimeoutError::Disconnected) => Next::End,
         }
     }
 }
@@ -308,4 +326,36 @@ fn from_flags(options: &Options, kind: EventKind) -> Given {
         document["task"] = json!({"id": id, "title": options.task_title, "status": "Done"});
     }
     Event::from_json(&document.to_string()).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufReader, Write as _};
+
+    use super::*;
+
+    const EVENT: &str =
+        r#"{"event":{"type":"spec-auto.stage.completed","stage":"Plan"},"spec":{"id":"A-1"}}"#;
+
+    /// What follows may be long in coming: nothing that is there waits for it.
+    #[test]
+    fn what_has_come_whole_is_passed_on_whatever_comes_after_it() {
+        for (come, events) in [
+            (format!("{EVENT}\n"), 1),
+            (format!("{EVENT}\n\n"), 1),
+            (format!("{EVENT}\n{EVENT}\n \n\n"), 2),
+            (format!("{EVENT}\n\n{EVENT}\n{{\"event\":"), 2),
+            (format!("{EVENT}\n{{broken\n{EVENT}\n"), 3),
+            (format!("{EVENT}\n").repeat(3 * TOGETHER + 1), 3 * TOGETHER + 1),
+        ] {
+            let (reader, mut writer) = std::io::pipe().unwrap();
+            writer.write_all(come.as_bytes()).unwrap();
+            let mut input = Input::coming(Lines::new(BufReader::new(reader), String::new()));
+            for _ in 0..events {
+                assert!(matches!(input.next_within(Duration::from_secs(30)), Next::Given(_)), "{come:?}");
+            }
+            assert!(matches!(input.next_within(Duration::ZERO), Next::NotYet), "{come:?}");
+            drop(writer);
+        }
+    }
 }

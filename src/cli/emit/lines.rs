@@ -30,6 +30,8 @@ pub(in crate::cli) struct Lines {
     name: String,
     /// Number of lines read so far.
     count: usize,
+    /// Whether the next line is here whole, and not blank.
+    is_next_here: bool,
     state: State,
 }
 
@@ -120,8 +122,17 @@ impl Lines {
         Ok(Self::new(Cursor::new(decode::text(&bytes).into_owned()), name))
     }
 
-    fn new(reader: impl BufRead + Send + 'static, name: String) -> Self {
-        Self { reader: Box::new(reader), name, count: 0, state: State::Start }
+    /// What a reader gives, in UTF-8; `name` is for messages.
+    pub(super) fn new(reader: impl BufRead + Send + 'static, name: String) -> Self {
+        Self { reader: Box::new(reader), name, count: 0, is_next_here: false, state: State::Start }
+    }
+
+    /// Whether the next event comes without waiting for more input.
+    pub(super) fn is_ready(&self) -> bool {
+        match &self.state {
+            State::Lines(held) => self.is_next_here && held.is_empty(),
+            State::Start | State::End => false,
+        }
     }
 
     /// The next line without its newline.
@@ -140,6 +151,9 @@ impl Lines {
             text.extend_from_slice(&part[..part.len().min((MAX_HELD + 1).saturating_sub(text.len()))]);
             length += part.len();
             let (read, is_end) = (part.len() + usize::from(newline.is_some()), there.is_empty());
+            let rest = &there[read..];
+            let next = memchr(b'\n', rest).map(|end| rest[..end].trim_ascii());
+            self.is_next_here = next.is_some_and(|next| !next.is_empty());
             self.reader.consume(read);
             if newline.is_some() || is_end {
                 self.count += 1;
