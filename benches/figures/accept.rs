@@ -10,14 +10,11 @@ use futures_util::future::join_all;
 use spec_notify::{Handle, Receipt};
 
 use super::Bench;
-use super::machine::{cpu_seconds_of_threads, median};
+use super::machine::{INTAKE, cpu_seconds_of_threads, median};
 use super::repo::{Entry, Repo, drain, event};
 use super::table::{Figure, Target};
 
 pub(super) const EMITTERS: usize = 64;
-
-/// How the kernel names the Router's and the Ledger's thread.
-pub(super) const INTAKE: &str = "actix-rt|system";
 
 /// Ours and the reference take turns this often: what others do to the disk lasts longer than
 /// that, and meets both.

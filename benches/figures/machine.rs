@@ -12,6 +12,10 @@ use rustix::time::{ClockId, clock_gettime};
 /// Longest any condition is waited for: a bench that gets here has failed.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How the kernel names the Router's and the Ledger's thread, and that of the Subscriptions.
+pub(super) const INTAKE: &str = "actix-rt|system";
+pub(super) const SUBSCRIPTIONS: &str = "spec-notify-act";
+
 pub(super) fn median(values: &[f64]) -> f64 {
     quantile(values, 0.5)
 }

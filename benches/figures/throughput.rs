@@ -6,15 +6,14 @@ use std::time::Instant;
 use futures_util::future::join_all;
 use spec_notify::Event;
 
-use super::accept::{EMITTERS, INTAKE};
-use super::machine::{cpu_seconds_of_threads, in_turn, median, own_cpu_seconds, thread_cpu_seconds};
+use super::accept::EMITTERS;
+use super::machine::{
+    INTAKE, SUBSCRIPTIONS, cpu_seconds_of_threads, in_turn, median, own_cpu_seconds, thread_cpu_seconds,
+};
 use super::raw::Posted;
 use super::repo::{Entry, Repo, drain, event};
 use super::table::{Figure, Target};
 use super::{Bench, raw};
-
-/// How the kernel names the thread of the Subscriptions.
-const SUBSCRIPTIONS: &str = "spec-notify-act";
 
 pub(super) fn many_endpoints(bench: &Bench) -> Vec<Figure> {
     let load = Load { subscriptions: 16, concurrency: 64 };

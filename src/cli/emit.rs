@@ -278,7 +278,7 @@ impl Input {
 }
 
 /// The events, in the order given.
-fn given(options: &Options, config: &Config) -> Result<Box<dyn Iterator<Item = Given> + Send>, Failure> {
+fn given(options: &Options, config: &Config) -> Result<Box<dyn Iterator<Item = Given>>, Failure> {
     if let Some(kind) = options.kind {
         return Ok(Box::new(std::iter::once(from_flags(options, kind))));
     }
