@@ -1,6 +1,7 @@
 //! What happened in a pipeline: the event, and the values it is made of, each with its one
 //! parser.
 
+mod bound;
 mod builder;
 mod carried;
 mod json;

@@ -44,6 +44,11 @@ impl Carried {
         self.exact = None;
         &mut self.fields
     }
+
+    /// The text that is written in place of the fields.
+    pub(super) fn exact_text(&self) -> Option<&str> {
+        self.exact.as_deref().map(RawValue::get)
+    }
 }
 
 impl From<Map<String, Value>> for Carried {
@@ -62,8 +67,7 @@ impl Deref for Carried {
 
 impl PartialEq for Carried {
     fn eq(&self, other: &Self) -> bool {
-        let text = |carried: &Self| carried.exact.as_ref().map(|raw| raw.get().to_owned());
-        self.fields == other.fields && text(self) == text(other)
+        self.fields == other.fields && self.exact_text() == other.exact_text()
     }
 }
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::Formatter;
 
+use super::bound::Bound;
 use super::{Event, EventError};
 
 /// Largest event, in bytes of JSON, that is accepted. Keeps an event well within one line (1 MiB)
@@ -39,6 +40,10 @@ impl Event {
     /// [`EventError`] says which part is wrong.
     pub fn check_limits(&self) -> Result<(), EventError> {
         self.check_shape()?;
+        let Bound { bytes, levels } = Bound::of(self);
+        if within(bytes, levels, MAX_EVENT_BYTES).is_ok() {
+            return Ok(());
+        }
         let (bytes, levels) = measure(self).map_err(|error| EventError::Malformed(error.to_string()))?;
         within(bytes, levels, MAX_EVENT_BYTES)
     }
@@ -160,10 +165,10 @@ impl Formatter for &Levels {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::{Value, json};
+    use serde_json::{Map, Value, json};
 
     use super::*;
-    use crate::event::{EventKind, Source};
+    use crate::event::{Carried, Consensus, EventKind, EvidencePaths, KeyOrigin, Pipeline, Source, Task};
 
     fn nested(levels: usize) -> Value {
         (1..levels).fold(json!(1), |inner, _| json!({ "a": inner }))
@@ -270,6 +275,54 @@ mod tests {
             prop_assert_eq!(measure(&value).unwrap(), (text.len(), levels(&value)));
             let deep = depth(&text);
             prop_assert!(deep == levels(&value) || (deep >= levels(&value) && deep <= MAX_EVENT_DEPTH / 2));
+        }
+
+        #[test]
+        fn no_event_is_more_than_its_bound(
+            json in prop::collection::vec(any_json(), 8),
+            text in ".{0,40}",
+            numbers in prop::option::of("[1-9][0-9]{20,200}"),
+        ) {
+            let mut event = event();
+            let fields = |at: usize| Map::from_iter([(text.clone(), json[at].clone()), (text.repeat(2), json[at].clone())]);
+            let (texts, one) = (vec![text.clone(); 3], Some(text.clone()));
+            event.extra = fields(0);
+            event.event.extra = fields(1);
+            event.event.reasons = texts.clone();
+            event.event.amends = Some("k".repeat(200).parse().unwrap());
+            event.event.key_origin = KeyOrigin::Source(jiff::Timestamp::MIN);
+            event.spec.extra = fields(2);
+            event.source = Some(Source {
+                repo: one.clone(),
+                commit: one.clone(),
+                branch: one.clone(),
+                host: one.clone(),
+                extra: fields(3),
+            });
+            event.pipeline = Some(Pipeline {
+                attempt: Some(u32::MAX),
+                max_attempts: Some(u32::MAX),
+                started_at: one.clone(),
+                completed_at: one.clone(),
+                extra: fields(4),
+            });
+            event.telemetry = Some(match numbers {
+                Some(numbers) => Carried::new(fields(5), &format!(r#"{{"n":{numbers}}}"#)),
+                None => fields(5).into(),
+            });
+            event.consensus = Some(Consensus { status: one.clone(), agents: vec![fields(6); 2], extra: fields(6) });
+            event.task = Some(Task {
+                id: text.clone(),
+                title: one.clone(),
+                status: one.clone(),
+                markers: texts.clone(),
+                extra: fields(7),
+            });
+            event.evidence = Some(EvidencePaths { paths: texts.clone(), extra: fields(7) });
+            event.accepted(jiff::Timestamp::MAX, u64::MAX);
+            let (bytes, levels) = measure(&event).unwrap();
+            let bound = Bound::of(&event);
+            prop_assert!(bytes <= bound.bytes && levels <= bound.levels, "{bytes} {levels} {bound:?}");
         }
     }
 }
