@@ -17,6 +17,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
 use super::alarm::Alarm;
+use super::emitter::AwaitingEmitter;
 use crate::archive::{Effect, Finished};
 use crate::delivery::{Delivery, FinalState, Health, Judgement, Reason, SubscriptionId};
 use crate::event::SpecId;
@@ -64,6 +65,8 @@ pub(crate) struct Accept {
     pub(crate) record: Accepted,
     /// Where it lies in the cluster, for a fleet.
     pub(crate) routed: Option<Routed>,
+    /// Hears from the Ledger that it is written, and of a failure from the Router.
+    pub(crate) emitter: AwaitingEmitter,
     pub(crate) reply: Reply,
 }
 
@@ -225,7 +228,8 @@ fn counted(Finished { attempt, effect, .. }: &Finished) -> Option<Counted> {
 impl Handler<Accept> for Ledger {
     type Result = ();
 
-    fn handle(&mut self, Accept { spec, record, routed, reply }: Accept, context: &mut Self::Context) {
+    fn handle(&mut self, accept: Accept, context: &mut Self::Context) {
+        let Accept { spec, record, routed, emitter, reply } = accept;
         if let Some(routed) = routed {
             let record = Box::new(record);
             return self.share(Write::Route { spec, record, routed }, reply, context);
@@ -235,7 +239,7 @@ impl Handler<Accept> for Ledger {
         if let (Ok(()), Record::Accepted(accepted)) = (&added, &record) {
             count(&mut self.counts, &mut self.totals, accepted);
         }
-        self.answer_for(added, Waiting::for_event(spec, reply), context);
+        self.answer_for(added, Waiting::for_event(spec, emitter, reply), context);
     }
 }
 

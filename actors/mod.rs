@@ -5,6 +5,7 @@ mod admission;
 mod alarm;
 mod attempt;
 mod door;
+mod emitter;
 mod inbox;
 mod ledger;
 mod mailbox;

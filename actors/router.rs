@@ -32,7 +32,7 @@ use crate::run::{AwaitedStage, Run, Silences};
 use crate::sources::checkout::Checkout;
 use crate::spool::{Recovered, Unfinished};
 use emit::stopped;
-pub(crate) use emit::{Emission, Emit, From};
+pub(crate) use emit::{Emit, From};
 pub(crate) use lead::{FindDeliverable, Lead, StandDown};
 pub(crate) use lifecycle::{Close, Reconfigure, WaitIdle};
 pub(crate) use operator::{

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use super::Door;
-use crate::actors::router::{Emission, Emit, From};
+use crate::actors::emitter::Emission;
+use crate::actors::router::{Emit, From};
 use crate::actors::tell::tell;
 use crate::answer::{EmitError, Receipt, RequestError};
 use crate::ask::{Emitted, EmittedEvent};

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 
 use super::{Ledger, NotWritten, Reply};
+use crate::actors::emitter::AwaitingEmitter;
 use crate::actors::mailbox::{after_mailbox, after_others};
 use crate::delivery::Delivery;
 use crate::event::SpecId;
@@ -30,20 +31,21 @@ const AT_REST_AFTER: Duration = Duration::from_secs(5);
 pub(super) struct Waiting {
     spec: SpecId,
     reply: Reply,
-    is_event: bool,
+    /// Of an event.
+    emitter: Option<AwaitingEmitter>,
     /// The end of a delivery, for those who watch.
     end: Option<Box<Ended>>,
 }
 
 impl Waiting {
-    /// The emitter of an event.
-    pub(super) fn for_event(spec: SpecId, reply: Reply) -> Self {
-        Self { spec, reply, is_event: true, end: None }
+    /// The emitter of an event, and the Router.
+    pub(super) fn for_event(spec: SpecId, emitter: AwaitingEmitter, reply: Reply) -> Self {
+        Self { spec, reply, emitter: Some(emitter), end: None }
     }
 
     /// Who hears what became of a delivery.
     pub(super) fn for_delivery(delivery: &Delivery, reply: Reply, end: Option<Box<Ended>>) -> Self {
-        Self { spec: delivery.spec.clone(), reply, is_event: false, end }
+        Self { spec: delivery.spec.clone(), reply, emitter: None, end }
     }
 }
 
@@ -55,7 +57,7 @@ impl Ledger {
         waiting: Waiting,
         context: &mut Context<Self>,
     ) {
-        let is_event = waiting.is_event;
+        let is_event = waiting.emitter.is_some();
         match added {
             Ok(()) => self.waiting.push(waiting),
             Err(error) => answer(waiting.reply, Err(NotWritten::Failed(error.to_string()))),
@@ -92,9 +94,14 @@ impl Ledger {
             log::error!("{error}; nothing of this batch is acknowledged");
         }
         let mut ends = Vec::new();
-        for Waiting { spec, reply, end, .. } in std::mem::take(&mut self.waiting) {
+        for Waiting { spec, reply, emitter, end } in std::mem::take(&mut self.waiting) {
             let written =
                 failed.get(&spec).map_or(Ok(()), |error| Err(NotWritten::Failed(error.to_string())));
+            // The Router hears it behind the events that have come by now. A failure changes what
+            // it knows of the run, so it tells of that itself.
+            if let (Some(emitter), Ok(())) = (emitter, &written) {
+                emitter.hears(Ok(()));
+            }
             ends.extend(end.filter(|_| written.is_ok()).map(|end| *end));
             answer(reply, written);
         }
@@ -179,8 +186,10 @@ mod tests {
 
     use super::*;
     use crate::actors::alarm::Alarm;
+    use crate::actors::emitter::Emitter;
     use crate::actors::ledger::Accept;
-    use crate::event::EventKind;
+    use crate::answer::Receipt;
+    use crate::event::{Event, EventKind, IdempotencyKey};
     use crate::feed::{Feed, RuntimeState};
     use crate::spool::Accepted;
     use crate::store::{Store, StoreOptions};
@@ -211,10 +220,13 @@ mod tests {
 
     fn accept_of(spec: &str, key: &str) -> (Accept, oneshot::Receiver<Result<(), NotWritten>>) {
         let (reply, answer) = oneshot::channel();
-        let key = key.parse().unwrap();
+        let (key, spec): (IdempotencyKey, SpecId) = (key.parse().unwrap(), spec.parse().unwrap());
+        let event = Box::new(Event::new(EventKind::Test, spec.clone(), key.clone()));
+        let emitter = Emitter::new(key.clone(), oneshot::channel().0);
+        let emitter = emitter.awaits(Receipt::Accepted(vec![]), event);
         let record =
             Accepted::of_bytes(crate::clock::now(), key, EventKind::Test, vec![], &"{}".into()).unwrap();
-        (Accept { spec: spec.parse().unwrap(), record, routed: None, reply }, answer)
+        (Accept { spec, record, routed: None, emitter, reply }, answer)
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::fan_out::{News, fan_out, refused};
 use super::{Router, Seat};
+use crate::actors::emitter::{AwaitingEmitter, EmitReply, Emitter};
 use crate::actors::ledger::{Accept, NotWritten, ReadRun};
 use crate::actors::mailbox::after_mailbox;
 use crate::actors::subscription::{Enqueue, Subscription};
@@ -25,35 +26,6 @@ use crate::payload::pages::Pages;
 use crate::run::Run;
 use crate::sources::host;
 use crate::spool::InboxName;
-
-/// What became of an event, and its key: its own, or the one of the known event that it turned
-/// out to be.
-#[derive(Clone, Debug)]
-pub(crate) struct Emission {
-    pub(crate) key: IdempotencyKey,
-    pub(crate) result: Result<Receipt, EmitError>,
-    /// The event, dropped by the thread that made it: glibc locks for what another thread frees.
-    pub(crate) _event: Option<Box<Event>>,
-}
-
-/// Answers an [`Emit`].
-pub(crate) type EmitReply = oneshot::Sender<Emission>;
-
-/// Where an event's answer goes.
-pub(super) struct Emitter {
-    key: IdempotencyKey,
-    reply: EmitReply,
-    event: Option<Box<Event>>,
-}
-
-impl Emitter {
-    fn hears(self, result: Result<Receipt, EmitError>) {
-        let Self { key, reply, event } = self;
-        if reply.send(Emission { key, result, _event: event }).is_err() {
-            log::debug!("an emitter no longer waits for its answer");
-        }
-    }
-}
 
 /// Where an event comes from.
 #[derive(Clone, Debug)]
@@ -85,9 +57,7 @@ pub(super) struct Acceptance {
     spec: SpecId,
     key: KeyDigest,
     at: Timestamp,
-    emitter: Emitter,
-    /// What its emitter hears once it is written.
-    receipt: Receipt,
+    emitter: AwaitingEmitter,
     outgoing: Vec<(Addr<Subscription>, Pending)>,
     admission: Option<OwnedSemaphorePermit>,
     /// The Ledger's answer, or why it could not be asked.
@@ -125,9 +95,8 @@ impl Handler<Emit> for Router {
         let Emit { mut event, published, from, admission, reply } = emit;
         let at = if let From::Cluster { accepted_at, .. } = from { accepted_at } else { clock::now() };
         if self.seat == Some(Seat::Stands) {
-            let key = event.event.idempotency_key;
             let why = EmitError::Unavailable("another member of the fleet routes".to_owned());
-            return Emitter { key, reply, event: None }.hears(Err(why));
+            return Emitter::new(event.event.idempotency_key, reply).hears(Err(why));
         }
         let is_under_way = |key: &IdempotencyKey| self.accepting.contains_key(&key.into());
         if let Some(other) = self.identities.waits_for(&event, is_under_way)
@@ -163,12 +132,11 @@ impl Handler<Emit> for Router {
             let none = Run::default();
             let run = self.runs.get(&event.spec.id).unwrap_or(&none);
             if !run.takes_alert(&mut event, &self.config.runs, seen_at) {
-                let key = event.event.idempotency_key;
-                return Emitter { key, reply, event: None }.hears(Ok(Receipt::Duplicate));
+                return Emitter::new(event.event.idempotency_key, reply).hears(Ok(Receipt::Duplicate));
             }
         }
-        let mut emitter = Emitter { key: event.event.idempotency_key.clone(), reply, event: None };
-        let key = KeyDigest::from(&emitter.key);
+        let emitter = Emitter::new(event.event.idempotency_key.clone(), reply);
+        let key = KeyDigest::from(&event.event.idempotency_key);
         if !self.open {
             return emitter.hears(Err(EmitError::Unavailable("the runtime is shutting down".to_owned())));
         }
@@ -240,7 +208,7 @@ impl Handler<Emit> for Router {
         accepted.told = match identity {
             Identity::Own(told) => told.map(|mut told| {
                 let attempt = event.pipeline.as_ref().and_then(|pipeline| pipeline.attempt);
-                self.identities.counted(&spec, &emitter.key, &mut told, attempt);
+                self.identities.counted(&spec, &event.event.idempotency_key, &mut told, attempt);
                 told
             }),
             Identity::Known(told) => Some(told),
@@ -249,20 +217,21 @@ impl Handler<Emit> for Router {
         let (written, answered) = oneshot::channel();
         let routed = self.routed(&spec, &from);
         let is_shared = routed.is_some();
-        let accept = Accept { spec: spec.clone(), record: accepted, routed, reply: written };
-        let sent = self
-            .ledger
-            .try_send(accept)
-            .map_err(|error| EmitError::Unavailable(format!("the ledger does not take events: {error}")));
         let receipt = match is_told_already {
             true => Receipt::Duplicate,
             false => Receipt::Accepted(deliveries),
         };
+        let emitter = emitter.awaits(receipt, event);
+        let (spool_spec, waiting) = (spec.clone(), emitter.clone());
+        let accept = Accept { spec: spool_spec, record: accepted, routed, emitter: waiting, reply: written };
+        let sent = self
+            .ledger
+            .try_send(accept)
+            .map_err(|error| EmitError::Unavailable(format!("the ledger does not take events: {error}")));
         // Whoever has the lease of its subscription reads it from the cluster.
         let outgoing = if is_shared { Vec::new() } else { outgoing };
         let written = sent.map(|()| answered);
-        emitter.event = Some(event);
-        let acceptance = Acceptance { spec, key, at, emitter, receipt, outgoing, admission, written };
+        let acceptance = Acceptance { spec, key, at, emitter, outgoing, admission, written };
         self.wait_until_written(acceptance, context);
     }
 }
@@ -299,13 +268,13 @@ impl Router {
         });
     }
 
-    /// Hands the deliveries of accepted events to their subscriptions, and answers the emitters
-    /// then: each hand-over wakes the subscriptions' thread.
+    /// Hands the deliveries of accepted events to their subscriptions, and answers the emitters that
+    /// the Ledger has not answered.
     fn begin_deliveries(&self, ended: Vec<AcceptanceEnded>) {
         let mut starting: HashMap<SubscriptionId, (Addr<Subscription>, Enqueue)> = HashMap::new();
         let mut heard = Vec::with_capacity(ended.len());
         for AcceptanceEnded { acceptance, result } in ended {
-            let Acceptance { emitter, receipt, outgoing, admission, .. } = acceptance;
+            let Acceptance { emitter, outgoing, admission, .. } = acceptance;
             let admission = admission.map(Arc::new);
             let outgoing = if result.is_ok() { outgoing } else { Vec::new() };
             for (address, pending) in outgoing {
@@ -314,7 +283,7 @@ impl Router {
                 enqueue.pending.push(pending);
                 enqueue.admissions.extend(admission.clone());
             }
-            heard.push((emitter, result.map(|()| receipt)));
+            heard.push((emitter, result));
         }
         let alarm = self.alarm.clone();
         actix_rt::spawn(async move {
