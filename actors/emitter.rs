@@ -1,7 +1,4 @@
-//! Who emitted an event, and hears once what became of it: from the Ledger as soon as it is written,
-//! from the Router whatever else becomes of it.
-
-use std::sync::{Arc, Mutex, PoisonError};
+//! Who emitted an event, and hears what became of it.
 
 use tokio::sync::oneshot;
 
@@ -33,30 +30,15 @@ impl Emitter {
         Self { key, reply, event: None }
     }
 
+    /// Gets the event back with the answer.
+    pub(crate) fn with(self, event: Box<Event>) -> Self {
+        Self { event: Some(event), ..self }
+    }
+
     pub(crate) fn hears(self, result: Result<Receipt, EmitError>) {
         let Self { key, reply, event } = self;
         if reply.send(Emission { key, result, _event: event }).is_err() {
             log::debug!("an emitter no longer waits for its answer");
-        }
-    }
-
-    /// Waits until the event is written, to hear `receipt` then.
-    pub(crate) fn awaits(mut self, receipt: Receipt, event: Box<Event>) -> AwaitingEmitter {
-        self.event = Some(event);
-        AwaitingEmitter(Arc::new(Mutex::new(Some((self, receipt)))))
-    }
-}
-
-/// An emitter whose event is being written. Clones are the same one: it hears what it is told
-/// first.
-#[derive(Clone)]
-pub(crate) struct AwaitingEmitter(Arc<Mutex<Option<(Emitter, Receipt)>>>);
-
-impl AwaitingEmitter {
-    pub(crate) fn hears(&self, written: Result<(), EmitError>) {
-        let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((emitter, receipt)) = waiting {
-            emitter.hears(written.map(|()| receipt));
         }
     }
 }

@@ -16,8 +16,8 @@ use actix::prelude::*;
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
+use super::acceptance::Accepting;
 use super::alarm::Alarm;
-use super::emitter::AwaitingEmitter;
 use crate::archive::{Effect, Finished};
 use crate::delivery::{Delivery, FinalState, Health, Judgement, Reason, SubscriptionId};
 use crate::event::SpecId;
@@ -65,8 +65,8 @@ pub(crate) struct Accept {
     pub(crate) record: Accepted,
     /// Where it lies in the cluster, for a fleet.
     pub(crate) routed: Option<Routed>,
-    /// Hears from the Ledger that it is written, and of a failure from the Router.
-    pub(crate) emitter: AwaitingEmitter,
+    /// What begins once the record is written to the spool.
+    pub(crate) accepting: Accepting,
     pub(crate) reply: Reply,
 }
 
@@ -229,7 +229,7 @@ impl Handler<Accept> for Ledger {
     type Result = ();
 
     fn handle(&mut self, accept: Accept, context: &mut Self::Context) {
-        let Accept { spec, record, routed, emitter, reply } = accept;
+        let Accept { spec, record, routed, accepting, reply } = accept;
         if let Some(routed) = routed {
             let record = Box::new(record);
             return self.share(Write::Route { spec, record, routed }, reply, context);
@@ -239,7 +239,7 @@ impl Handler<Accept> for Ledger {
         if let (Ok(()), Record::Accepted(accepted)) = (&added, &record) {
             count(&mut self.counts, &mut self.totals, accepted);
         }
-        self.answer_for(added, Waiting::for_event(spec, emitter, reply), context);
+        self.answer_for(added, Waiting::for_event(spec, accepting, reply), context);
     }
 }
 

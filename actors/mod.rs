@@ -1,6 +1,7 @@
 //! The three actors: Router, Subscription and Ledger, and the door to them. With `runtime`, the
 //! only code that names actix.
 
+mod acceptance;
 mod admission;
 mod alarm;
 mod attempt;

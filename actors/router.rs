@@ -78,7 +78,7 @@ pub(crate) struct Router {
     /// Events being accepted, and who else emitted the same ones meanwhile.
     accepting: HashMap<KeyDigest, Vec<oneshot::Sender<Result<(), EmitError>>>>,
     /// Events that the Ledger has just been asked to write.
-    written_next: Vec<emit::Acceptance>,
+    written_next: Vec<emit::Writing>,
     config: Arc<Config>,
     checkout: Checkout,
     runs: HashMap<SpecId, Run>,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 
 use super::{Ledger, NotWritten, Reply};
-use crate::actors::emitter::AwaitingEmitter;
+use crate::actors::acceptance::{Acceptance, Accepting};
 use crate::actors::mailbox::{after_mailbox, after_others};
 use crate::delivery::Delivery;
 use crate::event::SpecId;
@@ -31,21 +31,21 @@ const AT_REST_AFTER: Duration = Duration::from_secs(5);
 pub(super) struct Waiting {
     spec: SpecId,
     reply: Reply,
-    /// Of an event.
-    emitter: Option<AwaitingEmitter>,
+    /// What begins then, for an event.
+    accepting: Option<Accepting>,
     /// The end of a delivery, for those who watch.
     end: Option<Box<Ended>>,
 }
 
 impl Waiting {
-    /// The emitter of an event, and the Router.
-    pub(super) fn for_event(spec: SpecId, emitter: AwaitingEmitter, reply: Reply) -> Self {
-        Self { spec, reply, emitter: Some(emitter), end: None }
+    /// The Router, for an event.
+    pub(super) fn for_event(spec: SpecId, accepting: Accepting, reply: Reply) -> Self {
+        Self { spec, reply, accepting: Some(accepting), end: None }
     }
 
     /// Who hears what became of a delivery.
     pub(super) fn for_delivery(delivery: &Delivery, reply: Reply, end: Option<Box<Ended>>) -> Self {
-        Self { spec: delivery.spec.clone(), reply, emitter: None, end }
+        Self { spec: delivery.spec.clone(), reply, accepting: None, end }
     }
 }
 
@@ -57,7 +57,7 @@ impl Ledger {
         waiting: Waiting,
         context: &mut Context<Self>,
     ) {
-        let is_event = waiting.emitter.is_some();
+        let is_event = waiting.accepting.is_some();
         match added {
             Ok(()) => self.waiting.push(waiting),
             Err(error) => answer(waiting.reply, Err(NotWritten::Failed(error.to_string()))),
@@ -93,15 +93,15 @@ impl Ledger {
         for error in failed.values() {
             log::error!("{error}; nothing of this batch is acknowledged");
         }
+        let waiting = std::mem::take(&mut self.waiting);
+        // The Router hears of it behind the events that have come by now. A failure changes what it
+        // knows of the run, so it brings that to an end itself.
+        let written = waiting.iter().filter(|waiting| !failed.contains_key(&waiting.spec));
+        Acceptance::begin(written.filter_map(|waiting| waiting.accepting.as_ref()?.take()).collect());
         let mut ends = Vec::new();
-        for Waiting { spec, reply, emitter, end } in std::mem::take(&mut self.waiting) {
+        for Waiting { spec, reply, end, .. } in waiting {
             let written =
                 failed.get(&spec).map_or(Ok(()), |error| Err(NotWritten::Failed(error.to_string())));
-            // The Router hears it behind the events that have come by now. A failure changes what
-            // it knows of the run, so it tells of that itself.
-            if let (Some(emitter), Ok(())) = (emitter, &written) {
-                emitter.hears(Ok(()));
-            }
             ends.extend(end.filter(|_| written.is_ok()).map(|end| *end));
             answer(reply, written);
         }
@@ -185,12 +185,14 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::actors::acceptance::Outgoing;
     use crate::actors::alarm::Alarm;
-    use crate::actors::emitter::Emitter;
+    use crate::actors::emitter::{Emission, Emitter};
     use crate::actors::ledger::Accept;
     use crate::answer::Receipt;
-    use crate::event::{Event, EventKind, IdempotencyKey};
+    use crate::event::{EventKind, IdempotencyKey};
     use crate::feed::{Feed, RuntimeState};
+    use crate::files::fault;
     use crate::spool::Accepted;
     use crate::store::{Store, StoreOptions};
 
@@ -218,15 +220,44 @@ mod tests {
         }
     }
 
-    fn accept_of(spec: &str, key: &str) -> (Accept, oneshot::Receiver<Result<(), NotWritten>>) {
-        let (reply, answer) = oneshot::channel();
+    /// What the Ledger is asked, its answer, and what the emitter hears.
+    fn accept_of(
+        spec: &str,
+        key: &str,
+    ) -> (Accept, oneshot::Receiver<Result<(), NotWritten>>, oneshot::Receiver<Emission>) {
+        let ((reply, answer), (hears, heard)) = (oneshot::channel(), oneshot::channel());
         let (key, spec): (IdempotencyKey, SpecId) = (key.parse().unwrap(), spec.parse().unwrap());
-        let event = Box::new(Event::new(EventKind::Test, spec.clone(), key.clone()));
-        let emitter = Emitter::new(key.clone(), oneshot::channel().0);
-        let emitter = emitter.awaits(Receipt::Accepted(vec![]), event);
+        let acceptance = Acceptance {
+            emitter: Emitter::new(key.clone(), hears),
+            receipt: Receipt::Accepted(vec![]),
+            outgoing: Outgoing::default(),
+        };
         let record =
             Accepted::of_bytes(crate::clock::now(), key, EventKind::Test, vec![], &"{}".into()).unwrap();
-        (Accept { spec, record, routed: None, emitter, reply }, answer)
+        let accepting = Accepting::new(acceptance);
+        (Accept { spec, record, routed: None, accepting, reply }, answer, heard)
+    }
+
+    #[test]
+    fn an_emitter_hears_from_the_ledger_that_its_event_is_written_and_not_that_it_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(StoreOptions::in_dir(dir.path())).unwrap();
+        let system = actix::System::new();
+        let ledger = system
+            .block_on(async { Ledger::new(store, Alarm::new().0, Feed::new(RuntimeState::Running)).start() });
+        let accept = |key| {
+            let (accept, answer, mut heard) = accept_of("SPEC-1", key);
+            let of_router = accept.accepting.clone();
+            let written = system.block_on(async {
+                ledger.send(accept).await.unwrap();
+                answer.await.unwrap()
+            });
+            (written.is_ok(), heard.try_recv().map(|heard| heard.result), of_router.take().is_some())
+        };
+        assert_eq!(accept("k1"), (true, Ok(Ok(Receipt::Accepted(vec![]))), false));
+        let mut failed = None;
+        assert!(fault::full_after(0, usize::MAX, || failed = Some(accept("k2"))));
+        assert_eq!(failed, Some((false, Err(oneshot::error::TryRecvError::Empty), true)));
     }
 
     #[test]
@@ -238,7 +269,7 @@ mod tests {
             let mut was_short = 0;
             for n in 0..20 {
                 for spec in ["SPEC-1", "SPEC-2"] {
-                    let (accept, answer) = accept_of(spec, &format!("k{n}"));
+                    let (accept, answer, _) = accept_of(spec, &format!("k{n}"));
                     ledger.send(accept).await.unwrap();
                     answer.await.unwrap().unwrap();
                 }
@@ -262,7 +293,7 @@ mod tests {
             assert_eq!(ledger.send(Flushes).await.unwrap(), 0);
             let mut replies = Vec::new();
             for n in 0..MAX_BATCH - 1 {
-                let (accept, answer) = accept_of("SPEC-1", &format!("k{n}"));
+                let (accept, answer, _) = accept_of("SPEC-1", &format!("k{n}"));
                 ledger.try_send(accept).unwrap();
                 replies.push(answer);
             }

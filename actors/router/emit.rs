@@ -1,7 +1,6 @@
 //! The way of one event through the Router: which event it is, whether it is known, what it does
 //! to its SPEC's run, who gets it, and what its emitter hears.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use actix::prelude::*;
@@ -11,10 +10,11 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::fan_out::{News, fan_out, refused};
 use super::{Router, Seat};
-use crate::actors::emitter::{AwaitingEmitter, EmitReply, Emitter};
+use crate::actors::acceptance::{Acceptance, Accepting, Outgoing};
+use crate::actors::emitter::{EmitReply, Emitter};
 use crate::actors::ledger::{Accept, NotWritten, ReadRun};
 use crate::actors::mailbox::after_mailbox;
-use crate::actors::subscription::{Enqueue, Subscription};
+use crate::actors::subscription::Subscription;
 use crate::actors::tell::tell;
 use crate::answer::{EmitError, Receipt};
 use crate::clock;
@@ -52,19 +52,19 @@ pub(crate) struct Emit {
     pub(crate) reply: EmitReply,
 }
 
-/// An event that is being accepted: who waits for it, and the deliveries that begin then.
-pub(super) struct Acceptance {
+/// An event that the Ledger writes.
+pub(super) struct Writing {
     spec: SpecId,
     key: KeyDigest,
     at: Timestamp,
-    emitter: AwaitingEmitter,
-    outgoing: Vec<(Addr<Subscription>, Pending)>,
-    admission: Option<OwnedSemaphorePermit>,
+    accepting: Accepting,
+    /// Held until the Router knows how it ended.
+    _admission: Option<Arc<OwnedSemaphorePermit>>,
     /// The Ledger's answer, or why it could not be asked.
     written: Result<oneshot::Receiver<Result<(), NotWritten>>, EmitError>,
 }
 
-impl Acceptance {
+impl Writing {
     /// Waits for the Ledger's answer.
     async fn is_written(&mut self) -> Result<(), EmitError> {
         match &mut self.written {
@@ -77,16 +77,16 @@ impl Acceptance {
     }
 }
 
-/// An event that was accepted, or was not.
-struct AcceptanceEnded {
-    acceptance: Acceptance,
+/// An event that was written, or was not.
+struct WritingEnded {
+    writing: Writing,
     result: Result<(), EmitError>,
 }
 
-/// From the Router's own task to itself: these acceptances ended, in order. Bounded as [`Emit`].
+/// From the Router's own task to itself: these ended, in order. Bounded as [`Emit`].
 #[derive(Message)]
 #[rtype(result = "()")]
-struct AcceptancesEnded(Vec<AcceptanceEnded>);
+struct WritingsEnded(Vec<WritingEnded>);
 
 impl Handler<Emit> for Router {
     type Result = ();
@@ -221,26 +221,30 @@ impl Handler<Emit> for Router {
             true => Receipt::Duplicate,
             false => Receipt::Accepted(deliveries),
         };
-        let emitter = emitter.awaits(receipt, event);
-        let (spool_spec, waiting) = (spec.clone(), emitter.clone());
-        let accept = Accept { spec: spool_spec, record: accepted, routed, emitter: waiting, reply: written };
+        // Whoever has the lease of its subscription reads it from the cluster.
+        let outgoing = if is_shared { Vec::new() } else { outgoing };
+        let admission = admission.map(Arc::new);
+        let outgoing = Outgoing { deliveries: outgoing, admission: admission.clone() };
+        let acceptance = Acceptance { emitter: emitter.with(event), receipt, outgoing };
+        let accepting = Accepting::new(acceptance);
+        let of_ledger = accepting.clone();
+        let accept =
+            Accept { spec: spec.clone(), record: accepted, routed, accepting: of_ledger, reply: written };
         let sent = self
             .ledger
             .try_send(accept)
             .map_err(|error| EmitError::Unavailable(format!("the ledger does not take events: {error}")));
-        // Whoever has the lease of its subscription reads it from the cluster.
-        let outgoing = if is_shared { Vec::new() } else { outgoing };
         let written = sent.map(|()| answered);
-        let acceptance = Acceptance { spec, key, at, emitter, outgoing, admission, written };
-        self.wait_until_written(acceptance, context);
+        let writing = Writing { spec, key, at, accepting, _admission: admission, written };
+        self.wait_until_written(writing, context);
     }
 }
 
 impl Router {
-    /// Waits for the Ledger together with the acceptances that begin now: they are one write, and
+    /// Waits for the Ledger together with the events that it is given now: they are one write, and
     /// end together.
-    fn wait_until_written(&mut self, acceptance: Acceptance, context: &mut Context<Self>) {
-        self.written_next.push(acceptance);
+    fn wait_until_written(&mut self, writing: Writing, context: &mut Context<Self>) {
+        self.written_next.push(writing);
         if self.written_next.len() > 1 {
             return;
         }
@@ -250,50 +254,21 @@ impl Router {
             actix_rt::spawn(async move {
                 let _alarm = alarm;
                 let mut waiting = waiting.into_iter().peekable();
-                while let Some(mut acceptance) = waiting.next() {
-                    let result = acceptance.is_written().await;
-                    let mut ended = vec![AcceptanceEnded { acceptance, result }];
+                while let Some(mut writing) = waiting.next() {
+                    let result = writing.is_written().await;
+                    let mut ended = vec![WritingEnded { writing, result }];
                     // The Ledger answers in order.
                     while let Some(result) =
                         waiting.peek_mut().and_then(|next| next.is_written().now_or_never())
-                        && let Some(acceptance) = waiting.next()
+                        && let Some(writing) = waiting.next()
                     {
-                        ended.push(AcceptanceEnded { acceptance, result });
+                        ended.push(WritingEnded { writing, result });
                     }
-                    if !tell(&address, AcceptancesEnded(ended)).await {
+                    if !tell(&address, WritingsEnded(ended)).await {
                         log::debug!("the router stopped while events were accepted");
                     }
                 }
             });
-        });
-    }
-
-    /// Hands the deliveries of accepted events to their subscriptions, and answers the emitters that
-    /// the Ledger has not answered.
-    fn begin_deliveries(&self, ended: Vec<AcceptanceEnded>) {
-        let mut starting: HashMap<SubscriptionId, (Addr<Subscription>, Enqueue)> = HashMap::new();
-        let mut heard = Vec::with_capacity(ended.len());
-        for AcceptanceEnded { acceptance, result } in ended {
-            let Acceptance { emitter, outgoing, admission, .. } = acceptance;
-            let admission = admission.map(Arc::new);
-            let outgoing = if result.is_ok() { outgoing } else { Vec::new() };
-            for (address, pending) in outgoing {
-                let of = pending.delivery().subscription.clone();
-                let (_, enqueue) = starting.entry(of).or_insert_with(|| (address, Enqueue::default()));
-                enqueue.pending.push(pending);
-                enqueue.admissions.extend(admission.clone());
-            }
-            heard.push((emitter, result));
-        }
-        let alarm = self.alarm.clone();
-        actix_rt::spawn(async move {
-            let _alarm = alarm;
-            for (address, enqueue) in starting.into_values() {
-                if !tell(&address, enqueue).await {
-                    log::error!("a subscription has stopped: its deliveries wait on disk for the next start");
-                }
-            }
-            heard.into_iter().for_each(|(emitter, result)| emitter.hears(result));
         });
     }
 
@@ -309,11 +284,11 @@ pub(super) fn stopped() -> EmitError {
     EmitError::Unavailable("the runtime has stopped".to_owned())
 }
 
-impl Handler<AcceptancesEnded> for Router {
+impl Handler<WritingsEnded> for Router {
     type Result = ();
 
-    fn handle(&mut self, AcceptancesEnded(ended): AcceptancesEnded, context: &mut Self::Context) {
-        for AcceptanceEnded { acceptance: Acceptance { spec, key, at, .. }, result } in &ended {
+    fn handle(&mut self, WritingsEnded(ended): WritingsEnded, context: &mut Self::Context) {
+        for WritingEnded { writing: Writing { spec, key, at, .. }, result } in &ended {
             for other in self.accepting.remove(key).unwrap_or_default() {
                 if other.send(result.clone()).is_err() {
                     log::debug!(spec:%; "an emitter of an event of {spec} no longer waits");
@@ -334,7 +309,16 @@ impl Handler<AcceptancesEnded> for Router {
                 self.read_run(spec.clone(), context);
             }
         }
-        self.begin_deliveries(ended);
+        // Those that the Ledger has not begun: of a fleet, or not written.
+        let mut accepted = Vec::new();
+        for WritingEnded { writing, result } in ended {
+            match (writing.accepting.take(), result) {
+                (Some(acceptance), Ok(())) => accepted.push(acceptance),
+                (Some(acceptance), Err(error)) => acceptance.fails(error),
+                (None, _) => {}
+            }
+        }
+        Acceptance::begin(accepted);
     }
 }
 

@@ -149,8 +149,8 @@ fn prune(object: &mut Map<String, Value>, fields: Fields) {
 }
 
 fn check(path: &str, object: &Map<String, Value>, fields: Fields) -> Result<(), EventError> {
-    for (name, shape) in fields {
-        let Some(value) = object.get(*name) else { continue };
+    for (name, value) in object {
+        let Some((_, shape)) = fields.iter().find(|(known, _)| known == name) else { continue };
         let within = format!("{path}{name}.");
         let is = |is_it: bool, what: &str| match is_it {
             true => Ok(()),
