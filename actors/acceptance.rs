@@ -4,13 +4,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use actix::Addr;
-use futures_util::FutureExt as _;
+use actix::prelude::*;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::emitter::Emitter;
-use super::subscription::{Enqueue, Subscription};
-use super::tell::tell;
 use crate::answer::{EmitError, Receipt};
 use crate::delivery::{Pending, SubscriptionId};
 
@@ -25,9 +22,19 @@ pub(crate) struct Acceptance {
 /// The deliveries of one event.
 #[derive(Default)]
 pub(crate) struct Outgoing {
-    pub(crate) deliveries: Vec<(Addr<Subscription>, Pending)>,
+    pub(crate) deliveries: Vec<(Recipient<Enqueue>, Pending)>,
     /// Held until each subscription has its delivery.
     pub(crate) admission: Option<Arc<OwnedSemaphorePermit>>,
+}
+
+/// To a Subscription, for events that were accepted together. What is lost on the way is recovered
+/// from the spool at the next start.
+#[derive(Default, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Enqueue {
+    pub(crate) pending: Vec<Pending>,
+    /// The permits of their events, held until this is handled: the bound of these messages.
+    pub(crate) admissions: Vec<Arc<OwnedSemaphorePermit>>,
 }
 
 impl Acceptance {
@@ -36,9 +43,9 @@ impl Acceptance {
         self.emitter.hears(Err(error));
     }
 
-    /// Answers the emitters of accepted events, and hands the deliveries to their subscriptions. To be
-    /// called on the Router's thread: whoever hears that an event is accepted and asks the Router for
-    /// its deliveries finds them.
+    /// Answers the emitters of accepted events, and hands the deliveries to their subscriptions.
+    /// Call it on the Router's thread: whoever hears that an event is accepted and asks the Router
+    /// for its deliveries finds them then.
     pub(crate) fn begin(accepted: Vec<Self>) {
         let parts = accepted.into_iter().map(|one| ((one.emitter, one.receipt), one.outgoing));
         let (emitters, outgoing): (Vec<_>, Vec<_>) = parts.unzip();
@@ -57,7 +64,7 @@ impl Acceptance {
 
 /// One message for each subscription.
 fn hand_over(outgoing: Vec<Outgoing>) {
-    let mut starting: HashMap<SubscriptionId, (Addr<Subscription>, Enqueue)> = HashMap::new();
+    let mut starting: HashMap<SubscriptionId, (Recipient<Enqueue>, Enqueue)> = HashMap::new();
     for Outgoing { deliveries, admission } in outgoing {
         for (address, pending) in deliveries {
             let of = pending.delivery().subscription.clone();
@@ -67,16 +74,21 @@ fn hand_over(outgoing: Vec<Outgoing>) {
         }
     }
     for (address, enqueue) in starting.into_values() {
-        let mut told = Box::pin(tell(&address, enqueue).map(|is_told| {
-            if !is_told {
-                log::error!("a subscription has stopped: its deliveries wait on disk for the next start");
-            }
-        }));
-        // Its mailbox may be full.
-        if told.as_mut().now_or_never().is_none() {
-            actix_rt::spawn(told);
+        match address.try_send(enqueue) {
+            Ok(()) => {}
+            Err(SendError::Closed(_)) => log_stopped(),
+            // The mailbox's capacity is not its bound.
+            Err(SendError::Full(enqueue)) => drop(actix_rt::spawn(async move {
+                if address.send(enqueue).await.is_err() {
+                    log_stopped();
+                }
+            })),
         }
     }
+}
+
+fn log_stopped() {
+    log::error!("a subscription has stopped: its deliveries wait on disk for the next start");
 }
 
 /// An acceptance under way. Clones are the same one: whoever takes it first brings it to an end.

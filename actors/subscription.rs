@@ -20,8 +20,9 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use futures_util::FutureExt as _;
 use hashbrown::HashMap;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
+use super::acceptance::Enqueue;
 use super::alarm::Alarm;
 use super::attempt::Settings;
 use super::ledger::Ledger;
@@ -49,16 +50,6 @@ const MAX_HELD_UP: usize = 64;
 
 /// Messages that may wait: more than admission lets in.
 const MAILBOX: usize = 4 * 1024;
-
-/// From the Router, for events that were accepted together. What is lost on the way is recovered
-/// from the spool at the next start.
-#[derive(Default, Message)]
-#[rtype(result = "()")]
-pub(crate) struct Enqueue {
-    pub(crate) pending: Vec<Pending>,
-    /// The permits of their events, held until this is handled: the bound of these messages.
-    pub(crate) admissions: Vec<Arc<OwnedSemaphorePermit>>,
-}
 
 /// From the Router: answered when nothing is under way and nothing is due. With `close`, no attempt
 /// starts any more. One per `WaitIdle` or `Close`.

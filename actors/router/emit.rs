@@ -192,7 +192,7 @@ impl Handler<Emit> for Router {
             Ok(fanned_out) => fanned_out,
             Err(error) => return emitter.hears(Err(error)),
         };
-        let own = |(address, pending): (&Addr<Subscription>, Pending)| (address.clone(), pending);
+        let own = |(address, pending): (&Addr<Subscription>, Pending)| (address.clone().recipient(), pending);
         let outgoing: Vec<_> = outgoing.into_iter().map(own).collect();
         let ids = |(_, pending): &(_, Pending)| {
             let delivery = pending.delivery();

@@ -284,7 +284,10 @@ mod tests {
             numbers in prop::option::of("[1-9][0-9]{20,200}"),
         ) {
             let mut event = event();
-            let fields = |at: usize| Map::from_iter([(text.clone(), json[at].clone()), (text.repeat(2), json[at].clone())]);
+            let fields = |at: usize| {
+                let twice = [text.clone(), text.repeat(2)].map(|name| (name, json[at].clone()));
+                Map::from_iter(twice)
+            };
             let (texts, one) = (vec![text.clone(); 3], Some(text.clone()));
             event.extra = fields(0);
             event.event.extra = fields(1);
@@ -310,7 +313,8 @@ mod tests {
                 Some(numbers) => Carried::new(fields(5), &format!(r#"{{"n":{numbers}}}"#)),
                 None => fields(5).into(),
             });
-            event.consensus = Some(Consensus { status: one.clone(), agents: vec![fields(6); 2], extra: fields(6) });
+            let agents = vec![fields(6); 2];
+            event.consensus = Some(Consensus { status: one.clone(), agents, extra: fields(6) });
             event.task = Some(Task {
                 id: text.clone(),
                 title: one.clone(),
