@@ -294,6 +294,10 @@ fn what_an_operator_does_is_done_for_the_whole_fleet() {
     wait_for("three members", || (member_count(cluster) == 3).then_some(()));
     let warnings = runs.json(1, &["status"])["warnings"].to_string();
     assert!(warnings.contains("configs differ"), "{warnings}");
+    // Nobody sends what `failing` gets once these have ended.
+    let unsent =
+        "SELECT count(*) FROM spec_notify.delivery WHERE ended_at IS NULL AND subscription <> 'late'";
+    wait_for("all but `late` to have its deliveries", || (cluster.sql(unsent) == "0").then_some(()));
     for serve in scene.serves {
         assert_eq!(serve.terminate().0, 0);
     }
