@@ -114,8 +114,8 @@ impl Door {
         if let Some(of_fleet) = &self.of_fleet
             && let Some(answered) = of_fleet.answer(&request).await
         {
-            if let Ok(Answer::Pause(PauseReport { subscription, paused, .. })) = &answered {
-                self.hold_as(subscription, paused.clone()).await;
+            if let Ok(Answer::Pause(report)) = &answered {
+                self.hold_as_in_cluster(report).await;
             }
             return answered;
         }
@@ -186,10 +186,17 @@ impl Door {
         address.send(SetPause(pause)).await.map_err(|_| gone())?
     }
 
-    /// Has a fleet's pause hold here at once; other members see it with their next look.
-    async fn hold_as(&self, id: &SubscriptionId, pause: Option<Pause>) {
+    /// Has a fleet's pause hold here at once; other members see it with their next look. What the
+    /// cluster has by now, since another change may have been asked for meanwhile.
+    async fn hold_as_in_cluster(&self, report: &PauseReport) {
+        let (id, at) = (&report.subscription, Instant::now());
+        let Some(link) = &self.fleet else { return };
+        let pause = match link.pauses().await {
+            Ok(mut pauses) => pauses.remove(id),
+            Err(_) => report.paused.clone(),
+        };
         if let Ok(Ok(address)) = self.router.send(FindAny(id.clone())).await
-            && address.send(HoldAs { pause, at: Instant::now() }).await.is_err()
+            && address.send(HoldAs { pause, at }).await.is_err()
         {
             log::debug!("{id} has stopped");
         }

@@ -30,14 +30,13 @@ use super::permits::Permit;
 use super::tell::tell;
 use crate::clock;
 use crate::delivery::{
-    Delivery, DeliveryId, Health, HealthState, Lane, MAX_RETRY_AFTER, Pause, Pending, Reason, RetryPolicy,
-    SubscriptionId,
+    Delivery, DeliveryId, Health, HealthState, Hold, Lane, MAX_RETRY_AFTER, Pause, Pending, Reason,
+    RetryPolicy, SubscriptionId,
 };
 use crate::feed::Feed;
 use crate::spool::Unfinished;
 pub(crate) use discard::DiscardWaiting;
 pub(crate) use operator::{ListUnfinished, Purpose, ReadQueue, SendNow, ShowUnfinished};
-use pause::Hold;
 pub(crate) use pause::SetPause;
 use records::Gathered;
 pub(crate) use right::{Follow, HoldAs, Right, Take, Yield};
@@ -115,6 +114,8 @@ pub(crate) struct Subscription {
     timer: Option<(Instant, SpawnHandle)>,
     settling: Vec<oneshot::Sender<()>>,
     hold: Hold,
+    /// Of a fleet's: when the cluster had the pause in force.
+    hold_as_of: Option<Instant>,
     /// Whether a person's pause is in force, for the attempts that wait for their turn.
     is_held: Rc<Cell<bool>>,
     alarm: Alarm,
@@ -163,12 +164,13 @@ impl Subscription {
             failed_since_said: (Instant::now(), 0),
             timer: None,
             settling: Vec::new(),
-            is_held: Rc::new(Cell::new(pause.is_some())),
+            is_held: Rc::default(),
             hold: Hold::new(pause),
+            hold_as_of: None,
             alarm,
             feed,
         };
-        subscription.lane.set_held(subscription.is_held.get());
+        subscription.hold();
         subscription.configure(settings);
         subscription.recover(health);
         subscription.restore(unfinished);

@@ -45,8 +45,8 @@ pub(crate) struct ReadDeadLetter {
     pub(crate) id: DeliveryId,
 }
 
-/// From the Router, after an event could not be accepted: the SPEC's run as the disk has it. One
-/// per such event.
+/// From the Router, after an event could not be accepted: the SPEC's run as the disk has it,
+/// or will with what it was given by now. One at a time.
 #[derive(Message)]
 #[rtype(result = "Result<Run, NotRead>")]
 pub(crate) struct ReadRun(pub(crate) SpecId);

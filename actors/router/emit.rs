@@ -1,6 +1,7 @@
 //! The way of one event through the Router: which event it is, whether it is known, what it does
 //! to its SPEC's run, who gets it, and what its emitter hears.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use actix::prelude::*;
@@ -305,9 +306,10 @@ impl Handler<WritingsEnded> for Router {
                 Err(_) if self.seat.is_some() => {}
                 Err(_) => drop(self.unsure.insert(spec.clone())),
             }
-            if self.unsure.contains(spec) {
-                self.read_run(spec.clone(), context);
-            }
+        }
+        let unsure = ended.iter().map(|ended| &ended.writing.spec).filter(|spec| self.unsure.contains(*spec));
+        for spec in unsure.cloned().collect::<HashSet<_>>() {
+            self.read_run(spec, context);
         }
         // Those that the Ledger has not begun: of a fleet, or not written.
         let mut accepted = Vec::new();
@@ -323,10 +325,11 @@ impl Handler<WritingsEnded> for Router {
 }
 
 impl Router {
-    /// Reads a SPEC's run from disk: an event that was not written may have changed it.
+    /// Reads a SPEC's run from disk: an event that was not written may have changed it. No event is
+    /// taken until it is known, since what that did to the run would be lost.
     fn read_run(&self, spec: SpecId, context: &mut Context<Self>) {
         let read = self.ledger.send(ReadRun(spec.clone())).into_actor(self);
-        context.spawn(read.map(|read, router, _| match read {
+        context.wait(read.map(|read, router, _| match read {
             Ok(Ok(run)) => {
                 router.unsure.remove(&spec);
                 router.runs.insert(spec, run);
@@ -338,3 +341,6 @@ impl Router {
         }));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -81,7 +81,7 @@ impl Subscription {
         if self.sender.is_none() {
             waits.push(Wait::of(WaitKind::Inactive));
         }
-        if let Some(pause) = &self.hold.pause {
+        if let Some(pause) = self.hold.pause() {
             waits.push(Wait::noted(WaitKind::Paused, pause.by.clone()));
         }
         if due > now {
@@ -126,7 +126,7 @@ impl Handler<ShowUnfinished> for Subscription {
             let at = clock::now() + due.saturating_duration_since(Instant::now());
             let (state, made) = (DeliveryState::Pending, queued.attempts_made());
             let listed = Listed::unfinished(&queued.delivery(), state, made, Some(at));
-            (Listed { paused: self.hold.pause.is_some(), ..listed }, self.waits(due, ahead))
+            (Listed { paused: self.hold.holds(), ..listed }, self.waits(due, ahead))
         });
         MessageResult(found)
     }
@@ -173,7 +173,7 @@ impl Handler<SendNow> for Subscription {
             let permit = Sender::permit(asked).await;
             (sender.make(of, payload, number, dry_run).await, permit)
         };
-        let note = self.hold.pause.as_ref().map(|pause| {
+        let note = self.hold.pause().map(|pause| {
             format!(
                 "{} is paused by {}: this was sent because you asked for it; what waits keeps waiting",
                 self.id, pause.by
@@ -231,7 +231,7 @@ impl Handler<ReadQueue> for Subscription {
             waiting: self.lane.waiting() + self.gone.len() + self.under_way.len() - in_flight,
             in_flight,
             of_operators: self.requests.count().saturating_sub(in_flight),
-            paused: self.hold.pause.clone(),
+            paused: self.hold.pause().cloned(),
             oldest: waits.into_iter().chain(under_way).min(),
             unread,
         })
@@ -243,7 +243,7 @@ impl Handler<ListUnfinished> for Subscription {
 
     fn handle(&mut self, wanted: ListUnfinished, _: &mut Self::Context) -> Self::Result {
         let (now, wall) = (Instant::now(), clock::now());
-        let is_paused = self.hold.pause.is_some();
+        let is_paused = self.hold.holds();
         let under_way = self.under_way.values().map(|(delivery, number)| {
             // One that waits for a permit, or is not recorded yet, is no request.
             let (state, due) = match self.requests.has(delivery.id) {

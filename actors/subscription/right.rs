@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use tokio::sync::oneshot;
 
-use super::{MAX_HELD_UP, Subscription, pause::Hold};
+use super::{MAX_HELD_UP, Subscription};
 use crate::clock;
 use crate::delivery::{Health, Pause};
 use crate::fleet::Tenure;
@@ -112,9 +112,9 @@ impl Handler<Take> for Subscription {
     fn handle(&mut self, message: Take, context: &mut Self::Context) {
         let Take { tenure, unfinished, health, pause } = message;
         self.right = Right::Lease { tenure, is_given_up: false };
-        self.hold = Hold::new(pause);
-        self.is_held.set(self.hold.pause.is_some());
-        self.lane.set_held(self.is_held.get());
+        self.hold.is_known_to_be(pause);
+        self.hold_as_of = None;
+        self.hold();
         self.recover(health);
         self.lane.rest(Instant::now());
         // Whatever is left of an earlier lease is among what is read now.
@@ -139,14 +139,15 @@ impl Handler<HoldAs> for Subscription {
     type Result = ();
 
     fn handle(&mut self, HoldAs { pause, at }: HoldAs, context: &mut Self::Context) {
-        if !self.right.keeps() || self.hold.as_of.is_some_and(|as_of| at < as_of) {
+        if !self.right.keeps() || self.hold_as_of.is_some_and(|as_of| at < as_of) {
             return;
         }
-        if self.hold.pause != pause {
-            self.hold = Hold::new(pause.clone());
-            self.hold(pause, context);
+        if self.hold.pause() != pause.as_ref() {
+            self.hold.is_known_to_be(pause);
+            self.hold();
+            self.pump(context);
         }
-        self.hold.as_of = Some(at);
+        self.hold_as_of = Some(at);
     }
 }
 

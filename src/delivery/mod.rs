@@ -8,6 +8,7 @@ mod compact;
 mod dedupe;
 mod final_state;
 mod health;
+mod hold;
 mod id_prefix;
 mod identity;
 #[cfg(test)]
@@ -43,6 +44,7 @@ pub(crate) use dedupe::{Dedupe, KeyDigest, KnownEvent};
 pub(crate) use final_state::FinalState;
 pub(crate) use health::{Health, OPEN_AFTER};
 pub use health::{HealthState, LocalFault};
+pub(crate) use hold::Hold;
 pub use id_prefix::{IdPrefix, InvalidIdPrefix};
 pub(crate) use identity::{Identities, Identity, Told};
 pub(crate) use lane::Lane;

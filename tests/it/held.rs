@@ -1,7 +1,12 @@
 //! What is under way at an endpoint, and what is held back.
 
-use serde_json::Value;
+use std::time::Duration;
 
+use futures_util::future::join_all;
+use serde_json::Value;
+use spec_notify::{Runtime, SubscriptionId};
+
+use crate::embed::setting;
 use crate::harness::{Answer, Endpoint, Sandbox, wait_for};
 
 fn json(sandbox: &Sandbox, arguments: &[&str]) -> Value {
@@ -198,4 +203,30 @@ fn however_pauses_and_resumes_cross_the_runtime_says_what_the_disk_has() {
     json(&sandbox, &["resume", "one"]);
     sandbox.wait_for_finals("SPEC-1", 1);
     assert_eq!((endpoint.requests().len(), serve.terminate().0), (1, 0));
+}
+
+/// As many as one look of an actor finds answered: their answers are not taken in their order.
+#[test]
+fn changes_that_a_host_asks_for_together_end_as_the_disk_has_them() {
+    let endpoint = Endpoint::answering([200]);
+    let sandbox = Sandbox::new(&[("one", &endpoint.url(), "")]);
+    let (config, environment) = setting(sandbox.path());
+    let runtime = Runtime::start_blocking(config, environment).unwrap();
+    let (handle, one) = (runtime.handle(), "one".parse::<SubscriptionId>().unwrap());
+    actix_rt::System::new().block_on(async {
+        for round in 0..50 {
+            let ask = |n: usize| {
+                let (handle, one) = (handle.clone(), one.clone());
+                let pauses = (n + round).is_multiple_of(2);
+                async move { if pauses { handle.pause(one).await } else { handle.resume(one).await } }
+            };
+            for changed in join_all((0..8).map(ask)).await {
+                changed.unwrap();
+            }
+            let status = handle.status().await.unwrap();
+            let is_paused = status.subscriptions[0].paused.is_some();
+            assert_eq!(sandbox.spool().join(".paused/one.json").exists(), is_paused, "round {round}");
+        }
+    });
+    assert_eq!(runtime.drain_blocking(Duration::from_secs(5)).pending, 0);
 }
