@@ -36,7 +36,7 @@ use crate::delivery::{
 use crate::feed::Feed;
 use crate::spool::Unfinished;
 pub(crate) use discard::DiscardWaiting;
-pub(crate) use operator::{ListUnfinished, Purpose, ReadQueue, SendNow, ShowUnfinished};
+pub(crate) use operator::{Asked, ListUnfinished, ReadQueue, SendNow, ShowUnfinished, sendable};
 pub(crate) use pause::SetPause;
 use records::Gathered;
 pub(crate) use right::{Follow, HoldAs, Right, Take, Yield};
@@ -92,6 +92,8 @@ pub(crate) struct Subscription {
     requests: Requests,
     /// Dead letters that are being sent again.
     replays: Requests,
+    /// Attempts that operators asked for, from their turn until they are recorded.
+    asked: Requests,
     /// Attempts that ended and that the Ledger has not answered yet.
     unwritten: usize,
     /// Results that the disk has refused and that are tried again, and deliveries given up unsent.
@@ -151,6 +153,7 @@ impl Subscription {
             under_way: HashMap::new(),
             requests: Requests::default(),
             replays: Requests::default(),
+            asked: Requests::default(),
             unwritten: 0,
             held_up: 0,
             gathered: Gathered::default(),
@@ -238,7 +241,10 @@ impl Subscription {
         };
         self.set_timer(due.into_iter().chain(self.hand_over_by()).min(), now, context);
         self.feed.touch();
-        if self.unwritten + self.held_up == 0 && self.gone.is_empty() && !self.lane.is_busy(now) {
+        if self.unwritten + self.held_up + self.asked.count() == 0
+            && self.gone.is_empty()
+            && !self.lane.is_busy(now)
+        {
             for reply in self.settling.drain(..) {
                 if reply.send(()).is_err() {
                     log::debug!("nobody waits any more for {} to settle", self.id);

@@ -103,7 +103,7 @@ pub enum RequestError {
     },
     /// There is no dead letter with this id, any more or at all: list them.
     #[error(
-        "there is no dead letter {0}: it arrived meanwhile, or made room; \
+        "there is no dead letter {0}: it arrived or was discarded meanwhile, or made room; \
          spec-notify list --state dead_letter has them all"
     )]
     NoDeadLetter(DeliveryId),
@@ -126,6 +126,27 @@ pub enum RequestError {
 }
 
 impl RequestError {
+    /// Whether nothing was sent, because there was nothing to send or it was not to be: that says
+    /// nothing of the endpoint.
+    #[cfg(feature = "cli")]
+    pub(crate) fn is_not_sent(&self) -> bool {
+        match self {
+            Self::Off
+            | Self::NoSubscription { .. }
+            | Self::NotActive { .. }
+            | Self::NoDeadLetter(_)
+            | Self::Refused(_)
+            | Self::Files(_) => true,
+            Self::NotRecorded(_) | Self::Unreachable(_) | Self::TimedOut(_) => false,
+        }
+    }
+
+    /// As another process has it who was told in words.
+    pub(crate) fn from_words(words: String) -> Self {
+        let why = words.strip_prefix("sent, but not recorded: ").map(str::to_owned);
+        why.map_or(Self::Refused(words), Self::NotRecorded)
+    }
+
     /// Whether no runtime answered, so that one has to be started or looked at.
     pub fn is_unreachable(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::TimedOut(_))

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::{ADMISSION, Door, gone, refused};
 use crate::actors::ledger::ReadDeadLetter;
 use crate::actors::router::{FindActive, Found};
-use crate::actors::subscription::{Purpose, SendNow};
+use crate::actors::subscription::{Asked, SendNow, sendable};
 use crate::answer::RequestError;
 use crate::ask::{ReplayDeadLetter, SendSample, SentReport};
 use crate::clock;
@@ -50,8 +50,8 @@ impl Door {
             accepted_at: at,
             format: config.format,
         });
-        let purpose = Purpose::Sample { dry_run };
-        let sent = address.send(SendNow { delivery, body, purpose }).await.map_err(|_| gone())?;
+        let what = Asked::Sample { delivery, body, dry_run };
+        let sent = address.send(SendNow(what)).await.map_err(|_| gone())?;
         sent.map(|report| SentReport { refused_by, ..report })
     }
 
@@ -72,24 +72,18 @@ impl Door {
     }
 
     pub(super) async fn replay(&self, letter: ReplayDeadLetter) -> Result<SentReport, RequestError> {
-        let ReplayDeadLetter { spec, delivery_id: id } = letter;
+        let ReplayDeadLetter { spec, delivery_id: id, unless_paused } = letter;
         if self.fleet.is_some() && !self.delivers {
             let what = "this machine hands over only (role = \"emit\"): a dead letter of the fleet is sent \
                         again by a machine that delivers, which has the subscription and its secret";
             return Err(RequestError::Refused(what.to_owned()));
         }
         let _admission = self.admission.admit(ADMISSION).await.ok_or_else(gone)?;
-        let letter = self.ledger.send(ReadDeadLetter { spec, id }).await.map_err(|_| gone())??;
-        if !letter.has_payload() {
-            return Err(RequestError::Refused(format!(
-                "the dead letter {} cannot be sent again: {}; {}",
-                letter.id, letter.message, letter.hint
-            )));
-        }
-        let Found { address, .. } = self.find(letter.subscription.clone()).await?;
-        let (delivery, body) = (Arc::new(letter.delivery()), letter.payload());
-        let purpose = Purpose::Replay(Box::new(letter));
-        address.send(SendNow { delivery, body, purpose }).await.map_err(|_| gone())?
+        let read = self.ledger.send(ReadDeadLetter { spec: spec.clone(), id });
+        let letter = sendable(read.await.map_err(|_| gone())??)?;
+        let Found { address, .. } = self.find(letter.subscription).await?;
+        let what = Asked::Replay { spec, id, unless_paused };
+        address.send(SendNow(what)).await.map_err(|_| gone())?
     }
 
     /// A subscription that is active, for what is asked of it alone.

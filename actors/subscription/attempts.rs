@@ -30,7 +30,8 @@ pub(super) struct AttemptEnded {
 
 /// Why an attempt was not made.
 enum NotMade {
-    /// A person paused the subscription before its turn came, or its lease ran out.
+    /// Before its turn came a person paused the subscription, its config was read again, or its
+    /// lease ran out.
     Held,
     /// There was no payload to send.
     NoBody(NoBody),
@@ -60,7 +61,7 @@ impl Job {
         };
         let asked = asked.or_else(|| sender.ask(is_proven, &mut None));
         let permit = Sender::permit(asked).await;
-        if is_held.get() || !right.may_start() {
+        if is_held.get() || !sender.is_in_force() || !right.may_start() {
             return AttemptEnded::not_made(in_flight, NotMade::Held);
         }
         let attempt = sender.make(delivery.clone(), payload, in_flight.attempt(), false).await;

@@ -10,13 +10,14 @@ use bytes::Bytes;
 
 use super::Subscription;
 use super::records::{record, written};
-use super::sender::Sender;
+use super::sender::{Sender, UnderWay};
+use crate::actors::ledger::{Ledger, ReadDeadLetter};
 use crate::answer::RequestError;
-use crate::archive::DeadLetter;
-use crate::archive::{Effect, Finished};
+use crate::archive::{Attempt, DeadLetter, Effect, Finished};
 use crate::ask::SentReport;
 use crate::clock;
-use crate::delivery::{Delivery, DeliveryId, Judgement, Payload, Queued};
+use crate::delivery::{Delivery, DeliveryId, Judgement, Pause, Payload, Queued};
+use crate::event::SpecId;
 use crate::inspect::{Cursor, DeliveryState, Listed, Query, Queue, Unended, Wait, WaitKind};
 
 /// The longest that a request of an operator waits for its turn within the rate limit.
@@ -26,18 +27,48 @@ const LONGEST_TURN: Duration = Duration::from_secs(60);
 /// permits and the same rate limit. Bounded by the admission permits.
 #[derive(Message)]
 #[rtype(result = "Result<SentReport, RequestError>")]
-pub(crate) struct SendNow {
-    pub(crate) delivery: Arc<Delivery>,
-    pub(crate) body: Bytes,
-    pub(crate) purpose: Purpose,
+pub(crate) struct SendNow(pub(crate) Asked);
+
+/// What is to be sent now.
+pub(crate) enum Asked {
+    /// To try the subscription out, or to show what would be sent.
+    Sample { delivery: Arc<Delivery>, body: Bytes, dry_run: bool },
+    /// To resolve a dead letter, which is read when its turn has come.
+    Replay { spec: SpecId, id: DeliveryId, unless_paused: bool },
 }
 
-/// Why one attempt is made now.
-pub(crate) enum Purpose {
-    /// To try the subscription out, or to show what would be sent.
-    Sample { dry_run: bool },
-    /// To resolve a dead letter.
-    Replay(Box<DeadLetter>),
+/// One attempt that an operator asked for, whose turn has come.
+struct ToSend {
+    delivery: Arc<Delivery>,
+    body: Bytes,
+    /// The dead letter that it is to resolve.
+    letter: Option<DeadLetter>,
+}
+
+impl Asked {
+    async fn read(self, ledger: &Addr<Ledger>) -> Result<ToSend, RequestError> {
+        match self {
+            Self::Sample { delivery, body, .. } => Ok(ToSend { delivery, body, letter: None }),
+            Self::Replay { spec, id, .. } => {
+                let stopped = |_| RequestError::Unreachable("the ledger has stopped".to_owned());
+                let read = ledger.send(ReadDeadLetter { spec, id }).await.map_err(stopped)?;
+                let letter = sendable(read?)?;
+                let (delivery, body) = (Arc::new(letter.delivery()), letter.payload());
+                Ok(ToSend { delivery, body, letter: Some(letter) })
+            }
+        }
+    }
+}
+
+/// This dead letter, if it can be sent again.
+pub(crate) fn sendable(letter: DeadLetter) -> Result<DeadLetter, RequestError> {
+    match letter.has_payload() {
+        true => Ok(letter),
+        false => Err(RequestError::Refused(format!(
+            "the dead letter {} cannot be sent again: {}; {}",
+            letter.id, letter.message, letter.hint
+        ))),
+    }
 }
 
 /// From the Router, for `status` and at the end of a run. One per request.
@@ -135,14 +166,7 @@ impl Handler<ShowUnfinished> for Subscription {
 impl Handler<SendNow> for Subscription {
     type Result = ResponseActFuture<Self, Result<SentReport, RequestError>>;
 
-    fn handle(&mut self, message: SendNow, _: &mut Self::Context) -> Self::Result {
-        let SendNow { delivery, body, purpose } = message;
-        let number = match &purpose {
-            Purpose::Sample { .. } => 1,
-            Purpose::Replay(letter) => {
-                u32::try_from(letter.attempts.len()).unwrap_or(u32::MAX).saturating_add(1)
-            }
-        };
+    fn handle(&mut self, SendNow(what): SendNow, _: &mut Self::Context) -> Self::Result {
         let Some(sender) = self.sender.clone() else {
             let error = RequestError::Refused(format!(
                 "the subscription `{}` is not active: set active = true, or give it an entry in the config",
@@ -150,72 +174,130 @@ impl Handler<SendNow> for Subscription {
             ));
             return Box::pin(actix::fut::err(error));
         };
+        let (replays, unless_paused, dry_run) = match &what {
+            Asked::Sample { dry_run, .. } => (None, false, *dry_run),
+            Asked::Replay { id, unless_paused, .. } => (Some(*id), *unless_paused, false),
+        };
         // Two answers to one letter could not both be right.
-        let is_replay = matches!(purpose, Purpose::Replay(_));
-        if is_replay && self.replays.has(delivery.id) {
-            let error =
-                RequestError::Refused(format!("the dead letter {} is being sent again already", delivery.id));
+        if let Some(id) = replays.filter(|id| self.replays.has(*id)) {
+            let error = RequestError::Refused(format!("the dead letter {id} is being sent again already"));
             return Box::pin(actix::fut::err(error));
         }
-        let replay = is_replay.then(|| self.replays.begin(delivery.id));
-        let dry_run = matches!(purpose, Purpose::Sample { dry_run: true });
+        let replay = replays.map(|id| self.replays.begin(id));
         let turn = match self.turn(dry_run, Instant::now()) {
             Ok(turn) => turn,
             Err(error) => return Box::pin(actix::fut::err(error)),
         };
-        let payload = Payload::new(body.clone());
         let is_proven = self.health.is_proven();
-        let of = delivery.clone();
-        let sending = async move {
+        let waiting = async move {
             // What waits for its turn holds no permit.
             sleep(turn).await;
             let asked = if dry_run { None } else { sender.ask(is_proven, &mut None) };
-            let permit = Sender::permit(asked).await;
-            (sender.make(of, payload, number, dry_run).await, permit)
+            (Sender::permit(asked).await, sender)
         };
-        let note = self.hold.pause().map(|pause| {
-            format!(
-                "{} is paused by {}: this was sent because you asked for it; what waits keeps waiting",
-                self.id, pause.by
-            )
-        });
-        Box::pin(sending.into_actor(self).then(move |(attempt, permit), subscription, context| {
-            let mut is_none = false;
-            if let Some(outcome) = &attempt.outcome {
-                is_none = subscription.was_held(outcome).is_some();
-                if !is_none {
-                    subscription.note_health(&attempt, outcome, &delivery.spec);
-                }
-                subscription.pump(context);
-            }
-            drop(permit);
-            let arrived =
-                attempt.outcome.as_ref().is_some_and(|outcome| outcome.judge() == Judgement::Delivered);
-            let effect = match purpose {
-                Purpose::Sample { .. } => Effect::Sample,
-                Purpose::Replay(_) if arrived => Effect::Replayed,
-                Purpose::Replay(letter) => Effect::ReplayFailed(letter),
-            };
-            let succeeded = arrived || attempt.outcome.is_none();
+        let sending = waiting.into_actor(self).then(move |(permit, sender), subscription, _| {
+            let begun = subscription.begin_asked(&sender, unless_paused);
+            let note = subscription.hold.pause().map(|pause| {
+                format!(
+                    "{} is paused by {}: this was sent because you asked for it; what waits keeps waiting",
+                    subscription.id, pause.by
+                )
+            });
             let ledger = subscription.ledger.clone();
-            let of_owner = attempt.outcome.as_ref().filter(|_| subscription.right.keeps());
-            let (health, epoch) = (of_owner.map(|_| subscription.health.clone()), subscription.right.epoch());
             async move {
-                let _replay = replay;
-                let finished = Arc::new(Finished { delivery, attempt, effect });
-                // A failure of this machine is no attempt: nothing is recorded, a dead letter stays
-                // unchanged.
-                if !is_none {
-                    for answer in record(&ledger, vec![finished.clone()], false, health, epoch) {
-                        written(answer)
-                            .await
-                            .map_err(|error| RequestError::NotRecorded(error.to_string()))?;
-                    }
-                }
-                Ok(SentReport { note, ..SentReport::of(&finished, &body, succeeded) })
+                let begun = begun?;
+                let to_send = what.read(&ledger).await?;
+                let ToSend { delivery, body, letter } = &to_send;
+                let made = letter.as_ref().map_or(0, |letter| letter.attempts.len());
+                let number = u32::try_from(made).unwrap_or(u32::MAX).saturating_add(1);
+                let payload = Payload::new(body.clone());
+                let attempt = sender.make(delivery.clone(), payload, number, dry_run).await;
+                Ok((to_send, attempt, permit, begun, note))
             }
             .into_actor(subscription)
+        });
+        let sent = sending.then(move |sent, subscription, context| {
+            let recording = sent.map(|(to_send, attempt, permit, begun, note)| {
+                let recording = subscription.record_asked(to_send, attempt, note, context);
+                drop(permit);
+                (recording, begun)
+            });
+            async move {
+                let _replay = replay;
+                match recording {
+                    Ok((recording, begun)) => (recording.await, Some(begun)),
+                    Err(error) => (Err(error), None),
+                }
+            }
+            .into_actor(subscription)
+        });
+        Box::pin(sent.map(|(report, begun), subscription, context| {
+            // Who waits for quiet waits for it too.
+            drop(begun);
+            subscription.pump(context);
+            report
         }))
+    }
+}
+
+impl Subscription {
+    /// Begins what an operator asked for, if nothing has come in its way since.
+    fn begin_asked(&self, sender: &Sender, unless_paused: bool) -> Result<UnderWay, RequestError> {
+        if !self.lane.is_open() && self.sender.is_some() {
+            return Err(RequestError::Unreachable("the runtime is stopping: nothing was sent".to_owned()));
+        }
+        if !sender.is_in_force() {
+            let what = "the config was read again before its turn came: nothing was sent; ask again";
+            return Err(RequestError::Refused(what.to_owned()));
+        }
+        match self.hold.pause().filter(|_| unless_paused) {
+            Some(Pause { by, .. }) => Err(RequestError::Refused(format!(
+                "{id} is paused by {by}: spec-notify resume {id}, or replay it by its id",
+                id = self.id
+            ))),
+            None => Ok(self.asked.begin(DeliveryId::random())),
+        }
+    }
+
+    /// Has the Ledger write what came of it.
+    fn record_asked(
+        &mut self,
+        to_send: ToSend,
+        attempt: Attempt,
+        note: Option<String>,
+        context: &mut Context<Self>,
+    ) -> impl Future<Output = Result<SentReport, RequestError>> + use<> {
+        let ToSend { delivery, body, letter } = to_send;
+        let mut is_none = false;
+        if let Some(outcome) = &attempt.outcome {
+            is_none = self.was_held(outcome).is_some();
+            if !is_none {
+                self.note_health(&attempt, outcome, &delivery.spec);
+            }
+            self.pump(context);
+        }
+        let is_sent = attempt.outcome.is_some();
+        let arrived = attempt.outcome.as_ref().is_some_and(|outcome| outcome.judge() == Judgement::Delivered);
+        let effect = match letter {
+            Some(_) if arrived => Effect::Replayed,
+            Some(letter) if is_sent => Effect::ReplayFailed(Box::new(letter)),
+            // Of what was not sent a dead letter says nothing.
+            Some(_) | None => Effect::Sample,
+        };
+        let ledger = self.ledger.clone();
+        let of_owner = is_sent && self.right.keeps();
+        let (health, epoch) = (of_owner.then(|| self.health.clone()), self.right.epoch());
+        async move {
+            let finished = Arc::new(Finished { delivery, attempt, effect });
+            // A failure of this machine is no attempt: nothing is recorded, a dead letter stays
+            // unchanged.
+            if !is_none {
+                for answer in record(&ledger, vec![finished.clone()], false, health, epoch) {
+                    written(answer).await.map_err(|error| RequestError::NotRecorded(error.to_string()))?;
+                }
+            }
+            Ok(SentReport { note, ..SentReport::of(&finished, &body, arrived || !is_sent) })
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a Subscription makes attempts with: client, target, place among the permits; rebuilt at a
 //! reload.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -61,9 +61,16 @@ pub(super) struct Sender {
     /// Its place among those that share the permits; absent for a dry run, which sends nothing.
     pub(super) seat: Option<Rc<Seat>>,
     requests: Requests,
+    /// Whether the config was read again since: what waits for its turn is not sent by it.
+    is_replaced: Cell<bool>,
 }
 
 impl Sender {
+    /// Whether it is the one of the config in force.
+    pub(super) fn is_in_force(&self) -> bool {
+        !self.is_replaced.get()
+    }
+
     /// Asks for a permit, where one is needed; `spare` may be given back for it.
     pub(super) fn ask(&self, is_proven: bool, spare: &mut Option<Permit>) -> Option<Asked> {
         self.seat.as_ref().map(|seat| seat.ask(is_proven, spare))
@@ -92,18 +99,20 @@ impl Sender {
 
 impl Subscription {
     pub(super) fn configure(&mut self, settings: Option<Settings>) {
+        let before = self.sender.take();
+        if let Some(before) = &before {
+            before.is_replaced.set(true);
+        }
         let Some(settings) = settings else {
             // What waits is kept, never dropped, while there is no config entry for it.
             self.lane.configure(RetryPolicy::default(), 0, usize::MAX);
             self.lane.close();
-            self.sender = None;
             return;
         };
         let config = &settings.config;
         self.lane.configure(config.retry.clone(), config.max_in_flight, settings.max_pending);
         self.workers.keep(config.max_in_flight);
         self.lane.set_rate(config.rate_limit_per_s);
-        let before = self.sender.take();
         let of_before = before.as_ref().and_then(|before| before.seat.clone());
         let seat = (!config.dry_run).then(|| {
             let kept = of_before.filter(|seat| seat.is_of(&settings.permits));
@@ -117,7 +126,7 @@ impl Subscription {
             |before| before.client.clone(),
         );
         let target = Target::new(&settings.endpoint);
-        let requests = self.requests.clone();
-        self.sender = Some(Rc::new(Sender { settings, client, target, seat, requests }));
+        let (requests, is_replaced) = (self.requests.clone(), Cell::new(false));
+        self.sender = Some(Rc::new(Sender { settings, client, target, seat, requests, is_replaced }));
     }
 }

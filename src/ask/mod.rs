@@ -184,6 +184,9 @@ pub struct ReplayDeadLetter {
     pub spec: SpecId,
     /// The delivery's id.
     pub delivery_id: DeliveryId,
+    /// Whether it is not sent while its subscription is paused, as one of many.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unless_paused: bool,
 }
 
 /// Read the state of the runtime and its subscriptions.

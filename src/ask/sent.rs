@@ -18,7 +18,7 @@ named! {
         Failed = "failed",
         /// Nothing was sent: it is a dry run.
         DryRun = "dry_run",
-        /// Nothing was sent: too many earlier ones of this subscription failed.
+        /// Nothing was sent; the error says why.
         NotTried = "not_tried",
     }
 }

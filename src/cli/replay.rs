@@ -14,10 +14,10 @@ use super::render::{Line, Screen, Tone, cut, wrap};
 use super::test::{DRAIN, PATIENCE, show};
 use super::{Exit, Failure, Global, load_to_act, resolve};
 use crate::answer::RequestError;
-use crate::ask::{SentOutcome, SentReport};
+use crate::ask::{ReplayDeadLetter, SentOutcome, SentReport};
 use crate::clock;
 use crate::config::Config;
-use crate::delivery::{DeliveryId, IdPrefix, OPEN_AFTER, Pause, SubscriptionId};
+use crate::delivery::{DeliveryId, IdPrefix, OPEN_AFTER, SubscriptionId};
 use crate::env::Environment;
 use crate::event::SpecId;
 use crate::inspect::counted;
@@ -159,7 +159,9 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
         .map_err(Failure::failed)?;
     let handle = runtime.handle();
     let replayed = match meant {
-        Ok((spec, id)) => one(&handle, &spec, id, screen),
+        Ok((spec, delivery_id)) => {
+            one(&handle, ReplayDeadLetter { spec, delivery_id, unless_paused: false }, screen)
+        }
         Err(spec) => all(&handle, options, spec.as_ref(), &rates, screen),
     };
     runtime.drain_blocking(DRAIN);
@@ -169,8 +171,8 @@ pub(super) fn run(global: &Global, options: &Options, screen: &mut Screen) -> Re
 /// The states of what can be replayed.
 const DEAD: [DeliveryState; 2] = [DeliveryState::DeadLetter, DeliveryState::Dropped];
 
-fn one(handle: &Handle, spec: &SpecId, id: DeliveryId, screen: &mut Screen) -> Result<Exit, Failure> {
-    let report = send(handle, spec.clone(), id)?;
+fn one(handle: &Handle, letter: ReplayDeadLetter, screen: &mut Screen) -> Result<Exit, Failure> {
+    let report = send(handle, letter)?;
     let succeeded = report.outcome != SentOutcome::Failed;
     if screen.is_json() {
         screen.value(&[Replayed::of(report)]);
@@ -180,9 +182,9 @@ fn one(handle: &Handle, spec: &SpecId, id: DeliveryId, screen: &mut Screen) -> R
     Ok(if succeeded { Exit::Done } else { Exit::Failed })
 }
 
-fn send(handle: &Handle, spec: SpecId, id: DeliveryId) -> Result<SentReport, RequestError> {
+fn send(handle: &Handle, letter: ReplayDeadLetter) -> Result<SentReport, RequestError> {
     let no_answer = || RequestError::Unreachable("no answer from the runtime".to_owned());
-    handle.block(PATIENCE, handle.replay(spec, id)).ok_or_else(no_answer)?
+    handle.block(PATIENCE, handle.ask(letter)).ok_or_else(no_answer)?
 }
 
 /// The selected dead letters, oldest first.
@@ -261,22 +263,12 @@ fn all(
         }
         return Ok(Exit::Done);
     }
-    let status = handle.block(PATIENCE, handle.status()).ok_or_else(no_answer)??;
-    let paused = status.subscriptions.into_iter().filter_map(|one| Some((one.id, one.paused?)));
-    let paused: HashMap<SubscriptionId, Pause> = paused.collect();
     let interrupt = Interrupt::listen();
     let mut replayed = Vec::with_capacity(letters.len());
     let mut failures: HashMap<SubscriptionId, u32> = HashMap::new();
     let pace = Duration::from_secs(1) / options.rate;
     let mut next_turn: HashMap<SubscriptionId, Instant> = HashMap::new();
     for (n, letter) in letters.iter().enumerate() {
-        if let Some(pause) = paused.get(&letter.subscription) {
-            let id = &letter.subscription;
-            let why =
-                format!("{id} is paused by {}: spec-notify resume {id}, or replay it by its id", pause.by);
-            replayed.push(Replayed::not_sent(letter, SentOutcome::NotTried, Some(why)));
-            continue;
-        }
         // The runtime holds the rate limit too, but a wait in here can be interrupted.
         let turn = next_turn.get(&letter.subscription);
         interrupt.pause(turn.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now())));
@@ -298,15 +290,26 @@ fn all(
             let interval = Duration::try_from_secs_f64(1.0 / rate).unwrap_or_default();
             next_turn.insert(letter.subscription.clone(), started + interval);
         }
-        let outcome = match send(handle, letter.spec.clone(), letter.id) {
+        let (spec, delivery_id) = (letter.spec.clone(), letter.id);
+        let outcome = match send(handle, ReplayDeadLetter { spec, delivery_id, unless_paused: true }) {
             Ok(report) => Replayed { of: Some(letter.clone()), ..Replayed::of(report) },
             Err(error) if error.is_unreachable() => {
                 screen.progress_ends();
                 return Err(error.into());
             }
+            Err(error) if error.is_not_sent() => {
+                // The same reason for many is told once.
+                let why = error.to_string().replace(&format!("dead letter {}", letter.id), "dead letter");
+                Replayed::not_sent(letter, SentOutcome::NotTried, Some(why))
+            }
             Err(error) => Replayed::not_sent(letter, SentOutcome::Failed, Some(error.to_string())),
         };
-        *in_a_row = if outcome.outcome == SentOutcome::Failed { *in_a_row + 1 } else { 0 };
+        match outcome.outcome {
+            SentOutcome::Failed => *in_a_row += 1,
+            // That says nothing of the endpoint.
+            SentOutcome::NotTried => {}
+            SentOutcome::Delivered | SentOutcome::DryRun => *in_a_row = 0,
+        }
         replayed.push(outcome);
         interrupt.pause(pace.saturating_sub(started.elapsed()));
     }

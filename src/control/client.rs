@@ -33,7 +33,7 @@ impl ClientError {
     pub(crate) fn into_answer(self) -> RequestError {
         match self {
             Self::Unreachable(why) | Self::Absent(why) => RequestError::Unreachable(why),
-            Self::Refused(why) => RequestError::Refused(why),
+            Self::Refused(why) => RequestError::from_words(why),
         }
     }
 }

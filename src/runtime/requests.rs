@@ -57,7 +57,7 @@ impl Handle {
     /// # }
     /// ```
     pub async fn replay(&self, spec: SpecId, id: DeliveryId) -> Result<SentReport, RequestError> {
-        self.ask(ReplayDeadLetter { spec, delivery_id: id }).await
+        self.ask(ReplayDeadLetter { spec, delivery_id: id, unless_paused: false }).await
     }
 
     /// Holds a subscription's deliveries back until it is resumed, over restarts and reloads.
@@ -193,7 +193,7 @@ impl Handle {
 
     /// Asks the owner of the spool: our own actors or another process. While the owner changes it
     /// asks again for a while: a request that reached nobody is safe to repeat.
-    async fn ask<A: Ask>(&self, ask: A) -> Result<A::Answer, RequestError> {
+    pub(crate) async fn ask<A: Ask>(&self, ask: A) -> Result<A::Answer, RequestError> {
         let until = Instant::now() + CHANGE_OF_OWNER;
         loop {
             let error = match self.mode() {

@@ -50,6 +50,7 @@ mod retry;
 mod rollback;
 mod runs;
 mod secrecy;
+mod sent_now;
 mod slips;
 mod storm;
 mod terminal;

@@ -57,7 +57,7 @@ fn connect(spool_dir: &Path) -> Result<Client, ClientError> {
 }
 
 fn send(client: &mut Client, spec: SpecId, id: DeliveryId) -> Result<SentReport, ClientError> {
-    client.request(&ReplayDeadLetter { spec, delivery_id: id }, PATIENCE)
+    client.request(&ReplayDeadLetter { spec, delivery_id: id, unless_paused: false }, PATIENCE)
 }
 
 fn replay_all(client: &mut Client, trouble: &Trouble, stop: &AtomicBool, tell: &SyncSender<News>) -> String {
