@@ -36,7 +36,7 @@ use crate::delivery::{
 use crate::feed::Feed;
 use crate::spool::Unfinished;
 pub(crate) use discard::DiscardWaiting;
-pub(crate) use operator::{Asked, ListUnfinished, ReadQueue, SendNow, ShowUnfinished, sendable};
+pub(crate) use operator::{Asked, ListUnfinished, ReadQueue, SendNow, ShowUnfinished, held, sendable};
 pub(crate) use pause::SetPause;
 use records::Gathered;
 pub(crate) use right::{Follow, HoldAs, Right, Take, Yield};

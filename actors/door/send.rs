@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::{ADMISSION, Door, gone, refused};
 use crate::actors::ledger::ReadDeadLetter;
 use crate::actors::router::{FindActive, Found};
-use crate::actors::subscription::{Asked, SendNow, sendable};
+use crate::actors::subscription::{Asked, SendNow, held, sendable};
 use crate::answer::RequestError;
 use crate::ask::{ReplayDeadLetter, SendSample, SentReport};
 use crate::clock;
@@ -81,6 +81,13 @@ impl Door {
         let _admission = self.admission.admit(ADMISSION).await.ok_or_else(gone)?;
         let read = self.ledger.send(ReadDeadLetter { spec: spec.clone(), id });
         let letter = sendable(read.await.map_err(|_| gone())??)?;
+        // Whoever owns a fleet's subscription knows that it is paused; this member may not.
+        if unless_paused && let Some(link) = &self.fleet {
+            let pauses = link.pauses().await.map_err(|error| RequestError::Files(error.to_string()))?;
+            pauses
+                .get(&letter.subscription)
+                .map_or(Ok(()), |pause| Err(held(&letter.subscription, pause)))?;
+        }
         let Found { address, .. } = self.find(letter.subscription).await?;
         let what = Asked::Replay { spec, id, unless_paused };
         address.send(SendNow(what)).await.map_err(|_| gone())?

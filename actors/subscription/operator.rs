@@ -16,7 +16,7 @@ use crate::answer::RequestError;
 use crate::archive::{Attempt, DeadLetter, Effect, Finished};
 use crate::ask::SentReport;
 use crate::clock;
-use crate::delivery::{Delivery, DeliveryId, Judgement, Pause, Payload, Queued};
+use crate::delivery::{Delivery, DeliveryId, Judgement, Pause, Payload, Queued, SubscriptionId};
 use crate::event::SpecId;
 use crate::inspect::{Cursor, DeliveryState, Listed, Query, Queue, Unended, Wait, WaitKind};
 
@@ -69,6 +69,11 @@ pub(crate) fn sendable(letter: DeadLetter) -> Result<DeadLetter, RequestError> {
             letter.id, letter.message, letter.hint
         ))),
     }
+}
+
+/// That a subscription is paused, so that none of many is sent.
+pub(crate) fn held(id: &SubscriptionId, Pause { by, .. }: &Pause) -> RequestError {
+    RequestError::Refused(format!("{id} is paused by {by}: spec-notify resume {id}, or replay it by its id"))
 }
 
 /// From the Router, for `status` and at the end of a run. One per request.
@@ -251,10 +256,7 @@ impl Subscription {
             return Err(RequestError::Refused(what.to_owned()));
         }
         match self.hold.pause().filter(|_| unless_paused) {
-            Some(Pause { by, .. }) => Err(RequestError::Refused(format!(
-                "{id} is paused by {by}: spec-notify resume {id}, or replay it by its id",
-                id = self.id
-            ))),
+            Some(pause) => Err(held(&self.id, pause)),
             None => Ok(self.asked.begin(DeliveryId::random())),
         }
     }

@@ -245,6 +245,17 @@ fn what_an_operator_does_is_done_for_the_whole_fleet() {
         );
     }
 
+    // Whoever is asked to send all again leaves what is paused alone.
+    let before = scene.endpoints[1].requests().len();
+    assert_eq!(stopped.json(0, &["pause", "failing"])["changed"], true);
+    for machine in [runs, other, stopped] {
+        let replayed = machine.json(1, &["replay", "--all"]);
+        let outcomes = replayed.as_array().unwrap().iter().map(|one| &one["outcome"]);
+        assert!(!ids(&replayed).is_empty() && outcomes.clone().all(|one| one == "not_tried"), "{replayed}");
+    }
+    assert_eq!(stopped.json(0, &["resume", "failing"])["changed"], true);
+    assert_eq!(scene.endpoints[1].requests().len(), before);
+
     // Sent again: one from a machine without a runtime, the rest through one.
     let mut follow = runs
         .sandbox()
