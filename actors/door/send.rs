@@ -84,9 +84,9 @@ impl Door {
         // Whoever owns a fleet's subscription knows that it is paused; this member may not.
         if unless_paused && let Some(link) = &self.fleet {
             let pauses = link.pauses().await.map_err(|error| RequestError::Files(error.to_string()))?;
-            pauses
-                .get(&letter.subscription)
-                .map_or(Ok(()), |pause| Err(held(&letter.subscription, pause)))?;
+            if let Some(pause) = pauses.get(&letter.subscription) {
+                return Err(held(&letter.subscription, pause));
+            }
         }
         let Found { address, .. } = self.find(letter.subscription).await?;
         let what = Asked::Replay { spec, id, unless_paused };

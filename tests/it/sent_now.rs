@@ -20,12 +20,8 @@ fn dead(sandbox: &Sandbox, endpoint: &Endpoint, count: usize) -> Vec<String> {
     sandbox.wait_for_finals("SPEC-1", count);
     endpoint.repair([Answer::hang()]);
     let listed = sandbox.run(&["--json", "list", "--state", "dead_letter"]);
-    let listed: Vec<Value> = listed.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let rows = listed.into_iter().flat_map(|row| match row {
-        Value::Array(rows) => rows,
-        row => vec![row],
-    });
-    let ids: Vec<String> = rows.map(|row| row["id"].as_str().unwrap().to_owned()).collect();
+    let listed: Vec<Value> = serde_json::from_str(&listed.stdout).unwrap();
+    let ids: Vec<String> = listed.iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect();
     assert_eq!(ids.len(), count);
     ids
 }
@@ -105,16 +101,10 @@ fn what_is_gone_before_its_turn_is_no_failure_of_the_endpoint() {
 fn what_waits_for_its_turn_is_not_sent_after_what_comes_between() {
     let (slow, endpoint, other) =
         (Endpoint::answering([Answer::hang()]), Endpoint::answering([400]), Endpoint::start());
-    let subscriptions =
-        |url: &str| [("slow".to_owned(), slow.url(), PATIENT), ("one".to_owned(), url.to_owned(), PATIENT)];
-    let of = |rows: &[(String, String, &str)]| {
-        let rows: Vec<(&str, &str, &str)> =
-            rows.iter().map(|(id, url, lines)| (id.as_str(), url.as_str(), *lines)).collect();
-        Sandbox::with_settings("max_concurrency = 1", &rows)
-    };
-    let sandbox = of(&subscriptions(&endpoint.url()));
+    let subscriptions = [("slow", &*slow.url(), PATIENT), ("one", &*endpoint.url(), PATIENT)];
+    let sandbox = Sandbox::with_settings("max_concurrency = 1", &subscriptions);
     let _serve = sandbox.serve();
-    // `slow` has the only permit from here on.
+    // Only the `test` below takes the one permit for it.
     assert_eq!(sandbox.run(&["pause", "slow"]).code, 0);
     let ids = dead(&sandbox, &endpoint, 1);
     let before = endpoint.requests().len();
